@@ -1,0 +1,71 @@
+import type { Executor, ExecutorDeps } from "../executor.ts";
+import type { LogFormat, LogLevel } from "../log.ts";
+import type { ShellName } from "../shell.ts";
+
+/** config.toml, checked and in one set of units. Frozen; a job keeps the one it started with through any reload. */
+export interface Config {
+  /** The file it came from, absolute; messages name it. */
+  readonly file: string;
+  /** Jobs at once over all runners, ≥ 1. */
+  readonly concurrent: number;
+  /** TOML: `check_interval`, seconds; absent, 0 or negative is 3000. */
+  readonly checkIntervalMs: number;
+  readonly logLevel: LogLevel | undefined;
+  readonly logFormat: LogFormat | undefined;
+  /** `listen_address` or `metrics_server`, as written; empty is off. */
+  readonly metricsAddress: string;
+  readonly user: string | undefined;
+  /** Absolute. */
+  readonly stateDir: string;
+  readonly minFreeDiskBytes: number; // TOML: `min_free_disk`, text such as "256MiB" or bytes
+  readonly outboxMaxAgeMs: number; // TOML: `outbox_max_age`, text such as "7d" or seconds
+  readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
+  readonly connectionMaxAgeMs: number; // TOML: `connection_max_age`
+  readonly sentryDsn: string;
+  readonly runners: readonly RunnerConfig[];
+  /** Unknown and misspelt keys, loose file mode, tokens used twice: one sentence each, with line and nearest known key. */
+  readonly warnings: readonly string[];
+}
+
+/** One `[[runners]]` entry. */
+export interface RunnerConfig {
+  readonly name: string;
+  readonly url: URL;
+  readonly token: string;
+  /** 8 hex digits of a hash of the token: what logs, metrics, directories and labels show. */
+  readonly id: string;
+  /** Jobs at once of this token; TOML 0 or absent is Infinity. */
+  readonly limit: number;
+  readonly requestConcurrency: number;
+  /** TOML: `output_limit`, KiB; absent or 0 is 4096 KiB. */
+  readonly outputLimitBytes: number;
+  readonly strictCheckInterval: boolean;
+  readonly unhealthyRequestsLimit: number;
+  readonly unhealthyIntervalMs: number;
+  readonly tlsCaFile: string | undefined;
+  readonly tlsCertFile: string | undefined;
+  readonly tlsKeyFile: string | undefined;
+  readonly certsDir: string;
+  readonly executor: string;
+  readonly shell: ShellName | undefined;
+  readonly buildsDir: string | undefined;
+  readonly cacheDir: string | undefined;
+  readonly cloneUrl: string;
+  readonly environment: readonly { readonly key: string; readonly value: string }[];
+  /** `pre_clone_script`, or the newer `pre_get_sources_script`. */
+  readonly preCloneScript: string;
+  readonly postGetSourcesScript: string;
+  readonly preBuildScript: string;
+  readonly postBuildScript: string;
+  readonly debugTraceDisabled: boolean;
+  readonly prepareTimeoutMs: number | null;
+  readonly getSourcesTimeoutMs: number | null;
+  /** Obey `GIT_SSL_NO_VERIFY` of a job for the runner's own git calls. AlloyCI sends it with every job. */
+  readonly gitSslNoVerify: boolean;
+  readonly inheritEnvironment: readonly string[];
+  readonly killLeftovers: boolean;
+  /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
+  readonly fingerprint: string;
+  /** Settings are checked by now; a daemon may still be away. */
+  openExecutor(deps: Pick<ExecutorDeps, "log" | "workingDirectory" | "user" | "scratchDir">): Executor;
+}

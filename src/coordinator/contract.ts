@@ -1,0 +1,124 @@
+import type { Readable } from "node:stream";
+import type { FailureReason } from "../errors.ts";
+import type { Job, JobCredentials } from "../job/job.ts";
+
+/**
+ * What a coordinator thinks of a job, in one spelling.
+ * `canceling`: stop the script, after_script may run. `gone`: the job is over there (canceled, failed, success, 403, 404).
+ */
+export type RemoteStatus = "running" | "canceling" | "gone";
+
+/** `info` of register, verify and job requests, without what is the same for all (name, version, platform, …). */
+export interface RunnerInfo {
+  readonly executor: string;
+  readonly shell: string;
+  readonly features: {
+    readonly variables: boolean;
+    readonly image: boolean;
+    readonly services: boolean;
+    readonly shared: boolean;
+  };
+}
+
+/** The answer to a job request. */
+export type JobAnswer =
+  | { readonly kind: "job"; readonly job: Job }
+  /** `heldMs`: how long the coordinator took. A held 204 means: ask again at once. */
+  | { readonly kind: "none"; readonly heldMs: number }
+  /** 401 or 403: the token is not known (any more). */
+  | { readonly kind: "unauthorized"; readonly status: number }
+  /** 409: there was a job, somebody else has it now. */
+  | { readonly kind: "conflict" }
+  /** Anything else: out of reach, 5xx, 429, nonsense. `retryAfterMs` is what the coordinator asked for, capped at 5 min. */
+  | { readonly kind: "trouble"; readonly message: string; readonly retryAfterMs: number | undefined };
+
+export interface TracePiece {
+  /** Offset of the first byte in the whole trace. */
+  readonly from: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The answer to a piece of trace. */
+export interface TraceAnswer {
+  readonly status: RemoteStatus;
+  /** Byte to send next: the end of the piece or, after 416, what the coordinator has. */
+  readonly next: number;
+  /** `X-GitLab-Trace-Update-Interval`, if it was sent. */
+  readonly intervalMs: number | undefined;
+}
+
+/** A trace on disk, re-readable as often as needed. */
+export interface StoredTrace {
+  /** Bytes of valid UTF-8 without NUL. */
+  readonly size: number;
+  open(signal: AbortSignal): Readable;
+}
+
+export interface JobUpdate {
+  readonly state: "running" | "success" | "failed";
+  readonly reason?: FailureReason;
+  readonly exitCode?: number;
+  /** Names that the coordinator listed as `features.failure_reasons`; others are mapped down. */
+  readonly knownReasons?: readonly string[];
+  /** `crc32:…` over the whole trace, and its size. */
+  readonly checksum?: string;
+  readonly bytes?: number;
+  /** AlloyCI only: replaces all that was appended. Streamed, never held as one string. */
+  readonly trace?: StoredTrace;
+}
+
+/** `done`: accepted. `again`: accepted, but the trace is not stored yet; repeat after `afterMs`. */
+export type UpdateAnswer =
+  | { readonly kind: "done"; readonly status: RemoteStatus }
+  | { readonly kind: "again"; readonly afterMs: number }
+  /** GitLab 412: send the trace again from byte 0, then the state. */
+  | { readonly kind: "resend" }
+  /** 413, or 400 for the trace itself: send a shorter trace. */
+  | { readonly kind: "too_large" };
+
+/** One runner's line to its coordinator. Each call is bounded in time by itself. */
+export interface Coordinator {
+  /** Scheme, host, port and path, without user info: for messages and as a key. */
+  readonly origin: string;
+  /**
+   * POST /api/v4/jobs/request, once: never repeated by itself. Never rejects but with `signal.reason`.
+   * @param hold echo the last `X-GitLab-Last-Update`, so that GitLab may hold the request until there is work
+   */
+  requestJob(info: RunnerInfo, options: { hold: boolean }, signal: AbortSignal): Promise<JobAnswer>;
+  /**
+   * PATCH /api/v4/jobs/:id/trace. Empty `bytes` ask for the status only (AlloyCI; on GitLab use `updateJob` running).
+   * @throws {SystemFailure} `retry`: the call failed and may work later; see `retryAfterMs` of `TroubleCause`
+   */
+  appendTrace(job: JobCredentials, piece: TracePiece, signal: AbortSignal): Promise<TraceAnswer>;
+  /**
+   * PUT /api/v4/jobs/:id. 403 and 404 are `{ kind: "done", status: "gone" }`.
+   * @throws {SystemFailure} as above
+   */
+  updateJob(job: JobCredentials, update: JobUpdate, signal: AbortSignal): Promise<UpdateAnswer>;
+  /** Ends idle connections; calls under way go on. */
+  close(): Promise<void>;
+}
+
+/** The `cause` of a SystemFailure from a call: what the coordinator answered, if it did. */
+export class TroubleCause extends Error {
+  override readonly name = "TroubleCause";
+  /** HTTP status, or 0 when no answer came. */
+  readonly status: number;
+  readonly retryAfterMs: number | undefined;
+  constructor(message: string, status: number, retryAfterMs: number | undefined, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.status = status;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Where and how to reach one coordinator for one runner. */
+export interface CoordinatorSettings {
+  readonly url: URL;
+  readonly token: string;
+  readonly tlsCaFile: string | undefined;
+  readonly tlsCertFile: string | undefined;
+  readonly tlsKeyFile: string | undefined;
+  /** Directory that is searched for `<host>.crt`, `<host>.auth.crt`, `<host>.auth.key`. */
+  readonly certsDir: string;
+}

@@ -1,0 +1,155 @@
+/**
+ * A received job, as the rest of the runner sees it: canonical, complete, no snake_case, no nulls for lists.
+ * `coordinator/wire.ts` makes it out of whatever came over the wire (protocol.md 4). Plain data, also in the journal.
+ */
+
+/** Which coordinator speaks: they differ in spelling, trace storage and offsets (protocol.md 10). */
+export type Dialect = "alloy" | "gitlab";
+
+export interface Job {
+  /** As received, digit for digit: may exceed 2^53 (hardening.md NET-8). */
+  readonly id: string;
+  readonly token: string;
+  readonly dialect: Dialect;
+  readonly name: string;
+  /** The job's place in its pipeline. A *stage* is a phase of the job's own plan. */
+  readonly pipelineStage: string;
+  readonly projectId: string;
+  readonly projectName: string;
+  readonly git: GitInfo;
+  readonly allowGitFetch: boolean;
+  /** Time limit of the whole job, already defaulted and clamped to 30 days. */
+  readonly timeoutMs: number;
+  readonly variables: readonly Variable[];
+  readonly steps: readonly Step[];
+  readonly image: Image | null;
+  readonly services: readonly Service[];
+  readonly artifacts: readonly Artifact[];
+  readonly cache: readonly Cache[];
+  readonly credentials: readonly RegistryCredential[];
+  readonly dependencies: readonly Dependency[];
+  readonly hooks: readonly Hook[];
+  readonly features: CoordinatorFeatures;
+  /** Certificates that the job's own calls to the coordinator need, as PEM text; empty over plain HTTP. */
+  readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Seconds the job waited at the coordinator, if it said so. */
+  readonly queuedSeconds: number | undefined;
+  /** What had to be coerced or left out, one sentence each, for the top of the trace. */
+  readonly warnings: readonly string[];
+  /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
+  readonly problem: string | null;
+}
+
+export interface GitInfo {
+  /** May carry credentials. */
+  readonly repoUrl: string;
+  readonly ref: string;
+  readonly refType: "branch" | "tag";
+  readonly sha: string;
+  readonly beforeSha: string;
+  readonly refspecs: readonly string[];
+  /** 0 is the whole history. */
+  readonly depth: number;
+  readonly objectFormat: "sha1" | "sha256";
+  readonly protected: boolean;
+}
+
+export interface Variable {
+  readonly key: string;
+  readonly value: string;
+  readonly public: boolean;
+  readonly file: boolean;
+  readonly masked: boolean;
+  /** `$NAME` in the value stays as it is. */
+  readonly raw: boolean;
+}
+
+export type When = "on_success" | "on_failure" | "always";
+
+/** A script that the coordinator sent: `script`, `after_script`, or another name. */
+export interface Step {
+  readonly name: string;
+  readonly script: readonly string[];
+  readonly timeoutMs: number | null;
+  readonly when: When;
+  readonly allowFailure: boolean;
+}
+
+export interface Image {
+  readonly name: string;
+  readonly entrypoint: readonly string[] | null;
+  readonly pullPolicies: readonly string[];
+  /** `docker.user` and `docker.platform` of the image's options, if the coordinator sent them. */
+  readonly user: string | null;
+  readonly platform: string | null;
+}
+
+export interface Service extends Image {
+  readonly aliases: readonly string[];
+  readonly command: readonly string[] | null;
+  readonly variables: readonly Variable[];
+}
+
+export interface Artifact {
+  /** Empty: `artifacts`. */
+  readonly name: string;
+  readonly untracked: boolean;
+  readonly paths: readonly string[];
+  readonly exclude: readonly string[];
+  readonly when: When;
+  readonly expireIn: string;
+  readonly type: string;
+  readonly format: "zip" | "gzip" | "raw";
+}
+
+export interface Cache {
+  /** Empty: `<job name>/<ref>`. */
+  readonly key: string;
+  readonly untracked: boolean;
+  readonly paths: readonly string[];
+  readonly policy: "pull-push" | "pull" | "push";
+  readonly when: When;
+  readonly fallbackKeys: readonly string[];
+}
+
+export interface RegistryCredential {
+  readonly url: string;
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface Dependency {
+  readonly id: string;
+  readonly name: string;
+  readonly token: string;
+  readonly file: { readonly name: string; readonly size: number } | null;
+}
+
+export interface Hook {
+  readonly name: "pre_get_sources_script" | "post_get_sources_script";
+  readonly script: readonly string[];
+}
+
+export interface CoordinatorFeatures {
+  readonly traceSections: boolean;
+  readonly failureReasons: readonly string[];
+  readonly tokenMaskPrefixes: readonly string[];
+}
+
+/** Names a job at its coordinator; all that reporting needs. */
+export interface JobCredentials {
+  readonly id: string;
+  readonly token: string;
+  readonly dialect: Dialect;
+}
+
+/** How a job ended, decided once. */
+export type Outcome =
+  | { readonly result: "success" }
+  | { readonly result: "canceled"; readonly message: string }
+  | {
+      readonly result: "failed";
+      readonly reason: import("../errors.ts").FailureReason;
+      readonly message: string;
+      readonly exitCode?: number;
+    };

@@ -1,0 +1,71 @@
+/** Contract of `shells/`: instructions as data, and who turns them into the text of one script. */
+
+export type ShellName = "bash" | "sh" | "cmd" | "powershell" | "pwsh";
+
+/** A program and its arguments; each is literal. */
+export type Argv = readonly [string, ...string[]];
+
+export type Tone = "plain" | "notice" | "warning" | "error";
+
+/** A question that a script asks before it goes on. Paths are literal. */
+export type Test =
+  | { test: "directory" | "file" | "exists" | "symlink"; path: string }
+  /** The program can be found on PATH. */
+  | { test: "program"; name: string }
+  /** The command ends with status 0; its output is thrown away. */
+  | { test: "succeeds"; argv: Argv }
+  | { test: "not"; of: Test };
+
+/** One instruction of a script, the same for every shell. Strings are literal; quoting is the writer's work. */
+export type Op =
+  /** Set and export a variable. The name was checked by the caller (`job/variables.ts`). */
+  | { op: "export"; name: string; value: string }
+  /** Remove a variable from the environment of what follows. */
+  | { op: "unset"; name: string }
+  /** Save `content` byte for byte as `path` (mode 0600, directory 0700) and export `name` as that path. */
+  | { op: "exportFile"; name: string; path: string; content: string }
+  /** Save `content` byte for byte as `path` (mode 0600, parent directories made with 0700). */
+  | { op: "write"; path: string; content: string }
+  | { op: "run"; argv: Argv }
+  /** The author's own shell text, verbatim, followed by a fresh line. */
+  | { op: "source"; text: string }
+  | { op: "cd" | "mkdir"; path: string }
+  /** Remove a file or a whole tree, also one whose directories were made unwritable. Missing is fine; never follows links. */
+  | { op: "remove"; path: string }
+  /** Remove all files below `path` whose base name matches one of `names` (literal, or `*.ending`). Missing `path` is fine. */
+  | { op: "removeNamed"; path: string; names: readonly string[] }
+  | { op: "print"; text: string; tone: Tone }
+  | { op: "when"; test: Test; then: readonly Op[]; else?: readonly Op[] }
+  /** Run `body` up to `attempts` times with `pauseSeconds` in between until it succeeds; its last status is the status. */
+  | { op: "repeat"; attempts: number; pauseSeconds: number; body: readonly Op[] };
+
+export interface WriteOptions {
+  /** Directory of the job beside its checkout; the script may put files of its own there. */
+  readonly tmpDir: string;
+  /** Print commands as they run (`CI_DEBUG_TRACE`): from the first `source` on, never the exports before it. */
+  readonly xtrace: boolean;
+  /**
+   * Printed on a line of its own, before the first instruction and only when the shell has read the whole script.
+   * `job/proof.ts` takes it out of the output again: without it, status 0 is no success (hardening.md SCR-3).
+   */
+  readonly proof: string;
+}
+
+/** How a shell is started. */
+export interface ShellCommand {
+  readonly argv: Argv;
+  /** Where the script text goes. `file`: its path is appended to `argv`. */
+  readonly scriptOn: "stdin" | "file";
+  /** Ending of the script's file name, with the dot: `.cmd`. */
+  readonly extension: string;
+}
+
+/** Instructions → the text of one script. Pure: same input, same bytes; no clock, host or file is read. */
+export interface ShellWriter {
+  readonly name: ShellName;
+  /** The script ends at the first failing instruction, with that status. A user's `exit N` is N. */
+  write(ops: readonly Op[], options: WriteOptions): string;
+  command(options: { login: boolean }): ShellCommand;
+  /** Can the shell hold a variable of this name? (`UID` is read-only in bash; `A-B` is no name in POSIX shells.) */
+  acceptsName(name: string): boolean;
+}

@@ -1,0 +1,109 @@
+import { setTimeout as wait } from "node:timers/promises";
+import { SystemFailure } from "./errors.ts";
+
+/** Longest delay that Node's timers can hold; a longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** A signal that never fires, for work that only its own limit may end. */
+export const never: AbortSignal = new AbortController().signal;
+
+export interface Deadline extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A signal that fires with `parent`, or with `reason` after `ms`. The timer ends with the block (`using`).
+ * It owns its timer because a signal out of `AbortSignal.any([AbortSignal.timeout(ms)])` can be garbage-collected unfired.
+ * `ms` of any size is kept: longer than a timer can hold is split. Time is monotonic: a stepped clock moves nothing.
+ */
+export function deadline(parent: AbortSignal, ms: number, reason: Error): Deadline {
+  const controller = new AbortController();
+  const end = performance.now() + ms;
+  let timer: NodeJS.Timeout | undefined;
+  const onParent = (): void => {
+    clearTimeout(timer);
+    controller.abort(parent.reason);
+  };
+  const arm = (): void => {
+    const left = end - performance.now();
+    if (left <= 0) {
+      parent.removeEventListener("abort", onParent);
+      controller.abort(reason);
+    } else timer = setTimeout(arm, Math.min(Math.ceil(left), LONGEST_TIMER_MS));
+  };
+  if (parent.aborted) controller.abort(parent.reason);
+  else {
+    parent.addEventListener("abort", onParent, { once: true });
+    if (Number.isFinite(ms)) arm();
+  }
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]: () => {
+      clearTimeout(timer);
+      parent.removeEventListener("abort", onParent);
+    },
+  };
+}
+
+/** Wait `ms`; rejects with `signal.reason` as soon as the signal fires. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const end = performance.now() + ms;
+  for (let left = ms; left > 0; left = end - performance.now()) {
+    try {
+      await wait(Math.min(left, LONGEST_TIMER_MS), undefined, { signal });
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error;
+    }
+  }
+}
+
+export interface BackoffOptions {
+  readonly firstMs?: number;
+  readonly maxMs?: number;
+}
+
+/** Growing, jittered waits: `next()` is between half and all of the current step, which doubles up to `maxMs`. */
+export function backoff({ firstMs = 1000, maxMs = 60_000 }: BackoffOptions = {}): { next(): number; reset(): void } {
+  let step = firstMs;
+  return {
+    next() {
+      const current = step;
+      step = Math.min(step * 2, maxMs);
+      return current / 2 + Math.random() * (current / 2);
+    },
+    reset() {
+      step = firstMs;
+    },
+  };
+}
+
+export interface RetryOptions extends BackoffOptions {
+  /** Tries in total, at least one. */
+  readonly attempts: number;
+  /** Told before each wait; `attempt` is the one that failed, from 1. */
+  readonly onRetry?: (error: unknown, attempt: number, waitMs: number) => void;
+  /** Whether this error may go away. The default obeys `SystemFailure.retry` and gives up on anything else. */
+  readonly retryable?: (error: unknown) => boolean;
+}
+
+/** Run `body` until it succeeds, its error is final, or `attempts` are used up. Never waits after the last try. */
+export async function retry<T>(
+  options: RetryOptions,
+  body: (attempt: number) => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const { attempts, onRetry, retryable = (error) => error instanceof SystemFailure && error.retry } = options;
+  const waits = backoff(options);
+  for (let attempt = 1; ; attempt++) {
+    signal.throwIfAborted();
+    try {
+      return await body(attempt);
+    } catch (error) {
+      if (signal.aborted || attempt >= attempts || !retryable(error)) throw error;
+      const waitMs = waits.next();
+      onRetry?.(error, attempt, waitMs);
+      await pause(waitMs, signal);
+    }
+  }
+}
