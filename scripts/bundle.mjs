@@ -1,0 +1,56 @@
+#!/usr/bin/env node
+// Bundles src/main.ts with everything it needs into dist/alloy-runner.cjs, which Node runs and Bun compiles.
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+if (process.argv.includes("--help")) {
+  console.log("Use: npm run build\nWrites dist/alloy-runner.cjs: the whole program in one CommonJS file.");
+  process.exit(0);
+}
+const top = join(dirname(fileURLToPath(import.meta.url)), "..");
+const { version } = JSON.parse(readFileSync(join(top, "package.json"), "utf8"));
+
+/** The commit that is built; a tree without git (a source archive) says so. */
+function revision() {
+  try {
+    return execFileSync("git", ["rev-parse", "--short=8", "HEAD"], { cwd: top, encoding: "utf8", stdio: "pipe" }).trim();
+  } catch {
+    return "unknown";
+  }
+}
+
+// Optional native add-ons are left out: one file has no place for them, and their packages work without.
+const noNative = {
+  name: "no-native",
+  setup(b) {
+    b.onResolve({ filter: /\.node$|^cpu-features$/ }, (args) => ({ path: args.path, namespace: "no-native" }));
+    b.onLoad({ filter: /.*/, namespace: "no-native" }, (args) => ({
+      contents: `throw new Error(${JSON.stringify(`${args.path} is left out of the bundle`)})`,
+      loader: "js",
+    }));
+  },
+};
+
+await build({
+  absWorkingDir: top,
+  entryPoints: ["src/main.ts"],
+  outfile: "dist/alloy-runner.cjs",
+  bundle: true,
+  platform: "node",
+  target: "node22",
+  format: "cjs",
+  minify: true,
+  keepNames: true,
+  legalComments: "none",
+  logLevel: "warning",
+  plugins: [noNative],
+  define: {
+    "import.meta.url": "__imu",
+    __ALLOY_RUNNER_VERSION__: JSON.stringify(version),
+    __ALLOY_RUNNER_REVISION__: JSON.stringify(revision()),
+  },
+  banner: { js: 'const __imu=require("node:url").pathToFileURL(__filename).href;' },
+});

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL and the
+# shells that the script writer must get along with. Run as root, or have the packages already.
+set -euo pipefail
+if [ "${1:-}" = "--help" ]; then
+  sed -n '2,3s/^# //p' "$0"
+  exit 0
+fi
+
+# program:package
+needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 ps:procps setpriv:util-linux mkfifo:coreutils"
+packages=""
+for pair in $needed; do
+  command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
+done
+[ -z "$packages" ] && exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "setup-tests: please install:$packages" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup-tests: these packages are missing, run as root: apt-get install -y$packages" >&2
+  exit 1
+fi
+echo "setup-tests: installing$packages"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of package names
+apt-get install -y -qq --no-install-recommends $packages >/dev/null

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Sets up and runs everything: types, style, build, binary, all tests. Arguments go to the test runner.
+set -euo pipefail
+if [ "${1:-}" = "--help" ]; then
+  sed -n '2s/^# //p' "$0"
+  exit 0
+fi
+cd "$(dirname "$0")/.."
+bash scripts/setup-tests.sh
+# npm writes this file when it has installed all of the lock file.
+if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  npm ci --no-audit --no-fund --loglevel=error
+fi
+npm run --silent check
+npm run --silent binary
+exec node_modules/.bin/node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json=out/test-results.json "$@"

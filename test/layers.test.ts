@@ -1,0 +1,91 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { expect, test } from "vitest";
+
+const top = join(import.meta.dirname, "..");
+
+/** Everybody may import these; they import one another, zod and node. */
+const contracts = [
+  "src/executor.ts",
+  "src/workspace.ts",
+  "src/shell.ts",
+  "src/errors.ts",
+  "src/time.ts",
+  "src/log.ts",
+  "src/job/job.ts",
+  "src/coordinator/contract.ts",
+  "src/trace/contract.ts",
+  "src/journal/contract.ts",
+  "src/config/config.ts",
+];
+
+/** Place → what it may import besides contracts and itself. The first row that fits a file holds. */
+const rules: readonly (readonly [place: string, mayImport: readonly string[]])[] = [
+  ["src/main.ts", [""]],
+  ["src/commands/", ["src/config/", "src/coordinator/", "src/poll/", "src/local/", "src/journal/", "src/job/handle.ts", "src/metrics", "src/notify.ts", "src/version.ts"]],
+  ["src/poll/", ["src/job/", "src/config/", "src/coordinator/", "src/metrics"]],
+  ["src/job/", ["src/trace/", "src/coordinator/", "src/journal/"]],
+  ["src/trace/", ["src/coordinator/"]],
+  ["src/journal/", ["src/trace/", "src/coordinator/"]],
+  ["src/local/", ["src/config/"]],
+  ["src/config/", []],
+  ["src/coordinator/", []],
+  ["src/metrics", []],
+  ["src/", []],
+  ["executors/index.ts", ["executors/"]],
+  ["executors/shell/", []],
+  ["shells/", []],
+];
+
+function files(folder: string): string[] {
+  return readdirSync(join(top, folder), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => `${folder}/${name}`);
+}
+
+/** Repository-relative paths of what `file` imports from this repository, and the names of what it imports from elsewhere. */
+function importsOf(file: string): { own: string[]; foreign: string[] } {
+  const text = readFileSync(join(top, file), "utf8");
+  const names = [...text.matchAll(/(?:from|import|import\()\s*\(?["']([^"']+)["']/g)].flatMap((match) => match[1] ?? []);
+  const own = names.filter((name) => name.startsWith(".")).map((name) => normalize(join(dirname(file), name)));
+  return { own, foreign: names.filter((name) => !name.startsWith(".")) };
+}
+
+const sources = ["src", "executors", "shells"].flatMap(files);
+
+test("every import keeps to its layer", () => {
+  const broken: string[] = [];
+  for (const file of sources) {
+    const rule = rules.find(([place]) => file.startsWith(place));
+    expect(rule, `${file} has no layer`).toBeDefined();
+    const [place, mayImport] = rule ?? ["", []];
+    for (const imported of importsOf(file).own) {
+      const allowed = contracts.includes(imported) || (place !== "src/" && imported.startsWith(place)) || mayImport.some((prefix) => imported.startsWith(prefix));
+      if (!allowed) broken.push(`${file} imports ${imported}`);
+    }
+  }
+  expect(broken).toEqual([]);
+});
+
+test("contracts import only contracts, zod and node", () => {
+  const broken = contracts.flatMap((file) => {
+    const { own, foreign } = importsOf(file);
+    return [...own.filter((name) => !contracts.includes(name)), ...foreign.filter((name) => name !== "zod" && !name.startsWith("node:"))].map((name) => `${file} imports ${name}`);
+  });
+  expect(broken.filter((line) => !line.startsWith("src/log.ts imports pino"))).toEqual([]);
+});
+
+test("shell writers see nothing but their contract", () => {
+  for (const file of files("shells")) {
+    const { own, foreign } = importsOf(file);
+    expect(foreign, file).toEqual([]);
+    expect(own.filter((name) => name !== "src/shell.ts" && !name.startsWith("shells/")), file).toEqual([]);
+  }
+});
+
+test("only the composition root imports executors and shells", () => {
+  const broken = files("src")
+    .filter((file) => file !== "src/main.ts")
+    .filter((file) => importsOf(file).own.some((name) => name.startsWith("executors/") || name.startsWith("shells/")));
+  expect(broken).toEqual([]);
+});
