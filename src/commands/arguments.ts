@@ -1,0 +1,28 @@
+/**
+ * The Go runner's command lines keep working: `-config x` (long names after one dash), `--flag=false` for switches, and
+ * environment variables that fill flags. Commander does the rest.
+ */
+
+/** Go's spelling of truth. Anything else is not a boolean. */
+const TRUE = ["1", "t", "T", "true", "TRUE", "True"];
+const FALSE = ["0", "f", "F", "false", "FALSE", "False"];
+
+/** `true`, `false`, or `undefined` for a text that is neither. */
+export function parseBoolean(text: string): boolean | undefined {
+  if (TRUE.includes(text)) return true;
+  if (FALSE.includes(text)) return false;
+  return undefined;
+}
+
+/**
+ * `-config x` → `--config x` for each long name that is known. Short flags, negative numbers and what follows `--` stay.
+ * @param longNames without dashes: `config`, `registration-token`
+ */
+export function normalizeArguments(argv: readonly string[], longNames: ReadonlySet<string>): string[] {
+  const end = argv.indexOf("--");
+  return argv.map((word, index) => {
+    if (end !== -1 && index > end) return word;
+    const match = /^-([a-z][a-z0-9-]+)(=.*)?$/su.exec(word);
+    return match?.[1] !== undefined && longNames.has(match[1]) ? `-${word}` : word;
+  });
+}
