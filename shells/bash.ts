@@ -1,0 +1,277 @@
+import type { Argv, Op, ShellName, ShellWriter, Test, Tone, WriteOptions } from "../src/shell.ts";
+
+/** Sequences around a line of the runner's own; the same ones that users know from the Go runner. */
+const COLOURS: Readonly<Record<Tone, string>> = {
+  plain: "",
+  notice: "\x1b[32;1m",
+  warning: "\x1b[0;33m",
+  error: "\x1b[31;1m",
+};
+const COLOUR_END = "\x1b[0;m";
+
+/**
+ * Longest piece of a file's content in one word, in UTF-16 units: at most 96 KB of UTF-8, so that it would fit into an
+ * argument (128 KiB on Linux) in a shell whose `printf` is a program.
+ */
+const PIECE_LENGTH = 32_000;
+
+/** Read-only in bash, ksh or zsh, or taken for a number there: exporting them ends the script or does something else. */
+const REFUSED_NAMES: ReadonlySet<string> = new Set([
+  "BASHOPTS",
+  "BASHPID",
+  "BASH_VERSINFO",
+  "EUID",
+  "LINENO",
+  "OPTIND",
+  "PPID",
+  "RANDOM",
+  "SECONDS",
+  "SHELLOPTS",
+  "UID",
+]);
+
+/** `text` as one word, literal. No shell can hold NUL in a word, so it is left out. */
+function quote(text: string): string {
+  return `'${text.replaceAll("\0", "").replaceAll("'", "'\\''")}'`;
+}
+
+/** A path that no program takes for an option or, in `cd`, for a place on CDPATH. */
+function quotePath(path: string): string {
+  return quote(path.startsWith("/") ? path : `./${path}`);
+}
+
+function quoteAll(argv: Argv): string {
+  return argv.map(quote).join(" ");
+}
+
+/** Directory of `path`; `.` where there is none. */
+function parentOf(path: string): string {
+  const end = path.replace(/\/+$/, "").lastIndexOf("/");
+  return end < 0 ? "." : end === 0 ? "/" : path.slice(0, end);
+}
+
+/** `text` in pieces that no surrogate pair is torn between. */
+function pieces(text: string): string[] {
+  const found: string[] = [];
+  for (let start = 0; start < text.length; ) {
+    let end = Math.min(start + PIECE_LENGTH, text.length);
+    const last = text.charCodeAt(end - 1);
+    if (end < text.length && last >= 0xd800 && last <= 0xdbff) end--;
+    found.push(text.slice(start, end));
+    start = end;
+  }
+  return found;
+}
+
+/** The runner's own instructions end the script even where the author has switched errexit off. */
+const OR_EXIT = '|| command exit "$?"';
+
+/** There is something of this name, be it a link that leads nowhere. */
+function exists(quotedPath: string): string {
+  return `{ command test -e ${quotedPath} || command test -L ${quotedPath}; }`;
+}
+
+function writeTest(test: Test): string {
+  switch (test.test) {
+    case "directory":
+      return `command test -d ${quotePath(test.path)}`;
+    case "file":
+      return `command test -f ${quotePath(test.path)}`;
+    case "symlink":
+      return `command test -L ${quotePath(test.path)}`;
+    case "exists":
+      return exists(quotePath(test.path));
+    case "program":
+      return `command -v ${quote(test.name)} >/dev/null 2>&1`;
+    case "succeeds":
+      return `command ${quoteAll(test.argv)} >/dev/null 2>&1`;
+    case "not":
+      // Braces: ksh and zsh refuse `! ! test`.
+      return `! { ${writeTest(test.of)}; }`;
+  }
+}
+
+/**
+ * One process in the good case. Otherwise directories get their permissions back, and a tree with a mount in it stays:
+ * rm of GNU knows `--one-file-system` (`rm -f` without operands asks for it), find of busybox and BSD knows `-xdev`.
+ */
+function writeRemove(path: string): string {
+  const place = quotePath(path);
+  return [
+    `if ${exists(place)}; then`,
+    `command rm -rf --one-file-system ${place} 2>/dev/null || {`,
+    `command find ${place} -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null || :`,
+    "if command rm -f --one-file-system 2>/dev/null; then",
+    `command rm -rf --one-file-system ${place}`,
+    `else command find ${place} -xdev -depth -delete; fi`,
+    `} ${OR_EXIT}`,
+    "fi",
+  ].join("\n");
+}
+
+function writeRemoveNamed(path: string, names: readonly string[]): string {
+  if (names.length === 0) return ":";
+  const place = quotePath(path);
+  const patterns = names.map((name) => {
+    const [star, rest] = name.startsWith("*") ? ["*", name.slice(1)] : ["", name];
+    return `-name ${quote(star + rest.replace(/[\\*?[\]]/g, "\\$&"))}`;
+  });
+  return [
+    `if command test -d ${place}; then`,
+    `command find ${place} -xdev \\( -type d ! -perm -700 -exec chmod u+rwx {} \\; \\) -o`,
+    `\\( ! -type d \\( ${patterns.join(" -o ")} \\) -exec rm -f {} + \\) ${OR_EXIT}`,
+    "fi",
+  ]
+    .join("\n")
+    .replace("-o\n", "-o ");
+}
+
+/**
+ * No subshell around the content: bash shows the text of a subshell that was killed.
+ * An old file goes first: it may be read-only, a link, or readable by others.
+ */
+function writeFile(path: string, content: string): string {
+  const place = quotePath(path);
+  const parent = quotePath(parentOf(path));
+  const puts = pieces(content).map((piece) => `alloy_put ${quote(piece)} &&`);
+  return [
+    "alloy_umask=$(umask)",
+    `umask 077 && { command test -d ${parent} || command mkdir -p ${parent}; } &&`,
+    `{ ! ${exists(place)} || command rm -rf ${place}; } &&`,
+    "{",
+    ...puts,
+    `:; } >| ${place} ${OR_EXIT}`,
+    'umask "$alloy_umask"',
+  ].join("\n");
+}
+
+/** errexit must hold inside `body`, which it does in a subshell that is no condition; so `cd` and exports stay in there. */
+function writeRepeat(attempts: number, pauseSeconds: number, body: string): string {
+  return [
+    "alloy_try=1",
+    "while :; do",
+    "case $- in *e*) alloy_e=1 ;; *) alloy_e= ;; esac",
+    "set +e",
+    "( set -e",
+    body,
+    ")",
+    "alloy_status=$?",
+    'command test -z "$alloy_e" || set -e',
+    'if command test "$alloy_status" -eq 0; then break; fi',
+    `if command test "$alloy_try" -ge ${Math.max(1, Math.trunc(attempts))}; then command exit "$alloy_status"; fi`,
+    ...(pauseSeconds > 0 ? [`command sleep ${Math.ceil(pauseSeconds)} || :`] : []),
+    "alloy_try=$((alloy_try + 1))",
+    "done",
+  ].join("\n");
+}
+
+/** Some output may be gone by now (`exec >&-`): that is no reason to fail. */
+function writePrint(text: string, tone: Tone): string {
+  const shown = tone === "plain" ? text : `${COLOURS[tone]}${text}${COLOUR_END}`;
+  return `command printf '%s\\n' ${quote(shown)} 2>/dev/null || :`;
+}
+
+/** Instructions → body. Knows whether the author's text may have run before, and so what a trace could show. */
+function writeBody(ops: readonly Op[], xtrace: boolean): string {
+  let authored = false;
+  let tracing = false;
+
+  const quietly = (lines: string): string =>
+    [
+      "{ case $- in *x*) alloy_x=1 ;; *) alloy_x= ;; esac; set +x; } 2>/dev/null",
+      lines,
+      '{ command test -z "$alloy_x" || set -x; } 2>/dev/null',
+    ].join("\n");
+  const list = (part: readonly Op[]): string => (part.length === 0 ? ":" : part.map(one).join("\n"));
+
+  const one = (op: Op): string => {
+    switch (op.op) {
+      case "export":
+        return authored ? quietly(`export ${op.name}=${quote(op.value)}`) : `export ${op.name}=${quote(op.value)}`;
+      case "unset":
+        return `unset -v ${op.name}`;
+      case "exportFile": {
+        const lines = `${writeFile(op.path, op.content)}\nexport ${op.name}=${quote(op.path)}`;
+        return authored ? quietly(lines) : lines;
+      }
+      case "write":
+        return authored ? quietly(writeFile(op.path, op.content)) : writeFile(op.path, op.content);
+      case "run":
+        return `command ${quoteAll(op.argv)} ${OR_EXIT}`;
+      case "source": {
+        const start = xtrace && !tracing ? "set -x\n" : "";
+        authored = true;
+        tracing = xtrace;
+        // A backslash at the end would join the next line, which is ours.
+        return `${start}${op.text.replaceAll("\0", "")}${op.text.endsWith("\\") ? "\n" : ""}`;
+      }
+      case "cd":
+        return `command cd ${quotePath(op.path)} ${OR_EXIT}`;
+      case "mkdir":
+        return `command mkdir -p ${quotePath(op.path)} ${OR_EXIT}`;
+      case "remove":
+        return writeRemove(op.path);
+      case "removeNamed":
+        return writeRemoveNamed(op.path, op.names);
+      case "print":
+        return authored && xtrace ? quietly(writePrint(op.text, op.tone)) : writePrint(op.text, op.tone);
+      case "when": {
+        const before = { authored, tracing };
+        const then = list(op.then);
+        const after = { authored, tracing };
+        ({ authored, tracing } = before);
+        const otherwise = list(op.else ?? []);
+        authored ||= after.authored;
+        tracing &&= after.tracing;
+        return `if ${writeTest(op.test)}; then\n${then}\nelse\n${otherwise}\nfi`;
+      }
+      case "repeat": {
+        const before = tracing;
+        const body = list(op.body);
+        tracing = before;
+        return writeRepeat(op.attempts, op.pauseSeconds, body);
+      }
+    }
+  };
+  return list(ops);
+}
+
+/**
+ * The frame. Braces make the shell read all of it before any of it runs, so the proof says that nothing was eaten.
+ * There is no subshell: `$$`, traps, signals and statuses are what the author expects. `eval` lets the body run without
+ * the script as its stdin. errexit is off before the end, because a login shell runs `~/.bash_logout` in there.
+ * zsh speaks POSIX only when asked; mksh has no `printf` of its own, and a program would show contents in its arguments.
+ */
+function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): string {
+  const body = writeBody(ops, xtrace);
+  const put = [
+    'alloy_put() { command printf %s "$1"; }',
+    'case ${KSH_VERSION-} in *MIRBSD*) alloy_put() { print -rn -- "$1"; } ;; esac',
+  ].join("\n");
+  return `case \${ZSH_VERSION-} in ?*) emulate sh 2>/dev/null || : ;; esac
+{
+case $(set -o) in *pipefail*) set -o pipefail ;; esac
+set -e +C
+command printf '%s\\n' ${quote(proof)}
+eval ${quote(body.includes("alloy_put") ? `${put}\n${body}\n` : `${body}\n`)} </dev/null
+alloy_status=$?
+set +e
+command exit "$alloy_status"
+}
+`;
+}
+
+function posixWriter(name: ShellName, login: Argv, plain: Argv): ShellWriter {
+  return {
+    name,
+    write: writeScript,
+    command: (options) => ({ argv: options.login ? login : plain, scriptOn: "stdin", extension: ".sh" }),
+    acceptsName: (variable) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(variable) && !REFUSED_NAMES.has(variable),
+  };
+}
+
+/** bash ≥ 3.2. */
+export const bash: ShellWriter = posixWriter("bash", ["bash", "--login"], ["bash"]);
+
+/** Whatever `sh` is: dash, busybox, ksh, mksh, zsh, bash. The text is the same; only `-l` is understood by all of them. */
+export const sh: ShellWriter = posixWriter("sh", ["sh", "-l"], ["sh"]);

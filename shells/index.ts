@@ -1,0 +1,12 @@
+import type { ShellName, ShellWriter } from "../src/shell.ts";
+import { bash, sh } from "./bash.ts";
+
+const writers: readonly ShellWriter[] = [bash, sh];
+
+/** Shells that scripts can be written for. */
+export const shellNames: readonly ShellName[] = writers.map((writer) => writer.name);
+
+/** The writer of a shell's scripts; `undefined` where there is none (yet). */
+export function findShellWriter(name: ShellName): ShellWriter | undefined {
+  return writers.find((writer) => writer.name === name);
+}
