@@ -1,0 +1,244 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import { connect } from "node:net";
+import { afterEach, describe, expect, test } from "vitest";
+import { createMetrics } from "../src/metrics.ts";
+import { type MetricsServer, openMetricsServer, parseListenAddress } from "../src/metrics-server.ts";
+
+const opened: MetricsServer[] = [];
+afterEach(async () => {
+  for (const server of opened.splice(0)) await server.close();
+});
+
+async function serve(address = "127.0.0.1:0", render = async () => "up 1\n") {
+  const server = await openMetricsServer(address, {
+    contentType: "text/plain; version=0.0.4",
+    render,
+    ready: () => true,
+  });
+  opened.push(server);
+  return server;
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return address === null || typeof address === "string" ? 0 : address.port;
+}
+
+describe("the metrics", () => {
+  test("of a job in progress name its state, and disappear with it", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: Number.POSITIVE_INFINITY });
+    const first = entry.job({ queuedSeconds: 2 });
+    const second = entry.job({ queuedSeconds: undefined });
+    expect(await metrics.render()).toContain(
+      'ci_runner_builds{runner="7e3b05c2",state="pending",stage="",executor_stage=""} 2',
+    );
+    first.moved({ at: "preparing" });
+    second.moved({ at: "running", stage: "get_sources" });
+    const text = await metrics.render();
+    expect(text).toContain('state="running",stage="",executor_stage="prepare"} 1');
+    expect(text).toContain(
+      'ci_runner_builds{runner="7e3b05c2",state="running",stage="get_sources",executor_stage=""} 1',
+    );
+    expect(text).toContain(
+      'gitlab_runner_job_queue_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id=""} 1',
+    );
+    first.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure", message: "exit 1" } });
+    second.moved({ at: "finished", outcome: { result: "success" } });
+    first.end();
+    second.end();
+    second.end();
+    const after = await metrics.render();
+    expect(after).not.toContain("ci_runner_builds{");
+    expect(after).toContain('ci_runner_failed_jobs_total{runner="7e3b05c2",failure_reason="script_failure"} 1');
+    expect(after).toContain('gitlab_runner_jobs_total{runner="7e3b05c2",runner_name="one",system_id=""} 2');
+  });
+
+  test("of stages that a job's author named share one label", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const job = metrics.entry({ id: "a", name: "a", limit: 1 }).job({ queuedSeconds: undefined });
+    job.moved({ at: "running", stage: 'step_"mine"\n' });
+    expect(await metrics.render()).toContain('stage="step"');
+  });
+
+  test("of a removed entry disappear, unless another entry has its token", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const use = () => {
+      const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 3 });
+      entry.request("jobs/request", "POST", 204, 12);
+      entry.request("jobs/request", "POST", 0, 12);
+      entry.refused();
+      const job = entry.job({ queuedSeconds: 1 });
+      job.traced(17);
+      job.moved({ at: "running", stage: "build_script" });
+      job.moved({ at: "finished", outcome: { result: "failed", reason: "runner_system_failure", message: "" } });
+      job.end();
+      return entry;
+    };
+    const first = use();
+    const second = use();
+    expect(await metrics.render()).toContain(
+      'alloy_runner_trace_bytes_total{runner="7e3b05c2",runner_name="one",system_id=""} 34',
+    );
+    first.close();
+    first.close();
+    expect(await metrics.render()).toContain("7e3b05c2");
+    second.close();
+    expect(await metrics.render()).not.toContain("7e3b05c2");
+  });
+
+  test("of the process are looked up when asked for", async () => {
+    const text = await createMetrics({ version: "2.0.0" }).render();
+    for (const name of ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"]) {
+      expect(text).toMatch(new RegExp(`^${name} [1-9]|^${name} 0\\.\\d`, "m"));
+    }
+    if (process.platform === "linux") {
+      expect(text).toMatch(/^process_open_fds [1-9]/m);
+      expect(text).toMatch(/^process_max_fds [1-9]/m);
+      expect(text).toMatch(/^process_virtual_memory_bytes [1-9]/m);
+    }
+    expect(text).toContain('ci_runner_version_info{name="alloy-runner",version="2.0.0"');
+  });
+
+  test("of log, configuration, outbox and process state follow what happens", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    expect(await metrics.render()).not.toMatch(/^alloy_runner_outbox_entries/m);
+    metrics.observe({ outbox: () => ({ entries: 3, oldestAgeSeconds: 9.5, bytes: 77 }) });
+    metrics.observe({ stateFreeBytes: async () => 12 });
+    metrics.logged("warn");
+    metrics.logged("info");
+    metrics.configLoaded(4);
+    metrics.configRefused();
+    metrics.processState("graceful-shutdown");
+    const text = await metrics.render();
+    for (const line of [
+      "alloy_runner_outbox_entries 3",
+      "alloy_runner_outbox_oldest_age_seconds 9.5",
+      "alloy_runner_outbox_bytes 77",
+      "alloy_runner_state_free_bytes 12",
+      'ci_runner_errors{level="warning"} 1',
+      'gitlab_runner_errors_total{level="error"} 0',
+      "gitlab_runner_concurrent 4",
+      "gitlab_runner_configuration_loaded_total 1",
+      "gitlab_runner_configuration_loading_error_total 1",
+      'gitlab_runner_process_state_info{state="graceful-shutdown"} 1',
+    ]) {
+      expect(text).toContain(`${line}\n`);
+    }
+    expect(text).not.toContain('state="starting"');
+  });
+});
+
+describe("the metrics address", () => {
+  test.each([
+    [":9000", undefined, 9000],
+    ["localhost", "localhost", 9252],
+    ["10.0.0.1:80", "10.0.0.1", 80],
+    ["[::1]:9252", "::1", 9252],
+    ["[fe80::1%eth0]", "fe80::1%eth0", 9252],
+    ["metrics.example.org:1", "metrics.example.org", 1],
+  ])("%s is understood", (text, host, port) => {
+    expect(parseListenAddress(text)).toEqual({ host, port });
+  });
+
+  test.each(["", ":", "host:", "a:b", "::1", "host:99999", "http://host:1", "host:1/x", "[::1", "a b"])(
+    "%j is refused with what was expected",
+    (text) => {
+      expect(() => parseListenAddress(text)).toThrow(/metrics address .* expected ":port"/);
+    },
+  );
+
+  test("in use is an error that names it", async () => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const port = portOf(other);
+    await expect(serve(`127.0.0.1:${port}`)).rejects.toThrow(new RegExp(`127\\.0\\.0\\.1:${port}.*EADDRINUSE`));
+    other.close();
+  });
+});
+
+describe("the metrics server", () => {
+  test("knows three paths, GET and HEAD, and nothing else", async () => {
+    const { url } = await serve();
+    const get = await fetch(`${url}/metrics?x=1`);
+    expect([get.status, get.headers.get("content-type"), await get.text()]).toEqual([
+      200,
+      "text/plain; version=0.0.4",
+      "up 1\n",
+    ]);
+    const head = await fetch(`${url}/metrics`, { method: "HEAD" });
+    expect([head.status, head.headers.get("content-length"), await head.text()]).toEqual([200, "5", ""]);
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+    for (const path of ["/", "/debug/jobs/list", "/debug/pprof/", "/metrics/", "//metrics"]) {
+      expect((await fetch(url + path)).status, path).toBe(404);
+    }
+    for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
+      const refused = await fetch(`${url}/metrics`, { method });
+      expect([refused.status, refused.headers.get("allow")], method).toEqual([405, "GET, HEAD"]);
+    }
+  });
+
+  test("answers while a hundred strangers hold connections and say nothing", async () => {
+    const { url } = await serve();
+    const port = Number(new URL(url).port);
+    const strangers = await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const socket = connect(port, "127.0.0.1");
+        socket.on("error", () => {});
+        await once(socket, "connect");
+        return socket;
+      }),
+    );
+    expect(await (await fetch(`${url}/metrics`)).text()).toBe("up 1\n");
+    for (const socket of strangers) socket.destroy();
+  });
+
+  test("renders once for all who ask at the same time", async () => {
+    let renders = 0;
+    let finish = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const { url } = await serve("127.0.0.1:0", async () => {
+      renders++;
+      await gate;
+      return "x 1\n";
+    });
+    const answers = Array.from({ length: 10 }, async () => (await fetch(`${url}/metrics`)).text());
+    while (renders === 0) await new Promise((resolve) => setImmediate(resolve));
+    await fetch(`${url}/health`);
+    finish();
+    await Promise.all(answers);
+    expect(renders).toBeLessThanOrEqual(3);
+  });
+
+  test("tells of a failed look without ending the process", async () => {
+    const { url } = await serve("127.0.0.1:0", async () => {
+      throw new Error("no metrics");
+    });
+    const response = await fetch(`${url}/metrics`);
+    expect([response.status, await response.text()]).toEqual([500, "no metrics\n"]);
+  });
+
+  test("moves to another address, and stays where it is when that one is busy", async () => {
+    const server = await serve();
+    const before = server.url;
+    const other = createServer().listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const port = portOf(other);
+    await expect(server.move(`127.0.0.1:${port}`)).rejects.toThrow(/EADDRINUSE/);
+    await expect(server.move("nonsense:")).rejects.toThrow(/metrics address/);
+    expect((await fetch(`${before}/health`)).status).toBe(200);
+    await new Promise((resolve) => other.close(resolve));
+    await server.move(`127.0.0.1:${port}`);
+    expect(server.url).toBe(`http://127.0.0.1:${port}`);
+    expect((await fetch(`${server.url}/health`)).status).toBe(200);
+    await expect(fetch(`${before}/health`)).rejects.toThrow();
+    await server.move(`localhost:${port}`);
+    expect((await fetch(`http://localhost:${port}/health`)).status).toBe(200);
+    await server.move("");
+    await expect(fetch(`http://localhost:${port}/health`)).rejects.toThrow();
+  });
+});
