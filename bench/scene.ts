@@ -1,0 +1,89 @@
+import { readFileSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type LocalCoordinator, startCoordinator } from "../src/local/coordinator.ts";
+import { type Running, start } from "../test/support/program.ts";
+
+/** One measured figure: the value as a number in `unit`, and the bound it should stay below (or above). */
+export interface Figure {
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly target: number;
+  /** `at least` for rates. */
+  readonly bound: "at most" | "at least";
+}
+
+export interface Scene {
+  readonly coordinator: LocalCoordinator;
+  readonly runner: Running;
+  readonly dir: string;
+  readonly tokens: readonly string[];
+}
+
+export interface SceneOptions {
+  readonly dialect: "alloy" | "gitlab";
+  readonly entries?: number;
+  readonly concurrent?: number;
+  readonly switches?: Partial<Parameters<typeof startCoordinator>[0]>;
+  /** More lines of the global section. */
+  readonly global?: string;
+  /** More lines of each entry. */
+  readonly entry?: string;
+}
+
+/** The built runner at work for a small coordinator, in a directory of its own; both are ended afterwards. */
+export async function withScene<T>(options: SceneOptions, body: (scene: Scene) => Promise<T>): Promise<T> {
+  const dir = await mkdtemp(join(tmpdir(), "alloy-bench-"));
+  const coordinator = await startCoordinator({ dialect: options.dialect, ...options.switches });
+  try {
+    const tokens = Array.from({ length: options.entries ?? 1 }, () => coordinator.runners.add().token);
+    const file = join(dir, "config.toml");
+    const entries = tokens.map(
+      (token, index) =>
+        `[[runners]]\nname = "bench-${index}"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n${options.entry ?? ""}\n`,
+    );
+    await mkdir(join(dir, "work"));
+    await writeFile(
+      file,
+      `concurrent = ${options.concurrent ?? 10}\nstate_dir = "${join(dir, "state")}"\n${options.global ?? ""}\n${entries.join("\n")}`,
+      { mode: 0o600 },
+    );
+    const runner = start(["run", "--config", file, "--working-directory", join(dir, "work")], { home: dir });
+    try {
+      await coordinator.waitForRequest((request) => request.endpoint === "jobs/request");
+      return await body({ coordinator, runner, dir, tokens });
+    } finally {
+      await runner.stop("SIGTERM");
+    }
+  } finally {
+    await coordinator.close();
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Resident memory of a process in MB; `peak` is the highest it ever was. */
+export function residentMb(pid: number): { now: number; peak: number } {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  const read = (key: string): number =>
+    Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(status)?.[1] ?? Number.NaN) / 1024;
+  return { now: read("VmRSS"), peak: read("VmHWM") };
+}
+
+/** Processor time a process has used, in seconds. */
+export function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /s, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
