@@ -18,8 +18,12 @@ export type Test =
 
 /** One instruction of a script, the same for every shell. Strings are literal; quoting is the writer's work. */
 export type Op =
-  /** Set and export a variable. The name was checked by the caller (`job/variables.ts`). */
-  | { op: "export"; name: string; value: string }
+  /**
+   * Set and export a variable. The name was checked by the caller (`job/variables.ts`).
+   * `around`: literal texts between which the value stands that the variable has by then; `value` is not used.
+   * `PATH=$PATH:/x` is `["", ":/x"]`.
+   */
+  | { op: "export"; name: string; value: string; around?: readonly string[] }
   /** Remove a variable from the environment of what follows. */
   | { op: "unset"; name: string }
   /** Save `content` byte for byte as `path` (mode 0600, directory 0700) and export `name` as that path. */
