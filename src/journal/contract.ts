@@ -40,13 +40,72 @@ export interface FinalReport {
 export interface JobRecord {
   readonly stored: StoredJob;
   readonly dir: string;
+  /** The spool; an empty file from the job's acceptance on. */
   readonly tracePath: string;
+  /** The verdict, as soon as `finish` was called; it is never replaced by another. */
+  readonly report: FinalReport | null;
   /** On disk and synced when this resolves. */
   remember(note: Note): Promise<void>;
   /** How far the coordinator has acknowledged the trace. Kept lazily: after a crash it may be behind, never ahead. */
   acknowledged(offset: number): void;
-  /** The verdict, synced: from here on it is delivered, whatever happens. */
+  /**
+   * The verdict, synced after the spool: from here on it is delivered, whatever happens. Once per job.
+   * @throws {SystemFailure} it could not be kept; `report` holds it all the same, and it can be delivered from memory
+   */
   finish(report: FinalReport): Promise<void>;
+  /** Recovery only: the runner died when the spool had `offset` sound bytes; what follows is its notice. Synced. */
+  died(offset: number): Promise<void>;
   /** Nothing more to deliver. */
   remove(): Promise<void>;
+}
+
+/** A job that the last process left behind. */
+export interface LeftoverJob {
+  readonly record: JobRecord;
+  /** What its executor remembered, in order. */
+  readonly notes: readonly Note[];
+  /** How far the coordinator had acknowledged the trace at least. */
+  readonly acknowledged: number;
+  /** Where the notice of an earlier recovery begins that did not get as far as a verdict, or had not delivered it. */
+  readonly diedAt: number | null;
+}
+
+/** The accepted jobs on disk. One process has them at a time. */
+export interface Journal {
+  /** Changes with each start of the machine, for `StoredJob.boot`. */
+  readonly boot: string;
+  /**
+   * On disk and synced when this resolves: only then may the job's first script start.
+   * @throws {SystemFailure} it cannot be kept; nothing of it is left
+   */
+  accept(stored: StoredJob): Promise<JobRecord>;
+  /** What was found at start, oldest first. */
+  leftovers(): readonly LeftoverJob[];
+  /** What is kept lazily is written. Records must not be used any more. */
+  close(): Promise<void>;
+}
+
+/**
+ * How a delivery ended. `delivered`: the coordinator has the result. `refused`: it wants to hear nothing of this job
+ * (any more). `expired`: too old. `kept`: the outbox was closed first; the next process goes on with it.
+ */
+export type DeliveryResult = "delivered" | "refused" | "expired" | "kept";
+
+/** Finished jobs whose report has not arrived yet. */
+export interface Outbox {
+  /**
+   * Deliver the rest of the trace and the final state, for as long as it takes; the record is removed then.
+   * @param from bytes of the trace that the coordinator has
+   * @param gone the coordinator said that the job is over
+   */
+  deliver(record: JobRecord, state: { readonly from: number; readonly gone: boolean }): Promise<DeliveryResult>;
+  /** The same for a job found at start. */
+  adopt(leftover: LeftoverJob): Promise<DeliveryResult>;
+  /** Does the report of this job wait here? `origin` is its `Coordinator.origin`. */
+  has(origin: string, jobId: string): boolean;
+  /** This coordinator answered somebody soundly: what waits for it is tried at once. */
+  answered(origin: string): void;
+  gauges(): { readonly entries: number; readonly oldestSeconds: number; readonly bytes: number };
+  /** Deliveries that can go on do so until `signal` fires; nothing is lost, what is left is `kept`. */
+  close(signal: AbortSignal): Promise<void>;
 }

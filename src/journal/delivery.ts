@@ -1,0 +1,236 @@
+import { stat } from "node:fs/promises";
+import { type Coordinator, type JobUpdate, type StoredTrace, TroubleCause } from "../coordinator/contract.ts";
+import { describeError, SystemFailure } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { storedTrace } from "../trace/stored.ts";
+import type { FinalReport, JobRecord } from "./contract.ts";
+import { nextStep, noticeLine, shortenedTrace, traceOf } from "./shorten.ts";
+import { readRange, traceChecksum } from "./spool-file.ts";
+
+/** What came of one attempt to deliver. */
+export type Attempt =
+  | { readonly kind: "settled"; readonly result: "delivered" | "refused" }
+  /** The coordinator is well and wants to be asked again. */
+  | { readonly kind: "later"; readonly afterMs: number }
+  /** `status` 0: there was no answer. */
+  | { readonly kind: "trouble"; readonly message: string; readonly status: number; readonly retryAfterMs: number }
+  /** The signal fired. */
+  | { readonly kind: "stopped" };
+
+/** One finished job's way to its coordinator; remembers from attempt to attempt what was learnt. Never rejects. */
+export type Deliver = (signal: AbortSignal) => Promise<Attempt>;
+
+export interface DeliveryOptions {
+  readonly record: JobRecord;
+  readonly report: FinalReport;
+  readonly coordinator: Coordinator;
+  /** Bytes that the coordinator has. */
+  readonly from: number;
+  /** It said that the job is over. */
+  readonly gone: boolean;
+  /** Its bytes and ours are known to differ: no checksum is sent. */
+  readonly unverified: boolean;
+  readonly log: Log;
+  /** How long a trace must have been refused before it is shortened. */
+  readonly suspectMs: number;
+}
+
+const PIECE_BYTES = 1024 * 1024;
+const SMALL_PIECE_BYTES = 64 * 1024;
+/** Refusals of a trace (5xx and the like) before it is looked at more closely; without any answer it takes more. */
+const SUSPECT_REFUSALS = 5;
+const SUSPECT_SILENCES = 10;
+/** Answers of 416 in a row that lead nowhere. */
+const MOST_REWINDS = 5;
+/** Times that a coordinator may find the trace different and have it again from its start. */
+const MOST_RESENDS = 2;
+/** Attempts that fail because the spool cannot be read before the state is sent without it. */
+const MOST_UNREADABLE = 2;
+
+export function createDelivery(options: DeliveryOptions): Deliver {
+  const { record, report, coordinator, gone, log, suspectMs } = options;
+  const { stored, tracePath } = record;
+  const { id, token, dialect } = stored;
+  const credentials = { id, token, dialect };
+  const final: JobUpdate = {
+    state: report.state,
+    knownReasons: stored.knownReasons,
+    ...(report.reason === null ? {} : { reason: report.reason }),
+    ...(report.exitCode === null ? {} : { exitCode: report.exitCode }),
+  };
+  /** Bytes kept of head and tail; Infinity: the whole trace; `null`: the state goes alone. */
+  let keepBytes: number | null = Number.POSITIVE_INFINITY;
+  let pieceBytes = PIECE_BYTES;
+  let sent = options.from;
+  let unverified = options.unverified;
+  let resends = 0;
+  let refusals = 0;
+  let suspectSince = 0;
+  let unreadable = 0;
+
+  /** GitLab keeps what was patched: the rest of the trace, then the state with a checksum over the whole. */
+  async function deliverByPatches(signal: AbortSignal): Promise<Attempt> {
+    if (gone) return { kind: "settled", result: "refused" };
+    const size = (await sizeOf(tracePath)) ?? 0;
+    if (keepBytes !== null) {
+      let rewinds = 0;
+      sent = Math.min(sent, size);
+      while (sent < size) {
+        const bytes = await readRange(tracePath, sent, Math.min(pieceBytes, size - sent));
+        if (bytes.length === 0) break;
+        const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
+        if (answer.status === "gone") return { kind: "settled", result: "refused" };
+        const next = Math.max(0, Math.min(answer.next, size));
+        // More than there is here: what it has is not what the spool has.
+        if (answer.next > size) unverified = true;
+        rewinds = next > sent ? 0 : rewinds + 1;
+        if (rewinds > MOST_REWINDS) return trouble(`${coordinator.origin} takes no byte of the trace at ${sent}`, 416);
+        sent = next;
+        record.acknowledged(sent);
+        refusals = 0;
+      }
+    }
+    const check = unverified || size === 0 ? {} : { checksum: await traceChecksum(tracePath, size), bytes: size };
+    const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal);
+    if (answer.kind === "done") return settled(answer.status);
+    if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
+    if (answer.kind === "too_large") return trouble(`${coordinator.origin} finds the final report too large`, 413);
+    sent = 0;
+    if (++resends > MOST_RESENDS) {
+      unverified = true;
+      keepBytes = null;
+    }
+    return { kind: "later", afterMs: 0 };
+  }
+
+  /** AlloyCI keeps the trace that comes with the final state, and nothing else. */
+  async function deliverAtOnce(signal: AbortSignal): Promise<Attempt> {
+    for (;;) {
+      const trace = await chosenTrace();
+      const update = trace === null ? final : { ...final, trace };
+      const answer = await coordinator.updateJob(credentials, update, signal);
+      if (answer.kind === "done") return settled(answer.status);
+      if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
+      if (answer.kind === "resend") return { kind: "later", afterMs: 1000 };
+      if (trace === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
+      await shorten("it is too large");
+    }
+  }
+
+  async function chosenTrace(): Promise<StoredTrace | null> {
+    if (keepBytes === null) return null;
+    const size = await sizeOf(tracePath);
+    if (size === null || unreadable > MOST_UNREADABLE)
+      return traceOf(noticeLine("WARNING: the output of this job was lost on the runner"));
+    return keepBytes < size ? await shortenedTrace(tracePath, size, keepBytes) : storedTrace(tracePath, size);
+  }
+
+  async function shorten(why: string): Promise<void> {
+    const size = (await sizeOf(tracePath)) ?? 0;
+    refusals = 0;
+    unverified = true;
+    if (dialect === "gitlab") {
+      if (pieceBytes > SMALL_PIECE_BYTES && size - sent > SMALL_PIECE_BYTES) pieceBytes = SMALL_PIECE_BYTES;
+      else keepBytes = null;
+    } else if (keepBytes !== null) keepBytes = nextStep(size, keepBytes);
+    log.warn(
+      `${coordinator.origin} does not take the trace of job ${id} (${size} bytes): ${why}; it is sent shortened`,
+      {
+        job: id,
+      },
+    );
+  }
+
+  /** Does the coordinator answer calls of this job that carry no trace? */
+  async function answersOtherwise(signal: AbortSignal): Promise<boolean> {
+    try {
+      if (dialect === "alloy") {
+        await coordinator.appendTrace(credentials, { from: sent, bytes: new Uint8Array() }, signal);
+      } else await coordinator.updateJob(credentials, { state: "running" }, signal);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** A call with (a part of) the trace in it failed: is the trace to blame? `true`: it was shortened. */
+  async function blamesTrace(
+    status: number,
+    message: string,
+    again: Deliver,
+    signal: AbortSignal,
+  ): Promise<Attempt | null> {
+    if (keepBytes === null || (dialect === "gitlab" && sent >= ((await sizeOf(tracePath)) ?? 0))) return null;
+    const now = performance.now();
+    if (refusals++ === 0) suspectSince = now;
+    if (status === 413) {
+      await shorten("it is too large");
+      return await again(signal);
+    }
+    const first = keepBytes === Number.POSITIVE_INFINITY && pieceBytes === PIECE_BYTES;
+    const needed = status === 0 ? SUSPECT_SILENCES : first ? SUSPECT_REFUSALS : 2;
+    if (refusals < needed || (first && now - suspectSince < suspectMs)) return null;
+    refusals = needed - 2;
+    if (!(await answersOtherwise(signal))) return null;
+    // It may have come back to life this very moment: the whole trace once more before it is cut.
+    const attempt = await guarded(signal);
+    if (attempt.kind !== "trouble") return attempt;
+    await shorten(message);
+    return await guarded(signal);
+  }
+
+  async function guarded(signal: AbortSignal): Promise<Attempt> {
+    try {
+      return dialect === "gitlab" ? await deliverByPatches(signal) : await deliverAtOnce(signal);
+    } catch (error) {
+      if (signal.aborted) return { kind: "stopped" };
+      return explain(error);
+    }
+  }
+
+  function explain(error: unknown): Attempt {
+    const cause = error instanceof SystemFailure ? error.cause : undefined;
+    if (!(cause instanceof TroubleCause)) {
+      // Nothing from the wire: the spool cannot be read.
+      if (++unreadable > MOST_UNREADABLE && dialect === "gitlab") {
+        keepBytes = null;
+        unverified = true;
+      }
+      return trouble(describeError(error), -1);
+    }
+    const { status, retryAfterMs = 0 } = cause;
+    if (status === 403 || status === 404 || status === 409 || status === 410) {
+      return { kind: "settled", result: "refused" };
+    }
+    return { kind: "trouble", message: describeError(error), status, retryAfterMs };
+  }
+
+  const deliver: Deliver = async (signal) => {
+    const attempt = await guarded(signal);
+    if (attempt.kind !== "trouble" || attempt.status === -1) return attempt;
+    try {
+      return (await blamesTrace(attempt.status, attempt.message, deliver, signal)) ?? attempt;
+    } catch (error) {
+      log.debug(`cannot shorten the trace of job ${id}: ${describeError(error)}`, { job: id });
+      return attempt;
+    }
+  };
+  return deliver;
+}
+
+function settled(status: "running" | "canceling" | "gone"): Attempt {
+  return { kind: "settled", result: status === "gone" ? "refused" : "delivered" };
+}
+
+function trouble(message: string, status: number): Attempt {
+  return { kind: "trouble", message, status, retryAfterMs: 0 };
+}
+
+/** `null`: the spool is gone. */
+async function sizeOf(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).size;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,124 @@
+import { describeError, Stop, SystemFailure } from "../errors.ts";
+import type { Executor, Note } from "../executor.ts";
+import type { Log } from "../log.ts";
+import { deadline, retry } from "../time.ts";
+import type { Journal, LeftoverJob, Outbox, StoredJob } from "./contract.ts";
+import { sealDeadTrace } from "./dead-trace.ts";
+
+export interface RecoveryOptions {
+  readonly journal: Journal;
+  readonly outbox: Outbox;
+  /** Who cleans up after this job; `null`: its executor is not known (any more). */
+  readonly executorFor: (stored: StoredJob) => Promise<Pick<Executor, "recover"> | null>;
+  readonly log: Log;
+  /** For all of it together; then it goes on without. */
+  readonly timeoutMs?: number;
+  /** Tries per job, and the first pause between them. */
+  readonly attempts?: number;
+  readonly pauseMs?: number;
+}
+
+export interface Recovery {
+  /** Jobs that died with the last process: cleaned up and reported. */
+  readonly dead: number;
+  /** Jobs that were finished, but not delivered. */
+  readonly undelivered: number;
+  /** All of them have arrived, or are kept for the next start. */
+  readonly delivered: Promise<void>;
+}
+
+/** Jobs cleaned up at the same time. */
+const PARALLEL = 4;
+
+/**
+ * At start, before or beside the first polls: what the last process left is cleaned up, reported and delivered.
+ * A job whose clean-up fails is reported all the same, and its trace says so. When `signal` fires, jobs without a
+ * verdict stay as they are for the next start.
+ */
+export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal): Promise<Recovery> {
+  const { journal, outbox, log, timeoutMs = 60_000 } = options;
+  const leftovers = journal.leftovers();
+  const deliveries: Promise<unknown>[] = [];
+  const deliver = (leftover: LeftoverJob): void => {
+    const delivery = outbox.adopt(leftover).catch((error: unknown) => {
+      log.error(`cannot deliver job ${leftover.record.stored.id}: ${describeError(error)}`);
+    });
+    deliveries.push(delivery);
+  };
+
+  const undelivered = leftovers.filter(({ record }) => record.report !== null);
+  undelivered.forEach(deliver);
+  const dead = leftovers.filter(({ record }) => record.report === null);
+  if (dead.length > 0)
+    log.warn(`${dead.length} jobs died with the last runner process: they are cleaned up and reported`);
+  const queue = dead.values();
+  using limit = deadline(signal, timeoutMs, new Stop("timed_out", `took longer than ${timeoutMs / 1000} s`));
+  const work = async (): Promise<void> => {
+    for (const leftover of queue) {
+      if (signal.aborted) return;
+      try {
+        deliver(await bury(leftover, options, limit.signal, signal));
+      } catch (error) {
+        if (signal.aborted) return;
+        const { id } = leftover.record.stored;
+        log.error(`cannot recover job ${id}, it is left to the next start: ${describeError(error)}`, { job: id });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  const delivered = Promise.all(deliveries).then(() => undefined);
+  return { dead: dead.length, undelivered: undelivered.length, delivered };
+}
+
+/** Clean up after one dead job, complete its trace and give it its verdict. */
+async function bury(
+  leftover: LeftoverJob,
+  options: RecoveryOptions,
+  limit: AbortSignal,
+  signal: AbortSignal,
+): Promise<LeftoverJob> {
+  const { log, journal } = options;
+  const { record, acknowledged } = leftover;
+  const { stored } = record;
+  const fields = { job: stored.id, runner: stored.runner.id };
+  const isSameBoot = stored.boot === journal.boot;
+  const cleaned = await cleanUp(leftover, isSameBoot, options, limit).catch((error: unknown) => {
+    signal.throwIfAborted();
+    log.warn(`cannot clean up after job ${stored.id} (${stored.title}): ${describeError(error)}`, fields);
+    return [`its clean-up failed: ${describeError(error)}`];
+  });
+  signal.throwIfAborted();
+  const circumstances = [
+    isSameBoot ? "its process ended unexpectedly" : "the machine was restarted",
+    `found at the next start, ${new Date().toISOString()}`,
+    ...cleaned,
+  ].join("; ");
+  const diedAt = await sealDeadTrace(leftover, circumstances, log);
+  await record
+    .finish({ state: "failed", reason: "runner_system_failure", exitCode: null, at: new Date().toISOString() })
+    .catch((error: unknown) => log.error(describeError(error), fields));
+  log.info(
+    `job ${stored.id} (${stored.title}) died with the runner and is reported as failed (${circumstances})`,
+    fields,
+  );
+  return { record, notes: leftover.notes, acknowledged, diedAt };
+}
+
+async function cleanUp(
+  { record, notes }: LeftoverJob,
+  isSameBoot: boolean,
+  { executorFor, attempts = 3, pauseMs = 1000 }: RecoveryOptions,
+  limit: AbortSignal,
+): Promise<string[]> {
+  const { stored } = record;
+  const crash: Note = { kind: "crash", boot: stored.boot, sameBoot: isSameBoot };
+  return await retry(
+    { attempts, firstMs: pauseMs, retryable: () => true },
+    async () => {
+      const executor = await executorFor(stored);
+      if (executor === null) throw new SystemFailure(`there is no executor "${stored.executor}"`);
+      return await executor.recover(stored.key, [...notes, crash], limit);
+    },
+    limit,
+  );
+}

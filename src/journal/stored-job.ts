@@ -1,0 +1,83 @@
+import { z } from "zod";
+import type { CoordinatorSettings } from "../coordinator/contract.ts";
+import type { FinalReport, StoredJob } from "./contract.ts";
+
+/** What a key may look like: it names a directory, and the marks of processes and containers. */
+export const keyShape = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+const path = z.string().nullable();
+
+const storedJob: z.ZodType<StoredJob> = z.object({
+  key: z.string().regex(keyShape),
+  id: z.string().min(1),
+  token: z.string(),
+  dialect: z.enum(["alloy", "gitlab"]),
+  title: z.string(),
+  runner: z.object({
+    id: z.string(),
+    name: z.string(),
+    token: z.string(),
+    url: z.url(),
+    tlsCaFile: path,
+    tlsCertFile: path,
+    tlsKeyFile: path,
+    certsDir: z.string(),
+  }),
+  executor: z.string(),
+  knownReasons: z.array(z.string()),
+  acceptedAt: z.string(),
+  boot: z.string(),
+});
+
+const finalReport: z.ZodType<FinalReport> = z.object({
+  state: z.enum(["success", "failed"]),
+  reason: z
+    .enum([
+      "script_failure",
+      "runner_system_failure",
+      "job_execution_timeout",
+      "runner_interrupted",
+      "job_canceled",
+      "image_pull_failure",
+      "runner_configuration_error",
+      "runner_external_dependency_failure",
+    ])
+    .nullable(),
+  exitCode: z.number().int().nullable(),
+  at: z.string(),
+});
+
+const noteValue = z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string())]);
+
+const entry = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("accepted"), job: storedJob }),
+  z.object({ kind: z.literal("note"), note: z.record(z.string(), noteValue) }),
+  z.object({ kind: z.literal("died"), offset: z.number().int().nonnegative() }),
+  z.object({ kind: z.literal("finished"), report: finalReport }),
+]);
+
+/** One line of a record file. */
+export type RecordEntry = z.infer<typeof entry>;
+
+/** `null`: nothing that this runner writes. */
+export function parseEntry(value: unknown): RecordEntry | null {
+  return entry.safeParse(value).data ?? null;
+}
+
+const acknowledgement = z.object({ offset: z.number().int().nonnegative() });
+
+export function parseAcknowledgement(value: unknown): number {
+  return acknowledgement.safeParse(value).data?.offset ?? 0;
+}
+
+/** What `openCoordinator` takes, from what a record knows. */
+export function coordinatorSettings(runner: StoredJob["runner"]): CoordinatorSettings {
+  return {
+    url: new URL(runner.url),
+    token: runner.token,
+    tlsCaFile: runner.tlsCaFile ?? undefined,
+    tlsCertFile: runner.tlsCertFile ?? undefined,
+    tlsKeyFile: runner.tlsKeyFile ?? undefined,
+    certsDir: runner.certsDir,
+  };
+}
