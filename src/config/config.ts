@@ -25,6 +25,8 @@ export interface Config {
   readonly runners: readonly RunnerConfig[];
   /** Unknown and misspelt keys, loose file mode, tokens used twice: one sentence each, with line and nearest known key. */
   readonly warnings: readonly string[];
+  /** SHA-256 of the file's bytes, by which `watchConfig` knows this version; absent where there was no file. */
+  readonly textDigest?: string;
 }
 
 /** One `[[runners]]` entry. */

@@ -1,0 +1,222 @@
+import { isAbsolute, resolve } from "node:path";
+import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
+import { keyName, type Part, readPart, subTable } from "./check.ts";
+import type { RunnerConfig } from "./config.ts";
+import { expandVariables } from "./expand.ts";
+import { deepFreeze } from "./freeze.ts";
+import { digest, runnerId } from "./identity.ts";
+import { FOREIGN_EXECUTORS, isForeignTable, nearest } from "./keys.ts";
+import { childOf } from "./layout.ts";
+import { type RunnerSettings, runnerSchema } from "./schema.ts";
+import { canonicalText, isTable } from "./toml.ts";
+
+/** What reading an entry needs to know of the world. */
+export interface EntrySurroundings {
+  readonly catalog: ExecutorCatalog;
+  /** For `$NAME` in `url` and `token`. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Base of relative paths in `tls-*`. */
+  readonly workingDirectory: string;
+  readonly certsDir: string;
+  /** Where a file named in the config is, or why it cannot be used. Without it, nothing is looked at. */
+  readonly findFile?: (path: string) => Promise<{ readonly path: string } | { readonly problem: string }>;
+  /** Global settings that a change of must reach a running entry. */
+  readonly globalFingerprint: string;
+}
+
+/** SIGTERM → SIGKILL when a job is stopped. */
+const KILL_GRACE_MS = 10_000;
+
+/** One `[[runners]]` entry, checked; `null` when problems were found. */
+export async function readEntry(entry: Part, around: EntrySurroundings): Promise<RunnerConfig | null> {
+  const { findings } = entry;
+  const at = (key: string): number => {
+    const child = entry.node.kind === "table" ? childOf(entry.node, key) : undefined;
+    return (child ?? entry.node).at;
+  };
+  const problem = (key: string, text: string): void => findings.problem(at(key), keyName(entry, [key]), text);
+
+  const named = subTable(entry.data, entry.node, "executor")?.data;
+  const definition = typeof named === "string" ? await findExecutor(named, around.catalog, problem) : undefined;
+  const own = new Set(definition?.tables.map((table) => table.name.toLowerCase()));
+  const foreign = Object.keys(entry.data).filter((key) => isForeignTable(key) && key.toLowerCase() !== "cache");
+  const skip = new Set([...own, ...foreign.map((key) => key.toLowerCase())]);
+
+  const settings = readPart(runnerSchema, { ...entry, skip });
+  const tables = definition === undefined ? null : readTables(entry, definition, at("executor"));
+  if (settings === undefined) return null;
+  const url = readUrl(settings.url, around.env, (text) => problem("url", text));
+  const token = readToken(settings.token, around.env, (text) => problem("token", text));
+  const environment = readEnvironment(settings, problem);
+  checkShell(settings, definition, problem);
+  if (settings.pre_get_sources_script !== undefined && settings.pre_clone_script !== "") {
+    findings.warning(at("pre_clone_script"), keyName(entry, ["pre_clone_script"]), UNUSED_PRE_CLONE);
+  }
+  const files: Record<(typeof TLS_KEYS)[number], string | undefined> = {
+    "tls-ca-file": undefined,
+    "tls-cert-file": undefined,
+    "tls-key-file": undefined,
+  };
+  for (const key of TLS_KEYS) {
+    const written = settings[key];
+    if (written === undefined || written === "") continue;
+    const found = (await around.findFile?.(written)) ?? {
+      path: isAbsolute(written) ? written : resolve(around.workingDirectory, written),
+    };
+    if ("path" in found) files[key] = found.path;
+    else problem(key, found.problem);
+  }
+  if (definition === undefined || tables === null || url === null || token === null) return null;
+
+  const fingerprint = digest(
+    JSON.stringify([canonicalText(entry.data), url.href, token, files, around.certsDir, around.globalFingerprint]),
+  );
+  const id = runnerId(token);
+  const entryDeps = Object.freeze({
+    buildsDir: settings.builds_dir || undefined,
+    cacheDir: settings.cache_dir || undefined,
+    shell: settings.shell,
+    inheritEnvironment: settings.inherit_environment,
+    killLeftovers: settings.kill_leftovers,
+    killGraceMs: KILL_GRACE_MS,
+  });
+  return {
+    name: settings.name === "" ? id : settings.name,
+    url,
+    token,
+    id,
+    limit: settings.limit,
+    requestConcurrency: settings.request_concurrency,
+    outputLimitBytes: settings.output_limit,
+    strictCheckInterval: settings.strict_check_interval,
+    unhealthyRequestsLimit: settings.unhealthy_requests_limit,
+    unhealthyIntervalMs: settings.unhealthy_interval,
+    tlsCaFile: files["tls-ca-file"],
+    tlsCertFile: files["tls-cert-file"],
+    tlsKeyFile: files["tls-key-file"],
+    certsDir: around.certsDir,
+    executor: definition.name,
+    shell: settings.shell,
+    buildsDir: entryDeps.buildsDir,
+    cacheDir: entryDeps.cacheDir,
+    cloneUrl: settings.clone_url,
+    environment,
+    preCloneScript: settings.pre_get_sources_script ?? settings.pre_clone_script,
+    postGetSourcesScript: settings.post_get_sources_script,
+    preBuildScript: settings.pre_build_script,
+    postBuildScript: settings.post_build_script,
+    debugTraceDisabled: settings.debug_trace_disabled,
+    prepareTimeoutMs: settings.prepare_timeout,
+    getSourcesTimeoutMs: settings.get_sources_timeout,
+    gitSslNoVerify: settings.git_ssl_no_verify,
+    inheritEnvironment: settings.inherit_environment,
+    killLeftovers: settings.kill_leftovers,
+    fingerprint,
+    openExecutor: (deps) => definition.create(tables, { ...deps, ...entryDeps }),
+  };
+}
+
+const TLS_KEYS = ["tls-ca-file", "tls-cert-file", "tls-key-file"] as const;
+const UNUSED_PRE_CLONE =
+  "has no effect beside pre_get_sources_script, which is its newer name. Put both texts into one of them";
+
+type Report = (key: string, text: string) => void;
+
+async function findExecutor(
+  name: string,
+  catalog: ExecutorCatalog,
+  problem: Report,
+): Promise<ExecutorDefinition | undefined> {
+  if (catalog.names.includes(name)) return catalog.load(name);
+  const known = catalog.names.map((each) => `"${each}"`).join(", ");
+  const meant = nearest(name, catalog.names);
+  const what = FOREIGN_EXECUTORS.includes(name)
+    ? `the executor "${name}" is not available in this version`
+    : `there is no executor ${JSON.stringify(name.slice(0, 60))}`;
+  problem("executor", `${what}. Use one of ${known}${meant === undefined ? "" : `. Did you mean "${meant}"?`}`);
+  return undefined;
+}
+
+/** The executor's own tables by its own schemas; `null` after a problem. */
+function readTables(
+  entry: Part,
+  definition: ExecutorDefinition,
+  executorAt: number,
+): Readonly<Record<string, unknown>> | null {
+  const tables: Record<string, unknown> = {};
+  let sound = true;
+  for (const { name, required, schema } of definition.tables) {
+    const found = subTable(entry.data, entry.node, name);
+    const key = keyName(entry, [name]);
+    if (found === null) {
+      tables[name] = undefined;
+      if (required) {
+        sound = false;
+        const where = `the table [runners.${name}]`;
+        entry.findings.problem(executorAt, key, `executor "${definition.name}" needs ${where}. Add it to this entry`);
+      }
+    } else if (!isTable(found.data)) {
+      sound = false;
+      entry.findings.problem(found.node.at, key, `expected a table: write [runners.${name}] above its keys`);
+    } else {
+      const part: Part = { ...entry, data: found.data, node: found.node, table: `runners.${name}`, skip: new Set() };
+      tables[name] = readPart(schema, part);
+      if (tables[name] === undefined) sound = false;
+    }
+  }
+  const complaint = sound ? (definition.check?.(tables) ?? null) : null;
+  if (complaint !== null) entry.findings.problem(executorAt, keyName(entry, ["executor"]), complaint);
+  deepFreeze(tables);
+  return sound && complaint === null ? tables : null;
+}
+
+type Variables = EntrySurroundings["env"];
+
+function expand(key: string, text: string, env: Variables, problem: (text: string) => void): string | null {
+  const { text: expanded, missing } = expandVariables(text, env);
+  if (missing.length === 0) return expanded.trim();
+  const names = missing.map((name) => `$${name}`).join(", ");
+  problem(`${names} is not set in the runner's environment. Set it, or write the ${key} itself ("$$" stands for "$")`);
+  return null;
+}
+
+/** The coordinator's address; the path is kept as written. */
+function readUrl(text: string, env: Variables, problem: (text: string) => void): URL | null {
+  const expanded = expand("url", text, env, problem);
+  if (expanded === null) return null;
+  const example = "Expected an address such as https://alloy.example.com";
+  const shown = JSON.stringify(expanded.replace(/\/\/[^/]*@/, "//…@").slice(0, 100));
+  if (expanded === "") problem(`is empty. ${example}`);
+  else if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(expanded)) {
+    problem(`${shown} has no scheme. ${example}, with http:// or https:// in front`);
+  } else if (!/^https?:/i.test(expanded)) problem(`${shown} is neither http nor https. ${example}`);
+  else if (!URL.canParse(expanded)) problem(`${shown} is not a valid address. ${example}`);
+  else return new URL(expanded);
+  return null;
+}
+
+function readToken(text: string, env: Variables, problem: (text: string) => void): string | null {
+  const token = expand("token", text, env, problem);
+  if (token === null) return null;
+  if (token === "") problem("is empty. Put the runner's token here, or remove the entry");
+  // A header cannot carry it, and the coordinator has never given out such a token.
+  else if (!/^[\x21-\x7e]+$/.test(token)) problem("holds blanks or other characters that no token has. Copy it again");
+  else return token;
+  return null;
+}
+
+function readEnvironment(settings: RunnerSettings, problem: Report): RunnerConfig["environment"] {
+  return settings.environment.flatMap((text, index) => {
+    const split = text.indexOf("=");
+    if (split > 0) return [{ key: text.slice(0, split), value: text.slice(split + 1) }];
+    // Not shown: it may be a value whose name was forgotten.
+    problem("environment", `its entry ${index + 1} has no name before a "=". Expected "NAME=value"`);
+    return [];
+  });
+}
+
+function checkShell(settings: RunnerSettings, definition: ExecutorDefinition | undefined, problem: Report): void {
+  if (settings.shell === undefined || definition === undefined || definition.shells.includes(settings.shell)) return;
+  const names = definition.shells.map((name) => `"${name}"`).join(", ");
+  problem("shell", `executor "${definition.name}" cannot run "${settings.shell}". Use one of ${names}`);
+}

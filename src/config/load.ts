@@ -1,0 +1,250 @@
+import { constants } from "node:fs";
+import { access, open, stat } from "node:fs/promises";
+import { devNull } from "node:os";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { ConfigError } from "../errors.ts";
+import { createFindings, type Findings, keyName, type Part, readPart } from "./check.ts";
+import type { Config, RunnerConfig } from "./config.ts";
+import { type EntrySurroundings, readEntry } from "./entry.ts";
+import { deepFreeze } from "./freeze.ts";
+import { digest } from "./identity.ts";
+import { childOf, type LayoutNode } from "./layout.ts";
+import { type GlobalSettings, globalSchema } from "./schema.ts";
+import { isTable, LARGEST_FILE_BYTES, readToml, type TomlDocument } from "./toml.ts";
+
+export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint"> {
+  /** Named in messages, absolute. */
+  readonly file: string;
+  /** Where jobs are remembered unless the file or `stateDirOverride` says otherwise. */
+  readonly defaultStateDir: string;
+  /** From the command line: wins over `state_dir`, `user`. */
+  readonly stateDirOverride?: string | undefined;
+  readonly userOverride?: string | undefined;
+}
+
+export type LoadOptions = Omit<ParseOptions, "file" | "findFile">;
+
+/**
+ * Read and check config.toml. A missing file is an empty configuration with a warning.
+ * @param file relative ones are resolved in `workingDirectory`
+ * @throws {ConfigError} everything that is wrong, a line each; or why the file cannot be read
+ */
+export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
+  const path = resolve(options.workingDirectory, file);
+  const found = await readConfigFile(path);
+  const certs = join(dirname(path), "certs");
+  const config = await parseConfig(found?.text ?? "", {
+    ...options,
+    file: path,
+    // The certificates beside the file that is in use come before those of the default place.
+    certsDir: (await isDirectory(certs)) ? certs : options.certsDir,
+    findFile: (name) => findFile(name, [options.workingDirectory, dirname(path)]),
+  });
+  const notes =
+    found === null ? [`${path} does not exist. "alloy-runner register" makes it`] : modeWarnings(path, found.mode);
+  return Object.freeze({
+    ...config,
+    warnings: Object.freeze([...notes, ...config.warnings]),
+    ...(found === null ? {} : { textDigest: digest(found.bytes) }),
+  });
+}
+
+/** Check the text of a config.toml. Looks at no file, but through `findFile`. */
+export async function parseConfig(text: string, options: ParseOptions): Promise<Config> {
+  const document = readToml(text, options.file);
+  const { root } = document.layout;
+  const findings = createFindings(options.file, document.layout.lineAt);
+  const whole: Part = { document, findings, data: document.data, node: root, table: "", owner: "", skip: RUNNERS };
+  const settings = readPart(globalSchema, whole);
+  const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
+  const runners: RunnerConfig[] = [];
+  const lines = new Map<string, number>();
+  for (const entry of entriesOf(document, findings)) {
+    const runner = await readEntry(entry, { ...options, globalFingerprint });
+    if (runner === null) continue;
+    const key = `${runner.url.href} ${runner.token}`;
+    const before = lines.get(key);
+    const line = document.layout.lineAt(entry.node.at);
+    if (before !== undefined) {
+      const text = `has the url and token of the entry in line ${before}: both share one place at the coordinator. Remove one, or register it anew`;
+      findings.warning(entry.node.at, keyName(entry, []), text);
+    } else lines.set(key, line);
+    runners.push(runner);
+  }
+  if (settings?.metrics_server && settings.listen_address !== undefined) {
+    const at = childOf(root, "metrics_server")?.at ?? 0;
+    findings.warning(at, "metrics_server", "has no effect beside listen_address, which is its newer name. Remove one");
+  }
+  findings.raise();
+  if (settings === undefined) throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
+  const config: Config = {
+    file: options.file,
+    concurrent: settings.concurrent,
+    checkIntervalMs: settings.check_interval,
+    logLevel: settings.log_level,
+    logFormat: settings.log_format,
+    metricsAddress: settings.listen_address ?? settings.metrics_server ?? "",
+    user: options.userOverride || settings.user || undefined,
+    stateDir: stateDirOf(settings, options),
+    minFreeDiskBytes: settings.min_free_disk,
+    outboxMaxAgeMs: settings.outbox_max_age,
+    shutdownTimeoutMs: settings.shutdown_timeout,
+    connectionMaxAgeMs: settings.connection_max_age,
+    sentryDsn: settings.sentry_dsn,
+    runners,
+    warnings: findings.warnings,
+  };
+  deepFreeze(config);
+  return config;
+}
+
+const RUNNERS: ReadonlySet<string> = new Set(["runners"]);
+
+/** What an entry's poller and executor are given of the global section. */
+function fingerprintOf(settings: GlobalSettings, options: ParseOptions): string {
+  return JSON.stringify([settings.check_interval, settings.connection_max_age, options.userOverride || settings.user]);
+}
+
+/** A relative `state_dir` must not move with the directory that the runner happens to be started in. */
+function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
+  if (options.stateDirOverride) return resolve(options.workingDirectory, options.stateDirOverride);
+  if (settings.state_dir) return resolve(dirname(options.file), settings.state_dir);
+  return resolve(options.workingDirectory, options.defaultStateDir);
+}
+
+/** The `[[runners]]` entries, each with its place. */
+function* entriesOf(document: TomlDocument, findings: Findings): Generator<Part> {
+  const keys = Object.keys(document.data).filter((each) => each.toLowerCase() === "runners");
+  for (const key of keys) {
+    const data = document.data[key];
+    const node: LayoutNode = childOf(document.layout.root, key) ?? document.layout.root;
+    if (key !== keys[0]) {
+      findings.problem(
+        node.at,
+        key,
+        `is the same as "${keys[0]}" in another case. Write all headers alike: [[runners]]`,
+      );
+    } else if (!Array.isArray(data)) {
+      findings.problem(
+        node.at,
+        key,
+        "expected a list of tables: write [[runners]], with two brackets, above each entry",
+      );
+    } else {
+      for (const [index, entry] of data.entries()) {
+        const item: LayoutNode = (node.kind === "array" ? node.items[index] : undefined) ?? node;
+        const part = { document, findings, node: item, table: "runners", skip: new Set<string>() };
+        if (!isTable(entry))
+          findings.problem(item.at, keyName({ table: "runners", owner: "" }, [index]), "expected a table");
+        else yield { ...part, data: entry, owner: ownerOf(entry, index, data.length) };
+      }
+    }
+  }
+}
+
+function ownerOf(entry: Readonly<Record<string, unknown>>, index: number, count: number): string {
+  const key = Object.keys(entry).find((each) => each.toLowerCase() === "name");
+  const name = key === undefined ? undefined : entry[key];
+  if (typeof name === "string" && name !== "") return ` of ${JSON.stringify(name.slice(0, 60))}`;
+  return count > 1 ? ` of entry ${index + 1}` : "";
+}
+
+export interface ConfigFile {
+  readonly bytes: Buffer;
+  readonly text: string;
+  readonly mode: number;
+}
+
+/**
+ * The file's contents, or `null` when there is none.
+ * @throws {ConfigError} it cannot be read, or is nothing to read
+ */
+export async function readConfigFile(path: string): Promise<ConfigFile | null> {
+  const fail = (problem: string, cause?: unknown): ConfigError =>
+    new ConfigError(`${path}: ${problem}`, { file: path, ...(cause === undefined ? {} : { cause }) });
+  // Opening a FIFO would wait for its writer, without a limit.
+  const flags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+  const handle = await open(path, flags).catch((error: unknown) => {
+    if (errorCode(error) === "ENOENT") return null;
+    const hint = errorCode(error) === "EACCES" ? ". Run as its owner or as root" : "";
+    throw fail(`cannot be read (${errorCode(error)})${hint}`, error);
+  });
+  if (handle === null) return null;
+  try {
+    const stats = await handle.stat();
+    if (stats.isDirectory()) throw fail("is a directory. Name the file in it, such as config.toml");
+    if (!stats.isFile() && path !== devNull) throw fail("is not a regular file. Put the configuration into one");
+    if (stats.size > LARGEST_FILE_BYTES) {
+      throw fail(`has ${stats.size} bytes; at most ${LARGEST_FILE_BYTES} are read. Is it the right file?`);
+    }
+    const bytes = await handle.readFile();
+    return { bytes, text: decode(bytes, path), mode: stats.mode };
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    throw fail(`cannot be read (${errorCode(error)})`, error);
+  } finally {
+    await handle.close();
+  }
+}
+
+function decode(bytes: Buffer, path: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    const utf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
+    const line = utf16 ? 1 : lineOfBadByte(bytes);
+    const what = utf16 ? "the file is UTF-16" : "bytes that are not UTF-8";
+    throw new ConfigError(`${path}:${line}: ${what}. Save it as UTF-8`, { file: path, line, cause });
+  }
+}
+
+function lineOfBadByte(bytes: Buffer): number {
+  let line = 1;
+  for (let from = 0; from < bytes.length; line++) {
+    const end = bytes.indexOf(10, from);
+    const until = end < 0 ? bytes.length : end;
+    const part = bytes.subarray(from, until);
+    if (!Buffer.from(part.toString("utf8")).equals(part)) return line;
+    from = until + 1;
+  }
+  return line;
+}
+
+/** Permission bits mean nothing on Windows. */
+function modeWarnings(path: string, mode: number): string[] {
+  if (process.platform === "win32" || path === devNull) return [];
+  const others = mode & 0o077;
+  if (others === 0) return [];
+  const what = others & 0o022 ? "changed" : "read";
+  const octal = (mode & 0o777).toString(8).padStart(4, "0");
+  return [`${path} holds tokens and can be ${what} by other users (mode ${octal}). Run: chmod 600 ${path}`];
+}
+
+async function findFile(
+  name: string,
+  bases: readonly string[],
+): Promise<{ readonly path: string } | { readonly problem: string }> {
+  const candidates = isAbsolute(name) ? [name] : bases.map((base) => resolve(base, name));
+  let problem = "";
+  for (const path of candidates) {
+    try {
+      if (!(await stat(path)).isFile()) throw Object.assign(new Error("not a file"), { code: "not a file" });
+      await access(path, constants.R_OK);
+      return { path };
+    } catch (error) {
+      problem ||= `the file ${path} cannot be read (${errorCode(error)}). Correct the path or its permissions, or remove the key`;
+    }
+  }
+  return { problem };
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+}
+
+function errorCode(error: unknown): string {
+  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error);
+}

@@ -1,0 +1,173 @@
+import { z } from "zod";
+import { parseDuration, parseSize } from "./units.ts";
+
+/**
+ * Keys, types and ranges of config.toml; outputs are in the units of `config.ts`. Unknown keys are sorted out before
+ * (`check.ts`), so the schemas needn't say what to do with them. Executors' own tables are in their folders.
+ */
+
+/** Longest duration that means something: a hundred years, well inside what a number can count. */
+const LONGEST_MS = 100 * 365 * 86_400_000;
+
+const whole = (least: number, most: number) => z.int().min(least).max(most);
+const text = z.string();
+
+/**
+ * Text with a unit, or whole seconds; 0 is the default, as in GitLab Runner. Go would read a number as nanoseconds, which
+ * nobody writes.
+ */
+const duration = <T extends number | null>(fallback: T, leastMs = 1000) =>
+  z
+    .union([z.string(), z.int()])
+    .optional()
+    .transform((value = 0, context): number | T => {
+      const ms = typeof value === "number" ? value * 1000 : parseDuration(value);
+      if (ms === 0) return fallback;
+      if (ms !== null && ms >= leastMs && ms <= LONGEST_MS) return ms;
+      const least = leastMs > 1000 ? ` of at least ${leastMs / 1000} s` : "";
+      const message = `expected a duration${least} such as "90s", "15m", "1h30m" or "7d", or whole seconds`;
+      context.addIssue({ code: "custom", message });
+      return z.NEVER;
+    });
+
+const size = z.union([z.string(), z.int()]).transform((value, context) => {
+  const bytes = typeof value === "number" ? value : parseSize(value);
+  if (bytes !== null && bytes >= 0) return bytes;
+  context.addIssue({ code: "custom", message: 'expected a size such as "256MiB" or "2GiB", or a number of bytes' });
+  return z.NEVER;
+});
+
+/** One of `names`, whatever the case; `as` maps what is written to what it means. */
+function word<T extends string>(as: Readonly<Record<string, T>>) {
+  return z.string().transform((value, context) => {
+    const meaning = Object.hasOwn(as, value.toLowerCase()) ? as[value.toLowerCase()] : undefined;
+    if (meaning !== undefined) return meaning;
+    const names = Object.keys(as).map((name) => `"${name}"`);
+    context.addIssue({
+      code: "custom",
+      message: `expected one of ${names.join(", ")}`,
+      params: { names: Object.keys(as) },
+    });
+    return z.NEVER;
+  });
+}
+
+const concurrent = z.int().transform((value, context) => {
+  if (value >= 1 && value <= 100_000) return value;
+  const zero = value === 0 ? ". 0 does not mean unlimited" : "";
+  context.addIssue({ code: "custom", message: `expected a whole number from 1 to 100000${zero}` });
+  return z.NEVER;
+});
+
+export const globalSchema = z.object({
+  concurrent: concurrent.default(1),
+  // 0 and negative have always meant the default; files that say so are in use.
+  check_interval: whole(-1_000_000, 1_000_000)
+    .transform((value) => (value > 0 ? value * 1000 : 3000))
+    .default(3000),
+  log_level: word({
+    debug: "debug",
+    info: "info",
+    warn: "warn",
+    warning: "warn",
+    error: "error",
+    fatal: "fatal",
+    panic: "fatal",
+  }).optional(),
+  log_format: word({ text: "text", json: "json", runner: "text" }).optional(),
+  listen_address: text.optional(),
+  metrics_server: text.optional(),
+  user: text.optional(),
+  sentry_dsn: text.default(""),
+  shutdown_timeout: duration(30_000),
+  connection_max_age: duration(900_000),
+  state_dir: text.optional(),
+  min_free_disk: size.default(256 * 2 ** 20),
+  outbox_max_age: duration(7 * 86_400_000, 60_000),
+});
+
+/** Read by others than this program: no type is wrong. */
+const tolerated = z.unknown().optional();
+
+const cacheKeys = {
+  ServerAddress: text.optional(),
+  AccessKey: text.optional(),
+  SecretKey: text.optional(),
+  BucketName: text.optional(),
+  BucketLocation: text.optional(),
+  Insecure: z.boolean().optional(),
+};
+
+export const runnerSchema = z.object({
+  name: text.default(""),
+  url: text,
+  token: text,
+  executor: text,
+  limit: whole(0, 100_000)
+    .transform((value) => (value === 0 ? Number.POSITIVE_INFINITY : value))
+    .default(Number.POSITIVE_INFINITY),
+  output_limit: whole(0, 2 ** 30)
+    .transform((kib) => (kib === 0 ? 4096 : kib) * 1024)
+    .default(4096 * 1024),
+  request_concurrency: whole(-1_000_000, 1000)
+    .transform((value) => Math.max(1, value))
+    .default(1),
+  "tls-ca-file": text.optional(),
+  "tls-cert-file": text.optional(),
+  "tls-key-file": text.optional(),
+  builds_dir: text.optional(),
+  cache_dir: text.optional(),
+  clone_url: text.default(""),
+  environment: z.array(text).default([]),
+  pre_clone_script: text.default(""),
+  pre_get_sources_script: text.optional(),
+  post_get_sources_script: text.default(""),
+  pre_build_script: text.default(""),
+  post_build_script: text.default(""),
+  shell: word({ bash: "bash", sh: "sh", cmd: "cmd", powershell: "powershell", pwsh: "pwsh" }).optional(),
+  debug_trace_disabled: z.boolean().default(false),
+  strict_check_interval: z.boolean().default(false),
+  unhealthy_requests_limit: whole(0, 1_000_000)
+    .transform((value) => value || 3)
+    .default(3),
+  unhealthy_interval: duration(3_600_000),
+  prepare_timeout: duration(null),
+  get_sources_timeout: duration(null),
+  git_ssl_no_verify: z.boolean().default(false),
+  inherit_environment: z.array(text).default([]),
+  kill_leftovers: z.boolean().default(true),
+  cache: z
+    .object({
+      Type: text.optional(),
+      Path: text.optional(),
+      Shared: z.boolean().optional(),
+      MaxUploadedArchiveSize: whole(0, Number.MAX_SAFE_INTEGER).optional(),
+      ...cacheKeys,
+      s3: z
+        .object({
+          ...cacheKeys,
+          SessionToken: text.optional(),
+          AuthenticationType: text.optional(),
+          ServerSideEncryption: text.optional(),
+          ServerSideEncryptionKeyID: text.optional(),
+          PathStyle: z.boolean().optional(),
+          DualStack: z.boolean().optional(),
+          Accelerate: z.boolean().optional(),
+          RoleARN: text.optional(),
+        })
+        .optional(),
+      gcs: tolerated,
+      azure: tolerated,
+    })
+    .optional(),
+  feature_flags: tolerated,
+  id: tolerated,
+  token_obtained_at: tolerated,
+  token_expires_at: tolerated,
+});
+
+export type GlobalSettings = z.infer<typeof globalSchema>;
+export type RunnerSettings = z.infer<typeof runnerSchema>;
+
+export const globalKeys: readonly string[] = [...Object.keys(globalSchema.shape), "runners"];
+export const runnerKeys: readonly string[] = Object.keys(runnerSchema.shape);
