@@ -1,0 +1,174 @@
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Dialect } from "../job/job.ts";
+import { alloyHandlers } from "./alloy.ts";
+import { createArtifactShelf } from "./artifacts.ts";
+import { type Channel, createChannel } from "./channel.ts";
+import type { Intercept } from "./faults.ts";
+import { gitlabHandlers } from "./gitlab.ts";
+import { type LocalServer, type ServerOptions, startServer } from "./http.ts";
+import type { LocalJob } from "./job.ts";
+import type { JobSpec } from "./job-spec.ts";
+import { createRecorder, type RecordedRequest, type RequestWait } from "./recorder.ts";
+import { createRunnerBook, type LocalRunner, type RunnerSpec } from "./runners.ts";
+import { createJobBook, type LocalProject, type State } from "./state.ts";
+import { createSwitches, type Switches } from "./switches.ts";
+
+export interface CoordinatorOptions extends Partial<Switches> {
+  readonly dialect: Dialect;
+  /** Default: `127.0.0.1`. */
+  readonly host?: string;
+  /** Default: 0, any free one. */
+  readonly port?: number;
+  /** What makes runners of the whole coordinator. Default: made up. */
+  readonly registrationToken?: string;
+  readonly projects?: readonly LocalProject[];
+  /** PEM texts. `requestCert`: callers must show a certificate that `ca` signed. */
+  readonly tls?: ServerOptions["tls"];
+  /** Live below a path, such as `/gitlab`. Default: none. */
+  readonly pathPrefix?: string;
+  /** Idle connections are closed after so long. Default: 5000, as AlloyCI's server does. */
+  readonly idleTimeoutMs?: number;
+  /** Default: 1000, as AlloyCI's server does. */
+  readonly requestsPerConnection?: number;
+  /** Keep all requests in `requests`. Default: true; long runs switch it off. */
+  readonly record?: boolean;
+  /** Of each body so much is kept. Default: 65,536. */
+  readonly recordBodyBytes?: number;
+  /** GitLab: listen on a second port, for downloads that are sent on. Default: false. */
+  readonly objectStorage?: boolean;
+  readonly intercept?: Intercept;
+}
+
+/** What `on` tells of. */
+export interface CoordinatorEvents {
+  /** A job was enqueued or has another status. */
+  readonly job: LocalJob;
+  /** A patch was stored. */
+  readonly trace: { readonly job: LocalJob; readonly bytes: Buffer };
+  /** The runner's last word on a job has been dealt with. */
+  readonly reported: LocalJob;
+  /** The coordinator counts a job as over. */
+  readonly finished: LocalJob;
+  /** A request arrived, was answered, or ended. */
+  readonly request: RecordedRequest;
+}
+
+/** A coordinator in this process that speaks HTTP like AlloyCI or GitLab, faults included. */
+export interface LocalCoordinator {
+  readonly dialect: Dialect;
+  /** What runners are configured with. */
+  readonly url: string;
+  readonly registrationToken: string;
+  readonly runners: readonly LocalRunner[];
+  /** A runner that did not have to register. */
+  addRunner(spec?: RunnerSpec): LocalRunner;
+  /** All jobs, oldest first. */
+  readonly jobs: readonly LocalJob[];
+  enqueue(spec?: JobSpec): LocalJob;
+  readonly requests: readonly RecordedRequest[];
+  /** The first request that `predicate` accepts, past or to come; asked at its arrival, its answer and its end. */
+  waitForRequest(predicate: (request: RecordedRequest) => boolean, wait?: RequestWait): Promise<RecordedRequest>;
+  /** Asked before each request; may be replaced at any time. */
+  intercept: Intercept | undefined;
+  /** May be assigned to at any time. */
+  readonly switches: Switches;
+  /** @returns how to stop listening */
+  on<E extends keyof CoordinatorEvents>(event: E, listener: (value: CoordinatorEvents[E]) => void): () => void;
+  /** End everything at once, held requests too, and remove uploaded files. Safe more than once. */
+  close(): Promise<void>;
+}
+
+/** Start a coordinator; it listens when this resolves. Rejects with what the system said about the address. */
+export async function startCoordinator(options: CoordinatorOptions): Promise<LocalCoordinator> {
+  const { dialect, host = "127.0.0.1", port = 0, pathPrefix = "" } = options;
+  const switches = createSwitches(options);
+  const channels: { readonly [E in keyof CoordinatorEvents]: Channel<CoordinatorEvents[E]> } = {
+    job: createChannel(),
+    trace: createChannel(),
+    reported: createChannel(),
+    finished: createChannel(),
+    request: createChannel(),
+  };
+  const recorder = createRecorder(options.record ?? true, options.recordBodyBytes ?? 65_536);
+  recorder.changed.on((request) => channels.request.emit(request));
+  const runners = createRunnerBook(dialect);
+  const shelf = createArtifactShelf();
+  const jobs = createJobBook(dialect, switches, runners, {
+    status(job) {
+      channels.job.emit(job);
+      if (job.finishedAt !== undefined) channels.finished.emit(job);
+    },
+    trace: (job, bytes) => channels.trace.emit({ job, bytes }),
+    reported: (job) => channels.reported.emit(job),
+  });
+  const registrationToken = options.registrationToken ?? randomBytes(15).toString("base64url");
+  let main: LocalServer | undefined;
+  let storage: LocalServer | undefined;
+  const state: State = {
+    dialect,
+    switches,
+    registrationToken,
+    projects: options.projects ?? [],
+    runners,
+    jobs,
+    shelf,
+    url: () => `${main?.origin ?? ""}${pathPrefix}`,
+    storageUrl: () => storage?.origin,
+  };
+  const handlers = dialect === "alloy" ? alloyHandlers(state) : gitlabHandlers(state);
+  let { intercept } = options;
+  const server: Omit<ServerOptions, "port" | "handle"> = {
+    host,
+    pathPrefix,
+    idleTimeoutMs: options.idleTimeoutMs ?? 5000,
+    requestsPerConnection: options.requestsPerConnection ?? 1000,
+    recorder,
+    commonHeaders: (request) => commonHeaders(dialect, request),
+    intercept: () => intercept,
+    ...(options.tls === undefined ? {} : { tls: options.tls }),
+  };
+  main = await startServer({
+    ...server,
+    port,
+    handle: async (call) => (await handlers[call.endpoint]?.(call)) ?? { status: 404 },
+  });
+  if (options.objectStorage === true)
+    storage = await startServer({
+      ...server,
+      port: 0,
+      handle: async (call) => (await handlers.storage?.({ ...call, endpoint: "storage" })) ?? { status: 404 },
+    });
+
+  return {
+    dialect,
+    url: state.url(),
+    registrationToken,
+    runners: runners.all,
+    addRunner: (spec) => runners.add(spec),
+    jobs: jobs.all,
+    enqueue: (spec = {}) => jobs.enqueue(spec),
+    requests: recorder.requests,
+    waitForRequest: (predicate, wait) => recorder.waitFor(predicate, wait),
+    get intercept() {
+      return intercept;
+    },
+    set intercept(next) {
+      intercept = next;
+    },
+    switches,
+    on: (event, listener) => channels[event].on(listener),
+    async close() {
+      await Promise.all([main?.close(), storage?.close()]);
+      await shelf.close();
+    },
+  };
+}
+
+function commonHeaders(dialect: Dialect, request: IncomingMessage): Readonly<Record<string, string>> {
+  const given = request.headers["x-request-id"];
+  const kept = typeof given === "string" && given.length >= 20 && given.length <= 200 ? given : undefined;
+  const requestId = kept ?? randomBytes(16).toString("hex");
+  if (dialect === "gitlab") return { server: "nginx", "x-request-id": requestId };
+  return { server: "Cowboy", "cache-control": "max-age=0, private, must-revalidate", "x-request-id": requestId };
+}
