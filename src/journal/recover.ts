@@ -117,8 +117,21 @@ async function cleanUp(
     async () => {
       const executor = await executorFor(stored);
       if (executor === null) throw new SystemFailure(`there is no executor "${stored.executor}"`);
-      return await executor.recover(stored.key, [...notes, crash], limit);
+      return await within(executor.recover(stored.key, [...notes, crash], limit), limit);
     },
     limit,
   );
+}
+
+/** An executor that does not heed its signal must not hold up the others. */
+async function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: fired, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    if (signal.aborted) onAbort();
+    return await Promise.race([work, fired]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
