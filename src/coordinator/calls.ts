@@ -1,0 +1,132 @@
+import { ConfigError, describeError, SystemFailure } from "../errors.ts";
+import { type ApiUrl, apiUrl } from "./api-url.ts";
+import type { Connections } from "./connections.ts";
+import { type CoordinatorSettings, TroubleCause } from "./contract.ts";
+import { type Answer, type Body, type Call, lengthOf } from "./exchange.ts";
+import type { Identity } from "./identity.ts";
+import { retryAfter } from "./retry-after.ts";
+import { describeAnswer, describeBroken } from "./trouble.ts";
+
+/** What talking to any coordinator takes. */
+export interface CoordinatorDeps {
+  readonly connections: Connections;
+  readonly identity: Identity;
+  /** Told after each request. `endpoint` is a pattern, such as `jobs/:id/trace`; `status` is 0 where no answer came. */
+  readonly onRequest?: (endpoint: string, method: string, status: number, durationMs: number) => void;
+  /** `[sr]_` and 12 letters or digits that stand for this machine; GitLab shows it. */
+  readonly systemId?: string;
+  readonly bounds?: Partial<Bounds>;
+}
+
+export interface Bounds {
+  /** Deadline of a job request. Breaking one off can lose a job, and GitLab holds them for 50 s. */
+  readonly jobRequestMs: number;
+  /** Longest time of any other call in which nothing moves. */
+  readonly silenceMs: number;
+}
+
+const usualBounds: Bounds = { jobRequestMs: 120_000, silenceMs: 60_000 };
+/** The slowest link that a body is sent over to its end. */
+const SLOWEST_BYTES_PER_MS = 4;
+const ANSWER_BYTES = 1024 * 1024;
+
+/** Everything about one coordinator but the runner's token. */
+export type CoordinatorTarget = Omit<CoordinatorSettings, "token">;
+
+export interface ApiCall {
+  readonly method: Call["method"];
+  /** Below the API's path, ids in place. */
+  readonly path: string;
+  /** The pattern of `path`. */
+  readonly endpoint: string;
+  readonly headers?: readonly string[];
+  readonly contentType?: string;
+  readonly body?: Body;
+  /** May arrive twice without harm. */
+  readonly repeatable: boolean;
+  readonly deadlineMs?: number;
+  readonly answerBytes?: number;
+}
+
+/** An answer, or why there is none. */
+export type Reply =
+  | { readonly kind: "answer"; readonly answer: Answer }
+  | { readonly kind: "silent"; readonly reason: string; readonly cause: unknown };
+
+export interface Caller {
+  readonly api: ApiUrl;
+  readonly bounds: Bounds;
+  /** Rejects with `signal.reason` only. */
+  call(call: ApiCall, signal: AbortSignal): Promise<Reply>;
+  /** What jobs need to reach the coordinator. */
+  readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+}
+
+/** @throws {ConfigError} a url that is neither http nor https */
+export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): Caller {
+  const api = apiUrl(target.url);
+  const route = deps.connections.route(target.url, target);
+  const bounds = { ...usualBounds, ...deps.bounds };
+  const common = [
+    "accept",
+    "application/json",
+    "user-agent",
+    deps.identity.userAgent,
+    ...(api.authorization === undefined ? [] : ["authorization", api.authorization]),
+  ];
+
+  return {
+    api,
+    bounds,
+    get serverTls() {
+      return route.serverTls;
+    },
+    async call(call, signal) {
+      const bytes = call.body === undefined ? 0 : lengthOf(call.body);
+      const idleMs = call.deadlineMs ?? bounds.silenceMs;
+      const contentType = call.body === undefined ? [] : ["content-type", call.contentType ?? "application/json"];
+      const request: Call = {
+        method: call.method,
+        path: `${api.path}/${call.path}`,
+        headers: [...common, ...contentType, ...(call.headers ?? [])],
+        body: call.body,
+        idleMs,
+        totalMs: call.deadlineMs ?? 2 * idleMs + bytes / SLOWEST_BYTES_PER_MS,
+        answerBytes: call.answerBytes ?? ANSWER_BYTES,
+      };
+      const startedAt = performance.now();
+      let status = 0;
+      try {
+        const result = await route.send(request, call.repeatable, signal);
+        if (result.kind === "broken") {
+          return { kind: "silent", reason: describeBroken(result.error, target.url.host), cause: result.error };
+        }
+        status = result.answer.status;
+        return result;
+      } catch (error) {
+        // What a certificate file or a proxy variable says; anything else is the signal's reason or a bug.
+        if (!(error instanceof SystemFailure || error instanceof ConfigError)) throw error;
+        return { kind: "silent", reason: describeError(error), cause: error };
+      } finally {
+        deps.onRequest?.(call.endpoint, call.method, status, performance.now() - startedAt);
+      }
+    },
+  };
+}
+
+/**
+ * A call that did not do what it was for, as a SystemFailure. It may be tried again after silence, 3xx, 5xx, 408, 425 and
+ * 429; another 4xx is final.
+ * @param what the call as the end of "Cannot …": `append to the trace of job 12`
+ */
+export function failure(what: string, reply: Reply, api: ApiUrl, secrets: readonly string[]): SystemFailure {
+  const sentence = (reason: string): string => `Cannot ${what} at ${api.shown}: ${reason}`;
+  if (reply.kind === "silent") {
+    const cause = new TroubleCause(reply.reason, 0, undefined, reply.cause);
+    return new SystemFailure(sentence(reply.reason), { retry: true, cause });
+  }
+  const { status, headers } = reply.answer;
+  const reason = describeAnswer(reply.answer, api.origin, secrets);
+  const retry = status < 400 || status >= 500 || status === 408 || status === 425 || status === 429;
+  return new SystemFailure(sentence(reason), { retry, cause: new TroubleCause(reason, status, retryAfter(headers)) });
+}

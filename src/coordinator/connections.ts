@@ -1,0 +1,187 @@
+import { createSecureContext, type SecureContext } from "node:tls";
+import type { Job } from "../job/job.ts";
+import { type Connector, createConnector } from "./connect.ts";
+import { type Answer, type Call, type Exchange, exchange } from "./exchange.ts";
+import { createLookup } from "./lookup.ts";
+import { createPool, type Pool } from "./pool.ts";
+import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
+import { first } from "./retry-after.ts";
+import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
+
+/** The way to one origin with one TLS identity, shared by all who go there. */
+export interface Route {
+  readonly origin: string;
+  /**
+   * Send `call` and hear the answer. A redirect to the same origin that keeps method and body (307, 308) is followed.
+   * @param repeatable send it once more, on a new connection, when a connection that had been idle ended before a byte
+   *   of the answer came. Only for what may arrive twice.
+   * @throws {SystemFailure} a certificate file cannot be used
+   * @throws {ConfigError} a proxy variable cannot be used
+   * Otherwise rejects with `signal.reason` only.
+   */
+  send(call: Call, repeatable: boolean, signal: AbortSignal): Promise<Exchange>;
+  /** What a job needs to trust and convince this origin, as of the last answer; empty over plain HTTP. */
+  readonly serverTls: Job["serverTls"];
+}
+
+/** All connections of the process to coordinators. Made by `main.ts`, handed to whoever talks to one. */
+export interface Connections {
+  route(url: URL, tls: TlsSettings): Route;
+  /** Ends idle connections; what is under way ends with its own signal or bound. */
+  close(): Promise<void>;
+}
+
+export interface ConnectionsOptions {
+  /** `process.env`, for the proxy variables. */
+  readonly environment?: ProxyEnvironment;
+  /** A connection older than this is not used again. */
+  readonly maxAgeMs?: number;
+}
+
+const MOST_REDIRECTS = 5;
+const DEFAULT_MAX_AGE_MS = 15 * 60_000;
+
+export function createConnections(options: ConnectionsOptions = {}): Connections {
+  const { environment = {}, maxAgeMs = DEFAULT_MAX_AGE_MS } = options;
+  const routes = new Map<string, OpenRoute>();
+  const lookup = createLookup();
+  const roots = createRoots();
+  let context: SecureContext | undefined;
+  const proxyContext = (): SecureContext =>
+    (context ??= createSecureContext({ ca: [...roots()], minVersion: "TLSv1.2" }));
+
+  return {
+    route(url, settings) {
+      const origin = new URL(url.origin);
+      const places = origin.protocol === "https:" ? tlsPlaces(origin, settings) : undefined;
+      const identity = places === undefined ? [] : [places.ca, places.cert, places.key];
+      const key = JSON.stringify([origin.origin, ...identity.map(({ path, configured }) => [path, configured])]);
+      let route = routes.get(key);
+      if (route === undefined) {
+        const source = places === undefined ? undefined : openTlsSource(places, roots);
+        const openLine = (tls: TlsMaterial | undefined): Line => {
+          const proxy = proxyFor(origin, environment);
+          const connector = createConnector({ origin, proxy, lookup, tls, proxyContext });
+          // Plain HTTP is asked of the proxy itself, TLS goes through it.
+          const forward = tls === undefined ? proxy : undefined;
+          const pool = createPool({ origin: forward?.origin ?? origin.origin, connector, maxAgeMs });
+          return {
+            tls,
+            connector,
+            pool,
+            prefix: forward === undefined ? "" : origin.origin,
+            extraHeaders: forwardHeaders(origin, forward?.authorization, forward !== undefined),
+          };
+        };
+        route = openRoute(origin.origin, async () => await source?.current(), openLine);
+        routes.set(key, route);
+      }
+      return route;
+    },
+    async close() {
+      for (const route of routes.values()) route.retire();
+    },
+  };
+}
+
+/** Connections with one set of certificates. */
+interface Line {
+  readonly tls: TlsMaterial | undefined;
+  readonly connector: Connector;
+  readonly pool: Pool;
+  /** What comes before the path in a request to a proxy. */
+  readonly prefix: string;
+  readonly extraHeaders: readonly string[];
+}
+
+interface OpenRoute extends Route {
+  retire(): void;
+}
+
+function openRoute(
+  origin: string,
+  material: () => Promise<TlsMaterial | undefined>,
+  openLine: (tls: TlsMaterial | undefined) => Line,
+): OpenRoute {
+  let line: Line | undefined;
+
+  /** Certificates that changed end the connections that were made with the old ones. */
+  const current = async (): Promise<Line> => {
+    const tls = await material();
+    if (line === undefined || line.tls !== tls) {
+      line?.pool.retire();
+      line = openLine(tls);
+    }
+    return line;
+  };
+
+  const once = async (
+    call: Call,
+    fresh: boolean,
+    signal: AbortSignal,
+  ): Promise<Exchange & { readonly used: boolean }> => {
+    signal.throwIfAborted();
+    const { pool, prefix, extraHeaders } = await current();
+    const slot = pool.take(fresh);
+    const { used } = slot;
+    try {
+      const path = `${prefix}${call.path}`;
+      const headers = extraHeaders.length === 0 ? call.headers : [...extraHeaders, ...call.headers];
+      const result = await exchange(slot.client, { ...call, path, headers }, signal);
+      if (result.kind === "answer" && result.answer.cut === undefined) pool.release(slot);
+      else pool.discard(slot);
+      return { ...result, used };
+    } catch (error) {
+      pool.discard(slot);
+      throw error;
+    }
+  };
+
+  return {
+    origin,
+    get serverTls() {
+      if (line?.tls === undefined) return {};
+      const { ca, cert, key } = line.tls;
+      const trusted = ca ?? line.connector.peerChain;
+      return {
+        ...(trusted === undefined ? {} : { ca: trusted }),
+        ...(cert === undefined || key === undefined ? {} : { cert, key }),
+      };
+    },
+    async send(call, repeatable, signal) {
+      let step = call;
+      for (let redirects = 0; ; redirects++) {
+        let result = await once(step, false, signal);
+        if (result.kind === "broken" && result.untouched && result.used && repeatable) {
+          result = await once(step, true, signal);
+        }
+        const path =
+          result.kind === "answer" && redirects < MOST_REDIRECTS
+            ? sameOriginPath(result.answer, origin, step)
+            : undefined;
+        if (path === undefined) return result;
+        step = { ...step, path };
+      }
+    },
+    retire() {
+      line?.pool.retire();
+    },
+  };
+}
+
+function forwardHeaders(origin: URL, authorization: string | undefined, forward: boolean): readonly string[] {
+  if (!forward) return [];
+  return ["host", origin.host, ...(authorization === undefined ? [] : ["proxy-authorization", authorization])];
+}
+
+/** Where a redirect leads that may be followed with tokens and body: the same origin, method and body kept. */
+function sameOriginPath({ status, headers }: Answer, origin: string, call: Call): string | undefined {
+  if (status !== 307 && status !== 308) return undefined;
+  try {
+    const target = new URL(first(headers.location) ?? "", `${origin}${call.path}`);
+    const path = `${target.pathname}${target.search}`;
+    return target.origin === origin && path !== call.path ? path : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,163 @@
+import { Readable } from "node:stream";
+import type { Client, Dispatcher } from "undici";
+
+type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+/** A request's body: bytes at hand, or a stream of known length that can be opened again. */
+export type Body = { readonly bytes: Uint8Array } | { readonly length: number; open(): Readable };
+
+export interface Call {
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** With the query; as it goes over the wire. */
+  readonly path: string;
+  /** Name, value, name, value. */
+  readonly headers: readonly string[];
+  readonly body: Body | undefined;
+  /** Longest silence: while sending, waiting for an answer, and for the whole of an answer's body. */
+  readonly idleMs: number;
+  /** Longest time for all of it. */
+  readonly totalMs: number;
+  /** Largest successful answer that is kept; a larger one is cut and its connection ended. */
+  readonly answerBytes: number;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Buffer;
+  /** Why the body is not complete, if it is not. */
+  readonly cut: string | undefined;
+}
+
+/** `untouched`: not a byte of an answer had come. */
+export type Exchange =
+  | { readonly kind: "answer"; readonly answer: Answer }
+  | { readonly kind: "broken"; readonly error: Error; readonly untouched: boolean };
+
+/** Larger bodies go out in pieces of this size: only then is it seen that a slow link still moves. */
+const PIECE_BYTES = 64 * 1024;
+/** As much of a page that tells of an error is read; the rest is nobody's time. */
+const ERROR_BYTES = 64 * 1024;
+
+/**
+ * One request on one connection, and its answer. Everything is bounded: time, silence, size.
+ * Rejects with `signal.reason` only; what happens to the connection then is the caller's business, as after `broken`.
+ */
+export function exchange(client: Client, call: Call, signal: AbortSignal): Promise<Exchange> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const stream = call.body === undefined ? undefined : streamOf(call.body);
+    stream?.on("error", () => {}); // undici tells of it; one that comes when nobody listens any more must harm nobody
+    let controller: Dispatcher.DispatchController | undefined;
+    let status = 0;
+    let headers: Headers = {};
+    let chunks: Buffer[] = [];
+    let received = 0;
+    let untouched = true;
+    let settled = false;
+
+    const finish = (): boolean => {
+      if (settled) return false;
+      settled = true;
+      clearTimeout(silence);
+      clearTimeout(limit);
+      signal.removeEventListener("abort", onAbort);
+      stream?.destroy();
+      return true;
+    };
+    const breakOff = (error: Error): void => {
+      // Before the request has begun there is nothing to break off but the attempt to connect.
+      if (controller === undefined) client.destroy(error).catch(() => {});
+      else controller.abort(error);
+    };
+    const answer = (cut: string | undefined): void => {
+      const body = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+      if (finish()) resolve({ kind: "answer", answer: { status, headers, body, cut } });
+    };
+    const fail = (error: Error): void => {
+      // A status is an answer, whatever became of the rest.
+      if (status !== 0) answer(error.message);
+      else if (finish()) resolve({ kind: "broken", error, untouched });
+    };
+    const onAbort = (): void => {
+      if (finish()) reject(signal.reason);
+      breakOff(new Error("aborted"));
+    };
+    const onTime = (ms: number): void => {
+      const error = new Error(`${status === 0 ? "no answer" : "the answer was not complete"} within ${ms / 1000} s`);
+      fail(error);
+      breakOff(error);
+    };
+    const silence = setTimeout(onTime, call.idleMs, call.idleMs);
+    const limit = call.totalMs > call.idleMs ? setTimeout(onTime, call.totalMs, call.totalMs) : undefined;
+    signal.addEventListener("abort", onAbort, { once: true });
+
+    client.dispatch(
+      {
+        method: call.method,
+        path: call.path,
+        headers: headersOf(call),
+        body: stream ?? bytesOf(call.body),
+      },
+      {
+        onRequestStart(started) {
+          controller = started;
+          if (settled) started.abort(new Error("aborted"));
+        },
+        onResponseStarted() {
+          untouched = false;
+        },
+        onBodySent() {
+          if (!settled) silence.refresh();
+        },
+        onResponseStart(_controller, statusCode, answered) {
+          if (statusCode < 200 || settled) return; // interim answers don't win time
+          status = statusCode;
+          headers = answered;
+          silence.refresh();
+        },
+        onResponseData(_controller, chunk) {
+          if (settled) return;
+          const most = status < 300 ? call.answerBytes : Math.min(call.answerBytes, ERROR_BYTES);
+          const room = most - received;
+          received += chunk.length;
+          if (room > 0) chunks.push(chunk.length > room ? chunk.subarray(0, room) : chunk);
+          if (chunk.length <= room) return;
+          const error = new Error(`the answer is larger than ${most} bytes`);
+          fail(error);
+          breakOff(error);
+        },
+        onResponseEnd() {
+          answer(undefined);
+          chunks = [];
+        },
+        onResponseError(_controller, error) {
+          fail(error);
+        },
+      },
+    );
+  });
+}
+
+function headersOf({ headers, body }: Call): string[] {
+  if (body === undefined) return [...headers];
+  return [...headers, "content-length", String(lengthOf(body))];
+}
+
+/** Bytes to send. */
+export function lengthOf(body: Body): number {
+  return "bytes" in body ? body.bytes.length : body.length;
+}
+
+function bytesOf(body: Body | undefined): Uint8Array | null {
+  return body !== undefined && "bytes" in body ? body.bytes : null;
+}
+
+function streamOf(body: Body): Readable | undefined {
+  if (!("bytes" in body)) return body.open();
+  return body.bytes.length > 2 * PIECE_BYTES ? Readable.from(pieces(body.bytes), { objectMode: false }) : undefined;
+}
+
+function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
+}

@@ -1,0 +1,195 @@
+/** Parts of a job's JSON → parts of a `Job`. */
+import type {
+  Artifact,
+  Cache,
+  CoordinatorFeatures,
+  Dependency,
+  GitInfo,
+  Hook,
+  Image,
+  RegistryCredential,
+  Service,
+  Step,
+  Variable,
+} from "../job/job.ts";
+import { type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
+
+const conditions = ["on_success", "on_failure", "always"] as const;
+
+export function readGit(value: unknown, reader: Reader): GitInfo {
+  const git = fieldsOf(value);
+  const fullRef = reader.text(git.ref, "git_info.ref");
+  const ref = fullRef.replace(/^refs\/(?:heads|tags)\//, "");
+  return {
+    repoUrl: reader.text(git.repo_url, "git_info.repo_url"),
+    ref,
+    // AlloyCI says `branch` for tags too: the prefix knows better.
+    refType: fullRef.startsWith("refs/tags/") || (fullRef === ref && git.ref_type === "tag") ? "tag" : "branch",
+    sha: reader.text(git.sha, "git_info.sha"),
+    beforeSha: reader.text(git.before_sha, "git_info.before_sha"),
+    refspecs: reader.texts(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
+    depth: Math.max(0, Math.trunc(reader.number(git.depth, "git_info.depth") ?? 0)),
+    objectFormat: reader.choice(git.repo_object_format, ["sha1", "sha256"], "git_info.repo_object_format"),
+    protected: reader.flag(git.protected, "git_info.protected"),
+  };
+}
+
+export function readVariables(value: unknown, reader: Reader): Variable[] {
+  return reader.records(value, "variables").flatMap((entry) => {
+    const key = reader.text(entry.key, "The name of a variable");
+    if (key === "") {
+      reader.warn("A variable without a name was ignored.");
+      return [];
+    }
+    const place = `Variable ${key}`;
+    return [
+      {
+        key,
+        value: reader.text(entry.value, place),
+        public: reader.flag(entry.public, `${place}: public`),
+        file: reader.flag(entry.file, `${place}: file`),
+        masked: reader.flag(entry.masked, `${place}: masked`),
+        raw: reader.flag(entry.raw, `${place}: raw`),
+      },
+    ];
+  });
+}
+
+export function readSteps(value: unknown, reader: Reader): Step[] {
+  return reader.records(value, "steps").map((entry) => {
+    const name = reader.text(entry.name, "The name of a step") || "script";
+    const seconds = reader.number(entry.timeout, `steps.${name}.timeout`) ?? 0;
+    return {
+      name,
+      script: reader.texts(entry.script, `steps.${name}.script`),
+      timeoutMs: seconds > 0 ? seconds * 1000 : null,
+      // AlloyCI copies the `when` of the job, which may be `manual` or `delayed`: that was over before it was sent.
+      when:
+        entry.when === "manual" || entry.when === "delayed"
+          ? "on_success"
+          : reader.choice(entry.when, conditions, `steps.${name}.when`),
+      allowFailure: reader.flag(entry.allow_failure, `steps.${name}.allow_failure`),
+    };
+  });
+}
+
+/** `null` where no image is named: the configured default is used. */
+export function readImage(value: unknown, place: string, reader: Reader): Image | null {
+  const image = namedFields(value);
+  const name = reader.text(image.name, `${place}.name`).trim();
+  if (name === "") return null;
+  const options = fieldsOf(fieldsOf(image.executor_opts).docker);
+  return {
+    name,
+    entrypoint: optionalTexts(image.entrypoint, `${place}.entrypoint`, reader),
+    pullPolicies: reader.texts(image.pull_policy, `${place}.pull_policy`),
+    user: reader.text(options.user, `${place}.executor_opts.docker.user`) || null,
+    platform: reader.text(options.platform, `${place}.executor_opts.docker.platform`) || null,
+  };
+}
+
+export function readServices(value: unknown, reader: Reader): Service[] {
+  const entries = Array.isArray(value) ? value : [value];
+  return entries.flatMap((entry: unknown) => {
+    const service = namedFields(entry);
+    const image = readImage(service, "services", reader);
+    if (image === null) {
+      if (entry !== null && entry !== undefined) reader.warn("A service without an image name was ignored.");
+      return [];
+    }
+    const aliases = [
+      ...reader.texts(service.alias, "services.alias"),
+      ...reader.texts(service.aliases, "services.aliases"),
+    ];
+    return [
+      {
+        ...image,
+        aliases: aliases.flatMap((alias) => alias.split(/[\s,]+/)).filter((alias) => alias !== ""),
+        command: optionalTexts(service.command, "services.command", reader),
+        variables: readVariables(service.variables, reader),
+      },
+    ];
+  });
+}
+
+export function readArtifacts(value: unknown, reader: Reader): Artifact[] {
+  return reader.records(value, "artifacts").map((entry) => ({
+    name: reader.text(entry.name, "artifacts.name"),
+    untracked: reader.flag(entry.untracked, "artifacts.untracked"),
+    paths: reader.texts(entry.paths, "artifacts.paths"),
+    exclude: reader.texts(entry.exclude, "artifacts.exclude"),
+    when: reader.choice(entry.when, conditions, "artifacts.when"),
+    expireIn: reader.text(entry.expire_in, "artifacts.expire_in"),
+    type: reader.text(entry.artifact_type, "artifacts.artifact_type") || "archive",
+    format: reader.choice(entry.artifact_format, ["zip", "gzip", "raw"], "artifacts.artifact_format"),
+  }));
+}
+
+export function readCache(value: unknown, reader: Reader): Cache[] {
+  return reader.records(value, "cache").map((entry) => ({
+    key: reader.text(entry.key, "cache.key"),
+    untracked: reader.flag(entry.untracked, "cache.untracked"),
+    paths: reader.texts(entry.paths, "cache.paths"),
+    policy: reader.choice(entry.policy, ["pull-push", "pull", "push"], "cache.policy"),
+    when: reader.choice(entry.when, conditions, "cache.when"),
+    fallbackKeys: reader.texts(entry.fallback_keys, "cache.fallback_keys"),
+  }));
+}
+
+export function readCredentials(value: unknown, reader: Reader): RegistryCredential[] {
+  return reader
+    .records(value, "credentials")
+    .filter((entry) => entry.type === undefined || entry.type === null || entry.type === "registry")
+    .map((entry) => ({
+      url: reader.text(entry.url, "credentials.url"),
+      username: reader.text(entry.username, "credentials.username"),
+      password: reader.text(entry.password, "credentials.password"),
+    }))
+    .filter((credential) => credential.url !== "");
+}
+
+export function readDependencies(value: unknown, reader: Reader): Dependency[] {
+  return reader.records(value, "dependencies").map((entry) => {
+    const file = fieldsOf(entry.artifacts_file);
+    const name = reader.text(file.filename, "dependencies.artifacts_file.filename");
+    return {
+      id: reader.text(entry.id, "dependencies.id"),
+      name: reader.text(entry.name, "dependencies.name"),
+      token: reader.text(entry.token, "dependencies.token"),
+      file:
+        name === ""
+          ? null
+          : { name, size: Math.max(0, reader.number(file.size, "dependencies.artifacts_file.size") ?? 0) },
+    };
+  });
+}
+
+export function readHooks(value: unknown, reader: Reader): Hook[] {
+  return reader.records(value, "hooks").flatMap((entry) => {
+    const script = reader.texts(entry.script, "hooks.script");
+    const { name } = entry;
+    if (name === "pre_get_sources_script" || name === "post_get_sources_script") return [{ name, script }];
+    reader.warn("A hook that this runner does not know was ignored.");
+    return [];
+  });
+}
+
+export function readFeatures(value: unknown, reader: Reader): CoordinatorFeatures {
+  const features = fieldsOf(value);
+  return {
+    traceSections: reader.flag(features.trace_sections, "features.trace_sections"),
+    failureReasons: reader.texts(features.failure_reasons, "features.failure_reasons"),
+    tokenMaskPrefixes: reader
+      .texts(features.token_mask_prefixes, "features.token_mask_prefixes")
+      .filter((prefix) => prefix.trim() !== ""),
+  };
+}
+
+/** A bare name stands for an object with that name. */
+function namedFields(value: unknown): Fields {
+  return isFields(value) ? value : { name: Array.isArray(value) ? undefined : value };
+}
+
+function optionalTexts(value: unknown, place: string, reader: Reader): string[] | null {
+  return value === null || value === undefined ? null : reader.texts(value, place);
+}

@@ -1,0 +1,191 @@
+/** Calls about a runner itself: `register`, `verify`, `unregister`. None needs a job or an open `Coordinator`. */
+import { type CoordinatorDeps, type CoordinatorTarget, createCaller, type Reply } from "./calls.ts";
+import { isFields } from "./coerce.ts";
+import type { Answer } from "./exchange.ts";
+import { retryAfter } from "./retry-after.ts";
+import { describeAnswer } from "./trouble.ts";
+import { identityInfo } from "./wire.ts";
+
+/** Nothing is known after this: out of reach, an error of the coordinator, nonsense. */
+export interface Trouble {
+  readonly kind: "trouble";
+  /** The whole sentence, for a person. */
+  readonly message: string;
+  /** HTTP status, or 0 when no answer came. */
+  readonly status: number;
+  readonly retryAfterMs: number | undefined;
+}
+
+/** What a new runner is to be. GitLab obeys all of it, AlloyCI description and tags. */
+export interface Registration {
+  /** The registration token of a project, a group or the whole coordinator. */
+  readonly token: string;
+  /** AlloyCI refuses a runner without one. */
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly runUntagged: boolean;
+  readonly locked: boolean;
+  readonly paused?: boolean;
+  readonly maintenanceNote?: string;
+  readonly accessLevel?: "not_protected" | "ref_protected";
+  readonly maximumTimeoutSeconds?: number;
+}
+
+export interface RegisteredRunner {
+  readonly kind: "registered";
+  /** Digit for digit; empty if the coordinator does not say. */
+  readonly id: string;
+  /** The runner's own token. */
+  readonly token: string;
+  /** RFC 3339, or null if it never expires. */
+  readonly expiresAt: string | null;
+}
+
+export type RegisterAnswer =
+  | RegisteredRunner
+  /** 400, 403, 410, 422: the token or something else about the request is not accepted. */
+  | { readonly kind: "refused"; readonly status: number; readonly message: string }
+  | Trouble;
+
+/**
+ * POST runners. Sent once: a repeated one could make a second runner.
+ * Rejects with `signal.reason` only, and with ConfigError for a url that is neither http nor https.
+ */
+export async function register(
+  target: CoordinatorTarget,
+  registration: Registration,
+  deps: CoordinatorDeps,
+  signal: AbortSignal,
+): Promise<RegisterAnswer> {
+  const body = {
+    token: registration.token,
+    description: registration.description || undefined,
+    tag_list: registration.tags.length === 0 ? undefined : registration.tags.map((tag) => tag.trim()).join(","),
+    run_untagged: registration.runUntagged,
+    locked: registration.locked,
+    paused: registration.paused,
+    maintenance_note: registration.maintenanceNote || undefined,
+    access_level: registration.accessLevel || undefined,
+    maximum_timeout: registration.maximumTimeoutSeconds || undefined,
+    info: { ...identityInfo(deps.identity), features: {} },
+  };
+  const caller = createCaller(target, deps);
+  const reply = await caller.call(jsonCall("POST", "runners", body, false), signal);
+  const trouble = (): Trouble => troubleOf("register a runner", reply, caller.api, [registration.token]);
+  if (reply.kind === "silent") return trouble();
+  const { answer } = reply;
+  if (answer.status === 201 || answer.status === 200) {
+    const runner = runnerOf(answer);
+    if (runner?.token !== undefined) {
+      return { kind: "registered", id: runner.id, token: runner.token, expiresAt: runner.expiresAt };
+    }
+    const message = `Cannot register a runner at ${caller.api.shown}: it answered ${answer.status}, but not with the runner's token`;
+    return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
+  }
+  if ([400, 401, 403, 404, 410, 422].includes(answer.status)) {
+    return { kind: "refused", status: answer.status, message: trouble().message };
+  }
+  return trouble();
+}
+
+export type VerifyAnswer =
+  /** `id`, `expiresAt` where the coordinator says them (GitLab); AlloyCI's answer is empty. */
+  | { readonly kind: "valid"; readonly id: string; readonly expiresAt: string | null }
+  /** 403: the coordinator does not know the token (any more). */
+  | { readonly kind: "unknown"; readonly message: string }
+  | Trouble;
+
+/** POST runners/verify. Only `unknown` says that a token is worth nothing. Rejects as `register`. */
+export async function verifyToken(
+  target: CoordinatorTarget,
+  token: string,
+  deps: CoordinatorDeps,
+  signal: AbortSignal,
+): Promise<VerifyAnswer> {
+  const caller = createCaller(target, deps);
+  const body = { token, system_id: deps.systemId, info: identityInfo(deps.identity) };
+  const reply = await caller.call(jsonCall("POST", "runners/verify", body, true), signal);
+  const trouble = troubleOf("verify a runner", reply, caller.api, [token]);
+  if (reply.kind === "silent") return trouble;
+  const { answer } = reply;
+  if (answer.status >= 200 && answer.status < 300) {
+    const runner = runnerOf(answer);
+    return { kind: "valid", id: runner?.id ?? "", expiresAt: runner?.expiresAt ?? null };
+  }
+  return answer.status === 403 ? { kind: "unknown", message: trouble.message } : trouble;
+}
+
+export type UnregisterAnswer =
+  | { readonly kind: "removed" }
+  /** 403, or 404 for a machine of a GitLab runner: nothing to remove there. */
+  | { readonly kind: "unknown"; readonly message: string }
+  | Trouble;
+
+/**
+ * DELETE runners. A GitLab runner that was made in its web pages (`glrt-`) stays, and only this machine is taken off it
+ * (DELETE runners/managers), which needs `deps.systemId`. Rejects as `register`.
+ */
+export async function unregister(
+  target: CoordinatorTarget,
+  token: string,
+  deps: CoordinatorDeps,
+  signal: AbortSignal,
+): Promise<UnregisterAnswer> {
+  const caller = createCaller(target, deps);
+  const machineOnly = token.startsWith("glrt-") && deps.systemId !== undefined;
+  const body = { token, system_id: machineOnly ? deps.systemId : undefined };
+  const reply = await caller.call(
+    jsonCall("DELETE", machineOnly ? "runners/managers" : "runners", body, false),
+    signal,
+  );
+  const trouble = troubleOf("unregister a runner", reply, caller.api, [token]);
+  if (reply.kind === "silent") return trouble;
+  const { status } = reply.answer;
+  if (status >= 200 && status < 300) return { kind: "removed" };
+  if (status === 403 || (status === 404 && machineOnly)) return { kind: "unknown", message: trouble.message };
+  return trouble;
+}
+
+function jsonCall(method: "POST" | "DELETE", path: string, body: object, repeatable: boolean) {
+  return { method, path, endpoint: path, body: { bytes: Buffer.from(JSON.stringify(body)) }, repeatable };
+}
+
+function troubleOf(
+  what: string,
+  reply: Reply,
+  api: { readonly shown: string; readonly origin: string },
+  secrets: readonly string[],
+): Trouble {
+  const sentence = (reason: string): string => `Cannot ${what} at ${api.shown}: ${reason}`;
+  if (reply.kind === "silent") {
+    return { kind: "trouble", message: sentence(reply.reason), status: 0, retryAfterMs: undefined };
+  }
+  const { answer } = reply;
+  const message = sentence(describeAnswer(answer, api.origin, secrets));
+  return { kind: "trouble", message, status: answer.status, retryAfterMs: retryAfter(answer.headers) };
+}
+
+/** `{"id": 12, "token": "…", "token_expires_at": "…"}`, as far as it is there. */
+function runnerOf(answer: Answer): { id: string; token: string | undefined; expiresAt: string | null } | undefined {
+  const text = answer.body.toString("utf8");
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isFields(parsed)) return undefined;
+  const { token, token_expires_at: expiresAt } = parsed;
+  return {
+    id: exactId(parsed.id, text),
+    token: typeof token === "string" && token !== "" ? token : undefined,
+    expiresAt: typeof expiresAt === "string" && expiresAt !== "" ? expiresAt : null,
+  };
+}
+
+/** Numbers beyond 2^53 keep their digits. */
+function exactId(id: unknown, text: string): string {
+  if (typeof id === "string") return id;
+  if (typeof id !== "number") return "";
+  return Number.isSafeInteger(id) ? String(id) : (/"id"\s*:\s*(\d+)/.exec(text)?.[1] ?? String(id));
+}

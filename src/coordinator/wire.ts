@@ -1,0 +1,114 @@
+/** What the runner says → coordinator JSON, and the coordinator's words → ours. */
+import type { FailureReason } from "../errors.ts";
+import type { Dialect } from "../job/job.ts";
+import type { JobUpdate, RemoteStatus, RunnerInfo } from "./contract.ts";
+import type { Identity } from "./identity.ts";
+
+/** Whether this runner moves artifacts and caches. GitLab gives jobs that need them only to runners that say so. */
+const TRANSFERS = false;
+
+/** What this runner does, whatever the executor: GitLab fails jobs that need more than the runner says it can. */
+const features = {
+  artifacts: TRANSFERS,
+  cache: TRANSFERS,
+  upload_multiple_artifacts: TRANSFERS,
+  upload_raw_artifacts: TRANSFERS,
+  artifacts_exclude: TRANSFERS,
+  fallback_cache_keys: TRANSFERS,
+  refspecs: true,
+  masking: true,
+  raw_variables: true,
+  multi_build_steps: true,
+  return_exit_code: true,
+  trace_reset: true,
+  trace_checksum: true,
+  trace_size: true,
+  cancelable: true,
+  cancel_gracefully: true,
+} as const;
+
+/**
+ * `info` without an executor. AlloyCI casts this object onto the runner's row: a key such as `description`, `token`,
+ * `tags`, `active`, `global`, `locked`, `project_id`, `run_untagged` or `contacted_at` would overwrite the runner.
+ */
+export function identityInfo(identity: Identity): Readonly<Record<string, unknown>> {
+  const { name, version, revision, platform, architecture } = identity;
+  return { name, version, revision, platform, architecture };
+}
+
+/** `info` of a job request. */
+export function runnerInfo(identity: Identity, info: RunnerInfo): Readonly<Record<string, unknown>> {
+  const { variables, image, services, shared } = info.features;
+  return {
+    ...identityInfo(identity),
+    executor: info.executor,
+    shell: info.shell,
+    features: { variables, image, services, shared, ...features },
+  };
+}
+
+/**
+ * `Job-Status` → what it means for us. AlloyCI spells a cancellation `cancelled` and knows no other; GitLab says
+ * `canceling` while after_script may still run, and `canceled` when the job is over.
+ */
+export function remoteStatus(word: string | undefined): RemoteStatus {
+  switch (word?.trim().toLowerCase()) {
+    case "canceling":
+    case "cancelled":
+      return "canceling";
+    case "canceled":
+    case "failed":
+    case "success":
+    case "skipped":
+      return "gone";
+    default:
+      return "running";
+  }
+}
+
+/** These two are as old as the protocol; GitLab takes the third from every runner that can name it. */
+const alwaysKnown: readonly string[] = ["script_failure", "runner_system_failure", "job_execution_timeout"];
+
+/** The nearest reason that a coordinator knows: older ones refuse others. `known` is its `features.failure_reasons`. */
+export function failureReason(reason: FailureReason, known: readonly string[]): FailureReason {
+  if (alwaysKnown.includes(reason) || known.includes(reason)) return reason;
+  return reason === "job_canceled" ? "script_failure" : "runner_system_failure";
+}
+
+/** The body of PUT jobs/:id but for `trace`, as text that ends with `}`. */
+export function updateBody(token: string, update: JobUpdate, identity: Identity): string {
+  const failed = update.state === "failed";
+  const output = { checksum: update.checksum, bytesize: update.bytes === 0 ? undefined : update.bytes };
+  return JSON.stringify({
+    token,
+    state: update.state,
+    failure_reason: failed ? failureReason(update.reason ?? "script_failure", update.knownReasons ?? []) : undefined,
+    exit_code: failed && update.exitCode !== 0 ? update.exitCode : undefined,
+    checksum: update.checksum,
+    output: output.checksum === undefined && output.bytesize === undefined ? undefined : output,
+    info: identityInfo(identity),
+  });
+}
+
+/** Bytes `[from, from + length)` as `Content-Range` wants them: the end is inclusive, an empty piece names its place. */
+export function contentRange(from: number, length: number): string {
+  return `${from}-${Math.max(from, from + length - 1)}`;
+}
+
+/**
+ * `Range: 0-<size>` of a 416 → the byte to send next. Only a place inside what was just sent, or before it, is believed.
+ * @returns `from` where the header is missing or makes no sense
+ */
+export function nextByte(range: string | undefined, dialect: Dialect, from: number, length: number): number {
+  // AlloyCI answers `Range: 0-100` to everything.
+  const size = dialect === "alloy" ? undefined : /^\s*(?:bytes[ =])?\d+-(\d+)\s*$/.exec(range ?? "")?.[1];
+  if (size === undefined) return from;
+  const next = Number(size);
+  return Number.isSafeInteger(next) ? Math.min(next, from + length) : from;
+}
+
+/** Seconds as a header value → milliseconds within bounds. */
+export function interval(seconds: string | undefined, bounds: { leastMs: number; mostMs: number }): number | undefined {
+  if (seconds === undefined || !/^\s*\d+(\.\d+)?\s*$/.test(seconds)) return undefined;
+  return Math.min(Math.max(Number(seconds) * 1000, bounds.leastMs), bounds.mostMs);
+}
