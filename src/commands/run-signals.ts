@@ -1,0 +1,42 @@
+/** What the operator asks of a running runner. */
+export type Wish = "drain" | "stop" | "reload" | "show";
+
+const WISHES: Partial<Record<NodeJS.Signals, Wish>> =
+  process.platform === "win32"
+    ? { SIGINT: "stop", SIGTERM: "stop", SIGBREAK: "stop", SIGHUP: "stop" }
+    : {
+        SIGQUIT: "drain",
+        SIGTERM: "stop",
+        SIGINT: "stop",
+        SIGHUP: "reload",
+        // With a listener of ours Node does not open a debugger to whoever may send this signal.
+        SIGUSR1: "show",
+      };
+
+/** Calls `onWish` for each signal until disposed of. Signals may come at any moment and in any number. */
+export function listenToSignals(onWish: (wish: Wish, signal: string) => void): Disposable {
+  const listeners = Object.entries(WISHES).map(([signal, wish]) => {
+    const listener = (): void => onWish(wish, signal);
+    process.on(signal, listener);
+    return () => process.off(signal, listener);
+  });
+  return {
+    [Symbol.dispose]: () => {
+      for (const remove of listeners) remove();
+    },
+  };
+}
+
+/** Calls `onError` for what no one caught, until disposed of: one job's trouble never ends the process. */
+export function listenToAccidents(onError: (error: unknown, kind: string) => void): Disposable {
+  const onException = (error: unknown): void => onError(error, "uncaught exception");
+  const onRejection = (error: unknown): void => onError(error, "unhandled rejection");
+  process.on("uncaughtException", onException);
+  process.on("unhandledRejection", onRejection);
+  return {
+    [Symbol.dispose]: () => {
+      process.off("uncaughtException", onException);
+      process.off("unhandledRejection", onRejection);
+    },
+  };
+}

@@ -1,0 +1,141 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { RunnerConfig } from "../config/config.ts";
+import type { Coordinator } from "../coordinator/contract.ts";
+import { describeError, SystemFailure } from "../errors.ts";
+import type { Executor } from "../executor.ts";
+import type { Job } from "../job/job.ts";
+import type { Log } from "../log.ts";
+import type { EntryMeter } from "../metrics.ts";
+import type { ActiveJob, HandledJob, HandleJob } from "./received.ts";
+import type { Slot } from "./slots.ts";
+
+/** One received job with everything that is let go of at its end. */
+export interface Arrival {
+  readonly job: Job;
+  readonly entry: RunnerConfig;
+  readonly executor: Executor;
+  readonly coordinator: Coordinator;
+  readonly slot: Slot;
+  readonly reservation: Disposable | undefined;
+  readonly meter: EntryMeter;
+  readonly log: Log;
+  /** Told once the last report has arrived: the next stage may be waiting. */
+  readonly onDelivered: () => void;
+}
+
+export interface Jobs {
+  /**
+   * Runs a job. @returns a promise that resolves when its slot is free again and never rejects, or `null` for a job that
+   * runs or waits for delivery already
+   */
+  take(arrival: Arrival): Promise<void> | null;
+  list(): ActiveJob[];
+  /** Is the caller's code part of a job? Then end that job as the runner's fault. @returns the job's id */
+  blame(error: unknown): string | undefined;
+}
+
+export interface JobsOptions {
+  readonly handleJob: HandleJob;
+  /** Is a report of this job still to be delivered, from before this process started? */
+  readonly isPending: (origin: string, jobId: string) => boolean;
+}
+
+interface Running {
+  readonly controller: AbortController;
+  active: ActiveJob;
+}
+
+/** All jobs between their arrival and the delivery of their last report. `process` is the signal that stops the runner. */
+export function createJobs({ handleJob, isPending }: JobsOptions, process: AbortSignal): Jobs {
+  const running = new Map<string, Running>();
+  const current = new AsyncLocalStorage<Running>();
+
+  const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
+    const { job, entry, executor, coordinator, slot, reservation, log } = arrival;
+    const jobMeter = arrival.meter.job(job);
+    const { controller } = mine;
+    const onProcess = (): void => controller.abort(process.reason);
+    if (process.aborted) onProcess();
+    else process.addEventListener("abort", onProcess, { once: true });
+    const meter = {
+      ...jobMeter,
+      moved: (progress: Parameters<typeof jobMeter.moved>[0]) => {
+        mine.active = { ...mine.active, progress };
+        jobMeter.moved(progress);
+      },
+    };
+    let handled: HandledJob | undefined;
+    try {
+      const concurrentId = await slot.run(controller.signal);
+      handled = await current.run(mine, () =>
+        handleJob({ job, entry, executor, coordinator, concurrentId, signal: controller.signal, meter }),
+      );
+    } catch (error) {
+      log.error("a job ended in a way that should not exist", {
+        job: job.id,
+        problem: describeError(error),
+        stack: error instanceof Error ? error.stack : undefined,
+      });
+    } finally {
+      process.removeEventListener("abort", onProcess);
+      jobMeter.end();
+      slot.release();
+      letGo(reservation, log);
+    }
+    mine.active = { ...mine.active, progress: { at: "delivering" } };
+    const settled = (): void => {
+      running.delete(key);
+      arrival.onDelivered();
+    };
+    handled?.delivered.then(settled, settled);
+    if (handled === undefined) settled();
+  };
+
+  return {
+    take(arrival) {
+      const { job, entry, coordinator, log } = arrival;
+      const key = `${coordinator.origin} ${job.id}`;
+      const title = `${job.projectName}: ${job.name}`;
+      if (running.has(key) || isPending(coordinator.origin, job.id)) {
+        log.warn("a job was handed out a second time; it is not started again", {
+          job: job.id,
+          url: coordinator.origin,
+        });
+        return null;
+      }
+      log.info("job received", { job: job.id, title, repository: withoutSecrets(job.git.repoUrl) });
+      const active = {
+        id: job.id,
+        title,
+        runner: entry.id,
+        receivedAt: Date.now(),
+        progress: { at: "received" } as const,
+      };
+      const mine: Running = { controller: new AbortController(), active };
+      running.set(key, mine);
+      return run(arrival, mine, key);
+    },
+    list: () => [...running.values()].map(({ active }) => active),
+    blame(error) {
+      const mine = current.getStore();
+      if (mine === undefined) return undefined;
+      mine.controller.abort(new SystemFailure("an unexpected error in the runner ended this job", { cause: error }));
+      return mine.active.id;
+    },
+  };
+}
+
+function letGo(reservation: Disposable | undefined, log: Log): void {
+  try {
+    reservation?.[Symbol.dispose]();
+  } catch (error) {
+    log.error("cannot give back what was reserved for a job", { problem: describeError(error) });
+  }
+}
+
+/** Scheme, host and path of a URL. */
+function withoutSecrets(text: string): string {
+  if (!URL.canParse(text)) return "";
+  const { protocol, host, pathname } = new URL(text);
+  return `${protocol}//${host}${pathname}`;
+}

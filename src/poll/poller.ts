@@ -1,0 +1,202 @@
+import type { RunnerConfig } from "../config/config.ts";
+import type { Coordinator, RunnerInfo } from "../coordinator/contract.ts";
+import { describeError, Stop } from "../errors.ts";
+import type { Executor } from "../executor.ts";
+import type { Job } from "../job/job.ts";
+import type { Log } from "../log.ts";
+import type { EntryMeter } from "../metrics.ts";
+import { type Alarm, createAlarm } from "./alarm.ts";
+import { createHealth } from "./health.ts";
+import type { PollTiming } from "./pace.ts";
+import type { Slot, Slots } from "./slots.ts";
+
+export interface PollerOptions {
+  readonly entry: Pick<
+    RunnerConfig,
+    "id" | "limit" | "requestConcurrency" | "unhealthyRequestsLimit" | "unhealthyIntervalMs"
+  >;
+  readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
+  readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve">;
+  readonly slots: Slots;
+  readonly hasRoom: () => Promise<boolean>;
+  /** Pause after an empty answer; asked each time, as reloads change it. */
+  readonly pauseMs: () => number;
+  /** How many entries want slots. */
+  readonly entryCount: () => number;
+  readonly firstDelayMs: number;
+  /**
+   * A job arrived. It takes over slot and reservation, also where it fails.
+   * @returns false for a job that is known already: then both stay the poller's
+   */
+  readonly receive: (job: Job, slot: Slot, reservation: Disposable | undefined) => boolean;
+  readonly meter: Pick<EntryMeter, "asking" | "refused" | "healthy">;
+  readonly timing: PollTiming;
+  readonly log: Log;
+}
+
+export interface Poller {
+  /** There may be a job soon: a few quick questions. */
+  nudge(): void;
+  /** The configuration was loaded anew: an entry that was given up for a while is tried at once. */
+  reset(): void;
+  /** Resolves once `stop` has fired and no request is under way; never rejects. */
+  readonly done: Promise<void>;
+}
+
+/** What one turn of the loop found: how long to wait, and whether a nudge may shorten that. */
+interface Wait {
+  readonly ms: number;
+  readonly quick: boolean;
+}
+
+const atOnce: Wait = { ms: 0, quick: true };
+/** Conflicts in a row after which there is more wrong than a lost race. */
+const MOST_CONFLICTS = 10;
+
+/**
+ * Asks for jobs of one entry until `stop` fires: take a slot, ask, hand the job over, wait. A request under way is then
+ * left up to 15 s to end, since a broken-off one can lose a job; what it brings is handed over as always.
+ */
+export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
+  const { entry, coordinator, executor, slots, hasRoom, pauseMs, entryCount, receive, meter, timing, log } = options;
+  const { name, shell, features } = executor;
+  const info: RunnerInfo = { executor: name, shell, features };
+  const health = createHealth({
+    origin: coordinator.origin,
+    refusalLimit: entry.unhealthyRequestsLimit,
+    longestProbeMs: entry.unhealthyIntervalMs,
+    timing,
+    log,
+    onChange: (is) => meter.healthy(is),
+  });
+  const alarms = new Set<Alarm>();
+  const requests = new AbortController();
+  /** AlloyCI hands one job to two requests of a token; only a job in GitLab's dialect proves that it is another. */
+  let lanes = 1;
+  /** The coordinator holds empty answers back. AlloyCI never does: there a late answer is just a slow one. */
+  let holds = false;
+  let patient = true;
+  let conflicts = 0;
+
+  const idle = (): Wait => ({ ms: pauseMs(), quick: true });
+  const lostRace = (): Wait => {
+    if (++conflicts > MOST_CONFLICTS) return idle();
+    return { ms: timing.conflictMs * (0.1 + 0.9 * Math.random()), quick: true };
+  };
+
+  const ask = async (slot: Slot): ReturnType<Coordinator["requestJob"]> => {
+    const hold = slots.waiting === 0 && slots.free >= entryCount() - 1;
+    const lend = setTimeout(() => slot.lend(), hold && holds ? timing.lendHeldMs : timing.lendMs);
+    meter.asking(1);
+    try {
+      const answer = await coordinator.requestJob(info, { hold }, requests.signal);
+      if (hold && answer.kind === "none" && answer.heldMs >= timing.heldMs) holds = patient;
+      return answer;
+    } finally {
+      meter.asking(-1);
+      clearTimeout(lend);
+    }
+  };
+
+  const turn = async (): Promise<Wait> => {
+    if (!(await hasRoom())) return idle();
+    const slot = await slots.acquire({ token: entry.id, limit: entry.limit, requestConcurrency: lanes }, stop);
+    let reservation: Disposable | undefined;
+    let handedOver = false;
+    try {
+      if (stop.aborted) return atOnce;
+      if (executor.reserve !== undefined) {
+        const room = await executor.reserve(stop);
+        if (room === null) return idle();
+        reservation = room;
+      }
+      const answer = await ask(slot);
+      if (answer.kind !== "conflict" && answer.kind !== "job") conflicts = 0;
+      switch (answer.kind) {
+        case "job":
+          health.accepted();
+          if (answer.job.dialect === "gitlab") widen();
+          else patient = false;
+          handedOver = receive(answer.job, slot, reservation);
+          if (!handedOver) return lostRace();
+          conflicts = 0;
+          return atOnce;
+        case "none":
+          health.accepted();
+          return holds && patient && answer.heldMs >= timing.heldMs ? atOnce : idle();
+        case "conflict":
+          health.accepted();
+          return lostRace();
+        case "unauthorized": {
+          meter.refused();
+          const ms = health.refused(answer.status);
+          return ms === null ? { ms: pauseMs(), quick: false } : { ms, quick: false };
+        }
+        case "trouble":
+          return { ms: health.troubled(answer.message, answer.retryAfterMs), quick: false };
+      }
+    } finally {
+      if (!handedOver) {
+        slot.release();
+        reservation?.[Symbol.dispose]();
+      }
+    }
+  };
+
+  const lane = async (firstDelayMs: number): Promise<void> => {
+    const alarm = createAlarm(timing.burstMs);
+    alarms.add(alarm);
+    if (firstDelayMs > 0 && !stop.aborted) await alarm.wait(firstDelayMs, null);
+    while (!stop.aborted) {
+      const since = performance.now();
+      const wait = await turn().catch((error): Wait => {
+        if (stop.aborted) return atOnce;
+        // A bug of ours, or an executor that cannot say whether it has room.
+        log.debug("asking for a job failed", { stack: error instanceof Error ? error.stack : undefined });
+        return { ms: health.troubled(describeError(error), undefined), quick: false };
+      });
+      if (wait.ms > 0 && !stop.aborted) await alarm.wait(wait.ms, wait.quick ? since : null);
+    }
+    alarms.delete(alarm);
+  };
+
+  let open = 0;
+  let end: () => void = () => {};
+  const done = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const begin = (firstDelayMs: number): void => {
+    open++;
+    void lane(firstDelayMs).finally(() => {
+      if (--open > 0) return;
+      clearTimeout(lastRequest);
+      stop.removeEventListener("abort", onStop);
+      end();
+    });
+  };
+  const widen = (): void => {
+    for (; lanes < entry.requestConcurrency && !stop.aborted; lanes++) begin(0);
+  };
+
+  let lastRequest: NodeJS.Timeout | undefined;
+  const onStop = (): void => {
+    for (const alarm of alarms) alarm.ring();
+    lastRequest = setTimeout(
+      () => requests.abort(new Stop("shutting_down", "no more jobs are wanted")),
+      timing.lastRequestMs,
+    );
+  };
+  if (!stop.aborted) stop.addEventListener("abort", onStop, { once: true });
+  begin(options.firstDelayMs);
+
+  return {
+    nudge: () => {
+      for (const alarm of alarms) alarm.nudge();
+    },
+    reset: () => {
+      health.reset();
+      for (const alarm of alarms) alarm.ring();
+    },
+    done,
+  };
+}

@@ -1,0 +1,203 @@
+/** Whose jobs are counted together: all entries with one token. */
+export interface SlotWish {
+  /** Stands for the token: `RunnerConfig.id`. */
+  readonly token: string;
+  /** Jobs of the token at once, requests under way included; may be Infinity. */
+  readonly limit: number;
+  /** Requests of the token at once. */
+  readonly requestConcurrency: number;
+}
+
+/**
+ * Room for one request and for the job that it may bring: taken before the request, so that a job that was handed out
+ * can always run. Ends with `release`, whatever became of it; a second call does nothing.
+ */
+export interface Slot {
+  /**
+   * The request takes long: others may use the room meanwhile. Should it still bring a job, that job comes before all new
+   * requests, and waits in `run` if it must: `concurrent` holds also for coordinators that hang.
+   */
+  lend(): void;
+  /**
+   * The request brought a job. Resolves with the lowest number that no other running job of the token has, as soon as the
+   * job may run: at once unless the room was lent. Once `signal` has fired there is no waiting, as nothing will run.
+   */
+  run(signal: AbortSignal): Promise<number>;
+  release(): void;
+}
+
+export interface Slots {
+  /** Waits for room, first come, first served; who is held back by a limit of its own token holds nobody else back. */
+  acquire(wish: SlotWish, signal: AbortSignal): Promise<Slot>;
+  /** A reload changed `concurrent`. Below the number of running jobs nothing is taken away, only nothing is added. */
+  setConcurrent(concurrent: number): void;
+  /** Room that is neither taken nor reserved; negative after `concurrent` went down. */
+  readonly free: number;
+  /** Requests that wait for room. */
+  readonly waiting: number;
+  /** Jobs that may run now. */
+  readonly running: number;
+  /** Requests under way of this token. */
+  requests(token: string): number;
+}
+
+interface TokenCount {
+  jobs: number;
+  requests: number;
+  readonly numbers: Set<number>;
+}
+
+interface Waiter {
+  readonly wish: SlotWish;
+  grant(slot: Slot): void;
+}
+
+/**
+ * Counts jobs over all (`concurrent`), jobs per token (`limit`) and requests per token (`request_concurrency`).
+ * Pure bookkeeping: no timers, no clock.
+ */
+export function createSlots(firstConcurrent: number): Slots {
+  let concurrent = firstConcurrent;
+  let running = 0;
+  let reserved = 0;
+  const tokens = new Map<string, TokenCount>();
+  const requesters = new Set<Waiter>();
+  /** Jobs that came on a lent slot; they go first. */
+  const received = new Set<() => void>();
+
+  const free = (): number => concurrent - running - reserved;
+
+  const count = (token: string): TokenCount => {
+    const known = tokens.get(token);
+    if (known !== undefined) return known;
+    const fresh = { jobs: 0, requests: 0, numbers: new Set<number>() };
+    tokens.set(token, fresh);
+    return fresh;
+  };
+
+  const fits = ({ token, limit, requestConcurrency }: SlotWish): boolean => {
+    const { jobs, requests } = tokens.get(token) ?? { jobs: 0, requests: 0 };
+    return free() > 0 && received.size === 0 && jobs + requests < limit && requests < requestConcurrency;
+  };
+
+  const settle = (): void => {
+    for (const start of received) {
+      if (free() <= 0) return;
+      received.delete(start);
+      start();
+    }
+    for (const waiter of requesters) {
+      if (free() <= 0) return;
+      if (!fits(waiter.wish)) continue;
+      requesters.delete(waiter);
+      waiter.grant(reserve(waiter.wish.token));
+    }
+  };
+
+  const reserve = (token: string): Slot => {
+    const counted = count(token);
+    let state: "reserved" | "lent" | "waiting" | "running" | "released" = "reserved";
+    let number = -1;
+    let withdraw = (): void => {};
+    reserved++;
+    counted.requests++;
+
+    const start = (): number => {
+      state = "running";
+      running++;
+      number = 0;
+      while (counted.numbers.has(number)) number++;
+      counted.numbers.add(number);
+      return number;
+    };
+
+    return {
+      lend() {
+        if (state !== "reserved") return;
+        state = "lent";
+        reserved--;
+        settle();
+      },
+      run(signal) {
+        if (state !== "reserved" && state !== "lent") return Promise.reject(new Error(`a slot cannot run: ${state}`));
+        counted.requests--;
+        counted.jobs++;
+        if (state === "reserved") {
+          reserved--;
+          const mine = start();
+          settle();
+          return Promise.resolve(mine);
+        }
+        if (free() > 0 || signal.aborted) {
+          const mine = start();
+          settle();
+          return Promise.resolve(mine);
+        }
+        state = "waiting";
+        return new Promise((resolve) => {
+          const begin = (): void => {
+            withdraw();
+            resolve(start());
+          };
+          withdraw = () => {
+            received.delete(begin);
+            signal.removeEventListener("abort", begin);
+          };
+          received.add(begin);
+          signal.addEventListener("abort", begin, { once: true });
+          settle();
+        });
+      },
+      release() {
+        if (state === "released") return;
+        if (state === "reserved" || state === "lent") counted.requests--;
+        else counted.jobs--;
+        if (state === "reserved") reserved--;
+        if (state === "waiting") withdraw();
+        if (state === "running") {
+          running--;
+          counted.numbers.delete(number);
+        }
+        state = "released";
+        if (counted.jobs + counted.requests === 0 && tokens.get(token) === counted) tokens.delete(token);
+        settle();
+      },
+    };
+  };
+
+  return {
+    acquire(wish, signal) {
+      if (signal.aborted) return Promise.reject(signal.reason);
+      if (fits(wish)) return Promise.resolve(reserve(wish.token));
+      return new Promise((resolve, reject) => {
+        const onAbort = (): void => {
+          requesters.delete(waiter);
+          reject(signal.reason);
+        };
+        const waiter: Waiter = {
+          wish,
+          grant: (slot) => {
+            signal.removeEventListener("abort", onAbort);
+            resolve(slot);
+          },
+        };
+        requesters.add(waiter);
+        signal.addEventListener("abort", onAbort, { once: true });
+      });
+    },
+    setConcurrent(next) {
+      concurrent = next;
+      settle();
+    },
+    get free() {
+      return free();
+    },
+    get waiting() {
+      return requesters.size;
+    },
+    get running() {
+      return running;
+    },
+    requests: (token) => tokens.get(token)?.requests ?? 0,
+  };
+}

@@ -1,0 +1,199 @@
+import type { Config, RunnerConfig } from "../config/config.ts";
+import type { Coordinator } from "../coordinator/contract.ts";
+import { describeError, Stop } from "../errors.ts";
+import type { Executor } from "../executor.ts";
+import type { Log } from "../log.ts";
+import type { EntryMeter, Metrics } from "../metrics.ts";
+import { createJobs } from "./jobs.ts";
+import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
+import { type Poller, startPoller } from "./poller.ts";
+import type { ActiveJob, HandleJob } from "./received.ts";
+import { createRoomGate } from "./room.ts";
+import { createSlots } from "./slots.ts";
+
+export interface SupervisorOptions {
+  readonly handleJob: HandleJob;
+  readonly openCoordinator: (entry: RunnerConfig, meter: EntryMeter) => Coordinator;
+  /** `config` is the one that the entry came with, for what is set there for all entries (`user`). */
+  readonly openExecutor: (entry: RunnerConfig, config: Config) => Executor;
+  /** Is there disk space for another job? Asked before each request. */
+  readonly hasRoom: () => Promise<boolean>;
+  /** Is a report of this job still to be delivered, from before this process started? */
+  readonly isPending: (origin: string, jobId: string) => boolean;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly timing?: PollTiming;
+}
+
+export interface Supervisor {
+  /**
+   * Work on this configuration from now on. Entries whose text did not change keep polling; one that was changed or
+   * removed asks no more, and its jobs go on with what they began with. Jobs of the same token count together throughout.
+   */
+  apply(config: Config): void;
+  /** Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects. */
+  drain(): Promise<void>;
+  readonly jobs: readonly ActiveJob[];
+  /** Entries that are polled. */
+  readonly polling: number;
+  /** See `Jobs.blame`. */
+  blame(error: unknown): string | undefined;
+}
+
+/** A polled entry, and what was opened for it. */
+interface Station {
+  readonly origin: string;
+  readonly poller: Poller;
+  /** Ask no more. Resolves when the entry's last job has ended and all is closed; never rejects. */
+  end(): Promise<void>;
+}
+
+/**
+ * One poller per `[[runners]]` entry; follows reloads.
+ * @param process fires with a Stop when jobs shall end; `drain` is called beside it
+ */
+export function createSupervisor(options: SupervisorOptions, process: AbortSignal): Supervisor {
+  const { openCoordinator, openExecutor, metrics, log, timing = pollTiming } = options;
+  const slots = createSlots(1);
+  const jobs = createJobs(options, process);
+  const hasRoom = createRoomGate({ hasRoom: options.hasRoom, log, onChange: metrics.pollingPaused });
+  /** By fingerprint, and a number for entries that are the same to the letter. */
+  const stations = new Map<string, Station>();
+  /** Stations that ask no more but have jobs left. */
+  const leaving = new Set<Promise<void>>();
+  let config: Config | undefined;
+  let draining = false;
+
+  const onOrigin = (origin: string): Station[] => [...stations.values()].filter((station) => station.origin === origin);
+
+  const pauseMs = (entry: RunnerConfig, origin: string): number =>
+    idlePauseMs(
+      {
+        checkIntervalMs: config?.checkIntervalMs ?? 3000,
+        entriesOnOrigin: onOrigin(origin).length,
+        strict: entry.strictCheckInterval,
+      },
+      Math.random(),
+    );
+
+  const start = (entry: RunnerConfig, from: Config, delayMs: (pauseMs: number) => number): Station => {
+    const entryLog = log.child({ runner: entry.id, name: entry.name });
+    const stop = new AbortController();
+    const running = new Set<Promise<void>>();
+    const executor = openExecutor(entry, from);
+    const meter = metrics.entry(entry);
+    const coordinator = openCoordinator(entry, meter);
+    const { origin } = coordinator;
+
+    const onDelivered = (): void => {
+      // The next stage may go to any runner of the coordinator; with many of them, each asks soon anyway.
+      const neighbours = onOrigin(origin);
+      if (neighbours.length > 8) poller.nudge();
+      else for (const neighbour of neighbours) neighbour.poller.nudge();
+    };
+    const poller = startPoller(
+      {
+        entry,
+        coordinator,
+        executor,
+        slots,
+        hasRoom,
+        pauseMs: () => pauseMs(entry, origin),
+        entryCount: () => stations.size,
+        firstDelayMs: delayMs(pauseMs(entry, origin)),
+        receive: (job, slot, reservation) => {
+          const ended = jobs.take({
+            job,
+            entry,
+            executor,
+            coordinator,
+            slot,
+            reservation,
+            meter,
+            log: entryLog,
+            onDelivered,
+          });
+          if (ended === null) return false;
+          running.add(ended);
+          void ended.finally(() => running.delete(ended));
+          return true;
+        },
+        meter,
+        timing,
+        log: entryLog,
+      },
+      stop.signal,
+    );
+    let ended: Promise<void> | undefined;
+    const leave = async (): Promise<void> => {
+      stop.abort(new Stop("shutting_down", "no more jobs are wanted from this entry"));
+      await poller.done;
+      await Promise.all(running);
+      const closing = await Promise.allSettled([executor.close(), coordinator.close()]);
+      for (const result of closing) {
+        if (result.status === "rejected")
+          entryLog.warn("cannot close an entry", { problem: describeError(result.reason) });
+      }
+      meter.close();
+    };
+    return { origin, poller, end: () => (ended ??= leave()) };
+  };
+
+  const leave = (station: Station): void => {
+    const ended = station.end();
+    leaving.add(ended);
+    void ended.finally(() => leaving.delete(ended));
+  };
+
+  return {
+    apply(next) {
+      if (draining) return;
+      config = next;
+      slots.setConcurrent(next.concurrent);
+      metrics.configLoaded(next.concurrent);
+
+      const wanted = new Map<string, RunnerConfig>();
+      for (const entry of next.runners) {
+        let number = 0;
+        while (wanted.has(`${number} ${entry.fingerprint}`)) number++;
+        wanted.set(`${number} ${entry.fingerprint}`, entry);
+      }
+      for (const [key, station] of stations) {
+        if (wanted.has(key)) {
+          station.poller.reset();
+          continue;
+        }
+        stations.delete(key);
+        leave(station);
+      }
+      const fresh = [...wanted].filter(([key]) => !stations.has(key));
+      for (const [index, [key, entry]] of fresh.entries()) {
+        try {
+          stations.set(
+            key,
+            start(entry, next, (pause) => firstDelayMs(index, fresh.length, pause, Math.random())),
+          );
+        } catch (error) {
+          log.error("an entry cannot be started; the others are not affected", {
+            runner: entry.id,
+            name: entry.name,
+            problem: describeError(error),
+          });
+        }
+      }
+    },
+    async drain() {
+      draining = true;
+      for (const station of stations.values()) leave(station);
+      stations.clear();
+      while (leaving.size > 0) await Promise.all(leaving);
+    },
+    get jobs() {
+      return jobs.list();
+    },
+    get polling() {
+      return stations.size;
+    },
+    blame: jobs.blame,
+  };
+}
