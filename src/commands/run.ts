@@ -76,10 +76,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   const stopping = new AbortController();
   let follower: ConfigChanges | undefined;
   let supervisor: Supervisor | undefined;
-  let hurry: (status: number) => void = () => {};
-  const hurried = new Promise<number>((end) => {
-    hurry = end;
-  });
+  const hurried = Promise.withResolvers<number>();
 
   const onWish = (wish: Wish, signal: string): void => {
     const jobs = supervisor?.jobs.length ?? 0;
@@ -90,7 +87,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       follower?.reload();
     } else if (stopping.signal.aborted) {
       log.error("ending at once; what was not reported yet is reported at the next start", { signal, jobs });
-      hurry(1);
+      hurried.resolve(1);
     } else if (wish === "drain") {
       log.info("asking for no more jobs; ending after the running ones (SIGTERM ends them)", { signal, jobs });
       draining.abort(new Stop("shutting_down", "the runner drains"));
@@ -137,7 +134,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   // Listeners for signals keep no process alive, and a runner without entries has nothing else.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
-    return await Promise.race([work(), hurried]);
+    return await Promise.race([work(), hurried.promise]);
   } finally {
     clearInterval(alive);
     await log.flush(1000);

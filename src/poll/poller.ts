@@ -161,17 +161,14 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   };
 
   let open = 0;
-  let end: () => void = () => {};
-  const done = new Promise<void>((resolve) => {
-    end = resolve;
-  });
+  const ended = Promise.withResolvers<void>();
   const begin = (firstDelayMs: number): void => {
     open++;
     void lane(firstDelayMs).finally(() => {
       if (--open > 0) return;
       clearTimeout(lastRequest);
       stop.removeEventListener("abort", onStop);
-      end();
+      ended.resolve();
     });
   };
   const widen = (): void => {
@@ -197,6 +194,6 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       health.reset();
       for (const alarm of alarms) alarm.ring();
     },
-    done,
+    done: ended.promise,
   };
 }
