@@ -38,6 +38,8 @@ export interface Section {
 export interface Layout {
   readonly root: TableNode;
   readonly sections: readonly Section[];
+  /** End of the last key's line above all headers; 0 where there is none. */
+  readonly headEnd: number;
   /** Line of an offset, from 1. */
   lineAt(offset: number): number;
   /** Why reading stopped early; the parser has the last word, but here is where it began. */
@@ -74,6 +76,7 @@ export function readLayout(text: string): Layout {
   const sections: Section[] = [];
   let pos = text.startsWith("\uFEFF") ? 1 : 0;
   let values = 0;
+  let headEnd = 0;
 
   const match = (pattern: RegExp): string => {
     pattern.lastIndex = pos;
@@ -251,7 +254,8 @@ export function readLayout(text: string): Layout {
       else readPair(current, 0);
       match(BLANK);
       const section = sections.at(-1);
-      if (section !== undefined) section.contentEnd = lineEnd(pos);
+      if (section === undefined) headEnd = lineEnd(pos);
+      else section.contentEnd = lineEnd(pos);
       if (pos < text.length && text[pos] !== "\n" && text[pos] !== "\r" && text[pos] !== "#") {
         throw new Stopped(pos, "nothing more was expected on this line");
       }
@@ -261,7 +265,7 @@ export function readLayout(text: string): Layout {
     stopped = error;
   }
   const at = stopped === null ? null : { offset: stopped.offset, text: stopped.message };
-  return { root, sections, lineAt: lineIndex(text), trouble: at, excess: stopped?.excess ? at : null };
+  return { root, sections, headEnd, lineAt: lineIndex(text), trouble: at, excess: stopped?.excess ? at : null };
 }
 
 function lineIndex(text: string): (offset: number) => number {

@@ -6,6 +6,7 @@ import { ConfigError } from "../errors.ts";
 import { createFindings, type Findings, keyName, type Part, readPart } from "./check.ts";
 import type { Config, RunnerConfig } from "./config.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
+import { errorCode } from "./error-code.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
 import { childOf, type LayoutNode } from "./layout.ts";
@@ -243,8 +244,4 @@ async function isDirectory(path: string): Promise<boolean> {
     (stats) => stats.isDirectory(),
     () => false,
   );
-}
-
-function errorCode(error: unknown): string {
-  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error);
 }

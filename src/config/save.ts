@@ -1,0 +1,159 @@
+import { ConfigError } from "../errors.ts";
+import { appendEntry, removeEntries } from "./edit.ts";
+import { expandVariables } from "./expand.ts";
+import { readConfigFile } from "./load.ts";
+import { lockFile } from "./lock.ts";
+import { lockPathOf, prepareDirectory, replaceFile, targetOf } from "./replace.ts";
+import { canonicalText, isTable, readToml, type TomlData } from "./toml.ts";
+import type { TomlEntry } from "./toml-text.ts";
+
+/** A new entry: its keys in the order in which they shall stand; tables such as `docker` as objects. */
+export interface NewRunner extends TomlEntry {
+  readonly name: string;
+  readonly url: string;
+  readonly token: string;
+  readonly executor: string;
+}
+
+/** An entry as it stands in the file, sound or not. What is absent or no text is empty. */
+export interface StoredRunner {
+  readonly index: number;
+  readonly name: string;
+  /** With `$NAME` put in, where it is known; with a path of at least `/` where it is a valid address. */
+  readonly url: string;
+  readonly token: string;
+  readonly executor: string;
+}
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** Add an entry to the end of the file, making file and directory if need be. Of several at once, all succeed. */
+export async function addRunner(file: string, entry: NewRunner, signal: AbortSignal): Promise<void> {
+  await change(
+    file,
+    (text, entries) => {
+      const wanted = toData(entry);
+      return { text: appendEntry(text, entry), entries: wanted === undefined ? entries : [...entries, wanted] };
+    },
+    signal,
+  );
+}
+
+/**
+ * Drop the entries that `predicate` picks, everything else stays byte for byte.
+ * @param env for `$NAME` in `url` and `token`
+ * @returns what was dropped; when that is nothing, the file was not touched
+ */
+export async function removeRunners(
+  file: string,
+  predicate: (runner: StoredRunner) => boolean,
+  env: Variables,
+  signal: AbortSignal,
+): Promise<readonly StoredRunner[]> {
+  let removed: readonly StoredRunner[] = [];
+  await change(
+    file,
+    (text, entries) => {
+      removed = entries.map((entry, index) => storedRunner(entry, index, env)).filter(predicate);
+      if (removed.length === 0) return null;
+      const indexes = new Set(removed.map((runner) => runner.index));
+      return { text: removeEntries(text, indexes), entries: entries.filter((_, index) => !indexes.has(index)) };
+    },
+    signal,
+  );
+  return removed;
+}
+
+/** The entries of a file whose values need not be sound; a missing file has none. */
+export async function readRunners(file: string, env: Variables): Promise<readonly StoredRunner[]> {
+  const found = await readConfigFile(file);
+  return found === null ? [] : split(found.text, file).entries.map((entry, index) => storedRunner(entry, index, env));
+}
+
+interface Edited {
+  readonly text: string;
+  readonly entries: readonly TomlData[];
+}
+
+async function change(
+  file: string,
+  edit: (text: string, entries: readonly TomlData[]) => Edited | null,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  const target = await targetOf(file);
+  await prepareDirectory(target);
+  await using lock = await lockFile(lockPathOf(target), {}, signal);
+  const found = await readConfigFile(target);
+  const before = split(found?.text ?? "", file);
+  const edited = edit(found?.text ?? "", before.entries);
+  if (edited === null) return;
+  proveEdit(edited, before.rest, found?.text.trim() ? undefined : NEW_FILE, file);
+  if (!(await lock.held())) {
+    throw new ConfigError(`${file}: another process took over while it was changed. Nothing was changed; try again`, {
+      file,
+    });
+  }
+  await replaceFile(target, edited.text);
+}
+
+const NEW_FILE = '{"concurrent":1}';
+
+/** The new text must say what was meant and nothing else, whatever the old one looks like. */
+function proveEdit(edited: Edited, rest: string, fresh: string | undefined, file: string): void {
+  const after = split(edited.text, file);
+  const same = after.rest === rest || after.rest === fresh;
+  if (same && canonicalText(after.entries) === canonicalText(edited.entries)) return;
+  throw new ConfigError(
+    `${file}: is written in a way that cannot be changed safely. Nothing was changed; edit it by hand`,
+    { file },
+  );
+}
+
+/** Entries, and everything else as one comparable text. */
+function split(text: string, file: string): { entries: readonly TomlData[]; rest: string } {
+  const { data } = readToml(text, file);
+  const keys = Object.keys(data).filter((key) => key.toLowerCase() === "runners");
+  const rest = Object.fromEntries(Object.entries(data).filter(([key]) => !keys.includes(key)));
+  const [key] = keys;
+  const entries = key === undefined ? [] : data[key];
+  if (keys.length > 1 || !Array.isArray(entries)) {
+    throw new ConfigError(`${file}: "${key}" must be a list of tables: [[runners]], spelled alike everywhere`, {
+      file,
+    });
+  }
+  return { entries, rest: canonicalText(rest) };
+}
+
+function storedRunner(entry: TomlData, index: number, env: Variables): StoredRunner {
+  const values = new Map(isTable(entry) ? Object.entries(entry).map(([key, value]) => [key.toLowerCase(), value]) : []);
+  const text = (key: string): string => {
+    const value = values.get(key);
+    return typeof value === "string" ? value : "";
+  };
+  const expanded = (key: string): string => {
+    const { text: result, missing } = expandVariables(text(key), env);
+    return missing.length === 0 ? result.trim() : text(key);
+  };
+  const url = expanded("url");
+  return {
+    index,
+    name: text("name"),
+    url: URL.canParse(url) ? new URL(url).href : url,
+    token: expanded("token"),
+    executor: text("executor"),
+  };
+}
+
+function toData(value: unknown): TomlData | undefined {
+  if (typeof value === "string") return value.toWellFormed();
+  if (typeof value === "number" || typeof value === "boolean") return value;
+  if (Array.isArray(value)) return value.flatMap((each) => toData(each) ?? []);
+  if (typeof value !== "object" || value === null) return undefined;
+  const table: Record<string, TomlData> = Object.create(null);
+  for (const [key, each] of Object.entries(value)) {
+    const data = toData(each);
+    if (data !== undefined) table[key] = data;
+  }
+  return table;
+}
