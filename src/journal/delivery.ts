@@ -40,7 +40,7 @@ const SMALL_PIECE_BYTES = 64 * 1024;
 /** Refusals of a trace (5xx and the like) before it is looked at more closely; without any answer it takes more. */
 const SUSPECT_REFUSALS = 5;
 const SUSPECT_SILENCES = 10;
-/** Answers of 416 in a row that lead nowhere. */
+/** Answers in one attempt that lead nowhere, or back. */
 const MOST_REWINDS = 5;
 /** Times that a coordinator may find the trace different and have it again from its start. */
 const MOST_RESENDS = 2;
@@ -83,11 +83,12 @@ export function createDelivery(options: DeliveryOptions): Deliver {
         const next = Math.max(0, Math.min(answer.next, size));
         // More than there is here: what it has is not what the spool has.
         if (answer.next > size) unverified = true;
-        rewinds = next > sent ? 0 : rewinds + 1;
-        if (rewinds > MOST_REWINDS) return trouble(`${coordinator.origin} takes no byte of the trace at ${sent}`, 416);
+        if (next > sent) refusals = 0;
+        else if (++rewinds > MOST_REWINDS) {
+          return trouble(`${coordinator.origin} takes no byte of the trace at ${sent}`, 416);
+        }
         sent = next;
         record.acknowledged(sent);
-        refusals = 0;
       }
     }
     const check = unverified || size === 0 ? {} : { checksum: await traceChecksum(tracePath, size), bytes: size };
