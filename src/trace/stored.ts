@@ -1,0 +1,40 @@
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { addAbortSignal, Readable } from "node:stream";
+import type { StoredTrace } from "../coordinator/contract.ts";
+import { SystemFailure } from "../errors.ts";
+
+const BLOCK_BYTES = 256 * 1024;
+
+/**
+ * The first `size` bytes of a spool file, read from disk each time. A stream of it fails with a SystemFailure when the
+ * file is gone or shorter: a trace is never cut in silence.
+ */
+export function storedTrace(path: string, size: number): StoredTrace {
+  return {
+    size,
+    open(signal) {
+      const stream = Readable.from(blocks(path, size), { objectMode: false, highWaterMark: BLOCK_BYTES });
+      return addAbortSignal(signal, stream);
+    },
+  };
+}
+
+async function* blocks(path: string, size: number): AsyncGenerator<Buffer> {
+  if (size === 0) return;
+  const unreadable = (cause: unknown): never => {
+    throw new SystemFailure(`Cannot read the trace in "${path}"`, { cause });
+  };
+  const file: FileHandle = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0)).catch(unreadable);
+  try {
+    for (let at = 0; at < size; ) {
+      const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, size - at));
+      const { bytesRead } = await file.read(block, 0, block.length, at).catch(unreadable);
+      if (bytesRead === 0) unreadable(new Error(`it has ${at} of ${size} bytes`));
+      at += bytesRead;
+      yield block.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,176 @@
+import { Writable } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Tone } from "../shell.ts";
+import type { Trace, TraceOptions } from "./contract.ts";
+import { secretForms } from "./disguises.ts";
+import { createLimit, limitNotice } from "./limit.ts";
+import { runnerLine, standoutLine } from "./lines.ts";
+import { createMask, maskText } from "./mask.ts";
+import { compilePatterns } from "./patterns.ts";
+import { sectionMarker } from "./sections.ts";
+import { openSpool } from "./spool.ts";
+import { createTextFilter } from "./utf8.ts";
+
+/** Worked on at a time. Smaller where a job's secrets make each byte costly, so that no turn takes long. */
+const MAX_SLICE_BYTES = 64 * 1024;
+const MIN_SLICE_BYTES = 1024;
+const LONG_SLICE_MS = 15;
+
+const NEWLINE = 0x0a;
+const NEWLINE_BYTES = Buffer.from("\n");
+
+/**
+ * A job's output → mask → valid text → limit → spool file, in order.
+ * @throws {SystemFailure} the spool file cannot be opened
+ */
+export async function openTrace(options: TraceOptions): Promise<Trace> {
+  const patterns = compilePatterns(secretForms(options.secrets), options.secretPrefixes);
+  const spool = await openSpool(options.path);
+  const mask = createMask(patterns);
+  const filter = createTextFilter();
+  const limit = createLimit(options.limitBytes, spool.size);
+  const listeners = new Set<() => void>();
+  /** What the runner itself has to say waits its turn between the writes of the script, as one of them. */
+  const turns = new WeakMap<Uint8Array, () => void>();
+  let atLineStart = spool.lastByte === undefined || spool.lastByte === NEWLINE;
+  let sliceBytes = MAX_SLICE_BYTES / 4;
+  let ended = false;
+  let ending: Promise<void> | undefined;
+
+  const notify = (): void => {
+    for (const listener of listeners) listener();
+  };
+  spool.onGrowth(notify);
+
+  function storeOutput(text: Buffer): void {
+    if (text.length === 0 || limit.reached) return;
+    const kept = text.subarray(0, limit.admitOutput(text));
+    spool.append(kept);
+    if (kept.length > 0) atLineStart = kept.at(-1) === NEWLINE;
+    if (limit.reached) storeLine(standoutLine(limitNotice(options.limitBytes)), true);
+  }
+
+  function storeLine(line: Buffer, important: boolean): void {
+    const whole = atLineStart ? line : Buffer.concat([NEWLINE_BYTES, line]);
+    const kept = whole.subarray(0, limit.admitLine(whole, important));
+    spool.append(kept, true);
+    if (kept.length > 0) atLineStart = true;
+  }
+
+  function processSlice(bytes: Uint8Array): void {
+    const start = performance.now();
+    storeOutput(filter.push(mask.push(bytes)));
+    const tookMs = performance.now() - start;
+    if (tookMs > LONG_SLICE_MS) {
+      sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((Math.min(sliceBytes, bytes.length) * LONG_SLICE_MS) / tookMs));
+    } else if (bytes.length === sliceBytes) sliceBytes = Math.min(MAX_SLICE_BYTES, sliceBytes * 2);
+  }
+
+  const dropping = (): boolean => limit.reached || spool.broken.aborted || ended;
+
+  async function processLong(bytes: Uint8Array): Promise<void> {
+    let turnStart = performance.now();
+    for (let at = 0; at < bytes.length && !dropping(); ) {
+      const slice = bytes.subarray(at, at + sliceBytes);
+      processSlice(slice);
+      at += slice.length;
+      if (spool.crowded) await spool.room();
+      if (performance.now() - turnStart < LONG_SLICE_MS) continue;
+      await nextTurn();
+      turnStart = performance.now();
+    }
+  }
+
+  const output = new Writable({
+    highWaterMark: 4 * MAX_SLICE_BYTES,
+    write(chunk: Buffer, _encoding, done) {
+      const turn = turns.get(chunk);
+      if (turn !== undefined) turn();
+      else if (dropping()) return done();
+      else if (chunk.length > sliceBytes) {
+        processLong(chunk).then(() => done(), done);
+        return;
+      } else processSlice(chunk);
+      if (spool.crowded) spool.room().then(() => done(), done);
+      else done();
+    },
+  });
+  // Whoever destroys the stream by mistake loses its own output only; a stream without this would end the process.
+  output.on("error", () => {});
+
+  function inTurn(act: () => void): void {
+    let acted = false;
+    const once = (): void => {
+      if (!acted) act();
+      acted = true;
+    };
+    const turn = Buffer.alloc(0);
+    turns.set(turn, once);
+    if (output.destroyed || output.writableEnded) once();
+    else output.write(turn, once); // the callback comes also when the stream is destroyed before the turn comes
+  }
+
+  async function flush(): Promise<void> {
+    await new Promise<void>((resolve) =>
+      inTurn(() => {
+        storeOutput(filter.push(mask.flush()));
+        storeOutput(filter.flush());
+        resolve();
+      }),
+    );
+    await spool.idle();
+  }
+
+  function mark(edge: "start" | "end", name: string): void {
+    const unixSeconds = Math.floor(Date.now() / 1000);
+    inTurn(() => storeLine(sectionMarker(edge, name, unixSeconds), false));
+  }
+
+  async function end(): Promise<void> {
+    await flush();
+    ended = true;
+    notify();
+  }
+
+  return {
+    output,
+    get size() {
+      return spool.size;
+    },
+    get ended() {
+      return ended;
+    },
+    broken: spool.broken,
+    get crc32() {
+      return spool.crc32;
+    },
+    print(text: string, tone: Tone = "plain") {
+      if (ended) return;
+      const line = runnerLine(maskText(patterns, text).toString(), tone);
+      inTurn(() => storeLine(line, tone !== "plain"));
+    },
+    async section(name, body) {
+      if (!options.sections) return body();
+      mark("start", name);
+      try {
+        return await body();
+      } finally {
+        await flush();
+        mark("end", name);
+      }
+    },
+    flush,
+    read: (from, maxBytes) => spool.read(from, maxBytes),
+    watch(listener) {
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+      };
+    },
+    end: () => (ending ??= end()),
+    async close() {
+      await (ending ??= end());
+      await spool.close();
+    },
+  };
+}
