@@ -93,7 +93,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     }
     const check = unverified || size === 0 ? {} : { checksum: await traceChecksum(tracePath, size), bytes: size };
     const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal);
-    if (answer.kind === "done") return settled(answer.status);
+    if (answer.kind === "done") return { kind: "settled", result: "delivered" };
     if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
     if (answer.kind === "too_large") return trouble(`${coordinator.origin} finds the final report too large`, 413);
     sent = 0;
@@ -110,7 +110,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       const trace = await chosenTrace();
       const update = trace === null ? final : { ...final, trace };
       const answer = await coordinator.updateJob(credentials, update, signal);
-      if (answer.kind === "done") return settled(answer.status);
+      if (answer.kind === "done") return { kind: "settled", result: "delivered" };
       if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
       if (answer.kind === "resend") return { kind: "later", afterMs: 1000 };
       if (trace === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
@@ -217,10 +217,6 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     }
   };
   return deliver;
-}
-
-function settled(status: "running" | "canceling" | "gone"): Attempt {
-  return { kind: "settled", result: status === "gone" ? "refused" : "delivered" };
 }
 
 function trouble(message: string, status: number): Attempt {
