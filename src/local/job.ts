@@ -38,6 +38,7 @@ export interface LocalUpdate {
 
 /** A job at the coordinator, seen from outside. Times are milliseconds since 1970, `undefined` until they come. */
 export interface LocalJob {
+  readonly dialect: Dialect;
   /** Digits. */
   readonly id: string;
   readonly token: string;
@@ -151,6 +152,7 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
   };
 
   const job: JobRecord = {
+    dialect,
     id,
     token,
     name: spec.name ?? "job",

@@ -1,0 +1,59 @@
+import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { ConfigError } from "../errors.ts";
+import { isWire, type Wire } from "./wire.ts";
+
+/** A YAML or JSON document and where its parts stand. */
+export interface CiText {
+  readonly value: Wire;
+  /** `file:line:column` of the deepest part of `path` that exists. */
+  at(path: readonly PropertyKey[]): string;
+  /** From 1. */
+  lineOf(path: readonly PropertyKey[]): number;
+}
+
+/** @throws {ConfigError} the text is neither YAML nor JSON, or not a table */
+export function readCiText(text: string, file: string): CiText {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, merge: true, prettyErrors: false });
+  const place = (offset: number): string => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${Math.max(line, 1)}:${Math.max(col, 1)}`;
+  };
+  const [error] = document.errors;
+  if (error !== undefined)
+    throw new ConfigError(`${place(error.pos[0])}: ${error.message}`, { file, line: lines.linePos(error.pos[0]).line });
+  let value: unknown;
+  try {
+    value = document.toJS();
+  } catch (cause) {
+    // Aliases that multiply beyond measure, or that point nowhere.
+    throw new ConfigError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { file, cause });
+  }
+  if (!isWire(value)) throw new ConfigError(`${place(0)}: the file must be a table of jobs`, { file, line: 1 });
+  return {
+    value,
+    at: (path) => place(offsetOf(document, path)),
+    lineOf: (path) => Math.max(lines.linePos(offsetOf(document, path)).line, 1),
+  };
+}
+
+function offsetOf(document: Document.Parsed, path: readonly PropertyKey[]): number {
+  let node: unknown = document.contents;
+  let offset = isNode(node) ? (node.range?.[0] ?? 0) : 0;
+  for (const [index, key] of path.entries()) {
+    if (isAlias(node)) node = node.resolve(document);
+    const last = index === path.length - 1;
+    if (isMap(node)) {
+      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === String(key));
+      if (pair === undefined) break;
+      // A job is where its name stands, a value is where it begins.
+      const place = last && isScalar(pair.value) ? pair.value : pair.key;
+      offset = isNode(place) ? (place.range?.[0] ?? offset) : offset;
+      node = pair.value;
+    } else if (isSeq(node) && typeof key === "number") {
+      node = node.items[key];
+      offset = isNode(node) ? (node.range?.[0] ?? offset) : offset;
+    } else break;
+  }
+  return offset;
+}

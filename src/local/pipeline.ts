@@ -1,0 +1,219 @@
+import type { Writable } from "node:stream";
+import type { CiFile, CiJob } from "./ci-file.ts";
+import { runsOn } from "./ci-refs.ts";
+import type { LocalCoordinator } from "./coordinator.ts";
+import type { LocalJob } from "./job.ts";
+import type { JobSpec, VariableSpec } from "./job-spec.ts";
+import { createLiveOutput, type JobDisplay } from "./live-output.ts";
+import { summaryLines } from "./summary.ts";
+
+export interface PipelineProject {
+  /** Anything that git can clone from where the runner is: a path, a URL. */
+  readonly repoUrl: string;
+  readonly sha: string;
+  /** Short, or full: `main`, `refs/tags/v1`. */
+  readonly ref: string;
+  readonly refType?: "branch" | "tag";
+  readonly beforeSha?: string;
+  /** Default: `project`. */
+  readonly name?: string;
+}
+
+export interface PipelineOptions {
+  readonly coordinator: LocalCoordinator;
+  readonly file: CiFile;
+  readonly project: PipelineProject;
+  /** Where the display goes; left open. */
+  readonly output: Writable;
+  readonly colors: boolean;
+  /** Variables that must not show in a trace: the project's secrets. */
+  readonly secrets?: Readonly<Record<string, string>>;
+  /** Names of the jobs to run, whatever their `when` and refs say. Default: what a push would run. */
+  readonly only?: readonly string[];
+  /** Hand the jobs to the runner with this token only. Tags do not matter here. */
+  readonly runnerToken?: string;
+  /** Each job's limit. Default: 3600. */
+  readonly timeoutSeconds?: number;
+}
+
+/** What became of a job. `skipped`: what it waits for did not happen. `manual`: it waits for somebody to start it. */
+export type PipelineState = "success" | "failed" | "canceled" | "skipped" | "manual";
+
+export interface PipelineJob {
+  readonly name: string;
+  readonly stage: string;
+  readonly state: PipelineState;
+  readonly allowFailure: boolean;
+  readonly durationMs: number | undefined;
+  readonly exitCode: number | undefined;
+  readonly failureReason: string | undefined;
+}
+
+export interface PipelineResult {
+  /** No job failed that was not allowed to, and none was canceled. */
+  readonly success: boolean;
+  readonly canceled: boolean;
+  /** In the order of stages. */
+  readonly jobs: readonly PipelineJob[];
+}
+
+/** How long a canceled job may take to send its last lines. */
+const LAST_WORDS_MS = 10_000;
+
+/**
+ * Run the jobs of a CI file on whoever asks the coordinator for jobs, by AlloyCI's rules: stages one after the other,
+ * each job when all earlier stages are over and ended as its `when` wants it; `always` jobs start at once. Shows their
+ * output line by line, and a table at the end. When `signal` fires, what runs is canceled and the result says so.
+ * Rejects when `output` breaks.
+ */
+export async function runPipeline(options: PipelineOptions, signal: AbortSignal): Promise<PipelineResult> {
+  const { coordinator, file, project, output, colors, only } = options;
+  const chosen = file.jobs.filter((job) =>
+    only === undefined ? runsOn(job, fullRef(project)) : only.includes(job.name),
+  );
+  const stages = file.stages.filter((stage) => chosen.some((job) => job.stage === stage));
+  const live = createLiveOutput(output, { colors, names: chosen.map(({ name }) => name) });
+  const displays = new Map<LocalJob, JobDisplay>();
+  const started = new Map<CiJob, LocalJob>();
+  const finished = new Map<CiJob, Promise<PipelineJob>>();
+  const results = new Map<CiJob, PipelineJob>();
+  const stopping = new AbortController();
+  const stop = (reason: unknown): void => stopping.abort(reason);
+  const onAbort = (): void => stop(signal.reason);
+  const offTrace = coordinator.on("trace", ({ job, bytes }) => displays.get(job)?.write(bytes));
+
+  const conclude = (job: CiJob, result: PipelineJob): PipelineJob => {
+    results.set(job, result);
+    return result;
+  };
+
+  const follow = async (job: CiJob, local: LocalJob): Promise<PipelineJob> => {
+    try {
+      await local.finished({ timeoutMs: Number.POSITIVE_INFINITY, signal: stopping.signal });
+    } catch (error) {
+      if (!stopping.signal.aborted) throw error;
+      local.cancel("canceling");
+    }
+    if (local.status.startsWith("cancel") && local.pickedUpAt !== undefined && !output.destroyed)
+      await local.reported({ timeoutMs: LAST_WORDS_MS }).catch(() => undefined);
+    displays.get(local)?.end(local);
+    displays.delete(local);
+    const result = resultOf(job, local);
+    return conclude(job, result);
+  };
+
+  const start = (job: CiJob): void => {
+    const local = coordinator.enqueue(specOf(job, options, dependenciesOf(job, file, started)));
+    displays.set(local, live.open(job.name));
+    started.set(job, local);
+    const end = follow(job, local);
+    // Awaited below, perhaps only after others.
+    end.catch(() => undefined);
+    finished.set(job, end);
+  };
+
+  signal.addEventListener("abort", onAbort, { once: true });
+  output.on("error", stop);
+  try {
+    if (signal.aborted) onAbort();
+    else if (only === undefined) for (const job of chosen) if (job.when === "always") start(job);
+    for (const stage of stages) {
+      const earlier = chosen.filter((job) => file.stages.indexOf(job.stage) < file.stages.indexOf(stage));
+      await Promise.all(earlier.map((job) => finished.get(job)));
+      const failed = earlier.some((job) => hurts(results.get(job)));
+      for (const job of chosen) {
+        if (job.stage !== stage || started.has(job)) continue;
+        const state = stopping.signal.aborted ? "skipped" : only === undefined ? decide(job, failed) : "start";
+        if (state === "start") start(job);
+        else conclude(job, { ...emptyResult(job), state });
+      }
+    }
+    await Promise.all(finished.values());
+  } finally {
+    // Whatever went wrong, nothing of this pipeline goes on by itself.
+    stop(new Error("The pipeline has ended"));
+    await Promise.allSettled(finished.values());
+    offTrace();
+    signal.removeEventListener("abort", onAbort);
+    output.off("error", stop);
+  }
+  if (output.errored) throw output.errored;
+
+  const jobs = stages.flatMap((stage) =>
+    chosen.flatMap((job) => (job.stage === stage ? (results.get(job) ?? []) : [])),
+  );
+  for (const text of summaryLines(jobs, colors)) live.line(text);
+  const canceled = signal.aborted || jobs.some(({ state }) => state === "canceled");
+  return { jobs, canceled, success: !canceled && !jobs.some(hurts) };
+}
+
+/** AlloyCI's rule for a job that waits, once all earlier stages are over. */
+function decide(job: CiJob, failedBefore: boolean): "start" | "skipped" | "manual" {
+  if (job.when === "manual") return failedBefore ? "skipped" : "manual";
+  return (job.when === "on_failure") === failedBefore || job.when === "always" ? "start" : "skipped";
+}
+
+function hurts(result: PipelineJob | undefined): boolean {
+  if (result === undefined) return false;
+  return result.state === "canceled" || (result.state === "failed" && !result.allowFailure);
+}
+
+function emptyResult({ name, stage, allowFailure }: CiJob): Omit<PipelineJob, "state"> {
+  return { name, stage, allowFailure, durationMs: undefined, exitCode: undefined, failureReason: undefined };
+}
+
+function resultOf(job: CiJob, local: LocalJob): PipelineJob {
+  const { status, pickedUpAt, finishedAt, exitCode, failureReason } = local;
+  return {
+    ...emptyResult(job),
+    state: status === "success" || status === "failed" ? status : "canceled",
+    durationMs: pickedUpAt === undefined || finishedAt === undefined ? undefined : finishedAt - pickedUpAt,
+    exitCode,
+    failureReason,
+  };
+}
+
+/** Jobs whose artifacts `job` gets: those of earlier stages that ran, or of these the ones it names. */
+function dependenciesOf(job: CiJob, file: CiFile, started: ReadonlyMap<CiJob, LocalJob>): LocalJob[] {
+  const position = file.stages.indexOf(job.stage);
+  return [...started].flatMap(([other, local]) => {
+    const wanted = other.artifacts !== undefined && (job.dependencies?.includes(other.name) ?? true);
+    return wanted && file.stages.indexOf(other.stage) < position ? [local] : [];
+  });
+}
+
+function specOf(job: CiJob, { project, secrets = {}, ...options }: PipelineOptions, dependencies: LocalJob[]): JobSpec {
+  const open: VariableSpec[] = Object.entries(job.variables).map(([key, value]) => ({ key, value }));
+  const secret: VariableSpec[] = Object.entries(secrets).map(([key, value]) => ({ key, value, masked: true }));
+  const { repoUrl, sha, ref, refType, beforeSha, name } = project;
+  return {
+    name: job.name,
+    stage: job.stage,
+    script: job.script,
+    // A secret wins over a variable of the file, as it comes later.
+    variables: [...open, ...secret],
+    git: {
+      repoUrl,
+      sha,
+      ref,
+      ...(refType === undefined ? {} : { refType }),
+      ...(beforeSha === undefined ? {} : { beforeSha }),
+    },
+    services: job.services,
+    when: job.when,
+    allowFailure: job.allowFailure,
+    dependencies,
+    ...(job.afterScript === undefined ? {} : { afterScript: job.afterScript }),
+    ...(job.image === undefined ? {} : { image: job.image }),
+    ...(job.artifacts === undefined ? {} : { artifacts: job.artifacts }),
+    ...(job.cache === undefined ? {} : { cache: job.cache }),
+    ...(name === undefined ? {} : { projectName: name }),
+    ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
+    ...(options.timeoutSeconds === undefined ? {} : { timeoutSeconds: options.timeoutSeconds }),
+  };
+}
+
+function fullRef({ ref, refType }: PipelineProject): string {
+  if (ref.startsWith("refs/") || ref.includes(":")) return ref;
+  return `refs/${refType === "tag" ? "tags" : "heads"}/${ref}`;
+}

@@ -1,0 +1,53 @@
+import type { PipelineJob } from "./pipeline.ts";
+
+const STATE_COLORS: Readonly<Record<PipelineJob["state"], number>> = {
+  success: 32,
+  failed: 31,
+  canceled: 33,
+  skipped: 90,
+  manual: 90,
+};
+
+/** A table of what became of the jobs, and a blank line before it. */
+export function summaryLines(jobs: readonly PipelineJob[], colors: boolean): string[] {
+  const rows = jobs.map((job) => [job.name, job.stage, job.state, duration(job.durationMs), remark(job)]);
+  const head = ["job", "stage", "state", "time", ""];
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const paint = (text: string, code: number): string => (colors ? `\x1b[${code}m${text}\x1b[0m` : text);
+  const layOut = (cells: readonly string[], code: (column: number) => number | undefined): string =>
+    cells
+      .map((cell, column) => {
+        const text = column === 3 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0);
+        const color = code(column);
+        return color === undefined ? text : paint(text, color);
+      })
+      .join("  ")
+      .trimEnd();
+  return [
+    "",
+    layOut(head, () => 1),
+    ...rows.map((row, index) => {
+      const job = jobs[index];
+      return layOut(row, (column) => (column === 2 && job !== undefined ? stateColor(job) : undefined));
+    }),
+  ];
+}
+
+function stateColor(job: PipelineJob): number {
+  return job.state === "failed" && job.allowFailure ? 33 : STATE_COLORS[job.state];
+}
+
+function remark({ state, exitCode, failureReason, allowFailure }: PipelineJob): string {
+  if (state === "manual") return "waits for somebody to start it";
+  if (state !== "failed") return "";
+  const why = exitCode !== undefined ? `exit ${exitCode}` : (failureReason ?? "").replaceAll("_", " ");
+  return [why, allowFailure ? "(allowed to fail)" : ""].filter((part) => part !== "").join(" ");
+}
+
+function duration(ms: number | undefined): string {
+  if (ms === undefined) return "";
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  const [minutes, rest] = [Math.floor(seconds / 60), seconds % 60];
+  return minutes < 60 ? `${minutes} min ${rest} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
