@@ -28,10 +28,16 @@ export class SystemFailure extends Error {
   override readonly name = "SystemFailure";
   readonly retry: boolean;
   readonly reason: FailureReason;
-  constructor(message: string, options: { retry?: boolean; reason?: FailureReason; cause?: unknown } = {}) {
+  /** Status of the command that failed for a reason that is not the job's: git without a network. */
+  readonly exitCode: number | undefined;
+  constructor(
+    message: string,
+    options: { retry?: boolean; reason?: FailureReason; exitCode?: number; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.retry = options.retry ?? false;
     this.reason = options.reason ?? "runner_system_failure";
+    this.exitCode = options.exitCode;
   }
 }
 

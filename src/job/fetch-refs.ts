@@ -1,0 +1,60 @@
+import type { Argv, Op } from "../shell.ts";
+import type { GitInfo } from "./job.ts";
+import { ALL_BRANCHES, ALL_PULL_REQUESTS, ALL_TAGS, type Ref, refspecOf, soundRefspecs } from "./refs.ts";
+import type { GitSettings } from "./settings.ts";
+import { succeeds, when } from "./when.ts";
+
+export interface FetchRequest {
+  readonly info: GitInfo;
+  readonly git: GitSettings;
+  readonly ref: Ref;
+  readonly sha: string;
+  /** git with these arguments, as the runner calls it. */
+  call(...args: string[]): Argv;
+}
+
+/**
+ * Whole history: all branches and tags, which scripts compare with. Shallow: the commit alone, kept under the ref's name.
+ * The commit may be nowhere among the refs any more (force-pushed, or a pull request from a fork): servers give it by its
+ * name, or else below `refs/pull/`.
+ */
+export function fetchRefs({ info, git, ref, sha, call }: FetchRequest): Op[] {
+  const fetch = (options: readonly string[], refspecs: readonly string[]): Argv =>
+    call("fetch", ...options, "--no-recurse-submodules", ...git.fetchFlags, "origin", ...refspecs);
+  const run = (options: readonly string[], refspecs: readonly string[]): Op => ({
+    op: "run",
+    argv: fetch(options, refspecs),
+  });
+  const orElse = (argv: Argv, otherwise: readonly Op[]): Op => when(succeeds(argv), [], otherwise);
+  const seeCommit = call("cat-file", "-e", `${sha}^{commit}`);
+  const unlessThere = (then: readonly Op[]): Op[] => (git.checkout ? [orElse(seeCommit, then)] : []);
+
+  const missing: readonly Op[] = [
+    { op: "print", text: `Commit ${sha} is not in the repository`, tone: "error" },
+    { op: "run", argv: seeCommit },
+  ];
+  const byName = unlessThere([
+    ref.kind === "fork" ? orElse(fetch([], [sha]), [run([], [ALL_PULL_REQUESTS])]) : run([], [sha]),
+    orElse(seeCommit, missing),
+  ]);
+
+  const refspec = refspecOf(ref);
+  const received = soundRefspecs(info.refspecs);
+  const special = ref.kind === "other" && refspec !== null ? [refspec] : [];
+  const everything = received.length > 0 ? received : [ALL_BRANCHES, ALL_TAGS, ...special];
+  const wholeHistory: readonly Op[] = [
+    when({ test: "file", path: ".git/shallow" }, [run(["--unshallow"], everything)], [run([], everything)]),
+    ...byName,
+  ];
+  if (git.depth === 0) return [...wholeHistory];
+
+  const depth = ["--depth", String(git.depth)];
+  const deeper = unlessThere([orElse(fetch(depth, [sha]), wholeHistory)]);
+  if (received.length > 0) return [run(depth, received), ...deeper];
+  // A tag comes as it is, with its message. A branch may have moved on: its name here is given to the job's commit.
+  const target =
+    refspec === null ? sha : ref.kind === "branch" ? `+${sha}:${refspec.slice(refspec.indexOf(":") + 1)}` : refspec;
+  // Servers without protocol 2 may refuse a commit by its name. If there is no server, the first message is the right one.
+  const answers = succeeds(call("ls-remote", "--quiet", "origin", "HEAD"));
+  return [orElse(fetch(depth, [target]), [when(answers, wholeHistory, [run(depth, [target])])]), ...deeper];
+}

@@ -1,0 +1,209 @@
+import { ScriptFailure } from "../errors.ts";
+import type { Argv, Op, Test } from "../shell.ts";
+import { type GitAccess, gitAccess, quote } from "./credentials.ts";
+import { fetchRefs } from "./fetch-refs.ts";
+import type { Job } from "./job.ts";
+import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
+import { type Repository, repositoryOf } from "./repository.ts";
+import type { GitSettings } from "./settings.ts";
+import { getSubmodules } from "./submodules.ts";
+import { userScript } from "./user-script.ts";
+import { not, succeeds, when } from "./when.ts";
+import { disarm } from "./working-copy.ts";
+
+export interface SourcesRequest {
+  readonly job: Job;
+  readonly root: string;
+  readonly tmpDir: string;
+  readonly git: GitSettings;
+  /** `clone_url` of the entry; empty where the received address is used. */
+  readonly cloneUrl: string;
+  readonly sslNoVerify: boolean;
+  readonly coordinatorOrigin: string;
+  /** Scripts of the operator and the author around it. */
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+  /** Value of a variable of the job. */
+  get(key: string): string | undefined;
+}
+
+/** Instructions that bring a job's commit into `root`. */
+export interface SourcesPlan {
+  readonly ops: readonly Op[];
+  /** To be run once if `ops` failed over what an earlier job had left: removes that and starts anew. Otherwise `null`. */
+  readonly anew: readonly Op[] | null;
+}
+
+/**
+ * One way for all: `git init`, fetch what is needed, check the commit out, clean. Runs with a git of 2.17 or newer.
+ * @throws {ScriptFailure} the job names no commit or no repository that could be used
+ */
+export function getSources(request: SourcesRequest): SourcesPlan {
+  const { root, git } = request;
+  if (git.strategy === "none") {
+    return {
+      ops: [
+        { op: "print", text: "Skipping Git repository setup", tone: "notice" },
+        { op: "mkdir", path: root },
+      ],
+      anew: null,
+    };
+  }
+  if (git.strategy === "empty") {
+    const ops: Op[] = [
+      { op: "print", text: "Skipping Git repository setup and creating an empty directory", tone: "notice" },
+      { op: "remove", path: root },
+      { op: "mkdir", path: root },
+    ];
+    return { ops, anew: null };
+  }
+  const checkout = prepareCheckout(request);
+  const wipe: Op = { op: "remove", path: root };
+  if (git.strategy === "clone")
+    return { ops: [...checkout.before, wipe, ...checkout.fresh, ...checkout.after], anew: null };
+
+  const marker = `${request.tmpDir}/.git-access/reused`;
+  const isOld: Test = { test: "directory", path: `${root}/.git` };
+  const ops: Op[] = [
+    ...checkout.before,
+    { op: "remove", path: marker },
+    ...disarm(root, git.submodules.strategy !== "none"),
+    when(isOld, [{ op: "mkdir", path: marker }, ...checkout.reused], [wipe, ...checkout.fresh]),
+    ...checkout.after,
+  ];
+  const anew: Op[] = [
+    // Nothing was there, so starting anew would fail in the same way.
+    when(not({ test: "directory", path: marker }), [{ op: "run", argv: ["false"] }]),
+    { op: "print", text: "The working copy of an earlier job cannot be used; starting anew", tone: "warning" },
+    ...checkout.before,
+    wipe,
+    ...checkout.fresh,
+    ...checkout.after,
+  ];
+  return { ops, anew };
+}
+
+interface Checkout {
+  readonly before: readonly Op[];
+  /** Where nothing is; where a disarmed working copy is. */
+  readonly fresh: readonly Op[];
+  readonly reused: readonly Op[];
+  readonly after: readonly Op[];
+}
+
+/** Nobody is there to answer a question, and what git says is read by us when it fails. */
+const ENVIRONMENT: Readonly<Record<string, string>> = {
+  GIT_TERMINAL_PROMPT: "0",
+  GCM_INTERACTIVE: "Never",
+  GIT_ASKPASS: "",
+  SSH_ASKPASS: "",
+  GIT_NO_REPLACE_OBJECTS: "1",
+  GIT_LFS_SKIP_SMUDGE: "1",
+  LANGUAGE: "en",
+};
+
+function prepareCheckout(request: SourcesRequest): Checkout {
+  const { job, root, tmpDir, git, cloneUrl, sslNoVerify, coordinatorOrigin, get } = request;
+  const sha = job.git.sha.trim().toLowerCase();
+  if (!isCommitId(sha, job.git.objectFormat)) {
+    const digits = job.git.objectFormat === "sha256" ? 64 : 40;
+    const found = sha === "" ? "is missing" : `is ${JSON.stringify(sha.slice(0, 80))}`;
+    throw new ScriptFailure(
+      `The commit of this job (git_info.sha) ${found}, expected are ${digits} hexadecimal digits`,
+    );
+  }
+  const repository = repositoryOf(job, cloneUrl, get);
+  const { submodules } = git;
+  const access = gitAccess({
+    repository,
+    tmpDir,
+    submodules,
+    sslNoVerify,
+    coordinatorOrigin,
+    serverTls: job.serverTls,
+  });
+  const call = (...args: string[]): Argv => ["git", "-c", `include.path=${access.runnerConfig}`, ...args];
+  const run = (...args: string[]): Op => ({ op: "run", argv: call(...args) });
+  const open: Op[] = [
+    { op: "cd", path: root },
+    ...access.ops,
+    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(repository, access) },
+    run("init", "--quiet", "--template=", ...(job.git.objectFormat === "sha256" ? ["--object-format=sha256"] : [])),
+  ];
+  const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
+  const ref = refOf(job.git);
+  const fetch = fetchRefs({ info: job.git, git, ref, sha, call });
+  const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
+  const checkOut: Op[] = git.checkout
+    ? [
+        { op: "print", text: `Checking out ${sha.slice(0, 8)}${named}...`, tone: "notice" },
+        run("checkout", "--force", "--quiet", "--detach", sha, "--"),
+      ]
+    : [{ op: "print", text: "Skipping Git checkout", tone: "notice" }];
+  const nested = (reused: boolean): readonly Op[] =>
+    git.checkout
+      ? [
+          ...getSubmodules({
+            settings: submodules,
+            root,
+            reused,
+            cleanFlags: git.cleanFlags,
+            authorConfig: access.authorConfig,
+            call,
+          }),
+          ...lfs(git, call),
+        ]
+      : [];
+
+  return {
+    before: [
+      ...Object.entries(ENVIRONMENT).map(([key, value]): Op => ({ op: "export", name: key, value })),
+      // Where root has no usable repository git would take one further up for it. A colon would end the path.
+      ...(root.includes(":")
+        ? []
+        : [{ op: "export" as const, name: "GIT_CEILING_DIRECTORIES", value: root.replace(/\/[^/]*$/, "") || "/" }]),
+      ...userScript(request.before),
+    ],
+    fresh: [
+      { op: "print", text: "Cloning repository...", tone: "notice" },
+      { op: "mkdir", path: root },
+      ...open,
+      ...fetch,
+      ...checkOut,
+      ...nested(false),
+    ],
+    reused: [
+      { op: "print", text: "Fetching changes...", tone: "notice" },
+      ...open,
+      ...(git.checkout ? clean : []),
+      ...fetch,
+      ...checkOut,
+      ...(git.checkout ? [...ignoreMarks(call), ...clean] : []),
+      ...nested(true),
+    ],
+    after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
+  };
+}
+
+/** The address holds no secret; what opens it is included from a file that is gone when the job is. */
+function repositoryConfig(repository: Repository, { authorConfig }: GitAccess): string {
+  const include = authorConfig === null ? "" : `[include]\n\tpath = ${quote(authorConfig)}\n`;
+  return `[remote "origin"]\n\turl = ${quote(repository.url)}\n\tfetch = ${ALL_BRANCHES}\n[gc]\n\tautoDetach = false\n${include}`;
+}
+
+/** An earlier job may have marked files as not to be looked at (`update-index --skip-worktree`) and changed them. */
+function ignoreMarks(call: (...args: string[]) => Argv): Op[] {
+  const restore = ["checkout-index", "--all", "--force", "--quiet"];
+  // Older ones know no such option and never look at the marks.
+  return [when(succeeds(call(...restore, "--ignore-skip-worktree-bits")), [], [{ op: "run", argv: call(...restore) }])];
+}
+
+function lfs(git: GitSettings, call: (...args: string[]) => Argv): Op[] {
+  if (!git.lfs) return [];
+  const usesLfs = succeeds(call("grep", "-q", "filter=lfs", "--", ".gitattributes", "*/.gitattributes"));
+  const pull: Op[] = [
+    { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
+    { op: "run", argv: call("lfs", "pull") },
+  ];
+  return [when({ test: "program", name: "git-lfs" }, [when(usesLfs, pull)])];
+}

@@ -1,0 +1,123 @@
+import { ScriptFailure, Stop, SystemFailure } from "../errors.ts";
+import type { Environment, Exit } from "../executor.ts";
+import type { Op, ShellWriter } from "../shell.ts";
+import { deadline, retry } from "../time.ts";
+import type { Trace } from "../trace/contract.ts";
+import { formatDuration } from "./duration.ts";
+import { adviceOn, type GitTrouble, gitTroubleOf } from "./git-failure.ts";
+import { describeExit } from "./outcome.ts";
+import type { Stage } from "./plan.ts";
+import { createProof, createProofFilter } from "./proof.ts";
+
+/** Enough for what git says last, and for a server's explanation before it. */
+const TAIL_BYTES = 8 * 1024;
+
+export interface StageContext {
+  readonly environment: Environment;
+  readonly writer: ShellWriter;
+  readonly trace: Trace;
+  /** `CI_DEBUG_TRACE`. */
+  readonly xtrace: boolean;
+  /** Before the second attempt of a stage; it grows from try to try. */
+  readonly attemptPauseMs: number;
+  /** `CI_JOB_STATUS`. */
+  readonly status: string;
+}
+
+/**
+ * One stage of a job, with its attempts and its time limit, up to success.
+ * @throws {ScriptFailure} it ended with another status than 0
+ * @throws {SystemFailure} it could not be run, or its script was not read, or the network failed the runner's own work
+ * @throws {Stop} the signal's reason, or the stage's own limit
+ */
+export async function runStage(stage: Stage, context: StageContext, signal: AbortSignal): Promise<void> {
+  const { attempts, timeoutMs } = stage.policy;
+  const limit = timeoutMs ?? Number.POSITIVE_INFINITY;
+  const tooLong = new Stop("timed_out", `${stage.title} took longer than ${formatDuration(limit)}`);
+  using clock = deadline(signal, limit, tooLong);
+  await retry(
+    {
+      attempts,
+      firstMs: context.attemptPauseMs,
+      maxMs: context.attemptPauseMs * 10,
+      retryable: (error) => error instanceof ScriptFailure || (error instanceof SystemFailure && error.retry),
+      onRetry: (error, attempt, waitMs) => {
+        const why = error instanceof Error ? error.message : "unknown error";
+        context.trace.print(
+          `Attempt ${attempt} of ${attempts} failed: ${why}. Trying again in ${formatDuration(waitMs)}`,
+          "warning",
+        );
+      },
+    },
+    () => runOnce(stage, context, clock.signal),
+    clock.signal,
+  );
+}
+
+interface Ran {
+  readonly exit: Exit;
+  readonly tail: string;
+}
+
+async function runOnce(stage: Stage, context: StageContext, signal: AbortSignal): Promise<void> {
+  let ran = await runScript(stage, stage.ops, context, signal);
+  if (ran.exit.code === 0) return;
+  if (stage.anew !== null && troubleOf(stage, ran) === "other") {
+    const again = await runScript(stage, stage.anew, context, signal);
+    if (again.exit.code === 0) return;
+    // It says nothing where there was nothing to remove.
+    if (again.tail !== "") ran = again;
+  }
+  throw failureOf(stage, ran);
+}
+
+function failureOf(stage: Stage, ran: Ran): ScriptFailure | SystemFailure {
+  const exitCode = ran.exit.code;
+  const what = describeExit(ran.exit);
+  if (stage.authored) return new ScriptFailure(what, { exitCode });
+  const trouble = troubleOf(stage, ran);
+  const advice = adviceOn(trouble);
+  const message = `${stage.title} failed: ${what}${advice === "" ? "" : `; ${advice}`}`;
+  return trouble === "network" || trouble === "certificate"
+    ? new SystemFailure(message, { exitCode, retry: true })
+    : new ScriptFailure(message, { exitCode });
+}
+
+function troubleOf(stage: Stage, { tail }: Ran): GitTrouble {
+  return stage.authored ? "other" : gitTroubleOf(tail);
+}
+
+async function runScript(stage: Stage, ops: readonly Op[], context: StageContext, signal: AbortSignal): Promise<Ran> {
+  const { environment, writer, trace } = context;
+  const proof = createProof();
+  const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
+  const text = writer.write([status, ...ops], {
+    tmpDir: environment.workspace.tmpDir,
+    xtrace: context.xtrace,
+    proof,
+  });
+  const command = writer.command({ login: environment.login });
+  const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
+  let exit: Exit;
+  try {
+    exit = await environment.run({ text, command, runIn: stage.runIn }, filter.input, signal);
+  } finally {
+    await filter.close();
+    await trace.flush();
+  }
+  // A trap's `exit 0` does not make a cancelled job succeed.
+  signal.throwIfAborted();
+  if (!filter.seen) throw unread(exit, environment);
+  return { exit, tail: filter.tail() };
+}
+
+/** Whatever the status: nothing of the script has run, so it is not the script's. */
+function unread(exit: Exit, environment: Environment): SystemFailure {
+  const files = environment.login
+    ? "its profile (/etc/profile, ~/.bash_profile, ~/.profile, ~/.bashrc)"
+    : "its start-up files";
+  return new SystemFailure(
+    `the shell (${environment.shell}) ended with ${describeExit(exit)} before it had read the script; see whether ${files} or a wrapper exits or reads the standard input`,
+    { exitCode: exit.code },
+  );
+}

@@ -1,0 +1,105 @@
+/** One reading of each kind of setting, with what is said when a value is bad. */
+export interface SettingsReader {
+  readonly warnings: readonly string[];
+  readonly problems: readonly string[];
+  warn(sentence: string): void;
+  /** Trimmed; `undefined` where it is not set or empty. */
+  text(key: string): string | undefined;
+  /** Go's booleans, in any case: 1, t, true, 0, f, false. */
+  flag(key: string, fallback: boolean): boolean;
+  /** A whole number ≥ 0. */
+  count(key: string, fallback: number): number;
+  /** One of `choices`; another value is a warning and `fallback`. */
+  choice<T extends string>(key: string, choices: readonly T[], fallback: T): T;
+  /** One of `choices`; another value is a problem. */
+  required<T extends string>(key: string, choices: readonly T[], fallback: T): T;
+  /** 1–10, by default 1; outside of it is a problem. */
+  attempts(key: string): number;
+  /** Words between blanks. */
+  words(key: string): string[];
+  /** Options for git: `none` is none; values that are no plain options, or that name a program, are refused. */
+  gitFlags(key: string, fallback: readonly string[]): readonly string[];
+  /** Arguments of `git clean`, by default `-ffdx`; `null` for `none`. */
+  cleanFlags(key: string): readonly string[] | null;
+}
+
+export function createSettingsReader(get: (key: string) => string | undefined): SettingsReader {
+  const warnings: string[] = [];
+  const problems: string[] = [];
+  const text = (key: string): string | undefined => {
+    const value = get(key)?.trim();
+    return value === "" ? undefined : value;
+  };
+  const quote = (value: string): string => JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value);
+  const bad = (key: string, value: string, expected: string, instead: string): void => {
+    warnings.push(`${key} is ${quote(value)}, expected is ${expected}; ${instead} is used.`);
+  };
+  const find = <T extends string>(value: string, choices: readonly T[]): T | undefined =>
+    choices.find((choice) => choice === value.toLowerCase());
+  const words = (key: string): string[] => text(key)?.split(/\s+/) ?? [];
+
+  return {
+    warnings,
+    problems,
+    warn: (sentence) => void warnings.push(sentence),
+    text,
+    flag(key, fallback) {
+      const value = text(key);
+      if (value === undefined) return fallback;
+      if (/^(?:1|t|true)$/i.test(value)) return true;
+      if (/^(?:0|f|false)$/i.test(value)) return false;
+      bad(key, value, "true or false", String(fallback));
+      return fallback;
+    },
+    count(key, fallback) {
+      const value = text(key);
+      if (value === undefined) return fallback;
+      if (/^\d{1,9}$/.test(value)) return Number(value);
+      bad(key, value, "a number of commits", "the whole history");
+      return 0;
+    },
+    choice(key, choices, fallback) {
+      const value = text(key);
+      if (value === undefined) return fallback;
+      const found = find(value, choices);
+      if (found === undefined) bad(key, value, `one of ${choices.join(", ")}`, fallback);
+      return found ?? fallback;
+    },
+    required(key, choices, fallback) {
+      const value = text(key);
+      if (value === undefined) return fallback;
+      const found = find(value, choices);
+      if (found === undefined) problems.push(`${key} is ${quote(value)}, expected is one of ${choices.join(", ")}.`);
+      return found ?? fallback;
+    },
+    attempts(key) {
+      const value = text(key);
+      if (value === undefined) return 1;
+      if (!/^[+-]?\d+$/.test(value)) {
+        bad(key, value, "a number from 1 to 10", "1");
+        return 1;
+      }
+      const attempts = Number(value);
+      if (attempts >= 1 && attempts <= 10) return attempts;
+      problems.push(`${key} is ${quote(value)}, expected is a number from 1 to 10.`);
+      return 1;
+    },
+    words,
+    gitFlags(key, fallback) {
+      const flags = words(key);
+      if (flags.length === 0) return fallback;
+      if (flags.length === 1 && flags[0] === "none") return [];
+      const refused = flags.find(
+        (flag) => !/^(?:-[A-Za-z0-9-]+(?:=[\w.,:/+%@=-]*)?|\d+)$/.test(flag) || /^--upl/.test(flag),
+      );
+      if (refused === undefined) return flags;
+      bad(key, refused, "a list of options that name no program", fallback.length === 0 ? "none" : fallback.join(" "));
+      return fallback;
+    },
+    cleanFlags(key) {
+      const flags = words(key);
+      if (flags.length === 0) return ["-ffdx"];
+      return flags.length === 1 && flags[0] === "none" ? null : flags;
+    },
+  };
+}
