@@ -1,0 +1,38 @@
+import { readFile } from "node:fs/promises";
+import { expect, test } from "vitest";
+import { globalKeys, runnerKeys } from "../../src/config/schema.ts";
+import { read } from "./support.ts";
+
+const example = await readFile(new URL("../../config.example.toml", import.meta.url), "utf8");
+
+test("the example is valid as it stands", async () => {
+  const { runners, warnings } = await read(example);
+  expect(warnings).toEqual([]);
+  expect(runners).toHaveLength(1);
+});
+
+test("every commented key of the example is valid too", async () => {
+  const text = example.replace(/^( *)# ([a-z_-]+ = )/gm, "$1$2");
+  const { warnings } = await read(text);
+  expect(warnings).toEqual([]);
+});
+
+test("defaults that the example shows are the defaults", async () => {
+  const config = await read(example);
+  const shown = await read(
+    example.replace(
+      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|limit|request_concurrency|output_limit|kill_leftovers|git_ssl_no_verify|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
+      "$1$2",
+    ),
+  );
+  const plain = (value: unknown): unknown =>
+    JSON.parse(JSON.stringify(value, (key, each) => (key === "fingerprint" ? "" : each)));
+  expect(plain(shown)).toEqual(plain(config));
+});
+
+test("every key stands in the example", () => {
+  const tolerated = ["feature_flags", "id", "token_obtained_at", "token_expires_at", "cache"];
+  for (const key of [...globalKeys, ...runnerKeys]) {
+    if (key !== "runners" && !tolerated.includes(key)) expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));
+  }
+});
