@@ -34,15 +34,18 @@ export interface Connections {
 export interface ConnectionsOptions {
   /** `process.env`, for the proxy variables. */
   readonly environment?: ProxyEnvironment;
-  /** A connection older than this is not used again. */
+  /** A connection older than this is not used again: `connection_max_age`. The usual is 15 min. */
   readonly maxAgeMs?: number;
+  /** Certificate files are looked at again after this time; the usual is 3 s. */
+  readonly checkFilesMs?: number;
 }
 
 const MOST_REDIRECTS = 5;
 const DEFAULT_MAX_AGE_MS = 15 * 60_000;
+const DEFAULT_CHECK_FILES_MS = 3000;
 
 export function createConnections(options: ConnectionsOptions = {}): Connections {
-  const { environment = {}, maxAgeMs = DEFAULT_MAX_AGE_MS } = options;
+  const { environment = {}, maxAgeMs = DEFAULT_MAX_AGE_MS, checkFilesMs = DEFAULT_CHECK_FILES_MS } = options;
   const routes = new Map<string, OpenRoute>();
   const lookup = createLookup();
   const roots = createRoots();
@@ -58,7 +61,7 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
       const key = JSON.stringify([origin.origin, ...identity.map(({ path, configured }) => [path, configured])]);
       let route = routes.get(key);
       if (route === undefined) {
-        const source = places === undefined ? undefined : openTlsSource(places, roots);
+        const source = places === undefined ? undefined : openTlsSource(places, roots, checkFilesMs);
         const openLine = (tls: TlsMaterial | undefined): Line => {
           const proxy = proxyFor(origin, environment);
           const connector = createConnector({ origin, proxy, lookup, tls, proxyContext });

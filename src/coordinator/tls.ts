@@ -19,7 +19,7 @@ export interface TlsMaterial {
 
 export interface TlsSource {
   /**
-   * The files as they are now; looked at once in 3 s at most. The same object until one of them changes, whatever its date.
+   * The files as they are now; looked at every few seconds at most. The same object until one of them changes, whatever its date.
    * @throws {SystemFailure} a file that is there, or that is configured, cannot be used; the next call looks again
    */
   current(): Promise<TlsMaterial>;
@@ -37,8 +37,6 @@ export interface TlsPlaces {
   readonly cert: Place;
   readonly key: Place;
 }
-
-const CHECK_MS = 3000;
 
 /** `host` is the URL's: without its port, IPv6 addresses without brackets. */
 export function tlsPlaces(url: URL, settings: TlsSettings): TlsPlaces {
@@ -62,7 +60,8 @@ export function createRoots(): () => readonly string[] {
     (roots ??= [...new Set([...rootCertificates, ...getCACertificates("system"), ...getCACertificates("extra")])]);
 }
 
-export function openTlsSource(places: TlsPlaces, roots: () => readonly string[]): TlsSource {
+/** @param checkMs how long an answer is good for, before the files are looked at again */
+export function openTlsSource(places: TlsPlaces, roots: () => readonly string[], checkMs: number): TlsSource {
   let material: TlsMaterial | undefined;
   let signature = "";
   let checkedAt = Number.NEGATIVE_INFINITY;
@@ -82,7 +81,7 @@ export function openTlsSource(places: TlsPlaces, roots: () => readonly string[])
 
   return {
     async current() {
-      if (material !== undefined && performance.now() - checkedAt < CHECK_MS) return material;
+      if (material !== undefined && performance.now() - checkedAt < checkMs) return material;
       checking ??= check().finally(() => {
         checking = undefined;
       });

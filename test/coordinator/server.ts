@@ -201,7 +201,7 @@ export function testDeps(
   more: Partial<CoordinatorDeps> & { environment?: Record<string, string> } = {},
 ): CoordinatorDeps {
   const { environment = {}, ...deps } = more;
-  const connections = createConnections({ environment });
+  const connections = createConnections({ environment, checkFilesMs: 10 });
   after(() => connections.close());
   const identity = createIdentity({
     version: "2.0.0",
