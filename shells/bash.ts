@@ -180,7 +180,8 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
     [
       "{ case $- in *x*) alloy_x=1 ;; *) alloy_x= ;; esac; set +x; } 2>/dev/null",
       lines,
-      '{ command test -z "$alloy_x" || set -x; } 2>/dev/null',
+      // Without a redirection: mksh would go on tracing to where stderr led at this moment.
+      'command test -z "$alloy_x" || set -x',
     ].join("\n");
   const list = (part: readonly Op[]): string => (part.length === 0 ? ":" : part.map(one).join("\n"));
 

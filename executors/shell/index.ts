@@ -1,0 +1,180 @@
+import { homedir, tmpdir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import { z } from "zod";
+import { SystemFailure } from "../../src/errors.ts";
+import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { openBuildsDir } from "./builds-dir.ts";
+import { type Cgroups, findCgroups, openCgroups } from "./cgroup.ts";
+import { clearTmpDir, createEnvironment } from "./environment.ts";
+import { createPipePool, type PipePool } from "./fifo.ts";
+import { findProgram, type Launch, prepareLaunch } from "./launch.ts";
+import { createDirectoryLocks } from "./locks.ts";
+import type { ProcessTable } from "./process-table.ts";
+import { createProcfsTable } from "./procfs.ts";
+import { createPsTable } from "./ps.ts";
+import { removeDirectory } from "./remove.ts";
+import type { ScriptHost } from "./script.ts";
+import { createSlots } from "./slots.ts";
+import { endMembers } from "./tree.ts";
+
+const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+
+/** Stands in the environment of all that a job starts, so that it can be found again. */
+const MARK = "ALLOY_RUNNER_JOB_KEY";
+
+/** What a dead runner's job has left behind. */
+const noteSchema = z.object({
+  kind: z.literal("shell-job"),
+  tmpDir: z.string(),
+  bootId: z.string(),
+  cgroups: z.string().nullable(),
+  group: z.string(),
+});
+
+/** What this machine offers; found out when the first job comes. */
+interface Means {
+  readonly launch: Launch;
+  readonly cgroups: Cgroups | null;
+}
+
+function openProcessTable(): ProcessTable {
+  return process.platform === "linux" ? createProcfsTable("/proc") : createPsTable();
+}
+
+function lockDirectories(): string[] {
+  const uid = process.geteuid?.() ?? 0;
+  return [
+    ...(uid === 0 ? ["/run/alloy-runner"] : []),
+    `/tmp/alloy-runner-${uid}`,
+    join(tmpdir(), `alloy-runner-${uid}`),
+  ];
+}
+
+/** Names of control groups of one job begin with this. The dot ends the key: no key begins another. */
+function groupPrefix(jobKey: string): string {
+  return `alloy-${jobKey}.`;
+}
+
+function createShellExecutor(deps: ExecutorDeps): Executor {
+  const { log, scratchDir, killGraceMs, killLeftovers } = deps;
+  const shell = deps.shell ?? (findProgram("bash", process.env.PATH ?? "") === undefined ? "sh" : "bash");
+  const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
+  const table = openProcessTable();
+  const slots = createSlots(createDirectoryLocks(lockDirectories(), table));
+
+  const find = async (): Promise<Means> => {
+    const [launch, cgroups] = await Promise.all([
+      prepareLaunch({
+        user: deps.user,
+        inherit: deps.inheritEnvironment,
+        environment: process.env,
+        home: homedir(),
+      }),
+      findCgroups(),
+    ]);
+    await launch.check(shell);
+    return { launch, cgroups };
+  };
+  // Asked for anew after a failure: an account may be made or get a shell while the runner runs.
+  let finding: Promise<Means> | null = null;
+  const means = (): Promise<Means> => {
+    finding ??= find().catch((error: unknown) => {
+      finding = null;
+      throw error;
+    });
+    return finding;
+  };
+  let pipes: PipePool | null = null;
+  let groups = 0;
+
+  return {
+    name: "shell",
+    features: { variables: true, image: false, services: false, shared: true },
+    shell,
+    prepare: async (request, _notes, signal) => {
+      const { job, jobKey, runnerId, projectPath } = request;
+      const { launch, cgroups } = await means();
+      pipes ??= createPipePool(scratchDir, launch.account);
+      pipes.warm();
+      const runnerDir = join(buildsDir, runnerId);
+      await openBuildsDir(launch, runnerDir, signal);
+      signal.throwIfAborted();
+
+      const host: ScriptHost = {
+        launch,
+        pipes,
+        table,
+        cgroups,
+        scratchDir,
+        mark: `${MARK}=${jobKey}`,
+        nextGroup: () => `${groupPrefix(jobKey)}${groups++}`,
+        killLeftovers,
+        killGraceMs,
+      };
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      try {
+        await request.remember({
+          kind: "shell-job",
+          tmpDir: slot.places.tmpDir,
+          bootId: table.bootId,
+          cgroups: cgroups?.base ?? null,
+          group: groupPrefix(jobKey),
+        });
+        await clearTmpDir(host, slot.places.tmpDir, signal);
+        signal.throwIfAborted();
+        return createEnvironment({ host, shell, slot, buildsDir });
+      } catch (error) {
+        slot[Symbol.dispose]();
+        throw error;
+      }
+    },
+    recover: async (jobKey, notes, signal) => {
+      const said: string[] = [];
+      for (const note of notes) {
+        const known = noteSchema.safeParse(note);
+        if (known.success) said.push(...(await recoverJob(jobKey, known.data, (await means()).launch, signal)));
+        else log.warn("A note of a dead job is not one of the shell executor", { note: describeNote(note) });
+      }
+      return said;
+    },
+    close: async () => {
+      await pipes?.close();
+    },
+  };
+
+  async function recoverJob(
+    jobKey: string,
+    note: z.infer<typeof noteSchema>,
+    launch: Launch,
+    signal: AbortSignal,
+  ): Promise<string[]> {
+    const said: string[] = [];
+    // After another start of the machine no process is left, and the numbers mean others.
+    if (note.bootId === table.bootId) {
+      const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
+      for (const cgroup of [...left, null]) {
+        const belonging = { table, mark: `${MARK}=${jobKey}`, leader: null, cgroup };
+        const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
+        cgroup?.remove();
+        if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
+        if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
+      }
+    }
+    signal.throwIfAborted();
+    if (!isAbsolute(note.tmpDir)) throw new SystemFailure(`A journal names "${note.tmpDir}" for removal: not absolute`);
+    if (await removeDirectory(launch, note.tmpDir, signal)) said.push("removed its temporary files");
+    return said;
+  }
+}
+
+function describeNote(note: Note): string {
+  return String(note.kind ?? "unknown");
+}
+
+export default defineExecutor({
+  name: "shell",
+  tables: [],
+  shells: SHELLS,
+  create: (_tables, deps) => createShellExecutor(deps),
+});

@@ -1,0 +1,121 @@
+import { createHash, randomUUID } from "node:crypto";
+import {
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { SystemFailure } from "../../src/errors.ts";
+import { overlap } from "./places.ts";
+import type { ProcessTable } from "./process-table.ts";
+
+const claimSchema = z.object({ root: z.string(), pid: z.number(), startedAt: z.number(), bootId: z.string() });
+type Claim = z.infer<typeof claimSchema>;
+
+export interface DirectoryLocks {
+  /** Claim `root` for this process; `null`: it, something above it or something in it is claimed already. */
+  claim(root: string): Disposable | null;
+}
+
+/**
+ * First of `candidates` that is, or can be made, a directory of ours that nobody else can touch.
+ * @throws {SystemFailure} none is
+ */
+function privateDirectory(candidates: readonly string[]): string {
+  const problems: string[] = [];
+  for (const dir of candidates) {
+    try {
+      mkdirSync(dir, { mode: 0o700 });
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) {
+        problems.push(error instanceof Error ? error.message : String(error));
+        continue;
+      }
+    }
+    const found = lstatSync(dir);
+    if (found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o077) === 0) return dir;
+    problems.push(`${dir} is not a directory of mode 0700 that belongs to the runner's user: remove it`);
+  }
+  throw new SystemFailure(`Cannot lock working directories: ${problems.join("; ")}`, { retry: false });
+}
+
+/**
+ * Claims on directories of this host, known to all runner processes of one user: two of them with the same token and
+ * `builds_dir` must not work in one checkout. A claim ends with the process that made it, also without `dispose`.
+ */
+export function createDirectoryLocks(candidates: readonly string[], table: ProcessTable): DirectoryLocks {
+  const bootId = table.bootId;
+  const startedAt = table.find(process.pid)?.startedAt ?? 0;
+
+  const read = (file: string): Claim | null => {
+    try {
+      return claimSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+    } catch {
+      return null; // gone, or nothing that we wrote
+    }
+  };
+  const isAlive = (claim: Claim): boolean =>
+    claim.bootId === bootId && table.find(claim.pid)?.startedAt === claim.startedAt;
+
+  /** Take a dead claim away. By renaming it first, so that what is removed is what was looked at. */
+  const sweep = (dir: string, name: string): void => {
+    const aside = join(dir, `.${randomUUID()}`);
+    try {
+      renameSync(join(dir, name), aside);
+      const moved = read(aside);
+      if (moved !== null && isAlive(moved)) linkSync(aside, join(dir, name));
+      unlinkSync(aside);
+    } catch {
+      // Somebody else was quicker.
+    }
+  };
+
+  return {
+    claim: (root) => {
+      const dir = privateDirectory(candidates);
+      const name = createHash("sha256").update(root).digest("hex").slice(0, 32);
+      const file = join(dir, name);
+      const draft = join(dir, `.${randomUUID()}`);
+      const mine: Claim = { root, pid: process.pid, startedAt, bootId };
+      try {
+        // Complete before it has its name: nobody ever reads half a claim.
+        writeFileSync(draft, JSON.stringify(mine), { mode: 0o600, flag: "wx" });
+        for (let attempt = 0; ; attempt++) {
+          try {
+            linkSync(draft, file);
+            break;
+          } catch (error) {
+            if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+            const holder = read(file);
+            if (attempt > 0 || (holder !== null && isAlive(holder))) return null;
+            sweep(dir, name);
+          }
+        }
+      } catch (cause) {
+        throw new SystemFailure(`Cannot lock the directory ${root} in ${dir}`, { cause, retry: true });
+      } finally {
+        rmSync(draft, { force: true });
+      }
+      const release = (): void => rmSync(file, { force: true });
+      // Ours stands before we look: of two that nest and come at the same time, at least one sees the other.
+      for (const other of readdirSync(dir)) {
+        if (other === name || other.startsWith(".")) continue;
+        const claim = read(join(dir, other));
+        if (claim === null || !overlap(claim.root, root)) continue;
+        if (isAlive(claim)) {
+          release();
+          return null;
+        }
+        sweep(dir, other);
+      }
+      return { [Symbol.dispose]: release };
+    },
+  };
+}

@@ -1,0 +1,108 @@
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { type Process, type ProcessTable, printable } from "./process-table.ts";
+
+/** Processes looked at before others get a turn: about a millisecond. */
+const SLICE = 100;
+
+/** `pid (name) state parent group session …`, the start time as 22nd; `name` may hold anything, `)` too. */
+function parseStat(pid: number, stat: string): Process | null {
+  const open = stat.indexOf("(");
+  const close = stat.lastIndexOf(")");
+  if (open < 0 || close < open) return null;
+  const fields = stat.slice(close + 2).split(" ");
+  const state = fields[0];
+  if (state === "Z" || state === "X" || state === "x") return null;
+  return {
+    pid,
+    parent: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
+    startedAt: Number(fields[19]),
+    name: printable(stat.slice(open + 1, close)),
+  };
+}
+
+/** The process table of Linux. What vanishes while it is read, or may not be read, is not there. */
+export function createProcfsTable(proc: string): ProcessTable {
+  const buffer = Buffer.allocUnsafe(1024);
+
+  const find = (pid: number): Process | null => {
+    try {
+      const fd = openSync(`${proc}/${pid}/stat`, "r");
+      try {
+        return parseStat(pid, buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, 0)));
+      } finally {
+        closeSync(fd);
+      }
+    } catch {
+      return null;
+    }
+  };
+
+  const scan = async (): Promise<readonly Process[]> => {
+    const found: Process[] = [];
+    let looked = 0;
+    for (const name of readdirSync(proc)) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid)) continue;
+      if (++looked % SLICE === 0) await nextTurn();
+      const process = find(pid);
+      if (process !== null) found.push(process);
+    }
+    return found;
+  };
+
+  let running: Promise<readonly Process[]> | null = null;
+  let queued: Promise<readonly Process[]> | null = null;
+  const start = (): Promise<readonly Process[]> => {
+    running = scan().finally(() => {
+      running = null;
+    });
+    return running;
+  };
+  /** A scan that is under way may have passed what the caller looks for; the next one serves all that came meanwhile. */
+  const list = (): Promise<readonly Process[]> => {
+    if (running === null) return start();
+    queued ??= running
+      .catch(() => {})
+      .then(() => {
+        queued = null;
+        return start();
+      });
+    return queued;
+  };
+
+  const isMarked = (pid: number, entry: Buffer): boolean => {
+    try {
+      const environment = readFileSync(`${proc}/${pid}/environ`);
+      for (let at = environment.indexOf(entry); at >= 0; at = environment.indexOf(entry, at + 1)) {
+        if (at === 0 || environment[at - 1] === 0) return true;
+      }
+      return false;
+    } catch {
+      return false;
+    }
+  };
+
+  return {
+    list,
+    find,
+    marked: async (processes, entry) => {
+      const bytes = Buffer.from(`${entry}\0`);
+      const found: Process[] = [];
+      for (const [index, process] of processes.entries()) {
+        if ((index + 1) % SLICE === 0) await nextTurn();
+        if (isMarked(process.pid, bytes)) found.push(process);
+      }
+      return found;
+    },
+    get bootId() {
+      try {
+        return readFileSync(`${proc}/sys/kernel/random/boot_id`, "latin1").trim();
+      } catch {
+        return "";
+      }
+    },
+  };
+}

@@ -1,0 +1,47 @@
+import { execFile } from "node:child_process";
+import { lstat } from "node:fs/promises";
+import { promisify } from "node:util";
+import { SystemFailure } from "../../src/errors.ts";
+import type { Argv } from "../../src/shell.ts";
+import type { Launch } from "./launch.ts";
+
+const run = promisify(execFile);
+
+/**
+ * `$1` with all that is in it, never across links or mounts. Directories get their permissions back where that is needed.
+ * rm of GNU knows `--one-file-system`, find of busybox and BSD knows `-xdev`.
+ */
+const REMOVE = `rm -rf --one-file-system "$1" 2>/dev/null && exit
+find "$1" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
+if rm -f --one-file-system 2>/dev/null; then exec rm -rf --one-file-system "$1"; fi
+exec find "$1" -xdev -depth -delete`;
+
+async function asUser(launch: Launch, argv: Argv, signal: AbortSignal): Promise<void> {
+  const [program, ...args] = launch.command(argv);
+  await run(program, args, { cwd: "/", env: launch.environment, signal });
+}
+
+/**
+ * Remove a directory that jobs have written to, with their rights. Missing is fine.
+ * @returns whether there was something
+ * @throws {SystemFailure} something of it is left
+ */
+export async function removeDirectory(launch: Launch, path: string, signal: AbortSignal): Promise<boolean> {
+  const there = await lstat(path).then(
+    () => true,
+    () => false,
+  );
+  if (!there) return false;
+  try {
+    await asUser(launch, ["sh", "-c", REMOVE, "sh", path], signal);
+    return true;
+  } catch (cause) {
+    signal.throwIfAborted();
+    throw new SystemFailure(`Cannot remove ${path}`, { cause, retry: true });
+  }
+}
+
+/** Make a directory and those above it, with the rights of jobs. Rejects as the program fails. */
+export async function makeDirectoryAsUser(launch: Launch, path: string, signal: AbortSignal): Promise<void> {
+  await asUser(launch, ["mkdir", "-p", "--", path], signal);
+}

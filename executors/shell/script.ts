@@ -1,0 +1,234 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { constants } from "node:os";
+import type { Writable } from "node:stream";
+import { SystemFailure } from "../../src/errors.ts";
+import type { Exit, Script } from "../../src/executor.ts";
+import type { Argv, Tone } from "../../src/shell.ts";
+import type { Cgroup, Cgroups } from "./cgroup.ts";
+import type { Pipe, PipePool } from "./fifo.ts";
+import type { Launch } from "./launch.ts";
+import { type PipeReader, readPipe } from "./pipe.ts";
+import type { ProcessTable } from "./process-table.ts";
+import { openScript } from "./script-file.ts";
+import { type Belonging, type Ended, endMembers, nameProcesses } from "./tree.ts";
+
+/** What scripts are run with, the same for all of a job. */
+export interface ScriptHost {
+  readonly launch: Launch;
+  readonly pipes: PipePool;
+  readonly table: ProcessTable;
+  readonly cgroups: Cgroups | null;
+  readonly scratchDir: string;
+  /** `NAME=value` in the environment of everything the job starts. */
+  readonly mark: string;
+  /** A name for the next control group, unique on this host. */
+  nextGroup(): string;
+  readonly killLeftovers: boolean;
+  readonly killGraceMs: number;
+}
+
+/** After the shell's end: at most this long for what is still writing, and this long for what is silent. */
+const DRAIN_MS = 2000;
+const QUIET_MS = 500;
+/** A pipe never holds more than this, so once it was read, all that was in it is read. */
+const PIPE_CAPACITY_BYTES = 1024 * 1024;
+/** From SIGKILL until a process is reported as one that cannot be ended. */
+const STUCK_MS = 10_000;
+
+/**
+ * What the shell does before it becomes the job's, so that nothing can have been started by then: it enters the control
+ * group `$0`, and the kernel's choice under memory pressure falls on it and its children before it falls on the runner.
+ */
+const ENLIST = '{ echo 500 >/proc/self/oom_score_adj; echo 0 >"$0"; } 2>/dev/null; exec "$@"';
+
+function enlisted(argv: Argv, cgroup: Cgroup | null): Argv {
+  return process.platform === "linux" ? ["/bin/sh", "-c", ENLIST, cgroup?.door ?? "/dev/null", ...argv] : argv;
+}
+
+const TONES: Readonly<Record<Extract<Tone, "warning" | "error">, string>> = {
+  warning: "\x1b[0;33m",
+  error: "\x1b[31;1m",
+};
+
+function say(output: Writable, reader: PipeReader, tone: keyof typeof TONES, text: string): void {
+  if (output.destroyed || output.writableEnded) return;
+  output.write(`${reader.atLineStart ? "" : "\n"}${TONES[tone]}${text}\x1b[0;m\n`);
+}
+
+function startFailure(argv: Argv, cause: unknown): SystemFailure {
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  const program = argv[0];
+  const why =
+    code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE"
+      ? "this machine has no room for one more process"
+      : code === "E2BIG"
+        ? "the environment that jobs inherit is too large"
+        : code === "ENOEXEC"
+          ? "it is made for another kind of machine"
+          : "it cannot be executed";
+  const retry = code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE";
+  return new SystemFailure(`Cannot start the shell "${program}": ${why}`, { cause, retry });
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** Settles once; never rejects. */
+  readonly exited: Promise<Exit>;
+}
+
+/** Start the shell in a session of its own. @throws {SystemFailure} it did not start */
+async function start(argv: Argv, environment: NodeJS.ProcessEnv, input: number, pipe: number): Promise<Started> {
+  const [program, ...args] = argv;
+  return new Promise((resolve, reject) => {
+    try {
+      const child = spawn(program, args, {
+        cwd: "/",
+        env: environment,
+        detached: true,
+        stdio: [input, pipe, pipe],
+      });
+      child.once("error", (error) => reject(startFailure(argv, error)));
+      const { pid } = child;
+      if (pid === undefined) return; // the error follows
+      const exited = new Promise<Exit>((settle) => {
+        child.once("exit", (code, signal) => {
+          settle(code !== null ? { code, signal: null } : { code: 128 + signalNumber(signal), signal });
+        });
+      });
+      resolve({ child, pid, exited });
+    } catch (error) {
+      reject(startFailure(argv, error));
+    }
+  });
+}
+
+function signalNumber(name: NodeJS.Signals | null): number {
+  return name === null ? 0 : (constants.signals[name] ?? 0);
+}
+
+/**
+ * Read on after the shell's end until the last writer is gone, all are silent, or the time is over. What was in the pipe
+ * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all.
+ */
+async function drain(reader: PipeReader, limitMs: number): Promise<void> {
+  const before = reader.bytes;
+  const startMs = performance.now();
+  let blockedMs = 0;
+  let lookedMs = startMs;
+  for (;;) {
+    if (await reader.ended(20)) return;
+    const now = performance.now();
+    if (reader.blocked) blockedMs += now - lookedMs;
+    lookedMs = now;
+    if (now - startMs >= limitMs) return;
+    if (reader.blocked) continue;
+    if (now - Math.max(reader.lastActivityMs, startMs) >= QUIET_MS) return;
+    if (now - startMs - blockedMs >= DRAIN_MS && reader.bytes - before >= PIPE_CAPACITY_BYTES) return;
+  }
+}
+
+function sayEnded(output: Writable, reader: PipeReader, result: Ended, graceMs: number, leftovers: boolean): void {
+  const { ended, killed, survived } = result;
+  if (ended.length > 0) {
+    const what = leftovers
+      ? `WARNING: The script left ${ended.length === 1 ? "a process" : `${ended.length} processes`} running; ended`
+      : `WARNING: Stopped`;
+    const hard = killed.length > 0 ? `; ${nameProcesses(killed)} had to be killed after ${graceMs / 1000} s` : "";
+    say(output, reader, "warning", `${what} ${nameProcesses(ended)}${hard}`);
+  }
+  if (survived.length > 0) {
+    say(output, reader, "error", `ERROR: Cannot end ${nameProcesses(survived)}: still there after SIGKILL`);
+  }
+}
+
+/** Resolves with "aborted" when `signal` fires before `settled` does. */
+async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<"aborted">((resolve) => {
+    onAbort = () => resolve("aborted");
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([settled, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** `Environment.run` on this host. */
+export async function runScript(
+  host: ScriptHost,
+  script: Script,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<Exit> {
+  const { launch } = host;
+  signal.throwIfAborted();
+  if (script.command.scriptOn !== "stdin") {
+    throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
+  }
+  const argv = launch.command(script.command.argv);
+  const equals = host.mark.indexOf("=");
+  const environment = { ...launch.environment, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
+  const cgroup = host.cgroups?.create(host.nextGroup()) ?? null;
+  try {
+    const input = await openScript(host.scratchDir, script.text);
+    let pipe: Pipe;
+    let started: Started;
+    try {
+      pipe = await host.pipes.take();
+      try {
+        started = await start(enlisted(argv, cgroup), environment, input, pipe.writeFd);
+      } catch (error) {
+        closeSync(pipe.readFd);
+        throw error;
+      } finally {
+        closeSync(pipe.writeFd);
+      }
+    } finally {
+      closeSync(input);
+    }
+    const reader = readPipe(pipe.readFd, output);
+    try {
+      return await watch(host, started, cgroup, reader, output, signal);
+    } finally {
+      reader.close();
+    }
+  } finally {
+    cgroup?.remove();
+  }
+}
+
+/** From the shell's start until nothing of it is left. */
+async function watch(
+  { table, mark, killGraceMs, killLeftovers }: ScriptHost,
+  { child, pid, exited }: Started,
+  cgroup: Cgroup | null,
+  reader: PipeReader,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<Exit> {
+  const leader = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
+  const belonging: Belonging = { table, mark, leader, cgroup };
+  const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
+
+  const exit = await beforeAbort(exited, signal);
+  if (exit === "aborted") {
+    const result = await end();
+    await drain(reader, STUCK_MS);
+    sayEnded(output, reader, result, killGraceMs, false);
+    child.unref(); // may be stuck in the kernel
+    throw signal.reason;
+  }
+  await beforeAbort(drain(reader, Infinity), signal);
+  // An empty control group answers without a look at all processes of the machine.
+  if (killLeftovers && cgroup?.pids().length !== 0) {
+    const result = await end();
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    sayEnded(output, reader, result, killGraceMs, true);
+  }
+  return exit;
+}

@@ -1,0 +1,136 @@
+import { never, pause } from "../../src/time.ts";
+import type { Cgroup } from "./cgroup.ts";
+import type { Process, ProcessTable } from "./process-table.ts";
+
+/** What tells the processes of one script, or of one job, from all others. */
+export interface Belonging {
+  readonly table: ProcessTable;
+  /** `NAME=value` that stands in the environment of everything the job started. */
+  readonly mark: string;
+  /** The script's shell, which founded a session of its own; `null`: the mark alone has to do. */
+  readonly leader: { readonly pid: number; readonly startedAt: number } | null;
+  readonly cgroup: Cgroup | null;
+}
+
+/**
+ * Processes that provably belong: in the control group, in the shell's session or group, with the mark in their
+ * environment, or descended from one of these. Founders of sessions come first, children after their parents.
+ */
+export async function findMembers({ table, mark, leader, cgroup }: Belonging): Promise<Process[]> {
+  const grouped = new Set(cgroup?.pids());
+  const all = await table.list();
+  const self = process.pid;
+  // What started before the script's shell cannot be of its making.
+  const since = leader?.startedAt ?? 0;
+  const candidates = all.filter((one) => one.pid !== self && one.pid !== 1 && one.startedAt >= since);
+  // The shell's number may have gone to somebody else, who is then the founder of a session of this number.
+  const founder = leader === null ? null : all.find((one) => one.pid === leader.pid);
+  const session = leader !== null && (founder?.startedAt ?? since) === since ? leader.pid : -1;
+
+  const members = new Map<number, Process>();
+  const add = (one: Process): void => void members.set(one.pid, one);
+  for (const one of candidates) {
+    if (grouped.has(one.pid) || one.session === session || one.group === session) add(one);
+  }
+  for (const one of await table.marked(
+    candidates.filter((candidate) => !members.has(candidate.pid)),
+    mark,
+  )) {
+    add(one);
+  }
+  for (let before = -1; before !== members.size; ) {
+    before = members.size;
+    for (const one of candidates) {
+      if (members.has(one.parent) || members.has(one.session) || members.has(one.group)) add(one);
+    }
+  }
+  return [...members.values()].sort((a, b) => a.startedAt - b.startedAt || a.pid - b.pid);
+}
+
+/** How the end of a set of processes went. */
+export interface Ended {
+  /** All that were there and are gone. */
+  readonly ended: readonly Process[];
+  /** Those of them that had to be killed. */
+  readonly killed: readonly Process[];
+  /** Those that are still there. */
+  readonly survived: readonly Process[];
+}
+
+export interface EndOptions {
+  readonly belonging: Belonging;
+  /** From SIGTERM to SIGKILL, milliseconds. */
+  readonly graceMs: number;
+  /** From the first SIGKILL until survivors are given up, milliseconds. */
+  readonly limitMs: number;
+}
+
+/** Signal exactly this process: not one that got its number meanwhile. */
+function signalProcess(table: ProcessTable, target: Process, signal: NodeJS.Signals): void {
+  if (table.find(target.pid)?.startedAt !== target.startedAt) return;
+  try {
+    process.kill(target.pid, signal);
+  } catch {
+    // Gone (ESRCH), or another user's (EPERM): whoever stays is reported in the end.
+  }
+}
+
+/**
+ * SIGTERM to all, and to what they start while they end; after the grace SIGKILL. Nothing that belongs is left when this
+ * resolves, or `survived` names it.
+ */
+export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): Promise<Ended> {
+  const { table, cgroup } = belonging;
+  const seen = new Map<string, Process>();
+  const keyOf = (one: Process): string => `${one.pid}:${one.startedAt}`;
+  const note = (members: readonly Process[]): Process[] => {
+    const fresh = members.filter((one) => !seen.has(keyOf(one)));
+    for (const one of fresh) seen.set(keyOf(one), one);
+    return fresh;
+  };
+  const signalAll = (targets: readonly Process[], signal: NodeJS.Signals): void => {
+    for (const one of targets) signalProcess(table, one, signal);
+  };
+
+  let left = await findMembers(belonging);
+  const termAt = performance.now();
+  for (let waitMs = 5; left.length > 0 && performance.now() - termAt < graceMs; waitMs = Math.min(waitMs * 2, 250)) {
+    const fresh = note(left);
+    signalAll(fresh, "SIGTERM");
+    signalAll(fresh, "SIGCONT"); // a stopped process would not hear of it
+    await pause(Math.min(waitMs, graceMs), never);
+    left = await findMembers(belonging);
+  }
+
+  const killed = new Map<string, Process>();
+  const killAt = performance.now();
+  for (let waitMs = 2; left.length > 0 && performance.now() - killAt < limitMs; waitMs = Math.min(waitMs * 2, 250)) {
+    // Frozen first: a tree that forks faster than it is counted stands still, and no parent remarks on its child's death.
+    for (let pass = 0; pass < 20; pass++) {
+      const frozen = new Set(left.map(keyOf));
+      note(left);
+      signalAll(left, "SIGSTOP");
+      const now = await findMembers(belonging);
+      const stable = now.every((one) => frozen.has(keyOf(one)));
+      left = now;
+      if (stable) break;
+    }
+    for (const one of left) killed.set(keyOf(one), one);
+    note(left);
+    cgroup?.kill();
+    signalAll(left, "SIGKILL");
+    await pause(waitMs, never);
+    left = await findMembers(belonging);
+  }
+
+  const survivors = new Set(left.map(keyOf));
+  const gone = (one: Process): boolean => !survivors.has(keyOf(one));
+  return { ended: [...seen.values()].filter(gone), killed: [...killed.values()].filter(gone), survived: left };
+}
+
+/** `make (812), cc1 (830) and 12 more` */
+export function nameProcesses(processes: readonly Process[]): string {
+  const shown = processes.slice(0, 8).map((one) => `${one.name} (${one.pid})`);
+  const more = processes.length - shown.length;
+  return more > 0 ? `${shown.join(", ")} and ${more} more` : shown.join(", ");
+}

@@ -1,0 +1,66 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { bash, sh } from "../../shells/bash.ts";
+import { findShellWriter, shellNames } from "../../shells/index.ts";
+import { type Interpreter, shellContract } from "../contract/shell.ts";
+
+/** bash behaves as `sh` when it is called so. */
+const links = mkdtempSync(join(tmpdir(), "alloy-sh-"));
+symlinkSync("/bin/bash", join(links, "sh"));
+afterAll(() => rmSync(links, { recursive: true }));
+
+/** All that may stand behind the name `sh` somewhere. */
+const shells: readonly Interpreter[] = [
+  { name: "dash", argv: ["dash"] },
+  { name: "bash as sh", argv: [join(links, "sh")] },
+  { name: "busybox", argv: ["busybox", "sh"] },
+  { name: "mksh", argv: ["mksh"] },
+  { name: "zsh", argv: ["zsh"] },
+  { name: "ksh93", argv: ["ksh93"] },
+];
+
+function isHere({ argv: [program, ...args] }: Interpreter): boolean {
+  return spawnSync(program, [...args, "-c", "exit 0"]).status === 0;
+}
+
+shellContract(bash, [{ name: "bash", argv: ["bash"] }]);
+shellContract(sh, shells.filter(isHere));
+
+describe.skipIf(shells.every(isHere))("shells that are not on this machine", () => {
+  test.skip(`not tried: ${shells.flatMap((one) => (isHere(one) ? [] : one.name)).join(", ")}`, () => {});
+});
+
+describe("the writers", () => {
+  test("are found by name, and there is none for a shell that nobody wrote one for", () => {
+    expect(shellNames.map((name) => findShellWriter(name)?.name)).toEqual(["bash", "sh"]);
+    expect(findShellWriter("cmd")).toBeUndefined();
+  });
+
+  test("start a login shell only when asked", () => {
+    expect(bash.command({ login: true })).toEqual({ argv: ["bash", "--login"], scriptOn: "stdin", extension: ".sh" });
+    expect(sh.command({ login: false }).argv).toEqual(["sh"]);
+  });
+
+  test("bash says nothing of the script when a part of it is killed", () => {
+    const dir = mkdtempSync(join(tmpdir(), "alloy-bash-"));
+    try {
+      // Whatever a file variable is written with is killed in the middle.
+      mkdirSync(join(dir, "bin"));
+      writeFileSync(join(dir, "bin", "mkdir"), "#!/bin/sh\nkill -9 $$\n", { mode: 0o755 });
+      symlinkSync("/bin/sh", join(dir, "bin", "sh"));
+      const text = bash.write([{ op: "write", path: join(dir, "tmp", "file"), content: "tell-nobody" }], {
+        tmpDir: join(dir, "tmp"),
+        xtrace: false,
+        proof: "proof",
+      });
+      const result = spawnSync("bash", [], { input: text, env: { PATH: `${dir}/bin:/bin:/usr/bin` } });
+      expect(result.status).toBe(137);
+      expect(`${result.stdout}${result.stderr}`).not.toContain("tell-nobody");
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+});
