@@ -91,14 +91,21 @@ export interface Journal {
  */
 export type DeliveryResult = "delivered" | "refused" | "expired" | "kept";
 
+/** What the coordinator has and said of a job before its end. */
+export interface SentTrace {
+  /** Bytes of the trace that it has. */
+  readonly sent: number;
+  /** It said that the job is over. */
+  readonly gone: boolean;
+}
+
 /** Finished jobs whose report has not arrived yet. */
 export interface Outbox {
   /**
    * Deliver the rest of the trace and the final state, for as long as it takes; the record is removed then.
-   * @param from bytes of the trace that the coordinator has
-   * @param gone the coordinator said that the job is over
+   * @param sent settles once nothing of the job is on its way any more; `close` waits for it
    */
-  deliver(record: JobRecord, state: { readonly from: number; readonly gone: boolean }): Promise<DeliveryResult>;
+  deliver(record: JobRecord, sent: SentTrace | Promise<SentTrace>): Promise<DeliveryResult>;
   /** The same for a job found at start. */
   adopt(leftover: LeftoverJob): Promise<DeliveryResult>;
   /** Does the report of this job wait here? `origin` is its `Coordinator.origin`. */

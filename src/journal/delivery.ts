@@ -74,6 +74,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     const size = (await sizeOf(tracePath)) ?? 0;
     if (keepBytes !== null) {
       let rewinds = 0;
+      if (sent > size) unverified = true;
       sent = Math.min(sent, size);
       while (sent < size) {
         const bytes = await readRange(tracePath, sent, Math.min(pieceBytes, size - sent));

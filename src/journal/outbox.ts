@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { DeliveryResult, JobRecord, Outbox, StoredJob } from "./contract.ts";
+import type { DeliveryResult, FinalReport, JobRecord, Outbox, SentTrace, StoredJob } from "./contract.ts";
 import { createDelivery } from "./delivery.ts";
 import { createLane, type Lane, type LaneTiming } from "./lane.ts";
 
@@ -45,9 +45,7 @@ interface Waiting {
   bytes: number;
 }
 
-interface DeliveryStart {
-  readonly from: number;
-  readonly gone: boolean;
+interface DeliveryStart extends SentTrace {
   readonly unverified: boolean;
 }
 
@@ -61,7 +59,9 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
   const lines = new Map<string, Line>();
   const waiting = new Map<string, Waiting>();
   const underWay = new Set<Promise<DeliveryResult>>();
+  const starting = new Set<Promise<DeliveryStart>>();
   let closed = false;
+  let lanesClosed = false;
 
   function lineTo(runner: StoredJob["runner"]): { coordinator: Coordinator; release(): void } {
     const { url, token, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = runner;
@@ -93,39 +93,56 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     return lane;
   }
 
-  function enqueue(record: JobRecord, start: DeliveryStart): Promise<DeliveryResult> {
-    if (closed) return Promise.resolve("kept");
-    const way = see(record, start).finally(() => underWay.delete(way));
-    underWay.add(way);
-    return way;
-  }
-
   /** See one result through to its end. */
-  async function see(record: JobRecord, start: DeliveryStart): Promise<DeliveryResult> {
-    const { stored, report, tracePath } = record;
+  async function enqueue(record: JobRecord, starts: DeliveryStart | Promise<DeliveryStart>): Promise<DeliveryResult> {
+    const { stored, report } = record;
     if (report === null) throw new Error(`job ${stored.id} has no result to deliver`);
+    if (closed) return "kept";
     const { coordinator, release } = lineTo(stored.runner);
     const place = placeOf(coordinator.origin, stored.id);
-    const finishedAt = timeOf(report.at);
-    const entry: Waiting = { finishedAt, bytes: 0 };
+    const entry: Waiting = { finishedAt: timeOf(report.at), bytes: 0 };
     waiting.set(place, entry);
     try {
-      entry.bytes = await stat(tracePath).then(
-        ({ size }) => size,
-        () => 0,
-      );
-      const deliver = createDelivery({ ...start, record, report, coordinator, log, suspectMs: times.suspectMs });
-      const expired = (): boolean => Date.now() - finishedAt > maxAgeMs();
-      const result = await new Promise<DeliveryResult>((settle) => {
-        if (closed) settle("kept");
-        else laneOf(coordinator.origin).add({ deliver, expired, settle });
-      });
-      await conclude(record, coordinator.origin, result);
-      onSettled?.(result, Math.max(0, Date.now() - finishedAt));
-      return result;
+      const start = starts instanceof Promise ? await announced(starts) : starts;
+      const way = send(record, report, start, coordinator, entry);
+      underWay.add(way);
+      return await way.finally(() => underWay.delete(way));
     } finally {
       if (waiting.get(place) === entry) waiting.delete(place);
       release();
+    }
+  }
+
+  async function send(
+    record: JobRecord,
+    report: FinalReport,
+    { sent, gone, unverified }: DeliveryStart,
+    coordinator: Coordinator,
+    entry: Waiting,
+  ): Promise<DeliveryResult> {
+    entry.bytes = await stat(record.tracePath).then(
+      ({ size }) => size,
+      () => 0,
+    );
+    const { suspectMs } = times;
+    const deliver = createDelivery({ record, report, coordinator, from: sent, gone, unverified, log, suspectMs });
+    const ageMs = (): number => Date.now() - entry.finishedAt;
+    const result = await new Promise<DeliveryResult>((settle) => {
+      if (lanesClosed) settle("kept");
+      else laneOf(coordinator.origin).add({ deliver, expired: () => ageMs() > maxAgeMs(), settle });
+    });
+    await conclude(record, coordinator.origin, result);
+    onSettled?.(result, Math.max(0, ageMs()));
+    return result;
+  }
+
+  /** Wait for it, and let `close` wait for it as well. */
+  async function announced(start: Promise<DeliveryStart>): Promise<DeliveryStart> {
+    starting.add(start);
+    try {
+      return await start;
+    } finally {
+      starting.delete(start);
     }
   }
 
@@ -144,10 +161,14 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
   }
 
   return {
-    deliver: (record, { from, gone }) => enqueue(record, { from, gone, unverified: false }),
+    deliver: (record, sent) =>
+      enqueue(
+        record,
+        Promise.resolve(sent).then((state) => ({ ...state, unverified: false })),
+      ),
     adopt: ({ record, acknowledged, diedAt }) =>
       // Beyond where the spool was cut by a power failure, the coordinator has bytes that nobody else has any more.
-      enqueue(record, { from: acknowledged, gone: false, unverified: diedAt !== null && acknowledged > diedAt }),
+      enqueue(record, { sent: acknowledged, gone: false, unverified: diedAt !== null && acknowledged > diedAt }),
     has: (origin, jobId) => waiting.has(placeOf(origin, jobId)),
     answered(origin) {
       lanes.get(origin)?.answered();
@@ -164,16 +185,29 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     },
     async close(signal) {
       closed = true;
+      await settledOrAborted(starting, signal);
+      lanesClosed = true;
       await Promise.all([...lanes.values()].map((lane) => lane.close(signal)));
       await Promise.allSettled(underWay);
-      // Those whose last user left before; the others have gone with theirs.
-      for (const { coordinator, timer } of lines.values()) {
+      // The others are closed by their last user, who may still be starting when the signal has fired.
+      for (const [key, { coordinator, users, timer }] of lines) {
+        if (users > 0) continue;
         clearTimeout(timer);
+        lines.delete(key);
         await coordinator.close().catch(() => undefined);
       }
-      lines.clear();
     },
   };
+}
+
+/** Does not wait longer than `signal` allows. */
+async function settledOrAborted(work: Iterable<Promise<unknown>>, signal: AbortSignal): Promise<void> {
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
+  const onAbort = (): void => resolve();
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) resolve();
+  await Promise.race([Promise.allSettled(work), aborted]);
+  signal.removeEventListener("abort", onAbort);
 }
 
 function placeOf(origin: string, jobId: string): string {

@@ -36,13 +36,13 @@ async function finished(
   return record;
 }
 
-const atStart = { from: 0, gone: false };
+const atStart = { sent: 0, gone: false };
 
 test("AlloyCI gets state and whole trace in one call, and nothing is left on disk", async () => {
   const { journal, scripted, outbox, path } = await setUp();
   const failed: FinalReport = { state: "failed", reason: "script_failure", exitCode: 3, at: success.at };
   const record = await finished(journal, "one\ntwo ✓\n", { knownReasons: ["x"] }, failed);
-  const delivery = outbox.deliver(record, { from: 4, gone: true });
+  const delivery = outbox.deliver(record, { sent: 4, gone: true });
   expect(outbox.has("http://coordinator.test/", record.stored.id)).toBe(true);
   expect(await delivery).toBe("delivered");
   expect(outbox.has("http://coordinator.test/", record.stored.id)).toBe(false);
@@ -64,7 +64,7 @@ test("GitLab gets the rest of the trace in pieces from where it is, then the sta
     reports: 0,
     callsAfterEnd: 0,
   });
-  expect(await outbox.deliver(record, { from: 5, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: 5, gone: false })).toBe("delivered");
   const stored = scripted.jobs.get(record.stored.id);
   expect(stored?.text).toBe(trace.toString());
   expect(stored?.checksum).toBe(`crc32:${crc32(trace).toString(16).padStart(8, "0")}`);
@@ -75,7 +75,7 @@ test("offsets that the coordinator corrects are followed, absurd ones are surviv
   const { journal, scripted, outbox } = await setUp();
   const record = await finished(journal, "0123456789", { dialect: "gitlab" });
   scripted.jobs.set(record.stored.id, { text: "01", state: null, checksum: "", reports: 0, callsAfterEnd: 0 });
-  expect(await outbox.deliver(record, { from: 7, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: 7, gone: false })).toBe("delivered");
   expect(scripted.jobs.get(record.stored.id)?.text).toBe("0123456789");
 
   const other = await finished(journal, "0123456789", { dialect: "gitlab" });
@@ -106,13 +106,13 @@ test("a coordinator that is not ready is asked again, one that wants the trace a
         : { kind: "again", afterMs: 2 };
   });
   const record = await finished(journal, "trace\n", { dialect: "gitlab" });
-  expect(await outbox.deliver(record, { from: 6, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: 6, gone: false })).toBe("delivered");
   expect(scripted.calls.map(({ call }) => call).join(" ")).toBe("update update update trace update update");
   const other = await finished(journal, "trace\n", { dialect: "gitlab" });
   scripted.answerWith((call) =>
     call.call === "update" && call.update.checksum !== undefined ? { kind: "resend" } : undefined,
   );
-  expect(await outbox.deliver(other, { from: 6, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(other, { sent: 6, gone: false })).toBe("delivered");
 });
 
 test.each([403, 404, 409])("after %i nothing more is sent", async (status) => {
@@ -125,11 +125,11 @@ test.each([403, 404, 409])("after %i nothing more is sent", async (status) => {
 
 test("a job that is over for GitLab is not reported, for AlloyCI it is: its trace would be lost", async () => {
   const { journal, scripted, outbox } = await setUp();
-  expect(await outbox.deliver(await finished(journal, "t", { dialect: "gitlab" }), { from: 0, gone: true })).toBe(
+  expect(await outbox.deliver(await finished(journal, "t", { dialect: "gitlab" }), { sent: 0, gone: true })).toBe(
     "refused",
   );
   expect(scripted.calls).toEqual([]);
-  expect(await outbox.deliver(await finished(journal, "t"), { from: 0, gone: true })).toBe("delivered");
+  expect(await outbox.deliver(await finished(journal, "t"), { sent: 0, gone: true })).toBe("delivered");
 });
 
 test("after an outage two hundred results drain at once, each exactly once, with few calls while it lasts", async () => {
@@ -257,7 +257,7 @@ test("close lets deliveries end, keeps the rest, and the next process goes on ex
   const waiting = await Promise.all(
     Array.from({ length: 5 }, () => finished(journal, "0123456789", { dialect: "gitlab" })),
   );
-  const deliveries = waiting.map((record) => outbox.deliver(record, { from: 4, gone: false }));
+  const deliveries = waiting.map((record) => outbox.deliver(record, { sent: 4, gone: false }));
   for (const record of waiting) {
     scripted.jobs.set(record.stored.id, { text: "0123", state: null, checksum: "", reports: 0, callsAfterEnd: 0 });
     record.acknowledged(4);
@@ -296,7 +296,7 @@ test("a spool that is gone costs the trace, not the state", async () => {
   for (const dialect of ["alloy", "gitlab"] as const) {
     const record = await finished(journal, "x", { dialect });
     await rm(record.tracePath);
-    expect(await outbox.deliver(record, { from: 1, gone: false })).toBe("delivered");
+    expect(await outbox.deliver(record, { sent: 1, gone: false })).toBe("delivered");
     expect(scripted.jobs.get(record.stored.id)).toMatchObject({ state: "success", checksum: undefined });
   }
   expect([...scripted.jobs.values()][0]?.text).toContain("the output of this job was lost on the runner");
