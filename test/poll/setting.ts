@@ -1,0 +1,268 @@
+import { once } from "node:events";
+import { createServer, type ServerResponse } from "node:http";
+import type { Config, RunnerConfig } from "../../src/config/config.ts";
+import type { Coordinator, JobAnswer } from "../../src/coordinator/contract.ts";
+import type { Executor } from "../../src/executor.ts";
+import type { Dialect, Job } from "../../src/job/job.ts";
+import { createLog } from "../../src/log.ts";
+import { createMetrics } from "../../src/metrics.ts";
+import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
+import type { HandleJob, ReceivedJob } from "../../src/poll/received.ts";
+import { createSupervisor } from "../../src/poll/supervisor.ts";
+
+/** The pauses of the real thing, a hundred times shorter. */
+export const quickTiming: PollTiming = {
+  ...pollTiming,
+  heldMs: 40,
+  lendMs: 40,
+  lendHeldMs: 600,
+  conflictMs: 10,
+  troubleFirstMs: 10,
+  troubleMaxMs: 50,
+  probesMs: [30, 60],
+  burstMs: [5, 15, 50],
+  lastRequestMs: 300,
+};
+
+export interface Asked {
+  readonly token: string;
+  readonly hold: boolean;
+  readonly at: number;
+  /** Requests of this token that were under way already. */
+  readonly beside: number;
+}
+
+/** What a request is answered with: a job, a status, or whatever the function does with the response. */
+export type Reply = { job: string; dialect?: Dialect } | number | ((response: ServerResponse) => void);
+
+/** A coordinator over HTTP that hands out what the test says. */
+export async function startServer(reply: (asked: Asked, count: number) => Reply | Promise<Reply>) {
+  const asked: Asked[] = [];
+  const under = new Map<string, number>();
+  const watchers = new Set<() => void>();
+  const server = createServer((request, response) => {
+    const token = String(request.headers.token);
+    const beside = under.get(token) ?? 0;
+    under.set(token, beside + 1);
+    response.on("close", () => under.set(token, (under.get(token) ?? 1) - 1));
+    const one = { token, hold: request.headers.hold === "true", at: performance.now(), beside };
+    asked.push(one);
+    for (const watcher of watchers) watcher();
+    void (async () => {
+      const answer = await reply(one, asked.filter((other) => other.token === token).length);
+      if (typeof answer === "function") answer(response);
+      else if (typeof answer === "number") response.writeHead(answer).end();
+      else response.writeHead(201).end(JSON.stringify(answer));
+    })();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  const port = address === null || typeof address === "string" ? 0 : address.port;
+  return {
+    url: new URL(`http://127.0.0.1:${port}`),
+    asked,
+    of: (token: string) => asked.filter((one) => one.token === token),
+    /** Resolves once `condition` holds after some request. */
+    until: (condition: () => boolean) =>
+      new Promise<void>((resolve) => {
+        const look = () => {
+          if (!condition()) return;
+          watchers.delete(look);
+          resolve();
+        };
+        watchers.add(look);
+        look();
+      }),
+    close: async () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+function connectTo(entry: RunnerConfig): Coordinator {
+  const refuse = () => Promise.reject(new Error("only asks for jobs"));
+  return {
+    origin: entry.url.origin,
+    async requestJob(_info, { hold }, signal): Promise<JobAnswer> {
+      const before = performance.now();
+      try {
+        const response = await fetch(new URL("/api/v4/jobs/request", entry.url), {
+          method: "POST",
+          headers: { token: entry.token, hold: String(hold) },
+          signal,
+        });
+        const text = await response.text();
+        const heldMs = performance.now() - before;
+        const retryAfter = response.headers.get("retry-after");
+        if (response.status === 201) {
+          const { job, dialect = "alloy" } = JSON.parse(text);
+          return { kind: "job", job: jobOf(job, dialect) };
+        }
+        if (response.status === 204) return { kind: "none", heldMs };
+        if (response.status === 401 || response.status === 403)
+          return { kind: "unauthorized", status: response.status };
+        if (response.status === 409) return { kind: "conflict" };
+        const retryAfterMs = retryAfter === null ? undefined : Number(retryAfter);
+        return { kind: "trouble", message: `status ${response.status}`, retryAfterMs };
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        return { kind: "trouble", message: String(error), retryAfterMs: undefined };
+      }
+    },
+    appendTrace: refuse,
+    updateJob: refuse,
+    close: async () => {},
+  };
+}
+
+export function jobOf(id: string, dialect: Dialect = "alloy"): Job {
+  return {
+    id,
+    token: `token-of-${id}`,
+    dialect,
+    name: `job ${id}`,
+    pipelineStage: "test",
+    projectId: "1",
+    projectName: "group/project",
+    git: {
+      repoUrl: "https://oauth2:canary@git.example.org/group/project.git",
+      ref: "main",
+      refType: "branch",
+      sha: "0".repeat(40),
+      beforeSha: "0".repeat(40),
+      refspecs: [],
+      depth: 0,
+      objectFormat: "sha1",
+      protected: false,
+    },
+    allowGitFetch: true,
+    timeoutMs: 3_600_000,
+    variables: [],
+    steps: [],
+    image: null,
+    services: [],
+    artifacts: [],
+    cache: [],
+    credentials: [],
+    dependencies: [],
+    hooks: [],
+    features: { traceSections: false, failureReasons: [], tokenMaskPrefixes: [] },
+    serverTls: {},
+    queuedSeconds: undefined,
+    warnings: [],
+    problem: null,
+  };
+}
+
+export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {}): RunnerConfig {
+  const entry = {
+    name: `runner ${token}`,
+    url,
+    token,
+    id: `id-${token}`,
+    limit: Number.POSITIVE_INFINITY,
+    requestConcurrency: 1,
+    outputLimitBytes: 4096 * 1024,
+    strictCheckInterval: false,
+    unhealthyRequestsLimit: 3,
+    unhealthyIntervalMs: 3_600_000,
+    tlsCaFile: undefined,
+    tlsCertFile: undefined,
+    tlsKeyFile: undefined,
+    certsDir: "/nonexistent",
+    executor: "shell",
+    shell: undefined,
+    buildsDir: undefined,
+    cacheDir: undefined,
+    cloneUrl: "",
+    environment: [],
+    preCloneScript: "",
+    postGetSourcesScript: "",
+    preBuildScript: "",
+    postBuildScript: "",
+    debugTraceDisabled: false,
+    prepareTimeoutMs: null,
+    getSourcesTimeoutMs: null,
+    gitSslNoVerify: false,
+    inheritEnvironment: [],
+    killLeftovers: true,
+    openExecutor: () => executorOf(),
+    ...more,
+  };
+  return { fingerprint: `${url.href} ${token} ${entry.limit} ${entry.name}`, ...entry };
+}
+
+export function executorOf(more: Partial<Executor> = {}): Executor {
+  return {
+    name: "shell",
+    features: { variables: true, image: false, services: false, shared: true },
+    shell: "bash",
+    prepare: () => Promise.reject(new Error("nothing runs here")),
+    recover: async () => [],
+    close: async () => {},
+    ...more,
+  };
+}
+
+export function configOf(runners: readonly RunnerConfig[], more: Partial<Config> = {}): Config {
+  return {
+    file: "/etc/alloy-runner/config.toml",
+    concurrent: 1,
+    checkIntervalMs: 50,
+    logLevel: undefined,
+    logFormat: undefined,
+    metricsAddress: "",
+    user: undefined,
+    stateDir: "/var/lib/alloy-runner",
+    minFreeDiskBytes: 0,
+    outboxMaxAgeMs: 604_800_000,
+    shutdownTimeoutMs: 30_000,
+    connectionMaxAgeMs: 0,
+    sentryDsn: "",
+    runners,
+    warnings: [],
+    ...more,
+  };
+}
+
+/** A supervisor whose jobs do what the test says. */
+export function supervise(
+  work: (received: ReceivedJob) => Promise<unknown>,
+  more: {
+    timing?: PollTiming;
+    hasRoom?: () => Promise<boolean>;
+    isPending?: (origin: string, id: string) => boolean;
+    openExecutor?: (entry: RunnerConfig) => Executor;
+    handleJob?: HandleJob;
+  } = {},
+) {
+  const lines: string[] = [];
+  const log = createLog({
+    level: "info",
+    format: "text",
+    journal: true,
+    output: { write: (line) => void lines.push(line), flush: async () => {} },
+  });
+  const metrics = createMetrics({ version: "test" });
+  const stopping = new AbortController();
+  const supervisor = createSupervisor(
+    {
+      handleJob: async (received) => {
+        await work(received);
+        return { delivered: Promise.resolve() };
+      },
+      openCoordinator: connectTo,
+      openExecutor: (entry) => executorOf({ name: entry.executor }),
+      hasRoom: async () => true,
+      isPending: () => false,
+      timing: quickTiming,
+      ...more,
+      metrics,
+      log,
+    },
+    stopping.signal,
+  );
+  return { supervisor, lines, metrics, stopping, log };
+}

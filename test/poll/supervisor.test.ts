@@ -1,0 +1,598 @@
+import { once } from "node:events";
+import { afterEach, describe, expect, test } from "vitest";
+import { Stop } from "../../src/errors.ts";
+import type { ReceivedJob } from "../../src/poll/received.ts";
+import { configOf, entryOf, executorOf, type Reply, startServer, supervise } from "./setting.ts";
+
+const closers: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function server(...args: Parameters<typeof startServer>) {
+  const started = await startServer(...args);
+  closers.push(() => started.close());
+  return started;
+}
+
+function supervised(...args: Parameters<typeof supervise>) {
+  const started = supervise(...args);
+  closers.push(async () => {
+    started.stopping.abort(new Stop("shutting_down", "test ends"));
+    await started.supervisor.drain();
+  });
+  return started;
+}
+
+const stopped = (signal: AbortSignal) => (signal.aborted ? Promise.resolve() : once(signal, "abort"));
+const tick = () => new Promise((resolve) => setImmediate(resolve));
+const farMs = 600_000;
+
+/** A queue that is handed out one by one, then nothing. */
+function queue(...ids: string[]): () => Reply {
+  return () => {
+    const job = ids.shift();
+    return job === undefined ? 204 : { job };
+  };
+}
+
+describe("polling", () => {
+  test("takes queued jobs back to back, however long the interval", async () => {
+    const ids = Array.from({ length: 30 }, (_, index) => String(index));
+    const coordinator = await server(queue(...ids));
+    const ran: string[] = [];
+    const all = Promise.withResolvers<void>();
+    const { supervisor } = supervised(async ({ job }) => {
+      ran.push(job.id);
+      if (ran.length === 30) all.resolve();
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 3, checkIntervalMs: farMs }));
+    await all.promise;
+    expect(ran.toSorted()).toEqual(ids.toSorted());
+  });
+
+  test("asks a few times soon after a job's report arrived", async () => {
+    const coordinator = await server((_asked, count) => (count === 1 ? { job: "1" } : 204));
+    const delivered = Promise.withResolvers<void>();
+    const { supervisor } = supervised(async () => {}, {
+      handleJob: async () => ({ delivered: delivered.promise }),
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
+    await coordinator.until(() => coordinator.asked.length === 2);
+    expect(supervisor.jobs).toMatchObject([{ id: "1", progress: { at: "delivering" } }]);
+    delivered.resolve();
+    await coordinator.until(() => coordinator.asked.length === 5);
+    expect(supervisor.jobs).toEqual([]);
+  });
+
+  test("asks again at once when an empty answer was held back", async () => {
+    const coordinator = await server(async (asked) => {
+      if (asked.hold) await new Promise((resolve) => setTimeout(resolve, 60));
+      return 204;
+    });
+    const { supervisor } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
+    await coordinator.until(() => coordinator.asked.length === 4);
+    expect(coordinator.asked.every(({ hold }) => hold)).toBe(true);
+  });
+
+  test("lets requests be held back only while there is a slot for everyone", async () => {
+    const coordinator = await server(() => 204);
+    const { supervisor } = supervised(async () => {});
+    const entries = ["a", "b", "c"].map((token) => entryOf(coordinator.url, token));
+    supervisor.apply(configOf(entries, { concurrent: 2, checkIntervalMs: 20 }));
+    await coordinator.until(() => coordinator.asked.length >= 12);
+    expect(coordinator.asked.some(({ hold }) => hold)).toBe(false);
+    supervisor.apply(configOf(entries, { concurrent: 8, checkIntervalMs: 20 }));
+    const before = coordinator.asked.length;
+    await coordinator.until(() => coordinator.asked.slice(before + 3).some(({ hold }) => hold));
+  });
+
+  test("asks again promptly after a lost race, and gives way after many", async () => {
+    const coordinator = await server(() => 409);
+    const { supervisor } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
+    await coordinator.until(() => coordinator.asked.length === 11);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(coordinator.asked).toHaveLength(11);
+  });
+
+  test("waits as long as a coordinator in trouble asks for", async () => {
+    const coordinator = await server((_asked, count) =>
+      count === 1 ? (response) => response.writeHead(429, { "retry-after": "200" }).end() : 204,
+    );
+    const { supervisor } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
+    await coordinator.until(() => coordinator.asked.length === 2);
+    const [first, second] = coordinator.asked;
+    expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThan(190);
+  });
+
+  test("says once that an outage began and once that it ended", async () => {
+    let down = true;
+    const coordinator = await server(() => (down ? 503 : 204));
+    const { supervisor, lines } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
+    await coordinator.until(() => coordinator.asked.length === 8);
+    down = false;
+    await coordinator.until(() => coordinator.asked.length === 12);
+    const told = lines.filter((line) => line.includes("url="));
+    expect(told).toHaveLength(2);
+    expect(told[0]).toMatch(/^<4>cannot ask for jobs.*runner=id-a.*problem="status 503"/);
+    expect(told[1]).toMatch(/^<6>the coordinator answers again/);
+  });
+
+  test("calms down while its token is not accepted, says so once, and recovers", async () => {
+    let known = false;
+    const coordinator = await server(({ token }) => (token === "a" && !known ? 401 : 204));
+    const { supervisor, lines, metrics } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a"), entryOf(coordinator.url, "b")], { concurrent: 2 }));
+    await coordinator.until(() => coordinator.of("a").length === 6);
+    const errors = lines.filter((line) => line.startsWith("<3>"));
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatch(/does not accept this runner's token.*name="runner a".*status=401/);
+    expect(await metrics.render()).toContain(
+      'alloy_runner_entry_healthy{runner="id-a",runner_name="runner a",system_id=""} 0',
+    );
+    expect(await metrics.render()).toContain(
+      'worker_health_check_failures_total{runner="id-a",runner_name="runner a",system_id=""} 6',
+    );
+    const times = coordinator.of("a").map(({ at }) => at);
+    expect((times[5] ?? 0) - (times[4] ?? 0)).toBeGreaterThan(55);
+    const others = coordinator.of("b").length;
+    await coordinator.until(() => coordinator.of("b").length > others + 2);
+    known = true;
+    const before = coordinator.of("a").length;
+    await coordinator.until(() => coordinator.of("a").length > before + 3);
+    expect(lines.filter((line) => line.includes("accepts this runner's token again"))).toHaveLength(1);
+    expect(await metrics.render()).toContain(
+      'alloy_runner_entry_healthy{runner="id-a",runner_name="runner a",system_id=""} 1',
+    );
+  });
+
+  test("tries an unhealthy entry at once after a reload", async () => {
+    const coordinator = await server(() => 403);
+    const timing = { ...(await import("./setting.ts")).quickTiming, probesMs: [farMs] };
+    const { supervisor } = supervised(async () => {}, { timing });
+    const config = configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 10 });
+    supervisor.apply(config);
+    await coordinator.until(() => coordinator.asked.length === 3);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(coordinator.asked).toHaveLength(3);
+    supervisor.apply({ ...config });
+    await coordinator.until(() => coordinator.asked.length === 6);
+  });
+
+  test("never has two requests of one token under way, unless GitLab hands out its jobs", async () => {
+    let jobs = 0;
+    const slow = async (dialect: "alloy" | "gitlab"): Promise<Reply> => {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      return { job: String(++jobs), dialect };
+    };
+    const alloy = await server(() => slow("alloy"));
+    const gitlab = await server(() => slow("gitlab"));
+    const { supervisor } = supervised(async () => {});
+    const many = { requestConcurrency: 4 };
+    supervisor.apply(
+      configOf(
+        [
+          entryOf(alloy.url, "a", many),
+          entryOf(alloy.url, "a", { ...many, name: "twin" }),
+          entryOf(gitlab.url, "g", many),
+        ],
+        { concurrent: 20 },
+      ),
+    );
+    await gitlab.until(() => gitlab.asked.some(({ beside }) => beside === 3));
+    await alloy.until(() => alloy.asked.length > 10);
+    expect(Math.max(...alloy.asked.map(({ beside }) => beside))).toBe(0);
+    expect(Math.max(...gitlab.asked.map(({ beside }) => beside))).toBe(3);
+  });
+
+  test("goes on, on all entries, while one coordinator hangs, even with a single slot", async () => {
+    const hanging = await server(() => () => {});
+    const well = await server((_asked, count) => ({ job: String(count) }));
+    const ran: string[] = [];
+    const enough = Promise.withResolvers<void>();
+    const { supervisor } = supervised(async ({ job }) => {
+      ran.push(job.id);
+      if (ran.length === 5) enough.resolve();
+    });
+    supervisor.apply(configOf([entryOf(hanging.url, "h"), entryOf(well.url, "w")], { concurrent: 1 }));
+    await enough.promise;
+    expect(hanging.asked).toHaveLength(1);
+  });
+
+  test("makes a job of a hanging coordinator wait for its slot rather than exceed concurrent", async () => {
+    const answerNow = Promise.withResolvers<void>();
+    const hanging = await server(async () => {
+      await answerNow.promise;
+      return { job: "late" };
+    });
+    const well = await server(queue("early"));
+    const running = new Set<string>();
+    const end = Promise.withResolvers<void>();
+    const early = Promise.withResolvers<void>();
+    const late = Promise.withResolvers<void>();
+    let most = 0;
+    const { supervisor } = supervised(async ({ job, signal }) => {
+      running.add(job.id);
+      most = Math.max(most, running.size);
+      if (job.id === "early") {
+        early.resolve();
+        await end.promise;
+      } else {
+        late.resolve();
+        await stopped(signal);
+      }
+      running.delete(job.id);
+    });
+    supervisor.apply(configOf([entryOf(hanging.url, "h"), entryOf(well.url, "w")], { concurrent: 1 }));
+    await early.promise;
+    answerNow.resolve();
+    while (supervisor.jobs.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect([...running]).toEqual(["early"]);
+    end.resolve();
+    await late.promise;
+    expect(most).toBe(1);
+  });
+
+  test("does not ask while disk space is short, and says so once", async () => {
+    let room = false;
+    let looks = 0;
+    const coordinator = await server(() => 204);
+    const looked = Promise.withResolvers<void>();
+    const { supervisor, lines, metrics } = supervised(async () => {}, {
+      hasRoom: async () => {
+        if (++looks === 6) looked.resolve();
+        return room;
+      },
+    });
+    supervisor.apply(
+      configOf([entryOf(coordinator.url, "a"), entryOf(coordinator.url, "b")], { checkIntervalMs: 10, concurrent: 2 }),
+    );
+    await looked.promise;
+    expect(coordinator.asked).toHaveLength(0);
+    expect(lines.filter((line) => line.includes("min_free_disk"))).toHaveLength(1);
+    expect(await metrics.render()).toContain("alloy_runner_polling_paused 1\n");
+    room = true;
+    await coordinator.until(() => coordinator.asked.length > 2);
+    expect(lines.filter((line) => line.includes("enough disk space again"))).toHaveLength(1);
+    expect(await metrics.render()).toContain("alloy_runner_polling_paused 0\n");
+  });
+
+  test("asks for no job where the executor has no room, and gives its room back after the job", async () => {
+    let room = 0;
+    let taken = 0;
+    const coordinator = await server(queue("1"));
+    const seen = Promise.withResolvers<void>();
+    const { supervisor } = supervised(
+      async () => {
+        expect(taken).toBe(1);
+      },
+      {
+        openExecutor: () =>
+          executorOf({
+            reserve: async () => {
+              if (room++ < 3) return null;
+              taken++;
+              return {
+                [Symbol.dispose]: () => {
+                  taken--;
+                  if (room > 5) seen.resolve();
+                },
+              };
+            },
+          }),
+      },
+    );
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 10 }));
+    await coordinator.until(() => coordinator.asked.length === 1);
+    expect(room).toBe(4);
+    await seen.promise;
+    expect(taken).toBe(0);
+  });
+
+  test("drops a job that is handed out twice, also one that waits for delivery since an earlier run", async () => {
+    const coordinator = await server((_asked, count) =>
+      count < 4 ? { job: "7" } : count === 4 ? { job: "old" } : 204,
+    );
+    const ran: string[] = [];
+    const { supervisor, lines } = supervised(
+      async ({ job, signal }) => {
+        ran.push(job.id);
+        await stopped(signal);
+      },
+      { isPending: (_origin, id) => id === "old" },
+    );
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 4 }));
+    await coordinator.until(() => coordinator.asked.length > 6);
+    expect(ran).toEqual(["7"]);
+    expect(lines.filter((line) => line.includes("second time"))).toHaveLength(3);
+  });
+});
+
+describe("a job", () => {
+  test("that nobody caught an error of costs neither its slot nor the others", async () => {
+    const coordinator = await server((_asked, count) => ({ job: String(count) }));
+    const ran: string[] = [];
+    const enough = Promise.withResolvers<void>();
+    const { supervisor, lines } = supervised(async ({ job }) => {
+      ran.push(job.id);
+      if (ran.length === 6) enough.resolve();
+      throw new Error(`bug in ${job.id}`);
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 2 }));
+    await enough.promise;
+    await tick();
+    expect(lines.filter((line) => /^<3>.*problem="bug in 1"/.test(line))).toHaveLength(1);
+  });
+
+  test("is known to who asks what the runner is doing, without secrets in the log", async () => {
+    const coordinator = await server(queue("42"));
+    const started = Promise.withResolvers<ReceivedJob>();
+    const { supervisor, lines, metrics } = supervised(async (received) => {
+      received.meter.moved({ at: "running", stage: "build_script" });
+      started.resolve(received);
+      await stopped(received.signal);
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
+    const { concurrentId } = await started.promise;
+    expect(concurrentId).toBe(0);
+    expect(supervisor.jobs).toMatchObject([
+      { id: "42", title: "group/project: job 42", runner: "id-a", progress: { at: "running", stage: "build_script" } },
+    ]);
+    expect(await metrics.render()).toContain(
+      'ci_runner_builds{runner="id-a",state="running",stage="build_script",executor_stage=""} 1',
+    );
+    const line = lines.find((one) => one.includes("job received"));
+    expect(line).toContain("repository=https://git.example.org/group/project.git");
+    expect(lines.join("")).not.toMatch(/canary|token-of/);
+  });
+
+  test("ends with a SystemFailure when the error that nobody caught was its own", async () => {
+    const coordinator = await server(queue("1", "2"));
+    const ends: string[] = [];
+    const both = Promise.withResolvers<void>();
+    const { supervisor } = supervised(async ({ job, signal }) => {
+      if (job.id === "1") {
+        await tick();
+        expect(supervisor.blame(new Error("bug"))).toBe("1");
+      } else expect(signal.aborted).toBe(false);
+      if (job.id === "1") {
+        await stopped(signal);
+        ends.push(String(signal.reason));
+      }
+      if (job.id === "2") both.resolve();
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
+    await both.promise;
+    expect(ends).toEqual([expect.stringContaining("SystemFailure: an unexpected error in the runner")]);
+    expect(supervisor.blame(new Error("elsewhere"))).toBeUndefined();
+  });
+});
+
+describe("a reload", () => {
+  test("leaves entries alone that did not change, and jobs of those that did", async () => {
+    const coordinator = await server(({ token }, count) =>
+      count === 1 && token !== "c" ? { job: `of-${token}` } : 204,
+    );
+    const opened: string[] = [];
+    const closed: string[] = [];
+    const running = new Map<string, ReceivedJob>();
+    const ends = new Map<string, () => void>();
+    const two = Promise.withResolvers<void>();
+    const { supervisor, metrics } = supervised(
+      async (received) => {
+        running.set(received.job.id, received);
+        if (running.size === 2) two.resolve();
+        const end = Promise.withResolvers<void>();
+        ends.set(received.job.id, end.resolve);
+        await Promise.race([end.promise, stopped(received.signal)]);
+        running.delete(received.job.id);
+      },
+      {
+        openExecutor: (entry) => {
+          opened.push(entry.name);
+          return executorOf({
+            close: async () => {
+              closed.push(entry.name);
+            },
+          });
+        },
+      },
+    );
+    const a = entryOf(coordinator.url, "a");
+    const b = entryOf(coordinator.url, "b");
+    supervisor.apply(configOf([a, b], { concurrent: 4 }));
+    await two.promise;
+    supervisor.apply(configOf([a, entryOf(coordinator.url, "c")], { concurrent: 4 }));
+    await coordinator.until(() => coordinator.of("c").length > 1);
+    const askedOfB = coordinator.of("b").length;
+    expect(supervisor.polling).toBe(2);
+    expect(opened).toEqual(["runner a", "runner b", "runner c"]);
+    expect(closed).toEqual([]);
+    expect(running.get("of-b")?.signal.aborted).toBe(false);
+    expect(running.get("of-b")?.entry).toBe(b);
+    expect(await metrics.render()).toContain('runner="id-b"');
+    ends.get("of-b")?.();
+    while (closed.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(closed).toEqual(["runner b"]);
+    expect(coordinator.of("b").length).toBe(askedOfB);
+    expect(await metrics.render()).not.toContain('runner="id-b"');
+    expect(running.has("of-a")).toBe(true);
+  });
+
+  test("keeps counting jobs of a token whose entry changed", async () => {
+    const coordinator = await server((_asked, count) => ({ job: String(count) }));
+    const running = new Set<string>();
+    let most = 0;
+    let received = 0;
+    const ended = new Set<() => void>();
+    const { supervisor } = supervised(async ({ job, signal }) => {
+      received++;
+      running.add(job.id);
+      most = Math.max(most, running.size);
+      const end = Promise.withResolvers<void>();
+      ended.add(end.resolve);
+      await Promise.race([end.promise, stopped(signal)]);
+      running.delete(job.id);
+    });
+    for (let round = 0; round < 20; round++) {
+      supervisor.apply(
+        configOf([entryOf(coordinator.url, "a", { limit: 2, name: `round ${round}` })], { concurrent: 9 }),
+      );
+      while (running.size < 2) await new Promise((resolve) => setTimeout(resolve, 2));
+      for (const end of [...ended].slice(0, 1 + (round % 2))) {
+        ended.delete(end);
+        end();
+      }
+      await tick();
+    }
+    expect(received).toBeGreaterThan(20);
+    expect(most).toBe(2);
+  });
+
+  test("takes more and fewer jobs at once as concurrent says", async () => {
+    const coordinator = await server((_asked, count) => ({ job: String(count) }));
+    const ends: (() => void)[] = [];
+    let received = 0;
+    const { supervisor } = supervised(({ signal }) => {
+      received++;
+      const end = Promise.withResolvers<void>();
+      ends.push(end.resolve);
+      return Promise.race([end.promise, stopped(signal)]);
+    });
+    const entry = entryOf(coordinator.url, "a");
+    const running = () => supervisor.jobs.length;
+    const until = async (count: number) => {
+      while (running() !== count) await new Promise((resolve) => setTimeout(resolve, 2));
+    };
+    supervisor.apply(configOf([entry], { concurrent: 1 }));
+    await until(1);
+    supervisor.apply(configOf([entry], { concurrent: 3 }));
+    await until(3);
+    supervisor.apply(configOf([entry], { concurrent: 2 }));
+    ends.shift()?.();
+    await until(2);
+    expect(received).toBe(3);
+    ends.shift()?.();
+    while (received < 4) await tick();
+    await until(2);
+  });
+
+  test("with an entry that cannot be started starts the others", async () => {
+    const coordinator = await server(() => 204);
+    const { supervisor, lines } = supervised(async () => {}, {
+      openExecutor: (entry) => {
+        if (entry.token === "bad") throw new Error("no such thing");
+        return executorOf();
+      },
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "bad"), entryOf(coordinator.url, "good")]));
+    await coordinator.until(() => coordinator.of("good").length > 1);
+    expect(lines.filter((line) => line.includes('problem="no such thing"'))).toHaveLength(1);
+  });
+});
+
+describe("the end", () => {
+  test("of draining waits for running jobs and for the job of a request under way", async () => {
+    const answerNow = Promise.withResolvers<void>();
+    const coordinator = await server(async (_asked, count) => {
+      if (count === 1) return { job: "first" };
+      await answerNow.promise;
+      return { job: "last" };
+    });
+    const ends: string[] = [];
+    const first = Promise.withResolvers<void>();
+    const { supervisor } = supervised(async ({ job, signal }) => {
+      if (job.id === "first") await first.promise;
+      ends.push(`${job.id} ${signal.aborted}`);
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 2 }));
+    await coordinator.until(() => coordinator.asked.length === 2);
+    let drained = false;
+    const draining = supervisor.drain().then(() => {
+      drained = true;
+    });
+    answerNow.resolve();
+    while (ends.length === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    expect([ends, drained]).toEqual([["last false"], false]);
+    first.resolve();
+    await draining;
+    expect(ends).toEqual(["last false", "first false"]);
+    expect(coordinator.asked).toHaveLength(2);
+  });
+
+  test("of stopping answers the job of a request under way without running it", async () => {
+    const answerNow = Promise.withResolvers<void>();
+    const coordinator = await server(async () => {
+      await answerNow.promise;
+      return { job: "late" };
+    });
+    const seen: unknown[] = [];
+    const { supervisor, stopping } = supervised(async ({ signal }) => {
+      seen.push(signal.reason);
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
+    await coordinator.until(() => coordinator.asked.length === 1);
+    stopping.abort(new Stop("shutting_down", "stop"));
+    const draining = supervisor.drain();
+    answerNow.resolve();
+    await draining;
+    expect(seen).toMatchObject([{ why: "shutting_down" }]);
+  });
+
+  test("does not wait for ever for a coordinator that hangs", async () => {
+    const coordinator = await server(() => () => {});
+    const { supervisor } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a"), entryOf(coordinator.url, "b")], { concurrent: 2 }));
+    await coordinator.until(() => coordinator.asked.length === 2);
+    await supervisor.drain();
+    supervisor.apply(configOf([entryOf(coordinator.url, "c")]));
+    expect(supervisor.polling).toBe(0);
+  });
+});
+
+test("limits hold and no slot is lost in any order of jobs, errors and reloads", async () => {
+  let jobs = 0;
+  const coordinator = await server(() => {
+    const luck = Math.random();
+    if (luck < 0.6) return { job: String(++jobs) };
+    if (luck < 0.7) return 500;
+    if (luck < 0.75) return 409;
+    return 204;
+  });
+  const running = new Map<string, number>();
+  const problems: string[] = [];
+  let total = 0;
+  let concurrent = 3;
+  let highest = 3;
+  const { supervisor } = supervised(async ({ entry, concurrentId, signal }) => {
+    const mine = (running.get(entry.id) ?? 0) + 1;
+    running.set(entry.id, mine);
+    const all = [...running.values()].reduce((sum, count) => sum + count, 0);
+    if (all > highest) problems.push(`${all} jobs at once, ${highest} allowed`);
+    if (mine > entry.limit) problems.push(`${mine} jobs of ${entry.id}, ${entry.limit} allowed`);
+    if (concurrentId >= Math.min(entry.limit, 5)) problems.push(`number ${concurrentId} of ${entry.id}`);
+    total++;
+    if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, Math.random() * 8));
+    running.set(entry.id, (running.get(entry.id) ?? 1) - 1);
+    if (Math.random() < 0.1) throw new Error("bug");
+  });
+  for (let round = 0; round < 30; round++) {
+    const previous = concurrent;
+    concurrent = 1 + (round % 5);
+    highest = Math.max(previous, concurrent, 5);
+    const entries = ["a", "b", "c"].map((token, index) =>
+      entryOf(coordinator.url, token, { limit: index + 1, name: Math.random() < 0.7 ? "same" : `changed ${round}` }),
+    );
+    supervisor.apply(configOf(round % 3 === 0 ? entries.slice(1) : entries, { concurrent, checkIntervalMs: 5 }));
+    const before = coordinator.asked.length;
+    await coordinator.until(() => coordinator.asked.length > before + 15);
+  }
+  await supervisor.drain();
+  expect(problems).toEqual([]);
+  expect(total).toBe(jobs);
+  expect([...running.values()].every((count) => count === 0)).toBe(true);
+});
