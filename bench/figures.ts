@@ -68,9 +68,9 @@ async function throughput(): Promise<readonly Figure[]> {
   let size = 0;
   while (size < 200e6) {
     size += lines.length;
-    if (!stream.write(lines)) await new Promise((resolve) => stream.once("drain", resolve));
+    if (!stream.write(lines)) await new Promise<void>((resolve) => stream.once("drain", () => resolve()));
   }
-  await new Promise<void>((resolve) => stream.end(resolve));
+  await new Promise<void>((resolve) => stream.end(() => resolve()));
   try {
     return await withScene(
       { dialect: "gitlab", switches: { storeTrace: "count" }, entry: "output_limit = 1000000" },
@@ -258,7 +258,7 @@ async function startUp(): Promise<readonly Figure[]> {
 async function outbox(): Promise<readonly Figure[]> {
   return await withScene({ dialect: "alloy", concurrent: 20 }, async ({ coordinator }) => {
     const jobs = Array.from({ length: 200 }, () => coordinator.enqueue({ script: ["echo result"] }));
-    coordinator.intercept = ({ endpoint }) => (endpoint === "jobs/request" ? undefined : { status: 503 });
+    coordinator.intercept = ({ endpoint }) => (endpoint === "job_request" ? undefined : { kind: "status", status: 503 });
     await Promise.all(jobs.map((job) => job.running({ timeoutMs: 60_000 })));
     await wait(60_000);
     coordinator.intercept = undefined;

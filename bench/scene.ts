@@ -38,7 +38,7 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
   const dir = await mkdtemp(join(tmpdir(), "alloy-bench-"));
   const coordinator = await startCoordinator({ dialect: options.dialect, ...options.switches });
   try {
-    const tokens = Array.from({ length: options.entries ?? 1 }, () => coordinator.runners.add().token);
+    const tokens = Array.from({ length: options.entries ?? 1 }, () => coordinator.addRunner().token);
     const file = join(dir, "config.toml");
     const entries = tokens.map(
       (token, index) =>
@@ -52,7 +52,7 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
     );
     const runner = start(["run", "--config", file, "--working-directory", join(dir, "work")], { home: dir });
     try {
-      await coordinator.waitForRequest((request) => request.endpoint === "jobs/request");
+      await coordinator.waitForRequest((request) => request.endpoint === "job_request");
       return await body({ coordinator, runner, dir, tokens });
     } finally {
       await runner.stop("SIGTERM");

@@ -1,0 +1,200 @@
+import { findShellWriter } from "../shells/index.ts";
+import { type CommandContext, configFileOf, loadOptions } from "./commands/context.ts";
+import { type RunDeps, type RunOptions, type RunServices, runCommand } from "./commands/run.ts";
+import { createSingle } from "./commands/run-single.ts";
+import { type FlagValues, textOf } from "./commands/runner-flags.ts";
+import type { Config } from "./config/config.ts";
+import { type LoadOptions, loadConfig } from "./config/load.ts";
+import { watchConfig } from "./config/watch.ts";
+import { openCoordinator } from "./coordinator/client.ts";
+import { describeError } from "./errors.ts";
+import type { Executor } from "./executor.ts";
+import { createJobHandler } from "./job/handle.ts";
+import type { StoredJob } from "./journal/contract.ts";
+import { createDiskGauge } from "./journal/disk.ts";
+import { openJournal } from "./journal/journal.ts";
+import { createOutbox } from "./journal/outbox.ts";
+import { recoverJobs } from "./journal/recover.ts";
+import { openStateDir } from "./journal/state-dir.ts";
+import { createLog, type LogFormat, type LogLevel, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
+import { openNotifier } from "./notify.ts";
+import { revision, runtime, version } from "./version.ts";
+
+/** The agent put together: state, connections, executors and shells behind `run` and `run-single`. */
+
+export interface LogSettings {
+  readonly level: LogLevel | undefined;
+  readonly format: LogFormat | undefined;
+}
+
+/** `run`. @returns the exit status */
+export async function runAgent(values: FlagValues, context: CommandContext, logging: LogSettings): Promise<number> {
+  const deps = createDeps(context, logging, {
+    user: textOf(values, "user"),
+    load: async (file, options) => await loadConfig(file, options),
+  });
+  return await runCommand(runOptions(values, logging, configFileOf(textOf(values, "config"), context)), deps);
+}
+
+/** `run-single`: the same agent with one entry, which ends by itself after so many jobs or so much waiting. */
+export async function runSingle(values: FlagValues, context: CommandContext, logging: LogSettings): Promise<number> {
+  const single = createSingle(values, context);
+  const deps = createDeps(context, logging, { user: textOf(values, "user"), load: single.load });
+  const counted: RunDeps = {
+    ...deps,
+    watchConfig: (_, signal) => single.unchanging(signal),
+    async openServices(config, stopping) {
+      const services = await deps.openServices(config, stopping);
+      return { ...services, handleJob: single.count(services.handleJob) };
+    },
+  };
+  return await runCommand({ ...runOptions(values, logging, single.file), drainOn: single.done }, counted);
+}
+
+function runOptions(values: FlagValues, logging: LogSettings, config: string): RunOptions {
+  const directory = textOf(values, "working-directory");
+  return {
+    config,
+    workingDirectory: directory,
+    syslog: values.syslog === true,
+    listenAddress: textOf(values, "listen-address") ?? textOf(values, "metrics-server"),
+    logLevel: logging.level,
+    logFormat: logging.format,
+  };
+}
+
+interface Source {
+  readonly user: string | undefined;
+  load(file: string, options: LoadOptions): Promise<Config>;
+}
+
+function createDeps(context: CommandContext, logging: LogSettings, source: Source): RunDeps {
+  const { env } = context;
+  const { systemId } = context.coordinator;
+  const metrics = createMetrics({ version, revision, ...(systemId === undefined ? {} : { systemId }) });
+  const journal = leadsToJournal(env, 2);
+  const log = createLog({
+    level: logging.level ?? "info",
+    format: logging.format ?? "text",
+    output: streamOutput(
+      process.stderr,
+      (count) => `${count} lines of the log were dropped: stderr was not read in time\n`,
+    ),
+    colors: process.stderr.isTTY === true && !env.NO_COLOR,
+    journal,
+    onEntry: (level) => metrics.logged(level),
+  });
+  let current: Config | undefined;
+  const load = async (file: string): Promise<Config> => {
+    // The directory that `--working-directory` led to is where relative paths of the file begin.
+    const options = loadOptions(context, process.cwd());
+    current = await source.load(file, { ...options, userOverride: source.user });
+    return current;
+  };
+  return {
+    version: `${version} (${revision}; ${runtime})`,
+    log,
+    metrics,
+    notifier: openNotifier({ env, pid: process.pid, log }),
+    loadConfig: load,
+    watchConfig: (file, signal) => watchConfig(file, () => load(file), signal, { current }),
+    openServices: (config, stopping) => openServices(config, context, log, metrics, stopping),
+  };
+}
+
+async function openServices(
+  first: Config,
+  context: CommandContext,
+  log: RunnerLog,
+  metrics: Metrics,
+  stopping: AbortSignal,
+): Promise<RunServices> {
+  let config = first;
+  const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
+  const workingDirectory = process.cwd();
+  const journal = await openJournal({ stateDir, log });
+  const outbox = createOutbox({
+    openCoordinator: (runner) =>
+      openCoordinator(
+        {
+          url: new URL(runner.url),
+          token: runner.token,
+          tlsCaFile: runner.tlsCaFile ?? undefined,
+          tlsCertFile: runner.tlsCertFile ?? undefined,
+          tlsKeyFile: runner.tlsKeyFile ?? undefined,
+          certsDir: runner.certsDir,
+        },
+        context.coordinator,
+      ),
+    log,
+    maxAgeMs: () => config.outboxMaxAgeMs,
+  });
+  const disk = createDiskGauge({ path: stateDir.path, minFreeBytes: () => config.minFreeDiskBytes });
+  metrics.observe({
+    outbox: () => {
+      const { entries, oldestSeconds, bytes } = outbox.gauges();
+      return { entries, oldestAgeSeconds: oldestSeconds, bytes };
+    },
+    stateFreeBytes: async () => {
+      await disk.hasRoom();
+      return disk.freeBytes ?? Number.NaN;
+    },
+  });
+
+  /** Cleans up after a dead job: with its entry's settings where the entry is still there, else with none. */
+  const executorFor = async (stored: StoredJob): Promise<Pick<Executor, "recover"> | null> => {
+    const around = { log, workingDirectory, user: config.user, scratchDir: stateDir.scratchDir };
+    const entry = config.runners.find(
+      (runner) => runner.id === stored.runner.id && runner.executor === stored.executor,
+    );
+    if (entry !== undefined) return entry.openExecutor(around);
+    if (!context.catalog.names.includes(stored.executor)) return null;
+    const definition = await context.catalog.load(stored.executor);
+    return definition.create(
+      {},
+      {
+        ...around,
+        buildsDir: undefined,
+        cacheDir: undefined,
+        shell: undefined,
+        inheritEnvironment: [],
+        killLeftovers: true,
+        killGraceMs: 10_000,
+      },
+    );
+  };
+  const recovering = new AbortController();
+  const recovery = recoverJobs({ journal, outbox, executorFor, log }, recovering.signal).catch((error: unknown) => {
+    log.error("cannot clean up after the last runner process; going on without", { problem: describeError(error) });
+  });
+
+  const handler = createJobHandler({ journal, outbox, findWriter: findShellWriter, version, log });
+  return {
+    handleJob: handler,
+    openCoordinator: (entry, meter) => {
+      const coordinator = openCoordinator(entry, {
+        ...context.coordinator,
+        onRequest: (endpoint, method, status, durationMs) => {
+          meter.request(endpoint, method, status, durationMs);
+          if (status >= 200 && status < 500 && status !== 429) outbox.answered(coordinator.origin);
+        },
+      });
+      return coordinator;
+    },
+    openExecutor: (entry, from) =>
+      entry.openExecutor({ log, workingDirectory, user: from.user, scratchDir: stateDir.scratchDir }),
+    hasRoom: () => disk.hasRoom(),
+    isPending: (origin, jobId) => outbox.has(origin, jobId),
+    reconfigure: (next) => {
+      config = next;
+    },
+    async close(signal) {
+      recovering.abort();
+      await recovery;
+      await outbox.close(signal);
+      await journal.close();
+      await stateDir.close();
+    },
+  };
+}

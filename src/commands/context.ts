@@ -1,0 +1,59 @@
+import { createHmac } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { isAbsolute, join } from "node:path";
+import type { LoadOptions } from "../config/load.ts";
+import { defaultCertsDir, defaultConfigFile, defaultStateDir } from "../config/locations.ts";
+import type { CoordinatorDeps } from "../coordinator/calls.ts";
+import type { ExecutorCatalog } from "../executor.ts";
+
+/** What a command finds around it. Made by `main.ts`; nothing else looks at the process. */
+export interface CommandContext {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
+  /** Real user id; `undefined` on Windows. */
+  readonly uid: number | undefined;
+  readonly catalog: ExecutorCatalog;
+  readonly coordinator: CoordinatorDeps;
+  /** What was asked for: standard output. */
+  print(text: string): void;
+  /** What a person should know meanwhile: standard error. */
+  say(text: string): void;
+  /** Fires on Ctrl-C and SIGTERM. */
+  readonly signal: AbortSignal;
+}
+
+/** The configuration that `--config` (or its absence) names, absolute. */
+export function configFileOf(given: string | undefined, { env, uid, cwd }: CommandContext): string {
+  const file = given ?? defaultConfigFile(env, uid, cwd);
+  return isAbsolute(file) ? file : join(cwd, file);
+}
+
+export function loadOptions(
+  { catalog, env, uid, cwd }: Pick<CommandContext, "catalog" | "env" | "uid" | "cwd">,
+  workingDirectory: string = cwd,
+): LoadOptions {
+  return {
+    catalog,
+    env,
+    workingDirectory,
+    certsDir: defaultCertsDir(env, uid, cwd),
+    defaultStateDir: defaultStateDir(env, uid, cwd),
+  };
+}
+
+/**
+ * What stands for this machine at GitLab: `s_` and 12 hex digits made from its machine id, without giving the id away; where
+ * there is none, `r_` and 12 digits made from its name. AlloyCI ignores it.
+ */
+export async function systemId(): Promise<string> {
+  for (const file of ["/etc/machine-id", "/var/lib/dbus/machine-id"]) {
+    const id = await readFile(file, "utf8").catch(() => "");
+    if (/^[0-9a-f]{32}/.test(id)) return `s_${digest(id.trim())}`;
+  }
+  return `r_${digest(hostname())}`;
+}
+
+function digest(key: string): string {
+  return createHmac("sha256", key).update("alloy-runner").digest("hex").slice(0, 12);
+}

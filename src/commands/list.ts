@@ -1,0 +1,50 @@
+import { runnerId } from "../config/identity.ts";
+import { loadConfig } from "../config/load.ts";
+import { readRunners } from "../config/save.ts";
+import { describeError } from "../errors.ts";
+import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { type FlagValues, textOf } from "./runner-flags.ts";
+
+/** Print the entries, also of a file that `run` would refuse; what is wrong with it goes to stderr. Tokens are hashed. */
+export async function listCommand(values: FlagValues, context: CommandContext): Promise<void> {
+  const file = configFileOf(textOf(values, "config"), context);
+  const runners = await readRunners(file, context.env);
+  context.print(`${file}: ${runners.length === 0 ? "no runners" : ""}`.trimEnd());
+  const rows = [
+    ["NAME", "EXECUTOR", "ID", "URL"],
+    ...runners.map(({ name, executor, token, url }) => [
+      name,
+      executor,
+      token === "" ? "-" : runnerId(token),
+      withoutUser(url),
+    ]),
+  ];
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  if (runners.length > 0) {
+    for (const row of rows)
+      context.print(
+        row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join("  ")
+          .trimEnd(),
+      );
+  }
+  try {
+    const { warnings } = await loadConfig(file, loadOptions(context));
+    for (const warning of warnings) context.say(`warning: ${warning}`);
+  } catch (error) {
+    context.say(`warning: this configuration cannot be used:\n${describeProblem(error)}`);
+  }
+}
+
+function describeProblem(error: unknown): string {
+  return error instanceof Error && error.name === "ConfigError" ? error.message : describeError(error);
+}
+
+function withoutUser(text: string): string {
+  if (!URL.canParse(text)) return text;
+  const url = new URL(text);
+  url.username = "";
+  url.password = "";
+  return url.href;
+}

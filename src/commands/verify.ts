@@ -1,0 +1,82 @@
+import type { RunnerConfig } from "../config/config.ts";
+import { loadConfig } from "../config/load.ts";
+import { removeRunners } from "../config/save.ts";
+import { verifyToken } from "../coordinator/registration.ts";
+import { CommandError } from "../errors.ts";
+import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { type FlagValues, textOf } from "./runner-flags.ts";
+
+/**
+ * Ask each coordinator whether it still knows the token. With `--delete`, entries that it does not know are dropped; what
+ * could not be found out is never dropped.
+ * @throws {CommandError} some entry is not known to be alive (and was not dropped)
+ */
+export async function verifyCommand(values: FlagValues, context: CommandContext): Promise<void> {
+  const file = configFileOf(textOf(values, "config"), context);
+  const { runners } = await loadConfig(file, loadOptions(context));
+  const chosen = selectRunners(runners, values, file);
+  const answers = await Promise.all(
+    chosen.map(async (runner) => ({
+      runner,
+      answer: await verifyToken(runner, runner.token, context.coordinator, context.signal),
+    })),
+  );
+  for (const { runner, answer } of answers) {
+    const state =
+      answer.kind === "valid"
+        ? "is alive"
+        : answer.kind === "unknown"
+          ? "is not known there (any more)"
+          : `unclear: ${answer.message}`;
+    context.print(`${describeRunner(runner)} ${state}`);
+  }
+  const gone = answers.flatMap(({ runner, answer }) => (answer.kind === "unknown" ? [runner] : []));
+  if (gone.length > 0 && values.delete === true) {
+    const removed = await removeRunners(
+      file,
+      (stored) => gone.some((runner) => runner.token === stored.token && runner.name === stored.name),
+      context.env,
+      context.signal,
+    );
+    context.print(`dropped from ${file}: ${removed.map((stored) => `"${stored.name}"`).join(", ")}`);
+  } else if (gone.length > 0) {
+    throw new CommandError(`${count(gone.length)} not known any more: drop with --delete, or register again`);
+  }
+  const unclear = answers.filter(({ answer }) => answer.kind === "trouble").length;
+  if (unclear > 0) throw new CommandError(`${count(unclear)} could not be checked; nothing was dropped for that`);
+}
+
+function count(runners: number): string {
+  return runners === 1 ? "1 runner" : `${runners} runners`;
+}
+
+export function describeRunner(runner: Pick<RunnerConfig, "name" | "id" | "url">): string {
+  return `"${runner.name}" (${runner.id}) at ${runner.url.origin}${runner.url.pathname.replace(/\/$/, "")}`;
+}
+
+/**
+ * The entries that `--name`, `--url` and `--token` pick; all of them when none is given. What is given must all fit.
+ * @throws {CommandError} none does
+ */
+export function selectRunners<T extends Pick<RunnerConfig, "name" | "url" | "token">>(
+  runners: readonly T[],
+  values: FlagValues,
+  file: string,
+): readonly T[] {
+  const [name, url, token] = ["name", "url", "token"].map((flag) => textOf(values, flag));
+  const chosen = runners.filter(
+    (runner) =>
+      (name === undefined || runner.name === name) &&
+      (url === undefined || plain(runner.url.href) === plain(url)) &&
+      (token === undefined || runner.token === token),
+  );
+  if (chosen.length > 0) return chosen;
+  const asked = [name && `--name ${name}`, url && `--url ${url}`, token && "this --token"].filter(Boolean);
+  if (asked.length === 0) throw new CommandError(`${file} has no runners. Add one: alloy-runner register`);
+  throw new CommandError(`${file} has no runner with ${asked.join(" and ")}. See them all: alloy-runner list`);
+}
+
+/** Trailing slashes do not count. */
+function plain(url: string): string {
+  return (URL.canParse(url) ? new URL(url).href : url).replace(/\/+$/, "");
+}

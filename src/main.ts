@@ -1,0 +1,263 @@
+import { Command, CommanderError, Option } from "commander";
+import { executors } from "../executors/index.ts";
+import { normalizeArguments, parseBoolean } from "./commands/arguments.ts";
+import type { CommandContext } from "./commands/context.ts";
+import { type FlagValues, runnerFlags } from "./commands/runner-flags.ts";
+import { CommandError, ConfigError, describeError } from "./errors.ts";
+import type { LogFormat, LogLevel } from "./log.ts";
+import { revision, runtime, version } from "./version.ts";
+
+/**
+ * The composition root: flags → commands, and what those need. Whatever a command does is loaded when it is called, so that
+ * `--version` and `list` start at once.
+ */
+
+const LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error", "fatal"];
+/** The Go runner's other names. */
+const LEVEL_ALIASES: Readonly<Record<string, LogLevel>> = { warning: "warn", panic: "fatal" };
+const FORMATS: readonly LogFormat[] = ["text", "json"];
+
+function createProgram(): Command {
+  const program = new Command("alloy-runner")
+    .description("Runs CI jobs for an AlloyCI or GitLab coordinator.")
+    .version(versionText(), "-v, --version", "print version, revision, runtime and platform")
+    .helpOption("-h, --help", "show this help, or that of a command")
+    .addOption(new Option("--debug", "log everything, the same as --log-level debug"))
+    .addOption(new Option("-l, --log-level <level>", `least severe lines to log: ${LEVELS.join(", ")}`))
+    .addOption(new Option("--log-format <format>", "of the log: text or json").env("LOG_FORMAT"))
+    .showSuggestionAfterError()
+    .enablePositionalOptions(false)
+    .exitOverride();
+
+  const config = (): Option =>
+    new Option(
+      "-c, --config <file>",
+      "configuration file; default: /etc/alloy-runner/config.toml as root, else ~/.alloy-runner/config.toml",
+    ).env("CONFIG_FILE");
+
+  const register = program
+    .command("register")
+    .description("get a token from a coordinator and add a runner to the configuration")
+    .addOption(config())
+    .addOption(toggle("-n, --non-interactive", "ask nothing", "REGISTER_NON_INTERACTIVE"))
+    .addOption(new Option("-u, --url <url>", "address of the coordinator").env("CI_SERVER_URL"))
+    .addOption(
+      new Option("-r, --registration-token <token>", "token that permits registration").env("REGISTRATION_TOKEN"),
+    )
+    .addOption(new Option("-t, --token <token>", "token of a runner that exists already").env("CI_SERVER_TOKEN"))
+    .addOption(new Option("--name <name>", "name of the runner; default: the host's").env("RUNNER_NAME"))
+    .addOption(new Option("--description <name>", "the same as --name").hideHelp())
+    .addOption(new Option("--tag-list <tags>", "comma-separated tags").env("RUNNER_TAG_LIST"))
+    .addOption(
+      toggle(
+        "--run-untagged",
+        "take jobs without tags, too (always, where the runner has none)",
+        "REGISTER_RUN_UNTAGGED",
+      ),
+    )
+    .addOption(toggle("--locked", "tie the runner to its project; default: true", "REGISTER_LOCKED"))
+    .addOption(
+      toggle("--leave-runner", "keep the registration even if the entry cannot be saved", "REGISTER_LEAVE_RUNNER"),
+    )
+    .addOption(new Option("--executor <name>", `where jobs run: ${executors.names.join(", ")}`).env("RUNNER_EXECUTOR"));
+  addRunnerFlags(register).action((_, command: Command) =>
+    perform(command, async (values, context) => {
+      const { registerCommand } = await import("./commands/register.ts");
+      const { askLines, askTerminal } = await import("./commands/ask.ts");
+      const named =
+        values.description === undefined || values.name !== undefined
+          ? values
+          : { ...values, name: values.description };
+      const ask = values.nonInteractive === true ? null : process.stdin.isTTY ? await askTerminal() : askLines();
+      try {
+        await registerCommand(named, ask, context);
+      } finally {
+        ask?.close();
+      }
+    }),
+  );
+
+  program
+    .command("list")
+    .description("show the configured runners")
+    .addOption(config())
+    .action((_, command: Command) =>
+      perform(command, async (values, context) => (await import("./commands/list.ts")).listCommand(values, context)),
+    );
+
+  addSelectors(
+    program.command("verify").description("ask the coordinators which runners they still know").addOption(config()),
+  )
+    .addOption(toggle("--delete", "drop the entries that are not known any more"))
+    .action((_, command: Command) =>
+      perform(command, async (values, context) =>
+        (await import("./commands/verify.ts")).verifyCommand(values, context),
+      ),
+    );
+
+  addSelectors(
+    program.command("unregister").description("give runners' tokens back and drop their entries").addOption(config()),
+  )
+    .addOption(toggle("--all-runners", "all of them"))
+    .action((_, command: Command) =>
+      perform(command, async (values, context) =>
+        (await import("./commands/unregister.ts")).unregisterCommand(values, context),
+      ),
+    );
+
+  program
+    .command("run")
+    .description("work on jobs for all configured runners")
+    .addOption(config())
+    .addOption(
+      new Option(
+        "-d, --working-directory <dir>",
+        "where builds are kept, unless builds_dir says otherwise; default: the current one",
+      ),
+    )
+    .addOption(new Option("-u, --user <account>", "account that scripts of the shell executor run under"))
+    .addOption(new Option("-n, --service <name>", "name of the service, for the service manager").hideHelp())
+    .addOption(toggle("--syslog", "accepted; the log goes to stderr, where a service manager takes it up"))
+    .addOption(new Option("--listen-address <address>", "serve metrics there, such as :9252").env("LISTEN_ADDRESS"))
+    .addOption(
+      new Option("--metrics-server <address>", "the same as --listen-address").env("METRICS_SERVER").hideHelp(),
+    )
+    .action((_, command: Command) =>
+      perform(command, async (values, context) =>
+        (await import("./agent.ts")).runAgent(values, context, logSettings(values)),
+      ),
+    );
+
+  const single = program
+    .command("run-single")
+    .description("work on jobs for one runner, given by flags or by --config with --runner")
+    .addOption(new Option("-c, --config <file>", "configuration file to take --runner from"))
+    .addOption(new Option("-r, --runner <name>", "entry of the configuration file"))
+    .addOption(new Option("-u, --url <url>", "address of the coordinator").env("CI_SERVER_URL"))
+    .addOption(new Option("-t, --token <token>", "token of the runner").env("CI_SERVER_TOKEN"))
+    .addOption(new Option("--name <name>", "name of the runner").env("RUNNER_NAME"))
+    .addOption(new Option("--executor <name>", `where jobs run: ${executors.names.join(", ")}`).env("RUNNER_EXECUTOR"))
+    .addOption(new Option("--max-builds <number>", "jobs before exiting; 0: no limit"))
+    .addOption(new Option("--wait-timeout <seconds>", "time without a job before exiting; 0: for ever"))
+    .addOption(new Option("-d, --working-directory <dir>", "where builds are kept; default: the current one"))
+    .addOption(new Option("--user <account>", "account that scripts of the shell executor run under"));
+  addRunnerFlags(single).action((_, command: Command) =>
+    perform(command, async (values, context) =>
+      (await import("./agent.ts")).runSingle(values, context, logSettings(values)),
+    ),
+  );
+
+  program
+    .command("demo")
+    .description("show it all on this machine: a coordinator, a runner, a pipeline; nothing is left behind")
+    .addOption(toggle("--keep", "leave the directory with configuration, sources and logs"))
+    .action((_, command: Command) =>
+      perform(command, async (values, context) => (await import("./commands/demo.ts")).demoCommand(values, context)),
+    );
+
+  return program;
+}
+
+/** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
+function toggle(flags: string, description: string, env?: string): Option {
+  const name = /--([a-z-]+)/.exec(flags)?.[1] ?? flags;
+  const option = new Option(`${flags} [boolean]`, description).preset(true).argParser((text: unknown) => {
+    if (typeof text === "boolean") return text;
+    if (text === "") return undefined;
+    const value = parseBoolean(String(text));
+    if (value === undefined) {
+      throw new CommandError(`--${name}${env ? ` (${env})` : ""} is true or false, not "${text}"`);
+    }
+    return value;
+  });
+  return env === undefined ? option : option.env(env);
+}
+
+function addRunnerFlags(command: Command): Command {
+  for (const { flag, env, kind, help } of runnerFlags) {
+    const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
+    if (kind === "list")
+      option.argParser((text: string, before: unknown) => [...(Array.isArray(before) ? before : []), text]);
+    command.addOption(env === undefined ? option : option.env(env));
+  }
+  return command;
+}
+
+function addSelectors(command: Command): Command {
+  return command
+    .addOption(new Option("-n, --name <name>", "the runner of this name"))
+    .addOption(new Option("-u, --url <url>", "runners of this coordinator"))
+    .addOption(new Option("-t, --token <token>", "the runner with this token"))
+    .addOption(new Option("--tls-ca-file <file>").hideHelp())
+    .addOption(new Option("--tls-cert-file <file>").hideHelp())
+    .addOption(new Option("--tls-key-file <file>").hideHelp());
+}
+
+function versionText(): string {
+  return `alloy-runner ${version}\nrevision ${revision}\nruntime ${runtime}\nplatform ${process.platform}/${process.arch}`;
+}
+
+function logSettings(values: FlagValues): { level: LogLevel | undefined; format: LogFormat | undefined } {
+  const word = values.logLevel ?? (values.debug === true ? "debug" : undefined);
+  const level = LEVELS.find((one) => one === word) ?? (typeof word === "string" ? LEVEL_ALIASES[word] : undefined);
+  if (word !== undefined && level === undefined)
+    throw new CommandError(`--log-level is one of ${LEVELS.join(", ")}, not "${word}"`);
+  const format = FORMATS.find((one) => one === values.logFormat);
+  if (values.logFormat !== undefined && format === undefined && values.logFormat !== "runner") {
+    throw new CommandError(`--log-format is text or json, not "${values.logFormat}"`);
+  }
+  return { level, format };
+}
+
+type Action = (values: FlagValues, context: CommandContext) => Promise<unknown>;
+
+/** Runs one command and ends the process with its status. `run` has signals of its own; for all others Ctrl-C ends it. */
+async function perform(command: Command, action: Action): Promise<void> {
+  const values: FlagValues = command.optsWithGlobals();
+  logSettings(values);
+  const stop = new AbortController();
+  const { createContext } = await import("./process-context.ts");
+  const context = await createContext(executors, stop.signal);
+  const ownsSignals = command.name().startsWith("run");
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stop.signal.aborted) process.exit(1);
+    stop.abort(new CommandError(`stopped by ${signal}`));
+  };
+  if (!ownsSignals) for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  const status = await action(values, context);
+  await context.coordinator.connections.close();
+  process.exit(typeof status === "number" ? status : 0);
+}
+
+async function main(): Promise<void> {
+  const program = createProgram();
+  const longNames = new Set(
+    [program, ...program.commands].flatMap((command) =>
+      command.options.flatMap((option) => option.long?.slice(2) ?? []),
+    ),
+  );
+  try {
+    const argv = normalizeArguments(process.argv.slice(2), longNames);
+    if (argv.length === 0) program.outputHelp();
+    else await program.parseAsync(argv, { from: "user" });
+  } catch (error) {
+    process.exit(report(error));
+  }
+}
+
+/** Says what went wrong, once, and how it is to be understood by who called. */
+function report(error: unknown): number {
+  // Commander has said it already, on the right stream.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
+  if (error instanceof CommandError || error instanceof ConfigError) {
+    process.stderr.write(`alloy-runner: ${error.message}\n`);
+    return error instanceof CommandError ? error.exitCode : 1;
+  }
+  process.stderr.write(`alloy-runner: something unexpected went wrong: ${describeError(error)}\n`);
+  if (process.env.DEBUG || process.argv.includes("--debug"))
+    process.stderr.write(`${error instanceof Error ? error.stack : ""}\n`);
+  else process.stderr.write("Run it again with --debug for details, and please report it\n");
+  return 1;
+}
+
+void main();

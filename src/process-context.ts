@@ -1,0 +1,25 @@
+import type { CommandContext } from "./commands/context.ts";
+import { systemId } from "./commands/context.ts";
+import { createConnections } from "./coordinator/connections.ts";
+import { createIdentity } from "./coordinator/identity.ts";
+import type { ExecutorCatalog } from "./executor.ts";
+import { revision, runtime, version } from "./version.ts";
+
+/** What commands find around them, taken from this process. */
+export async function createContext(catalog: ExecutorCatalog, signal: AbortSignal): Promise<CommandContext> {
+  const { env, platform, arch } = process;
+  return {
+    env,
+    cwd: process.cwd(),
+    uid: process.getuid?.(),
+    catalog,
+    coordinator: {
+      connections: createConnections({ environment: env }),
+      identity: createIdentity({ version, revision, runtime, platform, arch }),
+      systemId: await systemId(),
+    },
+    print: (text) => void process.stdout.write(`${text}\n`),
+    say: (text) => void process.stderr.write(`${text}\n`),
+    signal,
+  };
+}

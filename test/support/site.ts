@@ -1,0 +1,106 @@
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type CoordinatorOptions, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { emptyHome, type Running, type StartOptions, start } from "./program.ts";
+
+export interface SiteOptions extends CoordinatorOptions {
+  /** `[[runners]]` entries, each with a token of its own. Default: 1. */
+  readonly entries?: number;
+  /** Lines of config.toml above the entries, besides `state_dir`. */
+  readonly global?: string;
+  /** Lines of each entry besides name, url, token and executor. */
+  readonly entry?: string;
+  /** Arguments of `run` besides `--config` and `--working-directory`. */
+  readonly args?: readonly string[];
+  readonly run?: Partial<StartOptions>;
+  /** Do not start the runner. */
+  readonly stopped?: boolean;
+}
+
+/** A coordinator, and the built runner at work for it in a directory of its own. */
+export interface Site {
+  readonly coordinator: LocalCoordinator;
+  readonly dir: string;
+  readonly workDir: string;
+  readonly stateDir: string;
+  readonly configFile: string;
+  readonly tokens: readonly string[];
+  /** The runner that was started last. */
+  readonly runner: Running;
+  /** Write config.toml anew, as `openSite` did but with other lines. */
+  configure(options: Pick<SiteOptions, "global" | "entry" | "entries">): Promise<void>;
+  /** Start the runner (again) and wait until it asks for jobs. */
+  start(run?: Partial<StartOptions>, args?: readonly string[]): Promise<Running>;
+  /** Ends the runner (SIGTERM, then SIGKILL when that takes a minute) and the coordinator, and removes the directory. */
+  close(): Promise<void>;
+}
+
+export async function openSite(options: SiteOptions): Promise<Site> {
+  const home = await emptyHome();
+  const coordinator = await startCoordinator(options);
+  const { dir } = home;
+  const [workDir, stateDir, configFile] = [join(dir, "work"), join(dir, "state"), join(dir, "config.toml")];
+  const tokens = Array.from({ length: options.entries ?? 1 }, () => coordinator.addRunner().token);
+  await mkdir(workDir);
+  let runner: Running | undefined;
+
+  async function configure({ global = "", entry = "", entries = tokens.length }: Partial<SiteOptions>): Promise<void> {
+    const parts = tokens
+      .slice(0, entries)
+      .map(
+        (token, index) =>
+          `[[runners]]\nname = "runner-${index}"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n${entry}\n`,
+      );
+    await writeFile(configFile, `state_dir = "${stateDir}"\n${global}\n\n${parts.join("\n")}`, { mode: 0o600 });
+  }
+
+  const site: Site = {
+    coordinator,
+    dir,
+    workDir,
+    stateDir,
+    configFile,
+    tokens,
+    get runner() {
+      if (runner === undefined) throw new Error("the runner was not started");
+      return runner;
+    },
+    configure,
+    async start(run = options.run ?? {}, args = options.args ?? []) {
+      const since = Date.now();
+      const asked = coordinator.waitForRequest(
+        ({ endpoint, arrivedAt }) => endpoint === "job_request" && arrivedAt >= since,
+      );
+      asked.catch(() => {});
+      const words = ["run", "--config", configFile, "--working-directory", workDir, ...args];
+      const started = start(words, { home: dir, ...run });
+      runner = started;
+      await Promise.race([
+        asked,
+        started.exit.then(({ code }) => {
+          throw new Error(`the runner ended with ${code}\n${started.stderr()}`);
+        }),
+      ]);
+      return started;
+    },
+    async close() {
+      if (runner !== undefined) {
+        const ended = runner;
+        const timer = setTimeout(() => ended.child.kill("SIGKILL"), 60_000);
+        await ended.stop("SIGTERM");
+        clearTimeout(timer);
+      }
+      await coordinator.close();
+      await home.dispose();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  try {
+    await configure(options);
+    if (options.stopped !== true) await site.start();
+    return site;
+  } catch (error) {
+    await site.close();
+    throw error;
+  }
+}
