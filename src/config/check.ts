@@ -9,7 +9,7 @@ import { isTable, type TomlData, type TomlDocument, type TomlTable } from "./tom
 export interface Findings {
   /** @param at offset in the text  @param key dotted, `runners.limit`, with the entry's name where there is one */
   problem(at: number, key: string, text: string): void;
-  warning(at: number, key: string, text: string): void;
+  warning(at: number, key: string, text: string | (() => string)): void;
   readonly warnings: readonly string[];
   /** @throws {ConfigError} one line per problem, in the order of the file */
   raise(): void;
@@ -26,8 +26,9 @@ export function createFindings(file: string, lineAt: (offset: number) => number)
   const problems: Finding[] = [];
   const warnings: Finding[] = [];
   let counted = { problems: 0, warnings: 0 };
-  const note = (list: Finding[], at: number, key: string, text: string): void => {
+  const note = (list: Finding[], at: number, key: string, say: string | (() => string)): void => {
     if (list.length >= MOST_LINES) return;
+    const text = typeof say === "string" ? say : say();
     const line = lineAt(at);
     list.push({ line, text: `${file}:${line}: ${key}${/^(is|has|holds) /.test(text) ? "" : ":"} ${text}` });
   };
@@ -213,11 +214,12 @@ function accepts(schema: z.core.$ZodType, data: TomlData): boolean {
 }
 
 function warnUnknown(part: Part, path: Path, key: string, node: LayoutNode | undefined, supported: string[]): void {
-  const steps = path.filter((step) => typeof step === "string");
-  const table = [part.table, ...steps].filter((step) => step !== "").join(".");
-  const known = [...supported, ...(path.length === 0 ? part.skip : [])];
-  const text = explainUnknownKey({ table, key, supported: known, globalKeys, runnerKeys });
-  part.findings.warning(node?.at ?? part.node.at, keyName(part, [...path, key]), text);
+  part.findings.warning(node?.at ?? part.node.at, keyName(part, [...path, key]), () => {
+    const steps = path.filter((step) => typeof step === "string");
+    const table = [part.table, ...steps].filter((step) => step !== "").join(".");
+    const known = [...supported, ...(path.length === 0 ? part.skip : [])];
+    return explainUnknownKey({ table, key, supported: known, globalKeys, runnerKeys });
+  });
 }
 
 function valueAt(data: unknown, path: Path): unknown {

@@ -50,7 +50,7 @@ export interface Layout {
 
 /** Deep nesting ends the parser's stack, and very many values its speed. No real file comes near either. */
 const DEEPEST = 32;
-const MOST_VALUES = 100_000;
+const MOST_VALUES = 50_000;
 
 class Stopped extends Error {
   readonly offset: number;

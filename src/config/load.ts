@@ -72,7 +72,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     } else lines.set(key, line);
     runners.push(runner);
   }
-  if (settings?.metrics_server && settings.listen_address !== undefined) {
+  if (settings?.metrics_server && settings.listen_address) {
     const at = childOf(root, "metrics_server")?.at ?? 0;
     findings.warning(at, "metrics_server", "has no effect beside listen_address, which is its newer name. Remove one");
   }
@@ -84,7 +84,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     checkIntervalMs: settings.check_interval,
     logLevel: settings.log_level,
     logFormat: settings.log_format,
-    metricsAddress: settings.listen_address ?? settings.metrics_server ?? "",
+    metricsAddress: settings.listen_address || settings.metrics_server || "",
     user: options.userOverride || settings.user || undefined,
     stateDir: stateDirOf(settings, options),
     minFreeDiskBytes: settings.min_free_disk,

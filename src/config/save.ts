@@ -50,6 +50,7 @@ export async function removeRunners(
   env: Variables,
   signal: AbortSignal,
 ): Promise<readonly StoredRunner[]> {
+  if ((await readConfigFile(file)) === null) return [];
   let removed: readonly StoredRunner[] = [];
   await change(
     file,

@@ -37,9 +37,10 @@ const size = z.union([z.string(), z.int()]).transform((value, context) => {
   return z.NEVER;
 });
 
-/** One of `names`, whatever the case; `as` maps what is written to what it means. */
+/** One of a few words, whatever the case; `as` maps what is written to what it means. Empty is as good as absent. */
 function word<T extends string>(as: Readonly<Record<string, T>>) {
-  return z.string().transform((value, context) => {
+  return z.string().transform((value, context): T | undefined => {
+    if (value === "") return undefined;
     const meaning = Object.hasOwn(as, value.toLowerCase()) ? as[value.toLowerCase()] : undefined;
     if (meaning !== undefined) return meaning;
     const names = Object.keys(as).map((name) => `"${name}"`);

@@ -233,5 +233,8 @@ describe("removing", () => {
     expect(await removeRunners(file, () => true, {}, never)).toEqual([]);
     expect(await readRunners(file, {})).toEqual([]);
     await expect(stat(file)).rejects.toThrow(/ENOENT/);
+    const deep = join(file, "..", "not", "there", "config.toml");
+    expect(await removeRunners(deep, () => true, {}, never)).toEqual([]);
+    expect(await readdir(join(file, ".."))).toEqual([]);
   });
 });
