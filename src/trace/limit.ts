@@ -43,6 +43,7 @@ export function createLimit(limitBytes: number, storedBytes: number): Limit {
       const room = RUNNER_ALLOWANCE_BYTES - (important ? 0 : RESERVED_BYTES) - beyond;
       const kept = characterBoundary(bytes, room);
       beyond += kept;
+      stored += kept;
       return kept;
     },
   };

@@ -48,6 +48,21 @@ interface Run extends Stretch {
 /** `armed`: the key is complete and no byte of the value was seen; `open`: its `[MASKED]` is written. */
 type RunState = "none" | "armed" | "open";
 
+/**
+ * The first position from `at` on where a secret or mark may begin, or the first one beyond `last`. A function by itself
+ * and of its arguments only, because it decides how fast all output is: engines make twice the speed of it so.
+ */
+function nextStop(text: Uint8Array, shift: Uint8Array, windowBytes: number, at: number, last: number): number {
+  const [high, low] = [windowBytes - 2, windowBytes - 1];
+  let next = at;
+  while (next <= last) {
+    const skip = shift[((text[next + high] ?? 0) << 8) | (text[next + low] ?? 0)] ?? 0;
+    if (skip === 0) return next;
+    next += skip;
+  }
+  return next;
+}
+
 export function createMask(patterns: Patterns): Mask {
   const { shift, windowBytes, lookBehindBytes, matchSecret, keysAt } = patterns;
   const lookAhead = Math.max(windowBytes, 4);
@@ -120,17 +135,11 @@ export function createMask(patterns: Patterns): Mask {
 
   /** Finds all stretches. @returns where the first secret begins that is not complete yet, or `to`. */
   function search(final: boolean): number {
-    // Captured variables would be read again at each step of this loop: it decides how fast all output is.
-    const text = work;
-    const table = shift;
-    const [before, end] = [windowBytes - 2, windowBytes - 1];
     const last = to - lookAhead;
-    let at = Math.max(base, from - lookBehindBytes);
+    let at = nextStop(work, shift, windowBytes, Math.max(base, from - lookBehindBytes), last);
     while (at <= last) {
-      const skip = table[((text[at + before] ?? 0) << 8) | (text[at + end] ?? 0)] ?? 0;
-      if (skip !== 0) at += skip;
-      else if (inspect(at, final)) return at;
-      else at++;
+      if (inspect(at, final)) return at;
+      at = nextStop(work, shift, windowBytes, at + 1, last);
     }
     for (; at < to; at++) if (inspect(at, final)) return at;
     return to;

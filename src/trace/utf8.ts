@@ -42,7 +42,8 @@ export function completeLength(bytes: Uint8Array): number {
   for (let back = 1; back <= 3 && back <= length; back++) {
     const lead = bytes[length - back] ?? 0;
     if ((lead & 0xc0) === 0x80) continue;
-    return sequenceLength(lead) > back && validPrefix(bytes, length - back, back) ? length - back : length;
+    const size = sequenceLength(lead);
+    return size > back && goodBytes(bytes, length - back, size, length) === back ? length - back : length;
   }
   return length;
 }
@@ -62,7 +63,7 @@ export function soundLength(bytes: Buffer): number {
   while (at < bytes.length) {
     const lead = bytes[at] ?? 0;
     const size = lead === 0 ? 0 : sequenceLength(lead);
-    if (size === 0 || at + size > bytes.length || !validPrefix(bytes, at, size)) return at;
+    if (size === 0 || goodBytes(bytes, at, size, bytes.length) < size) return at;
     at += size;
   }
   return at;
@@ -77,21 +78,20 @@ function sequenceLength(lead: number): number {
   return lead < 0xf5 ? 4 : 0;
 }
 
-/** Are the `count` bytes at `at`, of which the first begins a character, the beginning of a character that exists? */
-function validPrefix(bytes: Uint8Array, at: number, count: number): boolean {
+/** How many bytes at `at`, at most `size` and up to `end`, are the beginning of a character that exists. ≥ 1. */
+function goodBytes(bytes: Uint8Array, at: number, size: number, end: number): number {
   const lead = bytes[at] ?? 0;
-  for (let index = 1; index < count; index++) {
-    const byte = bytes[at + index] ?? 0;
-    let [least, most] = [0x80, 0xbf];
-    if (index === 1) {
-      if (lead === 0xe0) least = 0xa0;
-      else if (lead === 0xed) most = 0x9f;
-      else if (lead === 0xf0) least = 0x90;
-      else if (lead === 0xf4) most = 0x8f;
-    }
-    if (byte < least || byte > most) return false;
+  let least = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
+  let most = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
+  let good = 1;
+  while (good < size && at + good < end) {
+    const byte = bytes[at + good] ?? 0;
+    if (byte < least || byte > most) break;
+    least = 0x80;
+    most = 0xbf;
+    good++;
   }
-  return true;
+  return good;
 }
 
 /** By hand, because engines decode binary data at a tenth of this speed (30 MB/s on Node 24). */
@@ -108,8 +108,7 @@ function repair(bytes: Buffer): Buffer {
       continue;
     }
     const size = lead === 0 ? 0 : sequenceLength(lead);
-    let good = 1;
-    while (good < size && at + good < length && validPrefix(bytes, at, good + 1)) good++;
+    const good = goodBytes(bytes, at, size, length);
     if (good === size) for (let index = 0; index < size; index++) out[written++] = bytes[at + index] ?? 0;
     else {
       out[written++] = 0xef;

@@ -1,0 +1,92 @@
+/** When the next piece of a trace should leave: soon for whoever watches, seldom where there is much or nobody looks. */
+
+export interface PaceOptions {
+  /** The first bytes leave within this time, also without a line break. */
+  readonly firstMs: number;
+  /** What comes in so short a time is one piece. */
+  readonly batchMs: number;
+  /** Least time from one piece to the next while little is printed. */
+  readonly quietMs: number;
+  /** The same under steady output that nobody could read as it passes by. */
+  readonly steadyMs: number;
+  /** The longest interval that a coordinator is given. */
+  readonly maxIntervalMs: number;
+  /** How long the start of a line waits for its end. */
+  readonly holdLineMs: number;
+  /** So much leaves at once; grows under steady output. */
+  readonly gatherBytes: number;
+  readonly pieceBytes: number;
+}
+
+export interface Pace {
+  /** When a piece of `pendingBytes` should leave of which the oldest are there since `since`; times in ms, monotonic. */
+  due(pendingBytes: number, since: number): number;
+  /** How long to wait for the end of a line that is there since `since`. */
+  holdUntil(since: number): number;
+  /** A piece was sent at `at` that had been waiting since `since`. */
+  sent(bytes: number, since: number, at: number): void;
+  /** What the coordinator asked for, or `undefined`. */
+  asked(intervalMs: number | undefined): void;
+}
+
+/** Lines that one can follow with the eye: below, output is not thinned out. */
+const READABLE_BYTES = 4 * 1024;
+
+export function createPace(options: PaceOptions): Pace {
+  const { firstMs, batchMs, quietMs, steadyMs, maxIntervalMs, holdLineMs, gatherBytes, pieceBytes } = options;
+  let lastAt: number | undefined;
+  let intervalMs = quietMs;
+  let enoughBytes = gatherBytes;
+  let askedMs: number | undefined;
+  return {
+    due(pendingBytes, since) {
+      if (pendingBytes >= (askedMs === undefined ? enoughBytes : pieceBytes)) return since;
+      return Math.max(since + batchMs, lastAt === undefined ? 0 : lastAt + (askedMs ?? intervalMs));
+    },
+    holdUntil: (since) => since + (lastAt === undefined ? firstMs : holdLineMs),
+    sent(bytes, since, at) {
+      const steady = lastAt !== undefined && since < lastAt + intervalMs;
+      lastAt = at;
+      if (!steady || bytes < READABLE_BYTES) {
+        intervalMs = quietMs;
+        enoughBytes = gatherBytes;
+        return;
+      }
+      intervalMs = Math.min(intervalMs * 1.5, bytes < gatherBytes ? Math.min(1000, steadyMs) : steadyMs);
+      if (bytes >= enoughBytes) enoughBytes = Math.min(enoughBytes * 2, pieceBytes);
+    },
+    asked(ms) {
+      if (ms !== undefined) askedMs = Math.max(quietMs, Math.min(ms, maxIntervalMs));
+    },
+  };
+}
+
+/** At most `perMinute` requests in any minute, of which a fifth may come at once. */
+export interface Budget {
+  /** Milliseconds until a request may be made; 0 is now. */
+  waitMs(now: number): number;
+  spend(now: number): void;
+}
+
+export function createBudget(perMinute: number): Budget {
+  const burst = perMinute / 5;
+  const perMs = (perMinute - burst) / 60_000;
+  let tokens = burst;
+  let countedAt = performance.now();
+  const refill = (now: number): void => {
+    tokens = Math.min(burst, tokens + (now - countedAt) * perMs);
+    countedAt = now;
+  };
+  return {
+    waitMs(now) {
+      if (!Number.isFinite(perMinute)) return 0;
+      refill(now);
+      return tokens >= 1 ? 0 : (1 - tokens) / perMs;
+    },
+    spend(now) {
+      if (!Number.isFinite(perMinute)) return;
+      refill(now);
+      tokens -= 1;
+    },
+  };
+}
