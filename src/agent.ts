@@ -169,7 +169,17 @@ async function openServices(
     log.error("cannot clean up after the last runner process; going on without", { problem: describeError(error) });
   });
 
-  const handler = createJobHandler({ journal, outbox, findWriter: findShellWriter, version, log });
+  const handler = createJobHandler({
+    journal,
+    outbox,
+    findWriter: findShellWriter,
+    identity: {
+      version,
+      revision,
+      architecture: `${context.coordinator.identity.platform}/${context.coordinator.identity.architecture}`,
+    },
+    log,
+  });
   return {
     handleJob: handler,
     openCoordinator: (entry, meter) => {

@@ -23,6 +23,8 @@ export interface RunOptions {
   readonly listenAddress: string | undefined;
   readonly logLevel: LogLevel | undefined;
   readonly logFormat: LogFormat | undefined;
+  /** Drains as after SIGQUIT once it fires. */
+  readonly drainOn?: AbortSignal;
 }
 
 /** What jobs need beside their entry: journal, outbox, connections. Opened once the configuration is known. */
@@ -98,6 +100,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     }
   };
 
+  options.drainOn?.addEventListener("abort", () => draining.abort(options.drainOn?.reason), { once: true });
   using _signals = listenToSignals(onWish);
   using _accidents = listenToAccidents((error, kind) => {
     log.error("something unexpected went wrong; the runner goes on", {
