@@ -81,7 +81,7 @@ export async function startServer(reply: (asked: Asked, count: number) => Reply 
   };
 }
 
-function connectTo(entry: RunnerConfig): Coordinator {
+export function connectTo(entry: RunnerConfig): Coordinator {
   const refuse = () => Promise.reject(new Error("only asks for jobs"));
   return {
     origin: entry.url.origin,
