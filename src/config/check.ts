@@ -1,60 +1,10 @@
 import { z } from "zod";
-import { ConfigError } from "../errors.ts";
-import { explainUnknownKey, nearest } from "./keys.ts";
+import { advice, describe, explainIssue, keyText, type Path } from "./explain.ts";
+import type { Findings } from "./findings.ts";
+import { explainUnknownKey } from "./keys.ts";
 import { childOf, type LayoutNode, nodeAt } from "./layout.ts";
 import { globalKeys, runnerKeys } from "./schema.ts";
 import { isTable, type TomlData, type TomlDocument, type TomlTable } from "./toml.ts";
-
-/** Gathers everything that is wrong with one file, so that it can be mended in one go. */
-export interface Findings {
-  /** @param at offset in the text  @param key dotted, `runners.limit`, with the entry's name where there is one */
-  problem(at: number, key: string, text: string): void;
-  warning(at: number, key: string, text: string | (() => string)): void;
-  readonly warnings: readonly string[];
-  /** @throws {ConfigError} one line per problem, in the order of the file */
-  raise(): void;
-}
-
-const MOST_LINES = 30;
-
-interface Finding {
-  readonly line: number;
-  readonly text: string;
-}
-
-export function createFindings(file: string, lineAt: (offset: number) => number): Findings {
-  const problems: Finding[] = [];
-  const warnings: Finding[] = [];
-  let counted = { problems: 0, warnings: 0 };
-  const note = (list: Finding[], at: number, key: string, say: string | (() => string)): void => {
-    if (list.length >= MOST_LINES) return;
-    const text = typeof say === "string" ? say : say();
-    const line = lineAt(at);
-    list.push({ line, text: `${file}:${line}: ${key}${/^(is|has|holds) /.test(text) ? "" : ":"} ${text}` });
-  };
-  const lines = (list: readonly Finding[], total: number): string[] => {
-    const texts = list.toSorted((a, b) => a.line - b.line).map((finding) => finding.text);
-    return total > list.length ? [...texts, `${file}: and ${total - list.length} more like these`] : texts;
-  };
-  return {
-    problem(at, key, text) {
-      counted = { ...counted, problems: counted.problems + 1 };
-      note(problems, at, key, text);
-    },
-    warning(at, key, text) {
-      counted = { ...counted, warnings: counted.warnings + 1 };
-      note(warnings, at, key, text);
-    },
-    get warnings() {
-      return lines(warnings, counted.warnings);
-    },
-    raise() {
-      const [first] = problems.toSorted((a, b) => a.line - b.line);
-      if (first === undefined) return;
-      throw new ConfigError(lines(problems, counted.problems).join("\n"), { file, line: first.line });
-    },
-  };
-}
 
 /** One table of the file and where it stands. */
 export interface Part {
@@ -89,8 +39,6 @@ export function readPart<S extends z.ZodType>(schema: S, part: Part): z.output<S
   return reported.size === 0 && result.success ? result.data : undefined;
 }
 
-type Path = readonly PropertyKey[];
-
 /** `runners.docker.services[0].name of "build-07"`. */
 export function keyName(part: Pick<Part, "table" | "owner">, path: Path): string {
   let name = part.table;
@@ -99,10 +47,6 @@ export function keyName(part: Pick<Part, "table" | "owner">, path: Path): string
     name += typeof step === "number" || name === "" ? word : `.${word}`;
   }
   return `${name === "" ? "the file" : name}${part.owner}`;
-}
-
-function keyText(key: string): string {
-  return /^[\w-]{1,80}$/.test(key) ? key : JSON.stringify(key.slice(0, 80));
 }
 
 /** The data with the schema's spelling of its keys and without what the schema doesn't know. */
@@ -229,84 +173,6 @@ function valueAt(data: unknown, path: Path): unknown {
     value = Reflect.get(value, step);
   }
   return value;
-}
-
-const SECRET_KEY = /token|password|secret|credential|access_?key|dsn|auth|environment|url|script/i;
-
-const EXPECTED: Readonly<Record<string, string>> = {
-  string: "text in quotes",
-  number: "a number",
-  int: "a whole number",
-  boolean: "true or false",
-  array: "a list in [ ]",
-  object: "a table",
-  record: "a table",
-};
-
-/** What was expected, what was found, what to write instead. */
-function explainIssue(issue: z.core.$ZodIssue, value: unknown): string {
-  const secret = issue.path.some((step) => SECRET_KEY.test(String(step)));
-  const found = secret && typeof value === "string" ? "another text" : describe(value);
-  switch (issue.code) {
-    case "invalid_type": {
-      if (value === undefined) return `is missing. Expected ${EXPECTED[issue.expected] ?? issue.expected}`;
-      return `expected ${EXPECTED[issue.expected] ?? issue.expected}, found ${found}${advice(issue.path, [issue.expected], value, secret)}`;
-    }
-    case "invalid_union": {
-      const kinds = issue.errors.flat().flatMap((error) => (error.code === "invalid_type" ? [error.expected] : []));
-      const names = [...new Set(kinds.map((kind) => EXPECTED[kind] ?? kind))];
-      const wanted = names.length === 0 ? "something else" : names.join(" or ");
-      return `expected ${wanted}, found ${found}${advice(issue.path, kinds, value, secret)}`;
-    }
-    case "too_small":
-      return `expected ${issue.origin === "string" || issue.origin === "array" ? "a length of " : ""}at least ${issue.minimum}, found ${found}`;
-    case "too_big":
-      return `expected ${issue.origin === "string" || issue.origin === "array" ? "a length of " : ""}at most ${issue.maximum}, found ${found}`;
-    case "invalid_value": {
-      const values = issue.values.map(String);
-      const wanted = values.map((each) => JSON.stringify(each)).join(", ");
-      return `expected one of ${wanted}, found ${found}${guess(value, values)}`;
-    }
-    case "unrecognized_keys":
-      return `has unknown keys: ${issue.keys.map(keyText).join(", ")}`;
-    default: {
-      const names: unknown = "params" in issue ? issue.params?.names : undefined;
-      const words = Array.isArray(names) ? names.map(String) : [];
-      const shown = secret || value === undefined || typeof value === "object" ? "" : `, found ${found}`;
-      return `${issue.message}${shown}${guess(value, words)}`;
-    }
-  }
-}
-
-function guess(value: unknown, words: readonly string[]): string {
-  const meant = typeof value === "string" ? nearest(value, words) : undefined;
-  return meant === undefined ? "" : `. Did you mean "${meant}"?`;
-}
-
-function advice(path: Path, kinds: readonly string[], value: unknown, secret: boolean): string {
-  if (secret) return "";
-  const key = path.at(-1);
-  const name = typeof key === "string" ? `${keyText(key)} = ` : "";
-  const wants = (...names: string[]): boolean => kinds.some((kind) => names.includes(kind));
-  if (typeof value === "string" && wants("number", "int") && /^-?\d{1,15}$/.test(value))
-    return `. Write ${name}${value}`;
-  if (typeof value === "string" && wants("boolean") && /^(true|false)$/i.test(value)) {
-    return `. Write ${name}${value.toLowerCase()}`;
-  }
-  if (typeof value === "string" && wants("array") && value.length <= 60)
-    return `. Write ${name}[${JSON.stringify(value)}]`;
-  if ((typeof value === "number" || typeof value === "boolean") && wants("string")) return `. Write ${name}"${value}"`;
-  return "";
-}
-
-function describe(value: unknown): string {
-  if (typeof value === "string") {
-    return `the text ${JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)}`;
-  }
-  if (Array.isArray(value)) return "a list";
-  if (value instanceof Date) return "a date";
-  if (typeof value === "object" && value !== null) return "a table";
-  return String(value);
 }
 
 /** The table below `[[runners]]` of this name, whatever its case. */

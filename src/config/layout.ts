@@ -1,3 +1,5 @@
+import { lineIndex } from "./lines.ts";
+
 /**
  * Where things stand in a TOML text. The parser tells values but no positions; messages need lines, and `save.ts` needs
  * the bytes of each entry. This reads structure only: what it does not understand it leaves to the parser to refuse.
@@ -266,24 +268,6 @@ export function readLayout(text: string): Layout {
   }
   const at = stopped === null ? null : { offset: stopped.offset, text: stopped.message };
   return { root, sections, headEnd, lineAt: lineIndex(text), trouble: at, excess: stopped?.excess ? at : null };
-}
-
-function lineIndex(text: string): (offset: number) => number {
-  let starts: number[] | undefined;
-  return (offset) => {
-    if (starts === undefined) {
-      starts = [0];
-      for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) starts.push(at + 1);
-    }
-    let low = 0;
-    let high = starts.length;
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1;
-      if ((starts[middle] ?? 0) <= offset) low = middle;
-      else high = middle;
-    }
-    return low + 1;
-  };
 }
 
 /** The text of a basic string's inside. Keys with escapes are rare; a wrong escape is the parser's to refuse. */

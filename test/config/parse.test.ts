@@ -325,7 +325,7 @@ describe("odd files", () => {
       `__proto__ = 1\nconstructor = 2\ntoString = 3\n${entry("__proto__ = {concurrent = 5}\nhasOwnProperty = 1")}[runners.docker.__proto__]\nx = 1\n`,
     );
     expect(warnings).toHaveLength(5);
-    expect(({} as { x?: number }).x).toBeUndefined();
+    expect("x" in {}).toBe(false);
     const text = `${entry().replace('"shell"', '"docker"')}[runners.docker]\ntmpfs = {constructor="x", __proto__="y"}\n`;
     expect((await read(text)).runners).toHaveLength(1);
   });
