@@ -106,6 +106,8 @@ export interface Outbox {
    * @param sent settles once nothing of the job is on its way any more; `close` waits for it
    */
   deliver(record: JobRecord, sent: SentTrace | Promise<SentTrace>): Promise<DeliveryResult>;
+  /** A job that could not be kept and was not run: its verdict and only line, from memory. */
+  answer(stored: StoredJob, report: FinalReport, line: Uint8Array): Promise<DeliveryResult>;
   /** The same for a job found at start. */
   adopt(leftover: LeftoverJob): Promise<DeliveryResult>;
   /** Does the report of this job wait here? `origin` is its `Coordinator.origin`. */

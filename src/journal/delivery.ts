@@ -1,11 +1,10 @@
-import { stat } from "node:fs/promises";
 import { type Coordinator, type JobUpdate, type StoredTrace, TroubleCause } from "../coordinator/contract.ts";
 import { describeError, SystemFailure } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { storedTrace } from "../trace/stored.ts";
+import { formatCrc32 } from "../trace/crc32.ts";
 import type { FinalReport, JobRecord } from "./contract.ts";
-import { nextStep, noticeLine, shortenedTrace, traceOf } from "./shorten.ts";
-import { readRange, traceChecksum } from "./spool-file.ts";
+import { nextStep, noticeLine, shortenedTrace } from "./shorten.ts";
+import { type TraceSource, traceOf } from "./trace-source.ts";
 
 /** What came of one attempt to deliver. */
 export type Attempt =
@@ -20,9 +19,13 @@ export type Attempt =
 /** One finished job's way to its coordinator; remembers from attempt to attempt what was learnt. Never rejects. */
 export type Deliver = (signal: AbortSignal) => Promise<Attempt>;
 
+/** What delivering needs of a job's record. */
+export type Deliverable = Pick<JobRecord, "stored" | "report" | "acknowledged" | "remove">;
+
 export interface DeliveryOptions {
-  readonly record: JobRecord;
+  readonly record: Deliverable;
   readonly report: FinalReport;
+  readonly trace: TraceSource;
   readonly coordinator: Coordinator;
   /** Bytes that the coordinator has. */
   readonly from: number;
@@ -48,8 +51,8 @@ const MOST_RESENDS = 2;
 const MOST_UNREADABLE = 2;
 
 export function createDelivery(options: DeliveryOptions): Deliver {
-  const { record, report, coordinator, gone, log, suspectMs } = options;
-  const { stored, tracePath } = record;
+  const { record, report, trace, coordinator, gone, log, suspectMs } = options;
+  const { stored } = record;
   const { id, token, dialect } = stored;
   const credentials = { id, token, dialect };
   const final: JobUpdate = {
@@ -71,13 +74,13 @@ export function createDelivery(options: DeliveryOptions): Deliver {
   /** GitLab keeps what was patched: the rest of the trace, then the state with a checksum over the whole. */
   async function deliverByPatches(signal: AbortSignal): Promise<Attempt> {
     if (gone) return { kind: "settled", result: "refused" };
-    const size = (await sizeOf(tracePath)) ?? 0;
+    const size = (await trace.size()) ?? 0;
     if (keepBytes !== null) {
       let rewinds = 0;
       if (sent > size) unverified = true;
       sent = Math.min(sent, size);
       while (sent < size) {
-        const bytes = await readRange(tracePath, sent, Math.min(pieceBytes, size - sent));
+        const bytes = await trace.read(sent, Math.min(pieceBytes, size - sent));
         if (bytes.length === 0) break;
         const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
         if (answer.status === "gone") return { kind: "settled", result: "refused" };
@@ -92,7 +95,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
         record.acknowledged(sent);
       }
     }
-    const check = unverified || size === 0 ? {} : { checksum: await traceChecksum(tracePath, size), bytes: size };
+    const check = unverified || size === 0 ? {} : { checksum: formatCrc32(await trace.crc32(size)), bytes: size };
     const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal);
     if (answer.kind === "done") return { kind: "settled", result: "delivered" };
     if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
@@ -108,27 +111,27 @@ export function createDelivery(options: DeliveryOptions): Deliver {
   /** AlloyCI keeps the trace that comes with the final state, and nothing else. */
   async function deliverAtOnce(signal: AbortSignal): Promise<Attempt> {
     for (;;) {
-      const trace = await chosenTrace();
-      const update = trace === null ? final : { ...final, trace };
+      const offer = await chosenTrace();
+      const update = offer === null ? final : { ...final, trace: offer };
       const answer = await coordinator.updateJob(credentials, update, signal);
       if (answer.kind === "done") return { kind: "settled", result: "delivered" };
       if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
       if (answer.kind === "resend") return { kind: "later", afterMs: 1000 };
-      if (trace === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
+      if (offer === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
       await shorten("it is too large");
     }
   }
 
   async function chosenTrace(): Promise<StoredTrace | null> {
     if (keepBytes === null) return null;
-    const size = await sizeOf(tracePath);
+    const size = await trace.size();
     if (size === null || unreadable > MOST_UNREADABLE)
       return traceOf(noticeLine("WARNING: the output of this job was lost on the runner"));
-    return keepBytes < size ? await shortenedTrace(tracePath, size, keepBytes) : storedTrace(tracePath, size);
+    return keepBytes < size ? await shortenedTrace(trace, size, keepBytes) : trace.whole(size);
   }
 
   async function shorten(why: string): Promise<void> {
-    const size = (await sizeOf(tracePath)) ?? 0;
+    const size = (await trace.size()) ?? 0;
     refusals = 0;
     unverified = true;
     if (dialect === "gitlab") {
@@ -162,7 +165,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     again: Deliver,
     signal: AbortSignal,
   ): Promise<Attempt | null> {
-    if (keepBytes === null || (dialect === "gitlab" && sent >= ((await sizeOf(tracePath)) ?? 0))) return null;
+    if (keepBytes === null || (dialect === "gitlab" && sent >= ((await trace.size()) ?? 0))) return null;
     const now = performance.now();
     if (refusals++ === 0) suspectSince = now;
     if (status === 413) {
@@ -222,13 +225,4 @@ export function createDelivery(options: DeliveryOptions): Deliver {
 
 function trouble(message: string, status: number): Attempt {
   return { kind: "trouble", message, status, retryAfterMs: 0 };
-}
-
-/** `null`: the spool is gone. */
-async function sizeOf(path: string): Promise<number | null> {
-  try {
-    return (await stat(path)).size;
-  } catch {
-    return null;
-  }
 }

@@ -1,10 +1,10 @@
-import { stat } from "node:fs/promises";
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { DeliveryResult, FinalReport, JobRecord, Outbox, SentTrace, StoredJob } from "./contract.ts";
-import { createDelivery } from "./delivery.ts";
+import type { DeliveryResult, Outbox, SentTrace, StoredJob } from "./contract.ts";
+import { createDelivery, type Deliverable, type DeliveryOptions } from "./delivery.ts";
 import { createLane, type Lane, type LaneTiming } from "./lane.ts";
+import { fromMemory, fromSpool, type TraceSource } from "./trace-source.ts";
 
 export interface OutboxOptions {
   /** A line to a coordinator from what a job's record knows of it; closed by the outbox. */
@@ -55,11 +55,13 @@ interface DeliveryStart extends SentTrace {
  */
 export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing }: OutboxOptions): Outbox {
   const times = { ...usualTiming, ...timing };
+  const { suspectMs } = times;
   const lanes = new Map<string, Lane>();
   const lines = new Map<string, Line>();
   const waiting = new Map<string, Waiting>();
   const underWay = new Set<Promise<DeliveryResult>>();
-  const starting = new Set<Promise<DeliveryStart>>();
+  /** Announced, not yet in a lane: `close` waits for them first. */
+  const starting = new Set<Promise<void>>();
   let closed = false;
   let lanesClosed = false;
 
@@ -94,7 +96,11 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
   }
 
   /** See one result through to its end. */
-  async function enqueue(record: JobRecord, starts: DeliveryStart | Promise<DeliveryStart>): Promise<DeliveryResult> {
+  async function enqueue(
+    record: Deliverable,
+    trace: TraceSource,
+    starts: DeliveryStart | Promise<DeliveryStart>,
+  ): Promise<DeliveryResult> {
     const { stored, report } = record;
     if (report === null) throw new Error(`job ${stored.id} has no result to deliver`);
     if (closed) return "kept";
@@ -102,30 +108,26 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     const place = placeOf(coordinator.origin, stored.id);
     const entry: Waiting = { finishedAt: timeOf(report.at), bytes: 0 };
     waiting.set(place, entry);
+    const begun = Promise.withResolvers<void>();
+    starting.add(begun.promise);
     try {
-      const start = starts instanceof Promise ? await announced(starts) : starts;
-      const way = send(record, report, start, coordinator, entry);
+      const start = await starts;
+      entry.bytes = (await trace.size()) ?? 0;
+      const way = send({ ...start, record, report, trace, coordinator, from: start.sent, log, suspectMs }, entry);
       underWay.add(way);
+      begun.resolve();
       return await way.finally(() => underWay.delete(way));
     } finally {
+      begun.resolve();
+      starting.delete(begun.promise);
       if (waiting.get(place) === entry) waiting.delete(place);
       release();
     }
   }
 
-  async function send(
-    record: JobRecord,
-    report: FinalReport,
-    { sent, gone, unverified }: DeliveryStart,
-    coordinator: Coordinator,
-    entry: Waiting,
-  ): Promise<DeliveryResult> {
-    entry.bytes = await stat(record.tracePath).then(
-      ({ size }) => size,
-      () => 0,
-    );
-    const { suspectMs } = times;
-    const deliver = createDelivery({ record, report, coordinator, from: sent, gone, unverified, log, suspectMs });
+  async function send(options: DeliveryOptions, entry: Waiting): Promise<DeliveryResult> {
+    const { record, coordinator } = options;
+    const deliver = createDelivery(options);
     const ageMs = (): number => Date.now() - entry.finishedAt;
     const result = await new Promise<DeliveryResult>((settle) => {
       if (lanesClosed) settle("kept");
@@ -136,27 +138,13 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     return result;
   }
 
-  /** Wait for it, and let `close` wait for it as well. */
-  async function announced(start: Promise<DeliveryStart>): Promise<DeliveryStart> {
-    starting.add(start);
-    try {
-      return await start;
-    } finally {
-      starting.delete(start);
-    }
-  }
-
-  async function conclude({ stored, remove }: JobRecord, origin: string, result: DeliveryResult): Promise<void> {
+  async function conclude({ stored, remove }: Deliverable, origin: string, result: DeliveryResult): Promise<void> {
     const fields = { job: stored.id, runner: stored.runner.id };
     if (result === "kept") return;
-    if (result === "refused")
-      log.info(`${origin} wants no (more) report of job ${stored.id} (${stored.title})`, fields);
-    if (result === "expired") {
-      log.error(
-        `the result of job ${stored.id} (${stored.title}) could not be delivered to ${origin} in time; it is given up`,
-        fields,
-      );
-    }
+    const what = `job ${stored.id} (${stored.title})`;
+    if (result === "refused") log.info(`${origin} wants no (more) report of ${what}`, fields);
+    if (result === "expired")
+      log.error(`the result of ${what} could not be delivered to ${origin} in time; it is given up`, fields);
     await remove().catch((error: unknown) => log.error(describeError(error), fields));
   }
 
@@ -164,11 +152,22 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     deliver: (record, sent) =>
       enqueue(
         record,
+        fromSpool(record.tracePath),
         Promise.resolve(sent).then((state) => ({ ...state, unverified: false })),
       ),
     adopt: ({ record, acknowledged, diedAt }) =>
       // Beyond where the spool was cut by a power failure, the coordinator has bytes that nobody else has any more.
-      enqueue(record, { sent: acknowledged, gone: false, unverified: diedAt !== null && acknowledged > diedAt }),
+      enqueue(record, fromSpool(record.tracePath), {
+        sent: acknowledged,
+        gone: false,
+        unverified: diedAt !== null && acknowledged > diedAt,
+      }),
+    answer: (stored, report, line) =>
+      enqueue(
+        { stored, report, acknowledged: () => undefined, remove: async () => undefined },
+        fromMemory(Buffer.from(line)),
+        { sent: 0, gone: false, unverified: false },
+      ),
     has: (origin, jobId) => waiting.has(placeOf(origin, jobId)),
     answered(origin) {
       lanes.get(origin)?.answered();

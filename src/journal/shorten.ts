@@ -1,6 +1,5 @@
-import { Readable } from "node:stream";
 import type { StoredTrace } from "../coordinator/contract.ts";
-import { readRange } from "./spool-file.ts";
+import { type TraceSource, traceOf } from "./trace-source.ts";
 
 /**
  * How much of a trace is offered to a coordinator that does not take the whole: bytes of its head and as many of its
@@ -13,11 +12,6 @@ export function nextStep(size: number, keepBytes: number): number | null {
   return STEPS.find((step) => step < keepBytes && 2 * step < size) ?? null;
 }
 
-/** A trace in memory. */
-export function traceOf(bytes: Buffer): StoredTrace {
-  return { size: bytes.length, open: (signal) => Readable.from([bytes], { signal, objectMode: false }) };
-}
-
 /** The runner's own line in place of what is not there: on a line of its own, bold yellow. */
 export function noticeLine(text: string): Buffer {
   return Buffer.from(`\u001b[0m\u001b[33;1m${text}\u001b[0m\n`);
@@ -27,16 +21,13 @@ export function noticeLine(text: string): Buffer {
  * Head and tail of a trace, cut at line ends where there are any, and a notice of what is missing between.
  * @param keepBytes of each; twice as much is less than `size`
  */
-export async function shortenedTrace(path: string, size: number, keepBytes: number): Promise<StoredTrace> {
+export async function shortenedTrace(trace: TraceSource, size: number, keepBytes: number): Promise<StoredTrace> {
   if (keepBytes === 0) {
     return traceOf(
       noticeLine(`WARNING: the coordinator did not take the output of this job (${size} bytes); it is left out`),
     );
   }
-  const [first, last] = await Promise.all([
-    readRange(path, 0, keepBytes),
-    readRange(path, size - keepBytes, keepBytes),
-  ]);
+  const [first, last] = await Promise.all([trace.read(0, keepBytes), trace.read(size - keepBytes, keepBytes)]);
   const head = first.subarray(0, headEnd(first));
   const tail = last.subarray(tailStart(last));
   const missing = size - head.length - tail.length;

@@ -68,8 +68,8 @@ function soundEnd(text: Buffer, length: number): number | null {
   return null;
 }
 
-/** `crc32:%08x` (IEEE) over the first `size` bytes. */
-export async function traceChecksum(path: string, size: number): Promise<string> {
+/** CRC-32 (IEEE) over the first `size` bytes. */
+export async function fileCrc32(path: string, size: number): Promise<number> {
   const file = await open(path, "r");
   try {
     let sum = 0;
@@ -79,7 +79,7 @@ export async function traceChecksum(path: string, size: number): Promise<string>
       sum = crc32(chunk, sum);
       from += chunk.length;
     }
-    return `crc32:${sum.toString(16).padStart(8, "0")}`;
+    return sum;
   } finally {
     await file.close();
   }

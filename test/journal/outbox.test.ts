@@ -301,3 +301,27 @@ test("a spool that is gone costs the trace, not the state", async () => {
   }
   expect([...scripted.jobs.values()][0]?.text).toContain("the output of this job was lost on the runner");
 });
+
+test("a job that was never kept is answered from memory", async () => {
+  const { scripted, outbox } = await setUp();
+  const failed: FinalReport = { ...success, state: "failed", reason: "runner_system_failure" };
+  for (const dialect of ["alloy", "gitlab"] as const) {
+    const stored = storedJob({ dialect });
+    expect(await outbox.answer(stored, failed, Buffer.from("cannot\n"))).toBe("delivered");
+    expect(scripted.jobs.get(stored.id)).toMatchObject({ text: "cannot\n", state: "failed", reports: 1 });
+  }
+});
+
+test("close waits for a delivery that was announced, and lets it happen", async () => {
+  const { journal, scripted, outbox } = await setUp();
+  const record = await finished(journal, "x");
+  const announced = Promise.withResolvers<{ sent: number; gone: boolean }>();
+  const delivery = outbox.deliver(record, announced.promise);
+  expect(outbox.has("http://coordinator.test/", record.stored.id)).toBe(true);
+  const closing = outbox.close(never);
+  expect(await outbox.deliver(record, atStart)).toBe("kept");
+  announced.resolve({ sent: 0, gone: false });
+  expect(await delivery).toBe("delivered");
+  await closing;
+  expect(scripted.jobs.get(record.stored.id)?.reports).toBe(1);
+});
