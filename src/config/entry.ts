@@ -4,7 +4,7 @@ import { keyName, type Part, readPart, subTable } from "./check.ts";
 import type { RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
 import { deepFreeze } from "./freeze.ts";
-import { digest, runnerId } from "./identity.ts";
+import { digest, runnerId, runnerName } from "./identity.ts";
 import { FOREIGN_EXECUTORS, isForeignTable, nearest } from "./keys.ts";
 import { childOf } from "./layout.ts";
 import { type RunnerSettings, runnerSchema } from "./schema.ts";
@@ -81,7 +81,7 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     killGraceMs: KILL_GRACE_MS,
   });
   return {
-    name: settings.name === "" ? id : settings.name,
+    name: runnerName(settings.name, token),
     url,
     token,
     id,

@@ -1,6 +1,7 @@
 import { ConfigError } from "../errors.ts";
 import { appendEntry, removeEntries } from "./edit.ts";
 import { expandVariables } from "./expand.ts";
+import { runnerName } from "./identity.ts";
 import { readConfigFile } from "./load.ts";
 import { lockFile } from "./lock.ts";
 import { lockPathOf, prepareDirectory, replaceFile, targetOf } from "./replace.ts";
@@ -18,6 +19,7 @@ export interface NewRunner extends TomlEntry {
 /** An entry as it stands in the file, sound or not. What is absent or no text is empty. */
 export interface StoredRunner {
   readonly index: number;
+  /** As in `RunnerConfig`: its id where it has none. */
   readonly name: string;
   /** With `$NAME` put in, where it is known; with a path of at least `/` where it is a valid address. */
   readonly url: string;
@@ -137,11 +139,12 @@ function storedRunner(entry: TomlData, index: number, env: Variables): StoredRun
     return missing.length === 0 ? result.trim() : text(key);
   };
   const url = expanded("url");
+  const token = expanded("token");
   return {
     index,
-    name: text("name"),
+    name: runnerName(text("name"), token),
     url: URL.canParse(url) ? new URL(url).href : url,
-    token: expanded("token"),
+    token,
     executor: text("executor"),
   };
 }

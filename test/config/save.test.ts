@@ -220,6 +220,14 @@ describe("removing", () => {
     expect(await readFile(file, "utf8")).toBe(`# head\n\n${entry("", "a")}${entry("limit = 'wrong type'", "c")}`);
   });
 
+  test("an entry without a name is called by its id, as elsewhere", async () => {
+    const file = join(await makeDir(), "config.toml");
+    await write(file, '[[runners]]\ntoken = "abcdefgh"\n');
+    expect(await readRunners(file, {})).toEqual([
+      { index: 0, name: "9c56cc51", url: "", token: "abcdefgh", executor: "" },
+    ]);
+  });
+
   test("nothing to remove touches nothing", async () => {
     const file = join(await makeDir(), "config.toml");
     await write(file, entry(), 0o644);
