@@ -50,7 +50,7 @@ export interface CoordinatorEvents {
   readonly reported: LocalJob;
   /** The coordinator counts a job as over. */
   readonly finished: LocalJob;
-  /** A request arrived, was answered, or ended. */
+  /** A request arrived, or something happened to it. */
   readonly request: RecordedRequest;
 }
 
@@ -67,7 +67,7 @@ export interface LocalCoordinator {
   readonly jobs: readonly LocalJob[];
   enqueue(spec?: JobSpec): LocalJob;
   readonly requests: readonly RecordedRequest[];
-  /** The first request that `predicate` accepts, past or to come; asked at its arrival, its answer and its end. */
+  /** The first request that `predicate` accepts, past or to come; asked at its arrival and at each thing that happens to it. */
   waitForRequest(predicate: (request: RecordedRequest) => boolean, wait?: RequestWait): Promise<RecordedRequest>;
   /** Asked before each request; may be replaced at any time. */
   intercept: Intercept | undefined;

@@ -98,6 +98,7 @@ export function gitlabHandlers(state: State): Handlers {
     const version = runners.version(runner);
     const wait = { timeoutMs: switches.longPollMs, signal: call.signal };
     const changed = (): true | undefined => (runners.version(runner) === version ? undefined : true);
+    call.held();
     await until(runners.bumped, changed, () => "work", wait).catch((error: unknown) => {
       if (call.signal.aborted) throw error;
     });

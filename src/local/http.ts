@@ -30,6 +30,8 @@ export interface Call extends Route {
   readonly signal: AbortSignal;
   /** Fires when the coordinator is closed: for work that goes on without its caller. */
   readonly closing: AbortSignal;
+  /** Note that it waits for work from now on. */
+  held(): void;
   body(limits: BodyLimits, onChunk: (chunk: Buffer) => void | Promise<void>): Promise<BodyEnd>;
 }
 
@@ -113,11 +115,15 @@ export async function startServer(options: ServerOptions): Promise<LocalServer> 
         header: (name) => singleHeader(request.rawHeaders, name),
         signal: gone.signal,
         closing: closing.signal,
-        body: (limits, onChunk) =>
-          readBody(request, limits, (chunk) => {
+        held: recording.held,
+        body: async (limits, onChunk) => {
+          const end = await readBody(request, limits, (chunk) => {
             recording.chunk(chunk);
             return onChunk(chunk);
-          }),
+          });
+          if (end === "complete") recording.received();
+          return end;
+        },
       });
     const send = (reply: Reply): Promise<void> => {
       // Set by hand, because Node would announce the idle timeout in a `Keep-Alive` header, and no coordinator does.

@@ -18,6 +18,10 @@ export interface RecordedRequest {
   /** Bytes of the body so far, and the first of them up to the recorder's cap. */
   readonly bodyBytes: number;
   readonly body: Buffer;
+  /** When its body had all arrived; `undefined` while it has not, or where nobody wanted it. */
+  readonly receivedAt: number | undefined;
+  /** Since when a long poll has been waiting for work; stays when that is over. */
+  readonly heldAt: number | undefined;
   /** When the answer was out or the connection gone; `undefined` while the request is being dealt with. */
   readonly endedAt: number | undefined;
   /** Status of the answer; `undefined` where there was none. */
@@ -38,6 +42,8 @@ export interface Recording {
   readonly entry: RecordedRequest;
   chunk(bytes: Buffer): void;
   fault(kind: string): void;
+  received(): void;
+  held(): void;
   answered(status: number, headers: Readonly<Record<string, string>>): void;
   ended(): void;
 }
@@ -51,7 +57,7 @@ export interface Recorder {
       "method" | "path" | "endpoint" | "jobId" | "headers" | "rawHeaders" | "connection" | "arrivedAt"
     >,
   ): Recording;
-  /** The first request that `predicate` accepts; asked at its arrival, its answer and its end. */
+  /** The first request that `predicate` accepts; asked at its arrival and at each thing that happens to it. */
   waitFor(predicate: (request: RecordedRequest) => boolean, wait?: RequestWait): Promise<RecordedRequest>;
 }
 
@@ -66,6 +72,8 @@ export function createRecorder(keep: boolean, bodyCapBytes: number): Recorder {
       let bodyBytes = 0;
       let kept = 0;
       const pieces: Buffer[] = [];
+      let receivedAt: number | undefined;
+      let heldAt: number | undefined;
       let endedAt: number | undefined;
       let status: number | undefined;
       let answer: Readonly<Record<string, string>> = {};
@@ -77,6 +85,12 @@ export function createRecorder(keep: boolean, bodyCapBytes: number): Recorder {
         },
         get body() {
           return Buffer.concat(pieces);
+        },
+        get receivedAt() {
+          return receivedAt;
+        },
+        get heldAt() {
+          return heldAt;
         },
         get endedAt() {
           return endedAt;
@@ -104,6 +118,14 @@ export function createRecorder(keep: boolean, bodyCapBytes: number): Recorder {
         },
         fault(kind) {
           fault = kind;
+        },
+        received() {
+          receivedAt = nowMs();
+          changed.emit(entry);
+        },
+        held() {
+          heldAt = nowMs();
+          changed.emit(entry);
         },
         answered(code, headers) {
           status = code;

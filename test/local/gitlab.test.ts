@@ -93,7 +93,7 @@ describe("job requests", () => {
     const foreign = client.requestJob(other.token, { last_update: otherVersion });
     foreign.catch(() => undefined);
     await coordinator.waitForRequest(
-      () => coordinator.requests.filter(({ endedAt }) => endedAt === undefined).length === 2,
+      () => coordinator.requests.filter(({ heldAt }) => heldAt !== undefined).length === 2,
     );
     coordinator.enqueue();
     const answer = await held;
@@ -123,7 +123,7 @@ describe("job requests", () => {
     const version = (await client.requestJob(token)).headers["x-gitlab-last-update"];
     const impatient = createClient(coordinator);
     const held = impatient.requestJob(token, { last_update: version });
-    const seen = await coordinator.waitForRequest(({ endedAt, bodyBytes }) => endedAt === undefined && bodyBytes === 0);
+    const seen = await coordinator.waitForRequest(({ heldAt }) => heldAt !== undefined);
     await impatient.close();
     await expect(held).rejects.toThrow();
     await coordinator.waitForRequest((request) => request === seen && request.endedAt !== undefined);
