@@ -14,6 +14,15 @@ import { createRunnerBook, type LocalRunner, type RunnerSpec } from "./runners.t
 import { createJobBook, type LocalProject, type State } from "./state.ts";
 import { createSwitches, type Switches } from "./switches.ts";
 
+export type { LocalArtifact } from "./artifacts.ts";
+export type { Fault, Intercept, InterceptedRequest } from "./faults.ts";
+export type { JobStatus, LocalJob, LocalPatch, LocalUpdate } from "./job.ts";
+export type { GitSpec, JobSpec, VariableSpec } from "./job-spec.ts";
+export type { RecordedRequest } from "./recorder.ts";
+export type { Endpoint } from "./routes.ts";
+export type { LocalRunner, RunnerSpec } from "./runners.ts";
+export type { Switches } from "./switches.ts";
+
 export interface CoordinatorOptions extends Partial<Switches> {
   readonly dialect: Dialect;
   /** Default: `127.0.0.1`. */

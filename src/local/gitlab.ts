@@ -1,7 +1,8 @@
 import { pause } from "../time.ts";
 import { until } from "./channel.ts";
 import type { Call, Reply } from "./http.ts";
-import { isOver, type JobRecord } from "./job.ts";
+import { isOver } from "./job.ts";
+import type { JobRecord } from "./job-record.ts";
 import { hangUp, headerText, json, readParameters } from "./parameters.ts";
 import { jobPayload } from "./payload.ts";
 import { nextJob } from "./queue.ts";

@@ -1,4 +1,6 @@
 import type { Writable } from "node:stream";
+import { nearest } from "../config/keys.ts";
+import { CommandError } from "../errors.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";
 import type { LocalCoordinator } from "./coordinator.ts";
@@ -65,9 +67,11 @@ const LAST_WORDS_MS = 10_000;
  * each job when all earlier stages are over and ended as its `when` wants it; `always` jobs start at once. Shows their
  * output line by line, and a table at the end. When `signal` fires, what runs is canceled and the result says so.
  * Rejects when `output` breaks.
+ * @throws {CommandError} `only` names a job that is not there
  */
 export async function runPipeline(options: PipelineOptions, signal: AbortSignal): Promise<PipelineResult> {
   const { coordinator, file, project, output, colors, only } = options;
+  for (const name of only ?? []) requireJob(name, file);
   const chosen = file.jobs.filter((job) =>
     only === undefined ? runsOn(job, fullRef(project)) : only.includes(job.name),
   );
@@ -142,9 +146,18 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
   const jobs = stages.flatMap((stage) =>
     chosen.flatMap((job) => (job.stage === stage ? (results.get(job) ?? []) : [])),
   );
-  for (const text of summaryLines(jobs, colors)) live.line(text);
+  if (jobs.length === 0) live.line(`No job of ${file.file} runs on ${fullRef(project)}.`);
+  else for (const text of summaryLines(jobs, colors)) live.line(text);
   const canceled = signal.aborted || jobs.some(({ state }) => state === "canceled");
   return { jobs, canceled, success: !canceled && !jobs.some(hurts) };
+}
+
+function requireJob(name: string, file: CiFile): void {
+  const names = file.jobs.map((job) => job.name);
+  if (names.includes(name)) return;
+  const meant = nearest(name, names);
+  const hint = meant === undefined ? `its jobs are ${names.join(", ")}` : `did you mean "${meant}"?`;
+  throw new CommandError(`There is no job "${name}" in ${file.file}; ${hint}`);
 }
 
 /** AlloyCI's rule for a job that waits, once all earlier stages are over. */

@@ -1,5 +1,5 @@
 import type { Dialect } from "../job/job.ts";
-import type { JobRecord } from "./job.ts";
+import type { JobRecord } from "./job-record.ts";
 import type { LocalRunner } from "./runners.ts";
 
 /** The job that `runner` would get now: the oldest of those it may take. */

@@ -1,7 +1,7 @@
 import type { Dialect } from "../job/job.ts";
 import type { ArtifactShelf } from "./artifacts.ts";
 import type { Call, Reply } from "./http.ts";
-import { createJob, type JobNews, type JobRecord } from "./job.ts";
+import { createJob, type JobNews, type JobRecord } from "./job-record.ts";
 import type { JobSpec } from "./job-spec.ts";
 import { mayTake } from "./queue.ts";
 import type { Endpoint } from "./routes.ts";

@@ -18,7 +18,7 @@ export function summaryLines(jobs: readonly PipelineJob[], colors: boolean): str
     cells
       .map((cell, column) => {
         const text = column === 3 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0);
-        const color = code(column);
+        const color = cell === "" ? undefined : code(column);
         return color === undefined ? text : paint(text, color);
       })
       .join("  ")

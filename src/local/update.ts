@@ -1,7 +1,8 @@
 import type { BodyLimits } from "./body.ts";
 import { nowMs } from "./channel.ts";
 import type { Call } from "./http.ts";
-import type { JobRecord, LocalUpdate } from "./job.ts";
+import type { LocalUpdate } from "./job.ts";
+import type { JobRecord } from "./job-record.ts";
 import { createUpdateReader } from "./update-body.ts";
 import { tableAt, textAt, type Wire } from "./wire.ts";
 

@@ -147,6 +147,13 @@ c2: {stage: c, script: [x]}
     expect(states((await run(text, failing())).result)).toEqual({ y: "success", z: "manual" });
     await runner?.stop();
     expect(states((await run(text, failing(), { only: ["x", "z"] })).result)).toEqual({ x: "success", z: "success" });
+    await runner?.stop();
+    await expect(run("unit: {script: [x]}", failing(), { only: ["unti"] })).rejects.toThrow(
+      'There is no job "unti" in ci.yml; did you mean "unit"?',
+    );
+    await runner?.stop();
+    const { output } = await run("x: {script: [x], only: [tags]}", failing());
+    expect(output).toBe("No job of ci.yml runs on refs/heads/main.\n");
   });
 
   test("artifacts of earlier stages are passed on, or those of the named jobs only", async () => {
