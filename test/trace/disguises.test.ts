@@ -76,7 +76,7 @@ describe("disguises", () => {
       const script = `exec 2>&1; printf '%q\\n' "$S"; declare -p S; set -x; : "$S"; X="$S"`;
       const out = execFileSync("bash", ["--norc", "-c", script], {
         stdio: ["ignore", "pipe", "pipe"],
-        env: { PATH: process.env["PATH"], S: secret, LC_ALL: "C.UTF-8" },
+        env: { PATH: process.env.PATH, S: secret, LC_ALL: "C.UTF-8" },
       });
       const result = masked([secret], out.toString());
       expect(result.split("[MASKED]").length, `${JSON.stringify(out.toString())} → ${JSON.stringify(result)}`).toBe(5);
