@@ -76,48 +76,48 @@ function gitEnvironment(dir: string): Record<string, string> {
   };
 }
 
-const ESC = "$(printf '\\033')";
-
 const ciFile = {
   stages: ["build", "test"],
   variables: { GREETING: "Hello" },
-  before_script: ['echo "Job $CI_JOB_NAME of stage $CI_JOB_STAGE"'],
-  compile: {
-    stage: "build",
-    script: [
-      `printf 'section_start:%s:compile\\r\\033[0K\\033[36;1mCompiling\\033[0m\\n' "$(date +%s)"`,
-      "mkdir -p out",
-      'for part in greeting farewell; do echo "  compiling src/$part.txt"; cat "src/$part.txt" >> out/app.txt; done',
-      `printf 'section_end:%s:compile\\r\\033[0K' "$(date +%s)"`,
-      `echo "${ESC}[32mBuilt out/app.txt with $(wc -l < out/app.txt | tr -d ' ') lines${ESC}[0m"`,
-    ],
-    artifacts: { paths: ["out/"], expire_in: "1 week" },
-  },
+  compile: { stage: "build", script: ["sh ci/compile.sh"] },
   unit: {
     stage: "test",
-    script: [
-      'test "$(head -n 1 src/greeting.txt)" = "Hello from AlloyCI" && echo "ok 1 - the greeting greets"',
-      'test -s src/farewell.txt && echo "ok 2 - there is a farewell"',
-      'if [ -f out/app.txt ]; then echo "ok 3 - out/app.txt came as an artifact"; fi',
-      'echo "$GREETING, the deploy key is ${DEPLOY_KEY:-not set}"',
-    ],
+    script: ["sh ci/unit.sh", 'echo "$GREETING from $CI_JOB_NAME, the deploy key is ${DEPLOY_KEY:-not set}"'],
     after_script: ['echo "after_script runs whatever happened"'],
   },
-  lint: {
-    stage: "test",
-    allow_failure: true,
-    script: [
-      'echo "Looking for tabs and long lines"',
-      `echo "${ESC}[33msrc/farewell.txt:2: this line is far too friendly${ESC}[0m"`,
-      'echo "1 problem. This job fails, and is allowed to."',
-      "exit 3",
-    ],
-  },
+  lint: { stage: "test", allow_failure: true, script: ["sh ci/lint.sh"] },
 };
+
+const compile = String.raw`# Builds the project; the lines of a section can be folded where the coordinator knows how.
+set -e
+printf 'section_start:%s:compile\r\033[0K\033[36;1mCompiling for %s\033[0m\n' "$(date +%s)" "$CI_COMMIT_REF_NAME"
+mkdir -p out
+for part in greeting farewell; do
+  echo "  src/$part.txt"
+  cat "src/$part.txt" >> out/app.txt
+done
+printf 'section_end:%s:compile\r\033[0K\n' "$(date +%s)"
+printf '\033[32mBuilt out/app.txt: %s lines\033[0m\n' "$(wc -l < out/app.txt | tr -d ' ')"
+`;
+
+const unit = String.raw`set -e
+test "$(head -n 1 src/greeting.txt)" = "Hello from AlloyCI"
+printf '\033[32mok\033[0m 1 - the greeting greets\n'
+test -s src/farewell.txt
+printf '\033[32mok\033[0m 2 - there is a farewell\n'
+`;
+
+const lint = String.raw`printf '\033[33msrc/farewell.txt:2\033[0m this line is far too friendly\n'
+echo "1 problem. This job fails, and is allowed to."
+exit 3
+`;
 
 const files: Readonly<Record<string, string>> = {
   ".alloy-ci.json": `${JSON.stringify(ciFile, null, 2)}\n`,
   "README.md": "# Sample project\n\nTwo stages, three jobs: see `.alloy-ci.json`.\n",
+  "ci/compile.sh": compile,
+  "ci/unit.sh": unit,
+  "ci/lint.sh": lint,
   "src/greeting.txt": "Hello from AlloyCI\n",
   "src/farewell.txt": "Goodbye\nand come back soon\n",
 };
