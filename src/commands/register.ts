@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { appendEntry } from "../config/edit.ts";
 import { runnerId } from "../config/identity.ts";
-import { parseConfig } from "../config/load.ts";
+import { findFile, parseConfig } from "../config/load.ts";
 import { addRunner, type NewRunner, readRunners } from "../config/save.ts";
 import type { CoordinatorTarget } from "../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../coordinator/registration.ts";
@@ -190,7 +190,11 @@ function sameUrl(text: string, url: URL): boolean {
 async function targetOf(entry: NewRunner, context: CommandContext): Promise<CoordinatorTarget> {
   const file = "new entry";
   try {
-    const config = await parseConfig(appendEntry("", entry), { ...loadOptions(context), file });
+    const config = await parseConfig(appendEntry("", entry), {
+      ...loadOptions(context),
+      file,
+      findFile: (path) => findFile(path, [context.cwd]),
+    });
     const [runner] = config.runners;
     if (runner === undefined) throw new CommandError("the new entry cannot be used");
     const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = runner;

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Config } from "../config/config.ts";
 import { appendEntry } from "../config/edit.ts";
-import { type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
+import { findFile, type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
 import { CommandError, ConfigError, Stop } from "../errors.ts";
 import type { HandleJob } from "../poll/received.ts";
 import { type CommandContext, configFileOf } from "./context.ts";
@@ -108,7 +108,14 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     ...entryKeys(values),
   };
   try {
-    return only(await parseConfig(appendEntry("", entry), { ...options, file: "flags of run-single" }), entry.name);
+    return only(
+      await parseConfig(appendEntry("", entry), {
+        ...options,
+        file: "flags of run-single",
+        findFile: (path) => findFile(path, [options.workingDirectory]),
+      }),
+      entry.name,
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new CommandError(error.message.replace(/^flags of run-single:\d+: /gm, ""), { cause: error });

@@ -306,16 +306,24 @@ async function end(
   metrics.processState(stopping.aborted ? "forceful-shutdown" : "graceful-shutdown");
   notifier.stopping(`ending, ${count} ${count === 1 ? "job" : "jobs"} left`);
 
+  let stoppedAt: number | undefined;
   const finish = async (): Promise<number> => {
-    await followed;
     await supervisor.drain();
-    using limit = deadline(never, LAST_REPORTS_MS, new Stop("shutting_down", "the runner ends"));
+    // Told to stop, it must be over before `shutdown_timeout`; what has not arrived by then is sent at the next start.
+    const leftMs =
+      stoppedAt === undefined ? Number.POSITIVE_INFINITY : stoppedAt + shutdownTimeoutMs - performance.now();
+    const limitMs = Math.max(Math.min(LAST_REPORTS_MS, leftMs - 1000), 100);
+    using limit = deadline(never, limitMs, new Stop("shutting_down", "the runner ends"));
+    await Promise.race([followed, fired(limit.signal)]);
     await services.close(limit.signal);
     await started.stopServing();
     await notifier.close();
     log.info("ended");
     return 0;
   };
+  fired(stopping).then(() => {
+    stoppedAt = performance.now();
+  });
   const finished = finish();
   const giveUp = async (): Promise<number> => {
     await Promise.race([fired(stopping), finished]);

@@ -34,7 +34,7 @@ export async function verifyCommand(values: FlagValues, context: CommandContext)
   if (gone.length > 0 && values.delete === true) {
     const removed = await removeRunners(
       file,
-      (stored) => gone.some((runner) => runner.token === stored.token && runner.name === stored.name),
+      (stored) => gone.some((runner) => runner.token === stored.token && runner.url.href === stored.url),
       context.env,
       context.signal,
     );

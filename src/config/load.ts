@@ -222,7 +222,7 @@ function modeWarnings(path: string, mode: number): string[] {
   return [`${path} holds tokens and can be ${what} by other users (mode ${octal}). Run: chmod 600 ${path}`];
 }
 
-async function findFile(
+export async function findFile(
   name: string,
   bases: readonly string[],
 ): Promise<{ readonly path: string } | { readonly problem: string }> {
