@@ -147,8 +147,9 @@ async function listen(
     server.listen(host === undefined ? { port } : { port, host });
     await once(server, "listening");
   } catch (error) {
+    const busy = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
     throw new ConfigError(
-      `Cannot serve metrics on ${host ?? ""}:${port}: ${describeError(error)}. Free the address or set another listen_address`,
+      `Cannot serve metrics on ${host ?? ""}:${port}: ${busy ? "the address is in use (EADDRINUSE)" : describeError(error)}. Free it or set another listen_address`,
       {
         cause: error,
       },

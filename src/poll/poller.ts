@@ -24,6 +24,8 @@ export interface PollerOptions {
   /** How many entries want slots. */
   readonly entryCount: () => number;
   readonly firstDelayMs: number;
+  /** How long a request may stay under way once no more jobs are wanted; broken off, it can lose a job. */
+  readonly lastRequestMs: () => number;
   /**
    * A job arrived. It takes over slot and reservation, also where it fails.
    * @returns false for a job that is known already: then both stay the poller's
@@ -55,7 +57,7 @@ const MOST_CONFLICTS = 10;
 
 /**
  * Asks for jobs of one entry until `stop` fires: take a slot, ask, hand the job over, wait. A request under way is then
- * left up to 15 s to end, since a broken-off one can lose a job; what it brings is handed over as always.
+ * left a while to end, since a broken-off one can lose a job; what it brings is handed over as always.
  */
 export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   const { entry, coordinator, executor, slots, hasRoom, pauseMs, entryCount, receive, meter, timing, log } = options;
@@ -180,7 +182,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     for (const alarm of alarms) alarm.ring();
     lastRequest = setTimeout(
       () => requests.abort(new Stop("shutting_down", "no more jobs are wanted")),
-      timing.lastRequestMs,
+      options.lastRequestMs(),
     );
   };
   if (!stop.aborted) stop.addEventListener("abort", onStop, { once: true });

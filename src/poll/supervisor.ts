@@ -76,13 +76,25 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       Math.random(),
     );
 
+  const open = (
+    entry: RunnerConfig,
+    from: Config,
+    meter: EntryMeter,
+  ): { executor: Executor; coordinator: Coordinator } => {
+    try {
+      return { executor: openExecutor(entry, from), coordinator: openCoordinator(entry, meter) };
+    } catch (error) {
+      meter.close();
+      throw error;
+    }
+  };
+
   const start = (entry: RunnerConfig, from: Config, delayMs: (pauseMs: number) => number): Station => {
     const entryLog = log.child({ runner: entry.id, name: entry.name });
     const stop = new AbortController();
     const running = new Set<Promise<void>>();
-    const executor = openExecutor(entry, from);
     const meter = metrics.entry(entry);
-    const coordinator = openCoordinator(entry, meter);
+    const { executor, coordinator } = open(entry, from, meter);
     const { origin } = coordinator;
 
     const onDelivered = (): void => {
@@ -100,6 +112,8 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         hasRoom,
         pauseMs: () => pauseMs(entry, origin),
         entryCount: () => stations.size,
+        // Half of the time is left for the jobs that such a request may still bring.
+        lastRequestMs: () => Math.min(timing.lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
         firstDelayMs: delayMs(pauseMs(entry, origin)),
         receive: (job, slot, reservation) => {
           const ended = jobs.take({
