@@ -1,0 +1,232 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { execa } from "execa";
+import { expect, onTestFinished, test } from "vitest";
+import { Stop } from "../../src/errors.ts";
+import type { Executor } from "../../src/executor.ts";
+import { recoverJobs } from "../../src/journal/recover.ts";
+import { type CoordinatorOptions, startCoordinator } from "../../src/local/coordinator.ts";
+import { never } from "../../src/time.ts";
+import { type HandlingOptions, openHandling } from "./handling.ts";
+
+async function setUp(dialect: CoordinatorOptions["dialect"], options: Partial<HandlingOptions> = {}) {
+  const local = await startCoordinator({ dialect });
+  onTestFinished(() => local.close());
+  const { token } = local.addRunner();
+  const handling = await openHandling({ url: local.url, token, ...options });
+  onTestFinished(() => handling.close());
+  return { local, handling, token };
+}
+
+/** Without colours. */
+function plain(trace: string): string {
+  return trace.replace(/\x1b\[[0-9;]*[mK]/g, "");
+}
+
+for (const dialect of ["alloy", "gitlab"] as const) {
+  test(`${dialect}: a job runs, its result arrives once with its whole trace, and nothing stays`, async () => {
+    const { local, handling } = await setUp(dialect);
+    const good = local.enqueue({
+      script: ["echo one", "seq 1 2000", "echo $SECRET"],
+      variables: { SECRET: "geheimnis" },
+    });
+    const bad = local.enqueue({ script: ["exit 3"] });
+    const first = await handling.handle(await handling.receive());
+    expect(first.outcome).toEqual({ result: "success" });
+    expect(await first.delivered).toBe("delivered");
+    const second = await handling.handle(await handling.receive());
+    expect(await second.delivered).toBe("delivered");
+    expect([good.status, bad.status, bad.exitCode]).toEqual(["success", "failed", 3]);
+    expect(plain(good.trace)).toMatch(/one\n[\s\S]*\n1\n2\n[\s\S]*\n2000\n[\s\S]*Job succeeded\n$/);
+    expect(plain(bad.trace)).toMatch(/ERROR: Job failed: exit status 3\n$/);
+    for (const { updates, traceBytes } of [good, bad]) {
+      const finals = updates.filter(({ state }) => state !== "running");
+      expect(finals).toHaveLength(1);
+      if (dialect === "gitlab") {
+        expect(finals[0]?.checksum).toBe(`crc32:${crc32(traceBytes).toString(16).padStart(8, "0")}`);
+      }
+    }
+    expect(await readdir(handling.stateDir.jobsDir)).toEqual([]);
+    expect(handling.states.at(-1)).toMatchObject({ at: "finished", outcome: { result: "failed", exitCode: 3 } });
+    expect(handling.traced).toBe(good.traceSize + bad.traceSize);
+  });
+
+  test(`${dialect}: while the coordinator is away the slot is free, and the result comes when it is back`, async () => {
+    const { local, handling } = await setUp(dialect);
+    const job = local.enqueue({ script: ["echo before", "seq 1 500", "echo after"] });
+    const received = await handling.receive();
+    let refused = 0;
+    const enough = Promise.withResolvers<void>();
+    local.intercept = () => {
+      if (++refused === 8) enough.resolve();
+      return refused % 2 ? { kind: "status", status: 500 } : { kind: "drop" };
+    };
+    const { outcome, delivered } = await handling.handle(received);
+    expect(outcome.result).toBe("success");
+    expect(handling.outbox.gauges().entries).toBe(1);
+    await enough.promise;
+    local.intercept = undefined;
+    expect(await delivered).toBe("delivered");
+    expect(job.status).toBe("success");
+    expect(plain(job.trace)).toMatch(/^before\n[\s\S]*^499\n500\n[\s\S]*^after\n/m);
+    expect(job.updates.filter(({ status, state }) => status === 200 && state === "success")).toHaveLength(1);
+  });
+
+  test(`${dialect}: a cancel stops the script, and the job is reported as the coordinator can take it`, async () => {
+    const { local, handling } = await setUp(dialect);
+    const job = local.enqueue({ script: ["echo started", "sleep 60"], afterScript: ["echo afterwards"] });
+    const handled = handling.handle(await handling.receive());
+    await job.traceContains("started");
+    job.cancel();
+    const { outcome, delivered } = await handled;
+    expect(outcome).toMatchObject({ result: "canceled" });
+    await delivered;
+    if (dialect === "alloy") expect(plain(job.trace)).toMatch(/afterwards\n[\s\S]*Job failed: canceled/);
+    expect(await readdir(handling.stateDir.jobsDir)).toEqual([]);
+  });
+
+  test(`${dialect}: after kill -9 in mid-job the next start ends its processes and reports what happened`, async () => {
+    const dir = await mkdtemp(join(tmpdir(), "alloy-handle-"));
+    onTestFinished(() => rm(dir, { recursive: true, force: true }));
+    const local = await startCoordinator({ dialect });
+    onTestFinished(() => local.close());
+    const { token } = local.addRunner();
+    const job = local.enqueue({ script: ["echo pid $$", "echo Größe", "sleep 300 & sleep 300"] });
+    const child = spawn(process.execPath, [join(import.meta.dirname, "handle-and-die.ts"), local.url, token, dir], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    const exit = once(child, "exit");
+    await job.traceContains("Größe");
+    child.kill("SIGKILL");
+    await exit;
+    const pid = Number(/pid (\d+)/.exec(job.liveText)?.[1]);
+    expect(await isAlive(pid)).toBe(true);
+
+    const handling = await openHandling({ url: local.url, token, dir });
+    onTestFinished(() => handling.close());
+    const { journal, outbox, executor } = handling;
+    const log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
+    const recovery = await recoverJobs({ journal, outbox, executorFor: async () => executor, log }, never);
+    await recovery.delivered;
+    expect(recovery).toMatchObject({ dead: 1, undelivered: 0 });
+    expect(await isAlive(pid)).toBe(false);
+    expect(job).toMatchObject({ status: "failed" });
+    expect(plain(job.trace)).toMatch(
+      /pid \d+\n[\s\S]*Größe\n[\s\S]*ERROR: Job failed \(system failure\): the runner died while this job ran \(its process ended unexpectedly; .*\)\n$/,
+    );
+    expect(job.updates.at(-1)?.failureReason).toBe("runner_system_failure");
+    expect(await readdir(handling.stateDir.jobsDir)).toEqual([]);
+  });
+}
+
+/** What has ended and waits to be reaped is not alive. */
+async function isAlive(pid: number): Promise<boolean> {
+  const { stdout } = await execa("ps", ["-o", "stat=", "-p", String(pid)], { reject: false });
+  return stdout.trim() !== "" && !stdout.trim().startsWith("Z");
+}
+
+test("a job that is over at GitLab stops at once and is not reported", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const job = local.enqueue({ script: ["echo started", "sleep 60"], afterScript: ["echo afterwards"] });
+  const handled = handling.handle(await handling.receive());
+  await job.traceContains("started");
+  job.cancel("canceled");
+  const { outcome, delivered } = await handled;
+  expect(outcome).toMatchObject({ result: "canceled" });
+  expect(await delivered).toBe("refused");
+  expect(job.updates.filter(({ state }) => state !== "running")).toEqual([]);
+});
+
+test("a job has its time limit, and its trace says so", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const job = local.enqueue({ script: ["sleep 60"], timeoutSeconds: 1 });
+  const { outcome, delivered } = await handling.handle(await handling.receive());
+  await delivered;
+  expect(outcome).toMatchObject({ reason: "job_execution_timeout" });
+  expect(plain(job.trace)).toMatch(/Job failed: took longer than 1s\n$/);
+});
+
+test("a job that comes when the runner stops is answered, not run", async () => {
+  const { local, handling } = await setUp("alloy");
+  const job = local.enqueue({ script: ["echo never"] });
+  const stopping = AbortSignal.abort(new Stop("shutting_down", "the runner is stopping"));
+  const { delivered } = await handling.handle(await handling.receive(), stopping);
+  expect(await delivered).toBe("delivered");
+  expect(job.status).toBe("failed");
+  expect(plain(job.trace)).toMatch(/^ERROR: Job failed \(system failure\): the runner is stopping\n$/);
+});
+
+test("a job that cannot be understood fails with the explanation", async () => {
+  const { local, handling } = await setUp("alloy");
+  const job = local.enqueue();
+  const received = await handling.receive();
+  const problem = "its steps cannot be read";
+  const { delivered } = await handling.handle({ ...received, problem, warnings: ["image is a number"] });
+  await delivered;
+  expect(job.status).toBe("failed");
+  expect(plain(job.trace)).toBe(`WARNING: image is a number\nERROR: Job failed (system failure): ${problem}\n`);
+});
+
+test("a job that cannot be kept is answered without being run", async () => {
+  const { local, handling } = await setUp("alloy");
+  const job = local.enqueue({ script: ["touch /tmp/never"] });
+  const received = await handling.receive();
+  await rm(handling.stateDir.jobsDir, { recursive: true });
+  const { outcome, delivered } = await handling.handle(received);
+  expect(outcome).toMatchObject({ reason: "runner_system_failure" });
+  expect(await delivered).toBe("delivered");
+  expect(job.status).toBe("failed");
+  expect(plain(job.trace)).toMatch(
+    /^ERROR: Job failed \(system failure\): the runner cannot store the job: Cannot keep job .*ENOENT/,
+  );
+});
+
+test("an executor with a bug makes no success", async () => {
+  const { local, handling } = await setUp("alloy");
+  for (const where of ["prepare", "destroy"] as const) {
+    const job = local.enqueue({ script: ["true"] });
+    const bug = async (): Promise<never> => Promise.reject(new TypeError("undefined is not a bug"));
+    const broken: Executor = {
+      ...handling.executor,
+      prepare: async (...args) => {
+        if (where === "prepare") return await bug();
+        const environment = await handling.executor.prepare(...args);
+        return {
+          ...environment,
+          destroy: async (signal) => {
+            await environment.destroy(signal);
+            return await bug();
+          },
+        };
+      },
+    };
+    const { delivered } = await handling.handle(await handling.receive(), never, broken);
+    await delivered;
+    expect(job.status).toBe(where === "prepare" ? "failed" : "success");
+    expect(job.trace).not.toContain("undefined is not a bug");
+  }
+});
+
+test("twenty jobs at once keep their traces apart", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const jobs = Array.from({ length: 20 }, (_, index) =>
+    local.enqueue({ script: [`for i in $(seq 1 300); do echo "job-${index}-line"; done`] }),
+  );
+  const handled = await Promise.all(
+    await jobs.reduce(
+      async (before, _) => [...(await before), handling.handle(await handling.receive())],
+      Promise.resolve<ReturnType<typeof handling.handle>[]>([]),
+    ),
+  );
+  await Promise.all(handled.map(({ delivered }) => delivered));
+  for (const [index, { trace, status }] of jobs.entries()) {
+    expect(status).toBe("success");
+    const lines = plain(trace).match(/^job-\d+-line$/gm);
+    expect(lines).toHaveLength(300);
+    expect(new Set(lines)).toEqual(new Set([`job-${index}-line`]));
+  }
+});

@@ -1,0 +1,110 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { executors } from "../../executors/index.ts";
+import { findShellWriter } from "../../shells/index.ts";
+import { parseConfig } from "../../src/config/load.ts";
+import { openCoordinator } from "../../src/coordinator/client.ts";
+import { createConnections } from "../../src/coordinator/connections.ts";
+import { createIdentity } from "../../src/coordinator/identity.ts";
+import type { Executor } from "../../src/executor.ts";
+import { createJobHandler, type HandleDeps, type HandledJob } from "../../src/job/handle.ts";
+import type { Job } from "../../src/job/job.ts";
+import type { JobState } from "../../src/job/state.ts";
+import { openJournal } from "../../src/journal/journal.ts";
+import { createOutbox } from "../../src/journal/outbox.ts";
+import { openStateDir } from "../../src/journal/state-dir.ts";
+import { never } from "../../src/time.ts";
+import { type LogLine, recordingLog } from "./stand.ts";
+
+export interface HandlingOptions {
+  readonly url: string;
+  readonly token: string;
+  /** Default: one of its own, removed by `close`. */
+  readonly dir?: string;
+  /** Lines of the `[[runners]]` entry. */
+  readonly entry?: string;
+  readonly timing?: HandleDeps["timing"];
+}
+
+/** One `[[runners]]` entry with everything that handles its jobs, but no polling. */
+export async function openHandling({ url, token, dir: given, entry: lines = "", timing }: HandlingOptions) {
+  const dir = given ?? (await mkdtemp(join(tmpdir(), "alloy-handle-")));
+  const logged: LogLine[] = [];
+  const log = recordingLog(logged);
+  const config = await parseConfig(
+    `[[runners]]\nname = "r"\nurl = "${url}"\ntoken = "${token}"\nexecutor = "shell"\nbuilds_dir = "${dir}/builds"\n${lines}\n`,
+    {
+      file: "/config.toml",
+      catalog: executors,
+      env: {},
+      workingDirectory: dir,
+      certsDir: dir,
+      defaultStateDir: `${dir}/state`,
+    },
+  );
+  const [entry] = config.runners;
+  if (entry === undefined) throw new Error("there is no entry");
+  const connections = createConnections();
+  const identity = createIdentity({ version: "2.0.0", revision: "0", runtime: "node", platform: "linux", arch: "x64" });
+  const stateDir = await openStateDir({ path: config.stateDir, log }, never);
+  const journal = await openJournal({ stateDir, log });
+  const executor = entry.openExecutor({ log, workingDirectory: dir, user: undefined, scratchDir: stateDir.scratchDir });
+  const coordinator = openCoordinator(entry, { connections, identity });
+  const outbox = createOutbox({
+    openCoordinator: () => openCoordinator(entry, { connections, identity }),
+    log,
+    maxAgeMs: () => 1e9,
+    timing: { firstMs: 10, maxMs: 100, probeMaxMs: 50, suspectMs: 0 },
+  });
+  const handler = createJobHandler({
+    journal,
+    outbox,
+    identity: { version: "2.0.0", revision: "0", architecture: "linux/amd64" },
+    findWriter: findShellWriter,
+    log,
+    timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
+  });
+  const states: JobState[] = [];
+  let traced = 0;
+  return {
+    dir,
+    entry,
+    executor,
+    stateDir,
+    journal,
+    outbox,
+    logged,
+    states,
+    get traced() {
+      return traced;
+    },
+    /** Ask for the next job, as a poller does. */
+    async receive(): Promise<Job> {
+      const info = { executor: "shell", shell: "bash", features: executor.features };
+      const answer = await coordinator.requestJob(info, { hold: false }, never);
+      if (answer.kind !== "job") throw new Error(`no job: ${answer.kind}`);
+      return answer.job;
+    },
+    async handle(job: Job, signal: AbortSignal = never, other: Executor = executor): Promise<HandledJob> {
+      return await handler({
+        job,
+        entry,
+        executor: other,
+        coordinator,
+        concurrentId: 0,
+        signal,
+        meter: { moved: (state) => states.push(state), traced: (bytes) => (traced += bytes) },
+      });
+    },
+    async close() {
+      await outbox.close(AbortSignal.abort(new Error("the test is over")));
+      await journal.close();
+      await stateDir.close();
+      await executor.close();
+      await coordinator.close();
+      await connections.close();
+      if (given === undefined) await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
