@@ -19,8 +19,12 @@ export interface PaceOptions {
 }
 
 export interface Pace {
-  /** When a piece of `pendingBytes` should leave of which the oldest are there since `since`; times in ms, monotonic. */
-  due(pendingBytes: number, since: number): number;
+  /**
+   * When a piece of `pendingBytes` should leave; times in ms, monotonic.
+   * @param since when the oldest of them came
+   * @param grownAt when the last of them came
+   */
+  due(pendingBytes: number, since: number, grownAt: number): number;
   /** How long to wait for the end of a line that is there since `since`. */
   holdUntil(since: number): number;
   /** A piece was sent at `at` that had been waiting since `since`. */
@@ -39,9 +43,12 @@ export function createPace(options: PaceOptions): Pace {
   let enoughBytes = gatherBytes;
   let askedMs: number | undefined;
   return {
-    due(pendingBytes, since) {
+    due(pendingBytes, since, grownAt) {
       if (pendingBytes >= (askedMs === undefined ? enoughBytes : pieceBytes)) return since;
-      return Math.max(since + batchMs, lastAt === undefined ? 0 : lastAt + (askedMs ?? intervalMs));
+      if (lastAt === undefined) return since + batchMs;
+      // Output that has ceased to be steady is not worth waiting for more of it.
+      const spaced = askedMs ?? Math.min(intervalMs, Math.max(quietMs, grownAt + quietMs - lastAt));
+      return Math.max(since + batchMs, lastAt + spaced);
     },
     holdUntil: (since) => since + (lastAt === undefined ? firstMs : holdLineMs),
     sent(bytes, since, at) {
@@ -52,7 +59,7 @@ export function createPace(options: PaceOptions): Pace {
         enoughBytes = gatherBytes;
         return;
       }
-      intervalMs = Math.min(intervalMs * 1.5, bytes < gatherBytes ? Math.min(1000, steadyMs) : steadyMs);
+      intervalMs = Math.min(intervalMs * 1.5, steadyMs);
       if (bytes >= enoughBytes) enoughBytes = Math.min(enoughBytes * 2, pieceBytes);
     },
     asked(ms) {

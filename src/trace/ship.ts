@@ -17,7 +17,7 @@ export interface ShipTiming {
   readonly batchMs?: number;
   /** Least time between pieces while little is printed. Default 250, on GitLab 350. */
   readonly quietMs?: number;
-  /** The same under steady output beyond what can be read. Default 3000. */
+  /** The same under steady output beyond what can be read. Default 1000. */
   readonly steadyMs?: number;
   /** How long the beginning of a line waits for its end. Default 1000. */
   readonly holdLineMs?: number;
@@ -74,7 +74,7 @@ export function shipTrace({
   timing = {},
 }: ShipOptions): Shipper {
   const gitlab = job.dialect === "gitlab";
-  const { firstMs = 100, batchMs = 10, quietMs = gitlab ? 350 : 250, steadyMs = 3000, holdLineMs = 1000 } = timing;
+  const { firstMs = 100, batchMs = 10, quietMs = gitlab ? 350 : 250, steadyMs = 1000, holdLineMs = 1000 } = timing;
   const { probeMs = 4500, retryMs = 1000, requestsPerMinute = gitlab ? 190 : Number.POSITIVE_INFINITY } = timing;
   const pace = createPace({
     ...{ firstMs, batchMs, quietMs, steadyMs, holdLineMs },
@@ -91,6 +91,7 @@ export function shipTrace({
   let finishing = false;
   /** Since when there are bytes that have not left. */
   let freshSince: number | undefined;
+  let grownAt = performance.now();
   /** Size at which only the beginning of a line was left to send. */
   let unfinishedSize = -1;
   let lastContact = performance.now();
@@ -100,7 +101,8 @@ export function shipTrace({
   let repositioned = false;
 
   const stopWatching = trace.watch(() => {
-    if (trace.size > sent) freshSince ??= performance.now();
+    grownAt = performance.now();
+    if (trace.size > sent) freshSince ??= grownAt;
     bell.ring();
   });
 
@@ -117,7 +119,7 @@ export function shipTrace({
   function nextPieceAt(): number {
     if (trace.size <= sent) return Number.POSITIVE_INFINITY;
     freshSince ??= performance.now();
-    const due = pace.due(trace.size - sent, freshSince);
+    const due = pace.due(trace.size - sent, freshSince, grownAt);
     return trace.size === unfinishedSize ? Math.max(due, pace.holdUntil(freshSince)) : due;
   }
 

@@ -28,8 +28,8 @@ export interface Spool {
   readonly crowded: boolean;
   /** When the disk has caught up, or the spool is broken. */
   room(): Promise<void>;
-  /** When all that was appended is on disk, or the spool is broken. */
-  idle(): Promise<void>;
+  /** When all that was appended before is on disk, or the spool is broken. */
+  written(): Promise<void>;
   /** Bytes `[from, from + maxBytes)` of those on disk. @throws {SystemFailure} */
   read(from: number, maxBytes: number): Promise<Buffer>;
   /** Told after each growth. */
@@ -96,7 +96,10 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   let { size, crc, lastByte } = existing;
   const broken = new AbortController();
   const listeners: (() => void)[] = [];
-  let waiters: { free: boolean; resolve: () => void }[] = [];
+  /** Bytes that were taken, and of these the ones that are written or given up. */
+  let taken = 0;
+  let settled = 0;
+  let waiters: { ready: () => boolean; resolve: () => void }[] = [];
   let writing: Promise<void> | undefined;
   let checkedAt = performance.now();
   let closed = false;
@@ -116,6 +119,7 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
       const piece = rest.subarray(0, characterBoundary(rest, block.bytes.length - block.used));
       block.bytes.set(piece, block.used);
       block.used += piece.length;
+      taken += piece.length;
       at += piece.length;
     }
     writing ??= drain();
@@ -136,12 +140,12 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
       const batch = queue.splice(0, BATCH_BLOCKS);
       const written = await write(batch.map((block) => block.bytes.subarray(0, block.used)));
       if (written.length > 0) grow(written);
+      settled = batch.reduce((sum, block) => sum + block.used, settled);
       // The last block stays readable as `recent`.
       spare = batch.slice(0, -1).map((block) => block.bytes);
       wake();
     }
     writing = undefined;
-    wake();
   }
 
   /** @returns what of `views` is on disk now, cut at a character */
@@ -184,6 +188,7 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   }
 
   function breakWith(cause: unknown): void {
+    settled = queue.reduce((sum, block) => sum + block.used, settled);
     queue = [];
     if (!broken.signal.aborted) broken.abort(spoolFailure(path, cause));
   }
@@ -199,15 +204,12 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   }
 
   function wake(): void {
-    const [idle, free] = [writing === undefined, queue.length < BATCH_BLOCKS];
-    const ready = waiters.filter((waiter) => idle || (waiter.free && free));
-    if (ready.length === 0) return;
-    waiters = waiters.filter((waiter) => !ready.includes(waiter));
-    for (const { resolve } of ready) resolve();
+    for (const { ready, resolve } of waiters) if (ready()) resolve();
+    waiters = waiters.filter(({ ready }) => !ready());
   }
 
-  function waitFor(free: boolean): Promise<void> {
-    return new Promise((resolve) => waiters.push({ free, resolve }));
+  function waitFor(ready: () => boolean): Promise<void> {
+    return ready() ? Promise.resolve() : new Promise((resolve) => waiters.push({ ready, resolve }));
   }
 
   async function read(from: number, maxBytes: number): Promise<Buffer> {
@@ -241,8 +243,11 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
     get crowded() {
       return queue.length >= BATCH_BLOCKS;
     },
-    room: () => (queue.length < BATCH_BLOCKS ? Promise.resolve() : waitFor(true)),
-    idle: () => (writing === undefined ? Promise.resolve() : waitFor(false)),
+    room: () => waitFor(() => queue.length < BATCH_BLOCKS),
+    written() {
+      const target = taken;
+      return waitFor(() => settled >= target);
+    },
     read,
     onGrowth(listener) {
       listeners.push(listener);

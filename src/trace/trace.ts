@@ -118,7 +118,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
         resolve();
       }),
     );
-    await spool.idle();
+    await spool.written();
   }
 
   function mark(edge: "start" | "end", name: string): void {

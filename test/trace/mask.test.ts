@@ -185,3 +185,44 @@ describe("URL parameters", () => {
     }
   });
 });
+
+describe("everything at once", () => {
+  it("does not depend on cutting where secrets, prefixes and URL parameters meet", () => {
+    const next = random(20260101);
+    const parts = [
+      "glpat-",
+      "ab:",
+      "?private_token=",
+      "&X-Amz-Credential=",
+      "glpat-secret",
+      "secret",
+      "-secret",
+      "ecret-",
+      "\n",
+      "&",
+      " ",
+    ];
+    const secrets = ["secret-secret", "&private", "token=secret", "cret glpat-", "=secret", "et?private_token=x"];
+    const patterns = compilePatterns(
+      secrets.map((secret) => Buffer.from(secret)),
+      ["ab:"],
+    );
+    for (let round = 0; round < 1500; round++) {
+      const text = Buffer.from(Array.from({ length: 1 + next(12) }, () => parts[next(parts.length)]).join(""));
+      const result = maskPieces(patterns, [text]);
+      for (const secret of secrets) expect(result).not.toContain(secret);
+      expect(
+        maskPieces(
+          patterns,
+          Array.from(text, (byte) => Uint8Array.of(byte)),
+        ),
+        text.toString(),
+      ).toBe(result);
+      for (let tries = 0; tries < 5; tries++) {
+        const [first, second] = [next(text.length + 1), next(text.length + 1)].sort((a, b) => a - b);
+        const pieces = [text.subarray(0, first), text.subarray(first, second), text.subarray(second)];
+        expect(maskPieces(patterns, pieces), `${text.toString()} at ${first}, ${second}`).toBe(result);
+      }
+    }
+  });
+});

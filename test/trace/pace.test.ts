@@ -3,7 +3,7 @@ import { createBudget, createPace, type PaceOptions } from "../../src/trace/pace
 import { lastCleanCut, lastLineEnd } from "../../src/trace/pieces.ts";
 
 const OPTIONS: PaceOptions = {
-  ...{ firstMs: 100, batchMs: 10, quietMs: 250, steadyMs: 3000, maxIntervalMs: 900_000, holdLineMs: 1000 },
+  ...{ firstMs: 100, batchMs: 10, quietMs: 250, steadyMs: 1000, maxIntervalMs: 900_000, holdLineMs: 1000 },
   ...{ gatherBytes: 65_536, pieceBytes: 1_048_576 },
 };
 
@@ -17,7 +17,10 @@ function simulate(options: PaceOptions, lineBytes: number, everyMs: number, forM
   let next = 1;
   for (let now = 1; now < forMs; ) {
     const [oldest] = waiting;
-    const due = oldest === undefined ? Number.POSITIVE_INFINITY : pace.due(waiting.length * lineBytes, oldest);
+    const due =
+      oldest === undefined
+        ? Number.POSITIVE_INFINITY
+        : pace.due(waiting.length * lineBytes, oldest, waiting.at(-1) ?? oldest);
     if (due <= now && oldest !== undefined) {
       delays.push(...waiting.map((since) => now - since));
       pace.sent(waiting.length * lineBytes, oldest, now);
@@ -53,7 +56,14 @@ describe("pace", () => {
   it("makes few and large pieces of a flood", () => {
     const flood = simulate(OPTIONS, 10_000, 10, 60_000);
     expect(flood.perMinute).toBeLessThan(90);
-    expect(flood.max).toBeLessThan(3100);
+    expect(flood.max).toBeLessThan(1100);
+  });
+
+  it("sends the end of a flood as soon as it is quiet", () => {
+    const pace = createPace(OPTIONS);
+    for (let at = 1000; at < 20_000; at += 1000) pace.sent(500_000, at - 900, at);
+    expect(pace.due(70_000, 19_010, 19_020)).toBe(19_270);
+    expect(pace.due(70_000, 19_010, 19_900)).toBe(20_000);
   });
 
   it("keeps to the interval that the coordinator asks for", () => {
