@@ -1,7 +1,8 @@
-import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { FailureReason } from "./errors.ts";
+import { Registry } from "prom-client";
 import type { Outcome } from "./job/job.ts";
 import type { LogLevel } from "./log.ts";
+import { createEntryMeters } from "./metrics-entries.ts";
+import { createFamilies } from "./metrics-families.ts";
 import { addProcessMetrics } from "./metrics-process.ts";
 
 /** Where a job is, as far as metrics care; every state of `job/state.ts` fits. */
@@ -54,7 +55,14 @@ export interface Metrics {
   /** No job is asked for, for want of disk space. */
   pollingPaused(is: boolean): void;
   observe(sources: MetricSources): void;
-  entry(runner: { readonly id: string; readonly name: string; readonly limit: number }): EntryMeter;
+  entry(entry: MetricsEntry): EntryMeter;
+}
+
+/** Every `RunnerConfig` is one. */
+export interface MetricsEntry {
+  readonly id: string;
+  readonly name: string;
+  readonly limit: number;
 }
 
 export interface MetricsOptions {
@@ -66,84 +74,19 @@ export interface MetricsOptions {
   readonly systemId?: string;
 }
 
-/** Stages with a name of their own; a job's further steps are named by its author and would be labels without bound. */
-const STAGES = new Set([
-  "prepare_executor",
-  "prepare_script",
-  "get_sources",
-  "restore_cache",
-  "download_artifacts",
-  "build_script",
-  "after_script",
-  "archive_cache",
-  "upload_artifacts",
-  "cleanup",
-]);
-
-interface KnownEntry {
-  readonly name: string;
-  limit: number;
-  users: number;
-  asking: number;
-  healthy: boolean;
-  /** How to remove each of its series, by what tells them apart. */
-  readonly series: Map<string, () => void>;
-}
-
-interface KnownJob {
-  readonly runner: string;
-  state: string;
-  stage: string;
-  executorStage: string;
-}
-
 /**
  * The runner's metrics, in a registry of their own. Names that dashboards know (`ci_runner_*` of the Go runner,
  * `gitlab_runner_*` of GitLab Runner) come beside ours (`alloy_runner_*`). The `runner` label is the hash of the token.
  * Gauges are counted when somebody asks, so that they cannot drift; series of a removed entry disappear.
  */
 export function createMetrics(options: MetricsOptions): Metrics {
-  const { systemId = "" } = options;
   const registry = new Registry();
-  const registers = [registry];
-  const entries = new Map<string, KnownEntry>();
-  const jobs = new Set<KnownJob>();
+  const families = createFamilies(registry);
+  const { counter, gauge } = families;
   let sources: MetricSources = {};
   let concurrent = 0;
   let state: ProcessState = "starting";
   let paused = false;
-  const both = (id: string): { runner: string; runner_name: string; system_id: string } => ({
-    runner: id,
-    runner_name: entries.get(id)?.name ?? "",
-    system_id: systemId,
-  });
-
-  const R = ["runner", "runner_name", "system_id"] as const;
-  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
-    new Counter({ name, help, labelNames: [...labelNames], registers });
-  const histogram = <L extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly L[],
-    buckets: number[],
-  ): Histogram<L> => new Histogram({ name, help, labelNames: [...labelNames], buckets, registers });
-  const gauge = <L extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly L[],
-    collect: (set: (labels: Record<L, string>, value: number) => void) => void | Promise<void>,
-  ): Gauge<L> =>
-    new Gauge({
-      name,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      async collect() {
-        this.reset();
-        if (labelNames.length === 0) this.remove();
-        await collect((labels, value) => this.set(labels, value));
-      },
-    });
 
   const versionLabels = {
     name: "alloy-runner",
@@ -175,51 +118,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     return errors;
   });
 
-  const perJob = ["runner", "state", "stage", "executor_stage"] as const;
-  const countJobs = (set: (job: KnownJob, count: number) => void): void => {
-    const counts = new Map<string, { job: KnownJob; count: number }>();
-    for (const job of jobs) {
-      const key = `${job.runner} ${job.state} ${job.stage} ${job.executorStage}`;
-      const known = counts.get(key);
-      if (known === undefined) counts.set(key, { job, count: 1 });
-      else known.count++;
-    }
-    for (const { job, count } of counts.values()) set(job, count);
-  };
-  gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) =>
-    countJobs((job, count) =>
-      set({ runner: job.runner, state: job.state, stage: job.stage, executor_stage: job.executorStage }, count),
-    ),
-  );
-  gauge("gitlab_runner_jobs", "Jobs in progress.", [...R, "state", "stage", "executor_stage"], (set) =>
-    countJobs((job, count) =>
-      set({ ...both(job.runner), state: job.state, stage: job.stage, executor_stage: job.executorStage }, count),
-    ),
-  );
-
-  const eachEntry =
-    (value: (entry: KnownEntry) => number) => (set: (labels: ReturnType<typeof both>, n: number) => void) => {
-      for (const [id, entry] of entries) set(both(id), value(entry));
-    };
   gauge("gitlab_runner_concurrent", "Value of concurrent.", [], (set) => set({}, concurrent));
-  gauge(
-    "gitlab_runner_limit",
-    "Value of limit; 0 is none.",
-    R,
-    eachEntry(({ limit }) => (Number.isFinite(limit) ? limit : 0)),
-  );
-  gauge(
-    "gitlab_runner_request_concurrency",
-    "Job requests under way.",
-    R,
-    eachEntry(({ asking }) => asking),
-  );
-  gauge(
-    "alloy_runner_entry_healthy",
-    "1 while the coordinator accepts the entry's token.",
-    R,
-    eachEntry(({ healthy }) => (healthy ? 1 : 0)),
-  );
   gauge("gitlab_runner_process_state_info", "1 for the state that the process is in.", ["state"], (set) =>
     set({ state }, 1),
   );
@@ -246,45 +145,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Configurations that were refused.",
     [],
   );
-  const failedOld = counter("ci_runner_failed_jobs_total", "Failed jobs.", ["runner", "failure_reason"]);
-  const failed = counter("gitlab_runner_failed_jobs_total", "Failed jobs.", [...R, "failure_reason"]);
-  const handled = counter("gitlab_runner_jobs_total", "Jobs received.", R);
-  const refusals = counter(
-    "gitlab_runner_worker_health_check_failures_total",
-    "Job requests whose token was not accepted.",
-    R,
-  );
-  const statuses = counter("gitlab_runner_api_request_statuses_total", "Answers of the coordinator.", [
-    ...R,
-    "endpoint",
-    "status",
-    "method",
-  ]);
-  const traced = counter("alloy_runner_trace_bytes_total", "Bytes of job output kept.", R);
-  const apiSeconds = histogram(
-    "gitlab_runner_api_request_duration_seconds",
-    "Time that the coordinator took to answer.",
-    [...R, "endpoint", "status_class", "method"],
-    [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-  );
-  const jobSeconds = histogram(
-    "gitlab_runner_job_duration_seconds",
-    "Time from receiving a job to its end.",
-    R,
-    [30, 60, 300, 600, 1800, 3600, 7200, 10800, 18000, 36000],
-  );
-  const queueSeconds = histogram(
-    "gitlab_runner_job_queue_duration_seconds",
-    "Time that a job waited at the coordinator, as it says.",
-    R,
-    [1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600],
-  );
-  const startSeconds = histogram(
-    "alloy_runner_job_start_seconds",
-    "Time from receiving a job to its first script: preparing included.",
-    R,
-    [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
-  );
+  const entry = createEntryMeters(families, options.systemId ?? "");
   addProcessMetrics(registry);
 
   return {
@@ -308,79 +169,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
     observe(more) {
       sources = { ...sources, ...more };
     },
-    entry({ id, name, limit }) {
-      const known = entries.get(id);
-      const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, healthy: true, series: new Map() };
-      entries.set(id, entry);
-      entry.users++;
-      entry.limit = limit;
-      const labels = both(id);
-      /** Notes how to remove the series that is about to be used. */
-      const on = <M extends { remove(labels: object): void }>(metric: M, key: string, its: object): M => {
-        if (!entry.series.has(key)) entry.series.set(key, () => metric.remove(its));
-        return metric;
-      };
-      let open = true;
-      return {
-        request(endpoint, method, status, durationMs) {
-          const answer = status === 0 ? "error" : String(status);
-          const kind = status === 0 ? "error" : `${Math.trunc(status / 100)}xx`;
-          const counted = { ...labels, endpoint, status: answer, method };
-          on(statuses, `statuses ${endpoint} ${answer} ${method}`, counted).inc(counted);
-          const timed = { ...labels, endpoint, status_class: kind, method };
-          on(apiSeconds, `seconds ${endpoint} ${kind} ${method}`, timed).observe(timed, durationMs / 1000);
-        },
-        asking(change) {
-          entry.asking += change;
-        },
-        refused: () => on(refusals, "refusals", labels).inc(labels),
-        healthy(is) {
-          entry.healthy = is;
-        },
-        job({ queuedSeconds }) {
-          const job: KnownJob = { runner: id, state: "pending", stage: "", executorStage: "" };
-          const receivedAt = performance.now();
-          let started = false;
-          let finished = false;
-          jobs.add(job);
-          on(handled, "handled", labels).inc(labels);
-          if (queuedSeconds !== undefined) on(queueSeconds, "queue", labels).observe(labels, queuedSeconds);
-          const secondsSince = (): number => (performance.now() - receivedAt) / 1000;
-          const failedWith = (failure_reason: FailureReason): void => {
-            const old = { runner: id, failure_reason };
-            on(failedOld, `failed old ${failure_reason}`, old).inc(old);
-            const its = { ...labels, failure_reason };
-            on(failed, `failed ${failure_reason}`, its).inc(its);
-          };
-          return {
-            moved(progress) {
-              if (finished) return;
-              job.stage = progress.at === "running" ? (STAGES.has(progress.stage) ? progress.stage : "step") : "";
-              job.executorStage = progress.at === "preparing" ? "prepare" : "";
-              if (progress.at === "received") job.state = "pending";
-              else if (progress.at !== "finished") job.state = "running";
-              if (progress.at === "running" && !started) {
-                started = true;
-                on(startSeconds, "start", labels).observe(labels, secondsSince());
-              }
-              if (progress.at !== "finished") return;
-              finished = true;
-              job.state = progress.outcome.result === "canceled" ? "canceled" : "finished";
-              on(jobSeconds, "duration", labels).observe(labels, secondsSince());
-              if (progress.outcome.result === "failed") failedWith(progress.outcome.reason);
-            },
-            traced: (bytes) => on(traced, "traced", labels).inc(labels, bytes),
-            end: () => void jobs.delete(job),
-          };
-        },
-        close() {
-          if (!open) return;
-          open = false;
-          if (--entry.users > 0) return;
-          for (const remove of entry.series.values()) remove();
-          entries.delete(id);
-        },
-      };
-    },
+    entry,
   };
 }

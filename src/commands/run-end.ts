@@ -1,0 +1,61 @@
+import { Stop } from "../errors.ts";
+import { deadline, never } from "../time.ts";
+import type { RunDeps } from "./run.ts";
+import type { Started } from "./run-start.ts";
+
+/** How long reports under way may take once the last job has ended. */
+const LAST_REPORTS_MS = 10_000;
+
+/** Waits for the jobs, bounded once `stopping` fires. @returns the exit status */
+export async function end(
+  started: Started,
+  followed: Promise<void> | undefined,
+  { log, metrics, notifier }: RunDeps,
+  stopping: AbortSignal,
+): Promise<number> {
+  const { supervisor, services } = started;
+  const { shutdownTimeoutMs } = started.config;
+  const count = supervisor.jobs.length;
+  metrics.processState(stopping.aborted ? "forceful-shutdown" : "graceful-shutdown");
+  notifier.stopping(`ending, ${count} ${count === 1 ? "job" : "jobs"} left`);
+
+  let stoppedAt = stopping.aborted ? performance.now() : undefined;
+  const finish = async (): Promise<number> => {
+    await supervisor.drain();
+    // Told to stop, it must be over before `shutdown_timeout`; what has not arrived by then is sent at the next start.
+    const leftMs =
+      stoppedAt === undefined ? Number.POSITIVE_INFINITY : stoppedAt + shutdownTimeoutMs - performance.now();
+    const limitMs = Math.max(Math.min(LAST_REPORTS_MS, leftMs - 1000), 100);
+    using limit = deadline(never, limitMs, new Stop("shutting_down", "the runner ends"));
+    await Promise.race([followed, fired(limit.signal)]);
+    await services.close(limit.signal);
+    await started.stopServing();
+    await notifier.close();
+    log.info("ended");
+    return 0;
+  };
+  const finished = finish();
+  const giveUp = async (): Promise<number> => {
+    await Promise.race([fired(stopping), finished]);
+    if (!stopping.aborted) return finished;
+    stoppedAt ??= performance.now();
+    metrics.processState("forceful-shutdown");
+    using limit = deadline(never, shutdownTimeoutMs, new Stop("shutting_down", "shutdown_timeout"));
+    await Promise.race([fired(limit.signal), finished]);
+    if (!limit.signal.aborted) return finished;
+    log.error("shutdown_timeout has passed; what is left is reported at the next start", {
+      seconds: shutdownTimeoutMs / 1000,
+      jobs: supervisor.jobs.length,
+    });
+    return 1;
+  };
+  return Promise.race([finished, giveUp()]);
+}
+
+/** Resolves once `signal` has fired. */
+export function fired(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

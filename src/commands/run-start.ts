@@ -1,0 +1,168 @@
+import { resolve } from "node:path";
+import type { Config } from "../config/config.ts";
+import { CommandError, ConfigError, describeError } from "../errors.ts";
+import type { MetricsServer } from "../metrics-server.ts";
+import { createSupervisor, type Supervisor } from "../poll/supervisor.ts";
+import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./run.ts";
+
+/** A runner that is put together and not polling yet. */
+export interface Started {
+  readonly file: string;
+  config: Config;
+  readonly services: RunServices;
+  readonly supervisor: Supervisor;
+  serve(address: string): Promise<void>;
+  stopServing(): Promise<void>;
+  setReady(is: boolean): void;
+}
+
+/**
+ * From the command line to a runner that could poll: directory, configuration, metrics address, services.
+ * @param stopping fires when the runner is told to stop
+ * @throws {CommandError} what is wrong with them
+ */
+export async function start(options: RunOptions, deps: RunDeps, stopping: AbortSignal): Promise<Started> {
+  const { log, metrics } = deps;
+  // Before the directory changes: `--config x.toml` means the one that the person sees.
+  const file = resolve(options.config);
+  log.info(`alloy-runner ${deps.version} starts`, { config: file, pid: process.pid });
+  if (process.platform !== "win32") {
+    if (process.getuid?.() === 0) log.info("running in system mode");
+    else log.info("running in user mode: jobs run as this user; use sudo for system mode");
+  }
+  if (options.syslog)
+    log.info("--syslog: the log goes to stderr; a service manager such as systemd keeps it from there");
+  if (options.workingDirectory !== undefined) changeDirectory(options.workingDirectory);
+
+  const config = await deps.loadConfig(file).catch((error) => {
+    if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
+    throw error;
+  });
+  adopt(config, options, deps);
+
+  let ready = false;
+  let server: MetricsServer | undefined;
+  const serve = async (address: string): Promise<void> => {
+    if (server === undefined && address === "") return;
+    if (server === undefined) {
+      // Loaded where it is used: most runners serve no metrics.
+      const { openMetricsServer } = await import("../metrics-server.ts");
+      server = await openMetricsServer(address, {
+        contentType: metrics.contentType,
+        render: () => metrics.render(),
+        ready: () => ready,
+      });
+    } else {
+      const before = server.url;
+      await server.move(address);
+      if (server.url === before) return;
+    }
+    if (server.url !== "") log.info("serving metrics", { url: `${server.url}/metrics` });
+  };
+
+  let services: RunServices;
+  try {
+    await serve(options.listenAddress ?? config.metricsAddress);
+    services = await deps.openServices(config, stopping);
+  } catch (error) {
+    await server?.close();
+    if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
+    throw error;
+  }
+  const supervisor = createSupervisor(
+    {
+      handleJob: services.handleJob,
+      openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
+      openExecutor: (entry, from) => services.openExecutor(entry, from),
+      hasRoom: () => services.hasRoom(),
+      isPending: (origin, jobId) => services.isPending(origin, jobId),
+      metrics,
+      log,
+      ...(deps.timing === undefined ? {} : { timing: deps.timing }),
+    },
+    stopping,
+  );
+  return {
+    file,
+    config,
+    services,
+    supervisor,
+    serve,
+    stopServing: async () => server?.close(),
+    setReady: (is) => {
+      ready = is;
+    },
+  };
+}
+
+function changeDirectory(directory: string): void {
+  try {
+    process.chdir(directory);
+  } catch (error) {
+    throw new CommandError(
+      `Cannot change into --working-directory "${directory}": ${describeError(error)}. Create it, or name one that exists`,
+      { cause: error },
+    );
+  }
+}
+
+/** What a configuration changes outside the polling. */
+function adopt(config: Config, options: RunOptions, { log }: RunDeps): void {
+  log.setLevel(options.logLevel ?? config.logLevel ?? "info");
+  const format = options.logFormat ?? config.logFormat;
+  if (format !== undefined) log.setFormat(format);
+  for (const warning of config.warnings) log.warn(warning);
+  if (config.runners.length === 0) {
+    log.warn('no runner is configured: add one with "alloy-runner register"; it is picked up at once', {
+      config: config.file,
+    });
+  }
+  log.info("configuration in force", { runners: config.runners.length, concurrent: config.concurrent });
+}
+
+/** Takes each good version of the configuration; a broken one leaves the old one in force. */
+export async function follow(
+  changes: ConfigChanges,
+  started: Started,
+  options: RunOptions,
+  deps: RunDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const { log, metrics, notifier } = deps;
+  try {
+    for await (const change of changes) {
+      if ("error" in change) {
+        metrics.configRefused();
+        log.error("the new configuration cannot be used; the old one stays in force", {
+          problem: describeError(change.error),
+        });
+        notifier.ready(statusOf(started.supervisor));
+        continue;
+      }
+      const { config } = change;
+      if (config.stateDir !== started.config.stateDir) {
+        log.warn("a new state_dir is used after a restart", { state_dir: started.config.stateDir });
+      }
+      started.config = config;
+      adopt(config, options, deps);
+      started.services.reconfigure?.(config);
+      started.supervisor.apply(config);
+      await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
+        log.error("the metrics stay where they are", { problem: describeError(error) });
+      });
+      notifier.ready(statusOf(started.supervisor));
+    }
+  } catch (error) {
+    if (signal.aborted) return;
+    log.error("changes of the configuration are not followed any more; restart the runner to load it", {
+      problem: describeError(error),
+    });
+  }
+}
+
+/** For the service manager. */
+export function statusOf({ polling }: Supervisor): string {
+  return polling === 0
+    ? "no runner is configured"
+    : `asking for jobs of ${polling} ${polling === 1 ? "runner" : "runners"}`;
+}
