@@ -258,7 +258,8 @@ async function startUp(): Promise<readonly Figure[]> {
 async function outbox(): Promise<readonly Figure[]> {
   return await withScene({ dialect: "alloy", concurrent: 20 }, async ({ coordinator }) => {
     const jobs = Array.from({ length: 200 }, () => coordinator.enqueue({ script: ["echo result"] }));
-    coordinator.intercept = ({ endpoint }) => (endpoint === "job_request" ? undefined : { kind: "status", status: 503 });
+    coordinator.intercept = ({ endpoint }) =>
+      endpoint === "job_request" ? undefined : { kind: "status", status: 503 };
     await Promise.all(jobs.map((job) => job.running({ timeoutMs: 60_000 })));
     await wait(60_000);
     coordinator.intercept = undefined;

@@ -51,7 +51,9 @@ function smoke(binary) {
     for (const args of [["--version"], ["list", "--config", join(home, "config.toml")], ["demo"]]) {
       const result = spawnSync(binary, args, { cwd: home, env, encoding: "utf8", timeout: 120_000 });
       if (result.status !== 0) {
-        fail(`smoke test: "alloy-runner ${args.join(" ")}" ended with ${result.status}\n${result.stdout}${result.stderr}`);
+        fail(
+          `smoke test: "alloy-runner ${args.join(" ")}" ended with ${result.status}\n${result.stdout}${result.stderr}`,
+        );
       }
       console.log(`smoke test: alloy-runner ${args[0]} is fine`);
     }

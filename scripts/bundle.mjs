@@ -16,7 +16,11 @@ const { version } = JSON.parse(readFileSync(join(top, "package.json"), "utf8"));
 /** The commit that is built; a tree without git (a source archive) says so. */
 function revision() {
   try {
-    return execFileSync("git", ["rev-parse", "--short=8", "HEAD"], { cwd: top, encoding: "utf8", stdio: "pipe" }).trim();
+    return execFileSync("git", ["rev-parse", "--short=8", "HEAD"], {
+      cwd: top,
+      encoding: "utf8",
+      stdio: "pipe",
+    }).trim();
   } catch {
     return "unknown";
   }

@@ -21,7 +21,9 @@ const skipped = results.testResults.flatMap((suite) =>
 );
 if (process.env.CI === "true" && skipped.length > 0) console.error(`skipped in CI:\n  ${skipped.join("\n  ")}`);
 // A file that cannot be loaded has no tests of its own, but it failed.
-const brokenFiles = results.testResults.filter((suite) => suite.status === "failed" && suite.assertionResults.length === 0);
+const brokenFiles = results.testResults.filter(
+  (suite) => suite.status === "failed" && suite.assertionResults.length === 0,
+);
 for (const suite of brokenFiles) console.error(`could not be run: ${suite.name}`);
 const failed = results.numFailedTests + brokenFiles.length;
 console.log(`${results.numPassedTests} passed, ${failed} failed, ${skipped.length} skipped`);
