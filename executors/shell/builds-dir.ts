@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Account } from "./account.ts";
 import type { Launch } from "./launch.ts";
+import { makeDirectories } from "./make-directories.ts";
 import { makeDirectoryAsUser } from "./remove.ts";
 
 function unusable(dir: string, cause: unknown): SystemFailure {
@@ -22,7 +23,7 @@ export async function openBuildsDir(launch: Launch, runnerDir: string, signal: A
     return;
   }
   try {
-    await mkdir(runnerDir, { recursive: true });
+    await makeDirectories(runnerDir);
     await access(runnerDir, constants.W_OK | constants.X_OK);
   } catch (cause) {
     throw unusable(runnerDir, cause);
@@ -42,7 +43,7 @@ async function openForAccount(launch: Launch, account: Account, dir: string, sig
     );
     if (asUser) return;
     try {
-      await mkdir(dirname(dir), { recursive: true });
+      await makeDirectories(dirname(dir));
       await mkdir(dir, { mode: 0o755 });
       await lchown(dir, account.uid, account.gid);
     } catch (cause) {

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { never, pause } from "../../src/time.ts";
 
 /**
  * A control group of one script: the kernel's own list of everything the script started, which neither a new session
@@ -81,6 +82,16 @@ function openCgroup(dir: string): Cgroup {
   };
 }
 
+/** Remove a group whose last process has been reaped, which the kernel may hear of a moment later. */
+export async function removeSoon(cgroup: Cgroup): Promise<boolean> {
+  for (let tries = 0; tries < 10; tries++) {
+    if (cgroup.remove()) return true;
+    if (cgroup.pids().length > 0) return false;
+    await pause(10, never);
+  }
+  return false;
+}
+
 /** The place below `base` for groups of scripts. */
 export function openCgroups(base: string): Cgroups {
   return {
@@ -126,6 +137,6 @@ export async function findCgroups(): Promise<Cgroups | null> {
     ({ stdout }) => stdout.includes(`/${name}\n`),
     () => false,
   );
-  probe.remove();
+  await removeSoon(probe);
   return entered ? cgroups : null;
 }

@@ -1,8 +1,9 @@
-import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { removeSoon } from "./cgroup.ts";
+import { makeDirectories } from "./make-directories.ts";
 import { removeDirectory } from "./remove.ts";
 import { runScript, type ScriptHost } from "./script.ts";
 import type { Slot } from "./slots.ts";
@@ -27,7 +28,7 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
   // Below a directory that belongs to another user only that user's scripts make anything.
   if (host.launch.account !== null) return;
   try {
-    await mkdir(tmpDir, { recursive: true, mode: 0o700 });
+    await makeDirectories(tmpDir, 0o700);
   } catch (cause) {
     throw new SystemFailure(`Cannot make the directory ${tmpDir}`, { cause, retry: true });
   }
@@ -37,11 +38,17 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentOptions): Environment {
   const { root, tmpDir } = slot.places;
 
-  /** What hid from the end of its script: it carries the mark, whatever else it has shaken off. */
+  /** What hid from the end of its script: it carries the mark, whatever else it has shaken off, or is in a group. */
   const endStragglers = async (): Promise<void> => {
-    if (!host.killLeftovers) return;
-    const belonging = { table: host.table, mark: host.mark, leader: null, cgroup: null };
-    await endMembers({ belonging, graceMs: host.killGraceMs, limitMs: STUCK_MS });
+    const { table, mark, killGraceMs, killLeftovers } = host;
+    const since = table.find(process.pid)?.startedAt ?? 0; // jobs of this runner started after it did
+    for (const cgroup of [...(host.cgroups?.existing(host.groupPrefix) ?? []), null]) {
+      if (killLeftovers) {
+        const belonging = { table, mark, leader: null, since, cgroup };
+        await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
+      }
+      if (cgroup !== null) await removeSoon(cgroup);
+    }
   };
 
   return {

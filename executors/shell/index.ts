@@ -5,7 +5,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { openBuildsDir } from "./builds-dir.ts";
-import { type Cgroups, findCgroups, openCgroups } from "./cgroup.ts";
+import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { createPipePool, type PipePool } from "./fifo.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch.ts";
@@ -108,7 +108,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         cgroups,
         scratchDir,
         mark: `${MARK}=${jobKey}`,
-        nextGroup: () => `${groupPrefix(jobKey)}${groups++}`,
+        groupPrefix: groupPrefix(jobKey),
+        nextGroup: () => groups++,
         killLeftovers,
         killGraceMs,
       };
@@ -154,9 +155,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     if (note.bootId === table.bootId) {
       const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
       for (const cgroup of [...left, null]) {
-        const belonging = { table, mark: `${MARK}=${jobKey}`, leader: null, cgroup };
+        const belonging = { table, mark: `${MARK}=${jobKey}`, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
-        cgroup?.remove();
+        if (cgroup !== null) await removeSoon(cgroup);
         if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
         if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
       }

@@ -108,12 +108,12 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
       for (const other of readdirSync(dir)) {
         if (other === name || other.startsWith(".")) continue;
         const claim = read(join(dir, other));
-        if (claim === null || !overlap(claim.root, root)) continue;
-        if (isAlive(claim)) {
+        if (claim === null) continue;
+        if (!isAlive(claim)) sweep(dir, other);
+        else if (overlap(claim.root, root)) {
           release();
           return null;
         }
-        sweep(dir, other);
       }
       return { [Symbol.dispose]: release };
     },

@@ -1,5 +1,6 @@
 import { lstat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
+import { SystemFailure } from "../../src/errors.ts";
 
 /** Where one job works. All absolute. */
 export interface Places {
@@ -38,6 +39,7 @@ export async function choosePlaces(
 ): Promise<Places> {
   const places = placesAt(runnerDir, slot, projectPath);
   const top = join(runnerDir, String(slot));
+  if (!places.root.startsWith(top + sep)) throw new SystemFailure(`"${projectPath}" is no place inside ${runnerDir}`);
   for (let above = dirname(places.root); above.length > top.length; above = dirname(above)) {
     if (await isThere(join(above, ".git"))) return placesAt(runnerDir, slot, `project-${basename(projectId)}`);
   }

@@ -5,13 +5,14 @@ import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Exit, Script } from "../../src/executor.ts";
 import type { Argv, Tone } from "../../src/shell.ts";
+import { never, pause } from "../../src/time.ts";
 import type { Cgroup, Cgroups } from "./cgroup.ts";
 import type { Pipe, PipePool } from "./fifo.ts";
 import type { Launch } from "./launch.ts";
 import { type PipeReader, readPipe } from "./pipe.ts";
 import type { ProcessTable } from "./process-table.ts";
 import { openScript } from "./script-file.ts";
-import { type Belonging, type Ended, endMembers, nameProcesses } from "./tree.ts";
+import { type Belonging, type Ended, endMembers, findMembers, nameProcesses } from "./tree.ts";
 
 /** What scripts are run with, the same for all of a job. */
 export interface ScriptHost {
@@ -22,8 +23,10 @@ export interface ScriptHost {
   readonly scratchDir: string;
   /** `NAME=value` in the environment of everything the job starts. */
   readonly mark: string;
-  /** A name for the next control group, unique on this host. */
-  nextGroup(): string;
+  /** Names of control groups of this job begin with this, and those of no other job. */
+  readonly groupPrefix: string;
+  /** A number for the next control group, unique for the job. */
+  nextGroup(): number;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
 }
@@ -33,6 +36,8 @@ const DRAIN_MS = 2000;
 const QUIET_MS = 500;
 /** A pipe never holds more than this, so once it was read, all that was in it is read. */
 const PIPE_CAPACITY_BYTES = 1024 * 1024;
+/** What is still there that long after the end of the output, stays. */
+const SETTLE_MS = 30;
 /** From SIGKILL until a process is reported as one that cannot be ended. */
 const STUCK_MS = 10_000;
 
@@ -173,7 +178,7 @@ export async function runScript(
   const argv = launch.command(script.command.argv);
   const equals = host.mark.indexOf("=");
   const environment = { ...launch.environment, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
-  const cgroup = host.cgroups?.create(host.nextGroup()) ?? null;
+  const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
     const input = await openScript(host.scratchDir, script.text);
     let pipe: Pipe;
@@ -212,20 +217,22 @@ async function watch(
   signal: AbortSignal,
 ): Promise<Exit> {
   const leader = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
-  const belonging: Belonging = { table, mark, leader, cgroup };
+  const belonging: Belonging = { table, mark, leader, since: leader.startedAt, cgroup };
   const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
 
   const exit = await beforeAbort(exited, signal);
   if (exit === "aborted") {
     const result = await end();
-    await drain(reader, STUCK_MS);
+    await drain(reader, DRAIN_MS);
     sayEnded(output, reader, result, killGraceMs, false);
     child.unref(); // may be stuck in the kernel
     throw signal.reason;
   }
   await beforeAbort(drain(reader, Infinity), signal);
   // An empty control group answers without a look at all processes of the machine.
-  if (killLeftovers && cgroup?.pids().length !== 0) {
+  if (killLeftovers && cgroup?.pids().length !== 0 && (await findMembers(belonging)).length > 0) {
+    // What has just closed its output may be on its way out: that is no leftover.
+    await pause(SETTLE_MS, never);
     const result = await end();
     if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
     sayEnded(output, reader, result, killGraceMs, true);

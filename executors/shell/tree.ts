@@ -9,6 +9,8 @@ export interface Belonging {
   readonly mark: string;
   /** The script's shell, which founded a session of its own; `null`: the mark alone has to do. */
   readonly leader: { readonly pid: number; readonly startedAt: number } | null;
+  /** What started earlier than this, on the table's own clock, belongs to somebody else. */
+  readonly since: number;
   readonly cgroup: Cgroup | null;
 }
 
@@ -16,16 +18,14 @@ export interface Belonging {
  * Processes that provably belong: in the control group, in the shell's session or group, with the mark in their
  * environment, or descended from one of these. Founders of sessions come first, children after their parents.
  */
-export async function findMembers({ table, mark, leader, cgroup }: Belonging): Promise<Process[]> {
+export async function findMembers({ table, mark, leader, since, cgroup }: Belonging): Promise<Process[]> {
   const grouped = new Set(cgroup?.pids());
   const all = await table.list();
   const self = process.pid;
-  // What started before the script's shell cannot be of its making.
-  const since = leader?.startedAt ?? 0;
   const candidates = all.filter((one) => one.pid !== self && one.pid !== 1 && one.startedAt >= since);
   // The shell's number may have gone to somebody else, who is then the founder of a session of this number.
   const founder = leader === null ? null : all.find((one) => one.pid === leader.pid);
-  const session = leader !== null && (founder?.startedAt ?? since) === since ? leader.pid : -1;
+  const session = leader !== null && (founder?.startedAt ?? leader.startedAt) === leader.startedAt ? leader.pid : -1;
 
   const members = new Map<number, Process>();
   const add = (one: Process): void => void members.set(one.pid, one);

@@ -1,0 +1,429 @@
+import { createHash, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { PassThrough, Writable } from "node:stream";
+import { setTimeout as wait } from "node:timers/promises";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { findShellWriter } from "../../shells/index.ts";
+import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
+import type { Job } from "../../src/job/job.ts";
+import type { Op } from "../../src/shell.ts";
+import { deadline, never } from "../../src/time.ts";
+import { hostileValues } from "./values.ts";
+
+export interface OpenOptions {
+  readonly killGraceMs?: number;
+  readonly killLeftovers?: boolean;
+}
+
+export interface ExecutorContractOptions {
+  /** A fresh executor; the contract closes it. Executors of one test see the same machine and directories. */
+  open(options?: OpenOptions): Promise<Executor>;
+  readonly skip?: readonly { readonly test: string; readonly because: string }[];
+}
+
+/** Everything that was written, kept. */
+export class Sink extends Writable {
+  readonly #chunks: Buffer[] = [];
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.#chunks.push(chunk);
+    this.emit("grown");
+    done();
+  }
+  get text(): string {
+    return Buffer.concat(this.#chunks).toString();
+  }
+  /** Resolves as soon as `text` matches; the test's own time limit bounds it. */
+  async until(pattern: RegExp): Promise<RegExpExecArray> {
+    for (;;) {
+      const match = pattern.exec(this.text);
+      if (match !== null) return match;
+      await once(this, "grown");
+    }
+  }
+}
+
+export function sampleJob(projectId = "7"): Job {
+  return {
+    id: "1",
+    token: "job-token",
+    dialect: "gitlab",
+    name: "test",
+    pipelineStage: "test",
+    projectId,
+    projectName: "project",
+    git: {
+      repoUrl: "https://example.com/group/project.git",
+      ref: "main",
+      refType: "branch",
+      sha: "0".repeat(40),
+      beforeSha: "0".repeat(40),
+      refspecs: [],
+      depth: 0,
+      objectFormat: "sha1",
+      protected: false,
+    },
+    allowGitFetch: true,
+    timeoutMs: 60_000,
+    variables: [],
+    steps: [],
+    image: null,
+    services: [],
+    artifacts: [],
+    cache: [],
+    credentials: [],
+    dependencies: [],
+    hooks: [],
+    features: { traceSections: false, failureReasons: [], tokenMaskPrefixes: [] },
+    serverTls: {},
+    queuedSeconds: undefined,
+    warnings: [],
+    problem: null,
+  };
+}
+
+/** A request to prepare, and the notes that were taken for it. */
+export function sampleRequest(projectPath = "group/project", projectId?: string): PrepareRequest & { notes: Note[] } {
+  const notes: Note[] = [];
+  return {
+    job: sampleJob(projectId),
+    jobKey: `test-${randomUUID()}`,
+    runnerId: "0a1b2c3d",
+    concurrentId: 0,
+    projectPath,
+    expand: (text) => text,
+    remember: async (note) => void notes.push(note),
+    notes,
+  };
+}
+
+export interface Ran extends Exit {
+  readonly text: string;
+}
+
+/** Run instructions as one script. The proof is checked and taken away. */
+export async function runOps(
+  environment: Environment,
+  ops: readonly Op[],
+  { output = new Sink(), signal = never, login = false }: { output?: Sink; signal?: AbortSignal; login?: boolean } = {},
+): Promise<Ran> {
+  const exit = await environment.run(scriptOf(environment, ops, login), output, signal);
+  const text = output.text;
+  expect(text).toContain("the-proof\n");
+  return { ...exit, text: text.slice(text.indexOf("the-proof\n") + "the-proof\n".length) };
+}
+
+export function scriptOf(
+  environment: Environment,
+  ops: readonly Op[],
+  login = false,
+): Parameters<Environment["run"]>[0] {
+  const writer = findShellWriter(environment.shell);
+  if (writer === undefined) throw new Error(`no writer for ${environment.shell}`);
+  const text = writer.write(ops, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
+  return { text, command: writer.command({ login }), runIn: "build" };
+}
+
+export function source(...texts: readonly string[]): Op[] {
+  return texts.map((text) => ({ op: "source", text }));
+}
+
+/** What every executor does. */
+export function executorContract(name: string, { open, skip = [] }: ExecutorContractOptions): void {
+  describe(`${name}: what every executor does`, () => {
+    const it = (title: string, body: () => Promise<void>): void => {
+      const skipped = skip.find((one) => one.test === title);
+      if (skipped === undefined) test(title, body);
+      else test.skip(`${title}: ${skipped.because}`, () => {});
+    };
+
+    const opened = async (options?: OpenOptions): Promise<Executor> => {
+      const executor = await open(options);
+      onTestFinished(() => executor.close());
+      return executor;
+    };
+    const prepared = async (executor: Executor, request = sampleRequest()): Promise<Environment> => {
+      const environment = await executor.prepare(request, new Sink(), never);
+      onTestFinished(() => environment.destroy(never));
+      return environment;
+    };
+    const fresh = async (options?: OpenOptions): Promise<Environment> => prepared(await opened(options));
+    const isAlive = async (environment: Environment, pid: string): Promise<boolean> =>
+      // A zombie answers to kill -0, so its state is asked for.
+      (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
+
+    it("statuses are those of the script, and a death by signal has its name", async () => {
+      const environment = await fresh();
+      expect(await runOps(environment, source("true"))).toEqual({ code: 0, signal: null, text: "" });
+      expect(await runOps(environment, source("exit 3"))).toMatchObject({ code: 3, signal: null });
+      expect(await runOps(environment, source("sh -c 'exit 255'"))).toMatchObject({ code: 255, signal: null });
+      const killed = await runOps(environment, source("kill -9 $$", "echo no"));
+      expect(killed).toEqual({ code: 137, signal: "SIGKILL", text: "" });
+    });
+
+    it("stdout and stderr arrive in the order of writing", async () => {
+      const lines = Array.from({ length: 200 }, (_, index) => `echo ${index}${index % 2 === 1 ? " >&2" : ""}`);
+      const { text } = await runOps(await fresh(), source(...lines));
+      expect(text).toBe(lines.map((_, index) => `${index}\n`).join(""));
+    });
+
+    it("stdout and stderr can be opened by their names", async () => {
+      const { code, text } = await runOps(
+        await fresh(),
+        source("echo a >/dev/stderr", "echo b >/dev/stdout", "echo c | tee /dev/stderr >/dev/null"),
+      );
+      expect({ code, text }).toEqual({ code: 0, text: "a\nb\nc\n" });
+    });
+
+    it("a script reads nothing from stdin, and cannot eat itself", async () => {
+      const { code, text } = await runOps(await fresh(), source("cat", "read x || echo eof", "sh -c cat", "echo end"));
+      expect({ code, text }).toEqual({ code: 0, text: "eof\nend\n" });
+    });
+
+    it("values reach programs byte for byte", async () => {
+      const values = hostileValues.filter((value) => value.length < 50_000);
+      const exports: Op[] = values.map((value, index) => ({ op: "export", name: `V_${index}`, value }));
+      const { text } = await runOps(await fresh(), [...exports, ...source("env -0 || cat /proc/self/environ")]);
+      const entries = new Set(text.split("\0"));
+      for (const [index, value] of values.entries()) expect(entries.has(`V_${index}=${value}`)).toBe(true);
+    });
+
+    it("nothing of the runner's environment reaches a job", async () => {
+      process.env.SECRET_OF_THE_RUNNER = "tell-nobody";
+      onTestFinished(() => void delete process.env.SECRET_OF_THE_RUNNER);
+      const { text } = await runOps(await fresh(), source("env"));
+      expect(text).not.toContain("SECRET_OF_THE_RUNNER");
+    });
+
+    it("everything written before the end has arrived, each time", async () => {
+      const environment = await fresh();
+      const expected = `${Array.from({ length: 50_000 }, (_, index) => index + 1).join("\n")}\n`;
+      const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
+      const runs = await Promise.all(
+        Array.from({ length: 10 }, () => runOps(environment, source("seq 1 50000", "exit 3"))),
+      );
+      for (const { code, text } of runs) expect([code, hash(text)]).toEqual([3, hash(expected)]);
+    });
+
+    it("output without a line feed flows at the reader's pace, in bounded memory", async () => {
+      const environment = await fresh();
+      let bytes = 0;
+      let most = 0;
+      const slow: Writable = new Writable({
+        write: (chunk: Buffer, _encoding, done) => {
+          bytes += chunk.length;
+          most = Math.max(most, slow.writableLength);
+          setTimeout(done, 1);
+        },
+      });
+      const exit = await environment.run(scriptOf(environment, source("head -c 20000000 /dev/zero")), slow, never);
+      slow.end();
+      await once(slow, "finish");
+      expect(exit.code).toBe(0);
+      expect(bytes).toBe(20_000_000 + "the-proof\n".length);
+      expect(most).toBeLessThan(2_000_000);
+    });
+
+    it("a script that nobody reads from waits, and can be stopped", async () => {
+      const environment = await fresh({ killGraceMs: 100 });
+      const stuck = new PassThrough();
+      const stop = new AbortController();
+      const ended = environment.run(scriptOf(environment, source("yes")), stuck, stop.signal);
+      while (!stuck.writableNeedDrain) await wait(5);
+      stop.abort(new Error("enough"));
+      await expect(ended).rejects.toThrow("enough");
+      expect(stuck.writableLength).toBeLessThan(4_000_000);
+    });
+
+    it("output that breaks does not hang the script", async () => {
+      const environment = await fresh();
+      const broken = new PassThrough();
+      broken.on("error", () => {});
+      const ended = environment.run(scriptOf(environment, source("seq 1 1000000", "exit 5")), broken, never);
+      broken.once("data", () => broken.destroy(new Error("disk full")));
+      expect((await ended).code).toBe(5);
+    });
+
+    it("a script may close its output and go on", async () => {
+      expect((await runOps(await fresh(), source("exec >&- 2>&-", "sleep 0.1", "exit 6"))).code).toBe(6);
+    });
+
+    it("what a script left running is ended and named, also with a session of its own and its output kept", async () => {
+      const environment = await fresh({ killGraceMs: 500 });
+      const left = await runOps(
+        environment,
+        source(
+          "sleep 600 & echo $!",
+          "setsid sleep 601 & echo $!",
+          "nohup sleep 602 >/dev/null 2>&1 & echo $!",
+          "(trap '' TERM; exec sleep 603) & echo $!",
+          "exit 4",
+        ),
+      );
+      expect(left.code).toBe(4);
+      const pids = left.text.split("\n").filter((line) => /^\d+$/.test(line));
+      expect(pids).toHaveLength(4);
+      for (const pid of pids) {
+        expect(left.text).toContain(`sleep (${pid})`);
+        expect(await isAlive(environment, pid)).toBe(false);
+      }
+    });
+
+    it("what a background process still had to say is in the trace", async () => {
+      const { text } = await runOps(await fresh(), source("(sleep 0.2; echo late) &", "echo early"));
+      expect(text).toBe("early\nlate\n");
+    });
+
+    it("leftovers may live on where the operator wants it", async () => {
+      const environment = await fresh({ killLeftovers: false });
+      const { text } = await runOps(environment, source("sleep 600 >/dev/null 2>&1 & echo $!"));
+      expect(text).toMatch(/^\d+\n$/);
+      expect(await isAlive(environment, text.trim())).toBe(true);
+      await runOps(environment, source(`kill ${text.trim()}`));
+    });
+
+    it("stopping ends all of it: what ignores SIGTERM, has its own session, is stopped, or holds the output", async () => {
+      const environment = await fresh({ killGraceMs: 300 });
+      const output = new Sink();
+      const stop = new AbortController();
+      const ended = runOps(
+        environment,
+        source(
+          "trap 'echo said goodbye; exit 0' TERM",
+          "sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & a=$!",
+          "setsid sh -c 'trap \"\" TERM; sleep 601; sleep 602' & b=$!",
+          "sleep 603 & c=$!; kill -STOP $c",
+          "echo $a $b $c ready; wait $a",
+        ),
+        { output, signal: stop.signal },
+      );
+      const [, ...pids] = await output.until(/(\d+) (\d+) (\d+) ready/);
+      stop.abort(new Error("canceled by somebody"));
+      await expect(ended).rejects.toThrow("canceled by somebody");
+      expect(output.text).toContain("said goodbye\n");
+      for (const pid of pids) {
+        expect(await isAlive(environment, pid)).toBe(false);
+        expect(output.text).toContain(`(${pid})`);
+      }
+    });
+
+    it("a signal that has fired already starts nothing", async () => {
+      const environment = await fresh();
+      const output = new Sink();
+      await expect(
+        runOps(environment, source("echo no"), { output, signal: AbortSignal.abort(new Error("over")) }),
+      ).rejects.toThrow("over");
+      expect(output.text).toBe("");
+    });
+
+    it("stopping at any moment of a script's life ends it", async () => {
+      const environment = await fresh({ killGraceMs: 100 });
+      for (let delayMs = 0; delayMs < 20; delayMs += 2) {
+        using limit = deadline(never, delayMs, new Error("too long"));
+        const output = new Sink();
+        const run = environment.run(scriptOf(environment, source("sleep 600")), output, limit.signal);
+        await expect(run).rejects.toThrow("too long");
+      }
+      expect((await runOps(environment, source("echo fine"))).text).toBe("fine\n");
+    });
+
+    it("stopping one job leaves another alone", async () => {
+      const executor = await opened({ killGraceMs: 100 });
+      const [first, second] = [await prepared(executor), await prepared(executor)];
+      const stop = new AbortController();
+      const output = new Sink();
+      const stopped = runOps(first, source("sleep 600"), { signal: stop.signal });
+      const other = runOps(
+        second,
+        source("echo started", `while [ ! -e ${second.workspace.tmpDir}/go ]; do sleep 0.05; done`, "exit 7"),
+        { output },
+      );
+      await output.until(/started/);
+      stop.abort(new Error("stop"));
+      await expect(stopped).rejects.toThrow("stop");
+      await first.destroy(never);
+      await runOps(second, [{ op: "write", path: `${second.workspace.tmpDir}/go`, content: "" }]).catch(() => {});
+      expect((await other).code).toBe(7);
+    });
+
+    it("jobs at the same time have directories of their own, also when their projects nest", async () => {
+      const executor = await opened();
+      const environments = [
+        await prepared(executor),
+        await prepared(executor),
+        await prepared(executor, sampleRequest("group")),
+        await prepared(executor, sampleRequest("group/project/inner")),
+      ];
+      const places = environments.flatMap(({ workspace }) => [workspace.root, workspace.tmpDir]);
+      for (const [index, place] of places.entries()) {
+        for (const other of places.slice(index + 1)) {
+          expect(`${other}/`.startsWith(`${place}/`) || `${place}/`.startsWith(`${other}/`)).toBe(false);
+        }
+      }
+      expect(environments.slice(0, 2).map((one) => one.projectSlot)).toEqual([0, 1]);
+    });
+
+    it("the next job finds the checkout of the last one, and none of its temporary files", async () => {
+      const executor = await opened();
+      const places: string[] = [];
+      for (const expected of ["fresh", "kept"]) {
+        const environment = await executor.prepare(sampleRequest(), new Sink(), never);
+        const { root, tmpDir } = environment.workspace;
+        places.push(root);
+        const { text } = await runOps(environment, [
+          ...source(`[ -e ${root}/file ] && echo kept || echo fresh`, `[ ! -e ${tmpDir}/secret ] || echo leak`),
+          { op: "write", path: `${root}/file`, content: "" },
+          { op: "write", path: `${tmpDir}/secret`, content: "" },
+          ...source(`chmod 0 ${tmpDir}`),
+        ]);
+        expect(text).toBe(`${expected}\n`);
+        await environment.destroy(never);
+        await environment.destroy(never);
+      }
+      expect(places[0]).toBe(places[1]);
+    });
+
+    it("twenty jobs at once do not mix", async () => {
+      const executor = await opened();
+      await Promise.all(
+        Array.from({ length: 20 }, async (_, index) => {
+          const environment = await prepared(executor);
+          const { text } = await runOps(environment, source(`seq 1 2000 | sed s/^/job-${index}-/`));
+          const lines = text.trimEnd().split("\n");
+          expect(lines).toHaveLength(2000);
+          expect(lines.every((line) => line.startsWith(`job-${index}-`))).toBe(true);
+        }),
+      );
+    });
+
+    it("after a crash the notes lead to all that is left of a job, and to nothing else", async () => {
+      const executor = await opened({ killGraceMs: 200 });
+      const request = sampleRequest();
+      const environment = await executor.prepare(request, new Sink(), never);
+      const other = await prepared(executor);
+      const output = new Sink();
+      const dying = environment.run(
+        scriptOf(environment, [
+          { op: "write", path: `${environment.workspace.tmpDir}/secret`, content: "" },
+          ...source("setsid sleep 600 & sleep 601 & echo $! ready; wait"),
+        ]),
+        output,
+        never,
+      );
+      const alive = runOps(other, source("sleep 1; exit 8"));
+      const [, pid = ""] = await output.until(/(\d+) ready/);
+      expect(request.notes.length).toBeGreaterThan(0);
+
+      const successor = await opened({ killGraceMs: 200 });
+      // As the journal gives them back.
+      const notes: Note[] = JSON.parse(JSON.stringify(request.notes));
+      const said = await successor.recover(request.jobKey, notes, never);
+      expect(said.join("; ")).toMatch(/ended \d+ process/);
+      expect((await dying).signal).not.toBeNull();
+      expect(await isAlive(other, pid)).toBe(false);
+      expect((await runOps(other, source(`[ ! -e ${environment.workspace.tmpDir} ]`))).code).toBe(0);
+      expect((await alive).code).toBe(8);
+      await expect(successor.recover(request.jobKey, notes, never)).resolves.toEqual([]);
+      await environment.destroy(never);
+    });
+  });
+}
