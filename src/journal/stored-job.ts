@@ -1,5 +1,4 @@
 import { z } from "zod";
-import type { CoordinatorSettings } from "../coordinator/contract.ts";
 import type { FinalReport, StoredJob } from "./contract.ts";
 
 /** What a key may look like: it names a directory, and the marks of processes and containers. */
@@ -68,16 +67,4 @@ const acknowledgement = z.object({ offset: z.number().int().nonnegative() });
 
 export function parseAcknowledgement(value: unknown): number {
   return acknowledgement.safeParse(value).data?.offset ?? 0;
-}
-
-/** What `openCoordinator` takes, from what a record knows. */
-export function coordinatorSettings(runner: StoredJob["runner"]): CoordinatorSettings {
-  return {
-    url: new URL(runner.url),
-    token: runner.token,
-    tlsCaFile: runner.tlsCaFile ?? undefined,
-    tlsCertFile: runner.tlsCertFile ?? undefined,
-    tlsKeyFile: runner.tlsKeyFile ?? undefined,
-    certsDir: runner.certsDir,
-  };
 }

@@ -185,6 +185,19 @@ test("a job that cannot be kept is answered without being run", async () => {
   );
 });
 
+test("a state directory that is deleted in mid-job fails the job, with a word about its output", async () => {
+  const { local, handling } = await setUp("alloy");
+  const job = local.enqueue({ script: ["echo started", "while :; do echo more; sleep 0.1; done"] });
+  const handled = handling.handle(await handling.receive());
+  await job.traceContains("started");
+  await rm(handling.stateDir.jobsDir, { recursive: true });
+  const { outcome, delivered } = await handled;
+  expect(outcome).toMatchObject({ result: "failed", reason: "runner_system_failure" });
+  expect(await delivered).toBe("delivered");
+  expect(job.status).toBe("failed");
+  expect(plain(job.trace)).toContain("the output of this job was lost on the runner");
+});
+
 test("an executor with a bug makes no success", async () => {
   const { local, handling } = await setUp("alloy");
   for (const where of ["prepare", "destroy"] as const) {
