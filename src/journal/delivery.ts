@@ -125,8 +125,9 @@ export function createDelivery(options: DeliveryOptions): Deliver {
   async function chosenTrace(): Promise<StoredTrace | null> {
     if (keepBytes === null) return null;
     const size = await trace.size();
-    if (size === null || unreadable > MOST_UNREADABLE)
+    if (size === null || unreadable > MOST_UNREADABLE) {
       return traceOf(noticeLine("WARNING: the output of this job was lost on the runner"));
+    }
     return keepBytes < size ? await shortenedTrace(trace, size, keepBytes) : trace.whole(size);
   }
 
@@ -138,12 +139,8 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       if (pieceBytes > SMALL_PIECE_BYTES && size - sent > SMALL_PIECE_BYTES) pieceBytes = SMALL_PIECE_BYTES;
       else keepBytes = null;
     } else if (keepBytes !== null) keepBytes = nextStep(size, keepBytes);
-    log.warn(
-      `${coordinator.origin} does not take the trace of job ${id} (${size} bytes): ${why}; it is sent shortened`,
-      {
-        job: id,
-      },
-    );
+    const what = `the trace of job ${id} (${size} bytes)`;
+    log.warn(`${coordinator.origin} does not take ${what}: ${why}; it is sent shortened`, { job: id });
   }
 
   /** Does the coordinator answer calls of this job that carry no trace? */
@@ -158,7 +155,10 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     }
   }
 
-  /** A call with (a part of) the trace in it failed: is the trace to blame? `true`: it was shortened. */
+  /**
+   * A call with (a part of) the trace in it failed: is the trace to blame? Only if that call alone fails, again and again,
+   * while the coordinator answers others. @returns what came of sending it shortened; `null`: it is not to blame (yet)
+   */
   async function blamesTrace(
     status: number,
     message: string,
@@ -179,7 +179,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (!(await answersOtherwise(signal))) return null;
     // It may have come back to life this very moment: the whole trace once more before it is cut.
     const attempt = await guarded(signal);
-    if (attempt.kind !== "trouble") return attempt;
+    if (attempt.kind !== "trouble" || attempt.status !== status) return attempt;
     await shorten(message);
     return await guarded(signal);
   }
