@@ -154,7 +154,7 @@ async function prepare(
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
-  return trace.section("prepare_executor", async () => {
+  return await trace.section("prepare_executor", async () => {
     trace.print(`Using ${executor.name.slice(0, 1).toUpperCase()}${executor.name.slice(1)} executor...`);
     const request = {
       job,

@@ -19,26 +19,23 @@ export function getSubmodules({ settings, root, reused, cleanFlags, authorConfig
   const recursive = settings.strategy === "recursive" ? ["--recursive"] : [];
   const paths = settings.paths.length > 0 ? ["--", ...settings.paths] : [];
   const depth = settings.depth > 0 ? ["--depth", String(settings.depth)] : [];
-  // A repository that was disarmed has no settings: its remote's address comes from `sync`, the rest from here.
-  const submodule = (...args: string[]): Argv =>
-    call("-c", `remote.origin.fetch=${ALL_BRANCHES}`, "submodule", ...args);
+  const submodule = (...args: string[]): Argv => call("submodule", ...args);
   const run = (argv: Argv): Op => ({ op: "run", argv });
   const update = (...more: string[]): Argv =>
     submodule("update", "--init", "--force", ...recursive, ...depth, ...settings.updateFlags, ...more, ...paths);
   const each = (...args: string[]): Op => run(submodule("foreach", "--quiet", ...recursive, ...args));
 
+  // A repository that was disarmed knows no remote: `sync` gives it the address, `config` the rest.
+  const rearm: Op[] = reused ? [each("git", "config", "remote.origin.fetch", ALL_BRANCHES)] : [];
   const fetchAll: Op = {
     op: "repeat",
-    // A level of disarmed repositories gets its addresses when the level above it is there.
+    // A level of disarmed repositories can be reached when the level above it is there.
     attempts: reused && settings.strategy === "recursive" ? 3 : 2,
     pauseSeconds: 0,
-    body: [run(submodule("sync", ...recursive, ...paths)), run(update())],
+    body: [run(submodule("sync", ...recursive, ...paths)), ...rearm, run(update())],
   };
   const clean: Op[] = cleanFlags === null ? [] : [each("git", "clean", ...cleanFlags)];
-  const complete: Op[] = [
-    ...(reused ? [each("git", "config", "remote.origin.fetch", ALL_BRANCHES)] : []),
-    ...(authorConfig === null ? [] : [each("git", "config", "include.path", authorConfig)]),
-  ];
+  const include: Op[] = authorConfig === null ? [] : [each("git", "config", "include.path", authorConfig)];
   const quiet = succeeds(update("--no-fetch"));
   return [
     when({ test: "file", path: `${root}/.gitmodules` }, [
@@ -49,7 +46,8 @@ export function getSubmodules({ settings, root, reused, cleanFlags, authorConfig
       },
       ...(reused ? [when(quiet, [], [fetchAll])] : [fetchAll]),
       ...clean,
-      ...complete,
+      ...rearm,
+      ...include,
     ]),
   ];
 }

@@ -1,0 +1,463 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import type { Job, Variable } from "../../src/job/job.ts";
+import { createRepository, type TestRepository } from "./git-server.ts";
+import { createStand, type Finished, jobWith, type RunOptions, step, variable } from "./stand.ts";
+
+const stand = createStand({ shell: "sh" });
+afterAll(() => stand.close());
+
+let count = 0;
+let repository: TestRepository;
+beforeEach(() => {
+  repository = createRepository(join(stand.dir, `remote-${count++}`));
+});
+
+interface Checkout {
+  readonly sha?: string;
+  readonly ref?: string;
+  readonly variables?: readonly Variable[];
+  readonly script?: readonly string[];
+  readonly git?: Partial<Job["git"]>;
+  readonly more?: Partial<Job>;
+  readonly options?: RunOptions;
+}
+
+const show = ["echo HEAD=$(git rev-parse HEAD) FILES=$(echo *)", "git status --porcelain --ignored"];
+
+/** A job on the repository; its checkout is the same as that of the job before it. */
+function checkOut({
+  sha,
+  ref = "main",
+  variables = [],
+  script = show,
+  git = {},
+  more = {},
+  options = {},
+}: Checkout): Promise<Finished> {
+  const base = jobWith();
+  const job = jobWith({
+    variables,
+    steps: [step("script", script)],
+    git: { ...base.git, repoUrl: repository.url, ref, sha: sha ?? repository.git("rev-parse", "HEAD"), ...git },
+    ...more,
+  });
+  return stand.run(job, options);
+}
+
+const root = (): string => join(stand.buildsDir, "7e3b05c2/0", repository.dir.slice(1));
+const strategy = (value: string): Variable => variable("GIT_STRATEGY", value);
+
+describe("strategies", () => {
+  test("fetch clones where nothing is and fetches where something is", async () => {
+    const first = await checkOut({
+      script: [...show, "echo dirty > file.txt; echo left > left; mkdir -p a/b; echo x > a/b/c"],
+    });
+    expect(first.outcome.result).toBe("success");
+    expect(first.trace).toContain("Cloning repository...\nChecking out ");
+    const second = await checkOut({ sha: repository.commit({ "two.txt": "2", ".gitignore": "ignored\n" }) });
+    expect(second.trace).toContain("Fetching changes...\n");
+    expect(second.trace).toContain(`HEAD=${repository.git("rev-parse", "HEAD")} FILES=file.txt two.txt\n`);
+    expect(second.trace).not.toMatch(/^(?:\?\?|!!| M)/m);
+  });
+
+  test("clone begins with an empty directory", async () => {
+    await checkOut({ script: ["git config --local user.name kept; touch .git/kept"] });
+    const { trace } = await checkOut({
+      variables: [strategy("clone")],
+      script: ["ls .git; git config --local user.name || echo unnamed"],
+    });
+    expect(trace).toContain("Cloning repository...");
+    expect(trace).toContain("\nunnamed\n");
+    expect(trace).not.toContain("\nkept\n");
+  });
+
+  test("none leaves what is there, empty removes it", async () => {
+    await checkOut({ script: ["echo left > left"] });
+    const none = await checkOut({ variables: [strategy("none")], script: ["ls -A"] });
+    expect(none.trace).toContain("\nleft\n");
+    expect(none.trace).toContain("Skipping Git repository setup\n");
+    const empty = await checkOut({ variables: [strategy("EMPTY")], script: ["echo FILES=$(ls -A)"] });
+    expect(empty.trace).toContain("FILES=\n");
+  });
+
+  test("GIT_CHECKOUT=false fetches only", async () => {
+    await checkOut({});
+    const before = repository.git("rev-parse", "HEAD");
+    const { trace, outcome } = await checkOut({
+      sha: repository.commit({ "two.txt": "2" }),
+      variables: [variable("GIT_CHECKOUT", "False")],
+      script: ["echo HEAD=$(git rev-parse HEAD) MAIN=$(git rev-parse origin/main)"],
+    });
+    expect(outcome.result).toBe("success");
+    expect(trace).toContain("Skipping Git checkout");
+    expect(trace).toContain(`HEAD=${before} MAIN=${repository.git("rev-parse", "HEAD")}`);
+  });
+
+  test("GIT_CLEAN_FLAGS chooses what is removed", async () => {
+    await checkOut({ script: ["echo 1 > cached; echo 2 > other; echo changed > file.txt"] });
+    const some = await checkOut({ variables: [variable("GIT_CLEAN_FLAGS", "-ffdx -e cached")] });
+    expect(some.trace).toContain("FILES=cached file.txt\n");
+    await checkOut({ script: ["echo 2 > other"] });
+    const kept = await checkOut({ variables: [variable("GIT_CLEAN_FLAGS", "none")] });
+    expect(kept.trace).toContain("FILES=file.txt other\n");
+  });
+
+  test("hooks and the operator's scripts run around it, in one shell", async () => {
+    const { trace, outcome } = await checkOut({
+      script: ["true"],
+      more: { hooks: [{ name: "post_get_sources_script", script: ["echo post=$(ls) $seen"] }] },
+      variables: [variable("CI_COMMIT_REF_NAME", "main"), variable("DEPLOY", "x")],
+      options: { runner: { preCloneScript: 'seen="pre $CI_COMMIT_REF_NAME $DEPLOY"; set +e' } },
+    });
+    expect(outcome.result).toBe("success");
+    expect(trace).toContain("\npost=file.txt pre main x\n");
+  });
+
+  test("a failing git ends the stage although a script before it switched errexit off", async () => {
+    await rm(repository.dir, { recursive: true });
+    const sha = "1".repeat(40);
+    const { outcome } = await checkOut({ sha, options: { runner: { preCloneScript: "set +e" } } });
+    expect(outcome).toMatchObject({ result: "failed", exitCode: 128 });
+  });
+});
+
+describe("refs", () => {
+  test.each([
+    "feature/a/b",
+    "-f",
+    "--upload-pack=touch${IFS}pwned",
+    "a;touch${IFS}pwned",
+    "$(touch${IFS}pwned)",
+    "'x'",
+    "`id`",
+    "1",
+    "ünï",
+  ])("the branch %s is only a name", async (name) => {
+    repository.git("update-ref", `refs/heads/${name}`, "HEAD");
+    for (const depth of ["0", "1"]) {
+      for (const prefix of ["", "refs/heads/"]) {
+        const { outcome, trace } = await checkOut({
+          ref: `${prefix}${name}`,
+          variables: [variable("GIT_DEPTH", depth)],
+        });
+        expect(outcome).toEqual({ result: "success" });
+        expect(trace).toContain(` as ${name}...`);
+        expect(trace).not.toContain("pwned\n?");
+      }
+    }
+    expect(existsSync(join(root(), "pwned"))).toBe(false);
+  });
+
+  test("a name that git does not allow leaves the commit", async () => {
+    for (const ref of ["refs/heads/..", "a b", "x\u001b[2J", ""]) {
+      const { outcome } = await checkOut({ ref, variables: [variable("GIT_DEPTH", ref === "" ? "0" : "2")] });
+      expect(outcome).toEqual({ result: "success" });
+    }
+  });
+
+  test("a tag is told by its prefix, also shallow", async () => {
+    repository.git("tag", "-a", "v1", "-m", "first");
+    const sha = repository.git("rev-parse", "HEAD");
+    repository.commit({ "two.txt": "2" });
+    for (const depth of ["0", "1"]) {
+      const { outcome, trace } = await checkOut({
+        ref: "refs/tags/v1",
+        sha,
+        variables: [strategy("clone"), variable("GIT_DEPTH", depth)],
+        script: ["echo DESCRIBED=$(git describe)"],
+      });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("DESCRIBED=v1\n");
+    }
+  });
+
+  test("a pull request of a fork is found on the first try, beside a branch called 1", async () => {
+    const base = repository.git("rev-parse", "HEAD");
+    const sha = repository.commit({ "fork.txt": "f" });
+    repository.git("update-ref", "refs/pull/1/head", sha);
+    repository.git("reset", "--hard", base);
+    repository.git("branch", "1");
+    for (const depth of ["0", "3"]) {
+      const { outcome, trace } = await checkOut({
+        ref: "mallory:main",
+        sha,
+        variables: [strategy("clone"), variable("GIT_DEPTH", depth)],
+      });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("FILES=file.txt fork.txt");
+    }
+  });
+
+  test("a branch that was moved away, or is gone, still gives its old commit", async () => {
+    const base = repository.git("rev-parse", "HEAD");
+    const sha = repository.commit({ "pushed.txt": "p" });
+    repository.git("reset", "--hard", base);
+    repository.commit({ "forced.txt": "f" });
+    for (const depth of ["0", "1"]) {
+      const moved = await checkOut({ sha, variables: [strategy("clone"), variable("GIT_DEPTH", depth)] });
+      expect(moved.outcome).toEqual({ result: "success" });
+      const gone = await checkOut({ ref: "gone", sha, variables: [strategy("clone"), variable("GIT_DEPTH", depth)] });
+      expect(gone.outcome).toEqual({ result: "success" });
+    }
+  });
+
+  test("GitLab's refspecs are fetched as they are", async () => {
+    const sha = repository.git("rev-parse", "HEAD");
+    repository.git("update-ref", "refs/merge-requests/7/head", sha);
+    const refspecs = [
+      `+${sha}:refs/pipelines/9`,
+      "+refs/merge-requests/7/head:refs/remotes/origin/merge-requests/7/head",
+      "--upload-pack=x",
+    ];
+    for (const depth of [0, 1]) {
+      const { outcome, trace } = await checkOut({
+        ref: "refs/merge-requests/7/head",
+        git: { refspecs, depth },
+        more: { dialect: "gitlab" },
+        script: ["git for-each-ref --format='REF=%(refname)'"],
+      });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("REF=refs/pipelines/9\n");
+      expect(trace).toContain("REF=refs/remotes/origin/merge-requests/7/head\n");
+    }
+  });
+
+  test("GIT_DEPTH makes the history short, and without it the history is whole again", async () => {
+    for (let i = 0; i < 5; i++) repository.commit({ "file.txt": `${i}\n` });
+    const script = ["echo COMMITS=$(git rev-list --count HEAD)"];
+    const shallow = await checkOut({ variables: [variable("GIT_DEPTH", "2")], script });
+    expect(shallow.trace).toContain("COMMITS=2\n");
+    expect((await checkOut({ script })).trace).toContain("COMMITS=6\n");
+    const odd = await checkOut({ variables: [variable("GIT_DEPTH", "--upload-pack=touch pwned")], script });
+    expect(odd.trace).toContain("COMMITS=6\n");
+    expect(odd.trace).toContain("WARNING: GIT_DEPTH is ");
+  });
+
+  test("a repository with SHA-256 works", async () => {
+    repository = createRepository(join(stand.dir, `sha256-${count++}`), { objectFormat: "sha256" });
+    for (let i = 0; i < 2; i++) {
+      const { outcome, trace } = await checkOut({
+        sha: repository.commit({ "n.txt": `${i}` }),
+        git: { objectFormat: "sha256" },
+      });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain(`HEAD=${repository.git("rev-parse", "HEAD")}`);
+    }
+  });
+
+  test("a commit that does not exist is the job's fault, and the message names it", async () => {
+    const sha = "1234567890".repeat(4);
+    for (const depth of ["0", "1"]) {
+      const { outcome, trace } = await checkOut({ sha, variables: [variable("GIT_DEPTH", depth)] });
+      expect(outcome).toMatchObject({ result: "failed", reason: "script_failure", exitCode: 128 });
+      expect(trace).toContain(sha);
+    }
+  });
+});
+
+describe("addresses", () => {
+  test.each([
+    "ext::sh -c touch% pwned",
+    "--upload-pack=touch pwned",
+    "-u",
+    "../elsewhere",
+    "ftp://example.invalid/x.git",
+    "ssh://-oProxyCommand=touch/x",
+    "https://",
+    "",
+  ])("%j is refused with a message", async (repoUrl) => {
+    const { outcome, trace } = await checkOut({ git: { repoUrl } });
+    expect(outcome).toMatchObject({ result: "failed", reason: "script_failure" });
+    expect(trace).toMatch(/ERROR: Job failed: The (?:repository's address|coordinator named no repository)/);
+  });
+
+  test("a host that cannot be reached is not the job's fault", async () => {
+    const { outcome } = await checkOut({ git: { repoUrl: "http://127.0.0.1:1/x.git" } });
+    expect(outcome).toMatchObject({ result: "failed", reason: "runner_system_failure", exitCode: 128 });
+  });
+
+  test("attempts are made as often as the job says", async () => {
+    const { trace } = await checkOut({
+      git: { repoUrl: "http://127.0.0.1:1/x.git" },
+      variables: [variable("GET_SOURCES_ATTEMPTS", "3")],
+    });
+    expect(trace.match(/Cloning repository|Fetching changes/g)).toHaveLength(3);
+    expect(trace).toContain("WARNING: Attempt 2 of 3 failed: getting the sources failed: exit status 128");
+  });
+});
+
+describe("what an earlier job left", () => {
+  const canary = (): string => join(stand.dir, `canary-${count}`);
+
+  /** Plant something in the working copy, move the branch on, and see that the next job works and runs nothing of it. */
+  async function survives(plant: readonly string[], more: Checkout = {}): Promise<Finished> {
+    const planted = await checkOut({ script: plant });
+    expect(planted.outcome).toEqual({ result: "success" });
+    const sha = repository.commit({ "two.txt": "2", "dir/three.txt": "3" });
+    const finished = await checkOut({ sha, ...more });
+    expect(finished.outcome).toEqual({ result: "success" });
+    expect(finished.trace).toContain(`HEAD=${sha} FILES=dir file.txt two.txt\n`);
+    expect(existsSync(canary())).toBe(false);
+    return finished;
+  }
+
+  test("settings, hooks, filters and helpers run nothing", async () => {
+    const evil = `touch ${canary()}`;
+    await survives([
+      `mkdir -p .git/hooks; for h in post-checkout post-merge reference-transaction pre-auto-gc post-index-change fsmonitor-watchman; do printf '#!/bin/sh\\n${evil}\\n' > .git/hooks/$h; chmod +x .git/hooks/$h; done`,
+      `git config core.fsmonitor '${evil}'; git config core.hooksPath .git/hooks; git config core.sshCommand '${evil}'; git config core.gitProxy '${evil}'`,
+      `git config credential.helper '!${evil}'; git config core.askPass '${evil}'; git config core.pager '${evil}'; git config core.editor '${evil}'`,
+      `git config filter.evil.smudge '${evil}; cat'; git config filter.evil.clean '${evil}; cat'; mkdir -p .git/info; echo '* filter=evil' > .git/info/attributes`,
+      `git config remote.origin.uploadpack '${evil};git-upload-pack'; git config remote.origin.vcs evil; git config url.ext::x.insteadOf file://`,
+      `git config alias.fetch '!${evil}'; git config diff.external '${evil}'; git config gc.auto 1; git config gc.recentObjectsHook '${evil}'`,
+      `printf '[core]\\n\\tfsmonitor = ${evil}\\n' > .git/config.worktree; git config extensions.worktreeConfig true`,
+      `git config include.path ${stand.dir}/nothing; git config core.worktree /tmp; git config core.bare true`,
+    ]);
+  });
+
+  test("locks everywhere do not stop git", async () => {
+    await survives([
+      "touch .git/index.lock .git/HEAD.lock .git/shallow.lock .git/config.lock .git/packed-refs.lock .git/FETCH_HEAD.lock",
+      "touch .git/refs/remotes/origin/main.lock .git/objects/maintenance.lock; mkdir -p .git/logs; touch .git/logs/HEAD.lock .git/gc.pid",
+    ]);
+    await checkOut({ variables: [variable("GIT_DEPTH", "1")], script: ["touch .git/shallow.lock"] });
+    expect((await checkOut({ variables: [variable("GIT_DEPTH", "1")] })).outcome).toEqual({ result: "success" });
+  });
+
+  test.each([
+    ["a broken index", "echo garbage > .git/index"],
+    ["a broken HEAD", "echo garbage > .git/HEAD"],
+    ["no HEAD", "rm .git/HEAD"],
+    ["broken refs", "echo garbage > .git/refs/remotes/origin/main; echo garbage > .git/packed-refs"],
+    ["empty objects", "find .git/objects -type f | while read f; do chmod u+w $f; : > $f; done"],
+    ["no objects", "rm -rf .git/objects"],
+    ["half a clone", "rm -rf .git/refs .git/index"],
+    [".git as a file", "mv .git ../moved; echo gitdir: ../moved > .git"],
+    [".git as a link", "mv .git ../linked; ln -s ../linked .git"],
+    [".git as a FIFO", "rm -rf .git; mkfifo .git"],
+    ["HEAD as a FIFO", "rm .git/HEAD; mkfifo .git/HEAD"],
+    ["config as a FIFO", "rm .git/config; mkfifo .git/config"],
+    ["config as a directory", "rm .git/config; mkdir -p .git/config/x"],
+    ["the objects elsewhere", "mv .git/objects ../objects; ln -s $PWD/../objects .git/objects"],
+    ["another common directory", "mkdir ../common; echo ../../common > .git/commondir"],
+    ["alternates that are gone", "mkdir -p .git/objects/info; echo /nonexistent > .git/objects/info/alternates"],
+    [
+      "a branch where a directory has to be",
+      "git update-ref refs/remotes/origin/main/x HEAD 2>/dev/null || { git update-ref -d refs/remotes/origin/main; git update-ref refs/remotes/origin/main/x HEAD; }",
+    ],
+    ["a commit graph that lies", "mkdir -p .git/objects/info; echo CGPH > .git/objects/info/commit-graph"],
+    [
+      "an unfinished merge",
+      "echo 1 > .git/MERGE_HEAD; echo x > .git/MERGE_MSG; mkdir -p .git/rebase-merge; touch .git/BISECT_LOG",
+    ],
+    ["a file where a directory has to be", "echo x > dir; mkdir two.txt; echo y > two.txt/z"],
+    ["a link where a directory has to be", "mkdir ../outside; ln -s ../outside dir"],
+    ["a repository of its own", "git init -q nested; (cd nested; touch x; git add x)"],
+    [
+      "directories without permissions",
+      "mkdir -p closed/deep; touch closed/deep/f; chmod -R 000 closed; chmod 000 file.txt",
+    ],
+    ["the whole tree without permissions", "chmod -R 000 . 2>/dev/null; true"],
+    [
+      "a changed file that git is told not to look at",
+      "git update-index --skip-worktree file.txt; echo evil > file.txt",
+    ],
+    [
+      "a changed file that git is told to believe in",
+      "git update-index --assume-unchanged file.txt; echo evil > file.txt",
+    ],
+    [
+      "replaced objects",
+      "git config user.name x; git config user.email x; echo evil > file.txt; b=$(git hash-object -w file.txt); git replace $(git rev-parse HEAD:file.txt) $b; git pack-refs --all",
+    ],
+    ["a sparse checkout", "git sparse-checkout set --cone dir 2>/dev/null; true"],
+    ["another remote", "git remote set-url origin file:///nonexistent; git remote add evil file:///nonexistent2"],
+  ])("%s", async (_what, plant) => {
+    const { trace } = await survives([plant], { script: [...show, "echo CONTENT=$(cat file.txt)"] });
+    expect(trace).toContain("CONTENT=one\n");
+  });
+
+  test("the checkout replaced by a link is not followed", async () => {
+    const outside = join(stand.dir, `outside-${count}`);
+    mkdirSync(outside);
+    writeFileSync(join(outside, "precious"), "keep");
+    await checkOut({});
+    await rm(root(), { recursive: true });
+    symlinkSync(outside, root());
+    const { outcome } = await checkOut({});
+    expect(outcome).toEqual({ result: "success" });
+    expect(readdirSync(outside)).toEqual(["precious"]);
+  });
+
+  test("a network that is down does not cost the working copy", async () => {
+    await checkOut({ script: ["touch .git/still-here"] });
+    await checkOut({ git: { repoUrl: "http://127.0.0.1:1/x.git" } });
+    const moved = `${repository.dir}-away`;
+    repository.git("status");
+    const { renameSync } = await import("node:fs");
+    renameSync(repository.dir, moved);
+    await checkOut({ sha: "2".repeat(40) });
+    renameSync(moved, repository.dir);
+    expect((await checkOut({})).outcome).toEqual({ result: "success" });
+  });
+
+  test("a directory of another repository further up is left alone", async () => {
+    repository = createRepository(join(stand.dir, `group-${count}`, "inner"));
+    await checkOut({});
+    const above = join(root(), "..");
+    const outer = createRepository(join(above, "."));
+    await rm(join(root(), ".git", "HEAD"));
+    const head = outer.git("rev-parse", "HEAD");
+    expect((await checkOut({})).outcome).toEqual({ result: "success" });
+    expect(outer.git("rev-parse", "HEAD")).toBe(head);
+    expect(readFileSync(join(above, "file.txt"), "utf8")).toBe("one\n");
+    await rm(join(above, ".git"), { recursive: true });
+  });
+});
+
+test("variables of the job do not reach the runner's git", async () => {
+  const canary = join(stand.dir, "variable-canary");
+  const evil = `touch ${canary}`;
+  const keys: Record<string, string> = {
+    PATH: "/nonexistent",
+    HOME: "/nonexistent",
+    IFS: "/",
+    BASH_ENV: "/nonexistent",
+    ENV: "/nonexistent",
+    LD_PRELOAD: "/nonexistent.so",
+    PS4: `$(${evil})`,
+    CDPATH: "/tmp",
+    GIT_DIR: "/nonexistent",
+    GIT_WORK_TREE: "/tmp",
+    GIT_INDEX_FILE: "/nonexistent/index",
+    GIT_OBJECT_DIRECTORY: "/nonexistent",
+    GIT_CONFIG_GLOBAL: "/nonexistent",
+    GIT_CONFIG_COUNT: "1",
+    GIT_CONFIG_KEY_0: "core.fsmonitor",
+    GIT_CONFIG_VALUE_0: evil,
+    GIT_CONFIG_PARAMETERS: `'core.fsmonitor=${evil}'`,
+    GIT_SSH_COMMAND: evil,
+    GIT_EXEC_PATH: "/nonexistent",
+    GIT_TEMPLATE_DIR: "/nonexistent",
+    GIT_EXTERNAL_DIFF: evil,
+    GIT_TRACE: join(stand.dir, "trace-file"),
+    GIT_ALLOW_PROTOCOL: "none",
+    GIT_NAMESPACE: "evil",
+    XDG_CONFIG_HOME: "/nonexistent",
+    SSL_CERT_FILE: "/nonexistent",
+    TMPDIR: "/nonexistent",
+    POSIXLY_CORRECT: "1",
+  };
+  const { outcome, trace } = await checkOut({
+    variables: Object.entries(keys).map(([key, value]) => variable(key, value, { raw: true })),
+    script: ["true"],
+  });
+  expect(trace).toContain("Checking out ");
+  expect(trace).toContain("$ true");
+  expect(outcome.result).toBe("success");
+  expect(existsSync(canary)).toBe(false);
+  expect(existsSync(join(stand.dir, "trace-file"))).toBe(false);
+});

@@ -1,0 +1,216 @@
+import { mkdtempSync } from "node:fs";
+import { readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import shell from "../../executors/shell/index.ts";
+import { findShellWriter } from "../../shells/index.ts";
+import type { Executor, Note } from "../../src/executor.ts";
+import type { Job, Outcome, Step, Variable } from "../../src/job/job.ts";
+import { type JobRunner, type RunJobRequest, runJob } from "../../src/job/run.ts";
+import { secretsOf } from "../../src/job/secrets.ts";
+import type { JobState } from "../../src/job/state.ts";
+import type { Log } from "../../src/log.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { never } from "../../src/time.ts";
+import { openTrace } from "../../src/trace/trace.ts";
+
+export function variable(key: string, value: string, more: Partial<Variable> = {}): Variable {
+  return { key, value, public: true, file: false, masked: false, raw: false, ...more };
+}
+
+export function step(name: string, script: readonly string[], more: Partial<Step> = {}): Step {
+  return {
+    name,
+    script,
+    timeoutMs: null,
+    when: name === "after_script" ? "always" : "on_success",
+    allowFailure: false,
+    ...more,
+  };
+}
+
+/** A sound job of AlloyCI without sources, changed by `more`. */
+export function jobWith(more: Partial<Job> = {}): Job {
+  return {
+    id: "17",
+    token: "job-token-0123456789",
+    dialect: "alloy",
+    name: "unit",
+    pipelineStage: "test",
+    projectId: "5",
+    projectName: "widget",
+    git: {
+      repoUrl: "https://example.invalid/acme/widget.git",
+      ref: "main",
+      refType: "branch",
+      sha: "0".repeat(40),
+      beforeSha: "",
+      refspecs: [],
+      depth: 0,
+      objectFormat: "sha1",
+      protected: false,
+    },
+    allowGitFetch: true,
+    timeoutMs: 3_600_000,
+    variables: [variable("GIT_STRATEGY", "none")],
+    steps: [step("script", ["echo hello"])],
+    image: null,
+    services: [],
+    artifacts: [],
+    cache: [],
+    credentials: [],
+    dependencies: [],
+    hooks: [],
+    features: { traceSections: false, failureReasons: [], tokenMaskPrefixes: [] },
+    serverTls: {},
+    queuedSeconds: undefined,
+    warnings: [],
+    problem: null,
+    ...more,
+  };
+}
+
+export const plainRunner: JobRunner = {
+  name: "builder",
+  id: "7e3b05c2",
+  url: new URL("http://127.0.0.1:1"),
+  environment: [],
+  cloneUrl: "",
+  preCloneScript: "",
+  postGetSourcesScript: "",
+  preBuildScript: "",
+  postBuildScript: "",
+  debugTraceDisabled: false,
+  prepareTimeoutMs: null,
+  getSourcesTimeoutMs: null,
+  gitSslNoVerify: false,
+};
+
+export interface LogLine {
+  readonly level: string;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, unknown>> | undefined;
+}
+
+export function recordingLog(lines: LogLine[] = []): Log {
+  const at =
+    (level: string) =>
+    (message: string, fields?: Readonly<Record<string, unknown>>): void => {
+      lines.push({ level, message, fields });
+    };
+  const log: Log = { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error"), child: () => log };
+  return log;
+}
+
+export interface Finished {
+  readonly outcome: Outcome;
+  /** As a person reads it: without colours. */
+  readonly trace: string;
+  readonly states: readonly JobState[];
+  readonly logged: readonly LogLine[];
+  readonly tookMs: number;
+}
+
+export interface RunOptions {
+  readonly runner?: Partial<JobRunner>;
+  readonly executor?: Executor;
+  readonly signal?: AbortSignal;
+  readonly halt?: AbortSignal;
+  readonly request?: Partial<RunJobRequest>;
+  /** Called with the trace so far, each time that it has grown. */
+  readonly onTrace?: (text: string) => void;
+}
+
+export interface Stand {
+  readonly dir: string;
+  readonly buildsDir: string;
+  readonly executor: Executor;
+  /** A job through the real executor, shell and trace. */
+  run(job: Job, options?: RunOptions): Promise<Finished>;
+  close(): Promise<void>;
+}
+
+export function createStand({ shell: shellName = "bash" }: { shell?: ShellName } = {}): Stand {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-job-"));
+  const buildsDir = join(dir, "builds");
+  const executor = openShell(dir, buildsDir, shellName);
+  let jobs = 0;
+  return {
+    dir,
+    buildsDir,
+    executor,
+    async run(job, options = {}) {
+      const path = join(dir, `trace-${jobs++}`);
+      const { traceSections, tokenMaskPrefixes } = job.features;
+      const trace = await openTrace({
+        path,
+        secrets: secretsOf(job),
+        secretPrefixes: tokenMaskPrefixes,
+        limitBytes: 4 * 1024 * 1024,
+        sections: traceSections,
+      });
+      const logged: LogLine[] = [];
+      const states: JobState[] = [];
+      const start = performance.now();
+      let seen = "";
+      let reading = Promise.resolve();
+      const stopWatching = trace.watch(() => {
+        if (options.onTrace === undefined) return;
+        reading = reading.then(async () => {
+          seen += (await trace.read(Buffer.byteLength(seen), 1024 * 1024)).toString();
+          options.onTrace?.(seen);
+        });
+      });
+      const { outcome, destroyed } = await runJob(
+        {
+          job,
+          jobKey: `test-${process.pid}-${jobs}-${Math.random().toString(36).slice(2)}`,
+          runner: { ...plainRunner, ...options.runner },
+          identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
+          executor: options.executor ?? executor,
+          findWriter: findShellWriter,
+          trace,
+          log: recordingLog(logged),
+          concurrentId: 3,
+          remember: async (_note: Note) => {},
+          halt: options.halt ?? never,
+          onState: (state) => states.push(state),
+          preparePauseMs: 5,
+          attemptPauseMs: 5,
+          ...options.request,
+        },
+        options.signal ?? never,
+      );
+      const tookMs = performance.now() - start;
+      await destroyed;
+      await trace.end();
+      stopWatching();
+      await reading;
+      await trace.close();
+      const text = (await readFile(path, "utf8")).replace(/\x1b\[[0-9;]*[mK]/g, "");
+      return { outcome, trace: text, states, logged, tookMs };
+    },
+    async close() {
+      await executor.close();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+function openShell(dir: string, buildsDir: string, shellName: ShellName): Executor {
+  return shell.create(
+    {},
+    {
+      log: recordingLog(),
+      buildsDir,
+      cacheDir: undefined,
+      shell: shellName,
+      workingDirectory: dir,
+      user: undefined,
+      scratchDir: dir,
+      inheritEnvironment: [],
+      killLeftovers: true,
+      killGraceMs: 300,
+    },
+  );
+}
