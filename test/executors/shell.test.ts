@@ -3,6 +3,7 @@ import {
   chmodSync,
   chownSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -147,8 +148,16 @@ describe("directories of the shell executor", () => {
     writeFileSync(join(dir, "victim"), "");
     await runOps(environment, source(`ln -s ${dir} ${environment.workspace.tmpDir}/link`));
     await environment.destroy(never);
-    expect(existsSync(join(dir, "victim"))).toBe(true);
     expect(existsSync(environment.workspace.tmpDir)).toBe(false);
+    const again = await executor.prepare(sampleRequest(), new Sink(), never);
+    mkdirSync(join(dir, "few"));
+    writeFileSync(join(dir, "few", "victim"), "");
+    const { tmpDir } = again.workspace;
+    await runOps(again, source(`rmdir ${tmpDir}; ln -s ${dir}/few ${tmpDir}`));
+    await again.destroy(never);
+    expect(() => lstatSync(tmpDir)).toThrow("ENOENT");
+    expect(readdirSync(join(dir, "few"))).toEqual(["victim"]);
+    expect(existsSync(join(dir, "victim"))).toBe(true);
   });
 });
 
