@@ -39,7 +39,7 @@ const MANY_ENTRIES = 8;
 
 /**
  * Pause between two requests that brought nothing. `check_interval` is the longest: with few entries a coordinator is
- * asked more often, down to 0.4 of it. `random` is in [0, 1) and moves the pause by a tenth up or down, so that entries
+ * asked more often, down to 0.36 of it. `random` is in [0, 1) and moves the pause by a tenth up or down, so that entries
  * drift apart; `strict_check_interval` takes the interval as it is.
  */
 export function idlePauseMs(
@@ -47,7 +47,7 @@ export function idlePauseMs(
   random: number,
 ): number {
   if (entry.strict) return entry.checkIntervalMs;
-  const share = Math.max(0.4, Math.min(1, entry.entriesOnOrigin / MANY_ENTRIES));
+  const share = Math.max(0.36, Math.min(1, entry.entriesOnOrigin / MANY_ENTRIES));
   return Math.min(entry.checkIntervalMs, entry.checkIntervalMs * share * (0.9 + 0.2 * random));
 }
 

@@ -7,9 +7,9 @@ describe("the idle pause", () => {
     idlePauseMs({ checkIntervalMs, entriesOnOrigin, strict }, random);
 
   test("is short for few entries and never longer than check_interval", () => {
-    expect(pause(1, 0.5)).toBeCloseTo(1200);
-    expect(pause(1, 0)).toBeCloseTo(1080);
-    expect(pause(1, 0.999)).toBeLessThan(1320);
+    expect(pause(1, 0.5)).toBeCloseTo(1080);
+    expect(pause(1, 0)).toBeCloseTo(972);
+    expect(pause(1, 0.999)).toBeLessThan(1188);
     expect(pause(4, 0.5)).toBeCloseTo(1500);
     for (const entries of [8, 100]) {
       expect(pause(entries, 0.5)).toBeCloseTo(3000);
