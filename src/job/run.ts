@@ -129,7 +129,7 @@ function introduce({ job, runner, executor, identity, trace, concurrentId }: Run
     for (const sentence of sentences) trace.print(sentence, "warning");
   };
   warn(job.warnings);
-  if (job.problem !== null) throw new ScriptFailure(job.problem);
+  if (job.problem !== null) throw new SystemFailure(job.problem);
   const variables = createVariables({
     job,
     environment: runner.environment,

@@ -198,8 +198,8 @@ describe("a job that fails", () => {
     const { outcome, trace } = await stand.run(
       jobWith({ problem: "This job has `inputs`, which this runner does not support." }),
     );
-    expect(outcome).toMatchObject({ result: "failed", reason: "script_failure" });
-    expect(trace).toContain("ERROR: Job failed: This job has `inputs`");
+    expect(outcome).toMatchObject({ result: "failed", reason: "runner_system_failure" });
+    expect(trace).toContain("ERROR: Job failed (system failure): This job has `inputs`");
   });
 });
 
