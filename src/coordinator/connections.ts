@@ -1,7 +1,7 @@
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../job/job.ts";
 import { type Connector, createConnector } from "./connect.ts";
-import { type Answer, type Call, type Exchange, exchange } from "./exchange.ts";
+import { type Answer, type Call, type Exchange, exchange, isStreamed } from "./exchange.ts";
 import { createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
 import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
@@ -13,8 +13,8 @@ export interface Route {
   readonly origin: string;
   /**
    * Send `call` and hear the answer. A redirect to the same origin that keeps method and body (307, 308) is followed.
-   * @param repeatable send it once more, on a new connection, when a connection that had been idle ended before a byte
-   *   of the answer came. Only for what may arrive twice.
+   * @param repeatable send it once more, on a new connection, when a connection that had been idle, or that was still
+   *   taking a large body, ended before a byte of the answer came. Only for what may arrive twice.
    * @throws {SystemFailure} a certificate file cannot be used
    * @throws {ConfigError} a proxy variable cannot be used
    * Otherwise rejects with `signal.reason` only.
@@ -155,8 +155,11 @@ function openRoute(
       let step = call;
       for (let redirects = 0; ; redirects++) {
         let result = await once(step, false, signal);
-        if (result.kind === "broken" && result.untouched && result.used && repeatable) {
-          result = await once(step, true, signal);
+        if (result.kind === "broken" && result.untouched && repeatable) {
+          // A refusal (413) can be lost with the connection that the refused body still filled: the second time it is waited for.
+          if (isStreamed(call.body) && isCutOff(result.error))
+            result = await once({ ...step, hesitant: true }, true, signal);
+          else if (result.used) result = await once(step, true, signal);
         }
         const path =
           result.kind === "answer" && redirects < MOST_REDIRECTS
@@ -170,6 +173,11 @@ function openRoute(
       line?.pool.retire();
     },
   };
+}
+
+/** The other side ended the connection while we were sending. */
+function isCutOff(error: Error): boolean {
+  return "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE" || error.code === "UND_ERR_SOCKET");
 }
 
 function forwardHeaders(origin: URL, authorization: string | undefined, forward: boolean): readonly string[] {

@@ -1,5 +1,7 @@
 import { Readable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
 import type { Client, Dispatcher } from "undici";
+import { pause } from "../time.ts";
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -19,6 +21,8 @@ export interface Call {
   readonly totalMs: number;
   /** Largest successful answer that is kept; a larger one is cut and its connection ended. */
   readonly answerBytes: number;
+  /** Wait for a refusal after the first piece of a large body, for as long as one usually takes. */
+  readonly hesitant?: boolean;
 }
 
 export interface Answer {
@@ -36,6 +40,8 @@ export type Exchange =
 
 /** Larger bodies go out in pieces of this size: only then is it seen that a slow link still moves. */
 const PIECE_BYTES = 64 * 1024;
+/** After this time without a refusal a hesitant call goes on. */
+const HESITATION_MS = 3000;
 /** As much of a page that tells of an error is read; the rest is nobody's time. */
 const ERROR_BYTES = 64 * 1024;
 
@@ -46,7 +52,8 @@ const ERROR_BYTES = 64 * 1024;
 export function exchange(client: Client, call: Call, signal: AbortSignal): Promise<Exchange> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    const stream = call.body === undefined ? undefined : streamOf(call.body);
+    const ended = new AbortController();
+    const stream = call.body === undefined ? undefined : streamOf(call.body, call.hesitant ? ended.signal : undefined);
     stream?.on("error", () => {}); // undici tells of it; one that comes when nobody listens any more must harm nobody
     let controller: Dispatcher.DispatchController | undefined;
     let status = 0;
@@ -62,6 +69,7 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
       clearTimeout(silence);
       clearTimeout(limit);
       signal.removeEventListener("abort", onAbort);
+      ended.abort();
       stream?.destroy();
       return true;
     };
@@ -153,11 +161,35 @@ function bytesOf(body: Body | undefined): Uint8Array | null {
   return body !== undefined && "bytes" in body ? body.bytes : null;
 }
 
-function streamOf(body: Body): Readable | undefined {
-  if (!("bytes" in body)) return body.open();
-  return body.bytes.length > 2 * PIECE_BYTES ? Readable.from(pieces(body.bytes), { objectMode: false }) : undefined;
+/** Whether the body goes out piece by piece, so that the other side may refuse it before all of it was sent. */
+export function isStreamed(body: Body | undefined): boolean {
+  return body !== undefined && (!("bytes" in body) || body.bytes.length > 2 * PIECE_BYTES);
+}
+
+/** @param hesitateUntil pause after the first piece until this fires, or for a while; without it there is no pause */
+function streamOf(body: Body, hesitateUntil: AbortSignal | undefined): Readable | undefined {
+  if (!isStreamed(body)) return undefined;
+  const stream = "bytes" in body ? Readable.from(pieces(body.bytes), { objectMode: false }) : body.open();
+  return hesitateUntil === undefined ? stream : Readable.from(hesitantly(stream, hesitateUntil), { objectMode: false });
 }
 
 function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
+}
+
+async function* hesitantly(stream: Readable, until: AbortSignal): AsyncGenerator<Uint8Array> {
+  let sent = 0;
+  for await (const chunk of stream) {
+    if (!(chunk instanceof Uint8Array)) throw new TypeError("a body must be a stream of bytes");
+    const first = chunk.subarray(0, Math.max(0, PIECE_BYTES - sent));
+    if (first.length > 0) {
+      yield first;
+      sent += first.length;
+      if (sent === PIECE_BYTES) await pause(HESITATION_MS, until);
+    }
+    const rest = chunk.subarray(first.length);
+    if (rest.length === 0) continue;
+    yield rest;
+    await setImmediate(); // what has arrived is read before more is written
+  }
 }

@@ -485,6 +485,27 @@ describe("a final report", () => {
       kind: "too_large",
     });
   });
+
+  test("refused while it is sent is told by its status, also by a server that resets the connection", async () => {
+    const long: StoredTrace = {
+      size: 0,
+      open: () => Readable.from(Array.from({ length: 400 }, () => Buffer.alloc(65_536, "x"))),
+    };
+    for (const end of ["end", "destroy", "resetAndDestroy"] as const) {
+      const url = await rawSite((socket) => {
+        let bytes = 0;
+        socket.on("data", (chunk) => {
+          if (bytes > 1024 || (bytes += chunk.length) <= 1024) return;
+          socket.write("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n", () => socket.pause()[end]());
+        });
+      });
+      const coordinator = open(url);
+      for (let round = 0; round < 10; round++) {
+        const answer = await coordinator.updateJob(credentials("alloy"), { state: "success", trace: long }, never);
+        expect(answer).toEqual({ kind: "too_large" });
+      }
+    }
+  });
 });
 
 describe("connections", () => {
