@@ -165,6 +165,11 @@ function writeRepeat(attempts: number, pauseSeconds: number, body: string): stri
   ].join("\n");
 }
 
+/** With the variable's own value where `around` leaves room for it. */
+function exported({ name, value, around = [value] }: Extract<Op, { op: "export" }>): string {
+  return `export ${name}=${around.map(quote).join(`"\${${name}-}"`)}`;
+}
+
 /** Some output may be gone by now (`exec >&-`): that is no reason to fail. */
 function writePrint(text: string, tone: Tone): string {
   const shown = tone === "plain" ? text : `${COLOURS[tone]}${text}${COLOUR_END}`;
@@ -188,7 +193,7 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
   const one = (op: Op): string => {
     switch (op.op) {
       case "export":
-        return authored ? quietly(`export ${op.name}=${quote(op.value)}`) : `export ${op.name}=${quote(op.value)}`;
+        return authored ? quietly(exported(op)) : exported(op);
       case "unset":
         return `unset -v ${op.name}`;
       case "exportFile": {

@@ -41,6 +41,8 @@ export interface Script {
   readonly command: ShellCommand;
   /** Where there are two environments: the one with git, or the one that the job asked for. */
   readonly runIn: "helper" | "build";
+  /** Whether `command` starts a login shell. One that does not still finds the programs and proxies that profiles set. */
+  readonly login: boolean;
 }
 
 /** How a script ended. `signal` names the signal that ended it (`SIGKILL`); `code` is then 128 + its number. */

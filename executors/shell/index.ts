@@ -12,6 +12,7 @@ import { findProgram, type Launch, prepareLaunch } from "./launch.ts";
 import { createDirectoryLocks } from "./locks.ts";
 import type { ProcessTable } from "./process-table.ts";
 import { createProcfsTable } from "./procfs.ts";
+import { createProfile, type Profile } from "./profile.ts";
 import { createPsTable } from "./ps.ts";
 import { removeDirectory } from "./remove.ts";
 import type { ScriptHost } from "./script.ts";
@@ -35,6 +36,7 @@ const noteSchema = z.object({
 /** What this machine offers; found out when the first job comes. */
 interface Means {
   readonly launch: Launch;
+  readonly profile: Profile;
   readonly cgroups: Cgroups | null;
 }
 
@@ -73,8 +75,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }),
       findCgroups(),
     ]);
-    await launch.check(shell);
-    return { launch, cgroups };
+    const profile = createProfile(launch.command([shell, "-l"]), launch.environment);
+    await Promise.all([launch.check(shell), profile.current()]);
+    return { launch, profile, cgroups };
   };
   // Asked for anew after a failure: an account may be made or get a shell while the runner runs.
   let finding: Promise<Means> | null = null;
@@ -94,7 +97,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     shell,
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId, projectPath } = request;
-      const { launch, cgroups } = await means();
+      const { launch, profile, cgroups } = await means();
       pipes ??= createPipePool(scratchDir, launch.account);
       pipes.warm();
       const runnerDir = join(buildsDir, runnerId);
@@ -103,6 +106,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
 
       const host: ScriptHost = {
         launch,
+        profile,
         pipes,
         table,
         cgroups,

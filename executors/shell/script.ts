@@ -11,12 +11,14 @@ import type { Pipe, PipePool } from "./fifo.ts";
 import type { Launch } from "./launch.ts";
 import { type PipeReader, readPipe } from "./pipe.ts";
 import type { ProcessTable } from "./process-table.ts";
+import type { Profile } from "./profile.ts";
 import { openScript } from "./script-file.ts";
 import { type Belonging, type Ended, endMembers, findMembers, nameProcesses } from "./tree.ts";
 
 /** What scripts are run with, the same for all of a job. */
 export interface ScriptHost {
   readonly launch: Launch;
+  readonly profile: Profile;
   readonly pipes: PipePool;
   readonly table: ProcessTable;
   readonly cgroups: Cgroups | null;
@@ -177,7 +179,8 @@ export async function runScript(
   }
   const argv = launch.command(script.command.argv);
   const equals = host.mark.indexOf("=");
-  const environment = { ...launch.environment, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
+  const learned = script.login ? {} : await host.profile.current();
+  const environment = { ...launch.environment, ...learned, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
     const input = await openScript(host.scratchDir, script.text);

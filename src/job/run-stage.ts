@@ -96,11 +96,13 @@ async function runScript(stage: Stage, ops: readonly Op[], context: StageContext
     xtrace: context.xtrace,
     proof,
   });
-  const command = writer.command({ login: environment.login });
+  // Profiles are the author's (and the operator's) business; they can take longer than all of the runner's own work.
+  const login = environment.login && (stage.authored || ops.some((op) => op.op === "source"));
+  const command = writer.command({ login });
   const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
   let exit: Exit;
   try {
-    exit = await environment.run({ text, command, runIn: stage.runIn }, filter.input, signal);
+    exit = await environment.run({ text, command, runIn: stage.runIn, login }, filter.input, signal);
   } finally {
     await filter.close();
     await trace.flush();

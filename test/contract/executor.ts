@@ -120,7 +120,7 @@ export function scriptOf(
   const writer = findShellWriter(environment.shell);
   if (writer === undefined) throw new Error(`no writer for ${environment.shell}`);
   const text = writer.write(ops, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
-  return { text, command: writer.command({ login }), runIn: "build" };
+  return { text, command: writer.command({ login }), runIn: "build", login };
 }
 
 export function source(...texts: readonly string[]): Op[] {

@@ -62,7 +62,7 @@ async function run(text: string, { pauseMs = 0, signal = never } = {}): Promise<
   const script = writer?.write([{ op: "source", text }], { tmpDir: "/nowhere", xtrace: false, proof: "proof" }) ?? "";
   const exit = await environment
     .run(
-      { text: script, command: { argv: ["sh"], scriptOn: "stdin", extension: ".sh" }, runIn: "build" },
+      { text: script, command: { argv: ["sh"], scriptOn: "stdin", extension: ".sh" }, runIn: "build", login: false },
       output,
       signal,
     )
