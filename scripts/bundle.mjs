@@ -38,6 +38,22 @@ const noNative = {
   },
 };
 
+// What packages bring along and nobody here uses: it would cost each start of the program time and memory.
+const lean = {
+  name: "lean",
+  setup(b) {
+    b.onResolve({ filter: /^undici$/ }, () => ({ path: "undici", namespace: "lean" }));
+    b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
+      args.resolveDir.includes("/zod/") ? { path: join(args.resolveDir, args.path), namespace: "lean" } : undefined,
+    );
+    b.onLoad({ filter: /.*/, namespace: "lean" }, ({ path }) =>
+      path === "undici"
+        ? { contents: 'export { default as Client } from "undici/lib/dispatcher/client.js";', resolveDir: top }
+        : { contents: 'export { default as en } from "./en.js";', resolveDir: dirname(path) },
+    );
+  },
+};
+
 await build({
   absWorkingDir: top,
   entryPoints: ["src/main.ts"],
@@ -50,7 +66,7 @@ await build({
   keepNames: true,
   legalComments: "none",
   logLevel: "warning",
-  plugins: [noNative],
+  plugins: [noNative, lean],
   define: {
     "import.meta.url": "__imu",
     __ALLOY_RUNNER_VERSION__: JSON.stringify(version),

@@ -230,6 +230,10 @@ async function perform(command: Command, action: Action): Promise<void> {
 }
 
 async function main(): Promise<void> {
+  if (process.argv.length === 3 && /^(-v|--?version)$/.test(process.argv[2] ?? "")) {
+    process.stdout.write(`${versionText()}\n`);
+    return;
+  }
   const program = createProgram();
   const longNames = new Set(
     [program, ...program.commands].flatMap((command) =>

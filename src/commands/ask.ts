@@ -29,7 +29,12 @@ function complaint(question: Question, answer: string): string | null {
 
 /** Questions at a terminal. Ctrl-C and end of input are a CommandError, not a stack trace. */
 export async function askTerminal(): Promise<Ask> {
-  const { confirm, input, password, select } = await import("@inquirer/prompts");
+  const [{ default: confirm }, { default: input }, { default: password }, { default: select }] = await Promise.all([
+    import("@inquirer/confirm"),
+    import("@inquirer/input"),
+    import("@inquirer/password"),
+    import("@inquirer/select"),
+  ]);
   const streams = { input: process.stdin, output: process.stderr };
   const guard = async <T>(answer: Promise<T>): Promise<T> => {
     try {

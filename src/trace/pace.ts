@@ -68,12 +68,18 @@ export function createPace(options: PaceOptions): Pace {
   };
 }
 
-/** At most `perMinute` requests in any minute, of which a fifth may come at once. */
+/** What a request is for: a flood may be sent ahead of time, and whether the job is still wanted is always asked. */
+export type Errand = "piece" | "full_piece" | "probe";
+
+/** About `perMinute` requests a minute, of which a fifth may come at once; full pieces and probes borrow from later. */
 export interface Budget {
   /** Milliseconds until a request may be made; 0 is now. */
-  waitMs(now: number): number;
+  waitMs(now: number, errand: Errand): number;
   spend(now: number): void;
 }
+
+/** How far a budget may be overdrawn, in requests. A coordinator that minds says so (429), and is obeyed. */
+const CREDIT: Readonly<Record<Errand, number>> = { piece: 0, full_piece: 100, probe: 150 };
 
 export function createBudget(perMinute: number): Budget {
   const burst = perMinute / 5;
@@ -85,10 +91,11 @@ export function createBudget(perMinute: number): Budget {
     countedAt = now;
   };
   return {
-    waitMs(now) {
+    waitMs(now, errand) {
       if (!Number.isFinite(perMinute)) return 0;
       refill(now);
-      return tokens >= 1 ? 0 : (1 - tokens) / perMs;
+      const usable = tokens + CREDIT[errand];
+      return usable >= 1 ? 0 : (1 - usable) / perMs;
     },
     spend(now) {
       if (!Number.isFinite(perMinute)) return;

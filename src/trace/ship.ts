@@ -194,13 +194,18 @@ export function shipTrace({
     while (!finishing && !gone) {
       const now = performance.now();
       const pieceAt = nextPieceAt();
-      const at = Math.max(Math.min(pieceAt, lastContact + probeMs), blockedUntil, now + budget.waitMs(now));
+      const errand = trace.size - sent >= PIECE_BYTES ? "full_piece" : "piece";
+      const nextAt = Math.min(
+        Math.max(pieceAt, now + budget.waitMs(now, errand)),
+        Math.max(lastContact + probeMs, now + budget.waitMs(now, "probe")),
+      );
+      const at = Math.max(nextAt, blockedUntil);
       if (at > now) {
         await bell.wait(at - now);
         continue;
       }
       try {
-        await (pieceAt <= now ? sendPiece() : probe());
+        await (pieceAt <= now && budget.waitMs(now, errand) === 0 ? sendPiece() : probe());
       } catch (error) {
         if (!calls.signal.aborted) retryLater(error);
       }

@@ -11,6 +11,8 @@ const BATCH_BLOCKS = 4;
 const LAST_WORDS_BYTES = 8 * 1024;
 /** How often a growing spool is looked at: a deleted file takes writes without a word. */
 const CHECK_MS = 1000;
+/** So much is left to the system's own time before it is put on disk: a large trace is then not synced all at its end. */
+const SYNC_BEHIND_BYTES = 16 * 1024 * 1024;
 
 /** A trace on its way to disk: appended in memory, written behind, readable while it grows. */
 export interface Spool {
@@ -103,6 +105,8 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   let writing: Promise<void> | undefined;
   let checkedAt = performance.now();
   let closed = false;
+  let syncedSize = size;
+  let syncing: Promise<void> | undefined;
 
   /** Filled blocks, and the one that is being filled, in order. */
   let queue: Block[] = [];
@@ -140,12 +144,20 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
       const batch = queue.splice(0, BATCH_BLOCKS);
       const written = await write(batch.map((block) => block.bytes.subarray(0, block.used)));
       if (written.length > 0) grow(written);
+      if (size - syncedSize >= SYNC_BEHIND_BYTES) syncing ??= syncBehind();
       settled = batch.reduce((sum, block) => sum + block.used, settled);
       // The last block stays readable as `recent`.
       spare = batch.slice(0, -1).map((block) => block.bytes);
       wake();
     }
     writing = undefined;
+  }
+
+  /** Beside the writing; whether all of it is on disk is asked, and answered for, at the job's end. */
+  async function syncBehind(): Promise<void> {
+    syncedSize = size;
+    await file.datasync().catch(() => undefined);
+    syncing = undefined;
   }
 
   /** @returns what of `views` is on disk now, cut at a character */
@@ -256,6 +268,7 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
       if (closed) return;
       closed = true;
       await writing;
+      await syncing;
       await file.close();
     },
   };

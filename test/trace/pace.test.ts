@@ -76,7 +76,7 @@ describe("pace", () => {
     const budget = createBudget(190);
     const times: number[] = [];
     for (let now = performance.now(), end = now + 300_000; now < end; ) {
-      const wait = budget.waitMs(now);
+      const wait = budget.waitMs(now, "piece");
       if (wait === 0) {
         budget.spend(now);
         times.push(now);
