@@ -22,18 +22,23 @@ async function asUser(launch: Launch, argv: Argv, signal: AbortSignal): Promise<
   await run(program, args, { cwd: "/", env: launch.environment, signal });
 }
 
-/** More entries than this are `rm`'s work. */
+/** More entries than this, or deeper ones, are `rm`'s work. */
 const FEW = 32;
+const SHALLOW = 2;
 
 /**
  * Remove a directory that holds at most a few plain files, without a process. Only where jobs have the runner's own
  * rights: then nothing can be reached through a link that they could not reach themselves.
  */
-async function removeSmall(path: string): Promise<boolean> {
+async function removeSmall(path: string, depth = 0): Promise<boolean> {
   try {
     const entries = await readdir(path, { withFileTypes: true });
-    if (entries.length > FEW || entries.some((entry) => entry.isDirectory())) return false;
-    for (const entry of entries) await unlink(join(path, entry.name));
+    if (entries.length > FEW || depth > SHALLOW) return false;
+    for (const entry of entries) {
+      const name = join(path, entry.name);
+      if (!entry.isDirectory()) await unlink(name);
+      else if (!(await removeSmall(name, depth + 1))) return false;
+    }
     await rmdir(path);
     return true;
   } catch {

@@ -64,16 +64,17 @@ export function getSources(request: SourcesRequest): SourcesPlan {
 
   const marker = `${request.tmpDir}/.git-access/reused`;
   const isOld: Test = { test: "directory", path: `${root}/.git` };
+  const wasThere: Test = { test: "file", path: marker };
   const ops: Op[] = [
     ...checkout.before,
     { op: "remove", path: marker },
     ...disarm(root, git.submodules.strategy !== "none"),
-    when(isOld, [{ op: "mkdir", path: marker }, ...checkout.reused], [wipe, ...checkout.fresh]),
+    when(isOld, [{ op: "write", path: marker, content: "" }, ...checkout.reused], [wipe, ...checkout.fresh]),
     ...checkout.after,
   ];
   const anew: Op[] = [
     // Nothing was there, so starting anew would fail in the same way.
-    when(not({ test: "directory", path: marker }), [{ op: "run", argv: ["false"] }]),
+    when(not(wasThere), [{ op: "run", argv: ["false"] }]),
     { op: "print", text: "The working copy of an earlier job cannot be used; starting anew", tone: "warning" },
     ...checkout.before,
     wipe,
@@ -132,7 +133,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   ];
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
   const ref = refOf(job.git);
-  const fetch = fetchRefs({ info: job.git, git, ref, sha, call });
+  const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy: isTidyingUp(job.id), call });
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
   const checkOut: Op[] = git.checkout
     ? [
@@ -175,14 +176,19 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     reused: [
       { op: "print", text: "Fetching changes...", tone: "notice" },
       ...open,
-      ...(git.checkout ? clean : []),
       ...fetch,
+      // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
       ...checkOut,
       ...(git.checkout ? [...ignoreMarks(call), ...clean] : []),
       ...nested(true),
     ],
     after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
   };
+}
+
+/** One job in 16 lets git look whether its working copy needs tidying up. */
+function isTidyingUp(jobId: string): boolean {
+  return Number(jobId.slice(-4)) % 16 === 0;
 }
 
 /** The address holds no secret; what opens it is included from a file that is gone when the job is. */
