@@ -148,11 +148,15 @@ describe("faults", () => {
     expect((await readdir(dir)).sort()).toEqual(["config.toml", "plain"]);
   });
 
-  test.runIf(unix && process.getuid?.() !== 0)("a directory that cannot be written is named", async () => {
-    const dir = await makeDir();
-    await chmod(dir, 0o500);
-    await expect(addRunner(join(dir, "config.toml"), runner("t"), never)).rejects.toThrow(/EACCES/);
-    await chmod(dir, 0o700);
+  test.runIf(unix)("a directory that cannot be written is named", async () => {
+    // Root writes everywhere but where there is nothing to write to.
+    const isRoot = process.getuid?.() === 0;
+    const dir = isRoot ? "/proc/self" : await makeDir();
+    if (!isRoot) await chmod(dir, 0o500);
+    await expect(addRunner(join(dir, "config.toml"), runner("t"), never)).rejects.toThrow(
+      new RegExp(`${isRoot ? "" : dir}.*(EACCES|ENOENT|EPERM)`),
+    );
+    if (!isRoot) await chmod(dir, 0o700);
   });
 
   test.runIf(unix)("writers that are killed anywhere leave a whole file, and the next one goes on", async () => {

@@ -29,9 +29,9 @@ function isHere({ argv: [program, ...args] }: Interpreter): boolean {
 shellContract(bash, [{ name: "bash", argv: ["bash"] }]);
 shellContract(sh, shells.filter(isHere));
 
-describe.skipIf(shells.every(isHere))("shells that are not on this machine", () => {
-  test.skip(`not tried: ${shells.flatMap((one) => (isHere(one) ? [] : one.name)).join(", ")}`, () => {});
-});
+for (const { name } of shells.filter((one) => !isHere(one))) {
+  test.skip(`scripts of the writer "sh" in ${name}, which is not on this machine`, () => {});
+}
 
 describe("the writers", () => {
   test("are found by name, and there is none for a shell that nobody wrote one for", () => {
