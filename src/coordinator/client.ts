@@ -78,6 +78,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
 
     async requestJob(info, { hold }, signal) {
       const startedAt = performance.now();
+      const echoed = hold && lastUpdate !== undefined;
       const reply = await call(
         {
           method: "POST",
@@ -102,7 +103,11 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
         case 201:
           return await jobOf(answer);
         case 204:
-          return { kind: "none", heldMs: performance.now() - startedAt };
+          return {
+            kind: "none",
+            heldMs: performance.now() - startedAt,
+            ...(echoed && answer.headers["x-gitlab-last-update"] === undefined ? { changed: true } : {}),
+          };
         case 401:
         case 403:
           return { kind: "unauthorized", status: answer.status };

@@ -23,8 +23,12 @@ export interface RunnerInfo {
 /** The answer to a job request. */
 export type JobAnswer =
   | { readonly kind: "job"; readonly job: Job }
-  /** `heldMs`: how long the coordinator took. A held 204 means: ask again at once. */
-  | { readonly kind: "none"; readonly heldMs: number }
+  /**
+   * `heldMs`: how long the coordinator took. A held 204 means: ask again at once.
+   * `changed`: it was asked to hold the request and answered without a new `X-GitLab-Last-Update`, however soon: the
+   * work changed while it waited, and only another question tells how.
+   */
+  | { readonly kind: "none"; readonly heldMs: number; readonly changed?: boolean }
   /** 401 or 403: the token is not known (any more). */
   | { readonly kind: "unauthorized"; readonly status: number }
   /** 409: there was a job, somebody else has it now. */

@@ -79,6 +79,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   let holds = false;
   let patient = true;
   let conflicts = 0;
+  /** The last answer said that the work changed. Two of them in a row come from something that is no GitLab. */
+  let changed = false;
 
   const idle = (): Wait => ({ ms: pauseMs(), quick: true });
   const lostRace = (): Wait => {
@@ -125,7 +127,9 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           return atOnce;
         case "none":
           health.accepted();
-          return holds && patient && answer.heldMs >= timing.heldMs ? atOnce : idle();
+          if (holds && patient && answer.heldMs >= timing.heldMs) return atOnce;
+          changed = patient && answer.changed === true && !changed;
+          return changed ? atOnce : idle();
         case "conflict":
           health.accepted();
           return lostRace();

@@ -74,6 +74,18 @@ describe("a job request", () => {
     ]);
   });
 
+  test("hears that the work changed from a bare 204 to a question that could be held", async () => {
+    const versioned = { status: 204, headers: { "x-gitlab-last-update": "v1" } };
+    const { url } = await answers({ status: 204 }, versioned, { status: 204 }, { status: 204 }, versioned);
+    const coordinator = open(url);
+    const changes: unknown[] = [];
+    for (const hold of [true, true, false, true, true]) {
+      const answer = await coordinator.requestJob(info, { hold }, never);
+      changes.push(answer.kind === "none" && answer.changed);
+    }
+    expect(changes).toEqual([undefined, undefined, undefined, true, undefined]);
+  });
+
   test("gives the job", async () => {
     const { url } = await answers({
       status: 201,

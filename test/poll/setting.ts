@@ -100,7 +100,8 @@ export function connectTo(entry: RunnerConfig): Coordinator {
           const { job, dialect = "alloy" } = JSON.parse(text);
           return { kind: "job", job: jobOf(job, dialect) };
         }
-        if (response.status === 204) return { kind: "none", heldMs };
+        if (response.status === 204)
+          return { kind: "none", heldMs, ...(response.headers.has("changed") ? { changed: true } : {}) };
         if (response.status === 401 || response.status === 403)
           return { kind: "unauthorized", status: response.status };
         if (response.status === 409) return { kind: "conflict" };

@@ -76,6 +76,15 @@ describe("polling", () => {
     expect(coordinator.asked.every(({ hold }) => hold)).toBe(true);
   });
 
+  test("asks again at once when the work changed, but not for ever", async () => {
+    const coordinator = await server(() => (response) => response.writeHead(204, { changed: "yes" }).end());
+    const { supervisor } = supervised(async () => {});
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
+    await coordinator.until(() => coordinator.asked.length === 2);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(coordinator.asked).toHaveLength(2);
+  });
+
   test("lets requests be held back only while there is a slot for everyone", async () => {
     const coordinator = await server(() => 204);
     const { supervisor } = supervised(async () => {});
