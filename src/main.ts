@@ -1,3 +1,4 @@
+import "./no-debug-door.ts";
 import { Command, CommanderError, Option } from "commander";
 import { executors } from "../executors/index.ts";
 import { normalizeArguments, parseBoolean } from "./commands/arguments.ts";
