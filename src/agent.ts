@@ -143,7 +143,16 @@ async function openServices(
   });
 
   /** Cleans up after a dead job: with its entry's settings where the entry is still there, else with none. */
-  const executorFor = async (stored: StoredJob): Promise<Pick<Executor, "recover"> | null> => {
+  const cleaners = new Map<string, Promise<Executor | null>>();
+  const executorFor = (stored: StoredJob): Promise<Executor | null> => {
+    const key = `${stored.runner.id} ${stored.executor}`;
+    const cleaner = cleaners.get(key) ?? openCleaner(stored);
+    cleaners.set(key, cleaner);
+    // Tried anew for the next job, or the next time.
+    cleaner.catch(() => cleaners.delete(key));
+    return cleaner;
+  };
+  const openCleaner = async (stored: StoredJob): Promise<Executor | null> => {
     const around = { log, workingDirectory, user: config.user, scratchDir: stateDir.scratchDir };
     const entry = config.runners.find(
       (runner) => runner.id === stored.runner.id && runner.executor === stored.executor,
@@ -165,9 +174,11 @@ async function openServices(
     );
   };
   const recovering = new AbortController();
-  const recovery = recoverJobs({ journal, outbox, executorFor, log }, recovering.signal).catch((error: unknown) => {
-    log.error("cannot clean up after the last runner process; going on without", { problem: describeError(error) });
-  });
+  const recovery = recoverJobs({ journal, outbox, executorFor, log }, recovering.signal)
+    .catch((error: unknown) => {
+      log.error("cannot clean up after the last runner process; going on without", { problem: describeError(error) });
+    })
+    .then(() => closeAll(cleaners.values(), log));
 
   const handler = createJobHandler({
     journal,
@@ -207,4 +218,12 @@ async function openServices(
       await stateDir.close();
     },
   };
+}
+
+async function closeAll(executors: Iterable<Promise<Executor | null>>, log: RunnerLog): Promise<void> {
+  const closing = [...executors].map(async (executor) => await (await executor)?.close());
+  for (const result of await Promise.allSettled(closing)) {
+    if (result.status === "rejected")
+      log.warn("cannot close what cleaned up after dead jobs", { problem: describeError(result.reason) });
+  }
 }
