@@ -77,6 +77,10 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     const at = childOf(root, "metrics_server")?.at ?? 0;
     findings.warning(at, "metrics_server", "has no effect beside listen_address, which is its newer name. Remove one");
   }
+  if (settings?.sentry_dsn) {
+    const at = childOf(root, "sentry_dsn")?.at ?? 0;
+    findings.warning(at, "sentry_dsn", "has no effect: this runner reports to its log only. Remove it");
+  }
   findings.raise();
   if (settings === undefined) throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
   const config: Config = {

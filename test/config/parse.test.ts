@@ -358,6 +358,7 @@ describe("warnings", () => {
     [`${entry()}[runners.cache]\nBucketNam='x'`, 'Did you mean "BucketName"?'],
     [`${entry()}\n${entry()}`, '8: runners of "a" has the url and token of the entry in line 1'],
     ["listen_address = ':1'\nmetrics_server = ':2'", "2: metrics_server has no effect beside listen_address"],
+    ["sentry_dsn = 'https://k@example.com/1'", "1: sentry_dsn has no effect"],
     [
       entry("pre_clone_script = 'a'\npre_get_sources_script = 'b'"),
       '6: runners.pre_clone_script of "a" has no effect beside',
