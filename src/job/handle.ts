@@ -62,6 +62,9 @@ export interface HandleTiming extends Pick<RunJobRequest, "preparePauseMs" | "at
   readonly lastPieceMs?: number;
 }
 
+/** How long a piece of trace under way may take once the runner itself is told to stop. */
+const LAST_PIECE_STOPPING_MS = 3000;
+
 /**
  * A received job up to its last report: kept on disk, run with its trace shipped live, its result kept on disk before it
  * is sent for the first time. Whatever goes wrong on the way, the job gets exactly one verdict, and never `success`.
@@ -105,7 +108,10 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
   const { outcome, destroyed, shipper } = await runShipped(received, record, trace, deps, log);
   await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));
   stopMeasuring();
-  const sent = endShipping(shipper, trace, deps.timing?.lastPieceMs ?? 10_000, log);
+  const lastPieceMs = deps.timing?.lastPieceMs ?? 10_000;
+  // A runner that is told to stop needs what is left of its time for the report itself.
+  const patienceMs = received.signal.aborted ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
+  const sent = endShipping(shipper, trace, patienceMs, log);
   await keepReport(record, outcome, log);
   const delivered = settled(deps.outbox.deliver(record, sent), log);
   // The report does not wait for the clean-up, the slot does.

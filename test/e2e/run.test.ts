@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { chmod, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
@@ -75,14 +75,16 @@ describe("signals", () => {
   });
 
   test("a job that is handed out while the runner stops is answered", async () => {
-    const { coordinator, runner } = await site({ dialect: "alloy", jobRequestDelayMs: 800 });
-    const job = coordinator.enqueue({ script: ["echo NEVER"] });
-    await coordinator.waitForRequest(({ endpoint, endedAt }) => endpoint === "job_request" && endedAt === undefined);
-    await runner.stop("SIGTERM");
-    if (job.pickedUpAt !== undefined) {
-      await job.reported();
-      expect(["failed", "success"]).toContain(job.status);
-    } else expect(job.status).toBe("pending");
+    const one = await site({ dialect: "alloy", stopped: true, jobRequestDelayMs: 800 });
+    const job = one.coordinator.enqueue({ script: ["echo NEVER"] });
+    const runner = await one.start();
+    const { code } = await runner.stop("SIGTERM");
+    expect(code).toBe(0);
+    expect(job.pickedUpAt).toBeDefined();
+    expect(job.status, runner.stderr()).toBe("failed");
+    expect(job.trace).not.toMatch(/^NEVER/m);
+    expect(job.trace.trimEnd().split("\n").at(-1)).toMatch(/runner was stopped/);
+    expect(await readdir(join(one.stateDir, "jobs"))).toEqual([]);
   });
 });
 
