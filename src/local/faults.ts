@@ -1,4 +1,5 @@
 import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { pause } from "../time.ts";
 import type { Reply } from "./http.ts";
 import type { Endpoint } from "./routes.ts";
@@ -23,7 +24,8 @@ interface FaultTiming {
   readonly delayMs?: number;
   /**
    * The coordinator deals with the request first, and what it would have answered is thrown away: the job is assigned,
-   * the patch is stored, and the caller does not hear of it. Default: it never sees the request.
+   * the patch is stored, and the caller does not hear of it. Default: it never sees the request. A `status` of success
+   * takes the place of an answer of success only.
    */
   readonly handled?: boolean;
 }
@@ -47,6 +49,8 @@ export type Fault =
   | { readonly kind: "slow"; readonly delayMs?: number; readonly chunkBytes?: number; readonly intervalMs: number }
   /** The head of the true answer, which promises all of the body, its first `bytes` bytes, then the end. */
   | { readonly kind: "truncate"; readonly delayMs?: number; readonly bytes: number }
+  /** Headers, or a body of `status` (default 200), that go on until the caller has had enough. */
+  | (FaultTiming & { readonly kind: "endless"; readonly part: "headers" | "body"; readonly status?: number })
   /** These bytes and nothing else on the connection, then its end. */
   | (FaultTiming & { readonly kind: "raw"; readonly bytes: string | Uint8Array });
 
@@ -69,7 +73,11 @@ export async function applyFault(fault: Fault, { response, handle, send, signal 
     case "truncate":
       return await sendTruncated(response, await handle(), fault.bytes);
   }
-  if (fault.handled === true) await handle();
+  if (fault.handled === true) {
+    const reply = await handle();
+    // A yes stands in for a yes only: where nothing was kept it would be a lie.
+    if (fault.kind === "status" && fault.status < 300 && reply.status >= 300) return await send(reply);
+  }
   switch (fault.kind) {
     case "status":
       return await send({ status: fault.status, headers: fault.headers ?? {}, body: fault.body ?? "" });
@@ -78,6 +86,8 @@ export async function applyFault(fault: Fault, { response, handle, send, signal 
       return;
     case "silence":
       return await pause(Number.POSITIVE_INFINITY, signal);
+    case "endless":
+      return await sendEndlessly(response, fault.part, fault.status ?? 200, signal);
     case "raw": {
       const { socket } = response;
       await new Promise<void>((resolve) => {
@@ -88,6 +98,33 @@ export async function applyFault(fault: Fault, { response, handle, send, signal 
       return;
     }
   }
+}
+
+async function sendEndlessly(
+  response: ServerResponse,
+  part: "headers" | "body",
+  status: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const { socket } = response;
+  if (socket === null) return;
+  const head = `HTTP/1.1 ${status} Endless\r\ncontent-type: application/json\r\n`;
+  const line = part === "headers" ? `x-more: ${"m".repeat(1000)}\r\n` : " ".repeat(65_536);
+  socket.write(part === "headers" ? head : `${head}content-length: ${Number.MAX_SAFE_INTEGER}\r\n\r\n`);
+  while (!signal.aborted && !socket.destroyed) if (!socket.write(line)) await drained(socket, signal);
+  socket.destroy();
+}
+
+/** The socket takes more, or never will. */
+async function drained(socket: Socket, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const onEnd = (): void => resolve();
+  socket.once("drain", onEnd).once("close", onEnd);
+  signal.addEventListener("abort", onEnd, { once: true });
+  if (signal.aborted || socket.destroyed) resolve();
+  await promise;
+  socket.off("drain", onEnd).off("close", onEnd);
+  signal.removeEventListener("abort", onEnd);
 }
 
 async function sendSlowly(
