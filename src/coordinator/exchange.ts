@@ -132,6 +132,8 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
           if (room > 0) chunks.push(chunk.length > room ? chunk.subarray(0, room) : chunk);
           if (chunk.length <= room) return;
           const error = new Error(`the answer is larger than ${most} bytes`);
+          // Nobody uses all of what is not whole: the beginning tells what it was.
+          chunks = [headOf(chunks, ERROR_BYTES)];
           fail(error);
           breakOff(error);
         },
@@ -145,6 +147,17 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
       },
     );
   });
+}
+
+/** A copy of the first `bytes` of what came: a slice would hold on to all of it. */
+function headOf(chunks: readonly Buffer[], bytes: number): Buffer {
+  const head = Buffer.alloc(bytes);
+  let length = 0;
+  for (const chunk of chunks) {
+    if (length === bytes) break;
+    length += chunk.copy(head, length);
+  }
+  return head.subarray(0, length);
 }
 
 function headersOf({ headers, body }: Call): string[] {
