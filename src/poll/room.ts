@@ -21,7 +21,10 @@ export function createRoomGate({ hasRoom, log, onChange }: RoomOptions): () => P
       room = now;
       onChange(!now);
       if (now) log.info("enough disk space again: asking for jobs");
-      else log.error("too little disk space (min_free_disk): no job is asked for until there is more");
+      else
+        log.error(
+          "too little disk space (min_free_disk), or state_dir cannot be written: no job is asked for until that is over",
+        );
     }
     return now;
   };
