@@ -41,7 +41,8 @@ interface Line {
 }
 
 interface Waiting {
-  readonly finishedAt: number;
+  /** Time since the job's end. A clock that is set while it waits makes it neither older nor younger. */
+  readonly ageMs: () => number;
   bytes: number;
 }
 
@@ -106,7 +107,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     if (closed) return "kept";
     const { coordinator, release } = lineTo(stored.runner);
     const place = placeOf(coordinator.origin, stored.id);
-    const entry: Waiting = { finishedAt: timeOf(report.at), bytes: 0 };
+    const entry: Waiting = { ageMs: agingFrom(timeOf(report.at)), bytes: 0 };
     waiting.set(place, entry);
     const begun = Promise.withResolvers<void>();
     starting.add(begun.promise);
@@ -128,13 +129,13 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
   async function send(options: DeliveryOptions, entry: Waiting): Promise<DeliveryResult> {
     const { record, coordinator } = options;
     const deliver = createDelivery(options);
-    const ageMs = (): number => Date.now() - entry.finishedAt;
+    const { ageMs } = entry;
     const result = await new Promise<DeliveryResult>((settle) => {
       if (lanesClosed) settle("kept");
       else laneOf(coordinator.origin).add({ deliver, expired: () => ageMs() > maxAgeMs(), settle });
     });
     await conclude(record, coordinator.origin, result);
-    onSettled?.(result, Math.max(0, ageMs()));
+    onSettled?.(result, ageMs());
     return result;
   }
 
@@ -173,14 +174,13 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       lanes.get(origin)?.answered();
     },
     gauges() {
-      let oldest = Number.POSITIVE_INFINITY;
+      let oldestMs = 0;
       let bytes = 0;
       for (const entry of waiting.values()) {
-        oldest = Math.min(oldest, entry.finishedAt);
+        oldestMs = Math.max(oldestMs, entry.ageMs());
         bytes += entry.bytes;
       }
-      const oldestSeconds = waiting.size === 0 ? 0 : Math.max(0, (Date.now() - oldest) / 1000);
-      return { entries: waiting.size, oldestSeconds, bytes };
+      return { entries: waiting.size, oldestSeconds: oldestMs / 1000, bytes };
     },
     async close(signal) {
       closed = true;
@@ -211,6 +211,11 @@ async function settledOrAborted(work: Iterable<Promise<unknown>>, signal: AbortS
 
 function placeOf(origin: string, jobId: string): string {
   return `${origin} ${jobId}`;
+}
+
+function agingFrom(time: number): () => number {
+  const since = performance.now() - Math.max(0, Date.now() - time);
+  return () => performance.now() - since;
 }
 
 /** A report of unreadable date is taken for one of now. */

@@ -1,7 +1,7 @@
 import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { FinalReport, JobRecord, Journal, Outbox, StoredJob } from "../../src/journal/contract.ts";
 import { createOutbox, type OutboxOptions } from "../../src/journal/outbox.ts";
 import { deadline, never, pause } from "../../src/time.ts";
@@ -324,4 +324,21 @@ test("close waits for a delivery that was announced, and lets it happen", async 
   expect(await delivery).toBe("delivered");
   await closing;
   expect(scripted.jobs.get(record.stored.id)?.reports).toBe(1);
+});
+
+test("a clock that is set while a result waits does not make it too old", async () => {
+  let failures = 0;
+  const { journal, outbox } = await setUp(
+    (call) => {
+      if (call.call !== "update" || failures++ > 2) return undefined;
+      const real = Date.now();
+      vi.spyOn(Date, "now").mockImplementation(() => real + 50 * 31_557_600_000);
+      return failure(0);
+    },
+    { maxAgeMs: () => 60_000 },
+  );
+  onTestFinished(() => void vi.restoreAllMocks());
+  const record = await finished(journal, "all\n", {}, { ...success, at: new Date().toISOString() });
+  expect(await outbox.deliver(record, atStart)).toBe("delivered");
+  expect(failures).toBeGreaterThan(2);
 });
