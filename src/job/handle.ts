@@ -22,15 +22,15 @@ import { joinSignals } from "./signals.ts";
 import type { JobState } from "./state.ts";
 import type { RunnerIdentity } from "./variables.ts";
 
-/** A job that may run now, and what it was received with. */
+/** A job that was handed out, and what it was received with. */
 export interface ReceivedJob {
   readonly job: Job;
   readonly entry: RunnerConfig;
   readonly executor: Executor;
   /** For the calls while the job runs; its results go through the outbox. */
   readonly coordinator: Coordinator;
-  /** `CI_CONCURRENT_ID`. */
-  readonly concurrentId: number;
+  /** `CI_CONCURRENT_ID`. The job runs once it is known; it is kept on disk before that. Never rejects. */
+  readonly concurrentId: number | Promise<number>;
   /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
   readonly signal: AbortSignal;
   readonly meter: {
@@ -89,6 +89,7 @@ export function createJobHandler(deps: HandleDeps): (received: ReceivedJob) => P
 
 async function handleKept(received: ReceivedJob, record: JobRecord, deps: HandleDeps, log: Log): Promise<HandledJob> {
   const { job, entry, meter } = received;
+  const concurrentId = await received.concurrentId;
   let trace: Trace;
   try {
     trace = await openTrace({
@@ -105,7 +106,7 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
     return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, gone: false }), log) };
   }
   const stopMeasuring = measure(trace, meter.traced);
-  const { outcome, destroyed, shipper } = await runShipped(received, record, trace, deps, log);
+  const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps, log);
   await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));
   stopMeasuring();
   const lastPieceMs = deps.timing?.lastPieceMs ?? 10_000;
@@ -127,7 +128,7 @@ interface Shipped {
 
 /** Run the job while its trace is on its way. Rejects never. */
 async function runShipped(
-  { job, entry, executor, coordinator, concurrentId, signal, meter }: ReceivedJob,
+  { job, entry, executor, coordinator, concurrentId, signal, meter }: ReceivedJob & { readonly concurrentId: number },
   record: JobRecord,
   trace: Trace,
   { identity, findWriter, timing = {} }: HandleDeps,

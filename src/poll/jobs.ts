@@ -66,7 +66,8 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
     };
     let handled: HandledJob | undefined;
     try {
-      const concurrentId = await slot.run(controller.signal);
+      // On a slot that was lent meanwhile it may have to wait; it is on disk by then, as the coordinator has given it away.
+      const concurrentId = slot.run(controller.signal);
       handled = await current.run(mine, () =>
         handleJob({ job, entry, executor, coordinator, concurrentId, signal: controller.signal, meter }),
       );

@@ -10,8 +10,11 @@ export interface ReceivedJob {
   readonly entry: RunnerConfig;
   readonly executor: Executor;
   readonly coordinator: Coordinator;
-  /** Lowest number that no other running job of this token has: `CI_CONCURRENT_ID`. */
-  readonly concurrentId: number;
+  /**
+   * Lowest number that no other running job of this token has: `CI_CONCURRENT_ID`. One that is still to come means that
+   * there is no room yet: the job must be kept on disk, and not run before.
+   */
+  readonly concurrentId: number | Promise<number>;
   /**
    * Fires with a Stop when the runner is told to stop (it may have fired already: the job is then answered, not run), or
    * with a SystemFailure when something of this job went wrong where no one caught it.

@@ -243,3 +243,15 @@ test("twenty jobs at once keep their traces apart", async () => {
     expect(new Set(lines)).toEqual(new Set([`job-${index}-line`]));
   }
 });
+
+test("a job that has to wait for a slot is on disk while it waits", async () => {
+  const { local, handling } = await setUp("alloy");
+  const job = local.enqueue({ script: ["echo number $CI_CONCURRENT_ID"] });
+  const room = Promise.withResolvers<number>();
+  const handled = handling.handle(await handling.receive(), never, handling.executor, room.promise);
+  await expect.poll(() => readdir(handling.stateDir.jobsDir)).toHaveLength(1);
+  expect(job.trace).toBe("");
+  room.resolve(2);
+  await (await handled).delivered;
+  expect(plain(job.trace)).toContain("\nnumber 2\n");
+});

@@ -86,13 +86,18 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       if (answer.kind !== "job") throw new Error(`no job: ${answer.kind}`);
       return answer.job;
     },
-    async handle(job: Job, signal: AbortSignal = never, other: Executor = executor): Promise<HandledJob> {
+    async handle(
+      job: Job,
+      signal: AbortSignal = never,
+      other: Executor = executor,
+      concurrentId: number | Promise<number> = 0,
+    ): Promise<HandledJob> {
       return await handler({
         job,
         entry,
         executor: other,
         coordinator,
-        concurrentId: 0,
+        concurrentId,
         signal,
         meter: { moved: (state) => states.push(state), traced: (bytes) => (traced += bytes) },
       });

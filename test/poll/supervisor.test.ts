@@ -224,7 +224,8 @@ describe("polling", () => {
     const early = Promise.withResolvers<void>();
     const late = Promise.withResolvers<void>();
     let most = 0;
-    const { supervisor } = supervised(async ({ job, signal }) => {
+    const { supervisor } = supervised(async ({ job, signal, concurrentId }) => {
+      await concurrentId;
       running.add(job.id);
       most = Math.max(most, running.size);
       if (job.id === "early") {
@@ -347,7 +348,7 @@ describe("a job", () => {
     });
     supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
     const { concurrentId } = await started.promise;
-    expect(concurrentId).toBe(0);
+    expect(await concurrentId).toBe(0);
     expect(supervisor.jobs).toMatchObject([
       { id: "42", title: "group/project: job 42", runner: "id-a", progress: { at: "running", stage: "build_script" } },
     ]);
@@ -577,7 +578,8 @@ test("limits hold and no slot is lost in any order of jobs, errors and reloads",
   let total = 0;
   let concurrent = 3;
   let highest = 3;
-  const { supervisor } = supervised(async ({ entry, concurrentId, signal }) => {
+  const { supervisor } = supervised(async ({ entry, concurrentId: soon, signal }) => {
+    const concurrentId = await soon;
     const mine = (running.get(entry.id) ?? 0) + 1;
     running.set(entry.id, mine);
     const all = [...running.values()].reduce((sum, count) => sum + count, 0);
