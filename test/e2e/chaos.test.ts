@@ -1,0 +1,178 @@
+import { lstat, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, expect, test } from "vitest";
+import { createChaos } from "../../src/local/chaos.ts";
+import type { LocalJob } from "../../src/local/coordinator.ts";
+import { createRandom } from "../../src/local/random.ts";
+import { pause } from "../../src/time.ts";
+import { judge, type RandomJob, READY, randomJob } from "../support/random-jobs.ts";
+import { openSite, type Site } from "../support/site.ts";
+import { processesWith, watchArguments } from "../support/watch-secrets.ts";
+
+/** The same seed, the same jobs and faults; only where a kill hits depends on the machine. */
+const seed = process.env.CHAOS_SEED ?? String(Date.now() % 1_000_000);
+const jobCount = Number(process.env.CHAOS_JOBS ?? 250);
+const longestMs = 40_000;
+
+const open: Site[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.close();
+});
+
+/** A kill or a stop of the runner, and which jobs its state directory had then. */
+interface Blow {
+  readonly signal: "SIGKILL" | "SIGTERM";
+  readonly at: number;
+  /** When the process was gone: a job may still arrive while it stops. */
+  readonly overAt: number;
+  readonly kept: readonly string[];
+}
+
+/** Ids of the jobs that the state directory knows; what is there must be private and named after nothing secret. */
+async function keptJobs(stateDir: string, secrets: readonly string[], problems: Set<string>): Promise<string[]> {
+  const ids: string[] = [];
+  for (const name of await readdir(stateDir, { recursive: true })) {
+    const found = await lstat(join(stateDir, name)).catch(() => null);
+    if (found === null) continue;
+    if ((found.isDirectory() || found.isFile()) && (found.mode & 0o077) !== 0) problems.add(`${name} is not private`);
+    if (secrets.some((secret) => name.includes(secret))) problems.add(`${name} is named after a secret`);
+    const id = /^jobs\/[0-9a-f]{8}-([0-9a-z]+)-[0-9a-f]+$/.exec(name)?.[1];
+    // Without a whole line in its record a job is not accepted yet: the blow came while it was being written down.
+    const record = id === undefined ? "" : await readFile(join(stateDir, name, "record"), "utf8").catch(() => "");
+    if (id !== undefined && record.includes("\n")) ids.push(id);
+  }
+  return ids;
+}
+
+/**
+ * The protocol gives a job away with an answer that nobody confirms. One whose answer was on its way, or just being
+ * written down, when the runner was killed is known to nobody: no state directory ever had it.
+ */
+function isLostInBetween(job: LocalJob, blows: readonly Blow[]): boolean {
+  const { pickedUpAt } = job;
+  if (pickedUpAt === undefined || blows.some(({ kept }) => kept.includes(job.id))) return false;
+  // Answers take up to 500 ms more by `delay`, and are handed out to a process that is gone then.
+  return blows.some(
+    ({ signal, at, overAt }) => signal === "SIGKILL" && pickedUpAt > at - 300 && pickedUpAt < overAt + 800,
+  );
+}
+
+/** AlloyCI counts a canceled job as over at once: the first report says when its runner was done. */
+function diedWithRunner({ pickedUpAt, updates }: LocalJob, blows: readonly Blow[]): boolean {
+  const end = updates.find(({ state }) => state !== "running")?.at ?? Number.POSITIVE_INFINITY;
+  return blows.some(({ at, overAt }) => (pickedUpAt ?? Number.POSITIVE_INFINITY) <= overAt && at <= end);
+}
+
+test.each(["alloy", "gitlab"] as const)(
+  `on %s's worst day every job ends once, with its own state and its whole trace (CHAOS_SEED=${seed})`,
+  { timeout: 170_000 },
+  async (dialect) => {
+    const canary = `canary-${seed}-of-a-secret`;
+    const random = createRandom(`${seed} blows`);
+    const chaos = createChaos({ seed, rate: 0.12, jobRequestRate: 0.06 });
+    const site = await openSite({
+      dialect,
+      global: 'concurrent = 8\ncheck_interval = 1\nlog_level = "debug"',
+      recordBodyBytes: 0,
+      longPollMs: 5000,
+      stopped: true,
+    });
+    open.push(site);
+    const { coordinator, stateDir, tokens } = site;
+    const planned = Array.from({ length: jobCount }, (_, index) => randomJob(seed, index, canary));
+    const jobs = new Map<LocalJob, RandomJob>();
+    const secrets = (): string[] => [canary, ...tokens, ...[...jobs.keys()].map(({ token }) => token)];
+    using watch = watchArguments(secrets);
+    const blows: Blow[] = [];
+    const problems = new Set<string>();
+    const logs: (() => string)[] = [];
+    const startRunner = async (): Promise<void> => {
+      logs.push((await site.start()).stderr);
+    };
+
+    await startRunner();
+    coordinator.intercept = chaos.intercept;
+    for (const plan of planned) {
+      const job = coordinator.enqueue(plan.spec);
+      jobs.set(job, plan);
+      if (plan.kind !== "canceled") continue;
+      job.traceContains(READY, { timeoutMs: 170_000 }).then(
+        () => job.cancel(),
+        () => {}, // its runner died before it got so far
+      );
+    }
+
+    const isOut = (job: LocalJob): boolean =>
+      job.updates.some(({ state }) => state !== "running") || isLostInBetween(job, blows);
+    const allOut = (): boolean => [...jobs.keys()].every(isOut);
+    let news = new AbortController();
+    const stopLooking = coordinator.on("reported", () => {
+      if (allOut()) news.abort();
+    });
+    const now = (): number => performance.timeOrigin + performance.now();
+    const strike = async (signal: Blow["signal"]): Promise<void> => {
+      const at = now();
+      await site.runner.stop(signal);
+      blows.push({ signal, at, overAt: now(), kept: await keptJobs(stateDir, secrets(), problems) });
+    };
+    const begin = performance.now();
+    while (!allOut() && performance.now() - begin < longestMs) {
+      news = new AbortController();
+      await pause(300 + random() * 1700, news.signal).catch(() => {});
+      await strike(random() < 0.8 ? "SIGKILL" : "SIGTERM");
+      await startRunner();
+    }
+    stopLooking();
+
+    // Fair weather: what is left is delivered, by a process that waits for nothing from before.
+    coordinator.intercept = undefined;
+    await strike("SIGTERM");
+    await startRunner();
+    const late = [...jobs.keys()].filter((job) => !isOut(job));
+    await Promise.all(late.map((job) => job.reported({ timeoutMs: 60_000 }).catch(() => undefined)));
+    await site.runner.stop("SIGQUIT");
+
+    const lost = [...jobs.keys()].filter((job) => job.updates.length === 0 && isLostInBetween(job, blows));
+    for (const [job, plan] of jobs) {
+      if (lost.includes(job)) continue;
+      if (!job.updates.some(({ state }) => state !== "running")) {
+        problems.add(`${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${fateOf(job, blows)}`);
+      } else for (const problem of judge(plan, job, diedWithRunner(job, blows), canary)) problems.add(problem);
+    }
+    for (const log of logs) {
+      for (const secret of secrets()) if (log().includes(secret)) problems.add(`the log shows ${secret}`);
+      const accident = /.*(?:unexpected|should not exist).*/i.exec(
+        log().replaceAll("its process ended unexpectedly", ""),
+      );
+      if (accident !== null) problems.add(accident[0]);
+    }
+    for (const found of watch.found) problems.add(`an argument list shows a secret: ${found.slice(0, 200)}`);
+    expect([...problems], describe(chaos.counts, blows, lost)).toEqual([]);
+    expect(lost.length).toBeLessThanOrEqual(blows.length);
+    expect(watch.looks).toBeGreaterThan(100);
+    expect(await readdir(join(stateDir, "jobs"))).toEqual([]);
+    const aside = await readdir(join(stateDir, "corrupt"));
+    expect(aside.filter((name) => !lost.some(({ id }) => name.split("-")[1] === id))).toEqual([]);
+    const [runnerId] = await readdir(join(site.workDir, "builds"));
+    expect(processesWith(`ALLOY_RUNNER_JOB_KEY=${runnerId}-`)).toEqual([]);
+    console.log(describe(chaos.counts, blows, lost));
+  },
+);
+
+/** When a job was handed out, and which blows came near or found it on disk. */
+function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Blow[]): string {
+  if (pickedUpAt === undefined) return "; it was never handed out";
+  const near = blows
+    .filter(({ at, kept }) => Math.abs(at - pickedUpAt) < 10_000 || kept.includes(id))
+    .map(
+      ({ signal, at, kept }) =>
+        `${signal} ${Math.round(at - pickedUpAt)} ms later${kept.includes(id) ? " (on disk)" : ""}`,
+    );
+  return `; it was handed out, then came ${near.join(", ") || "nothing"}`;
+}
+
+function describe(counts: ReadonlyMap<string, number>, blows: readonly Blow[], lost: readonly LocalJob[]): string {
+  const faults = [...counts].map(([kind, count]) => `${kind} ${count}`).join(", ");
+  const kills = blows.filter(({ signal }) => signal === "SIGKILL").length;
+  return `CHAOS_SEED=${seed}; ${kills} kills, ${blows.length - kills} stops; lost between answer and journal: ${lost.length}; ${faults}`;
+}
