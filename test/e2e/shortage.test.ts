@@ -222,7 +222,8 @@ describe("a coordinator in need beside a good one", () => {
       expect(job.status).toBe("success");
     }
     expect(isAlive(runner.pid)).toBe(true);
-    expect(footprint(runner.pid).peakMb - before).toBeLessThan(3 * 64 + 150);
+    // Three entries may each be in the middle of 64 MiB, and what was let go of is not collected at once.
+    expect(footprint(runner.pid).peakMb - before).toBeLessThan(2 * 3 * 64 + 100);
     await other.close();
     expect((await runner.stop("SIGTERM")).code).toBe(0);
   });
