@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { never, pause } from "../../src/time.ts";
@@ -119,12 +119,26 @@ function ownCgroup(): string | null {
   }
 }
 
+const PROBE = "alloy-probe-";
+const OLD_MS = 60_000;
+
+/** A runner that was killed while it looked whether it can make groups has left one. */
+function removeOldProbes(base: string): void {
+  for (const dir of childrenOf(base)) {
+    if (!dir.startsWith(join(base, PROBE))) continue;
+    attempt(() => {
+      if (Date.now() - statSync(dir).mtimeMs > OLD_MS) rmdirSync(dir);
+    });
+  }
+}
+
 /** Groups below the runner's own; `null` where it may make none: no root, no delegation, a read-only mount. */
 export async function findCgroups(): Promise<Cgroups | null> {
   const base = ownCgroup();
   if (base === null) return null;
   const cgroups = openCgroups(base);
-  const name = `alloy-probe-${randomUUID()}`;
+  removeOldProbes(base);
+  const name = `${PROBE}${randomUUID()}`;
   const probe = cgroups.create(name);
   if (probe === null) return null;
   // An empty group is taken as proof that nothing is left, so entering it must be known to work.
