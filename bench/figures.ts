@@ -80,6 +80,8 @@ async function throughput(): Promise<readonly Figure[]> {
           value: `s3cr3t-value-${i}-${"x".repeat(i * 4)}`,
           masked: true,
         }));
+        // The first one pays for pages of the file and code that was never run before.
+        await coordinator.enqueue({ script: [`cat ${file}`], variables }).reported({ timeoutMs: 120_000 });
         const job = coordinator.enqueue({ script: [`cat ${file}`], variables });
         const update = await job.reported({ timeoutMs: 120_000 });
         const seconds = (update.at - (job.pickedUpAt ?? 0)) / 1000;

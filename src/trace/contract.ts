@@ -17,8 +17,8 @@ export interface Trace {
   section<T>(name: string, body: () => Promise<T>): Promise<T>;
   /** Everything written so far is spooled, also what the mask held back. Called where a stage ends. */
   flush(): Promise<void>;
-  /** Bytes `[from, from + maxBytes)`, fewer at the end. */
-  read(from: number, maxBytes: number): Promise<Buffer>;
+  /** Bytes `[from, from + maxBytes)`, fewer at the end; in `into`, where it is given and large enough. */
+  read(from: number, maxBytes: number, into?: Buffer): Promise<Buffer>;
   /** Told after each growth of `size` and once after `end`; returns how to stop listening. */
   watch(listener: () => void): () => void;
   /** CRC-32 (IEEE) over the bytes spooled so far. */

@@ -57,6 +57,8 @@ export interface Shipper {
 /** GitLab accepts more, AlloyCI up to 8 MB. */
 const PIECE_BYTES = 1024 * 1024;
 const GATHER_BYTES = 64 * 1024;
+/** Pieces from this size on are read into memory that is used again. */
+const LARGE_BYTES = 256 * 1024;
 /** The longest interval that a coordinator may ask for. */
 const MAX_INTERVAL_MS = 15 * 60_000;
 
@@ -85,6 +87,7 @@ export function shipTrace({
   const bell = createBell();
   const calls = new AbortController();
 
+  let block: Buffer | undefined;
   let sent = 0;
   let gone = false;
   let canceling = false;
@@ -126,7 +129,10 @@ export function shipTrace({
   /** What to send from `sent` on; nothing while only the beginning of a line is there. */
   async function nextPiece(): Promise<Buffer | undefined> {
     const size = trace.size;
-    const bytes = await trace.read(sent, PIECE_BYTES);
+    // One piece is under way at a time, so a flood needs one piece of memory and not a new one for each.
+    if (size - sent < LARGE_BYTES) block = undefined;
+    else block ??= Buffer.allocUnsafeSlow(PIECE_BYTES);
+    const bytes = await trace.read(sent, PIECE_BYTES, block);
     const end = lastLineEnd(bytes);
     if (end > 0) return bytes.subarray(0, end);
     const since = freshSince ?? performance.now();

@@ -32,8 +32,8 @@ export interface Spool {
   room(): Promise<void>;
   /** When all that was appended before is on disk, or the spool is broken. */
   written(): Promise<void>;
-  /** Bytes `[from, from + maxBytes)` of those on disk. @throws {SystemFailure} */
-  read(from: number, maxBytes: number): Promise<Buffer>;
+  /** Bytes `[from, from + maxBytes)` of those on disk, in `into` where they fit. @throws {SystemFailure} */
+  read(from: number, maxBytes: number, into?: Buffer): Promise<Buffer>;
   /** Told after each growth. */
   onGrowth(listener: () => void): void;
   close(): Promise<void>;
@@ -224,12 +224,13 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
     return ready() ? Promise.resolve() : new Promise((resolve) => waiters.push({ ready, resolve }));
   }
 
-  async function read(from: number, maxBytes: number): Promise<Buffer> {
+  async function read(from: number, maxBytes: number, into?: Buffer): Promise<Buffer> {
     const length = Math.max(0, Math.min(maxBytes, size - from));
     if (length > 0 && from >= recent.from) {
       return Buffer.from(recent.bytes.subarray(from - recent.from, from - recent.from + length));
     }
-    const bytes = Buffer.allocUnsafe(length);
+    const fits = into !== undefined && into.length >= length;
+    const bytes = fits ? into.subarray(0, length) : Buffer.allocUnsafe(length);
     for (let done = 0; done < length; ) {
       const { bytesRead } = await file.read(bytes, done, length - done, from + done).catch((cause: unknown) => {
         throw new SystemFailure(`Cannot read the trace in "${path}"`, { cause, retry: true });

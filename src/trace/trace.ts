@@ -160,7 +160,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       }
     },
     flush,
-    read: (from, maxBytes) => spool.read(from, maxBytes),
+    read: (from, maxBytes, into) => spool.read(from, maxBytes, into),
     watch(listener) {
       listeners.add(listener);
       return () => {
