@@ -173,6 +173,8 @@ async function openServices(
     journal,
     outbox,
     findWriter: findShellWriter,
+    scratchDir: stateDir.scratchDir,
+    minFreeBytes: () => config.minFreeDiskBytes,
     identity: {
       version,
       revision,

@@ -54,7 +54,13 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
   return {
     shell,
     login: true,
-    workspace: { root, tmpDir },
+    workspace: {
+      root,
+      tmpDir,
+      list: async () => ({ paths: [], bytes: 0, fingerprint: "", notes: [], warnings: [] }),
+      pack: () => Promise.reject(new SystemFailure("cannot pack files")),
+      unpack: () => Promise.reject(new SystemFailure("cannot unpack files")),
+    },
     projectSlot: slot.number,
     host: hostname(),
     buildsDir,

@@ -53,6 +53,10 @@ export interface HandleDeps {
   readonly identity: RunnerIdentity;
   readonly findWriter: (shell: ShellName) => ShellWriter | undefined;
   readonly log: Log;
+  /** Private to the runner, for archives under way. */
+  readonly scratchDir: string;
+  /** What disks must still have free after a transfer. */
+  readonly minFreeBytes: () => number;
   readonly timing?: HandleTiming;
 }
 
@@ -124,7 +128,7 @@ async function runShipped(
   { job, entry, executor, coordinator, concurrentId, signal, meter }: ReceivedJob,
   record: JobRecord,
   trace: Trace,
-  { identity, findWriter, timing = {} }: HandleDeps,
+  { identity, findWriter, scratchDir, minFreeBytes, timing = {} }: HandleDeps,
   log: Log,
 ): Promise<Shipped> {
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
@@ -162,6 +166,7 @@ async function runShipped(
         findWriter,
         trace,
         log,
+        transfers: { coordinator, scratchDir, minFreeBytes },
         concurrentId,
         remember: record.remember,
         halt: halt.signal,

@@ -1,3 +1,4 @@
+import { type CompressionLevel, compressionLevels } from "../transfer/transfer.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import type { Job } from "./job.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
@@ -34,6 +35,8 @@ export interface JobSettings {
     readonly restoreCache: number;
     readonly downloadArtifacts: number;
   };
+  /** `ARTIFACT_COMPRESSION_LEVEL`. */
+  readonly artifactLevel: CompressionLevel;
   /** `null`: only the job's own limit. */
   readonly scriptTimeoutMs: number | null;
   readonly afterScriptTimeoutMs: number;
@@ -78,6 +81,7 @@ export function readSettings(job: Job, { get, debugTraceDisabled }: SettingsOpti
   return {
     git,
     attempts,
+    artifactLevel: read.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
     scriptTimeoutMs,
     afterScriptTimeoutMs,
     afterScriptIgnoreErrors: read.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),

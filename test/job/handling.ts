@@ -62,6 +62,8 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     outbox,
     identity: { version: "2.0.0", revision: "0", architecture: "linux/amd64" },
     findWriter: findShellWriter,
+    scratchDir: stateDir.scratchDir,
+    minFreeBytes: () => 0,
     log,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });

@@ -170,6 +170,14 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
           executor: options.executor ?? executor,
           findWriter: findShellWriter,
           trace,
+          transfers: {
+            coordinator: {
+              uploadArtifacts: () => Promise.reject(new Error("there is no coordinator")),
+              downloadArtifacts: () => Promise.reject(new Error("there is no coordinator")),
+            },
+            scratchDir: dir,
+            minFreeBytes: () => 0,
+          },
           log: recordingLog(logged),
           concurrentId: 3,
           remember: async (_note: Note) => {},

@@ -113,6 +113,8 @@ export function connectTo(entry: RunnerConfig): Coordinator {
     },
     appendTrace: refuse,
     updateJob: refuse,
+    uploadArtifacts: refuse,
+    downloadArtifacts: refuse,
     close: async () => {},
   };
 }
@@ -176,6 +178,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     shell: undefined,
     buildsDir: undefined,
     cacheDir: undefined,
+    cache: { maxBytes: null, maxUploadBytes: null, bucket: null },
     cloneUrl: "",
     environment: [],
     preCloneScript: "",
