@@ -160,7 +160,7 @@ function createProgram(): Command {
 
 /** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
 function toggle(flags: string, description: string, env?: string): Option {
-  const name = /--([a-z-]+)/.exec(flags)?.[1] ?? flags;
+  const name = /--([a-z0-9-]+)/.exec(flags)?.[1] ?? flags;
   const option = new Option(`${flags} [boolean]`, description).preset(true).argParser((text: unknown) => {
     if (typeof text === "boolean") return text;
     if (text === "") return undefined;
@@ -175,6 +175,10 @@ function toggle(flags: string, description: string, env?: string): Option {
 
 function addRunnerFlags(command: Command): Command {
   for (const { flag, env, kind, help } of runnerFlags) {
+    if (kind === "boolean") {
+      command.addOption(toggle(`--${flag}`, help, env));
+      continue;
+    }
     const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
     if (kind === "list")
       option.argParser((text: string, before: unknown) => [...(Array.isArray(before) ? before : []), text]);
