@@ -155,8 +155,17 @@ function createProgram(): Command {
       perform(command, async (values, context) => (await import("./commands/demo.ts")).demoCommand(values, context)),
     );
 
+  // The shell executor's second process where jobs run as another user: not for people.
+  program.command(FILES_COMMAND, { hidden: true }).action(async () => {
+    const { serveFiles } = await import("../executors/shell/files-server.ts");
+    process.exit(await serveFiles(process));
+  });
+
   return program;
 }
+
+/** Named here, too, so that nothing of it is loaded for other commands. */
+const FILES_COMMAND = "internal-files";
 
 /** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
 function toggle(flags: string, description: string, env?: string): Option {

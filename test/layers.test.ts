@@ -8,6 +8,8 @@ const top = join(import.meta.dirname, "..");
 const contracts = [
   "src/executor.ts",
   "src/workspace.ts",
+  "src/tar.ts",
+  "src/byte-reader.ts",
   "src/shell.ts",
   "src/errors.ts",
   "src/time.ts",
