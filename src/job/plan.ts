@@ -2,6 +2,7 @@ import type { Op } from "../shell.ts";
 import type { Transfer } from "../transfer/transfer.ts";
 import { getSources } from "./get-sources.ts";
 import type { Artifact, Hook, Job, Step, When } from "./job.ts";
+import { planArchive, planRestore } from "./plan-cache.ts";
 import type { JobSettings } from "./settings.ts";
 import { userScript } from "./user-script.ts";
 import type { JobVariables, Place } from "./variables.ts";
@@ -52,6 +53,8 @@ export interface Policy {
   readonly decides: boolean;
   /** `job`: ends with the job's signal. `own`: also runs after a cancel and after the job's time limit, for `timeoutMs`. */
   readonly clock: "job" | "own";
+  /** `false`: not after the job's time limit, where it would come on top. */
+  readonly afterTimeLimit?: false;
 }
 
 export interface PlanRequest {
@@ -90,9 +93,11 @@ export function planJob(request: PlanRequest): Stage[] {
   const steps = job.steps.filter((step) => step.script.some((entry) => entry.trim() !== ""));
   return [
     planSources(request),
+    ...planRestore(request),
     ...planDownloads(request),
     ...steps.filter((step) => step.name !== "after_script").map((step) => planScript(step, request)),
     ...steps.filter((step) => step.name === "after_script").map((step) => planAfterScript(step, request)),
+    ...planArchive(request),
     ...job.artifacts.flatMap((artifact) => planUploads(artifact, request)),
   ];
 }
@@ -257,23 +262,4 @@ function entriesOf(script: string): string[] {
 
 function shorter(a: number | null, b: number | null): number | null {
   return a === null ? b : b === null ? a : Math.min(a, b);
-}
-
-/** What the job asks for and this runner does not do yet, one sentence each. */
-export function unsupported(job: Job): string[] {
-  const list = (items: readonly string[]): string => {
-    const shown = items.slice(0, 10).map((item) => (item.length > 100 ? `${item.slice(0, 100)}…` : item));
-    return items.length > shown.length
-      ? `${shown.join(", ")} and ${items.length - shown.length} more`
-      : shown.join(", ");
-  };
-  const caches = job.cache
-    .filter(({ paths, untracked }) => paths.length > 0 || untracked)
-    .map(
-      ({ key, paths, untracked }) =>
-        `${key === "" ? "default" : key} (${list([...paths, ...(untracked ? ["untracked files"] : [])])})`,
-    );
-  return caches.length > 0
-    ? [`This runner does not keep caches yet. Not restored and not saved: ${list(caches)}.`]
-    : [];
 }

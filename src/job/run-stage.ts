@@ -1,5 +1,6 @@
 import { ScriptFailure, Stop, SystemFailure } from "../errors.ts";
 import type { Environment, Exit } from "../executor.ts";
+import type { Log } from "../log.ts";
 import type { Op, ShellWriter } from "../shell.ts";
 import { deadline, retry } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
@@ -21,6 +22,7 @@ export interface StageContext {
   readonly environment: Environment;
   readonly writer: ShellWriter;
   readonly trace: Trace;
+  readonly log: Log;
   /** `CI_DEBUG_TRACE`. */
   readonly xtrace: boolean;
   /** Before the second attempt of a stage; it grows from try to try. */
@@ -60,8 +62,8 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
 }
 
 async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
-  const { job, trace, environment, transfers, attemptPauseMs } = context;
-  const around = { ...transfers, job, files: environment.workspace, trace, retryPauseMs: attemptPauseMs / 2 };
+  const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  const around = { ...transfers, job, files: environment.workspace, trace, log, retryPauseMs: attemptPauseMs / 2 };
   try {
     await runTransfer(transfer, around, signal);
   } finally {

@@ -1,4 +1,5 @@
 import { downloadArtifacts, uploadArtifacts } from "../transfer/artifacts.ts";
+import { archiveCaches, restoreCaches } from "../transfer/cache.ts";
 import type { Transfer, TransferContext } from "../transfer/transfer.ts";
 
 /**
@@ -9,6 +10,10 @@ import type { Transfer, TransferContext } from "../transfer/transfer.ts";
  */
 export async function runTransfer(transfer: Transfer, context: TransferContext, signal: AbortSignal): Promise<void> {
   switch (transfer.what) {
+    case "restore_cache":
+      return await restoreCaches(transfer, context, signal);
+    case "archive_cache":
+      return await archiveCaches(transfer, context, signal);
     case "download_artifacts":
       return await downloadArtifacts(transfer.dependencies, context, signal);
     case "upload_artifacts":

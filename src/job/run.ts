@@ -9,7 +9,7 @@ import type { TransferMeans } from "../transfer/transfer.ts";
 import { formatDuration } from "./duration.ts";
 import type { Job, Outcome } from "./job.ts";
 import { isUnexpected, jobStatus, outcomeOf, verdictLine } from "./outcome.ts";
-import { type PlanSettings, planJob, type Stage, unsupported } from "./plan.ts";
+import { type PlanSettings, planJob, type Stage } from "./plan.ts";
 import { projectPathOf } from "./project-path.ts";
 import { runStage } from "./run-stage.ts";
 import { readSettings } from "./settings.ts";
@@ -143,7 +143,6 @@ function introduce({ job, runner, executor, identity, trace, concurrentId }: Run
   const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
   const problem = settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);
-  warn(unsupported(job));
   return { expand: variables.expand };
 }
 
@@ -244,6 +243,13 @@ async function runStages(
   const mayRun = ({ policy }: Stage): boolean => {
     if (signals.end.signal.aborted || (policy.afterScriptBegan && !(began && usable))) return false;
     if (policy.clock === "job" && signals.work.signal.aborted) return false;
+    if (
+      policy.afterTimeLimit === false &&
+      signals.job.reason instanceof Stop &&
+      signals.job.reason.why === "timed_out"
+    ) {
+      return false;
+    }
     // A cancel between two stages has not become a verdict yet.
     const failed = verdict !== null || signals.work.signal.aborted;
     return policy.when === "always" || policy.when === (failed ? "on_failure" : "on_success");
@@ -259,6 +265,7 @@ async function runStages(
       environment,
       writer,
       trace,
+      log,
       xtrace: settings.debugTrace,
       attemptPauseMs: request.attemptPauseMs ?? 2000,
       status: stage.policy.clock === "own" ? jobStatus(verdict) : "running",

@@ -35,6 +35,7 @@ export function openLocalCaches({ dir, oldDir, coordinator, maxBytes }: LocalCac
 
   return {
     where: "on this machine",
+    format: "tarzstd",
 
     async fingerprint(place) {
       const directory = directoryOf(place);
@@ -106,7 +107,7 @@ async function openOld(dir: string, { projectPath, key }: CachePlace): Promise<S
 
 async function put(
   directory: string,
-  { extension, fingerprint, write }: NewCache,
+  { extension, write }: NewCache,
   maxBytes: number | null,
   signal: AbortSignal,
 ): Promise<{ bytes: number }> {
@@ -115,7 +116,7 @@ async function put(
   const made = [temporary];
   const hold = await enter(directory);
   try {
-    await write(temporary, signal);
+    const fingerprint = await write(temporary, signal);
     const bytes = await synced(temporary);
     if (maxBytes !== null && bytes > maxBytes) {
       throw new SystemFailure(

@@ -1,3 +1,5 @@
+import type { CacheFormat } from "./transfer.ts";
+
 /** Where caches are kept: a directory of this machine, or a bucket. */
 
 /** One cache of one project. */
@@ -17,12 +19,13 @@ export interface StoredCache extends AsyncDisposable {
 }
 
 export interface NewCache {
-  /** Stands for the files in it: the same text, the same files. */
-  readonly fingerprint: string;
   /** `.zip`, `.tar.zst`. */
   readonly extension: string;
-  /** Writes the archive as this file, which does not exist yet. */
-  readonly write: (path: string, signal: AbortSignal) => Promise<void>;
+  /**
+   * Writes the archive as this file, which does not exist yet.
+   * @returns what stands for the files in it: the same text, the same files
+   */
+  readonly write: (path: string, signal: AbortSignal) => Promise<string>;
 }
 
 /** Told of bytes that have moved; `total` is what there is. */
@@ -32,6 +35,8 @@ export type OnBytes = (bytes: number, total: number) => void;
 export interface CacheStore {
   /** For sentences: `on this machine`, `in the bucket caches`. */
   readonly where: string;
+  /** What archives are packed as unless the job says otherwise: what all who read there understand. */
+  readonly format: CacheFormat;
   /** What was put there last, as far as all of it arrived; `null`: nothing, or nothing that says so. */
   fingerprint(place: CachePlace, signal: AbortSignal): Promise<string | null>;
   /** `null`: there is none. */

@@ -112,6 +112,8 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
 
   return {
     where: `in the bucket ${bucket.name}`,
+    // The Go runner, which shares these, knows zip only.
+    format: bucket.shared ? "zip" : "tarzstd",
 
     async fingerprint(place, signal) {
       // One byte of it; a HEAD would hide the reason of a refusal.
@@ -134,10 +136,10 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
       }
     },
 
-    async put(place, { fingerprint, write }, onBytes, signal) {
+    async put(place, { write }, onBytes, signal) {
       const path = scratch();
       try {
-        await write(path, signal);
+        const fingerprint = await write(path, signal);
         const { size } = await stat(path);
         if (maxUploadBytes !== null && size > maxUploadBytes) {
           throw new SystemFailure(
