@@ -148,7 +148,8 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
           silence.refresh();
         },
         onResponseData(flow, chunk) {
-          if (settled) return;
+          // After a pause undici tells of an empty piece first, and would do so for ever if it led to another pause.
+          if (settled || chunk.length === 0) return;
           if (call.sink !== undefined && status === 200) {
             pour(call.sink, chunk, flow);
             return;
