@@ -55,6 +55,7 @@ function openIn(dir: string, options: Partial<ExecutorDeps> & OpenOptions = {}):
       inheritEnvironment: [],
       killLeftovers: true,
       killGraceMs: 1000,
+      ownProgram: [process.execPath, join(import.meta.dirname, "../../src/main.ts")],
       ...options,
     },
   );
