@@ -305,6 +305,33 @@ async function recovery(): Promise<readonly Figure[]> {
   });
 }
 
+/** 230 MB of text in 40 files as an artifact and a cache: what the job takes beyond making them. */
+async function artifacts(): Promise<readonly Figure[]> {
+  return await withScene({ dialect: "gitlab", switches: { bodyLimitBytes: 1e9 } }, async ({ coordinator, runner }) => {
+    const make =
+      'mkdir out; for i in $(seq 40); do seq -f "[%.0f] compiling module number $i%.0f of the project, all is well" 1 94000 > out/$i; done; du -sm out';
+    const job = coordinator.enqueue({
+      script: [make, "echo made"],
+      artifacts: { paths: ["out/"] },
+      cache: { key: "bench", paths: ["out/"] },
+    });
+    await job.traceContains("made\n", { timeoutMs: 60_000 });
+    const begin = performance.now();
+    const update = await job.reported({ timeoutMs: 120_000 });
+    if (update.state !== "success") throw new Error(`the job failed:\n${job.trace}`);
+    return [
+      {
+        name: "artifact and cache of 230 MB text in 40 files",
+        value: (performance.now() - begin) / 1000,
+        unit: "s",
+        target: 8,
+        bound: "at most",
+      },
+      { name: "memory meanwhile, peak", value: residentMb(runner.pid).peak, unit: "MB", target: 200, bound: "at most" },
+    ];
+  });
+}
+
 export const measures: Readonly<Record<string, Measure>> = {
   startUp,
   trivialJobs,
@@ -313,6 +340,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   pickUp,
   cancel,
   throughput,
+  artifacts,
   idle,
   busyMemory,
   recovery,
