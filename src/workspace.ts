@@ -51,6 +51,8 @@ export interface FileList {
   readonly bytes: number;
   /** SHA-256 over names, kinds, sizes, times, modes and link targets: the same text, the same files. */
   readonly fingerprint: string;
+  /** The fingerprint that these files will have once they were packed and unpacked: archives keep whole seconds. */
+  readonly unpackedFingerprint: string;
   /** What each pattern found, one sentence each. */
   readonly notes: readonly string[];
   /** Patterns without a match, refused and special files, one sentence each. */

@@ -199,7 +199,7 @@ async function fingerprintOf(
   paths: readonly FileName[],
   stats: ReadonlyMap<string, Stats>,
   at: (path: string) => Buffer,
-): Promise<{ bytes: number; fingerprint: string }> {
+): Promise<Pick<FileList, "bytes" | "fingerprint" | "unpackedFingerprint">> {
   const targets = new Map<string, string>();
   await inParallel(paths, WIDTH, async (path) => {
     if (stats.get(path)?.isSymbolicLink() !== true) return;
@@ -207,6 +207,7 @@ async function fingerprintOf(
     targets.set(path, target.toString("latin1"));
   });
   const hash = createHash("sha256");
+  const unpacked = createHash("sha256");
   let bytes = 0;
   for (const path of paths) {
     const its = stats.get(path);
@@ -214,8 +215,11 @@ async function fingerprintOf(
     const target = targets.get(path);
     if (its.isFile()) bytes += its.size;
     // The time of a directory tells only that something came or went, which the names tell better.
-    const facts = its.isDirectory() ? "d" : target === undefined ? `f${its.size} ${its.mtimeMs}` : `l${target}`;
-    hash.update(`${path}\0${facts}\0${its.mode & 0o7777}\0`, "latin1");
+    const facts = (mtimeMs: number): string =>
+      its.isDirectory() ? "d" : target === undefined ? `f${its.size} ${mtimeMs}` : `l${target}`;
+    hash.update(`${path}\0${facts(its.mtimeMs)}\0${its.mode & 0o7777}\0`, "latin1");
+    const wholeMs = Math.max(0, Math.floor(its.mtimeMs / 1000)) * 1000;
+    unpacked.update(`${path}\0${facts(wholeMs)}\0${its.mode & 0o777}\0`, "latin1");
   }
-  return { bytes, fingerprint: hash.digest("hex") };
+  return { bytes, fingerprint: hash.digest("hex"), unpackedFingerprint: unpacked.digest("hex") };
 }

@@ -28,6 +28,7 @@ export const listSchema = z.object({
   paths: z.array(name),
   bytes: z.number(),
   fingerprint: z.string(),
+  unpackedFingerprint: z.string(),
   notes: z.array(z.string()),
   warnings: z.array(z.string()),
 });

@@ -79,6 +79,7 @@ export async function archiveCaches(
       trace.print(`Nothing to save in cache ${key}; what was there stays`, "warning");
       return;
     }
+    // As they were unpacked: what was written since has a time with a fraction, also within the same second.
     if ((await store.fingerprint(place, limit)) === list.fingerprint) {
       trace.print(`The cache ${key} is up to date`);
       return;
@@ -95,7 +96,7 @@ export async function archiveCaches(
           await packCache(packed.tar, path, options, stop);
           tell(packed.warnings, context);
           // What is not quite what was listed is never up to date.
-          return packed.warnings.length === 0 ? list.fingerprint : "";
+          return packed.warnings.length === 0 ? list.unpackedFingerprint : "";
         },
       },
       createProgress("Uploading the cache", trace.print),

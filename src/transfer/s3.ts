@@ -84,7 +84,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     if (result.kind === "broken") throw failed(describeBroken(result.error, url.host), true, result.error);
     const { answer } = result;
     if (answer.status === 404 && errorOf(answer).code !== "NoSuchBucket") return answer;
-    if (glance && (answer.status === 416 || answer.status === 200)) return answer;
+    if (glance && (answer.status === 416 || (answer.status >= 200 && answer.status < 300))) return answer;
     if (answer.status < 200 || answer.status > 299) {
       const { status } = answer;
       throw failed(describeRefusal(answer, bucket), status >= 500 || status === 408 || status === 429);
@@ -128,7 +128,10 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
       const path = scratch();
       try {
         const bytes = await download(path, objectOf(place), onBytes, signal);
-        if (bytes === null) return null;
+        if (bytes === null) {
+          await rm(path, { force: true });
+          return null;
+        }
         return { path, bytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
       } catch (error) {
         await rm(path, { force: true });
