@@ -3,7 +3,7 @@ import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { BucketConfig } from "../../src/config/config.ts";
 import { createConnections } from "../../src/coordinator/connections.ts";
 import { describeError } from "../../src/errors.ts";
@@ -111,6 +111,27 @@ describe("a bucket", () => {
     const before = s3.requests.length;
     await put(openStore(s3.endpoint, {}, { lifeMs: 30 * 86_400_000 }).store, "x");
     expect(s3.requests[before]?.url.searchParams.get("X-Amz-Expires")).toBe("604800");
+  });
+
+  test("is opened with what the cloud gives a container", async () => {
+    const s3 = await openS3();
+    let asked = 0;
+    const metadata = createServer((_, response) => {
+      asked++;
+      const Expiration = new Date(Date.now() + 3_600_000).toISOString();
+      response.setHeader("content-type", "application/json");
+      response.end(
+        JSON.stringify({ AccessKeyId: ACCESS_KEY, SecretAccessKey: SECRET_KEY, Token: "session/+=", Expiration }),
+      );
+    });
+    const port = await listen(metadata);
+    vi.stubEnv("AWS_CONTAINER_CREDENTIALS_FULL_URI", `http://127.0.0.1:${port}/credentials`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { store } = openStore(s3.endpoint, { credentials: { from: "iam" } });
+    await put(store, "by role");
+    expect(String(await contentOf(store))).toBe("by role");
+    expect(s3.requests.at(-1)?.url.searchParams.get("X-Amz-Security-Token")).toBe("session/+=");
+    expect(asked).toBe(1);
   });
 
   test("asks for encryption at rest", async () => {
