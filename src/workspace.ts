@@ -9,7 +9,6 @@ declare const oneCharacterPerByte: unique symbol;
 export type FileName = string & { readonly [oneCharacterPerByte]: true };
 
 function isFileName(text: string): text is FileName {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are bytes.
   return /^[\x01-\xff]*$/.test(text);
 }
 
