@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { findShellWriter } from "../shells/index.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./commands/context.ts";
 import { type RunDeps, type RunOptions, type RunServices, runCommand } from "./commands/run.ts";
@@ -19,6 +20,7 @@ import { openStateDir } from "./journal/state-dir.ts";
 import { createLog, type LogFormat, type LogLevel, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { openNotifier } from "./notify.ts";
+import { createCaches } from "./transfer/open-caches.ts";
 import { revision, runtime, version } from "./version.ts";
 
 /** The agent put together: state, connections, executors and shells behind `run` and `run-single`. */
@@ -184,6 +186,17 @@ async function openServices(
     journal,
     outbox,
     findWriter: findShellWriter,
+    openCaches: createCaches({
+      connections: context.coordinator.connections,
+      userAgent: context.coordinator.identity.userAgent,
+      workingDirectory,
+      fallbackDir: join(stateDir.path, "caches"),
+      scratchDir: stateDir.scratchDir,
+      otherUser: () => context.uid === 0 && Boolean(config.user),
+      log,
+    }),
+    scratchDir: stateDir.scratchDir,
+    minFreeBytes: () => config.minFreeDiskBytes,
     identity: {
       version,
       revision,

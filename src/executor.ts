@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { Job } from "./job/job.ts";
 import type { Log } from "./log.ts";
-import type { ShellCommand, ShellName } from "./shell.ts";
+import type { Argv, ShellCommand, ShellName } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** What an executor can do, sent with each job request as part of `info.features`. */
@@ -111,6 +111,8 @@ export interface ExecutorDeps {
   readonly user: string | undefined;
   /** Private scratch space of the runner (0700), on the disk of `state_dir`; emptied at start. */
   readonly scratchDir: string;
+  /** What starts this program again, for work with other rights; by default found out from the process. */
+  readonly ownProgram?: Argv;
   /** Names and globs of the runner's own variables that shell jobs inherit beyond the short list. */
   readonly inheritEnvironment: readonly string[];
   /** End what a script left running when its stage ends. */

@@ -156,12 +156,21 @@ function createProgram(): Command {
       perform(command, async (values, context) => (await import("./commands/demo.ts")).demoCommand(values, context)),
     );
 
+  // The shell executor's second process where jobs run as another user: not for people.
+  program.command(FILES_COMMAND, { hidden: true }).action(async () => {
+    const { serveFiles } = await import("../executors/shell/files-server.ts");
+    process.exit(await serveFiles(process));
+  });
+
   return program;
 }
 
+/** Named here, too, so that nothing of it is loaded for other commands. */
+const FILES_COMMAND = "internal-files";
+
 /** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
 function toggle(flags: string, description: string, env?: string): Option {
-  const name = /--([a-z-]+)/.exec(flags)?.[1] ?? flags;
+  const name = /--([a-z0-9-]+)/.exec(flags)?.[1] ?? flags;
   const option = new Option(`${flags} [boolean]`, description).preset(true).argParser((text: unknown) => {
     if (typeof text === "boolean") return text;
     if (text === "") return undefined;
@@ -176,6 +185,10 @@ function toggle(flags: string, description: string, env?: string): Option {
 
 function addRunnerFlags(command: Command): Command {
   for (const { flag, env, kind, help } of runnerFlags) {
+    if (kind === "boolean") {
+      command.addOption(toggle(`--${flag}`, help, env));
+      continue;
+    }
     const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
     if (kind === "list")
       option.argParser((text: string, before: unknown) => [...(Array.isArray(before) ? before : []), text]);

@@ -1,5 +1,104 @@
+import type { Readable } from "node:stream";
+
+declare const oneCharacterPerByte: unique symbol;
+
+/**
+ * A file's name as the system has it: bytes, not text. Held as a string with one character (0–255) per byte, so that names
+ * that are no UTF-8 survive, and so that comparing strings compares bytes. `fileNameText` is for people.
+ */
+export type FileName = string & { readonly [oneCharacterPerByte]: true };
+
+function isFileName(text: string): text is FileName {
+  return /^[\x01-\xff]*$/.test(text);
+}
+
+/** @throws {RangeError} it holds a NUL, or characters that are no bytes */
+export function fileName(bytes: Uint8Array | string): FileName {
+  const text = typeof bytes === "string" ? bytes : Buffer.from(bytes).toString("latin1");
+  if (!isFileName(text)) throw new RangeError("a file name is bytes without NUL");
+  return text;
+}
+
+/** Text as a person writes it (UTF-8) → a name. @throws {RangeError} it holds a NUL */
+export function fileNameOf(text: string): FileName {
+  return fileName(Buffer.from(text));
+}
+
+/** For messages: decoded, control characters escaped, shortened. */
+export function fileNameText(name: string): string {
+  const text = Buffer.from(name, "latin1").toString();
+  const shown = JSON.stringify(text.length > 300 ? `${text.slice(0, 300)}…` : text);
+  const plain = shown.slice(1, -1);
+  return plain === text ? text : shown;
+}
+
+export interface FileSelection {
+  /**
+   * Patterns, `/` between segments: `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any depth. A directory stands for all that is in
+   * it. Absolute ones may point into `root`; whatever lies outside is refused with a warning.
+   */
+  readonly globs: readonly string[];
+  readonly exclude: readonly string[];
+  /** Also what git does not know, ignored files included. */
+  readonly untracked: boolean;
+}
+
+export interface FileList {
+  /** Relative to `root`, sorted by byte, each once: regular files, directories (also empty ones) and symbolic links. */
+  readonly paths: readonly FileName[];
+  /** Of the regular files. */
+  readonly bytes: number;
+  /** SHA-256 over names, kinds, sizes, times, modes and link targets: the same text, the same files. */
+  readonly fingerprint: string;
+  /** The fingerprint that these files will have once they were packed and unpacked: archives keep whole seconds. */
+  readonly unpackedFingerprint: string;
+  /** What each pattern found, one sentence each. */
+  readonly notes: readonly string[];
+  /** Patterns without a match, refused and special files, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+export interface PackedFiles {
+  /** Uncompressed tar (pax where names or sizes need it), modes and times kept. Later errors arrive on the stream. */
+  readonly tar: Readable;
+  /** What is missing or changed under way: vanished, shrunken, special files. Complete when `tar` has ended. */
+  readonly warnings: readonly string[];
+}
+
+export interface UnpackLimits {
+  /** Of all files together. */
+  readonly bytes: number;
+  readonly entries: number;
+  /** What the disk must still have free afterwards. */
+  readonly freeBytes: number;
+}
+
+export interface UnpackReport {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly warnings: readonly string[];
+}
+
+/** Reaching into a job's files, with the job's rights. */
+export interface WorkspaceFiles {
+  /**
+   * What matches. Nothing is an empty list, not an error.
+   * @throws {SystemFailure} the checkout cannot be read
+   */
+  list(select: FileSelection, signal: AbortSignal): Promise<FileList>;
+  /** Those files; a directory is packed without what is in it. Nothing is followed: links are packed as links. */
+  pack(paths: readonly FileName[], signal: AbortSignal): Promise<PackedFiles>;
+  /**
+   * Put the entries of a tar below `root`: all of them or, with an error that names the entry, none. Nothing outside is
+   * touched by whatever name or link; no setuid bit, owner or device is restored.
+   * @throws {ScriptFailure} the archive is damaged, hostile or larger than `limits`
+   * @throws {SystemFailure} a full disk, missing rights
+   */
+  unpack(tar: Readable, limits: UnpackLimits, signal: AbortSignal): Promise<UnpackReport>;
+}
+
 /** The files of one job. Paths are as scripts see them, absolute, without a trailing slash. */
-export interface Workspace {
+export interface Workspace extends WorkspaceFiles {
   /** The checkout, `CI_PROJECT_DIR`: `/builds/7e3b05c2/0/group/project`. */
   readonly root: string;
   /** Private to this job and outside the checkout: file variables, git's credentials. Removed with the environment. */

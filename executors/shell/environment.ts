@@ -3,6 +3,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { removeSoon } from "./cgroup.ts";
+import { openWorkspace } from "./files.ts";
 import { makeDirectories } from "./make-directories.ts";
 import { removeDirectory } from "./remove.ts";
 import { runScript, type ScriptHost } from "./script.ts";
@@ -36,7 +37,7 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 
 /** One job's surroundings on this machine: two directories and its processes. */
 export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentOptions): Environment {
-  const { root, tmpDir } = slot.places;
+  const { tmpDir } = slot.places;
 
   /** What hid from the end of its script: it carries the mark, whatever else it has shaken off, or is in a group. */
   const endStragglers = async (): Promise<void> => {
@@ -54,7 +55,7 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
   return {
     shell,
     login: true,
-    workspace: { root, tmpDir },
+    workspace: openWorkspace(slot.places, host),
     projectSlot: slot.number,
     host: hostname(),
     buildsDir,

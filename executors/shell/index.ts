@@ -10,6 +10,7 @@ import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { createPipePool, type PipePool } from "./fifo.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch.ts";
 import { createDirectoryLocks } from "./locks.ts";
+import { findOwnProgram } from "./own-program.ts";
 import type { ProcessTable } from "./process-table.ts";
 import { createProcfsTable } from "./procfs.ts";
 import { createProfile, type Profile } from "./profile.ts";
@@ -111,6 +112,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         table,
         cgroups,
         scratchDir,
+        ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
         mark: `${MARK}=${jobKey}`,
         groupPrefix: groupPrefix(jobKey),
         nextGroup: () => groups++,

@@ -23,6 +23,8 @@ export interface ScriptHost {
   readonly table: ProcessTable;
   readonly cgroups: Cgroups | null;
   readonly scratchDir: string;
+  /** Starts this program again. */
+  readonly ownProgram: Argv;
   /** `NAME=value` in the environment of everything the job starts. */
   readonly mark: string;
   /** Names of control groups of this job begin with this, and those of no other job. */

@@ -1,5 +1,7 @@
 import type { NewRunner } from "../config/save.ts";
+import type { TomlEntry, TomlValue } from "../config/toml-text.ts";
 import { CommandError } from "../errors.ts";
+import { parseBoolean } from "./arguments.ts";
 
 /** One flag of `register` and `run-single` that fills a key of a `[[runners]]` entry. */
 export interface RunnerFlag {
@@ -7,8 +9,9 @@ export interface RunnerFlag {
   readonly flag: string;
   readonly short?: string;
   readonly env?: string;
+  /** Where it stands; with a dot, in a table below the entry. */
   readonly key: string;
-  readonly kind: "text" | "integer" | "list";
+  readonly kind: "text" | "integer" | "list" | "boolean";
   readonly help: string;
 }
 
@@ -82,6 +85,72 @@ export const runnerFlags: readonly RunnerFlag[] = [
     help: "commands at the tail of the job's script",
   },
   { flag: "shell", env: "RUNNER_SHELL", key: "shell", kind: "text", help: "script dialect: bash, sh" },
+  { flag: "cache-type", env: "CACHE_TYPE", key: "cache.Type", kind: "text", help: "s3: keep caches in a bucket, too" },
+  {
+    flag: "cache-s3-cache-path",
+    env: "S3_CACHE_PATH",
+    key: "cache.Path",
+    kind: "text",
+    help: "what the names of caches in the bucket begin with",
+  },
+  { flag: "cache-path", env: "CACHE_PATH", key: "cache.Path", kind: "text", help: "the same" },
+  {
+    flag: "cache-cache-shared",
+    env: "CACHE_SHARED",
+    key: "cache.Shared",
+    kind: "boolean",
+    help: "share the bucket's caches with other runners of the same projects",
+  },
+  { flag: "cache-shared", key: "cache.Shared", kind: "boolean", help: "the same" },
+  {
+    flag: "cache-s3-server-address",
+    env: "S3_SERVER_ADDRESS",
+    key: "cache.s3.ServerAddress",
+    kind: "text",
+    help: "host[:port] of the S3 server",
+  },
+  {
+    flag: "cache-s3-access-key",
+    env: "S3_ACCESS_KEY",
+    key: "cache.s3.AccessKey",
+    kind: "text",
+    help: "access key of the bucket",
+  },
+  {
+    flag: "cache-s3-secret-key",
+    env: "S3_SECRET_KEY",
+    key: "cache.s3.SecretKey",
+    kind: "text",
+    help: "its secret; better given by environment",
+  },
+  {
+    flag: "cache-s3-bucket-name",
+    env: "S3_BUCKET_NAME",
+    key: "cache.s3.BucketName",
+    kind: "text",
+    help: "name of the bucket",
+  },
+  {
+    flag: "cache-s3-bucket-location",
+    env: "S3_BUCKET_LOCATION",
+    key: "cache.s3.BucketLocation",
+    kind: "text",
+    help: "region of the bucket",
+  },
+  {
+    flag: "cache-s3-insecure",
+    env: "S3_CACHE_INSECURE",
+    key: "cache.s3.Insecure",
+    kind: "boolean",
+    help: "plain HTTP",
+  },
+  {
+    flag: "cache-s3-authentication-type",
+    env: "CACHE_S3_AUTHENTICATION_TYPE",
+    key: "cache.s3.AuthenticationType",
+    kind: "text",
+    help: "access-key, or iam for the credentials of this machine",
+  },
 ];
 
 export type FlagValues = Readonly<Record<string, unknown>>;
@@ -97,19 +166,48 @@ export function textOf(values: FlagValues, flag: string): string | undefined {
   return typeof value === "string" && value.trim() !== "" ? value.trim() : undefined;
 }
 
-/** Keys of a `[[runners]]` entry as the flags give them. @throws {CommandError} a number that is none */
+/**
+ * Keys of a `[[runners]]` entry as the flags give them, with tables below it as objects.
+ * @throws {CommandError} a number or a switch that is none
+ */
 export function entryKeys(values: FlagValues): Omit<NewRunner, "name" | "url" | "token" | "executor"> {
-  const keys: Record<string, string | number | string[]> = {};
-  for (const { flag, key, kind, env } of runnerFlags) {
-    const value = values[attributeOf(flag)];
-    if (Array.isArray(value)) {
-      if (value.length > 0) keys[key] = value.map(String);
-    } else if (typeof value === "string" && value !== "") {
-      if (kind === "integer" && !/^-?\d{1,15}$/.test(value.trim())) {
-        throw new CommandError(`--${flag}${env ? ` (${env})` : ""} must be a whole number, not "${value}"`);
-      }
-      keys[key] = kind === "integer" ? Number(value) : kind === "list" ? [value] : value;
-    }
+  let keys: TomlEntry = {};
+  for (const flag of runnerFlags) {
+    const value = readValue(flag, values[attributeOf(flag.flag)]);
+    if (value !== undefined) keys = withKey(keys, flag.key.split("."), value);
   }
   return keys;
+}
+
+function readValue({ flag, kind, env }: RunnerFlag, given: unknown): TomlValue | undefined {
+  if (Array.isArray(given)) return given.length > 0 ? given.map(String) : undefined;
+  if (typeof given === "boolean") return given;
+  if (typeof given !== "string" || given === "") return undefined;
+  const mustBe = (what: string): CommandError =>
+    new CommandError(`--${flag}${env ? ` (${env})` : ""} must be ${what}, not "${given}"`);
+  switch (kind) {
+    case "integer":
+      if (!/^-?\d{1,15}$/.test(given.trim())) throw mustBe("a whole number");
+      return Number(given);
+    case "boolean": {
+      const truth = parseBoolean(given);
+      if (truth === undefined) throw mustBe("true or false");
+      return truth;
+    }
+    case "list":
+      return [given];
+    case "text":
+      return given;
+  }
+}
+
+function withKey(table: TomlEntry, [first = "", ...rest]: readonly string[], value: TomlValue): TomlEntry {
+  if (rest.length === 0) return { ...table, [first]: value };
+  const below = table[first];
+  const inner = typeof below === "object" && !isList(below) ? below : {};
+  return { ...table, [first]: withKey(inner, rest, value) };
+}
+
+function isList(value: TomlValue): value is readonly TomlValue[] {
+  return Array.isArray(value);
 }

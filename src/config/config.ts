@@ -29,6 +29,43 @@ export interface Config {
   readonly textDigest?: string;
 }
 
+/** Where an entry keeps caches. */
+export interface CacheConfig {
+  /** `cache_max_size`: all local caches together; `null`: as many as the disk takes. */
+  readonly maxBytes: number | null;
+  /** `MaxUploadedArchiveSize`: a larger archive is not uploaded; `null`: no limit. */
+  readonly maxUploadBytes: number | null;
+  /** `null`: caches stay on this machine, in `cache_dir`. */
+  readonly bucket: BucketConfig | null;
+}
+
+/** A bucket that speaks S3, `[runners.cache.s3]`. */
+export interface BucketConfig {
+  /** `https://s3.eu-west-1.amazonaws.com`, without the bucket's name. */
+  readonly endpoint: URL;
+  readonly name: string;
+  /** `BucketLocation`; part of every signature. */
+  readonly region: string;
+  /** `https://host/bucket/key` instead of `https://bucket.host/key`. */
+  readonly pathStyle: boolean;
+  /** What all object names begin with, without slashes around it; may be empty. */
+  readonly prefix: string;
+  /** Other runners of a project see the same caches. */
+  readonly shared: boolean;
+  /** `iam`: what the cloud gives this machine or container. */
+  readonly credentials:
+    | { readonly from: "iam" }
+    | {
+        readonly from: "key";
+        readonly accessKey: string;
+        readonly secretKey: string;
+        readonly sessionToken: string | undefined;
+      };
+  readonly encryption:
+    | { readonly algorithm: "AES256" | "aws:kms" | "aws:kms:dsse"; readonly keyId: string | undefined }
+    | undefined;
+}
+
 /** One `[[runners]]` entry. */
 export interface RunnerConfig {
   readonly name: string;
@@ -52,6 +89,7 @@ export interface RunnerConfig {
   readonly shell: ShellName | undefined;
   readonly buildsDir: string | undefined;
   readonly cacheDir: string | undefined;
+  readonly cache: CacheConfig;
   readonly cloneUrl: string;
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   /** `pre_clone_script`, or the newer `pre_get_sources_script`. */

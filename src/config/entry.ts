@@ -1,12 +1,13 @@
 import { isAbsolute, resolve } from "node:path";
 import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
+import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check.ts";
 import type { RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName } from "./identity.ts";
 import { FOREIGN_EXECUTORS, isForeignTable, nearest } from "./keys.ts";
-import { childOf } from "./layout.ts";
+import { childOf, nodeAt } from "./layout.ts";
 import { type RunnerSettings, runnerSchema } from "./schema.ts";
 import { canonicalText, isTable } from "./toml.ts";
 
@@ -52,6 +53,9 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
   if (settings.pre_get_sources_script !== undefined && settings.pre_clone_script !== "") {
     findings.warning(at("pre_clone_script"), keyName(entry, ["pre_clone_script"]), UNUSED_PRE_CLONE);
   }
+  const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
+    findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);
+  });
   const files: Record<(typeof TLS_KEYS)[number], string | undefined> = {
     "tls-ca-file": undefined,
     "tls-cert-file": undefined,
@@ -99,6 +103,7 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     shell: settings.shell,
     buildsDir: entryDeps.buildsDir,
     cacheDir: entryDeps.cacheDir,
+    cache,
     cloneUrl: settings.clone_url,
     environment,
     preCloneScript: settings.pre_get_sources_script ?? settings.pre_clone_script,

@@ -90,7 +90,8 @@ export const globalSchema = z.object({
 /** Read by others than this program: no type is wrong. */
 const tolerated = z.unknown().optional();
 
-const cacheKeys = {
+/** Stand in `[runners.cache.s3]`, or directly in `[runners.cache]` as the Go runner had them. */
+const bucketKeys = {
   ServerAddress: text.optional(),
   AccessKey: text.optional(),
   SecretKey: text.optional(),
@@ -98,6 +99,26 @@ const cacheKeys = {
   BucketLocation: text.optional(),
   Insecure: z.boolean().optional(),
 };
+
+const cacheSchema = z.object({
+  Type: text.optional(),
+  Path: text.optional(),
+  Shared: z.boolean().optional(),
+  MaxUploadedArchiveSize: whole(0, Number.MAX_SAFE_INTEGER).optional(),
+  ...bucketKeys,
+  s3: z
+    .object({
+      ...bucketKeys,
+      SessionToken: text.optional(),
+      AuthenticationType: word({ "access-key": "access-key", iam: "iam" }).optional(),
+      ServerSideEncryption: word({ s3: "AES256", kms: "aws:kms", "dsse-kms": "aws:kms:dsse" }).optional(),
+      ServerSideEncryptionKeyID: text.optional(),
+      PathStyle: z.boolean().optional(),
+    })
+    .optional(),
+  gcs: tolerated,
+  azure: tolerated,
+});
 
 export const runnerSchema = z.object({
   name: text.default(""),
@@ -137,30 +158,8 @@ export const runnerSchema = z.object({
   git_ssl_no_verify: z.boolean().default(false),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),
-  cache: z
-    .object({
-      Type: text.optional(),
-      Path: text.optional(),
-      Shared: z.boolean().optional(),
-      MaxUploadedArchiveSize: whole(0, Number.MAX_SAFE_INTEGER).optional(),
-      ...cacheKeys,
-      s3: z
-        .object({
-          ...cacheKeys,
-          SessionToken: text.optional(),
-          AuthenticationType: text.optional(),
-          ServerSideEncryption: text.optional(),
-          ServerSideEncryptionKeyID: text.optional(),
-          PathStyle: z.boolean().optional(),
-          DualStack: z.boolean().optional(),
-          Accelerate: z.boolean().optional(),
-          RoleARN: text.optional(),
-        })
-        .optional(),
-      gcs: tolerated,
-      azure: tolerated,
-    })
-    .optional(),
+  cache_max_size: size.optional(),
+  cache: cacheSchema.optional(),
   feature_flags: tolerated,
   id: tolerated,
   token_obtained_at: tolerated,
@@ -169,6 +168,7 @@ export const runnerSchema = z.object({
 
 export type GlobalSettings = z.infer<typeof globalSchema>;
 export type RunnerSettings = z.infer<typeof runnerSchema>;
+export type CacheTable = z.infer<typeof cacheSchema>;
 
 export const globalKeys: readonly string[] = [...Object.keys(globalSchema.shape), "runners"];
 export const runnerKeys: readonly string[] = Object.keys(runnerSchema.shape);

@@ -1,7 +1,7 @@
 import { ConfigError, describeError, SystemFailure } from "../errors.ts";
 import { type ApiUrl, apiUrl } from "./api-url.ts";
 import type { Connections } from "./connections.ts";
-import { type CoordinatorSettings, TroubleCause } from "./contract.ts";
+import { type CoordinatorSettings, type Sink, TroubleCause } from "./contract.ts";
 import { type Answer, type Body, type Call, lengthOf } from "./exchange.ts";
 import type { Identity } from "./identity.ts";
 import { retryAfter } from "./retry-after.ts";
@@ -23,12 +23,16 @@ export interface Bounds {
   readonly jobRequestMs: number;
   /** Longest time of any other call in which nothing moves. */
   readonly silenceMs: number;
+  /** Longest silence of a coordinator that has been sent a file: it may move it to its storage before it answers. */
+  readonly uploadSilenceMs: number;
 }
 
-const usualBounds: Bounds = { jobRequestMs: 120_000, silenceMs: 60_000 };
+const usualBounds: Bounds = { jobRequestMs: 120_000, silenceMs: 60_000, uploadSilenceMs: 600_000 };
 /** The slowest link that a body is sent over to its end. */
 const SLOWEST_BYTES_PER_MS = 4;
 const ANSWER_BYTES = 1024 * 1024;
+/** An answer of unknown size is bounded by its silence. */
+const LONGEST_MS = 2 ** 31 - 1;
 
 /** Everything about one coordinator but the runner's token. */
 export type CoordinatorTarget = Omit<CoordinatorSettings, "token">;
@@ -45,7 +49,10 @@ export interface ApiCall {
   /** May arrive twice without harm. */
   readonly repeatable: boolean;
   readonly deadlineMs?: number;
+  /** Another bound on silence than the usual. */
+  readonly silenceMs?: number;
   readonly answerBytes?: number;
+  readonly sink?: Sink;
 }
 
 /** An answer, or why there is none. */
@@ -56,7 +63,7 @@ export type Reply =
 export interface Caller {
   readonly api: ApiUrl;
   readonly bounds: Bounds;
-  /** Rejects with `signal.reason` only. */
+  /** Rejects with `signal.reason`, or what the call's sink threw, only. */
   call(call: ApiCall, signal: AbortSignal): Promise<Reply>;
   /** What jobs need to reach the coordinator. */
   readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
@@ -83,7 +90,7 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
     },
     async call(call, signal) {
       const bytes = call.body === undefined ? 0 : lengthOf(call.body);
-      const idleMs = call.deadlineMs ?? bounds.silenceMs;
+      const idleMs = call.deadlineMs ?? call.silenceMs ?? bounds.silenceMs;
       const contentType = call.body === undefined ? [] : ["content-type", call.contentType ?? "application/json"];
       const request: Call = {
         method: call.method,
@@ -91,8 +98,9 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
         headers: [...common, ...contentType, ...(call.headers ?? [])],
         body: call.body,
         idleMs,
-        totalMs: call.deadlineMs ?? 2 * idleMs + bytes / SLOWEST_BYTES_PER_MS,
+        totalMs: call.sink === undefined ? (call.deadlineMs ?? 2 * idleMs + bytes / SLOWEST_BYTES_PER_MS) : LONGEST_MS,
         answerBytes: call.answerBytes ?? ANSWER_BYTES,
+        ...(call.sink === undefined ? {} : { sink: call.sink }),
       };
       const startedAt = performance.now();
       let status = 0;

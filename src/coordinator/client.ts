@@ -17,6 +17,7 @@ import type { Answer, Body } from "./exchange.ts";
 import { parseJob } from "./job-payload.ts";
 import { first, retryAfter } from "./retry-after.ts";
 import { escapedLength, escapedStream } from "./trace-json.ts";
+import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
 import { contentRange, interval, nextByte, remoteStatus, runnerInfo, updateBody } from "./wire.ts";
 
@@ -149,6 +150,8 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
       }
       throw failure(`report the state of job ${job.id}`, reply, api, [token, job.token]);
     },
+
+    ...openTransfers(caller, settings, deps),
 
     async close() {}, // the connections are shared: whoever made them closes them
   };

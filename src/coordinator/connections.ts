@@ -17,7 +17,7 @@ export interface Route {
    *   taking a large body, ended before a byte of the answer came. Only for what may arrive twice.
    * @throws {SystemFailure} a certificate file cannot be used
    * @throws {ConfigError} a proxy variable cannot be used
-   * Otherwise rejects with `signal.reason` only.
+   * Otherwise rejects with `signal.reason`, or what the call's sink threw, only.
    */
   send(call: Call, repeatable: boolean, signal: AbortSignal): Promise<Exchange>;
   /** What a job needs to trust and convince this origin, as of the last answer; empty over plain HTTP. */

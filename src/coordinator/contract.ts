@@ -80,6 +80,29 @@ export type UpdateAnswer =
   /** 413, or 400 for the trace itself: send a shorter trace. */
   | { readonly kind: "too_large" };
 
+/** One artifact, packed. */
+export interface ArtifactFile {
+  /** Re-readable as often as needed. */
+  open(): Readable;
+  readonly size: number;
+  /** Name that it has for those who download it: `dist.zip`. */
+  readonly fileName: string;
+  readonly expireIn: string;
+  /** GitLab only; empty or the usual (`archive`, `zip`) is not sent. */
+  readonly type: string;
+  readonly format: string;
+}
+
+export interface DownloadedArtifact {
+  /** Bytes handed to the sink. */
+  readonly bytes: number;
+  /** What the answer said, if it did. */
+  readonly expectedBytes: number | undefined;
+}
+
+/** Takes the pieces of an answer. Called one at a time; the next piece is read when it has settled. */
+export type Sink = (piece: Uint8Array) => void | Promise<void>;
+
 /** One runner's line to its coordinator. Each call is bounded in time by itself. */
 export interface Coordinator {
   /** Scheme, host, port and path, without user info: for messages and as a key. */
@@ -99,6 +122,22 @@ export interface Coordinator {
    * @throws {SystemFailure} as above
    */
   updateJob(job: JobCredentials, update: JobUpdate, signal: AbortSignal): Promise<UpdateAnswer>;
+  /**
+   * POST /api/v4/jobs/:id/artifacts, once.
+   * @throws {SystemFailure} as above; 413, 403, 401, 404 and 405 are final, see `status` of `TroubleCause`
+   */
+  uploadArtifacts(job: JobCredentials, file: ArtifactFile, signal: AbortSignal): Promise<void>;
+  /**
+   * GET /api/v4/jobs/:id/artifacts, once, into `sink`. A redirect to another host is followed without the job's token.
+   * @param of the job that made them
+   * @throws {SystemFailure} as above; 401, 403 and 404 are final. What `sink` throws comes through.
+   */
+  downloadArtifacts(
+    of: JobCredentials,
+    sink: Sink,
+    options: { direct: boolean },
+    signal: AbortSignal,
+  ): Promise<DownloadedArtifact>;
   /** Ends idle connections; calls under way go on. */
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import type { Client, Dispatcher } from "undici";
 import { pause } from "../time.ts";
+import type { Sink } from "./contract.ts";
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -21,6 +22,8 @@ export interface Call {
   readonly totalMs: number;
   /** Largest successful answer that is kept; a larger one is cut and its connection ended. */
   readonly answerBytes: number;
+  /** Where the body of an answer with status 200 goes, piece by piece; it is not kept then, and silence is counted anew. */
+  readonly sink?: Sink;
   /** Wait for a refusal after the first piece of a large body, for as long as one usually takes. */
   readonly hesitant?: boolean;
 }
@@ -47,7 +50,7 @@ const ERROR_BYTES = 64 * 1024;
 
 /**
  * One request on one connection, and its answer. Everything is bounded: time, silence, size.
- * Rejects with `signal.reason` only; what happens to the connection then is the caller's business, as after `broken`.
+ * Rejects with `signal.reason` or what `call.sink` threw only; what happens to the connection then is the caller's business, as after `broken`.
  */
 export function exchange(client: Client, call: Call, signal: AbortSignal): Promise<Exchange> {
   return new Promise((resolve, reject) => {
@@ -87,6 +90,26 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
       if (status !== 0) answer(error.message);
       else if (finish()) resolve({ kind: "broken", error, untouched });
     };
+    /** Hands a piece on; no other comes before it was taken. */
+    const pour = (sink: Sink, chunk: Buffer, flow: Dispatcher.DispatchController): void => {
+      const spilled = (error: unknown): void => {
+        if (finish()) reject(error);
+        breakOff(new Error("the answer cannot be stored"));
+      };
+      silence.refresh();
+      try {
+        const taking = sink(chunk);
+        if (taking === undefined) return;
+        flow.pause();
+        taking.then(() => {
+          if (settled) return;
+          silence.refresh();
+          flow.resume();
+        }, spilled);
+      } catch (error) {
+        spilled(error);
+      }
+    };
     const onAbort = (): void => {
       if (finish()) reject(signal.reason);
       breakOff(new Error("aborted"));
@@ -124,8 +147,13 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
           headers = answered;
           silence.refresh();
         },
-        onResponseData(_controller, chunk) {
-          if (settled) return;
+        onResponseData(flow, chunk) {
+          // After a pause undici tells of an empty piece first, and would do so for ever if it led to another pause.
+          if (settled || chunk.length === 0) return;
+          if (call.sink !== undefined && status === 200) {
+            pour(call.sink, chunk, flow);
+            return;
+          }
           const most = status < 300 ? call.answerBytes : Math.min(call.answerBytes, ERROR_BYTES);
           const room = most - received;
           received += chunk.length;

@@ -4,17 +4,14 @@ import type { Dialect } from "../job/job.ts";
 import type { JobUpdate, RemoteStatus, RunnerInfo } from "./contract.ts";
 import type { Identity } from "./identity.ts";
 
-/** Whether this runner moves artifacts and caches. GitLab gives jobs that need them only to runners that say so. */
-const TRANSFERS = false;
-
 /** What this runner does, whatever the executor: GitLab fails jobs that need more than the runner says it can. */
 const features = {
-  artifacts: TRANSFERS,
-  cache: TRANSFERS,
-  upload_multiple_artifacts: TRANSFERS,
-  upload_raw_artifacts: TRANSFERS,
-  artifacts_exclude: TRANSFERS,
-  fallback_cache_keys: TRANSFERS,
+  artifacts: true,
+  cache: true,
+  upload_multiple_artifacts: true,
+  upload_raw_artifacts: true,
+  artifacts_exclude: true,
+  fallback_cache_keys: true,
   refspecs: true,
   masking: true,
   raw_variables: true,

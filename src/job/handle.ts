@@ -12,6 +12,7 @@ import type { Trace } from "../trace/contract.ts";
 import { runnerLine } from "../trace/lines.ts";
 import { type Shipper, type ShipTiming, shipTrace } from "../trace/ship.ts";
 import { openTrace } from "../trace/trace.ts";
+import type { OpenCaches } from "../transfer/open-caches.ts";
 import { formatDuration } from "./duration.ts";
 import type { Job, Outcome } from "./job.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
@@ -53,6 +54,11 @@ export interface HandleDeps {
   readonly identity: RunnerIdentity;
   readonly findWriter: (shell: ShellName) => ShellWriter | undefined;
   readonly log: Log;
+  readonly openCaches: OpenCaches;
+  /** Private to the runner, for archives under way. */
+  readonly scratchDir: string;
+  /** What disks must still have free after a transfer. */
+  readonly minFreeBytes: () => number;
   readonly timing?: HandleTiming;
 }
 
@@ -131,7 +137,7 @@ async function runShipped(
   { job, entry, executor, coordinator, concurrentId, signal, meter }: ReceivedJob & { readonly concurrentId: number },
   record: JobRecord,
   trace: Trace,
-  { identity, findWriter, timing = {} }: HandleDeps,
+  { identity, findWriter, openCaches, scratchDir, minFreeBytes, timing = {} }: HandleDeps,
   log: Log,
 ): Promise<Shipped> {
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
@@ -169,6 +175,12 @@ async function runShipped(
         findWriter,
         trace,
         log,
+        transfers: {
+          coordinator,
+          openCaches: () => openCaches(entry, job.timeoutMs),
+          scratchDir,
+          minFreeBytes,
+        },
         concurrentId,
         remember: record.remember,
         halt: halt.signal,

@@ -1,6 +1,8 @@
 import type { Op } from "../shell.ts";
+import type { Transfer } from "../transfer/transfer.ts";
 import { getSources } from "./get-sources.ts";
-import type { Hook, Job, Step, When } from "./job.ts";
+import type { Artifact, Hook, Job, Step, When } from "./job.ts";
+import { planArchive, planRestore } from "./plan-cache.ts";
 import type { JobSettings } from "./settings.ts";
 import { userScript } from "./user-script.ts";
 import type { JobVariables, Place } from "./variables.ts";
@@ -10,7 +12,20 @@ import { when } from "./when.ts";
 export type StageName = string;
 
 /** A phase of a job, in the order of the plan. Plain data: printable, comparable, testable without a process. */
-export interface Stage {
+export type Stage = ScriptStage | TransferStage;
+
+/** Files that the runner itself moves. */
+export interface TransferStage {
+  readonly kind: "transfer";
+  readonly name: StageName;
+  /** For sentences: `uploading artifacts`. */
+  readonly title: string;
+  readonly transfer: Transfer;
+  readonly policy: Policy;
+}
+
+/** Instructions that run in the environment. */
+export interface ScriptStage {
   readonly kind: "script";
   readonly name: StageName;
   /** For sentences: `getting the sources`. */
@@ -38,6 +53,8 @@ export interface Policy {
   readonly decides: boolean;
   /** `job`: ends with the job's signal. `own`: also runs after a cancel and after the job's time limit, for `timeoutMs`. */
   readonly clock: "job" | "own";
+  /** `false`: not after the job's time limit, where it would come on top. */
+  readonly afterTimeLimit?: false;
 }
 
 export interface PlanRequest {
@@ -61,7 +78,14 @@ export interface PlanSettings {
 }
 
 /**
- * What a job does, in order: sources, scripts, after_script. Stages with nothing to do are not made.
+ * Longest upload of what is kept of a failed job: it may begin when the job's own time is over. One of a job that was well
+ * so far ends with the job's signal.
+ */
+const UPLOAD_AFTER_FAILURE_MS = 3_600_000;
+
+/**
+ * What a job does, in order: sources, files of earlier jobs, scripts, after_script, files for later ones. Stages with
+ * nothing to do are not made.
  * @throws {ScriptFailure} the sources cannot be had as the job describes them
  */
 export function planJob(request: PlanRequest): Stage[] {
@@ -69,12 +93,70 @@ export function planJob(request: PlanRequest): Stage[] {
   const steps = job.steps.filter((step) => step.script.some((entry) => entry.trim() !== ""));
   return [
     planSources(request),
+    ...planRestore(request),
+    ...planDownloads(request),
     ...steps.filter((step) => step.name !== "after_script").map((step) => planScript(step, request)),
     ...steps.filter((step) => step.name === "after_script").map((step) => planAfterScript(step, request)),
+    ...planArchive(request),
+    ...job.artifacts.flatMap((artifact) => planUploads(artifact, request)),
   ];
 }
 
-function planSources({ job, settings, variables, place, runner, coordinatorOrigin }: PlanRequest): Stage {
+function planDownloads({ job, settings }: PlanRequest): TransferStage[] {
+  const dependencies = job.dependencies.filter(({ file }) => file !== null);
+  if (dependencies.length === 0) return [];
+  return [
+    {
+      kind: "transfer",
+      name: "download_artifacts",
+      title: "downloading artifacts",
+      transfer: { what: "download_artifacts", dependencies },
+      policy: {
+        when: "on_success",
+        afterScriptBegan: false,
+        attempts: settings.attempts.downloadArtifacts,
+        timeoutMs: null,
+        decides: true,
+        clock: "job",
+      },
+    },
+  ];
+}
+
+/** What is wanted of a failed job too has a clock of its own: neither a cancel nor the job's limit ends it. */
+function planUploads(artifact: Artifact, { settings, variables }: PlanRequest): TransferStage[] {
+  const { paths, exclude, untracked, type, format, expireIn } = artifact;
+  if (paths.length === 0 && !untracked) return [];
+  const upload = {
+    name: variables.expand(artifact.name),
+    paths: paths.map(variables.expand),
+    exclude: exclude.map(variables.expand),
+    untracked,
+    expireIn: variables.expand(expireIn),
+    type,
+    format,
+    level: settings.artifactLevel,
+  };
+  const own = artifact.when !== "on_success";
+  return [
+    {
+      kind: "transfer",
+      name: "upload_artifacts",
+      title: "uploading artifacts",
+      transfer: { what: "upload_artifacts", upload },
+      policy: {
+        when: artifact.when,
+        afterScriptBegan: false,
+        attempts: 1,
+        timeoutMs: own ? UPLOAD_AFTER_FAILURE_MS : null,
+        decides: true,
+        clock: own ? "own" : "job",
+      },
+    },
+  ];
+}
+
+function planSources({ job, settings, variables, place, runner, coordinatorOrigin }: PlanRequest): ScriptStage {
   const hook = (name: Hook["name"]): string[] =>
     job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
   const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
@@ -111,7 +193,7 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
   };
 }
 
-function planScript(step: Step, { settings, variables, place, runner }: PlanRequest): Stage {
+function planScript(step: Step, { settings, variables, place, runner }: PlanRequest): ScriptStage {
   const isScript = step.name === "script";
   const name = isScript
     ? "build_script"
@@ -141,7 +223,7 @@ function planScript(step: Step, { settings, variables, place, runner }: PlanRequ
   );
 }
 
-function planAfterScript(step: Step, { settings, variables, place }: PlanRequest): Stage {
+function planAfterScript(step: Step, { settings, variables, place }: PlanRequest): ScriptStage {
   return authoredStage(
     "after_script",
     "after_script",
@@ -170,7 +252,7 @@ function planAfterScript(step: Step, { settings, variables, place }: PlanRequest
   );
 }
 
-function authoredStage(name: string, title: string, ops: readonly Op[], policy: Policy): Stage {
+function authoredStage(name: string, title: string, ops: readonly Op[], policy: Policy): ScriptStage {
   return { kind: "script", name, title, ops, anew: null, runIn: "build", authored: true, policy };
 }
 
@@ -180,36 +262,4 @@ function entriesOf(script: string): string[] {
 
 function shorter(a: number | null, b: number | null): number | null {
   return a === null ? b : b === null ? a : Math.min(a, b);
-}
-
-/** What the job asks for and this runner does not do yet, one sentence each. */
-export function unsupported(job: Job): string[] {
-  const list = (items: readonly string[]): string => {
-    const shown = items.slice(0, 10).map((item) => (item.length > 100 ? `${item.slice(0, 100)}…` : item));
-    return items.length > shown.length
-      ? `${shown.join(", ")} and ${items.length - shown.length} more`
-      : shown.join(", ");
-  };
-  const artifacts = job.artifacts
-    .filter(({ paths, untracked }) => paths.length > 0 || untracked)
-    .map(
-      ({ name, paths, untracked }) =>
-        `${name === "" ? "artifacts" : name} (${list([...paths, ...(untracked ? ["untracked files"] : [])])})`,
-    );
-  const caches = job.cache
-    .filter(({ paths, untracked }) => paths.length > 0 || untracked)
-    .map(
-      ({ key, paths, untracked }) =>
-        `${key === "" ? "default" : key} (${list([...paths, ...(untracked ? ["untracked files"] : [])])})`,
-    );
-  const dependencies = job.dependencies.filter(({ file }) => file !== null).map(({ name }) => name);
-  return [
-    ...(dependencies.length > 0
-      ? [`This runner does not download artifacts yet. Missing are those of: ${list(dependencies)}.`]
-      : []),
-    ...(caches.length > 0
-      ? [`This runner does not keep caches yet. Not restored and not saved: ${list(caches)}.`]
-      : []),
-    ...(artifacts.length > 0 ? [`This runner does not upload artifacts yet. Not uploaded: ${list(artifacts)}.`] : []),
-  ];
 }

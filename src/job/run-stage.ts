@@ -1,21 +1,28 @@
 import { ScriptFailure, Stop, SystemFailure } from "../errors.ts";
 import type { Environment, Exit } from "../executor.ts";
+import type { Log } from "../log.ts";
 import type { Op, ShellWriter } from "../shell.ts";
 import { deadline, retry } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
+import type { TransferMeans } from "../transfer/transfer.ts";
 import { formatDuration } from "./duration.ts";
 import { adviceOn, type GitTrouble, gitTroubleOf } from "./git-failure.ts";
+import type { Job } from "./job.ts";
 import { describeExit } from "./outcome.ts";
-import type { Stage } from "./plan.ts";
+import type { ScriptStage, Stage, TransferStage } from "./plan.ts";
 import { createProof, createProofFilter } from "./proof.ts";
+import { runTransfer } from "./run-transfer.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
 
 export interface StageContext {
+  readonly job: Job;
+  readonly transfers: TransferMeans;
   readonly environment: Environment;
   readonly writer: ShellWriter;
   readonly trace: Trace;
+  readonly log: Log;
   /** `CI_DEBUG_TRACE`. */
   readonly xtrace: boolean;
   /** Before the second attempt of a stage; it grows from try to try. */
@@ -25,7 +32,7 @@ export interface StageContext {
 }
 
 /**
- * One stage of a job, with its attempts and its time limit, up to success.
+ * One stage of a job, with its attempts and its time limit, up to success: a script, or files that are moved.
  * @throws {ScriptFailure} it ended with another status than 0
  * @throws {SystemFailure} it could not be run, or its script was not read, or the network failed the runner's own work
  * @throws {Stop} the signal's reason, or the stage's own limit
@@ -49,9 +56,20 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
         );
       },
     },
-    () => runOnce(stage, context, clock.signal),
+    () => (stage.kind === "script" ? runOnce(stage, context, clock.signal) : move(stage, context, clock.signal)),
     clock.signal,
   );
+}
+
+async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
+  const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  const around = { ...transfers, job, files: environment.workspace, trace, log, retryPauseMs: attemptPauseMs / 2 };
+  try {
+    await runTransfer(transfer, around, signal);
+  } finally {
+    await trace.flush();
+  }
+  signal.throwIfAborted();
 }
 
 interface Ran {
@@ -59,7 +77,7 @@ interface Ran {
   readonly tail: string;
 }
 
-async function runOnce(stage: Stage, context: StageContext, signal: AbortSignal): Promise<void> {
+async function runOnce(stage: ScriptStage, context: StageContext, signal: AbortSignal): Promise<void> {
   let ran = await runScript(stage, stage.ops, context, signal);
   if (ran.exit.code === 0) return;
   if (stage.anew !== null && troubleOf(stage, ran) === "other") {
@@ -71,7 +89,7 @@ async function runOnce(stage: Stage, context: StageContext, signal: AbortSignal)
   throw failureOf(stage, ran);
 }
 
-function failureOf(stage: Stage, ran: Ran): ScriptFailure | SystemFailure {
+function failureOf(stage: ScriptStage, ran: Ran): ScriptFailure | SystemFailure {
   const exitCode = ran.exit.code;
   const what = describeExit(ran.exit);
   if (stage.authored) return new ScriptFailure(what, { exitCode });
@@ -83,11 +101,16 @@ function failureOf(stage: Stage, ran: Ran): ScriptFailure | SystemFailure {
     : new ScriptFailure(message, { exitCode });
 }
 
-function troubleOf(stage: Stage, { tail }: Ran): GitTrouble {
+function troubleOf(stage: ScriptStage, { tail }: Ran): GitTrouble {
   return stage.authored ? "other" : gitTroubleOf(tail);
 }
 
-async function runScript(stage: Stage, ops: readonly Op[], context: StageContext, signal: AbortSignal): Promise<Ran> {
+async function runScript(
+  stage: ScriptStage,
+  ops: readonly Op[],
+  context: StageContext,
+  signal: AbortSignal,
+): Promise<Ran> {
   const { environment, writer, trace } = context;
   const proof = createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };

@@ -5,10 +5,11 @@ import type { Log } from "../log.ts";
 import type { ShellName, ShellWriter } from "../shell.ts";
 import { deadline, never, retry } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
+import type { TransferMeans } from "../transfer/transfer.ts";
 import { formatDuration } from "./duration.ts";
 import type { Job, Outcome } from "./job.ts";
 import { isUnexpected, jobStatus, outcomeOf, verdictLine } from "./outcome.ts";
-import { type PlanSettings, planJob, type Stage, unsupported } from "./plan.ts";
+import { type PlanSettings, planJob, type Stage } from "./plan.ts";
 import { projectPathOf } from "./project-path.ts";
 import { runStage } from "./run-stage.ts";
 import { readSettings } from "./settings.ts";
@@ -37,6 +38,7 @@ export interface RunJobRequest {
   /** Knows the job's secrets already (`secretsOf`). */
   readonly trace: Trace;
   readonly log: Log;
+  readonly transfers: TransferMeans;
   /** `CI_CONCURRENT_ID`. */
   readonly concurrentId: number;
   /** Kept on disk before it resolves: see `PrepareRequest.remember`. */
@@ -141,7 +143,6 @@ function introduce({ job, runner, executor, identity, trace, concurrentId }: Run
   const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
   const problem = settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);
-  warn(unsupported(job));
   return { expand: variables.expand };
 }
 
@@ -242,17 +243,29 @@ async function runStages(
   const mayRun = ({ policy }: Stage): boolean => {
     if (signals.end.signal.aborted || (policy.afterScriptBegan && !(began && usable))) return false;
     if (policy.clock === "job" && signals.work.signal.aborted) return false;
-    return policy.when === "always" || policy.when === (verdict === null ? "on_success" : "on_failure");
+    if (
+      policy.afterTimeLimit === false &&
+      signals.job.reason instanceof Stop &&
+      signals.job.reason.why === "timed_out"
+    ) {
+      return false;
+    }
+    // A cancel between two stages has not become a verdict yet.
+    const failed = verdict !== null || signals.work.signal.aborted;
+    return policy.when === "always" || policy.when === (failed ? "on_failure" : "on_success");
   };
   for (const stage of stages) {
     if (!mayRun(stage)) continue;
     move({ at: "running", stage: stage.name });
-    if (stage.authored && stage.policy.clock === "job") began = true;
+    if (stage.kind === "script" && stage.authored && stage.policy.clock === "job") began = true;
     const { signal } = stage.policy.clock === "own" ? signals.end : signals.work;
     const context = {
+      job,
+      transfers: request.transfers,
       environment,
       writer,
       trace,
+      log,
       xtrace: settings.debugTrace,
       attemptPauseMs: request.attemptPauseMs ?? 2000,
       status: stage.policy.clock === "own" ? jobStatus(verdict) : "running",
@@ -270,6 +283,8 @@ async function runStages(
       ) {
         const why = outcome.result === "success" ? "" : outcome.message;
         trace.print(`${stage.title} failed: ${why}; this does not change the job's result`, "warning");
+      } else if (verdict !== null && outcome.result !== "success") {
+        trace.print(`${stage.title} failed: ${outcome.message}`, "error");
       } else verdict ??= outcome;
     }
   }

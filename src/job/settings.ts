@@ -1,3 +1,4 @@
+import { type CacheFormat, type CompressionLevel, cacheFormats, compressionLevels } from "../transfer/transfer.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import type { Job } from "./job.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
@@ -25,6 +26,17 @@ export interface GitSettings {
   };
 }
 
+export interface CacheSettings {
+  /** `CACHE_REQUEST_TIMEOUT`, for one cache. */
+  readonly timeoutMs: number;
+  /** `CACHE_COMPRESSION_FORMAT`; `null`: the runner's choice. */
+  readonly format: CacheFormat | null;
+  /** `CACHE_COMPRESSION_LEVEL`. */
+  readonly level: CompressionLevel;
+  /** `CACHE_FALLBACK_KEY`. */
+  readonly fallbackKey: string | undefined;
+}
+
 /** What a job's variables steer, checked and in one set of units. */
 export interface JobSettings {
   readonly git: GitSettings;
@@ -34,6 +46,9 @@ export interface JobSettings {
     readonly restoreCache: number;
     readonly downloadArtifacts: number;
   };
+  readonly cache: CacheSettings;
+  /** `ARTIFACT_COMPRESSION_LEVEL`. */
+  readonly artifactLevel: CompressionLevel;
   /** `null`: only the job's own limit. */
   readonly scriptTimeoutMs: number | null;
   readonly afterScriptTimeoutMs: number;
@@ -49,6 +64,7 @@ export interface JobSettings {
   readonly problem: string | null;
 }
 
+const DEFAULT_CACHE_MINUTES = 10;
 const DEFAULT_AFTER_SCRIPT_MS = 5 * 60_000;
 const LONGEST_MS = 30 * 24 * 3_600_000;
 
@@ -78,6 +94,8 @@ export function readSettings(job: Job, { get, debugTraceDisabled }: SettingsOpti
   return {
     git,
     attempts,
+    cache: readCacheSettings(read),
+    artifactLevel: read.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
     scriptTimeoutMs,
     afterScriptTimeoutMs,
     afterScriptIgnoreErrors: read.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),
@@ -112,6 +130,24 @@ function readGitSettings(job: Job, read: SettingsReader): GitSettings {
       updateFlags: read.gitFlags("GIT_SUBMODULE_UPDATE_FLAGS", []),
       forceHttps: read.flag("GIT_SUBMODULE_FORCE_HTTPS", false),
     },
+  };
+}
+
+function readCacheSettings(read: SettingsReader): CacheSettings {
+  const minutes = read.text("CACHE_REQUEST_TIMEOUT");
+  const isUsable = minutes !== undefined && /^\d{1,5}(?:\.\d{1,3})?$/.test(minutes) && Number(minutes) > 0;
+  if (minutes !== undefined && !isUsable) {
+    read.warn(
+      `CACHE_REQUEST_TIMEOUT is ${quoteValue(minutes)}, expected is a number of minutes; ${DEFAULT_CACHE_MINUTES} is used.`,
+    );
+  }
+  // GitLab Runner's third one is a zip, too, which others than it can rarely read.
+  const format = read.choice("CACHE_COMPRESSION_FORMAT", ["", ...cacheFormats, "zipzstd"] as const, "");
+  return {
+    timeoutMs: (isUsable ? Number(minutes) : DEFAULT_CACHE_MINUTES) * 60_000,
+    format: format === "zipzstd" ? "tarzstd" : format === "" ? null : format,
+    level: read.choice("CACHE_COMPRESSION_LEVEL", compressionLevels, "default"),
+    fallbackKey: read.text("CACHE_FALLBACK_KEY"),
   };
 }
 

@@ -79,7 +79,7 @@ function gitEnvironment(dir: string): Record<string, string> {
 const ciFile = {
   stages: ["build", "test"],
   variables: { GREETING: "Hello" },
-  compile: { stage: "build", script: ["sh ci/compile.sh"] },
+  compile: { stage: "build", script: ["sh ci/compile.sh"], artifacts: { paths: ["out/"], expire_in: "1 hour" } },
   unit: {
     stage: "test",
     script: ["sh ci/unit.sh", 'echo "$GREETING from $CI_JOB_NAME, the deploy key is ${DEPLOY_KEY:-not set}"'],
@@ -105,6 +105,8 @@ test "$(head -n 1 src/greeting.txt)" = "Hello from AlloyCI"
 printf '\033[32mok\033[0m 1 - the greeting greets\n'
 test -s src/farewell.txt
 printf '\033[32mok\033[0m 2 - there is a farewell\n'
+test -s out/app.txt
+printf '\033[32mok\033[0m 3 - what the job before has built is here\n'
 `;
 
 const lint = String.raw`printf '\033[33msrc/farewell.txt:2\033[0m this line is far too friendly\n'

@@ -138,7 +138,7 @@ describe("executors", () => {
     const opened: Opened[] = [];
     const config = await read(
       docker(
-        '[runners.docker]\nimage="ruby"\ntmpfs={"/x"="rw"}\n[[runners.docker.services]]\nname="pg"\nalias="db"\n[runners.cache]\nType="s3"\n',
+        '[runners.docker]\nimage="ruby"\ntmpfs={"/x"="rw"}\n[[runners.docker.services]]\nname="pg"\nalias="db"\n[runners.cache]\nType="s3"\nBucketName="b"\n',
       ),
       { catalog: createCatalog(opened) },
     );

@@ -1,13 +1,15 @@
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { PassThrough, Writable } from "node:stream";
+import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job } from "../../src/job/job.ts";
 import type { Op } from "../../src/shell.ts";
+import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never } from "../../src/time.ts";
+import { fileNameOf } from "../../src/workspace.ts";
 import { hostileValues } from "./values.ts";
 
 export interface OpenOptions {
@@ -158,6 +160,69 @@ export function executorContract(name: string, { open, skip = [] }: ExecutorCont
       expect(await runOps(environment, source("sh -c 'exit 255'"))).toMatchObject({ code: 255, signal: null });
       const killed = await runOps(environment, source("kill -9 $$", "echo no"));
       expect(killed).toEqual({ code: 137, signal: "SIGKILL", text: "" });
+    });
+
+    it("files are listed, packed and unpacked again, modes, times, links and odd names kept", async () => {
+      const { workspace, ...environment } = await fresh();
+      const both = { ...environment, workspace };
+      const { root } = workspace;
+      const made = await runOps(both, [
+        { op: "mkdir", path: root },
+        { op: "cd", path: root },
+        ...source(
+          "mkdir -p out/empty out/deep/er; echo one > out/a; seq 1 200000 > out/deep/er/large; ln -s ../a out/deep/link",
+          `printf x > "out/$(printf '\\377')"; chmod 750 out/a; touch -d 2001-02-03T04:05:06Z out/a; mkfifo out/pipe; echo no > out/b.log`,
+        ),
+      ]);
+      expect(made.code, made.text).toBe(0);
+      const select = { globs: ["out/", "missing", "../outside"], exclude: ["**/*.log"], untracked: false };
+      const list = await workspace.list(select, never);
+      expect(list.paths).toEqual([
+        "out",
+        "out/a",
+        "out/deep",
+        "out/deep/er",
+        "out/deep/er/large",
+        "out/deep/link",
+        "out/empty",
+        "out/\xff",
+      ]);
+      expect(list.warnings.join("\n")).toMatch(/pipe[\s\S]*missing[\s\S]*outside/);
+      expect((await workspace.list(select, never)).fingerprint).toBe(list.fingerprint);
+      const { tar } = await workspace.pack(list.paths, never);
+      const chunks: Buffer[] = [];
+      for await (const chunk of tar) chunks.push(chunk);
+      await runOps(both, [
+        { op: "cd", path: root },
+        ...source("rm -rf out; mkdir out; echo old > out/a; echo kept > out/kept"),
+      ]);
+      const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
+      const report = await workspace.unpack(Readable.from(chunks, { objectMode: false }), limits, never);
+      expect(report.entries).toBe(8);
+      const { text } = await runOps(both, [
+        { op: "cd", path: root },
+        ...source(
+          "stat -c '%a %Y' out/a; cat out/a out/kept; readlink out/deep/link; tail -n 1 out/deep/er/large; ls -A out | wc -l; id -u; stat -c %u out/a",
+        ),
+      ]);
+      const lines = text.trim().split("\n");
+      expect(lines.slice(0, 6)).toEqual(["750 981173106", "one", "kept", "../a", "200000", "5"]);
+      expect(lines[6]).toBe(lines[7]);
+    });
+
+    it("an archive that leaves the checkout is refused by the name of its entry", async () => {
+      const { workspace } = await fresh();
+      const evil = tarHeader({
+        name: fileNameOf("../evil"),
+        kind: "file",
+        size: 0,
+        mode: 0o644,
+        mtimeSeconds: 1,
+        target: fileNameOf(""),
+      });
+      const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
+      const tar = Readable.from([evil, tarEnd], { objectMode: false });
+      await expect(workspace.unpack(tar, limits, never)).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
     });
 
     it("stdout and stderr arrive in the order of writing", async () => {

@@ -54,7 +54,15 @@ describe("a job request", () => {
         architecture: "amd64",
         executor: "shell",
         shell: "bash",
-        features: { variables: true, image: false, shared: true, refspecs: true, cancelable: true, artifacts: false },
+        features: {
+          variables: true,
+          image: false,
+          shared: true,
+          refspecs: true,
+          cancelable: true,
+          artifacts: true,
+          cache: true,
+        },
       },
     });
   });

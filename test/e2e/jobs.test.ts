@@ -335,15 +335,45 @@ describe.each(["alloy", "gitlab"] as const)("jobs of %s", (dialect) => {
     expect(trace).not.toContain("CONFIG_FILE");
   });
 
-  test("a job that asks for artifacts or caches is told what was not done", async () => {
-    const { state, trace } = await run({
-      script: ["true"],
-      artifacts: { paths: ["dist/"], name: "built" },
-      cache: { key: "node", paths: ["node_modules/"] },
+  test("artifacts reach the coordinator and the jobs that depend on them, in another working copy", async () => {
+    const build = await run({
+      name: "build",
+      script: [
+        "mkdir -p dist/sub",
+        "seq 1 300000 > dist/sub/big",
+        "echo '#!/bin/sh' > dist/run; chmod 755 dist/run",
+        "ln -s run dist/link",
+      ],
+      artifacts: { paths: ["dist/"], name: "built-$CI_JOB_NAME" },
     });
-    expect(state, trace).toBe("success");
-    expect(trace).toContain("dist/");
-    expect(trace).toContain("node_modules/");
+    expect(build.state, build.trace).toBe("success");
+    expect(build.job.artifacts.map(({ filename }) => filename)).toEqual(["built-build.zip"]);
+    const file = join(site.dir, `built-${dialect}.zip`);
+    await writeFile(file, (await build.job.artifacts[0]?.read()) ?? "");
+    expect(execFileSync("unzip", ["-Z1", file], { encoding: "utf8" }).trim().split("\n")).toEqual([
+      "dist/",
+      "dist/link",
+      "dist/run",
+      "dist/sub/",
+      "dist/sub/big",
+    ]);
+    const use = await run({
+      script: ["dist/link", "test $(tail -n 1 dist/sub/big) = 300000"],
+      dependencies: [build.job],
+      projectId: 4712,
+      projectName: "user",
+    });
+    expect(use.state, use.trace).toBe("success");
+    expect(use.trace).toContain("Downloading artifacts of build");
+  });
+
+  test("a cache that one job saved is there for the next, in a clean working copy", async () => {
+    const common = { projectId: 4713, projectName: "cached", cache: { key: "node", paths: ["node_modules/"] } };
+    const git = { repoUrl: upstream.url, ref: "main", sha: upstream.main };
+    const first = await run({ ...common, git, script: ["mkdir node_modules; echo cached > node_modules/file"] });
+    expect(first.state, first.trace).toBe("success");
+    const second = await run({ ...common, git, script: ["test $(cat node_modules/file) = cached"] });
+    expect(second.state, second.trace).toBe("success");
   });
 
   test("a job over its time limit is stopped, its after_script runs", async () => {

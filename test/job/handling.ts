@@ -15,6 +15,7 @@ import { openJournal } from "../../src/journal/journal.ts";
 import { createOutbox } from "../../src/journal/outbox.ts";
 import { openStateDir } from "../../src/journal/state-dir.ts";
 import { never } from "../../src/time.ts";
+import { createCaches } from "../../src/transfer/open-caches.ts";
 import { type LogLine, recordingLog } from "./stand.ts";
 
 export interface HandlingOptions {
@@ -62,6 +63,17 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     outbox,
     identity: { version: "2.0.0", revision: "0", architecture: "linux/amd64" },
     findWriter: findShellWriter,
+    openCaches: createCaches({
+      connections,
+      userAgent: identity.userAgent,
+      workingDirectory: dir,
+      fallbackDir: join(stateDir.path, "caches"),
+      scratchDir: stateDir.scratchDir,
+      otherUser: () => false,
+      log,
+    }),
+    scratchDir: stateDir.scratchDir,
+    minFreeBytes: () => 0,
     log,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });

@@ -14,7 +14,7 @@ describe("settings", () => {
   test("have their defaults", () => {
     const { warnings, problem, ...settings } = settingsOf({ GIT_DEPTH: " ", GIT_STRATEGY: "" });
     expect([warnings, problem]).toEqual([[], null]);
-    expect(settings).toEqual({
+    expect(settings).toMatchObject({
       git: {
         strategy: "fetch",
         depth: 0,
@@ -25,6 +25,7 @@ describe("settings", () => {
         submodules: { strategy: "none", depth: 0, paths: [], updateFlags: [], forceHttps: false },
       },
       attempts: { getSources: 1, restoreCache: 1, downloadArtifacts: 1 },
+      artifactLevel: "default",
       scriptTimeoutMs: null,
       afterScriptTimeoutMs: 300_000,
       afterScriptIgnoreErrors: true,

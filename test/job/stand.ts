@@ -13,6 +13,7 @@ import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { openTrace } from "../../src/trace/trace.ts";
+import { openLocalCaches } from "../../src/transfer/cache-local.ts";
 
 export function variable(key: string, value: string, more: Partial<Variable> = {}): Variable {
   return { key, value, public: true, file: false, masked: false, raw: false, ...more };
@@ -170,6 +171,21 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
           executor: options.executor ?? executor,
           findWriter: findShellWriter,
           trace,
+          transfers: {
+            coordinator: {
+              uploadArtifacts: () => Promise.reject(new Error("there is no coordinator")),
+              downloadArtifacts: () => Promise.reject(new Error("there is no coordinator")),
+            },
+            openCaches: async () =>
+              openLocalCaches({
+                dir: join(dir, "cache"),
+                oldDir: join(dir, "cache"),
+                coordinator: "127.0.0.1:1",
+                maxBytes: null,
+              }),
+            scratchDir: dir,
+            minFreeBytes: () => 0,
+          },
           log: recordingLog(logged),
           concurrentId: 3,
           remember: async (_note: Note) => {},

@@ -68,6 +68,8 @@ export function scriptedCoordinator(origin = "http://coordinator.test/") {
   const coordinator: Coordinator = {
     origin,
     requestJob: async () => ({ kind: "none", heldMs: 0 }),
+    uploadArtifacts: () => Promise.reject(new Error("not asked for")),
+    downloadArtifacts: () => Promise.reject(new Error("not asked for")),
     async appendTrace(job: JobCredentials, { from, bytes }, signal) {
       const text = Buffer.from(bytes).toString();
       const said = await answer({ call: "trace", job: job.id, from, text }, signal, (): TraceAnswer => {

@@ -114,6 +114,8 @@ export function connectTo(entry: RunnerConfig): Coordinator {
     },
     appendTrace: refuse,
     updateJob: refuse,
+    uploadArtifacts: refuse,
+    downloadArtifacts: refuse,
     close: async () => {},
   };
 }
@@ -177,6 +179,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     shell: undefined,
     buildsDir: undefined,
     cacheDir: undefined,
+    cache: { maxBytes: null, maxUploadBytes: null, bucket: null },
     cloneUrl: "",
     environment: [],
     preCloneScript: "",

@@ -1,0 +1,53 @@
+import { type FileName, fileName } from "../../src/workspace.ts";
+
+/** A path for a system call. */
+export function bytesOf(path: string): Buffer {
+  return Buffer.from(path, "latin1");
+}
+
+/** A path of the runner's own (text) as bytes in a string, like those of a job's files. */
+export function pathOf(text: string): FileName {
+  return fileName(Buffer.from(text));
+}
+
+export function below(directory: string, name: string): FileName {
+  if (directory === "") return fileName(name);
+  return fileName(directory.endsWith("/") ? `${directory}${name}` : `${directory}/${name}`);
+}
+
+export function parentOf(path: string): string {
+  const slash = path.lastIndexOf("/");
+  return slash < 0 ? "" : path.slice(0, slash);
+}
+
+export function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** It is not there (any more). */
+export function isMissing(error: unknown): boolean {
+  return ["ENOENT", "ENOTDIR"].includes(codeOf(error));
+}
+
+/** `body` for each item, `width` at a time; the first error ends it. */
+export async function inParallel<T>(
+  items: Iterable<T>,
+  width: number,
+  body: (item: T) => Promise<void>,
+): Promise<void> {
+  const iterator = items[Symbol.iterator]();
+  let failed = false;
+  const work = async (): Promise<void> => {
+    for (let next = iterator.next(); !failed && next.done !== true; next = iterator.next()) {
+      try {
+        await body(next.value);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: width }, work));
+  const bad = results.find((result) => result.status === "rejected");
+  if (bad !== undefined) throw bad.reason;
+}

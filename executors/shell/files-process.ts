@@ -1,0 +1,150 @@
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import type { WorkspaceFiles } from "../../src/workspace.ts";
+import type { FilesHost } from "./files.ts";
+import {
+  encodeRequest,
+  FILES_COMMAND,
+  type FilesRequest,
+  listSchema,
+  type Remark,
+  remarkSchema,
+  reportSchema,
+} from "./files-protocol.ts";
+import type { Places } from "./places.ts";
+
+interface Worker {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly warnings: readonly string[];
+  /** Rejects with what the process said of its failure, or with `signal.reason`. */
+  readonly ended: Promise<void>;
+}
+
+/** The files of a job, reached through a process that has its user's rights. One process for each call. */
+export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): WorkspaceFiles {
+  const places = { root, tmpDir };
+  return {
+    async list(select, signal) {
+      const { globs, exclude, untracked } = select;
+      const request: FilesRequest = {
+        do: "list",
+        ...places,
+        select: { globs: [...globs], exclude: [...exclude], untracked },
+      };
+      return listSchema.parse(await ask(host, request, undefined, signal));
+    },
+    async pack(paths, signal) {
+      const worker = start(host, signal);
+      worker.ended.catch(() => {}); // heard where the tar is read
+      sendRequest(worker, { do: "pack", ...places, paths: [...paths] });
+      const tar = Readable.from(tarOf(worker), { objectMode: false, highWaterMark: 1024 * 1024 });
+      return { tar, warnings: worker.warnings };
+    },
+    async unpack(tar, limits, signal) {
+      return reportSchema.parse(await ask(host, { do: "unpack", ...places, limits: { ...limits } }, tar, signal));
+    },
+  };
+}
+
+async function* tarOf({ child, ended }: Worker): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of child.stdout) yield chunk;
+    await ended;
+  } finally {
+    child.kill("SIGKILL");
+  }
+}
+
+function sendRequest({ child }: Worker, request: FilesRequest): void {
+  child.stdin.end(encodeRequest(request));
+}
+
+/** A request, its tar if there is one, and the result. */
+async function ask(
+  host: FilesHost,
+  request: FilesRequest,
+  tar: Readable | undefined,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const worker = start(host, signal);
+  const { child, ended } = worker;
+  const output: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
+  try {
+    if (tar === undefined) sendRequest(worker, request);
+    else {
+      child.stdin.write(encodeRequest(request));
+      // It may refuse what it reads and end: then its reason counts, not the pipe's.
+      const sent = pipeline(tar, child.stdin);
+      const [sending, ending] = await Promise.allSettled([sent, Promise.race([ended, sent.then(() => ended)])]);
+      if (ending.status === "rejected")
+        throw sending.status === "rejected" && tar.errored !== null ? tar.errored : ending.reason;
+    }
+    await ended;
+  } finally {
+    child.kill("SIGKILL");
+  }
+  return JSON.parse(Buffer.concat(output).toString("utf8"));
+}
+
+function start({ launch, mark, ownProgram }: FilesHost, signal: AbortSignal): Worker {
+  signal.throwIfAborted();
+  const [program, ...args] = launch.command([...ownProgram, FILES_COMMAND]);
+  const equals = mark.indexOf("=");
+  const inherited = Object.entries(launch.environment).filter(([key]) => !/^(?:BUN|NODE)_/.test(key));
+  const child = spawn(program, args, {
+    cwd: "/",
+    env: { ...Object.fromEntries(inherited), [mark.slice(0, equals)]: mark.slice(equals + 1) },
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const warnings: string[] = [];
+  let error: Extract<Remark, { error: unknown }>["error"] | undefined;
+  let said = "";
+  let rest = "";
+  child.stdin.on("error", () => {}); // it ended before it had read all: its own words tell why
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      const remark = parseRemark(line);
+      if (remark === undefined) said = `${said}${line} `.slice(-500);
+      else if ("warning" in remark) warnings.push(remark.warning);
+      else error = remark.error;
+    }
+  });
+  const onAbort = (): void => void child.kill("SIGKILL");
+  signal.addEventListener("abort", onAbort, { once: true });
+  const ended = new Promise<void>((resolve, reject) => {
+    child.once("error", (cause) => {
+      signal.removeEventListener("abort", onAbort);
+      reject(new SystemFailure("Cannot start the process that reaches the job's files", { cause }));
+    });
+    child.once("close", (code, killedBy) => {
+      signal.removeEventListener("abort", onAbort);
+      if (signal.aborted) reject(signal.reason);
+      else if (code === 0) resolve();
+      else if (error !== undefined) {
+        reject(error.blame === "script" ? new ScriptFailure(error.message) : new SystemFailure(error.message));
+      } else {
+        const how = killedBy === null ? `status ${code}` : `signal ${killedBy}`;
+        reject(
+          new SystemFailure(
+            `The process that reaches the job's files ended with ${how}: ${said.trim() || "it said nothing"}`,
+          ),
+        );
+      }
+    });
+  });
+  ended.catch(() => {});
+  return { child, warnings, ended };
+}
+
+function parseRemark(line: string): Remark | undefined {
+  try {
+    return remarkSchema.parse(JSON.parse(line));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,65 @@
+import { once } from "node:events";
+import type { Readable, Writable } from "node:stream";
+import { createByteReader } from "../../src/byte-reader.ts";
+import { describeError, ScriptFailure } from "../../src/errors.ts";
+import type { Argv } from "../../src/shell.ts";
+import { never } from "../../src/time.ts";
+import { listFiles } from "./files-list.ts";
+import { packFiles } from "./files-pack.ts";
+import { LENGTH_DIGITS, type Remark, requestSchema } from "./files-protocol.ts";
+import { unpackFiles } from "./files-unpack.ts";
+import { listUntracked } from "./files-untracked.ts";
+import { findProgram } from "./launch.ts";
+
+export interface FilesServerStreams {
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** The second process: one request about the files of a job, done with the rights that this process has. @returns its status */
+export async function serveFiles({ stdin, stdout, stderr, env }: FilesServerStreams): Promise<number> {
+  const remark = async (what: Remark): Promise<void> => await write(stderr, Buffer.from(`${JSON.stringify(what)}\n`));
+  try {
+    const input = createByteReader(stdin);
+    const length = Number.parseInt((await input.take(LENGTH_DIGITS)).toString("latin1"), 16);
+    const request = requestSchema.parse(JSON.parse((await input.take(length)).toString("utf8")));
+    const { root } = request;
+    switch (request.do) {
+      case "list": {
+        const environment = Object.fromEntries(
+          Object.entries(env).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])),
+        );
+        const command = ([name, ...args]: Argv): Argv => [findProgram(name, env.PATH ?? "") ?? name, ...args];
+        const untracked = (signal: AbortSignal) => listUntracked(root, { command, environment }, signal);
+        const list = await listFiles({ root, untracked }, request.select, never);
+        await write(stdout, Buffer.from(JSON.stringify(list)));
+        break;
+      }
+      case "pack": {
+        const { tar, warnings } = packFiles(root, request.paths, never);
+        for await (const chunk of tar) await write(stdout, chunk);
+        for (const warning of warnings) await remark({ warning });
+        break;
+      }
+      case "unpack": {
+        const report = await unpackFiles(request, pieces(input), request.limits, never);
+        await write(stdout, Buffer.from(JSON.stringify(report)));
+      }
+    }
+    return 0;
+  } catch (error) {
+    const blame = error instanceof ScriptFailure ? "script" : "system";
+    await remark({ error: { blame, message: describeError(error) } });
+    return 1;
+  }
+}
+
+async function* pieces(input: { some(most: number): Promise<Buffer> }): AsyncGenerator<Buffer> {
+  for (let piece = await input.some(1024 * 1024); piece.length > 0; piece = await input.some(1024 * 1024)) yield piece;
+}
+
+async function write(output: Writable, bytes: Uint8Array): Promise<void> {
+  if (!output.write(bytes)) await once(output, "drain");
+}

@@ -1,0 +1,312 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import {
+  chmod,
+  lstat,
+  lutimes,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rmdir,
+  statfs,
+  symlink,
+  unlink,
+  utimes,
+} from "node:fs/promises";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import { readTar, type TarItem } from "../../src/tar.ts";
+import { fileName, fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
+import { below, bytesOf, codeOf, inParallel, isMissing, parentOf, pathOf } from "./files-path.ts";
+
+export interface UnpackPlaces {
+  /** The checkout, absolute. */
+  readonly root: string;
+  /** Beside the checkout, the job's own. */
+  readonly tmpDir: string;
+}
+
+const DEEPEST = 256;
+const LONGEST_PATH_BYTES = 4096;
+const SMALL_BYTES = 512 * 1024;
+const PIECE_BYTES = 1024 * 1024;
+/** Small files that are written at once. */
+const WIDTH = 8;
+/** The free disk is looked at again after so many bytes. */
+const LOOK_BYTES = 64 * 1024 * 1024;
+
+/**
+ * `WorkspaceFiles.unpack` on this machine: all of it goes into a new directory first, where nothing can be in the way and no
+ * link leads out, and is moved to its place when it is complete.
+ */
+export async function unpackFiles(
+  { root, tmpDir }: UnpackPlaces,
+  tar: AsyncIterable<unknown>,
+  limits: UnpackLimits,
+  signal: AbortSignal,
+): Promise<UnpackReport> {
+  const staging = await makeStaging(root, tmpDir);
+  try {
+    const staged = await stage(staging, tar, limits, signal);
+    const top = pathOf(root);
+    const moves = await planMoves(staging, top, staged.directories);
+    signal.throwIfAborted();
+    for (const { from, to, clear } of moves) {
+      if (clear) await unlink(bytesOf(to)).catch(storing(to));
+      await rename(bytesOf(from), bytesOf(to)).catch(storing(to.slice(top.length + 1)));
+    }
+    // From the deepest up: a directory that may not be written must have all that belongs into it.
+    const directories = [...staged.directories].sort(([a], [b]) => b.length - a.length);
+    await inParallel(directories, 1, async ([path, { mode, mtimeSeconds }]) => {
+      const full = bytesOf(below(top, path));
+      await chmod(full, mode & 0o777).catch(storing(path));
+      await utimes(full, mtimeSeconds, mtimeSeconds).catch(storing(path));
+    });
+    return { entries: staged.entries, bytes: staged.bytes, warnings: staged.warnings };
+  } finally {
+    await removeTree(staging).catch(() => {});
+  }
+}
+
+/** Turns what a system call says into a failure that names the file. */
+function storing(path: string): (cause: unknown) => never {
+  return (cause) => {
+    throw new SystemFailure(`Cannot unpack ${fileNameText(path)}`, { cause });
+  };
+}
+
+function refused(path: string, why: string): ScriptFailure {
+  return new ScriptFailure(`the archive is refused: ${fileNameText(path)} ${why}`);
+}
+
+async function makeStaging(root: string, tmpDir: string): Promise<string> {
+  const name = `unpack-${randomBytes(8).toString("hex")}`;
+  try {
+    await mkdir(bytesOf(pathOf(root)), { recursive: true });
+    const found = await lstat(bytesOf(pathOf(root)));
+    if (!found.isDirectory()) throw new ScriptFailure(`${root} is not a directory (any more)`);
+    await mkdir(bytesOf(pathOf(tmpDir)), { recursive: true, mode: 0o700 });
+    // Moving is cheap only within one file system.
+    const near = (await lstat(bytesOf(pathOf(tmpDir)))).dev === found.dev;
+    const staging = below(pathOf(near ? tmpDir : root), near ? name : `.alloy-${name}`);
+    await mkdir(bytesOf(staging), { mode: 0o700 });
+    return staging;
+  } catch (error) {
+    if (error instanceof ScriptFailure) throw error;
+    throw new SystemFailure(`Cannot unpack into ${root}`, { cause: error });
+  }
+}
+
+interface Directory {
+  readonly mode: number;
+  readonly mtimeSeconds: number;
+}
+
+interface Staged {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly warnings: readonly string[];
+  /** Those that are entries themselves. */
+  readonly directories: ReadonlyMap<string, Directory>;
+}
+
+/** A path of an archive, cleaned; `""` is the checkout itself. */
+function cleanName(name: string): string {
+  if (name.startsWith("/")) throw refused(name, "is an absolute path");
+  if (name.length > LONGEST_PATH_BYTES) throw refused(`${name.slice(0, 100)}…`, "has too long a path");
+  const segments = name.split("/").filter((segment) => segment !== "" && segment !== ".");
+  if (segments.includes("..")) throw refused(name, "leaves the project");
+  if (segments.length > DEEPEST) throw refused(`${name.slice(0, 100)}…`, "lies too deep");
+  return segments.join("/");
+}
+
+async function stage(
+  staging: string,
+  tar: AsyncIterable<unknown>,
+  limits: UnpackLimits,
+  signal: AbortSignal,
+): Promise<Staged> {
+  const directories = new Map<string, Directory>();
+  const links = new Map<string, { target: string; mtimeSeconds: number }>();
+  const made = new Set<string>([""]);
+  const files = new Set<string>();
+  const warnings: string[] = [];
+  const writing = new Set<Promise<void>>();
+  const failure: { error?: unknown } = {};
+  let [entries, bytes, looked] = [0, 0, Number.NEGATIVE_INFINITY];
+
+  const full = (path: string): Buffer => bytesOf(path === "" ? staging : `${staging}/${path}`);
+  const makeDirectory = async (path: string): Promise<void> => {
+    if (made.has(path)) return;
+    await makeDirectory(parentOf(path));
+    await mkdir(full(path)).catch((error: unknown) => {
+      if (codeOf(error) !== "EEXIST") throw storing(path)(error);
+      if (files.has(path)) throw refused(path, "is a file and a directory");
+      warnings.push(`${fileNameText(path)} differs from another name only in case: on this machine they are one.`);
+    });
+    made.add(path);
+  };
+  const idle = async (most: number): Promise<void> => {
+    while (writing.size > most) await Promise.race(writing);
+    if ("error" in failure) throw failure.error;
+  };
+  const openNew = async (path: string) => {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    return await open(full(path), flags, 0o600).catch(async (error: unknown) => {
+      if (codeOf(error) !== "EEXIST") throw error;
+      if (made.has(path)) throw refused(path, "is a file and a directory");
+      await unlink(full(path));
+      warnings.push(
+        files.has(path)
+          ? `${fileNameText(path)} is in the archive twice: the last one stays.`
+          : `${fileNameText(path)} differs from another name only in case: on this machine the last one stays.`,
+      );
+      return await open(full(path), flags, 0o600);
+    });
+  };
+  const writeFile = async (item: TarItem, path: string, whole: Buffer | undefined): Promise<void> => {
+    try {
+      const file = await openNew(path);
+      try {
+        if (whole !== undefined) await writeAll(file, whole);
+        else {
+          for (let left = item.size; left > 0; ) {
+            signal.throwIfAborted();
+            const piece = await item.body.some(PIECE_BYTES);
+            left -= piece.length;
+            await writeAll(file, piece);
+          }
+        }
+        await file.chmod(item.mode & 0o777);
+        await file.utimes(item.mtimeSeconds, item.mtimeSeconds);
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      if (error instanceof ScriptFailure || error instanceof SystemFailure || signal.aborted) throw error;
+      storing(path)(error);
+    }
+  };
+  /** Before so many bytes more are written. */
+  const makeSureOfRoom = async (size: number): Promise<void> => {
+    if (bytes + size - looked < LOOK_BYTES && size < LOOK_BYTES) return;
+    const { bavail, bsize } = await statfs(staging === "" ? "/" : bytesOf(staging));
+    looked = bytes;
+    const spare = limits.freeBytes === 0 ? 0 : LOOK_BYTES; // written before the next look
+    if (bavail * bsize - size < limits.freeBytes + spare) {
+      throw new SystemFailure(
+        `Cannot unpack: the disk has ${bavail * bsize} bytes free, too few for the archive and what must stay free (min_free_disk)`,
+      );
+    }
+  };
+
+  try {
+    for await (const item of readTar(tar)) {
+      signal.throwIfAborted();
+      const path = cleanName(item.name);
+      if (++entries > limits.entries) throw new ScriptFailure(`the archive has more than ${limits.entries} entries`);
+      if (bytes + item.size > limits.bytes) {
+        throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
+      }
+      if (item.kind === "directory") {
+        if (path === "") continue; // the checkout keeps what it has
+        if (links.has(path)) throw refused(path, "is a link and a directory");
+        await makeDirectory(path);
+        directories.set(path, item);
+        continue;
+      }
+      if (path === "") throw refused(item.name, "has no name");
+      await makeSureOfRoom(item.size);
+      await makeDirectory(parentOf(path));
+      bytes += item.size;
+      if (item.kind === "symlink") {
+        if (item.target === "") throw refused(path, "is a link to nothing");
+        links.set(path, { target: item.target, mtimeSeconds: item.mtimeSeconds });
+      } else if (item.kind === "file") {
+        links.delete(path);
+        if (item.size > SMALL_BYTES || files.has(path)) {
+          await idle(0);
+          await writeFile(item, path, item.size > SMALL_BYTES ? undefined : await item.body.take(item.size));
+        } else {
+          const whole = await item.body.take(item.size);
+          await idle(WIDTH - 1);
+          const work: Promise<void> = writeFile(item, path, whole)
+            .catch((error: unknown) => {
+              failure.error ??= error;
+            })
+            .finally(() => writing.delete(work));
+          writing.add(work);
+        }
+        files.add(path);
+      } else throw refused(path, `is a ${item.kind === "other" ? "thing of an unknown kind" : item.kind}`);
+    }
+    await idle(0);
+  } finally {
+    await Promise.allSettled(writing);
+  }
+  // Links come last: nothing of the archive can be written through them.
+  for (const [path, { target, mtimeSeconds }] of links) {
+    if (made.has(path)) throw refused(path, "is a link, and there are entries below it");
+    if (files.has(path)) await unlink(full(path));
+    await symlink(bytesOf(fileName(target)), full(path)).catch(storing(path));
+    await lutimes(full(path), mtimeSeconds, mtimeSeconds).catch(() => {}); // not everywhere
+  }
+  return { entries, bytes, warnings, directories };
+}
+
+async function writeAll(file: Awaited<ReturnType<typeof open>>, bytes: Buffer): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, null)).bytesWritten;
+  }
+}
+
+interface Move {
+  readonly from: string;
+  readonly to: string;
+  /** Something else is there, which is removed first. */
+  readonly clear: boolean;
+}
+
+/**
+ * What is moved where. A directory that is not there yet moves as a whole. Nothing is changed yet, so that an archive that is
+ * refused here leaves no trace.
+ */
+async function planMoves(staging: string, top: string, entries: ReadonlyMap<string, Directory>): Promise<Move[]> {
+  const moves: Move[] = [];
+  const look = async (path: string) =>
+    await lstat(bytesOf(path)).catch((error: unknown) => (isMissing(error) ? null : storing(path)(error)));
+  const visit = async (inside: string): Promise<void> => {
+    const names = await readdir(bytesOf(below(staging, inside) || staging), { encoding: "buffer" });
+    for (const name of names) {
+      const path = below(inside, fileName(name));
+      const [from, to] = [`${staging}/${path}`, below(top, path)];
+      const [ours, theirs] = [await look(from), await look(to)];
+      if (ours === null) continue;
+      if (theirs === null) moves.push({ from, to, clear: false });
+      else if (!ours.isDirectory()) {
+        if (theirs.isDirectory()) throw refused(path, "is a directory in the working copy");
+        moves.push({ from, to, clear: false });
+      } else if (theirs.isDirectory()) await visit(path);
+      else if (theirs.isSymbolicLink() && !entries.has(path)) {
+        throw refused(path, "is a symbolic link in the working copy, and nothing is unpacked through links");
+      } else moves.push({ from, to, clear: true });
+    }
+  };
+  await visit("");
+  return moves;
+}
+
+/** Remove a directory of ours, whatever the names in it. Links are removed, not followed. */
+export async function removeTree(path: string): Promise<void> {
+  const names = await readdir(bytesOf(path), { encoding: "buffer" }).catch((error: unknown) => {
+    if (isMissing(error)) return null;
+    throw error;
+  });
+  if (names === null) return;
+  await inParallel(names, WIDTH, async (name) => {
+    const inside = `${path}/${name.toString("latin1")}`;
+    if ((await lstat(bytesOf(inside))).isDirectory()) await removeTree(inside);
+    else await unlink(bytesOf(inside));
+  });
+  await rmdir(bytesOf(path));
+}

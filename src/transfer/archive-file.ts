@@ -1,0 +1,105 @@
+import { type FileHandle, open, rm, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import { SystemFailure } from "../errors.ts";
+
+/** A file that is written from its beginning on, by pieces that may still be in the making. */
+export interface ArchiveFile {
+  /** Bytes so far, as if all that was added were there. Known only inside of queued work. */
+  readonly position: number;
+  /** Do `work` when all before it was done. Resolves as soon as there is room for more work of this weight. */
+  queue(weight: number, work: () => Promise<void>): Promise<void>;
+  append(bytes: Uint8Array): Promise<void>;
+  /** Change what was written. */
+  patch(bytes: Uint8Array, at: number): Promise<void>;
+  /** All work is done and written. @returns the size */
+  finish(): Promise<number>;
+  /** Close, and remove what is not finished. */
+  close(): Promise<void>;
+}
+
+/** Work under way holds at most this many bytes. */
+const MOST_WEIGHT = 12 * 1024 * 1024;
+const PIECE_BYTES = 1024 * 1024;
+/** The free disk is looked at again after so many bytes. */
+const LOOK_BYTES = 64 * 1024 * 1024;
+
+/** @param minFreeBytes what the disk must still have free */
+export async function createArchiveFile(path: string, minFreeBytes: number): Promise<ArchiveFile> {
+  const fail = (cause: unknown): never => {
+    throw cause instanceof SystemFailure ? cause : new SystemFailure(`Cannot write ${path}`, { cause });
+  };
+  const file: FileHandle = await open(path, "wx", 0o600).catch(fail);
+  let [position, written, looked] = [0, 0, Number.NEGATIVE_INFINITY];
+  let [weight, finished] = [0, false];
+  let gathered: Uint8Array[] = [];
+  let chain = Promise.resolve();
+  let failure: { readonly error: unknown } | undefined;
+  const waiting = new Set<() => void>();
+
+  const room = async (): Promise<void> => {
+    if (minFreeBytes <= 0 || written - looked < LOOK_BYTES) return;
+    looked = written;
+    const { bavail, bsize } = await statfs(dirname(path));
+    if (bavail * bsize >= minFreeBytes) return;
+    throw new SystemFailure(
+      `Cannot write ${path}: the disk has ${bavail * bsize} bytes free, and ${minFreeBytes} must stay free (min_free_disk)`,
+    );
+  };
+  const writeAt = async (bytes: Uint8Array, at: number): Promise<void> => {
+    for (let done = 0; done < bytes.length; ) {
+      done += (await file.write(bytes, done, bytes.length - done, at + done).catch(fail)).bytesWritten;
+    }
+  };
+  const flush = async (): Promise<void> => {
+    const bytes = gathered.length === 1 && gathered[0] !== undefined ? gathered[0] : Buffer.concat(gathered);
+    gathered = [];
+    if (bytes.length === 0) return;
+    await room();
+    await writeAt(bytes, written);
+    written += bytes.length;
+  };
+
+  return {
+    get position() {
+      return position;
+    },
+    async queue(its, work) {
+      weight += its;
+      chain = chain
+        .then(async () => {
+          if (failure === undefined) await work();
+        })
+        .catch((error: unknown) => {
+          failure ??= { error };
+        })
+        .finally(() => {
+          weight -= its;
+          for (const wake of waiting) wake();
+          waiting.clear();
+        });
+      while (weight > MOST_WEIGHT) await new Promise<void>((resolve) => waiting.add(resolve));
+      if (failure !== undefined) throw failure.error;
+    },
+    async append(bytes) {
+      gathered.push(bytes);
+      position += bytes.length;
+      if (position - written >= PIECE_BYTES) await flush();
+    },
+    async patch(bytes, at) {
+      await flush();
+      await writeAt(bytes, at);
+    },
+    async finish() {
+      await chain;
+      if (failure !== undefined) throw failure.error;
+      await flush();
+      finished = true;
+      return position;
+    },
+    async close() {
+      await chain;
+      await file.close().catch(() => {});
+      if (!finished) await rm(path, { force: true });
+    },
+  };
+}

@@ -1,0 +1,84 @@
+import { statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import { Readable } from "node:stream";
+import { SystemFailure } from "../errors.ts";
+import type { UnpackReport } from "../workspace.ts";
+import { openArchive, tarToZip, tarToZstd, unpackLimits } from "./archive.ts";
+import type { OnBytes } from "./cache-store.ts";
+import type { CacheFormat, CompressionLevel, TransferContext } from "./transfer.ts";
+
+/** The free disk is looked at again after so many bytes. */
+const LOOK_BYTES = 64 * 1024 * 1024;
+
+export interface CachePacking {
+  readonly format: CacheFormat;
+  readonly level: CompressionLevel;
+  /** What the disk must still have free. */
+  readonly minFreeBytes: number;
+  /** Of the files. */
+  readonly totalBytes: number;
+  readonly onBytes: OnBytes;
+}
+
+/**
+ * @param path must not exist
+ * @throws {SystemFailure} the disk is full
+ * @throws what the tar stream fails with
+ */
+export async function packCache(
+  tar: Readable,
+  path: string,
+  { format, level, minFreeBytes, totalBytes, onBytes }: CachePacking,
+  signal: AbortSignal,
+): Promise<void> {
+  async function* watched(): AsyncGenerator<Uint8Array> {
+    let bytes = 0;
+    let looked = Number.NEGATIVE_INFINITY;
+    for await (const piece of tar) {
+      if (!(piece instanceof Uint8Array)) throw new TypeError("a tar must be a stream of bytes");
+      bytes += piece.length;
+      if (bytes - looked > LOOK_BYTES) {
+        looked = bytes;
+        await mustHaveRoom(path, minFreeBytes);
+      }
+      onBytes(Math.min(bytes, totalBytes), totalBytes);
+      yield piece;
+    }
+  }
+  const stream = Readable.from(watched(), { objectMode: false });
+  const pack = format === "zip" ? tarToZip : tarToZstd;
+  try {
+    await pack(stream, path, { level, minFreeBytes }, signal);
+  } finally {
+    stream.destroy();
+    tar.destroy();
+  }
+}
+
+async function mustHaveRoom(path: string, minFreeBytes: number): Promise<void> {
+  if (minFreeBytes <= 0) return;
+  const { bavail, bsize } = await statfs(dirname(path));
+  if (bavail * bsize >= minFreeBytes) return;
+  throw new SystemFailure(
+    `the disk of ${dirname(path)} has ${bavail * bsize} bytes free, and ${minFreeBytes} must stay free (min_free_disk)`,
+  );
+}
+
+/**
+ * @throws {ScriptFailure} the archive is damaged, hostile or too large
+ * @throws {SystemFailure} a full disk, missing rights
+ */
+export async function unpackCache(
+  path: string,
+  archiveBytes: number,
+  { files, minFreeBytes }: Pick<TransferContext, "files" | "minFreeBytes">,
+  signal: AbortSignal,
+): Promise<UnpackReport> {
+  const limits = unpackLimits(archiveBytes, minFreeBytes());
+  const tar = await openArchive(path, limits, signal);
+  try {
+    return await files.unpack(tar, limits, signal);
+  } finally {
+    tar.destroy();
+  }
+}

@@ -1,0 +1,92 @@
+import { createHash } from "node:crypto";
+
+/** Names of caches: what a job writes → what is safe as part of a path and of an object's name. */
+
+const LONGEST_BYTES = 500;
+
+/**
+ * A key without anything that could lead out of its project's place: no empty, `.` or `..` segments, no backslashes, no
+ * control characters, no blanks at its end. `%2F` and `%2E`, which servers decode, count as what they stand for. A cleaned
+ * key cleans to itself.
+ * @returns `null` where nothing is left
+ */
+export function cleanKey(written: string): string | null {
+  let key = written.toWellFormed();
+  for (let before = ""; before !== key; ) {
+    before = key;
+    key = cleanOnce(key);
+  }
+  if (key === "") return null;
+  if (Buffer.byteLength(key) <= LONGEST_BYTES) return key;
+  const digest = createHash("sha256").update(key).digest("hex");
+  return `${cleanOnce([...key].slice(0, 100).join(""))}-${digest}`;
+}
+
+function cleanOnce(key: string): string {
+  const segments: string[] = [];
+  const plain = key
+    .replace(/%2f/gi, "/")
+    .replace(/%2e/gi, ".")
+    .replaceAll("\\", "/")
+    .replace(/[\x00-\x1f\x7f]/g, "_");
+  for (const segment of plain.split("/")) {
+    if (segment === "..") segments.pop();
+    else if (segment !== "" && segment !== ".") segments.push(segment);
+  }
+  while (segments.length > 0) {
+    const last = segments.pop()?.trimEnd() ?? "";
+    if (last === "") continue;
+    segments.push(last);
+    break;
+  }
+  return segments.join("/");
+}
+
+export interface KeyRequest {
+  /** As the job has it, its variables expanded; empty: the default. */
+  readonly key: string;
+  /** As the job has it. */
+  readonly written: string;
+  readonly jobName: string;
+  readonly ref: string;
+  /** Expanded; tried in order when there is no cache of `key`. */
+  readonly fallbackKeys: readonly string[];
+  /** `CACHE_FALLBACK_KEY`; the last one that is tried. */
+  readonly commonFallbackKey: string | undefined;
+}
+
+export interface CacheKeys {
+  readonly key: string;
+  readonly fallbacks: readonly string[];
+  /** One sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** The keys of one cache. A job always gets some: where nothing is left of its own it is `<job name>/<ref>`. */
+export function cacheKeys(request: KeyRequest): CacheKeys {
+  const { key: wanted, written, jobName, ref, commonFallbackKey } = request;
+  const warnings: string[] = [];
+  const own = cleanKey(wanted);
+  const key = own ?? cleanKey(`${jobName}/${ref}`) ?? "default";
+  if (own === null && written.trim() !== "") {
+    warnings.push(`Nothing is left of the cache key ${quoteKey(written)}; ${quoteKey(key)} is used.`);
+  } else if (own !== null && own !== wanted) {
+    warnings.push(`The cache key ${quoteKey(wanted)} is used as ${quoteKey(own)}.`);
+  }
+  const fallbacks: string[] = [];
+  const add = (text: string): void => {
+    const clean = cleanKey(text);
+    if (clean === null) warnings.push(`The fallback key ${quoteKey(text)} is no usable key; it is left out.`);
+    else if (clean !== key && !fallbacks.includes(clean)) fallbacks.push(clean);
+  };
+  for (const fallback of request.fallbackKeys) if (fallback.trim() !== "") add(fallback);
+  if (commonFallbackKey?.endsWith("-protected")) {
+    // Only jobs of protected refs may see those caches; they get them under a key that the coordinator makes.
+    warnings.push(`CACHE_FALLBACK_KEY must not end in "-protected"; it is not used.`);
+  } else if (commonFallbackKey !== undefined && commonFallbackKey.trim() !== "") add(commonFallbackKey);
+  return { key, fallbacks, warnings };
+}
+
+function quoteKey(key: string): string {
+  return JSON.stringify(key.length > 100 ? `${key.slice(0, 100)}…` : key);
+}

@@ -1,0 +1,150 @@
+import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
+import { deadline, retry } from "../time.ts";
+import { packCache, unpackCache } from "./cache-archive.ts";
+import type { CacheStore } from "./cache-store.ts";
+import { createProgress, formatBytes } from "./progress.ts";
+import type { CacheTransfer, Transfer, TransferContext } from "./transfer.ts";
+
+/** Restoring and saving caches. Whatever goes wrong is a warning, in bounded time: no job depends on a cache. */
+
+type Restore = Extract<Transfer, { what: "restore_cache" }>;
+type Archive = Extract<Transfer, { what: "archive_cache" }>;
+
+/** More of them say nothing new. */
+const MOST_WARNINGS = 20;
+
+/** One after the other, as they may hold the same files. Rejects with `signal.reason` only. */
+export async function restoreCaches(
+  { caches, attempts, timeoutMs }: Restore,
+  context: TransferContext,
+  signal: AbortSignal,
+): Promise<void> {
+  await eachCache(caches, timeoutMs, "restored", context, signal, async (cache, store, limit) => {
+    context.trace.print(`Checking cache for ${cache.key} ${store.where}...`);
+    await retry(
+      {
+        attempts,
+        firstMs: context.retryPauseMs,
+        onRetry: (error, attempt) =>
+          context.trace.print(`Attempt ${attempt} of ${attempts} failed: ${describeError(error)}`, "warning"),
+        retryable: (error) => error instanceof SystemFailure,
+      },
+      () => restore(cache, store, context, limit),
+      limit,
+    );
+  });
+}
+
+async function restore(
+  cache: CacheTransfer,
+  store: CacheStore,
+  context: TransferContext,
+  signal: AbortSignal,
+): Promise<void> {
+  const { print } = context.trace;
+  for (const key of [cache.key, ...cache.fallbacks]) {
+    const place = { projectPath: cache.projectPath, projectId: cache.projectId, key };
+    await using stored = await store.open(place, createProgress("Downloading the cache", print), signal);
+    if (stored === null) continue;
+    try {
+      const { entries, bytes, warnings } = await unpackCache(stored.path, stored.bytes, context, signal);
+      tell(warnings, context);
+      print(`Successfully restored cache ${key}: ${entries} entries, ${formatBytes(bytes)}`, "notice");
+      return;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof ScriptFailure)) throw error;
+      print(`The cache ${key} cannot be used: ${error.message}`, "warning");
+    }
+  }
+  const others = cache.fallbacks.length === 0 ? "" : `, nor for ${cache.fallbacks.join(", ")}`;
+  print(`There is no cache for ${cache.key} yet${others}`);
+}
+
+/** Rejects with `signal.reason` only. */
+export async function archiveCaches(
+  { caches, format, level, timeoutMs }: Archive,
+  context: TransferContext,
+  signal: AbortSignal,
+): Promise<void> {
+  await eachCache(caches, timeoutMs, "saved", context, signal, async (cache, store, limit) => {
+    const { trace, files, minFreeBytes } = context;
+    const { projectPath, projectId, key, paths, untracked } = cache;
+    const place = { projectPath, projectId, key };
+    trace.print(`Saving cache ${key} ${store.where}...`);
+    const list = await files.list({ globs: paths, exclude: [], untracked }, limit);
+    for (const note of list.notes) trace.print(note);
+    tell(list.warnings, context);
+    if (list.paths.length === 0) {
+      trace.print(`Nothing to save in cache ${key}; what was there stays`, "warning");
+      return;
+    }
+    // As they were unpacked: what was written since has a time with a fraction, also within the same second.
+    if ((await store.fingerprint(place, limit)) === list.fingerprint) {
+      trace.print(`The cache ${key} is up to date`);
+      return;
+    }
+    const chosen = format ?? store.format;
+    const { bytes } = await store.put(
+      place,
+      {
+        extension: chosen === "zip" ? ".zip" : ".tar.zst",
+        write: async (path, stop) => {
+          const packed = await files.pack(list.paths, stop);
+          const onBytes = createProgress("Packing the cache", trace.print);
+          const options = { format: chosen, level, minFreeBytes: minFreeBytes(), totalBytes: list.bytes, onBytes };
+          await packCache(packed.tar, path, options, stop);
+          tell(packed.warnings, context);
+          // What is not quite what was listed is never up to date.
+          return packed.warnings.length === 0 ? list.unpackedFingerprint : "";
+        },
+      },
+      createProgress("Uploading the cache", trace.print),
+      limit,
+    );
+    trace.print(
+      `Saved cache ${key}: ${list.paths.length} entries, ${formatBytes(list.bytes)}, packed ${formatBytes(bytes)}`,
+      "notice",
+    );
+  });
+}
+
+async function eachCache(
+  caches: readonly CacheTransfer[],
+  timeoutMs: number,
+  done: "restored" | "saved",
+  context: TransferContext,
+  signal: AbortSignal,
+  body: (cache: CacheTransfer, store: CacheStore, limit: AbortSignal) => Promise<void>,
+): Promise<void> {
+  for (const cache of caches) {
+    tell(cache.warnings, context);
+    const minutes = Math.round((timeoutMs / 60_000) * 100) / 100;
+    using clock = deadline(
+      signal,
+      timeoutMs,
+      new SystemFailure(`it took longer than ${minutes} min (CACHE_REQUEST_TIMEOUT)`),
+    );
+    try {
+      await body(cache, await context.openCaches(), clock.signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      const cause: unknown = clock.signal.aborted ? clock.signal.reason : error;
+      context.trace.print(
+        `The cache ${cache.key} was not ${done}: ${describeError(cause)}. The job goes on without`,
+        "warning",
+      );
+      if (!(cause instanceof SystemFailure || cause instanceof ScriptFailure)) {
+        context.log.error("an unexpected error while a cache was moved", {
+          problem: describeError(cause),
+          stack: cause instanceof Error ? cause.stack : undefined,
+        });
+      }
+    }
+  }
+}
+
+function tell(warnings: readonly string[], { trace }: TransferContext): void {
+  for (const warning of warnings.slice(0, MOST_WARNINGS)) trace.print(warning, "warning");
+  if (warnings.length > MOST_WARNINGS) trace.print(`... and ${warnings.length - MOST_WARNINGS} more`, "warning");
+}

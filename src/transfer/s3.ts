@@ -1,0 +1,250 @@
+import { randomBytes } from "node:crypto";
+import { open, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import type { BucketConfig } from "../config/config.ts";
+import type { Connections } from "../coordinator/connections.ts";
+import type { Sink } from "../coordinator/contract.ts";
+import type { Answer, Body, Call } from "../coordinator/exchange.ts";
+import { first } from "../coordinator/retry-after.ts";
+import { describeBroken } from "../coordinator/trouble.ts";
+import { ConfigError, SystemFailure } from "../errors.ts";
+import { retry } from "../time.ts";
+import type { CachePlace, CacheStore, OnBytes } from "./cache-store.ts";
+import { createSigner } from "./s3-sign.ts";
+
+/** Kept with the object: whoever reads it knows what is in it without reading it. */
+const FINGERPRINT = "x-amz-meta-alloy-fingerprint";
+const TRIES = 3;
+const SILENCE_MS = 60_000;
+/** The caller's signal is the limit. */
+const LONGEST_MS = 24 * 3_600_000;
+/** Largest object that comes in one piece. */
+const LARGEST_BYTES = 5 * 2 ** 30;
+const PIECE_BYTES = 256 * 1024;
+
+export interface BucketOptions {
+  readonly connections: Pick<Connections, "route">;
+  /** Where `<host>.crt` of a bucket with a private certificate is looked for. */
+  readonly certsDir: string;
+  readonly userAgent: string;
+  /** 8 hex digits that stand for the runner's token. */
+  readonly runnerId: string;
+  /** Private to the runner; archives lie here while they are made and moved. */
+  readonly scratchDir: string;
+  /** `null`: no limit. */
+  readonly maxUploadBytes: number | null;
+  /** How long a signed address is good for. */
+  readonly lifeMs: number;
+  /** Before the second try of a call; it grows. The usual is 1 s. */
+  readonly retryPauseMs?: number;
+}
+
+/** Caches in a bucket that speaks S3. Objects appear whole or not at all, and the last writer wins: S3 sees to that. */
+export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheStore {
+  const { connections, certsDir, scratchDir, maxUploadBytes, lifeMs, retryPauseMs = 1000 } = options;
+  const sign = createSigner(bucket);
+  const tls = { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir };
+
+  interface Request {
+    readonly method: "GET" | "PUT";
+    readonly object: string;
+    readonly signed?: Readonly<Record<string, string>>;
+    readonly unsigned?: readonly string[];
+    readonly body?: Body;
+    readonly sink?: Sink;
+    /** Only the headers count. */
+    readonly glance?: boolean;
+    /** What it is for, as the end of "cannot …". */
+    readonly what: string;
+  }
+
+  const once = async (request: Request, signal: AbortSignal): Promise<Answer> => {
+    const { method, object, signed = {}, unsigned = [], body, sink, glance = false, what } = request;
+    const url = await sign({ method, object, headers: signed, lifeMs }, signal);
+    const failed = (reason: string, again: boolean, cause?: unknown): SystemFailure =>
+      new SystemFailure(`cannot ${what} the bucket ${bucket.name} at ${url.host}: ${reason}`, { retry: again, cause });
+    const call: Call = {
+      method,
+      path: `${url.pathname}${url.search}`,
+      headers: ["user-agent", options.userAgent, ...Object.entries(signed).flat(), ...unsigned],
+      body,
+      idleMs: SILENCE_MS,
+      totalMs: LONGEST_MS,
+      answerBytes: 64 * 1024,
+      ...(sink === undefined ? {} : { sink }),
+    };
+    const result = await connections
+      .route(url, tls)
+      .send(call, true, signal)
+      .catch((error: unknown) => {
+        if (error instanceof ConfigError) throw failed(error.message, false, error);
+        throw error;
+      });
+    if (result.kind === "broken") throw failed(describeBroken(result.error, url.host), true, result.error);
+    const { answer } = result;
+    if (answer.status === 404 && errorOf(answer).code !== "NoSuchBucket") return answer;
+    if (glance && (answer.status === 416 || (answer.status >= 200 && answer.status < 300))) return answer;
+    if (answer.status < 200 || answer.status > 299) {
+      const { status } = answer;
+      throw failed(describeRefusal(answer, bucket), status >= 500 || status === 408 || status === 429);
+    }
+    if (answer.cut !== undefined) throw failed(`the answer was cut: ${answer.cut}`, true);
+    return answer;
+  };
+  const call = async (request: Request, signal: AbortSignal): Promise<Answer> =>
+    await retry(
+      { attempts: TRIES, firstMs: retryPauseMs, maxMs: retryPauseMs * 10 },
+      () => once(request, signal),
+      signal,
+    );
+
+  const objectOf = ({ projectId, projectPath, key }: CachePlace): string =>
+    [
+      ...(bucket.prefix === "" ? [] : [bucket.prefix]),
+      ...(bucket.shared ? [] : ["runner", options.runnerId]),
+      "project",
+      projectId === "" ? projectPath : projectId,
+      key,
+    ].join("/");
+
+  const scratch = (): string => join(scratchDir, `cache-${randomBytes(8).toString("hex")}`);
+
+  return {
+    where: `in the bucket ${bucket.name}`,
+    // The Go runner, which shares these, knows zip only.
+    format: bucket.shared ? "zip" : "tarzstd",
+
+    async fingerprint(place, signal) {
+      // One byte of it; a HEAD would hide the reason of a refusal.
+      const answer = await call(
+        { method: "GET", object: objectOf(place), unsigned: ["range", "bytes=0-0"], glance: true, what: "look into" },
+        signal,
+      );
+      return answer.status === 404 ? null : (first(answer.headers[FINGERPRINT]) ?? null);
+    },
+
+    async open(place, onBytes, signal) {
+      const path = scratch();
+      try {
+        const bytes = await download(path, objectOf(place), onBytes, signal);
+        if (bytes === null) {
+          await rm(path, { force: true });
+          return null;
+        }
+        return { path, bytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+      } catch (error) {
+        await rm(path, { force: true });
+        throw error;
+      }
+    },
+
+    async put(place, { write }, onBytes, signal) {
+      const path = scratch();
+      try {
+        const fingerprint = await write(path, signal);
+        const { size } = await stat(path);
+        if (maxUploadBytes !== null && size > maxUploadBytes) {
+          throw new SystemFailure(
+            `its archive of ${size} bytes is larger than MaxUploadedArchiveSize (${maxUploadBytes})`,
+          );
+        }
+        if (size > LARGEST_BYTES) {
+          throw new SystemFailure(
+            `its archive of ${size} bytes is larger than the 5 GiB that a bucket takes in one piece`,
+          );
+        }
+        await upload(path, size, objectOf(place), fingerprint, onBytes, signal);
+        return { bytes: size };
+      } finally {
+        await rm(path, { force: true });
+      }
+    },
+  };
+
+  /** @returns `null`: there is no such object */
+  async function download(path: string, object: string, onBytes: OnBytes, signal: AbortSignal): Promise<number | null> {
+    return await retry(
+      { attempts: TRIES, firstMs: retryPauseMs, maxMs: retryPauseMs * 10 },
+      async () => {
+        const file = await open(path, "w", 0o600);
+        try {
+          let bytes = 0;
+          const sink = async (piece: Uint8Array): Promise<void> => {
+            for (let done = 0; done < piece.length; ) {
+              done += (await file.write(piece, done, piece.length - done, bytes + done)).bytesWritten;
+            }
+            bytes += piece.length;
+            onBytes(bytes, 0);
+          };
+          const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
+          if (answer.status === 404) return null;
+          const expected = Number(first(answer.headers["content-length"]) ?? bytes);
+          if (bytes === expected) return bytes;
+          throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
+            retry: true,
+          });
+        } finally {
+          await file.close();
+        }
+      },
+      signal,
+    );
+  }
+
+  async function upload(
+    path: string,
+    size: number,
+    object: string,
+    fingerprint: string,
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const file = await open(path, "r");
+    try {
+      async function* pieces(): AsyncGenerator<Uint8Array> {
+        for (let at = 0; at < size; ) {
+          const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(PIECE_BYTES), 0, PIECE_BYTES, at);
+          if (bytesRead === 0) throw new Error("the archive became shorter while it was sent");
+          at += bytesRead;
+          onBytes(at, size);
+          yield buffer.subarray(0, bytesRead);
+        }
+      }
+      const { encryption } = bucket;
+      const signed = {
+        [FINGERPRINT]: fingerprint,
+        ...(encryption === undefined ? {} : { "x-amz-server-side-encryption": encryption.algorithm }),
+        ...(encryption?.keyId === undefined ? {} : { "x-amz-server-side-encryption-aws-kms-key-id": encryption.keyId }),
+      };
+      const body =
+        size === 0
+          ? { bytes: new Uint8Array() }
+          : { length: size, open: () => Readable.from(pieces(), { objectMode: false }) };
+      const unsigned = ["content-type", "application/octet-stream"];
+      const answer = await call({ method: "PUT", object, signed, unsigned, body, what: "write to" }, signal);
+      if (answer.status === 404) throw new SystemFailure(`cannot write to the bucket ${bucket.name}: status 404`);
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/** `<Error><Code>…</Code><Message>…</Message></Error>` */
+function errorOf({ body }: Answer): { readonly code: string; readonly message: string; readonly region: string } {
+  const text = body.subarray(0, 16 * 1024).toString();
+  const part = (name: string): string =>
+    (new RegExp(`<${name}>([^<]{0,300})`).exec(text)?.[1] ?? "").replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ").trim();
+  return { code: part("Code"), message: part("Message"), region: part("Region") };
+}
+
+/** Never with the address, which is a secret. */
+function describeRefusal(answer: Answer, bucket: BucketConfig): string {
+  const { code, message, region } = errorOf(answer);
+  const elsewhere = first(answer.headers["x-amz-bucket-region"]) ?? region;
+  const said = [`status ${answer.status}`, code, message].filter((part) => part !== "").join(", ");
+  if (/^[a-z0-9-]{1,40}$/.test(elsewhere) && elsewhere !== bucket.region) {
+    return `${said}; the bucket is in ${elsewhere}: set BucketLocation`;
+  }
+  return code === "AccessDenied" ? `${said}; S3 says so, too, when it may not tell that there is no such object` : said;
+}

@@ -1,0 +1,47 @@
+import { readdir } from "node:fs/promises";
+import { afterEach, expect, test } from "vitest";
+import { openSite, type Site } from "../support/site.ts";
+import { ACCESS_KEY, openS3, SECRET_KEY } from "../transfer/s3-server.ts";
+
+const open: Site[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.close();
+});
+
+test.each(["alloy", "gitlab"] as const)(
+  "%s: caches in a bucket are shared, saved once and never shown",
+  async (dialect) => {
+    const s3 = await openS3();
+    const site = await openSite({
+      dialect,
+      entry: `[runners.cache]
+      Type = "s3"
+      ServerAddress = "${s3.endpoint.host}"
+      AccessKey = "${ACCESS_KEY}"
+      SecretKey = "${SECRET_KEY}"
+      BucketName = "caches"
+      Insecure = true
+      Shared = true`,
+    });
+    open.push(site);
+    const common = { cache: { key: "node", paths: ["node_modules/"] }, variables: { GIT_STRATEGY: "none" } };
+    const first = site.coordinator.enqueue({
+      ...common,
+      script: ["mkdir node_modules; head -c 3000000 /dev/urandom > node_modules/a; cksum node_modules/a"],
+    });
+    await first.finished();
+    expect(first.status, first.trace).toBe("success");
+    const sum = /^(\d+ 3000000) node_modules\/a/m.exec(first.trace)?.[1] ?? "none";
+    const second = site.coordinator.enqueue({ ...common, script: ["cksum node_modules/a"] });
+    await second.finished();
+    expect(second.status, second.trace).toBe("success");
+    expect(second.trace).toContain("Successfully restored cache node");
+    expect(second.trace).toContain(sum);
+    expect(second.trace).toContain("The cache node is up to date");
+    expect(s3.requests.filter(({ method }) => method === "PUT")).toHaveLength(1);
+    for (const text of [first.trace, second.trace, site.runner.stderr()]) {
+      expect(text).not.toMatch(/X-Amz-/);
+    }
+    expect(await readdir(`${site.stateDir}`)).not.toContain("caches");
+  },
+);

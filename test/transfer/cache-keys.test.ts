@@ -1,0 +1,96 @@
+import { describe, expect, test } from "vitest";
+import { cacheKeys, cleanKey } from "../../src/transfer/cache-keys.ts";
+
+describe("a cleaned key", () => {
+  test.each([
+    ["fallback_key", "fallback_key"],
+    ["fallback_key/", "fallback_key"],
+    ["fallback_key/ / \\  \\", "fallback_key"],
+    ["/leading", "leading"],
+    ["a%2Fb%2fc", "a/b/c"],
+    ["foo/bar/../../../.././blerp", "blerp"],
+    ["..\\foo\\bar", "foo/bar"],
+    ["%2E%2E/up", "up"],
+    ["a/%2e%2E%2Fb", "b"],
+    ["...", "..."],
+    ["a%5Cb", "a%5Cb"],
+    ["inner blank/is  kept", "inner blank/is  kept"],
+    ["trailing  ", "trailing"],
+    ["a/.. ", "a/.."],
+    ["line\nbreak\0nul", "line_break_nul"],
+    ["größe/日本", "größe/日本"],
+  ])("%j is %j", (written, expected) => {
+    // A last segment that is `..` once its blanks are gone leads up as well.
+    expect(cleanKey(written)).toBe(written === "a/.. " ? null : expected);
+  });
+
+  test.each(["", " ", ".", "..", "/", "\\", "%2E%2E", "%2F", "../..", "a/..", " / "])(
+    "nothing is left of %j",
+    (written) => {
+      expect(cleanKey(written)).toBeNull();
+    },
+  );
+
+  test("whatever comes in, nothing that leads elsewhere comes out, and cleaning again changes nothing", () => {
+    const parts = ["a", ".", "..", "/", "\\", " ", "%2f", "%2E", "%", "2F", "\0", "é", "\ud800", "b.c"];
+    let seed = 7;
+    const next = (most: number): number => (seed = (seed * 48271) % 2147483647) % most;
+    for (let run = 0; run < 5000; run++) {
+      const written = Array.from({ length: next(12) }, () => parts[next(parts.length)]).join("");
+      const key = cleanKey(written);
+      if (key === null) continue;
+      expect(cleanKey(key), JSON.stringify(written)).toBe(key);
+      expect(key, JSON.stringify(written)).not.toMatch(/^\/|\\|\s$|%2[fe]|[\x00-\x1f]/i);
+      expect(key.split("/").filter((segment) => segment === "" || segment === "." || segment === "..")).toEqual([]);
+    }
+  });
+
+  test("keys that are too long stay apart", () => {
+    const a = cleanKey("x".repeat(2000));
+    const b = cleanKey("x".repeat(2001));
+    expect(a).not.toBe(b);
+    expect(Buffer.byteLength(a ?? "")).toBeLessThan(500);
+    expect(cleanKey(a ?? "")).toBe(a);
+  });
+});
+
+describe("the keys of a cache", () => {
+  const request = {
+    key: "k",
+    written: "k",
+    jobName: "unit",
+    ref: "refs/heads/x",
+    fallbackKeys: [],
+    commonFallbackKey: undefined,
+  };
+
+  test("without one it is the job's name and its ref", () => {
+    expect(cacheKeys({ ...request, key: "", written: "" })).toEqual({
+      key: "unit/refs/heads/x",
+      fallbacks: [],
+      warnings: [],
+    });
+  });
+
+  test("one of which nothing is left is told of", () => {
+    const { key, warnings } = cacheKeys({ ...request, key: "", written: "$UNDEFINED" });
+    expect(key).toBe("unit/refs/heads/x");
+    expect(warnings).toEqual(['Nothing is left of the cache key "$UNDEFINED"; "unit/refs/heads/x" is used.']);
+  });
+
+  test("fallbacks come in order, each once, the common one last", () => {
+    const { fallbacks, warnings } = cacheKeys({
+      ...request,
+      fallbackKeys: ["a", "k", "", "../a", "b"],
+      commonFallbackKey: "main",
+    });
+    expect(fallbacks).toEqual(["a", "b", "main"]);
+    expect(warnings).toEqual([]);
+  });
+
+  test("the caches of protected refs are not to be had by CACHE_FALLBACK_KEY", () => {
+    const { fallbacks, warnings } = cacheKeys({ ...request, commonFallbackKey: "main-protected" });
+    expect(fallbacks).toEqual([]);
+    expect(warnings).toHaveLength(1);
+  });
+});

@@ -1,0 +1,89 @@
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { createServer, type IncomingHttpHeaders, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import S3rver from "@20minutes/s3rver";
+import { after, listen } from "../coordinator/server.ts";
+
+export const ACCESS_KEY = "S3RVER";
+export const SECRET_KEY = "S3RVER";
+
+export interface S3Request {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: IncomingHttpHeaders;
+}
+
+export interface S3Server {
+  /** `http://127.0.0.1:port`. */
+  readonly endpoint: URL;
+  readonly requests: readonly S3Request[];
+  /** The next requests are answered so, without a look at them. `null`: the connection ends. */
+  fail(...answers: (number | null)[]): void;
+  /** Of the next answer to a GET only this many bytes come. */
+  cut(bytes: number): void;
+}
+
+/** A server that checks signatures, with the bucket `caches`; closes with the test. */
+export async function openS3(): Promise<S3Server> {
+  const directory = mkdtempSync(join(tmpdir(), "alloy-s3-"));
+  const server = new S3rver({
+    address: "127.0.0.1",
+    port: 0,
+    silent: true,
+    directory,
+    configureBuckets: [{ name: "caches", configs: [] }],
+  });
+  const { port } = await server.run();
+  after(async () => {
+    await server.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+  const requests: S3Request[] = [];
+  const failures: (number | null)[] = [];
+  let cutAt: number | null = null;
+  // In front of it, to see and to spoil what goes by.
+  const front = createServer((incoming, outgoing) => {
+    requests.push({
+      method: incoming.method ?? "",
+      url: new URL(incoming.url ?? "", "http://127.0.0.1"),
+      headers: incoming.headers,
+    });
+    const failure = failures.shift();
+    if (failure === null) {
+      incoming.socket.destroy();
+      return;
+    }
+    if (failure !== undefined) {
+      incoming.resume();
+      incoming.on("end", () => outgoing.writeHead(failure).end());
+      return;
+    }
+    const { method, url, headers } = incoming;
+    const forward = request({ host: "127.0.0.1", port, method, path: url, headers }, (answer) => {
+      outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+      const limit = method === "GET" ? cutAt : null;
+      if (limit === null) {
+        answer.pipe(outgoing);
+        return;
+      }
+      cutAt = null;
+      answer.once("data", (chunk: Buffer) => {
+        outgoing.write(chunk.subarray(0, limit), () => outgoing.destroy());
+        answer.destroy();
+      });
+    });
+    forward.on("error", () => outgoing.destroy());
+    incoming.pipe(forward);
+  });
+  const frontPort = await listen(front);
+  return {
+    endpoint: new URL(`http://127.0.0.1:${frontPort}`),
+    requests,
+    fail: (...answers) => void failures.push(...answers),
+    cut: (bytes) => {
+      cutAt = bytes;
+    },
+  };
+}

@@ -1,0 +1,247 @@
+import { mkdtempSync } from "node:fs";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import type { BucketConfig } from "../../src/config/config.ts";
+import { createConnections } from "../../src/coordinator/connections.ts";
+import { describeError } from "../../src/errors.ts";
+import { deadline, never } from "../../src/time.ts";
+import type { CachePlace, CacheStore } from "../../src/transfer/cache-store.ts";
+import { type BucketOptions, openBucket } from "../../src/transfer/s3.ts";
+import { listen } from "../coordinator/server.ts";
+import { ACCESS_KEY, openS3, type S3Server, SECRET_KEY } from "./s3-server.ts";
+
+const place: CachePlace = { projectPath: "group/project", projectId: "5", key: "unit/refs/heads/größe+1 (a)*'!~%5C" };
+const ignore = (): void => {};
+
+interface Stand {
+  readonly store: CacheStore;
+  readonly scratchDir: string;
+}
+
+function openStore(endpoint: URL, bucket: Partial<BucketConfig> = {}, options: Partial<BucketOptions> = {}): Stand {
+  const scratchDir = mkdtempSync(join(tmpdir(), "alloy-s3-scratch-"));
+  const connections = createConnections();
+  onTestFinished(async () => {
+    await connections.close();
+    await rm(scratchDir, { recursive: true, force: true });
+  });
+  const store = openBucket(
+    {
+      endpoint,
+      name: "caches",
+      region: "us-east-1",
+      pathStyle: true,
+      prefix: "ci",
+      shared: false,
+      credentials: { from: "key", accessKey: ACCESS_KEY, secretKey: SECRET_KEY, sessionToken: undefined },
+      encryption: undefined,
+      ...bucket,
+    },
+    {
+      connections,
+      certsDir: scratchDir,
+      userAgent: "alloy-runner test",
+      runnerId: "7e3b05c2",
+      scratchDir,
+      maxUploadBytes: null,
+      lifeMs: 3_600_000,
+      retryPauseMs: 5,
+      ...options,
+    },
+  );
+  return { store, scratchDir };
+}
+
+async function put(store: CacheStore, content: string | Buffer, fingerprint = "f1", where = place): Promise<void> {
+  const write = async (path: string): Promise<string> => {
+    await writeFile(path, content, { flag: "wx" });
+    return fingerprint;
+  };
+  await store.put(where, { extension: ".zip", write }, ignore, never);
+}
+
+async function contentOf(store: CacheStore, where = place): Promise<Buffer | null> {
+  await using stored = await store.open(where, ignore, never);
+  return stored === null ? null : await readFile(stored.path);
+}
+
+async function failureOf(work: Promise<unknown>): Promise<string> {
+  return await work.then(
+    () => "it worked",
+    (error: unknown) => describeError(error),
+  );
+}
+
+describe("a bucket", () => {
+  test("keeps what is put there, whatever its key, with its fingerprint", async () => {
+    const s3 = await openS3();
+    const { store, scratchDir } = openStore(s3.endpoint);
+    expect(await contentOf(store)).toBeNull();
+    expect(await store.fingerprint(place, never)).toBeNull();
+    const content = Buffer.alloc(3_000_000, "0123456789abcde");
+    await put(store, content);
+    expect((await contentOf(store))?.equals(content)).toBe(true);
+    expect(await store.fingerprint(place, never)).toBe("f1");
+    await put(store, "other", "f2");
+    expect(String(await contentOf(store))).toBe("other");
+    expect(await store.fingerprint(place, never)).toBe("f2");
+    expect(await readdir(scratchDir)).toEqual([]);
+  });
+
+  test("names objects as the Go runner did, with the runner's hash for a piece of its token", async () => {
+    const s3 = await openS3();
+    const plain = { ...place, key: "k" };
+    await put(openStore(s3.endpoint).store, "x", "f", plain);
+    await put(openStore(s3.endpoint, { shared: true, prefix: "" }).store, "x", "f", plain);
+    expect(s3.requests.filter(({ method }) => method === "PUT").map(({ url }) => url.pathname)).toEqual([
+      "/caches/ci/runner/7e3b05c2/project/5/k",
+      "/caches/project/5/k",
+    ]);
+  });
+
+  test("signs for one object and method, no longer than the job", async () => {
+    const s3 = await openS3();
+    await put(openStore(s3.endpoint, {}, { lifeMs: 90_000 }).store, "x");
+    const signed = s3.requests.at(-1)?.url.searchParams;
+    expect(signed?.get("X-Amz-Expires")).toBe("90");
+    expect(signed?.get("X-Amz-SignedHeaders")).toContain("x-amz-meta-alloy-fingerprint");
+    const before = s3.requests.length;
+    await put(openStore(s3.endpoint, {}, { lifeMs: 30 * 86_400_000 }).store, "x");
+    expect(s3.requests[before]?.url.searchParams.get("X-Amz-Expires")).toBe("604800");
+  });
+
+  test("is opened with what the cloud gives a container", async () => {
+    const s3 = await openS3();
+    let asked = 0;
+    const metadata = createServer((_, response) => {
+      asked++;
+      const Expiration = new Date(Date.now() + 3_600_000).toISOString();
+      response.setHeader("content-type", "application/json");
+      response.end(
+        JSON.stringify({ AccessKeyId: ACCESS_KEY, SecretAccessKey: SECRET_KEY, Token: "session/+=", Expiration }),
+      );
+    });
+    const port = await listen(metadata);
+    vi.stubEnv("AWS_CONTAINER_CREDENTIALS_FULL_URI", `http://127.0.0.1:${port}/credentials`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { store } = openStore(s3.endpoint, { credentials: { from: "iam" } });
+    await put(store, "by role");
+    expect(String(await contentOf(store))).toBe("by role");
+    expect(s3.requests.at(-1)?.url.searchParams.get("X-Amz-Security-Token")).toBe("session/+=");
+    expect(asked).toBe(1);
+  });
+
+  test("asks for encryption at rest", async () => {
+    const s3 = await openS3();
+    await put(openStore(s3.endpoint, { encryption: { algorithm: "aws:kms", keyId: "key-1" } }).store, "x");
+    expect(s3.requests.at(-1)?.headers).toMatchObject({
+      "x-amz-server-side-encryption": "aws:kms",
+      "x-amz-server-side-encryption-aws-kms-key-id": "key-1",
+    });
+  });
+
+  test("is reached by the bucket's own host where that is asked for", async () => {
+    const hosts: (string | undefined)[] = [];
+    const server = createServer((request, response) => {
+      hosts.push(`${request.headers.host} ${request.url?.split("?")[0]}`);
+      response.writeHead(404).end();
+    });
+    const port = await listen(server, "localhost");
+    // Below localhost every name is this machine.
+    const { store } = openStore(new URL(`http://localhost:${port}`), { pathStyle: false });
+    const answer = await failureOf(store.fingerprint({ ...place, key: "k" }, never));
+    if (!answer.includes("ENOTFOUND"))
+      expect(hosts).toEqual([`caches.localhost:${port} /ci/runner/7e3b05c2/project/5/k`]);
+  });
+});
+
+describe("trouble with a bucket", () => {
+  test("that may pass is waited for", async () => {
+    const s3 = await openS3();
+    const { store } = openStore(s3.endpoint);
+    s3.fail(503, null);
+    await put(store, Buffer.alloc(500_000, 7));
+    s3.fail(500, 500);
+    expect((await contentOf(store))?.length).toBe(500_000);
+    s3.cut(1000);
+    expect((await contentOf(store))?.length).toBe(500_000);
+  });
+
+  test("an upload that failed leaves the old cache and its fingerprint", async () => {
+    const s3 = await openS3();
+    const { store, scratchDir } = openStore(s3.endpoint);
+    await put(store, "old", "old files");
+    s3.fail(503, 503, 503);
+    expect(await failureOf(put(store, "new", "new files"))).toMatch(/cannot write to the bucket caches.*status 503/);
+    expect(await store.fingerprint(place, never)).toBe("old files");
+    expect(String(await contentOf(store))).toBe("old");
+    expect(await readdir(scratchDir)).toEqual([]);
+  });
+
+  test.each([
+    [
+      "a wrong secret",
+      { credentials: { from: "key", accessKey: ACCESS_KEY, secretKey: "wrong", sessionToken: undefined } },
+      /403, SignatureDoesNotMatch/,
+    ],
+    [
+      "an unknown key",
+      { credentials: { from: "key", accessKey: "who", secretKey: "wrong", sessionToken: undefined } },
+      /403, InvalidAccessKeyId/,
+    ],
+    ["a bucket that is not there", { name: "other" }, /bucket other .*404, NoSuchBucket/],
+  ] as const)("%s is told, once and without a secret", async (_, bucket, expected) => {
+    const s3 = await openS3();
+    const { store } = openStore(s3.endpoint, bucket);
+    const said = await failureOf(store.open(place, ignore, never));
+    expect(said).toMatch(expected);
+    expect(said).not.toMatch(/X-Amz|wrong/);
+    expect(s3.requests).toHaveLength(1);
+  });
+
+  test("a bucket elsewhere is told with the key to set", async () => {
+    const server = createServer((_, response) => {
+      response.writeHead(400, { "content-type": "application/xml" });
+      response.end(
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong</Message><Region>eu-west-1</Region></Error>",
+      );
+    });
+    const { store } = openStore(new URL(`http://127.0.0.1:${await listen(server)}`));
+    expect(await failureOf(store.fingerprint(place, never))).toMatch(/the bucket is in eu-west-1: set BucketLocation/);
+  });
+
+  test("a redirect is not followed with a signature", async () => {
+    let reached = 0;
+    const other = createServer((_, response) => {
+      reached++;
+      response.end("stolen");
+    });
+    const port = await listen(other);
+    const server = createServer((_, response) => {
+      response.writeHead(307, { location: `http://127.0.0.1:${port}/` }).end();
+    });
+    const { store } = openStore(new URL(`http://127.0.0.1:${await listen(server)}`));
+    expect(await failureOf(store.open(place, ignore, never))).toMatch(/status 307/);
+    expect(reached).toBe(0);
+  });
+
+  test("nobody there, and nobody who answers, end in bounded time", async () => {
+    const { store } = openStore(new URL("http://127.0.0.1:1"));
+    expect(await failureOf(store.open(place, ignore, never))).toMatch(/ECONNREFUSED/);
+    const silent = createServer(() => {});
+    const hung = openStore(new URL(`http://127.0.0.1:${await listen(silent)}`));
+    using limit = deadline(never, 50, new Error("too long"));
+    expect(await failureOf(hung.store.open(place, ignore, limit.signal))).toBe("too long");
+    expect(await readdir(hung.scratchDir)).toEqual([]);
+  });
+
+  test("an archive above MaxUploadedArchiveSize stays here", async () => {
+    const s3: S3Server = await openS3();
+    const { store } = openStore(s3.endpoint, {}, { maxUploadBytes: 3 });
+    expect(await failureOf(put(store, "four"))).toMatch(/MaxUploadedArchiveSize/);
+    expect(s3.requests).toEqual([]);
+  });
+});
