@@ -5,6 +5,7 @@ import type { ReadableStream } from "node:stream/web";
 
 interface BunFiles {
   file(fd: number): { stream(): ReadableStream<Uint8Array> };
+  gc?(now: boolean): unknown;
 }
 
 function hasBunFiles(host: unknown): host is BunFiles {
@@ -12,13 +13,16 @@ function hasBunFiles(host: unknown): host is BunFiles {
 }
 
 /** A readable over the non-blocking read end of a pipe, woken by the event loop: no thread waits for a quiet job. */
-function openReader(fd: number): { stream: Readable; closesFd: boolean } {
+function openReader(fd: number): { stream: Readable; closesFd: boolean; tidy(): void } {
   // Under Bun a Socket over a descriptor never yields a byte; what is used instead leaves the descriptor open.
   const bun: unknown = Reflect.get(globalThis, "Bun");
   return hasBunFiles(bun)
-    ? { stream: Readable.fromWeb(bun.file(fd).stream()), closesFd: false }
-    : { stream: new Socket({ fd, readable: true, writable: false }), closesFd: true };
+    ? { stream: Readable.fromWeb(bun.file(fd).stream()), closesFd: false, tidy: () => void bun.gc?.(false) }
+    : { stream: new Socket({ fd, readable: true, writable: false }), closesFd: true, tidy: () => {} };
 }
+
+/** Each chunk of a flood is new memory under Bun, and its collector, left alone, lets much of it gather. */
+const TIDY_BYTES = 32 * 1024 * 1024;
 
 /** Bytes on their way from a pipe to `output`. */
 export interface PipeReader {
@@ -41,8 +45,9 @@ export interface PipeReader {
  * Once `output` is broken, bytes are read and thrown away: a script must not hang on a reader that died.
  */
 export function readPipe(fd: number, output: Writable): PipeReader {
-  const { stream, closesFd } = openReader(fd);
+  const { stream, closesFd, tidy } = openReader(fd);
   let bytes = 0;
+  let untidyBytes = 0;
   let blocked = false;
   let atLineStart = true;
   let lastActivityMs = performance.now();
@@ -73,6 +78,11 @@ export function readPipe(fd: number, output: Writable): PipeReader {
 
   stream.on("data", (chunk: Uint8Array) => {
     bytes += chunk.length;
+    untidyBytes += chunk.length;
+    if (untidyBytes >= TIDY_BYTES) {
+      untidyBytes = 0;
+      tidy();
+    }
     lastActivityMs = performance.now();
     if (output.destroyed || output.writableEnded || output.errored) return;
     atLineStart = chunk[chunk.length - 1] === 0x0a;

@@ -18,12 +18,19 @@ export interface FetchRequest {
 /** No look at whether there is something to tidy up: one process less. Versions before 2.29 know the second only. */
 const UNTIDY = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"];
 
+/** How a commit comes. */
+export interface Fetch {
+  readonly ops: readonly Op[];
+  /** To be run when the commit cannot be checked out then: brings it by another way, or fails and says that it is nowhere. */
+  readonly otherwise: readonly Op[];
+}
+
 /**
  * Whole history: all branches and tags, which scripts compare with. Shallow: the commit alone, kept under the ref's name.
  * The commit may be nowhere among the refs any more (force-pushed, or a pull request from a fork): servers give it by its
  * name, or else below `refs/pull/`.
  */
-export function fetchRefs({ info, git, ref, sha, tidy, call }: FetchRequest): Op[] {
+export function fetchRefs({ info, git, ref, sha, tidy, call }: FetchRequest): Fetch {
   const fetch = (options: readonly string[], refspecs: readonly string[]): Argv =>
     call(
       ...(tidy ? [] : UNTIDY),
@@ -40,13 +47,13 @@ export function fetchRefs({ info, git, ref, sha, tidy, call }: FetchRequest): Op
   });
   const orElse = (argv: Argv, otherwise: readonly Op[]): Op => when(succeeds(argv), [], otherwise);
   const seeCommit = call("cat-file", "-e", `${sha}^{commit}`);
-  const unlessThere = (then: readonly Op[]): Op[] => (git.checkout ? [orElse(seeCommit, then)] : []);
+  const unlessThere = (then: readonly Op[]): Op => orElse(seeCommit, then);
 
   const missing: readonly Op[] = [
     { op: "print", text: `Commit ${sha} is not in the repository`, tone: "error" },
     { op: "run", argv: seeCommit },
   ];
-  const byName = unlessThere([
+  const byName: Op = unlessThere([
     ref.kind === "fork" ? orElse(fetch([], [sha]), [run([], [ALL_PULL_REQUESTS])]) : run([], [sha]),
     orElse(seeCommit, missing),
   ]);
@@ -57,17 +64,19 @@ export function fetchRefs({ info, git, ref, sha, tidy, call }: FetchRequest): Op
   const everything = received.length > 0 ? received : [ALL_BRANCHES, ALL_TAGS, ...special];
   const wholeHistory: readonly Op[] = [
     when({ test: "file", path: ".git/shallow" }, [run(["--unshallow"], everything)], [run([], everything)]),
-    ...byName,
   ];
-  if (git.depth === 0) return [...wholeHistory];
+  if (git.depth === 0) return { ops: wholeHistory, otherwise: [byName] };
 
   const depth = ["--depth", String(git.depth)];
-  const deeper = unlessThere([orElse(fetch(depth, [sha]), wholeHistory)]);
-  if (received.length > 0) return [run(depth, received), ...deeper];
+  const deeper = [unlessThere([orElse(fetch(depth, [sha]), [...wholeHistory, byName])])];
+  if (received.length > 0) return { ops: [run(depth, received)], otherwise: deeper };
   // A tag comes as it is, with its message. A branch may have moved on: its name here is given to the job's commit.
   const target =
     refspec === null ? sha : ref.kind === "branch" ? `+${sha}:${refspec.slice(refspec.indexOf(":") + 1)}` : refspec;
   // Servers without protocol 2 may refuse a commit by its name. If there is no server, the first message is the right one.
   const answers = succeeds(call("ls-remote", "--quiet", "origin", "HEAD"));
-  return [orElse(fetch(depth, [target]), [when(answers, wholeHistory, [run(depth, [target])])]), ...deeper];
+  const shallow = orElse(fetch(depth, [target]), [
+    when(answers, [...wholeHistory, ...(git.checkout ? [byName] : [])], [run(depth, [target])]),
+  ]);
+  return { ops: [shallow], otherwise: deeper };
 }

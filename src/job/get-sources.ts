@@ -135,10 +135,12 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const ref = refOf(job.git);
   const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy: isTidyingUp(job.id), call });
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
+  const checkOutCommit = ["checkout", "--force", "--quiet", "--detach", sha, "--"];
   const checkOut: Op[] = git.checkout
     ? [
         { op: "print", text: `Checking out ${sha.slice(0, 8)}${named}...`, tone: "notice" },
-        run("checkout", "--force", "--quiet", "--detach", sha, "--"),
+        // Tried first, as the commit is nearly always there; to ask for it before would be one more process.
+        when(succeeds(call(...checkOutCommit)), [], [...fetch.otherwise, run(...checkOutCommit)]),
       ]
     : [{ op: "print", text: "Skipping Git checkout", tone: "notice" }];
   const nested = (reused: boolean): readonly Op[] =>
@@ -169,14 +171,14 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       { op: "print", text: "Cloning repository...", tone: "notice" },
       { op: "mkdir", path: root },
       ...open,
-      ...fetch,
+      ...fetch.ops,
       ...checkOut,
       ...nested(false),
     ],
     reused: [
       { op: "print", text: "Fetching changes...", tone: "notice" },
       ...open,
-      ...fetch,
+      ...fetch.ops,
       // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
       ...checkOut,
       ...(git.checkout ? [...ignoreMarks(call), ...clean] : []),
