@@ -92,6 +92,9 @@ interface Checkout {
   readonly after: readonly Op[];
 }
 
+/** There on every macOS and nowhere else. */
+const MACOS = "/System/Library/CoreServices";
+
 /** Nobody is there to answer a question, and what git says is read by us when it fails. */
 const ENVIRONMENT: Readonly<Record<string, string>> = {
   GIT_TERMINAL_PROMPT: "0",
@@ -128,12 +131,20 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const open: Op[] = [
     { op: "cd", path: root },
     ...access.ops,
-    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(repository, access) },
-    run("init", "--quiet", "--template=", ...(job.git.objectFormat === "sha256" ? ["--object-format=sha256"] : [])),
+    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(job, repository, access) },
   ];
+  const init = run(
+    "init",
+    "--quiet",
+    "--template=",
+    ...(job.git.objectFormat === "sha256" ? ["--object-format=sha256"] : []),
+  );
+  // What it would find out is the same as ever, but where names of files know no case or have two spellings.
+  const tidy = isTidyingUp(job.id);
+  const reinit = tidy ? init : when({ test: "directory", path: MACOS }, [init]);
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
   const ref = refOf(job.git);
-  const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy: isTidyingUp(job.id), call });
+  const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy, call });
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
   const checkOutCommit = ["checkout", "--force", "--quiet", "--detach", sha, "--"];
   const checkOut: Op[] = git.checkout
@@ -171,6 +182,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       { op: "print", text: "Cloning repository...", tone: "notice" },
       { op: "mkdir", path: root },
       ...open,
+      init,
       ...fetch.ops,
       ...checkOut,
       ...nested(false),
@@ -178,6 +190,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     reused: [
       { op: "print", text: "Fetching changes...", tone: "notice" },
       ...open,
+      reinit,
       ...fetch.ops,
       // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
       ...checkOut,
@@ -194,9 +207,12 @@ function isTidyingUp(jobId: string): boolean {
 }
 
 /** The address holds no secret; what opens it is included from a file that is gone when the job is. */
-function repositoryConfig(repository: Repository, { authorConfig }: GitAccess): string {
+function repositoryConfig({ git }: Job, repository: Repository, { authorConfig }: GitAccess): string {
+  const sha256 = git.objectFormat === "sha256";
+  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n`;
+  const extensions = sha256 ? "[extensions]\n\tobjectformat = sha256\n" : "";
   const include = authorConfig === null ? "" : `[include]\n\tpath = ${quote(authorConfig)}\n`;
-  return `[remote "origin"]\n\turl = ${quote(repository.url)}\n\tfetch = ${ALL_BRANCHES}\n[gc]\n\tautoDetach = false\n${include}`;
+  return `${core}${extensions}[remote "origin"]\n\turl = ${quote(repository.url)}\n\tfetch = ${ALL_BRANCHES}\n[gc]\n\tautoDetach = false\n${include}`;
 }
 
 /** An earlier job may have marked files as not to be looked at (`update-index --skip-worktree`) and changed them. */
