@@ -77,10 +77,12 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     const size = (await trace.size()) ?? 0;
     if (keepBytes !== null) {
       let rewinds = 0;
+      // One piece is under way at a time: all of them may use the same memory.
+      const block = Buffer.allocUnsafeSlow(Math.min(pieceBytes, Math.max(0, size - sent)));
       if (sent > size) unverified = true;
       sent = Math.min(sent, size);
       while (sent < size) {
-        const bytes = await trace.read(sent, Math.min(pieceBytes, size - sent));
+        const bytes = await trace.read(sent, Math.min(block.length, size - sent), block);
         if (bytes.length === 0) break;
         const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
         if (answer.status === "gone") return { kind: "settled", result: "refused" };

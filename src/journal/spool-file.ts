@@ -6,18 +6,22 @@ const CHUNK_BYTES = 1024 * 1024;
 /** A character of UTF-8 has at most four bytes: so many may belong to one that goes on in the next chunk. */
 const SPLIT_BYTES = 3;
 
-/** Bytes `[from, from + length)` of a file, fewer at its end. */
-export async function readRange(path: string, from: number, length: number): Promise<Buffer> {
+/** Bytes `[from, from + length)` of a file, fewer at its end; in `into`, which must have room for them, where it is given. */
+export async function readRange(path: string, from: number, length: number, into?: Buffer): Promise<Buffer> {
   const file = await open(path, "r");
   try {
-    return await readFrom(file, from, length);
+    return await readFrom(file, from, length, into);
   } finally {
     await file.close();
   }
 }
 
-async function readFrom(file: FileHandle, from: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(length);
+async function readFrom(
+  file: FileHandle,
+  from: number,
+  length: number,
+  buffer: Buffer = Buffer.allocUnsafe(length),
+): Promise<Buffer> {
   let read = 0;
   while (read < length) {
     const { bytesRead } = await file.read(buffer, read, length - read, from + read);
@@ -34,8 +38,9 @@ async function readFrom(file: FileHandle, from: number, length: number): Promise
 export async function soundBytes(path: string): Promise<number> {
   const file = await open(path, "r");
   try {
+    const block = Buffer.allocUnsafeSlow(CHUNK_BYTES);
     for (let from = 0; ; ) {
-      const chunk = await readFrom(file, from, CHUNK_BYTES);
+      const chunk = await readFrom(file, from, CHUNK_BYTES, block);
       const good = soundPart(chunk);
       from += good;
       // What is left of a whole chunk may be the first part of a character; anything longer is a fault.
@@ -73,8 +78,9 @@ export async function fileCrc32(path: string, size: number): Promise<number> {
   const file = await open(path, "r");
   try {
     let sum = 0;
+    const block = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, size));
     for (let from = 0; from < size; ) {
-      const chunk = await readFrom(file, from, Math.min(CHUNK_BYTES, size - from));
+      const chunk = await readFrom(file, from, Math.min(block.length, size - from), block);
       if (chunk.length === 0) break;
       sum = crc32(chunk, sum);
       from += chunk.length;

@@ -9,8 +9,8 @@ import { fileCrc32, readRange } from "./spool-file.ts";
 export interface TraceSource {
   /** Bytes; `null`: it is gone. */
   size(): Promise<number | null>;
-  /** Bytes `[from, from + length)`, fewer at the end. */
-  read(from: number, length: number): Promise<Buffer>;
+  /** Bytes `[from, from + length)`, fewer at the end; perhaps in `into`, which must have room for them. */
+  read(from: number, length: number, into?: Buffer): Promise<Buffer>;
   /** CRC-32 (IEEE) over the first `size` bytes. */
   crc32(size: number): Promise<number>;
   whole(size: number): StoredTrace;
@@ -23,7 +23,7 @@ export function fromSpool(path: string): TraceSource {
         ({ size }) => size,
         () => null,
       ),
-    read: (from, length) => readRange(path, from, length),
+    read: (from, length, into) => readRange(path, from, length, into),
     crc32: (size) => fileCrc32(path, size),
     whole: (size) => storedTrace(path, size),
   };
