@@ -7,7 +7,7 @@ import type { Executor } from "../executor.ts";
 import type { DeliveryResult, JobRecord, Journal, Outbox, SentTrace, StoredJob } from "../journal/contract.ts";
 import type { Log } from "../log.ts";
 import type { ShellName, ShellWriter } from "../shell.ts";
-import { deadline, never } from "../time.ts";
+import { deadline, never, retry } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
 import { runnerLine } from "../trace/lines.ts";
 import { type Shipper, type ShipTiming, shipTrace } from "../trace/ship.ts";
@@ -93,6 +93,13 @@ export function createJobHandler(deps: HandleDeps): (received: ReceivedJob) => P
   };
 }
 
+/** The only line of a job whose trace could not be opened. What there was too little of (descriptors, say) comes back. */
+async function keepVerdict(path: string, outcome: Outcome): Promise<void> {
+  const line = `${verdictLine(outcome).text}\n`;
+  const waits = { attempts: 12, firstMs: 50, maxMs: 2000, retryable: () => true };
+  await retry(waits, () => appendFile(path, line), never).catch(() => undefined);
+}
+
 async function handleKept(received: ReceivedJob, record: JobRecord, deps: HandleDeps, log: Log): Promise<HandledJob> {
   const { job, entry, meter } = received;
   const concurrentId = await received.concurrentId;
@@ -107,7 +114,7 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
     });
   } catch (error) {
     const outcome = outcomeOf(new SystemFailure("the trace cannot be stored", { cause: error }), never);
-    await appendFile(record.tracePath, `${verdictLine(outcome).text}\n`).catch(() => undefined);
+    await keepVerdict(record.tracePath, outcome);
     await keepReport(record, outcome, log);
     return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, gone: false }), log) };
   }
