@@ -1,0 +1,37 @@
+import type { Readable } from "node:stream";
+
+/** A small program in POSIX sh, as an executor runs it where a job's files are. */
+export interface RemoteCommand {
+  /** Text of the program: POSIX sh, run as `sh -c TEXT alloy-runner ARGS…`. It holds no secrets and nothing that a job chose. */
+  readonly script: string;
+  /** `$1`, `$2`, …: literal, one character (0–255) per byte, so that names that are no UTF-8 survive. No secrets. */
+  readonly args: readonly string[];
+  /** Bytes for its standard input; without it, stdin is empty. */
+  readonly stdin?: Readable | Uint8Array;
+}
+
+export interface RemoteExit {
+  /** 128 + N where signal N ended it. */
+  readonly code: number;
+  /** The end of what it wrote to stderr: at most 16 KiB, UTF-8 with replacement characters. */
+  readonly stderr: string;
+}
+
+export interface RemoteProcess {
+  /** Raw bytes with back-pressure; ends when the program has closed its output. Must be read or destroyed. */
+  readonly stdout: Readable;
+  /**
+   * @throws {SystemFailure} the connection or the container went away before the end was known
+   * @throws the signal's reason, once it has fired
+   */
+  readonly exit: Promise<RemoteExit>;
+}
+
+/**
+ * Runs programs in the place that holds a job's files: a container by exec, a host over SSH. Used by the workspace and for
+ * ending processes; a job's own scripts go through `Environment.run`.
+ */
+export interface RemoteCommands {
+  /** @throws {SystemFailure} it could not be started */
+  start(command: RemoteCommand, signal: AbortSignal): Promise<RemoteProcess>;
+}
