@@ -129,8 +129,9 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     },
 
     async updateJob(job, update, signal) {
-      // AlloyCI would set the job's start to now, and nothing there needs it.
-      if (job.dialect === "alloy" && update.state === "running") return { kind: "done", status: "running" };
+      // AlloyCI would set the job's start to now, or crash, and nothing there needs it.
+      const isSignOfLife = update.state === "running" || update.state === "pending";
+      if (job.dialect === "alloy" && isSignOfLife) return { kind: "done", status: "running" };
       const trace = job.dialect === "alloy" ? update.trace : undefined;
       const body = await bodyOfUpdate(job, update, trace, signal);
       const reply = await call(

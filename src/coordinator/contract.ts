@@ -59,7 +59,8 @@ export interface StoredTrace {
 }
 
 export interface JobUpdate {
-  readonly state: "running" | "success" | "failed";
+  /** `pending`: it waits for room here. `running`: it was taken, or still runs. Both are GitLab's; AlloyCI is not asked. */
+  readonly state: "pending" | "running" | "success" | "failed";
   readonly reason?: FailureReason;
   readonly exitCode?: number;
   /** Names that the coordinator listed as `features.failure_reasons`; others are mapped down. */

@@ -22,6 +22,7 @@ const features = {
   trace_size: true,
   cancelable: true,
   cancel_gracefully: true,
+  two_phase_job_commit: true,
 } as const;
 
 /**

@@ -1,52 +1,24 @@
 import { randomBytes } from "node:crypto";
-import { appendFile } from "node:fs/promises";
-import type { RunnerConfig } from "../config/config.ts";
-import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError, Stop, SystemFailure } from "../errors.ts";
-import type { Executor } from "../executor.ts";
-import type { DeliveryResult, JobRecord, Journal, Outbox, SentTrace, StoredJob } from "../journal/contract.ts";
+import type { JobRecord, Journal, Outbox, SentTrace } from "../journal/contract.ts";
 import type { Log } from "../log.ts";
 import type { ShellName, ShellWriter } from "../shell.ts";
-import { deadline, never, retry } from "../time.ts";
+import { deadline, never } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
-import { runnerLine } from "../trace/lines.ts";
 import { type Shipper, type ShipTiming, shipTrace } from "../trace/ship.ts";
 import { openTrace } from "../trace/trace.ts";
 import type { OpenCaches } from "../transfer/open-caches.ts";
+import { type AcknowledgeTiming, acknowledgeJob } from "./acknowledge.ts";
 import { formatDuration } from "./duration.ts";
 import type { Job, Outcome } from "./job.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
-import { reportOf, storedJobOf } from "./report.ts";
+import type { HandledJob, ReceivedJob } from "./received.ts";
+import { keepRefused, keepReport, keepVerdict, logUnexpected, refuse, settled } from "./refuse.ts";
+import { storedJobOf } from "./report.ts";
 import { type RunJobRequest, runJob } from "./run.ts";
 import { secretsOf } from "./secrets.ts";
 import { joinSignals } from "./signals.ts";
-import type { JobState } from "./state.ts";
 import type { RunnerIdentity } from "./variables.ts";
-
-/** A job that was handed out, and what it was received with. */
-export interface ReceivedJob {
-  readonly job: Job;
-  readonly entry: RunnerConfig;
-  readonly executor: Executor;
-  /** For the calls while the job runs; its results go through the outbox. */
-  readonly coordinator: Coordinator;
-  /** `CI_CONCURRENT_ID`. The job runs once it is known; it is kept on disk before that. Never rejects. */
-  readonly concurrentId: number | Promise<number>;
-  /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
-  readonly signal: AbortSignal;
-  readonly meter: {
-    moved(state: JobState): void;
-    /** Bytes that its trace grew by. */
-    traced(bytes: number): void;
-  };
-}
-
-/** What is left of a job that needs its slot no more: its processes and files are gone, its result is on disk. */
-export interface HandledJob {
-  readonly outcome: Outcome;
-  /** Settles, always well, when the coordinator has the last report or never will. */
-  readonly delivered: Promise<DeliveryResult>;
-}
 
 export interface HandleDeps {
   readonly journal: Pick<Journal, "accept" | "boot">;
@@ -62,7 +34,9 @@ export interface HandleDeps {
   readonly timing?: HandleTiming;
 }
 
-export interface HandleTiming extends Pick<RunJobRequest, "preparePauseMs" | "attemptPauseMs" | "destroyTimeoutMs"> {
+export interface HandleTiming
+  extends Pick<RunJobRequest, "preparePauseMs" | "attemptPauseMs" | "destroyTimeoutMs">,
+    AcknowledgeTiming {
   readonly ship?: ShipTiming;
   /** How long a piece of trace that is under way at the job's end may take. By default 10 s. */
   readonly lastPieceMs?: number;
@@ -93,16 +67,15 @@ export function createJobHandler(deps: HandleDeps): (received: ReceivedJob) => P
   };
 }
 
-/** The only line of a job whose trace could not be opened. What there was too little of (descriptors, say) comes back. */
-async function keepVerdict(path: string, outcome: Outcome): Promise<void> {
-  const line = `${verdictLine(outcome).text}\n`;
-  const waits = { attempts: 12, firstMs: 50, maxMs: 2000, retryable: () => true };
-  await retry(waits, () => appendFile(path, line), never).catch(() => undefined);
-}
-
 async function handleKept(received: ReceivedJob, record: JobRecord, deps: HandleDeps, log: Log): Promise<HandledJob> {
-  const { job, entry, meter } = received;
-  const concurrentId = await received.concurrentId;
+  const { job, entry, meter, coordinator, signal, concurrentId: room } = received;
+  const { id, token, dialect } = job;
+  const refusal = await acknowledgeJob(
+    { job: { id, token, dialect }, coordinator, room, log, timing: deps.timing ?? {} },
+    signal,
+  );
+  if (refusal !== null) return await keepRefused(received, refusal, record, deps.outbox, log);
+  const concurrentId = await room;
   let trace: Trace;
   try {
     trace = await openTrace({
@@ -217,36 +190,6 @@ async function endShipping(shipper: Shipper, trace: Trace, lastPieceMs: number, 
   return { sent, gone };
 }
 
-/** A result that the disk does not take is delivered from memory: only a crash can lose it then. */
-async function keepReport(record: JobRecord, outcome: Outcome, log: Log): Promise<void> {
-  await record.finish(reportOf(outcome)).catch((error: unknown) => {
-    log.error(`${describeError(error)}; it is delivered all the same`);
-  });
-}
-
-function settled(delivery: Promise<DeliveryResult>, log: Log): Promise<DeliveryResult> {
-  return delivery.catch((error: unknown): DeliveryResult => {
-    logUnexpected(error, log);
-    return "kept";
-  });
-}
-
-/** A job that cannot be kept is not run: its processes and its result would be lost with this process. */
-function refuse(
-  { meter }: ReceivedJob,
-  stored: StoredJob,
-  cause: unknown,
-  outbox: Pick<Outbox, "answer">,
-  log: Log,
-): HandledJob {
-  const outcome = outcomeOf(new SystemFailure("the runner cannot store the job", { cause }), never);
-  log.error(`a job is refused: ${describeError(cause)}`);
-  meter.moved({ at: "finished", outcome });
-  const { text, tone } = verdictLine(outcome);
-  const delivered = outbox.answer(stored, reportOf(outcome), runnerLine(text, tone));
-  return { outcome, delivered: settled(delivered, log) };
-}
-
 /** `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */
 function jobKeyOf({ id }: Job, runnerId: string): string {
   const readable = id
@@ -281,11 +224,4 @@ function logEnd(outcome: Outcome, durationMs: number, log: Log): void {
     if (isOurs) log.warn("job failed", { ...more, problem: outcome.message });
     else log.info("job failed", more);
   }
-}
-
-function logUnexpected(error: unknown, log: Log): void {
-  log.error("an unexpected error in the runner ended a job", {
-    problem: describeError(error),
-    stack: error instanceof Error ? error.stack : undefined,
-  });
 }

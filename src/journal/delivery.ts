@@ -98,7 +98,14 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       }
     }
     const check = unverified || size === 0 ? {} : { checksum: formatCrc32(await trace.crc32(size)), bytes: size };
-    const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal);
+    const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal).catch(async (error) => {
+      if (await waitsForRunner(error, signal)) return null;
+      throw error;
+    });
+    if (answer === null) {
+      log.info(`${coordinator.origin} hands job ${id} out again, as it never heard that it was taken`, { job: id });
+      return { kind: "settled", result: "refused" };
+    }
     if (answer.kind === "done") return { kind: "settled", result: "delivered" };
     if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
     if (answer.kind === "too_large") return trouble(`${coordinator.origin} finds the final report too large`, 413);
@@ -108,6 +115,15 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       keepBytes = null;
     }
     return { kind: "later", afterMs: 0 };
+  }
+
+  /** GitLab says 400 to the result of a job that nobody acknowledged, and 200 to `pending` for such a job only. */
+  async function waitsForRunner(error: unknown, signal: AbortSignal): Promise<boolean> {
+    if (!(error instanceof SystemFailure && error.cause instanceof TroubleCause && error.cause.status === 400)) {
+      return false;
+    }
+    const answer = await coordinator.updateJob(credentials, { state: "pending" }, signal).catch(() => null);
+    return answer?.kind === "done" && answer.status === "running";
   }
 
   /** AlloyCI keeps the trace that comes with the final state, and nothing else. */

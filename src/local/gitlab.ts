@@ -1,4 +1,5 @@
 import { pause } from "../time.ts";
+import { createAcknowledgements } from "./acknowledgement.ts";
 import { until } from "./channel.ts";
 import type { Call, Reply } from "./http.ts";
 import { isOver } from "./job.ts";
@@ -19,6 +20,10 @@ const tooLarge = json(413, { message: "413 Request Entity Too Large" });
 /** GitLab, as a runner sees it through Workhorse. */
 export function gitlabHandlers(state: State): Handlers {
   const { switches, runners, jobs, shelf } = state;
+  const acknowledgements = createAcknowledgements(
+    () => switches.acknowledgeTimeoutMs,
+    ({ spec: { id: _id, token: _token, ...spec } }) => jobs.enqueue(spec),
+  );
   const limits = () => ({ limitBytes: switches.bodyLimitBytes, stallTimeoutMs: switches.stallTimeoutMs });
 
   const withParameters =
@@ -122,7 +127,9 @@ export function gitlabHandlers(state: State): Handlers {
       const job = nextJob(jobs.all, runner, "gitlab");
       if (job === undefined)
         return { ...none, headers: { ...polling, "x-gitlab-last-update": runners.version(runner) } };
-      job.assign(runner, !hasFeature(runner, "two_phase_job_commit"));
+      const waits = switches.twoPhaseCommit && hasFeature(runner, "two_phase_job_commit");
+      job.assign(runner, waits ? "pending" : "running");
+      if (waits) acknowledgements.expect(job, call.closing);
       return json(201, jobPayload(job, runner, "gitlab", state.url()), polling);
     },
     () => switches.requestLimitBytes,
@@ -184,14 +191,8 @@ export function gitlabHandlers(state: State): Handlers {
     if (isReply(job)) return job;
     const next = fields.state;
     const done = (): Reply => json(200, "200", { "job-status": job.status });
-    if (next === "pending" || !job.acknowledged) {
-      if (next === "pending" && job.acknowledged) return json(409, { message: "409 Conflict" });
-      if (next === "running") {
-        job.acknowledge();
-        job.setStatus("running");
-      } else if (next !== "pending") return badRequest("the job was not acknowledged");
-      return done();
-    }
+    const early = acknowledgements.answer(job, next);
+    if (early !== undefined) return early;
     if (next === "running") return done();
     if (next !== "success" && next !== "failed") return badRequest("Invalid state");
     if (switches.unstoredUpdates > 0) {

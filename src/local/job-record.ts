@@ -8,10 +8,10 @@ import { createMarkerSearch, createTraceStore, type TraceMarker } from "./trace-
 
 /** A job with what the coordinator does to it. */
 export interface JobRecord extends LocalJob {
-  /** Whether the runner has confirmed the job, where it said it would. */
-  readonly acknowledged: boolean;
-  acknowledge(): void;
-  assign(runner: LocalRunner, acknowledged: boolean): void;
+  /** @param status `pending`: until the runner acknowledges it */
+  assign(runner: LocalRunner, status: "running" | "pending"): void;
+  /** The coordinator itself fails the job, and has made another of it. */
+  drop(reason: string, retriedAs: JobRecord): void;
   setStatus(status: JobStatus): void;
   append(bytes: Buffer, offset: number | undefined): void;
   /** AlloyCI: what PUT brought is the trace from now on. */
@@ -45,7 +45,8 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
   /** AlloyCI: patches before this one are not part of the live text any more. */
   let liveFrom = 0;
   let status: JobStatus = "pending";
-  let acknowledged = true;
+  let dropReason: string | undefined;
+  let retriedAs: LocalJob | undefined;
   let runner: LocalRunner | undefined;
   let pickedUpAt: number | undefined;
   let canceledAt: number | undefined;
@@ -84,9 +85,6 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
     get status() {
       return status;
     },
-    get acknowledged() {
-      return acknowledged;
-    },
     get runner() {
       return runner;
     },
@@ -124,7 +122,10 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
       return updates.findLast((update) => update.exitCode !== undefined)?.exitCode;
     },
     get failureReason() {
-      return updates.findLast((update) => update.failureReason !== undefined)?.failureReason;
+      return dropReason ?? updates.findLast((update) => update.failureReason !== undefined)?.failureReason;
+    },
+    get retriedAs() {
+      return retriedAs;
     },
     async running(wait) {
       return await until(
@@ -165,14 +166,15 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
       if (dialect === "alloy") job.setStatus("cancelled");
       else job.setStatus(status === "running" && graceful ? "canceling" : "canceled");
     },
-    acknowledge() {
-      acknowledged = true;
-    },
-    assign(to, isAcknowledged) {
+    assign(to, next) {
       runner = to;
-      acknowledged = isAcknowledged;
       pickedUpAt ??= nowMs();
-      if (isAcknowledged) job.setStatus("running");
+      job.setStatus(next);
+    },
+    drop(reason, other) {
+      dropReason = reason;
+      retriedAs = other;
+      job.setStatus("failed");
     },
     setStatus(next) {
       if (next === status) return;

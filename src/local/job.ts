@@ -71,6 +71,8 @@ export interface LocalJob {
   /** Of the last update that told them. */
   readonly exitCode: number | undefined;
   readonly failureReason: string | undefined;
+  /** GitLab: the job that took its place, as its runner did not acknowledge it in time. */
+  readonly retriedAs: LocalJob | undefined;
   running(wait?: Wait): Promise<LocalJob>;
   /** The coordinator counts it as over. On AlloyCI that is the very moment of a cancel: see `reported`. */
   finished(wait?: Wait): Promise<LocalJob>;

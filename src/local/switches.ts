@@ -31,6 +31,10 @@ export interface Switches {
   verifyAsText: boolean;
   /** GitLab: so many final updates are answered 202, "not stored yet", before one is taken; counts down. */
   unstoredUpdates: number;
+  /** GitLab: jobs for runners with `two_phase_job_commit` wait for their acknowledgement; older versions know no such thing. */
+  twoPhaseCommit: boolean;
+  /** GitLab: a job that waits and is not heard of for so long is dropped and made anew. */
+  acknowledgeTimeoutMs: number;
   /** GitLab: a trace beyond it drops the job. */
   traceLimitBytes: number;
   /** GitLab: job requests beyond it are answered 413. */
@@ -57,6 +61,8 @@ export function createSwitches({
   registration = "open",
   verifyAsText = false,
   unstoredUpdates = 0,
+  twoPhaseCommit = true,
+  acknowledgeTimeoutMs = 120_000,
   traceLimitBytes = Number.POSITIVE_INFINITY,
   requestLimitBytes = 32_768,
   artifactsEnabled = true,
@@ -77,6 +83,8 @@ export function createSwitches({
     registration,
     verifyAsText,
     unstoredUpdates,
+    twoPhaseCommit,
+    acknowledgeTimeoutMs,
     traceLimitBytes,
     requestLimitBytes,
     artifactsEnabled,

@@ -1,27 +1,5 @@
-import type { RunnerConfig } from "../config/config.ts";
-import type { Coordinator } from "../coordinator/contract.ts";
-import type { Executor } from "../executor.ts";
-import type { Job } from "../job/job.ts";
-import type { JobMeter, JobProgress } from "../metrics.ts";
-
-/** A job that may run now, and what it was received with. A reload changes none of it. */
-export interface ReceivedJob {
-  readonly job: Job;
-  readonly entry: RunnerConfig;
-  readonly executor: Executor;
-  readonly coordinator: Coordinator;
-  /**
-   * Lowest number that no other running job of this token has: `CI_CONCURRENT_ID`. One that is still to come means that
-   * there is no room yet: the job must be kept on disk, and not run before.
-   */
-  readonly concurrentId: number | Promise<number>;
-  /**
-   * Fires with a Stop when the runner is told to stop (it may have fired already: the job is then answered, not run), or
-   * with a SystemFailure when something of this job went wrong where no one caught it.
-   */
-  readonly signal: AbortSignal;
-  readonly meter: JobMeter;
-}
+import type { ReceivedJob } from "../job/received.ts";
+import type { JobProgress } from "../metrics.ts";
 
 /** What is left of a job that needs its slot no more: processes and files are gone, the outcome is on disk. */
 export interface HandledJob {

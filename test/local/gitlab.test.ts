@@ -1,6 +1,7 @@
 import { crc32 } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { never, pause } from "../../src/time.ts";
 import { type Client, createClient } from "./client.ts";
 
 let coordinator: LocalCoordinator;
@@ -291,7 +292,24 @@ describe("updates", () => {
     expect((await client.put(job, { state: "pending" })).status).toBe(200);
     expect((await client.put(job, { state: "running" })).status).toBe(200);
     expect(local.status).toBe("running");
-    expect((await client.put(job, { state: "pending" })).status).toBe(409);
+    expect((await client.put(job, { state: "pending" })).status).toBe(400);
+  });
+
+  test("a job that is not acknowledged in time is dropped, and another takes its place", async () => {
+    coordinator.switches.acknowledgeTimeoutMs = 150;
+    const { token } = coordinator.addRunner();
+    const features = { info: { features: { two_phase_job_commit: true } } };
+    const local = coordinator.enqueue({ name: "once more", id: "77" });
+    const job = JSON.parse((await client.requestJob(token, features)).text);
+    for (const since = performance.now(); performance.now() - since < 400; ) {
+      expect((await client.put(job, { state: "pending" })).status).toBe(200);
+      await pause(20, never);
+    }
+    await local.finished();
+    expect(local).toMatchObject({ status: "failed", failureReason: "runner_provisioning_timeout" });
+    expect((await client.put(job, { state: "running" })).status).toBe(403);
+    expect(JSON.parse((await client.requestJob(token, features)).text).id).toBe(Number(local.retriedAs?.id));
+    expect(local.retriedAs?.name).toBe("once more");
   });
 });
 

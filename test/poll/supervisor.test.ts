@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
-import type { ReceivedJob } from "../../src/poll/received.ts";
+import type { ReceivedJob } from "../../src/job/received.ts";
 import { configOf, entryOf, executorOf, type Reply, startServer, supervise } from "./setting.ts";
 
 const closers: (() => Promise<unknown>)[] = [];
