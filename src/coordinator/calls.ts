@@ -95,7 +95,7 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
       const request: Call = {
         method: call.method,
         path: `${api.path}/${call.path}`,
-        headers: [...common, ...contentType, ...(call.headers ?? [])],
+        headers: [...common, "x-request-id", deps.connections.nextRequestId(), ...contentType, ...(call.headers ?? [])],
         body: call.body,
         idleMs,
         totalMs: call.sink === undefined ? (call.deadlineMs ?? 2 * idleMs + bytes / SLOWEST_BYTES_PER_MS) : LONGEST_MS,

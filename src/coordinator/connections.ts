@@ -5,6 +5,7 @@ import { type Answer, type Call, type Exchange, exchange, isStreamed } from "./e
 import { createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
 import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
+import { createRequestIds } from "./request-id.ts";
 import { first } from "./retry-after.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
 
@@ -27,6 +28,8 @@ export interface Route {
 /** All connections of the process to coordinators. Made by `main.ts`, handed to whoever talks to one. */
 export interface Connections {
   route(url: URL, tls: TlsSettings): Route;
+  /** `X-Request-Id` of the next API call. */
+  nextRequestId(): string;
   /** Ends idle connections; what is under way ends with its own signal or bound. */
   close(): Promise<void>;
 }
@@ -54,6 +57,7 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
     (context ??= createSecureContext({ ca: [...roots()], minVersion: "TLSv1.2" }));
 
   return {
+    nextRequestId: createRequestIds(),
     route(url, settings) {
       const origin = new URL(url.origin);
       const places = origin.protocol === "https:" ? tlsPlaces(origin, settings) : undefined;

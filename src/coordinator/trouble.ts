@@ -1,6 +1,7 @@
 /** What went wrong with a call, as one line for a person. Never with a token, a body as it came, or a query. */
 import { describeError } from "../errors.ts";
 import type { Answer } from "./exchange.ts";
+import { requestIdOf } from "./request-id.ts";
 import { first } from "./retry-after.ts";
 
 const LONGEST_MESSAGE = 300;
@@ -41,8 +42,16 @@ export function describeBroken(error: unknown, host: string): string {
   return oneLine(describeError(error));
 }
 
-/** An answer that is no success. `secrets` are taken out of what the coordinator says. */
+/**
+ * An answer that is no success. `secrets` are taken out of what the coordinator says. Where it failed itself, the request's
+ * number in its log is told, too.
+ */
 export function describeAnswer(answer: Answer, origin: string, secrets: readonly string[]): string {
+  const id = answer.status >= 500 ? requestIdOf(answer.headers) : undefined;
+  return id === undefined ? reasonOf(answer, origin, secrets) : `${reasonOf(answer, origin, secrets)} (request ${id})`;
+}
+
+function reasonOf(answer: Answer, origin: string, secrets: readonly string[]): string {
   const { status, headers } = answer;
   if (status >= 300 && status < 400) return `${status}: ${describeRedirect(first(headers.location), origin)}`;
   const said = oneLine(

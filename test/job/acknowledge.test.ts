@@ -82,7 +82,7 @@ test("a job whose taking is never heard is not run, and its result says so to a 
   expect(await delivered).toBe("delivered");
   expect(job.status).toBe("failed");
   expect(job.trace).toMatch(
-    /^Job failed \(system failure\): the coordinator did not hear in time[^\n]*502 Bad Gateway\n$/,
+    /^Job failed \(system failure\): the coordinator did not hear in time[^\n]*502 Bad Gateway \(request [0-9a-f]+\)\n$/,
   );
   expect(await readdir(dir)).not.toContain("ran");
 });
