@@ -103,7 +103,7 @@ export function alloyHandlers(state: State): Handlers {
     if (job === undefined) return empty(204);
     if (isPoison(job)) return crash;
     // Nobody looks again whether the job is still free.
-    if (!isOver(job.status)) job.assign(runner, "running");
+    if (!isOver(job.status)) job.assign(runner, "running", call.request);
     return json(201, jobPayload(job, runner, "alloy", state.url()));
   });
 

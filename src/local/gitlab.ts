@@ -128,7 +128,7 @@ export function gitlabHandlers(state: State): Handlers {
       if (job === undefined)
         return { ...none, headers: { ...polling, "x-gitlab-last-update": runners.version(runner) } };
       const waits = switches.twoPhaseCommit && hasFeature(runner, "two_phase_job_commit");
-      job.assign(runner, waits ? "pending" : "running");
+      job.assign(runner, waits ? "pending" : "running", call.request);
       if (waits) acknowledgements.expect(job, call.closing);
       return json(201, jobPayload(job, runner, "gitlab", state.url()), polling);
     },

@@ -5,7 +5,7 @@ import { pipeline } from "node:stream/promises";
 import { type BodyEnd, type BodyLimits, readBody } from "./body.ts";
 import { nowMs } from "./channel.ts";
 import { applyFault, type Intercept } from "./faults.ts";
-import type { Recorder } from "./recorder.ts";
+import type { RecordedRequest, Recorder } from "./recorder.ts";
 import { type Route, routeOf } from "./routes.ts";
 
 /** An answer. A 204 or an empty one has no body. */
@@ -30,6 +30,8 @@ export interface Call extends Route {
   readonly signal: AbortSignal;
   /** Fires when the coordinator is closed: for work that goes on without its caller. */
   readonly closing: AbortSignal;
+  /** What is recorded of it. */
+  readonly request: RecordedRequest;
   /** Note that it waits for work from now on. */
   held(): void;
   body(limits: BodyLimits, onChunk: (chunk: Buffer) => void | Promise<void>): Promise<BodyEnd>;
@@ -115,6 +117,7 @@ export async function startServer(options: ServerOptions): Promise<LocalServer> 
         header: (name) => singleHeader(request.rawHeaders, name),
         signal: gone.signal,
         closing: closing.signal,
+        request: recording.entry,
         held: recording.held,
         body: async (limits, onChunk) => {
           const end = await readBody(request, limits, (chunk) => {

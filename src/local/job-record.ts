@@ -3,13 +3,14 @@ import type { LocalArtifact } from "./artifacts.ts";
 import { createChannel, nowMs, until } from "./channel.ts";
 import { isOver, type JobStatus, type LocalJob, type LocalPatch, type LocalUpdate } from "./job.ts";
 import type { JobSpec } from "./job-spec.ts";
+import type { RecordedRequest } from "./recorder.ts";
 import { hasFeature, type LocalRunner } from "./runners.ts";
 import { createMarkerSearch, createTraceStore, type TraceMarker } from "./trace-store.ts";
 
 /** A job with what the coordinator does to it. */
 export interface JobRecord extends LocalJob {
   /** @param status `pending`: until the runner acknowledges it */
-  assign(runner: LocalRunner, status: "running" | "pending"): void;
+  assign(runner: LocalRunner, status: "running" | "pending", request: RecordedRequest): void;
   /** The coordinator itself fails the job, and has made another of it. */
   drop(reason: string, retriedAs: JobRecord): void;
   setStatus(status: JobStatus): void;
@@ -48,6 +49,7 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
   let dropReason: string | undefined;
   let retriedAs: LocalJob | undefined;
   let runner: LocalRunner | undefined;
+  let handedOutTo: RecordedRequest | undefined;
   let pickedUpAt: number | undefined;
   let canceledAt: number | undefined;
   let finishedAt: number | undefined;
@@ -109,6 +111,9 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
     get liveSize() {
       return live.size;
     },
+    get handedOutTo() {
+      return handedOutTo;
+    },
     get pickedUpAt() {
       return pickedUpAt;
     },
@@ -166,8 +171,9 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
       if (dialect === "alloy") job.setStatus("cancelled");
       else job.setStatus(status === "running" && graceful ? "canceling" : "canceled");
     },
-    assign(to, next) {
+    assign(to, next, request) {
       runner = to;
+      handedOutTo ??= request;
       pickedUpAt ??= nowMs();
       job.setStatus(next);
     },

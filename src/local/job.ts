@@ -2,6 +2,7 @@ import type { Dialect } from "../job/job.ts";
 import type { LocalArtifact } from "./artifacts.ts";
 import type { Wait } from "./channel.ts";
 import type { JobSpec } from "./job-spec.ts";
+import type { RecordedRequest } from "./recorder.ts";
 import type { LocalRunner } from "./runners.ts";
 import type { TraceMarker } from "./trace-store.ts";
 import type { Wire } from "./wire.ts";
@@ -46,8 +47,9 @@ export interface LocalJob {
   readonly stage: string;
   readonly spec: JobSpec;
   readonly status: JobStatus;
-  /** Who got it. */
+  /** Who got it, and the first request that was answered with it. */
   readonly runner: LocalRunner | undefined;
+  readonly handedOutTo: RecordedRequest | undefined;
   /** What the job's page would show: on AlloyCI the live text with its extra newlines until a PUT replaces it. */
   readonly trace: string;
   readonly traceBytes: Buffer;

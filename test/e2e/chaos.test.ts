@@ -5,6 +5,7 @@ import { createChaos } from "../../src/local/chaos.ts";
 import type { LocalJob } from "../../src/local/coordinator.ts";
 import { createRandom } from "../../src/local/random.ts";
 import { pause } from "../../src/time.ts";
+import { type Death, watchLives } from "../support/lives.ts";
 import { judge, type RandomJob, READY, randomJob } from "../support/random-jobs.ts";
 import { openSite, type Site } from "../support/site.ts";
 import { processesWith, watchArguments } from "../support/watch-secrets.ts";
@@ -18,15 +19,6 @@ const open: Site[] = [];
 afterEach(async () => {
   for (const one of open.splice(0)) await one.close();
 });
-
-/** A kill or a stop of the runner, and which jobs its state directory had then. */
-interface Blow {
-  readonly signal: "SIGKILL" | "SIGTERM";
-  readonly at: number;
-  /** When the process was gone: a job may still arrive while it stops. */
-  readonly overAt: number;
-  readonly kept: readonly string[];
-}
 
 /** Ids of the jobs that the state directory knows; what is there must be private and named after nothing secret. */
 async function keptJobs(stateDir: string, secrets: readonly string[], problems: Set<string>): Promise<string[]> {
@@ -44,22 +36,9 @@ async function keptJobs(stateDir: string, secrets: readonly string[], problems: 
   return ids;
 }
 
-/**
- * The protocol gives a job away with an answer that nobody confirms. One whose answer was on its way, or just being
- * written down, when the runner was killed is known to nobody: no state directory ever had it.
- */
-function isLostInBetween(job: LocalJob, blows: readonly Blow[]): boolean {
-  const { pickedUpAt } = job;
-  if (pickedUpAt === undefined || blows.some(({ kept }) => kept.includes(job.id))) return false;
-  // Answers take up to 500 ms more by `delay`, and are handed out to a process that is gone then.
-  return blows.some(
-    ({ signal, at, overAt }) => signal === "SIGKILL" && pickedUpAt > at - 300 && pickedUpAt < overAt + 800,
-  );
-}
-
 /** AlloyCI counts a canceled job as over at once: the first report says when its runner was done. */
-function diedWithRunner({ pickedUpAt, updates }: LocalJob, blows: readonly Blow[]): boolean {
-  const end = updates.find(({ state }) => state !== "running")?.at ?? Number.POSITIVE_INFINITY;
+function diedWithRunner({ pickedUpAt, updates }: LocalJob, blows: readonly Death[]): boolean {
+  const end = updates.find(({ state }) => state === "success" || state === "failed")?.at ?? Number.POSITIVE_INFINITY;
   return blows.some(({ at, overAt }) => (pickedUpAt ?? Number.POSITIVE_INFINITY) <= overAt && at <= end);
 }
 
@@ -75,45 +54,54 @@ test.each(["alloy", "gitlab"] as const)(
       global: 'concurrent = 8\ncheck_interval = 1\nlog_level = "debug"',
       recordBodyBytes: 0,
       longPollMs: 5000,
+      acknowledgeTimeoutMs: 3000,
       stopped: true,
     });
     open.push(site);
     const { coordinator, stateDir, tokens } = site;
     const planned = Array.from({ length: jobCount }, (_, index) => randomJob(seed, index, canary));
     const jobs = new Map<LocalJob, RandomJob>();
-    const secrets = (): string[] => [canary, ...tokens, ...[...jobs.keys()].map(({ token }) => token)];
+    /** GitLab took them back, as nobody said that they were taken. */
+    const dropped: LocalJob[] = [];
+    const lives = watchLives(coordinator);
+    const secrets = (): string[] => [canary, ...tokens, ...[...jobs.keys(), ...dropped].map(({ token }) => token)];
     using watch = watchArguments(secrets);
-    const blows: Blow[] = [];
     const problems = new Set<string>();
-    const logs: (() => string)[] = [];
-    const startRunner = async (): Promise<void> => {
-      logs.push((await site.start()).stderr);
-    };
+    const startRunner = (): Promise<void> => lives.begin(() => site.start());
 
     await startRunner();
     coordinator.intercept = chaos.intercept;
-    for (const plan of planned) {
-      const job = coordinator.enqueue(plan.spec);
+    const follow = (job: LocalJob, plan: RandomJob): void => {
       jobs.set(job, plan);
-      if (plan.kind !== "canceled") continue;
+      if (plan.kind !== "canceled") return;
       job.traceContains(READY, { timeoutMs: 170_000 }).then(
         () => job.cancel(),
         () => {}, // its runner died before it got so far
       );
-    }
+    };
+    for (const plan of planned) follow(coordinator.enqueue(plan.spec), plan);
 
-    const isOut = (job: LocalJob): boolean =>
-      job.updates.some(({ state }) => state !== "running") || isLostInBetween(job, blows);
+    const isOut = (job: LocalJob): boolean => isReported(job) || lives.isLost(job);
     const allOut = (): boolean => [...jobs.keys()].every(isOut);
     let news = new AbortController();
-    const stopLooking = coordinator.on("reported", () => {
+    const look = (): void => {
       if (allOut()) news.abort();
-    });
+    };
+    const listeners = [
+      coordinator.on("reported", look),
+      coordinator.on("job", (job) => {
+        const plan = jobs.get(job);
+        if (job.retriedAs === undefined || plan === undefined) return;
+        jobs.delete(job);
+        dropped.push(job);
+        follow(job.retriedAs, plan);
+      }),
+    ];
     const now = (): number => performance.timeOrigin + performance.now();
-    const strike = async (signal: Blow["signal"]): Promise<void> => {
+    const strike = async (signal: Death["signal"]): Promise<void> => {
       const at = now();
       await site.runner.stop(signal);
-      blows.push({ signal, at, overAt: now(), kept: await keptJobs(stateDir, secrets(), problems) });
+      lives.end({ signal, at, overAt: now(), kept: await keptJobs(stateDir, secrets(), problems) });
     };
     const begin = performance.now();
     while (!allOut() && performance.now() - begin < longestMs) {
@@ -122,45 +110,56 @@ test.each(["alloy", "gitlab"] as const)(
       await strike(random() < 0.8 ? "SIGKILL" : "SIGTERM");
       await startRunner();
     }
-    stopLooking();
-
     // Fair weather: what is left is delivered, by a process that waits for nothing from before.
     coordinator.intercept = undefined;
     await strike("SIGTERM");
     await startRunner();
-    const late = [...jobs.keys()].filter((job) => !isOut(job));
-    await Promise.all(late.map((job) => job.reported({ timeoutMs: 60_000 }).catch(() => undefined)));
+    news = new AbortController();
+    look();
+    await pause(60_000, news.signal).catch(() => {});
+    for (const stop of listeners) stop();
     await site.runner.stop("SIGQUIT");
 
-    const lost = [...jobs.keys()].filter((job) => job.updates.length === 0 && isLostInBetween(job, blows));
+    const { deaths } = lives;
+    const lost = [...jobs.keys()].filter((job) => lives.isLost(job));
     for (const [job, plan] of jobs) {
       if (lost.includes(job)) continue;
-      if (!job.updates.some(({ state }) => state !== "running")) {
-        problems.add(`${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${fateOf(job, blows)}`);
-      } else for (const problem of judge(plan, job, diedWithRunner(job, blows), canary)) problems.add(problem);
+      if (!isReported(job)) {
+        problems.add(
+          `${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${fateOf(job, deaths)}`,
+        );
+      } else for (const problem of judge(plan, job, diedWithRunner(job, deaths), canary)) problems.add(problem);
     }
-    for (const log of logs) {
-      for (const secret of secrets()) if (log().includes(secret)) problems.add(`the log shows ${secret}`);
+    for (const { name, id, liveText } of dropped) {
+      if (/Running with/.test(liveText))
+        problems.add(`${name} (${id}): it ran, though nobody was told that it was taken`);
+    }
+    for (const log of lives.logs) {
+      for (const secret of secrets()) if (log.includes(secret)) problems.add(`the log shows ${secret}`);
       const accident = /.*(?:unexpected|should not exist).*/i.exec(
-        log().replaceAll("its process ended unexpectedly", ""),
+        log.replaceAll("its process ended unexpectedly", ""),
       );
       if (accident !== null) problems.add(accident[0]);
     }
     for (const found of watch.found) problems.add(`an argument list shows a secret: ${found.slice(0, 200)}`);
-    expect([...problems], describe(chaos.counts, blows, lost)).toEqual([]);
-    expect(lost.length).toBeLessThanOrEqual(blows.length);
+    expect([...problems], describe(chaos.counts, deaths, lost, dropped)).toEqual([]);
+    expect(lost.length).toBeLessThanOrEqual(deaths.length);
     expect(watch.looks).toBeGreaterThan(100);
     expect(await readdir(join(stateDir, "jobs"))).toEqual([]);
     const aside = await readdir(join(stateDir, "corrupt"));
-    expect(aside.filter((name) => !lost.some(({ id }) => name.split("-")[1] === id))).toEqual([]);
+    expect(aside.filter((name) => ![...lost, ...dropped].some(({ id }) => name.split("-")[1] === id))).toEqual([]);
     const [runnerId] = await readdir(join(site.workDir, "builds"));
     expect(processesWith(`ALLOY_RUNNER_JOB_KEY=${runnerId}-`)).toEqual([]);
-    console.log(describe(chaos.counts, blows, lost));
+    console.log(describe(chaos.counts, deaths, lost, dropped));
   },
 );
 
+function isReported({ updates }: LocalJob): boolean {
+  return updates.some(({ state }) => state === "success" || state === "failed");
+}
+
 /** When a job was handed out, and which blows came near or found it on disk. */
-function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Blow[]): string {
+function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Death[]): string {
   if (pickedUpAt === undefined) return "; it was never handed out";
   const near = blows
     .filter(({ at, kept }) => Math.abs(at - pickedUpAt) < 10_000 || kept.includes(id))
@@ -171,8 +170,13 @@ function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Blow[]): string {
   return `; it was handed out, then came ${near.join(", ") || "nothing"}`;
 }
 
-function describe(counts: ReadonlyMap<string, number>, blows: readonly Blow[], lost: readonly LocalJob[]): string {
+function describe(
+  counts: ReadonlyMap<string, number>,
+  blows: readonly Death[],
+  lost: readonly LocalJob[],
+  dropped: readonly LocalJob[],
+): string {
   const faults = [...counts].map(([kind, count]) => `${kind} ${count}`).join(", ");
   const kills = blows.filter(({ signal }) => signal === "SIGKILL").length;
-  return `CHAOS_SEED=${seed}; ${kills} kills, ${blows.length - kills} stops; lost between answer and journal: ${lost.length}; ${faults}`;
+  return `CHAOS_SEED=${seed}; ${kills} kills, ${blows.length - kills} stops; lost between answer and journal: ${lost.length}; taken back: ${dropped.length}; ${faults}`;
 }
