@@ -1,5 +1,6 @@
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../job/job.ts";
+import { deadline } from "../time.ts";
 import { type Connector, createConnector } from "./connect.ts";
 import { type Answer, type Call, type Exchange, exchange, isStreamed } from "./exchange.ts";
 import { createLookup } from "./lookup.ts";
@@ -28,6 +29,8 @@ export interface Route {
 /** All connections of the process to coordinators. Made by `main.ts`, handed to whoever talks to one. */
 export interface Connections {
   route(url: URL, tls: TlsSettings): Route;
+  /** What a name stands for just now, as the next connection would find it; empty where nothing is found in 10 s. */
+  addressesOf(hostname: string, signal: AbortSignal): Promise<readonly string[]>;
   /** `X-Request-Id` of the next API call. */
   nextRequestId(): string;
   /** Ends idle connections; what is under way ends with its own signal or bound. */
@@ -44,6 +47,7 @@ export interface ConnectionsOptions {
 }
 
 const MOST_REDIRECTS = 5;
+const LOOKUP_MS = 10_000;
 const DEFAULT_MAX_AGE_MS = 15 * 60_000;
 const DEFAULT_CHECK_FILES_MS = 3000;
 
@@ -58,6 +62,16 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
 
   return {
     nextRequestId: createRequestIds(),
+    async addressesOf(hostname, signal) {
+      using limit = deadline(signal, LOOKUP_MS, new Error("the name is not resolved in time"));
+      return await new Promise((resolve) => {
+        limit.signal.addEventListener("abort", () => resolve([]), { once: true });
+        if (limit.signal.aborted) resolve([]);
+        lookup(hostname, { all: true }, (_error, found) => {
+          resolve(typeof found === "string" ? [] : found.map(({ address }) => address));
+        });
+      });
+    },
     route(url, settings) {
       const origin = new URL(url.origin);
       const places = origin.protocol === "https:" ? tlsPlaces(origin, settings) : undefined;

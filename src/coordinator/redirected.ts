@@ -1,5 +1,4 @@
-import { lookup } from "node:dns/promises";
-import { isIP } from "node:net";
+import { BlockList, isIP } from "node:net";
 import { ConfigError, describeError, SystemFailure } from "../errors.ts";
 import type { Bounds, CoordinatorDeps, CoordinatorTarget, Reply } from "./calls.ts";
 import type { Sink } from "./contract.ts";
@@ -21,7 +20,7 @@ export interface Elsewhere {
  */
 export async function fetchElsewhere(url: URL, options: Elsewhere, signal: AbortSignal): Promise<Reply> {
   const { sink, target, deps, bounds, what } = options;
-  await refuseOddAddress(url, options);
+  await refuseOddAddress(url, options, signal);
   const { certsDir } = target;
   const tls = { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir };
   try {
@@ -47,15 +46,21 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
   }
 }
 
-async function refuseOddAddress(url: URL, { target, what }: Elsewhere): Promise<void> {
+/** Where clouds answer questions about the machine, credentials included. Mapped addresses (`::ffff:a9fe:a9fe`) are in it. */
+const linkLocal = new BlockList();
+linkLocal.addSubnet("169.254.0.0", 16, "ipv4");
+linkLocal.addSubnet("fe80::", 10, "ipv6");
+
+async function refuseOddAddress(url: URL, { target, what, deps }: Elsewhere, signal: AbortSignal): Promise<void> {
   const refuse = (why: string): never => {
     throw new SystemFailure(`Cannot ${what}: the coordinator redirects to ${url.protocol}//${url.host}, ${why}`);
   };
   if (url.protocol !== "https:" && url.protocol !== "http:") refuse("which is neither http nor https");
   if (url.protocol === "http:" && target.url.protocol === "https:") refuse("which is not encrypted");
   const host = url.hostname.replace(/^\[|\]$/g, "");
-  const found = isIP(host) === 0 ? await lookup(host, { all: true }).catch(() => []) : [{ address: host }];
-  if (found.some(({ address }) => /^(?:::ffff:)?169\.254\.|^fe[89ab]/i.test(address))) {
+  const found = isIP(host) === 0 ? await deps.connections.addressesOf(host, signal) : [host];
+  signal.throwIfAborted();
+  if (found.some((address) => linkLocal.check(address, isIP(address) === 6 ? "ipv6" : "ipv4"))) {
     refuse("a link-local address");
   }
 }

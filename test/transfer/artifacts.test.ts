@@ -195,12 +195,14 @@ test("a download that leads to another host takes no token there", async () => {
   expect(seen[0]).toContain("/object?signature=abc");
   expect(seen[0]).not.toContain(first.job.token);
   expect(seen[0]).not.toMatch(/job-token/i);
-  both.local.intercept = ({ endpoint }) =>
-    endpoint === "download"
-      ? { kind: "status", status: 302, headers: { location: "http://169.254.169.254/x" } }
-      : undefined;
-  const refused = await run(both, { script: ["true"], dependencies: [first.job] });
-  expect(refused.trace).toContain("a link-local address");
+  for (const address of ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]", "0xA9.254.43518"]) {
+    both.local.intercept = ({ endpoint }) =>
+      endpoint === "download"
+        ? { kind: "status", status: 302, headers: { location: `http://${address}/x` } }
+        : undefined;
+    const refused = await run(both, { script: ["true"], dependencies: [first.job] });
+    expect(refused.trace).toContain("a link-local address");
+  }
 });
 
 test("GitLab: several entries are uploaded once each, in their formats", async () => {
