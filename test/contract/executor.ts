@@ -5,11 +5,11 @@ import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
-import type { Job } from "../../src/job/job.ts";
 import type { Op } from "../../src/shell.ts";
 import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
+import { sampleJob } from "../support/job.ts";
 import { hostileValues } from "./values.ts";
 
 export interface OpenOptions {
@@ -44,50 +44,11 @@ export class Sink extends Writable {
   }
 }
 
-export function sampleJob(projectId = "7"): Job {
-  return {
-    id: "1",
-    token: "job-token",
-    dialect: "gitlab",
-    name: "test",
-    pipelineStage: "test",
-    projectId,
-    projectName: "project",
-    git: {
-      repoUrl: "https://example.com/group/project.git",
-      ref: "main",
-      refType: "branch",
-      sha: "0".repeat(40),
-      beforeSha: "0".repeat(40),
-      refspecs: [],
-      depth: 0,
-      objectFormat: "sha1",
-      protected: false,
-    },
-    allowGitFetch: true,
-    timeoutMs: 60_000,
-    variables: [],
-    steps: [],
-    image: null,
-    services: [],
-    artifacts: [],
-    cache: [],
-    credentials: [],
-    dependencies: [],
-    hooks: [],
-    features: { traceSections: false, failureReasons: [], tokenMaskPrefixes: [] },
-    serverTls: {},
-    queuedSeconds: undefined,
-    warnings: [],
-    problem: null,
-  };
-}
-
 /** A request to prepare, and the notes that were taken for it. */
-export function sampleRequest(projectPath = "group/project", projectId?: string): PrepareRequest & { notes: Note[] } {
+export function sampleRequest(projectPath = "group/project", projectId = "7"): PrepareRequest & { notes: Note[] } {
   const notes: Note[] = [];
   return {
-    job: sampleJob(projectId),
+    job: sampleJob({ dialect: "gitlab", timeoutMs: 60_000, projectId }),
     jobKey: `test-${randomUUID()}`,
     runnerId: "0a1b2c3d",
     concurrentId: 0,

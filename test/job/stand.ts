@@ -14,6 +14,7 @@ import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { openTrace } from "../../src/trace/trace.ts";
 import { openLocalCaches } from "../../src/transfer/cache-local.ts";
+import { sampleJob } from "../support/job.ts";
 
 export function variable(key: string, value: string, more: Partial<Variable> = {}): Variable {
   return { key, value, public: true, file: false, masked: false, raw: false, ...more };
@@ -32,41 +33,17 @@ export function step(name: string, script: readonly string[], more: Partial<Step
 
 /** A sound job of AlloyCI without sources, changed by `more`. */
 export function jobWith(more: Partial<Job> = {}): Job {
+  const job = sampleJob();
   return {
+    ...job,
     id: "17",
     token: "job-token-0123456789",
-    dialect: "alloy",
     name: "unit",
-    pipelineStage: "test",
     projectId: "5",
     projectName: "widget",
-    git: {
-      repoUrl: "https://example.invalid/acme/widget.git",
-      ref: "main",
-      refType: "branch",
-      sha: "0".repeat(40),
-      beforeSha: "",
-      refspecs: [],
-      depth: 0,
-      objectFormat: "sha1",
-      protected: false,
-    },
-    allowGitFetch: true,
-    timeoutMs: 3_600_000,
+    git: { ...job.git, repoUrl: "https://example.invalid/acme/widget.git", beforeSha: "" },
     variables: [variable("GIT_STRATEGY", "none")],
     steps: [step("script", ["echo hello"])],
-    image: null,
-    services: [],
-    artifacts: [],
-    cache: [],
-    credentials: [],
-    dependencies: [],
-    hooks: [],
-    features: { traceSections: false, failureReasons: [], tokenMaskPrefixes: [] },
-    serverTls: {},
-    queuedSeconds: undefined,
-    warnings: [],
-    problem: null,
     ...more,
   };
 }

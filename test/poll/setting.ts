@@ -10,6 +10,7 @@ import { createMetrics } from "../../src/metrics.ts";
 import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
 import type { HandleJob } from "../../src/poll/received.ts";
 import { createSupervisor } from "../../src/poll/supervisor.ts";
+import { sampleJob } from "../support/job.ts";
 
 /** The pauses of the real thing, a hundred times shorter. */
 export const quickTiming: PollTiming = {
@@ -122,42 +123,8 @@ export function connectTo(entry: RunnerConfig): Coordinator {
 }
 
 export function jobOf(id: string, dialect: Dialect = "alloy"): Job {
-  return {
-    id,
-    token: `token-of-${id}`,
-    dialect,
-    name: `job ${id}`,
-    pipelineStage: "test",
-    projectId: "1",
-    projectName: "group/project",
-    git: {
-      repoUrl: "https://oauth2:canary@git.example.org/group/project.git",
-      ref: "main",
-      refType: "branch",
-      sha: "0".repeat(40),
-      beforeSha: "0".repeat(40),
-      refspecs: [],
-      depth: 0,
-      objectFormat: "sha1",
-      protected: false,
-    },
-    allowGitFetch: true,
-    timeoutMs: 3_600_000,
-    variables: [],
-    steps: [],
-    image: null,
-    services: [],
-    artifacts: [],
-    cache: [],
-    credentials: [],
-    dependencies: [],
-    hooks: [],
-    features: { traceSections: false, failureReasons: [], tokenMaskPrefixes: [] },
-    serverTls: {},
-    queuedSeconds: undefined,
-    warnings: [],
-    problem: null,
-  };
+  const job = sampleJob({ id, token: `token-of-${id}`, dialect, name: `job ${id}`, projectName: "group/project" });
+  return { ...job, git: { ...job.git, repoUrl: "https://oauth2:canary@git.example.org/group/project.git" } };
 }
 
 export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {}): RunnerConfig {
