@@ -1,11 +1,13 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createWriteStream, existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { program, start } from "../test/support/program.ts";
+import { program } from "../test/support/program.ts";
+import { outbox, recovery } from "./outages.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withScene } from "./scene.ts";
+import { artifacts } from "./transfers.ts";
 
 type Measure = () => Promise<readonly Figure[]>;
 
@@ -254,101 +256,6 @@ async function startUp(): Promise<readonly Figure[]> {
     times.push(performance.now() - begin);
   }
   return [{ name: "--version, median", value: median(times), unit: "ms", target: 25, bound: "at most" }];
-}
-
-/** 200 results that pile up while the coordinator is away, delivered when it is back. */
-async function outbox(): Promise<readonly Figure[]> {
-  return await withScene({ dialect: "alloy", concurrent: 20 }, async ({ coordinator }) => {
-    const jobs = Array.from({ length: 200 }, () => coordinator.enqueue({ script: ["echo result"] }));
-    coordinator.intercept = ({ endpoint }) =>
-      endpoint === "job_request" ? undefined : { kind: "status", status: 503 };
-    await Promise.all(jobs.map((job) => job.running({ timeoutMs: 60_000 })));
-    await wait(60_000);
-    coordinator.intercept = undefined;
-    const begin = performance.now();
-    await Promise.all(jobs.map((job) => job.finished({ timeoutMs: 120_000 })));
-    return [
-      {
-        name: "outbox: 200 results after a 60 s outage, back → last delivered",
-        value: (performance.now() - begin) / 1000,
-        unit: "s",
-        target: 60,
-        bound: "at most",
-      },
-    ];
-  });
-}
-
-/** A runner that was killed with 50 jobs at work: from its next start to the last of them reported. */
-async function recovery(): Promise<readonly Figure[]> {
-  return await withScene({ dialect: "alloy", concurrent: 50 }, async ({ coordinator, runner, dir }) => {
-    const jobs = Array.from({ length: 50 }, () => coordinator.enqueue({ script: ["echo started", "sleep 600"] }));
-    await Promise.all(jobs.map((job) => job.traceContains("started", { timeoutMs: 60_000 })));
-    await runner.stop("SIGKILL");
-    await mkdir(join(dir, "work"), { recursive: true });
-    const begin = performance.now();
-    const next = start(["run", "--config", join(dir, "config.toml"), "--working-directory", join(dir, "work")], {
-      home: dir,
-    });
-    try {
-      await Promise.all(jobs.map((job) => job.finished({ timeoutMs: 120_000 })));
-      return [
-        {
-          name: "recovery with 50 journal entries, start → last reported",
-          value: (performance.now() - begin) / 1000,
-          unit: "s",
-          target: 60,
-          bound: "at most",
-        },
-      ];
-    } finally {
-      await next.stop("SIGTERM");
-    }
-  });
-}
-
-/** 230 MB of text in 40 files as an artifact and a cache: the whole job, which only copies them. */
-async function artifacts(): Promise<readonly Figure[]> {
-  const dir = await mkdtemp(join(tmpdir(), "alloy-bench-files-"));
-  try {
-    for (let file = 0; file < 40; file++) {
-      const lines = Array.from(
-        { length: 80_000 },
-        (_, line) => `[${line}] compiling module number ${line * 7 + file} of the project, all is well\n`,
-      );
-      await writeFile(join(dir, `file-${file}`), lines.join(""));
-    }
-    return await withScene(
-      { dialect: "gitlab", switches: { bodyLimitBytes: 1e9 } },
-      async ({ coordinator, runner }) => {
-        const job = coordinator.enqueue({
-          script: [`cp -r ${dir} out`],
-          artifacts: { paths: ["out/"] },
-          cache: { key: "bench", paths: ["out/"] },
-        });
-        const update = await job.reported({ timeoutMs: 120_000 });
-        if (update.state !== "success" || job.artifacts.length === 0) throw new Error(`the job failed:\n${job.trace}`);
-        return [
-          {
-            name: "artifact and cache of 230 MB text in 40 files",
-            value: (update.at - (job.pickedUpAt ?? 0)) / 1000,
-            unit: "s",
-            target: 8,
-            bound: "at most",
-          },
-          {
-            name: "memory meanwhile, peak",
-            value: residentMb(runner.pid).peak,
-            unit: "MB",
-            target: 250,
-            bound: "at most",
-          },
-        ];
-      },
-    );
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
 }
 
 export const measures: Readonly<Record<string, Measure>> = {

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { advice, describe, explainIssue, keyText, type Path } from "./explain.ts";
 import type { Findings } from "./findings.ts";
 import { explainUnknownKey } from "./keys.ts";
-import { childOf, type LayoutNode, nodeAt } from "./layout.ts";
+import { childOf, type LayoutNode, nodeAt } from "./layout-node.ts";
 import { globalKeys, runnerKeys } from "./schema.ts";
 import { isTable, type TomlData, type TomlDocument, type TomlTable } from "./toml.ts";
 

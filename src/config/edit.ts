@@ -1,4 +1,5 @@
-import { type ArrayNode, childOf, type Layout, type LayoutNode, readLayout, type Section } from "./layout.ts";
+import { type Layout, readLayout, type Section } from "./layout.ts";
+import { type ArrayNode, childOf, type LayoutNode } from "./layout-node.ts";
 import { inlineToml, type TomlEntry, tableLines } from "./toml-text.ts";
 
 /** Changes to the text of config.toml that leave every other byte as it is. Pure. */

@@ -7,7 +7,7 @@ import { expandVariables } from "./expand.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName } from "./identity.ts";
 import { FOREIGN_EXECUTORS, isForeignTable, nearest } from "./keys.ts";
-import { childOf, nodeAt } from "./layout.ts";
+import { childOf, nodeAt } from "./layout-node.ts";
 import { type RunnerSettings, runnerSchema } from "./schema.ts";
 import { canonicalText, isTable } from "./toml.ts";
 

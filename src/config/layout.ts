@@ -1,31 +1,10 @@
+import { type LayoutNode, type TableNode, table } from "./layout-node.ts";
 import { lineIndex } from "./lines.ts";
 
 /**
  * Where things stand in a TOML text. The parser tells values but no positions; messages need lines, and `save.ts` needs
  * the bytes of each entry. This reads structure only: what it does not understand it leaves to the parser to refuse.
  */
-
-interface Place {
-  /** Offset of the key, or of the header, that made this node. */
-  readonly at: number;
-  /** The value's characters `[start, end)`; for a table made by headers, its first header. */
-  readonly start: number;
-  end: number;
-}
-export interface TableNode extends Place {
-  readonly kind: "table";
-  readonly keys: Map<string, LayoutNode>;
-}
-export interface ArrayNode extends Place {
-  readonly kind: "array";
-  readonly items: LayoutNode[];
-  /** Written `[a, b]`, not as `[[headers]]`. */
-  readonly inline: boolean;
-}
-export interface ValueNode extends Place {
-  readonly kind: "value";
-}
-export type LayoutNode = TableNode | ArrayNode | ValueNode;
 
 /** One `[header]` or `[[header]]` and all keys below it. */
 export interface Section {
@@ -67,10 +46,6 @@ class Stopped extends Error {
 const BARE_KEY = /[A-Za-z0-9_-]+/y;
 const BLANK = /[ \t]*/y;
 const SCALAR = /[^,\]}#\r\n]*/y;
-
-function table(at: number): TableNode {
-  return { kind: "table", at, start: at, end: at, keys: new Map() };
-}
 
 /** Read the structure of `text`. Never throws; linear in its length. */
 export function readLayout(text: string): Layout {
@@ -280,26 +255,4 @@ function decodeEscapes(raw: string): string {
     const code = Number.parseInt(String(short ?? long), 16);
     return code <= 0x10ffff ? String.fromCodePoint(code) : String(whole);
   });
-}
-
-/** The node at `path`, or the last one on the way that exists. Key names match whatever their case. */
-export function nodeAt(root: LayoutNode, path: readonly PropertyKey[]): LayoutNode {
-  let node = root;
-  for (const part of path) {
-    let next: LayoutNode | undefined;
-    if (node.kind === "array" && typeof part === "number") next = node.items[part];
-    else if (node.kind === "table") next = childOf(node, String(part));
-    if (next === undefined) return node;
-    node = next;
-  }
-  return node;
-}
-
-/** The value of `key` in `node`, whatever the key's case. */
-export function childOf(node: TableNode, key: string): LayoutNode | undefined {
-  const exact = node.keys.get(key);
-  if (exact !== undefined) return exact;
-  const folded = key.toLowerCase();
-  for (const [name, child] of node.keys) if (name.toLowerCase() === folded) return child;
-  return undefined;
 }

@@ -10,7 +10,7 @@ import { errorCode } from "./error-code.ts";
 import { createFindings, type Findings } from "./findings.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
-import { childOf, type LayoutNode } from "./layout.ts";
+import { childOf, type LayoutNode } from "./layout-node.ts";
 import { type GlobalSettings, globalSchema } from "./schema.ts";
 import { isTable, LARGEST_FILE_BYTES, readToml, type TomlDocument } from "./toml.ts";
 

@@ -3,21 +3,19 @@ import { describeError, ScriptFailure, Stop, SystemFailure } from "../errors.ts"
 import type { Environment, Executor, Note } from "../executor.ts";
 import type { Log } from "../log.ts";
 import type { ShellName, ShellWriter } from "../shell.ts";
-import { deadline, never, retry } from "../time.ts";
+import { deadline, never } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
 import type { TransferMeans } from "../transfer/transfer.ts";
 import { formatDuration } from "./duration.ts";
 import type { Job, Outcome } from "./job.ts";
 import { isUnexpected, jobStatus, outcomeOf, verdictLine } from "./outcome.ts";
 import { type PlanSettings, planJob, type Stage } from "./plan.ts";
-import { projectPathOf } from "./project-path.ts";
+import { introduce, prepare } from "./prepare.ts";
 import { runStage } from "./run-stage.ts";
 import { readSettings } from "./settings.ts";
 import { type Joined, joinSignals } from "./signals.ts";
 import { advance, type JobState } from "./state.ts";
 import { createVariables, type RunnerIdentity, type VariableSources } from "./variables.ts";
-
-const PREPARE_ATTEMPTS = 3;
 
 /** What a job needs to know of its `[[runners]]` entry. */
 export type JobRunner = Pick<
@@ -114,78 +112,6 @@ function logUnexpected(log: Log, error: unknown): void {
   log.error("Unexpected error while running a job", {
     error: describeError(error),
     stack: error instanceof Error ? error.stack : undefined,
-  });
-}
-
-interface SetUp {
-  readonly expand: (text: string) => string;
-}
-
-/**
- * The lines at the top of the trace, and all that can be told before anything is built.
- * @throws {ScriptFailure} the job cannot run
- */
-function introduce({ job, runner, executor, identity, trace, concurrentId }: RunJobRequest): SetUp {
-  trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
-  const warn = (sentences: readonly string[]): void => {
-    for (const sentence of sentences) trace.print(sentence, "warning");
-  };
-  warn(job.warnings);
-  if (job.problem !== null) throw new SystemFailure(job.problem);
-  const variables = createVariables({
-    job,
-    environment: runner.environment,
-    identity,
-    concurrentId,
-    shared: executor.features.shared,
-    place: null,
-  });
-  const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
-  const problem = settings.problem ?? variables.problem;
-  if (problem !== null) throw new ScriptFailure(problem);
-  return { expand: variables.expand };
-}
-
-async function prepare(
-  { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 }: RunJobRequest,
-  { expand }: SetUp,
-  move: (state: JobState) => void,
-  signal: AbortSignal,
-): Promise<Environment> {
-  const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
-  const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
-  using clock = deadline(signal, limitMs, tooLong);
-  return await trace.section("prepare_executor", async () => {
-    trace.print(`Using ${executor.name.slice(0, 1).toUpperCase()}${executor.name.slice(1)} executor...`);
-    const request = {
-      job,
-      jobKey,
-      runnerId: runner.id,
-      concurrentId,
-      projectPath: projectPathOf(job),
-      expand,
-      remember,
-    };
-    const environment = await retry(
-      {
-        attempts: PREPARE_ATTEMPTS,
-        firstMs: preparePauseMs,
-        maxMs: preparePauseMs,
-        onRetry: (error, attempt) =>
-          trace.print(
-            `Preparation failed: ${describeError(error)}. This was try ${attempt} of ${PREPARE_ATTEMPTS}`,
-            "warning",
-          ),
-      },
-      (attempt) => {
-        move({ at: "preparing", attempt });
-        return executor.prepare(request, trace.output, clock.signal);
-      },
-      clock.signal,
-    );
-    trace.print(`Running on ${environment.host}...`);
-    await trace.flush();
-    return environment;
   });
 }
 

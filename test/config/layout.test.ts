@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { nearest } from "../../src/config/keys.ts";
-import { nodeAt, readLayout } from "../../src/config/layout.ts";
+import { readLayout } from "../../src/config/layout.ts";
+import { nodeAt } from "../../src/config/layout-node.ts";
 import { isTable, readToml, type TomlData } from "../../src/config/toml.ts";
 import { parseDuration, parseSize } from "../../src/config/units.ts";
 

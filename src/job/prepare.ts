@@ -1,0 +1,83 @@
+import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
+import type { Environment } from "../executor.ts";
+import { deadline, retry } from "../time.ts";
+import { formatDuration } from "./duration.ts";
+import { projectPathOf } from "./project-path.ts";
+import type { RunJobRequest } from "./run.ts";
+import { readSettings } from "./settings.ts";
+import type { JobState } from "./state.ts";
+import { createVariables } from "./variables.ts";
+
+const PREPARE_ATTEMPTS = 3;
+
+export interface SetUp {
+  readonly expand: (text: string) => string;
+}
+
+/**
+ * The lines at the top of the trace, and all that can be told before anything is built.
+ * @throws {ScriptFailure} the job cannot run
+ */
+export function introduce({ job, runner, executor, identity, trace, concurrentId }: RunJobRequest): SetUp {
+  trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
+  const warn = (sentences: readonly string[]): void => {
+    for (const sentence of sentences) trace.print(sentence, "warning");
+  };
+  warn(job.warnings);
+  if (job.problem !== null) throw new SystemFailure(job.problem);
+  const variables = createVariables({
+    job,
+    environment: runner.environment,
+    identity,
+    concurrentId,
+    shared: executor.features.shared,
+    place: null,
+  });
+  const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
+  const problem = settings.problem ?? variables.problem;
+  if (problem !== null) throw new ScriptFailure(problem);
+  return { expand: variables.expand };
+}
+
+export async function prepare(
+  { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 }: RunJobRequest,
+  { expand }: SetUp,
+  move: (state: JobState) => void,
+  signal: AbortSignal,
+): Promise<Environment> {
+  const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
+  const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
+  using clock = deadline(signal, limitMs, tooLong);
+  return await trace.section("prepare_executor", async () => {
+    trace.print(`Using ${executor.name.slice(0, 1).toUpperCase()}${executor.name.slice(1)} executor...`);
+    const request = {
+      job,
+      jobKey,
+      runnerId: runner.id,
+      concurrentId,
+      projectPath: projectPathOf(job),
+      expand,
+      remember,
+    };
+    const environment = await retry(
+      {
+        attempts: PREPARE_ATTEMPTS,
+        firstMs: preparePauseMs,
+        maxMs: preparePauseMs,
+        onRetry: (error, attempt) =>
+          trace.print(
+            `Preparation failed: ${describeError(error)}. This was try ${attempt} of ${PREPARE_ATTEMPTS}`,
+            "warning",
+          ),
+      },
+      (attempt) => {
+        move({ at: "preparing", attempt });
+        return executor.prepare(request, trace.output, clock.signal);
+      },
+      clock.signal,
+    );
+    trace.print(`Running on ${environment.host}...`);
+    await trace.flush();
+    return environment;
+  });
+}
