@@ -12,6 +12,7 @@ import { statusOf, withTries } from "./attempts.ts";
 import { expiryForAlloy } from "./expiry.ts";
 import { tarToGzip, tarToRaw } from "./plain-formats.ts";
 import { createProgress, formatBytes } from "./progress.ts";
+import { selectFiles } from "./select-files.ts";
 import type { ArtifactUpload, TransferContext } from "./transfer.ts";
 import type { Packed } from "./zip-write.ts";
 
@@ -37,7 +38,8 @@ export async function uploadArtifacts(
   const { files, trace, scratchDir } = context;
   const what = upload.type === "" || upload.type === "archive" ? "artifacts" : `the report ${upload.type}`;
   trace.print(`Uploading ${what}...`, "notice");
-  const list = await files.list({ globs: upload.paths, exclude: upload.exclude, untracked: upload.untracked }, signal);
+  const { paths: globs, exclude, untracked } = upload;
+  const list = await selectFiles(files, { globs, exclude, untracked }, signal);
   for (const note of list.notes) trace.print(note);
   warn(list.warnings, context);
   if (list.paths.length === 0) {

@@ -3,6 +3,7 @@ import { deadline, retry } from "../time.ts";
 import { packCache, unpackCache } from "./cache-archive.ts";
 import type { CacheStore } from "./cache-store.ts";
 import { createProgress, formatBytes } from "./progress.ts";
+import { selectFiles } from "./select-files.ts";
 import type { CacheTransfer, Transfer, TransferContext } from "./transfer.ts";
 
 /** Restoring and saving caches. Whatever goes wrong is a warning, in bounded time: no job depends on a cache. */
@@ -72,7 +73,7 @@ export async function archiveCaches(
     const { projectPath, projectId, key, paths, untracked } = cache;
     const place = { projectPath, projectId, key };
     trace.print(`Saving cache ${key} ${store.where}...`);
-    const list = await files.list({ globs: paths, exclude: [], untracked }, limit);
+    const list = await selectFiles(files, { globs: paths, exclude: [], untracked }, limit);
     for (const note of list.notes) trace.print(note);
     tell(list.warnings, context);
     if (list.paths.length === 0) {
