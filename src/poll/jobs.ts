@@ -104,7 +104,8 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
         });
         return null;
       }
-      log.info("job received", { job: job.id, title, repository: withoutSecrets(job.git.repoUrl) });
+      const repository = withoutSecrets(job.git.repoUrl);
+      log.info("job received", { job: job.id, title, ...(repository === "" ? {} : { repository }) });
       const active = {
         id: job.id,
         title,
