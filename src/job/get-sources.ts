@@ -74,7 +74,7 @@ export function getSources(request: SourcesRequest): SourcesPlan {
   ];
   const anew: Op[] = [
     // Nothing was there, so starting anew would fail in the same way.
-    when(not(wasThere), [{ op: "run", argv: ["false"] }]),
+    when(not(wasThere), [{ op: "exit", status: 1 }]),
     { op: "print", text: "The working copy of an earlier job cannot be used; starting anew", tone: "warning" },
     ...checkout.before,
     wipe,

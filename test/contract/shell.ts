@@ -217,6 +217,7 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
       expect(run([{ op: "mkdir", path: "/proc/no/such" }, print("no")]).stdout).toBe("");
       expect(run([{ op: "write", path: "/proc/no/such", content: "" }, print("no")]).stdout).toBe("");
       expect(run([{ op: "cd", path: "/no/such" }]).status).not.toBe(0);
+      expect(run([{ op: "exit", status: 9 }, print("no")])).toMatchObject({ status: 9, stdout: "" });
       expect(run([{ op: "write", path: "/proc/no/such", content: "" }]).status).not.toBe(0);
     });
 
