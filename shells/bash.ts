@@ -77,6 +77,12 @@ function writeTest(test: Test): string {
       return `command -v ${quote(test.name)} >/dev/null 2>&1`;
     case "succeeds":
       return `command ${quoteAll(test.argv)} >/dev/null 2>&1`;
+    case "nested": {
+      const [place, name] = [test.path, test.name].map((text) => text.replace(/[\\*?[\]]/g, "\\$&"));
+      const own = `-path ${quotePath(`${place}/${name}`)} -prune`;
+      // What cannot be looked through may hold one.
+      return `! command find ${quotePath(test.path)} ${own} -o -name ${quote(name ?? "")} -type d -exec false {} +`;
+    }
     case "not":
       // Braces: ksh and zsh refuse `! ! test`.
       return `! { ${writeTest(test.of)}; }`;

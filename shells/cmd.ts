@@ -107,6 +107,15 @@ function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled 
         guarded(`${line} >nul 2>&1`, `goto ${no}`);
         return;
       }
+      case "nested": {
+        const own = windowsPath(`${question.path}/${question.name}`);
+        emit(
+          `set "${FOUND}="`,
+          `for /f "delims=" %%A in ('dir /s /b /ad ${path(own)} 2^>nul') do call :alloy_nested "%%A" ${path(own)}`,
+        );
+        emit(`if not defined ${FOUND} goto ${no}`);
+        return;
+      }
       case "not": {
         const yes = label("yes");
         test(question.of, yes);
@@ -256,6 +265,9 @@ function frame(body: readonly string[], proof: string): string {
     ":alloy_body",
     `echo ${proof}`,
     ...body,
+    "exit /b 0",
+    ":alloy_nested",
+    `if /i not "%~1"=="%~2" set "${FOUND}=1"`,
     "exit /b 0",
     ":alloy_fail",
     `set "${STATUS}=!errorlevel!"`,

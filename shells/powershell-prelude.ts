@@ -154,6 +154,22 @@ function AlloyRemoveNamed([string] $Path, [string[]] $Names) {
     }
   } catch { AlloyFail $_ }
 }
+function AlloyNested([string] $Path, [string] $Name) {
+  $top = AlloyPath $Path
+  $left = New-Object Collections.Stack
+  $left.Push($top)
+  try {
+    while ($left.Count -gt 0) {
+      $directory = [string] $left.Pop()
+      foreach ($entry in [IO.Directory]::GetDirectories($directory)) {
+        if (AlloyIsLink $entry) { continue }
+        if ([IO.Path]::GetFileName($entry) -ne $Name) { $left.Push($entry); continue }
+        if ($directory -ne $top) { return $true }
+      }
+    }
+  } catch { return $true }
+  return $false
+}
 function AlloyWrite([string] $Path, [string] $Content) {
   $place = AlloyPath $Path
   try {

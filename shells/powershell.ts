@@ -49,6 +49,8 @@ function writeTest(test: Test): string {
       const [name, ...args] = test.argv;
       return `((AlloyRun ${quote(name)} ${quote(commandLine(args))} $true) -eq 0)`;
     }
+    case "nested":
+      return `(AlloyNested ${quote(test.path)} ${quote(test.name)})`;
     case "not":
       return `(-not ${writeTest(test.of)})`;
   }

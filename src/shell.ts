@@ -14,6 +14,8 @@ export type Test =
   | { test: "program"; name: string }
   /** The command ends with status 0; its output is thrown away. */
   | { test: "succeeds"; argv: Argv }
+  /** Somewhere below `path`, but not right in it, is a directory called `name`; the inside of `path`/`name` does not count. */
+  | { test: "nested"; path: string; name: string }
   | { test: "not"; of: Test };
 
 /** One instruction of a script, the same for every shell. Strings are literal; quoting is the writer's work. */

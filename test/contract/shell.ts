@@ -237,6 +237,13 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
       expect(ask({ test: "succeeds", argv: ["sh", "-c", "echo noise; echo noise >&2; true"] })).toBe("yes");
       expect(ask({ test: "succeeds", argv: ["false"] })).toBe("no");
       expect(ask({ test: "not", of: { test: "not", of: { test: "succeeds", argv: ["false"] } } })).toBe("no");
+      const outer = join(dir, "outer [x]");
+      mkdirSync(join(outer, ".git", "inner", ".git"), { recursive: true });
+      mkdirSync(join(outer, "sub"));
+      writeFileSync(join(outer, "sub", ".git"), "");
+      expect(ask({ test: "nested", path: outer, name: ".git" })).toBe("no");
+      mkdirSync(join(outer, "sub", "sub", ".git"), { recursive: true });
+      expect(ask({ test: "nested", path: outer, name: ".git" })).toBe("yes");
       expect(run([when({ test: "directory", path: "/" }, [])]).status).toBe(0);
       const failing = when({ test: "directory", path: "/" }, source("false", "echo no"));
       expect(run([failing, print("no")])).toMatchObject({ status: 1, stdout: "" });

@@ -231,12 +231,16 @@ export function windowsShellContract(name: string, open: () => WindowsShell, she
         [{ test: "symlink", path: at("plain") }, false],
         [{ test: "not", of: { test: "exists", path: at("missing") } }, true],
         [{ test: "not", of: { test: "not", of: { test: "file", path: at("plain") } } }, true],
+        [{ test: "nested", path: at("plain-copy"), name: ".git" }, false],
+        [{ test: "nested", path: at("odd-copy"), name: ".git" }, true],
         [{ test: "program", name: shell.say.program }, true],
         [{ test: "program", name: "no-such-program" }, false],
         [{ test: "succeeds", argv: shell.say.noise }, true],
         [{ test: "succeeds", argv: shell.say.exit(7) }, false],
         [{ test: "succeeds", argv: ["no-such-program-here"] }, false],
       ];
+      mkdirSync(join(shell.dir, "plain-copy", ".git"), { recursive: true });
+      mkdirSync(join(shell.dir, "odd-copy", "sub", ".git"), { recursive: true });
       const asked = questions.map(([question]) => when(question, [print("yes")], [print("no")]));
       const result = run(shell, [...asked, print("end")]);
       expect(result.stdout.trimEnd().split("\n")).toEqual([...questions.map(([, yes]) => (yes ? "yes" : "no")), "end"]);
