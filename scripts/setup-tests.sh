@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL and the
-# shells that the script writer must get along with. Run as root, or have the packages already.
+# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, the
+# shells that the script writers must get along with, and Wine with Windows' own. Run as root, or have the packages already.
 set -euo pipefail
 if [ "${1:-}" = "--help" ]; then
   sed -n '2,3s/^# //p' "$0"
@@ -8,10 +8,10 @@ if [ "${1:-}" = "--help" ]; then
 fi
 
 # program:package
-needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip"
+needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip wine:wine,wine64"
 packages=""
 for pair in $needed; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
+  command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages $(echo "${pair#*:}" | tr , " ")"
 done
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

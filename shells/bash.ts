@@ -1,13 +1,5 @@
 import type { Argv, Op, ShellName, ShellWriter, Test, Tone, WriteOptions } from "../src/shell.ts";
-
-/** Sequences around a line of the runner's own; the same ones that users know from the Go runner. */
-const COLOURS: Readonly<Record<Tone, string>> = {
-  plain: "",
-  notice: "\x1b[32;1m",
-  warning: "\x1b[0;33m",
-  error: "\x1b[31;1m",
-};
-const COLOUR_END = "\x1b[0;m";
+import { toned } from "./tones.ts";
 
 /**
  * Longest piece of a file's content in one word, in UTF-16 units: at most 96 KB of UTF-8, so that it would fit into an
@@ -85,6 +77,12 @@ function writeTest(test: Test): string {
       return `command -v ${quote(test.name)} >/dev/null 2>&1`;
     case "succeeds":
       return `command ${quoteAll(test.argv)} >/dev/null 2>&1`;
+    case "nested": {
+      const [place, name] = [test.path, test.name].map((text) => text.replace(/[\\*?[\]]/g, "\\$&"));
+      const own = `-path ${quotePath(`${place}/${name}`)} -prune`;
+      // What cannot be looked through may hold one.
+      return `! command find ${quotePath(test.path)} ${own} -o -name ${quote(name ?? "")} -type d -exec false {} +`;
+    }
     case "not":
       // Braces: ksh and zsh refuse `! ! test`.
       return `! { ${writeTest(test.of)}; }`;
@@ -172,8 +170,7 @@ function exported({ name, value, around = [value] }: Extract<Op, { op: "export" 
 
 /** Some output may be gone by now (`exec >&-`): that is no reason to fail. */
 function writePrint(text: string, tone: Tone): string {
-  const shown = tone === "plain" ? text : `${COLOURS[tone]}${text}${COLOUR_END}`;
-  return `command printf '%s\\n' ${quote(shown)} 2>/dev/null || :`;
+  return `command printf '%s\\n' ${quote(toned(text, tone))} 2>/dev/null || :`;
 }
 
 /** Instructions → body. Knows whether the author's text may have run before, and so what a trace could show. */
@@ -237,6 +234,8 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         tracing = before;
         return writeRepeat(op.attempts, op.pauseSeconds, body);
       }
+      case "exit":
+        return `command exit ${op.status}`;
     }
   };
   return list(ops);

@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { Job } from "./job/job.ts";
 import type { Log } from "./log.ts";
-import type { Argv, ShellCommand, ShellName } from "./shell.ts";
+import type { Argv, ScriptParts, ShellCommand, ShellName } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** What an executor can do, sent with each job request as part of `info.features`. */
@@ -38,6 +38,8 @@ export interface PrepareRequest {
 
 export interface Script {
   readonly text: string;
+  /** What the text relies on. An executor that takes shells whose writers make parts hands them over, others see none. */
+  readonly parts?: ScriptParts;
   readonly command: ShellCommand;
   /** Where there are two environments: the one with git, or the one that the job asked for. */
   readonly runIn: "helper" | "build";

@@ -14,6 +14,8 @@ export type Test =
   | { test: "program"; name: string }
   /** The command ends with status 0; its output is thrown away. */
   | { test: "succeeds"; argv: Argv }
+  /** Somewhere below `path`, but not right in it, is a directory called `name`; the inside of `path`/`name` does not count. */
+  | { test: "nested"; path: string; name: string }
   | { test: "not"; of: Test };
 
 /** One instruction of a script, the same for every shell. Strings are literal; quoting is the writer's work. */
@@ -41,7 +43,9 @@ export type Op =
   | { op: "print"; text: string; tone: Tone }
   | { op: "when"; test: Test; then: readonly Op[]; else?: readonly Op[] }
   /** Run `body` up to `attempts` times with `pauseSeconds` in between until it succeeds; its last status is the status. */
-  | { op: "repeat"; attempts: number; pauseSeconds: number; body: readonly Op[] };
+  | { op: "repeat"; attempts: number; pauseSeconds: number; body: readonly Op[] }
+  /** End the script, or the try of a `repeat`, with this status. */
+  | { op: "exit"; status: number };
 
 export interface WriteOptions {
   /** Directory of the job beside its checkout; the script may put files of its own there. */
@@ -64,11 +68,28 @@ export interface ShellCommand {
   readonly extension: string;
 }
 
+/**
+ * What a script needs beside its text, where the shell's own language cannot carry every value (cmd: line breaks, quotes,
+ * characters beyond its code page). Holds secrets.
+ */
+export interface ScriptParts {
+  /** Variables that the shell is started with, over those that it inherits. */
+  readonly environment: Readonly<Record<string, string>>;
+  /**
+   * Files in a directory of their own, private to the script and gone with it: plain base name → content.
+   * `directoryVariable` is set to its absolute path.
+   */
+  readonly files: Readonly<Record<string, string>>;
+  readonly directoryVariable: string;
+}
+
 /** Instructions → the text of one script. Pure: same input, same bytes; no clock, host or file is read. */
 export interface ShellWriter {
   readonly name: ShellName;
   /** The script ends at the first failing instruction, with that status. A user's `exit N` is N. */
   write(ops: readonly Op[], options: WriteOptions): string;
+  /** What the text of `write` with the same arguments needs beside it. Writers without it need nothing. */
+  parts?(ops: readonly Op[], options: WriteOptions): ScriptParts;
   command(options: { login: boolean }): ShellCommand;
   /** Can the shell hold a variable of this name? (`UID` is read-only in bash; `A-B` is no name in POSIX shells.) */
   acceptsName(name: string): boolean;

@@ -19,8 +19,10 @@ import { removeDirectory } from "./remove.ts";
 import type { ScriptHost } from "./script.ts";
 import { createSlots } from "./slots.ts";
 import { endMembers } from "./tree.ts";
+import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
 
-const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+const ON_WINDOWS = process.platform === "win32";
+const SHELLS: readonly ShellName[] = ON_WINDOWS ? WINDOWS_SHELLS : ["bash", "sh", "pwsh"];
 
 /** Stands in the environment of all that a job starts, so that it can be found again. */
 const MARK = "ALLOY_RUNNER_JOB_KEY";
@@ -61,7 +63,8 @@ function groupPrefix(jobKey: string): string {
 
 function createShellExecutor(deps: ExecutorDeps): Executor {
   const { log, scratchDir, killGraceMs, killLeftovers } = deps;
-  const shell = deps.shell ?? (findProgram("bash", process.env.PATH ?? "") === undefined ? "sh" : "bash");
+  const profiled = findProgram("bash", process.env.PATH ?? "") === undefined ? "sh" : "bash";
+  const shell = deps.shell ?? profiled;
   const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
   const table = openProcessTable();
   const slots = createSlots(createDirectoryLocks(lockDirectories(), table));
@@ -76,7 +79,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }),
       findCgroups(),
     ]);
-    const profile = createProfile(launch.command([shell, "-l"]), launch.environment);
+    const profile = createProfile(launch.command([shell === "pwsh" ? profiled : shell, "-l"]), launch.environment);
     await Promise.all([launch.check(shell), profile.current()]);
     return { launch, profile, cgroups };
   };
@@ -183,5 +186,5 @@ export default defineExecutor({
   name: "shell",
   tables: [],
   shells: SHELLS,
-  create: (_tables, deps) => createShellExecutor(deps),
+  create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),
 });

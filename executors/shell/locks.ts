@@ -40,7 +40,10 @@ function privateDirectory(candidates: readonly string[]): string {
       }
     }
     const found = lstatSync(dir);
-    if (found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o077) === 0) return dir;
+    const uid = process.geteuid?.();
+    // Windows knows no such owners and modes: there it is the account's own directory that keeps others out.
+    const isOurs = uid === undefined || (found.uid === uid && (found.mode & 0o077) === 0);
+    if (found.isDirectory() && isOurs) return dir;
     problems.push(`${dir} is not a directory of mode 0700 that belongs to the runner's user: remove it`);
   }
   throw new SystemFailure(`Cannot lock working directories: ${problems.join("; ")}`, { retry: false });

@@ -46,6 +46,19 @@ export interface PipeReader {
  */
 export function readPipe(fd: number, output: Writable): PipeReader {
   const { stream, closesFd, tidy } = openReader(fd);
+  return follow(stream, output, { tidy, closed: () => void (closesFd || closeSync(fd)) });
+}
+
+/** The same for a stream that owns its end of the pipe: a child's stdout on Windows. */
+export function readStream(stream: Readable, output: Writable): PipeReader {
+  return follow(stream, output, { tidy: () => {}, closed: () => {} });
+}
+
+function follow(
+  stream: Readable,
+  output: Writable,
+  { tidy, closed }: { readonly tidy: () => void; readonly closed: () => void },
+): PipeReader {
   let bytes = 0;
   let untidyBytes = 0;
   let blocked = false;
@@ -95,7 +108,7 @@ export function readPipe(fd: number, output: Writable): PipeReader {
   stream.on("error", finish);
   stream.on("close", () => {
     finish();
-    if (!closesFd) closeSync(fd);
+    closed();
   });
 
   return {

@@ -60,12 +60,12 @@ const TONES: Readonly<Record<Extract<Tone, "warning" | "error">, string>> = {
   error: "\x1b[31;1m",
 };
 
-function say(output: Writable, reader: PipeReader, tone: keyof typeof TONES, text: string): void {
+export function say(output: Writable, reader: PipeReader, tone: keyof typeof TONES, text: string): void {
   if (output.destroyed || output.writableEnded) return;
   output.write(`${reader.atLineStart ? "" : "\n"}${TONES[tone]}${text}\x1b[0;m\n`);
 }
 
-function startFailure(argv: Argv, cause: unknown): SystemFailure {
+export function startFailure(argv: Argv, cause: unknown): SystemFailure {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   const program = argv[0];
   const why =
@@ -121,7 +121,7 @@ function signalNumber(name: NodeJS.Signals | null): number {
  * Read on after the shell's end until the last writer is gone, all are silent, or the time is over. What was in the pipe
  * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all.
  */
-async function drain(reader: PipeReader, limitMs: number): Promise<void> {
+export async function drain(reader: PipeReader, limitMs: number): Promise<void> {
   const before = reader.bytes;
   const startMs = performance.now();
   let blockedMs = 0;
@@ -138,7 +138,13 @@ async function drain(reader: PipeReader, limitMs: number): Promise<void> {
   }
 }
 
-function sayEnded(output: Writable, reader: PipeReader, result: Ended, graceMs: number, leftovers: boolean): void {
+export function sayEnded(
+  output: Writable,
+  reader: PipeReader,
+  result: Ended,
+  graceMs: number,
+  leftovers: boolean,
+): void {
   const { ended, killed, survived } = result;
   if (ended.length > 0) {
     const what = leftovers
@@ -153,7 +159,7 @@ function sayEnded(output: Writable, reader: PipeReader, result: Ended, graceMs: 
 }
 
 /** Resolves with "aborted" when `signal` fires before `settled` does. */
-async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
+export async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<"aborted">((resolve) => {
     onAbort = () => resolve("aborted");

@@ -74,7 +74,7 @@ export function getSources(request: SourcesRequest): SourcesPlan {
   ];
   const anew: Op[] = [
     // Nothing was there, so starting anew would fail in the same way.
-    when(not(wasThere), [{ op: "run", argv: ["false"] }]),
+    when(not(wasThere), [{ op: "exit", status: 1 }]),
     { op: "print", text: "The working copy of an earlier job cannot be used; starting anew", tone: "warning" },
     ...checkout.before,
     wipe,
@@ -141,7 +141,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   );
   // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const tidy = isTidyingUp(job.id);
-  const reinit = tidy ? init : when({ test: "directory", path: MACOS }, [init]);
+  const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
   const ref = refOf(job.git);
   const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy, call });
@@ -172,10 +172,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   return {
     before: [
       ...Object.entries(ENVIRONMENT).map(([key, value]): Op => ({ op: "export", name: key, value })),
-      // Where root has no usable repository git would take one further up for it. A colon would end the path.
-      ...(root.includes(":")
-        ? []
-        : [{ op: "export" as const, name: "GIT_CEILING_DIRECTORIES", value: root.replace(/\/[^/]*$/, "") || "/" }]),
+      ...ceiling(root),
       ...userScript(request.before),
     ],
     fresh: [
@@ -199,6 +196,18 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     ],
     after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
   };
+}
+
+function isOnWindows(path: string): boolean {
+  return /^(?:[A-Za-z]:[\\/]|\\\\)/.test(path);
+}
+
+/** Where root has no usable repository git would take one further up for it. A list's separator would end the path. */
+function ceiling(root: string): Op[] {
+  const windows = isOnWindows(root);
+  if (root.includes(windows ? ";" : ":")) return [];
+  const parent = (windows ? root.replaceAll("\\", "/") : root).replace(/\/[^/]*$/, "") || "/";
+  return [{ op: "export", name: "GIT_CEILING_DIRECTORIES", value: parent }];
 }
 
 /** One job in 16 lets git look whether its working copy needs tidying up. */

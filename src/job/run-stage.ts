@@ -114,18 +114,21 @@ async function runScript(
   const { environment, writer, trace } = context;
   const proof = createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
-  const text = writer.write([status, ...ops], {
-    tmpDir: environment.workspace.tmpDir,
-    xtrace: context.xtrace,
-    proof,
-  });
+  const all = [status, ...ops];
+  const options = { tmpDir: environment.workspace.tmpDir, xtrace: context.xtrace, proof };
+  const text = writer.write(all, options);
+  const parts = writer.parts?.(all, options);
   // Profiles are the author's (and the operator's) business; they can take longer than all of the runner's own work.
   const login = environment.login && (stage.authored || ops.some((op) => op.op === "source"));
   const command = writer.command({ login });
   const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
   let exit: Exit;
   try {
-    exit = await environment.run({ text, command, runIn: stage.runIn, login }, filter.input, signal);
+    exit = await environment.run(
+      { text, ...(parts === undefined ? {} : { parts }), command, runIn: stage.runIn, login },
+      filter.input,
+      signal,
+    );
   } finally {
     await filter.close();
     await trace.flush();

@@ -1,5 +1,5 @@
 import type { Op, Test } from "../shell.ts";
-import { not, succeeds, when } from "./when.ts";
+import { not, when } from "./when.ts";
 
 /** Files of `.git` that git opens without looking what they are: a FIFO there would hold it for ever. */
 const PLAIN_FILES = ["HEAD", "index", "packed-refs", "shallow", "FETCH_HEAD"] as const;
@@ -63,16 +63,14 @@ export function disarm(root: string, submodules: boolean): Op[] {
  * makes both anew. A whole repository in the place of a link is nothing that git makes: away with all.
  */
 function disarmSubmodules(root: string): Op[] {
-  const pattern = `${root.replace(/[\\*?[\]]/g, "\\$&")}/.git`;
-  const nested = ["-path", pattern, "-prune", "-o", "-name", ".git", "-type", "d", "-exec", "false", "{}", "+"];
   return [
     when(
-      succeeds(["find", root, ...nested]),
+      { test: "nested", path: root, name: ".git" },
+      [{ op: "remove", path: root }],
       [
         { op: "removeNamed", path: root, names: [".git"] },
         { op: "removeNamed", path: `${root}/.git/modules`, names: REMOVED_OF_SUBMODULES },
       ],
-      [{ op: "remove", path: root }],
     ),
   ];
 }

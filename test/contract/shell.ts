@@ -217,6 +217,7 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
       expect(run([{ op: "mkdir", path: "/proc/no/such" }, print("no")]).stdout).toBe("");
       expect(run([{ op: "write", path: "/proc/no/such", content: "" }, print("no")]).stdout).toBe("");
       expect(run([{ op: "cd", path: "/no/such" }]).status).not.toBe(0);
+      expect(run([{ op: "exit", status: 9 }, print("no")])).toMatchObject({ status: 9, stdout: "" });
       expect(run([{ op: "write", path: "/proc/no/such", content: "" }]).status).not.toBe(0);
     });
 
@@ -236,6 +237,13 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
       expect(ask({ test: "succeeds", argv: ["sh", "-c", "echo noise; echo noise >&2; true"] })).toBe("yes");
       expect(ask({ test: "succeeds", argv: ["false"] })).toBe("no");
       expect(ask({ test: "not", of: { test: "not", of: { test: "succeeds", argv: ["false"] } } })).toBe("no");
+      const outer = join(dir, "outer [x]");
+      mkdirSync(join(outer, ".git", "inner", ".git"), { recursive: true });
+      mkdirSync(join(outer, "sub"));
+      writeFileSync(join(outer, "sub", ".git"), "");
+      expect(ask({ test: "nested", path: outer, name: ".git" })).toBe("no");
+      mkdirSync(join(outer, "sub", "sub", ".git"), { recursive: true });
+      expect(ask({ test: "nested", path: outer, name: ".git" })).toBe("yes");
       expect(run([when({ test: "directory", path: "/" }, [])]).status).toBe(0);
       const failing = when({ test: "directory", path: "/" }, source("false", "echo no"));
       expect(run([failing, print("no")])).toMatchObject({ status: 1, stdout: "" });

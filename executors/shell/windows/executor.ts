@@ -1,0 +1,131 @@
+import { constants } from "node:fs";
+import { access, mkdir } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import { z } from "zod";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { openWorkspace } from "../files.ts";
+import type { Launch } from "../launch.ts";
+import { createDirectoryLocks } from "../locks.ts";
+import { makeDirectories } from "../make-directories.ts";
+import { findOwnProgram } from "../own-program.ts";
+import { createSlots, type Slot } from "../slots.ts";
+import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
+import { removeOnWindows } from "./remove.ts";
+import { runOnWindows, type WindowsHost } from "./script.ts";
+import { fitsWindows, inheritOnWindows } from "./surroundings.ts";
+
+/** The first is what the Go runner takes where an entry names none. */
+export const WINDOWS_SHELLS: readonly ShellName[] = ["cmd", "powershell", "pwsh"];
+
+const noteSchema = z.object({ kind: z.literal("shell-job"), tmpDir: z.string() });
+
+/** From the end of a process until clean-up goes on without one that stays. */
+const STUCK_MS = 5000;
+
+/** Jobs in a shell of this machine, with the runner's own rights. */
+export function createWindowsShell(deps: ExecutorDeps): Executor {
+  const { log, scratchDir, killGraceMs, killLeftovers } = deps;
+  const shell = deps.shell ?? "cmd";
+  const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
+  const environment = inheritOnWindows(process.env, deps.inheritEnvironment);
+  const systemRoot = process.env.SystemRoot ?? process.env.windir ?? "C:\\Windows";
+  const slots = createSlots(createDirectoryLocks([join(tmpdir(), "alloy-runner-locks")], aliveTable));
+  const launch: Launch = { account: null, environment, command: (argv) => argv, check: async () => {} };
+
+  const endStragglers = async ({ roots }: WindowsHost): Promise<void> => {
+    if (!killLeftovers || roots.length === 0) return;
+    const members = descendantsOf(await listProcesses(), roots);
+    await stopProcesses(members, { polite: false, graceMs: 0, limitMs: STUCK_MS });
+  };
+
+  const environmentFor = (host: WindowsHost, slot: Slot): Environment => ({
+    shell,
+    login: false,
+    workspace: openWorkspace(slot.places, {
+      launch,
+      mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
+      ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+    }),
+    projectSlot: slot.number,
+    host: hostname(),
+    buildsDir,
+    run: (script, output, signal) => runOnWindows(host, script, output, signal),
+    destroy: async (signal) => {
+      try {
+        await endStragglers(host);
+        await removeOnWindows(slot.places.tmpDir, signal);
+      } finally {
+        slot[Symbol.dispose]();
+      }
+    },
+  });
+
+  return {
+    name: "shell",
+    features: { variables: true, image: false, services: false, shared: true },
+    shell,
+    prepare: async (request, _notes, signal) => {
+      const { job, jobKey, runnerId } = request;
+      if (deps.user !== undefined && deps.user !== "") {
+        throw new SystemFailure(
+          `Cannot run jobs as user "${deps.user}": on Windows they run as the runner's own account; let its service log on as that user instead`,
+          { reason: "runner_configuration_error" },
+        );
+      }
+      const runnerDir = join(buildsDir, runnerId);
+      try {
+        await makeDirectories(runnerDir);
+        await access(runnerDir, constants.W_OK);
+      } catch (cause) {
+        throw new SystemFailure(`Cannot use ${runnerDir} as directory for builds`, { cause, retry: true });
+      }
+      signal.throwIfAborted();
+      const projectPath = fitsWindows(request.projectPath)
+        ? request.projectPath
+        : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      try {
+        const { tmpDir } = slot.places;
+        await request.remember({ kind: "shell-job", tmpDir });
+        await removeOnWindows(tmpDir, signal);
+        await mkdir(tmpDir, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
+          throw new SystemFailure(`Cannot make the directory ${tmpDir}`, { cause, retry: true });
+        });
+        const host = { environment, systemRoot, scratchDir, jobKey, roots: [], killLeftovers, killGraceMs };
+        return environmentFor(host, slot);
+      } catch (error) {
+        slot[Symbol.dispose]();
+        throw error;
+      }
+    },
+    recover: async (jobKey, notes, signal) => {
+      const said: string[] = [];
+      const all = await listProcesses(`${jobKey}-`);
+      const roots = all.filter((one) => one.named && /^(?:cmd|powershell|pwsh)\.exe$/i.test(one.name));
+      const dead = roots.map(({ pid, startedAt }) => ({ pid, startedAt, endedAt: fileTime() }));
+      const { ended, survived } = await stopProcesses(descendantsOf(all, dead), {
+        polite: false,
+        graceMs: 0,
+        limitMs: STUCK_MS,
+      });
+      if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
+      if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
+      for (const note of notes) {
+        signal.throwIfAborted();
+        const known = noteSchema.safeParse(note);
+        if (!known.success) {
+          log.warn("A note of a dead job is not one of the shell executor", { note: String(note.kind ?? "unknown") });
+          continue;
+        }
+        const { tmpDir } = known.data;
+        if (!isAbsolute(tmpDir)) throw new SystemFailure(`A journal names "${tmpDir}" for removal: not absolute`);
+        if (await removeOnWindows(tmpDir, signal)) said.push("removed its temporary files");
+      }
+      return said;
+    },
+    close: async () => {},
+  };
+}

@@ -1,0 +1,183 @@
+import type { Op, ShellName, ShellWriter, Test, WriteOptions } from "../src/shell.ts";
+import { commandLine } from "./command-line.ts";
+import { prelude } from "./powershell-prelude.ts";
+import { toned } from "./tones.ts";
+
+/** One literal word. PowerShell takes four typographic signs for a single quote, too; nothing else has a meaning in it. */
+function quote(text: string): string {
+  return `'${text.replaceAll("\0", "").replace(/['\u2018-\u201b]/g, "$&$&")}'`;
+}
+
+/** Names that PowerShell itself sets or obeys. They are in the environment, but `$NAME` stays PowerShell's. */
+const AUTOMATIC: ReadonlySet<string> = new Set(
+  [
+    "args consoleFileName enabledExperimentalFeatures error event eventArgs eventSubscriber executionContext false foreach",
+    "home host input isCoreCLR isLinux isMacOS isWindows lastExitCode matches myInvocation nestedPromptLevel null ofs pid",
+    "profile psBoundParameters psCmdlet psCommandPath psCulture psDebugContext psEdition psHome psItem psScriptRoot",
+    "psSenderInfo psStyle psUICulture psVersionTable pwd sender shellId stackTrace switch this true",
+    "confirmPreference debugPreference errorActionPreference errorView formatEnumerationLimit informationPreference",
+    "logCommandHealthEvent logCommandLifecycleEvent logEngineHealthEvent logEngineLifecycleEvent logProviderHealthEvent",
+    "logProviderLifecycleEvent maximumAliasCount maximumDriveCount maximumErrorCount maximumFunctionCount",
+    "maximumHistoryCount maximumVariableCount outputEncoding progressPreference psDefaultParameterValues psEmailServer",
+    "psModuleAutoLoadingPreference psNativeCommandArgumentPassing psNativeCommandUseErrorActionPreference",
+    "psSessionApplicationName psSessionConfigurationName psSessionOption transcript verbosePreference warningPreference",
+    "whatIfPreference",
+  ]
+    .join(" ")
+    .toLowerCase()
+    .split(" "),
+);
+
+/** Can `$NAME` be ours? */
+function isBare(name: string): boolean {
+  return /^[A-Za-z][A-Za-z0-9_]*$/.test(name) && !AUTOMATIC.has(name.toLowerCase()) && !/^alloy/i.test(name);
+}
+
+function writeTest(test: Test): string {
+  switch (test.test) {
+    case "directory":
+      return `(AlloyIsDirectory ${quote(test.path)})`;
+    case "file":
+      return `(AlloyIsFile ${quote(test.path)})`;
+    case "exists":
+      return `(AlloyIsThere ${quote(test.path)})`;
+    case "symlink":
+      return `(AlloyIsLink ${quote(test.path)})`;
+    case "program":
+      return `(AlloyProgram ${quote(test.name)})`;
+    case "succeeds": {
+      const [name, ...args] = test.argv;
+      return `((AlloyRun ${quote(name)} ${quote(commandLine(args))} $true) -eq 0)`;
+    }
+    case "nested":
+      return `(AlloyNested ${quote(test.path)} ${quote(test.name)})`;
+    case "not":
+      return `(-not ${writeTest(test.of)})`;
+  }
+}
+
+/** A cmdlet that fails has no status of its own, and an old one must not stand for it. */
+const CHECK =
+  "if (-not $?) { AlloyStop $(if ($global:LASTEXITCODE -is [int] -and $global:LASTEXITCODE -ne 0) { $global:LASTEXITCODE } else { 1 }) }";
+
+/** Instructions → the body of the script. Only entries of the author are traced, so that no value is shown. */
+function writeBody(ops: readonly Op[], xtrace: boolean): string {
+  let serial = 0;
+  const list = (part: readonly Op[]): string => part.map(one).join("\n");
+  const set = (name: string, value: string): string =>
+    `AlloySet ${quote(name)} ${value} ${isBare(name) ? "$true" : "$false"}`;
+  const one = (op: Op): string => {
+    switch (op.op) {
+      case "export":
+        return set(
+          op.name,
+          op.around === undefined
+            ? quote(op.value)
+            : `(${op.around.map(quote).join(` + [Environment]::GetEnvironmentVariable(${quote(op.name)}) + `)})`,
+        );
+      case "unset":
+        return `AlloyUnset ${quote(op.name)}`;
+      case "exportFile":
+        return `AlloyWrite ${quote(op.path)} ${quoteContent(op.content)}\n${set(op.name, quote(op.path))}`;
+      case "write":
+        return `AlloyWrite ${quote(op.path)} ${quoteContent(op.content)}`;
+      case "run": {
+        const [name, ...args] = op.argv;
+        const status = `$alloyStatus${++serial}`;
+        return `${status} = AlloyRun ${quote(name)} ${quote(commandLine(args))} $false\nif (${status} -ne 0) { AlloyStop ${status} }`;
+      }
+      case "source": {
+        // The empty line ends what a backtick at the end goes on with.
+        const text = `$global:LASTEXITCODE = 0\n${op.text.replaceAll("\0", "")}\n\n${CHECK}`;
+        return xtrace ? `Set-PSDebug -Trace 1\n${text}\nSet-PSDebug -Off` : text;
+      }
+      case "cd":
+        return `AlloyEnter ${quote(op.path)}`;
+      case "mkdir":
+        return `AlloyMake ${quote(op.path)}`;
+      case "remove":
+        return `AlloyRemove ${quote(op.path)}`;
+      case "removeNamed":
+        return `AlloyRemoveNamed ${quote(op.path)} @(${op.names.map(quote).join(", ")})`;
+      case "print":
+        return `AlloyPrint ${quote(toned(op.text, op.tone))}`;
+      case "when":
+        return `if ${writeTest(op.test)} {\n${list(op.then)}\n} else {\n${list(op.else ?? [])}\n}`;
+      case "repeat":
+        return writeRepeat(++serial, op.attempts, op.pauseSeconds, list(op.body));
+      case "exit":
+        return `AlloyStop ${op.status}`;
+    }
+  };
+  return list(ops);
+}
+
+/** Strings of .NET hold NUL, too, but only as an escape. */
+function quoteContent(content: string): string {
+  return content.includes("\0") ? `(${content.split("\0").map(quote).join(" + [char]0 + ")})` : quote(content);
+}
+
+function writeRepeat(serial: number, attempts: number, pauseSeconds: number, body: string): string {
+  const [tries, status] = [`$alloyTry${serial}`, `$alloyStatus${serial}`];
+  return [
+    "$global:AlloyDepth++",
+    `for (${tries} = 1; ; ${tries}++) {`,
+    `${status} = 0`,
+    "try {",
+    body,
+    `} catch { ${status} = AlloyStatusOf $_ }`,
+    `if (${status} -eq 0 -or ${tries} -ge ${Math.max(1, Math.trunc(attempts))}) { break }`,
+    ...(pauseSeconds > 0 ? [`[Threading.Thread]::Sleep(${Math.ceil(pauseSeconds) * 1000})`] : []),
+    "}",
+    "$global:AlloyDepth--",
+    `if (${status} -ne 0) { AlloyStop ${status} }`,
+  ].join("\n");
+}
+
+/**
+ * The body is one literal that is made a script block once all of the text was read: a syntax error of the author's is
+ * found before anything of it runs, fails the script with PowerShell's own message, and cannot reach the frame.
+ */
+function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions, preference: "Continue" | "Stop"): string {
+  const body = `$ErrorActionPreference = '${preference}'\n${writeBody(ops, xtrace)}`;
+  return [
+    "& {",
+    prelude,
+    `[Console]::Out.Write(${quote(`${proof}\n`)})`,
+    "[Console]::Out.Flush()",
+    "$global:LASTEXITCODE = 0",
+    "$global:AlloyDepth = 0",
+    `. ([ScriptBlock]::Create(${quote(body)}))`,
+    "exit 0",
+    "}",
+    "",
+  ].join("\n");
+}
+
+const FLAGS = ["-NoProfile", "-NonInteractive", "-NoLogo", "-ExecutionPolicy", "Bypass"] as const;
+
+/** Reads the script from stdin to its end; without signs that would have to be quoted on any platform's command line. */
+const READ_SCRIPT = [
+  "$alloyReader = New-Object IO.StreamReader ([Console]::OpenStandardInput()), (New-Object Text.UTF8Encoding $false)",
+  ". ([ScriptBlock]::Create($alloyReader.ReadToEnd()))",
+].join("; ");
+
+function acceptsName(name: string): boolean {
+  return name !== "" && !/[=\0]/.test(name) && !/^AlloyDepth$/i.test(name);
+}
+
+/** Windows PowerShell 5.1. It reads a file as UTF-8 only behind a byte order mark. */
+export const powershell: ShellWriter = {
+  name: "powershell",
+  write: (ops, options) => `\ufeff${writeScript(ops, options, "Continue")}`,
+  command: () => ({ argv: ["powershell", ...FLAGS, "-File"], scriptOn: "file", extension: ".ps1" }),
+  acceptsName,
+};
+
+/** PowerShell 7, on any platform. */
+export const pwsh: ShellWriter = {
+  name: "pwsh" satisfies ShellName,
+  write: (ops, options) => writeScript(ops, options, "Stop"),
+  command: () => ({ argv: ["pwsh", ...FLAGS, "-Command", READ_SCRIPT], scriptOn: "stdin", extension: ".ps1" }),
+  acceptsName,
+};

@@ -1,0 +1,90 @@
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cmd } from "../../shells/cmd.ts";
+import { commandLine, windowsPath } from "../../shells/command-line.ts";
+import { type WindowsShell, windowsShellContract } from "../contract/windows-shell.ts";
+import { hasWine, openWine, type Wine } from "../support/wine.ts";
+
+/** What Wine's cmd does otherwise than Windows'. */
+const FAULTS: NonNullable<WindowsShell["skip"]> = [
+  {
+    test: "a program's status is the script's",
+    because: "after `call other.cmd` its errorlevel is 1, whatever it was",
+  },
+  { test: "text that the shell cannot read fails the script", because: "it does not notice" },
+];
+
+if (!hasWine) test.skip('scripts of the writer "cmd" under Wine, which is not on this machine', () => {});
+
+describe.runIf(hasWine)("under Wine", () => {
+  let wine: Wine | undefined;
+  let serial = 0;
+  let shell: WindowsShell | undefined;
+  beforeAll(() => {
+    const opened = openWine();
+    wine = opened;
+    const { dir } = opened;
+    copyFileSync("/usr/bin/printf", join(dir, "print.exe"));
+    writeFileSync(join(dir, "dump.sh"), 'env -0 >"$DUMP_TO"\n');
+    shell = {
+      writer: cmd,
+      dir,
+      place: "T:",
+      run: (script, parts) => {
+        const own = `script-${++serial}`;
+        mkdirSync(join(dir, own));
+        try {
+          writeFileSync(join(dir, own, "script.cmd"), script);
+          for (const [name, content] of Object.entries(parts?.files ?? {}))
+            writeFileSync(join(dir, own, name), content);
+          const { argv } = cmd.command({ login: false });
+          const environment = { ...parts?.environment, [parts?.directoryVariable ?? ""]: `T:\\${own}` };
+          return opened.run([...argv, `T:\\${own}\\script.cmd`], environment);
+        } finally {
+          rmSync(join(dir, own), { recursive: true });
+        }
+      },
+      say: {
+        print: (word) => `echo ${word}`,
+        leave: (status) => `exit ${status}`,
+        fail: (status) => `cmd /d /c exit ${status}`,
+        set: (name, value) => `set ${name}=${value}`,
+        show: (name) => `echo %${name}%`,
+        comment: "rem nothing",
+        broken: "if (",
+        dump: (path) => `set DUMP_TO=${path}\nstart /wait /unix /bin/sh ${join(dir, "dump.sh")}`,
+        args: ["T:/print.exe", "%s\\0"],
+        program: "cmd",
+        noise: ["cmd", "/d", "/c", "echo", "noise"],
+        exit: (status) => ["cmd", "/d", "/c", "exit", String(status)],
+      },
+      // Wine puts in what stands between exclamation marks in a value that was put in; its lines are shorter, too.
+      fitsLater: (value) => !value.includes("!") && value.length < 8000,
+      fitsArgument: (value) => !value.includes("!"),
+      unknownProgram: 1,
+    };
+  }, 180_000);
+  afterAll(() => wine?.[Symbol.dispose]());
+  const open = (): WindowsShell => {
+    if (shell === undefined) throw new Error("Wine could not be set up");
+    return shell;
+  };
+  windowsShellContract("cmd", open, { skip: FAULTS });
+});
+
+test("arguments are quoted as programs on Windows read them", () => {
+  expect(commandLine(["a", "", "b c", 'q"q', "d\\", "e f\\", 'g\\"h', "i\nj"])).toBe(
+    'a "" "b c" "q\\"q" d\\ "e f\\\\" "g\\\\\\"h" "i\nj"',
+  );
+});
+
+test("paths are separated by backslashes and hold nothing that would end a word", () => {
+  expect(["C:/a/b/", "C:/", "//server/share/x", ".git/config", 'C:/a"b\n'].map(windowsPath)).toEqual([
+    "C:\\a\\b",
+    "C:\\",
+    "\\\\server\\share\\x",
+    ".git\\config",
+    "C:\\ab",
+  ]);
+});

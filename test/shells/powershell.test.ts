@@ -1,0 +1,173 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { powershell, pwsh } from "../../shells/powershell.ts";
+import type { Op, ShellWriter } from "../../src/shell.ts";
+import { hostileValues, noise } from "../contract/values.ts";
+import { type WindowsShell, windowsShellContract } from "../contract/windows-shell.ts";
+import { openPowerShellSyntax, type PowerShellSyntax } from "../support/powershell-syntax.ts";
+
+let syntax: PowerShellSyntax;
+beforeAll(async () => {
+  syntax = await openPowerShellSyntax();
+});
+
+const PROOF = "proof-8c1f2a";
+
+function write(writer: ShellWriter, ops: readonly Op[], xtrace = false): string {
+  return writer.write(ops, { tmpDir: "C:\\tmp", xtrace, proof: PROOF });
+}
+
+/** What the text makes a script block of. */
+function bodyOf(text: string): string {
+  const body = syntax.literals(text).at(-1);
+  if (body === undefined) throw new Error("the script has no body");
+  return body;
+}
+
+const values = [...hostileValues, ...noise(500), "‘", "’’", "‚‛'", "it’s ‘quoted’ 'here'"];
+
+describe.each([powershell, pwsh])("scripts for $name", (writer) => {
+  test("fit the grammar whatever their values are, and each word stands for its value", () => {
+    const ops = values.flatMap((value, index): Op[] => [
+      { op: "export", name: `V_${index}`, value },
+      { op: "write", path: value, content: value },
+      { op: "run", argv: ["git", value] },
+      { op: "print", text: value, tone: "plain" },
+    ]);
+    const text = write(writer, ops);
+    expect(syntax.errors(text)).toEqual([]);
+    const body = bodyOf(text);
+    expect(syntax.errors(body)).toEqual([]);
+    const words = syntax.literals(body);
+    const expected = values.flatMap((value, index) => [`V_${index}`, value, value, value, "git", undefined, value]);
+    expect(words.length).toBe(expected.length + 1);
+    for (const [index, value] of expected.entries()) {
+      if (value !== undefined) expect(words[index + 1]).toBe(value);
+    }
+  });
+
+  test("fit the grammar with every instruction, also nested and traced", () => {
+    const every = values.slice(0, 40).flatMap((value): Op[] => [
+      { op: "export", name: "A B", value: "", around: [value, value] },
+      { op: "unset", name: "A" },
+      { op: "exportFile", name: "F", path: value, content: `a\0${value}` },
+      { op: "cd", path: value },
+      { op: "mkdir", path: value },
+      { op: "remove", path: value },
+      { op: "removeNamed", path: value, names: ["*.lock", value] },
+      { op: "removeNamed", path: value, names: [] },
+      { op: "print", text: value, tone: "warning" },
+      { op: "exit", status: 3 },
+    ]);
+    const asking: Op[] = (["directory", "file", "exists", "symlink"] as const).flatMap((kind): Op[] => [
+      // biome-ignore lint/suspicious/noThenProperty: it is a word of the contract, and nobody awaits an instruction
+      { op: "when", test: { test: kind, path: "it's" }, then: every },
+      // biome-ignore lint/suspicious/noThenProperty: as above
+      { op: "when", test: { test: "not", of: { test: kind, path: "x" } }, then: [], else: every },
+    ]);
+    const more: Op[] = [
+      // biome-ignore lint/suspicious/noThenProperty: as above
+      { op: "when", test: { test: "program", name: "git" }, then: asking },
+      // biome-ignore lint/suspicious/noThenProperty: as above
+      { op: "when", test: { test: "succeeds", argv: ["git", "x y"] }, then: [{ op: "source", text: "Get-Date `" }] },
+      {
+        op: "repeat",
+        attempts: 3,
+        pauseSeconds: 2,
+        body: [{ op: "repeat", attempts: 1, pauseSeconds: 0, body: every }],
+      },
+      { op: "source", text: '$x = @"\nhere "$y"\n"@\nif ($x) {' },
+      { op: "print", text: "between", tone: "notice" },
+      { op: "source", text: "} # comment" },
+    ];
+    for (const xtrace of [false, true]) {
+      const text = write(writer, more, xtrace);
+      expect(syntax.errors(text)).toEqual([]);
+      expect(syntax.errors(bodyOf(text))).toEqual([]);
+    }
+  });
+
+  test("hold the author's text as it is, and it cannot reach the frame", () => {
+    for (const text of ["'; exit 0 #", "}\n}\nexit 0", "@'\nx\n'@", "’; exit 0", "if (", "é 世界\r\n`t"]) {
+      const script = write(writer, [{ op: "source", text }]);
+      expect(syntax.errors(script)).toEqual([]);
+      expect(bodyOf(script)).toContain(`\n${text}\n`);
+    }
+  });
+
+  test("that were cut anywhere do not fit the grammar, so nothing of them runs", () => {
+    const text = write(writer, [{ op: "source", text: "'ran'" }]).trimEnd();
+    const step = Math.ceil(text.length / 60);
+    for (let length = step; length < text.length; length += step) {
+      expect([length, syntax.errors(text.slice(0, length)).length]).not.toEqual([length, 0]);
+    }
+    expect(syntax.errors(text.slice(0, -1))).not.toEqual([]);
+  });
+
+  test("are traced in the author's entries only", () => {
+    const secret = (name: string): Op => ({ op: "export", name, value: "tell-nobody" });
+    const body = bodyOf(write(writer, [secret("A"), { op: "source", text: "early" }, secret("B")], true));
+    const traced = [...body.matchAll(/Set-PSDebug -Trace 1([\s\S]*?)Set-PSDebug -Off/g)].map(([, text]) => text).join();
+    expect(traced).toContain("early");
+    expect(traced).not.toContain("tell-nobody");
+    expect(write(writer, [{ op: "source", text: "x" }])).not.toContain("Set-PSDebug");
+  });
+
+  test("give values as bare variables, too, but where PowerShell has its own of that name", () => {
+    const body = bodyOf(
+      write(
+        writer,
+        ["CI_JOB_ID", "HOME", "Error", "A-B", "matches"].map((name): Op => ({ op: "export", name, value: "1" })),
+      ),
+    );
+    expect(body.match(/\$true$/gm)?.length).toBe(1);
+    expect(body).toContain("AlloySet 'CI_JOB_ID' '1' $true");
+  });
+
+  test("come with a command that needs no quoting on any platform", () => {
+    const { argv, scriptOn } = writer.command({ login: false });
+    expect(argv.join("")).not.toMatch(/["'`%!^&|<>]/);
+    expect(scriptOn).toBe(writer === pwsh ? "stdin" : "file");
+    if (writer === pwsh) expect(syntax.errors(argv.at(-1) ?? "")).toEqual([]);
+  });
+});
+
+test("a file for Windows PowerShell begins with the mark without which it takes UTF-8 for the code page", () => {
+  expect(write(powershell, []).codePointAt(0)).toBe(0xfeff);
+  expect(write(pwsh, []).startsWith("&")).toBe(true);
+});
+
+// There is no pwsh in Debian: where somebody has installed one, its scripts are run.
+if (spawnSync("pwsh", ["-NoProfile", "-Command", "exit 0"]).status === 0) {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-pwsh-"));
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  const shell: WindowsShell = {
+    writer: pwsh,
+    dir,
+    place: dir,
+    run: (script) => {
+      const [program, ...args] = pwsh.command({ login: false }).argv;
+      const { status, stdout, stderr } = spawnSync(program, args, { cwd: dir, input: script, encoding: "utf8" });
+      return { status, stdout, stderr };
+    },
+    say: {
+      print: (word) => `[Console]::Out.WriteLine('${word}')`,
+      leave: (status) => `exit ${status}`,
+      fail: (status) => `sh -c 'exit ${status}'`,
+      set: (name, value) => `$${name} = '${value}'`,
+      show: (name) => `if ($${name}) { $${name} } else { [Environment]::GetEnvironmentVariable('${name}') }`,
+      comment: "# nothing",
+      broken: "if (",
+      dump: (path) => `sh -c 'env -0 >"$0"' ${path}`,
+      args: ["printf", "%s\\0"],
+      program: "sh",
+      noise: ["sh", "-c", "echo noise; echo noise >&2"],
+      exit: (status) => ["sh", "-c", `exit ${status}`],
+    },
+    unknownProgram: 1,
+  };
+  windowsShellContract("pwsh", () => shell, {});
+}
