@@ -47,11 +47,15 @@ export interface CiFile {
 /** Names that a project's CI file can have, in the order in which they are tried. */
 export const CI_FILE_NAMES: readonly string[] = [".alloy-ci.yml", ".alloy-ci.json"];
 
-/** The CI file of the project in `dir`. @throws {ConfigError} there is none, or it cannot be used */
-export async function loadCiFile(dir: string): Promise<CiFile> {
+/**
+ * The CI file of the project in `dir`.
+ * @param shownIn how messages name the directory, such as `.`
+ * @throws {ConfigError} there is none, or it cannot be used
+ */
+export async function loadCiFile(dir: string, shownIn: string = dir): Promise<CiFile> {
   for (const name of CI_FILE_NAMES) {
-    const file = join(dir, name);
-    const text = await readFile(file, "utf8").catch((cause: unknown) => {
+    const file = join(shownIn, name);
+    const text = await readFile(join(dir, name), "utf8").catch((cause: unknown) => {
       if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
       throw new ConfigError(`Cannot read ${file}`, { file, cause });
     });
