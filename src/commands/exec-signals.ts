@@ -23,7 +23,6 @@ export function listenForCancel(say: (text: string) => void): Cancel {
         hurried.resolve(status);
         return;
       }
-      say("\ncanceling what runs; once more to leave at once");
       controller.abort(new Stop("canceling", `canceled by ${name}`));
     };
     process.on(name, listener);

@@ -56,6 +56,8 @@ export async function execCommand(
   engine: ExecEngine,
 ): Promise<number> {
   const given = await readExecOptions(words, values, context, availableParallelism());
+  // A reader that goes away is the pipeline's to notice; nothing else minds.
+  process.stdout.on("error", () => undefined);
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;
   const gitIn = (dir: string): Git => createGit(dir, context.env, signal);
@@ -219,14 +221,13 @@ async function withCoordinator(
     timeoutSeconds: options.timeoutSeconds,
     // The runner is part of this process: it always has its last word.
     lastWordsMs: Number.POSITIVE_INFINITY,
+    cancelNote: "Canceling what runs; once more to leave at once",
     ...(only === undefined ? {} : { only }),
   };
   if (options.mode === "dry-run") {
     await printPreview({ pipeline, config, preview: engine.preview, print: run.context.print });
     return 0;
   }
-  // A reader that goes away is the pipeline's to notice.
-  process.stdout.on("error", () => undefined);
   const runner = await engine.startRunner(config, direct.context);
   let result: PipelineResult;
   try {
@@ -239,10 +240,12 @@ async function withCoordinator(
 }
 
 /** What AlloyCI knows of the commit and this coordinator would have to make up. */
-function predefined({ message, author }: Snapshot): VariableSpec[] {
+function predefined({ message, author, lfs }: Snapshot): VariableSpec[] {
   return [
     ...(message === "" ? [] : [{ key: "CI_COMMIT_MESSAGE", value: message, raw: true }]),
     ...(author === "" ? [] : [{ key: "CI_COMMIT_PUSHER", value: author, raw: true }]),
+    // There is nobody here to fetch large files from.
+    ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
   ];
 }
 

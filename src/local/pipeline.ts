@@ -7,6 +7,7 @@ import type { JobSpec, VariableSpec } from "./job-spec.ts";
 import { createLiveOutput, type JobDisplay, type TerminalSize } from "./live-output.ts";
 import { findJob } from "./needs.ts";
 import { summaryLines } from "./summary.ts";
+import { tableAt, type Wire } from "./wire.ts";
 
 export interface PipelineProject {
   /** Anything that git can clone from where the runner is: a path, a URL. */
@@ -48,6 +49,8 @@ export interface PipelineOptions {
   readonly timeoutSeconds?: number;
   /** How long a canceled job may take to send its last lines. Default: 10,000. */
   readonly lastWordsMs?: number;
+  /** A line that is shown when `signal` fires. */
+  readonly cancelNote?: string;
 }
 
 /** What became of a job. `skipped`: what it waits for did not happen. `manual`: it waits for somebody to start it. */
@@ -97,7 +100,10 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
   const results = new Map<CiJob, PipelineJob>();
   const stopping = new AbortController();
   const stop = (reason: unknown): void => stopping.abort(reason);
-  const onAbort = (): void => stop(signal.reason);
+  const onAbort = (): void => {
+    if (options.cancelNote !== undefined) live.line(options.cancelNote);
+    stop(signal.reason);
+  };
   const offTrace = coordinator.on("trace", ({ job, bytes }) => displays.get(job)?.write(bytes));
   const offJob = coordinator.on("job", (job) => {
     if (job.status === "running") displays.get(job)?.started();
@@ -239,6 +245,7 @@ export function specOf(
       ...(refType === undefined ? {} : { refType }),
       ...(beforeSha === undefined ? {} : { beforeSha }),
     },
+    ...(sha.length === 64 ? { payload: withSha256 } : {}),
     services: job.services,
     when: job.when,
     allowFailure: job.allowFailure,
@@ -252,6 +259,11 @@ export function specOf(
     ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
     ...(options.timeoutSeconds === undefined ? {} : { timeoutSeconds: options.timeoutSeconds }),
   };
+}
+
+/** AlloyCI knows no such repositories; whoever can run them needs to be told. */
+function withSha256(payload: Wire): Wire {
+  return { ...payload, git_info: { ...tableAt(payload, "git_info"), repo_object_format: "sha256" } };
 }
 
 export function fullRef({ ref, refType }: PipelineProject): string {

@@ -1,5 +1,5 @@
 import { copyFile, lstat, mkdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { CommandError } from "../errors.ts";
 import { createGit, type Git } from "./git.ts";
 import { servedSubmodules } from "./snapshot-submodules.ts";
@@ -17,6 +17,8 @@ export interface Snapshot {
   /** Of the commit that HEAD is. */
   readonly message: string;
   readonly author: string;
+  /** Some files are kept by git-lfs: the commit has pointers to them. */
+  readonly lfs: boolean;
   /** Repositories of submodules with relative addresses: where they are expected beside this one, and where they are. */
   readonly submodules: readonly { readonly path: string; readonly dir: string }[];
   /** What a person should know about what is in it and what is not, one sentence each. */
@@ -72,24 +74,30 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
   const notes: string[] = [];
   const ref = refOf(options, notes);
   const own = createGit(into, env, signal);
-  await own(["init", "--quiet", "--bare", "--template=", ...(await objectFormat(tree, env, signal))]);
-  await writeFile(join(into, "HEAD"), `ref: ${ref.startsWith("refs/heads/") ? ref : "refs/heads/main"}\n`);
+  const head = ref.startsWith("refs/heads/") ? ref : "refs/heads/main";
+  await makeRepository(into, head, repository?.objectFormat ?? "sha1");
   if (repository !== null) await shareObjects(repository, into);
 
   const git = createGit(tree.dir, env, signal);
-  const head = repository?.head ?? null;
-  const sha = committed && head !== null ? head : await commitTree({ options, git, head, notes });
+  const commit = repository?.head ?? null;
+  const sha = committed && commit !== null ? commit : await commitTree({ options, git, head: commit, notes });
   if (repository !== null) await copyRefs(git, into);
-  await own(["update-ref", ref, sha]);
+  await mkdir(dirname(join(into, ref)), { recursive: true });
+  await writeFile(join(into, ref), `${sha}\n`);
+  const attributes = ["--", ".gitattributes", "*/.gitattributes"];
+  const lfs =
+    (await own.attempt(["-c", "grep.threads=1", "grep", "--quiet", "filter=lfs", sha, ...attributes])).code === 0;
+  if (lfs) notes.push("Files that git-lfs keeps are pointers in the jobs, except those that were changed here");
   const [message = "", author = ""] =
-    head === null ? [] : (await git(["log", "-1", "--no-show-signature", "--format=%B%x00%ae", head])).split("\0");
+    commit === null ? [] : (await git(["log", "-1", "--no-show-signature", "--format=%B%x00%ae", commit])).split("\0");
   return {
     repositoryDir: into,
     sha,
-    beforeSha: head === null || head === sha ? NO_COMMIT : head,
+    beforeSha: commit === null || commit === sha ? NO_COMMIT : commit,
     ref,
     message: message.trim(),
     author: author.trim(),
+    lfs,
     submodules:
       repository === null ? [] : await servedSubmodules(tree, repository.commonDir, options.servedAs, git, notes),
     notes,
@@ -116,18 +124,16 @@ function refOf({ tree, ref }: SnapshotOptions, notes: string[]): string {
   return "refs/heads/main";
 }
 
-async function objectFormat(
-  { dir, repository }: WorkingTree,
-  env: SnapshotOptions["env"],
-  signal: AbortSignal,
-): Promise<string[]> {
-  if (repository === null) return [];
-  const { code, stdout } = await createGit(dir, env, signal).attempt(["rev-parse", "--show-object-format"]);
-  return code === 0 && stdout === "sha256" ? ["--object-format=sha256"] : [];
+/** What `git init --bare` makes, without a process and without templates. */
+async function makeRepository(into: string, head: string, objectFormat: "sha1" | "sha256"): Promise<void> {
+  for (const dir of ["objects/info", "refs/heads", "refs/tags"]) await mkdir(join(into, dir), { recursive: true });
+  const sha256 = objectFormat === "sha256";
+  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = true\n`;
+  await writeFile(join(into, "config"), sha256 ? `${core}[extensions]\n\tobjectformat = sha256\n` : core);
+  await writeFile(join(into, "HEAD"), `ref: ${head}\n`);
 }
 
 async function shareObjects({ commonDir }: UserRepository, into: string): Promise<void> {
-  await mkdir(join(into, "objects", "info"), { recursive: true });
   await writeFile(join(into, "objects", "info", "alternates"), `${join(commonDir, "objects")}\n`);
   const shallow = await readFile(join(commonDir, "shallow")).catch(() => null);
   if (shallow !== null) await writeFile(join(into, "shallow"), shallow);

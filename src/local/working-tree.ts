@@ -11,11 +11,12 @@ export interface UserRepository {
   /** Shared by all worktrees: objects, refs. */
   readonly commonDir: string;
   readonly indexFile: string;
+  readonly objectFormat: "sha1" | "sha256";
   /** `null`: nothing was committed yet. */
   readonly head: string | null;
   /** `main`, also of a branch without commits; `null`: HEAD is detached. */
   readonly branch: string | null;
-  /** Tags that point at HEAD. */
+  /** Tags that point at a detached HEAD. */
   readonly tags: readonly string[];
 }
 
@@ -56,17 +57,22 @@ export async function findWorkingTree(cwd: string, gitIn: (dir: string) => Git):
 }
 
 async function look(top: string, git: Git): Promise<UserRepository> {
-  const paths = await git(["rev-parse", "--git-dir", "--git-common-dir", "--git-path", "index"]);
-  const [gitDir = "", commonDir = "", indexFile = ""] = paths.split("\n").map((path) => resolve(top, path));
-  const head = await git.attempt(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
-  const branch = await git.attempt(["symbolic-ref", "--quiet", "HEAD"]);
-  const tags = head.code === 0 ? await git(["tag", "--points-at", "HEAD"]) : "";
+  const [paths, head, branch] = await Promise.all([
+    // A git that knows one format only gives the word back.
+    git(["rev-parse", "--git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format"]),
+    git.attempt(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]),
+    git.attempt(["symbolic-ref", "--quiet", "HEAD"]),
+  ]);
+  const [gitDir = "", commonDir = "", indexFile = "", format = ""] = paths.split("\n");
+  const detached = branch.code !== 0;
+  const tags = detached && head.code === 0 ? await git(["tag", "--points-at", "HEAD"]) : "";
   return {
-    gitDir,
-    commonDir,
-    indexFile,
+    gitDir: resolve(top, gitDir),
+    commonDir: resolve(top, commonDir),
+    indexFile: resolve(top, indexFile),
+    objectFormat: format === "sha256" ? "sha256" : "sha1",
     head: head.code === 0 ? head.stdout : null,
-    branch: branch.code === 0 ? branch.stdout.replace(/^refs\/heads\//, "") : null,
+    branch: detached ? null : branch.stdout.replace(/^refs\/heads\//, ""),
     tags: tags.split("\n").filter((tag) => tag !== ""),
   };
 }
