@@ -86,6 +86,11 @@ export function parseCiFile(text: string, file: string): CiFile {
   for (const [name, table] of Object.entries(value)) {
     if (name.startsWith(".") || RESERVED_KEYS.includes(name)) continue;
     const hint = didYouMean(name, RESERVED_KEYS);
+    if (FOREIGN_KEYS.includes(name) && !(isWire(table) && table.script !== undefined)) {
+      const text = `"${name}" is GitLab's and AlloyCI does not know it: all jobs and settings stand in this one file`;
+      mistakes.push({ path: [name], text });
+      continue;
+    }
     if (!isWire(table)) {
       mistakes.push({
         path: [name],
@@ -144,6 +149,9 @@ export function parseCiFile(text: string, file: string): CiFile {
   }
   return { file, stages, jobs, warnings };
 }
+
+/** Not jobs, for whoever comes from GitLab. */
+const FOREIGN_KEYS: readonly string[] = ["include", "default", "workflow", "spec"];
 
 interface Mistake {
   readonly path: readonly PropertyKey[];
