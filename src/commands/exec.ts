@@ -240,10 +240,12 @@ async function withCoordinator(
 }
 
 /** What AlloyCI knows of the commit and this coordinator would have to make up. */
-function predefined({ message, author, lfs }: Snapshot): VariableSpec[] {
+function predefined({ message, author, lfs, shallow }: Snapshot): VariableSpec[] {
   return [
     ...(message === "" ? [] : [{ key: "CI_COMMIT_MESSAGE", value: message, raw: true }]),
     ...(author === "" ? [] : [{ key: "CI_COMMIT_PUSHER", value: author, raw: true }]),
+    // git takes from a shallow repository only what needs no new ends of history, unless it is told.
+    ...(shallow ? [{ key: "GIT_FETCH_EXTRA_FLAGS", value: "--prune --quiet --update-shallow" }] : []),
     // There is nobody here to fetch large files from.
     ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
   ];

@@ -19,6 +19,8 @@ export interface Snapshot {
   readonly author: string;
   /** Some files are kept by git-lfs: the commit has pointers to them. */
   readonly lfs: boolean;
+  /** The repository has the end of its history only: a fetch needs `--update-shallow`. */
+  readonly shallow: boolean;
   /** Repositories of submodules with relative addresses: where they are expected beside this one, and where they are. */
   readonly submodules: readonly { readonly path: string; readonly dir: string }[];
   /** What a person should know about what is in it and what is not, one sentence each. */
@@ -61,7 +63,8 @@ const QUIET = Object.entries({
 
 /**
  * Take what is in the working tree (or in HEAD) as one commit. The person's working tree, index, refs and objects are only
- * read: new objects, and an index for the occasion, are in `into`. Files that git ignores stay out.
+ * read: new objects, and an index for the occasion, are in `into`. (git renews the time of an object that would have been
+ * written again, so that it is not tidied up.) Files that git ignores stay out.
  * @throws {CommandError} there is no commit where one is asked for, or git refused: what it said
  */
 export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal): Promise<Snapshot> {
@@ -76,7 +79,7 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
   const own = createGit(into, env, signal);
   const head = ref.startsWith("refs/heads/") ? ref : "refs/heads/main";
   await makeRepository(into, head, repository?.objectFormat ?? "sha1");
-  if (repository !== null) await shareObjects(repository, into);
+  const shallow = repository !== null && (await shareObjects(repository, into));
 
   const git = createGit(tree.dir, env, signal);
   const commit = repository?.head ?? null;
@@ -98,6 +101,7 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
     message: message.trim(),
     author: author.trim(),
     lfs,
+    shallow,
     submodules:
       repository === null ? [] : await servedSubmodules(tree, repository.commonDir, options.servedAs, git, notes),
     notes,
@@ -133,10 +137,13 @@ async function makeRepository(into: string, head: string, objectFormat: "sha1" |
   await writeFile(join(into, "HEAD"), `ref: ${head}\n`);
 }
 
-async function shareObjects({ commonDir }: UserRepository, into: string): Promise<void> {
+/** @returns whether the history is not all there */
+async function shareObjects({ commonDir }: UserRepository, into: string): Promise<boolean> {
   await writeFile(join(into, "objects", "info", "alternates"), `${join(commonDir, "objects")}\n`);
   const shallow = await readFile(join(commonDir, "shallow")).catch(() => null);
-  if (shallow !== null) await writeFile(join(into, "shallow"), shallow);
+  if (shallow === null) return false;
+  await writeFile(join(into, "shallow"), shallow);
+  return true;
 }
 
 /** What jobs can compare with: branches and tags, and branches known of the remote, as a coordinator's server has them. */
