@@ -27,7 +27,7 @@ const TIMEOUT_SECONDS = 3600;
 export async function readExecOptions(
   jobs: readonly string[],
   values: FlagValues,
-  context: CommandContext,
+  context: Pick<CommandContext, "cwd" | "env">,
   processors: number,
 ): Promise<ExecOptions> {
   if (values.list === true && values.dryRun === true) throw new CommandError("Choose one of --list and --dry-run");

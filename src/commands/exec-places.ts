@@ -45,7 +45,7 @@ export async function openPlaces(env: Readonly<Record<string, string | undefined
   const base = baseOf(env);
   const cachesDir = join(base, "caches");
   const runsDir = join(base, "runs");
-  const runDir = join(runsDir, randomBytes(6).toString("hex"));
+  const runDir = join(runsDir, `${process.pid}-${randomBytes(4).toString("hex")}`);
   await mkdir(cachesDir, { recursive: true, mode: 0o700 });
   await mkdir(runsDir, { recursive: true, mode: 0o700 });
   await mkdir(runDir, { mode: 0o700 });
@@ -54,7 +54,7 @@ export async function openPlaces(env: Readonly<Record<string, string | undefined
   return { cachesDir, runsDir, runDir };
 }
 
-/** A run that is not held by a process is given so long to become so. */
+/** A run whose process is there is given so long to take its state directory. */
 const STARTING_MS = 60_000;
 
 /** Runs beside `runDir`; whether they are dead shows when one tries to take their state directory. */
@@ -63,12 +63,23 @@ export async function otherRuns({ runsDir, runDir }: ExecPlaces): Promise<string
   const others: string[] = [];
   for (const name of names) {
     const dir = join(runsDir, name);
-    if (dir === runDir) continue;
-    const begun = await stat(placesOfRun(dir).stateDir).catch(() => null);
-    const made = begun ?? (await stat(dir).catch(() => null));
-    if (made !== null && (begun !== null || Date.now() - made.mtimeMs > STARTING_MS)) others.push(dir);
+    const made = dir === runDir ? null : await stat(dir).catch(() => null);
+    if (made === null) continue;
+    const starting = Date.now() - made.birthtimeMs < STARTING_MS && isThere(Number.parseInt(name, 10));
+    if (!starting) others.push(dir);
   }
   return others;
+}
+
+function isThere(pid: number): boolean {
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // It belongs to somebody else.
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
 }
 
 /** Also directories that a job has made read-only, as package managers do. */

@@ -11,7 +11,7 @@ import { startGitServer } from "../local/git-server.ts";
 import type { VariableSpec } from "../local/job-spec.ts";
 import { findJob, needsOf, withNeeds } from "../local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../local/pipeline.ts";
-import { type Snapshot, takeSnapshot } from "../local/snapshot.ts";
+import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
 import { findWorkingTree, type WorkingTree } from "../local/working-tree.ts";
 import type { CommandContext } from "./context.ts";
 import { sourcesAddress } from "./exec-address.ts";
@@ -70,6 +70,8 @@ export async function execCommand(
   const status = await Promise.race([
     work().catch((error: unknown) => {
       if (signal.aborted) return cancel.status;
+      // Whoever read the output has had enough: as if SIGPIPE had ended us.
+      if (error instanceof Error && "code" in error && error.code === "EPIPE") return 141;
       throw error;
     }),
     cancel.hurried,
@@ -117,6 +119,12 @@ async function withRun(run: Run, signal: AbortSignal): Promise<number> {
   const { options, context, file, tree, engine } = run;
   const notes = [...file.warnings, ...tree.notes];
   for (const name of options.jobs) findJob(name, file);
+  if (options.mode === "list") {
+    const ref = refOf(tree, options.ref, notes);
+    say(notes, context);
+    for (const line of listJobs(file, ref)) context.print(line);
+    return 0;
+  }
   const places = await openPlaces(context.env);
   try {
     const sweeping = options.mode === "run" ? sweep(places, engine, signal) : Promise.resolve();
@@ -126,11 +134,6 @@ async function withRun(run: Run, signal: AbortSignal): Promise<number> {
     const { committed, ref } = options;
     const snapshot = await takeSnapshot({ tree, into: sourcesDir, committed, ref, servedAs, env: context.env }, signal);
     notes.push(...snapshot.notes);
-    if (options.mode === "list") {
-      say(notes, context);
-      for (const line of listJobs(file, snapshot.ref)) context.print(line);
-      return 0;
-    }
     await sweeping;
     return await withCoordinator(run, places, snapshot, notes, signal);
   } finally {
@@ -146,7 +149,7 @@ async function withCoordinator(
   signal: AbortSignal,
 ): Promise<number> {
   const { options, executor, file, values, engine, tree } = run;
-  const coordinator = await startCoordinator({ dialect: "alloy", record: false });
+  const coordinator = await startCoordinator({ dialect: "alloy", record: false, artifactsDir: places.runDir });
   await using closing = new AsyncDisposableStack();
   closing.defer(() => coordinator.close());
   const { token } = coordinator.addRunner({ description: "exec" });
@@ -178,6 +181,7 @@ async function withCoordinator(
     ...snapshot.submodules.map(({ path, dir }) => [path, dir] as const),
   ]);
   const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
+  if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
   const config = await configure(direct.context, direct.environment);
   const only =
     options.jobs.length === 0 ? undefined : options.needs ? withNeeds(options.jobs, file, snapshot.ref) : options.jobs;

@@ -45,7 +45,7 @@ export function createProgress(output: Writable, { colors, columns, rows }: Prog
     );
     const lines = [...jobs.values()].map(({ name, since, text }) => {
       const head = `${SPINNER[ticks % SPINNER.length]} ${padToWidth(name, width)} ${clock(performance.now() - since)}`;
-      return cutToWidth(`${head}  ${text}`, wide);
+      return cutToWidth(`${head}  ${text}`.trimEnd(), wide);
     });
     return lines.length <= room ? lines : [...lines.slice(0, room), `  and ${lines.length - room} more`];
   };

@@ -75,7 +75,7 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
     throw new CommandError(`--committed: ${tree.dir} ${why}. Leave --committed out to run what is there`);
   }
   const notes: string[] = [];
-  const ref = refOf(options, notes);
+  const ref = refOf(tree, options.ref, notes);
   const own = createGit(into, env, signal);
   const head = ref.startsWith("refs/heads/") ? ref : "refs/heads/main";
   await makeRepository(into, head, repository?.objectFormat ?? "sha1");
@@ -108,8 +108,11 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
   };
 }
 
-/** The branch, else a tag, else `main`. */
-function refOf({ tree, ref }: SnapshotOptions, notes: string[]): string {
+/**
+ * What jobs run for, as a full ref: what is asked for, else the branch, else a tag, else `main`.
+ * @throws {CommandError} what is asked for is no branch and no tag
+ */
+export function refOf(tree: WorkingTree, ref: string | undefined, notes: string[]): string {
   if (ref !== undefined) {
     const full = ref.startsWith("refs/") ? ref : `refs/heads/${ref}`;
     if (!/^refs\/(?:heads|tags)\/[^\s~^:?*[\\\x00-\x1f\x7f]+$/.test(full) || /\.\.|@\{|\/\/|\/$|\.lock$/.test(full))
