@@ -10,7 +10,7 @@ import { watchConfig } from "./config/watch.ts";
 import { openCoordinator } from "./coordinator/client.ts";
 import { describeError } from "./errors.ts";
 import type { Executor } from "./executor.ts";
-import { createJobHandler } from "./job/handle.ts";
+import { createJobHandler, type HandleTiming } from "./job/handle.ts";
 import type { StoredJob } from "./journal/contract.ts";
 import { createDiskGauge } from "./journal/disk.ts";
 import { openJournal } from "./journal/journal.ts";
@@ -105,12 +105,21 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
   };
 }
 
-async function openServices(
+/** What is different where the coordinator is part of this process. */
+export interface Tuning {
+  /** Stands for the coordinator in the names of local caches, as its own address changes. */
+  readonly cachesOf?: URL;
+  readonly timing?: HandleTiming;
+}
+
+/** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
+export async function openServices(
   first: Config,
   context: CommandContext,
   log: RunnerLog,
   metrics: Metrics,
   stopping: AbortSignal,
+  tuning: Tuning = {},
 ): Promise<RunServices> {
   let config = first;
   const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
@@ -182,19 +191,21 @@ async function openServices(
     })
     .then(() => closeAll(cleaners.values(), log));
 
+  const openCaches = createCaches({
+    connections: context.coordinator.connections,
+    userAgent: context.coordinator.identity.userAgent,
+    workingDirectory,
+    fallbackDir: join(stateDir.path, "caches"),
+    scratchDir: stateDir.scratchDir,
+    otherUser: () => context.uid === 0 && Boolean(config.user),
+    log,
+  });
   const handler = createJobHandler({
     journal,
     outbox,
     findWriter: findShellWriter,
-    openCaches: createCaches({
-      connections: context.coordinator.connections,
-      userAgent: context.coordinator.identity.userAgent,
-      workingDirectory,
-      fallbackDir: join(stateDir.path, "caches"),
-      scratchDir: stateDir.scratchDir,
-      otherUser: () => context.uid === 0 && Boolean(config.user),
-      log,
-    }),
+    openCaches: (entry, lifeMs) => openCaches({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
+    ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => config.minFreeDiskBytes,
     identity: {

@@ -148,6 +148,46 @@ function createProgram(): Command {
     ),
   );
 
+  const exec = program
+    .command("exec")
+    .description("run the pipeline of the working directory here, or some of its jobs; nothing has to be pushed")
+    .argument("[jobs...]", "names of jobs; without any, the whole pipeline, stage by stage")
+    .addOption(new Option("-c, --config <file>", "configuration file to take --runner from"))
+    .addOption(new Option("-r, --runner <name>", "entry of the configuration file; default: its only one"))
+    .addOption(
+      new Option(
+        "--executor <name>",
+        `where jobs run: ${executors.names.join(", ")}; default: shell, this machine`,
+      ).env("RUNNER_EXECUTOR"),
+    )
+    .addOption(new Option("-j, --jobs <number>", "jobs of a stage at once; default: one per processor"))
+    .addOption(new Option("--with-needs", "before the named jobs, run those whose artifacts they get"))
+    .addOption(new Option("--committed", "only what HEAD has; default: the files as they are, also untracked ones"))
+    .addOption(new Option("--ref <ref>", "run as for this branch or refs/tags/TAG; default: what is checked out"))
+    .addOption(
+      new Option(
+        "--var <name=value>",
+        "variable that wins over the file's; NAME alone takes the environment's",
+      ).argParser(collect),
+    )
+    .addOption(
+      new Option("--env-file <file>", "NAME=value lines: secret variables, masked in the output").argParser(collect),
+    )
+    .addOption(new Option("--timeout <time>", "longest run of a job, such as 90s, 15m; default: 1h"))
+    .addOption(new Option("--list", "show the jobs and run nothing"))
+    .addOption(new Option("--dry-run", "show the plan and the script of each stage and run nothing"))
+    .addOption(
+      new Option(
+        "--address <host>",
+        "where jobs reach this machine to fetch the sources; default: found out by executor",
+      ),
+    );
+  addRunnerFlags(exec, (flag) => !NOT_OF_EXEC.test(flag)).action((words: string[], _, command: Command) =>
+    perform(command, async (values, context) =>
+      (await import("./exec-agent.ts")).runExec(words, values, context, logSettings(values)),
+    ),
+  );
+
   program
     .command("demo")
     .description("show it all on this machine: a coordinator, a runner, a pipeline; nothing is left behind")
@@ -183,15 +223,23 @@ function toggle(flags: string, description: string, env?: string): Option {
   return env === undefined ? option : option.env(env);
 }
 
-function addRunnerFlags(command: Command): Command {
+/** Each use of the option adds one. */
+function collect(text: string, before: unknown): unknown[] {
+  return [...(Array.isArray(before) ? before : []), text];
+}
+
+/** Of a line to a coordinator, and `exec` brings its own. */
+const NOT_OF_EXEC = /^(?:limit|request-concurrency|clone-url|tls-.*)$/;
+
+function addRunnerFlags(command: Command, wanted: (flag: string) => boolean = () => true): Command {
   for (const { flag, env, kind, help } of runnerFlags) {
+    if (!wanted(flag)) continue;
     if (kind === "boolean") {
       command.addOption(toggle(`--${flag}`, help, env));
       continue;
     }
     const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
-    if (kind === "list")
-      option.argParser((text: string, before: unknown) => [...(Array.isArray(before) ? before : []), text]);
+    if (kind === "list") option.argParser(collect);
     command.addOption(env === undefined ? option : option.env(env));
   }
   return command;
@@ -232,7 +280,7 @@ async function perform(command: Command, action: Action): Promise<void> {
   const stop = new AbortController();
   const { createContext } = await import("./process-context.ts");
   const context = await createContext(executors, stop.signal);
-  const ownsSignals = command.name().startsWith("run");
+  const ownsSignals = command.name().startsWith("run") || command.name() === "exec";
   const onSignal = (signal: NodeJS.Signals): void => {
     if (stop.signal.aborted) process.exit(1);
     stop.abort(new CommandError(`stopped by ${signal}`));

@@ -42,12 +42,13 @@ export interface ArtifactShelf {
   close(): Promise<void>;
 }
 
-export function createArtifactShelf(): ArtifactShelf {
+/** @param parent where that directory is made */
+export function createArtifactShelf(parent: string = tmpdir()): ArtifactShelf {
   let folder: Promise<string> | undefined;
   let count = 0;
   return {
     async create() {
-      folder ??= mkdtemp(join(tmpdir(), "alloy-artifacts-"));
+      folder ??= mkdtemp(join(parent, "alloy-artifacts-"));
       const path = join(await folder, String(++count));
       const file = await open(path, "wx", 0o600);
       let size = 0;

@@ -47,11 +47,15 @@ export interface CiFile {
 /** Names that a project's CI file can have, in the order in which they are tried. */
 export const CI_FILE_NAMES: readonly string[] = [".alloy-ci.yml", ".alloy-ci.json"];
 
-/** The CI file of the project in `dir`. @throws {ConfigError} there is none, or it cannot be used */
-export async function loadCiFile(dir: string): Promise<CiFile> {
+/**
+ * The CI file of the project in `dir`.
+ * @param shownIn how messages name the directory, such as `.`
+ * @throws {ConfigError} there is none, or it cannot be used
+ */
+export async function loadCiFile(dir: string, shownIn: string = dir): Promise<CiFile> {
   for (const name of CI_FILE_NAMES) {
-    const file = join(dir, name);
-    const text = await readFile(file, "utf8").catch((cause: unknown) => {
+    const file = join(shownIn, name);
+    const text = await readFile(join(dir, name), "utf8").catch((cause: unknown) => {
       if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
       throw new ConfigError(`Cannot read ${file}`, { file, cause });
     });
@@ -82,6 +86,11 @@ export function parseCiFile(text: string, file: string): CiFile {
   for (const [name, table] of Object.entries(value)) {
     if (name.startsWith(".") || RESERVED_KEYS.includes(name)) continue;
     const hint = didYouMean(name, RESERVED_KEYS);
+    if (FOREIGN_KEYS.includes(name) && !(isWire(table) && table.script !== undefined)) {
+      const text = `"${name}" is GitLab's and AlloyCI does not know it: all jobs and settings stand in this one file`;
+      mistakes.push({ path: [name], text });
+      continue;
+    }
     if (!isWire(table)) {
       mistakes.push({
         path: [name],
@@ -140,6 +149,9 @@ export function parseCiFile(text: string, file: string): CiFile {
   }
   return { file, stages, jobs, warnings };
 }
+
+/** Not jobs, for whoever comes from GitLab. */
+const FOREIGN_KEYS: readonly string[] = ["include", "default", "workflow", "spec"];
 
 interface Mistake {
   readonly path: readonly PropertyKey[];

@@ -1,4 +1,4 @@
-import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml";
 import { ConfigError } from "../errors.ts";
 import { isWire, type Wire } from "./wire.ts";
 
@@ -20,8 +20,20 @@ export function readCiText(text: string, file: string): CiText {
     return `${file}:${Math.max(line, 1)}:${Math.max(col, 1)}`;
   };
   const [error] = document.errors;
-  if (error !== undefined)
-    throw new ConfigError(`${place(error.pos[0])}: ${error.message}`, { file, line: lines.linePos(error.pos[0]).line });
+  if (error !== undefined) {
+    const [start] = error.pos;
+    const key = error.code === "DUPLICATE_KEY" ? /^["']?([^"':\n]*)/.exec(text.slice(start))?.[1] : undefined;
+    const what = key === undefined ? error.message : `${JSON.stringify(key)} stands here for the second time`;
+    throw new ConfigError(`${place(start)}: ${what}`, { file, line: lines.linePos(start).line });
+  }
+  visit(document, {
+    Alias(_, alias) {
+      if (alias.resolve(document) !== undefined) return;
+      const at = alias.range?.[0] ?? 0;
+      const problem = `there is no anchor &${alias.source} before this *${alias.source}`;
+      throw new ConfigError(`${place(at)}: ${problem}`, { file, line: lines.linePos(at).line });
+    },
+  });
   let value: unknown;
   try {
     value = document.toJS();

@@ -47,6 +47,8 @@ export interface CoordinatorOptions extends Partial<Switches> {
   /** GitLab: listen on a second port, for downloads that are sent on. Default: false. */
   readonly objectStorage?: boolean;
   readonly intercept?: Intercept;
+  /** Where uploaded files are kept until it is closed. Default: the system's directory for temporary files. */
+  readonly artifactsDir?: string;
 }
 
 /** What `on` tells of. */
@@ -102,7 +104,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
   const recorder = createRecorder(options.record ?? true, options.recordBodyBytes ?? 65_536);
   recorder.changed.on((request) => channels.request.emit(request));
   const runners = createRunnerBook(dialect);
-  const shelf = createArtifactShelf();
+  const shelf = createArtifactShelf(options.artifactsDir);
   const jobs = createJobBook(dialect, switches, runners, {
     status(job) {
       channels.job.emit(job);

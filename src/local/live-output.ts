@@ -1,9 +1,13 @@
 import type { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import type { LocalJob } from "./job.ts";
+import { createProgress } from "./progress.ts";
+import { padToWidth, textWidth } from "./text-width.ts";
 
 /** A job's output as lines of a shared display. */
 export interface JobDisplay {
+  /** A runner works on it from now on. */
+  started(): void;
   write(bytes: Buffer): void;
   /** What the stored trace has beyond the live text, and the line that was not finished. */
   end(job: LocalJob): void;
@@ -13,6 +17,22 @@ export interface LiveOutput {
   /** A line of its own. */
   line(text: string): void;
   open(name: string): JobDisplay;
+  /** Nothing of a progress display stays; all lines are written. */
+  close(): void;
+}
+
+/** Size of the terminal that the output is, asked for whenever something is drawn. */
+export interface TerminalSize {
+  columns(): number;
+  rows(): number;
+}
+
+export interface LiveOutputOptions {
+  readonly colors: boolean;
+  /** Of all jobs, so that their lines are aligned. */
+  readonly names: readonly string[];
+  /** With it, a line per running job is kept up to date below the output. */
+  readonly terminal?: TerminalSize | undefined;
 }
 
 const COLORS = [36, 33, 35, 32, 34, 96, 93, 95, 92, 94];
@@ -20,19 +40,21 @@ const NAME_WIDTH_MAX = 24;
 /** A line without an end is shown in pieces of this many characters. */
 const LONGEST_LINE = 65_536;
 
-/** @param names of all jobs, so that their lines are aligned */
-export function createLiveOutput(
-  output: Writable,
-  { colors, names }: { colors: boolean; names: readonly string[] },
-): LiveOutput {
-  const width = Math.min(NAME_WIDTH_MAX, Math.max(...names.map((name) => name.length), 0));
+export function createLiveOutput(output: Writable, { colors, names, terminal }: LiveOutputOptions): LiveOutput {
+  const most = terminal === undefined ? NAME_WIDTH_MAX : Math.min(NAME_WIDTH_MAX, Math.max(8, terminal.columns() >> 2));
+  const width = Math.min(most, Math.max(...names.map(textWidth), 0));
+  const progress = terminal === undefined ? undefined : createProgress(output, { colors, ...terminal });
   const line = (text: string): void => {
-    if (!output.destroyed && !output.errored && !output.writableEnded) output.write(`${text}\n`);
+    if (output.destroyed || output.errored || output.writableEnded) return;
+    if (progress === undefined) output.write(`${text}\n`);
+    else progress.line(text);
   };
   return {
     line,
+    close: () => progress?.close(),
     open(name) {
-      const shown = (name.length > width ? `${name.slice(0, width - 1)}…` : name).padEnd(width);
+      const key = {};
+      const shown = padToWidth(name, width);
       const color = COLORS[Math.max(0, names.indexOf(name)) % COLORS.length];
       const prefix = colors ? `\x1b[${color}m${shown} │\x1b[0m ` : `${shown} │ `;
       const clean = createLineCleaner(colors);
@@ -41,7 +63,9 @@ export function createLiveOutput(
       let shownBytes = 0;
       const print = (raw: string): void => {
         const text = clean(raw);
-        if (text !== undefined) line(`${prefix}${text}`.trimEnd());
+        if (text === undefined) return;
+        line(`${prefix}${text}`.trimEnd());
+        progress?.say(key, visible(text));
       };
       const add = (text: string): void => {
         const lines = (pending + text).split("\n");
@@ -52,6 +76,7 @@ export function createLiveOutput(
         pending = "";
       };
       return {
+        started: () => progress?.start(key, name),
         write(bytes) {
           shownBytes += bytes.length;
           add(decoder.write(bytes));
@@ -70,6 +95,7 @@ export function createLiveOutput(
           add(decoder.end());
           if (pending !== "") print(pending);
           pending = "";
+          progress?.end(key);
         },
       };
     },

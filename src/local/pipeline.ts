@@ -1,13 +1,13 @@
 import type { Writable } from "node:stream";
-import { nearest } from "../config/keys.ts";
-import { CommandError } from "../errors.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";
 import type { LocalCoordinator } from "./coordinator.ts";
 import type { LocalJob } from "./job.ts";
 import type { JobSpec, VariableSpec } from "./job-spec.ts";
-import { createLiveOutput, type JobDisplay } from "./live-output.ts";
+import { createLiveOutput, type JobDisplay, type TerminalSize } from "./live-output.ts";
+import { findJob } from "./needs.ts";
 import { summaryLines } from "./summary.ts";
+import { tableAt, type Wire } from "./wire.ts";
 
 export interface PipelineProject {
   /** Anything that git can clone from where the runner is: a path, a URL. */
@@ -19,6 +19,8 @@ export interface PipelineProject {
   readonly beforeSha?: string;
   /** Default: `project`. */
   readonly name?: string;
+  /** What tells it from others of that name. Default: 1. */
+  readonly id?: number;
 }
 
 export interface PipelineOptions {
@@ -30,12 +32,25 @@ export interface PipelineOptions {
   readonly colors: boolean;
   /** Variables that must not show in a trace: the project's secrets. */
   readonly secrets?: Readonly<Record<string, string>>;
-  /** Names of the jobs to run, whatever their `when` and refs say. Default: what a push would run. */
+  /** Variables that the coordinator sets and those of the file win over. */
+  readonly predefined?: readonly VariableSpec[];
+  /** Variables of the project: they win over those of the file, and may be secret. */
+  readonly variables?: readonly VariableSpec[];
+  /** Where it is a terminal: a line per running job is kept up to date below the output. */
+  readonly terminal?: TerminalSize | undefined;
+  /**
+   * Names of the jobs to run, whatever their `when` and refs say; one whose earlier stages failed is left out as ever.
+   * Default: what a push would run.
+   */
   readonly only?: readonly string[];
   /** Hand the jobs to the runner with this token only. Tags do not matter here. */
   readonly runnerToken?: string;
   /** Each job's limit. Default: 3600. */
   readonly timeoutSeconds?: number;
+  /** How long a canceled job may take to send its last lines. Default: 10,000. */
+  readonly lastWordsMs?: number;
+  /** A line that is shown when `signal` fires. */
+  readonly cancelNote?: string;
 }
 
 /** What became of a job. `skipped`: what it waits for did not happen. `manual`: it waits for somebody to start it. */
@@ -55,6 +70,8 @@ export interface PipelineResult {
   /** No job failed that was not allowed to, and none was canceled. */
   readonly success: boolean;
   readonly canceled: boolean;
+  /** The job that failed before all others and was not allowed to. */
+  readonly firstFailure: PipelineJob | undefined;
   /** In the order of stages. */
   readonly jobs: readonly PipelineJob[];
 }
@@ -70,21 +87,27 @@ const LAST_WORDS_MS = 10_000;
  * @throws {CommandError} `only` names a job that is not there
  */
 export async function runPipeline(options: PipelineOptions, signal: AbortSignal): Promise<PipelineResult> {
-  const { coordinator, file, project, output, colors, only } = options;
-  for (const name of only ?? []) requireJob(name, file);
+  const { coordinator, file, project, output, colors, only, terminal, lastWordsMs = LAST_WORDS_MS } = options;
+  for (const name of only ?? []) findJob(name, file);
   const chosen = file.jobs.filter((job) =>
     only === undefined ? runsOn(job, fullRef(project)) : only.includes(job.name),
   );
   const stages = file.stages.filter((stage) => chosen.some((job) => job.stage === stage));
-  const live = createLiveOutput(output, { colors, names: chosen.map(({ name }) => name) });
+  const live = createLiveOutput(output, { colors, names: chosen.map(({ name }) => name), terminal });
   const displays = new Map<LocalJob, JobDisplay>();
   const started = new Map<CiJob, LocalJob>();
   const finished = new Map<CiJob, Promise<PipelineJob>>();
   const results = new Map<CiJob, PipelineJob>();
   const stopping = new AbortController();
   const stop = (reason: unknown): void => stopping.abort(reason);
-  const onAbort = (): void => stop(signal.reason);
+  const onAbort = (): void => {
+    if (options.cancelNote !== undefined) live.line(options.cancelNote);
+    stop(signal.reason);
+  };
   const offTrace = coordinator.on("trace", ({ job, bytes }) => displays.get(job)?.write(bytes));
+  const offJob = coordinator.on("job", (job) => {
+    if (job.status === "running") displays.get(job)?.started();
+  });
 
   const conclude = (job: CiJob, result: PipelineJob): PipelineJob => {
     results.set(job, result);
@@ -99,7 +122,7 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
       local.cancel("canceling");
     }
     if (local.status.startsWith("cancel") && local.pickedUpAt !== undefined && !output.destroyed)
-      await local.reported({ timeoutMs: LAST_WORDS_MS }).catch(() => undefined);
+      await local.reported({ timeoutMs: lastWordsMs }).catch(() => undefined);
     displays.get(local)?.end(local);
     displays.delete(local);
     const result = resultOf(job, local);
@@ -127,7 +150,7 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
       const failed = earlier.some((job) => hurts(results.get(job)));
       for (const job of chosen) {
         if (job.stage !== stage || started.has(job)) continue;
-        const state = stopping.signal.aborted ? "skipped" : only === undefined ? decide(job, failed) : "start";
+        const state = stopping.signal.aborted ? "skipped" : decide(job, failed, only !== undefined);
         if (state === "start") start(job);
         else conclude(job, { ...emptyResult(job), state });
       }
@@ -138,30 +161,29 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
     stop(new Error("The pipeline has ended"));
     await Promise.allSettled(finished.values());
     offTrace();
+    offJob();
     signal.removeEventListener("abort", onAbort);
     output.off("error", stop);
   }
-  if (output.errored) throw output.errored;
+  if (output.errored) {
+    live.close();
+    throw output.errored;
+  }
 
   const jobs = stages.flatMap((stage) =>
     chosen.flatMap((job) => (job.stage === stage ? (results.get(job) ?? []) : [])),
   );
   if (jobs.length === 0) live.line(`No job of ${file.file} runs on ${fullRef(project)}.`);
-  else for (const text of summaryLines(jobs, colors)) live.line(text);
+  else for (const text of summaryLines(jobs, colors, terminal?.columns())) live.line(text);
+  live.close();
   const canceled = signal.aborted || jobs.some(({ state }) => state === "canceled");
-  return { jobs, canceled, success: !canceled && !jobs.some(hurts) };
+  const firstFailure = [...results.values()].find((job) => job.state === "failed" && hurts(job));
+  return { jobs, canceled, firstFailure, success: !canceled && !jobs.some(hurts) };
 }
 
-function requireJob(name: string, file: CiFile): void {
-  const names = file.jobs.map((job) => job.name);
-  if (names.includes(name)) return;
-  const meant = nearest(name, names);
-  const hint = meant === undefined ? `its jobs are ${names.join(", ")}` : `did you mean "${meant}"?`;
-  throw new CommandError(`There is no job "${name}" in ${file.file}; ${hint}`);
-}
-
-/** AlloyCI's rule for a job that waits, once all earlier stages are over. */
-function decide(job: CiJob, failedBefore: boolean): "start" | "skipped" | "manual" {
+/** AlloyCI's rule for a job that waits, once all earlier stages are over. `named`: somebody asked for this very job. */
+function decide(job: CiJob, failedBefore: boolean, named: boolean): "start" | "skipped" | "manual" {
+  if (named) return failedBefore && (job.when === "on_success" || job.when === "manual") ? "skipped" : "start";
   if (job.when === "manual") return failedBefore ? "skipped" : "manual";
   return (job.when === "on_failure") === failedBefore || job.when === "always" ? "start" : "skipped";
 }
@@ -195,16 +217,27 @@ function dependenciesOf(job: CiJob, file: CiFile, started: ReadonlyMap<CiJob, Lo
   });
 }
 
-function specOf(job: CiJob, { project, secrets = {}, ...options }: PipelineOptions, dependencies: LocalJob[]): JobSpec {
+/** What the coordinator is asked to hand out for a job of the file. */
+export function specOf(
+  job: CiJob,
+  {
+    project,
+    secrets = {},
+    predefined = [],
+    variables = [],
+    ...options
+  }: Omit<PipelineOptions, "coordinator" | "output" | "colors">,
+  dependencies: readonly LocalJob[],
+): JobSpec {
   const open: VariableSpec[] = Object.entries(job.variables).map(([key, value]) => ({ key, value }));
   const secret: VariableSpec[] = Object.entries(secrets).map(([key, value]) => ({ key, value, masked: true }));
-  const { repoUrl, sha, ref, refType, beforeSha, name } = project;
+  const { repoUrl, sha, ref, refType, beforeSha, name, id } = project;
   return {
     name: job.name,
     stage: job.stage,
     script: job.script,
-    // A secret wins over a variable of the file, as it comes later.
-    variables: [...open, ...secret],
+    // What comes later wins.
+    variables: [...predefined, ...open, ...variables, ...secret],
     git: {
       repoUrl,
       sha,
@@ -212,6 +245,7 @@ function specOf(job: CiJob, { project, secrets = {}, ...options }: PipelineOptio
       ...(refType === undefined ? {} : { refType }),
       ...(beforeSha === undefined ? {} : { beforeSha }),
     },
+    ...(sha.length === 64 ? { payload: withSha256 } : {}),
     services: job.services,
     when: job.when,
     allowFailure: job.allowFailure,
@@ -221,12 +255,18 @@ function specOf(job: CiJob, { project, secrets = {}, ...options }: PipelineOptio
     ...(job.artifacts === undefined ? {} : { artifacts: job.artifacts }),
     ...(job.cache === undefined ? {} : { cache: job.cache }),
     ...(name === undefined ? {} : { projectName: name }),
+    ...(id === undefined ? {} : { projectId: id }),
     ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
     ...(options.timeoutSeconds === undefined ? {} : { timeoutSeconds: options.timeoutSeconds }),
   };
 }
 
-function fullRef({ ref, refType }: PipelineProject): string {
+/** AlloyCI knows no such repositories; whoever can run them needs to be told. */
+function withSha256(payload: Wire): Wire {
+  return { ...payload, git_info: { ...tableAt(payload, "git_info"), repo_object_format: "sha256" } };
+}
+
+export function fullRef({ ref, refType }: PipelineProject): string {
   if (ref.startsWith("refs/") || ref.includes(":")) return ref;
   return `refs/${refType === "tag" ? "tags" : "heads"}/${ref}`;
 }

@@ -1,4 +1,5 @@
 import type { PipelineJob } from "./pipeline.ts";
+import { cutToWidth, padToWidth, textWidth } from "./text-width.ts";
 
 const STATE_COLORS: Readonly<Record<PipelineJob["state"], number>> = {
   success: 32,
@@ -8,16 +9,37 @@ const STATE_COLORS: Readonly<Record<PipelineJob["state"], number>> = {
   manual: 90,
 };
 
-/** A table of what became of the jobs, and a blank line before it. */
-export function summaryLines(jobs: readonly PipelineJob[], colors: boolean): string[] {
-  const rows = jobs.map((job) => [job.name, job.stage, job.state, duration(job.durationMs), remark(job)]);
-  const head = ["job", "stage", "state", "time", ""];
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+const NAME_WIDTH_MIN = 8;
+
+/**
+ * A table of what became of the jobs, and a blank line before it.
+ * @param columns width of the terminal: long names are cut for it; elsewhere nothing is cut
+ */
+export function summaryLines(
+  jobs: readonly PipelineJob[],
+  colors: boolean,
+  columns: number = Number.POSITIVE_INFINITY,
+): string[] {
+  const longest = Math.max(1, ...jobs.map((job) => textWidth(job.name)));
+  // The other columns with their gaps rarely take more.
+  const nameWidth = Math.min(longest, Math.max(NAME_WIDTH_MIN, columns - 45));
+  const rows = jobs.map((job) => [
+    cutToWidth(job.name, nameWidth),
+    job.stage,
+    job.state,
+    duration(job.durationMs),
+    remark(job),
+  ]);
+  const head = ["job", "stage", "state", "time", rows.some((row) => row[4] !== "") ? "exit" : ""];
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => textWidth(row[column] ?? ""))),
+  );
   const paint = (text: string, code: number): string => (colors ? `\x1b[${code}m${text}\x1b[0m` : text);
   const layOut = (cells: readonly string[], code: (column: number) => number | undefined): string =>
     cells
       .map((cell, column) => {
-        const text = column === 3 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0);
+        const width = widths[column] ?? 0;
+        const text = column === 3 ? cell.padStart(width) : padToWidth(cell, width);
         const color = cell === "" ? undefined : code(column);
         return color === undefined ? text : paint(text, color);
       })
@@ -40,7 +62,7 @@ function stateColor(job: PipelineJob): number {
 function remark({ state, exitCode, failureReason, allowFailure }: PipelineJob): string {
   if (state === "manual") return "waits for somebody to start it";
   if (state !== "failed") return "";
-  const why = exitCode !== undefined ? `exit ${exitCode}` : (failureReason ?? "").replaceAll("_", " ");
+  const why = exitCode !== undefined ? String(exitCode) : (failureReason ?? "").replaceAll("_", " ");
   return [why, allowFailure ? "(allowed to fail)" : ""].filter((part) => part !== "").join(" ");
 }
 

@@ -142,12 +142,17 @@ describe("mistakes are named with file, line, column and what was expected", () 
       3,
       'depends on "other", which is not in an earlier stage',
     ],
-    ["a: {script: [x]}\nb: {script: [x]}\na: {script: [x]}\n", 3, ".alloy-ci.yml:3:1: Map keys must be unique"],
+    [
+      "a: {script: [x]}\nb: {script: [x]}\na: {script: [x]}\n",
+      3,
+      '.alloy-ci.yml:3:1: "a" stands here for the second time',
+    ],
     ["unit:\n  script: [x\n", 3, ".alloy-ci.yml:3:"],
     ["- unit\n", 1, "the file must be a table of jobs"],
     ["", 1, "the file must be a table of jobs"],
     [".hidden: {script: [x]}\n", 1, "there is no job in this file"],
-    ["unit: &a {script: [x], variables: *b}\n", undefined, "b"],
+    ["unit: &a {script: [x], variables: *b}\n", 1, "1:35: there is no anchor &b before this *b"],
+    ["include: jobs.yml\nunit: {script: [x]}\n", 1, '"include" is GitLab\'s and AlloyCI does not know it'],
   ])("%j", (text, line, message) => {
     const found = complaint(text);
     expect(found.message).toContain(message);

@@ -223,9 +223,9 @@ describe("display", () => {
     ]);
     expect(table.replace(/\d\.\d s/g, "0.0 s")).toBe(
       [
-        "job      stage   state     time",
+        "job      stage   state     time  exit",
         "compile  build   success  0.0 s",
-        "lint     test    failed   0.0 s  exit 3 (allowed to fail)",
+        "lint     test    failed   0.0 s  3 (allowed to fail)",
         "ship     deploy  manual          waits for somebody to start it",
         "",
       ].join("\n"),

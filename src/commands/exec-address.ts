@@ -1,0 +1,41 @@
+import type { NetworkInterfaceInfo } from "node:os";
+import { CommandError } from "../errors.ts";
+
+/** Where jobs fetch their sources from this machine. */
+export interface SourcesAddress {
+  /** Where is listened. */
+  readonly listenHost: string;
+  /** What jobs call it. */
+  readonly publicHost: string;
+}
+
+export type Interfaces = Readonly<Record<string, readonly NetworkInterfaceInfo[] | undefined>>;
+
+/**
+ * An address of this machine that jobs reach. Jobs that see this machine have its loopback; containers have the gateway of
+ * docker's bridge, or the name that Docker Desktop gives to the machine; others need an address of its network.
+ * @param shared jobs see this machine
+ * @param given `--address`: wins
+ * @throws {CommandError} there is none to be found
+ */
+export function sourcesAddress(
+  { shared, given, platform }: { shared: boolean; given: string | undefined; platform: NodeJS.Platform },
+  interfaces: Interfaces,
+): SourcesAddress {
+  const own = Object.values(interfaces).flatMap((list) => list ?? []);
+  if (given !== undefined) {
+    const isOwn = own.some(({ address }) => address === given);
+    // A name, or an address that is translated on the way: listened is everywhere then.
+    return { listenHost: isOwn ? given : given.includes(":") ? "::" : "0.0.0.0", publicHost: given };
+  }
+  const loopback = "127.0.0.1";
+  if (shared) return { listenHost: loopback, publicHost: loopback };
+  if (platform === "darwin" || platform === "win32")
+    return { listenHost: loopback, publicHost: "host.docker.internal" };
+  const candidates = [...(interfaces.docker0 ?? []), ...own];
+  const found = candidates.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+  if (found !== undefined) return { listenHost: found, publicHost: found };
+  throw new CommandError(
+    "This machine has no address that jobs of this executor could fetch their sources from: name one with --address",
+  );
+}

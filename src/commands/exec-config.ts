@@ -1,0 +1,130 @@
+import type { Config, RunnerConfig } from "../config/config.ts";
+import { appendEntry } from "../config/edit.ts";
+import { runnerId } from "../config/identity.ts";
+import { findFile, loadConfig, parseConfig } from "../config/load.ts";
+import { CommandError, ConfigError } from "../errors.ts";
+import type { ExecutorCatalog } from "../executor.ts";
+import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
+import { describeRunner } from "./verify.ts";
+
+export interface ExecConfigOptions {
+  readonly values: FlagValues;
+  /** Wins over `--executor`: of the old way to write it. */
+  readonly executor: string | undefined;
+  readonly parallel: number;
+  /** What the embedded coordinator knows the runner by. */
+  readonly url: string;
+  readonly token: string;
+  readonly stateDir: string;
+  readonly buildsDir: string;
+  readonly cachesDir: string;
+  /** Added to what the entry sets. */
+  readonly environment: RunnerConfig["environment"];
+}
+
+const FLAGS = "flags of exec";
+
+/**
+ * A configuration of one entry, as flags or `--config` with `--runner` describe it, that works for the embedded coordinator.
+ * State, working copies and caches are those of `exec`: nothing of a service that uses the same entry is touched.
+ * @throws {ConfigError} a configuration that cannot be used
+ * @throws {CommandError} flags that cannot be used
+ */
+export async function execConfig(options: ExecConfigOptions, context: CommandContext): Promise<Config> {
+  const { values, parallel, stateDir, cachesDir, environment } = options;
+  const fromFile = textOf(values, "config");
+  const around: CommandContext = { ...context, catalog: withOwnBuilds(context.catalog, options) };
+  const config =
+    fromFile === undefined ? await fromFlags(options, around) : await fromConfig(fromFile, options, around);
+  const [entry] = config.runners;
+  if (entry === undefined) throw new CommandError("There is no runner to work with");
+  const { url, token } = options;
+  const own: RunnerConfig = {
+    ...entry,
+    url: new URL(url),
+    token,
+    id: runnerId(token),
+    limit: Number.POSITIVE_INFINITY,
+    requestConcurrency: 1,
+    strictCheckInterval: false,
+    tlsCaFile: undefined,
+    tlsCertFile: undefined,
+    tlsKeyFile: undefined,
+    cloneUrl: "",
+    cacheDir: textOf(values, "cache-dir") ?? cachesDir,
+    // What this machine tries out must not end up in what the pipelines of a server build upon.
+    cache: fromFile === undefined ? entry.cache : { ...entry.cache, bucket: null },
+    environment: [...entry.environment, ...environment],
+    fingerprint: "exec",
+  };
+  return {
+    ...config,
+    concurrent: parallel,
+    checkIntervalMs: 1000,
+    metricsAddress: "",
+    // Jobs run as the person who started this.
+    user: undefined,
+    stateDir,
+    runners: [own],
+  };
+}
+
+/** Working copies on this machine are made in the run's own directory; in containers and elsewhere they are where they are. */
+function withOwnBuilds(catalog: ExecutorCatalog, { values, buildsDir }: ExecConfigOptions): ExecutorCatalog {
+  return {
+    names: catalog.names,
+    async load(name) {
+      const definition = await catalog.load(name);
+      const asked = textOf(values, "builds-dir");
+      if (name !== "shell") return definition;
+      return {
+        ...definition,
+        create: (tables, deps) => definition.create(tables, { ...deps, buildsDir: asked ?? buildsDir }),
+      };
+    },
+  };
+}
+
+async function fromFlags(
+  { values, executor, url, token }: ExecConfigOptions,
+  context: CommandContext,
+): Promise<Config> {
+  if (textOf(values, "runner") !== undefined)
+    throw new CommandError("--runner names an entry of a configuration file: give the file, too, with --config");
+  const named = executor ?? textOf(values, "executor") ?? "shell";
+  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values) };
+  try {
+    return await parseConfig(appendEntry("", entry), {
+      ...loadOptions(context),
+      file: FLAGS,
+      findFile: (path) => findFile(path, [context.cwd]),
+    });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new CommandError(error.message.replace(/^flags of exec:\d+: /gm, ""), { cause: error });
+  }
+}
+
+async function fromConfig(given: string, options: ExecConfigOptions, context: CommandContext): Promise<Config> {
+  const { values, executor } = options;
+  const more = [
+    ...((executor ?? textOf(values, "executor")) ? ["executor"] : []),
+    ...Object.keys(entryKeys(values)).filter((key) => key !== "builds_dir" && key !== "cache_dir"),
+  ];
+  if (more.length > 0) {
+    throw new CommandError(
+      `${more.join(", ")}: given by a flag or its environment variable, and --config takes it from the file. Choose one of both`,
+    );
+  }
+  const config = await loadConfig(configFileOf(given, context), loadOptions(context));
+  const name = textOf(values, "runner");
+  const chosen = name === undefined ? config.runners : config.runners.filter((runner) => runner.name === name);
+  if (chosen.length === 1) return { ...config, runners: chosen };
+  const known = config.runners.map((runner) => `  ${describeRunner(runner)}`).join("\n");
+  const what =
+    name === undefined
+      ? "has no single runner: name one with --runner"
+      : `has ${chosen.length === 0 ? "no" : "several"} runners "${name}"`;
+  throw new CommandError(`${config.file} ${what}${known === "" ? "" : `; there is\n${known}`}`);
+}

@@ -1,0 +1,94 @@
+import { randomBytes } from "node:crypto";
+import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { execa } from "execa";
+
+/** Where `exec` keeps things. All absolute; one run shares nothing with another but the caches. */
+export interface ExecPlaces {
+  /** Kept from run to run. */
+  readonly cachesDir: string;
+  /** All runs, living and dead. */
+  readonly runsDir: string;
+  /** This run, 0700, removed at its end. */
+  readonly runDir: string;
+}
+
+export interface RunPlaces {
+  readonly stateDir: string;
+  readonly buildsDir: string;
+  /** The repository that jobs fetch from. */
+  readonly sourcesDir: string;
+}
+
+export function placesOfRun(runDir: string): RunPlaces {
+  return {
+    stateDir: join(runDir, "state"),
+    buildsDir: join(runDir, "builds"),
+    sourcesDir: join(runDir, "sources.git"),
+  };
+}
+
+/** `$XDG_CACHE_HOME/alloy-runner/exec`, or what the platform has for it. */
+function baseOf(env: Readonly<Record<string, string | undefined>>): string {
+  const own = join("alloy-runner", "exec");
+  // The XDG specification: a relative path is to be ignored.
+  if (env.XDG_CACHE_HOME !== undefined && isAbsolute(env.XDG_CACHE_HOME)) return join(env.XDG_CACHE_HOME, own);
+  if (process.platform === "win32" && env.LOCALAPPDATA) return join(env.LOCALAPPDATA, own);
+  const home = env.HOME || homedir();
+  if (home === "" || home === "/") return join(tmpdir(), `alloy-runner-${process.getuid?.() ?? ""}`, "exec");
+  return process.platform === "darwin" ? join(home, "Library", "Caches", own) : join(home, ".cache", own);
+}
+
+/** Make the directories of a new run. Rejects with what the system said. */
+export async function openPlaces(env: Readonly<Record<string, string | undefined>>): Promise<ExecPlaces> {
+  const base = baseOf(env);
+  const cachesDir = join(base, "caches");
+  const runsDir = join(base, "runs");
+  const runDir = join(runsDir, `${process.pid}-${randomBytes(4).toString("hex")}`);
+  await mkdir(cachesDir, { recursive: true, mode: 0o700 });
+  await mkdir(runsDir, { recursive: true, mode: 0o700 });
+  await mkdir(runDir, { mode: 0o700 });
+  const places = placesOfRun(runDir);
+  for (const dir of [places.buildsDir, places.sourcesDir]) await mkdir(dir, { mode: 0o700 });
+  return { cachesDir, runsDir, runDir };
+}
+
+/** A run whose process is there is given so long to take its state directory. */
+const STARTING_MS = 60_000;
+
+/** Runs beside `runDir`; whether they are dead shows when one tries to take their state directory. */
+export async function otherRuns({ runsDir, runDir }: ExecPlaces): Promise<string[]> {
+  const names = await readdir(runsDir).catch(() => []);
+  const others: string[] = [];
+  for (const name of names) {
+    const dir = join(runsDir, name);
+    const made = dir === runDir ? null : await stat(dir).catch(() => null);
+    if (made === null) continue;
+    const starting = Date.now() - made.birthtimeMs < STARTING_MS && isThere(Number.parseInt(name, 10));
+    if (!starting) others.push(dir);
+  }
+  return others;
+}
+
+function isThere(pid: number): boolean {
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // It belongs to somebody else.
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+/** Also directories that a job has made read-only, as package managers do. */
+export async function removeTree(dir: string): Promise<void> {
+  try {
+    await rm(dir, { recursive: true, force: true, maxRetries: 3 });
+  } catch {
+    await chmod(dir, 0o700).catch(() => undefined);
+    await execa("chmod", ["-R", "u+rwX", "--", dir], { reject: false, stdio: "ignore" });
+    await rm(dir, { recursive: true, force: true, maxRetries: 3 });
+  }
+}

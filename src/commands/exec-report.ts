@@ -1,0 +1,103 @@
+import type { Config } from "../config/config.ts";
+import type { CiFile, CiJob } from "../local/ci-file.ts";
+import { runsOn } from "../local/ci-refs.ts";
+import { needsOf } from "../local/needs.ts";
+import { jobPayload } from "../local/payload.ts";
+import { fullRef, type PipelineOptions, specOf } from "../local/pipeline.ts";
+import { padToWidth, textWidth } from "../local/text-width.ts";
+
+/** A stage of a job's plan, as a person reads it. */
+export interface PreviewedStage {
+  readonly name: string;
+  readonly title: string;
+  readonly when: string;
+  /** Its whole text; `null` for files that the runner moves itself. */
+  readonly script: string | null;
+  readonly transfer: string | null;
+}
+
+/**
+ * The plan of the job that a coordinator hands out as `payload`.
+ * @throws {CommandError} the job cannot run
+ */
+export type PreviewJob = (
+  payload: string,
+  config: Config,
+) => Promise<{ readonly shell: string; readonly root: string; readonly stages: readonly PreviewedStage[] }>;
+
+/** What the file has, and what of it runs for `ref`. */
+export function listJobs(file: CiFile, ref: string): string[] {
+  const ordered = file.stages.flatMap((stage) => file.jobs.filter((job) => job.stage === stage));
+  const rows = [["job", "stage", "when", ""], ...ordered.map((job) => rowOf(job, ref))];
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => textWidth(row[column] ?? ""))));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => padToWidth(cell, Math.max(widths[column] ?? 0, 1, column === 3 ? textWidth(cell) : 0)))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+function rowOf(job: CiJob, ref: string): string[] {
+  const remarks = [
+    runsOn(job, ref) ? "" : `not for ${ref}`,
+    job.allowFailure ? "may fail" : "",
+    job.dependencies === null ? "" : `artifacts of ${job.dependencies.join(", ")}`,
+  ];
+  return [job.name, job.stage, job.when, remarks.filter((remark) => remark !== "").join("; ")];
+}
+
+export interface PrintPreviewOptions {
+  readonly pipeline: PipelineOptions;
+  readonly config: Config;
+  readonly preview: PreviewJob;
+  print(text: string): void;
+}
+
+/** The jobs that would run, in order, each with its stages and their scripts. Values of secret variables are not shown. */
+export async function printPreview({ pipeline, config, preview, print }: PrintPreviewOptions): Promise<void> {
+  const { file, project, coordinator, only, variables = [] } = pipeline;
+  const ref = fullRef(project);
+  const shown = variables.map((variable) => (variable.masked === true ? { ...variable, value: "[MASKED]" } : variable));
+  const chosen = file.stages.flatMap((stage) =>
+    file.jobs.filter((job) => job.stage === stage && (only?.includes(job.name) ?? runsOn(job, ref))),
+  );
+  print(`# ${file.file}, ${ref}, commit ${project.sha}`);
+  if (chosen.length === 0) print("# no job of it runs for this ref");
+  for (const stage of file.stages) {
+    const jobs = chosen.filter((job) => job.stage === stage);
+    if (jobs.length > 0) print(`# stage ${stage}: ${jobs.map(describe).join(", ")}`);
+  }
+  const [runner] = coordinator.runners;
+  if (runner === undefined) return;
+  for (const job of chosen) {
+    const needed = needsOf(job, file, ref).filter((other) => chosen.includes(other));
+    const local = coordinator.enqueue({
+      ...specOf(job, { ...pipeline, variables: shown }, []),
+      payload: (payload) => ({
+        ...payload,
+        dependencies: needed.map(({ name }, index) => ({
+          id: index + 1,
+          name,
+          token: "none",
+          artifacts_file: { filename: "artifacts.zip", size: 1 },
+        })),
+      }),
+    });
+    const { shell, root, stages } = await preview(
+      jobPayload(local, runner, coordinator.dialect, coordinator.url),
+      config,
+    );
+    print(`\n# job ${job.name} (${shell}; ${root} stands for its directory)`);
+    for (const { name, title, when, script, transfer } of stages) {
+      print(
+        `\n# ${job.name}: ${name}${when === "on_success" ? "" : ` (${when})`}${transfer === null ? "" : ` ${title} ${transfer}`}`,
+      );
+      if (script !== null) print(script.trimEnd());
+    }
+  }
+}
+
+function describe(job: CiJob): string {
+  return job.when === "on_success" ? job.name : `${job.name} (${job.when})`;
+}

@@ -1,0 +1,41 @@
+import { constants } from "node:os";
+import { Stop } from "../errors.ts";
+
+export interface Cancel extends Disposable {
+  /** Fires at the first signal. */
+  readonly signal: AbortSignal;
+  /** 130 for Ctrl-C, 143 for SIGTERM; 130 as long as none came. */
+  readonly status: number;
+  /** Resolves with the exit status at the second one: whoever waits is to leave at once. */
+  readonly hurried: Promise<number>;
+}
+
+/** Ctrl-C and its like, once and twice. */
+export function listenForCancel(say: (text: string) => void): Cancel {
+  const controller = new AbortController();
+  const hurried = Promise.withResolvers<number>();
+  let status = 130;
+  const listeners = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
+    const listener = (): void => {
+      status = 128 + constants.signals[name];
+      if (controller.signal.aborted) {
+        say("left at once; the next exec ends what is still running");
+        hurried.resolve(status);
+        return;
+      }
+      controller.abort(new Stop("canceling", `canceled by ${name}`));
+    };
+    process.on(name, listener);
+    return () => process.off(name, listener);
+  });
+  return {
+    signal: controller.signal,
+    get status() {
+      return status;
+    },
+    hurried: hurried.promise,
+    [Symbol.dispose]: () => {
+      for (const remove of listeners) remove();
+    },
+  };
+}

@@ -1,0 +1,166 @@
+import { findShellWriter } from "../shells/index.ts";
+import type { LogSettings } from "./agent.ts";
+import { openServices } from "./agent.ts";
+import type { CommandContext } from "./commands/context.ts";
+import { type ExecEngine, execCommand } from "./commands/exec.ts";
+import type { FlagValues } from "./commands/runner-flags.ts";
+import type { Config } from "./config/config.ts";
+import { parseJob } from "./coordinator/job-payload.ts";
+import { CommandError, ConfigError, describeError, ScriptFailure, Stop } from "./errors.ts";
+import type { Executor } from "./executor.ts";
+import { previewJob } from "./job/preview.ts";
+import { projectPathOf } from "./job/project-path.ts";
+import { openJournal } from "./journal/journal.ts";
+import { openStateDir } from "./journal/state-dir.ts";
+import { createLog, type RunnerLog, streamOutput } from "./log.ts";
+import { createMetrics } from "./metrics.ts";
+import { createSupervisor } from "./poll/supervisor.ts";
+import { deadline, never } from "./time.ts";
+import { revision, version } from "./version.ts";
+
+/** The parts of the agent behind `exec`: the same services, supervisor and executors as those of `run`. */
+
+/** How soon a job hears of its cancel while it prints nothing. The coordinator is in this process: asking costs little. */
+const PROBE_MS = 400;
+/** How long what dead runs have left may take to end. */
+const BURY_MS = 30_000;
+const KILL_GRACE_MS = 2000;
+/** How long reports under way may take once the last job has ended. */
+const LAST_REPORTS_MS = 5000;
+
+/** `exec`. @returns the exit status */
+export async function runExec(
+  words: readonly string[],
+  values: FlagValues,
+  context: CommandContext,
+  logging: LogSettings,
+): Promise<number> {
+  const metrics = createMetrics({ version, revision });
+  const log = createLog({
+    // What a job's trace does not say, and nobody asked for, does not belong between its lines.
+    level: logging.level ?? "error",
+    format: logging.format ?? "text",
+    output: streamOutput(process.stderr, (count) => `${count} lines of the log were dropped\n`),
+    colors: process.stderr.isTTY === true && !context.env.NO_COLOR,
+  });
+  const engine: ExecEngine = {
+    featuresOf: async (config) => await withExecutor(config, context, log, async ({ features }) => features),
+    preview: async (payload, config) =>
+      await withExecutor(config, context, log, async (executor) => preview(payload, config, executor, context)),
+    async startRunner(config, around) {
+      const stopping = new AbortController();
+      const services = await openServices(config, around, log, metrics, stopping.signal, {
+        cachesOf: new URL("http://exec"),
+        timing: { ship: { probeMs: PROBE_MS, quietMs: 50, steadyMs: 200 } },
+      });
+      const supervisor = createSupervisor({ ...services, metrics, log }, stopping.signal);
+      supervisor.apply(config);
+      return {
+        async end() {
+          await supervisor.drain();
+          using limit = deadline(never, LAST_REPORTS_MS, new Stop("shutting_down", "exec ends"));
+          await services.close(limit.signal);
+        },
+      };
+    },
+    bury: (stateDir, signal) => bury(stateDir, context, log, signal),
+  };
+  return await execCommand(words, values, context, engine);
+}
+
+async function withExecutor<T>(
+  config: Config,
+  context: CommandContext,
+  log: RunnerLog,
+  body: (executor: Executor) => Promise<T>,
+): Promise<T> {
+  const [entry] = config.runners;
+  if (entry === undefined) throw new CommandError("There is no runner to work with");
+  const executor = entry.openExecutor({
+    log,
+    workingDirectory: context.cwd,
+    user: undefined,
+    scratchDir: config.stateDir,
+  });
+  try {
+    return await body(executor);
+  } finally {
+    await executor.close();
+  }
+}
+
+function preview(
+  payload: string,
+  config: Config,
+  executor: Executor,
+  context: CommandContext,
+): Awaited<ReturnType<ExecEngine["preview"]>> {
+  const [entry] = config.runners;
+  const parsed = parseJob(payload, { serverTls: {}, likelyDialect: "alloy", cut: undefined });
+  const writer = findShellWriter(executor.shell);
+  if (entry === undefined || !("job" in parsed) || writer === undefined)
+    throw new CommandError(`No script can be shown for the shell ${executor.shell}`);
+  const buildsDir = "/builds";
+  const root = `${buildsDir}/${projectPathOf(parsed.job)}`;
+  const { platform, architecture } = context.coordinator.identity;
+  try {
+    const stages = previewJob({
+      job: parsed.job,
+      runner: entry,
+      executor,
+      writer,
+      identity: { version, revision, architecture: `${platform}/${architecture}` },
+      buildsDir,
+      root,
+      coordinatorOrigin: entry.url.origin,
+    });
+    return { shell: executor.shell, root, stages };
+  } catch (error) {
+    if (error instanceof ScriptFailure) throw new CommandError(`Job "${parsed.job.name}": ${error.message}`);
+    throw error;
+  }
+}
+
+/** Ends the processes of a run that was killed, by the notes in its journal; its directory can be removed then. */
+async function bury(stateDir: string, context: CommandContext, log: RunnerLog, signal: AbortSignal): Promise<boolean> {
+  const claimed = await openStateDir({ path: stateDir, log }, signal).catch((error: unknown) => {
+    // A living process has it.
+    if (error instanceof ConfigError) return null;
+    throw error;
+  });
+  if (claimed === null) return false;
+  try {
+    const journal = await openJournal({ stateDir: claimed, log });
+    using limit = deadline(signal, BURY_MS, new Stop("timed_out", "cleaning up after a killed exec"));
+    let clean = true;
+    for (const { record, notes } of journal.leftovers()) {
+      const { stored } = record;
+      if (!context.catalog.names.includes(stored.executor)) continue;
+      const definition = await context.catalog.load(stored.executor);
+      const executor = definition.create(
+        {},
+        {
+          log,
+          workingDirectory: context.cwd,
+          user: undefined,
+          scratchDir: claimed.scratchDir,
+          buildsDir: undefined,
+          cacheDir: undefined,
+          shell: undefined,
+          inheritEnvironment: [],
+          killLeftovers: true,
+          killGraceMs: KILL_GRACE_MS,
+        },
+      );
+      await executor.recover(stored.key, notes, limit.signal).catch((error: unknown) => {
+        clean = false;
+        log.warn("cannot clean up after a killed exec", { problem: describeError(error), executor: stored.executor });
+      });
+      await executor.close();
+    }
+    await journal.close();
+    return clean;
+  } finally {
+    await claimed.close();
+  }
+}

@@ -1,0 +1,81 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { sourcesAddress } from "../../src/commands/exec-address.ts";
+import { readExecOptions } from "../../src/commands/exec-options.ts";
+
+describe("where jobs fetch their sources", () => {
+  const entry = (address: string, internal = false) =>
+    ({ address, internal, family: "IPv4", netmask: "", mac: "", cidr: null }) as const;
+  const interfaces = { lo: [entry("127.0.0.1", true)], eth0: [entry("192.0.2.7")], docker0: [entry("172.17.0.1")] };
+  const ask = (shared: boolean, given?: string, platform: NodeJS.Platform = "linux", around = interfaces) =>
+    sourcesAddress({ shared, given, platform }, around);
+
+  test("on this machine by loopback, from containers by the bridge, elsewhere by what is given", () => {
+    expect(ask(true)).toEqual({ listenHost: "127.0.0.1", publicHost: "127.0.0.1" });
+    expect(ask(false)).toEqual({ listenHost: "172.17.0.1", publicHost: "172.17.0.1" });
+    expect(ask(false, undefined, "darwin")).toEqual({ listenHost: "127.0.0.1", publicHost: "host.docker.internal" });
+    expect(ask(false, "192.0.2.7")).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
+    expect(ask(true, "build.example.com")).toEqual({ listenHost: "0.0.0.0", publicHost: "build.example.com" });
+    expect(
+      sourcesAddress({ shared: false, given: undefined, platform: "linux" }, { eth0: [entry("192.0.2.7")] }),
+    ).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
+    expect(() => sourcesAddress({ shared: false, given: undefined, platform: "linux" }, {})).toThrow("--address");
+  });
+});
+
+describe("options", () => {
+  let dir: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), "alloy-exec-options-"));
+  });
+  afterEach(async () => {
+    await rm(dir, { recursive: true });
+  });
+  const read = (values: Record<string, unknown>, jobs: readonly string[] = []) =>
+    readExecOptions(jobs, values, { cwd: dir, env: { OUTSIDE: "o=u t" } }, 3);
+
+  test("have defaults, and their own spelling of numbers and times", async () => {
+    expect(await read({})).toEqual({
+      jobs: [],
+      needs: false,
+      parallel: 3,
+      committed: false,
+      ref: undefined,
+      variables: [],
+      timeoutSeconds: 3600,
+      address: undefined,
+      mode: "run",
+    });
+    expect(await read({ jobs: "7", timeout: "15m", dryRun: true })).toMatchObject({
+      parallel: 7,
+      timeoutSeconds: 900,
+      mode: "dry-run",
+    });
+    for (const timeout of ["0", "-1", "1d", "1h30m", "x"])
+      await expect(read({ timeout }), timeout).rejects.toThrow("--timeout");
+    for (const jobs of ["0", "-1", "1.5", "x"]) await expect(read({ jobs }), jobs).rejects.toThrow("--jobs");
+    await expect(read({ withNeeds: true })).rejects.toThrow("for named jobs");
+    await expect(read({ list: true, dryRun: true })).rejects.toThrow("Choose one");
+  });
+
+  test("variables come by value or by name, files with comments, quotes and escapes; values never show in errors", async () => {
+    await writeFile(
+      join(dir, "env"),
+      `\ufeff# c\r\n\nA=1 # not part\nexport B = "x\\ny \\"z\\" #" # c\nC='a "b" \\n'\nD=\nE=a=b#c\n`,
+    );
+    expect((await read({ var: ["X=a=b", "OUTSIDE"], envFile: ["env"] })).variables).toEqual([
+      { key: "A", value: "1", masked: true },
+      { key: "B", value: 'x\ny "z" #', masked: true },
+      { key: "C", value: 'a "b" \\n', masked: true },
+      { key: "D", value: "", masked: true },
+      { key: "E", value: "a=b#c", masked: true },
+      { key: "X", value: "a=b" },
+      { key: "OUTSIDE", value: "o=u t" },
+    ]);
+    await expect(read({ var: ["NOT_THERE"] })).rejects.toThrow("no environment variable");
+    await expect(read({ var: ["1A=hunter2"] })).rejects.toThrow(/^((?!hunter2).)*$/);
+    await expect(read({ envFile: ["missing"] })).rejects.toThrow("--env-file missing cannot be read");
+  });
+});
