@@ -49,6 +49,7 @@ for (const target of wanted) {
   console.log(`out/${fileOf(target)}: ${(statSync(out).size / 1e6).toFixed(1)} MB${note}`);
   if (target === here && !flags.has("--no-smoke")) smoke(out);
 }
+if (wanted.includes("windows-x64")) makeServiceHost();
 if (flags.has("--all")) writeFileSync(join(top, "out/SHA256SUMS"), sums.join(""));
 
 /** Makes `out` for `target`. @returns its sha256, in hex */
@@ -72,6 +73,26 @@ function make(target, out) {
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+/** What answers Windows' service manager: a small C program, made with Debian's mingw. */
+function makeServiceHost() {
+  const name = "alloy-runner-service-windows-x64.exe";
+  const out = join(top, "out", name);
+  const source = join(top, "packaging/windows/service.c");
+  // No time stamp: the same source gives the same bytes.
+  const args = ["-Os", "-s", "-Wall", "-Wextra", "-Werror", "-municode", "-static", "-Wl,--no-insert-timestamp"];
+  const { error, status, stderr } = spawnSync("x86_64-w64-mingw32-gcc", [...args, "-o", `${out}.new`, source], {
+    encoding: "utf8",
+  });
+  if (error?.code === "ENOENT") {
+    console.error(`out/${name} is left out: it needs Debian's package gcc-mingw-w64-x86-64-win32`);
+    return;
+  }
+  if (status !== 0) fail(`${source} cannot be compiled\n${stderr}`);
+  renameSync(`${out}.new`, out);
+  sums.push(`${createHash("sha256").update(readFileSync(out)).digest("hex")}  ${name}\n`);
+  console.log(`out/${name}: ${(statSync(out).size / 1e3).toFixed(0)} kB`);
 }
 
 /** Bun signs for arm64; for x64 it leaves the signature of its own runtime behind, which fits no more. */

@@ -51,11 +51,14 @@ cd ${dir}
 mount -t tmpfs -o mode=0755 none .
 cd ${dir}
 root=$PWD/root
-mkdir -p root/usr upper work root/etc root/var/lib root/run root/tmp root/proc root/sys root/dev root/root root/home root/opt
+mkdir -p root/etc/systemd/system root/usr upper work root/etc root/var/lib root/run root/tmp root/proc root/sys root/dev root/root root/home root/opt
 mount -t overlay -o lowerdir=/usr,upperdir=$PWD/upper,workdir=$PWD/work overlay root/usr
 for link in bin sbin lib lib64; do ln -s usr/$link root/$link; done
 for name in ${ETC} ${MORE_ETC}; do [ ! -e /etc/$name ] || cp -a /etc/$name root/etc/; done
 echo alloy-test >root/etc/hostname
+# A machine id says that this is no first boot, which would start every service that this machine has installed.
+tr -d - </proc/sys/kernel/random/uuid >root/etc/machine-id
+rm -f root/usr/sbin/policy-rc.d
 echo "127.0.0.1 localhost" >root/etc/hosts
 cp -a /var/lib/dpkg root/var/lib/ 2>/dev/null || true
 rm -f root/var/lib/dpkg/lock*
