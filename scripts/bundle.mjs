@@ -2,7 +2,7 @@
 // Bundles src/main.ts with everything it needs into dist/alloy-runner.cjs, which Node runs and Bun compiles.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -44,12 +44,15 @@ const lean = {
   setup(b) {
     b.onResolve({ filter: /^undici$/ }, () => ({ path: "undici", namespace: "lean" }));
     b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
-      args.resolveDir.includes("/zod/") ? { path: join(args.resolveDir, args.path), namespace: "lean" } : undefined,
+      args.resolveDir.includes("/zod/")
+        ? // Relative: where the tree lies must not show in the bundle.
+          { path: relative(top, join(args.resolveDir, args.path)), namespace: "lean" }
+        : undefined,
     );
     b.onLoad({ filter: /.*/, namespace: "lean" }, ({ path }) =>
       path === "undici"
         ? { contents: 'export { default as Client } from "undici/lib/dispatcher/client.js";', resolveDir: top }
-        : { contents: 'export { default as en } from "./en.js";', resolveDir: dirname(path) },
+        : { contents: 'export { default as en } from "./en.js";', resolveDir: join(top, dirname(path)) },
     );
   },
 };
@@ -70,8 +73,13 @@ await build({
   plugins: [noNative, lean],
   define: {
     "import.meta.url": "__imu",
+    // Bun would write the directory of this tree in their place.
+    __filename: "__file",
+    __dirname: "__folder",
     __ALLOY_RUNNER_VERSION__: JSON.stringify(version),
     __ALLOY_RUNNER_REVISION__: JSON.stringify(revision()),
   },
-  banner: { js: 'const __imu=require("node:url").pathToFileURL(__filename).href;' },
+  banner: {
+    js: 'const __file=module.filename,__folder=require("node:path").dirname(__file),__imu=require("node:url").pathToFileURL(__file).href;',
+  },
 });

@@ -4,6 +4,7 @@ import { executors } from "../executors/index.ts";
 import { normalizeArguments, parseBoolean } from "./commands/arguments.ts";
 import type { CommandContext } from "./commands/context.ts";
 import { type FlagValues, runnerFlags } from "./commands/runner-flags.ts";
+import type { ServiceAction } from "./commands/service/command.ts";
 import { CommandError, ConfigError, describeError } from "./errors.ts";
 import type { LogFormat, LogLevel } from "./log.ts";
 import { revision, runtime, version } from "./version.ts";
@@ -196,6 +197,21 @@ function createProgram(): Command {
       perform(command, async (values, context) => (await import("./commands/demo.ts")).demoCommand(values, context)),
     );
 
+  addServiceCommands(program);
+
+  program
+    .command("completion")
+    .description("print completions for a shell; see its first lines for how to use them")
+    .argument("<shell>", "bash, zsh or fish")
+    .action((shell: string, _, command: Command) =>
+      perform(command, async (_values, context) => {
+        const { completionScript } = await import("./commands/completion/completion.ts");
+        const { describeProgram } = await import("./commands/completion/describe.ts");
+        const known = { executor: executors.names, "log-level": LEVELS, "log-format": FORMATS };
+        context.print(completionScript(shell, describeProgram(program, known)).trimEnd());
+      }),
+    );
+
   // The shell executor's second process where jobs run as another user: not for people.
   program.command(FILES_COMMAND, { hidden: true }).action(async () => {
     const { serveFiles } = await import("../executors/shell/files-server.ts");
@@ -207,6 +223,61 @@ function createProgram(): Command {
 
 /** Named here, too, so that nothing of it is loaded for other commands. */
 const FILES_COMMAND = "internal-files";
+
+function addServiceCommands(program: Command): void {
+  const descriptions: Readonly<Record<ServiceAction, string>> = {
+    install: "let the system's service manager run this program",
+    uninstall: "stop the service and remove its definition",
+    start: "start the service",
+    stop: "stop the service; running jobs may finish first",
+    restart: "stop and start the service; running jobs may finish first",
+    status: "say whether the service runs; exit status 1: it does not",
+  };
+  for (const [action, description] of typedEntries(descriptions)) {
+    const command = program
+      .command(action)
+      .description(description)
+      .addOption(new Option("-n, --service <name>", "name of the service; default: alloy-runner"))
+      .addOption(toggle("--user-service", "the service of this user, also as root (others than root have no other)"));
+    if (action !== "status") command.addOption(toggle("--dry-run", "print what would be done, and do nothing"));
+    if (action === "install") {
+      command
+        .addOption(
+          new Option(
+            "-c, --config <file>",
+            "configuration file; default: /etc/alloy-runner/config.toml as root, else ~/.alloy-runner/config.toml",
+          ),
+        )
+        .addOption(new Option("-d, --working-directory <dir>", "where builds are kept; default: the current one"))
+        .addOption(new Option("-u, --user <account>", "account that scripts of the shell executor run under"))
+        .addOption(new Option("--init-user <account>", "account that the runner itself runs under; default: root"))
+        .addOption(new Option("-p, --password <password>", "of --init-user, on Windows"))
+        .addOption(toggle("--syslog", "accepted; the service manager keeps the log"))
+        .addOption(
+          new Option("--drain-timeout <time>", "how long a stop waits for running jobs: 90s, 30m; default: 2h"),
+        );
+    }
+    command.addOption(
+      new Option("--service-host <file>", "alloy-runner-service.exe; default: beside this program").hideHelp(
+        process.platform !== "win32",
+      ),
+    );
+    command.action((_, called: Command) =>
+      perform(called, async (values, context) => {
+        const { serviceCommand } = await import("./commands/service/command.ts");
+        const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+        const place = { platform: process.platform, program: findOwnProgram(process.execPath, process.argv[1]) };
+        return serviceCommand(action, values, context, place);
+      }),
+    );
+  }
+}
+
+function typedEntries<K extends string, V>(record: Readonly<Record<K, V>>): [K, V][] {
+  const keys: K[] = [];
+  for (const key in record) keys.push(key);
+  return keys.map((key) => [key, record[key]]);
+}
 
 /** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
 function toggle(flags: string, description: string, env?: string): Option {

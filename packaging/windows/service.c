@@ -1,0 +1,153 @@
+/*
+ * alloy-runner-service.exe: answers the Windows service manager and keeps the runner as its child.
+ *
+ *   alloy-runner-service.exe --name NAME --log FILE --stop-seconds N -- PROGRAM ARGUMENT ...
+ *
+ * The service manager talks to a service through functions that have to be called in its process, which the runner's runtime
+ * cannot do. This program does nothing else: it starts PROGRAM with its output in FILE, reports "running", and on a stop sends
+ * Ctrl-Break, which the runner takes as a stop: jobs are ended and reported. After N seconds everything that is left is ended.
+ * When PROGRAM ends by itself the service ends with its status, and the service manager starts it again.
+ */
+#define WIN32_LEAN_AND_MEAN
+#define UNICODE
+#define _UNICODE
+#include <windows.h>
+#include <wchar.h>
+
+#define WAIT_STEP_MS 1000
+#define LOG_LIMIT_BYTES (16LL * 1024 * 1024)
+
+static wchar_t name[256] = L"alloy-runner";
+static wchar_t log_file[MAX_PATH * 4] = L"";
+static DWORD stop_seconds = 60;
+static wchar_t *command = NULL;
+
+static SERVICE_STATUS_HANDLE status_handle;
+static SERVICE_STATUS status = {SERVICE_WIN32_OWN_PROCESS, SERVICE_START_PENDING, 0, NO_ERROR, 0, 0, 0};
+static HANDLE stop_event;
+
+static void report(DWORD state, DWORD wait_hint_ms) {
+  status.dwCurrentState = state;
+  status.dwWaitHint = wait_hint_ms;
+  status.dwControlsAccepted = state == SERVICE_RUNNING ? SERVICE_ACCEPT_STOP | SERVICE_ACCEPT_SHUTDOWN : 0;
+  status.dwCheckPoint = state == SERVICE_RUNNING || state == SERVICE_STOPPED ? 0 : status.dwCheckPoint + 1;
+  SetServiceStatus(status_handle, &status);
+}
+
+static void fail(DWORD error) {
+  status.dwWin32ExitCode = error == NO_ERROR ? ERROR_GEN_FAILURE : error;
+  report(SERVICE_STOPPED, 0);
+}
+
+static DWORD WINAPI on_control(DWORD control, DWORD type, void *data, void *context) {
+  (void)type, (void)data, (void)context;
+  switch (control) {
+    case SERVICE_CONTROL_STOP:
+    case SERVICE_CONTROL_SHUTDOWN:
+      report(SERVICE_STOP_PENDING, 3 * WAIT_STEP_MS);
+      SetEvent(stop_event);
+      return NO_ERROR;
+    case SERVICE_CONTROL_INTERROGATE:
+      return NO_ERROR;
+    default:
+      return ERROR_CALL_NOT_IMPLEMENTED;
+  }
+}
+
+/* The log of the last time is kept beside the new one when it has become large. */
+static HANDLE open_log(void) {
+  SECURITY_ATTRIBUTES inherited = {sizeof inherited, NULL, TRUE};
+  WIN32_FILE_ATTRIBUTE_DATA about;
+  if (GetFileAttributesExW(log_file, GetFileExInfoStandard, &about)) {
+    LONGLONG size = ((LONGLONG)about.nFileSizeHigh << 32) | about.nFileSizeLow;
+    if (size > LOG_LIMIT_BYTES) {
+      wchar_t old[MAX_PATH * 4 + 8];
+      wcscpy(old, log_file);
+      wcscat(old, L".old");
+      MoveFileExW(log_file, old, MOVEFILE_REPLACE_EXISTING);
+    }
+  }
+  return CreateFileW(log_file[0] ? log_file : L"NUL", FILE_APPEND_DATA | SYNCHRONIZE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+                     &inherited, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+}
+
+static void WINAPI service_main(DWORD argc, wchar_t **argv) {
+  (void)argc, (void)argv;
+  status_handle = RegisterServiceCtrlHandlerExW(name, on_control, NULL);
+  if (!status_handle) return;
+  report(SERVICE_START_PENDING, 10000);
+
+  SECURITY_ATTRIBUTES inherited = {sizeof inherited, NULL, TRUE};
+  HANDLE log = open_log();
+  HANDLE nul = CreateFileW(L"NUL", GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE, &inherited, OPEN_EXISTING, 0, NULL);
+  HANDLE job = CreateJobObjectW(NULL, NULL);
+  if (log == INVALID_HANDLE_VALUE || nul == INVALID_HANDLE_VALUE || !job) return fail(GetLastError());
+  /* Whatever way this process ends: nothing of the runner outlives it. */
+  JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {0};
+  limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+  SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
+
+  /* Ctrl-Break needs a console that both share; the child has a process group of its own, so that only it is reached. */
+  AllocConsole();
+  STARTUPINFOW startup = {.cb = sizeof startup, .dwFlags = STARTF_USESTDHANDLES, .hStdInput = nul, .hStdOutput = log, .hStdError = log};
+  PROCESS_INFORMATION child;
+  if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, CREATE_NEW_PROCESS_GROUP | CREATE_SUSPENDED, NULL, NULL, &startup, &child))
+    return fail(GetLastError());
+  AssignProcessToJobObject(job, child.hProcess);
+  ResumeThread(child.hThread);
+  report(SERVICE_RUNNING, 0);
+
+  HANDLE either[] = {child.hProcess, stop_event};
+  DWORD code = 1;
+  if (WaitForMultipleObjects(2, either, FALSE, INFINITE) == WAIT_OBJECT_0) {
+    GetExitCodeProcess(child.hProcess, &code);
+    /* Not asked for: also a status of 0 is a reason to start again. */
+    status.dwWin32ExitCode = ERROR_SERVICE_SPECIFIC_ERROR;
+    status.dwServiceSpecificExitCode = code ? code : 1;
+  } else {
+    GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.dwProcessId);
+    for (DWORD second = 0; second < stop_seconds; second++) {
+      report(SERVICE_STOP_PENDING, 3 * WAIT_STEP_MS);
+      if (WaitForSingleObject(child.hProcess, WAIT_STEP_MS) == WAIT_OBJECT_0) break;
+    }
+  }
+  TerminateJobObject(job, 1);
+  WaitForSingleObject(child.hProcess, 5000);
+  report(SERVICE_STOPPED, 0);
+}
+
+/* The next word of a command line, unquoted by the rules of CommandLineToArgvW as far as `installed` commands use them. */
+static wchar_t *next_word(wchar_t *at, wchar_t *into, size_t room) {
+  size_t length = 0;
+  int quoted = 0;
+  while (*at == L' ' || *at == L'\t') at++;
+  for (; *at && (quoted || (*at != L' ' && *at != L'\t')); at++) {
+    if (*at == L'"') quoted = !quoted;
+    else if (length + 1 < room) into[length++] = *at;
+  }
+  into[length] = 0;
+  return at;
+}
+
+int wmain(void) {
+  static wchar_t word[MAX_PATH * 4];
+  wchar_t *at = next_word(GetCommandLineW(), word, MAX_PATH * 4);
+  while (*at) {
+    at = next_word(at, word, MAX_PATH * 4);
+    if (!wcscmp(word, L"--")) {
+      while (*at == L' ') at++;
+      command = at;
+      break;
+    }
+    if (!wcscmp(word, L"--name")) at = next_word(at, name, sizeof name / sizeof *name);
+    else if (!wcscmp(word, L"--log")) at = next_word(at, log_file, MAX_PATH * 4);
+    else if (!wcscmp(word, L"--stop-seconds")) {
+      at = next_word(at, word, MAX_PATH * 4);
+      stop_seconds = wcstoul(word, NULL, 10);
+    }
+  }
+  if (!command || !*command) return ERROR_BAD_ARGUMENTS;
+  stop_event = CreateEventW(NULL, TRUE, FALSE, NULL);
+  SERVICE_TABLE_ENTRYW table[] = {{name, service_main}, {NULL, NULL}};
+  return StartServiceCtrlDispatcherW(table) ? 0 : (int)GetLastError();
+}

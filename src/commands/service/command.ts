@@ -1,0 +1,166 @@
+import { stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { CommandError } from "../../errors.ts";
+import type { Argv } from "../../shell.ts";
+import type { CommandContext } from "../context.ts";
+import { type FlagValues, textOf } from "../runner-flags.ts";
+import { launchd } from "./launchd.ts";
+import { DEFAULT_NAME, readService, readServiceName } from "./options.ts";
+import { type Doing, perform, refuseForeign, toolRunner } from "./perform.ts";
+import type { Service, ServiceManager, ServiceName } from "./service.ts";
+import { describeStep, type Step } from "./step.ts";
+import { systemd } from "./systemd.ts";
+import { windows } from "./windows.ts";
+
+export const serviceActions = ["install", "uninstall", "start", "stop", "restart", "status"] as const;
+export type ServiceAction = (typeof serviceActions)[number];
+
+export interface ServicePlace {
+  readonly platform: NodeJS.Platform;
+  /** What starts this program. */
+  readonly program: Argv;
+}
+
+/**
+ * `install` and its like. Repeating one changes nothing; `--dry-run` prints what would be done and does nothing.
+ * @returns the exit status: `status` of a service that does not run is 1
+ * @throws {CommandError} what is wrong, and what to do
+ */
+export async function serviceCommand(
+  action: ServiceAction,
+  values: FlagValues,
+  context: CommandContext,
+  place: ServicePlace,
+): Promise<number> {
+  const { signal, print, say } = context;
+  const name = readServiceName(values, context);
+  const manager = managerFor(values, context, place);
+  const run = toolRunner(context.env);
+  const doing: Doing = { service: name, manager, run, say };
+
+  if (action === "status") return await showStatus(doing, print, signal);
+
+  const service = action === "install" ? readService(values, context, place.program) : undefined;
+  const steps =
+    service !== undefined ? installSteps(manager, service) : action === "install" ? [] : manager[action](name);
+  if (values.dryRun === true) {
+    print(steps.map(describeStep).join("\n"));
+    return 0;
+  }
+
+  const defined = await manager.definition(name, run, signal);
+  if (defined !== null) refuseForeign(defined);
+  if (defined !== null && isPackaged(defined.place) && (action === "install" || action === "uninstall")) {
+    throw new CommandError(
+      action === "install"
+        ? `${defined.place} comes with a package: change it with "systemctl edit ${name.name}", or choose another name with --service`
+        : `${defined.place} comes with a package: remove that, or stop the service with "stop"`,
+    );
+  }
+  if (service !== undefined) await check(service, run, context);
+  else if (defined === null) {
+    const absent = `The service ${name.name} is not installed${otherScope(name)}`;
+    if (action === "start" || action === "restart") {
+      const flag = name.name === DEFAULT_NAME ? "" : ` --service ${name.name}`;
+      throw new CommandError(`${absent}: run "alloy-runner install${flag}" first`);
+    }
+    say(absent);
+    return 0;
+  }
+
+  if (action === "stop" || action === "restart" || action === "uninstall") await announceStop(doing, signal);
+  for (const step of steps) await perform(step, doing, signal);
+  say(`${name.name}: ${DONE[action]}`);
+  if (service !== undefined) for (const line of manager.advice(service)) say(line);
+  return 0;
+}
+
+async function showStatus(
+  { manager, service, run, say }: Doing,
+  print: (text: string) => void,
+  signal: AbortSignal,
+): Promise<number> {
+  const state = await manager.state(service, run, signal);
+  if (state.installed && state.running) {
+    print(`${service.name}: ${state.detail}`);
+    return 0;
+  }
+  say(`${service.name}: ${state.installed ? state.detail : `not installed${otherScope(service)}`}`);
+  return 1;
+}
+
+const DONE: Readonly<Record<Exclude<ServiceAction, "status">, string>> = {
+  install: 'installed, also for the next start of the machine; "start" starts it now',
+  uninstall: "stopped and uninstalled; configuration and state are left",
+  start: "started",
+  stop: "stopped",
+  restart: "restarted",
+};
+
+function installSteps(manager: ServiceManager, service: Service): readonly Step[] {
+  return [
+    { do: "directory", path: dirname(service.configFile), mode: 0o700 },
+    { do: "create", file: service.configFile, text: "", mode: 0o600 },
+    ...manager.install(service),
+  ];
+}
+
+/** @throws {CommandError} the service could not work */
+async function check(service: Service, run: Doing["run"], { signal, uid }: CommandContext): Promise<void> {
+  const directory = await stat(service.workingDirectory).catch(() => null);
+  if (directory?.isDirectory() !== true) {
+    throw new CommandError(
+      `--working-directory ${service.workingDirectory} is no directory: create it, or name one that exists`,
+    );
+  }
+  for (const user of [service.jobsUser, service.runnerUser]) {
+    if (user === undefined || uid === undefined) continue;
+    if ((await run(["id", "-u", user], signal)).status !== 0) {
+      throw new CommandError(
+        `There is no account "${user}" on this machine: create it (useradd --create-home ${user}), or name another`,
+      );
+    }
+  }
+}
+
+async function announceStop({ manager, service, run, say }: Doing, signal: AbortSignal): Promise<void> {
+  const state = await manager.state(service, run, signal);
+  if (state.installed && state.running) say(`${service.name}: stopping; running jobs may finish first`);
+}
+
+function isPackaged(place: string): boolean {
+  return /^\/(?:usr\/)?lib\/systemd\//.test(place);
+}
+
+function otherScope({ scope }: ServiceName): string {
+  return scope === "user" ? " for this user (services of the system need root: sudo)" : "";
+}
+
+/** @throws {CommandError} no service manager is known here */
+function managerFor(
+  values: FlagValues,
+  { env, uid, cwd }: CommandContext,
+  { platform, program }: ServicePlace,
+): ServiceManager {
+  const home = env.HOME ?? "";
+  switch (platform) {
+    case "linux":
+      return systemd({
+        userConfigDir: env.XDG_CONFIG_HOME?.startsWith("/") ? env.XDG_CONFIG_HOME : join(home, ".config"),
+      });
+    case "darwin":
+      return launchd({ home, uid: uid ?? 0 });
+    case "win32": {
+      const given = textOf(values, "service-host");
+      const host = given ?? join(dirname(program[0] ?? ""), "alloy-runner-service.exe");
+      return windows({
+        host: given === undefined ? host : join(cwd, given),
+        programData: env.ProgramData ?? "C:\\ProgramData",
+      });
+    }
+    default:
+      throw new CommandError(
+        `Services on ${platform} are not known to this program. Let your service manager run: alloy-runner run --user ACCOUNT --working-directory DIR (SIGQUIT drains, SIGTERM stops)`,
+      );
+  }
+}
