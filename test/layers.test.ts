@@ -52,7 +52,11 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/metrics", []],
   ["src/", []],
   ["executors/index.ts", ["executors/"]],
+  ["executors/docker/", ["executors/remote/", "src/config/units.ts"]],
+  ["executors/docker-ssh/", ["executors/docker/", "executors/ssh/", "executors/remote/"]],
+  ["executors/remote/", []],
   ["executors/shell/", []],
+  ["executors/ssh/", ["executors/remote/"]],
   ["shells/", []],
 ];
 
