@@ -55,7 +55,12 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["executors/docker/", ["executors/remote/", "src/config/units.ts"]],
   ["executors/docker-ssh/", ["executors/docker/", "executors/ssh/", "executors/remote/"]],
   ["executors/remote/", []],
-  ["executors/shell/", []],
+  ["executors/files/", []],
+  ["executors/shell/", ["executors/files/"]],
+  ["executors/remote/", ["executors/files/"]],
+  ["executors/docker/", ["executors/remote/"]],
+  ["executors/ssh/", ["executors/remote/"]],
+  ["executors/docker-ssh/", ["executors/docker/", "executors/ssh/", "executors/remote/"]],
   ["executors/ssh/", ["executors/remote/"]],
   ["shells/", []],
 ];
