@@ -1,0 +1,28 @@
+/** What any login shell leaves alone between single quotes, and sh between double quotes. */
+const PLAIN = /[^A-Za-z0-9 _./:=,@%+\-|&;<>(){}[\]*?#~]/g;
+
+/** Longest command line: Linux gives 128 KiB to one argument. */
+const LONGEST_BYTES = 120 * 1024;
+
+/** `text`, one character (0–255) per byte, as one word for sh. */
+export function quoteWord(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * A command line that runs `script` with `args` (one character per byte) by sh, whatever the account's login shell is: bash,
+ * dash, busybox, zsh, csh and fish disagree on quotes, backslashes, `!` and newlines, so there are none of those in it.
+ * `preface` is printed first: what comes before it was printed by a profile.
+ * @throws {RangeError} it is longer than a program can be given
+ */
+export function commandLine(script: string, args: readonly string[], preface: string): string {
+  const text = `printf '%s\\n' ${quoteWord(preface)}\nset -- ${args.map(quoteWord).join(" ")}\n${script}`;
+  const plain = text.replace(PLAIN, (character) => {
+    const code = character.charCodeAt(0);
+    if (code === 0 || code > 255) throw new RangeError("a command for a far host is bytes without NUL");
+    return `\\0${code.toString(8).padStart(3, "0")}`;
+  });
+  const line = `exec sh -c 'eval "$(printf %b "${plain}")"' alloy-runner`;
+  if (line.length > LONGEST_BYTES) throw new RangeError("a command for a far host is too long");
+  return line;
+}
