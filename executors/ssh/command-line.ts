@@ -9,6 +9,11 @@ export function quoteWord(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+/** One character per byte, also for text that was meant as text. */
+function bytesOf(text: string): string {
+  return /[^\x00-\xff]/.test(text) ? Buffer.from(text).toString("latin1") : text;
+}
+
 /**
  * A command line that runs `script` with `args` (one character per byte) by sh, whatever the account's login shell is: bash,
  * dash, busybox, zsh, csh and fish disagree on quotes, backslashes, `!` and newlines, so there are none of those in it.
@@ -16,10 +21,11 @@ export function quoteWord(text: string): string {
  * @throws {RangeError} it is longer than a program can be given
  */
 export function commandLine(script: string, args: readonly string[], preface: string): string {
-  const text = `printf '%s\\n' ${quoteWord(preface)}\nset -- ${args.map(quoteWord).join(" ")}\n${script}`;
+  const words = args.map((word) => quoteWord(bytesOf(word))).join(" ");
+  const text = `printf '%s\\n' ${quoteWord(preface)}\nset -- ${words}\n${bytesOf(script)}`;
   const plain = text.replace(PLAIN, (character) => {
     const code = character.charCodeAt(0);
-    if (code === 0 || code > 255) throw new RangeError("a command for a far host is bytes without NUL");
+    if (code === 0) throw new RangeError("a command for a far host holds a NUL");
     return `\\0${code.toString(8).padStart(3, "0")}`;
   });
   const line = `exec sh -c 'eval "$(printf %b "${plain}")"' alloy-runner`;
