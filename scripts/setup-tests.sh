@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL and the
-# shells that the script writer must get along with. Run as root, or have the packages already.
+# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, the shells
+# that the script writer must get along with, container engines and a registry. Run as root, or have the packages already.
 set -euo pipefail
 if [ "${1:-}" = "--help" ]; then
   sed -n '2,3s/^# //p' "$0"
@@ -8,10 +8,10 @@ if [ "${1:-}" = "--help" ]; then
 fi
 
 # program:package
-needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip"
+needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip curl:curl dockerd:docker.io iptables:iptables podman:podman conmon:conmon crun:crun /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns docker-registry:docker-registry sshd:openssh-server ssh:openssh-client"
 packages=""
 for pair in $needed; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
+  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
 done
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

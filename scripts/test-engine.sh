@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Container engines for the tests: `test-engine.sh start [docker] [podman]` starts those that don't answer yet and prints
-# where they listen, as lines for `eval`; `test-engine.sh stop` ends what it started. Images stay for the next time;
-# `test-engine.sh clear` stops and removes them, too. Needs root; elsewhere an engine that answers already is used.
+# where they listen and which it started, as lines for `eval`; `stop [docker] [podman]` ends what was started. Images stay
+# for the next time; `clear` removes them, too. Needs root; elsewhere an engine that answers already is used.
 set -euo pipefail
 usage() { sed -n '2,4s/^# //p' "$0"; }
 
@@ -71,6 +71,7 @@ start_docker() {
     if wait_for "$dir/docker.sock" "$dir/started.pid" dockerd 60; then
       echo "$driver" >"$dir/driver"
       echo "export ALLOY_TEST_DOCKER=unix://$dir/docker.sock"
+      echo 'ALLOY_TEST_STARTED="${ALLOY_TEST_STARTED:-} docker"'
       return 0
     fi
     end "$dir/started.pid" dockerd
@@ -95,6 +96,7 @@ start_podman() {
   echo $! >"$dir/started.pid"
   if wait_for "$dir/podman.sock" "$dir/started.pid" podman 60; then
     echo "export ALLOY_TEST_PODMAN=unix://$dir/podman.sock"
+    echo 'ALLOY_TEST_STARTED="${ALLOY_TEST_STARTED:-} podman"'
     return 0
   fi
   say "podman does not start. The end of $dir/log:"
@@ -103,8 +105,13 @@ start_podman() {
 }
 
 stop() {
-  end "$state/podman/started.pid" podman
-  end "$state/docker/started.pid" dockerd
+  local engine
+  for engine in "$@"; do
+    case "$engine" in
+      docker) end "$state/docker/started.pid" dockerd ;;
+      podman) end "$state/podman/started.pid" podman ;;
+    esac
+  done
 }
 
 case "${1:-}" in
@@ -122,9 +129,13 @@ case "${1:-}" in
     done
     exit "$failed"
     ;;
-  stop) stop ;;
+  stop)
+    shift
+    if [ "$#" -eq 0 ]; then set -- podman docker; fi
+    stop "$@"
+    ;;
   clear)
-    stop
+    stop podman docker
     if command -v podman >/dev/null 2>&1 && [ -d "$state/podman/data" ]; then
       podman --root "$state/podman/data" --runroot "$state/podman/run" --tmpdir "$state/podman/tmp" rm --all --force >/dev/null 2>&1 || true
     fi

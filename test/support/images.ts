@@ -125,8 +125,8 @@ async function makeImage(docker: Docker, image: TestImage): Promise<void> {
     complaints += chunk.toString();
   });
   const ended = new Promise<number | null>((resolve) => tar.on("close", resolve));
-  const [repo = "", tag = ""] = imageName(image).split(":");
-  const answer = await docker.importImage(tar.stdout, { repo, tag, changes: [...changes] });
+  // Podman takes a short name for one of its own, and does not look at a tag that is given by itself.
+  const answer = await docker.importImage(tar.stdout, { repo: `docker.io/${imageName(image)}`, changes: [...changes] });
   let said = "";
   for await (const chunk of answer) said += String(chunk);
   const code = await ended;

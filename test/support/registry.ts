@@ -75,7 +75,7 @@ ${tls}auth:
       const repo = `${address}/${repository}`;
       await docker.getImage(image).tag({ repo, tag });
       const authconfig = { username: USERNAME, password: PASSWORD, serveraddress: address };
-      const answer = await docker.getImage(`${repo}:${tag}`).push({ tag, authconfig });
+      const answer = await docker.getImage(repo).push({ tag, authconfig });
       let said = "";
       for await (const chunk of answer) said += String(chunk);
       if (/"error/.test(said)) throw new Error(`cannot push ${repo}:${tag}: ${said}`);
