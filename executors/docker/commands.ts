@@ -52,7 +52,7 @@ export function containerCommands(options: ContainerCommandsOptions): RemoteComm
         if (error === null) stdout.end();
         else stdout.destroy(signal.aborted ? undefined : lost(name, error));
       });
-      stdout.on("error", () => {});
+      stdout.on("error", () => {}).on("close", () => reader.close());
       exit.catch(() => {});
       return { stdout, exit };
     },

@@ -121,7 +121,10 @@ export function serviceContainer(parts: ServiceParts): ContainerCreateOptions {
 }
 
 /** On a daemon before 1.44 the address of the network card stood with the container. */
-function networking(parts: CommonParts, shared: boolean): Pick<ContainerCreateOptions, "NetworkingConfig" | "MacAddress"> {
+function networking(
+  parts: CommonParts,
+  shared: boolean,
+): Pick<ContainerCreateOptions, "NetworkingConfig" | "MacAddress"> {
   const { settings, networkMode, aliases, apiVersion } = parts;
   const [major, minor] = apiVersion;
   const mac = shared || aliases.length === 0 || !aliases.includes("build") ? undefined : settings.macAddress;
@@ -132,7 +135,9 @@ function networking(parts: CommonParts, shared: boolean): Pick<ContainerCreateOp
   };
   return {
     ...(mac === undefined || newer ? {} : { MacAddress: mac }),
-    ...(Object.keys(endpoint).length === 0 ? {} : { NetworkingConfig: { EndpointsConfig: { [networkMode]: endpoint } } }),
+    ...(Object.keys(endpoint).length === 0
+      ? {}
+      : { NetworkingConfig: { EndpointsConfig: { [networkMode]: endpoint } } }),
   };
 }
 
@@ -209,10 +214,13 @@ export async function inlineProfiles(options: readonly string[]): Promise<string
       try {
         return `seccomp=${JSON.stringify(JSON.parse(await readFile(file, "utf8")))}`;
       } catch (cause) {
-        throw new SystemFailure(`Cannot read the seccomp profile ${file}, which security_opt in [runners.docker] names`, {
-          reason: "runner_configuration_error",
-          cause,
-        });
+        throw new SystemFailure(
+          `Cannot read the seccomp profile ${file}, which security_opt in [runners.docker] names`,
+          {
+            reason: "runner_configuration_error",
+            cause,
+          },
+        );
       }
     }),
   );

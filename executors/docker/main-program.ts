@@ -50,14 +50,14 @@ export interface AnswerReader {
 export function createAnswerReader(marker: string): AnswerReader {
   const begin = Buffer.from(`${marker}-begin\n`);
   const end = Buffer.from(`\n${marker}-end `);
-  let held = Buffer.alloc(0);
+  let held: Buffer = Buffer.alloc(0);
   let begun = false;
   let answer: MainAnswer | null = null;
   return {
     write: (chunk) => {
       if (answer !== null) return Buffer.alloc(0);
       held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
-      let before = Buffer.alloc(0);
+      let before: Buffer = Buffer.alloc(0);
       if (!begun) {
         const at = held.indexOf(begin);
         // The marker may be cut: its length is held back.
