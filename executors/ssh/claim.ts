@@ -29,9 +29,10 @@ export interface Claim {
   readonly node: string;
   /**
    * Remove the job's temporary directory and let others have the working copy. Safe more than once.
+   * @returns false when the claim was taken away before: whoever did it was to clean up
    * @throws {SystemFailure} the directory could not be removed, or nobody can tell
    */
-  release(signal: AbortSignal): Promise<void>;
+  release(signal: AbortSignal): Promise<boolean>;
 }
 
 const BEAT_MS = 60_000;
@@ -80,14 +81,15 @@ export async function claimWorkingCopy(
     }
     const beat = setInterval(() => input.write("beat\n"), BEAT_MS);
     void running.exit.catch(() => {}).finally(() => clearInterval(beat));
-    let releasing: Promise<void> | null = null;
-    const release = async (): Promise<void> => {
+    let releasing: Promise<boolean> | null = null;
+    const release = async (): Promise<boolean> => {
       clearInterval(beat);
       input.end("bye\n");
       let answer = "";
       for (let line = await lines.next(); line !== null; line = await lines.next()) answer = line;
       await running.exit;
-      if (answer !== "done") throw refusal(host, answer.replace(/^failed /, ""));
+      if (answer.startsWith("failed ")) throw new SystemFailure(`Clean-up on ${host}: ${printable(answer.slice(7))}`);
+      return answer === "done";
     };
     return {
       slot,
@@ -101,7 +103,7 @@ export async function claimWorkingCopy(
         if (until.aborted) stop();
         until.addEventListener("abort", stop, { once: true });
         try {
-          await releasing;
+          return await releasing;
         } finally {
           until.removeEventListener("abort", stop);
         }
@@ -119,13 +121,13 @@ export async function claimWorkingCopy(
 
 function refusal(host: string, why: string): SystemFailure {
   const full = /No space left|quota/i.test(why) ? ". Make room there" : "";
-  const text = why
-    .replace(/[^\x20-\x7e]+/g, " ")
-    .trim()
-    .slice(0, 500);
-  return new SystemFailure(`There is no working copy for the job on ${host}: ${text || "no answer"}${full}`, {
-    retry: true,
-  });
+  const text = printable(why) || "no answer";
+  return new SystemFailure(`There is no working copy for the job on ${host}: ${text}${full}`, { retry: true });
+}
+
+function printable(text: string): string {
+  const plain = text.replace(/[^\x20-\x7e]+/g, " ");
+  return plain.trim().slice(0, 500);
 }
 
 interface Lines {

@@ -156,15 +156,19 @@ function serve(
       ? gone.signal.reason
       : new SystemFailure(`${name} closed the channel without saying how the program ended`);
 
-  /** `start` calls back once; what comes too late is closed. */
-  const request = async (
+  /**
+   * `start` calls back once; what comes too late is closed. `take` is called at once, because a short program's status can
+   * be in the same packet, and nobody is told of it twice.
+   */
+  const request = async <T>(
     start: (done: (error: Error | undefined, channel: ClientChannel) => void) => void,
+    take: (channel: ClientChannel) => T,
     signal: AbortSignal,
-  ): Promise<ClientChannel> => {
+  ): Promise<T> => {
     signal.throwIfAborted();
     gone.signal.throwIfAborted();
     const either = AbortSignal.any([signal, gone.signal]);
-    return await new Promise((resolve, reject) => {
+    return await new Promise<T>((resolve, reject) => {
       const onAbort = (): void => reject(either.reason);
       either.addEventListener("abort", onAbort, { once: true });
       const done = (error: Error | undefined, channel: ClientChannel | undefined): void => {
@@ -172,9 +176,10 @@ function serve(
         if (either.aborted) {
           channel?.on("error", () => {});
           channel?.resume();
+          channel?.stderr.resume();
           channel?.close();
         } else if (channel === undefined || error !== undefined) reject(error ?? new Error("no channel"));
-        else resolve(channel);
+        else resolve(take(channel));
       };
       try {
         start((error, channel) => done(error, channel));
@@ -187,9 +192,11 @@ function serve(
   /** `null`: the host has refused it while others of ours are open, which is what exceeding MaxSessions looks like. */
   const start = async (session: Session, command: string, signal: AbortSignal): Promise<SshChannel | null> => {
     try {
-      const channel = await request((done) => client.exec(command, done), signal);
-      channel.once("close", () => session.free());
-      return wrapChannel(channel, gone.signal, lostFailure);
+      const take = (channel: ClientChannel): SshChannel => {
+        channel.once("close", () => session.free());
+        return wrapChannel(channel, gone.signal, lostFailure);
+      };
+      return await request((done) => client.exec(command, done), take, signal);
     } catch (error) {
       session.free();
       signal.throwIfAborted();
@@ -220,9 +227,8 @@ function serve(
     },
     forward: async (host, port, signal) => {
       try {
-        const channel = await request((done) => client.forwardOut("127.0.0.1", 0, host, port, done), signal);
-        channel.on("error", () => {});
-        return channel;
+        const take = (channel: ClientChannel): ClientChannel => channel.on("error", () => {});
+        return await request((done) => client.forwardOut("127.0.0.1", 0, host, port, done), take, signal);
       } catch (cause) {
         signal.throwIfAborted();
         gone.signal.throwIfAborted();

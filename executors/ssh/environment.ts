@@ -19,8 +19,8 @@ export interface SshEnvironmentOptions {
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   readonly log: Log;
-  /** Over a new connection, when the job's own is gone: end its processes and remove its files. */
-  cleanAfterLoss(signal: AbortSignal): Promise<void>;
+  /** End the job's processes and remove its files: over a new connection, or, where its claim is gone, by `commands`. */
+  cleanUp(commands: RemoteCommands | null, signal: AbortSignal): Promise<void>;
 }
 
 /** From SIGKILL until survivors are given up. */
@@ -75,13 +75,13 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
               log.warn("Cannot end processes of a job", { host: link.name, processes: names });
             }
           }
-          await claim.release(limit.signal);
-          return;
+          if (await claim.release(limit.signal)) return;
+          if (!link.lost.aborted) return await options.cleanUp(commands, limit.signal);
         } catch (error) {
           if (!link.lost.aborted) throw error;
         }
       }
-      await options.cleanAfterLoss(limit.signal);
+      await options.cleanUp(null, limit.signal);
     } finally {
       link.close();
     }

@@ -9,7 +9,7 @@ import {
 } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
-import { jobMark, probeTools } from "../remote/index.ts";
+import { jobMark, probeTools, type RemoteCommands } from "../remote/index.ts";
 import { claimWorkingCopy } from "./claim.ts";
 import { sshCommands } from "./commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection.ts";
@@ -51,11 +51,18 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  /** Over a connection of its own. @returns sentences about what was there */
-  const cleanUp = async (jobKey: string, place: { buildsDir: string; runnerId: string }, signal: AbortSignal) => {
+  /** Over a connection of its own, or by `commands`. @returns sentences about what was there */
+  const cleanUp = async (
+    jobKey: string,
+    place: { buildsDir: string; runnerId: string },
+    commands: RemoteCommands | null,
+    signal: AbortSignal,
+  ): Promise<string[]> => {
+    const dead = { ...place, jobKey, killGraceMs, host: target };
+    if (commands !== null) return await cleanUpAfter(commands, dead, signal);
     const connection = await connect(CLEAN_UP_MS, signal);
     try {
-      return await cleanUpAfter(sshCommands(connection), { ...place, jobKey, killGraceMs, host: target }, signal);
+      return await cleanUpAfter(sshCommands(connection), dead, signal);
     } finally {
       connection.close();
     }
@@ -92,10 +99,9 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         killLeftovers,
         killGraceMs,
         log,
-        cleanAfterLoss: async (until) => {
-          const said = await cleanUp(jobKey, { buildsDir, runnerId }, until);
-          if (said.length > 0)
-            log.info("Cleaned up after a lost connection", { host: target, result: said.join(", ") });
+        cleanUp: async (by, until) => {
+          const said = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
+          if (said.length > 0) log.info("Cleaned up what a job had left", { host: target, result: said.join(", ") });
         },
       });
     } catch (error) {
@@ -132,7 +138,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         const tooLong = new Stop("timed_out", `no answer within ${(2 * CLEAN_UP_MS) / 1000} s`);
         using limit = deadline(signal, 2 * CLEAN_UP_MS, tooLong);
         try {
-          said.push(...(await cleanUp(jobKey, place, limit.signal)));
+          said.push(...(await cleanUp(jobKey, place, null, limit.signal)));
         } catch (error) {
           signal.throwIfAborted();
           said.push(`could not look after what it left on ${there}: ${describeError(error)}`);
