@@ -8,7 +8,7 @@ if [ "${1:-}" = "--help" ]; then
 fi
 
 # program:package
-needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip curl:curl dockerd:docker.io iptables:iptables podman:podman conmon:conmon crun:crun /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns docker-registry:docker-registry sshd:openssh-server ssh:openssh-client"
+needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip curl:curl dockerd:docker.io iptables:iptables podman:podman conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns docker-registry:docker-registry sshd:openssh-server ssh:openssh-client"
 packages=""
 for pair in $needed; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"

@@ -18,15 +18,20 @@ runs() {
   [ -s "$1" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ]
 }
 
-# wait_for SOCKET PIDFILE NAME SECONDS
+# wait_for SOCKET PIDFILE SECONDS
 wait_for() {
-  local end=$((SECONDS + $4))
+  local end=$((SECONDS + $3))
   while [ "$SECONDS" -lt "$end" ]; do
     answers "$1" && return 0
-    runs "$2" "$3" || return 1
+    kill -0 "$(cat "$2")" 2>/dev/null || return 1
     sleep 0.1
   done
   return 1
+}
+
+# at_most NUMBER LIMIT
+at_most() {
+  if [ "$2" != unlimited ] && [ "$2" -lt "$1" ]; then echo "$2"; else echo "$1"; fi
 }
 
 # end PIDFILE NAME
@@ -68,7 +73,7 @@ start_docker() {
       --host "unix://$dir/docker.sock" --storage-driver "$driver" \
       --default-address-pool base=10.213.0.0/16,size=24 >"$dir/log" 2>&1 </dev/null &
     echo $! >"$dir/started.pid"
-    if wait_for "$dir/docker.sock" "$dir/started.pid" dockerd 60; then
+    if wait_for "$dir/docker.sock" "$dir/started.pid" 60; then
       echo "$driver" >"$dir/driver"
       echo "export ALLOY_TEST_DOCKER=unix://$dir/docker.sock"
       echo 'ALLOY_TEST_STARTED="${ALLOY_TEST_STARTED:-} docker"'
@@ -91,10 +96,14 @@ start_podman() {
   mkdir -p "$dir"
   # Over loopback the test's registry speaks plain HTTP, which Docker takes by itself.
   printf 'unqualified-search-registries = ["docker.io"]\n[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n[[registry]]\nlocation = "localhost"\ninsecure = true\n' >"$dir/registries.conf"
-  CONTAINERS_REGISTRIES_CONF="$dir/registries.conf" setsid podman --root "$dir/data" --runroot "$dir/run" --tmpdir "$dir/tmp" \
+  # Its own limits are more than a sandbox's root may set; only netavark's networks know names; crun wants pure cgroups.
+  printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n[network]\nnetwork_backend = "netavark"\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' \
+    "$(at_most 65536 "$(ulimit -Hn)")" "$(at_most 65536 "$(ulimit -Hn)")" \
+    "$(at_most 32768 "$(ulimit -Hu)")" "$(at_most 32768 "$(ulimit -Hu)")" >"$dir/containers.conf"
+  CONTAINERS_CONF="$dir/containers.conf" CONTAINERS_REGISTRIES_CONF="$dir/registries.conf" setsid podman --root "$dir/data" --runroot "$dir/run" --tmpdir "$dir/tmp" \
     system service --time=0 "unix://$dir/podman.sock" >"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/started.pid"
-  if wait_for "$dir/podman.sock" "$dir/started.pid" podman 60; then
+  if wait_for "$dir/podman.sock" "$dir/started.pid" 60; then
     echo "export ALLOY_TEST_PODMAN=unix://$dir/podman.sock"
     echo 'ALLOY_TEST_STARTED="${ALLOY_TEST_STARTED:-} podman"'
     return 0
