@@ -5,7 +5,7 @@ import type { Log } from "../../src/log.ts";
 import { backoff, deadline, pause } from "../../src/time.ts";
 import { type SshChannel, wrapChannel } from "./channel.ts";
 import { dial } from "./dial.ts";
-import { type LoginFailure, logIn } from "./handshake.ts";
+import { type Credentials, type LoginFailure, logIn, readCredentials } from "./handshake.ts";
 import { watchForSilence } from "./keep-alive.ts";
 import { createSessionLimit, type Session } from "./session-limit.ts";
 import type { SshHost, SshSettings } from "./settings.ts";
@@ -72,8 +72,11 @@ async function attempt(settings: SshSettings, log: Log, signal: AbortSignal): Pr
   using limit = deadline(signal, connectTimeoutMs, tooLong);
   let before: Open | null = null;
   try {
+    const credentials = await readCredentials(settings);
     if (jump !== null) {
-      const way = await open(jump, await dial(jump.host, jump.port, limit.signal), settings, log, limit.signal);
+      const first = await readCredentials(jump);
+      const line = await dial(jump.host, jump.port, limit.signal);
+      const way = await open(jump, first, line, settings, log, limit.signal);
       if ("failure" in way) return way;
       before = way;
     }
@@ -81,7 +84,7 @@ async function attempt(settings: SshSettings, log: Log, signal: AbortSignal): Pr
       before === null
         ? await dial(settings.host, settings.port, limit.signal)
         : await before.connection.forward(settings.host, settings.port, limit.signal);
-    const opened = await open(settings, line, settings, log, limit.signal);
+    const opened = await open(settings, credentials, line, settings, log, limit.signal);
     if ("failure" in opened) {
       before?.connection.close();
       return opened;
@@ -107,13 +110,14 @@ interface Open {
 
 async function open(
   target: SshHost,
+  credentials: Credentials,
   line: Duplex,
   { keepAliveMs, maxSessions }: SshSettings,
   log: Log,
   signal: AbortSignal,
 ): Promise<Open | LoginFailure> {
   const name = nameOf(target);
-  const login = await logIn(target, line, { name, keepAliveMs }, signal);
+  const login = await logIn(target, credentials, line, { name, keepAliveMs }, signal);
   if ("failure" in login) return login;
   if (login.unchecked) {
     log.warn(`The host key of ${name} was not checked, as disable_strict_host_key_checking says: it may be anybody`);

@@ -1,8 +1,8 @@
 import type { Duplex } from "node:stream";
 import type { Client, ConnectConfig, ServerHostKeyAlgorithm } from "ssh2";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import { openAuthentication } from "./authentication.ts";
-import { openHostKeyCheck } from "./host-key.ts";
+import { type Authentication, openAuthentication } from "./authentication.ts";
+import { type HostKeyCheck, openHostKeyCheck } from "./host-key.ts";
 import type { SshHost } from "./settings.ts";
 
 /** What ssh2 is, once it is loaded: half a megabyte that only those who have such an executor should pay for. */
@@ -47,29 +47,36 @@ function algorithmsFor(knownTypes: readonly string[]): ServerHostKeyAlgorithm[] 
 /** ssh2 ends a connection after that many unanswered questions; ours is the say (`keep-alive.ts`). */
 const NEVER_ENOUGH = 2 ** 31;
 
+/** All that can be had before the first packet, so that nothing waits once there is a connection. */
+export interface Credentials {
+  readonly ssh2: Ssh2;
+  readonly authentication: Authentication;
+  readonly hostKey: HostKeyCheck;
+}
+
+/** @throws {SystemFailure} a key or a file of known hosts that cannot be used */
+export async function readCredentials(target: SshHost): Promise<Credentials> {
+  const ssh2 = await loadSsh2();
+  const [authentication, hostKey] = await Promise.all([
+    openAuthentication(target, ssh2.utils.parseKey),
+    openHostKeyCheck(target),
+  ]);
+  return { ssh2, authentication, hostKey };
+}
+
 /**
  * Speak SSH over `line` until the login has succeeded. The line is destroyed where it has not.
  * @param signal its reason is what is thrown when it fires
  */
 export async function logIn(
   target: SshHost,
+  { ssh2, authentication, hostKey }: Credentials,
   line: Duplex,
   { name, keepAliveMs }: { readonly name: string; readonly keepAliveMs: number },
   signal: AbortSignal,
 ): Promise<LoginResult> {
-  const { Client: SshClient, utils } = await loadSsh2();
   line.on("error", () => {});
-  let authentication: Awaited<ReturnType<typeof openAuthentication>>;
-  let hostKey: Awaited<ReturnType<typeof openHostKeyCheck>>;
-  try {
-    authentication = await openAuthentication(target, utils.parseKey);
-    hostKey = await openHostKeyCheck(target);
-    signal.throwIfAborted();
-  } catch (error) {
-    line.destroy();
-    throw error;
-  }
-  const client = new SshClient();
+  const client = new ssh2.Client();
   let refused: SystemFailure | null = null;
   let greeting = "";
   let shaken = false;
@@ -147,7 +154,9 @@ export async function logIn(
         client.removeListener("close", fail);
         resolve({ client, unchecked: hostKey.unchecked });
       });
-      client.connect(config);
+      // A line that is closed already tells nobody any more.
+      if (line.destroyed) fail();
+      else client.connect(config);
     });
   } catch (error) {
     client.on("error", () => {});
