@@ -15,6 +15,8 @@ export interface ContainerCommandsOptions {
   /** Absent: the container's own. */
   readonly user?: string;
   readonly env?: readonly string[];
+  /** When it fires, output that nobody takes no longer holds a program up: it is about to be ended. */
+  readonly stopping?: AbortSignal;
 }
 
 const STDERR_BYTES = 16 * 1024;
@@ -45,10 +47,14 @@ export function containerCommands(options: ContainerCommandsOptions): RemoteComm
       const stdout = new PassThrough({ highWaterMark: BUFFER_BYTES });
       const stderr = createTail(STDERR_BYTES);
       const reader = readFrames(exec.connection, { stdout, stderr: stderr.output });
+      const { stopping } = options;
+      if (stopping?.aborted === true) reader.hurry();
+      else stopping?.addEventListener("abort", reader.hurry, { once: true });
       const feeding = feed(command.stdin, exec);
       const exit = watch(exec, reader, feeding, name, signal).then((code) => ({ code, stderr: stderr.text() }));
       // The reader of stdout gets to know why it is incomplete.
       void reader.ended.then((error) => {
+        stopping?.removeEventListener("abort", reader.hurry);
         if (error === null) stdout.end();
         else stdout.destroy(signal.aborted ? undefined : lost(name, error));
       });

@@ -47,12 +47,13 @@ const STUCK_MS = 30_000;
 /** One job's surroundings in containers. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const { engine, build, helper, places } = options;
-  const commandsOf = (container: JobContainer, root: boolean): RemoteCommands =>
+  const commandsOf = (container: JobContainer, root: boolean, stopping?: AbortSignal): RemoteCommands =>
     containerCommands({
       engine,
       container: container.id,
       name: container.name,
       env: container.env,
+      ...(stopping === undefined ? {} : { stopping }),
       ...(root ? { user: "0" } : container.user === undefined ? {} : { user: container.user }),
     });
   const files = commandsOf(helper, false);
@@ -67,7 +68,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     const isBash = script.command.argv[0] === "bash" && container.tools.bash === null;
     const suited: Script = isBash ? { ...script, command: { ...script.command, argv: ["sh"] } } : script;
     const host = {
-      scripts: commandsOf(container, false),
+      scripts: commandsOf(container, false, signal),
       commands: commandsOf(container, true),
       tools: container.tools,
       mark: jobMark(options.jobKey),

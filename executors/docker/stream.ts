@@ -67,11 +67,18 @@ export interface FrameReader {
    * Settles when the far side has closed the connection: `null`, or why that was no proper end. Never rejects.
    */
   readonly ended: Promise<Error | null>;
+  /**
+   * From now on read at the daemon's pace; what a slow output cannot take, beyond some megabytes, is dropped. For a program that
+   * is being ended: the daemon reports the end of nothing in a container while it has output of a dead process to hand over.
+   */
+  hurry(): void;
   /** Stop reading and close the connection. */
   close(): void;
 }
 
 const LINE_FEED = 0x0a;
+/** What may wait for a slow output after `hurry`. */
+const MOST_PENDING_BYTES = 2 * 1024 * 1024;
 
 /**
  * Read `connection` to its end, at the pace of the outputs. One that is broken or over is read for, and not written to.
@@ -85,6 +92,7 @@ export function readFrames(
   let lastActivityMs = performance.now();
   let last = LINE_FEED;
   let waiting = 0;
+  let hurried = false;
   let closed = false;
   const { promise: ended, resolve } = Promise.withResolvers<Error | null>();
   const outputs = new Set([stdout, stderr]);
@@ -106,7 +114,8 @@ export function readFrames(
     bytes += payload.length;
     if (channel === "stdout" || stderr === stdout) last = payload[payload.length - 1] ?? last;
     const output = channel === "stdout" ? stdout : stderr;
-    if (usable(output) && !output.write(payload) && waiting === 0) waitFor(output);
+    if (!usable(output) || (hurried && output.writableLength > MOST_PENDING_BYTES)) return;
+    if (!output.write(payload) && waiting === 0 && !hurried) waitFor(output);
   });
 
   const settle = (error: Error | null): void => {
@@ -148,6 +157,10 @@ export function readFrames(
       return last === LINE_FEED;
     },
     ended,
+    hurry: () => {
+      hurried = true;
+      if (!closed) connection.resume();
+    },
     close: () => settle(null),
   };
 }

@@ -24,7 +24,7 @@ const accounts = (shell: string, user = ""): string[] => [
   "--file",
   "/etc/group=root:x:0:\nbuilder:x:1000:\nnogroup:x:65534:\n",
 ];
-const BASH = "bash dash coreutils findutils tar gzip sed grep mawk procps hostname git ca-certificates".split(" ");
+const BASH = "bash dash coreutils findutils tar gzip sed grep mawk procps util-linux hostname git ca-certificates".split(" ");
 
 /** `root` with this password opens the account in the sshd image. */
 export const sshPassword = "an image's password";
