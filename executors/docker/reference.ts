@@ -34,7 +34,7 @@ export function looksLikeId(name: string): boolean {
 
 /** The parts of a name with Docker's defaults filled in, or `null` where Docker would refuse it. */
 export function parseReference(name: string): ImageReference | null {
-  if (name.length > 1024 || looksLikeId(name)) return null;
+  if (name.length > 1024 || isImageId(name) || looksLikeId(name)) return null;
   const at = name.indexOf("@");
   const digest = at < 0 ? null : name.slice(at + 1);
   if (digest !== null && !DIGEST.test(digest)) return null;
