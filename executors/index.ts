@@ -4,6 +4,8 @@ import type { ExecutorCatalog, ExecutorDefinition } from "../src/executor.ts";
 /** One line per executor. Loaded when first asked for, because some bring large libraries. */
 const loaders: Readonly<Record<string, () => Promise<{ default: ExecutorDefinition }>>> = {
   shell: () => import("./shell/index.ts"),
+  docker: () => import("./docker/index.ts"),
+  ssh: () => import("./ssh/index.ts"),
 };
 
 /** All executors of this program, by their names in config.toml. */

@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, the
-# shells that the script writers must get along with, and Wine with Windows' own. Run as root, or have the packages already.
+# Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, shells,
+# container engines, a registry, an SSH server, Wine. Run as root, or have the packages already.
 set -euo pipefail
 if [ "${1:-}" = "--help" ]; then
   sed -n '2,3s/^# //p' "$0"
   exit 0
 fi
 
-# program:package
-needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip wine:wine,wine64"
+# program:package, or program:package,package
+needed="
+  git:git openssl:openssl python3:python3 curl:curl zip:zip unzip:unzip
+  dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m
+  ps:procps setpriv:util-linux mkfifo:coreutils systemd-notify:systemd
+  dockerd:docker.io iptables:iptables docker-registry:docker-registry
+  podman:podman conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
+  sshd:openssh-server ssh:openssh-client
+  wine:wine,wine64
+"
 packages=""
 for pair in $needed; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages $(echo "${pair#*:}" | tr , " ")"
+  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages $(echo "${pair#*:}" | tr , " ")"
 done
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -13,4 +13,10 @@ if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
 fi
 npm run --silent check
 npm run --silent binary
-exec node_modules/.bin/node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json=out/test-results.json "$@"
+
+# Tests that need an engine say so when there is none, and fail in CI.
+ALLOY_TEST_STARTED=""
+# shellcheck disable=SC2086 # a list of names
+trap '[ -z "$ALLOY_TEST_STARTED" ] || bash scripts/test-engine.sh stop $ALLOY_TEST_STARTED' EXIT
+eval "$(bash scripts/test-engine.sh start docker podman || true)"
+node_modules/.bin/node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json=out/test-results.json "$@"

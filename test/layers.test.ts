@@ -22,7 +22,7 @@ const contracts = [
 ];
 
 /** The composition root: `main.ts`, and what it loads when a command needs it. */
-const composition = ["src/main.ts", "src/agent.ts", "src/exec-agent.ts", "src/process-context.ts"];
+const composition = ["src/main.ts", "src/agent.ts", "src/process-context.ts"];
 
 /** Place → what it may import besides contracts and itself. The first row that fits a file holds. */
 const rules: readonly (readonly [place: string, mayImport: readonly string[]])[] = [
@@ -52,7 +52,12 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/metrics", []],
   ["src/", []],
   ["executors/index.ts", ["executors/"]],
-  ["executors/shell/", []],
+  ["executors/docker/", ["executors/common/", "executors/remote/", "src/config/units.ts"]],
+  ["executors/docker-ssh/", ["executors/common/", "executors/docker/", "executors/ssh/", "executors/remote/"]],
+  ["executors/remote/", ["executors/common/"]],
+  ["executors/common/", []],
+  ["executors/shell/", ["executors/common/"]],
+  ["executors/ssh/", ["executors/common/", "executors/remote/"]],
   ["shells/", []],
 ];
 

@@ -3,8 +3,8 @@ import type { Stats } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import { type FileList, type FileName, type FileSelection, fileName, fileNameText } from "../../src/workspace.ts";
+import { expandBraces, fitsPath, fitsSegment, parseSegment, type Segment } from "../common/glob.ts";
 import { below, bytesOf, inParallel, isMissing, pathOf } from "./files-path.ts";
-import { expandBraces, fitsPath, fitsSegment, parseSegment, type Segment } from "./glob.ts";
 
 export interface ListHost {
   /** The checkout, absolute. */

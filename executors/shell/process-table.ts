@@ -22,8 +22,3 @@ export interface ProcessTable {
   /** Changes with each start of the host; empty where unknown. */
   readonly bootId: string;
 }
-
-/** Control characters would reach somebody's terminal. */
-export function printable(name: string): string {
-  return name.replace(/[^\x20-\x7e\u00a0-\uffff]/g, "?");
-}

@@ -1,6 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { type Process, type ProcessTable, printable } from "./process-table.ts";
+import { printable } from "../common/say-ended.ts";
+import type { Process, ProcessTable } from "./process-table.ts";
 
 /** Processes looked at before others get a turn: about a millisecond. */
 const SLICE = 100;

@@ -1,7 +1,8 @@
 import { execFile, execFileSync } from "node:child_process";
 import { platform } from "node:process";
 import { promisify } from "node:util";
-import { type Process, type ProcessTable, printable } from "./process-table.ts";
+import { printable } from "../common/say-ended.ts";
+import type { Process, ProcessTable } from "./process-table.ts";
 
 const run = promisify(execFile);
 const OPTIONS = {

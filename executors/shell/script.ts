@@ -4,16 +4,18 @@ import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Exit, Script } from "../../src/executor.ts";
-import type { Argv, Tone } from "../../src/shell.ts";
+import type { Argv } from "../../src/shell.ts";
 import { never, pause } from "../../src/time.ts";
+import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../common/forward.ts";
+import { type Ended, sayEnded } from "../common/say-ended.ts";
 import type { Cgroup, Cgroups } from "./cgroup.ts";
 import type { Pipe, PipePool } from "./fifo.ts";
 import type { Launch } from "./launch.ts";
-import { type PipeReader, readPipe } from "./pipe.ts";
+import { readPipe } from "./pipe.ts";
 import type { ProcessTable } from "./process-table.ts";
 import type { Profile } from "./profile.ts";
 import { openScript } from "./script-file.ts";
-import { type Belonging, type Ended, endMembers, findMembers, nameProcesses } from "./tree.ts";
+import { type Belonging, endMembers, findMembers } from "./tree.ts";
 
 /** What scripts are run with, the same for all of a job. */
 export interface ScriptHost {
@@ -35,11 +37,6 @@ export interface ScriptHost {
   readonly killGraceMs: number;
 }
 
-/** After the shell's end: at most this long for what is still writing, and this long for what is silent. */
-const DRAIN_MS = 2000;
-const QUIET_MS = 500;
-/** A pipe never holds more than this, so once it was read, all that was in it is read. */
-const PIPE_CAPACITY_BYTES = 1024 * 1024;
 /** What is still there that long after the end of the output, stays. */
 const SETTLE_MS = 30;
 /** From SIGKILL until a process is reported as one that cannot be ended. */
@@ -53,16 +50,6 @@ const ENLIST = '{ echo 500 >/proc/self/oom_score_adj; echo 0 >"$0"; } 2>/dev/nul
 
 function enlisted(argv: Argv, cgroup: Cgroup | null): Argv {
   return process.platform === "linux" ? ["/bin/sh", "-c", ENLIST, cgroup?.door ?? "/dev/null", ...argv] : argv;
-}
-
-const TONES: Readonly<Record<Extract<Tone, "warning" | "error">, string>> = {
-  warning: "\x1b[0;33m",
-  error: "\x1b[31;1m",
-};
-
-export function say(output: Writable, reader: PipeReader, tone: keyof typeof TONES, text: string): void {
-  if (output.destroyed || output.writableEnded) return;
-  output.write(`${reader.atLineStart ? "" : "\n"}${TONES[tone]}${text}\x1b[0;m\n`);
 }
 
 export function startFailure(argv: Argv, cause: unknown): SystemFailure {
@@ -117,62 +104,6 @@ function signalNumber(name: NodeJS.Signals | null): number {
   return name === null ? 0 : (constants.signals[name] ?? 0);
 }
 
-/**
- * Read on after the shell's end until the last writer is gone, all are silent, or the time is over. What was in the pipe
- * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all.
- */
-export async function drain(reader: PipeReader, limitMs: number): Promise<void> {
-  const before = reader.bytes;
-  const startMs = performance.now();
-  let blockedMs = 0;
-  let lookedMs = startMs;
-  for (;;) {
-    if (await reader.ended(20)) return;
-    const now = performance.now();
-    if (reader.blocked) blockedMs += now - lookedMs;
-    lookedMs = now;
-    if (now - startMs >= limitMs) return;
-    if (reader.blocked) continue;
-    if (now - Math.max(reader.lastActivityMs, startMs) >= QUIET_MS) return;
-    if (now - startMs - blockedMs >= DRAIN_MS && reader.bytes - before >= PIPE_CAPACITY_BYTES) return;
-  }
-}
-
-export function sayEnded(
-  output: Writable,
-  reader: PipeReader,
-  result: Ended,
-  graceMs: number,
-  leftovers: boolean,
-): void {
-  const { ended, killed, survived } = result;
-  if (ended.length > 0) {
-    const what = leftovers
-      ? `WARNING: The script left ${ended.length === 1 ? "a process" : `${ended.length} processes`} running; ended`
-      : `WARNING: Stopped`;
-    const hard = killed.length > 0 ? `; ${nameProcesses(killed)} had to be killed after ${graceMs / 1000} s` : "";
-    say(output, reader, "warning", `${what} ${nameProcesses(ended)}${hard}`);
-  }
-  if (survived.length > 0) {
-    say(output, reader, "error", `ERROR: Cannot end ${nameProcesses(survived)}: still there after SIGKILL`);
-  }
-}
-
-/** Resolves with "aborted" when `signal` fires before `settled` does. */
-export async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<"aborted">((resolve) => {
-    onAbort = () => resolve("aborted");
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([settled, aborted]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
-  }
-}
-
 /** `Environment.run` on this host. */
 export async function runScript(
   host: ScriptHost,
@@ -223,7 +154,7 @@ async function watch(
   { table, mark, killGraceMs, killLeftovers }: ScriptHost,
   { child, pid, exited }: Started,
   cgroup: Cgroup | null,
-  reader: PipeReader,
+  reader: Forwarding,
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {

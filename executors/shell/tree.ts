@@ -1,4 +1,5 @@
 import { never, pause } from "../../src/time.ts";
+import type { Ended } from "../common/say-ended.ts";
 import type { Cgroup } from "./cgroup.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
@@ -47,16 +48,6 @@ export async function findMembers({ table, mark, leader, since, cgroup }: Belong
   return [...members.values()].sort((a, b) => a.startedAt - b.startedAt || a.pid - b.pid);
 }
 
-/** How the end of a set of processes went. */
-export interface Ended {
-  /** All that were there and are gone. */
-  readonly ended: readonly Process[];
-  /** Those of them that had to be killed. */
-  readonly killed: readonly Process[];
-  /** Those that are still there. */
-  readonly survived: readonly Process[];
-}
-
 export interface EndOptions {
   readonly belonging: Belonging;
   /** From SIGTERM to SIGKILL, milliseconds. */
@@ -79,7 +70,7 @@ function signalProcess(table: ProcessTable, target: Process, signal: NodeJS.Sign
  * SIGTERM to all, and to what they start while they end; after the grace SIGKILL. Nothing that belongs is left when this
  * resolves, or `survived` names it.
  */
-export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): Promise<Ended> {
+export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): Promise<Ended<Process>> {
   const { table, cgroup } = belonging;
   const seen = new Map<string, Process>();
   const keyOf = (one: Process): string => `${one.pid}:${one.startedAt}`;
@@ -126,11 +117,4 @@ export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): P
   const survivors = new Set(left.map(keyOf));
   const gone = (one: Process): boolean => !survivors.has(keyOf(one));
   return { ended: [...seen.values()].filter(gone), killed: [...killed.values()].filter(gone), survived: left };
-}
-
-/** `make (812), cc1 (830) and 12 more` */
-export function nameProcesses(processes: readonly Process[]): string {
-  const shown = processes.slice(0, 8).map((one) => `${one.name} (${one.pid})`);
-  const more = processes.length - shown.length;
-  return more > 0 ? `${shown.join(", ")} and ${more} more` : shown.join(", ");
 }

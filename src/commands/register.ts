@@ -11,7 +11,7 @@ import { CommandError, ConfigError, describeError, Stop } from "../errors.ts";
 import { deadline, never } from "../time.ts";
 import type { Ask } from "./ask.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
-import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
+import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
 const MADE_IN_WEB_PAGES = "glrt-";
@@ -26,6 +26,8 @@ interface Answers {
   readonly tags: readonly string[];
   readonly runUntagged: boolean;
   readonly locked: boolean;
+  /** What its executor wants to know, as if it had been given by flags. */
+  readonly more: FlagValues;
 }
 
 /**
@@ -44,7 +46,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     url: answers.url.href,
     token,
     executor: answers.executor,
-    ...entryKeys(values),
+    ...entryKeys({ ...values, ...answers.more }, answers.executor),
   });
   const target = await targetOf(entry("placeholder"), context);
   const { credential } = answers;
@@ -162,6 +164,13 @@ async function gather(values: FlagValues, ask: Ask | null, context: CommandConte
     throw new CommandError(`--executor is needed together with --non-interactive: ${executors.join(", ")}`);
   if (!executors.includes(executor))
     throw new CommandError(`--executor: there is no executor "${executor}". There is: ${executors.join(", ")}`);
+  const more: Record<string, string> = {};
+  for (const { flag, question } of questionsFor(executor)) {
+    const { message, required = false, secret = false } = question;
+    if (ask === null && !required) continue;
+    const text = await answer(flag, message, { required, secret });
+    if (text !== "") more[attributeOf(flag)] = text;
+  }
   return {
     url: new URL(url),
     name,
@@ -170,6 +179,7 @@ async function gather(values: FlagValues, ask: Ask | null, context: CommandConte
     tags,
     runUntagged,
     locked,
+    more,
   };
 }
 

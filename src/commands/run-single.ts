@@ -100,12 +100,13 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     if (value === undefined) throw new CommandError(`--${flag} is needed, or --config FILE with --runner NAME`);
     return value;
   };
+  const executor = needed("executor");
   const entry = {
     name: textOf(values, "name") ?? "run-single",
     url: needed("url"),
     token: needed("token"),
-    executor: needed("executor"),
-    ...entryKeys(values),
+    executor,
+    ...entryKeys(values, executor),
   };
   try {
     return only(

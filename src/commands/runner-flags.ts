@@ -13,7 +13,22 @@ export interface RunnerFlag {
   readonly key: string;
   readonly kind: "text" | "integer" | "list" | "boolean";
   readonly help: string;
+  /** Only for entries with one of these executors; others get nothing from it, nor from its environment variable. */
+  readonly executors?: readonly string[];
+  /** What `register` asks, of which executors. */
+  readonly question?: RunnerQuestion;
 }
+
+export interface RunnerQuestion {
+  readonly message: string;
+  readonly executors: readonly string[];
+  readonly required?: boolean;
+  /** Not echoed. */
+  readonly secret?: boolean;
+}
+
+/** Executors that log in by SSH. */
+const BY_SSH = ["ssh", "docker-ssh", "docker-ssh+machine"];
 
 /** The flags of the Go runner, with their environment variables, for what every executor has. */
 export const runnerFlags: readonly RunnerFlag[] = [
@@ -151,7 +166,83 @@ export const runnerFlags: readonly RunnerFlag[] = [
     kind: "text",
     help: "access-key, or iam for the credentials of this machine",
   },
+  {
+    flag: "ssh-host",
+    env: "SSH_HOST",
+    key: "ssh.host",
+    kind: "text",
+    help: "host that jobs run on",
+    executors: BY_SSH,
+    question: { message: "SSH host", executors: ["ssh"], required: true },
+  },
+  {
+    flag: "ssh-port",
+    env: "SSH_PORT",
+    key: "ssh.port",
+    kind: "text",
+    help: "its port",
+    executors: BY_SSH,
+    question: { message: "SSH port (empty: 22)", executors: ["ssh"] },
+  },
+  {
+    flag: "ssh-user",
+    env: "SSH_USER",
+    key: "ssh.user",
+    kind: "text",
+    help: "account that jobs run under there",
+    executors: BY_SSH,
+    question: { message: "SSH user", executors: BY_SSH, required: true },
+  },
+  {
+    flag: "ssh-password",
+    env: "SSH_PASSWORD",
+    key: "ssh.password",
+    kind: "text",
+    help: "password to log in with; better given by environment",
+    executors: BY_SSH,
+    question: { message: "SSH password (empty: none)", executors: BY_SSH, secret: true },
+  },
+  {
+    flag: "ssh-identity-file",
+    env: "SSH_IDENTITY_FILE",
+    key: "ssh.identity_file",
+    kind: "text",
+    help: "private key to log in with",
+    executors: BY_SSH,
+    question: { message: "Private key file (empty: none)", executors: BY_SSH },
+  },
+  {
+    flag: "ssh-known-hosts-file",
+    env: "SSH_KNOWN_HOSTS_FILE",
+    key: "ssh.known_hosts_file",
+    kind: "text",
+    help: "host keys to trust; ~/.ssh/known_hosts by default",
+    executors: BY_SSH,
+  },
+  {
+    flag: "ssh-host-key-fingerprint",
+    env: "SSH_HOST_KEY_FINGERPRINT",
+    key: "ssh.host_key_fingerprint",
+    kind: "text",
+    help: "the one host key to trust: SHA256:…",
+    executors: BY_SSH,
+  },
+  {
+    flag: "ssh-disable-strict-host-key-checking",
+    env: "SSH_DISABLE_STRICT_HOST_KEY_CHECKING",
+    key: "ssh.disable_strict_host_key_checking",
+    kind: "boolean",
+    help: "trust any host key",
+    executors: BY_SSH,
+  },
 ];
+
+/** What is asked of an entry with this executor, in order. */
+export function questionsFor(executor: string): { readonly flag: string; readonly question: RunnerQuestion }[] {
+  return runnerFlags.flatMap(({ flag, question }) =>
+    question?.executors.includes(executor) === true ? [{ flag, question }] : [],
+  );
+}
 
 export type FlagValues = Readonly<Record<string, unknown>>;
 
@@ -167,12 +258,16 @@ export function textOf(values: FlagValues, flag: string): string | undefined {
 }
 
 /**
- * Keys of a `[[runners]]` entry as the flags give them, with tables below it as objects.
+ * Keys of a `[[runners]]` entry as the flags give them, with tables below it as objects: those that its executor reads.
  * @throws {CommandError} a number or a switch that is none
  */
-export function entryKeys(values: FlagValues): Omit<NewRunner, "name" | "url" | "token" | "executor"> {
+export function entryKeys(
+  values: FlagValues,
+  executor?: string,
+): Omit<NewRunner, "name" | "url" | "token" | "executor"> {
   let keys: TomlEntry = {};
   for (const flag of runnerFlags) {
+    if (executor !== undefined && flag.executors?.includes(executor) === false) continue;
     const value = readValue(flag, values[attributeOf(flag.flag)]);
     if (value !== undefined) keys = withKey(keys, flag.key.split("."), value);
   }

@@ -1,8 +1,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { never, pause } from "../../../src/time.ts";
-import { type Process, type ProcessTable, printable } from "../process-table.ts";
-import type { Ended } from "../tree.ts";
+import { type Ended, printable } from "../../common/say-ended.ts";
+import type { Process, ProcessTable } from "../process-table.ts";
 
 const run = promisify(execFile);
 const OPTIONS = { encoding: "utf8", windowsHide: true, maxBuffer: 64 * 1024 * 1024, timeout: 30_000 } as const;

@@ -6,8 +6,9 @@ import type { Readable, Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor.ts";
 import { never } from "../../../src/time.ts";
-import { readStream } from "../pipe.ts";
-import { beforeAbort, drain, sayEnded, startFailure } from "../script.ts";
+import { beforeAbort, drain, forward } from "../../common/forward.ts";
+import { sayEnded } from "../../common/say-ended.ts";
+import { startFailure } from "../script.ts";
 import { commandFor, type WindowsCommand } from "./command.ts";
 import { descendantsOf, fileTime, listProcesses, type Root, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
@@ -104,7 +105,7 @@ export async function runOnWindows(
     const command = commandFor(script, path, host.systemRoot);
     const startedAt = fileTime(-SLACK_MS);
     const started = await start(command, environmentOf(host, script, dir), host.systemRoot);
-    const reader = readStream(started.stdout, output);
+    const reader = forward(started.stdout, output);
     const root = (): Root => ({ pid: started.pid, startedAt, endedAt: fileTime(SLACK_MS) });
     try {
       const exit = await beforeAbort(started.exited, signal);

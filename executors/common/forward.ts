@@ -1,0 +1,143 @@
+import type { Readable, Writable } from "node:stream";
+
+/** Bytes of a script on their way to `output`. */
+export interface Forwarding {
+  /** Bytes read so far. */
+  readonly bytes: number;
+  /** `output` is full: not the script is quiet, but its reader is slow. */
+  readonly blocked: boolean;
+  /** When the last bytes came or `output` became free again, on `performance.now()`'s clock. */
+  readonly lastActivityMs: number;
+  /** The last byte that went to `output` ended a line, or none went there yet. */
+  readonly atLineStart: boolean;
+  /** Resolves when all has closed the stream and all of it was written, or after `waitMs`: was it the end? */
+  ended(waitMs: number): Promise<boolean>;
+  /** Stop reading, at the end or before. */
+  close(): void;
+}
+
+/**
+ * Write to `output` what comes out of `stream`, and stop reading while `output` is full, so that the script waits too.
+ * Once `output` is broken, bytes are read and thrown away: a script must not hang on a reader that died.
+ * `onBytes` is told how many came.
+ */
+export function forward(stream: Readable, output: Writable, onBytes: (bytes: number) => void = () => {}): Forwarding {
+  let bytes = 0;
+  let blocked = false;
+  let atLineStart = true;
+  let lastActivityMs = performance.now();
+  let over = false;
+  const waiting = new Set<() => void>();
+
+  const resume = (): void => {
+    if (!blocked) return;
+    blocked = false;
+    lastActivityMs = performance.now();
+    stream.resume();
+  };
+  const release = (): void => {
+    output.off("drain", resume);
+    output.off("close", resume);
+    output.off("error", resume);
+  };
+  const finish = (): void => {
+    if (over) return;
+    over = true;
+    release();
+    for (const wake of waiting) wake();
+    waiting.clear();
+  };
+  output.on("drain", resume);
+  output.on("close", resume);
+  output.on("error", resume);
+
+  stream.on("data", (chunk: Uint8Array) => {
+    bytes += chunk.length;
+    onBytes(chunk.length);
+    lastActivityMs = performance.now();
+    if (output.destroyed || output.writableEnded || output.errored) return;
+    atLineStart = chunk[chunk.length - 1] === 0x0a;
+    if (!output.write(chunk) && !output.destroyed) {
+      blocked = true;
+      stream.pause();
+    }
+  });
+  stream.on("end", finish);
+  stream.on("error", finish);
+  stream.on("close", finish);
+
+  return {
+    get bytes() {
+      return bytes;
+    },
+    get blocked() {
+      return blocked;
+    },
+    get lastActivityMs() {
+      return lastActivityMs;
+    },
+    get atLineStart() {
+      return atLineStart;
+    },
+    ended: (waitMs) =>
+      new Promise((resolve) => {
+        if (over) {
+          resolve(true);
+          return;
+        }
+        const wake = (): void => {
+          clearTimeout(timer);
+          waiting.delete(wake);
+          resolve(over);
+        };
+        const timer = setTimeout(wake, waitMs);
+        waiting.add(wake);
+      }),
+    close: () => {
+      stream.destroy();
+      finish();
+    },
+  };
+}
+
+/** After the shell's end: at most this long for what is still writing, and this long for what is silent. */
+export const DRAIN_MS = 2000;
+const QUIET_MS = 500;
+/** A pipe never holds more than this, so once it was read, all that was in it is read. */
+const PIPE_CAPACITY_BYTES = 1024 * 1024;
+
+/**
+ * Read on after the shell's end until the last writer is gone, all are silent, or the time is over. What was in the pipe
+ * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all.
+ */
+export async function drain(reader: Forwarding, limitMs: number): Promise<void> {
+  const before = reader.bytes;
+  const startMs = performance.now();
+  let blockedMs = 0;
+  let lookedMs = startMs;
+  for (;;) {
+    if (await reader.ended(20)) return;
+    const now = performance.now();
+    if (reader.blocked) blockedMs += now - lookedMs;
+    lookedMs = now;
+    if (now - startMs >= limitMs) return;
+    if (reader.blocked) continue;
+    if (now - Math.max(reader.lastActivityMs, startMs) >= QUIET_MS) return;
+    if (now - startMs - blockedMs >= DRAIN_MS && reader.bytes - before >= PIPE_CAPACITY_BYTES) return;
+  }
+}
+
+/** Resolves with "aborted" when `signal` fires before `settled` does. */
+export async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<"aborted">((resolve) => {
+    onAbort = () => resolve("aborted");
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([settled, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+  }
+}

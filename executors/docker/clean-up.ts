@@ -1,0 +1,109 @@
+import { z } from "zod";
+import { describeError } from "../../src/errors.ts";
+import type { Log } from "../../src/log.ts";
+import { deadline } from "../../src/time.ts";
+import { containerCommands, runForText } from "./commands.ts";
+import { startContainer } from "./container.ts";
+import type { Engine } from "./engine.ts";
+import { LABELS } from "./labels.ts";
+import { REMOVE } from "./prepare-places.ts";
+import {
+  type FoundContainer,
+  type FoundThings,
+  findThings,
+  type Removed,
+  removeContainer,
+  removeThings,
+} from "./remove.ts";
+
+/** Longest removal of a job's temporary files; they are few. */
+const FILES_LIMIT_MS = 15_000;
+
+export interface CleanedUp extends Removed {
+  /** Of the job, as far as could be counted, in containers that still ran. */
+  readonly processes: number;
+  readonly temporaryFiles: boolean;
+}
+
+/**
+ * Remove all of one job that is at this daemon: first what runs its scripts, then its temporary files by the helper container,
+ * then the rest. Once files are gone `onQuiet` is told: nothing of the job touches its builds directory any more.
+ * @throws {SystemFailure} something is still there
+ */
+export async function cleanUpJob(
+  engine: Engine,
+  jobKey: string,
+  { log, onQuiet = () => {}, counting = false }: { log: Log; onQuiet?: () => void; counting?: boolean },
+  signal: AbortSignal,
+): Promise<CleanedUp> {
+  const things = await findThings(engine, { [LABELS.jobKey]: jobKey }, signal);
+  const helper = things.containers.find(({ labels }) => labels[LABELS.tmpDir] !== undefined);
+  const processes = counting ? await countProcesses(engine, things.containers, signal) : 0;
+  let temporaryFiles = false;
+  const others = things.containers.filter((one) => one !== helper);
+  if (helper !== undefined) {
+    await Promise.allSettled(others.map(({ id }) => removeContainer(engine, id, signal)));
+    temporaryFiles = await removeTmpDir(engine, helper, signal).catch((error: unknown) => {
+      // The next job in this place removes them before it starts.
+      log.warn("The temporary files of a job stay until the next one comes", { error: describeError(error) });
+      return false;
+    });
+  }
+  const removed = await removeThings(engine, things, signal);
+  onQuiet();
+  return { ...removed, processes, temporaryFiles };
+}
+
+async function removeTmpDir(engine: Engine, helper: FoundContainer, signal: AbortSignal): Promise<boolean> {
+  const tmpDir = helper.labels[LABELS.tmpDir];
+  if (tmpDir === undefined || !tmpDir.startsWith("/")) return false;
+  using limit = deadline(signal, FILES_LIMIT_MS, new Error("it took too long"));
+  if (!helper.running) await startContainer(engine, helper.id, "the helper container", limit.signal);
+  const commands = containerCommands({ engine, container: helper.id, name: "the helper container", user: "0" });
+  const { code, stderr } = await runForText(commands, { script: REMOVE, args: [latin1(tmpDir)] }, limit.signal);
+  if (code !== 0) throw new Error(stderr.trim().slice(-300) || `status ${code}`);
+  return true;
+}
+
+function latin1(text: string): string {
+  return Buffer.from(text).toString("latin1");
+}
+
+const topSchema = z.object({ Processes: z.array(z.unknown()).nullish() });
+
+/** Its first shell and that one's `sleep` belong to the runner. */
+const OWN_PROCESSES = 2;
+
+async function countProcesses(
+  engine: Engine,
+  containers: readonly FoundContainer[],
+  signal: AbortSignal,
+): Promise<number> {
+  const counts = containers
+    .filter(({ running, labels }) => running && labels[LABELS.role] !== "service")
+    .map(async ({ id }) => {
+      const answer = await engine
+        .call("list processes", (docker, abortSignal) => docker.getContainer(id).top({ abortSignal }), signal)
+        .catch(() => null);
+      const found = topSchema.safeParse(answer);
+      return Math.max(0, (found.success ? (found.data.Processes?.length ?? 0) : 0) - OWN_PROCESSES);
+    });
+  return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+}
+
+/** Keys of jobs of this installation whose process is not `process`, with anything left at this daemon. */
+export async function abandonedJobs(
+  engine: Engine,
+  { installation, process }: { installation: string; process: string },
+  signal: AbortSignal,
+): Promise<string[]> {
+  const things: FoundThings = await findThings(engine, { [LABELS.installation]: installation }, signal);
+  const all = [...things.containers, ...things.networks, ...things.volumes];
+  return [
+    ...new Set(
+      all
+        .filter(({ labels }) => (labels[LABELS.process] ?? process) !== process)
+        .flatMap(({ labels }) => labels[LABELS.jobKey] ?? []),
+    ),
+  ];
+}

@@ -1,0 +1,92 @@
+import type { Duplex } from "node:stream";
+import { z } from "zod";
+import { SystemFailure } from "../../src/errors.ts";
+import { pause } from "../../src/time.ts";
+import { DaemonError } from "./dial.ts";
+import type { Engine } from "./engine.ts";
+
+/** A program to start in a running container. */
+export interface ExecRequest {
+  readonly container: string;
+  /** Completes "Cannot …": `run the script in the build container`. */
+  readonly what: string;
+  readonly argv: readonly string[];
+  /** `uid[:gid]` or a name; absent: the container's. */
+  readonly user?: string;
+  /** `NAME=value`; visible to everybody who may ask the daemon. */
+  readonly env?: readonly string[];
+  readonly workingDir?: string;
+}
+
+export interface StartedExec {
+  readonly id: string;
+  /** Frames come out; what goes in is the program's stdin, and ending it is the end of that. */
+  readonly connection: Duplex;
+  /**
+   * @returns the status, or `null` while it runs
+   * @throws {SystemFailure} the daemon cannot say
+   */
+  status(signal: AbortSignal): Promise<number | null>;
+  /** The status of a program whose output has ended; it is about to end, or has. */
+  finished(signal: AbortSignal): Promise<number>;
+}
+
+const inspectSchema = z.object({ Running: z.boolean(), ExitCode: z.number().nullish() });
+
+/** A program may close its output and go on; it is looked at this often then. */
+const SHORTEST_LOOK_MS = 10;
+const LONGEST_LOOK_MS = 1000;
+
+/**
+ * Start a program in a container. Nothing of it has been read when this resolves.
+ * @throws {SystemFailure} the daemon did not start it
+ */
+export async function startExec(engine: Engine, request: ExecRequest, signal: AbortSignal): Promise<StartedExec> {
+  const { container, what, argv, user, env, workingDir } = request;
+  const exec = await engine.call(
+    what,
+    (docker, abortSignal) =>
+      docker.getContainer(container).exec({
+        Cmd: [...argv],
+        AttachStdin: true,
+        AttachStdout: true,
+        AttachStderr: true,
+        Tty: false,
+        ...(user === undefined ? {} : { User: user }),
+        ...(env === undefined ? {} : { Env: [...env] }),
+        ...(workingDir === undefined ? {} : { WorkingDir: workingDir }),
+        abortSignal,
+      }),
+    signal,
+  );
+  const connection = await engine.call(what, () => exec.start({ hijack: true, stdin: true, Tty: false }), signal);
+  const status = async (asking: AbortSignal): Promise<number | null> => {
+    const answer = await engine.call(
+      `ask how it went to ${what}`,
+      (_, abortSignal) => exec.inspect({ abortSignal }),
+      asking,
+    );
+    const found = inspectSchema.safeParse(answer);
+    if (!found.success) throw new SystemFailure(`Cannot ${what}: the container engine does not tell how it ended`);
+    const { Running, ExitCode } = found.data;
+    return Running || ExitCode === null || ExitCode === undefined ? null : ExitCode;
+  };
+  return {
+    id: exec.id,
+    connection,
+    status,
+    finished: async (asking) => {
+      for (let waitMs = SHORTEST_LOOK_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_LOOK_MS)) {
+        const code = await status(asking);
+        if (code !== null) return code;
+        await pause(waitMs, asking);
+      }
+    },
+  };
+}
+
+/** Is this the daemon's word that the container does not run (any more)? */
+export function isNotRunning(error: unknown): boolean {
+  const cause = error instanceof Error && error.cause instanceof DaemonError ? error.cause : error;
+  return cause instanceof DaemonError && (cause.status === 409 || cause.status === 404);
+}

@@ -1,0 +1,78 @@
+import type { Writable } from "node:stream";
+import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { Engine } from "./engine.ts";
+import type { ObtainedImage } from "./image.ts";
+import type { WantedImage } from "./job-images.ts";
+import type { DockerSettings } from "./settings.ts";
+
+/**
+ * A public image of git and a shell that is made for many architectures; the engine picks its own.
+ * Used where `helper_image` is not set.
+ */
+const PUBLIC_IMAGE = "docker.io/alpine/git:latest";
+
+/** After the public image could not be had, the next jobs don't wait for the same answer. */
+const REST_MS = 10 * 60_000;
+
+/** Where the runner's own stages (git) of a job run. */
+export type HelperChoice =
+  | { readonly in: "own"; readonly image: ObtainedImage }
+  /** The job's image has git: its container serves for both. */
+  | { readonly in: "build" };
+
+export interface HelperRequest {
+  readonly settings: DockerSettings;
+  readonly engine: Engine;
+  /** Gets an image as the job's own images are got. */
+  obtain(wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal): Promise<ObtainedImage>;
+  /** Whether the job's image has sh and git; asked only where no helper image can be had. */
+  buildHasGit(signal: AbortSignal): Promise<boolean>;
+  readonly notes: Writable;
+}
+
+/** Chooses for the jobs of one entry. */
+export interface HelperImages {
+  /**
+   * `helper_image`, or a public image with git, or the job's own image.
+   * @throws {SystemFailure} none of these can be had; says what to do
+   */
+  choose(request: HelperRequest, signal: AbortSignal): Promise<HelperChoice>;
+}
+
+export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
+  let missing: { readonly until: number; readonly why: string } | null = null;
+
+  return {
+    async choose({ settings, engine, obtain, buildHasGit, notes }, signal) {
+      if (settings.helperImage !== undefined) {
+        const wanted = { name: settings.helperImage, policies: settings.pullPolicies, platform: null };
+        return { in: "own", image: await obtain(wanted, signal) };
+      }
+      if (engine.os === "windows") return { in: "build" };
+      let why = missing !== null && performance.now() < missing.until ? missing.why : "";
+      if (why === "") {
+        // It changes seldom, and each job would ask the registry: what is here is good enough, where pulling is allowed at all.
+        const policies = settings.pullPolicies.every((policy) => policy === "never")
+          ? (["never"] as const)
+          : (["if-not-present"] as const);
+        try {
+          const image = await obtain({ name: publicImage, policies, platform: null }, signal);
+          missing = null;
+          return { in: "own", image };
+        } catch (error) {
+          signal.throwIfAborted();
+          why = describeError(error);
+          missing = { until: performance.now() + REST_MS, why };
+        }
+      }
+      if (await buildHasGit(signal)) {
+        notes.write(`Using git of the job's own image, because the helper image cannot be had: ${why}\n`);
+        return { in: "build" };
+      }
+      throw new SystemFailure(
+        `No image with git for the runner's own work: ${why}; and the job's image has no git (and sh). Set helper_image in [runners.docker] to an image with sh and git that the engine has or can pull`,
+        { reason: "runner_configuration_error", retry: false },
+      );
+    },
+  };
+}

@@ -1,0 +1,150 @@
+import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
+import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { deadline, never } from "../../src/time.ts";
+import { cleanUpJob } from "./clean-up.ts";
+import { connectEngine, type Engine } from "./engine.ts";
+import { createHelperImages } from "./helper-image.ts";
+import { installationId } from "./installation.ts";
+import type { Owner } from "./labels.ts";
+import { prepareJob } from "./prepare-job.ts";
+import type { DockerSettings } from "./settings.ts";
+import { createSlots, type Slot } from "./slots.ts";
+import { createSweeper, type Sweeper } from "./sweep.ts";
+import { checkedTable, settingsOf } from "./table.ts";
+
+const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+
+/** Longest removal of what was half prepared. */
+const UNDO_LIMIT_MS = 60_000;
+
+/** What is found out when the first job comes. */
+interface Means {
+  readonly engine: Engine;
+  readonly owner: Owner;
+  readonly slots: ReturnType<typeof createSlots>;
+  readonly sweeper: Sweeper;
+}
+
+function createDockerExecutor(settings: DockerSettings, deps: ExecutorDeps): Executor {
+  const { log } = deps;
+  const helperImages = createHelperImages();
+
+  const find = async (signal: AbortSignal): Promise<Means> => {
+    const installation = await installationId(deps.scratchDir);
+    const owner: Owner = { installation, process: `${process.pid}-${Math.round(performance.timeOrigin)}` };
+    const { scratchDir } = deps;
+    const engine = await connectEngine({ settings: settings.connection, env: process.env, scratchDir }, signal);
+    log.debug("connected to a container engine", { engine: engine.product, api: engine.apiVersion });
+    return { engine, owner, slots: createSlots(owner), sweeper: createSweeper(owner, log) };
+  };
+  // Asked for anew after a failure: an engine may be started while the runner runs.
+  let finding: Promise<Means> | null = null;
+  const means = (signal: AbortSignal): Promise<Means> => {
+    if (finding === null) {
+      const found = find(signal);
+      finding = found;
+      found.catch(() => {
+        if (finding === found) finding = null;
+      });
+    }
+    return finding;
+  };
+
+  /** Once; asked again it waits for the same, or tries again what failed. */
+  const destroyer = (
+    { engine, sweeper }: Means,
+    jobKey: string,
+    slot: Slot,
+  ): ((signal: AbortSignal) => Promise<void>) => {
+    let work: Promise<void> | null = null;
+    const destroy = async (signal: AbortSignal): Promise<void> => {
+      try {
+        await cleanUpJob(engine, jobKey, { log, onQuiet: () => slot[Symbol.dispose]() }, signal);
+      } catch (error) {
+        work = null;
+        sweeper.suspect(engine, jobKey);
+        throw error;
+      } finally {
+        slot[Symbol.dispose]();
+      }
+    };
+    return (signal) => {
+      work ??= destroy(signal);
+      return work;
+    };
+  };
+
+  return {
+    name: "docker",
+    features: { variables: true, image: true, services: true, shared: false },
+    shell: deps.shell ?? "bash",
+    prepare: async (request, notes, signal) => {
+      const found = await means(signal);
+      const { engine, owner, slots, sweeper } = found;
+      if (engine.os === "windows") {
+        throw new SystemFailure(
+          `The container engine at ${engine.address} runs Windows containers: only Linux ones are supported`,
+          {
+            reason: "runner_configuration_error",
+          },
+        );
+      }
+      sweeper.look(engine);
+      await request.remember({ kind: "docker-job", engine: engine.address });
+      const slot = await slots.take(engine, request.runnerId, request.job.projectId, signal);
+      const destroy = destroyer(found, request.jobKey, slot);
+      try {
+        return await prepareJob(
+          { engine, settings, deps, owner, helperImages, request, slot: slot.number, destroy },
+          notes,
+          signal,
+        );
+      } catch (error) {
+        using limit = deadline(never, UNDO_LIMIT_MS, new Stop("timed_out", "clean-up took too long"));
+        await destroy(limit.signal).catch((cause: unknown) => {
+          log.warn("What was prepared for a job could not be removed", { error: describeError(cause) });
+        });
+        // A request that was given up may still be carried out.
+        if (signal.aborted) sweeper.suspect(engine, request.jobKey);
+        throw error;
+      }
+    },
+    recover: async (jobKey, notes, signal) => {
+      if (!notes.some((note) => note.kind === "docker-job")) return [];
+      const { engine, sweeper } = await means(signal);
+      const { processes, containers, networks, volumes, temporaryFiles } = await cleanUpJob(
+        engine,
+        jobKey,
+        { log, counting: true },
+        signal,
+      );
+      sweeper.look(engine);
+      return [
+        ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
+        ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
+        ...(networks > 0 ? [`removed ${counted(networks, "network", "networks")}`] : []),
+        ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
+        ...(temporaryFiles ? ["removed its temporary files"] : []),
+      ];
+    },
+    close: async () => {
+      const found = await finding?.catch(() => null);
+      if (found === null || found === undefined) return;
+      await found.sweeper.close();
+      await found.engine.close();
+    },
+  };
+}
+
+function counted(count: number, one: string, more: string): string {
+  return `${count} ${count === 1 ? one : more}`;
+}
+
+export default defineExecutor({
+  name: "docker",
+  tables: [{ name: "docker", required: true, schema: checkedTable }],
+  shells: SHELLS,
+  // Without a table, after a crash whose entry is gone from the configuration, the engine is where it is by default.
+  create: ({ docker }, deps) => createDockerExecutor(settingsOf(docker), deps),
+});

@@ -1,0 +1,68 @@
+import type { PrepareRequest } from "../../src/executor.ts";
+
+/** Labels by which the runner finds its own containers, networks and volumes again. */
+export const LABELS = {
+  /** The job that a thing belongs to; a thing without it is kept between jobs. */
+  jobKey: "alloy-runner.job-key",
+  /** The state directory whose runner made it. */
+  installation: "alloy-runner.installation",
+  /** The process that made it. */
+  process: "alloy-runner.process",
+  role: "alloy-runner.role",
+  /** `<runner id>/<project id>/<slot>`: who works in a kept builds directory. */
+  slot: "alloy-runner.slot",
+  /** On the helper: what must be removed from a kept builds directory when the job is over. */
+  tmpDir: "alloy-runner.tmp-dir",
+} as const;
+
+/** What people's own tools look for, as the Go runner and GitLab Runner name it. */
+const KNOWN_PREFIX = "com.gitlab.gitlab-runner.";
+
+export type Role = "build" | "helper" | "service" | "network" | "volume" | "cache";
+
+/** Who makes things: this process of this installation. */
+export interface Owner {
+  readonly installation: string;
+  readonly process: string;
+}
+
+/** What all things of a job carry. */
+export interface JobMarks {
+  readonly owner: Owner;
+  readonly request: Pick<PrepareRequest, "job" | "jobKey" | "runnerId" | "concurrentId">;
+}
+
+export function jobLabels({ owner, request }: JobMarks, role: Role): Record<string, string> {
+  const { job, jobKey, runnerId, concurrentId } = request;
+  return {
+    [LABELS.jobKey]: jobKey,
+    [LABELS.installation]: owner.installation,
+    [LABELS.process]: owner.process,
+    [LABELS.role]: role,
+    [`${KNOWN_PREFIX}job.id`]: job.id,
+    [`${KNOWN_PREFIX}job.sha`]: job.git.sha,
+    [`${KNOWN_PREFIX}job.before_sha`]: job.git.beforeSha,
+    [`${KNOWN_PREFIX}job.ref`]: job.git.ref,
+    [`${KNOWN_PREFIX}project.id`]: job.projectId,
+    [`${KNOWN_PREFIX}runner.id`]: runnerId,
+    [`${KNOWN_PREFIX}runner.local_id`]: String(concurrentId),
+    [`${KNOWN_PREFIX}type`]: role === "helper" ? "predefined" : role,
+  };
+}
+
+/** Of volumes that are kept between jobs: no job, no process, so that nothing is swept. */
+export function keptLabels({ owner, request }: JobMarks, destination: string): Record<string, string> {
+  return {
+    [LABELS.installation]: owner.installation,
+    [LABELS.role]: "cache",
+    [`${KNOWN_PREFIX}project.id`]: request.job.projectId,
+    [`${KNOWN_PREFIX}runner.id`]: request.runnerId,
+    [`${KNOWN_PREFIX}type`]: "cache",
+    [`${KNOWN_PREFIX}cache.dir`]: destination,
+  };
+}
+
+/** The `filters` of a list that finds what has all these labels. */
+export function labelFilter(labels: Readonly<Record<string, string>>): { label: string[] } {
+  return { label: Object.entries(labels).map(([name, value]) => `${name}=${value}`) };
+}

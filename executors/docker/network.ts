@@ -1,0 +1,53 @@
+import { randomBytes } from "node:crypto";
+import { SystemFailure } from "../../src/errors.ts";
+import { type Engine, EngineFailure } from "./engine.ts";
+import { type JobMarks, jobLabels } from "./labels.ts";
+import type { DockerSettings } from "./settings.ts";
+
+/** How the containers of a job reach one another. */
+export interface JobNetwork {
+  /** Of the job alone: names are found by the engine's DNS. Otherwise it is the operator's, and names go to `/etc/hosts`. */
+  readonly own: boolean;
+  /** `HostConfig.NetworkMode` of services and of the build container. */
+  readonly mode: string;
+}
+
+/** A name of the operator's choosing: `bridge`, `host`, `none`, `container:…` or a network; nothing is created. */
+export function configuredNetwork(settings: DockerSettings): JobNetwork | null {
+  return settings.networkMode === undefined ? null : { own: false, mode: settings.networkMode };
+}
+
+/**
+ * A bridge of the job's own, with its own DNS and no way to other jobs.
+ * @throws {SystemFailure} the daemon refuses, as when its address pools are used up
+ */
+export async function createNetwork(
+  engine: Engine,
+  { settings, marks }: { settings: DockerSettings; marks: JobMarks },
+  signal: AbortSignal,
+): Promise<JobNetwork> {
+  const { networkMtu, enableIpv6 } = settings;
+  try {
+    const network = await engine.call(
+      "create the network of the job",
+      (docker, abortSignal) =>
+        docker.createNetwork({
+          // Older daemons take a name twice.
+          Name: `alloy-${marks.request.jobKey}-${randomBytes(3).toString("hex")}`,
+          Driver: engine.os === "windows" ? "nat" : "bridge",
+          Labels: jobLabels(marks, "network"),
+          ...(enableIpv6 ? { EnableIPv6: true } : {}),
+          ...(networkMtu === undefined ? {} : { Options: { "com.docker.network.driver.mtu": String(networkMtu) } }),
+          abortSignal,
+        }),
+      signal,
+    );
+    return { own: true, mode: network.id };
+  } catch (error) {
+    if (!(error instanceof EngineFailure) || !/subnet|address pool|available network/i.test(error.message)) throw error;
+    throw new SystemFailure(
+      `${error.message}. The engine has no address range left for one more network: remove unused networks, add default-address-pools to its configuration, or lower "concurrent"`,
+      { retry: true, cause: error },
+    );
+  }
+}

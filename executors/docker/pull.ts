@@ -1,0 +1,244 @@
+import type { Readable, Writable } from "node:stream";
+import { describeError, ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
+import type { FoundLogin, RegistryLogins } from "./credentials.ts";
+import { type Engine, EngineFailure } from "./engine.ts";
+import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
+import { PullFailure, pullFailure } from "./pull-failure.ts";
+import { createPullProgress, progressSchema } from "./pull-progress.ts";
+import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "./reference.ts";
+import type { PullPolicy } from "./settings.ts";
+
+export interface ImageRequest {
+  /** Expanded; short, full, with tag or digest, or an id. */
+  readonly name: string;
+  /** Tried in turn, at least one. */
+  readonly policies: readonly PullPolicy[];
+  /** `linux/arm64`; `null`: the engine's own. */
+  readonly platform: string | null;
+  readonly logins: RegistryLogins;
+}
+
+/** A slow registry may take long to name the first layer; the daemon says nothing until then. */
+const START_LIMIT_MS = 600_000;
+/** Longest silence within a pull: unpacking a large layer is reported now and then. */
+const SILENCE_LIMIT_MS = 600_000;
+const LONGEST_LINE = 1024 * 1024;
+
+/**
+ * The image, from the engine or a registry as the policies say. `notes` shows where it came from.
+ * @throws {ScriptFailure} the name is none
+ * @throws {SystemFailure} it cannot be had; `retry` where the registry or the network may be better next time
+ */
+export async function obtainImage(
+  engine: Engine,
+  request: ImageRequest,
+  notes: Writable,
+  signal: AbortSignal,
+): Promise<ObtainedImage> {
+  const { name, policies, platform } = request;
+  if (platform !== null && !/^[a-z0-9]+(?:\/[a-z0-9_]+){0,2}$/i.test(platform)) {
+    throw new ScriptFailure(`${JSON.stringify(platform.slice(0, 100))} is no platform. Write it as linux/arm64`);
+  }
+  if (isImageId(name)) {
+    const local = await inspectImage(engine, name, name, signal);
+    if (local !== null) return local;
+    throw new SystemFailure(`The engine has no image ${name}`, { reason: "image_pull_failure" });
+  }
+  const reference = parseReference(name);
+  if (reference === null) {
+    throw new ScriptFailure(
+      `${JSON.stringify(name.slice(0, 200))} is no name of an image. Write it as ruby:3.3 or registry.example.com/group/app:1.0`,
+    );
+  }
+
+  let failure: unknown;
+  let mayPull = true;
+  for (const [index, policy] of policies.entries()) {
+    if (index > 0) notes.write(`${describeError(failure)}\nTrying pull policy "${policy}" instead\n`);
+    try {
+      if (policy !== "always") {
+        const local = await lookHere(policy, engine, reference, request, notes, signal);
+        if (local !== null) return local;
+      }
+      // Once is enough: what failed a moment ago would fail again.
+      if (mayPull) {
+        mayPull = false;
+        return await pull(engine, reference, request, notes, signal);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      // The daemon's being away is no matter of policy.
+      if (error instanceof EngineFailure && error.status === 0) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/**
+ * The image that the engine has, if it has the right one.
+ * @throws {SystemFailure} it has none, and none may be pulled
+ */
+async function lookHere(
+  policy: PullPolicy,
+  engine: Engine,
+  reference: ImageReference,
+  { name, platform }: ImageRequest,
+  notes: Writable,
+  signal: AbortSignal,
+): Promise<ObtainedImage | null> {
+  // The full name: a short one could also be the beginning of some image's id.
+  const local = await inspectImage(engine, canonicalName(reference), name, signal);
+  if (local !== null && (platform === null || fitsPlatform(local, platform))) {
+    notes.write(`Using image ${name} that is here already (${shortId(local.id)}), by pull policy "${policy}"\n`);
+    return local;
+  }
+  if (policy === "if-not-present") return null;
+  const which = local === null ? "" : ` for ${platform}`;
+  throw new SystemFailure(
+    `The engine has no image "${name}"${which}, and pull policy "never" forbids to pull it. Pull it by hand, or allow another pull policy`,
+    { reason: "image_pull_failure" },
+  );
+}
+
+async function pull(
+  engine: Engine,
+  reference: ImageReference,
+  request: ImageRequest,
+  notes: Writable,
+  signal: AbortSignal,
+): Promise<ObtainedImage> {
+  const { name, logins } = request;
+  const found = await logins.find(reference, signal);
+  const tries: readonly (FoundLogin | null)[] = found.length === 0 ? [null] : found;
+  let failure: unknown;
+  for (const login of tries) {
+    const as = login === null ? "" : `, with the login of ${login.from}`;
+    notes.write(`Pulling image ${name}${as}\n`);
+    try {
+      return await pullOnce(engine, reference, request, login, notes, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      failure = error;
+      if (!(error instanceof PullFailure && error.wantsLogin)) throw error;
+      if (login !== tries.at(-1)) notes.write(`${error.message}\n`);
+    }
+  }
+  throw failure;
+}
+
+async function pullOnce(
+  engine: Engine,
+  reference: ImageReference,
+  { name, platform }: ImageRequest,
+  login: FoundLogin | null,
+  notes: Writable,
+  signal: AbortSignal,
+): Promise<ObtainedImage> {
+  const as = login?.from ?? "";
+  const started = performance.now();
+  using silence = createSilence(signal);
+  const progress = createPullProgress(name, notes);
+  let digest: string | null = null;
+  let complete = engine.podman;
+  try {
+    const stream = await engine.call(
+      `pull the image "${name}"`,
+      async (docker, abortSignal): Promise<NodeJS.ReadableStream> =>
+        await docker.createImage(login?.login ?? {}, {
+          fromImage: baseName(reference),
+          tag: reference.digest ?? reference.tag ?? "latest",
+          ...(platform === null ? {} : { platform }),
+          abortSignal,
+        }),
+      silence.signal,
+      START_LIMIT_MS,
+    );
+    for await (const line of jsonLines(stream)) {
+      silence.heard();
+      const parsed = progressSchema.safeParse(line);
+      if (!parsed.success) continue;
+      const problem = parsed.data.errorDetail?.message ?? parsed.data.error;
+      if (problem !== undefined) throw pullFailure(name, problem, as);
+      const status = parsed.data.status ?? "";
+      digest = /^Digest: (sha256:[0-9a-f]{64})$/.exec(status)?.[1] ?? digest;
+      if (/^Status: /.test(status)) complete = true;
+      progress.add(parsed.data);
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof PullFailure) throw error;
+    if (error instanceof EngineFailure) {
+      if (error.status === 0) throw error;
+      throw pullFailure(name, describeError(error.cause ?? error), as, error);
+    }
+    throw new SystemFailure(`The pull of the image "${name}" ended early: ${describeError(error)}`, {
+      retry: true,
+      cause: error,
+    });
+  }
+  if (!complete) {
+    throw new SystemFailure(`The pull of the image "${name}" ended early: the engine did not say that it is complete`, {
+      retry: true,
+    });
+  }
+  // By its digest: the tag may be moved by another pull at any moment.
+  const exact = digest === null ? null : await inspectImage(engine, `${baseName(reference)}@${digest}`, name, signal);
+  const image = exact ?? (await inspectImage(engine, canonicalName(reference), name, signal));
+  if (image === null) {
+    throw new SystemFailure(`The image "${name}" was pulled, but the engine does not have it`, { retry: true });
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const what = progress.summary();
+  notes.write(`Pulled image ${name} (${shortId(image.id)}${what === "" ? "" : `, ${what}`}) in ${seconds} s\n`);
+  return image;
+}
+
+/** Fires with `parent`, or when nothing was heard for too long. */
+function createSilence(parent: AbortSignal): Disposable & { readonly signal: AbortSignal; heard(): void } {
+  let last = performance.now();
+  const controller = new AbortController();
+  const onParent = (): void => controller.abort(parent.reason);
+  if (parent.aborted) onParent();
+  else parent.addEventListener("abort", onParent, { once: true });
+  const timer = setInterval(() => {
+    if (performance.now() - last < SILENCE_LIMIT_MS) return;
+    controller.abort(new Stop("timed_out", `the engine said nothing for ${SILENCE_LIMIT_MS / 1000} s`));
+  }, SILENCE_LIMIT_MS / 20);
+  return {
+    signal: controller.signal,
+    heard: () => {
+      last = performance.now();
+    },
+    [Symbol.dispose]: () => {
+      clearInterval(timer);
+      parent.removeEventListener("abort", onParent);
+    },
+  };
+}
+
+/** JSON texts, one a line. Lines that are none are left out. */
+async function* jsonLines(stream: NodeJS.ReadableStream | Readable): AsyncGenerator<unknown> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    rest += typeof chunk === "string" ? chunk : decoder.decode(chunk, { stream: true });
+    const lines = rest.split("\n");
+    rest = lines.pop() ?? "";
+    if (rest.length > LONGEST_LINE) throw new Error("the engine sent a line of more than a megabyte");
+    for (const line of lines) yield* parsed(line);
+  }
+  yield* parsed(rest);
+}
+
+function* parsed(line: string): Generator<unknown> {
+  if (line.trim() === "") return;
+  try {
+    yield JSON.parse(line);
+  } catch {}
+}
+
+/** `3f2a8c19b0d4` */
+export function shortId(id: string): string {
+  return id.replace(/^sha256:/, "").slice(0, 12);
+}

@@ -1,0 +1,52 @@
+import { z } from "zod";
+import type { Engine } from "./engine.ts";
+import { LABELS, labelFilter, type Owner } from "./labels.ts";
+
+/** A job's claim on a builds directory; it is free again when it is disposed of. */
+export interface Slot extends Disposable {
+  /** `CI_CONCURRENT_PROJECT_ID` */
+  readonly number: number;
+}
+
+const containersSchema = z.array(z.object({ Labels: z.record(z.string(), z.string()).nullish() }));
+
+/** What two jobs must not share: kept volumes are named after it. */
+export function slotLabel(runnerId: string, projectId: string, slot: number): string {
+  return `${runnerId}/${projectId}/${slot}`;
+}
+
+/** Lowest number that no other running job of this token and project has: in this process, or in another at this daemon. */
+export function createSlots(owner: Owner): {
+  take(engine: Engine, runnerId: string, projectId: string, signal: AbortSignal): Promise<Slot>;
+} {
+  const taken = new Set<string>();
+  return {
+    take: async (engine, runnerId, projectId, signal) => {
+      const others = await elsewhere(engine, owner, signal);
+      // From here on nothing waits, so two jobs of this process cannot both pass.
+      for (let number = 0; ; number++) {
+        const label = slotLabel(runnerId, projectId, number);
+        if (taken.has(label) || others.has(label)) continue;
+        taken.add(label);
+        return { number, [Symbol.dispose]: () => void taken.delete(label) };
+      }
+    },
+  };
+}
+
+/** Slots of running containers that are not this process's. */
+async function elsewhere(engine: Engine, owner: Owner, signal: AbortSignal): Promise<Set<string>> {
+  const filters = labelFilter({ [LABELS.role]: "helper" });
+  const answer = await engine.call(
+    "list the containers of other runners",
+    (docker, abortSignal) => docker.listContainers({ filters, abortSignal }),
+    signal,
+  );
+  const found = containersSchema.safeParse(answer);
+  const slots = new Set<string>();
+  for (const { Labels } of found.success ? found.data : []) {
+    const label = Labels?.[LABELS.slot];
+    if (label !== undefined && Labels?.[LABELS.process] !== owner.process) slots.add(label);
+  }
+  return slots;
+}

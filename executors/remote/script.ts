@@ -1,0 +1,183 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
+import type { Writable } from "node:stream";
+import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { Exit, Script } from "../../src/executor.ts";
+import { deadline, never } from "../../src/time.ts";
+import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../common/forward.ts";
+import { say, sayEnded } from "../common/say-ended.ts";
+import type { RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
+import { endTree, type ScriptRoot } from "./end-tree.ts";
+import { readIntroduction } from "./introduction.ts";
+import { ATTEND, LAUNCH } from "./process-programs.ts";
+import type { RemoteTools } from "./tools.ts";
+
+export interface RemoteScriptHost {
+  /**
+   * Starts the script, in the environment that `script.runIn` names. `exit` of what it starts must settle soon after the
+   * program has ended, also while something it left behind keeps its output open; `stdout` ends when all have closed it.
+   */
+  readonly scripts: RemoteCommands;
+  /** Runs what finds and ends processes: must see those of `scripts` and have the same rights, or more. */
+  readonly commands: RemoteCommands;
+  /** Of the environment that the script runs in. */
+  readonly tools: RemoteTools;
+  /** `jobMark(jobKey)` */
+  readonly mark: string;
+  /** Only for shells that take their script from a file: a directory where it is saved (0600) until the shell has ended. */
+  readonly scriptDir: string;
+  readonly killLeftovers: boolean;
+  readonly killGraceMs: number;
+  /** For messages: `container 3f2a… on build-07`. */
+  readonly where: string;
+}
+
+/** From SIGKILL until a process is reported as one that cannot be ended. */
+const STUCK_MS = 10_000;
+/** After a stop: how long a start that is under way may still take before it is given up. */
+const LATE_START_MS = 10_000;
+
+const SIGNALS = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+
+/** A shell reports a death by signal N as 128 + N; whether a script said so itself cannot be told. */
+function exitOf(code: number): Exit {
+  return { code, signal: code > 128 && code < 160 ? (SIGNALS.get(code - 128) ?? null) : null };
+}
+
+/** What the script left, if it is known: an empty list is a quick way out. */
+function leftAlone(exit: RemoteExit): boolean {
+  return /(?:^|\n)alloy-runner left +\n*$/.test(exit.stderr);
+}
+
+/** `Environment.run`, whole: start, output, stop, leftovers. */
+export async function runRemoteScript(
+  host: RemoteScriptHost,
+  script: Script,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<Exit> {
+  signal.throwIfAborted();
+  const { tools, where } = host;
+  const { argv, scriptOn, extension } = script.command;
+  const nonce = randomBytes(8).toString("hex");
+  const file = scriptOn === "file" ? `${host.scriptDir}/script-${nonce}${extension}` : "";
+  const setsid = tools.programs.get("setsid") ?? "";
+  const connection = new AbortController();
+  const starting = host.scripts.start(
+    {
+      script: LAUNCH,
+      args: [nonce, host.mark, setsid, tools.sh, ATTEND, file, ...argv],
+      stdin: Buffer.from(script.text),
+    },
+    connection.signal,
+  );
+  try {
+    const process = await startedBefore(starting, connection, signal);
+    process.exit.catch(() => {}); // heard where it is waited for
+    return await watch(host, process, { nonce, program: argv[0], where }, output, signal);
+  } finally {
+    connection.abort(new Error("the script has ended"));
+  }
+}
+
+/** A script that was stopped before it had started is stopped once it has. */
+async function startedBefore(
+  starting: Promise<RemoteProcess>,
+  connection: AbortController,
+  signal: AbortSignal,
+): Promise<RemoteProcess> {
+  const process = await beforeAbort(starting, signal);
+  if (process !== "aborted") return process;
+  using limit = deadline(never, LATE_START_MS, new Error("it does not start"));
+  const late = await beforeAbort(
+    starting.catch(() => null),
+    limit.signal,
+  );
+  if (late !== null && late !== "aborted") return late;
+  connection.abort(signal.reason);
+  throw signal.reason;
+}
+
+interface Naming {
+  readonly nonce: string;
+  readonly program: string;
+  readonly where: string;
+}
+
+/** From the shell's start until nothing of it is left. */
+async function watch(
+  host: RemoteScriptHost,
+  { stdout, exit }: RemoteProcess,
+  { nonce, program, where }: Naming,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<Exit> {
+  const introduction = readIntroduction(stdout, nonce);
+  const reader = forward(introduction.rest, output);
+  try {
+    const ended = await beforeAbort(exit, signal);
+    if (ended === "aborted") {
+      await stop(host, introduction.root, reader, output);
+      throw signal.reason;
+    }
+    await beforeAbort(drain(reader, Infinity), signal);
+    if (introduction.said === "missing") {
+      throw new SystemFailure(`There is no shell "${program}" in ${where}`, { reason: "runner_system_failure" });
+    }
+    if (introduction.said === "unwritable") {
+      throw new SystemFailure(`Cannot save a script in ${host.scriptDir} of ${where}: ${ended.stderr.trim()}`);
+    }
+    if (introduction.said === null) {
+      const why = ended.stderr.trim().slice(-500) || `status ${ended.code} and no word`;
+      throw new SystemFailure(`Cannot start the shell "${program}" in ${where}: ${why}`);
+    }
+    if (host.killLeftovers && !leftAlone(ended)) await endLeftovers(host, introduction.root, reader, output, signal);
+    return exitOf(ended.code);
+  } finally {
+    reader.close();
+    stdout.destroy();
+  }
+}
+
+/** What is still there after a stop is named; that it cannot be found out is said, too. */
+async function stop(
+  host: RemoteScriptHost,
+  root: ScriptRoot | null,
+  reader: Forwarding,
+  output: Writable,
+): Promise<void> {
+  const { commands, mark, killGraceMs: graceMs } = host;
+  try {
+    const result = await endTree(commands, { mark, root, graceMs, limitMs: STUCK_MS }, never);
+    await drain(reader, DRAIN_MS);
+    sayEnded(output, reader, result, graceMs, false);
+  } catch (error) {
+    sayUnknown(host, reader, output, error);
+  }
+}
+
+async function endLeftovers(
+  host: RemoteScriptHost,
+  root: ScriptRoot | null,
+  reader: Forwarding,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<void> {
+  const { commands, mark, killGraceMs: graceMs } = host;
+  try {
+    const result = await endTree(commands, { mark, root, graceMs, limitMs: STUCK_MS }, never);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    sayEnded(output, reader, result, graceMs, true);
+  } catch (error) {
+    sayUnknown(host, reader, output, error);
+  }
+}
+
+function sayUnknown({ where }: RemoteScriptHost, reader: Forwarding, output: Writable, error: unknown): void {
+  say(
+    output,
+    reader,
+    "error",
+    `ERROR: Whether the script's processes in ${where} have ended could not be confirmed: ${describeError(error)}`,
+  );
+}

@@ -1,0 +1,175 @@
+/**
+ * Holds a job's working copy on the far host, for as long as this program runs there.
+ *
+ * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
+ * processes, `$7` seconds from SIGTERM to SIGKILL. On stdin: `beat` once a minute, `bye` at the end.
+ *
+ * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in, `owner` names this
+ * program (pid, its start, boot, host), so that a claim whose program is gone is void; claims of other hosts that share the
+ * directory count by their heartbeat. `.lock` is a link, which is made in one step or not at all.
+ * When the input ends without `bye`, the connection is gone, and nobody will stop the job: then this does it.
+ */
+export const CLAIM_PROGRAM = `umask 022
+export LC_ALL=C
+trap '' HUP
+fail() { printf 'failed %s\\n' "$*"; exit 1; }
+started() {
+  since=-
+  { IFS= read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
+  line=\${line##*") "}
+  set -- $line
+  shift 19
+  since=$1
+}
+# pid, start, boot and host of a program, and a file whose time is its heartbeat
+alive() {
+  [ "$4" = "$node" ] || { [ -n "$(find "$5" -prune -mmin -10 2>/dev/null)" ]; return; }
+  [ "$3" = "$boot" ] || return 1
+  [ -d "/proc/$1" ] || kill -0 "$1" 2>/dev/null || return 1
+  started "$1"
+  [ "$2" = - ] || [ "$since" = - ] || [ "$2" = "$since" ]
+}
+discard() {
+  [ -e "$1" ] || [ -L "$1" ] || return 0
+  rm -rf "$1" 2>/dev/null && return 0
+  find "$1" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
+  rm -rf "$1"
+}
+members() {
+  if [ -d /proc/self ]; then
+    grep -lsF -e "$1" /proc/[0-9]*/environ 2>/dev/null | sed 's|^/proc/||; s|/environ$||'
+  else
+    ps axeww -o pid= -o command= 2>/dev/null | grep -F -e "$1" | grep -vF -e .claims | sed 's/^ *//; s/ .*//'
+  fi
+}
+unlock() { rm -f "$claims/.lock"; }
+lock() {
+  tries=0
+  until ln -s "$me" "$claims/.lock" 2>/dev/null; do
+    tries=$((tries + 1))
+    held=$(readlink "$claims/.lock" 2>/dev/null)
+    if [ -n "$held" ] && ! alive $held "$claims/.lock"; then
+      mv "$claims/.lock" "$claims/.dead.$$" 2>/dev/null && {
+        [ "$(readlink "$claims/.dead.$$")" = "$held" ] || ln -s "$(readlink "$claims/.dead.$$")" "$claims/.lock" 2>/dev/null
+        rm -f "$claims/.dead.$$"
+      }
+      continue
+    fi
+    [ -d "$claims" ] && [ -w "$claims" ] || fail "cannot write to $claims"
+    [ "$tries" -lt 600 ] || fail "$claims/.lock is held for too long by process $held; remove it if that is none of a runner"
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
+case $1 in
+  /*) builds=$1 ;;
+  *) [ -n "\${HOME-}" ] && [ -d "$HOME" ] || fail "the account has no home directory for its builds; set an absolute builds_dir"
+     builds=\${HOME%/}/\${1#"~/"} ;;
+esac
+base=$builds/$2
+claims=$base/.claims
+why=$(mkdir -p "$claims" 2>&1) || fail "cannot make the directory $claims: $why"
+node=$(uname -n)
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid 2>/dev/null || echo none)
+started $$
+me="$$ $since $boot $node"
+
+lock
+live=
+for dir in "$claims"/*/; do
+  dir=\${dir%/}
+  [ -d "$dir" ] || continue
+  root=
+  tmp=
+  owner=
+  { IFS= read -r root <"$dir/root"; IFS= read -r tmp <"$dir/tmp"; IFS= read -r owner <"$dir/owner"; } 2>/dev/null
+  key=\${dir##*/}
+  key=\${key%.*}
+  if [ -n "$owner" ] && alive $owner "$dir/owner"; then live="$live$root
+"
+  elif [ -n "$owner" ] && [ -n "$(members "\${6%%=*}=$key.")" ]; then live="$live$root
+"
+  else
+    case $tmp in "$base"/*.tmp/*) discard "$tmp" ;; esac
+    rm -rf "$dir"
+  fi
+done
+slot=0
+while :; do
+  path=$3
+  above=$3
+  while :; do
+    case $above in */*) above=\${above%/*} ;; *) break ;; esac
+    if [ -e "$base/$slot/$above/.git" ]; then path=$4; break; fi
+  done
+  taken=
+  rest=$live
+  while [ -n "$rest" ]; do
+    root=\${rest%%"
+"*}
+    rest=\${rest#*"
+"}
+    case $slot/$path/ in "$root"/*) taken=1; break ;; esac
+    case $root/ in "$slot/$path"/*) taken=1; break ;; esac
+  done
+  [ -n "$taken" ] || break
+  slot=$((slot + 1))
+done
+claim=$claims/$5.$$
+root=$base/$slot/$path
+tmp=$base/$slot.tmp/$path
+why=$({ mkdir "$claim" && printf '%s\\n' "$slot/$path" >"$claim/root" && printf '%s\\n' "$tmp" >"$claim/tmp" &&
+  printf '%s\\n' "$me" >"$claim/owner"; } 2>&1) || { rm -rf "$claim"; unlock; fail "cannot claim a working copy in $claims: $why"; }
+unlock
+why=$({ discard "$tmp" && mkdir -p "\${tmp%/*}" "\${root%/*}" && mkdir -m 700 "$tmp"; } 2>&1) || {
+  rm -rf "$claim"
+  fail "cannot make the directory $tmp: $why"
+}
+printf 'slot %s\\nroot %s\\ntmp %s\\nbuilds %s\\nnode %s\\nready\\n' "$slot" "$root" "$tmp" "$builds" "$node"
+
+word=
+while IFS= read -r word; do
+  case $word in
+    beat) touch "$claim/owner" 2>/dev/null ;;
+    bye)
+      why=$(discard "$tmp" 2>&1) || { rm -rf "$claim"; fail "cannot remove $tmp: $why"; }
+      rm -rf "$claim"
+      echo done
+      exit 0 ;;
+  esac
+done
+waited=0
+while found=$(members "$6") && [ -n "$found" ] && [ "$waited" -le $(($7 + 10)) ]; do
+  if [ "$waited" -lt "$7" ]; then
+    [ "$waited" -gt 0 ] || { kill -TERM $found; kill -CONT $found; } 2>/dev/null
+  else
+    kill -KILL $found 2>/dev/null
+  fi
+  sleep 1
+  waited=$((waited + 1))
+done
+discard "$tmp" 2>/dev/null
+rm -rf "$claim"
+`;
+
+/** Removes what a dead job has left besides its processes. `$1` builds directory, `$2` runner id, `$3` job key. */
+export const FORGET_PROGRAM = `case $1 in /*) builds=$1 ;; *) builds=\${HOME%/}/\${1#"~/"} ;; esac
+base=$builds/$2
+for claim in "$base/.claims/$3".*; do
+  [ -d "$claim" ] || continue
+  tmp=
+  owner=
+  { IFS= read -r tmp <"$claim/tmp"; IFS= read -r owner <"$claim/owner"; } 2>/dev/null
+  case $tmp in "$base"/*.tmp/*)
+    if [ -e "$tmp" ]; then
+      rm -rf "$tmp" 2>/dev/null || { find "$tmp" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null; rm -rf "$tmp"; } || exit 1
+      echo removed
+    fi ;;
+  esac
+  rm -rf "$claim"
+  # Its program waits for a runner that is dead; its command line names the job.
+  pid=\${owner%% *}
+  [ -n "$pid" ] && { ! [ -r "/proc/$pid/cmdline" ] || grep -qsF -e "$3" "/proc/$pid/cmdline"; } && kill -9 "$pid" 2>/dev/null
+done
+exit 0
+`;

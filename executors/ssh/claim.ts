@@ -1,0 +1,159 @@
+import { basename } from "node:path/posix";
+import { PassThrough } from "node:stream";
+import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { RemoteCommands } from "../remote/index.ts";
+import { CLAIM_PROGRAM } from "./claim-program.ts";
+
+export interface ClaimRequest {
+  /** As configured: absolute there, or relative to the account's home. */
+  readonly buildsDir: string;
+  readonly runnerId: string;
+  readonly projectPath: string;
+  readonly projectId: string;
+  readonly jobKey: string;
+  /** `jobMark(jobKey)` */
+  readonly mark: string;
+  readonly killGraceMs: number;
+  /** For messages. */
+  readonly host: string;
+}
+
+/** A job's claim on a working copy of the far host; nobody else works there until it is released. */
+export interface Claim {
+  readonly slot: number;
+  readonly root: string;
+  readonly tmpDir: string;
+  /** Absolute. */
+  readonly buildsDir: string;
+  /** What the far host calls itself. */
+  readonly node: string;
+  /**
+   * Remove the job's temporary directory and let others have the working copy. Safe more than once.
+   * @returns false when the claim was taken away before: whoever did it was to clean up
+   * @throws {SystemFailure} the directory could not be removed, or nobody can tell
+   */
+  release(signal: AbortSignal): Promise<boolean>;
+}
+
+const BEAT_MS = 60_000;
+const MOST_ANSWER_BYTES = 64 * 1024;
+
+/** @throws {SystemFailure} the builds directory cannot be written, the disk is full, the connection is gone */
+export async function claimWorkingCopy(
+  commands: RemoteCommands,
+  request: ClaimRequest,
+  signal: AbortSignal,
+): Promise<Claim> {
+  const { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, host } = request;
+  const input = new PassThrough();
+  const life = new AbortController();
+  const onAbort = (): void => life.abort(signal.reason);
+  signal.throwIfAborted();
+  signal.addEventListener("abort", onAbort, { once: true });
+  const bytes = (text: string): string => Buffer.from(text).toString("latin1");
+  const args = [
+    bytes(buildsDir),
+    runnerId,
+    bytes(projectPath),
+    bytes(`project-${basename(projectId)}`),
+    jobKey,
+    mark,
+    String(Math.ceil(killGraceMs / 1000)),
+  ];
+  try {
+    const running = await commands.start({ script: CLAIM_PROGRAM, args, stdin: input }, life.signal);
+    const lines = readLines(running.stdout);
+    const said = new Map<string, string>();
+    for (;;) {
+      const line = await lines.next();
+      if (line === "ready") break;
+      if (line === null) {
+        const { stderr } = await running.exit;
+        throw refusal(host, said.get("failed") ?? stderr.trim());
+      }
+      const blank = line.indexOf(" ");
+      said.set(line.slice(0, blank), line.slice(blank + 1));
+    }
+    const slot = Number(said.get("slot"));
+    const [root, tmpDir, builds] = [said.get("root"), said.get("tmp"), said.get("builds")];
+    if (!Number.isSafeInteger(slot) || !root?.startsWith("/") || !tmpDir?.startsWith("/") || !builds?.startsWith("/")) {
+      throw refusal(host, "its answer makes no sense");
+    }
+    const beat = setInterval(() => input.write("beat\n"), BEAT_MS);
+    void running.exit.catch(() => {}).finally(() => clearInterval(beat));
+    let releasing: Promise<boolean> | null = null;
+    const release = async (): Promise<boolean> => {
+      clearInterval(beat);
+      input.end("bye\n");
+      let answer = "";
+      for (let line = await lines.next(); line !== null; line = await lines.next()) answer = line;
+      await running.exit;
+      if (answer.startsWith("failed ")) throw new SystemFailure(`Clean-up on ${host}: ${printable(answer.slice(7))}`);
+      return answer === "done";
+    };
+    return {
+      slot,
+      root,
+      tmpDir,
+      buildsDir: builds,
+      node: said.get("node") || host,
+      release: async (until) => {
+        releasing ??= release();
+        const stop = (): void => life.abort(until.reason);
+        if (until.aborted) stop();
+        until.addEventListener("abort", stop, { once: true });
+        try {
+          return await releasing;
+        } finally {
+          until.removeEventListener("abort", stop);
+        }
+      },
+    };
+  } catch (error) {
+    // Without a word of farewell the program takes its claim back by itself.
+    input.end();
+    life.abort(error);
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function refusal(host: string, why: string): SystemFailure {
+  const full = /No space left|quota/i.test(why) ? ". Make room there" : "";
+  const text = printable(why) || "no answer";
+  return new SystemFailure(`There is no working copy for the job on ${host}: ${text}${full}`, { retry: true });
+}
+
+function printable(text: string): string {
+  const plain = text.replace(/[^\x20-\x7e]+/g, " ");
+  return plain.trim().slice(0, 500);
+}
+
+interface Lines {
+  /** `null` at the end, and when the stream breaks. */
+  next(): Promise<string | null>;
+}
+
+function readLines(stream: NodeJS.ReadableStream): Lines {
+  const chunks = stream[Symbol.asyncIterator]();
+  let text = Buffer.alloc(0);
+  return {
+    next: async () => {
+      for (;;) {
+        const end = text.indexOf(10);
+        if (end >= 0) {
+          const line = text.toString("utf8", 0, end);
+          text = text.subarray(end + 1);
+          return line;
+        }
+        if (text.length > MOST_ANSWER_BYTES) return null;
+        const { done, value } = await chunks
+          .next()
+          .catch((error: unknown) => ({ done: true, value: describeError(error) }));
+        if (done === true) return null;
+        text = Buffer.concat([text, Buffer.from(value)]);
+      }
+    },
+  };
+}

@@ -1,0 +1,34 @@
+/** What any login shell leaves alone between single quotes, and sh between double quotes. */
+const PLAIN = /[^A-Za-z0-9 _./:=,@%+\-|&;<>(){}[\]*?#~]/g;
+
+/** Longest command line: Linux gives 128 KiB to one argument. */
+const LONGEST_BYTES = 120 * 1024;
+
+/** `text`, one character (0–255) per byte, as one word for sh. */
+export function quoteWord(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** One character per byte, also for text that was meant as text. */
+function bytesOf(text: string): string {
+  return /[^\x00-\xff]/.test(text) ? Buffer.from(text).toString("latin1") : text;
+}
+
+/**
+ * A command line that runs `script` with `args` (one character per byte) by sh, whatever the account's login shell is: bash,
+ * dash, busybox, zsh, csh and fish disagree on quotes, backslashes, `!` and newlines, so there are none of those in it.
+ * `preface` is printed first: what comes before it was printed by a profile.
+ * @throws {RangeError} it is longer than a program can be given
+ */
+export function commandLine(script: string, args: readonly string[], preface: string): string {
+  const words = args.map((word) => quoteWord(bytesOf(word))).join(" ");
+  const text = `printf '%s\\n' ${quoteWord(preface)}\nset -- ${words}\n${bytesOf(script)}`;
+  const plain = text.replace(PLAIN, (character) => {
+    const code = character.charCodeAt(0);
+    if (code === 0) throw new RangeError("a command for a far host holds a NUL");
+    return `\\0${code.toString(8).padStart(3, "0")}`;
+  });
+  const line = `exec sh -c 'eval "$(printf %b "${plain}")"' alloy-runner`;
+  if (line.length > LONGEST_BYTES) throw new RangeError("a command for a far host is too long");
+  return line;
+}

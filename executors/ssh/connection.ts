@@ -1,0 +1,257 @@
+import type { Duplex } from "node:stream";
+import type { Client, ClientChannel } from "ssh2";
+import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
+import type { Log } from "../../src/log.ts";
+import { backoff, deadline, pause } from "../../src/time.ts";
+import { type SshChannel, wrapChannel } from "./channel.ts";
+import { dial } from "./dial.ts";
+import { type Credentials, type LoginFailure, logIn, readCredentials } from "./handshake.ts";
+import { watchForSilence } from "./keep-alive.ts";
+import { createSessionLimit, type Session } from "./session-limit.ts";
+import type { SshHost, SshSettings } from "./settings.ts";
+
+/** A login on a host, with room for several programs at once. */
+export interface SshConnection {
+  /** `builder@build-07`, with the port where it is not 22. */
+  readonly name: string;
+  /** Fires once the connection is gone, with the SystemFailure that says why; also after `close`. */
+  readonly lost: AbortSignal;
+  /**
+   * Start `command` by the account's shell, without a terminal. Waits while the host allows no further session.
+   * @throws {SystemFailure} the connection is gone, or the host refuses sessions altogether
+   */
+  exec(command: string, signal: AbortSignal): Promise<SshChannel>;
+  /** The same without waiting: `null` while there is no room. */
+  tryExec(command: string, signal: AbortSignal): Promise<SshChannel | null>;
+  /** A connection from the far host to `host`, port `port`. @throws {SystemFailure} */
+  forward(host: string, port: number, signal: AbortSignal): Promise<Duplex>;
+  /** Hang up. Programs that run there are not ended by it. */
+  close(): void;
+}
+
+export interface ConnectOptions {
+  readonly log: Log;
+  /** How long to go on trying while the host cannot be reached; 0 is one attempt. */
+  readonly patienceMs?: number;
+}
+
+/** A host that answers and hangs up has too many logins under way (`MaxStartups`): that passes. */
+const BUSY_PATIENCE_MS = 60_000;
+
+/**
+ * Log in to the host, by way of `jump` if there is one. Host keys are checked before anything secret is sent.
+ * @throws {SystemFailure} `retry` tells a host that is away from a key or a password that is wrong
+ */
+export async function connectSsh(
+  settings: SshSettings,
+  { log, patienceMs = 0 }: ConnectOptions,
+  signal: AbortSignal,
+): Promise<SshConnection> {
+  const startMs = performance.now();
+  const waits = backoff({ firstMs: 500, maxMs: 5000 });
+  for (;;) {
+    const result = await attempt(settings, log, signal);
+    if (!("failure" in result)) return result;
+    const { failure, busy } = result;
+    const waitMs = waits.next();
+    const endMs = startMs + (busy ? Math.max(BUSY_PATIENCE_MS, patienceMs) : patienceMs);
+    if (!failure.retry || performance.now() + waitMs > endMs) throw failure;
+    log.debug("Logging in again", { error: failure, waitMs: Math.round(waitMs) });
+    await pause(waitMs, signal);
+  }
+}
+
+export function nameOf({ user, host, port }: SshHost): string {
+  return `${user}@${host}${port === 22 ? "" : `:${port}`}`;
+}
+
+async function attempt(settings: SshSettings, log: Log, signal: AbortSignal): Promise<SshConnection | LoginFailure> {
+  const { connectTimeoutMs, jump } = settings;
+  const name = nameOf(settings);
+  const tooLong = new Stop("timed_out", `Cannot log in to ${name}: no answer within ${connectTimeoutMs / 1000} s`);
+  using limit = deadline(signal, connectTimeoutMs, tooLong);
+  let before: Open | null = null;
+  try {
+    const credentials = await readCredentials(settings);
+    if (jump !== null) {
+      const first = await readCredentials(jump);
+      const line = await dial(jump.host, jump.port, limit.signal);
+      const way = await open(jump, first, line, settings, log, limit.signal);
+      if ("failure" in way) return way;
+      before = way;
+    }
+    const line =
+      before === null
+        ? await dial(settings.host, settings.port, limit.signal)
+        : await before.connection.forward(settings.host, settings.port, limit.signal);
+    const opened = await open(settings, credentials, line, settings, log, limit.signal);
+    if ("failure" in opened) {
+      before?.connection.close();
+      return opened;
+    }
+    const way = before?.connection;
+    if (way !== undefined) opened.connection.lost.addEventListener("abort", () => way.close(), { once: true });
+    return opened.connection;
+  } catch (error) {
+    before?.connection.close();
+    if (signal.aborted) throw signal.reason;
+    if (limit.signal.aborted) {
+      const failure = new SystemFailure(tooLong.message, { retry: true, reason: "runner_external_dependency_failure" });
+      return { failure, busy: false };
+    }
+    if (error instanceof SystemFailure) return { failure: error, busy: false };
+    throw error;
+  }
+}
+
+interface Open {
+  readonly connection: SshConnection;
+}
+
+async function open(
+  target: SshHost,
+  credentials: Credentials,
+  line: Duplex,
+  { keepAliveMs, maxSessions }: SshSettings,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Open | LoginFailure> {
+  const name = nameOf(target);
+  const login = await logIn(target, credentials, line, { name, keepAliveMs }, signal);
+  if ("failure" in login) return login;
+  if (login.unchecked) {
+    log.warn(`The host key of ${name} was not checked, as disable_strict_host_key_checking says: it may be anybody`);
+  }
+  return { connection: serve(login.client, line, { name, keepAliveMs, maxSessions }) };
+}
+
+/** From the login to the end of the connection. */
+function serve(
+  client: Client,
+  line: Duplex,
+  { name, keepAliveMs, maxSessions }: { name: string; keepAliveMs: number; maxSessions: number },
+): SshConnection {
+  const gone = new AbortController();
+  const sessions = createSessionLimit(maxSessions);
+  let lastError: Error | null = null;
+  const lose = (why: string): void => {
+    watch[Symbol.dispose]();
+    if (gone.signal.aborted) return;
+    gone.abort(
+      new SystemFailure(`The connection to ${name} is lost: ${why}`, {
+        retry: true,
+        reason: "runner_external_dependency_failure",
+      }),
+    );
+  };
+  const watch = watchForSilence(line, keepAliveMs, (silentMs) => {
+    lose(`the host has been silent for ${Math.round(silentMs / 1000)} s`);
+    line.destroy();
+  });
+  client.on("error", (error) => {
+    lastError ??= error;
+    line.destroy();
+  });
+  client.once("end", () => line.destroy());
+  client.once("close", () => lose(lastError === null ? "the host hung up" : describeError(lastError)));
+
+  const lostFailure = (): SystemFailure =>
+    gone.signal.reason instanceof SystemFailure
+      ? gone.signal.reason
+      : new SystemFailure(`${name} closed the channel without saying how the program ended`);
+
+  /**
+   * `start` calls back once; what comes too late is closed. `take` is called at once, because a short program's status can
+   * be in the same packet, and nobody is told of it twice.
+   */
+  const request = async <T>(
+    start: (done: (error: Error | undefined, channel: ClientChannel) => void) => void,
+    take: (channel: ClientChannel) => T,
+    signal: AbortSignal,
+  ): Promise<T> => {
+    signal.throwIfAborted();
+    gone.signal.throwIfAborted();
+    const either = AbortSignal.any([signal, gone.signal]);
+    return await new Promise<T>((resolve, reject) => {
+      const onAbort = (): void => reject(either.reason);
+      either.addEventListener("abort", onAbort, { once: true });
+      const done = (error: Error | undefined, channel: ClientChannel | undefined): void => {
+        either.removeEventListener("abort", onAbort);
+        if (either.aborted) {
+          channel?.on("error", () => {});
+          channel?.resume();
+          channel?.stderr.resume();
+          channel?.close();
+        } else if (channel === undefined || error !== undefined) reject(error ?? new Error("no channel"));
+        else resolve(take(channel));
+      };
+      try {
+        start((error, channel) => done(error, channel));
+      } catch (error) {
+        done(error instanceof Error ? error : new Error(String(error)), undefined);
+      }
+    });
+  };
+
+  /** `null`: the host has refused it while others of ours are open, which is what exceeding MaxSessions looks like. */
+  const start = async (session: Session, command: string, signal: AbortSignal): Promise<SshChannel | null> => {
+    try {
+      const take = (channel: ClientChannel): SshChannel => {
+        channel.once("close", () => session.free());
+        return wrapChannel(channel, gone.signal, lostFailure);
+      };
+      return await request((done) => client.exec(command, done), take, signal);
+    } catch (error) {
+      session.free();
+      signal.throwIfAborted();
+      gone.signal.throwIfAborted();
+      if (isRefusal(error) && session.lower()) return null;
+      throw new SystemFailure(
+        `${name} starts no program: ${describeError(error)}. Check what the account may do there (ForceCommand, MaxSessions, its shell)`,
+        { cause: error },
+      );
+    }
+  };
+
+  return {
+    name,
+    lost: gone.signal,
+    exec: async (command, signal) => {
+      for (;;) {
+        const session = await sessions.take(AbortSignal.any([signal, gone.signal]));
+        const channel = await start(session, command, signal);
+        if (channel !== null) return channel;
+      }
+    },
+    tryExec: async (command, signal) => {
+      signal.throwIfAborted();
+      gone.signal.throwIfAborted();
+      const session = sessions.tryTake();
+      return session === null ? null : await start(session, command, signal);
+    },
+    forward: async (host, port, signal) => {
+      try {
+        const take = (channel: ClientChannel): ClientChannel => channel.on("error", () => {});
+        return await request((done) => client.forwardOut("127.0.0.1", 0, host, port, done), take, signal);
+      } catch (cause) {
+        signal.throwIfAborted();
+        gone.signal.throwIfAborted();
+        throw new SystemFailure(`${name} cannot reach ${host}, port ${port} (AllowTcpForwarding there?)`, {
+          cause,
+          retry: true,
+          reason: "runner_external_dependency_failure",
+        });
+      }
+    },
+    close: () => {
+      lose("it was closed");
+      client.end();
+      line.end(() => line.destroy());
+    },
+  };
+}
+
+/** The server's answer to opening a channel was no. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && error.message.includes("Channel open failure");
+}

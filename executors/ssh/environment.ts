@@ -1,0 +1,103 @@
+import type { Writable } from "node:stream";
+import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
+import type { Environment, Exit, Script } from "../../src/executor.ts";
+import type { Log } from "../../src/log.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { deadline } from "../../src/time.ts";
+import { endTree, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
+import type { Claim } from "./claim.ts";
+import type { Link } from "./link.ts";
+
+export interface SshEnvironmentOptions {
+  readonly link: Link;
+  readonly commands: RemoteCommands;
+  readonly tools: RemoteTools;
+  readonly claim: Claim;
+  readonly shell: ShellName;
+  /** `jobMark(jobKey)` */
+  readonly mark: string;
+  readonly killLeftovers: boolean;
+  readonly killGraceMs: number;
+  readonly log: Log;
+  /** End the job's processes and remove its files: over a new connection, or, where its claim is gone, by `commands`. */
+  cleanUp(commands: RemoteCommands | null, signal: AbortSignal): Promise<void>;
+}
+
+/** From SIGKILL until survivors are given up. */
+const STUCK_MS = 5000;
+/** The last that is said to the host: beyond that, what is left there ends by itself or stays. */
+const FAREWELL_MS = 20_000;
+
+/** One job's surroundings on a far host: a claim on a working copy, a temporary directory, and its processes. */
+export function createSshEnvironment(options: SshEnvironmentOptions): Environment {
+  const { link, commands, tools, claim, shell, mark, killLeftovers, killGraceMs, log } = options;
+  const where = `${link.name}`;
+  const { root, tmpDir } = claim;
+  let destroying: Promise<void> | null = null;
+
+  const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
+    const host = {
+      scripts: commands,
+      commands,
+      tools,
+      mark,
+      scriptDir: tmpDir,
+      killLeftovers,
+      killGraceMs,
+      where,
+    };
+    try {
+      return await runRemoteScript(host, script, output, signal);
+    } catch (error) {
+      if (signal.aborted || !link.lost.aborted) throw error;
+      throw new SystemFailure(
+        `${describeError(link.lost.reason)}. How the script went on there is not known; the host ends it as soon as it notices, too`,
+        { cause: error, retry: false, reason: "runner_external_dependency_failure" },
+      );
+    }
+  };
+
+  const destroy = async (signal: AbortSignal): Promise<void> => {
+    using limit = deadline(
+      signal,
+      FAREWELL_MS + killGraceMs,
+      new Stop("timed_out", `${link.name} did not answer within ${(FAREWELL_MS + killGraceMs) / 1000} s of clean-up`),
+    );
+    try {
+      if (!link.lost.aborted) {
+        try {
+          if (killLeftovers) {
+            const tree = { mark, root: null, graceMs: killGraceMs, limitMs: STUCK_MS };
+            const { ended, survived } = await endTree(commands, tree, limit.signal);
+            if (ended.length > 0) log.info("Ended what a job had hidden", { host: link.name, processes: ended.length });
+            if (survived.length > 0) {
+              const names = survived.map(({ name, pid }) => `${name} (${pid})`).join(", ");
+              log.warn("Cannot end processes of a job", { host: link.name, processes: names });
+            }
+          }
+          if (await claim.release(limit.signal)) return;
+          if (!link.lost.aborted) return await options.cleanUp(commands, limit.signal);
+        } catch (error) {
+          if (!link.lost.aborted) throw error;
+        }
+      }
+      await options.cleanUp(null, limit.signal);
+    } finally {
+      link.close();
+    }
+  };
+
+  return {
+    shell,
+    login: true,
+    workspace: { root, tmpDir, ...remoteFiles(commands, { root, tmpDir, tools }) },
+    projectSlot: claim.slot,
+    host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,
+    buildsDir: claim.buildsDir,
+    run,
+    destroy: (signal) => {
+      destroying ??= destroy(signal);
+      return destroying;
+    },
+  };
+}

@@ -1,0 +1,51 @@
+import type { SshChannel } from "./channel.ts";
+import type { SshConnection } from "./connection.ts";
+
+/** One job's way to its host: one connection, and more only where the host allows too few sessions on one. */
+export interface Link {
+  readonly name: string;
+  /** Fires when the job's own connection is gone. */
+  readonly lost: AbortSignal;
+  /** @throws {SystemFailure} as `SshConnection.exec` */
+  exec(command: string, signal: AbortSignal): Promise<SshChannel>;
+  close(): void;
+}
+
+/** With `MaxSessions 1`: one for the claim, one for the script, one for ending it, and one to spare. */
+const MOST_CONNECTIONS = 4;
+
+/** @param another logs in once more */
+export function createLink(first: SshConnection, another: (signal: AbortSignal) => Promise<SshConnection>): Link {
+  const more: SshConnection[] = [];
+  let opening: Promise<void> | null = null;
+  let closed = false;
+
+  const open = async (signal: AbortSignal): Promise<void> => {
+    const connection = await another(signal);
+    if (closed) connection.close();
+    else more.push(connection);
+  };
+
+  return {
+    name: first.name,
+    lost: first.lost,
+    exec: async (command, signal) => {
+      for (;;) {
+        // A second connection's end says nothing of the job; that of the first does, and `tryExec` throws it.
+        for (const connection of [first, ...more.filter((one) => !one.lost.aborted)]) {
+          const channel = await connection.tryExec(command, signal);
+          if (channel !== null) return channel;
+        }
+        if (more.length + 1 >= MOST_CONNECTIONS) return await first.exec(command, signal);
+        opening ??= open(signal).finally(() => {
+          opening = null;
+        });
+        await opening;
+      }
+    },
+    close: () => {
+      closed = true;
+      for (const connection of [first, ...more]) connection.close();
+    },
+  };
+}

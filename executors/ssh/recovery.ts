@@ -1,0 +1,41 @@
+import { SystemFailure } from "../../src/errors.ts";
+import { endTree, jobMark, type RemoteCommands } from "../remote/index.ts";
+import { FORGET_PROGRAM } from "./claim-program.ts";
+
+export interface DeadJob {
+  readonly jobKey: string;
+  readonly buildsDir: string;
+  readonly runnerId: string;
+  readonly killGraceMs: number;
+  /** For messages. */
+  readonly host: string;
+}
+
+const MOST_ANSWER_BYTES = 64 * 1024;
+
+/**
+ * End what is left of a job on its host and remove its temporary files and its claim.
+ * @returns sentences, such as `ended 3 processes`; none where nothing was left
+ * @throws {SystemFailure} it could not be done, or nobody can tell
+ */
+export async function cleanUpAfter(commands: RemoteCommands, job: DeadJob, signal: AbortSignal): Promise<string[]> {
+  const { jobKey, buildsDir, runnerId, killGraceMs, host } = job;
+  const tree = { mark: jobMark(jobKey), root: null, graceMs: killGraceMs, limitMs: killGraceMs };
+  const { ended, survived } = await endTree(commands, tree, signal);
+  const said: string[] = [];
+  if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
+  if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
+
+  const args = [Buffer.from(buildsDir).toString("latin1"), runnerId, jobKey];
+  const { stdout, exit } = await commands.start({ script: FORGET_PROGRAM, args }, signal);
+  let answer = "";
+  for await (const chunk of stdout) {
+    if (answer.length < MOST_ANSWER_BYTES) answer += String(chunk);
+  }
+  const { code, stderr } = await exit;
+  if (code !== 0) {
+    throw new SystemFailure(`Cannot remove the job's temporary files on ${host}: ${stderr.trim().slice(0, 500)}`);
+  }
+  if (answer.includes("removed")) said.push("removed its temporary files");
+  return said;
+}

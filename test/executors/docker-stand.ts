@@ -1,0 +1,102 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import docker from "../../executors/docker/index.ts";
+import type { Executor } from "../../src/executor.ts";
+import type { Log } from "../../src/log.ts";
+import type { OpenOptions } from "../contract/executor.ts";
+import { imageName, type TestEngine } from "../support/docker.ts";
+
+export type Table = Readonly<Record<string, unknown>>;
+
+/** Executors on one engine that look like those of one installation. */
+export interface DockerStand {
+  readonly dir: string;
+  /** `[runners.docker]` beyond host, images of the tests and no pulling. */
+  open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string }): Executor;
+  /** The id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
+  newRunner(): string;
+  /** Containers, networks and volumes that belong to a job, running or not. */
+  leftovers(): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+const RUNNER_LABEL = "com.gitlab.gitlab-runner.runner.id";
+
+export function openDockerStand(engine: TestEngine): DockerStand {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-docker-"));
+  mkdirSync(join(dir, "scratch"));
+  const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
+  const runners: string[] = [];
+  const newRunner = (): string => {
+    const id = randomBytes(4).toString("hex");
+    runners.push(id);
+    return id;
+  };
+  let runnerId = newRunner();
+  return {
+    dir,
+    newRunner: () => {
+      runnerId = newRunner();
+      return runnerId;
+    },
+    open: (table = {}, options = {}) => {
+      const executor = docker.create(
+        {
+          docker: {
+            host: engine.host,
+            image: imageName("git"),
+            helper_image: imageName("git"),
+            pull_policy: "never",
+            ...table,
+          },
+        },
+        {
+          log,
+          buildsDir: undefined,
+          cacheDir: undefined,
+          shell: undefined,
+          workingDirectory: dir,
+          user: undefined,
+          scratchDir: join(dir, "scratch"),
+          inheritEnvironment: [],
+          killLeftovers: true,
+          killGraceMs: 10_000,
+          ...options,
+        },
+      );
+      const own = runnerId;
+      return {
+        ...executor,
+        prepare: async (request, notes, signal) => await executor.prepare({ ...request, runnerId: own }, notes, signal),
+      };
+    },
+    leftovers: async () => {
+      const found: string[] = [];
+      for (const runner of runners) {
+        const filters = { label: [`${RUNNER_LABEL}=${runner}`, "alloy-runner.job-key"] };
+        for (const one of await engine.docker.listContainers({ all: true, filters })) found.push(one.Names.join());
+        for (const one of await engine.docker.listNetworks({ filters })) found.push(one.Name);
+        for (const one of (await engine.docker.listVolumes({ filters })).Volumes) found.push(one.Name);
+      }
+      return found;
+    },
+    close: async () => {
+      for (const runner of runners) {
+        const filters = { label: [`${RUNNER_LABEL}=${runner}`] };
+        for (const one of await engine.docker.listContainers({ all: true, filters })) {
+          await engine.docker.getContainer(one.Id).remove({ force: true, v: true });
+        }
+        for (const one of await engine.docker.listNetworks({ filters })) {
+          await engine.docker.getNetwork(one.Id).remove();
+        }
+        for (const one of (await engine.docker.listVolumes({ filters })).Volumes) {
+          await engine.docker.getVolume(one.Name).remove({ force: true });
+        }
+      }
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,118 @@
+import { expect, test } from "vitest";
+import { dockerTable } from "../../../executors/docker/settings.ts";
+import {
+  parseCpus,
+  parseDevice,
+  parseGpus,
+  parseUlimit,
+  parseVolume,
+} from "../../../executors/docker/settings-values.ts";
+
+test.each([
+  ["0.5", 500_000_000],
+  ["0.25", 250_000_000],
+  ["1/3", 333_333_333],
+  ["1/8", 125_000_000],
+  ["0.0001", 100_000],
+  ["0.29", 290_000_000],
+  ["2", 2_000_000_000],
+  ["1/0", null],
+  ["-1", null],
+  ["half", null],
+  ["1e9", null],
+])("cpus %j are %j billionths", (text, nano) => {
+  expect(parseCpus(text)).toBe(nano);
+});
+
+test("devices are mapped with their permissions", () => {
+  const kvm = { hostPath: "/dev/kvm", containerPath: "/dev/kvm", permissions: "rwm" };
+  expect(parseDevice("/dev/kvm")).toEqual(kvm);
+  expect(parseDevice("/dev/a:/dev/b")).toEqual({ hostPath: "/dev/a", containerPath: "/dev/b", permissions: "rwm" });
+  expect(parseDevice("/dev/a:/dev/b:r")).toEqual({ hostPath: "/dev/a", containerPath: "/dev/b", permissions: "r" });
+  expect(parseDevice("/dev/kvm:rw")).toEqual({ ...kvm, permissions: "rw" });
+  for (const bad of ["", "/a:/b:/c:/d", "/a:/b:x", ":/b"]) expect(parseDevice(bad), bad).toBeNull();
+});
+
+test("volumes keep source, target and mode apart, also with Windows drives", () => {
+  expect(parseVolume("/cache")).toEqual({ source: null, target: "/cache", mode: "" });
+  expect(parseVolume("/srv/c:/cache:ro,z")).toEqual({ source: "/srv/c", target: "/cache", mode: "ro,z" });
+  expect(parseVolume("named:/cache")).toEqual({ source: "named", target: "/cache", mode: "" });
+  expect(parseVolume("C:\\builds")).toEqual({ source: null, target: "C:\\builds", mode: "" });
+  expect(parseVolume("C:\\a:D:\\b:ro")).toEqual({ source: "C:\\a", target: "D:\\b", mode: "ro" });
+  for (const bad of ["", ":/a", "/a:", "/a:/b:/c:/d"]) expect(parseVolume(bad), bad).toBeNull();
+});
+
+test("GPUs are asked for as docker run does", () => {
+  expect(parseGpus("all")).toMatchObject({ count: -1, capabilities: ["gpu"] });
+  expect(parseGpus("2")).toMatchObject({ count: 2 });
+  expect(parseGpus('"device=0,1"')).toMatchObject({ count: 0, deviceIds: ["0", "1"] });
+  expect(parseGpus("count=1,capabilities=compute,utility")).toMatchObject({
+    count: 1,
+    capabilities: ["gpu", "compute", "utility"],
+  });
+  for (const bad of ["some", "count=1,device=0", "device=", ","]) expect(parseGpus(bad), bad).toBeNull();
+});
+
+test("limits have a soft and a hard side", () => {
+  expect(parseUlimit("nofile", "1024:2048")).toEqual({ name: "nofile", soft: 1024, hard: 2048 });
+  expect(parseUlimit("core", 0)).toEqual({ name: "core", soft: 0, hard: 0 });
+  expect(parseUlimit("memlock", "-1")).toEqual({ name: "memlock", soft: -1, hard: -1 });
+  for (const bad of ["2048:1024", "many", "-1:5", ""]) expect(parseUlimit("nofile", bad), bad).toBeNull();
+});
+
+test("an empty table has the documented defaults", () => {
+  const settings = dockerTable.parse({});
+  expect(settings.pullPolicies).toEqual(["always"]);
+  expect(settings.waitForServicesMs).toBe(30_000);
+  expect(settings.connection).toEqual({ host: "", tlsCertPath: "", tlsVerify: false });
+  expect(settings.networkMode).toBeUndefined();
+  expect(settings.servicesLimit).toBeNull();
+});
+
+test("the forms of the Go runner and of GitLab Runner are taken", () => {
+  const settings = dockerTable.parse({
+    pull_policy: ["if-not-present", "always", "always"],
+    services: [
+      "postgres:16",
+      { name: "redis:7", alias: "cache,queue", command: ["redis-server"], environment: ["A=b=c"] },
+    ],
+    memory: "512m",
+    memory_swap: "-1",
+    shm_size: 300_000,
+    cpus: "1/2",
+    wait_for_services_timeout: -1,
+    privileged_images: ["docker:*"],
+    allowed_privileged_images: ["podman:*"],
+    ulimit: { nofile: "1024:2048" },
+    runtime: "",
+  });
+  expect(settings.pullPolicies).toEqual(["if-not-present", "always"]);
+  expect(settings.services[0]).toMatchObject({ name: "postgres:16", aliases: [], command: null });
+  expect(settings.services[1]).toMatchObject({
+    aliases: ["cache", "queue"],
+    command: ["redis-server"],
+    variables: [{ key: "A", value: "b=c" }],
+  });
+  expect(settings.limits).toMatchObject({ memoryBytes: 512 * 2 ** 20, memorySwapBytes: -1, nanoCpus: 500_000_000 });
+  expect(settings.shmBytes).toBe(300_000);
+  expect(settings.waitForServicesMs).toBeNull();
+  expect(settings.privilegedImages).toEqual(["docker:*", "podman:*"]);
+  expect(settings.runtime).toBeUndefined();
+  expect(dockerTable.parse({ wait_for_services_timeout: 0 }).waitForServicesMs).toBe(30_000);
+});
+
+test.each([
+  [{ pull_policy: "alway" }, /"always", "if-not-present", "never"/],
+  [{ pull_policy: ["never", "x"] }, /expected/],
+  [{ memory: "lots" }, /a size such as/],
+  [{ cpus: "many" }, /processors/],
+  [{ devices: ["a:b:c:d"] }, /device/],
+  [{ volumes: ["a:b:c:d"] }, /volume/],
+  [{ ulimit: { nofile: "x" } }, /limit/],
+  [{ log_options: { "gelf-address": "udp://x" } }, /json-file/],
+  [{ oom_score_adjust: 5000 }, /1000/],
+  [{ isolation: "none" }, /process/],
+])("%j is refused with what was expected", (table, message) => {
+  const result = dockerTable.safeParse(table);
+  expect(result.error?.issues.map((issue) => issue.message).join(" ")).toMatch(message);
+});
