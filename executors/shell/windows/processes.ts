@@ -123,14 +123,16 @@ export async function stopProcesses(members: readonly Process[], options: StopOp
   const pids = members.map((one) => one.pid);
   const [first] = pids;
   if (first === undefined) return { ended: [], killed: [], survived: [] };
+  let asked = false;
   if (options.polite && options.graceMs > 0) {
-    await powershell(breakScript(first)).then(
-      () => untilGone(pids, options.graceMs),
-      () => {}, // Nobody can be asked: no reason to wait.
+    asked = await powershell(breakScript(first)).then(
+      () => true,
+      () => false, // Nobody can be asked: no reason to wait.
     );
+    if (asked) await untilGone(pids, options.graceMs);
   }
-  const killed = members.filter((one) => isAlive(one.pid));
-  for (const { pid } of killed) {
+  const left = members.filter((one) => isAlive(one.pid));
+  for (const { pid } of left) {
     await run("taskkill.exe", ["/F", "/T", "/PID", String(pid)], OPTIONS).catch(() => {});
     try {
       if (isAlive(pid)) process.kill(pid, "SIGKILL");
@@ -140,7 +142,8 @@ export async function stopProcesses(members: readonly Process[], options: StopOp
   }
   await untilGone(pids, options.limitMs);
   const survived = members.filter((one) => isAlive(one.pid));
-  return { ended: members.filter((one) => !survived.includes(one)), killed, survived };
+  const gone = (one: Process): boolean => !survived.includes(one);
+  return { ended: members.filter(gone), killed: asked ? left.filter(gone) : [], survived };
 }
 
 /** What locks need: who is alive. A number that went to another process costs a slot's number, no more. */
