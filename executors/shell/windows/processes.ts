@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { z } from "zod";
 import { never, pause } from "../../../src/time.ts";
 import { type Process, type ProcessTable, printable } from "../process-table.ts";
 import type { Ended } from "../tree.ts";
@@ -31,6 +32,20 @@ export function listingScript(word: string): string {
   ].join("; ");
 }
 
+const READY = "ready";
+const NO_CONSOLE = 3;
+const endSchema = z.object({ code: z.number(), stdout: z.string() });
+
+/** @returns whether the processes of its console were asked to end */
+async function sendBreak(pid: number): Promise<boolean> {
+  try {
+    return (await powershell(breakScript(pid))).includes(READY);
+  } catch (error) {
+    const end = endSchema.safeParse(error);
+    return end.success && end.data.code !== NO_CONSOLE && end.data.stdout.includes(READY);
+  }
+}
+
 /** CTRL_BREAK for all that share a console with process `pid`. A console is a process's own, so a helper has to enter it. */
 export function breakScript(pid: number): string {
   const natives = [
@@ -42,9 +57,13 @@ export function breakScript(pid: number): string {
     .join(" ")
     .replaceAll("''kernel32''", '"kernel32"');
   return [
+    // The helper hears the break, too, and may not live to say more.
+    `[Console]::Out.Write('${READY}'); [Console]::Out.Flush()`,
     `$console = Add-Type -PassThru -Name Console -Namespace Alloy -MemberDefinition '${natives}'`,
     "$null = $console::FreeConsole()",
-    `if ($console::AttachConsole(${Math.trunc(pid)})) { $null = $console::SetConsoleCtrlHandler([IntPtr]::Zero, $true); $null = $console::GenerateConsoleCtrlEvent(1, 0) }`,
+    `if (-not $console::AttachConsole(${Math.trunc(pid)})) { exit ${NO_CONSOLE} }`,
+    "$null = $console::SetConsoleCtrlHandler([IntPtr]::Zero, $true)",
+    "$null = $console::GenerateConsoleCtrlEvent(1, 0)",
   ].join("; ");
 }
 
@@ -125,10 +144,8 @@ export async function stopProcesses(members: readonly Process[], options: StopOp
   if (first === undefined) return { ended: [], killed: [], survived: [] };
   let asked = false;
   if (options.polite && options.graceMs > 0) {
-    asked = await powershell(breakScript(first)).then(
-      () => true,
-      () => false, // Nobody can be asked: no reason to wait.
-    );
+    asked = await sendBreak(first);
+    // Where nobody can be asked, there is no reason to wait.
     if (asked) await untilGone(pids, options.graceMs);
   }
   const left = members.filter((one) => isAlive(one.pid));
