@@ -99,7 +99,13 @@ export const runnerFlags: readonly RunnerFlag[] = [
     kind: "text",
     help: "commands at the tail of the job's script",
   },
-  { flag: "shell", env: "RUNNER_SHELL", key: "shell", kind: "text", help: "script dialect: bash, sh" },
+  {
+    flag: "shell",
+    env: "RUNNER_SHELL",
+    key: "shell",
+    kind: "text",
+    help: "script dialect: bash, sh, pwsh, powershell, cmd",
+  },
   { flag: "cache-type", env: "CACHE_TYPE", key: "cache.Type", kind: "text", help: "s3: keep caches in a bucket, too" },
   {
     flag: "cache-s3-cache-path",

@@ -79,6 +79,8 @@ const OWN_SETTINGS: readonly string[] = [
   "\tcommitGraph = false",
   "\tuseReplaceRefs = false",
   "\taskPass =",
+  // Git for Windows stops at 260 characters otherwise; others do not know it.
+  "\tlongPaths = true",
   '[protocol "ext"]',
   "\tallow = never",
   "[credential]",

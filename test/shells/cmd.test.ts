@@ -71,6 +71,16 @@ describe.runIf(hasWine)("under Wine", () => {
     return shell;
   };
   windowsShellContract("cmd", open, { skip: FAULTS });
+
+  test("a batch file that an entry starts without call returns to the script, and so does exit /b", () => {
+    const { dir, run, writer } = open();
+    writeFileSync(join(dir, "tool.cmd"), "@echo tool\r\n");
+    const entries = ["T:\\tool.cmd", "echo one", "exit /b 0", "echo two"];
+    const ops = entries.map((text) => ({ op: "source", text }) as const);
+    const options = { tmpDir: "T:\\tmp", xtrace: false, proof: "proof" };
+    const { status, stdout } = run(writer.write(ops, options), writer.parts?.(ops, options));
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "proof\r\ntool\r\none\r\ntwo\r\n" });
+  });
 });
 
 test("arguments are quoted as programs on Windows read them", () => {
@@ -87,4 +97,21 @@ test("paths are separated by backslashes and hold nothing that would end a word"
     ".git\\config",
     "C:\\ab",
   ]);
+});
+
+test("values never stand in the text of a script, and its own names are no job's", () => {
+  const secret = "s3cret & %PATH% !x!";
+  const ops = [
+    { op: "export", name: "A", value: secret },
+    { op: "source", text: "rem" },
+    { op: "export", name: "B", value: secret },
+    { op: "run", argv: ["git", secret] },
+    { op: "write", path: "T:/file", content: secret },
+  ] as const;
+  expect(cmd.write(ops, { tmpDir: "T:\\tmp", xtrace: true, proof: "proof" })).not.toContain("s3cret");
+  const refused = ["", "A=B", "A%B", "A!", "1A", "A ", "ü", "errorlevel", "CD", "Date", "ALLOY_RUNNER_SCRIPT_DIR"];
+  expect(refused.filter((name) => cmd.acceptsName(name))).toEqual([]);
+  expect(["A", "_a", "A-B", "A.B", "A B", "ProgramFiles(x86)", "UID"].every((name) => cmd.acceptsName(name))).toBe(
+    true,
+  );
 });

@@ -8,6 +8,20 @@ export interface WindowsCommand {
   readonly args: readonly string[];
 }
 
+/**
+ * A program's file on `path` (`;` between directories), so that nothing in a job's directory is taken for it: Windows
+ * looks there first. Only what can be started without a shell; `name` as it is where nothing is found.
+ */
+export function findOnPath(name: string, path: string, isFile: (file: string) => boolean): string {
+  if (/[\\/]/.test(name)) return name;
+  const names = /\.(?:exe|com)$/i.test(name) ? [name] : [`${name}.exe`, `${name}.com`];
+  const places = path.split(";").map((dir) => dir.replace(/^"(.*)"$/, "$1"));
+  const files = places
+    .filter((dir) => win32.isAbsolute(dir))
+    .flatMap((dir) => names.map((one) => win32.join(dir, one)));
+  return files.find(isFile) ?? name;
+}
+
 function quote(word: string): string {
   return /^[\w.:\\/=,;@+-]+$/.test(word) ? word : `"${word}"`;
 }

@@ -1,4 +1,4 @@
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { access, mkdir } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
@@ -12,10 +12,11 @@ import { createDirectoryLocks } from "../locks.ts";
 import { makeDirectories } from "../make-directories.ts";
 import { findOwnProgram } from "../own-program.ts";
 import { createSlots, type Slot } from "../slots.ts";
+import { findOnPath } from "./command.ts";
 import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
 import { runOnWindows, type WindowsHost } from "./script.ts";
-import { fitsWindows, inheritOnWindows } from "./surroundings.ts";
+import { fitsWindows, inheritOnWindows, mergeVariables } from "./surroundings.ts";
 
 /** The first is what the Go runner takes where an entry names none. */
 export const WINDOWS_SHELLS: readonly ShellName[] = ["cmd", "powershell", "pwsh"];
@@ -33,7 +34,13 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const environment = inheritOnWindows(process.env, deps.inheritEnvironment);
   const systemRoot = process.env.SystemRoot ?? process.env.windir ?? "C:\\Windows";
   const slots = createSlots(createDirectoryLocks([join(tmpdir(), "alloy-runner-locks")], aliveTable));
-  const launch: Launch = { account: null, environment, command: (argv) => argv, check: async () => {} };
+  const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
+  const launch: Launch = {
+    account: null,
+    environment,
+    command: ([program, ...args]) => [findOnPath(program, searched, existsSync), ...args],
+    check: async () => {},
+  };
 
   const endStragglers = async ({ roots }: WindowsHost): Promise<void> => {
     if (!killLeftovers || roots.length === 0) return;
@@ -94,7 +101,8 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         await mkdir(tmpDir, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
           throw new SystemFailure(`Cannot make the directory ${tmpDir}`, { cause, retry: true });
         });
-        const host = { environment, systemRoot, scratchDir, jobKey, roots: [], killLeftovers, killGraceMs };
+        const marked = mergeVariables(environment, { ALLOY_RUNNER_JOB_KEY: jobKey });
+        const host = { environment: marked, systemRoot, scratchDir, jobKey, roots: [], killLeftovers, killGraceMs };
         return environmentFor(host, slot);
       } catch (error) {
         slot[Symbol.dispose]();

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { z } from "zod";
 import { never, pause } from "../../../src/time.ts";
 import { type Ended, printable } from "../../common/say-ended.ts";
 import type { Process, ProcessTable } from "../process-table.ts";
@@ -31,6 +32,20 @@ export function listingScript(word: string): string {
   ].join("; ");
 }
 
+const READY = "ready";
+const NO_CONSOLE = 3;
+const endSchema = z.object({ code: z.number(), stdout: z.string() });
+
+/** @returns whether the processes of its console were asked to end */
+async function sendBreak(pid: number): Promise<boolean> {
+  try {
+    return (await powershell(breakScript(pid))).includes(READY);
+  } catch (error) {
+    const end = endSchema.safeParse(error);
+    return end.success && end.data.code !== NO_CONSOLE && end.data.stdout.includes(READY);
+  }
+}
+
 /** CTRL_BREAK for all that share a console with process `pid`. A console is a process's own, so a helper has to enter it. */
 export function breakScript(pid: number): string {
   const natives = [
@@ -42,9 +57,13 @@ export function breakScript(pid: number): string {
     .join(" ")
     .replaceAll("''kernel32''", '"kernel32"');
   return [
+    // The helper hears the break, too, and may not live to say more.
+    `[Console]::Out.Write('${READY}'); [Console]::Out.Flush()`,
     `$console = Add-Type -PassThru -Name Console -Namespace Alloy -MemberDefinition '${natives}'`,
     "$null = $console::FreeConsole()",
-    `if ($console::AttachConsole(${Math.trunc(pid)})) { $null = $console::SetConsoleCtrlHandler([IntPtr]::Zero, $true); $null = $console::GenerateConsoleCtrlEvent(1, 0) }`,
+    `if (-not $console::AttachConsole(${Math.trunc(pid)})) { exit ${NO_CONSOLE} }`,
+    "$null = $console::SetConsoleCtrlHandler([IntPtr]::Zero, $true)",
+    "$null = $console::GenerateConsoleCtrlEvent(1, 0)",
   ].join("; ");
 }
 
@@ -123,14 +142,14 @@ export async function stopProcesses(members: readonly Process[], options: StopOp
   const pids = members.map((one) => one.pid);
   const [first] = pids;
   if (first === undefined) return { ended: [], killed: [], survived: [] };
+  let asked = false;
   if (options.polite && options.graceMs > 0) {
-    await powershell(breakScript(first)).then(
-      () => untilGone(pids, options.graceMs),
-      () => {}, // Nobody can be asked: no reason to wait.
-    );
+    asked = await sendBreak(first);
+    // Where nobody can be asked, there is no reason to wait.
+    if (asked) await untilGone(pids, options.graceMs);
   }
-  const killed = members.filter((one) => isAlive(one.pid));
-  for (const { pid } of killed) {
+  const left = members.filter((one) => isAlive(one.pid));
+  for (const { pid } of left) {
     await run("taskkill.exe", ["/F", "/T", "/PID", String(pid)], OPTIONS).catch(() => {});
     try {
       if (isAlive(pid)) process.kill(pid, "SIGKILL");
@@ -140,7 +159,8 @@ export async function stopProcesses(members: readonly Process[], options: StopOp
   }
   await untilGone(pids, options.limitMs);
   const survived = members.filter((one) => isAlive(one.pid));
-  return { ended: members.filter((one) => !survived.includes(one)), killed, survived };
+  const gone = (one: Process): boolean => !survived.includes(one);
+  return { ended: members.filter(gone), killed: asked ? left.filter(gone) : [], survived };
 }
 
 /** What locks need: who is alive. A number that went to another process costs a slot's number, no more. */

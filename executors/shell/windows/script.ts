@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, win32 } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor.ts";
@@ -111,7 +111,14 @@ export async function runOnWindows(
       const exit = await beforeAbort(started.exited, signal);
       if (exit === "aborted") {
         const members = descendantsOf(await listProcesses(), [root()]);
-        const alone = { pid: started.pid, parent: 0, group: 0, session: 0, startedAt: 0, name: command.program };
+        const alone = {
+          pid: started.pid,
+          parent: 0,
+          group: 0,
+          session: 0,
+          startedAt: 0,
+          name: win32.basename(command.program),
+        };
         const result = await stopProcesses(members.length > 0 ? members : [alone], {
           polite: members.length > 0,
           graceMs: host.killGraceMs,
@@ -130,7 +137,7 @@ export async function runOnWindows(
         const members = descendantsOf(await listProcesses(), [ended]);
         const result = await stopProcesses(members, { polite: false, graceMs: 0, limitMs: STUCK_MS });
         if (result.ended.length > 0) await beforeAbort(drain(reader, Number.POSITIVE_INFINITY), signal);
-        sayEnded(output, reader, { ...result, killed: [] }, 0, true);
+        sayEnded(output, reader, result, 0, true);
       }
       return exit;
     } finally {
