@@ -279,6 +279,8 @@ function notesOn(
   only: readonly string[] | undefined,
 ): string[] {
   const notes: string[] = [];
+  if (only === undefined && /\[(?:skip ci|ci skip)\]/.test(snapshot.message))
+    notes.push("The last commit asks for no pipeline ([skip ci]): AlloyCI makes none for it");
   const jobs = file.jobs.filter((job) => only?.includes(job.name) ?? true);
   const tags = [...new Set(jobs.flatMap((job) => job.tags ?? []))];
   if (tags.length > 0) notes.push(`Tags choose no runner here: ${tags.join(", ")}`);
