@@ -12,6 +12,7 @@ import type { VariableSpec } from "../local/job-spec.ts";
 import { findJob, needsOf, withNeeds } from "../local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../local/pipeline.ts";
 import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
+import { printable } from "../local/text-width.ts";
 import { findWorkingTree, type WorkingTree } from "../local/working-tree.ts";
 import type { CommandContext } from "./context.ts";
 import { sourcesAddress } from "./exec-address.ts";
@@ -306,7 +307,7 @@ function namesOf(jobs: readonly { readonly name: string }[]): string {
 }
 
 function say(notes: readonly string[], context: CommandContext): void {
-  for (const note of notes) context.say(`note: ${note}`);
+  for (const note of notes) context.say(`note: ${note.split("\n").map(printable).join("\n  ")}`);
 }
 
 /** Runs that were killed: their processes are ended, their directories go. What cannot be cleaned is left to the next one. */
