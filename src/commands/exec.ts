@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { availableParallelism, networkInterfaces } from "node:os";
+import { availableParallelism } from "node:os";
 import { relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import { createConnections } from "../coordinator/connections.ts";
@@ -15,7 +15,7 @@ import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
 import { printable } from "../local/text-width.ts";
 import { findWorkingTree, type WorkingTree } from "../local/working-tree.ts";
 import type { CommandContext } from "./context.ts";
-import { sourcesAddress } from "./exec-address.ts";
+import { ownInterfaces, sourcesAddress } from "./exec-address.ts";
 import { execConfig } from "./exec-config.ts";
 import { type ExecOptions, readExecOptions } from "./exec-options.ts";
 import { type ExecPlaces, openPlaces, otherRuns, placesOfRun, removeTree } from "./exec-places.ts";
@@ -174,7 +174,7 @@ async function withCoordinator(
   const features = await engine.featuresOf(first);
   const { listenHost, publicHost } = sourcesAddress(
     { shared: features.shared, given: options.address, platform: process.platform },
-    networkInterfaces(),
+    features.shared && options.address === undefined ? {} : await ownInterfaces(),
   );
   const servedAs = `local/${tree.name}.git`;
   const repositories = new Map([
