@@ -11,7 +11,7 @@ fi
 needed="
   git:git openssl:openssl python3:python3 curl:curl zip:zip unzip:unzip
   dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m
-  ps:procps setpriv:util-linux mkfifo:coreutils systemd-notify:systemd
+  ps:procps setpriv:util-linux mkfifo:coreutils systemd-notify:systemd script:bsdutils
   dockerd:docker.io iptables:iptables docker-registry:docker-registry
   podman:podman conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
   sshd:openssh-server ssh:openssh-client

@@ -53,7 +53,15 @@ export async function runExec(
         cachesOf: new URL("http://exec"),
         timing: { ship: { probeMs: PROBE_MS, quietMs: 50, steadyMs: 200 } },
       });
-      const supervisor = createSupervisor({ ...services, metrics, log }, stopping.signal);
+      if (!(await services.hasRoom())) {
+        await services.close(stopping.signal);
+        throw new CommandError(
+          `The disk of ${config.stateDir} has less than ${Math.round(config.minFreeDiskBytes / 1024 ** 2)} MiB free: make room, or name another place with XDG_CACHE_HOME`,
+        );
+      }
+      // Asked once: a pipeline that waits for room without a word would look like one that hangs.
+      const hasRoom = async (): Promise<boolean> => true;
+      const supervisor = createSupervisor({ ...services, hasRoom, metrics, log }, stopping.signal);
       supervisor.apply(config);
       return {
         async end() {

@@ -1,4 +1,5 @@
-import type { NetworkInterfaceInfo } from "node:os";
+import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
+import { execa } from "execa";
 import { CommandError } from "../errors.ts";
 
 /** Where jobs fetch their sources from this machine. */
@@ -9,7 +10,22 @@ export interface SourcesAddress {
   readonly publicHost: string;
 }
 
-export type Interfaces = Readonly<Record<string, readonly NetworkInterfaceInfo[] | undefined>>;
+export type Interfaces = Readonly<
+  Record<string, readonly Pick<NetworkInterfaceInfo, "address" | "family" | "internal">[] | undefined>
+>;
+
+/** Addresses of this machine, with that of docker's bridge: while no container runs, the system leaves the bridge out. */
+export async function ownInterfaces(): Promise<Interfaces> {
+  const found = networkInterfaces();
+  if (process.platform !== "linux" || found.docker0 !== undefined) return found;
+  const { stdout } = await execa("ip", ["-o", "-4", "addr", "show", "dev", "docker0"], {
+    reject: false,
+    stdin: "ignore",
+    timeout: 2000,
+  });
+  const address = /\binet (\d+(?:\.\d+){3})\//.exec(stdout ?? "")?.[1];
+  return address === undefined ? found : { ...found, docker0: [{ address, family: "IPv4", internal: false }] };
+}
 
 /**
  * An address of this machine that jobs reach. Jobs that see this machine have its loopback; containers have the gateway of

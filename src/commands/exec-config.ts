@@ -24,6 +24,8 @@ export interface ExecConfigOptions {
 }
 
 const FLAGS = "flags of exec";
+/** All caches together, where nothing is said: nobody looks after them. */
+const CACHES_BYTES = 10 * 1024 ** 3;
 
 /**
  * A configuration of one entry, as flags or `--config` with `--runner` describe it, that works for the embedded coordinator.
@@ -54,7 +56,11 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     cloneUrl: "",
     cacheDir: textOf(values, "cache-dir") ?? cachesDir,
     // What this machine tries out must not end up in what the pipelines of a server build upon.
-    cache: fromFile === undefined ? entry.cache : { ...entry.cache, bucket: null },
+    cache: {
+      ...entry.cache,
+      maxBytes: entry.cache.maxBytes ?? CACHES_BYTES,
+      bucket: fromFile === undefined ? entry.cache.bucket : null,
+    },
     environment: [...entry.environment, ...environment],
     fingerprint: "exec",
   };

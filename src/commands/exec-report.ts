@@ -4,7 +4,7 @@ import { runsOn } from "../local/ci-refs.ts";
 import { needsOf } from "../local/needs.ts";
 import { jobPayload } from "../local/payload.ts";
 import { fullRef, type PipelineOptions, specOf } from "../local/pipeline.ts";
-import { padToWidth, textWidth } from "../local/text-width.ts";
+import { padToWidth, printable, textWidth } from "../local/text-width.ts";
 
 /** A stage of a job's plan, as a person reads it. */
 export interface PreviewedStage {
@@ -44,7 +44,7 @@ function rowOf(job: CiJob, ref: string): string[] {
     job.allowFailure ? "may fail" : "",
     job.dependencies === null ? "" : `artifacts of ${job.dependencies.join(", ")}`,
   ];
-  return [job.name, job.stage, job.when, remarks.filter((remark) => remark !== "").join("; ")];
+  return [job.name, job.stage, job.when, remarks.filter((remark) => remark !== "").join("; ")].map(printable);
 }
 
 export interface PrintPreviewOptions {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { availableParallelism, networkInterfaces } from "node:os";
+import { availableParallelism } from "node:os";
 import { relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import { createConnections } from "../coordinator/connections.ts";
@@ -12,9 +12,10 @@ import type { VariableSpec } from "../local/job-spec.ts";
 import { findJob, needsOf, withNeeds } from "../local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../local/pipeline.ts";
 import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
+import { printable } from "../local/text-width.ts";
 import { findWorkingTree, type WorkingTree } from "../local/working-tree.ts";
 import type { CommandContext } from "./context.ts";
-import { sourcesAddress } from "./exec-address.ts";
+import { ownInterfaces, sourcesAddress } from "./exec-address.ts";
 import { execConfig } from "./exec-config.ts";
 import { type ExecOptions, readExecOptions } from "./exec-options.ts";
 import { type ExecPlaces, openPlaces, otherRuns, placesOfRun, removeTree } from "./exec-places.ts";
@@ -173,7 +174,7 @@ async function withCoordinator(
   const features = await engine.featuresOf(first);
   const { listenHost, publicHost } = sourcesAddress(
     { shared: features.shared, given: options.address, platform: process.platform },
-    networkInterfaces(),
+    features.shared && options.address === undefined ? {} : await ownInterfaces(),
   );
   const servedAs = `local/${tree.name}.git`;
   const repositories = new Map([
@@ -279,6 +280,8 @@ function notesOn(
   only: readonly string[] | undefined,
 ): string[] {
   const notes: string[] = [];
+  if (only === undefined && /\[(?:skip ci|ci skip)\]/.test(snapshot.message))
+    notes.push("The last commit asks for no pipeline ([skip ci]): AlloyCI makes none for it");
   const jobs = file.jobs.filter((job) => only?.includes(job.name) ?? true);
   const tags = [...new Set(jobs.flatMap((job) => job.tags ?? []))];
   if (tags.length > 0) notes.push(`Tags choose no runner here: ${tags.join(", ")}`);
@@ -304,7 +307,7 @@ function namesOf(jobs: readonly { readonly name: string }[]): string {
 }
 
 function say(notes: readonly string[], context: CommandContext): void {
-  for (const note of notes) context.say(`note: ${note}`);
+  for (const note of notes) context.say(`note: ${note.split("\n").map(printable).join("\n  ")}`);
 }
 
 /** Runs that were killed: their processes are ended, their directories go. What cannot be cleaned is left to the next one. */

@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import type { LocalJob } from "./job.ts";
 import { createProgress } from "./progress.ts";
-import { padToWidth, textWidth } from "./text-width.ts";
+import { padToWidth, printable, textWidth } from "./text-width.ts";
 
 /** A job's output as lines of a shared display. */
 export interface JobDisplay {
@@ -42,7 +42,7 @@ const LONGEST_LINE = 65_536;
 
 export function createLiveOutput(output: Writable, { colors, names, terminal }: LiveOutputOptions): LiveOutput {
   const most = terminal === undefined ? NAME_WIDTH_MAX : Math.min(NAME_WIDTH_MAX, Math.max(8, terminal.columns() >> 2));
-  const width = Math.min(most, Math.max(...names.map(textWidth), 0));
+  const width = Math.min(most, Math.max(...names.map((name) => textWidth(printable(name))), 0));
   const progress = terminal === undefined ? undefined : createProgress(output, { colors, ...terminal });
   const line = (text: string): void => {
     if (output.destroyed || output.errored || output.writableEnded) return;
@@ -54,7 +54,7 @@ export function createLiveOutput(output: Writable, { colors, names, terminal }: 
     close: () => progress?.close(),
     open(name) {
       const key = {};
-      const shown = padToWidth(name, width);
+      const shown = padToWidth(printable(name), width);
       const color = COLORS[Math.max(0, names.indexOf(name)) % COLORS.length];
       const prefix = colors ? `\x1b[${color}m${shown} │\x1b[0m ` : `${shown} │ `;
       const clean = createLineCleaner(colors);
@@ -76,7 +76,7 @@ export function createLiveOutput(output: Writable, { colors, names, terminal }: 
         pending = "";
       };
       return {
-        started: () => progress?.start(key, name),
+        started: () => progress?.start(key, printable(name)),
         write(bytes) {
           shownBytes += bytes.length;
           add(decoder.write(bytes));

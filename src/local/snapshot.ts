@@ -89,10 +89,16 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
   await writeFile(join(into, ref), `${sha}\n`);
   const attributes = ["--", ".gitattributes", "*/.gitattributes"];
   const lfs =
-    (await own.attempt(["-c", "grep.threads=1", "grep", "--quiet", "filter=lfs", sha, ...attributes])).code === 0;
+    (
+      await own.attempt(["-c", "grep.threads=1", "grep", "--quiet", "filter=lfs", sha, ...attributes], {
+        env: { GIT_DIR: into },
+      })
+    ).code === 0;
   if (lfs) notes.push("Files that git-lfs keeps are pointers in the jobs, except those that were changed here");
   const [message = "", author = ""] =
-    commit === null ? [] : (await git(["log", "-1", "--no-show-signature", "--format=%B%x00%ae", commit])).split("\0");
+    commit === null
+      ? []
+      : (await git(["log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%B%x00%ae", commit])).split("\0");
   return {
     repositoryDir: into,
     sha,

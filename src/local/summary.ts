@@ -1,5 +1,5 @@
 import type { PipelineJob } from "./pipeline.ts";
-import { cutToWidth, padToWidth, textWidth } from "./text-width.ts";
+import { cutToWidth, padToWidth, printable, textWidth } from "./text-width.ts";
 
 const STATE_COLORS: Readonly<Record<PipelineJob["state"], number>> = {
   success: 32,
@@ -20,12 +20,12 @@ export function summaryLines(
   colors: boolean,
   columns: number = Number.POSITIVE_INFINITY,
 ): string[] {
-  const longest = Math.max(1, ...jobs.map((job) => textWidth(job.name)));
+  const longest = Math.max(1, ...jobs.map((job) => textWidth(printable(job.name))));
   // The other columns with their gaps rarely take more.
   const nameWidth = Math.min(longest, Math.max(NAME_WIDTH_MIN, columns - 45));
   const rows = jobs.map((job) => [
-    cutToWidth(job.name, nameWidth),
-    job.stage,
+    cutToWidth(printable(job.name), nameWidth),
+    printable(job.stage),
     job.state,
     duration(job.durationMs),
     remark(job),

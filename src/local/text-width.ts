@@ -39,3 +39,8 @@ export function padToWidth(text: string, columns: number): string {
   const cut = cutToWidth(text, columns);
   return cut + " ".repeat(Math.max(0, columns - textWidth(cut)));
 }
+
+/** A name out of a file, as it may stand in a line of a terminal: controls would break the line or move the cursor. */
+export function printable(text: string): string {
+  return text.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+}

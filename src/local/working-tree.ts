@@ -65,7 +65,10 @@ async function look(top: string, git: Git): Promise<UserRepository> {
   ]);
   const [gitDir = "", commonDir = "", indexFile = "", format = ""] = paths.split("\n");
   const detached = branch.code !== 0;
-  const tags = detached && head.code === 0 ? await git(["tag", "--points-at", "HEAD"]) : "";
+  const tags =
+    detached && head.code === 0
+      ? await git(["for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)", "refs/tags"])
+      : "";
   return {
     gitDir: resolve(top, gitDir),
     commonDir: resolve(top, commonDir),

@@ -1,9 +1,12 @@
-import { execFileSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { isAlive } from "../support/processes.ts";
 import { emptyHome, program, type Running, runProgram, start } from "../support/program.ts";
+
+/** `script` of util-linux gives a terminal. */
+const noTerminal = spawnSync("script", ["--version"]).status !== 0;
 
 let home: Awaited<ReturnType<typeof emptyHome>>;
 let dir: string;
@@ -359,6 +362,48 @@ describe("ending", () => {
     await one.exit;
     expect(isAlive((await readFile(pid, "utf8")).trim())).toBe(false);
     expect(await readdir(join(base(), "runs"))).toEqual([]);
+  });
+});
+
+describe.skipIf(noTerminal && !process.env.CI)("a terminal", () => {
+  /** The program on a terminal of its own, as a person has it; `type` presses keys. */
+  function onTerminal(): { readonly child: ChildProcess; readonly shown: () => string; type(keys: string): void } {
+    const child = spawn("script", ["-qefc", `stty cols 60 rows 20; exec ${program()[0]} exec`, "/dev/null"], {
+      cwd: dir,
+      env: { PATH: process.env.PATH, HOME: home.dir, TMPDIR: home.dir, TERM: "xterm-256color", LANG: "C.UTF-8" },
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    let shown = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      shown += text;
+      child.emit("shown");
+    });
+    return { child, shown: () => shown, type: (keys) => void child.stdin.write(keys) };
+  }
+
+  test("has a line per running job, colours and a clean end; Ctrl-C is a key there", async () => {
+    await ciFile("longer: {script: ['echo beginning; sleep 600']}\nb: {script: ['echo beginning; sleep 600']}\n");
+    const { child, shown, type } = onTerminal();
+    const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+    const seen = (wanted: () => boolean): Promise<void> =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          if (!wanted()) return;
+          child.off("shown", look);
+          resolve();
+        };
+        child.on("shown", look);
+        look();
+      });
+    const rowsOf = (name: string) => new RegExp(`[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] ${name} +0:0\\d  beginning`, "u");
+    await seen(() => rowsOf("longer").test(shown()) && rowsOf("b").test(shown()));
+    expect(shown()).toMatch(/\r\x1b\[\dA\x1b\[J/);
+    expect(shown()).toMatch(/\x1b\[3\dm(?:b {5}|longer) │\x1b\[0m /);
+    type("\x03");
+    expect(await ended, shown()).toBe(130);
+    const end = shown().slice(shown().lastIndexOf("\x1b[J"));
+    expect(end).toContain("canceled");
+    expect(end).not.toMatch(/[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]/u);
   });
 });
 

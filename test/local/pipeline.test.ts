@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadCiFile, parseCiFile } from "../../src/local/ci-file.ts";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
 import { createLineCleaner } from "../../src/local/live-output.ts";
+import { withNeeds } from "../../src/local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../../src/local/pipeline.ts";
 import { createSampleProject } from "../../src/local/project.ts";
 import { never } from "../../src/time.ts";
@@ -154,6 +155,33 @@ c2: {stage: c, script: [x]}
     await runner?.stop();
     const { output } = await run("x: {script: [x], only: [tags]}", failing());
     expect(output).toBe("No job of ci.yml runs on refs/heads/main.\n");
+  });
+
+  test("a named job is left out after a failure before it, and runs if it waits for one", async () => {
+    const { result } = await run(file, failing("a1"), { only: ["a1", "b1", "b2", "b3", "c1"] });
+    expect(states(result)).toEqual({ a1: "failed", b1: "skipped", b2: "success", b3: "skipped", c1: "success" });
+    expect(result.firstFailure).toMatchObject({ name: "a1", exitCode: 3 });
+  });
+
+  test("what a job needs are those whose artifacts it gets, and what these need", () => {
+    const parsed = parseCiFile(
+      `
+stages: [a, b, c]
+a1: {stage: a, script: [x], artifacts: {paths: [x]}}
+a2: {stage: a, script: [x], artifacts: {paths: [x]}, only: [tags]}
+a3: {stage: a, script: [x]}
+b1: {stage: b, script: [x], artifacts: {paths: [x]}, dependencies: [a2]}
+b2: {stage: b, script: [x], artifacts: {paths: [x]}, when: manual}
+c1: {stage: c, script: [x]}
+c2: {stage: c, script: [x], dependencies: [b2]}
+`,
+      "ci.yml",
+    );
+    const needs = (name: string, ref = "refs/heads/main") => withNeeds([name], parsed, ref);
+    expect(needs("a1")).toEqual(["a1"]);
+    expect(needs("c1")).toEqual(["a1", "a2", "b1", "c1"]);
+    expect(needs("c2")).toEqual(["a1", "b2", "c2"]);
+    expect(needs("c2", "refs/tags/v1")).toEqual(["a1", "a2", "b2", "c2"]);
   });
 
   test("artifacts of earlier stages are passed on, or those of the named jobs only", async () => {
