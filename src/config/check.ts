@@ -108,7 +108,7 @@ function conform(
   }
   if (typeof data === "number" && integer && isFloat(raw)) {
     complain(
-      `expected a whole number, found ${raw.slice(0, 40)}${Number.isInteger(data) ? `. Write it as ${data}` : ""}`,
+      `expected a whole number, found ${raw.slice(0, 40)}${Number.isSafeInteger(data) ? `. Write it as ${data}` : ""}`,
     );
   }
   if (typeof data === "string" && data.includes("\0")) complain("holds a NUL character, which no program can be given");

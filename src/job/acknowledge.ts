@@ -75,7 +75,8 @@ async function acknowledge(options: AcknowledgeOptions, signal: AbortSignal): Pr
     try {
       const answer = await coordinator.updateJob(job, { state: "running" }, signal);
       if (answer.kind === "done" && answer.status !== "running") throw stopOf(answer.status);
-      return;
+      if (answer.kind === "done" || answer.kind === "again") return;
+      throw new SystemFailure("the answer to the acknowledgement makes no sense", { retry: true });
     } catch (error) {
       const waitMs = Math.max(waits.next(), retryAfterOf(error));
       const again = error instanceof SystemFailure && error.retry;

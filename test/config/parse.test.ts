@@ -214,6 +214,7 @@ describe("what is refused", () => {
     ],
     ["concurrent = -1", "1: concurrent: expected a whole number from 1"],
     ["concurrent = 2.0", "1: concurrent: expected a whole number, found 2.0. Write it as 2"],
+    ["concurrent = 1e300", "1: concurrent: expected a whole number, found 1e300"],
     ["concurrent = 18446744073709551617", "1: concurrent: 18446744073709551617 is too large a number"],
     ["concurrent = 9223372036854775807", "1: concurrent: 9223372036854775807 is too large a number"],
     ["concurrent = [1]", "1: concurrent: expected a whole number, found a list"],

@@ -62,7 +62,7 @@ describe("a state directory in need", () => {
     const update = await job.reported();
     expect(update.state).toBe("failed");
     expect(update.failureReason).toBe("runner_system_failure");
-    expect(runner.stderr()).toMatch(/ENOSPC|no space/i);
+    await runner.seen(/ENOSPC|no space/i);
     await expect.poll(() => readdir(join(one.stateDir, "jobs")), { timeout: 20_000 }).toEqual([]);
     const next = one.coordinator.enqueue({ script: ["echo fine"] });
     await next.finished();

@@ -37,7 +37,7 @@ test("a job is taken once it is on disk, and nothing else of it is sent or run b
   local.intercept = ({ endpoint, jobId }) => {
     if (endpoint !== "update" || jobId !== job.id || ++tries > 3) return undefined;
     void readdir(handling.stateDir.jobsDir).then((kept) => keptThen.push(kept));
-    return tries === 2 ? { kind: "drop" } : { kind: "status", status: 503 };
+    return tries === 2 ? { kind: "drop" } : { kind: "status", status: tries === 1 ? 503 : 412 };
   };
   const received = await handling.receive();
   expect(job.status).toBe("pending");
