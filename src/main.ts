@@ -190,7 +190,7 @@ function addRunnerFlags(command: Command): Command {
       continue;
     }
     const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
-    if (kind === "list")
+    if (kind === "list" || kind === "table")
       option.argParser((text: string, before: unknown) => [...(Array.isArray(before) ? before : []), text]);
     command.addOption(env === undefined ? option : option.env(env));
   }
