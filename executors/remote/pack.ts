@@ -7,6 +7,7 @@ import type { RemoteCommand, RemoteCommands } from "./commands.ts";
 import type { RemotePlace } from "./files.ts";
 import { packByCat } from "./pack-by-cat.ts";
 import { bytesOfLines, calls } from "./rows.ts";
+import { complaints } from "./run-to-end.ts";
 
 /** GNU's and libarchive's tar take any number of names on stdin. */
 const FROM_LIST: Readonly<Record<"gnu" | "bsd", string>> = {
@@ -148,8 +149,9 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
   for (const [, name] of stderr.matchAll(/^tar: (?:\.\/)?(.*): File shrank by/gm)) {
     warnings.push(`${fileNameText(name ?? "")} has become shorter while it was read: zeros stand for the rest.`);
   }
-  const bad = stderr.split("\n").find((line) => line.trim() !== "" && !HARMLESS.test(line));
-  if (code !== 0 && bad !== undefined) throw new SystemFailure(`Cannot read the files: ${bad.slice(0, 500)}`);
+  const bad = complaints(stderr).find((text) => !HARMLESS.test(text));
+  if (code !== 0 && bad !== undefined)
+    throw new SystemFailure(`Cannot read the files: ${bad.slice(0, 500).replaceAll("\n", " ")}`);
   if (cut !== undefined && place.tools.tar !== "plain") {
     throw new SystemFailure(`Cannot read the files: tar ended with status ${code} too early (${describeError(cut)})`);
   }

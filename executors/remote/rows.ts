@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import { pathOf } from "../common/paths.ts";
 import type { RemoteCommands } from "./commands.ts";
-import { quoted } from "./run-to-end.ts";
+import { complaints, quoted } from "./run-to-end.ts";
 import type { RemoteTools } from "./tools.ts";
 
 /** One thing, as the far side tells of it. */
@@ -109,7 +109,7 @@ function msOf(minus = "", seconds = "0", fraction = ""): number {
 }
 
 /** It is not there (any more), in the words of every C library. */
-const GONE = /No such file or directory|Not a directory/;
+const GONE = /(?:No such file or directory|Not a directory)$/;
 
 /**
  * Ask about things in a checkout. `onRow` hears of each as it comes, `look` before `flat` before `deep`, what is in a directory
@@ -184,10 +184,10 @@ export async function askRows(
     stdout.destroy();
   }
   const { code, stderr } = await exit;
-  const bad = stderr.split("\n").find((line) => line.trim() !== "" && !GONE.test(line));
+  const bad = complaints(stderr).find((text) => !GONE.test(text));
   if (bad !== undefined || !ended) {
     throw new SystemFailure(
-      `Cannot read the checkout: ${bad?.slice(0, 500) ?? `the listing ended with status ${code}`}`,
+      `Cannot read the checkout: ${bad?.slice(0, 500).replaceAll("\n", " ") ?? `the listing ended with status ${code}`}`,
     );
   }
 }
