@@ -18,6 +18,8 @@ export interface DockerStand {
   open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string }): Executor;
   /** The id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
   newRunner(): string;
+  /** The id that executors get which are opened now. */
+  runner(): string;
   /** Containers, networks and volumes that belong to a job, running or not. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
@@ -52,6 +54,7 @@ export function openDockerStand(
       runnerId = newRunner();
       return runnerId;
     },
+    runner: () => runnerId,
     open: (table = {}, options = {}) => {
       const executor = definition.create(
         {
