@@ -26,13 +26,7 @@ export async function logInToContainer(
 ): Promise<{ readonly connection: SshConnection; readonly settings: SshSettings }> {
   const end = performance.now() + PATIENCE_MS;
   for (;;) {
-    const state = await inspectState(engine, id, "the build container", signal);
-    if (state === null || !state.running) {
-      throw new SystemFailure(
-        `The container of the image ${image} ended${state === null ? "" : ` with status ${state.exitCode}`} before its sshd answered: the image's own command must start sshd in the foreground`,
-        { reason: "runner_configuration_error" },
-      );
-    }
+    await mustRun(engine, { id, image }, signal);
     const known = await withHostKeys(engine, id, settings, signal);
     try {
       return { connection: await connectSsh(known, { log }, signal), settings: known };
@@ -48,6 +42,20 @@ export async function logInToContainer(
     }
     await pause(PAUSE_MS, signal);
   }
+}
+
+/** @throws {SystemFailure} the container has ended: its image must start sshd */
+export async function mustRun(
+  engine: Engine,
+  { id, image }: { id: string; image: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const state = await inspectState(engine, id, "the build container", signal);
+  if (state?.running === true) return;
+  throw new SystemFailure(
+    `The container of the image ${image} ended${state === null ? "" : ` with status ${state.exitCode}`} before its sshd answered: the image's own command must start sshd in the foreground`,
+    { reason: "runner_configuration_error" },
+  );
 }
 
 /** What an operator has said about host keys counts; else the container's own keys, where they can be read. */

@@ -25,7 +25,7 @@ import { createSshEnvironment } from "../ssh/environment.ts";
 import { createLink } from "../ssh/link.ts";
 import { type SshTable, sshSettings } from "../ssh/settings.ts";
 import { containerAddress } from "./address.ts";
-import { logInToContainer } from "./login.ts";
+import { logInToContainer, mustRun } from "./login.ts";
 
 /**
  * A container of the job's image, whose own command starts sshd; services and network as for `docker`; scripts and files over
@@ -55,7 +55,11 @@ export async function prepareSshJob(
     { mode: network.mode, own: network.own, binds: volumes.binds, hosts, image: image.id },
     signal,
   );
-  const address = await containerAddress(engine, id, signal);
+  const address = await containerAddress(engine, id, signal).catch(async (error: unknown) => {
+    // A container that has ended has no address any more: that is what there is to say, then.
+    await mustRun(engine, { id, image: image.name }, signal);
+    throw error;
+  });
   const target = sshSettings(
     table,
     { workingDirectory: deps.workingDirectory, environment: process.env },
