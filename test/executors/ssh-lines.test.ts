@@ -263,6 +263,7 @@ describe.skipIf(missing !== null)("hosts with limits", () => {
       const { code } = await runOps(environment, source(`head -c 1000000 /dev/zero > ${small}/filler`));
       expect(code).not.toBe(0);
       await environment.destroy(never);
+      execFileSync("sh", ["-c", `cat /dev/zero >${small}/rest 2>/dev/null || :`]);
       const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(SystemFailure);
       expect(String(failure)).toMatch(/No space left on device.*Make room there/);
