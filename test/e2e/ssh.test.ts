@@ -18,7 +18,7 @@ async function gone(args: string): Promise<boolean> {
   return !running(args);
 }
 
-describe.skipIf(missing !== null)("the built program with jobs on a far host", () => {
+describe.skipIf(missing !== null)("the built program with jobs on a far host", { timeout: 180_000 }, () => {
   let sshd: Sshd;
   let user: SshUser;
   let wire: Wire;

@@ -26,7 +26,7 @@ function running(text: string): boolean {
   return execFileSync("ps", ["-axww", "-o", "args="]).toString().split("\n").includes(text);
 }
 
-describe.skipIf(missing !== null)("jobs over bad lines", () => {
+describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, () => {
   let stand: SshStand;
   beforeAll(async () => {
     stand = await openStand();
@@ -209,7 +209,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", () => {
   });
 });
 
-describe.skipIf(missing !== null)("hosts with limits", () => {
+describe.skipIf(missing !== null)("hosts with limits", { timeout: 240_000 }, () => {
   test("where sessions are few, jobs take turns or log in again, and can still be stopped", async () => {
     for (const most of [1, 2]) {
       const stand = await openStand({ config: `MaxSessions ${most}` });
@@ -275,7 +275,7 @@ describe.skipIf(missing !== null)("hosts with limits", () => {
   });
 });
 
-describe.skipIf(missing !== null || !isRoot)("accounts of all kinds", () => {
+describe.skipIf(missing !== null || !isRoot)("accounts of all kinds", { timeout: 180_000 }, () => {
   const shells = ["/bin/bash", "/bin/dash", "/usr/bin/zsh", "/bin/csh", "/usr/bin/fish"];
   test("bash, dash, busybox, zsh and others as login shells, with noisy profiles", async () => {
     const stand = await openStand();
