@@ -3,7 +3,7 @@ import { isElsewhere } from "../../executors/docker-ssh/address.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
 import { never } from "../../src/time.ts";
 import { executorContract, Sink, sampleRequest } from "../contract/executor.ts";
-import { noEngine, sshPassword, testEngine } from "../support/docker.ts";
+import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
 import { type DockerStand, openDockerStand } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
@@ -34,7 +34,16 @@ describe("docker-ssh executor", () => {
     expect(left).toEqual([]);
   }, 120_000);
 
-  executorContract("docker-ssh", { open: async (options) => stand.open({}, options), timeoutMs: 240_000 });
+  executorContract("docker-ssh", {
+    open: async (options) => stand.open({}, options),
+    timeoutMs: 240_000,
+    skip: [
+      {
+        test: "the next job finds the checkout of the last one, and none of its temporary files",
+        because: "each job has a container of its own, and its checkout lies in the account's home there",
+      },
+    ],
+  });
 
   test("a container that shares this machine's network is refused, and nothing is made", async () => {
     const executor = stand.open({ network_mode: "host" });
@@ -44,13 +53,9 @@ describe("docker-ssh executor", () => {
   });
 
   test("an image that starts no sshd is named, with what it must do", async () => {
-    const executor = stand.open({ image: "alloy-test/none" });
-    const request = sampleRequest();
-    const { imageName } = await import("../support/docker.ts");
     await engine.images("broken");
-    const image = { name: imageName("broken"), entrypoint: null, pullPolicies: [], user: null, platform: null };
-    const broken = { ...request, job: { ...request.job, image } };
-    await expect(executor.prepare(broken, new Sink(), never)).rejects.toThrow(/must start sshd/);
+    const executor = stand.open({ image: imageName("broken") });
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/must start sshd/);
     await executor.close();
     expect(await stand.leftovers()).toEqual([]);
   });
