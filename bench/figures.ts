@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { program } from "../test/support/program.ts";
+import { dockerJobs } from "./docker.ts";
 import { outbox, recovery } from "./outages.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withScene } from "./scene.ts";
 import { artifacts } from "./transfers.ts";
@@ -271,4 +272,5 @@ export const measures: Readonly<Record<string, Measure>> = {
   busyMemory,
   recovery,
   outbox,
+  docker: dockerJobs,
 };

@@ -29,6 +29,8 @@ export interface SceneOptions {
   readonly switches?: Partial<Parameters<typeof startCoordinator>[0]>;
   /** More lines of the global section. */
   readonly global?: string;
+  /** Default: shell. */
+  readonly executor?: string;
   /** More lines of each entry. */
   readonly entry?: string;
 }
@@ -42,7 +44,7 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
     const file = join(dir, "config.toml");
     const entries = tokens.map(
       (token, index) =>
-        `[[runners]]\nname = "bench-${index}"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n${options.entry ?? ""}\n`,
+        `[[runners]]\nname = "bench-${index}"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "${options.executor ?? "shell"}"\n${options.entry ?? ""}\n`,
     );
     await mkdir(join(dir, "work"));
     await writeFile(

@@ -6,6 +6,7 @@ const loaders: Readonly<Record<string, () => Promise<{ default: ExecutorDefiniti
   shell: () => import("./shell/index.ts"),
   docker: () => import("./docker/index.ts"),
   ssh: () => import("./ssh/index.ts"),
+  "docker-ssh": () => import("./docker-ssh/index.ts"),
 };
 
 /** All executors of this program, by their names in config.toml. */

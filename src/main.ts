@@ -310,7 +310,7 @@ function addRunnerFlags(command: Command, wanted: (flag: string) => boolean = ()
       continue;
     }
     const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
-    if (kind === "list") option.argParser(collect);
+    if (kind === "list" || kind === "table") option.argParser(collect);
     command.addOption(env === undefined ? option : option.env(env));
   }
   return command;

@@ -87,9 +87,13 @@ function block(name: string, type: string, size: number, mode: number, mtime: nu
 
 /**
  * The entries of a tar, in order. What is left of an entry's body is skipped.
+ * `joined`: several tars one after the other, each with its end, are read as one.
  * @throws {ScriptFailure} it is cut or damaged
  */
-export async function* readTar(stream: AsyncIterable<unknown>): AsyncGenerator<TarItem> {
+export async function* readTar(
+  stream: AsyncIterable<unknown>,
+  { joined = false }: { readonly joined?: boolean } = {},
+): AsyncGenerator<TarItem> {
   const reader = createByteReader(stream);
   let pax: Readonly<Record<string, string>> = {};
   let globals: Readonly<Record<string, string>> = {};
@@ -98,7 +102,10 @@ export async function* readTar(stream: AsyncIterable<unknown>): AsyncGenerator<T
   for (;;) {
     const head = await reader.take(BLOCK);
     if (head.length < BLOCK || head[0] === 0) {
-      if (head.length === BLOCK && isBlank(head)) break;
+      if (head.length === BLOCK && isBlank(head)) {
+        if (joined) continue;
+        break;
+      }
       // Some writers leave out what ends a tar; an entry that is cut is found where its body is read.
       if (head.length === 0 && longName === undefined) break;
       throw damaged(head.length === BLOCK ? "an entry has no name" : "it ends in the middle of a header");

@@ -8,11 +8,11 @@ import type { Engine } from "./engine.ts";
 import { LABELS } from "./labels.ts";
 import { REMOVE } from "./prepare-places.ts";
 import {
+  endContainer,
   type FoundContainer,
   type FoundThings,
   findThings,
   type Removed,
-  removeContainer,
   removeThings,
 } from "./remove.ts";
 
@@ -42,7 +42,7 @@ export async function cleanUpJob(
   let temporaryFiles = false;
   const others = things.containers.filter((one) => one !== helper);
   if (helper !== undefined) {
-    await Promise.allSettled(others.map(({ id }) => removeContainer(engine, id, signal)));
+    await Promise.allSettled(others.map(({ id }) => endContainer(engine, id, signal)));
     temporaryFiles = await removeTmpDir(engine, helper, signal).catch((error: unknown) => {
       // The next job in this place removes them before it starts.
       log.warn("The temporary files of a job stay until the next one comes", { error: describeError(error) });

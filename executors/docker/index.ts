@@ -26,7 +26,17 @@ interface Means {
   readonly sweeper: Sweeper;
 }
 
-function createDockerExecutor(settings: DockerSettings, deps: ExecutorDeps): Executor {
+/** How an executor that works with an engine makes a job's surroundings. */
+export interface Flavor {
+  readonly name: string;
+  readonly prepare: typeof prepareJob;
+}
+
+export function createDockerExecutor(
+  settings: DockerSettings,
+  deps: ExecutorDeps,
+  { name, prepare }: Flavor = { name: "docker", prepare: prepareJob },
+): Executor {
   const { log } = deps;
   const helperImages = createHelperImages();
 
@@ -76,7 +86,7 @@ function createDockerExecutor(settings: DockerSettings, deps: ExecutorDeps): Exe
   };
 
   return {
-    name: "docker",
+    name,
     features: { variables: true, image: true, services: true, shared: false },
     shell: deps.shell ?? "bash",
     prepare: async (request, notes, signal) => {
@@ -95,7 +105,7 @@ function createDockerExecutor(settings: DockerSettings, deps: ExecutorDeps): Exe
       const slot = await slots.take(engine, request.runnerId, request.job.projectId, signal);
       const destroy = destroyer(found, request.jobKey, slot);
       try {
-        return await prepareJob(
+        return await prepare(
           { engine, settings, deps, owner, helperImages, request, slot: slot.number, destroy },
           notes,
           signal,

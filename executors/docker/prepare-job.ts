@@ -39,11 +39,12 @@ export interface PrepareJobOptions {
 }
 
 /** What all steps of one preparation share. */
-interface Scene extends PrepareJobOptions {
+export interface Scene extends PrepareJobOptions {
   readonly notes: Writable;
   readonly marks: JobMarks;
   readonly places: Places;
   readonly wanted: Wanted;
+  readonly naming: ReturnType<typeof nameServices>;
   readonly unique: string;
   readonly apiVersion: readonly [number, number];
   readonly securityOpt: readonly string[];
@@ -57,15 +58,8 @@ function gitTrust(root: string): string[] {
   return ["GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", `GIT_CONFIG_VALUE_0=${root}`];
 }
 
-/**
- * Everything that one job runs in: network, volumes, services, the container of its image and the one with git. Whatever was made
- * when this rejects carries the job's key: `destroy` finds it.
- */
-export async function prepareJob(
-  options: PrepareJobOptions,
-  notes: Writable,
-  signal: AbortSignal,
-): Promise<Environment> {
+/** What is the same for every way of running a job in containers: its images are checked, its places and logins are known. */
+export async function openScene(options: PrepareJobOptions, notes: Writable): Promise<Scene> {
   const { engine, settings, deps, request, slot } = options;
   const { job, expand } = request;
   const wanted = wantedImages({ settings, image: job.image, services: job.services, expand });
@@ -82,17 +76,34 @@ export async function prepareJob(
     home: homedir(),
     env,
   });
-  const scene: Scene = {
+  for (const warning of logins.warnings) warn(notes, warning);
+  return {
     ...options,
     notes,
     marks: { owner: options.owner, request },
     places,
     wanted,
+    naming,
     unique: uniqueName(request.runnerId, job.projectId, slot),
     apiVersion: versionOf(engine.apiVersion),
     securityOpt: await inlineProfiles(settings.securityOpt),
     obtain: createImageSource(engine, logins, notes),
   };
+}
+
+/**
+ * Everything that one job runs in: network, volumes, services, the container of its image and the one with git. Whatever was made
+ * when this rejects carries the job's key: `destroy` finds it.
+ */
+export async function prepareJob(
+  options: PrepareJobOptions,
+  notes: Writable,
+  signal: AbortSignal,
+): Promise<Environment> {
+  const { engine, settings, deps, request, slot } = options;
+  const { expand } = request;
+  const scene = await openScene(options, notes);
+  const { naming, places, wanted } = scene;
 
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
@@ -129,7 +140,7 @@ export async function prepareJob(
 }
 
 /** All of them, or the first failure once none is under way any more: nothing is made behind the back of a clean-up. */
-async function all<T extends readonly unknown[]>(
+export async function all<T extends readonly unknown[]>(
   promises: readonly [...{ [K in keyof T]: Promise<T[K]> }],
 ): Promise<T> {
   await Promise.allSettled(promises);
@@ -149,23 +160,23 @@ function versionOf(text: string): [number, number] {
   return [Number(major), Number(minor)];
 }
 
-async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobNetwork> {
+export async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobNetwork> {
   const configured = configuredNetwork(scene.settings);
   return configured ?? (await createNetwork(scene.engine, scene, signal));
 }
 
-type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
+export type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
 
-function common({ settings, apiVersion, engine, securityOpt }: Scene, networkMode: string): Common {
+export function common({ settings, apiVersion, engine, securityOpt }: Scene, networkMode: string): Common {
   return { settings, apiVersion, podman: engine.podman, networkMode, securityOpt };
 }
 
-function nameOf({ unique, request }: Scene, role: string): string {
+export function nameOf({ unique, request }: Scene, role: string): string {
   return `${unique}-${request.jobKey.slice(-12)}-${role}-${Math.random().toString(16).slice(2, 8)}`;
 }
 
 /** Start all services at once. */
-async function startServices(
+export async function startServices(
   scene: Scene,
   network: JobNetwork,
   volumes: JobVolumes,
@@ -213,7 +224,7 @@ function bindTargets(bind: string): string[] {
 }
 
 /** `name:address` of services, where no DNS knows them. */
-async function hostEntries(
+export async function hostEntries(
   engine: Engine,
   { mode }: JobNetwork,
   services: readonly RunningService[],

@@ -109,7 +109,9 @@ async function pull(
   signal: AbortSignal,
 ): Promise<ObtainedImage> {
   const { name, logins } = request;
+  const known = logins.warnings.length;
   const found = await logins.find(reference, signal);
+  for (const warning of logins.warnings.slice(known)) notes.write(`WARNING: ${warning}\n`);
   const tries: readonly (FoundLogin | null)[] = found.length === 0 ? [null] : found;
   let failure: unknown;
   for (const login of tries) {

@@ -77,9 +77,29 @@ export async function removeContainer(engine: Engine, id: string, signal: AbortS
       );
     },
     // 409: another removal is in progress.
-    (error) => error.status === 409,
+    (error) => error.status === 409 || hasDependents(error),
     signal,
   );
+}
+
+/** Podman keeps a container whose network another one shares until that one is gone. */
+function hasDependents(error: unknown): boolean {
+  return error instanceof EngineFailure && /dependent containers/i.test(error.message);
+}
+
+/** Removes a container or, where others still depend on it, ends what runs in it: it is removed after them. */
+export async function endContainer(engine: Engine, id: string, signal: AbortSignal): Promise<void> {
+  const name = id.slice(0, 12);
+  try {
+    await engine.call(
+      `remove the container ${name}`,
+      (docker) => docker.getContainer(id).remove({ force: true, v: true }),
+      signal,
+    );
+  } catch (error) {
+    if (!hasDependents(error)) return await removeContainer(engine, id, signal);
+    await engine.call(`end the container ${name}`, (docker) => docker.getContainer(id).kill(), signal);
+  }
 }
 
 const TRIES = 5;

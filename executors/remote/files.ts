@@ -1,6 +1,9 @@
 import type { WorkspaceFiles } from "../../src/workspace.ts";
 import type { RemoteCommands } from "./commands.ts";
+import { listRemote } from "./list.ts";
+import { packRemote } from "./pack.ts";
 import type { RemoteTools } from "./tools.ts";
+import { unpackRemote } from "./unpack.ts";
 
 export interface RemotePlace {
   /** The checkout, absolute, as `commands` sees it. */
@@ -11,6 +14,10 @@ export interface RemotePlace {
 }
 
 /** A job's files, where the only tool is a POSIX shell. Everything is done with the rights that `commands` has. */
-export function remoteFiles(_commands: RemoteCommands, _place: RemotePlace): WorkspaceFiles {
-  throw new Error("under way");
+export function remoteFiles(commands: RemoteCommands, place: RemotePlace): WorkspaceFiles {
+  return {
+    list: (select, signal) => listRemote(commands, place, select, signal),
+    pack: async (paths, signal) => packRemote(commands, place, paths, signal),
+    unpack: (tar, limits, signal) => unpackRemote(commands, place, tar, limits, signal),
+  };
 }

@@ -30,44 +30,38 @@ candidates() {
     lines=$(ps -axww -o pid=,ppid=,pgid=,state=,lstart=,ucomm= 2>/dev/null | sed -n "$PS_ROWS")
   fi
   set -f
-  lines=$newline$lines$newline
-}
-# Sets \`row\` to what is known of the process \`$1\` besides its number.
-look_up() {
-  case $lines in *"$newline$1 "*) ;; *) return 1;; esac
-  row=\${lines#*"$newline$1 "}; row=\${row%%"$newline"*}
 }
 # Never what this is, or the script's root, or what these were started by.
 find_self() {
   self=' '
   for pid in $$ $rootPid; do
-    while [ "$pid" -gt 1 ] && look_up "$pid"; do
+    while [ "\${pid:-0}" -gt 1 ]; do
       case $self in *" $pid "*) break;; esac
-      self="$self$pid " pid=\${row%% *}
+      self="$self$pid "
+      eval "pid=\\$parent_$pid"
     done
   done
-  # The root's number may have gone to somebody else.
-  reused=
-  if [ -n "$rootPid" ] && look_up "$rootPid"; then
-    set -- $row
-    [ "$4" = "$rootStart" ] || reused=1
-  fi
 }
 # Starts are longer numbers than some shells can count with.
 since() { case $1$2 in *[!0-9]*|'') return 0;; esac; [ "0\${1%???}" -ge "0\${2%???}" ]; }
 find_members() {
   candidates
-  IFS=' '
-  find_self
-  members=' ' memberLines= pool= unsure= mine=" $$ "
+  members=' ' memberLines= pool= unsure= mine=" $$ " rootHere= reused=
   IFS=$newline
   for line in $lines; do
     IFS=' '; set -- $line
-    case $self in *" $1 "*) continue;; esac
+    case $1,$2 in ,*|*,|*[!0-9,]*) continue;; esac
+    eval "parent_$1=$2"
+    if [ "$1" = "$rootPid" ]; then
+      # Its number may have gone to somebody else.
+      if [ "$5" = "$rootStart" ]; then rootHere=1; else reused=1; fi
+    fi
     [ "$1" -gt 1 ] || continue
     [ -z "$rootPid" ] || since "$5" "$rootStart" || continue
     pool="$pool$line$newline"
   done
+  IFS=' '
+  find_self
   # What looks at the processes now is two generations away at most.
   for generation in 1 2; do
     IFS=$newline
@@ -79,7 +73,7 @@ find_members() {
   IFS=$newline
   for line in $pool; do
     IFS=' '; set -- $line
-    case $mine in *" $1 "*) continue;; esac
+    case $mine$self in *" $1 "*) continue;; esac
     if [ -n "$rootPid" ] && [ -z "$reused" ] && {
       { [ "$rootGroup" -gt 1 ] && [ "$3" = "$rootGroup" ]; } || { [ "$rootSession" -gt 1 ] && [ "$4" = "$rootSession" ]; }
     }; then
@@ -96,7 +90,7 @@ find_members() {
     IFS=$newline
     for line in $pool; do
       IFS=' '; set -- $line
-      case $members$mine in *" $1 "*) continue;; esac
+      case $members$mine$self in *" $1 "*) continue;; esac
       case $marked in *" $1 "*) ;; *)
         case $members in *" $2 "*|*" $3 "*) ;; *)
           [ "$4" -gt 0 ] || continue
@@ -112,7 +106,8 @@ find_marked() {
   marked=' '
   [ $# -gt 0 ] || return 0
   if [ -r /proc/self/stat ]; then
-    if command -v grep >/dev/null 2>&1; then
+    # Busybox's sees nothing behind the first NUL.
+    if printf 'a\\0b' | grep -q -F -e b 2>/dev/null; then
       while [ $# -gt 0 ]; do
         files= count=0
         while [ $# -gt 0 ] && [ $count -lt 500 ]; do files="$files $1/environ"; count=$((count + 1)); shift; done
@@ -160,13 +155,10 @@ note() {
   IFS=' '
 }
 send() { name=$1; shift; for pid do kill -"$name" "$pid" 2>/dev/null; done; }
-if [ -n "$rootPid" ]; then
-  candidates; find_self
-  # It would look for leftovers now, and nobody waits for what it says.
-  [ -n "$reused" ] || ! look_up "$rootPid" || kill -KILL "$rootPid" 2>/dev/null
-fi
 waited=0 pause=20
 find_members
+# It would look for leftovers now, and nobody waits for what it says.
+[ -z "$rootHere" ] || kill -KILL "$rootPid" 2>/dev/null
 while [ "$members" != ' ' ] && [ $waited -lt "$graceMs" ]; do
   note
   send TERM $fresh; send CONT $fresh

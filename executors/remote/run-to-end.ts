@@ -43,3 +43,16 @@ export function quoted(words: readonly string[]): string {
 export function lastLine(stderr: string): string {
   return stderr.trim().split("\n").at(-1)?.slice(0, 500) ?? "";
 }
+
+/** Executors keep so much of the end of stderr. */
+const KEPT_BYTES = 16 * 1024;
+
+/**
+ * What `find`, `stat` or `tar` complained about, one text for each complaint, also where a name in it has line feeds. Where the
+ * beginning was not kept, the first one is not whole and is left out.
+ */
+export function complaints(stderr: string): string[] {
+  const texts = stderr.split(/^(?=(?:find|stat|tar): )/m).map((text) => text.trim());
+  const cut = Buffer.byteLength(stderr) >= KEPT_BYTES - 64;
+  return (cut ? texts.slice(1) : texts).filter((text) => text !== "");
+}

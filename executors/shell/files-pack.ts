@@ -4,7 +4,8 @@ import { Readable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
 import { type FileName, fileName, fileNameText, type PackedFiles } from "../../src/workspace.ts";
-import { bytesOf, codeOf, isMissing, pathOf } from "./files-path.ts";
+import { pathOf } from "../common/paths.ts";
+import { bytesOf, codeOf, isMissing } from "./files-path.ts";
 
 /** Files that are opened ahead of their turn. */
 const AHEAD = 12;

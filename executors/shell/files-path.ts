@@ -1,23 +1,6 @@
-import { type FileName, fileName } from "../../src/workspace.ts";
-
 /** A path for a system call. */
 export function bytesOf(path: string): Buffer {
   return Buffer.from(path, "latin1");
-}
-
-/** A path of the runner's own (text) as bytes in a string, like those of a job's files. */
-export function pathOf(text: string): FileName {
-  return fileName(Buffer.from(text));
-}
-
-export function below(directory: string, name: string): FileName {
-  if (directory === "") return fileName(name);
-  return fileName(directory.endsWith("/") ? `${directory}${name}` : `${directory}/${name}`);
-}
-
-export function parentOf(path: string): string {
-  const slash = path.lastIndexOf("/");
-  return slash < 0 ? "" : path.slice(0, slash);
 }
 
 export function codeOf(error: unknown): string {

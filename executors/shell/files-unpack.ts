@@ -17,7 +17,9 @@ import {
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import { readTar, type TarItem } from "../../src/tar.ts";
 import { fileName, fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
-import { below, bytesOf, codeOf, inParallel, isMissing, parentOf, pathOf } from "./files-path.ts";
+import { below, parentOf, pathOf } from "../common/paths.ts";
+import { cleanName, type Directory, type Move, planMoves, refused } from "../common/unpack-rules.ts";
+import { bytesOf, codeOf, inParallel, isMissing } from "./files-path.ts";
 
 export interface UnpackPlaces {
   /** The checkout, absolute. */
@@ -26,8 +28,6 @@ export interface UnpackPlaces {
   readonly tmpDir: string;
 }
 
-const DEEPEST = 256;
-const LONGEST_PATH_BYTES = 4096;
 const SMALL_BYTES = 512 * 1024;
 const PIECE_BYTES = 1024 * 1024;
 /** Small files that are written at once. */
@@ -49,7 +49,7 @@ export async function unpackFiles(
   try {
     const staged = await stage(staging, tar, limits, signal);
     const top = pathOf(root);
-    const moves = await planMoves(staging, top, staged.directories);
+    const moves = await movesOf(staging, top, staged.directories);
     signal.throwIfAborted();
     for (const { from, to, clear } of moves) {
       if (clear) await unlink(bytesOf(to)).catch(storing(to));
@@ -75,10 +75,6 @@ function storing(path: string): (cause: unknown) => never {
   };
 }
 
-function refused(path: string, why: string): ScriptFailure {
-  return new ScriptFailure(`the archive is refused: ${fileNameText(path)} ${why}`);
-}
-
 async function makeStaging(root: string, tmpDir: string): Promise<string> {
   const name = `unpack-${randomBytes(8).toString("hex")}`;
   try {
@@ -97,27 +93,12 @@ async function makeStaging(root: string, tmpDir: string): Promise<string> {
   }
 }
 
-interface Directory {
-  readonly mode: number;
-  readonly mtimeSeconds: number;
-}
-
 interface Staged {
   readonly entries: number;
   readonly bytes: number;
   readonly warnings: readonly string[];
   /** Those that are entries themselves. */
   readonly directories: ReadonlyMap<string, Directory>;
-}
-
-/** A path of an archive, cleaned; `""` is the checkout itself. */
-function cleanName(name: string): string {
-  if (name.startsWith("/")) throw refused(name, "is an absolute path");
-  if (name.length > LONGEST_PATH_BYTES) throw refused(`${name.slice(0, 100)}…`, "has too long a path");
-  const segments = name.split("/").filter((segment) => segment !== "" && segment !== ".");
-  if (segments.includes("..")) throw refused(name, "leaves the project");
-  if (segments.length > DEEPEST) throw refused(`${name.slice(0, 100)}…`, "lies too deep");
-  return segments.join("/");
 }
 
 async function stage(
@@ -260,40 +241,20 @@ async function writeAll(file: Awaited<ReturnType<typeof open>>, bytes: Buffer): 
   }
 }
 
-interface Move {
-  readonly from: string;
-  readonly to: string;
-  /** Something else is there, which is removed first. */
-  readonly clear: boolean;
-}
-
-/**
- * What is moved where. A directory that is not there yet moves as a whole. Nothing is changed yet, so that an archive that is
- * refused here leaves no trace.
- */
-async function planMoves(staging: string, top: string, entries: ReadonlyMap<string, Directory>): Promise<Move[]> {
-  const moves: Move[] = [];
-  const look = async (path: string) =>
-    await lstat(bytesOf(path)).catch((error: unknown) => (isMissing(error) ? null : storing(path)(error)));
-  const visit = async (inside: string): Promise<void> => {
-    const names = await readdir(bytesOf(below(staging, inside) || staging), { encoding: "buffer" });
-    for (const name of names) {
-      const path = below(inside, fileName(name));
-      const [from, to] = [`${staging}/${path}`, below(top, path)];
-      const [ours, theirs] = [await look(from), await look(to)];
-      if (ours === null) continue;
-      if (theirs === null) moves.push({ from, to, clear: false });
-      else if (!ours.isDirectory()) {
-        if (theirs.isDirectory()) throw refused(path, "is a directory in the working copy");
-        moves.push({ from, to, clear: false });
-      } else if (theirs.isDirectory()) await visit(path);
-      else if (theirs.isSymbolicLink() && !entries.has(path)) {
-        throw refused(path, "is a symbolic link in the working copy, and nothing is unpacked through links");
-      } else moves.push({ from, to, clear: true });
-    }
-  };
-  await visit("");
-  return moves;
+async function movesOf(staging: string, top: string, entries: ReadonlyMap<string, Directory>): Promise<Move[]> {
+  return await planMoves({
+    staging,
+    top,
+    entries,
+    names: async (inside) =>
+      (await readdir(bytesOf(below(staging, inside) || staging), { encoding: "buffer" })).map((name) => fileName(name)),
+    look: async (path) => {
+      const stats = await lstat(bytesOf(path)).catch((error: unknown) =>
+        isMissing(error) ? null : storing(path)(error),
+      );
+      return stats === null ? null : stats.isDirectory() ? "directory" : stats.isSymbolicLink() ? "symlink" : "other";
+    },
+  });
 }
 
 /** Remove a directory of ours, whatever the names in it. Links are removed, not followed. */

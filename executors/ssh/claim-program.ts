@@ -2,17 +2,23 @@
  * Holds a job's working copy on the far host, for as long as this program runs there.
  *
  * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
- * processes, `$7` seconds from SIGTERM to SIGKILL. On stdin: `beat` once a minute, `bye` at the end.
+ * processes, `$7` seconds from SIGTERM to SIGKILL. On stdin: `beat` once a minute; `bye` at the end, which is
+ * answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
  *
  * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in, `owner` names this
  * program (pid, its start, boot, host), so that a claim whose program is gone is void; claims of other hosts that share the
  * directory count by their heartbeat. `.lock` is a link, which is made in one step or not at all.
- * When the input ends without `bye`, the connection is gone, and nobody will stop the job: then this does it.
+ * When the input ends without a farewell, the connection is gone, and nobody will stop the job: then this does it.
  */
 export const CLAIM_PROGRAM = `umask 022
 export LC_ALL=C
 trap '' HUP
 fail() { printf 'failed %s\\n' "$*"; exit 1; }
+# Shells say of a full disk what they like.
+full() {
+  set -- $(df -Pk "$1" 2>/dev/null | tail -n 1)
+  [ "\${4:-100}" -gt 16 ] 2>/dev/null || printf ' (No space left on device)'
+}
 started() {
   since=-
   { IFS= read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
@@ -119,11 +125,11 @@ claim=$claims/$5.$$
 root=$base/$slot/$path
 tmp=$base/$slot.tmp/$path
 why=$({ mkdir "$claim" && printf '%s\\n' "$slot/$path" >"$claim/root" && printf '%s\\n' "$tmp" >"$claim/tmp" &&
-  printf '%s\\n' "$me" >"$claim/owner"; } 2>&1) || { rm -rf "$claim"; unlock; fail "cannot claim a working copy in $claims: $why"; }
+  printf '%s\\n' "$me" >"$claim/owner"; } 2>&1) || { rm -rf "$claim"; unlock; fail "cannot claim a working copy in $claims: $why$(full "$claims")"; }
 unlock
 why=$({ discard "$tmp" && mkdir -p "\${tmp%/*}" "\${root%/*}" && mkdir -m 700 "$tmp"; } 2>&1) || {
   rm -rf "$claim"
-  fail "cannot make the directory $tmp: $why"
+  fail "cannot make the directory $tmp: $why$(full "$claims")"
 }
 printf 'slot %s\\nroot %s\\ntmp %s\\nbuilds %s\\nnode %s\\nready\\n' "$slot" "$root" "$tmp" "$builds" "$node"
 
@@ -132,6 +138,10 @@ while IFS= read -r word; do
   case $word in
     beat) touch "$claim/owner" 2>/dev/null ;;
     bye)
+      if [ -n "$(members "$6")" ]; then echo left; continue; fi ;;
+  esac
+  case $word in
+    bye | leave)
       why=$(discard "$tmp" 2>&1) || { rm -rf "$claim"; fail "cannot remove $tmp: $why"; }
       rm -rf "$claim"
       echo done

@@ -28,11 +28,12 @@ export interface Claim {
   /** What the far host calls itself. */
   readonly node: string;
   /**
-   * Remove the job's temporary directory and let others have the working copy. Safe more than once.
-   * @returns false when the claim was taken away before: whoever did it was to clean up
+   * Remove the job's temporary directory and let others have the working copy. Once `released` or `gone` nothing can follow.
+   * @param evenIfLeft do not ask whether processes of the job are left
+   * @returns `left`: nothing was done, there are some; `gone`: the claim was taken away before, whoever did it was to clean up
    * @throws {SystemFailure} the directory could not be removed, or nobody can tell
    */
-  release(signal: AbortSignal): Promise<boolean>;
+  release(evenIfLeft: boolean, signal: AbortSignal): Promise<"released" | "left" | "gone">;
 }
 
 const BEAT_MS = 60_000;
@@ -81,29 +82,27 @@ export async function claimWorkingCopy(
     }
     const beat = setInterval(() => input.write("beat\n"), BEAT_MS);
     void running.exit.catch(() => {}).finally(() => clearInterval(beat));
-    let releasing: Promise<boolean> | null = null;
-    const release = async (): Promise<boolean> => {
-      clearInterval(beat);
-      input.end("bye\n");
-      let answer = "";
-      for (let line = await lines.next(); line !== null; line = await lines.next()) answer = line;
-      await running.exit;
-      if (answer.startsWith("failed ")) throw new SystemFailure(`Clean-up on ${host}: ${printable(answer.slice(7))}`);
-      return answer === "done";
-    };
     return {
       slot,
       root,
       tmpDir,
       buildsDir: builds,
       node: said.get("node") || host,
-      release: async (until) => {
-        releasing ??= release();
+      release: async (evenIfLeft, until) => {
         const stop = (): void => life.abort(until.reason);
         if (until.aborted) stop();
         until.addEventListener("abort", stop, { once: true });
         try {
-          return await releasing;
+          input.write(evenIfLeft ? "leave\n" : "bye\n");
+          const answer = await lines.next();
+          if (answer === "left") return "left";
+          clearInterval(beat);
+          input.end();
+          await running.exit;
+          if (answer?.startsWith("failed ")) {
+            throw new SystemFailure(`Clean-up on ${host}: ${printable(answer.slice("failed ".length))}`);
+          }
+          return answer === "done" ? "released" : "gone";
         } finally {
           until.removeEventListener("abort", stop);
         }

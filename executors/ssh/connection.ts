@@ -61,6 +61,10 @@ export async function connectSsh(
   }
 }
 
+/** For a session that has just ended to be forgotten by the host. */
+const LINGERING_MS = 100;
+const LINGERING_ROUNDS = 100;
+
 export function nameOf({ user, host, port }: SshHost): string {
   return `${user}@${host}${port === 22 ? "" : `:${port}`}`;
 }
@@ -193,24 +197,45 @@ function serve(
     });
   };
 
+  let opened = 0;
+  const attemptExec = async (session: Session, command: string, signal: AbortSignal): Promise<SshChannel | Error> => {
+    const take = (channel: ClientChannel): SshChannel => {
+      opened++;
+      channel.once("close", () => session.free());
+      return wrapChannel(channel, gone.signal, lostFailure);
+    };
+    try {
+      return await request((done) => client.exec(command, done), take, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      gone.signal.throwIfAborted();
+      return error instanceof Error ? error : new Error(String(error));
+    }
+  };
+
   /** `null`: the host has refused it while others of ours are open, which is what exceeding MaxSessions looks like. */
   const start = async (session: Session, command: string, signal: AbortSignal): Promise<SshChannel | null> => {
     try {
-      const take = (channel: ClientChannel): SshChannel => {
-        channel.once("close", () => session.free());
-        return wrapChannel(channel, gone.signal, lostFailure);
-      };
-      return await request((done) => client.exec(command, done), take, signal);
+      for (let round = 0; ; round++) {
+        const channel = await attemptExec(session, command, signal);
+        if (!(channel instanceof Error)) return channel;
+        const refused = channel.message.includes("Channel open failure");
+        if (refused && session.lower()) break;
+        // sshd counts a session until it has reaped its program, which is a moment after the channel has closed.
+        if (!refused || opened === 0 || round >= LINGERING_ROUNDS) {
+          throw new SystemFailure(
+            `${name} starts no program: ${describeError(channel)}. Check what the account may do there (ForceCommand, MaxSessions, its shell)`,
+            { cause: channel },
+          );
+        }
+        await pause(LINGERING_MS, signal);
+      }
     } catch (error) {
       session.free();
-      signal.throwIfAborted();
-      gone.signal.throwIfAborted();
-      if (isRefusal(error) && session.lower()) return null;
-      throw new SystemFailure(
-        `${name} starts no program: ${describeError(error)}. Check what the account may do there (ForceCommand, MaxSessions, its shell)`,
-        { cause: error },
-      );
+      throw error;
     }
+    session.free();
+    return null;
   };
 
   return {
@@ -249,9 +274,4 @@ function serve(
       line.end(() => line.destroy());
     },
   };
-}
-
-/** The server's answer to opening a channel was no. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof Error && error.message.includes("Channel open failure");
 }

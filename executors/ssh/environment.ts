@@ -26,12 +26,12 @@ export interface SshEnvironmentOptions {
 /** From SIGKILL until survivors are given up. */
 const STUCK_MS = 5000;
 /** The last that is said to the host: beyond that, what is left there ends by itself or stays. */
-const FAREWELL_MS = 20_000;
+const FAREWELL_MS = 60_000;
 
 /** One job's surroundings on a far host: a claim on a working copy, a temporary directory, and its processes. */
 export function createSshEnvironment(options: SshEnvironmentOptions): Environment {
   const { link, commands, tools, claim, shell, mark, killLeftovers, killGraceMs, log } = options;
-  const where = `${link.name}`;
+  const where = link.name;
   const { root, tmpDir } = claim;
   let destroying: Promise<void> | null = null;
 
@@ -57,6 +57,17 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     }
   };
 
+  /** What has escaped from its script, and carries the mark. */
+  const endHidden = async (signal: AbortSignal): Promise<void> => {
+    const tree = { mark, root: null, graceMs: killGraceMs, limitMs: STUCK_MS };
+    const { ended, survived } = await endTree(commands, tree, signal);
+    if (ended.length > 0) log.info("Ended what a job had hidden", { host: link.name, processes: ended.length });
+    if (survived.length > 0) {
+      const names = survived.map(({ name, pid }) => `${name} (${pid})`).join(", ");
+      log.warn("Cannot end processes of a job", { host: link.name, processes: names });
+    }
+  };
+
   const destroy = async (signal: AbortSignal): Promise<void> => {
     using limit = deadline(
       signal,
@@ -66,16 +77,12 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     try {
       if (!link.lost.aborted) {
         try {
-          if (killLeftovers) {
-            const tree = { mark, root: null, graceMs: killGraceMs, limitMs: STUCK_MS };
-            const { ended, survived } = await endTree(commands, tree, limit.signal);
-            if (ended.length > 0) log.info("Ended what a job had hidden", { host: link.name, processes: ended.length });
-            if (survived.length > 0) {
-              const names = survived.map(({ name, pid }) => `${name} (${pid})`).join(", ");
-              log.warn("Cannot end processes of a job", { host: link.name, processes: names });
-            }
+          let result = await claim.release(!killLeftovers, limit.signal);
+          if (result === "left") {
+            await endHidden(limit.signal);
+            result = await claim.release(true, limit.signal);
           }
-          if (await claim.release(limit.signal)) return;
+          if (result === "released") return;
           if (!link.lost.aborted) return await options.cleanUp(commands, limit.signal);
         } catch (error) {
           if (!link.lost.aborted) throw error;

@@ -19,6 +19,8 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
   const more: SshConnection[] = [];
   let opening: Promise<void> | null = null;
   let closed = false;
+  const waiting: (() => void)[] = [];
+  let ended = 0;
 
   const open = async (signal: AbortSignal): Promise<void> => {
     const connection = await another(signal);
@@ -26,17 +28,40 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
     else more.push(connection);
   };
 
+  /** Until a program has ended on any of the connections. */
+  const nextTurn = async (signal: AbortSignal): Promise<void> => {
+    const either = AbortSignal.any([signal, first.lost]);
+    either.throwIfAborted();
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = (): void => reject(either.reason);
+      either.addEventListener("abort", onAbort, { once: true });
+      waiting.push(() => {
+        either.removeEventListener("abort", onAbort);
+        resolve();
+      });
+    });
+  };
+
   return {
     name: first.name,
     lost: first.lost,
     exec: async (command, signal) => {
       for (;;) {
+        const before = ended;
         // A second connection's end says nothing of the job; that of the first does, and `tryExec` throws it.
         for (const connection of [first, ...more.filter((one) => !one.lost.aborted)]) {
           const channel = await connection.tryExec(command, signal);
-          if (channel !== null) return channel;
+          if (channel === null) continue;
+          void channel.closed.then(() => {
+            ended++;
+            for (const turn of waiting.splice(0)) turn();
+          });
+          return channel;
         }
-        if (more.length + 1 >= MOST_CONNECTIONS) return await first.exec(command, signal);
+        if (more.length + 1 >= MOST_CONNECTIONS) {
+          if (ended === before) await nextTurn(signal);
+          continue;
+        }
         opening ??= open(signal).finally(() => {
           opening = null;
         });

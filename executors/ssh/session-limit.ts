@@ -3,7 +3,7 @@ export interface Session {
   /** May be called more than once. */
   free(): void;
   /**
-   * The host refused this one: from now on no more than the others at once. Call it after `free`.
+   * The host refused this one: from now on no more than the others at once.
    * @returns false when there are no others: the host refuses any
    */
   lower(): boolean;
@@ -37,8 +37,9 @@ export function createSessionLimit(most: number): SessionLimit {
         wake();
       },
       lower: () => {
-        if (used === 0) return false;
-        limit = Math.max(1, Math.min(limit, used));
+        const others = freed ? used : used - 1;
+        if (others === 0) return false;
+        limit = Math.min(limit, others);
         return true;
       },
     };

@@ -2,6 +2,7 @@ import type { NewRunner } from "../config/save.ts";
 import type { TomlEntry, TomlValue } from "../config/toml-text.ts";
 import { CommandError } from "../errors.ts";
 import { parseBoolean } from "./arguments.ts";
+import { dockerFlags, WITH_ENGINE, withCacheVolume } from "./docker-flags.ts";
 
 /** One flag of `register` and `run-single` that fills a key of a `[[runners]]` entry. */
 export interface RunnerFlag {
@@ -11,7 +12,7 @@ export interface RunnerFlag {
   readonly env?: string;
   /** Where it stands; with a dot, in a table below the entry. */
   readonly key: string;
-  readonly kind: "text" | "integer" | "list" | "boolean";
+  readonly kind: "text" | "integer" | "list" | "boolean" | "table";
   readonly help: string;
   /** Only for entries with one of these executors; others get nothing from it, nor from its environment variable. */
   readonly executors?: readonly string[];
@@ -172,6 +173,7 @@ export const runnerFlags: readonly RunnerFlag[] = [
     kind: "text",
     help: "access-key, or iam for the credentials of this machine",
   },
+  ...dockerFlags,
   {
     flag: "ssh-host",
     env: "SSH_HOST",
@@ -277,10 +279,17 @@ export function entryKeys(
     const value = readValue(flag, values[attributeOf(flag.flag)]);
     if (value !== undefined) keys = withKey(keys, flag.key.split("."), value);
   }
+  if (executor !== undefined && WITH_ENGINE.includes(executor)) {
+    const { docker } = keys;
+    const given = typeof docker === "object" && !isList(docker) ? docker.volumes : undefined;
+    const volumes = given !== undefined && isList(given) ? given.map(String) : [];
+    keys = withKey(keys, ["docker", "volumes"], withCacheVolume(volumes));
+  }
   return keys;
 }
 
 function readValue({ flag, kind, env }: RunnerFlag, given: unknown): TomlValue | undefined {
+  if (kind === "table" && given !== undefined) return readTable(flag, Array.isArray(given) ? given : [given]);
   if (Array.isArray(given)) return given.length > 0 ? given.map(String) : undefined;
   if (typeof given === "boolean") return given;
   if (typeof given !== "string" || given === "") return undefined;
@@ -298,8 +307,20 @@ function readValue({ flag, kind, env }: RunnerFlag, given: unknown): TomlValue |
     case "list":
       return [given];
     case "text":
+    case "table":
       return given;
   }
+}
+
+/** `/run:rw,size=1g` and `net.core.somaxconn=1024`: the first mark ends the name. */
+function readTable(flag: string, given: readonly unknown[]): TomlValue | undefined {
+  const entries = given.map(String).flatMap((text) => {
+    if (text === "") return [];
+    const split = text.search(/[:=]/);
+    if (split < 1) throw new CommandError(`--${flag} must be name:value or name=value, not "${text}"`);
+    return [[text.slice(0, split), text.slice(split + 1)] as const];
+  });
+  return entries.length === 0 ? undefined : Object.fromEntries(entries);
 }
 
 function withKey(table: TomlEntry, [first = "", ...rest]: readonly string[], value: TomlValue): TomlEntry {

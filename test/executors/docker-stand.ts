@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import docker from "../../executors/docker/index.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import type { OpenOptions } from "../contract/executor.ts";
-import { imageName, type TestEngine } from "../support/docker.ts";
+import { imageName, type TestEngine, type TestImage } from "../support/docker.ts";
 
 export type Table = Readonly<Record<string, unknown>>;
 
@@ -18,6 +18,8 @@ export interface DockerStand {
   open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string }): Executor;
   /** The id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
   newRunner(): string;
+  /** The id that executors get which are opened now. */
+  runner(): string;
   /** Containers, networks and volumes that belong to a job, running or not. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
@@ -25,7 +27,17 @@ export interface DockerStand {
 
 const RUNNER_LABEL = "com.gitlab.gitlab-runner.runner.id";
 
-export function openDockerStand(engine: TestEngine): DockerStand {
+/** Another executor over the same engine, and its tables besides `docker`. */
+export interface StandFlavor {
+  readonly definition: ExecutorDefinition;
+  readonly tables: Table;
+  readonly image: TestImage;
+}
+
+export function openDockerStand(
+  engine: TestEngine,
+  { definition, tables, image }: StandFlavor = { definition: docker, tables: {}, image: "git" },
+): DockerStand {
   const dir = mkdtempSync(join(tmpdir(), "alloy-docker-"));
   mkdirSync(join(dir, "scratch"));
   const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
@@ -42,12 +54,14 @@ export function openDockerStand(engine: TestEngine): DockerStand {
       runnerId = newRunner();
       return runnerId;
     },
+    runner: () => runnerId,
     open: (table = {}, options = {}) => {
-      const executor = docker.create(
+      const executor = definition.create(
         {
+          ...tables,
           docker: {
             host: engine.host,
-            image: imageName("git"),
+            image: imageName(image),
             helper_image: imageName("git"),
             pull_policy: "never",
             ...table,

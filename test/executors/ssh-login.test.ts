@@ -22,7 +22,7 @@ const log: Log = {
   child: () => log,
 };
 
-describe.skipIf(missing !== null)("logging in over SSH", () => {
+describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, () => {
   let sshd: Sshd;
   let user: SshUser;
   beforeAll(async () => {

@@ -24,7 +24,8 @@ const accounts = (shell: string, user = ""): string[] => [
   "--file",
   "/etc/group=root:x:0:\nbuilder:x:1000:\nnogroup:x:65534:\n",
 ];
-const BASH = "bash dash coreutils findutils tar gzip sed grep mawk procps util-linux hostname git ca-certificates".split(" ");
+const BASH =
+  "bash dash coreutils findutils tar gzip sed grep mawk procps util-linux hostname git ca-certificates".split(" ");
 
 /** `root` with this password opens the account in the sshd image. */
 export const sshPassword = "an image's password";
@@ -72,7 +73,11 @@ const recipes = {
       "openssh-server",
       "openssh-client",
     ],
-    changes: [PATH, "EXPOSE 22", 'CMD ["sh", "-c", "ssh-keygen -A >/dev/null && exec /usr/sbin/sshd -D -e"]'],
+    changes: [
+      PATH,
+      "EXPOSE 22",
+      `CMD ["sh", "-c", "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key && exec /usr/sbin/sshd -D -e"]`,
+    ],
   },
 } as const satisfies Record<string, Recipe>;
 

@@ -8,6 +8,8 @@ export interface SiteOptions extends CoordinatorOptions {
   readonly entries?: number;
   /** Lines of config.toml above the entries, besides `state_dir`. */
   readonly global?: string;
+  /** Default: shell. */
+  readonly executor?: string;
   /** Lines of each entry besides name, url, token and executor. */
   readonly entry?: string;
   /** Arguments of `run` besides `--config` and `--working-directory`. */
@@ -49,7 +51,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
       .slice(0, entries)
       .map(
         (token, index) =>
-          `[[runners]]\nname = "runner-${index}"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n${entry}\n`,
+          `[[runners]]\nname = "runner-${index}"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "${options.executor ?? "shell"}"\n${entry}\n`,
       );
     await writeFile(configFile, `state_dir = "${stateDir}"\n${global}\n\n${parts.join("\n")}`, { mode: 0o600 });
   }

@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse as parseToml } from "@iarna/toml";
 import { expect, test } from "vitest";
-import { dockerTable } from "../../../executors/docker/settings.ts";
+import { dockerTable, tableShape } from "../../../executors/docker/settings.ts";
 import {
   parseCpus,
   parseDevice,
@@ -115,4 +118,16 @@ test.each([
 ])("%j is refused with what was expected", (table, message) => {
   const result = dockerTable.safeParse(table);
   expect(result.error?.issues.map((issue) => issue.message).join(" ")).toMatch(message);
+});
+
+test("every key of the example is one of the table, and the example is valid", () => {
+  const example = readFileSync(join(import.meta.dirname, "../../../config.example.toml"), "utf8");
+  const [, block = ""] = /# \[runners\.docker\]\n((?: {2}# {3}.*\n)+)/.exec(example) ?? [];
+  const toml = block.replace(/^ {2}# {3}/gm, "");
+  const keys = Object.keys(parseToml(toml));
+  expect(dockerTable.safeParse(parseToml(toml)).error).toBeUndefined();
+  const known = Object.keys(tableShape);
+  expect(keys.filter((key) => !known.includes(key))).toEqual([]);
+  const twins = /^service_|^allowed_privileged_images$/;
+  expect(known.filter((key) => !keys.includes(key) && !twins.test(key))).toEqual([]);
 });

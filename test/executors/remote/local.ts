@@ -3,8 +3,10 @@ import { once } from "node:events";
 import { mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { beforeAbort } from "../../../executors/common/forward.ts";
 import type { RemoteCommand, RemoteCommands } from "../../../executors/remote/index.ts";
 import { SystemFailure } from "../../../src/errors.ts";
+import { deadline, never } from "../../../src/time.ts";
 
 /** Programs of this machine through the contract that containers and far hosts have: `argv` is put before `-c TEXT …`. */
 export function localCommands(argv: readonly string[], env: Readonly<Record<string, string>>): RemoteCommands {
@@ -24,6 +26,7 @@ export function localCommands(argv: readonly string[], env: Readonly<Record<stri
       stderr.on("data", (chunk: Buffer) => {
         said = Buffer.concat([said, chunk]).subarray(-16 * 1024);
       });
+      const closed = new Promise<void>((resolve) => stderr.once("close", resolve));
       const onAbort = (): void => void child.kill("SIGKILL");
       signal.addEventListener("abort", onAbort, { once: true });
       if (command.stdin === undefined) stdin.end();
@@ -33,7 +36,9 @@ export function localCommands(argv: readonly string[], env: Readonly<Record<stri
         try {
           const [code, killedBy] = await once(child, "exit");
           signal.throwIfAborted();
-          await Promise.race([once(stderr, "close"), new Promise((resolve) => setTimeout(resolve, 200))]);
+          // What it left behind may keep its outputs open.
+          using limit = deadline(never, 500, new Error("still open"));
+          await beforeAbort(closed, limit.signal);
           if (killedBy !== null) throw new SystemFailure(`the program was killed by ${String(killedBy)}`);
           return { code: Number(code), stderr: said.toString() };
         } finally {

@@ -1,0 +1,75 @@
+import { ScriptFailure } from "../../src/errors.ts";
+import { fileNameText } from "../../src/workspace.ts";
+import { below } from "./paths.ts";
+
+/** What no archive may do, and how its entries come to their places: the same wherever a job's files are. */
+
+const DEEPEST = 256;
+const LONGEST_PATH_BYTES = 4096;
+
+export function refused(path: string, why: string): ScriptFailure {
+  return new ScriptFailure(`the archive is refused: ${fileNameText(path)} ${why}`);
+}
+
+/** A path of an archive, cleaned; `""` is the checkout itself. */
+export function cleanName(name: string): string {
+  if (name.startsWith("/")) throw refused(name, "is an absolute path");
+  if (name.length > LONGEST_PATH_BYTES) throw refused(`${name.slice(0, 100)}…`, "has too long a path");
+  const segments = name.split("/").filter((segment) => segment !== "" && segment !== ".");
+  if (segments.includes("..")) throw refused(name, "leaves the project");
+  if (segments.length > DEEPEST) throw refused(`${name.slice(0, 100)}…`, "lies too deep");
+  return segments.join("/");
+}
+
+export interface Directory {
+  readonly mode: number;
+  readonly mtimeSeconds: number;
+}
+
+export interface Move {
+  readonly from: string;
+  readonly to: string;
+  /** Something else is there, which is removed first. */
+  readonly clear: boolean;
+}
+
+export type PlaceKind = "directory" | "symlink" | "other";
+
+export interface MovePlan {
+  /** Where the entries are now, all in place to each other. */
+  readonly staging: string;
+  /** Where they belong. */
+  readonly top: string;
+  /** Directories that are entries themselves. */
+  readonly entries: ReadonlyMap<string, unknown>;
+  /** Names in a directory of `staging`. */
+  names(inside: string): Promise<readonly string[]>;
+  /** What is at an absolute path; a link is not followed; `null`: nothing. */
+  look(path: string): Promise<PlaceKind | null>;
+}
+
+/**
+ * What is moved where. A directory that is not there yet moves as a whole. Nothing is changed yet, so that an archive that is
+ * refused here leaves no trace.
+ */
+export async function planMoves({ staging, top, entries, names, look }: MovePlan): Promise<Move[]> {
+  const moves: Move[] = [];
+  const visit = async (inside: string): Promise<void> => {
+    for (const name of await names(inside)) {
+      const path = below(inside, name);
+      const [from, to] = [`${staging}/${path}`, below(top, path)];
+      const [ours, theirs] = [await look(from), await look(to)];
+      if (ours === null) continue;
+      if (theirs === null) moves.push({ from, to, clear: false });
+      else if (ours !== "directory") {
+        if (theirs === "directory") throw refused(path, "is a directory in the working copy");
+        moves.push({ from, to, clear: false });
+      } else if (theirs === "directory") await visit(path);
+      else if (theirs === "symlink" && !entries.has(path)) {
+        throw refused(path, "is a symbolic link in the working copy, and nothing is unpacked through links");
+      } else moves.push({ from, to, clear: true });
+    }
+  };
+  await visit("");
+  return moves;
+}

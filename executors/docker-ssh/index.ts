@@ -1,0 +1,28 @@
+import { defineExecutor } from "../../src/executor.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { createDockerExecutor } from "../docker/index.ts";
+import { checkedTable, settingsOf } from "../docker/table.ts";
+import { sshComplaint, sshTable } from "../ssh/settings.ts";
+import { prepareSshJob } from "./prepare.ts";
+
+const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+
+export default defineExecutor({
+  name: "docker-ssh",
+  tables: [
+    { name: "docker", required: true, schema: checkedTable },
+    { name: "ssh", required: true, schema: sshTable },
+  ],
+  shells: SHELLS,
+  check: ({ ssh }) => {
+    const table = sshTable.safeParse(ssh);
+    return table.success ? sshComplaint(table.data) : null;
+  },
+  create: ({ docker, ssh }, deps) => {
+    const table = sshTable.parse(ssh ?? {});
+    return createDockerExecutor(settingsOf(docker), deps, {
+      name: "docker-ssh",
+      prepare: (options, notes, signal) => prepareSshJob(table, options, notes, signal),
+    });
+  },
+});

@@ -1,0 +1,176 @@
+import type { Writable } from "node:stream";
+import { SystemFailure } from "../../src/errors.ts";
+import type { Environment } from "../../src/executor.ts";
+import { createContainer, startContainer } from "../docker/container.ts";
+import { jobContainer } from "../docker/container-config.ts";
+import { jobLabels } from "../docker/labels.ts";
+import {
+  all,
+  common,
+  hostEntries,
+  nameOf,
+  networkOf,
+  openScene,
+  type PrepareJobOptions,
+  type Scene,
+  startServices,
+} from "../docker/prepare-job.ts";
+import { waitForServices } from "../docker/services.ts";
+import { createVolumes } from "../docker/volumes.ts";
+import { jobMark, probeTools } from "../remote/index.ts";
+import { claimWorkingCopy } from "../ssh/claim.ts";
+import { sshCommands } from "../ssh/commands.ts";
+import { connectSsh } from "../ssh/connection.ts";
+import { createSshEnvironment } from "../ssh/environment.ts";
+import { createLink } from "../ssh/link.ts";
+import { type SshTable, sshSettings } from "../ssh/settings.ts";
+import { containerAddress } from "./address.ts";
+import { logInToContainer, mustRun } from "./login.ts";
+
+/**
+ * A container of the job's image, whose own command starts sshd; services and network as for `docker`; scripts and files over
+ * SSH. Whatever was made when this rejects carries the job's key: `destroy` finds it.
+ */
+export async function prepareSshJob(
+  table: SshTable,
+  options: PrepareJobOptions,
+  notes: Writable,
+  signal: AbortSignal,
+): Promise<Environment> {
+  const { engine, settings, deps, request } = options;
+  const { job, jobKey, runnerId, projectPath, expand } = request;
+  mustBeReachable(options, table);
+  // The container's account decides where sources go; the engine's part makes no directories for it.
+  const scene = await openScene({ ...options, deps: { ...deps, buildsDir: undefined } }, notes);
+  const [network, volumes, image] = await all([
+    networkOf(scene, signal),
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    scene.obtain(scene.wanted.image, signal),
+  ]);
+  const services = await startServices(scene, network, volumes, scene.naming.services, signal);
+  const hosts = network.own ? [] : await hostEntries(engine, network, services, signal);
+
+  const id = await startSshd(
+    scene,
+    { mode: network.mode, own: network.own, binds: volumes.binds, hosts, image: image.id },
+    signal,
+  );
+  const address = await containerAddress(engine, id, signal).catch(async (error: unknown) => {
+    // A container that has ended has no address any more: that is what there is to say, then.
+    await mustRun(engine, { id, image: image.name }, signal);
+    throw error;
+  });
+  const target = sshSettings(
+    table,
+    { workingDirectory: deps.workingDirectory, environment: process.env },
+    { host: address },
+  );
+  const login = await logInToContainer(engine, { id, image: image.name }, target, deps.log, signal);
+  const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
+  try {
+    const commands = sshCommands(link);
+    const tools = await probeTools(commands, signal);
+    const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
+    if (shell === "bash" && tools.bash === null) {
+      throw new SystemFailure(`The image ${image.name} has no bash. Use another image, or set shell = "sh"`, {
+        reason: "runner_configuration_error",
+      });
+    }
+    const limitMs = settings.waitForServicesMs;
+    await waitForServices(engine, { services, limitMs, helper: commands, loopback: false, notes }, signal);
+    const mark = jobMark(jobKey);
+    const { killLeftovers, killGraceMs, log } = deps;
+    const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
+    const claim = await claimWorkingCopy(
+      commands,
+      {
+        buildsDir: deps.buildsDir ?? "builds",
+        runnerId,
+        projectPath,
+        projectId: job.projectId,
+        jobKey,
+        mark,
+        killGraceMs,
+        host,
+      },
+      signal,
+    );
+    const environment = createSshEnvironment({
+      link,
+      commands,
+      tools,
+      claim,
+      shell,
+      mark,
+      killLeftovers,
+      killGraceMs,
+      log,
+      cleanUp: async () => {},
+    });
+    return {
+      ...environment,
+      host,
+      projectSlot: options.slot,
+      // All of it goes with the container.
+      destroy: async (until) => {
+        link.close();
+        await options.destroy(until);
+      },
+    };
+  } catch (error) {
+    link.close();
+    throw error;
+  }
+}
+
+/**
+ * What would lead to another machine than the container, the runner's own above all, is refused before anything is made.
+ * @throws {SystemFailure} says which setting is in the way
+ */
+function mustBeReachable({ engine, settings }: PrepareJobOptions, table: SshTable): void {
+  const mode = settings.networkMode ?? "";
+  if (/^(?:host|none)$|^container:/.test(mode)) {
+    throw new SystemFailure(
+      `docker-ssh needs a container with an address of its own: remove network_mode = "${mode}" from [runners.docker]`,
+      { reason: "runner_configuration_error" },
+    );
+  }
+  // An address of a bridge over there can be another container's, or anybody's, over here.
+  if (!engine.local && table.jump === undefined) {
+    throw new SystemFailure(
+      `docker-ssh reaches containers of an engine on this machine only, and ${engine.address} is another. Use executor "docker", or name a way there in [runners.ssh.jump]`,
+      { reason: "runner_configuration_error" },
+    );
+  }
+}
+
+interface SshdParts {
+  readonly mode: string;
+  readonly own: boolean;
+  readonly binds: readonly string[];
+  readonly hosts: readonly string[];
+  readonly image: string;
+}
+
+/** @returns the id of the started container */
+async function startSshd(scene: Scene, parts: SshdParts, signal: AbortSignal): Promise<string> {
+  const { engine, settings, wanted, marks } = scene;
+  const { Cmd: _, ...body } = jobContainer({
+    ...common(scene, parts.mode),
+    image: parts.image,
+    labels: jobLabels(marks, "build"),
+    aliases: parts.own ? ["build"] : [],
+    privileged: wanted.image.privileged,
+    binds: parts.binds,
+    hostname: settings.hostname ?? scene.unique,
+    env: [],
+    user: wanted.image.user,
+    entrypoint: wanted.image.entrypoint,
+    command: [],
+    extraHosts: [...settings.extraHosts, ...parts.hosts],
+  });
+  const name = `the build container (image ${wanted.image.name})`;
+  const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "build") }, signal);
+  await startContainer(engine, id, name, signal);
+  return id;
+}

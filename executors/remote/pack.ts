@@ -1,0 +1,193 @@
+import { Readable } from "node:stream";
+import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
+import { type FileName, fileName, fileNameText, type PackedFiles } from "../../src/workspace.ts";
+import { pathOf } from "../common/paths.ts";
+import type { RemoteCommand, RemoteCommands } from "./commands.ts";
+import type { RemotePlace } from "./files.ts";
+import { packByCat } from "./pack-by-cat.ts";
+import { bytesOfLines, calls } from "./rows.ts";
+import { complaints } from "./run-to-end.ts";
+
+/** GNU's and libarchive's tar take any number of names on stdin. */
+const FROM_LIST: Readonly<Record<"gnu" | "bsd", string>> = {
+  gnu: `LC_ALL=C exec tar -C "$1" --no-recursion --hard-dereference --null -T - -cf -`,
+  bsd: `LC_ALL=C exec tar -C "$1" --no-recursion --format pax --null -T - -cf -`,
+};
+
+/** Others get them as arguments, some at a time: one tar after the other. The first that fails is the last. */
+const IN_BATCHES = `
+LC_ALL=C; export LC_ALL
+cd "$1" || exit
+pack() { tar --no-recursion -cf - "$@" || exit 1; }
+eval "$(cat)"
+`;
+
+const PIECE_BYTES = 256 * 1024;
+
+/** What tar says of files that come, go and change while it reads: no reason to give up on the others. */
+const HARMLESS =
+  /No such file or directory|Not a directory|file changed as we read it|File removed before we read it|File shrank by|socket ignored|Exiting with failure status|Error exit delayed|error exit delayed|short read/;
+
+/** `WorkspaceFiles.pack` over `commands`: headers are made here, from those that the far side sends; only contents pass. */
+export function packRemote(
+  commands: RemoteCommands,
+  place: RemotePlace,
+  paths: readonly FileName[],
+  signal: AbortSignal,
+): PackedFiles {
+  const warnings: string[] = [];
+  const stop = new AbortController();
+  const both = AbortSignal.any([signal, stop.signal]);
+  const bytes = async function* (): AsyncGenerator<Buffer> {
+    try {
+      yield* packed({ commands, place, warnings, signal: both }, paths);
+      yield tarEnd;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      stop.abort(new Error("no more is read"));
+    }
+  };
+  return { tar: Readable.from(bytes(), { objectMode: false, highWaterMark: PIECE_BYTES }), warnings };
+}
+
+export interface Packing {
+  readonly commands: RemoteCommands;
+  readonly place: RemotePlace;
+  readonly warnings: string[];
+  readonly signal: AbortSignal;
+}
+
+function commandFor({ root, tools }: RemotePlace, paths: readonly FileName[]): RemoteCommand {
+  const args = [pathOf(root)];
+  if (tools.tar === "gnu" || tools.tar === "bsd") {
+    const names = function* (): Generator<string> {
+      for (const path of paths) yield `./${path}\0`;
+    };
+    return { script: FROM_LIST[tools.tar], args, stdin: bytesOfLines(joinedUp(names())) };
+  }
+  return { script: IN_BATCHES, args, stdin: bytesOfLines(calls("pack", paths, ".")) };
+}
+
+/** Many small texts as fewer large ones. */
+function* joinedUp(texts: Iterable<string>): Generator<string> {
+  let text = "";
+  for (const next of texts) {
+    text += next;
+    if (text.length < PIECE_BYTES) continue;
+    yield text;
+    text = "";
+  }
+  if (text !== "") yield text;
+}
+
+async function* packed(packing: Packing, paths: readonly FileName[]): AsyncGenerator<Buffer> {
+  if (packing.place.tools.tar === null) {
+    yield* packByCat(packing, paths);
+    return;
+  }
+  // What a tar tells only as a link to an entry before it, or had no time to tell, is read in another way.
+  const others: FileName[] = [];
+  for (let left = paths; left.length > 0; ) {
+    const round = { wanted: new Set<string>(left), others, done: false };
+    yield* oneTar(packing, left, round);
+    if (round.done) {
+      for (const path of round.wanted) packing.warnings.push(`${fileNameText(path)} has vanished: it is left out.`);
+      break;
+    }
+    if (round.wanted.size === left.length) {
+      others.push(...left);
+      break;
+    }
+    // It stopped at the first trouble: what comes after the last one that was read has not been asked for.
+    left = left.filter((path) => round.wanted.has(path));
+  }
+  if (others.length > 0) yield* packByCat(packing, others);
+}
+
+interface Round {
+  /** Not read yet. */
+  readonly wanted: Set<string>;
+  readonly others: FileName[];
+  /** Every path had its chance. */
+  done: boolean;
+}
+
+async function* oneTar(packing: Packing, paths: readonly FileName[], round: Round): AsyncGenerator<Buffer> {
+  const { commands, place, warnings, signal } = packing;
+  const { stdout, exit } = await commands.start(commandFor(place, paths), signal);
+  exit.catch(() => {}); // heard below
+  const gathered: Buffer[] = [];
+  let size = 0;
+  let cut: unknown;
+  try {
+    for await (const item of entriesOf(stdout, (error) => (cut = error))) {
+      const path = fileName(item.name.replace(/^(?:\.\/)+/, ""));
+      // Nothing is taken that was not asked for.
+      if (!round.wanted.delete(path)) continue;
+      if (item.kind === "hard link") round.others.push(path);
+      else if (item.kind === "device" || item.kind === "other") {
+        warnings.push(`${fileNameText(path)} is a socket, a pipe or a device: it is left out.`);
+      } else {
+        const blocks = entryBlocks({ ...item, name: path, mode: item.mode & 0o777 }, item, warnings);
+        for await (const block of blocks) {
+          gathered.push(block);
+          size += block.length;
+          if (size < PIECE_BYTES) continue;
+          yield Buffer.concat(gathered.splice(0));
+          size = 0;
+        }
+      }
+    }
+    if (size > 0) yield Buffer.concat(gathered);
+  } finally {
+    stdout.destroy();
+  }
+  const { code, stderr } = await exit;
+  for (const [, name] of stderr.matchAll(/^tar: (?:\.\/)?(.*): File shrank by/gm)) {
+    warnings.push(`${fileNameText(name ?? "")} has become shorter while it was read: zeros stand for the rest.`);
+  }
+  const bad = complaints(stderr).find((text) => !HARMLESS.test(text));
+  if (code !== 0 && bad !== undefined)
+    throw new SystemFailure(`Cannot read the files: ${bad.slice(0, 500).replaceAll("\n", " ")}`);
+  if (cut !== undefined && place.tools.tar !== "plain") {
+    throw new SystemFailure(`Cannot read the files: tar ended with status ${code} too early (${describeError(cut)})`);
+  }
+  round.done = place.tools.tar !== "plain" || (code === 0 && cut === undefined);
+}
+
+/** Ends, where a tar is cut, without an error: what was read until then is good. */
+async function* entriesOf(stdout: Readable, onCut: (error: unknown) => void): AsyncGenerator<TarItem> {
+  try {
+    yield* readTar(stdout, { joined: true });
+  } catch (error) {
+    if (!(error instanceof ScriptFailure)) throw error;
+    onCut(error);
+  }
+}
+
+/** An entry as it goes on. One whose content is cut is filled up, so that what follows it can be read. */
+async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: string[]): AsyncGenerator<Buffer> {
+  yield tarHeader(entry);
+  let left = entry.size;
+  while (left > 0) {
+    let piece: Buffer;
+    try {
+      piece = await body.some(left);
+    } catch (error) {
+      if (!(error instanceof ScriptFailure)) throw error;
+      warnings.push(`${fileNameText(entry.name)} has become shorter while it was read: zeros stand for the rest.`);
+      yield* zeros(left);
+      break;
+    }
+    left -= piece.length;
+    yield piece;
+  }
+  yield Buffer.alloc(tarPadding(entry.size));
+}
+
+export function* zeros(count: number): Generator<Buffer> {
+  for (let left = count; left > 0; left -= PIECE_BYTES) yield Buffer.alloc(Math.min(left, PIECE_BYTES));
+}

@@ -1,0 +1,159 @@
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import { readTar, type TarEntry } from "../../src/tar.ts";
+import { fileName, fileNameText, type UnpackLimits } from "../../src/workspace.ts";
+import { parentOf } from "../common/paths.ts";
+import { cleanName, type Directory, refused } from "../common/unpack-rules.ts";
+
+/** How entries are written for what unpacks them. */
+export interface Encoding {
+  before(entry: TarEntry): Buffer;
+  after(entry: TarEntry): Buffer;
+  readonly end: Buffer;
+}
+
+/** What of an archive goes to the staging directory, by clean paths. */
+export interface Staged {
+  entries: number;
+  bytes: number;
+  readonly warnings: string[];
+  /** Directories that are entries themselves. */
+  readonly directories: Map<string, Directory>;
+  /** All directories, those above an entry too; `""` is the top. */
+  readonly made: Set<string>;
+  readonly files: Set<string>;
+  readonly links: Map<string, TarEntry>;
+  /** The archive was read and vetted to its end. */
+  complete: boolean;
+}
+
+export interface VetOptions {
+  readonly limits: UnpackLimits;
+  readonly encoding: Encoding;
+  /** Names that differ in case only are one there. */
+  readonly caseless: boolean;
+  /** Bytes that are free there; `null`: not known. */
+  free(): Promise<number | null>;
+}
+
+/** The free disk is looked at again after so many bytes. */
+const LOOK_BYTES = 64 * 1024 * 1024;
+const PIECE_BYTES = 256 * 1024;
+
+export function nothingStaged(): Staged {
+  return {
+    entries: 0,
+    bytes: 0,
+    warnings: [],
+    directories: new Map(),
+    made: new Set([""]),
+    files: new Set(),
+    links: new Map(),
+    complete: false,
+  };
+}
+
+/**
+ * The entries of an untrusted tar as they may be unpacked: names are clean and below the top, links come last, so that nothing
+ * goes through them, directories can be written to, nothing else is in it.
+ * @throws {ScriptFailure} it is damaged, hostile, or larger than its limits
+ */
+export async function* vetted(
+  tar: AsyncIterable<unknown>,
+  staged: Staged,
+  { limits, encoding, caseless, free }: VetOptions,
+): AsyncGenerator<Buffer> {
+  const { directories, made, files, links, warnings } = staged;
+  const seen = new Map<string, string>();
+  let looked = Number.NEGATIVE_INFINITY;
+  const makeSureOfRoom = async (size: number): Promise<void> => {
+    if (staged.bytes + size - looked < LOOK_BYTES && size < LOOK_BYTES) return;
+    looked = staged.bytes;
+    const left = await free();
+    const spare = limits.freeBytes === 0 ? 0 : LOOK_BYTES; // written before the next look
+    if (left === null || left - size >= limits.freeBytes + spare) return;
+    throw new SystemFailure(
+      `Cannot unpack: the disk has ${left} bytes free, too few for the archive and what must stay free (min_free_disk)`,
+    );
+  };
+  const noteCase = (path: string): boolean => {
+    if (!caseless) return false;
+    const key = Buffer.from(path, "latin1").toString().toLowerCase();
+    const first = seen.get(key);
+    seen.set(key, first ?? path);
+    return first !== undefined && first !== path;
+  };
+  const make = (path: string): void => {
+    if (made.has(path)) return;
+    make(parentOf(path));
+    if (files.has(path)) throw refused(path, "is a file and a directory");
+    if (noteCase(path)) {
+      warnings.push(`${fileNameText(path)} differs from another name only in case: on this machine they are one.`);
+    }
+    made.add(path);
+  };
+
+  for await (const item of readTar(tar)) {
+    const path = cleanName(item.name);
+    if (++staged.entries > limits.entries) {
+      throw new ScriptFailure(`the archive has more than ${limits.entries} entries`);
+    }
+    if (staged.bytes + item.size > limits.bytes) {
+      throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
+    }
+    const entry = { ...item, name: fileName(`./${path}`), mode: item.mode & 0o777 };
+    if (item.kind === "directory") {
+      if (path === "") continue; // the checkout keeps what it has
+      if (links.has(path)) throw refused(path, "is a link and a directory");
+      make(path);
+      directories.set(path, { mode: item.mode, mtimeSeconds: item.mtimeSeconds });
+      yield encoding.before({ ...entry, mode: 0o700 });
+      continue;
+    }
+    if (path === "") throw refused(item.name, "has no name");
+    await makeSureOfRoom(item.size);
+    make(parentOf(path));
+    staged.bytes += item.size;
+    if (item.kind === "symlink") {
+      if (item.target === "") throw refused(path, "is a link to nothing");
+      links.set(path, entry);
+    } else if (item.kind === "file") {
+      if (made.has(path)) throw refused(path, "is a file and a directory");
+      if (files.has(path)) warnings.push(`${fileNameText(path)} is in the archive twice: the last one stays.`);
+      else if (noteCase(path)) {
+        warnings.push(
+          `${fileNameText(path)} differs from another name only in case: on this machine the last one stays.`,
+        );
+      }
+      links.delete(path);
+      files.add(path);
+      yield encoding.before(entry);
+      for (let left = item.size; left > 0; ) {
+        const piece = await item.body.some(Math.min(left, PIECE_BYTES));
+        left -= piece.length;
+        yield piece;
+      }
+      yield encoding.after(entry);
+    } else throw refused(path, `is a ${item.kind === "other" ? "thing of an unknown kind" : item.kind}`);
+  }
+  for (const [path, entry] of links) {
+    if (made.has(path)) throw refused(path, "is a link, and there are entries below it");
+    files.delete(path);
+    yield encoding.before(entry);
+  }
+  staged.complete = true;
+  yield encoding.end;
+}
+
+/** Small pieces as fewer larger ones. */
+export async function* gathered(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let waiting: Buffer[] = [];
+  let size = 0;
+  for await (const piece of pieces) {
+    waiting.push(piece);
+    size += piece.length;
+    if (size < PIECE_BYTES) continue;
+    yield waiting.length === 1 ? piece : Buffer.concat(waiting);
+    [waiting, size] = [[], 0];
+  }
+  if (size > 0) yield Buffer.concat(waiting);
+}

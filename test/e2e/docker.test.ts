@@ -1,0 +1,192 @@
+import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runnerId } from "../../src/config/identity.ts";
+import type { JobSpec } from "../../src/local/job-spec.ts";
+import { imageName, noEngine, testEngine } from "../support/docker.ts";
+import { openSite, type Site } from "../support/site.ts";
+
+const engine = await testEngine("docker");
+
+interface Upstream {
+  readonly dir: string;
+  readonly sha: string;
+}
+
+async function createUpstream(): Promise<Upstream> {
+  const dir = await mkdtemp(join(tmpdir(), "alloy-upstream-"));
+  const git = (...args: string[]): string =>
+    execFileSync("git", ["-c", "user.name=t", "-c", "user.email=t@example.com", ...args], {
+      cwd: dir,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    }).trim();
+  git("init", "-q", "-b", "main");
+  await writeFile(join(dir, "README"), "hello\n");
+  git("add", ".");
+  git("commit", "-q", "-m", "first");
+  const sha = git("rev-parse", "HEAD");
+  // git reads no repository of somebody else, and these jobs run as uid 1000.
+  execFileSync("chown", ["-R", "1000:1000", dir]);
+  execFileSync("chmod", ["755", dir]);
+  return { dir, sha };
+}
+
+describe("docker jobs with the built program", () => {
+  if (engine === null) {
+    test.skip(noEngine("docker"), () => {});
+    return;
+  }
+  const { docker } = engine;
+  let site: Site;
+  let upstream: Upstream;
+
+  beforeAll(async () => {
+    await engine.images("sh", "git", "user", "service");
+    upstream = await createUpstream();
+    site = await openSite({
+      dialect: "gitlab",
+      executor: "docker",
+      global: "concurrent = 6",
+      entry: `[runners.docker]
+host = "${engine.host}"
+image = "${imageName("git")}"
+helper_image = "${imageName("git")}"
+pull_policy = "never"
+volumes = ["${upstream.dir}:/upstream:ro"]`,
+    });
+  }, 300_000);
+  afterAll(async () => {
+    await site.close();
+    for (const volume of (await docker.listVolumes({ filters: { label: [ours()] } })).Volumes) {
+      await docker.getVolume(volume.Name).remove({ force: true });
+    }
+    rmSync(upstream.dir, { recursive: true, force: true });
+  }, 120_000);
+
+  /** Of this site's runner. */
+  const ours = (): string => `com.gitlab.gitlab-runner.runner.id=${runnerId(site.tokens[0] ?? "")}`;
+
+  const sources = (): JobSpec => ({
+    git: { repoUrl: "file:///upstream", sha: upstream.sha, ref: "main" },
+  });
+
+  async function run(spec: JobSpec) {
+    const job = site.coordinator.enqueue(spec);
+    const update = await job.reported({ timeoutMs: 120_000 });
+    return { job, update, state: update.state, trace: job.trace, exitCode: update.exitCode };
+  }
+
+  /** Containers, networks and volumes of jobs that are still there. */
+  async function leftovers(): Promise<string[]> {
+    const filters = { label: ["alloy-runner.job-key", ours()] };
+    const [containers, networks, volumes] = await Promise.all([
+      docker.listContainers({ all: true, filters }),
+      docker.listNetworks({ filters }),
+      docker.listVolumes({ filters }),
+    ]);
+    return [
+      ...containers.map((one) => one.Names.join()),
+      ...networks.map((one) => one.Name),
+      ...volumes.Volumes.map((one) => one.Name),
+    ];
+  }
+
+  async function untilNothingIsLeft(): Promise<void> {
+    await expect.poll(leftovers, { timeout: 60_000, interval: 200 }).toEqual([]);
+  }
+
+  test("sources, a service, artifacts and a cache, with an image that is not root's", async () => {
+    const first = await run({
+      ...sources(),
+      image: imageName("user"),
+      services: [{ name: imageName("service"), alias: "web" }],
+      script: [
+        "cat README",
+        "mkdir -p out .cached",
+        "echo made > out/file",
+        "echo kept > .cached/file",
+        "wget -qO- http://web:8080/",
+      ],
+      artifacts: { paths: ["out/"] },
+      cache: { key: "k", paths: [".cached"] },
+    });
+    expect(first.state, first.trace).toBe("success");
+    expect(first.trace).toContain("hello");
+    const second = await run({
+      ...sources(),
+      image: imageName("user"),
+      script: ["id -u", "cat out/file .cached/file README", "echo new > mine", "ls -ln README"],
+      dependencies: [first.job],
+      cache: { key: "k", paths: [".cached"] },
+    });
+    expect(second.state, second.trace).toBe("success");
+    expect(second.trace).toMatch(/1000\r?\n[\s\S]*made\r?\nkept\r?\nhello/);
+    await untilNothingIsLeft();
+  });
+
+  test("secrets are in no container's settings and in no argument list", async () => {
+    const job = site.coordinator.enqueue({
+      image: imageName("git"),
+      services: [imageName("service")],
+      variables: [{ key: "SECRET", value: "tell-nobody-anything", masked: true, public: false }],
+      script: [
+        "echo is-$((1+1))-ready",
+        "while [ ! -e /tmp/go ]; do sleep 0.1; done",
+        'test "$SECRET" = tell-nobody-anything',
+      ],
+    });
+    await job.traceContains("is-2-ready", { timeoutMs: 60_000 });
+    const containers = await docker.listContainers({ filters: { label: ["alloy-runner.job-key"] } });
+    const seen = await Promise.all(containers.map(({ Id }) => docker.getContainer(Id).inspect()));
+    expect(JSON.stringify(seen)).not.toContain("tell-nobody");
+    const arguments_ = execFileSync("ps", ["-axww", "-o", "args="]).toString();
+    expect(arguments_).not.toContain("tell-nobody");
+    const build = containers.find(
+      ({ Labels }) => Labels["alloy-runner.role"] === "build" && Labels["com.gitlab.gitlab-runner.job.id"] === job.id,
+    );
+    const exec = await docker.getContainer(build?.Id ?? "").exec({ Cmd: ["touch", "/tmp/go"] });
+    await exec.start({ Detach: true });
+    expect((await job.reported({ timeoutMs: 60_000 })).state).toBe("success");
+    await untilNothingIsLeft();
+  });
+
+  test("a cancel ends it within seconds, and nothing is left", async () => {
+    const job = site.coordinator.enqueue({
+      image: imageName("git"),
+      script: ["trap 'echo bye; exit 0' TERM", "echo is-$((1+1))-ready; sleep 600 & wait"],
+    });
+    await job.traceContains("is-2-ready", { timeoutMs: 60_000 });
+    job.cancel();
+    await untilNothingIsLeft();
+  });
+
+  test("the exit status of a script is the job's, and a broken image is named", async () => {
+    const failed = await run({ image: imageName("sh"), script: ["exit 42"] });
+    expect([failed.state, failed.exitCode]).toEqual(["failed", 42]);
+    const missing = await run({ image: "alloy-test/no-such-image:1", script: ["true"] });
+    expect(missing.state).toBe("failed");
+    expect(missing.trace).toContain("alloy-test/no-such-image:1");
+    await untilNothingIsLeft();
+  });
+
+  test("after kill -9 the next start removes everything and reports the job as failed", async () => {
+    const job = site.coordinator.enqueue({
+      image: imageName("git"),
+      services: [imageName("service")],
+      script: ["echo is-$((1+1))-ready; sleep 600"],
+    });
+    await job.traceContains("is-2-ready", { timeoutMs: 60_000 });
+    expect((await leftovers()).length).toBeGreaterThan(2);
+    await site.runner.stop("SIGKILL");
+    expect((await leftovers()).length).toBeGreaterThan(2);
+    await site.start();
+    const update = await job.reported({ timeoutMs: 60_000 });
+    expect(update).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
+    await untilNothingIsLeft();
+    expect(job.trace).toMatch(/ended \d+ process/);
+  });
+});

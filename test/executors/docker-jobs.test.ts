@@ -1,0 +1,340 @@
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import type { Environment, PrepareRequest } from "../../src/executor.ts";
+import type { Job, Service } from "../../src/job/job.ts";
+import { never } from "../../src/time.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
+import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
+import { type DockerStand, openDockerStand, type Table } from "./docker-stand.ts";
+
+const engine = await testEngine("docker");
+
+/** Jobs that are cut off by nothing: preparing takes seconds on a busy machine. */
+const TIMEOUT_MS = 240_000;
+
+describe("jobs in containers", () => {
+  if (engine === null) {
+    test.skip(noEngine("docker"), () => {});
+    return;
+  }
+  const { docker } = engine;
+  let stand: DockerStand;
+  beforeAll(async () => {
+    await engine.images("sh", "git", "user", "entrypoint", "empty", "service", "broken");
+    stand = openDockerStand(engine);
+  }, TIMEOUT_MS);
+  beforeEach(() => void stand.newRunner());
+  afterAll(async () => {
+    const left = await stand.leftovers();
+    await stand.close();
+    expect(left).toEqual([]);
+  }, TIMEOUT_MS);
+
+  const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
+
+  const image = (name: TestImage, parts: Partial<NonNullable<Job["image"]>> = {}): NonNullable<Job["image"]> => ({
+    name: imageName(name),
+    entrypoint: null,
+    pullPolicies: [],
+    user: null,
+    platform: null,
+    ...parts,
+  });
+  const service = (name: TestImage, parts: Partial<Service> = {}): Service => ({
+    ...image(name),
+    aliases: [],
+    command: null,
+    variables: [],
+    ...parts,
+  });
+  const requestOf = (parts: Partial<Job>): PrepareRequest => {
+    const request = sampleRequest();
+    return { ...request, job: { ...request.job, ...parts } };
+  };
+
+  /** An environment that goes with its test, and what was said while it was made. */
+  async function prepared(table: Table, parts: Partial<Job>): Promise<{ environment: Environment; notes: string }> {
+    const executor = stand.open(table, { killGraceMs: 500 });
+    onTestFinished(() => executor.close());
+    const notes = new Sink();
+    const environment = await executor.prepare(requestOf(parts), notes, never);
+    onTestFinished(() => environment.destroy(never));
+    return { environment, notes: notes.text };
+  }
+  async function failureOf(table: Table, parts: Partial<Job>): Promise<unknown> {
+    return await prepared(table, parts).catch((error: unknown) => error);
+  }
+
+  it("a user of the image's own writes where it works, and git trusts what it finds there", async () => {
+    const { environment } = await prepared({ volumes: ["/cache"] }, { image: image("user") });
+    const { root } = environment.workspace;
+    const { code, text } = await runOps(environment, [
+      { op: "cd", path: root },
+      ...source("id -u", "touch here ../there /cache/kept", "stat -c %u here .", "echo $GIT_CONFIG_VALUE_0"),
+    ]);
+    expect([code, text]).toEqual([0, `1000\n1000\n1000\n${root}\n`]);
+    const helped = new Sink();
+    const script = {
+      ...scriptOf(
+        environment,
+        source(
+          "id -u; git init -q /builds/x && cd /builds/x && git status >/dev/null && echo works",
+        ),
+      ),
+      runIn: "helper" as const,
+    };
+    expect((await environment.run(script, helped, never)).code, helped.text).toBe(0);
+    expect(helped.text).toContain("1000\nworks\n");
+  });
+
+  it("what was root's in the checkout is the user's when the image changes", async () => {
+    const first = await prepared({}, { image: image("git") });
+    const { root } = first.environment.workspace;
+    await runOps(first.environment, [{ op: "write", path: `${root}/deep/file`, content: "x" }]);
+    await first.environment.destroy(never);
+    const { environment } = await prepared({}, { image: image("user") });
+    expect((await runOps(environment, source(`rm -r ${root}/deep && echo gone`))).text).toBe("gone\n");
+  });
+
+  it("services answer under all their names before the script starts, and see what is public only", async () => {
+    const variables = [
+      { key: "OPEN", value: "open $HIDDEN", public: true, masked: false, file: false, raw: false },
+      { key: "HIDDEN", value: "tell-nobody", public: false, masked: true, file: false, raw: false },
+    ];
+    const { environment, notes } = await prepared(
+      {},
+      {
+        image: image("sh"),
+        variables,
+        services: [
+          service("service", {
+            aliases: ["web", "the.web"],
+            variables: [{ key: "OWN", value: "own", public: true, masked: false, file: false, raw: false }],
+          }),
+        ],
+      },
+    );
+    expect(notes).not.toContain("WARNING");
+    const name = imageName("service").replace(/:.*/, "");
+    const hosts = ["web", "the.web", name.replaceAll("/", "__"), name.replaceAll("/", "-")];
+    const { text } = await runOps(environment, source(...hosts.map((host) => `wget -qO- http://${host}:8080/`)));
+    expect(text).toBe("hello\n".repeat(4));
+    const [container] = await docker.listContainers({
+      filters: { label: ["alloy-runner.role=service", `com.gitlab.gitlab-runner.runner.id=${stand.runner()}`] },
+    });
+    const { Config } = await docker.getContainer(container?.Id ?? "").inspect();
+    expect(Config.Env).toEqual(expect.arrayContaining(["OPEN=open ", "OWN=own"]));
+    expect(JSON.stringify(Config)).not.toContain("tell-nobody");
+  });
+
+  it("a service that ends at once is a warning with its log, and the job goes on", async () => {
+    const { environment, notes } = await prepared({}, { services: [service("broken", { aliases: ["db"] })] });
+    expect(notes).toMatch(/WARNING: The service .*broken.* has ended with status 3[\s\S]*cannot find my data/);
+    expect((await runOps(environment, source("true"))).code).toBe(0);
+  });
+
+  it("a service that never answers is waited for as long as the operator says, or not at all", async () => {
+    const silent = service("service", { command: ["sleep", "600"] });
+    const { notes } = await prepared({ wait_for_services_timeout: 2 }, { services: [silent] });
+    expect(notes).toMatch(/WARNING: .*nothing answers on port 8080 after 2 s/);
+    const impatient = await prepared({ wait_for_services_timeout: -1 }, { services: [silent] });
+    expect(impatient.notes).not.toContain("WARNING");
+  });
+
+  it("on the engine's own bridge services are known by their names, too", async () => {
+    const { environment } = await prepared(
+      { network_mode: "bridge" },
+      { image: image("sh"), services: [service("service", { aliases: ["web"] })] },
+    );
+    expect((await runOps(environment, source("wget -qO- http://web:8080/"))).text).toBe("hello\n");
+  });
+
+  it("an alias that is no host name, or the coordinator's, is the job's fault", async () => {
+    for (const alias of ["-x", "a b", "example.com", "localhost"]) {
+      const failure = await failureOf({}, { services: [service("service", { aliases: [alias] })] });
+      expect(failure, alias).toBeInstanceOf(ScriptFailure);
+      expect(String(failure)).toContain(alias);
+    }
+  });
+
+  it("an image whose ENTRYPOINT starts no shell runs without it, with a warning", async () => {
+    const { environment, notes } = await prepared({}, { image: image("entrypoint") });
+    expect(notes).toMatch(/WARNING: The ENTRYPOINT \["git"\]/);
+    expect((await runOps(environment, source("echo fine"))).text).toBe("fine\n");
+  });
+
+  it("a job's own entrypoint must start a shell, and one of no words leaves it out", async () => {
+    const failure = await failureOf({}, { image: image("git", { entrypoint: ["false"] }) });
+    expect(failure).toBeInstanceOf(ScriptFailure);
+    expect(String(failure)).toContain("ENTRYPOINT");
+    const { environment, notes } = await prepared({}, { image: image("entrypoint", { entrypoint: [""] }) });
+    expect(notes).not.toContain("WARNING");
+    expect((await runOps(environment, source("echo fine"))).text).toBe("fine\n");
+  });
+
+  it("scripts see what an ENTRYPOINT set up", async () => {
+    const entrypoint = ["sh", "-c", 'export FROM_ENTRYPOINT="a b"; echo setting up; exec "$@"', "entrypoint"];
+    const { environment, notes } = await prepared({}, { image: image("git", { entrypoint }) });
+    expect(notes).toContain("setting up\n");
+    expect((await runOps(environment, source('echo "$FROM_ENTRYPOINT"'))).text).toBe("a b\n");
+  });
+
+  it("an image without a shell is named, with what to do", async () => {
+    const failure = await failureOf({}, { image: image("empty") });
+    expect(failure).toBeInstanceOf(ScriptFailure);
+    expect(String(failure)).toMatch(/alloy-test\/empty.*POSIX shell/);
+  });
+
+  it("memory that runs out is named", async () => {
+    const { environment } = await prepared({ memory: "64m", memory_swap: "64m" }, { image: image("git") });
+    const { code, text } = await runOps(environment, source("head -c 300000000 /dev/zero | tail -c 200000000 | wc -c"));
+    expect(code).not.toBe(0);
+    expect(text).toMatch(/Out of memory.*64 MiB/);
+    expect((await runOps(environment, source("echo still here"))).text).toBe("still here\n");
+  });
+
+  it("paths of volumes are kept from job to job, or removed with the job where disable_cache says so", async () => {
+    for (const [table, expected] of [
+      [{ volumes: ["/cache"] }, "kept"],
+      [{ volumes: ["/cache"], disable_cache: true }, "fresh"],
+    ] as const) {
+      stand.newRunner();
+      for (const round of ["first", "second"]) {
+        const { environment } = await prepared(table, {});
+        const { text } = await runOps(
+          environment,
+          source("[ -e /cache/x ] && echo kept || echo fresh; touch /cache/x"),
+        );
+        expect(text).toBe(round === "first" ? "fresh\n" : `${expected}\n`);
+        await environment.destroy(never);
+      }
+    }
+  });
+
+  it("a builds directory of the host is laid out for all runners, and cleaned of what is temporary", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "alloy-builds-"));
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+    mkdirSync(join(dir, "builds"));
+    const { environment } = await prepared({ volumes: [`${dir}/builds:/builds`] }, { image: image("user") });
+    const { root, tmpDir } = environment.workspace;
+    expect(root).toMatch(/^\/builds\/[0-9a-f]{8}\/0\/group\/project$/);
+    const { code } = await runOps(environment, [{ op: "write", path: `${tmpDir}/secret`, content: "x" }]);
+    expect(code).toBe(0);
+  });
+
+  it("settings of the operator reach the container, and a wrong one is not tried again", async () => {
+    const { environment } = await prepared(
+      {
+        hostname: "the-host",
+        cpus: "0.5",
+        tmpfs: { "/scratch": "rw,size=1m" },
+        shm_size: 1_048_576,
+        extra_hosts: ["somewhere:10.9.8.7"],
+        dns: ["10.1.1.1"],
+        ulimit: { nofile: "1000:2000" },
+        cap_drop: ["NET_RAW"],
+        container_labels: { team: "blue" },
+        sysctls: { "net.ipv4.ip_unprivileged_port_start": "0" },
+        user: "builder",
+      },
+      { image: image("git") },
+    );
+    const { text } = await runOps(
+      environment,
+      source(
+        "hostname",
+        "id -un",
+        "df -k --output=size /scratch | tail -n 1 | tr -d ' '",
+        "grep somewhere /etc/hosts | cut -f1",
+        "ulimit -n",
+      ),
+    );
+    expect(text).toBe("the-host\nbuilder\n1024\n10.9.8.7\n1000\n");
+    const failure = await failureOf({ sysctls: { "kernel.nonsense": "1" } }, {});
+    expect(failure).toBeInstanceOf(SystemFailure);
+  });
+
+  it("a container that somebody kills is a failure of the system, and after_script still runs", async () => {
+    const { environment } = await prepared({}, {});
+    const output = new Sink();
+    const running = environment.run(scriptOf(environment, source("echo go; sleep 600")), output, never);
+    await output.until(/go/);
+    const filters = { label: ["alloy-runner.role=build", `com.gitlab.gitlab-runner.runner.id=${stand.runner()}`] };
+    const [container] = await docker.listContainers({ filters });
+    await docker.getContainer(container?.Id ?? "").kill();
+    await expect(running).rejects.toThrow(/build container .*has ended|has ended with status 137/);
+    expect((await runOps(environment, source("echo after"))).text).toBe("after\n");
+  });
+
+  it("stopping at any moment of preparing leaves nothing", async () => {
+    const executor = stand.open({}, { killGraceMs: 100 });
+    onTestFinished(() => executor.close());
+    for (const delayMs of [0, 30, 100, 300, 600, 900, 1500]) {
+      const stop = new AbortController();
+      const timer = setTimeout(() => stop.abort(new Error("enough")), delayMs);
+      const request = requestOf({ services: [service("service")] });
+      const outcome = await executor.prepare(request, new Sink(), stop.signal).then(
+        async (environment) => await environment.destroy(never),
+        (error: unknown) => expect(String(error)).toContain("enough"),
+      );
+      void outcome;
+      clearTimeout(timer);
+    }
+    await expect.poll(() => stand.leftovers(), { timeout: 60_000, interval: 200 }).toEqual([]);
+  });
+
+  it("what a dead process of this installation left is swept; what others made is not", async () => {
+    const { environment } = await prepared({}, {});
+    const stranger = await docker.createContainer({
+      Image: imageName("sh"),
+      Labels: {
+        "alloy-runner.job-key": "like-ours",
+        "alloy-runner.installation": "another",
+        "alloy-runner.process": "1-1",
+      },
+    });
+    onTestFinished(async () => void (await stranger.remove({ force: true })));
+    const { abandonedJobs } = await import("../../executors/docker/clean-up.ts");
+    const { connectEngine } = await import("../../executors/docker/engine.ts");
+    const { installationId } = await import("../../executors/docker/installation.ts");
+    const connected = await connectEngine(
+      {
+        settings: { host: engine.host, tlsCertPath: "", tlsVerify: false },
+        env: {},
+        scratchDir: join(stand.dir, "scratch"),
+      },
+      never,
+    );
+    onTestFinished(() => connected.close());
+    const installation = await installationId(join(stand.dir, "scratch"));
+    expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);
+    expect(await abandonedJobs(connected, { installation: "unknown", process: "x" }, never)).toEqual([]);
+    await environment.destroy(never);
+    expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toEqual([]);
+    expect((await stranger.inspect()).Id).toBe(stranger.id);
+  });
+});
+
+describe("an engine that goes away", () => {
+  test("is named, and worth another try", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "alloy-away-"));
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+    const away = {
+      kind: "docker" as const,
+      host: `unix://${dir}/docker.sock`,
+      docker: (await import("../support/docker.ts")).dockerAt(`unix://${dir}/x`),
+      images: async () => {},
+    };
+    const stand = openDockerStand(away);
+    onTestFinished(() => rmSync(stand.dir, { recursive: true, force: true }));
+    const executor = stand.open();
+    const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(SystemFailure);
+    expect(failure).toMatchObject({ retry: true });
+    expect(String(failure)).toContain(`${dir}/docker.sock`);
+    await executor.close();
+  });
+});

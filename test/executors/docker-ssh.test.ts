@@ -1,0 +1,62 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { isElsewhere } from "../../executors/docker-ssh/address.ts";
+import dockerSsh from "../../executors/docker-ssh/index.ts";
+import { never } from "../../src/time.ts";
+import { executorContract, Sink, sampleRequest } from "../contract/executor.ts";
+import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
+import { type DockerStand, openDockerStand } from "./docker-stand.ts";
+
+const engine = await testEngine("docker");
+const ssh = { user: "root", password: sshPassword };
+
+test("only the address of another machine is taken for a container's", () => {
+  const own = ["192.0.2.7", "2001:db8::7"];
+  for (const address of ["172.18.0.2", "10.1.2.3", "2001:db8::8"])
+    expect(isElsewhere(address, own), address).toBe(true);
+  const wrong = ["", "localhost", "127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "192.0.2.7"];
+  for (const address of wrong) expect(isElsewhere(address, own), address).toBe(false);
+});
+
+describe("docker-ssh executor", () => {
+  if (engine === null) {
+    test.skip(noEngine("docker"), () => {});
+    return;
+  }
+  let stand: DockerStand;
+  beforeAll(async () => {
+    await engine.images("git", "sshd");
+    stand = openDockerStand(engine, { definition: dockerSsh, tables: { ssh }, image: "sshd" });
+  }, 240_000);
+  beforeEach(() => void stand.newRunner());
+  afterAll(async () => {
+    const left = await stand.leftovers();
+    await stand.close();
+    expect(left).toEqual([]);
+  }, 120_000);
+
+  executorContract("docker-ssh", {
+    open: async (options) => stand.open({}, options),
+    timeoutMs: 240_000,
+    skip: [
+      {
+        test: "the next job finds the checkout of the last one, and none of its temporary files",
+        because: "each job has a container of its own, and its checkout lies in the account's home there",
+      },
+    ],
+  });
+
+  test("a container that shares this machine's network is refused, and nothing is made", async () => {
+    const executor = stand.open({ network_mode: "host" });
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/remove network_mode = "host"/);
+    await executor.close();
+    expect(await stand.leftovers()).toEqual([]);
+  });
+
+  test("an image that starts no sshd is named, with what it must do", async () => {
+    await engine.images("broken");
+    const executor = stand.open({ image: imageName("broken") });
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/must start sshd/);
+    await executor.close();
+    expect(await stand.leftovers()).toEqual([]);
+  });
+});
