@@ -113,12 +113,23 @@ start_podman() {
   return 1
 }
 
+# Podman's containers outlive its service: they are removed before it ends.
+stop_podman() {
+  local dir="$state/podman"
+  if command -v podman >/dev/null 2>&1 && [ -s "$dir/containers.conf" ] && [ -d "$dir/data" ]; then
+    CONTAINERS_CONF="$dir/containers.conf" podman --root "$dir/data" --runroot "$dir/run" --tmpdir "$dir/tmp" \
+      rm --all --force --time 0 >/dev/null 2>&1 || true
+  fi
+  end "$dir/started.pid" podman
+  if [ -d "$dir/data/overlay" ]; then umount "$dir/data/overlay" 2>/dev/null || true; fi
+}
+
 stop() {
   local engine
   for engine in "$@"; do
     case "$engine" in
       docker) end "$state/docker/started.pid" dockerd ;;
-      podman) end "$state/podman/started.pid" podman ;;
+      podman) stop_podman ;;
     esac
   done
 }
@@ -145,9 +156,6 @@ case "${1:-}" in
     ;;
   clear)
     stop podman docker
-    if command -v podman >/dev/null 2>&1 && [ -d "$state/podman/data" ]; then
-      podman --root "$state/podman/data" --runroot "$state/podman/run" --tmpdir "$state/podman/tmp" rm --all --force >/dev/null 2>&1 || true
-    fi
     rm -rf "$state"
     ;;
   --help) usage ;;

@@ -37,7 +37,9 @@ export async function cleanUpJob(
   signal: AbortSignal,
 ): Promise<CleanedUp> {
   const things = await findThings(engine, { [LABELS.jobKey]: jobKey }, signal);
-  const helper = things.containers.find(({ labels }) => labels[LABELS.tmpDir] !== undefined);
+  // One that never ran has left no files; the build container serves where there is no helper.
+  const able = things.containers.filter(({ labels, started }) => started && labels[LABELS.tmpDir] !== undefined);
+  const helper = able.find(({ labels }) => labels[LABELS.role] === "helper") ?? able[0];
   const processes = counting ? await countProcesses(engine, things.containers, signal) : 0;
   let temporaryFiles = false;
   const others = things.containers.filter((one) => one !== helper);
@@ -49,6 +51,7 @@ export async function cleanUpJob(
       return false;
     });
   }
+  if (helper !== undefined) onQuiet();
   const removed = await removeThings(engine, things, signal);
   onQuiet();
   return { ...removed, processes, temporaryFiles };

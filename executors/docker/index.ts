@@ -52,13 +52,14 @@ export function createDockerExecutor(
   let finding: Promise<Means> | null = null;
   const means = (signal: AbortSignal): Promise<Means> => {
     if (finding === null) {
-      const found = find(signal);
+      // For all jobs that wait for it: the end of one must not be the others'. It has time limits of its own.
+      const found = find(never);
       finding = found;
       found.catch(() => {
         if (finding === found) finding = null;
       });
     }
-    return finding;
+    return unlessStopped(finding, signal);
   };
 
   /** Once; asked again it waits for the same, or tries again what failed. */
@@ -145,6 +146,19 @@ export function createDockerExecutor(
       await found.engine.close();
     },
   };
+}
+
+/** What others wait for, too. */
+async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: stopped, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, stopped]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 function counted(count: number, one: string, more: string): string {

@@ -254,7 +254,10 @@ async function startBuild(
     const body = jobContainer({
       ...common(scene, network.mode),
       image: image.id,
-      labels: jobLabels(marks, "build"),
+      labels: {
+        ...jobLabels(marks, "build"),
+        ...(volumes.keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir } : {}),
+      },
       aliases: network.own ? ["build"] : [],
       privileged: wanted.image.privileged,
       binds: volumes.binds,

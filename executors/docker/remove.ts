@@ -17,6 +17,8 @@ const volumesSchema = z.object({ Volumes: z.array(z.object({ Name: z.string(), L
 export interface FoundContainer {
   readonly id: string;
   readonly running: boolean;
+  /** It was started at some time. */
+  readonly started: boolean;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -55,7 +57,12 @@ export async function findThings(
     containers: containersSchema
       .parse(containers)
       .filter((one) => carries(one.Labels))
-      .map(({ Id, State, Labels }) => ({ id: Id, running: State === "running" || State === "paused", labels: Labels })),
+      .map(({ Id, State, Labels }) => ({
+        id: Id,
+        running: State === "running" || State === "paused",
+        started: State !== "created",
+        labels: Labels,
+      })),
     networks: networksSchema
       .parse(networks)
       .filter((one) => carries(one.Labels))
