@@ -8,11 +8,16 @@ if [ "${1:-}" = "--help" ]; then
 fi
 
 # program:package
-needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip"
+needed="git:git openssl:openssl dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m python3:python3 systemd-notify:systemd ps:procps setpriv:util-linux mkfifo:coreutils zip:zip unzip:unzip systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static wine:wine x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32"
 packages=""
 for pair in $needed; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
 done
+# Not programs, but what the other architecture and Wine need.
+if [ "$(uname -m)" = x86_64 ]; then
+  [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || packages="$packages libc6-arm64-cross"
+  [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
+fi
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "setup-tests: please install:$packages" >&2
