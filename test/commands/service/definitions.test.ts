@@ -114,7 +114,8 @@ describe("the service manager of Windows", () => {
     [["", 'q"q'], '"" "q\\"q"'],
     [["C:\\a b\\"], '"C:\\a b\\\\"'],
     [['x\\"'], '"x\\\\\\""'],
-  ])("takes %j as %s", (words, line) => {
+  ];
+  test.each(lines)("takes %j as %s", (words, line) => {
     expect(windowsCommandLine(words)).toBe(line);
   });
 });
