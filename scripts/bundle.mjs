@@ -62,6 +62,8 @@ await build({
   entryPoints: ["src/main.ts"],
   outfile: "dist/alloy-runner.cjs",
   bundle: true,
+  // Modules are named by their path in the tree, also where node_modules lies elsewhere.
+  preserveSymlinks: true,
   platform: "node",
   target: "node22",
   format: "cjs",

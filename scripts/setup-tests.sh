@@ -15,12 +15,19 @@ needed="
   dockerd:docker.io iptables:iptables docker-registry:docker-registry
   podman:podman conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
   sshd:openssh-server ssh:openssh-client
-  wine:wine,wine64
+  wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
+  systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
+  fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""
 for pair in $needed; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages $(echo "${pair#*:}" | tr , " ")"
 done
+# Not programs, but what the other architecture and Wine need.
+if [ "$(uname -m)" = x86_64 ]; then
+  [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || packages="$packages libc6-arm64-cross"
+  [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
+fi
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "setup-tests: please install:$packages" >&2

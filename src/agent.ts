@@ -60,6 +60,7 @@ function runOptions(values: FlagValues, logging: LogSettings, config: string): R
     config,
     workingDirectory: directory,
     syslog: values.syslog === true,
+    ...(values.wishesOnStdin === true ? { wishes: process.stdin } : {}),
     listenAddress: textOf(values, "listen-address") ?? textOf(values, "metrics-server"),
     logLevel: logging.level,
     logFormat: logging.format,

@@ -120,6 +120,7 @@ function createProgram(): Command {
     .addOption(new Option("-u, --user <account>", "account that scripts of the shell executor run under"))
     .addOption(new Option("-n, --service <name>", "name of the service, for the service manager").hideHelp())
     .addOption(toggle("--syslog", "accepted; the log goes to stderr, where a service manager takes it up"))
+    .addOption(toggle("--wishes-on-stdin", "obey a service host").hideHelp())
     .addOption(new Option("--listen-address <address>", "serve metrics there, such as :9252").env("LISTEN_ADDRESS"))
     .addOption(
       new Option("--metrics-server <address>", "the same as --listen-address").env("METRICS_SERVER").hideHelp(),

@@ -1,35 +1,38 @@
 /*
  * alloy-runner-service.exe: answers the Windows service manager and keeps the runner as its child.
  *
- *   alloy-runner-service.exe --name NAME --log FILE --stop-seconds N -- PROGRAM ARGUMENT ...
+ *   alloy-runner-service.exe --name NAME --log FILE --drain-seconds N -- PROGRAM ARGUMENT ...
  *
  * The service manager talks to a service through functions that have to be called in its process, which the runner's runtime
- * cannot do. This program does nothing else: it starts PROGRAM with its output in FILE, reports "running", and on a stop sends
- * Ctrl-Break, which the runner takes as a stop: jobs are ended and reported. After N seconds everything that is left is ended.
+ * cannot do. This program does nothing else: it starts PROGRAM with its output in FILE, reports "running", and passes on what the
+ * service manager wants as lines on PROGRAM's standard input: "drain" at a stop, so that running jobs finish, and "stop" after N
+ * seconds of that or when the machine shuts down, so that they are ended and reported. What is left a minute later is ended.
  * When PROGRAM ends by itself the service ends with its status, and the service manager starts it again.
  */
 #define WIN32_LEAN_AND_MEAN
-#define UNICODE
-#define _UNICODE
 #include <windows.h>
 #include <wchar.h>
 
 #define WAIT_STEP_MS 1000
+#define STOP_SECONDS 60
 #define LOG_LIMIT_BYTES (16LL * 1024 * 1024)
 
 static wchar_t name[256] = L"alloy-runner";
 static wchar_t log_file[MAX_PATH * 4] = L"";
-static DWORD stop_seconds = 60;
+static DWORD drain_seconds = 7200;
 static wchar_t *command = NULL;
 
 static SERVICE_STATUS_HANDLE status_handle;
 static SERVICE_STATUS status = {SERVICE_WIN32_OWN_PROCESS, SERVICE_START_PENDING, 0, NO_ERROR, 0, 0, 0};
 static HANDLE stop_event;
+static volatile LONG shutting_down;
 
 static void report(DWORD state, DWORD wait_hint_ms) {
   status.dwCurrentState = state;
   status.dwWaitHint = wait_hint_ms;
-  status.dwControlsAccepted = state == SERVICE_RUNNING ? SERVICE_ACCEPT_STOP | SERVICE_ACCEPT_SHUTDOWN : 0;
+  status.dwControlsAccepted = state == SERVICE_RUNNING        ? SERVICE_ACCEPT_STOP | SERVICE_ACCEPT_SHUTDOWN
+                              : state == SERVICE_STOP_PENDING ? SERVICE_ACCEPT_SHUTDOWN
+                                                              : 0;
   status.dwCheckPoint = state == SERVICE_RUNNING || state == SERVICE_STOPPED ? 0 : status.dwCheckPoint + 1;
   SetServiceStatus(status_handle, &status);
 }
@@ -42,8 +45,10 @@ static void fail(DWORD error) {
 static DWORD WINAPI on_control(DWORD control, DWORD type, void *data, void *context) {
   (void)type, (void)data, (void)context;
   switch (control) {
-    case SERVICE_CONTROL_STOP:
     case SERVICE_CONTROL_SHUTDOWN:
+      shutting_down = 1;
+      /* fall through */
+    case SERVICE_CONTROL_STOP:
       report(SERVICE_STOP_PENDING, 3 * WAIT_STEP_MS);
       SetEvent(stop_event);
       return NO_ERROR;
@@ -71,6 +76,20 @@ static HANDLE open_log(void) {
                      &inherited, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
 }
 
+/* Waits for the child's end, telling the service manager meanwhile that it takes its time. Ends early at a shutdown. */
+static int wait_for(HANDLE child, DWORD seconds, int even_at_shutdown) {
+  for (DWORD second = 0; second < seconds && (even_at_shutdown || !shutting_down); second++) {
+    report(SERVICE_STOP_PENDING, 3 * WAIT_STEP_MS);
+    if (WaitForSingleObject(child, WAIT_STEP_MS) == WAIT_OBJECT_0) return 1;
+  }
+  return 0;
+}
+
+static void say(HANDLE pipe, const char *line) {
+  DWORD written;
+  WriteFile(pipe, line, (DWORD)strlen(line), &written, NULL);
+}
+
 static void WINAPI service_main(DWORD argc, wchar_t **argv) {
   (void)argc, (void)argv;
   status_handle = RegisterServiceCtrlHandlerExW(name, on_control, NULL);
@@ -79,20 +98,20 @@ static void WINAPI service_main(DWORD argc, wchar_t **argv) {
 
   SECURITY_ATTRIBUTES inherited = {sizeof inherited, NULL, TRUE};
   HANDLE log = open_log();
-  HANDLE nul = CreateFileW(L"NUL", GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE, &inherited, OPEN_EXISTING, 0, NULL);
+  HANDLE input, wishes;
   HANDLE job = CreateJobObjectW(NULL, NULL);
-  if (log == INVALID_HANDLE_VALUE || nul == INVALID_HANDLE_VALUE || !job) return fail(GetLastError());
+  if (log == INVALID_HANDLE_VALUE || !job || !CreatePipe(&input, &wishes, &inherited, 0)) return fail(GetLastError());
+  SetHandleInformation(wishes, HANDLE_FLAG_INHERIT, 0);
   /* Whatever way this process ends: nothing of the runner outlives it. */
   JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {0};
   limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
   SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
 
-  /* Ctrl-Break needs a console that both share; the child has a process group of its own, so that only it is reached. */
-  AllocConsole();
-  STARTUPINFOW startup = {.cb = sizeof startup, .dwFlags = STARTF_USESTDHANDLES, .hStdInput = nul, .hStdOutput = log, .hStdError = log};
+  STARTUPINFOW startup = {.cb = sizeof startup, .dwFlags = STARTF_USESTDHANDLES, .hStdInput = input, .hStdOutput = log, .hStdError = log};
   PROCESS_INFORMATION child;
-  if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, CREATE_NEW_PROCESS_GROUP | CREATE_SUSPENDED, NULL, NULL, &startup, &child))
-    return fail(GetLastError());
+  DWORD how = CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW | CREATE_SUSPENDED;
+  if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, how, NULL, NULL, &startup, &child)) return fail(GetLastError());
+  CloseHandle(input);
   AssignProcessToJobObject(job, child.hProcess);
   ResumeThread(child.hThread);
   report(SERVICE_RUNNING, 0);
@@ -105,10 +124,10 @@ static void WINAPI service_main(DWORD argc, wchar_t **argv) {
     status.dwWin32ExitCode = ERROR_SERVICE_SPECIFIC_ERROR;
     status.dwServiceSpecificExitCode = code ? code : 1;
   } else {
-    GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.dwProcessId);
-    for (DWORD second = 0; second < stop_seconds; second++) {
-      report(SERVICE_STOP_PENDING, 3 * WAIT_STEP_MS);
-      if (WaitForSingleObject(child.hProcess, WAIT_STEP_MS) == WAIT_OBJECT_0) break;
+    say(wishes, "drain\n");
+    if (!wait_for(child.hProcess, drain_seconds, 0)) {
+      say(wishes, "stop\n");
+      wait_for(child.hProcess, STOP_SECONDS, 1);
     }
   }
   TerminateJobObject(job, 1);
@@ -116,7 +135,7 @@ static void WINAPI service_main(DWORD argc, wchar_t **argv) {
   report(SERVICE_STOPPED, 0);
 }
 
-/* The next word of a command line, unquoted by the rules of CommandLineToArgvW as far as `installed` commands use them. */
+/* The next word of a command line, unquoted by the rules of CommandLineToArgvW as far as paths and names need them. */
 static wchar_t *next_word(wchar_t *at, wchar_t *into, size_t room) {
   size_t length = 0;
   int quoted = 0;
@@ -141,9 +160,9 @@ int wmain(void) {
     }
     if (!wcscmp(word, L"--name")) at = next_word(at, name, sizeof name / sizeof *name);
     else if (!wcscmp(word, L"--log")) at = next_word(at, log_file, MAX_PATH * 4);
-    else if (!wcscmp(word, L"--stop-seconds")) {
+    else if (!wcscmp(word, L"--drain-seconds")) {
       at = next_word(at, word, MAX_PATH * 4);
-      stop_seconds = wcstoul(word, NULL, 10);
+      drain_seconds = wcstoul(word, NULL, 10);
     }
   }
   if (!command || !*command) return ERROR_BAD_ARGUMENTS;

@@ -24,7 +24,10 @@ export interface CommandContext {
 }
 
 /** The configuration that `--config` (or its absence) names, absolute. */
-export function configFileOf(given: string | undefined, { env, uid, cwd }: CommandContext): string {
+export function configFileOf(
+  given: string | undefined,
+  { env, uid, cwd }: Pick<CommandContext, "env" | "uid" | "cwd">,
+): string {
   const file = given ?? defaultConfigFile(env, uid, cwd);
   return isAbsolute(file) ? file : join(cwd, file);
 }

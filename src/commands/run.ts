@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError, Stop } from "../errors.ts";
@@ -11,6 +12,7 @@ import type { Supervisor } from "../poll/supervisor.ts";
 import { end, fired } from "./run-end.ts";
 import { listenToAccidents, listenToSignals, type Wish } from "./run-signals.ts";
 import { follow, start, statusOf } from "./run-start.ts";
+import { listenToWishes } from "./run-wishes.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
@@ -24,6 +26,8 @@ export interface RunOptions {
   readonly logFormat: LogFormat | undefined;
   /** Drains as after SIGQUIT once it fires. */
   readonly drainOn?: AbortSignal;
+  /** Where a service host writes `drain` and `stop`. */
+  readonly wishes?: Readable;
 }
 
 /** What jobs need beside their entry: journal, outbox, connections. Opened once the configuration is known. */
@@ -98,6 +102,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
 
   options.drainOn?.addEventListener("abort", () => draining.abort(options.drainOn?.reason), { once: true });
   using _signals = listenToSignals(onWish);
+  using _wishes = options.wishes === undefined ? undefined : listenToWishes(options.wishes, onWish);
   using _accidents = listenToAccidents((error, kind) => {
     log.error("something unexpected went wrong; the runner goes on", {
       kind,

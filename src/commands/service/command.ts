@@ -41,14 +41,12 @@ export async function serviceCommand(
   if (action === "status") return await showStatus(doing, print, signal);
 
   const service = action === "install" ? readService(values, context, place.program) : undefined;
-  const steps =
-    service !== undefined ? installSteps(manager, service) : action === "install" ? [] : manager[action](name);
-  if (values.dryRun === true) {
-    print(steps.map(describeStep).join("\n"));
-    return 0;
-  }
-
-  const defined = await manager.definition(name, run, signal);
+  const dryRun = values.dryRun === true;
+  // A trial shows what would happen also where there is no such service manager.
+  const defined = await manager.definition(name, run, signal).catch((error) => {
+    if (dryRun) return null;
+    throw error;
+  });
   if (defined !== null) refuseForeign(defined);
   if (defined !== null && isPackaged(defined.place) && (action === "install" || action === "uninstall")) {
     throw new CommandError(
@@ -56,6 +54,16 @@ export async function serviceCommand(
         ? `${defined.place} comes with a package: change it with "systemctl edit ${name.name}", or choose another name with --service`
         : `${defined.place} comes with a package: remove that, or stop the service with "stop"`,
     );
+  }
+  const steps =
+    service !== undefined
+      ? installSteps(manager, service, defined !== null)
+      : action === "install"
+        ? []
+        : manager[action](name);
+  if (dryRun) {
+    print(steps.map(describeStep).join("\n"));
+    return 0;
   }
   if (service !== undefined) await check(service, run, context);
   else if (defined === null) {
@@ -80,12 +88,13 @@ async function showStatus(
   print: (text: string) => void,
   signal: AbortSignal,
 ): Promise<number> {
-  const state = await manager.state(service, run, signal);
-  if (state.installed && state.running) {
+  const defined = await manager.definition(service, run, signal);
+  const state = defined === null ? null : await manager.state(service, run, signal);
+  if (state?.running === true) {
     print(`${service.name}: ${state.detail}`);
     return 0;
   }
-  say(`${service.name}: ${state.installed ? state.detail : `not installed${otherScope(service)}`}`);
+  say(`${service.name}: ${state === null ? `not installed${otherScope(service)}` : state.detail}`);
   return 1;
 }
 
@@ -97,11 +106,11 @@ const DONE: Readonly<Record<Exclude<ServiceAction, "status">, string>> = {
   restart: "restarted",
 };
 
-function installSteps(manager: ServiceManager, service: Service): readonly Step[] {
+function installSteps(manager: ServiceManager, service: Service, replaces: boolean): readonly Step[] {
   return [
     { do: "directory", path: dirname(service.configFile), mode: 0o700 },
     { do: "create", file: service.configFile, text: "", mode: 0o600 },
-    ...manager.install(service),
+    ...manager.install(service, replaces),
   ];
 }
 
@@ -125,7 +134,7 @@ async function check(service: Service, run: Doing["run"], { signal, uid }: Comma
 
 async function announceStop({ manager, service, run, say }: Doing, signal: AbortSignal): Promise<void> {
   const state = await manager.state(service, run, signal);
-  if (state.installed && state.running) say(`${service.name}: stopping; running jobs may finish first`);
+  if (state.running) say(`${service.name}: stopping; running jobs may finish first`);
 }
 
 function isPackaged(place: string): boolean {

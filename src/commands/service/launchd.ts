@@ -41,14 +41,11 @@ export function launchd({ home, uid }: LaunchdPlaces): ServiceManager {
     ],
     async state(service, runTool, signal) {
       const { status, stdout } = await runTool(["launchctl", "print", target(service)], signal);
-      if (status !== 0) {
-        const installed = (await definedByFile(file(service))) !== null;
-        return installed ? { installed, running: false, detail: "stopped" } : { installed };
-      }
+      // It knows only what is loaded.
+      if (status !== 0) return { running: false, detail: "stopped" };
       const state = /^\s*state = (.+)$/m.exec(stdout)?.[1] ?? "unknown";
       const pid = /^\s*pid = (\d+)$/m.exec(stdout)?.[1];
       return {
-        installed: true,
         running: state === "running",
         detail: pid === undefined ? state : `${state}, pid ${pid}`,
       };

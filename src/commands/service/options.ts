@@ -27,7 +27,11 @@ export function readServiceName(values: FlagValues, { uid }: Pick<CommandContext
  * @param program what starts this program
  * @throws {CommandError} what is missing or cannot be
  */
-export function readService(values: FlagValues, context: CommandContext, program: Argv): Service {
+export function readService(
+  values: FlagValues,
+  context: Pick<CommandContext, "cwd" | "uid" | "env">,
+  program: Argv,
+): Service {
   const { name, scope } = readServiceName(values, context);
   const { cwd, uid } = context;
   const given = textOf(values, "working-directory") ?? cwd;

@@ -61,26 +61,19 @@ export async function perform(step: Step, { service, manager, run, say }: Doing,
       say(`removed ${step.file}`);
       return;
     case "run": {
+      if (step.needlessWhen !== undefined) {
+        const { running, stopping = false } = await manager.state(service, run, signal);
+        if (step.needlessWhen === "running" ? running && !stopping : !running || stopping) return;
+      }
       const { status, stdout, stderr } = await run(step.argv, signal);
-      if (status === 0 || step.optional || step.accept?.includes(status)) return;
+      if (status === 0 || step.optional) return;
       const what = (stderr.trim() || stdout.trim()).replace(/\s*\n\s*/g, "; ");
       throw new CommandError(
         `"${describeRun(step.argv, step.secrets)}" ended with ${status}${what === "" ? "" : `: ${what}`}${hint(what)}`,
       );
     }
-    case "await-stopped": {
-      const until = performance.now() + step.limitMs;
-      for (;;) {
-        const state = await manager.state(service, run, signal);
-        if (!state.installed || !state.running) return;
-        if (performance.now() > until) {
-          throw new CommandError(
-            `The service ${service.name} has not stopped after ${step.limitMs / 1000} s (${state.detail})`,
-          );
-        }
-        await pause(500, signal);
-      }
-    }
+    case "await-stopped":
+      while ((await manager.state(service, run, signal)).running) await pause(500, signal);
   }
 }
 

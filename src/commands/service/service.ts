@@ -28,10 +28,14 @@ export interface Service extends ServiceName {
   readonly drainTimeoutMs: number;
 }
 
-/** `problem`: in which way it does not run. */
-export type ServiceState =
-  | { readonly installed: false }
-  | { readonly installed: true; readonly running: boolean; readonly detail: string };
+export interface ServiceState {
+  /** Also while it starts or stops. */
+  readonly running: boolean;
+  /** It was told to stop already. */
+  readonly stopping?: boolean;
+  /** For a person: `active (running), asking for jobs of 2 runners, pid 123`. */
+  readonly detail: string;
+}
 
 /** A program that was run to its end. */
 export interface Ran {
@@ -52,12 +56,14 @@ export interface ServiceManager {
     run: RunTool,
     signal: AbortSignal,
   ): Promise<{ readonly place: string; readonly text: string } | null>;
-  install(service: Service): readonly Step[];
+  /** @param replaces a service of this name is there */
+  install(service: Service, replaces: boolean): readonly Step[];
   uninstall(service: ServiceName): readonly Step[];
   start(service: ServiceName): readonly Step[];
   /** Lets running jobs finish where the platform can; resolves when it has stopped. */
   stop(service: ServiceName): readonly Step[];
   restart(service: ServiceName): readonly Step[];
+  /** Of a service that is defined. */
   state(service: ServiceName, run: RunTool, signal: AbortSignal): Promise<ServiceState>;
   /** What a person should do or know after `install`; empty: nothing. */
   advice(service: Service): readonly string[];

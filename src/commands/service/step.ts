@@ -10,16 +10,16 @@ export type Step =
   /** A missing one is fine; one without `MARKER` is refused. */
   | { readonly do: "remove"; readonly file: string }
   | RunStep
-  /** Wait until the service manager says that the service has stopped. */
-  | { readonly do: "await-stopped"; readonly limitMs: number };
+  /** Wait until the service manager says that the service has stopped: as long as running jobs may take. */
+  | { readonly do: "await-stopped" };
 
 export interface RunStep {
   readonly do: "run";
   readonly argv: Argv;
   /** May fail, where the aim is reached already. */
   readonly optional: boolean;
-  /** Statuses besides 0 that are as good. */
-  readonly accept?: readonly number[];
+  /** Left out where the service is in this state already. */
+  readonly needlessWhen?: "running" | "stopped";
   /** Words of `argv` that are not shown. */
   readonly secrets?: readonly string[];
 }

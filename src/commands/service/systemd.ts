@@ -42,7 +42,6 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
     restart: (service) => [run(...systemctl(service), "restart", unit(service))],
     async state(service, runTool, signal) {
       const shown = await show(systemctl(service), unit(service), runTool, signal);
-      if (shown.get("LoadState") !== "loaded") return { installed: false };
       const active = shown.get("ActiveState") ?? "unknown";
       const text = shown.get("StatusText") ?? "";
       const pid = shown.get("MainPID") ?? "0";
@@ -55,7 +54,6 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
           : []),
       ];
       return {
-        installed: true,
         running: ["active", "reloading", "deactivating"].includes(active),
         detail: parts.join(", "),
       };
@@ -74,7 +72,7 @@ async function show(
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, string>> {
   const ran: Ran = await runTool(
-    [...systemctl, "show", "--property=FragmentPath,LoadState,ActiveState,SubState,StatusText,MainPID", unit],
+    [...systemctl, "show", "--property=FragmentPath,ActiveState,SubState,StatusText,MainPID", unit],
     signal,
   );
   return new Map(
