@@ -80,9 +80,7 @@ describe("jobs in containers", () => {
     const script = {
       ...scriptOf(
         environment,
-        source(
-          "id -u; git init -q /builds/x && cd /builds/x && git status >/dev/null && echo works",
-        ),
+        source("id -u; git init -q /builds/x && cd /builds/x && git status >/dev/null && echo works"),
       ),
       runIn: "helper" as const,
     };
