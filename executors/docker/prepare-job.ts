@@ -75,6 +75,7 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
     configDir: env.DOCKER_CONFIG || join(homedir(), ".docker"),
     home: homedir(),
     env,
+    hide: (secrets) => request.hide?.(secrets),
   });
   for (const warning of logins.warnings) warn(notes, warning);
   return {
