@@ -45,13 +45,16 @@ const PARTS = {
   "prom-client": ["counter", "gauge", "histogram", "registry"]
     .map((name) => `export { default as ${name[0].toUpperCase()}${name.slice(1)} } from "prom-client/lib/${name}.js";`)
     .join("\n"),
+  // pino's ways to write by itself: it is given a stream.
+  "sonic-boom": "module.exports = class {};",
+  "thread-stream": "module.exports = class {};",
 };
 
 // What packages bring along and nobody here uses: it would cost each start of the program time and memory.
 const lean = {
   name: "lean",
   setup(b) {
-    b.onResolve({ filter: /^(?:undici|prom-client)$/ }, ({ path }) => ({ path, namespace: "lean" }));
+    b.onResolve({ filter: /^(?:undici|prom-client|sonic-boom|thread-stream)$/ }, ({ path }) => ({ path, namespace: "lean" }));
     b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
       args.resolveDir.includes("/zod/")
         ? // Relative: where the tree lies must not show in the bundle.
