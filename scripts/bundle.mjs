@@ -38,11 +38,23 @@ const noNative = {
   },
 };
 
+// Of these packages only what is used: a name that is missing here fails the build.
+const PARTS = {
+  undici: 'export { default as Client } from "undici/lib/dispatcher/client.js";',
+  // All of it would bring the modules for clusters, gateways and HTTP servers along.
+  "prom-client": ["counter", "gauge", "histogram", "registry"]
+    .map((name) => `export { default as ${name[0].toUpperCase()}${name.slice(1)} } from "prom-client/lib/${name}.js";`)
+    .join("\n"),
+  // pino's ways to write by itself: it is given a stream.
+  "sonic-boom": "module.exports = class {};",
+  "thread-stream": "module.exports = class {};",
+};
+
 // What packages bring along and nobody here uses: it would cost each start of the program time and memory.
 const lean = {
   name: "lean",
   setup(b) {
-    b.onResolve({ filter: /^undici$/ }, () => ({ path: "undici", namespace: "lean" }));
+    b.onResolve({ filter: /^(?:undici|prom-client|sonic-boom|thread-stream)$/ }, ({ path }) => ({ path, namespace: "lean" }));
     b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
       args.resolveDir.includes("/zod/")
         ? // Relative: where the tree lies must not show in the bundle.
@@ -50,8 +62,8 @@ const lean = {
         : undefined,
     );
     b.onLoad({ filter: /.*/, namespace: "lean" }, ({ path }) =>
-      path === "undici"
-        ? { contents: 'export { default as Client } from "undici/lib/dispatcher/client.js";', resolveDir: top }
+      path in PARTS
+        ? { contents: PARTS[path], resolveDir: top }
         : { contents: 'export { default as en } from "./en.js";', resolveDir: join(top, dirname(path)) },
     );
   },

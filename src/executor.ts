@@ -27,6 +27,8 @@ export interface PrepareRequest {
   readonly concurrentId: number;
   /** `group/project`: clean relative path, safe to join, never empty. */
   readonly projectPath: string;
+  /** Secrets that only the executor comes to know, such as the login of a registry: they will not show in the trace. */
+  hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
   /**

@@ -349,10 +349,12 @@ type Action = (values: FlagValues, context: CommandContext) => Promise<unknown>;
 async function perform(command: Command, action: Action): Promise<void> {
   const values: FlagValues = command.optsWithGlobals();
   logSettings(values);
+  const works = command.name().startsWith("run");
+  if (works && process.pid === 1) await leavePlace();
   const stop = new AbortController();
   const { createContext } = await import("./process-context.ts");
   const context = await createContext(executors, stop.signal);
-  const ownsSignals = command.name().startsWith("run") || command.name() === "exec";
+  const ownsSignals = works || command.name() === "exec";
   const onSignal = (signal: NodeJS.Signals): void => {
     if (stop.signal.aborted) process.exit(1);
     stop.abort(new CommandError(`stopped by ${signal}`));
@@ -361,6 +363,12 @@ async function perform(command: Command, action: Action): Promise<void> {
   const status = await action(values, context);
   await context.coordinator.connections.close();
   process.exit(typeof status === "number" ? status : 0);
+}
+
+async function leavePlace(): Promise<void> {
+  const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+  const { leaveFirstPlace } = await import("./first-process.ts");
+  leaveFirstPlace([...findOwnProgram(process.execPath, process.argv[1]), ...process.argv.slice(2)]);
 }
 
 async function main(): Promise<void> {

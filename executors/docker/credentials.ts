@@ -31,8 +31,6 @@ export interface RegistryLogins {
   find(reference: ImageReference, signal: AbortSignal): Promise<readonly FoundLogin[]>;
   /** What of the sources could not be read, one sentence each, without contents. */
   readonly warnings: readonly string[];
-  /** Passwords and their encoded forms that must not show in a trace. */
-  readonly secrets: readonly string[];
 }
 
 export interface LoginSources {
@@ -48,6 +46,8 @@ export interface LoginSources {
   readonly home: string | undefined;
   /** PATH and HOME of credential helpers. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Told of passwords and tokens, as they are and as they are written, before anybody gets a login: no trace may show them. */
+  hide(secrets: readonly string[]): void;
 }
 
 const authSchema = z.object({
@@ -98,10 +98,9 @@ export async function openLogins(sources: LoginSources): Promise<RegistryLogins>
   for (const { url, username, password } of sources.jobCredentials) sent[url] = { username, password };
   found.push({ from: "job credentials", config: { auths: sent }, mayRun: false });
 
-  const secrets = found.flatMap(({ config }) => Object.values(config.auths ?? {}).flatMap(secretsOf));
+  sources.hide(found.flatMap(({ config }) => Object.values(config.auths ?? {}).flatMap(secretsOf)));
   return {
     warnings,
-    secrets,
     async find(reference, signal) {
       const wanted = `${reference.registry}/${reference.repository}`;
       const candidates: (FoundLogin & { readonly fit: number })[] = [];
@@ -114,8 +113,10 @@ export async function openLogins(sources: LoginSources): Promise<RegistryLogins>
             );
             return null;
           });
-          if (login !== null)
+          if (login !== null) {
+            sources.hide(secretsOf(login));
             candidates.push({ login, from: `credential helper of ${from}`, fit: reference.registry.length });
+          }
         }
         for (const [key, auth] of Object.entries(config.auths ?? {})) {
           const place = placeOf(key);

@@ -1,9 +1,9 @@
-import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { homeDirectory } from "../common/home.ts";
 import { matchesAny } from "./allowed.ts";
 import { containerCommands } from "./commands.ts";
 import { createContainer, explainNoShell, NoShellFailure } from "./container.ts";
@@ -72,9 +72,10 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
     jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
     operatorConfig: env.DOCKER_AUTH_CONFIG,
     jobCredentials: job.credentials,
-    configDir: env.DOCKER_CONFIG || join(homedir(), ".docker"),
-    home: homedir(),
+    configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
+    home: homeDirectory(),
     env,
+    hide: (secrets) => request.hide?.(secrets),
   });
   for (const warning of logins.warnings) warn(notes, warning);
   return {

@@ -1,9 +1,10 @@
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { homeDirectory } from "../common/home.ts";
 import { openBuildsDir } from "./builds-dir.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
@@ -75,7 +76,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         user: deps.user,
         inherit: deps.inheritEnvironment,
         environment: process.env,
-        home: homedir(),
+        home: homeDirectory(),
       }),
       findCgroups(),
     ]);
@@ -144,7 +145,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       for (const note of notes) {
         const known = noteSchema.safeParse(note);
         if (known.success) said.push(...(await recoverJob(jobKey, known.data, (await means()).launch, signal)));
-        else log.warn("A note of a dead job is not one of the shell executor", { note: describeNote(note) });
+        else if (note.kind !== "crash")
+          log.warn("A note of a dead job is not one of the shell executor", { note: describeNote(note) });
       }
       return said;
     },

@@ -1,6 +1,6 @@
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
+import { homeDirectory } from "../common/home.ts";
 
 const text = z.string().trim();
 
@@ -138,7 +138,7 @@ function hostOf(
   fallback: { host?: string; port: number; user: string },
 ): SshHost {
   const path = (given: string): string => {
-    const open = given.replace(/^~(?=\/|$)/, homedir());
+    const open = given.replace(/^~(?=\/|$)/, homeDirectory());
     return resolve(workingDirectory, open);
   };
   const { agent, host_key_fingerprint: fingerprints = [], known_hosts_file: knownHosts } = table;
@@ -157,7 +157,7 @@ function hostOf(
       fingerprints: typeof fingerprints === "string" ? [fingerprints] : fingerprints,
       knownHostsFiles: knownHosts
         ? [path(knownHosts)]
-        : [join(homedir(), ".ssh", "known_hosts"), "/etc/ssh/ssh_known_hosts"],
+        : [join(homeDirectory(), ".ssh", "known_hosts"), "/etc/ssh/ssh_known_hosts"],
       any: table.disable_strict_host_key_checking ?? false,
     },
   };

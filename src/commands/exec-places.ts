@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { chmod, lstat, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { execa } from "execa";
 
 /** Where `exec` keeps things. All absolute; one run shares nothing with another but the caches. */
@@ -40,9 +40,20 @@ function baseOf(env: Readonly<Record<string, string | undefined>>): string {
   return process.platform === "darwin" ? join(home, "Library", "Caches", own) : join(home, ".cache", own);
 }
 
+/** What lies in a place that others can write to may have been put there by them. */
+async function mustBeOwn(dir: string): Promise<void> {
+  await mkdir(dir, { mode: 0o700 }).catch(() => undefined); // it is there, or what follows says why not
+  const found = await lstat(dir);
+  const uid = process.getuid?.();
+  if (!found.isDirectory() || (uid !== undefined && (found.uid !== uid || (found.mode & 0o022) !== 0))) {
+    throw new Error(`${dir} was made by somebody else; set HOME or XDG_CACHE_HOME to a directory of your own`);
+  }
+}
+
 /** Make the directories of a new run. Rejects with what the system said. */
 export async function openPlaces(env: Readonly<Record<string, string | undefined>>): Promise<ExecPlaces> {
   const base = baseOf(env);
+  if (base.startsWith(join(tmpdir(), "alloy-runner-"))) await mustBeOwn(dirname(base));
   const cachesDir = join(base, "caches");
   const runsDir = join(base, "runs");
   const runDir = join(runsDir, `${process.pid}-${randomBytes(4).toString("hex")}`);

@@ -21,12 +21,11 @@ export interface EntrySurroundings {
   readonly certsDir: string;
   /** Where a file named in the config is, or why it cannot be used. Without it, nothing is looked at. */
   readonly findFile?: (path: string) => Promise<{ readonly path: string } | { readonly problem: string }>;
+  /** SIGTERM → SIGKILL when a job is stopped. */
+  readonly killGraceMs: number;
   /** Global settings that a change of must reach a running entry. */
   readonly globalFingerprint: string;
 }
-
-/** SIGTERM → SIGKILL when a job is stopped. */
-const KILL_GRACE_MS = 10_000;
 
 /** One `[[runners]]` entry, checked; `null` when problems were found. */
 export async function readEntry(entry: Part, around: EntrySurroundings): Promise<RunnerConfig | null> {
@@ -82,7 +81,7 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     shell: settings.shell,
     inheritEnvironment: settings.inherit_environment,
     killLeftovers: settings.kill_leftovers,
-    killGraceMs: KILL_GRACE_MS,
+    killGraceMs: around.killGraceMs,
   });
   return {
     name: runnerName(settings.name, token),

@@ -14,7 +14,7 @@ import { childOf, type LayoutNode } from "./layout-node.ts";
 import { type GlobalSettings, globalSchema } from "./schema.ts";
 import { isTable, LARGEST_FILE_BYTES, readToml, type TomlDocument } from "./toml.ts";
 
-export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint"> {
+export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs"> {
   /** Named in messages, absolute. */
   readonly file: string;
   /** Where jobs are remembered unless the file or `stateDirOverride` says otherwise. */
@@ -23,6 +23,8 @@ export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint
   readonly stateDirOverride?: string | undefined;
   readonly userOverride?: string | undefined;
 }
+
+const KILL_GRACE_MS = 10_000;
 
 export type LoadOptions = Omit<ParseOptions, "file" | "findFile">;
 
@@ -58,11 +60,12 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const findings = createFindings(options.file, document.layout.lineAt);
   const whole: Part = { document, findings, data: document.data, node: root, table: "", owner: "", skip: RUNNERS };
   const settings = readPart(globalSchema, whole);
+  const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const runners: RunnerConfig[] = [];
   const lines = new Map<string, number>();
   for (const entry of entriesOf(document, findings)) {
-    const runner = await readEntry(entry, { ...options, globalFingerprint });
+    const runner = await readEntry(entry, { ...options, killGraceMs, globalFingerprint });
     if (runner === null) continue;
     const key = `${runner.url.href} ${runner.token}`;
     const before = lines.get(key);
@@ -108,7 +111,13 @@ const RUNNERS: ReadonlySet<string> = new Set(["runners"]);
 
 /** What an entry's poller and executor are given of the global section. */
 function fingerprintOf(settings: GlobalSettings, options: ParseOptions): string {
-  return JSON.stringify([settings.check_interval, settings.connection_max_age, options.userOverride || settings.user]);
+  const { check_interval, connection_max_age, user } = settings;
+  return JSON.stringify([check_interval, connection_max_age, options.userOverride || user, killGraceOf(settings)]);
+}
+
+/** A job that ignores SIGTERM has to be gone before `shutdown_timeout` is over. */
+function killGraceOf(settings: GlobalSettings | undefined): number {
+  return Math.min(KILL_GRACE_MS, (settings?.shutdown_timeout ?? Number.POSITIVE_INFINITY) / 2);
 }
 
 /** A relative `state_dir` must not move with the directory that the runner happens to be started in. */

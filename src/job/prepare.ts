@@ -56,6 +56,7 @@ export async function prepare(
       runnerId: runner.id,
       concurrentId,
       projectPath: projectPathOf(job),
+      hide: trace.hide,
       expand,
       remember,
     };

@@ -80,7 +80,9 @@ interface Ran {
 async function runOnce(stage: ScriptStage, context: StageContext, signal: AbortSignal): Promise<void> {
   let ran = await runScript(stage, stage.ops, context, signal);
   if (ran.exit.code === 0) return;
-  if (stage.anew !== null && troubleOf(stage, ran) === "other") {
+  const trouble = troubleOf(stage, ran);
+  // What is made anew leaves what an earlier job has filled the disk with.
+  if (stage.anew !== null && (trouble === "other" || trouble === "disk")) {
     const again = await runScript(stage, stage.anew, context, signal);
     if (again.exit.code === 0) return;
     // It says nothing where there was nothing to remove.
@@ -96,9 +98,8 @@ function failureOf(stage: ScriptStage, ran: Ran): ScriptFailure | SystemFailure 
   const trouble = troubleOf(stage, ran);
   const advice = adviceOn(trouble);
   const message = `${stage.title} failed: ${what}${advice === "" ? "" : `; ${advice}`}`;
-  return trouble === "network" || trouble === "certificate"
-    ? new SystemFailure(message, { exitCode, retry: true })
-    : new ScriptFailure(message, { exitCode });
+  if (trouble === "network" || trouble === "certificate") return new SystemFailure(message, { exitCode, retry: true });
+  return trouble === "disk" ? new SystemFailure(message, { exitCode }) : new ScriptFailure(message, { exitCode });
 }
 
 function troubleOf(stage: ScriptStage, { tail }: Ran): GitTrouble {

@@ -1,5 +1,6 @@
 import { expandReferences } from "./expand.ts";
 import type { Job, Variable } from "./job.ts";
+import { registrySecrets } from "./registry-secrets.ts";
 import { splitUserInfo } from "./repository.ts";
 
 /**
@@ -14,6 +15,7 @@ export function secretsOf(job: Job, known: readonly string[] = []): string[] {
   for (const variable of job.variables) {
     if (variable.key === "CI_REPOSITORY_URL") for (const text of secretsInUrl(variable.value)) secrets.add(text);
     if (variable.key === "CI_JOB_TOKEN") secrets.add(variable.value);
+    if (variable.key === "DOCKER_AUTH_CONFIG") for (const text of registrySecrets(variable.value)) secrets.add(text);
     if (!isSecret(job, variable)) continue;
     secrets.add(variable.value);
     if (!variable.raw) secrets.add(expandReferences(variable.value, (name) => lookup.get(name) ?? ""));

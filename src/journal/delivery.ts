@@ -119,11 +119,20 @@ export function createDelivery(options: DeliveryOptions): Deliver {
 
   /** GitLab says 400 to the result of a job that nobody acknowledged, and 200 to `pending` for such a job only. */
   async function waitsForRunner(error: unknown, signal: AbortSignal): Promise<boolean> {
-    if (!(error instanceof SystemFailure && error.cause instanceof TroubleCause && error.cause.status === 400)) {
-      return false;
+    return statusOf(error) === 400 && (await askAsWaiting(signal)) === "waits";
+  }
+
+  /**
+   * The one question about a job at GitLab that changes nothing: `running` would take one that nobody has acknowledged, and
+   * that has ended here, once and for all. `waits`: it is such a job. `null`: no answer, or one that says nothing.
+   */
+  async function askAsWaiting(signal: AbortSignal): Promise<"waits" | "known" | null> {
+    try {
+      const answer = await coordinator.updateJob(credentials, { state: "pending" }, signal);
+      return answer.kind === "done" && answer.status === "running" ? "waits" : "known";
+    } catch (error) {
+      return statusOf(error) === 400 ? "known" : null;
     }
-    const answer = await coordinator.updateJob(credentials, { state: "pending" }, signal).catch(() => null);
-    return answer?.kind === "done" && answer.status === "running";
   }
 
   /** AlloyCI keeps the trace that comes with the final state, and nothing else. */
@@ -163,10 +172,9 @@ export function createDelivery(options: DeliveryOptions): Deliver {
 
   /** Does the coordinator answer calls of this job that carry no trace? */
   async function answersOtherwise(signal: AbortSignal): Promise<boolean> {
+    if (dialect === "gitlab") return (await askAsWaiting(signal)) !== null;
     try {
-      if (dialect === "alloy") {
-        await coordinator.appendTrace(credentials, { from: sent, bytes: new Uint8Array() }, signal);
-      } else await coordinator.updateJob(credentials, { state: "running" }, signal);
+      await coordinator.appendTrace(credentials, { from: sent, bytes: new Uint8Array() }, signal);
       return true;
     } catch {
       return false;
@@ -239,6 +247,11 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     }
   };
   return deliver;
+}
+
+/** What the coordinator answered to a call that failed; 0: it was not there, or the failure has nothing to do with it. */
+function statusOf(error: unknown): number {
+  return error instanceof SystemFailure && error.cause instanceof TroubleCause ? error.cause.status : 0;
 }
 
 function trouble(message: string, status: number): Attempt {

@@ -11,6 +11,8 @@ export interface Trace {
   readonly ended: boolean;
   /** Fires with a SystemFailure when the spool cannot be written any more: the job must end (hardening.md TRC-7). */
   readonly broken: AbortSignal;
+  /** From now on these must not show either: what is found out while a job is prepared, such as the login of a registry. */
+  hide(secrets: readonly string[]): void;
   /** A line of the runner's own, in order with `output`, on a line of its own, masked, kept also beyond the limit. */
   print(text: string, tone?: Tone): void;
   /** Fold markers around `body`, if the coordinator knows them. */

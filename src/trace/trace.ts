@@ -6,7 +6,7 @@ import { secretForms } from "./disguises.ts";
 import { createLimit, limitNotice } from "./limit.ts";
 import { runnerLine, standoutLine } from "./lines.ts";
 import { createMask, maskText } from "./mask.ts";
-import { compilePatterns } from "./patterns.ts";
+import { compilePatterns, type Patterns } from "./patterns.ts";
 import { sectionMarker } from "./sections.ts";
 import { openSpool } from "./spool.ts";
 import { createTextFilter } from "./utf8.ts";
@@ -24,9 +24,11 @@ const NEWLINE_BYTES = Buffer.from("\n");
  * @throws {SystemFailure} the spool file cannot be opened
  */
 export async function openTrace(options: TraceOptions): Promise<Trace> {
-  const patterns = compilePatterns(secretForms(options.secrets), options.secretPrefixes);
+  const secrets = new Set(options.secrets);
+  const compile = (): Patterns => compilePatterns(secretForms(secrets), options.secretPrefixes);
+  let patterns = compile();
   const spool = await openSpool(options.path);
-  const mask = createMask(patterns);
+  let mask = createMask(patterns);
   const filter = createTextFilter();
   const limit = createLimit(options.limitBytes, spool.size);
   const listeners = new Set<() => void>();
@@ -143,6 +145,16 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     broken: spool.broken,
     get crc32() {
       return spool.crc32;
+    },
+    hide(more) {
+      const known = secrets.size;
+      for (const secret of more) secrets.add(secret);
+      if (secrets.size === known) return;
+      patterns = compile();
+      inTurn(() => {
+        storeOutput(filter.push(mask.flush()));
+        mask = createMask(patterns);
+      });
     },
     print(text: string, tone: Tone = "plain") {
       if (ended) return;

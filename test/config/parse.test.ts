@@ -165,6 +165,17 @@ describe("executors", () => {
     });
   });
 
+  test.each([
+    ["", 10_000],
+    ['shutdown_timeout = "1h"\n', 10_000],
+    ["shutdown_timeout = 8\n", 4000],
+  ])("a job that ignores SIGTERM is gone in time with %j", async (global, killGraceMs) => {
+    const opened: Opened[] = [];
+    const config = await read(`${global}${entry()}`, { catalog: createCatalog(opened) });
+    config.runners[0]?.openExecutor({ log: createLog(), workingDirectory: "/w", user: undefined, scratchDir: "/s" });
+    expect(opened[0]?.deps.killGraceMs).toBe(killGraceMs);
+  });
+
   test("a missing table is an error that names it", async () => {
     expect(await refusal(docker(""))).toMatch(
       /config\.toml:5: runners\.docker of "d": .*needs the table \[runners\.docker\]/,

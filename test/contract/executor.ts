@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -11,6 +12,7 @@ import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
 import { sampleJob } from "../support/job.ts";
+import { watchArguments } from "../support/watch-secrets.ts";
 import { hostileValues } from "./values.ts";
 
 export interface OpenOptions {
@@ -221,6 +223,23 @@ export function executorContract(name: string, { open, skip = [], timeoutMs }: E
       onTestFinished(() => void delete process.env.SECRET_OF_THE_RUNNER);
       const { text } = await runOps(await fresh(), source("env"));
       expect(text).not.toContain("SECRET_OF_THE_RUNNER");
+    });
+
+    it("values show in no argument list", async () => {
+      if (!existsSync("/proc/self/cmdline")) return;
+      const environment = await fresh();
+      const { tmpDir } = environment.workspace;
+      const secret = `tell-nobody-${randomUUID()}`;
+      using watch = watchArguments(() => [secret], 5);
+      const { code, text } = await runOps(environment, [
+        { op: "export", name: "SECRET", value: secret },
+        { op: "exportFile", name: "SECRET_FILE", path: `${tmpDir}/secret`, content: secret },
+        { op: "write", path: `${tmpDir}/written`, content: `x\n${secret}\n` },
+        ...source("for i in 1 2 3 4 5 6 7 8 9 10; do sh -c 'sleep 0.02; cat \"$SECRET_FILE\"; echo'; done"),
+      ]);
+      expect([code, text]).toEqual([0, `${secret}\n`.repeat(10)]);
+      expect(watch.looks).toBeGreaterThan(0);
+      expect(watch.found).toEqual([]);
     });
 
     it("everything written before the end has arrived, each time", async () => {

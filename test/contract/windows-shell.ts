@@ -89,7 +89,7 @@ export function windowsShellContract(name: string, open: () => WindowsShell, she
     });
 
     check("values arrive byte for byte in the environment of programs, and none is run", (shell) => {
-      const values = [...hostileValues, ...noise(300)].filter((value) => value !== "");
+      const values = [...hostileValues, ...noise(1000)].filter((value) => value !== "");
       const direct = values.filter(shell.fitsDirect ?? (() => true));
       const later = values.filter(shell.fitsLater ?? (() => true));
       const file = join(shell.dir, "environment");

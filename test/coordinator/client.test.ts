@@ -3,9 +3,9 @@ import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { openCoordinator } from "../../src/coordinator/client.ts";
-import { type StoredTrace, TroubleCause } from "../../src/coordinator/contract.ts";
+import { type ArtifactFile, type StoredTrace, TroubleCause } from "../../src/coordinator/contract.ts";
 import { SystemFailure } from "../../src/errors.ts";
-import { never } from "../../src/time.ts";
+import { never, pause } from "../../src/time.ts";
 import { credentials, info, noTls, type Reply, rawSite, site, testDeps } from "./server.ts";
 
 const token = "runner-token-secret==";
@@ -520,11 +520,75 @@ describe("a final report", () => {
         });
       });
       const coordinator = open(url);
-      for (let round = 0; round < 10; round++) {
+      for (let round = 0; round < 4; round++) {
         const answer = await coordinator.updateJob(credentials("alloy"), { state: "success", trace: long }, never);
         expect(answer).toEqual({ kind: "too_large" });
       }
     }
+  });
+});
+
+describe("artifacts", () => {
+  const SIZE = 200 * 1024 * 1024;
+  /** 200 MB that are nowhere, and how many of them were asked for. */
+  const large = (): { file: ArtifactFile; taken(): number } => {
+    const piece = Buffer.alloc(256 * 1024, "x");
+    let taken = 0;
+    const file = {
+      size: SIZE,
+      fileName: "large.zip",
+      expireIn: "",
+      type: "archive",
+      format: "zip",
+      open: () =>
+        Readable.from(
+          (function* () {
+            for (let sent = 0; sent < SIZE; sent += piece.length) {
+              taken += piece.length;
+              yield piece;
+            }
+          })(),
+          { objectMode: false },
+        ),
+    };
+    return { file, taken: () => taken };
+  };
+
+  test.each([413, 401, 403] as const)(
+    "refused with %d after the first kilobyte are told by that, also by a server that resets the connection",
+    async (status) => {
+      for (const end of ["keep", "end", "destroy", "resetAndDestroy"] as const) {
+        const url = await rawSite((socket) => {
+          let bytes = 0;
+          socket.on("data", (chunk) => {
+            if (bytes > 1024 || (bytes += chunk.length) <= 1024) return;
+            socket.write(`HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n`, () => {
+              socket.pause();
+              if (end !== "keep") socket[end]();
+            });
+          });
+        });
+        const { file, taken } = large();
+        const failure = await refused(open(url).uploadArtifacts(credentials("gitlab"), file, never));
+        expect(failure, end).toMatchObject({ retry: false, cause: { status } });
+        expect(taken()).toBeLessThan(SIZE / 4);
+      }
+    },
+  );
+
+  test("wait for a server that thinks after the last byte, longer than other calls", async () => {
+    const { url } = await site(async () => {
+      await pause(300, never);
+      return { status: 201 };
+    });
+    const small: ArtifactFile = { ...large().file, size: 3, open: () => Readable.from([Buffer.from("abc")]) };
+    const bounds = { silenceMs: 50, uploadSilenceMs: 20_000 };
+    await open(url, { bounds }).uploadArtifacts(credentials("gitlab"), small, never);
+    const impatient = open(url, { bounds: { silenceMs: 50, uploadSilenceMs: 50 } });
+    expect(await refused(impatient.uploadArtifacts(credentials("gitlab"), small, never))).toMatchObject({
+      retry: true,
+      cause: { status: 0 },
+    });
   });
 });
 

@@ -230,6 +230,7 @@ describe("secrets", () => {
         variable("MASKED", "masked-value", { masked: true }),
         variable("CI_REPOSITORY_URL", "https://only-a-token@github.com/x", { public: true }),
         variable("EMPTY", "", { public: false }),
+        variable("DOCKER_AUTH_CONFIG", JSON.stringify({ auths: { "r.tld": { auth: "dTpwdXNoLW1l" }, s: 1 } })),
       ],
       credentials: [{ url: "registry", username: "me", password: "registry-password" }],
       dependencies: [{ id: "1", name: "a", token: "dependency-token", file: null }],
@@ -243,6 +244,8 @@ describe("secrets", () => {
       "registry-password",
       "dependency-token",
       "masked-value",
+      "dTpwdXNoLW1l",
+      "push-me",
     ];
     expect(secretsOf(job, ["runner-token"]).sort()).toEqual([...common, "closed$OPEN", "closedpublic-value"].sort());
     expect(secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).sort()).toEqual(common.sort());

@@ -230,6 +230,19 @@ test("GitLab that fails at the trace gets the state, without a checksum", async 
   }
 });
 
+test("a job that GitLab never heard was taken is left to others, also where its trace is refused", async () => {
+  for (const status of [500, 413]) {
+    const { journal, scripted, outbox } = await setUp((call) => {
+      if (call.call === "trace") return failure(status);
+      return call.update.state === "pending" ? { kind: "done", status: "running" } : failure(400);
+    });
+    const record = await finished(journal, "x".repeat(200_000), { dialect: "gitlab" });
+    expect(await outbox.deliver(record, atStart)).toBe("refused");
+    const states = new Set(scripted.calls.flatMap((call) => (call.call === "update" ? [call.update.state] : [])));
+    expect(states).toEqual(new Set(["pending", "success"]));
+  }
+});
+
 test("an outage by 500 of everything, however long, costs no byte of a trace", async () => {
   let answered = 0;
   const { journal, scripted, outbox } = await setUp(() => (++answered < 40 ? failure(500) : undefined));

@@ -89,6 +89,8 @@ export function scriptedCoordinator(origin = "http://coordinator.test/") {
       }
       const said = await answer({ call: "update", job: job.id, update, trace }, signal, (): UpdateAnswer => {
         if (update.state === "running") return { kind: "done", status: "running" };
+        // As GitLab does for a job that was acknowledged.
+        if (update.state === "pending") throw failure(400);
         const stored = jobOf(job.id);
         if (trace !== null) stored.text = trace;
         stored.state = update.state;

@@ -27,7 +27,7 @@ function bodyOf(text: string): string {
   return body;
 }
 
-const values = [...hostileValues, ...noise(500), "‘", "’’", "‚‛'", "it’s ‘quoted’ 'here'"];
+const values = [...hostileValues, ...noise(1000), "‘", "’’", "‚‛'", "it’s ‘quoted’ 'here'"];
 
 describe.each([powershell, pwsh])("scripts for $name", (writer) => {
   test("fit the grammar whatever their values are, and each word stands for its value", () => {

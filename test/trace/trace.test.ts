@@ -60,6 +60,17 @@ describe("output", () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
+  it("hides what becomes known to be secret later, in what follows, also in the runner's own lines", async () => {
+    const trace = await open({ secrets: ["s3cr3t-value"] });
+    trace.output.write("before regist");
+    trace.hide(["registry-password"]);
+    trace.hide([]);
+    trace.output.write(" registry-pass");
+    trace.print("said registry-password");
+    trace.output.write("word s3cr3t-value dTpyZWdpc3RyeS1wYXNzd29yZA==\n");
+    expect(await text(trace)).toBe("before regist \n\x1b[0Ksaid [MASKED]\x1b[0;m\n[MASKED] [MASKED] dT[MASKED]\n");
+  });
+
   it("keeps what the mask held back when a stage ends", async () => {
     const trace = await open({ secrets: ["s3cr3t-value"] });
     trace.output.write("half s3cr3t");

@@ -125,6 +125,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         signal.throwIfAborted();
         const known = noteSchema.safeParse(note);
         if (!known.success) {
+          if (note.kind === "crash") continue;
           log.warn("A note of a dead job is not one of the shell executor", { note: String(note.kind ?? "unknown") });
           continue;
         }

@@ -21,6 +21,7 @@ const none: LoginSources = {
   configDir: undefined,
   home: undefined,
   env: {},
+  hide: () => undefined,
 };
 const auth = (user: string): { auth: string } => ({ auth: Buffer.from(`${user}:secret-${user}`).toString("base64") });
 const config = (auths: Record<string, unknown>): string => JSON.stringify({ auths });
@@ -116,6 +117,28 @@ test("a token of a helper becomes an identity token", async () => {
     identitytoken: "refresh",
     serveraddress: "registry.tld",
   });
+});
+
+test("passwords and tokens of every source are told before anybody gets a login", async () => {
+  const PATH = await helper("own", `echo '{"Username":"helped","Secret":"from-the-helper"}'`);
+  await writeFile(
+    join(dir, "config.json"),
+    JSON.stringify({ credHelpers: { "registry.tld": "own" }, ...JSON.parse(config({ "other.tld": auth("file") })) }),
+  );
+  const hidden: string[] = [];
+  const logins = await openLogins({
+    ...none,
+    jobConfig: config({ "registry.tld": auth("job") }),
+    operatorConfig: config({ "registry.tld": { identitytoken: "refresh-token" } }),
+    jobCredentials: [{ url: "registry.tld", username: "u", password: "of-the-payload" }],
+    configDir: dir,
+    env: { PATH },
+    hide: (secrets) => void hidden.push(...secrets),
+  });
+  const known = ["secret-job", auth("job").auth, "refresh-token", "secret-file", "of-the-payload"];
+  expect(hidden).toEqual(expect.arrayContaining(known));
+  await logins.find(image("registry.tld/x"), never);
+  expect(hidden).toContain("from-the-helper");
 });
 
 test("a helper that fails costs a warning, not the job", async () => {

@@ -12,7 +12,14 @@ import { Sink } from "../../contract/executor.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";
 import { registryMissing, startRegistry, type TestRegistry } from "../../support/registry.ts";
 
-const none = { jobConfig: undefined, operatorConfig: undefined, configDir: undefined, home: undefined, env: {} };
+const none = {
+  jobConfig: undefined,
+  operatorConfig: undefined,
+  configDir: undefined,
+  home: undefined,
+  env: {},
+  hide: () => undefined,
+};
 
 async function loginFor(registry: TestRegistry, password = registry.password): Promise<RegistryLogins> {
   const jobCredentials = [{ url: registry.address, username: registry.username, password }];
