@@ -45,14 +45,14 @@ describe.skipIf(missing !== undefined)(
     }, 60_000);
 
     // Not `wine.run`: the coordinator is in this process and has to answer meanwhile.
-    const runner = (...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
+    const wineRun = (...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
       new Promise((resolve, reject) => {
         // Into files: wine's own services inherit what they are given, and would keep a pipe open for ever.
         const [outFile, errFile] = [join(wine.dir, "stdout"), join(wine.dir, "stderr")];
         const [out, err] = [openSync(outFile, "w"), openSync(errFile, "w")];
-        const child = spawn("wine", [RUNNER, ...args], {
+        const child = spawn("wine", argv, {
           cwd: wine.dir,
-          env: wine.environment,
+          env: { ...wine.environment, SERVICE_PASSWORD: "pä ss" },
           stdio: ["ignore", out, err],
           timeout: 100_000,
         });
@@ -63,6 +63,8 @@ describe.skipIf(missing !== undefined)(
           resolve({ code, stdout: readFileSync(outFile, "utf8"), stderr: readFileSync(errFile, "utf8") }),
         );
       });
+
+    const runner = (...args: string[]) => wineRun(RUNNER, ...args);
 
     test("says its version and is registered by flags", async () => {
       expect((await runner("--version")).stdout).toContain("platform win32/x64");
@@ -80,6 +82,14 @@ describe.skipIf(missing !== undefined)(
       await writeFile(file, `state_dir = "C:/run/state"\n${await readFile(file, "utf8")}`);
       const service = ["--service", "ci.one"];
       const places = ["--config", "C:\\run\\config.toml", "--working-directory", "C:\\run"];
+      // Wine's sc knows no "config": the service is left with its account, and cannot start with more rights than that.
+      const other = await runner("install", ...places, "--service", "ci.two", "--init-user", "builder");
+      expect(other.stderr).toMatch(/sc\.exe config ci\.two .* ended with/);
+      const key = "HKLM\\SYSTEM\\CurrentControlSet\\Services\\ci.two";
+      const { stdout } = await wineRun("reg", "query", key);
+      expect(stdout).toMatch(/ObjectName\s+REG_SZ\s+\.\\builder/);
+      expect(stdout).toMatch(/Start\s+REG_DWORD\s+0x4/);
+      expect(await runner("uninstall", "--service", "ci.two")).toMatchObject({ code: 0 });
       expect(await runner("install", ...service, ...places)).toMatchObject({ code: 0 });
       expect((await runner("status", ...service)).code).toBe(1);
       expect(await runner("start", ...service)).toMatchObject({ code: 0 });
@@ -100,6 +110,7 @@ describe.skipIf(missing !== undefined)(
       expect(made.trace).toContain(`hello from ${made.id}`);
       expect(made.trace).toContain('"grüße, %PATH%"');
       expect([made.status, failing.status]).toEqual(["success", "failed"]);
+      expect(made.artifacts).toHaveLength(1);
       expect(failing.trace).toContain("exit status 3");
       expect(failing.trace).not.toMatch(/^after/m);
 
