@@ -54,7 +54,7 @@ export function layOut({ root, binary, kind, top, version, date }) {
   put(`${docs}/CHANGELOG.md`, readFileSync(join(top, "CHANGELOG.md")));
   put(`${docs}/copyright`, readFileSync(join(top, "packaging/copyright")));
   if (kind === "deb") {
-    const entry = `alloy-runner (${version}-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The AlloyCI contributors <noreply@alloy-ci.com>  ${debianDate(date)}\n`;
+    const entry = `alloy-runner (${version}-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The alloy-runner authors <noreply@alloy-runner.invalid>  ${debianDate(date)}\n`;
     put(`${docs}/changelog.Debian.gz`, gzipSync(entry, { level: 9 }));
   }
 }
@@ -82,7 +82,7 @@ export function debianControl({ version, arch, installedKb, top }) {
       `Package: alloy-runner
 Version: ${version}-1
 Architecture: ${arch}
-Maintainer: The AlloyCI contributors <noreply@alloy-ci.com>
+Maintainer: The alloy-runner authors <noreply@alloy-runner.invalid>
 Installed-Size: ${installedKb}
 Depends: libc6 (>= 2.17), git, passwd, ca-certificates
 Recommends: systemd
@@ -167,7 +167,7 @@ if [ "$1" -eq 0 ]; then after_remove; fi
 %dir %attr(0755, root, root) /usr/share/doc/alloy-runner
 
 %changelog
-* ${day} The AlloyCI contributors <noreply@alloy-ci.com> - ${version}-1
+* ${day} The alloy-runner authors <noreply@alloy-runner.invalid> - ${version}-1
 - See CHANGELOG.md.
 `;
 }

@@ -1,5 +1,6 @@
 import type { Op, ScriptParts, ShellWriter, Test, WriteOptions } from "../src/shell.ts";
 import { commandLine, windowsPath } from "./command-line.ts";
+import { removeDeep } from "./powershell-prelude.ts";
 import { toned } from "./tones.ts";
 
 /** Names of the script's own variables begin so; a job cannot have such. */
@@ -17,6 +18,11 @@ const DYNAMIC =
 const PLAIN = /^[\w .:\\/=,@+~#{}[\]$;'-]*$/;
 /** cmd reads lines of at most 8191 characters. */
 const LONGEST_PLAIN = 2000;
+
+const POWERSHELL = [
+  '"%SystemRoot%\\System32\\WindowsPowerShell\\v1.0\\powershell.exe"',
+  "-NoProfile -NonInteractive -NoLogo -ExecutionPolicy Bypass",
+].join(" ");
 
 interface Compiled extends ScriptParts {
   readonly text: string;
@@ -124,17 +130,21 @@ function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled 
     }
   };
 
-  /** `rd` without /s removes an empty directory or a link; only what then is left is a tree. `\\?\` reaches long paths. */
+  /**
+   * `rd` without /s removes an empty directory or a link; only what then is left is a tree. What is too deep for cmd is
+   * PowerShell's: the form of a path that `rd` would need is a pattern of other files where `?` is not known in it.
+   */
   const remove = (text: string, fail: string): void => {
     const [place, done, tree] = [path(text), label("gone"), label("tree")];
-    const whole = /^[A-Za-z]:\\/.test(windowsPath(text)) ? path(`\\\\?\\${windowsPath(text)}`) : place;
     look(text);
     emit(`if not defined ${FOUND} goto ${done}`, `if ${isDirectory} goto ${tree}`);
     emit(`attrib -r -s -h ${place}`, `del /f /q ${place}`, `goto ${done}_look`, `:${tree}`, `rd ${place} 2>nul`);
     look(text);
     emit(`if defined ${FOUND} rd /s /q ${place} 2>nul`);
     look(text);
-    if (whole !== place) emit(`if defined ${FOUND} rd /s /q ${whole}`);
+    if (/^(?:[A-Za-z]:\\|\\\\)/.test(windowsPath(text))) {
+      emit(`if defined ${FOUND} ${POWERSHELL} -File ${file(removeDeep, ".ps1")} ${place}`);
+    }
     emit(`:${done}_look`);
     look(text);
     emit(`if not defined ${FOUND} goto ${done}`);

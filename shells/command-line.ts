@@ -12,9 +12,15 @@ function quoteArgument(argument: string): string {
   return `"${text.replace(/(\\*)"/g, '$1$1\\"').replace(/(\\+)$/, "$1$1")}"`;
 }
 
-/** `text` in the way that Windows separates directories, without a separator at the end and without what no path can hold. */
+/**
+ * `text` in the way that Windows separates directories, without a separator at the end and without what no path can hold:
+ * above all `*` and `?`, which cmd would take for a pattern of other files.
+ */
 export function windowsPath(text: string): string {
-  const path = text.replace(/[\0-\x1f"]/g, "").replaceAll("/", "\\");
+  const path = text
+    .replace(/[\0-\x1f"]/g, "")
+    .replace(/[*?]/g, "_")
+    .replaceAll("/", "\\");
   const trimmed = path.replace(/\\+$/, "");
   return trimmed === "" || trimmed.endsWith(":") ? `${trimmed}\\` : trimmed;
 }

@@ -114,6 +114,12 @@ function AlloyRemoveTree([string] $Path) {
   foreach ($entry in [IO.Directory]::GetFileSystemEntries($Path)) { AlloyRemoveTree $entry }
   [IO.Directory]::Delete($Path)
 }
+function AlloyDeep([string] $Path) {
+  $place = $Path.Replace('/', '\\')
+  if ($place -match '^[A-Za-z]:\\\\') { return '\\\\?\\' + $place }
+  if ($place -match '^\\\\\\\\[^\\\\?.]') { return '\\\\?\\UNC' + $place.Substring(1) }
+  return $place
+}
 function AlloyRemove([string] $Path) {
   if (-not (AlloyIsThere $Path)) { return }
   $place = AlloyPath $Path
@@ -123,7 +129,7 @@ function AlloyRemove([string] $Path) {
   } catch { }
   try { AlloyRemoveTree $place; return } catch { $problem = $_ }
   if (AlloyOnWindows) {
-    $null = AlloyRun 'cmd.exe' ('/d /s /c "rd /s /q "\\\\?\\' + $place.Replace('/', '\\') + '""') $true
+    try { AlloyRemoveTree (AlloyDeep $place); return } catch { $problem = $_ }
   }
   if (AlloyIsThere $Path) { AlloyFail $problem }
 }
@@ -183,4 +189,21 @@ function AlloyWrite([string] $Path, [string] $Content) {
     } finally { $file.Dispose() }
   } catch { AlloyFail $_ }
 }
+`.trim();
+
+/** A script that removes the directory it is called with, however deep, with read-only files; links as links. Windows only. */
+export const removeDeep = `
+param([string] $Path)
+$ErrorActionPreference = 'Stop'
+function Remove-Entry([string] $Entry) {
+  $found = [int] [IO.File]::GetAttributes($Entry)
+  $directory = ($found -band [int] [IO.FileAttributes]::Directory) -ne 0
+  if ($found -band [int] [IO.FileAttributes]::ReadOnly) { [IO.File]::SetAttributes($Entry, [IO.FileAttributes]::Normal) }
+  if (-not $directory) { [IO.File]::Delete($Entry); return }
+  if (($found -band [int] [IO.FileAttributes]::ReparsePoint) -eq 0) {
+    foreach ($inner in [IO.Directory]::GetFileSystemEntries($Entry)) { Remove-Entry $inner }
+  }
+  [IO.Directory]::Delete($Entry)
+}
+if ($Path -match '^\\\\') { Remove-Entry ('\\\\?\\UNC' + $Path.Substring(1)) } else { Remove-Entry ('\\\\?\\' + $Path) }
 `.trim();

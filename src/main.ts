@@ -252,7 +252,7 @@ function addServiceCommands(program: Command): void {
         .addOption(new Option("-d, --working-directory <dir>", "where builds are kept; default: the current one"))
         .addOption(new Option("-u, --user <account>", "account that scripts of the shell executor run under"))
         .addOption(new Option("--init-user <account>", "account that the runner itself runs under; default: root"))
-        .addOption(new Option("-p, --password <password>", "of --init-user, on Windows"))
+        .addOption(new Option("-p, --password <password>", "of --init-user, on Windows").env("SERVICE_PASSWORD"))
         .addOption(toggle("--syslog", "accepted; the service manager keeps the log"))
         .addOption(
           new Option("--drain-timeout <time>", "how long a stop waits for running jobs: 90s, 30m; default: 2h"),

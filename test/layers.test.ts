@@ -19,6 +19,7 @@ const contracts = [
   "src/trace/contract.ts",
   "src/journal/contract.ts",
   "src/config/config.ts",
+  "src/remove-tree.ts",
 ];
 
 /** The composition root: `main.ts`, and what it loads when a command needs it. */

@@ -8,14 +8,21 @@
  * service manager wants as lines on PROGRAM's standard input: "drain" at a stop, so that running jobs finish, and "stop" after N
  * seconds of that or when the machine shuts down, so that they are ended and reported. What is left a minute later is ended.
  * When PROGRAM ends by itself the service ends with its status, and the service manager starts it again.
+ *
+ *   alloy-runner-service.exe --set-account NAME ACCOUNT
+ *
+ * lets the service NAME log on as ACCOUNT, whose password is the line of UTF-8 on standard input: sc.exe wants it as an argument,
+ * which everybody on the machine can read.
  */
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
+#include <stdio.h>
 #include <wchar.h>
 
 #define WAIT_STEP_MS 1000
 #define STOP_SECONDS 60
 #define LOG_LIMIT_BYTES (16LL * 1024 * 1024)
+#define PASSWORD_BYTES 1024
 
 static wchar_t name[256] = L"alloy-runner";
 static wchar_t log_file[MAX_PATH * 4] = L"";
@@ -148,6 +155,37 @@ static wchar_t *next_word(wchar_t *at, wchar_t *into, size_t room) {
   return at;
 }
 
+static int problem(const char *what, DWORD error) {
+  char text[512];
+  DWORD length = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, error, 0, text, sizeof text, NULL);
+  while (length && (text[length - 1] == '\n' || text[length - 1] == '\r')) length--;
+  fprintf(stderr, "%s: error %lu %.*s\n", what, (unsigned long)error, (int)length, text);
+  return error ? (int)error : 1;
+}
+
+static int set_account(const wchar_t *service, const wchar_t *account) {
+  static char bytes[PASSWORD_BYTES];
+  static wchar_t password[PASSWORD_BYTES];
+  HANDLE input = GetStdHandle(STD_INPUT_HANDLE);
+  DWORD length = 0, more = 0;
+  while (length < PASSWORD_BYTES - 1 && ReadFile(input, bytes + length, PASSWORD_BYTES - 1 - length, &more, NULL) && more) length += more;
+  while (length && (bytes[length - 1] == '\n' || bytes[length - 1] == '\r')) length--;
+  if (length == PASSWORD_BYTES - 1) return problem("the password is too long", ERROR_INVALID_PARAMETER);
+  if (length && !MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, bytes, (int)length, password, PASSWORD_BYTES - 1))
+    return problem("the password is no UTF-8", GetLastError());
+  SecureZeroMemory(bytes, sizeof bytes);
+
+  SC_HANDLE manager = OpenSCManagerW(NULL, NULL, SC_MANAGER_CONNECT);
+  if (!manager) return problem("the service manager cannot be reached", GetLastError());
+  SC_HANDLE handle = OpenServiceW(manager, service, SERVICE_CHANGE_CONFIG);
+  if (!handle) return problem("the service cannot be opened", GetLastError());
+  DWORD same = SERVICE_NO_CHANGE;
+  if (!ChangeServiceConfigW(handle, same, same, same, NULL, NULL, NULL, NULL, account, password, NULL))
+    return problem("the account cannot be set", GetLastError());
+  SecureZeroMemory(password, sizeof password);
+  return 0;
+}
+
 int wmain(void) {
   static wchar_t word[MAX_PATH * 4];
   wchar_t *at = next_word(GetCommandLineW(), word, MAX_PATH * 4);
@@ -157,6 +195,11 @@ int wmain(void) {
       while (*at == L' ') at++;
       command = at;
       break;
+    }
+    if (!wcscmp(word, L"--set-account")) {
+      at = next_word(at, name, sizeof name / sizeof *name);
+      next_word(at, word, MAX_PATH * 4);
+      return set_account(name, word);
     }
     if (!wcscmp(word, L"--name")) at = next_word(at, name, sizeof name / sizeof *name);
     else if (!wcscmp(word, L"--log")) at = next_word(at, log_file, MAX_PATH * 4);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CommandError, Stop } from "../errors.ts";
@@ -8,6 +8,7 @@ import { loadCiFile } from "../local/ci-file.ts";
 import { startCoordinator } from "../local/coordinator.ts";
 import { runPipeline } from "../local/pipeline.ts";
 import { createSampleProject } from "../local/project.ts";
+import { removeTree } from "../remove-tree.ts";
 import { deadline, never } from "../time.ts";
 import type { CommandContext } from "./context.ts";
 import type { FlagValues } from "./runner-flags.ts";
@@ -68,7 +69,7 @@ export async function demoCommand(values: FlagValues, context: CommandContext): 
     await coordinator.close();
     if (values.keep === true) say(`Configuration, sources and logs stay in ${dir}`);
     else {
-      await rm(dir, { recursive: true, force: true });
+      await removeTree(dir);
       say("The runner has ended, and everything it made is removed.");
     }
   }

@@ -3,6 +3,7 @@ import { chmod, lstat, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { execa } from "execa";
+import { removeTree } from "../remove-tree.ts";
 
 /** Where `exec` keeps things. All absolute; one run shares nothing with another but the caches. */
 export interface ExecPlaces {
@@ -94,9 +95,9 @@ function isThere(pid: number): boolean {
 }
 
 /** Also directories that a job has made read-only, as package managers do. */
-export async function removeTree(dir: string): Promise<void> {
+export async function removeJobFiles(dir: string): Promise<void> {
   try {
-    await rm(dir, { recursive: true, force: true, maxRetries: 3 });
+    await removeTree(dir);
   } catch {
     await chmod(dir, 0o700).catch(() => undefined);
     await execa("chmod", ["-R", "u+rwX", "--", dir], { reject: false, stdio: "ignore" });

@@ -18,7 +18,7 @@ import type { CommandContext } from "./context.ts";
 import { ownInterfaces, sourcesAddress } from "./exec-address.ts";
 import { execConfig } from "./exec-config.ts";
 import { type ExecOptions, readExecOptions } from "./exec-options.ts";
-import { type ExecPlaces, openPlaces, otherRuns, placesOfRun, removeTree } from "./exec-places.ts";
+import { type ExecPlaces, openPlaces, otherRuns, placesOfRun, removeJobFiles } from "./exec-places.ts";
 import { listJobs, type PreviewJob, printPreview } from "./exec-report.ts";
 import { listenForCancel } from "./exec-signals.ts";
 import type { FlagValues } from "./runner-flags.ts";
@@ -138,7 +138,7 @@ async function withRun(run: Run, signal: AbortSignal): Promise<number> {
     await sweeping;
     return await withCoordinator(run, places, snapshot, notes, signal);
   } finally {
-    await removeTree(places.runDir);
+    await removeJobFiles(places.runDir);
   }
 }
 
@@ -315,6 +315,6 @@ async function sweep(places: ExecPlaces, { bury }: ExecEngine, signal: AbortSign
   for (const dir of await otherRuns(places)) {
     const dead = await bury(placesOfRun(dir).stateDir, signal).catch(() => false);
     signal.throwIfAborted();
-    if (dead) await removeTree(dir).catch(() => undefined);
+    if (dead) await removeJobFiles(dir).catch(() => undefined);
   }
 }

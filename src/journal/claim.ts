@@ -3,6 +3,7 @@ import { appendFile, mkdir, open, readdir, readFile, rm, stat, utimes } from "no
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
+import { removeTree } from "../remove-tree.ts";
 import { pause } from "../time.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "./process-identity.ts";
 
@@ -113,7 +114,7 @@ async function findOther(
     if (name === own) continue;
     const holder = await look(join(dir, name), identity, silentMs, signal);
     if (holder !== null) return holder;
-    await rm(join(dir, name), { recursive: true, force: true });
+    await removeTree(join(dir, name));
   }
   return null;
 }
@@ -133,7 +134,9 @@ async function look(
   }
   if (claim.boot !== identity.boot) return null;
   const visible = claim.namespace === identity.namespace;
-  const alive = visible ? await isAlive(claim) : await isTouched(path, silentMs, signal);
+  // Without its start time a number may have gone to another process, as after a restart of a Windows machine.
+  const certain = visible && claim.started !== "";
+  const alive = (!visible || (await isAlive(claim))) && (certain || (await isTouched(path, silentMs, signal)));
   return alive ? { pid: claim.pid, starting: !held, visible } : null;
 }
 

@@ -1,7 +1,8 @@
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { SystemFailure } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { removeTree } from "../remove-tree.ts";
 import type { Journal } from "./contract.ts";
 import { findLeftovers } from "./leftovers.ts";
 import { type OpenRecord, openRecord } from "./record.ts";
@@ -51,7 +52,7 @@ export async function openJournal({ stateDir, log }: JournalOptions): Promise<Jo
         for (const file of files) if (file.status === "rejected") throw file.reason;
         await Promise.all([syncDirectory(dir), syncDirectory(jobsDir)]);
       } catch (cause) {
-        if (made) await rm(dir, { recursive: true, force: true }).catch(() => undefined);
+        if (made) await removeTree(dir).catch(() => undefined);
         throw new SystemFailure(`Cannot keep job ${stored.id} in ${dir}`, { cause });
       }
       const length = line.length;

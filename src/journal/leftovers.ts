@@ -1,8 +1,9 @@
-import { lstat, open, readdir, rename, rm } from "node:fs/promises";
+import { lstat, open, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../errors.ts";
 import type { Note } from "../executor.ts";
 import type { Log } from "../log.ts";
+import { removeTree } from "../remove-tree.ts";
 import type { FinalReport, LeftoverJob } from "./contract.ts";
 import { type OpenRecord, openRecord, REMOVED } from "./record.ts";
 import { decodeLines, RECORD_VERSION } from "./record-lines.ts";
@@ -40,7 +41,7 @@ async function readEntry(name: string, search: LeftoverSearch): Promise<Leftover
   const dir = join(jobsDir, name);
   try {
     if (name.startsWith(REMOVED)) {
-      await rm(dir, { recursive: true, force: true });
+      await removeTree(dir);
       return null;
     }
     const verdict = keyShape.test(name)

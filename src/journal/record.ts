@@ -1,9 +1,10 @@
 import { constants } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError, SystemFailure } from "../errors.ts";
 import type { Note } from "../executor.ts";
 import type { Log } from "../log.ts";
+import { removeTree } from "../remove-tree.ts";
 import type { FinalReport, JobRecord, StoredJob } from "./contract.ts";
 import { encodeLine } from "./record-lines.ts";
 import { syncContents, writeAt } from "./synced-file.ts";
@@ -123,7 +124,7 @@ export function openRecord({ stored, dir, log, length, torn, report, onRemoved }
         // In one step first: a record without its trace, or a trace without its record, would be taken for damage.
         const going = join(dir, "..", `${REMOVED}${stored.key}`);
         await rename(dir, going);
-        await rm(going, { recursive: true, force: true });
+        await removeTree(going);
       }).catch((cause: unknown) => {
         throw new SystemFailure(`Cannot remove ${dir}`, { cause });
       });

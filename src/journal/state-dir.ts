@@ -1,7 +1,8 @@
-import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError, describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { removeTree } from "../remove-tree.ts";
 import { type ClaimTiming, claimDirectory } from "./claim.ts";
 
 /** The runner's own directory, held by this process alone. All paths are absolute if `path` was. */
@@ -62,7 +63,7 @@ async function makePrivate(dir: string, { own }: { own: boolean }): Promise<void
 
 async function empty(dir: string, log: Log): Promise<void> {
   for (const name of await readdir(dir)) {
-    await rm(join(dir, name), { recursive: true, force: true }).catch((error: unknown) => {
+    await removeTree(join(dir, name)).catch((error: unknown) => {
       log.warn(`${join(dir, name)} was left by an earlier run and cannot be removed: ${describeError(error)}`);
     });
   }

@@ -2,6 +2,7 @@ import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { removeTree } from "../remove-tree.ts";
 import { nowMs } from "./channel.ts";
 
 /** What a job uploaded. */
@@ -77,7 +78,7 @@ export function createArtifactShelf(parent: string = tmpdir()): ArtifactShelf {
       };
     },
     async close() {
-      if (folder !== undefined) await rm(await folder, { recursive: true, force: true });
+      if (folder !== undefined) await removeTree(await folder);
     },
   };
 }

@@ -81,6 +81,8 @@ describe.each(Object.keys(shells))("completion for %s", (shell) => {
       for (const flag of ["--service", "--working-directory", "--dry-run", "--log-level"])
         expect(flags).toContain(flag);
       expect(flags).not.toContain("--registration-token");
+      const here = complete("exec --", "--with-needs");
+      for (const flag of ["--with-needs", "--dry-run", "--env-file", "--jobs"]) expect(here).toContain(flag);
       expect(complete("register --executor sh", "shell")).toContain("shell");
       expect(complete("run --log-format ", "json")).toMatch(/text.*json|json.*text/s);
       expect(complete("list --config my", "config.toml")).toMatch(/my\\? config\.toml/);

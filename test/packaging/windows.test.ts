@@ -1,10 +1,10 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { openWine, type Wine } from "../support/wine.ts";
 
 const top = join(import.meta.dirname, "../..");
 const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
@@ -23,48 +23,39 @@ const RUNNER = "C:\\run\\alloy-runner.exe";
 describe.skipIf(missing !== undefined)(
   `windows-x64 under wine${missing === undefined ? "" : ` (skipped: ${missing})`}`,
   () => {
-    let dir: string;
-    let drive: string;
-    let env: Record<string, string>;
+    let wine: Wine;
+    let place: string;
     let coordinator: LocalCoordinator;
 
     beforeAll(async () => {
-      dir = await mkdtemp(join(tmpdir(), "alloy-wine-"));
-      drive = join(dir, "prefix/drive_c");
-      env = {
-        PATH: process.env.PATH ?? "/usr/bin:/bin",
-        HOME: dir,
-        WINEPREFIX: join(dir, "prefix"),
-        WINEDEBUG: "-all",
-        WINEDLLOVERRIDES: "mscoree,mshtml=",
-        DISPLAY: "",
-      };
       execFileSync(process.execPath, ["scripts/binary.mjs", "windows-x64", "--no-smoke"], { cwd: top });
-      execFileSync("wine", ["cmd", "/c", "exit"], { env, stdio: "ignore" });
-      await mkdir(join(drive, "run"));
-      await copyFile(join(top, "out/alloy-runner-windows-x64.exe"), join(drive, "run/alloy-runner.exe"));
-      await copyFile(
-        join(top, "out/alloy-runner-service-windows-x64.exe"),
-        join(drive, "run/alloy-runner-service.exe"),
-      );
-      await writeFile(join(dir, "random.c"), RANDOM);
-      const dll = join(drive, "run/bcryptprimitives.dll");
-      execFileSync("x86_64-w64-mingw32-gcc", ["-shared", "-o", dll, join(dir, "random.c"), "-ladvapi32"]);
+      wine = openWine();
+      place = join(wine.systemDrive, "run");
+      await mkdir(place);
+      await copyFile(join(top, "out/alloy-runner-windows-x64.exe"), join(place, "alloy-runner.exe"));
+      await copyFile(join(top, "out/alloy-runner-service-windows-x64.exe"), join(place, "alloy-runner-service.exe"));
+      await writeFile(join(wine.dir, "random.c"), RANDOM);
+      const dll = join(place, "bcryptprimitives.dll");
+      execFileSync("x86_64-w64-mingw32-gcc", ["-shared", "-o", dll, join(wine.dir, "random.c"), "-ladvapi32"]);
       coordinator = await startCoordinator({ dialect: "alloy" });
     }, 180_000);
     afterAll(async () => {
-      // Ends this prefix's own server and what it started, and waits for that.
-      if (env !== undefined) spawnSync("wineserver", ["-k", "-w"], { env, timeout: 30_000 });
       await coordinator?.close();
-      await rm(dir, { recursive: true, force: true, maxRetries: 5 });
-    });
+      wine?.[Symbol.dispose]();
+    }, 60_000);
 
-    const runner = (...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
+    // Not `wine.run`: the coordinator is in this process and has to answer meanwhile.
+    const wineRun = (...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
       new Promise((resolve, reject) => {
         // Into files: wine's own services inherit what they are given, and would keep a pipe open for ever.
-        const [outFile, errFile] = [join(dir, "stdout"), join(dir, "stderr")];
+        const [outFile, errFile] = [join(wine.dir, "stdout"), join(wine.dir, "stderr")];
         const [out, err] = [openSync(outFile, "w"), openSync(errFile, "w")];
-        const child = spawn("wine", [RUNNER, ...args], { env, stdio: ["ignore", out, err], timeout: 100_000 });
+        const child = spawn("wine", argv, {
+          cwd: wine.dir,
+          env: { ...wine.environment, SERVICE_PASSWORD: "pä ss" },
+          stdio: ["ignore", out, err],
+          timeout: 100_000,
+        });
         closeSync(out);
         closeSync(err);
         child.on("error", reject);
@@ -73,62 +64,68 @@ describe.skipIf(missing !== undefined)(
         );
       });
 
+    const runner = (...args: string[]) => wineRun(RUNNER, ...args);
+
     test("says its version and is registered by flags", async () => {
       expect((await runner("--version")).stdout).toContain("platform win32/x64");
-      const flags = [
-        "--non-interactive",
-        "--url",
-        coordinator.url,
-        "--registration-token",
-        coordinator.registrationToken,
-      ];
-      const registered = await runner(
-        "register",
-        "--config",
-        "C:\\run\\config.toml",
-        ...flags,
-        "--name",
-        "w",
-        "--executor",
-        "shell",
-      );
+      const config = ["--config", "C:\\run\\config.toml", "--name", "w", "--executor", "shell"];
+      const there = ["--url", coordinator.url, "--registration-token", coordinator.registrationToken];
+      const registered = await runner("register", "--non-interactive", ...config, ...there);
       expect(registered.stderr).not.toContain("Cannot");
       expect(registered.code).toBe(0);
       expect(coordinator.runners).toHaveLength(1);
-      expect(await readFile(join(drive, "run/config.toml"), "utf8")).toContain('executor = "shell"');
+      expect(await readFile(join(place, "config.toml"), "utf8")).toContain('executor = "shell"');
     }, 120_000);
 
-    test("is a service that starts, drains when stopped, and is uninstalled", async () => {
-      const stateDir = 'state_dir = "C:/run/state"\n';
-      const file = join(drive, "run/service.toml");
-      await writeFile(file, stateDir);
-      const install = [
-        "install",
-        "--config",
-        "C:\\run\\service.toml",
-        "--working-directory",
-        "C:\\run",
-        "--service",
-        "ci.one",
-      ];
-      expect(await runner(...install)).toMatchObject({ code: 0 });
-      expect((await runner("status", "--service", "ci.one")).code).toBe(1);
-      expect(await runner("start", "--service", "ci.one")).toMatchObject({ code: 0 });
-      const log = join(drive, "ProgramData/alloy-runner/ci.one.log");
-      for (const end = Date.now() + 60_000; Date.now() < end; ) {
-        if (existsSync(log) && (await readFile(log, "utf8")).includes("configuration in force")) break;
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
-      const status = await runner("status", "--service", "ci.one");
+    test("is a service that runs Batch jobs, drains when stopped, and is uninstalled", async () => {
+      const file = join(place, "config.toml");
+      await writeFile(file, `state_dir = "C:/run/state"\n${await readFile(file, "utf8")}`);
+      const service = ["--service", "ci.one"];
+      const places = ["--config", "C:\\run\\config.toml", "--working-directory", "C:\\run"];
+      // Wine's sc knows no "config": the service is left with its account, and cannot start with more rights than that.
+      const other = await runner("install", ...places, "--service", "ci.two", "--init-user", "builder");
+      expect(other.stderr).toMatch(/sc\.exe config ci\.two .* ended with/);
+      const key = "HKLM\\SYSTEM\\CurrentControlSet\\Services\\ci.two";
+      const { stdout } = await wineRun("reg", "query", key);
+      expect(stdout).toMatch(/ObjectName\s+REG_SZ\s+\.\\builder/);
+      expect(stdout).toMatch(/Start\s+REG_DWORD\s+0x4/);
+      expect(await runner("uninstall", "--service", "ci.two")).toMatchObject({ code: 0 });
+      expect(await runner("install", ...service, ...places)).toMatchObject({ code: 0 });
+      expect((await runner("status", ...service)).code).toBe(1);
+      expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+
+      // No git there.
+      const variables = Object.entries({ GIT_STRATEGY: "none", GREETING: "grüße, %PATH%" }).map(([key, value]) => ({
+        key,
+        value,
+        public: true,
+      }));
+      const made = coordinator.enqueue({
+        variables,
+        script: ["echo hello from %CI_JOB_ID%", 'echo "!GREETING!"', "mkdir out", "echo built> out\\app.txt"],
+        artifacts: { paths: ["out/"] },
+      });
+      const failing = coordinator.enqueue({ variables, script: ["echo before", "exit 3", "echo after"] });
+      for (const job of [made, failing]) await job.finished({ timeoutMs: 120_000 });
+      expect(made.trace).toContain(`hello from ${made.id}`);
+      expect(made.trace).toContain('"grüße, %PATH%"');
+      expect([made.status, failing.status]).toEqual(["success", "failed"]);
+      expect(made.artifacts).toHaveLength(1);
+      expect(failing.trace).toContain("exit status 3");
+      expect(failing.trace).not.toMatch(/^after/m);
+
+      const status = await runner("status", ...service);
       expect(status.stdout).toContain("ci.one: running");
       expect(status.code).toBe(0);
-      const stopped = await runner("stop", "--service", "ci.one");
-      expect(stopped.code).toBe(0);
-      const lines = await readFile(log, "utf8");
+      expect((await runner("stop", ...service)).code).toBe(0);
+      const lines = await readFile(join(wine.systemDrive, "ProgramData/alloy-runner/ci.one.log"), "utf8");
       expect(lines).toContain("asking for no more jobs");
       expect(lines.trimEnd()).toMatch(/INFO {2}ended$/);
-      expect(await runner("uninstall", "--service", "ci.one")).toMatchObject({ code: 0 });
-      expect((await runner("status", "--service", "ci.one")).stderr).toContain("not installed");
-    }, 180_000);
+      expect(lines).not.toMatch(/ (?:WARN|ERROR) /);
+      expect(await readdir(join(place, "state/jobs"))).toEqual([]);
+      expect(await readdir(join(place, "state/lock"))).toEqual([]);
+      expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
+      expect((await runner("status", ...service)).stderr).toContain("not installed");
+    }, 300_000);
   },
 );

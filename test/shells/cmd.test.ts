@@ -90,12 +90,13 @@ test("arguments are quoted as programs on Windows read them", () => {
 });
 
 test("paths are separated by backslashes and hold nothing that would end a word", () => {
-  expect(["C:/a/b/", "C:/", "//server/share/x", ".git/config", 'C:/a"b\n'].map(windowsPath)).toEqual([
+  expect(["C:/a/b/", "C:/", "//server/share/x", ".git/config", 'C:/a"b\n', "C:/*/?"].map(windowsPath)).toEqual([
     "C:\\a\\b",
     "C:\\",
     "\\\\server\\share\\x",
     ".git\\config",
     "C:\\ab",
+    "C:\\_\\_",
   ]);
 });
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { powershell, pwsh } from "../../shells/powershell.ts";
+import { removeDeep } from "../../shells/powershell-prelude.ts";
 import type { Op, ShellWriter } from "../../src/shell.ts";
 import { hostileValues, noise } from "../contract/values.ts";
 import { type WindowsShell, windowsShellContract } from "../contract/windows-shell.ts";
@@ -28,6 +29,10 @@ function bodyOf(text: string): string {
 }
 
 const values = [...hostileValues, ...noise(1000), "‘", "’’", "‚‛'", "it’s ‘quoted’ 'here'"];
+
+test("the script that removes deep directories for cmd fits the grammar", () => {
+  expect(syntax.errors(removeDeep)).toEqual([]);
+});
 
 describe.each([powershell, pwsh])("scripts for $name", (writer) => {
   test("fit the grammar whatever their values are, and each word stands for its value", () => {

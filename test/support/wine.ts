@@ -7,6 +7,10 @@ import { join } from "node:path";
 export interface Wine extends Disposable {
   /** What `T:` shows. */
   readonly dir: string;
+  /** What `C:` shows. */
+  readonly systemDrive: string;
+  /** With what `wine` has to be started. */
+  readonly environment: Readonly<Record<string, string>>;
   run(argv: readonly string[], environment?: NodeJS.ProcessEnv): WineResult;
 }
 
@@ -24,7 +28,7 @@ export function openWine(): Wine {
   const [prefix, dir] = [join(home, "prefix"), join(home, "t")];
   mkdirSync(dir);
   const own = {
-    PATH: process.env.PATH,
+    PATH: process.env.PATH ?? "/usr/bin:/bin",
     HOME: home,
     WINEPREFIX: prefix,
     WINEDEBUG: "-all",
@@ -38,6 +42,8 @@ export function openWine(): Wine {
   symlinkSync(dir, join(prefix, "dosdevices", "t:"));
   return {
     dir,
+    systemDrive: join(prefix, "drive_c"),
+    environment: own,
     run: (argv, environment = {}) => {
       const result = spawnSync("wine", [...argv], {
         cwd: dir,

@@ -1,27 +1,11 @@
-import { chmod, lstat, readdir, rm, rmdir, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { lstat } from "node:fs/promises";
 import { setTimeout as wait } from "node:timers/promises";
 import { SystemFailure } from "../../../src/errors.ts";
-import { longPath } from "./surroundings.ts";
+import { removeTree } from "../../../src/remove-tree.ts";
 
 /** A scanner or an ending process may hold a file for a moment. */
 const TRIES = 5;
 const PAUSE_MS = 200;
-
-/** Not Node's `recursive`, which stops at a read-only file, as git's objects are. Links are removed as links. */
-async function removeTree(path: string): Promise<void> {
-  const found = await lstat(path);
-  if (found.isDirectory()) {
-    for (const name of await readdir(path)) await removeTree(join(path, name));
-    await rmdir(path);
-    return;
-  }
-  await unlink(path).catch(async () => {
-    await chmod(path, 0o666);
-    // A link to a directory is one that `rmdir` removes.
-    await unlink(path).catch(() => rmdir(path));
-  });
-}
 
 /**
  * Remove a directory that jobs have written to, with read-only files and paths of any length. Missing is fine.
@@ -34,13 +18,7 @@ export async function removeOnWindows(path: string, signal: AbortSignal): Promis
   for (let attempt = 1; attempt <= TRIES; attempt++) {
     signal.throwIfAborted();
     try {
-      await rm(path, { recursive: true, force: true });
-      return true;
-    } catch {
-      // Slower, and of more patience.
-    }
-    try {
-      await removeTree(longPath(path));
+      await removeTree(path);
       return true;
     } catch (error) {
       cause = error;

@@ -48,10 +48,3 @@ export function fitsWindows(path: string): boolean {
     .split("/")
     .every((part) => part !== "" && !DEVICE.test(part) && !/[<>:"|?*\\\x00-\x1f]/.test(part) && !/[. ]$/.test(part));
 }
-
-/** The form of an absolute path that may be longer than 260 characters and end in whatever a program has made it end in. */
-export function longPath(path: string): string {
-  if (/^[A-Za-z]:[\\/]/.test(path)) return `\\\\?\\${path.replaceAll("/", "\\")}`;
-  const share = /^[\\/]{2}([^\\/?.].*)$/s.exec(path)?.[1];
-  return share === undefined ? path : `\\\\?\\UNC\\${share.replaceAll("/", "\\")}`;
-}

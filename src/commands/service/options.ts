@@ -62,6 +62,9 @@ export function readService(
   ) {
     throw new CommandError(`--user ${jobsUser} needs a runner that runs as root: leave out --init-user ${runnerUser}`);
   }
+  if (password !== undefined && /[\0\r\n]/.test(password)) {
+    throw new CommandError("--password is one line");
+  }
   const service: Service = {
     name,
     scope,

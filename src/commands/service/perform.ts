@@ -65,11 +65,12 @@ export async function perform(step: Step, { service, manager, run, say }: Doing,
         const { running, stopping = false } = await manager.state(service, run, signal);
         if (step.needlessWhen === "running" ? running && !stopping : !running || stopping) return;
       }
-      const { status, stdout, stderr } = await run(step.argv, signal);
+      const call = step.input === undefined ? step.argv : { argv: step.argv, input: step.input };
+      const { status, stdout, stderr } = await run(call, signal);
       if (status === 0 || step.optional) return;
       const what = (stderr.trim() || stdout.trim()).replace(/\s*\n\s*/g, "; ");
       throw new CommandError(
-        `"${describeRun(step.argv, step.secrets)}" ended with ${status}${what === "" ? "" : `: ${what}`}${hint(what)}`,
+        `"${describeRun(step.argv)}" ended with ${status}${what === "" ? "" : `: ${what}`}${hint(what)}`,
       );
     }
     case "await-stopped":
@@ -119,17 +120,20 @@ function codeOf(error: unknown): string | undefined {
 
 /** Runs service managers' tools; what they print may be large, and how long they take is their business. */
 export function toolRunner(env: Readonly<Record<string, string | undefined>>): RunTool {
-  return (argv, signal) =>
+  return (call, signal) =>
     new Promise<Ran>((resolve, reject) => {
-      const [program = "", ...args] = argv;
+      const [program, ...args] = "argv" in call ? call.argv : call;
       const options = { env: { ...env, LC_ALL: "C" }, signal, windowsHide: true, maxBuffer: 16 * 1024 * 1024 };
-      execFile(program, args, options, (error, stdout, stderr) => {
+      const { stdin } = execFile(program, args, options, (error, stdout, stderr) => {
         if (error === null) return resolve({ status: 0, stdout, stderr });
         if (signal.aborted) return reject(signal.reason);
         if (typeof error.code === "number") return resolve({ status: error.code, stdout, stderr });
         if (typeof error.signal === "string")
           return resolve({ status: 128, stdout, stderr: `ended by ${error.signal}` });
         reject(new CommandError(`Cannot start ${program}: ${describeError(error)}`, { cause: error }));
-      }).stdin?.end();
+      });
+      // A program that does not read to its end says by its status what is wrong.
+      stdin?.on("error", () => {});
+      stdin?.end("argv" in call ? call.input : "");
     });
 }

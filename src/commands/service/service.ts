@@ -44,7 +44,9 @@ export interface Ran {
   readonly stderr: string;
 }
 /** Runs a program and never rejects because of its status. @throws {CommandError} it cannot be started */
-export type RunTool = (argv: Argv, signal: AbortSignal) => Promise<Ran>;
+export type RunTool = (argv: ToolCall, signal: AbortSignal) => Promise<Ran>;
+/** A program's words, or these and what it reads on its standard input. */
+export type ToolCall = Argv | { readonly argv: Argv; readonly input: string };
 
 /** What starts, stops and watches services on this platform. All but `definition` and `state` is pure. */
 export interface ServiceManager {

@@ -20,8 +20,8 @@ export interface RunStep {
   readonly optional: boolean;
   /** Left out where the service is in this state already. */
   readonly needlessWhen?: "running" | "stopped";
-  /** Words of `argv` that are not shown. */
-  readonly secrets?: readonly string[];
+  /** What it reads on its standard input: a secret, never shown. */
+  readonly input?: string;
 }
 
 /** What each definition of a service that this program wrote contains. */
@@ -47,14 +47,14 @@ export function describeStep(step: Step): string {
     case "remove":
       return `remove ${step.file}`;
     case "run":
-      return `run ${describeRun(step.argv, step.secrets)}`;
+      return `run ${describeRun(step.argv)}${step.input === undefined ? "" : " (with a password on its standard input)"}`;
     case "await-stopped":
       return "wait until it has stopped";
   }
 }
 
-export function describeRun(argv: Argv, secrets: readonly string[] = []): string {
-  return argv.map((word) => (secrets.includes(word) ? "[MASKED]" : quote(word))).join(" ");
+export function describeRun(argv: Argv): string {
+  return argv.map(quote).join(" ");
 }
 
 function octal(mode: number): string {

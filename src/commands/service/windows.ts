@@ -29,13 +29,20 @@ export function windows({ host, programData }: WindowsPlaces): ServiceManager {
     },
     install: (service, replaces) => {
       const logFile = win32.join(folder, `${service.name}.log`);
-      const settings = ["binPath=", serviceCommand(service, host, logFile), "start=", "auto", ...accountOf(service)];
+      const { name, runnerUser, password } = service;
+      const command = ["binPath=", serviceCommand(service, host, logFile)];
+      const account = runnerUser === undefined ? "LocalSystem" : accountOf(runnerUser);
+      // Were it interrupted before it has its account, it would be started with all rights.
+      const withPassword: Step[] = [
+        ...(replaces ? [] : [run("sc.exe", "create", name, ...command, "start=", "disabled")]),
+        { ...run(host, "--set-account", name, account), input: `${password ?? ""}\n` },
+        run("sc.exe", "config", name, ...command, "start=", "auto"),
+      ];
       return [
         { do: "directory", path: folder, mode: 0o700 },
-        {
-          ...run("sc.exe", replaces ? "config" : "create", service.name, ...settings),
-          secrets: service.password === undefined ? [] : [service.password],
-        },
+        ...(runnerUser !== undefined && password !== undefined
+          ? withPassword
+          : [run("sc.exe", replaces ? "config" : "create", name, ...command, "start=", "auto", "obj=", account)]),
         run("sc.exe", "description", service.name, `Runs CI jobs for an AlloyCI or GitLab coordinator. ${MARKER}.`),
         // Started again 10 s after it ended, also when it ended by itself with a status; never given up.
         run("sc.exe", "failure", service.name, "reset=", "60", "actions=", "restart/10000/restart/10000/restart/10000"),
@@ -53,7 +60,12 @@ export function windows({ host, programData }: WindowsPlaces): ServiceManager {
         /:\s*([1-7])\s+(\w+)/.exec(stdout.replace(/^.*(?:SERVICE_NAME|TYPE).*$/gm, "")) ?? [];
       return { running: state !== "1", stopping: state === "3", detail: word.toLowerCase().replaceAll("_", " ") };
     },
-    advice: ({ name }) => [`its log is ${win32.join(folder, `${name}.log`)}`],
+    advice: ({ name, runnerUser, password }) => [
+      `its log is ${win32.join(folder, `${name}.log`)}`,
+      ...(runnerUser === undefined || password === undefined
+        ? []
+        : [`${accountOf(runnerUser)} needs the right to log on as a service (secpol.msc, User Rights Assignment)`]),
+    ],
   };
 }
 
@@ -73,11 +85,9 @@ export function serviceCommand(service: Service, host: string, logFile: string):
   return windowsCommandLine([host, ...settings, ...service.program, ...runArguments(service), "--wishes-on-stdin"]);
 }
 
-function accountOf({ runnerUser, password }: Service): string[] {
-  if (runnerUser === undefined) return ["obj=", "LocalSystem"];
-  // `builder` means the machine's own account.
-  const account = /[\\@]/.test(runnerUser) ? runnerUser : `.\\${runnerUser}`;
-  return ["obj=", account, ...(password === undefined ? [] : ["password=", password])];
+/** `builder` means the machine's own account. */
+function accountOf(user: string): string {
+  return /[\\@]/.test(user) || /^LocalSystem$/i.test(user) ? user : `.\\${user}`;
 }
 
 /** Words as one command line, by the rules of CommandLineToArgvW. */

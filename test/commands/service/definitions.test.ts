@@ -98,15 +98,28 @@ describe("the service manager of Windows", () => {
   };
 
   test("is given one command line, an account, and what to do after a crash", () => {
-    const steps = manager.install({ ...there, runnerUser: "builder", password: "pa ss" }, false).map(describeStep);
+    const steps = manager.install({ ...there, runnerUser: "NT SERVICE\\ci" }, false).map(describeStep);
     expect(steps[1]).toContain('"C:\\Program Files\\ci\\alloy-runner-service.exe" --name alloy-runner --log ');
     expect(steps[1]).toContain(
       '--drain-seconds 5400 -- C:\\ci\\alloy-runner.exe run --working-directory "C:\\my builds\\\\" ',
     );
-    expect(steps[1]).toContain("obj= .\\builder password= [MASKED]");
-    expect(steps.join("\n")).not.toContain("pa ss");
+    expect(steps[1]).toContain("start= auto obj= 'NT SERVICE\\ci'");
     expect(steps[3]).toContain("actions= restart/10000");
     expect(describeStep(manager.install(there, true)[1] ?? { do: "await-stopped" })).toContain("sc.exe config");
+  });
+
+  test("hears a password on a pipe only, and starts nothing that has no account yet", () => {
+    const steps = (replaces: boolean) =>
+      manager.install({ ...there, runnerUser: "builder", password: "pa ss" }, replaces).slice(1, -3);
+    expect(steps(true)).toEqual(steps(false).slice(1));
+    const [created, account, configured] = steps(false);
+    expect(created).toMatchObject({ argv: expect.arrayContaining(["create", "disabled"]) });
+    expect(account).toMatchObject({ input: "pa ss\n" });
+    expect(configured).toMatchObject({ argv: expect.arrayContaining(["config", "auto"]) });
+    const said = steps(false).map(describeStep).join("\n");
+    expect(said).toContain("--set-account alloy-runner .\\builder (with a password on its standard input)");
+    expect(said).not.toContain("pa ss");
+    expect(said).not.toContain("obj=");
   });
 
   const lines: [Argv, string][] = [
