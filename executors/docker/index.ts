@@ -2,11 +2,12 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
-import { cleanUpJob } from "./clean-up.ts";
+import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { connectEngine, type Engine } from "./engine.ts";
 import { createHelperImages } from "./helper-image.ts";
 import { installationId } from "./installation.ts";
 import type { Owner } from "./labels.ts";
+import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./network-pool.ts";
 import { prepareJob } from "./prepare-job.ts";
 import type { DockerSettings } from "./settings.ts";
 import { createSlots, type Slot } from "./slots.ts";
@@ -24,6 +25,7 @@ interface Means {
   readonly owner: Owner;
   readonly slots: ReturnType<typeof createSlots>;
   readonly sweeper: Sweeper;
+  readonly networks: NetworkPool;
 }
 
 /** How an executor that works with an engine makes a job's surroundings. */
@@ -46,7 +48,13 @@ export function createDockerExecutor(
     const { scratchDir } = deps;
     const engine = await connectEngine({ settings: settings.connection, env: process.env, scratchDir }, signal);
     log.debug("connected to a container engine", { engine: engine.product, api: engine.apiVersion });
-    return { engine, owner, slots: createSlots(owner), sweeper: createSweeper(owner, log) };
+    return {
+      engine,
+      owner,
+      slots: createSlots(owner),
+      sweeper: createSweeper(owner, log),
+      networks: createNetworkPool({ engine, owner, settings, log }),
+    };
   };
   // Asked for anew after a failure: an engine may be started while the runner runs.
   let finding: Promise<Means> | null = null;
@@ -67,13 +75,16 @@ export function createDockerExecutor(
     { engine, sweeper }: Means,
     jobKey: string,
     slot: Slot,
+    network: NetworkLoan,
   ): ((signal: AbortSignal) => Promise<void>) => {
     let work: Promise<void> | null = null;
     const destroy = async (signal: AbortSignal): Promise<void> => {
       try {
         await cleanUpJob(engine, jobKey, { log, onQuiet: () => slot[Symbol.dispose]() }, signal);
+        network.giveBack(true);
       } catch (error) {
         work = null;
+        network.giveBack(false);
         sweeper.suspect(engine, jobKey);
         throw error;
       } finally {
@@ -92,7 +103,7 @@ export function createDockerExecutor(
     shell: deps.shell ?? "bash",
     prepare: async (request, notes, signal) => {
       const found = await means(signal);
-      const { engine, owner, slots, sweeper } = found;
+      const { engine, owner, slots, sweeper, networks } = found;
       if (engine.os === "windows") {
         throw new SystemFailure(
           `The container engine at ${engine.address} runs Windows containers: only Linux ones are supported`,
@@ -104,10 +115,11 @@ export function createDockerExecutor(
       sweeper.look(engine);
       await request.remember({ kind: "docker-job", engine: engine.address });
       const slot = await slots.take(engine, request.runnerId, request.job.projectId, signal);
-      const destroy = destroyer(found, request.jobKey, slot);
+      const network = networks.forJob(request.runnerId);
+      const destroy = destroyer(found, request.jobKey, slot, network);
       try {
         return await prepare(
-          { engine, settings, deps, owner, helperImages, request, slot: slot.number, destroy },
+          { engine, settings, deps, owner, helperImages, request, slot: slot.number, network, destroy },
           notes,
           signal,
         );
@@ -123,18 +135,20 @@ export function createDockerExecutor(
     },
     recover: async (jobKey, notes, signal) => {
       if (!notes.some((note) => note.kind === "docker-job")) return [];
-      const { engine, sweeper } = await means(signal);
+      const { engine, owner, sweeper } = await means(signal);
       const { processes, containers, networks, volumes, temporaryFiles } = await cleanUpJob(
         engine,
         jobKey,
         { log, counting: true },
         signal,
       );
+      // Its network went from job to job, and was the dead process's.
+      const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
       sweeper.look(engine);
       return [
         ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
         ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
-        ...(networks > 0 ? [`removed ${counted(networks, "network", "networks")}`] : []),
+        ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
         ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
         ...(temporaryFiles ? ["removed its temporary files"] : []),
       ];
@@ -143,6 +157,7 @@ export function createDockerExecutor(
       const found = await finding?.catch(() => null);
       if (found === null || found === undefined) return;
       await found.sweeper.close();
+      await found.networks.close();
       await found.engine.close();
     },
   };
