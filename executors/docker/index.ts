@@ -8,8 +8,9 @@ import { createHelperImages } from "./helper-image.ts";
 import { installationId } from "./installation.ts";
 import type { Owner } from "./labels.ts";
 import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./network-pool.ts";
+import { engineNote, hasEngineNote, notedConnection } from "./noted-engine.ts";
 import { prepareJob } from "./prepare-job.ts";
-import type { DockerSettings } from "./settings.ts";
+import type { ConnectionSettings, DockerSettings } from "./settings.ts";
 import { createSlots, type Slot } from "./slots.ts";
 import { createSweeper, type Sweeper } from "./sweep.ts";
 import { checkedTable, settingsOf } from "./table.ts";
@@ -42,11 +43,11 @@ export function createDockerExecutor(
   const { log } = deps;
   const helperImages = createHelperImages();
 
-  const find = async (signal: AbortSignal): Promise<Means> => {
+  const find = async (connection: ConnectionSettings, signal: AbortSignal): Promise<Means> => {
     const installation = await installationId(deps.scratchDir);
     const owner: Owner = { installation, process: `${process.pid}-${Math.round(performance.timeOrigin)}` };
     const { scratchDir } = deps;
-    const engine = await connectEngine({ settings: settings.connection, env: process.env, scratchDir }, signal);
+    const engine = await connectEngine({ settings: connection, env: process.env, scratchDir }, signal);
     log.debug("connected to a container engine", { engine: engine.product, api: engine.apiVersion });
     return {
       engine,
@@ -61,13 +62,28 @@ export function createDockerExecutor(
   const means = (signal: AbortSignal): Promise<Means> => {
     if (finding === null) {
       // For all jobs that wait for it: the end of one must not be the others'. It has time limits of its own.
-      const found = find(never);
+      const found = find(settings.connection, never);
       finding = found;
       found.catch(() => {
         if (finding === found) finding = null;
       });
     }
     return unlessStopped(finding, signal);
+  };
+
+  /** @returns sentences for the trace */
+  const recoverJob = async (engine: Engine, owner: Owner, jobKey: string, signal: AbortSignal): Promise<string[]> => {
+    const options = { log, counting: true };
+    const { processes, containers, networks, ...rest } = await cleanUpJob(engine, jobKey, options, signal);
+    // Its network went from job to job, and was the dead process's.
+    const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
+    return [
+      ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
+      ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
+      ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
+      ...(rest.volumes > 0 ? [`removed ${counted(rest.volumes, "volume", "volumes")}`] : []),
+      ...(rest.temporaryFiles ? ["removed its temporary files"] : []),
+    ];
   };
 
   /** Once; asked again it waits for the same, or tries again what failed. */
@@ -113,7 +129,7 @@ export function createDockerExecutor(
         );
       }
       sweeper.look(engine);
-      await request.remember({ kind: "docker-job", engine: engine.address });
+      await request.remember(engineNote(engine.address, settings.connection, process.env));
       const slot = await slots.take(engine, request.runnerId, request.job.projectId, signal);
       const network = networks.forJob(request.runnerId);
       const destroy = destroyer(found, request.jobKey, slot, network);
@@ -134,33 +150,28 @@ export function createDockerExecutor(
       }
     },
     recover: async (jobKey, notes, signal) => {
-      if (!notes.some((note) => note.kind === "docker-job")) return [];
-      const { engine, owner, sweeper } = await means(signal);
-      const { processes, containers, networks, volumes, temporaryFiles } = await cleanUpJob(
-        engine,
-        jobKey,
-        { log, counting: true },
-        signal,
-      );
-      // Its network went from job to job, and was the dead process's.
-      const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
-      sweeper.look(engine);
-      return [
-        ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
-        ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
-        ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
-        ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
-        ...(temporaryFiles ? ["removed its temporary files"] : []),
-      ];
+      if (!hasEngineNote(notes)) return [];
+      const elsewhere = await notedConnection(notes, settings.connection, process.env);
+      const found = await (elsewhere === null ? means(signal) : find(elsewhere, signal));
+      const { engine, owner, sweeper } = found;
+      try {
+        return await recoverJob(engine, owner, jobKey, signal);
+      } finally {
+        if (elsewhere === null) sweeper.look(engine);
+        else await closeMeans(found);
+      }
     },
     close: async () => {
       const found = await finding?.catch(() => null);
-      if (found === null || found === undefined) return;
-      await found.sweeper.close();
-      await found.networks.close();
-      await found.engine.close();
+      if (found !== null && found !== undefined) await closeMeans(found);
     },
   };
+}
+
+async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {
+  await sweeper.close();
+  await networks.close();
+  await engine.close();
 }
 
 /** What others wait for, too. */
