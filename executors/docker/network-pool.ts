@@ -36,7 +36,7 @@ export interface PoolTiming {
 const TIMING: PoolTiming = { idleMs: 60_000, lookMs: 15_000 };
 /** Address ranges of an engine are few: 31 by default. */
 const MOST_IDLE = 10;
-const REMOVE_LIMIT_MS = 20_000;
+const REMOVE_LIMIT_MS = 10_000;
 /** For so long a creation that was given up may still be carried out. */
 const LATE_MS = 120_000;
 
@@ -78,7 +78,7 @@ export function createNetworkPool(
     const now = performance.now();
     const old = idle.findLastIndex(({ sinceMs }) => closed || now - sinceMs >= timing.idleMs);
     for (const { id } of idle.splice(0, old + 1)) discard(id);
-    for (const [id, sinceMs] of unwanted) await removeOne(id, sinceMs);
+    await Promise.all([...unwanted].map(async ([id, sinceMs]) => await removeOne(id, sinceMs)));
   };
   const plan = (): void => {
     if (timer !== undefined || closed || (idle.length === 0 && unwanted.size === 0)) return;
@@ -123,23 +123,25 @@ export function createNetworkPool(
 
   return {
     forJob: (runnerId) => {
-      let taken: Promise<string> | null = null;
+      let taking: Promise<string> | null = null;
+      let taken: string | null = null;
       return {
         take: (signal) => {
-          taken ??= obtain(runnerId, signal).finally(plan);
-          return taken;
+          taking ??= obtain(runnerId, signal)
+            .then((id) => {
+              taken = id;
+              return id;
+            })
+            .finally(plan);
+          return taking;
         },
         giveBack: (clean) => {
-          const back = taken;
+          if (taken === null) return;
+          if (clean && !closed && idle.length < MOST_IDLE) idle.push({ id: taken, sinceMs: performance.now() });
+          else discard(taken);
+          taking = null;
           taken = null;
-          void back?.then(
-            (id) => {
-              if (clean && !closed && idle.length < MOST_IDLE) idle.push({ id, sinceMs: performance.now() });
-              else discard(id);
-              plan();
-            },
-            () => {},
-          );
+          plan();
         },
       };
     },

@@ -86,6 +86,9 @@ async function ownEngine(): Promise<OwnEngine> {
   const address = `127.0.0.1:${await freePort()}`;
   makeCertificates(tls);
   mkdirSync(data);
+  // Without one of its own it would take away the bridge of the engine that other tests use.
+  const bridge = `alloy${process.pid}`;
+  execFileSync("ip", ["link", "add", bridge, "type", "bridge"]);
   execFileSync("mount", ["-t", "tmpfs", "-o", `size=${ROOM_BYTES}`, "tmpfs", data]);
   let daemon: ChildProcess | null = null;
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
@@ -104,7 +107,7 @@ async function ownEngine(): Promise<OwnEngine> {
     start: async () => {
       rmSync(join(dir, "pid"), { force: true });
       const places = ["--data-root", data, "--exec-root", join(dir, "exec"), "--pidfile", join(dir, "pid")];
-      const nets = ["--bridge=none", "--iptables=false", "--default-address-pool", "base=10.214.0.0/16,size=24"];
+      const nets = ["--bridge", bridge, "--iptables=false", "--default-address-pool", "base=10.214.0.0/16,size=24"];
       const pem = (name: string): string => join(tls, `${name}.pem`);
       const hosts = ["--host", `unix://${socket}`, "--host", `tcp://${address}`, "--tlsverify"];
       const keys = ["--tlscacert", pem("ca"), "--tlscert", pem("server"), "--tlskey", pem("server-key")];
@@ -130,12 +133,14 @@ async function ownEngine(): Promise<OwnEngine> {
         const place = line.split(" ")[1] ?? "";
         if (place.startsWith(`${dir}/`)) spawnSync("umount", ["-l", place]);
       }
+      spawnSync("ip", ["link", "del", bridge]);
       rmSync(dir, { recursive: true, force: true });
     },
   };
 }
 
 describe("an engine of the test's own", () => {
+  if (isRoot && !hasDockerd && process.env.CI === "true") throw new Error("no dockerd: run scripts/setup-tests.sh");
   if (!isRoot || !hasDockerd) {
     test.skip("needs root and dockerd", () => {});
     return;
