@@ -12,7 +12,7 @@ needed="
   git:git openssl:openssl python3:python3 curl:curl zip:zip unzip:unzip
   dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m
   ps:procps setpriv:util-linux mkfifo:coreutils systemd-notify:systemd script:bsdutils
-  dockerd:docker.io iptables:iptables docker-registry:docker-registry
+  dockerd:docker.io iptables:iptables ip:iproute2 docker-registry:docker-registry
   podman:podman conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
   sshd:openssh-server ssh:openssh-client
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32

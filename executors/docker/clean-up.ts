@@ -5,14 +5,16 @@ import { deadline } from "../../src/time.ts";
 import { containerCommands, runForText } from "./commands.ts";
 import { startContainer } from "./container.ts";
 import type { Engine } from "./engine.ts";
-import { LABELS } from "./labels.ts";
-import { REMOVE } from "./prepare-places.ts";
+import { LABELS, type Owner } from "./labels.ts";
+import { REMOVE, REMOVED } from "./prepare-places.ts";
 import {
   endContainer,
   type FoundContainer,
   type FoundThings,
+  findNetworks,
   findThings,
   type Removed,
+  removeNetwork,
   removeThings,
 } from "./remove.ts";
 
@@ -61,11 +63,39 @@ async function removeTmpDir(engine: Engine, helper: FoundContainer, signal: Abor
   const tmpDir = helper.labels[LABELS.tmpDir];
   if (tmpDir === undefined || !tmpDir.startsWith("/")) return false;
   using limit = deadline(signal, FILES_LIMIT_MS, new Error("it took too long"));
+  if (helper.running && helper.labels[LABELS.tidies] !== undefined && (await endTidily(engine, helper, limit.signal))) {
+    return true;
+  }
   if (!helper.running) await startContainer(engine, helper.id, "the helper container", limit.signal);
   const commands = containerCommands({ engine, container: helper.id, name: "the helper container", user: "0" });
   const { code, stderr } = await runForText(commands, { script: REMOVE, args: [latin1(tmpDir)] }, limit.signal);
   if (code !== 0) throw new Error(stderr.trim().slice(-300) || `status ${code}`);
   return true;
+}
+
+/** For the first process to remove them itself: that costs no exec. */
+const TIDY_LIMIT_MS = 8000;
+const waitSchema = z.object({ StatusCode: z.number() });
+
+/** @returns whether the helper has removed the temporary files; it may run, then, or not */
+async function endTidily(engine: Engine, { id }: FoundContainer, signal: AbortSignal): Promise<boolean> {
+  using limit = deadline(signal, TIDY_LIMIT_MS, new Error("it took too long"));
+  try {
+    await engine.call(
+      "end the helper container",
+      (docker, abortSignal) => docker.getContainer(id).kill({ signal: "SIGTERM", abortSignal }),
+      limit.signal,
+    );
+    const answer = await engine.call(
+      "wait for the helper container",
+      (docker, abortSignal) => docker.getContainer(id).wait({ abortSignal }),
+      limit.signal,
+    );
+    return waitSchema.parse(answer).StatusCode === REMOVED;
+  } catch {
+    signal.throwIfAborted();
+    return false;
+  }
 }
 
 function latin1(text: string): string {
@@ -92,6 +122,23 @@ async function countProcesses(
       return Math.max(0, (found.success ? (found.data.Processes?.length ?? 0) : 0) - OWN_PROCESSES);
     });
   return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+}
+
+/**
+ * Remove the networks of dead processes of this installation that nothing is in any more.
+ * @returns how many
+ */
+export async function removeAbandonedNetworks(
+  engine: Engine,
+  { installation, process }: Owner,
+  signal: AbortSignal,
+): Promise<number> {
+  const found = await findNetworks(engine, { [LABELS.installation]: installation, [LABELS.role]: "network" }, signal);
+  const theirs = found.filter(({ labels }) => (labels[LABELS.process] ?? process) !== process);
+  const removals = await Promise.allSettled(
+    theirs.map(async ({ id }) => await removeNetwork(engine, id, signal, { patient: false })),
+  );
+  return removals.filter((removal) => removal.status === "fulfilled" && removal.value).length;
 }
 
 /** Keys of jobs of this installation whose process is not `process`, with anything left at this daemon. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
+import { inspect } from "node:util";
 import type Docker from "dockerode";
 
 /** Largest answer that is kept in memory: a list of all containers of a busy host has some MB. */
@@ -36,6 +37,7 @@ export function boundAnswers(
   current: CurrentSignal,
   largestBytes = LARGEST_ANSWER_BYTES,
 ): void {
+  sparePrinting(modem);
   const dial: Dial = modem.dial.bind(modem);
   modem.dial = (options, callback) => {
     const accepted = new Map(Object.entries(options.statusCodes ?? {}));
@@ -72,6 +74,23 @@ export function boundAnswers(
       );
     });
   };
+}
+
+/**
+ * The library prints each request in all its depth, agent and sockets included, for a debug log that nobody reads: most of the
+ * time that a job's calls would take.
+ */
+function sparePrinting(modem: Docker["modem"]): void {
+  const build: unknown = Reflect.get(modem, "buildRequest");
+  if (typeof build !== "function") return;
+  const value = (...args: unknown[]): unknown => {
+    const [request] = args;
+    if (typeof request === "object" && request !== null) {
+      Object.defineProperty(request, inspect.custom, { value: () => "a request", configurable: true });
+    }
+    return Reflect.apply(build, modem, args);
+  };
+  Object.defineProperty(modem, "buildRequest", { value, configurable: true, writable: true });
 }
 
 function bothOf(one: AbortSignal | undefined, other: AbortSignal | undefined): AbortSignal | undefined {

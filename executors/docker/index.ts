@@ -2,13 +2,15 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
-import { cleanUpJob } from "./clean-up.ts";
+import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { connectEngine, type Engine } from "./engine.ts";
 import { createHelperImages } from "./helper-image.ts";
 import { installationId } from "./installation.ts";
 import type { Owner } from "./labels.ts";
+import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./network-pool.ts";
+import { engineNote, hasEngineNote, notedConnection } from "./noted-engine.ts";
 import { prepareJob } from "./prepare-job.ts";
-import type { DockerSettings } from "./settings.ts";
+import type { ConnectionSettings, DockerSettings } from "./settings.ts";
 import { createSlots, type Slot } from "./slots.ts";
 import { createSweeper, type Sweeper } from "./sweep.ts";
 import { checkedTable, settingsOf } from "./table.ts";
@@ -24,6 +26,7 @@ interface Means {
   readonly owner: Owner;
   readonly slots: ReturnType<typeof createSlots>;
   readonly sweeper: Sweeper;
+  readonly networks: NetworkPool;
 }
 
 /** How an executor that works with an engine makes a job's surroundings. */
@@ -40,20 +43,26 @@ export function createDockerExecutor(
   const { log } = deps;
   const helperImages = createHelperImages();
 
-  const find = async (signal: AbortSignal): Promise<Means> => {
+  const find = async (connection: ConnectionSettings, signal: AbortSignal): Promise<Means> => {
     const installation = await installationId(deps.scratchDir);
     const owner: Owner = { installation, process: `${process.pid}-${Math.round(performance.timeOrigin)}` };
     const { scratchDir } = deps;
-    const engine = await connectEngine({ settings: settings.connection, env: process.env, scratchDir }, signal);
+    const engine = await connectEngine({ settings: connection, env: process.env, scratchDir }, signal);
     log.debug("connected to a container engine", { engine: engine.product, api: engine.apiVersion });
-    return { engine, owner, slots: createSlots(owner), sweeper: createSweeper(owner, log) };
+    return {
+      engine,
+      owner,
+      slots: createSlots(owner),
+      sweeper: createSweeper(owner, log),
+      networks: createNetworkPool({ engine, owner, settings, log }),
+    };
   };
   // Asked for anew after a failure: an engine may be started while the runner runs.
   let finding: Promise<Means> | null = null;
   const means = (signal: AbortSignal): Promise<Means> => {
     if (finding === null) {
       // For all jobs that wait for it: the end of one must not be the others'. It has time limits of its own.
-      const found = find(never);
+      const found = find(settings.connection, never);
       finding = found;
       found.catch(() => {
         if (finding === found) finding = null;
@@ -62,18 +71,36 @@ export function createDockerExecutor(
     return unlessStopped(finding, signal);
   };
 
+  /** @returns sentences for the trace */
+  const recoverJob = async (engine: Engine, owner: Owner, jobKey: string, signal: AbortSignal): Promise<string[]> => {
+    const options = { log, counting: true };
+    const { processes, containers, networks, ...rest } = await cleanUpJob(engine, jobKey, options, signal);
+    // Its network went from job to job, and was the dead process's.
+    const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
+    return [
+      ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
+      ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
+      ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
+      ...(rest.volumes > 0 ? [`removed ${counted(rest.volumes, "volume", "volumes")}`] : []),
+      ...(rest.temporaryFiles ? ["removed its temporary files"] : []),
+    ];
+  };
+
   /** Once; asked again it waits for the same, or tries again what failed. */
   const destroyer = (
     { engine, sweeper }: Means,
     jobKey: string,
     slot: Slot,
+    network: NetworkLoan,
   ): ((signal: AbortSignal) => Promise<void>) => {
     let work: Promise<void> | null = null;
     const destroy = async (signal: AbortSignal): Promise<void> => {
       try {
         await cleanUpJob(engine, jobKey, { log, onQuiet: () => slot[Symbol.dispose]() }, signal);
+        network.giveBack(true);
       } catch (error) {
         work = null;
+        network.giveBack(false);
         sweeper.suspect(engine, jobKey);
         throw error;
       } finally {
@@ -92,7 +119,7 @@ export function createDockerExecutor(
     shell: deps.shell ?? "bash",
     prepare: async (request, notes, signal) => {
       const found = await means(signal);
-      const { engine, owner, slots, sweeper } = found;
+      const { engine, owner, slots, sweeper, networks } = found;
       if (engine.os === "windows") {
         throw new SystemFailure(
           `The container engine at ${engine.address} runs Windows containers: only Linux ones are supported`,
@@ -102,12 +129,13 @@ export function createDockerExecutor(
         );
       }
       sweeper.look(engine);
-      await request.remember({ kind: "docker-job", engine: engine.address });
+      await request.remember(engineNote(engine.address, settings.connection, process.env));
       const slot = await slots.take(engine, request.runnerId, request.job.projectId, signal);
-      const destroy = destroyer(found, request.jobKey, slot);
+      const network = networks.forJob(request.runnerId);
+      const destroy = destroyer(found, request.jobKey, slot, network);
       try {
         return await prepare(
-          { engine, settings, deps, owner, helperImages, request, slot: slot.number, destroy },
+          { engine, settings, deps, owner, helperImages, request, slot: slot.number, network, destroy },
           notes,
           signal,
         );
@@ -122,30 +150,28 @@ export function createDockerExecutor(
       }
     },
     recover: async (jobKey, notes, signal) => {
-      if (!notes.some((note) => note.kind === "docker-job")) return [];
-      const { engine, sweeper } = await means(signal);
-      const { processes, containers, networks, volumes, temporaryFiles } = await cleanUpJob(
-        engine,
-        jobKey,
-        { log, counting: true },
-        signal,
-      );
-      sweeper.look(engine);
-      return [
-        ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
-        ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
-        ...(networks > 0 ? [`removed ${counted(networks, "network", "networks")}`] : []),
-        ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
-        ...(temporaryFiles ? ["removed its temporary files"] : []),
-      ];
+      if (!hasEngineNote(notes)) return [];
+      const elsewhere = await notedConnection(notes, settings.connection, process.env);
+      const found = await (elsewhere === null ? means(signal) : find(elsewhere, signal));
+      const { engine, owner, sweeper } = found;
+      try {
+        return await recoverJob(engine, owner, jobKey, signal);
+      } finally {
+        if (elsewhere === null) sweeper.look(engine);
+        else await closeMeans(found);
+      }
     },
     close: async () => {
       const found = await finding?.catch(() => null);
-      if (found === null || found === undefined) return;
-      await found.sweeper.close();
-      await found.engine.close();
+      if (found !== null && found !== undefined) await closeMeans(found);
     },
   };
+}
+
+async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {
+  await sweeper.close();
+  await networks.close();
+  await engine.close();
 }
 
 /** What others wait for, too. */

@@ -13,6 +13,8 @@ export const LABELS = {
   slot: "alloy-runner.slot",
   /** On the helper: what must be removed from a kept builds directory when the job is over. */
   tmpDir: "alloy-runner.tmp-dir",
+  /** Its first process removes that directory on SIGTERM and ends with `REMOVED`. */
+  tidies: "alloy-runner.tidies",
 } as const;
 
 /** What people's own tools look for, as the Go runner and GitLab Runner name it. */
@@ -47,6 +49,17 @@ export function jobLabels({ owner, request }: JobMarks, role: Role): Record<stri
     [`${KNOWN_PREFIX}runner.id`]: runnerId,
     [`${KNOWN_PREFIX}runner.local_id`]: String(concurrentId),
     [`${KNOWN_PREFIX}type`]: role === "helper" ? "predefined" : role,
+  };
+}
+
+/** Of networks, which go from job to job. */
+export function networkLabels(owner: Owner, runnerId: string): Record<string, string> {
+  return {
+    [LABELS.installation]: owner.installation,
+    [LABELS.process]: owner.process,
+    [LABELS.role]: "network",
+    [`${KNOWN_PREFIX}runner.id`]: runnerId,
+    [`${KNOWN_PREFIX}type`]: "network",
   };
 }
 

@@ -8,6 +8,15 @@ export interface MainProgram {
   /** POSIX sh, run as `sh -c TEXT alloy-runner ARGS…`. */
   readonly script: string;
   readonly args: readonly string[];
+  /** What SIGTERM makes it do, and end. */
+  readonly last?: LastProgram;
+}
+
+export interface LastProgram {
+  readonly script: string;
+  readonly args: readonly string[];
+  /** Of the container, when the script has succeeded. */
+  readonly status: number;
 }
 
 /** What the program printed, and its status. */
@@ -20,6 +29,11 @@ function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+function lastText({ script, args, status }: LastProgram): string {
+  const program = ["sh", "-c", script, "alloy-runner", ...args].map(quote).join(" ");
+  return `${program} </dev/null >/dev/null 2>&1 && exit ${status}; exit 1`;
+}
+
 /**
  * Waiting is done by a shell because it also buries processes whose parents are gone. Should its `sleep` be missing, or be
  * killed a thousand times, it waits for its stdin, which stays open.
@@ -27,13 +41,13 @@ function quote(text: string): string {
 const IDLE = 'n=0; while [ "$n" -lt 1000 ]; do sleep 3600 & wait "$!" || n=$((n + 1)); done 2>/dev/null; read -r n';
 
 /** The text for the container's stdin. Braces: the shell has read all of it before any of it runs. */
-export function mainText({ script, args }: MainProgram, marker: string): string {
+export function mainText({ script, args, last }: MainProgram, marker: string): string {
   const program = ["sh", "-c", script, "alloy-runner", ...args].map(quote).join(" ");
   return `{
 printf '%s\\n' ${quote(`${marker}-begin`)}
 ${program} </dev/null
 printf '\\n%s %s\\n' ${quote(`${marker}-end`)} "$?"
-${IDLE}
+${last === undefined ? "" : `trap ${quote(lastText(last))} TERM\n`}${IDLE}
 }
 `;
 }

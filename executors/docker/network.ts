@@ -1,7 +1,5 @@
-import { randomBytes } from "node:crypto";
 import { SystemFailure } from "../../src/errors.ts";
 import { type Engine, EngineFailure } from "./engine.ts";
-import { type JobMarks, jobLabels } from "./labels.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /** How the containers of a job reach one another. */
@@ -17,32 +15,38 @@ export function configuredNetwork(settings: DockerSettings): JobNetwork | null {
   return settings.networkMode === undefined ? null : { own: false, mode: settings.networkMode };
 }
 
+export interface NetworkOptions {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly settings: Pick<DockerSettings, "networkMtu" | "enableIpv6">;
+}
+
 /**
- * A bridge of the job's own, with its own DNS and no way to other jobs.
+ * A bridge with its own DNS and no way to others.
+ * @returns its id
  * @throws {SystemFailure} the daemon refuses, as when its address pools are used up
  */
 export async function createNetwork(
   engine: Engine,
-  { settings, marks }: { settings: DockerSettings; marks: JobMarks },
+  { name, labels, settings }: NetworkOptions,
   signal: AbortSignal,
-): Promise<JobNetwork> {
+): Promise<string> {
   const { networkMtu, enableIpv6 } = settings;
   try {
     const network = await engine.call(
       "create the network of the job",
       (docker, abortSignal) =>
         docker.createNetwork({
-          // Older daemons take a name twice.
-          Name: `alloy-${marks.request.jobKey}-${randomBytes(3).toString("hex")}`,
+          Name: name,
           Driver: engine.os === "windows" ? "nat" : "bridge",
-          Labels: jobLabels(marks, "network"),
+          Labels: { ...labels },
           ...(enableIpv6 ? { EnableIPv6: true } : {}),
           ...(networkMtu === undefined ? {} : { Options: { "com.docker.network.driver.mtu": String(networkMtu) } }),
           abortSignal,
         }),
       signal,
     );
-    return { own: true, mode: network.id };
+    return network.id;
   } catch (error) {
     if (!(error instanceof EngineFailure) || !/subnet|address pool|available network/i.test(error.message)) throw error;
     throw new SystemFailure(

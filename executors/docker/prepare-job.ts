@@ -15,9 +15,10 @@ import type { HelperImages } from "./helper-image.ts";
 import type { ObtainedImage } from "./image.ts";
 import { createImageSource, type Wanted, type WantedService, wantedImages } from "./job-images.ts";
 import { type JobMarks, jobLabels, LABELS, type Owner } from "./labels.ts";
-import { configuredNetwork, createNetwork, type JobNetwork } from "./network.ts";
+import { configuredNetwork, type JobNetwork } from "./network.ts";
+import type { NetworkLoan } from "./network-pool.ts";
 import { choosePlaces, type Places, uniqueName } from "./places.ts";
-import { preparePlaces } from "./prepare-places.ts";
+import { preparePlaces, REMOVE, REMOVED } from "./prepare-places.ts";
 import { removeContainer } from "./remove.ts";
 import { nameServices } from "./service-names.ts";
 import { serviceVariables } from "./service-variables.ts";
@@ -35,6 +36,8 @@ export interface PrepareJobOptions {
   readonly helperImages: HelperImages;
   readonly request: PrepareRequest;
   readonly slot: number;
+  /** Goes back with `destroy`. */
+  readonly network: NetworkLoan;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -163,7 +166,7 @@ function versionOf(text: string): [number, number] {
 
 export async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobNetwork> {
   const configured = configuredNetwork(scene.settings);
-  return configured ?? (await createNetwork(scene.engine, scene, signal));
+  return configured ?? { own: true, mode: await scene.network.take(signal) };
 }
 
 export type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
@@ -341,7 +344,7 @@ async function startHelper(
     labels: {
       ...jobLabels(marks, "helper"),
       [LABELS.slot]: slotLabel(request.runnerId, request.job.projectId, slot),
-      ...(volumes.keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir } : {}),
+      ...(volumes.keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir, [LABELS.tidies]: "1" } : {}),
     },
     aliases: [],
     privileged: wanted.image.privileged,
@@ -354,7 +357,8 @@ async function startHelper(
     extraHosts: settings.extraHosts,
   });
   const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "helper") }, signal);
-  const { tools } = await startWithTools(engine, { id, name, first }, notes, signal).catch((error: unknown) => {
+  const last = { script: REMOVE, args: [places.tmpDir], status: REMOVED };
+  const { tools } = await startWithTools(engine, { id, name, first, last }, notes, signal).catch((error: unknown) => {
     if (!(error instanceof NoShellFailure)) throw error;
     throw new SystemFailure(`${error.message}. helper_image in [runners.docker] must have sh and git`, {
       reason: "runner_configuration_error",

@@ -50,5 +50,8 @@ export function preparePlaces({ places, uid, gid, open }: PreparePlaces): MainPr
   };
 }
 
+/** Status of the helper's first process when it has removed them. */
+export const REMOVED = 42;
+
 /** `$1`: what to remove, whatever the job did to its permissions. */
 export const REMOVE = 'rm -rf "$1" 2>/dev/null || { find "$1" -xdev -type d -exec chmod 700 {} \\; ; rm -rf "$1"; }';

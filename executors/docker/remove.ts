@@ -73,6 +73,25 @@ export async function findThings(
   };
 }
 
+/** Networks that carry these labels and belong to no one job. */
+export async function findNetworks(
+  engine: Engine,
+  wanted: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<FoundThings["networks"]> {
+  const filters = labelFilter(wanted);
+  const answer = await engine.call(
+    "list networks",
+    (docker, abortSignal) => docker.listNetworks({ filters, abortSignal }),
+    signal,
+  );
+  return networksSchema
+    .parse(answer)
+    .filter(({ Labels }) => Object.entries(wanted).every(([name, value]) => Labels[name] === value))
+    .filter(({ Labels }) => Labels[LABELS.jobKey] === undefined)
+    .map(({ Id, Labels }) => ({ id: Id, labels: Labels }));
+}
+
 /** Ends what runs in it and removes it with its anonymous volumes. One that is gone, or going, is fine. */
 export async function removeContainer(engine: Engine, id: string, signal: AbortSignal): Promise<void> {
   await insist(
@@ -131,6 +150,30 @@ async function insist(
 }
 
 /**
+ * @returns whether it was there
+ * @throws {SystemFailure} it is still used
+ */
+export async function removeNetwork(
+  engine: Engine,
+  id: string,
+  signal: AbortSignal,
+  { patient = true }: { patient?: boolean } = {},
+): Promise<boolean> {
+  let found = false;
+  await insist(
+    async () => {
+      await engine.call("remove the network of a job", (docker) => docker.getNetwork(id).remove(), signal);
+      found = true;
+    },
+    // Endpoints vanish a moment after their containers.
+    (error) =>
+      patient && (error.status === 403 || error.status === 409 || /active endpoints/i.test(describeError(error))),
+    signal,
+  );
+  return found;
+}
+
+/**
  * Remove these, in the order that the daemon needs. Everything is tried; the first failure is thrown then.
  * @throws {SystemFailure} something could not be removed
  */
@@ -142,16 +185,9 @@ export async function removeThings(engine: Engine, things: FoundThings, signal: 
     return results.filter((result) => result.status === "fulfilled").length;
   };
   const containers = await count(things.containers, ({ id }) => removeContainer(engine, id, signal));
-  const networks = await count(things.networks, ({ id }) =>
-    insist(
-      async () => {
-        await engine.call("remove the network of a job", (docker) => docker.getNetwork(id).remove(), signal);
-      },
-      // Endpoints vanish a moment after their containers.
-      (error) => error.status === 403 || error.status === 409 || /active endpoints/i.test(describeError(error)),
-      signal,
-    ),
-  );
+  const networks = await count(things.networks, async ({ id }) => {
+    await removeNetwork(engine, id, signal);
+  });
   const volumes = await count(things.volumes, ({ name }) =>
     insist(
       async () => {

@@ -1,7 +1,7 @@
 import { describeError, Stop } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { deadline } from "../../src/time.ts";
-import { abandonedJobs, cleanUpJob } from "./clean-up.ts";
+import { abandonedJobs, cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import type { Engine } from "./engine.ts";
 import type { Owner } from "./labels.ts";
 
@@ -53,6 +53,7 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
         const { containers } = await cleanUpJob(engine, jobKey, { log }, signal);
         log.info("removed what a job of an earlier runner process had left", { job_key: jobKey, containers });
       }
+      await removeAbandonedNetworks(engine, owner, signal);
     } catch (error) {
       if (!over.signal.aborted) log.warn("Cannot clean up after dead jobs", { error: describeError(error) });
     }

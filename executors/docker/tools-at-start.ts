@@ -3,7 +3,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import { probeTools, type RemoteCommands, type RemoteTools } from "../remote/index.ts";
 import { startMain } from "./container.ts";
 import type { Engine } from "./engine.ts";
-import type { MainProgram } from "./main-program.ts";
+import type { LastProgram, MainProgram } from "./main-program.ts";
 
 export interface StartOptions {
   readonly id: string;
@@ -11,6 +11,8 @@ export interface StartOptions {
   readonly name: string;
   /** Runs first, in the container's own user's name; what it prints shows in the trace. */
   readonly first: MainProgram | null;
+  /** On SIGTERM, at the end. */
+  readonly last?: LastProgram;
 }
 
 export interface StartedTools {
@@ -35,7 +37,7 @@ function call({ script, args }: MainProgram): string {
  */
 export async function startWithTools(
   engine: Engine,
-  { id, name, first }: StartOptions,
+  { id, name, first, last }: StartOptions,
   notes: Writable,
   signal: AbortSignal,
 ): Promise<StartedTools> {
@@ -48,7 +50,8 @@ export async function startWithTools(
         `printf '%s' ${quote(SEPARATOR)}`,
         `exec ${call(probe)}`,
       ].join("\n");
-      const answer = await startMain(engine, { id, name, program: { script, args: [] } }, notes, starting);
+      const program = { script, args: [], ...(last === undefined ? {} : { last }) };
+      const answer = await startMain(engine, { id, name, program }, notes, starting);
       if (answer.code === 97) {
         throw new SystemFailure(`Cannot set up ${name}: see the message above`, { retry: true });
       }

@@ -1,29 +1,95 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { LocalJob } from "../../src/local/job.ts";
 import { dockerAt, imageName } from "../support/docker.ts";
 import { makeImages } from "../support/images.ts";
-import { openSite, type Site } from "../support/site.ts";
+import { openSite, type Site, type SiteOptions } from "../support/site.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const hasDockerd = spawnSync("sh", ["-c", "command -v dockerd"]).status === 0;
+const ROOM_BYTES = 400 * 1024 * 1024;
 
-/** An engine of this test's own, which it may stop and kill. */
+/** An engine of this test's own, which it may stop, freeze and kill, with little room for its data. */
 interface OwnEngine {
+  readonly dir: string;
   readonly host: string;
+  /** The same engine with TLS. */
+  readonly tcp: string;
+  readonly data: string;
   start(): Promise<void>;
+  signal(signal: NodeJS.Signals): void;
   /** @returns once it has ended */
   stop(signal: NodeJS.Signals): Promise<void>;
   dispose(): Promise<void>;
 }
 
-function ownEngine(): OwnEngine {
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+/** An authority, and by it a certificate for 127.0.0.1 and one for the runner. */
+function makeCertificates(dir: string): void {
+  mkdirSync(dir);
+  const openssl = (...args: string[]): void => void execFileSync("openssl", args, { cwd: dir, stdio: "ignore" });
+  const key = ["-newkey", "rsa:2048", "-nodes"];
+  openssl(
+    "req",
+    "-x509",
+    ...key,
+    "-days",
+    "2",
+    "-subj",
+    "/CN=test authority",
+    "-keyout",
+    "ca-key.pem",
+    "-out",
+    "ca.pem",
+  );
+  for (const [name, extensions] of [
+    ["server", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth"],
+    ["client", "extendedKeyUsage=clientAuth"],
+  ]) {
+    openssl("req", ...key, "-subj", `/CN=${name}`, "-keyout", `${name}-key.pem`, "-out", `${name}.csr`);
+    writeFileSync(join(dir, `${name}.ext`), extensions ?? "");
+    const ca = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial"];
+    openssl(
+      "x509",
+      "-req",
+      "-days",
+      "2",
+      "-in",
+      `${name}.csr`,
+      ...ca,
+      "-extfile",
+      `${name}.ext`,
+      "-out",
+      `${name}.pem`,
+    );
+  }
+  execFileSync("sh", ["-c", "cp client.pem cert.pem; cp client-key.pem key.pem"], { cwd: dir });
+}
+
+async function ownEngine(): Promise<OwnEngine> {
   const dir = mkdtempSync(join(tmpdir(), "alloy-engine-"));
-  const socket = join(dir, "docker.sock");
+  const [socket, data, tls] = [join(dir, "docker.sock"), join(dir, "data"), join(dir, "tls")];
+  const address = `127.0.0.1:${await freePort()}`;
+  makeCertificates(tls);
+  mkdirSync(data);
+  // Without one of its own it would take away the bridge of the engine that other tests use.
+  const bridge = `alloy${process.pid}`;
+  execFileSync("ip", ["link", "add", bridge, "type", "bridge"]);
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${ROOM_BYTES}`, "tmpfs", data]);
   let daemon: ChildProcess | null = null;
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
     const ending = daemon;
@@ -34,96 +100,188 @@ function ownEngine(): OwnEngine {
     await ended;
   };
   return {
+    dir,
     host: `unix://${socket}`,
+    tcp: `tcp://${address}`,
+    data,
     start: async () => {
       rmSync(join(dir, "pid"), { force: true });
-      mkdirSync(join(dir, "data"), { recursive: true });
-      const places = [
-        "--data-root",
-        join(dir, "data"),
-        "--exec-root",
-        join(dir, "exec"),
-        "--pidfile",
-        join(dir, "pid"),
-      ];
-      const nets = ["--bridge=none", "--iptables=false", "--default-address-pool", "base=10.214.0.0/16,size=24"];
-      daemon = spawn("dockerd", [...places, ...nets, "--host", `unix://${socket}`], { stdio: "ignore" });
+      const places = ["--data-root", data, "--exec-root", join(dir, "exec"), "--pidfile", join(dir, "pid")];
+      const nets = ["--bridge", bridge, "--iptables=false", "--default-address-pool", "base=10.214.0.0/16,size=24"];
+      const pem = (name: string): string => join(tls, `${name}.pem`);
+      const hosts = ["--host", `unix://${socket}`, "--host", `tcp://${address}`, "--tlsverify"];
+      const keys = ["--tlscacert", pem("ca"), "--tlscert", pem("server"), "--tlskey", pem("server-key")];
+      daemon = spawn("dockerd", [...places, ...nets, ...hosts, ...keys], { stdio: "ignore" });
       const docker = dockerAt(`unix://${socket}`);
-      for (;;) {
-        if (
-          await docker.ping().then(
-            () => true,
-            () => false,
-          )
-        )
-          return;
+      const answers = async (): Promise<boolean> =>
+        await docker.ping().then(
+          () => true,
+          () => false,
+        );
+      while (!(await answers())) {
         if (daemon.exitCode !== null) throw new Error("dockerd does not start");
         await wait(100);
       }
     },
+    signal: (signal) => void daemon?.kill(signal),
     stop,
     dispose: async () => {
+      daemon?.kill("SIGCONT");
       await stop("SIGTERM");
-      for (const line of execFileSync("cat", ["/proc/self/mounts"], { encoding: "utf8" }).split("\n")) {
+      const mounts = execFileSync("cat", ["/proc/self/mounts"], { encoding: "utf8" }).split("\n");
+      for (const line of mounts.reverse()) {
         const place = line.split(" ")[1] ?? "";
         if (place.startsWith(`${dir}/`)) spawnSync("umount", ["-l", place]);
       }
+      spawnSync("ip", ["link", "del", bridge]);
       rmSync(dir, { recursive: true, force: true });
     },
   };
 }
 
-describe("an engine that goes away in mid-job", () => {
+describe("an engine of the test's own", () => {
+  if (isRoot && !hasDockerd && process.env.CI === "true") throw new Error("no dockerd: run scripts/setup-tests.sh");
   if (!isRoot || !hasDockerd) {
     test.skip("needs root and dockerd", () => {});
     return;
   }
-  const engine = ownEngine();
+  const TIMEOUT_MS = 300_000;
+  let engine: OwnEngine;
   let site: Site;
+  const options = (lines: string): SiteOptions => ({
+    dialect: "gitlab",
+    executor: "docker",
+    entry: `[runners.docker]\nimage = "${imageName("git")}"\nhelper_image = "${imageName("git")}"\npull_policy = "never"\n${lines}`,
+  });
   beforeAll(async () => {
+    engine = await ownEngine();
     await engine.start();
     await makeImages(dockerAt(engine.host), `own-${process.pid}`, ["git"]);
-    site = await openSite({
-      dialect: "gitlab",
-      executor: "docker",
-      entry: `[runners.docker]\nhost = "${engine.host}"\nimage = "${imageName("git")}"\nhelper_image = "${imageName("git")}"\npull_policy = "never"`,
-    });
-  }, 240_000);
+    site = await openSite(options(`host = "${engine.host}"`));
+  }, TIMEOUT_MS);
   afterAll(async () => {
-    await site.close();
-    await engine.dispose();
-  }, 120_000);
+    await site?.close();
+    await engine?.dispose();
+  }, TIMEOUT_MS);
 
-  test("ends the job with its name, and the next job works once it is back", async () => {
+  const reported = async (job: LocalJob) => await job.reported({ timeoutMs: 150_000 });
+  const sleeping = async (): Promise<LocalJob> => {
     const job = site.coordinator.enqueue({ script: ["echo is-$((1+1))-ready; sleep 600"] });
     await job.traceContains("is-2-ready", { timeoutMs: 60_000 });
-    await engine.stop("SIGTERM");
-    const update = await job.reported({ timeoutMs: 120_000 });
-    expect(update).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
-    expect(job.trace).toMatch(/connection to the build container was lost|has ended with status|does not answer/);
-
-    // Nobody answers: the job is tried again before it fails, and says who it was that did not answer.
-    const away = site.coordinator.enqueue({ script: ["true"] });
-    const failed = await away.reported({ timeoutMs: 120_000 });
-    expect(failed).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
-    expect(away.trace).toContain(engine.host);
-    expect(away.trace).toContain("try 2 of 3");
-
-    await engine.start();
-    const next = site.coordinator.enqueue({ script: ["echo works"] });
-    expect((await next.reported({ timeoutMs: 120_000 })).state, next.trace).toBe("success");
+    return job;
+  };
+  const works = async (): Promise<void> => {
+    const job = site.coordinator.enqueue({ script: ["echo works"] });
+    expect((await reported(job)).state, job.trace).toBe("success");
+  };
+  const untilNothingIsLeft = async (): Promise<void> => {
     const docker = dockerAt(engine.host);
     const filters = { label: ["alloy-runner.job-key"] };
-    await expect
-      .poll(
-        async () =>
-          [...(await docker.listContainers({ all: true, filters })), ...(await docker.listNetworks({ filters }))]
-            .length,
-        {
-          timeout: 90_000,
-          interval: 500,
-        },
-      )
-      .toBe(0);
-  }, 400_000);
+    const left = async () =>
+      [...(await docker.listContainers({ all: true, filters })), ...(await docker.listNetworks({ filters }))].length;
+    await expect.poll(left, { timeout: 90_000, interval: 300 }).toBe(0);
+  };
+
+  test(
+    "that stops ends the job with its name, and the next job works once it is back",
+    async () => {
+      const job = await sleeping();
+      await engine.stop("SIGTERM");
+      expect(await reported(job)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
+      expect(job.trace).toMatch(/connection to the build container was lost|has ended with status|does not answer/);
+
+      // Nobody answers: the job is tried again before it fails, and says who it was that did not answer.
+      const away = site.coordinator.enqueue({ script: ["true"] });
+      expect(await reported(away)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
+      expect(away.trace).toContain(engine.host);
+      expect(away.trace).toContain("try 2 of 3");
+
+      await engine.start();
+      await works();
+      await untilNothingIsLeft();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "that is killed ends the job, and what it still ran is removed once it is back",
+    async () => {
+      const job = await sleeping();
+      await engine.stop("SIGKILL");
+      expect(await reported(job)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
+      await engine.start();
+      await works();
+      await untilNothingIsLeft();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "that freezes holds a job up and loses nothing of it, and a cancel is carried out when it goes on",
+    async () => {
+      const counting = site.coordinator.enqueue({
+        script: ["i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line-$i; sleep 0.05; done"],
+      });
+      await counting.traceContains("line-5\n", { timeoutMs: 60_000 });
+      engine.signal("SIGSTOP");
+      await wait(4000);
+      expect(counting.trace).not.toContain("line-60");
+      engine.signal("SIGCONT");
+      expect((await reported(counting)).state, counting.trace).toBe("success");
+      const lines = Array.from({ length: 60 }, (_, index) => `line-${index + 1}`);
+      expect(counting.trace.match(/^line-\d+/gm)).toEqual(lines);
+
+      const job = await sleeping();
+      engine.signal("SIGSTOP");
+      job.cancel();
+      await wait(1500);
+      engine.signal("SIGCONT");
+      await untilNothingIsLeft();
+      await works();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "whose disk is full fails jobs with that word, and works again when there is room",
+    async () => {
+      const hungry = site.coordinator.enqueue({ script: ["dd if=/dev/zero of=/fill bs=1M count=500"] });
+      expect(await reported(hungry)).toMatchObject({ state: "failed", failureReason: "script_failure" });
+      expect(hungry.trace).toMatch(/No space left on device/i);
+      await untilNothingIsLeft();
+
+      const filler = join(engine.data, "filler");
+      onTestFinished(() => rmSync(filler, { force: true }));
+      const { bavail, bsize } = statfsSync(engine.data);
+      spawnSync("dd", ["if=/dev/zero", `of=${filler}`, "bs=64k", `count=${Math.ceil((bavail * bsize) / 65536) + 1}`]);
+      const unlucky = site.coordinator.enqueue({ script: ["true"] });
+      expect(await reported(unlucky)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
+      expect(unlucky.trace).toMatch(/no space left on device/i);
+      rmSync(filler, { force: true });
+      await works();
+      await untilNothingIsLeft();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "is reached by tcp with TLS, and artifacts come and go over it",
+    async () => {
+      const far = await openSite(
+        options(`host = "${engine.tcp}"\ntls_verify = true\ntls_cert_path = "${join(engine.dir, "tls")}"`),
+      );
+      onTestFinished(async () => await far.close());
+      const first = far.coordinator.enqueue({
+        script: ["head -c 3000000 /dev/urandom >big", "sha256sum big >sum", "seq 1 20000"],
+        artifacts: { paths: ["big", "sum"] },
+      });
+      expect((await reported(first)).state, first.trace.slice(-3000)).toBe("success");
+      expect(first.trace).toMatch(/\n20000\r?\n/);
+      const second = far.coordinator.enqueue({ script: ["sha256sum -c sum", "exit 7"], dependencies: [first] });
+      expect(await reported(second)).toMatchObject({ state: "failed", exitCode: 7 });
+      expect(second.trace).toContain("big: OK");
+      await untilNothingIsLeft();
+    },
+    TIMEOUT_MS,
+  );
 });

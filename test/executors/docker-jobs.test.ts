@@ -259,6 +259,7 @@ describe("jobs in containers", () => {
     const { environment } = await prepared({}, {});
     const output = new Sink();
     const running = environment.run(scriptOf(environment, source("echo go; sleep 600")), output, never);
+    running.catch(() => {});
     await output.until(/go/);
     const filters = { label: ["alloy-runner.role=build", `com.gitlab.gitlab-runner.runner.id=${stand.runner()}`] };
     const [container] = await docker.listContainers({ filters });
