@@ -9,7 +9,7 @@ import { say, sayEnded } from "../common/say-ended.ts";
 import type { RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";
 import { readIntroduction } from "./introduction.ts";
-import { ATTEND, LAUNCH } from "./process-programs.ts";
+import { ATTEND, ATTEND_WRITERS, LAUNCH } from "./process-programs.ts";
 import type { RemoteTools } from "./tools.ts";
 
 export interface RemoteScriptHost {
@@ -28,6 +28,8 @@ export interface RemoteScriptHost {
   readonly scriptDir: string;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
+  /** `stdout` of `scripts` ends with the program that was started, whoever else still holds it open. */
+  readonly outputEndsEarly?: boolean;
   /** For messages: `container 3f2a… on build-07`. */
   readonly where: string;
 }
@@ -68,7 +70,7 @@ export async function runRemoteScript(
   const starting = host.scripts.start(
     {
       script: LAUNCH,
-      args: [nonce, mark, setsid, tools.sh, ATTEND, file, ...argv],
+      args: [nonce, mark, setsid, tools.sh, host.outputEndsEarly ? ATTEND_WRITERS : ATTEND, file, ...argv],
       stdin: Buffer.from(script.text),
     },
     connection.signal,
