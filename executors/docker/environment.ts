@@ -75,6 +75,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       scriptDir: places.tmpDir,
       killLeftovers,
       killGraceMs,
+      outputEndsEarly: engine.podman,
       where: container.name,
     };
     const running = runRemoteScript(host, suited, output, signal);

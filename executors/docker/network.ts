@@ -1,4 +1,5 @@
 import { SystemFailure } from "../../src/errors.ts";
+import { pause } from "../../src/time.ts";
 import { type Engine, EngineFailure } from "./engine.ts";
 import type { DockerSettings } from "./settings.ts";
 
@@ -33,18 +34,20 @@ export async function createNetwork(
 ): Promise<string> {
   const { networkMtu, enableIpv6 } = settings;
   try {
-    const network = await engine.call(
-      "create the network of the job",
-      (docker, abortSignal) =>
-        docker.createNetwork({
-          Name: name,
-          Driver: engine.os === "windows" ? "nat" : "bridge",
-          Labels: { ...labels },
-          ...(enableIpv6 ? { EnableIPv6: true } : {}),
-          ...(networkMtu === undefined ? {} : { Options: { "com.docker.network.driver.mtu": String(networkMtu) } }),
-          abortSignal,
-        }),
-      signal,
+    const network = await overChanges(signal, () =>
+      engine.call(
+        "create the network of the job",
+        (docker, abortSignal) =>
+          docker.createNetwork({
+            Name: name,
+            Driver: engine.os === "windows" ? "nat" : "bridge",
+            Labels: { ...labels },
+            ...(enableIpv6 ? { EnableIPv6: true } : {}),
+            ...(networkMtu === undefined ? {} : { Options: { "com.docker.network.driver.mtu": String(networkMtu) } }),
+            abortSignal,
+          }),
+        signal,
+      ),
     );
     return network.id;
   } catch (error) {
@@ -53,5 +56,21 @@ export async function createNetwork(
       `${error.message}. The engine has no address range left for one more network: remove unused networks, add default-address-pools to its configuration, or lower "concurrent"`,
       { retry: true, cause: error },
     );
+  }
+}
+
+const TRIES = 5;
+const PAUSE_MS = 50;
+
+/** Podman reads the list of interfaces first, and fails where one of another job's vanishes meanwhile. */
+async function overChanges<T>(signal: AbortSignal, create: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await create();
+    } catch (error) {
+      const vanished = error instanceof EngineFailure && /no such network interface/i.test(error.message);
+      if (!vanished || attempt === TRIES) throw error;
+      await pause(PAUSE_MS * attempt, signal);
+    }
   }
 }

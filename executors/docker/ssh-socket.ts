@@ -7,6 +7,11 @@ import { SystemFailure } from "../../src/errors.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 const LONGEST_COMPLAINT = 2000;
+/** What shells say of a program that is not there. */
+const NOT_FOUND = 127;
+type Program = "docker" | "podman";
+/** A first request is shorter than this. */
+const MOST_KEPT_BYTES = 1024 * 1024;
 
 export interface SshSocket {
   /** A socket here that leads to the daemon there. */
@@ -17,8 +22,8 @@ export interface SshSocket {
 }
 
 /**
- * A daemon behind SSH, as the docker command reaches it: each connection is one `ssh HOST docker system dial-stdio`, with the
- * account's own ssh configuration, keys and known hosts. The socket lies in a private directory.
+ * A daemon behind SSH, as the docker command reaches it: each connection is one `ssh HOST docker system dial-stdio` (`podman`, where
+ * there is no docker), with the account's own ssh configuration, keys and known hosts. The socket lies in a private directory.
  * @throws {SystemFailure} the socket cannot be made
  */
 export async function openSshSocket(
@@ -27,14 +32,34 @@ export async function openSshSocket(
 ): Promise<SshSocket> {
   const folder = process.platform === "win32" ? null : await mkdtemp(join(scratchDir, "e-"));
   const path = folder === null ? `\\\\.\\pipe\\alloy-runner-${randomBytes(16).toString("hex")}` : join(folder, "s");
-  const argv = sshArguments(endpoint);
   const open = new Set<Socket>();
   let said = "";
+  let program: Program = "docker";
 
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    open.add(socket);
-    const child = spawn("ssh", argv, { stdio: ["pipe", "pipe", "pipe"], windowsHide: true });
+  /** One connection. Until something comes back, what was sent is kept: it may have to be sent to another program. */
+  const connect = (socket: Socket, client: Program, sent: Buffer[]): void => {
+    const child = spawn("ssh", sshArguments(endpoint, client), { stdio: ["pipe", "pipe", "pipe"], windowsHide: true });
+    let answered = false;
+    let over = false;
+    let kept = sent.reduce((sum, chunk) => sum + chunk.length, 0);
+    const keep = (chunk: Buffer): void => {
+      kept += chunk.length;
+      if (kept <= MOST_KEPT_BYTES) sent.push(chunk);
+      else settle();
+    };
+    const settle = (): void => {
+      answered = true;
+      socket.off("data", keep);
+      sent.length = 0;
+    };
+    const leave = (): void => {
+      socket.off("data", keep).off("close", end);
+      socket.unpipe(child.stdin);
+    };
     const end = (): void => {
+      if (over) return;
+      over = true;
+      leave();
       child.kill("SIGTERM");
       socket.destroy();
     };
@@ -46,16 +71,40 @@ export async function openSshSocket(
       said = (said + chunk.toString("utf8")).slice(-LONGEST_COMPLAINT);
     });
     child.stdin.on("error", () => {});
-    socket.on("error", end);
-    socket.on("close", () => {
-      open.delete(socket);
-      child.kill("SIGTERM");
-    });
-    socket.pipe(child.stdin);
-    child.stdout.pipe(socket);
-    socket.once("data", () => {
+    child.stdout.once("data", () => {
       said = "";
+      settle();
     });
+    child.stdout.on("end", () => {
+      if (answered && !over) socket.end();
+    });
+    child.on("close", (code) => {
+      if (over) return;
+      over = true;
+      leave();
+      if (answered || code !== NOT_FOUND || client === "podman") {
+        socket.end();
+        socket.resume();
+        return;
+      }
+      program = "podman";
+      connect(socket, program, sent);
+    });
+    socket.on("close", end);
+    for (const chunk of sent) child.stdin.write(chunk);
+    if (socket.readableEnded) child.stdin.end();
+    else {
+      socket.on("data", keep);
+      socket.pipe(child.stdin);
+    }
+    child.stdout.pipe(socket, { end: false });
+  };
+
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    open.add(socket);
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => open.delete(socket));
+    connect(socket, program, []);
   });
   server.on("error", () => {});
   await new Promise<void>((resolve, reject) => {
@@ -79,11 +128,9 @@ export async function openSshSocket(
   };
 }
 
-function sshArguments({ host, port, user, path }: Extract<Endpoint, { kind: "ssh" }>): string[] {
-  const remote =
-    path === ""
-      ? ["docker", "system", "dial-stdio"]
-      : ["docker", "--host", `unix://${quoted(path)}`, "system", "dial-stdio"];
+function sshArguments({ host, port, user, path }: Extract<Endpoint, { kind: "ssh" }>, program: Program): string[] {
+  const at = path === "" ? [] : [program === "docker" ? "--host" : "--url", `unix://${quoted(path)}`];
+  const remote = [program, ...at, "system", "dial-stdio"];
   return [
     "-T",
     "-o",

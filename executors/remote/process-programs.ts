@@ -125,7 +125,7 @@ find_marked() {
     all=$(ps $options -o pid=,command= 2>/dev/null)
     IFS=$newline
     for line in $all; do
-      case " $line " in *" $mark "*) IFS=' '; set -- $line; marked="$marked$1 ";; esac
+      case " $line " in *" $mark"*) IFS=' '; set -- $line; marked="$marked$1 ";; esac
     done
     IFS=' '
   fi
@@ -206,8 +206,22 @@ else
 fi
 `;
 
-/** Runs the shell and looks for what it left. Sets no variable before: it might be one of the environment. */
-export const ATTEND = `
+/** Waits while what was left still writes: until it has been quiet for half a second, is gone, or two seconds are over. */
+const LINGER = `
+tick=0 quiet=0 before=
+while [ "$members" != ' ' ] && [ $quiet -lt 5 ] && [ $tick -lt 20 ]; do
+  sleep 0.1 2>/dev/null || { sleep 1; tick=$((tick + 9)); quiet=$((quiet + 4)); }
+  tick=$((tick + 1)) quiet=$((quiet + 1)) now=
+  for pid in $members; do
+    while IFS=' ' read -r name count; do case $name in wchar:) now="$now $count";; esac; done <"/proc/$pid/io"
+  done 2>/dev/null
+  [ "$now" = "$before" ] || quiet=0
+  before=$now
+  find_members
+done
+`;
+
+const attend = (afterwards: string): string => `
 { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
 printf 'alloy-runner %s root %s %s\\n' "$1" $$ "$(${OWN_ROW})"
 if [ -n "$6" ]; then
@@ -223,9 +237,15 @@ mark=$ALLOY_RUNNER_JOB_KEY rootPid=$$ rootGroup=$1 rootSession=$2 rootStart=$3
 mark=ALLOY_RUNNER_JOB_KEY=$mark
 ${FIND_MEMBERS}
 find_members
+${afterwards}
 printf '\\nalloy-runner left %s\\n' "$members" >&2
 exit $code
 `;
+
+/** Runs the shell and looks for what it left. Sets no variable before: it might be one of the environment. */
+export const ATTEND = attend("");
+/** The same where the output ends with this program and not with the last that holds it open. */
+export const ATTEND_WRITERS = attend(LINGER);
 
 /**
  * Starts a script's shell in a session of its own and hands on its status. `$1` nonce, `$2` mark, `$3` setsid or nothing, `$4`

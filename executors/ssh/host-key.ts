@@ -63,8 +63,11 @@ function shown(key: Buffer): string {
 }
 
 function fingerprintComplaint(key: Buffer, target: SshHost): string | null {
-  const { fingerprints } = target.hostKeys;
+  const { fingerprints, own } = target.hostKeys;
   if (fingerprints.some((one) => hasFingerprint(key, one))) return null;
+  if (own === true) {
+    return `What answers at ${place(target)} has the host key ${shown(key)}, which is none of the container's own (${fingerprints.join(", ")}): it is another machine, and nothing was sent. Does the container engine work on this machine?`;
+  }
   return `The host key of ${place(target)} is ${shown(key)}, but host_key_fingerprint names ${fingerprints.join(", ")}. Either the host has another key now, or somebody pretends to be it: nothing was sent. If the new key is right, change host_key_fingerprint`;
 }
 

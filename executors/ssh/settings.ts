@@ -60,6 +60,8 @@ export interface HostKeyPolicy {
   /** Absolute. */
   readonly knownHostsFiles: readonly string[];
   readonly any: boolean;
+  /** `fingerprints` were read where the host itself keeps its keys, and not named by the operator. */
+  readonly own?: boolean;
 }
 
 /** One host to log in to. */

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
@@ -26,6 +26,10 @@ export interface ExecutorContractOptions {
   readonly skip?: readonly { readonly test: string; readonly because: string }[];
   /** Longest time for one test where making an environment takes its time; by default vitest's. */
   readonly timeoutMs?: number;
+  /** Where an environment takes its time: tests that need nothing of their own work in the same one. */
+  readonly shared?: boolean;
+  /** How many jobs run at once where many do; by default 20. */
+  readonly jobsAtOnce?: number;
 }
 
 /** Everything that was written, kept. */
@@ -96,7 +100,10 @@ export function source(...texts: readonly string[]): Op[] {
 }
 
 /** What every executor does. */
-export function executorContract(name: string, { open, skip = [], timeoutMs }: ExecutorContractOptions): void {
+export function executorContract(
+  name: string,
+  { open, skip = [], timeoutMs, shared = false, jobsAtOnce = 20 }: ExecutorContractOptions,
+): void {
   describe(`${name}: what every executor does`, () => {
     const it = (title: string, body: () => Promise<void>): void => {
       const skipped = skip.find((one) => one.test === title);
@@ -114,7 +121,21 @@ export function executorContract(name: string, { open, skip = [], timeoutMs }: E
       onTestFinished(() => environment.destroy(never));
       return environment;
     };
-    const fresh = async (options?: OpenOptions): Promise<Environment> => prepared(await opened(options));
+    let common: Promise<{ executor: Executor; environment: Environment }> | null = null;
+    const openCommon = async () => {
+      const executor = await open({ killGraceMs: 300 });
+      return { executor, environment: await executor.prepare(sampleRequest(), new Sink(), never) };
+    };
+    afterAll(async () => {
+      const made = await common?.catch(() => null);
+      await made?.environment.destroy(never);
+      await made?.executor.close();
+    }, timeoutMs);
+    const fresh = async (options: OpenOptions = {}): Promise<Environment> => {
+      if (!shared || options.killLeftovers !== undefined) return prepared(await opened(options));
+      common ??= openCommon();
+      return (await common).environment;
+    };
     const isAlive = async (environment: Environment, pid: string): Promise<boolean> =>
       // A zombie answers to kill -0, so its state is asked for.
       (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
@@ -435,10 +456,10 @@ export function executorContract(name: string, { open, skip = [], timeoutMs }: E
       expect(places[0]).toBe(places[1]);
     });
 
-    it("twenty jobs at once do not mix", async () => {
+    it("many jobs at once do not mix", async () => {
       const executor = await opened();
       await Promise.all(
-        Array.from({ length: 20 }, async (_, index) => {
+        Array.from({ length: jobsAtOnce }, async (_, index) => {
           const environment = await prepared(executor);
           const { text } = await runOps(environment, source(`seq 1 2000 | sed s/^/job-${index}-/`));
           const lines = text.trimEnd().split("\n");

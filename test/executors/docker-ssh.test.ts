@@ -37,6 +37,8 @@ describe("docker-ssh executor", () => {
   executorContract("docker-ssh", {
     open: async (options) => stand.open({}, options),
     timeoutMs: 240_000,
+    shared: true,
+    jobsAtOnce: 8,
     skip: [
       {
         test: "the next job finds the checkout of the last one, and none of its temporary files",

@@ -89,11 +89,14 @@ export function openDockerStand(
     },
     leftovers: async () => {
       const found: string[] = [];
+      // Podman finds volumes that carry one of the labels.
+      const jobs = ({ Labels }: { Labels?: Readonly<Record<string, string>> | null }): boolean =>
+        Labels?.["alloy-runner.job-key"] !== undefined;
       for (const runner of runners) {
         const filters = { label: [`${RUNNER_LABEL}=${runner}`, "alloy-runner.job-key"] };
         for (const one of await engine.docker.listContainers({ all: true, filters })) found.push(one.Names.join());
         for (const one of await engine.docker.listNetworks({ filters })) found.push(one.Name);
-        for (const one of (await engine.docker.listVolumes({ filters })).Volumes) found.push(one.Name);
+        for (const one of (await engine.docker.listVolumes({ filters })).Volumes.filter(jobs)) found.push(one.Name);
       }
       return found;
     },

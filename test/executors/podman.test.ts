@@ -22,5 +22,10 @@ describe("docker executor on podman", () => {
     expect(left).toEqual([]);
   }, 120_000);
 
-  executorContract("podman", { open: async (options) => stand.open({}, options), timeoutMs: 240_000 });
+  executorContract("podman", {
+    open: async (options) => stand.open({}, options),
+    timeoutMs: 240_000,
+    shared: true,
+    jobsAtOnce: 8,
+  });
 });
