@@ -15,6 +15,7 @@ import { sshCommands } from "./commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection.ts";
 import { createSshEnvironment } from "./environment.ts";
 import { createLink } from "./link.ts";
+import { withProfile } from "./profile.ts";
 import { cleanUpAfter } from "./recovery.ts";
 import { createSessionLimit } from "./session-limit.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
@@ -33,7 +34,7 @@ const noteSchema = z.object({
 
 /** How long a host may be away before a job that was meant for it fails: the coordinator's job waits, too. */
 const PATIENCE_MS = 10_000;
-/** After a crash or a cut: long enough for a host that starts anew. */
+/** After a crash or a cut: long enough for a host that starts anew, unless `connect_timeout` is shorter. */
 const CLEAN_UP_MS = 30_000;
 
 function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor {
@@ -41,6 +42,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   const buildsDir = deps.buildsDir ?? "builds";
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
+  const cleanUpMs = Math.min(CLEAN_UP_MS, settings.connectTimeoutMs);
 
   const connect = async (patienceMs: number, signal: AbortSignal): Promise<SshConnection> => {
     const login = await logins.take(signal);
@@ -60,7 +62,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   ): Promise<string[]> => {
     const dead = { ...place, jobKey, killGraceMs, host: target };
     if (commands !== null) return await cleanUpAfter(commands, dead, signal);
-    const connection = await connect(CLEAN_UP_MS, signal);
+    const connection = await connect(cleanUpMs, signal);
     try {
       return await cleanUpAfter(sshCommands(connection), dead, signal);
     } finally {
@@ -77,21 +79,23 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       await request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId });
       const commands = sshCommands(link);
       const mark = jobMark(jobKey);
-      const tools = await probeTools(commands, signal);
+      const claim = await claimWorkingCopy(
+        commands,
+        { buildsDir, runnerId, projectPath, projectId: job.projectId, jobKey, mark, killGraceMs, host: target },
+        signal,
+      );
+      const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
+      const tools = await probeTools(profiled, signal);
       const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
       if (shell === "bash" && tools.bash === null) {
         throw new SystemFailure(`${target} has no bash. Install it there, or set shell = "sh"`, {
           reason: "runner_configuration_error",
         });
       }
-      const claim = await claimWorkingCopy(
-        commands,
-        { buildsDir, runnerId, projectPath, projectId: job.projectId, jobKey, mark, killGraceMs, host: target },
-        signal,
-      );
       return createSshEnvironment({
         link,
         commands,
+        profiled,
         tools,
         claim,
         shell,
@@ -135,8 +139,8 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
           said.push(`could not look after what it left on ${there}, because the entry names ${target} now`);
           continue;
         }
-        const tooLong = new Stop("timed_out", `no answer within ${(2 * CLEAN_UP_MS) / 1000} s`);
-        using limit = deadline(signal, 2 * CLEAN_UP_MS, tooLong);
+        const tooLong = new Stop("timed_out", `no answer within ${(2 * cleanUpMs) / 1000} s`);
+        using limit = deadline(signal, 2 * cleanUpMs, tooLong);
         try {
           said.push(...(await cleanUp(jobKey, place, null, limit.signal)));
         } catch (error) {
