@@ -1,6 +1,6 @@
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
-import { type RemoteCommands, runToEnd } from "../remote/index.ts";
+import { endTree, type RemoteCommands, runToEnd } from "../remote/index.ts";
 import { quoteWord } from "./command-line.ts";
 
 /**
@@ -33,6 +33,8 @@ done >"$1"
 
 /** Profiles that take longer are told by the job whose script reads them. */
 const PATIENCE_MS = 15_000;
+/** From SIGKILL until what a profile has become is left to the end of the job. */
+const STUCK_MS = 1000;
 const MOST_ANSWER_BYTES = 64 * 1024;
 
 export interface LearnOptions {
@@ -61,6 +63,7 @@ export async function withProfile(
   } catch (error) {
     signal.throwIfAborted();
     if (!limit.signal.aborted) throw error;
+    await endTree(commands, { mark, root: null, graceMs: 0, limitMs: STUCK_MS }, signal);
   }
   const before = `[ ! -r ${quoteWord(file)} ] || . ${quoteWord(file)}\n`;
   return {

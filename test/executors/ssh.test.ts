@@ -16,4 +16,5 @@ describe("ssh executor", () => {
   });
   afterAll(() => stand.close());
   executorContract("bash over ssh", { open: async (options) => stand.open({ shell: "bash", ...options }) });
+  executorContract("sh over ssh", { open: async (options) => stand.open({ shell: "sh", ...options }) });
 });
