@@ -16,7 +16,7 @@ export interface ScriptRoot {
 }
 
 export interface EndTreeOptions {
-  /** `jobMark(jobKey)`: stands in the environment of everything the job started. */
+  /** `jobMark(jobKey)`, or one of its scripts' that begins with it: stands in the environment of all that was started. */
   readonly mark: string;
   /** `null`: the mark alone has to do, as at the end of a job or after a crash. */
   readonly root: ScriptRoot | null;
@@ -30,7 +30,7 @@ const MOST_ANSWER_BYTES = 4 * 1024 * 1024;
 /** For finding and signalling, besides the waits that were asked for. */
 const MARGIN_MS = 30_000;
 
-/** `NAME=value` for the environment of all that a job starts. The dot ends the key: no key begins another. */
+/** How `NAME=value` in the environment of all that a job starts begins. The dot ends the key: no key begins another. */
 export function jobMark(jobKey: string): string {
   return `ALLOY_RUNNER_JOB_KEY=${jobKey}.`;
 }

@@ -125,7 +125,7 @@ find_marked() {
     all=$(ps $options -o pid=,command= 2>/dev/null)
     IFS=$newline
     for line in $all; do
-      case " $line " in *" $mark "*) IFS=' '; set -- $line; marked="$marked$1 ";; esac
+      case " $line " in *" $mark"*) IFS=' '; set -- $line; marked="$marked$1 ";; esac
     done
     IFS=' '
   fi

@@ -22,7 +22,7 @@ export interface RemoteScriptHost {
   readonly commands: RemoteCommands;
   /** Of the environment that the script runs in. */
   readonly tools: RemoteTools;
-  /** `jobMark(jobKey)` */
+  /** `jobMark(jobKey)`; each script gets one of its own that begins with it. */
   readonly mark: string;
   /** Only for shells that take their script from a file: a directory where it is saved (0600) until the shell has ended. */
   readonly scriptDir: string;
@@ -62,11 +62,13 @@ export async function runRemoteScript(
   const nonce = randomBytes(8).toString("hex");
   const file = scriptOn === "file" ? `${host.scriptDir}/script-${nonce}${extension}` : "";
   const setsid = tools.programs.get("setsid") ?? "";
+  // The job's mark begins it: the job's end finds what a script's end must leave to other scripts of the same job.
+  const mark = host.mark + nonce;
   const connection = new AbortController();
   const starting = host.scripts.start(
     {
       script: LAUNCH,
-      args: [nonce, host.mark, setsid, tools.sh, ATTEND, file, ...argv],
+      args: [nonce, mark, setsid, tools.sh, ATTEND, file, ...argv],
       stdin: Buffer.from(script.text),
     },
     connection.signal,
@@ -74,7 +76,7 @@ export async function runRemoteScript(
   try {
     const process = await startedBefore(starting, connection, signal);
     process.exit.catch(() => {}); // heard where it is waited for
-    return await watch(host, process, { nonce, program: argv[0], where }, output, signal);
+    return await watch({ ...host, mark }, process, { nonce, program: argv[0], where }, output, signal);
   } finally {
     connection.abort(new Error("the script has ended"));
   }

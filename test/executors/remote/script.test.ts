@@ -189,6 +189,20 @@ describe("remote scripts", { timeout: 120_000 }, () => {
     expect([ended, survived]).toEqual([[{ pid: Number(text), name: "sleep" }], []]);
   });
 
+  test("a script that ends leaves those alone that its job still runs beside it", async () => {
+    const { run } = await surroundings("/bin/sh", PATH);
+    const [output, stop] = [new Sink(), new AbortController()];
+    const beside = run("(sleep 600; :) & (setsid sleep 601; :) & echo $! ready; wait", { output, signal: stop.signal });
+    const [, pid = ""] = await output.until(/(\d+) ready/);
+    const { text } = await run("setsid sleep 602 & echo $!");
+    expect(text).toMatch(/^(\d+)\n.*The script left a process running; ended sleep \(\1\)/);
+    expect((await run("true")).text).toBe("");
+    expect(isAlive(Number(pid))).toBe(true);
+    stop.abort(new Error("the end"));
+    await expect(beside).rejects.toThrow("the end");
+    expect(isAlive(Number(pid))).toBe(false);
+  });
+
   test("a number that belongs to somebody else by now is not signalled", async () => {
     const { commands, mark } = await surroundings("/bin/sh", PATH);
     const stranger = spawn("sleep", ["606"], { detached: true });
