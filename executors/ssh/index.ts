@@ -1,3 +1,4 @@
+import type { Writable } from "node:stream";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import {
@@ -70,7 +71,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  const prepare = async (request: PrepareRequest, signal: AbortSignal) => {
+  const prepare = async (request: PrepareRequest, notes: Writable, signal: AbortSignal) => {
     const { job, jobKey, runnerId, projectPath } = request;
     const { host, port, user } = settings;
     const first = await connect(PATIENCE_MS, signal);
@@ -91,6 +92,11 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         throw new SystemFailure(`${target} has no bash. Install it there, or set shell = "sh"`, {
           reason: "runner_configuration_error",
         });
+      }
+      if (!tools.programs.has("git")) {
+        notes.write(
+          `WARNING: ${target} has no git, or its profiles do not name where: without it there are no sources\n`,
+        );
       }
       return createSshEnvironment({
         link,
@@ -122,7 +128,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       if (settings.hostKeys.any && settings.hostKeys.fingerprints.length === 0) {
         notes.write(`WARNING: The host key of ${target} is not checked (disable_strict_host_key_checking)\n`);
       }
-      return await prepare(request, signal);
+      return await prepare(request, notes, signal);
     },
     recover: async (jobKey, notes, signal) => {
       // A job that was prepared twice has two notes of the same place.

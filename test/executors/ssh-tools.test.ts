@@ -107,6 +107,6 @@ describe.skipIf(missing !== null || !isRoot)("what profiles set on a far host", 
       String(await preparedAs(user, "bash").catch((error: unknown) => error));
     chownSync(user.home, 0, 0);
     chmodSync(user.home, 0o755);
-    expect(await failureOf()).toMatch(/cannot make the directory .*builds.*Permission denied/);
+    expect(await failureOf()).toMatch(/cannot make the directory .*builds.*Permission denied.*set builds_dir/);
   });
 });
