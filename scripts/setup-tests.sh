@@ -14,7 +14,7 @@ needed="
   ps:procps setpriv:util-linux mkfifo:coreutils systemd-notify:systemd script:bsdutils
   dockerd:docker.io iptables:iptables ip:iproute2 docker-registry:docker-registry
   podman:podman conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
-  sshd:openssh-server ssh:openssh-client
+  sshd:openssh-server ssh:openssh-client puttygen:putty-tools csh:tcsh
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
   fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static

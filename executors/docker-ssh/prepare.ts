@@ -23,6 +23,7 @@ import { sshCommands } from "../ssh/commands.ts";
 import { connectSsh } from "../ssh/connection.ts";
 import { createSshEnvironment } from "../ssh/environment.ts";
 import { createLink } from "../ssh/link.ts";
+import { withProfile } from "../ssh/profile.ts";
 import { type SshTable, sshSettings } from "../ssh/settings.ts";
 import { containerAddress } from "./address.ts";
 import { logInToContainer, mustRun } from "./login.ts";
@@ -69,15 +70,6 @@ export async function prepareSshJob(
   const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
   try {
     const commands = sshCommands(link);
-    const tools = await probeTools(commands, signal);
-    const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
-    if (shell === "bash" && tools.bash === null) {
-      throw new SystemFailure(`The image ${image.name} has no bash. Use another image, or set shell = "sh"`, {
-        reason: "runner_configuration_error",
-      });
-    }
-    const limitMs = settings.waitForServicesMs;
-    await waitForServices(engine, { services, limitMs, helper: commands, loopback: false, notes }, signal);
     const mark = jobMark(jobKey);
     const { killLeftovers, killGraceMs, log } = deps;
     const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
@@ -95,9 +87,20 @@ export async function prepareSshJob(
       },
       signal,
     );
+    const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
+    const tools = await probeTools(profiled, signal);
+    const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
+    if (shell === "bash" && tools.bash === null) {
+      throw new SystemFailure(`The image ${image.name} has no bash. Use another image, or set shell = "sh"`, {
+        reason: "runner_configuration_error",
+      });
+    }
+    const limitMs = settings.waitForServicesMs;
+    await waitForServices(engine, { services, limitMs, helper: commands, loopback: false, notes }, signal);
     const environment = createSshEnvironment({
       link,
       commands,
+      profiled,
       tools,
       claim,
       shell,

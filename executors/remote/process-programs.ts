@@ -251,9 +251,11 @@ export const ATTEND_WRITERS = attend(LINGER);
  * Starts a script's shell in a session of its own and hands on its status. `$1` nonce, `$2` mark, `$3` setsid or nothing, `$4`
  * sh, `$5` `ATTEND`, `$6` file for the script or nothing, `$7`… the shell. The first line of stdout is `alloy-runner NONCE` and
  * `root PID GROUP SESSION START`, `missing`, or `unwritable`. The last one of stderr is `alloy-runner left NUMBERS`.
+ * With SHLVL, bash knows that it is nobody's console: otherwise it reads ~/.bashrc on some stdins, and the ~/.bash_logout of
+ * Debian clears a screen that is not there, which spoils the status of `exit 7`.
  */
 export const LAUNCH = `
-export "$2"
+export "$2" SHLVL=1
 command -v "$7" >/dev/null 2>&1 || { printf 'alloy-runner %s missing\\n' "$1"; exit 127; }
 if [ -n "$6" ]; then
   (umask 077 && mkdir -p "\${6%/*}" && cat >"$6") || { printf 'alloy-runner %s unwritable\\n' "$1"; exit 126; }

@@ -133,7 +133,10 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
     if (passphrase !== undefined && /decrypt|passphrase|integrity|bad/i.test(parsed.message)) {
       throw refused("identity_passphrase does not open it");
     }
-    throw refused(`it is no private key in a format of OpenSSH, PEM or PuTTY (${parsed.message})`);
+    if (content.toString("latin1", 0, 20).startsWith("PuTTY-User-Key-File")) {
+      throw refused(`it is a key of PuTTY. Convert it: puttygen ${file} -O private-openssh -o ${file}.openssh`);
+    }
+    throw refused(`it is no private key in a format of OpenSSH or PEM (${parsed.message})`);
   }
   const key = Array.isArray(parsed) ? parsed[0] : parsed;
   if (key?.isPrivateKey() !== true) throw refused("it is a public key. Name the private one, without .pub");

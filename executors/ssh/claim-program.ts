@@ -69,7 +69,7 @@ lock() {
 
 case $1 in
   /*) builds=$1 ;;
-  *) [ -n "\${HOME-}" ] && [ -d "$HOME" ] || fail "the account has no home directory for its builds; set an absolute builds_dir"
+  *) [ -n "\${HOME-}" ] && [ -d "$HOME" ] || fail "the account has no home directory for its builds"
      builds=\${HOME%/}/\${1#"~/"} ;;
 esac
 base=$builds/$2

@@ -119,9 +119,16 @@ export async function claimWorkingCopy(
 }
 
 function refusal(host: string, why: string): SystemFailure {
-  const full = /No space left|quota/i.test(why) ? ". Make room there" : "";
   const text = printable(why) || "no answer";
-  return new SystemFailure(`There is no working copy for the job on ${host}: ${text}${full}`, { retry: true });
+  const message = `There is no working copy for the job on ${host}: ${text}`;
+  if (/Permission denied|Read-only file system|Not a directory|no home directory|cannot write to/i.test(why)) {
+    return new SystemFailure(
+      `${message}. Let the account write there, or set builds_dir to a directory in which it can`,
+      { reason: "runner_configuration_error" },
+    );
+  }
+  const full = /No space left|quota/i.test(why) ? ". Make room there" : "";
+  return new SystemFailure(`${message}${full}`, { retry: true });
 }
 
 function printable(text: string): string {

@@ -111,7 +111,7 @@ async function skipNoise(
           "Does it have a login shell and sh, or is it bound to a command (ForceCommand, command= of its key)?";
         settle(
           new SystemFailure(
-            `${name} did not start a program but ended with status ${result.value.code}${said === "" ? "" : `, saying: ${said}`}. ${hint}`,
+            `${name} did not start a program but ended with status ${result.value.code}${said === "" ? "" : `, saying: ${said.replace(/\.+$/, "")}`}. ${hint}`,
           ),
         );
       });

@@ -1,6 +1,9 @@
 import { createConnection, type Socket } from "node:net";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 
+const CHECK_NAME = ". Check host in [runners.ssh]";
+const CHECK_PORT = ". Check host and port in [runners.ssh], and that sshd runs there";
+
 /** A TCP connection. @throws {SystemFailure} that may be repeated */
 export async function dial(host: string, port: number, signal: AbortSignal): Promise<Socket> {
   signal.throwIfAborted();
@@ -15,8 +18,8 @@ export async function dial(host: string, port: number, signal: AbortSignal): Pro
       });
       socket.once("error", (cause) => {
         signal.removeEventListener("abort", onAbort);
-        const unknown = "code" in cause && cause.code === "ENOTFOUND";
-        const hint = unknown ? ". Check host in [runners.ssh]" : "";
+        const code = "code" in cause ? cause.code : undefined;
+        const hint = code === "ENOTFOUND" ? CHECK_NAME : code === "ECONNREFUSED" ? CHECK_PORT : "";
         reject(
           new SystemFailure(`Cannot reach ${host}, port ${port}: ${describeError(cause)}${hint}`, {
             retry: true,

@@ -11,6 +11,8 @@ import type { Link } from "./link.ts";
 export interface SshEnvironmentOptions {
   readonly link: Link;
   readonly commands: RemoteCommands;
+  /** The same, with what the account's profiles set: for scripts that do not read these themselves. */
+  readonly profiled: RemoteCommands;
   readonly tools: RemoteTools;
   readonly claim: Claim;
   readonly shell: ShellName;
@@ -30,14 +32,14 @@ const FAREWELL_MS = 60_000;
 
 /** One job's surroundings on a far host: a claim on a working copy, a temporary directory, and its processes. */
 export function createSshEnvironment(options: SshEnvironmentOptions): Environment {
-  const { link, commands, tools, claim, shell, mark, killLeftovers, killGraceMs, log } = options;
+  const { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log } = options;
   const where = link.name;
   const { root, tmpDir } = claim;
   let destroying: Promise<void> | null = null;
 
   const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
     const host = {
-      scripts: commands,
+      scripts: script.login ? commands : profiled,
       commands,
       tools,
       mark,
@@ -97,7 +99,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
   return {
     shell,
     login: true,
-    workspace: { root, tmpDir, ...remoteFiles(commands, { root, tmpDir, tools }) },
+    workspace: { root, tmpDir, ...remoteFiles(profiled, { root, tmpDir, tools }) },
     projectSlot: claim.slot,
     host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,
     buildsDir: claim.buildsDir,

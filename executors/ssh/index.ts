@@ -1,3 +1,4 @@
+import type { Writable } from "node:stream";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import {
@@ -15,6 +16,7 @@ import { sshCommands } from "./commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection.ts";
 import { createSshEnvironment } from "./environment.ts";
 import { createLink } from "./link.ts";
+import { withProfile } from "./profile.ts";
 import { cleanUpAfter } from "./recovery.ts";
 import { createSessionLimit } from "./session-limit.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
@@ -33,7 +35,7 @@ const noteSchema = z.object({
 
 /** How long a host may be away before a job that was meant for it fails: the coordinator's job waits, too. */
 const PATIENCE_MS = 10_000;
-/** After a crash or a cut: long enough for a host that starts anew. */
+/** After a crash or a cut: long enough for a host that starts anew, unless `connect_timeout` is shorter. */
 const CLEAN_UP_MS = 30_000;
 
 function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor {
@@ -41,6 +43,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   const buildsDir = deps.buildsDir ?? "builds";
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
+  const cleanUpMs = Math.min(CLEAN_UP_MS, settings.connectTimeoutMs);
 
   const connect = async (patienceMs: number, signal: AbortSignal): Promise<SshConnection> => {
     const login = await logins.take(signal);
@@ -60,7 +63,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   ): Promise<string[]> => {
     const dead = { ...place, jobKey, killGraceMs, host: target };
     if (commands !== null) return await cleanUpAfter(commands, dead, signal);
-    const connection = await connect(CLEAN_UP_MS, signal);
+    const connection = await connect(cleanUpMs, signal);
     try {
       return await cleanUpAfter(sshCommands(connection), dead, signal);
     } finally {
@@ -68,7 +71,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  const prepare = async (request: PrepareRequest, signal: AbortSignal) => {
+  const prepare = async (request: PrepareRequest, notes: Writable, signal: AbortSignal) => {
     const { job, jobKey, runnerId, projectPath } = request;
     const { host, port, user } = settings;
     const first = await connect(PATIENCE_MS, signal);
@@ -77,21 +80,28 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       await request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId });
       const commands = sshCommands(link);
       const mark = jobMark(jobKey);
-      const tools = await probeTools(commands, signal);
+      const claim = await claimWorkingCopy(
+        commands,
+        { buildsDir, runnerId, projectPath, projectId: job.projectId, jobKey, mark, killGraceMs, host: target },
+        signal,
+      );
+      const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
+      const tools = await probeTools(profiled, signal);
       const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
       if (shell === "bash" && tools.bash === null) {
         throw new SystemFailure(`${target} has no bash. Install it there, or set shell = "sh"`, {
           reason: "runner_configuration_error",
         });
       }
-      const claim = await claimWorkingCopy(
-        commands,
-        { buildsDir, runnerId, projectPath, projectId: job.projectId, jobKey, mark, killGraceMs, host: target },
-        signal,
-      );
+      if (!tools.programs.has("git")) {
+        notes.write(
+          `WARNING: ${target} has no git, or its profiles do not name where: without it there are no sources\n`,
+        );
+      }
       return createSshEnvironment({
         link,
         commands,
+        profiled,
         tools,
         claim,
         shell,
@@ -118,7 +128,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       if (settings.hostKeys.any && settings.hostKeys.fingerprints.length === 0) {
         notes.write(`WARNING: The host key of ${target} is not checked (disable_strict_host_key_checking)\n`);
       }
-      return await prepare(request, signal);
+      return await prepare(request, notes, signal);
     },
     recover: async (jobKey, notes, signal) => {
       // A job that was prepared twice has two notes of the same place.
@@ -135,8 +145,8 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
           said.push(`could not look after what it left on ${there}, because the entry names ${target} now`);
           continue;
         }
-        const tooLong = new Stop("timed_out", `no answer within ${(2 * CLEAN_UP_MS) / 1000} s`);
-        using limit = deadline(signal, 2 * CLEAN_UP_MS, tooLong);
+        const tooLong = new Stop("timed_out", `no answer within ${(2 * cleanUpMs) / 1000} s`);
+        using limit = deadline(signal, 2 * cleanUpMs, tooLong);
         try {
           said.push(...(await cleanUp(jobKey, place, null, limit.signal)));
         } catch (error) {

@@ -100,7 +100,7 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     expect(second.trace).toMatch(/Fetching changes/);
     const third = site.coordinator.enqueue({ git, script: ["exit 7"] });
     const update = await third.reported({ timeoutMs: 60_000 });
-    expect(update).toMatchObject({ state: "failed", exitCode: 7 });
+    expect(update, third.trace).toMatchObject({ state: "failed", exitCode: 7 });
   });
 
   test("a cancel ends what runs there", async () => {

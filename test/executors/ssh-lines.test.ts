@@ -49,9 +49,12 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
     });
     return { wire, executor };
   };
-  const prepared = async (executor: Executor, request = sampleRequest()): Promise<Environment> => {
+  const prepared = async (executor: Executor, request = sampleRequest(), wire?: Wire): Promise<Environment> => {
     const environment = await executor.prepare(request, new Sink(), never);
-    onTestFinished(() => environment.destroy(never).catch(() => {}));
+    onTestFinished(async () => {
+      wire?.heal();
+      await environment.destroy(never).catch(() => {});
+    });
     return environment;
   };
   const claims = (): string[] => {
@@ -62,7 +65,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
   test("a cut in mid-script is a failure of the system with the output so far, and the host ends the job by itself", async () => {
     const { wire, executor } = await overWire();
     const request = sampleRequest("cut/project");
-    const environment = await prepared(executor, request);
+    const environment = await prepared(executor, request, wire);
     const output = new Sink();
     const ended = environment.run(
       scriptOf(environment, source("setsid sleep 98761 & sleep 98762 & echo started; wait")),
@@ -117,7 +120,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
 
   test("a line that went silent is noticed, also while a cancel waits for it", async () => {
     const { wire, executor } = await overWire({}, { keepalive_interval: 1 });
-    const environment = await prepared(executor, sampleRequest("silent/project"));
+    const environment = await prepared(executor, sampleRequest("silent/project"), wire);
     const output = new Sink();
     const stop = new AbortController();
     const ended = environment.run(scriptOf(environment, source("echo started; sleep 98764")), output, never);
@@ -125,7 +128,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
     wire.blackHole();
     await expect(ended).rejects.toThrow(/silent for \d+ s/);
     const other = await overWire({}, { keepalive_interval: 1 });
-    const second = await prepared(other.executor, sampleRequest("silent/other"));
+    const second = await prepared(other.executor, sampleRequest("silent/other"), other.wire);
     const said = new Sink();
     const canceled = second.run(scriptOf(second, source("echo started; sleep 98765")), said, stop.signal);
     await said.until(/started/);
@@ -181,7 +184,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
   test("a runner that died leaves nothing, and two runners of one token never share a working copy", async () => {
     const { wire, executor } = await overWire();
     const request = sampleRequest("shared/project");
-    const first = await prepared(executor, request);
+    const first = await prepared(executor, request, wire);
     const other = stand.open();
     const second = await prepared(other, sampleRequest("shared/project"));
     expect([first.projectSlot, second.projectSlot]).toEqual([0, 1]);
@@ -193,7 +196,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
   });
 
   test("recovery of a host that is away says so, in bounded time", async () => {
-    const executor = stand.open({}, { port: 1 });
+    const executor = stand.open({}, { port: 1, connect_timeout: 2 });
     const note = {
       kind: "ssh-job",
       host: "127.0.0.1",

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -13,6 +13,7 @@ import { authorize, isRoot, loginUser, type Sshd, type SshUser, sshdMissing, sta
 import { openWire } from "../support/wire.ts";
 
 const missing = sshdMissing();
+const missingPutty = programMissing("puttygen", "putty-tools");
 const warnings: string[] = [];
 const log: Log = {
   debug: () => {},
@@ -21,6 +22,13 @@ const log: Log = {
   error: () => {},
   child: () => log,
 };
+
+/** Why a test of a program is skipped. With CI=true a missing one is a failure. */
+function programMissing(name: string, debianPackage: string): string | null {
+  if ((process.env.PATH ?? "").split(":").some((dir) => existsSync(join(dir, name)))) return null;
+  if (process.env.CI === "true") throw new Error(`no ${name} (Debian: ${debianPackage}): run scripts/setup-tests.sh`);
+  return `no ${name}`;
+}
 
 describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, () => {
   let sshd: Sshd;
@@ -91,6 +99,17 @@ describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, (
         });
       }
     }
+
+    test.skipIf(missingPutty !== null)("a key of PuTTY is refused with the command that converts it", async () => {
+      const file = join(sshd.dir, "putty");
+      execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file]);
+      authorize(sshd, readFileSync(`${file}.pub`, "utf8"));
+      execFileSync("puttygen", [file, "-O", "private", "-o", `${file}.ppk`]);
+      const { message } = await failureOf({ identity_file: `${file}.ppk` });
+      const [, command = ""] = /Convert it: (.*)$/.exec(message) ?? [];
+      execFileSync("sh", ["-c", command]);
+      expect(await whoami(await connect({ identity_file: `${file}.ppk.openssh` }))).toBe(user.name);
+    });
 
     test("a key that the host does not know is refused by its name, once", async () => {
       const file = join(sshd.dir, "stranger");

@@ -5,7 +5,7 @@ import { openStand, type SshStand } from "./ssh-stand.ts";
 
 const missing = sshdMissing();
 
-describe("ssh executor", () => {
+describe.each(["bash", "sh"] as const)("ssh executor with %s", (shell) => {
   if (missing !== null) {
     test.skip(`needs sshd: ${missing}`, () => {});
     return;
@@ -15,5 +15,5 @@ describe("ssh executor", () => {
     stand = await openStand();
   });
   afterAll(() => stand.close());
-  executorContract("bash over ssh", { open: async (options) => stand.open({ shell: "bash", ...options }) });
+  executorContract(`${shell} over ssh`, { open: async (options) => stand.open({ shell, ...options }) });
 });

@@ -87,6 +87,10 @@ export async function startSshd({ config = "" }: SshdOptions = {}): Promise<Sshd
   let port = 0;
   let more = config;
 
+  // Should the tests be killed, its input ends: then nothing of this stays, accounts included.
+  const guard = spawn("sh", ["-c", GUARD, "sshd-guard", dir], { stdio: ["pipe", "ignore", "ignore"], detached: true });
+  guard.unref();
+
   const launch = async (): Promise<void> => {
     for (let round = 0; ; round++) {
       const wanted = port === 0 ? await freePort() : port;
@@ -108,6 +112,7 @@ KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\nSubs
         await Promise.race([once(started.stderr ?? started, "data"), once(started, "exit")]);
       }
       if (started.exitCode === null) {
+        writeFileSync(join(dir, "pid"), String(started.pid));
         port = wanted;
         return;
       }
@@ -153,6 +158,7 @@ KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\nSubs
       const hash = execFileSync("openssl", ["passwd", "-6", "-stdin"], { input: password }).toString().trim();
       locked(() => ["useradd", "-m", "-d", home, "-s", shell, "-p", hash, name]);
       users.push(name);
+      writeFileSync(join(dir, "users"), `${users.join("\n")}\n`);
       return { name, home, password };
     },
     restart: async ({ newHostKey = false, config: next } = {}) => {
@@ -175,9 +181,31 @@ KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\nSubs
         locked(() => ["userdel", "-f", name]);
       }
       rmSync(dir, { recursive: true, force: true });
+      guard.stdin.destroy();
     },
   };
 }
+
+/** `$1` is the directory of an sshd: once stdin ends, what is still there of it goes. */
+const GUARD = `
+trap '' HUP INT TERM
+cat >/dev/null
+[ -d "$1" ] || exit 0
+pid=$(cat "$1/pid" 2>/dev/null)
+case $(ps -o args= -p "\${pid:-0}") in *"$1/sshd_config"*)
+  kill -STOP "$pid"
+  kill -KILL $(ps -o pid= --ppid "$pid") "$pid" ;;
+esac
+for user in $(cat "$1/users" 2>/dev/null); do
+  pkill -KILL -u "$user"
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    userdel -f "$user"
+    [ $? != 1 ] && break
+    sleep 0.5
+  done
+done
+rm -rf "$1"
+`;
 
 /** The account that logs in: one of its own as root, otherwise ours. */
 export function loginUser(sshd: Sshd, shell?: string): SshUser {

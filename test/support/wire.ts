@@ -14,6 +14,8 @@ export interface Wire {
   cutAfter(bytes: number): void;
   /** Refuse new connections by closing them at once. */
   refuse(on: boolean): void;
+  /** Good again, for new connections. */
+  heal(): void;
   close(): Promise<void>;
 }
 
@@ -104,6 +106,11 @@ export async function openWire(target: { host: string; port: number }, options: 
     },
     refuse: (on) => {
       refusing = on;
+    },
+    heal: () => {
+      silent = false;
+      refusing = false;
+      limit = Infinity;
     },
     close: async () => {
       for (const timer of timers) clearTimeout(timer);
