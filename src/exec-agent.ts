@@ -44,7 +44,11 @@ export async function runExec(
     colors: process.stderr.isTTY === true && !context.env.NO_COLOR,
   });
   const engine: ExecEngine = {
-    featuresOf: async (config) => await withExecutor(config, context, log, async ({ features }) => features),
+    describe: async (config) =>
+      await withExecutor(config, context, log, async ({ features, location = { at: "this machine" } }) => ({
+        ...features,
+        location,
+      })),
     preview: async (payload, config) =>
       await withExecutor(config, context, log, async (executor) => preview(payload, config, executor, context)),
     async startRunner(config, around) {

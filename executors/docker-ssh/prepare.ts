@@ -91,6 +91,7 @@ export async function prepareSshJob(
         jobKey,
         mark,
         killGraceMs,
+        ephemeral: false,
         host,
       },
       signal,

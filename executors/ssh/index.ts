@@ -37,7 +37,7 @@ const PATIENCE_MS = 10_000;
 const CLEAN_UP_MS = 30_000;
 
 function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor {
-  const { log, killGraceMs, killLeftovers } = deps;
+  const { log, killGraceMs, killLeftovers, ephemeral = false } = deps;
   const buildsDir = deps.buildsDir ?? "builds";
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
@@ -58,7 +58,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     commands: RemoteCommands | null,
     signal: AbortSignal,
   ): Promise<string[]> => {
-    const dead = { ...place, jobKey, killGraceMs, host: target };
+    const dead = { ...place, jobKey, killGraceMs, ephemeral, host: target };
     if (commands !== null) return await cleanUpAfter(commands, dead, signal);
     const connection = await connect(CLEAN_UP_MS, signal);
     try {
@@ -86,7 +86,17 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       }
       const claim = await claimWorkingCopy(
         commands,
-        { buildsDir, runnerId, projectPath, projectId: job.projectId, jobKey, mark, killGraceMs, host: target },
+        {
+          buildsDir,
+          runnerId,
+          projectPath,
+          projectId: job.projectId,
+          jobKey,
+          mark,
+          killGraceMs,
+          ephemeral,
+          host: target,
+        },
         signal,
       );
       return createSshEnvironment({
@@ -114,6 +124,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     name: "ssh",
     features: { variables: true, image: false, services: false, shared: true },
     shell: deps.shell ?? "bash",
+    location: { at: "host", host: settings.host },
     prepare: async (request, notes, signal) => {
       if (settings.hostKeys.any && settings.hostKeys.fingerprints.length === 0) {
         notes.write(`WARNING: The host key of ${target} is not checked (disable_strict_host_key_checking)\n`);

@@ -99,7 +99,7 @@ async function fromFlags(
   if (textOf(values, "runner") !== undefined)
     throw new CommandError("--runner names an entry of a configuration file: give the file, too, with --config");
   const named = executor ?? textOf(values, "executor") ?? "shell";
-  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values) };
+  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, named) };
   try {
     return await parseConfig(appendEntry("", entry), {
       ...loadOptions(context),

@@ -4,6 +4,7 @@ import { relative } from "node:path";
 import type { Config } from "../config/config.ts";
 import { createConnections } from "../coordinator/connections.ts";
 import { CommandError } from "../errors.ts";
+import type { JobLocation } from "../executor.ts";
 import { CI_FILE_NAMES, type CiFile, loadCiFile, parseCiFile } from "../local/ci-file.ts";
 import { startCoordinator } from "../local/coordinator.ts";
 import { createGit, type Git } from "../local/git.ts";
@@ -15,7 +16,7 @@ import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
 import { printable } from "../local/text-width.ts";
 import { findWorkingTree, type WorkingTree } from "../local/working-tree.ts";
 import type { CommandContext } from "./context.ts";
-import { ownInterfaces, sourcesAddress } from "./exec-address.ts";
+import { addressTowards, ownInterfaces, type SourcesAddress, sourcesAddress } from "./exec-address.ts";
 import { execConfig } from "./exec-config.ts";
 import { type ExecOptions, readExecOptions } from "./exec-options.ts";
 import { type ExecPlaces, openPlaces, otherRuns, placesOfRun, removeTree } from "./exec-places.ts";
@@ -26,14 +27,18 @@ import type { FlagValues } from "./runner-flags.ts";
 /** What `exec` needs of the parts that only the composition root knows. */
 export interface ExecEngine {
   /** What an executor says of itself, without starting anything. */
-  featuresOf(
-    config: Config,
-  ): Promise<{ readonly shared: boolean; readonly image: boolean; readonly services: boolean }>;
+  describe(config: Config): Promise<ExecutorTraits>;
   /** Work on jobs of `config`'s one entry, as `run` does. */
   startRunner(config: Config, context: CommandContext): Promise<ExecRunner>;
   /** End what a dead run left behind. @returns `false`: the run is alive */
   bury(stateDir: string, signal: AbortSignal): Promise<boolean>;
   readonly preview: PreviewJob;
+}
+
+export interface ExecutorTraits {
+  readonly location: JobLocation;
+  readonly image: boolean;
+  readonly services: boolean;
 }
 
 export interface ExecRunner {
@@ -171,11 +176,8 @@ async function withCoordinator(
       context,
     );
   const first = await configure(run.context, []);
-  const features = await engine.featuresOf(first);
-  const { listenHost, publicHost } = sourcesAddress(
-    { shared: features.shared, given: options.address, platform: process.platform },
-    features.shared && options.address === undefined ? {} : await ownInterfaces(),
-  );
+  const features = await engine.describe(first);
+  const { listenHost, publicHost } = await addressFor(features.location, options.address);
   const servedAs = `local/${tree.name}.git`;
   const repositories = new Map([
     [servedAs, snapshot.repositoryDir],
@@ -242,6 +244,14 @@ async function withCoordinator(
   }
   if (signal.aborted) throw signal.reason;
   return result.success ? 0 : (result.firstFailure?.exitCode ?? 1);
+}
+
+async function addressFor(location: JobLocation, given: string | undefined): Promise<SourcesAddress> {
+  const { platform } = process;
+  const asks = given === undefined;
+  const towards = asks && location.at === "host" ? await addressTowards(location.host) : undefined;
+  const interfaces = asks && location.at !== "containers of this machine" ? {} : await ownInterfaces();
+  return sourcesAddress({ location, given, towards, platform }, interfaces);
 }
 
 /** What AlloyCI knows of the commit and this coordinator would have to make up. */
