@@ -95,3 +95,15 @@ export function sourcesAddress(
     "This machine has no address that jobs of this executor could fetch their sources from: name one with --address",
   );
 }
+
+/**
+ * Looks around on this machine, and takes the address that fits.
+ * @param given `--address`
+ * @throws {CommandError} there is none to be found
+ */
+export async function findSourcesAddress(location: JobLocation, given: string | undefined): Promise<SourcesAddress> {
+  const { platform } = process;
+  const towards = given === undefined && location.at === "host" ? await addressTowards(location.host) : undefined;
+  const looks = given !== undefined || location.at === "containers of this machine";
+  return sourcesAddress({ location, given, towards, platform }, looks ? await ownInterfaces() : {});
+}

@@ -17,6 +17,7 @@ export interface ExecConfigOptions {
   readonly url: string;
   readonly token: string;
   readonly stateDir: string;
+  /** Of working copies on this machine. In containers and on other hosts they are where they always are. */
   readonly buildsDir: string;
   readonly cachesDir: string;
   /** Added to what the entry sets. */
@@ -36,7 +37,7 @@ const CACHES_BYTES = 10 * 1024 ** 3;
 export async function execConfig(options: ExecConfigOptions, context: CommandContext): Promise<Config> {
   const { values, parallel, stateDir, cachesDir, environment } = options;
   const fromFile = textOf(values, "config");
-  const around: CommandContext = { ...context, catalog: withOwnBuilds(context.catalog, options) };
+  const around: CommandContext = { ...context, catalog: ofThisRun(context.catalog, options) };
   const config =
     fromFile === undefined ? await fromFlags(options, around) : await fromConfig(fromFile, options, around);
   const [entry] = config.runners;
@@ -76,17 +77,16 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
   };
 }
 
-/** Working copies on this machine are made in the run's own directory; in containers and elsewhere they are where they are. */
-function withOwnBuilds(catalog: ExecutorCatalog, { values, buildsDir }: ExecConfigOptions): ExecutorCatalog {
+/** Nothing is kept between jobs; working copies on this machine are made in the run's own directory. */
+function ofThisRun(catalog: ExecutorCatalog, { buildsDir }: ExecConfigOptions): ExecutorCatalog {
   return {
     names: catalog.names,
     async load(name) {
       const definition = await catalog.load(name);
-      const asked = textOf(values, "builds-dir");
-      if (name !== "shell") return definition;
+      const own = name === "shell" ? { buildsDir } : {};
       return {
         ...definition,
-        create: (tables, deps) => definition.create(tables, { ...deps, buildsDir: asked ?? buildsDir }),
+        create: (tables, deps) => definition.create(tables, { ...deps, ...own, ephemeral: true }),
       };
     },
   };
@@ -120,7 +120,7 @@ async function fromConfig(given: string, options: ExecConfigOptions, context: Co
   ];
   if (more.length > 0) {
     throw new CommandError(
-      `${more.join(", ")}: given by a flag or its environment variable, and --config takes it from the file. Choose one of both`,
+      `${more.join(", ")}: given by a flag, and --config takes it from the file. Choose one of both`,
     );
   }
   const config = await loadConfig(configFileOf(given, context), loadOptions(context));
