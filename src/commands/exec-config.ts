@@ -20,6 +20,8 @@ export interface ExecConfigOptions {
   /** Of working copies on this machine. In containers and on other hosts they are where they always are. */
   readonly buildsDir: string;
   readonly cachesDir: string;
+  /** SIGTERM → SIGKILL, instead of the executor's own time. */
+  readonly killGraceMs?: number;
   /** Added to what the entry sets. */
   readonly environment: RunnerConfig["environment"];
 }
@@ -78,16 +80,17 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
 }
 
 /** Nothing is kept between jobs; working copies on this machine are made in the run's own directory. */
-function ofThisRun(catalog: ExecutorCatalog, { buildsDir }: ExecConfigOptions): ExecutorCatalog {
+function ofThisRun(catalog: ExecutorCatalog, { buildsDir, killGraceMs }: ExecConfigOptions): ExecutorCatalog {
   return {
     names: catalog.names,
     async load(name) {
       const definition = await catalog.load(name);
-      const own = name === "shell" ? { buildsDir } : {};
-      return {
-        ...definition,
-        create: (tables, deps) => definition.create(tables, { ...deps, ...own, ephemeral: true }),
+      const own = {
+        ephemeral: true,
+        ...(name === "shell" ? { buildsDir } : {}),
+        ...(killGraceMs === undefined ? {} : { killGraceMs }),
       };
+      return { ...definition, create: (tables, deps) => definition.create(tables, { ...deps, ...own }) };
     },
   };
 }

@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { Stop } from "../errors.ts";
-import { deadline } from "../time.ts";
+import { deadline, never } from "../time.ts";
 import type { CommandContext } from "./context.ts";
 import { execConfig } from "./exec-config.ts";
 import { type ExecPlaces, otherRuns, placesOfRun, removeTree } from "./exec-places.ts";
@@ -19,8 +19,9 @@ export type Bury = (
   signal: AbortSignal,
 ) => Promise<"alive" | "clean" | { readonly problem: string }>;
 
-/** How long the jobs of this run wait for it: what is left of another may hold a port, or a file. */
+/** How long the jobs of this run wait for it: what is left of another may hold a port, or a file. At the end once more. */
 const PATIENCE_MS = 5000;
+const KILL_GRACE_MS = 2000;
 /** Beyond that nobody comes back to what could not be reached. */
 const OLDEST_MS = 7 * 24 * 60 * 60 * 1000;
 
@@ -47,17 +48,22 @@ export function startSweep(places: ExecPlaces, bury: Bury, context: CommandConte
     }
   };
   const done = work().catch(() => undefined);
+  const patiently = async (signal: AbortSignal): Promise<void> => {
+    using patience = deadline(signal, PATIENCE_MS, new Stop("timed_out", "it goes on beside the jobs"));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const onAbort = (): void => resolve();
+    patience.signal.addEventListener("abort", onAbort, { once: true });
+    if (patience.signal.aborted) resolve();
+    await Promise.race([done, promise]);
+    patience.signal.removeEventListener("abort", onAbort);
+  };
   return {
     async soon(signal) {
-      using patience = deadline(signal, PATIENCE_MS, new Stop("timed_out", "it goes on beside the jobs"));
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const onAbort = (): void => resolve();
-      patience.signal.addEventListener("abort", onAbort, { once: true });
-      await Promise.race([done, promise]);
-      patience.signal.removeEventListener("abort", onAbort);
+      await patiently(signal);
       signal.throwIfAborted();
     },
     async end() {
+      await patiently(never);
       over.abort(new Stop("shutting_down", "exec ends"));
       await done;
       return problems;
@@ -78,6 +84,7 @@ async function configOf(record: RunRecord, dir: string, places: ExecPlaces, cont
       stateDir,
       buildsDir: record.buildsDir ?? buildsDir,
       cachesDir: places.cachesDir,
+      killGraceMs: KILL_GRACE_MS,
       environment: [],
     },
     { ...context, cwd: record.cwd },

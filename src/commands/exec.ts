@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import type { Config } from "../config/config.ts";
@@ -19,7 +18,7 @@ import { execConfig } from "./exec-config.ts";
 import { readCiFile, understand } from "./exec-file.ts";
 import { notesOn, sayNotes } from "./exec-notes.ts";
 import { type ExecOptions, readExecOptions } from "./exec-options.ts";
-import { type ExecPlaces, openPlaces, placesOfRun } from "./exec-places.ts";
+import { type ExecPlaces, openPlaces, placesOfRun, projectIdOf } from "./exec-places.ts";
 import { withoutProxyFor } from "./exec-proxy.ts";
 import { type RunRecord, writeRecord } from "./exec-record.ts";
 import { listJobs, type PreviewJob, printPreview } from "./exec-report.ts";
@@ -189,8 +188,7 @@ async function withCoordinator(
       beforeSha: snapshot.beforeSha,
       ref: snapshot.ref,
       name: tree.name,
-      // Projects of one name in different directories share no caches.
-      id: Number.parseInt(createHash("sha256").update(tree.dir).digest("hex").slice(0, 8), 16) + 1,
+      id: projectIdOf(tree.dir),
     },
     predefined: predefined(snapshot),
     variables: options.variables,
