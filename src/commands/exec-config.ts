@@ -111,8 +111,18 @@ async function fromFlags(
     });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    throw new CommandError(error.message.replace(/^flags of exec:\d+: /gm, ""), { cause: error });
+    throw new CommandError(inTermsOfFlags(error.message), { cause: error });
   }
+}
+
+/** A file's mistakes, said to somebody who has typed flags. */
+function inTermsOfFlags(message: string): string {
+  return message
+    .replace(/^flags of exec:\d+: /gm, "")
+    .replace(
+      /^.*executor "([\w-]+)" needs the table \[runners\.(\w+)\].*$/gm,
+      "--executor $1 needs to know more: give --$2-… flags (see exec --help), or an entry that has it all with --config FILE and --runner NAME",
+    );
 }
 
 async function fromConfig(given: string, options: ExecConfigOptions, context: CommandContext): Promise<Config> {

@@ -233,10 +233,20 @@ b: {tags: [big], retry: 2, script: [echo b]}
     expect((await exec(["--config", config, "--runner", "two", "--shell", "bash"])).stderr).toContain(
       "Choose one of both",
     );
+    // What other programs read, too, is no flag.
+    const around = await exec(["--config", config, "--runner", "two"], {
+      env: { RUNNER_SHELL: "bash", DOCKER_HOST: "tcp://127.0.0.1:1" },
+    });
+    expect(around.stdout, around.stderr).toContain("two in sh");
 
     const old = await exec(["shell", "a"], { env: { RUNNER_ENV: "FROM_ENTRY=flag" } });
     expect(old.stdout).toContain("flag in");
     expect((await exec(["--executor", "shel"])).stderr).toContain('Did you mean "shell"');
+    expect((await exec(["--executor", "ssh"])).stderr).toContain("--executor ssh needs to know more: give --ssh-…");
+    const elsewhere = join(home.dir, "elsewhere");
+    const copies = await exec(["--builds-dir", elsewhere, "shell", "a"]);
+    expect(copies.code, copies.stderr).toBe(0);
+    expect(await readdir(elsewhere)).toEqual([]);
     expect((await exec(["--jobs", "none"])).stderr).toContain("--jobs is the number of jobs at once");
     expect((await exec(["--timeout", "soon"])).stderr).toContain("--timeout is a number of seconds");
   });
