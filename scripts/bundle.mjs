@@ -54,7 +54,10 @@ const PARTS = {
 const lean = {
   name: "lean",
   setup(b) {
-    b.onResolve({ filter: /^(?:undici|prom-client|sonic-boom|thread-stream)$/ }, ({ path }) => ({ path, namespace: "lean" }));
+    b.onResolve({ filter: /^(?:undici|prom-client|sonic-boom|thread-stream)$/ }, ({ path }) => ({
+      path,
+      namespace: "lean",
+    }));
     b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
       args.resolveDir.includes("/zod/")
         ? // Relative: where the tree lies must not show in the bundle.

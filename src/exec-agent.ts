@@ -3,6 +3,7 @@ import type { LogSettings } from "./agent.ts";
 import { openServices } from "./agent.ts";
 import type { CommandContext } from "./commands/context.ts";
 import { type ExecEngine, execCommand } from "./commands/exec.ts";
+import type { Bury } from "./commands/exec-sweep.ts";
 import type { FlagValues } from "./commands/runner-flags.ts";
 import type { Config } from "./config/config.ts";
 import { parseJob } from "./coordinator/job-payload.ts";
@@ -44,7 +45,11 @@ export async function runExec(
     colors: process.stderr.isTTY === true && !context.env.NO_COLOR,
   });
   const engine: ExecEngine = {
-    featuresOf: async (config) => await withExecutor(config, context, log, async ({ features }) => features),
+    describe: async (config) =>
+      await withExecutor(config, context, log, async ({ features, location = { at: "this machine" } }) => ({
+        ...features,
+        location,
+      })),
     preview: async (payload, config) =>
       await withExecutor(config, context, log, async (executor) => preview(payload, config, executor, context)),
     async startRunner(config, around) {
@@ -71,7 +76,7 @@ export async function runExec(
         },
       };
     },
-    bury: (stateDir, signal) => bury(stateDir, context, log, signal),
+    bury: (stateDir, config, signal) => bury(stateDir, config, context, log, signal),
   };
   return await execCommand(words, values, context, engine);
 }
@@ -129,46 +134,56 @@ function preview(
   }
 }
 
-/** Ends the processes of a run that was killed, by the notes in its journal; its directory can be removed then. */
-async function bury(stateDir: string, context: CommandContext, log: RunnerLog, signal: AbortSignal): Promise<boolean> {
+/** By the journal of a run that was killed: its processes are ended, what it has at an engine or on another host is removed. */
+async function bury(
+  stateDir: string,
+  config: Config | null,
+  context: CommandContext,
+  log: RunnerLog,
+  signal: AbortSignal,
+): ReturnType<Bury> {
   const claimed = await openStateDir({ path: stateDir, log }, signal).catch((error: unknown) => {
     // A living process has it.
     if (error instanceof ConfigError) return null;
     throw error;
   });
-  if (claimed === null) return false;
+  if (claimed === null) return "alive";
+  const problems: string[] = [];
   try {
     const journal = await openJournal({ stateDir: claimed, log });
     using limit = deadline(signal, BURY_MS, new Stop("timed_out", "cleaning up after a killed exec"));
-    let clean = true;
+    const around = { log, workingDirectory: context.cwd, user: undefined, scratchDir: claimed.scratchDir };
     for (const { record, notes } of journal.leftovers()) {
       const { stored } = record;
       if (!context.catalog.names.includes(stored.executor)) continue;
-      const definition = await context.catalog.load(stored.executor);
-      const executor = definition.create(
-        {},
-        {
-          log,
-          workingDirectory: context.cwd,
-          user: undefined,
-          scratchDir: claimed.scratchDir,
-          buildsDir: undefined,
-          cacheDir: undefined,
-          shell: undefined,
-          inheritEnvironment: [],
-          killLeftovers: true,
-          killGraceMs: KILL_GRACE_MS,
-        },
-      );
-      await executor.recover(stored.key, notes, limit.signal).catch((error: unknown) => {
-        clean = false;
-        log.warn("cannot clean up after a killed exec", { problem: describeError(error), executor: stored.executor });
-      });
-      await executor.close();
+      const entry = config?.runners.find(({ executor }) => executor === stored.executor);
+      try {
+        const executor =
+          entry?.openExecutor(around) ??
+          (await context.catalog.load(stored.executor)).create({}, { ...around, ...WITHOUT_ENTRY });
+        try {
+          const said = await executor.recover(stored.key, notes, limit.signal);
+          // A sentence for the trace of a job that has none any more.
+          problems.push(...said.filter((sentence) => sentence.startsWith("could not")));
+        } finally {
+          await executor.close();
+        }
+      } catch (error) {
+        problems.push(`${stored.executor}: ${describeError(error)}`);
+      }
     }
     await journal.close();
-    return clean;
+    return problems.length === 0 ? "clean" : { problem: [...new Set(problems)].join("; ") };
   } finally {
     await claimed.close();
   }
 }
+
+const WITHOUT_ENTRY = {
+  buildsDir: undefined,
+  cacheDir: undefined,
+  shell: undefined,
+  inheritEnvironment: [],
+  killLeftovers: true,
+  killGraceMs: KILL_GRACE_MS,
+};

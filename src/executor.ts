@@ -80,12 +80,19 @@ export interface Environment {
   destroy(signal: AbortSignal): Promise<void>;
 }
 
+export type JobLocation =
+  | { readonly at: "this machine" | "containers of this machine" }
+  /** Another machine, by name or address. */
+  | { readonly at: "host"; readonly host: string };
+
 /** Where jobs can run: this host, a Docker daemon, a host behind SSH. One per `[[runners]]` entry, shared by its jobs. */
 export interface Executor {
   readonly name: string;
   readonly features: ExecutorFeatures;
   /** Shell that jobs get, as `info.shell` of a job request. */
   readonly shell: ShellName;
+  /** Whose network jobs are in, for what they are to reach at the runner. Default: this machine's. */
+  readonly location?: JobLocation;
   /** Room for one more job? Asked first where room is scarce (docker+machine); `null` means: ask for no job now. */
   reserve?(signal: AbortSignal): Promise<Disposable | null>;
   /**
@@ -123,6 +130,8 @@ export interface ExecutorDeps {
   readonly killLeftovers: boolean;
   /** SIGTERM → SIGKILL, milliseconds. */
   readonly killGraceMs: number;
+  /** Nothing is kept between jobs: working copies and volumes go with their job. Default: false. */
+  readonly ephemeral?: boolean;
 }
 
 /** One folder of `executors/`. `settings` reads the entry's TOML tables that belong to it, so `config/` never learns them. */

@@ -1,10 +1,12 @@
 import "./no-debug-door.ts";
 import { Command, CommanderError, Option } from "commander";
 import { executors } from "../executors/index.ts";
-import { normalizeArguments, parseBoolean } from "./commands/arguments.ts";
+import { normalizeArguments } from "./commands/arguments.ts";
 import type { CommandContext } from "./commands/context.ts";
-import { type FlagValues, runnerFlags } from "./commands/runner-flags.ts";
-import type { ServiceAction } from "./commands/service/command.ts";
+import { addExecFlags, flagsOfExec } from "./commands/exec-flags.ts";
+import { addRunnerFlags, addSelectors, configOption, toggle } from "./commands/options.ts";
+import type { FlagValues } from "./commands/runner-flags.ts";
+import { addServiceCommand, SERVICE_ACTIONS } from "./commands/service/flags.ts";
 import { CommandError, ConfigError, describeError } from "./errors.ts";
 import type { LogFormat, LogLevel } from "./log.ts";
 import { revision, runtime, version } from "./version.ts";
@@ -31,16 +33,10 @@ function createProgram(): Command {
     .enablePositionalOptions(false)
     .exitOverride();
 
-  const config = (): Option =>
-    new Option(
-      "-c, --config <file>",
-      "configuration file; default: /etc/alloy-runner/config.toml as root, else ~/.alloy-runner/config.toml",
-    ).env("CONFIG_FILE");
-
   const register = program
     .command("register")
     .description("get a token from a coordinator and add a runner to the configuration")
-    .addOption(config())
+    .addOption(configOption().env("CONFIG_FILE"))
     .addOption(toggle("-n, --non-interactive", "ask nothing", "REGISTER_NON_INTERACTIVE"))
     .addOption(new Option("-u, --url <url>", "address of the coordinator").env("CI_SERVER_URL"))
     .addOption(
@@ -82,13 +78,16 @@ function createProgram(): Command {
   program
     .command("list")
     .description("show the configured runners")
-    .addOption(config())
+    .addOption(configOption().env("CONFIG_FILE"))
     .action((_, command: Command) =>
       perform(command, async (values, context) => (await import("./commands/list.ts")).listCommand(values, context)),
     );
 
   addSelectors(
-    program.command("verify").description("ask the coordinators which runners they still know").addOption(config()),
+    program
+      .command("verify")
+      .description("ask the coordinators which runners they still know")
+      .addOption(configOption().env("CONFIG_FILE")),
   )
     .addOption(toggle("--delete", "drop the entries that are not known any more"))
     .action((_, command: Command) =>
@@ -98,7 +97,10 @@ function createProgram(): Command {
     );
 
   addSelectors(
-    program.command("unregister").description("give runners' tokens back and drop their entries").addOption(config()),
+    program
+      .command("unregister")
+      .description("give runners' tokens back and drop their entries")
+      .addOption(configOption().env("CONFIG_FILE")),
   )
     .addOption(toggle("--all-runners", "all of them"))
     .action((_, command: Command) =>
@@ -110,7 +112,7 @@ function createProgram(): Command {
   program
     .command("run")
     .description("work on jobs for all configured runners")
-    .addOption(config())
+    .addOption(configOption().env("CONFIG_FILE"))
     .addOption(
       new Option(
         "-d, --working-directory <dir>",
@@ -150,43 +152,15 @@ function createProgram(): Command {
     ),
   );
 
-  const exec = program
-    .command("exec")
-    .description("run the pipeline of the working directory here, or some of its jobs; nothing has to be pushed")
-    .argument("[jobs...]", "names of jobs; without any, the whole pipeline, stage by stage")
-    .addOption(new Option("-c, --config <file>", "configuration file to take --runner from"))
-    .addOption(new Option("-r, --runner <name>", "entry of the configuration file; default: its only one"))
-    .addOption(
-      new Option(
-        "--executor <name>",
-        `where jobs run: ${executors.names.join(", ")}; default: shell, this machine`,
-      ).env("RUNNER_EXECUTOR"),
-    )
-    .addOption(new Option("-j, --jobs <number>", "jobs of a stage at once; default: one per processor"))
-    .addOption(new Option("--with-needs", "before the named jobs, run those whose artifacts they get"))
-    .addOption(new Option("--committed", "only what HEAD has; default: the files as they are, also untracked ones"))
-    .addOption(new Option("--ref <ref>", "run as for this branch or refs/tags/TAG; default: what is checked out"))
-    .addOption(
-      new Option(
-        "--var <name=value>",
-        "variable that wins over the file's; NAME alone takes the environment's",
-      ).argParser(collect),
-    )
-    .addOption(
-      new Option("--env-file <file>", "NAME=value lines: secret variables, masked in the output").argParser(collect),
-    )
-    .addOption(new Option("--timeout <time>", "longest run of a job, such as 90s, 15m; default: 1h"))
-    .addOption(new Option("--list", "show the jobs and run nothing"))
-    .addOption(new Option("--dry-run", "show the plan and the script of each stage and run nothing"))
-    .addOption(
-      new Option(
-        "--address <host>",
-        "where jobs reach this machine to fetch the sources; default: found out by executor",
-      ),
-    );
-  addRunnerFlags(exec, (flag) => !NOT_OF_EXEC.test(flag)).action((words: string[], _, command: Command) =>
+  addExecFlags(
+    program
+      .command("exec")
+      .description("run the pipeline of the working directory here, or some of its jobs; nothing has to be pushed")
+      .argument("[jobs...]", "names of jobs; without any, the whole pipeline, stage by stage"),
+    executors.names,
+  ).action((words: string[], _, command: Command) =>
     perform(command, async (values, context) =>
-      (await import("./exec-agent.ts")).runExec(words, values, context, logSettings(values)),
+      (await import("./exec-agent.ts")).runExec(words, flagsOfExec(command, values), context, logSettings(values)),
     ),
   );
 
@@ -198,7 +172,16 @@ function createProgram(): Command {
       perform(command, async (values, context) => (await import("./commands/demo.ts")).demoCommand(values, context)),
     );
 
-  addServiceCommands(program);
+  for (const action of SERVICE_ACTIONS) {
+    addServiceCommand(program, action).action((_, command: Command) =>
+      perform(command, async (values, context) => {
+        const { serviceCommand } = await import("./commands/service/command.ts");
+        const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+        const place = { platform: process.platform, program: findOwnProgram(process.execPath, process.argv[1]) };
+        return serviceCommand(action, values, context, place);
+      }),
+    );
+  }
 
   program
     .command("completion")
@@ -224,108 +207,6 @@ function createProgram(): Command {
 
 /** Named here, too, so that nothing of it is loaded for other commands. */
 const FILES_COMMAND = "internal-files";
-
-function addServiceCommands(program: Command): void {
-  const descriptions: Readonly<Record<ServiceAction, string>> = {
-    install: "let the system's service manager run this program",
-    uninstall: "stop the service and remove its definition",
-    start: "start the service",
-    stop: "stop the service; running jobs may finish first",
-    restart: "stop and start the service; running jobs may finish first",
-    status: "say whether the service runs; exit status 1: it does not",
-  };
-  for (const [action, description] of typedEntries(descriptions)) {
-    const command = program
-      .command(action)
-      .description(description)
-      .addOption(new Option("-n, --service <name>", "name of the service; default: alloy-runner"))
-      .addOption(toggle("--user-service", "the service of this user, also as root (others than root have no other)"));
-    if (action !== "status") command.addOption(toggle("--dry-run", "print what would be done, and do nothing"));
-    if (action === "install") {
-      command
-        .addOption(
-          new Option(
-            "-c, --config <file>",
-            "configuration file; default: /etc/alloy-runner/config.toml as root, else ~/.alloy-runner/config.toml",
-          ),
-        )
-        .addOption(new Option("-d, --working-directory <dir>", "where builds are kept; default: the current one"))
-        .addOption(new Option("-u, --user <account>", "account that scripts of the shell executor run under"))
-        .addOption(new Option("--init-user <account>", "account that the runner itself runs under; default: root"))
-        .addOption(new Option("-p, --password <password>", "of --init-user, on Windows").env("SERVICE_PASSWORD"))
-        .addOption(toggle("--syslog", "accepted; the service manager keeps the log"))
-        .addOption(
-          new Option("--drain-timeout <time>", "how long a stop waits for running jobs: 90s, 30m; default: 2h"),
-        );
-    }
-    command.addOption(
-      new Option("--service-host <file>", "alloy-runner-service.exe; default: beside this program").hideHelp(
-        process.platform !== "win32",
-      ),
-    );
-    command.action((_, called: Command) =>
-      perform(called, async (values, context) => {
-        const { serviceCommand } = await import("./commands/service/command.ts");
-        const { findOwnProgram } = await import("../executors/shell/own-program.ts");
-        const place = { platform: process.platform, program: findOwnProgram(process.execPath, process.argv[1]) };
-        return serviceCommand(action, values, context, place);
-      }),
-    );
-  }
-}
-
-function typedEntries<K extends string, V>(record: Readonly<Record<K, V>>): [K, V][] {
-  const keys: K[] = [];
-  for (const key in record) keys.push(key);
-  return keys.map((key) => [key, record[key]]);
-}
-
-/** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
-function toggle(flags: string, description: string, env?: string): Option {
-  const name = /--([a-z0-9-]+)/.exec(flags)?.[1] ?? flags;
-  const option = new Option(`${flags} [boolean]`, description).preset(true).argParser((text: unknown) => {
-    if (typeof text === "boolean") return text;
-    if (text === "") return undefined;
-    const value = parseBoolean(String(text));
-    if (value === undefined) {
-      throw new CommandError(`--${name}${env ? ` (${env})` : ""} is true or false, not "${text}"`);
-    }
-    return value;
-  });
-  return env === undefined ? option : option.env(env);
-}
-
-/** Each use of the option adds one. */
-function collect(text: string, before: unknown): unknown[] {
-  return [...(Array.isArray(before) ? before : []), text];
-}
-
-/** Of a line to a coordinator, and `exec` brings its own. */
-const NOT_OF_EXEC = /^(?:limit|request-concurrency|clone-url|tls-.*)$/;
-
-function addRunnerFlags(command: Command, wanted: (flag: string) => boolean = () => true): Command {
-  for (const { flag, env, kind, help } of runnerFlags) {
-    if (!wanted(flag)) continue;
-    if (kind === "boolean") {
-      command.addOption(toggle(`--${flag}`, help, env));
-      continue;
-    }
-    const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
-    if (kind === "list" || kind === "table") option.argParser(collect);
-    command.addOption(env === undefined ? option : option.env(env));
-  }
-  return command;
-}
-
-function addSelectors(command: Command): Command {
-  return command
-    .addOption(new Option("-n, --name <name>", "the runner of this name"))
-    .addOption(new Option("-u, --url <url>", "runners of this coordinator"))
-    .addOption(new Option("-t, --token <token>", "the runner with this token"))
-    .addOption(new Option("--tls-ca-file <file>").hideHelp())
-    .addOption(new Option("--tls-cert-file <file>").hideHelp())
-    .addOption(new Option("--tls-key-file <file>").hideHelp());
-}
 
 function versionText(): string {
   return `alloy-runner ${version}\nrevision ${revision}\nruntime ${runtime}\nplatform ${process.platform}/${process.arch}`;

@@ -83,6 +83,7 @@ export async function prepareSshJob(
         jobKey,
         mark,
         killGraceMs,
+        ephemeral: false,
         host,
       },
       signal,

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { JobLocation } from "../../src/executor.ts";
 import type { ConnectionSettings } from "./settings.ts";
 
 /** Certificates of a daemon that speaks TLS, as PEM text. */
@@ -23,6 +24,7 @@ export type Endpoint = { readonly address: string; readonly local: boolean } & (
     }
 );
 
+const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/i;
 const DEFAULT_HOST = process.platform === "win32" ? "npipe:////./pipe/docker_engine" : "unix:///var/run/docker.sock";
 
 /**
@@ -85,8 +87,19 @@ export async function findEndpoint(
   if (url.username !== "") throw refuse("a user name has no meaning there");
   const tls = scheme.toLowerCase() === "https" || wantsTls ? await readCertificates(certPath, refuse) : null;
   const port = Number(/:(\d+)(?:\/|$)/.exec(rest)?.[1] ?? (tls === null ? 2375 : 2376));
-  const local = /^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/i.test(hostname);
+  const local = LOOPBACK.test(hostname);
   return { kind: "tcp", host: hostname, port, tls, address: `${scheme}://${url.host}`, local };
+}
+
+/** Whose network containers are in, as far as the address tells; no port is opened. */
+export function locationOf(
+  { host }: Pick<ConnectionSettings, "host">,
+  env: Readonly<Record<string, string | undefined>>,
+): JobLocation {
+  const [, address] = /^(?:tcp|https?|ssh):\/\/(.*)$/is.exec(host || env.DOCKER_HOST || "") ?? [];
+  if (address === undefined || !URL.canParse(`http://${address}`)) return { at: "containers of this machine" };
+  const name = new URL(`http://${address}`).hostname.replace(/^\[(.*)\]$/, "$1");
+  return LOOPBACK.test(name) ? { at: "containers of this machine" } : { at: "host", host: name };
 }
 
 async function readCertificates(folder: string, refuse: (why: string) => SystemFailure): Promise<EndpointTls> {

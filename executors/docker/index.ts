@@ -3,6 +3,7 @@ import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/exec
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
+import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
 import { createHelperImages } from "./helper-image.ts";
 import { installationId } from "./installation.ts";
@@ -36,11 +37,12 @@ export interface Flavor {
 }
 
 export function createDockerExecutor(
-  settings: DockerSettings,
+  given: DockerSettings,
   deps: ExecutorDeps,
   { name, prepare }: Flavor = { name: "docker", prepare: prepareJob },
 ): Executor {
   const { log } = deps;
+  const settings = deps.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const helperImages = createHelperImages();
 
   const find = async (connection: ConnectionSettings, signal: AbortSignal): Promise<Means> => {
@@ -117,6 +119,7 @@ export function createDockerExecutor(
     name,
     features: { variables: true, image: true, services: true, shared: false },
     shell: deps.shell ?? "bash",
+    location: locationOf(settings.connection, process.env),
     prepare: async (request, notes, signal) => {
       const found = await means(signal);
       const { engine, owner, slots, sweeper, networks } = found;

@@ -2,7 +2,7 @@
  * Holds a job's working copy on the far host, for as long as this program runs there.
  *
  * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
- * processes, `$7` seconds from SIGTERM to SIGKILL. On stdin: `beat` once a minute; `bye` at the end, which is
+ * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job. On stdin: `beat` once a minute; `bye` at the end, which is
  * answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
  *
  * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in, `owner` names this
@@ -49,6 +49,16 @@ members() {
   fi
 }
 unlock() { rm -f "$claims/.lock"; }
+# Nobody else has this runner's id: when no job has a claim any more, all of it goes, in one step for whoever comes just now.
+vanish() {
+  discard "$root" 2>/dev/null
+  lock
+  for other in "$claims"/*/; do
+    [ ! -d "$other" ] || { unlock; return 0; }
+  done
+  mv "$base" "$base.gone.$$" 2>/dev/null || { unlock; return 0; }
+  discard "$base.gone.$$" 2>/dev/null
+}
 lock() {
   tries=0
   until ln -s "$me" "$claims/.lock" 2>/dev/null; do
@@ -61,6 +71,7 @@ lock() {
       }
       continue
     fi
+    mkdir -p "$claims" 2>/dev/null
     [ -d "$claims" ] && [ -w "$claims" ] || fail "cannot write to $claims"
     [ "$tries" -lt 600 ] || fail "$claims/.lock is held for too long by process $held; remove it if that is none of a runner"
     sleep 0.1 2>/dev/null || sleep 1
@@ -144,6 +155,7 @@ while IFS= read -r word; do
     bye | leave)
       why=$(discard "$tmp" 2>&1) || { rm -rf "$claim"; fail "cannot remove $tmp: $why"; }
       rm -rf "$claim"
+      [ "$8" != ephemeral ] || (vanish) >/dev/null 2>&1
       echo done
       exit 0 ;;
   esac
@@ -160,9 +172,13 @@ while found=$(members "$6") && [ -n "$found" ] && [ "$waited" -le $(($7 + 10)) ]
 done
 discard "$tmp" 2>/dev/null
 rm -rf "$claim"
+[ "$8" != ephemeral ] || (vanish) >/dev/null 2>&1
 `;
 
-/** Removes what a dead job has left besides its processes. `$1` builds directory, `$2` runner id, `$3` job key. */
+/**
+ * Removes what a dead job has left besides its processes. `$1` builds directory, `$2` runner id, `$3` job key, `$4` `ephemeral`:
+ * with all that its runner had there.
+ */
 export const FORGET_PROGRAM = `case $1 in /*) builds=$1 ;; *) builds=\${HOME%/}/\${1#"~/"} ;; esac
 base=$builds/$2
 for claim in "$base/.claims/$3".*; do
@@ -181,5 +197,12 @@ for claim in "$base/.claims/$3".*; do
   pid=\${owner%% *}
   [ -n "$pid" ] && { ! [ -r "/proc/$pid/cmdline" ] || grep -qsF -e "$3" "/proc/$pid/cmdline"; } && kill -9 "$pid" 2>/dev/null
 done
+if [ "$4" = ephemeral ] && [ -d "$base" ]; then
+  for claim in "$base"/.claims/*/; do
+    [ ! -d "$claim" ] || exit 0
+  done
+  find "$base" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
+  rm -rf "$base"
+fi
 exit 0
 `;

@@ -14,6 +14,8 @@ export interface ClaimRequest {
   /** `jobMark(jobKey)` */
   readonly mark: string;
   readonly killGraceMs: number;
+  /** The working copy goes when it is released. */
+  readonly ephemeral: boolean;
   /** For messages. */
   readonly host: string;
 }
@@ -45,7 +47,7 @@ export async function claimWorkingCopy(
   request: ClaimRequest,
   signal: AbortSignal,
 ): Promise<Claim> {
-  const { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, host } = request;
+  const { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, ephemeral, host } = request;
   const input = new PassThrough();
   const life = new AbortController();
   const onAbort = (): void => life.abort(signal.reason);
@@ -60,6 +62,7 @@ export async function claimWorkingCopy(
     jobKey,
     mark,
     String(Math.ceil(killGraceMs / 1000)),
+    ephemeral ? "ephemeral" : "",
   ];
   try {
     const running = await commands.start({ script: CLAIM_PROGRAM, args, stdin: input }, life.signal);

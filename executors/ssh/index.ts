@@ -39,7 +39,7 @@ const PATIENCE_MS = 10_000;
 const CLEAN_UP_MS = 30_000;
 
 function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor {
-  const { log, killGraceMs, killLeftovers } = deps;
+  const { log, killGraceMs, killLeftovers, ephemeral = false } = deps;
   const buildsDir = deps.buildsDir ?? "builds";
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
@@ -61,7 +61,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     commands: RemoteCommands | null,
     signal: AbortSignal,
   ): Promise<string[]> => {
-    const dead = { ...place, jobKey, killGraceMs, host: target };
+    const dead = { ...place, jobKey, killGraceMs, ephemeral, host: target };
     if (commands !== null) return await cleanUpAfter(commands, dead, signal);
     const connection = await connect(cleanUpMs, signal);
     try {
@@ -82,7 +82,17 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       const mark = jobMark(jobKey);
       const claim = await claimWorkingCopy(
         commands,
-        { buildsDir, runnerId, projectPath, projectId: job.projectId, jobKey, mark, killGraceMs, host: target },
+        {
+          buildsDir,
+          runnerId,
+          projectPath,
+          projectId: job.projectId,
+          jobKey,
+          mark,
+          killGraceMs,
+          ephemeral,
+          host: target,
+        },
         signal,
       );
       const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
@@ -124,6 +134,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     name: "ssh",
     features: { variables: true, image: false, services: false, shared: true },
     shell: deps.shell ?? "bash",
+    location: { at: "host", host: settings.host },
     prepare: async (request, notes, signal) => {
       if (settings.hostKeys.any && settings.hostKeys.fingerprints.length === 0) {
         notes.write(`WARNING: The host key of ${target} is not checked (disable_strict_host_key_checking)\n`);

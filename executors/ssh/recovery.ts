@@ -7,6 +7,8 @@ export interface DeadJob {
   readonly buildsDir: string;
   readonly runnerId: string;
   readonly killGraceMs: number;
+  /** Its runner kept nothing there: working copies go, too. */
+  readonly ephemeral: boolean;
   /** For messages. */
   readonly host: string;
 }
@@ -19,14 +21,14 @@ const MOST_ANSWER_BYTES = 64 * 1024;
  * @throws {SystemFailure} it could not be done, or nobody can tell
  */
 export async function cleanUpAfter(commands: RemoteCommands, job: DeadJob, signal: AbortSignal): Promise<string[]> {
-  const { jobKey, buildsDir, runnerId, killGraceMs, host } = job;
+  const { jobKey, buildsDir, runnerId, killGraceMs, ephemeral, host } = job;
   const tree = { mark: jobMark(jobKey), root: null, graceMs: killGraceMs, limitMs: killGraceMs };
   const { ended, survived } = await endTree(commands, tree, signal);
   const said: string[] = [];
   if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
   if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
 
-  const args = [Buffer.from(buildsDir).toString("latin1"), runnerId, jobKey];
+  const args = [Buffer.from(buildsDir).toString("latin1"), runnerId, jobKey, ephemeral ? "ephemeral" : ""];
   const { stdout, exit } = await commands.start({ script: FORGET_PROGRAM, args }, signal);
   let answer = "";
   for await (const chunk of stdout) {

@@ -1,6 +1,9 @@
+import { createSocket } from "node:dgram";
+import { lookup } from "node:dns/promises";
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { execa } from "execa";
 import { CommandError } from "../errors.ts";
+import type { JobLocation } from "../executor.ts";
 
 /** Where jobs fetch their sources from this machine. */
 export interface SourcesAddress {
@@ -28,14 +31,45 @@ export async function ownInterfaces(): Promise<Interfaces> {
 }
 
 /**
+ * The address of this machine that packets to `host` carry; no packet is sent.
+ * @returns `undefined`: the name is not known, or there is no way there
+ */
+export async function addressTowards(host: string): Promise<string | undefined> {
+  const found = await lookup(host).catch(() => undefined);
+  if (found === undefined) return undefined;
+  const socket = createSocket(found.family === 6 ? "udp6" : "udp4");
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      socket.once("error", reject);
+      // The discard port: any would do.
+      socket.connect(9, found.address, () => resolve(socket.address().address));
+    });
+  } catch {
+    return undefined;
+  } finally {
+    socket.close();
+  }
+}
+
+/**
  * An address of this machine that jobs reach. Jobs that see this machine have its loopback; containers have the gateway of
- * docker's bridge, or the name that Docker Desktop gives to the machine; others need an address of its network.
- * @param shared jobs see this machine
+ * docker's bridge, or the name that Docker Desktop gives to the machine; another host has the address that leads there.
  * @param given `--address`: wins
+ * @param towards `addressTowards` the other host
  * @throws {CommandError} there is none to be found
  */
 export function sourcesAddress(
-  { shared, given, platform }: { shared: boolean; given: string | undefined; platform: NodeJS.Platform },
+  {
+    location,
+    given,
+    towards,
+    platform,
+  }: {
+    location: JobLocation;
+    given: string | undefined;
+    towards: string | undefined;
+    platform: NodeJS.Platform;
+  },
   interfaces: Interfaces,
 ): SourcesAddress {
   const own = Object.values(interfaces).flatMap((list) => list ?? []);
@@ -45,7 +79,13 @@ export function sourcesAddress(
     return { listenHost: isOwn ? given : given.includes(":") ? "::" : "0.0.0.0", publicHost: given };
   }
   const loopback = "127.0.0.1";
-  if (shared) return { listenHost: loopback, publicHost: loopback };
+  if (location.at === "this machine") return { listenHost: loopback, publicHost: loopback };
+  if (location.at === "host") {
+    if (towards !== undefined) return { listenHost: towards, publicHost: towards };
+    throw new CommandError(
+      `Jobs are to run on ${location.host}, and no way leads there: check the name, or name an address of this machine with --address`,
+    );
+  }
   if (platform === "darwin" || platform === "win32")
     return { listenHost: loopback, publicHost: "host.docker.internal" };
   const candidates = [...(interfaces.docker0 ?? []), ...own];
@@ -54,4 +94,16 @@ export function sourcesAddress(
   throw new CommandError(
     "This machine has no address that jobs of this executor could fetch their sources from: name one with --address",
   );
+}
+
+/**
+ * Looks around on this machine, and takes the address that fits.
+ * @param given `--address`
+ * @throws {CommandError} there is none to be found
+ */
+export async function findSourcesAddress(location: JobLocation, given: string | undefined): Promise<SourcesAddress> {
+  const { platform } = process;
+  const towards = given === undefined && location.at === "host" ? await addressTowards(location.host) : undefined;
+  const looks = given !== undefined || location.at === "containers of this machine";
+  return sourcesAddress({ location, given, towards, platform }, looks ? await ownInterfaces() : {});
 }

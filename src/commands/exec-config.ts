@@ -17,8 +17,11 @@ export interface ExecConfigOptions {
   readonly url: string;
   readonly token: string;
   readonly stateDir: string;
+  /** Of working copies on this machine. In containers and on other hosts they are where they always are. */
   readonly buildsDir: string;
   readonly cachesDir: string;
+  /** SIGTERM → SIGKILL, instead of the executor's own time. */
+  readonly killGraceMs?: number;
   /** Added to what the entry sets. */
   readonly environment: RunnerConfig["environment"];
 }
@@ -36,7 +39,7 @@ const CACHES_BYTES = 10 * 1024 ** 3;
 export async function execConfig(options: ExecConfigOptions, context: CommandContext): Promise<Config> {
   const { values, parallel, stateDir, cachesDir, environment } = options;
   const fromFile = textOf(values, "config");
-  const around: CommandContext = { ...context, catalog: withOwnBuilds(context.catalog, options) };
+  const around: CommandContext = { ...context, catalog: ofThisRun(context.catalog, options) };
   const config =
     fromFile === undefined ? await fromFlags(options, around) : await fromConfig(fromFile, options, around);
   const [entry] = config.runners;
@@ -76,18 +79,18 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
   };
 }
 
-/** Working copies on this machine are made in the run's own directory; in containers and elsewhere they are where they are. */
-function withOwnBuilds(catalog: ExecutorCatalog, { values, buildsDir }: ExecConfigOptions): ExecutorCatalog {
+/** Nothing is kept between jobs; working copies on this machine are made in the run's own directory. */
+function ofThisRun(catalog: ExecutorCatalog, { buildsDir, killGraceMs }: ExecConfigOptions): ExecutorCatalog {
   return {
     names: catalog.names,
     async load(name) {
       const definition = await catalog.load(name);
-      const asked = textOf(values, "builds-dir");
-      if (name !== "shell") return definition;
-      return {
-        ...definition,
-        create: (tables, deps) => definition.create(tables, { ...deps, buildsDir: asked ?? buildsDir }),
+      const own = {
+        ephemeral: true,
+        ...(name === "shell" ? { buildsDir } : {}),
+        ...(killGraceMs === undefined ? {} : { killGraceMs }),
       };
+      return { ...definition, create: (tables, deps) => definition.create(tables, { ...deps, ...own }) };
     },
   };
 }
@@ -99,7 +102,7 @@ async function fromFlags(
   if (textOf(values, "runner") !== undefined)
     throw new CommandError("--runner names an entry of a configuration file: give the file, too, with --config");
   const named = executor ?? textOf(values, "executor") ?? "shell";
-  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values) };
+  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, named) };
   try {
     return await parseConfig(appendEntry("", entry), {
       ...loadOptions(context),
@@ -108,8 +111,18 @@ async function fromFlags(
     });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    throw new CommandError(error.message.replace(/^flags of exec:\d+: /gm, ""), { cause: error });
+    throw new CommandError(inTermsOfFlags(error.message), { cause: error });
   }
+}
+
+/** A file's mistakes, said to somebody who has typed flags. */
+function inTermsOfFlags(message: string): string {
+  return message
+    .replace(/^flags of exec:\d+: /gm, "")
+    .replace(
+      /^.*executor "([\w-]+)" needs the table \[runners\.(\w+)\].*$/gm,
+      "--executor $1 needs to know more: give --$2-… flags (see exec --help), or an entry that has it all with --config FILE and --runner NAME",
+    );
 }
 
 async function fromConfig(given: string, options: ExecConfigOptions, context: CommandContext): Promise<Config> {
@@ -120,7 +133,7 @@ async function fromConfig(given: string, options: ExecConfigOptions, context: Co
   ];
   if (more.length > 0) {
     throw new CommandError(
-      `${more.join(", ")}: given by a flag or its environment variable, and --config takes it from the file. Choose one of both`,
+      `${more.join(", ")}: given by a flag, and --config takes it from the file. Choose one of both`,
     );
   }
   const config = await loadConfig(configFileOf(given, context), loadOptions(context));

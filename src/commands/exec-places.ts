@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { chmod, lstat, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
@@ -28,6 +28,11 @@ export function placesOfRun(runDir: string): RunPlaces {
     buildsDir: join(runDir, "builds"),
     sourcesDir: join(runDir, "sources.git"),
   };
+}
+
+/** What tells projects of one name in different directories apart: they share no caches. From 1 to 2³². */
+export function projectIdOf(dir: string): number {
+  return Number.parseInt(createHash("sha256").update(dir).digest("hex").slice(0, 8), 16) + 1;
 }
 
 /** `$XDG_CACHE_HOME/alloy-runner/exec`, or what the platform has for it. */

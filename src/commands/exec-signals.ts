@@ -19,7 +19,7 @@ export function listenForCancel(say: (text: string) => void): Cancel {
     const listener = (): void => {
       status = 128 + constants.signals[name];
       if (controller.signal.aborted) {
-        say("left at once; the next exec ends what is still running");
+        say("left at once: what still runs goes on until the next exec, which ends it");
         hurried.resolve(status);
         return;
       }

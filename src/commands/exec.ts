@@ -1,48 +1,51 @@
-import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
-import { relative } from "node:path";
+import { resolve } from "node:path";
 import type { Config } from "../config/config.ts";
-import { createConnections } from "../coordinator/connections.ts";
 import { CommandError } from "../errors.ts";
-import { CI_FILE_NAMES, type CiFile, loadCiFile, parseCiFile } from "../local/ci-file.ts";
+import type { JobLocation } from "../executor.ts";
+import type { CiFile } from "../local/ci-file.ts";
 import { startCoordinator } from "../local/coordinator.ts";
 import { createGit, type Git } from "../local/git.ts";
 import { startGitServer } from "../local/git-server.ts";
 import type { VariableSpec } from "../local/job-spec.ts";
-import { findJob, needsOf, withNeeds } from "../local/needs.ts";
+import { findJob, withNeeds } from "../local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../local/pipeline.ts";
 import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
-import { printable } from "../local/text-width.ts";
 import { findWorkingTree, type WorkingTree } from "../local/working-tree.ts";
 import type { CommandContext } from "./context.ts";
-import { ownInterfaces, sourcesAddress } from "./exec-address.ts";
+import { findSourcesAddress } from "./exec-address.ts";
 import { execConfig } from "./exec-config.ts";
+import { readCiFile, understand } from "./exec-file.ts";
+import { notesOn, sayNotes } from "./exec-notes.ts";
 import { type ExecOptions, readExecOptions } from "./exec-options.ts";
-import { type ExecPlaces, openPlaces, otherRuns, placesOfRun, removeJobFiles } from "./exec-places.ts";
+import { type ExecPlaces, openPlaces, placesOfRun, projectIdOf } from "./exec-places.ts";
+import { withoutProxyFor } from "./exec-proxy.ts";
+import { type RunRecord, writeRecord } from "./exec-record.ts";
 import { listJobs, type PreviewJob, printPreview } from "./exec-report.ts";
 import { listenForCancel } from "./exec-signals.ts";
-import type { FlagValues } from "./runner-flags.ts";
+import { type Bury, buildsElsewhere, removeRun, startSweep } from "./exec-sweep.ts";
+import { type FlagValues, textOf } from "./runner-flags.ts";
 
 /** What `exec` needs of the parts that only the composition root knows. */
 export interface ExecEngine {
   /** What an executor says of itself, without starting anything. */
-  featuresOf(
-    config: Config,
-  ): Promise<{ readonly shared: boolean; readonly image: boolean; readonly services: boolean }>;
+  describe(config: Config): Promise<ExecutorTraits>;
   /** Work on jobs of `config`'s one entry, as `run` does. */
   startRunner(config: Config, context: CommandContext): Promise<ExecRunner>;
-  /** End what a dead run left behind. @returns `false`: the run is alive */
-  bury(stateDir: string, signal: AbortSignal): Promise<boolean>;
+  readonly bury: Bury;
   readonly preview: PreviewJob;
+}
+
+export interface ExecutorTraits {
+  readonly location: JobLocation;
+  readonly image: boolean;
+  readonly services: boolean;
 }
 
 export interface ExecRunner {
   /** Ask for no more jobs and wait for those that run. */
   end(): Promise<void>;
 }
-
-/** Executors of the Go runner, which its `exec` had as first word. */
-const OLD_EXECUTORS = ["docker", "docker-ssh", "parallels", "shell", "ssh", "virtualbox"];
 
 /**
  * `alloy-runner exec`: the pipeline of the working directory, or some of its jobs, on this machine: a coordinator on
@@ -81,31 +84,6 @@ export async function execCommand(
   return status;
 }
 
-/** `exec shell JOB` was the old way to say `exec --executor shell JOB`. */
-function understand(given: ExecOptions, file: CiFile): { options: ExecOptions; executor: string | undefined } {
-  const [first = "", ...rest] = given.jobs;
-  if (!OLD_EXECUTORS.includes(first) || file.jobs.some((job) => job.name === first))
-    return { options: given, executor: undefined };
-  return { options: { ...given, jobs: rest }, executor: first };
-}
-
-/** With `--committed`, the file as HEAD has it. */
-async function readCiFile(
-  tree: WorkingTree,
-  committed: boolean,
-  cwd: string,
-  gitIn: (dir: string) => Git,
-): Promise<CiFile> {
-  if (!committed || tree.repository === null || tree.repository.head === null)
-    return await loadCiFile(tree.dir, relative(cwd, tree.dir));
-  const git = gitIn(tree.dir);
-  for (const name of CI_FILE_NAMES) {
-    const found = await git.attempt(["show", `HEAD:${name}`]);
-    if (found.code === 0) return parseCiFile(found.stdout, `HEAD:${name}`);
-  }
-  throw new CommandError(`No CI file in HEAD of ${tree.dir}: expected ${CI_FILE_NAMES.join(" or ")}`);
-}
-
 interface Run {
   readonly options: ExecOptions;
   readonly executor: string | undefined;
@@ -122,29 +100,31 @@ async function withRun(run: Run, signal: AbortSignal): Promise<number> {
   for (const name of options.jobs) findJob(name, file);
   if (options.mode === "list") {
     const ref = refOf(tree, options.ref, notes);
-    say(notes, context);
+    sayNotes(notes, context);
     for (const line of listJobs(file, ref)) context.print(line);
     return 0;
   }
   const places = await openPlaces(context.env);
+  const sweep = options.mode === "run" ? startSweep(places, engine.bury, context) : undefined;
+  const asked = textOf(run.values, "builds-dir");
+  const buildsDir = asked === undefined ? undefined : buildsElsewhere(places.runDir, resolve(context.cwd, asked));
   try {
-    const sweeping = options.mode === "run" ? sweep(places, engine, signal) : Promise.resolve();
-    sweeping.catch(() => undefined);
     const { sourcesDir } = placesOfRun(places.runDir);
     const servedAs = `local/${tree.name}.git`;
     const { committed, ref } = options;
     const snapshot = await takeSnapshot({ tree, into: sourcesDir, committed, ref, servedAs, env: context.env }, signal);
     notes.push(...snapshot.notes);
-    await sweeping;
-    return await withCoordinator(run, places, snapshot, notes, signal);
+    await sweep?.soon(signal);
+    return await withCoordinator(run, { ...places, buildsDir }, snapshot, notes, signal);
   } finally {
-    await removeJobFiles(places.runDir);
+    await removeRun(places.runDir, { buildsDir });
+    sayNotes((await sweep?.end()) ?? [], context);
   }
 }
 
 async function withCoordinator(
   run: Run,
-  places: ExecPlaces,
+  places: ExecPlaces & Pick<RunRecord, "buildsDir">,
   snapshot: Snapshot,
   notes: string[],
   signal: AbortSignal,
@@ -154,7 +134,7 @@ async function withCoordinator(
   await using closing = new AsyncDisposableStack();
   closing.defer(() => coordinator.close());
   const { token } = coordinator.addRunner({ description: "exec" });
-  const { stateDir, buildsDir } = placesOfRun(places.runDir);
+  const own = placesOfRun(places.runDir);
   const configure = async (context: CommandContext, environment: Config["runners"][number]["environment"]) =>
     await execConfig(
       {
@@ -163,19 +143,16 @@ async function withCoordinator(
         parallel: options.parallel,
         url: coordinator.url,
         token,
-        stateDir,
-        buildsDir,
+        stateDir: own.stateDir,
+        buildsDir: places.buildsDir ?? own.buildsDir,
         cachesDir: places.cachesDir,
         environment,
       },
       context,
     );
   const first = await configure(run.context, []);
-  const features = await engine.featuresOf(first);
-  const { listenHost, publicHost } = sourcesAddress(
-    { shared: features.shared, given: options.address, platform: process.platform },
-    features.shared && options.address === undefined ? {} : await ownInterfaces(),
-  );
+  const features = await engine.describe(first);
+  const { listenHost, publicHost } = await findSourcesAddress(features.location, options.address);
   const servedAs = `local/${tree.name}.git`;
   const repositories = new Map([
     [servedAs, snapshot.repositoryDir],
@@ -186,8 +163,8 @@ async function withCoordinator(
   const config = await configure(direct.context, direct.environment);
   const only =
     options.jobs.length === 0 ? undefined : options.needs ? withNeeds(options.jobs, file, snapshot.ref) : options.jobs;
-  notes.push(...config.warnings, ...notesOn(run, snapshot, features, only));
-  say(notes, run.context);
+  notes.push(...config.warnings, ...notesOn({ options, file, commit: snapshot, executor: features, only }));
+  sayNotes(notes, run.context);
   const server =
     options.mode === "dry-run"
       ? undefined
@@ -211,8 +188,7 @@ async function withCoordinator(
       beforeSha: snapshot.beforeSha,
       ref: snapshot.ref,
       name: tree.name,
-      // Projects of one name in different directories share no caches.
-      id: Number.parseInt(createHash("sha256").update(tree.dir).digest("hex").slice(0, 8), 16) + 1,
+      id: projectIdOf(tree.dir),
     },
     predefined: predefined(snapshot),
     variables: options.variables,
@@ -233,6 +209,9 @@ async function withCoordinator(
     await printPreview({ pipeline, config, preview: engine.preview, print: run.context.print });
     return 0;
   }
+  const used = config.runners[0]?.executor ?? "shell";
+  const { buildsDir } = places;
+  await writeRecord(places.runDir, { executor: used, cwd: run.context.cwd, buildsDir, values });
   const runner = await engine.startRunner(config, direct.context);
   let result: PipelineResult;
   try {
@@ -254,67 +233,4 @@ function predefined({ message, author, lfs, shallow }: Snapshot): VariableSpec[]
     // There is nobody here to fetch large files from.
     ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
   ];
-}
-
-/** A proxy is for the world outside: neither the runner nor git may ask one for this machine. */
-function withoutProxyFor(
-  hosts: readonly string[],
-  context: CommandContext,
-): { context: CommandContext; environment: { key: string; value: string }[] } {
-  const { env } = context;
-  if (!Object.keys(env).some((name) => /^(?:https?|all)_proxy$/i.test(name))) return { context, environment: [] };
-  const value = [...new Set([...(env.no_proxy || env.NO_PROXY || "").split(","), ...hosts])].filter(Boolean).join(",");
-  const direct = { ...env, no_proxy: value, NO_PROXY: value };
-  const connections = createConnections({ environment: direct });
-  return {
-    context: { ...context, env: direct, coordinator: { ...context.coordinator, connections } },
-    environment: ["no_proxy", "NO_PROXY"].map((key) => ({ key, value })),
-  };
-}
-
-/** What is different from a pipeline at AlloyCI, each said once. */
-function notesOn(
-  { options, file }: Run,
-  snapshot: Snapshot,
-  features: { readonly image: boolean; readonly services: boolean },
-  only: readonly string[] | undefined,
-): string[] {
-  const notes: string[] = [];
-  if (only === undefined && /\[(?:skip ci|ci skip)\]/.test(snapshot.message))
-    notes.push("The last commit asks for no pipeline ([skip ci]): AlloyCI makes none for it");
-  const jobs = file.jobs.filter((job) => only?.includes(job.name) ?? true);
-  const tags = [...new Set(jobs.flatMap((job) => job.tags ?? []))];
-  if (tags.length > 0) notes.push(`Tags choose no runner here: ${tags.join(", ")}`);
-  const images = jobs.filter((job) => job.image !== undefined && !features.image);
-  if (images.length > 0) notes.push(`This executor uses no images: ${namesOf(images)} run on this machine itself`);
-  const services = jobs.filter((job) => job.services.length > 0 && !features.services);
-  if (services.length > 0) notes.push(`This executor starts no services: ${namesOf(services)} go without`);
-  for (const job of jobs) {
-    if (only === undefined) break;
-    const missing = needsOf(job, file, snapshot.ref).filter((needed) => !only.includes(needed.name));
-    if (missing.length > 0) {
-      const hint = options.needs ? "" : "; --with-needs runs them first";
-      notes.push(
-        `"${job.name}" gets artifacts of ${namesOf(missing)} in a pipeline, and runs without them here${hint}`,
-      );
-    }
-  }
-  return notes;
-}
-
-function namesOf(jobs: readonly { readonly name: string }[]): string {
-  return jobs.map((job) => job.name).join(", ");
-}
-
-function say(notes: readonly string[], context: CommandContext): void {
-  for (const note of notes) context.say(`note: ${note.split("\n").map(printable).join("\n  ")}`);
-}
-
-/** Runs that were killed: their processes are ended, their directories go. What cannot be cleaned is left to the next one. */
-async function sweep(places: ExecPlaces, { bury }: ExecEngine, signal: AbortSignal): Promise<void> {
-  for (const dir of await otherRuns(places)) {
-    const dead = await bury(placesOfRun(dir).stateDir, signal).catch(() => false);
-    signal.throwIfAborted();
-    if (dead) await removeJobFiles(dir).catch(() => undefined);
-  }
 }

@@ -2,7 +2,9 @@ import type { NewRunner } from "../config/save.ts";
 import type { TomlEntry, TomlValue } from "../config/toml-text.ts";
 import { CommandError } from "../errors.ts";
 import { parseBoolean } from "./arguments.ts";
+import { cacheFlags } from "./cache-flags.ts";
 import { dockerFlags, WITH_ENGINE, withCacheVolume } from "./docker-flags.ts";
+import { sshFlags } from "./ssh-flags.ts";
 
 /** One flag of `register` and `run-single` that fills a key of a `[[runners]]` entry. */
 export interface RunnerFlag {
@@ -27,9 +29,6 @@ export interface RunnerQuestion {
   /** Not echoed. */
   readonly secret?: boolean;
 }
-
-/** Executors that log in by SSH. */
-const BY_SSH = ["ssh", "docker-ssh", "docker-ssh+machine"];
 
 /** The flags of the Go runner, with their environment variables, for what every executor has. */
 export const runnerFlags: readonly RunnerFlag[] = [
@@ -107,142 +106,9 @@ export const runnerFlags: readonly RunnerFlag[] = [
     kind: "text",
     help: "script dialect: bash, sh, pwsh, powershell, cmd",
   },
-  { flag: "cache-type", env: "CACHE_TYPE", key: "cache.Type", kind: "text", help: "s3: keep caches in a bucket, too" },
-  {
-    flag: "cache-s3-cache-path",
-    env: "S3_CACHE_PATH",
-    key: "cache.Path",
-    kind: "text",
-    help: "what the names of caches in the bucket begin with",
-  },
-  { flag: "cache-path", env: "CACHE_PATH", key: "cache.Path", kind: "text", help: "the same" },
-  {
-    flag: "cache-cache-shared",
-    env: "CACHE_SHARED",
-    key: "cache.Shared",
-    kind: "boolean",
-    help: "share the bucket's caches with other runners of the same projects",
-  },
-  { flag: "cache-shared", key: "cache.Shared", kind: "boolean", help: "the same" },
-  {
-    flag: "cache-s3-server-address",
-    env: "S3_SERVER_ADDRESS",
-    key: "cache.s3.ServerAddress",
-    kind: "text",
-    help: "host[:port] of the S3 server",
-  },
-  {
-    flag: "cache-s3-access-key",
-    env: "S3_ACCESS_KEY",
-    key: "cache.s3.AccessKey",
-    kind: "text",
-    help: "access key of the bucket",
-  },
-  {
-    flag: "cache-s3-secret-key",
-    env: "S3_SECRET_KEY",
-    key: "cache.s3.SecretKey",
-    kind: "text",
-    help: "its secret; better given by environment",
-  },
-  {
-    flag: "cache-s3-bucket-name",
-    env: "S3_BUCKET_NAME",
-    key: "cache.s3.BucketName",
-    kind: "text",
-    help: "name of the bucket",
-  },
-  {
-    flag: "cache-s3-bucket-location",
-    env: "S3_BUCKET_LOCATION",
-    key: "cache.s3.BucketLocation",
-    kind: "text",
-    help: "region of the bucket",
-  },
-  {
-    flag: "cache-s3-insecure",
-    env: "S3_CACHE_INSECURE",
-    key: "cache.s3.Insecure",
-    kind: "boolean",
-    help: "plain HTTP",
-  },
-  {
-    flag: "cache-s3-authentication-type",
-    env: "CACHE_S3_AUTHENTICATION_TYPE",
-    key: "cache.s3.AuthenticationType",
-    kind: "text",
-    help: "access-key, or iam for the credentials of this machine",
-  },
+  ...cacheFlags,
   ...dockerFlags,
-  {
-    flag: "ssh-host",
-    env: "SSH_HOST",
-    key: "ssh.host",
-    kind: "text",
-    help: "host that jobs run on",
-    executors: BY_SSH,
-    question: { message: "SSH host", executors: ["ssh"], required: true },
-  },
-  {
-    flag: "ssh-port",
-    env: "SSH_PORT",
-    key: "ssh.port",
-    kind: "text",
-    help: "its port",
-    executors: BY_SSH,
-    question: { message: "SSH port (empty: 22)", executors: ["ssh"] },
-  },
-  {
-    flag: "ssh-user",
-    env: "SSH_USER",
-    key: "ssh.user",
-    kind: "text",
-    help: "account that jobs run under there",
-    executors: BY_SSH,
-    question: { message: "SSH user", executors: BY_SSH, required: true },
-  },
-  {
-    flag: "ssh-password",
-    env: "SSH_PASSWORD",
-    key: "ssh.password",
-    kind: "text",
-    help: "password to log in with; better given by environment",
-    executors: BY_SSH,
-    question: { message: "SSH password (empty: none)", executors: BY_SSH, secret: true },
-  },
-  {
-    flag: "ssh-identity-file",
-    env: "SSH_IDENTITY_FILE",
-    key: "ssh.identity_file",
-    kind: "text",
-    help: "private key to log in with",
-    executors: BY_SSH,
-    question: { message: "Private key file (empty: none)", executors: BY_SSH },
-  },
-  {
-    flag: "ssh-known-hosts-file",
-    env: "SSH_KNOWN_HOSTS_FILE",
-    key: "ssh.known_hosts_file",
-    kind: "text",
-    help: "host keys to trust; ~/.ssh/known_hosts by default",
-    executors: BY_SSH,
-  },
-  {
-    flag: "ssh-host-key-fingerprint",
-    env: "SSH_HOST_KEY_FINGERPRINT",
-    key: "ssh.host_key_fingerprint",
-    kind: "text",
-    help: "the one host key to trust: SHA256:…",
-    executors: BY_SSH,
-  },
-  {
-    flag: "ssh-disable-strict-host-key-checking",
-    env: "SSH_DISABLE_STRICT_HOST_KEY_CHECKING",
-    key: "ssh.disable_strict_host_key_checking",
-    kind: "boolean",
-    help: "trust any host key",
-    executors: BY_SSH,
-  },
+  ...sshFlags,
 ];
 
 /** What is asked of an entry with this executor, in order. */

@@ -30,7 +30,7 @@ export function summaryLines(
     duration(job.durationMs),
     remark(job),
   ]);
-  const head = ["job", "stage", "state", "time", rows.some((row) => row[4] !== "") ? "exit" : ""];
+  const head = ["job", "stage", "state", "time", jobs.some(({ state }) => state === "failed") ? "exit" : ""];
   const widths = head.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => textWidth(row[column] ?? ""))),
   );

@@ -2,26 +2,49 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { sourcesAddress } from "../../src/commands/exec-address.ts";
+import { addressTowards, type Interfaces, sourcesAddress } from "../../src/commands/exec-address.ts";
 import { readExecOptions } from "../../src/commands/exec-options.ts";
+import type { JobLocation } from "../../src/executor.ts";
 
 describe("where jobs fetch their sources", () => {
   const entry = (address: string, internal = false) =>
     ({ address, internal, family: "IPv4", netmask: "", mac: "", cidr: null }) as const;
   const interfaces = { lo: [entry("127.0.0.1", true)], eth0: [entry("192.0.2.7")], docker0: [entry("172.17.0.1")] };
-  const ask = (shared: boolean, given?: string, platform: NodeJS.Platform = "linux", around = interfaces) =>
-    sourcesAddress({ shared, given, platform }, around);
+  const here = { at: "this machine" } as const;
+  const inContainers = { at: "containers of this machine" } as const;
+  const far = { at: "host", host: "build.example.com" } as const;
+  const ask = (
+    location: JobLocation,
+    {
+      given,
+      towards,
+      platform = "linux",
+      around = interfaces,
+    }: Partial<Parameters<typeof sourcesAddress>[0]> & { around?: Interfaces } = {},
+  ) => sourcesAddress({ location, given, towards, platform }, around);
 
   test("on this machine by loopback, from containers by the bridge, elsewhere by what is given", () => {
-    expect(ask(true)).toEqual({ listenHost: "127.0.0.1", publicHost: "127.0.0.1" });
-    expect(ask(false)).toEqual({ listenHost: "172.17.0.1", publicHost: "172.17.0.1" });
-    expect(ask(false, undefined, "darwin")).toEqual({ listenHost: "127.0.0.1", publicHost: "host.docker.internal" });
-    expect(ask(false, "192.0.2.7")).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
-    expect(ask(true, "build.example.com")).toEqual({ listenHost: "0.0.0.0", publicHost: "build.example.com" });
-    expect(
-      sourcesAddress({ shared: false, given: undefined, platform: "linux" }, { eth0: [entry("192.0.2.7")] }),
-    ).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
-    expect(() => sourcesAddress({ shared: false, given: undefined, platform: "linux" }, {})).toThrow("--address");
+    expect(ask(here)).toEqual({ listenHost: "127.0.0.1", publicHost: "127.0.0.1" });
+    expect(ask(inContainers)).toEqual({ listenHost: "172.17.0.1", publicHost: "172.17.0.1" });
+    expect(ask(inContainers, { platform: "darwin" })).toEqual({
+      listenHost: "127.0.0.1",
+      publicHost: "host.docker.internal",
+    });
+    expect(ask(inContainers, { given: "192.0.2.7" })).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
+    expect(ask(here, { given: "build.example.com" })).toEqual({
+      listenHost: "0.0.0.0",
+      publicHost: "build.example.com",
+    });
+    const plain = { eth0: [entry("192.0.2.7")] };
+    expect(ask(inContainers, { around: plain })).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
+    expect(() => ask(inContainers, { around: {} })).toThrow("--address");
+    expect(ask(far, { towards: "192.0.2.7" })).toEqual({ listenHost: "192.0.2.7", publicHost: "192.0.2.7" });
+    expect(() => ask(far)).toThrow(/build\.example\.com.*--address/);
+  });
+
+  test("another host is reached from the address that leads there", async () => {
+    expect(await addressTowards("127.0.0.1")).toBe("127.0.0.1");
+    expect(await addressTowards("no-such-host.invalid")).toBeUndefined();
   });
 });
 

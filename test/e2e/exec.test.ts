@@ -3,72 +3,33 @@ import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { isAlive } from "../support/processes.ts";
-import { emptyHome, program, type Running, runProgram, start } from "../support/program.ts";
+import { program } from "../support/program.ts";
+import { linesOf, openProject, type Project } from "../support/project.ts";
 
 /** `script` of util-linux gives a terminal. */
 const noTerminal = spawnSync("script", ["--version"]).status !== 0;
 
-let home: Awaited<ReturnType<typeof emptyHome>>;
+let project: Project;
+let home: { readonly dir: string };
 let dir: string;
-const running: Running[] = [];
 beforeEach(async () => {
-  home = await emptyHome();
-  dir = join(home.dir, "project");
-  await mkdir(dir);
+  project = await openProject();
+  home = { dir: project.home };
+  dir = project.dir;
 });
-afterEach(async () => {
-  for (const one of running.splice(0)) await one.stop("SIGKILL");
-  // A job may have made directories that nobody may write to.
-  execFileSync("chmod", ["-R", "u+rwX", home.dir]);
-  await home.dispose();
-});
+afterEach(async () => await project.close());
 
-function git(...args: string[]): string {
-  const who = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
-  return execFileSync("git", ["-C", dir, ...who, ...args], {
-    env: { PATH: process.env.PATH, HOME: home.dir },
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-}
-
-async function ciFile(text: string): Promise<void> {
-  await writeFile(join(dir, ".alloy-ci.yml"), text);
-}
+const git: Project["git"] = (...args) => project.git(...args);
+const ciFile: Project["ciFile"] = (text) => project.ciFile(text);
+const exec: Project["exec"] = (args, more) => project.exec(args, more);
+const begin: Project["begin"] = (args, more) => project.begin(args, more);
+const base = (): string => project.base;
 
 async function commitAll(): Promise<void> {
   git("init", "--quiet");
   git("symbolic-ref", "HEAD", "refs/heads/main");
   git("add", ".");
   git("commit", "--quiet", "-m", "First");
-}
-
-interface More {
-  readonly env?: Readonly<Record<string, string>>;
-  readonly cwd?: string;
-}
-
-async function exec(args: readonly string[], { env = {}, cwd = dir }: More = {}) {
-  return await runProgram(["exec", ...args], { home: home.dir, cwd, env });
-}
-
-function begin(args: readonly string[] = [], more: More = {}): Running {
-  const one = start(["exec", ...args], {
-    home: home.dir,
-    cwd: more.cwd ?? dir,
-    ...(more.env ? { env: more.env } : {}),
-  });
-  running.push(one);
-  return one;
-}
-
-const base = () => join(home.dir, ".cache/alloy-runner/exec");
-/** What the job `name` printed, its prefix and what the runner says around it taken off. */
-function linesOf(name: string, stdout: string): string[] {
-  return stdout.split("\n").flatMap((line) => {
-    const [prefix = "", ...rest] = line.split("│ ");
-    return prefix.trim() === name && rest.length > 0 ? [rest.join("│ ")] : [];
-  });
 }
 
 describe("a pipeline", () => {
@@ -272,10 +233,20 @@ b: {tags: [big], retry: 2, script: [echo b]}
     expect((await exec(["--config", config, "--runner", "two", "--shell", "bash"])).stderr).toContain(
       "Choose one of both",
     );
+    // What other programs read, too, is no flag.
+    const around = await exec(["--config", config, "--runner", "two"], {
+      env: { RUNNER_SHELL: "bash", DOCKER_HOST: "tcp://127.0.0.1:1" },
+    });
+    expect(around.stdout, around.stderr).toContain("two in sh");
 
     const old = await exec(["shell", "a"], { env: { RUNNER_ENV: "FROM_ENTRY=flag" } });
     expect(old.stdout).toContain("flag in");
     expect((await exec(["--executor", "shel"])).stderr).toContain('Did you mean "shell"');
+    expect((await exec(["--executor", "ssh"])).stderr).toContain("--executor ssh needs to know more: give --ssh-…");
+    const elsewhere = join(home.dir, "elsewhere");
+    const copies = await exec(["--builds-dir", elsewhere, "shell", "a"]);
+    expect(copies.code, copies.stderr).toBe(0);
+    expect(await readdir(elsewhere)).toEqual([]);
     expect((await exec(["--jobs", "none"])).stderr).toContain("--jobs is the number of jobs at once");
     expect((await exec(["--timeout", "soon"])).stderr).toContain("--timeout is a number of seconds");
   });

@@ -1,0 +1,59 @@
+import { type Command, Option } from "commander";
+import { CommandError } from "../errors.ts";
+import { parseBoolean } from "./arguments.ts";
+import { runnerFlags } from "./runner-flags.ts";
+
+/** Options that several commands have. */
+
+export function configOption(): Option {
+  return new Option(
+    "-c, --config <file>",
+    "configuration file; default: /etc/alloy-runner/config.toml as root, else ~/.alloy-runner/config.toml",
+  );
+}
+
+/** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
+export function toggle(flags: string, description: string, env?: string): Option {
+  const name = /--([a-z0-9-]+)/.exec(flags)?.[1] ?? flags;
+  const option = new Option(`${flags} [boolean]`, description).preset(true).argParser((text: unknown) => {
+    if (typeof text === "boolean") return text;
+    if (text === "") return undefined;
+    const value = parseBoolean(String(text));
+    if (value === undefined) {
+      throw new CommandError(`--${name}${env ? ` (${env})` : ""} is true or false, not "${text}"`);
+    }
+    return value;
+  });
+  return env === undefined ? option : option.env(env);
+}
+
+/** Each use of the option adds one. */
+export function collect(text: string, before: unknown): unknown[] {
+  return [...(Array.isArray(before) ? before : []), text];
+}
+
+/** Those that fill a `[[runners]]` entry. */
+export function addRunnerFlags(command: Command, wanted: (flag: string) => boolean = () => true): Command {
+  for (const { flag, env, kind, help } of runnerFlags) {
+    if (!wanted(flag)) continue;
+    if (kind === "boolean") {
+      command.addOption(toggle(`--${flag}`, help, env));
+      continue;
+    }
+    const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
+    if (kind === "list" || kind === "table") option.argParser(collect);
+    command.addOption(env === undefined ? option : option.env(env));
+  }
+  return command;
+}
+
+/** Which runners of the configuration are meant. */
+export function addSelectors(command: Command): Command {
+  return command
+    .addOption(new Option("-n, --name <name>", "the runner of this name"))
+    .addOption(new Option("-u, --url <url>", "runners of this coordinator"))
+    .addOption(new Option("-t, --token <token>", "the runner with this token"))
+    .addOption(new Option("--tls-ca-file <file>").hideHelp())
+    .addOption(new Option("--tls-cert-file <file>").hideHelp())
+    .addOption(new Option("--tls-key-file <file>").hideHelp());
+}

@@ -1,0 +1,77 @@
+import type { RunnerFlag } from "./runner-flags.ts";
+
+/** Executors that log in by SSH. */
+const BY_SSH = ["ssh", "docker-ssh", "docker-ssh+machine"];
+
+/** The Go runner's flags for `[runners.ssh]`, and those for host keys. */
+export const sshFlags: readonly RunnerFlag[] = [
+  {
+    flag: "ssh-host",
+    env: "SSH_HOST",
+    key: "ssh.host",
+    kind: "text",
+    help: "host that jobs run on",
+    executors: BY_SSH,
+    question: { message: "SSH host", executors: ["ssh"], required: true },
+  },
+  {
+    flag: "ssh-port",
+    env: "SSH_PORT",
+    key: "ssh.port",
+    kind: "text",
+    help: "its port",
+    executors: BY_SSH,
+    question: { message: "SSH port (empty: 22)", executors: ["ssh"] },
+  },
+  {
+    flag: "ssh-user",
+    env: "SSH_USER",
+    key: "ssh.user",
+    kind: "text",
+    help: "account that jobs run under there",
+    executors: BY_SSH,
+    question: { message: "SSH user", executors: BY_SSH, required: true },
+  },
+  {
+    flag: "ssh-password",
+    env: "SSH_PASSWORD",
+    key: "ssh.password",
+    kind: "text",
+    help: "password to log in with; better given by environment",
+    executors: BY_SSH,
+    question: { message: "SSH password (empty: none)", executors: BY_SSH, secret: true },
+  },
+  {
+    flag: "ssh-identity-file",
+    env: "SSH_IDENTITY_FILE",
+    key: "ssh.identity_file",
+    kind: "text",
+    help: "private key to log in with",
+    executors: BY_SSH,
+    question: { message: "Private key file (empty: none)", executors: BY_SSH },
+  },
+  {
+    flag: "ssh-known-hosts-file",
+    env: "SSH_KNOWN_HOSTS_FILE",
+    key: "ssh.known_hosts_file",
+    kind: "text",
+    help: "host keys to trust; ~/.ssh/known_hosts by default",
+    executors: BY_SSH,
+  },
+  {
+    flag: "ssh-host-key-fingerprint",
+    env: "SSH_HOST_KEY_FINGERPRINT",
+    key: "ssh.host_key_fingerprint",
+    kind: "text",
+    help: "the one host key to trust: SHA256:…",
+    executors: BY_SSH,
+  },
+  {
+    flag: "ssh-disable-strict-host-key-checking",
+    env: "SSH_DISABLE_STRICT_HOST_KEY_CHECKING",
+    key: "ssh.disable_strict_host_key_checking",
+    kind: "boolean",
+    help: "trust any host key",
+    executors: BY_SSH,
+  },
+];

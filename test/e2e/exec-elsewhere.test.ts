@@ -1,0 +1,153 @@
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { projectIdOf } from "../../src/commands/exec-places.ts";
+import { dockerAt, imageName, noEngine, testEngine } from "../support/docker.ts";
+import { linesOf, openProject, type Project } from "../support/project.ts";
+import { loginUser, type Sshd, type SshUser, sshdMissing, startSshd } from "../support/sshd.ts";
+
+/** `exec` with jobs that do not run in a shell of this machine. */
+
+const engine = await testEngine("docker");
+const noSshd = sshdMissing();
+
+let project: Project;
+beforeEach(async () => {
+  project = await openProject();
+});
+afterEach(async () => await project.close());
+
+describe.skipIf(engine === null)(engine === null ? noEngine("docker") : "in containers", { timeout: 180_000 }, () => {
+  const host = engine?.host ?? "";
+  const flags = [
+    ...["--executor", "docker", "--docker-host", host, "--docker-pull-policy", "never"],
+    ...["--docker-image", imageName("sh"), "--docker-helper-image", imageName("git")],
+  ];
+
+  beforeAll(async () => await engine?.images("sh", "git", "user", "service"), 300_000);
+
+  /** What is at the engine of this project. */
+  async function leftovers(): Promise<string[]> {
+    const docker = dockerAt(host);
+    const filters = { label: [`com.gitlab.gitlab-runner.project.id=${projectIdOf(project.dir)}`] };
+    const [containers, networks, volumes] = await Promise.all([
+      docker.listContainers({ all: true, filters }),
+      docker.listNetworks({ filters }),
+      docker.listVolumes({ filters }),
+    ]);
+    return [
+      ...containers.map(({ Names }) => Names.join()),
+      ...networks.map(({ Name }) => Name),
+      ...volumes.Volumes.map(({ Name }) => Name),
+    ];
+  }
+
+  const PIPELINE = `
+stages: [build, test]
+compile:
+  stage: build
+  image: ${imageName("user")}
+  script: ['echo "uid $(id -u)"', cat new, mkdir -p out kept, echo made > out/file, 'echo line >> kept/n; echo "runs $(wc -l < kept/n)"']
+  artifacts: {paths: [out/]}
+  cache: {key: k, paths: [kept/]}
+unit:
+  services: [{name: "${imageName("service")}", alias: web}]
+  script: [cat out/file, "wget -qO- http://web:8080/", 'test ! -e kept']
+`;
+
+  test("a pipeline with images, a service, uncommitted files, artifacts and a cache; nothing stays at the engine", async () => {
+    await project.ciFile(PIPELINE);
+    await writeFile(join(project.dir, "new"), "untracked\n");
+    const { code, stdout, stderr } = await project.exec(flags);
+    expect(code, stdout + stderr).toBe(0);
+    expect(linesOf("compile", stdout)).toEqual(expect.arrayContaining(["uid 1000", "untracked", "runs 1"]));
+    expect(linesOf("unit", stdout)).toEqual(expect.arrayContaining(["made", "hello"]));
+    expect(stderr).not.toContain("uses no images");
+    expect(await leftovers()).toEqual([]);
+
+    // An entry of a configuration file; variables meant for other programs do not get in its way.
+    const config = join(project.home, "config.toml");
+    await writeFile(
+      config,
+      `[[runners]]\nname = "boxes"\nurl = "http://127.0.0.1:1/"\ntoken = "secret-token"\nexecutor = "docker"\n[runners.docker]\nhost = "${host}"\nimage = "${imageName("sh")}"\nhelper_image = "${imageName("git")}"\npull_policy = "never"\nvolumes = ["/cache"]\n`,
+      { mode: 0o600 },
+    );
+    const second = await project.exec(["--config", config, "--runner", "boxes"], {
+      env: { DOCKER_HOST: "unix:///nowhere", RUNNER_EXECUTOR: "shell" },
+    });
+    expect(second.code, second.stdout + second.stderr).toBe(0);
+    expect(linesOf("compile", second.stdout)).toContain("runs 2");
+    expect(await leftovers()).toEqual([]);
+  });
+
+  test("a status is the script's own, and Ctrl-C leaves nothing", async () => {
+    await project.ciFile(`
+fails: {script: [exit 42]}
+hangs: {when: manual, script: [echo is-$((1+1))-ready; sleep 600]}
+`);
+    const { code, stdout } = await project.exec(flags);
+    expect(code, stdout).toBe(42);
+    const one = project.begin([...flags, "hangs"]);
+    await one.seen(/is-2-ready/, { timeoutMs: 90_000 });
+    expect((await one.stop("SIGINT")).code).toBe(130);
+    expect(one.stdout()).toMatch(/hangs +test +canceled/);
+    expect(await leftovers()).toEqual([]);
+  });
+
+  test("what a killed run has at an engine that only its flags named is removed by the next, whatever that runs", async () => {
+    await project.ciFile("a: {script: ['echo \"project $CI_PROJECT_ID is-$((1+1))-ready\"; sleep 600']}");
+    const one = project.begin(flags);
+    await one.seen(/is-2-ready/, { timeoutMs: 90_000 });
+    await one.stop("SIGKILL");
+    expect((await leftovers()).length).toBeGreaterThan(1);
+    await project.ciFile("a: {script: ['true']}");
+    const next = await project.exec([]);
+    expect(next.code, next.stdout + next.stderr).toBe(0);
+    expect(await leftovers()).toEqual([]);
+    expect(await readdir(join(project.base, "runs"))).toEqual([]);
+  });
+});
+
+describe.skipIf(noSshd !== null)(noSshd ?? "on another host", { timeout: 180_000 }, () => {
+  let sshd: Sshd;
+  let user: SshUser;
+  beforeAll(async () => {
+    sshd = await startSshd();
+    user = loginUser(sshd);
+  });
+  afterAll(async () => await sshd?.close());
+
+  const flags = (): string[] => [
+    ...["--executor", "ssh", "--ssh-host", sshd.host, "--ssh-port", String(sshd.port), "--ssh-user", user.name],
+    ...["--ssh-identity-file", sshd.keyFile, "--ssh-known-hosts-file", sshd.knownHostsFile],
+    ...["--builds-dir", join(user.home, "exec-builds")],
+  ];
+  const builds = async (): Promise<string[]> => await readdir(join(user.home, "exec-builds"));
+
+  test("a pipeline with artifacts and a cache, and no working copy stays there", async () => {
+    await project.ciFile(`
+stages: [build, test]
+compile: {stage: build, script: [cat new, mkdir -p out, chmod 555 out, whoami], cache: {key: k, paths: [new]}}
+other: {stage: build, script: [mkdir made, echo made > made/file], artifacts: {paths: [made/]}}
+unit: {script: [cat made/file]}
+`);
+    await writeFile(join(project.dir, "new"), "untracked\n");
+    const { code, stdout, stderr } = await project.exec([...flags(), "--jobs", "2"]);
+    expect(code, stdout + stderr).toBe(0);
+    expect(linesOf("compile", stdout)).toEqual(expect.arrayContaining(["untracked", user.name]));
+    expect(linesOf("unit", stdout)).toContain("made");
+    expect(await builds()).toEqual([]);
+  });
+
+  test("what a killed run has there ends, too", async () => {
+    await project.ciFile("a: {script: ['echo pid $$ is-$((1+1))-ready; sleep 600']}");
+    const one = project.begin(flags());
+    await one.seen(/is-2-ready/, { timeoutMs: 90_000 });
+    expect(await builds()).toHaveLength(1);
+    await one.stop("SIGKILL");
+    await project.ciFile("a: {script: ['true']}");
+    expect((await project.exec([])).code).toBe(0);
+    await expect.poll(builds, { timeout: 60_000, interval: 100 }).toEqual([]);
+    expect(await readdir(join(project.base, "runs"))).toEqual([]);
+  });
+});
