@@ -97,7 +97,8 @@ start_podman() {
   # Over loopback the test's registry speaks plain HTTP, which Docker takes by itself.
   printf 'unqualified-search-registries = ["docker.io"]\n[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n[[registry]]\nlocation = "localhost"\ninsecure = true\n' >"$dir/registries.conf"
   # Its own limits are more than a sandbox's root may set; only netavark's networks know names; crun wants pure cgroups.
-  printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n[network]\nnetwork_backend = "netavark"\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' \
+  # What watches an exec would stay for 5 minutes.
+  printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n[network]\nnetwork_backend = "netavark"\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nexit_command_delay = 10\nevents_logger = "file"\n' \
     "$(at_most 65536 "$(ulimit -Hn)")" "$(at_most 65536 "$(ulimit -Hn)")" \
     "$(at_most 32768 "$(ulimit -Hu)")" "$(at_most 32768 "$(ulimit -Hu)")" >"$dir/containers.conf"
   CONTAINERS_CONF="$dir/containers.conf" CONTAINERS_REGISTRIES_CONF="$dir/registries.conf" setsid podman --root "$dir/data" --runroot "$dir/run" --tmpdir "$dir/tmp" \

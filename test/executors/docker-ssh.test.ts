@@ -1,8 +1,11 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { isElsewhere } from "../../executors/docker-ssh/address.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
 import { never } from "../../src/time.ts";
-import { executorContract, Sink, sampleRequest } from "../contract/executor.ts";
+import { executorContract, runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
 import { type DockerStand, openDockerStand } from "./docker-stand.ts";
 
@@ -52,6 +55,41 @@ describe("docker-ssh executor", () => {
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/remove network_mode = "host"/);
     await executor.close();
     expect(await stand.leftovers()).toEqual([]);
+  });
+
+  test("what has another host key than the operator named gets no login, and nothing is left", async () => {
+    const named = { ...ssh, host_key_fingerprint: "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU" };
+    const flavor = { definition: dockerSsh, tables: { ssh: named }, image: "sshd" } as const;
+    const strict = openDockerStand(engine, flavor);
+    try {
+      const request = sampleRequest();
+      const executor = strict.open();
+      await expect(executor.prepare(request, new Sink(), never)).rejects.toThrow(
+        /host key of \S+ is .*nothing was sent/,
+      );
+      await executor.recover(request.jobKey, request.notes, never);
+      await executor.close();
+      expect(await strict.leftovers()).toEqual([]);
+    } finally {
+      await strict.close();
+    }
+  });
+
+  test("host keys are found where sshd_config says", async () => {
+    const keys = join(stand.dir, "ssh");
+    mkdirSync(join(keys, "own"), { recursive: true });
+    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(keys, "own/key")]);
+    rmSync(join(keys, "own/key.pub"));
+    writeFileSync(
+      join(keys, "sshd_config"),
+      "PermitRootLogin yes\nPasswordAuthentication yes\nHostKey /etc/ssh/own/key\n",
+    );
+    const executor = stand.open({ volumes: [`${keys}:/etc/ssh`] });
+    const environment = await executor.prepare(sampleRequest(), new Sink(), never);
+    const { text } = await runOps(environment, source("echo ${SSH_CONNECTION:+ssh}; ls /etc/ssh/own"));
+    expect(text).toBe("ssh\nkey\n");
+    await environment.destroy(never);
+    await executor.close();
   });
 
   test("an image that starts no sshd is named, with what it must do", async () => {
