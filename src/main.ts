@@ -160,7 +160,12 @@ function createProgram(): Command {
     executors.names,
   ).action((words: string[], _, command: Command) =>
     perform(command, async (values, context) =>
-      (await import("./exec-agent.ts")).runExec(words, flagsOfExec(command, values), context, logSettings(values)),
+      (await import("./exec-agent.ts")).runExec(
+        words,
+        flagsOfExec(command, values, words),
+        context,
+        logSettings(values),
+      ),
     ),
   );
 

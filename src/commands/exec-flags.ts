@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
+import { CommandError } from "../errors.ts";
 import { addRunnerFlags, collect } from "./options.ts";
-import { attributeOf, type FlagValues, runnerFlags } from "./runner-flags.ts";
+import { attributeOf, type FlagValues, runnerFlags, textOf } from "./runner-flags.ts";
 
 /** The flags of `exec`. `executors`: names for its help. */
 export function addExecFlags(command: Command, executors: readonly string[]): Command {
@@ -41,13 +42,26 @@ export function addExecFlags(command: Command, executors: readonly string[]): Co
 const NOT_OF_EXEC = /^(?:limit|request-concurrency|clone-url|tls-.*)$/;
 
 /**
- * With `--config` the file describes the executor; variables such as `DOCKER_HOST`, which are there for other programs, too, and
- * would describe it without that, are left out. What was typed stays.
+ * What was asked for. With `--config` the file describes the executor; variables such as `DOCKER_HOST`, which are there for other
+ * programs, too, and would describe it without that, are left out.
+ * @param words its arguments: the Go runner had the executor in front of the jobs
+ * @throws {CommandError} a flag was typed that the executor has no use for: somebody would wonder why it has no effect
  */
-export function flagsOfExec(command: Command, values: FlagValues): FlagValues {
-  if (typeof values.config !== "string") return values;
-  const ofEntry = new Set(["executor", ...runnerFlags.map(({ flag }) => attributeOf(flag))]);
-  return Object.fromEntries(
-    Object.entries(values).filter(([name]) => !ofEntry.has(name) || command.getOptionValueSource(name) !== "env"),
-  );
+export function flagsOfExec(command: Command, values: FlagValues, words: readonly string[]): FlagValues {
+  const from = (name: string): string | undefined => command.getOptionValueSource(name);
+  if (typeof values.config === "string") {
+    const ofEntry = new Set(["executor", ...runnerFlags.map(({ flag }) => attributeOf(flag))]);
+    return Object.fromEntries(Object.entries(values).filter(([name]) => !ofEntry.has(name) || from(name) !== "env"));
+  }
+  const executor = textOf(values, "executor") ?? "shell";
+  for (const { flag, executors } of runnerFlags) {
+    const [first] = executors ?? [];
+    if (first === undefined || executors?.includes(executor) === true || executors?.includes(words[0] ?? "") === true)
+      continue;
+    if (from(attributeOf(flag)) === "cli" && executor === "shell")
+      throw new CommandError(
+        `--${flag} means nothing to the executor "shell", which is the default: add --executor ${first}`,
+      );
+  }
+  return values;
 }

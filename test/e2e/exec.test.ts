@@ -243,6 +243,7 @@ b: {tags: [big], retry: 2, script: [echo b]}
     expect(old.stdout).toContain("flag in");
     expect((await exec(["--executor", "shel"])).stderr).toContain('Did you mean "shell"');
     expect((await exec(["--executor", "ssh"])).stderr).toContain("--executor ssh needs to know more: give --ssh-…");
+    expect((await exec(["--docker-image", "ruby:3"])).stderr).toContain("add --executor docker");
     const elsewhere = join(home.dir, "elsewhere");
     const copies = await exec(["--builds-dir", elsewhere, "shell", "a"]);
     expect(copies.code, copies.stderr).toBe(0);
