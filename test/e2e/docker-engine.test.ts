@@ -1,6 +1,17 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -80,6 +91,12 @@ function makeCertificates(dir: string): void {
   execFileSync("sh", ["-c", "cp client.pem cert.pem; cp client-key.pem key.pem"], { cwd: dir });
 }
 
+function cmdlines(): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => `/proc/${pid}/cmdline`);
+}
+
 async function ownEngine(): Promise<OwnEngine> {
   const dir = mkdtempSync(join(tmpdir(), "alloy-engine-"));
   const [socket, data, tls] = [join(dir, "docker.sock"), join(dir, "data"), join(dir, "tls")];
@@ -96,8 +113,11 @@ async function ownEngine(): Promise<OwnEngine> {
     daemon = null;
     if (ending === null || ending.exitCode !== null) return;
     const ended = once(ending, "exit");
+    const containerd = readFileSync(join(dir, "exec/containerd/containerd.pid"), "utf8").trim();
     ending.kill(signal);
     await ended;
+    // It dies with its parent. The next daemon would wait for one that is dead and not buried yet.
+    while (existsSync(`/proc/${containerd}`)) await wait(50);
   };
   return {
     dir,
@@ -111,7 +131,9 @@ async function ownEngine(): Promise<OwnEngine> {
       const pem = (name: string): string => join(tls, `${name}.pem`);
       const hosts = ["--host", `unix://${socket}`, "--host", `tcp://${address}`, "--tlsverify"];
       const keys = ["--tlscacert", pem("ca"), "--tlscert", pem("server"), "--tlskey", pem("server-key")];
-      daemon = spawn("dockerd", [...places, ...nets, ...hosts, ...keys], { stdio: "ignore" });
+      const words = openSync(join(dir, "log"), "w");
+      daemon = spawn("dockerd", [...places, ...nets, ...hosts, ...keys], { stdio: ["ignore", words, words] });
+      closeSync(words);
       const docker = dockerAt(`unix://${socket}`);
       const answers = async (): Promise<boolean> =>
         await docker.ping().then(
@@ -119,7 +141,9 @@ async function ownEngine(): Promise<OwnEngine> {
           () => false,
         );
       while (!(await answers())) {
-        if (daemon.exitCode !== null) throw new Error("dockerd does not start");
+        if (daemon.exitCode !== null) {
+          throw new Error(`dockerd does not start:\n${readFileSync(join(dir, "log"), "utf8").slice(-2000)}`);
+        }
         await wait(100);
       }
     },
@@ -128,6 +152,9 @@ async function ownEngine(): Promise<OwnEngine> {
     dispose: async () => {
       daemon?.kill("SIGCONT");
       await stop("SIGTERM");
+      // What a daemon that could not be started again has left.
+      const own = spawnSync("grep", ["-lsaF", `${dir}/`, ...cmdlines()], { encoding: "utf8" }).stdout;
+      for (const [pid] of own.matchAll(/\d+/g)) if (Number(pid) !== process.pid) spawnSync("kill", ["-KILL", pid]);
       const mounts = execFileSync("cat", ["/proc/self/mounts"], { encoding: "utf8" }).split("\n");
       for (const line of mounts.reverse()) {
         const place = line.split(" ")[1] ?? "";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, PrepareRequest } from "../../src/executor.ts";
+import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
@@ -283,6 +283,20 @@ describe("jobs in containers", () => {
       clearTimeout(timer);
     }
     await expect.poll(() => stand.leftovers(), { timeout: 60_000, interval: 200 }).toEqual([]);
+  });
+
+  it("a dead job is found at the engine where it was, whatever the configuration says now", async () => {
+    const executor = stand.open();
+    onTestFinished(() => executor.close());
+    const notes: Note[] = [];
+    const request = { ...requestOf({}), remember: async (note: Note) => void notes.push(note) };
+    const environment = await executor.prepare(request, new Sink(), never);
+    onTestFinished(() => environment.destroy(never));
+    const later = stand.open({ host: `unix://${stand.dir}/nobody.sock` });
+    onTestFinished(() => later.close());
+    const said = await later.recover(request.jobKey, notes, never);
+    expect(said).toEqual(expect.arrayContaining(["removed 2 containers", "removed its temporary files"]));
+    expect(await later.recover(request.jobKey, notes, never)).toEqual([]);
   });
 
   it("what a dead process of this installation left is swept; what others made is not", async () => {
