@@ -51,6 +51,22 @@ export const sshFlags: readonly RunnerFlag[] = [
     question: { message: "Private key file (empty: none)", executors: BY_SSH },
   },
   {
+    flag: "ssh-identity-passphrase",
+    env: "SSH_IDENTITY_PASSPHRASE",
+    key: "ssh.identity_passphrase",
+    kind: "text",
+    help: "what opens that key; better given by environment",
+    executors: BY_SSH,
+  },
+  {
+    flag: "ssh-agent",
+    env: "SSH_AGENT",
+    key: "ssh.agent",
+    kind: "text",
+    help: "socket of an agent to log in with",
+    executors: BY_SSH,
+  },
+  {
     flag: "ssh-known-hosts-file",
     env: "SSH_KNOWN_HOSTS_FILE",
     key: "ssh.known_hosts_file",

@@ -87,6 +87,40 @@ describe("register", () => {
     expect(await readFile(file, "utf8")).toContain('name = "piped"');
   });
 
+  test("asks for a far host, and where it is reached by SSH", async () => {
+    const answers = [coordinator.url, coordinator.registrationToken, "far", "", "yes", "ssh"];
+    const far = ["build-07", "2222", "builder", "tell-nobody", "/keys/id"];
+    const result = await run(["register", "-c", file], { stdin: `${[...answers, ...far].join("\n")}\n` });
+    expect(result.code, result.stderr).toBe(0);
+    expect(result.stdout + result.stderr).not.toContain("tell-nobody");
+    const text = await readFile(file, "utf8");
+    const table = text.slice(text.indexOf("[runners.ssh]"));
+    for (const line of [
+      'host = "build-07"',
+      'port = "2222"',
+      'user = "builder"',
+      'password = "tell-nobody"',
+      'identity_file = "/keys/id"',
+    ]) {
+      expect(table).toContain(line);
+    }
+  });
+
+  test("without a way to log in to the far host nothing is registered; an agent is one", async () => {
+    const ssh = (...more: string[]) =>
+      run(flags("--executor", "ssh", "--ssh-host", "build-07", "--ssh-user", "builder", ...more));
+    const refused = await ssh();
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain("names no way to log in. Set identity_file, agent = true or password");
+    expect(coordinator.runners).toHaveLength(0);
+    const result = await ssh("--ssh-agent", "/run/agent", "--ssh-host-key-fingerprint", `SHA256:${"A".repeat(43)}`);
+    expect(result.code, result.stderr).toBe(0);
+    const text = await readFile(file, "utf8");
+    expect(text).toContain('agent = "/run/agent"');
+    expect(text).toContain(`host_key_fingerprint = "SHA256:${"A".repeat(43)}"`);
+    expect(coordinator.runners).toHaveLength(1);
+  });
+
   test("input that ends too early is an error that says what to do, and nothing is registered", async () => {
     const result = await run(["register", "-c", file], { stdin: `${coordinator.url}\n` });
     expect(result.code).toBe(1);

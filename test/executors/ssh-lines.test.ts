@@ -2,10 +2,13 @@ import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor } from "../../src/executor.ts";
+import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never, pause } from "../../src/time.ts";
+import { fileName } from "../../src/workspace.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { isRoot, sshdMissing } from "../support/sshd.ts";
 import { openWire, type Wire, type WireOptions } from "../support/wire.ts";
@@ -265,6 +268,23 @@ describe.skipIf(missing !== null)("hosts with limits", { timeout: 240_000 }, () 
       const environment = await executor.prepare(sampleRequest(), new Sink(), never);
       const { code } = await runOps(environment, source(`head -c 1000000 /dev/zero > ${small}/filler`));
       expect(code).not.toBe(0);
+      await runOps(environment, source(`rm ${small}/filler`));
+      const large = [
+        tarHeader({
+          name: fileName("large"),
+          kind: "file",
+          size: 1_048_576,
+          mode: 0o644,
+          mtimeSeconds: 1,
+          target: fileName(""),
+        }),
+        Buffer.alloc(1_048_576),
+        tarEnd,
+      ];
+      const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
+      const unpacking = environment.workspace.unpack(Readable.from(large, { objectMode: false }), limits, never);
+      await expect(unpacking).rejects.toThrow(/disk|space/i);
+      expect(existsSync(join(environment.workspace.root, "large"))).toBe(false);
       await environment.destroy(never);
       execFileSync("sh", ["-c", `cat /dev/zero >${small}/rest 2>/dev/null || :`]);
       const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);

@@ -156,9 +156,9 @@ KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\nSubs
       const home = join(dir, "home", name);
       mkdirSync(join(dir, "home"), { recursive: true });
       const hash = execFileSync("openssl", ["passwd", "-6", "-stdin"], { input: password }).toString().trim();
-      locked(() => ["useradd", "-m", "-d", home, "-s", shell, "-p", hash, name]);
       users.push(name);
       writeFileSync(join(dir, "users"), `${users.join("\n")}\n`);
+      locked(() => ["useradd", "-m", "-d", home, "-s", shell, "-p", hash, name]);
       return { name, home, password };
     },
     restart: async ({ newHostKey = false, config: next } = {}) => {
@@ -200,7 +200,7 @@ for user in $(cat "$1/users" 2>/dev/null); do
   pkill -KILL -u "$user"
   for try in 1 2 3 4 5 6 7 8 9 10; do
     userdel -f "$user"
-    [ $? != 1 ] && break
+    case $? in 0 | 6) break ;; esac
     sleep 0.5
   done
 done
