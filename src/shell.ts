@@ -54,7 +54,7 @@ export interface WriteOptions {
   readonly xtrace: boolean;
   /**
    * Printed on a line of its own, before the first instruction and only when the shell has read the whole script.
-   * `job/proof.ts` takes it out of the output again: without it, status 0 is no success (hardening.md SCR-3).
+   * `job/proof.ts` takes it out of the output again: without it, status 0 is no success.
    */
   readonly proof: string;
 }

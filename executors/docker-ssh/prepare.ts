@@ -1,21 +1,13 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
+import { all } from "../docker/all.ts";
 import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
 import { jobLabels } from "../docker/labels.ts";
-import {
-  all,
-  common,
-  hostEntries,
-  nameOf,
-  networkOf,
-  openScene,
-  type PrepareJobOptions,
-  type Scene,
-  startServices,
-} from "../docker/prepare-job.ts";
+import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "../docker/scene.ts";
 import { waitForServices } from "../docker/services.ts";
+import { hostEntries, startServices } from "../docker/start-services.ts";
 import { createVolumes } from "../docker/volumes.ts";
 import { jobMark, probeTools } from "../remote/index.ts";
 import { claimWorkingCopy } from "../ssh/claim.ts";

@@ -1,13 +1,13 @@
 /**
  * A received job, as the rest of the runner sees it: canonical, complete, no snake_case, no nulls for lists.
- * `coordinator/wire.ts` makes it out of whatever came over the wire (protocol.md 4). Plain data, also in the journal.
+ * `coordinator/wire.ts` makes it out of whatever came over the wire. Plain data, also in the journal.
  */
 
-/** Which coordinator speaks: they differ in spelling, trace storage and offsets (protocol.md 10). */
+/** Which coordinator speaks: they differ in spelling, trace storage and offsets. */
 export type Dialect = "alloy" | "gitlab";
 
 export interface Job {
-  /** As received, digit for digit: may exceed 2^53 (hardening.md NET-8). */
+  /** As received, digit for digit: may exceed 2^53. */
   readonly id: string;
   readonly token: string;
   readonly dialect: Dialect;

@@ -9,7 +9,7 @@ export interface Trace {
   readonly size: number;
   /** No byte will follow; what the mask held back is spooled. */
   readonly ended: boolean;
-  /** Fires with a SystemFailure when the spool cannot be written any more: the job must end (hardening.md TRC-7). */
+  /** Fires with a SystemFailure when the spool cannot be written any more: the job must end. */
   readonly broken: AbortSignal;
   /** From now on these must not show either: what is found out while a job is prepared, such as the login of a registry. */
   hide(secrets: readonly string[]): void;

@@ -1,0 +1,107 @@
+import { join } from "node:path";
+import type { Writable } from "node:stream";
+import type { ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
+import { homeDirectory } from "../common/home.ts";
+import { inlineProfiles, type JobContainerParts } from "./container-config.ts";
+import { openLogins } from "./credentials.ts";
+import type { Engine } from "./engine.ts";
+import type { HelperImages } from "./helper-image.ts";
+import { createImageSource, type Wanted, wantedImages } from "./job-images.ts";
+import type { JobMarks, Owner } from "./labels.ts";
+import { configuredNetwork, type JobNetwork } from "./network.ts";
+import type { NetworkLoan } from "./network-pool.ts";
+import { choosePlaces, type Places, uniqueName } from "./places.ts";
+import { nameServices } from "./service-names.ts";
+import { warn } from "./services.ts";
+import type { DockerSettings } from "./settings.ts";
+
+export interface PrepareJobOptions {
+  readonly engine: Engine;
+  readonly settings: DockerSettings;
+  readonly deps: ExecutorDeps;
+  readonly owner: Owner;
+  readonly helperImages: HelperImages;
+  readonly request: PrepareRequest;
+  readonly slot: number;
+  /** Goes back with `destroy`. */
+  readonly network: NetworkLoan;
+  readonly destroy: (signal: AbortSignal) => Promise<void>;
+}
+
+/** What all steps of one preparation share. */
+export interface Scene extends PrepareJobOptions {
+  readonly notes: Writable;
+  readonly marks: JobMarks;
+  readonly places: Places;
+  readonly wanted: Wanted;
+  readonly naming: ReturnType<typeof nameServices>;
+  readonly unique: string;
+  readonly apiVersion: readonly [number, number];
+  readonly securityOpt: readonly string[];
+  readonly obtain: ReturnType<typeof createImageSource>;
+}
+
+export const DEFAULT_BUILDS_DIR = "/builds";
+
+/** A checkout made by one container's user is read by another's: git asks for that to be said. */
+export function gitTrust(root: string): string[] {
+  return ["GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", `GIT_CONFIG_VALUE_0=${root}`];
+}
+
+/** What is the same for every way of running a job in containers: its images are checked, its places and logins are known. */
+export async function openScene(options: PrepareJobOptions, notes: Writable): Promise<Scene> {
+  const { engine, settings, deps, request, slot } = options;
+  const { job, expand } = request;
+  const wanted = wantedImages({ settings, image: job.image, services: job.services, expand });
+  const naming = nameServices(wanted.services, [hostOf(job.git.repoUrl)]);
+  for (const warning of naming.warnings) warn(notes, warning);
+  const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
+  const places = choosePlaces({ buildsDir, settings, request, slot });
+  const env = process.env;
+  const logins = await openLogins({
+    jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
+    operatorConfig: env.DOCKER_AUTH_CONFIG,
+    jobCredentials: job.credentials,
+    configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
+    home: homeDirectory(),
+    env,
+    hide: (secrets) => request.hide?.(secrets),
+  });
+  for (const warning of logins.warnings) warn(notes, warning);
+  return {
+    ...options,
+    notes,
+    marks: { owner: options.owner, request },
+    places,
+    wanted,
+    naming,
+    unique: uniqueName(request.runnerId, job.projectId, slot),
+    apiVersion: versionOf(engine.apiVersion),
+    securityOpt: await inlineProfiles(settings.securityOpt),
+    obtain: createImageSource(engine, logins, notes),
+  };
+}
+
+function hostOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).hostname : "";
+}
+
+function versionOf(text: string): [number, number] {
+  const [major = "1", minor = "0"] = text.split(".");
+  return [Number(major), Number(minor)];
+}
+
+export async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobNetwork> {
+  const configured = configuredNetwork(scene.settings);
+  return configured ?? { own: true, mode: await scene.network.take(signal) };
+}
+
+export type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
+
+export function common({ settings, apiVersion, engine, securityOpt }: Scene, networkMode: string): Common {
+  return { settings, apiVersion, podman: engine.podman, networkMode, securityOpt };
+}
+
+export function nameOf({ unique, request }: Scene, role: string): string {
+  return `${unique}-${request.jobKey.slice(-12)}-${role}-${Math.random().toString(16).slice(2, 8)}`;
+}

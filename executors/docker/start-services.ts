@@ -1,0 +1,73 @@
+import { matchesAny } from "./allowed.ts";
+import { inlineProfiles, serviceContainer } from "./container-config.ts";
+import type { Engine } from "./engine.ts";
+import type { WantedService } from "./job-images.ts";
+import { jobLabels } from "./labels.ts";
+import type { JobNetwork } from "./network.ts";
+import { common, nameOf, type Scene } from "./scene.ts";
+import { serviceVariables } from "./service-variables.ts";
+import { addressOf, type RunningService, startService, warn } from "./services.ts";
+import type { JobVolumes } from "./volumes.ts";
+
+/** Start all services at once. */
+export async function startServices(
+  scene: Scene,
+  network: JobNetwork,
+  volumes: JobVolumes,
+  named: readonly { readonly index: number; readonly names: readonly string[] }[],
+  signal: AbortSignal,
+): Promise<readonly RunningService[]> {
+  const { engine, settings, wanted, request, places, notes } = scene;
+  const securityOpt = settings.servicesSecurityOpt.length > 0 ? await inlineProfiles(settings.servicesSecurityOpt) : [];
+  // Their root could read what is not theirs in the job's temporary directory.
+  const binds = volumes.binds.filter((bind) => !bindTargets(bind).includes(places.buildsDir));
+  const start = async (service: WantedService, names: readonly string[]): Promise<RunningService> => {
+    const image = await scene.obtain(service, signal);
+    const devices = Object.entries(settings.servicesDevices)
+      .filter(([pattern]) => matchesAny(service.name, [pattern]))
+      .flatMap(([, list]) => list);
+    const body = serviceContainer({
+      ...common(scene, network.mode),
+      securityOpt,
+      image: image.id,
+      labels: { ...jobLabels(scene.marks, "service"), "com.gitlab.gitlab-runner.service": service.name },
+      aliases: network.own ? names : [],
+      privileged: service.privileged,
+      binds,
+      env: serviceVariables(request.job.variables, service.variables, request.expand),
+      entrypoint: service.entrypoint,
+      command: service.command,
+      devices,
+    });
+    const named = { ...body, name: nameOf(scene, "service"), ...(service.user === null ? {} : { User: service.user }) };
+    return await startService(engine, { wanted: service, image, names, body: named }, signal);
+  };
+  if (network.mode === "none" && wanted.services.length > 0) {
+    warn(notes, 'The services of the job cannot be reached: network_mode in [runners.docker] is "none"');
+  }
+  const started = named.map(async ({ index, names }) => {
+    const service = wanted.services[index];
+    return service === undefined ? [] : [await start(service, names)];
+  });
+  await Promise.allSettled(started);
+  return (await Promise.all(started)).flat();
+}
+
+function bindTargets(bind: string): string[] {
+  return bind.split(":").slice(1, 2);
+}
+
+/** `name:address` of services, where no DNS knows them. */
+export async function hostEntries(
+  engine: Engine,
+  { mode }: JobNetwork,
+  services: readonly RunningService[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  if (mode === "none" || mode.startsWith("container:")) return [];
+  const entries = services.map(async (service) => {
+    const address = mode === "host" ? "127.0.0.1" : await addressOf(engine, service, signal);
+    return address === null ? [] : service.names.map((name) => `${name}:${address}`);
+  });
+  return (await Promise.all(entries)).flat();
+}
