@@ -33,7 +33,7 @@ export interface PoolTiming {
   readonly lookMs: number;
 }
 
-const TIMING: PoolTiming = { idleMs: 60_000, lookMs: 15_000 };
+const TIMING: PoolTiming = { idleMs: 3000, lookMs: 1000 };
 /** Address ranges of an engine are few: 31 by default. */
 const MOST_IDLE = 10;
 const REMOVE_LIMIT_MS = 10_000;
