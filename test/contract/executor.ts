@@ -106,9 +106,8 @@ export function executorContract(
 ): void {
   describe(`${name}: what every executor does`, () => {
     const it = (title: string, body: () => Promise<void>): void => {
-      const skipped = skip.find((one) => one.test === title);
-      if (skipped === undefined) test(title, body, timeoutMs);
-      else test.skip(`${title}: ${skipped.because}`, () => {});
+      // What cannot hold for this executor is no test of it; one that is missing on a machine would be a skip.
+      if (!skip.some((one) => one.test === title)) test(title, body, timeoutMs);
     };
 
     const opened = async (options?: OpenOptions): Promise<Executor> => {

@@ -159,8 +159,9 @@ test.each(["alloy", "gitlab"] as const)(
   },
 );
 
-function isReported({ updates }: LocalJob): boolean {
-  return updates.some(({ state }) => state === "success" || state === "failed");
+/** GitLab refuses the report of a job that nobody acknowledged: that one still waits, and is run again. */
+function isReported({ updates, status }: LocalJob): boolean {
+  return status !== "pending" && updates.some(({ state }) => state === "success" || state === "failed");
 }
 
 /** When a job was handed out, and which blows came near or found it on disk. */
