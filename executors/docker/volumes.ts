@@ -28,6 +28,8 @@ interface Planned {
   readonly bind: string;
   /** A volume to create; `null`: a directory of the host, or a volume of the operator's. */
   readonly volume: { readonly name: string; readonly kept: boolean } | null;
+  /** The runner's: everybody in the job may write there. */
+  readonly own: boolean;
 }
 
 /**
@@ -50,15 +52,16 @@ export function planVolumes(options: VolumesOptions): readonly Planned[] {
       const host = settings.cacheDir.startsWith("/")
         ? settings.cacheDir
         : cleanPath(`${options.workingDirectory}/${settings.cacheDir}`);
-      return { target, bind: `${host}/${unique}/${md5(target)}:${target}`, volume: null };
+      return { target, bind: `${host}/${unique}/${md5(target)}:${target}`, volume: null, own: true };
     }
-    return { target, bind: `${name}:${target}`, volume: { name, kept } };
+    return { target, bind: `${name}:${target}`, volume: { name, kept }, own: true };
   };
 
   const planned = settings.volumes.map((entry): Planned => {
     const target = absolute(expand(entry.target));
     if (entry.source === null) return own(target);
-    return { target, bind: [entry.source, target, entry.mode].filter((part) => part !== "").join(":"), volume: null };
+    const bind = [entry.source, target, entry.mode].filter((part) => part !== "").join(":");
+    return { target, bind, volume: null, own: false };
   });
   if (!places.shared && !planned.some(({ target }) => target === places.buildsDir)) planned.push(own(places.buildsDir));
   const seen = new Set<string>();
@@ -77,9 +80,8 @@ export function planVolumes(options: VolumesOptions): readonly Planned[] {
 export async function createVolumes(engine: Engine, options: VolumesOptions, signal: AbortSignal): Promise<JobVolumes> {
   const { settings, marks, places } = options;
   const planned = planVolumes(options);
-  const made = planned.filter(({ volume }) => volume !== null);
   await Promise.all(
-    made.map(async ({ volume, target }) => {
+    planned.map(async ({ volume, target }) => {
       if (volume === null) return;
       await engine.call(
         `create the volume for ${target}`,
@@ -98,10 +100,9 @@ export async function createVolumes(engine: Engine, options: VolumesOptions, sig
     }),
   );
   const builds = planned.find(({ target }) => target === places.buildsDir);
-  const own = planned.filter(({ volume, bind }) => volume !== null || bind.includes("-concurrent-"));
   return {
     binds: planned.map(({ bind }) => bind),
-    open: own.map(({ target }) => target).filter((target) => target !== places.buildsDir),
+    open: planned.filter(({ own, target }) => own && target !== places.buildsDir).map(({ target }) => target),
     keepsBuilds: places.shared || builds?.volume?.kept !== false,
   };
 }
