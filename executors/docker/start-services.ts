@@ -1,3 +1,4 @@
+import { all } from "./all.ts";
 import { matchesAny } from "./allowed.ts";
 import { inlineProfiles, serviceContainer } from "./container-config.ts";
 import type { Engine } from "./engine.ts";
@@ -49,8 +50,7 @@ export async function startServices(
     const service = wanted.services[index];
     return service === undefined ? [] : [await start(service, names)];
   });
-  await Promise.allSettled(started);
-  return (await Promise.all(started)).flat();
+  return (await all(started)).flat();
 }
 
 function bindTargets(bind: string): string[] {

@@ -1,4 +1,5 @@
 import { SystemFailure } from "../../src/errors.ts";
+import { all } from "./all.ts";
 import type { Engine } from "./engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "./labels.ts";
 import { cleanPath, md5, type Places, uniqueName } from "./places.ts";
@@ -80,7 +81,7 @@ export function planVolumes(options: VolumesOptions): readonly Planned[] {
 export async function createVolumes(engine: Engine, options: VolumesOptions, signal: AbortSignal): Promise<JobVolumes> {
   const { settings, marks, places } = options;
   const planned = planVolumes(options);
-  await Promise.all(
+  await all(
     planned.map(async ({ volume, target }) => {
       if (volume === null) return;
       await engine.call(

@@ -50,3 +50,17 @@ test("only directories that the runner made are opened to everybody, whatever th
   expect(backed.open).toEqual(["/cache"]);
   expect(backed.binds).toHaveLength(4);
 });
+
+test("one that cannot be made fails the rest once nothing is being made any more", async () => {
+  let answered = false;
+  const engine = await engineThat((target, response) => {
+    if (target === "/slow") {
+      setTimeout(() => {
+        answered = true;
+        response.writeHead(201).end('{"Name":"slow"}');
+      }, 300);
+    } else response.writeHead(500).end('{"message":"no room"}');
+  });
+  await expect(volumesOf(engine, { volumes: ["/slow", "/cache"] })).rejects.toThrow(/volume for \/cache: no room/);
+  expect(answered).toBe(true);
+});
