@@ -176,19 +176,17 @@ function notAllowed(what: string, name: string, patterns: readonly string[], key
   );
 }
 
-/** Pull what is wanted, each image once. */
+/** Pull what is wanted, each image once, also for services that start at the same time. */
 export function createImageSource(
   engine: Engine,
   logins: RegistryLogins,
   notes: Writable,
 ): (wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal) => Promise<ObtainedImage> {
-  const obtained = new Map<string, ObtainedImage>();
+  const obtained = new Map<string, Promise<ObtainedImage>>();
   return async ({ name, policies, platform }, signal) => {
     const key = JSON.stringify([name, platform, policies]);
-    const known = obtained.get(key);
-    if (known !== undefined) return known;
-    const image = await obtainImage(engine, { name, policies, platform, logins }, notes, signal);
+    const image = obtained.get(key) ?? obtainImage(engine, { name, policies, platform, logins }, notes, signal);
     obtained.set(key, image);
-    return image;
+    return await image;
   };
 }

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openLogins, type RegistryLogins } from "../../../executors/docker/credentials.ts";
 import { connectEngine, type Engine } from "../../../executors/docker/engine.ts";
+import { createImageSource } from "../../../executors/docker/job-images.ts";
 import { obtainImage } from "../../../executors/docker/pull.ts";
 import type { PullPolicy } from "../../../executors/docker/settings.ts";
 import { Stop, SystemFailure } from "../../../src/errors.ts";
@@ -169,6 +170,7 @@ describe("a pull that goes wrong under way", () => {
   let answer: string[] = [];
   let complete = true;
   let hang = false;
+  let pulls = 0;
   beforeAll(async () => {
     server = createServer((request, response) => {
       const path = request.url ?? "";
@@ -177,6 +179,7 @@ describe("a pull that goes wrong under way", () => {
         response.end('{"Version":"25.0","ApiVersion":"1.44","MinAPIVersion":"1.24","Os":"linux"}');
       else if (path.endsWith("/info")) response.end('{"Name":"fake"}');
       else if (path.includes("/images/create")) {
+        pulls++;
         for (const line of answer) response.write(`${line}\r\n`);
         if (!hang) {
           if (complete) response.end();
@@ -253,6 +256,20 @@ describe("a pull that goes wrong under way", () => {
     complete = true;
     hang = false;
     await expect(pull()).resolves.toMatchObject({ id: `sha256:${"b".repeat(64)}` });
+  });
+
+  test("an image that several services of a job have is pulled once", async () => {
+    answer = ['{"status":"Status: Downloaded newer image for ruby:latest"}'];
+    complete = true;
+    hang = false;
+    pulls = 0;
+    const logins = await openLogins({ ...none, jobCredentials: [] });
+    const obtain = createImageSource(engine, logins, new Sink());
+    const wanted = { name: "ruby", policies: ["always"], platform: null } as const;
+    const [one, other] = await Promise.all([obtain(wanted, never), obtain(wanted, never)]);
+    expect(one).toBe(other);
+    expect(await obtain(wanted, never)).toBe(one);
+    expect(pulls).toBe(1);
   });
 });
 
