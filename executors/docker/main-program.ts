@@ -1,3 +1,5 @@
+import { quoted } from "../remote/index.ts";
+
 /**
  * What the first process of a job's container runs: one small program, whose answer is read over the attached connection, and
  * then nothing, for as long as the container lives. It is handed over on stdin, as the Go runner did with scripts, so an
@@ -25,13 +27,13 @@ export interface MainAnswer {
   readonly code: number;
 }
 
-function quote(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+/** One command of a script: `sh -c TEXT alloy-runner ARGS…`. */
+export function commandOf({ script, args }: Pick<MainProgram, "script" | "args">): string {
+  return quoted(["sh", "-c", script, "alloy-runner", ...args]);
 }
 
-function lastText({ script, args, status }: LastProgram): string {
-  const program = ["sh", "-c", script, "alloy-runner", ...args].map(quote).join(" ");
-  return `${program} </dev/null >/dev/null 2>&1 && exit ${status}; exit 1`;
+function lastText(last: LastProgram): string {
+  return `${commandOf(last)} </dev/null >/dev/null 2>&1 && exit ${last.status}; exit 1`;
 }
 
 /**
@@ -41,13 +43,13 @@ function lastText({ script, args, status }: LastProgram): string {
 const IDLE = 'n=0; while [ "$n" -lt 1000 ]; do sleep 3600 & wait "$!" || n=$((n + 1)); done 2>/dev/null; read -r n';
 
 /** The text for the container's stdin. Braces: the shell has read all of it before any of it runs. */
-export function mainText({ script, args, last }: MainProgram, marker: string): string {
-  const program = ["sh", "-c", script, "alloy-runner", ...args].map(quote).join(" ");
+export function mainText(program: MainProgram, marker: string): string {
+  const { last } = program;
   return `{
-printf '%s\\n' ${quote(`${marker}-begin`)}
-${program} </dev/null
-printf '\\n%s %s\\n' ${quote(`${marker}-end`)} "$?"
-${last === undefined ? "" : `trap ${quote(lastText(last))} TERM\n`}${IDLE}
+printf '%s\\n' ${marker}-begin
+${commandOf(program)} </dev/null
+printf '\\n%s %s\\n' ${marker}-end "$?"
+${last === undefined ? "" : `trap ${quoted([lastText(last)])} TERM\n`}${IDLE}
 }
 `;
 }

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
+import { quoted } from "../remote/index.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 const LONGEST_COMPLAINT = 2000;
@@ -129,7 +130,8 @@ export async function openSshSocket(
 }
 
 function sshArguments({ host, port, user, path }: Extract<Endpoint, { kind: "ssh" }>, program: Program): string[] {
-  const at = path === "" ? [] : [program === "docker" ? "--host" : "--url", `unix://${quoted(path)}`];
+  // The far shell reads it once more.
+  const at = path === "" ? [] : [program === "docker" ? "--host" : "--url", `unix://${quoted([path])}`];
   const remote = [program, ...at, "system", "dial-stdio"];
   return [
     "-T",
@@ -145,9 +147,4 @@ function sshArguments({ host, port, user, path }: Extract<Endpoint, { kind: "ssh
     host,
     ...remote,
   ];
-}
-
-/** The far shell reads it once more. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -1,9 +1,9 @@
 import { PassThrough, type Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
-import { probeTools, type RemoteCommands, type RemoteTools } from "../remote/index.ts";
+import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../remote/index.ts";
 import { startMain } from "./container.ts";
 import type { Engine } from "./engine.ts";
-import type { LastProgram, MainProgram } from "./main-program.ts";
+import { commandOf, type LastProgram, type MainProgram } from "./main-program.ts";
 
 export interface StartOptions {
   readonly id: string;
@@ -23,14 +23,6 @@ export interface StartedTools {
 
 const SEPARATOR = "\nalloy-runner-environment-ends\n";
 
-function quote(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-function call({ script, args }: MainProgram): string {
-  return ["sh", "-c", script, "alloy-runner", ...args].map(quote).join(" ");
-}
-
 /**
  * Start a container and find out what it has, by its first process: that costs no exec, and sees what scripts will see.
  * @throws {NoShellFailure} it runs no shell
@@ -45,10 +37,10 @@ export async function startWithTools(
   const commands: RemoteCommands = {
     start: async (probe, starting) => {
       const script = [
-        ...(first === null ? [] : [`${call(first)} >&2 || exit 97`]),
+        ...(first === null ? [] : [`${commandOf(first)} >&2 || exit 97`]),
         "cat /proc/self/environ 2>/dev/null",
-        `printf '%s' ${quote(SEPARATOR)}`,
-        `exec ${call(probe)}`,
+        `printf '%s' ${quoted([SEPARATOR])}`,
+        `exec ${commandOf(probe)}`,
       ].join("\n");
       const program = { script, args: [], ...(last === undefined ? {} : { last }) };
       const answer = await startMain(engine, { id, name, program }, notes, starting);
