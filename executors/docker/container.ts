@@ -8,11 +8,6 @@ import { type Engine, EngineFailure, isGone } from "./engine.ts";
 import { createAnswerReader, type MainAnswer, type MainProgram, mainText } from "./main-program.ts";
 import { createDemultiplexer } from "./stream.ts";
 
-export interface StartedContainer {
-  readonly id: string;
-  readonly answer: MainAnswer;
-}
-
 export interface ContainerState {
   readonly running: boolean;
   readonly exitCode: number;
@@ -187,7 +182,7 @@ async function endedEarly(engine: Engine, id: string, name: string, signal: Abor
   return new NoShellFailure(`Cannot run ${name}: ${why}`, { reason: "runner_configuration_error" });
 }
 
-export function sentence(name: string): string {
+function sentence(name: string): string {
   return name.slice(0, 1).toUpperCase() + name.slice(1);
 }
 

@@ -2,7 +2,6 @@ import type { Duplex } from "node:stream";
 import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
 import { pause } from "../../src/time.ts";
-import { DaemonError } from "./dial.ts";
 import type { Engine } from "./engine.ts";
 
 /** A program to start in a running container. */
@@ -19,7 +18,6 @@ export interface ExecRequest {
 }
 
 export interface StartedExec {
-  readonly id: string;
   /** Frames come out; what goes in is the program's stdin, and ending it is the end of that. */
   readonly connection: Duplex;
   /**
@@ -72,7 +70,6 @@ export async function startExec(engine: Engine, request: ExecRequest, signal: Ab
     return Running || ExitCode === null || ExitCode === undefined ? null : ExitCode;
   };
   return {
-    id: exec.id,
     connection,
     status,
     finished: async (asking) => {
@@ -83,10 +80,4 @@ export async function startExec(engine: Engine, request: ExecRequest, signal: Ab
       }
     },
   };
-}
-
-/** Is this the daemon's word that the container does not run (any more)? */
-export function isNotRunning(error: unknown): boolean {
-  const cause = error instanceof Error && error.cause instanceof DaemonError ? error.cause : error;
-  return cause instanceof DaemonError && (cause.status === 409 || cause.status === 404);
 }

@@ -27,7 +27,6 @@ export async function startHelper(
   const choice = await helperImages.choose(
     {
       settings,
-      engine,
       obtain: scene.obtain,
       buildHasGit: async () => build.tools.programs.has("git"),
       notes,

@@ -1,6 +1,5 @@
 import type { Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Engine } from "./engine.ts";
 import type { ObtainedImage } from "./image.ts";
 import type { WantedImage } from "./job-images.ts";
 import type { DockerSettings } from "./settings.ts";
@@ -22,7 +21,6 @@ export type HelperChoice =
 
 export interface HelperRequest {
   readonly settings: DockerSettings;
-  readonly engine: Engine;
   /** Gets an image as the job's own images are got. */
   obtain(wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal): Promise<ObtainedImage>;
   /** Whether the job's image has sh and git; asked only where no helper image can be had. */
@@ -43,12 +41,11 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
   let missing: { readonly until: number; readonly why: string } | null = null;
 
   return {
-    async choose({ settings, engine, obtain, buildHasGit, notes }, signal) {
+    async choose({ settings, obtain, buildHasGit, notes }, signal) {
       if (settings.helperImage !== undefined) {
         const wanted = { name: settings.helperImage, policies: settings.pullPolicies, platform: null };
         return { in: "own", image: await obtain(wanted, signal) };
       }
-      if (engine.os === "windows") return { in: "build" };
       let why = missing !== null && performance.now() < missing.until ? missing.why : "";
       if (why === "") {
         // It changes seldom, and each job would ask the registry: what is here is good enough, where pulling is allowed at all.

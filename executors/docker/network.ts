@@ -40,7 +40,7 @@ export async function createNetwork(
         (docker, abortSignal) =>
           docker.createNetwork({
             Name: name,
-            Driver: engine.os === "windows" ? "nat" : "bridge",
+            Driver: "bridge",
             Labels: { ...labels },
             ...(enableIpv6 ? { EnableIPv6: true } : {}),
             ...(networkMtu === undefined ? {} : { Options: { "com.docker.network.driver.mtu": String(networkMtu) } }),

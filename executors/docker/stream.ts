@@ -55,14 +55,6 @@ export function createDemultiplexer(onPayload: (channel: Channel, payload: Buffe
 
 /** A connection whose frames are read into streams. */
 export interface FrameReader {
-  /** Bytes of payload so far. */
-  readonly bytes: number;
-  /** Time (`performance.now()`) of the last bytes. */
-  readonly lastActivityMs: number;
-  /** A reader is too slow at the moment: nothing is taken from the connection. */
-  readonly blocked: boolean;
-  /** The last byte that went to stdout was a line feed, or there was none. */
-  readonly atLineStart: boolean;
   /**
    * Settles when the far side has closed the connection: `null`, or why that was no proper end. Never rejects.
    */
@@ -76,26 +68,19 @@ export interface FrameReader {
   close(): void;
 }
 
-const LINE_FEED = 0x0a;
 /** What may wait for a slow output after `hurry`. */
 const MOST_PENDING_BYTES = 2 * 1024 * 1024;
 
-/**
- * Read `connection` to its end, at the pace of the outputs. One that is broken or over is read for, and not written to.
- * `stderr` absent: it goes where stdout goes.
- */
+/** Read `connection` to its end, at the pace of the outputs. One that is broken or over is read for, and not written to. */
 export function readFrames(
   connection: Duplex,
-  { stdout, stderr = stdout }: { stdout: Writable; stderr?: Writable },
+  { stdout, stderr }: { stdout: Writable; stderr: Writable },
 ): FrameReader {
-  let bytes = 0;
-  let lastActivityMs = performance.now();
-  let last = LINE_FEED;
   let waiting = 0;
   let hurried = false;
   let closed = false;
   const { promise: ended, resolve } = Promise.withResolvers<Error | null>();
-  const outputs = new Set([stdout, stderr]);
+  const outputs = [stdout, stderr];
 
   const usable = (output: Writable): boolean => !output.destroyed && !output.writableEnded;
   const release = (): void => {
@@ -111,8 +96,6 @@ export function readFrames(
     output.on("drain", done).on("close", done).on("error", done);
   };
   const frames = createDemultiplexer((channel, payload) => {
-    bytes += payload.length;
-    if (channel === "stdout" || stderr === stdout) last = payload[payload.length - 1] ?? last;
     const output = channel === "stdout" ? stdout : stderr;
     if (!usable(output) || (hurried && output.writableLength > MOST_PENDING_BYTES)) return;
     if (!output.write(payload) && waiting === 0 && !hurried) waitFor(output);
@@ -126,7 +109,6 @@ export function readFrames(
     resolve(error);
   };
   const onData = (chunk: Buffer): void => {
-    lastActivityMs = performance.now();
     try {
       frames.write(chunk);
     } catch (error) {
@@ -144,18 +126,6 @@ export function readFrames(
   });
 
   return {
-    get bytes() {
-      return bytes;
-    },
-    get lastActivityMs() {
-      return lastActivityMs;
-    },
-    get blocked() {
-      return waiting > 0;
-    },
-    get atLineStart() {
-      return last === LINE_FEED;
-    },
     ended,
     hurry: () => {
       hurried = true;

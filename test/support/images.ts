@@ -82,16 +82,6 @@ const recipes = {
 } as const satisfies Record<string, Recipe>;
 
 export type TestImage = keyof typeof recipes;
-export const testImages: readonly TestImage[] = [
-  "sh",
-  "git",
-  "entrypoint",
-  "user",
-  "empty",
-  "service",
-  "broken",
-  "sshd",
-];
 
 const script = join(import.meta.dirname, "root-tar.py");
 const version = createHash("sha256")
