@@ -66,10 +66,7 @@ export async function prepare(
         firstMs: preparePauseMs,
         maxMs: preparePauseMs,
         onRetry: (error, attempt) =>
-          trace.print(
-            `Preparation failed: ${describeError(error)}. This was try ${attempt} of ${PREPARE_ATTEMPTS}`,
-            "warning",
-          ),
+          trace.print(`Preparation failed (try ${attempt} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`, "warning"),
       },
       (attempt) => {
         move({ at: "preparing", attempt });
