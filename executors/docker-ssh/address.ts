@@ -1,35 +1,18 @@
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
-import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
+import { addressesOf } from "../docker/addresses.ts";
 import type { Engine } from "../docker/engine.ts";
-
-const networksSchema = z.object({
-  NetworkSettings: z.object({
-    IPAddress: z.string().nullish(),
-    Networks: z
-      .record(z.string(), z.object({ IPAddress: z.string().nullish(), GlobalIPv6Address: z.string().nullish() }))
-      .nullish(),
-  }),
-});
 
 /**
  * The address of a container, and of nothing else: an empty one would mean this machine to an SSH client.
  * @throws {SystemFailure} it has none, or one that is this machine's
  */
 export async function containerAddress(engine: Engine, id: string, signal: AbortSignal): Promise<string> {
-  const answer = await engine.call(
-    "look up the address of the build container",
-    (docker, abortSignal) => docker.getContainer(id).inspect({ abortSignal }),
-    signal,
-  );
-  const found = networksSchema.safeParse(answer);
-  const { IPAddress, Networks } = found.success ? found.data.NetworkSettings : { IPAddress: null, Networks: null };
-  const all = [...Object.values(Networks ?? {}).flatMap((one) => [one.IPAddress, one.GlobalIPv6Address]), IPAddress];
-  const addresses = all.filter((address) => typeof address === "string" && address !== "");
+  const addresses = await addressesOf(engine, id, "the build container", signal);
   const own = Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address));
-  const address = addresses.find((each) => each !== null && each !== undefined && isElsewhere(each, own));
-  if (address) return address;
+  const address = addresses.find((each) => isElsewhere(each, own));
+  if (address !== undefined) return address;
   throw new SystemFailure(
     addresses.length === 0
       ? "The build container has no address on any network, so there is no way to its sshd"

@@ -1,8 +1,8 @@
 import type { Writable } from "node:stream";
 import type { ContainerCreateOptions } from "dockerode";
-import { z } from "zod";
 import { describeError } from "../../src/errors.ts";
 import type { RemoteCommands } from "../remote/index.ts";
+import { addressesOf } from "./addresses.ts";
 import { runForText } from "./commands.ts";
 import { createContainer, inspectState, startContainer } from "./container.ts";
 import type { Engine } from "./engine.ts";
@@ -27,8 +27,8 @@ export function warn(notes: Writable, text: string): void {
 }
 
 /**
- * Create and start the container of a service. One that does not start is a warning: the job may do without.
- * @throws {SystemFailure} the daemon is at fault
+ * Create and start the container of a service. What becomes of it then is seen when it is waited for.
+ * @throws {SystemFailure} the daemon cannot create or start it
  */
 export async function startService(
   engine: Engine,
@@ -41,27 +41,10 @@ export async function startService(
   return { id, wanted, image, names };
 }
 
-const networksSchema = z.object({
-  NetworkSettings: z.object({
-    IPAddress: z.string().nullish(),
-    Networks: z
-      .record(z.string(), z.object({ IPAddress: z.string().nullish(), GlobalIPv6Address: z.string().nullish() }))
-      .nullish(),
-  }),
-});
-
 /** Where a service can be reached from the other containers of its job; `null`: nowhere (any more). */
 export async function addressOf(engine: Engine, service: RunningService, signal: AbortSignal): Promise<string | null> {
-  const answer = await engine.call(
-    `look at the service ${service.wanted.name}`,
-    (docker, abortSignal) => docker.getContainer(service.id).inspect({ abortSignal }),
-    signal,
-  );
-  const found = networksSchema.safeParse(answer);
-  if (!found.success) return null;
-  const { IPAddress, Networks } = found.data.NetworkSettings;
-  const all = [IPAddress, ...Object.values(Networks ?? {}).flatMap((one) => [one.IPAddress, one.GlobalIPv6Address])];
-  return all.find((address) => address !== undefined && address !== null && address !== "") ?? null;
+  const [address] = await addressesOf(engine, service.id, `the service ${service.wanted.name}`, signal);
+  return address ?? null;
 }
 
 export interface WaitOptions {
@@ -87,7 +70,7 @@ export async function waitForServices(engine: Engine, options: WaitOptions, sign
     const ports = healthPorts(image.exposedPorts, wanted.variables);
     if (ports.length === 0) return null;
     const address = loopback ? "127.0.0.1" : await addressOf(engine, service, signal);
-    if (address === null) return await trouble(engine, service, "it has ended", signal);
+    if (address === null) return await trouble(engine, service, DIED, signal);
     const stop = new AbortController();
     const onAbort = (): void => stop.abort(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
