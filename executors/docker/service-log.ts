@@ -10,7 +10,12 @@ const LIMIT_MS = 10_000;
  * The end of what a container wrote, at most 64 KiB, control characters taken out that could play tricks with a terminal.
  */
 export async function containerLog(engine: Engine, id: string, signal: AbortSignal): Promise<string> {
-  const stream = await engine.call("read the log of a service", () => openLog(engine, id), signal, LIMIT_MS);
+  const stream = await engine.call(
+    "read the log of a service",
+    (_, abortSignal) => openLog(engine, id, abortSignal),
+    signal,
+    LIMIT_MS,
+  );
   let held: Buffer = Buffer.alloc(0);
   const frames = createDemultiplexer((_, payload) => {
     held = Buffer.concat([held, payload]);
@@ -23,7 +28,7 @@ export async function containerLog(engine: Engine, id: string, signal: AbortSign
   return cut ? `…${safe}` : safe;
 }
 
-function openLog(engine: Engine, id: string): Promise<Readable> {
+function openLog(engine: Engine, id: string, abortSignal: AbortSignal): Promise<Readable> {
   return new Promise((resolve, reject) => {
     engine.docker.modem.dial(
       {
@@ -32,6 +37,7 @@ function openLog(engine: Engine, id: string): Promise<Readable> {
         isStream: true,
         statusCodes: { 200: true, 404: "no such container", 500: "server error" },
         options: {},
+        abortSignal,
       },
       (error, result) => {
         if (error) reject(error);
