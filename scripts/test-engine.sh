@@ -8,6 +8,9 @@ usage() { sed -n '2,4s/^# //p' "$0"; }
 state="${ALLOY_TEST_ENGINE_DIR:-/tmp/alloy-runner-test-engine-$(id -u)}"
 say() { echo "test-engine: $*" >&2; }
 
+# Of all podmans that root has on this machine.
+dns_pid=/run/containers/networks/aardvark-dns/aardvark.pid
+
 # answers SOCKET
 answers() {
   [ -S "$1" ] && curl --silent --fail --max-time 5 --unix-socket "$1" http://engine/_ping >/dev/null 2>&1
@@ -94,6 +97,8 @@ start_podman() {
   fi
   command -v podman >/dev/null 2>&1 || { say "no podman: install podman"; return 1; }
   mkdir -p "$dir"
+  rm -f "$dir/starts-dns"
+  runs "$dns_pid" aardvark-dns || : >"$dir/starts-dns"
   # Over loopback the test's registry speaks plain HTTP, which Docker takes by itself.
   printf 'unqualified-search-registries = ["docker.io"]\n[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n[[registry]]\nlocation = "localhost"\ninsecure = true\n' >"$dir/registries.conf"
   # Its own limits are more than a sandbox's root may set; only netavark's networks know names; crun wants pure cgroups.
@@ -114,7 +119,8 @@ start_podman() {
   return 1
 }
 
-# Podman's containers outlive its service: they are removed before it ends.
+# Podman's containers outlive its service: they are removed before it ends. So does what answers for their names, and it stays
+# for good where an entry was left: it is ended if there was none before.
 stop_podman() {
   local dir="$state/podman"
   if command -v podman >/dev/null 2>&1 && [ -s "$dir/containers.conf" ] && [ -d "$dir/data" ]; then
@@ -122,7 +128,19 @@ stop_podman() {
       rm --all --force --time 0 >/dev/null 2>&1 || true
   fi
   end "$dir/started.pid" podman
+  if [ -e "$dir/starts-dns" ]; then
+    end "$dns_pid" aardvark-dns
+    rm -f "$dir/starts-dns"
+  fi
   if [ -d "$dir/data/overlay" ]; then umount "$dir/data/overlay" 2>/dev/null || true; fi
+}
+
+# unmount_below DIR: an engine leaves its namespaces and its data mounted, and what is mounted cannot be removed
+unmount_below() {
+  local place
+  awk -v below="$1/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r place; do
+    umount "$place" || say "cannot unmount $place"
+  done
 }
 
 stop() {
@@ -157,6 +175,7 @@ case "${1:-}" in
     ;;
   clear)
     stop podman docker
+    unmount_below "$state"
     rm -rf "$state"
     ;;
   --help) usage ;;
