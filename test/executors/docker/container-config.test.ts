@@ -13,18 +13,22 @@ import { dockerTable } from "../../../executors/docker/settings.ts";
 
 type Table = Readonly<Record<string, unknown>>;
 
+const common = {
+  image: "sha256:1",
+  labels: { ours: "1" },
+  apiVersion: [1, 41],
+  podman: false,
+  networkMode: "net",
+  privileged: false,
+  binds: [],
+  securityOpt: [],
+} as const;
+
 function job(table: Table, parts: Partial<JobContainerParts> = {}) {
   return jobContainer({
     settings: dockerTable.parse(table),
-    image: "sha256:1",
-    labels: { ours: "1" },
-    apiVersion: [1, 41],
-    podman: false,
-    networkMode: "net",
+    ...common,
     aliases: ["build"],
-    privileged: false,
-    binds: [],
-    securityOpt: [],
     hostname: "host",
     env: [],
     user: null,
@@ -38,15 +42,8 @@ function job(table: Table, parts: Partial<JobContainerParts> = {}) {
 function service(table: Table, parts: Partial<ServiceParts> = {}) {
   return serviceContainer({
     settings: dockerTable.parse(table),
-    image: "sha256:1",
-    labels: { ours: "1" },
-    apiVersion: [1, 41],
-    podman: false,
-    networkMode: "net",
+    ...common,
     aliases: ["db"],
-    privileged: false,
-    binds: [],
-    securityOpt: [],
     env: [],
     entrypoint: null,
     command: null,
