@@ -1,19 +1,16 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
-import { type DockerStand, openDockerStand, type Table } from "./docker-stand.ts";
+import { openDockerStand, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
-
-/** Jobs that are cut off by nothing: preparing takes seconds on a busy machine. */
-const TIMEOUT_MS = 240_000;
 
 describe("jobs in containers", () => {
   if (engine === null) {
@@ -21,17 +18,7 @@ describe("jobs in containers", () => {
     return;
   }
   const { docker } = engine;
-  let stand: DockerStand;
-  beforeAll(async () => {
-    await engine.images("sh", "git", "user", "entrypoint", "empty", "service", "broken");
-    stand = openDockerStand(engine);
-  }, TIMEOUT_MS);
-  beforeEach(() => void stand.newRunner());
-  afterAll(async () => {
-    const left = await stand.leftovers();
-    await stand.close();
-    expect(left).toEqual([]);
-  }, TIMEOUT_MS);
+  const stand = standOfSuite(engine, ["sh", "git", "user", "entrypoint", "empty", "service", "broken"]);
 
   const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
 
@@ -57,7 +44,7 @@ describe("jobs in containers", () => {
 
   /** An environment that goes with its test, and what was said while it was made. */
   async function prepared(table: Table, parts: Partial<Job>): Promise<{ environment: Environment; notes: string }> {
-    const executor = stand.open(table, { killGraceMs: 500 });
+    const executor = stand().open(table, { killGraceMs: 500 });
     onTestFinished(() => executor.close());
     const notes = new Sink();
     const environment = await executor.prepare(requestOf(parts), notes, never);
@@ -121,7 +108,7 @@ describe("jobs in containers", () => {
     const { text } = await runOps(environment, source(...hosts.map((host) => `wget -qO- http://${host}:8080/`)));
     expect(text).toBe("hello\n".repeat(4));
     const [container] = await docker.listContainers({
-      filters: { label: ["alloy-runner.role=service", `com.gitlab.gitlab-runner.runner.id=${stand.runner()}`] },
+      filters: { label: ["alloy-runner.role=service", `com.gitlab.gitlab-runner.runner.id=${stand().runner()}`] },
     });
     const { Config } = await docker.getContainer(container?.Id ?? "").inspect();
     expect(Config.Env).toEqual(expect.arrayContaining(["OPEN=open ", "OWN=own"]));
@@ -199,7 +186,7 @@ describe("jobs in containers", () => {
       [{ volumes: ["/cache"] }, "kept"],
       [{ volumes: ["/cache"], disable_cache: true }, "fresh"],
     ] as const) {
-      stand.newRunner();
+      stand().newRunner();
       for (const round of ["first", "second"]) {
         const { environment } = await prepared(table, {});
         const { text } = await runOps(
@@ -261,7 +248,7 @@ describe("jobs in containers", () => {
     const running = environment.run(scriptOf(environment, source("echo go; sleep 600")), output, never);
     running.catch(() => {});
     await output.until(/go/);
-    const filters = { label: ["alloy-runner.role=build", `com.gitlab.gitlab-runner.runner.id=${stand.runner()}`] };
+    const filters = { label: ["alloy-runner.role=build", `com.gitlab.gitlab-runner.runner.id=${stand().runner()}`] };
     const [container] = await docker.listContainers({ filters });
     await docker.getContainer(container?.Id ?? "").kill();
     await expect(running).rejects.toThrow(/build container .*has ended|has ended with status 137/);
@@ -269,7 +256,7 @@ describe("jobs in containers", () => {
   });
 
   it("stopping at any moment of preparing leaves nothing", async () => {
-    const executor = stand.open({}, { killGraceMs: 100 });
+    const executor = stand().open({}, { killGraceMs: 100 });
     onTestFinished(() => executor.close());
     for (const delayMs of [0, 30, 100, 300, 600, 900, 1500]) {
       const stop = new AbortController();
@@ -282,17 +269,17 @@ describe("jobs in containers", () => {
       void outcome;
       clearTimeout(timer);
     }
-    await expect.poll(() => stand.leftovers(), { timeout: 60_000, interval: 200 }).toEqual([]);
+    await expect.poll(() => stand().leftovers(), { timeout: 60_000, interval: 200 }).toEqual([]);
   });
 
   it("a dead job is found at the engine where it was, whatever the configuration says now", async () => {
-    const executor = stand.open();
+    const executor = stand().open();
     onTestFinished(() => executor.close());
     const notes: Note[] = [];
     const request = { ...requestOf({}), remember: async (note: Note) => void notes.push(note) };
     const environment = await executor.prepare(request, new Sink(), never);
     onTestFinished(() => environment.destroy(never));
-    const later = stand.open({ host: `unix://${stand.dir}/nobody.sock` });
+    const later = stand().open({ host: `unix://${stand().dir}/nobody.sock` });
     onTestFinished(() => later.close());
     const said = await later.recover(request.jobKey, notes, never);
     expect(said).toEqual(expect.arrayContaining(["removed 2 containers", "removed its temporary files"]));
@@ -317,12 +304,12 @@ describe("jobs in containers", () => {
       {
         settings: { host: engine.host, tlsCertPath: "", tlsVerify: false },
         env: {},
-        scratchDir: join(stand.dir, "scratch"),
+        scratchDir: join(stand().dir, "scratch"),
       },
       never,
     );
     onTestFinished(() => connected.close());
-    const installation = await installationId(join(stand.dir, "scratch"));
+    const installation = await installationId(join(stand().dir, "scratch"));
     expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);
     expect(await abandonedJobs(connected, { installation: "unknown", process: "x" }, never)).toEqual([]);
     await environment.destroy(never);

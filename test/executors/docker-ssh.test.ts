@@ -1,13 +1,13 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { isElsewhere } from "../../executors/docker-ssh/address.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
 import { never } from "../../src/time.ts";
 import { executorContract, runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
-import { type DockerStand, openDockerStand } from "./docker-stand.ts";
+import { openDockerStand, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
 const ssh = { user: "root", password: sshPassword };
@@ -25,21 +25,11 @@ describe("docker-ssh executor", () => {
     test.skip(noEngine("docker"), () => {});
     return;
   }
-  let stand: DockerStand;
-  beforeAll(async () => {
-    await engine.images("git", "sshd");
-    stand = openDockerStand(engine, { definition: dockerSsh, tables: { ssh }, image: "sshd" });
-  }, 240_000);
-  beforeEach(() => void stand.newRunner());
-  afterAll(async () => {
-    const left = await stand.leftovers();
-    await stand.close();
-    expect(left).toEqual([]);
-  }, 120_000);
+  const stand = standOfSuite(engine, ["git", "sshd"], { definition: dockerSsh, tables: { ssh }, image: "sshd" });
 
   executorContract("docker-ssh", {
-    open: async (options) => stand.open({}, options),
-    timeoutMs: 240_000,
+    open: async (options) => stand().open({}, options),
+    timeoutMs: TIMEOUT_MS,
     shared: true,
     jobsAtOnce: 8,
     skip: [
@@ -51,10 +41,10 @@ describe("docker-ssh executor", () => {
   });
 
   test("a container that shares this machine's network is refused, and nothing is made", async () => {
-    const executor = stand.open({ network_mode: "host" });
+    const executor = stand().open({ network_mode: "host" });
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/remove network_mode = "host"/);
     await executor.close();
-    expect(await stand.leftovers()).toEqual([]);
+    expect(await stand().leftovers()).toEqual([]);
   });
 
   test("what has another host key than the operator named gets no login, and nothing is left", async () => {
@@ -76,7 +66,7 @@ describe("docker-ssh executor", () => {
   });
 
   test("host keys are found where sshd_config says", async () => {
-    const keys = join(stand.dir, "ssh");
+    const keys = join(stand().dir, "ssh");
     mkdirSync(join(keys, "own"), { recursive: true });
     execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(keys, "own/key")]);
     rmSync(join(keys, "own/key.pub"));
@@ -84,7 +74,7 @@ describe("docker-ssh executor", () => {
       join(keys, "sshd_config"),
       "PermitRootLogin yes\nPasswordAuthentication yes\nHostKey /etc/ssh/own/key\n",
     );
-    const executor = stand.open({ volumes: [`${keys}:/etc/ssh`] });
+    const executor = stand().open({ volumes: [`${keys}:/etc/ssh`] });
     const environment = await executor.prepare(sampleRequest(), new Sink(), never);
     const { text } = await runOps(environment, source("echo ${SSH_CONNECTION:+ssh}; ls /etc/ssh/own"));
     expect(text).toBe("ssh\nkey\n");
@@ -94,9 +84,9 @@ describe("docker-ssh executor", () => {
 
   test("an image that starts no sshd is named, with what it must do", async () => {
     await engine.images("broken");
-    const executor = stand.open({ image: imageName("broken") });
+    const executor = stand().open({ image: imageName("broken") });
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/must start sshd/);
     await executor.close();
-    expect(await stand.leftovers()).toEqual([]);
+    expect(await stand().leftovers()).toEqual([]);
   });
 });

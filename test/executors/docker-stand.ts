@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-
+import { afterAll, beforeAll, beforeEach, expect } from "vitest";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
@@ -116,4 +116,31 @@ export function openDockerStand(
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** Making images and preparing take long on a busy machine. */
+export const TIMEOUT_MS = 240_000;
+
+/** The stand of a suite: there before its tests, each of which has a runner of its own, and checked for leftovers after them. */
+export function standOfSuite(
+  engine: TestEngine,
+  images: readonly TestImage[],
+  flavor?: StandFlavor,
+): () => DockerStand {
+  let stand: DockerStand | undefined;
+  const opened = (): DockerStand => {
+    if (stand === undefined) throw new Error("the stand is opened before the first test");
+    return stand;
+  };
+  beforeAll(async () => {
+    await engine.images(...images);
+    stand = openDockerStand(engine, flavor);
+  }, TIMEOUT_MS);
+  beforeEach(() => void opened().newRunner());
+  afterAll(async () => {
+    const left = await opened().leftovers();
+    await opened().close();
+    expect(left).toEqual([]);
+  }, TIMEOUT_MS);
+  return opened;
 }

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, test } from "vitest";
 import { executorContract } from "../contract/executor.ts";
 import { noEngine, testEngine } from "../support/docker.ts";
-import { type DockerStand, openDockerStand } from "./docker-stand.ts";
+import { standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("podman");
 
@@ -10,21 +10,11 @@ describe("docker executor on podman", () => {
     test.skip(noEngine("podman"), () => {});
     return;
   }
-  let stand: DockerStand;
-  beforeAll(async () => {
-    await engine.images("git");
-    stand = openDockerStand(engine);
-  }, 240_000);
-  beforeEach(() => void stand.newRunner());
-  afterAll(async () => {
-    const left = await stand.leftovers();
-    await stand.close();
-    expect(left).toEqual([]);
-  }, 120_000);
+  const stand = standOfSuite(engine, ["git"]);
 
   executorContract("podman", {
-    open: async (options) => stand.open({}, options),
-    timeoutMs: 240_000,
+    open: async (options) => stand().open({}, options),
+    timeoutMs: TIMEOUT_MS,
     shared: true,
     jobsAtOnce: 8,
   });
