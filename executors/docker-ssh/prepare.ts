@@ -9,14 +9,11 @@ import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scen
 import { waitForServices } from "../docker/services.ts";
 import { hostEntries, startServices } from "../docker/start-services.ts";
 import { createVolumes } from "../docker/volumes.ts";
-import { jobMark, probeTools } from "../remote/index.ts";
-import { claimWorkingCopy } from "../ssh/claim.ts";
-import { sshCommands } from "../ssh/commands.ts";
 import { connectSsh } from "../ssh/connection.ts";
 import { createSshEnvironment } from "../ssh/environment.ts";
 import { createLink } from "../ssh/link.ts";
-import { withProfile } from "../ssh/profile.ts";
 import { type SshTable, sshSettings } from "../ssh/settings.ts";
+import { openWorkingCopy } from "../ssh/working-copy.ts";
 import { containerAddress } from "./address.ts";
 import { logInToContainer, mustRun } from "./login.ts";
 
@@ -31,7 +28,7 @@ export async function prepareSshJob(
   signal: AbortSignal,
 ): Promise<Environment> {
   const { engine, settings, deps, request } = options;
-  const { job, jobKey, runnerId, projectPath, expand } = request;
+  const { expand } = request;
   mustBeReachable(options, table);
   // The container's account decides where sources go; the engine's part makes no directories for it.
   const scene = await openScene({ ...options, deps: { ...deps, buildsDir: undefined } }, notes);
@@ -61,48 +58,12 @@ export async function prepareSshJob(
   const login = await logInToContainer(engine, { id, image: image.name }, target, deps.log, signal);
   const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
   try {
-    const commands = sshCommands(link);
-    const mark = jobMark(jobKey);
-    const { killLeftovers, killGraceMs, log } = deps;
     const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
-    const claim = await claimWorkingCopy(
-      commands,
-      {
-        buildsDir: deps.buildsDir ?? "builds",
-        runnerId,
-        projectPath,
-        projectId: job.projectId,
-        jobKey,
-        mark,
-        killGraceMs,
-        ephemeral: false,
-        host,
-      },
-      signal,
-    );
-    const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
-    const tools = await probeTools(profiled, signal);
-    const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
-    if (shell === "bash" && tools.bash === null) {
-      throw new SystemFailure(`The image ${image.name} has no bash. Use another image, or set shell = "sh"`, {
-        reason: "runner_configuration_error",
-      });
-    }
+    const noBash = `The image ${image.name} has no bash. Use another image`;
+    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, noBash }, signal);
     const limitMs = settings.waitForServicesMs;
-    await waitForServices(engine, { services, limitMs, helper: commands, loopback: false, notes }, signal);
-    const environment = createSshEnvironment({
-      link,
-      commands,
-      profiled,
-      tools,
-      claim,
-      shell,
-      mark,
-      killLeftovers,
-      killGraceMs,
-      log,
-      cleanUp: async () => {},
-    });
+    await waitForServices(engine, { services, limitMs, helper: copy.commands, loopback: false, notes }, signal);
+    const environment = createSshEnvironment({ ...copy, cleanUp: async () => {} });
     return {
       ...environment,
       host,

@@ -1,6 +1,6 @@
 import type { Writable } from "node:stream";
 import { z } from "zod";
-import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
+import { describeError, Stop } from "../../src/errors.ts";
 import {
   defineExecutor,
   type Executor,
@@ -10,16 +10,15 @@ import {
 } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
-import { jobMark, probeTools, type RemoteCommands } from "../remote/index.ts";
-import { claimWorkingCopy } from "./claim.ts";
+import type { RemoteCommands } from "../remote/index.ts";
 import { sshCommands } from "./commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection.ts";
 import { createSshEnvironment } from "./environment.ts";
 import { createLink } from "./link.ts";
-import { withProfile } from "./profile.ts";
 import { cleanUpAfter } from "./recovery.ts";
 import { createSessionLimit } from "./session-limit.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
+import { DEFAULT_BUILDS_DIR, openWorkingCopy } from "./working-copy.ts";
 
 const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
 
@@ -39,8 +38,8 @@ const PATIENCE_MS = 10_000;
 const CLEAN_UP_MS = 30_000;
 
 function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor {
-  const { log, killGraceMs, killLeftovers, ephemeral = false } = deps;
-  const buildsDir = deps.buildsDir ?? "builds";
+  const { log, killGraceMs, ephemeral = false } = deps;
+  const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
   const cleanUpMs = Math.min(CLEAN_UP_MS, settings.connectTimeoutMs);
@@ -72,53 +71,21 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   };
 
   const prepare = async (request: PrepareRequest, notes: Writable, signal: AbortSignal) => {
-    const { job, jobKey, runnerId, projectPath } = request;
+    const { jobKey, runnerId } = request;
     const { host, port, user } = settings;
     const first = await connect(PATIENCE_MS, signal);
     const link = createLink(first, (until) => connect(PATIENCE_MS, until));
     try {
       await request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId });
-      const commands = sshCommands(link);
-      const mark = jobMark(jobKey);
-      const claim = await claimWorkingCopy(
-        commands,
-        {
-          buildsDir,
-          runnerId,
-          projectPath,
-          projectId: job.projectId,
-          jobKey,
-          mark,
-          killGraceMs,
-          ephemeral,
-          host: target,
-        },
-        signal,
-      );
-      const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
-      const tools = await probeTools(profiled, signal);
-      const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
-      if (shell === "bash" && tools.bash === null) {
-        throw new SystemFailure(`${target} has no bash. Install it there, or set shell = "sh"`, {
-          reason: "runner_configuration_error",
-        });
-      }
-      if (!tools.programs.has("git")) {
+      const noBash = `${target} has no bash. Install it there`;
+      const copy = await openWorkingCopy({ link, deps, request, ephemeral, host: target, noBash }, signal);
+      if (!copy.tools.programs.has("git")) {
         notes.write(
           `WARNING: ${target} has no git, or its profiles do not name where: without it there are no sources\n`,
         );
       }
       return createSshEnvironment({
-        link,
-        commands,
-        profiled,
-        tools,
-        claim,
-        shell,
-        mark,
-        killLeftovers,
-        killGraceMs,
-        log,
+        ...copy,
         cleanUp: async (by, until) => {
           const said = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
           if (said.length > 0) log.info("Cleaned up what a job had left", { host: target, result: said.join(", ") });

@@ -1,0 +1,47 @@
+import { SystemFailure } from "../../src/errors.ts";
+import type { ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
+import { jobMark, probeTools } from "../remote/index.ts";
+import { claimWorkingCopy } from "./claim.ts";
+import { sshCommands } from "./commands.ts";
+import type { SshEnvironmentOptions } from "./environment.ts";
+import type { Link } from "./link.ts";
+import { withProfile } from "./profile.ts";
+
+/** Relative to the account's home. */
+export const DEFAULT_BUILDS_DIR = "builds";
+
+export interface WorkingCopyOptions {
+  readonly link: Link;
+  readonly deps: ExecutorDeps;
+  readonly request: PrepareRequest;
+  readonly ephemeral: boolean;
+  /** For messages. */
+  readonly host: string;
+  /** Says what has no bash, and what to do about it: `far.example has no bash. Install it there`. */
+  readonly noBash: string;
+}
+
+/**
+ * A working copy that is the job's, and what its account has to work with.
+ * @throws {SystemFailure} it cannot be had, or the operator wants bash where there is none
+ */
+export async function openWorkingCopy(
+  { link, deps, request, ephemeral, host, noBash }: WorkingCopyOptions,
+  signal: AbortSignal,
+): Promise<Omit<SshEnvironmentOptions, "cleanUp">> {
+  const { killLeftovers, killGraceMs, log } = deps;
+  const { job, jobKey, runnerId, projectPath } = request;
+  const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
+  const commands = sshCommands(link);
+  const mark = jobMark(jobKey);
+  const { projectId } = job;
+  const wanted = { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, ephemeral, host };
+  const claim = await claimWorkingCopy(commands, wanted, signal);
+  const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
+  const tools = await probeTools(profiled, signal);
+  const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
+  if (shell === "bash" && tools.bash === null) {
+    throw new SystemFailure(`${noBash}, or set shell = "sh"`, { reason: "runner_configuration_error" });
+  }
+  return { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log };
+}
