@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Exit, Script } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { deadline, never } from "../../src/time.ts";
+import { deadline, never, pause } from "../../src/time.ts";
 import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
 import { containerCommands } from "./commands.ts";
 import { inspectState } from "./container.ts";
@@ -43,6 +43,9 @@ const RED = "\x1b[31;1m";
 const PLAIN = "\x1b[0;m";
 /** More than a stop may take beyond its grace: then the container itself is killed. */
 const STUCK_MS = 30_000;
+/** From the death of a container's programs until the engine says that it has ended. */
+const DEATH_LOOKS = 6;
+const DEATH_PAUSE_MS = 100;
 
 /** One job's surroundings in containers. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
@@ -128,6 +131,15 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     }
   };
 
+  /** A container that is killed takes its scripts along first, and is said to run for a moment yet. */
+  const stateAfter = async ({ signal: ended }: Exit, signal: AbortSignal): ReturnType<typeof inspectState> => {
+    for (let look = 1; ; look++) {
+      const state = await inspectState(engine, build.id, build.name, signal);
+      if (state?.running !== true || ended !== "SIGKILL" || look === DEATH_LOOKS) return state;
+      await pause(DEATH_PAUSE_MS, signal);
+    }
+  };
+
   return {
     shell: options.shell,
     login: false,
@@ -144,7 +156,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       }
       const exit = await run(script, output, signal);
       if (exit.code !== 0 && script.runIn === "build") {
-        const state = exit.code < 128 ? null : await inspectState(engine, build.id, build.name, signal);
+        const state = exit.code < 128 ? null : await stateAfter(exit, signal);
         if (state !== null && !state.running) {
           dead = true;
           if (!state.outOfMemory) {
