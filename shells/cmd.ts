@@ -1,11 +1,9 @@
 import type { Op, ScriptParts, ShellWriter, Test, WriteOptions } from "../src/shell.ts";
+import { createParts, OWN } from "./cmd-parts.ts";
 import { commandLine, windowsPath } from "./command-line.ts";
 import { removeDeep } from "./powershell-prelude.ts";
 import { toned } from "./tones.ts";
 
-/** Names of the script's own variables begin so; a job cannot have such. */
-const OWN = "ALLOY_RUNNER_SCRIPT_";
-const DIRECTORY = `${OWN}DIR`;
 const STATUS = `${OWN}STATUS`;
 /** Attributes of the path that was looked at last: `d--------`; undefined where nothing is. */
 const FOUND = `${OWN}FOUND`;
@@ -14,63 +12,30 @@ const FOUND = `${OWN}FOUND`;
 const DYNAMIC =
   /^(?:CD|DATE|TIME|RANDOM|ERRORLEVEL|CMDEXTVERSION|CMDCMDLINE|HIGHESTNUMANODENUMBER|__CD__|__APPDIR__)$/i;
 
-/** Without a meaning anywhere in a line, also with delayed expansion and between or outside of quotes. */
-const PLAIN = /^[\w .:\\/=,@+~#{}[\]$;'-]*$/;
-/** cmd reads lines of at most 8191 characters. */
-const LONGEST_PLAIN = 2000;
-
 const POWERSHELL = [
   '"%SystemRoot%\\System32\\WindowsPowerShell\\v1.0\\powershell.exe"',
   "-NoProfile -NonInteractive -NoLogo -ExecutionPolicy Bypass",
 ].join(" ");
 
-interface Compiled extends ScriptParts {
+interface Compiled {
   readonly text: string;
+  readonly parts: ScriptParts;
 }
 
-/**
- * Values never stand in the text: line breaks, quotes and percent signs cannot be written there, and the code page decides
- * about the rest. They come in variables of the environment (`!NAME!` is put in after cmd has looked for operators) and in
- * files beside the script. The author's entries are files of their own, so that a batch file that is called without `call`
- * returns to the script.
- */
+/** The author's entries are files of their own, so that a batch file that is called without `call` returns to the script. */
 function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled {
   const lines: string[] = [];
-  const files = new Map<string, string>();
-  const named = new Map<string, string>();
-  const environment = new Map<string, string>();
-  const carried = new Map<string, string>();
+  const parts = createParts();
+  const { environment, literal, path, program, file } = parts;
   /** Upper case: names of variables have none. */
   const touched = new Set<string>();
-  let serial = 0;
   let leading = true;
 
   const emit = (...more: readonly string[]): void => void lines.push(...more);
-  const label = (word: string): string => `alloy_${++serial}_${word}`;
-  const literal = (text: string): string => {
-    if (PLAIN.test(text) && text.length <= LONGEST_PLAIN) return text;
-    const known = carried.get(text);
-    if (known !== undefined) return known;
-    const name = `${OWN}${++serial}`;
-    environment.set(name, text);
-    carried.set(text, `!${name}!`);
-    return `!${name}!`;
-  };
-  const path = (text: string): string => `"${literal(windowsPath(text))}"`;
-  const file = (content: string, ending = ""): string => {
-    const key = `${ending}:${content}`;
-    const known = named.get(key);
-    if (known !== undefined) return known;
-    const name = `part-${named.size + 1}${ending}`;
-    files.set(name, content);
-    named.set(key, `"!${DIRECTORY}!\\${name}"`);
-    return `"!${DIRECTORY}!\\${name}"`;
-  };
+  const label = (word: string): string => `alloy_${parts.next()}_${word}`;
   const RESET = "(call )";
   const check = (fail: string): readonly string[] => [`if errorlevel 1 ${fail}`, `if not errorlevel 0 ${fail}`];
   const guarded = (command: string, fail: string): void => emit(RESET, command, ...check(fail));
-  const program = (name: string): string =>
-    /[\\/.]/.test(name) ? path(name) : PLAIN.test(name) ? `${name}.exe` : `"${literal(`${name}.exe`)}"`;
   const command = (argv: readonly [string, ...string[]]): string => {
     const [name, ...args] = argv;
     // What lies in the working copy is not taken for a program of the machine.
@@ -256,12 +221,7 @@ function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled 
   };
 
   list(ops, "goto alloy_fail");
-  return {
-    text: frame(lines, proof),
-    environment: Object.fromEntries(environment),
-    files: Object.fromEntries(files),
-    directoryVariable: DIRECTORY,
-  };
+  return { text: frame(lines, proof), parts: parts.all() };
 }
 
 /**
@@ -294,10 +254,7 @@ function frame(body: readonly string[], proof: string): string {
 export const cmd: ShellWriter = {
   name: "cmd",
   write: (ops, options) => compile(ops, options).text,
-  parts: (ops, options) => {
-    const { environment, files, directoryVariable } = compile(ops, options);
-    return { environment, files, directoryVariable };
-  },
+  parts: (ops, options) => compile(ops, options).parts,
   command: () => ({ argv: ["cmd", "/d", "/e:on", "/v:off", "/s", "/c"], scriptOn: "file", extension: ".cmd" }),
   acceptsName: (name) =>
     /^[A-Za-z_](?:[\w.() -]*[\w.()-])?$/.test(name) && !DYNAMIC.test(name) && !name.toUpperCase().startsWith(OWN),

@@ -29,8 +29,8 @@ export async function removeEntries(path: string): Promise<void> {
   }
   await unlink(path).catch(async () => {
     await chmod(path, 0o666).catch(unlessMissing);
-    // A link to a directory is one that `rmdir` removes.
-    await unlink(path).catch(() => rmdir(path).catch(unlessMissing));
+    // A link to a directory is one that `rmdir` removes. Of a file that is in use it says ENOENT.
+    await unlink(path).catch((error: unknown) => rmdir(path).catch(() => unlessMissing(error)));
   });
 }
 

@@ -1,11 +1,14 @@
-import { ScriptFailure } from "../../src/errors.ts";
-import { fileNameText } from "../../src/workspace.ts";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import { readTar, type TarItem } from "../../src/tar.ts";
+import { fileNameText, type UnpackLimits } from "../../src/workspace.ts";
 import { below } from "./paths.ts";
 
 /** What no archive may do, and how its entries come to their places: the same wherever a job's files are. */
 
 const DEEPEST = 256;
 const LONGEST_PATH_BYTES = 4096;
+/** The free disk is looked at again after so many bytes. */
+const LOOK_BYTES = 64 * 1024 * 1024;
 
 export function refused(path: string, why: string): ScriptFailure {
   return new ScriptFailure(`the archive is refused: ${fileNameText(path)} ${why}`);
@@ -19,6 +22,66 @@ export function cleanName(name: string): string {
   if (segments.includes("..")) throw refused(name, "leaves the project");
   if (segments.length > DEEPEST) throw refused(`${name.slice(0, 100)}…`, "lies too deep");
   return segments.join("/");
+}
+
+/** What was admitted so far. */
+export interface Tally {
+  entries: number;
+  bytes: number;
+}
+
+export interface Admitted {
+  /** Clean, below the top and not the top itself. */
+  readonly path: string;
+  /** A file, a directory, or a link to something. */
+  readonly item: TarItem;
+}
+
+/**
+ * The entries of an untrusted tar that may be unpacked, as far as each can be judged by itself.
+ * @param free bytes that are free where they go; `null`: not known
+ * @throws {ScriptFailure} the archive is damaged, hostile, or larger than its limits
+ * @throws {SystemFailure} the disk has no room for it
+ */
+export async function* admitted(
+  tar: AsyncIterable<unknown>,
+  limits: UnpackLimits,
+  tally: Tally,
+  free: () => Promise<number | null>,
+): AsyncGenerator<Admitted> {
+  let looked = Number.NEGATIVE_INFINITY;
+  const makeSureOfRoom = async (size: number): Promise<void> => {
+    if (tally.bytes + size - looked < LOOK_BYTES && size < LOOK_BYTES) return;
+    looked = tally.bytes;
+    const left = await free();
+    const spare = limits.freeBytes === 0 ? 0 : LOOK_BYTES; // written before the next look
+    if (left === null || left - size >= limits.freeBytes + spare) return;
+    throw new SystemFailure(
+      `Cannot unpack: the disk has ${left} bytes free, too few for the archive and what must stay free (min_free_disk)`,
+    );
+  };
+  for await (const item of readTar(tar)) {
+    const { kind, size } = item;
+    const path = cleanName(item.name);
+    if (++tally.entries > limits.entries) {
+      throw new ScriptFailure(`the archive has more than ${limits.entries} entries`);
+    }
+    if (tally.bytes + size > limits.bytes) {
+      throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
+    }
+    if (kind === "directory") {
+      if (path !== "") yield { path, item }; // the checkout keeps what it has
+      continue;
+    }
+    if (path === "") throw refused(item.name, "has no name");
+    if (kind !== "file" && kind !== "symlink") {
+      throw refused(path, `is a ${kind === "other" ? "thing of an unknown kind" : kind}`);
+    }
+    if (kind === "symlink" && item.target === "") throw refused(path, "is a link to nothing");
+    await makeSureOfRoom(size);
+    tally.bytes += size;
+    yield { path, item };
+  }
 }
 
 export interface Directory {

@@ -78,7 +78,7 @@ async function nextLevel(ask: AskRows, ways: readonly Way[]): Promise<Way[]> {
     for (let above = path; above !== ""; above = parentOf(above)) if (!directories.has(parentOf(above))) return false;
     return path !== "" || directories.has("");
   };
-  const next = new Map<string, Way>();
+  const next: Way[] = [];
   const onFlat = (row: Row): void => {
     const parent = parentOf(row.path);
     const name = parent === "" ? row.path : row.path.slice(parent.length + 1);
@@ -86,10 +86,7 @@ async function nextLevel(ask: AskRows, ways: readonly Way[]): Promise<Way[]> {
       const [segment, ...rest] = way.segments;
       if (segment === undefined || !fitsSegment(segment, name) || !reachable(way.path)) continue;
       if (rest.length === 0 && row.kind !== "directory") way.into.add(row);
-      else if (row.kind === "directory") {
-        const key = `${way.segments.length} ${ways.indexOf(way)} ${row.path}`;
-        next.set(key, { into: way.into, path: row.path, segments: rest, whole: false });
-      }
+      else if (row.kind === "directory") next.push({ into: way.into, path: row.path, segments: rest, whole: false });
     }
   };
   const onDeep = (row: Row): void => {
@@ -104,7 +101,7 @@ async function nextLevel(ask: AskRows, ways: readonly Way[]): Promise<Way[]> {
     } else if (section === "flat") onFlat(row);
     else onDeep(row);
   });
-  return [...next.values()];
+  return next;
 }
 
 /** As far as names are known. */

@@ -5,4 +5,4 @@ export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./end-tr
 export { type RemotePlace, remoteFiles } from "./files.ts";
 export { lastLine, quoted, type RemoteResult, runToEnd } from "./run-to-end.ts";
 export { type RemoteScriptHost, runRemoteScript } from "./script.ts";
-export { PROGRAMS, type ProgramName, probeTools, type RemoteTools } from "./tools.ts";
+export { probeTools, type RemoteTools } from "./tools.ts";

@@ -3,8 +3,8 @@ import type { RemoteCommands } from "./commands.ts";
 import { runToEnd } from "./run-to-end.ts";
 
 /** Programs whose presence is found out. */
-export const PROGRAMS = ["git", "tar", "find", "stat", "setsid", "base64", "ps", "grep", "head", "df"] as const;
-export type ProgramName = (typeof PROGRAMS)[number];
+const PROGRAMS = ["git", "find", "setsid"] as const;
+type ProgramName = (typeof PROGRAMS)[number];
 
 /** What there is where a job's files are. */
 export interface RemoteTools {
@@ -17,13 +17,6 @@ export interface RemoteTools {
   /** -1 where `id` is missing. */
   readonly uid: number;
   readonly gid: number;
-  /** Login name; empty where the number has none. */
-  readonly user: string;
-  /** `$HOME`; empty where it is not set. */
-  readonly home: string;
-  /** `uname -s` and `uname -m`: `Linux`, `x86_64`. */
-  readonly os: string;
-  readonly arch: string;
   /** How names, kinds, sizes, modes and times of files are asked for; `null`: not at all. */
   readonly stat: "find -printf" | "stat -c" | "stat -f" | null;
   /** `plain`: only the options that all have, busybox's for one. */
@@ -46,10 +39,6 @@ first sh /usr/local/bin/sh /usr/bin/sh /bin/sh /busybox/sh
 for program in ${PROGRAMS.join(" ")}; do first "$program"; done
 say uid "$(id -u 2>/dev/null)"
 say gid "$(id -g 2>/dev/null)"
-say user "$(id -un 2>/dev/null)"
-say home "$HOME"
-say os "$(uname -s 2>/dev/null)"
-say arch "$(uname -m 2>/dev/null)"
 case "$(find / -maxdepth 0 -printf '%y %m %s %T@ %l.' 2>/dev/null)" in
   d\\ [0-9]*\\ [0-9]*\\ [0-9]*\\ .) say facts 'find -printf';;
   *) case "$(stat -c '%f %s %Y.' / 2>/dev/null)" in
@@ -99,10 +88,6 @@ export async function probeTools(commands: RemoteCommands, signal: AbortSignal):
     programs,
     uid: number("uid"),
     gid: number("gid"),
-    user: said.get("user") ?? "",
-    home: said.get("home") ?? "",
-    os: said.get("os") ?? "",
-    arch: said.get("arch") ?? "",
     stat: programs.has("find") ? oneOf(["find -printf", "stat -c", "stat -f"], said.get("facts")) : null,
     tar: oneOf(["gnu", "bsd", "plain"], said.get("form")),
     exactRead: oneOf(["head", "dd"], said.get("exact")),

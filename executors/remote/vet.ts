@@ -1,8 +1,7 @@
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { readTar, type TarEntry } from "../../src/tar.ts";
+import type { TarEntry } from "../../src/tar.ts";
 import { fileName, fileNameText, type UnpackLimits } from "../../src/workspace.ts";
 import { parentOf } from "../common/paths.ts";
-import { cleanName, type Directory, refused } from "../common/unpack-rules.ts";
+import { admitted, type Directory, refused, type Tally } from "../common/unpack-rules.ts";
 
 /** How entries are written for what unpacks them. */
 export interface Encoding {
@@ -12,9 +11,7 @@ export interface Encoding {
 }
 
 /** What of an archive goes to the staging directory, by clean paths. */
-export interface Staged {
-  entries: number;
-  bytes: number;
+export interface Staged extends Tally {
   readonly warnings: string[];
   /** Directories that are entries themselves. */
   readonly directories: Map<string, Directory>;
@@ -35,8 +32,6 @@ export interface VetOptions {
   free(): Promise<number | null>;
 }
 
-/** The free disk is looked at again after so many bytes. */
-const LOOK_BYTES = 64 * 1024 * 1024;
 const PIECE_BYTES = 256 * 1024;
 
 export function nothingStaged(): Staged {
@@ -64,17 +59,6 @@ export async function* vetted(
 ): AsyncGenerator<Buffer> {
   const { directories, made, files, links, warnings } = staged;
   const seen = new Map<string, string>();
-  let looked = Number.NEGATIVE_INFINITY;
-  const makeSureOfRoom = async (size: number): Promise<void> => {
-    if (staged.bytes + size - looked < LOOK_BYTES && size < LOOK_BYTES) return;
-    looked = staged.bytes;
-    const left = await free();
-    const spare = limits.freeBytes === 0 ? 0 : LOOK_BYTES; // written before the next look
-    if (left === null || left - size >= limits.freeBytes + spare) return;
-    throw new SystemFailure(
-      `Cannot unpack: the disk has ${left} bytes free, too few for the archive and what must stay free (min_free_disk)`,
-    );
-  };
   const noteCase = (path: string): boolean => {
     if (!caseless) return false;
     const key = Buffer.from(path, "latin1").toString().toLowerCase();
@@ -92,31 +76,18 @@ export async function* vetted(
     made.add(path);
   };
 
-  for await (const item of readTar(tar)) {
-    const path = cleanName(item.name);
-    if (++staged.entries > limits.entries) {
-      throw new ScriptFailure(`the archive has more than ${limits.entries} entries`);
-    }
-    if (staged.bytes + item.size > limits.bytes) {
-      throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
-    }
+  for await (const { path, item } of admitted(tar, limits, staged, free)) {
     const entry = { ...item, name: fileName(`./${path}`), mode: item.mode & 0o777 };
     if (item.kind === "directory") {
-      if (path === "") continue; // the checkout keeps what it has
       if (links.has(path)) throw refused(path, "is a link and a directory");
       make(path);
       directories.set(path, { mode: item.mode, mtimeSeconds: item.mtimeSeconds });
       yield encoding.before({ ...entry, mode: 0o700 });
       continue;
     }
-    if (path === "") throw refused(item.name, "has no name");
-    await makeSureOfRoom(item.size);
     make(parentOf(path));
-    staged.bytes += item.size;
-    if (item.kind === "symlink") {
-      if (item.target === "") throw refused(path, "is a link to nothing");
-      links.set(path, entry);
-    } else if (item.kind === "file") {
+    if (item.kind === "symlink") links.set(path, entry);
+    else {
       if (made.has(path)) throw refused(path, "is a file and a directory");
       if (files.has(path)) warnings.push(`${fileNameText(path)} is in the archive twice: the last one stays.`);
       else if (noteCase(path)) {
@@ -133,7 +104,7 @@ export async function* vetted(
         yield piece;
       }
       yield encoding.after(entry);
-    } else throw refused(path, `is a ${item.kind === "other" ? "thing of an unknown kind" : item.kind}`);
+    }
   }
   for (const [path, entry] of links) {
     if (made.has(path)) throw refused(path, "is a link, and there are entries below it");

@@ -15,10 +15,10 @@ import {
   utimes,
 } from "node:fs/promises";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { readTar, type TarItem } from "../../src/tar.ts";
+import type { TarItem } from "../../src/tar.ts";
 import { fileName, fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
 import { below, parentOf, pathOf } from "../common/paths.ts";
-import { cleanName, type Directory, type Move, planMoves, refused } from "../common/unpack-rules.ts";
+import { admitted, type Directory, type Move, planMoves, refused } from "../common/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./files-path.ts";
 
 export interface UnpackPlaces {
@@ -32,8 +32,6 @@ const SMALL_BYTES = 512 * 1024;
 const PIECE_BYTES = 1024 * 1024;
 /** Small files that are written at once. */
 const WIDTH = 8;
-/** The free disk is looked at again after so many bytes. */
-const LOOK_BYTES = 64 * 1024 * 1024;
 
 /**
  * `WorkspaceFiles.unpack` on this machine: all of it goes into a new directory first, where nothing can be in the way and no
@@ -114,7 +112,7 @@ async function stage(
   const warnings: string[] = [];
   const writing = new Set<Promise<void>>();
   const failure: { error?: unknown } = {};
-  let [entries, bytes, looked] = [0, 0, Number.NEGATIVE_INFINITY];
+  const tally = { entries: 0, bytes: 0 };
 
   const full = (path: string): Buffer => bytesOf(path === "" ? staging : `${staging}/${path}`);
   const makeDirectory = async (path: string): Promise<void> => {
@@ -168,42 +166,23 @@ async function stage(
       storing(path)(error);
     }
   };
-  /** Before so many bytes more are written. */
-  const makeSureOfRoom = async (size: number): Promise<void> => {
-    if (bytes + size - looked < LOOK_BYTES && size < LOOK_BYTES) return;
-    const { bavail, bsize } = await statfs(staging === "" ? "/" : bytesOf(staging));
-    looked = bytes;
-    const spare = limits.freeBytes === 0 ? 0 : LOOK_BYTES; // written before the next look
-    if (bavail * bsize - size < limits.freeBytes + spare) {
-      throw new SystemFailure(
-        `Cannot unpack: the disk has ${bavail * bsize} bytes free, too few for the archive and what must stay free (min_free_disk)`,
-      );
-    }
+  const free = async (): Promise<number> => {
+    const { bavail, bsize } = await statfs(bytesOf(staging));
+    return bavail * bsize;
   };
 
   try {
-    for await (const item of readTar(tar)) {
+    for await (const { path, item } of admitted(tar, limits, tally, free)) {
       signal.throwIfAborted();
-      const path = cleanName(item.name);
-      if (++entries > limits.entries) throw new ScriptFailure(`the archive has more than ${limits.entries} entries`);
-      if (bytes + item.size > limits.bytes) {
-        throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
-      }
       if (item.kind === "directory") {
-        if (path === "") continue; // the checkout keeps what it has
         if (links.has(path)) throw refused(path, "is a link and a directory");
         await makeDirectory(path);
         directories.set(path, item);
         continue;
       }
-      if (path === "") throw refused(item.name, "has no name");
-      await makeSureOfRoom(item.size);
       await makeDirectory(parentOf(path));
-      bytes += item.size;
-      if (item.kind === "symlink") {
-        if (item.target === "") throw refused(path, "is a link to nothing");
-        links.set(path, { target: item.target, mtimeSeconds: item.mtimeSeconds });
-      } else if (item.kind === "file") {
+      if (item.kind === "symlink") links.set(path, { target: item.target, mtimeSeconds: item.mtimeSeconds });
+      else {
         links.delete(path);
         if (item.size > SMALL_BYTES || files.has(path)) {
           await idle(0);
@@ -219,7 +198,7 @@ async function stage(
           writing.add(work);
         }
         files.add(path);
-      } else throw refused(path, `is a ${item.kind === "other" ? "thing of an unknown kind" : item.kind}`);
+      }
     }
     await idle(0);
   } finally {
@@ -232,7 +211,7 @@ async function stage(
     await symlink(bytesOf(fileName(target)), full(path)).catch(storing(path));
     await lutimes(full(path), mtimeSeconds, mtimeSeconds).catch(() => {}); // not everywhere
   }
-  return { entries, bytes, warnings, directories };
+  return { ...tally, warnings, directories };
 }
 
 async function writeAll(file: Awaited<ReturnType<typeof open>>, bytes: Buffer): Promise<void> {

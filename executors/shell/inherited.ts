@@ -16,12 +16,12 @@ const INHERITED: readonly string[] = [
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** A name or a glob (`*`, `?`) as a pattern over whole names. */
-function pattern(glob: string): RegExp {
+/** A name or a glob (`*`, `?`) as a pattern over whole names; with `i` in `flags`, whatever their case. */
+export function namePattern(glob: string, flags = "s"): RegExp {
   const source = glob.replace(/[\\^$.*+?()[\]{}|]/g, (sign) =>
     sign === "*" ? ".*" : sign === "?" ? "." : `\\${sign}`,
   );
-  return new RegExp(`^${source}$`, "s");
+  return new RegExp(`^${source}$`, flags);
 }
 
 /** Whom scripts run as, if not as the runner. */
@@ -44,7 +44,7 @@ export function inheritEnvironment(
   own: Readonly<Record<string, string | undefined>>,
   { more, home, person }: InheritOptions,
 ): Record<string, string> {
-  const patterns = [...INHERITED, ...more].map(pattern);
+  const patterns = [...INHERITED, ...more].map((glob) => namePattern(glob));
   const environment: Record<string, string> = { PATH: DEFAULT_PATH, HOME: home };
   for (const [name, value] of Object.entries(own)) {
     if (value !== undefined && value !== "" && patterns.some((one) => one.test(name))) environment[name] = value;

@@ -2,8 +2,9 @@
  * Holds a job's working copy on the far host, for as long as this program runs there.
  *
  * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
- * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job. On stdin: `beat` once a minute; `bye` at the end, which is
- * answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
+ * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job. On stdin: `beat` once
+ * a minute; `bye` at the end, which is answered by `left` where processes of the job are left, else by `done`; `leave` does
+ * not look for any.
  *
  * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in, `owner` names this
  * program (pid, its start, boot, host), so that a claim whose program is gone is void; claims of other hosts that share the
@@ -68,8 +69,8 @@ lock() {
       mv "$claims/.lock" "$claims/.dead.$$" 2>/dev/null && {
         [ "$(readlink "$claims/.dead.$$")" = "$held" ] || ln -s "$(readlink "$claims/.dead.$$")" "$claims/.lock" 2>/dev/null
         rm -f "$claims/.dead.$$"
+        continue
       }
-      continue
     fi
     mkdir -p "$claims" 2>/dev/null
     [ -d "$claims" ] && [ -w "$claims" ] || fail "cannot write to $claims"
@@ -193,9 +194,11 @@ for claim in "$base/.claims/$3".*; do
     fi ;;
   esac
   rm -rf "$claim"
-  # Its program waits for a runner that is dead; its command line names the job.
+  # Its program waits for a runner that is dead; its command line names the job, that of a stranger with its number does not.
   pid=\${owner%% *}
-  [ -n "$pid" ] && { ! [ -r "/proc/$pid/cmdline" ] || grep -qsF -e "$3" "/proc/$pid/cmdline"; } && kill -9 "$pid" 2>/dev/null
+  [ -n "$pid" ] || continue
+  if [ -d /proc/self ]; then line=$(tr '\\0' ' ' <"/proc/$pid/cmdline"); else line=$(ps -ww -o command= -p "$pid"); fi 2>/dev/null
+  case $line in *"$3"*) kill -9 "$pid" 2>/dev/null ;; esac
 done
 if [ "$4" = ephemeral ] && [ -d "$base" ]; then
   for claim in "$base"/.claims/*/; do

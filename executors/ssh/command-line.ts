@@ -1,13 +1,10 @@
+import { quoted } from "../remote/index.ts";
+
 /** What any login shell leaves alone between single quotes, and sh between double quotes. */
 const PLAIN = /[^A-Za-z0-9 _./:=,@%+\-|&;<>(){}[\]*?#~]/g;
 
 /** Longest command line: Linux gives 128 KiB to one argument. */
 const LONGEST_BYTES = 120 * 1024;
-
-/** `text`, one character (0–255) per byte, as one word for sh. */
-export function quoteWord(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
-}
 
 /** One character per byte, also for text that was meant as text. */
 function bytesOf(text: string): string {
@@ -21,8 +18,7 @@ function bytesOf(text: string): string {
  * @throws {RangeError} it is longer than a program can be given
  */
 export function commandLine(script: string, args: readonly string[], preface: string): string {
-  const words = args.map((word) => quoteWord(bytesOf(word))).join(" ");
-  const text = `printf '%s\\n' ${quoteWord(preface)}\nset -- ${words}\n${bytesOf(script)}`;
+  const text = `printf '%s\\n' ${quoted([preface])}\nset -- ${quoted(args.map(bytesOf))}\n${bytesOf(script)}`;
   const plain = text.replace(PLAIN, (character) => {
     const code = character.charCodeAt(0);
     if (code === 0) throw new RangeError("a command for a far host holds a NUL");

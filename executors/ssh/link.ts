@@ -1,3 +1,4 @@
+import { beforeAbort } from "../common/forward.ts";
 import type { SshChannel } from "./channel.ts";
 import type { SshConnection } from "./connection.ts";
 
@@ -18,13 +19,14 @@ const MOST_CONNECTIONS = 4;
 export function createLink(first: SshConnection, another: (signal: AbortSignal) => Promise<SshConnection>): Link {
   const more: SshConnection[] = [];
   let opening: Promise<void> | null = null;
-  let closed = false;
+  const life = new AbortController();
   const waiting: (() => void)[] = [];
   let ended = 0;
 
-  const open = async (signal: AbortSignal): Promise<void> => {
-    const connection = await another(signal);
-    if (closed) connection.close();
+  /** Whoever needs it first may be stopped while others wait for it, too. */
+  const open = async (): Promise<void> => {
+    const connection = await another(life.signal);
+    if (life.signal.aborted) connection.close();
     else more.push(connection);
   };
 
@@ -62,14 +64,14 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
           if (ended === before) await nextTurn(signal);
           continue;
         }
-        opening ??= open(signal).finally(() => {
+        opening ??= open().finally(() => {
           opening = null;
         });
-        await opening;
+        if ((await beforeAbort(opening, signal)) === "aborted") throw signal.reason;
       }
     },
     close: () => {
-      closed = true;
+      life.abort(new Error("the link is closed"));
       for (const connection of [first, ...more]) connection.close();
     },
   };

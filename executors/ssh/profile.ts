@@ -1,7 +1,6 @@
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
-import { endTree, type RemoteCommands, runToEnd } from "../remote/index.ts";
-import { quoteWord } from "./command-line.ts";
+import { endTree, quoted, type RemoteCommands, runToEnd } from "../remote/index.ts";
 
 /**
  * `$1` file, `$2` shell, if the operator has chosen one, `$3` mark of the job's processes, `$4` what the login shell becomes.
@@ -65,7 +64,8 @@ export async function withProfile(
     if (!limit.signal.aborted) throw error;
     await endTree(commands, { mark, root: null, graceMs: 0, limitMs: STUCK_MS }, signal);
   }
-  const before = `[ ! -r ${quoteWord(file)} ] || . ${quoteWord(file)}\n`;
+  const word = quoted([file]);
+  const before = `[ ! -r ${word} ] || . ${word}\n`;
   return {
     start: (command, until) => commands.start({ ...command, script: before + command.script }, until),
   };

@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { endTree, jobMark, type RemoteCommands } from "../remote/index.ts";
+import { endTree, jobMark, type RemoteCommands, runToEnd } from "../remote/index.ts";
 import { FORGET_PROGRAM } from "./claim-program.ts";
 
 export interface DeadJob {
@@ -29,15 +29,11 @@ export async function cleanUpAfter(commands: RemoteCommands, job: DeadJob, signa
   if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
 
   const args = [Buffer.from(buildsDir).toString("latin1"), runnerId, jobKey, ephemeral ? "ephemeral" : ""];
-  const { stdout, exit } = await commands.start({ script: FORGET_PROGRAM, args }, signal);
-  let answer = "";
-  for await (const chunk of stdout) {
-    if (answer.length < MOST_ANSWER_BYTES) answer += String(chunk);
-  }
-  const { code, stderr } = await exit;
+  const forget = { script: FORGET_PROGRAM, args };
+  const { code, stdout, stderr } = await runToEnd(commands, forget, MOST_ANSWER_BYTES, signal);
   if (code !== 0) {
     throw new SystemFailure(`Cannot remove the job's temporary files on ${host}: ${stderr.trim().slice(0, 500)}`);
   }
-  if (answer.includes("removed")) said.push("removed its temporary files");
+  if (stdout.includes("removed")) said.push("removed its temporary files");
   return said;
 }

@@ -127,6 +127,12 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
       const find = async (...globs: string[]) => (await files.list(select(globs), never)).paths;
       expect(await find("**/*.o")).toEqual(["a/b/c/z.o", "a/b/y.o", "a/x.o", "top.o"]);
       expect(await find("dist/*.zip", "empty/")).toEqual(["dist/1.zip", "dist/2.zip", "empty"]);
+      expect(await find("*/1.zip", "*/2.zip", "*/{x.o,no.txt}")).toEqual([
+        "a/x.o",
+        "dist/1.zip",
+        "dist/2.zip",
+        "dist/no.txt",
+      ]);
       expect(await find("a/b")).toEqual(["a/b", "a/b/c", "a/b/c/z.o", "a/b/y.o"]);
       expect(await find("a/**")).toEqual(["a", "a/b", "a/b/c", "a/b/c/z.o", "a/b/y.o", "a/to-dist", "a/x.o"]);
       expect(await find("a/**/c")).toEqual(["a/b/c", "a/b/c/z.o"]);

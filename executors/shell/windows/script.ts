@@ -6,7 +6,7 @@ import type { Readable, Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor.ts";
 import { never } from "../../../src/time.ts";
-import { beforeAbort, drain, forward } from "../../common/forward.ts";
+import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/forward.ts";
 import { sayEnded } from "../../common/say-ended.ts";
 import { startFailure } from "../script.ts";
 import { commandFor, type WindowsCommand } from "./command.ts";
@@ -28,7 +28,6 @@ export interface WindowsHost {
   readonly killGraceMs: number;
 }
 
-const DRAIN_MS = 2000;
 const STUCK_MS = 10_000;
 /** Clocks of processes and ours may differ by a few ticks. */
 const SLACK_MS = 50;

@@ -1,3 +1,5 @@
+import { namePattern } from "../inherited.ts";
+
 /** What Windows' own programs, and those that were installed for all jobs, need of the runner's environment. */
 const INHERITED: readonly string[] = [
   ..."ALLUSERSPROFILE APPDATA CommonProgramFiles* ComSpec DriverData HOME HOMEDRIVE HOMEPATH LOCALAPPDATA".split(" "),
@@ -10,22 +12,12 @@ const INHERITED: readonly string[] = [
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
-function isLike(globs: readonly string[]): (name: string) => boolean {
-  const patterns = globs.map((glob) => {
-    const source = glob.replace(/[\\^$.*+?()[\]{}|]/g, (sign) =>
-      sign === "*" ? ".*" : sign === "?" ? "." : `\\${sign}`,
-    );
-    return new RegExp(`^${source}$`, "is");
-  });
-  return (name) => patterns.some((pattern) => pattern.test(name));
-}
-
 /** What a script's shell inherits: a short list and `more` names or globs. Names know no case. */
 export function inheritOnWindows(own: Variables, more: readonly string[]): Record<string, string> {
-  const passes = isLike([...INHERITED, ...more]);
+  const patterns = [...INHERITED, ...more].map((glob) => namePattern(glob, "is"));
   const found: Record<string, string> = {};
   for (const [name, value] of Object.entries(own)) {
-    if (value !== undefined && value !== "" && passes(name)) found[name] = value;
+    if (value !== undefined && value !== "" && patterns.some((one) => one.test(name))) found[name] = value;
   }
   return found;
 }
