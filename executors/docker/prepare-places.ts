@@ -7,7 +7,7 @@ import type { Places } from "./places.ts";
  */
 const PREPARE = `uid=$1 gid=$2 base=$3 root=$4 tmp=$5 keep=$6; shift 6
 umask 022
-give() { [ "$uid" -le 0 ] || chown "$uid:$gid" "$1" || exit 1; }
+give() { [ "$uid" -le 0 ] || chown -h "$uid:$gid" "$1" || exit 1; }
 own() {
   if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then rm -f "$1" || exit 1; fi
   [ -d "$1" ] || mkdir "$1" || exit 1

@@ -46,14 +46,13 @@ export function planVolumes(options: VolumesOptions): readonly Planned[] {
   const absolute = (target: string): string => cleanPath(target.startsWith("/") ? target : `${places.root}/${target}`);
 
   const own = (target: string): Planned => {
-    const name = kept
-      ? `${unique}-cache-${md5(target)}${request.job.git.protected ? "-protected" : ""}`
-      : `alloy-${request.jobKey}-${md5(target)}`;
+    const keptAs = `${md5(target)}${request.job.git.protected ? "-protected" : ""}`;
+    const name = kept ? `${unique}-cache-${keptAs}` : `alloy-${request.jobKey}-${md5(target)}`;
     if (settings.cacheDir !== undefined && kept) {
       const host = settings.cacheDir.startsWith("/")
         ? settings.cacheDir
         : cleanPath(`${options.workingDirectory}/${settings.cacheDir}`);
-      return { target, bind: `${host}/${unique}/${md5(target)}:${target}`, volume: null, own: true };
+      return { target, bind: `${host}/${unique}/${keptAs}:${target}`, volume: null, own: true };
     }
     return { target, bind: `${name}:${target}`, volume: { name, kept }, own: true };
   };

@@ -40,6 +40,8 @@ export interface Claim {
 
 const BEAT_MS = 60_000;
 const MOST_ANSWER_BYTES = 64 * 1024;
+/** Until it is ready; it says six. */
+const MOST_LINES = 20;
 
 /** @throws {SystemFailure} the builds directory cannot be written, the disk is full, the connection is gone */
 export async function claimWorkingCopy(
@@ -68,9 +70,10 @@ export async function claimWorkingCopy(
     const running = await commands.start({ script: CLAIM_PROGRAM, args, stdin: input }, life.signal);
     const lines = readLines(running.stdout);
     const said = new Map<string, string>();
-    for (;;) {
+    for (let read = 0; ; read++) {
       const line = await lines.next();
       if (line === "ready") break;
+      if (read === MOST_LINES) throw refusal(host, "its answer makes no sense");
       if (line === null) {
         const { stderr } = await running.exit;
         throw refusal(host, said.get("failed") ?? stderr.trim());

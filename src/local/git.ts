@@ -41,11 +41,17 @@ export function gitEnvironment(env: Readonly<Record<string, string | undefined>>
   };
 }
 
+/**
+ * A directory of a checkout can look like a bare repository and bring settings of its own, which name programs: git would take
+ * it for the repository of whoever stands in it. Only what `.git` or we name counts. (Before git 2.38 nobody asks.)
+ */
+const NAMED_REPOSITORIES_ONLY = ["-c", "safe.bareRepository=explicit"];
+
 export function createGit(cwd: string, env: Readonly<Record<string, string | undefined>>, signal: AbortSignal): Git {
   const base = gitEnvironment(env);
   const attempt = async (args: readonly string[], call: GitCall = {}): Promise<GitResult> => {
     try {
-      const { exitCode, stdout, stderr } = await execa("git", args, {
+      const { exitCode, stdout, stderr } = await execa("git", [...NAMED_REPOSITORIES_ONLY, ...args], {
         cwd,
         env: { ...base, ...call.env },
         extendEnv: false,

@@ -42,7 +42,7 @@ export async function findWorkingTree(cwd: string, gitIn: (dir: string) => Git):
   if (found.code !== 0) {
     // "dubious ownership" and its like are for the person to decide; anything else means: there is no working tree.
     if (/safe\.directory|dubious ownership/.test(found.stderr)) throw new CommandError(found.stderr.trim());
-    const why = /must be run in a work tree/.test(found.stderr)
+    const why = /must be run in a work tree|cannot use bare repository/.test(found.stderr)
       ? `${cwd} is a repository without a working tree: its files are taken as they are`
       : `${cwd} is no git repository: all its files are taken, and there is no history`;
     return { dir: cwd, name: nameOf(cwd), repository: null, notes: [why] };

@@ -303,6 +303,28 @@ test("a directory without git is taken as it is, and a project below a repositor
   expect(below.notes.join()).toContain("has a CI file of its own");
 });
 
+test("what a checkout brings as a bare repository names no program that runs here", async () => {
+  const dir = await repository();
+  const trap = join(dir, "trap");
+  const ran = join(top, "ran");
+  const work = join(trap, "work");
+  for (const made of ["objects", "refs", "work"]) await mkdir(join(trap, made), { recursive: true });
+  await writeFile(join(trap, "HEAD"), "ref: refs/heads/main\n");
+  const program = `"touch ${ran}; cat"`;
+  await writeFile(
+    join(trap, "config"),
+    `[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = work\n[filter "x"]\n\tclean = ${program}\n`,
+  );
+  await writeFile(join(work, ".gitattributes"), "* filter=x\n");
+  await writeFile(join(work, "f"), "f\n");
+  for (const cwd of [trap, work]) {
+    const { checkout, notes } = await snap(cwd);
+    expect(await readdir(checkout)).toContain(cwd === trap ? "HEAD" : "f");
+    expect(notes.join()).toContain("is a repository without a working tree");
+  }
+  await expect(stat(ran)).rejects.toThrow("ENOENT");
+});
+
 test("the server gives nothing away: no password, other paths, pushes, other methods", async () => {
   const dir = await repository();
   const server = await startGitServer({
