@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import { parseDuration } from "../config/units.ts";
 import { CommandError, describeError } from "../errors.ts";
 import type { VariableSpec } from "../local/job-spec.ts";
 import type { CommandContext } from "./context.ts";
@@ -97,13 +98,9 @@ function unquote(text: string): string {
   return double.replace(/\\(.)/g, (_, sign: string) => ({ n: "\n", t: "\t", r: "\r" })[sign] ?? sign);
 }
 
-const UNIT_SECONDS: Readonly<Record<string, number>> = { "": 1, s: 1, m: 60, h: 3600 };
-
 function readTimeout(text: string | undefined): number {
   if (text === undefined) return TIMEOUT_SECONDS;
-  const [, count, unit = ""] = /^(\d{1,7})([smh]?)$/.exec(text) ?? [];
-  const seconds = Number(count) * (UNIT_SECONDS[unit] ?? 1);
-  if (count === undefined || seconds === 0)
-    throw new CommandError(`--timeout is a number of seconds, or such as 90s, 15m, 2h; not "${text}"`);
+  const seconds = Math.ceil((parseDuration(text) ?? 0) / 1000);
+  if (seconds === 0) throw new CommandError(`--timeout is a number of seconds, or such as 90s, 15m, 2h; not "${text}"`);
   return seconds;
 }

@@ -12,8 +12,7 @@ import { describeStep, type Step } from "./step.ts";
 import { systemd } from "./systemd.ts";
 import { windows } from "./windows.ts";
 
-export const serviceActions = ["install", "uninstall", "start", "stop", "restart", "status"] as const;
-export type ServiceAction = (typeof serviceActions)[number];
+export type ServiceAction = "install" | "uninstall" | "start" | "stop" | "restart" | "status";
 
 export interface ServicePlace {
   readonly platform: NodeJS.Platform;

@@ -1,4 +1,5 @@
 import { isAbsolute, join } from "node:path";
+import { parseDuration } from "../../config/units.ts";
 import { CommandError } from "../../errors.ts";
 import type { Argv } from "../../shell.ts";
 import { type CommandContext, configFileOf } from "../context.ts";
@@ -76,7 +77,7 @@ export function readService(
     runnerUser,
     password,
     syslog: values.syslog === true,
-    drainTimeoutMs: readDuration(textOf(values, "drain-timeout")) ?? DEFAULT_DRAIN_MS,
+    drainTimeoutMs: readDrainTimeout(textOf(values, "drain-timeout")),
   };
   for (const [what, text] of Object.entries({
     "--working-directory": service.workingDirectory,
@@ -101,12 +102,10 @@ export function readService(
   return service;
 }
 
-const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** `90s`, `30m`, `2h`, `1d` in milliseconds; a bare number is seconds. */
-function readDuration(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const [, number = "", unit = "s"] = /^(\d{1,9})([smhd]?)$/.exec(text) ?? [];
-  if (number === "") throw new CommandError(`--drain-timeout is a time such as 90s, 30m or 2h, not "${text}"`);
-  return Number(number) * (UNITS[unit === "" ? "s" : unit] ?? 1000);
+function readDrainTimeout(text: string | undefined): number {
+  if (text === undefined) return DEFAULT_DRAIN_MS;
+  const ms = parseDuration(text);
+  if (ms === null) throw new CommandError(`--drain-timeout is a time such as 90s, 30m or 2h, not "${text}"`);
+  // Service managers take 0 for no limit.
+  return Math.max(1000, ms);
 }

@@ -157,6 +157,11 @@ describe("flags", () => {
     });
   });
 
+  test("let a stop wait for a second at least, as 0 would mean for ever", () => {
+    expect(read({ user: "builder", drainTimeout: "0" }).drainTimeoutMs).toBe(1000);
+    expect(read({ user: "builder", drainTimeout: "1h30m" }).drainTimeoutMs).toBe(5_400_000);
+  });
+
   test.each([
     [{ user: undefined }, 0, "As whom do jobs run?"],
     [{ user: "root; rm -rf /" }, 0, "--user is the name of an account"],
