@@ -153,10 +153,10 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
     writing = undefined;
   }
 
-  /** Beside the writing; whether all of it is on disk is asked, and answered for, at the job's end. */
+  /** Beside the writing; what is written after it is synced at the job's end. The system tells of a failure only once. */
   async function syncBehind(): Promise<void> {
     syncedSize = size;
-    await file.datasync().catch(() => undefined);
+    await file.datasync().catch(breakWith);
     syncing = undefined;
   }
 
