@@ -49,8 +49,10 @@ export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal)
   const undelivered = leftovers.filter(({ record }) => record.report !== null);
   undelivered.forEach(deliver);
   const dead = leftovers.filter(({ record }) => record.report === null);
-  if (dead.length > 0)
-    log.warn(`${dead.length} jobs died with the last runner process: they are cleaned up and reported`);
+  if (dead.length > 0) {
+    const jobs = dead.length === 1 ? "A job" : `${dead.length} jobs`;
+    log.warn(`${jobs} died with the last runner process: cleaning up and reporting`);
+  }
   const queue = dead.values();
   using limit = deadline(signal, timeoutMs, new Stop("timed_out", `took longer than ${timeoutMs / 1000} s`));
   const work = async (): Promise<void> => {

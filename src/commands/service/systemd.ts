@@ -43,6 +43,8 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
     async state(service, runTool, signal) {
       const shown = await show(systemctl(service), unit(service), runTool, signal);
       const active = shown.get("ActiveState") ?? "unknown";
+      // One that is started again and again because it fails is "activating", too.
+      const starting = active === "activating" && shown.get("SubState") !== "auto-restart";
       const text = shown.get("StatusText") ?? "";
       const pid = shown.get("MainPID") ?? "0";
       const parts = [
@@ -54,7 +56,7 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
           : []),
       ];
       return {
-        running: ["active", "reloading", "deactivating"].includes(active),
+        running: starting || ["active", "reloading", "deactivating"].includes(active),
         detail: parts.join(", "),
       };
     },
