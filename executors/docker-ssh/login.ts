@@ -29,8 +29,9 @@ export async function logInToContainer(
   let refused: SshSettings | null = null;
   for (;;) {
     await mustRun(engine, { id, image }, signal);
-    const known = await withHostKeys(engine, id, settings, signal);
+    let known: SshSettings | null = null;
     try {
+      known = await withHostKeys(engine, id, settings, signal);
       if (known === null) {
         throw new SystemFailure(
           "its host keys are neither in /etc/ssh, nor where its sshd_config says, nor Dropbear's. Name them in host_key_fingerprint of [runners.ssh], or set disable_strict_host_key_checking",
@@ -75,6 +76,7 @@ export async function mustRun(
  * What an operator has said about host keys counts; else the container's own keys. An address alone is no proof: the engine may
  * work on another machine than its socket is on, whose network has the same addresses.
  * @returns `null`: there are no keys that could be read (yet)
+ * @throws {SystemFailure} they cannot be looked for, which may be because the container has just ended
  */
 async function withHostKeys(
   engine: Engine,
@@ -84,7 +86,11 @@ async function withHostKeys(
 ): Promise<SshSettings | null> {
   if (settings.hostKeys.any || settings.hostKeys.fingerprints.length > 0) return settings;
   const commands = containerCommands({ engine, container: id, name: "the build container", user: "0" });
-  const { stdout } = await runForText(commands, { script: READ_HOST_KEYS, args: [] }, signal);
+  const program = { script: READ_HOST_KEYS, args: [] };
+  const { stdout } = await runForText(commands, program, signal).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    throw new SystemFailure(`its host keys cannot be read: ${describeError(cause)}`, { retry: true, cause });
+  });
   const fingerprints = stdout.split("\n").flatMap((line) => {
     const [, key] = /^(?:ssh-|ecdsa-|sk-)\S+ ([A-Za-z0-9+/]+=*)(?: |$)/.exec(line) ?? [];
     if (key === undefined) return [];
