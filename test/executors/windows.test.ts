@@ -58,6 +58,13 @@ describe("variables on Windows", () => {
       MY_A: "1",
     });
   });
+
+  test("have Windows' own programs in their path where the runner was started without one", () => {
+    expect(inheritOnWindows({ SystemRoot: "W:\\Win", PATH: "" }, [])).toEqual({
+      SystemRoot: "W:\\Win",
+      Path: "W:\\Win\\System32;W:\\Win;W:\\Win\\System32\\Wbem;W:\\Win\\System32\\WindowsPowerShell\\v1.0",
+    });
+  });
 });
 
 describe("paths on Windows", () => {

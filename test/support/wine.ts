@@ -38,6 +38,8 @@ export function openWine(): Wine {
     WINEDLLOVERRIDES: "mscoree,mshtml=",
   };
   execFileSync("wine", ["cmd", "/c", "exit"], { env: own, stdio: "ignore", timeout: 120_000 });
+  // What made the drive has not the variables that it wrote down there, nor have the services that it started: end it.
+  execFileSync("wineserver", ["-k", "-w"], { env: own, timeout: 60_000 });
   unlinkSync(join(prefix, "dosdevices", "z:"));
   symlinkSync(dir, join(prefix, "dosdevices", "t:"));
   return {

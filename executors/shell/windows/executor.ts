@@ -16,7 +16,7 @@ import { findOnPath } from "./command.ts";
 import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
 import { runOnWindows, type WindowsHost } from "./script.ts";
-import { fitsWindows, inheritOnWindows, mergeVariables } from "./surroundings.ts";
+import { fitsWindows, inheritOnWindows, mergeVariables, systemRootOf } from "./surroundings.ts";
 
 /** The first is what the Go runner takes where an entry names none. */
 export const WINDOWS_SHELLS: readonly ShellName[] = ["cmd", "powershell", "pwsh"];
@@ -32,7 +32,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const shell = deps.shell ?? "cmd";
   const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
   const environment = inheritOnWindows(process.env, deps.inheritEnvironment);
-  const systemRoot = process.env.SystemRoot ?? process.env.windir ?? "C:\\Windows";
+  const systemRoot = systemRootOf(process.env);
   const slots = createSlots(createDirectoryLocks([join(tmpdir(), "alloy-runner-locks")], aliveTable));
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {

@@ -12,12 +12,24 @@ const INHERITED: readonly string[] = [
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
-/** What a script's shell inherits: a short list and `more` names or globs. Names know no case. */
+/** Where Windows is: `C:\\Windows`. */
+export function systemRootOf(own: Variables): string {
+  return own.SystemRoot ?? own.windir ?? "C:\\Windows";
+}
+
+/**
+ * What a script's shell inherits: a short list and `more` names or globs. Names know no case. There is always a path:
+ * without one not even Windows' own programs (`chcp`) would be found.
+ */
 export function inheritOnWindows(own: Variables, more: readonly string[]): Record<string, string> {
   const patterns = [...INHERITED, ...more].map((glob) => namePattern(glob, "is"));
   const found: Record<string, string> = {};
   for (const [name, value] of Object.entries(own)) {
     if (value !== undefined && value !== "" && patterns.some((one) => one.test(name))) found[name] = value;
+  }
+  if (!Object.keys(found).some((name) => /^path$/i.test(name))) {
+    const root = systemRootOf(own);
+    found.Path = `${root}\\System32;${root};${root}\\System32\\Wbem;${root}\\System32\\WindowsPowerShell\\v1.0`;
   }
   return found;
 }
