@@ -69,7 +69,8 @@ export function jobContainer(parts: JobContainerParts): ContainerCreateOptions {
     Tty: false,
     StopSignal: "SIGKILL",
     WorkingDir: "/",
-    ...networking(parts, shared),
+    // The helper has the build container's network, and with it its card.
+    ...networking(parts, shared ? undefined : settings.macAddress),
     HostConfig: {
       ...hostConfig(parts, settings.limits),
       ...(shared || extraHosts.length === 0 ? {} : { ExtraHosts: [...extraHosts] }),
@@ -107,7 +108,7 @@ export function serviceContainer(parts: ServiceParts): ContainerCreateOptions {
     ...(entrypoint === null ? {} : { Entrypoint: [...entrypoint] }),
     ...(command === null ? {} : { Cmd: [...command] }),
     StopSignal: "SIGKILL",
-    ...networking(parts, shared),
+    ...networking(parts),
     HostConfig: {
       ...hostConfig(parts, settings.serviceLimits),
       ...(shared || settings.extraHosts.length === 0 ? {} : { ExtraHosts: [...settings.extraHosts] }),
@@ -122,12 +123,10 @@ export function serviceContainer(parts: ServiceParts): ContainerCreateOptions {
 
 /** On a daemon before 1.44 the address of the network card stood with the container. */
 function networking(
-  parts: CommonParts,
-  shared: boolean,
+  { networkMode, aliases, apiVersion }: CommonParts,
+  mac?: string,
 ): Pick<ContainerCreateOptions, "NetworkingConfig" | "MacAddress"> {
-  const { settings, networkMode, aliases, apiVersion } = parts;
   const [major, minor] = apiVersion;
-  const mac = shared || aliases.length === 0 || !aliases.includes("build") ? undefined : settings.macAddress;
   const newer = major > 1 || minor >= 44;
   const endpoint = {
     ...(aliases.length === 0 ? {} : { Aliases: [...aliases] }),

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import { describeError } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
-import { deadline, never } from "../../src/time.ts";
+import { backoff, deadline, never } from "../../src/time.ts";
 import { type Engine, isGone } from "./engine.ts";
 import { networkLabels, type Owner } from "./labels.ts";
 import { createNetwork } from "./network.ts";
@@ -39,6 +39,8 @@ const MOST_IDLE = 10;
 const REMOVE_LIMIT_MS = 10_000;
 /** For so long a creation that was given up may still be carried out. */
 const LATE_MS = 120_000;
+/** One that cannot be removed is tried again after so long, at last. */
+const LONGEST_PAUSE_MS = 60_000;
 
 const usersSchema = z.object({ Containers: z.record(z.string(), z.unknown()).nullish() });
 
@@ -49,36 +51,54 @@ export interface PoolOptions {
   readonly log: Log;
 }
 
+interface Unwanted {
+  readonly sinceMs: number;
+  readonly waits: ReturnType<typeof backoff>;
+  /** Not tried before. */
+  nextMs: number;
+  /** The operator knows. */
+  told: boolean;
+}
+
 export function createNetworkPool(
   { engine, owner, settings, log }: PoolOptions,
   timing: PoolTiming = TIMING,
 ): NetworkPool {
   /** Last in, first out: the others get old. */
   const idle: { readonly id: string; readonly sinceMs: number }[] = [];
-  /** Ids or names of what must go → since when. */
-  const unwanted = new Map<string, number>();
+  /** Ids or names of what must go. */
+  const unwanted = new Map<string, Unwanted>();
   let timer: NodeJS.Timeout | undefined;
   let tidying: Promise<void> | null = null;
   let closed = false;
 
   const discard = (id: string): void => {
-    unwanted.set(id, performance.now());
+    const waits = backoff({ firstMs: timing.lookMs, maxMs: LONGEST_PAUSE_MS });
+    unwanted.set(id, { sinceMs: performance.now(), waits, nextMs: 0, told: false });
   };
 
-  const removeOne = async (id: string, sinceMs: number): Promise<void> => {
+  const removeOne = async (id: string, one: Unwanted): Promise<void> => {
     using limit = deadline(never, REMOVE_LIMIT_MS, new Error("it took too long"));
     try {
       const found = await removeNetwork(engine, id, limit.signal);
-      if (found || performance.now() - sinceMs > LATE_MS) unwanted.delete(id);
+      if (found || performance.now() - one.sinceMs > LATE_MS) unwanted.delete(id);
     } catch (error) {
-      log.debug("a network of jobs cannot be removed yet", { network: id, error: describeError(error) });
+      const details = { network: id, error: describeError(error) };
+      if (one.told || performance.now() - one.sinceMs < LATE_MS) {
+        log.debug("a network of jobs cannot be removed yet", details);
+      } else {
+        one.told = true;
+        log.warn("a network of jobs cannot be removed; it is tried again until the runner ends", details);
+      }
+      one.nextMs = performance.now() + one.waits.next();
     }
   };
   const tidy = async (): Promise<void> => {
     const now = performance.now();
     const old = idle.findLastIndex(({ sinceMs }) => closed || now - sinceMs >= timing.idleMs);
     for (const { id } of idle.splice(0, old + 1)) discard(id);
-    await Promise.all([...unwanted].map(async ([id, sinceMs]) => await removeOne(id, sinceMs)));
+    const due = [...unwanted].filter(([, { nextMs }]) => closed || nextMs <= now);
+    await Promise.all(due.map(async ([id, one]) => await removeOne(id, one)));
   };
   const plan = (): void => {
     if (timer !== undefined || closed || (idle.length === 0 && unwanted.size === 0)) return;

@@ -55,6 +55,8 @@ Delegate=yes
 OOMPolicy=continue
 # Builds start many processes; the limits are those of the machine.
 TasksMax=infinity
+# The memory of a program that crashed holds secrets. A job that wants its core files says "ulimit -c unlimited".
+LimitCORE=0:infinity
 ${asRoot ? hardening(name) : unprivileged()}
 [Install]
 WantedBy=${service.scope === "system" ? "multi-user.target" : "default.target"}

@@ -188,6 +188,7 @@ test("the network card's address stands where the daemon's version has it, and o
   expect(newer).not.toHaveProperty("MacAddress");
   expect(newer.NetworkingConfig?.EndpointsConfig?.net).toEqual({ Aliases: ["build"], MacAddress: "02:00:00:00:00:01" });
   expect(JSON.stringify(service(table))).not.toContain("02:00");
+  expect(job(table, { networkMode: "bridge", aliases: [] })).toMatchObject({ MacAddress: "02:00:00:00:00:01" });
 });
 
 test("podman is not given a log size, and long host names are cut to what the kernel takes", () => {
