@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { program } from "../test/support/program.ts";
 import { dockerJobs } from "./docker.ts";
+import { endurance, fairness } from "./endurance.ts";
 import { outbox, recovery } from "./outages.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withScene } from "./scene.ts";
 import { artifacts } from "./transfers.ts";
@@ -273,4 +274,6 @@ export const measures: Readonly<Record<string, Measure>> = {
   recovery,
   outbox,
   docker: dockerJobs,
+  endurance,
+  fairness,
 };

@@ -45,6 +45,9 @@ const PARTS = {
   "prom-client": ["counter", "gauge", "histogram", "registry"]
     .map((name) => `export { default as ${name[0].toUpperCase()}${name.slice(1)} } from "prom-client/lib/${name}.js";`)
     .join("\n"),
+  // dockerode's sessions, for building images.
+  "@grpc/grpc-js": "",
+  "@grpc/proto-loader": "",
   // pino's ways to write by itself: it is given a stream.
   "sonic-boom": "module.exports = class {};",
   "thread-stream": "module.exports = class {};",
@@ -54,10 +57,10 @@ const PARTS = {
 const lean = {
   name: "lean",
   setup(b) {
-    b.onResolve({ filter: /^(?:undici|prom-client|sonic-boom|thread-stream)$/ }, ({ path }) => ({
-      path,
-      namespace: "lean",
-    }));
+    const names = Object.keys(PARTS).join("|");
+    b.onResolve({ filter: new RegExp(`^(?:${names})$`) }, ({ path }) => ({ path, namespace: "lean" }));
+    // undici's second parser, which only those get who ask for it.
+    b.onLoad({ filter: /\/undici\/lib\/milo\// }, () => ({ contents: "module.exports = {};" }));
     b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
       args.resolveDir.includes("/zod/")
         ? // Relative: where the tree lies must not show in the bundle.

@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import { tidyAfter } from "./tidy.ts";
 
 /** Bytes of a script on their way to `output`. */
 export interface Forwarding {
@@ -19,9 +20,8 @@ export interface Forwarding {
 /**
  * Write to `output` what comes out of `stream`, and stop reading while `output` is full, so that the script waits too.
  * Once `output` is broken, bytes are read and thrown away: a script must not hang on a reader that died.
- * `onBytes` is told how many came.
  */
-export function forward(stream: Readable, output: Writable, onBytes: (bytes: number) => void = () => {}): Forwarding {
+export function forward(stream: Readable, output: Writable): Forwarding {
   let bytes = 0;
   let blocked = false;
   let atLineStart = true;
@@ -53,7 +53,7 @@ export function forward(stream: Readable, output: Writable, onBytes: (bytes: num
 
   stream.on("data", (chunk: Uint8Array) => {
     bytes += chunk.length;
-    onBytes(chunk.length);
+    tidyAfter(chunk.length);
     lastActivityMs = performance.now();
     if (output.destroyed || output.writableEnded || output.errored) return;
     atLineStart = chunk[chunk.length - 1] === 0x0a;

@@ -9,6 +9,7 @@ export type AskRows = (request: RowsRequest, onRow: (row: Row, section: keyof Ro
 
 /** More cannot be meant, and would not fit into an archive's list. */
 const MOST_FILES = 5_000_000;
+const MOST_SPECIAL = 1000;
 
 interface Gathering extends Found {
   readonly files: Map<string, FoundFile>;
@@ -26,7 +27,8 @@ export function gather(): Gathering {
     add({ path, kind, size, mode, mtimeMs }) {
       if (path === "" || files.has(path)) return;
       if (kind === "special") {
-        special.add(path);
+        // Each is a line in the trace at most; nobody reads more of them.
+        if (special.size < MOST_SPECIAL) special.add(path);
       } else files.set(path, { kind, size, mode, mtimeMs });
       if (files.size > MOST_FILES) throw new SystemFailure(`More than ${MOST_FILES} files match`);
     },

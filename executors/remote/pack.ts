@@ -3,6 +3,7 @@ import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts
 import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
 import { type FileName, fileName, fileNameText, type PackedFiles } from "../../src/workspace.ts";
 import { pathOf } from "../common/paths.ts";
+import { tidyAfter } from "../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands } from "./commands.ts";
 import type { RemotePlace } from "./files.ts";
 import { packByCat } from "./pack-by-cat.ts";
@@ -41,7 +42,10 @@ export function packRemote(
   const both = AbortSignal.any([signal, stop.signal]);
   const bytes = async function* (): AsyncGenerator<Buffer> {
     try {
-      yield* packed({ commands, place, warnings, signal: both }, paths);
+      for await (const piece of packed({ commands, place, warnings, signal: both }, paths)) {
+        tidyAfter(piece.length);
+        yield piece;
+      }
       yield tarEnd;
     } catch (error) {
       signal.throwIfAborted();

@@ -4,6 +4,7 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import { deadline, never } from "../../src/time.ts";
 import { fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
 import { pathOf } from "../common/paths.ts";
+import { tidyAfter } from "../common/tidy.ts";
 import type { RemoteCommands } from "./commands.ts";
 import type { RemotePlace } from "./files.ts";
 import { moveIn } from "./move-in.ts";
@@ -135,7 +136,10 @@ async function stage(
   const failure: { error?: unknown } = {};
   const bytes = async function* (): AsyncGenerator<Buffer> {
     try {
-      yield* gathered(vetted(tar, staged, { limits, encoding, caseless, free }));
+      for await (const piece of gathered(vetted(tar, staged, { limits, encoding, caseless, free }))) {
+        tidyAfter(piece.length);
+        yield piece;
+      }
     } catch (error) {
       failure.error = error;
       stop.abort(error);

@@ -15,6 +15,11 @@ import {
 } from "./files-protocol.ts";
 import type { Places } from "./places.ts";
 
+/** The process belongs to the job's user, whose other processes may speak in its name: what is kept of its words is bounded. */
+const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
+const MOST_LINE_LENGTH = 64 * 1024;
+const MOST_WARNINGS = 1000;
+
 interface Worker {
   readonly child: ChildProcessWithoutNullStreams;
   readonly warnings: readonly string[];
@@ -70,8 +75,16 @@ async function ask(
 ): Promise<unknown> {
   const worker = start(host, signal);
   const { child, ended } = worker;
-  const output: Buffer[] = [];
-  child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
+  let output: Buffer[] = [];
+  let bytes = 0;
+  child.stdout.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes <= MOST_ANSWER_BYTES) output.push(chunk);
+    else {
+      output = [];
+      child.kill("SIGKILL");
+    }
+  });
   try {
     if (tar === undefined) sendRequest(worker, request);
     else {
@@ -83,6 +96,9 @@ async function ask(
         throw sending.status === "rejected" && tar.errored !== null ? tar.errored : ending.reason;
     }
     await ended;
+  } catch (error) {
+    if (bytes <= MOST_ANSWER_BYTES) throw error;
+    throw new SystemFailure(`The process that reaches the job's files answered more than ${MOST_ANSWER_BYTES} bytes`);
   } finally {
     child.kill("SIGKILL");
   }
@@ -106,12 +122,13 @@ function start({ launch, mark, ownProgram }: FilesHost, signal: AbortSignal): Wo
   child.stdin.on("error", () => {}); // it ended before it had read all: its own words tell why
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     const lines = (rest + text).split("\n");
-    rest = lines.pop() ?? "";
+    rest = (lines.pop() ?? "").slice(-MOST_LINE_LENGTH);
     for (const line of lines) {
       const remark = parseRemark(line);
       if (remark === undefined) said = `${said}${line} `.slice(-500);
-      else if ("warning" in remark) warnings.push(remark.warning);
-      else error = remark.error;
+      else if ("warning" in remark) {
+        if (warnings.length < MOST_WARNINGS) warnings.push(remark.warning);
+      } else error = remark.error;
     }
   });
   const onAbort = (): void => void child.kill("SIGKILL");

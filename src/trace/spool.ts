@@ -113,6 +113,8 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   let spare: Buffer[] = [];
   /** What was written last, still in memory: whoever reads right behind needs no disk. */
   let recent: { from: number; bytes: Buffer } = { from: size, bytes: Buffer.alloc(0) };
+  /** The memory that it lies in. */
+  let recentBlock: Buffer | undefined;
 
   function append(bytes: Uint8Array, lastWords = false): void {
     if (closed || bytes.length === 0 || (broken.signal.aborted && !lastWords)) return;
@@ -146,8 +148,11 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
       if (written.length > 0) grow(written);
       if (size - syncedSize >= SYNC_BEHIND_BYTES) syncing ??= syncBehind();
       settled = batch.reduce((sum, block) => sum + block.used, settled);
-      // The last block stays readable as `recent`.
-      spare = batch.slice(0, -1).map((block) => block.bytes);
+      spare = batch.map((block) => block.bytes);
+      // The last block stays readable as `recent`; the one that was so before is free. Readers have copies.
+      const last = written.length > 0 ? spare.pop() : undefined;
+      if (last !== undefined && recentBlock !== undefined) spare.push(recentBlock);
+      recentBlock = last ?? recentBlock;
       wake();
     }
     writing = undefined;
