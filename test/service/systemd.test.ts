@@ -85,10 +85,14 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(status.stdout).toMatch(/^alloy-runner: active \(running\), asking for jobs of 1 runner, pid \d+\n$/);
     expect(existsSync(inside("/var/lib/alloy-runner"))).toBe(true);
 
-    const job = coordinator.enqueue({ script: ["id -un", "pwd", "grep CapBnd /proc/self/status", "ulimit -u"] });
+    const job = coordinator.enqueue({
+      script: ["id -un", "pwd", "grep CapBnd /proc/self/status", "ulimit -u", "echo core $(ulimit -Sc) $(ulimit -Hc)"],
+    });
     expect((await job.finished()).status).toBe("success");
     expect(job.trace).toContain("builder\n");
     expect(job.trace).toMatch(/\/home\/builder\/builds\//);
+    // No core file of the runner, whose memory holds secrets; a job may have its own.
+    expect(job.trace).toContain("core 0 unlimited");
     const bounding = BigInt(`0x${/CapBnd:\s*([0-9a-f]+)/.exec(job.trace)?.[1] ?? "0"}`);
     const [CAP_SETUID, CAP_SYS_MODULE, CAP_SYS_BOOT, CAP_SYS_TIME] = [7n, 16n, 22n, 25n];
     expect(bounding & (1n << CAP_SETUID)).not.toBe(0n);
