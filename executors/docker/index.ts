@@ -96,18 +96,19 @@ export function createDockerExecutor(
     network: NetworkLoan,
   ): ((signal: AbortSignal) => Promise<void>) => {
     let work: Promise<void> | null = null;
+    const free = (): void => slot[Symbol.dispose]();
     const destroy = async (signal: AbortSignal): Promise<void> => {
       try {
-        await cleanUpJob(engine, jobKey, { log, onQuiet: () => slot[Symbol.dispose]() }, signal);
+        await cleanUpJob(engine, jobKey, { log, onQuiet: free }, signal);
         network.giveBack(true);
       } catch (error) {
         work = null;
         network.giveBack(false);
-        sweeper.suspect(engine, jobKey);
+        // Something of it may still run in the builds directory: nobody else gets that meanwhile.
+        sweeper.suspect(engine, jobKey, free);
         throw error;
-      } finally {
-        slot[Symbol.dispose]();
       }
+      free();
     };
     return (signal) => {
       work ??= destroy(signal);

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Engine } from "./engine.ts";
 import { LABELS, labelFilter, type Owner } from "./labels.ts";
 
-/** A job's claim on a builds directory; it is free again when it is disposed of. */
+/** A job's claim on a builds directory; it is free again when it is disposed of, once or more often. */
 export interface Slot extends Disposable {
   /** `CI_CONCURRENT_PROJECT_ID` */
   readonly number: number;
@@ -28,7 +28,13 @@ export function createSlots(owner: Owner): {
         const label = slotLabel(runnerId, projectId, number);
         if (taken.has(label) || others.has(label)) continue;
         taken.add(label);
-        return { number, [Symbol.dispose]: () => void taken.delete(label) };
+        let held = true;
+        const free = (): void => {
+          // Once: by then the next job may have it.
+          if (held) taken.delete(label);
+          held = false;
+        };
+        return { number, [Symbol.dispose]: free };
       }
     },
   };

@@ -9,8 +9,11 @@ import type { Owner } from "./labels.ts";
 export interface Sweeper {
   /** Once in a while, in the background: things of dead processes of this installation. */
   look(engine: Engine): void;
-  /** A job's clean-up failed, or may have missed something that was just being made: look again later. */
-  suspect(engine: Engine, jobKey: string): void;
+  /**
+   * A job's clean-up failed, or may have missed something that was just being made: look again later.
+   * @param onEnd told once nothing of it is there any more, or all tries are used up
+   */
+  suspect(engine: Engine, jobKey: string, onEnd?: () => void): void;
   close(): Promise<void>;
 }
 
@@ -59,10 +62,11 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
     }
   };
 
-  const retry = (engine: Engine, jobKey: string, attempt: number): void => {
+  const retry = (engine: Engine, jobKey: string, attempt: number, onEnd: () => void): void => {
     const waitMs = timing.againMs[attempt];
     if (waitMs === undefined) {
       log.error("gave up removing what a job left at the container engine", { job_key: jobKey });
+      onEnd();
       return;
     }
     later(waitMs, async (signal) => {
@@ -70,8 +74,10 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
         const { containers } = await cleanUpJob(engine, jobKey, { log }, signal);
         if (containers > 0) log.info("removed what a job had left", { job_key: jobKey, containers });
       } catch {
-        if (!over.signal.aborted) retry(engine, jobKey, attempt + 1);
+        if (!over.signal.aborted) retry(engine, jobKey, attempt + 1, onEnd);
+        return;
       }
+      onEnd();
     });
   };
 
@@ -85,7 +91,7 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
         await sweep(engine, signal);
       });
     },
-    suspect: (engine, jobKey) => retry(engine, jobKey, 0),
+    suspect: (engine, jobKey, onEnd = () => {}) => retry(engine, jobKey, 0, onEnd),
     close: async () => {
       over.abort(new Error("closing"));
       for (const timer of timers) clearTimeout(timer);

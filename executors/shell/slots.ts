@@ -24,11 +24,16 @@ export function createSlots(locks: DirectoryLocks): Slots {
         const claim = locks.claim(places.root);
         if (claim === null) continue;
         taken.add(places.root);
+        let held = true;
         return {
           number,
           places,
           [Symbol.dispose]: () => {
-            if (taken.delete(places.root)) claim[Symbol.dispose]();
+            // Once: by then the next job may have them.
+            if (!held) return;
+            held = false;
+            taken.delete(places.root);
+            claim[Symbol.dispose]();
           },
         };
       }

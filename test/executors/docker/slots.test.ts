@@ -1,0 +1,60 @@
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { connectEngine, type Engine } from "../../../executors/docker/engine.ts";
+import { LABELS, type Owner } from "../../../executors/docker/labels.ts";
+import { createSlots } from "../../../executors/docker/slots.ts";
+import { createSweeper } from "../../../executors/docker/sweep.ts";
+import type { Log } from "../../../src/log.ts";
+import { never } from "../../../src/time.ts";
+import { imageName, noEngine, testEngine } from "../../support/docker.ts";
+
+const found = await testEngine("docker");
+const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
+
+describe("builds directories at an engine", () => {
+  if (found === null) {
+    test.skip(noEngine("docker"), () => {});
+    return;
+  }
+  const { docker } = found;
+  const owner: Owner = { installation: randomBytes(8).toString("hex"), process: "1-1" };
+  let engine: Engine;
+  beforeAll(async () => {
+    await found.images("sh");
+    engine = await connectEngine(
+      { settings: { host: found.host, tlsCertPath: "", tlsVerify: false }, env: {}, scratchDir: "/nowhere" },
+      never,
+    );
+  }, 240_000);
+  afterAll(async () => await engine.close());
+
+  test("belong to one job at a time, however often they are given back", async () => {
+    const slots = createSlots(owner);
+    const first = await slots.take(engine, "r", "1", never);
+    first[Symbol.dispose]();
+    const second = await slots.take(engine, "r", "1", never);
+    first[Symbol.dispose]();
+    const third = await slots.take(engine, "r", "1", never);
+    expect([first.number, second.number, third.number]).toEqual([0, 0, 1]);
+  });
+
+  test("are given back by the sweeper only once nothing of the job is there any more", async () => {
+    const jobKey = `k-${randomBytes(6).toString("hex")}`;
+    const left = await docker.createContainer({
+      Image: imageName("sh"),
+      Cmd: ["sleep", "600"],
+      Labels: { [LABELS.jobKey]: jobKey },
+    });
+    onTestFinished(async () => void (await left.remove({ force: true }).catch(() => {})));
+    await left.start();
+    const sweeper = createSweeper(owner, log, { firstMs: 60_000, everyMs: 60_000, againMs: [10] });
+    onTestFinished(async () => await sweeper.close());
+    const there = await new Promise<number>((resolve) => {
+      sweeper.suspect(engine, jobKey, () => {
+        const filters = { label: [`${LABELS.jobKey}=${jobKey}`] };
+        void docker.listContainers({ all: true, filters }).then((list) => resolve(list.length));
+      });
+    });
+    expect(there).toBe(0);
+  }, 60_000);
+});
