@@ -78,11 +78,14 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (keepBytes !== null) {
       let rewinds = 0;
       // One piece is under way at a time: all of them may use the same memory.
-      const block = Buffer.allocUnsafeSlow(Math.min(pieceBytes, Math.max(0, size - sent)));
+      let block = Buffer.alloc(0);
       if (sent > size) unverified = true;
       sent = Math.min(sent, size);
       while (sent < size) {
-        const bytes = await trace.read(sent, Math.min(block.length, size - sent), block);
+        const length = Math.min(pieceBytes, size - sent);
+        // Sent back to an earlier byte, there is more left than at first.
+        if (block.length < length) block = Buffer.allocUnsafeSlow(length);
+        const bytes = await trace.read(sent, length, block);
         if (bytes.length === 0) break;
         const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
         if (answer.status === "gone") return { kind: "settled", result: "refused" };

@@ -115,6 +115,15 @@ test("a coordinator that is not ready is asked again, one that wants the trace a
   expect(await outbox.deliver(other, { sent: 6, gone: false })).toBe("delivered");
 });
 
+test("a trace that GitLab wants again from its start goes in large pieces, however little of it was left", async () => {
+  const { journal, scripted, outbox } = await setUp();
+  const trace = Buffer.alloc(300 * 1024, "0123456789abcdef\n");
+  const record = await finished(journal, trace, { dialect: "gitlab" });
+  expect(await outbox.deliver(record, { sent: trace.length - 100, gone: false })).toBe("delivered");
+  expect(scripted.jobs.get(record.stored.id)?.text).toBe(trace.toString());
+  expect(scripted.calls.map(({ call }) => call)).toEqual(["trace", "trace", "update"]);
+});
+
 test.each([403, 404, 409])("after %i nothing more is sent", async (status) => {
   const { journal, scripted, outbox, path } = await setUp(() => failure(status));
   const record = await finished(journal, "trace");
