@@ -114,6 +114,8 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (answer.kind === "too_large") return trouble(`${coordinator.origin} finds the final report too large`, 413);
     sent = 0;
     if (++resends > MOST_RESENDS) {
+      // There is nothing in a state alone that it could find different.
+      if (keepBytes === null) return wantsItAgain();
       unverified = true;
       keepBytes = null;
     }
@@ -146,10 +148,14 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       const answer = await coordinator.updateJob(credentials, update, signal);
       if (answer.kind === "done") return { kind: "settled", result: "delivered" };
       if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
-      if (answer.kind === "resend") return { kind: "later", afterMs: 1000 };
+      if (answer.kind === "resend") return wantsItAgain();
       if (offer === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
       await shorten("it is too large");
     }
+  }
+
+  function wantsItAgain(): Attempt {
+    return trouble(`${coordinator.origin} wants the trace again, whatever it is sent`, 412);
   }
 
   async function chosenTrace(): Promise<StoredTrace | null> {

@@ -124,6 +124,29 @@ test("a trace that GitLab wants again from its start goes in large pieces, howev
   expect(scripted.calls.map(({ call }) => call)).toEqual(["trace", "trace", "update"]);
 });
 
+test.each([
+  ["alloy", { kind: "again", afterMs: 2 }],
+  ["gitlab", { kind: "again", afterMs: 2 }],
+  ["alloy", { kind: "resend" }],
+  ["gitlab", { kind: "resend" }],
+] as const)(
+  "%s that answers %o for ever gets fewer and fewer calls, and none when the result is too old",
+  async (dialect, answer) => {
+    let maxAgeMs = 1e9;
+    const { journal, scripted, outbox } = await setUp((call) => (call.call === "update" ? answer : undefined), {
+      maxAgeMs: () => maxAgeMs,
+      timing: { ...quick, firstMs: 20, maxMs: 1e6 },
+    });
+    const delivery = outbox.deliver(await finished(journal, "trace\n", { dialect }), atStart);
+    if (answer.kind === "resend") {
+      await pause(500, never);
+      expect(scripted.calls.length).toBeLessThan(25);
+    } else await scripted.called(({ call }) => call === "update");
+    maxAgeMs = 1;
+    expect(await delivery).toBe("expired");
+  },
+);
+
 test.each([403, 404, 409])("after %i nothing more is sent", async (status) => {
   const { journal, scripted, outbox, path } = await setUp(() => failure(status));
   const record = await finished(journal, "trace");
