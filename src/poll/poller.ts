@@ -174,6 +174,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       if (--open > 0) return;
       clearTimeout(lastRequest);
       stop.removeEventListener("abort", onStop);
+      // Nobody asks any more whether it is.
+      meter.healthy(true);
       ended.resolve();
     });
   };

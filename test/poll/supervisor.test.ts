@@ -172,6 +172,22 @@ describe("polling", () => {
     await coordinator.until(() => coordinator.asked.length === 6);
   });
 
+  test("forgets of an entry that was changed that its token was not accepted", async () => {
+    const coordinator = await server(({ token }, count) => (token !== "a" ? 204 : count === 1 ? { job: "1" } : 403));
+    const mended = await server(() => 204);
+    const ending = Promise.withResolvers<void>();
+    const { supervisor, metrics } = supervised(() => ending.promise);
+    closers.push(async () => ending.resolve());
+    const series = 'alloy_runner_entry_healthy{runner="id-a",runner_name="runner a",system_id=""}';
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
+    await expect.poll(() => metrics.render()).toContain(`${series} 0`);
+    // Its job goes on meanwhile.
+    supervisor.apply(configOf([entryOf(mended.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
+    await mended.until(() => mended.asked.length === 3);
+    await expect.poll(() => metrics.render()).toContain(`${series} 1`);
+    expect(supervisor.jobs).toHaveLength(1);
+  });
+
   test("never has two requests of one token under way, unless GitLab hands out its jobs", async () => {
     let jobs = 0;
     const slow = async (dialect: "alloy" | "gitlab"): Promise<Reply> => {
