@@ -188,6 +188,17 @@ describe("polling", () => {
     expect(supervisor.jobs).toHaveLength(1);
   });
 
+  test("keeps to the interval also after a job where the entry says so, and is not nudged", async () => {
+    const coordinator = await server(queue("1", "2", "3"));
+    const { supervisor } = supervised(async () => {});
+    const entry = entryOf(coordinator.url, "a", { strictCheckInterval: true });
+    supervisor.apply(configOf([entry], { concurrent: 3, checkIntervalMs: 120 }));
+    await coordinator.until(() => coordinator.asked.length === 5);
+    const times = coordinator.asked.map(({ at }) => at);
+    const pauses = times.slice(1).map((at, index) => at - (times[index] ?? 0));
+    expect(Math.min(...pauses)).toBeGreaterThan(110);
+  });
+
   test("never has two requests of one token under way, unless GitLab hands out its jobs", async () => {
     let jobs = 0;
     const slow = async (dialect: "alloy" | "gitlab"): Promise<Reply> => {
