@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
 import type { ReceivedJob } from "../../src/job/received.ts";
@@ -363,6 +365,34 @@ describe("a job", () => {
     await enough.promise;
     await tick();
     expect(lines.filter((line) => /^<3>.*problem="bug in 1"/.test(line))).toHaveLength(1);
+  });
+
+  test("that waits for delivery, perhaps for days, is not kept in memory as a whole", async () => {
+    const ids = Array.from({ length: 5 }, (_, index) => String(index));
+    const coordinator = await server(queue(...ids));
+    const received: WeakRef<object>[] = [];
+    const deliveries: PromiseWithResolvers<void>[] = [];
+    const { supervisor } = supervised(async () => {}, {
+      async handleJob({ job }) {
+        received.push(new WeakRef(job));
+        const delivery = Promise.withResolvers<void>();
+        deliveries.push(delivery);
+        return { delivered: delivery.promise };
+      },
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 10 }));
+    await coordinator.until(() => coordinator.asked.length > 8);
+    setFlagsFromString("--expose-gc");
+    await expect
+      .poll(() => {
+        runInNewContext("gc")();
+        return received.filter((job) => job.deref() !== undefined).length;
+      })
+      .toBe(0);
+    expect(supervisor.jobs.map(({ progress }) => progress.at)).toEqual(ids.map(() => "delivering"));
+    for (const { resolve } of deliveries) resolve();
+    await tick();
+    expect(supervisor.jobs).toEqual([]);
   });
 
   test("is known to who asks what the runner is doing, without secrets in the log", async () => {
