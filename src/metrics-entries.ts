@@ -21,7 +21,8 @@ interface KnownEntry {
   limit: number;
   users: number;
   asking: number;
-  healthy: boolean;
+  /** Whose requests are refused. After a reload there are two of them for a while, the old one with its last jobs. */
+  readonly unhealthy: Set<symbol>;
   /** How to remove each of its series, by what tells them apart. */
   readonly series: Map<string, () => void>;
 }
@@ -89,7 +90,7 @@ export function createEntryMeters(
     "alloy_runner_entry_healthy",
     "1 while the coordinator accepts the entry's token.",
     R,
-    eachEntry(({ healthy }) => (healthy ? 1 : 0)),
+    eachEntry(({ unhealthy }) => (unhealthy.size === 0 ? 1 : 0)),
   );
   const failedOld = counter("ci_runner_failed_jobs_total", "Failed jobs.", ["runner", "failure_reason"]);
   const failed = counter("gitlab_runner_failed_jobs_total", "Failed jobs.", [...R, "failure_reason"]);
@@ -133,7 +134,7 @@ export function createEntryMeters(
 
   return ({ id, name, limit }) => {
     const known = entries.get(id);
-    const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, healthy: true, series: new Map() };
+    const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, unhealthy: new Set(), series: new Map() };
     entries.set(id, entry);
     entry.users++;
     entry.limit = limit;
@@ -143,6 +144,7 @@ export function createEntryMeters(
       if (!entry.series.has(key)) entry.series.set(key, () => metric.remove(its));
       return metric;
     };
+    const me = Symbol(id);
     let open = true;
     return {
       request(endpoint, method, status, durationMs) {
@@ -158,7 +160,8 @@ export function createEntryMeters(
       },
       refused: () => on(refusals, "refusals", labels).inc(labels),
       healthy(is) {
-        entry.healthy = is;
+        if (is) entry.unhealthy.delete(me);
+        else if (open) entry.unhealthy.add(me);
       },
       job({ queuedSeconds }) {
         const job: KnownJob = { runner: id, state: "pending", stage: "", executorStage: "" };
@@ -199,6 +202,7 @@ export function createEntryMeters(
       close() {
         if (!open) return;
         open = false;
+        entry.unhealthy.delete(me);
         if (--entry.users > 0) return;
         for (const remove of entry.series.values()) remove();
         entries.delete(id);

@@ -87,6 +87,7 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
     });
   } catch (error) {
     const outcome = outcomeOf(new SystemFailure("the trace cannot be stored", { cause: error }), never);
+    meter.moved({ at: "finished", outcome });
     await keepVerdict(record.tracePath, outcome);
     await keepReport(record, outcome, log);
     return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, gone: false }), log) };

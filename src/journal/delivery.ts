@@ -78,11 +78,14 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (keepBytes !== null) {
       let rewinds = 0;
       // One piece is under way at a time: all of them may use the same memory.
-      const block = Buffer.allocUnsafeSlow(Math.min(pieceBytes, Math.max(0, size - sent)));
+      let block = Buffer.alloc(0);
       if (sent > size) unverified = true;
       sent = Math.min(sent, size);
       while (sent < size) {
-        const bytes = await trace.read(sent, Math.min(block.length, size - sent), block);
+        const length = Math.min(pieceBytes, size - sent);
+        // Sent back to an earlier byte, there is more left than at first.
+        if (block.length < length) block = Buffer.allocUnsafeSlow(length);
+        const bytes = await trace.read(sent, length, block);
         if (bytes.length === 0) break;
         const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
         if (answer.status === "gone") return { kind: "settled", result: "refused" };
@@ -111,6 +114,8 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (answer.kind === "too_large") return trouble(`${coordinator.origin} finds the final report too large`, 413);
     sent = 0;
     if (++resends > MOST_RESENDS) {
+      // There is nothing in a state alone that it could find different.
+      if (keepBytes === null) return wantsItAgain();
       unverified = true;
       keepBytes = null;
     }
@@ -143,10 +148,14 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       const answer = await coordinator.updateJob(credentials, update, signal);
       if (answer.kind === "done") return { kind: "settled", result: "delivered" };
       if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
-      if (answer.kind === "resend") return { kind: "later", afterMs: 1000 };
+      if (answer.kind === "resend") return wantsItAgain();
       if (offer === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
       await shorten("it is too large");
     }
+  }
+
+  function wantsItAgain(): Attempt {
+    return trouble(`${coordinator.origin} wants the trace again, whatever it is sent`, 412);
   }
 
   async function chosenTrace(): Promise<StoredTrace | null> {

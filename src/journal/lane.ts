@@ -136,6 +136,8 @@ export function createLane({ origin, log, timing }: LaneOptions): Lane {
         course.waits.reset();
         up();
         if (closing) end(parcel, "kept");
+        // One that always asks for more time would be asked for ever.
+        else if (attempt.afterMs > 0 && parcel.expired()) end(parcel, "expired");
         else wait(parcel, course, attempt.afterMs);
         break;
       case "trouble": {

@@ -50,6 +50,16 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
   const running = new Map<string, Running>();
   const current = new AsyncLocalStorage<Running>();
 
+  /** Apart from the rest: thousands may wait for a coordinator, and nothing of the jobs themselves should. */
+  const letGoOnceDelivered = (key: string, delivered: Promise<unknown> | undefined, onDelivered: () => void): void => {
+    const settled = (): void => {
+      running.delete(key);
+      onDelivered();
+    };
+    delivered?.then(settled, settled);
+    if (delivered === undefined) settled();
+  };
+
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
     const { job, entry, executor, coordinator, slot, reservation, log } = arrival;
     const jobMeter = arrival.meter.job(job);
@@ -84,12 +94,7 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
       letGo(reservation, log);
     }
     mine.active = { ...mine.active, progress: { at: "delivering" } };
-    const settled = (): void => {
-      running.delete(key);
-      arrival.onDelivered();
-    };
-    handled?.delivered.then(settled, settled);
-    if (handled === undefined) settled();
+    letGoOnceDelivered(key, handled?.delivered, arrival.onDelivered);
   };
 
   return {

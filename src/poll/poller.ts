@@ -13,7 +13,7 @@ import type { Slot, Slots } from "./slots.ts";
 export interface PollerOptions {
   readonly entry: Pick<
     RunnerConfig,
-    "id" | "limit" | "requestConcurrency" | "unhealthyRequestsLimit" | "unhealthyIntervalMs"
+    "id" | "limit" | "requestConcurrency" | "strictCheckInterval" | "unhealthyRequestsLimit" | "unhealthyIntervalMs"
   >;
   readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
   readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve">;
@@ -82,7 +82,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   /** The last answer said that the work changed. Two of them in a row come from something that is no GitLab. */
   let changed = false;
 
-  const idle = (): Wait => ({ ms: pauseMs(), quick: true });
+  /** With `strict_check_interval` nothing shortens it, so that other machines get their share of the jobs. */
+  const idle = (): Wait => ({ ms: pauseMs(), quick: !entry.strictCheckInterval });
   const lostRace = (): Wait => {
     if (++conflicts > MOST_CONFLICTS) return idle();
     return { ms: timing.conflictMs * (0.1 + 0.9 * Math.random()), quick: true };
@@ -124,7 +125,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           handedOver = receive(answer.job, slot, reservation);
           if (!handedOver) return lostRace();
           conflicts = 0;
-          return atOnce;
+          return entry.strictCheckInterval ? idle() : atOnce;
         case "none":
           health.accepted();
           if (holds && patient && answer.heldMs >= timing.heldMs) return atOnce;
@@ -174,6 +175,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       if (--open > 0) return;
       clearTimeout(lastRequest);
       stop.removeEventListener("abort", onStop);
+      // Nobody asks any more whether it is.
+      meter.healthy(true);
       ended.resolve();
     });
   };

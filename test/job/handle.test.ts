@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { execa } from "execa";
 import { expect, onTestFinished, test } from "vitest";
@@ -189,6 +189,27 @@ test("a job that cannot be kept is answered without being run", async () => {
   expect(plain(job.trace)).toMatch(
     /^ERROR: Job failed \(system failure\): the runner cannot store the job: Cannot keep job .*ENOENT/,
   );
+});
+
+test("a job whose trace cannot be opened counts as failed", async () => {
+  const { local, handling } = await setUp("alloy");
+  const job = local.enqueue({ script: ["echo never"] });
+  const received = await handling.receive();
+  const room = Promise.withResolvers<number>();
+  const handled = handling.handle(received, never, handling.executor, room.promise);
+  const kept = async (): Promise<string[]> => await readdir(handling.stateDir.jobsDir).catch(() => []);
+  await expect.poll(async () => (await kept()).length).toBe(1);
+  const [key = ""] = await kept();
+  const trace = join(handling.stateDir.jobsDir, key, "trace");
+  await expect.poll(async () => (await readdir(dirname(trace))).includes("trace")).toBe(true);
+  await rm(trace);
+  await symlink("elsewhere", trace);
+  room.resolve(0);
+  const { outcome, delivered } = await handled;
+  expect(outcome).toMatchObject({ result: "failed", reason: "runner_system_failure" });
+  expect(handling.states).toEqual([{ at: "finished", outcome }]);
+  await delivered;
+  expect(job.status).toBe("failed");
 });
 
 test("a state directory that is deleted in mid-job fails the job, with a word about its output", async () => {

@@ -115,6 +115,38 @@ test("a coordinator that is not ready is asked again, one that wants the trace a
   expect(await outbox.deliver(other, { sent: 6, gone: false })).toBe("delivered");
 });
 
+test("a trace that GitLab wants again from its start goes in large pieces, however little of it was left", async () => {
+  const { journal, scripted, outbox } = await setUp();
+  const trace = Buffer.alloc(300 * 1024, "0123456789abcdef\n");
+  const record = await finished(journal, trace, { dialect: "gitlab" });
+  expect(await outbox.deliver(record, { sent: trace.length - 100, gone: false })).toBe("delivered");
+  expect(scripted.jobs.get(record.stored.id)?.text).toBe(trace.toString());
+  expect(scripted.calls.map(({ call }) => call)).toEqual(["trace", "trace", "update"]);
+});
+
+test.each([
+  ["alloy", { kind: "again", afterMs: 2 }],
+  ["gitlab", { kind: "again", afterMs: 2 }],
+  ["alloy", { kind: "resend" }],
+  ["gitlab", { kind: "resend" }],
+] as const)(
+  "%s that answers %o for ever gets fewer and fewer calls, and none when the result is too old",
+  async (dialect, answer) => {
+    let maxAgeMs = 1e9;
+    const { journal, scripted, outbox } = await setUp((call) => (call.call === "update" ? answer : undefined), {
+      maxAgeMs: () => maxAgeMs,
+      timing: { ...quick, firstMs: 20, maxMs: 1e6 },
+    });
+    const delivery = outbox.deliver(await finished(journal, "trace\n", { dialect }), atStart);
+    if (answer.kind === "resend") {
+      await pause(500, never);
+      expect(scripted.calls.length).toBeLessThan(25);
+    } else await scripted.called(({ call }) => call === "update");
+    maxAgeMs = 1;
+    expect(await delivery).toBe("expired");
+  },
+);
+
 test.each([403, 404, 409])("after %i nothing more is sent", async (status) => {
   const { journal, scripted, outbox, path } = await setUp(() => failure(status));
   const record = await finished(journal, "trace");

@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
 import type { ReceivedJob } from "../../src/job/received.ts";
@@ -172,6 +174,33 @@ describe("polling", () => {
     await coordinator.until(() => coordinator.asked.length === 6);
   });
 
+  test("forgets of an entry that was changed that its token was not accepted", async () => {
+    const coordinator = await server(({ token }, count) => (token !== "a" ? 204 : count === 1 ? { job: "1" } : 403));
+    const mended = await server(() => 204);
+    const ending = Promise.withResolvers<void>();
+    const { supervisor, metrics } = supervised(() => ending.promise);
+    closers.push(async () => ending.resolve());
+    const series = 'alloy_runner_entry_healthy{runner="id-a",runner_name="runner a",system_id=""}';
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
+    await expect.poll(() => metrics.render()).toContain(`${series} 0`);
+    // Its job goes on meanwhile.
+    supervisor.apply(configOf([entryOf(mended.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
+    await mended.until(() => mended.asked.length === 3);
+    await expect.poll(() => metrics.render()).toContain(`${series} 1`);
+    expect(supervisor.jobs).toHaveLength(1);
+  });
+
+  test("keeps to the interval also after a job where the entry says so, and is not nudged", async () => {
+    const coordinator = await server(queue("1", "2", "3"));
+    const { supervisor } = supervised(async () => {});
+    const entry = entryOf(coordinator.url, "a", { strictCheckInterval: true });
+    supervisor.apply(configOf([entry], { concurrent: 3, checkIntervalMs: 120 }));
+    await coordinator.until(() => coordinator.asked.length === 5);
+    const times = coordinator.asked.map(({ at }) => at);
+    const pauses = times.slice(1).map((at, index) => at - (times[index] ?? 0));
+    expect(Math.min(...pauses)).toBeGreaterThan(110);
+  });
+
   test("never has two requests of one token under way, unless GitLab hands out its jobs", async () => {
     let jobs = 0;
     const slow = async (dialect: "alloy" | "gitlab"): Promise<Reply> => {
@@ -336,6 +365,34 @@ describe("a job", () => {
     await enough.promise;
     await tick();
     expect(lines.filter((line) => /^<3>.*problem="bug in 1"/.test(line))).toHaveLength(1);
+  });
+
+  test("that waits for delivery, perhaps for days, is not kept in memory as a whole", async () => {
+    const ids = Array.from({ length: 5 }, (_, index) => String(index));
+    const coordinator = await server(queue(...ids));
+    const received: WeakRef<object>[] = [];
+    const deliveries: PromiseWithResolvers<void>[] = [];
+    const { supervisor } = supervised(async () => {}, {
+      async handleJob({ job }) {
+        received.push(new WeakRef(job));
+        const delivery = Promise.withResolvers<void>();
+        deliveries.push(delivery);
+        return { delivered: delivery.promise };
+      },
+    });
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 10 }));
+    await coordinator.until(() => coordinator.asked.length > 8);
+    setFlagsFromString("--expose-gc");
+    await expect
+      .poll(() => {
+        runInNewContext("gc")();
+        return received.filter((job) => job.deref() !== undefined).length;
+      })
+      .toBe(0);
+    expect(supervisor.jobs.map(({ progress }) => progress.at)).toEqual(ids.map(() => "delivering"));
+    for (const { resolve } of deliveries) resolve();
+    await tick();
+    expect(supervisor.jobs).toEqual([]);
   });
 
   test("is known to who asks what the runner is doing, without secrets in the log", async () => {
