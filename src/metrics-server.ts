@@ -1,3 +1,4 @@
+import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -148,12 +149,11 @@ async function listen(
     await once(server, "listening");
   } catch (error) {
     const busy = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
-    throw new ConfigError(
-      `Cannot serve metrics on ${host ?? ""}:${port}: ${busy ? "the address is in use (EADDRINUSE)" : describeError(error)}. Free it or set another listen_address`,
-      {
-        cause: error,
-      },
-    );
+    // Bun has no word of its own for a name that nobody knows.
+    const why = busy
+      ? "the address is in use (EADDRINUSE). Free it or set another listen_address"
+      : `${await lookup(host ?? "localhost").then(() => describeError(error), describeError)}. Set another listen_address`;
+    throw new ConfigError(`Cannot serve metrics on ${host ?? ""}:${port}: ${why}`);
   }
   // From here on an error of the listener itself (out of descriptors while accepting) must not end the process.
   server.on("error", () => {});

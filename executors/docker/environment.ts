@@ -79,6 +79,10 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       killLeftovers,
       killGraceMs,
       outputEndsEarly: engine.podman,
+      isGone: async () => {
+        const state = await stateOf(container);
+        return state === null || state?.running === false;
+      },
       where: container.name,
     };
     const running = runRemoteScript(host, suited, output, signal);
@@ -99,10 +103,15 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       .catch(() => {});
   };
 
+  /** `null`: it was removed; `undefined`: the engine cannot say. */
+  const stateOf = async (container: JobContainer): Promise<Awaited<ReturnType<typeof inspectState>> | undefined> => {
+    using limit = deadline(never, STUCK_MS, new Error("no answer"));
+    return await inspectState(engine, container.id, container.name, limit.signal).catch(() => undefined);
+  };
+
   /** What became of the container is what matters, not how its connection ended. */
   const explain = async (container: JobContainer, error: unknown): Promise<unknown> => {
-    using limit = deadline(never, STUCK_MS, new Error("no answer"));
-    const state = await inspectState(engine, container.id, container.name, limit.signal).catch(() => undefined);
+    const state = await stateOf(container);
     if (state === undefined || state?.running === true) return error;
     if (container === build) dead = true;
     if (state === null) {

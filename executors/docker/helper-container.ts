@@ -8,6 +8,7 @@ import { jobLabels, LABELS } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { preparePlaces, REMOVE, REMOVED } from "./prepare-places.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
+import { warn } from "./services.ts";
 import { slotLabel } from "./slots.ts";
 import { startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
@@ -68,6 +69,10 @@ export async function startHelper(
       cause: error,
     });
   });
+  if (!tools.programs.has("git")) {
+    const why = "without it there are no sources. helper_image in [runners.docker] must have sh and git";
+    warn(notes, `The helper image ${choice.image.name} has no git: ${why}`);
+  }
   const user = uid > 0 ? `${uid}:${Math.max(gid, 0)}` : undefined;
   // Git wants a home that its user may write to.
   const env = user === undefined ? [] : [`HOME=${places.tmpDir}`];

@@ -170,9 +170,8 @@ function userOf(
 }
 
 function notAllowed(what: string, name: string, patterns: readonly string[], key: string): ScriptFailure {
-  const list = patterns.map((pattern) => `\n  - ${pattern}`).join("");
   return new ScriptFailure(
-    `The ${what} ${JSON.stringify(name.slice(0, 300))} is not among those that this runner allows (${key} in [runners.docker]):${list}`,
+    `The ${what} ${JSON.stringify(name.slice(0, 300))} is not among those that this runner allows (${key} in [runners.docker]): ${patterns.join(", ")}`,
   );
 }
 

@@ -30,6 +30,8 @@ export interface RemoteScriptHost {
   readonly killGraceMs: number;
   /** `stdout` of `scripts` ends with the program that was started, whoever else still holds it open. */
   readonly outputEndsEarly?: boolean;
+  /** The place itself has ended, and with it all that ran there. Asked where that cannot be found out by `commands`. */
+  readonly isGone?: () => Promise<boolean>;
   /** For messages: `container 3f2a… on build-07`. */
   readonly where: string;
 }
@@ -156,7 +158,7 @@ async function stop(
     await drain(reader, DRAIN_MS);
     sayEnded(output, reader, result, graceMs, false);
   } catch (error) {
-    sayUnknown(host, reader, output, error);
+    await sayUnknown(host, reader, output, error);
   }
 }
 
@@ -173,11 +175,17 @@ async function endLeftovers(
     if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
     sayEnded(output, reader, result, graceMs, true);
   } catch (error) {
-    sayUnknown(host, reader, output, error);
+    await sayUnknown(host, reader, output, error);
   }
 }
 
-function sayUnknown({ where }: RemoteScriptHost, reader: Forwarding, output: Writable, error: unknown): void {
+async function sayUnknown(
+  { where, isGone }: RemoteScriptHost,
+  reader: Forwarding,
+  output: Writable,
+  error: unknown,
+): Promise<void> {
+  if (await isGone?.()) return;
   say(
     output,
     reader,

@@ -1,11 +1,10 @@
 import type { Stats } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
-import { SystemFailure } from "../../src/errors.ts";
-import { type FileList, type FileName, type FileSelection, fileName, fileNameText } from "../../src/workspace.ts";
+import { type FileList, type FileName, type FileSelection, fileName } from "../../src/workspace.ts";
 import { fitsSegment, type Segment } from "../common/glob.ts";
 import { below, pathOf } from "../common/paths.ts";
 import { type Found, type FoundFile, selectFiles } from "../common/select-files.ts";
-import { bytesOf, inParallel, isMissing } from "./files-path.ts";
+import { bytesOf, inParallel, isMissing, unreadable } from "./files-path.ts";
 
 export interface ListHost {
   /** The checkout, absolute. */
@@ -98,10 +97,6 @@ export async function listFiles(
 
 function kindOf(stats: Stats): FoundFile["kind"] | null {
   return stats.isFile() ? "file" : stats.isDirectory() ? "directory" : stats.isSymbolicLink() ? "symlink" : null;
-}
-
-function unreadable(path: string, cause: unknown): SystemFailure {
-  return new SystemFailure(`Cannot read ${path === "" ? "the checkout" : fileNameText(path)}`, { cause });
 }
 
 interface Expansion {

@@ -5,7 +5,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
 import { type FileName, fileName, fileNameText, type PackedFiles } from "../../src/workspace.ts";
 import { pathOf } from "../common/paths.ts";
-import { bytesOf, codeOf, isMissing } from "./files-path.ts";
+import { bytesOf, codeOf, isMissing, unreadable } from "./files-path.ts";
 
 /** Files that are opened ahead of their turn. */
 const AHEAD = 12;
@@ -111,7 +111,7 @@ async function openOne(top: string, path: FileName, warnings: string[]): Promise
     await file?.close().catch(() => {});
     if (isMissing(error)) return gone("has vanished");
     if (codeOf(error) === "ELOOP" || codeOf(error) === "ENXIO") return gone("is no file any more");
-    throw new SystemFailure(`Cannot read ${fileNameText(path)}`, { cause: error });
+    throw unreadable(path, error);
   }
 }
 

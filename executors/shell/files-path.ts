@@ -1,3 +1,6 @@
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import { fileNameText } from "../../src/workspace.ts";
+
 /** A path for a system call. */
 export function bytesOf(path: string): Buffer {
   return Buffer.from(path, "latin1");
@@ -10,6 +13,14 @@ export function codeOf(error: unknown): string {
 /** It is not there (any more). */
 export function isMissing(error: unknown): boolean {
   return ["ENOENT", "ENOTDIR"].includes(codeOf(error));
+}
+
+/** What the job's own account may not read, the job has made so. `path` is relative to the checkout. */
+export function unreadable(path: string, cause: unknown): ScriptFailure | SystemFailure {
+  const what = `Cannot read ${path === "" ? "the checkout" : fileNameText(path)}`;
+  return codeOf(cause) === "EACCES"
+    ? new ScriptFailure(`${what}: the job's account may not (EACCES)`)
+    : new SystemFailure(what, { cause });
 }
 
 /** `body` for each item, `width` at a time; the first error ends it. */

@@ -87,5 +87,11 @@ function knownHostsComplaint(key: Buffer, lines: readonly Line[], target: SshHos
   const authority = lines.some((one) => one.marker === "cert-authority")
     ? " (its @cert-authority line is of no use here: host certificates are not supported)"
     : "";
-  return `The host key of ${place(target)} is not known${authority}: ${shown(key)}. Compare it with the host's own ("ssh-keygen -lf" on its /etc/ssh/ssh_host_*_key.pub); if it is right, set host_key_fingerprint = "${sha256Fingerprint(key)}" in [runners.ssh], or add this line to ${file}: ${line} (disable_strict_host_key_checking = true takes any key, also that of an impostor)`;
+  return `The host key of ${place(target)} is not known${authority}: ${shown(key)}. Compare it with the host's own ("ssh-keygen -lf ${ownKeyFile(key)}" there); if it is right, set host_key_fingerprint = "${sha256Fingerprint(key)}" in [runners.ssh], or add this line to ${file}: ${line} (disable_strict_host_key_checking = true takes any key, also that of an impostor)`;
+}
+
+/** Where sshd keeps it, as most systems have it: ssh-keygen takes one file at a time. */
+function ownKeyFile(key: Buffer): string {
+  const [name = "*"] = /ed25519|ecdsa|rsa/.exec(keyType(key)) ?? [];
+  return `/etc/ssh/ssh_host_${name}_key.pub`;
 }

@@ -76,6 +76,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     if (answer.kind === "refused" && (answer.status === 401 || answer.status === 403)) {
       throw new CommandError(`${answer.message}. Check the registration token`);
     }
+    if (answer.kind === "refused" && answer.status === 404) throw new CommandError(`${answer.message}. Check the url`);
     if (answer.kind === "refused" && answer.status === 410) {
       throw new CommandError(
         `${answer.message}. Create the runner in the coordinator's web pages and register it with --token glrt-…`,

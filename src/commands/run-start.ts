@@ -129,6 +129,7 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<void> {
   const { log, metrics, notifier } = deps;
+  const { stateDir } = started.config;
   try {
     for await (const change of changes) {
       if ("error" in change) {
@@ -140,8 +141,8 @@ export async function follow(
         continue;
       }
       const { config } = change;
-      if (config.stateDir !== started.config.stateDir) {
-        log.warn("a new state_dir is used after a restart", { state_dir: started.config.stateDir });
+      if (config.stateDir !== stateDir && config.stateDir !== started.config.stateDir) {
+        log.warn("the new state_dir is used after a restart", { state_dir: config.stateDir, until_then: stateDir });
       }
       started.config = config;
       adopt(config, options, deps);

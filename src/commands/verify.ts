@@ -43,7 +43,10 @@ export async function verifyCommand(values: FlagValues, context: CommandContext)
     throw new CommandError(`${count(gone.length)} not known any more: drop with --delete, or register again`);
   }
   const unclear = answers.filter(({ answer }) => answer.kind === "trouble").length;
-  if (unclear > 0) throw new CommandError(`${count(unclear)} could not be checked; nothing was dropped for that`);
+  if (unclear > 0) {
+    const kept = values.delete === true ? "; nothing was dropped for that" : "";
+    throw new CommandError(`${count(unclear)} could not be checked${kept}`);
+  }
 }
 
 function count(runners: number): string {

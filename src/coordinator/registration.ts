@@ -79,7 +79,7 @@ export async function register(
     if (runner?.token !== undefined) {
       return { kind: "registered", id: runner.id, token: runner.token, expiresAt: runner.expiresAt };
     }
-    const message = `Cannot register a runner at ${caller.api.shown}: it answered ${answer.status}, but not with the runner's token`;
+    const message = `Cannot register a runner at ${caller.api.shown}: it answered ${answer.status}, but not with the runner's token. Check the url`;
     return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
   }
   if ([400, 401, 403, 404, 410, 422].includes(answer.status)) {
@@ -109,6 +109,10 @@ export async function verifyToken(
   if (reply.kind === "silent") return trouble;
   const { answer } = reply;
   if (answer.status >= 200 && answer.status < 300) {
+    if (/^\s*<(?:!doctype|html)/i.test(answer.body.subarray(0, 1024).toString("latin1"))) {
+      const message = `Cannot verify a runner at ${caller.api.shown}: it answered ${answer.status} with a web page, as no coordinator does. Check the url`;
+      return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
+    }
     const runner = runnerOf(answer);
     return { kind: "valid", id: runner?.id ?? "", expiresAt: runner?.expiresAt ?? null };
   }

@@ -221,6 +221,23 @@ describe("run", () => {
     const port = address === null || typeof address === "string" ? 0 : address.port;
     const program = run([await configure({ metricsAddress: `127.0.0.1:${port}` })]);
     expect(await program.status()).toBe(1);
-    expect(program.text).toMatch(new RegExp(`^Cannot serve metrics on 127.0.0.1:${port}: .*EADDRINUSE`, "m"));
+    expect(program.text).toMatch(
+      new RegExp(`^Cannot serve metrics on 127.0.0.1:${port}: .*EADDRINUSE.* another listen_address$`, "m"),
+    );
+  });
+
+  test("warns of a state_dir that is not the one in use, and not when it is set back", async () => {
+    const { url } = await coordinator(() => 204);
+    const settings = { url, tokens: ["a"] };
+    const program = run([await configure({ ...settings, stateDir: "/one" })]);
+    await program.says("configuration in force");
+    for (const [round, stateDir] of ["/two", "/two", "/one"].entries()) {
+      await configure({ ...settings, stateDir });
+      program.child.kill("SIGHUP");
+      await program.says("configuration in force", round + 2);
+    }
+    expect(program.text.match(/state_dir.*/g)).toEqual([
+      "state_dir is used after a restart  state_dir=/two until_then=/one",
+    ]);
   });
 });

@@ -78,7 +78,7 @@ test.each([400, 403, 410, 422])("a registration refused with %d says why, withou
 
 test.each([
   [{ status: 500 }, 500, /500 Internal Server Error/],
-  [{ status: 201, body: "<html>" }, 201, /not with the runner's token/],
+  [{ status: 201, body: "<html>" }, 201, /not with the runner's token. Check the url$/],
   [{ status: 201, body: '{"id":1,"token":null}' }, 201, /not with the runner's token/],
 ])("a registration answered %j is trouble", async (reply, status, message) => {
   const { target, received } = await coordinator(reply);
@@ -107,6 +107,10 @@ test.each([
   [{ status: 422 }, { kind: "trouble", status: 422 }],
   [{ status: 401 }, { kind: "trouble", status: 401 }],
   [{ status: 500 }, { kind: "trouble", status: 500 }],
+  [
+    { status: 200, body: "<!DOCTYPE html>\n<html>" },
+    { kind: "trouble", status: 200, message: expect.stringMatching(/with a web page.*Check the url$/) },
+  ],
   [
     { status: 503, headers: { "retry-after": "5" } },
     { kind: "trouble", retryAfterMs: 5000 },

@@ -252,7 +252,15 @@ describe("jobs in containers", () => {
     const [container] = await docker.listContainers({ filters });
     await docker.getContainer(container?.Id ?? "").kill();
     await expect(running).rejects.toThrow(/build container .*has ended|has ended with status 137/);
+    expect(output.text).not.toContain("ERROR");
     expect((await runOps(environment, source("echo after"))).text).toBe("after\n");
+  });
+
+  it("a helper image without git is named before the sources fail", async () => {
+    const { notes } = await prepared({ helper_image: imageName("sh") }, { image: image("sh") });
+    expect(notes).toContain(
+      `WARNING: The helper image ${imageName("sh")} has no git: without it there are no sources.`,
+    );
   });
 
   it("stopping at any moment of preparing leaves nothing", async () => {

@@ -16,7 +16,7 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
-import { SystemFailure } from "../../src/errors.ts";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Executor, ExecutorDeps } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
@@ -408,6 +408,23 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     await runOps(environment, source(`rm -rf ${above}; ln -s ${own}/treasure ${above}`));
     await environment.destroy(never).catch(() => {});
     expect(existsSync(join(own, "treasure", "project"))).toBe(true);
+  });
+
+  test("what a job keeps its own account from reading is the job's failure", async () => {
+    const { executor } = opened({ user: name });
+    const environment = await executor.prepare(sampleRequest(), new Sink(), never);
+    const { root } = environment.workspace;
+    await runOps(
+      environment,
+      source(`mkdir -p ${root}/in/closed; echo x > ${root}/file; chmod 0 ${root}/in/closed ${root}/file`),
+    );
+    const list = (glob: string) => environment.workspace.list({ globs: [glob], exclude: [], untracked: false }, never);
+    const refused = list("in/");
+    await expect(refused).rejects.toBeInstanceOf(ScriptFailure);
+    await expect(refused).rejects.toThrow("Cannot read in/closed: the job's account may not (EACCES)");
+    const { tar } = await environment.workspace.pack((await list("file")).paths, never);
+    await expect(tar.resume().toArray()).rejects.toBeInstanceOf(ScriptFailure);
+    await environment.destroy(never);
   });
 
   test("a directory that belongs to somebody else is refused, not given away", async () => {
