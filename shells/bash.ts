@@ -91,7 +91,8 @@ function writeTest(test: Test): string {
 
 /**
  * One process in the good case. Otherwise directories get their permissions back, and a tree with a mount in it stays:
- * rm of GNU knows `--one-file-system` (`rm -f` without operands asks for it), find of busybox and BSD knows `-xdev`.
+ * rm of GNU knows `--one-file-system` (`rm -f` without operands asks for it), find of busybox and BSD knows `-xdev`;
+ * not each busybox has `-delete`.
  */
 function writeRemove(path: string): string {
   const place = quotePath(path);
@@ -101,7 +102,8 @@ function writeRemove(path: string): string {
     `command find ${place} -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null || :`,
     "if command rm -f --one-file-system 2>/dev/null; then",
     `command rm -rf --one-file-system ${place}`,
-    `else command find ${place} -xdev -depth -delete; fi`,
+    `else command find ${place} -xdev ! -type d -exec rm -f {} + &&`,
+    `command find ${place} -xdev -depth -type d -exec rmdir {} \\; && ! ${exists(place)}; fi`,
     `} ${OR_EXIT}`,
     "fi",
   ].join("\n");

@@ -44,7 +44,16 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
     async choose({ settings, obtain, buildHasGit, notes }, signal) {
       if (settings.helperImage !== undefined) {
         const wanted = { name: settings.helperImage, policies: settings.pullPolicies, platform: null };
-        return { in: "own", image: await obtain(wanted, signal) };
+        const image = await obtain(wanted, signal).catch((error: unknown) => {
+          if (!(error instanceof SystemFailure)) throw error;
+          const { reason, retry } = error;
+          throw new SystemFailure(`helper_image of [runners.docker]: ${error.message}`, {
+            reason,
+            retry,
+            cause: error,
+          });
+        });
+        return { in: "own", image };
       }
       let why = missing !== null && performance.now() < missing.until ? missing.why : "";
       if (why === "") {

@@ -10,12 +10,14 @@ const run = promisify(execFile);
 
 /**
  * `$1` with all that is in it, never across links or mounts. Directories get their permissions back where that is needed.
- * rm of GNU knows `--one-file-system`, find of busybox and BSD knows `-xdev`.
+ * rm of GNU knows `--one-file-system`, find of busybox and BSD knows `-xdev`; not each busybox has `-delete`.
  */
 const REMOVE = `rm -rf --one-file-system "$1" 2>/dev/null && exit
 find "$1" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
 if rm -f --one-file-system 2>/dev/null; then exec rm -rf --one-file-system "$1"; fi
-exec find "$1" -xdev -depth -delete`;
+find "$1" -xdev ! -type d -exec rm -f {} +
+find "$1" -xdev -depth -type d -exec rmdir {} \\;
+[ ! -e "$1" ]`;
 
 async function asUser(launch: Launch, argv: Argv, signal: AbortSignal): Promise<void> {
   const [program, ...args] = launch.command(argv);

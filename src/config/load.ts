@@ -181,7 +181,7 @@ export async function readConfigFile(path: string): Promise<ConfigFile | null> {
   const flags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
   const handle = await open(path, flags).catch((error: unknown) => {
     if (errorCode(error) === "ENOENT") return null;
-    const hint = errorCode(error) === "EACCES" ? ". Run as its owner or as root" : "";
+    const hint = errorCode(error) === "EACCES" ? ", run as its owner or as root" : "";
     throw fail(`cannot be read (${errorCode(error)})${hint}`, error);
   });
   if (handle === null) return null;
