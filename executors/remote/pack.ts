@@ -154,8 +154,11 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
     warnings.push(`${fileNameText(name ?? "")} has become shorter while it was read: zeros stand for the rest.`);
   }
   const bad = complaints(stderr).find((text) => !HARMLESS.test(text));
-  if (code !== 0 && bad !== undefined)
-    throw new SystemFailure(`Cannot read the files: ${bad.slice(0, 500).replaceAll("\n", " ")}`);
+  if (code !== 0 && bad !== undefined) {
+    const message = `Cannot read the files: ${bad.slice(0, 500).replaceAll("\n", " ")}`;
+    // The job's own account may not read what the job has made.
+    throw /: Permission denied/.test(bad) ? new ScriptFailure(message) : new SystemFailure(message);
+  }
   if (cut !== undefined && place.tools.tar !== "plain") {
     throw new SystemFailure(`Cannot read the files: tar ended with status ${code} too early (${describeError(cut)})`);
   }

@@ -3,6 +3,7 @@ import { chmodSync, chownSync, mkdirSync, statSync, symlinkSync, writeFileSync }
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { ScriptFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
@@ -54,6 +55,18 @@ describe.skipIf(missing !== null || !isRoot)("what profiles set on a far host", 
       expect(await runOps(environment, source("id -u >/dev/null", "exit 4")), profile).toMatchObject({ code: 4 });
     }
     expect(execFileSync("ps", ["-axww", "-o", "args="]).toString()).not.toMatch(/^sleep 98771$/m);
+  });
+
+  test("a file that the account itself may not read is the job's failure", async () => {
+    const environment = await preparedAs(userWith(":\n"), "bash");
+    const { root } = environment.workspace;
+    await runOps(environment, source(`mkdir -p ${root}; echo x > ${root}/closed; chmod 0 ${root}/closed`));
+    const select = { globs: ["closed"], exclude: [], untracked: false };
+    const { paths } = await environment.workspace.list(select, never);
+    const { tar } = await environment.workspace.pack(paths, never);
+    const packing = tar.resume().toArray();
+    await expect(packing).rejects.toBeInstanceOf(ScriptFailure);
+    await expect(packing).rejects.toThrow(/closed: Cannot open: Permission denied/);
   });
 
   test("a logout file does not spoil the status of a script", async () => {
