@@ -59,8 +59,13 @@ const lean = {
   setup(b) {
     const names = Object.keys(PARTS).join("|");
     b.onResolve({ filter: new RegExp(`^(?:${names})$`) }, ({ path }) => ({ path, namespace: "lean" }));
-    // undici's second parser, which only those get who ask for it.
-    b.onLoad({ filter: /\/undici\/lib\/milo\// }, () => ({ contents: "module.exports = {};" }));
+    // undici's second parser and HTTP/2, which only those get who ask for it.
+    b.onLoad({ filter: /\/undici\/lib\/(?:milo\/|dispatcher\/client-h2\.js$)/ }, () => ({
+      contents: "module.exports = {};",
+    }));
+    b.onLoad({ filter: /\/zod\/v4\/classic\/from-json-schema\.js$/ }, () => ({
+      contents: "export const fromJSONSchema = undefined;",
+    }));
     b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
       args.resolveDir.includes("/zod/")
         ? // Relative: where the tree lies must not show in the bundle.
@@ -93,6 +98,7 @@ await build({
   plugins: [noNative, lean],
   define: {
     "import.meta.url": "__imu",
+    "process.env.UNDICI_USE_MILO": "undefined",
     // Bun would write the directory of this tree in their place.
     __filename: "__file",
     __dirname: "__folder",
