@@ -44,6 +44,8 @@ describe("builds directories at an engine", () => {
       Image: imageName("sh"),
       Cmd: ["sleep", "600"],
       Labels: { [LABELS.jobKey]: jobKey },
+      // Engines of other tests come and go, and with them the bridge that all share.
+      HostConfig: { NetworkMode: "none" },
     });
     onTestFinished(async () => void (await left.remove({ force: true }).catch(() => {})));
     await left.start();
