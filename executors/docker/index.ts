@@ -145,11 +145,15 @@ export function createDockerExecutor(
         );
       } catch (error) {
         using limit = deadline(never, UNDO_LIMIT_MS, new Stop("timed_out", "clean-up took too long"));
-        await destroy(limit.signal).catch((cause: unknown) => {
-          log.warn("What was prepared for a job could not be removed", { error: describeError(cause) });
-        });
-        // A request that was given up may still be carried out.
-        if (signal.aborted) sweeper.suspect(engine, request.jobKey);
+        const removed = await destroy(limit.signal).then(
+          () => true,
+          (cause: unknown) => {
+            log.warn("What was prepared for a job could not be removed", { error: describeError(cause) });
+            return false;
+          },
+        );
+        // A request that was given up may still be carried out. What could not be removed is looked after already.
+        if (removed && signal.aborted) sweeper.suspect(engine, request.jobKey);
         throw error;
       }
     },
