@@ -1,12 +1,11 @@
-import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type { LocalCoordinator } from "../src/local/coordinator.ts";
-import type { JobSpec } from "../src/local/job-spec.ts";
-import { type Figure, residentMb, type Scene, withScene } from "./scene.ts";
+import type { GitSpec, JobSpec } from "../src/local/job-spec.ts";
+import { type Figure, residentMb, type Scene, withRepository, withScene } from "./scene.ts";
 
 const SECRETS = Array.from({ length: 4 }, (_, i) => ({
   key: `SECRET_${i}`,
@@ -41,12 +40,12 @@ async function holdings({ runner: { pid }, dir }: Scene): Promise<Holdings> {
 }
 
 /** The jobs of a day: short, failing, canceled, loud, with sources, artifacts and caches. */
-function mixed(git: JobSpec["git"], index: number): JobSpec {
+function mixed(git: GitSpec, index: number): JobSpec {
   switch (index % 8) {
     case 0:
       return { script: ["echo before", "false"] };
     case 1:
-      return { script: ["cat file-1"], ...(git === undefined ? {} : { git }) };
+      return { script: ["cat file-1"], git };
     case 2:
       return { script: ["yes 'a line with s3cr3t-value-1-of-the-bench in it' | head -c 2000000"], variables: SECRETS };
     case 3:
@@ -60,7 +59,7 @@ function mixed(git: JobSpec["git"], index: number): JobSpec {
   }
 }
 
-async function runBatch(coordinator: LocalCoordinator, git: JobSpec["git"]): Promise<void> {
+async function runBatch(coordinator: LocalCoordinator, git: GitSpec): Promise<void> {
   const jobs = Array.from({ length: BATCH }, (_, index) => coordinator.enqueue(mixed(git, index)));
   await Promise.all(
     jobs.map(async (job, index) => {
@@ -75,18 +74,7 @@ async function runBatch(coordinator: LocalCoordinator, git: JobSpec["git"]): Pro
 
 /** 2,000 mixed jobs after the first hundred: what has grown meanwhile. */
 export async function endurance(): Promise<readonly Figure[]> {
-  const repo = await mkdtemp(join(tmpdir(), "alloy-bench-repo-"));
-  try {
-    const run = (...args: string[]): string =>
-      execFileSync("git", ["-c", "user.name=bench", "-c", "user.email=bench@example.com", ...args], {
-        cwd: repo,
-        encoding: "utf8",
-      }).trim();
-    run("init", "-q", "-b", "main");
-    await writeFile(join(repo, "file-1"), "text\n");
-    run("add", ".");
-    run("commit", "-q", "-m", "one");
-    const git = { repoUrl: `file://${repo}`, sha: run("rev-parse", "HEAD"), ref: "main" };
+  return await withRepository(2, async (git) => {
     return await withScene(
       { dialect: "gitlab", concurrent: 20, switches: { storeTrace: "count", longPollMs: 50_000 } },
       async (scene) => {
@@ -121,9 +109,7 @@ export async function endurance(): Promise<readonly Figure[]> {
         ];
       },
     );
-  } finally {
-    await rm(repo, { recursive: true, force: true });
-  }
+  });
 }
 
 const PORT = 9252 + (process.pid % 1000);

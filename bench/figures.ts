@@ -8,7 +8,7 @@ import { program } from "../test/support/program.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { outbox, recovery } from "./outages.ts";
-import { cpuSeconds, type Figure, mean, median, residentMb, withScene } from "./scene.ts";
+import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
 import { artifacts } from "./transfers.ts";
 
 type Measure = () => Promise<readonly Figure[]>;
@@ -177,22 +177,11 @@ async function cancel(): Promise<readonly Figure[]> {
 
 /** One `git fetch` in a warm working copy, then `true`. */
 async function gitJob(): Promise<readonly Figure[]> {
-  const dir = await mkdtemp(join(tmpdir(), "alloy-bench-repo-"));
-  try {
-    const git = (...args: string[]): string =>
-      execFileSync("git", ["-c", "user.name=bench", "-c", "user.email=bench@example.com", ...args], {
-        cwd: dir,
-        encoding: "utf8",
-      }).trim();
-    git("init", "-q", "-b", "main");
-    for (let i = 0; i < 50; i++) await writeFile(join(dir, `file-${i}`), `${i}\n`.repeat(100));
-    git("add", ".");
-    git("commit", "-q", "-m", "one");
-    const sha = git("rev-parse", "HEAD");
+  return await withRepository(50, async (git) => {
     return await withScene({ dialect: "alloy" }, async ({ coordinator }) => {
       const times: number[] = [];
       for (let i = 0; i < 21; i++) {
-        const job = coordinator.enqueue({ script: ["true"], git: { repoUrl: `file://${dir}`, sha, ref: "main" } });
+        const job = coordinator.enqueue({ script: ["true"], git });
         const update = await job.reported();
         if (update.state !== "success") throw new Error(`the job failed:\n${job.trace}`);
         if (i > 0) times.push(update.at - (job.pickedUpAt ?? 0));
@@ -207,9 +196,7 @@ async function gitJob(): Promise<readonly Figure[]> {
         },
       ];
     });
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
+  });
 }
 
 /**

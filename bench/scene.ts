@@ -1,8 +1,10 @@
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type LocalCoordinator, startCoordinator } from "../src/local/coordinator.ts";
+import type { GitSpec } from "../src/local/job-spec.ts";
 import { type Running, start } from "../test/support/program.ts";
 
 /** One measured figure: the value as a number in `unit`, and the bound it should stay below (or above). */
@@ -61,6 +63,25 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
     }
   } finally {
     await coordinator.close();
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** A repository with one commit of so many small files, `file-0` and so on, removed afterwards. */
+export async function withRepository<T>(files: number, body: (git: GitSpec) => Promise<T>): Promise<T> {
+  const dir = await mkdtemp(join(tmpdir(), "alloy-bench-repo-"));
+  try {
+    const git = (...args: string[]): string =>
+      execFileSync("git", ["-c", "user.name=bench", "-c", "user.email=bench@example.com", ...args], {
+        cwd: dir,
+        encoding: "utf8",
+      }).trim();
+    git("init", "-q", "-b", "main");
+    for (let i = 0; i < files; i++) await writeFile(join(dir, `file-${i}`), `${i}\n`.repeat(100));
+    git("add", ".");
+    git("commit", "-q", "-m", "one");
+    return await body({ repoUrl: `file://${dir}`, sha: git("rev-parse", "HEAD"), ref: "main" });
+  } finally {
     await rm(dir, { recursive: true, force: true });
   }
 }

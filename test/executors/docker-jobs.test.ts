@@ -8,7 +8,7 @@ import type { Job, Service } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
-import { openDockerStand, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
+import { connectTo, openDockerStand, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
 
@@ -306,16 +306,8 @@ describe("jobs in containers", () => {
     });
     onTestFinished(async () => void (await stranger.remove({ force: true })));
     const { abandonedJobs } = await import("../../executors/docker/clean-up.ts");
-    const { connectEngine } = await import("../../executors/docker/engine.ts");
     const { installationId } = await import("../../executors/docker/installation.ts");
-    const connected = await connectEngine(
-      {
-        settings: { host: engine.host, tlsCertPath: "", tlsVerify: false },
-        env: {},
-        scratchDir: join(stand().dir, "scratch"),
-      },
-      never,
-    );
+    const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
     const installation = await installationId(join(stand().dir, "scratch"));
     expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);

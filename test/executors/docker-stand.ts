@@ -3,9 +3,11 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect } from "vitest";
+import { connectEngine, type Engine } from "../../executors/docker/engine.ts";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
+import { never } from "../../src/time.ts";
 import type { OpenOptions } from "../contract/executor.ts";
 import { imageName, type TestEngine, type TestImage } from "../support/docker.ts";
 
@@ -23,6 +25,12 @@ export interface DockerStand {
   /** Containers, networks and volumes that belong to a job, running or not. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
+}
+
+/** A connection of the runner's own to an engine of the tests. */
+export async function connectTo({ host }: Pick<TestEngine, "host">): Promise<Engine> {
+  const settings = { host, tlsCertPath: "", tlsVerify: false };
+  return await connectEngine({ settings, env: {}, scratchDir: "/nowhere" }, never);
 }
 
 const RUNNER_LABEL = "com.gitlab.gitlab-runner.runner.id";

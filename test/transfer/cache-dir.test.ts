@@ -12,9 +12,9 @@ function scratch(): string {
 }
 
 test("the default is `cache` in the working directory, and relative ones begin there", async () => {
-  const around = { workingDirectory: "/srv/work", fallback: "/state/caches", otherUser: false };
-  expect((await chooseCacheDir({ ...around, configured: undefined })).dir).toBe("/srv/work/cache");
-  expect((await chooseCacheDir({ ...around, configured: "c" })).dir).toBe("/srv/work/c");
+  const around = { workingDirectory: "/srv/ci", fallback: "/state/caches", otherUser: false };
+  expect((await chooseCacheDir({ ...around, configured: undefined })).dir).toBe("/srv/ci/cache");
+  expect((await chooseCacheDir({ ...around, configured: "c" })).dir).toBe("/srv/ci/c");
   expect((await chooseCacheDir({ ...around, configured: "/c" })).dir).toBe("/c");
 });
 

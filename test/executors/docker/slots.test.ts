@@ -1,12 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { connectEngine, type Engine } from "../../../executors/docker/engine.ts";
+import type { Engine } from "../../../executors/docker/engine.ts";
 import { LABELS, type Owner } from "../../../executors/docker/labels.ts";
 import { createSlots } from "../../../executors/docker/slots.ts";
 import { createSweeper } from "../../../executors/docker/sweep.ts";
 import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";
+import { connectTo } from "../docker-stand.ts";
 
 const found = await testEngine("docker");
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
@@ -21,10 +22,7 @@ describe("builds directories at an engine", () => {
   let engine: Engine;
   beforeAll(async () => {
     await found.images("sh");
-    engine = await connectEngine(
-      { settings: { host: found.host, tlsCertPath: "", tlsVerify: false }, env: {}, scratchDir: "/nowhere" },
-      never,
-    );
+    engine = await connectTo(found);
   }, 240_000);
   afterAll(async () => await engine.close());
 
