@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
+  copyFileSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -14,7 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Executor, ExecutorDeps } from "../../src/executor.ts";
@@ -29,6 +30,7 @@ import {
   scriptOf,
   source,
 } from "../contract/executor.ts";
+import { program } from "../support/program.ts";
 
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const isRoot = process.geteuid?.() === 0;
@@ -347,11 +349,15 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
 
   const dir = newDirectory();
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
-  executorContract(`as ${name}`, { open: async (options) => openIn(dir, { user: name, ...options }) });
+  // The account must be able to start the runner's program: this tree may lie where nobody else gets in.
+  const copy = join(dir, "alloy-runner");
+  beforeAll(() => copyFileSync(program()[0], copy));
+  const asUser = { user: name, ownProgram: [copy] } as const;
+  executorContract(`as ${name}`, { open: async (options) => openIn(dir, { ...asUser, ...options }) });
 
   test("scripts have that user's ids, groups, home and name, and none of root's", async () => {
     vi.stubEnv("SSH_AUTH_SOCK", "/tmp/agent-of-root");
-    const { executor } = opened({ user: name });
+    const { executor } = opened(asUser);
     const environment = await preparedIn(executor);
     const { text } = await runOps(
       environment,
@@ -377,7 +383,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
       );
     }
     vi.stubEnv("PATH", bin);
-    const { executor } = opened({ user: name, killGraceMs: 200 });
+    const { executor } = opened({ ...asUser, killGraceMs: 200 });
     const environment = await preparedIn(executor);
     const ran = await runOps(
       environment,
@@ -396,7 +402,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
   });
 
   test("root makes their directory and touches nothing below it", async () => {
-    const { dir: own, executor } = opened({ user: name });
+    const { dir: own, executor } = opened(asUser);
     const environment = await executor.prepare(sampleRequest(), new Sink(), never);
     expect(statSync(join(own, "builds", "0a1b2c3d")).uid).toBe(uid);
     await runOps(environment, [{ op: "write", path: `${environment.workspace.tmpDir}/secret`, content: "x" }]);
@@ -411,7 +417,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
   });
 
   test("what a job keeps its own account from reading is the job's failure", async () => {
-    const { executor } = opened({ user: name });
+    const { executor } = opened(asUser);
     const environment = await executor.prepare(sampleRequest(), new Sink(), never);
     const { root } = environment.workspace;
     await runOps(
@@ -428,7 +434,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
   });
 
   test("a directory that belongs to somebody else is refused, not given away", async () => {
-    const { dir: own, executor } = opened({ user: name });
+    const { dir: own, executor } = opened(asUser);
     mkdirSync(join(own, "builds", "0a1b2c3d"), { recursive: true });
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/0a1b2c3d.*chown/);
     expect(statSync(join(own, "builds", "0a1b2c3d")).uid).toBe(0);
