@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { JobLocation } from "../../src/executor.ts";
+import { all } from "./all.ts";
 import type { ConnectionSettings } from "./settings.ts";
 
 /** Certificates of a daemon that speaks TLS, as PEM text. */
@@ -115,7 +116,8 @@ async function readCertificates(folder: string, refuse: (why: string) => SystemF
       );
     }
   };
-  const [ca, cert, key] = await Promise.all([read("ca.pem"), read("cert.pem"), read("key.pem")]);
+  // Of several that are missing always the same is named.
+  const [ca, cert, key] = await all([read("ca.pem"), read("cert.pem"), read("key.pem")]);
   return { ca, cert, key };
 }
 
