@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { appendEntry } from "../config/edit.ts";
 import { runnerId } from "../config/identity.ts";
-import { findFile, parseConfig } from "../config/load.ts";
+import { certsDirOf, findFile, parseConfig } from "../config/load.ts";
 import { addRunner, type NewRunner, readRunners } from "../config/save.ts";
 import type { CoordinatorTarget } from "../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../coordinator/registration.ts";
@@ -48,7 +48,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     executor: answers.executor,
     ...entryKeys({ ...values, ...answers.more }, answers.executor),
   });
-  const target = await targetOf(entry("placeholder"), context);
+  const target = await targetOf(entry("placeholder"), file, context);
   const { credential } = answers;
   if (
     credential.kind === "runner" &&
@@ -198,12 +198,13 @@ function sameUrl(text: string, url: URL): boolean {
 }
 
 /** The new entry by itself, checked as `run` will check it. Problems name the key instead of a line that is not written. */
-async function targetOf(entry: NewRunner, context: CommandContext): Promise<CoordinatorTarget> {
-  const file = "new entry";
+async function targetOf(entry: NewRunner, configFile: string, context: CommandContext): Promise<CoordinatorTarget> {
+  const options = loadOptions(context);
   try {
     const config = await parseConfig(appendEntry("", entry), {
-      ...loadOptions(context),
-      file,
+      ...options,
+      certsDir: await certsDirOf(configFile, options.certsDir),
+      file: "new entry",
       findFile: (path) => findFile(path, [context.cwd]),
     });
     const [runner] = config.runners;
