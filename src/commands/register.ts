@@ -11,6 +11,7 @@ import { CommandError, ConfigError, describeError, Stop } from "../errors.ts";
 import { deadline, never } from "../time.ts";
 import type { Ask } from "./ask.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { withoutUser } from "./list.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
@@ -95,7 +96,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
       }
       throw new CommandError(`${what}. ${await giveBack(target, answer.token, answer.id, context)}`, { cause });
     }
-    context.say(`registered "${answers.name}" at ${answers.url.href} as ${runnerId(answer.token)}`);
+    context.say(`registered "${answers.name}" at ${withoutUser(answers.url.href)} as ${runnerId(answer.token)}`);
   }
   context.say(`saved in ${file}. A running alloy-runner takes it up by itself; otherwise start one: alloy-runner run`);
 }
