@@ -173,6 +173,23 @@ describe("the built program with docker", { timeout: 400_000 }, () => {
   const engine = docker;
   beforeAll(async () => await engine.images("git"), 240_000);
 
+  test("secrets that a job spells out in names of images and users are not in the log", async () => {
+    const site = await opened({ engine, executor: "docker", host: engine.host, image: "git" });
+    const variables = [{ key: "SEC", value: "geheimnis-1", masked: true }];
+    for (const image of [
+      { name: "127.0.0.1:1/$SEC/x" },
+      { name: imageName("git"), executor_opts: { docker: { user: "nobody-$SEC" } } },
+    ]) {
+      const job = site.coordinator.enqueue({ image, variables, script: ["true"] });
+      await job.finished({ timeoutMs: 120_000 });
+      expect(job.status, job.trace).toBe("failed");
+      expect(job.trace).toContain("[MASKED]");
+      await site.runner.seen(new RegExp(`job=${job.id} .*problem=`));
+    }
+    expect(site.runner.stderr()).toContain("[MASKED]");
+    expect(`${site.runner.stderr()}${site.runner.stdout()}`).not.toContain("geheimnis-1");
+  });
+
   test("over plain TCP, past the proxies of the environment", async () => {
     const socket = engine.host.slice("unix://".length);
     const port = await listenFor(createServer({ allowHalfOpen: true }, (client) => joined(client, socket)));
