@@ -1,8 +1,8 @@
-import { Registry } from "prom-client";
 import type { Outcome } from "./job/job.ts";
 import type { LogLevel } from "./log.ts";
 import { createEntryMeters } from "./metrics-entries.ts";
 import { createFamilies } from "./metrics-families.ts";
+import { Registry } from "./metrics-library.ts";
 import { addProcessMetrics } from "./metrics-process.ts";
 
 /** Where a job is, as far as metrics care; every state of `job/state.ts` fits. */

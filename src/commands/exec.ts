@@ -130,7 +130,12 @@ async function withCoordinator(
   signal: AbortSignal,
 ): Promise<number> {
   const { options, executor, file, values, engine, tree } = run;
-  const coordinator = await startCoordinator({ dialect: "alloy", record: false, artifactsDir: places.runDir });
+  const coordinator = await startCoordinator({
+    dialect: "alloy",
+    record: false,
+    secret: true,
+    artifactsDir: places.runDir,
+  });
   await using closing = new AsyncDisposableStack();
   closing.defer(() => coordinator.close());
   const { token } = coordinator.addRunner({ description: "exec" });
@@ -141,7 +146,7 @@ async function withCoordinator(
         values,
         executor,
         parallel: options.parallel,
-        url: coordinator.url,
+        url: coordinator.runnerUrl,
         token,
         stateDir: own.stateDir,
         buildsDir: places.buildsDir ?? own.buildsDir,

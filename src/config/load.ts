@@ -36,12 +36,10 @@ export type LoadOptions = Omit<ParseOptions, "file" | "findFile">;
 export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
   const path = resolve(options.workingDirectory, file);
   const found = await readConfigFile(path);
-  const certs = join(dirname(path), "certs");
   const config = await parseConfig(found?.text ?? "", {
     ...options,
     file: path,
-    // The certificates beside the file that is in use come before those of the default place.
-    certsDir: (await isDirectory(certs)) ? certs : options.certsDir,
+    certsDir: await certsDirOf(path, options.certsDir),
     findFile: (name) => findFile(name, [options.workingDirectory, dirname(path)]),
   });
   const notes =
@@ -51,6 +49,12 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     warnings: Object.freeze([...notes, ...config.warnings]),
     ...(found === null ? {} : { textDigest: digest(found.bytes) }),
   });
+}
+
+/** The certificates beside the configuration that is in use come before those of the default place. */
+export async function certsDirOf(configFile: string, defaultDir: string): Promise<string> {
+  const certs = join(dirname(configFile), "certs");
+  return (await isDirectory(certs)) ? certs : defaultDir;
 }
 
 /** Check the text of a config.toml. Looks at no file, but through `findFile`. */

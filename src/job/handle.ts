@@ -6,11 +6,13 @@ import type { ShellName, ShellWriter } from "../shell.ts";
 import { deadline, never } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
 import { type Shipper, type ShipTiming, shipTrace } from "../trace/ship.ts";
+import { textMask } from "../trace/text-mask.ts";
 import { openTrace } from "../trace/trace.ts";
 import type { OpenCaches } from "../transfer/open-caches.ts";
 import { type AcknowledgeTiming, acknowledgeJob } from "./acknowledge.ts";
 import { formatDuration } from "./duration.ts";
 import type { Job, Outcome } from "./job.ts";
+import { type MaskedLog, maskedLog } from "./masked-log.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
 import type { HandledJob, ReceivedJob } from "./received.ts";
 import { keepRefused, keepReport, keepVerdict, logUnexpected, refuse, settled } from "./refuse.ts";
@@ -52,7 +54,8 @@ const LAST_PIECE_STOPPING_MS = 3000;
 export function createJobHandler(deps: HandleDeps): (received: ReceivedJob) => Promise<HandledJob> {
   return async (received) => {
     const { job, entry } = received;
-    const log = deps.log.child({ job: job.id, runner: entry.id });
+    const own = deps.log.child({ job: job.id, runner: entry.id });
+    const log = maskedLog(own, textMask(secretsOf(job, [entry.token]), job.features.tokenMaskPrefixes));
     const startedAt = performance.now();
     const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
     let record: JobRecord;
@@ -67,7 +70,12 @@ export function createJobHandler(deps: HandleDeps): (received: ReceivedJob) => P
   };
 }
 
-async function handleKept(received: ReceivedJob, record: JobRecord, deps: HandleDeps, log: Log): Promise<HandledJob> {
+async function handleKept(
+  received: ReceivedJob,
+  record: JobRecord,
+  deps: HandleDeps,
+  log: MaskedLog,
+): Promise<HandledJob> {
   const { job, entry, meter, coordinator, signal, concurrentId: room } = received;
   const { id, token, dialect } = job;
   const refusal = await acknowledgeJob(
@@ -92,6 +100,8 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
     await keepReport(record, outcome, log);
     return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, gone: false }), log) };
   }
+  // It comes to know more secrets, and has its patterns at hand.
+  log.maskBy(trace.mask);
   const stopMeasuring = measure(trace, meter.traced);
   const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps, log);
   await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));

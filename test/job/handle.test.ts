@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { execa } from "execa";
 import { expect, onTestFinished, test } from "vitest";
-import { Stop } from "../../src/errors.ts";
+import { Stop, SystemFailure } from "../../src/errors.ts";
 import type { Executor } from "../../src/executor.ts";
 import { recoverJobs } from "../../src/journal/recover.ts";
 import { type CoordinatorOptions, startCoordinator } from "../../src/local/coordinator.ts";
@@ -26,6 +26,23 @@ async function setUp(dialect: CoordinatorOptions["dialect"], options: Partial<Ha
 function plain(trace: string): string {
   return trace.replace(/\x1b\[[0-9;]*[mK]/g, "");
 }
+
+test("what is secret in a job's trace is secret in the log, too", async () => {
+  const { local, handling } = await setUp("gitlab");
+  local.enqueue({ variables: [{ key: "SEC", value: "geheimnis", masked: true }] });
+  const executor: Executor = {
+    ...handling.executor,
+    prepare({ hide, expand }) {
+      hide?.(["found-out"]);
+      const cause = new Error(`of ${Buffer.from("geheimnis").toString("base64")}`);
+      throw new SystemFailure(`cannot pull "${expand("reg/$SEC")}" with found-out`, { cause });
+    },
+  };
+  await handling.handle(await handling.receive(), never, executor);
+  const text = JSON.stringify(handling.logged);
+  expect(text).toContain('cannot pull \\"reg/[MASKED]\\" with [MASKED]: of [MASKED]');
+  expect(text).not.toMatch(/geheimnis|found-out/);
+});
 
 for (const dialect of ["alloy", "gitlab"] as const) {
   test(`${dialect}: a job runs, its result arrives once with its whole trace, and nothing stays`, async () => {
