@@ -20,6 +20,7 @@ import { openStateDir } from "./journal/state-dir.ts";
 import { createLog, type LogFormat, type LogLevel, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { openNotifier } from "./notify.ts";
+import { hearOthers } from "./quiet-runtime.ts";
 import { createCaches } from "./transfer/open-caches.ts";
 import { revision, runtime, version } from "./version.ts";
 
@@ -88,6 +89,7 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
     journal,
     onEntry: (level) => metrics.logged(level),
   });
+  hearOthers((words) => log.debug("said by the runtime or a library", { words }));
   let current: Config | undefined;
   const load = async (file: string): Promise<Config> => {
     // The directory that `--working-directory` led to is where relative paths of the file begin.

@@ -16,6 +16,7 @@ import { openStateDir } from "./journal/state-dir.ts";
 import { createLog, type RunnerLog, streamOutput } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { createSupervisor } from "./poll/supervisor.ts";
+import { hearOthers } from "./quiet-runtime.ts";
 import { deadline, never } from "./time.ts";
 import { revision, version } from "./version.ts";
 
@@ -44,6 +45,7 @@ export async function runExec(
     output: streamOutput(process.stderr, (count) => `${count} lines of the log were dropped\n`),
     colors: process.stderr.isTTY === true && !context.env.NO_COLOR,
   });
+  hearOthers((words) => log.debug("said by the runtime or a library", { words }));
   const engine: ExecEngine = {
     describe: async (config) =>
       await withExecutor(config, context, log, async ({ features, location = { at: "this machine" } }) => ({

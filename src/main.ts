@@ -1,4 +1,5 @@
 import "./no-debug-door.ts";
+import "./quiet-runtime.ts";
 import { Command, CommanderError, Option } from "commander";
 import { executors } from "../executors/index.ts";
 import { normalizeArguments } from "./commands/arguments.ts";

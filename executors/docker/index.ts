@@ -75,16 +75,15 @@ export function createDockerExecutor(
 
   /** @returns sentences for the trace */
   const recoverJob = async (engine: Engine, owner: Owner, jobKey: string, signal: AbortSignal): Promise<string[]> => {
-    const options = { log, counting: true };
-    const { processes, containers, networks, ...rest } = await cleanUpJob(engine, jobKey, options, signal);
+    const options = { counting: true };
+    const { processes, containers, networks, volumes } = await cleanUpJob(engine, jobKey, options, signal);
     // Its network went from job to job, and was the dead process's.
     const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
     return [
       ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
       ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
       ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
-      ...(rest.volumes > 0 ? [`removed ${counted(rest.volumes, "volume", "volumes")}`] : []),
-      ...(rest.temporaryFiles ? ["removed its temporary files"] : []),
+      ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
     ];
   };
 
@@ -99,7 +98,7 @@ export function createDockerExecutor(
     const free = (): void => slot[Symbol.dispose]();
     const destroy = async (signal: AbortSignal): Promise<void> => {
       try {
-        await cleanUpJob(engine, jobKey, { log, onQuiet: free }, signal);
+        await cleanUpJob(engine, jobKey, { onQuiet: free }, signal);
         network.giveBack(true);
       } catch (error) {
         work = null;

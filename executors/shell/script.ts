@@ -176,7 +176,7 @@ async function watch(
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
     sayEnded(output, reader, result, killGraceMs, true);
   }
   return exit;

@@ -45,6 +45,13 @@ const rows: readonly Row[] = [
   ["links", "LINKS", "links", "list", "link to a container; may be repeated"],
   ["services", "SERVICES", "services", "list", "image of a service for each job; may be repeated"],
   [
+    "services-see-builds",
+    "SERVICES_SEE_BUILDS",
+    "services_see_builds",
+    "boolean",
+    "false: services get no builds directory",
+  ],
+  [
     "wait-for-services-timeout",
     "WAIT_FOR_SERVICES_TIMEOUT",
     "wait_for_services_timeout",

@@ -341,6 +341,31 @@ export function executorContract(
       expect(text).toBe("early\nlate\n");
     });
 
+    it("what passes the output on after the shell's end has two seconds for a first word", async () => {
+      const { text } = await runOps(
+        await fresh(),
+        // What bash makes of `exec > >(sleep 1.2; cat) 2>&1`, in every shell.
+        source(
+          "echo before",
+          "pipe=$(mktemp -u) && mkfifo $pipe && { (rm -f $pipe; sleep 1.2; exec cat) <$pipe & exec >$pipe 2>&1; }",
+          "echo through; echo and this >&2",
+        ),
+      );
+      expect(text).toBe("before\nthrough\nand this\n");
+    });
+
+    it("what holds the output and is silent delays the end by those two seconds at most", async () => {
+      const environment = await fresh({ killGraceMs: 300 });
+      const started = performance.now();
+      await runOps(environment, source("true"));
+      const usualMs = performance.now() - started;
+      const before = performance.now();
+      const { text } = await runOps(environment, source("echo done", "sleep 600 &"));
+      expect(text).toMatch(/^done\n/);
+      // Finding and ending it takes its time, too.
+      expect(performance.now() - before).toBeLessThan(usualMs * 3 + 4500);
+    });
+
     it("leftovers may live on where the operator wants it", async () => {
       const environment = await fresh({ killLeftovers: false });
       const { text } = await runOps(environment, source("sleep 600 >/dev/null 2>&1 & echo $!"));
