@@ -178,7 +178,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     if (note.bootId === table.bootId) {
       const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
       for (const cgroup of [...left, null]) {
-        const belonging = { table, mark: `${MARK}=${jobKey}`, leader: null, since: 0, cgroup };
+        const mark = `${MARK}=${jobKey}`;
+        const belonging = { table, mark, uid: launch.uid, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
         if (cgroup !== null) await removeSoon(cgroup);
         if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
