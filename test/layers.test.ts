@@ -20,6 +20,7 @@ const contracts = [
   "src/journal/contract.ts",
   "src/config/config.ts",
   "src/remove-tree.ts",
+  "src/trusted-path.ts",
 ];
 
 /** The composition root: `main.ts`, and what it loads when a command needs it. */

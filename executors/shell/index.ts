@@ -4,6 +4,7 @@ import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { followTrusted } from "../../src/trusted-path.ts";
 import { homeDirectory } from "../common/home.ts";
 import { openBuildsDir } from "./builds-dir.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
@@ -62,6 +63,16 @@ function groupPrefix(jobKey: string): string {
   return `alloy-${jobKey}.`;
 }
 
+/** Scripts, pipes and archives lie there on their way to another account, as do the journal and what it says is to be removed. */
+async function mustBeRootsOwn(scratchDir: string, user: string): Promise<void> {
+  const { doubt } = await followTrusted(scratchDir);
+  if (doubt === undefined) return;
+  throw new SystemFailure(
+    `Cannot run jobs as user "${user}" with this state_dir: ${doubt}; set state_dir to a directory that only root can change`,
+    { reason: "runner_configuration_error" },
+  );
+}
+
 function createShellExecutor(deps: ExecutorDeps): Executor {
   const { log, scratchDir, killGraceMs, killLeftovers } = deps;
   const profiled = findProgram("bash", process.env.PATH ?? "") === undefined ? "sh" : "bash";
@@ -80,6 +91,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }),
       findCgroups(),
     ]);
+    if (launch.account !== null) await mustBeRootsOwn(scratchDir, launch.account.name);
     const profile = createProfile(launch.command([shell === "pwsh" ? profiled : shell, "-l"]), launch.environment);
     await Promise.all([launch.check(shell), profile.current()]);
     return { launch, profile, cgroups };
@@ -166,7 +178,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     if (note.bootId === table.bootId) {
       const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
       for (const cgroup of [...left, null]) {
-        const belonging = { table, mark: `${MARK}=${jobKey}`, leader: null, since: 0, cgroup };
+        const mark = `${MARK}=${jobKey}`;
+        const belonging = { table, mark, uid: launch.uid, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
         if (cgroup !== null) await removeSoon(cgroup);
         if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);

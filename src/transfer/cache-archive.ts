@@ -1,4 +1,4 @@
-import { statfs } from "node:fs/promises";
+import { type FileHandle, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../errors.ts";
@@ -69,13 +69,13 @@ async function mustHaveRoom(path: string, minFreeBytes: number): Promise<void> {
  * @throws {SystemFailure} a full disk, missing rights
  */
 export async function unpackCache(
-  path: string,
+  file: FileHandle,
   archiveBytes: number,
   { files, minFreeBytes }: Pick<TransferContext, "files" | "minFreeBytes">,
   signal: AbortSignal,
 ): Promise<UnpackReport> {
   const limits = unpackLimits(archiveBytes, minFreeBytes());
-  const tar = await openArchive(path, limits, signal);
+  const tar = await openArchive(file, "the cache", limits, signal);
   try {
     return await files.unpack(tar, limits, signal);
   } finally {

@@ -1,3 +1,4 @@
+import type { FileHandle } from "node:fs/promises";
 import type { CacheFormat } from "./transfer.ts";
 
 /** Where caches are kept: a directory of this machine, or a bucket. */
@@ -12,9 +13,9 @@ export interface CachePlace {
   readonly key: string;
 }
 
-/** An archive that stays as it is until it is let go. */
+/** An archive that stays as it is until it is let go. An open file, as its name may mean another one by now. */
 export interface StoredCache extends AsyncDisposable {
-  readonly path: string;
+  readonly file: FileHandle;
   readonly bytes: number;
 }
 

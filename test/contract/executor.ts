@@ -5,7 +5,7 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
-import { SystemFailure } from "../../src/errors.ts";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Op } from "../../src/shell.ts";
 import { tarEnd, tarHeader } from "../../src/tar.ts";
@@ -196,19 +196,19 @@ export function executorContract(
       expect(lines[6]).toBe(lines[7]);
     });
 
-    it("an archive that leaves the checkout is refused by the name of its entry", async () => {
+    it("an archive that leaves the checkout is refused by the name of its entry, however much follows", async () => {
       const { workspace } = await fresh();
-      const evil = tarHeader({
-        name: fileNameOf("../evil"),
-        kind: "file",
-        size: 0,
-        mode: 0o644,
-        mtimeSeconds: 1,
-        target: fileNameOf(""),
-      });
+      const head = (name: string, size: number) =>
+        tarHeader({ name: fileNameOf(name), kind: "file", size, mode: 0o644, mtimeSeconds: 1, target: fileNameOf("") });
       const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
-      const tar = Readable.from([evil, tarEnd], { objectMode: false });
-      await expect(workspace.unpack(tar, limits, never)).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      const piece = Buffer.alloc(64 * 1024);
+      for (const pieces of [0, 500]) {
+        const large = Array.from({ length: pieces }, () => piece);
+        const blocks = [head("../evil", 0), head("large", pieces * piece.length), ...large, tarEnd];
+        const refused = workspace.unpack(Readable.from(blocks, { objectMode: false }), limits, never);
+        await expect(refused).rejects.toBeInstanceOf(ScriptFailure);
+        await expect(refused).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      }
     });
 
     it("stdout and stderr arrive in the order of writing", async () => {

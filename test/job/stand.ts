@@ -159,6 +159,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
                 oldDir: join(dir, "cache"),
                 coordinator: "127.0.0.1:1",
                 maxBytes: null,
+                guarded: false,
               }),
             scratchDir: dir,
             minFreeBytes: () => 0,

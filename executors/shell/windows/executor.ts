@@ -37,6 +37,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {
     account: null,
+    uid: null,
     environment,
     command: ([program, ...args]) => [findOnPath(program, searched, existsSync), ...args],
     check: async () => {},
