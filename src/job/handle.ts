@@ -98,7 +98,7 @@ async function handleKept(
     meter.moved({ at: "finished", outcome });
     await keepVerdict(record.tracePath, outcome);
     await keepReport(record, outcome, log);
-    return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, gone: false }), log) };
+    return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, offered: 0, gone: false }), log) };
   }
   // It comes to know more secrets, and has its patterns at hand.
   log.maskBy(trace.mask);
@@ -196,9 +196,9 @@ async function runShipped(
 /** Nothing of the live trace is on its way any more when this resolves; its file is closed. */
 async function endShipping(shipper: Shipper, trace: Trace, lastPieceMs: number, log: Log): Promise<SentTrace> {
   using limit = deadline(never, lastPieceMs, new Stop("timed_out", "the last piece of the trace takes too long"));
-  const { sent, gone } = await shipper.finish(limit.signal);
+  const sent = await shipper.finish(limit.signal);
   await trace.close().catch((error: unknown) => log.warn(`cannot close the trace: ${describeError(error)}`));
-  return { sent, gone };
+  return sent;
 }
 
 /** `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */

@@ -30,7 +30,7 @@ export async function keepRefused(
   await keepVerdict(record.tracePath, outcome);
   await keepReport(record, outcome, log);
   meter.moved({ at: "finished", outcome });
-  return { outcome, delivered: settled(outbox.deliver(record, { sent: 0, gone }), log) };
+  return { outcome, delivered: settled(outbox.deliver(record, { sent: 0, offered: 0, gone }), log) };
 }
 
 /** A result that the disk does not take is delivered from memory: only a crash can lose it then. */
