@@ -102,22 +102,29 @@ function parsePattern(glob: string, root: string, top: string): Pattern {
   const warnings: string[] = [];
   const inside = texts.flatMap((text) => {
     const segments = insideOf(top, text);
-    if (segments !== null) return [segments.map(parseSegment)];
+    if (segments !== null) return [segments];
     warnings.push(`${fileNameText(text)} is outside of the project (${root}): it is left out.`);
     return [];
   });
   return { shown, inside, warnings };
 }
 
-/** Segments below `top` of a pattern that is absolute or relative to it; `null` if it leaves. */
-function insideOf(top: string, pattern: string): string[] | null {
-  const segments: string[] = [];
-  for (const segment of (pattern.startsWith("/") ? pattern : `${top}/${pattern}`).split("/")) {
-    if (segment === "..") segments.pop();
-    else if (segment !== "" && segment !== ".") segments.push(segment);
+/**
+ * Segments below `top` of a pattern that is absolute or relative to it; `null` if it leaves. What a segment is counts, not how
+ * it is written: `\.\.` is `..`, too.
+ */
+function insideOf(top: string, pattern: string): Segment[] | null {
+  const found: { readonly text: string; readonly segment: Segment }[] = [];
+  for (const text of (pattern.startsWith("/") ? pattern : `${top}/${pattern}`).split("/")) {
+    const segment = parseSegment(text);
+    const name = segment.kind === "literal" ? segment.name : null;
+    if (name === "..") found.pop();
+    else if (name !== "" && name !== ".") found.push({ text, segment });
   }
-  const above = top.split("/").filter((segment) => segment !== "");
-  return above.every((segment, index) => segments[index] === segment) ? segments.slice(above.length) : null;
+  const above = top.split("/").filter((name) => name !== "");
+  return above.every((name, index) => found[index]?.text === name)
+    ? found.slice(above.length).map(({ segment }) => segment)
+    : null;
 }
 
 /** Take away what an exclude pattern fits. @returns pattern and number, for those that fit something */
@@ -126,9 +133,8 @@ function exclude(found: Map<string, FoundFile>, patterns: readonly string[], top
   for (const pattern of patterns) {
     let count = 0;
     for (const text of expandBraces(pathOf(pattern)) ?? []) {
-      const inside = insideOf(top, text);
-      if (inside === null || inside.length === 0) continue;
-      const segments = inside.map(parseSegment);
+      const segments = insideOf(top, text);
+      if (segments === null || segments.length === 0) continue;
       for (const path of found.keys()) {
         if (!fitsPath(segments, path.split("/"))) continue;
         found.delete(path);
