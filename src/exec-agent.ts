@@ -11,6 +11,7 @@ import { CommandError, ConfigError, describeError, ScriptFailure, Stop } from ".
 import type { Executor } from "./executor.ts";
 import { previewJob } from "./job/preview.ts";
 import { projectPathOf } from "./job/project-path.ts";
+import { findWriters } from "./job/writers.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openStateDir } from "./journal/state-dir.ts";
 import { createLog, type RunnerLog, streamOutput } from "./log.ts";
@@ -112,8 +113,7 @@ function preview(
 ): Awaited<ReturnType<ExecEngine["preview"]>> {
   const [entry] = config.runners;
   const parsed = parseJob(payload, { serverTls: {}, likelyDialect: "alloy", cut: undefined });
-  const writer = findShellWriter(executor.shell);
-  if (entry === undefined || !("job" in parsed) || writer === undefined)
+  if (entry === undefined || !("job" in parsed))
     throw new CommandError(`No script can be shown for the shell ${executor.shell}`);
   const buildsDir = "/builds";
   const root = `${buildsDir}/${projectPathOf(parsed.job)}`;
@@ -123,7 +123,7 @@ function preview(
       job: parsed.job,
       runner: entry,
       executor,
-      writer,
+      writers: findWriters(executor.shell, executor, findShellWriter),
       identity: { version, revision, architecture: `${platform}/${architecture}` },
       buildsDir,
       root,

@@ -91,6 +91,8 @@ export interface Executor {
   readonly features: ExecutorFeatures;
   /** Shell that jobs get, as `info.shell` of a job request. */
   readonly shell: ShellName;
+  /** Shell that is there in any case, and starts at once: for the runner's own scripts where jobs have a PowerShell. Default: sh. */
+  readonly plainShell?: ShellName;
   /** Whose network jobs are in, for what they are to reach at the runner. Default: this machine's. */
   readonly location?: JobLocation;
   /** Room for one more job? Asked first where room is scarce (docker+machine); `null` means: ask for no job now. */

@@ -5,7 +5,7 @@ import { checkedTable, settingsOf } from "../docker/table.ts";
 import { sshComplaint, sshTable } from "../ssh/settings.ts";
 import { prepareSshJob } from "./prepare.ts";
 
-const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 export default defineExecutor({
   name: "docker-ssh",

@@ -1,6 +1,7 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
+import type { ShellName } from "../../src/shell.ts";
 import { all } from "../docker/all.ts";
 import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
@@ -60,8 +61,8 @@ export async function prepareSshJob(
   const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
   try {
     const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
-    const noBash = `The image ${image.name} has no bash. Use another image`;
-    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, noBash }, signal);
+    const without = (shell: ShellName): string => `The image ${image.name} has no ${shell}. Use another image`;
+    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, without }, signal);
     const limitMs = settings.waitForServicesMs;
     await waitForServices(engine, { services, limitMs, helper: copy.commands, loopback: false, notes }, signal);
     const environment = createSshEnvironment({ ...copy, cleanUp: async () => {} });

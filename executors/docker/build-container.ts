@@ -41,12 +41,14 @@ export async function startBuild(
     const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "build") }, signal);
     try {
       const { tools, environment } = await startWithTools(engine, { id, name, first: null }, notes, signal);
-      if (!withEntrypoint) return { id, name: "the build container", tools, user: undefined, env: [] };
+      if (!withEntrypoint)
+        return { id, name: "the build container", image: image.name, tools, user: undefined, env: [] };
       // Scripts see what the ENTRYPOINT set up, and run as whom it chose.
       const dropped = tools.uid > 0 && /^(?:0|root)?(?::|$)/.test(wanted.image.user ?? image.user);
       return {
         id,
         name: "the build container",
+        image: image.name,
         tools,
         user: dropped ? `${tools.uid}:${tools.gid}` : undefined,
         env: addedVariables(environment, [...image.env, ...env]),

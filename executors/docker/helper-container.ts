@@ -74,7 +74,7 @@ export async function startHelper(
   const user = uid > 0 ? `${uid}:${Math.max(gid, 0)}` : undefined;
   // Git wants a home that its user may write to.
   const env = user === undefined ? [] : [`HOME=${places.tmpDir}`];
-  return { id, name: "the helper container", tools, user, env };
+  return { id, name: "the helper container", image: choice.image.name, tools, user, env };
 }
 
 /** The build container serves as the helper, too. */

@@ -16,7 +16,7 @@ import { createSlots, type Slot } from "./slots.ts";
 import { createSweeper, type Sweeper } from "./sweep.ts";
 import { checkedTable, settingsOf } from "./table.ts";
 
-const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 /** Longest removal of what was half prepared. */
 const UNDO_LIMIT_MS = 60_000;

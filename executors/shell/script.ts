@@ -116,9 +116,9 @@ export async function runScript(
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
-  const argv = launch.command(script.command.argv);
   const equals = host.mark.indexOf("=");
   const learned = script.login ? {} : await host.profile.current();
+  const argv = launch.command(script.command.argv, learned.PATH);
   const environment = { ...launch.environment, ...learned, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {

@@ -1,17 +1,18 @@
 import type { RunnerConfig } from "../config/config.ts";
 import { ScriptFailure } from "../errors.ts";
 import type { Executor } from "../executor.ts";
-import type { ShellWriter } from "../shell.ts";
+import type { Op, ShellName } from "../shell.ts";
 import type { Job } from "./job.ts";
 import { type PlanSettings, planJob, type Stage } from "./plan.ts";
 import { readSettings } from "./settings.ts";
 import { createVariables, type RunnerIdentity, type VariableSources } from "./variables.ts";
+import { draft, type Writers } from "./writers.ts";
 
 export interface PreviewRequest {
   readonly job: Job;
   readonly runner: PlanSettings & Pick<RunnerConfig, "environment" | "debugTraceDisabled">;
   readonly executor: Pick<Executor, "features">;
-  readonly writer: ShellWriter;
+  readonly writers: Writers;
   readonly identity: RunnerIdentity;
   /** `builds_dir` and checkout as they are to appear; the real ones are known once the job runs. */
   readonly buildsDir: string;
@@ -25,7 +26,7 @@ export interface PreviewStage {
   readonly title: string;
   readonly when: string;
   /** The script's whole text; `null` for files that the runner moves itself. */
-  readonly script: string | null;
+  readonly script: { readonly shell: ShellName; readonly text: string } | null;
   /** What is moved, as the plan has it. */
   readonly transfer: string | null;
 }
@@ -35,7 +36,7 @@ export interface PreviewStage {
  * @throws {ScriptFailure} the job cannot run
  */
 export function previewJob(request: PreviewRequest): PreviewStage[] {
-  const { job, runner, executor, writer, identity, buildsDir, root, coordinatorOrigin } = request;
+  const { job, runner, executor, writers, identity, buildsDir, root, coordinatorOrigin } = request;
   const tmpDir = `${root}.tmp`;
   const sources: VariableSources = {
     job,
@@ -43,21 +44,27 @@ export function previewJob(request: PreviewRequest): PreviewStage[] {
     identity,
     concurrentId: 0,
     shared: executor.features.shared,
-    place: { root, tmpDir, buildsDir, projectSlot: 0, acceptsName: writer.acceptsName },
+    place: { root, tmpDir, buildsDir, projectSlot: 0, acceptsName: writers.author.acceptsName },
   };
   const variables = createVariables(sources);
   const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
   const problem = job.problem ?? settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);
   const stages = planJob({ job, settings, variables, place: { root, tmpDir }, runner, coordinatorOrigin });
+  const scriptOf = (all: readonly Op[]): PreviewStage["script"] => {
+    const { writer, ops } = draft(all, writers, false);
+    const text = writer.write(ops, {
+      tmpDir,
+      xtrace: settings.debugTrace,
+      proof: "(the shell has read this script)",
+    });
+    return { shell: writer.name, text };
+  };
   return stages.map((stage) => ({
     name: stage.name,
     title: stage.title,
     when: stage.policy.when,
-    script:
-      stage.kind === "script"
-        ? writer.write(stage.ops, { tmpDir, xtrace: settings.debugTrace, proof: "(the shell has read this script)" })
-        : null,
+    script: stage.kind === "script" ? scriptOf(stage.ops) : null,
     transfer: describe(stage),
   }));
 }

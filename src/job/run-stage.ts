@@ -1,7 +1,7 @@
 import { ScriptFailure, Stop, SystemFailure } from "../errors.ts";
 import type { Environment, Exit } from "../executor.ts";
 import type { Log } from "../log.ts";
-import type { Op, ShellWriter } from "../shell.ts";
+import type { Op } from "../shell.ts";
 import { deadline, retry } from "../time.ts";
 import type { Trace } from "../trace/contract.ts";
 import type { TransferMeans } from "../transfer/transfer.ts";
@@ -12,6 +12,7 @@ import { describeExit } from "./outcome.ts";
 import type { ScriptStage, Stage, TransferStage } from "./plan.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
+import { type Draft, draft, type Writers } from "./writers.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
@@ -20,7 +21,7 @@ export interface StageContext {
   readonly job: Job;
   readonly transfers: TransferMeans;
   readonly environment: Environment;
-  readonly writer: ShellWriter;
+  readonly writers: Writers;
   readonly trace: Trace;
   readonly log: Log;
   /** `CI_DEBUG_TRACE`. */
@@ -112,15 +113,14 @@ async function runScript(
   context: StageContext,
   signal: AbortSignal,
 ): Promise<Ran> {
-  const { environment, writer, trace } = context;
+  const { environment, trace } = context;
   const proof = createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
-  const all = [status, ...ops];
+  const drafted = draft([status, ...ops], context.writers, environment.login);
+  const { writer, login } = drafted;
   const options = { tmpDir: environment.workspace.tmpDir, xtrace: context.xtrace, proof };
-  const text = writer.write(all, options);
-  const parts = writer.parts?.(all, options);
-  // Profiles are the author's (and the operator's) business; they can take longer than all of the runner's own work.
-  const login = environment.login && (stage.authored || ops.some((op) => op.op === "source"));
+  const text = writer.write(drafted.ops, options);
+  const parts = writer.parts?.(drafted.ops, options);
   const command = writer.command({ login });
   const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
   let exit: Exit;
@@ -136,17 +136,15 @@ async function runScript(
   }
   // A trap's `exit 0` does not make a cancelled job succeed.
   signal.throwIfAborted();
-  if (!filter.seen) throw unread(exit, environment);
+  if (!filter.seen) throw unread(exit, drafted);
   return { exit, tail: filter.tail() };
 }
 
 /** Whatever the status: nothing of the script has run, so it is not the script's. */
-function unread(exit: Exit, environment: Environment): SystemFailure {
-  const files = environment.login
-    ? "its profile (/etc/profile, ~/.bash_profile, ~/.profile, ~/.bashrc)"
-    : "its start-up files";
+function unread(exit: Exit, { writer, login }: Draft): SystemFailure {
+  const files = login ? "its profile (/etc/profile, ~/.bash_profile, ~/.profile, ~/.bashrc)" : "its start-up files";
   return new SystemFailure(
-    `the shell (${environment.shell}) ended with ${describeExit(exit)} before it had read the script; see whether ${files} or a wrapper exits or reads the standard input`,
+    `the shell (${writer.name}) ended with ${describeExit(exit)} before it had read the script; see whether ${files} or a wrapper exits or reads the standard input`,
     { exitCode: exit.code },
   );
 }

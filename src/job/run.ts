@@ -1,5 +1,5 @@
 import type { RunnerConfig } from "../config/config.ts";
-import { describeError, ScriptFailure, Stop, SystemFailure } from "../errors.ts";
+import { describeError, ScriptFailure, Stop } from "../errors.ts";
 import type { Environment, Executor, Note } from "../executor.ts";
 import type { Log } from "../log.ts";
 import type { ShellName, ShellWriter } from "../shell.ts";
@@ -16,6 +16,7 @@ import { readSettings } from "./settings.ts";
 import { type Joined, joinSignals } from "./signals.ts";
 import { advance, type JobState } from "./state.ts";
 import { createVariables, type RunnerIdentity, type VariableSources } from "./variables.ts";
+import { findWriters } from "./writers.ts";
 
 /** What a job needs to know of its `[[runners]]` entry. */
 export type JobRunner = Pick<
@@ -131,9 +132,8 @@ async function runStages(
   signals: Signals,
   move: (state: JobState) => void,
 ): Promise<Outcome> {
-  const { job, runner, trace, log, findWriter } = request;
-  const writer = findWriter(environment.shell);
-  if (writer === undefined) throw new SystemFailure(`no scripts can be written for the shell ${environment.shell}`);
+  const { job, runner, trace, log } = request;
+  const writers = findWriters(environment.shell, request.executor, request.findWriter);
   const { root, tmpDir } = environment.workspace;
   const sources: VariableSources = {
     job,
@@ -146,7 +146,7 @@ async function runStages(
       tmpDir,
       buildsDir: environment.buildsDir,
       projectSlot: environment.projectSlot,
-      acceptsName: writer.acceptsName,
+      acceptsName: writers.author.acceptsName,
     },
   };
   const variables = createVariables(sources);
@@ -189,7 +189,7 @@ async function runStages(
       job,
       transfers: request.transfers,
       environment,
-      writer,
+      writers,
       trace,
       log,
       xtrace: settings.debugTrace,

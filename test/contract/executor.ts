@@ -91,12 +91,44 @@ export function scriptOf(
 ): Parameters<Environment["run"]>[0] {
   const writer = findShellWriter(environment.shell);
   if (writer === undefined) throw new Error(`no writer for ${environment.shell}`);
-  const text = writer.write(ops, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
+  const suited = environment.shell === "pwsh" ? inPwsh(ops) : ops;
+  const text = writer.write(suited, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
   return { text, command: writer.command({ login }), runIn: "build", login };
+}
+
+/** An author's entry that is in PowerShell. */
+export function pwshSource(...texts: readonly string[]): Op[] {
+  return texts.map((text) => ({ op: "source", text: `${NATIVE}${text}` }));
+}
+
+const NATIVE = "# PowerShell\n";
+
+/** Text for a POSIX shell becomes a program that PowerShell starts: entries that follow one another are one. */
+function inPwsh(ops: readonly Op[]): Op[] {
+  const suited: Op[] = [];
+  const texts: string[] = [];
+  const close = (): void => {
+    const text = texts.splice(0).join("\n");
+    if (text !== "") suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'` });
+  };
+  for (const op of ops) {
+    if (op.op === "source" && !op.text.startsWith(NATIVE)) texts.push(op.text);
+    else {
+      close();
+      suited.push(op);
+    }
+  }
+  close();
+  return suited;
 }
 
 export function source(...texts: readonly string[]): Op[] {
   return texts.map((text) => ({ op: "source", text }));
+}
+
+/** A zombie answers to kill -0, so its state is asked for. */
+export async function isAlive(environment: Environment, pid: string): Promise<boolean> {
+  return (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
 }
 
 /** What every executor does. */
@@ -135,16 +167,14 @@ export function executorContract(
       common ??= openCommon();
       return (await common).environment;
     };
-    const isAlive = async (environment: Environment, pid: string): Promise<boolean> =>
-      // A zombie answers to kill -0, so its state is asked for.
-      (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
-
     it("statuses are those of the script, and a death by signal has its name", async () => {
       const environment = await fresh();
       expect(await runOps(environment, source("true"))).toEqual({ code: 0, signal: null, text: "" });
       expect(await runOps(environment, source("exit 3"))).toMatchObject({ code: 3, signal: null });
       expect(await runOps(environment, source("sh -c 'exit 255'"))).toMatchObject({ code: 255, signal: null });
-      const killed = await runOps(environment, source("kill -9 $$", "echo no"));
+      // In PowerShell this is a program that it has started.
+      const itself = environment.shell === "pwsh" ? "$PPID $$" : "$$";
+      const killed = await runOps(environment, source(`kill -9 ${itself}`, "echo no"));
       expect(killed).toEqual({ code: 137, signal: "SIGKILL", text: "" });
     });
 

@@ -75,6 +75,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     name: "shell",
     features: { variables: true, image: false, services: false, shared: true },
     shell,
+    plainShell: "cmd",
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
       if (deps.user !== undefined && deps.user !== "") {
