@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { findShellWriter } from "../shells/index.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./commands/context.ts";
+import type { LogSettings } from "./commands/log-options.ts";
 import { type RunDeps, type RunOptions, type RunServices, runCommand } from "./commands/run.ts";
 import { createSingle } from "./commands/run-single.ts";
 import { type FlagValues, textOf } from "./commands/runner-flags.ts";
@@ -17,18 +18,13 @@ import { openJournal } from "./journal/journal.ts";
 import { createOutbox } from "./journal/outbox.ts";
 import { recoverJobs } from "./journal/recover.ts";
 import { openStateDir } from "./journal/state-dir.ts";
-import { createLog, type LogFormat, type LogLevel, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
+import { createLog, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { openNotifier } from "./notify.ts";
 import { createCaches } from "./transfer/open-caches.ts";
 import { revision, runtime, version } from "./version.ts";
 
 /** The agent put together: state, connections, executors and shells behind `run` and `run-single`. */
-
-export interface LogSettings {
-  readonly level: LogLevel | undefined;
-  readonly format: LogFormat | undefined;
-}
 
 /** `run`. @returns the exit status */
 export async function runAgent(values: FlagValues, context: CommandContext, logging: LogSettings): Promise<number> {

@@ -1,9 +1,9 @@
 import { findShellWriter } from "../shells/index.ts";
-import type { LogSettings } from "./agent.ts";
 import { openServices } from "./agent.ts";
 import type { CommandContext } from "./commands/context.ts";
 import { type ExecEngine, execCommand } from "./commands/exec.ts";
 import type { Bury } from "./commands/exec-sweep.ts";
+import type { LogSettings } from "./commands/log-options.ts";
 import type { FlagValues } from "./commands/runner-flags.ts";
 import type { Config } from "./config/config.ts";
 import { parseJob } from "./coordinator/job-payload.ts";

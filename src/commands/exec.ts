@@ -65,10 +65,11 @@ export async function execCommand(
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;
   const gitIn = (dir: string): Git => createGit(dir, context.env, signal);
+  const { catalog: executors } = context;
   const work = async (): Promise<number> => {
     const tree = await findWorkingTree(context.cwd, gitIn);
     const file = await readCiFile(tree, given.committed, context.cwd, gitIn);
-    const { options, executor } = understand(given, file);
+    const { options, executor } = understand(given, file, [...executors.names, ...executors.absent.names]);
     return await withRun({ options, executor, tree, file, values, context, engine }, signal);
   };
   const status = await Promise.race([
@@ -211,7 +212,11 @@ async function withCoordinator(
   }
   const used = config.runners[0]?.executor ?? "shell";
   const { buildsDir } = places;
-  await writeRecord(places.runDir, { executor: used, cwd: run.context.cwd, buildsDir, values });
+  await writeRecord(
+    places.runDir,
+    { executor: used, cwd: run.context.cwd, buildsDir, values },
+    run.context.catalog.words,
+  );
   const runner = await engine.startRunner(config, direct.context);
   let result: PipelineResult;
   try {

@@ -106,7 +106,7 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     url: needed("url"),
     token: needed("token"),
     executor,
-    ...entryKeys(values, executor),
+    ...entryKeys(values, options.catalog.words, executor),
   };
   try {
     return only(

@@ -39,14 +39,6 @@ export function introduce({ job, runner, executor, identity, trace, concurrentId
   return { expand: variables.expand };
 }
 
-/** As people write it: Docker, Docker-SSH. */
-function shownName(name: string): string {
-  const words = name
-    .split("-")
-    .map((word) => (word === "ssh" ? "SSH" : `${word.slice(0, 1).toUpperCase()}${word.slice(1)}`));
-  return words.join("-");
-}
-
 export async function prepare(
   { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 }: RunJobRequest,
   { expand }: SetUp,
@@ -57,7 +49,7 @@ export async function prepare(
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
   return await trace.section("prepare_executor", async () => {
-    trace.print(`Using ${shownName(executor.name)} executor...`);
+    trace.print(`Using ${executor.title} executor...`);
     const request = {
       job,
       jobKey,

@@ -169,6 +169,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
 export function executorOf(more: Partial<Executor> = {}): Executor {
   return {
     name: "shell",
+    title: "Shell",
     features: { variables: true, image: false, services: false, shared: true },
     shell: "bash",
     prepare: () => Promise.reject(new Error("nothing runs here")),

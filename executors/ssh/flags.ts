@@ -1,18 +1,13 @@
-import type { RunnerFlag } from "./runner-flags.ts";
-
-/** Executors that log in by SSH. */
-const BY_SSH = ["ssh", "docker-ssh", "docker-ssh+machine"];
+import type { EntryFlag } from "../../src/executor-words.ts";
 
 /** The Go runner's flags for `[runners.ssh]`, and those for host keys. */
-export const sshFlags: readonly RunnerFlag[] = [
+export const sshFlags: readonly EntryFlag[] = [
   {
     flag: "ssh-host",
     env: "SSH_HOST",
     key: "ssh.host",
     kind: "text",
     help: "host that jobs run on",
-    executors: BY_SSH,
-    question: { message: "SSH host", executors: ["ssh"], required: true },
   },
   {
     flag: "ssh-port",
@@ -20,8 +15,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.port",
     kind: "text",
     help: "its port",
-    executors: BY_SSH,
-    question: { message: "SSH port (empty: 22)", executors: ["ssh"] },
   },
   {
     flag: "ssh-user",
@@ -29,8 +22,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.user",
     kind: "text",
     help: "account that jobs run under there",
-    executors: BY_SSH,
-    question: { message: "SSH user", executors: BY_SSH, required: true },
   },
   {
     flag: "ssh-password",
@@ -38,8 +29,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.password",
     kind: "text",
     help: "password to log in with; better given by environment",
-    executors: BY_SSH,
-    question: { message: "SSH password (empty: none)", executors: BY_SSH, secret: true },
   },
   {
     flag: "ssh-identity-file",
@@ -47,8 +36,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.identity_file",
     kind: "text",
     help: "private key to log in with",
-    executors: BY_SSH,
-    question: { message: "Private key file (empty: none)", executors: BY_SSH },
   },
   {
     flag: "ssh-identity-passphrase",
@@ -56,7 +43,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.identity_passphrase",
     kind: "text",
     help: "what opens that key; better given by environment",
-    executors: BY_SSH,
   },
   {
     flag: "ssh-agent",
@@ -64,7 +50,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.agent",
     kind: "text",
     help: "socket of an agent to log in with",
-    executors: BY_SSH,
   },
   {
     flag: "ssh-known-hosts-file",
@@ -72,7 +57,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.known_hosts_file",
     kind: "text",
     help: "host keys to trust; ~/.ssh/known_hosts by default",
-    executors: BY_SSH,
   },
   {
     flag: "ssh-host-key-fingerprint",
@@ -80,7 +64,6 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.host_key_fingerprint",
     kind: "text",
     help: "the one host key to trust: SHA256:…",
-    executors: BY_SSH,
   },
   {
     flag: "ssh-disable-strict-host-key-checking",
@@ -88,6 +71,5 @@ export const sshFlags: readonly RunnerFlag[] = [
     key: "ssh.disable_strict_host_key_checking",
     kind: "boolean",
     help: "trust any host key",
-    executors: BY_SSH,
   },
 ];

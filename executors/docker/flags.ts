@@ -1,9 +1,6 @@
-import type { RunnerFlag, RunnerQuestion } from "./runner-flags.ts";
+import type { EntryFlag, EntryTable } from "../../src/executor-words.ts";
 
-/** Executors that work with a container engine. */
-export const WITH_ENGINE: readonly string[] = ["docker", "docker-ssh", "docker+machine", "docker-ssh+machine"];
-
-type Row = readonly [flag: string, env: string, key: string, kind: RunnerFlag["kind"], help: string];
+type Row = readonly [flag: string, env: string, key: string, kind: EntryFlag["kind"], help: string];
 
 /** Flag without `docker-`, variable without `DOCKER_`, key of `[runners.docker]`. */
 const rows: readonly Row[] = [
@@ -68,25 +65,24 @@ const rows: readonly Row[] = [
   ["helper-image", "HELPER_IMAGE", "helper_image", "text", "image with sh and git for the runner's own work"],
 ];
 
-const IMAGE_QUESTION: RunnerQuestion = {
-  message: "Default image, such as ruby:3.3",
-  executors: WITH_ENGINE,
-  required: true,
-};
-
 /** The Go runner's and GitLab Runner's flags for `[runners.docker]`. */
-export const dockerFlags: readonly RunnerFlag[] = rows.map(([flag, env, key, kind, help]) => ({
+export const dockerFlags: readonly EntryFlag[] = rows.map(([flag, env, key, kind, help]) => ({
   flag: `docker-${flag}`,
   env: `DOCKER_${env}`,
   key: `docker.${key}`,
   kind,
   help,
-  executors: WITH_ENGINE,
-  ...(flag === "image" ? { question: IMAGE_QUESTION } : {}),
 }));
 
-/** `volumes` of a new entry: the Go runner has always added `/cache`, which jobs keep things in. */
-export function withCacheVolume(volumes: readonly string[]): string[] {
-  const there = volumes.some((volume) => /(?:^|:)\/cache\/?(?::[\w,]+)?$/.test(volume));
-  return there ? [...volumes] : [...volumes, "/cache"];
+/** The Go runner has always added `/cache`, which jobs keep things in, to the volumes of a new entry. */
+export function withCacheVolume(entry: EntryTable): EntryTable {
+  const { docker } = entry;
+  const table: EntryTable = isTable(docker) ? docker : {};
+  const given = Array.isArray(table.volumes) ? table.volumes.map(String) : [];
+  const there = given.some((volume) => /(?:^|:)\/cache\/?(?::[\w,]+)?$/.test(volume));
+  return there ? entry : { ...entry, docker: { ...table, volumes: [...given, "/cache"] } };
+}
+
+function isTable(value: EntryTable[string]): value is EntryTable {
+  return typeof value === "object" && !Array.isArray(value);
 }
