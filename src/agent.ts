@@ -11,7 +11,7 @@ import { watchConfig } from "./config/watch.ts";
 import { openCoordinator } from "./coordinator/client.ts";
 import { describeError } from "./errors.ts";
 import type { Executor } from "./executor.ts";
-import { createJobHandler, type HandleTiming } from "./job/handle.ts";
+import { createJobHandler, type HandleTiming } from "./job/life/handle.ts";
 import type { StoredJob } from "./journal/contract.ts";
 import { createDiskGauge } from "./journal/disk.ts";
 import { openJournal } from "./journal/journal.ts";

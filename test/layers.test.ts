@@ -44,7 +44,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/poll/",
       "src/local/",
       "src/journal/",
-      "src/job/handle.ts",
+      "src/job/life/handle.ts",
       "src/metrics",
       "src/notify.ts",
       "src/version.ts",

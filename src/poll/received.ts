@@ -1,4 +1,4 @@
-import type { ReceivedJob } from "../job/received.ts";
+import type { ReceivedJob } from "../job/life/received.ts";
 import type { JobProgress } from "../metrics.ts";
 
 /** What is left of a job that needs its slot no more: processes and files are gone, the outcome is on disk. */

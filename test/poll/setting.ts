@@ -4,7 +4,7 @@ import type { Config, RunnerConfig } from "../../src/config/config.ts";
 import type { Coordinator, JobAnswer } from "../../src/coordinator/contract.ts";
 import type { Executor } from "../../src/executor.ts";
 import type { Dialect, Job } from "../../src/job/job.ts";
-import type { ReceivedJob } from "../../src/job/received.ts";
+import type { ReceivedJob } from "../../src/job/life/received.ts";
 import { createLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics.ts";
 import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";

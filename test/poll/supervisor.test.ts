@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
-import type { ReceivedJob } from "../../src/job/received.ts";
+import type { ReceivedJob } from "../../src/job/life/received.ts";
 import { configOf, entryOf, executorOf, quickTiming, type Reply, startServer, supervise } from "./setting.ts";
 
 const closers: (() => Promise<unknown>)[] = [];

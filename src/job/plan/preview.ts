@@ -1,11 +1,11 @@
-import type { RunnerConfig } from "../config/config.ts";
-import { ScriptFailure } from "../errors.ts";
-import type { Executor } from "../executor.ts";
-import type { ShellWriter } from "../shell.ts";
-import type { Job } from "./job.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import { ScriptFailure } from "../../errors.ts";
+import type { Executor } from "../../executor.ts";
+import type { ShellWriter } from "../../shell.ts";
+import type { Job } from "../job.ts";
+import { createVariables, type RunnerIdentity, type VariableSources } from "../variables/variables.ts";
 import { type PlanSettings, planJob, type Stage } from "./plan.ts";
 import { readSettings } from "./settings.ts";
-import { createVariables, type RunnerIdentity, type VariableSources } from "./variables.ts";
 
 export interface PreviewRequest {
   readonly job: Job;

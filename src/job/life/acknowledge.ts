@@ -1,8 +1,8 @@
-import { type Coordinator, TroubleCause } from "../coordinator/contract.ts";
-import { describeError, Stop, SystemFailure } from "../errors.ts";
-import type { Log } from "../log.ts";
-import { backoff, pause } from "../time.ts";
-import type { JobCredentials } from "./job.ts";
+import { type Coordinator, TroubleCause } from "../../coordinator/contract.ts";
+import { describeError, Stop, SystemFailure } from "../../errors.ts";
+import type { Log } from "../../log.ts";
+import { backoff, pause } from "../../time.ts";
+import type { JobCredentials } from "../job.ts";
 
 export interface AcknowledgeOptions {
   readonly job: JobCredentials;

@@ -1,6 +1,6 @@
-import type { Op } from "../shell.ts";
+import type { Op } from "../../shell.ts";
+import type { Job } from "../job.ts";
 import { expandReferences, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
-import type { Job } from "./job.ts";
 import { isHarmless, isRedirecting } from "./runner-variables.ts";
 
 /** Linux holds `KEY=VALUE` and its final NUL in at most 32 pages. */

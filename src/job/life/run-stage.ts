@@ -1,15 +1,15 @@
-import { ScriptFailure, Stop, SystemFailure } from "../errors.ts";
-import type { Environment, Exit } from "../executor.ts";
-import type { Log } from "../log.ts";
-import type { Op, ShellWriter } from "../shell.ts";
-import { deadline, retry } from "../time.ts";
-import type { Trace } from "../trace/contract.ts";
-import type { TransferMeans } from "../transfer/transfer.ts";
-import { formatDuration } from "./duration.ts";
-import { adviceOn, type GitTrouble, gitTroubleOf } from "./git-failure.ts";
-import type { Job } from "./job.ts";
+import { ScriptFailure, Stop, SystemFailure } from "../../errors.ts";
+import type { Environment, Exit } from "../../executor.ts";
+import type { Log } from "../../log.ts";
+import type { Op, ShellWriter } from "../../shell.ts";
+import { deadline, retry } from "../../time.ts";
+import type { Trace } from "../../trace/contract.ts";
+import type { TransferMeans } from "../../transfer/transfer.ts";
+import type { Job } from "../job.ts";
+import { formatDuration } from "../plan/duration.ts";
+import type { ScriptStage, Stage, TransferStage } from "../plan/plan.ts";
+import { adviceOn, type GitTrouble, gitTroubleOf } from "../sources/git-failure.ts";
 import { describeExit } from "./outcome.ts";
-import type { ScriptStage, Stage, TransferStage } from "./plan.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
 

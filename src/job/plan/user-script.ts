@@ -1,4 +1,4 @@
-import type { Op } from "../shell.ts";
+import type { Op } from "../../shell.ts";
 
 const LONGEST_ECHO = 2000;
 

@@ -1,14 +1,14 @@
-import { ScriptFailure } from "../errors.ts";
-import type { Argv, Op, Test } from "../shell.ts";
+import { ScriptFailure } from "../../errors.ts";
+import type { Argv, Op, Test } from "../../shell.ts";
+import type { Job } from "../job.ts";
+import type { GitSettings } from "../plan/settings.ts";
+import { userScript } from "../plan/user-script.ts";
+import { not, succeeds, when } from "../plan/when.ts";
 import { type GitAccess, gitAccess, quote } from "./credentials.ts";
 import { fetchRefs } from "./fetch-refs.ts";
-import type { Job } from "./job.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
 import { type Repository, repositoryOf } from "./repository.ts";
-import type { GitSettings } from "./settings.ts";
 import { getSubmodules } from "./submodules.ts";
-import { userScript } from "./user-script.ts";
-import { not, succeeds, when } from "./when.ts";
 import { disarm } from "./working-copy.ts";
 
 export interface SourcesRequest {

@@ -1,6 +1,6 @@
-import type { RunnerConfig } from "../config/config.ts";
-import type { FinalReport, StoredJob } from "../journal/contract.ts";
-import type { Job, Outcome } from "./job.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import type { FinalReport, StoredJob } from "../../journal/contract.ts";
+import type { Job, Outcome } from "../job.ts";
 
 /** What the journal keeps of a job: all that reporting needs, also when its entry is gone from the config by then. */
 export function storedJobOf(job: Job, entry: RunnerConfig, key: string, boot: string): StoredJob {

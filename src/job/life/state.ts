@@ -1,4 +1,4 @@
-import type { Outcome } from "./job.ts";
+import type { Outcome } from "../job.ts";
 
 /** Where a job is; metrics and the log read this. */
 export type JobState =

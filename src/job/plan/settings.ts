@@ -1,6 +1,6 @@
-import { type CacheFormat, type CompressionLevel, cacheFormats, compressionLevels } from "../transfer/transfer.ts";
+import { type CacheFormat, type CompressionLevel, cacheFormats, compressionLevels } from "../../transfer/transfer.ts";
+import type { Job } from "../job.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
-import type { Job } from "./job.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
 
 export type GitStrategy = "clone" | "fetch" | "none" | "empty";

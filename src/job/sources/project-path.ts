@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Job } from "./job.ts";
+import type { Job } from "../job.ts";
 
 const LONGEST_SEGMENT_BYTES = 200;
 const LONGEST_PATH_BYTES = 1000;

@@ -1,8 +1,8 @@
-import type { RunnerConfig } from "../config/config.ts";
-import type { Coordinator } from "../coordinator/contract.ts";
-import type { Executor } from "../executor.ts";
-import type { DeliveryResult } from "../journal/contract.ts";
-import type { Job, Outcome } from "./job.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import type { Coordinator } from "../../coordinator/contract.ts";
+import type { Executor } from "../../executor.ts";
+import type { DeliveryResult } from "../../journal/contract.ts";
+import type { Job, Outcome } from "../job.ts";
 import type { JobState } from "./state.ts";
 
 /** A job that was handed out, and what it was received with. A reload changes none of it. */

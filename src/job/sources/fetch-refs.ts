@@ -1,8 +1,8 @@
-import type { Argv, Op } from "../shell.ts";
-import type { GitInfo } from "./job.ts";
+import type { Argv, Op } from "../../shell.ts";
+import type { GitInfo } from "../job.ts";
+import type { GitSettings } from "../plan/settings.ts";
+import { succeeds, when } from "../plan/when.ts";
 import { ALL_BRANCHES, ALL_PULL_REQUESTS, ALL_TAGS, type Ref, refspecOf, soundRefspecs } from "./refs.ts";
-import type { GitSettings } from "./settings.ts";
-import { succeeds, when } from "./when.ts";
 
 export interface FetchRequest {
   readonly info: GitInfo;

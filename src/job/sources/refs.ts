@@ -1,4 +1,4 @@
-import type { GitInfo } from "./job.ts";
+import type { GitInfo } from "../job.ts";
 
 /** What a job's ref is, told by its prefix: AlloyCI says `branch` for tags too. */
 export type Ref =

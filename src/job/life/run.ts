@@ -1,21 +1,21 @@
-import type { RunnerConfig } from "../config/config.ts";
-import { describeError, ScriptFailure, Stop, SystemFailure } from "../errors.ts";
-import type { Environment, Executor, Note } from "../executor.ts";
-import type { Log } from "../log.ts";
-import type { ShellName, ShellWriter } from "../shell.ts";
-import { deadline, never } from "../time.ts";
-import type { Trace } from "../trace/contract.ts";
-import type { TransferMeans } from "../transfer/transfer.ts";
-import { formatDuration } from "./duration.ts";
-import type { Job, Outcome } from "./job.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import { describeError, ScriptFailure, Stop, SystemFailure } from "../../errors.ts";
+import type { Environment, Executor, Note } from "../../executor.ts";
+import type { Log } from "../../log.ts";
+import type { ShellName, ShellWriter } from "../../shell.ts";
+import { deadline, never } from "../../time.ts";
+import type { Trace } from "../../trace/contract.ts";
+import type { TransferMeans } from "../../transfer/transfer.ts";
+import type { Job, Outcome } from "../job.ts";
+import { formatDuration } from "../plan/duration.ts";
+import { type PlanSettings, planJob, type Stage } from "../plan/plan.ts";
+import { readSettings } from "../plan/settings.ts";
+import { createVariables, type RunnerIdentity, type VariableSources } from "../variables/variables.ts";
 import { isUnexpected, jobStatus, outcomeOf, verdictLine } from "./outcome.ts";
-import { type PlanSettings, planJob, type Stage } from "./plan.ts";
 import { introduce, prepare } from "./prepare.ts";
 import { runStage } from "./run-stage.ts";
-import { readSettings } from "./settings.ts";
 import { type Joined, joinSignals } from "./signals.ts";
 import { advance, type JobState } from "./state.ts";
-import { createVariables, type RunnerIdentity, type VariableSources } from "./variables.ts";
 
 /** What a job needs to know of its `[[runners]]` entry. */
 export type JobRunner = Pick<

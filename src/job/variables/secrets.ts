@@ -1,7 +1,7 @@
+import type { Job, Variable } from "../job.ts";
+import { splitUserInfo } from "../sources/repository.ts";
 import { expandReferences } from "./expand.ts";
-import type { Job, Variable } from "./job.ts";
 import { registrySecrets } from "./registry-secrets.ts";
-import { splitUserInfo } from "./repository.ts";
 
 /**
  * Values of a job that must not show in its trace, each once and none empty: secret variables as received and as

@@ -1,24 +1,24 @@
 import { randomBytes } from "node:crypto";
-import { describeError, Stop, SystemFailure } from "../errors.ts";
-import type { JobRecord, Journal, Outbox, SentTrace } from "../journal/contract.ts";
-import type { Log } from "../log.ts";
-import type { ShellName, ShellWriter } from "../shell.ts";
-import { deadline, never } from "../time.ts";
-import type { Trace } from "../trace/contract.ts";
-import { type Shipper, type ShipTiming, shipTrace } from "../trace/ship.ts";
-import { openTrace } from "../trace/trace.ts";
-import type { OpenCaches } from "../transfer/open-caches.ts";
+import { describeError, Stop, SystemFailure } from "../../errors.ts";
+import type { JobRecord, Journal, Outbox, SentTrace } from "../../journal/contract.ts";
+import type { Log } from "../../log.ts";
+import type { ShellName, ShellWriter } from "../../shell.ts";
+import { deadline, never } from "../../time.ts";
+import type { Trace } from "../../trace/contract.ts";
+import { type Shipper, type ShipTiming, shipTrace } from "../../trace/ship.ts";
+import { openTrace } from "../../trace/trace.ts";
+import type { OpenCaches } from "../../transfer/open-caches.ts";
+import type { Job, Outcome } from "../job.ts";
+import { formatDuration } from "../plan/duration.ts";
+import { secretsOf } from "../variables/secrets.ts";
+import type { RunnerIdentity } from "../variables/variables.ts";
 import { type AcknowledgeTiming, acknowledgeJob } from "./acknowledge.ts";
-import { formatDuration } from "./duration.ts";
-import type { Job, Outcome } from "./job.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
 import type { HandledJob, ReceivedJob } from "./received.ts";
 import { keepRefused, keepReport, keepVerdict, logUnexpected, refuse, settled } from "./refuse.ts";
 import { storedJobOf } from "./report.ts";
 import { type RunJobRequest, runJob } from "./run.ts";
-import { secretsOf } from "./secrets.ts";
 import { joinSignals } from "./signals.ts";
-import type { RunnerIdentity } from "./variables.ts";
 
 export interface HandleDeps {
   readonly journal: Pick<Journal, "accept" | "boot">;

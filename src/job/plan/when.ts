@@ -1,4 +1,4 @@
-import type { Argv, Op, Test } from "../shell.ts";
+import type { Argv, Op, Test } from "../../shell.ts";
 
 /** `then` where `test` holds, `otherwise` where it does not. */
 export function when(test: Test, then: readonly Op[], otherwise: readonly Op[] = []): Op {

@@ -1,5 +1,5 @@
-import type { Op, Test } from "../shell.ts";
-import { not, when } from "./when.ts";
+import type { Op, Test } from "../../shell.ts";
+import { not, when } from "../plan/when.ts";
 
 /** Files of `.git` that git opens without looking what they are: a FIFO there would hold it for ever. */
 const PLAIN_FILES = ["HEAD", "index", "packed-refs", "shallow", "FETCH_HEAD"] as const;

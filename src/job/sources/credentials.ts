@@ -1,6 +1,6 @@
-import type { Op } from "../shell.ts";
+import type { Op } from "../../shell.ts";
+import type { GitSettings } from "../plan/settings.ts";
 import type { Repository } from "./repository.ts";
-import type { GitSettings } from "./settings.ts";
 
 /** How the runner's own git behaves in one job, and how it and the author's git open the repository's host. */
 export interface GitAccess {

@@ -1,11 +1,11 @@
-import type { Op } from "../shell.ts";
-import type { Transfer } from "../transfer/transfer.ts";
-import { getSources } from "./get-sources.ts";
-import type { Artifact, Hook, Job, Step, When } from "./job.ts";
+import type { Op } from "../../shell.ts";
+import type { Transfer } from "../../transfer/transfer.ts";
+import type { Artifact, Hook, Job, Step, When } from "../job.ts";
+import { getSources } from "../sources/get-sources.ts";
+import type { JobVariables, Place } from "../variables/variables.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
 import type { JobSettings } from "./settings.ts";
 import { userScript } from "./user-script.ts";
-import type { JobVariables, Place } from "./variables.ts";
 import { when } from "./when.ts";
 
 /** Phases of a job, as sections of its trace and metrics name them. */

@@ -1,7 +1,7 @@
-import type { Argv, Op } from "../shell.ts";
+import type { Argv, Op } from "../../shell.ts";
+import type { GitSettings } from "../plan/settings.ts";
+import { succeeds, when } from "../plan/when.ts";
 import { ALL_BRANCHES } from "./refs.ts";
-import type { GitSettings } from "./settings.ts";
-import { succeeds, when } from "./when.ts";
 
 export interface SubmodulesRequest {
   readonly settings: GitSettings["submodules"];

@@ -1,7 +1,7 @@
-import { describeError, ScriptFailure, Stop, SystemFailure } from "../errors.ts";
-import type { Exit } from "../executor.ts";
-import type { Tone } from "../shell.ts";
-import type { Outcome } from "./job.ts";
+import { describeError, ScriptFailure, Stop, SystemFailure } from "../../errors.ts";
+import type { Exit } from "../../executor.ts";
+import type { Tone } from "../../shell.ts";
+import type { Outcome } from "../job.ts";
 
 /**
  * What an error makes of a job. The signal is asked first: once it has fired, what was thrown is only its echo.

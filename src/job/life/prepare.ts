@@ -1,12 +1,12 @@
-import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
-import type { Environment } from "../executor.ts";
-import { deadline, retry } from "../time.ts";
-import { formatDuration } from "./duration.ts";
-import { projectPathOf } from "./project-path.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
+import type { Environment } from "../../executor.ts";
+import { deadline, retry } from "../../time.ts";
+import { formatDuration } from "../plan/duration.ts";
+import { readSettings } from "../plan/settings.ts";
+import { projectPathOf } from "../sources/project-path.ts";
+import { createVariables } from "../variables/variables.ts";
 import type { RunJobRequest } from "./run.ts";
-import { readSettings } from "./settings.ts";
 import type { JobState } from "./state.ts";
-import { createVariables } from "./variables.ts";
 
 const PREPARE_ATTEMPTS = 3;
 

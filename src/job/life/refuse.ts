@@ -1,10 +1,10 @@
 import { appendFile } from "node:fs/promises";
-import { describeError, Stop, SystemFailure } from "../errors.ts";
-import type { DeliveryResult, JobRecord, Outbox, StoredJob } from "../journal/contract.ts";
-import type { Log } from "../log.ts";
-import { never, retry } from "../time.ts";
-import { runnerLine } from "../trace/lines.ts";
-import type { Outcome } from "./job.ts";
+import { describeError, Stop, SystemFailure } from "../../errors.ts";
+import type { DeliveryResult, JobRecord, Outbox, StoredJob } from "../../journal/contract.ts";
+import type { Log } from "../../log.ts";
+import { never, retry } from "../../time.ts";
+import { runnerLine } from "../../trace/lines.ts";
+import type { Outcome } from "../job.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
 import type { HandledJob, ReceivedJob } from "./received.ts";
 import { reportOf } from "./report.ts";
