@@ -1,8 +1,10 @@
 import { join } from "node:path";
 import { findShellWriter } from "../shells/index.ts";
+import { createBoard } from "./board/board.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./commands/context.ts";
 import type { LogSettings } from "./commands/log-options.ts";
-import { type RunDeps, type RunOptions, type RunServices, runCommand } from "./commands/run.ts";
+import { runCommand } from "./commands/run.ts";
+import type { RunDeps, RunOptions, RunServices } from "./commands/run-deps.ts";
 import { createSingle } from "./commands/run-single.ts";
 import { type FlagValues, textOf } from "./commands/runner-flags.ts";
 import type { Config } from "./config/config.ts";
@@ -11,7 +13,8 @@ import { watchConfig } from "./config/watch.ts";
 import { openCoordinator } from "./coordinator/client.ts";
 import { describeError } from "./errors.ts";
 import type { Executor } from "./executor.ts";
-import { createJobHandler, type HandleTiming } from "./job/life/handle.ts";
+import type { HandleTiming } from "./job/life/deps.ts";
+import { createJobHandler } from "./job/life/handle.ts";
 import type { StoredJob } from "./journal/contract.ts";
 import { createDiskGauge } from "./journal/disk.ts";
 import { openJournal } from "./journal/journal.ts";
@@ -84,6 +87,8 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
     journal,
     onEntry: (level) => metrics.logged(level),
   });
+  const board = createBoard();
+  metrics.observe({ jobs: board.jobs });
   let current: Config | undefined;
   const load = async (file: string): Promise<Config> => {
     // The directory that `--working-directory` led to is where relative paths of the file begin.
@@ -95,6 +100,7 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
     version: `${version} (${revision}; ${runtime})`,
     log,
     metrics,
+    board,
     notifier: openNotifier({ env, pid: process.pid, log }),
     loadConfig: load,
     watchConfig: (file, signal) => watchConfig(file, () => load(file), signal, { current }),

@@ -1,5 +1,6 @@
 import { findShellWriter } from "../shells/index.ts";
 import { openServices } from "./agent.ts";
+import { createBoard } from "./board/board.ts";
 import type { CommandContext } from "./commands/context.ts";
 import { type ExecEngine, execCommand } from "./commands/exec.ts";
 import type { Bury } from "./commands/exec-sweep.ts";
@@ -66,7 +67,10 @@ export async function runExec(
       }
       // Asked once: a pipeline that waits for room without a word would look like one that hangs.
       const hasRoom = async (): Promise<boolean> => true;
-      const supervisor = createSupervisor({ ...services, hasRoom, metrics, log }, stopping.signal);
+      const supervisor = createSupervisor(
+        { ...services, hasRoom, board: createBoard(), metrics, log },
+        stopping.signal,
+      );
       supervisor.apply(config);
       return {
         async end() {

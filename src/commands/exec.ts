@@ -7,7 +7,7 @@ import type { CiFile } from "../local/ci-file.ts";
 import { startCoordinator } from "../local/coordinator.ts";
 import { createGit, type Git } from "../local/git.ts";
 import { startGitServer } from "../local/git-server.ts";
-import type { VariableSpec } from "../local/job-spec.ts";
+import type { VariableSpec } from "../local/job.ts";
 import { findJob, withNeeds } from "../local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../local/pipeline.ts";
 import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";

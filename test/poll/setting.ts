@@ -1,14 +1,14 @@
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
+import { createBoard } from "../../src/board/board.ts";
 import type { Config, RunnerConfig } from "../../src/config/config.ts";
 import type { Coordinator, JobAnswer } from "../../src/coordinator/contract.ts";
 import type { Executor } from "../../src/executor.ts";
 import type { Dialect, Job } from "../../src/job/job.ts";
-import type { ReceivedJob } from "../../src/job/life/received.ts";
+import type { HandleJob, ReceivedJob } from "../../src/job/life/received.ts";
 import { createLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics.ts";
 import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
-import type { HandleJob } from "../../src/poll/received.ts";
 import { createSupervisor } from "../../src/poll/supervisor.ts";
 import { sampleJob } from "../support/job.ts";
 
@@ -219,12 +219,14 @@ export function supervise(
     output: { write: (line) => void lines.push(line), flush: async () => {} },
   });
   const metrics = createMetrics({ version: "test" });
+  const board = createBoard();
+  metrics.observe({ jobs: board.jobs });
   const stopping = new AbortController();
   const supervisor = createSupervisor(
     {
       handleJob: async (received) => {
         await work(received);
-        return { delivered: Promise.resolve() };
+        return { outcome: { result: "success" }, delivered: Promise.resolve("delivered") };
       },
       openCoordinator: connectTo,
       openExecutor: (entry) => executorOf({ name: entry.executor }),
@@ -232,10 +234,11 @@ export function supervise(
       isPending: () => false,
       timing: quickTiming,
       ...more,
+      board,
       metrics,
       log,
     },
     stopping.signal,
   );
-  return { supervisor, lines, metrics, stopping, log };
+  return { supervisor, board, lines, metrics, stopping, log };
 }

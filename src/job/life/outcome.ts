@@ -3,11 +3,14 @@ import type { Exit } from "../../executor.ts";
 import type { Tone } from "../../shell.ts";
 import type { Outcome } from "../job.ts";
 
+/** Any outcome but success. */
+export type Setback = Exclude<Outcome, { readonly result: "success" }>;
+
 /**
  * What an error makes of a job. The signal is asked first: once it has fired, what was thrown is only its echo.
  * Nothing that is thrown can be a success.
  */
-export function outcomeOf(error: unknown, signal: AbortSignal): Outcome {
+export function outcomeOf(error: unknown, signal: AbortSignal): Setback {
   const cause: unknown = signal.aborted ? signal.reason : error;
   if (cause instanceof Stop) return stopped(cause);
   if (cause instanceof ScriptFailure || cause instanceof SystemFailure) {
@@ -25,7 +28,7 @@ export function outcomeOf(error: unknown, signal: AbortSignal): Outcome {
   };
 }
 
-function stopped(stop: Stop): Outcome {
+function stopped(stop: Stop): Setback {
   switch (stop.why) {
     case "canceling":
     case "canceled":

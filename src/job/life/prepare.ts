@@ -1,56 +1,40 @@
-import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
-import type { Environment } from "../../executor.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import type { Environment, PrepareRequest } from "../../executor.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
-import { readSettings } from "../plan/settings.ts";
+import { setUp } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
-import { createVariables } from "../variables/variables.ts";
-import type { RunJobRequest } from "./run.ts";
-import type { JobState } from "./state.ts";
+import type { Life } from "./life.ts";
+import type { RunJobRequest } from "./request.ts";
 
 const PREPARE_ATTEMPTS = 3;
 
-export interface SetUp {
-  readonly expand: (text: string) => string;
-}
-
 /**
  * The lines at the top of the trace, and all that can be told before anything is built.
- * @throws {ScriptFailure} the job cannot run
+ * @throws {SystemFailure | ScriptFailure} the job cannot run
  */
-export function introduce({ job, runner, executor, identity, trace, concurrentId }: RunJobRequest): SetUp {
+export function introduce(request: RunJobRequest): Pick<PrepareRequest, "expand"> {
+  const { job, runner, identity, trace } = request;
   trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
-  const warn = (sentences: readonly string[]): void => {
-    for (const sentence of sentences) trace.print(sentence, "warning");
-  };
-  warn(job.warnings);
-  if (job.problem !== null) throw new SystemFailure(job.problem);
-  const variables = createVariables({
-    job,
-    environment: runner.environment,
-    identity,
-    concurrentId,
-    shared: executor.features.shared,
-    place: null,
-  });
-  const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
-  const problem = settings.problem ?? variables.problem;
-  if (problem !== null) throw new ScriptFailure(problem);
+  for (const sentence of job.warnings) trace.print(sentence, "warning");
+  const { variables } = setUp(request, null);
   return { expand: variables.expand };
 }
 
+/** The place that the job runs in, within `prepare_timeout`; tried again where the cause may go away. */
 export async function prepare(
-  { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 }: RunJobRequest,
-  { expand }: SetUp,
-  move: (state: JobState) => void,
+  request: RunJobRequest,
+  { expand }: Pick<PrepareRequest, "expand">,
+  life: Life,
   signal: AbortSignal,
 ): Promise<Environment> {
+  const { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 } = request;
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
   return await trace.section("prepare_executor", async () => {
     trace.print(`Using ${executor.title} executor...`);
-    const request = {
+    const wanted: PrepareRequest = {
       job,
       jobKey,
       runnerId: runner.id,
@@ -69,8 +53,8 @@ export async function prepare(
           trace.print(`Preparation failed (try ${attempt} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`, "warning"),
       },
       (attempt) => {
-        move({ at: "preparing", attempt });
-        return executor.prepare(request, trace.output, clock.signal);
+        life.preparing(attempt);
+        return executor.prepare(wanted, trace.output, clock.signal);
       },
       clock.signal,
     );

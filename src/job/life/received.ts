@@ -1,9 +1,9 @@
+import type { BoardEntry } from "../../board/contract.ts";
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Coordinator } from "../../coordinator/contract.ts";
 import type { Executor } from "../../executor.ts";
 import type { DeliveryResult } from "../../journal/contract.ts";
 import type { Job, Outcome } from "../job.ts";
-import type { JobState } from "./state.ts";
 
 /** A job that was handed out, and what it was received with. A reload changes none of it. */
 export interface ReceivedJob {
@@ -19,11 +19,8 @@ export interface ReceivedJob {
   readonly concurrentId: number | Promise<number>;
   /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
   readonly signal: AbortSignal;
-  readonly meter: {
-    moved(state: JobState): void;
-    /** Bytes that its trace grew by. */
-    traced(bytes: number): void;
-  };
+  /** Where its life is told to those who look at it. */
+  readonly board: Pick<BoardEntry, "moved" | "traced" | "offer">;
 }
 
 /** What is left of a job that needs its slot no more: its processes and files are gone, its result is on disk. */
@@ -32,3 +29,6 @@ export interface HandledJob {
   /** Settles, always well, when the coordinator has the last report or never will. */
   readonly delivered: Promise<DeliveryResult>;
 }
+
+/** Runs one job to its end (`handle.ts`); rejects for bugs only. */
+export type HandleJob = (received: ReceivedJob) => Promise<HandledJob>;

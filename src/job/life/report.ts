@@ -1,6 +1,16 @@
+import { randomBytes } from "node:crypto";
 import type { RunnerConfig } from "../../config/config.ts";
 import type { FinalReport, StoredJob } from "../../journal/contract.ts";
 import type { Job, Outcome } from "../job.ts";
+
+/** `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */
+export function jobKeyOf({ id }: Job, runnerId: string): string {
+  const readable = id
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, "")
+    .slice(0, 24);
+  return [runnerId, readable, randomBytes(6).toString("hex")].filter((part) => part !== "").join("-");
+}
 
 /** What the journal keeps of a job: all that reporting needs, also when its entry is gone from the config by then. */
 export function storedJobOf(job: Job, entry: RunnerConfig, key: string, boot: string): StoredJob {

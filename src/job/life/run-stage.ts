@@ -7,7 +7,7 @@ import type { Trace } from "../../trace/contract.ts";
 import type { TransferMeans } from "../../transfer/transfer.ts";
 import type { Job } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
-import type { ScriptStage, Stage, TransferStage } from "../plan/plan.ts";
+import type { ScriptStage, Stage, TransferStage } from "../plan/stage.ts";
 import { adviceOn, type GitTrouble, gitTroubleOf } from "../sources/git-failure.ts";
 import { describeExit } from "./outcome.ts";
 import { createProof, createProofFilter } from "./proof.ts";

@@ -2,7 +2,7 @@ import { cacheKeys } from "../../transfer/cache-keys.ts";
 import type { CacheTransfer } from "../../transfer/transfer.ts";
 import type { Cache } from "../job.ts";
 import { projectPathOf } from "../sources/project-path.ts";
-import type { PlanRequest, Policy, TransferStage } from "./plan.ts";
+import type { PlanRequest, Policy, TransferStage } from "./stage.ts";
 
 /** Nothing that becomes of a cache changes a job's result; how often it is tried is the transfer's own business. */
 const policy: Policy = {

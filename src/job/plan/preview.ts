@@ -1,11 +1,11 @@
 import type { RunnerConfig } from "../../config/config.ts";
-import { ScriptFailure } from "../../errors.ts";
 import type { Executor } from "../../executor.ts";
 import type { ShellWriter } from "../../shell.ts";
 import type { Job } from "../job.ts";
-import { createVariables, type RunnerIdentity, type VariableSources } from "../variables/variables.ts";
-import { type PlanSettings, planJob, type Stage } from "./plan.ts";
-import { readSettings } from "./settings.ts";
+import type { RunnerIdentity } from "../variables/variables.ts";
+import { planJob } from "./plan.ts";
+import { setUp } from "./set-up.ts";
+import type { PlanSettings, Stage } from "./stage.ts";
 
 export interface PreviewRequest {
   readonly job: Job;
@@ -32,23 +32,13 @@ export interface PreviewStage {
 
 /**
  * The plan of a job and the very scripts that it would run, without running anything.
- * @throws {ScriptFailure} the job cannot run
+ * @throws {SystemFailure | ScriptFailure} the job cannot run
  */
 export function previewJob(request: PreviewRequest): PreviewStage[] {
   const { job, runner, executor, writer, identity, buildsDir, root, coordinatorOrigin } = request;
   const tmpDir = `${root}.tmp`;
-  const sources: VariableSources = {
-    job,
-    environment: runner.environment,
-    identity,
-    concurrentId: 0,
-    shared: executor.features.shared,
-    place: { root, tmpDir, buildsDir, projectSlot: 0, acceptsName: writer.acceptsName },
-  };
-  const variables = createVariables(sources);
-  const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
-  const problem = job.problem ?? settings.problem ?? variables.problem;
-  if (problem !== null) throw new ScriptFailure(problem);
+  const place = { root, tmpDir, buildsDir, projectSlot: 0, acceptsName: writer.acceptsName };
+  const { variables, settings } = setUp({ job, runner, identity, executor, concurrentId: 0 }, place);
   const stages = planJob({ job, settings, variables, place: { root, tmpDir }, runner, coordinatorOrigin });
   return stages.map((stage) => ({
     name: stage.name,

@@ -1,4 +1,5 @@
-import { type CacheFormat, type CompressionLevel, cacheFormats, compressionLevels } from "../../transfer/transfer.ts";
+import { type CacheFormat, cacheFormats } from "../../transfer/cache-store.ts";
+import { type CompressionLevel, compressionLevels } from "../../transfer/transfer.ts";
 import type { Job } from "../job.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
