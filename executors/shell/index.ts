@@ -22,6 +22,7 @@ import type { ScriptHost } from "./script.ts";
 import { createSlots } from "./slots.ts";
 import { endMembers } from "./tree.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
+import { words } from "./words.ts";
 
 const ON_WINDOWS = process.platform === "win32";
 const SHELLS: readonly ShellName[] = ON_WINDOWS ? WINDOWS_SHELLS : ["bash", "sh", "pwsh"];
@@ -112,7 +113,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let groups = 0;
 
   return {
-    name: "shell",
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
     prepare: async (request, _notes, signal) => {
@@ -201,7 +203,7 @@ function describeNote(note: Note): string {
 }
 
 export default defineExecutor({
-  name: "shell",
+  ...words,
   tables: [],
   shells: SHELLS,
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),

@@ -4,8 +4,8 @@ import { Readable } from "node:stream";
 import { SystemFailure } from "../errors.ts";
 import type { UnpackReport } from "../workspace.ts";
 import { openArchive, tarToZip, tarToZstd, unpackLimits } from "./archive.ts";
-import type { OnBytes } from "./cache-store.ts";
-import type { CacheFormat, CompressionLevel, TransferContext } from "./transfer.ts";
+import type { CacheFormat, OnBytes } from "./cache-store.ts";
+import type { CompressionLevel, TransferContext } from "./transfer.ts";
 
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
