@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { all } from "../docker/all.ts";
+import { all } from "../../src/time.ts";
 import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
 import { jobLabels } from "../docker/labels.ts";

@@ -2,7 +2,7 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { deadline, never } from "../../src/time.ts";
+import { deadline, never, unlessAborted } from "../../src/time.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -72,7 +72,7 @@ export function createDockerExecutor(
         if (finding === found) finding = null;
       });
     }
-    return unlessStopped(finding, signal);
+    return unlessAborted(finding, signal);
   };
 
   /** @returns sentences for the trace */
@@ -182,19 +182,6 @@ async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {
   await sweeper.close();
   await networks.close();
   await engine.close();
-}
-
-/** What others wait for, too. */
-async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: stopped, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 function counted(count: number, one: string, more: string): string {

@@ -1,4 +1,4 @@
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import { matchesAny } from "./allowed.ts";
 import { inlineProfiles, serviceContainer } from "./container-config.ts";
 import type { Engine } from "./engine.ts";

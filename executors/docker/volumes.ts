@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import type { Engine } from "./engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "./labels.ts";
 import { cleanPath, contains, md5, type Places, uniqueName } from "./places.ts";
