@@ -137,6 +137,30 @@ describe("reload", () => {
     await runner.seen(/configuration in force/, { from });
   });
 
+  test("connections are left when they are connection_max_age old, and when that changes", async () => {
+    const one = await site({
+      dialect: "alloy",
+      global: 'check_interval = 1\nconnection_max_age = "1h"',
+      idleTimeoutMs: 60_000,
+    });
+    const nextOf = async (count: number): Promise<Set<number>> => {
+      const seen: number[] = [];
+      while (seen.length < count) {
+        const request = await one.coordinator.waitForRequest(({ endpoint }) => endpoint === "job_request", {
+          future: true,
+        });
+        seen.push(request.connection);
+        await one.coordinator.waitForRequest((other) => other === request && other.endedAt !== undefined);
+      }
+      return new Set(seen);
+    };
+    expect((await nextOf(6)).size).toBe(1);
+    const from = one.runner.stderr().length;
+    await one.configure({ global: 'check_interval = 1\nconnection_max_age = "1s"' });
+    await one.runner.seen(/configuration in force/, { from });
+    expect((await nextOf(12)).size).toBeGreaterThan(2);
+  });
+
   test("limits change while it runs", async () => {
     const one = await site({ dialect: "alloy", global: "concurrent = 1" });
     const gate = join(one.dir, "gate");
