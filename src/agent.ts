@@ -127,6 +127,8 @@ export async function openServices(
   tuning: Tuning = {},
 ): Promise<RunServices> {
   let config = first;
+  const { connections } = context.coordinator;
+  connections.limitAge(config.connectionMaxAgeMs);
   const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
   const workingDirectory = process.cwd();
   const journal = await openJournal({ stateDir, log });
@@ -197,7 +199,7 @@ export async function openServices(
     .then(() => closeAll(cleaners.values(), log));
 
   const openCaches = createCaches({
-    connections: context.coordinator.connections,
+    connections,
     userAgent: context.coordinator.identity.userAgent,
     workingDirectory,
     fallbackDir: join(stateDir.path, "caches"),
@@ -238,6 +240,7 @@ export async function openServices(
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {
       config = next;
+      connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {
       recovering.abort();

@@ -31,6 +31,8 @@ export interface Connections {
   route(url: URL, tls: TlsSettings): Route;
   /** What a name stands for just now, as the next connection would find it; empty where nothing is found in 10 s. */
   addressesOf(hostname: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** From now on a connection older than this is not used again: `connection_max_age`. Until then it is 15 min. */
+  limitAge(ms: number): void;
   /** `X-Request-Id` of the next API call. */
   nextRequestId(): string;
   /** Ends idle connections; what is under way ends with its own signal or bound. */
@@ -40,8 +42,6 @@ export interface Connections {
 export interface ConnectionsOptions {
   /** `process.env`, for the proxy variables. */
   readonly environment?: ProxyEnvironment;
-  /** A connection older than this is not used again: `connection_max_age`. The usual is 15 min. */
-  readonly maxAgeMs?: number;
   /** Certificate files are looked at again after this time; the usual is 3 s. */
   readonly checkFilesMs?: number;
 }
@@ -52,7 +52,8 @@ const DEFAULT_MAX_AGE_MS = 15 * 60_000;
 const DEFAULT_CHECK_FILES_MS = 3000;
 
 export function createConnections(options: ConnectionsOptions = {}): Connections {
-  const { environment = {}, maxAgeMs = DEFAULT_MAX_AGE_MS, checkFilesMs = DEFAULT_CHECK_FILES_MS } = options;
+  const { environment = {}, checkFilesMs = DEFAULT_CHECK_FILES_MS } = options;
+  let maxAgeMs = DEFAULT_MAX_AGE_MS;
   const routes = new Map<string, OpenRoute>();
   const lookup = createLookup();
   const roots = createRoots();
@@ -61,6 +62,9 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
     (context ??= createSecureContext({ ca: [...roots()], minVersion: "TLSv1.2" }));
 
   return {
+    limitAge(ms) {
+      maxAgeMs = ms;
+    },
     nextRequestId: createRequestIds(),
     async addressesOf(hostname, signal) {
       using limit = deadline(signal, LOOKUP_MS, new Error("the name is not resolved in time"));
@@ -85,7 +89,7 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
           const connector = createConnector({ origin, proxy, lookup, tls, proxyContext });
           // Plain HTTP is asked of the proxy itself, TLS goes through it.
           const forward = tls === undefined ? proxy : undefined;
-          const pool = createPool({ origin: forward?.origin ?? origin.origin, connector, maxAgeMs });
+          const pool = createPool({ origin: forward?.origin ?? origin.origin, connector, maxAgeMs: () => maxAgeMs });
           return {
             tls,
             connector,
