@@ -1,4 +1,3 @@
-import { tmpdir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
@@ -11,6 +10,7 @@ import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts"
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { createPipePool, type PipePool } from "./fifo.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch.ts";
+import { lockDirectories } from "./lock-directories.ts";
 import { createDirectoryLocks } from "./locks.ts";
 import { findOwnProgram } from "./own-program.ts";
 import type { ProcessTable } from "./process-table.ts";
@@ -50,15 +50,6 @@ function openProcessTable(): ProcessTable {
   return process.platform === "linux" ? createProcfsTable("/proc") : createPsTable();
 }
 
-function lockDirectories(): string[] {
-  const uid = process.geteuid?.() ?? 0;
-  return [
-    ...(uid === 0 ? ["/run/alloy-runner"] : []),
-    `/tmp/alloy-runner-${uid}`,
-    join(tmpdir(), `alloy-runner-${uid}`),
-  ];
-}
-
 /** Names of control groups of one job begin with this. The dot ends the key: no key begins another. */
 function groupPrefix(jobKey: string): string {
   return `alloy-${jobKey}.`;
@@ -80,7 +71,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   const shell = deps.shell ?? profiled;
   const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
   const table = openProcessTable();
-  const slots = createSlots(createDirectoryLocks(lockDirectories(), table));
+  const slots = createSlots(createDirectoryLocks(lockDirectories(scratchDir, deps.ephemeral ?? false), table));
+
+  const closing = new AbortController();
 
   const find = async (): Promise<Means> => {
     const [launch, cgroups] = await Promise.all([
@@ -94,7 +87,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     ]);
     if (launch.account !== null) await mustBeRootsOwn(scratchDir, launch.account.name);
     const isPwsh = shell === "pwsh";
-    const profile = createProfile(launch.command([isPwsh ? profiled : shell, "-l"]), launch.environment);
+    const login = launch.command([isPwsh ? profiled : shell, "-l"]);
+    const profile = createProfile({ login, launch, table, cgroups, markName: MARK, signal: closing.signal });
     const { PATH: more } = await profile.current();
     // PowerShell tells its version in a fifth of the time that it takes to run a command.
     await launch.check(isPwsh ? [shell, "-Version"] : [shell, "-c", "exit 0"], more);
@@ -168,6 +162,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       return said;
     },
     close: async () => {
+      closing.abort();
+      await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
     },
   };

@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -17,6 +18,7 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
+import { lockDirectories } from "../../executors/shell/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Executor, ExecutorDeps } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
@@ -32,6 +34,7 @@ import {
   source,
 } from "../contract/executor.ts";
 import { pwshContract } from "../contract/pwsh-jobs.ts";
+import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
 
@@ -158,7 +161,8 @@ describe("directories of the shell executor", () => {
     await first.destroy(never);
     await other.destroy(never);
 
-    const locks = isRoot ? "/run/alloy-runner" : `/tmp/alloy-runner-${process.geteuid?.()}`;
+    const [locks = ""] = lockDirectories(dir, false);
+    mkdirSync(locks, { recursive: true, mode: 0o700 });
     const claims = (): string[] => readdirSync(locks).filter((name) => !name.startsWith("."));
     const before = new Set(claims());
     const third = await executor.prepare(sampleRequest(), new Sink(), never);
@@ -166,6 +170,7 @@ describe("directories of the shell executor", () => {
     await third.destroy(never);
     expect(existsSync(join(locks, claim))).toBe(false);
     for (const stale of [JSON.stringify({ root: third.workspace.root, pid: 1, startedAt: -1, bootId: "x" }), "", "{"]) {
+      mkdirSync(locks, { recursive: true, mode: 0o700 });
       writeFileSync(join(locks, claim), stale, { mode: 0o600 });
       const next = await executor.prepare(sampleRequest(), new Sink(), never);
       expect(next.projectSlot).toBe(0);
@@ -368,6 +373,37 @@ describe("login shells", () => {
       code: 3,
     });
   });
+});
+
+test("what a profile leaves running is ended when it was asked, and holds no job up", async () => {
+  const { dir, executor } = opened();
+  vi.stubEnv("HOME", dir);
+  const pids = join(dir, "pids");
+  writeFileSync(
+    join(dir, ".bash_profile"),
+    `sleep 600 & echo $! >>${pids}\n(setsid sleep 601 >/dev/null 2>&1 & echo $! >>${pids})\nexport PATH=$PATH:/from-profile\n`,
+  );
+  const begin = performance.now();
+  const environment = await preparedIn(executor);
+  expect(performance.now() - begin).toBeLessThan(10_000);
+  const left = readFileSync(pids, "utf8").trim().split("\n").map(Number);
+  expect(left).toHaveLength(2);
+  expect(left.filter(isAlive)).toEqual([]);
+  expect((await runOps(environment, source("echo $PATH"), { login: false })).text).toContain(":/from-profile");
+});
+
+test("a profile that never ends holds up nobody who closes the runner", async () => {
+  const dir = newDirectory();
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  vi.stubEnv("HOME", dir);
+  const pid = join(dir, "pid");
+  writeFileSync(join(dir, ".bash_profile"), `echo $$ >${pid}; kill -STOP $$\n`);
+  const executor = openIn(dir);
+  const preparing = executor.prepare(sampleRequest(), new Sink(), never).catch(() => null);
+  await expect.poll(() => existsSync(pid) && readFileSync(pid, "utf8").trim() !== "", { timeout: 10_000 }).toBe(true);
+  await executor.close();
+  expect(isAlive(Number(readFileSync(pid, "utf8")))).toBe(false);
+  await (await preparing)?.destroy(never);
 });
 
 describe.skipIf(!isRoot)("jobs as another user", () => {

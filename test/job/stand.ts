@@ -160,6 +160,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
                 coordinator: "127.0.0.1:1",
                 maxBytes: null,
                 guarded: false,
+                minFreeBytes: () => 0,
               }),
             scratchDir: dir,
             minFreeBytes: () => 0,
