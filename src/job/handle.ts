@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { describeError, Stop, SystemFailure } from "../errors.ts";
+import { describeError, ScriptFailure, Stop, SystemFailure } from "../errors.ts";
 import type { JobRecord, Journal, Outbox, SentTrace } from "../journal/contract.ts";
 import type { Log } from "../log.ts";
 import type { ShellName, ShellWriter } from "../shell.ts";
@@ -16,7 +16,7 @@ import type { HandledJob, ReceivedJob } from "./received.ts";
 import { keepRefused, keepReport, keepVerdict, logUnexpected, refuse, settled } from "./refuse.ts";
 import { storedJobOf } from "./report.ts";
 import { type RunJobRequest, runJob } from "./run.ts";
-import { secretsOf } from "./secrets.ts";
+import { type JobSecrets, secretsOf } from "./secrets.ts";
 import { joinSignals } from "./signals.ts";
 import type { RunnerIdentity } from "./variables.ts";
 
@@ -77,10 +77,11 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
   if (refusal !== null) return await keepRefused(received, refusal, record, deps.outbox, log);
   const concurrentId = await room;
   let trace: Trace;
+  const secrets = secretsOf(job, [entry.token]);
   try {
     trace = await openTrace({
       path: record.tracePath,
-      secrets: secretsOf(job, [entry.token]),
+      secrets: secrets.values,
       secretPrefixes: job.features.tokenMaskPrefixes,
       limitBytes: entry.outputLimitBytes,
       sections: job.features.traceSections,
@@ -93,7 +94,8 @@ async function handleKept(received: ReceivedJob, record: JobRecord, deps: Handle
     return { outcome, delivered: settled(deps.outbox.deliver(record, { sent: 0, offered: 0, gone: false }), log) };
   }
   const stopMeasuring = measure(trace, meter.traced);
-  const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps, log);
+  const shown = { ...received, concurrentId, secrets };
+  const { outcome, destroyed, shipper } = await runShipped(shown, record, trace, deps, log);
   await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));
   stopMeasuring();
   const lastPieceMs = deps.timing?.lastPieceMs ?? 10_000;
@@ -115,7 +117,16 @@ interface Shipped {
 
 /** Run the job while its trace is on its way. Rejects never. */
 async function runShipped(
-  { job, entry, executor, coordinator, concurrentId, signal, meter }: ReceivedJob & { readonly concurrentId: number },
+  {
+    job,
+    entry,
+    executor,
+    coordinator,
+    concurrentId,
+    signal,
+    meter,
+    secrets,
+  }: ReceivedJob & { readonly concurrentId: number; readonly secrets: JobSecrets },
   record: JobRecord,
   trace: Trace,
   { identity, findWriter, openCaches, scratchDir, minFreeBytes, timing = {} }: HandleDeps,
@@ -146,6 +157,8 @@ async function runShipped(
       for (const warning of job.warnings) trace.print(warning, "warning");
       throw new SystemFailure(job.problem);
     }
+    for (const warning of secrets.warnings) trace.print(warning, "warning");
+    if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
     const ran = await runJob(
       {
         job,

@@ -12,6 +12,7 @@ import { describeExit } from "./outcome.ts";
 import type { ScriptStage, Stage, TransferStage } from "./plan.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
+import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
@@ -116,6 +117,7 @@ async function runScript(
   const proof = createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
   const all = [status, ...ops];
+  checkScriptSize(all, stage.title);
   const options = { tmpDir: environment.workspace.tmpDir, xtrace: context.xtrace, proof };
   const text = writer.write(all, options);
   const parts = writer.parts?.(all, options);

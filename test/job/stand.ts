@@ -122,7 +122,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
       const { traceSections, tokenMaskPrefixes } = job.features;
       const trace = await openTrace({
         path,
-        secrets: secretsOf(job),
+        secrets: secretsOf(job).values,
         secretPrefixes: tokenMaskPrefixes,
         limitBytes: 4 * 1024 * 1024,
         sections: traceSections,
