@@ -247,9 +247,11 @@ describe("secrets", () => {
       "dTpwdXNoLW1l",
       "push-me",
     ];
-    expect(secretsOf(job, ["runner-token"]).sort()).toEqual([...common, "closed$OPEN", "closedpublic-value"].sort());
-    expect(secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).sort()).toEqual(common.sort());
-    expect(secretsOf(jobWith({ git: { ...job.git, repoUrl: "git@github.com:acme/widget.git" } }))).toEqual([
+    expect([...secretsOf(job, ["runner-token"]).values].sort()).toEqual(
+      [...common, "closed$OPEN", "closedpublic-value"].sort(),
+    );
+    expect([...secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).values].sort()).toEqual(common.sort());
+    expect(secretsOf(jobWith({ git: { ...job.git, repoUrl: "git@github.com:acme/widget.git" } })).values).toEqual([
       jobWith().token,
     ]);
   });

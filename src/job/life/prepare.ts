@@ -1,4 +1,4 @@
-import { describeError, SystemFailure } from "../../errors.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
 import type { Environment, PrepareRequest } from "../../executor.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
@@ -14,9 +14,10 @@ const PREPARE_ATTEMPTS = 3;
  * @throws {SystemFailure | ScriptFailure} the job cannot run
  */
 export function introduce(request: RunJobRequest): Pick<PrepareRequest, "expand"> {
-  const { job, runner, identity, trace } = request;
+  const { job, runner, identity, trace, secrets } = request;
   trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
-  for (const sentence of job.warnings) trace.print(sentence, "warning");
+  for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
+  if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
   const { variables } = setUp(request, null);
   return { expand: variables.expand };
 }
