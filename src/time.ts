@@ -1,4 +1,4 @@
-import { setTimeout as wait } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
 import { SystemFailure } from "./errors.ts";
 
 /** Longest delay that Node's timers can hold; a longer one would fire at once. */
@@ -42,6 +42,23 @@ export function deadline(parent: AbortSignal, ms: number, reason: Error): Deadli
       clearTimeout(timer);
       parent.removeEventListener("abort", onParent);
     },
+  };
+}
+
+/** So much work is done in one turn of the event loop: whoever scrapes, polls or cancels waits no longer. */
+const TURN_MS = 15;
+
+/**
+ * Long work in turns: `await turn()` after each small part of it. Costs next to nothing but where a turn has been long.
+ * The parts themselves may wait for nothing, or for what is there already: other work gets its turn all the same.
+ */
+export function createTurns(): () => Promise<void> | undefined {
+  let startedAt = performance.now();
+  return () => {
+    if (performance.now() - startedAt < TURN_MS) return undefined;
+    return nextTurn().then(() => {
+      startedAt = performance.now();
+    });
   };
 }
 

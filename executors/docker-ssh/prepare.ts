@@ -35,7 +35,8 @@ export async function prepareSshJob(
   const scene = await openScene({ ...options, deps: { ...deps, buildsDir: undefined } }, notes);
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    // The account's private files are beside its checkout.
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: false, expand }, signal),
     scene.obtain(scene.wanted.image, signal),
   ]);
   const services = await startServices(scene, network, volumes, scene.naming.services, signal);

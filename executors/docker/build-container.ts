@@ -2,7 +2,7 @@ import { createContainer, explainNoShell, NoShellFailure } from "./container.ts"
 import { jobContainer } from "./container-config.ts";
 import type { JobContainer } from "./environment.ts";
 import type { ObtainedImage } from "./image.ts";
-import { jobLabels, LABELS } from "./labels.ts";
+import { jobLabels } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { removeContainer } from "./remove.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
@@ -27,10 +27,7 @@ export async function startBuild(
     const body = jobContainer({
       ...common(scene, network.mode),
       image: image.id,
-      labels: {
-        ...jobLabels(marks, "build"),
-        ...(volumes.keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir } : {}),
-      },
+      labels: jobLabels(marks, "build"),
       aliases: network.own ? ["build"] : [],
       privileged: wanted.image.privileged,
       binds: volumes.binds,

@@ -29,7 +29,7 @@ export async function prepareJob(
 
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: true, expand }, signal),
     scene.obtain(wanted.image, signal),
   ]);
   // On a network of the operator's the build container learns its services' addresses when it is created.

@@ -11,6 +11,8 @@ import { inheritEnvironment } from "./inherited.ts";
 export interface Launch {
   /** Whom it runs as, if not as the runner. */
   readonly account: Account | null;
+  /** Account that its processes belong to; `null`: it is root's own and may become anybody. */
+  readonly uid: number | null;
   readonly environment: Readonly<Record<string, string>>;
   /**
    * Put before `argv` what changes the user; the program is an absolute path then.
@@ -121,6 +123,7 @@ export async function prepareLaunch({ user, inherit, environment, home }: Launch
     const command = (argv: Argv, more?: string): Argv => as(resolve(argv, inherited.PATH ?? "", more));
     return {
       account,
+      uid: account?.uid ?? (ownUid || null),
       environment: inherited,
       command,
       check: async (argv, more) => {

@@ -18,6 +18,7 @@ import { createLink } from "./link.ts";
 import { cleanUpAfter } from "./recovery.ts";
 import { createSessionLimit } from "./session-limit.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
+import { words } from "./words.ts";
 import { DEFAULT_BUILDS_DIR, openWorkingCopy } from "./working-copy.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
@@ -98,7 +99,8 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   };
 
   return {
-    name: "ssh",
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell: deps.shell ?? "bash",
     location: { at: "host", host: settings.host },
@@ -143,7 +145,7 @@ function describeNote(note: Note): string {
 }
 
 export default defineExecutor({
-  name: "ssh",
+  ...words,
   tables: [{ name: "ssh", required: true, schema: sshTable }],
   shells: SHELLS,
   check: (tables) => {

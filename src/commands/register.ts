@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { appendEntry } from "../config/edit.ts";
 import { runnerId } from "../config/identity.ts";
-import { findFile, parseConfig } from "../config/load.ts";
+import { certsDirOf, findFile, parseConfig } from "../config/load.ts";
 import { addRunner, type NewRunner, readRunners } from "../config/save.ts";
 import type { CoordinatorTarget } from "../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../coordinator/registration.ts";
@@ -11,6 +11,7 @@ import { CommandError, ConfigError, describeError, Stop } from "../errors.ts";
 import { deadline, never } from "../time.ts";
 import type { Ask } from "./ask.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { withoutUser } from "./list.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
@@ -46,9 +47,9 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     url: answers.url.href,
     token,
     executor: answers.executor,
-    ...entryKeys({ ...values, ...answers.more }, answers.executor),
+    ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor),
   });
-  const target = await targetOf(entry("placeholder"), context);
+  const target = await targetOf(entry("placeholder"), file, context);
   const { credential } = answers;
   if (
     credential.kind === "runner" &&
@@ -95,7 +96,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
       }
       throw new CommandError(`${what}. ${await giveBack(target, answer.token, answer.id, context)}`, { cause });
     }
-    context.say(`registered "${answers.name}" at ${answers.url.href} as ${runnerId(answer.token)}`);
+    context.say(`registered "${answers.name}" at ${withoutUser(answers.url.href)} as ${runnerId(answer.token)}`);
   }
   context.say(`saved in ${file}. A running alloy-runner takes it up by itself; otherwise start one: alloy-runner run`);
 }
@@ -166,8 +167,7 @@ async function gather(values: FlagValues, ask: Ask | null, context: CommandConte
   if (!executors.includes(executor))
     throw new CommandError(`--executor: there is no executor "${executor}". There is: ${executors.join(", ")}`);
   const more: Record<string, string> = {};
-  for (const { flag, question } of questionsFor(executor)) {
-    const { message, required = false, secret = false } = question;
+  for (const { flag, message, required = false, secret = false } of questionsFor(executor, context.catalog.words)) {
     if (ask === null && !required) continue;
     const text = await answer(flag, message, { required, secret });
     if (text !== "") more[attributeOf(flag)] = text;
@@ -198,12 +198,13 @@ function sameUrl(text: string, url: URL): boolean {
 }
 
 /** The new entry by itself, checked as `run` will check it. Problems name the key instead of a line that is not written. */
-async function targetOf(entry: NewRunner, context: CommandContext): Promise<CoordinatorTarget> {
-  const file = "new entry";
+async function targetOf(entry: NewRunner, configFile: string, context: CommandContext): Promise<CoordinatorTarget> {
+  const options = loadOptions(context);
   try {
     const config = await parseConfig(appendEntry("", entry), {
-      ...loadOptions(context),
-      file,
+      ...options,
+      certsDir: await certsDirOf(configFile, options.certsDir),
+      file: "new entry",
       findFile: (path) => findFile(path, [context.cwd]),
     });
     const [runner] = config.runners;

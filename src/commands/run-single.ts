@@ -3,9 +3,9 @@ import type { Config } from "../config/config.ts";
 import { appendEntry } from "../config/edit.ts";
 import { findFile, type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
 import { CommandError, ConfigError, Stop } from "../errors.ts";
-import type { HandleJob } from "../poll/received.ts";
+import type { HandleJob } from "../job/life/received.ts";
 import { type CommandContext, configFileOf } from "./context.ts";
-import type { ConfigChanges } from "./run.ts";
+import type { ConfigChanges } from "./run-deps.ts";
 import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
 import { describeRunner } from "./verify.ts";
 
@@ -106,7 +106,7 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     url: needed("url"),
     token: needed("token"),
     executor,
-    ...entryKeys(values, executor),
+    ...entryKeys(values, options.catalog.words, executor),
   };
   try {
     return only(

@@ -5,7 +5,7 @@ import { type Connector, createConnector } from "./connect.ts";
 import { type Answer, type Call, type Exchange, exchange, isStreamed } from "./exchange.ts";
 import { createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
-import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
+import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "./proxy.ts";
 import { createRequestIds } from "./request-id.ts";
 import { first } from "./retry-after.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
@@ -90,6 +90,7 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
             tls,
             connector,
             pool,
+            forward,
             prefix: forward === undefined ? "" : origin.origin,
             extraHeaders: forwardHeaders(origin, forward?.authorization, forward !== undefined),
           };
@@ -110,6 +111,8 @@ interface Line {
   readonly tls: TlsMaterial | undefined;
   readonly connector: Connector;
   readonly pool: Pool;
+  /** The proxy that is asked instead of the origin. */
+  readonly forward: HttpProxy | undefined;
   /** What comes before the path in a request to a proxy. */
   readonly prefix: string;
   readonly extraHeaders: readonly string[];
@@ -142,7 +145,7 @@ function openRoute(
     signal: AbortSignal,
   ): Promise<Exchange & { readonly used: boolean }> => {
     signal.throwIfAborted();
-    const { pool, prefix, extraHeaders } = await current();
+    const { pool, forward, prefix, extraHeaders } = await current();
     const slot = pool.take(fresh);
     const { used } = slot;
     try {
@@ -151,6 +154,9 @@ function openRoute(
       const result = await exchange(slot.client, { ...call, path, headers }, signal);
       if (result.kind === "answer" && result.answer.cut === undefined) pool.release(slot);
       else pool.discard(slot);
+      if (result.kind === "answer" && result.answer.status === 407 && forward !== undefined) {
+        return { kind: "broken", error: new Error(describeLoginRefusal(forward)), untouched: false, used };
+      }
       return { ...result, used };
     } catch (error) {
       pool.discard(slot);

@@ -1,6 +1,6 @@
-import { Client } from "undici";
 import { describeError } from "../errors.ts";
 import type { Connector } from "./connect.ts";
+import { Client } from "./http-client.ts";
 
 /** Coordinators (Cowboy, and nginx as AlloyCI sets it up) close an idle connection after 5 s: we must be sooner. */
 const IDLE_MS = 3800;

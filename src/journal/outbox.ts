@@ -160,6 +160,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       // Beyond where the spool was cut by a power failure, the coordinator has bytes that nobody else has any more.
       enqueue(record, fromSpool(record.tracePath), {
         sent: acknowledged,
+        offered: Number.POSITIVE_INFINITY,
         gone: false,
         unverified: diedAt !== null && acknowledged > diedAt,
       }),
@@ -167,7 +168,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       enqueue(
         { stored, report, acknowledged: () => undefined, remove: async () => undefined },
         fromMemory(Buffer.from(line)),
-        { sent: 0, gone: false, unverified: false },
+        { sent: 0, offered: 0, gone: false, unverified: false },
       ),
     has: (origin, jobId) => waiting.has(placeOf(origin, jobId)),
     answered(origin) {

@@ -5,7 +5,7 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
-import { SystemFailure } from "../../src/errors.ts";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Op } from "../../src/shell.ts";
 import { tarEnd, tarHeader } from "../../src/tar.ts";
@@ -226,19 +226,19 @@ export function executorContract(
       expect(lines[6]).toBe(lines[7]);
     });
 
-    it("an archive that leaves the checkout is refused by the name of its entry", async () => {
+    it("an archive that leaves the checkout is refused by the name of its entry, however much follows", async () => {
       const { workspace } = await fresh();
-      const evil = tarHeader({
-        name: fileNameOf("../evil"),
-        kind: "file",
-        size: 0,
-        mode: 0o644,
-        mtimeSeconds: 1,
-        target: fileNameOf(""),
-      });
+      const head = (name: string, size: number) =>
+        tarHeader({ name: fileNameOf(name), kind: "file", size, mode: 0o644, mtimeSeconds: 1, target: fileNameOf("") });
       const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
-      const tar = Readable.from([evil, tarEnd], { objectMode: false });
-      await expect(workspace.unpack(tar, limits, never)).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      const piece = Buffer.alloc(64 * 1024);
+      for (const pieces of [0, 500]) {
+        const large = Array.from({ length: pieces }, () => piece);
+        const blocks = [head("../evil", 0), head("large", pieces * piece.length), ...large, tarEnd];
+        const refused = workspace.unpack(Readable.from(blocks, { objectMode: false }), limits, never);
+        await expect(refused).rejects.toBeInstanceOf(ScriptFailure);
+        await expect(refused).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      }
     });
 
     it("stdout and stderr arrive in the order of writing", async () => {
@@ -369,6 +369,31 @@ export function executorContract(
     it("what a background process still had to say is in the trace", async () => {
       const { text } = await runOps(await fresh(), source("(sleep 0.2; echo late) &", "echo early"));
       expect(text).toBe("early\nlate\n");
+    });
+
+    it("what passes the output on after the shell's end has two seconds for a first word", async () => {
+      const { text } = await runOps(
+        await fresh(),
+        // What bash makes of `exec > >(sleep 1.2; cat) 2>&1`, in every shell.
+        source(
+          "echo before",
+          "pipe=$(mktemp -u) && mkfifo $pipe && { (rm -f $pipe; sleep 1.2; exec cat) <$pipe & exec >$pipe 2>&1; }",
+          "echo through; echo and this >&2",
+        ),
+      );
+      expect(text).toBe("before\nthrough\nand this\n");
+    });
+
+    it("what holds the output and is silent delays the end by those two seconds at most", async () => {
+      const environment = await fresh({ killGraceMs: 300 });
+      const started = performance.now();
+      await runOps(environment, source("true"));
+      const usualMs = performance.now() - started;
+      const before = performance.now();
+      const { text } = await runOps(environment, source("echo done", "sleep 600 &"));
+      expect(text).toMatch(/^done\n/);
+      // Finding and ending it takes its time, too.
+      expect(performance.now() - before).toBeLessThan(usualMs * 3 + 4500);
     });
 
     it("leftovers may live on where the operator wants it", async () => {

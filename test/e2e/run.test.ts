@@ -1,8 +1,11 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
 import { emptyHome, runProgram } from "../support/program.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
@@ -357,6 +360,29 @@ describe("run-single and metrics", () => {
     }
     expect(text).not.toContain(tokens[0]?.slice(0, 8));
     expect((await fetch((url ?? "").replace("/metrics", "/debug/pprof/"))).status).toBe(404);
+  });
+
+  test("metrics are served while strangers open connections as fast as they can", async () => {
+    const { runner } = await site({ dialect: "alloy", global: 'listen_address = "127.0.0.1:0"' });
+    const [, url = ""] = await runner.seen(/serving metrics.*url=(\S+)/);
+    const before = footprint(runner.pid).residentMb;
+    const flood = spawn(process.execPath, [join(import.meta.dirname, "../support/flood.mjs"), new URL(url).port], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    try {
+      await once(flood.stdout, "data");
+      const failed: unknown[] = [];
+      for (let round = 0; round < 40; round++) {
+        const answer = await fetch(url, { signal: AbortSignal.timeout(5000) }).catch((error: unknown) => error);
+        const text = answer instanceof Response ? await answer.text() : String(answer);
+        if (!text.includes("ci_runner_version_info")) failed.push(text);
+      }
+      expect(failed).toEqual([]);
+      if (process.platform === "linux") expect(footprint(runner.pid).residentMb - before).toBeLessThan(30);
+    } finally {
+      flood.kill();
+      await once(flood, "close");
+    }
   });
 
   test("a scripts' account of its own: --user runs jobs as somebody else", async ({ skip }) => {

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import type { Executor, Script } from "../../src/executor.ts";
-import { draft, findWriters } from "../../src/job/writers.ts";
+import { draft, findWriters } from "../../src/job/plan/writers.ts";
 import type { Op, ShellName } from "../../src/shell.ts";
 import { pwshMissing } from "../support/pwsh.ts";
 import { createStand, jobWith, step, variable } from "./stand.ts";
