@@ -478,9 +478,11 @@ export function executorContract(
       ];
       // The same path may be another directory, as in a container of its own: then a file in the one is not in the other.
       for (const [index, one] of environments.entries()) {
-        for (const place of [one.workspace.root, one.workspace.tmpDir]) {
-          await runOps(one, [{ op: "write", path: `${place}/of-${index}`, content: "" }]);
-        }
+        const places = [one.workspace.root, one.workspace.tmpDir];
+        await runOps(
+          one,
+          places.map((place) => ({ op: "write", path: `${place}/of-${index}`, content: "" })),
+        );
       }
       for (const [index, one] of environments.entries()) {
         const { root, tmpDir } = one.workspace;
