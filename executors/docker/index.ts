@@ -2,6 +2,7 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -115,7 +116,7 @@ export function createDockerExecutor(
     };
   };
 
-  return {
+  return handingOver({
     name,
     features: { variables: true, image: true, services: true, shared: false },
     shell: deps.shell ?? "bash",
@@ -172,7 +173,7 @@ export function createDockerExecutor(
       const found = await finding?.catch(() => null);
       if (found !== null && found !== undefined) await closeMeans(found);
     },
-  };
+  });
 }
 
 async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { openBuildsDir } from "./builds-dir.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
@@ -96,7 +97,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let pipes: PipePool | null = null;
   let groups = 0;
 
-  return {
+  return handingOver({
     name: "shell",
     features: { variables: true, image: false, services: false, shared: true },
     shell,
@@ -153,7 +154,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     close: async () => {
       await pipes?.close();
     },
-  };
+  });
 
   async function recoverJob(
     jobKey: string,
