@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { PrepareRequest } from "../../src/executor.ts";
+import { slotName } from "../common/slot-name.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /** Where one job works, as its containers see it. All absolute. */
@@ -18,7 +19,7 @@ export interface Places {
 export interface PlacesOptions {
   readonly buildsDir: string;
   readonly settings: Pick<DockerSettings, "volumes" | "tmpfs">;
-  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath">;
+  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust">;
   readonly slot: number;
 }
 
@@ -49,12 +50,13 @@ export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptio
     );
   }
   const shared = settings.volumes.some(({ source, target }) => source !== null && contains(cleanPath(target), base));
-  const { runnerId, projectPath } = request;
+  const { runnerId, projectPath, trust } = request;
+  const name = slotName(slot, trust);
   return shared
     ? {
         buildsDir: base,
-        root: `${base}/${runnerId}/${slot}/${projectPath}`,
-        tmpDir: `${base}/${runnerId}/${slot}.tmp/${projectPath}`,
+        root: `${base}/${runnerId}/${name}/${projectPath}`,
+        tmpDir: `${base}/${runnerId}/${name}.tmp/${projectPath}`,
         shared,
       }
     : { buildsDir: base, root: `${base}/${projectPath}`, tmpDir: `${base}/${projectPath}.tmp`, shared };

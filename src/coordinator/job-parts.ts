@@ -30,7 +30,7 @@ export function readGit(value: unknown, reader: Reader): GitInfo {
     refspecs: reader.texts(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
     depth: Math.max(0, Math.trunc(reader.number(git.depth, "git_info.depth") ?? 0)),
     objectFormat: reader.choice(git.repo_object_format, ["sha1", "sha256"], "git_info.repo_object_format"),
-    protected: reader.flag(git.protected, "git_info.protected"),
+    protected: (git.protected ?? null) === null ? null : reader.flag(git.protected, "git_info.protected"),
   };
 }
 

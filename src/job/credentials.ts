@@ -1,4 +1,5 @@
 import type { Op } from "../shell.ts";
+import { CHECK_OUT_ALIAS } from "./check-out.ts";
 import type { Repository } from "./repository.ts";
 import type { GitSettings } from "./settings.ts";
 
@@ -62,7 +63,8 @@ export function gitAccess(options: AccessOptions): GitAccess {
   }
   const runnerConfig = `${dir}/runner.config`;
   const own = sslNoVerify ? [...OWN_SETTINGS, "[http]", "\tsslVerify = false"] : OWN_SETTINGS;
-  ops.push({ op: "write", path: runnerConfig, content: `${[...own, ...lines].join("\n")}\n` });
+  const alias = ["[alias]", `\t${CHECK_OUT_ALIAS.name} = ${quote(CHECK_OUT_ALIAS.value)}`];
+  ops.push({ op: "write", path: runnerConfig, content: `${[...own, ...alias, ...lines].join("\n")}\n` });
   return { ops, runnerConfig, authorConfig };
 }
 

@@ -51,7 +51,16 @@ export interface GitInfo {
   /** 0 is the whole history. */
   readonly depth: number;
   readonly objectFormat: "sha1" | "sha256";
-  readonly protected: boolean;
+  /** Whether the ref is protected; `null` where the coordinator does not say. */
+  readonly protected: boolean | null;
+}
+
+/** Jobs of one trust may find what others of it left; those of another find nothing of it. */
+export interface Trust {
+  /** `fork`: a pull or merge request from another project; `protected`: a ref that the coordinator protects. */
+  readonly level: "project" | "protected" | "fork";
+  /** Stands for the fork, `[0-9a-f]{16}`; empty for the project's own. */
+  readonly source: string;
 }
 
 export interface Variable {

@@ -3,6 +3,7 @@ import type { CacheTransfer } from "../transfer/transfer.ts";
 import type { Cache } from "./job.ts";
 import type { PlanRequest, Policy, TransferStage } from "./plan.ts";
 import { projectPathOf } from "./project-path.ts";
+import { trustOf } from "./trust.ts";
 
 /** Nothing that becomes of a cache changes a job's result; how often it is tried is the transfer's own business. */
 const policy: Policy = {
@@ -78,6 +79,7 @@ function transferOf(
     written: cache.key,
     jobName: job.name,
     ref: job.git.ref,
+    trust: trustOf(job),
     fallbackKeys: cache.fallbackKeys.map(expand),
     commonFallbackKey: settings.cache.fallbackKey,
   });

@@ -4,6 +4,7 @@ import { getSources } from "./get-sources.ts";
 import type { Artifact, Hook, Job, Step, When } from "./job.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
 import type { JobSettings } from "./settings.ts";
+import { trustOf } from "./trust.ts";
 import { userScript } from "./user-script.ts";
 import type { JobVariables, Place } from "./variables.ts";
 import { when } from "./when.ts";
@@ -166,6 +167,7 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
     job,
     ...place,
     git: settings.git,
+    trust: trustOf(job),
     cloneUrl: runner.cloneUrl,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,

@@ -6,6 +6,7 @@ import { projectPathOf } from "./project-path.ts";
 import type { RunJobRequest } from "./run.ts";
 import { readSettings } from "./settings.ts";
 import type { JobState } from "./state.ts";
+import { trustOf } from "./trust.ts";
 import { createVariables } from "./variables.ts";
 
 const PREPARE_ATTEMPTS = 3;
@@ -64,6 +65,7 @@ export async function prepare(
       runnerId: runner.id,
       concurrentId,
       projectPath: projectPathOf(job),
+      trust: trustOf(job),
       hide: trace.hide,
       expand,
       remember,
