@@ -20,16 +20,19 @@ export function readGit(value: unknown, reader: Reader): GitInfo {
   const git = fieldsOf(value);
   const fullRef = reader.text(git.ref, "git_info.ref");
   const ref = fullRef.replace(/^refs\/(?:heads|tags)\//, "");
+  const sha = reader.text(git.sha, "git_info.sha");
+  // AlloyCI names no format; the length of a commit's name does.
+  const byLength = /^\s*[0-9a-f]{64}\s*$/i.test(sha) ? "sha256" : "sha1";
   return {
     repoUrl: reader.text(git.repo_url, "git_info.repo_url"),
     ref,
     // AlloyCI says `branch` for tags too: the prefix knows better.
     refType: fullRef.startsWith("refs/tags/") || (fullRef === ref && git.ref_type === "tag") ? "tag" : "branch",
-    sha: reader.text(git.sha, "git_info.sha"),
+    sha,
     beforeSha: reader.text(git.before_sha, "git_info.before_sha"),
     refspecs: reader.texts(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
     depth: Math.max(0, Math.trunc(reader.number(git.depth, "git_info.depth") ?? 0)),
-    objectFormat: reader.choice(git.repo_object_format, ["sha1", "sha256"], "git_info.repo_object_format"),
+    objectFormat: reader.choice(git.repo_object_format ?? byLength, ["sha1", "sha256"], "git_info.repo_object_format"),
     protected: (git.protected ?? null) === null ? null : reader.flag(git.protected, "git_info.protected"),
   };
 }

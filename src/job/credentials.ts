@@ -18,6 +18,7 @@ export interface AccessOptions {
   /** Outside of the checkout, private to the job, removed at its end. */
   readonly tmpDir: string;
   readonly submodules: GitSettings["submodules"];
+  readonly plainLineEnds: boolean;
   /** Switch certificate checks off for our own calls. */
   readonly sslNoVerify: boolean;
   /** `https://alloy.example.com`: the coordinator, whose certificates are good for its own host only. */
@@ -32,7 +33,7 @@ export interface AccessOptions {
  * The empty `helper` before it keeps stores of the account that jobs run under from learning the token.
  */
 export function gitAccess(options: AccessOptions): GitAccess {
-  const { repository, tmpDir, submodules, sslNoVerify } = options;
+  const { repository, tmpDir, submodules, plainLineEnds, sslNoVerify } = options;
   // A variable's file lies beside it, so a name that no variable has.
   const dir = `${tmpDir}/.git-access`;
   const ops: Op[] = [];
@@ -62,7 +63,11 @@ export function gitAccess(options: AccessOptions): GitAccess {
     ops.push({ op: "write", path: authorConfig, content: `${lines.join("\n")}\n` });
   }
   const runnerConfig = `${dir}/runner.config`;
-  const own = sslNoVerify ? [...OWN_SETTINGS, "[http]", "\tsslVerify = false"] : OWN_SETTINGS;
+  const own = [
+    ...OWN_SETTINGS,
+    ...(plainLineEnds ? ["[core]", ...PLAIN_LINE_ENDS] : []),
+    ...(sslNoVerify ? ["[http]", "\tsslVerify = false"] : []),
+  ];
   const alias = ["[alias]", `\t${CHECK_OUT_ALIAS.name} = ${quote(CHECK_OUT_ALIAS.value)}`];
   ops.push({ op: "write", path: runnerConfig, content: `${[...own, ...alias, ...lines].join("\n")}\n` });
   return { ops, runnerConfig, authorConfig };
@@ -100,6 +105,9 @@ const OWN_SETTINGS: readonly string[] = [
   "[advice]",
   "\tdetachedHead = false",
 ];
+
+/** Of `[core]`. */
+export const PLAIN_LINE_ENDS: readonly string[] = ["\tautocrlf = false", "\teol = lf"];
 
 function coordinatorTls(
   { repository, coordinatorOrigin, serverTls, submodules }: AccessOptions,

@@ -1,7 +1,7 @@
 import { ScriptFailure } from "../errors.ts";
 import type { Argv, Op, Test } from "../shell.ts";
 import { checkOutAnew } from "./check-out.ts";
-import { type GitAccess, gitAccess, quote } from "./credentials.ts";
+import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
 import { fetchRefs } from "./fetch-refs.ts";
 import type { Job, Trust } from "./job.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
@@ -18,6 +18,8 @@ export interface SourcesRequest {
   readonly tmpDir: string;
   readonly git: GitSettings;
   readonly trust: Trust;
+  /** Files get the line ends of the commit, or those that its attributes name, whatever the account's settings are. */
+  readonly plainLineEnds: boolean;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;
   readonly sslNoVerify: boolean;
@@ -108,10 +110,11 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
   GIT_NO_REPLACE_OBJECTS: "1",
   GIT_LFS_SKIP_SMUDGE: "1",
   LANGUAGE: "en",
+  GIT_DEFAULT_REF_FORMAT: "files",
 };
 
 function prepareCheckout(request: SourcesRequest): Checkout {
-  const { job, root, tmpDir, git, cloneUrl, sslNoVerify, coordinatorOrigin, get } = request;
+  const { job, root, tmpDir, git, cloneUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
   const sha = job.git.sha.trim().toLowerCase();
   if (!isCommitId(sha, job.git.objectFormat)) {
     const digits = job.git.objectFormat === "sha256" ? 64 : 40;
@@ -126,6 +129,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     repository,
     tmpDir,
     submodules,
+    plainLineEnds,
     sslNoVerify,
     coordinatorOrigin,
     serverTls: job.serverTls,
@@ -135,14 +139,9 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const open: Op[] = [
     { op: "cd", path: root },
     ...access.ops,
-    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(job, repository, access) },
+    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
   ];
-  const init = run(
-    "init",
-    "--quiet",
-    "--template=",
-    ...(job.git.objectFormat === "sha256" ? ["--object-format=sha256"] : []),
-  );
+  const init = run("init", "--quiet", "--template=");
   // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const tidy = isTidyingUp(job.id);
   const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
@@ -180,6 +179,8 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   return {
     before: [
       ...Object.entries(ENVIRONMENT).map(([key, value]): Op => ({ op: "export", name: key, value })),
+      // Also over what the host has for new repositories; versions of git that do not know the option ignore the variable.
+      { op: "export", name: "GIT_DEFAULT_HASH", value: job.git.objectFormat },
       ...ceiling(root),
       ...userScript(request.before),
     ],
@@ -231,9 +232,14 @@ function isTidyingUp(jobId: string): boolean {
 }
 
 /** The address holds no secret; what opens it is included from a file that is gone when the job is. */
-function repositoryConfig({ git }: Job, repository: Repository, { authorConfig }: GitAccess): string {
-  const sha256 = git.objectFormat === "sha256";
-  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n`;
+function repositoryConfig(
+  { job, plainLineEnds }: SourcesRequest,
+  repository: Repository,
+  { authorConfig }: GitAccess,
+): string {
+  const sha256 = job.git.objectFormat === "sha256";
+  const lineEnds = plainLineEnds ? PLAIN_LINE_ENDS.map((line) => `${line}\n`).join("") : "";
+  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n${lineEnds}`;
   const extensions = sha256 ? "[extensions]\n\tobjectformat = sha256\n" : "";
   const include = authorConfig === null ? "" : `[include]\n\tpath = ${quote(authorConfig)}\n`;
   return `${core}${extensions}[remote "origin"]\n\turl = ${quote(repository.url)}\n\tfetch = ${ALL_BRANCHES}\n[gc]\n\tautoDetach = false\n${include}`;

@@ -76,6 +76,7 @@ export interface PlanSettings {
   readonly postBuildScript: string;
   readonly getSourcesTimeoutMs: number | null;
   readonly gitSslNoVerify: boolean;
+  readonly plainLineEnds?: true;
 }
 
 /**
@@ -169,6 +170,7 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
     git: settings.git,
     trust: trustOf(job),
     cloneUrl: runner.cloneUrl,
+    plainLineEnds: runner.plainLineEnds ?? false,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,
     before,

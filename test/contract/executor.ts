@@ -516,6 +516,7 @@ export function executorContract(
           tmpDir,
           git: readSettings(job, { get: () => undefined, debugTraceDisabled: false }).git,
           trust: ownTrust,
+          plainLineEnds: false,
           cloneUrl: "",
           sslNoVerify: false,
           coordinatorOrigin: "http://localhost",

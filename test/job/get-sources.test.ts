@@ -248,6 +248,28 @@ describe("refs", () => {
     }
   });
 
+  test.each(["sha1", "sha256"] as const)(
+    "a host whose default is the other format than %s fetches as ever",
+    async (format) => {
+      if (format === "sha256")
+        repository = createRepository(join(stand.dir, `other-${count}`), { objectFormat: format });
+      const other = format === "sha1" ? "sha256" : "sha1";
+      const environment = [
+        ["GIT_DEFAULT_HASH", other],
+        ["GIT_DEFAULT_REF_FORMAT", "reftable"],
+      ].map(([key = "", value = ""]) => ({ key, value }));
+      for (let run = 0; run < 2; run++) {
+        const { outcome, trace } = await checkOut({
+          git: { objectFormat: format },
+          options: { runner: { environment } },
+          script: ["echo FORMAT=$(git rev-parse --show-object-format) $(cat file.txt)"],
+        });
+        expect(outcome).toEqual({ result: "success" });
+        expect(trace).toContain(`FORMAT=${format} one\n`);
+      }
+    },
+  );
+
   test("a commit that does not exist is the job's fault, and the message names it", async () => {
     const sha = "1234567890".repeat(4);
     for (const depth of ["0", "1"]) {
