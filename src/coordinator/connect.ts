@@ -10,6 +10,7 @@ import {
 import { Client } from "undici";
 import { describeError } from "../errors.ts";
 import { deadline } from "../time.ts";
+import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import type { HttpProxy } from "./proxy.ts";
 import type { TlsMaterial } from "./tls.ts";
 
@@ -57,7 +58,7 @@ export function createConnector(endpoint: Endpoint): Connector {
     } catch (error) {
       session = undefined;
       socket.destroy();
-      throw error;
+      throw isCutOff(error) && !signal.aborted ? new ClosedEarly(error) : error;
     }
     if (!socket.isSessionReused()) peerChain = chainOf(socket); // a resumed session shows no chain
     return socket;

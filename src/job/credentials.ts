@@ -1,7 +1,10 @@
 import type { Op } from "../shell.ts";
 import { CHECK_OUT_ALIAS } from "./check-out.ts";
+import type { ServerTls } from "./job.ts";
 import type { Repository } from "./repository.ts";
 import type { GitSettings } from "./settings.ts";
+import { CERTIFICATES_ALIAS } from "./system-certificates.ts";
+import { succeeds, when } from "./when.ts";
 
 /** How the runner's own git behaves in one job, and how it and the author's git open the repository's host. */
 export interface GitAccess {
@@ -23,7 +26,7 @@ export interface AccessOptions {
   readonly sslNoVerify: boolean;
   /** `https://alloy.example.com`: the coordinator, whose certificates are good for its own host only. */
   readonly coordinatorOrigin: string;
-  readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly serverTls: ServerTls;
 }
 
 /**
@@ -48,7 +51,9 @@ export function gitAccess(options: AccessOptions): GitAccess {
       `\thelper = ${quote(`!cat ${shellQuote(`${dir}/credentials`)} #`)}`,
     );
   }
-  ops.push(...coordinatorTls(options, dir, lines));
+  const caFile = `${dir}/ca.pem`;
+  const tls = coordinatorTls(options, caFile, dir, lines);
+  ops.push(...tls.ops);
   if (repository.origin !== null && submodules.forceHttps) {
     const { host } = new URL(repository.origin);
     lines.push(
@@ -68,8 +73,11 @@ export function gitAccess(options: AccessOptions): GitAccess {
     ...(plainLineEnds ? ["[core]", ...PLAIN_LINE_ENDS] : []),
     ...(sslNoVerify ? ["[http]", "\tsslVerify = false"] : []),
   ];
-  const alias = ["[alias]", `\t${CHECK_OUT_ALIAS.name} = ${quote(CHECK_OUT_ALIAS.value)}`];
-  ops.push({ op: "write", path: runnerConfig, content: `${[...own, ...alias, ...lines].join("\n")}\n` });
+  const aliases = [CHECK_OUT_ALIAS, CERTIFICATES_ALIAS].map(({ name, value }) => `\t${name} = ${quote(value)}`);
+  ops.push({ op: "write", path: runnerConfig, content: `${[...own, "[alias]", ...aliases, ...lines].join("\n")}\n` });
+  if (tls.besideSystem) {
+    ops.push(when(succeeds(["git", "-c", `include.path=${runnerConfig}`, CERTIFICATES_ALIAS.name, caFile]), []));
+  }
   return { ops, runnerConfig, authorConfig };
 }
 
@@ -109,26 +117,40 @@ const OWN_SETTINGS: readonly string[] = [
 /** Of `[core]`. */
 export const PLAIN_LINE_ENDS: readonly string[] = ["\tautocrlf = false", "\teol = lf"];
 
+/**
+ * The CA that the operator trusts counts for the repository's host, too, and beside those of the system there. What the
+ * coordinator only showed is good for itself, and so is the client's certificate.
+ */
 function coordinatorTls(
   { repository, coordinatorOrigin, serverTls, submodules }: AccessOptions,
+  caFile: string,
   dir: string,
   lines: string[],
-): Op[] {
-  const { ca, cert, key } = serverTls;
-  const needed = repository.origin === coordinatorOrigin || submodules.strategy !== "none";
-  if (!needed || !coordinatorOrigin.startsWith("https:") || (ca === undefined && cert === undefined)) return [];
+): { readonly ops: readonly Op[]; readonly besideSystem: boolean } {
+  const { ca, caConfigured = false, cert, key } = serverTls;
   const ops: Op[] = [];
-  lines.push(`[http ${quote(coordinatorOrigin)}]`);
-  const add = (name: string, file: string, content: string): void => {
-    ops.push({ op: "write", path: `${dir}/${file}`, content });
-    lines.push(`\t${name} = ${quote(`${dir}/${file}`)}`);
-  };
-  if (ca !== undefined) add("sslCAInfo", "ca.pem", ca);
-  if (cert !== undefined && key !== undefined) {
-    add("sslCert", "cert.pem", cert);
-    add("sslKey", "key.pem", key);
+  const set = (name: string, path: string): void => void lines.push(`\t${name} = ${quote(path)}`);
+  const write = (path: string, content: string): void => void ops.push({ op: "write", path, content });
+  const isNeeded = repository.origin === coordinatorOrigin || submodules.strategy !== "none";
+  const toCoordinator = isNeeded && coordinatorOrigin.startsWith("https:");
+  const toRepository =
+    caConfigured && repository.origin !== coordinatorOrigin && repository.origin?.startsWith("https:") === true;
+  if (ca !== undefined && (toCoordinator || toRepository)) write(caFile, ca);
+  if (toCoordinator && (ca !== undefined || cert !== undefined)) {
+    lines.push(`[http ${quote(coordinatorOrigin)}]`);
+    if (ca !== undefined) set("sslCAInfo", caFile);
+    if (cert !== undefined && key !== undefined) {
+      write(`${dir}/cert.pem`, cert);
+      write(`${dir}/key.pem`, key);
+      set("sslCert", `${dir}/cert.pem`);
+      set("sslKey", `${dir}/key.pem`);
+    }
   }
-  return ops;
+  if (toRepository && ca !== undefined) {
+    lines.push(`[http ${quote(repository.origin ?? "")}]`);
+    set("sslCAInfo", caFile);
+  }
+  return { ops, besideSystem: caConfigured && ca !== undefined && (toCoordinator || toRepository) };
 }
 
 /** A value, or the name of a section, as git's configuration files write it. */

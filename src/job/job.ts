@@ -31,13 +31,21 @@ export interface Job {
   readonly hooks: readonly Hook[];
   readonly features: CoordinatorFeatures;
   /** Certificates that the job's own calls to the coordinator need, as PEM text; empty over plain HTTP. */
-  readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly serverTls: ServerTls;
   /** Seconds the job waited at the coordinator, if it said so. */
   readonly queuedSeconds: number | undefined;
   /** What had to be coerced or left out, one sentence each, for the top of the trace. */
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+}
+
+export interface ServerTls {
+  readonly ca?: string;
+  /** `ca` is what the operator trusts (`tls-ca-file`), not just what the coordinator showed. */
+  readonly caConfigured?: true;
+  readonly cert?: string;
+  readonly key?: string;
 }
 
 export interface GitInfo {
