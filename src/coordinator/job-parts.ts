@@ -133,7 +133,7 @@ export function readCache(value: unknown, reader: Reader): Cache[] {
     key: reader.text(entry.key, "cache.key"),
     untracked: reader.flag(entry.untracked, "cache.untracked"),
     paths: reader.texts(entry.paths, "cache.paths"),
-    policy: reader.choice(entry.policy, ["pull-push", "pull", "push"], "cache.policy"),
+    policy: reader.text(entry.policy, "cache.policy") || "pull-push",
     when: reader.choice(entry.when, conditions, "cache.when"),
     fallbackKeys: reader.texts(entry.fallback_keys, "cache.fallback_keys"),
   }));

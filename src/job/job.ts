@@ -124,7 +124,8 @@ export interface Cache {
   readonly key: string;
   readonly untracked: boolean;
   readonly paths: readonly string[];
-  readonly policy: "pull-push" | "pull" | "push";
+  /** `pull-push`, `pull` or `push` once its variables are expanded. */
+  readonly policy: string;
   readonly when: When;
   readonly fallbackKeys: readonly string[];
 }

@@ -208,7 +208,7 @@ test("warnings name the place and never the value", () => {
     id: 1,
     token: "t",
     variables: [{ key: "A", value: { s: "hidden-1" } }, { value: "hidden-2" }, "hidden-3"],
-    cache: [{ policy: "hidden-4" }],
+    cache: [{ when: "hidden-4" }],
     steps: [{ ...script, when: "hidden-5" }],
   });
   expect(job.warnings.length).toBe(5);
