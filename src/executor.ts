@@ -1,7 +1,7 @@
 import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { ExecutorWords } from "./executor-words.ts";
-import type { Job } from "./job/job.ts";
+import type { Job, Trust } from "./job/job.ts";
 import type { Log } from "./log.ts";
 import type { Argv, ScriptParts, ShellCommand, ShellName } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
@@ -28,6 +28,8 @@ export interface PrepareRequest {
   readonly concurrentId: number;
   /** `group/project`: clean relative path, safe to join, never empty. */
   readonly projectPath: string;
+  /** Jobs of different trust share no working copy and no volume, and nothing that a fork's job leaves is kept. */
+  readonly trust: Trust;
   /** Secrets that only the executor comes to know, such as the login of a registry: they will not show in the trace. */
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */

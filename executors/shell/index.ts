@@ -113,7 +113,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     features: { variables: true, image: false, services: false, shared: true },
     shell,
     prepare: async (request, _notes, signal) => {
-      const { job, jobKey, runnerId, projectPath } = request;
+      const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
       pipes ??= createPipePool(scratchDir, launch.account);
       pipes.warm();
@@ -135,7 +135,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         killLeftovers,
         killGraceMs,
       };
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       try {
         await request.remember({
           kind: "shell-job",

@@ -65,6 +65,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
       bucket: fromFile === undefined ? entry.cache.bucket : null,
     },
     environment: [...entry.environment, ...environment],
+    plainLineEnds: true,
     fingerprint: "exec",
   };
   return {

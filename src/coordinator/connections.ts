@@ -1,6 +1,7 @@
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../job/job.ts";
 import { deadline } from "../time.ts";
+import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { type Connector, createConnector } from "./connect.ts";
 import { type Answer, type Call, type Exchange, exchange, isStreamed } from "./exchange.ts";
 import { createLookup } from "./lookup.ts";
@@ -176,6 +177,7 @@ function openRoute(
       const trusted = ca ?? line.connector.peerChain;
       return {
         ...(trusted === undefined ? {} : { ca: trusted }),
+        ...(ca === undefined ? {} : { caConfigured: true as const }),
         ...(cert === undefined || key === undefined ? {} : { cert, key }),
       };
     },
@@ -193,7 +195,7 @@ function openRoute(
           result.kind === "answer" && redirects < MOST_REDIRECTS
             ? sameOriginPath(result.answer, origin, step)
             : undefined;
-        if (path === undefined) return result;
+        if (path === undefined) return explained(result, origin, step);
         step = { ...step, path };
       }
     },
@@ -203,9 +205,11 @@ function openRoute(
   };
 }
 
-/** The other side ended the connection while we were sending. */
-function isCutOff(error: Error): boolean {
-  return "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE" || error.code === "UND_ERR_SOCKET");
+/** Said as what it may be; of a long body the answer may have been lost. */
+function explained(result: Exchange & { readonly used: boolean }, origin: string, call: Call): Exchange {
+  if (result.kind !== "broken" || !result.untouched || result.used || isStreamed(call.body)) return result;
+  if (!origin.startsWith("https:") || !isCutOff(result.error)) return result;
+  return { ...result, error: new ClosedEarly(result.error) };
 }
 
 function forwardHeaders(origin: URL, authorization: string | undefined, forward: boolean): readonly string[] {

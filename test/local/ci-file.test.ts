@@ -165,7 +165,11 @@ describe("mistakes are named with file, line, column and what was expected", () 
     ],
     ["unit:\n  script: [x]\n  services: postgres\n", 3, "unit.services must be a list of services"],
     ["unit:\n  script: [x]\n  artifacts: [out]\n", 3, "unit.artifacts must be a table, not a list"],
-    ["unit:\n  script: [x]\n  cache: {policy: never}\n", 3, "unit.cache.policy must be pull-push, pull or push"],
+    [
+      "unit:\n  script: [x]\n  cache: {policy: never}\n",
+      3,
+      "unit.cache.policy must be pull-push, pull or push, or a variable",
+    ],
     [
       "unit:\n  script: [x]\n  dependencies: [compil]\ncompile: {script: [x]}\n",
       3,

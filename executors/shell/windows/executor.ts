@@ -98,7 +98,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       const projectPath = fitsWindows(request.projectPath)
         ? request.projectPath
         : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
       try {
         const { tmpDir } = slot.places;
         await request.remember({ kind: "shell-job", tmpDir });

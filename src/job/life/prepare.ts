@@ -4,6 +4,7 @@ import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { setUp } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
+import { trustOf } from "../sources/trust.ts";
 import type { Life } from "./life.ts";
 import type { RunJobRequest } from "./request.ts";
 
@@ -41,6 +42,7 @@ export async function prepare(
       runnerId: runner.id,
       concurrentId,
       projectPath: projectPathOf(job),
+      trust: trustOf(job),
       hide: trace.hide,
       expand,
       remember,
