@@ -116,9 +116,9 @@ export async function runScript(
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
-  const argv = launch.command(script.command.argv);
   const equals = host.mark.indexOf("=");
   const learned = script.login ? {} : await host.profile.current();
+  const argv = launch.command(script.command.argv, learned.PATH);
   const environment = { ...launch.environment, ...learned, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
@@ -151,7 +151,7 @@ export async function runScript(
 
 /** From the shell's start until nothing of it is left. */
 async function watch(
-  { table, mark, killGraceMs, killLeftovers }: ScriptHost,
+  { launch, table, mark, killGraceMs, killLeftovers }: ScriptHost,
   { child, pid, exited }: Started,
   cgroup: Cgroup | null,
   reader: Forwarding,
@@ -159,7 +159,7 @@ async function watch(
   signal: AbortSignal,
 ): Promise<Exit> {
   const leader = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
-  const belonging: Belonging = { table, mark, leader, since: leader.startedAt, cgroup };
+  const belonging: Belonging = { table, mark, uid: launch.uid, leader, since: leader.startedAt, cgroup };
   const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
 
   const exit = await beforeAbort(exited, signal);
@@ -176,7 +176,7 @@ async function watch(
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
     sayEnded(output, reader, result, killGraceMs, true);
   }
   return exit;

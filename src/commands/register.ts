@@ -49,7 +49,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     url: answers.url.href,
     token,
     executor: answers.executor,
-    ...entryKeys({ ...values, ...answers.more }, answers.executor),
+    ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor),
   });
   const checked = await checkedEntry(entry("placeholder"), file, context);
   const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = checked;
@@ -171,8 +171,7 @@ async function gather(values: FlagValues, ask: Ask | null, context: CommandConte
   if (!executors.includes(executor))
     throw new CommandError(`--executor: there is no executor "${executor}". There is: ${executors.join(", ")}`);
   const more: Record<string, string> = {};
-  for (const { flag, question } of questionsFor(executor)) {
-    const { message, required = false, secret = false } = question;
+  for (const { flag, message, required = false, secret = false } of questionsFor(executor, context.catalog.words)) {
     if (ask === null && !required) continue;
     const text = await answer(flag, message, { required, secret });
     if (text !== "") more[attributeOf(flag)] = text;

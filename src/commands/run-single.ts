@@ -5,9 +5,9 @@ import { runnerId } from "../config/identity.ts";
 import { findFile, type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
 import { ownStateDir } from "../config/locations.ts";
 import { CommandError, ConfigError, Stop } from "../errors.ts";
-import type { HandleJob } from "../poll/received.ts";
+import type { HandleJob } from "../job/life/received.ts";
 import { type CommandContext, configFileOf } from "./context.ts";
-import type { ConfigChanges } from "./run.ts";
+import type { ConfigChanges } from "./run-deps.ts";
 import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
 import { describeRunner } from "./verify.ts";
 
@@ -108,7 +108,7 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     url: needed("url"),
     token: needed("token"),
     executor,
-    ...entryKeys(values, executor),
+    ...entryKeys(values, options.catalog.words, executor),
   };
   try {
     return only(

@@ -7,7 +7,7 @@ import { expandVariables } from "./expand.ts";
 import { featureFlagWarnings } from "./feature-flags.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName } from "./identity.ts";
-import { FOREIGN_EXECUTORS, isForeignTable, nearest } from "./keys.ts";
+import { isForeignTable, nearest } from "./keys.ts";
 import { childOf, nodeAt } from "./layout-node.ts";
 import { type RunnerSettings, runnerSchema } from "./schema.ts";
 import { canonicalText, isTable } from "./toml.ts";
@@ -40,7 +40,9 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
   const named = subTable(entry.data, entry.node, "executor")?.data;
   const definition = typeof named === "string" ? await findExecutor(named, around.catalog, problem) : undefined;
   const own = new Set(definition?.tables.map((table) => table.name.toLowerCase()));
-  const foreign = Object.keys(entry.data).filter((key) => isForeignTable(key) && key.toLowerCase() !== "cache");
+  const foreign = Object.keys(entry.data).filter(
+    (key) => isForeignTable(key, entry.foreign) && key.toLowerCase() !== "cache",
+  );
   const skip = new Set([...own, ...foreign.map((key) => key.toLowerCase())]);
 
   const settings = readPart(runnerSchema, { ...entry, skip });
@@ -139,7 +141,7 @@ async function findExecutor(
   if (catalog.names.includes(name)) return catalog.load(name);
   const known = catalog.names.map((each) => `"${each}"`).join(", ");
   const meant = nearest(name, catalog.names);
-  const what = FOREIGN_EXECUTORS.includes(name)
+  const what = catalog.absent.names.includes(name)
     ? `the executor "${name}" is not available in this version`
     : `there is no executor ${JSON.stringify(name.slice(0, 60))}`;
   problem("executor", `${what}. Use one of ${known}${meant === undefined ? "" : `. Did you mean "${meant}"?`}`);

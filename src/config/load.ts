@@ -7,13 +7,14 @@ import { keyName, type Part, readPart } from "./check.ts";
 import type { Config, RunnerConfig } from "./config.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
 import { errorCode } from "./error-code.ts";
-import { createFindings, type Findings } from "./findings.ts";
+import { createFindings } from "./findings.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
+import { foreignKeysOf } from "./keys.ts";
 import { childOf, type LayoutNode } from "./layout-node.ts";
 import { ownStateDir } from "./locations.ts";
 import { type GlobalSettings, globalSchema } from "./schema.ts";
-import { isTable, LARGEST_FILE_BYTES, readToml, type TomlDocument } from "./toml.ts";
+import { isTable, LARGEST_FILE_BYTES, readToml } from "./toml.ts";
 
 export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs"> {
   /** Named in messages, absolute. */
@@ -76,13 +77,15 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const document = readToml(text, options.file);
   const { root } = document.layout;
   const findings = createFindings(options.file, document.layout.lineAt);
-  const whole: Part = { document, findings, data: document.data, node: root, table: "", owner: "", skip: RUNNERS };
+  const foreign = foreignKeysOf(options.catalog);
+  const around = { document, findings, foreign };
+  const whole: Part = { ...around, data: document.data, node: root, table: "", owner: "", skip: RUNNERS };
   const settings = readPart(globalSchema, whole);
   const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const runners: RunnerConfig[] = [];
   const lines = new Map<string, number>();
-  for (const entry of entriesOf(document, findings)) {
+  for (const entry of entriesOf(around)) {
     const runner = await readEntry(entry, { ...options, killGraceMs, globalFingerprint });
     if (runner === null) continue;
     const key = `${runner.url.href} ${runner.token}`;
@@ -146,7 +149,8 @@ function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
 }
 
 /** The `[[runners]]` entries, each with its place. */
-function* entriesOf(document: TomlDocument, findings: Findings): Generator<Part> {
+function* entriesOf(around: Pick<Part, "document" | "findings" | "foreign">): Generator<Part> {
+  const { document, findings } = around;
   const keys = Object.keys(document.data).filter((each) => each.toLowerCase() === "runners");
   for (const key of keys) {
     const data = document.data[key];
@@ -166,7 +170,7 @@ function* entriesOf(document: TomlDocument, findings: Findings): Generator<Part>
     } else {
       for (const [index, entry] of data.entries()) {
         const item: LayoutNode = (node.kind === "array" ? node.items[index] : undefined) ?? node;
-        const part = { document, findings, node: item, table: "runners", skip: new Set<string>() };
+        const part = { ...around, node: item, table: "runners", skip: new Set<string>() };
         if (!isTable(entry))
           findings.problem(item.at, keyName({ table: "runners", owner: "" }, [index]), "expected a table");
         else yield { ...part, data: entry, owner: ownerOf(entry, index, data.length) };

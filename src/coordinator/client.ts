@@ -200,7 +200,7 @@ function traceAnswer(job: JobCredentials, { from, bytes }: TracePiece, answer: A
   const remote = remoteStatus(first(headers["job-status"]));
   if (status >= 200 && status < 300) return { status: remote, next: from + bytes.length, intervalMs };
   if (status === 416) {
-    return { status: remote, next: nextByte(first(headers.range), job.dialect, from, bytes.length), intervalMs };
+    return { status: remote, next: nextByte(first(headers.range), job.dialect, from), intervalMs };
   }
   if (status === 403 || status === 404) return { status: "gone", next: from, intervalMs };
   return undefined;

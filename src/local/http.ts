@@ -1,24 +1,13 @@
 import { timingSafeEqual } from "node:crypto";
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type BodyEnd, type BodyLimits, readBody } from "./body.ts";
 import { nowMs } from "./channel.ts";
 import { applyFault, type Intercept } from "./faults.ts";
 import type { RecordedRequest, Recorder } from "./recorder.ts";
+import type { Reply } from "./reply.ts";
 import { type Route, routeOf } from "./routes.ts";
-
-/** An answer. A 204 or an empty one has no body. */
-export interface Reply {
-  readonly status: number;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | Uint8Array | Readable;
-  /** What is still read of a body that was refused half-way, before the connection is closed. Default: all. */
-  readonly lingerBytes?: number;
-  /** No answer: the connection is closed. */
-  readonly hangUp?: boolean;
-}
 
 /** A request on its way through the coordinator. */
 export interface Call extends Route {

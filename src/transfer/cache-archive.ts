@@ -1,11 +1,11 @@
-import { statfs } from "node:fs/promises";
+import { type FileHandle, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../errors.ts";
 import type { UnpackReport } from "../workspace.ts";
 import { openArchive, tarToZip, tarToZstd, unpackLimits } from "./archive.ts";
-import type { OnBytes } from "./cache-store.ts";
-import type { CacheFormat, CompressionLevel, TransferContext } from "./transfer.ts";
+import type { CacheFormat, OnBytes } from "./cache-store.ts";
+import type { CompressionLevel, TransferContext } from "./transfer.ts";
 
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
@@ -69,13 +69,13 @@ async function mustHaveRoom(path: string, minFreeBytes: number): Promise<void> {
  * @throws {SystemFailure} a full disk, missing rights
  */
 export async function unpackCache(
-  path: string,
+  file: FileHandle,
   archiveBytes: number,
   { files, minFreeBytes }: Pick<TransferContext, "files" | "minFreeBytes">,
   signal: AbortSignal,
 ): Promise<UnpackReport> {
   const limits = unpackLimits(archiveBytes, minFreeBytes());
-  const tar = await openArchive(path, limits, signal);
+  const tar = await openArchive(file, "the cache", limits, signal);
   try {
     return await files.unpack(tar, limits, signal);
   } finally {

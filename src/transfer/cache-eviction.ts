@@ -1,5 +1,6 @@
 import { lstat, readdir, rm, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { isTrustedDirectory } from "../trusted-path.ts";
 import { PASSING, POINTER, readPointer } from "./cache-pointer.ts";
 
 /** What a process that died left behind is removed after this time; nobody reads or writes a cache for so long. */
@@ -12,6 +13,8 @@ export interface EvictRequest {
   readonly maxBytes: number;
   /** The cache that was just written. */
   readonly keep: string;
+  /** Directories that another user can change are not looked into. */
+  readonly guarded: boolean;
 }
 
 interface Found {
@@ -25,9 +28,9 @@ interface Found {
  * Remove the caches that were not used for longest until those that are left fit. Others may write, read and evict at the
  * same time: what is gone already is fine, and what is being read stays until it was read.
  */
-export async function evictCaches({ dir, maxBytes, keep }: EvictRequest): Promise<void> {
+export async function evictCaches({ dir, maxBytes, keep, guarded }: EvictRequest): Promise<void> {
   const found: Found[] = [];
-  for await (const directory of cachesBelow(dir, 0)) {
+  for await (const directory of cachesBelow(dir, guarded, 0)) {
     const size = await sweepCache(directory);
     if (size !== null) found.push(size);
   }
@@ -40,13 +43,14 @@ export async function evictCaches({ dir, maxBytes, keep }: EvictRequest): Promis
   }
 }
 
-async function* cachesBelow(directory: string, depth: number): AsyncGenerator<string> {
+async function* cachesBelow(directory: string, guarded: boolean, depth: number): AsyncGenerator<string> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
   for (const entry of entries) {
     if (!entry.isDirectory()) continue; // a link is none
     const path = join(directory, entry.name);
+    if (guarded && !(await isTrustedDirectory(path))) continue;
     if (entry.name.startsWith("key=")) yield path;
-    else if (depth < DEEPEST) yield* cachesBelow(path, depth + 1);
+    else if (depth < DEEPEST) yield* cachesBelow(path, guarded, depth + 1);
   }
 }
 

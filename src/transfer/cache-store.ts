@@ -1,6 +1,10 @@
-import type { CacheFormat } from "./transfer.ts";
+import type { FileHandle } from "node:fs/promises";
 
 /** Where caches are kept: a directory of this machine, or a bucket. */
+
+/** How caches are packed: `CACHE_COMPRESSION_FORMAT`. */
+export const cacheFormats = ["zip", "tarzstd"] as const;
+export type CacheFormat = (typeof cacheFormats)[number];
 
 /** One cache of one project. */
 export interface CachePlace {
@@ -12,9 +16,9 @@ export interface CachePlace {
   readonly key: string;
 }
 
-/** An archive that stays as it is until it is let go. */
+/** An archive that stays as it is until it is let go. An open file, as its name may mean another one by now. */
 export interface StoredCache extends AsyncDisposable {
-  readonly path: string;
+  readonly file: FileHandle;
   readonly bytes: number;
 }
 

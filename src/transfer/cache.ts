@@ -48,7 +48,7 @@ async function restore(
     await using stored = await store.open(place, createProgress("Downloading the cache", print), signal);
     if (stored === null) continue;
     try {
-      const { entries, bytes, warnings } = await unpackCache(stored.path, stored.bytes, context, signal);
+      const { entries, bytes, warnings } = await unpackCache(stored.file, stored.bytes, context, signal);
       tell(warnings, context);
       print(`Successfully restored cache ${key}: ${entries} entries, ${formatBytes(bytes)}`, "notice");
       return;

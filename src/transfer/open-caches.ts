@@ -42,16 +42,18 @@ export function createCaches(options: CachesOptions): OpenCaches {
         lifeMs,
       });
     }
+    const guarded = otherUser();
     const { dir, oldDir, reason } = await chooseCacheDir({
       configured: cacheDir,
       workingDirectory,
       fallback: fallbackDir,
-      otherUser: otherUser(),
+      otherUser: guarded,
     });
     if (reason !== undefined && !told.has(reason)) {
       told.add(reason);
       log.info(`cache_dir is not written to: ${reason}`, { runner: id });
     }
-    return openLocalCaches({ dir, oldDir, coordinator: `${url.host}${url.pathname.replace(/\/+$/, "")}`, maxBytes });
+    const coordinator = `${url.host}${url.pathname.replace(/\/+$/, "")}`;
+    return openLocalCaches({ dir, oldDir, coordinator, maxBytes, guarded });
   };
 }

@@ -24,13 +24,16 @@ import { never } from "../../src/time.ts";
 import {
   executorContract,
   type OpenOptions,
+  pwshSource,
   runOps,
   Sink,
   sampleRequest,
   scriptOf,
   source,
 } from "../contract/executor.ts";
+import { pwshContract } from "../contract/pwsh-jobs.ts";
 import { program } from "../support/program.ts";
+import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
 
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const isRoot = process.geteuid?.() === 0;
@@ -89,6 +92,43 @@ describe("shell executor", () => {
   }
 });
 
+describe("shell executor with PowerShell", () => {
+  const missing = pwshMissing();
+  if (missing !== null) {
+    test.skip(missing, () => {});
+    return;
+  }
+  const dir = newDirectory();
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  executorContract("pwsh", {
+    open: async (options) => openIn(dir, { shell: "pwsh", ...options }),
+    timeoutMs: 60_000,
+    jobsAtOnce: 4,
+  });
+  pwshContract("shell", { open: async (options) => openIn(dir, { shell: "pwsh", ...options }) });
+
+  test("is found, and finds programs, where the login profile says", async () => {
+    const folder = pwshFolder();
+    const { dir: home, executor } = opened({ shell: "pwsh" });
+    vi.stubEnv("HOME", home);
+    vi.stubEnv("PATH", "/usr/bin:/bin");
+    writeFileSync(join(home, ".bash_profile"), `export PATH=/usr/bin:/bin:${folder}:/of/the/profile no_proxy=here\n`);
+    const environment = await preparedIn(executor);
+    const { text } = await runOps(environment, pwshSource("$env:PATH; $env:no_proxy"));
+    expect(text).toMatch(/:\/of\/the\/profile\nhere\n$/);
+  }, 60_000);
+
+  test("is named where it is not", async () => {
+    vi.stubEnv("PATH", "/usr/bin:/bin");
+    const { dir: home, executor } = opened({ shell: "pwsh" });
+    vi.stubEnv("HOME", home);
+    writeFileSync(join(home, ".bash_profile"), "export PATH=/usr/bin:/bin\n");
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
+      'Cannot find the program "pwsh" on this machine',
+    );
+  });
+});
+
 describe("directories of the shell executor", () => {
   test("lie where users of the Go runner look for them", async () => {
     const { dir, executor } = opened();
@@ -99,6 +139,7 @@ describe("directories of the shell executor", () => {
       tmpDir: join(dir, "builds", "0a1b2c3d", "0.tmp", "group", "project"),
     });
     expect(statSync(environment.workspace.tmpDir).mode & 0o777).toBe(0o700);
+    expect(statSync(join(dir, "builds", "0a1b2c3d")).mode & 0o777).toBe(0o700);
   });
 
   test("a checkout above gives way to a place named by the project's number", async () => {
@@ -414,6 +455,44 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     await runOps(environment, source(`rm -rf ${above}; ln -s ${own}/treasure ${above}`));
     await environment.destroy(never).catch(() => {});
     expect(existsSync(join(own, "treasure", "project"))).toBe(true);
+  });
+
+  test("root makes nothing where a link of theirs leads, nor in a directory that others can change", async () => {
+    const { dir: own, executor } = opened(asUser);
+    const treasure = join(own, "treasure");
+    mkdirSync(treasure, { mode: 0o700 });
+    const work = join(own, "home");
+    mkdirSync(work);
+    symlinkSync(treasure, join(work, "builds"));
+    chownSync(work, uid, uid);
+    const inHome = openIn(own, { ...asUser, workingDirectory: work });
+    await expect(inHome.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
+      /home belongs to another user.*install -d -o/,
+    );
+    expect(readdirSync(treasure)).toEqual([]);
+    // In the account's own home it makes the directory itself, and without the link it works.
+    rmSync(join(work, "builds"));
+    const environment = await inHome.prepare(sampleRequest(), new Sink(), never);
+    expect(statSync(join(work, "builds")).uid).toBe(uid);
+    await environment.destroy(never);
+    await inHome.close();
+    await executor.close();
+  });
+
+  test("nobody else can read their working copies", async () => {
+    for (const workingDirectory of [undefined, home]) {
+      const { dir: own, executor } = opened({ ...asUser, ...(workingDirectory ? { workingDirectory } : {}) });
+      const environment = await preparedIn(executor);
+      expect(statSync(join(workingDirectory ?? own, "builds", "0a1b2c3d"))).toMatchObject({ uid, mode: 0o40700 });
+      await environment.destroy(never);
+    }
+  });
+
+  test("a state_dir that they could change is refused", async () => {
+    const { executor } = opened({ ...asUser, scratchDir: join(home, "scratch") });
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
+      /state_dir: .* belongs to another user; set state_dir/,
+    );
   });
 
   test("what a job keeps its own account from reading is the job's failure", async () => {
