@@ -1,29 +1,36 @@
-import type { Variable } from "../../src/job/job.ts";
+import type { PreparedVariables } from "../../src/executor.ts";
+import type { WantedService } from "./job-images.ts";
+
+/** Variables as containers get them: visible to everybody who may ask the engine. */
 
 /**
- * What a service's container sees: the job's public variables, and those that were written down for this service. Values of the
- * former take other public ones only; anything else would hand out what is secret by a detour.
+ * What a service's container sees: what is public of the job, what the operator and the runner set, and what was written down for
+ * this service, which may name anything. Values of the former are without what is secret, and the operator's own secrets are none
+ * of a service's business.
  */
-export function serviceVariables(
-  jobVariables: readonly Variable[],
-  own: readonly { readonly key: string; readonly value: string }[],
-  expand: (text: string) => string,
-): string[] {
-  const values = new Map<string, string>();
-  const open = jobVariables.filter((variable) => variable.public && !variable.masked && !variable.file);
-  const raw = new Map(open.map(({ key, value }) => [key, value]));
-  const secret = new Set(jobVariables.filter((variable) => !open.includes(variable)).map(({ key }) => key));
-  for (const variable of open) {
-    if (secret.has(variable.key)) continue; // a later, secret value of the same name
-    const value = variable.raw
-      ? variable.value
-      : variable.value.replace(/\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})/g, (_, bare, braced) => {
-          const name = String(bare ?? braced);
-          return secret.has(name) ? "" : (raw.get(name) ?? "");
-        });
-    values.set(variable.key, value);
-  }
-  for (const { key, value } of own) values.set(key, expand(value));
+export function serviceVariables({ open, expandWith }: PreparedVariables, own: WantedService["variables"]): string[] {
+  const shared = open.filter(({ ofOperator, secretName }) => !(ofOperator && secretName));
+  const values = new Map(shared.map(({ key, value }) => [key, value]));
+  const written = new Map(own.map(({ key, value }) => [key, value]));
+  for (const { key, value, raw } of own) values.set(key, raw ? value : expandWith(without(written, key), value));
+  return asEnvironment(values);
+}
+
+/**
+ * What an ENTRYPOINT sees of a job's variables: what scripts will see, but for secrets, and for what would change how the runner's
+ * own programs run in the container.
+ */
+export function entrypointVariables({ open }: PreparedVariables): string[] {
+  const shown = open.filter(({ complete, secretName, redirecting }) => complete && !secretName && !redirecting);
+  return asEnvironment(new Map(shown.map(({ key, value }) => [key, value])));
+}
+
+/** A service's variable that names itself means the job's. */
+function without(values: ReadonlyMap<string, string>, key: string): ReadonlyMap<string, string> {
+  return new Map([...values].filter(([name]) => name !== key));
+}
+
+function asEnvironment(values: ReadonlyMap<string, string>): string[] {
   return [...values]
     .filter(([key, value]) => /^[^=\0]+$/.test(key) && !value.includes("\0"))
     .map(([key, value]) => `${key}=${value}`);

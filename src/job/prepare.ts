@@ -1,18 +1,16 @@
 import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
-import type { Environment } from "../executor.ts";
+import type { Environment, PrepareRequest } from "../executor.ts";
 import { deadline, retry } from "../time.ts";
 import { formatDuration } from "./duration.ts";
 import { projectPathOf } from "./project-path.ts";
 import type { RunJobRequest } from "./run.ts";
 import { readSettings } from "./settings.ts";
 import type { JobState } from "./state.ts";
-import { createVariables } from "./variables.ts";
+import { createVariables, preparedVariables } from "./variables.ts";
 
 const PREPARE_ATTEMPTS = 3;
 
-export interface SetUp {
-  readonly expand: (text: string) => string;
-}
+export type SetUp = Pick<PrepareRequest, "expand" | "variables">;
 
 /**
  * The lines at the top of the trace, and all that can be told before anything is built.
@@ -25,18 +23,21 @@ export function introduce({ job, runner, executor, identity, trace, concurrentId
   };
   warn(job.warnings);
   if (job.problem !== null) throw new SystemFailure(job.problem);
-  const variables = createVariables({
+  const sources = {
     job,
     environment: runner.environment,
     identity,
     concurrentId,
     shared: executor.features.shared,
-    place: null,
-  });
+  };
+  const variables = createVariables({ ...sources, place: null });
   const settings = readSettings(job, { get: variables.get, debugTraceDisabled: runner.debugTraceDisabled });
   const problem = settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);
-  return { expand: variables.expand };
+  return {
+    expand: variables.expand,
+    variables: (place) => preparedVariables(sources, place),
+  };
 }
 
 /** As people write it: Docker, Docker-SSH. */
@@ -49,7 +50,7 @@ function shownName(name: string): string {
 
 export async function prepare(
   { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 }: RunJobRequest,
-  { expand }: SetUp,
+  setUp: SetUp,
   move: (state: JobState) => void,
   signal: AbortSignal,
 ): Promise<Environment> {
@@ -65,7 +66,8 @@ export async function prepare(
       concurrentId,
       projectPath: projectPathOf(job),
       hide: trace.hide,
-      expand,
+      environment: runner.environment,
+      ...setUp,
       remember,
     };
     const environment = await retry(

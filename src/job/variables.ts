@@ -1,6 +1,8 @@
+import type { JobPlace, OpenVariable, PreparedVariables } from "../executor.ts";
 import type { Op } from "../shell.ts";
 import { expandReferences, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
 import type { Job } from "./job.ts";
+import { openVariables } from "./open-variables.ts";
 import { isHarmless, isRedirecting } from "./runner-variables.ts";
 
 /** Linux holds `KEY=VALUE` and its final NUL in at most 32 pages. */
@@ -50,6 +52,8 @@ interface Definition {
   readonly file: boolean;
   /** `$NAME` in the value is replaced. */
   readonly expands: boolean;
+  /** Its value is for the job's own scripts only. */
+  readonly hidden: boolean;
   readonly origin: Origin;
 }
 
@@ -63,6 +67,10 @@ export interface JobVariables {
   get(key: string): string | undefined;
   /** Replace `$NAME` and `${NAME}`; unknown names are empty. */
   expand(text: string): string;
+  /** The same with names that come before the job's. */
+  expandWith(own: ReadonlyMap<string, string>, text: string): string;
+  /** What others than the job's scripts may know. */
+  open(): OpenVariable[];
   /** Instructions that export them. */
   exports(audience: Audience): Op[];
 }
@@ -89,8 +97,16 @@ export function createVariables(sources: VariableSources): JobVariables {
     problem,
     get: resolve.get,
     expand: (text) => expandReferences(text, (name) => resolve.raw(name)),
+    expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
+    open: () => openVariables(accepted),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
+}
+
+/** For what is started beside the job's scripts, which is no shell: names of any kind can be held. */
+export function preparedVariables(sources: Omit<VariableSources, "place">, place: JobPlace): PreparedVariables {
+  const variables = createVariables({ ...sources, place: { ...place, acceptsName: () => true } });
+  return { open: variables.open(), expandWith: variables.expandWith };
 }
 
 function reaches({ origin, key, value }: Definition, audience: Audience): boolean {
@@ -104,6 +120,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
     value,
     file,
     expands: false,
+    hidden: file,
     origin: "runner",
   });
   const { ca, cert, key } = job.serverTls;
@@ -111,7 +128,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
   return [
     ...image,
     ...environment.map(
-      ({ key, value }): Definition => ({ key, value, file: false, expands: true, origin: "operator" }),
+      ({ key, value }): Definition => ({ key, value, file: false, expands: true, hidden: false, origin: "operator" }),
     ),
     ours("CI_SERVER", "yes"),
     ...(ca === undefined ? [] : [ours("CI_SERVER_TLS_CA_FILE", ca, true)]),
@@ -124,6 +141,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
         value: variable.value,
         file: variable.file,
         expands: !variable.raw && !variable.file && (job.dialect === "gitlab" || variable.public),
+        hidden: !variable.public || variable.masked || variable.file || variable.value.includes(job.token),
         origin: "job",
       }),
     ),

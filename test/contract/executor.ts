@@ -63,6 +63,8 @@ export function sampleRequest(projectPath = "group/project", projectId = "7"): P
     concurrentId: 0,
     projectPath,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };

@@ -37,6 +37,8 @@ const environment = await executor.prepare(
     concurrentId: 0,
     projectPath: "group/project",
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async () => {},
   },
   new Writable(),
