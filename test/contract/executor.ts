@@ -71,6 +71,8 @@ export function sampleRequest(
     projectPath,
     trust,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };
