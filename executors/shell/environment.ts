@@ -54,7 +54,8 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
 
   return {
     shell,
-    login: true,
+    // PowerShell reads no profile of a login shell: its scripts get what those set from the one that was asked.
+    login: shell !== "pwsh",
     workspace: openWorkspace(slot.places, host),
     projectSlot: slot.number,
     host: hostname(),
