@@ -7,7 +7,7 @@ try { [Console]::InputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
 $OutputEncoding = [Text.UTF8Encoding]::new($false)
 $ProgressPreference = 'SilentlyContinue'
 Microsoft.PowerShell.Utility\\Set-Variable -Name AlloyState -Option Constant -Value @{
-  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null
+  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null; Traced = $false
 }
 `.trim();
 
