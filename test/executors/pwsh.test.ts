@@ -204,7 +204,6 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
     mkdirSync(join(dir, "tools"));
     writeFileSync(join(dir, "tools", "from-profile"), "#!/bin/sh\necho found\n", { mode: 0o755 });
     const environment = await prepare();
-    expect(environment.login).toBe(false);
     const { code, text } = await run(environment, source("from-profile", "$env:https_proxy", '"<$env:OTHER>"'));
     expect({ code, text }).toEqual({ code: 0, text: "found\nhttp://proxy.example:3128\n<>\n" });
   });
