@@ -2,12 +2,15 @@ import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
+import { createNameCount } from "../common/found.ts";
 import type { FilesHost } from "./files.ts";
 import {
+  createNameReader,
   encodeRequest,
   FILES_COMMAND,
   type FilesRequest,
   listSchema,
+  nameBytes,
   type Remark,
   remarkSchema,
   reportSchema,
@@ -15,7 +18,7 @@ import {
 import type { Places } from "./places.ts";
 
 /** The process belongs to the job's user, whose other processes may speak in its name: what is kept of its words is bounded. */
-const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
+export const MOST_ANSWER_BYTES = 1024 * 1024;
 const MOST_LINE_LENGTH = 64 * 1024;
 const MOST_WARNINGS = 1000;
 /** From the end of its interest in a tar until it has said why. */
@@ -29,7 +32,10 @@ interface Worker {
 }
 
 /** The files of a job, reached through a process that has its user's rights. One process for each call. */
-export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): WorkspaceFiles {
+export function filesThroughProcess(
+  { root, tmpDir }: Pick<Places, "root" | "tmpDir">,
+  host: FilesHost,
+): WorkspaceFiles {
   const places = { root, tmpDir };
   return {
     async list(select, signal) {
@@ -39,12 +45,15 @@ export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): 
         ...places,
         select: { globs: [...globs], exclude: [...exclude], untracked },
       };
-      return listSchema.parse(await ask(host, request, undefined, signal));
+      const reader = createNameReader(createNameCount());
+      const rest = await ask(host, request, undefined, signal, (bytes) => reader.push(bytes));
+      return { paths: reader.names, ...listSchema.parse(rest) };
     },
     async pack(paths, signal) {
       const worker = start(host, signal);
       worker.ended.catch(() => {}); // heard where the tar is read
-      sendRequest(worker, { do: "pack", ...places, paths: [...paths] });
+      worker.child.stdin.write(encodeRequest({ do: "pack", ...places }));
+      Readable.from(nameBytes(paths), { objectMode: false }).pipe(worker.child.stdin);
       const tar = Readable.from(tarOf(worker), { objectMode: false, highWaterMark: 1024 * 1024 });
       return { tar, warnings: worker.warnings };
     },
@@ -70,21 +79,41 @@ function sendRequest({ child }: Worker, request: FilesRequest): void {
   child.stdin.end(encodeRequest(request));
 }
 
-/** A request, its tar if there is one, and the result. */
+/**
+ * A request, its tar if there is one, and the result.
+ * @param before takes what comes before the result, until it returns what follows
+ */
 async function ask(
   host: FilesHost,
   request: FilesRequest,
   tar: Readable | undefined,
   signal: AbortSignal,
+  before: ((bytes: Buffer) => Buffer | undefined) | undefined = undefined,
 ): Promise<unknown> {
   const worker = start(host, signal);
   const { child, ended } = worker;
   let output: Buffer[] = [];
   let bytes = 0;
+  let foreword = before;
+  let tooMuch: unknown;
   child.stdout.on("data", (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes <= MOST_ANSWER_BYTES) output.push(chunk);
-    else {
+    if (tooMuch !== undefined) return;
+    try {
+      let answer: Buffer | undefined = chunk;
+      if (foreword !== undefined) {
+        answer = foreword(chunk);
+        if (answer === undefined) return;
+        foreword = undefined;
+      }
+      bytes += answer.length;
+      if (bytes > MOST_ANSWER_BYTES) {
+        throw new SystemFailure(
+          `The process that reaches the job's files answered more than ${MOST_ANSWER_BYTES} bytes`,
+        );
+      }
+      output.push(answer);
+    } catch (error) {
+      tooMuch = error;
       output = [];
       child.kill("SIGKILL");
     }
@@ -97,8 +126,7 @@ async function ask(
     }
     await ended;
   } catch (error) {
-    if (bytes <= MOST_ANSWER_BYTES) throw error;
-    throw new SystemFailure(`The process that reaches the job's files answered more than ${MOST_ANSWER_BYTES} bytes`);
+    throw tooMuch ?? error;
   } finally {
     child.kill("SIGKILL");
   }

@@ -5,6 +5,7 @@ import { describeError, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { followTrusted } from "../../src/trusted-path.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { openBuildsDir } from "./builds-dir.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
@@ -23,6 +24,7 @@ import type { ScriptHost } from "./script.ts";
 import { createSlots } from "./slots.ts";
 import { endMembers } from "./tree.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
+import { words } from "./words.ts";
 
 const ON_WINDOWS = process.platform === "win32";
 const SHELLS: readonly ShellName[] = ON_WINDOWS ? WINDOWS_SHELLS : ["bash", "sh", "pwsh"];
@@ -88,9 +90,12 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   const find = async (): Promise<Means> => {
     const [launch, cgroups] = await Promise.all([launchAs(deps.user), findCgroups()]);
     if (launch.account !== null) await mustBeRootsOwn(scratchDir, launch.account.name);
-    const login = launch.command([shell === "pwsh" ? profiled : shell, "-l"]);
+    const isPwsh = shell === "pwsh";
+    const login = launch.command([isPwsh ? profiled : shell, "-l"]);
     const profile = createProfile({ login, launch, table, cgroups, markName: MARK, signal: closing.signal });
-    await Promise.all([launch.check(shell), profile.current()]);
+    const { PATH: more } = await profile.current();
+    // PowerShell tells its version in a fifth of the time that it takes to run a command.
+    await launch.check(isPwsh ? [shell, "-Version"] : [shell, "-c", "exit 0"], more);
     return { launch, profile, cgroups };
   };
   // Asked for anew after a failure: an account may be made or get a shell while the runner runs.
@@ -105,12 +110,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let pipes: PipePool | null = null;
   let groups = 0;
 
-  return {
-    name: "shell",
+  return handingOver({
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
     prepare: async (request, _notes, signal) => {
-      const { job, jobKey, runnerId, projectPath } = request;
+      const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
       pipes ??= createPipePool(scratchDir, launch.account);
       pipes.warm();
@@ -132,7 +138,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         killLeftovers,
         killGraceMs,
       };
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       try {
         await request.remember({
           kind: "shell-job",
@@ -165,7 +171,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
     },
-  };
+  });
 
   async function recoverJob(jobKey: string, note: JobNote, signal: AbortSignal): Promise<string[]> {
     const said: string[] = [];
@@ -210,7 +216,7 @@ function describeNote(note: Note): string {
 }
 
 export default defineExecutor({
-  name: "shell",
+  ...words,
   tables: [],
   shells: SHELLS,
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),

@@ -107,9 +107,9 @@ export async function runScript(
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
-  const argv = launch.command(script.command.argv);
   const equals = host.mark.indexOf("=");
   const learned = script.login ? {} : await host.profile.current();
+  const argv = launch.command(script.command.argv, learned.PATH);
   const environment = { ...launch.environment, ...learned, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
@@ -167,7 +167,7 @@ async function watch(
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
     sayEnded(output, reader, result, killGraceMs, true);
   }
   return exit;

@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createGunzip, createZstdCompress, createZstdDecompress } from "node:zlib";
 import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
-import type { UnpackLimits } from "../workspace.ts";
+import { MOST_ENTRIES, type UnpackLimits } from "../workspace.ts";
 import type { CompressionLevel } from "./transfer.ts";
 import { zipToTar } from "./zip-read.ts";
 import type { PackOptions } from "./zip-write.ts";
@@ -103,11 +103,9 @@ async function* bytesOf(file: FileHandle): AsyncGenerator<Buffer> {
   }
 }
 
-/** No archive has more. */
-const MOST_ENTRIES = 1_000_000;
 /** Any archive may unpack to so much, a larger one to so many times its size: bombs are far beyond both. */
-const LEAST_BYTES = 20 * 1024 ** 3;
-const MOST_TIMES = 100;
+export const LEAST_BYTES = 20 * 1024 ** 3;
+export const MOST_TIMES = 100;
 
 /** What an archive of this size may unpack to. */
 export function unpackLimits(archiveBytes: number, freeBytes: number): UnpackLimits {

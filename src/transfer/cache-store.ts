@@ -1,7 +1,10 @@
 import type { FileHandle } from "node:fs/promises";
-import type { CacheFormat } from "./transfer.ts";
 
 /** Where caches are kept: a directory of this machine, or a bucket. */
+
+/** How caches are packed: `CACHE_COMPRESSION_FORMAT`. */
+export const cacheFormats = ["zip", "tarzstd"] as const;
+export type CacheFormat = (typeof cacheFormats)[number];
 
 /** One cache of one project. */
 export interface CachePlace {

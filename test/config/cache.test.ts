@@ -130,7 +130,7 @@ test("the flags of register make the same bucket", async () => {
     url: "https://ci.example.com",
     token: "secret-token",
     executor: "shell",
-    ...entryKeys(values),
+    ...entryKeys(values, []),
   });
   const { runners, warnings } = await read(text);
   expect(warnings).toEqual([]);
