@@ -1,6 +1,7 @@
+import { lstat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
-import { SystemFailure } from "../../src/errors.ts";
+import { describeError, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { followTrusted } from "../../src/trusted-path.ts";
@@ -38,7 +39,10 @@ const noteSchema = z.object({
   bootId: z.string(),
   cgroups: z.string().nullable(),
   group: z.string(),
+  /** Account that it ran as; `null`: the runner's own. Notes of older runners do not say. */
+  user: z.string().nullable().optional(),
 });
+type JobNote = z.infer<typeof noteSchema>;
 
 /** What this machine offers; found out when the first job comes. */
 interface Means {
@@ -76,16 +80,15 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
 
   const closing = new AbortController();
 
+  const launchAs = async (user: string | undefined): Promise<Launch> =>
+    await prepareLaunch({
+      user,
+      inherit: deps.inheritEnvironment,
+      environment: process.env,
+      home: homeDirectory(),
+    });
   const find = async (): Promise<Means> => {
-    const [launch, cgroups] = await Promise.all([
-      prepareLaunch({
-        user: deps.user,
-        inherit: deps.inheritEnvironment,
-        environment: process.env,
-        home: homeDirectory(),
-      }),
-      findCgroups(),
-    ]);
+    const [launch, cgroups] = await Promise.all([launchAs(deps.user), findCgroups()]);
     if (launch.account !== null) await mustBeRootsOwn(scratchDir, launch.account.name);
     const isPwsh = shell === "pwsh";
     const login = launch.command([isPwsh ? profiled : shell, "-l"]);
@@ -143,6 +146,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
           bootId: table.bootId,
           cgroups: cgroups?.base ?? null,
           group: groupPrefix(jobKey),
+          user: launch.account?.name ?? null,
         });
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
@@ -156,7 +160,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       const said: string[] = [];
       for (const note of notes) {
         const known = noteSchema.safeParse(note);
-        if (known.success) said.push(...(await recoverJob(jobKey, known.data, (await means()).launch, signal)));
+        if (known.success) said.push(...(await recoverJob(jobKey, known.data, signal)));
         else if (note.kind !== "crash")
           log.warn("A note of a dead job is not one of the shell executor", { note: describeNote(note) });
       }
@@ -169,19 +173,19 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     },
   });
 
-  async function recoverJob(
-    jobKey: string,
-    note: z.infer<typeof noteSchema>,
-    launch: Launch,
-    signal: AbortSignal,
-  ): Promise<string[]> {
+  async function recoverJob(jobKey: string, note: JobNote, signal: AbortSignal): Promise<string[]> {
     const said: string[] = [];
+    // With the rights that the job had, whatever the configuration says today.
+    const launch = await launchAs(note.user === undefined ? deps.user : (note.user ?? undefined)).catch(
+      (error: unknown) => describeError(error),
+    );
     // After another start of the machine no process is left, and the numbers mean others.
     if (note.bootId === table.bootId) {
       const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
       for (const cgroup of [...left, null]) {
         const mark = `${MARK}=${jobKey}`;
-        const belonging = { table, mark, uid: launch.uid, leader: null, since: 0, cgroup };
+        const uid = typeof launch === "string" ? null : launch.uid;
+        const belonging = { table, mark, uid, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
         if (cgroup !== null) await removeSoon(cgroup);
         if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
@@ -189,10 +193,22 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }
     }
     signal.throwIfAborted();
-    if (!isAbsolute(note.tmpDir)) throw new SystemFailure(`A journal names "${note.tmpDir}" for removal: not absolute`);
-    if (await removeDirectory(launch, note.tmpDir, signal)) said.push("removed its temporary files");
+    const { tmpDir } = note;
+    if (!isAbsolute(tmpDir)) throw new SystemFailure(`A journal names "${tmpDir}" for removal: not absolute`);
+    const objection = typeof launch === "string" ? launch : await objectionTo(note, launch);
+    if (typeof launch === "string" || objection !== undefined) {
+      if ((await lstat(tmpDir).catch(() => null)) !== null)
+        said.push(`could not remove its temporary files in ${tmpDir}: ${objection}`);
+    } else if (await removeDirectory(launch, tmpDir, signal)) said.push("removed its temporary files");
     return said;
   }
+}
+
+/** Root removes nothing by a path that an account controls whose job it may have been. */
+async function objectionTo({ user, tmpDir }: JobNote, { account }: Launch): Promise<string | undefined> {
+  if (user !== undefined || account !== null || process.geteuid?.() !== 0) return undefined;
+  const { doubt } = await followTrusted(tmpDir);
+  return doubt === undefined ? undefined : `root does not reach through what others can change (${doubt})`;
 }
 
 function describeNote(note: Note): string {

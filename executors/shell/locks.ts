@@ -1,8 +1,11 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
+  closeSync,
+  constants,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -16,6 +19,8 @@ import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
 import { overlap } from "./places.ts";
 import type { ProcessTable } from "./process-table.ts";
+
+const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const claimSchema = z.object({ root: z.string(), pid: z.number(), startedAt: z.number(), bootId: z.string() });
 type Claim = z.infer<typeof claimSchema>;
@@ -90,7 +95,13 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
 
   const read = (file: string): Claim | null => {
     try {
-      return claimSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+      // Jobs of the runner's own account may have put a pipe here, and this waits for nobody.
+      const fd = openSync(file, READ);
+      try {
+        return claimSchema.parse(JSON.parse(readFileSync(fd, "utf8")));
+      } finally {
+        closeSync(fd);
+      }
     } catch {
       return null; // gone, or nothing that we wrote
     }

@@ -1,4 +1,5 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -31,6 +32,19 @@ test("a directory that somebody else has made, opened or linked is passed over",
   expect(locks.claim("/srv/builds/1/inside")).toBeNull();
   claim?.[Symbol.dispose]();
   expect(existsSync(good)).toBe(false);
+});
+
+test.skipIf(process.platform === "win32")("a pipe in the place of a claim holds nobody up", () => {
+  const dir = scratch();
+  const locks = createDirectoryLocks([dir], table);
+  const claim = locks.claim("/srv/builds/1");
+  const [name = ""] = readdirSync(dir);
+  rmSync(join(dir, name));
+  execFileSync("mkfifo", [join(dir, name)]);
+  const next = locks.claim("/srv/builds/1");
+  expect(next).not.toBeNull();
+  next?.[Symbol.dispose]();
+  claim?.[Symbol.dispose]();
 });
 
 test("there is always one that nobody else could have made first", () => {

@@ -20,7 +20,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import shell from "../../executors/shell/index.ts";
 import { lockDirectories } from "../../executors/shell/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Executor, ExecutorDeps } from "../../src/executor.ts";
+import type { Executor, ExecutorDeps, Note } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import {
@@ -529,6 +529,42 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
       /state_dir: .* belongs to another user; set state_dir/,
     );
+  });
+
+  test("a dead one is cleaned up after with its rights, also when the configuration names no user any more", async () => {
+    const { dir: own, executor } = opened(asUser);
+    const request = sampleRequest();
+    const environment = await executor.prepare(request, new Sink(), never);
+    onTestFinished(() => environment.destroy(never).catch(() => {}));
+    const { tmpDir } = environment.workspace;
+    const planted = async (): Promise<void> => {
+      mkdirSync(join(own, "treasure", "project"), { recursive: true });
+      writeFileSync(join(own, "treasure", "project", "canary"), "");
+      chmodSync(join(own, "treasure"), 0o700);
+      const above = tmpDir.replace(/\/project$/, "");
+      await runOps(environment, source(`rm -rf ${above}; ln -s ${own}/treasure ${above}`));
+    };
+    const canary = (): boolean => existsSync(join(own, "treasure", "project", "canary"));
+    const rootsOwn = openIn(own);
+    onTestFinished(() => rootsOwn.close());
+
+    await runOps(environment, [{ op: "write", path: `${tmpDir}/secret`, content: "x" }]);
+    const notes = JSON.parse(JSON.stringify(request.notes));
+    expect(await rootsOwn.recover(request.jobKey, notes, never)).toEqual(["removed its temporary files"]);
+    expect(existsSync(tmpDir)).toBe(false);
+
+    await planted();
+    await rootsOwn.recover(request.jobKey, notes, never).catch(() => {});
+    expect(canary()).toBe(true);
+    // As an older runner wrote them, and as they are when the account is gone.
+    const older = notes.map(({ user: _, ...note }: Note) => note);
+    expect((await rootsOwn.recover(request.jobKey, older, never)).join()).toMatch(/could not remove .*root does not/);
+    expect(canary()).toBe(true);
+    const orphaned = notes.map((note: Note) => ({ ...note, user: "alloy-nobody-any-more" }));
+    expect((await rootsOwn.recover(request.jobKey, orphaned, never)).join()).toMatch(
+      /could not remove .*no such account/,
+    );
+    expect(canary()).toBe(true);
   });
 
   test("what a job keeps its own account from reading is the job's failure", async () => {
