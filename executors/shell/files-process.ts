@@ -127,7 +127,11 @@ async function ask(
   } finally {
     child.kill("SIGKILL");
   }
-  return JSON.parse(Buffer.concat(output).toString("utf8"));
+  try {
+    return JSON.parse(Buffer.concat(output).toString("utf8"));
+  } catch (cause) {
+    throw new SystemFailure("The process that reaches the job's files gave an answer that is none", { cause });
+  }
 }
 
 function start({ launch, mark, ownProgram }: FilesHost, signal: AbortSignal): Worker {
