@@ -122,6 +122,7 @@ async function ask(
         throw sending.status === "rejected" && tar.errored !== null ? tar.errored : ending.reason;
     }
     await ended;
+    if (tooMuch !== undefined) throw tooMuch; // it may have ended well before it could be killed
   } catch (error) {
     throw tooMuch ?? error;
   } finally {
