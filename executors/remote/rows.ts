@@ -161,10 +161,10 @@ export async function askRows(
       else if (said === "end") ended = true;
       return;
     }
-    if (name !== top && !name.startsWith(`${top}/`)) return;
-    const facts = parseMeta(its);
     if (++rows > MOST_ROWS)
       throw new SystemFailure(`Files cannot be listed: the answer tells of more than ${MOST_ROWS} things`);
+    if (name !== top && !name.startsWith(`${top}/`)) return;
+    const facts = parseMeta(its);
     if (facts === null)
       throw new SystemFailure(`Files cannot be listed: "${its.slice(0, 100)}" tells nothing of a file`);
     onRow({ path: name === top ? "" : name.slice(top.length + 1), ...facts }, section);

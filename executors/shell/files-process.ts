@@ -125,12 +125,17 @@ async function ask(
       await feed(tar, worker);
     }
     await ended;
+    if (tooMuch !== undefined) throw tooMuch; // it may have ended well before it could be killed
   } catch (error) {
     throw tooMuch ?? error;
   } finally {
     child.kill("SIGKILL");
   }
-  return JSON.parse(Buffer.concat(output).toString("utf8"));
+  try {
+    return JSON.parse(Buffer.concat(output).toString("utf8"));
+  } catch (cause) {
+    throw new SystemFailure("The process that reaches the job's files gave an answer that is none", { cause });
+  }
 }
 
 /**

@@ -18,6 +18,8 @@ export interface Reader {
   number(value: unknown, place: string): number | undefined;
   /** A list of texts: nested lists are flattened, nulls left out. */
   texts(value: unknown, place: string): string[];
+  /** `texts` that name something: too many, or too long a one, are `excess`. */
+  names(value: unknown, place: string): string[];
   /** The objects of a list; one object is a list of one, nulls are left out, others with a warning. */
   records(value: unknown, place: string, most?: number): Fields[];
   /** The first of them; more than `most` are `excess`. */
@@ -86,6 +88,9 @@ export function createReader(): Reader {
     },
     texts(value, place) {
       return flatten(value, 0).map((entry) => reader.text(entry, place));
+    },
+    names(value, place) {
+      return reader.within(flatten(value, 0), place).map((entry) => reader.name(entry, place));
     },
     records(value, place, most = MOST_PARTS) {
       if (value === null || value === undefined) return [];

@@ -33,7 +33,7 @@ export function readGit(value: unknown, reader: Reader): GitInfo {
     refType: fullRef.startsWith("refs/tags/") || (fullRef === ref && git.ref_type === "tag") ? "tag" : "branch",
     sha,
     beforeSha: reader.name(git.before_sha, "git_info.before_sha"),
-    refspecs: reader.texts(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
+    refspecs: reader.names(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
     depth: Math.max(0, Math.trunc(reader.number(git.depth, "git_info.depth") ?? 0)),
     objectFormat: reader.choice(git.repo_object_format ?? byLength, ["sha1", "sha256"], "git_info.repo_object_format"),
     protected: (git.protected ?? null) === null ? null : reader.flag(git.protected, "git_info.protected"),
@@ -89,7 +89,7 @@ export function readImage(value: unknown, place: string, reader: Reader): Image 
   return {
     name,
     entrypoint: optionalTexts(image.entrypoint, `${place}.entrypoint`, reader),
-    pullPolicies: reader.texts(image.pull_policy, `${place}.pull_policy`),
+    pullPolicies: reader.names(image.pull_policy, `${place}.pull_policy`),
     user: reader.name(options.user, `${place}.docker.user`) || null,
     platform: reader.name(options.platform, `${place}.docker.platform`) || null,
   };
@@ -105,8 +105,8 @@ export function readServices(value: unknown, reader: Reader): Service[] {
       return [];
     }
     const aliases = [
-      ...reader.texts(service.alias, "services.alias"),
-      ...reader.texts(service.aliases, "services.aliases"),
+      ...reader.names(service.alias, "services.alias"),
+      ...reader.names(service.aliases, "services.aliases"),
     ];
     return [
       {
@@ -149,9 +149,9 @@ export function readCache(value: unknown, reader: Reader): Cache[] {
     key: reader.name(entry.key, "cache.key"),
     untracked: reader.flag(entry.untracked, "cache.untracked"),
     paths: reader.texts(entry.paths, "cache.paths"),
-    policy: reader.text(entry.policy, "cache.policy") || "pull-push",
+    policy: reader.name(entry.policy, "cache.policy") || "pull-push",
     when: reader.choice(entry.when, conditions, "cache.when"),
-    fallbackKeys: reader.texts(entry.fallback_keys, "cache.fallback_keys"),
+    fallbackKeys: reader.names(entry.fallback_keys, "cache.fallback_keys"),
   }));
 }
 
@@ -174,7 +174,7 @@ export function readDependencies(value: unknown, reader: Reader): Dependency[] {
     return {
       id: reader.name(entry.id, "dependencies.id"),
       name: reader.name(entry.name, "dependencies.name"),
-      token: reader.text(entry.token, "dependencies.token"),
+      token: reader.name(entry.token, "dependencies.token"),
       file:
         name === ""
           ? null
@@ -197,7 +197,7 @@ export function readFeatures(value: unknown, reader: Reader): CoordinatorFeature
   const features = fieldsOf(value);
   return {
     traceSections: reader.flag(features.trace_sections, "features.trace_sections"),
-    failureReasons: reader.texts(features.failure_reasons, "features.failure_reasons"),
+    failureReasons: reader.names(features.failure_reasons, "features.failure_reasons"),
     tokenMaskPrefixes: reader
       .texts(features.token_mask_prefixes, "features.token_mask_prefixes")
       .filter((prefix) => prefix.trim() !== "")
@@ -218,5 +218,5 @@ function namedFields(value: unknown): Fields {
 }
 
 function optionalTexts(value: unknown, place: string, reader: Reader): string[] | null {
-  return value === null || value === undefined ? null : reader.texts(value, place);
+  return value === null || value === undefined ? null : [...reader.within(reader.texts(value, place), place)];
 }

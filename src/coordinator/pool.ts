@@ -4,7 +4,7 @@ import { Client } from "./http-client.ts";
 
 /** Coordinators (Cowboy, and nginx as AlloyCI sets it up) close an idle connection after 5 s: we must be sooner. */
 const IDLE_MS = 3800;
-const HEADER_BYTES = 64 * 1024;
+export const HEADER_BYTES = 64 * 1024;
 
 /** One connection, or the wish for one: undici opens it with the first request. */
 export interface Slot {

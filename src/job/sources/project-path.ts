@@ -46,7 +46,7 @@ function clean(segment: string): string {
     .replace(/^-/, "_")
     .replace(/\.$/, "_");
   if (safe.toLowerCase() === ".git") return "_git";
-  let short = safe;
+  let short = [...safe].slice(0, LONGEST_SEGMENT_BYTES).join("");
   while (Buffer.byteLength(short) > LONGEST_SEGMENT_BYTES) short = [...short].slice(0, -1).join("");
   return short;
 }
