@@ -6,11 +6,16 @@ import { createNameCount } from "../../executors/common/found.ts";
 import { selectFiles as selectFound } from "../../executors/common/select-files.ts";
 import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
 import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/docker/service-variables.ts";
-import { LONGEST_EXPANDED_NAME } from "../../src/job/expand.ts";
 import type { Job } from "../../src/job/job.ts";
-import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/script-size.ts";
-import { LONGEST_LOGINS_BYTES, MOST_SECRET_BYTES, MOST_SECRET_LINES, secretsOf } from "../../src/job/secrets.ts";
-import { createVariables, LARGEST_ENTRY_BYTES, MOST_ENVIRONMENT_BYTES } from "../../src/job/variables.ts";
+import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/script-size.ts";
+import { LONGEST_EXPANDED_NAME } from "../../src/job/variables/expand.ts";
+import {
+  LONGEST_LOGINS_BYTES,
+  MOST_SECRET_BYTES,
+  MOST_SECRET_LINES,
+  secretsOf,
+} from "../../src/job/variables/secrets.ts";
+import { createVariables, LARGEST_ENTRY_BYTES, MOST_ENVIRONMENT_BYTES } from "../../src/job/variables/variables.ts";
 import { never } from "../../src/time.ts";
 import { LONGEST_DISGUISED } from "../../src/trace/disguises.ts";
 import { openTrace } from "../../src/trace/trace.ts";
@@ -98,11 +103,10 @@ export const cases: Readonly<Record<string, Case>> = {
     bound: bytes(MOST_SERVICE_BYTES),
     beyond: () =>
       refusal(() =>
-        serviceVariables(
-          [variable("BIG", "x".repeat(100_000)), variable("REFERS", "$BIG".repeat(MOST_SERVICE_BYTES / 100_000))],
-          [],
-          (text) => text,
-        ),
+        serviceVariables({ open: [], expandWith: (_, text) => text.replaceAll("$BIG", "x".repeat(100_000)) }, [
+          { key: "REFERS", value: "$BIG".repeat(MOST_SERVICE_BYTES / 100_000), raw: false },
+          { key: "ONE", value: "x".repeat(100_000), raw: true },
+        ]),
       ),
   },
   "job.patterns": {
