@@ -327,7 +327,7 @@ export function windowsShellContract(name: string, open: () => WindowsShell, she
 
     check("a script that was cut anywhere gives no proof and runs nothing", (shell) => {
       const { text, parts } = write(shell, source(shell.say.print("ran")));
-      const step = Math.ceil(text.length / 12);
+      const step = Math.ceil(text.length / 6);
       for (let length = step; length < text.trimEnd().length; length += step) {
         const { stdout } = shell.run(text.slice(0, length), parts);
         expect(stdout).not.toContain(PROOF);
