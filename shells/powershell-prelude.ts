@@ -113,7 +113,11 @@ function AlloyRun([string] $Name, [string] $Arguments, [bool] $Quiet) {
   }
 }
 function AlloyEnter([string] $Path) {
-  try { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop } catch { AlloyFail $_ }
+  try {
+    # The first cmdlet of a module loads the module; but only the cmdlet takes a path literally.
+    if ($Path.IndexOfAny('*?[]\`'.ToCharArray()) -lt 0) { $null = $ExecutionContext.SessionState.Path.SetLocation($Path) }
+    else { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop }
+  } catch { AlloyFail $_ }
 }
 function AlloyMake([string] $Path) {
   try { $null = [IO.Directory]::CreateDirectory((AlloyPath $Path)) } catch { AlloyFail $_ }
