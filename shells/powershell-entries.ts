@@ -10,17 +10,15 @@ function AlloyParse([string] $Text, [int] $Number) {
   $tree = [Management.Automation.Language.Parser]::ParseInput($Text, "entry $Number", [ref] $tokens, [ref] $problems)
   return @{ Number = $Number; Tree = $tree; Problems = @($problems); Open = @($problems | & { process { if ($_.IncompleteInput) { $_ } } }) }
 }
-function AlloyComplain([string] $Text, $Parsed) {
-  $lines = $Text.Split([char] 10)
+function AlloyComplain($Parsed) {
   foreach ($problem in $Parsed.Problems) {
     $place = $problem.Extent
-    $line = $lines[$place.StartLineNumber - 1]
     $width = if ($place.EndLineNumber -eq $place.StartLineNumber) { $place.EndColumnNumber - $place.StartColumnNumber } else { 1 }
     $number = ([string] $place.StartLineNumber).PadLeft(4)
     [Console]::Error.Write((@(
       "ParserError: entry $($Parsed.Number):$($place.StartLineNumber)"
       'Line |'
-      "$number |  $line"
+      "$number |  $($place.StartScriptPosition.Line.TrimEnd())"
       '     |  ' + (' ' * ($place.StartColumnNumber - 1)) + ('~' * [Math]::Max(1, $width))
       '     | ' + $problem.Message
       ''
@@ -51,7 +49,7 @@ function AlloyRead([string[]] $Texts) {
       $late = $first -gt 0 -and $parsed.Problems.Count -gt 0 -and
         @($parsed.Problems | & { process { if ($_.ErrorId -ne 'TypeNotFound') { $_ } } }).Count -eq 0 -and
         (AlloyParse ($Texts[0..$last] -join [char] 10) 1).Problems.Count -eq 0
-      if ($parsed.Problems.Count -gt 0 -and -not $late) { AlloyComplain $text $parsed }
+      if ($parsed.Problems.Count -gt 0 -and -not $late) { AlloyComplain $parsed }
       for ($index = $first; $index -lt $last; $index++) { $units[$index] = 'part of a later one' }
       $units[$last] = @{ Number = $first + 1; Text = $text; Usings = $usings; Block = $null; Extent = $parsed.Tree.Extent; Tree = $parsed.Tree }
       if (-not $late) { $units[$last].Block = AlloyBlock $parsed.Tree $usings }
@@ -77,21 +75,35 @@ function AlloyUsing($Statement) {
   return [Management.Automation.Language.UsingStatementAst]::new($extent, $Statement.UsingStatementKind, $Statement.Name.Copy())
 }
 function AlloyBlock($Tree, $Usings) {
-  $frame = [Management.Automation.Language.Parser]::ParseInput('$MyInvocation.DisplayScriptPosition = $AlloyState.Unit.Extent; $AlloyState.Passed = $true; $AlloyState.Passed = $?', [ref] $null, [ref] $null)
+  # The author's statements as they are, between a few of ours, which a debug trace shows.
+  Microsoft.PowerShell.Core\\Set-StrictMode -Off
+  $frame = [Management.Automation.Language.Parser]::ParseInput((@(
+    '$MyInvocation.DisplayScriptPosition = $AlloyState.Unit.Extent'
+    '$AlloyState.Passed = $true'
+    'if ($AlloyState.Traced) { Microsoft.PowerShell.Core\\Set-PSDebug -Trace 1 }'
+    '$AlloyState.Passed = $?'
+  ) -join [char] 10), [ref] $null, [ref] $null).EndBlock.Statements
   $statements = [Collections.Generic.List[Management.Automation.Language.StatementAst]]::new()
   $traps = [Collections.Generic.List[Management.Automation.Language.TrapStatementAst]]::new()
   $attributes = [Collections.Generic.List[Management.Automation.Language.AttributeAst]]::new()
   $head = [Collections.Generic.List[Management.Automation.Language.UsingStatementAst]]::new()
   foreach ($one in @($Usings) + @($Tree.UsingStatements)) { $head.Add((AlloyUsing $one)) }
-  foreach ($one in $frame.EndBlock.Statements[0, 1]) { $statements.Add($one.Copy()) }
+  foreach ($one in $frame[0..2]) { $statements.Add($one.Copy()) }
   foreach ($one in $Tree.EndBlock.Statements) { $statements.Add($one.Copy()) }
-  $statements.Add($frame.EndBlock.Statements[2].Copy())
+  $statements.Add($frame[3].Copy())
   foreach ($one in $Tree.EndBlock.Traps) { $traps.Add($one.Copy()) }
   foreach ($one in $Tree.Attributes) { $attributes.Add($one.Copy()) }
-  $parts = @($Tree.ParamBlock, $Tree.BeginBlock, $Tree.ProcessBlock, $Tree.DynamicParamBlock) | & { process { if ($null -eq $_) { , $null } else { , $_.Copy() } } }
   $body = [Management.Automation.Language.StatementBlockAst]::new($Tree.Extent, $statements, $traps)
-  $end = [Management.Automation.Language.NamedBlockAst]::new($Tree.Extent, 'End', $body, ($null -eq $Tree.EndBlock -or $Tree.EndBlock.Unnamed))
-  return [Management.Automation.Language.ScriptBlockAst]::new($Tree.Extent, $head, $attributes, $parts[0], $parts[1], $parts[2], $end, $parts[3]).GetScriptBlock()
+  $unnamed = $null -eq $Tree.BeginBlock -and $null -eq $Tree.ProcessBlock -and ($null -eq $Tree.EndBlock -or $Tree.EndBlock.Unnamed)
+  $parts = @($Tree.ParamBlock, $Tree.BeginBlock, $Tree.ProcessBlock, $null, $Tree.CleanBlock, $Tree.DynamicParamBlock)
+  for ($index = 0; $index -lt $parts.Count; $index++) { if ($null -ne $parts[$index]) { $parts[$index] = $parts[$index].Copy() } }
+  $parts[3] = [Management.Automation.Language.NamedBlockAst]::new($Tree.Extent, 'End', $body, $unnamed)
+  # Before 7.3 there is no block that cleans up.
+  if ($null -eq $parts[4]) { $parts = $parts[0, 1, 2, 3, 5] }
+  return [Management.Automation.Language.ScriptBlockAst].GetConstructor(@(
+      [Management.Automation.Language.IScriptExtent], [Collections.Generic.IEnumerable[Management.Automation.Language.UsingStatementAst]]
+      [Collections.Generic.IEnumerable[Management.Automation.Language.AttributeAst]], [Management.Automation.Language.ParamBlockAst]
+    ) + @([Management.Automation.Language.NamedBlockAst]) * ($parts.Count - 1)).Invoke(@($Tree.Extent, $head, $attributes) + $parts).GetScriptBlock()
 }
 function AlloyEntry([int] $AlloyIndex) {
   $AlloyState.Unit = $AlloyState.Units[$AlloyIndex]
@@ -104,11 +116,13 @@ function AlloyEntry([int] $AlloyIndex) {
   if (AlloyThrows) {
     do {
       try { . $AlloyState.Unit.Block } catch { AlloyThrown $_; throw }
+      if ($AlloyState.Traced) { Microsoft.PowerShell.Core\\Set-PSDebug -Off }
       $AlloyState.Ended = $true
     } while ($false)
   } else {
     do {
       . $AlloyState.Unit.Block
+      if ($AlloyState.Traced) { Microsoft.PowerShell.Core\\Set-PSDebug -Off }
       $AlloyState.Ended = $true
     } while ($false)
   }
@@ -128,7 +142,7 @@ function AlloyThrown($Problem) {
 }
 function AlloyLate {
   $parsed = AlloyParse $AlloyState.Unit.Text $AlloyState.Unit.Number
-  if ($parsed.Problems.Count -gt 0) { AlloyComplain $AlloyState.Unit.Text $parsed }
+  if ($parsed.Problems.Count -gt 0) { AlloyComplain $parsed }
   try {
     $AlloyState.Unit.Tree = $parsed.Tree
     $AlloyState.Unit.Block = AlloyBlock $parsed.Tree $AlloyState.Unit.Usings

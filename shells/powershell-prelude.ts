@@ -7,7 +7,7 @@ try { [Console]::InputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
 $OutputEncoding = [Text.UTF8Encoding]::new($false)
 $ProgressPreference = 'SilentlyContinue'
 $ExecutionContext.SessionState.PSVariable.Set([Management.Automation.PSVariable]::new('AlloyState', @{
-  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null
+  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null; Traced = $false
 }, [Management.Automation.ScopedItemOptions]::Constant))
 `.trim();
 

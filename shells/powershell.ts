@@ -111,10 +111,8 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
         const status = `$alloyStatus${++serial}`;
         return `${status} = ${call("AlloyRun", quote(name), quote(commandLine(args)), "$false")}\nif (${status} -ne 0) { ${call("AlloyStop", status)} }`;
       }
-      case "source": {
-        const text = `$AlloyState.Due++\n. ${call("AlloyEntry", entries.push(op.text.replaceAll("\0", "")) - 1)}`;
-        return xtrace ? `Set-PSDebug -Trace 1\n${text}\nSet-PSDebug -Off` : text;
-      }
+      case "source":
+        return `$AlloyState.Due++\n. ${call("AlloyEntry", entries.push(op.text.replaceAll("\0", "")) - 1)}`;
       case "cd":
         return call("AlloyEnter", quote(op.path));
       case "mkdir":
@@ -141,6 +139,7 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
     before,
     call("AlloyRead", `@(\n${entries.map(quote).join(",\n")}\n)`),
     ...(demanding ? [call("AlloyRequire", quote(tmpDir))] : []),
+    ...(xtrace ? ["$AlloyState.Traced = $true"] : []),
     after,
   ].join("\n");
 }

@@ -117,6 +117,9 @@ export interface Tuning {
   readonly timing?: HandleTiming;
 }
 
+/** Caches are removed beyond what must be, so that the next line of a job does not make it necessary again. */
+const SLACK_BYTES = 64 * 1024 * 1024;
+
 /** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
 export async function openServices(
   first: Config,
@@ -127,6 +130,8 @@ export async function openServices(
   tuning: Tuning = {},
 ): Promise<RunServices> {
   let config = first;
+  const { connections } = context.coordinator;
+  connections.limitAge(config.connectionMaxAgeMs);
   const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
   const workingDirectory = process.cwd();
   const journal = await openJournal({ stateDir, log });
@@ -146,7 +151,27 @@ export async function openServices(
     log,
     maxAgeMs: () => config.outboxMaxAgeMs,
   });
-  const disk = createDiskGauge({ path: stateDir.path, minFreeBytes: () => config.minFreeDiskBytes });
+  const caches = createCaches({
+    connections,
+    userAgent: context.coordinator.identity.userAgent,
+    workingDirectory,
+    fallbackDir: join(stateDir.path, "caches"),
+    scratchDir: stateDir.scratchDir,
+    otherUser: () => context.uid === 0 && Boolean(config.user),
+    minFreeBytes: () => config.minFreeDiskBytes,
+    log,
+  });
+  const disk = createDiskGauge({
+    path: stateDir.path,
+    minFreeBytes: () => config.minFreeDiskBytes,
+    makeRoom: async (least) => {
+      const make = async (bytes: number): Promise<number> =>
+        await caches.makeRoom(config.runners, stateDir.path, bytes);
+      const removed = (await make(least + SLACK_BYTES)) || (await make(least));
+      if (removed > 0) log.warn("caches were removed, as the disk of state_dir was too full", { bytes: removed });
+      return removed > 0;
+    },
+  });
   metrics.observe({
     outbox: () => {
       const { entries, oldestSeconds, bytes } = outbox.gauges();
@@ -196,20 +221,11 @@ export async function openServices(
     })
     .then(() => closeAll(cleaners.values(), log));
 
-  const openCaches = createCaches({
-    connections: context.coordinator.connections,
-    userAgent: context.coordinator.identity.userAgent,
-    workingDirectory,
-    fallbackDir: join(stateDir.path, "caches"),
-    scratchDir: stateDir.scratchDir,
-    otherUser: () => context.uid === 0 && Boolean(config.user),
-    log,
-  });
   const handler = createJobHandler({
     journal,
     outbox,
     findWriter: findShellWriter,
-    openCaches: (entry, lifeMs) => openCaches({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
+    openCaches: (entry, lifeMs) => caches.open({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
     ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => config.minFreeDiskBytes,
@@ -238,6 +254,7 @@ export async function openServices(
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {
       config = next;
+      connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {
       recovering.abort();

@@ -6,11 +6,8 @@ import { createCrowd } from "./metrics-crowd.ts";
 import { type MetricsReply, type MetricsRequest, onRequest, sendReply } from "./metrics-http.ts";
 
 const DEFAULT_PORT = 9252;
-/**
- * Connections that have not asked yet. More than the system's queue holds (511): however many come at once, each is looked
- * at before it could be pushed out, and by then a scraper has asked.
- */
-const MOST_WAITING = 600;
+/** Connections that have not asked yet. */
+const MOST_WAITING = 256;
 /** Connections that have asked and not yet taken their answer. */
 const MOST_ANSWERED = 64;
 /** From the connection to the end of the request, and then to the answer's last byte. */

@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import { unlessAborted } from "../../src/time.ts";
 import { tidyAfter } from "./tidy.ts";
 
 /** Bytes of a script on their way to `output`. */
@@ -136,15 +137,10 @@ export async function drain(
 
 /** Resolves with "aborted" when `signal` fires before `settled` does. */
 export async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<"aborted">((resolve) => {
-    onAbort = () => resolve("aborted");
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-  });
   try {
-    return await Promise.race([settled, aborted]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+    return await unlessAborted(settled, signal);
+  } catch (error) {
+    if (signal.aborted) return "aborted";
+    throw error;
   }
 }

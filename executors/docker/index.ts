@@ -2,7 +2,8 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { deadline, never } from "../../src/time.ts";
+import { deadline, never, unlessAborted } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -72,7 +73,7 @@ export function createDockerExecutor(
         if (finding === found) finding = null;
       });
     }
-    return unlessStopped(finding, signal);
+    return unlessAborted(finding, signal);
   };
 
   /** @returns sentences for the trace */
@@ -117,7 +118,7 @@ export function createDockerExecutor(
     };
   };
 
-  return {
+  return handingOver({
     name,
     title,
     features: { variables: true, image: true, services: true, shared: false },
@@ -175,26 +176,13 @@ export function createDockerExecutor(
       const found = await finding?.catch(() => null);
       if (found !== null && found !== undefined) await closeMeans(found);
     },
-  };
+  });
 }
 
 async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {
   await sweeper.close();
   await networks.close();
   await engine.close();
-}
-
-/** What others wait for, too. */
-async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: stopped, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 function counted(count: number, one: string, more: string): string {

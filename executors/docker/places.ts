@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { PrepareRequest } from "../../src/executor.ts";
+import { slotName } from "../common/slot-name.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /** Where one job works, as its containers see it. All absolute. */
@@ -19,7 +20,7 @@ export interface Places {
 export interface PlacesOptions {
   readonly buildsDir: string;
   readonly settings: Pick<DockerSettings, "volumes" | "tmpfs">;
-  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath">;
+  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust">;
   readonly slot: number;
 }
 
@@ -58,8 +59,8 @@ export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptio
     );
   }
   const shared = settings.volumes.some(({ source, target }) => source !== null && contains(cleanPath(target), base));
-  const { runnerId, projectPath } = request;
-  const root = shared ? `${base}/${runnerId}/${slot}/${projectPath}` : `${base}/${projectPath}`;
+  const { runnerId, projectPath, trust } = request;
+  const root = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
   return { buildsDir: base, root, tmpDir: TMP_DIR, shared };
 }
 

@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { ScriptFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import { startBuild } from "./build-container.ts";
 import { containerCommands } from "./commands.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";

@@ -98,7 +98,6 @@ export const tableShape = {
   mac_address: optionalText,
   pid_mode: optionalText,
   ipcmode: optionalText,
-  isolation: optionalText.pipe(z.enum(["default", "process", "hyperv"]).optional()),
   services: z.array(service).default([]),
   services_see_builds: z.boolean().default(true),
   services_limit: z.number().int().min(-1).optional(),
@@ -191,7 +190,6 @@ export const dockerTable = z
     oomScoreAdjust: given.oom_score_adjust,
     runtime: given.runtime,
     /** Windows containers. */
-    isolation: given.isolation,
     pidMode: given.pid_mode,
     ipcMode: given.ipcmode,
 

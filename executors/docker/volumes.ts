@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import type { Engine } from "./engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "./labels.ts";
 import { cleanPath, contains, md5, type Places, uniqueName } from "./places.ts";
@@ -42,15 +42,16 @@ interface Planned {
 
 /**
  * Binds of the host, and a volume for every other path and for the builds directory: kept per project and slot, or (with
- * `disable_cache`) removed with the job, as is the one of its private files. A kept one of protected refs is not what other refs
- * could have prepared.
+ * `disable_cache`, and for a fork) removed with the job, as is the one of its private files. A kept one of protected refs is not
+ * what other refs could have prepared.
  * @throws {SystemFailure} two entries have the same place
  */
 export function planVolumes(options: VolumesOptions): readonly Planned[] {
   const { settings, marks, places, slot, expand } = options;
   const { request } = marks;
   const unique = uniqueName(request.runnerId, request.job.projectId, slot);
-  const kept = !settings.disableCache || settings.volumeKeep;
+  const { level } = request.trust;
+  const kept = (!settings.disableCache || settings.volumeKeep) && level !== "fork";
   const absolute = (target: string): string => cleanPath(target.startsWith("/") ? target : `${places.root}/${target}`);
 
   const visible = settings.servicesSeeBuilds && options.privateVolume;
@@ -62,7 +63,7 @@ export function planVolumes(options: VolumesOptions): readonly Planned[] {
   };
 
   const own = (target: string): Planned => {
-    const keptAs = `${md5(target)}${request.job.git.protected ? "-protected" : ""}`;
+    const keptAs = `${md5(target)}${level === "protected" ? "-protected" : ""}`;
     const name = kept ? `${unique}-cache-${keptAs}` : `alloy-${request.jobKey}-${md5(target)}`;
     if (settings.cacheDir !== undefined && kept) {
       const host = settings.cacheDir.startsWith("/")

@@ -32,7 +32,10 @@ interface Worker {
 }
 
 /** The files of a job, reached through a process that has its user's rights. One process for each call. */
-export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): WorkspaceFiles {
+export function filesThroughProcess(
+  { root, tmpDir }: Pick<Places, "root" | "tmpDir">,
+  host: FilesHost,
+): WorkspaceFiles {
   const places = { root, tmpDir };
   return {
     async list(select, signal) {

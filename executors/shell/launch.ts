@@ -54,10 +54,19 @@ function isNoShell(shell: string): boolean {
   return /(^|\/)(nologin|false)$/.test(shell);
 }
 
+const PATIENCE_MS = 15_000;
+
 /** What a program prints; rejects unless it ends with status 0. */
 async function outputOf(argv: Argv, environment: Readonly<Record<string, string>>): Promise<string> {
   const [program, ...args] = argv;
-  const { stdout } = await promisify(execFile)(program, args, { env: environment, cwd: "/", encoding: "utf8" });
+  const { stdout } = await promisify(execFile)(program, args, {
+    env: environment,
+    cwd: "/",
+    encoding: "utf8",
+    // What the account's own shell starts with may take for ever.
+    timeout: PATIENCE_MS,
+    killSignal: "SIGKILL",
+  });
   return stdout.trim();
 }
 

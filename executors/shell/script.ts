@@ -9,6 +9,7 @@ import { never, pause } from "../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../common/forward.ts";
 import { type Ended, sayEnded } from "../common/say-ended.ts";
 import type { Cgroup, Cgroups } from "./cgroup.ts";
+import { enlisted } from "./enlisted.ts";
 import type { Pipe, PipePool } from "./fifo.ts";
 import type { Launch } from "./launch.ts";
 import { readPipe } from "./pipe.ts";
@@ -41,16 +42,6 @@ export interface ScriptHost {
 const SETTLE_MS = 30;
 /** From SIGKILL until a process is reported as one that cannot be ended. */
 const STUCK_MS = 10_000;
-
-/**
- * What the shell does before it becomes the job's, so that nothing can have been started by then: it enters the control
- * group `$0`, and the kernel's choice under memory pressure falls on it and its children before it falls on the runner.
- */
-const ENLIST = '{ echo 500 >/proc/self/oom_score_adj; echo 0 >"$0"; } 2>/dev/null; exec "$@"';
-
-function enlisted(argv: Argv, cgroup: Cgroup | null): Argv {
-  return process.platform === "linux" ? ["/bin/sh", "-c", ENLIST, cgroup?.door ?? "/dev/null", ...argv] : argv;
-}
 
 export function startFailure(argv: Argv, cause: unknown): SystemFailure {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;

@@ -1,6 +1,8 @@
+import { constants } from "node:os";
 import { never, pause } from "../../src/time.ts";
 import type { Ended } from "../common/say-ended.ts";
 import type { Cgroup } from "./cgroup.ts";
+import { findProcessHandles, type OpenProcess } from "./pidfd.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
 /** What tells the processes of one script, or of one job, from all others. */
@@ -59,9 +61,17 @@ export interface EndOptions {
   readonly limitMs: number;
 }
 
-/** Signal exactly this process: not one that got its number meanwhile. */
-function signalProcess(table: ProcessTable, target: Process, signal: NodeJS.Signals): void {
+/**
+ * Signal exactly this process: not one that got its number meanwhile. With a handle, what is looked at is what is signalled;
+ * without one there is nothing between the look and the signal that waits.
+ */
+function signalProcess(table: ProcessTable, open: OpenProcess | null, target: Process, signal: NodeJS.Signals): void {
+  using handle = open?.(target.pid) ?? null;
   if (table.find(target.pid)?.startedAt !== target.startedAt) return;
+  if (handle !== null) {
+    handle.signal(constants.signals[signal]);
+    return;
+  }
   try {
     process.kill(target.pid, signal);
   } catch {
@@ -75,6 +85,7 @@ function signalProcess(table: ProcessTable, target: Process, signal: NodeJS.Sign
  */
 export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): Promise<Ended<Process>> {
   const { table, cgroup } = belonging;
+  const open = await findProcessHandles();
   const seen = new Map<string, Process>();
   const keyOf = (one: Process): string => `${one.pid}:${one.startedAt}`;
   const note = (members: readonly Process[]): Process[] => {
@@ -83,7 +94,7 @@ export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): P
     return fresh;
   };
   const signalAll = (targets: readonly Process[], signal: NodeJS.Signals): void => {
-    for (const one of targets) signalProcess(table, one, signal);
+    for (const one of targets) signalProcess(table, open, one, signal);
   };
 
   let left = await findMembers(belonging);

@@ -31,12 +31,12 @@ export async function openWorkingCopy(
   signal: AbortSignal,
 ): Promise<Omit<SshEnvironmentOptions, "cleanUp">> {
   const { killLeftovers, killGraceMs, log } = deps;
-  const { job, jobKey, runnerId, projectPath } = request;
+  const { job, jobKey, runnerId, projectPath, trust } = request;
   const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
   const commands = sshCommands(link);
   const mark = jobMark(jobKey);
   const { projectId } = job;
-  const wanted = { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, ephemeral, host };
+  const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
   const claim = await claimWorkingCopy(commands, wanted, signal);
   // PowerShell reads no profiles: those of the account are for its sh or bash.
   const login = deps.shell === "pwsh" ? undefined : deps.shell;

@@ -61,10 +61,11 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     // What this machine tries out must not end up in what the pipelines of a server build upon.
     cache: {
       ...entry.cache,
-      maxBytes: entry.cache.maxBytes ?? CACHES_BYTES,
+      maxBytes: Math.min(entry.cache.maxBytes ?? CACHES_BYTES, CACHES_BYTES),
       bucket: fromFile === undefined ? entry.cache.bucket : null,
     },
     environment: [...entry.environment, ...environment],
+    plainLineEnds: true,
     fingerprint: "exec",
   };
   return {

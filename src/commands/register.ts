@@ -1,6 +1,7 @@
 import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
+import type { RunnerConfig } from "../config/config.ts";
 import { appendEntry } from "../config/edit.ts";
 import { runnerId } from "../config/identity.ts";
 import { certsDirOf, findFile, parseConfig } from "../config/load.ts";
@@ -13,6 +14,7 @@ import type { Ask } from "./ask.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { withoutUser } from "./list.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
+import { runnerInfoOf } from "./runner-info.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
 const MADE_IN_WEB_PAGES = "glrt-";
@@ -49,7 +51,9 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     executor: answers.executor,
     ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor),
   });
-  const target = await targetOf(entry("placeholder"), file, context);
+  const checked = await checkedEntry(entry("placeholder"), file, context);
+  const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = checked;
+  const target: CoordinatorTarget = { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir };
   const { credential } = answers;
   if (
     credential.kind === "runner" &&
@@ -59,7 +63,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
   }
   const { signal } = context;
   if (credential.kind === "runner") {
-    await mustBeValid(target, credential.token, context);
+    await mustBeValid(checked, credential.token, context);
     await addRunner(file, entry(credential.token), signal);
   } else {
     const answer = await register(
@@ -198,7 +202,7 @@ function sameUrl(text: string, url: URL): boolean {
 }
 
 /** The new entry by itself, checked as `run` will check it. Problems name the key instead of a line that is not written. */
-async function targetOf(entry: NewRunner, configFile: string, context: CommandContext): Promise<CoordinatorTarget> {
+async function checkedEntry(entry: NewRunner, configFile: string, context: CommandContext): Promise<RunnerConfig> {
   const options = loadOptions(context);
   try {
     const config = await parseConfig(appendEntry("", entry), {
@@ -209,8 +213,7 @@ async function targetOf(entry: NewRunner, configFile: string, context: CommandCo
     });
     const [runner] = config.runners;
     if (runner === undefined) throw new CommandError("the new entry cannot be used");
-    const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = runner;
-    return { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir };
+    return runner;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new CommandError(error.message.replace(/^new entry:\d+: /gm, ""), { cause: error });
@@ -234,8 +237,9 @@ async function mustBeWritable(file: string): Promise<void> {
   }
 }
 
-async function mustBeValid(target: CoordinatorTarget, token: string, context: CommandContext): Promise<void> {
-  const answer = await verifyToken(target, token, context.coordinator, context.signal);
+async function mustBeValid(entry: RunnerConfig, token: string, context: CommandContext): Promise<void> {
+  const info = await runnerInfoOf(entry, context);
+  const answer = await verifyToken(entry, token, info, context.coordinator, context.signal);
   if (answer.kind === "valid") return;
   const hint = answer.kind === "unknown" ? ". If it is a registration token, give it with --registration-token" : "";
   throw new CommandError(`${answer.message}${hint}`);

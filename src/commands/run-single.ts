@@ -1,7 +1,9 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Config } from "../config/config.ts";
 import { appendEntry } from "../config/edit.ts";
+import { runnerId } from "../config/identity.ts";
 import { findFile, type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
+import { ownStateDir } from "../config/locations.ts";
 import { CommandError, ConfigError, Stop } from "../errors.ts";
 import type { HandleJob } from "../job/life/received.ts";
 import { type CommandContext, configFileOf } from "./context.ts";
@@ -112,6 +114,7 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     return only(
       await parseConfig(appendEntry("", entry), {
         ...options,
+        defaultStateDir: ownStateDir(options.defaultStateDir, `${entry.url} ${runnerId(entry.token)}`, "run-single"),
         file: "flags of run-single",
         findFile: (path) => findFile(path, [options.workingDirectory]),
       }),

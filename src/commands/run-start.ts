@@ -64,6 +64,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
   try {
     await serve(options.listenAddress ?? config.metricsAddress);
     services = await deps.openServices(config, stopping);
+    log.info("jobs are kept on disk until the coordinator has them", { state_dir: config.stateDir });
   } catch (error) {
     await server?.close();
     if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });

@@ -4,6 +4,7 @@ import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check.ts";
 import type { RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
+import { featureFlagWarnings } from "./feature-flags.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName } from "./identity.ts";
 import { isForeignTable, nearest } from "./keys.ts";
@@ -53,6 +54,10 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
   checkShell(settings, definition, problem);
   if (settings.pre_get_sources_script !== undefined && settings.pre_clone_script !== "") {
     findings.warning(at("pre_clone_script"), keyName(entry, ["pre_clone_script"]), UNUSED_PRE_CLONE);
+  }
+  for (const { path, text } of featureFlagWarnings(settings.feature_flags)) {
+    const whole = ["feature_flags", ...path];
+    findings.warning(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
   }
   const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
     findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);

@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, open, stat } from "node:fs/promises";
+import { access, open, realpath, stat } from "node:fs/promises";
 import { devNull } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
@@ -12,6 +12,7 @@ import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
 import { foreignKeysOf } from "./keys.ts";
 import { childOf, type LayoutNode } from "./layout-node.ts";
+import { ownStateDir } from "./locations.ts";
 import { type GlobalSettings, globalSchema } from "./schema.ts";
 import { isTable, LARGEST_FILE_BYTES, readToml } from "./toml.ts";
 
@@ -27,7 +28,10 @@ export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint
 
 const KILL_GRACE_MS = 10_000;
 
-export type LoadOptions = Omit<ParseOptions, "file" | "findFile">;
+export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile"> {
+  /** The file whose jobs are remembered in `defaultStateDir` itself; those of others are in a part of it. */
+  readonly usualConfigFile: string;
+}
 
 /**
  * Read and check config.toml. A missing file is an empty configuration with a warning.
@@ -40,6 +44,7 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
   const config = await parseConfig(found?.text ?? "", {
     ...options,
     file: path,
+    defaultStateDir: await stateDirOfFile(path, options),
     certsDir: await certsDirOf(path, options.certsDir),
     findFile: (name) => findFile(name, [options.workingDirectory, dirname(path)]),
   });
@@ -50,6 +55,15 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     warnings: Object.freeze([...notes, ...config.warnings]),
     ...(found === null ? {} : { textDigest: digest(found.bytes) }),
   });
+}
+
+async function stateDirOfFile(path: string, options: LoadOptions): Promise<string> {
+  const { workingDirectory, defaultStateDir } = options;
+  const usual = resolve(workingDirectory, options.usualConfigFile);
+  if (path === usual) return defaultStateDir;
+  // By its name, not by where a link leads: that may change with each new version of the file.
+  const [here, there] = await Promise.all([path, usual].map((name) => realpath(name).catch(() => null)));
+  return here !== null && here === there ? defaultStateDir : ownStateDir(defaultStateDir, path);
 }
 
 /** The certificates beside the configuration that is in use come before those of the default place. */

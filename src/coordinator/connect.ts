@@ -9,6 +9,7 @@ import {
 } from "node:tls";
 import { describeError } from "../errors.ts";
 import { deadline } from "../time.ts";
+import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { Client, openTunnel } from "./http-client.ts";
 import { describeLoginRefusal, type HttpProxy } from "./proxy.ts";
 import type { TlsMaterial } from "./tls.ts";
@@ -57,7 +58,7 @@ export function createConnector(endpoint: Endpoint): Connector {
     } catch (error) {
       session = undefined;
       socket.destroy();
-      throw error;
+      throw isCutOff(error) && !signal.aborted ? new ClosedEarly(error) : error;
     }
     if (!socket.isSessionReused()) peerChain = chainOf(socket); // a resumed session shows no chain
     return socket;

@@ -1,10 +1,10 @@
-import { type FileHandle, statfs } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
-import { SystemFailure } from "../errors.ts";
 import type { UnpackReport } from "../workspace.ts";
 import { openArchive, tarToZip, tarToZstd, unpackLimits } from "./archive.ts";
-import type { CacheFormat, OnBytes } from "./cache-store.ts";
+import type { CacheFormat, MakeRoom, OnBytes } from "./cache-store.ts";
+import { mustHaveRoom } from "./room.ts";
 import type { CompressionLevel, TransferContext } from "./transfer.ts";
 
 /** The free disk is looked at again after so many bytes. */
@@ -15,6 +15,7 @@ export interface CachePacking {
   readonly level: CompressionLevel;
   /** What the disk must still have free. */
   readonly minFreeBytes: number;
+  readonly makeRoom: MakeRoom;
   /** Of the files. */
   readonly totalBytes: number;
   readonly onBytes: OnBytes;
@@ -28,7 +29,7 @@ export interface CachePacking {
 export async function packCache(
   tar: Readable,
   path: string,
-  { format, level, minFreeBytes, totalBytes, onBytes }: CachePacking,
+  { format, level, minFreeBytes, makeRoom, totalBytes, onBytes }: CachePacking,
   signal: AbortSignal,
 ): Promise<void> {
   async function* watched(): AsyncGenerator<Uint8Array> {
@@ -39,7 +40,8 @@ export async function packCache(
       bytes += piece.length;
       if (bytes - looked > LOOK_BYTES) {
         looked = bytes;
-        await mustHaveRoom(path, minFreeBytes);
+        await makeRoom(LOOK_BYTES);
+        await mustHaveRoom(dirname(path), minFreeBytes);
       }
       onBytes(Math.min(bytes, totalBytes), totalBytes);
       yield piece;
@@ -53,15 +55,6 @@ export async function packCache(
     stream.destroy();
     tar.destroy();
   }
-}
-
-async function mustHaveRoom(path: string, minFreeBytes: number): Promise<void> {
-  if (minFreeBytes <= 0) return;
-  const { bavail, bsize } = await statfs(dirname(path));
-  if (bavail * bsize >= minFreeBytes) return;
-  throw new SystemFailure(
-    `the disk of ${dirname(path)} has ${bavail * bsize} bytes free, and ${minFreeBytes} must stay free (min_free_disk)`,
-  );
 }
 
 /**

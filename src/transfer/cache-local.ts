@@ -3,10 +3,11 @@ import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, stat, utimes
 import { dirname, join } from "node:path";
 import { describeError, SystemFailure } from "../errors.ts";
 import { isTrustedDirectory } from "../trusted-path.ts";
-import { evictCaches, sweepCache } from "./cache-eviction.ts";
+import { evictCaches } from "./cache-eviction.ts";
 import { hasCode, POINTER, passingName, readPointer, replacePointer } from "./cache-pointer.ts";
-import type { CachePlace, CacheStore, NewCache, StoredCache } from "./cache-store.ts";
+import type { CachePlace, CacheStore, MakeRoom, NewCache, StoredCache } from "./cache-store.ts";
 import { openRegular, openUntrusted } from "./open-untrusted.ts";
+import { freeBytesOf, mustHaveRoom } from "./room.ts";
 
 /**
  * Caches in a directory of this machine. A cache is a directory
@@ -26,9 +27,12 @@ export interface LocalCachesOptions {
   readonly maxBytes: number | null;
   /** Jobs have less power than the runner: what they could change is not written to, and read with care. */
   readonly guarded: boolean;
+  /** What the disk must still have free when there is a cache more. */
+  readonly minFreeBytes: () => number;
 }
 
-export function openLocalCaches({ dir, oldDir, coordinator, maxBytes, guarded }: LocalCachesOptions): CacheStore {
+export function openLocalCaches(options: LocalCachesOptions): CacheStore {
+  const { dir, oldDir, coordinator, maxBytes, guarded, minFreeBytes } = options;
   const directoryOf = ({ projectPath, projectId, key }: CachePlace): string => {
     const identity = JSON.stringify([coordinator, projectId, projectPath, key]);
     const hash = createHash("sha256").update(identity).digest("hex").slice(0, 16);
@@ -70,14 +74,16 @@ export function openLocalCaches({ dir, oldDir, coordinator, maxBytes, guarded }:
           `root keeps no caches in ${strange}, which another user can change: remove it, or set another cache_dir`,
         );
       }
+      const evict = async (freeBytes: number): Promise<number> =>
+        await evictCaches({ dir, maxBytes, freeBytes, keep: directory, guarded });
       try {
-        return await put(directory, cache, maxBytes, signal);
+        return await put(directory, cache, { maxBytes, minFreeBytes: minFreeBytes(), evict }, signal);
       } catch (cause) {
         signal.throwIfAborted();
         if (cause instanceof SystemFailure) throw cause;
         throw unusable(directory, cause);
       } finally {
-        await (maxBytes === null ? sweepCache(directory) : evictCaches({ dir, maxBytes, keep: directory, guarded }));
+        await evict(0);
       }
     },
   };
@@ -132,24 +138,40 @@ async function foreignOnTheWay(dir: string, directory: string): Promise<string |
   return null;
 }
 
+interface Bounds {
+  readonly maxBytes: number | null;
+  readonly minFreeBytes: number;
+  /** Have so much of the disk free, at the cost of other caches. */
+  readonly evict: (freeBytes: number) => Promise<unknown>;
+}
+
 async function put(
   directory: string,
   { extension, write }: NewCache,
-  maxBytes: number | null,
+  { maxBytes, minFreeBytes, evict }: Bounds,
   signal: AbortSignal,
 ): Promise<{ bytes: number }> {
   const archive = `${passingName("cache")}${extension}`;
   const temporary = join(directory, passingName("new"));
   const made = [temporary];
   const hold = await enter(directory);
+  const mustFit = (bytes: number): void => {
+    if (maxBytes === null || bytes <= maxBytes) return;
+    throw new SystemFailure(
+      `its archive of ${bytes} bytes is larger than all caches may be (cache_max_size, ${maxBytes} bytes)`,
+    );
+  };
+  const makeRoom: MakeRoom = async (bytes) => {
+    mustFit((await stat(temporary).catch(() => null))?.size ?? 0);
+    if ((await freeBytesOf(directory)) < minFreeBytes + bytes) await evict(minFreeBytes + bytes);
+  };
   try {
-    const fingerprint = await write(temporary, signal);
+    const fingerprint = await write(temporary, signal, makeRoom);
     const bytes = await synced(temporary);
-    if (maxBytes !== null && bytes > maxBytes) {
-      throw new SystemFailure(
-        `its archive of ${bytes} bytes is larger than all caches may be (cache_max_size, ${maxBytes} bytes)`,
-      );
-    }
+    mustFit(bytes);
+    // The runner's own state may lie on the same disk: without room there, no job is asked for.
+    await makeRoom(0);
+    await mustHaveRoom(directory, minFreeBytes);
     signal.throwIfAborted();
     const previous = await readPointer(directory);
     await rename(temporary, join(directory, archive));

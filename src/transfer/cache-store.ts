@@ -22,6 +22,12 @@ export interface StoredCache extends AsyncDisposable {
   readonly bytes: number;
 }
 
+/**
+ * Called again and again while an archive is written: the store gives up what it can do without, so that the disk has these bytes
+ * beside what must stay free. @throws {SystemFailure} the archive has become larger than any may be
+ */
+export type MakeRoom = (bytes: number) => Promise<void>;
+
 export interface NewCache {
   /** `.zip`, `.tar.zst`. */
   readonly extension: string;
@@ -29,7 +35,7 @@ export interface NewCache {
    * Writes the archive as this file, which does not exist yet.
    * @returns what stands for the files in it: the same text, the same files
    */
-  readonly write: (path: string, signal: AbortSignal) => Promise<string>;
+  readonly write: (path: string, signal: AbortSignal, makeRoom: MakeRoom) => Promise<string>;
 }
 
 /** Told of bytes that have moved; `total` is what there is. */

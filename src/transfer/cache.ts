@@ -90,11 +90,11 @@ export async function archiveCaches(
       place,
       {
         extension: chosen === "zip" ? ".zip" : ".tar.zst",
-        write: async (path, stop) => {
+        write: async (path, stop, makeRoom) => {
           const packed = await files.pack(list.paths, stop);
           const onBytes = createProgress("Packing the cache", trace.print);
           const options = { format: chosen, level, minFreeBytes: minFreeBytes(), totalBytes: list.bytes, onBytes };
-          await packCache(packed.tar, path, options, stop);
+          await packCache(packed.tar, path, { ...options, makeRoom }, stop);
           tell(packed.warnings, context);
           // What is not quite what was listed is never up to date.
           return packed.warnings.length === 0 ? list.unpackedFingerprint : "";

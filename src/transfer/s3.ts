@@ -147,7 +147,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     async put(place, { write }, onBytes, signal) {
       const path = scratch();
       try {
-        const fingerprint = await write(path, signal);
+        const fingerprint = await write(path, signal, async () => {});
         const { size } = await stat(path);
         if (maxUploadBytes !== null && size > maxUploadBytes) {
           throw new SystemFailure(

@@ -6,12 +6,15 @@ import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
+import type { Environment, Executor, Exit, Note, PrepareRequest, Script } from "../../src/executor.ts";
+import type { Trust } from "../../src/job/job.ts";
+import { readSettings } from "../../src/job/plan/settings.ts";
+import { getSources } from "../../src/job/sources/get-sources.ts";
 import type { Op } from "../../src/shell.ts";
 import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
-import { sampleJob } from "../support/job.ts";
+import { ownTrust, sampleJob } from "../support/job.ts";
 import { watchArguments } from "../support/watch-secrets.ts";
 import { hostileValues } from "./values.ts";
 
@@ -54,7 +57,11 @@ export class Sink extends Writable {
 }
 
 /** A request to prepare, and the notes that were taken for it. */
-export function sampleRequest(projectPath = "group/project", projectId = "7"): PrepareRequest & { notes: Note[] } {
+export function sampleRequest(
+  projectPath = "group/project",
+  projectId = "7",
+  trust = ownTrust,
+): PrepareRequest & { notes: Note[] } {
   const notes: Note[] = [];
   return {
     job: sampleJob({ dialect: "gitlab", timeoutMs: 60_000, projectId }),
@@ -62,7 +69,10 @@ export function sampleRequest(projectPath = "group/project", projectId = "7"): P
     runnerId: "0a1b2c3d",
     concurrentId: 0,
     projectPath,
+    trust,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };
@@ -76,9 +86,14 @@ export interface Ran extends Exit {
 export async function runOps(
   environment: Environment,
   ops: readonly Op[],
-  { output = new Sink(), signal = never, login = false }: { output?: Sink; signal?: AbortSignal; login?: boolean } = {},
+  {
+    output = new Sink(),
+    signal = never,
+    login = false,
+    runIn = "build",
+  }: { output?: Sink; signal?: AbortSignal; login?: boolean; runIn?: Script["runIn"] } = {},
 ): Promise<Ran> {
-  const exit = await environment.run(scriptOf(environment, ops, login), output, signal);
+  const exit = await environment.run({ ...scriptOf(environment, ops, login), runIn }, output, signal);
   const text = output.text;
   expect(text).toContain("the-proof\n");
   return { ...exit, text: text.slice(text.indexOf("the-proof\n") + "the-proof\n".length) };
@@ -494,6 +509,16 @@ export function executorContract(
       expect(environments.slice(0, 2).map((one) => one.projectSlot)).toEqual([0, 1]);
     });
 
+    it("a job that follows at once works where the last one did, whose clean-up is still under way", async () => {
+      const executor = await opened();
+      const first = await executor.prepare(sampleRequest(), new Sink(), never);
+      const leaving = first.destroy(never);
+      const second = await prepared(executor);
+      await leaving;
+      expect([first.projectSlot, second.projectSlot]).toEqual([0, 0]);
+      expect(second.workspace.root).toBe(first.workspace.root);
+    });
+
     it("the next job finds the checkout of the last one, and none of its temporary files", async () => {
       const executor = await opened();
       const places: string[] = [];
@@ -512,6 +537,111 @@ export function executorContract(
         await environment.destroy(never);
       }
       expect(places[0]).toBe(places[1]);
+    });
+
+    it("jobs of different trust find nothing of one another, and have slots as those of one", async () => {
+      const executor = await opened();
+      const open = async (level: Trust["level"]): Promise<Environment> =>
+        await executor.prepare(sampleRequest("group/trusts", "77", { level, source: "" }), new Sink(), never);
+      const levels = ["project", "protected", "fork"] as const;
+      const find = (environment: Environment): Promise<Ran> => {
+        const { root } = environment.workspace;
+        return runOps(environment, source(`ls -A ${root} 2>/dev/null || true`));
+      };
+      for (const level of levels) {
+        const environment = await open(level);
+        expect((await find(environment)).text).toBe("");
+        expect(environment.projectSlot).toBe(0);
+        await runOps(environment, [{ op: "write", path: `${environment.workspace.root}/of-${level}`, content: "" }]);
+        await environment.destroy(never);
+      }
+      const slots: number[] = [];
+      const found: string[] = [];
+      for (const level of levels) {
+        const environment = await open(level);
+        onTestFinished(() => environment.destroy(never));
+        slots.push(environment.projectSlot);
+        found.push((await find(environment)).text);
+      }
+      expect(slots).toEqual([0, 1, 2]);
+      expect(found).toEqual(["of-project\n", "", ""]);
+    });
+
+    it("a job builds its commit, whatever the last one left in the index and the objects", async () => {
+      const executor = await opened();
+      const inCheckout = async (body: (environment: Environment) => Promise<void>): Promise<void> => {
+        const environment = await executor.prepare(sampleRequest("group/sources", "78"), new Sink(), never);
+        try {
+          await body(environment);
+        } finally {
+          await environment.destroy(never);
+        }
+      };
+      const remoteOf = ({ workspace }: Environment): string => `${workspace.root}-remote`;
+      const checkOut = async (environment: Environment, sha: string): Promise<Ran> => {
+        const { root, tmpDir } = environment.workspace;
+        const job = sampleJob();
+        const { ops } = getSources({
+          job: { ...job, git: { ...job.git, repoUrl: `file://${remoteOf(environment)}`, sha } },
+          root,
+          tmpDir,
+          git: readSettings(job, { get: () => undefined, debugTraceDisabled: false }).git,
+          trust: ownTrust,
+          plainLineEnds: false,
+          cloneUrl: "",
+          sslNoVerify: false,
+          coordinatorOrigin: "http://localhost",
+          before: [],
+          after: [],
+          get: () => undefined,
+        });
+        return await runOps(environment, ops, { runIn: "helper" });
+      };
+      const inside = (environment: Environment, ...lines: string[]): Promise<Ran> =>
+        runOps(environment, source("set -e", `cd ${environment.workspace.root}`, ...lines));
+      let sha = "";
+      await inCheckout(async (environment) => {
+        const { text } = await runOps(
+          environment,
+          source(
+            `set -e; git init -q -b main ${remoteOf(environment)}; cd ${remoteOf(environment)}`,
+            "echo one > file.txt; echo two > two.txt; git add .",
+            "git -c user.name=a -c user.email=a commit -q -m first; git rev-parse HEAD",
+          ),
+        );
+        sha = text.trim();
+        expect(await checkOut(environment, sha)).toMatchObject({ code: 0 });
+        const left = await inside(
+          environment,
+          "echo bad > file.txt; touch -t 200109090146 file.txt; right=$(git rev-parse HEAD:file.txt); git add file.txt",
+          "echo $right $(git rev-parse :file.txt) $(base64 .git/index)",
+        );
+        const [right = "", wrong = "", ...lines] = left.text.trim().split(/\s+/);
+        const index = Buffer.from(lines.join(""), "base64").subarray(0, -20);
+        Buffer.from(right, "hex").copy(index, index.indexOf(Buffer.from(wrong, "hex")));
+        const lying = Buffer.concat([index, createHash("sha1").update(index).digest()]).toString("base64");
+        const planted = await inside(
+          environment,
+          `echo ${lying} | base64 -d > .git/index; git status --porcelain; cat file.txt`,
+        );
+        expect(planted).toMatchObject({ code: 0, text: "bad\n" });
+      });
+      await inCheckout(async (environment) => {
+        expect(await checkOut(environment, sha)).toMatchObject({ code: 0 });
+        expect((await inside(environment, "cat file.txt two.txt")).text).toBe("one\ntwo\n");
+        const forged = await inside(
+          environment,
+          "at() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }",
+          "wrong=$(echo bad | git hash-object -w --stdin); right=$(git rev-parse HEAD:two.txt)",
+          "chmod u+w $(at $right); cp $(at $wrong) $(at $right); rm two.txt; git cat-file blob $right",
+        );
+        expect(forged).toMatchObject({ code: 0, text: "bad\n" });
+      });
+      await inCheckout(async (environment) => {
+        const { code, text } = await checkOut(environment, sha);
+        expect(code).not.toBe(0);
+        expect(text).toContain(`files of commit ${sha} are not what their names say`);
+      });
     });
 
     it("many jobs at once do not mix", async () => {

@@ -110,6 +110,41 @@ ask: {stage: three, when: manual, script: [echo never]}
     for (const one of two) expect((await one.exit).code).toBe(0);
   });
 
+  test.each([
+    ["core.autocrlf=true", ""],
+    ["core.autocrlf=input", ""],
+    ["core.eol=crlf", "* text=auto\n"],
+    ["core.autocrlf=true", "*.crlf text eol=crlf\n*.lf text eol=lf\n*.mixed text\n"],
+  ])("jobs get files byte for byte, also with %s and attributes %j", async (setting, attributes) => {
+    const [key = "", value = ""] = setting.split("=");
+    const text: Record<string, string> = {
+      lf: "one\ntwo\n",
+      crlf: "one\r\ntwo\r\n",
+      mixed: "one\r\ntwo\n",
+      cr: "one\rtwo",
+      binary: "one\0two\r\n",
+    };
+    const names = ["old", "changed", "new"].flatMap((when) => Object.keys(text).map((kind) => `${when} ü.${kind}`));
+    const write = async (when: string, add = ""): Promise<void> => {
+      for (const [kind, content] of Object.entries(text)) {
+        const more = kind === "crlf" ? add.replaceAll("\n", "\r\n") : add;
+        await writeFile(join(dir, `${when} ü.${kind}`), content + more);
+      }
+    };
+    await ciFile("unit: {script: [sha256sum *.*]}");
+    await write("old");
+    await write("changed");
+    if (attributes !== "") await writeFile(join(dir, ".gitattributes"), attributes);
+    await commitAll();
+    git("config", "--global", key, value);
+    await write("changed", "more\n");
+    await write("new");
+    const { code, stdout } = await exec([]);
+    expect(code).toBe(0);
+    const sums = execFileSync("sha256sum", names, { cwd: dir, encoding: "utf8" }).trim().split("\n");
+    expect(linesOf("unit", stdout)).toEqual(expect.arrayContaining(sums));
+  });
+
   test("named jobs run alone, or after what they need; manual ones when named", async () => {
     await ciFile(`
 stages: [a, b, c]
@@ -149,6 +184,11 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     await ciFile("main: {script: [echo changed]}\n");
     expect((await exec([])).stdout).toContain("changed");
     expect((await exec(["--committed"])).stdout).toContain("on refs/heads/main");
+  });
+
+  test("values that look like numbers reach the job as they are written", async () => {
+    await ciFile("a: {variables: {V: 3.0, ID: 1187654321098765432}, script: ['echo \"$V $ID\"']}");
+    expect(linesOf("a", (await exec([])).stdout)).toContain("3.0 1187654321098765432");
   });
 
   test("--var and --env-file win over the file, secrets are masked, --env does not", async () => {

@@ -5,7 +5,7 @@ import { openSite, type Site } from "../support/site.ts";
 
 if (!hasPwsh) test.skip("jobs whose shell is pwsh, which is not on this machine", () => {});
 
-describe.runIf(hasPwsh)("jobs in pwsh", { timeout: 180_000 }, () => {
+describe.runIf(hasPwsh)("jobs in pwsh", { timeout: 300_000 }, () => {
   let site: Site;
   beforeAll(async () => {
     site = await openSite({ dialect: "gitlab", entry: 'shell = "pwsh"', global: "concurrent = 4\ncheck_interval = 1" });

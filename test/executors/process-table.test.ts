@@ -88,7 +88,7 @@ test.skipIf(!isLinux)("an environment of 3 GiB costs neither time of the event l
   for (let round = 0; round < 5; round++) {
     expect(await pidsMarked(table, [...giants, marked], "MARK=job-1", uid)).toEqual([marked]);
   }
-  expect(performance.now() - begin).toBeLessThan(3000);
-  expect(longest).toBeLessThan(200);
+  expect(performance.now() - begin).toBeLessThan(10_000);
+  expect(longest).toBeLessThan(1000);
   expect(most - before).toBeLessThan(32 * 1024 * 1024);
 });

@@ -59,7 +59,7 @@ async function run(environment: Environment, ops: readonly Op[]): Promise<{ code
 
 if (!hasPwsh) test.skip("jobs in PowerShell: pwsh is not on this machine", () => {});
 
-describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout: 120_000 }, () => {
+describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout: 300_000 }, () => {
   test("have an empty input, all six streams in order, no progress, and UTF-8 both ways", async () => {
     const environment = await opened().prepare();
     const { code, text } = await run(

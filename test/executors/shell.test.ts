@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -17,8 +18,9 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
+import { lockDirectories } from "../../executors/shell/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Executor, ExecutorDeps } from "../../src/executor.ts";
+import type { Executor, ExecutorDeps, Note } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import {
@@ -32,6 +34,7 @@ import {
   source,
 } from "../contract/executor.ts";
 import { pwshContract } from "../contract/pwsh-jobs.ts";
+import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
 
@@ -158,7 +161,8 @@ describe("directories of the shell executor", () => {
     await first.destroy(never);
     await other.destroy(never);
 
-    const locks = isRoot ? "/run/alloy-runner" : `/tmp/alloy-runner-${process.geteuid?.()}`;
+    const [locks = ""] = lockDirectories(dir, false);
+    mkdirSync(locks, { recursive: true, mode: 0o700 });
     const claims = (): string[] => readdirSync(locks).filter((name) => !name.startsWith("."));
     const before = new Set(claims());
     const third = await executor.prepare(sampleRequest(), new Sink(), never);
@@ -166,6 +170,7 @@ describe("directories of the shell executor", () => {
     await third.destroy(never);
     expect(existsSync(join(locks, claim))).toBe(false);
     for (const stale of [JSON.stringify({ root: third.workspace.root, pid: 1, startedAt: -1, bootId: "x" }), "", "{"]) {
+      mkdirSync(locks, { recursive: true, mode: 0o700 });
       writeFileSync(join(locks, claim), stale, { mode: 0o600 });
       const next = await executor.prepare(sampleRequest(), new Sink(), never);
       expect(next.projectSlot).toBe(0);
@@ -370,6 +375,37 @@ describe("login shells", () => {
   });
 });
 
+test("what a profile leaves running is ended when it was asked, and holds no job up", async () => {
+  const { dir, executor } = opened();
+  vi.stubEnv("HOME", dir);
+  const pids = join(dir, "pids");
+  writeFileSync(
+    join(dir, ".bash_profile"),
+    `sleep 600 & echo $! >>${pids}\n(setsid sleep 601 >/dev/null 2>&1 & echo $! >>${pids})\nexport PATH=$PATH:/from-profile\n`,
+  );
+  const begin = performance.now();
+  const environment = await preparedIn(executor);
+  expect(performance.now() - begin).toBeLessThan(10_000);
+  const left = readFileSync(pids, "utf8").trim().split("\n").map(Number);
+  expect(left).toHaveLength(2);
+  expect(left.filter(isAlive)).toEqual([]);
+  expect((await runOps(environment, source("echo $PATH"), { login: false })).text).toContain(":/from-profile");
+});
+
+test("a profile that never ends holds up nobody who closes the runner", async () => {
+  const dir = newDirectory();
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  vi.stubEnv("HOME", dir);
+  const pid = join(dir, "pid");
+  writeFileSync(join(dir, ".bash_profile"), `echo $$ >${pid}; kill -STOP $$\n`);
+  const executor = openIn(dir);
+  const preparing = executor.prepare(sampleRequest(), new Sink(), never).catch(() => null);
+  await expect.poll(() => existsSync(pid) && readFileSync(pid, "utf8").trim() !== "", { timeout: 10_000 }).toBe(true);
+  await executor.close();
+  expect(isAlive(Number(readFileSync(pid, "utf8")))).toBe(false);
+  await (await preparing)?.destroy(never);
+});
+
 describe.skipIf(!isRoot)("jobs as another user", () => {
   const name = `alloy-t${process.pid}`;
   const group = `alloy-g${process.pid}`;
@@ -493,6 +529,42 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
       /state_dir: .* belongs to another user; set state_dir/,
     );
+  });
+
+  test("a dead one is cleaned up after with its rights, also when the configuration names no user any more", async () => {
+    const { dir: own, executor } = opened(asUser);
+    const request = sampleRequest();
+    const environment = await executor.prepare(request, new Sink(), never);
+    onTestFinished(() => environment.destroy(never).catch(() => {}));
+    const { tmpDir } = environment.workspace;
+    const planted = async (): Promise<void> => {
+      mkdirSync(join(own, "treasure", "project"), { recursive: true });
+      writeFileSync(join(own, "treasure", "project", "canary"), "");
+      chmodSync(join(own, "treasure"), 0o700);
+      const above = tmpDir.replace(/\/project$/, "");
+      await runOps(environment, source(`rm -rf ${above}; ln -s ${own}/treasure ${above}`));
+    };
+    const canary = (): boolean => existsSync(join(own, "treasure", "project", "canary"));
+    const rootsOwn = openIn(own);
+    onTestFinished(() => rootsOwn.close());
+
+    await runOps(environment, [{ op: "write", path: `${tmpDir}/secret`, content: "x" }]);
+    const notes = JSON.parse(JSON.stringify(request.notes));
+    expect(await rootsOwn.recover(request.jobKey, notes, never)).toEqual(["removed its temporary files"]);
+    expect(existsSync(tmpDir)).toBe(false);
+
+    await planted();
+    await rootsOwn.recover(request.jobKey, notes, never).catch(() => {});
+    expect(canary()).toBe(true);
+    // As an older runner wrote them, and as they are when the account is gone.
+    const older = notes.map(({ user: _, ...note }: Note) => note);
+    expect((await rootsOwn.recover(request.jobKey, older, never)).join()).toMatch(/could not remove .*root does not/);
+    expect(canary()).toBe(true);
+    const orphaned = notes.map((note: Note) => ({ ...note, user: "alloy-nobody-any-more" }));
+    expect((await rootsOwn.recover(request.jobKey, orphaned, never)).join()).toMatch(
+      /could not remove .*no such account/,
+    );
+    expect(canary()).toBe(true);
   });
 
   test("what a job keeps its own account from reading is the job's failure", async () => {

@@ -120,9 +120,10 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
     async run(job, options = {}) {
       const path = join(dir, `trace-${jobs++}`);
       const { traceSections, tokenMaskPrefixes } = job.features;
+      const secrets = secretsOf(job);
       const trace = await openTrace({
         path,
-        secrets: secretsOf(job),
+        secrets: secrets.values,
         secretPrefixes: tokenMaskPrefixes,
         limitBytes: 4 * 1024 * 1024,
         sections: traceSections,
@@ -146,6 +147,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
           runner: { ...plainRunner, ...options.runner },
           identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
           executor: options.executor ?? executor,
+          secrets,
           findWriter: findShellWriter,
           trace,
           transfers: {
@@ -160,6 +162,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
                 coordinator: "127.0.0.1:1",
                 maxBytes: null,
                 guarded: false,
+                minFreeBytes: () => 0,
               }),
             scratchDir: dir,
             minFreeBytes: () => 0,

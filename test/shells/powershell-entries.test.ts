@@ -10,7 +10,7 @@ if (!hasPwsh) test.skip("what PowerShell makes of entries: pwsh is not on this m
 /** Functions of ours, our variable, what calls a script: nothing that an author has written. */
 const OURS = /Alloy|ScriptBlock|DisplayScriptPosition/;
 
-describe.runIf(hasPwsh).each([powershell, pwsh])("entries for $name", (writer) => {
+describe.runIf(hasPwsh).each([powershell, pwsh])("entries for $name", { timeout: 300_000 }, (writer) => {
   const author = openAuthor(writer);
   afterAll(() => author[Symbol.dispose]());
   const { dir, run } = author;
@@ -148,7 +148,7 @@ describe.runIf(hasPwsh).each([powershell, pwsh])("entries for $name", (writer) =
   });
 });
 
-test.runIf(hasPwsh)("a program that failed as an exception gives its status", () => {
+test.runIf(hasPwsh)("a program that failed as an exception gives its status", { timeout: 300_000 }, () => {
   using author = openAuthor(pwsh);
   const native = "PSNativeCommandUseErrorActionPreference";
   const first = author.run([`$${native} = $true\n$ErrorActionPreference = "Stop"\nsh -c 'exit 7'`, "'no'"]);

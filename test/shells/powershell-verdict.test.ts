@@ -4,7 +4,7 @@ import { hasPwsh, openAuthor } from "../support/pwsh.ts";
 
 if (!hasPwsh) test.skip("what PowerShell makes of scripts: pwsh is not on this machine", () => {});
 
-describe.runIf(hasPwsh).each([powershell, pwsh])("a script for $name", (writer) => {
+describe.runIf(hasPwsh).each([powershell, pwsh])("a script for $name", { timeout: 300_000 }, (writer) => {
   const author = openAuthor(writer);
   afterAll(() => author[Symbol.dispose]());
 

@@ -57,6 +57,7 @@ async function contentOfOld(): Promise<string | null> {
     coordinator: "ci.example.com",
     maxBytes: null,
     guarded: true,
+    minFreeBytes: () => 0,
   });
   await using stored = await store.open(place, ignore, never);
   return stored === null ? null : await stored.file.readFile("utf8");
@@ -136,7 +137,14 @@ describe.skipIf(!isLinuxRoot)("caches that an older runner left where jobs can w
 
 describe("caches of jobs that have the runner's own account", () => {
   test.skipIf(process.platform === "win32")("are not waited for when they have become pipes", async () => {
-    const store = openLocalCaches({ dir: caches, oldDir: caches, coordinator: "c", maxBytes: null, guarded: false });
+    const store = openLocalCaches({
+      dir: caches,
+      oldDir: caches,
+      coordinator: "c",
+      maxBytes: null,
+      guarded: false,
+      minFreeBytes: () => 0,
+    });
     const write = async (path: string): Promise<string> => {
       await writeFile(path, "content");
       return "f";
@@ -159,7 +167,14 @@ describe("caches of jobs that have the runner's own account", () => {
 
 describe.skipIf(!isLinuxRoot)("root's own caches beside directories of the jobs' account", () => {
   const store = () =>
-    openLocalCaches({ dir: caches, oldDir: caches, coordinator: "ci.example.com", maxBytes: 100, guarded: true });
+    openLocalCaches({
+      dir: caches,
+      oldDir: caches,
+      coordinator: "ci.example.com",
+      maxBytes: 100,
+      guarded: true,
+      minFreeBytes: () => 0,
+    });
   const write = async (path: string): Promise<string> => {
     await writeFile(path, "content");
     return "f";

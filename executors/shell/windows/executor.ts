@@ -6,6 +6,7 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
+import { handingOver } from "../../common/hand-over.ts";
 import { openWorkspace } from "../files.ts";
 import type { Launch } from "../launch.ts";
 import { createDirectoryLocks } from "../locks.ts";
@@ -72,7 +73,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     },
   });
 
-  return {
+  return handingOver({
     name: words.name,
     title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
@@ -97,7 +98,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       const projectPath = fitsWindows(request.projectPath)
         ? request.projectPath
         : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
       try {
         const { tmpDir } = slot.places;
         await request.remember({ kind: "shell-job", tmpDir });
@@ -140,5 +141,5 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       return said;
     },
     close: async () => {},
-  };
+  });
 }

@@ -10,7 +10,7 @@ import { acknowledgeJob } from "./acknowledge.ts";
 import { conclude, concludeUnrun, refuse } from "./conclude.ts";
 import type { HandleDeps } from "./deps.ts";
 import { type MaskedLog, maskedLog } from "./masked-log.ts";
-import type { HandledJob, HandleJob, ReceivedJob } from "./received.ts";
+import type { HandledJob, HandleJob, MaskedJob } from "./received.ts";
 import { jobKeyOf, storedJobOf } from "./report.ts";
 import { endShipping, runShipped } from "./shipped.ts";
 
@@ -24,7 +24,8 @@ const LAST_PIECE_STOPPING_MS = 3000;
 export function createJobHandler(given: HandleDeps): HandleJob {
   return async (received) => {
     const { job, entry } = received;
-    const mask = textMask(secretsOf(job, [entry.token]), job.features.tokenMaskPrefixes);
+    const secrets = secretsOf(job, [entry.token]);
+    const mask = textMask(secrets.values, job.features.tokenMaskPrefixes);
     const deps = { ...given, log: maskedLog(given.log.child({ job: job.id, runner: entry.id }), mask) };
     const startedAt = performance.now();
     const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
@@ -34,14 +35,14 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     } catch (error) {
       return refuse(received, stored, error, deps);
     }
-    const handled = await handleKept(received, record, deps);
+    const handled = await handleKept({ ...received, secrets }, record, deps);
     logEnd(handled.outcome, performance.now() - startedAt, deps.log);
     return handled;
   };
 }
 
 async function handleKept(
-  received: ReceivedJob,
+  received: MaskedJob,
   record: JobRecord,
   deps: HandleDeps & { readonly log: MaskedLog },
 ): Promise<HandledJob> {
@@ -73,10 +74,10 @@ async function handleKept(
   return handled;
 }
 
-function openTraceOf({ job, entry }: ReceivedJob, path: string): Promise<Trace> {
+function openTraceOf({ job, entry, secrets }: MaskedJob, path: string): Promise<Trace> {
   return openTrace({
     path,
-    secrets: secretsOf(job, [entry.token]),
+    secrets: secrets.values,
     secretPrefixes: job.features.tokenMaskPrefixes,
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,

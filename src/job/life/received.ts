@@ -4,6 +4,7 @@ import type { Coordinator } from "../../coordinator/contract.ts";
 import type { Executor } from "../../executor.ts";
 import type { DeliveryResult } from "../../journal/contract.ts";
 import type { Job, Outcome } from "../job.ts";
+import type { JobSecrets } from "../variables/secrets.ts";
 
 /** A job that was handed out, and what it was received with. A reload changes none of it. */
 export interface ReceivedJob {
@@ -21,6 +22,11 @@ export interface ReceivedJob {
   readonly signal: AbortSignal;
   /** Where its life is told to those who look at it. */
   readonly board: Pick<BoardEntry, "moved" | "traced" | "offer">;
+}
+
+/** With what its trace and its lines in the log must not show. */
+export interface MaskedJob extends ReceivedJob {
+  readonly secrets: JobSecrets;
 }
 
 /** What is left of a job that needs its slot no more: its processes and files are gone, its result is on disk. */

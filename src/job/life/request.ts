@@ -6,6 +6,7 @@ import type { Trace } from "../../trace/contract.ts";
 import type { TransferMeans } from "../../transfer/transfer.ts";
 import type { Job, JobProgress } from "../job.ts";
 import type { PlanSettings } from "../plan/stage.ts";
+import type { JobSecrets } from "../variables/secrets.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 
 /** What a job needs to know of its `[[runners]]` entry. */
@@ -22,6 +23,8 @@ export interface RunJobRequest {
   readonly runner: JobRunner;
   readonly identity: RunnerIdentity;
   readonly executor: Executor;
+  /** Those that cannot be hidden are a reason not to run. */
+  readonly secrets: Pick<JobSecrets, "warnings" | "problem">;
   /** The writer for a shell; `undefined` where there is none. */
   readonly findWriter: (shell: ShellName) => ShellWriter | undefined;
   /** Knows the job's secrets already (`secretsOf`). */

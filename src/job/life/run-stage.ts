@@ -13,6 +13,7 @@ import { adviceOn, type GitTrouble, gitTroubleOf } from "../sources/git-failure.
 import { describeExit } from "./outcome.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
+import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
@@ -117,6 +118,7 @@ async function runScript(
   const proof = createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
   const drafted = draft([status, ...ops], context.writers, environment.login);
+  checkScriptSize(drafted.ops, stage.title);
   const { writer, login } = drafted;
   const options = { tmpDir: environment.workspace.tmpDir, xtrace: context.xtrace, proof };
   const text = writer.write(drafted.ops, options);

@@ -6,12 +6,12 @@ import type { Trace } from "../../trace/contract.ts";
 import { type Shipper, shipTrace } from "../../trace/ship.ts";
 import { formatDuration } from "../plan/duration.ts";
 import type { HandleDeps } from "./deps.ts";
-import type { ReceivedJob } from "./received.ts";
+import type { MaskedJob } from "./received.ts";
 import { type RanJob, runJob } from "./run.ts";
 import { joinSignals } from "./signals.ts";
 
 /** A job with room to run. */
-export type StartedJob = ReceivedJob & { readonly concurrentId: number };
+export type StartedJob = MaskedJob & { readonly concurrentId: number };
 
 export interface ShippedJob extends RanJob {
   readonly shipper: Shipper;
@@ -24,7 +24,7 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, signal, board } = received;
+  const { job, entry, executor, coordinator, concurrentId, signal, board, secrets } = received;
   const { identity, findWriter, openCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
   const canceling = new AbortController();
@@ -56,6 +56,7 @@ export async function runShipped(
       runner: entry,
       identity,
       executor,
+      secrets,
       findWriter,
       trace,
       log,

@@ -1,6 +1,7 @@
 import type { Op } from "../../shell.ts";
 import type { Artifact, Hook, Step } from "../job.ts";
 import { getSources } from "../sources/get-sources.ts";
+import { trustOf } from "../sources/trust.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
 import type { PlanRequest, Policy, ScriptStage, Stage, TransferStage } from "./stage.ts";
 import { userScript } from "./user-script.ts";
@@ -95,7 +96,9 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
     job,
     ...place,
     git: settings.git,
+    trust: trustOf(job),
     cloneUrl: runner.cloneUrl,
+    plainLineEnds: runner.plainLineEnds ?? false,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,
     before,

@@ -1,6 +1,10 @@
 import type { Op } from "../../shell.ts";
+import type { ServerTls } from "../job.ts";
 import type { GitSettings } from "../plan/settings.ts";
+import { succeeds, when } from "../plan/when.ts";
+import { CHECK_OUT_ALIAS } from "./check-out.ts";
 import type { Repository } from "./repository.ts";
+import { CERTIFICATES_ALIAS } from "./system-certificates.ts";
 
 /** How the runner's own git behaves in one job, and how it and the author's git open the repository's host. */
 export interface GitAccess {
@@ -17,11 +21,12 @@ export interface AccessOptions {
   /** Outside of the checkout, private to the job, removed at its end. */
   readonly tmpDir: string;
   readonly submodules: GitSettings["submodules"];
+  readonly plainLineEnds: boolean;
   /** Switch certificate checks off for our own calls. */
   readonly sslNoVerify: boolean;
   /** `https://alloy.example.com`: the coordinator, whose certificates are good for its own host only. */
   readonly coordinatorOrigin: string;
-  readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly serverTls: ServerTls;
 }
 
 /**
@@ -31,7 +36,7 @@ export interface AccessOptions {
  * The empty `helper` before it keeps stores of the account that jobs run under from learning the token.
  */
 export function gitAccess(options: AccessOptions): GitAccess {
-  const { repository, tmpDir, submodules, sslNoVerify } = options;
+  const { repository, tmpDir, submodules, plainLineEnds, sslNoVerify } = options;
   // A variable's file lies beside it, so a name that no variable has.
   const dir = `${tmpDir}/.git-access`;
   const ops: Op[] = [];
@@ -46,7 +51,9 @@ export function gitAccess(options: AccessOptions): GitAccess {
       `\thelper = ${quote(`!cat ${shellQuote(`${dir}/credentials`)} #`)}`,
     );
   }
-  ops.push(...coordinatorTls(options, dir, lines));
+  const caFile = `${dir}/ca.pem`;
+  const tls = coordinatorTls(options, caFile, dir, lines);
+  ops.push(...tls.ops);
   if (repository.origin !== null && submodules.forceHttps) {
     const { host } = new URL(repository.origin);
     lines.push(
@@ -61,8 +68,16 @@ export function gitAccess(options: AccessOptions): GitAccess {
     ops.push({ op: "write", path: authorConfig, content: `${lines.join("\n")}\n` });
   }
   const runnerConfig = `${dir}/runner.config`;
-  const own = sslNoVerify ? [...OWN_SETTINGS, "[http]", "\tsslVerify = false"] : OWN_SETTINGS;
-  ops.push({ op: "write", path: runnerConfig, content: `${[...own, ...lines].join("\n")}\n` });
+  const own = [
+    ...OWN_SETTINGS,
+    ...(plainLineEnds ? ["[core]", ...PLAIN_LINE_ENDS] : []),
+    ...(sslNoVerify ? ["[http]", "\tsslVerify = false"] : []),
+  ];
+  const aliases = [CHECK_OUT_ALIAS, CERTIFICATES_ALIAS].map(({ name, value }) => `\t${name} = ${quote(value)}`);
+  ops.push({ op: "write", path: runnerConfig, content: `${[...own, "[alias]", ...aliases, ...lines].join("\n")}\n` });
+  if (tls.besideSystem) {
+    ops.push(when(succeeds(["git", "-c", `include.path=${runnerConfig}`, CERTIFICATES_ALIAS.name, caFile]), []));
+  }
   return { ops, runnerConfig, authorConfig };
 }
 
@@ -99,26 +114,43 @@ const OWN_SETTINGS: readonly string[] = [
   "\tdetachedHead = false",
 ];
 
+/** Of `[core]`. */
+export const PLAIN_LINE_ENDS: readonly string[] = ["\tautocrlf = false", "\teol = lf"];
+
+/**
+ * The CA that the operator trusts counts for the repository's host, too, and beside those of the system there. What the
+ * coordinator only showed is good for itself, and so is the client's certificate.
+ */
 function coordinatorTls(
   { repository, coordinatorOrigin, serverTls, submodules }: AccessOptions,
+  caFile: string,
   dir: string,
   lines: string[],
-): Op[] {
-  const { ca, cert, key } = serverTls;
-  const needed = repository.origin === coordinatorOrigin || submodules.strategy !== "none";
-  if (!needed || !coordinatorOrigin.startsWith("https:") || (ca === undefined && cert === undefined)) return [];
+): { readonly ops: readonly Op[]; readonly besideSystem: boolean } {
+  const { ca, caConfigured = false, cert, key } = serverTls;
   const ops: Op[] = [];
-  lines.push(`[http ${quote(coordinatorOrigin)}]`);
-  const add = (name: string, file: string, content: string): void => {
-    ops.push({ op: "write", path: `${dir}/${file}`, content });
-    lines.push(`\t${name} = ${quote(`${dir}/${file}`)}`);
-  };
-  if (ca !== undefined) add("sslCAInfo", "ca.pem", ca);
-  if (cert !== undefined && key !== undefined) {
-    add("sslCert", "cert.pem", cert);
-    add("sslKey", "key.pem", key);
+  const set = (name: string, path: string): void => void lines.push(`\t${name} = ${quote(path)}`);
+  const write = (path: string, content: string): void => void ops.push({ op: "write", path, content });
+  const isNeeded = repository.origin === coordinatorOrigin || submodules.strategy !== "none";
+  const toCoordinator = isNeeded && coordinatorOrigin.startsWith("https:");
+  const toRepository =
+    caConfigured && repository.origin !== coordinatorOrigin && repository.origin?.startsWith("https:") === true;
+  if (ca !== undefined && (toCoordinator || toRepository)) write(caFile, ca);
+  if (toCoordinator && (ca !== undefined || cert !== undefined)) {
+    lines.push(`[http ${quote(coordinatorOrigin)}]`);
+    if (ca !== undefined) set("sslCAInfo", caFile);
+    if (cert !== undefined && key !== undefined) {
+      write(`${dir}/cert.pem`, cert);
+      write(`${dir}/key.pem`, key);
+      set("sslCert", `${dir}/cert.pem`);
+      set("sslKey", `${dir}/key.pem`);
+    }
   }
-  return ops;
+  if (toRepository && ca !== undefined) {
+    lines.push(`[http ${quote(repository.origin ?? "")}]`);
+    set("sslCAInfo", caFile);
+  }
+  return { ops, besideSystem: caConfigured && ca !== undefined && (toCoordinator || toRepository) };
 }
 
 /** A value, or the name of a section, as git's configuration files write it. */

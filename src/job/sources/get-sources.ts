@@ -1,10 +1,11 @@
 import { ScriptFailure } from "../../errors.ts";
 import type { Argv, Op, Test } from "../../shell.ts";
-import type { Job } from "../job.ts";
+import type { Job, Trust } from "../job.ts";
 import type { GitSettings } from "../plan/settings.ts";
 import { userScript } from "../plan/user-script.ts";
 import { not, succeeds, when } from "../plan/when.ts";
-import { type GitAccess, gitAccess, quote } from "./credentials.ts";
+import { checkOutAnew } from "./check-out.ts";
+import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
 import { fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
 import { type Repository, repositoryOf } from "./repository.ts";
@@ -16,6 +17,9 @@ export interface SourcesRequest {
   readonly root: string;
   readonly tmpDir: string;
   readonly git: GitSettings;
+  readonly trust: Trust;
+  /** Files get the line ends of the commit, or those that its attributes name, whatever the account's settings are. */
+  readonly plainLineEnds: boolean;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;
   readonly sslNoVerify: boolean;
@@ -39,8 +43,10 @@ export interface SourcesPlan {
  * @throws {ScriptFailure} the job names no commit or no repository that could be used
  */
 export function getSources(request: SourcesRequest): SourcesPlan {
-  const { root, git } = request;
-  if (git.strategy === "none") {
+  const { root, git, trust } = request;
+  // Forks do not trust one another either: whoever made the last one could have prepared what is there.
+  const isKept = trust.level !== "fork";
+  if (git.strategy === "none" && isKept) {
     return {
       ops: [
         { op: "print", text: "Skipping Git repository setup", tone: "notice" },
@@ -49,7 +55,7 @@ export function getSources(request: SourcesRequest): SourcesPlan {
       anew: null,
     };
   }
-  if (git.strategy === "empty") {
+  if (git.strategy === "none" || git.strategy === "empty") {
     const ops: Op[] = [
       { op: "print", text: "Skipping Git repository setup and creating an empty directory", tone: "notice" },
       { op: "remove", path: root },
@@ -59,7 +65,7 @@ export function getSources(request: SourcesRequest): SourcesPlan {
   }
   const checkout = prepareCheckout(request);
   const wipe: Op = { op: "remove", path: root };
-  if (git.strategy === "clone")
+  if (git.strategy === "clone" || !isKept)
     return { ops: [...checkout.before, wipe, ...checkout.fresh, ...checkout.after], anew: null };
 
   const marker = `${request.tmpDir}/.git-access/reused`;
@@ -104,10 +110,11 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
   GIT_NO_REPLACE_OBJECTS: "1",
   GIT_LFS_SKIP_SMUDGE: "1",
   LANGUAGE: "en",
+  GIT_DEFAULT_REF_FORMAT: "files",
 };
 
 function prepareCheckout(request: SourcesRequest): Checkout {
-  const { job, root, tmpDir, git, cloneUrl, sslNoVerify, coordinatorOrigin, get } = request;
+  const { job, root, tmpDir, git, cloneUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
   const sha = job.git.sha.trim().toLowerCase();
   if (!isCommitId(sha, job.git.objectFormat)) {
     const digits = job.git.objectFormat === "sha256" ? 64 : 40;
@@ -122,6 +129,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     repository,
     tmpDir,
     submodules,
+    plainLineEnds,
     sslNoVerify,
     coordinatorOrigin,
     serverTls: job.serverTls,
@@ -131,14 +139,9 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const open: Op[] = [
     { op: "cd", path: root },
     ...access.ops,
-    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(job, repository, access) },
+    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
   ];
-  const init = run(
-    "init",
-    "--quiet",
-    "--template=",
-    ...(job.git.objectFormat === "sha256" ? ["--object-format=sha256"] : []),
-  );
+  const init = run("init", "--quiet", "--template=");
   // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const tidy = isTidyingUp(job.id);
   const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
@@ -147,13 +150,16 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy, call });
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
   const checkOutCommit = ["checkout", "--force", "--quiet", "--detach", sha, "--"];
-  const checkOut: Op[] = git.checkout
-    ? [
-        { op: "print", text: `Checking out ${sha.slice(0, 8)}${named}...`, tone: "notice" },
-        // Tried first, as the commit is nearly always there; to ask for it before would be one more process.
-        when(succeeds(call(...checkOutCommit)), [], [...fetch.otherwise, run(...checkOutCommit)]),
-      ]
-    : [{ op: "print", text: "Skipping Git checkout", tone: "notice" }];
+  // Tried first, as the commit is nearly always there; to ask for it before would be one more process.
+  const tryFirst = (args: readonly string[]): Op =>
+    when(succeeds(call(...args)), [], [...fetch.otherwise, run(...args)]);
+  const checkOut = (ops: readonly Op[], otherwise: readonly Op[] = []): readonly Op[] =>
+    git.checkout
+      ? [{ op: "print", text: `Checking out ${sha.slice(0, 8)}${named}...`, tone: "notice" }, ...ops]
+      : [{ op: "print", text: "Skipping Git checkout", tone: "notice" }, ...otherwise];
+  // What the last job's commit had and this one has not: where all is cleaned anyway, that needs no index.
+  const indexOfBefore = when(succeeds(call("reset", "--mixed", "--quiet", "HEAD")), []);
+  const removeOld = isThorough(git.cleanFlags) ? [] : [indexOfBefore, when(succeeds(call(...checkOutCommit)), [])];
   const nested = (reused: boolean): readonly Op[] =>
     git.checkout
       ? [
@@ -163,15 +169,18 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             reused,
             cleanFlags: git.cleanFlags,
             authorConfig: access.authorConfig,
+            objectFormat: job.git.objectFormat,
             call,
           }),
-          ...lfs(git, call),
+          ...lfs(git, reused, call),
         ]
       : [];
 
   return {
     before: [
       ...Object.entries(ENVIRONMENT).map(([key, value]): Op => ({ op: "export", name: key, value })),
+      // Also over what the host has for new repositories; versions of git that do not know the option ignore the variable.
+      { op: "export", name: "GIT_DEFAULT_HASH", value: job.git.objectFormat },
       ...ceiling(root),
       ...userScript(request.before),
     ],
@@ -181,7 +190,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       ...open,
       init,
       ...fetch.ops,
-      ...checkOut,
+      ...checkOut([tryFirst(checkOutCommit)]),
       ...nested(false),
     ],
     reused: [
@@ -190,8 +199,15 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       reinit,
       ...fetch.ops,
       // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
-      ...checkOut,
-      ...(git.checkout ? [...ignoreMarks(call), ...clean] : []),
+      ...checkOut(
+        [
+          ...removeOld,
+          tryFirst(checkOutAnew(sha, job.git.objectFormat)),
+          { op: "write", path: `${root}/.git/HEAD`, content: `${sha}\n` },
+          ...clean,
+        ],
+        [indexOfBefore],
+      ),
       ...nested(true),
     ],
     after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
@@ -216,25 +232,31 @@ function isTidyingUp(jobId: string): boolean {
 }
 
 /** The address holds no secret; what opens it is included from a file that is gone when the job is. */
-function repositoryConfig({ git }: Job, repository: Repository, { authorConfig }: GitAccess): string {
-  const sha256 = git.objectFormat === "sha256";
-  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n`;
+function repositoryConfig(
+  { job, plainLineEnds }: SourcesRequest,
+  repository: Repository,
+  { authorConfig }: GitAccess,
+): string {
+  const sha256 = job.git.objectFormat === "sha256";
+  const lineEnds = plainLineEnds ? PLAIN_LINE_ENDS.map((line) => `${line}\n`).join("") : "";
+  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n${lineEnds}`;
   const extensions = sha256 ? "[extensions]\n\tobjectformat = sha256\n" : "";
   const include = authorConfig === null ? "" : `[include]\n\tpath = ${quote(authorConfig)}\n`;
   return `${core}${extensions}[remote "origin"]\n\turl = ${quote(repository.url)}\n\tfetch = ${ALL_BRANCHES}\n[gc]\n\tautoDetach = false\n${include}`;
 }
 
-/** An earlier job may have marked files as not to be looked at (`update-index --skip-worktree`) and changed them. */
-function ignoreMarks(call: (...args: string[]) => Argv): Op[] {
-  const restore = ["checkout-index", "--all", "--force", "--quiet"];
-  // Older ones know no such option and never look at the marks.
-  return [when(succeeds(call(...restore, "--ignore-skip-worktree-bits")), [], [{ op: "run", argv: call(...restore) }])];
+/** Does `git clean` take all that is not of the commit? */
+function isThorough(flags: readonly string[] | null): boolean {
+  return flags?.join(" ") === "-ffdx";
 }
 
-function lfs(git: GitSettings, call: (...args: string[]) => Argv): Op[] {
+function lfs(git: GitSettings, reused: boolean, call: (...args: string[]) => Argv): Op[] {
   if (!git.lfs) return [];
   const usesLfs = succeeds(call("grep", "-q", "filter=lfs", "--", ".gitattributes", "*/.gitattributes"));
+  // Files that are there are taken by their names: `fsck` puts aside what is not what its name says.
+  const check = when(succeeds(call("lfs", "fsck")), []);
   const pull: Op[] = [
+    ...(reused ? [check] : []),
     { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
     { op: "run", argv: call("lfs", "pull") },
   ];

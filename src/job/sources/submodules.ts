@@ -1,6 +1,8 @@
 import type { Argv, Op } from "../../shell.ts";
+import type { GitInfo } from "../job.ts";
 import type { GitSettings } from "../plan/settings.ts";
 import { succeeds, when } from "../plan/when.ts";
+import { checkOutAnew } from "./check-out.ts";
 import { ALL_BRANCHES } from "./refs.ts";
 
 export interface SubmodulesRequest {
@@ -10,11 +12,13 @@ export interface SubmodulesRequest {
   readonly reused: boolean;
   readonly cleanFlags: readonly string[] | null;
   readonly authorConfig: string | null;
+  readonly objectFormat: GitInfo["objectFormat"];
   call(...args: string[]): Argv;
 }
 
 /** Bring the submodules of what is checked out to the commits that it names. */
-export function getSubmodules({ settings, root, reused, cleanFlags, authorConfig, call }: SubmodulesRequest): Op[] {
+export function getSubmodules(request: SubmodulesRequest): Op[] {
+  const { settings, root, reused, cleanFlags, authorConfig, objectFormat, call } = request;
   if (settings.strategy === "none") return [];
   const recursive = settings.strategy === "recursive" ? ["--recursive"] : [];
   const paths = settings.paths.length > 0 ? ["--", ...settings.paths] : [];
@@ -44,7 +48,7 @@ export function getSubmodules({ settings, root, reused, cleanFlags, authorConfig
         text: `Updating/initializing submodules${recursive.length > 0 ? " recursively" : ""}...`,
         tone: "notice",
       },
-      ...(reused ? [when(quiet, [], [fetchAll])] : [fetchAll]),
+      ...(reused ? [when(quiet, [], [fetchAll]), each("git", ...checkOutAnew("HEAD", objectFormat))] : [fetchAll]),
       ...clean,
       ...rearm,
       ...include,

@@ -2,10 +2,11 @@ import type { Op, Test } from "../../shell.ts";
 import { not, when } from "../plan/when.ts";
 
 /** Files of `.git` that git opens without looking what they are: a FIFO there would hold it for ever. */
-const PLAIN_FILES = ["HEAD", "index", "packed-refs", "shallow", "FETCH_HEAD"] as const;
+const PLAIN_FILES = ["HEAD", "packed-refs", "shallow", "FETCH_HEAD"] as const;
 
 /** What changes how git acts, and what an earlier job may have left to that end. */
 const REMOVED = [
+  "index",
   "hooks",
   "info",
   "branches",
@@ -15,10 +16,12 @@ const REMOVED = [
   "gitdir",
   "config.worktree",
   "refs/replace",
-  "objects/info/alternates",
-  "objects/info/http-alternates",
+  "objects/info",
   "gc.log",
   "gc.pid",
+  // What `checkout` would have put an end to.
+  ..."MERGE_HEAD MERGE_MSG MERGE_MODE MERGE_RR AUTO_MERGE SQUASH_MSG CHERRY_PICK_HEAD REVERT_HEAD".split(" "),
+  ..."BISECT_LOG BISECT_START rebase-merge rebase-apply sequencer".split(" "),
 ] as const;
 
 /** The same inside of the repositories of submodules, whose names are not known here: found by the names of the files. */

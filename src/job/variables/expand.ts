@@ -1,7 +1,11 @@
+import { ScriptFailure } from "../../errors.ts";
+
 /** `$NAME` in variables, image names and cache keys, as Go's `os.Expand` reads it: that is what jobs were written for. */
 
-/** Longest text that an expansion may make; `$A` repeated in a long value would otherwise grow without bound. */
+/** Longest value that an expansion may make; `$A` repeated in a long value would otherwise grow without bound. */
 export const LONGEST_EXPANSION = 1024 * 1024;
+/** Longest path, key, name or address with its variables in place. */
+export const LONGEST_EXPANDED_NAME = 8192;
 
 /** One reference in a text, or the literal text between two. */
 export type Piece = { readonly text: string } | { readonly name: string };
@@ -54,6 +58,29 @@ export function expandReferences(text: string, lookup: (name: string) => string)
   for (const piece of parseReferences(text)) {
     result += "text" in piece ? piece.text : lookup(piece.name);
     if (result.length > LONGEST_EXPANSION) return result.slice(0, LONGEST_EXPANSION);
+  }
+  return result;
+}
+
+/**
+ * `expandReferences` for what names something: an image, a path, a cache.
+ * @throws {ScriptFailure} it becomes too long; names the variable that makes it so
+ */
+export function expandName(text: string, lookup: (name: string) => string): string {
+  if (text.length <= LONGEST_EXPANDED_NAME && !text.includes("$")) return text;
+  let result = "";
+  let largest = { name: "", length: 0 };
+  for (const piece of parseReferences(text)) {
+    const part = "text" in piece ? piece.text : lookup(piece.name);
+    if ("name" in piece && part.length > largest.length) largest = { name: piece.name, length: part.length };
+    result += part;
+    if (result.length <= LONGEST_EXPANDED_NAME) continue;
+    const shown = JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+    const culprit =
+      largest.name === "" ? "" : `: the variable ${largest.name.slice(0, 100)} has ${largest.length} characters`;
+    throw new ScriptFailure(
+      `${shown} is longer than ${LONGEST_EXPANDED_NAME} characters with its variables in place${culprit}`,
+    );
   }
   return result;
 }

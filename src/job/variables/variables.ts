@@ -1,10 +1,17 @@
+import type { OpenVariable } from "../../executor.ts";
 import type { Op } from "../../shell.ts";
 import type { Job } from "../job.ts";
-import { expandReferences, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
+import { expandName, expandReferences, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
+import { openVariables } from "./open-variables.ts";
 import { isHarmless, isRedirecting } from "./runner-variables.ts";
 
 /** Linux holds `KEY=VALUE` and its final NUL in at most 32 pages. */
-const LARGEST_ENTRY_BYTES = 32 * 4096 - 1;
+export const LARGEST_ENTRY_BYTES = 32 * 4096 - 1;
+/**
+ * Linux starts no program with more than 6 MiB of arguments and environment, and the usual limit of the stack makes that 2 MiB.
+ * What values expand to is counted before it is all there.
+ */
+export const MOST_ENVIRONMENT_BYTES = 6 * 1024 * 1024;
 
 /** This program, as jobs see it. */
 export interface RunnerIdentity {
@@ -50,6 +57,8 @@ interface Definition {
   readonly file: boolean;
   /** `$NAME` in the value is replaced. */
   readonly expands: boolean;
+  /** Its value is for the job's own scripts only. */
+  readonly hidden: boolean;
   readonly origin: Origin;
 }
 
@@ -61,8 +70,15 @@ export interface JobVariables {
   readonly problem: string | null;
   /** Its value; the path for a file variable. */
   get(key: string): string | undefined;
-  /** Replace `$NAME` and `${NAME}`; unknown names are empty. */
+  /**
+   * Replace `$NAME` and `${NAME}` in what names something; unknown names are empty.
+   * @throws {ScriptFailure} it becomes too long
+   */
   expand(text: string): string;
+  /** The same with names that come before the job's. */
+  expandWith(own: ReadonlyMap<string, string>, text: string): string;
+  /** What others than the job's scripts may know. */
+  open(): OpenVariable[];
   /** Instructions that export them. */
   exports(audience: Audience): Op[];
 }
@@ -82,13 +98,15 @@ export function createVariables(sources: VariableSources): JobVariables {
   }
   const resolve = createResolver(accepted, sources.place?.tmpDir ?? "");
   const all = resolve.last(() => true);
-  const problem = sizeProblem(all);
+  const problem = sizeProblem(all) ?? resolve.excess();
 
   return {
     warnings,
     problem,
     get: resolve.get,
-    expand: (text) => expandReferences(text, (name) => resolve.raw(name)),
+    expand: (text) => expandName(text, (name) => resolve.raw(name)),
+    expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
+    open: () => openVariables(accepted),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
 }
@@ -104,6 +122,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
     value,
     file,
     expands: false,
+    hidden: file,
     origin: "runner",
   });
   const { ca, cert, key } = job.serverTls;
@@ -111,7 +130,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
   return [
     ...image,
     ...environment.map(
-      ({ key, value }): Definition => ({ key, value, file: false, expands: true, origin: "operator" }),
+      ({ key, value }): Definition => ({ key, value, file: false, expands: true, hidden: false, origin: "operator" }),
     ),
     ours("CI_SERVER", "yes"),
     ...(ca === undefined ? [] : [ours("CI_SERVER_TLS_CA_FILE", ca, true)]),
@@ -124,6 +143,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
         value: variable.value,
         file: variable.file,
         expands: !variable.raw && !variable.file && (job.dialect === "gitlab" || variable.public),
+        hidden: !variable.public || variable.masked || variable.file || variable.value.includes(job.token),
         origin: "job",
       }),
     ),
@@ -182,6 +202,8 @@ interface Resolver {
   raw(name: string): string;
   /** The last definition of each name among those that `select` takes, in order. */
   last(select: (definition: Definition) => boolean): Resolved[];
+  /** Why the values are too much together: they are empty from there on. */
+  excess(): string | null;
 }
 
 function createResolver(definitions: readonly Definition[], tmpDir: string): Resolver {
@@ -226,13 +248,32 @@ function createResolver(definitions: readonly Definition[], tmpDir: string): Res
     return result;
   };
 
+  let bytes = 0;
+  let excess: string | null = null;
+  const counted = (key: string, around: readonly string[]): readonly string[] => {
+    const its = around.reduce((sum, text) => sum + Buffer.byteLength(text), key.length + 2);
+    if (excess === null && bytes + its <= MOST_ENVIRONMENT_BYTES) {
+      bytes += its;
+      return around;
+    }
+    excess ??= `The variables of this job are larger than ${MOST_ENVIRONMENT_BYTES} bytes together, which no environment holds; the one too many is ${listNames([key])} with ${its} bytes. Make large ones file variables, and mind what refers to them.`;
+    return [""];
+  };
+
+  /** Each definition is expanded once, however many scripts export it. */
+  const known = new Map<Definition, Resolved>();
   const resolve = (definition: Definition): Resolved => {
+    const found = known.get(definition) ?? resolveNew(definition);
+    known.set(definition, found);
+    return found;
+  };
+  const resolveNew = (definition: Definition): Resolved => {
     const { key, value, file } = definition;
     if (file) {
       const path = pathOf(key);
       return { key, value: path, file, op: { op: "exportFile", name: key, path, content: value } };
     }
-    const around = parts(definition);
+    const around = counted(key, excess === null ? parts(definition) : [""]);
     const joined = around.join("");
     const op: Op = { op: "export", name: key, value: joined, ...(around.length > 1 ? { around } : {}) };
     return { key, value: joined, file, op };
@@ -240,6 +281,7 @@ function createResolver(definitions: readonly Definition[], tmpDir: string): Res
 
   return {
     raw,
+    excess: () => excess,
     get(key) {
       const last = byKey.get(key)?.at(-1);
       return last === undefined ? undefined : resolve(last).value;
