@@ -198,7 +198,7 @@ const FLAGS = ["-NoProfile", "-NonInteractive", "-NoLogo", "-ExecutionPolicy", "
 
 /** Reads the script from stdin to its end; without signs that would have to be quoted on any platform's command line. */
 const READ_SCRIPT = [
-  "$alloyReader = New-Object IO.StreamReader ([Console]::OpenStandardInput()), (New-Object Text.UTF8Encoding $false)",
+  "$alloyReader = [IO.StreamReader]::new([Console]::OpenStandardInput(), [Text.UTF8Encoding]::new($false))",
   ". ([ScriptBlock]::Create($alloyReader.ReadToEnd()))",
 ].join("; ");
 

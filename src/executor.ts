@@ -96,7 +96,7 @@ export interface Exit {
 /** One job's surroundings. Whether it is a directory, a container or a far host shows nowhere else. */
 export interface Environment {
   readonly shell: ShellName;
-  /** Whether user scripts run in a login shell. */
+  /** Whether scripts of authors run in a login shell, where theirs is one that reads profiles. */
   readonly login: boolean;
   readonly workspace: Workspace;
   /** Lowest number that no other running job of this token and project has: `CI_CONCURRENT_PROJECT_ID`. */

@@ -111,12 +111,14 @@ export function scriptOf(
   return { text, command: writer.command({ login }), runIn: "build", login };
 }
 
-/** An author's entry that is in PowerShell. */
-export function pwshSource(...texts: readonly string[]): Op[] {
-  return texts.map((text) => ({ op: "source", text: `${NATIVE}${text}` }));
-}
+const inPowerShell = new WeakSet<Op>();
 
-const NATIVE = "# PowerShell\n";
+/** Entries of an author who writes PowerShell. */
+export function pwshSource(...texts: readonly string[]): Op[] {
+  const ops = source(...texts);
+  for (const op of ops) inPowerShell.add(op);
+  return ops;
+}
 
 /** Text for a POSIX shell becomes a program that PowerShell starts: entries that follow one another are one. */
 function inPwsh(ops: readonly Op[]): Op[] {
@@ -127,7 +129,7 @@ function inPwsh(ops: readonly Op[]): Op[] {
     if (text !== "") suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'` });
   };
   for (const op of ops) {
-    if (op.op === "source" && !op.text.startsWith(NATIVE)) texts.push(op.text);
+    if (op.op === "source" && !inPowerShell.has(op)) texts.push(op.text);
     else {
       close();
       suited.push(op);

@@ -7,8 +7,7 @@ import type { Environment } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import type { Op } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
-import { isAlive } from "../support/processes.ts";
+import { pwshSource, runOps, Sink, sampleRequest } from "../contract/executor.ts";
 import { hasPwsh } from "../support/pwsh.ts";
 
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
@@ -65,7 +64,7 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
     const environment = await opened().prepare();
     const { code, text } = await run(
       environment,
-      source(
+      pwshSource(
         "cat",
         "$input | cat; 'read'",
         "try { Read-Host } catch { 'no answer' }",
@@ -105,36 +104,6 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
     expect(text).not.toContain("half");
   });
 
-  test("show each line when it is printed, and a stop in Start-Sleep ends them", async () => {
-    const environment = await opened().prepare();
-    const stop = new AbortController();
-    const output = new Sink();
-    const script = scriptOf(environment, source("\"pid $PID\"; sh -c 'echo child $$; sleep 600' &", "Start-Sleep 600"));
-    const ended = environment.run(script, output, stop.signal);
-    ended.catch(() => {});
-    const [, pid = ""] = await output.until(/pid (\d+)/);
-    expect(isAlive(Number(pid))).toBe(true);
-    const before = performance.now();
-    stop.abort(new Error("stopped"));
-    await expect(ended).rejects.toThrow("stopped");
-    expect(isAlive(Number(pid))).toBe(false);
-    expect(performance.now() - before).toBeLessThan(5000);
-  });
-
-  test("are done with their shell, whatever they leave behind, and that is ended", async () => {
-    const environment = await opened().prepare();
-    const { code, text } = await run(
-      environment,
-      source(
-        '$p = Start-Process sleep 600 -PassThru; "left $($p.Id)"',
-        "$null = Start-ThreadJob { Start-Sleep 600 }",
-        "$null = Start-Job { Start-Sleep 600 }; 'last'",
-      ),
-    );
-    expect(code, text).toBe(0);
-    expect(isAlive(Number(/left (\d+)/.exec(text)?.[1]))).toBe(false);
-  });
-
   test("keep working where the author has redefined commands, is strict, or is elsewhere", async () => {
     const { dir, prepare } = opened();
     const environment = await prepare();
@@ -149,7 +118,7 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
       "cd",
     ];
     const { code, text } = await run(environment, [
-      ...source(
+      ...pwshSource(
         "Set-StrictMode -Version Latest",
         "$none = 1; try { $none.Foo } catch { }",
         names.map((name) => `function ${name} { throw 'the author''s' }`).join("\n"),
@@ -159,27 +128,17 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
       { op: "write", path: join(dir, "deep", "file"), content: "x" },
       { op: "export", name: "LATER", value: "later" },
       { op: "print", text: "between", tone: "plain" },
-      ...source(
+      ...pwshSource(
         "Microsoft.PowerShell.Management\\Set-Location /; $LATER; class A { $B = 1 }",
         "class C : A { }; [C]::new().B",
       ),
       { op: "cd", path: join(dir, "deep") },
       { op: "run", argv: ["ls"] },
-      ...source("try { throw 'x' } catch { }", "$undefined"),
+      ...pwshSource("try { throw 'x' } catch { }", "$undefined"),
     ]);
     expect(text).toContain("between\nlater\n1\nfile\n");
     expect(text).toContain("entry 8:1");
     expect(code).toBe(1);
-  });
-
-  test("take 5,000 variables", async () => {
-    const environment = await opened().prepare();
-    const variables = Array.from(
-      { length: 5000 },
-      (_, i): Op => ({ op: "export", name: `V_${i}`, value: `it's ${i}` }),
-    );
-    const { code, text } = await run(environment, [...variables, ...source("$V_4999; sh -c 'echo \"$V_0\"'")]);
-    expect({ code, text }).toEqual({ code: 0, text: "it's 4999\nit's 0\n" });
   });
 
   test("run in a builds directory with quotes, a dollar sign, a backtick and brackets", async () => {
@@ -189,7 +148,7 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
     const { code, text } = await run(environment, [
       { op: "mkdir", path: root },
       { op: "cd", path: root },
-      ...source("(Get-Location).ProviderPath", "'x' | Out-File -LiteralPath made; sh -c 'pwd; ls'"),
+      ...pwshSource("(Get-Location).ProviderPath", "'x' | Out-File -LiteralPath made; sh -c 'pwd; ls'"),
     ]);
     expect({ code, text }).toEqual({ code: 0, text: `${root}\n${root}\nmade\n` });
     expect(existsSync(join(dir, 'it\'s a "$HOME" `b` [c]'))).toBe(true);
@@ -204,7 +163,7 @@ describe.runIf(hasPwsh)("scripts in pwsh through the shell executor", { timeout:
     mkdirSync(join(dir, "tools"));
     writeFileSync(join(dir, "tools", "from-profile"), "#!/bin/sh\necho found\n", { mode: 0o755 });
     const environment = await prepare();
-    const { code, text } = await run(environment, source("from-profile", "$env:https_proxy", '"<$env:OTHER>"'));
+    const { code, text } = await run(environment, pwshSource("from-profile", "$env:https_proxy", '"<$env:OTHER>"'));
     expect({ code, text }).toEqual({ code: 0, text: "found\nhttp://proxy.example:3128\n<>\n" });
   });
 });

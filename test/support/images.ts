@@ -81,9 +81,17 @@ const recipes = {
     root: [...accounts("/bin/bash"), ...SSHD],
     changes: [PATH, "EXPOSE 22", RUN_SSHD],
   },
-  /** The same with PowerShell 7, which the image's PATH and root's profile name. */
+  /** The same with PowerShell 7, which the image's PATH and root's profile name. Its Start-Job wants OpenSSL. */
   pwsh: {
-    root: [...accounts("/bin/bash"), "--file", `/root/.profile=PATH=$PATH:${PWSH}\n`, "--tree", PWSH, ...SSHD],
+    root: [
+      ...accounts("/bin/bash"),
+      "--file",
+      `/root/.profile=PATH=$PATH:${PWSH}\n`,
+      "--tree",
+      PWSH,
+      ...SSHD,
+      "openssl",
+    ],
     changes: [`${PATH}:${PWSH}`, "EXPOSE 22", RUN_SSHD],
   },
 } as const satisfies Record<string, Recipe>;
