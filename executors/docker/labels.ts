@@ -11,10 +11,6 @@ export const LABELS = {
   role: "alloy-runner.role",
   /** `<runner id>/<project id>/<slot>`: who works in a kept builds directory. */
   slot: "alloy-runner.slot",
-  /** On the helper: what must be removed from a kept builds directory when the job is over. */
-  tmpDir: "alloy-runner.tmp-dir",
-  /** Its first process removes that directory on SIGTERM and ends with `REMOVED`. */
-  tidies: "alloy-runner.tidies",
 } as const;
 
 /** What people's own tools look for, as the Go runner and GitLab Runner name it. */

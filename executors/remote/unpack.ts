@@ -86,7 +86,7 @@ export async function unpackRemote(
     );
     await moveIn(commands, { place, staging }, staged, signal);
     const { entries, bytes, warnings } = staged;
-    return { entries, bytes, warnings };
+    return { entries, bytes, warnings: warnings.list };
   } finally {
     tar.destroy();
     if (staging !== null) await remove(commands, staging);

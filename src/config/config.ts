@@ -31,7 +31,7 @@ export interface Config {
 
 /** Where an entry keeps caches. */
 export interface CacheConfig {
-  /** `cache_max_size`: all local caches together; `null`: as many as the disk takes. */
+  /** `cache_max_size`: all local caches together; `null` (0): as many as the disk takes. */
   readonly maxBytes: number | null;
   /** `MaxUploadedArchiveSize`: a larger archive is not uploaded; `null`: no limit. */
   readonly maxUploadBytes: number | null;

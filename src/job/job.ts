@@ -1,3 +1,5 @@
+import type { FailureReason } from "../errors.ts";
+
 /**
  * A received job, as the rest of the runner sees it: canonical, complete, no snake_case, no nulls for lists.
  * `coordinator/wire.ts` makes it out of whatever came over the wire. Plain data, also in the journal.
@@ -167,7 +169,27 @@ export type Outcome =
   | { readonly result: "canceled"; readonly message: string }
   | {
       readonly result: "failed";
-      readonly reason: import("../errors.ts").FailureReason;
+      readonly reason: FailureReason;
       readonly message: string;
       readonly exitCode?: number;
     };
+
+/** How a job ended, without the words: they may quote what the job said. */
+export type JobResult =
+  | { readonly result: "success" | "canceled"; readonly message?: never }
+  | {
+      readonly result: "failed";
+      readonly reason: FailureReason;
+      readonly exitCode?: number;
+      readonly message?: never;
+    };
+
+/** Where a job is: what its life tells to those who look at it. Nothing of it is secret. */
+export type JobProgress =
+  | { readonly at: "received" }
+  | { readonly at: "preparing"; readonly attempt: number }
+  | { readonly at: "running"; readonly stage: string }
+  /** Set once, when everything that could decide it has ended. */
+  | { readonly at: "finished"; readonly outcome: JobResult }
+  /** Its slot is free; the coordinator has not heard the last report yet. */
+  | { readonly at: "delivering"; readonly outcome: JobResult };

@@ -5,11 +5,11 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
-import { SystemFailure } from "../../src/errors.ts";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, Exit, Note, PrepareRequest, Script } from "../../src/executor.ts";
-import { getSources } from "../../src/job/get-sources.ts";
 import type { Trust } from "../../src/job/job.ts";
-import { readSettings } from "../../src/job/settings.ts";
+import { readSettings } from "../../src/job/plan/settings.ts";
+import { getSources } from "../../src/job/sources/get-sources.ts";
 import type { Op } from "../../src/shell.ts";
 import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never } from "../../src/time.ts";
@@ -104,12 +104,44 @@ export function scriptOf(
 ): Parameters<Environment["run"]>[0] {
   const writer = findShellWriter(environment.shell);
   if (writer === undefined) throw new Error(`no writer for ${environment.shell}`);
-  const text = writer.write(ops, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
+  const suited = environment.shell === "pwsh" ? inPwsh(ops) : ops;
+  const text = writer.write(suited, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
   return { text, command: writer.command({ login }), runIn: "build", login };
+}
+
+/** An author's entry that is in PowerShell. */
+export function pwshSource(...texts: readonly string[]): Op[] {
+  return texts.map((text) => ({ op: "source", text: `${NATIVE}${text}` }));
+}
+
+const NATIVE = "# PowerShell\n";
+
+/** Text for a POSIX shell becomes a program that PowerShell starts: entries that follow one another are one. */
+function inPwsh(ops: readonly Op[]): Op[] {
+  const suited: Op[] = [];
+  const texts: string[] = [];
+  const close = (): void => {
+    const text = texts.splice(0).join("\n");
+    if (text !== "") suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'` });
+  };
+  for (const op of ops) {
+    if (op.op === "source" && !op.text.startsWith(NATIVE)) texts.push(op.text);
+    else {
+      close();
+      suited.push(op);
+    }
+  }
+  close();
+  return suited;
 }
 
 export function source(...texts: readonly string[]): Op[] {
   return texts.map((text) => ({ op: "source", text }));
+}
+
+/** A zombie answers to kill -0, so its state is asked for. */
+export async function isAlive(environment: Environment, pid: string): Promise<boolean> {
+  return (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
 }
 
 /** What every executor does. */
@@ -148,16 +180,14 @@ export function executorContract(
       common ??= openCommon();
       return (await common).environment;
     };
-    const isAlive = async (environment: Environment, pid: string): Promise<boolean> =>
-      // A zombie answers to kill -0, so its state is asked for.
-      (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
-
     it("statuses are those of the script, and a death by signal has its name", async () => {
       const environment = await fresh();
       expect(await runOps(environment, source("true"))).toEqual({ code: 0, signal: null, text: "" });
       expect(await runOps(environment, source("exit 3"))).toMatchObject({ code: 3, signal: null });
       expect(await runOps(environment, source("sh -c 'exit 255'"))).toMatchObject({ code: 255, signal: null });
-      const killed = await runOps(environment, source("kill -9 $$", "echo no"));
+      // In PowerShell this is a program that it has started.
+      const itself = environment.shell === "pwsh" ? "$PPID $$" : "$$";
+      const killed = await runOps(environment, source(`kill -9 ${itself}`, "echo no"));
       expect(killed).toEqual({ code: 137, signal: "SIGKILL", text: "" });
     });
 
@@ -209,19 +239,19 @@ export function executorContract(
       expect(lines[6]).toBe(lines[7]);
     });
 
-    it("an archive that leaves the checkout is refused by the name of its entry", async () => {
+    it("an archive that leaves the checkout is refused by the name of its entry, however much follows", async () => {
       const { workspace } = await fresh();
-      const evil = tarHeader({
-        name: fileNameOf("../evil"),
-        kind: "file",
-        size: 0,
-        mode: 0o644,
-        mtimeSeconds: 1,
-        target: fileNameOf(""),
-      });
+      const head = (name: string, size: number) =>
+        tarHeader({ name: fileNameOf(name), kind: "file", size, mode: 0o644, mtimeSeconds: 1, target: fileNameOf("") });
       const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
-      const tar = Readable.from([evil, tarEnd], { objectMode: false });
-      await expect(workspace.unpack(tar, limits, never)).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      const piece = Buffer.alloc(64 * 1024);
+      for (const pieces of [0, 500]) {
+        const large = Array.from({ length: pieces }, () => piece);
+        const blocks = [head("../evil", 0), head("large", pieces * piece.length), ...large, tarEnd];
+        const refused = workspace.unpack(Readable.from(blocks, { objectMode: false }), limits, never);
+        await expect(refused).rejects.toBeInstanceOf(ScriptFailure);
+        await expect(refused).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      }
     });
 
     it("stdout and stderr arrive in the order of writing", async () => {
@@ -354,6 +384,31 @@ export function executorContract(
       expect(text).toBe("early\nlate\n");
     });
 
+    it("what passes the output on after the shell's end has two seconds for a first word", async () => {
+      const { text } = await runOps(
+        await fresh(),
+        // What bash makes of `exec > >(sleep 1.2; cat) 2>&1`, in every shell.
+        source(
+          "echo before",
+          "pipe=$(mktemp -u) && mkfifo $pipe && { (rm -f $pipe; sleep 1.2; exec cat) <$pipe & exec >$pipe 2>&1; }",
+          "echo through; echo and this >&2",
+        ),
+      );
+      expect(text).toBe("before\nthrough\nand this\n");
+    });
+
+    it("what holds the output and is silent delays the end by those two seconds at most", async () => {
+      const environment = await fresh({ killGraceMs: 300 });
+      const started = performance.now();
+      await runOps(environment, source("true"));
+      const usualMs = performance.now() - started;
+      const before = performance.now();
+      const { text } = await runOps(environment, source("echo done", "sleep 600 &"));
+      expect(text).toMatch(/^done\n/);
+      // Finding and ending it takes its time, too.
+      expect(performance.now() - before).toBeLessThan(usualMs * 3 + 4500);
+    });
+
     it("leftovers may live on where the operator wants it", async () => {
       const environment = await fresh({ killLeftovers: false });
       const { text } = await runOps(environment, source("sleep 600 >/dev/null 2>&1 & echo $!"));
@@ -436,9 +491,11 @@ export function executorContract(
       ];
       // The same path may be another directory, as in a container of its own: then a file in the one is not in the other.
       for (const [index, one] of environments.entries()) {
-        for (const place of [one.workspace.root, one.workspace.tmpDir]) {
-          await runOps(one, [{ op: "write", path: `${place}/of-${index}`, content: "" }]);
-        }
+        const places = [one.workspace.root, one.workspace.tmpDir];
+        await runOps(
+          one,
+          places.map((place) => ({ op: "write", path: `${place}/of-${index}`, content: "" })),
+        );
       }
       for (const [index, one] of environments.entries()) {
         const { root, tmpDir } = one.workspace;

@@ -318,10 +318,10 @@ describe("a proxy", () => {
   });
 
   test("that refuses or is away is named without its password", async () => {
-    const proxy = await tunnelTo("1", "407 Proxy Authentication Required");
+    const proxy = await tunnelTo("1", "403 Forbidden");
     const refusing = testDeps({ environment: { HTTPS_PROXY: proxy.url } });
     expect(await ask(new URL("https://coordinator.example"), {}, refusing)).toMatch(
-      /proxy http:\/\/127\.0\.0\.1:\d+: it refused a tunnel to coordinator\.example:443 with status 407$/,
+      /proxy http:\/\/127\.0\.0\.1:\d+: it refused a tunnel to coordinator\.example:443 with status 403$/,
     );
     const away = testDeps({ environment: { HTTPS_PROXY: "http://user:proxy-secret@127.0.0.1:1" } });
     expect(await ask(new URL("https://coordinator.example"), {}, away)).toMatch(

@@ -1,7 +1,9 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { linesOf, openProject, type Project } from "../support/project.ts";
@@ -303,6 +305,64 @@ b: {tags: [big], retry: 2, script: [echo b]}
     expect(linesOf("a", stdout)).toContain("after");
     expect(stdout).toMatch(/a +test +failed +\d+\.\d s {2}\S+/);
   });
+});
+
+/** Ports that a process listens on at 127.0.0.1. */
+async function portsOf(pid: number): Promise<number[]> {
+  const fds = await readdir(`/proc/${pid}/fd`);
+  const links = await Promise.all(fds.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => "")));
+  const table = await readFile(`/proc/${pid}/net/tcp`, "utf8");
+  return table.split("\n").flatMap((line) => {
+    const [, local = "", , state, , , , , , inode] = line.trim().split(/\s+/);
+    return state === "0A" && links.includes(`socket:[${inode}]`)
+      ? [Number.parseInt(local.split(":")[1] ?? "", 16)]
+      : [];
+  });
+}
+
+/** Sends a body of 300 MB for as long as somebody takes it. @returns what came back, and how much was sent */
+async function pushTo(port: number, head: string): Promise<{ answer: string; sentBytes: number }> {
+  const socket = connect(port, "127.0.0.1");
+  const piece = Buffer.alloc(1024 * 1024);
+  let answer = "";
+  let sentBytes = 0;
+  socket.setEncoding("latin1").on("data", (text) => {
+    answer += String(text);
+  });
+  socket.on("error", () => {});
+  const ended = new Promise((resolve) => socket.once("close", resolve));
+  socket.write(`${head}\r\nhost: x\r\ncontent-length: ${300 * piece.length}\r\n\r\n`);
+  const push = (): void => {
+    while (sentBytes < 300 * piece.length && !socket.destroyed) {
+      sentBytes += piece.length;
+      if (!socket.write(piece)) return;
+    }
+  };
+  socket.on("drain", push);
+  push();
+  await ended;
+  return { answer, sentBytes };
+}
+
+test.runIf(process.platform === "linux")("strangers on this machine are heard by none of its servers", async () => {
+  await ciFile(`a: {script: ["echo is-$((1+1))-ready; sleep 60"]}`);
+  await commitAll();
+  const running = begin();
+  await running.seen(/is-2-ready/);
+  const ports = await portsOf(running.pid);
+  expect(ports).toHaveLength(2);
+  const before = footprint(running.pid).residentMb;
+  for (const port of ports) {
+    for (const path of ["jobs/1/artifacts", "jobs/1/trace", "jobs/1", "jobs/request", "runners", "nothing"]) {
+      const method = path === "jobs/1" ? "PUT" : path.endsWith("trace") ? "PATCH" : "POST";
+      const type = path.endsWith("artifacts") ? "multipart/form-data; boundary=x" : "application/json";
+      const head = `${method} /api/v4/${path} HTTP/1.1\r\njob-token: guessed\r\ncontent-type: ${type}`;
+      const { answer, sentBytes } = await pushTo(port, head);
+      expect(answer === "" || answer.startsWith("HTTP/1.1 401 "), answer).toBe(true);
+      expect(sentBytes / 1024 / 1024, `${method} ${path}`).toBeLessThan(50);
+    }
+  }
+  expect(footprint(running.pid).residentMb - before).toBeLessThan(64);
 });
 
 describe("ending", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { GitInfo, Trust, Variable } from "../../src/job/job.ts";
-import { trustOf } from "../../src/job/trust.ts";
+import { trustOf } from "../../src/job/sources/trust.ts";
 import { sampleJob } from "../support/job.ts";
 import { variable } from "./stand.ts";
 

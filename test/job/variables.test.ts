@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { expandReferences } from "../../src/job/expand.ts";
 import type { Job } from "../../src/job/job.ts";
-import { secretsOf } from "../../src/job/secrets.ts";
-import { createVariables, type JobVariables, type VariableSources } from "../../src/job/variables.ts";
+import { expandReferences } from "../../src/job/variables/expand.ts";
+import { secretsOf } from "../../src/job/variables/secrets.ts";
+import { createVariables, type JobVariables, type VariableSources } from "../../src/job/variables/variables.ts";
 import { jobWith, variable } from "./stand.ts";
 
 const place = {
@@ -247,9 +247,11 @@ describe("secrets", () => {
       "dTpwdXNoLW1l",
       "push-me",
     ];
-    expect(secretsOf(job, ["runner-token"]).sort()).toEqual([...common, "closed$OPEN", "closedpublic-value"].sort());
-    expect(secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).sort()).toEqual(common.sort());
-    expect(secretsOf(jobWith({ git: { ...job.git, repoUrl: "git@github.com:acme/widget.git" } }))).toEqual([
+    expect([...secretsOf(job, ["runner-token"]).values].sort()).toEqual(
+      [...common, "closed$OPEN", "closedpublic-value"].sort(),
+    );
+    expect([...secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).values].sort()).toEqual(common.sort());
+    expect(secretsOf(jobWith({ git: { ...job.git, repoUrl: "git@github.com:acme/widget.git" } })).values).toEqual([
       jobWith().token,
     ]);
   });

@@ -12,6 +12,7 @@ import { createDirectoryLocks } from "../locks.ts";
 import { makeDirectories } from "../make-directories.ts";
 import { findOwnProgram } from "../own-program.ts";
 import { createSlots, type Slot } from "../slots.ts";
+import { words } from "../words.ts";
 import { findOnPath } from "./command.ts";
 import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
@@ -37,6 +38,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {
     account: null,
+    uid: null,
     environment,
     command: ([program, ...args]) => [findOnPath(program, searched, existsSync), ...args],
     check: async () => {},
@@ -71,9 +73,11 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   });
 
   return {
-    name: "shell",
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
+    plainShell: "cmd",
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
       if (deps.user !== undefined && deps.user !== "") {

@@ -22,6 +22,7 @@ function binds(table: Readonly<Record<string, unknown>>, level: Trust["level"]):
     places: choosePlaces({ buildsDir: "/builds", settings, request, slot: 0 }),
     slot: 0,
     workingDirectory: "/srv",
+    privateVolume: false,
     expand: (text) => text,
   }).map(({ bind }) => bind);
 }
