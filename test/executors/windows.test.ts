@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { commandFor, findOnPath } from "../../executors/shell/windows/command.ts";
 import { listFiles } from "../../executors/shell/files-list.ts";
+import { commandFor, findOnPath } from "../../executors/shell/windows/command.ts";
 import { windowsPattern, withWindowsPatterns } from "../../executors/shell/windows/patterns.ts";
 import { breakScript, descendantsOf, listingScript, parseListing } from "../../executors/shell/windows/processes.ts";
 import { removeOnWindows } from "../../executors/shell/windows/remove.ts";
@@ -164,7 +164,12 @@ describe("a pattern", () => {
       });
       const found = await workspace.list(
         {
-          globs: ["bin\\Release\\*.dll", "bin\\**\\c.dll", `${root.replaceAll("/", "\\")}\\bin\\Release\\a.pdb`, "..\\x"],
+          globs: [
+            "bin\\Release\\*.dll",
+            "bin\\**\\c.dll",
+            `${root.replaceAll("/", "\\")}\\bin\\Release\\a.pdb`,
+            "..\\x",
+          ],
           exclude: ["bin\\Release\\b.*"],
           untracked: false,
         },
