@@ -18,6 +18,37 @@ export interface ExecutorFeatures {
 /** JSON that survives a restart. */
 export type Note = { readonly [key: string]: string | number | boolean | null | readonly string[] };
 
+/** A variable of a job, as far as others than its scripts may know it. */
+export interface OpenVariable {
+  readonly key: string;
+  /** Expanded; what it refers to and is secret, is empty. */
+  readonly value: string;
+  /** Nothing that it refers to is missing. */
+  readonly complete: boolean;
+  /** It sounds like a password, whoever calls it public. */
+  readonly secretName: boolean;
+  /** It stands in `environment` of the entry. */
+  readonly ofOperator: boolean;
+  /** A job's own that would change which programs run, and how. */
+  readonly redirecting: boolean;
+}
+
+/** Where a job is going to work. */
+export interface JobPlace {
+  readonly root: string;
+  readonly tmpDir: string;
+  readonly buildsDir: string;
+  readonly projectSlot: number;
+}
+
+/** A job's variables for what is started beside its scripts. */
+export interface PreparedVariables {
+  /** Each name once. */
+  readonly open: readonly OpenVariable[];
+  /** As `PrepareRequest.expand`, with names that come before the job's. */
+  expandWith(own: ReadonlyMap<string, string>, text: string): string;
+}
+
 export interface PrepareRequest {
   readonly job: Job;
   /** Unique over all jobs of this host and all times, `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */
@@ -34,6 +65,10 @@ export interface PrepareRequest {
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /** `environment` of the entry, as it stands there. */
+  readonly environment: readonly { readonly key: string; readonly value: string }[];
+  /** The job's variables once its place is known. */
+  variables(place: JobPlace): PreparedVariables;
   /**
    * Kept on disk before this resolves. After a crash `recover` gets the notes back, in order, to clean up with.
    * Call it before the thing exists that would have to be cleaned.

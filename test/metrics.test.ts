@@ -200,6 +200,29 @@ describe("the metrics server", () => {
     for (const socket of strangers) socket.destroy();
   });
 
+  test.runIf(process.platform === "linux")("lets strangers push out only strangers of their own address", async () => {
+    const { url } = await serve();
+    const port = Number(new URL(url).port);
+    const opened = async (localAddress: string) => {
+      const socket = connect({ port, host: "127.0.0.1", localAddress });
+      socket.on("error", () => {});
+      await once(socket, "connect");
+      return socket;
+    };
+    const slow = await opened("127.0.0.2");
+    const strangers = await Promise.all(Array.from({ length: 600 }, () => opened("127.0.0.1")));
+    // Of those who came first one after the other ends.
+    while (strangers.filter((one) => one.closed).length < 300) await new Promise((resolve) => setImmediate(resolve));
+    let answer = "";
+    slow.on("data", (text) => {
+      answer += String(text);
+    });
+    slow.write("GET /health HTTP/1.1\r\n\r\n");
+    await once(slow, "close");
+    expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*alive\n$/);
+    for (const socket of strangers) socket.destroy();
+  });
+
   test("renders once for all who ask at the same time", async () => {
     let renders = 0;
     let finish = (): void => {};

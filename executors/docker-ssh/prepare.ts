@@ -7,6 +7,7 @@ import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
 import { jobLabels } from "../docker/labels.ts";
 import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "../docker/scene.ts";
+import { entrypointVariables } from "../docker/service-variables.ts";
 import { waitForServices } from "../docker/services.ts";
 import { hostEntries, startServices } from "../docker/start-services.ts";
 import { createVolumes } from "../docker/volumes.ts";
@@ -122,7 +123,7 @@ async function startSshd(scene: Scene, parts: SshdParts, signal: AbortSignal): P
     privileged: wanted.image.privileged,
     binds: parts.binds,
     hostname: settings.hostname ?? scene.unique,
-    env: [],
+    env: entrypointVariables(scene.variables),
     user: wanted.image.user,
     entrypoint: wanted.image.entrypoint,
     command: [],

@@ -6,6 +6,7 @@ import { jobLabels } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { removeContainer } from "./remove.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
+import { entrypointVariables } from "./service-variables.ts";
 import { warn } from "./services.ts";
 import { addedVariables, startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
@@ -22,7 +23,7 @@ export async function startBuild(
   const { engine, settings, wanted, marks, places, notes } = scene;
   const { entrypoint } = wanted.image;
   const name = `the build container (image ${image.name})`;
-  const env = gitTrust(places.root);
+  const env = [...entrypointVariables(scene.variables), ...gitTrust(places.root)];
   const attempt = async (withEntrypoint: boolean): Promise<JobContainer> => {
     const body = jobContainer({
       ...common(scene, network.mode),

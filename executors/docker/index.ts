@@ -3,6 +3,7 @@ import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/exec
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never, unlessAborted } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -117,7 +118,7 @@ export function createDockerExecutor(
     };
   };
 
-  return {
+  return handingOver({
     name,
     title,
     features: { variables: true, image: true, services: true, shared: false },
@@ -175,7 +176,7 @@ export function createDockerExecutor(
       const found = await finding?.catch(() => null);
       if (found !== null && found !== undefined) await closeMeans(found);
     },
-  };
+  });
 }
 
 async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {

@@ -18,7 +18,7 @@ export async function startServices(
   named: readonly { readonly index: number; readonly names: readonly string[] }[],
   signal: AbortSignal,
 ): Promise<readonly RunningService[]> {
-  const { engine, settings, wanted, request, notes } = scene;
+  const { engine, settings, wanted, notes } = scene;
   const securityOpt = settings.servicesSecurityOpt.length > 0 ? await inlineProfiles(settings.servicesSecurityOpt) : [];
   const start = async (service: WantedService, names: readonly string[]): Promise<RunningService> => {
     const image = await scene.obtain(service, signal);
@@ -33,7 +33,7 @@ export async function startServices(
       aliases: network.own ? names : [],
       privileged: service.privileged,
       binds: volumes.serviceBinds,
-      env: serviceVariables(request.job.variables, service.variables, request.expand),
+      env: serviceVariables(scene.variables, service.variables),
       entrypoint: service.entrypoint,
       command: service.command,
       devices,

@@ -4,6 +4,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { followTrusted } from "../../src/trusted-path.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { openBuildsDir } from "./builds-dir.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
@@ -106,7 +107,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let pipes: PipePool | null = null;
   let groups = 0;
 
-  return {
+  return handingOver({
     name: words.name,
     title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
@@ -166,7 +167,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
     },
-  };
+  });
 
   async function recoverJob(
     jobKey: string,

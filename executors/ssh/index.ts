@@ -10,6 +10,7 @@ import {
 } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { sshCommands } from "./commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection.ts";
@@ -98,7 +99,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  return {
+  return handingOver({
     name: words.name,
     title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
@@ -137,7 +138,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       return said;
     },
     close: async () => {},
-  };
+  });
 }
 
 function describeNote(note: Note): string {

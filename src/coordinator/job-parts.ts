@@ -84,13 +84,14 @@ export function readImage(value: unknown, place: string, reader: Reader): Image 
   const image = namedFields(value);
   const name = reader.name(image.name, `${place}.name`).trim();
   if (name === "") return null;
-  const options = fieldsOf(fieldsOf(image.executor_opts).docker);
+  // AlloyCI sends the table as it stands in the CI file.
+  const options = { ...fieldsOf(image.docker), ...fieldsOf(fieldsOf(image.executor_opts).docker) };
   return {
     name,
     entrypoint: optionalTexts(image.entrypoint, `${place}.entrypoint`, reader),
     pullPolicies: reader.texts(image.pull_policy, `${place}.pull_policy`),
-    user: reader.name(options.user, `${place}.executor_opts.docker.user`) || null,
-    platform: reader.name(options.platform, `${place}.executor_opts.docker.platform`) || null,
+    user: reader.name(options.user, `${place}.docker.user`) || null,
+    platform: reader.name(options.platform, `${place}.docker.platform`) || null,
   };
 }
 
@@ -112,9 +113,21 @@ export function readServices(value: unknown, reader: Reader): Service[] {
         ...image,
         aliases: aliases.flatMap((alias) => alias.split(/[\s,]+/)).filter((alias) => alias !== ""),
         command: optionalTexts(service.command, "services.command", reader),
-        variables: readVariables(service.variables, reader),
+        variables: readServiceVariables(service.variables, reader),
       },
     ];
+  });
+}
+
+/** GitLab sends a list; AlloyCI the table of the CI file, which everybody can read there. */
+function readServiceVariables(value: unknown, reader: Reader): Variable[] {
+  if (!isFields(value) || value.key !== undefined) return readVariables(value, reader);
+  return Object.entries(value).flatMap(([key, given]): Variable[] => {
+    if (key === "") return [];
+    const table = isFields(given) ? given : { value: given };
+    const raw = table.expand === false;
+    const text = reader.text(table.value, `services.variables.${key}`);
+    return [{ key, value: text, public: true, file: false, masked: false, raw }];
   });
 }
 

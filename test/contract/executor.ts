@@ -71,6 +71,8 @@ export function sampleRequest(
     projectPath,
     trust,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };
@@ -503,6 +505,16 @@ export function executorContract(
         expect(text.trim().split("\n")).toEqual([`${root}/of-${index}`, `${tmpDir}/of-${index}`]);
       }
       expect(environments.slice(0, 2).map((one) => one.projectSlot)).toEqual([0, 1]);
+    });
+
+    it("a job that follows at once works where the last one did, whose clean-up is still under way", async () => {
+      const executor = await opened();
+      const first = await executor.prepare(sampleRequest(), new Sink(), never);
+      const leaving = first.destroy(never);
+      const second = await prepared(executor);
+      await leaving;
+      expect([first.projectSlot, second.projectSlot]).toEqual([0, 0]);
+      expect(second.workspace.root).toBe(first.workspace.root);
     });
 
     it("the next job finds the checkout of the last one, and none of its temporary files", async () => {

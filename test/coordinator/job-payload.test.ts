@@ -280,6 +280,31 @@ test("strings, nested lists and single objects stand in for lists", () => {
   expect(job.cache).toMatchObject([{ paths: ["vendor"], key: "", policy: "pull-push" }]);
 });
 
+test("AlloyCI's own forms: a service's variables as a table, and the user of an image as the CI file has it", () => {
+  const job = jobOf({
+    id: 1,
+    token: "t",
+    steps: script,
+    image: { name: "ruby", docker: { user: "builder", platform: "linux/arm64" } },
+    services: [
+      {
+        name: "postgres",
+        docker: { user: 70 },
+        variables: { POSTGRES_DB: "app", PORT: 5432, RAW: { value: "$X", expand: false }, EMPTY: null },
+      },
+    ],
+  });
+  expect(job.image).toMatchObject({ user: "builder", platform: "linux/arm64" });
+  expect(job.services[0]?.user).toBe("70");
+  expect(job.services[0]?.variables.map(({ key, value, raw }) => [key, value, raw])).toEqual([
+    ["POSTGRES_DB", "app", false],
+    ["PORT", "5432", false],
+    ["RAW", "$X", true],
+    ["EMPTY", "", false],
+  ]);
+  expect(job.warnings).toEqual([]);
+});
+
 test("wrong types everywhere still make a job that can be answered", () => {
   const wrong: readonly unknown[] = [null, 0, "x", true, [], [[]], {}, [null, 1, "x", {}, []], { a: { b: [] } }];
   const keys = ["job_info", "git_info", "runner_info", "variables", "steps", "image", "services", "artifacts", "cache"];

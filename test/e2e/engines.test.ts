@@ -190,6 +190,21 @@ describe("the built program with docker", { timeout: 400_000 }, () => {
     expect(`${site.runner.stderr()}${site.runner.stdout()}`).not.toContain("geheimnis-1");
   });
 
+  test("over TCP with TLS, where a client needs a certificate", async () => {
+    const dir = temporary();
+    const port = await serveTls(dir, engine.host.slice("unix://".length));
+    const site = await opened({
+      engine,
+      executor: "docker",
+      host: `tcp://127.0.0.1:${port}`,
+      image: "git",
+      more: `tls_cert_path = "${dir}"`,
+    });
+    await works(site, engine);
+    // Words of the runtime or of a library are none of ours.
+    expect(site.runner.stderr()).not.toMatch(/warning:/i);
+  });
+
   test("over plain TCP, past the proxies of the environment", async () => {
     const socket = engine.host.slice("unix://".length);
     const port = await listenFor(createServer({ allowHalfOpen: true }, (client) => joined(client, socket)));

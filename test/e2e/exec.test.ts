@@ -186,6 +186,11 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     expect((await exec(["--committed"])).stdout).toContain("on refs/heads/main");
   });
 
+  test("values that look like numbers reach the job as they are written", async () => {
+    await ciFile("a: {variables: {V: 3.0, ID: 1187654321098765432}, script: ['echo \"$V $ID\"']}");
+    expect(linesOf("a", (await exec([])).stdout)).toContain("3.0 1187654321098765432");
+  });
+
   test("--var and --env-file win over the file, secrets are masked, --env does not", async () => {
     await ciFile(`a: {variables: {ONE: file, TWO: file, THREE: file}, script: ['echo "$ONE $TWO $THREE $FOUR"']}`);
     await writeFile(join(dir, "secrets"), "# comment\nexport TWO='s3cret value'\n");

@@ -6,6 +6,7 @@ import { containerCommands, runForText } from "../../executors/docker/commands.t
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
+import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
@@ -38,21 +39,37 @@ describe("jobs in containers", () => {
     variables: [],
     ...parts,
   });
-  const requestOf = (parts: Partial<Job>): PrepareRequest => {
+  const requestOf = (parts: Partial<Job>, environment: PrepareRequest["environment"] = []): PrepareRequest => {
     const request = sampleRequest();
-    return { ...request, job: { ...request.job, ...parts } };
+    const job = { ...request.job, ...parts };
+    const identity = { version: "1", revision: "r", architecture: "linux/amd64" };
+    const features = { variables: true, image: true, services: true, shared: false };
+    const sources = {
+      job,
+      runner: { environment, debugTraceDisabled: false },
+      identity,
+      executor: { features },
+      concurrentId: 0,
+    };
+    return {
+      ...request,
+      job,
+      environment,
+      expand: setUp(sources, null).variables.expand,
+      variables: (place) => preparedVariables(sources, place),
+    };
   };
 
   /** An environment that goes with its test, and what was said while it was made. */
   async function prepared(
     table: Table,
     parts: Partial<Job>,
-    { buildsDir }: { readonly buildsDir?: string | undefined } = {},
+    { buildsDir, entry }: { buildsDir?: string | undefined; entry?: PrepareRequest["environment"] } = {},
   ): Promise<{ environment: Environment; notes: string }> {
     const executor = stand().open(table, { killGraceMs: 500, ...(buildsDir === undefined ? {} : { buildsDir }) });
     onTestFinished(() => executor.close());
     const notes = new Sink();
-    const environment = await executor.prepare(requestOf(parts), notes, never);
+    const environment = await executor.prepare(requestOf(parts, entry), notes, never);
     onTestFinished(() => environment.destroy(never));
     return { environment, notes: notes.text };
   }
@@ -140,6 +157,17 @@ describe("jobs in containers", () => {
     const { Config } = await docker.getContainer(container?.Id ?? "").inspect();
     expect(Config.Env).toEqual(expect.arrayContaining(["OPEN=open ", "OWN=own"]));
     expect(JSON.stringify(Config)).not.toContain("tell-nobody");
+  });
+
+  it("a service whose name is empty here is left out, and the entry's logins count", async () => {
+    const { notes } = await prepared(
+      { services: ["$NOTHING"] },
+      { services: [{ ...service("service"), name: "${DB_IMAGE}" }] },
+      { entry: [{ key: "DOCKER_AUTH_CONFIG", value: "no docker configuration" }] },
+    );
+    expect(notes).toContain('WARNING: A service was left out, because its name "$NOTHING" is empty here');
+    expect(notes).toContain('WARNING: A service was left out, because its name "${DB_IMAGE}" is empty here');
+    expect(notes).toContain("WARNING: DOCKER_AUTH_CONFIG in environment of the entry is no docker configuration");
   });
 
   it("a service that ends at once is a warning with its log, and the job goes on", async () => {

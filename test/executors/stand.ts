@@ -39,6 +39,8 @@ const environment = await executor.prepare(
     projectPath: "group/project",
     trust: ownTrust,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async () => {},
   },
   new Writable(),

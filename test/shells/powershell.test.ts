@@ -108,15 +108,6 @@ describe.each([powershell, pwsh])("scripts for $name", (writer) => {
     expect(syntax.errors(text.slice(0, -1))).not.toEqual([]);
   });
 
-  test("are traced in the author's entries only", () => {
-    const secret = (name: string): Op => ({ op: "export", name, value: "tell-nobody" });
-    const body = bodyOf(write(writer, [secret("A"), { op: "source", text: "early" }, secret("B")], true));
-    const traced = [...body.matchAll(/Set-PSDebug -Trace 1([\s\S]*?)Set-PSDebug -Off/g)].map(([, text]) => text).join();
-    expect(traced).toContain("AlloyEntry 0");
-    expect(traced).not.toContain("tell-nobody");
-    expect(write(writer, [{ op: "source", text: "x" }])).not.toContain("Set-PSDebug");
-  });
-
   test("give values as bare variables, too, but where PowerShell has its own of that name", () => {
     const body = bodyOf(
       write(

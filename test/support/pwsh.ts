@@ -1,8 +1,9 @@
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import type { ShellWriter } from "../../src/shell.ts";
-import type { WindowsShell } from "../contract/windows-shell.ts";
+import type { Op, ShellWriter } from "../../src/shell.ts";
+import type { ShellResult, WindowsShell } from "../contract/windows-shell.ts";
 
 /** Brings PowerShell 7 where it is: no package archive has it. `.ci/run` calls it. */
 const INSTALLER = join(import.meta.dirname, "../../../shared/pwsh/install.sh");
@@ -66,16 +67,7 @@ export function openPwsh(writer: ShellWriter, dir: string): WindowsShell {
       set: (name, value) => `$${name} = '${value}'`,
       show: (name) => `if ($${name}) { $${name} } else { [Environment]::GetEnvironmentVariable('${name}') }`,
       comment: "# nothing",
-      broken: [
-        "if (",
-        "'unclosed",
-        '"unclosed',
-        "}",
-        ")",
-        "Get-Item )",
-        "'x'\nusing namespace System.IO",
-        "@'\nunclosed",
-      ],
+      broken: ["if (", "'unclosed", "}", "Get-Item )", "'x'\nusing namespace System.IO"],
       dump: (path) => `sh -c 'env -0 >"$0"' ${path}`,
       args: ["printf", "%s\\0"],
       program: "sh",
@@ -83,5 +75,31 @@ export function openPwsh(writer: ShellWriter, dir: string): WindowsShell {
       exit: (status) => ["sh", "-c", `exit ${status}`],
     },
     unknownProgram: 1,
+  };
+}
+
+/** Entries of an author, and variables before them, in a directory that goes away at the end. */
+export interface Author extends Disposable {
+  readonly dir: string;
+  /** Without the proof and without colours. */
+  run(entries: readonly string[], variables?: Readonly<Record<string, string>>): ShellResult;
+}
+
+export function openAuthor(writer: ShellWriter): Author {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-pwsh-"));
+  const shell = openPwsh(writer, dir);
+  const plain = (text: string): string => text.replace(/\x1b\[[0-9;]*m/g, "");
+  return {
+    dir,
+    run: (entries, variables = {}) => {
+      const ops = [
+        ...Object.entries(variables).map(([name, value]): Op => ({ op: "export", name, value })),
+        ...entries.map((text): Op => ({ op: "source", text })),
+      ];
+      const text = writer.write(ops, { tmpDir: join(dir, "tmp"), xtrace: false, proof: "proof" });
+      const { status, stdout, stderr } = shell.run(text, undefined);
+      return { status, stdout: plain(stdout).replace(/^proof\n/, ""), stderr: plain(stderr) };
+    },
+    [Symbol.dispose]: () => rmSync(dir, { recursive: true, force: true }),
   };
 }

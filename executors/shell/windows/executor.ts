@@ -6,6 +6,7 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
+import { handingOver } from "../../common/hand-over.ts";
 import { openWorkspace } from "../files.ts";
 import type { Launch } from "../launch.ts";
 import { createDirectoryLocks } from "../locks.ts";
@@ -75,7 +76,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     },
   });
 
-  return {
+  return handingOver({
     name: words.name,
     title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
@@ -143,5 +144,5 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       return said;
     },
     close: async () => {},
-  };
+  });
 }

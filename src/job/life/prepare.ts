@@ -2,7 +2,7 @@ import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
 import type { Environment, PrepareRequest } from "../../executor.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
-import { setUp } from "../plan/set-up.ts";
+import { preparedVariables, setUp } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
 import type { Life } from "./life.ts";
@@ -10,23 +10,29 @@ import type { RunJobRequest } from "./request.ts";
 
 const PREPARE_ATTEMPTS = 3;
 
+/** What is known of a job before its place is. */
+export type Introduced = Pick<PrepareRequest, "expand" | "variables">;
+
 /**
  * The lines at the top of the trace, and all that can be told before anything is built.
  * @throws {SystemFailure | ScriptFailure} the job cannot run
  */
-export function introduce(request: RunJobRequest): Pick<PrepareRequest, "expand"> {
+export function introduce(request: RunJobRequest): Introduced {
   const { job, runner, identity, trace, secrets } = request;
   trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
   for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
   if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
   const { variables } = setUp(request, null);
-  return { expand: variables.expand };
+  return {
+    expand: variables.expand,
+    variables: (place) => preparedVariables(request, place),
+  };
 }
 
 /** The place that the job runs in, within `prepare_timeout`; tried again where the cause may go away. */
 export async function prepare(
   request: RunJobRequest,
-  { expand }: Pick<PrepareRequest, "expand">,
+  introduced: Introduced,
   life: Life,
   signal: AbortSignal,
 ): Promise<Environment> {
@@ -44,7 +50,8 @@ export async function prepare(
       projectPath: projectPathOf(job),
       trust: trustOf(job),
       hide: trace.hide,
-      expand,
+      environment: runner.environment,
+      ...introduced,
       remember,
     };
     const environment = await retry(

@@ -1,6 +1,6 @@
 import type { RunnerConfig } from "../../config/config.ts";
 import { ScriptFailure, SystemFailure } from "../../errors.ts";
-import type { Executor } from "../../executor.ts";
+import type { Executor, JobPlace, PreparedVariables } from "../../executor.ts";
 import type { Job } from "../job.ts";
 import { createVariables, type JobVariables, type Place, type RunnerIdentity } from "../variables/variables.ts";
 import { type JobSettings, readSettings } from "./settings.ts";
@@ -39,4 +39,16 @@ export function setUp(
   const problem = settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);
   return { variables, settings };
+}
+
+/** For what is started beside the job's scripts, which is no shell: names of any kind can be held. */
+export function preparedVariables(
+  { job, runner, identity, executor, concurrentId }: SetUpRequest,
+  place: JobPlace,
+): PreparedVariables {
+  const { environment } = runner;
+  const { shared } = executor.features;
+  const held = { ...place, acceptsName: () => true };
+  const variables = createVariables({ job, environment, identity, concurrentId, shared, place: held });
+  return { open: variables.open(), expandWith: variables.expandWith };
 }

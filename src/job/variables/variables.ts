@@ -1,6 +1,8 @@
+import type { OpenVariable } from "../../executor.ts";
 import type { Op } from "../../shell.ts";
 import type { Job } from "../job.ts";
-import { expandName, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
+import { expandName, expandReferences, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
+import { openVariables } from "./open-variables.ts";
 import { isHarmless, isRedirecting } from "./runner-variables.ts";
 
 /** Linux holds `KEY=VALUE` and its final NUL in at most 32 pages. */
@@ -55,6 +57,8 @@ interface Definition {
   readonly file: boolean;
   /** `$NAME` in the value is replaced. */
   readonly expands: boolean;
+  /** Its value is for the job's own scripts only. */
+  readonly hidden: boolean;
   readonly origin: Origin;
 }
 
@@ -71,6 +75,10 @@ export interface JobVariables {
    * @throws {ScriptFailure} it becomes too long
    */
   expand(text: string): string;
+  /** The same with names that come before the job's. */
+  expandWith(own: ReadonlyMap<string, string>, text: string): string;
+  /** What others than the job's scripts may know. */
+  open(): OpenVariable[];
   /** Instructions that export them. */
   exports(audience: Audience): Op[];
 }
@@ -97,6 +105,8 @@ export function createVariables(sources: VariableSources): JobVariables {
     problem,
     get: resolve.get,
     expand: (text) => expandName(text, (name) => resolve.raw(name)),
+    expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
+    open: () => openVariables(accepted),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
 }
@@ -112,6 +122,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
     value,
     file,
     expands: false,
+    hidden: file,
     origin: "runner",
   });
   const { ca, cert, key } = job.serverTls;
@@ -119,7 +130,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
   return [
     ...image,
     ...environment.map(
-      ({ key, value }): Definition => ({ key, value, file: false, expands: true, origin: "operator" }),
+      ({ key, value }): Definition => ({ key, value, file: false, expands: true, hidden: false, origin: "operator" }),
     ),
     ours("CI_SERVER", "yes"),
     ...(ca === undefined ? [] : [ours("CI_SERVER_TLS_CA_FILE", ca, true)]),
@@ -132,6 +143,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
         value: variable.value,
         file: variable.file,
         expands: !variable.raw && !variable.file && (job.dialect === "gitlab" || variable.public),
+        hidden: !variable.public || variable.masked || variable.file || variable.value.includes(job.token),
         origin: "job",
       }),
     ),
