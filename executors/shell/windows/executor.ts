@@ -15,6 +15,7 @@ import { findOwnProgram } from "../own-program.ts";
 import { createSlots, type Slot } from "../slots.ts";
 import { words } from "../words.ts";
 import { findOnPath } from "./command.ts";
+import { withWindowsPatterns } from "./patterns.ts";
 import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
 import { runOnWindows, type WindowsHost } from "./script.ts";
@@ -54,11 +55,13 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const environmentFor = (host: WindowsHost, slot: Slot): Environment => ({
     shell,
     login: false,
-    workspace: openWorkspace(slot.places, {
-      launch,
-      mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
-      ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
-    }),
+    workspace: withWindowsPatterns(
+      openWorkspace(slot.places, {
+        launch,
+        mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
+        ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+      }),
+    ),
     projectSlot: slot.number,
     host: hostname(),
     buildsDir,
