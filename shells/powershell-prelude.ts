@@ -1,3 +1,5 @@
+import { entries } from "./powershell-entries.ts";
+
 /**
  * What scripts for PowerShell are made of: functions over .NET rather than cmdlets, because cmdlets take `[`, `*` and `?`
  * in paths for patterns, differ between editions, and may be hidden by functions of the author's. Each stops the script if
@@ -8,8 +10,11 @@ try { [Console]::OutputEncoding = New-Object Text.UTF8Encoding $false } catch { 
 try { [Console]::InputEncoding = New-Object Text.UTF8Encoding $false } catch { }
 $OutputEncoding = New-Object Text.UTF8Encoding $false
 $ProgressPreference = 'SilentlyContinue'
+Microsoft.PowerShell.Utility\\Set-Variable -Name AlloyState -Option Constant -Value @{
+  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false
+}
 function AlloyStop([int] $Status) {
-  if ($global:AlloyDepth -gt 0) { throw (New-Object OperationCanceledException "alloy-status $Status") }
+  if ($AlloyState.Depth -gt 0) { throw (New-Object OperationCanceledException "alloy-status $Status") }
   exit $Status
 }
 function AlloyTell($Problem) {
@@ -189,6 +194,7 @@ function AlloyWrite([string] $Path, [string] $Content) {
     } finally { $file.Dispose() }
   } catch { AlloyFail $_ }
 }
+${entries}
 `.trim();
 
 /** A script that removes the directory it is called with, however deep, with read-only files; links as links. Windows only. */

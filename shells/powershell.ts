@@ -56,13 +56,19 @@ function writeTest(test: Test): string {
   }
 }
 
-/** A cmdlet that fails has no status of its own, and an old one must not stand for it. */
-const CHECK =
-  "if (-not $?) { AlloyStop $(if ($global:LASTEXITCODE -is [int] -and $global:LASTEXITCODE -ne 0) { $global:LASTEXITCODE } else { 1 }) }";
+/** Is a text of the author's in there? */
+function isAuthored(op: Op): boolean {
+  if (op.op === "when") return [...op.then, ...(op.else ?? [])].some(isAuthored);
+  return op.op === "source" || (op.op === "repeat" && op.body.some(isAuthored));
+}
 
-/** Instructions → the body of the script. Only entries of the author are traced, so that no value is shown. */
+/**
+ * Instructions → the body of the script. Only entries of the author are traced, so that no value is shown. All entries are
+ * read before the first of them runs, and after what the runner does for them: `using module` may need the directory.
+ */
 function writeBody(ops: readonly Op[], xtrace: boolean): string {
   let serial = 0;
+  const entries: string[] = [];
   const list = (part: readonly Op[]): string => part.map(one).join("\n");
   const set = (name: string, value: string): string =>
     `AlloySet ${quote(name)} ${value} ${isBare(name) ? "$true" : "$false"}`;
@@ -87,8 +93,7 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         return `${status} = AlloyRun ${quote(name)} ${quote(commandLine(args))} $false\nif (${status} -ne 0) { AlloyStop ${status} }`;
       }
       case "source": {
-        // The empty line ends what a backtick at the end goes on with.
-        const text = `$global:LASTEXITCODE = 0\n${op.text.replaceAll("\0", "")}\n\n${CHECK}`;
+        const text = `$AlloyState.Due++\n. AlloyEntry ${entries.push(op.text.replaceAll("\0", "")) - 1}`;
         return xtrace ? `Set-PSDebug -Trace 1\n${text}\nSet-PSDebug -Off` : text;
       }
       case "cd":
@@ -109,7 +114,10 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         return `AlloyStop ${op.status}`;
     }
   };
-  return list(ops);
+  const authored = ops.findIndex(isAuthored);
+  if (authored < 0) return list(ops);
+  const [before, after] = [list(ops.slice(0, authored)), list(ops.slice(authored))];
+  return [before, `AlloyRead @(\n${entries.map(quote).join(",\n")}\n)`, after].join("\n");
 }
 
 /** Strings of .NET hold NUL, too, but only as an escape. */
@@ -120,35 +128,37 @@ function quoteContent(content: string): string {
 function writeRepeat(serial: number, attempts: number, pauseSeconds: number, body: string): string {
   const [tries, status] = [`$alloyTry${serial}`, `$alloyStatus${serial}`];
   return [
-    "$global:AlloyDepth++",
+    "$AlloyState.Depth++",
     `for (${tries} = 1; ; ${tries}++) {`,
     `${status} = 0`,
     "try {",
     body,
-    `} catch { ${status} = AlloyStatusOf $_ }`,
+    `} catch { ${status} = AlloyStatusOf $_; $AlloyState.Done = $AlloyState.Due }`,
     `if (${status} -eq 0 -or ${tries} -ge ${Math.max(1, Math.trunc(attempts))}) { break }`,
     ...(pauseSeconds > 0 ? [`[Threading.Thread]::Sleep(${Math.ceil(pauseSeconds) * 1000})`] : []),
     "}",
-    "$global:AlloyDepth--",
+    "$AlloyState.Depth--",
     `if (${status} -ne 0) { AlloyStop ${status} }`,
   ].join("\n");
 }
 
 /**
- * The body is one literal that is made a script block once all of the text was read: a syntax error of the author's is
- * found before anything of it runs, fails the script with PowerShell's own message, and cannot reach the frame.
+ * The status is 1 from the first line on, and only two things make it another: the author's `exit`, and the last line, which
+ * is reached where each entry that was due has run to its end. Whatever else ends the script early is a failure. The block
+ * around it is read as a whole, so nothing of a script that was cut runs. No `try` around the author's entries: in one,
+ * errors that `Continue` goes on after would end them.
  */
 function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions, preference: "Continue" | "Stop"): string {
-  const body = `$ErrorActionPreference = '${preference}'\n${writeBody(ops, xtrace)}`;
   return [
     "& {",
+    "$host.SetShouldExit(1)",
     prelude,
     `[Console]::Out.Write(${quote(`${proof}\n`)})`,
     "[Console]::Out.Flush()",
     "$global:LASTEXITCODE = 0",
-    "$global:AlloyDepth = 0",
-    `. ([ScriptBlock]::Create(${quote(body)}))`,
-    "exit 0",
+    `$ErrorActionPreference = '${preference}'`,
+    writeBody(ops, xtrace),
+    "if ($AlloyState.Done -eq $AlloyState.Due) { exit 0 }",
     "}",
     "",
   ].join("\n");
@@ -163,7 +173,7 @@ const READ_SCRIPT = [
 ].join("; ");
 
 function acceptsName(name: string): boolean {
-  return name !== "" && !/[=\0]/.test(name) && !/^AlloyDepth$/i.test(name);
+  return name !== "" && !/[=\0]/.test(name);
 }
 
 /** Windows PowerShell 5.1. It reads a file as UTF-8 only behind a byte order mark. */

@@ -1,6 +1,7 @@
 import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
-import type { Job } from "./job/job.ts";
+import type { ExecutorWords } from "./executor-words.ts";
+import type { Job, Trust } from "./job/job.ts";
 import type { Log } from "./log.ts";
 import type { Argv, ScriptParts, ShellCommand, ShellName } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
@@ -27,6 +28,8 @@ export interface PrepareRequest {
   readonly concurrentId: number;
   /** `group/project`: clean relative path, safe to join, never empty. */
   readonly projectPath: string;
+  /** Jobs of different trust share no working copy and no volume, and nothing that a fork's job leaves is kept. */
+  readonly trust: Trust;
   /** Secrets that only the executor comes to know, such as the login of a registry: they will not show in the trace. */
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
@@ -88,9 +91,13 @@ export type JobLocation =
 /** Where jobs can run: this host, a Docker daemon, a host behind SSH. One per `[[runners]]` entry, shared by its jobs. */
 export interface Executor {
   readonly name: string;
+  /** As its jobs' traces call it: `Docker-SSH`. */
+  readonly title: string;
   readonly features: ExecutorFeatures;
   /** Shell that jobs get, as `info.shell` of a job request. */
   readonly shell: ShellName;
+  /** Shell that is there in any case, and starts at once: for the runner's own scripts where jobs have a PowerShell. Default: sh. */
+  readonly plainShell?: ShellName;
   /** Whose network jobs are in, for what they are to reach at the runner. Default: this machine's. */
   readonly location?: JobLocation;
   /** Room for one more job? Asked first where room is scarce (docker+machine); `null` means: ask for no job now. */
@@ -135,8 +142,7 @@ export interface ExecutorDeps {
 }
 
 /** One folder of `executors/`. `settings` reads the entry's TOML tables that belong to it, so `config/` never learns them. */
-export interface ExecutorDefinition {
-  readonly name: string;
+export interface ExecutorDefinition extends ExecutorWords {
   /** Tables it reads, as they are named below `[[runners]]`: `docker`, `ssh`. `required` ones must be there. */
   readonly tables: readonly { readonly name: string; readonly required: boolean; readonly schema: ZodType }[];
   /** Shells it can run; the first is the default. */
@@ -150,6 +156,10 @@ export interface ExecutorDefinition {
 /** `name` in config.toml → its definition, loaded when first asked for. Handed in by `main.ts`. */
 export interface ExecutorCatalog {
   readonly names: readonly string[];
+  /** Of all of them, in the order of `names`. */
+  readonly words: readonly ExecutorWords[];
+  /** What other runners of the family have besides: executors, and tables below `[[runners]]` with their keys. */
+  readonly absent: Pick<ExecutorCatalog, "names"> & { readonly keys: ExecutorWords["foreignKeys"] };
   load(name: string): Promise<ExecutorDefinition>;
 }
 

@@ -75,6 +75,28 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   }
 }
 
+/** `work`, or the signal's reason as soon as that has fired: what then becomes of `work` is nobody's concern any more. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** All of them, or the first failure once none is under way any more: nothing is made behind the back of a clean-up. */
+export async function all<T extends readonly unknown[]>(
+  promises: readonly [...{ [K in keyof T]: Promise<T[K]> }],
+): Promise<T> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
+}
+
 export interface BackoffOptions {
   readonly firstMs?: number;
   readonly maxMs?: number;

@@ -134,22 +134,29 @@ function patternReader(root: string, top: string): (glob: string) => Pattern {
       if (segments === null) outside.add(`${fileNameText(text)} is outside of the project (${root}): it is left out.`);
       else if (segments.length > DEEPEST) {
         unused.add(`${fileNameText(text)}: a pattern of more than ${DEEPEST} segments is not used.`);
-      } else return [segments.map(parseSegment)];
+      } else return [segments];
       return [];
     });
     return { shown, inside, unused: unused.list, outside: outside.list };
   };
 }
 
-/** Segments below `top` of a pattern that is absolute or relative to it; `null` if it leaves. */
-function insideOf(top: string, pattern: string): string[] | null {
-  const segments: string[] = [];
-  for (const segment of (pattern.startsWith("/") ? pattern : `${top}/${pattern}`).split("/")) {
-    if (segment === "..") segments.pop();
-    else if (segment !== "" && segment !== ".") segments.push(segment);
+/**
+ * Segments below `top` of a pattern that is absolute or relative to it; `null` if it leaves. What a segment is counts, not how
+ * it is written: `\.\.` is `..`, too.
+ */
+function insideOf(top: string, pattern: string): Segment[] | null {
+  const found: { readonly text: string; readonly segment: Segment }[] = [];
+  for (const text of (pattern.startsWith("/") ? pattern : `${top}/${pattern}`).split("/")) {
+    const segment = parseSegment(text);
+    const name = segment.kind === "literal" ? segment.name : null;
+    if (name === "..") found.pop();
+    else if (name !== "" && name !== ".") found.push({ text, segment });
   }
-  const above = top.split("/").filter((segment) => segment !== "");
-  return above.every((segment, index) => segments[index] === segment) ? segments.slice(above.length) : null;
+  const above = top.split("/").filter((name) => name !== "");
+  return above.every((name, index) => found[index]?.text === name)
+    ? found.slice(above.length).map(({ segment }) => segment)
+    : null;
 }
 
 /** Take away what an exclude pattern fits. @returns pattern and number, for those that fit something */

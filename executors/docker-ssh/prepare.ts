@@ -1,7 +1,8 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
-import { all } from "../docker/all.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { all } from "../../src/time.ts";
 import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
 import { jobLabels } from "../docker/labels.ts";
@@ -34,7 +35,8 @@ export async function prepareSshJob(
   const scene = await openScene({ ...options, deps: { ...deps, buildsDir: undefined } }, notes);
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    // The account's private files are beside its checkout.
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: false, expand }, signal),
     scene.obtain(scene.wanted.image, signal),
   ]);
   const services = await startServices(scene, network, volumes, scene.naming.services, signal);
@@ -59,8 +61,8 @@ export async function prepareSshJob(
   const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
   try {
     const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
-    const noBash = `The image ${image.name} has no bash. Use another image`;
-    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, noBash }, signal);
+    const without = (shell: ShellName): string => `The image ${image.name} has no ${shell}. Use another image`;
+    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, without }, signal);
     const limitMs = settings.waitForServicesMs;
     await waitForServices(engine, { services, limitMs, helper: copy.commands, loopback: false, notes }, signal);
     const environment = createSshEnvironment({ ...copy, cleanUp: async () => {} });

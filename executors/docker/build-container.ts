@@ -2,7 +2,7 @@ import { createContainer, explainNoShell, NoShellFailure } from "./container.ts"
 import { jobContainer } from "./container-config.ts";
 import type { JobContainer } from "./environment.ts";
 import type { ObtainedImage } from "./image.ts";
-import { jobLabels, LABELS } from "./labels.ts";
+import { jobLabels } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { removeContainer } from "./remove.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
@@ -27,10 +27,7 @@ export async function startBuild(
     const body = jobContainer({
       ...common(scene, network.mode),
       image: image.id,
-      labels: {
-        ...jobLabels(marks, "build"),
-        ...(volumes.keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir } : {}),
-      },
+      labels: jobLabels(marks, "build"),
       aliases: network.own ? ["build"] : [],
       privileged: wanted.image.privileged,
       binds: volumes.binds,
@@ -44,12 +41,14 @@ export async function startBuild(
     const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "build") }, signal);
     try {
       const { tools, environment } = await startWithTools(engine, { id, name, first: null }, notes, signal);
-      if (!withEntrypoint) return { id, name: "the build container", tools, user: undefined, env: [] };
+      if (!withEntrypoint)
+        return { id, name: "the build container", image: image.name, tools, user: undefined, env: [] };
       // Scripts see what the ENTRYPOINT set up, and run as whom it chose.
       const dropped = tools.uid > 0 && /^(?:0|root)?(?::|$)/.test(wanted.image.user ?? image.user);
       return {
         id,
         name: "the build container",
+        image: image.name,
         tools,
         user: dropped ? `${tools.uid}:${tools.gid}` : undefined,
         env: addedVariables(environment, [...image.env, ...env]),

@@ -15,6 +15,8 @@ export interface JobContainer {
   readonly id: string;
   /** `the build container`. */
   readonly name: string;
+  /** What it was made of, for messages. */
+  readonly image: string;
   readonly tools: RemoteTools;
   /** Whom scripts run as; `undefined`: as the container says. */
   readonly user: string | undefined;
@@ -83,7 +85,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         const state = await stateOf(container);
         return state === null || state?.running === false;
       },
-      where: container.name,
+      where: `${container.name} (image ${container.image})`,
     };
     const running = runRemoteScript(host, suited, output, signal);
     running.catch(() => {});

@@ -6,7 +6,7 @@ import type { Engine } from "./engine.ts";
 import type { JobContainer } from "./environment.ts";
 import { jobLabels, LABELS } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
-import { preparePlaces, REMOVE, REMOVED } from "./prepare-places.ts";
+import { preparePlaces } from "./prepare-places.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { warn } from "./services.ts";
 import { slotLabel } from "./slots.ts";
@@ -48,7 +48,6 @@ export async function startHelper(
     labels: {
       ...jobLabels(marks, "helper"),
       [LABELS.slot]: slotLabel(request.runnerId, request.job.projectId, slot),
-      ...(volumes.keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir, [LABELS.tidies]: "1" } : {}),
     },
     aliases: [],
     privileged: wanted.image.privileged,
@@ -61,8 +60,7 @@ export async function startHelper(
     extraHosts: settings.extraHosts,
   });
   const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "helper") }, signal);
-  const last = { script: REMOVE, args: [places.tmpDir], status: REMOVED };
-  const { tools } = await startWithTools(engine, { id, name, first, last }, notes, signal).catch((error: unknown) => {
+  const { tools } = await startWithTools(engine, { id, name, first }, notes, signal).catch((error: unknown) => {
     if (!(error instanceof NoShellFailure)) throw error;
     throw new SystemFailure(`${error.message}. helper_image in [runners.docker] must have sh and git`, {
       reason: "runner_configuration_error",
@@ -76,7 +74,7 @@ export async function startHelper(
   const user = uid > 0 ? `${uid}:${Math.max(gid, 0)}` : undefined;
   // Git wants a home that its user may write to.
   const env = user === undefined ? [] : [`HOME=${places.tmpDir}`];
-  return { id, name: "the helper container", tools, user, env };
+  return { id, name: "the helper container", image: choice.image.name, tools, user, env };
 }
 
 /** The build container serves as the helper, too. */

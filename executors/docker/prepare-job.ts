@@ -1,7 +1,8 @@
 import type { Writable } from "node:stream";
+import { ScriptFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import { startBuild } from "./build-container.ts";
 import { containerCommands } from "./commands.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
@@ -28,7 +29,7 @@ export async function prepareJob(
 
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: true, expand }, signal),
     scene.obtain(wanted.image, signal),
   ]);
   // On a network of the operator's the build container learns its services' addresses when it is created.
@@ -36,6 +37,7 @@ export async function prepareJob(
   starting.catch(() => {});
   const hosts = network.own ? [] : await hostEntries(engine, network, await starting, signal);
   const [build, services] = await all([startBuild(scene, network, volumes, image, hosts, signal), starting]);
+  const shell = shellOf(deps.shell, build);
   const helper = await startHelper(scene, network, volumes, build, signal);
   const helperCommands = containerCommands({ engine, container: helper.id, name: helper.name, user: "0" });
   const loopback = network.mode === "host" || network.mode.startsWith("container:");
@@ -45,7 +47,7 @@ export async function prepareJob(
   return createEnvironment({
     engine,
     jobKey: request.jobKey,
-    shell: shellOf(deps.shell, build),
+    shell,
     build,
     helper,
     places,
@@ -60,6 +62,13 @@ export async function prepareJob(
   });
 }
 
-function shellOf(configured: ShellName | undefined, build: JobContainer): ShellName {
-  return configured ?? (build.tools.bash === null ? "sh" : "bash");
+/** @throws {ScriptFailure} the operator wants one that the job's image has not */
+function shellOf(configured: ShellName | undefined, { tools, image }: JobContainer): ShellName {
+  const found = configured ?? (tools.bash === null ? "sh" : "bash");
+  if ((found === "bash" && tools.bash === null) || (found === "pwsh" && !tools.programs.has(found))) {
+    throw new ScriptFailure(
+      `The image ${image} has no ${found} on its PATH, and jobs of this runner are written for it (shell = "${found}"): use another image`,
+    );
+  }
+  return found;
 }

@@ -2,7 +2,7 @@ import type { MainProgram } from "./main-program.ts";
 import type { Places } from "./places.ts";
 
 /**
- * Makes checkout and temporary directory, empty the latter, and gives both to the job's user. Runs as root where containers are
+ * Makes the checkout, and gives it and the job's private directory, a new volume, to the job's user. Runs as root where containers are
  * the job's alone; a link that an earlier job planted on the way is removed, never followed.
  */
 const PREPARE = `uid=$1 gid=$2 base=$3 root=$4 tmp=$5 keep=$6; shift 6
@@ -23,10 +23,8 @@ walk() {
 }
 mkdir -p "$base" || exit 1
 [ -n "$keep" ] || give "$base"
-walk "\${tmp%/*}"
-if [ -e "$tmp" ] || [ -L "$tmp" ]; then rm -rf "$tmp" 2>/dev/null || { find "$tmp" -xdev -type d -exec chmod 700 {} \\; ; rm -rf "$tmp"; } || exit 1; fi
 walk "$root"
-walk "$tmp"
+give "$tmp"
 chmod 700 "$tmp" || exit 1
 if [ "$uid" -gt 0 ]; then find "$root" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + || exit 1; fi
 for open do chmod 777 "$open" || exit 1; done`;
@@ -49,9 +47,3 @@ export function preparePlaces({ places, uid, gid, open }: PreparePlaces): MainPr
     args: [String(uid), String(Math.max(gid, 0)), buildsDir, root, tmpDir, keep, ...(uid > 0 ? open : [])],
   };
 }
-
-/** Status of the helper's first process when it has removed them. */
-export const REMOVED = 42;
-
-/** `$1`: what to remove, whatever the job did to its permissions. */
-export const REMOVE = 'rm -rf "$1" 2>/dev/null || { find "$1" -xdev -type d -exec chmod 700 {} \\; ; rm -rf "$1"; }';

@@ -172,7 +172,7 @@ async function endLeftovers(
   const { commands, mark, killGraceMs: graceMs } = host;
   try {
     const result = await endTree(commands, { mark, root, graceMs, limitMs: STUCK_MS }, never);
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
     sayEnded(output, reader, result, graceMs, true);
   } catch (error) {
     await sayUnknown(host, reader, output, error);

@@ -1,6 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
 import { createNameCount } from "../common/found.ts";
@@ -22,6 +21,8 @@ import type { Places } from "./places.ts";
 export const MOST_ANSWER_BYTES = 1024 * 1024;
 const MOST_LINE_LENGTH = 64 * 1024;
 const MOST_WARNINGS = 1000;
+/** From the end of its interest in a tar until it has said why. */
+const WORDS_MS = 5000;
 
 interface Worker {
   readonly child: ChildProcessWithoutNullStreams;
@@ -31,7 +32,10 @@ interface Worker {
 }
 
 /** The files of a job, reached through a process that has its user's rights. One process for each call. */
-export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): WorkspaceFiles {
+export function filesThroughProcess(
+  { root, tmpDir }: Pick<Places, "root" | "tmpDir">,
+  host: FilesHost,
+): WorkspaceFiles {
   const places = { root, tmpDir };
   return {
     async list(select, signal) {
@@ -63,6 +67,9 @@ async function* tarOf({ child, ended }: Worker): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of child.stdout) yield chunk;
     await ended;
+  } catch (error) {
+    await ended; // its own words come first
+    throw error;
   } finally {
     child.kill("SIGKILL");
   }
@@ -115,11 +122,7 @@ async function ask(
     if (tar === undefined) sendRequest(worker, request);
     else {
       child.stdin.write(encodeRequest(request));
-      // It may refuse what it reads and end: then its reason counts, not the pipe's.
-      const sent = pipeline(tar, child.stdin);
-      const [sending, ending] = await Promise.allSettled([sent, Promise.race([ended, sent.then(() => ended)])]);
-      if (ending.status === "rejected")
-        throw sending.status === "rejected" && tar.errored !== null ? tar.errored : ending.reason;
+      await feed(tar, worker);
     }
     await ended;
     if (tooMuch !== undefined) throw tooMuch; // it may have ended well before it could be killed
@@ -132,6 +135,44 @@ async function ask(
     return JSON.parse(Buffer.concat(output).toString("utf8"));
   } catch (cause) {
     throw new SystemFailure("The process that reaches the job's files gave an answer that is none", { cause });
+  }
+}
+
+/**
+ * Hand over a tar. A process that refuses what it reads ends in the midst of it, and says why by itself: that the pipe broke is
+ * only the echo. Rejects with what the tar itself fails with.
+ */
+async function feed(tar: Readable, { child, ended }: Worker): Promise<void> {
+  const { stdin } = child;
+  let over = false;
+  const stop = (): void => {
+    over = true;
+    tar.destroy();
+  };
+  ended.then(stop, stop);
+  stdin.once("close", stop);
+  try {
+    await pass(tar, stdin);
+  } catch (error) {
+    if (!over) throw error;
+  }
+  if (over) {
+    const limit = setTimeout(() => child.kill("SIGKILL"), WORDS_MS);
+    await ended.finally(() => clearTimeout(limit));
+  } else stdin.end();
+}
+
+async function pass(tar: Readable, stdin: Writable): Promise<void> {
+  for await (const chunk of tar) {
+    if (stdin.destroyed) return;
+    if (stdin.write(chunk)) continue;
+    await new Promise<void>((resolve) => {
+      const go = (): void => {
+        stdin.off("drain", go).off("close", go);
+        resolve();
+      };
+      stdin.on("drain", go).on("close", go);
+    });
   }
 }
 
@@ -161,7 +202,11 @@ function start({ launch, mark, ownProgram }: FilesHost, signal: AbortSignal): Wo
       } else error = remark.error;
     }
   });
-  const onAbort = (): void => void child.kill("SIGKILL");
+  const onAbort = (): void => {
+    child.kill("SIGKILL");
+    // Another process of the account may have taken hold of the other ends.
+    for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
+  };
   signal.addEventListener("abort", onAbort, { once: true });
   const ended = new Promise<void>((resolve, reject) => {
     child.once("error", (cause) => {

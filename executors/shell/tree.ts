@@ -8,6 +8,8 @@ export interface Belonging {
   readonly table: ProcessTable;
   /** `NAME=value` that stands in the environment of everything the job started. */
   readonly mark: string;
+  /** Whose processes are asked for the mark; `null`: root's jobs may be anybody. */
+  readonly uid: number | null;
   /** The script's shell, which founded a session of its own; `null`: the mark alone has to do. */
   readonly leader: { readonly pid: number; readonly startedAt: number } | null;
   /** What started earlier than this, on the table's own clock, belongs to somebody else. */
@@ -19,7 +21,7 @@ export interface Belonging {
  * Processes that provably belong: in the control group, in the shell's session or group, with the mark in their
  * environment, or descended from one of these. Founders of sessions come first, children after their parents.
  */
-export async function findMembers({ table, mark, leader, since, cgroup }: Belonging): Promise<Process[]> {
+export async function findMembers({ table, mark, uid, leader, since, cgroup }: Belonging): Promise<Process[]> {
   const grouped = new Set(cgroup?.pids());
   const all = await table.list();
   const self = process.pid;
@@ -36,6 +38,7 @@ export async function findMembers({ table, mark, leader, since, cgroup }: Belong
   for (const one of await table.marked(
     candidates.filter((candidate) => !members.has(candidate.pid)),
     mark,
+    uid,
   )) {
     add(one);
   }

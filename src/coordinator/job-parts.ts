@@ -23,17 +23,20 @@ export function readGit(value: unknown, reader: Reader): GitInfo {
   const git = fieldsOf(value);
   const fullRef = reader.name(git.ref, "git_info.ref");
   const ref = fullRef.replace(/^refs\/(?:heads|tags)\//, "");
+  const sha = reader.name(git.sha, "git_info.sha");
+  // AlloyCI names no format; the length of a commit's name does.
+  const byLength = /^\s*[0-9a-f]{64}\s*$/i.test(sha) ? "sha256" : "sha1";
   return {
     repoUrl: reader.name(git.repo_url, "git_info.repo_url"),
     ref,
     // AlloyCI says `branch` for tags too: the prefix knows better.
     refType: fullRef.startsWith("refs/tags/") || (fullRef === ref && git.ref_type === "tag") ? "tag" : "branch",
-    sha: reader.name(git.sha, "git_info.sha"),
+    sha,
     beforeSha: reader.name(git.before_sha, "git_info.before_sha"),
     refspecs: reader.names(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
     depth: Math.max(0, Math.trunc(reader.number(git.depth, "git_info.depth") ?? 0)),
-    objectFormat: reader.choice(git.repo_object_format, ["sha1", "sha256"], "git_info.repo_object_format"),
-    protected: reader.flag(git.protected, "git_info.protected"),
+    objectFormat: reader.choice(git.repo_object_format ?? byLength, ["sha1", "sha256"], "git_info.repo_object_format"),
+    protected: (git.protected ?? null) === null ? null : reader.flag(git.protected, "git_info.protected"),
   };
 }
 
@@ -133,7 +136,7 @@ export function readCache(value: unknown, reader: Reader): Cache[] {
     key: reader.name(entry.key, "cache.key"),
     untracked: reader.flag(entry.untracked, "cache.untracked"),
     paths: reader.texts(entry.paths, "cache.paths"),
-    policy: reader.choice(entry.policy, ["pull-push", "pull", "push"], "cache.policy"),
+    policy: reader.text(entry.policy, "cache.policy") || "pull-push",
     when: reader.choice(entry.when, conditions, "cache.when"),
     fallbackKeys: reader.names(entry.fallback_keys, "cache.fallback_keys"),
   }));

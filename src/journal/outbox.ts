@@ -1,6 +1,7 @@
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { unlessAborted } from "../time.ts";
 import type { DeliveryResult, Outbox, SentTrace, StoredJob } from "./contract.ts";
 import { createDelivery, type Deliverable, type DeliveryOptions } from "./delivery.ts";
 import { createLane, type Lane, type LaneTiming } from "./lane.ts";
@@ -185,7 +186,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     },
     async close(signal) {
       closed = true;
-      await settledOrAborted(starting, signal);
+      await unlessAborted(Promise.allSettled(starting), signal).catch(() => undefined);
       lanesClosed = true;
       await Promise.all([...lanes.values()].map((lane) => lane.close(signal)));
       await Promise.allSettled(underWay);
@@ -198,16 +199,6 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       }
     },
   };
-}
-
-/** Does not wait longer than `signal` allows. */
-async function settledOrAborted(work: Iterable<Promise<unknown>>, signal: AbortSignal): Promise<void> {
-  const { promise: aborted, resolve } = Promise.withResolvers<void>();
-  const onAbort = (): void => resolve();
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) resolve();
-  await Promise.race([Promise.allSettled(work), aborted]);
-  signal.removeEventListener("abort", onAbort);
 }
 
 function placeOf(origin: string, jobId: string): string {

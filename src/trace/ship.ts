@@ -3,7 +3,7 @@ import { TroubleCause } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
-import { backoff } from "../time.ts";
+import { backoff, unlessAborted } from "../time.ts";
 import type { Trace } from "./contract.ts";
 import { formatCrc32 } from "./crc32.ts";
 import { createBudget, createPace } from "./pace.ts";
@@ -238,15 +238,7 @@ export function shipTrace({
     async finish(signal) {
       finishing = true;
       bell.ring();
-      const cut = Promise.withResolvers<void>();
-      const onAbort = (): void => {
-        calls.abort(signal.reason);
-        cut.resolve();
-      };
-      if (signal.aborted) onAbort();
-      else signal.addEventListener("abort", onAbort, { once: true });
-      await Promise.race([running, cut.promise]);
-      signal.removeEventListener("abort", onAbort);
+      await unlessAborted(running, signal).catch(() => calls.abort(signal.reason));
       return { sent, offered, gone };
     },
   };

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
@@ -19,10 +19,15 @@ const PIECE_BYTES = 256 * 1024;
 /**
  * The entries of a zip file as an uncompressed tar. Sizes and checksums are compared: a file of which a bit is wrong never
  * comes out whole. Names are passed on as they are: whoever unpacks the tar looks at them.
+ * @param file is left open
  * @throws {ScriptFailure} on the stream, too: damage, encryption, unknown methods, more than `limits`
  */
-export function zipToTar(path: string, limits: Pick<UnpackLimits, "bytes" | "entries">, signal: AbortSignal): Readable {
-  return Readable.from(blocks(path, limits, signal), { objectMode: false, highWaterMark: SMALL_BYTES });
+export function zipToTar(
+  file: FileHandle,
+  limits: Pick<UnpackLimits, "bytes" | "entries">,
+  signal: AbortSignal,
+): Readable {
+  return Readable.from(blocks(file, limits, signal), { objectMode: false, highWaterMark: SMALL_BYTES });
 }
 
 interface Ahead {
@@ -32,13 +37,10 @@ interface Ahead {
 }
 
 async function* blocks(
-  path: string,
+  file: FileHandle,
   limits: Pick<UnpackLimits, "bytes" | "entries">,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const file = await open(path).catch((cause: unknown) => {
-    throw new SystemFailure(`Cannot read ${path}`, { cause });
-  });
   const ahead: Ahead[] = [];
   try {
     const directory = await readDirectory(file, limits.entries);
@@ -76,7 +78,6 @@ async function* blocks(
     yield tarEnd;
   } finally {
     await Promise.allSettled(ahead.map(({ content }) => content));
-    await file.close();
   }
 }
 

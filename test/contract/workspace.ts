@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
@@ -186,6 +186,25 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
       expect(warnings[0]).toBe("same is in the archive twice: the last one stays.");
       expect(warnings[19]).toBe("81 more sentences like these are not shown.");
       expect(readFileSync(join(root, "same"), "utf8")).toBe("100");
+    });
+
+    test("no spelling of a pattern leads out of the checkout", async () => {
+      const { files, root, dir, write } = await opened();
+      const top = basename(root);
+      write("a/in");
+      writeFileSync(join(dir, "outside"), "secret");
+      const ways = ["\\.\\.", ".\\.", "\\..", "a/../\\.\\.", "a/\\.\\./..", "{\\.,x}\\.", `\\.\\./${top}/..`];
+      const list = await files.list(
+        select(
+          ways.flatMap((way) => [`${way}/outside`, `${way}/*`, `${way}/**`, way]),
+          { exclude: ["\\.\\./**"] },
+        ),
+        never,
+      );
+      expect(list.paths).toEqual([]);
+      expect(list.warnings.filter((each) => each.includes(`is outside of the project (${root})`))).toHaveLength(28);
+      expect((await files.list(select([`\\.\\./${top}/a/in`, "\\./a/\\.\\./a"]), never)).paths).toEqual(["a", "a/in"]);
+      expect((await files.list(select(["\\a/i\\n"]), never)).paths).toEqual(["a/in"]);
     });
 
     test("a checkout that is not there, or is a link, has no files", async () => {

@@ -166,6 +166,13 @@ test("a job as GitLab sends it is read whole", () => {
   expect(job.steps[1]).toMatchObject({ name: "release", timeoutMs: 60_000 });
 });
 
+test("what AlloyCI does not say of a commit is told by its name, or not known", () => {
+  const gitOf = (git_info: object) => jobOf({ id: 1, token: "t", steps: [script], git_info }).git;
+  expect(gitOf({ sha: "a".repeat(64) })).toMatchObject({ objectFormat: "sha256", protected: null });
+  expect(gitOf({ sha: "a".repeat(40) })).toMatchObject({ objectFormat: "sha1", protected: null });
+  expect(gitOf({ sha: "a".repeat(40), protected: false })).toMatchObject({ protected: false });
+});
+
 test("numbers keep every digit they were written with", () => {
   const job = jobOfText(
     `{"id": 12345678901234567890, "token": "t", "job_info": {"project_id": 98765432109876543210},
@@ -201,7 +208,7 @@ test("warnings name the place and never the value", () => {
     id: 1,
     token: "t",
     variables: [{ key: "A", value: { s: "hidden-1" } }, { value: "hidden-2" }, "hidden-3"],
-    cache: [{ policy: "hidden-4" }],
+    cache: [{ when: "hidden-4" }],
     steps: [{ ...script, when: "hidden-5" }],
   });
   expect(job.warnings.length).toBe(5);

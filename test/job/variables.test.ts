@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { expandReferences } from "../../src/job/expand.ts";
 import type { Job } from "../../src/job/job.ts";
-import { secretsOf } from "../../src/job/secrets.ts";
-import { createVariables, type JobVariables, type VariableSources } from "../../src/job/variables.ts";
+import { expandReferences } from "../../src/job/variables/expand.ts";
+import { secretsOf } from "../../src/job/variables/secrets.ts";
+import { createVariables, type JobVariables, type VariableSources } from "../../src/job/variables/variables.ts";
 import { jobWith, variable } from "./stand.ts";
 
 const place = {

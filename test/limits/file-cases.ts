@@ -22,7 +22,9 @@ export const cases: Readonly<Record<string, Case>> = {
     bound: bytes(LARGEST_FILE_BYTES),
     async beyond() {
       const path = await fileOf(LARGEST_FILE_BYTES + 1, "config.toml");
-      return await refusal(() => loadConfig(path, { ...parseOptions(), workingDirectory: join(path, "..") }));
+      return await refusal(() =>
+        loadConfig(path, { ...parseOptions(), workingDirectory: join(path, ".."), usualConfigFile: path }),
+      );
     },
   },
   "file.config.values": {

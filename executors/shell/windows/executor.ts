@@ -6,12 +6,14 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
+import { handingOver } from "../../common/hand-over.ts";
 import { openWorkspace } from "../files.ts";
 import type { Launch } from "../launch.ts";
 import { createDirectoryLocks } from "../locks.ts";
 import { makeDirectories } from "../make-directories.ts";
 import { findOwnProgram } from "../own-program.ts";
 import { createSlots, type Slot } from "../slots.ts";
+import { words } from "../words.ts";
 import { findOnPath } from "./command.ts";
 import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
@@ -37,6 +39,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {
     account: null,
+    uid: null,
     environment,
     command: ([program, ...args]) => [findOnPath(program, searched, existsSync), ...args],
     check: async () => {},
@@ -70,10 +73,12 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     },
   });
 
-  return {
-    name: "shell",
+  return handingOver({
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
+    plainShell: "cmd",
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
       if (deps.user !== undefined && deps.user !== "") {
@@ -93,7 +98,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       const projectPath = fitsWindows(request.projectPath)
         ? request.projectPath
         : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
       try {
         const { tmpDir } = slot.places;
         await request.remember({ kind: "shell-job", tmpDir });
@@ -136,5 +141,5 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       return said;
     },
     close: async () => {},
-  };
+  });
 }

@@ -1,0 +1,71 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { powershell, pwsh } from "../../shells/powershell.ts";
+import type { Op } from "../../src/shell.ts";
+import { hasPwsh, openPwsh } from "../support/pwsh.ts";
+
+if (!hasPwsh) test.skip("what PowerShell makes of scripts: pwsh is not on this machine", () => {});
+
+describe.runIf(hasPwsh).each([powershell, pwsh])("a script for $name", (writer) => {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-pwsh-"));
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  const shell = openPwsh(writer, dir);
+  const run = (...texts: readonly string[]) => {
+    const ops = texts.map((text): Op => ({ op: "source", text }));
+    const { status, stdout, stderr } = shell.run(
+      writer.write(ops, { tmpDir: join(dir, "tmp"), xtrace: false, proof: "proof" }),
+      undefined,
+    );
+    const plain = (text: string): string => text.replace(/\x1b\[[0-9;]*m/g, "");
+    return { status, stdout: plain(stdout).replace(/^\ufeff?proof\n/, ""), stderr: plain(stderr) };
+  };
+
+  test("that cannot be read shows the author's line and place of each error, and nothing runs", () => {
+    const { status, stdout, stderr } = run("'no'", "'no'\nGet-Item )\n}\n", "'no'");
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr.split("\n")).toEqual([
+      "ParserError: entry 2:2",
+      "Line |",
+      "   2 |  Get-Item )",
+      "     |           ~",
+      "     | Unexpected token ')' in expression or statement.",
+      "ParserError: entry 2:3",
+      "Line |",
+      "   3 |  }",
+      "     |  ~",
+      "     | Unexpected token '}' in expression or statement.",
+      "",
+    ]);
+  });
+
+  test("says that it succeeded only at its end, or where the author says exit 0", () => {
+    for (const texts of [
+      ["break", "'no'"],
+      ["'yes'; break nowhere", "'no'"],
+      ["'yes'; continue nowhere", "'no'"],
+      ["throw (New-Object Management.Automation.PipelineStoppedException)", "'no'"],
+      ["trap { break }\nthrow 'x'", "'no'"],
+      ["throw 'x'", "'no'"],
+    ]) {
+      const { status, stdout } = run(...texts);
+      expect([texts, status === 0, stdout.includes("no")]).toEqual([texts, false, false]);
+    }
+    expect(run("if ($true) { exit 0 }", "'no'")).toEqual({ status: 0, stdout: "", stderr: "" });
+  });
+
+  test("takes a block that is spread over entries for one, and what one entry defines is there in the next", () => {
+    const { status, stdout, stderr } = run(
+      "foreach ($i in 1, 2) {",
+      "  $i",
+      "}",
+      "class One { $Value = 3 }",
+      "class Two : One { }; [Two]::new().Value",
+      "function Four { 4 }",
+      "Four; if ($i) { return }; 'no'",
+      "'last'",
+    );
+    expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: "1\n2\n3\n4\nlast\n", stderr: "" });
+  });
+});
