@@ -23,11 +23,7 @@ export const cases: Readonly<Record<string, Case>> = {
     async beyond() {
       const path = await fileOf(LARGEST_FILE_BYTES + 1, "config.toml");
       return await refusal(() =>
-        loadConfig(path, {
-          ...parseOptions(),
-          usualConfigFile: path,
-          workingDirectory: join(path, ".."),
-        }),
+        loadConfig(path, { ...parseOptions(), workingDirectory: join(path, ".."), usualConfigFile: path }),
       );
     },
   },

@@ -53,7 +53,7 @@ export const cases: Readonly<Record<string, Case>> = {
             ownProgram: ["sh", "-c", `printf '\\0'; head -c ${MOST_ANSWER_BYTES + 1} /dev/zero`],
             launch: {
               account: null,
-              uid: null,
+              uid: 0,
               environment: { PATH: process.env.PATH ?? "" },
               command: (argv) => argv,
               check: async () => {},
