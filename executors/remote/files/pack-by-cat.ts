@@ -1,12 +1,12 @@
-import { createByteReader } from "../../src/byte-reader.ts";
-import { SystemFailure } from "../../src/errors.ts";
-import { tarHeader, tarPadding } from "../../src/tar.ts";
-import { type FileName, fileName, fileNameText } from "../../src/workspace.ts";
-import { pathOf } from "../common/paths.ts";
+import { createByteReader } from "../../../src/byte-reader.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { tarHeader, tarPadding } from "../../../src/tar.ts";
+import { type FileName, fileName, fileNameText } from "../../../src/workspace.ts";
+import { pathOf } from "../../common/paths.ts";
+import { lastLine, quoted } from "../run-to-end.ts";
 import { targetsOf } from "./list.ts";
 import type { Packing } from "./pack.ts";
 import { askRows, bytesOfLines, type Row } from "./rows.ts";
-import { lastLine, quoted } from "./run-to-end.ts";
 
 /**
  * Of each file a line `1`, exactly as many bytes as are asked for (one that has become shorter is filled up with zeros), and

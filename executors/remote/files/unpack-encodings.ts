@@ -1,6 +1,6 @@
-import { SystemFailure } from "../../src/errors.ts";
-import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
-import type { RemoteTools } from "./tools.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../../src/tar.ts";
+import type { RemoteTools } from "../tools.ts";
 import type { Encoding } from "./vet.ts";
 
 /** `$1` is the staging directory. No owner is restored; busybox leaves out links that lead elsewhere unless it is told not to. */

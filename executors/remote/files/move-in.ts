@@ -1,10 +1,10 @@
-import { SystemFailure } from "../../src/errors.ts";
-import { parentOf, pathOf } from "../common/paths.ts";
-import { type PlaceKind, planMoves } from "../common/unpack-rules.ts";
-import type { RemoteCommands } from "./commands.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { parentOf, pathOf } from "../../common/paths.ts";
+import { type PlaceKind, planMoves } from "../../common/unpack-rules.ts";
+import type { RemoteCommands } from "../commands.ts";
+import { lastLine, quoted, runToEnd } from "../run-to-end.ts";
 import type { RemotePlace } from "./files.ts";
 import { askRows, bytesOfLines, calls, type Row } from "./rows.ts";
-import { lastLine, quoted, runToEnd } from "./run-to-end.ts";
 import { touchTime } from "./unpack-encodings.ts";
 import type { Staged } from "./vet.ts";
 

@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
-import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../../src/tar.ts";
 import {
   createSentences,
   type FileName,
@@ -8,14 +8,14 @@ import {
   fileNameText,
   type PackedFiles,
   type Sentences,
-} from "../../src/workspace.ts";
-import { pathOf } from "../common/paths.ts";
-import { tidyAfter } from "../common/tidy.ts";
-import type { RemoteCommand, RemoteCommands } from "./commands.ts";
+} from "../../../src/workspace.ts";
+import { pathOf } from "../../common/paths.ts";
+import { tidyAfter } from "../../common/tidy.ts";
+import type { RemoteCommand, RemoteCommands } from "../commands.ts";
+import { complaints } from "../run-to-end.ts";
 import type { RemotePlace } from "./files.ts";
 import { packByCat } from "./pack-by-cat.ts";
 import { bytesOfLines, calls } from "./rows.ts";
-import { complaints } from "./run-to-end.ts";
 
 /** GNU's and libarchive's tar take any number of names on stdin. */
 const FROM_LIST: Readonly<Record<"gnu" | "bsd", string>> = {

@@ -1,9 +1,9 @@
 import { Readable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
-import { pathOf } from "../common/paths.ts";
-import type { RemoteCommands } from "./commands.ts";
-import { complaints, quoted } from "./run-to-end.ts";
-import type { RemoteTools } from "./tools.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { pathOf } from "../../common/paths.ts";
+import type { RemoteCommands } from "../commands.ts";
+import { complaints, quoted } from "../run-to-end.ts";
+import type { RemoteTools } from "../tools.ts";
 
 /** One thing, as the far side tells of it. */
 export interface Row {

@@ -1,13 +1,13 @@
-import { SystemFailure } from "../../src/errors.ts";
-import { type FileList, type FileName, type FileSelection, withoutTrailingSlashes } from "../../src/workspace.ts";
-import { createGathering, createNameCount, type Found } from "../common/found.ts";
-import { pathOf } from "../common/paths.ts";
-import { selectFiles } from "../common/select-files.ts";
-import type { RemoteCommands } from "./commands.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { type FileList, type FileName, type FileSelection, withoutTrailingSlashes } from "../../../src/workspace.ts";
+import { createGathering, createNameCount, type Found } from "../../common/found.ts";
+import { pathOf } from "../../common/paths.ts";
+import { selectFiles } from "../../common/select-files.ts";
+import type { RemoteCommands } from "../commands.ts";
+import { lastLine } from "../run-to-end.ts";
 import type { RemotePlace } from "./files.ts";
 import { fileOf, findFiles } from "./find-files.ts";
 import { askRows, bytesOfLines, calls } from "./rows.ts";
-import { lastLine } from "./run-to-end.ts";
 
 /** The working copy's own configuration belongs to the job: nothing of it is run, nor are its owner's rights a reason to stop. */
 const UNTRACKED = `

@@ -1,8 +1,8 @@
-import type { WorkspaceFiles } from "../../src/workspace.ts";
-import type { RemoteCommands } from "./commands.ts";
+import type { WorkspaceFiles } from "../../../src/workspace.ts";
+import type { RemoteCommands } from "../commands.ts";
+import type { RemoteTools } from "../tools.ts";
 import { listRemote } from "./list.ts";
 import { packRemote } from "./pack.ts";
-import type { RemoteTools } from "./tools.ts";
 import { unpackRemote } from "./unpack.ts";
 
 export interface RemotePlace {

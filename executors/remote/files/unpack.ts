@@ -1,14 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { deadline, never } from "../../src/time.ts";
-import { fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
-import { pathOf } from "../common/paths.ts";
-import { tidyAfter } from "../common/tidy.ts";
-import type { RemoteCommands } from "./commands.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { deadline, never } from "../../../src/time.ts";
+import { fileNameText, type UnpackLimits, type UnpackReport } from "../../../src/workspace.ts";
+import { pathOf } from "../../common/paths.ts";
+import { tidyAfter } from "../../common/tidy.ts";
+import type { RemoteCommands } from "../commands.ts";
+import { lastLine, runToEnd } from "../run-to-end.ts";
 import type { RemotePlace } from "./files.ts";
 import { moveIn } from "./move-in.ts";
-import { lastLine, runToEnd } from "./run-to-end.ts";
 import { encodingFor } from "./unpack-encodings.ts";
 import { gathered, nothingStaged, type Staged, vetted } from "./vet.ts";
 
