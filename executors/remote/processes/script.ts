@@ -1,16 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
-import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Exit, Script } from "../../src/executor.ts";
-import { deadline, never } from "../../src/time.ts";
-import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../common/forward.ts";
-import { say, sayEnded } from "../common/say-ended.ts";
-import type { RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
+import { describeError, SystemFailure } from "../../../src/errors.ts";
+import type { Exit, Script } from "../../../src/executor.ts";
+import { deadline, never } from "../../../src/time.ts";
+import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../common/forward.ts";
+import { say, sayEnded } from "../../common/say-ended.ts";
+import type { RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
+import type { RemoteTools } from "../tools.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";
 import { readIntroduction } from "./introduction.ts";
 import { ATTEND, ATTEND_WRITERS, LAUNCH } from "./process-programs.ts";
-import type { RemoteTools } from "./tools.ts";
 
 export interface RemoteScriptHost {
   /**

@@ -1,9 +1,9 @@
-import { SystemFailure } from "../../src/errors.ts";
-import { deadline } from "../../src/time.ts";
-import { type Ended, type NamedProcess, printable } from "../common/say-ended.ts";
-import type { RemoteCommands } from "./commands.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { deadline } from "../../../src/time.ts";
+import { type Ended, type NamedProcess, printable } from "../../common/say-ended.ts";
+import type { RemoteCommands } from "../commands.ts";
+import { lastLine, runToEnd } from "../run-to-end.ts";
 import { END_TREE } from "./process-programs.ts";
-import { lastLine, runToEnd } from "./run-to-end.ts";
 
 /** What waits for the shell of a script, in the script's session, as it introduced itself. */
 export interface ScriptRoot {
