@@ -126,7 +126,7 @@ function createProgram(executors: ExecutorCatalog): Command {
   });
   // The shell executor's second process where jobs run as another user: not for people.
   program.command(FILES_COMMAND, { hidden: true }).action(async () => {
-    const { serveFiles } = await import("../executors/shell/files-server.ts");
+    const { serveFiles } = await import("../executors/shell/files/server.ts");
     process.exit(await serveFiles(process));
   });
   return program;

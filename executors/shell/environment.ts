@@ -3,7 +3,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { removeSoon } from "./cgroup.ts";
-import { openWorkspace } from "./files.ts";
+import { openWorkspace } from "./files/workspace.ts";
 import { makeDirectories } from "./make-directories.ts";
 import { removeDirectory } from "./remove.ts";
 import { runScript, type ScriptHost } from "./script.ts";

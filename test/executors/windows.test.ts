@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { listFiles } from "../../executors/shell/files-list.ts";
+import { listFiles } from "../../executors/shell/files/list.ts";
 import { commandFor, findOnPath } from "../../executors/shell/windows/command.ts";
 import { windowsPattern, withWindowsPatterns } from "../../executors/shell/windows/patterns.ts";
 import { breakScript, descendantsOf, listingScript, parseListing } from "../../executors/shell/windows/processes.ts";

@@ -3,7 +3,7 @@ import { askRows, LONGEST_TOKEN, MOST_ROWS } from "../../executors/remote/files/
 import { MOST_ANSWER_BYTES as MOST_SMALL_BYTES } from "../../executors/remote/files/unpack.ts";
 import { runToEnd } from "../../executors/remote/run-to-end.ts";
 import { probeTools } from "../../executors/remote/tools.ts";
-import { filesThroughProcess, MOST_ANSWER_BYTES } from "../../executors/shell/files-process.ts";
+import { filesThroughProcess, MOST_ANSWER_BYTES } from "../../executors/shell/files/process.ts";
 import { never } from "../../src/time.ts";
 import { localCommands } from "../executors/remote/local.ts";
 import { bytes, type Case, count, refusal } from "./support.ts";

@@ -7,7 +7,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { handingOver } from "../../common/hand-over.ts";
-import { openWorkspace } from "../files.ts";
+import { openWorkspace } from "../files/workspace.ts";
 import type { Launch } from "../launch.ts";
 import { createDirectoryLocks } from "../locks.ts";
 import { makeDirectories } from "../make-directories.ts";

@@ -14,12 +14,18 @@ import {
   unlink,
   utimes,
 } from "node:fs/promises";
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { TarItem } from "../../src/tar.ts";
-import { createSentences, fileName, fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
-import { below, parentOf, pathOf } from "../common/paths.ts";
-import { admitted, type Directory, type Move, planMoves, refused } from "../common/unpack-rules.ts";
-import { bytesOf, codeOf, inParallel, isMissing } from "./files-path.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import type { TarItem } from "../../../src/tar.ts";
+import {
+  createSentences,
+  fileName,
+  fileNameText,
+  type UnpackLimits,
+  type UnpackReport,
+} from "../../../src/workspace.ts";
+import { below, parentOf, pathOf } from "../../common/paths.ts";
+import { admitted, type Directory, type Move, planMoves, refused } from "../../common/unpack-rules.ts";
+import { bytesOf, codeOf, inParallel, isMissing } from "./paths.ts";
 
 export interface UnpackPlaces {
   /** The checkout, absolute. */

@@ -1,11 +1,11 @@
-import type { Workspace } from "../../src/workspace.ts";
-import { listFiles } from "./files-list.ts";
-import { packFiles } from "./files-pack.ts";
-import { filesThroughProcess } from "./files-process.ts";
-import { unpackFiles } from "./files-unpack.ts";
-import { listUntracked } from "./files-untracked.ts";
-import type { Launch } from "./launch.ts";
-import type { Places } from "./places.ts";
+import type { Workspace } from "../../../src/workspace.ts";
+import type { Launch } from "../launch.ts";
+import type { Places } from "../places.ts";
+import { listFiles } from "./list.ts";
+import { packFiles } from "./pack.ts";
+import { filesThroughProcess } from "./process.ts";
+import { unpackFiles } from "./unpack.ts";
+import { listUntracked } from "./untracked.ts";
 
 export interface FilesHost {
   readonly launch: Launch;

@@ -1,8 +1,8 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readlink } from "node:fs/promises";
 import { Readable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
-import { tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { tarEnd, tarHeader, tarPadding } from "../../../src/tar.ts";
 import {
   createSentences,
   type FileName,
@@ -10,9 +10,9 @@ import {
   fileNameText,
   type PackedFiles,
   type Sentences,
-} from "../../src/workspace.ts";
-import { pathOf } from "../common/paths.ts";
-import { bytesOf, codeOf, isMissing, unreadable } from "./files-path.ts";
+} from "../../../src/workspace.ts";
+import { pathOf } from "../../common/paths.ts";
+import { bytesOf, codeOf, isMissing, unreadable } from "./paths.ts";
 
 /** Files that are opened ahead of their turn. */
 const AHEAD = 12;

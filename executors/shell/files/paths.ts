@@ -1,5 +1,5 @@
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { fileNameText } from "../../src/workspace.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { fileNameText } from "../../../src/workspace.ts";
 
 /** A path for a system call. */
 export function bytesOf(path: string): Buffer {

@@ -1,16 +1,16 @@
 import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
-import { createByteReader } from "../../src/byte-reader.ts";
-import { describeError, ScriptFailure } from "../../src/errors.ts";
-import type { Argv } from "../../src/shell.ts";
-import { never } from "../../src/time.ts";
-import { createNameCount } from "../common/found.ts";
-import { listFiles } from "./files-list.ts";
-import { packFiles } from "./files-pack.ts";
-import { createNameReader, LENGTH_DIGITS, nameBytes, type Remark, requestSchema } from "./files-protocol.ts";
-import { unpackFiles } from "./files-unpack.ts";
-import { listUntracked } from "./files-untracked.ts";
-import { findProgram } from "./launch.ts";
+import { createByteReader } from "../../../src/byte-reader.ts";
+import { describeError, ScriptFailure } from "../../../src/errors.ts";
+import type { Argv } from "../../../src/shell.ts";
+import { never } from "../../../src/time.ts";
+import { createNameCount } from "../../common/found.ts";
+import { findProgram } from "../launch.ts";
+import { listFiles } from "./list.ts";
+import { packFiles } from "./pack.ts";
+import { createNameReader, LENGTH_DIGITS, nameBytes, type Remark, requestSchema } from "./protocol.ts";
+import { unpackFiles } from "./unpack.ts";
+import { listUntracked } from "./untracked.ts";
 
 export interface FilesServerStreams {
   readonly stdin: Readable;

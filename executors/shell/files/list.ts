@@ -6,12 +6,12 @@ import {
   type FileSelection,
   fileName,
   withoutTrailingSlashes,
-} from "../../src/workspace.ts";
-import { createGathering, createNameCount, type FoundFile, type Gathering } from "../common/found.ts";
-import { fitsSegment, type Segment } from "../common/glob.ts";
-import { below, pathOf } from "../common/paths.ts";
-import { selectFiles } from "../common/select-files.ts";
-import { bytesOf, inParallel, isMissing, unreadable } from "./files-path.ts";
+} from "../../../src/workspace.ts";
+import { createGathering, createNameCount, type FoundFile, type Gathering } from "../../common/found.ts";
+import { fitsSegment, type Segment } from "../../common/glob.ts";
+import { below, pathOf } from "../../common/paths.ts";
+import { selectFiles } from "../../common/select-files.ts";
+import { bytesOf, inParallel, isMissing, unreadable } from "./paths.ts";
 
 export interface ListHost {
   /** The checkout, absolute. */

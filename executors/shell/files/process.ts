@@ -1,9 +1,9 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { Readable, type Writable } from "node:stream";
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { WorkspaceFiles } from "../../src/workspace.ts";
-import { createNameCount } from "../common/found.ts";
-import type { FilesHost } from "./files.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import type { WorkspaceFiles } from "../../../src/workspace.ts";
+import { createNameCount } from "../../common/found.ts";
+import type { Places } from "../places.ts";
 import {
   createNameReader,
   encodeRequest,
@@ -14,8 +14,8 @@ import {
   type Remark,
   remarkSchema,
   reportSchema,
-} from "./files-protocol.ts";
-import type { Places } from "./places.ts";
+} from "./protocol.ts";
+import type { FilesHost } from "./workspace.ts";
 
 /** The process belongs to the job's user, whose other processes may speak in its name: what is kept of its words is bounded. */
 export const MOST_ANSWER_BYTES = 1024 * 1024;

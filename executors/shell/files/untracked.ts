@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
-import { SystemFailure } from "../../src/errors.ts";
-import type { Argv } from "../../src/shell.ts";
-import { LONGEST_PATH_BYTES } from "../../src/tar.ts";
-import { createNameCount } from "../common/found.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Argv } from "../../../src/shell.ts";
+import { LONGEST_PATH_BYTES } from "../../../src/tar.ts";
+import { createNameCount } from "../../common/found.ts";
 
 /** A program as it is started for a job. */
 export interface GitStart {
