@@ -29,7 +29,7 @@ export async function perform(command: Command, executors: ExecutorCatalog, acti
 }
 
 async function leavePlace(): Promise<void> {
-  const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+  const { findOwnProgram } = await import("../executors/shell/launch/own-program.ts");
   const { leaveFirstPlace } = await import("./first-process.ts");
   leaveFirstPlace([...findOwnProgram(process.execPath, process.argv[1]), ...process.argv.slice(2)]);
 }

@@ -109,7 +109,7 @@ function createProgram(executors: ExecutorCatalog): Command {
   for (const action of SERVICE_ACTIONS) {
     does(addServiceCommand(program, action), async (values, context) => {
       const { serviceCommand } = await import("./commands/service/command.ts");
-      const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+      const { findOwnProgram } = await import("../executors/shell/launch/own-program.ts");
       const place = { platform: process.platform, program: findOwnProgram(process.execPath, process.argv[1]) };
       return serviceCommand(action, values, context, place);
     });

@@ -3,8 +3,8 @@ import { access, lchown, lstat, mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import { followTrusted } from "../../src/trusted-path.ts";
-import type { Account } from "./account.ts";
-import type { Launch } from "./launch.ts";
+import type { Account } from "./launch/account.ts";
+import type { Launch } from "./launch/launch.ts";
 import { makeDirectories } from "./make-directories.ts";
 import { makeDirectoryAsUser } from "./remove.ts";
 

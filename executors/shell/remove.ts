@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Argv } from "../../src/shell.ts";
-import type { Launch } from "./launch.ts";
+import type { Launch } from "./launch/launch.ts";
 
 const run = promisify(execFile);
 

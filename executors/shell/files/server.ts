@@ -5,7 +5,7 @@ import { describeError, ScriptFailure } from "../../../src/errors.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
 import { createNameCount } from "../../common/found.ts";
-import { findProgram } from "../launch.ts";
+import { findProgram } from "../launch/launch.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";
 import { createNameReader, LENGTH_DIGITS, nameBytes, type Remark, requestSchema } from "./protocol.ts";

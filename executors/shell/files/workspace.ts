@@ -1,5 +1,5 @@
 import type { Workspace } from "../../../src/workspace.ts";
-import type { Launch } from "../launch.ts";
+import type { Launch } from "../launch/launch.ts";
 import type { Places } from "../places.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";

@@ -8,10 +8,10 @@ import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.
 import type { ShellName } from "../../../src/shell.ts";
 import { handingOver } from "../../common/hand-over.ts";
 import { openWorkspace } from "../files/workspace.ts";
-import type { Launch } from "../launch.ts";
+import type { Launch } from "../launch/launch.ts";
+import { findOwnProgram } from "../launch/own-program.ts";
 import { createDirectoryLocks } from "../locks.ts";
 import { makeDirectories } from "../make-directories.ts";
-import { findOwnProgram } from "../own-program.ts";
 import { createSlots, type Slot } from "../slots.ts";
 import { words } from "../words.ts";
 import { findOnPath } from "./command.ts";

@@ -1,4 +1,4 @@
-import { namePattern } from "../inherited.ts";
+import { namePattern } from "../launch/inherited.ts";
 
 /** What Windows' own programs, and those that were installed for all jobs, need of the runner's environment. */
 const INHERITED: readonly string[] = [

@@ -1,4 +1,4 @@
-import type { Argv } from "../../src/shell.ts";
+import type { Argv } from "../../../src/shell.ts";
 
 /** What starts this program again: the binary by itself, or a runtime with its script. */
 export function findOwnProgram(execPath: string, script: string | undefined): Argv {

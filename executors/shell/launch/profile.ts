@@ -1,14 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { Stop } from "../../src/errors.ts";
-import type { Argv } from "../../src/shell.ts";
-import { deadline, never, pause } from "../../src/time.ts";
-import { type Cgroups, removeSoon } from "./cgroup.ts";
-import { enlisted } from "./enlisted.ts";
+import { Stop } from "../../../src/errors.ts";
+import type { Argv } from "../../../src/shell.ts";
+import { deadline, never, pause } from "../../../src/time.ts";
+import { type Cgroups, removeSoon } from "../cgroup.ts";
+import { enlisted } from "../enlisted.ts";
+import type { ProcessTable } from "../process-table.ts";
+import { endMembers } from "../tree.ts";
 import type { Launch } from "./launch.ts";
-import type { ProcessTable } from "./process-table.ts";
-import { endMembers } from "./tree.ts";
 
 /** What a login shell's profiles change that the runner's own scripts need, too: where programs are, and proxies. */
 const LEARNED = /^(PATH|(https?|ftp|all|no)_proxy)$/i;

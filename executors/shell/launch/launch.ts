@@ -2,8 +2,8 @@ import { execFile } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { promisify } from "node:util";
-import { SystemFailure } from "../../src/errors.ts";
-import type { Argv } from "../../src/shell.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Argv } from "../../../src/shell.ts";
 import { type Account, findAccount } from "./account.ts";
 import { inheritEnvironment } from "./inherited.ts";
 
