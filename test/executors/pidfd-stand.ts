@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { constants } from "node:os";
-import { findProcessHandles } from "../../executors/shell/pidfd.ts";
+import { findProcessHandles } from "../../executors/shell/processes/pidfd.ts";
 
 /** What handles of processes do under this runtime, as a line of JSON. */
 const open = await findProcessHandles();

@@ -18,7 +18,7 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
-import { lockDirectories } from "../../executors/shell/lock-directories.ts";
+import { lockDirectories } from "../../executors/shell/places/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Executor, ExecutorDeps, Note } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";

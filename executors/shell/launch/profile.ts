@@ -5,8 +5,8 @@ import { Stop } from "../../../src/errors.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { type Cgroups, removeSoon } from "../cgroup.ts";
-import { enlisted } from "../enlisted.ts";
 import type { ProcessTable } from "../process-table.ts";
+import { enlisted } from "../processes/enlisted.ts";
 import { endMembers } from "../tree.ts";
 import type { Launch } from "./launch.ts";
 
