@@ -4,10 +4,10 @@ import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { removeSoon } from "./cgroup.ts";
 import { openWorkspace } from "./files/workspace.ts";
-import { makeDirectories } from "./make-directories.ts";
-import { removeDirectory } from "./remove.ts";
+import { makeDirectories } from "./places/make-directories.ts";
+import { removeDirectory } from "./places/remove.ts";
+import type { Slot } from "./places/slots.ts";
 import { runScript, type ScriptHost } from "./script.ts";
-import type { Slot } from "./slots.ts";
 import { endMembers } from "./tree.ts";
 
 export interface EnvironmentOptions {

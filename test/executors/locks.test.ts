@@ -3,8 +3,8 @@ import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { createDirectoryLocks } from "../../executors/shell/locks.ts";
 import { lockDirectories } from "../../executors/shell/places/lock-directories.ts";
+import { createDirectoryLocks } from "../../executors/shell/places/locks.ts";
 import { createProcfsTable } from "../../executors/shell/procfs.ts";
 import { createPsTable } from "../../executors/shell/ps.ts";
 

@@ -3,7 +3,7 @@ import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { WorkspaceFiles } from "../../../src/workspace.ts";
 import { createNameCount } from "../../common/found.ts";
-import type { Places } from "../places.ts";
+import type { Places } from "../places/places.ts";
 import {
   createNameReader,
   encodeRequest,

@@ -1,6 +1,6 @@
 import type { Workspace } from "../../../src/workspace.ts";
 import type { Launch } from "../launch/launch.ts";
-import type { Places } from "../places.ts";
+import type { Places } from "../places/places.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";
 import { filesThroughProcess } from "./process.ts";

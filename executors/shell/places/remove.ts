@@ -2,9 +2,9 @@ import { execFile } from "node:child_process";
 import { lstat, readdir, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { SystemFailure } from "../../src/errors.ts";
-import type { Argv } from "../../src/shell.ts";
-import type { Launch } from "./launch/launch.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Argv } from "../../../src/shell.ts";
+import type { Launch } from "../launch/launch.ts";
 
 const run = promisify(execFile);
 

@@ -16,9 +16,9 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { SystemFailure } from "../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { ProcessTable } from "../process-table.ts";
 import { overlap } from "./places.ts";
-import type { ProcessTable } from "./process-table.ts";
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
