@@ -2,13 +2,13 @@ import { hostname } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { removeSoon } from "./cgroup.ts";
 import { openWorkspace } from "./files/workspace.ts";
 import { makeDirectories } from "./places/make-directories.ts";
 import { removeDirectory } from "./places/remove.ts";
 import type { Slot } from "./places/slots.ts";
+import { removeSoon } from "./processes/cgroup.ts";
+import { endMembers } from "./processes/tree.ts";
 import { runScript, type ScriptHost } from "./script.ts";
-import { endMembers } from "./tree.ts";
 
 export interface EnvironmentOptions {
   readonly host: ScriptHost;

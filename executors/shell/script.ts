@@ -8,15 +8,15 @@ import type { Argv } from "../../src/shell.ts";
 import { never, pause } from "../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../common/forward.ts";
 import { type Ended, sayEnded } from "../common/say-ended.ts";
-import type { Cgroup, Cgroups } from "./cgroup.ts";
 import type { Pipe, PipePool } from "./fifo.ts";
 import type { Launch } from "./launch/launch.ts";
 import type { Profile } from "./launch/profile.ts";
 import { readPipe } from "./pipe.ts";
-import type { ProcessTable } from "./process-table.ts";
+import type { Cgroup, Cgroups } from "./processes/cgroup.ts";
 import { enlisted } from "./processes/enlisted.ts";
+import type { ProcessTable } from "./processes/process-table.ts";
+import { type Belonging, endMembers, findMembers } from "./processes/tree.ts";
 import { openScript } from "./script-file.ts";
-import { type Belonging, endMembers, findMembers } from "./tree.ts";
 
 /** What scripts are run with, the same for all of a job. */
 export interface ScriptHost {

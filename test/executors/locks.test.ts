@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { lockDirectories } from "../../executors/shell/places/lock-directories.ts";
 import { createDirectoryLocks } from "../../executors/shell/places/locks.ts";
-import { createProcfsTable } from "../../executors/shell/procfs.ts";
-import { createPsTable } from "../../executors/shell/ps.ts";
+import { createProcfsTable } from "../../executors/shell/processes/procfs.ts";
+import { createPsTable } from "../../executors/shell/processes/ps.ts";
 
 const table = process.platform === "linux" ? createProcfsTable("/proc") : createPsTable();
 

@@ -2,9 +2,9 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { ProcessTable } from "../../executors/shell/process-table.ts";
-import { createProcfsTable } from "../../executors/shell/procfs.ts";
-import { createPsTable } from "../../executors/shell/ps.ts";
+import type { ProcessTable } from "../../executors/shell/processes/process-table.ts";
+import { createProcfsTable } from "../../executors/shell/processes/procfs.ts";
+import { createPsTable } from "../../executors/shell/processes/ps.ts";
 
 const isLinux = process.platform === "linux";
 const isRoot = process.getuid?.() === 0;

@@ -4,10 +4,10 @@ import { once } from "node:events";
 import { Stop } from "../../../src/errors.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
-import { type Cgroups, removeSoon } from "../cgroup.ts";
-import type { ProcessTable } from "../process-table.ts";
+import { type Cgroups, removeSoon } from "../processes/cgroup.ts";
 import { enlisted } from "../processes/enlisted.ts";
-import { endMembers } from "../tree.ts";
+import type { ProcessTable } from "../processes/process-table.ts";
+import { endMembers } from "../processes/tree.ts";
 import type { Launch } from "./launch.ts";
 
 /** What a login shell's profiles change that the runner's own scripts need, too: where programs are, and proxies. */

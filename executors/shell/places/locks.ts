@@ -17,7 +17,7 @@ import {
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { ProcessTable } from "../process-table.ts";
+import type { ProcessTable } from "../processes/process-table.ts";
 import { overlap } from "./places.ts";
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;

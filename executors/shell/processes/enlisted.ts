@@ -1,5 +1,5 @@
 import type { Argv } from "../../../src/shell.ts";
-import type { Cgroup } from "../cgroup.ts";
+import type { Cgroup } from "./cgroup.ts";
 
 /**
  * What the shell does before it becomes the job's, so that nothing can have been started by then: it enters the control

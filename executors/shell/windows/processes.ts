@@ -3,7 +3,7 @@ import { promisify } from "node:util";
 import { z } from "zod";
 import { never, pause } from "../../../src/time.ts";
 import { type Ended, printable } from "../../common/say-ended.ts";
-import type { Process, ProcessTable } from "../process-table.ts";
+import type { Process, ProcessTable } from "../processes/process-table.ts";
 
 const run = promisify(execFile);
 const OPTIONS = { encoding: "utf8", windowsHide: true, maxBuffer: 64 * 1024 * 1024, timeout: 30_000 } as const;

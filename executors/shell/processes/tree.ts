@@ -1,9 +1,9 @@
 import { constants } from "node:os";
-import { never, pause } from "../../src/time.ts";
-import type { Ended } from "../common/say-ended.ts";
+import { never, pause } from "../../../src/time.ts";
+import type { Ended } from "../../common/say-ended.ts";
 import type { Cgroup } from "./cgroup.ts";
+import { findProcessHandles, type OpenProcess } from "./pidfd.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
-import { findProcessHandles, type OpenProcess } from "./processes/pidfd.ts";
 
 /** What tells the processes of one script, or of one job, from all others. */
 export interface Belonging {

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { never, pause } from "../../src/time.ts";
+import { never, pause } from "../../../src/time.ts";
 
 /**
  * A control group of one script: the kernel's own list of everything the script started, which neither a new session

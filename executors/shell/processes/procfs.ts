@@ -1,8 +1,8 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { printable } from "../common/say-ended.ts";
+import { printable } from "../../common/say-ended.ts";
+import { holdsEntry } from "./marked.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
-import { holdsEntry } from "./processes/marked.ts";
 
 /** Processes looked at before others get a turn: about a millisecond. */
 const SLICE = 100;
