@@ -8,7 +8,7 @@ import { removeDirectory } from "./places/remove.ts";
 import type { Slot } from "./places/slots.ts";
 import { removeSoon } from "./processes/cgroup.ts";
 import { endMembers } from "./processes/tree.ts";
-import { runScript, type ScriptHost } from "./script.ts";
+import { runScript, type ScriptHost } from "./script/script.ts";
 
 export interface EnvironmentOptions {
   readonly host: ScriptHost;

@@ -8,7 +8,6 @@ import { followTrusted } from "../../src/trusted-path.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
-import { createPipePool, type PipePool } from "./fifo.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
@@ -22,7 +21,8 @@ import type { ProcessTable } from "./processes/process-table.ts";
 import { createProcfsTable } from "./processes/procfs.ts";
 import { createPsTable } from "./processes/ps.ts";
 import { endMembers } from "./processes/tree.ts";
-import type { ScriptHost } from "./script.ts";
+import { createPipePool, type PipePool } from "./script/fifo.ts";
+import type { ScriptHost } from "./script/script.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
 import { words } from "./words.ts";
 

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { chownSync, closeSync, constants, openSync, rmSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { SystemFailure } from "../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
 
 /** Both ends of one pipe. Whoever takes it closes both. */
 export interface Pipe {
