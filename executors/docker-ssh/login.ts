@@ -6,7 +6,7 @@ import { pause } from "../../src/time.ts";
 import { containerCommands, runForText } from "../docker/commands.ts";
 import { inspectState } from "../docker/container.ts";
 import type { Engine } from "../docker/engine.ts";
-import { connectSsh, type SshConnection } from "../ssh/connection.ts";
+import { connectSsh, type SshConnection } from "../ssh/connection/connection.ts";
 import type { SshSettings } from "../ssh/settings.ts";
 
 /** How long an image's sshd may take to answer. */

@@ -6,7 +6,7 @@ import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { endTree, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
 import type { Claim } from "./claim.ts";
-import type { Link } from "./link.ts";
+import type { Link } from "./connection/link.ts";
 
 export interface SshEnvironmentOptions {
   readonly link: Link;

@@ -3,9 +3,9 @@ import type { ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { jobMark, probeTools } from "../remote/index.ts";
 import { claimWorkingCopy } from "./claim.ts";
-import { sshCommands } from "./commands.ts";
+import { sshCommands } from "./connection/commands.ts";
+import type { Link } from "./connection/link.ts";
 import type { SshEnvironmentOptions } from "./environment.ts";
-import type { Link } from "./link.ts";
 import { withProfile } from "./profile.ts";
 
 /** Relative to the account's home. */

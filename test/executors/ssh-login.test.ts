@@ -4,7 +4,7 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { connectSsh, type SshConnection } from "../../executors/ssh/connection.ts";
+import { connectSsh, type SshConnection } from "../../executors/ssh/connection/connection.ts";
 import { sshComplaint, sshSettings, sshTable } from "../../executors/ssh/settings.ts";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";

@@ -1,6 +1,6 @@
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { LARGEST_KNOWN_HOSTS_BYTES, openHostKeyCheck } from "../../executors/ssh/host-key.ts";
+import { LARGEST_KNOWN_HOSTS_BYTES, openHostKeyCheck } from "../../executors/ssh/connection/host-key.ts";
 import { MOST_VALUES } from "../../src/config/layout.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { LARGEST_FILE_BYTES, readToml } from "../../src/config/toml.ts";

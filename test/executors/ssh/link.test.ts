@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from "vitest";
-import { connectSsh } from "../../../executors/ssh/connection.ts";
-import { createLink } from "../../../executors/ssh/link.ts";
+import { connectSsh } from "../../../executors/ssh/connection/connection.ts";
+import { createLink } from "../../../executors/ssh/connection/link.ts";
 import { sshSettings, sshTable } from "../../../executors/ssh/settings.ts";
 import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";

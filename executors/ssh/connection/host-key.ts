@@ -1,5 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
-import { SystemFailure } from "../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { SshHost } from "../settings.ts";
 import {
   hasFingerprint,
   type KnownHost,
@@ -9,7 +10,6 @@ import {
   parseKnownHosts,
   sha256Fingerprint,
 } from "./known-hosts.ts";
-import type { SshHost } from "./settings.ts";
 
 type Line = KnownHost & { readonly file: string };
 

@@ -1,9 +1,9 @@
 import type { Duplex } from "node:stream";
 import type { Client, ConnectConfig, ServerHostKeyAlgorithm } from "ssh2";
-import { describeError, SystemFailure } from "../../src/errors.ts";
+import { describeError, SystemFailure } from "../../../src/errors.ts";
+import type { SshHost } from "../settings.ts";
 import { type Authentication, openAuthentication } from "./authentication.ts";
 import { type HostKeyCheck, openHostKeyCheck } from "./host-key.ts";
-import type { SshHost } from "./settings.ts";
 
 /** What ssh2 is, once it is loaded: half a megabyte that only those who have such an executor should pay for. */
 export type Ssh2 = typeof import("ssh2");

@@ -1,5 +1,5 @@
 import { createConnection, type Socket } from "node:net";
-import { describeError, SystemFailure } from "../../src/errors.ts";
+import { describeError, SystemFailure } from "../../../src/errors.ts";
 
 const CHECK_NAME = ". Check host in [runners.ssh]";
 const CHECK_PORT = ". Check host and port in [runners.ssh], and that sshd runs there";

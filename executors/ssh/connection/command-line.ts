@@ -1,4 +1,4 @@
-import { quoted } from "../remote/index.ts";
+import { quoted } from "../../remote/index.ts";
 
 /** What any login shell leaves alone between single quotes, and sh between double quotes. */
 const PLAIN = /[^A-Za-z0-9 _./:=,@%+\-|&;<>(){}[\]*?#~]/g;

@@ -1,8 +1,8 @@
 import { createPrivateKey } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import type { AnyAuthMethod, AuthenticationType, ParsedKey } from "ssh2";
-import { SystemFailure } from "../../src/errors.ts";
-import type { SshHost } from "./settings.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { SshHost } from "../settings.ts";
 
 /** `utils.parseKey` of ssh2, which is loaded by whoever connects. */
 export type ParseKey = (data: Buffer, passphrase?: string) => ParsedKey | ParsedKey[] | Error;

@@ -1,14 +1,14 @@
 import type { Duplex } from "node:stream";
 import type { Client, ClientChannel } from "ssh2";
-import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Log } from "../../src/log.ts";
-import { backoff, deadline, pause } from "../../src/time.ts";
+import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
+import type { Log } from "../../../src/log.ts";
+import { backoff, deadline, pause } from "../../../src/time.ts";
+import type { SshHost, SshSettings } from "../settings.ts";
 import { type SshChannel, wrapChannel } from "./channel.ts";
 import { dial } from "./dial.ts";
 import { type Credentials, type LoginFailure, logIn, readCredentials } from "./handshake.ts";
 import { watchForSilence } from "./keep-alive.ts";
 import { createSessionLimit, type Session } from "./session-limit.ts";
-import type { SshHost, SshSettings } from "./settings.ts";
 
 /** A login on a host, with room for several programs at once. */
 export interface SshConnection {

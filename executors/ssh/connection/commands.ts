@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { Stop, SystemFailure } from "../../src/errors.ts";
-import { deadline, unlessAborted } from "../../src/time.ts";
-import type { RemoteCommands, RemoteExit } from "../remote/index.ts";
+import { Stop, SystemFailure } from "../../../src/errors.ts";
+import { deadline, unlessAborted } from "../../../src/time.ts";
+import type { RemoteCommands, RemoteExit } from "../../remote/index.ts";
 import type { SshChannel } from "./channel.ts";
 import { commandLine } from "./command-line.ts";
 
