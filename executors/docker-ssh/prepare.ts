@@ -15,7 +15,7 @@ import { connectSsh } from "../ssh/connection/connection.ts";
 import { createLink } from "../ssh/connection/link.ts";
 import { createSshEnvironment } from "../ssh/environment.ts";
 import { type SshTable, sshSettings } from "../ssh/settings.ts";
-import { openWorkingCopy } from "../ssh/working-copy.ts";
+import { openWorkingCopy } from "../ssh/working-copy/working-copy.ts";
 import { containerAddress } from "./address.ts";
 import { logInToContainer, mustRun } from "./login.ts";
 

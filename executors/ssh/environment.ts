@@ -5,8 +5,8 @@ import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { endTree, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
-import type { Claim } from "./claim.ts";
 import type { Link } from "./connection/link.ts";
+import type { Claim } from "./working-copy/claim.ts";
 
 export interface SshEnvironmentOptions {
   readonly link: Link;

@@ -17,10 +17,10 @@ import { connectSsh, nameOf, type SshConnection } from "./connection/connection.
 import { createLink } from "./connection/link.ts";
 import { createSessionLimit } from "./connection/session-limit.ts";
 import { createSshEnvironment } from "./environment.ts";
-import { cleanUpAfter } from "./recovery.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
 import { words } from "./words.ts";
-import { DEFAULT_BUILDS_DIR, openWorkingCopy } from "./working-copy.ts";
+import { cleanUpAfter } from "./working-copy/recovery.ts";
+import { DEFAULT_BUILDS_DIR, openWorkingCopy } from "./working-copy/working-copy.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { RemoteCommands } from "../../executors/remote/index.ts";
-import { claimWorkingCopy } from "../../executors/ssh/claim.ts";
+import { claimWorkingCopy } from "../../executors/ssh/working-copy/claim.ts";
 import { never } from "../../src/time.ts";
 import { ownTrust } from "../support/job.ts";
 import { localCommands } from "./remote/local.ts";

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { CLAIM_PROGRAM, FORGET_PROGRAM } from "../../../executors/ssh/claim-program.ts";
+import { CLAIM_PROGRAM, FORGET_PROGRAM } from "../../../executors/ssh/working-copy/claim-program.ts";
 import { isRoot } from "../../support/sshd.ts";
 
 function openClaims(): { builds: string; claims: string } {

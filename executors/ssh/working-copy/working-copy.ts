@@ -1,11 +1,11 @@
-import { SystemFailure } from "../../src/errors.ts";
-import type { ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
-import type { ShellName } from "../../src/shell.ts";
-import { jobMark, probeTools } from "../remote/index.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { ExecutorDeps, PrepareRequest } from "../../../src/executor.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { jobMark, probeTools } from "../../remote/index.ts";
+import { sshCommands } from "../connection/commands.ts";
+import type { Link } from "../connection/link.ts";
+import type { SshEnvironmentOptions } from "../environment.ts";
 import { claimWorkingCopy } from "./claim.ts";
-import { sshCommands } from "./connection/commands.ts";
-import type { Link } from "./connection/link.ts";
-import type { SshEnvironmentOptions } from "./environment.ts";
 import { withProfile } from "./profile.ts";
 
 /** Relative to the account's home. */

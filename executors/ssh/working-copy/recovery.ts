@@ -1,5 +1,5 @@
-import { SystemFailure } from "../../src/errors.ts";
-import { endTree, jobMark, type RemoteCommands, runToEnd } from "../remote/index.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { endTree, jobMark, type RemoteCommands, runToEnd } from "../../remote/index.ts";
 import { FORGET_PROGRAM } from "./claim-program.ts";
 
 export interface DeadJob {

@@ -1,6 +1,6 @@
-import type { ShellName } from "../../src/shell.ts";
-import { deadline } from "../../src/time.ts";
-import { endTree, quoted, type RemoteCommands, runToEnd } from "../remote/index.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { deadline } from "../../../src/time.ts";
+import { endTree, quoted, type RemoteCommands, runToEnd } from "../../remote/index.ts";
 
 /**
  * `$1` file, `$2` shell, if the operator has chosen one, `$3` mark of the job's processes, `$4` what the login shell becomes.
