@@ -1,6 +1,6 @@
 import "./no-debug-door.ts";
 import "./quiet-runtime.ts";
 import { executors } from "../executors/index.ts";
-import { startProgram } from "./program.ts";
+import { startProgram } from "./agent/program.ts";
 
 void startProgram(executors);

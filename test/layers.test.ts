@@ -28,11 +28,11 @@ const contracts = [
 /** The composition root: `main.ts`, and what it loads when a command needs it. */
 const composition = [
   "src/main.ts",
-  "src/program.ts",
-  "src/perform.ts",
-  "src/agent.ts",
-  "src/exec-agent.ts",
-  "src/process-context.ts",
+  "src/agent/program.ts",
+  "src/agent/perform.ts",
+  "src/agent/services.ts",
+  "src/agent/exec.ts",
+  "src/agent/context.ts",
 ];
 
 /** Place → what it may import besides contracts and itself. The first row that fits a file holds. */

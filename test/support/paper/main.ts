@@ -1,5 +1,5 @@
 import { createCatalog, lines } from "../../../executors/index.ts";
-import { startProgram } from "../../../src/program.ts";
+import { startProgram } from "../../../src/agent/program.ts";
 import { words } from "./words.ts";
 
 /** The program with one more executor: a folder and a line. */

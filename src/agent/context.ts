@@ -1,9 +1,9 @@
-import type { CommandContext } from "./commands/context.ts";
-import { systemId } from "./commands/context.ts";
-import { createConnections } from "./coordinator/connections.ts";
-import { createIdentity } from "./coordinator/identity.ts";
-import type { ExecutorCatalog } from "./executor.ts";
-import { revision, runtime, version } from "./version.ts";
+import type { CommandContext } from "../commands/context.ts";
+import { systemId } from "../commands/context.ts";
+import { createConnections } from "../coordinator/connections.ts";
+import { createIdentity } from "../coordinator/identity.ts";
+import type { ExecutorCatalog } from "../executor.ts";
+import { revision, runtime, version } from "../version.ts";
 
 /** What commands find around them, taken from this process. */
 export async function createContext(catalog: ExecutorCatalog, signal: AbortSignal): Promise<CommandContext> {

@@ -1,9 +1,9 @@
 import { type Command, CommanderError } from "commander";
-import type { CommandContext } from "./commands/context.ts";
-import { logSettings } from "./commands/log-options.ts";
-import type { FlagValues } from "./commands/runner-flags.ts";
-import { CommandError, ConfigError, describeError } from "./errors.ts";
-import type { ExecutorCatalog } from "./executor.ts";
+import type { CommandContext } from "../commands/context.ts";
+import { logSettings } from "../commands/log-options.ts";
+import type { FlagValues } from "../commands/runner-flags.ts";
+import { CommandError, ConfigError, describeError } from "../errors.ts";
+import type { ExecutorCatalog } from "../executor.ts";
 
 /** What a command does with its flags. A number is the exit status; anything else is 0. */
 export type Action = (values: FlagValues, context: CommandContext) => Promise<unknown>;
@@ -15,7 +15,7 @@ export async function perform(command: Command, executors: ExecutorCatalog, acti
   const works = command.name().startsWith("run");
   if (works && process.pid === 1) await leavePlace();
   const stop = new AbortController();
-  const { createContext } = await import("./process-context.ts");
+  const { createContext } = await import("./context.ts");
   const context = await createContext(executors, stop.signal);
   const ownsSignals = works || command.name() === "exec";
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -29,7 +29,7 @@ export async function perform(command: Command, executors: ExecutorCatalog, acti
 }
 
 async function leavePlace(): Promise<void> {
-  const { findOwnProgram } = await import("../executors/shell/launch/own-program.ts");
+  const { findOwnProgram } = await import("../../executors/shell/launch/own-program.ts");
   const { leaveFirstPlace } = await import("./first-process.ts");
   leaveFirstPlace([...findOwnProgram(process.execPath, process.argv[1]), ...process.argv.slice(2)]);
 }
