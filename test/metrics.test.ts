@@ -3,8 +3,8 @@ import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobProgress } from "../src/job/job.ts";
-import { createMetrics } from "../src/metrics.ts";
-import { type MetricsServer, openMetricsServer, parseListenAddress } from "../src/metrics-server.ts";
+import { createMetrics } from "../src/metrics/metrics.ts";
+import { type MetricsServer, openMetricsServer, parseListenAddress } from "../src/metrics/server.ts";
 
 const opened: MetricsServer[] = [];
 afterEach(async () => {

@@ -15,7 +15,7 @@ import { projectPathOf } from "../job/sources/project-path.ts";
 import { openJournal } from "../journal/journal.ts";
 import { openStateDir } from "../journal/state-dir.ts";
 import { createLog, type RunnerLog, streamOutput } from "../log.ts";
-import { createMetrics } from "../metrics.ts";
+import { createMetrics } from "../metrics/metrics.ts";
 import { createSupervisor } from "../poll/supervisor.ts";
 import { hearOthers } from "../quiet-runtime.ts";
 import { deadline, never } from "../time.ts";

@@ -22,7 +22,7 @@ import { createOutbox } from "../journal/outbox.ts";
 import { recoverJobs } from "../journal/recover.ts";
 import { openStateDir } from "../journal/state-dir.ts";
 import { createLog, leadsToJournal, type RunnerLog, streamOutput } from "../log.ts";
-import { createMetrics, type Metrics } from "../metrics.ts";
+import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { openNotifier } from "../notify.ts";
 import { hearOthers } from "../quiet-runtime.ts";
 import { createCaches } from "../transfer/open-caches.ts";

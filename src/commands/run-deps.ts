@@ -5,8 +5,8 @@ import type { Coordinator } from "../coordinator/contract.ts";
 import type { Executor } from "../executor.ts";
 import type { HandleJob } from "../job/life/received.ts";
 import type { LogFormat, LogLevel, RunnerLog } from "../log.ts";
-import type { Metrics } from "../metrics.ts";
-import type { EntryMeter } from "../metrics-meters.ts";
+import type { EntryMeter } from "../metrics/meters.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 import type { Notifier } from "../notify.ts";
 import type { PollTiming } from "../poll/pace.ts";
 

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { Config } from "../config/config.ts";
 import { CommandError, ConfigError, describeError } from "../errors.ts";
-import type { MetricsServer } from "../metrics-server.ts";
+import type { MetricsServer } from "../metrics/server.ts";
 import { createSupervisor, type Supervisor } from "../poll/supervisor.ts";
 import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./run-deps.ts";
 
@@ -46,7 +46,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     if (server === undefined && address === "") return;
     if (server === undefined) {
       // Loaded where it is used: most runners serve no metrics.
-      const { openMetricsServer } = await import("../metrics-server.ts");
+      const { openMetricsServer } = await import("../metrics/server.ts");
       server = await openMetricsServer(address, {
         contentType: metrics.contentType,
         render: () => metrics.render(),

@@ -8,7 +8,7 @@ import type { Job, JobResult } from "../job/job.ts";
 import { withoutWords } from "../job/life/life.ts";
 import type { HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
-import type { EntryMeter } from "../metrics-meters.ts";
+import type { EntryMeter } from "../metrics/meters.ts";
 import type { Slot } from "./slots.ts";
 
 /** One received job with everything that is let go of at its end. */

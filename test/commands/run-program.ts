@@ -10,7 +10,7 @@ import type { ConfigChanges } from "../../src/commands/run-deps.ts";
 import { CommandError, ConfigError } from "../../src/errors.ts";
 import type { HandleJob } from "../../src/job/life/received.ts";
 import { createLog, streamOutput } from "../../src/log.ts";
-import { createMetrics } from "../../src/metrics.ts";
+import { createMetrics } from "../../src/metrics/metrics.ts";
 import { openNotifier } from "../../src/notify.ts";
 import { configOf, connectTo, entryOf, executorOf, quickTiming } from "../poll/setting.ts";
 

@@ -7,7 +7,7 @@ import type { Executor } from "../../src/executor.ts";
 import type { Dialect, Job } from "../../src/job/job.ts";
 import type { HandleJob, ReceivedJob } from "../../src/job/life/received.ts";
 import { createLog } from "../../src/log.ts";
-import { createMetrics } from "../../src/metrics.ts";
+import { createMetrics } from "../../src/metrics/metrics.ts";
 import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
 import { createSupervisor } from "../../src/poll/supervisor.ts";
 import { sampleJob } from "../support/job.ts";

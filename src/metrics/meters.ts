@@ -1,4 +1,4 @@
-import type { JobProgress } from "./job/job.ts";
+import type { JobProgress } from "../job/job.ts";
 
 /** What one job reports about itself. */
 export interface JobMeter {

@@ -1,7 +1,7 @@
-import type { JobView } from "./board/contract.ts";
-import type { FailureReason } from "./errors.ts";
-import type { Families } from "./metrics-families.ts";
-import type { EntryMeter, MetricsEntry } from "./metrics-meters.ts";
+import type { JobView } from "../board/contract.ts";
+import type { FailureReason } from "../errors.ts";
+import type { Families } from "./families.ts";
+import type { EntryMeter, MetricsEntry } from "./meters.ts";
 
 /** Stages with a name of their own; a job's further steps are named by its author and would be labels without bound. */
 const STAGES = new Set([

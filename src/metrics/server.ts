@@ -1,9 +1,9 @@
 import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
-import { ConfigError, describeError } from "./errors.ts";
-import { createCrowd } from "./metrics-crowd.ts";
-import { type MetricsReply, type MetricsRequest, onRequest, sendReply } from "./metrics-http.ts";
+import { ConfigError, describeError } from "../errors.ts";
+import { createCrowd } from "./crowd.ts";
+import { type MetricsReply, type MetricsRequest, onRequest, sendReply } from "./http.ts";
 
 const DEFAULT_PORT = 9252;
 /** Connections that have not asked yet. */

@@ -1,10 +1,10 @@
-import type { JobView } from "./board/contract.ts";
-import type { LogLevel } from "./log.ts";
-import { createEntryMeters } from "./metrics-entries.ts";
-import { createFamilies } from "./metrics-families.ts";
-import { Registry } from "./metrics-library.ts";
-import type { EntryMeter, MetricsEntry } from "./metrics-meters.ts";
-import { addProcessMetrics } from "./metrics-process.ts";
+import type { JobView } from "../board/contract.ts";
+import type { LogLevel } from "../log.ts";
+import { createEntryMeters } from "./entries.ts";
+import { createFamilies } from "./families.ts";
+import { Registry } from "./library.ts";
+import type { EntryMeter, MetricsEntry } from "./meters.ts";
+import { addProcessMetrics } from "./process.ts";
 
 /** What is looked up when somebody asks. */
 export interface MetricSources {
