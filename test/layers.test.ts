@@ -9,8 +9,8 @@ const contracts = [
   "src/executor.ts",
   "src/executor-words.ts",
   "src/workspace.ts",
-  "src/tar.ts",
-  "src/byte-reader.ts",
+  "src/files/tar.ts",
+  "src/files/byte-reader.ts",
   "src/shell.ts",
   "src/errors.ts",
   "src/time.ts",
@@ -21,8 +21,8 @@ const contracts = [
   "src/trace/contract.ts",
   "src/journal/contract.ts",
   "src/config/config.ts",
-  "src/remove-tree.ts",
-  "src/trusted-path.ts",
+  "src/files/remove-tree.ts",
+  "src/files/trusted-path.ts",
 ];
 
 /** The composition root: `main.ts`, and what it loads when a command needs it. */

@@ -3,7 +3,7 @@ import { appendFile, mkdir, open, readdir, readFile, rm, stat, utimes } from "no
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
-import { removeTree } from "../remove-tree.ts";
+import { removeTree } from "../files/remove-tree.ts";
 import { pause } from "../time.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "./process-identity.ts";
 

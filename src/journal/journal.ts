@@ -1,8 +1,8 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { SystemFailure } from "../errors.ts";
+import { removeTree } from "../files/remove-tree.ts";
 import type { Log } from "../log.ts";
-import { removeTree } from "../remove-tree.ts";
 import type { Journal } from "./contract.ts";
 import { findLeftovers } from "./leftovers.ts";
 import { type OpenRecord, openRecord } from "./record.ts";

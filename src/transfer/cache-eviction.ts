@@ -1,6 +1,6 @@
 import { lstat, readdir, rm, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { isTrustedDirectory } from "../trusted-path.ts";
+import { isTrustedDirectory } from "../files/trusted-path.ts";
 import { PASSING, POINTER, readPointer } from "./cache-pointer.ts";
 import { freeBytesOf } from "./room.ts";
 

@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { constants, crc32, deflateRaw } from "node:zlib";
-import type { ByteReader } from "../byte-reader.ts";
+import type { ByteReader } from "../files/byte-reader.ts";
 import type { CompressionLevel } from "./transfer.ts";
 
 const deflate = promisify(deflateRaw);

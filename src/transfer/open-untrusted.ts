@@ -1,7 +1,7 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
-import { followTrusted } from "../trusted-path.ts";
+import { followTrusted } from "../files/trusted-path.ts";
 
 /** A link is not followed, and a pipe is not waited for. */
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;

@@ -1,5 +1,5 @@
 import { ScriptFailure } from "../errors.ts";
-import { readTar } from "../tar.ts";
+import { readTar } from "../files/tar.ts";
 import { fileNameText } from "../workspace.ts";
 import { createArchiveFile } from "./archive-file.ts";
 import { deflateBlocks, deflatedNothing } from "./deflate.ts";

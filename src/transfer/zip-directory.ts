@@ -1,8 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { ScriptFailure } from "../errors.ts";
-import type { TarKind } from "../tar.ts";
-import { LONGEST_PATH_BYTES } from "../tar.ts";
+import type { TarKind } from "../files/tar.ts";
+import { LONGEST_PATH_BYTES } from "../files/tar.ts";
 import { createTurns } from "../time.ts";
 import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "../workspace.ts";
 import { fromCp437 } from "./cp437.ts";

@@ -4,7 +4,7 @@ import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { crc32, createInflateRaw, createZstdDecompress, inflateRaw, zstdDecompress } from "node:zlib";
 import { ScriptFailure, SystemFailure } from "../errors.ts";
-import { tarEnd, tarHeader, tarPadding } from "../tar.ts";
+import { tarEnd, tarHeader, tarPadding } from "../files/tar.ts";
 import { fileName, fileNameText, type UnpackLimits } from "../workspace.ts";
 import { damaged, readAt, readDirectory, type ZipItem } from "./zip-directory.ts";
 

@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { readTar, type TarItem } from "../tar.ts";
+import { readTar, type TarItem } from "../files/tar.ts";
 import { type ArchiveFile, createArchiveFile } from "./archive-file.ts";
 import { BLOCK_BYTES, deflateBlocks } from "./deflate.ts";
 import type { CompressionLevel } from "./transfer.ts";

@@ -21,7 +21,7 @@ import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
+import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import { never } from "../../src/time.ts";
 import { type FileSelection, fileName, fileNameOf, type WorkspaceFiles } from "../../src/workspace.ts";
 

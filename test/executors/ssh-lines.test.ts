@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor } from "../../src/executor.ts";
-import { tarEnd, tarHeader } from "../../src/tar.ts";
+import { tarEnd, tarHeader } from "../../src/files/tar.ts";
 import { deadline, never, pause } from "../../src/time.ts";
 import { fileName } from "../../src/workspace.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";

@@ -10,7 +10,7 @@ import { removeOnWindows } from "../../executors/shell/windows/remove.ts";
 import { fitsWindows, inheritOnWindows, mergeVariables } from "../../executors/shell/windows/surroundings.ts";
 import { cmd } from "../../shells/cmd.ts";
 import { powershell, pwsh } from "../../shells/powershell.ts";
-import { longPath, removeEntries } from "../../src/remove-tree.ts";
+import { longPath, removeEntries } from "../../src/files/remove-tree.ts";
 import { never } from "../../src/time.ts";
 import { openPowerShellSyntax } from "../support/powershell-syntax.ts";
 

@@ -11,7 +11,7 @@ import {
   type TarEntry,
   tarHeader,
   tarPadding,
-} from "../../src/tar.ts";
+} from "../../src/files/tar.ts";
 import { LEAST_BYTES, unpackLimits } from "../../src/transfer/archive.ts";
 import { LARGEST_DIRECTORY_BYTES, readDirectory } from "../../src/transfer/zip-directory.ts";
 import { fileName, MOST_ENTRIES } from "../../src/workspace.ts";

@@ -19,7 +19,7 @@ import { Readable } from "node:stream";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { packFiles } from "../../executors/shell/files/pack.ts";
 import { unpackFiles } from "../../executors/shell/files/unpack.ts";
-import { type TarEntry, type TarKind, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
+import { type TarEntry, type TarKind, tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import { never } from "../../src/time.ts";
 import { openArchive, tarToZip, tarToZstd, unpackLimits } from "../../src/transfer/archive.ts";
 import { fileName, fileNameOf } from "../../src/workspace.ts";

@@ -1,6 +1,6 @@
-import { createByteReader } from "../../../src/byte-reader.ts";
 import { SystemFailure } from "../../../src/errors.ts";
-import { tarHeader, tarPadding } from "../../../src/tar.ts";
+import { createByteReader } from "../../../src/files/byte-reader.ts";
+import { tarHeader, tarPadding } from "../../../src/files/tar.ts";
 import { type FileName, fileName, fileNameText } from "../../../src/workspace.ts";
 import { pathOf } from "../../common/paths.ts";
 import { lastLine, quoted } from "../run-to-end.ts";

@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../../src/tar.ts";
+import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../../src/files/tar.ts";
 import {
   createSentences,
   type FileName,

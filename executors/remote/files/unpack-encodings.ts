@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../../src/errors.ts";
-import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../../src/tar.ts";
+import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../../src/files/tar.ts";
 import type { RemoteTools } from "../tools.ts";
 import type { Encoding } from "./vet.ts";
 

@@ -1,4 +1,4 @@
-import type { TarEntry } from "../../../src/tar.ts";
+import type { TarEntry } from "../../../src/files/tar.ts";
 import { createSentences, fileName, fileNameText, type Sentences, type UnpackLimits } from "../../../src/workspace.ts";
 import { parentOf } from "../../common/paths.ts";
 import { admitted, type Directory, refused, type Tally } from "../../common/unpack-rules.ts";

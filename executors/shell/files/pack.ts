@@ -2,7 +2,7 @@ import { constants, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readlink } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import { tarEnd, tarHeader, tarPadding } from "../../../src/tar.ts";
+import { tarEnd, tarHeader, tarPadding } from "../../../src/files/tar.ts";
 import {
   createSentences,
   type FileName,

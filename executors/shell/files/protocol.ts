@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
-import { LONGEST_PATH_BYTES } from "../../../src/tar.ts";
+import { LONGEST_PATH_BYTES } from "../../../src/files/tar.ts";
 import { type FileName, fileName } from "../../../src/workspace.ts";
 import type { NameCount } from "../../common/found.ts";
 

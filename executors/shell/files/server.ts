@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
-import { createByteReader } from "../../../src/byte-reader.ts";
 import { describeError, ScriptFailure } from "../../../src/errors.ts";
+import { createByteReader } from "../../../src/files/byte-reader.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
 import { createNameCount } from "../../common/found.ts";

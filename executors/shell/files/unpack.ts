@@ -15,7 +15,7 @@ import {
   utimes,
 } from "node:fs/promises";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { TarItem } from "../../../src/tar.ts";
+import type { TarItem } from "../../../src/files/tar.ts";
 import {
   createSentences,
   fileName,

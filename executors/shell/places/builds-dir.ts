@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { access, lchown, lstat, mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import { followTrusted } from "../../../src/trusted-path.ts";
+import { followTrusted } from "../../../src/files/trusted-path.ts";
 import type { Account } from "../launch/account.ts";
 import type { Launch } from "../launch/launch.ts";
 import { makeDirectories } from "./make-directories.ts";

@@ -1,7 +1,7 @@
 import { lstat } from "node:fs/promises";
 import { setTimeout as wait } from "node:timers/promises";
 import { SystemFailure } from "../../../src/errors.ts";
-import { removeTree } from "../../../src/remove-tree.ts";
+import { removeTree } from "../../../src/files/remove-tree.ts";
 
 /** A scanner or an ending process may hold a file for a moment. */
 const TRIES = 5;

@@ -1,6 +1,6 @@
+import { ScriptFailure } from "../errors.ts";
+import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "../workspace.ts";
 import { type ByteReader, createByteReader } from "./byte-reader.ts";
-import { ScriptFailure } from "./errors.ts";
-import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "./workspace.ts";
 
 /** Tar as this runner moves files between processes and archives: ustar, with pax where names or sizes need it. */
 
