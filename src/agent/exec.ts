@@ -1,10 +1,10 @@
 import { findShellWriter } from "../../shells/index.ts";
 import { createBoard } from "../board/board.ts";
 import type { CommandContext } from "../commands/context.ts";
-import { type ExecEngine, execCommand } from "../commands/exec.ts";
-import type { Bury } from "../commands/exec-sweep.ts";
+import { type ExecEngine, execCommand } from "../commands/exec/exec.ts";
+import type { Bury } from "../commands/exec/sweep.ts";
 import type { LogSettings } from "../commands/log-options.ts";
-import type { FlagValues } from "../commands/runner-flags.ts";
+import type { FlagValues } from "../commands/register/runner-flags.ts";
 import type { Config } from "../config/config.ts";
 import { parseJob } from "../coordinator/job-payload.ts";
 import { CommandError, ConfigError, describeError, ScriptFailure, Stop } from "../errors.ts";

@@ -1,7 +1,7 @@
 import { type Command, CommanderError } from "commander";
 import type { CommandContext } from "../commands/context.ts";
 import { logSettings } from "../commands/log-options.ts";
-import type { FlagValues } from "../commands/runner-flags.ts";
+import type { FlagValues } from "../commands/register/runner-flags.ts";
 import { CommandError, ConfigError, describeError } from "../errors.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 

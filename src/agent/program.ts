@@ -1,10 +1,10 @@
 import { Command } from "commander";
 import { normalizeArguments } from "../commands/arguments.ts";
-import { addExecFlags, flagsOfExec } from "../commands/exec-flags.ts";
+import { addExecFlags, flagsOfExec } from "../commands/exec/flags.ts";
 import { addLogFlags, LOG_FORMATS, LOG_LEVELS, logSettings } from "../commands/log-options.ts";
 import { addSelectors, configOption, toggle } from "../commands/options.ts";
-import { addRegisterCommand } from "../commands/register-flags.ts";
-import { addRunCommand, addRunSingleCommand } from "../commands/run-flags.ts";
+import { addRegisterCommand } from "../commands/register/flags.ts";
+import { addRunCommand, addRunSingleCommand } from "../commands/run/flags.ts";
 import { addServiceCommand, SERVICE_ACTIONS } from "../commands/service/flags.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 import { revision, runtime, version } from "../version.ts";
@@ -54,8 +54,8 @@ function createProgram(executors: ExecutorCatalog): Command {
   const does = (command: Command, action: Action): Command => command.action(() => perform(command, executors, action));
 
   does(addRegisterCommand(program, executors), async (values, context) => {
-    const { registerCommand } = await import("../commands/register.ts");
-    const { askLines, askTerminal } = await import("../commands/ask.ts");
+    const { registerCommand } = await import("../commands/register/register.ts");
+    const { askLines, askTerminal } = await import("../commands/register/ask.ts");
     const named =
       values.description === undefined || values.name !== undefined ? values : { ...values, name: values.description };
     const ask = values.nonInteractive === true ? null : process.stdin.isTTY ? await askTerminal() : askLines();

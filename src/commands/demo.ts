@@ -11,7 +11,7 @@ import { runPipeline } from "../local/pipeline.ts";
 import { createSampleProject } from "../local/project.ts";
 import { deadline, never } from "../time.ts";
 import type { CommandContext } from "./context.ts";
-import type { FlagValues } from "./runner-flags.ts";
+import type { FlagValues } from "./register/runner-flags.ts";
 
 /** How long the demo's runner may take to end once its work is done. */
 const RUNNER_END_MS = 15_000;

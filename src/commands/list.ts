@@ -3,7 +3,7 @@ import { loadConfig } from "../config/load.ts";
 import { readRunners } from "../config/save.ts";
 import { describeError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
-import { type FlagValues, textOf } from "./runner-flags.ts";
+import { type FlagValues, textOf } from "./register/runner-flags.ts";
 
 /** Print the entries, also of a file that `run` would refuse; what is wrong with it goes to stderr. Tokens are hashed. */
 export async function listCommand(values: FlagValues, context: CommandContext): Promise<void> {

@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { CommandError } from "../errors.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
-import type { FlagValues } from "./runner-flags.ts";
+import type { FlagValues } from "./register/runner-flags.ts";
 
 /** What the command line says of the log; it wins over the configuration. */
 export interface LogSettings {

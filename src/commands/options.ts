@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { CommandError } from "../errors.ts";
 import type { ExecutorWords } from "../executor-words.ts";
 import { parseBoolean } from "./arguments.ts";
-import { runnerFlags } from "./runner-flags.ts";
+import { runnerFlags } from "./register/runner-flags.ts";
 
 /** Options that several commands have. */
 

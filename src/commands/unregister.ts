@@ -3,7 +3,7 @@ import { removeRunners } from "../config/save.ts";
 import { unregister } from "../coordinator/registration.ts";
 import { CommandError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
-import { type FlagValues, textOf } from "./runner-flags.ts";
+import { type FlagValues, textOf } from "./register/runner-flags.ts";
 import { describeRunner, selectRunners } from "./verify.ts";
 
 /**

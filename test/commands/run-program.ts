@@ -5,8 +5,8 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as wait } from "node:timers/promises";
 import { createBoard } from "../../src/board/board.ts";
-import { runCommand } from "../../src/commands/run.ts";
-import type { ConfigChanges } from "../../src/commands/run-deps.ts";
+import type { ConfigChanges } from "../../src/commands/run/deps.ts";
+import { runCommand } from "../../src/commands/run/run.ts";
 import { CommandError, ConfigError } from "../../src/errors.ts";
 import type { HandleJob } from "../../src/job/life/received.ts";
 import { createLog, streamOutput } from "../../src/log.ts";

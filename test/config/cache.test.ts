@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { attributeOf, entryKeys } from "../../src/commands/runner-flags.ts";
+import { attributeOf, entryKeys } from "../../src/commands/register/runner-flags.ts";
 import type { BucketConfig, CacheConfig } from "../../src/config/config.ts";
 import { appendEntry } from "../../src/config/edit.ts";
 import { read } from "./support.ts";

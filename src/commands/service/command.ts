@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { CommandError } from "../../errors.ts";
 import type { Argv } from "../../shell.ts";
 import type { CommandContext } from "../context.ts";
-import { type FlagValues, textOf } from "../runner-flags.ts";
+import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { launchd } from "./launchd.ts";
 import { DEFAULT_NAME, readService, readServiceName } from "./options.ts";
 import { type Doing, perform, refuseForeign, toolRunner } from "./perform.ts";

@@ -3,7 +3,7 @@ import { parseDuration } from "../../config/units.ts";
 import { CommandError } from "../../errors.ts";
 import type { Argv } from "../../shell.ts";
 import { type CommandContext, configFileOf } from "../context.ts";
-import { type FlagValues, textOf } from "../runner-flags.ts";
+import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import type { Service, ServiceName } from "./service.ts";
 
 export const DEFAULT_NAME = "alloy-runner";

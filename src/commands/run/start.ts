@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
-import type { Config } from "../config/config.ts";
-import { CommandError, ConfigError, describeError } from "../errors.ts";
-import type { MetricsServer } from "../metrics/server.ts";
-import { createSupervisor, type Supervisor } from "../poll/supervisor.ts";
-import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./run-deps.ts";
+import type { Config } from "../../config/config.ts";
+import { CommandError, ConfigError, describeError } from "../../errors.ts";
+import type { MetricsServer } from "../../metrics/server.ts";
+import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
+import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./deps.ts";
 
 /** A runner that is put together and not polling yet. */
 export interface Started {
@@ -46,7 +46,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     if (server === undefined && address === "") return;
     if (server === undefined) {
       // Loaded where it is used: most runners serve no metrics.
-      const { openMetricsServer } = await import("../metrics/server.ts");
+      const { openMetricsServer } = await import("../../metrics/server.ts");
       server = await openMetricsServer(address, {
         contentType: metrics.contentType,
         render: () => metrics.render(),

@@ -1,12 +1,12 @@
-import type { Board } from "../board/contract.ts";
-import { describeError, Stop } from "../errors.ts";
-import type { RunnerLog } from "../log.ts";
-import type { Supervisor } from "../poll/supervisor.ts";
-import type { ConfigChanges, RunDeps, RunOptions } from "./run-deps.ts";
-import { end, fired } from "./run-end.ts";
-import { listenToAccidents, listenToSignals, type Wish } from "./run-signals.ts";
-import { follow, start, statusOf } from "./run-start.ts";
-import { listenToWishes } from "./run-wishes.ts";
+import type { Board } from "../../board/contract.ts";
+import { describeError, Stop } from "../../errors.ts";
+import type { RunnerLog } from "../../log.ts";
+import type { Supervisor } from "../../poll/supervisor.ts";
+import type { ConfigChanges, RunDeps, RunOptions } from "./deps.ts";
+import { end, fired } from "./end.ts";
+import { listenToAccidents, listenToSignals, type Wish } from "./signals.ts";
+import { follow, start, statusOf } from "./start.ts";
+import { listenToWishes } from "./wishes.ts";
 
 /**
  * `alloy-runner run`: works on jobs until a signal ends it. SIGQUIT waits for running jobs; SIGTERM and SIGINT end them,

@@ -1,8 +1,8 @@
 import { type Command, Option } from "commander";
-import { CommandError } from "../errors.ts";
-import type { ExecutorWords } from "../executor-words.ts";
-import { addRunnerFlags, collect } from "./options.ts";
-import { attributeOf, type FlagValues, runnerFlags, textOf } from "./runner-flags.ts";
+import { CommandError } from "../../errors.ts";
+import type { ExecutorWords } from "../../executor-words.ts";
+import { addRunnerFlags, collect } from "../options.ts";
+import { attributeOf, type FlagValues, runnerFlags, textOf } from "../register/runner-flags.ts";
 
 /** The flags of `exec`. */
 export function addExecFlags(command: Command, executors: readonly ExecutorWords[]): Command {

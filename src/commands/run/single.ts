@@ -1,15 +1,15 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Config } from "../config/config.ts";
-import { appendEntry } from "../config/edit.ts";
-import { runnerId } from "../config/identity.ts";
-import { findFile, type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
-import { ownStateDir } from "../config/locations.ts";
-import { CommandError, ConfigError, Stop } from "../errors.ts";
-import type { HandleJob } from "../job/life/received.ts";
-import { type CommandContext, configFileOf } from "./context.ts";
-import type { ConfigChanges } from "./run-deps.ts";
-import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
-import { describeRunner } from "./verify.ts";
+import type { Config } from "../../config/config.ts";
+import { appendEntry } from "../../config/edit.ts";
+import { runnerId } from "../../config/identity.ts";
+import { findFile, type LoadOptions, loadConfig, parseConfig } from "../../config/load.ts";
+import { ownStateDir } from "../../config/locations.ts";
+import { CommandError, ConfigError, Stop } from "../../errors.ts";
+import type { HandleJob } from "../../job/life/received.ts";
+import { type CommandContext, configFileOf } from "../context.ts";
+import { entryKeys, type FlagValues, textOf } from "../register/runner-flags.ts";
+import { describeRunner } from "../verify.ts";
+import type { ConfigChanges } from "./deps.ts";
 
 /** What makes a runner of one entry, which ends by itself. */
 export interface Single {

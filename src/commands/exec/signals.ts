@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import { Stop } from "../errors.ts";
+import { Stop } from "../../errors.ts";
 
 export interface Cancel extends Disposable {
   /** Fires at the first signal. */

@@ -1,12 +1,12 @@
-import type { Config, RunnerConfig } from "../config/config.ts";
-import { appendEntry } from "../config/edit.ts";
-import { runnerId } from "../config/identity.ts";
-import { findFile, loadConfig, parseConfig } from "../config/load.ts";
-import { CommandError, ConfigError } from "../errors.ts";
-import type { ExecutorCatalog } from "../executor.ts";
-import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
-import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
-import { describeRunner } from "./verify.ts";
+import type { Config, RunnerConfig } from "../../config/config.ts";
+import { appendEntry } from "../../config/edit.ts";
+import { runnerId } from "../../config/identity.ts";
+import { findFile, loadConfig, parseConfig } from "../../config/load.ts";
+import { CommandError, ConfigError } from "../../errors.ts";
+import type { ExecutorCatalog } from "../../executor.ts";
+import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
+import { entryKeys, type FlagValues, textOf } from "../register/runner-flags.ts";
+import { describeRunner } from "../verify.ts";
 
 export interface ExecConfigOptions {
   readonly values: FlagValues;

@@ -1,8 +1,8 @@
-import type { CiFile } from "../local/ci-file.ts";
-import { needsOf } from "../local/needs.ts";
-import { printable } from "../local/text-width.ts";
-import type { CommandContext } from "./context.ts";
-import type { ExecOptions } from "./exec-options.ts";
+import type { CiFile } from "../../local/ci-file.ts";
+import { needsOf } from "../../local/needs.ts";
+import { printable } from "../../local/text-width.ts";
+import type { CommandContext } from "../context.ts";
+import type { ExecOptions } from "./options.ts";
 
 export interface NotesOptions {
   readonly options: ExecOptions;

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
-import type { ExecutorCatalog } from "../executor.ts";
-import { addRunnerFlags, configOption, toggle } from "./options.ts";
+import type { ExecutorCatalog } from "../../executor.ts";
+import { addRunnerFlags, configOption, toggle } from "../options.ts";
 
 /** `register` with its flags. */
 export function addRegisterCommand(program: Command, { names, words }: ExecutorCatalog): Command {

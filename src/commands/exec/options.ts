@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
-import { parseDuration } from "../config/units.ts";
-import { CommandError, describeError } from "../errors.ts";
-import type { VariableSpec } from "../local/job.ts";
-import type { CommandContext } from "./context.ts";
-import { type FlagValues, textOf } from "./runner-flags.ts";
+import { parseDuration } from "../../config/units.ts";
+import { CommandError, describeError } from "../../errors.ts";
+import type { VariableSpec } from "../../local/job.ts";
+import type { CommandContext } from "../context.ts";
+import { type FlagValues, textOf } from "../register/runner-flags.ts";
 
 /** What `exec` was asked for. */
 export interface ExecOptions {

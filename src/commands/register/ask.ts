@@ -1,5 +1,5 @@
 import { createInterface } from "node:readline";
-import { CommandError } from "../errors.ts";
+import { CommandError } from "../../errors.ts";
 
 export interface Question {
   readonly message: string;

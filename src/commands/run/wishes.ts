@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { Wish } from "./run-signals.ts";
+import type { Wish } from "./signals.ts";
 
 /**
  * What a service host asks for where there are no signals (Windows): lines `drain` and `stop` on standard input. Its end means

@@ -1,20 +1,20 @@
 import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import type { RunnerConfig } from "../config/config.ts";
-import { appendEntry } from "../config/edit.ts";
-import { runnerId } from "../config/identity.ts";
-import { certsDirOf, findFile, parseConfig } from "../config/load.ts";
-import { addRunner, type NewRunner, readRunners } from "../config/save.ts";
-import type { CoordinatorTarget } from "../coordinator/calls.ts";
-import { register, unregister, verifyToken } from "../coordinator/registration.ts";
-import { CommandError, ConfigError, describeError, Stop } from "../errors.ts";
-import { deadline, never } from "../time.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import { appendEntry } from "../../config/edit.ts";
+import { runnerId } from "../../config/identity.ts";
+import { certsDirOf, findFile, parseConfig } from "../../config/load.ts";
+import { addRunner, type NewRunner, readRunners } from "../../config/save.ts";
+import type { CoordinatorTarget } from "../../coordinator/calls.ts";
+import { register, unregister, verifyToken } from "../../coordinator/registration.ts";
+import { CommandError, ConfigError, describeError, Stop } from "../../errors.ts";
+import { deadline, never } from "../../time.ts";
+import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
+import { withoutUser } from "../list.ts";
+import { runnerInfoOf } from "../runner-info.ts";
 import type { Ask } from "./ask.ts";
-import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
-import { withoutUser } from "./list.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
-import { runnerInfoOf } from "./runner-info.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
 const MADE_IN_WEB_PAGES = "glrt-";

@@ -1,9 +1,9 @@
 import { relative } from "node:path";
-import { CommandError } from "../errors.ts";
-import { CI_FILE_NAMES, type CiFile, loadCiFile, parseCiFile } from "../local/ci-file.ts";
-import type { Git } from "../local/git.ts";
-import type { WorkingTree } from "../local/working-tree.ts";
-import type { ExecOptions } from "./exec-options.ts";
+import { CommandError } from "../../errors.ts";
+import { CI_FILE_NAMES, type CiFile, loadCiFile, parseCiFile } from "../../local/ci-file.ts";
+import type { Git } from "../../local/git.ts";
+import type { WorkingTree } from "../../local/working-tree.ts";
+import type { ExecOptions } from "./options.ts";
 
 /**
  * `exec shell JOB` was the Go runner's way to say `exec --executor shell JOB`.

@@ -1,7 +1,7 @@
-import { Stop } from "../errors.ts";
-import { deadline, never } from "../time.ts";
-import type { RunDeps } from "./run-deps.ts";
-import type { Started } from "./run-start.ts";
+import { Stop } from "../../errors.ts";
+import { deadline, never } from "../../time.ts";
+import type { RunDeps } from "./deps.ts";
+import type { Started } from "./start.ts";
 
 /** How long reports under way may take once the last job has ended. */
 const LAST_REPORTS_MS = 10_000;

@@ -1,7 +1,7 @@
-import type { NewRunner } from "../config/save.ts";
-import { CommandError } from "../errors.ts";
-import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../executor-words.ts";
-import { parseBoolean } from "./arguments.ts";
+import type { NewRunner } from "../../config/save.ts";
+import { CommandError } from "../../errors.ts";
+import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../../executor-words.ts";
+import { parseBoolean } from "../arguments.ts";
 import { cacheFlags } from "./cache-flags.ts";
 
 /** A flag with those whose entries it is for. */

@@ -1,14 +1,14 @@
 import type { Readable } from "node:stream";
-import type { Board } from "../board/contract.ts";
-import type { Config, RunnerConfig } from "../config/config.ts";
-import type { Coordinator } from "../coordinator/contract.ts";
-import type { Executor } from "../executor.ts";
-import type { HandleJob } from "../job/life/received.ts";
-import type { LogFormat, LogLevel, RunnerLog } from "../log.ts";
-import type { EntryMeter } from "../metrics/meters.ts";
-import type { Metrics } from "../metrics/metrics.ts";
-import type { Notifier } from "../notify.ts";
-import type { PollTiming } from "../poll/pace.ts";
+import type { Board } from "../../board/contract.ts";
+import type { Config, RunnerConfig } from "../../config/config.ts";
+import type { Coordinator } from "../../coordinator/contract.ts";
+import type { Executor } from "../../executor.ts";
+import type { HandleJob } from "../../job/life/received.ts";
+import type { LogFormat, LogLevel, RunnerLog } from "../../log.ts";
+import type { EntryMeter } from "../../metrics/meters.ts";
+import type { Metrics } from "../../metrics/metrics.ts";
+import type { Notifier } from "../../notify.ts";
+import type { PollTiming } from "../../poll/pace.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */

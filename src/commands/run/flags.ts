@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
-import type { ExecutorCatalog } from "../executor.ts";
-import { addRunnerFlags, configOption, toggle } from "./options.ts";
+import type { ExecutorCatalog } from "../../executor.ts";
+import { addRunnerFlags, configOption, toggle } from "../options.ts";
 
 /** `run` with its flags. */
 export function addRunCommand(program: Command): Command {
