@@ -3,8 +3,8 @@ import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import type { LocalCoordinator } from "../src/local/coordinator.ts";
-import type { GitSpec, JobSpec } from "../src/local/job.ts";
+import type { LocalCoordinator } from "../src/local/coordinator/coordinator.ts";
+import type { GitSpec, JobSpec } from "../src/local/coordinator/job.ts";
 import { type Figure, residentMb, type Scene, withRepository, withScene } from "./scene.ts";
 
 const SECRETS = Array.from({ length: 4 }, (_, i) => ({

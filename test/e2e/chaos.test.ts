@@ -1,9 +1,9 @@
 import { lstat, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { createChaos } from "../../src/local/chaos.ts";
-import type { LocalJob } from "../../src/local/coordinator.ts";
-import { createRandom } from "../../src/local/random.ts";
+import { createChaos } from "../../src/local/coordinator/chaos.ts";
+import type { LocalJob } from "../../src/local/coordinator/coordinator.ts";
+import { createRandom } from "../../src/local/coordinator/random.ts";
 import { pause } from "../../src/time.ts";
 import { type Death, watchLives } from "../support/lives.ts";
 import { judge, type RandomJob, READY, randomJob } from "../support/random-jobs.ts";

@@ -3,7 +3,7 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { createAuthority } from "../coordinator/server.ts";
 import { emptyHome, runProgram, start } from "../support/program.ts";
 import { startProxy, type TestProxy } from "../support/proxy.ts";

@@ -1,7 +1,7 @@
 import { chmod, mkdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { emptyHome, runProgram, start } from "../support/program.ts";
 
 let home: Awaited<ReturnType<typeof emptyHome>>;

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdir, readdir, readFile, rm, stat, statfs, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Intercept, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { type Intercept, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
 import { emptyHome, start } from "../support/program.ts";

@@ -5,7 +5,7 @@ import { chmod, chown, cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import type { LocalJob } from "../../src/local/coordinator.ts";
+import type { LocalJob } from "../../src/local/coordinator/coordinator.ts";
 import { program, runProgram } from "../support/program.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
 import { processesWith } from "../support/watch-secrets.ts";

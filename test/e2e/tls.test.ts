@@ -3,7 +3,7 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startCoordinator } from "../../src/local/coordinator.ts";
+import { startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { emptyHome, runProgram, start } from "../support/program.ts";
 
 let dir: string;

@@ -6,7 +6,11 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
 import { recoverJobs } from "../../src/journal/recover.ts";
-import { type CoordinatorOptions, type RecordedRequest, startCoordinator } from "../../src/local/coordinator.ts";
+import {
+  type CoordinatorOptions,
+  type RecordedRequest,
+  startCoordinator,
+} from "../../src/local/coordinator/coordinator.ts";
 import { never } from "../../src/time.ts";
 import { type HandlingOptions, openHandling } from "./handling.ts";
 import { recordingLog } from "./stand.ts";

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { type Client, createClient } from "./client.ts";
 
 let coordinator: LocalCoordinator;

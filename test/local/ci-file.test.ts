@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { ConfigError } from "../../src/errors.ts";
-import { loadCiFile, parseCiFile } from "../../src/local/ci-file.ts";
-import { runsOn } from "../../src/local/ci-refs.ts";
+import { loadCiFile, parseCiFile } from "../../src/local/pipeline/ci-file.ts";
+import { runsOn } from "../../src/local/pipeline/ci-refs.ts";
 
 const parse = (text: string) => parseCiFile(text, ".alloy-ci.yml");
 

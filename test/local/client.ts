@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { Agent, type Dispatcher, request } from "undici";
-import type { LocalCoordinator } from "../../src/local/coordinator.ts";
+import type { LocalCoordinator } from "../../src/local/coordinator/coordinator.ts";
 
 export interface Answer {
   readonly status: number;

@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { loadCiFile, parseCiFile } from "../../src/local/ci-file.ts";
-import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
-import { createLineCleaner } from "../../src/local/live-output.ts";
-import { withNeeds } from "../../src/local/needs.ts";
-import { type PipelineOptions, type PipelineResult, runPipeline } from "../../src/local/pipeline.ts";
-import { createSampleProject } from "../../src/local/project.ts";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
+import { loadCiFile, parseCiFile } from "../../src/local/pipeline/ci-file.ts";
+import { withNeeds } from "../../src/local/pipeline/needs.ts";
+import { type PipelineOptions, type PipelineResult, runPipeline } from "../../src/local/pipeline/pipeline.ts";
+import { createLineCleaner } from "../../src/local/report/live-output.ts";
+import { createSampleProject } from "../../src/local/sources/project.ts";
 import { never } from "../../src/time.ts";
 import { type Client, type FakeRunner, type ReceivedJob, startFakeRunner } from "./client.ts";
 

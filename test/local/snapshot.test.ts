@@ -15,10 +15,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createGit } from "../../src/local/git.ts";
-import { startGitServer } from "../../src/local/git-server.ts";
-import { type Snapshot, takeSnapshot } from "../../src/local/snapshot.ts";
-import { findWorkingTree } from "../../src/local/working-tree.ts";
+import { createGit } from "../../src/local/sources/git.ts";
+import { startGitServer } from "../../src/local/sources/git-server.ts";
+import { type Snapshot, takeSnapshot } from "../../src/local/sources/snapshot.ts";
+import { findWorkingTree } from "../../src/local/sources/working-tree.ts";
 import { never } from "../../src/time.ts";
 
 let top: string;

@@ -1,8 +1,8 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, test } from "vitest";
-import { createLiveOutput } from "../../src/local/live-output.ts";
-import { summaryLines } from "../../src/local/summary.ts";
-import { cutToWidth, padToWidth, textWidth } from "../../src/local/text-width.ts";
+import { createLiveOutput } from "../../src/local/report/live-output.ts";
+import { summaryLines } from "../../src/local/report/summary.ts";
+import { cutToWidth, padToWidth, textWidth } from "../../src/local/report/text-width.ts";
 
 describe("width", () => {
   test.each([

@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { type Client, createClient } from "./client.ts";
 
 let coordinator: LocalCoordinator;

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { startCoordinator } from "../../src/local/coordinator.ts";
+import { startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 
 const run = promisify(execFile);
 const top = join(import.meta.dirname, "../..");

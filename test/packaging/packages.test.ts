@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { type Booted, boot, cannotBoot } from "../support/booted.ts";
 
 const run = promisify(execFile);

@@ -1,6 +1,10 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type CoordinatorOptions, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
+import {
+  type CoordinatorOptions,
+  type LocalCoordinator,
+  startCoordinator,
+} from "../../src/local/coordinator/coordinator.ts";
 import { emptyHome, type Running, type StartOptions, start } from "./program.ts";
 
 export interface SiteOptions extends CoordinatorOptions {

@@ -4,8 +4,12 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { type CoordinatorOptions, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
-import type { JobSpec } from "../../src/local/job.ts";
+import {
+  type CoordinatorOptions,
+  type LocalCoordinator,
+  startCoordinator,
+} from "../../src/local/coordinator/coordinator.ts";
+import type { JobSpec } from "../../src/local/coordinator/job.ts";
 import { type HandlingOptions, openHandling } from "../job/handling.ts";
 
 async function setUp(options: CoordinatorOptions, more: Partial<HandlingOptions> = {}) {

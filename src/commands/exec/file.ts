@@ -1,8 +1,8 @@
 import { relative } from "node:path";
 import { CommandError } from "../../errors.ts";
-import { CI_FILE_NAMES, type CiFile, loadCiFile, parseCiFile } from "../../local/ci-file.ts";
-import type { Git } from "../../local/git.ts";
-import type { WorkingTree } from "../../local/working-tree.ts";
+import { CI_FILE_NAMES, type CiFile, loadCiFile, parseCiFile } from "../../local/pipeline/ci-file.ts";
+import type { Git } from "../../local/sources/git.ts";
+import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { ExecOptions } from "./options.ts";
 
 /**

@@ -1,6 +1,6 @@
-import type { CiFile } from "../../local/ci-file.ts";
-import { needsOf } from "../../local/needs.ts";
-import { printable } from "../../local/text-width.ts";
+import type { CiFile } from "../../local/pipeline/ci-file.ts";
+import { needsOf } from "../../local/pipeline/needs.ts";
+import { printable } from "../../local/report/text-width.ts";
 import type { CommandContext } from "../context.ts";
 import type { ExecOptions } from "./options.ts";
 

@@ -1,10 +1,10 @@
 import type { Config } from "../../config/config.ts";
-import type { CiFile, CiJob } from "../../local/ci-file.ts";
-import { runsOn } from "../../local/ci-refs.ts";
-import { needsOf } from "../../local/needs.ts";
-import { jobPayload } from "../../local/payload.ts";
-import { fullRef, type PipelineOptions, specOf } from "../../local/pipeline.ts";
-import { padToWidth, printable, textWidth } from "../../local/text-width.ts";
+import { jobPayload } from "../../local/coordinator/payload.ts";
+import type { CiFile, CiJob } from "../../local/pipeline/ci-file.ts";
+import { runsOn } from "../../local/pipeline/ci-refs.ts";
+import { needsOf } from "../../local/pipeline/needs.ts";
+import { fullRef, type PipelineOptions, specOf } from "../../local/pipeline/pipeline.ts";
+import { padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
 
 /** A stage of a job's plan, as a person reads it. */
 export interface PreviewedStage {

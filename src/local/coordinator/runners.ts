@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Dialect } from "../job/job.ts";
+import type { Dialect } from "../../job/job.ts";
 import { type Channel, createChannel } from "./channel.ts";
 import { stringsAt, tableAt, textAt, type Wire } from "./wire.ts";
 

@@ -1,5 +1,5 @@
-import { nearest } from "../config/keys.ts";
-import { CommandError } from "../errors.ts";
+import { nearest } from "../../config/keys.ts";
+import { CommandError } from "../../errors.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";
 

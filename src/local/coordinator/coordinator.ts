@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import type { Dialect } from "../job/job.ts";
+import type { Dialect } from "../../job/job.ts";
 import { alloyHandlers } from "./alloy.ts";
 import { createArtifactShelf } from "./artifacts.ts";
 import { type Channel, createChannel } from "./channel.ts";

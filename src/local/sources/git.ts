@@ -1,5 +1,5 @@
 import { type ExecaError, execa } from "execa";
-import { CommandError, describeError } from "../errors.ts";
+import { CommandError, describeError } from "../../errors.ts";
 
 /** How a call of git ended. */
 export interface GitResult {

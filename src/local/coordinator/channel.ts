@@ -1,5 +1,5 @@
-import { Stop } from "../errors.ts";
-import { never } from "../time.ts";
+import { Stop } from "../../errors.ts";
+import { never } from "../../time.ts";
 
 /** Something that happens again and again, and those who want to hear of it. */
 export interface Channel<T> {

@@ -1,4 +1,4 @@
-import type { Dialect } from "../job/job.ts";
+import type { Dialect } from "../../job/job.ts";
 import type { JobRecord } from "./job-record.ts";
 import type { LocalRunner } from "./runners.ts";
 

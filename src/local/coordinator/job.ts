@@ -1,4 +1,4 @@
-import type { Dialect } from "../job/job.ts";
+import type { Dialect } from "../../job/job.ts";
 import type { LocalArtifact } from "./artifacts.ts";
 import type { Wait } from "./channel.ts";
 import type { RecordedRequest } from "./recorder.ts";

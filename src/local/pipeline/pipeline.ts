@@ -1,13 +1,13 @@
 import type { Writable } from "node:stream";
+import type { LocalCoordinator } from "../coordinator/coordinator.ts";
+import type { JobSpec, LocalJob, VariableSpec } from "../coordinator/job.ts";
+import { tableAt, type Wire } from "../coordinator/wire.ts";
+import { createLiveOutput, type JobDisplay, type TerminalSize } from "../report/live-output.ts";
+import { summaryLines } from "../report/summary.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";
-import type { LocalCoordinator } from "./coordinator.ts";
-import type { JobSpec, LocalJob, VariableSpec } from "./job.ts";
-import { createLiveOutput, type JobDisplay, type TerminalSize } from "./live-output.ts";
 import { findJob } from "./needs.ts";
 import type { PipelineJob } from "./pipeline-job.ts";
-import { summaryLines } from "./summary.ts";
-import { tableAt, type Wire } from "./wire.ts";
 
 export interface PipelineProject {
   /** Anything that git can clone from where the runner is: a path, a URL. */

@@ -1,4 +1,4 @@
-import { pause } from "../time.ts";
+import { pause } from "../../time.ts";
 import { createAcknowledgements } from "./acknowledgement.ts";
 import { until } from "./channel.ts";
 import type { Call } from "./http.ts";

@@ -1,6 +1,6 @@
 import { copyFile, lstat, mkdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { CommandError } from "../errors.ts";
+import { CommandError } from "../../errors.ts";
 import { createGit, type Git } from "./git.ts";
 import { keepBytes } from "./snapshot-bytes.ts";
 import { servedSubmodules } from "./snapshot-submodules.ts";

@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ExecaError, execa } from "execa";
-import { CommandError, describeError } from "../errors.ts";
-import { never } from "../time.ts";
+import { CommandError, describeError } from "../../errors.ts";
+import { never } from "../../time.ts";
 
 /** A git repository with a CI file to show. */
 export interface SampleProject {

@@ -1,4 +1,4 @@
-import type { Dialect } from "../job/job.ts";
+import type { Dialect } from "../../job/job.ts";
 import type { LocalArtifact } from "./artifacts.ts";
 import { createChannel, nowMs, until } from "./channel.ts";
 import type { JobSpec } from "./job.ts";

@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { z } from "zod";
-import { nearest } from "../config/keys.ts";
-import { ConfigError } from "../errors.ts";
+import { nearest } from "../../config/keys.ts";
+import { ConfigError } from "../../errors.ts";
+import { isWire, type Wire } from "../coordinator/wire.ts";
 import { JOB_KEYS, jobSchema, RESERVED_KEYS, SUB_KEYS, topSchema } from "./ci-schema.ts";
 import { readCiText } from "./ci-text.ts";
-import { isWire, type Wire } from "./wire.ts";
 
 /** When a job starts, relative to all stages before its own. */
 export type CiWhen = "on_success" | "on_failure" | "always" | "manual";

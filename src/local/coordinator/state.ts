@@ -1,4 +1,4 @@
-import type { Dialect } from "../job/job.ts";
+import type { Dialect } from "../../job/job.ts";
 import type { ArtifactShelf } from "./artifacts.ts";
 import type { Call } from "./http.ts";
 import type { JobSpec } from "./job.ts";

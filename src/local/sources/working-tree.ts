@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { CommandError } from "../errors.ts";
-import { CI_FILE_NAMES } from "./ci-file.ts";
+import { CommandError } from "../../errors.ts";
+import { CI_FILE_NAMES } from "../pipeline/ci-file.ts";
 import type { Git } from "./git.ts";
 
 /** A person's repository, looked at and never written to. Paths are absolute. */

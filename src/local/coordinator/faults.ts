@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { pause } from "../time.ts";
+import { pause } from "../../time.ts";
 import type { Reply } from "./reply.ts";
 import type { Endpoint } from "./routes.ts";
 

@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { pause } from "../time.ts";
+import { pause } from "../../time.ts";
 import { alloyExpirySeconds } from "./artifacts.ts";
 import type { Call } from "./http.ts";
 import { isOver, listOf } from "./job.ts";
