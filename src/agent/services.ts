@@ -25,7 +25,7 @@ import { createLog, leadsToJournal, type RunnerLog, streamOutput } from "../log.
 import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { openNotifier } from "../notify.ts";
 import { hearOthers } from "../quiet-runtime.ts";
-import { createCaches } from "../transfer/open-caches.ts";
+import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, runtime, version } from "../version.ts";
 
 /** The agent put together: state, connections, executors and shells behind `run` and `run-single`. */

@@ -6,11 +6,11 @@ import { constants, createGunzip, createZstdCompress, createZstdDecompress } fro
 import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
 import { MOST_ENTRIES, type UnpackLimits } from "../workspace.ts";
 import type { CompressionLevel } from "./transfer.ts";
-import { zipToTar } from "./zip-read.ts";
-import type { PackOptions } from "./zip-write.ts";
+import { zipToTar } from "./zip/read.ts";
+import type { PackOptions } from "./zip/write.ts";
 
-export { zipToTar } from "./zip-read.ts";
-export { type Packed, type PackOptions, tarToZip } from "./zip-write.ts";
+export { zipToTar } from "./zip/read.ts";
+export { type Packed, type PackOptions, tarToZip } from "./zip/write.ts";
 
 const ZSTD_LEVELS: Readonly<Record<CompressionLevel, number>> = {
   fastest: 1,

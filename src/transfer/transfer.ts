@@ -3,7 +3,7 @@ import type { Dependency, Job, JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { Trace } from "../trace/contract.ts";
 import type { WorkspaceFiles } from "../workspace.ts";
-import type { CacheFormat, CacheStore } from "./cache-store.ts";
+import type { CacheFormat, CacheStore } from "./cache/cache-store.ts";
 
 /** How hard to compress: `ARTIFACT_COMPRESSION_LEVEL`, `CACHE_COMPRESSION_LEVEL`. */
 export const compressionLevels = ["fastest", "fast", "default", "slow", "slowest"] as const;

@@ -17,7 +17,7 @@ import { openJournal } from "../../src/journal/journal.ts";
 import { createOutbox } from "../../src/journal/outbox.ts";
 import { openStateDir } from "../../src/journal/state-dir.ts";
 import { never } from "../../src/time.ts";
-import { createCaches } from "../../src/transfer/open-caches.ts";
+import { createCaches } from "../../src/transfer/cache/open-caches.ts";
 import { type LogLine, recordingLog } from "./stand.ts";
 
 export interface HandlingOptions {

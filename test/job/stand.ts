@@ -13,7 +13,7 @@ import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { openTrace } from "../../src/trace/trace.ts";
-import { openLocalCaches } from "../../src/transfer/cache-local.ts";
+import { openLocalCaches } from "../../src/transfer/cache/cache-local.ts";
 import { sampleJob } from "../support/job.ts";
 
 export function variable(key: string, value: string, more: Partial<Variable> = {}): Variable {

@@ -13,7 +13,7 @@ import {
   tarPadding,
 } from "../../src/files/tar.ts";
 import { LEAST_BYTES, unpackLimits } from "../../src/transfer/archive.ts";
-import { LARGEST_DIRECTORY_BYTES, readDirectory } from "../../src/transfer/zip-directory.ts";
+import { LARGEST_DIRECTORY_BYTES, readDirectory } from "../../src/transfer/zip/directory.ts";
 import { fileName, MOST_ENTRIES } from "../../src/workspace.ts";
 import { bytes, type Case, count, refusal } from "./support.ts";
 

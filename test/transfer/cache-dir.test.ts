@@ -3,7 +3,7 @@ import { chown, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { chooseCacheDir } from "../../src/transfer/cache-dir.ts";
+import { chooseCacheDir } from "../../src/transfer/cache/cache-dir.ts";
 
 function scratch(): string {
   const dir = mkdtempSync(join(tmpdir(), "alloy-cache-dir-"));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Trust } from "../../src/job/job.ts";
-import { cacheKeys, cleanKey } from "../../src/transfer/cache-keys.ts";
+import { cacheKeys, cleanKey } from "../../src/transfer/cache/cache-keys.ts";
 import { ownTrust } from "../support/job.ts";
 
 describe("a cleaned key", () => {

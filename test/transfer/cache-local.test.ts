@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { never } from "../../src/time.ts";
-import { openLocalCaches } from "../../src/transfer/cache-local.ts";
-import type { CachePlace, CacheStore, NewCache } from "../../src/transfer/cache-store.ts";
+import { openLocalCaches } from "../../src/transfer/cache/cache-local.ts";
+import type { CachePlace, CacheStore, NewCache } from "../../src/transfer/cache/cache-store.ts";
 
 function scratch(): string {
   const dir = mkdtempSync(join(tmpdir(), "alloy-cache-"));

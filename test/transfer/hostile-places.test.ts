@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { never } from "../../src/time.ts";
-import { openLocalCaches } from "../../src/transfer/cache-local.ts";
-import type { CachePlace } from "../../src/transfer/cache-store.ts";
+import { openLocalCaches } from "../../src/transfer/cache/cache-local.ts";
+import type { CachePlace } from "../../src/transfer/cache/cache-store.ts";
 
 /** The jobs' account. */
 const NOBODY = 65_534;

@@ -8,8 +8,8 @@ import type { BucketConfig } from "../../src/config/config.ts";
 import { createConnections } from "../../src/coordinator/connections.ts";
 import { describeError } from "../../src/errors.ts";
 import { deadline, never } from "../../src/time.ts";
-import type { CachePlace, CacheStore } from "../../src/transfer/cache-store.ts";
-import { type BucketOptions, openBucket } from "../../src/transfer/s3.ts";
+import type { CachePlace, CacheStore } from "../../src/transfer/cache/cache-store.ts";
+import { type BucketOptions, openBucket } from "../../src/transfer/cache/s3.ts";
 import { listen } from "../coordinator/server.ts";
 import { ACCESS_KEY, openS3, type S3Server, SECRET_KEY } from "./s3-server.ts";
 

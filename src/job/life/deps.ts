@@ -2,7 +2,7 @@ import type { Journal, Outbox } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
 import type { ShipTiming } from "../../trace/ship.ts";
-import type { OpenCaches } from "../../transfer/open-caches.ts";
+import type { OpenCaches } from "../../transfer/cache/open-caches.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 import type { AcknowledgeTiming } from "./acknowledge.ts";
 import type { RunJobRequest } from "./request.ts";

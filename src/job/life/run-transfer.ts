@@ -1,5 +1,5 @@
-import { downloadArtifacts, uploadArtifacts } from "../../transfer/artifacts.ts";
-import { archiveCaches, restoreCaches } from "../../transfer/cache.ts";
+import { downloadArtifacts, uploadArtifacts } from "../../transfer/artifacts/artifacts.ts";
+import { archiveCaches, restoreCaches } from "../../transfer/cache/cache.ts";
 import type { Transfer, TransferContext } from "../../transfer/transfer.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { cacheKeys } from "../../transfer/cache-keys.ts";
+import { cacheKeys } from "../../transfer/cache/cache-keys.ts";
 import type { CacheTransfer } from "../../transfer/transfer.ts";
 import type { Cache } from "../job.ts";
 import { projectPathOf } from "../sources/project-path.ts";

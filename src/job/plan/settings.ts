@@ -1,4 +1,4 @@
-import { type CacheFormat, cacheFormats } from "../../transfer/cache-store.ts";
+import { type CacheFormat, cacheFormats } from "../../transfer/cache/cache-store.ts";
 import { type CompressionLevel, compressionLevels } from "../../transfer/transfer.ts";
 import type { Job } from "../job.ts";
 import { formatDuration, parseDuration } from "./duration.ts";

@@ -3,10 +3,10 @@ import { Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { crc32, createInflateRaw, createZstdDecompress, inflateRaw, zstdDecompress } from "node:zlib";
-import { ScriptFailure, SystemFailure } from "../errors.ts";
-import { tarEnd, tarHeader, tarPadding } from "../files/tar.ts";
-import { fileName, fileNameText, type UnpackLimits } from "../workspace.ts";
-import { damaged, readAt, readDirectory, type ZipItem } from "./zip-directory.ts";
+import { ScriptFailure, SystemFailure } from "../../errors.ts";
+import { tarEnd, tarHeader, tarPadding } from "../../files/tar.ts";
+import { fileName, fileNameText, type UnpackLimits } from "../../workspace.ts";
+import { damaged, readAt, readDirectory, type ZipItem } from "./directory.ts";
 
 const inflate = promisify(inflateRaw);
 const unzstd = promisify(zstdDecompress);

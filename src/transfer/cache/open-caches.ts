@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
-import type { RunnerConfig } from "../config/config.ts";
-import type { Connections } from "../coordinator/connections.ts";
-import type { Log } from "../log.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import type { Connections } from "../../coordinator/connections.ts";
+import type { Log } from "../../log.ts";
 import { type CacheDirs, chooseCacheDir } from "./cache-dir.ts";
 import { evictCaches } from "./cache-eviction.ts";
 import { openLocalCaches } from "./cache-local.ts";

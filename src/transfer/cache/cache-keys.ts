@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Trust } from "../job/job.ts";
+import type { Trust } from "../../job/job.ts";
 
 /** Names of caches: what a job writes → what is safe as part of a path and of an object's name. */
 

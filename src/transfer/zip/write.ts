@@ -1,9 +1,9 @@
 import { crc32 } from "node:zlib";
-import { readTar, type TarItem } from "../files/tar.ts";
-import { type ArchiveFile, createArchiveFile } from "./archive-file.ts";
+import { readTar, type TarItem } from "../../files/tar.ts";
+import { type ArchiveFile, createArchiveFile } from "../archive-file.ts";
+import type { CompressionLevel } from "../transfer.ts";
 import { BLOCK_BYTES, deflateBlocks } from "./deflate.ts";
-import type { CompressionLevel } from "./transfer.ts";
-import { centralHeader, localHeader, type ZipEntry, zipEnd } from "./zip-records.ts";
+import { centralHeader, localHeader, type ZipEntry, zipEnd } from "./records.ts";
 
 export interface PackOptions {
   readonly level: CompressionLevel;

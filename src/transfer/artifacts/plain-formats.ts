@@ -1,9 +1,9 @@
-import { ScriptFailure } from "../errors.ts";
-import { readTar } from "../files/tar.ts";
-import { fileNameText } from "../workspace.ts";
-import { createArchiveFile } from "./archive-file.ts";
-import { deflateBlocks, deflatedNothing } from "./deflate.ts";
-import type { Packed, PackOptions } from "./zip-write.ts";
+import { ScriptFailure } from "../../errors.ts";
+import { readTar } from "../../files/tar.ts";
+import { fileNameText } from "../../workspace.ts";
+import { createArchiveFile } from "../archive-file.ts";
+import { deflateBlocks, deflatedNothing } from "../zip/deflate.ts";
+import type { Packed, PackOptions } from "../zip/write.ts";
 
 /** The formats of reports, which a coordinator reads itself: no names or modes that matter. */
 

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { openRegular } from "./open-untrusted.ts";
+import { openRegular } from "../open-untrusted.ts";
 
 /** The file of a local cache that names its archive; without it there is no cache. */
 export const POINTER = "current.json";

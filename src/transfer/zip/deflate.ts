@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
 import { constants, crc32, deflateRaw } from "node:zlib";
-import type { ByteReader } from "../files/byte-reader.ts";
-import type { CompressionLevel } from "./transfer.ts";
+import type { ByteReader } from "../../files/byte-reader.ts";
+import type { CompressionLevel } from "../transfer.ts";
 
 const deflate = promisify(deflateRaw);
 

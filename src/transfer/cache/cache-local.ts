@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
 import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { describeError, SystemFailure } from "../errors.ts";
-import { isTrustedDirectory } from "../files/trusted-path.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import { isTrustedDirectory } from "../../files/trusted-path.ts";
+import { openRegular, openUntrusted } from "../open-untrusted.ts";
+import { freeBytesOf, mustHaveRoom } from "../room.ts";
 import { evictCaches } from "./cache-eviction.ts";
 import { hasCode, POINTER, passingName, readPointer, replacePointer } from "./cache-pointer.ts";
 import type { CachePlace, CacheStore, MakeRoom, NewCache, StoredCache } from "./cache-store.ts";
-import { openRegular, openUntrusted } from "./open-untrusted.ts";
-import { freeBytesOf, mustHaveRoom } from "./room.ts";
 
 /**
  * Caches in a directory of this machine. A cache is a directory

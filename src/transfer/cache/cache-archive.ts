@@ -1,11 +1,11 @@
 import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
-import type { UnpackReport } from "../workspace.ts";
-import { openArchive, tarToZip, tarToZstd, unpackLimits } from "./archive.ts";
+import type { UnpackReport } from "../../workspace.ts";
+import { openArchive, tarToZip, tarToZstd, unpackLimits } from "../archive.ts";
+import { mustHaveRoom } from "../room.ts";
+import type { CompressionLevel, TransferContext } from "../transfer.ts";
 import type { CacheFormat, MakeRoom, OnBytes } from "./cache-store.ts";
-import { mustHaveRoom } from "./room.ts";
-import type { CompressionLevel, TransferContext } from "./transfer.ts";
 
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;

@@ -3,18 +3,18 @@ import { createReadStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import type { ArtifactFile } from "../coordinator/contract.ts";
-import { ScriptFailure } from "../errors.ts";
-import type { FileName } from "../workspace.ts";
-import { tarToZip } from "./archive.ts";
+import type { ArtifactFile } from "../../coordinator/contract.ts";
+import { ScriptFailure } from "../../errors.ts";
+import type { FileName } from "../../workspace.ts";
+import { tarToZip } from "../archive.ts";
+import { statusOf, withTries } from "../attempts.ts";
+import { createProgress, formatBytes } from "../progress.ts";
+import { selectFiles } from "../select-files.ts";
+import type { ArtifactUpload, TransferContext } from "../transfer.ts";
+import type { Packed } from "../zip/write.ts";
 import { artifactFileName } from "./artifact-name.ts";
-import { statusOf, withTries } from "./attempts.ts";
 import { expiryForAlloy } from "./expiry.ts";
 import { tarToGzip, tarToRaw } from "./plain-formats.ts";
-import { createProgress, formatBytes } from "./progress.ts";
-import { selectFiles } from "./select-files.ts";
-import type { ArtifactUpload, TransferContext } from "./transfer.ts";
-import type { Packed } from "./zip-write.ts";
 
 export { downloadArtifacts } from "./dependencies.ts";
 

@@ -1,5 +1,5 @@
-import type { TarEntry } from "../files/tar.ts";
-import { fileNameText } from "../workspace.ts";
+import type { TarEntry } from "../../files/tar.ts";
+import { fileNameText } from "../../workspace.ts";
 
 /** The records of a zip file, as this runner writes them: made on Unix, zip64 where 32 bits are not enough. */
 

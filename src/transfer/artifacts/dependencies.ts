@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { describeError, SystemFailure } from "../errors.ts";
-import type { Dependency } from "../job/job.ts";
-import { openArchive, unpackLimits } from "./archive.ts";
-import { createArchiveFile } from "./archive-file.ts";
-import { statusOf, withTries } from "./attempts.ts";
-import { createProgress, formatBytes } from "./progress.ts";
-import type { TransferContext } from "./transfer.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import type { Dependency } from "../../job/job.ts";
+import { openArchive, unpackLimits } from "../archive.ts";
+import { createArchiveFile } from "../archive-file.ts";
+import { statusOf, withTries } from "../attempts.ts";
+import { createProgress, formatBytes } from "../progress.ts";
+import type { TransferContext } from "../transfer.ts";
 
 /** Downloads at once. */
 const WIDTH = 4;

@@ -1,10 +1,10 @@
-import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
-import { deadline, retry } from "../time.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
+import { deadline, retry } from "../../time.ts";
+import { createProgress, formatBytes } from "../progress.ts";
+import { selectFiles } from "../select-files.ts";
+import type { CacheTransfer, Transfer, TransferContext } from "../transfer.ts";
 import { packCache, unpackCache } from "./cache-archive.ts";
 import type { CacheStore } from "./cache-store.ts";
-import { createProgress, formatBytes } from "./progress.ts";
-import { selectFiles } from "./select-files.ts";
-import type { CacheTransfer, Transfer, TransferContext } from "./transfer.ts";
 
 /** Restoring and saving caches. Whatever goes wrong is a warning, in bounded time: no job depends on a cache. */
 

@@ -1,5 +1,5 @@
-import type { BucketConfig } from "../config/config.ts";
-import { describeError, SystemFailure } from "../errors.ts";
+import type { BucketConfig } from "../../config/config.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
 
 /** Longest life of a signed address that S3 grants. */
 const LONGEST_SECONDS = 7 * 24 * 3600;

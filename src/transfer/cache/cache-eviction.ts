@@ -1,8 +1,8 @@
 import { lstat, readdir, rm, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { isTrustedDirectory } from "../files/trusted-path.ts";
+import { isTrustedDirectory } from "../../files/trusted-path.ts";
+import { freeBytesOf } from "../room.ts";
 import { PASSING, POINTER, readPointer } from "./cache-pointer.ts";
-import { freeBytesOf } from "./room.ts";
 
 /** What a process that died left behind is removed after this time; whoever lives writes more often. */
 const LEFTOVER_MS = 3_600_000;

@@ -1,10 +1,10 @@
 import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
-import { ScriptFailure } from "../errors.ts";
-import type { TarKind } from "../files/tar.ts";
-import { LONGEST_PATH_BYTES } from "../files/tar.ts";
-import { createTurns } from "../time.ts";
-import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "../workspace.ts";
+import { ScriptFailure } from "../../errors.ts";
+import type { TarKind } from "../../files/tar.ts";
+import { LONGEST_PATH_BYTES } from "../../files/tar.ts";
+import { createTurns } from "../../time.ts";
+import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "../../workspace.ts";
 import { fromCp437 } from "./cp437.ts";
 
 /** What a zip file says of one of its entries. */

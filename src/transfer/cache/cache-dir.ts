@@ -1,5 +1,5 @@
 import { isAbsolute, resolve } from "node:path";
-import { followTrusted } from "../files/trusted-path.ts";
+import { followTrusted } from "../../files/trusted-path.ts";
 
 export interface CacheDirRequest {
   /** `cache_dir`, if set. */
