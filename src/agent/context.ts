@@ -1,6 +1,6 @@
 import type { CommandContext } from "../commands/context.ts";
 import { systemId } from "../commands/context.ts";
-import { createConnections } from "../coordinator/connections.ts";
+import { createConnections } from "../coordinator/connection/connections.ts";
 import { createIdentity } from "../coordinator/identity.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 import { revision, runtime, version } from "../version.ts";

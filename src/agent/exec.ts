@@ -6,7 +6,7 @@ import type { Bury } from "../commands/exec/sweep.ts";
 import type { LogSettings } from "../commands/log-options.ts";
 import type { FlagValues } from "../commands/register/runner-flags.ts";
 import type { Config } from "../config/config.ts";
-import { parseJob } from "../coordinator/job-payload.ts";
+import { parseJob } from "../coordinator/payload/job-payload.ts";
 import { CommandError, ConfigError, describeError, ScriptFailure, Stop } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import { previewJob } from "../job/plan/preview.ts";

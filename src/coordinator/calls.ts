@@ -1,6 +1,6 @@
 import { ConfigError, describeError, SystemFailure } from "../errors.ts";
 import { type ApiUrl, apiUrl } from "./api-url.ts";
-import type { Connections } from "./connections.ts";
+import type { Connections } from "./connection/connections.ts";
 import { type CoordinatorSettings, type Sink, TroubleCause } from "./contract.ts";
 import { type Answer, type Body, type Call, lengthOf } from "./exchange.ts";
 import type { Identity } from "./identity.ts";

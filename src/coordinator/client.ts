@@ -12,12 +12,12 @@ import type {
   TracePiece,
   UpdateAnswer,
 } from "./contract.ts";
-import { decoded } from "./decoded.ts";
 import type { Answer, Body } from "./exchange.ts";
-import { parseJob } from "./job-payload.ts";
-import { excessOf } from "./json-extent.ts";
+import { decoded } from "./payload/decoded.ts";
+import { parseJob } from "./payload/job-payload.ts";
+import { excessOf } from "./payload/json-extent.ts";
+import { escapedLength, escapedStream } from "./payload/trace-json.ts";
 import { first, retryAfter } from "./retry-after.ts";
-import { escapedLength, escapedStream } from "./trace-json.ts";
 import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
 import { contentRange, interval, nextByte, remoteStatus, runnerInfo, updateBody } from "./wire.ts";

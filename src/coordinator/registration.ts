@@ -1,8 +1,8 @@
 /** Calls about a runner itself: `register`, `verify`, `unregister`. None needs a job or an open `Coordinator`. */
 import { type CoordinatorDeps, type CoordinatorTarget, createCaller, type Reply } from "./calls.ts";
-import { isFields } from "./coerce.ts";
 import type { RunnerInfo } from "./contract.ts";
 import type { Answer } from "./exchange.ts";
+import { isFields } from "./payload/coerce.ts";
 import { retryAfter } from "./retry-after.ts";
 import { describeAnswer } from "./trouble.ts";
 import { identityInfo, runnerInfo } from "./wire.ts";

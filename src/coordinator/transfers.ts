@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../errors.ts";
 import { type Caller, type CoordinatorDeps, type CoordinatorTarget, failure, type Reply } from "./calls.ts";
+import { fetchElsewhere } from "./connection/redirected.ts";
 import type { ArtifactFile, Coordinator } from "./contract.ts";
 import type { Answer } from "./exchange.ts";
-import { fetchElsewhere } from "./redirected.ts";
 import { first } from "./retry-after.ts";
 
 export const MOST_REDIRECTS = 5;

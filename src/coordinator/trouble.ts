@@ -1,6 +1,6 @@
 /** What went wrong with a call, as one line for a person. Never with a token, a body as it came, or a query. */
 import { describeError } from "../errors.ts";
-import { ClosedEarly } from "./closed-early.ts";
+import { ClosedEarly } from "./connection/closed-early.ts";
 import type { Answer } from "./exchange.ts";
 import { requestIdOf } from "./request-id.ts";
 import { first } from "./retry-after.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseJob } from "../../src/coordinator/job-payload.ts";
+import { parseJob } from "../../src/coordinator/payload/job-payload.ts";
 import type { Job } from "../../src/job/job.ts";
 
 const arrival = { serverTls: {}, likelyDialect: "alloy", cut: undefined } as const;

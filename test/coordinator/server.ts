@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach } from "vitest";
 import type { CoordinatorDeps } from "../../src/coordinator/calls.ts";
-import { createConnections } from "../../src/coordinator/connections.ts";
+import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { createIdentity } from "../../src/coordinator/identity.ts";
 import type { Job, JobCredentials } from "../../src/job/job.ts";
 

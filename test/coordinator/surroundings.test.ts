@@ -1,8 +1,8 @@
 /** Retry-After, proxies, names, the API's address: what is around a call. */
 import { describe, expect, test } from "vitest";
 import { apiUrl } from "../../src/coordinator/api-url.ts";
-import { createLookup } from "../../src/coordinator/lookup.ts";
-import { proxyFor } from "../../src/coordinator/proxy.ts";
+import { createLookup } from "../../src/coordinator/connection/lookup.ts";
+import { proxyFor } from "../../src/coordinator/connection/proxy.ts";
 import { retryAfter } from "../../src/coordinator/retry-after.ts";
 
 describe("the API's address", () => {

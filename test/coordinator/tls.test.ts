@@ -16,9 +16,9 @@ import { createServer as createTlsServer } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { CoordinatorDeps } from "../../src/coordinator/calls.ts";
 import { openCoordinator } from "../../src/coordinator/client.ts";
-import { createConnector } from "../../src/coordinator/connect.ts";
-import { createLookup } from "../../src/coordinator/lookup.ts";
-import { openTlsSource, tlsPlaces } from "../../src/coordinator/tls.ts";
+import { createConnector } from "../../src/coordinator/connection/connect.ts";
+import { createLookup } from "../../src/coordinator/connection/lookup.ts";
+import { openTlsSource, tlsPlaces } from "../../src/coordinator/connection/tls.ts";
 import { never } from "../../src/time.ts";
 import {
   type Certificate,

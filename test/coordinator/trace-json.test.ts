@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import type { StoredTrace } from "../../src/coordinator/contract.ts";
-import { escapedLength, escapedStream } from "../../src/coordinator/trace-json.ts";
+import { escapedLength, escapedStream } from "../../src/coordinator/payload/trace-json.ts";
 import { never } from "../../src/time.ts";
 
 function stored(...chunks: Buffer[]): StoredTrace {

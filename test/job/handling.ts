@@ -6,7 +6,7 @@ import { findShellWriter } from "../../shells/index.ts";
 import { createBoard } from "../../src/board/board.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import { openCoordinator } from "../../src/coordinator/client.ts";
-import { createConnections } from "../../src/coordinator/connections.ts";
+import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { createIdentity } from "../../src/coordinator/identity.ts";
 import type { Executor } from "../../src/executor.ts";
 import type { Job, JobProgress } from "../../src/job/job.ts";

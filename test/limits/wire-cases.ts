@@ -1,11 +1,11 @@
 import { writeFile } from "node:fs/promises";
 import { ANSWER_BYTES, createCaller } from "../../src/coordinator/calls.ts";
 import { JOB_BYTES, openCoordinator } from "../../src/coordinator/client.ts";
-import { LONGEST_NAME, MOST_PARTS, MOST_VARIABLES } from "../../src/coordinator/coerce.ts";
-import { MOST_MASK_PREFIXES } from "../../src/coordinator/job-parts.ts";
-import { parseJob } from "../../src/coordinator/job-payload.ts";
-import { DEEPEST_JSON, excessOf, MOST_JSON_VALUES } from "../../src/coordinator/json-extent.ts";
-import { HEADER_BYTES } from "../../src/coordinator/pool.ts";
+import { HEADER_BYTES } from "../../src/coordinator/connection/pool.ts";
+import { LONGEST_NAME, MOST_PARTS, MOST_VARIABLES } from "../../src/coordinator/payload/coerce.ts";
+import { MOST_MASK_PREFIXES } from "../../src/coordinator/payload/job-parts.ts";
+import { parseJob } from "../../src/coordinator/payload/job-payload.ts";
+import { DEEPEST_JSON, excessOf, MOST_JSON_VALUES } from "../../src/coordinator/payload/json-extent.ts";
 import { MOST_REDIRECTS } from "../../src/coordinator/transfers.ts";
 import { MOST_DISAGREEMENTS } from "../../src/journal/delivery.ts";
 import { createOutbox } from "../../src/journal/outbox.ts";

@@ -81,7 +81,7 @@ const methodsOf = (expression: string): Set<string> =>
   );
 
 test("what the sources take from a package by module is what its index gives, or is not in its type", () => {
-  const text = readFileSync(join(top, "src/coordinator/undici-modules.d.ts"), "utf8");
+  const text = readFileSync(join(top, "src/coordinator/connection/undici-modules.d.ts"), "utf8");
   const untyped = /Omit<Whole, ([^>]+)>/.exec(text)?.[1]?.match(/\w+/g) ?? [];
   const there = methodsOf(`require("undici/lib/dispatcher/client.js")`);
   const missing = [...methodsOf(`require("undici").Client`)].filter((name) => !there.has(name));

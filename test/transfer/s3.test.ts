@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { BucketConfig } from "../../src/config/config.ts";
-import { createConnections } from "../../src/coordinator/connections.ts";
+import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { describeError } from "../../src/errors.ts";
 import { deadline, never } from "../../src/time.ts";
 import type { CachePlace, CacheStore } from "../../src/transfer/cache/cache-store.ts";

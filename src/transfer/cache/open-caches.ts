@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import type { RunnerConfig } from "../../config/config.ts";
-import type { Connections } from "../../coordinator/connections.ts";
+import type { Connections } from "../../coordinator/connection/connections.ts";
 import type { Log } from "../../log.ts";
 import { type CacheDirs, chooseCacheDir } from "./cache-dir.ts";
 import { evictCaches } from "./cache-eviction.ts";

@@ -3,7 +3,7 @@ import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { BucketConfig } from "../../config/config.ts";
-import type { Connections } from "../../coordinator/connections.ts";
+import type { Connections } from "../../coordinator/connection/connections.ts";
 import type { Sink } from "../../coordinator/contract.ts";
 import type { Answer, Body, Call } from "../../coordinator/exchange.ts";
 import { first } from "../../coordinator/retry-after.ts";

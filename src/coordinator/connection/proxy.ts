@@ -1,6 +1,6 @@
 import { BlockList, isIP } from "node:net";
-import { ConfigError } from "../errors.ts";
-import { basicAuthorization } from "./basic-authorization.ts";
+import { ConfigError } from "../../errors.ts";
+import { basicAuthorization } from "../basic-authorization.ts";
 
 /** An HTTP proxy. */
 export interface HttpProxy {

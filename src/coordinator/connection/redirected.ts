@@ -1,8 +1,8 @@
 import { BlockList, isIP } from "node:net";
-import { ConfigError, describeError, SystemFailure } from "../errors.ts";
-import type { Bounds, CoordinatorDeps, CoordinatorTarget, Reply } from "./calls.ts";
-import type { Sink } from "./contract.ts";
-import { describeBroken } from "./trouble.ts";
+import { ConfigError, describeError, SystemFailure } from "../../errors.ts";
+import type { Bounds, CoordinatorDeps, CoordinatorTarget, Reply } from "../calls.ts";
+import type { Sink } from "../contract.ts";
+import { describeBroken } from "../trouble.ts";
 
 export interface Elsewhere {
   readonly sink: Sink;

@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
 import { brotliDecompress, gunzip, inflate } from "node:zlib";
-import type { Answer } from "./exchange.ts";
-import { first } from "./retry-after.ts";
+import type { Answer } from "../exchange.ts";
+import { first } from "../retry-after.ts";
 
 const decoders = new Map([
   ["gzip", promisify(gunzip)],

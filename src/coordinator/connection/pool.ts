@@ -1,4 +1,4 @@
-import { describeError } from "../errors.ts";
+import { describeError } from "../../errors.ts";
 import type { Connector } from "./connect.ts";
 import { Client } from "./http-client.ts";
 

@@ -1,5 +1,5 @@
 import { Readable } from "node:stream";
-import type { StoredTrace } from "./contract.ts";
+import type { StoredTrace } from "../contract.ts";
 
 /**
  * A stored trace as the inside of a JSON string, without ever holding it. Only `"`, `\` and control characters are

@@ -2,8 +2,8 @@ import { X509Certificate } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createSecureContext, getCACertificates, rootCertificates, type SecureContext } from "node:tls";
-import { describeError, SystemFailure } from "../errors.ts";
-import type { CoordinatorSettings } from "./contract.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import type { CoordinatorSettings } from "../contract.ts";
 
 /** Where the certificates for one host are configured, or looked for. */
 export type TlsSettings = Pick<CoordinatorSettings, "tlsCaFile" | "tlsCertFile" | "tlsKeyFile" | "certsDir">;

@@ -1,4 +1,4 @@
-import { createTurns } from "../time.ts";
+import { createTurns } from "../../time.ts";
 import { endOfString } from "./salvage.ts";
 
 /** Values, keys and lists of one text: parsing it takes memory and time by their number, and no job has as many. */

@@ -7,8 +7,8 @@ import {
   type SecureContext,
   type TLSSocket,
 } from "node:tls";
-import { describeError } from "../errors.ts";
-import { deadline } from "../time.ts";
+import { describeError } from "../../errors.ts";
+import { deadline } from "../../time.ts";
 import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { Client, openTunnel } from "./http-client.ts";
 import { describeLoginRefusal, type HttpProxy } from "./proxy.ts";

@@ -11,7 +11,7 @@ import type {
   Service,
   Step,
   Variable,
-} from "../job/job.ts";
+} from "../../job/job.ts";
 import { type Fields, fieldsOf, isFields, MOST_VARIABLES, type Reader } from "./coerce.ts";
 
 /** GitLab has some thirty. */

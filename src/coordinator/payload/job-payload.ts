@@ -1,4 +1,4 @@
-import type { Dialect, Job } from "../job/job.ts";
+import type { Dialect, Job } from "../../job/job.ts";
 import { createReader, type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
 import {
   readArtifacts,
