@@ -1,6 +1,6 @@
+import { readRunners } from "../config/file/save.ts";
 import { runnerId } from "../config/identity.ts";
 import { loadConfig } from "../config/load.ts";
-import { readRunners } from "../config/save.ts";
 import { describeError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";

@@ -1,5 +1,5 @@
+import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
-import { removeRunners } from "../config/save.ts";
 import { unregister } from "../coordinator/registration.ts";
 import { CommandError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";

@@ -1,6 +1,6 @@
 import type { RunnerConfig } from "../config/config.ts";
+import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
-import { removeRunners } from "../config/save.ts";
 import { verifyToken } from "../coordinator/registration.ts";
 import { CommandError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";

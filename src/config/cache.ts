@@ -1,5 +1,5 @@
+import type { CacheTable } from "./check/schema.ts";
 import type { BucketConfig, CacheConfig } from "./config.ts";
-import type { CacheTable } from "./schema.ts";
 
 /** Tells of a key below `[runners.cache]` that cannot be used. */
 type Warn = (path: readonly string[], text: string) => void;

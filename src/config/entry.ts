@@ -1,16 +1,16 @@
 import { isAbsolute, resolve } from "node:path";
 import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
 import { readCache } from "./cache.ts";
-import { keyName, type Part, readPart, subTable } from "./check.ts";
+import { keyName, type Part, readPart, subTable } from "./check/check.ts";
+import { featureFlagWarnings } from "./check/feature-flags.ts";
+import { isForeignTable, nearest } from "./check/keys.ts";
+import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
 import type { RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
-import { featureFlagWarnings } from "./feature-flags.ts";
+import { childOf, nodeAt } from "./file/layout-node.ts";
+import { canonicalText, isTable } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName } from "./identity.ts";
-import { isForeignTable, nearest } from "./keys.ts";
-import { childOf, nodeAt } from "./layout-node.ts";
-import { type RunnerSettings, runnerSchema } from "./schema.ts";
-import { canonicalText, isTable } from "./toml.ts";
 
 /** What reading an entry needs to know of the world. */
 export interface EntrySurroundings {

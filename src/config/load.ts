@@ -3,18 +3,18 @@ import { access, open, realpath, stat } from "node:fs/promises";
 import { devNull } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
-import { keyName, type Part, readPart } from "./check.ts";
+import { keyName, type Part, readPart } from "./check/check.ts";
+import { createFindings } from "./check/findings.ts";
+import { foreignKeysOf } from "./check/keys.ts";
+import { type GlobalSettings, globalSchema } from "./check/schema.ts";
 import type { Config, RunnerConfig } from "./config.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
 import { errorCode } from "./error-code.ts";
-import { createFindings } from "./findings.ts";
+import { childOf, type LayoutNode } from "./file/layout-node.ts";
+import { isTable, LARGEST_FILE_BYTES, readToml } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
-import { foreignKeysOf } from "./keys.ts";
-import { childOf, type LayoutNode } from "./layout-node.ts";
 import { ownStateDir } from "./locations.ts";
-import { type GlobalSettings, globalSchema } from "./schema.ts";
-import { isTable, LARGEST_FILE_BYTES, readToml } from "./toml.ts";
 
 export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs"> {
   /** Named in messages, absolute. */

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { attributeOf, entryKeys } from "../../src/commands/register/runner-flags.ts";
 import type { BucketConfig, CacheConfig } from "../../src/config/config.ts";
-import { appendEntry } from "../../src/config/edit.ts";
+import { appendEntry } from "../../src/config/file/edit.ts";
 import { read } from "./support.ts";
 
 const ENTRY = `[[runners]]\nname = "a"\nurl = "https://ci.example.com"\ntoken = "secret-token"\nexecutor = "shell"\n`;

@@ -1,6 +1,6 @@
 import { parse } from "@iarna/toml";
 import { describe, expect, test } from "vitest";
-import { appendEntry, removeEntries } from "../../src/config/edit.ts";
+import { appendEntry, removeEntries } from "../../src/config/file/edit.ts";
 
 const NEW = { name: "n", url: "http://h", token: "t", executor: "docker", docker: { image: "i", volumes: ["/cache"] } };
 

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { globalKeys, runnerKeys } from "../../src/config/schema.ts";
+import { globalKeys, runnerKeys } from "../../src/config/check/schema.ts";
 import { read } from "./support.ts";
 
 const example = await readFile(new URL("../../config.example.toml", import.meta.url), "utf8");

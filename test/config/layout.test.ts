@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { nearest } from "../../src/config/keys.ts";
-import { readLayout } from "../../src/config/layout.ts";
-import { nodeAt } from "../../src/config/layout-node.ts";
-import { isTable, readToml, type TomlData } from "../../src/config/toml.ts";
+import { nearest } from "../../src/config/check/keys.ts";
+import { readLayout } from "../../src/config/file/layout.ts";
+import { nodeAt } from "../../src/config/file/layout-node.ts";
+import { isTable, readToml, type TomlData } from "../../src/config/file/toml.ts";
 import { parseDuration, parseSize } from "../../src/config/units.ts";
 
 const TRICKY =

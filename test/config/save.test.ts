@@ -4,13 +4,13 @@ import { chmod, lstat, mkdir, readdir, readFile, readlink, stat, symlink, writeF
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { lockFile } from "../../src/config/lock.ts";
-import { addRunner, type NewRunner, readRunners, removeRunners } from "../../src/config/save.ts";
+import { lockFile } from "../../src/config/file/lock.ts";
+import { addRunner, type NewRunner, readRunners, removeRunners } from "../../src/config/file/save.ts";
 import { never } from "../../src/time.ts";
 import { entry, makeDir, write } from "./support.ts";
 
 const unix = process.platform !== "win32";
-const SAVE = fileURLToPath(new URL("../../src/config/save.ts", import.meta.url));
+const SAVE = fileURLToPath(new URL("../../src/config/file/save.ts", import.meta.url));
 const TIME = fileURLToPath(new URL("../../src/time.ts", import.meta.url));
 
 function runner(token: string): NewRunner {

@@ -2,9 +2,9 @@ import { EventEmitter, once } from "node:events";
 import { appendFile, mkdir, rename, rm, symlink, unlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { addRunner } from "../../src/config/file/save.ts";
+import { type ConfigChange, type ConfigWatch, type WatchOptions, watchConfig } from "../../src/config/file/watch.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { addRunner } from "../../src/config/save.ts";
-import { type ConfigChange, type ConfigWatch, type WatchOptions, watchConfig } from "../../src/config/watch.ts";
 import { deadline, never } from "../../src/time.ts";
 import { createCatalog, entry, makeDir, write } from "./support.ts";
 

@@ -1,9 +1,9 @@
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { LARGEST_KNOWN_HOSTS_BYTES, openHostKeyCheck } from "../../executors/ssh/connection/host-key.ts";
-import { MOST_VALUES } from "../../src/config/layout.ts";
+import { MOST_VALUES } from "../../src/config/file/layout.ts";
+import { LARGEST_FILE_BYTES, readToml } from "../../src/config/file/toml.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { LARGEST_FILE_BYTES, readToml } from "../../src/config/toml.ts";
 import { LARGEST_RECORD_BYTES } from "../../src/journal/leftovers.ts";
 import { parseOptions } from "../config/support.ts";
 import { openState, recordingLog, temporaryDirectory } from "../journal/support.ts";

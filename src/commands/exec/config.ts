@@ -1,5 +1,5 @@
 import type { Config, RunnerConfig } from "../../config/config.ts";
-import { appendEntry } from "../../config/edit.ts";
+import { appendEntry } from "../../config/file/edit.ts";
 import { runnerId } from "../../config/identity.ts";
 import { findFile, loadConfig, parseConfig } from "../../config/load.ts";
 import { CommandError, ConfigError } from "../../errors.ts";

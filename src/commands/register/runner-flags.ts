@@ -1,4 +1,4 @@
-import type { NewRunner } from "../../config/save.ts";
+import type { NewRunner } from "../../config/file/save.ts";
 import { CommandError } from "../../errors.ts";
 import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../../executor-words.ts";
 import { parseBoolean } from "../arguments.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Config } from "../../config/config.ts";
-import { appendEntry } from "../../config/edit.ts";
+import { appendEntry } from "../../config/file/edit.ts";
 import { runnerId } from "../../config/identity.ts";
 import { findFile, type LoadOptions, loadConfig, parseConfig } from "../../config/load.ts";
 import { ownStateDir } from "../../config/locations.ts";

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { z } from "zod";
-import { nearest } from "../../config/keys.ts";
+import { nearest } from "../../config/check/keys.ts";
 import { ConfigError } from "../../errors.ts";
 import { isWire, type Wire } from "../coordinator/wire.ts";
 import { JOB_KEYS, jobSchema, RESERVED_KEYS, SUB_KEYS, topSchema } from "./ci-schema.ts";

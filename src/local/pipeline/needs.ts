@@ -1,4 +1,4 @@
-import { nearest } from "../../config/keys.ts";
+import { nearest } from "../../config/check/keys.ts";
 import { CommandError } from "../../errors.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";

@@ -1,10 +1,10 @@
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { ConfigError } from "../errors.ts";
-import type { Config } from "./config.ts";
+import { ConfigError } from "../../errors.ts";
+import type { Config } from "../config.ts";
+import { errorCode } from "../error-code.ts";
+import { digest } from "../identity.ts";
 import { createAlarm, watchDirectories } from "./directory-events.ts";
-import { errorCode } from "./error-code.ts";
-import { digest } from "./identity.ts";
 
 /** A new version, or why there is none: the one before stays in force then. */
 export type ConfigChange = { readonly config: Config } | { readonly error: unknown };

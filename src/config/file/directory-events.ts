@@ -1,7 +1,7 @@
 import { realpath } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type FSWatcher, watch } from "chokidar";
-import { pause } from "../time.ts";
+import { pause } from "../../time.ts";
 
 /** Something may have happened; says nothing of what. Rings that nobody waited for are kept, as one. */
 export interface Alarm {

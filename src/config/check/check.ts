@@ -1,10 +1,10 @@
 import { z } from "zod";
+import { childOf, type LayoutNode, nodeAt } from "../file/layout-node.ts";
+import { isTable, type TomlData, type TomlDocument, type TomlTable } from "../file/toml.ts";
 import { advice, describe, explainIssue, keyText, type Path } from "./explain.ts";
 import type { Findings } from "./findings.ts";
 import { explainUnknownKey, type ForeignKeys } from "./keys.ts";
-import { childOf, type LayoutNode, nodeAt } from "./layout-node.ts";
 import { globalKeys, runnerKeys } from "./schema.ts";
-import { isTable, type TomlData, type TomlDocument, type TomlTable } from "./toml.ts";
 
 /** One table of the file and where it stands. */
 export interface Part {

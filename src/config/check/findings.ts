@@ -1,4 +1,4 @@
-import { ConfigError } from "../errors.ts";
+import { ConfigError } from "../../errors.ts";
 
 /** Gathers everything that is wrong with one file, so that it can be mended in one go. */
 export interface Findings {

@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { type FileHandle, lstat, mkdir, open, readdir, readlink, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { ConfigError } from "../errors.ts";
-import { errorCode } from "./error-code.ts";
+import { ConfigError } from "../../errors.ts";
+import { errorCode } from "../error-code.ts";
 
 /** Replacing a private file in one step: whatever happens, the old one or the new one is there, complete. */
 

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { link, open, readFile, rename, stat, unlink } from "node:fs/promises";
 import { hostname } from "node:os";
-import { ConfigError } from "../errors.ts";
-import { deadline, pause } from "../time.ts";
-import { errorCode } from "./error-code.ts";
+import { ConfigError } from "../../errors.ts";
+import { deadline, pause } from "../../time.ts";
+import { errorCode } from "../error-code.ts";
 
 /** One file, one writer, over processes. */
 export interface FileLock extends AsyncDisposable {

@@ -1,5 +1,5 @@
 import { parse } from "@iarna/toml";
-import { ConfigError } from "../errors.ts";
+import { ConfigError } from "../../errors.ts";
 import { type Layout, readLayout } from "./layout.ts";
 
 /** A TOML value without the parser's own marks; tables have no prototype, so that no key name is special. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { parseDuration, parseSize } from "./units.ts";
+import { parseDuration, parseSize } from "../units.ts";
 
 /**
  * Keys, types and ranges of config.toml; outputs are in the units of `config.ts`. Unknown keys are sorted out before

@@ -1,5 +1,5 @@
+import { isTable } from "../file/toml.ts";
 import { nearest } from "./keys.ts";
-import { isTable } from "./toml.ts";
 
 /**
  * GitLab Runner's switches of behaviour. None can be switched here; what this runner does is one of both ways, and an entry
