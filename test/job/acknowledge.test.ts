@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
-import { recoverJobs } from "../../src/journal/recover.ts";
+import { recoverJobs } from "../../src/journal/delivery/recover.ts";
 import {
   type CoordinatorOptions,
   type RecordedRequest,

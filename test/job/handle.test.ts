@@ -8,7 +8,7 @@ import { execa } from "execa";
 import { expect, onTestFinished, test } from "vitest";
 import { Stop, SystemFailure } from "../../src/errors.ts";
 import type { Executor } from "../../src/executor.ts";
-import { recoverJobs } from "../../src/journal/recover.ts";
+import { recoverJobs } from "../../src/journal/delivery/recover.ts";
 import { type CoordinatorOptions, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { never } from "../../src/time.ts";
 import { type HandlingOptions, openHandling } from "./handling.ts";

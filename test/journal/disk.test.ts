@@ -1,7 +1,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { createDiskGauge } from "../../src/journal/disk.ts";
+import { createDiskGauge } from "../../src/journal/state/disk.ts";
 import { temporaryDirectory } from "./support.ts";
 
 test("there is room while more than the least is free and the directory is there", async () => {

@@ -1,7 +1,7 @@
 // Started by tests: holds the state directory of its first argument until it is killed.
 import { createInterface } from "node:readline";
 import { describeError } from "../../src/errors.ts";
-import { openStateDir } from "../../src/journal/state-dir.ts";
+import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import { never } from "../../src/time.ts";
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };

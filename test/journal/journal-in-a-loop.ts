@@ -1,8 +1,8 @@
 // Started by a test and killed at any moment: says what it has promised, right after the promise.
 import { writeSync } from "node:fs";
 import type { StoredJob } from "../../src/journal/contract.ts";
-import { openJournal } from "../../src/journal/journal.ts";
-import { openStateDir } from "../../src/journal/state-dir.ts";
+import { openJournal } from "../../src/journal/records/journal.ts";
+import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import { never } from "../../src/time.ts";
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };

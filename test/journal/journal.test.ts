@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, test } from "vitest";
 import type { FinalReport, LeftoverJob } from "../../src/journal/contract.ts";
-import { encodeLine } from "../../src/journal/record-lines.ts";
+import { encodeLine } from "../../src/journal/records/record-lines.ts";
 import { openState, recordingLog, storedJob, temporaryDirectory } from "./support.ts";
 
 const report: FinalReport = { state: "failed", reason: "script_failure", exitCode: 3, at: "2026-01-02T03:04:05.000Z" };

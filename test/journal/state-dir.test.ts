@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, onTestFinished, test } from "vitest";
 import { ConfigError } from "../../src/errors.ts";
-import { claimDirectory } from "../../src/journal/claim.ts";
-import { ownIdentity } from "../../src/journal/process-identity.ts";
-import { openStateDir } from "../../src/journal/state-dir.ts";
+import { claimDirectory } from "../../src/journal/state/claim.ts";
+import { ownIdentity } from "../../src/journal/state/process-identity.ts";
+import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import { never } from "../../src/time.ts";
 import { recordingLog, temporaryDirectory } from "./support.ts";
 

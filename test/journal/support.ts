@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { StoredJob } from "../../src/journal/contract.ts";
-import { openJournal } from "../../src/journal/journal.ts";
-import { openStateDir } from "../../src/journal/state-dir.ts";
+import { openJournal } from "../../src/journal/records/journal.ts";
+import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 

@@ -4,7 +4,7 @@ import { LARGEST_KNOWN_HOSTS_BYTES, openHostKeyCheck } from "../../executors/ssh
 import { MOST_VALUES } from "../../src/config/file/layout.ts";
 import { LARGEST_FILE_BYTES, readToml } from "../../src/config/file/toml.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { LARGEST_RECORD_BYTES } from "../../src/journal/leftovers.ts";
+import { LARGEST_RECORD_BYTES } from "../../src/journal/state/leftovers.ts";
 import { parseOptions } from "../config/support.ts";
 import { openState, recordingLog, temporaryDirectory } from "../journal/support.ts";
 import { bytes, type Case, count, refusal } from "./support.ts";

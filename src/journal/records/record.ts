@@ -1,11 +1,11 @@
 import { constants } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { describeError, SystemFailure } from "../errors.ts";
-import type { Note } from "../executor.ts";
-import { removeTree } from "../files/remove-tree.ts";
-import type { Log } from "../log.ts";
-import type { FinalReport, JobRecord, StoredJob } from "./contract.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import type { Note } from "../../executor.ts";
+import { removeTree } from "../../files/remove-tree.ts";
+import type { Log } from "../../log.ts";
+import type { FinalReport, JobRecord, StoredJob } from "../contract.ts";
 import { encodeLine } from "./record-lines.ts";
 import { syncContents, writeAt } from "./synced-file.ts";
 

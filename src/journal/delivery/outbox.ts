@@ -1,8 +1,8 @@
-import type { Coordinator } from "../coordinator/contract.ts";
-import { describeError } from "../errors.ts";
-import type { Log } from "../log.ts";
-import { unlessAborted } from "../time.ts";
-import type { DeliveryResult, Outbox, SentTrace, StoredJob } from "./contract.ts";
+import type { Coordinator } from "../../coordinator/contract.ts";
+import { describeError } from "../../errors.ts";
+import type { Log } from "../../log.ts";
+import { unlessAborted } from "../../time.ts";
+import type { DeliveryResult, Outbox, SentTrace, StoredJob } from "../contract.ts";
 import { createDelivery, type Deliverable, type DeliveryOptions } from "./delivery.ts";
 import { createLane, type Lane, type LaneTiming } from "./lane.ts";
 import { fromMemory, fromSpool, type TraceSource } from "./trace-source.ts";

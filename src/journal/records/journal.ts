@@ -1,13 +1,13 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { SystemFailure } from "../errors.ts";
-import { removeTree } from "../files/remove-tree.ts";
-import type { Log } from "../log.ts";
-import type { Journal } from "./contract.ts";
-import { findLeftovers } from "./leftovers.ts";
+import { SystemFailure } from "../../errors.ts";
+import { removeTree } from "../../files/remove-tree.ts";
+import type { Log } from "../../log.ts";
+import type { Journal } from "../contract.ts";
+import { findLeftovers } from "../state/leftovers.ts";
+import type { StateDir } from "../state/state-dir.ts";
 import { type OpenRecord, openRecord } from "./record.ts";
 import { encodeLine } from "./record-lines.ts";
-import type { StateDir } from "./state-dir.ts";
 import { keyShape } from "./stored-job.ts";
 import { syncDirectory, writeSynced } from "./synced-file.ts";
 

@@ -1,10 +1,10 @@
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { describeError } from "../errors.ts";
-import type { Log } from "../log.ts";
-import type { LeftoverJob } from "./contract.ts";
-import { soundBytes } from "./spool-file.ts";
-import { writeAt } from "./synced-file.ts";
+import { describeError } from "../../errors.ts";
+import type { Log } from "../../log.ts";
+import type { LeftoverJob } from "../contract.ts";
+import { soundBytes } from "../records/spool-file.ts";
+import { writeAt } from "../records/synced-file.ts";
 
 /** Losing more than this to a power failure is beyond what is worth filling up. */
 const LARGEST_GAP_BYTES = 64 * 1024 * 1024;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { FinalReport, StoredJob } from "./contract.ts";
+import type { FinalReport, StoredJob } from "../contract.ts";
 
 /** What a key may look like: it names a directory, and the marks of processes and containers. */
 export const keyShape = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;

@@ -1,4 +1,4 @@
-import type { StoredTrace } from "../coordinator/contract.ts";
+import type { StoredTrace } from "../../coordinator/contract.ts";
 import { type TraceSource, traceOf } from "./trace-source.ts";
 
 /**

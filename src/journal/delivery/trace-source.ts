@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { crc32 } from "node:zlib";
-import type { StoredTrace } from "../coordinator/contract.ts";
-import { storedTrace } from "../trace/stored.ts";
-import { fileCrc32, readRange } from "./spool-file.ts";
+import type { StoredTrace } from "../../coordinator/contract.ts";
+import { storedTrace } from "../../trace/stored.ts";
+import { fileCrc32, readRange } from "../records/spool-file.ts";
 
 /** A finished job's trace, read as often as delivering it takes. */
 export interface TraceSource {

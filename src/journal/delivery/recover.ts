@@ -1,8 +1,8 @@
-import { describeError, Stop, SystemFailure } from "../errors.ts";
-import type { Executor, Note } from "../executor.ts";
-import type { Log } from "../log.ts";
-import { deadline, retry, unlessAborted } from "../time.ts";
-import type { Journal, LeftoverJob, Outbox, StoredJob } from "./contract.ts";
+import { describeError, Stop, SystemFailure } from "../../errors.ts";
+import type { Executor, Note } from "../../executor.ts";
+import type { Log } from "../../log.ts";
+import { deadline, retry, unlessAborted } from "../../time.ts";
+import type { Journal, LeftoverJob, Outbox, StoredJob } from "../contract.ts";
 import { sealDeadTrace } from "./dead-trace.ts";
 
 export interface RecoveryOptions {

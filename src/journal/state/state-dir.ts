@@ -1,8 +1,8 @@
 import { chmod, mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { ConfigError, describeError } from "../errors.ts";
-import { removeTree } from "../files/remove-tree.ts";
-import type { Log } from "../log.ts";
+import { ConfigError, describeError } from "../../errors.ts";
+import { removeTree } from "../../files/remove-tree.ts";
+import type { Log } from "../../log.ts";
 import { type ClaimTiming, claimDirectory } from "./claim.ts";
 
 /** The runner's own directory, held by this process alone. All paths are absolute if `path` was. */

@@ -1,8 +1,8 @@
-import { type Coordinator, type JobUpdate, type StoredTrace, TroubleCause } from "../coordinator/contract.ts";
-import { describeError, SystemFailure } from "../errors.ts";
-import type { Log } from "../log.ts";
-import { formatCrc32 } from "../trace/crc32.ts";
-import type { FinalReport, JobRecord } from "./contract.ts";
+import { type Coordinator, type JobUpdate, type StoredTrace, TroubleCause } from "../../coordinator/contract.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import type { Log } from "../../log.ts";
+import { formatCrc32 } from "../../trace/crc32.ts";
+import type { FinalReport, JobRecord } from "../contract.ts";
 import { nextStep, noticeLine, shortenedTrace } from "./shorten.ts";
 import { type TraceSource, traceOf } from "./trace-source.ts";
 

@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import { appendFile, mkdir, open, readdir, readFile, rm, stat, utimes } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import { ConfigError } from "../errors.ts";
-import { removeTree } from "../files/remove-tree.ts";
-import { pause } from "../time.ts";
+import { ConfigError } from "../../errors.ts";
+import { removeTree } from "../../files/remove-tree.ts";
+import { pause } from "../../time.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "./process-identity.ts";
 
 /** A directory that belongs to this process, and to no other one, until it is released or the process ends. */

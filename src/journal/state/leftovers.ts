@@ -1,13 +1,13 @@
 import { lstat, open, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { describeError } from "../errors.ts";
-import type { Note } from "../executor.ts";
-import { removeTree } from "../files/remove-tree.ts";
-import type { Log } from "../log.ts";
-import type { FinalReport, LeftoverJob } from "./contract.ts";
-import { type OpenRecord, openRecord, REMOVED } from "./record.ts";
-import { decodeLines, RECORD_VERSION } from "./record-lines.ts";
-import { keyShape, parseAcknowledgement, parseEntry } from "./stored-job.ts";
+import { describeError } from "../../errors.ts";
+import type { Note } from "../../executor.ts";
+import { removeTree } from "../../files/remove-tree.ts";
+import type { Log } from "../../log.ts";
+import type { FinalReport, LeftoverJob } from "../contract.ts";
+import { type OpenRecord, openRecord, REMOVED } from "../records/record.ts";
+import { decodeLines, RECORD_VERSION } from "../records/record-lines.ts";
+import { keyShape, parseAcknowledgement, parseEntry } from "../records/stored-job.ts";
 
 /** No record that a runner writes comes near; a foreign file may. */
 export const LARGEST_RECORD_BYTES = 16 * 1024 * 1024;
