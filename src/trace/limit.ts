@@ -1,4 +1,4 @@
-import { characterBoundary } from "./utf8.ts";
+import { characterBoundary } from "./mask/utf8.ts";
 
 /** Lines of the runner that are kept beyond the limit: enough for any verdict, whatever was printed before it. */
 const RUNNER_ALLOWANCE_BYTES = 64 * 1024;

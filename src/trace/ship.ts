@@ -6,8 +6,8 @@ import type { Log } from "../log.ts";
 import { backoff, unlessAborted } from "../time.ts";
 import type { Trace } from "./contract.ts";
 import { formatCrc32 } from "./crc32.ts";
+import { lastCleanCut, lastLineEnd } from "./mask/pieces.ts";
 import { createBudget, createPace } from "./pace.ts";
-import { lastCleanCut, lastLineEnd } from "./pieces.ts";
 
 /** Waits and sizes; tests pass smaller ones. Times in milliseconds. */
 export interface ShipTiming {

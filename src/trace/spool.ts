@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { describeError, SystemFailure } from "../errors.ts";
 import { crc32 } from "./crc32.ts";
-import { characterBoundary, soundLength } from "./utf8.ts";
+import { characterBoundary, soundLength } from "./mask/utf8.ts";
 
 const BLOCK_BYTES = 64 * 1024;
 /** Written at a time at most; also what memory a spool needs when its disk is slower than its job. */

@@ -2,14 +2,14 @@ import { Writable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Tone } from "../shell.ts";
 import type { Trace, TraceOptions } from "./contract.ts";
-import { secretForms } from "./disguises.ts";
 import { createLimit, limitNotice } from "./limit.ts";
 import { runnerLine, standoutLine } from "./lines.ts";
-import { createMask, maskText } from "./mask.ts";
-import { compilePatterns, type Patterns } from "./patterns.ts";
+import { secretForms } from "./mask/disguises.ts";
+import { createMask, maskText } from "./mask/mask.ts";
+import { compilePatterns, type Patterns } from "./mask/patterns.ts";
+import { createTextFilter } from "./mask/utf8.ts";
 import { sectionMarker } from "./sections.ts";
 import { openSpool } from "./spool.ts";
-import { createTextFilter } from "./utf8.ts";
 
 /** Worked on at a time. Smaller where a job's secrets make each byte costly, so that no turn takes long. */
 const MAX_SLICE_BYTES = 64 * 1024;

@@ -17,7 +17,7 @@ import {
 } from "../../src/job/variables/secrets.ts";
 import { createVariables, LARGEST_ENTRY_BYTES, MOST_ENVIRONMENT_BYTES } from "../../src/job/variables/variables.ts";
 import { never } from "../../src/time.ts";
-import { LONGEST_DISGUISED } from "../../src/trace/disguises.ts";
+import { LONGEST_DISGUISED } from "../../src/trace/mask/disguises.ts";
 import { openTrace } from "../../src/trace/trace.ts";
 import { MOST_PATTERNS, selectFiles } from "../../src/transfer/select-files.ts";
 import { createSentences, MOST_ENTRIES, MOST_SENTENCES } from "../../src/workspace.ts";

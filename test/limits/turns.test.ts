@@ -4,8 +4,8 @@ import { createGathering, createNameCount, type FoundFile } from "../../executor
 import { selectFiles } from "../../executors/common/select-files.ts";
 import { sortedNames } from "../../executors/common/sort.ts";
 import { never } from "../../src/time.ts";
-import { secretForms } from "../../src/trace/disguises.ts";
-import { compilePatterns } from "../../src/trace/patterns.ts";
+import { secretForms } from "../../src/trace/mask/disguises.ts";
+import { compilePatterns } from "../../src/trace/mask/patterns.ts";
 
 /** The longest that `work` kept the event loop busy, in ms of this process's own time: other processes may be busy, too. */
 async function longestTurnMs(work: () => unknown): Promise<number> {

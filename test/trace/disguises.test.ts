@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { secretForms } from "../../src/trace/disguises.ts";
-import { maskText } from "../../src/trace/mask.ts";
-import { compilePatterns } from "../../src/trace/patterns.ts";
+import { secretForms } from "../../src/trace/mask/disguises.ts";
+import { maskText } from "../../src/trace/mask/mask.ts";
+import { compilePatterns } from "../../src/trace/mask/patterns.ts";
 
 function masked(secrets: string[], text: string): string {
   return maskText(compilePatterns(secretForms(secrets)), text).toString();

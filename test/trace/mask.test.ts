@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { secretForms } from "../../src/trace/disguises.ts";
-import { createMask, MASKED } from "../../src/trace/mask.ts";
-import { compilePatterns, type Patterns } from "../../src/trace/patterns.ts";
+import { secretForms } from "../../src/trace/mask/disguises.ts";
+import { createMask, MASKED } from "../../src/trace/mask/mask.ts";
+import { compilePatterns, type Patterns } from "../../src/trace/mask/patterns.ts";
 
 function literal(...secrets: (string | Buffer)[]): Patterns {
   return compilePatterns(secrets.map((secret) => Buffer.from(secret)));

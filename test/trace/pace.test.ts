@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { lastCleanCut, lastLineEnd } from "../../src/trace/mask/pieces.ts";
 import { createBudget, createPace, type PaceOptions } from "../../src/trace/pace.ts";
-import { lastCleanCut, lastLineEnd } from "../../src/trace/pieces.ts";
 
 const OPTIONS: PaceOptions = {
   ...{ firstMs: 100, batchMs: 10, quietMs: 250, steadyMs: 1000, maxIntervalMs: 900_000, holdLineMs: 1000 },

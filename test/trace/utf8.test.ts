@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { characterBoundary, completeLength, createTextFilter, soundLength } from "../../src/trace/utf8.ts";
+import { characterBoundary, completeLength, createTextFilter, soundLength } from "../../src/trace/mask/utf8.ts";
 
 function filter(...pieces: Uint8Array[]): string {
   const text = createTextFilter();

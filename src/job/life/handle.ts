@@ -2,7 +2,7 @@ import { describeError, SystemFailure } from "../../errors.ts";
 import type { JobRecord } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { Trace } from "../../trace/contract.ts";
-import { textMask } from "../../trace/text-mask.ts";
+import { textMask } from "../../trace/mask/text-mask.ts";
 import { openTrace } from "../../trace/trace.ts";
 import type { Outcome } from "../job.ts";
 import { secretsOf } from "../variables/secrets.ts";

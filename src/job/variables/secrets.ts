@@ -1,4 +1,4 @@
-import { LONGEST_DISGUISED } from "../../trace/disguises.ts";
+import { LONGEST_DISGUISED } from "../../trace/mask/disguises.ts";
 import type { Job, Variable } from "../job.ts";
 import { splitUserInfo } from "../sources/repository.ts";
 import { expandReferences } from "./expand.ts";
