@@ -137,3 +137,18 @@ test("only the composition root imports executors and shells", () => {
     .filter((file) => importsOf(file).own.some((name) => name.startsWith("executors/") || name.startsWith("shells/")));
   expect(broken).toEqual([]);
 });
+
+test("no file comes round to itself by its imports", () => {
+  const imports = new Map(sources.map((file) => [file, importsOf(file).own.filter((name) => sources.includes(name))]));
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const walk = (file: string, path: readonly string[]): void => {
+    const begun = path.indexOf(file);
+    if (begun >= 0) circles.push([...path.slice(begun), file].join(" → "));
+    if (begun >= 0 || done.has(file)) return;
+    for (const next of imports.get(file) ?? []) walk(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of sources) walk(file, []);
+  expect(circles).toEqual([]);
+});

@@ -4,8 +4,8 @@ import { createGathering, createNameCount, type Found } from "../../common/found
 import { pathOf } from "../../common/paths.ts";
 import { selectFiles } from "../../common/select-files.ts";
 import type { RemoteCommands } from "../commands.ts";
+import type { RemotePlace } from "../place.ts";
 import { lastLine } from "../run-to-end.ts";
-import type { RemotePlace } from "./files.ts";
 import { fileOf, findFiles } from "./find-files.ts";
 import { askRows, bytesOfLines, calls } from "./rows.ts";
 

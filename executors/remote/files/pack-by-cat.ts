@@ -3,9 +3,9 @@ import { createByteReader } from "../../../src/files/byte-reader.ts";
 import { tarHeader, tarPadding } from "../../../src/files/tar.ts";
 import { type FileName, fileName, fileNameText } from "../../../src/workspace.ts";
 import { pathOf } from "../../common/paths.ts";
+import type { Packing } from "../place.ts";
 import { lastLine, quoted } from "../run-to-end.ts";
 import { targetsOf } from "./list.ts";
-import type { Packing } from "./pack.ts";
 import { askRows, bytesOfLines, type Row } from "./rows.ts";
 
 /**

@@ -12,8 +12,8 @@ import {
 import { pathOf } from "../../common/paths.ts";
 import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands } from "../commands.ts";
+import type { Packing, RemotePlace } from "../place.ts";
 import { complaints } from "../run-to-end.ts";
-import type { RemotePlace } from "./files.ts";
 import { packByCat } from "./pack-by-cat.ts";
 import { bytesOfLines, calls } from "./rows.ts";
 
@@ -62,13 +62,6 @@ export function packRemote(
     }
   };
   return { tar: Readable.from(bytes(), { objectMode: false, highWaterMark: PIECE_BYTES }), warnings: warnings.list };
-}
-
-export interface Packing {
-  readonly commands: RemoteCommands;
-  readonly place: RemotePlace;
-  readonly warnings: Sentences;
-  readonly signal: AbortSignal;
 }
 
 function commandFor({ root, tools }: RemotePlace, paths: readonly FileName[]): RemoteCommand {

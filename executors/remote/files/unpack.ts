@@ -6,8 +6,8 @@ import { fileNameText, type UnpackLimits, type UnpackReport } from "../../../src
 import { pathOf } from "../../common/paths.ts";
 import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommands } from "../commands.ts";
+import type { RemotePlace } from "../place.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
-import type { RemotePlace } from "./files.ts";
 import { moveIn } from "./move-in.ts";
 import { encodingFor } from "./unpack-encodings.ts";
 import { gathered, nothingStaged, type Staged, vetted } from "./vet.ts";

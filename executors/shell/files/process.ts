@@ -3,7 +3,9 @@ import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { WorkspaceFiles } from "../../../src/workspace.ts";
 import { createNameCount } from "../../common/found.ts";
+import type { Launch } from "../launch/launch.ts";
 import type { Places } from "../places/places.ts";
+
 import {
   createNameReader,
   encodeRequest,
@@ -15,7 +17,14 @@ import {
   remarkSchema,
   reportSchema,
 } from "./protocol.ts";
-import type { FilesHost } from "./workspace.ts";
+
+export interface FilesHost {
+  readonly launch: Launch;
+  /** `NAME=value` in the environment of what is started for the job. */
+  readonly mark: string;
+  /** Starts this program again. */
+  readonly ownProgram: readonly [string, ...string[]];
+}
 
 /** The process belongs to the job's user, whose other processes may speak in its name: what is kept of its words is bounded. */
 export const MOST_ANSWER_BYTES = 1024 * 1024;

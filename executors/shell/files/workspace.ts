@@ -1,19 +1,10 @@
 import type { Workspace } from "../../../src/workspace.ts";
-import type { Launch } from "../launch/launch.ts";
 import type { Places } from "../places/places.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";
-import { filesThroughProcess } from "./process.ts";
+import { type FilesHost, filesThroughProcess } from "./process.ts";
 import { unpackFiles } from "./unpack.ts";
 import { listUntracked } from "./untracked.ts";
-
-export interface FilesHost {
-  readonly launch: Launch;
-  /** `NAME=value` in the environment of what is started for the job. */
-  readonly mark: string;
-  /** Starts this program again. */
-  readonly ownProgram: readonly [string, ...string[]];
-}
 
 /**
  * The files of a job on this machine. Where jobs run as another user a second process of this program that has that user's
