@@ -25,19 +25,12 @@ const contracts = [
   "src/files/trusted-path.ts",
 ];
 
-/** The composition root: `main.ts`, and what it loads when a command needs it. */
-const composition = [
-  "src/main.ts",
-  "src/agent/program.ts",
-  "src/agent/perform.ts",
-  "src/agent/services.ts",
-  "src/agent/exec.ts",
-  "src/agent/context.ts",
-];
+/** Where commands, executors and shells meet. */
+const composition = ["src/main.ts", "src/agent/"];
 
 /** Place → what it may import besides contracts and itself. The first row that fits a file holds. */
 const rules: readonly (readonly [place: string, mayImport: readonly string[]])[] = [
-  ...composition.map((file) => [file, [""]] as const),
+  ...composition.map((place) => [place, [""]] as const),
   [
     "src/commands/",
     [
@@ -47,12 +40,12 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/local/",
       "src/journal/",
       "src/job/life/received.ts",
-      "src/metrics",
+      "src/metrics/",
       "src/notify.ts",
       "src/version.ts",
     ],
   ],
-  ["src/poll/", ["src/job/", "src/config/", "src/coordinator/", "src/metrics"]],
+  ["src/poll/", ["src/job/", "src/config/", "src/coordinator/", "src/metrics/"]],
   ["src/job/", ["src/trace/", "src/transfer/", "src/coordinator/", "src/journal/"]],
   ["src/trace/", ["src/coordinator/"]],
   ["src/transfer/", ["src/coordinator/", "src/config/units.ts"]],
@@ -61,7 +54,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/config/", []],
   ["src/board/", []],
   ["src/coordinator/", []],
-  ["src/metrics", []],
+  ["src/metrics/", []],
   ["src/", []],
   ["executors/index.ts", ["executors/"]],
   ["executors/absent.ts", []],
@@ -133,7 +126,7 @@ test("shell writers see nothing but their contract", () => {
 
 test("only the composition root imports executors and shells", () => {
   const broken = files("src")
-    .filter((file) => !composition.includes(file))
+    .filter((file) => !composition.some((place) => file.startsWith(place)))
     .filter((file) => importsOf(file).own.some((name) => name.startsWith("executors/") || name.startsWith("shells/")));
   expect(broken).toEqual([]);
 });
