@@ -6,7 +6,8 @@ import { containerCommands, runForText } from "./commands.ts";
 import { startContainer } from "./container.ts";
 import type { Engine } from "./engine.ts";
 import { LABELS, type Owner } from "./labels.ts";
-import { REMOVE, REMOVED } from "./prepare-places.ts";
+import { REMOVED, removePlace } from "./prepare-places.ts";
+import { processesOf } from "./processes.ts";
 import {
   endContainer,
   type FoundContainer,
@@ -40,7 +41,7 @@ export async function cleanUpJob(
 ): Promise<CleanedUp> {
   const things = await findThings(engine, { [LABELS.jobKey]: jobKey }, signal);
   // One that never ran has left no files; the build container serves where there is no helper.
-  const able = things.containers.filter(({ labels, started }) => started && labels[LABELS.tmpDir] !== undefined);
+  const able = things.containers.filter(({ labels, started }) => started && (labels[LABELS.tmpDir] ?? "") !== "");
   const helper = able.find(({ labels }) => labels[LABELS.role] === "helper") ?? able[0];
   const processes = counting ? await countProcesses(engine, things.containers, signal) : 0;
   let temporaryFiles = false;
@@ -60,15 +61,17 @@ export async function cleanUpJob(
 }
 
 async function removeTmpDir(engine: Engine, helper: FoundContainer, signal: AbortSignal): Promise<boolean> {
-  const tmpDir = helper.labels[LABELS.tmpDir];
-  if (tmpDir === undefined || !tmpDir.startsWith("/")) return false;
+  const { [LABELS.tmpDir]: tmpDir = "", [LABELS.buildsDir]: buildsDir = "" } = helper.labels;
+  if (!buildsDir.startsWith("/") || !tmpDir.startsWith(`${buildsDir}/`)) return false;
   using limit = deadline(signal, FILES_LIMIT_MS, new Error("it took too long"));
-  if (helper.running && helper.labels[LABELS.tidies] !== undefined && (await endTidily(engine, helper, limit.signal))) {
-    return true;
-  }
+  const tidies = (helper.labels[LABELS.tidies] ?? "") !== "";
+  if (helper.running && tidies && (await endTidily(engine, helper, limit.signal))) return true;
   if (!helper.running) await startContainer(engine, helper.id, "the helper container", limit.signal);
-  const commands = containerCommands({ engine, container: helper.id, name: "the helper container", user: "0" });
-  const { code, stderr } = await runForText(commands, { script: REMOVE, args: [latin1(tmpDir)] }, limit.signal);
+  // In the job's image only the job's user does anything.
+  const root = helper.labels[LABELS.role] === "helper" ? { user: "0" } : {};
+  const commands = containerCommands({ engine, container: helper.id, name: "the helper container", ...root });
+  const { script, args } = removePlace(buildsDir, tmpDir);
+  const { code, stderr } = await runForText(commands, { script, args: args.map(latin1) }, limit.signal);
   if (code !== 0) throw new Error(stderr.trim().slice(-300) || `status ${code}`);
   return true;
 }
@@ -102,8 +105,6 @@ function latin1(text: string): string {
   return Buffer.from(text).toString("latin1");
 }
 
-const topSchema = z.object({ Processes: z.array(z.unknown()).nullish() });
-
 /** Its first shell and that one's `sleep` belong to the runner. */
 const OWN_PROCESSES = 2;
 
@@ -115,11 +116,8 @@ async function countProcesses(
   const counts = containers
     .filter(({ running, labels }) => running && labels[LABELS.role] !== "service")
     .map(async ({ id }) => {
-      const answer = await engine
-        .call("list processes", (docker, abortSignal) => docker.getContainer(id).top({ abortSignal }), signal)
-        .catch(() => null);
-      const found = topSchema.safeParse(answer);
-      return Math.max(0, (found.success ? (found.data.Processes?.length ?? 0) : 0) - OWN_PROCESSES);
+      const found = await processesOf(engine, id, signal).catch(() => null);
+      return Math.max(0, (found?.size ?? 0) - OWN_PROCESSES);
     });
   return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
 }

@@ -2,6 +2,7 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
+import { createAccounts } from "./accounts.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -44,6 +45,7 @@ export function createDockerExecutor(
   const { log } = deps;
   const settings = deps.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const helperImages = createHelperImages();
+  const accounts = createAccounts();
 
   const find = async (connection: ConnectionSettings, signal: AbortSignal): Promise<Means> => {
     const installation = await installationId(deps.scratchDir);
@@ -139,7 +141,7 @@ export function createDockerExecutor(
       const destroy = destroyer(found, request.jobKey, slot, network);
       try {
         return await prepare(
-          { engine, settings, deps, owner, helperImages, request, slot: slot.number, network, destroy },
+          { engine, settings, deps, owner, helperImages, accounts, request, slot: slot.number, network, destroy },
           notes,
           signal,
         );

@@ -1,57 +1,150 @@
-import type { MainProgram } from "./main-program.ts";
+import type { LastProgram, MainProgram } from "./main-program.ts";
 import type { Places } from "./places.ts";
 
 /**
- * Makes checkout and temporary directory, empty the latter, and gives both to the job's user. Runs as root where containers are
- * the job's alone; a link that an earlier job planted on the way is removed, never followed.
+ * Programs of the helper container that make, hand over and remove a job's directories, as root. Other jobs may work in the same
+ * directory of the host meanwhile, so no path is gone by: each step enters one directory, makes sure that it is where it seems
+ * to be, and then works on `.` and on names in it. A link that was planted on the way, earlier or just now, is never followed.
  */
-const PREPARE = `uid=$1 gid=$2 base=$3 root=$4 tmp=$5 keep=$6; shift 6
-umask 022
-give() { [ "$uid" -le 0 ] || chown -h "$uid:$gid" "$1" || exit 1; }
-own() {
-  if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then rm -f "$1" || exit 1; fi
-  [ -d "$1" ] || mkdir "$1" || exit 1
-  [ "$1" = "$keep" ] || give "$1"
-}
-walk() {
-  rest=\${1#"$base"/} at=$base
+
+/** `$base` is the builds directory, `$at` where it is, without links. */
+const STEPS = `
+newline='
+'
+# Other volumes are not entered. A blank is octal there.
+mounts=$newline$(while read -r id parent device top place rest; do printf '%b\\n' "$place"; done 2>/dev/null </proc/self/mountinfo)$newline
+start() { cd -P -- "$1" && at=$(pwd -P); }
+step() { at=\${at%/}/$1; cd -P "./$1" && [ "$(pwd -P)" = "$at" ]; }
+moved() { echo "$at is not where it was: something moves directories about" >&2; exit 1; }
+rest_of() { case $rest in */*) rest=\${rest#*/};; *) rest=;; esac; }
+# Into what is there, by its path from the base.
+enter() {
+  start "$base" || exit 1
+  rest=$1
   while [ -n "$rest" ]; do
-    at=$at/\${rest%%/*}
-    own "$at"
-    case $rest in */*) rest=\${rest#*/};; *) rest=;; esac
+    [ -d "./\${rest%%/*}" ] || return 1
+    step "\${rest%%/*}" || moved
+    rest_of
   done
 }
-mkdir -p "$base" || exit 1
-[ -n "$keep" ] || give "$base"
-walk "\${tmp%/*}"
-if [ -e "$tmp" ] || [ -L "$tmp" ]; then rm -rf "$tmp" 2>/dev/null || { find "$tmp" -xdev -type d -exec chmod 700 {} \\; ; rm -rf "$tmp"; } || exit 1; fi
-walk "$root"
-walk "$tmp"
-chmod 700 "$tmp" || exit 1
-if [ "$uid" -gt 0 ]; then find "$root" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + || exit 1; fi
-for open do chmod 777 "$open" || exit 1; done`;
+# What is in here and below, real directories of this volume only. Inner things come first.
+tree() {
+  act=$1; set --
+  for one in ./* ./.[!.]* ./..?*; do
+    one=\${one#./}
+    if [ -d "./$one" ] && [ ! -L "./$one" ]; then
+      case $mounts in *"$newline\${at%/}/$one$newline"*) continue;; esac
+      (step "$one" && tree "$act") || return 1
+      [ "$act" != clear ] || { rmdir "./$one" || return 1; continue; }
+    elif [ ! -L "./$one" ] && [ ! -e "./$one" ]; then continue
+    fi
+    set -- "$@" "./$one"
+    [ $# -lt 500 ] || { "$act" "$@" || return 1; set --; }
+  done
+  [ $# -eq 0 ] || "$act" "$@"
+}
+clear() { rm -f "$@"; }
+own() { chown -h "$uid:$gid" "$@"; }
+`;
+
+/** Makes checkout and temporary directory, empty the latter, and gives both to the job's user. */
+const PREPARE = `
+uid=$1 gid=$2 base=$3 root=$4 tmp=$5 keep=$6 proof=$7; shift 7
+${STEPS}
+give() { [ "$uid" -le 0 ] || own .; }
+# Into a place below the base, which is made where it is missing.
+walk() {
+  start "$base" || exit 1
+  rest=$1
+  while [ -n "$rest" ]; do
+    name=\${rest%%/*}
+    if [ -L "./$name" ] || { [ -e "./$name" ] && [ ! -d "./$name" ]; }; then rm -f "./$name" || exit 1; fi
+    [ -d "./$name" ] || mkdir "./$name" || exit 1
+    step "$name" || moved
+    [ "$at" = "$kept" ] || give || exit 1
+    rest_of
+  done
+}
+prepare() {
+  umask 022
+  mkdir -p -- "$base" && start "$base" || exit 1
+  kept=\${keep:+\${at%/}/$keep}
+  [ -n "$keep" ] || give || exit 1
+  walk "$tmp"
+  tree clear || exit 1
+  if [ -n "$proof" ]; then chmod 711 . && mkdir ./started && chmod 1733 ./started || exit 1
+  else chmod 700 . || exit 1
+  fi
+  walk "$root"
+  [ "$uid" -gt 0 ] || return 0
+  # What an earlier user left; most times there is nothing.
+  if [ -n "$(find . -xdev ! -user "$uid" 2>&1 | head -n 1)" ]; then tree own || exit 1; fi
+  for place do
+    start "$place" || exit 1
+    # One that lies in the checkout could have been moved by those who own that.
+    case $place in "$base"/*) [ "$at" = "$place" ] || moved;; esac
+    chmod 777 . || exit 1
+  done
+}
+`;
 
 export interface PreparePlaces {
   readonly places: Places;
-  /** Of the job's scripts; not positive: root, or not known. */
+  /** Of the job's scripts; 0: everything stays root's. */
   readonly uid: number;
   readonly gid: number;
   /** Directories of volumes that everybody may write to. */
   readonly open: readonly string[];
 }
 
-export function preparePlaces({ places, uid, gid, open }: PreparePlaces): MainProgram {
+function below(base: string, path: string): string {
+  return path.slice(base.length + 1);
+}
+
+function args({ places, uid, gid, open }: PreparePlaces, proof: boolean): string[] {
   const { buildsDir, root, tmpDir, shared } = places;
+  const [checkout, temporary] = [below(buildsDir, root), below(buildsDir, tmpDir)];
   // `<builds_dir>/<runner id>` is there for all jobs of the runner, whoever they run as.
-  const keep = shared ? `${buildsDir}/${root.slice(buildsDir.length + 1).split("/")[0]}` : "";
-  return {
-    script: PREPARE,
-    args: [String(uid), String(Math.max(gid, 0)), buildsDir, root, tmpDir, keep, ...(uid > 0 ? open : [])],
-  };
+  const keep = shared ? (checkout.split("/")[0] ?? "") : "";
+  return [String(uid), String(gid), buildsDir, checkout, temporary, keep, proof ? "yes" : "", ...open];
+}
+
+/** @param proof whether whoever starts in the build container is to show who it is: `showAccount` */
+export function preparePlaces(options: PreparePlaces, proof: boolean): MainProgram {
+  return { script: `${PREPARE}prepare "$@"`, args: args(options, proof) };
+}
+
+/**
+ * For a build container that is root's, whose ENTRYPOINT may go on as somebody else: that one makes a file, whose owner is the
+ * kernel's word, as no answer of the image is.
+ */
+export function showAccount({ tmpDir }: Places): MainProgram {
+  return { script: '(umask 077; : >"$1/started/account") 2>/dev/null; :', args: [tmpDir] };
+}
+
+/** Gives the places to whoever made that file, and prints uid and gid; root's stays root's. */
+export function handOver(options: PreparePlaces): MainProgram {
+  const script = `${PREPARE}
+enter "$tmp/started" && [ -f ./account ] && [ ! -L ./account ] || exit 0
+owner() { set -f; set -- $(ls -nd ./account); set +f; uid=$3 gid=$4; }
+owner
+[ "$uid" -gt 0 ] || exit 0
+prepare "$@"
+echo "$uid $gid"`;
+  return { script, args: args(options, false) };
 }
 
 /** Status of the helper's first process when it has removed them. */
 export const REMOVED = 42;
 
-/** `$1`: what to remove, whatever the job did to its permissions. */
-export const REMOVE = 'rm -rf "$1" 2>/dev/null || { find "$1" -xdev -type d -exec chmod 700 {} \\; ; rm -rf "$1"; }';
+const REMOVE = `base=$1 path=$2
+${STEPS}
+name=\${path##*/}
+case $path in */*) path=\${path%/*};; *) path=;; esac
+enter "$path" || exit 0
+if [ -d "./$name" ] && [ ! -L "./$name" ]; then (step "$name" && tree clear) && rmdir "./$name"; else rm -f "./$name"; fi`;
+
+/** Removes a place, whatever the job did to it. */
+export function removePlace(buildsDir: string, tmpDir: string): Omit<LastProgram, "status"> {
+  return { script: REMOVE, args: [buildsDir, below(buildsDir, tmpDir)] };
+}
