@@ -273,6 +273,28 @@ for (const kind of ["docker", "podman"] as const) {
       }
     });
 
+    it("the helper is made from the id that its name stood for, whatever the name stands for later", async () => {
+      const repo = `docker.io/alloy-test/moving-${stand().runner()}`;
+      await docker.getImage(imageName("git")).tag({ repo, tag: "1" });
+      const { Id } = await docker.getImage(imageName("git")).inspect();
+      onTestFinished(async () => void (await docker.getImage(`${repo}:1`).remove()));
+      const executor = stand().open({ helper_image: `${repo}:1` });
+      onTestFinished(() => executor.close());
+      // The tag moves as soon as its image is known: that is said before any container is made.
+      const notes = new Sink();
+      const preparing = executor.prepare(sampleRequest(), notes, never);
+      preparing.catch(() => {});
+      await notes.until(/moving-/);
+      await docker.getImage(imageName("sh")).tag({ repo, tag: "1" });
+      const environment = await preparing;
+      onTestFinished(() => environment.destroy(never));
+      const [helper] = await docker.listContainers({
+        filters: { label: ["alloy-runner.role=helper", `com.gitlab.gitlab-runner.runner.id=${stand().runner()}`] },
+      });
+      const plain = (id: string): string => id.replace(/^sha256:/, "");
+      expect(plain((await docker.getContainer(helper?.Id ?? "").inspect()).Image)).toBe(plain(Id));
+    });
+
     it("the host's name and the job's network are the build container's, too", async () => {
       const { environment } = await prepared(
         { hostname: "the-host", extra_hosts: ["somewhere:10.9.8.7"] },
