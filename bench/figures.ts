@@ -8,6 +8,7 @@ import { program } from "../test/support/program.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { outbox, recovery } from "./outages.ts";
+import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
 import { artifacts } from "./transfers.ts";
 
@@ -272,6 +273,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   recovery,
   outbox,
   docker: dockerJobs,
+  pwsh: pwshJobs,
   endurance,
   fairness,
 };

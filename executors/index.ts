@@ -1,22 +1,37 @@
 import { ConfigError } from "../src/errors.ts";
 import type { ExecutorCatalog, ExecutorDefinition } from "../src/executor.ts";
+import type { ExecutorWords } from "../src/executor-words.ts";
+import { absent } from "./absent.ts";
+import { words as docker } from "./docker/words.ts";
+import { words as dockerSsh } from "./docker-ssh/words.ts";
+import { words as shell } from "./shell/words.ts";
+import { words as ssh } from "./ssh/words.ts";
 
-/** One line per executor. Loaded when first asked for, because some bring large libraries. */
-const loaders: Readonly<Record<string, () => Promise<{ default: ExecutorDefinition }>>> = {
-  shell: () => import("./shell/index.ts"),
-  docker: () => import("./docker/index.ts"),
-  ssh: () => import("./ssh/index.ts"),
-  "docker-ssh": () => import("./docker-ssh/index.ts"),
-};
+/** What it is called, and the rest, which is loaded when first asked for, because some bring large libraries. */
+export type CatalogLine = readonly [words: ExecutorWords, load: () => Promise<{ default: ExecutorDefinition }>];
+
+/** One line per executor. */
+export const lines: readonly CatalogLine[] = [
+  [shell, () => import("./shell/index.ts")],
+  [docker, () => import("./docker/index.ts")],
+  [ssh, () => import("./ssh/index.ts")],
+  [dockerSsh, () => import("./docker-ssh/index.ts")],
+];
 
 /** All executors of this program, by their names in config.toml. */
-export const executors: ExecutorCatalog = {
-  names: Object.keys(loaders),
-  load: async (name) => {
-    const loader = Object.hasOwn(loaders, name) ? loaders[name] : undefined;
-    if (loader === undefined) {
-      throw new ConfigError(`There is no executor "${name}"; known are ${Object.keys(loaders).join(", ")}`);
-    }
-    return (await loader()).default;
-  },
-};
+export const executors: ExecutorCatalog = createCatalog(lines);
+
+export function createCatalog(known: readonly CatalogLine[]): ExecutorCatalog {
+  const words = known.map(([each]) => each);
+  const names = words.map(({ name }) => name);
+  return {
+    names,
+    words,
+    absent,
+    load: async (name) => {
+      const line = known.find(([each]) => each.name === name);
+      if (line === undefined) throw new ConfigError(`There is no executor "${name}"; known are ${names.join(", ")}`);
+      return (await line[1]()).default;
+    },
+  };
+}

@@ -2,9 +2,10 @@
 // Bundles src/main.ts with everything it needs into dist/alloy-runner.cjs, which Node runs and Bun compiles.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { leaveOut } from "./left-out.mjs";
 
 if (process.argv.includes("--help")) {
   console.log("Use: npm run build\nWrites dist/alloy-runner.cjs: the whole program in one CommonJS file.");
@@ -26,60 +27,6 @@ function revision() {
   }
 }
 
-// Optional native add-ons are left out: one file has no place for them, and their packages work without.
-const noNative = {
-  name: "no-native",
-  setup(b) {
-    b.onResolve({ filter: /\.node$|^cpu-features$/ }, (args) => ({ path: args.path, namespace: "no-native" }));
-    b.onLoad({ filter: /.*/, namespace: "no-native" }, (args) => ({
-      contents: `throw new Error(${JSON.stringify(`${args.path} is left out of the bundle`)})`,
-      loader: "js",
-    }));
-  },
-};
-
-// Of these packages only what is used: a name that is missing here fails the build.
-const PARTS = {
-  undici: 'export { default as Client } from "undici/lib/dispatcher/client.js";',
-  // All of it would bring the modules for clusters, gateways and HTTP servers along.
-  "prom-client": ["counter", "gauge", "histogram", "registry"]
-    .map((name) => `export { default as ${name[0].toUpperCase()}${name.slice(1)} } from "prom-client/lib/${name}.js";`)
-    .join("\n"),
-  // dockerode's sessions, for building images.
-  "@grpc/grpc-js": "",
-  "@grpc/proto-loader": "",
-  // pino's ways to write by itself: it is given a stream.
-  "sonic-boom": "module.exports = class {};",
-  "thread-stream": "module.exports = class {};",
-};
-
-// What packages bring along and nobody here uses: it would cost each start of the program time and memory.
-const lean = {
-  name: "lean",
-  setup(b) {
-    const names = Object.keys(PARTS).join("|");
-    b.onResolve({ filter: new RegExp(`^(?:${names})$`) }, ({ path }) => ({ path, namespace: "lean" }));
-    // undici's second parser and HTTP/2, which only those get who ask for it.
-    b.onLoad({ filter: /\/undici\/lib\/(?:milo\/|dispatcher\/client-h2\.js$)/ }, () => ({
-      contents: "module.exports = {};",
-    }));
-    b.onLoad({ filter: /\/zod\/v4\/classic\/from-json-schema\.js$/ }, () => ({
-      contents: "export const fromJSONSchema = undefined;",
-    }));
-    b.onResolve({ filter: /\/locales\/index\.js$/ }, (args) =>
-      args.resolveDir.includes("/zod/")
-        ? // Relative: where the tree lies must not show in the bundle.
-          { path: relative(top, join(args.resolveDir, args.path)), namespace: "lean" }
-        : undefined,
-    );
-    b.onLoad({ filter: /.*/, namespace: "lean" }, ({ path }) =>
-      path in PARTS
-        ? { contents: PARTS[path], resolveDir: top }
-        : { contents: 'export { default as en } from "./en.js";', resolveDir: join(top, dirname(path)) },
-    );
-  },
-};
-
 await build({
   absWorkingDir: top,
   entryPoints: ["src/main.ts"],
@@ -95,7 +42,7 @@ await build({
   minifySyntax: true,
   legalComments: "none",
   logLevel: "warning",
-  plugins: [noNative, lean],
+  plugins: [leaveOut(top)],
   define: {
     "import.meta.url": "__imu",
     "process.env.UNDICI_USE_MILO": "undefined",

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Prints `N passed, N failed, N skipped` from a result file of the test runner. In CI a skipped test is a failure: nothing
-// may be missing there.
+// may be missing there, save PowerShell, which no archive of packages has; where CI could have it, its tests fail without it.
 import { readFileSync } from "node:fs";
 
 if (process.argv.includes("--help")) {
@@ -20,6 +20,7 @@ const skipped = results.testResults.flatMap((suite) =>
   suite.assertionResults.filter((one) => one.status !== "passed" && one.status !== "failed").map((one) => one.fullName),
 );
 if (process.env.CI === "true" && skipped.length > 0) console.error(`skipped in CI:\n  ${skipped.join("\n  ")}`);
+const unexcused = skipped.filter((name) => !name.endsWith("needs pwsh (PowerShell 7) on PATH"));
 // A file that cannot be loaded has no tests of its own, but it failed.
 const brokenFiles = results.testResults.filter(
   (suite) => suite.status === "failed" && suite.assertionResults.length === 0,
@@ -27,4 +28,4 @@ const brokenFiles = results.testResults.filter(
 for (const suite of brokenFiles) console.error(`could not be run: ${suite.name}`);
 const failed = results.numFailedTests + brokenFiles.length;
 console.log(`${results.numPassedTests} passed, ${failed} failed, ${skipped.length} skipped`);
-if (failed > 0 || results.numPassedTests === 0 || (process.env.CI === "true" && skipped.length > 0)) process.exit(1);
+if (failed > 0 || results.numPassedTests === 0 || (process.env.CI === "true" && unexcused.length > 0)) process.exit(1);

@@ -247,6 +247,8 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
  * The frame. Braces make the shell read all of it before any of it runs, so the proof says that nothing was eaten.
  * There is no subshell: `$$`, traps, signals and statuses are what the author expects. `eval` lets the body run without
  * the script as its stdin. errexit is off before the end, because a login shell runs `~/.bash_logout` in there.
+ * What the body sets last says that its end was reached: a here-document without its end swallows all that follows, and to
+ * the shell that is no failure.
  * zsh speaks POSIX only when asked; mksh has no `printf` of its own, and a program would show contents in its arguments.
  */
 function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): string {
@@ -255,14 +257,24 @@ function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): strin
     'alloy_put() { command printf %s "$1"; }',
     'case ${KSH_VERSION-} in *MIRBSD*) alloy_put() { print -rn -- "$1"; } ;; esac',
   ].join("\n");
+  const end = `{ alloy_status=$?; set +x; alloy_end=${quote(proof)}; } 2>/dev/null`;
   return `case \${ZSH_VERSION-} in ?*) emulate sh 2>/dev/null || : ;; esac
 {
 case $(set -o) in *pipefail*) set -o pipefail ;; esac
 set -e +C
 command printf '%s\\n' ${quote(proof)}
-eval ${quote(body.includes("alloy_put") ? `${put}\n${body}\n` : `${body}\n`)} </dev/null
-alloy_status=$?
+alloy_end=
+alloy_status=0
+eval ${quote(`${body.includes("alloy_put") ? `${put}\n` : ""}${body}\n${end}\n`)} </dev/null
+alloy_eval=$?
 set +e
+command test "$alloy_status" -ne 0 || alloy_status=$alloy_eval
+case $alloy_status$alloy_end in
+0${quote(proof)}) ;;
+0*)
+command printf '%s\n' 'The script ended before its last line: is there a here-document without its end?' >&2 2>/dev/null || :
+alloy_status=1
+esac
 command exit "$alloy_status"
 }
 `;

@@ -5,6 +5,8 @@ import { removeDeep } from "./powershell-prelude.ts";
 import { toned } from "./tones.ts";
 
 const STATUS = `${OWN}STATUS`;
+/** Status at the end of an entry; undefined where that end was not reached. */
+const END = `${OWN}END`;
 /** Attributes of the path that was looked at last: `d--------`; undefined where nothing is. */
 const FOUND = `${OWN}FOUND`;
 
@@ -165,8 +167,18 @@ function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled 
         return;
       case "source": {
         const text = op.text.replaceAll("\0", "").replace(/\r?\n/g, "\r\n");
-        emit(`set "NoDefaultCurrentDirectoryInExePath="`, RESET);
-        emit(`call ${file(`${xtrace ? "@echo on\r\n" : ""}${text}\r\n`, ".cmd")}`, "@echo off", ...check(fail));
+        const open = mayStayOpen(text);
+        // The last line must not change the status that it keeps.
+        const lines = [...(xtrace ? ["@echo on"] : []), text, ...(open ? [`@set "${END}=%errorlevel%"`] : []), ""];
+        emit(`set "NoDefaultCurrentDirectoryInExePath="`, ...(open ? [`set "${END}="`] : []), RESET);
+        emit(`call ${file(lines.join("\r\n"), ".cmd")}`, "@echo off", ...check(fail));
+        if (open) {
+          const ended = label("ended");
+          emit(`if defined ${END} goto ${ended}`);
+          say("The entry ended before its last line: is there a parenthesis that is not closed?");
+          emit("cmd /d /c exit 1", fail, `:${ended}`);
+          guarded(`cmd /d /c exit !${END}!`, fail);
+        }
         return;
       }
       case "cd":
@@ -222,6 +234,18 @@ function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled 
 
   list(ops, "goto alloy_fail");
   return { text: frame(lines, proof), parts: parts.all() };
+}
+
+/**
+ * Could a block reach beyond the text? cmd leaves out what stands in a block that is not closed, and goes on as if all were
+ * well. `)` closes nothing outside of a block, so that one of those may hide another that is missing.
+ */
+function mayStayOpen(text: string): boolean {
+  let depth = 0;
+  for (const [sign] of text.replace(/\^[\s\S]|"[^"\n]*"?/g, "").matchAll(/[()]/g)) {
+    depth = sign === "(" ? depth + 1 : Math.max(0, depth - 1);
+  }
+  return depth > 0;
 }
 
 /**

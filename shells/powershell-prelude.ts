@@ -1,15 +1,24 @@
+import { entries } from "./powershell-entries.ts";
+
+/** How each script begins. Without a cmdlet: the first of a module's loads the module, which takes half as long as PowerShell's start. */
+export const prelude = `
+try { [Console]::OutputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
+try { [Console]::InputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
+$OutputEncoding = [Text.UTF8Encoding]::new($false)
+$ProgressPreference = 'SilentlyContinue'
+$ExecutionContext.SessionState.PSVariable.Set([Management.Automation.PSVariable]::new('AlloyState', @{
+  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null; Traced = $false
+}, [Management.Automation.ScopedItemOptions]::Constant))
+`.trim();
+
 /**
  * What scripts for PowerShell are made of: functions over .NET rather than cmdlets, because cmdlets take `[`, `*` and `?`
  * in paths for patterns, differ between editions, and may be hidden by functions of the author's. Each stops the script if
  * it fails, whatever the author's error preference is. Works from Windows PowerShell 5.1 on; names no value of a job.
  */
-export const prelude = `
-try { [Console]::OutputEncoding = New-Object Text.UTF8Encoding $false } catch { }
-try { [Console]::InputEncoding = New-Object Text.UTF8Encoding $false } catch { }
-$OutputEncoding = New-Object Text.UTF8Encoding $false
-$ProgressPreference = 'SilentlyContinue'
+const helpers = `
 function AlloyStop([int] $Status) {
-  if ($global:AlloyDepth -gt 0) { throw (New-Object OperationCanceledException "alloy-status $Status") }
+  if ($AlloyState.Depth -gt 0) { throw [OperationCanceledException]::new("alloy-status $Status") }
   exit $Status
 }
 function AlloyTell($Problem) {
@@ -36,7 +45,26 @@ function AlloyPrint([string] $Text) {
 function AlloySet([string] $Name, [string] $Value, [bool] $Bare) {
   try { [Environment]::SetEnvironmentVariable($Name, $Value) } catch { AlloyFail $_ }
   if ($Bare) {
-    try { Microsoft.PowerShell.Utility\\Set-Variable -Name $Name -Value $Value -Scope Global -ErrorAction Stop } catch { }
+    try { $ExecutionContext.SessionState.PSVariable.Set("global:$Name", $Value) } catch { }
+  }
+}
+function AlloyObey([string] $Name) {
+  $text = [Environment]::GetEnvironmentVariable($Name)
+  $variables = $ExecutionContext.SessionState.PSVariable
+  $old = $variables.GetValue("global:$Name")
+  try {
+    $value = if ($text -match '^\\$?(true|false)$') { $Matches[1] -eq 'true' } else { $text }
+    if ($old -is [bool]) { $value = [bool]::Parse(($value -replace '^1$', 'true' -replace '^0$', 'false')) }
+    elseif ($old -is [int]) { $value = [int]::Parse($value) }
+    elseif ($old -is [Text.Encoding]) { $value = [Text.Encoding]::GetEncoding($value) }
+    elseif ($null -ne $old -and $old -isnot [string] -and $old -isnot [Enum]) { throw 'an object' }
+    # Only the variable of the whole session checks its value; what modules do is none of the script's business.
+    $variables.Set("global:$Name", $value)
+    $value = $variables.GetValue("global:$Name")
+    if ($null -eq $old) { $variables.Remove("global:$Name") } else { $variables.Set("global:$Name", $old) }
+    Microsoft.PowerShell.Utility\\Set-Variable -Name $Name -Value $value -Scope 1 -WhatIf:$false -Confirm:$false -ErrorAction Stop
+  } catch {
+    AlloyPrint ([char] 27 + '[0;33mPowerShell does not take the value of the variable ' + $Name + ' for its own $' + $Name + ', and goes on without it' + [char] 27 + '[0;m')
   }
 }
 function AlloyUnset([string] $Name) {
@@ -65,7 +93,7 @@ function AlloyRun([string] $Name, [string] $Arguments, [bool] $Quiet) {
       if (-not $Quiet) { AlloyTell ($Name + ': no such program on PATH') }
       return 127
     }
-    $start = New-Object Diagnostics.ProcessStartInfo
+    $start = [Diagnostics.ProcessStartInfo]::new()
     $start.FileName = $program
     $start.Arguments = $Arguments
     $start.UseShellExecute = $false
@@ -85,7 +113,11 @@ function AlloyRun([string] $Name, [string] $Arguments, [bool] $Quiet) {
   }
 }
 function AlloyEnter([string] $Path) {
-  try { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop } catch { AlloyFail $_ }
+  try {
+    # The first cmdlet of a module loads the module; but only the cmdlet takes a path literally.
+    if ($Path.IndexOfAny('*?[]\`'.ToCharArray()) -lt 0) { $null = $ExecutionContext.SessionState.Path.SetLocation($Path) }
+    else { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop }
+  } catch { AlloyFail $_ }
 }
 function AlloyMake([string] $Path) {
   try { $null = [IO.Directory]::CreateDirectory((AlloyPath $Path)) } catch { AlloyFail $_ }
@@ -135,7 +167,7 @@ function AlloyRemove([string] $Path) {
 }
 function AlloyRemoveNamed([string] $Path, [string[]] $Names) {
   $case = if (AlloyOnWindows) { [StringComparison]::OrdinalIgnoreCase } else { [StringComparison]::Ordinal }
-  $left = New-Object Collections.Stack
+  $left = [Collections.Stack]::new()
   if (AlloyIsDirectory $Path) { $left.Push((AlloyPath $Path)) }
   try {
     while ($left.Count -gt 0) {
@@ -162,7 +194,7 @@ function AlloyRemoveNamed([string] $Path, [string[]] $Names) {
 }
 function AlloyNested([string] $Path, [string] $Name) {
   $top = AlloyPath $Path
-  $left = New-Object Collections.Stack
+  $left = [Collections.Stack]::new()
   $left.Push($top)
   try {
     while ($left.Count -gt 0) {
@@ -181,15 +213,36 @@ function AlloyWrite([string] $Path, [string] $Content) {
   try {
     $null = [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName($place))
     if (AlloyIsThere $place) { AlloyRemove $place }
-    $file = New-Object IO.FileStream $place, ([IO.FileMode]::CreateNew)
+    $file = [IO.FileStream]::new($place, [IO.FileMode]::CreateNew)
     try {
       if (-not (AlloyOnWindows)) { $null = AlloyRun 'chmod' ('600 "' + $place.Replace('\\', '\\\\').Replace('"', '\\"') + '"') $true }
-      $bytes = (New-Object Text.UTF8Encoding $false).GetBytes($Content)
+      $bytes = [Text.UTF8Encoding]::new($false).GetBytes($Content)
       $file.Write($bytes, 0, $bytes.Length)
     } finally { $file.Dispose() }
   } catch { AlloyFail $_ }
 }
+${entries}
 `.trim();
+
+/** By name: its text, and which others it calls. */
+const known: ReadonlyMap<string, { readonly text: string; readonly calls: readonly string[] }> = new Map(
+  helpers.split(/^(?=function )/m).map((text) => {
+    const [name = "", ...calls] = text.match(/\bAlloy[A-Z]\w*|(?<=^function )[\w-]+/g) ?? [];
+    return [name, { text: text.trim(), calls }];
+  }),
+);
+
+/** These functions and those that they call, in a fixed order: to read one takes PowerShell longer than to run it. */
+export function helpersFor(names: Iterable<string>): string {
+  const wanted = new Set<string>();
+  const want = (name: string): void => {
+    if (wanted.has(name)) return;
+    wanted.add(name);
+    for (const call of known.get(name)?.calls ?? []) want(call);
+  };
+  for (const name of names) want(name);
+  return [...known].flatMap(([name, { text }]) => (wanted.has(name) ? [text] : [])).join("\n");
+}
 
 /** A script that removes the directory it is called with, however deep, with read-only files; links as links. Windows only. */
 export const removeDeep = `

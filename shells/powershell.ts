@@ -1,6 +1,6 @@
 import type { Op, ShellName, ShellWriter, Test, WriteOptions } from "../src/shell.ts";
 import { commandLine } from "./command-line.ts";
-import { prelude } from "./powershell-prelude.ts";
+import { helpersFor, prelude } from "./powershell-prelude.ts";
 import { toned } from "./tones.ts";
 
 /** One literal word. PowerShell takes four typographic signs for a single quote, too; nothing else has a meaning in it. */
@@ -8,64 +8,89 @@ function quote(text: string): string {
   return `'${text.replaceAll("\0", "").replace(/['\u2018-\u201b]/g, "$&$&")}'`;
 }
 
-/** Names that PowerShell itself sets or obeys. They are in the environment, but `$NAME` stays PowerShell's. */
-const AUTOMATIC: ReadonlySet<string> = new Set(
-  [
-    "args consoleFileName enabledExperimentalFeatures error event eventArgs eventSubscriber executionContext false foreach",
-    "home host input isCoreCLR isLinux isMacOS isWindows lastExitCode matches myInvocation nestedPromptLevel null ofs pid",
-    "profile psBoundParameters psCmdlet psCommandPath psCulture psDebugContext psEdition psHome psItem psScriptRoot",
-    "psSenderInfo psStyle psUICulture psVersionTable pwd sender shellId stackTrace switch this true",
-    "confirmPreference debugPreference errorActionPreference errorView formatEnumerationLimit informationPreference",
-    "logCommandHealthEvent logCommandLifecycleEvent logEngineHealthEvent logEngineLifecycleEvent logProviderHealthEvent",
-    "logProviderLifecycleEvent maximumAliasCount maximumDriveCount maximumErrorCount maximumFunctionCount",
-    "maximumHistoryCount maximumVariableCount outputEncoding progressPreference psDefaultParameterValues psEmailServer",
-    "psModuleAutoLoadingPreference psNativeCommandArgumentPassing psNativeCommandUseErrorActionPreference",
-    "psSessionApplicationName psSessionConfigurationName psSessionOption transcript verbosePreference warningPreference",
-    "whatIfPreference",
-  ]
-    .join(" ")
-    .toLowerCase()
-    .split(" "),
+/** Names as a set in which upper and lower case do not count. */
+function names(...lines: readonly string[]): ReadonlySet<string> {
+  return new Set(lines.join(" ").toLowerCase().split(" "));
+}
+
+/** What PowerShell sets itself, or nobody may. Variables of these names are in the environment, but `$NAME` stays PowerShell's. */
+const AUTOMATIC = names(
+  "args consoleFileName enabledExperimentalFeatures error event eventArgs eventSubscriber executionContext false foreach",
+  "home host input isCoreCLR isLinux isMacOS isWindows lastExitCode matches myInvocation nestedPromptLevel null pid",
+  "profile psBoundParameters psCmdlet psCommandPath psCulture psDebugContext psEdition psHome psItem psScriptRoot",
+  "psSenderInfo psStyle psUICulture psVersionTable pwd sender shellId stackTrace switch this true",
+  "psDefaultParameterValues psSessionOption",
+);
+
+/** What PowerShell obeys: a variable of this name is one for the author's script, too, in the type that PowerShell wants. */
+const OBEYED = names(
+  "confirmPreference debugPreference errorActionPreference errorView formatEnumerationLimit informationPreference",
+  "logCommandHealthEvent logCommandLifecycleEvent logEngineHealthEvent logEngineLifecycleEvent logProviderHealthEvent",
+  "logProviderLifecycleEvent maximumAliasCount maximumDriveCount maximumErrorCount maximumFunctionCount",
+  "maximumHistoryCount maximumVariableCount ofs outputEncoding progressPreference psEmailServer",
+  "psModuleAutoLoadingPreference psNativeCommandArgumentPassing psNativeCommandUseErrorActionPreference",
+  "psSessionApplicationName psSessionConfigurationName transcript verbosePreference warningPreference whatIfPreference",
 );
 
 /** Can `$NAME` be ours? */
 function isBare(name: string): boolean {
-  return /^[A-Za-z][A-Za-z0-9_]*$/.test(name) && !AUTOMATIC.has(name.toLowerCase()) && !/^alloy/i.test(name);
+  return (
+    /^[A-Za-z][A-Za-z0-9_]*$/.test(name) &&
+    !isObeyed(name) &&
+    !AUTOMATIC.has(name.toLowerCase()) &&
+    !/^alloy/i.test(name)
+  );
 }
 
-function writeTest(test: Test): string {
+function isObeyed(name: string): boolean {
+  return OBEYED.has(name.toLowerCase());
+}
+
+/** A call of a function of ours, which then is part of the script. */
+type Call = (name: string, ...words: readonly (string | number)[]) => string;
+
+function writeTest(test: Test, call: Call): string {
   switch (test.test) {
     case "directory":
-      return `(AlloyIsDirectory ${quote(test.path)})`;
+      return `(${call("AlloyIsDirectory", quote(test.path))})`;
     case "file":
-      return `(AlloyIsFile ${quote(test.path)})`;
+      return `(${call("AlloyIsFile", quote(test.path))})`;
     case "exists":
-      return `(AlloyIsThere ${quote(test.path)})`;
+      return `(${call("AlloyIsThere", quote(test.path))})`;
     case "symlink":
-      return `(AlloyIsLink ${quote(test.path)})`;
+      return `(${call("AlloyIsLink", quote(test.path))})`;
     case "program":
-      return `(AlloyProgram ${quote(test.name)})`;
+      return `(${call("AlloyProgram", quote(test.name))})`;
     case "succeeds": {
       const [name, ...args] = test.argv;
-      return `((AlloyRun ${quote(name)} ${quote(commandLine(args))} $true) -eq 0)`;
+      return `((${call("AlloyRun", quote(name), quote(commandLine(args)), "$true")}) -eq 0)`;
     }
     case "nested":
-      return `(AlloyNested ${quote(test.path)} ${quote(test.name)})`;
+      return `(${call("AlloyNested", quote(test.path), quote(test.name))})`;
     case "not":
-      return `(-not ${writeTest(test.of)})`;
+      return `(-not ${writeTest(test.of, call)})`;
   }
 }
 
-/** A cmdlet that fails has no status of its own, and an old one must not stand for it. */
-const CHECK =
-  "if (-not $?) { AlloyStop $(if ($global:LASTEXITCODE -is [int] -and $global:LASTEXITCODE -ne 0) { $global:LASTEXITCODE } else { 1 }) }";
+/** Is a text of the author's in there? */
+function isAuthored(op: Op): boolean {
+  if (op.op === "when") return [...op.then, ...(op.else ?? [])].some(isAuthored);
+  return op.op === "source" || (op.op === "repeat" && op.body.some(isAuthored));
+}
 
-/** Instructions → the body of the script. Only entries of the author are traced, so that no value is shown. */
-function writeBody(ops: readonly Op[], xtrace: boolean): string {
+/**
+ * Instructions → the body of the script. Only entries of the author are traced, so that no value is shown. All entries are
+ * read before the first of them runs, and after what the runner does for them: `using module` may need the directory.
+ */
+function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: Call): string {
   let serial = 0;
+  const entries: string[] = [];
+  const authored = ops.findIndex(isAuthored);
   const list = (part: readonly Op[]): string => part.map(one).join("\n");
-  const set = (name: string, value: string): string =>
-    `AlloySet ${quote(name)} ${value} ${isBare(name) ? "$true" : "$false"}`;
+  const set = (name: string, value: string): string => {
+    const text = call("AlloySet", quote(name), value, isBare(name) ? "$true" : "$false");
+    return authored >= 0 && isObeyed(name) ? `${text}\n${call("AlloyObey", quote(name))}` : text;
+  };
   const one = (op: Op): string => {
     switch (op.op) {
       case "export":
@@ -76,40 +101,47 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
             : `(${op.around.map(quote).join(` + [Environment]::GetEnvironmentVariable(${quote(op.name)}) + `)})`,
         );
       case "unset":
-        return `AlloyUnset ${quote(op.name)}`;
+        return call("AlloyUnset", quote(op.name));
       case "exportFile":
-        return `AlloyWrite ${quote(op.path)} ${quoteContent(op.content)}\n${set(op.name, quote(op.path))}`;
+        return `${call("AlloyWrite", quote(op.path), quoteContent(op.content))}\n${set(op.name, quote(op.path))}`;
       case "write":
-        return `AlloyWrite ${quote(op.path)} ${quoteContent(op.content)}`;
+        return call("AlloyWrite", quote(op.path), quoteContent(op.content));
       case "run": {
         const [name, ...args] = op.argv;
         const status = `$alloyStatus${++serial}`;
-        return `${status} = AlloyRun ${quote(name)} ${quote(commandLine(args))} $false\nif (${status} -ne 0) { AlloyStop ${status} }`;
+        return `${status} = ${call("AlloyRun", quote(name), quote(commandLine(args)), "$false")}\nif (${status} -ne 0) { ${call("AlloyStop", status)} }`;
       }
-      case "source": {
-        // The empty line ends what a backtick at the end goes on with.
-        const text = `$global:LASTEXITCODE = 0\n${op.text.replaceAll("\0", "")}\n\n${CHECK}`;
-        return xtrace ? `Set-PSDebug -Trace 1\n${text}\nSet-PSDebug -Off` : text;
-      }
+      case "source":
+        return `$AlloyState.Due++\n. ${call("AlloyEntry", entries.push(op.text.replaceAll("\0", "")) - 1)}`;
       case "cd":
-        return `AlloyEnter ${quote(op.path)}`;
+        return call("AlloyEnter", quote(op.path));
       case "mkdir":
-        return `AlloyMake ${quote(op.path)}`;
+        return call("AlloyMake", quote(op.path));
       case "remove":
-        return `AlloyRemove ${quote(op.path)}`;
+        return call("AlloyRemove", quote(op.path));
       case "removeNamed":
-        return `AlloyRemoveNamed ${quote(op.path)} @(${op.names.map(quote).join(", ")})`;
+        return call("AlloyRemoveNamed", quote(op.path), `@(${op.names.map(quote).join(", ")})`);
       case "print":
-        return `AlloyPrint ${quote(toned(op.text, op.tone))}`;
+        return call("AlloyPrint", quote(toned(op.text, op.tone)));
       case "when":
-        return `if ${writeTest(op.test)} {\n${list(op.then)}\n} else {\n${list(op.else ?? [])}\n}`;
+        return `if ${writeTest(op.test, call)} {\n${list(op.then)}\n} else {\n${list(op.else ?? [])}\n}`;
       case "repeat":
-        return writeRepeat(++serial, op.attempts, op.pauseSeconds, list(op.body));
+        return writeRepeat(++serial, op, list(op.body), call);
       case "exit":
-        return `AlloyStop ${op.status}`;
+        return call("AlloyStop", op.status);
     }
   };
-  return list(ops);
+  if (authored < 0) return list(ops);
+  const [before, after] = [list(ops.slice(0, authored)), list(ops.slice(authored))];
+  if (entries.some((text) => /Write-Error/i.test(text))) call("Write-Error");
+  const demanding = entries.some((text) => /^\s*#requires\s/im.test(text));
+  return [
+    before,
+    call("AlloyRead", `@(\n${entries.map(quote).join(",\n")}\n)`),
+    ...(demanding ? [call("AlloyRequire", quote(tmpDir))] : []),
+    ...(xtrace ? ["$AlloyState.Traced = $true"] : []),
+    after,
+  ].join("\n");
 }
 
 /** Strings of .NET hold NUL, too, but only as an escape. */
@@ -117,38 +149,46 @@ function quoteContent(content: string): string {
   return content.includes("\0") ? `(${content.split("\0").map(quote).join(" + [char]0 + ")})` : quote(content);
 }
 
-function writeRepeat(serial: number, attempts: number, pauseSeconds: number, body: string): string {
+function writeRepeat(serial: number, op: Extract<Op, { op: "repeat" }>, body: string, call: Call): string {
   const [tries, status] = [`$alloyTry${serial}`, `$alloyStatus${serial}`];
   return [
-    "$global:AlloyDepth++",
+    "$AlloyState.Depth++",
     `for (${tries} = 1; ; ${tries}++) {`,
     `${status} = 0`,
     "try {",
     body,
-    `} catch { ${status} = AlloyStatusOf $_ }`,
-    `if (${status} -eq 0 -or ${tries} -ge ${Math.max(1, Math.trunc(attempts))}) { break }`,
-    ...(pauseSeconds > 0 ? [`[Threading.Thread]::Sleep(${Math.ceil(pauseSeconds) * 1000})`] : []),
+    `} catch { ${status} = ${call("AlloyStatusOf", "$_")}; $AlloyState.Done = $AlloyState.Due }`,
+    `if (${status} -eq 0 -or ${tries} -ge ${Math.max(1, Math.trunc(op.attempts))}) { break }`,
+    ...(op.pauseSeconds > 0 ? [`[Threading.Thread]::Sleep(${Math.ceil(op.pauseSeconds) * 1000})`] : []),
     "}",
-    "$global:AlloyDepth--",
-    `if (${status} -ne 0) { AlloyStop ${status} }`,
+    "$AlloyState.Depth--",
+    `if (${status} -ne 0) { ${call("AlloyStop", status)} }`,
   ].join("\n");
 }
 
 /**
- * The body is one literal that is made a script block once all of the text was read: a syntax error of the author's is
- * found before anything of it runs, fails the script with PowerShell's own message, and cannot reach the frame.
+ * The status is 1 from the first line on, and only two things make it another: the author's `exit`, and the last line, which
+ * is reached where each entry that was due has run to its end. Whatever else ends the script early is a failure. The block
+ * around it is read as a whole, so nothing of a script that was cut runs. No `try` around the author's entries: in one,
+ * errors that `Continue` goes on after would end them.
  */
-function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions, preference: "Continue" | "Stop"): string {
-  const body = `$ErrorActionPreference = '${preference}'\n${writeBody(ops, xtrace)}`;
+function writeScript(ops: readonly Op[], options: WriteOptions, preference: "Continue" | "Stop"): string {
+  const used = new Set<string>();
+  const body = writeBody(ops, options, (name, ...words) => {
+    used.add(name);
+    return [name, ...words].join(" ");
+  });
   return [
     "& {",
+    "$host.SetShouldExit(1)",
     prelude,
-    `[Console]::Out.Write(${quote(`${proof}\n`)})`,
+    helpersFor(used),
+    `[Console]::Out.Write(${quote(`${options.proof}\n`)})`,
     "[Console]::Out.Flush()",
     "$global:LASTEXITCODE = 0",
-    "$global:AlloyDepth = 0",
-    `. ([ScriptBlock]::Create(${quote(body)}))`,
-    "exit 0",
+    `$ErrorActionPreference = '${preference}'`,
+    body,
+    "if ($AlloyState.Done -eq $AlloyState.Due) { exit 0 }",
     "}",
     "",
   ].join("\n");
@@ -158,12 +198,12 @@ const FLAGS = ["-NoProfile", "-NonInteractive", "-NoLogo", "-ExecutionPolicy", "
 
 /** Reads the script from stdin to its end; without signs that would have to be quoted on any platform's command line. */
 const READ_SCRIPT = [
-  "$alloyReader = New-Object IO.StreamReader ([Console]::OpenStandardInput()), (New-Object Text.UTF8Encoding $false)",
+  "$alloyReader = [IO.StreamReader]::new([Console]::OpenStandardInput(), [Text.UTF8Encoding]::new($false))",
   ". ([ScriptBlock]::Create($alloyReader.ReadToEnd()))",
 ].join("; ");
 
 function acceptsName(name: string): boolean {
-  return name !== "" && !/[=\0]/.test(name) && !/^AlloyDepth$/i.test(name);
+  return name !== "" && !/[=\0]/.test(name);
 }
 
 /** Windows PowerShell 5.1. It reads a file as UTF-8 only behind a byte order mark. */

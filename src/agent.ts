@@ -1,7 +1,10 @@
 import { join } from "node:path";
 import { findShellWriter } from "../shells/index.ts";
+import { createBoard } from "./board/board.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./commands/context.ts";
-import { type RunDeps, type RunOptions, type RunServices, runCommand } from "./commands/run.ts";
+import type { LogSettings } from "./commands/log-options.ts";
+import { runCommand } from "./commands/run.ts";
+import type { RunDeps, RunOptions, RunServices } from "./commands/run-deps.ts";
 import { createSingle } from "./commands/run-single.ts";
 import { type FlagValues, textOf } from "./commands/runner-flags.ts";
 import type { Config } from "./config/config.ts";
@@ -10,25 +13,22 @@ import { watchConfig } from "./config/watch.ts";
 import { openCoordinator } from "./coordinator/client.ts";
 import { describeError } from "./errors.ts";
 import type { Executor } from "./executor.ts";
-import { createJobHandler, type HandleTiming } from "./job/handle.ts";
+import type { HandleTiming } from "./job/life/deps.ts";
+import { createJobHandler } from "./job/life/handle.ts";
 import type { StoredJob } from "./journal/contract.ts";
 import { createDiskGauge } from "./journal/disk.ts";
 import { openJournal } from "./journal/journal.ts";
 import { createOutbox } from "./journal/outbox.ts";
 import { recoverJobs } from "./journal/recover.ts";
 import { openStateDir } from "./journal/state-dir.ts";
-import { createLog, type LogFormat, type LogLevel, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
+import { createLog, leadsToJournal, type RunnerLog, streamOutput } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { openNotifier } from "./notify.ts";
+import { hearOthers } from "./quiet-runtime.ts";
 import { createCaches } from "./transfer/open-caches.ts";
 import { revision, runtime, version } from "./version.ts";
 
 /** The agent put together: state, connections, executors and shells behind `run` and `run-single`. */
-
-export interface LogSettings {
-  readonly level: LogLevel | undefined;
-  readonly format: LogFormat | undefined;
-}
 
 /** `run`. @returns the exit status */
 export async function runAgent(values: FlagValues, context: CommandContext, logging: LogSettings): Promise<number> {
@@ -88,6 +88,9 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
     journal,
     onEntry: (level) => metrics.logged(level),
   });
+  hearOthers((words) => log.debug("said by the runtime or a library", { words }));
+  const board = createBoard();
+  metrics.observe({ jobs: board.jobs });
   let current: Config | undefined;
   const load = async (file: string): Promise<Config> => {
     // The directory that `--working-directory` led to is where relative paths of the file begin.
@@ -99,6 +102,7 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
     version: `${version} (${revision}; ${runtime})`,
     log,
     metrics,
+    board,
     notifier: openNotifier({ env, pid: process.pid, log }),
     loadConfig: load,
     watchConfig: (file, signal) => watchConfig(file, () => load(file), signal, { current }),
@@ -113,6 +117,9 @@ export interface Tuning {
   readonly timing?: HandleTiming;
 }
 
+/** Caches are removed beyond what must be, so that the next line of a job does not make it necessary again. */
+const SLACK_BYTES = 64 * 1024 * 1024;
+
 /** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
 export async function openServices(
   first: Config,
@@ -123,6 +130,8 @@ export async function openServices(
   tuning: Tuning = {},
 ): Promise<RunServices> {
   let config = first;
+  const { connections } = context.coordinator;
+  connections.limitAge(config.connectionMaxAgeMs);
   const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
   const workingDirectory = process.cwd();
   const journal = await openJournal({ stateDir, log });
@@ -142,7 +151,27 @@ export async function openServices(
     log,
     maxAgeMs: () => config.outboxMaxAgeMs,
   });
-  const disk = createDiskGauge({ path: stateDir.path, minFreeBytes: () => config.minFreeDiskBytes });
+  const caches = createCaches({
+    connections,
+    userAgent: context.coordinator.identity.userAgent,
+    workingDirectory,
+    fallbackDir: join(stateDir.path, "caches"),
+    scratchDir: stateDir.scratchDir,
+    otherUser: () => context.uid === 0 && Boolean(config.user),
+    minFreeBytes: () => config.minFreeDiskBytes,
+    log,
+  });
+  const disk = createDiskGauge({
+    path: stateDir.path,
+    minFreeBytes: () => config.minFreeDiskBytes,
+    makeRoom: async (least) => {
+      const make = async (bytes: number): Promise<number> =>
+        await caches.makeRoom(config.runners, stateDir.path, bytes);
+      const removed = (await make(least + SLACK_BYTES)) || (await make(least));
+      if (removed > 0) log.warn("caches were removed, as the disk of state_dir was too full", { bytes: removed });
+      return removed > 0;
+    },
+  });
   metrics.observe({
     outbox: () => {
       const { entries, oldestSeconds, bytes } = outbox.gauges();
@@ -192,20 +221,11 @@ export async function openServices(
     })
     .then(() => closeAll(cleaners.values(), log));
 
-  const openCaches = createCaches({
-    connections: context.coordinator.connections,
-    userAgent: context.coordinator.identity.userAgent,
-    workingDirectory,
-    fallbackDir: join(stateDir.path, "caches"),
-    scratchDir: stateDir.scratchDir,
-    otherUser: () => context.uid === 0 && Boolean(config.user),
-    log,
-  });
   const handler = createJobHandler({
     journal,
     outbox,
     findWriter: findShellWriter,
-    openCaches: (entry, lifeMs) => openCaches({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
+    openCaches: (entry, lifeMs) => caches.open({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
     ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => config.minFreeDiskBytes,
@@ -234,6 +254,7 @@ export async function openServices(
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {
       config = next;
+      connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {
       recovering.abort();

@@ -1,21 +1,24 @@
 import { findShellWriter } from "../shells/index.ts";
-import type { LogSettings } from "./agent.ts";
 import { openServices } from "./agent.ts";
+import { createBoard } from "./board/board.ts";
 import type { CommandContext } from "./commands/context.ts";
 import { type ExecEngine, execCommand } from "./commands/exec.ts";
 import type { Bury } from "./commands/exec-sweep.ts";
+import type { LogSettings } from "./commands/log-options.ts";
 import type { FlagValues } from "./commands/runner-flags.ts";
 import type { Config } from "./config/config.ts";
 import { parseJob } from "./coordinator/job-payload.ts";
 import { CommandError, ConfigError, describeError, ScriptFailure, Stop } from "./errors.ts";
 import type { Executor } from "./executor.ts";
-import { previewJob } from "./job/preview.ts";
-import { projectPathOf } from "./job/project-path.ts";
+import { previewJob } from "./job/plan/preview.ts";
+import { findWriters } from "./job/plan/writers.ts";
+import { projectPathOf } from "./job/sources/project-path.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openStateDir } from "./journal/state-dir.ts";
 import { createLog, type RunnerLog, streamOutput } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { createSupervisor } from "./poll/supervisor.ts";
+import { hearOthers } from "./quiet-runtime.ts";
 import { deadline, never } from "./time.ts";
 import { revision, version } from "./version.ts";
 
@@ -44,6 +47,7 @@ export async function runExec(
     output: streamOutput(process.stderr, (count) => `${count} lines of the log were dropped\n`),
     colors: process.stderr.isTTY === true && !context.env.NO_COLOR,
   });
+  hearOthers((words) => log.debug("said by the runtime or a library", { words }));
   const engine: ExecEngine = {
     describe: async (config) =>
       await withExecutor(config, context, log, async ({ features, location = { at: "this machine" } }) => ({
@@ -66,7 +70,10 @@ export async function runExec(
       }
       // Asked once: a pipeline that waits for room without a word would look like one that hangs.
       const hasRoom = async (): Promise<boolean> => true;
-      const supervisor = createSupervisor({ ...services, hasRoom, metrics, log }, stopping.signal);
+      const supervisor = createSupervisor(
+        { ...services, hasRoom, board: createBoard(), metrics, log },
+        stopping.signal,
+      );
       supervisor.apply(config);
       return {
         async end() {
@@ -110,8 +117,7 @@ function preview(
 ): Awaited<ReturnType<ExecEngine["preview"]>> {
   const [entry] = config.runners;
   const parsed = parseJob(payload, { serverTls: {}, likelyDialect: "alloy", cut: undefined });
-  const writer = findShellWriter(executor.shell);
-  if (entry === undefined || !("job" in parsed) || writer === undefined)
+  if (entry === undefined || !("job" in parsed))
     throw new CommandError(`No script can be shown for the shell ${executor.shell}`);
   const buildsDir = "/builds";
   const root = `${buildsDir}/${projectPathOf(parsed.job)}`;
@@ -121,7 +127,7 @@ function preview(
       job: parsed.job,
       runner: entry,
       executor,
-      writer,
+      writers: findWriters(executor.shell, executor, findShellWriter),
       identity: { version, revision, architecture: `${platform}/${architecture}` },
       buildsDir,
       root,

@@ -1,6 +1,7 @@
 import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
-import type { Job } from "./job/job.ts";
+import type { ExecutorWords } from "./executor-words.ts";
+import type { Job, Trust } from "./job/job.ts";
 import type { Log } from "./log.ts";
 import type { Argv, ScriptParts, ShellCommand, ShellName } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
@@ -17,6 +18,37 @@ export interface ExecutorFeatures {
 /** JSON that survives a restart. */
 export type Note = { readonly [key: string]: string | number | boolean | null | readonly string[] };
 
+/** A variable of a job, as far as others than its scripts may know it. */
+export interface OpenVariable {
+  readonly key: string;
+  /** Expanded; what it refers to and is secret, is empty. */
+  readonly value: string;
+  /** Nothing that it refers to is missing. */
+  readonly complete: boolean;
+  /** It sounds like a password, whoever calls it public. */
+  readonly secretName: boolean;
+  /** It stands in `environment` of the entry. */
+  readonly ofOperator: boolean;
+  /** A job's own that would change which programs run, and how. */
+  readonly redirecting: boolean;
+}
+
+/** Where a job is going to work. */
+export interface JobPlace {
+  readonly root: string;
+  readonly tmpDir: string;
+  readonly buildsDir: string;
+  readonly projectSlot: number;
+}
+
+/** A job's variables for what is started beside its scripts. */
+export interface PreparedVariables {
+  /** Each name once. */
+  readonly open: readonly OpenVariable[];
+  /** As `PrepareRequest.expand`, with names that come before the job's. */
+  expandWith(own: ReadonlyMap<string, string>, text: string): string;
+}
+
 export interface PrepareRequest {
   readonly job: Job;
   /** Unique over all jobs of this host and all times, `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */
@@ -27,10 +59,16 @@ export interface PrepareRequest {
   readonly concurrentId: number;
   /** `group/project`: clean relative path, safe to join, never empty. */
   readonly projectPath: string;
+  /** Jobs of different trust share no working copy and no volume, and nothing that a fork's job leaves is kept. */
+  readonly trust: Trust;
   /** Secrets that only the executor comes to know, such as the login of a registry: they will not show in the trace. */
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /** `environment` of the entry, as it stands there. */
+  readonly environment: readonly { readonly key: string; readonly value: string }[];
+  /** The job's variables once its place is known. */
+  variables(place: JobPlace): PreparedVariables;
   /**
    * Kept on disk before this resolves. After a crash `recover` gets the notes back, in order, to clean up with.
    * Call it before the thing exists that would have to be cleaned.
@@ -58,7 +96,7 @@ export interface Exit {
 /** One job's surroundings. Whether it is a directory, a container or a far host shows nowhere else. */
 export interface Environment {
   readonly shell: ShellName;
-  /** Whether user scripts run in a login shell. */
+  /** Whether scripts of authors run in a login shell, where theirs is one that reads profiles. */
   readonly login: boolean;
   readonly workspace: Workspace;
   /** Lowest number that no other running job of this token and project has: `CI_CONCURRENT_PROJECT_ID`. */
@@ -88,9 +126,13 @@ export type JobLocation =
 /** Where jobs can run: this host, a Docker daemon, a host behind SSH. One per `[[runners]]` entry, shared by its jobs. */
 export interface Executor {
   readonly name: string;
+  /** As its jobs' traces call it: `Docker-SSH`. */
+  readonly title: string;
   readonly features: ExecutorFeatures;
   /** Shell that jobs get, as `info.shell` of a job request. */
   readonly shell: ShellName;
+  /** Shell that is there in any case, and starts at once: for the runner's own scripts where jobs have a PowerShell. Default: sh. */
+  readonly plainShell?: ShellName;
   /** Whose network jobs are in, for what they are to reach at the runner. Default: this machine's. */
   readonly location?: JobLocation;
   /** Room for one more job? Asked first where room is scarce (docker+machine); `null` means: ask for no job now. */
@@ -135,8 +177,7 @@ export interface ExecutorDeps {
 }
 
 /** One folder of `executors/`. `settings` reads the entry's TOML tables that belong to it, so `config/` never learns them. */
-export interface ExecutorDefinition {
-  readonly name: string;
+export interface ExecutorDefinition extends ExecutorWords {
   /** Tables it reads, as they are named below `[[runners]]`: `docker`, `ssh`. `required` ones must be there. */
   readonly tables: readonly { readonly name: string; readonly required: boolean; readonly schema: ZodType }[];
   /** Shells it can run; the first is the default. */
@@ -150,6 +191,10 @@ export interface ExecutorDefinition {
 /** `name` in config.toml → its definition, loaded when first asked for. Handed in by `main.ts`. */
 export interface ExecutorCatalog {
   readonly names: readonly string[];
+  /** Of all of them, in the order of `names`. */
+  readonly words: readonly ExecutorWords[];
+  /** What other runners of the family have besides: executors, and tables below `[[runners]]` with their keys. */
+  readonly absent: Pick<ExecutorCatalog, "names"> & { readonly keys: ExecutorWords["foreignKeys"] };
   load(name: string): Promise<ExecutorDefinition>;
 }
 

@@ -139,7 +139,7 @@ const COLORS: Record<LogLevel, string> = {
 const PRIORITIES: Record<LogLevel, number> = { debug: 7, info: 6, warn: 4, error: 3, fatal: 2 };
 
 /** Control characters (C0, DEL, C1), and the marks that reorder or break lines on a terminal. */
-const UNSAFE = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+const UNSAFE = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
 const BARE = /^[^\s"'=\\]+$/;
 
 /** One line for a person: `2026-01-02 15:04:05 INFO  job received  job=42 runner=7e3b05c2`, with its line end. */
@@ -152,7 +152,8 @@ function textLine(
 ): string {
   const word = style.colors ? `${COLORS[level]}${WORDS[level]}\x1b[0m` : WORDS[level];
   let line = style.prefix === "journal" ? `<${PRIORITIES[level]}>` : `${stamp(time)} ${word} `;
-  line += neutralised(message);
+  // Two spaces come before the fields and nowhere else.
+  line += neutralised(message).replace(/ {2,}/g, " ");
   let gap = "  ";
   for (const [name, value] of fields) {
     if (value === undefined) continue;
@@ -170,8 +171,10 @@ function stamp(time: Date): string {
 
 function quote(value: unknown): string {
   const text = typeof value === "string" ? value : typeof value === "object" ? JSON.stringify(value) : String(value);
-  const safe = neutralised(text ?? String(value));
-  return BARE.test(safe) ? safe : `"${safe.replaceAll('"', '\\"')}"`;
+  const plainText = text ?? String(value);
+  if (BARE.test(plainText) && neutralised(plainText) === plainText) return plainText;
+  // Backslashes first: a value that ends in one would take the closing quote along.
+  return `"${neutralised(plainText.replaceAll("\\", "\\\\").replaceAll('"', '\\"'))}"`;
 }
 
 /** A value cannot end its line, forge another or move the cursor. */

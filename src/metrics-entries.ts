@@ -1,6 +1,7 @@
+import type { JobView } from "./board/contract.ts";
 import type { FailureReason } from "./errors.ts";
-import type { EntryMeter, MetricsEntry } from "./metrics.ts";
 import type { Families } from "./metrics-families.ts";
+import type { EntryMeter, MetricsEntry } from "./metrics-meters.ts";
 
 /** Stages with a name of their own; a job's further steps are named by its author and would be labels without bound. */
 const STAGES = new Set([
@@ -27,20 +28,37 @@ interface KnownEntry {
   readonly series: Map<string, () => void>;
 }
 
-interface KnownJob {
+interface JobLabels {
   readonly runner: string;
-  state: string;
-  stage: string;
-  executorStage: string;
+  readonly state: string;
+  readonly stage: string;
+  readonly executor_stage: string;
+}
+
+/** `null`: its slot is free, and it is in progress no more. */
+function labelsOf({ runner, progress }: Pick<JobView, "runner" | "progress">): JobLabels | null {
+  const job = { runner, state: "running", stage: "", executor_stage: "" };
+  switch (progress.at) {
+    case "received":
+      return { ...job, state: "pending" };
+    case "preparing":
+      return { ...job, executor_stage: "prepare" };
+    case "running":
+      return { ...job, stage: STAGES.has(progress.stage) ? progress.stage : "step" };
+    case "finished":
+      return { ...job, state: progress.outcome.result === "canceled" ? "canceled" : "finished" };
+    case "delivering":
+      return null;
+  }
 }
 
 /** What is measured per entry and per job: everything with a `runner` label. @returns how an entry joins in */
 export function createEntryMeters(
   { counter, gauge, histogram }: Families,
   systemId: string,
+  jobs: () => readonly Pick<JobView, "runner" | "progress">[],
 ): (entry: MetricsEntry) => EntryMeter {
   const entries = new Map<string, KnownEntry>();
-  const jobs = new Set<KnownJob>();
   const both = (id: string): { runner: string; runner_name: string; system_id: string } => ({
     runner: id,
     runner_name: entries.get(id)?.name ?? "",
@@ -49,25 +67,21 @@ export function createEntryMeters(
   const R = ["runner", "runner_name", "system_id"] as const;
 
   const perJob = ["runner", "state", "stage", "executor_stage"] as const;
-  const countJobs = (set: (job: KnownJob, count: number) => void): void => {
-    const counts = new Map<string, { job: KnownJob; count: number }>();
-    for (const job of jobs) {
-      const key = `${job.runner} ${job.state} ${job.stage} ${job.executorStage}`;
+  const countJobs = (set: (job: JobLabels, count: number) => void): void => {
+    const counts = new Map<string, { job: JobLabels; count: number }>();
+    for (const view of jobs()) {
+      const job = labelsOf(view);
+      if (job === null) continue;
+      const key = Object.values(job).join(" ");
       const known = counts.get(key);
       if (known === undefined) counts.set(key, { job, count: 1 });
       else known.count++;
     }
     for (const { job, count } of counts.values()) set(job, count);
   };
-  gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) =>
-    countJobs((job, count) =>
-      set({ runner: job.runner, state: job.state, stage: job.stage, executor_stage: job.executorStage }, count),
-    ),
-  );
+  gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) => countJobs(set));
   gauge("gitlab_runner_jobs", "Jobs in progress.", [...R, "state", "stage", "executor_stage"], (set) =>
-    countJobs((job, count) =>
-      set({ ...both(job.runner), state: job.state, stage: job.stage, executor_stage: job.executorStage }, count),
-    ),
+    countJobs((job, count) => set({ ...job, ...both(job.runner) }, count)),
   );
 
   const eachEntry =
@@ -164,11 +178,9 @@ export function createEntryMeters(
         else if (open) entry.unhealthy.add(me);
       },
       job({ queuedSeconds }) {
-        const job: KnownJob = { runner: id, state: "pending", stage: "", executorStage: "" };
         const receivedAt = performance.now();
         let started = false;
         let finished = false;
-        jobs.add(job);
         on(handled, "handled", labels).inc(labels);
         if (queuedSeconds !== undefined) on(queueSeconds, "queue", labels).observe(labels, queuedSeconds);
         const secondsSince = (): number => (performance.now() - receivedAt) / 1000;
@@ -181,22 +193,16 @@ export function createEntryMeters(
         return {
           moved(progress) {
             if (finished) return;
-            job.stage = progress.at === "running" ? (STAGES.has(progress.stage) ? progress.stage : "step") : "";
-            job.executorStage = progress.at === "preparing" ? "prepare" : "";
-            if (progress.at === "received") job.state = "pending";
-            else if (progress.at !== "finished") job.state = "running";
             if (progress.at === "running" && !started) {
               started = true;
               on(startSeconds, "start", labels).observe(labels, secondsSince());
             }
             if (progress.at !== "finished") return;
             finished = true;
-            job.state = progress.outcome.result === "canceled" ? "canceled" : "finished";
             on(jobSeconds, "duration", labels).observe(labels, secondsSince());
             if (progress.outcome.result === "failed") failedWith(progress.outcome.reason);
           },
           traced: (bytes) => on(traced, "traced", labels).inc(labels, bytes),
-          end: () => void jobs.delete(job),
         };
       },
       close() {

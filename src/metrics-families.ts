@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { Counter, Gauge, Histogram, type Registry } from "./metrics-library.ts";
 
 /** Makers of metrics in one registry. Label names are checked by the compiler. */
 export interface Families {

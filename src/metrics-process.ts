@@ -1,5 +1,5 @@
 import { readdir, readFile } from "node:fs/promises";
-import { Counter, Gauge, type Registry } from "prom-client";
+import { Counter, Gauge, type Registry } from "./metrics-library.ts";
 
 /**
  * The standard process metrics, looked up when somebody asks and never in between: the collectors that come with

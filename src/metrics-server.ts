@@ -1,14 +1,18 @@
 import { lookup } from "node:dns/promises";
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { ConfigError, describeError } from "./errors.ts";
+import { createCrowd } from "./metrics-crowd.ts";
+import { type MetricsReply, type MetricsRequest, onRequest, sendReply } from "./metrics-http.ts";
 
 const DEFAULT_PORT = 9252;
-/** Connections at once; one more ends the oldest, so that idle strangers cannot shut the scraper out. */
-const MOST_CONNECTIONS = 64;
-/** From a request's first byte to its answer's last. */
-const REQUEST_LIMIT_MS = 10_000;
+/** Connections that have not asked yet. */
+const MOST_WAITING = 256;
+/** Connections that have asked and not yet taken their answer. */
+const MOST_ANSWERED = 64;
+/** From the connection to the end of the request, and then to the answer's last byte. */
+const REQUEST_LIMIT_MS = 5000;
+const ANSWER_LIMIT_MS = 10_000;
 
 export interface ListenAddress {
   /** `undefined`: all addresses of the machine. */
@@ -105,7 +109,8 @@ async function listen(
   { host, port }: ListenAddress,
   served: ServedMetrics,
 ): Promise<{ url: string; close(): Promise<void> }> {
-  const sockets = new Set<Socket>();
+  const waiting = createCrowd(MOST_WAITING);
+  const answered = createCrowd(MOST_ANSWERED);
   let rendering: Promise<string> | undefined;
   const render = (): Promise<string> => {
     rendering ??= served.render().finally(() => {
@@ -114,35 +119,27 @@ async function listen(
     return rendering;
   };
 
-  const server: Server = createServer(
-    {
-      headersTimeout: REQUEST_LIMIT_MS / 2,
-      requestTimeout: REQUEST_LIMIT_MS,
-      connectionsCheckingInterval: 5000,
-      keepAliveTimeout: 1000,
-      maxHeaderSize: 8192,
-    },
-    (request, response) => {
-      const limit = setTimeout(() => request.socket.destroy(), REQUEST_LIMIT_MS);
-      response.on("close", () => clearTimeout(limit));
-      answer(request, response, render, served).catch((error) => {
-        if (response.headersSent) response.destroy();
-        else send(request, response, 500, "text/plain; charset=utf-8", `${describeError(error)}\n`);
-      });
-    },
-  );
-  server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.on("error", () => {});
-    socket.on("close", () => sockets.delete(socket));
-    if (sockets.size <= MOST_CONNECTIONS) return;
-    for (const oldest of sockets) {
-      sockets.delete(oldest);
-      oldest.destroy();
-      break;
-    }
+  // A client may close its side once it has asked.
+  const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
+    waiting.add(socket);
+    let limit = setTimeout(() => socket.destroy(), REQUEST_LIMIT_MS);
+    socket.on("error", () => socket.destroy());
+    socket.on("end", () => waiting.has(socket) && socket.destroy());
+    socket.on("close", () => {
+      clearTimeout(limit);
+      waiting.remove(socket);
+      answered.remove(socket);
+    });
+    onRequest(socket, (asked) => {
+      clearTimeout(limit);
+      limit = setTimeout(() => socket.destroy(), ANSWER_LIMIT_MS);
+      waiting.remove(socket);
+      answered.add(socket);
+      void answer(asked, render, served)
+        .catch((error): MetricsReply => ({ status: 500, body: `${describeError(error)}\n` }))
+        .then((reply) => sendReply(socket, reply, "method" in asked && asked.method === "HEAD"));
+    });
   });
-  server.on("clientError", (_error, socket) => socket.destroy());
 
   try {
     server.listen(host === undefined ? { port } : { port, host });
@@ -162,8 +159,8 @@ async function listen(
     close: async () => {
       const closed = once(server, "close");
       server.close();
-      server.closeAllConnections();
-      for (const socket of sockets) socket.destroy();
+      waiting.disperse();
+      answered.disperse();
       await closed;
     },
   };
@@ -176,34 +173,16 @@ function urlOf(address: AddressInfo | string | null): string {
 }
 
 async function answer(
-  request: IncomingMessage,
-  response: ServerResponse,
+  asked: MetricsRequest | MetricsReply,
   render: () => Promise<string>,
   served: ServedMetrics,
-): Promise<void> {
-  const plain = "text/plain; charset=utf-8";
-  const path = (request.url ?? "").split("?", 1)[0];
-  const known = path === "/metrics" || path === "/health" || path === "/health/ready";
-  if (!known) return send(request, response, 404, plain, "not found\n");
-  if (request.method !== "GET" && request.method !== "HEAD") {
-    response.setHeader("allow", "GET, HEAD");
-    return send(request, response, 405, plain, "only GET and HEAD\n");
-  }
-  if (path === "/metrics") return send(request, response, 200, served.contentType, await render());
-  if (path === "/health") return send(request, response, 200, plain, "alive\n");
-  return served.ready()
-    ? send(request, response, 200, plain, "ready\n")
-    : send(request, response, 503, plain, "not ready\n");
-}
-
-/** Each answer ends its connection: scrapes are rare, and an idle connection would take one of few places. */
-function send(request: IncomingMessage, response: ServerResponse, status: number, type: string, body: string): void {
-  const bytes = Buffer.from(body);
-  response.writeHead(status, {
-    "content-type": type,
-    "content-length": bytes.length,
-    "cache-control": "no-store",
-    connection: "close",
-  });
-  response.end(request.method === "HEAD" ? undefined : bytes);
+): Promise<MetricsReply> {
+  if ("status" in asked) return asked;
+  const { method, path } = asked;
+  if (path !== "/metrics" && path !== "/health" && path !== "/health/ready")
+    return { status: 404, body: "not found\n" };
+  if (method !== "GET" && method !== "HEAD") return { status: 405, body: "only GET and HEAD\n" };
+  if (path === "/metrics") return { status: 200, type: served.contentType, body: await render() };
+  if (path === "/health") return { status: 200, body: "alive\n" };
+  return served.ready() ? { status: 200, body: "ready\n" } : { status: 503, body: "not ready\n" };
 }

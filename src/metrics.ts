@@ -1,44 +1,17 @@
-import { Registry } from "prom-client";
-import type { Outcome } from "./job/job.ts";
+import type { JobView } from "./board/contract.ts";
 import type { LogLevel } from "./log.ts";
 import { createEntryMeters } from "./metrics-entries.ts";
 import { createFamilies } from "./metrics-families.ts";
+import { Registry } from "./metrics-library.ts";
+import type { EntryMeter, MetricsEntry } from "./metrics-meters.ts";
 import { addProcessMetrics } from "./metrics-process.ts";
-
-/** Where a job is, as far as metrics care; every state of `job/state.ts` fits. */
-export type JobProgress =
-  | { readonly at: "received" | "preparing" }
-  | { readonly at: "running"; readonly stage: string }
-  | { readonly at: "finished"; readonly outcome: Outcome };
-
-/** What one job reports about itself. */
-export interface JobMeter {
-  moved(progress: JobProgress): void;
-  /** Bytes that its trace grew by. */
-  traced(bytes: number): void;
-  /** The job is no longer in progress; a second call does nothing. */
-  end(): void;
-}
-
-/** What one `[[runners]]` entry reports about itself. */
-export interface EntryMeter {
-  /** An API call ended; `status` is 0 when no answer came. Fits the coordinator's `onRequest`. */
-  request(endpoint: string, method: string, status: number, durationMs: number): void;
-  /** A job request begins (1) or ends (-1). */
-  asking(change: 1 | -1): void;
-  /** The coordinator did not accept the token. */
-  refused(): void;
-  /** Whether the entry is asked for at its usual pace. */
-  healthy(is: boolean): void;
-  job(received: { readonly queuedSeconds: number | undefined }): JobMeter;
-  /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
-  close(): void;
-}
 
 /** What is looked up when somebody asks. */
 export interface MetricSources {
   readonly outbox?: () => { readonly entries: number; readonly oldestAgeSeconds: number; readonly bytes: number };
   readonly stateFreeBytes?: () => Promise<number>;
+  /** Jobs between arrival and delivery. */
+  readonly jobs?: () => readonly Pick<JobView, "runner" | "progress">[];
 }
 
 export type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
@@ -56,13 +29,6 @@ export interface Metrics {
   pollingPaused(is: boolean): void;
   observe(sources: MetricSources): void;
   entry(entry: MetricsEntry): EntryMeter;
-}
-
-/** Every `RunnerConfig` is one. */
-export interface MetricsEntry {
-  readonly id: string;
-  readonly name: string;
-  readonly limit: number;
 }
 
 export interface MetricsOptions {
@@ -145,7 +111,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Configurations that were refused.",
     [],
   );
-  const entry = createEntryMeters(families, options.systemId ?? "");
+  const entry = createEntryMeters(families, options.systemId ?? "", () => sources.jobs?.() ?? []);
   addProcessMetrics(registry);
 
   return {

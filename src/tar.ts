@@ -1,6 +1,6 @@
 import { type ByteReader, createByteReader } from "./byte-reader.ts";
 import { ScriptFailure } from "./errors.ts";
-import { type FileName, fileName, fileNameText } from "./workspace.ts";
+import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "./workspace.ts";
 
 /** Tar as this runner moves files between processes and archives: ustar, with pax where names or sizes need it. */
 
@@ -26,7 +26,15 @@ export interface TarItem extends TarEntry {
 }
 
 const BLOCK = 512;
-const LONGEST_META_BYTES = 1024 * 1024;
+/** Of a header that says more of the next entry, or of all that follow: pax, or GNU's long names. */
+export const LONGEST_META_BYTES = 1024 * 1024;
+/** Such headers before one entry: of a kind each, and some more that say the same again. */
+export const MOST_META_HEADERS = 16;
+export const MOST_PAX_RECORDS = 1000;
+/** What systems take as a path. */
+export const LONGEST_PATH_BYTES = 4096;
+/** What is read of a path at all, so that whoever unpacks can say which one it is that is too long. */
+const LONGEST_TEXT_BYTES = 65_536;
 const OCTAL_11 = 8 ** 11;
 const OCTAL_7 = 8 ** 7;
 
@@ -118,6 +126,7 @@ export async function* readTar(
   let globals: Readonly<Record<string, string>> = {};
   let longName: string | undefined;
   let longTarget: string | undefined;
+  let metaHeaders = 0;
   for (;;) {
     const head = await reader.take(BLOCK);
     if (head.length < BLOCK || head[0] === 0) {
@@ -133,18 +142,22 @@ export async function* readTar(
     const type = String.fromCharCode(head[156] ?? 0);
     const size = "size" in pax && !"xgLK".includes(type) ? decimal(pax.size ?? "", "size") : number(head, 124, 12);
     if ("xgLK".includes(type)) {
-      const text = await meta(reader, size);
-      if (type === "x") pax = paxRecords(text);
-      else if (type === "g") globals = { ...globals, ...paxRecords(text) };
-      else if (type === "L") longName = untilNul(text);
-      else longTarget = untilNul(text);
+      if (++metaHeaders > MOST_META_HEADERS) {
+        throw damaged(`an entry has more than ${MOST_META_HEADERS} headers before it`);
+      }
+      const bytes = await meta(reader, size);
+      if (type === "x") pax = paxRecords(bytes);
+      else if (type === "g") globals = { ...globals, ...paxRecords(bytes) };
+      else if (type === "L") longName = longText(bytes);
+      else longTarget = longText(bytes);
       continue;
     }
+    metaHeaders = 0;
     const prefix = head.toString("latin1", 257, 262) === "ustar" && head[262] === 0 ? field(head, 345, 155) : "";
     const shortName = field(head, 0, 100);
     const raw = pax.path ?? longName ?? globals.path ?? (prefix === "" ? shortName : `${prefix}/${shortName}`);
     const kind = kindOf(type, raw);
-    const name = nameOf(raw.replace(/\/+$/, "") || raw.slice(0, 1));
+    const name = nameOf(withoutTrailingSlashes(raw) || raw.slice(0, 1));
     const target = nameOf(pax.linkpath ?? longTarget ?? field(head, 157, 100));
     const mtimeText = pax.mtime ?? globals.mtime;
     const mtimeSeconds = mtimeText === undefined ? number(head, 136, 12) : Math.floor(Number(mtimeText)) || 0;
@@ -253,23 +266,44 @@ function checkSum(head: Buffer): void {
   if (number(head, 148, 8) !== sum) throw damaged("the checksum of a header is wrong");
 }
 
-async function meta(reader: ByteReader, size: number): Promise<string> {
-  if (size > LONGEST_META_BYTES) throw damaged("a header is too long");
+async function meta(reader: ByteReader, size: number): Promise<Buffer> {
+  if (size > LONGEST_META_BYTES) throw damaged(`a header is longer than ${LONGEST_META_BYTES} bytes`);
   const bytes = await reader.take(size);
   const padding = tarPadding(size);
   if (bytes.length < size || (await reader.take(padding)).length < padding) throw damaged("it ends in a header");
-  return bytes.toString("latin1");
+  return bytes;
 }
 
-function paxRecords(text: string): Record<string, string> {
+function longText(bytes: Buffer): string {
+  const nul = bytes.indexOf(0);
+  return pathText(bytes, 0, nul === -1 ? bytes.length : nul);
+}
+
+/** A text of its own: a part of a longer one would keep all of that in memory. */
+function pathText(bytes: Buffer, from: number, to: number): string {
+  if (to - from > LONGEST_TEXT_BYTES) throw damaged(`a path is longer than ${LONGEST_TEXT_BYTES} bytes`);
+  return bytes.toString("latin1", from, to);
+}
+
+/** What is used here; a header may say anything else. */
+const PAX_KEYS: ReadonlySet<string> = new Set(["path", "linkpath", "size", "mtime"]);
+const LONGEST_PAX_KEY = 8;
+
+function paxRecords(bytes: Buffer): Record<string, string> {
   const records: Record<string, string> = {};
-  for (let at = 0; at < text.length; ) {
-    const length = Number.parseInt(/^\d{1,8} /.exec(text.slice(at, at + 9))?.[0] ?? "", 10);
-    if (!(length > 0) || at + length > text.length || text[at + length - 1] !== "\n")
+  let count = 0;
+  for (let at = 0; at < bytes.length; ) {
+    const length = Number.parseInt(/^\d{1,8} /.exec(bytes.toString("latin1", at, at + 9))?.[0] ?? "", 10);
+    if (!(length > 0) || at + length > bytes.length || bytes[at + length - 1] !== 0x0a)
       throw damaged("a pax header is none");
-    const record = text.slice(text.indexOf(" ", at) + 1, at + length - 1);
-    const equals = record.indexOf("=");
-    if (equals > 0) records[record.slice(0, equals)] = record.slice(equals + 1);
+    if (++count > MOST_PAX_RECORDS) throw damaged(`a header has more than ${MOST_PAX_RECORDS} records`);
+    const key = bytes.indexOf(0x20, at) + 1;
+    const equals = bytes.indexOf(0x3d, key);
+    const end = at + length - 1;
+    if (equals > key && equals < end && equals - key <= LONGEST_PAX_KEY) {
+      const name = bytes.toString("latin1", key, equals);
+      if (PAX_KEYS.has(name)) records[name] = pathText(bytes, equals + 1, end);
+    }
     at += length;
   }
   return records;

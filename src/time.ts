@@ -1,4 +1,4 @@
-import { setTimeout as wait } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
 import { SystemFailure } from "./errors.ts";
 
 /** Longest delay that Node's timers can hold; a longer one would fire at once. */
@@ -45,6 +45,23 @@ export function deadline(parent: AbortSignal, ms: number, reason: Error): Deadli
   };
 }
 
+/** So much work is done in one turn of the event loop: whoever scrapes, polls or cancels waits no longer. */
+const TURN_MS = 15;
+
+/**
+ * Long work in turns: `await turn()` after each small part of it. Costs next to nothing but where a turn has been long.
+ * The parts themselves may wait for nothing, or for what is there already: other work gets its turn all the same.
+ */
+export function createTurns(): () => Promise<void> | undefined {
+  let startedAt = performance.now();
+  return () => {
+    if (performance.now() - startedAt < TURN_MS) return undefined;
+    return nextTurn().then(() => {
+      startedAt = performance.now();
+    });
+  };
+}
+
 /** Wait `ms`; rejects with `signal.reason` as soon as the signal fires. */
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
@@ -56,6 +73,28 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
       throw signal.aborted ? signal.reason : error;
     }
   }
+}
+
+/** `work`, or the signal's reason as soon as that has fired: what then becomes of `work` is nobody's concern any more. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** All of them, or the first failure once none is under way any more: nothing is made behind the back of a clean-up. */
+export async function all<T extends readonly unknown[]>(
+  promises: readonly [...{ [K in keyof T]: Promise<T[K]> }],
+): Promise<T> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
 }
 
 export interface BackoffOptions {

@@ -24,6 +24,34 @@ export function fileNameOf(text: string): FileName {
   return fileName(Buffer.from(text));
 }
 
+/** A pattern such as `/\/+$/` would take time by the square of how many slashes there are. */
+export function withoutTrailingSlashes(name: string): string {
+  let end = name.length;
+  while (end > 0 && name[end - 1] === "/") end--;
+  return name.slice(0, end);
+}
+
+/** What is said of many files, one sentence each: the first ones, and how many more there are. */
+export interface Sentences {
+  readonly list: readonly string[];
+  add(sentence: string): void;
+}
+
+/** More of them say nothing new. */
+export const MOST_SENTENCES = 19;
+
+export function createSentences(): Sentences {
+  const list: string[] = [];
+  let more = 0;
+  return {
+    list,
+    add(sentence) {
+      if (list.length < MOST_SENTENCES) list.push(sentence);
+      else list[MOST_SENTENCES] = `${++more} more sentences like these are not shown.`;
+    },
+  };
+}
+
 /** For messages: decoded, control characters escaped, shortened. */
 export function fileNameText(name: string): string {
   const text = Buffer.from(name, "latin1").toString();
@@ -31,6 +59,9 @@ export function fileNameText(name: string): string {
   const plain = shown.slice(1, -1);
   return plain === text ? text : shown;
 }
+
+/** No archive has more, nor has a list of files that is to become one. */
+export const MOST_ENTRIES = 500_000;
 
 export interface FileSelection {
   /**

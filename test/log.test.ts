@@ -39,6 +39,17 @@ test("values with spaces, quotes, line ends and control characters stay one line
   expect(lines[1]).toBe("<6>first\\nsecond\n");
 });
 
+test("where a value ends and the next field begins cannot be disguised", () => {
+  const { log, lines } = collecting({ journal: true });
+  log.warn("odd  job=7\tx", { a: 'x\\" job=8 b="', c: "\\", d: "two\\nwords\n", e: "\u200fabc", f: { g: '\\"' } });
+  expect(lines).toEqual([
+    '<4>odd job=7\\tx  a="x\\\\\\" job=8 b=\\"" c="\\\\" d="two\\\\nwords\\n" e="\\u200fabc" f="{\\"g\\":\\"\\\\\\\\\\\\\\"\\"}"\n',
+  ]);
+  // What a reader of such lines makes of it.
+  const fields = [...((lines[0] ?? "").split("  ")[1]?.matchAll(/(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S+))/g) ?? [])];
+  expect(fields.map(([, name]) => name)).toEqual(["a", "c", "d", "e", "f"]);
+});
+
 test("a line for the journal has no time but a syslog level", () => {
   const { log, lines } = collecting({ journal: true });
   log.error("broken", { file: "/etc/x" });

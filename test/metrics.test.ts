@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
+import type { JobProgress } from "../src/job/job.ts";
 import { createMetrics } from "../src/metrics.ts";
 import { type MetricsServer, openMetricsServer, parseListenAddress } from "../src/metrics-server.ts";
 
@@ -28,14 +29,19 @@ function portOf(server: Server): number {
 describe("the metrics", () => {
   test("of a job in progress name its state, and disappear with it", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
+    let jobs: { runner: string; progress: JobProgress }[] = [];
+    metrics.observe({ jobs: () => jobs });
+    const show = (...progress: JobProgress[]) => {
+      jobs = progress.map((each) => ({ runner: "7e3b05c2", progress: each }));
+    };
     const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: Number.POSITIVE_INFINITY });
     const first = entry.job({ queuedSeconds: 2 });
     const second = entry.job({ queuedSeconds: undefined });
+    show({ at: "received" }, { at: "received" });
     expect(await metrics.render()).toContain(
       'ci_runner_builds{runner="7e3b05c2",state="pending",stage="",executor_stage=""} 2',
     );
-    first.moved({ at: "preparing" });
-    second.moved({ at: "running", stage: "get_sources" });
+    show({ at: "preparing", attempt: 1 }, { at: "running", stage: "get_sources" });
     const text = await metrics.render();
     expect(text).toContain('state="running",stage="",executor_stage="prepare"} 1');
     expect(text).toContain(
@@ -44,11 +50,12 @@ describe("the metrics", () => {
     expect(text).toContain(
       'gitlab_runner_job_queue_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id=""} 1',
     );
-    first.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure", message: "exit 1" } });
-    second.moved({ at: "finished", outcome: { result: "success" } });
-    first.end();
-    second.end();
-    second.end();
+    const [failed, passed] = [{ result: "failed", reason: "script_failure" }, { result: "success" }] as const;
+    first.moved({ at: "finished", outcome: failed });
+    second.moved({ at: "finished", outcome: passed });
+    show({ at: "finished", outcome: failed }, { at: "delivering", outcome: passed });
+    expect(await metrics.render()).toContain('runner="7e3b05c2",state="finished",stage="",executor_stage=""} 1');
+    show();
     const after = await metrics.render();
     expect(after).not.toContain("ci_runner_builds{");
     expect(after).toContain('ci_runner_failed_jobs_total{runner="7e3b05c2",failure_reason="script_failure"} 1');
@@ -57,8 +64,7 @@ describe("the metrics", () => {
 
   test("of stages that a job's author named share one label", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
-    const job = metrics.entry({ id: "a", name: "a", limit: 1 }).job({ queuedSeconds: undefined });
-    job.moved({ at: "running", stage: 'step_"mine"\n' });
+    metrics.observe({ jobs: () => [{ runner: "a", progress: { at: "running", stage: 'step_"mine"\n' } }] });
     expect(await metrics.render()).toContain('stage="step"');
   });
 
@@ -72,8 +78,7 @@ describe("the metrics", () => {
       const job = entry.job({ queuedSeconds: 1 });
       job.traced(17);
       job.moved({ at: "running", stage: "build_script" });
-      job.moved({ at: "finished", outcome: { result: "failed", reason: "runner_system_failure", message: "" } });
-      job.end();
+      job.moved({ at: "finished", outcome: { result: "failed", reason: "runner_system_failure" } });
       return entry;
     };
     const first = use();
@@ -192,6 +197,29 @@ describe("the metrics server", () => {
       }),
     );
     expect(await (await fetch(`${url}/metrics`)).text()).toBe("up 1\n");
+    for (const socket of strangers) socket.destroy();
+  });
+
+  test.runIf(process.platform === "linux")("lets strangers push out only strangers of their own address", async () => {
+    const { url } = await serve();
+    const port = Number(new URL(url).port);
+    const opened = async (localAddress: string) => {
+      const socket = connect({ port, host: "127.0.0.1", localAddress });
+      socket.on("error", () => {});
+      await once(socket, "connect");
+      return socket;
+    };
+    const slow = await opened("127.0.0.2");
+    const strangers = await Promise.all(Array.from({ length: 600 }, () => opened("127.0.0.1")));
+    // Of those who came first one after the other ends.
+    while (strangers.filter((one) => one.closed).length < 300) await new Promise((resolve) => setImmediate(resolve));
+    let answer = "";
+    slow.on("data", (text) => {
+      answer += String(text);
+    });
+    slow.write("GET /health HTTP/1.1\r\n\r\n");
+    await once(slow, "close");
+    expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*alive\n$/);
     for (const socket of strangers) socket.destroy();
   });
 

@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { Stop } from "../src/errors.ts";
-import { backoff, deadline, never, pause } from "../src/time.ts";
+import { backoff, deadline, never, pause, unlessAborted } from "../src/time.ts";
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -49,4 +49,18 @@ test("waits grow up to their bound and start again", () => {
   }
   waits.reset();
   expect(waits.next()).toBeLessThanOrEqual(100);
+});
+
+test("what is waited for comes through, fails as itself, or is given up with the signal's reason", async () => {
+  expect(await unlessAborted(Promise.resolve(7), never)).toBe(7);
+  await expect(unlessAborted(Promise.reject(new Error("its own")), never)).rejects.toThrow("its own");
+  const reason = new Stop("canceled", "by a person");
+  const stop = new AbortController();
+  const late = Promise.withResolvers<number>();
+  const given = unlessAborted(late.promise, stop.signal);
+  stop.abort(reason);
+  await expect(given).rejects.toBe(reason);
+  // Nobody waits for it any more, so this is no unhandled rejection, which would fail the whole run.
+  late.reject(new Error("too late"));
+  await expect(unlessAborted(new Promise(() => {}), stop.signal)).rejects.toBe(reason);
 });

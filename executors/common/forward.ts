@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import { unlessAborted } from "../../src/time.ts";
 import { tidyAfter } from "./tidy.ts";
 
 /** Bytes of a script on their way to `output`. */
@@ -100,17 +101,23 @@ export function forward(stream: Readable, output: Writable): Forwarding {
   };
 }
 
-/** After the shell's end: at most this long for what is still writing, and this long for what is silent. */
+/** After the shell's end: this long for a first word of what holds the output, and at most this long for what is still writing. */
 export const DRAIN_MS = 2000;
+/** Silence that ends the reading after that. */
 const QUIET_MS = 500;
 /** A pipe never holds more than this, so once it was read, all that was in it is read. */
 const PIPE_CAPACITY_BYTES = 1024 * 1024;
 
 /**
  * Read on after the shell's end until the last writer is gone, all are silent, or the time is over. What was in the pipe
- * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all.
+ * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all. Whether the first
+ * bytes were in the pipe before or are a sign of life cannot be told, so silence counts once `patienceMs` is over.
  */
-export async function drain(reader: Forwarding, limitMs: number): Promise<void> {
+export async function drain(
+  reader: Forwarding,
+  limitMs: number,
+  { patienceMs = DRAIN_MS }: { readonly patienceMs?: number } = {},
+): Promise<void> {
   const before = reader.bytes;
   const startMs = performance.now();
   let blockedMs = 0;
@@ -122,22 +129,18 @@ export async function drain(reader: Forwarding, limitMs: number): Promise<void> 
     lookedMs = now;
     if (now - startMs >= limitMs) return;
     if (reader.blocked) continue;
-    if (now - Math.max(reader.lastActivityMs, startMs) >= QUIET_MS) return;
+    const isPatient = now - startMs - blockedMs < patienceMs;
+    if (!isPatient && now - Math.max(reader.lastActivityMs, startMs) >= QUIET_MS) return;
     if (now - startMs - blockedMs >= DRAIN_MS && reader.bytes - before >= PIPE_CAPACITY_BYTES) return;
   }
 }
 
 /** Resolves with "aborted" when `signal` fires before `settled` does. */
 export async function beforeAbort<T>(settled: Promise<T>, signal: AbortSignal): Promise<T | "aborted"> {
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<"aborted">((resolve) => {
-    onAbort = () => resolve("aborted");
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-  });
   try {
-    return await Promise.race([settled, aborted]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+    return await unlessAborted(settled, signal);
+  } catch (error) {
+    if (signal.aborted) return "aborted";
+    throw error;
   }
 }

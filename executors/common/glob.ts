@@ -15,45 +15,6 @@ type Token =
   | { readonly token: "some" }
   | { readonly token: "class"; readonly not: boolean; readonly ranges: readonly (readonly [string, string])[] };
 
-const MOST_ALTERNATIVES = 1000;
-
-/** `a{b,c}` → `ab`, `ac`. @returns `null` for more alternatives than anybody means */
-export function expandBraces(pattern: string): string[] | null {
-  const done: string[] = [];
-  const todo = [pattern];
-  for (let text = todo.pop(); text !== undefined; text = todo.pop()) {
-    const brace = findBrace(text);
-    if (brace === null) done.push(text);
-    else {
-      const [head, tail] = [text.slice(0, brace.from), text.slice(brace.to + 1)];
-      // From the back, so that the first comes out first.
-      for (const part of brace.parts.reverse()) todo.push(`${head}${part}${tail}`);
-    }
-    if (done.length + todo.length > MOST_ALTERNATIVES) return null;
-  }
-  return done;
-}
-
-function findBrace(text: string): { from: number; to: number; parts: string[] } | null {
-  let from = -1;
-  let depth = 0;
-  let parts: string[] = [];
-  let start = 0;
-  for (let i = 0; i < text.length; i++) {
-    const char = text[i];
-    if (char === "\\") i++;
-    else if (char === "{" && depth++ === 0) [from, parts, start] = [i, [], i + 1];
-    else if (depth > 0 && char === "," && depth === 1) {
-      parts.push(text.slice(start, i));
-      start = i + 1;
-    } else if (depth > 0 && char === "}" && --depth === 0) {
-      parts.push(text.slice(start, i));
-      return { from, to: i, parts };
-    }
-  }
-  return null;
-}
-
 /** Names and patterns are text here: UTF-8 where it is, else a character per byte. */
 export function textOf(name: string): string {
   if (/^[\x00-\x7f]*$/.test(name)) return name;

@@ -1,23 +1,20 @@
 import { createHash } from "node:crypto";
-import { describeError } from "../../src/errors.ts";
-import { type FileList, type FileName, type FileSelection, fileName, fileNameText } from "../../src/workspace.ts";
-import { expandBraces, fitsPath, parseSegment, type Segment } from "./glob.ts";
-import { compareBytes, pathOf } from "./paths.ts";
-
-/** What is known of one thing in a checkout. */
-export interface FoundFile {
-  readonly kind: "file" | "directory" | "symlink";
-  readonly size: number;
-  readonly mode: number;
-  readonly mtimeMs: number;
-}
-
-/** What patterns mean, by paths relative to the checkout. */
-export interface Found {
-  readonly files: ReadonlyMap<string, FoundFile>;
-  /** Sockets, pipes, devices: left out. */
-  readonly special: readonly string[];
-}
+import { describeError, ScriptFailure } from "../../src/errors.ts";
+import { createTurns } from "../../src/time.ts";
+import {
+  createSentences,
+  type FileList,
+  type FileName,
+  type FileSelection,
+  fileName,
+  fileNameText,
+} from "../../src/workspace.ts";
+import { expandBraces, LONGEST_PATTERN, MOST_ALTERNATIVE_CHARACTERS, MOST_ALTERNATIVES } from "./braces.ts";
+import type { Found, FoundFile } from "./found.ts";
+import { fitsPath, parseSegment, type Segment } from "./glob.ts";
+import { pathOf } from "./paths.ts";
+import { sortedNames } from "./sort.ts";
+import { DEEPEST } from "./unpack-rules.ts";
 
 /** Looks into a checkout, wherever it is. A link is never gone through. */
 export interface FileSource {
@@ -29,14 +26,14 @@ export interface FileSource {
   targets(links: readonly FileName[]): Promise<ReadonlyMap<string, string>>;
 }
 
-/** Longest list of warnings of one kind. */
-const MOST_WARNINGS = 20;
-
 interface Pattern {
   readonly shown: string;
   /** Alternatives that lie in the project. */
   readonly inside: readonly (readonly Segment[])[];
-  readonly warnings: readonly string[];
+  /** What of it asks for too much. */
+  readonly unused: readonly string[];
+  /** What of it names no file of the project. */
+  readonly outside: readonly string[];
 }
 
 /** `WorkspaceFiles.list` over any source. `root` is the checkout, absolute. */
@@ -49,64 +46,99 @@ export async function selectFiles(
   const top = pathOf(root);
   const found = new Map<string, FoundFile>();
   const [notes, warnings]: [string[], string[]] = [[], []];
-  let special = 0;
-  const take = (its: Found): void => {
+  const special = createSentences();
+  const turn = createTurns();
+  const take = async (its: Found): Promise<void> => {
     for (const path of its.special) {
-      if (special++ < MOST_WARNINGS)
-        warnings.push(`${fileNameText(path)} is a socket, a pipe or a device: it is left out.`);
+      special.add(`${fileNameText(path)} is a socket, a pipe or a device: it is left out.`);
     }
-    for (const [path, file] of its.files) found.set(path, file);
+    for (const [path, file] of its.files) {
+      found.set(path, file);
+      await turn();
+    }
   };
 
-  const patterns = select.globs.map((glob) => parsePattern(glob, root, top));
+  const parse = patternReader(root, top);
+  const patterns = select.globs.map(parse);
+  const excludes = select.exclude.map(patternReader(root, top));
   const answers = await source.find(patterns.map((pattern) => pattern.inside));
-  for (const [index, { shown, inside, warnings: its }] of patterns.entries()) {
+  for (const [index, { shown, inside, unused, outside }] of patterns.entries()) {
+    const its = [...unused, ...outside];
     warnings.push(...its);
     const answer = answers[index];
     if (answer === undefined || inside.length === 0) continue;
-    take(answer);
+    await take(answer);
     if (answer.files.size > 0) notes.push(`${shown}: found ${answer.files.size} matching files and directories.`);
     else if (its.length === 0) warnings.push(`${shown}: no matching files.`);
   }
   if (select.untracked) {
     try {
       const answer = await source.untracked();
-      take(answer);
+      await take(answer);
       notes.push(`untracked: found ${answer.files.size} files.`);
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof ScriptFailure) throw error;
       warnings.push(`Untracked files cannot be listed: ${describeError(error)}.`);
     }
   }
 
-  const excluded = exclude(found, select.exclude, top);
-  for (const [pattern, count] of excluded) notes.push(`${pattern}: excluded ${count} files.`);
-  if (special > MOST_WARNINGS) warnings.push(`${special} special files in all are left out.`);
-  const paths = [...found.keys()].sort(compareBytes).map((path) => fileName(path));
+  for (const { unused } of excludes) warnings.push(...unused);
+  for (const [pattern, count] of await exclude(found, excludes, turn, signal)) {
+    notes.push(`${pattern}: excluded ${count} files.`);
+  }
+  warnings.unshift(...special.list);
+  const paths: FileName[] = [];
+  for (const path of await sortedNames(found.keys())) paths.push(fileName(path));
   if (paths.some((path) => path === ".git" || path.startsWith(".git/"))) {
     warnings.push("The .git directory, or a part of it, is among the files; it may hold credentials.");
   }
   const links = paths.filter((path) => found.get(path)?.kind === "symlink");
   const targets = links.length === 0 ? new Map<string, string>() : await source.targets(links);
-  return { paths, ...fingerprintOf(paths, found, targets), notes, warnings };
+  return { paths, ...(await fingerprintOf(paths, found, targets, turn)), notes, warnings };
 }
 
-function parsePattern(glob: string, root: string, top: string): Pattern {
-  if (glob.trim() === "") return { shown: "", inside: [], warnings: ["A path is empty: it is left out."] };
-  const pattern = pathOf(glob);
-  const shown = fileNameText(pattern);
-  const texts = expandBraces(pattern);
-  if (texts === null) {
-    return { shown, inside: [], warnings: [`${shown}: a pattern with so many alternatives is not used.`] };
-  }
-  const warnings: string[] = [];
-  const inside = texts.flatMap((text) => {
-    const segments = insideOf(top, text);
-    if (segments !== null) return [segments];
-    warnings.push(`${fileNameText(text)} is outside of the project (${root}): it is left out.`);
-    return [];
-  });
-  return { shown, inside, warnings };
+/**
+ * Patterns of one list, read one after the other.
+ * @throws {ScriptFailure} all of them together stand for more than anybody means
+ */
+function patternReader(root: string, top: string): (glob: string) => Pattern {
+  let [alternatives, characters] = [0, 0];
+  return (glob) => {
+    if (glob.trim() === "") {
+      return { shown: "", inside: [], unused: [], outside: ["A path is empty: it is left out."] };
+    }
+    const pattern = pathOf(glob);
+    const shown = fileNameText(pattern);
+    const tooMuch = (why: string): Pattern => ({
+      shown,
+      inside: [],
+      unused: [`${shown}: a pattern ${why} is not used.`],
+      outside: [],
+    });
+    if (pattern.length > LONGEST_PATTERN) return tooMuch(`of more than ${LONGEST_PATTERN} bytes`);
+    const texts = expandBraces(pattern);
+    if (texts === null) {
+      return tooMuch("with so many alternatives");
+    }
+    alternatives += texts.length;
+    characters = texts.reduce((sum, { length }) => sum + length, characters);
+    if (alternatives > MOST_ALTERNATIVES || characters > MOST_ALTERNATIVE_CHARACTERS) {
+      throw new ScriptFailure(
+        `the patterns for files stand for more than ${MOST_ALTERNATIVES} alternatives, or more than ${MOST_ALTERNATIVE_CHARACTERS} characters, together`,
+      );
+    }
+    const [unused, outside] = [createSentences(), createSentences()];
+    const inside = texts.flatMap((text) => {
+      const segments = insideOf(top, text);
+      if (segments === null) outside.add(`${fileNameText(text)} is outside of the project (${root}): it is left out.`);
+      else if (segments.length > DEEPEST) {
+        unused.add(`${fileNameText(text)}: a pattern of more than ${DEEPEST} segments is not used.`);
+      } else return [segments];
+      return [];
+    });
+    return { shown, inside, unused: unused.list, outside: outside.list };
+  };
 }
 
 /**
@@ -128,33 +160,43 @@ function insideOf(top: string, pattern: string): Segment[] | null {
 }
 
 /** Take away what an exclude pattern fits. @returns pattern and number, for those that fit something */
-function exclude(found: Map<string, FoundFile>, patterns: readonly string[], top: string): [string, number][] {
-  const counts: [string, number][] = [];
-  for (const pattern of patterns) {
-    let count = 0;
-    for (const text of expandBraces(pathOf(pattern)) ?? []) {
-      const segments = insideOf(top, text);
-      if (segments === null || segments.length === 0) continue;
-      for (const path of found.keys()) {
-        if (!fitsPath(segments, path.split("/"))) continue;
+async function exclude(
+  found: Map<string, FoundFile>,
+  patterns: readonly Pattern[],
+  turn: () => Promise<void> | undefined,
+  signal: AbortSignal,
+): Promise<[string, number][]> {
+  const counts = new Map<Pattern, number>();
+  const meant = patterns.map((pattern) => ({ pattern, ways: pattern.inside.filter(({ length }) => length > 0) }));
+  for (const path of meant.length === 0 ? [] : found.keys()) {
+    const names = path.split("/");
+    for (const { pattern, ways } of meant) {
+      signal.throwIfAborted();
+      if (ways.some((segments) => fitsPath(segments, names))) {
         found.delete(path);
-        count++;
+        counts.set(pattern, (counts.get(pattern) ?? 0) + 1);
+        break;
       }
+      await turn();
     }
-    if (count > 0) counts.push([fileNameText(pathOf(pattern)), count]);
   }
-  return counts;
+  return patterns.flatMap((pattern) => {
+    const count = counts.get(pattern);
+    return count === undefined ? [] : [[pattern.shown, count]];
+  });
 }
 
-function fingerprintOf(
+async function fingerprintOf(
   paths: readonly FileName[],
   found: ReadonlyMap<string, FoundFile>,
   targets: ReadonlyMap<string, string>,
-): Pick<FileList, "bytes" | "fingerprint" | "unpackedFingerprint"> {
+  turn: () => Promise<void> | undefined,
+): Promise<Pick<FileList, "bytes" | "fingerprint" | "unpackedFingerprint">> {
   const hash = createHash("sha256");
   const unpacked = createHash("sha256");
   let bytes = 0;
   for (const path of paths) {
+    await turn();
     const its = found.get(path);
     if (its === undefined) continue;
     if (its.kind === "file") bytes += its.size;

@@ -1,12 +1,15 @@
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { readTar, type TarItem } from "../../src/tar.ts";
+import { LONGEST_PATH_BYTES, readTar, type TarItem } from "../../src/tar.ts";
+import { createTurns } from "../../src/time.ts";
 import { fileNameText, type UnpackLimits } from "../../src/workspace.ts";
 import { below } from "./paths.ts";
 
 /** What no archive may do, and how its entries come to their places: the same wherever a job's files are. */
 
-const DEEPEST = 256;
-const LONGEST_PATH_BYTES = 4096;
+/** Directories above an entry. */
+export const DEEPEST = 256;
+/** Of all entries and of where links lead, together: they are in memory until the last entry is there. */
+export const MOST_NAME_BYTES = 64 * 1024 * 1024;
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
 
@@ -17,10 +20,13 @@ export function refused(path: string, why: string): ScriptFailure {
 /** A path of an archive, cleaned; `""` is the checkout itself. */
 export function cleanName(name: string): string {
   if (name.startsWith("/")) throw refused(name, "is an absolute path");
-  if (name.length > LONGEST_PATH_BYTES) throw refused(`${name.slice(0, 100)}…`, "has too long a path");
+  if (name.length > LONGEST_PATH_BYTES) {
+    throw refused(`${name.slice(0, 100)}...`, `has too long a path (more than ${LONGEST_PATH_BYTES} bytes)`);
+  }
   const segments = name.split("/").filter((segment) => segment !== "" && segment !== ".");
   if (segments.includes("..")) throw refused(name, "leaves the project");
-  if (segments.length > DEEPEST) throw refused(`${name.slice(0, 100)}…`, "lies too deep");
+  if (segments.length > DEEPEST)
+    throw refused(`${name.slice(0, 100)}...`, `lies too deep (more than ${DEEPEST} directories)`);
   return segments.join("/");
 }
 
@@ -50,6 +56,8 @@ export async function* admitted(
   free: () => Promise<number | null>,
 ): AsyncGenerator<Admitted> {
   let looked = Number.NEGATIVE_INFINITY;
+  let nameBytes = 0;
+  const turn = createTurns();
   const makeSureOfRoom = async (size: number): Promise<void> => {
     if (tally.bytes + size - looked < LOOK_BYTES && size < LOOK_BYTES) return;
     looked = tally.bytes;
@@ -66,6 +74,11 @@ export async function* admitted(
     if (++tally.entries > limits.entries) {
       throw new ScriptFailure(`the archive has more than ${limits.entries} entries`);
     }
+    nameBytes += item.name.length + item.target.length;
+    if (nameBytes > MOST_NAME_BYTES) {
+      throw new ScriptFailure(`the names in the archive have more than ${MOST_NAME_BYTES} bytes together`);
+    }
+    await turn();
     if (tally.bytes + size > limits.bytes) {
       throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
     }
@@ -78,6 +91,9 @@ export async function* admitted(
       throw refused(path, `is a ${kind === "other" ? "thing of an unknown kind" : kind}`);
     }
     if (kind === "symlink" && item.target === "") throw refused(path, "is a link to nothing");
+    if (item.target.length > LONGEST_PATH_BYTES) {
+      throw refused(path, `leads to too long a path (more than ${LONGEST_PATH_BYTES} bytes)`);
+    }
     await makeSureOfRoom(size);
     tally.bytes += size;
     yield { path, item };
@@ -117,8 +133,10 @@ export interface MovePlan {
  */
 export async function planMoves({ staging, top, entries, names, look }: MovePlan): Promise<Move[]> {
   const moves: Move[] = [];
+  const turn = createTurns();
   const visit = async (inside: string): Promise<void> => {
     for (const name of await names(inside)) {
+      await turn();
       const path = below(inside, name);
       const [from, to] = [`${staging}/${path}`, below(top, path)];
       const [ours, theirs] = [await look(from), await look(to)];

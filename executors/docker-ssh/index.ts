@@ -4,11 +4,12 @@ import { createDockerExecutor } from "../docker/index.ts";
 import { checkedTable, settingsOf } from "../docker/table.ts";
 import { sshComplaint, sshTable } from "../ssh/settings.ts";
 import { prepareSshJob } from "./prepare.ts";
+import { words } from "./words.ts";
 
-const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 export default defineExecutor({
-  name: "docker-ssh",
+  ...words,
   tables: [
     { name: "docker", required: true, schema: checkedTable },
     { name: "ssh", required: true, schema: sshTable },
@@ -21,7 +22,7 @@ export default defineExecutor({
   create: ({ docker, ssh }, deps) => {
     const table = sshTable.parse(ssh ?? {});
     return createDockerExecutor(settingsOf(docker), deps, {
-      name: "docker-ssh",
+      words,
       prepare: (options, notes, signal) => prepareSshJob(table, options, notes, signal),
     });
   },

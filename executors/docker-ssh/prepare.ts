@@ -1,13 +1,15 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
-import { all } from "../docker/all.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { all } from "../../src/time.ts";
 import { securityOf } from "../docker/build-container.ts";
 import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
 import type { ObtainedImage } from "../docker/image.ts";
 import { jobLabels } from "../docker/labels.ts";
 import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "../docker/scene.ts";
+import { entrypointVariables } from "../docker/service-variables.ts";
 import { waitForServices } from "../docker/services.ts";
 import { hostEntries, startServices } from "../docker/start-services.ts";
 import { createVolumes } from "../docker/volumes.ts";
@@ -36,7 +38,8 @@ export async function prepareSshJob(
   const scene = await openScene({ ...options, deps: { ...deps, buildsDir: undefined } }, notes);
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    // The account's private files are beside its checkout.
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: false, expand }, signal),
     scene.obtain(scene.wanted.image, signal),
   ]);
   const services = await startServices(scene, network, volumes, scene.naming.services, signal);
@@ -62,8 +65,8 @@ export async function prepareSshJob(
   const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
   try {
     const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
-    const noBash = `The image ${image.name} has no bash. Use another image`;
-    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, noBash }, signal);
+    const without = (shell: ShellName): string => `The image ${image.name} has no ${shell}. Use another image`;
+    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, without }, signal);
     const limitMs = settings.waitForServicesMs;
     await waitForServices(engine, { services, limitMs, helper: copy.commands, loopback: false, notes }, signal);
     const environment = createSshEnvironment({ ...copy, cleanUp: async () => {} });
@@ -127,7 +130,7 @@ async function startSshd(scene: Scene, parts: SshdParts, signal: AbortSignal): P
     privileged: wanted.image.privileged,
     binds: parts.binds,
     hostname: settings.hostname ?? scene.unique,
-    env: [],
+    env: entrypointVariables(scene.variables),
     user: account.uid === 0 ? wanted.image.user : `${account.uid}:${account.gid}`,
     groups: account.groups,
     entrypoint: wanted.image.entrypoint,

@@ -2,12 +2,12 @@ import type { Account } from "./account.ts";
 import { createContainer, explainNoShell, NoShellFailure } from "./container.ts";
 import { jobContainer } from "./container-config.ts";
 import type { JobContainer } from "./environment.ts";
-import { placeLabels } from "./helper-container.ts";
 import type { ObtainedImage } from "./image.ts";
 import { jobLabels } from "./labels.ts";
 import type { MainProgram } from "./main-program.ts";
 import { removeContainer } from "./remove.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
+import { entrypointVariables } from "./service-variables.ts";
 import { warn } from "./services.ts";
 import { addedVariables, startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
@@ -41,13 +41,13 @@ export async function startBuild(scene: Scene, parts: BuildParts, signal: AbortS
   const { image, account, volumes, hosts, ready, first } = parts;
   const { entrypoint } = wanted.image;
   const name = `the build container (image ${image.name})`;
-  const env = gitTrust(places.root);
+  const env = [...entrypointVariables(scene.variables), ...gitTrust(places.root)];
   const attempt = async (withEntrypoint: boolean): Promise<JobContainer> => {
     const body = jobContainer({
       ...common(scene, parts.networkMode),
       securityOpt: securityOf(scene, account),
       image,
-      labels: { ...jobLabels(marks, "build"), ...placeLabels(scene, volumes) },
+      labels: jobLabels(marks, "build"),
       aliases: parts.aliases,
       privileged: wanted.image.privileged,
       binds: volumes.binds,
@@ -63,7 +63,15 @@ export async function startBuild(scene: Scene, parts: BuildParts, signal: AbortS
     await ready(id);
     try {
       const { tools, environment } = await startWithTools(engine, { id, name, first }, notes, signal);
-      const container = { id, name: "the build container", tools, user: undefined, env: [], trusted: false };
+      const container: JobContainer = {
+        id,
+        name: "the build container",
+        image: image.name,
+        tools,
+        user: undefined,
+        env: [],
+        trusted: false,
+      };
       if (!withEntrypoint) return container;
       // Scripts see what the ENTRYPOINT set up, and run as whom it chose, where it could choose.
       const dropped = account.uid === 0 && tools.uid > 0;

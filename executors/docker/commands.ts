@@ -1,7 +1,7 @@
 import { PassThrough, Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { SystemFailure } from "../../src/errors.ts";
-import { pause } from "../../src/time.ts";
+import { pause, unlessAborted } from "../../src/time.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit } from "../remote/index.ts";
 import type { Engine } from "./engine.ts";
 import { type StartedExec, startExec } from "./exec.ts";
@@ -115,15 +115,6 @@ async function watch(
   signal: AbortSignal,
 ): Promise<number> {
   const over = new AbortController();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => {});
-  const onAbort = (): void => {
-    reader.close();
-    reject(signal.reason);
-  };
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-
   const ofOutput = async (): Promise<number> => {
     const error = await reader.ended;
     if (error !== null) throw lost(name, error);
@@ -146,10 +137,10 @@ async function watch(
   const daemon = ofDaemon().catch(() => output);
   for (const one of [output, daemon, ofInput]) one.catch(() => {});
   try {
-    return await Promise.race([output, daemon, ofInput, aborted]);
+    return await unlessAborted(Promise.race([output, daemon, ofInput]), signal);
   } finally {
+    if (signal.aborted) reader.close();
     over.abort();
-    signal.removeEventListener("abort", onAbort);
   }
 }
 

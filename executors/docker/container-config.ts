@@ -160,7 +160,6 @@ function hostConfig(parts: CommonParts, limits: ResourceLimits): HostConfig {
     ...(settings.shmBytes === undefined ? {} : { ShmSize: settings.shmBytes }),
     ...(settings.runtime === undefined ? {} : { Runtime: settings.runtime }),
     ...(settings.usernsMode === undefined ? {} : { UsernsMode: settings.usernsMode }),
-    ...(settings.isolation === undefined ? {} : { Isolation: settings.isolation }),
     ...(limits.nanoCpus === undefined ? {} : { NanoCpus: limits.nanoCpus }),
     ...(limits.cpuShares === undefined ? {} : { CpuShares: limits.cpuShares }),
     ...(limits.cpusetCpus === undefined ? {} : { CpusetCpus: limits.cpusetCpus }),

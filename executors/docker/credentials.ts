@@ -36,7 +36,9 @@ export interface RegistryLogins {
 export interface LoginSources {
   /** `DOCKER_AUTH_CONFIG` among the job's variables, text of a docker configuration; only its static logins count. */
   readonly jobConfig: string | undefined;
-  /** The same of the runner's own environment (`environment` of the entry reaches jobs and so is the job's). */
+  /** The same in `environment` of the entry, which is the operator's word. */
+  readonly entryConfig: string | undefined;
+  /** The same of the runner's own environment. */
   readonly operatorConfig: string | undefined;
   /** Credentials that the coordinator sent with the job. */
   readonly jobCredentials: readonly RegistryCredential[];
@@ -67,13 +69,13 @@ type AuthConfig = z.infer<typeof configSchema>;
 interface Source {
   readonly from: string;
   readonly config: AuthConfig;
-  /** Only the operator's own files may name programs. */
+  /** Only the operator may name programs. */
   readonly mayRun: boolean;
 }
 
 /**
- * Where logins come from, in the order of the Go runner and GitLab Runner: `DOCKER_AUTH_CONFIG`, the docker configuration of
- * the runner's account with its credential helpers, and what the coordinator sent. A source that cannot be read is a warning.
+ * Where logins come from, in the order of the Go runner and GitLab Runner: `DOCKER_AUTH_CONFIG` of the job, of the entry and of
+ * the runner, the docker configuration of the runner's account, and what the coordinator sent. A source that cannot be read is a warning.
  */
 export async function openLogins(sources: LoginSources): Promise<RegistryLogins> {
   const warnings: string[] = [];
@@ -91,7 +93,8 @@ export async function openLogins(sources: LoginSources): Promise<RegistryLogins>
   };
 
   if (sources.jobConfig) add("DOCKER_AUTH_CONFIG of the job", sources.jobConfig, false);
-  if (sources.operatorConfig) add("DOCKER_AUTH_CONFIG of the runner", sources.operatorConfig, false);
+  if (sources.entryConfig) add("DOCKER_AUTH_CONFIG in environment of the entry", sources.entryConfig, true);
+  if (sources.operatorConfig) add("DOCKER_AUTH_CONFIG of the runner", sources.operatorConfig, true);
   const file = await readOperatorConfig(sources, warnings);
   if (file !== null) add(file.path, file.text, true);
   const sent: Record<string, z.infer<typeof authSchema>> = {};

@@ -4,7 +4,7 @@ import { Agent as HttpsAgent } from "node:https";
 import type Docker from "dockerode";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import { deadline } from "../../src/time.ts";
+import { deadline, unlessAborted } from "../../src/time.ts";
 import { boundAnswers, DaemonError } from "./dial.ts";
 import { type Endpoint, findEndpoint } from "./endpoint.ts";
 import type { ConnectionSettings } from "./settings.ts";
@@ -159,18 +159,12 @@ function asker(
     signal.throwIfAborted();
     const late = new Stop("timed_out", `no answer within ${limitMs / 1000} s`);
     using limit = deadline(signal, limitMs, late);
-    const { promise: stopped, reject } = Promise.withResolvers<never>();
-    const onAbort = (): void => reject(limit.signal.reason);
-    limit.signal.addEventListener("abort", onAbort, { once: true });
     const asked = current.run(limit.signal, () => body(docker, signal));
-    asked.catch(() => {});
     try {
-      return await Promise.race([asked, stopped]);
+      return await unlessAborted(asked, limit.signal);
     } catch (error) {
       signal.throwIfAborted();
       throw explain(what, error, endpoint, trouble());
-    } finally {
-      limit.signal.removeEventListener("abort", onAbort);
     }
   };
 }

@@ -17,6 +17,8 @@ export interface JobContainer {
   readonly id: string;
   /** `the build container`. */
   readonly name: string;
+  /** What it was made of, for messages. */
+  readonly image: string;
   readonly tools: RemoteTools;
   /** Whom scripts run as; `undefined`: as the container says. */
   readonly user: string | undefined;
@@ -143,7 +145,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         return state === null || state?.running === false;
       },
       makeSure: (known: Ended | null, stopped: boolean) => makeSure(container, known, stopped),
-      where: container.name,
+      where: `${container.name} (image ${container.image})`,
     };
     if (!container.trusted) await own;
     if (container === build) scripts++;

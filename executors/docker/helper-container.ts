@@ -7,17 +7,11 @@ import type { ObtainedImage } from "./image.ts";
 import { jobLabels, LABELS } from "./labels.ts";
 import type { MainProgram } from "./main-program.ts";
 import type { JobNetwork } from "./network.ts";
-import { REMOVED, removePlace } from "./prepare-places.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { warn } from "./services.ts";
 import { slotLabel } from "./slots.ts";
 import { startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
-
-/** Labels by which the job's temporary files are found and removed. */
-export function placeLabels({ places }: Scene, { keepsBuilds }: JobVolumes): Record<string, string> {
-  return keepsBuilds ? { [LABELS.tmpDir]: places.tmpDir, [LABELS.buildsDir]: places.buildsDir } : {};
-}
 
 /**
  * The container with git. It is there before the job's, whose network it owns: joining one anew would take twice as long.
@@ -38,8 +32,6 @@ export async function createHelper(
     labels: {
       ...jobLabels(marks, "helper"),
       [LABELS.slot]: slotLabel(request.runnerId, request.job.projectId, slot),
-      ...placeLabels(scene, volumes),
-      ...(volumes.keepsBuilds ? { [LABELS.tidies]: "1" } : {}),
     },
     // The build container's name, which has the same address.
     aliases: network.own ? ["build"] : [],
@@ -62,18 +54,12 @@ function nameFor(image: ObtainedImage): string {
 
 /** Starts it: the job's places are ready then. It works as root until `worksAs`. */
 export async function startHelper(
-  scene: Scene,
+  { engine, notes }: Scene,
   { id, image, prepare }: { id: string; image: ObtainedImage; prepare: MainProgram },
   signal: AbortSignal,
 ): Promise<JobContainer> {
-  const { engine, places, notes } = scene;
-  const last = { ...removePlace(places.buildsDir, places.tmpDir), status: REMOVED };
-  const { tools } = await startWithTools(
-    engine,
-    { id, name: nameFor(image), first: prepare, last },
-    notes,
-    signal,
-  ).catch((error: unknown) => {
+  const start = { id, name: nameFor(image), first: prepare };
+  const { tools } = await startWithTools(engine, start, notes, signal).catch((error: unknown) => {
     if (!(error instanceof NoShellFailure)) throw error;
     throw new SystemFailure(`${error.message}. helper_image in [runners.docker] must have sh and git`, {
       reason: "runner_configuration_error",
@@ -84,7 +70,7 @@ export async function startHelper(
     const why = "without it there are no sources. helper_image in [runners.docker] must have sh and git";
     warn(notes, `The helper image ${image.name} has no git: ${why}`);
   }
-  return { id, name: "the helper container", tools, user: undefined, env: [], trusted: true };
+  return { id, name: "the helper container", image: image.name, tools, user: undefined, env: [], trusted: true };
 }
 
 /** The helper as the job's user, so that the checkout is that user's. Git wants a home that its user may write to. */

@@ -1,7 +1,9 @@
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
+import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { deadline, never } from "../../src/time.ts";
+import { deadline, never, unlessAborted } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { createAccounts } from "./accounts.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
@@ -16,8 +18,9 @@ import type { ConnectionSettings, DockerSettings } from "./settings.ts";
 import { createSlots, type Slot } from "./slots.ts";
 import { createSweeper, type Sweeper } from "./sweep.ts";
 import { checkedTable, settingsOf } from "./table.ts";
+import { words } from "./words.ts";
 
-const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 /** Longest removal of what was half prepared. */
 const UNDO_LIMIT_MS = 60_000;
@@ -33,14 +36,14 @@ interface Means {
 
 /** How an executor that works with an engine makes a job's surroundings. */
 export interface Flavor {
-  readonly name: string;
+  readonly words: Pick<ExecutorWords, "name" | "title">;
   readonly prepare: typeof prepareJob;
 }
 
 export function createDockerExecutor(
   given: DockerSettings,
   deps: ExecutorDeps,
-  { name, prepare }: Flavor = { name: "docker", prepare: prepareJob },
+  { words: { name, title }, prepare }: Flavor = { words, prepare: prepareJob },
 ): Executor {
   const { log } = deps;
   const settings = deps.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
@@ -72,21 +75,20 @@ export function createDockerExecutor(
         if (finding === found) finding = null;
       });
     }
-    return unlessStopped(finding, signal);
+    return unlessAborted(finding, signal);
   };
 
   /** @returns sentences for the trace */
   const recoverJob = async (engine: Engine, owner: Owner, jobKey: string, signal: AbortSignal): Promise<string[]> => {
-    const options = { log, counting: true };
-    const { processes, containers, networks, ...rest } = await cleanUpJob(engine, jobKey, options, signal);
+    const options = { counting: true };
+    const { processes, containers, networks, volumes } = await cleanUpJob(engine, jobKey, options, signal);
     // Its network went from job to job, and was the dead process's.
     const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
     return [
       ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
       ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
       ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
-      ...(rest.volumes > 0 ? [`removed ${counted(rest.volumes, "volume", "volumes")}`] : []),
-      ...(rest.temporaryFiles ? ["removed its temporary files"] : []),
+      ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
     ];
   };
 
@@ -101,7 +103,7 @@ export function createDockerExecutor(
     const free = (): void => slot[Symbol.dispose]();
     const destroy = async (signal: AbortSignal): Promise<void> => {
       try {
-        await cleanUpJob(engine, jobKey, { log, onQuiet: free }, signal);
+        await cleanUpJob(engine, jobKey, { onQuiet: free }, signal);
         network.giveBack(true);
       } catch (error) {
         work = null;
@@ -118,8 +120,9 @@ export function createDockerExecutor(
     };
   };
 
-  return {
+  return handingOver({
     name,
+    title,
     features: { variables: true, image: true, services: true, shared: false },
     shell: deps.shell ?? "bash",
     location: locationOf(settings.connection, process.env),
@@ -175,7 +178,7 @@ export function createDockerExecutor(
       const found = await finding?.catch(() => null);
       if (found !== null && found !== undefined) await closeMeans(found);
     },
-  };
+  });
 }
 
 async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {
@@ -184,25 +187,12 @@ async function closeMeans({ engine, sweeper, networks }: Means): Promise<void> {
   await engine.close();
 }
 
-/** What others wait for, too. */
-async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: stopped, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
-
 function counted(count: number, one: string, more: string): string {
   return `${count} ${count === 1 ? one : more}`;
 }
 
 export default defineExecutor({
-  name: "docker",
+  ...words,
   tables: [{ name: "docker", required: true, schema: checkedTable }],
   shells: SHELLS,
   // Without a table, after a crash whose entry is gone from the configuration, the engine is where it is by default.

@@ -15,8 +15,8 @@ export interface WantedService {
   readonly aliases: readonly string[];
   readonly entrypoint: readonly string[] | null;
   readonly command: readonly string[] | null;
-  /** The service's own, beside the job's public ones. */
-  readonly variables: readonly { readonly key: string; readonly value: string }[];
+  /** The service's own, beside the job's public ones; raw values are not expanded. */
+  readonly variables: readonly { readonly key: string; readonly value: string; readonly raw: boolean }[];
   readonly policies: readonly PullPolicy[];
   readonly platform: string | null;
   readonly user: string | null;
@@ -41,6 +41,8 @@ export interface WantedImage {
 export interface Wanted {
   readonly image: WantedImage;
   readonly services: readonly WantedService[];
+  /** What was left out, one sentence each. */
+  readonly warnings: readonly string[];
 }
 
 export interface WantedRequest {
@@ -70,12 +72,17 @@ export function wantedImages({ settings, image, services, expand }: WantedReques
   if (!isAllowed(name, { patterns: settings.allowedImages, always: fallback === "" ? [] : [fallback] })) {
     throw notAllowed("image", name, settings.allowedImages, "allowed_images");
   }
-  const own = settings.services.map((service) => ofEntry(settings, service, expand));
+  const warnings: string[] = [];
+  /** Empty is how a service is switched off by a variable. */
+  const isNamed = ({ name: service }: { readonly name: string }): boolean => {
+    if (expand(service).trim() !== "") return true;
+    warnings.push(`A service was left out, because its name ${JSON.stringify(service.slice(0, 100))} is empty here`);
+    return false;
+  };
+  const own = settings.services.filter(isNamed).map((service) => ofEntry(settings, service, expand));
   const ownNames = own.map((service) => service.name);
-  const asked = services.map((service): WantedService => {
+  const asked = services.filter(isNamed).map((service): WantedService => {
     const serviceName = expand(service.name).trim();
-    if (serviceName === "")
-      throw new ScriptFailure(`A service of the job has no name after expansion: "${service.name}"`);
     if (!isAllowed(serviceName, { patterns: settings.allowedServices, always: ownNames })) {
       throw notAllowed("service", serviceName, settings.allowedServices, "allowed_services");
     }
@@ -84,7 +91,7 @@ export function wantedImages({ settings, image, services, expand }: WantedReques
       aliases: service.aliases.map((alias) => expand(alias).trim()).filter((alias) => alias !== ""),
       entrypoint: settings.disableEntrypointOverwrite ? null : service.entrypoint,
       command: service.command,
-      variables: service.variables.map(({ key, value }) => ({ key, value })),
+      variables: service.variables.map(({ key, value, raw }) => ({ key, value, raw })),
       policies: policiesOf(settings, service.pullPolicies, serviceName),
       platform: platformOf(service.platform, expand),
       user: userOf(settings, service.user, expand, null),
@@ -108,19 +115,16 @@ export function wantedImages({ settings, image, services, expand }: WantedReques
         settings.privileged && (settings.privilegedImages.length === 0 || matchesAny(name, settings.privilegedImages)),
     },
     services: all,
+    warnings,
   };
 }
 
 function ofEntry(settings: DockerSettings, service: ServiceSetting, expand: (text: string) => string): WantedService {
   const name = expand(service.name).trim();
-  if (name === "") {
-    throw new SystemFailure(`A service in [runners.docker] has no name after expansion: "${service.name}"`, {
-      reason: "runner_configuration_error",
-    });
-  }
   return {
     ...service,
     name,
+    variables: service.variables.map((variable) => ({ ...variable, raw: false })),
     policies: settings.pullPolicies,
     platform: null,
     user: null,

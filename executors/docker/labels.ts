@@ -11,11 +11,6 @@ export const LABELS = {
   role: "alloy-runner.role",
   /** `<runner id>/<project id>/<slot>`: who works in a kept builds directory. */
   slot: "alloy-runner.slot",
-  /** What must be removed from a kept builds directory when the job is over, and that directory. */
-  tmpDir: "alloy-runner.tmp-dir",
-  buildsDir: "alloy-runner.builds-dir",
-  /** Its first process removes that directory on SIGTERM and ends with `REMOVED`. */
-  tidies: "alloy-runner.tidies",
 } as const;
 
 /** What people's own tools look for, as the Go runner and GitLab Runner name it. */
@@ -32,7 +27,7 @@ export interface Owner {
 /** What all things of a job carry. */
 export interface JobMarks {
   readonly owner: Owner;
-  readonly request: Pick<PrepareRequest, "job" | "jobKey" | "runnerId" | "concurrentId">;
+  readonly request: Pick<PrepareRequest, "job" | "jobKey" | "runnerId" | "concurrentId" | "trust">;
 }
 
 export function jobLabels({ owner, request }: JobMarks, role: Role): Record<string, string> {

@@ -10,15 +10,6 @@ export interface MainProgram {
   /** POSIX sh, run as `sh -c TEXT alloy-runner ARGS…`. */
   readonly script: string;
   readonly args: readonly string[];
-  /** What SIGTERM makes it do, and end. */
-  readonly last?: LastProgram;
-}
-
-export interface LastProgram {
-  readonly script: string;
-  readonly args: readonly string[];
-  /** Of the container, when the script has succeeded. */
-  readonly status: number;
 }
 
 /** What the program printed, and its status. */
@@ -28,12 +19,8 @@ export interface MainAnswer {
 }
 
 /** One command of a script: `sh -c TEXT alloy-runner ARGS…`. */
-export function commandOf({ script, args }: Pick<MainProgram, "script" | "args">): string {
+export function commandOf({ script, args }: MainProgram): string {
   return quoted(["sh", "-c", script, "alloy-runner", ...args]);
-}
-
-function lastText(last: LastProgram): string {
-  return `${commandOf(last)} </dev/null >/dev/null 2>&1 && exit ${last.status}; exit 1`;
 }
 
 /**
@@ -44,12 +31,11 @@ const IDLE = 'n=0; while [ "$n" -lt 1000 ]; do sleep 2000000 & wait "$!" || n=$(
 
 /** The text for the container's stdin. Braces: the shell has read all of it before any of it runs. */
 export function mainText(program: MainProgram, marker: string): string {
-  const { last } = program;
   return `{
 printf '%s\\n' ${marker}-begin
 ${commandOf(program)} </dev/null
 printf '\\n%s %s\\n' ${marker}-end "$?"
-${last === undefined ? "" : `trap ${quoted([lastText(last)])} TERM\n`}${IDLE}
+${IDLE}
 }
 `;
 }

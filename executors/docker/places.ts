@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { PrepareRequest } from "../../src/executor.ts";
+import { slotName } from "../common/slot-name.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /** Where one job works, as its containers see it. All absolute. */
@@ -10,6 +11,7 @@ export interface Places {
   readonly buildsDir: string;
   /** The checkout. */
   readonly root: string;
+  /** A volume of the job's own, outside the builds directory, which services see. */
   readonly tmpDir: string;
   /** The builds directory is one of the host's, and so everybody's. */
   readonly shared: boolean;
@@ -18,12 +20,15 @@ export interface Places {
 export interface PlacesOptions {
   readonly buildsDir: string;
   readonly settings: Pick<DockerSettings, "volumes" | "tmpfs">;
-  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath">;
+  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust">;
   readonly slot: number;
 }
 
+/** The same for all jobs, so that what names it can be cached; no image and no operator has it. */
+const TMP_DIR = "/alloy-runner/tmp";
+
 /** One is the other, or lies inside it. */
-function contains(outer: string, inner: string): boolean {
+export function contains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(outer === "/" ? outer : `${outer}/`);
 }
 
@@ -41,6 +46,11 @@ export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptio
       reason: "runner_configuration_error",
     });
   }
+  if (contains(TMP_DIR, base) || contains(base, TMP_DIR)) {
+    throw new SystemFailure(`builds_dir is "${buildsDir}", and ${TMP_DIR} is the runner's own: choose another path`, {
+      reason: "runner_configuration_error",
+    });
+  }
   const covering = Object.keys(settings.tmpfs).find((path) => contains(cleanPath(path), base));
   if (covering !== undefined) {
     throw new SystemFailure(
@@ -49,15 +59,9 @@ export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptio
     );
   }
   const shared = settings.volumes.some(({ source, target }) => source !== null && contains(cleanPath(target), base));
-  const { runnerId, projectPath } = request;
-  return shared
-    ? {
-        buildsDir: base,
-        root: `${base}/${runnerId}/${slot}/${projectPath}`,
-        tmpDir: `${base}/${runnerId}/${slot}.tmp/${projectPath}`,
-        shared,
-      }
-    : { buildsDir: base, root: `${base}/${projectPath}`, tmpDir: `${base}/${projectPath}.tmp`, shared };
+  const { runnerId, projectPath, trust } = request;
+  const root = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
+  return { buildsDir: base, root, tmpDir: TMP_DIR, shared };
 }
 
 /** `runner-0a1b2c3d-project-7-concurrent-0`: the name that users know, for hosts, containers and volumes. */

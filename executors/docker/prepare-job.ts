@@ -1,8 +1,9 @@
 import type { Writable } from "node:stream";
+import { ScriptFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { all } from "../../src/time.ts";
 import type { Account } from "./account.ts";
-import { all } from "./all.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { containerCommands } from "./commands.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
@@ -40,7 +41,7 @@ export async function prepareJob(
 
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, expand }, signal),
+    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: true, expand }, signal),
     scene.obtain(wanted.image, signal),
   ]);
   // On a network of the operator's the build container learns its services' addresses when it is created.
@@ -51,6 +52,7 @@ export async function prepareJob(
     startContainers(scene, { network, volumes, image, hosts }, signal),
     starting,
   ]);
+  const shell = shellOf(deps.shell, build);
   const helperCommands = containerCommands({
     engine,
     container: helper.id,
@@ -64,7 +66,7 @@ export async function prepareJob(
   return createEnvironment({
     engine,
     jobKey: request.jobKey,
-    shell: shellOf(deps.shell, build),
+    shell,
     build,
     helper,
     places,
@@ -173,6 +175,13 @@ async function startAlone(
   return { build, helper: build };
 }
 
-function shellOf(configured: ShellName | undefined, build: JobContainer): ShellName {
-  return configured ?? (build.tools.bash === null ? "sh" : "bash");
+/** @throws {ScriptFailure} the operator wants one that the job's image has not */
+function shellOf(configured: ShellName | undefined, { tools, image }: JobContainer): ShellName {
+  const found = configured ?? (tools.bash === null ? "sh" : "bash");
+  if ((found === "bash" && tools.bash === null) || (found === "pwsh" && !tools.programs.has(found))) {
+    throw new ScriptFailure(
+      `The image ${image} has no ${found} on its PATH, and jobs of this runner are written for it (shell = "${found}"): use another image`,
+    );
+  }
+  return found;
 }

@@ -1,14 +1,16 @@
-import type { LastProgram, MainProgram } from "./main-program.ts";
+import type { MainProgram } from "./main-program.ts";
 import type { Places } from "./places.ts";
 
 /**
- * Programs of the helper container that make, hand over and remove a job's directories, as root. Other jobs may work in the same
+ * Programs of the helper container that make a job's directories and hand them over, as root. Other jobs may work in the same
  * directory of the host meanwhile, so no path is gone by: each step enters one directory, makes sure that it is where it seems
  * to be, and then works on `.` and on names in it. A link that was planted on the way, earlier or just now, is never followed.
+ * The job's private directory is the mount point of a new volume: there is nothing in it, and nobody else has it.
  */
 
 /** `$base` is the builds directory, `$at` where it is, without links. */
-const STEPS = `
+const PREPARE = `
+uid=$1 gid=$2 base=$3 root=$4 tmp=$5 keep=$6 proof=$7; shift 7
 newline='
 '
 # Other volumes are not entered. A blank is octal there.
@@ -16,42 +18,23 @@ mounts=$newline$(while read -r id parent device top place rest; do printf '%b\\n
 start() { cd -P -- "$1" && at=$(pwd -P); }
 step() { at=\${at%/}/$1; cd -P "./$1" && [ "$(pwd -P)" = "$at" ]; }
 moved() { echo "$at is not where it was: something moves directories about" >&2; exit 1; }
-rest_of() { case $rest in */*) rest=\${rest#*/};; *) rest=;; esac; }
-# Into what is there, by its path from the base.
-enter() {
-  start "$base" || exit 1
-  rest=$1
-  while [ -n "$rest" ]; do
-    [ -d "./\${rest%%/*}" ] || return 1
-    step "\${rest%%/*}" || moved
-    rest_of
-  done
-}
-# What is in here and below, real directories of this volume only. Inner things come first.
-tree() {
-  act=$1; set --
+own() { chown -h "$uid:$gid" "$@"; }
+give() { [ "$uid" -le 0 ] || own .; }
+# Gives what is in here and below, real directories of this volume only. Inner things come first.
+give_all() {
+  set --
   for one in ./* ./.[!.]* ./..?*; do
     one=\${one#./}
     if [ -d "./$one" ] && [ ! -L "./$one" ]; then
       case $mounts in *"$newline\${at%/}/$one$newline"*) continue;; esac
-      (step "$one" && tree "$act") || return 1
-      [ "$act" != clear ] || { rmdir "./$one" || return 1; continue; }
+      (step "$one" && give_all) || return 1
     elif [ ! -L "./$one" ] && [ ! -e "./$one" ]; then continue
     fi
     set -- "$@" "./$one"
-    [ $# -lt 500 ] || { "$act" "$@" || return 1; set --; }
+    [ $# -lt 500 ] || { own "$@" || return 1; set --; }
   done
-  [ $# -eq 0 ] || "$act" "$@"
+  [ $# -eq 0 ] || own "$@"
 }
-clear() { rm -f "$@"; }
-own() { chown -h "$uid:$gid" "$@"; }
-`;
-
-/** Makes checkout and temporary directory, empty the latter, and gives both to the job's user. */
-const PREPARE = `
-uid=$1 gid=$2 base=$3 root=$4 tmp=$5 keep=$6 proof=$7; shift 7
-${STEPS}
-give() { [ "$uid" -le 0 ] || own .; }
 # Into a place below the base, which is made where it is missing.
 walk() {
   start "$base" || exit 1
@@ -62,7 +45,7 @@ walk() {
     [ -d "./$name" ] || mkdir "./$name" || exit 1
     step "$name" || moved
     [ "$at" = "$kept" ] || give || exit 1
-    rest_of
+    case $rest in */*) rest=\${rest#*/};; *) rest=;; esac
   done
 }
 prepare() {
@@ -70,15 +53,14 @@ prepare() {
   mkdir -p -- "$base" && start "$base" || exit 1
   kept=\${keep:+\${at%/}/$keep}
   [ -n "$keep" ] || give || exit 1
-  walk "$tmp"
-  tree clear || exit 1
+  start "$tmp" && give || exit 1
   if [ -n "$proof" ]; then chmod 711 . && mkdir ./started && chmod 1733 ./started || exit 1
   else chmod 700 . || exit 1
   fi
   walk "$root"
   [ "$uid" -gt 0 ] || return 0
   # What an earlier user left; most times there is nothing.
-  if [ -n "$(find . -xdev ! -user "$uid" 2>&1 | head -n 1)" ]; then tree own || exit 1; fi
+  if [ -n "$(find . -xdev ! -user "$uid" 2>&1 | head -n 1)" ]; then give_all || exit 1; fi
   for place do
     start "$place" || exit 1
     # One that lies in the checkout could have been moved by those who own that.
@@ -97,16 +79,12 @@ export interface PreparePlaces {
   readonly open: readonly string[];
 }
 
-function below(base: string, path: string): string {
-  return path.slice(base.length + 1);
-}
-
 function args({ places, uid, gid, open }: PreparePlaces, proof: boolean): string[] {
   const { buildsDir, root, tmpDir, shared } = places;
-  const [checkout, temporary] = [below(buildsDir, root), below(buildsDir, tmpDir)];
+  const checkout = root.slice(buildsDir.length + 1);
   // `<builds_dir>/<runner id>` is there for all jobs of the runner, whoever they run as.
   const keep = shared ? (checkout.split("/")[0] ?? "") : "";
-  return [String(uid), String(gid), buildsDir, checkout, temporary, keep, proof ? "yes" : "", ...open];
+  return [String(uid), String(gid), buildsDir, checkout, tmpDir, keep, proof ? "yes" : "", ...open];
 }
 
 /** @param proof whether whoever starts in the build container is to show who it is: `showAccount` */
@@ -116,35 +94,27 @@ export function preparePlaces(options: PreparePlaces, proof: boolean): MainProgr
 
 /**
  * For a build container that is root's, whose ENTRYPOINT may go on as somebody else: that one makes a file, whose owner is the
- * kernel's word, as no answer of the image is.
+ * kernel's word, as no answer of the image is. Who is root still may do what `handOver` does otherwise: the directory is closed.
  */
 export function showAccount({ tmpDir }: Places): MainProgram {
-  return { script: '(umask 077; : >"$1/started/account") 2>/dev/null; :', args: [tmpDir] };
+  const script = `cd "$1" || exit 0
+(umask 077; : >./started/account) 2>/dev/null
+if chmod 700 . 2>/dev/null; then rm -f ./started/account && rmdir ./started; fi
+:`;
+  return { script, args: [tmpDir] };
 }
 
 /** Gives the places to whoever made that file, and prints uid and gid; root's stays root's. */
 export function handOver(options: PreparePlaces): MainProgram {
   const script = `${PREPARE}
-enter "$tmp/started" && [ -f ./account ] && [ ! -L ./account ] || exit 0
+start "$tmp" && [ -d ./started ] && step started && [ -f ./account ] && [ ! -L ./account ] || exit 0
 owner() { set -f; set -- $(ls -nd ./account); set +f; uid=$3 gid=$4; }
 owner
 [ "$uid" -gt 0 ] || exit 0
+rm -f ./account && start "$tmp" || exit 1
+# More in it is that one's doing, and stays.
+rmdir ./started 2>/dev/null
 prepare "$@"
 echo "$uid $gid"`;
   return { script, args: args(options, false) };
-}
-
-/** Status of the helper's first process when it has removed them. */
-export const REMOVED = 42;
-
-const REMOVE = `base=$1 path=$2
-${STEPS}
-name=\${path##*/}
-case $path in */*) path=\${path%/*};; *) path=;; esac
-enter "$path" || exit 0
-if [ -d "./$name" ] && [ ! -L "./$name" ]; then (step "$name" && tree clear) && rmdir "./$name"; else rm -f "./$name"; fi`;
-
-/** Removes a place, whatever the job did to it. */
-export function removePlace(buildsDir: string, tmpDir: string): Omit<LastProgram, "status"> {
-  return { script: REMOVE, args: [buildsDir, below(buildsDir, tmpDir)] };
 }

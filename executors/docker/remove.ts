@@ -17,8 +17,6 @@ const volumesSchema = z.object({ Volumes: z.array(z.object({ Name: z.string(), L
 export interface FoundContainer {
   readonly id: string;
   readonly running: boolean;
-  /** It was started at some time. */
-  readonly started: boolean;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -60,7 +58,6 @@ export async function findThings(
       .map(({ Id, State, Labels }) => ({
         id: Id,
         running: State === "running" || State === "paused",
-        started: State !== "created",
         labels: Labels,
       })),
     networks: networksSchema
@@ -113,21 +110,6 @@ function hasDependents(error: unknown): boolean {
   return error instanceof EngineFailure && /dependent containers/i.test(error.message);
 }
 
-/** Removes a container or, where others still depend on it, ends what runs in it: it is removed after them. */
-export async function endContainer(engine: Engine, id: string, signal: AbortSignal): Promise<void> {
-  const name = id.slice(0, 12);
-  try {
-    await engine.call(
-      `remove the container ${name}`,
-      (docker) => docker.getContainer(id).remove({ force: true, v: true }),
-      signal,
-    );
-  } catch (error) {
-    if (!hasDependents(error)) return await removeContainer(engine, id, signal);
-    await engine.call(`end the container ${name}`, (docker) => docker.getContainer(id).kill(), signal);
-  }
-}
-
 const TRIES = 5;
 const PAUSE_MS = 200;
 
@@ -175,9 +157,15 @@ export async function removeNetwork(
 
 /**
  * Remove these, in the order that the daemon needs. Everything is tried; the first failure is thrown then.
+ * @param onQuiet told once all containers are gone
  * @throws {SystemFailure} something could not be removed
  */
-export async function removeThings(engine: Engine, things: FoundThings, signal: AbortSignal): Promise<Removed> {
+export async function removeThings(
+  engine: Engine,
+  things: FoundThings,
+  onQuiet: () => void,
+  signal: AbortSignal,
+): Promise<Removed> {
   const failures: unknown[] = [];
   const count = async <T>(list: readonly T[], remove: (one: T) => Promise<void>): Promise<number> => {
     const results = await Promise.allSettled(list.map(remove));
@@ -185,6 +173,7 @@ export async function removeThings(engine: Engine, things: FoundThings, signal: 
     return results.filter((result) => result.status === "fulfilled").length;
   };
   const containers = await count(things.containers, ({ id }) => removeContainer(engine, id, signal));
+  if (failures.length === 0) onQuiet();
   const networks = await count(things.networks, async ({ id }) => {
     await removeNetwork(engine, id, signal);
   });

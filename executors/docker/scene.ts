@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Writable } from "node:stream";
-import type { ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
+import type { ExecutorDeps, PreparedVariables, PrepareRequest } from "../../src/executor.ts";
 import { homeDirectory } from "../common/home.ts";
 import type { Accounts } from "./accounts.ts";
 import { inlineProfiles, type JobContainerParts } from "./container-config.ts";
@@ -37,6 +37,7 @@ export interface Scene extends PrepareJobOptions {
   readonly places: Places;
   readonly wanted: Wanted;
   readonly naming: ReturnType<typeof nameServices>;
+  readonly variables: PreparedVariables;
   readonly unique: string;
   readonly apiVersion: readonly [number, number];
   readonly securityOpt: readonly string[];
@@ -56,12 +57,13 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
   const { job, expand } = request;
   const wanted = wantedImages({ settings, image: job.image, services: job.services, expand });
   const naming = nameServices(wanted.services, [hostOf(job.git.repoUrl)]);
-  for (const warning of naming.warnings) warn(notes, warning);
+  for (const warning of [...wanted.warnings, ...naming.warnings]) warn(notes, warning);
   const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
   const places = choosePlaces({ buildsDir, settings, request, slot });
   const env = process.env;
   const logins = await openLogins({
     jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
+    entryConfig: request.environment.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
     operatorConfig: env.DOCKER_AUTH_CONFIG,
     jobCredentials: job.credentials,
     configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
@@ -77,6 +79,7 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
     places,
     wanted,
     naming,
+    variables: request.variables({ ...places, projectSlot: slot }),
     unique: uniqueName(request.runnerId, job.projectId, slot),
     apiVersion: versionOf(engine.apiVersion),
     securityOpt: await inlineProfiles(settings.securityOpt),

@@ -1,29 +1,51 @@
-import type { Variable } from "../../src/job/job.ts";
+import { ScriptFailure } from "../../src/errors.ts";
+import type { PreparedVariables } from "../../src/executor.ts";
+import type { WantedService } from "./job-images.ts";
+
+/** Of all that one service's container is given, and of what references in it stand for. */
+export const MOST_SERVICE_BYTES = 1024 * 1024;
 
 /**
- * What a service's container sees: the job's public variables, and those that were written down for this service. Values of the
- * former take other public ones only; anything else would hand out what is secret by a detour.
+ * What a service's container sees: what is public of the job, what the operator and the runner set, and what was written down for
+ * this service, which may name anything. Values of the former are without what is secret, and the operator's own secrets are none
+ * of a service's business.
  */
-export function serviceVariables(
-  jobVariables: readonly Variable[],
-  own: readonly { readonly key: string; readonly value: string }[],
-  expand: (text: string) => string,
-): string[] {
-  const values = new Map<string, string>();
-  const open = jobVariables.filter((variable) => variable.public && !variable.masked && !variable.file);
-  const raw = new Map(open.map(({ key, value }) => [key, value]));
-  const secret = new Set(jobVariables.filter((variable) => !open.includes(variable)).map(({ key }) => key));
-  for (const variable of open) {
-    if (secret.has(variable.key)) continue; // a later, secret value of the same name
-    const value = variable.raw
-      ? variable.value
-      : variable.value.replace(/\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})/g, (_, bare, braced) => {
-          const name = String(bare ?? braced);
-          return secret.has(name) ? "" : (raw.get(name) ?? "");
-        });
-    values.set(variable.key, value);
+export function serviceVariables({ open, expandWith }: PreparedVariables, own: WantedService["variables"]): string[] {
+  const shared = open.filter(({ ofOperator, secretName }) => !(ofOperator && secretName));
+  const values = new Map(shared.map(({ key, value }) => [key, value]));
+  const written = new Map(own.map(({ key, value }) => [key, value]));
+  let bytes = 0;
+  const count = (key: string, text: string): void => {
+    bytes += Buffer.byteLength(text);
+    if (bytes <= MOST_SERVICE_BYTES) return;
+    throw new ScriptFailure(
+      `The variables for a service have more than ${MOST_SERVICE_BYTES} bytes together; the one too many is ${JSON.stringify(key.slice(0, 100))}`,
+    );
+  };
+  for (const [key, value] of values) count(key, value);
+  for (const { key, value, raw } of own) {
+    const expanded = raw ? value : expandWith(without(written, key), value);
+    count(key, expanded);
+    values.set(key, expanded);
   }
-  for (const { key, value } of own) values.set(key, expand(value));
+  return asEnvironment(values);
+}
+
+/**
+ * What an ENTRYPOINT sees of a job's variables: what scripts will see, but for secrets, and for what would change how the runner's
+ * own programs run in the container.
+ */
+export function entrypointVariables({ open }: PreparedVariables): string[] {
+  const shown = open.filter(({ complete, secretName, redirecting }) => complete && !secretName && !redirecting);
+  return asEnvironment(new Map(shown.map(({ key, value }) => [key, value])));
+}
+
+/** A service's variable that names itself means the job's. */
+function without(values: ReadonlyMap<string, string>, key: string): ReadonlyMap<string, string> {
+  return new Map([...values].filter(([name]) => name !== key));
+}
+
+function asEnvironment(values: ReadonlyMap<string, string>): string[] {
   return [...values]
     .filter(([key, value]) => /^[^=\0]+$/.test(key) && !value.includes("\0"))
     .map(([key, value]) => `${key}=${value}`);

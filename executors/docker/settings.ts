@@ -98,8 +98,8 @@ export const tableShape = {
   mac_address: optionalText,
   pid_mode: optionalText,
   ipcmode: optionalText,
-  isolation: optionalText.pipe(z.enum(["default", "process", "hyperv"]).optional()),
   services: z.array(service).default([]),
+  services_see_builds: z.boolean().default(true),
   services_limit: z.number().int().min(-1).optional(),
   wait_for_services_timeout: waitSeconds,
   allowed_images: texts,
@@ -139,6 +139,8 @@ export const dockerTable = z
     disableEntrypointOverwrite: given.disable_entrypoint_overwrite,
 
     services: given.services,
+    /** The builds directory is in services, too; the job's private files never are. */
+    servicesSeeBuilds: given.services_see_builds,
     /** A job's services and the entry's together; `null`: no limit. */
     servicesLimit: given.services_limit === undefined || given.services_limit < 0 ? null : given.services_limit,
     /** `null`: services are not waited for. */
@@ -188,7 +190,6 @@ export const dockerTable = z
     oomScoreAdjust: given.oom_score_adjust,
     runtime: given.runtime,
     /** Windows containers. */
-    isolation: given.isolation,
     pidMode: given.pid_mode,
     ipcMode: given.ipcmode,
 

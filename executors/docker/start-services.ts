@@ -1,4 +1,4 @@
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import { matchesAny } from "./allowed.ts";
 import { inlineProfiles, serviceContainer } from "./container-config.ts";
 import type { Engine } from "./engine.ts";
@@ -18,10 +18,8 @@ export async function startServices(
   named: readonly { readonly index: number; readonly names: readonly string[] }[],
   signal: AbortSignal,
 ): Promise<readonly RunningService[]> {
-  const { engine, settings, wanted, request, places, notes } = scene;
+  const { engine, settings, wanted, notes } = scene;
   const securityOpt = settings.servicesSecurityOpt.length > 0 ? await inlineProfiles(settings.servicesSecurityOpt) : [];
-  // Their root could read what is not theirs in the job's temporary directory.
-  const binds = volumes.binds.filter((bind) => !bindTargets(bind).includes(places.buildsDir));
   const start = async (service: WantedService, names: readonly string[]): Promise<RunningService> => {
     const image = await scene.obtain(service, signal);
     const devices = Object.entries(settings.servicesDevices)
@@ -34,8 +32,8 @@ export async function startServices(
       labels: { ...jobLabels(scene.marks, "service"), "com.gitlab.gitlab-runner.service": service.name },
       aliases: network.own ? names : [],
       privileged: service.privileged,
-      binds,
-      env: serviceVariables(request.job.variables, service.variables, request.expand),
+      binds: volumes.serviceBinds,
+      env: serviceVariables(scene.variables, service.variables),
       entrypoint: service.entrypoint,
       command: service.command,
       devices,
@@ -51,10 +49,6 @@ export async function startServices(
     return service === undefined ? [] : [await start(service, names)];
   });
   return (await all(started)).flat();
-}
-
-function bindTargets(bind: string): string[] {
-  return bind.split(":").slice(1, 2);
 }
 
 /** `name:address` of services, where no DNS knows them. */

@@ -53,7 +53,7 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
   const sweep = async (engine: Engine, signal: AbortSignal): Promise<void> => {
     try {
       for (const jobKey of await abandonedJobs(engine, owner, signal)) {
-        const { containers } = await cleanUpJob(engine, jobKey, { log }, signal);
+        const { containers } = await cleanUpJob(engine, jobKey, {}, signal);
         log.info("removed what a job of an earlier runner process had left", { job_key: jobKey, containers });
       }
       await removeAbandonedNetworks(engine, owner, signal);
@@ -71,7 +71,7 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
     }
     later(waitMs, async (signal) => {
       try {
-        const { containers } = await cleanUpJob(engine, jobKey, { log }, signal);
+        const { containers } = await cleanUpJob(engine, jobKey, {}, signal);
         if (containers > 0) log.info("removed what a job had left", { job_key: jobKey, containers });
       } catch {
         if (!over.signal.aborted) retry(engine, jobKey, attempt + 1, onEnd);

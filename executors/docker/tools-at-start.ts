@@ -3,7 +3,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../remote/index.ts";
 import { startMain } from "./container.ts";
 import type { Engine } from "./engine.ts";
-import { commandOf, type LastProgram, type MainProgram } from "./main-program.ts";
+import { commandOf, type MainProgram } from "./main-program.ts";
 
 export interface StartOptions {
   readonly id: string;
@@ -11,8 +11,6 @@ export interface StartOptions {
   readonly name: string;
   /** Runs first, in the container's own user's name; what it prints shows in the trace. */
   readonly first: MainProgram | null;
-  /** On SIGTERM, at the end. */
-  readonly last?: LastProgram;
 }
 
 export interface StartedTools {
@@ -29,7 +27,7 @@ const SEPARATOR = "\nalloy-runner-environment-ends\n";
  */
 export async function startWithTools(
   engine: Engine,
-  { id, name, first, last }: StartOptions,
+  { id, name, first }: StartOptions,
   notes: Writable,
   signal: AbortSignal,
 ): Promise<StartedTools> {
@@ -42,8 +40,7 @@ export async function startWithTools(
         `printf '%s' ${quoted([SEPARATOR])}`,
         `exec ${commandOf(probe)}`,
       ].join("\n");
-      const program = { script, args: [], ...(last === undefined ? {} : { last }) };
-      const answer = await startMain(engine, { id, name, program }, notes, starting);
+      const answer = await startMain(engine, { id, name, program: { script, args: [] } }, notes, starting);
       if (answer.code === 97) {
         throw new SystemFailure(`Cannot set up ${name}: see the message above`, { retry: true });
       }

@@ -1,17 +1,17 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { all } from "./all.ts";
+import { all } from "../../src/time.ts";
 import type { Engine } from "./engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "./labels.ts";
-import { cleanPath, md5, type Places, uniqueName } from "./places.ts";
+import { cleanPath, contains, md5, type Places, uniqueName } from "./places.ts";
 import type { DockerSettings } from "./settings.ts";
 
 export interface JobVolumes {
-  /** `source:target[:mode]`, for all containers of the job. */
+  /** `source:target[:mode]`, for the containers that scripts and the runner's own work run in. */
   readonly binds: readonly string[];
+  /** For services: never the job's private files, and the builds directory where they may see it. */
+  readonly serviceBinds: readonly string[];
   /** Paths of volumes that the runner made: jobs may write there, whoever they run as. */
   readonly open: readonly string[];
-  /** The builds directory is kept when the job is over. */
-  readonly keepsBuilds: boolean;
 }
 
 export interface VolumesOptions {
@@ -21,6 +21,11 @@ export interface VolumesOptions {
   readonly slot: number;
   /** Directories of this host are made absolute against it. */
   readonly workingDirectory: string;
+  /**
+   * The job's private files (`tmpDir`) are on a volume of their own. Where they are not they lie in the builds directory, which
+   * services do not get, then.
+   */
+  readonly privateVolume: boolean;
   expand(text: string): string;
 }
 
@@ -31,39 +36,58 @@ interface Planned {
   readonly volume: { readonly name: string; readonly kept: boolean } | null;
   /** The runner's: everybody in the job may write there. */
   readonly own: boolean;
+  /** `null`: services do not see it. */
+  readonly serviceBind: string | null;
 }
 
 /**
  * Binds of the host, and a volume for every other path and for the builds directory: kept per project and slot, or (with
- * `disable_cache`) removed with the job. A kept one of protected refs is not what other refs could have prepared.
+ * `disable_cache`, and for a fork) removed with the job, as is the one of its private files. A kept one of protected refs is not
+ * what other refs could have prepared.
  * @throws {SystemFailure} two entries have the same place
  */
 export function planVolumes(options: VolumesOptions): readonly Planned[] {
   const { settings, marks, places, slot, expand } = options;
   const { request } = marks;
   const unique = uniqueName(request.runnerId, request.job.projectId, slot);
-  const kept = !settings.disableCache || settings.volumeKeep;
+  const { level } = request.trust;
+  const kept = (!settings.disableCache || settings.volumeKeep) && level !== "fork";
   const absolute = (target: string): string => cleanPath(target.startsWith("/") ? target : `${places.root}/${target}`);
 
+  const visible = settings.servicesSeeBuilds && options.privateVolume;
+  // The volume of the builds directory begins empty, whatever the image of a service has at its place.
+  const serviceBindOf = (bind: string, target: string, named: boolean): string | null => {
+    if (!contains(target, places.buildsDir)) return bind;
+    if (!visible) return null;
+    return named ? `${bind}:nocopy` : bind;
+  };
+
   const own = (target: string): Planned => {
-    const keptAs = `${md5(target)}${request.job.git.protected ? "-protected" : ""}`;
+    const keptAs = `${md5(target)}${level === "protected" ? "-protected" : ""}`;
     const name = kept ? `${unique}-cache-${keptAs}` : `alloy-${request.jobKey}-${md5(target)}`;
     if (settings.cacheDir !== undefined && kept) {
       const host = settings.cacheDir.startsWith("/")
         ? settings.cacheDir
         : cleanPath(`${options.workingDirectory}/${settings.cacheDir}`);
-      return { target, bind: `${host}/${unique}/${keptAs}:${target}`, volume: null, own: true };
+      const bind = `${host}/${unique}/${keptAs}:${target}`;
+      return { target, bind, volume: null, own: true, serviceBind: serviceBindOf(bind, target, false) };
     }
-    return { target, bind: `${name}:${target}`, volume: { name, kept }, own: true };
+    const bind = `${name}:${target}`;
+    return { target, bind, volume: { name, kept }, own: true, serviceBind: serviceBindOf(bind, target, true) };
   };
 
   const planned = settings.volumes.map((entry): Planned => {
     const target = absolute(expand(entry.target));
     if (entry.source === null) return own(target);
     const bind = [entry.source, target, entry.mode].filter((part) => part !== "").join(":");
-    return { target, bind, volume: null, own: false };
+    return { target, bind, volume: null, own: false, serviceBind: serviceBindOf(bind, target, false) };
   });
   if (!places.shared && !planned.some(({ target }) => target === places.buildsDir)) planned.push(own(places.buildsDir));
+  if (options.privateVolume) {
+    const name = `alloy-${request.jobKey}-private`;
+    const bind = `${name}:${places.tmpDir}:nocopy`;
+    planned.push({ target: places.tmpDir, bind, volume: { name, kept: false }, own: false, serviceBind: null });
+  }
   const seen = new Set<string>();
   for (const { target } of planned) {
     if (seen.has(target)) {
@@ -99,10 +123,9 @@ export async function createVolumes(engine: Engine, options: VolumesOptions, sig
       );
     }),
   );
-  const builds = planned.find(({ target }) => target === places.buildsDir);
   return {
     binds: planned.map(({ bind }) => bind),
+    serviceBinds: planned.flatMap(({ serviceBind }) => serviceBind ?? []),
     open: planned.filter(({ own, target }) => own && target !== places.buildsDir).map(({ target }) => target),
-    keepsBuilds: places.shared || builds?.volume?.kept !== false,
   };
 }

@@ -1,39 +1,17 @@
-import { SystemFailure } from "../../src/errors.ts";
+import {
+  createGathering,
+  createNameCount,
+  type Found,
+  type FoundFile,
+  type Gathering,
+  type NameCount,
+} from "../common/found.ts";
 import { fitsPath, fitsSegment, type Segment } from "../common/glob.ts";
 import { below, parentOf } from "../common/paths.ts";
-import type { Found, FoundFile } from "../common/select-files.ts";
 import type { Row, RowsRequest } from "./rows.ts";
 
 /** Answers one request about the checkout. */
 export type AskRows = (request: RowsRequest, onRow: (row: Row, section: keyof RowsRequest) => void) => Promise<void>;
-
-/** More cannot be meant, and would not fit into an archive's list. */
-const MOST_FILES = 5_000_000;
-const MOST_SPECIAL = 1000;
-
-interface Gathering extends Found {
-  readonly files: Map<string, FoundFile>;
-  add(row: Row): void;
-}
-
-export function gather(): Gathering {
-  const files = new Map<string, FoundFile>();
-  const special = new Set<string>();
-  return {
-    files,
-    get special() {
-      return [...special];
-    },
-    add({ path, kind, size, mode, mtimeMs }) {
-      if (path === "" || files.has(path)) return;
-      if (kind === "special") {
-        // Each is a line in the trace at most; nobody reads more of them.
-        if (special.size < MOST_SPECIAL) special.add(path);
-      } else files.set(path, { kind, size, mode, mtimeMs });
-      if (files.size > MOST_FILES) throw new SystemFailure(`More than ${MOST_FILES} files match`);
-    },
-  };
-}
 
 /** A way into the tree: from the directory `path` on, `segments` have to fit. */
 interface Way {
@@ -52,18 +30,19 @@ export async function findFiles(
   ask: AskRows,
   patterns: readonly (readonly (readonly Segment[])[])[],
 ): Promise<readonly Found[]> {
-  const answers = patterns.map(gather);
+  const names = createNameCount();
+  const answers = patterns.map(() => createGathering(names));
   let ways: Way[] = patterns.flatMap((alternatives, index) =>
     alternatives.flatMap((segments) => {
       const into = answers[index];
       return into === undefined ? [] : [{ into, path: "", segments, whole: false }];
     }),
   );
-  while (ways.length > 0) ways = await nextLevel(ask, ways);
+  while (ways.length > 0) ways = await nextLevel(ask, ways, names);
   return answers;
 }
 
-async function nextLevel(ask: AskRows, ways: readonly Way[]): Promise<Way[]> {
+async function nextLevel(ask: AskRows, ways: readonly Way[], names: NameCount): Promise<Way[]> {
   const flat = new Map<string, Way[]>();
   const deep = new Map<string, Way[]>();
   const look = new Set<string>();
@@ -87,23 +66,33 @@ async function nextLevel(ask: AskRows, ways: readonly Way[]): Promise<Way[]> {
     for (const way of flat.get(parent) ?? []) {
       const [segment, ...rest] = way.segments;
       if (segment === undefined || !fitsSegment(segment, name) || !reachable(way.path)) continue;
-      if (rest.length === 0 && row.kind !== "directory") way.into.add(row);
-      else if (row.kind === "directory") next.push({ into: way.into, path: row.path, segments: rest, whole: false });
+      if (rest.length === 0 && row.kind !== "directory") way.into.add(row.path, fileOf(row));
+      else if (row.kind === "directory") {
+        names.count(row.path);
+        next.push({ into: way.into, path: row.path, segments: rest, whole: false });
+      }
     }
   };
   const onDeep = (row: Row): void => {
     for (let start = row.path; ; start = parentOf(start)) {
-      for (const way of deep.get(start) ?? []) if (reachable(way.path) && fitsBelow(way, row)) way.into.add(row);
+      for (const way of deep.get(start) ?? [])
+        if (reachable(way.path) && fitsBelow(way, row)) way.into.add(row.path, fileOf(row));
       if (start === "") break;
     }
   };
   await ask({ look: [...look], flat: [...flat.keys()], deep: [...deep.keys()] }, (row, section) => {
     if (section === "look") {
-      if (row.kind === "directory") directories.add(row.path);
+      // Nothing is believed that was not asked for.
+      if (row.kind === "directory" && look.has(row.path)) directories.add(row.path);
     } else if (section === "flat") onFlat(row);
     else onDeep(row);
   });
   return next;
+}
+
+/** As a `Gathering` takes it. */
+export function fileOf({ kind, size, mode, mtimeMs }: Row): FoundFile | null {
+  return kind === "special" ? null : { kind, size, mode, mtimeMs };
 }
 
 /** As far as names are known. */

@@ -1,10 +1,11 @@
 import { SystemFailure } from "../../src/errors.ts";
-import type { FileList, FileName, FileSelection } from "../../src/workspace.ts";
+import { type FileList, type FileName, type FileSelection, withoutTrailingSlashes } from "../../src/workspace.ts";
+import { createGathering, createNameCount, type Found } from "../common/found.ts";
 import { pathOf } from "../common/paths.ts";
-import { type Found, selectFiles } from "../common/select-files.ts";
+import { selectFiles } from "../common/select-files.ts";
 import type { RemoteCommands } from "./commands.ts";
 import type { RemotePlace } from "./files.ts";
-import { findFiles, gather } from "./find-files.ts";
+import { fileOf, findFiles } from "./find-files.ts";
 import { askRows, bytesOfLines, calls } from "./rows.ts";
 import { lastLine } from "./run-to-end.ts";
 
@@ -39,10 +40,19 @@ export async function listRemote(
         if (!tools.programs.has("git")) throw new SystemFailure("git is not there");
         const names: string[] = [];
         const command = { script: UNTRACKED, args: [pathOf(root)] };
-        const { code, stderr } = await readTokens(commands, command, (name) => names.push(name), signal);
+        const listed = createNameCount();
+        const { code, stderr } = await readTokens(
+          commands,
+          command,
+          (name) => {
+            listed.count(name);
+            names.push(name);
+          },
+          signal,
+        );
         if (code !== 0) throw new SystemFailure(`git ended with status ${code}: ${lastLine(stderr)}`);
-        const found = gather();
-        await ask({ deep: names.map((name) => name.replace(/\/+$/, "")) }, (row) => found.add(row));
+        const found = createGathering(createNameCount());
+        await ask({ deep: names.map(withoutTrailingSlashes) }, (row) => found.add(row.path, fileOf(row)));
         return found;
       },
       async targets(links) {
@@ -62,6 +72,8 @@ export async function targetsOf(
 ): Promise<Map<string, string>> {
   const top = pathOf(root);
   const targets = new Map<string, string>();
+  const asked = new Set<string>(links);
+  const kept = createNameCount();
   let name: string | null = null;
   const command = { script: TARGETS, args: [], stdin: bytesOfLines(calls("targets", links, top)) };
   await readTokens(
@@ -70,7 +82,11 @@ export async function targetsOf(
     (token) => {
       if (name === null) name = token;
       else {
-        if (token.endsWith("\n")) targets.set(name.slice(top.length + 1), token.slice(0, -1));
+        const link = name.slice(top.length + 1);
+        if (token.endsWith("\n") && asked.has(link)) {
+          kept.count(token);
+          targets.set(link, token.slice(0, -1));
+        }
         name = null;
       }
     },

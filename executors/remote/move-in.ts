@@ -29,7 +29,11 @@ export async function moveIn(
   const theirs = new Map<string, PlaceKind>();
   const look = async (paths: readonly string[]): Promise<void> => {
     if (paths.length === 0) return;
-    await askRows(commands, place, { look: paths }, ({ path, kind }) => theirs.set(path, kindOf(kind)), signal);
+    const asked = new Set(paths);
+    const onRow = ({ path, kind }: Row): void => {
+      if (asked.has(path)) theirs.set(path, kindOf(kind));
+    };
+    await askRows(commands, place, { look: paths }, onRow, signal);
   };
   // Where the directory is not there, or is none, nothing in it has to be looked at.
   await look([...made].filter((path) => path !== ""));

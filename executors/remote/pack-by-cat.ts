@@ -35,13 +35,14 @@ export async function* packByCat(
 ): AsyncGenerator<Buffer> {
   const top = pathOf(place.root);
   const rows = new Map<string, Row>();
-  await askRows(commands, place, { look: paths }, (row) => rows.set(row.path, row), signal);
+  const asked = new Set<string>(paths);
+  await askRows(commands, place, { look: paths }, (row) => asked.has(row.path) && rows.set(row.path, row), signal);
   const links = paths.filter((path) => rows.get(path)?.kind === "symlink");
   const targets = links.length === 0 ? new Map<string, string>() : await targetsOf(commands, place.root, links, signal);
   const files: Row[] = [];
   const empty = fileName("");
   const missing = (path: string, why: string): void => {
-    warnings.push(`${fileNameText(path)} ${why}: it is left out.`);
+    warnings.add(`${fileNameText(path)} ${why}: it is left out.`);
   };
   for (const path of paths) {
     const row = rows.get(path);
@@ -91,7 +92,7 @@ export async function* packByCat(
       }
       yield Buffer.alloc(tarPadding(size));
       if (Number(await line()) < size) {
-        warnings.push(`${fileNameText(path)} has become shorter while it was read: zeros stand for the rest.`);
+        warnings.add(`${fileNameText(path)} has become shorter while it was read: zeros stand for the rest.`);
       }
     }
   } finally {

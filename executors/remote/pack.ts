@@ -1,7 +1,14 @@
 import { Readable } from "node:stream";
 import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
-import { type FileName, fileName, fileNameText, type PackedFiles } from "../../src/workspace.ts";
+import {
+  createSentences,
+  type FileName,
+  fileName,
+  fileNameText,
+  type PackedFiles,
+  type Sentences,
+} from "../../src/workspace.ts";
 import { pathOf } from "../common/paths.ts";
 import { tidyAfter } from "../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands } from "./commands.ts";
@@ -37,7 +44,7 @@ export function packRemote(
   paths: readonly FileName[],
   signal: AbortSignal,
 ): PackedFiles {
-  const warnings: string[] = [];
+  const warnings = createSentences();
   const stop = new AbortController();
   const both = AbortSignal.any([signal, stop.signal]);
   const bytes = async function* (): AsyncGenerator<Buffer> {
@@ -54,13 +61,13 @@ export function packRemote(
       stop.abort(new Error("no more is read"));
     }
   };
-  return { tar: Readable.from(bytes(), { objectMode: false, highWaterMark: PIECE_BYTES }), warnings };
+  return { tar: Readable.from(bytes(), { objectMode: false, highWaterMark: PIECE_BYTES }), warnings: warnings.list };
 }
 
 export interface Packing {
   readonly commands: RemoteCommands;
   readonly place: RemotePlace;
-  readonly warnings: string[];
+  readonly warnings: Sentences;
   readonly signal: AbortSignal;
 }
 
@@ -98,7 +105,7 @@ async function* packed(packing: Packing, paths: readonly FileName[]): AsyncGener
     const round = { wanted: new Set<string>(left), others, done: false };
     yield* oneTar(packing, left, round);
     if (round.done) {
-      for (const path of round.wanted) packing.warnings.push(`${fileNameText(path)} has vanished: it is left out.`);
+      for (const path of round.wanted) packing.warnings.add(`${fileNameText(path)} has vanished: it is left out.`);
       break;
     }
     if (round.wanted.size === left.length) {
@@ -133,7 +140,7 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
       if (!round.wanted.delete(path)) continue;
       if (item.kind === "hard link") round.others.push(path);
       else if (item.kind === "device" || item.kind === "other") {
-        warnings.push(`${fileNameText(path)} is a socket, a pipe or a device: it is left out.`);
+        warnings.add(`${fileNameText(path)} is a socket, a pipe or a device: it is left out.`);
       } else {
         const blocks = entryBlocks({ ...item, name: path, mode: item.mode & 0o777 }, item, warnings);
         for await (const block of blocks) {
@@ -151,7 +158,7 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
   }
   const { code, stderr } = await exit;
   for (const [, name] of stderr.matchAll(/^tar: (?:\.\/)?(.*): File shrank by/gm)) {
-    warnings.push(`${fileNameText(name ?? "")} has become shorter while it was read: zeros stand for the rest.`);
+    warnings.add(`${fileNameText(name ?? "")} has become shorter while it was read: zeros stand for the rest.`);
   }
   const bad = complaints(stderr).find((text) => !HARMLESS.test(text));
   if (code !== 0 && bad !== undefined) {
@@ -176,7 +183,7 @@ async function* entriesOf(stdout: Readable, onCut: (error: unknown) => void): As
 }
 
 /** An entry as it goes on. One whose content is cut is filled up, so that what follows it can be read. */
-async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: string[]): AsyncGenerator<Buffer> {
+async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: Sentences): AsyncGenerator<Buffer> {
   yield tarHeader(entry);
   let left = entry.size;
   while (left > 0) {
@@ -185,7 +192,7 @@ async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: string
       piece = await body.some(left);
     } catch (error) {
       if (!(error instanceof ScriptFailure)) throw error;
-      warnings.push(`${fileNameText(entry.name)} has become shorter while it was read: zeros stand for the rest.`);
+      warnings.add(`${fileNameText(entry.name)} has become shorter while it was read: zeros stand for the rest.`);
       yield* zeros(left);
       break;
     }

@@ -206,17 +206,18 @@ else
 fi
 `;
 
-/** Waits while what was left still writes: until it has been quiet for half a second, is gone, or two seconds are over. */
+/** Waits while something that was left has the output open: until it is gone, or two seconds are over. */
 const LINGER = `
-tick=0 quiet=0 before=
-while [ "$members" != ' ' ] && [ $quiet -lt 5 ] && [ $tick -lt 20 ]; do
-  sleep 0.1 2>/dev/null || { sleep 1; tick=$((tick + 9)); quiet=$((quiet + 4)); }
-  tick=$((tick + 1)) quiet=$((quiet + 1)) now=
+holds_output() {
   for pid in $members; do
-    while IFS=' ' read -r name count; do case $name in wchar:) now="$now $count";; esac; done <"/proc/$pid/io"
-  done 2>/dev/null
-  [ "$now" = "$before" ] || quiet=0
-  before=$now
+    for fd in 1 2; do [ ! "/proc/$pid/fd/$fd" -ef "/proc/$$/fd/1" ] || return 0; done
+  done
+  return 1
+}
+tick=0
+while [ $tick -lt 20 ] && holds_output; do
+  sleep 0.1 2>/dev/null || { sleep 1; tick=$((tick + 9)); }
+  tick=$((tick + 1))
   find_members
 done
 `;

@@ -45,7 +45,9 @@ section end
 
 /** Below the limit of any system for one list of arguments. */
 const BATCH_BYTES = 60_000;
-const LONGEST_TOKEN = 64 * 1024;
+export const LONGEST_TOKEN = 64 * 1024;
+/** Things that one answer tells of, kept or not. */
+export const MOST_ROWS = 10_000_000;
 const KINDS = new Map([
   ["f", "file"],
   ["d", "directory"],
@@ -145,6 +147,7 @@ export async function askRows(
   let section: keyof RowsRequest = "look";
   let ended = false;
   let meta: string | null = null;
+  let rows = 0;
   const take = (token: string): void => {
     if (meta === null) {
       meta = token;
@@ -158,6 +161,8 @@ export async function askRows(
       else if (said === "end") ended = true;
       return;
     }
+    if (++rows > MOST_ROWS)
+      throw new SystemFailure(`Files cannot be listed: the answer tells of more than ${MOST_ROWS} things`);
     if (name !== top && !name.startsWith(`${top}/`)) return;
     const facts = parseMeta(its);
     if (facts === null)
@@ -175,7 +180,8 @@ export async function askRows(
         at = next + mark.length;
       }
       rest = text.slice(at);
-      if (rest.length > LONGEST_TOKEN) throw new SystemFailure("Files cannot be listed: a name has no end");
+      if (rest.length > LONGEST_TOKEN)
+        throw new SystemFailure(`Files cannot be listed: a name has no end after ${LONGEST_TOKEN} bytes`);
     }
   } catch (error) {
     signal.throwIfAborted();

@@ -192,7 +192,7 @@ async function endLeftovers(
 ): Promise<void> {
   const how = await end(host, root, false);
   if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
-  if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+  if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
   sayEnded(output, reader, how.result, host.killGraceMs, true);
 }
 

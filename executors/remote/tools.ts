@@ -3,7 +3,7 @@ import type { RemoteCommands } from "./commands.ts";
 import { runToEnd } from "./run-to-end.ts";
 
 /** Programs whose presence is found out. */
-const PROGRAMS = ["git", "find", "setsid"] as const;
+const PROGRAMS = ["git", "find", "setsid", "pwsh"] as const;
 type ProgramName = (typeof PROGRAMS)[number];
 
 /** What there is where a job's files are. */

@@ -46,7 +46,7 @@ rm -rf "$1"
 
 /** For removing what was staged, also after a stop. */
 const TIDY_MS = 60_000;
-const MOST_ANSWER_BYTES = 64 * 1024;
+export const MOST_ANSWER_BYTES = 64 * 1024;
 
 /** `WorkspaceFiles.unpack` over `commands`: vetted here, unpacked beside the checkout there, moved in when it is complete. */
 export async function unpackRemote(
@@ -86,7 +86,7 @@ export async function unpackRemote(
     );
     await moveIn(commands, { place, staging }, staged, signal);
     const { entries, bytes, warnings } = staged;
-    return { entries, bytes, warnings };
+    return { entries, bytes, warnings: warnings.list };
   } finally {
     tar.destroy();
     if (staging !== null) await remove(commands, staging);

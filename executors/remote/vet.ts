@@ -1,5 +1,5 @@
 import type { TarEntry } from "../../src/tar.ts";
-import { fileName, fileNameText, type UnpackLimits } from "../../src/workspace.ts";
+import { createSentences, fileName, fileNameText, type Sentences, type UnpackLimits } from "../../src/workspace.ts";
 import { parentOf } from "../common/paths.ts";
 import { admitted, type Directory, refused, type Tally } from "../common/unpack-rules.ts";
 
@@ -12,7 +12,7 @@ export interface Encoding {
 
 /** What of an archive goes to the staging directory, by clean paths. */
 export interface Staged extends Tally {
-  readonly warnings: string[];
+  readonly warnings: Sentences;
   /** Directories that are entries themselves. */
   readonly directories: Map<string, Directory>;
   /** All directories, those above an entry too; `""` is the top. */
@@ -38,7 +38,7 @@ export function nothingStaged(): Staged {
   return {
     entries: 0,
     bytes: 0,
-    warnings: [],
+    warnings: createSentences(),
     directories: new Map(),
     made: new Set([""]),
     files: new Set(),
@@ -71,7 +71,7 @@ export async function* vetted(
     make(parentOf(path));
     if (files.has(path)) throw refused(path, "is a file and a directory");
     if (noteCase(path)) {
-      warnings.push(`${fileNameText(path)} differs from another name only in case: on this machine they are one.`);
+      warnings.add(`${fileNameText(path)} differs from another name only in case: on this machine they are one.`);
     }
     made.add(path);
   };
@@ -89,9 +89,9 @@ export async function* vetted(
     if (item.kind === "symlink") links.set(path, entry);
     else {
       if (made.has(path)) throw refused(path, "is a file and a directory");
-      if (files.has(path)) warnings.push(`${fileNameText(path)} is in the archive twice: the last one stays.`);
+      if (files.has(path)) warnings.add(`${fileNameText(path)} is in the archive twice: the last one stays.`);
       else if (noteCase(path)) {
-        warnings.push(
+        warnings.add(
           `${fileNameText(path)} differs from another name only in case: on this machine the last one stays.`,
         );
       }

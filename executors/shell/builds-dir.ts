@@ -2,10 +2,14 @@ import { constants } from "node:fs";
 import { access, lchown, lstat, mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
+import { followTrusted } from "../../src/trusted-path.ts";
 import type { Account } from "./account.ts";
 import type { Launch } from "./launch.ts";
 import { makeDirectories } from "./make-directories.ts";
 import { makeDirectoryAsUser } from "./remove.ts";
+
+/** Sources and what is built of them are nobody else's business, wherever `builds_dir` is. */
+const PRIVATE = 0o700;
 
 function unusable(dir: string, cause: unknown): SystemFailure {
   return new SystemFailure(`Cannot use ${dir} as directory for builds`, { cause, retry: true });
@@ -23,7 +27,8 @@ export async function openBuildsDir(launch: Launch, runnerDir: string, signal: A
     return;
   }
   try {
-    await makeDirectories(runnerDir);
+    await makeDirectories(dirname(runnerDir));
+    await makeDirectories(runnerDir, PRIVATE);
     await access(runnerDir, constants.W_OK | constants.X_OK);
   } catch (cause) {
     throw unusable(runnerDir, cause);
@@ -31,20 +36,29 @@ export async function openBuildsDir(launch: Launch, runnerDir: string, signal: A
 }
 
 /**
- * Root makes at most the last directory and gives away nothing that was there: what is above it may belong to the jobs'
- * user, who could have put a link in its place. So the user tries first, and root only where the user may not.
+ * The user makes it, and root only where the user may not: the last directory, to give it away, and those above it. Root makes
+ * nothing where others could have put a link in its way, and gives away nothing that was there.
  */
 async function openForAccount(launch: Launch, account: Account, dir: string, signal: AbortSignal): Promise<void> {
   const found = await lstat(dir).catch(() => null);
   if (found === null) {
-    const asUser = await makeDirectoryAsUser(launch, dir, signal).then(
+    const asUser = await makeDirectoryAsUser(launch, dir, PRIVATE, signal).then(
       () => true,
       () => false,
     );
     if (asUser) return;
+    signal.throwIfAborted();
+    const { doubt } = await followTrusted(dirname(dir));
+    if (doubt !== undefined) {
+      throw new SystemFailure(
+        `Cannot use ${dir} as directory for builds: user "${account.name}", whom jobs run as, may not make it, and root does ` +
+          `not make it where others could change what that name means (${doubt}); make it for that user with install -d -o`,
+        { reason: "runner_configuration_error" },
+      );
+    }
     try {
       await makeDirectories(dirname(dir));
-      await mkdir(dir, { mode: 0o755 });
+      await mkdir(dir, { mode: PRIVATE });
       await lchown(dir, account.uid, account.gid);
     } catch (cause) {
       throw unusable(dir, cause);

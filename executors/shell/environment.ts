@@ -41,11 +41,11 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
 
   /** What hid from the end of its script: it carries the mark, whatever else it has shaken off, or is in a group. */
   const endStragglers = async (): Promise<void> => {
-    const { table, mark, killGraceMs, killLeftovers } = host;
+    const { launch, table, mark, killGraceMs, killLeftovers } = host;
     const since = table.find(process.pid)?.startedAt ?? 0; // jobs of this runner started after it did
     for (const cgroup of [...(host.cgroups?.existing(host.groupPrefix) ?? []), null]) {
       if (killLeftovers) {
-        const belonging = { table, mark, leader: null, since, cgroup };
+        const belonging = { table, mark, uid: launch.uid, leader: null, since, cgroup };
         await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
       }
       if (cgroup !== null) await removeSoon(cgroup);

@@ -1,9 +1,16 @@
 import type { Stats } from "node:fs";
 import { lstat, readdir, readlink } from "node:fs/promises";
-import { type FileList, type FileName, type FileSelection, fileName } from "../../src/workspace.ts";
+import {
+  type FileList,
+  type FileName,
+  type FileSelection,
+  fileName,
+  withoutTrailingSlashes,
+} from "../../src/workspace.ts";
+import { createGathering, createNameCount, type FoundFile, type Gathering } from "../common/found.ts";
 import { fitsSegment, type Segment } from "../common/glob.ts";
 import { below, pathOf } from "../common/paths.ts";
-import { type Found, type FoundFile, selectFiles } from "../common/select-files.ts";
+import { selectFiles } from "../common/select-files.ts";
 import { bytesOf, inParallel, isMissing, unreadable } from "./files-path.ts";
 
 export interface ListHost {
@@ -38,26 +45,26 @@ export async function listFiles(
     });
     return names.map((name) => fileName(name));
   };
-  const gather = (): Found & { add(path: string, stats: Stats): Promise<void> } => {
-    const files = new Map<string, FoundFile>();
-    const special: string[] = [];
+  const names = createNameCount();
+  const gather = (): Gathering & { take(path: string, stats: Stats): Promise<void> } => {
+    const gathering = createGathering(names);
     /** A thing and, for a directory, all that is in it. */
-    const add = async (path: string, stats: Stats): Promise<void> => {
-      if (files.has(path)) return;
+    const take = async (path: string, stats: Stats): Promise<void> => {
+      if (gathering.files.has(path)) return;
       const kind = kindOf(stats);
       if (kind === null) {
-        special.push(path);
+        gathering.add(path, null);
         return;
       }
-      if (path !== "") files.set(path, { kind, size: stats.size, mode: stats.mode, mtimeMs: stats.mtimeMs });
+      gathering.add(path, { kind, size: stats.size, mode: stats.mode, mtimeMs: stats.mtimeMs });
       if (kind !== "directory") return;
       await inParallel(await namesIn(path), WIDTH, async (name) => {
         const inside = below(path, name);
         const its = await look(inside);
-        if (its !== null) await add(inside, its);
+        if (its !== null) await take(inside, its);
       });
     };
-    return { files, special, add };
+    return Object.assign(gathering, { take });
   };
 
   return await selectFiles(
@@ -65,10 +72,10 @@ export async function listFiles(
     select,
     {
       async find(patterns) {
-        const answers: Found[] = [];
+        const answers: Gathering[] = [];
         for (const alternatives of patterns) {
           const gathered = gather();
-          for (const segments of alternatives) await expand("", segments, { look, namesIn, at: gathered.add });
+          for (const segments of alternatives) await expand("", segments, { look, namesIn, at: gathered.take });
           answers.push(gathered);
         }
         return answers;
@@ -76,9 +83,9 @@ export async function listFiles(
       async untracked() {
         const gathered = gather();
         await inParallel(await untracked(signal), WIDTH, async (name) => {
-          const path = name.replace(/\/+$/, "");
+          const path = withoutTrailingSlashes(name);
           const stats = await look(path);
-          if (stats !== null) await gathered.add(path, stats);
+          if (stats !== null) await gathered.take(path, stats);
         });
         return gathered;
       },

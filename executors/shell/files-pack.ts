@@ -3,7 +3,14 @@ import { type FileHandle, lstat, open, readlink } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../src/tar.ts";
-import { type FileName, fileName, fileNameText, type PackedFiles } from "../../src/workspace.ts";
+import {
+  createSentences,
+  type FileName,
+  fileName,
+  fileNameText,
+  type PackedFiles,
+  type Sentences,
+} from "../../src/workspace.ts";
 import { pathOf } from "../common/paths.ts";
 import { bytesOf, codeOf, isMissing, unreadable } from "./files-path.ts";
 
@@ -22,18 +29,18 @@ type Opened =
 
 /** `WorkspaceFiles.pack` on this machine. */
 export function packFiles(root: string, paths: readonly FileName[], signal: AbortSignal): PackedFiles {
-  const warnings: string[] = [];
+  const warnings = createSentences();
   const tar = Readable.from(blocks(pathOf(root), paths, warnings, signal), {
     objectMode: false,
     highWaterMark: PIECE_BYTES,
   });
-  return { tar, warnings };
+  return { tar, warnings: warnings.list };
 }
 
 async function* blocks(
   top: string,
   paths: readonly FileName[],
-  warnings: string[],
+  warnings: Sentences,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   const ahead: Promise<Opened>[] = [];
@@ -77,10 +84,10 @@ async function* blocks(
   }
 }
 
-async function openOne(top: string, path: FileName, warnings: string[]): Promise<Opened> {
+async function openOne(top: string, path: FileName, warnings: Sentences): Promise<Opened> {
   const full = bytesOf(`${top}/${path}`);
   const gone = (why: string): Opened => {
-    warnings.push(`${fileNameText(path)} ${why}: it is left out.`);
+    warnings.add(`${fileNameText(path)} ${why}: it is left out.`);
     return { kind: "gone" };
   };
   let file: FileHandle | undefined;
@@ -129,7 +136,7 @@ async function readSmall(file: FileHandle, size: number): Promise<Buffer> {
 /** As many bytes as were announced: one that grows is cut there, one that shrinks is filled up with zeros. */
 async function* readLarge(
   { path, file, stats }: Extract<Opened, { kind: "large" }>,
-  warnings: string[],
+  warnings: Sentences,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   const { size } = stats;
@@ -156,7 +163,7 @@ async function* readLarge(
       signal.throwIfAborted();
       let piece: Buffer = await coming;
       if (piece.length === 0) {
-        warnings.push(`${fileNameText(path)} has become shorter while it was read: zeros stand for the rest.`);
+        warnings.add(`${fileNameText(path)} has become shorter while it was read: zeros stand for the rest.`);
         for (; left > 0; left -= piece.length) {
           piece = Buffer.alloc(Math.min(PIECE_BYTES, left));
           yield piece;

@@ -1,14 +1,16 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
+import { createNameCount } from "../common/found.ts";
 import type { FilesHost } from "./files.ts";
 import {
+  createNameReader,
   encodeRequest,
   FILES_COMMAND,
   type FilesRequest,
   listSchema,
+  nameBytes,
   type Remark,
   remarkSchema,
   reportSchema,
@@ -16,9 +18,11 @@ import {
 import type { Places } from "./places.ts";
 
 /** The process belongs to the job's user, whose other processes may speak in its name: what is kept of its words is bounded. */
-const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
+export const MOST_ANSWER_BYTES = 1024 * 1024;
 const MOST_LINE_LENGTH = 64 * 1024;
 const MOST_WARNINGS = 1000;
+/** From the end of its interest in a tar until it has said why. */
+const WORDS_MS = 5000;
 
 interface Worker {
   readonly child: ChildProcessWithoutNullStreams;
@@ -28,7 +32,10 @@ interface Worker {
 }
 
 /** The files of a job, reached through a process that has its user's rights. One process for each call. */
-export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): WorkspaceFiles {
+export function filesThroughProcess(
+  { root, tmpDir }: Pick<Places, "root" | "tmpDir">,
+  host: FilesHost,
+): WorkspaceFiles {
   const places = { root, tmpDir };
   return {
     async list(select, signal) {
@@ -38,12 +45,15 @@ export function filesThroughProcess({ root, tmpDir }: Places, host: FilesHost): 
         ...places,
         select: { globs: [...globs], exclude: [...exclude], untracked },
       };
-      return listSchema.parse(await ask(host, request, undefined, signal));
+      const reader = createNameReader(createNameCount());
+      const rest = await ask(host, request, undefined, signal, (bytes) => reader.push(bytes));
+      return { paths: reader.names, ...listSchema.parse(rest) };
     },
     async pack(paths, signal) {
       const worker = start(host, signal);
       worker.ended.catch(() => {}); // heard where the tar is read
-      sendRequest(worker, { do: "pack", ...places, paths: [...paths] });
+      worker.child.stdin.write(encodeRequest({ do: "pack", ...places }));
+      Readable.from(nameBytes(paths), { objectMode: false }).pipe(worker.child.stdin);
       const tar = Readable.from(tarOf(worker), { objectMode: false, highWaterMark: 1024 * 1024 });
       return { tar, warnings: worker.warnings };
     },
@@ -57,6 +67,9 @@ async function* tarOf({ child, ended }: Worker): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of child.stdout) yield chunk;
     await ended;
+  } catch (error) {
+    await ended; // its own words come first
+    throw error;
   } finally {
     child.kill("SIGKILL");
   }
@@ -66,21 +79,41 @@ function sendRequest({ child }: Worker, request: FilesRequest): void {
   child.stdin.end(encodeRequest(request));
 }
 
-/** A request, its tar if there is one, and the result. */
+/**
+ * A request, its tar if there is one, and the result.
+ * @param before takes what comes before the result, until it returns what follows
+ */
 async function ask(
   host: FilesHost,
   request: FilesRequest,
   tar: Readable | undefined,
   signal: AbortSignal,
+  before: ((bytes: Buffer) => Buffer | undefined) | undefined = undefined,
 ): Promise<unknown> {
   const worker = start(host, signal);
   const { child, ended } = worker;
   let output: Buffer[] = [];
   let bytes = 0;
+  let foreword = before;
+  let tooMuch: unknown;
   child.stdout.on("data", (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes <= MOST_ANSWER_BYTES) output.push(chunk);
-    else {
+    if (tooMuch !== undefined) return;
+    try {
+      let answer: Buffer | undefined = chunk;
+      if (foreword !== undefined) {
+        answer = foreword(chunk);
+        if (answer === undefined) return;
+        foreword = undefined;
+      }
+      bytes += answer.length;
+      if (bytes > MOST_ANSWER_BYTES) {
+        throw new SystemFailure(
+          `The process that reaches the job's files answered more than ${MOST_ANSWER_BYTES} bytes`,
+        );
+      }
+      output.push(answer);
+    } catch (error) {
+      tooMuch = error;
       output = [];
       child.kill("SIGKILL");
     }
@@ -89,20 +122,58 @@ async function ask(
     if (tar === undefined) sendRequest(worker, request);
     else {
       child.stdin.write(encodeRequest(request));
-      // It may refuse what it reads and end: then its reason counts, not the pipe's.
-      const sent = pipeline(tar, child.stdin);
-      const [sending, ending] = await Promise.allSettled([sent, Promise.race([ended, sent.then(() => ended)])]);
-      if (ending.status === "rejected")
-        throw sending.status === "rejected" && tar.errored !== null ? tar.errored : ending.reason;
+      await feed(tar, worker);
     }
     await ended;
+    if (tooMuch !== undefined) throw tooMuch; // it may have ended well before it could be killed
   } catch (error) {
-    if (bytes <= MOST_ANSWER_BYTES) throw error;
-    throw new SystemFailure(`The process that reaches the job's files answered more than ${MOST_ANSWER_BYTES} bytes`);
+    throw tooMuch ?? error;
   } finally {
     child.kill("SIGKILL");
   }
-  return JSON.parse(Buffer.concat(output).toString("utf8"));
+  try {
+    return JSON.parse(Buffer.concat(output).toString("utf8"));
+  } catch (cause) {
+    throw new SystemFailure("The process that reaches the job's files gave an answer that is none", { cause });
+  }
+}
+
+/**
+ * Hand over a tar. A process that refuses what it reads ends in the midst of it, and says why by itself: that the pipe broke is
+ * only the echo. Rejects with what the tar itself fails with.
+ */
+async function feed(tar: Readable, { child, ended }: Worker): Promise<void> {
+  const { stdin } = child;
+  let over = false;
+  const stop = (): void => {
+    over = true;
+    tar.destroy();
+  };
+  ended.then(stop, stop);
+  stdin.once("close", stop);
+  try {
+    await pass(tar, stdin);
+  } catch (error) {
+    if (!over) throw error;
+  }
+  if (over) {
+    const limit = setTimeout(() => child.kill("SIGKILL"), WORDS_MS);
+    await ended.finally(() => clearTimeout(limit));
+  } else stdin.end();
+}
+
+async function pass(tar: Readable, stdin: Writable): Promise<void> {
+  for await (const chunk of tar) {
+    if (stdin.destroyed) return;
+    if (stdin.write(chunk)) continue;
+    await new Promise<void>((resolve) => {
+      const go = (): void => {
+        stdin.off("drain", go).off("close", go);
+        resolve();
+      };
+      stdin.on("drain", go).on("close", go);
+    });
+  }
 }
 
 function start({ launch, mark, ownProgram }: FilesHost, signal: AbortSignal): Worker {
@@ -131,7 +202,11 @@ function start({ launch, mark, ownProgram }: FilesHost, signal: AbortSignal): Wo
       } else error = remark.error;
     }
   });
-  const onAbort = (): void => void child.kill("SIGKILL");
+  const onAbort = (): void => {
+    child.kill("SIGKILL");
+    // Another process of the account may have taken hold of the other ends.
+    for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
+  };
   signal.addEventListener("abort", onAbort, { once: true });
   const ended = new Promise<void>((resolve, reject) => {
     child.once("error", (cause) => {

@@ -4,9 +4,10 @@ import { createByteReader } from "../../src/byte-reader.ts";
 import { describeError, ScriptFailure } from "../../src/errors.ts";
 import type { Argv } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
+import { createNameCount } from "../common/found.ts";
 import { listFiles } from "./files-list.ts";
 import { packFiles } from "./files-pack.ts";
-import { LENGTH_DIGITS, type Remark, requestSchema } from "./files-protocol.ts";
+import { createNameReader, LENGTH_DIGITS, nameBytes, type Remark, requestSchema } from "./files-protocol.ts";
 import { unpackFiles } from "./files-unpack.ts";
 import { listUntracked } from "./files-untracked.ts";
 import { findProgram } from "./launch.ts";
@@ -34,11 +35,15 @@ export async function serveFiles({ stdin, stdout, stderr, env }: FilesServerStre
         const command = ([name, ...args]: Argv): Argv => [findProgram(name, env.PATH ?? "") ?? name, ...args];
         const untracked = (signal: AbortSignal) => listUntracked(root, { command, environment }, signal);
         const list = await listFiles({ root, untracked }, request.select, never);
-        await write(stdout, Buffer.from(JSON.stringify(list)));
+        const { paths, ...rest } = list;
+        for (const piece of nameBytes(paths)) await write(stdout, piece);
+        await write(stdout, Buffer.from(`\0${JSON.stringify(rest)}`));
         break;
       }
       case "pack": {
-        const { tar, warnings } = packFiles(root, request.paths, never);
+        const reader = createNameReader(createNameCount());
+        for await (const piece of pieces(input)) reader.push(piece);
+        const { tar, warnings } = packFiles(root, reader.names, never);
         for await (const chunk of tar) await write(stdout, chunk);
         for (const warning of warnings) await remark({ warning });
         break;

@@ -16,7 +16,7 @@ import {
 } from "node:fs/promises";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { TarItem } from "../../src/tar.ts";
-import { fileName, fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
+import { createSentences, fileName, fileNameText, type UnpackLimits, type UnpackReport } from "../../src/workspace.ts";
 import { below, parentOf, pathOf } from "../common/paths.ts";
 import { admitted, type Directory, type Move, planMoves, refused } from "../common/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./files-path.ts";
@@ -109,7 +109,7 @@ async function stage(
   const links = new Map<string, { target: string; mtimeSeconds: number }>();
   const made = new Set<string>([""]);
   const files = new Set<string>();
-  const warnings: string[] = [];
+  const warnings = createSentences();
   const writing = new Set<Promise<void>>();
   const failure: { error?: unknown } = {};
   const tally = { entries: 0, bytes: 0 };
@@ -121,7 +121,7 @@ async function stage(
     await mkdir(full(path)).catch((error: unknown) => {
       if (codeOf(error) !== "EEXIST") throw storing(path)(error);
       if (files.has(path)) throw refused(path, "is a file and a directory");
-      warnings.push(`${fileNameText(path)} differs from another name only in case: on this machine they are one.`);
+      warnings.add(`${fileNameText(path)} differs from another name only in case: on this machine they are one.`);
     });
     made.add(path);
   };
@@ -135,7 +135,7 @@ async function stage(
       if (codeOf(error) !== "EEXIST") throw error;
       if (made.has(path)) throw refused(path, "is a file and a directory");
       await unlink(full(path));
-      warnings.push(
+      warnings.add(
         files.has(path)
           ? `${fileNameText(path)} is in the archive twice: the last one stays.`
           : `${fileNameText(path)} differs from another name only in case: on this machine the last one stays.`,
@@ -211,7 +211,7 @@ async function stage(
     await symlink(bytesOf(fileName(target)), full(path)).catch(storing(path));
     await lutimes(full(path), mtimeSeconds, mtimeSeconds).catch(() => {}); // not everywhere
   }
-  return { ...tally, warnings, directories };
+  return { ...tally, warnings: warnings.list, directories };
 }
 
 async function writeAll(file: Awaited<ReturnType<typeof open>>, bytes: Buffer): Promise<void> {

@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Argv } from "../../src/shell.ts";
+import { LONGEST_PATH_BYTES } from "../../src/tar.ts";
+import { createNameCount } from "../common/found.ts";
 
 /** A program as it is started for a job. */
 export interface GitStart {
@@ -26,12 +28,24 @@ export async function listUntracked(root: string, start: GitStart, signal: Abort
       signal,
     });
     const names: string[] = [];
+    const count = createNameCount();
+    let tooMany: unknown;
     let rest = "";
     let said = "";
     child.stdout.setEncoding("latin1").on("data", (text: string) => {
       const parts = (rest + text).split("\0");
       rest = parts.pop() ?? "";
-      for (const part of parts) names.push(part);
+      try {
+        if (rest.length > LONGEST_PATH_BYTES) throw new SystemFailure("a name that git tells of has no end");
+        for (const part of parts) {
+          count.count(part);
+          names.push(part);
+        }
+      } catch (error) {
+        tooMany ??= error;
+        rest = "";
+        child.kill("SIGKILL");
+      }
     });
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       if (said.length < 2000) said += text;
@@ -40,7 +54,8 @@ export async function listUntracked(root: string, start: GitStart, signal: Abort
       reject(signal.aborted ? signal.reason : new SystemFailure("git cannot be started", { cause }));
     });
     child.once("close", (code) => {
-      if (code === 0) resolve(names);
+      if (tooMany !== undefined) reject(tooMany);
+      else if (code === 0) resolve(names);
       else reject(new SystemFailure(`git ended with status ${code}: ${said.trim().split("\n").at(-1) ?? ""}`));
     });
   });

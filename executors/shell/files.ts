@@ -19,7 +19,7 @@ export interface FilesHost {
  * The files of a job on this machine. Where jobs run as another user a second process of this program that has that user's
  * rights does the work: root never opens a path that a job controls.
  */
-export function openWorkspace({ root, tmpDir }: Places, host: FilesHost): Workspace {
+export function openWorkspace({ root, tmpDir }: Pick<Places, "root" | "tmpDir">, host: FilesHost): Workspace {
   const { launch } = host;
   if (launch.account !== null) return { root, tmpDir, ...filesThroughProcess({ root, tmpDir }, host) };
   return {

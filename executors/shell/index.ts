@@ -1,15 +1,18 @@
-import { tmpdir } from "node:os";
+import { lstat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
-import { SystemFailure } from "../../src/errors.ts";
+import { describeError, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { followTrusted } from "../../src/trusted-path.ts";
+import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { openBuildsDir } from "./builds-dir.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./cgroup.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { createPipePool, type PipePool } from "./fifo.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch.ts";
+import { lockDirectories } from "./lock-directories.ts";
 import { createDirectoryLocks } from "./locks.ts";
 import { findOwnProgram } from "./own-program.ts";
 import type { ProcessTable } from "./process-table.ts";
@@ -21,6 +24,7 @@ import type { ScriptHost } from "./script.ts";
 import { createSlots } from "./slots.ts";
 import { endMembers } from "./tree.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
+import { words } from "./words.ts";
 
 const ON_WINDOWS = process.platform === "win32";
 const SHELLS: readonly ShellName[] = ON_WINDOWS ? WINDOWS_SHELLS : ["bash", "sh", "pwsh"];
@@ -35,7 +39,10 @@ const noteSchema = z.object({
   bootId: z.string(),
   cgroups: z.string().nullable(),
   group: z.string(),
+  /** Account that it ran as; `null`: the runner's own. Notes of older runners do not say. */
+  user: z.string().nullable().optional(),
 });
+type JobNote = z.infer<typeof noteSchema>;
 
 /** What this machine offers; found out when the first job comes. */
 interface Means {
@@ -48,18 +55,19 @@ function openProcessTable(): ProcessTable {
   return process.platform === "linux" ? createProcfsTable("/proc") : createPsTable();
 }
 
-function lockDirectories(): string[] {
-  const uid = process.geteuid?.() ?? 0;
-  return [
-    ...(uid === 0 ? ["/run/alloy-runner"] : []),
-    `/tmp/alloy-runner-${uid}`,
-    join(tmpdir(), `alloy-runner-${uid}`),
-  ];
-}
-
 /** Names of control groups of one job begin with this. The dot ends the key: no key begins another. */
 function groupPrefix(jobKey: string): string {
   return `alloy-${jobKey}.`;
+}
+
+/** Scripts, pipes and archives lie there on their way to another account, as do the journal and what it says is to be removed. */
+async function mustBeRootsOwn(scratchDir: string, user: string): Promise<void> {
+  const { doubt } = await followTrusted(scratchDir);
+  if (doubt === undefined) return;
+  throw new SystemFailure(
+    `Cannot run jobs as user "${user}" with this state_dir: ${doubt}; set state_dir to a directory that only root can change`,
+    { reason: "runner_configuration_error" },
+  );
 }
 
 function createShellExecutor(deps: ExecutorDeps): Executor {
@@ -68,20 +76,26 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   const shell = deps.shell ?? profiled;
   const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
   const table = openProcessTable();
-  const slots = createSlots(createDirectoryLocks(lockDirectories(), table));
+  const slots = createSlots(createDirectoryLocks(lockDirectories(scratchDir, deps.ephemeral ?? false), table));
 
+  const closing = new AbortController();
+
+  const launchAs = async (user: string | undefined): Promise<Launch> =>
+    await prepareLaunch({
+      user,
+      inherit: deps.inheritEnvironment,
+      environment: process.env,
+      home: homeDirectory(),
+    });
   const find = async (): Promise<Means> => {
-    const [launch, cgroups] = await Promise.all([
-      prepareLaunch({
-        user: deps.user,
-        inherit: deps.inheritEnvironment,
-        environment: process.env,
-        home: homeDirectory(),
-      }),
-      findCgroups(),
-    ]);
-    const profile = createProfile(launch.command([shell === "pwsh" ? profiled : shell, "-l"]), launch.environment);
-    await Promise.all([launch.check(shell), profile.current()]);
+    const [launch, cgroups] = await Promise.all([launchAs(deps.user), findCgroups()]);
+    if (launch.account !== null) await mustBeRootsOwn(scratchDir, launch.account.name);
+    const isPwsh = shell === "pwsh";
+    const login = launch.command([isPwsh ? profiled : shell, "-l"]);
+    const profile = createProfile({ login, launch, table, cgroups, markName: MARK, signal: closing.signal });
+    const { PATH: more } = await profile.current();
+    // PowerShell tells its version in a fifth of the time that it takes to run a command.
+    await launch.check(isPwsh ? [shell, "-Version"] : [shell, "-c", "exit 0"], more);
     return { launch, profile, cgroups };
   };
   // Asked for anew after a failure: an account may be made or get a shell while the runner runs.
@@ -96,12 +110,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let pipes: PipePool | null = null;
   let groups = 0;
 
-  return {
-    name: "shell",
+  return handingOver({
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
     prepare: async (request, _notes, signal) => {
-      const { job, jobKey, runnerId, projectPath } = request;
+      const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
       pipes ??= createPipePool(scratchDir, launch.account);
       pipes.warm();
@@ -123,7 +138,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         killLeftovers,
         killGraceMs,
       };
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       try {
         await request.remember({
           kind: "shell-job",
@@ -131,6 +146,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
           bootId: table.bootId,
           cgroups: cgroups?.base ?? null,
           group: groupPrefix(jobKey),
+          user: launch.account?.name ?? null,
         });
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
@@ -144,29 +160,32 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       const said: string[] = [];
       for (const note of notes) {
         const known = noteSchema.safeParse(note);
-        if (known.success) said.push(...(await recoverJob(jobKey, known.data, (await means()).launch, signal)));
+        if (known.success) said.push(...(await recoverJob(jobKey, known.data, signal)));
         else if (note.kind !== "crash")
           log.warn("A note of a dead job is not one of the shell executor", { note: describeNote(note) });
       }
       return said;
     },
     close: async () => {
+      closing.abort();
+      await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
     },
-  };
+  });
 
-  async function recoverJob(
-    jobKey: string,
-    note: z.infer<typeof noteSchema>,
-    launch: Launch,
-    signal: AbortSignal,
-  ): Promise<string[]> {
+  async function recoverJob(jobKey: string, note: JobNote, signal: AbortSignal): Promise<string[]> {
     const said: string[] = [];
+    // With the rights that the job had, whatever the configuration says today.
+    const launch = await launchAs(note.user === undefined ? deps.user : (note.user ?? undefined)).catch(
+      (error: unknown) => describeError(error),
+    );
     // After another start of the machine no process is left, and the numbers mean others.
     if (note.bootId === table.bootId) {
       const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
       for (const cgroup of [...left, null]) {
-        const belonging = { table, mark: `${MARK}=${jobKey}`, leader: null, since: 0, cgroup };
+        const mark = `${MARK}=${jobKey}`;
+        const uid = typeof launch === "string" ? null : launch.uid;
+        const belonging = { table, mark, uid, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
         if (cgroup !== null) await removeSoon(cgroup);
         if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
@@ -174,10 +193,22 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }
     }
     signal.throwIfAborted();
-    if (!isAbsolute(note.tmpDir)) throw new SystemFailure(`A journal names "${note.tmpDir}" for removal: not absolute`);
-    if (await removeDirectory(launch, note.tmpDir, signal)) said.push("removed its temporary files");
+    const { tmpDir } = note;
+    if (!isAbsolute(tmpDir)) throw new SystemFailure(`A journal names "${tmpDir}" for removal: not absolute`);
+    const objection = typeof launch === "string" ? launch : await objectionTo(note, launch);
+    if (typeof launch === "string" || objection !== undefined) {
+      if ((await lstat(tmpDir).catch(() => null)) !== null)
+        said.push(`could not remove its temporary files in ${tmpDir}: ${objection}`);
+    } else if (await removeDirectory(launch, tmpDir, signal)) said.push("removed its temporary files");
     return said;
   }
+}
+
+/** Root removes nothing by a path that an account controls whose job it may have been. */
+async function objectionTo({ user, tmpDir }: JobNote, { account }: Launch): Promise<string | undefined> {
+  if (user !== undefined || account !== null || process.geteuid?.() !== 0) return undefined;
+  const { doubt } = await followTrusted(tmpDir);
+  return doubt === undefined ? undefined : `root does not reach through what others can change (${doubt})`;
 }
 
 function describeNote(note: Note): string {
@@ -185,7 +216,7 @@ function describeNote(note: Note): string {
 }
 
 export default defineExecutor({
-  name: "shell",
+  ...words,
   tables: [],
   shells: SHELLS,
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),

@@ -11,17 +11,21 @@ import { inheritEnvironment } from "./inherited.ts";
 export interface Launch {
   /** Whom it runs as, if not as the runner. */
   readonly account: Account | null;
+  /** Account that its processes belong to; `null`: it is root's own and may become anybody. */
+  readonly uid: number | null;
   readonly environment: Readonly<Record<string, string>>;
   /**
    * Put before `argv` what changes the user; the program is an absolute path then.
+   * @param more where else to look for it: the path that profiles set
    * @throws {SystemFailure} there is no such program
    */
-  command(argv: Argv): Argv;
+  command(argv: Argv, more?: string): Argv;
   /**
-   * Prove that `shell` is there and that whoever runs jobs can start it.
+   * Prove that the shell is there and that whoever runs jobs can start it.
+   * @param argv starts it, and has it end at once
    * @throws {SystemFailure} naming the shell and why not
    */
-  check(shell: string): Promise<void>;
+  check(argv: Argv, more?: string): Promise<void>;
 }
 
 export interface LaunchOptions {
@@ -50,10 +54,19 @@ function isNoShell(shell: string): boolean {
   return /(^|\/)(nologin|false)$/.test(shell);
 }
 
+const PATIENCE_MS = 15_000;
+
 /** What a program prints; rejects unless it ends with status 0. */
 async function outputOf(argv: Argv, environment: Readonly<Record<string, string>>): Promise<string> {
   const [program, ...args] = argv;
-  const { stdout } = await promisify(execFile)(program, args, { env: environment, cwd: "/", encoding: "utf8" });
+  const { stdout } = await promisify(execFile)(program, args, {
+    env: environment,
+    cwd: "/",
+    encoding: "utf8",
+    // What the account's own shell starts with may take for ever.
+    timeout: PATIENCE_MS,
+    killSignal: "SIGKILL",
+  });
   return stdout.trim();
 }
 
@@ -105,27 +118,27 @@ export async function prepareLaunch({ user, inherit, environment, home }: Launch
       cause,
     });
   };
-  const resolve = ([name, ...args]: Argv, path: string): Argv => {
-    const program = findProgram(name, path);
+  const resolve = ([name, ...args]: Argv, path: string, more = ""): Argv => {
+    const program = findProgram(name, path) ?? (more === "" ? undefined : findProgram(name, more));
     if (program === undefined) {
       throw new SystemFailure(
-        `Cannot find the program "${name}" on this machine (PATH is ${path}): install it, or set another "shell"`,
+        `Cannot find the program "${name}" on this machine (PATH is ${more === "" ? path : more}): install it, or set another "shell"`,
       );
     }
     return [program, ...args];
   };
 
   const launchWith = (account: Account | null, inherited: Record<string, string>, as: (argv: Argv) => Argv): Launch => {
-    const command = (argv: Argv): Argv => as(resolve(argv, inherited.PATH ?? ""));
+    const command = (argv: Argv, more?: string): Argv => as(resolve(argv, inherited.PATH ?? "", more));
     return {
       account,
+      uid: account?.uid ?? (ownUid || null),
       environment: inherited,
       command,
-      check: async (shell) => {
-        const argv = command([shell, "-c", "exit 0"]);
-        await outputOf(argv, inherited).catch((cause: unknown) => {
+      check: async (argv, more) => {
+        await outputOf(command(argv, more), inherited).catch((cause: unknown) => {
           const whom = account === null ? "" : ` as user "${account.name}"`;
-          throw new SystemFailure(`Cannot start the shell "${shell}"${whom}`, { cause });
+          throw new SystemFailure(`Cannot start the shell "${argv[0]}"${whom}`, { cause });
         });
       },
     };

@@ -1,20 +1,26 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
+  closeSync,
+  constants,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
 import { overlap } from "./places.ts";
 import type { ProcessTable } from "./process-table.ts";
+
+const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const claimSchema = z.object({ root: z.string(), pid: z.number(), startedAt: z.number(), bootId: z.string() });
 type Claim = z.infer<typeof claimSchema>;
@@ -22,6 +28,24 @@ type Claim = z.infer<typeof claimSchema>;
 export interface DirectoryLocks {
   /** Claim `root` for this process; `null`: it, something above it or something in it is claimed already. */
   claim(root: string): Disposable | null;
+}
+
+/** Directories above one that may be made with it: `.local/state` in a new home. */
+const MOST_MADE = 2;
+/** Whoever gives up the last claim removes the directory, perhaps just now. */
+const ATTEMPTS = 5;
+
+/** Not Node's own `recursive`, which tries for ever in a home that an automounter does not know. */
+function makePrivate(dir: string, above: number): void {
+  try {
+    mkdirSync(dir, { mode: 0o700 });
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "EEXIST") return;
+    if (code !== "ENOENT" || above === 0) throw error;
+    makePrivate(dirname(dir), above - 1);
+    makePrivate(dir, 0);
+  }
 }
 
 /**
@@ -32,12 +56,10 @@ function privateDirectory(candidates: readonly string[]): string {
   const problems: string[] = [];
   for (const dir of candidates) {
     try {
-      mkdirSync(dir, { mode: 0o700 });
+      makePrivate(dir, MOST_MADE);
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) {
-        problems.push(error instanceof Error ? error.message : String(error));
-        continue;
-      }
+      problems.push(error instanceof Error ? error.message : String(error));
+      continue;
     }
     const found = lstatSync(dir);
     const uid = process.geteuid?.();
@@ -47,6 +69,20 @@ function privateDirectory(candidates: readonly string[]): string {
     problems.push(`${dir} is not a directory of mode 0700 that belongs to the runner's user: remove it`);
   }
   throw new SystemFailure(`Cannot lock working directories: ${problems.join("; ")}`, { retry: false });
+}
+
+function writeDraft(candidates: readonly string[], text: string): string {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const draft = join(privateDirectory(candidates), `.${randomUUID()}`);
+      writeFileSync(draft, text, { mode: 0o600, flag: "wx" });
+      return draft;
+    } catch (error) {
+      if (error instanceof SystemFailure) throw error;
+      if (attempt === ATTEMPTS)
+        throw new SystemFailure("Cannot lock working directories", { cause: error, retry: true });
+    }
+  }
 }
 
 /**
@@ -59,7 +95,13 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
 
   const read = (file: string): Claim | null => {
     try {
-      return claimSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+      // Jobs of the runner's own account may have put a pipe here, and this waits for nobody.
+      const fd = openSync(file, READ);
+      try {
+        return claimSchema.parse(JSON.parse(readFileSync(fd, "utf8")));
+      } finally {
+        closeSync(fd);
+      }
     } catch {
       return null; // gone, or nothing that we wrote
     }
@@ -82,14 +124,13 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
 
   return {
     claim: (root) => {
-      const dir = privateDirectory(candidates);
+      const mine: Claim = { root, pid: process.pid, startedAt, bootId };
+      // Complete before it has its name: nobody ever reads half a claim.
+      const draft = writeDraft(candidates, JSON.stringify(mine));
+      const dir = dirname(draft);
       const name = createHash("sha256").update(root).digest("hex").slice(0, 32);
       const file = join(dir, name);
-      const draft = join(dir, `.${randomUUID()}`);
-      const mine: Claim = { root, pid: process.pid, startedAt, bootId };
       try {
-        // Complete before it has its name: nobody ever reads half a claim.
-        writeFileSync(draft, JSON.stringify(mine), { mode: 0o600, flag: "wx" });
         for (let attempt = 0; ; attempt++) {
           try {
             linkSync(draft, file);
@@ -106,7 +147,14 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
       } finally {
         rmSync(draft, { force: true });
       }
-      const release = (): void => rmSync(file, { force: true });
+      const release = (): void => {
+        rmSync(file, { force: true });
+        try {
+          rmdirSync(dir);
+        } catch {
+          // Others have claims there.
+        }
+      };
       // Ours stands before we look: of two that nest and come at the same time, at least one sees the other.
       for (const other of readdirSync(dir)) {
         if (other === name || other.startsWith(".")) continue;

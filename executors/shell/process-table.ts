@@ -17,8 +17,11 @@ export interface ProcessTable {
   list(): Promise<readonly Process[]>;
   /** `null`: there is none, or only its zombie. */
   find(pid: number): Process | null;
-  /** Those of `processes` that were started with `entry` (`NAME=value`) in their environment, as far as we may look. */
-  marked(processes: readonly Process[], entry: string): Promise<readonly Process[]>;
+  /**
+   * Those of `processes` that were started with `entry` (`NAME=value`) in their environment, as far as we may look.
+   * @param uid only that account's: what others have in theirs is their business, and may be made to keep us busy. `null`: any
+   */
+  marked(processes: readonly Process[], entry: string, uid: number | null): Promise<readonly Process[]>;
   /** Changes with each start of the host; empty where unknown. */
   readonly bootId: string;
 }

@@ -1,6 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { printable } from "../common/say-ended.ts";
+import { holdsEntry } from "./marked.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
 /** Processes looked at before others get a turn: about a millisecond. */
@@ -28,18 +29,20 @@ function parseStat(pid: number, stat: string): Process | null {
 export function createProcfsTable(proc: string): ProcessTable {
   const buffer = Buffer.allocUnsafe(1024);
 
-  const find = (pid: number): Process | null => {
+  /** What a small file begins with. Only for those that the kernel makes without a look at the process's own memory. */
+  const head = (path: string): string => {
     try {
-      const fd = openSync(`${proc}/${pid}/stat`, "r");
+      const fd = openSync(path, "r");
       try {
-        return parseStat(pid, buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, 0)));
+        return buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, 0));
       } finally {
         closeSync(fd);
       }
     } catch {
-      return null;
+      return "";
     }
   };
+  const find = (pid: number): Process | null => parseStat(pid, head(`${proc}/${pid}/stat`));
 
   const scan = async (): Promise<readonly Process[]> => {
     const found: Process[] = [];
@@ -74,27 +77,21 @@ export function createProcfsTable(proc: string): ProcessTable {
     return queued;
   };
 
-  const isMarked = (pid: number, entry: Buffer): boolean => {
-    try {
-      const environment = readFileSync(`${proc}/${pid}/environ`);
-      for (let at = environment.indexOf(entry); at >= 0; at = environment.indexOf(entry, at + 1)) {
-        if (at === 0 || environment[at - 1] === 0) return true;
-      }
-      return false;
-    } catch {
-      return false;
-    }
+  /** Real, effective, saved or file system id: a program with more rights than the account is still the account's. */
+  const isOf = (pid: number, uid: number): boolean => {
+    const ids = /^Uid:\t(.*)$/m.exec(head(`${proc}/${pid}/status`))?.[1] ?? "";
+    return ids.split("\t").includes(String(uid));
   };
 
   return {
     list,
     find,
-    marked: async (processes, entry) => {
-      const bytes = Buffer.from(`${entry}\0`);
+    marked: async (processes, entry, uid) => {
       const found: Process[] = [];
       for (const [index, process] of processes.entries()) {
         if ((index + 1) % SLICE === 0) await nextTurn();
-        if (isMarked(process.pid, bytes)) found.push(process);
+        if (uid !== null && !isOf(process.pid, uid)) continue;
+        if (await holdsEntry(`${proc}/${process.pid}/environ`, entry)) found.push(process);
       }
       return found;
     },

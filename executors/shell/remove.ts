@@ -21,7 +21,8 @@ find "$1" -xdev -depth -type d -exec rmdir {} \\;
 
 async function asUser(launch: Launch, argv: Argv, signal: AbortSignal): Promise<void> {
   const [program, ...args] = launch.command(argv);
-  await run(program, args, { cwd: "/", env: launch.environment, signal });
+  // The account can stop its own processes, and a stopped one hears of nothing milder.
+  await run(program, args, { cwd: "/", env: launch.environment, signal, killSignal: "SIGKILL" });
 }
 
 /** More entries than this, or deeper ones, are `rm`'s work. */
@@ -67,7 +68,12 @@ export async function removeDirectory(launch: Launch, path: string, signal: Abor
   }
 }
 
-/** Make a directory and those above it, with the rights of jobs. Rejects as the program fails. */
-export async function makeDirectoryAsUser(launch: Launch, path: string, signal: AbortSignal): Promise<void> {
-  await asUser(launch, ["mkdir", "-p", "--", path], signal);
+/** Make a directory with this mode, and those above it, with the rights of jobs. Rejects as the program fails. */
+export async function makeDirectoryAsUser(
+  launch: Launch,
+  path: string,
+  mode: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await asUser(launch, ["mkdir", "-p", "-m", mode.toString(8), "--", path], signal);
 }

@@ -9,6 +9,7 @@ import { never, pause } from "../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../common/forward.ts";
 import { type Ended, sayEnded } from "../common/say-ended.ts";
 import type { Cgroup, Cgroups } from "./cgroup.ts";
+import { enlisted } from "./enlisted.ts";
 import type { Pipe, PipePool } from "./fifo.ts";
 import type { Launch } from "./launch.ts";
 import { readPipe } from "./pipe.ts";
@@ -41,16 +42,6 @@ export interface ScriptHost {
 const SETTLE_MS = 30;
 /** From SIGKILL until a process is reported as one that cannot be ended. */
 const STUCK_MS = 10_000;
-
-/**
- * What the shell does before it becomes the job's, so that nothing can have been started by then: it enters the control
- * group `$0`, and the kernel's choice under memory pressure falls on it and its children before it falls on the runner.
- */
-const ENLIST = '{ echo 500 >/proc/self/oom_score_adj; echo 0 >"$0"; } 2>/dev/null; exec "$@"';
-
-function enlisted(argv: Argv, cgroup: Cgroup | null): Argv {
-  return process.platform === "linux" ? ["/bin/sh", "-c", ENLIST, cgroup?.door ?? "/dev/null", ...argv] : argv;
-}
 
 export function startFailure(argv: Argv, cause: unknown): SystemFailure {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
@@ -116,9 +107,9 @@ export async function runScript(
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
-  const argv = launch.command(script.command.argv);
   const equals = host.mark.indexOf("=");
   const learned = script.login ? {} : await host.profile.current();
+  const argv = launch.command(script.command.argv, learned.PATH);
   const environment = { ...launch.environment, ...learned, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
@@ -151,7 +142,7 @@ export async function runScript(
 
 /** From the shell's start until nothing of it is left. */
 async function watch(
-  { table, mark, killGraceMs, killLeftovers }: ScriptHost,
+  { launch, table, mark, killGraceMs, killLeftovers }: ScriptHost,
   { child, pid, exited }: Started,
   cgroup: Cgroup | null,
   reader: Forwarding,
@@ -159,7 +150,7 @@ async function watch(
   signal: AbortSignal,
 ): Promise<Exit> {
   const leader = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
-  const belonging: Belonging = { table, mark, leader, since: leader.startedAt, cgroup };
+  const belonging: Belonging = { table, mark, uid: launch.uid, leader, since: leader.startedAt, cgroup };
   const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
 
   const exit = await beforeAbort(exited, signal);
@@ -176,7 +167,7 @@ async function watch(
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity), signal);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
     sayEnded(output, reader, result, killGraceMs, true);
   }
   return exit;

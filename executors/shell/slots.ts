@@ -20,10 +20,10 @@ export function createSlots(locks: DirectoryLocks): Slots {
       for (let number = 0; ; number++) {
         const places = await choosePlaces(options, number);
         // From here to the claim nothing waits, so two jobs of this process cannot both pass.
-        if ([...taken].some((root) => overlap(root, places.root))) continue;
-        const claim = locks.claim(places.root);
+        if ([...taken].some((other) => overlap(other, places.claim))) continue;
+        const claim = locks.claim(places.claim);
         if (claim === null) continue;
-        taken.add(places.root);
+        taken.add(places.claim);
         let held = true;
         return {
           number,
@@ -32,7 +32,7 @@ export function createSlots(locks: DirectoryLocks): Slots {
             // Once: by then the next job may have them.
             if (!held) return;
             held = false;
-            taken.delete(places.root);
+            taken.delete(places.claim);
             claim[Symbol.dispose]();
           },
         };

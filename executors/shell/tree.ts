@@ -1,6 +1,8 @@
+import { constants } from "node:os";
 import { never, pause } from "../../src/time.ts";
 import type { Ended } from "../common/say-ended.ts";
 import type { Cgroup } from "./cgroup.ts";
+import { findProcessHandles, type OpenProcess } from "./pidfd.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
 /** What tells the processes of one script, or of one job, from all others. */
@@ -8,6 +10,8 @@ export interface Belonging {
   readonly table: ProcessTable;
   /** `NAME=value` that stands in the environment of everything the job started. */
   readonly mark: string;
+  /** Whose processes are asked for the mark; `null`: root's jobs may be anybody. */
+  readonly uid: number | null;
   /** The script's shell, which founded a session of its own; `null`: the mark alone has to do. */
   readonly leader: { readonly pid: number; readonly startedAt: number } | null;
   /** What started earlier than this, on the table's own clock, belongs to somebody else. */
@@ -19,7 +23,7 @@ export interface Belonging {
  * Processes that provably belong: in the control group, in the shell's session or group, with the mark in their
  * environment, or descended from one of these. Founders of sessions come first, children after their parents.
  */
-export async function findMembers({ table, mark, leader, since, cgroup }: Belonging): Promise<Process[]> {
+export async function findMembers({ table, mark, uid, leader, since, cgroup }: Belonging): Promise<Process[]> {
   const grouped = new Set(cgroup?.pids());
   const all = await table.list();
   const self = process.pid;
@@ -36,6 +40,7 @@ export async function findMembers({ table, mark, leader, since, cgroup }: Belong
   for (const one of await table.marked(
     candidates.filter((candidate) => !members.has(candidate.pid)),
     mark,
+    uid,
   )) {
     add(one);
   }
@@ -56,9 +61,17 @@ export interface EndOptions {
   readonly limitMs: number;
 }
 
-/** Signal exactly this process: not one that got its number meanwhile. */
-function signalProcess(table: ProcessTable, target: Process, signal: NodeJS.Signals): void {
+/**
+ * Signal exactly this process: not one that got its number meanwhile. With a handle, what is looked at is what is signalled;
+ * without one there is nothing between the look and the signal that waits.
+ */
+function signalProcess(table: ProcessTable, open: OpenProcess | null, target: Process, signal: NodeJS.Signals): void {
+  using handle = open?.(target.pid) ?? null;
   if (table.find(target.pid)?.startedAt !== target.startedAt) return;
+  if (handle !== null) {
+    handle.signal(constants.signals[signal]);
+    return;
+  }
   try {
     process.kill(target.pid, signal);
   } catch {
@@ -72,6 +85,7 @@ function signalProcess(table: ProcessTable, target: Process, signal: NodeJS.Sign
  */
 export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): Promise<Ended<Process>> {
   const { table, cgroup } = belonging;
+  const open = await findProcessHandles();
   const seen = new Map<string, Process>();
   const keyOf = (one: Process): string => `${one.pid}:${one.startedAt}`;
   const note = (members: readonly Process[]): Process[] => {
@@ -80,7 +94,7 @@ export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): P
     return fresh;
   };
   const signalAll = (targets: readonly Process[], signal: NodeJS.Signals): void => {
-    for (const one of targets) signalProcess(table, one, signal);
+    for (const one of targets) signalProcess(table, open, one, signal);
   };
 
   let left = await findMembers(belonging);

@@ -20,6 +20,8 @@ interface Method {
   readonly use: AnyAuthMethod;
 }
 
+const CHACHA = "chacha20-poly1305@openssh.com";
+
 /** Larger than any key; a device or a log file is refused before it fills the memory. */
 const LARGEST_KEY_BYTES = 1024 * 1024;
 
@@ -122,6 +124,11 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
   } catch (error) {
     throw error instanceof SystemFailure ? error : refused("it cannot be read", error);
   }
+  if (isUnderChacha(content)) {
+    throw refused(
+      `it is encrypted with ${CHACHA}, which the runner does not know. Encrypt it anew: ssh-keygen -p -Z aes256-ctr -f ${file}`,
+    );
+  }
   const parsed = parseKey(unwrapped(content, passphrase), passphrase);
   if (parsed instanceof Error) {
     if (/no passphrase/i.test(parsed.message)) throw refused("it is encrypted. Set identity_passphrase");
@@ -141,4 +148,13 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
   const key = Array.isArray(parsed) ? parsed[0] : parsed;
   if (key?.isPrivateKey() !== true) throw refused("it is a public key. Name the private one, without .pub");
   return key;
+}
+
+/** OpenSSH's format begins with its name and that of the cipher. */
+function isUnderChacha(content: Buffer): boolean {
+  const [, body = ""] =
+    /-----BEGIN OPENSSH PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)-----END/.exec(content.toString("latin1")) ?? [];
+  const key = Buffer.from(body, "base64");
+  const at = "openssh-key-v1\0".length;
+  return key.length > at + 4 && key.toString("latin1", at + 4, at + 4 + key.readUInt32BE(at)) === CHACHA;
 }

@@ -2,11 +2,11 @@
  * Holds a job's working copy on the far host, for as long as this program runs there.
  *
  * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
- * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job. On stdin: `beat` once
- * a minute; `bye` at the end, which is answered by `left` where processes of the job are left, else by `done`; `leave` does
- * not look for any.
+ * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job; `$9` what the names
+ * of the job's directories of a slot end with, `${10}` the endings that there are. On stdin: `beat` once a minute; `bye` at the
+ * end, which is answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
  *
- * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in, `owner` names this
+ * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in (without `$9`: a slot has one job), `owner` names this
  * program (pid, its start, boot, host), so that a claim whose program is gone is void; claims of other hosts that share the
  * directory count by their heartbeat. `.lock` is a link, which is made in one step or not at all.
  * When the input ends without a farewell, the connection is gone, and nobody will stop the job: then this does it.
@@ -118,7 +118,9 @@ while :; do
   above=$3
   while :; do
     case $above in */*) above=\${above%/*} ;; *) break ;; esac
-    if [ -e "$base/$slot/$above/.git" ]; then path=$4; break; fi
+    for ending in '' \${10}; do
+      if [ -e "$base/$slot$ending/$above/.git" ]; then path=$4; break 2; fi
+    done
   done
   taken=
   rest=$live
@@ -134,8 +136,8 @@ while :; do
   slot=$((slot + 1))
 done
 claim=$claims/$5.$$
-root=$base/$slot/$path
-tmp=$base/$slot.tmp/$path
+root=$base/$slot$9/$path
+tmp=$base/$slot$9.tmp/$path
 why=$({ mkdir "$claim" && printf '%s\\n' "$slot/$path" >"$claim/root" && printf '%s\\n' "$tmp" >"$claim/tmp" &&
   printf '%s\\n' "$me" >"$claim/owner"; } 2>&1) || { rm -rf "$claim"; unlock; fail "cannot claim a working copy in $claims: $why$(full "$claims")"; }
 unlock

@@ -1,6 +1,8 @@
 import { basename } from "node:path/posix";
 import { PassThrough } from "node:stream";
 import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { Trust } from "../../src/job/job.ts";
+import { slotName, slotNames } from "../common/slot-name.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { CLAIM_PROGRAM } from "./claim-program.ts";
 
@@ -10,6 +12,7 @@ export interface ClaimRequest {
   readonly runnerId: string;
   readonly projectPath: string;
   readonly projectId: string;
+  readonly trust: Trust;
   readonly jobKey: string;
   /** `jobMark(jobKey)` */
   readonly mark: string;
@@ -49,7 +52,7 @@ export async function claimWorkingCopy(
   request: ClaimRequest,
   signal: AbortSignal,
 ): Promise<Claim> {
-  const { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, ephemeral, host } = request;
+  const { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host } = request;
   const input = new PassThrough();
   const life = new AbortController();
   const onAbort = (): void => life.abort(signal.reason);
@@ -65,6 +68,8 @@ export async function claimWorkingCopy(
     mark,
     String(Math.ceil(killGraceMs / 1000)),
     ephemeral ? "ephemeral" : "",
+    slotName("", trust),
+    slotNames("").join(" "),
   ];
   try {
     const running = await commands.start({ script: CLAIM_PROGRAM, args, stdin: input }, life.signal);

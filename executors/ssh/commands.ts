@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { Stop, SystemFailure } from "../../src/errors.ts";
-import { deadline } from "../../src/time.ts";
+import { deadline, unlessAborted } from "../../src/time.ts";
 import type { RemoteCommands, RemoteExit } from "../remote/index.ts";
 import type { SshChannel } from "./channel.ts";
 import { commandLine } from "./command-line.ts";
@@ -140,17 +140,7 @@ function feed({ stdin }: SshChannel, given: Readable | Uint8Array | undefined): 
 }
 
 async function exitOf(channel: SshChannel, stderr: Tail, signal: AbortSignal): Promise<RemoteExit> {
-  let onAbort: (() => void) | undefined;
   let timer: NodeJS.Timeout | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => {
-      channel.close();
-      channel.stdout.destroy();
-      reject(signal.reason);
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-  });
   const ended = async (): Promise<RemoteExit> => {
     const { code } = await channel.status;
     const patience = new Promise<void>((resolve) => {
@@ -160,9 +150,12 @@ async function exitOf(channel: SshChannel, stderr: Tail, signal: AbortSignal): P
     return { code, stderr: stderr.text };
   };
   try {
-    return await Promise.race([ended(), aborted]);
+    return await unlessAborted(ended(), signal);
   } finally {
     clearTimeout(timer);
-    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+    if (signal.aborted) {
+      channel.close();
+      channel.stdout.destroy();
+    }
   }
 }

@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { SystemFailure } from "../../src/errors.ts";
 import {
   hasFingerprint,
@@ -45,8 +45,14 @@ export async function openHostKeyCheck(target: SshHost): Promise<HostKeyCheck> {
   };
 }
 
+/** Some 50,000 hosts. */
+export const LARGEST_KNOWN_HOSTS_BYTES = 16 * 1024 * 1024;
+
 async function readLines(file: string): Promise<Line[]> {
   try {
+    if ((await stat(file)).size > LARGEST_KNOWN_HOSTS_BYTES) {
+      throw new Error(`it has more than ${LARGEST_KNOWN_HOSTS_BYTES} bytes`);
+    }
     return parseKnownHosts(await readFile(file, "utf8")).map((line) => ({ ...line, file }));
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return [];

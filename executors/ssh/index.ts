@@ -10,6 +10,7 @@ import {
 } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { sshCommands } from "./commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection.ts";
@@ -18,9 +19,10 @@ import { createLink } from "./link.ts";
 import { cleanUpAfter } from "./recovery.ts";
 import { createSessionLimit } from "./session-limit.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
+import { words } from "./words.ts";
 import { DEFAULT_BUILDS_DIR, openWorkingCopy } from "./working-copy.ts";
 
-const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 /** What a dead runner's job has left behind, and where. */
 const noteSchema = z.object({
@@ -77,8 +79,8 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     const link = createLink(first, (until) => connect(PATIENCE_MS, until));
     try {
       await request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId });
-      const noBash = `${target} has no bash. Install it there`;
-      const copy = await openWorkingCopy({ link, deps, request, ephemeral, host: target, noBash }, signal);
+      const without = (shell: ShellName): string => `${target} has no ${shell}. Install it there`;
+      const copy = await openWorkingCopy({ link, deps, request, ephemeral, host: target, without }, signal);
       if (!copy.tools.programs.has("git")) {
         notes.write(
           `WARNING: ${target} has no git, or its profiles do not name where: without it there are no sources\n`,
@@ -97,8 +99,9 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  return {
-    name: "ssh",
+  return handingOver({
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell: deps.shell ?? "bash",
     location: { at: "host", host: settings.host },
@@ -135,7 +138,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       return said;
     },
     close: async () => {},
-  };
+  });
 }
 
 function describeNote(note: Note): string {
@@ -143,7 +146,7 @@ function describeNote(note: Note): string {
 }
 
 export default defineExecutor({
-  name: "ssh",
+  ...words,
   tables: [{ name: "ssh", required: true, schema: sshTable }],
   shells: SHELLS,
   check: (tables) => {

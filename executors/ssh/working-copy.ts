@@ -1,5 +1,6 @@
 import { SystemFailure } from "../../src/errors.ts";
 import type { ExecutorDeps, PrepareRequest } from "../../src/executor.ts";
+import type { ShellName } from "../../src/shell.ts";
 import { jobMark, probeTools } from "../remote/index.ts";
 import { claimWorkingCopy } from "./claim.ts";
 import { sshCommands } from "./commands.ts";
@@ -17,31 +18,33 @@ export interface WorkingCopyOptions {
   readonly ephemeral: boolean;
   /** For messages. */
   readonly host: string;
-  /** Says what has no bash, and what to do about it: `far.example has no bash. Install it there`. */
-  readonly noBash: string;
+  /** Says what has no such shell, and what to do about it: `far.example has no bash. Install it there`. */
+  readonly without: (shell: ShellName) => string;
 }
 
 /**
  * A working copy that is the job's, and what its account has to work with.
- * @throws {SystemFailure} it cannot be had, or the operator wants bash where there is none
+ * @throws {SystemFailure} it cannot be had, or the operator wants a shell that is not there
  */
 export async function openWorkingCopy(
-  { link, deps, request, ephemeral, host, noBash }: WorkingCopyOptions,
+  { link, deps, request, ephemeral, host, without }: WorkingCopyOptions,
   signal: AbortSignal,
 ): Promise<Omit<SshEnvironmentOptions, "cleanUp">> {
   const { killLeftovers, killGraceMs, log } = deps;
-  const { job, jobKey, runnerId, projectPath } = request;
+  const { job, jobKey, runnerId, projectPath, trust } = request;
   const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
   const commands = sshCommands(link);
   const mark = jobMark(jobKey);
   const { projectId } = job;
-  const wanted = { buildsDir, runnerId, projectPath, projectId, jobKey, mark, killGraceMs, ephemeral, host };
+  const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
   const claim = await claimWorkingCopy(commands, wanted, signal);
-  const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: deps.shell, mark }, signal);
+  // PowerShell reads no profiles: those of the account are for its sh or bash.
+  const login = deps.shell === "pwsh" ? undefined : deps.shell;
+  const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: login, mark }, signal);
   const tools = await probeTools(profiled, signal);
   const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
-  if (shell === "bash" && tools.bash === null) {
-    throw new SystemFailure(`${noBash}, or set shell = "sh"`, { reason: "runner_configuration_error" });
+  if ((shell === "bash" && tools.bash === null) || (shell === "pwsh" && !tools.programs.has(shell))) {
+    throw new SystemFailure(`${without(shell)}, or set shell = "sh"`, { reason: "runner_configuration_error" });
   }
   return { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log };
 }

@@ -1,7 +1,7 @@
-import type { RunnerFlag } from "./runner-flags.ts";
+import type { EntryFlag } from "../executor-words.ts";
 
 /** The Go runner's flags for `[runners.cache]`, by the names of its newer and older releases. */
-export const cacheFlags: readonly RunnerFlag[] = [
+export const cacheFlags: readonly EntryFlag[] = [
   { flag: "cache-type", env: "CACHE_TYPE", key: "cache.Type", kind: "text", help: "s3: keep caches in a bucket, too" },
   {
     flag: "cache-s3-cache-path",

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { isAbsolute, join } from "node:path";
 import type { LoadOptions } from "../config/load.ts";
-import { defaultCertsDir, defaultConfigFile, defaultStateDir } from "../config/locations.ts";
+import { defaultCertsDir, defaultConfigFile, defaultStateDir, usualConfigFile } from "../config/locations.ts";
 import type { CoordinatorDeps } from "../coordinator/calls.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 
@@ -42,6 +42,7 @@ export function loadOptions(
     workingDirectory,
     certsDir: defaultCertsDir(env, uid, cwd),
     defaultStateDir: defaultStateDir(env, uid, cwd),
+    usualConfigFile: usualConfigFile(env, uid, cwd),
   };
 }
 

@@ -25,7 +25,7 @@ const RUNNER_END_MS = 15_000;
 export async function demoCommand(values: FlagValues, context: CommandContext): Promise<number> {
   const { signal, say } = context;
   const dir = await mkdtemp(join(tmpdir(), "alloy-runner-demo-"));
-  const coordinator = await startCoordinator({ dialect: "alloy", record: false });
+  const coordinator = await startCoordinator({ dialect: "alloy", record: false, secret: true });
   const config = join(dir, "config.toml");
   const logFile = join(dir, "runner.log");
   let runner: ChildProcess | undefined;
@@ -34,11 +34,16 @@ export async function demoCommand(values: FlagValues, context: CommandContext): 
     say(`A coordinator listens on ${coordinator.url}; the sample project is ${project.dir}`);
     await mkdir(join(dir, "work"));
     await writeFile(config, `concurrent = 4\nstate_dir = ${JSON.stringify(join(dir, "state"))}\n`, { mode: 0o600 });
-    const registration = ["register", "--non-interactive", "--config", config, "--url", coordinator.url];
+    const registration = ["register", "--non-interactive", "--config", config];
     const what = ["--name", "demo", "--executor", "shell"];
-    say(`$ alloy-runner ${[...registration, "--registration-token", "…", ...what].join(" ")}`);
+    say(
+      `$ alloy-runner ${[...registration, "--url", coordinator.url, "--registration-token", "…", ...what].join(" ")}`,
+    );
     await finish(
-      startSelf([...registration, ...what], context, { REGISTRATION_TOKEN: coordinator.registrationToken }),
+      startSelf([...registration, ...what], context, {
+        CI_SERVER_URL: coordinator.runnerUrl,
+        REGISTRATION_TOKEN: coordinator.registrationToken,
+      }),
       say,
     );
     const run = ["run", "--config", config, "--working-directory", join(dir, "work")];

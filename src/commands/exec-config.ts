@@ -61,10 +61,11 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     // What this machine tries out must not end up in what the pipelines of a server build upon.
     cache: {
       ...entry.cache,
-      maxBytes: entry.cache.maxBytes ?? CACHES_BYTES,
+      maxBytes: Math.min(entry.cache.maxBytes ?? CACHES_BYTES, CACHES_BYTES),
       bucket: fromFile === undefined ? entry.cache.bucket : null,
     },
     environment: [...entry.environment, ...environment],
+    plainLineEnds: true,
     fingerprint: "exec",
   };
   return {
@@ -82,12 +83,12 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
 /** Nothing is kept between jobs; working copies on this machine are made in the run's own directory. */
 function ofThisRun(catalog: ExecutorCatalog, { buildsDir, killGraceMs }: ExecConfigOptions): ExecutorCatalog {
   return {
-    names: catalog.names,
+    ...catalog,
     async load(name) {
       const definition = await catalog.load(name);
       const own = {
         ephemeral: true,
-        ...(name === "shell" ? { buildsDir } : {}),
+        ...(definition.worksOnThisMachine ? { buildsDir } : {}),
         ...(killGraceMs === undefined ? {} : { killGraceMs }),
       };
       return { ...definition, create: (tables, deps) => definition.create(tables, { ...deps, ...own }) };
@@ -102,7 +103,7 @@ async function fromFlags(
   if (textOf(values, "runner") !== undefined)
     throw new CommandError("--runner names an entry of a configuration file: give the file, too, with --config");
   const named = executor ?? textOf(values, "executor") ?? "shell";
-  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, named) };
+  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, context.catalog.words, named) };
   try {
     return await parseConfig(appendEntry("", entry), {
       ...loadOptions(context),
@@ -129,7 +130,9 @@ async function fromConfig(given: string, options: ExecConfigOptions, context: Co
   const { values, executor } = options;
   const more = [
     ...((executor ?? textOf(values, "executor")) ? ["executor"] : []),
-    ...Object.keys(entryKeys(values)).filter((key) => key !== "builds_dir" && key !== "cache_dir"),
+    ...Object.keys(entryKeys(values, context.catalog.words)).filter(
+      (key) => key !== "builds_dir" && key !== "cache_dir",
+    ),
   ];
   if (more.length > 0) {
     throw new CommandError(

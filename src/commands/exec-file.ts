@@ -5,13 +5,17 @@ import type { Git } from "../local/git.ts";
 import type { WorkingTree } from "../local/working-tree.ts";
 import type { ExecOptions } from "./exec-options.ts";
 
-/** Executors of the Go runner, which its `exec` had as first word. */
-const OLD_EXECUTORS = ["docker", "docker-ssh", "parallels", "shell", "ssh", "virtualbox"];
-
-/** `exec shell JOB` was the old way to say `exec --executor shell JOB`. */
-export function understand(given: ExecOptions, file: CiFile): { options: ExecOptions; executor: string | undefined } {
+/**
+ * `exec shell JOB` was the Go runner's way to say `exec --executor shell JOB`.
+ * @param executors names of those that there are here or were there
+ */
+export function understand(
+  given: ExecOptions,
+  file: CiFile,
+  executors: readonly string[],
+): { options: ExecOptions; executor: string | undefined } {
   const [first = "", ...rest] = given.jobs;
-  if (!OLD_EXECUTORS.includes(first) || file.jobs.some((job) => job.name === first))
+  if (!executors.includes(first) || file.jobs.some((job) => job.name === first))
     return { options: given, executor: undefined };
   return { options: { ...given, jobs: rest }, executor: first };
 }

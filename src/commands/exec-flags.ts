@@ -1,17 +1,17 @@
 import { type Command, Option } from "commander";
 import { CommandError } from "../errors.ts";
+import type { ExecutorWords } from "../executor-words.ts";
 import { addRunnerFlags, collect } from "./options.ts";
 import { attributeOf, type FlagValues, runnerFlags, textOf } from "./runner-flags.ts";
 
-/** The flags of `exec`. `executors`: names for its help. */
-export function addExecFlags(command: Command, executors: readonly string[]): Command {
+/** The flags of `exec`. */
+export function addExecFlags(command: Command, executors: readonly ExecutorWords[]): Command {
+  const names = executors.map(({ name }) => name).join(", ");
   command
     .addOption(new Option("-c, --config <file>", "configuration file to take --runner from"))
     .addOption(new Option("-r, --runner <name>", "entry of the configuration file; default: its only one"))
     .addOption(
-      new Option("--executor <name>", `where jobs run: ${executors.join(", ")}; default: shell, this machine`).env(
-        "RUNNER_EXECUTOR",
-      ),
+      new Option("--executor <name>", `where jobs run: ${names}; default: shell, this machine`).env("RUNNER_EXECUTOR"),
     )
     .addOption(new Option("-j, --jobs <number>", "jobs of a stage at once; default: one per processor"))
     .addOption(new Option("--with-needs", "before the named jobs, run those whose artifacts they get"))
@@ -35,7 +35,7 @@ export function addExecFlags(command: Command, executors: readonly string[]): Co
         "where jobs reach this machine to fetch the sources; default: found out by executor",
       ),
     );
-  return addRunnerFlags(command, (flag) => !NOT_OF_EXEC.test(flag));
+  return addRunnerFlags(command, executors, (flag) => !NOT_OF_EXEC.test(flag));
 }
 
 /** Of a line to a coordinator, and `exec` brings its own. */
@@ -44,19 +44,25 @@ const NOT_OF_EXEC = /^(?:limit|request-concurrency|clone-url|tls-.*)$/;
 /**
  * What was asked for. With `--config` the file describes the executor; variables such as `DOCKER_HOST`, which are there for other
  * programs, too, and would describe it without that, are left out.
- * @param words its arguments: the Go runner had the executor in front of the jobs
+ * @param jobs its arguments: the Go runner had the executor in front of the jobs
  * @throws {CommandError} a flag was typed that the executor has no use for: somebody would wonder why it has no effect
  */
-export function flagsOfExec(command: Command, values: FlagValues, words: readonly string[]): FlagValues {
+export function flagsOfExec(
+  command: Command,
+  values: FlagValues,
+  jobs: readonly string[],
+  words: readonly ExecutorWords[],
+): FlagValues {
+  const flags = runnerFlags(words);
   const from = (name: string): string | undefined => command.getOptionValueSource(name);
   if (typeof values.config === "string") {
-    const ofEntry = new Set(["executor", ...runnerFlags.map(({ flag }) => attributeOf(flag))]);
+    const ofEntry = new Set(["executor", ...flags.map(({ flag }) => attributeOf(flag))]);
     return Object.fromEntries(Object.entries(values).filter(([name]) => !ofEntry.has(name) || from(name) !== "env"));
   }
   const executor = textOf(values, "executor") ?? "shell";
-  for (const { flag, executors } of runnerFlags) {
+  for (const { flag, executors } of flags) {
     const [first] = executors ?? [];
-    if (first === undefined || executors?.includes(executor) === true || executors?.includes(words[0] ?? "") === true)
+    if (first === undefined || executors?.includes(executor) === true || executors?.includes(jobs[0] ?? "") === true)
       continue;
     if (from(attributeOf(flag)) === "cli" && executor === "shell")
       throw new CommandError(

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import type { ExecutorWords } from "../executor-words.ts";
 import { attributeOf, type FlagValues, runnerFlags } from "./runner-flags.ts";
 
 /** What the next `exec` needs of a run that was killed, to reach what its executor has left. */
@@ -23,10 +24,10 @@ const recordSchema = z.object({
 const fileIn = (runDir: string): string => join(runDir, "record.json");
 
 /** Kept where only this account reads it, as flags may hold a password; it goes with the run's directory. */
-export async function writeRecord(runDir: string, record: RunRecord): Promise<void> {
+export async function writeRecord(runDir: string, record: RunRecord, words: readonly ExecutorWords[]): Promise<void> {
   const { executor, values } = record;
   const own = ["config", "runner"];
-  for (const { flag, executors } of runnerFlags)
+  for (const { flag, executors } of runnerFlags(words))
     if (executors?.includes(executor) === true) own.push(attributeOf(flag));
   const kept = Object.fromEntries(own.flatMap((name) => (values[name] === undefined ? [] : [[name, values[name]]])));
   await writeFile(fileIn(runDir), JSON.stringify({ ...record, values: kept }), { mode: 0o600 });

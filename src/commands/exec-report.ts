@@ -12,7 +12,7 @@ export interface PreviewedStage {
   readonly title: string;
   readonly when: string;
   /** Its whole text; `null` for files that the runner moves itself. */
-  readonly script: string | null;
+  readonly script: { readonly shell: string; readonly text: string } | null;
   readonly transfer: string | null;
 }
 
@@ -90,10 +90,10 @@ export async function printPreview({ pipeline, config, preview, print }: PrintPr
     );
     print(`\n# job ${job.name} (${shell}; ${root} stands for its directory)`);
     for (const { name, title, when, script, transfer } of stages) {
-      print(
-        `\n# ${job.name}: ${name}${when === "on_success" ? "" : ` (${when})`}${transfer === null ? "" : ` ${title} ${transfer}`}`,
-      );
-      if (script !== null) print(script.trimEnd());
+      const condition = when === "on_success" ? "" : ` (${when})`;
+      const language = script === null || script.shell === shell ? "" : ` (${script.shell})`;
+      print(`\n# ${job.name}: ${name}${condition}${language}${transfer === null ? "" : ` ${title} ${transfer}`}`);
+      if (script !== null) print(script.text.trimEnd());
     }
   }
 }

@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { Stop } from "../errors.ts";
-import { deadline, never } from "../time.ts";
+import { deadline, never, unlessAborted } from "../time.ts";
 import type { CommandContext } from "./context.ts";
 import { execConfig } from "./exec-config.ts";
 import { type ExecPlaces, otherRuns, placesOfRun, removeJobFiles } from "./exec-places.ts";
@@ -50,12 +50,7 @@ export function startSweep(places: ExecPlaces, bury: Bury, context: CommandConte
   const done = work().catch(() => undefined);
   const patiently = async (signal: AbortSignal): Promise<void> => {
     using patience = deadline(signal, PATIENCE_MS, new Stop("timed_out", "it goes on beside the jobs"));
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const onAbort = (): void => resolve();
-    patience.signal.addEventListener("abort", onAbort, { once: true });
-    if (patience.signal.aborted) resolve();
-    await Promise.race([done, promise]);
-    patience.signal.removeEventListener("abort", onAbort);
+    await unlessAborted(done, patience.signal).catch(() => undefined);
   };
   return {
     async soon(signal) {

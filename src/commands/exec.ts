@@ -7,7 +7,7 @@ import type { CiFile } from "../local/ci-file.ts";
 import { startCoordinator } from "../local/coordinator.ts";
 import { createGit, type Git } from "../local/git.ts";
 import { startGitServer } from "../local/git-server.ts";
-import type { VariableSpec } from "../local/job-spec.ts";
+import type { VariableSpec } from "../local/job.ts";
 import { findJob, withNeeds } from "../local/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../local/pipeline.ts";
 import { refOf, type Snapshot, takeSnapshot } from "../local/snapshot.ts";
@@ -65,10 +65,11 @@ export async function execCommand(
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;
   const gitIn = (dir: string): Git => createGit(dir, context.env, signal);
+  const { catalog: executors } = context;
   const work = async (): Promise<number> => {
     const tree = await findWorkingTree(context.cwd, gitIn);
     const file = await readCiFile(tree, given.committed, context.cwd, gitIn);
-    const { options, executor } = understand(given, file);
+    const { options, executor } = understand(given, file, [...executors.names, ...executors.absent.names]);
     return await withRun({ options, executor, tree, file, values, context, engine }, signal);
   };
   const status = await Promise.race([
@@ -130,7 +131,12 @@ async function withCoordinator(
   signal: AbortSignal,
 ): Promise<number> {
   const { options, executor, file, values, engine, tree } = run;
-  const coordinator = await startCoordinator({ dialect: "alloy", record: false, artifactsDir: places.runDir });
+  const coordinator = await startCoordinator({
+    dialect: "alloy",
+    record: false,
+    secret: true,
+    artifactsDir: places.runDir,
+  });
   await using closing = new AsyncDisposableStack();
   closing.defer(() => coordinator.close());
   const { token } = coordinator.addRunner({ description: "exec" });
@@ -141,7 +147,7 @@ async function withCoordinator(
         values,
         executor,
         parallel: options.parallel,
-        url: coordinator.url,
+        url: coordinator.runnerUrl,
         token,
         stateDir: own.stateDir,
         buildsDir: places.buildsDir ?? own.buildsDir,
@@ -211,7 +217,11 @@ async function withCoordinator(
   }
   const used = config.runners[0]?.executor ?? "shell";
   const { buildsDir } = places;
-  await writeRecord(places.runDir, { executor: used, cwd: run.context.cwd, buildsDir, values });
+  await writeRecord(
+    places.runDir,
+    { executor: used, cwd: run.context.cwd, buildsDir, values },
+    run.context.catalog.words,
+  );
   const runner = await engine.startRunner(config, direct.context);
   let result: PipelineResult;
   try {

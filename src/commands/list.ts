@@ -41,7 +41,8 @@ function describeProblem(error: unknown): string {
   return error instanceof Error && error.name === "ConfigError" ? error.message : describeError(error);
 }
 
-function withoutUser(text: string): string {
+/** An address for people to see. */
+export function withoutUser(text: string): string {
   if (!URL.canParse(text)) return text;
   const url = new URL(text);
   url.username = "";

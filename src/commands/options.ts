@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import { CommandError } from "../errors.ts";
+import type { ExecutorWords } from "../executor-words.ts";
 import { parseBoolean } from "./arguments.ts";
 import { runnerFlags } from "./runner-flags.ts";
 
@@ -32,17 +33,23 @@ export function collect(text: string, before: unknown): unknown[] {
   return [...(Array.isArray(before) ? before : []), text];
 }
 
-/** Those that fill a `[[runners]]` entry. */
-export function addRunnerFlags(command: Command, wanted: (flag: string) => boolean = () => true): Command {
-  for (const { flag, env, kind, help } of runnerFlags) {
+/** Those that fill a `[[runners]]` entry, each under its heading; the command's own stand above them as "General". */
+export function addRunnerFlags(
+  command: Command,
+  executors: readonly ExecutorWords[],
+  wanted: (flag: string) => boolean = () => true,
+): Command {
+  for (const option of command.options) option.helpGroup("General:");
+  command.addHelpOption(new Option("-h, --help", "show this help").helpGroup("General:"));
+  for (const { flag, env, kind, help, heading } of runnerFlags(executors)) {
     if (!wanted(flag)) continue;
-    if (kind === "boolean") {
-      command.addOption(toggle(`--${flag}`, help, env));
-      continue;
-    }
-    const option = new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
+    const option =
+      kind === "boolean"
+        ? toggle(`--${flag}`, help, env)
+        : new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
     if (kind === "list" || kind === "table") option.argParser(collect);
-    command.addOption(env === undefined ? option : option.env(env));
+    if (kind !== "boolean" && env !== undefined) option.env(env);
+    command.addOption(option.helpGroup(`${heading}:`));
   }
   return command;
 }

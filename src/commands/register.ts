@@ -1,9 +1,10 @@
 import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
+import type { RunnerConfig } from "../config/config.ts";
 import { appendEntry } from "../config/edit.ts";
 import { runnerId } from "../config/identity.ts";
-import { findFile, parseConfig } from "../config/load.ts";
+import { certsDirOf, findFile, parseConfig } from "../config/load.ts";
 import { addRunner, type NewRunner, readRunners } from "../config/save.ts";
 import type { CoordinatorTarget } from "../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../coordinator/registration.ts";
@@ -11,7 +12,9 @@ import { CommandError, ConfigError, describeError, Stop } from "../errors.ts";
 import { deadline, never } from "../time.ts";
 import type { Ask } from "./ask.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { withoutUser } from "./list.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
+import { runnerInfoOf } from "./runner-info.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
 const MADE_IN_WEB_PAGES = "glrt-";
@@ -46,9 +49,11 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     url: answers.url.href,
     token,
     executor: answers.executor,
-    ...entryKeys({ ...values, ...answers.more }, answers.executor),
+    ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor),
   });
-  const target = await targetOf(entry("placeholder"), context);
+  const checked = await checkedEntry(entry("placeholder"), file, context);
+  const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = checked;
+  const target: CoordinatorTarget = { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir };
   const { credential } = answers;
   if (
     credential.kind === "runner" &&
@@ -58,7 +63,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
   }
   const { signal } = context;
   if (credential.kind === "runner") {
-    await mustBeValid(target, credential.token, context);
+    await mustBeValid(checked, credential.token, context);
     await addRunner(file, entry(credential.token), signal);
   } else {
     const answer = await register(
@@ -95,7 +100,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
       }
       throw new CommandError(`${what}. ${await giveBack(target, answer.token, answer.id, context)}`, { cause });
     }
-    context.say(`registered "${answers.name}" at ${answers.url.href} as ${runnerId(answer.token)}`);
+    context.say(`registered "${answers.name}" at ${withoutUser(answers.url.href)} as ${runnerId(answer.token)}`);
   }
   context.say(`saved in ${file}. A running alloy-runner takes it up by itself; otherwise start one: alloy-runner run`);
 }
@@ -166,8 +171,7 @@ async function gather(values: FlagValues, ask: Ask | null, context: CommandConte
   if (!executors.includes(executor))
     throw new CommandError(`--executor: there is no executor "${executor}". There is: ${executors.join(", ")}`);
   const more: Record<string, string> = {};
-  for (const { flag, question } of questionsFor(executor)) {
-    const { message, required = false, secret = false } = question;
+  for (const { flag, message, required = false, secret = false } of questionsFor(executor, context.catalog.words)) {
     if (ask === null && !required) continue;
     const text = await answer(flag, message, { required, secret });
     if (text !== "") more[attributeOf(flag)] = text;
@@ -198,18 +202,18 @@ function sameUrl(text: string, url: URL): boolean {
 }
 
 /** The new entry by itself, checked as `run` will check it. Problems name the key instead of a line that is not written. */
-async function targetOf(entry: NewRunner, context: CommandContext): Promise<CoordinatorTarget> {
-  const file = "new entry";
+async function checkedEntry(entry: NewRunner, configFile: string, context: CommandContext): Promise<RunnerConfig> {
+  const options = loadOptions(context);
   try {
     const config = await parseConfig(appendEntry("", entry), {
-      ...loadOptions(context),
-      file,
+      ...options,
+      certsDir: await certsDirOf(configFile, options.certsDir),
+      file: "new entry",
       findFile: (path) => findFile(path, [context.cwd]),
     });
     const [runner] = config.runners;
     if (runner === undefined) throw new CommandError("the new entry cannot be used");
-    const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = runner;
-    return { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir };
+    return runner;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new CommandError(error.message.replace(/^new entry:\d+: /gm, ""), { cause: error });
@@ -233,8 +237,9 @@ async function mustBeWritable(file: string): Promise<void> {
   }
 }
 
-async function mustBeValid(target: CoordinatorTarget, token: string, context: CommandContext): Promise<void> {
-  const answer = await verifyToken(target, token, context.coordinator, context.signal);
+async function mustBeValid(entry: RunnerConfig, token: string, context: CommandContext): Promise<void> {
+  const info = await runnerInfoOf(entry, context);
+  const answer = await verifyToken(entry, token, info, context.coordinator, context.signal);
   if (answer.kind === "valid") return;
   const hint = answer.kind === "unknown" ? ". If it is a registration token, give it with --registration-token" : "";
   throw new CommandError(`${answer.message}${hint}`);

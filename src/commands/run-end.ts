@@ -1,6 +1,6 @@
 import { Stop } from "../errors.ts";
 import { deadline, never } from "../time.ts";
-import type { RunDeps } from "./run.ts";
+import type { RunDeps } from "./run-deps.ts";
 import type { Started } from "./run-start.ts";
 
 /** How long reports under way may take once the last job has ended. */
@@ -10,12 +10,12 @@ const LAST_REPORTS_MS = 10_000;
 export async function end(
   started: Started,
   followed: Promise<void> | undefined,
-  { log, metrics, notifier }: RunDeps,
+  { log, metrics, notifier, board }: RunDeps,
   stopping: AbortSignal,
 ): Promise<number> {
   const { supervisor, services } = started;
   const { shutdownTimeoutMs } = started.config;
-  const count = supervisor.jobs.length;
+  const count = board.jobs().length;
   metrics.processState(stopping.aborted ? "forceful-shutdown" : "graceful-shutdown");
   notifier.stopping(`ending, ${count} ${count === 1 ? "job" : "jobs"} left`);
 
@@ -45,7 +45,7 @@ export async function end(
     if (!limit.signal.aborted) return finished;
     log.error("shutdown_timeout has passed; what is left is reported at the next start", {
       seconds: shutdownTimeoutMs / 1000,
-      jobs: supervisor.jobs.length,
+      jobs: board.jobs().length,
     });
     return 1;
   };

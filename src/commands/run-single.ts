@@ -1,11 +1,13 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Config } from "../config/config.ts";
 import { appendEntry } from "../config/edit.ts";
+import { runnerId } from "../config/identity.ts";
 import { findFile, type LoadOptions, loadConfig, parseConfig } from "../config/load.ts";
+import { ownStateDir } from "../config/locations.ts";
 import { CommandError, ConfigError, Stop } from "../errors.ts";
-import type { HandleJob } from "../poll/received.ts";
+import type { HandleJob } from "../job/life/received.ts";
 import { type CommandContext, configFileOf } from "./context.ts";
-import type { ConfigChanges } from "./run.ts";
+import type { ConfigChanges } from "./run-deps.ts";
 import { entryKeys, type FlagValues, textOf } from "./runner-flags.ts";
 import { describeRunner } from "./verify.ts";
 
@@ -106,12 +108,13 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     url: needed("url"),
     token: needed("token"),
     executor,
-    ...entryKeys(values, executor),
+    ...entryKeys(values, options.catalog.words, executor),
   };
   try {
     return only(
       await parseConfig(appendEntry("", entry), {
         ...options,
+        defaultStateDir: ownStateDir(options.defaultStateDir, `${entry.url} ${runnerId(entry.token)}`, "run-single"),
         file: "flags of run-single",
         findFile: (path) => findFile(path, [options.workingDirectory]),
       }),

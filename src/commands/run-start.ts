@@ -3,7 +3,7 @@ import type { Config } from "../config/config.ts";
 import { CommandError, ConfigError, describeError } from "../errors.ts";
 import type { MetricsServer } from "../metrics-server.ts";
 import { createSupervisor, type Supervisor } from "../poll/supervisor.ts";
-import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./run.ts";
+import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./run-deps.ts";
 
 /** A runner that is put together and not polling yet. */
 export interface Started {
@@ -64,6 +64,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
   try {
     await serve(options.listenAddress ?? config.metricsAddress);
     services = await deps.openServices(config, stopping);
+    log.info("jobs are kept on disk until the coordinator has them", { state_dir: config.stateDir });
   } catch (error) {
     await server?.close();
     if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
@@ -76,6 +77,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       openExecutor: (entry, from) => services.openExecutor(entry, from),
       hasRoom: () => services.hasRoom(),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
+      board: deps.board,
       metrics,
       log,
       ...(deps.timing === undefined ? {} : { timing: deps.timing }),

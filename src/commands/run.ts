@@ -1,70 +1,12 @@
-import type { Readable } from "node:stream";
-import type { Config, RunnerConfig } from "../config/config.ts";
-import type { Coordinator } from "../coordinator/contract.ts";
+import type { Board } from "../board/contract.ts";
 import { describeError, Stop } from "../errors.ts";
-import type { Executor } from "../executor.ts";
-import type { LogFormat, LogLevel, RunnerLog } from "../log.ts";
-import type { EntryMeter, Metrics } from "../metrics.ts";
-import type { Notifier } from "../notify.ts";
-import type { PollTiming } from "../poll/pace.ts";
-import type { HandleJob } from "../poll/received.ts";
+import type { RunnerLog } from "../log.ts";
 import type { Supervisor } from "../poll/supervisor.ts";
+import type { ConfigChanges, RunDeps, RunOptions } from "./run-deps.ts";
 import { end, fired } from "./run-end.ts";
 import { listenToAccidents, listenToSignals, type Wish } from "./run-signals.ts";
 import { follow, start, statusOf } from "./run-start.ts";
 import { listenToWishes } from "./run-wishes.ts";
-
-export interface RunOptions {
-  /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
-  readonly config: string;
-  readonly workingDirectory: string | undefined;
-  /** `--syslog` was given: accepted, as the log on stderr ends there anyway. */
-  readonly syslog: boolean;
-  /** These win over the file, also after a reload. */
-  readonly listenAddress: string | undefined;
-  readonly logLevel: LogLevel | undefined;
-  readonly logFormat: LogFormat | undefined;
-  /** Drains as after SIGQUIT once it fires. */
-  readonly drainOn?: AbortSignal;
-  /** Where a service host writes `drain` and `stop`. */
-  readonly wishes?: Readable;
-}
-
-/** What jobs need beside their entry: journal, outbox, connections. Opened once the configuration is known. */
-export interface RunServices {
-  readonly handleJob: HandleJob;
-  openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
-  openExecutor(entry: RunnerConfig, config: Config): Executor;
-  hasRoom(): Promise<boolean>;
-  isPending(origin: string, jobId: string): boolean;
-  /** A new configuration is in force: limits of disk space and the like. */
-  reconfigure?(config: Config): void;
-  /** Ends what works in the background. What is under way may finish until the signal fires; everything is on disk. */
-  close(signal: AbortSignal): Promise<void>;
-}
-
-/** Changes of the configuration file, and loading it on demand. */
-export interface ConfigChanges extends AsyncIterable<{ readonly config: Config } | { readonly error: unknown }> {
-  /** Load now, changed or not: yields like any change. */
-  reload(): void;
-}
-
-export interface RunDeps {
-  /** Such as `2.0.0 (1a2b3c4d)`. */
-  readonly version: string;
-  readonly log: RunnerLog;
-  readonly metrics: Metrics;
-  readonly notifier: Notifier;
-  /** @throws {ConfigError} */
-  loadConfig(file: string): Promise<Config>;
-  watchConfig(file: string, signal: AbortSignal): ConfigChanges;
-  /**
-   * @param stopping fires when jobs shall end, also while this is still at work
-   * @throws {ConfigError} the state directory cannot be used
-   */
-  openServices(config: Config, stopping: AbortSignal): Promise<RunServices>;
-  readonly timing?: PollTiming;
-}
 
 /**
  * `alloy-runner run`: works on jobs until a signal ends it. SIGQUIT waits for running jobs; SIGTERM and SIGINT end them,
@@ -73,7 +15,7 @@ export interface RunDeps {
  * @throws {CommandError} it cannot be started at all
  */
 export async function runCommand(options: RunOptions, deps: RunDeps): Promise<number> {
-  const { log, notifier } = deps;
+  const { log, notifier, board } = deps;
   const draining = new AbortController();
   const stopping = new AbortController();
   let follower: ConfigChanges | undefined;
@@ -81,8 +23,8 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   const hurried = Promise.withResolvers<number>();
 
   const onWish = (wish: Wish, signal: string): void => {
-    const jobs = supervisor?.jobs.length ?? 0;
-    if (wish === "show") showJobs(log, supervisor);
+    const jobs = board.jobs().length;
+    if (wish === "show") showJobs(log, board);
     else if (wish === "reload") {
       log.info("loading the configuration", { signal });
       if (follower !== undefined) notifier.reloading();
@@ -145,8 +87,8 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   }
 }
 
-function showJobs(log: RunnerLog, supervisor: Supervisor | undefined): void {
-  const jobs = supervisor?.jobs ?? [];
+function showJobs(log: RunnerLog, board: Board): void {
+  const jobs = board.jobs();
   log.info("jobs in progress", { count: jobs.length });
   for (const { id, title, runner, receivedAt, progress } of jobs) {
     log.info("job", {

@@ -1,51 +1,19 @@
 import type { NewRunner } from "../config/save.ts";
-import type { TomlEntry, TomlValue } from "../config/toml-text.ts";
 import { CommandError } from "../errors.ts";
+import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../executor-words.ts";
 import { parseBoolean } from "./arguments.ts";
 import { cacheFlags } from "./cache-flags.ts";
-import { dockerFlags, WITH_ENGINE, withCacheVolume } from "./docker-flags.ts";
-import { sshFlags } from "./ssh-flags.ts";
 
-/** One flag of `register` and `run-single` that fills a key of a `[[runners]]` entry. */
-export interface RunnerFlag {
-  /** Long name without dashes; commander's attribute is its camel case. */
-  readonly flag: string;
-  readonly short?: string;
-  readonly env?: string;
-  /** Where it stands; with a dot, in a table below the entry. */
-  readonly key: string;
-  readonly kind: "text" | "integer" | "list" | "boolean" | "table";
-  readonly help: string;
+/** A flag with those whose entries it is for. */
+export interface RunnerFlag extends EntryFlag {
+  /** What it stands under in `--help`. */
+  readonly heading: string;
   /** Only for entries with one of these executors; others get nothing from it, nor from its environment variable. */
   readonly executors?: readonly string[];
-  /** What `register` asks, of which executors. */
-  readonly question?: RunnerQuestion;
 }
 
-export interface RunnerQuestion {
-  readonly message: string;
-  readonly executors: readonly string[];
-  readonly required?: boolean;
-  /** Not echoed. */
-  readonly secret?: boolean;
-}
-
-/** The flags of the Go runner, with their environment variables, for what every executor has. */
-export const runnerFlags: readonly RunnerFlag[] = [
-  {
-    flag: "limit",
-    env: "RUNNER_LIMIT",
-    key: "limit",
-    kind: "integer",
-    help: "jobs at once of this runner; 0: no limit",
-  },
-  {
-    flag: "output-limit",
-    env: "RUNNER_OUTPUT_LIMIT",
-    key: "output_limit",
-    kind: "integer",
-    help: "largest trace of a job, KiB",
-  },
+/** The flags of the Go runner for an entry's line to its coordinator. */
+const coordinatorFlags: readonly EntryFlag[] = [
   {
     flag: "request-concurrency",
     env: "RUNNER_REQUEST_CONCURRENCY",
@@ -68,6 +36,25 @@ export const runnerFlags: readonly RunnerFlag[] = [
     help: "client certificate, PEM",
   },
   { flag: "tls-key-file", env: "CI_SERVER_TLS_KEY_FILE", key: "tls-key-file", kind: "text", help: "its key, PEM" },
+  { flag: "clone-url", env: "CLONE_URL", key: "clone_url", kind: "text", help: "replaces the base of clone addresses" },
+];
+
+/** The flags of the Go runner, with their environment variables, for what every executor has. */
+const jobFlags: readonly EntryFlag[] = [
+  {
+    flag: "limit",
+    env: "RUNNER_LIMIT",
+    key: "limit",
+    kind: "integer",
+    help: "jobs at once of this runner; 0: no limit",
+  },
+  {
+    flag: "output-limit",
+    env: "RUNNER_OUTPUT_LIMIT",
+    key: "output_limit",
+    kind: "integer",
+    help: "largest trace of a job, KiB",
+  },
   {
     flag: "builds-dir",
     env: "RUNNER_BUILDS_DIR",
@@ -76,7 +63,6 @@ export const runnerFlags: readonly RunnerFlag[] = [
     help: "where working copies are kept",
   },
   { flag: "cache-dir", env: "RUNNER_CACHE_DIR", key: "cache_dir", kind: "text", help: "where local caches are kept" },
-  { flag: "clone-url", env: "CLONE_URL", key: "clone_url", kind: "text", help: "replaces the base of clone addresses" },
   { flag: "env", env: "RUNNER_ENV", key: "environment", kind: "list", help: "KEY=value for each job; may be repeated" },
   {
     flag: "pre-clone-script",
@@ -106,16 +92,32 @@ export const runnerFlags: readonly RunnerFlag[] = [
     kind: "text",
     help: "script dialect: bash, sh, pwsh, powershell, cmd",
   },
-  ...cacheFlags,
-  ...dockerFlags,
-  ...sshFlags,
 ];
 
+/** All flags that fill an entry, each executor's under its title. */
+export function runnerFlags(all: readonly ExecutorWords[]): readonly RunnerFlag[] {
+  const under = (heading: string, flags: readonly EntryFlag[]): RunnerFlag[] =>
+    flags.map((flag) => ({ ...flag, heading }));
+  return [
+    ...under("Coordinator", coordinatorFlags),
+    ...under("Jobs", jobFlags),
+    ...under("Cache", cacheFlags),
+    ...all.flatMap((owner) => {
+      const executors = all.filter(({ name }) => builtOn(name, all).includes(owner)).map(({ name }) => name);
+      return under(owner.title, owner.flags).map((flag) => ({ ...flag, executors }));
+    }),
+  ];
+}
+
+/** The executor's words, and those of all that it is built on. */
+function builtOn(executor: string, all: readonly ExecutorWords[]): readonly ExecutorWords[] {
+  const own = all.find(({ name }) => name === executor);
+  return own === undefined ? [] : [own, ...own.builtOn.flatMap((name) => builtOn(name, all))];
+}
+
 /** What is asked of an entry with this executor, in order. */
-export function questionsFor(executor: string): { readonly flag: string; readonly question: RunnerQuestion }[] {
-  return runnerFlags.flatMap(({ flag, question }) =>
-    question?.executors.includes(executor) === true ? [{ flag, question }] : [],
-  );
+export function questionsFor(executor: string, all: readonly ExecutorWords[]): readonly EntryQuestion[] {
+  return all.find(({ name }) => name === executor)?.questions ?? [];
 }
 
 export type FlagValues = Readonly<Record<string, unknown>>;
@@ -137,24 +139,21 @@ export function textOf(values: FlagValues, flag: string): string | undefined {
  */
 export function entryKeys(
   values: FlagValues,
+  all: readonly ExecutorWords[],
   executor?: string,
 ): Omit<NewRunner, "name" | "url" | "token" | "executor"> {
-  let keys: TomlEntry = {};
-  for (const flag of runnerFlags) {
+  let keys: EntryTable = {};
+  for (const flag of runnerFlags(all)) {
     if (executor !== undefined && flag.executors?.includes(executor) === false) continue;
     const value = readValue(flag, values[attributeOf(flag.flag)]);
     if (value !== undefined) keys = withKey(keys, flag.key.split("."), value);
   }
-  if (executor !== undefined && WITH_ENGINE.includes(executor)) {
-    const { docker } = keys;
-    const given = typeof docker === "object" && !isList(docker) ? docker.volumes : undefined;
-    const volumes = given !== undefined && isList(given) ? given.map(String) : [];
-    keys = withKey(keys, ["docker", "volumes"], withCacheVolume(volumes));
-  }
+  for (const { completeEntry } of executor === undefined ? [] : builtOn(executor, all))
+    keys = completeEntry?.(keys) ?? keys;
   return keys;
 }
 
-function readValue({ flag, kind, env }: RunnerFlag, given: unknown): TomlValue | undefined {
+function readValue({ flag, kind, env }: EntryFlag, given: unknown): EntryValue | undefined {
   if (kind === "table" && given !== undefined) return readTable(flag, Array.isArray(given) ? given : [given]);
   if (Array.isArray(given)) return given.length > 0 ? given.map(String) : undefined;
   if (typeof given === "boolean") return given;
@@ -179,7 +178,7 @@ function readValue({ flag, kind, env }: RunnerFlag, given: unknown): TomlValue |
 }
 
 /** `/run:rw,size=1g` and `net.core.somaxconn=1024`: the first mark ends the name. */
-function readTable(flag: string, given: readonly unknown[]): TomlValue | undefined {
+function readTable(flag: string, given: readonly unknown[]): EntryValue | undefined {
   const entries = given.map(String).flatMap((text) => {
     if (text === "") return [];
     const split = text.search(/[:=]/);
@@ -189,13 +188,13 @@ function readTable(flag: string, given: readonly unknown[]): TomlValue | undefin
   return entries.length === 0 ? undefined : Object.fromEntries(entries);
 }
 
-function withKey(table: TomlEntry, [first = "", ...rest]: readonly string[], value: TomlValue): TomlEntry {
+function withKey(table: EntryTable, [first = "", ...rest]: readonly string[], value: EntryValue): EntryTable {
   if (rest.length === 0) return { ...table, [first]: value };
   const below = table[first];
   const inner = typeof below === "object" && !isList(below) ? below : {};
   return { ...table, [first]: withKey(inner, rest, value) };
 }
 
-function isList(value: TomlValue): value is readonly TomlValue[] {
+function isList(value: EntryValue): value is readonly EntryValue[] {
   return Array.isArray(value);
 }

@@ -5,6 +5,7 @@ import { verifyToken } from "../coordinator/registration.ts";
 import { CommandError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./runner-flags.ts";
+import { runnerInfoOf } from "./runner-info.ts";
 
 /**
  * Ask each coordinator whether it still knows the token. With `--delete`, entries that it does not know are dropped; what
@@ -18,7 +19,13 @@ export async function verifyCommand(values: FlagValues, context: CommandContext)
   const answers = await Promise.all(
     chosen.map(async (runner) => ({
       runner,
-      answer: await verifyToken(runner, runner.token, context.coordinator, context.signal),
+      answer: await verifyToken(
+        runner,
+        runner.token,
+        await runnerInfoOf(runner, context),
+        context.coordinator,
+        context.signal,
+      ),
     })),
   );
   for (const { runner, answer } of answers) {

@@ -4,6 +4,9 @@ import type { CacheTable } from "./schema.ts";
 /** Tells of a key below `[runners.cache]` that cannot be used. */
 type Warn = (path: readonly string[], text: string) => void;
 
+/** `cache_max_size` where it is not set: without a limit, caches fill any disk in time. */
+const LOCAL_BYTES = 20 * 2 ** 30;
+
 const AWS = "s3.amazonaws.com";
 const STAY_LOCAL = "Caches stay on this machine";
 
@@ -13,7 +16,7 @@ const STAY_LOCAL = "Caches stay on this machine";
  */
 export function readCache(table: CacheTable | undefined, maxSize: number | undefined, warn: Warn): CacheConfig {
   return {
-    maxBytes: maxSize || null,
+    maxBytes: (maxSize ?? LOCAL_BYTES) || null,
     maxUploadBytes: table?.MaxUploadedArchiveSize || null,
     bucket: table === undefined ? null : readBucket(table, warn),
   };

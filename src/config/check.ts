@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { advice, describe, explainIssue, keyText, type Path } from "./explain.ts";
 import type { Findings } from "./findings.ts";
-import { explainUnknownKey } from "./keys.ts";
+import { explainUnknownKey, type ForeignKeys } from "./keys.ts";
 import { childOf, type LayoutNode, nodeAt } from "./layout-node.ts";
 import { globalKeys, runnerKeys } from "./schema.ts";
 import { isTable, type TomlData, type TomlDocument, type TomlTable } from "./toml.ts";
@@ -16,6 +16,8 @@ export interface Part {
   readonly table: string;
   /** ` of "build-07"` behind each key, or empty. */
   readonly owner: string;
+  /** What other runners of the family know. */
+  readonly foreign: ForeignKeys;
   /** Keys that somebody else reads, lower case. */
   readonly skip: ReadonlySet<string>;
 }
@@ -162,7 +164,7 @@ function warnUnknown(part: Part, path: Path, key: string, node: LayoutNode | und
     const steps = path.filter((step) => typeof step === "string");
     const table = [part.table, ...steps].filter((step) => step !== "").join(".");
     const known = [...supported, ...(path.length === 0 ? part.skip : [])];
-    return explainUnknownKey({ table, key, supported: known, globalKeys, runnerKeys });
+    return explainUnknownKey({ table, key, supported: known, globalKeys, runnerKeys, foreign: part.foreign });
   });
 }
 

@@ -31,7 +31,7 @@ export interface Config {
 
 /** Where an entry keeps caches. */
 export interface CacheConfig {
-  /** `cache_max_size`: all local caches together; `null`: as many as the disk takes. */
+  /** `cache_max_size`: all local caches together; `null` (0): as many as the disk takes. */
   readonly maxBytes: number | null;
   /** `MaxUploadedArchiveSize`: a larger archive is not uploaded; `null`: no limit. */
   readonly maxUploadBytes: number | null;
@@ -102,6 +102,8 @@ export interface RunnerConfig {
   readonly getSourcesTimeoutMs: number | null;
   /** Obey `GIT_SSL_NO_VERIFY` of a job for the runner's own git calls. AlloyCI sends it with every job. */
   readonly gitSslNoVerify: boolean;
+  /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
+  readonly plainLineEnds?: true;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */

@@ -1,11 +1,12 @@
+import type { EntryTable } from "../executor-words.ts";
 import { type Layout, readLayout, type Section } from "./layout.ts";
 import { type ArrayNode, childOf, type LayoutNode } from "./layout-node.ts";
-import { inlineToml, type TomlEntry, tableLines } from "./toml-text.ts";
+import { inlineToml, tableLines } from "./toml-text.ts";
 
 /** Changes to the text of config.toml that leave every other byte as it is. Pure. */
 
 /** `text` with one more entry behind all others, spelled and broken into lines as the rest of the file. */
-export function appendEntry(text: string, entry: TomlEntry): string {
+export function appendEntry(text: string, entry: EntryTable): string {
   const { root } = readLayout(text);
   const runners = childOf(root, "runners");
   if (runners?.kind === "array" && runners.inline) return insertInline(text, runners, inlineToml(entry));

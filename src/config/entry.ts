@@ -4,9 +4,10 @@ import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check.ts";
 import type { RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
+import { featureFlagWarnings } from "./feature-flags.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName } from "./identity.ts";
-import { FOREIGN_EXECUTORS, isForeignTable, nearest } from "./keys.ts";
+import { isForeignTable, nearest } from "./keys.ts";
 import { childOf, nodeAt } from "./layout-node.ts";
 import { type RunnerSettings, runnerSchema } from "./schema.ts";
 import { canonicalText, isTable } from "./toml.ts";
@@ -39,7 +40,9 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
   const named = subTable(entry.data, entry.node, "executor")?.data;
   const definition = typeof named === "string" ? await findExecutor(named, around.catalog, problem) : undefined;
   const own = new Set(definition?.tables.map((table) => table.name.toLowerCase()));
-  const foreign = Object.keys(entry.data).filter((key) => isForeignTable(key) && key.toLowerCase() !== "cache");
+  const foreign = Object.keys(entry.data).filter(
+    (key) => isForeignTable(key, entry.foreign) && key.toLowerCase() !== "cache",
+  );
   const skip = new Set([...own, ...foreign.map((key) => key.toLowerCase())]);
 
   const settings = readPart(runnerSchema, { ...entry, skip });
@@ -51,6 +54,10 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
   checkShell(settings, definition, problem);
   if (settings.pre_get_sources_script !== undefined && settings.pre_clone_script !== "") {
     findings.warning(at("pre_clone_script"), keyName(entry, ["pre_clone_script"]), UNUSED_PRE_CLONE);
+  }
+  for (const { path, text } of featureFlagWarnings(settings.feature_flags)) {
+    const whole = ["feature_flags", ...path];
+    findings.warning(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
   }
   const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
     findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);
@@ -134,7 +141,7 @@ async function findExecutor(
   if (catalog.names.includes(name)) return catalog.load(name);
   const known = catalog.names.map((each) => `"${each}"`).join(", ");
   const meant = nearest(name, catalog.names);
-  const what = FOREIGN_EXECUTORS.includes(name)
+  const what = catalog.absent.names.includes(name)
     ? `the executor "${name}" is not available in this version`
     : `there is no executor ${JSON.stringify(name.slice(0, 60))}`;
   problem("executor", `${what}. Use one of ${known}${meant === undefined ? "" : `. Did you mean "${meant}"?`}`);

@@ -1,8 +1,10 @@
+import type { ExecutorCatalog } from "../executor.ts";
+
 /** Which keys config.toml can have, for the sake of good warnings: here, in the program it replaces, in GitLab Runner. */
 
 /**
- * Keys of GitLab Runner by table, lower case (keys match whatever their case). A table that no executor here reads is
- * thereby known too. Keys that are supported are in the schemas; being listed twice does no harm.
+ * Keys of GitLab Runner by table, lower case (keys match whatever their case). Those of executors' tables come with the
+ * executors. Keys that are supported are in the schemas; being listed twice does no harm.
  */
 const GITLAB_KEYS: Readonly<Record<string, string>> = {
   "": `session_server labels use_slot_cgroups slot_cgroup_template experimental machine log_syslog`,
@@ -10,63 +12,24 @@ const GITLAB_KEYS: Readonly<Record<string, string>> = {
     referees artifact monitoring labels experimental feature_flags clean_git_config safe_directory_checkout
     job_status_final_update_retry_limit use_slot_cgroups slot_cgroup_template proxy_exec step_runner_image
     suspend_pvc_size system_id id token_obtained_at token_expires_at`,
-  "runners.docker": `host tls_cert_path tls_verify hostname image runtime cpuset_cpus cpus dns dns_search privileged
-    userns_mode cap_add cap_drop security_opt devices disable_cache volumes volume_driver cache_dir extra_hosts
-    volumes_from network_mode links services wait_for_services_timeout allowed_images allowed_services pull_policy
-    shm_size tmpfs services_tmpfs sysctls helper_image memory memory_swap memory_reservation allowed_pull_policies
-    gpus service_gpus helper_image_flavor helper_image_autoset_arch_and_os user allowed_users group_add
-    services_limit services_privileged services_security_opt services_devices service_memory service_memory_swap
-    service_memory_reservation service_cpus service_cpu_shares service_cpuset_cpus service_cgroup_parent
-    allowed_privileged_images allowed_privileged_services ulimit oom_kill_disable oom_score_adjust cpu_shares
-    cpuset_mems cgroup_parent device_cgroup_rules pid_mode ipcmode mac_address isolation volume_driver_ops
-    volume_keep container_labels log_options enable_ipv6 network_mtu disable_entrypoint_overwrite
-    allowed_groups helper_entrypoint_always privileged_services credentials proxy_exec`,
-  "runners.ssh": `user password host port identity_file disable_strict_host_key_checking known_hosts_file`,
-  "runners.parallels": `base_name template_name disable_snapshots time_server allowed_images`,
-  "runners.virtualbox": `base_name base_snapshot base_folder disable_snapshots allowed_images start_type`,
-  "runners.machine": `idlecount idletime maxbuilds machinedriver machinename machineoptions machineoptionswithname
-    offpeakperiods offpeaktimezone offpeakidlecount offpeakidletime autoscaling idlescalefactor idlecountmin
-    maxgrowthrate maxremovalattempts shutdown_drain`,
   "runners.cache": `type path shared s3 gcs azure maxuploadedarchivesize serveraddress accesskey secretkey bucketname
     bucketlocation insecure`,
   "runners.cache.s3": `serveraddress accesskey secretkey sessiontoken bucketname bucketlocation insecure
     authenticationtype serversideencryption serversideencryptionkeyid pathstyle dualstack accelerate rolearn
     uploadrolearn assumerolemaxconcurrency disableassumerolecredentialscaching`,
-  "runners.kubernetes": `host cert_file key_file ca_file bearer_token bearer_token_overwrite_allowed image namespace
-    namespace_overwrite_allowed privileged cpu_limit cpu_request memory_limit memory_request service_cpu_limit
-    service_cpu_request service_memory_limit service_memory_request helper_cpu_limit helper_cpu_request
-    helper_memory_limit helper_memory_request pull_policy node_selector image_pull_secrets helper_image
-    terminationgraceperiodseconds pod_termination_grace_period_seconds poll_interval poll_timeout pod_labels
-    service_account service_account_overwrite_allowed pod_annotations pod_annotations_overwrite_allowed volumes
-    services node_tolerations affinity priority_class_name runtime_class_name scheduler_name pod_security_context
-    allow_privilege_escalation cap_add cap_drop allowed_users allowed_groups automount_service_account_token
-    allowed_images allowed_services allowed_pull_policies namespace_per_job pod_spec dns_policy dns_config
-    host_aliases container_lifecycle retry_limit retry_backoff_max retry_limits
-    resource_availability_check_max_attempts cleanup_grace_period_seconds cleanup_resources_timeout
-    print_pod_warning_events context use_service_account_image_pull_secrets logs_base_dir scripts_base_dir
-    pod_disruption_budget helper_image_flavor helper_image_autoset_arch_and_os build_container_security_context
-    helper_container_security_context service_container_security_context`,
 };
 
-/** Executors that GitLab Runner or the Go runner knows; whether they exist here is the catalog's business. */
-export const FOREIGN_EXECUTORS: readonly string[] = [
-  "docker",
-  "docker-ssh",
-  "docker+machine",
-  "docker-ssh+machine",
-  "ssh",
-  "parallels",
-  "virtualbox",
-  "kubernetes",
-  "custom",
-  "docker-windows",
-  "docker-autoscaler",
-  "instance",
-];
+/** Tables (`""`, `runners`, `runners.docker`) → the keys that other runners of the family have there, lower case. */
+export type ForeignKeys = ReadonlyMap<string, ReadonlySet<string>>;
 
-const foreign: ReadonlyMap<string, ReadonlySet<string>> = new Map(
-  Object.entries(GITLAB_KEYS).map(([table, keys]) => [table, new Set(keys.split(/\s+/))]),
-);
+export function foreignKeysOf({ words, absent }: Pick<ExecutorCatalog, "words" | "absent">): ForeignKeys {
+  const ofExecutors = [...words.map(({ foreignKeys }) => foreignKeys), absent.keys]
+    .flatMap((tables) => Object.entries(tables))
+    .map(([table, keys]) => [`runners.${table}`, keys] as const);
+  return new Map(
+    [...Object.entries(GITLAB_KEYS), ...ofExecutors].map(([table, keys]) => [table, new Set(keys.split(/\s+/))]),
+  );
+}
 
 export interface UnknownKey {
   /** Dotted path of its table without indexes: `""`, `runners`, `runners.docker`. */
@@ -78,10 +41,11 @@ export interface UnknownKey {
   /** Keys of the global section and of `[[runners]]`. */
   readonly globalKeys: readonly string[];
   readonly runnerKeys: readonly string[];
+  readonly foreign: ForeignKeys;
 }
 
 /** Why a key has no effect, and what was probably meant. */
-export function explainUnknownKey({ table, key, supported, globalKeys, runnerKeys }: UnknownKey): string {
+export function explainUnknownKey({ table, key, supported, globalKeys, runnerKeys, foreign }: UnknownKey): string {
   const folded = key.toLowerCase();
   const inRunner = table !== "";
   if (foreign.get(table)?.has(folded)) return "is known to GitLab Runner, not supported here (yet). It has no effect";
@@ -107,7 +71,7 @@ export function header(table: string): string {
 }
 
 /** Is there a table of this name below `[[runners]]`, in any runner of the family? */
-export function isForeignTable(name: string): boolean {
+export function isForeignTable(name: string, foreign: ForeignKeys): boolean {
   return foreign.has(`runners.${name.toLowerCase()}`);
 }
 

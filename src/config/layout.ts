@@ -31,7 +31,7 @@ export interface Layout {
 
 /** Deep nesting ends the parser's stack, and very many values its speed. No real file comes near either. */
 const DEEPEST = 32;
-const MOST_VALUES = 50_000;
+export const MOST_VALUES = 50_000;
 
 class Stopped extends Error {
   readonly offset: number;

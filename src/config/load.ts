@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, open, stat } from "node:fs/promises";
+import { access, open, realpath, stat } from "node:fs/promises";
 import { devNull } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
@@ -7,12 +7,14 @@ import { keyName, type Part, readPart } from "./check.ts";
 import type { Config, RunnerConfig } from "./config.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
 import { errorCode } from "./error-code.ts";
-import { createFindings, type Findings } from "./findings.ts";
+import { createFindings } from "./findings.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
+import { foreignKeysOf } from "./keys.ts";
 import { childOf, type LayoutNode } from "./layout-node.ts";
+import { ownStateDir } from "./locations.ts";
 import { type GlobalSettings, globalSchema } from "./schema.ts";
-import { isTable, LARGEST_FILE_BYTES, readToml, type TomlDocument } from "./toml.ts";
+import { isTable, LARGEST_FILE_BYTES, readToml } from "./toml.ts";
 
 export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs"> {
   /** Named in messages, absolute. */
@@ -26,7 +28,10 @@ export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint
 
 const KILL_GRACE_MS = 10_000;
 
-export type LoadOptions = Omit<ParseOptions, "file" | "findFile">;
+export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile"> {
+  /** The file whose jobs are remembered in `defaultStateDir` itself; those of others are in a part of it. */
+  readonly usualConfigFile: string;
+}
 
 /**
  * Read and check config.toml. A missing file is an empty configuration with a warning.
@@ -36,12 +41,11 @@ export type LoadOptions = Omit<ParseOptions, "file" | "findFile">;
 export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
   const path = resolve(options.workingDirectory, file);
   const found = await readConfigFile(path);
-  const certs = join(dirname(path), "certs");
   const config = await parseConfig(found?.text ?? "", {
     ...options,
     file: path,
-    // The certificates beside the file that is in use come before those of the default place.
-    certsDir: (await isDirectory(certs)) ? certs : options.certsDir,
+    defaultStateDir: await stateDirOfFile(path, options),
+    certsDir: await certsDirOf(path, options.certsDir),
     findFile: (name) => findFile(name, [options.workingDirectory, dirname(path)]),
   });
   const notes =
@@ -53,18 +57,35 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
   });
 }
 
+async function stateDirOfFile(path: string, options: LoadOptions): Promise<string> {
+  const { workingDirectory, defaultStateDir } = options;
+  const usual = resolve(workingDirectory, options.usualConfigFile);
+  if (path === usual) return defaultStateDir;
+  // By its name, not by where a link leads: that may change with each new version of the file.
+  const [here, there] = await Promise.all([path, usual].map((name) => realpath(name).catch(() => null)));
+  return here !== null && here === there ? defaultStateDir : ownStateDir(defaultStateDir, path);
+}
+
+/** The certificates beside the configuration that is in use come before those of the default place. */
+export async function certsDirOf(configFile: string, defaultDir: string): Promise<string> {
+  const certs = join(dirname(configFile), "certs");
+  return (await isDirectory(certs)) ? certs : defaultDir;
+}
+
 /** Check the text of a config.toml. Looks at no file, but through `findFile`. */
 export async function parseConfig(text: string, options: ParseOptions): Promise<Config> {
   const document = readToml(text, options.file);
   const { root } = document.layout;
   const findings = createFindings(options.file, document.layout.lineAt);
-  const whole: Part = { document, findings, data: document.data, node: root, table: "", owner: "", skip: RUNNERS };
+  const foreign = foreignKeysOf(options.catalog);
+  const around = { document, findings, foreign };
+  const whole: Part = { ...around, data: document.data, node: root, table: "", owner: "", skip: RUNNERS };
   const settings = readPart(globalSchema, whole);
   const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const runners: RunnerConfig[] = [];
   const lines = new Map<string, number>();
-  for (const entry of entriesOf(document, findings)) {
+  for (const entry of entriesOf(around)) {
     const runner = await readEntry(entry, { ...options, killGraceMs, globalFingerprint });
     if (runner === null) continue;
     const key = `${runner.url.href} ${runner.token}`;
@@ -128,7 +149,8 @@ function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
 }
 
 /** The `[[runners]]` entries, each with its place. */
-function* entriesOf(document: TomlDocument, findings: Findings): Generator<Part> {
+function* entriesOf(around: Pick<Part, "document" | "findings" | "foreign">): Generator<Part> {
+  const { document, findings } = around;
   const keys = Object.keys(document.data).filter((each) => each.toLowerCase() === "runners");
   for (const key of keys) {
     const data = document.data[key];
@@ -148,7 +170,7 @@ function* entriesOf(document: TomlDocument, findings: Findings): Generator<Part>
     } else {
       for (const [index, entry] of data.entries()) {
         const item: LayoutNode = (node.kind === "array" ? node.items[index] : undefined) ?? node;
-        const part = { document, findings, node: item, table: "runners", skip: new Set<string>() };
+        const part = { ...around, node: item, table: "runners", skip: new Set<string>() };
         if (!isTable(entry))
           findings.problem(item.at, keyName({ table: "runners", owner: "" }, [index]), "expected a table");
         else yield { ...part, data: entry, owner: ownerOf(entry, index, data.length) };

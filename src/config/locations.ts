@@ -1,5 +1,6 @@
+import { createHash } from "node:crypto";
 import { userInfo } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -10,6 +11,11 @@ type Variables = Readonly<Record<string, string | undefined>>;
  */
 export function defaultConfigFile(env: Variables, uid: number | undefined, cwd: string): string {
   if (env.CONFIG_FILE !== undefined && env.CONFIG_FILE !== "") return env.CONFIG_FILE;
+  return usualConfigFile(env, uid, cwd);
+}
+
+/** The file that is meant where nobody names one: the default state directory is its own. */
+export function usualConfigFile(env: Variables, uid: number | undefined, cwd: string): string {
   return join(defaultDir(env, uid, cwd), "config.toml");
 }
 
@@ -26,6 +32,22 @@ export function defaultStateDir(env: Variables, uid: number | undefined, cwd: st
   if (env.XDG_STATE_HOME?.startsWith("/")) return join(env.XDG_STATE_HOME, "alloy-runner");
   const home = homeOf(env);
   return home === "" ? join(cwd, "state") : join(home, ".local", "state", "alloy-runner");
+}
+
+/**
+ * The part of the default state directory that belongs to another configuration, so that several runners of an account do
+ * not meet there: `by-config/team-a-1a2b3c4d`.
+ * @param of an absolute path, or whatever else tells the configuration from others
+ * @param title what a person would call it
+ */
+export function ownStateDir(defaultStateDir: string, of: string, title = basename(of, ".toml")): string {
+  const readable = title
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "")
+    .slice(0, 24);
+  const hash = createHash("sha256").update(of).digest("hex").slice(0, 8);
+  return join(defaultStateDir, "by-config", readable === "" ? hash : `${readable}-${hash}`);
 }
 
 function defaultDir(env: Variables, uid: number | undefined, cwd: string): string {

@@ -1,4 +1,5 @@
 import { ConfigError } from "../errors.ts";
+import type { EntryTable } from "../executor-words.ts";
 import { appendEntry, removeEntries } from "./edit.ts";
 import { expandVariables } from "./expand.ts";
 import { runnerName } from "./identity.ts";
@@ -6,10 +7,9 @@ import { readConfigFile } from "./load.ts";
 import { lockFile } from "./lock.ts";
 import { lockPathOf, prepareDirectory, replaceFile, targetOf } from "./replace.ts";
 import { canonicalText, isTable, readToml, type TomlData } from "./toml.ts";
-import type { TomlEntry } from "./toml-text.ts";
 
 /** A new entry: its keys in the order in which they shall stand; tables such as `docker` as objects. */
-export interface NewRunner extends TomlEntry {
+export interface NewRunner extends EntryTable {
   readonly name: string;
   readonly url: string;
   readonly token: string;

@@ -1,9 +1,6 @@
-/** Values → TOML text, for the entries that `register` adds. */
+import type { EntryTable, EntryValue } from "../executor-words.ts";
 
-export type TomlValue = string | number | boolean | readonly TomlValue[] | TomlEntry;
-export interface TomlEntry {
-  readonly [key: string]: TomlValue | undefined;
-}
+/** Values → TOML text, for the entries that `register` adds. */
 
 /** A basic string on one line. JSON's escapes are TOML's, but for DEL and halves of surrogate pairs. */
 export function tomlString(text: string): string {
@@ -15,7 +12,7 @@ function tomlKey(key: string): string {
 }
 
 /** On one line: `{ name = "a", docker = { image = "b" } }`. Keys that are `undefined` are left out, here and below. */
-export function inlineToml(value: TomlValue): string {
+export function inlineToml(value: EntryValue): string {
   if (typeof value === "string") return tomlString(value);
   if (isList(value)) return `[${value.map(inlineToml).join(", ")}]`;
   if (typeof value === "object") {
@@ -31,7 +28,7 @@ export function inlineToml(value: TomlValue): string {
 }
 
 /** Lines of a table below `header` and of its tables, two blanks deeper for each level. */
-export function tableLines(header: string, table: TomlEntry, list: boolean): string[] {
+export function tableLines(header: string, table: EntryTable, list: boolean): string[] {
   const depth = header.split(".").length - 1;
   const lines = [`${"  ".repeat(depth)}${list ? `[[${header}]]` : `[${header}]`}`];
   const tables: string[] = [];
@@ -46,10 +43,10 @@ export function tableLines(header: string, table: TomlEntry, list: boolean): str
   return [...lines, ...tables];
 }
 
-function isList(value: TomlValue): value is readonly TomlValue[] {
+function isList(value: EntryValue): value is readonly EntryValue[] {
   return Array.isArray(value);
 }
 
-function isTable(value: TomlValue): value is TomlEntry {
+function isTable(value: EntryValue): value is EntryTable {
   return typeof value === "object" && !Array.isArray(value);
 }

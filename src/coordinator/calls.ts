@@ -30,7 +30,7 @@ export interface Bounds {
 const usualBounds: Bounds = { jobRequestMs: 120_000, silenceMs: 60_000, uploadSilenceMs: 600_000 };
 /** The slowest link that a body is sent over to its end. */
 const SLOWEST_BYTES_PER_MS = 4;
-const ANSWER_BYTES = 1024 * 1024;
+export const ANSWER_BYTES = 1024 * 1024;
 /** An answer of unknown size is bounded by its silence. */
 const LONGEST_MS = 2 ** 31 - 1;
 

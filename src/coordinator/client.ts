@@ -15,13 +15,15 @@ import type {
 import { decoded } from "./decoded.ts";
 import type { Answer, Body } from "./exchange.ts";
 import { parseJob } from "./job-payload.ts";
+import { excessOf } from "./json-extent.ts";
 import { first, retryAfter } from "./retry-after.ts";
 import { escapedLength, escapedStream } from "./trace-json.ts";
 import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
 import { contentRange, interval, nextByte, remoteStatus, runnerInfo, updateBody } from "./wire.ts";
 
-const JOB_BYTES = 64 * 1024 * 1024;
+/** Of a job's JSON, as it comes and decompressed. */
+export const JOB_BYTES = 64 * 1024 * 1024;
 /** Bounds of what a coordinator may ask for as the pause between pieces of trace, and between two final reports. */
 const traceInterval = { leastMs: 100, mostMs: 15 * 60_000 };
 const againInterval = { leastMs: 100, mostMs: 5 * 60_000 };
@@ -64,7 +66,8 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   const jobOf = async (answer: Answer): Promise<JobAnswer> => {
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
-    const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut });
+    const excess = (await excessOf(text)) ?? undefined;
+    const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
       return { kind: "job", job: parsed.job };
@@ -200,7 +203,7 @@ function traceAnswer(job: JobCredentials, { from, bytes }: TracePiece, answer: A
   const remote = remoteStatus(first(headers["job-status"]));
   if (status >= 200 && status < 300) return { status: remote, next: from + bytes.length, intervalMs };
   if (status === 416) {
-    return { status: remote, next: nextByte(first(headers.range), job.dialect, from, bytes.length), intervalMs };
+    return { status: remote, next: nextByte(first(headers.range), job.dialect, from), intervalMs };
   }
   if (status === 403 || status === 404) return { status: "gone", next: from, intervalMs };
   return undefined;

@@ -5,17 +5,25 @@
 export interface Reader {
   /** What had to be bent, one sentence each. */
   readonly warnings: readonly string[];
+  /** What of it was too much, and was left out: a job with that is not run. `null`: nothing. */
+  readonly excess: string | null;
   warn(sentence: string): void;
   /** Scalars as text, absent as "", objects and lists as JSON with a warning. */
   text(value: unknown, place: string): string;
+  /** Text that names something, or is an address: too long a one is `""`, and `excess`. */
+  name(value: unknown, place: string): string;
   /** `true`, `"true"`, `1`, `"yes"` and `"on"`. */
   flag(value: unknown, place: string): boolean;
   /** A finite number, also out of text; `undefined` where there is none. */
   number(value: unknown, place: string): number | undefined;
   /** A list of texts: nested lists are flattened, nulls left out. */
   texts(value: unknown, place: string): string[];
+  /** `texts` that name something: too many, or too long a one, are `excess`. */
+  names(value: unknown, place: string): string[];
   /** The objects of a list; one object is a list of one, nulls are left out, others with a warning. */
-  records(value: unknown, place: string): Fields[];
+  records(value: unknown, place: string, most?: number): Fields[];
+  /** The first of them; more than `most` are `excess`. */
+  within<T>(values: readonly T[], place: string, most?: number): readonly T[];
   /** One of `known`; absent is the first, another one too, with a warning. */
   choice<T extends string>(value: unknown, known: readonly [T, ...T[]], place: string): T;
 }
@@ -23,16 +31,27 @@ export interface Reader {
 export type Fields = Readonly<Record<string, unknown>>;
 
 const MOST_WARNINGS = 50;
+const LONGEST_WARNING = 500;
+/** A name, a ref, an address. */
+export const LONGEST_NAME = 8192;
+export const MOST_VARIABLES = 10_000;
+/** Of whatever else a job has several: steps, services, artifacts, caches, dependencies, logins, hooks. */
+export const MOST_PARTS = 1000;
 /** YAML merges can nest script lines; deeper than this is nobody's script. */
 const DEEPEST_LIST = 16;
 
 export function createReader(): Reader {
   const warnings: string[] = [];
+  let excess: string | null = null;
 
   const reader: Reader = {
     warnings,
+    get excess() {
+      return excess;
+    },
     warn(sentence) {
-      if (warnings.length < MOST_WARNINGS) warnings.push(sentence);
+      const short = sentence.length > LONGEST_WARNING ? `${sentence.slice(0, LONGEST_WARNING)}…` : sentence;
+      if (warnings.length < MOST_WARNINGS) warnings.push(short);
       else if (warnings.length === MOST_WARNINGS) warnings.push("More of this job was odd than is listed here.");
     },
     text(value, place) {
@@ -41,6 +60,17 @@ export function createReader(): Reader {
       if (typeof value !== "object") return String(value);
       reader.warn(`${place} is ${Array.isArray(value) ? "a list" : "an object"}, expected text: its JSON is used.`);
       return json(value);
+    },
+    name(value, place) {
+      const text = reader.text(value, place);
+      if (text.length <= LONGEST_NAME) return text;
+      excess ??= `${place} has ${text.length} characters, and ${LONGEST_NAME} is the most that this runner takes.`;
+      return "";
+    },
+    within(values, place, most = MOST_PARTS) {
+      if (values.length <= most) return values;
+      excess ??= `${place} has ${values.length} entries, and ${most} is the most that this runner takes.`;
+      return values.slice(0, most);
     },
     flag(value, place) {
       if (value === null || value === undefined || value === "") return false;
@@ -59,9 +89,12 @@ export function createReader(): Reader {
     texts(value, place) {
       return flatten(value, 0).map((entry) => reader.text(entry, place));
     },
-    records(value, place) {
+    names(value, place) {
+      return reader.within(flatten(value, 0), place).map((entry) => reader.name(entry, place));
+    },
+    records(value, place, most = MOST_PARTS) {
       if (value === null || value === undefined) return [];
-      return flatten(value, 0).flatMap((entry) => {
+      return reader.within(flatten(value, 0), place, most).flatMap((entry) => {
         if (isFields(entry)) return [entry];
         reader.warn(`${place} holds something that is not an object; it was ignored.`);
         return [];

@@ -7,10 +7,11 @@ import {
   type SecureContext,
   type TLSSocket,
 } from "node:tls";
-import { Client } from "undici";
 import { describeError } from "../errors.ts";
 import { deadline } from "../time.ts";
-import type { HttpProxy } from "./proxy.ts";
+import { ClosedEarly, isCutOff } from "./closed-early.ts";
+import { Client, openTunnel } from "./http-client.ts";
+import { describeLoginRefusal, type HttpProxy } from "./proxy.ts";
 import type { TlsMaterial } from "./tls.ts";
 
 /** Name lookup, TCP, proxy and TLS together. */
@@ -57,7 +58,7 @@ export function createConnector(endpoint: Endpoint): Connector {
     } catch (error) {
       session = undefined;
       socket.destroy();
-      throw error;
+      throw isCutOff(error) && !signal.aborted ? new ClosedEarly(error) : error;
     }
     if (!socket.isSessionReused()) peerChain = chainOf(socket); // a resumed session shows no chain
     return socket;
@@ -140,7 +141,7 @@ async function tunnel(proxy: HttpProxy, endpoint: Endpoint, signal: AbortSignal)
     },
   });
   try {
-    const { statusCode, socket } = await client.connect({
+    const { statusCode, socket } = await openTunnel(client, {
       path: authority,
       headers: {
         host: authority,
@@ -150,6 +151,7 @@ async function tunnel(proxy: HttpProxy, endpoint: Endpoint, signal: AbortSignal)
     });
     if (statusCode === 200) return socket;
     socket.on("error", () => {}).destroy();
+    if (statusCode === 407) throw (unreachable = new Error(describeLoginRefusal(proxy)));
     throw new Error(`it refused a tunnel to ${authority} with status ${statusCode}`);
   } catch (error) {
     signal.throwIfAborted();

@@ -2,11 +2,12 @@ import type { LookupFunction } from "node:net";
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../job/job.ts";
 import { deadline } from "../time.ts";
+import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { type Connector, createConnector } from "./connect.ts";
 import { type Answer, type Call, type Exchange, exchange, isStreamed } from "./exchange.ts";
 import { avoiding, createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
-import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
+import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "./proxy.ts";
 import { createRequestIds } from "./request-id.ts";
 import { first } from "./retry-after.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
@@ -35,6 +36,8 @@ export interface Connections {
   route(url: URL, tls: TlsSettings, isAvoided?: (address: string) => boolean): Route;
   /** What a name stands for just now, as the next connection would find it; empty where nothing is found in 10 s. */
   addressesOf(hostname: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** From now on a connection older than this is not used again: `connection_max_age`. Until then it is 15 min. */
+  limitAge(ms: number): void;
   /** `X-Request-Id` of the next API call. */
   nextRequestId(): string;
   /** Ends idle connections; what is under way ends with its own signal or bound. */
@@ -44,8 +47,6 @@ export interface Connections {
 export interface ConnectionsOptions {
   /** `process.env`, for the proxy variables. */
   readonly environment?: ProxyEnvironment;
-  /** A connection older than this is not used again: `connection_max_age`. The usual is 15 min. */
-  readonly maxAgeMs?: number;
   /** Names → addresses; the usual asks the system. */
   readonly lookup?: LookupFunction;
   /** Certificate files are looked at again after this time; the usual is 3 s. */
@@ -58,8 +59,8 @@ const DEFAULT_MAX_AGE_MS = 15 * 60_000;
 const DEFAULT_CHECK_FILES_MS = 3000;
 
 export function createConnections(options: ConnectionsOptions = {}): Connections {
-  const { environment = {}, maxAgeMs = DEFAULT_MAX_AGE_MS, checkFilesMs = DEFAULT_CHECK_FILES_MS } = options;
-  const { lookup = createLookup() } = options;
+  const { environment = {}, checkFilesMs = DEFAULT_CHECK_FILES_MS, lookup = createLookup() } = options;
+  let maxAgeMs = DEFAULT_MAX_AGE_MS;
   const routes = new Map<string, OpenRoute>();
   const roots = createRoots();
   let context: SecureContext | undefined;
@@ -67,6 +68,9 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
     (context ??= createSecureContext({ ca: [...roots()], minVersion: "TLSv1.2" }));
 
   return {
+    limitAge(ms) {
+      maxAgeMs = ms;
+    },
     nextRequestId: createRequestIds(),
     async addressesOf(hostname, signal) {
       using limit = deadline(signal, LOOKUP_MS, new Error("the name is not resolved in time"));
@@ -93,11 +97,12 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
           const connector = createConnector({ origin, proxy, lookup: careful, tls, proxyContext });
           // Plain HTTP is asked of the proxy itself, TLS goes through it.
           const forward = tls === undefined ? proxy : undefined;
-          const pool = createPool({ origin: forward?.origin ?? origin.origin, connector, maxAgeMs });
+          const pool = createPool({ origin: forward?.origin ?? origin.origin, connector, maxAgeMs: () => maxAgeMs });
           return {
             tls,
             connector,
             pool,
+            forward,
             prefix: forward === undefined ? "" : origin.origin,
             extraHeaders: forwardHeaders(origin, forward?.authorization, forward !== undefined),
           };
@@ -122,6 +127,8 @@ interface Line {
   readonly tls: TlsMaterial | undefined;
   readonly connector: Connector;
   readonly pool: Pool;
+  /** The proxy that is asked instead of the origin. */
+  readonly forward: HttpProxy | undefined;
   /** What comes before the path in a request to a proxy. */
   readonly prefix: string;
   readonly extraHeaders: readonly string[];
@@ -154,7 +161,7 @@ function openRoute(
     signal: AbortSignal,
   ): Promise<Exchange & { readonly used: boolean }> => {
     signal.throwIfAborted();
-    const { pool, prefix, extraHeaders } = await current();
+    const { pool, forward, prefix, extraHeaders } = await current();
     const slot = pool.take(fresh);
     const { used } = slot;
     try {
@@ -163,6 +170,9 @@ function openRoute(
       const result = await exchange(slot.client, { ...call, path, headers }, signal);
       if (result.kind === "answer" && result.answer.cut === undefined) pool.release(slot);
       else pool.discard(slot);
+      if (result.kind === "answer" && result.answer.status === 407 && forward !== undefined) {
+        return { kind: "broken", error: new Error(describeLoginRefusal(forward)), untouched: false, used };
+      }
       return { ...result, used };
     } catch (error) {
       pool.discard(slot);
@@ -179,6 +189,7 @@ function openRoute(
       const trusted = ca ?? line.connector.peerChain;
       return {
         ...(trusted === undefined ? {} : { ca: trusted }),
+        ...(ca === undefined ? {} : { caConfigured: true as const }),
         ...(cert === undefined || key === undefined ? {} : { cert, key }),
       };
     },
@@ -196,7 +207,7 @@ function openRoute(
           result.kind === "answer" && redirects < MOST_REDIRECTS
             ? sameOriginPath(result.answer, origin, step)
             : undefined;
-        if (path === undefined) return result;
+        if (path === undefined) return explained(result, origin, step);
         step = { ...step, path };
       }
     },
@@ -206,9 +217,11 @@ function openRoute(
   };
 }
 
-/** The other side ended the connection while we were sending. */
-function isCutOff(error: Error): boolean {
-  return "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE" || error.code === "UND_ERR_SOCKET");
+/** Said as what it may be; of a long body the answer may have been lost. */
+function explained(result: Exchange & { readonly used: boolean }, origin: string, call: Call): Exchange {
+  if (result.kind !== "broken" || !result.untouched || result.used || isStreamed(call.body)) return result;
+  if (!origin.startsWith("https:") || !isCutOff(result.error)) return result;
+  return { ...result, error: new ClosedEarly(result.error) };
 }
 
 function forwardHeaders(origin: URL, authorization: string | undefined, forward: boolean): readonly string[] {

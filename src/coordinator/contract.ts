@@ -45,7 +45,7 @@ export interface TracePiece {
 /** The answer to a piece of trace. */
 export interface TraceAnswer {
   readonly status: RemoteStatus;
-  /** Byte to send next: the end of the piece or, after 416, what the coordinator has. */
+  /** Byte to send next: the end of the piece or, after 416, what the coordinator says it has, which may be anything. */
   readonly next: number;
   /** `X-GitLab-Trace-Update-Interval`, if it was sent. */
   readonly intervalMs: number | undefined;

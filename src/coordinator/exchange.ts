@@ -1,8 +1,8 @@
 import { Readable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
-import type { Client, Dispatcher } from "undici";
 import { pause } from "../time.ts";
 import type { Sink } from "./contract.ts";
+import type { Client, Dispatcher } from "./http-client.ts";
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 

@@ -12,31 +12,37 @@ import type {
   Step,
   Variable,
 } from "../job/job.ts";
-import { type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
+import { type Fields, fieldsOf, isFields, MOST_VARIABLES, type Reader } from "./coerce.ts";
+
+/** GitLab has some thirty. */
+export const MOST_MASK_PREFIXES = 200;
 
 const conditions = ["on_success", "on_failure", "always"] as const;
 
 export function readGit(value: unknown, reader: Reader): GitInfo {
   const git = fieldsOf(value);
-  const fullRef = reader.text(git.ref, "git_info.ref");
+  const fullRef = reader.name(git.ref, "git_info.ref");
   const ref = fullRef.replace(/^refs\/(?:heads|tags)\//, "");
+  const sha = reader.name(git.sha, "git_info.sha");
+  // AlloyCI names no format; the length of a commit's name does.
+  const byLength = /^\s*[0-9a-f]{64}\s*$/i.test(sha) ? "sha256" : "sha1";
   return {
-    repoUrl: reader.text(git.repo_url, "git_info.repo_url"),
+    repoUrl: reader.name(git.repo_url, "git_info.repo_url"),
     ref,
     // AlloyCI says `branch` for tags too: the prefix knows better.
     refType: fullRef.startsWith("refs/tags/") || (fullRef === ref && git.ref_type === "tag") ? "tag" : "branch",
-    sha: reader.text(git.sha, "git_info.sha"),
-    beforeSha: reader.text(git.before_sha, "git_info.before_sha"),
-    refspecs: reader.texts(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
+    sha,
+    beforeSha: reader.name(git.before_sha, "git_info.before_sha"),
+    refspecs: reader.names(git.refspecs, "git_info.refspecs").filter((refspec) => refspec !== ""),
     depth: Math.max(0, Math.trunc(reader.number(git.depth, "git_info.depth") ?? 0)),
-    objectFormat: reader.choice(git.repo_object_format, ["sha1", "sha256"], "git_info.repo_object_format"),
-    protected: reader.flag(git.protected, "git_info.protected"),
+    objectFormat: reader.choice(git.repo_object_format ?? byLength, ["sha1", "sha256"], "git_info.repo_object_format"),
+    protected: (git.protected ?? null) === null ? null : reader.flag(git.protected, "git_info.protected"),
   };
 }
 
 export function readVariables(value: unknown, reader: Reader): Variable[] {
-  return reader.records(value, "variables").flatMap((entry) => {
-    const key = reader.text(entry.key, "The name of a variable");
+  return reader.records(value, "variables", MOST_VARIABLES).flatMap((entry) => {
+    const key = reader.name(entry.key, "The name of a variable");
     if (key === "") {
       reader.warn("A variable without a name was ignored.");
       return [];
@@ -57,7 +63,7 @@ export function readVariables(value: unknown, reader: Reader): Variable[] {
 
 export function readSteps(value: unknown, reader: Reader): Step[] {
   return reader.records(value, "steps").map((entry) => {
-    const name = reader.text(entry.name, "The name of a step") || "script";
+    const name = reader.name(entry.name, "The name of a step") || "script";
     const seconds = reader.number(entry.timeout, `steps.${name}.timeout`) ?? 0;
     return {
       name,
@@ -76,21 +82,22 @@ export function readSteps(value: unknown, reader: Reader): Step[] {
 /** `null` where no image is named: the configured default is used. */
 export function readImage(value: unknown, place: string, reader: Reader): Image | null {
   const image = namedFields(value);
-  const name = reader.text(image.name, `${place}.name`).trim();
+  const name = reader.name(image.name, `${place}.name`).trim();
   if (name === "") return null;
-  const options = fieldsOf(fieldsOf(image.executor_opts).docker);
+  // AlloyCI sends the table as it stands in the CI file.
+  const options = { ...fieldsOf(image.docker), ...fieldsOf(fieldsOf(image.executor_opts).docker) };
   return {
     name,
     entrypoint: optionalTexts(image.entrypoint, `${place}.entrypoint`, reader),
-    pullPolicies: reader.texts(image.pull_policy, `${place}.pull_policy`),
-    user: reader.text(options.user, `${place}.executor_opts.docker.user`) || null,
-    platform: reader.text(options.platform, `${place}.executor_opts.docker.platform`) || null,
+    pullPolicies: reader.names(image.pull_policy, `${place}.pull_policy`),
+    user: reader.name(options.user, `${place}.docker.user`) || null,
+    platform: reader.name(options.platform, `${place}.docker.platform`) || null,
   };
 }
 
 export function readServices(value: unknown, reader: Reader): Service[] {
-  const entries = Array.isArray(value) ? value : [value];
-  return entries.flatMap((entry: unknown) => {
+  const entries: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return reader.within(entries, "services").flatMap((entry) => {
     const service = namedFields(entry);
     const image = readImage(service, "services", reader);
     if (image === null) {
@@ -98,41 +105,53 @@ export function readServices(value: unknown, reader: Reader): Service[] {
       return [];
     }
     const aliases = [
-      ...reader.texts(service.alias, "services.alias"),
-      ...reader.texts(service.aliases, "services.aliases"),
+      ...reader.names(service.alias, "services.alias"),
+      ...reader.names(service.aliases, "services.aliases"),
     ];
     return [
       {
         ...image,
         aliases: aliases.flatMap((alias) => alias.split(/[\s,]+/)).filter((alias) => alias !== ""),
         command: optionalTexts(service.command, "services.command", reader),
-        variables: readVariables(service.variables, reader),
+        variables: readServiceVariables(service.variables, reader),
       },
     ];
   });
 }
 
+/** GitLab sends a list; AlloyCI the table of the CI file, which everybody can read there. */
+function readServiceVariables(value: unknown, reader: Reader): Variable[] {
+  if (!isFields(value) || value.key !== undefined) return readVariables(value, reader);
+  return Object.entries(value).flatMap(([key, given]): Variable[] => {
+    if (key === "") return [];
+    const table = isFields(given) ? given : { value: given };
+    const raw = table.expand === false;
+    const text = reader.text(table.value, `services.variables.${key}`);
+    return [{ key, value: text, public: true, file: false, masked: false, raw }];
+  });
+}
+
 export function readArtifacts(value: unknown, reader: Reader): Artifact[] {
   return reader.records(value, "artifacts").map((entry) => ({
-    name: reader.text(entry.name, "artifacts.name"),
+    name: reader.name(entry.name, "artifacts.name"),
     untracked: reader.flag(entry.untracked, "artifacts.untracked"),
     paths: reader.texts(entry.paths, "artifacts.paths"),
     exclude: reader.texts(entry.exclude, "artifacts.exclude"),
     when: reader.choice(entry.when, conditions, "artifacts.when"),
-    expireIn: reader.text(entry.expire_in, "artifacts.expire_in"),
-    type: reader.text(entry.artifact_type, "artifacts.artifact_type") || "archive",
+    expireIn: reader.name(entry.expire_in, "artifacts.expire_in"),
+    type: reader.name(entry.artifact_type, "artifacts.artifact_type") || "archive",
     format: reader.choice(entry.artifact_format, ["zip", "gzip", "raw"], "artifacts.artifact_format"),
   }));
 }
 
 export function readCache(value: unknown, reader: Reader): Cache[] {
   return reader.records(value, "cache").map((entry) => ({
-    key: reader.text(entry.key, "cache.key"),
+    key: reader.name(entry.key, "cache.key"),
     untracked: reader.flag(entry.untracked, "cache.untracked"),
     paths: reader.texts(entry.paths, "cache.paths"),
-    policy: reader.choice(entry.policy, ["pull-push", "pull", "push"], "cache.policy"),
+    policy: reader.name(entry.policy, "cache.policy") || "pull-push",
     when: reader.choice(entry.when, conditions, "cache.when"),
-    fallbackKeys: reader.texts(entry.fallback_keys, "cache.fallback_keys"),
+    fallbackKeys: reader.names(entry.fallback_keys, "cache.fallback_keys"),
   }));
 }
 
@@ -141,7 +160,7 @@ export function readCredentials(value: unknown, reader: Reader): RegistryCredent
     .records(value, "credentials")
     .filter((entry) => entry.type === undefined || entry.type === null || entry.type === "registry")
     .map((entry) => ({
-      url: reader.text(entry.url, "credentials.url"),
+      url: reader.name(entry.url, "credentials.url"),
       username: reader.text(entry.username, "credentials.username"),
       password: reader.text(entry.password, "credentials.password"),
     }))
@@ -151,11 +170,11 @@ export function readCredentials(value: unknown, reader: Reader): RegistryCredent
 export function readDependencies(value: unknown, reader: Reader): Dependency[] {
   return reader.records(value, "dependencies").map((entry) => {
     const file = fieldsOf(entry.artifacts_file);
-    const name = reader.text(file.filename, "dependencies.artifacts_file.filename");
+    const name = reader.name(file.filename, "dependencies.artifacts_file.filename");
     return {
-      id: reader.text(entry.id, "dependencies.id"),
-      name: reader.text(entry.name, "dependencies.name"),
-      token: reader.text(entry.token, "dependencies.token"),
+      id: reader.name(entry.id, "dependencies.id"),
+      name: reader.name(entry.name, "dependencies.name"),
+      token: reader.name(entry.token, "dependencies.token"),
       file:
         name === ""
           ? null
@@ -178,10 +197,18 @@ export function readFeatures(value: unknown, reader: Reader): CoordinatorFeature
   const features = fieldsOf(value);
   return {
     traceSections: reader.flag(features.trace_sections, "features.trace_sections"),
-    failureReasons: reader.texts(features.failure_reasons, "features.failure_reasons"),
+    failureReasons: reader.names(features.failure_reasons, "features.failure_reasons"),
     tokenMaskPrefixes: reader
       .texts(features.token_mask_prefixes, "features.token_mask_prefixes")
-      .filter((prefix) => prefix.trim() !== ""),
+      .filter((prefix) => prefix.trim() !== "")
+      .filter((_prefix, index) => {
+        if (index === MOST_MASK_PREFIXES) {
+          reader.warn(
+            `features.token_mask_prefixes has more than ${MOST_MASK_PREFIXES} entries: words with the others are not masked.`,
+          );
+        }
+        return index < MOST_MASK_PREFIXES;
+      }),
   };
 }
 
@@ -191,5 +218,5 @@ function namedFields(value: unknown): Fields {
 }
 
 function optionalTexts(value: unknown, place: string, reader: Reader): string[] | null {
-  return value === null || value === undefined ? null : reader.texts(value, place);
+  return value === null || value === undefined ? null : [...reader.within(reader.texts(value, place), place)];
 }

@@ -18,7 +18,7 @@ import { salvage } from "./salvage.ts";
 const DEFAULT_TIMEOUT_MS = 7200_000;
 const LONGEST_TIMEOUT_MS = 30 * 24 * 3600_000;
 /** Text with more than this is parsed without looking at how its numbers are written: that takes several times as long. */
-const EXACT_NUMBERS_CHARS = 16 * 1024 * 1024;
+const EXACT_NUMBERS_CHARS = 2 * 1024 * 1024;
 
 /** What the job's JSON does not say. */
 export interface Arrival {
@@ -27,6 +27,8 @@ export interface Arrival {
   readonly likelyDialect: Dialect;
   /** Why the answer is not complete, if it is not. */
   readonly cut: string | undefined;
+  /** Why it is not to be parsed, if so. */
+  readonly excess?: string | undefined;
 }
 
 /** A job, or why there is none in `text`; the reason holds nothing of the text. */
@@ -38,7 +40,7 @@ export type Parsed = { readonly job: Job } | { readonly unreadable: string };
  */
 export function parseJob(text: string, arrival: Arrival): Parsed {
   const reader = createReader();
-  const parsed = parseJson(text);
+  const parsed = arrival.excess === undefined ? parseJson(text) : { value: undefined, problem: arrival.excess };
   if (isFields(parsed.value)) {
     const credentials = readCredentialsOf(parsed.value, reader);
     if (credentials !== undefined) return { job: readJob(parsed.value, credentials, reader, arrival) };
@@ -78,11 +80,11 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     id,
     token,
     dialect: isAlloy ? "alloy" : variables.length > 0 ? "gitlab" : arrival.likelyDialect,
-    name: reader.text(info.name, "job_info.name"),
-    pipelineStage: reader.text(info.stage, "job_info.stage"),
+    name: reader.name(info.name, "job_info.name"),
+    pipelineStage: reader.name(info.stage, "job_info.stage"),
     // Jobs without a project must not share a directory, nor take that of the project with the same number.
-    projectId: presentId(reader.text(info.project_id, "job_info.project_id")) ?? `job-${id}`,
-    projectName: reader.text(info.project_name, "job_info.project_name"),
+    projectId: presentId(reader.name(info.project_id, "job_info.project_id")) ?? `job-${id}`,
+    projectName: reader.name(info.project_name, "job_info.project_name"),
     git: readGit(payload.git_info, reader),
     allowGitFetch: reader.flag(payload.allow_git_fetch, "allow_git_fetch"),
     timeoutMs: readTimeout(fieldsOf(payload.runner_info).timeout, reader),
@@ -99,7 +101,7 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     serverTls: arrival.serverTls,
     queuedSeconds: reader.number(info.time_in_queue_seconds, "job_info.time_in_queue_seconds"),
   } as const;
-  return { ...job, warnings: reader.warnings, problem: problemOf(payload, job.steps) };
+  return { ...job, warnings: reader.warnings, problem: reader.excess ?? problemOf(payload, job.steps) };
 }
 
 /** What makes a job impossible to run as its author meant it. Running the rest would be a success that is none. */

@@ -1,10 +1,10 @@
-import { Client } from "undici";
 import { describeError } from "../errors.ts";
 import type { Connector } from "./connect.ts";
+import { Client } from "./http-client.ts";
 
 /** Coordinators (Cowboy, and nginx as AlloyCI sets it up) close an idle connection after 5 s: we must be sooner. */
 const IDLE_MS = 3800;
-const HEADER_BYTES = 64 * 1024;
+export const HEADER_BYTES = 64 * 1024;
 
 /** One connection, or the wish for one: undici opens it with the first request. */
 export interface Slot {
@@ -41,7 +41,7 @@ export interface PoolSettings {
   readonly origin: string;
   readonly connector: Connector;
   /** A connection older than this is not used again, so that a moved load balancer is noticed. */
-  readonly maxAgeMs: number;
+  readonly maxAgeMs: () => number;
 }
 
 export function createPool({ origin, connector, maxAgeMs }: PoolSettings): Pool {
@@ -92,7 +92,7 @@ export function createPool({ origin, connector, maxAgeMs }: PoolSettings): Pool 
   return {
     take(fresh) {
       for (let entry = fresh ? undefined : idle.pop(); entry !== undefined; entry = idle.pop()) {
-        if (entry.connected && performance.now() - entry.openedAt < maxAgeMs) {
+        if (entry.connected && performance.now() - entry.openedAt < maxAgeMs()) {
           entry.busy = true;
           return entry;
         }

@@ -7,6 +7,8 @@ export interface HttpProxy {
   /** `http://host:port`, without user info. */
   readonly origin: string;
   readonly authorization: string | undefined;
+  /** The variable that names it, as it is written in the environment. */
+  readonly variable: string;
 }
 
 /** `process.env`, handed in. */
@@ -19,9 +21,8 @@ export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
  * @throws {ConfigError} the variable holds no http or https URL
  */
 export function proxyFor(target: URL, environment: ProxyEnvironment): HttpProxy | undefined {
-  const name = target.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY";
-  const value = read(environment, name);
-  if (value === "" || isExempt(target, read(environment, "NO_PROXY"))) return undefined;
+  const { name, value } = read(environment, target.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY");
+  if (value === "" || isExempt(target, read(environment, "NO_PROXY").value)) return undefined;
   let url: URL;
   try {
     url = new URL(value.includes("://") ? value : `http://${value}`);
@@ -31,11 +32,23 @@ export function proxyFor(target: URL, environment: ProxyEnvironment): HttpProxy 
   if (url.protocol !== "http:" && url.protocol !== "https:") {
     throw new ConfigError(`${name}: "${url.protocol}" proxies are not supported; expected http://host:port`);
   }
-  return { origin: url.origin, authorization: basicAuthorization(url) };
+  return { origin: url.origin, authorization: basicAuthorization(url), variable: name };
 }
 
-function read(environment: ProxyEnvironment, name: string): string {
-  return (environment[name] || environment[name.toLowerCase()] || "").trim();
+/** What its 407 means for whoever set the variable. */
+export function describeLoginRefusal({ origin, authorization, variable }: HttpProxy): string {
+  const problem =
+    authorization === undefined
+      ? `it wants a user and a password (407): write them into ${variable}, as in http://user:password@host:port`
+      : `it does not accept the user and password in ${variable} (407); characters such as @, : and / are written %40, %3A, %2F there`;
+  return `proxy ${origin}: ${problem}`;
+}
+
+/** The variable in upper case, or in lower case where that is empty. */
+function read(environment: ProxyEnvironment, upper: string): { readonly name: string; readonly value: string } {
+  const lower = upper.toLowerCase();
+  const name = environment[upper] || !environment[lower] ? upper : lower;
+  return { name, value: (environment[name] ?? "").trim() };
 }
 
 function isExempt(target: URL, list: string): boolean {

@@ -1,10 +1,11 @@
 /** Calls about a runner itself: `register`, `verify`, `unregister`. None needs a job or an open `Coordinator`. */
 import { type CoordinatorDeps, type CoordinatorTarget, createCaller, type Reply } from "./calls.ts";
 import { isFields } from "./coerce.ts";
+import type { RunnerInfo } from "./contract.ts";
 import type { Answer } from "./exchange.ts";
 import { retryAfter } from "./retry-after.ts";
 import { describeAnswer } from "./trouble.ts";
-import { identityInfo } from "./wire.ts";
+import { identityInfo, runnerInfo } from "./wire.ts";
 
 /** Nothing is known after this: out of reach, an error of the coordinator, nonsense. */
 export interface Trouble {
@@ -95,15 +96,19 @@ export type VerifyAnswer =
   | { readonly kind: "unknown"; readonly message: string }
   | Trouble;
 
-/** POST runners/verify. Only `unknown` says that a token is worth nothing. Rejects as `register`. */
+/**
+ * POST runners/verify. Only `unknown` says that a token is worth nothing. Rejects as `register`.
+ * @param info what job requests will say, too: GitLab believes the first call of a machine for most of an hour
+ */
 export async function verifyToken(
   target: CoordinatorTarget,
   token: string,
+  info: RunnerInfo,
   deps: CoordinatorDeps,
   signal: AbortSignal,
 ): Promise<VerifyAnswer> {
   const caller = createCaller(target, deps);
-  const body = { token, system_id: deps.systemId, info: identityInfo(deps.identity) };
+  const body = { token, system_id: deps.systemId, info: runnerInfo(deps.identity, info) };
   const reply = await caller.call(jsonCall("POST", "runners/verify", body, true), signal);
   const trouble = troubleOf("verify a runner", reply, caller.api, [token]);
   if (reply.kind === "silent") return trouble;

@@ -1,5 +1,8 @@
 /** What can still be read of a JSON text that is broken or cut. */
 
+/** A job's id and token stand near its beginning. */
+const MOST_STEPS = 1_000_000;
+
 /** A whole number, or text without escapes that could stand in a header. */
 export type Salvaged = ReadonlyMap<string, string>;
 
@@ -12,7 +15,7 @@ export function salvage(text: string, names: readonly string[]): Salvaged {
   let depth = 0;
   let key: string | undefined;
   let at = 0;
-  while (at < text.length && found.size < names.length) {
+  for (let steps = 0; at < text.length && found.size < names.length && steps < MOST_STEPS; steps++) {
     const char = text[at];
     if (char === '"') {
       const end = endOfString(text, at);
@@ -46,7 +49,7 @@ function keep(found: Map<string, string>, names: readonly string[], key: string,
 }
 
 /** Index of the quote that ends the string which begins at `start`, or -1. */
-function endOfString(text: string, start: number): number {
+export function endOfString(text: string, start: number): number {
   for (let quote = text.indexOf('"', start + 1); quote !== -1; quote = text.indexOf('"', quote + 1)) {
     let slashes = 0;
     while (text[quote - 1 - slashes] === "\\") slashes++;

@@ -7,7 +7,7 @@ import type { Answer } from "./exchange.ts";
 import { fetchElsewhere } from "./redirected.ts";
 import { first } from "./retry-after.ts";
 
-const MOST_REDIRECTS = 5;
+export const MOST_REDIRECTS = 5;
 
 /** The calls that carry files. */
 export function openTransfers(

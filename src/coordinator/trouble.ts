@@ -1,5 +1,6 @@
 /** What went wrong with a call, as one line for a person. Never with a token, a body as it came, or a query. */
 import { describeError } from "../errors.ts";
+import { ClosedEarly } from "./closed-early.ts";
 import type { Answer } from "./exchange.ts";
 import { requestIdOf } from "./request-id.ts";
 import { first } from "./retry-after.ts";
@@ -24,6 +25,13 @@ const certificateProblems: ReadonlyMap<string, string> = new Map([
   ["CERT_SIGNATURE_FAILURE", `its certificate is not signed by the issuer it names: ${setCaFile}`],
 ]);
 
+const clientCertificate =
+  "if it asks for a client certificate, the one of tls-cert-file is missing (with its tls-key-file) or not accepted there";
+
+/** Alerts about who we are, as OpenSSL, Node and BoringSSL spell them. */
+const CLIENT_ALERT =
+  /^ERR_SSL_.*ALERT_(HANDSHAKE_FAILURE|(?:NO_|BAD_|UNSUPPORTED_)CERTIFICATE|CERTIFICATE_(?:REQUIRED|REVOKED|EXPIRED|UNKNOWN)|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)$/;
+
 /** An exchange without an answer. `host` is the coordinator's. */
 export function describeBroken(error: unknown, host: string): string {
   const code = codeOf(error);
@@ -37,6 +45,13 @@ export function describeBroken(error: unknown, host: string): string {
   }
   if (code !== undefined && /UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION|VERSION_TOO_LOW/.test(code)) {
     return `the TLS connection to ${host} was refused: it offers no TLS 1.2 or newer (${code})`;
+  }
+  const alert = code === undefined ? undefined : CLIENT_ALERT.exec(code)?.[1];
+  if (alert !== undefined) {
+    return `the TLS handshake was refused by ${host} (${alert.replaceAll("_", " ").toLowerCase()}): ${clientCertificate}`;
+  }
+  if (isClosedEarly(error)) {
+    return `the TLS handshake was refused by ${host}, or it has closed the connection before an answer: ${clientCertificate}`;
   }
   if (code === "UND_ERR_HEADERS_OVERFLOW") return "the headers of its answer are larger than 64 KiB";
   return oneLine(describeError(error));
@@ -135,6 +150,13 @@ function oneLine(text: string): string {
     .replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ")
     .trim();
   return line.length > LONGEST_MESSAGE ? `${line.slice(0, LONGEST_MESSAGE)}…` : line;
+}
+
+function isClosedEarly(error: unknown): boolean {
+  for (let current = error, depth = 0; depth < 5 && current instanceof Error; current = current.cause, depth++) {
+    if (current instanceof ClosedEarly) return true;
+  }
+  return false;
 }
 
 /** The first code in a chain of causes. */

@@ -94,15 +94,15 @@ export function contentRange(from: number, length: number): string {
 }
 
 /**
- * `Range: 0-<size>` of a 416 → the byte to send next. Only a place inside what was just sent, or before it, is believed.
+ * `Range: 0-<size>` of a 416 → the byte to send next, as it stands there: whoever sends the trace knows what can be true.
  * @returns `from` where the header is missing or makes no sense
  */
-export function nextByte(range: string | undefined, dialect: Dialect, from: number, length: number): number {
+export function nextByte(range: string | undefined, dialect: Dialect, from: number): number {
   // AlloyCI answers `Range: 0-100` to everything.
   const size = dialect === "alloy" ? undefined : /^\s*(?:bytes[ =])?\d+-(\d+)\s*$/.exec(range ?? "")?.[1];
   if (size === undefined) return from;
   const next = Number(size);
-  return Number.isSafeInteger(next) ? Math.min(next, from + length) : from;
+  return Number.isSafeInteger(next) ? next : from;
 }
 
 /** Seconds as a header value → milliseconds within bounds. */

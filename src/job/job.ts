@@ -1,3 +1,5 @@
+import type { FailureReason } from "../errors.ts";
+
 /**
  * A received job, as the rest of the runner sees it: canonical, complete, no snake_case, no nulls for lists.
  * `coordinator/wire.ts` makes it out of whatever came over the wire. Plain data, also in the journal.
@@ -31,13 +33,21 @@ export interface Job {
   readonly hooks: readonly Hook[];
   readonly features: CoordinatorFeatures;
   /** Certificates that the job's own calls to the coordinator need, as PEM text; empty over plain HTTP. */
-  readonly serverTls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly serverTls: ServerTls;
   /** Seconds the job waited at the coordinator, if it said so. */
   readonly queuedSeconds: number | undefined;
   /** What had to be coerced or left out, one sentence each, for the top of the trace. */
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+}
+
+export interface ServerTls {
+  readonly ca?: string;
+  /** `ca` is what the operator trusts (`tls-ca-file`), not just what the coordinator showed. */
+  readonly caConfigured?: true;
+  readonly cert?: string;
+  readonly key?: string;
 }
 
 export interface GitInfo {
@@ -51,7 +61,16 @@ export interface GitInfo {
   /** 0 is the whole history. */
   readonly depth: number;
   readonly objectFormat: "sha1" | "sha256";
-  readonly protected: boolean;
+  /** Whether the ref is protected; `null` where the coordinator does not say. */
+  readonly protected: boolean | null;
+}
+
+/** Jobs of one trust may find what others of it left; those of another find nothing of it. */
+export interface Trust {
+  /** `fork`: a pull or merge request from another project; `protected`: a ref that the coordinator protects. */
+  readonly level: "project" | "protected" | "fork";
+  /** Stands for the fork, `[0-9a-f]{16}`; empty for the project's own. */
+  readonly source: string;
 }
 
 export interface Variable {
@@ -107,7 +126,8 @@ export interface Cache {
   readonly key: string;
   readonly untracked: boolean;
   readonly paths: readonly string[];
-  readonly policy: "pull-push" | "pull" | "push";
+  /** `pull-push`, `pull` or `push` once its variables are expanded. */
+  readonly policy: string;
   readonly when: When;
   readonly fallbackKeys: readonly string[];
 }
@@ -149,7 +169,27 @@ export type Outcome =
   | { readonly result: "canceled"; readonly message: string }
   | {
       readonly result: "failed";
-      readonly reason: import("../errors.ts").FailureReason;
+      readonly reason: FailureReason;
       readonly message: string;
       readonly exitCode?: number;
     };
+
+/** How a job ended, without the words: they may quote what the job said. */
+export type JobResult =
+  | { readonly result: "success" | "canceled"; readonly message?: never }
+  | {
+      readonly result: "failed";
+      readonly reason: FailureReason;
+      readonly exitCode?: number;
+      readonly message?: never;
+    };
+
+/** Where a job is: what its life tells to those who look at it. Nothing of it is secret. */
+export type JobProgress =
+  | { readonly at: "received" }
+  | { readonly at: "preparing"; readonly attempt: number }
+  | { readonly at: "running"; readonly stage: string }
+  /** Set once, when everything that could decide it has ended. */
+  | { readonly at: "finished"; readonly outcome: JobResult }
+  /** Its slot is free; the coordinator has not heard the last report yet. */
+  | { readonly at: "delivering"; readonly outcome: JobResult };

@@ -95,6 +95,8 @@ export type DeliveryResult = "delivered" | "refused" | "expired" | "kept";
 export interface SentTrace {
   /** Bytes of the trace that it has. */
   readonly sent: number;
+  /** End of what was ever sent to it: it cannot have more. Infinity where that is not known. */
+  readonly offered: number;
   /** It said that the job is over. */
   readonly gone: boolean;
 }

@@ -29,6 +29,8 @@ export interface DeliveryOptions {
   readonly coordinator: Coordinator;
   /** Bytes that the coordinator has. */
   readonly from: number;
+  /** End of what was ever sent to it: it cannot have more. Infinity where that is not known. */
+  readonly offered: number;
   /** It said that the job is over. */
   readonly gone: boolean;
   /** Its bytes and ours are known to differ: no checksum is sent. */
@@ -43,8 +45,9 @@ const SMALL_PIECE_BYTES = 64 * 1024;
 /** Refusals of a trace (5xx and the like) before it is looked at more closely; without any answer it takes more. */
 const SUSPECT_REFUSALS = 5;
 const SUSPECT_SILENCES = 10;
-/** Answers in one attempt that lead nowhere, or back. */
-const MOST_REWINDS = 5;
+/** Answers (416) that want other bytes than those that follow: so many are obeyed at once, and so many of one result in all. */
+const DISAGREEMENTS_AT_ONCE = 5;
+export const MOST_DISAGREEMENTS = 15;
 /** Times that a coordinator may find the trace different and have it again from its start. */
 const MOST_RESENDS = 2;
 /** Attempts that fail because the spool cannot be read before the state is sent without it. */
@@ -64,7 +67,10 @@ export function createDelivery(options: DeliveryOptions): Deliver {
   /** Bytes kept of head and tail; Infinity: the whole trace; `null`: the state goes alone. */
   let keepBytes: number | null = Number.POSITIVE_INFINITY;
   let pieceBytes = PIECE_BYTES;
-  let sent = options.from;
+  let { from: sent, offered } = options;
+  /** What it has of a trace that was given up, as long as the trace does not say so itself. */
+  let heldTo: number | null = null;
+  let disagreements = 0;
   let unverified = options.unverified;
   let resends = 0;
   let refusals = 0;
@@ -75,31 +81,9 @@ export function createDelivery(options: DeliveryOptions): Deliver {
   async function deliverByPatches(signal: AbortSignal): Promise<Attempt> {
     if (gone) return { kind: "settled", result: "refused" };
     const size = (await trace.size()) ?? 0;
-    if (keepBytes !== null) {
-      let rewinds = 0;
-      // One piece is under way at a time: all of them may use the same memory.
-      let block = Buffer.alloc(0);
-      if (sent > size) unverified = true;
-      sent = Math.min(sent, size);
-      while (sent < size) {
-        const length = Math.min(pieceBytes, size - sent);
-        // Sent back to an earlier byte, there is more left than at first.
-        if (block.length < length) block = Buffer.allocUnsafeSlow(length);
-        const bytes = await trace.read(sent, length, block);
-        if (bytes.length === 0) break;
-        const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
-        if (answer.status === "gone") return { kind: "settled", result: "refused" };
-        const next = Math.max(0, Math.min(answer.next, size));
-        // More than there is here: what it has is not what the spool has.
-        if (answer.next > size) unverified = true;
-        if (next > sent) refusals = 0;
-        else if (++rewinds > MOST_REWINDS) {
-          return trouble(`${coordinator.origin} takes no byte of the trace at ${sent}`, 416);
-        }
-        sent = next;
-        record.acknowledged(sent);
-      }
-    }
+    const stop = keepBytes === null ? null : await sendRest(size, signal);
+    if (stop !== null) return stop;
+    if (heldTo !== null) await sayWhatIsMissing(heldTo, size, signal);
     const check = unverified || size === 0 ? {} : { checksum: formatCrc32(await trace.crc32(size)), bytes: size };
     const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal).catch(async (error) => {
       if (await waitsForRunner(error, signal)) return null;
@@ -120,6 +104,72 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       keepBytes = null;
     }
     return { kind: "later", afterMs: 0 };
+  }
+
+  /** The trace from `sent` on. @returns why the state cannot follow now; `null`: it can */
+  async function sendRest(size: number, signal: AbortSignal): Promise<Attempt | null> {
+    // One piece is under way at a time: all of them may use the same memory.
+    let block = Buffer.alloc(0);
+    if (sent > size) unverified = true;
+    sent = Math.min(sent, size);
+    while (sent < size) {
+      const length = Math.min(pieceBytes, size - sent);
+      // Sent back to an earlier byte, there is more left than at first.
+      if (block.length < length) block = Buffer.allocUnsafeSlow(length);
+      const bytes = await trace.read(sent, length, block);
+      if (bytes.length === 0) return null;
+      const end = sent + bytes.length;
+      offered = Math.max(offered, end);
+      const answer = await coordinator.appendTrace(credentials, { from: sent, bytes }, signal);
+      if (answer.status === "gone") return { kind: "settled", result: "refused" };
+      refusals = 0; // it answered, and not to refuse
+      if (answer.next === end) {
+        sent = end;
+        record.acknowledged(sent);
+        continue;
+      }
+      const place = sent;
+      if (answer.next <= offered) {
+        // More than there is here: what it has is not what the spool has.
+        if (answer.next > size) unverified = true;
+        sent = Math.max(0, Math.min(answer.next, size));
+        record.acknowledged(sent);
+      }
+      disagreements++;
+      if (disagreements >= MOST_DISAGREEMENTS) {
+        giveUpTrace();
+        const what = `the trace of job ${id}`;
+        log.warn(
+          `${coordinator.origin} has wanted other bytes of ${what} ${disagreements} times; it has ${sent} of ${size} bytes, and the job's state goes without the rest`,
+          { job: id },
+        );
+        return null;
+      }
+      if (disagreements % DISAGREEMENTS_AT_ONCE === 0) {
+        return trouble(`${coordinator.origin} does not take the trace at ${place}`, 416);
+      }
+    }
+    return null;
+  }
+
+  function giveUpTrace(): void {
+    keepBytes = null;
+    unverified = true;
+    heldTo = sent;
+  }
+
+  /** One try: a coordinator that takes no other byte takes this line or not. */
+  async function sayWhatIsMissing(from: number, size: number, signal: AbortSignal): Promise<void> {
+    heldTo = null;
+    if (from >= size) return;
+    const line = noticeLine(
+      `WARNING: the coordinator did not take all of this job's output: it has ${from} of ${size} bytes, the rest is missing here`,
+    );
+    const bytes = Buffer.concat([Buffer.from(from === 0 ? "" : "\n"), line]);
+    await coordinator.appendTrace(credentials, { from, bytes }, signal).catch((error: unknown) => {
+      log.debug(`cannot say in the trace of job ${id} what is missing: ${describeError(error)}`, { job: id });
+    });
+    signal.throwIfAborted();
   }
 
   /** GitLab says 400 to the result of a job that nobody acknowledged, and 200 to `pending` for such a job only. */
@@ -173,7 +223,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     unverified = true;
     if (dialect === "gitlab") {
       if (pieceBytes > SMALL_PIECE_BYTES && size - sent > SMALL_PIECE_BYTES) pieceBytes = SMALL_PIECE_BYTES;
-      else keepBytes = null;
+      else giveUpTrace();
     } else if (keepBytes !== null) keepBytes = nextStep(size, keepBytes);
     const what = `the trace of job ${id} (${size} bytes)`;
     log.warn(`${coordinator.origin} does not take ${what}: ${why}; it is sent shortened`, { job: id });

@@ -13,25 +13,38 @@ export interface DiskGaugeOptions {
   readonly path: string;
   /** Asked at each look, so that a reload takes effect. */
   readonly minFreeBytes: () => number;
+  /** Asked at most once in a while when there is less: give up what can be done without. @returns whether that was something */
+  readonly makeRoom?: (freeBytes: number) => Promise<boolean>;
   /** How long a look is good for. */
   readonly maxAgeMs?: number;
 }
 
-export function createDiskGauge({ path, minFreeBytes, maxAgeMs = 1000 }: DiskGaugeOptions): DiskGauge {
+/** Looking for what can be given up takes longer than a look at the disk. */
+const MAKE_ROOM_MS = 30_000;
+
+export function createDiskGauge({ path, minFreeBytes, makeRoom, maxAgeMs = 1000 }: DiskGaugeOptions): DiskGauge {
   let freeBytes: number | undefined;
+  let madeAt = Number.NEGATIVE_INFINITY;
   let last: { readonly at: number; readonly answer: Promise<boolean> } | undefined;
 
   async function look(): Promise<boolean> {
     try {
       await access(path, constants.W_OK);
-      const { bavail, bsize, files, ffree } = await statfs(path);
-      freeBytes = bavail * bsize;
-      // File systems without a fixed number of inodes (btrfs) say 0 of 0.
-      return freeBytes >= minFreeBytes() && (files === 0 || ffree > 0);
+      if (await isEnough()) return true;
+      if (makeRoom === undefined || performance.now() - madeAt < MAKE_ROOM_MS) return false;
+      madeAt = performance.now();
+      return (await makeRoom(minFreeBytes())) && (await isEnough());
     } catch {
       freeBytes = undefined;
       return false;
     }
+  }
+
+  async function isEnough(): Promise<boolean> {
+    const { bavail, bsize, files, ffree } = await statfs(path);
+    freeBytes = bavail * bsize;
+    // File systems without a fixed number of inodes (btrfs) say 0 of 0.
+    return freeBytes >= minFreeBytes() && (files === 0 || ffree > 0);
   }
 
   return {

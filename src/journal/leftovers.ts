@@ -10,7 +10,7 @@ import { decodeLines, RECORD_VERSION } from "./record-lines.ts";
 import { keyShape, parseAcknowledgement, parseEntry } from "./stored-job.ts";
 
 /** No record that a runner writes comes near; a foreign file may. */
-const LARGEST_RECORD_BYTES = 16 * 1024 * 1024;
+export const LARGEST_RECORD_BYTES = 16 * 1024 * 1024;
 /** Entries read at the same time. */
 const PARALLEL = 16;
 

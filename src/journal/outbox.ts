@@ -1,6 +1,7 @@
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { unlessAborted } from "../time.ts";
 import type { DeliveryResult, Outbox, SentTrace, StoredJob } from "./contract.ts";
 import { createDelivery, type Deliverable, type DeliveryOptions } from "./delivery.ts";
 import { createLane, type Lane, type LaneTiming } from "./lane.ts";
@@ -160,6 +161,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       // Beyond where the spool was cut by a power failure, the coordinator has bytes that nobody else has any more.
       enqueue(record, fromSpool(record.tracePath), {
         sent: acknowledged,
+        offered: Number.POSITIVE_INFINITY,
         gone: false,
         unverified: diedAt !== null && acknowledged > diedAt,
       }),
@@ -167,7 +169,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       enqueue(
         { stored, report, acknowledged: () => undefined, remove: async () => undefined },
         fromMemory(Buffer.from(line)),
-        { sent: 0, gone: false, unverified: false },
+        { sent: 0, offered: 0, gone: false, unverified: false },
       ),
     has: (origin, jobId) => waiting.has(placeOf(origin, jobId)),
     answered(origin) {
@@ -184,7 +186,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     },
     async close(signal) {
       closed = true;
-      await settledOrAborted(starting, signal);
+      await unlessAborted(Promise.allSettled(starting), signal).catch(() => undefined);
       lanesClosed = true;
       await Promise.all([...lanes.values()].map((lane) => lane.close(signal)));
       await Promise.allSettled(underWay);
@@ -197,16 +199,6 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       }
     },
   };
-}
-
-/** Does not wait longer than `signal` allows. */
-async function settledOrAborted(work: Iterable<Promise<unknown>>, signal: AbortSignal): Promise<void> {
-  const { promise: aborted, resolve } = Promise.withResolvers<void>();
-  const onAbort = (): void => resolve();
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) resolve();
-  await Promise.race([Promise.allSettled(work), aborted]);
-  signal.removeEventListener("abort", onAbort);
 }
 
 function placeOf(origin: string, jobId: string): string {

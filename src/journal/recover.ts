@@ -1,7 +1,7 @@
 import { describeError, Stop, SystemFailure } from "../errors.ts";
 import type { Executor, Note } from "../executor.ts";
 import type { Log } from "../log.ts";
-import { deadline, retry } from "../time.ts";
+import { deadline, retry, unlessAborted } from "../time.ts";
 import type { Journal, LeftoverJob, Outbox, StoredJob } from "./contract.ts";
 import { sealDeadTrace } from "./dead-trace.ts";
 
@@ -119,21 +119,9 @@ async function cleanUp(
     async () => {
       const executor = await executorFor(stored);
       if (executor === null) throw new SystemFailure(`there is no executor "${stored.executor}"`);
-      return await within(executor.recover(stored.key, [...notes, crash], limit), limit);
+      // One that does not heed its signal must not hold up the others.
+      return await unlessAborted(executor.recover(stored.key, [...notes, crash], limit), limit);
     },
     limit,
   );
-}
-
-/** An executor that does not heed its signal must not hold up the others. */
-async function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: fired, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    if (signal.aborted) onAbort();
-    return await Promise.race([work, fired]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }

@@ -1,13 +1,13 @@
 import { isUtf8 } from "node:buffer";
 import { pause } from "../time.ts";
 import { alloyExpirySeconds } from "./artifacts.ts";
-import type { Call, Reply } from "./http.ts";
-import { isOver } from "./job.ts";
+import type { Call } from "./http.ts";
+import { isOver, listOf } from "./job.ts";
 import type { JobRecord } from "./job-record.ts";
-import { listOf } from "./job-spec.ts";
 import { hangUp, headerText, json, mediaType, readParameters } from "./parameters.ts";
 import { jobPayload } from "./payload.ts";
 import { nextJob } from "./queue.ts";
+import type { Reply } from "./reply.ts";
 import type { LocalRunner } from "./runners.ts";
 import type { Handlers, State } from "./state.ts";
 import { noteUpdate, readUpdate } from "./update.ts";

@@ -73,14 +73,14 @@ export function parseCiFile(text: string, file: string): CiFile {
   const source = readCiText(text, file);
   const mistakes: Mistake[] = [];
   const warnings: string[] = [];
-  const { value } = source;
+  const { value, texts } = source;
   const warn = (path: readonly PropertyKey[], sentence: string): void => {
     warnings.push(`${source.at(path)}: ${sentence}`);
   };
 
   const checked = topSchema.safeParse(value);
   if (!checked.success) collect(mistakes, [], checked.error, value);
-  const top = checked.success ? checked.data : {};
+  const top = checked.success ? topSchema.parse(texts) : {};
   const stages = top.stages ?? ["build", "test", "deploy"];
   const jobs: CiJob[] = [];
   for (const [name, table] of Object.entries(value)) {
@@ -112,7 +112,7 @@ export function parseCiFile(text: string, file: string): CiFile {
     for (const key of Object.keys(table))
       if (!JOB_KEYS.includes(key))
         warn([name, key], `"${key}" in job "${name}" has no effect${didYouMean(key, JOB_KEYS)}`);
-    const { data } = job;
+    const data = jobSchema.parse(texts[name]);
     const stage = data.stage ?? "test";
     if (!stages.includes(stage)) {
       const text = `stage "${stage}" of job "${name}" is not one of ${stages.join(", ")}${didYouMean(stage, stages)}`;

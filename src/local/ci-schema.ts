@@ -24,7 +24,7 @@ const cache = z
       paths: z.union([texts, text], "a list of texts").nullish(),
       untracked: flag.nullish(),
       key: z.union([text, z.number()], "text").nullish(),
-      policy: z.enum(["pull-push", "pull", "push"], "pull-push, pull or push").nullish(),
+      policy: text.regex(/^(?:pull-push|pull|push)$|\$/, "pull-push, pull or push, or a variable").nullish(),
       when: when.nullish(),
     },
     "a table",

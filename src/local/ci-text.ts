@@ -5,6 +5,8 @@ import { isWire, type Wire } from "./wire.ts";
 /** A YAML or JSON document and where its parts stand. */
 export interface CiText {
   readonly value: Wire;
+  /** The same with numbers as they are written, for what becomes text: `3.0` and `1187654321098765432` are no number of ours. */
+  readonly texts: Wire;
   /** `file:line:column` of the deepest part of `path` that exists. */
   at(path: readonly PropertyKey[]): string;
   /** From 1. */
@@ -34,19 +36,35 @@ export function readCiText(text: string, file: string): CiText {
       throw new ConfigError(`${place(at)}: ${problem}`, { file, line: lines.linePos(at).line });
     },
   });
+  writtenNumbers(document, "key");
   let value: unknown;
+  let texts: unknown;
   try {
     value = document.toJS();
+    writtenNumbers(document, "value");
+    texts = document.toJS();
   } catch (cause) {
     // Aliases that multiply beyond measure, or that point nowhere.
     throw new ConfigError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { file, cause });
   }
-  if (!isWire(value)) throw new ConfigError(`${place(0)}: the file must be a table of jobs`, { file, line: 1 });
+  if (!isWire(value) || !isWire(texts))
+    throw new ConfigError(`${place(0)}: the file must be a table of jobs`, { file, line: 1 });
   return {
     value,
+    texts,
     at: (path) => place(offsetOf(document, path)),
     lineOf: (path) => Math.max(lines.linePos(offsetOf(document, path)).line, 1),
   };
+}
+
+/** Numbers among the names, or among the values, become the text that stands in the file. */
+function writtenNumbers(document: Document.Parsed, which: "key" | "value"): void {
+  visit(document, {
+    Scalar(place, scalar) {
+      if (typeof scalar.value !== "number" || scalar.source === undefined) return;
+      if ((place === "key") === (which === "key")) scalar.value = scalar.source;
+    },
+  });
 }
 
 function offsetOf(document: Document.Parsed, path: readonly PropertyKey[]): number {

@@ -7,8 +7,7 @@ import { type Channel, createChannel } from "./channel.ts";
 import type { Intercept } from "./faults.ts";
 import { gitlabHandlers } from "./gitlab.ts";
 import { type LocalServer, type ServerOptions, startServer } from "./http.ts";
-import type { LocalJob } from "./job.ts";
-import type { JobSpec } from "./job-spec.ts";
+import type { JobSpec, LocalJob } from "./job.ts";
 import { createRecorder, type RecordedRequest, type RequestWait } from "./recorder.ts";
 import { createRunnerBook, type LocalRunner, type RunnerSpec } from "./runners.ts";
 import { createJobBook, type LocalProject, type State } from "./state.ts";
@@ -16,8 +15,7 @@ import { createSwitches, type Switches } from "./switches.ts";
 
 export type { LocalArtifact } from "./artifacts.ts";
 export type { Fault, Intercept, InterceptedRequest } from "./faults.ts";
-export type { JobStatus, LocalJob, LocalPatch, LocalUpdate } from "./job.ts";
-export type { GitSpec, JobSpec, VariableSpec } from "./job-spec.ts";
+export type { GitSpec, JobSpec, JobStatus, LocalJob, LocalPatch, LocalUpdate, VariableSpec } from "./job.ts";
 export type { RecordedRequest } from "./recorder.ts";
 export type { Endpoint } from "./routes.ts";
 export type { LocalRunner, RunnerSpec } from "./runners.ts";
@@ -34,6 +32,8 @@ export interface CoordinatorOptions extends Partial<Switches> {
   readonly projects?: readonly LocalProject[];
   /** PEM texts. `requestCert`: callers must show a certificate that `ca` signed. */
   readonly tls?: ServerOptions["tls"];
+  /** Other accounts of this machine can connect, too: hear only whoever comes with the password in `runnerUrl`. Default: false. */
+  readonly secret?: boolean;
   /** Live below a path, such as `/gitlab`. Default: none. */
   readonly pathPrefix?: string;
   /** Idle connections are closed after so long. Default: 5000, as AlloyCI's server does. */
@@ -68,8 +68,9 @@ export interface CoordinatorEvents {
 /** A coordinator in this process that speaks HTTP like AlloyCI or GitLab, faults included. */
 export interface LocalCoordinator {
   readonly dialect: Dialect;
-  /** What runners are configured with. */
   readonly url: string;
+  /** What runners are configured with: `url`, with the password of a coordinator that has one. */
+  readonly runnerUrl: string;
   readonly registrationToken: string;
   readonly runners: readonly LocalRunner[];
   /** A runner that did not have to register. */
@@ -128,10 +129,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
     storageUrl: () => storage?.origin,
   };
   const handlers = dialect === "alloy" ? alloyHandlers(state) : gitlabHandlers(state);
+  const password = options.secret === true ? randomBytes(18).toString("base64url") : undefined;
   let { intercept } = options;
   const server: Omit<ServerOptions, "port" | "handle"> = {
     host,
     pathPrefix,
+    authorization: password === undefined ? undefined : `Basic ${Buffer.from(`runner:${password}`).toString("base64")}`,
     idleTimeoutMs: options.idleTimeoutMs ?? 5000,
     requestsPerConnection: options.requestsPerConnection ?? 1000,
     recorder,
@@ -147,6 +150,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
   if (options.objectStorage === true)
     storage = await startServer({
       ...server,
+      // As with the real one, the address is the key.
+      authorization: undefined,
       port: 0,
       handle: async (call) => (await handlers.storage?.({ ...call, endpoint: "storage" })) ?? { status: 404 },
     });
@@ -154,6 +159,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
   return {
     dialect,
     url: state.url(),
+    runnerUrl: password === undefined ? state.url() : state.url().replace("://", `://runner:${password}@`),
     registrationToken,
     runners: runners.all,
     addRunner: (spec) => runners.add(spec),

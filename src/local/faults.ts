@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { pause } from "../time.ts";
-import type { Reply } from "./http.ts";
+import type { Reply } from "./reply.ts";
 import type { Endpoint } from "./routes.ts";
 
 /** What an interceptor gets to see of a request: its head. */

@@ -51,9 +51,12 @@ export async function startGitServer(options: GitServerOptions): Promise<GitServ
   let closed = false;
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    /** Nothing of a body is read. */
     const refuse = (status: number, headers: Record<string, string> = {}): void => {
-      request.resume();
-      response.writeHead(status, { "content-length": "0", ...headers }).end();
+      const { socket } = request;
+      response
+        .writeHead(status, { "content-length": "0", connection: "close", ...headers })
+        .end(() => socket.destroy());
     };
     const given = Buffer.from(request.headers.authorization ?? "");
     if (given.length !== expected.length || !timingSafeEqual(given, expected))

@@ -1,12 +1,13 @@
 import { pause } from "../time.ts";
 import { createAcknowledgements } from "./acknowledgement.ts";
 import { until } from "./channel.ts";
-import type { Call, Reply } from "./http.ts";
+import type { Call } from "./http.ts";
 import { isOver } from "./job.ts";
 import type { JobRecord } from "./job-record.ts";
 import { hangUp, headerText, json, readParameters } from "./parameters.ts";
 import { jobPayload } from "./payload.ts";
 import { nextJob } from "./queue.ts";
+import type { Reply } from "./reply.ts";
 import { createToken, hasFeature, type LocalRunner } from "./runners.ts";
 import type { Handlers, State } from "./state.ts";
 import { noteUpdate, readUpdate, type Update } from "./update.ts";

@@ -1,23 +1,13 @@
+import { timingSafeEqual } from "node:crypto";
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type BodyEnd, type BodyLimits, readBody } from "./body.ts";
 import { nowMs } from "./channel.ts";
 import { applyFault, type Intercept } from "./faults.ts";
 import type { RecordedRequest, Recorder } from "./recorder.ts";
+import type { Reply } from "./reply.ts";
 import { type Route, routeOf } from "./routes.ts";
-
-/** An answer. A 204 or an empty one has no body. */
-export interface Reply {
-  readonly status: number;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | Uint8Array | Readable;
-  /** What is still read of a body that was refused half-way, before the connection is closed. Default: all. */
-  readonly lingerBytes?: number;
-  /** No answer: the connection is closed. */
-  readonly hangUp?: boolean;
-}
 
 /** A request on its way through the coordinator. */
 export interface Call extends Route {
@@ -44,6 +34,8 @@ export interface ServerOptions {
   readonly tls?: { readonly key: string; readonly cert: string; readonly ca?: string; readonly requestCert?: boolean };
   /** What stands before `/api/v4` in paths: `/gitlab`. */
   readonly pathPrefix: string;
+  /** The `Authorization` without which nobody is heard; `undefined`: it is not looked at. */
+  readonly authorization: string | undefined;
   readonly idleTimeoutMs: number;
   readonly requestsPerConnection: number;
   readonly recorder: Recorder;
@@ -149,7 +141,20 @@ export async function startServer(options: ServerOptions): Promise<LocalServer> 
     return await applyFault(fault, { response, handle, send, signal: gone.signal });
   };
 
+  const expected = options.authorization === undefined ? undefined : Buffer.from(options.authorization);
+  /** Before anything of a body is read. */
+  const isStranger = (request: IncomingMessage): boolean => {
+    const given = Buffer.from(request.headers.authorization ?? "");
+    return expected !== undefined && !(given.length === expected.length && timingSafeEqual(given, expected));
+  };
+
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    if (isStranger(request)) {
+      const { socket } = request;
+      response.on("error", () => undefined);
+      response.writeHead(401, { "content-length": "0", connection: "close" }).end(() => socket.destroy());
+      return;
+    }
     underWay++;
     request.on("error", () => undefined);
     response.on("error", () => undefined);

@@ -1,5 +1,6 @@
 import type { BodyLimits } from "./body.ts";
-import type { Call, Reply } from "./http.ts";
+import type { Call } from "./http.ts";
+import type { Reply } from "./reply.ts";
 import { isWire, type Wire } from "./wire.ts";
 
 /** What came with a request, or the answer to one that cannot be read. */

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Dialect } from "../job/job.ts";
 import type { LocalJob } from "./job.ts";
-import { listOf, type VariableSpec, variablesOf } from "./job-spec.ts";
+import { listOf, type VariableSpec, variablesOf } from "./job.ts";
 import type { LocalRunner } from "./runners.ts";
 import type { Wire } from "./wire.ts";
 

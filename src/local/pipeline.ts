@@ -2,10 +2,10 @@ import type { Writable } from "node:stream";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";
 import type { LocalCoordinator } from "./coordinator.ts";
-import type { LocalJob } from "./job.ts";
-import type { JobSpec, VariableSpec } from "./job-spec.ts";
+import type { JobSpec, LocalJob, VariableSpec } from "./job.ts";
 import { createLiveOutput, type JobDisplay, type TerminalSize } from "./live-output.ts";
 import { findJob } from "./needs.ts";
+import type { PipelineJob } from "./pipeline-job.ts";
 import { summaryLines } from "./summary.ts";
 import { tableAt, type Wire } from "./wire.ts";
 
@@ -51,19 +51,6 @@ export interface PipelineOptions {
   readonly lastWordsMs?: number;
   /** A line that is shown when `signal` fires. */
   readonly cancelNote?: string;
-}
-
-/** What became of a job. `skipped`: what it waits for did not happen. `manual`: it waits for somebody to start it. */
-export type PipelineState = "success" | "failed" | "canceled" | "skipped" | "manual";
-
-export interface PipelineJob {
-  readonly name: string;
-  readonly stage: string;
-  readonly state: PipelineState;
-  readonly allowFailure: boolean;
-  readonly durationMs: number | undefined;
-  readonly exitCode: number | undefined;
-  readonly failureReason: string | undefined;
 }
 
 export interface PipelineResult {

@@ -2,6 +2,7 @@ import { copyFile, lstat, mkdir, readFile, stat, utimes, writeFile } from "node:
 import { dirname, join } from "node:path";
 import { CommandError } from "../errors.ts";
 import { createGit, type Git } from "./git.ts";
+import { keepBytes } from "./snapshot-bytes.ts";
 import { servedSubmodules } from "./snapshot-submodules.ts";
 import type { UserRepository, WorkingTree } from "./working-tree.ts";
 
@@ -212,6 +213,7 @@ async function commitTree({
       .filter((line) => !line.startsWith("hint:"));
     notes.push(`Some files are left out, as git could not take them: ${said.slice(0, 5).join("; ")}`);
   }
+  await keepBytes(tree.dir, git, quiet, { env });
   const root = await git([...quiet, "write-tree"], { env });
   if (head !== null && (await git(["rev-parse", `${head}^{tree}`])) === root) return head;
   const parent = head === null ? [] : ["-p", head];

@@ -1,9 +1,10 @@
 import type { Dialect } from "../job/job.ts";
 import type { ArtifactShelf } from "./artifacts.ts";
-import type { Call, Reply } from "./http.ts";
+import type { Call } from "./http.ts";
+import type { JobSpec } from "./job.ts";
 import { createJob, type JobNews, type JobRecord } from "./job-record.ts";
-import type { JobSpec } from "./job-spec.ts";
 import { mayTake } from "./queue.ts";
+import type { Reply } from "./reply.ts";
 import type { Endpoint } from "./routes.ts";
 import { createToken, type RunnerBook } from "./runners.ts";
 import type { Switches } from "./switches.ts";

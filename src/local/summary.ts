@@ -1,4 +1,4 @@
-import type { PipelineJob } from "./pipeline.ts";
+import type { PipelineJob } from "./pipeline-job.ts";
 import { cutToWidth, padToWidth, printable, textWidth } from "./text-width.ts";
 
 const STATE_COLORS: Readonly<Record<PipelineJob["state"], number>> = {

@@ -1,12 +1,14 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import type { Board, BoardEntry, JobHandles } from "../board/contract.ts";
 import type { RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
-import { describeError, SystemFailure } from "../errors.ts";
+import { describeError, Stop, SystemFailure } from "../errors.ts";
 import type { Executor } from "../executor.ts";
-import type { Job } from "../job/job.ts";
+import type { Job, JobResult } from "../job/job.ts";
+import { withoutWords } from "../job/life/life.ts";
+import type { HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
-import type { EntryMeter } from "../metrics.ts";
-import type { ActiveJob, HandledJob, HandleJob } from "./received.ts";
+import type { EntryMeter } from "../metrics-meters.ts";
 import type { Slot } from "./slots.ts";
 
 /** One received job with everything that is let go of at its end. */
@@ -29,7 +31,6 @@ export interface Jobs {
    * runs or waits for delivery already
    */
   take(arrival: Arrival): Promise<void> | null;
-  list(): ActiveJob[];
   /** Is the caller's code part of a job? Then end that job as the runner's fault. @returns the job's id */
   blame(error: unknown): string | undefined;
 }
@@ -38,40 +39,52 @@ export interface JobsOptions {
   readonly handleJob: HandleJob;
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
+  readonly board: Board;
 }
 
 interface Running {
+  readonly id: string;
   readonly controller: AbortController;
-  active: ActiveJob;
+  readonly shown: BoardEntry;
 }
 
 /** All jobs between their arrival and the delivery of their last report. `process` is the signal that stops the runner. */
-export function createJobs({ handleJob, isPending }: JobsOptions, process: AbortSignal): Jobs {
+export function createJobs({ handleJob, isPending, board }: JobsOptions, process: AbortSignal): Jobs {
   const running = new Map<string, Running>();
   const current = new AsyncLocalStorage<Running>();
 
   /** Apart from the rest: thousands may wait for a coordinator, and nothing of the jobs themselves should. */
-  const letGoOnceDelivered = (key: string, delivered: Promise<unknown> | undefined, onDelivered: () => void): void => {
+  const letGoOnceDelivered = (
+    key: string,
+    { shown }: Running,
+    handled: HandledJob | undefined,
+    onDelivered: () => void,
+  ): void => {
     const settled = (): void => {
       running.delete(key);
+      shown.end();
       onDelivered();
     };
-    delivered?.then(settled, settled);
-    if (delivered === undefined) settled();
+    if (handled === undefined) settled();
+    else handled.delivered.then(settled, settled);
   };
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
     const { job, entry, executor, coordinator, slot, reservation, log } = arrival;
     const jobMeter = arrival.meter.job(job);
-    const { controller } = mine;
+    const { controller, shown } = mine;
     const onProcess = (): void => controller.abort(process.reason);
     if (process.aborted) onProcess();
     else process.addEventListener("abort", onProcess, { once: true });
-    const meter = {
-      ...jobMeter,
-      moved: (progress: Parameters<typeof jobMeter.moved>[0]) => {
-        mine.active = { ...mine.active, progress };
+    const told: Pick<BoardEntry, "moved" | "traced" | "offer"> = {
+      offer: shown.offer,
+      moved: (progress) => {
+        shown.moved(progress);
         jobMeter.moved(progress);
+      },
+      traced: (bytes) => {
+        shown.traced(bytes);
+        jobMeter.traced(bytes);
       },
     };
     let handled: HandledJob | undefined;
@@ -79,7 +92,7 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
       // On a slot that was lent meanwhile it may have to wait; it is on disk by then, as the coordinator has given it away.
       const concurrentId = slot.run(controller.signal);
       handled = await current.run(mine, () =>
-        handleJob({ job, entry, executor, coordinator, concurrentId, signal: controller.signal, meter }),
+        handleJob({ job, entry, executor, coordinator, concurrentId, signal: controller.signal, board: told }),
       );
     } catch (error) {
       log.error("a job ended in a way that should not exist", {
@@ -89,12 +102,12 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
       });
     } finally {
       process.removeEventListener("abort", onProcess);
-      jobMeter.end();
       slot.release();
       letGo(reservation, log);
     }
-    mine.active = { ...mine.active, progress: { at: "delivering" } };
-    letGoOnceDelivered(key, handled?.delivered, arrival.onDelivered);
+    shown.offer(nothingRuns);
+    shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
+    letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
   };
 
   return {
@@ -111,26 +124,30 @@ export function createJobs({ handleJob, isPending }: JobsOptions, process: Abort
       }
       const repository = withoutSecrets(job.git.repoUrl);
       log.info("job received", { job: job.id, title, ...(repository === "" ? {} : { repository }) });
-      const active = {
-        id: job.id,
-        title,
-        runner: entry.id,
-        receivedAt: Date.now(),
-        progress: { at: "received" } as const,
-      };
-      const mine: Running = { controller: new AbortController(), active };
+      const controller = new AbortController();
+      const card = { id: job.id, title, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() };
+      const shown = board.add(card, {
+        ...nothingRuns,
+        cancel: () => controller.abort(new Stop("canceled", "by the operator of this runner")),
+      });
+      const mine: Running = { id: job.id, controller, shown };
       running.set(key, mine);
       return run(arrival, mine, key);
     },
-    list: () => [...running.values()].map(({ active }) => active),
     blame(error) {
       const mine = current.getStore();
       if (mine === undefined) return undefined;
       mine.controller.abort(new SystemFailure("an unexpected error in the runner ended this job", { cause: error }));
-      return mine.active.id;
+      return mine.id;
     },
   };
 }
+
+/** Of a job that has not begun, or has ended: there is nothing to read and nothing to stop. */
+const nothingRuns: JobHandles = { tail: async () => Buffer.alloc(0), cancel: () => {} };
+
+/** Of a job whose handling broke: a bug. */
+const unknownEnd: JobResult = { result: "failed", reason: "runner_system_failure" };
 
 function letGo(reservation: Disposable | undefined, log: Log): void {
   try {

@@ -4,7 +4,7 @@ import { describeError, Stop } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import type { Job } from "../job/job.ts";
 import type { Log } from "../log.ts";
-import type { EntryMeter } from "../metrics.ts";
+import type { EntryMeter } from "../metrics-meters.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
 import { createHealth } from "./health.ts";
 import type { PollTiming } from "./pace.ts";

@@ -1,13 +1,15 @@
+import type { Board } from "../board/contract.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError, Stop } from "../errors.ts";
 import type { Executor } from "../executor.ts";
+import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
-import type { EntryMeter, Metrics } from "../metrics.ts";
+import type { Metrics } from "../metrics.ts";
+import type { EntryMeter } from "../metrics-meters.ts";
 import { createJobs } from "./jobs.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
 import { type Poller, startPoller } from "./poller.ts";
-import type { ActiveJob, HandleJob } from "./received.ts";
 import { createRoomGate } from "./room.ts";
 import { createSlots } from "./slots.ts";
 
@@ -20,6 +22,8 @@ export interface SupervisorOptions {
   readonly hasRoom: () => Promise<boolean>;
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
+  /** Where all jobs are shown. */
+  readonly board: Board;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly timing?: PollTiming;
@@ -33,7 +37,6 @@ export interface Supervisor {
   apply(config: Config): void;
   /** Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects. */
   drain(): Promise<void>;
-  readonly jobs: readonly ActiveJob[];
   /** Entries that are polled. */
   readonly polling: number;
   /** See `Jobs.blame`. */
@@ -201,9 +204,6 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       for (const station of stations.values()) leave(station);
       stations.clear();
       while (leaving.size > 0) await Promise.all(leaving);
-    },
-    get jobs() {
-      return jobs.list();
     },
     get polling() {
       return stations.size;

@@ -13,6 +13,8 @@ export interface Trace {
   readonly broken: AbortSignal;
   /** From now on these must not show either: what is found out while a job is prepared, such as the login of a registry. */
   hide(secrets: readonly string[]): void;
+  /** `text` as it would show: for the runner's log. */
+  mask(text: string): string;
   /** A line of the runner's own, in order with `output`, on a line of its own, masked, kept also beyond the limit. */
   print(text: string, tone?: Tone): void;
   /** Fold markers around `body`, if the coordinator knows them. */

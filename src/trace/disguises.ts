@@ -9,6 +9,12 @@ export const MIN_SECRET_BYTES = 6;
 /** A value with more lines gets its lines masked as they are, without their disguises: the patterns would be too many. */
 const MAX_DISGUISED_LINES = 200;
 
+/** A longer value is masked as it is and line by line. */
+export const LONGEST_DISGUISED = 64 * 1024;
+/** From so many forms on, and from so much text, nothing more is disguised. */
+const MOST_FORMS = 30_000;
+const MOST_DISGUISED_CHARACTERS = 512 * 1024;
+
 /** Column widths at which `base64`, PEM writers and MIME break their output. */
 const WRAP_COLUMNS = [76, 64] as const;
 
@@ -16,39 +22,60 @@ const PEM_BORDER = /^-----(?:BEGIN|END) [A-Z0-9 ]+-----$/;
 
 /**
  * All byte strings to look for. Values of less than 6 bytes are skipped, and so are the first and last lines of PEM
- * blocks by themselves: `-----BEGIN CERTIFICATE-----` is no secret.
+ * blocks by themselves: `-----BEGIN CERTIFICATE-----` is no secret. First come all values and lines as they are; what is too
+ * long, or comes when there are very many forms already, has no disguises.
  */
 export function secretForms(secrets: Iterable<string>): Buffer[] {
   const forms = new Set<string>();
   const add = (form: string): void => {
     if (form.length >= MIN_SECRET_BYTES || Buffer.byteLength(form) >= MIN_SECRET_BYTES) forms.add(form);
   };
+  const disguised: string[] = [];
+  /** Most files end with a line break, and it takes part in their base64. */
+  const endings: string[] = [];
   for (const secret of new Set(secrets)) {
     // Lone surrogates become U+FFFD here, as they do on their way into a job's environment.
-    const whole = secret.toWellFormed().replace(/^[\r\n]+|[\r\n]+$/g, "");
+    const whole = withoutLineEnds(secret.toWellFormed());
     if (Buffer.byteLength(whole.trim()) < MIN_SECRET_BYTES) continue;
+    const short = whole.length <= LONGEST_DISGUISED;
     for (const value of new Set([whole, whole.trim()])) {
       add(value);
-      disguise(value, add);
+      if (short) disguised.push(value);
     }
     const lines = whole.split(/\r\n|\n|\r/);
     if (lines.length === 1) continue;
     for (const ending of ["\n", "\r\n", "\r"]) {
       const rejoined = lines.join(ending);
       add(rejoined);
-      disguise(rejoined, add);
-      // Most files end with a line break, and it takes part in their base64.
-      base64Forms(Buffer.from(rejoined + ending), add);
+      if (!short) continue;
+      disguised.push(rejoined);
+      endings.push(rejoined + ending);
     }
     for (const line of lines) {
       const bare = line.trim();
       if (Buffer.byteLength(bare) < MIN_SECRET_BYTES || PEM_BORDER.test(bare)) continue;
       add(line);
       add(bare);
-      if (lines.length <= MAX_DISGUISED_LINES) disguise(bare, add);
+      if (lines.length <= MAX_DISGUISED_LINES && bare.length <= LONGEST_DISGUISED) disguised.push(bare);
     }
   }
+  let characters = 0;
+  const room = (text: string): boolean => {
+    characters += text.length;
+    return forms.size < MOST_FORMS && characters <= MOST_DISGUISED_CHARACTERS;
+  };
+  for (const value of disguised) if (room(value)) disguise(value, add);
+  for (const text of endings) if (room(text)) base64Forms(Buffer.from(text), add);
   return Array.from(forms, (form) => Buffer.from(form));
+}
+
+/** A pattern for this would take time by the square of the number of line ends inside. */
+function withoutLineEnds(text: string): string {
+  const isEnd = (at: number): boolean => text[at] === "\n" || text[at] === "\r";
+  let [from, to] = [0, text.length];
+  while (from < to && isEnd(from)) from++;
+  while (to > from && isEnd(to - 1)) to--;
+  return text.slice(from, to);
 }
 
 function disguise(value: string, add: (form: string) => void): void {

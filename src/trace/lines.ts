@@ -28,7 +28,7 @@ function styled(text: string, color: string): Buffer {
   const clean = text
     .toWellFormed()
     .replace(/\r\n?/g, "\n")
-    .replace(/\n+$/, "")
+    .replace(/(?<!\n)\n+$/, "")
     .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "\ufffd");
   return Buffer.from(
     clean

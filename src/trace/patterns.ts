@@ -58,7 +58,11 @@ export function compilePatterns(forms: readonly Buffer[], tokenPrefixes: readonl
     const bytes = Buffer.from(mark);
     marks.push({ bytes, ignoreCase: key.ignoreCase });
     const first = bytes[0] ?? 0;
-    for (const start of key.ignoreCase ? bothCases(first) : [first]) keys.set(start, [...(keys.get(start) ?? []), key]);
+    for (const start of key.ignoreCase ? bothCases(first) : [first]) {
+      const same = keys.get(start);
+      if (same === undefined) keys.set(start, [key]);
+      else same.push(key);
+    }
     lookBehindBytes = Math.max(lookBehindBytes, key.text.length + 1);
   };
   for (const { mark, text } of URL_KEYS) {

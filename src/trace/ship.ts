@@ -3,7 +3,7 @@ import { TroubleCause } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
-import { backoff } from "../time.ts";
+import { backoff, unlessAborted } from "../time.ts";
 import type { Trace } from "./contract.ts";
 import { formatCrc32 } from "./crc32.ts";
 import { createBudget, createPace } from "./pace.ts";
@@ -49,9 +49,9 @@ export interface Shipper {
   readonly gone: boolean;
   /**
    * Ends the live view: no further piece leaves, the request under way may end until `signal` fires. The rest of the trace
-   * is the final report's business. Never rejects.
+   * is the final report's business. Never rejects. `offered`: the end of what was ever sent.
    */
-  finish(signal: AbortSignal): Promise<{ sent: number; gone: boolean }>;
+  finish(signal: AbortSignal): Promise<{ sent: number; offered: number; gone: boolean }>;
 }
 
 /** GitLab accepts more, AlloyCI up to 8 MB. */
@@ -89,6 +89,8 @@ export function shipTrace({
 
   let block: Buffer | undefined;
   let sent = 0;
+  /** End of what was ever sent, answered or not. */
+  let offered = 0;
   let gone = false;
   let canceling = false;
   let finishing = false;
@@ -102,6 +104,8 @@ export function shipTrace({
   let failing = false;
   /** The last answer wanted other bytes than those that follow what was sent. */
   let repositioned = false;
+  /** Until then no piece is sent to a coordinator that never agrees; whether the job is still wanted is asked all the same. */
+  let disagreedUntil = 0;
 
   const stopWatching = trace.watch(() => {
     grownAt = performance.now();
@@ -148,12 +152,14 @@ export function shipTrace({
     if (bytes === undefined || finishing) return;
     const [from, since, startedAt] = [sent, freshSince ?? performance.now(), performance.now()];
     budget.spend(startedAt);
+    const end = from + bytes.length;
+    offered = Math.max(offered, end);
     const answer = await coordinator.appendTrace(job, { from, bytes }, calls.signal);
     if (calls.signal.aborted) return; // whoever called finish has counted without this piece
-    const end = from + bytes.length;
     pace.sent(bytes.length, since, startedAt);
     pace.asked(answer.intervalMs);
-    sent = Math.max(0, Math.min(answer.next, trace.size));
+    // It cannot have what it was never sent.
+    sent = answer.next > offered ? from : Math.max(0, answer.next);
     freshSince = trace.size > sent ? performance.now() : undefined;
     unfinishedSize = -1;
     contact();
@@ -161,7 +167,7 @@ export function shipTrace({
     hear(answer.status);
     // It wants other bytes than it was sent. The first time they follow at once; one that never agrees has to wait.
     if (sent === end) waits.reset();
-    else if (!gone) blockedUntil = repositioned ? performance.now() + waits.next() : 0;
+    else if (!gone) disagreedUntil = repositioned ? performance.now() + waits.next() : 0;
     repositioned = sent !== end;
   }
   /** Asks whether the job is still wanted; on AlloyCI an empty piece, which changes nothing there. */
@@ -199,7 +205,7 @@ export function shipTrace({
   async function run(): Promise<void> {
     while (!finishing && !gone) {
       const now = performance.now();
-      const pieceAt = nextPieceAt();
+      const pieceAt = Math.max(nextPieceAt(), disagreedUntil);
       const errand = trace.size - sent >= PIECE_BYTES ? "full_piece" : "piece";
       const nextAt = Math.min(
         Math.max(pieceAt, now + budget.waitMs(now, errand)),
@@ -232,16 +238,8 @@ export function shipTrace({
     async finish(signal) {
       finishing = true;
       bell.ring();
-      const cut = Promise.withResolvers<void>();
-      const onAbort = (): void => {
-        calls.abort(signal.reason);
-        cut.resolve();
-      };
-      if (signal.aborted) onAbort();
-      else signal.addEventListener("abort", onAbort, { once: true });
-      await Promise.race([running, cut.promise]);
-      signal.removeEventListener("abort", onAbort);
-      return { sent, gone };
+      await unlessAborted(running, signal).catch(() => calls.abort(signal.reason));
+      return { sent, offered, gone };
     },
   };
 }

@@ -39,6 +39,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   let ended = false;
   let ending: Promise<void> | undefined;
 
+  const masked = (text: string): string => maskText(patterns, text).toString();
   const notify = (): void => {
     for (const listener of listeners) listener();
   };
@@ -156,9 +157,10 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
         mask = createMask(patterns);
       });
     },
+    mask: masked,
     print(text: string, tone: Tone = "plain") {
       if (ended) return;
-      const line = runnerLine(maskText(patterns, text).toString(), tone);
+      const line = runnerLine(masked(text), tone);
       inTurn(() => storeLine(line, tone !== "plain"));
     },
     async section(name, body) {

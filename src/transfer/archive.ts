@@ -1,10 +1,10 @@
-import { createReadStream, createWriteStream } from "node:fs";
-import { open, rm, stat } from "node:fs/promises";
+import { createWriteStream } from "node:fs";
+import { type FileHandle, rm, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createGunzip, createZstdCompress, createZstdDecompress } from "node:zlib";
 import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
-import type { UnpackLimits } from "../workspace.ts";
+import { MOST_ENTRIES, type UnpackLimits } from "../workspace.ts";
 import type { CompressionLevel } from "./transfer.ts";
 import { zipToTar } from "./zip-read.ts";
 import type { PackOptions } from "./zip-write.ts";
@@ -47,42 +47,41 @@ export async function tarToZstd(
   }
 }
 
-export type ArchiveFormat = "zip" | "zstd" | "gzip";
+type ArchiveFormat = "zip" | "zstd" | "gzip";
 
 /** By its first bytes, whatever it is called. */
-export async function sniffArchive(path: string): Promise<ArchiveFormat> {
-  const file = await open(path);
-  try {
-    const bytes = Buffer.alloc(4);
-    await file.read(bytes, 0, 4, 0);
-    if (bytes.readUInt32LE(0) === 0xfd2fb528) return "zstd";
-    return bytes.readUInt16LE(0) === 0x8b1f ? "gzip" : "zip";
-  } finally {
-    await file.close();
-  }
+async function sniffArchive(file: FileHandle): Promise<ArchiveFormat> {
+  const bytes = Buffer.alloc(4);
+  await file.read(bytes, 0, 4, 0);
+  if (bytes.readUInt32LE(0) === 0xfd2fb528) return "zstd";
+  return bytes.readUInt16LE(0) === 0x8b1f ? "gzip" : "zip";
 }
 
 /**
  * The entries of an archive as an uncompressed tar, whatever kind of archive it is: zip, or tar in Zstandard or gzip.
+ * @param file stays open, and is the caller's to close once the stream has ended. Not a path: who opens a place that others
+ *   can write to has looked at this very file
+ * @param name for messages
  * @throws {ScriptFailure} on the stream: it is damaged or none of these
  * @throws {SystemFailure} it cannot be read
  */
 export async function openArchive(
-  path: string,
+  file: FileHandle,
+  name: string,
   limits: Pick<UnpackLimits, "bytes" | "entries">,
   signal: AbortSignal,
 ): Promise<Readable> {
-  const format = await sniffArchive(path).catch((cause: unknown) => {
-    throw new SystemFailure(`Cannot read ${path}`, { cause });
+  const format = await sniffArchive(file).catch((cause: unknown) => {
+    throw new SystemFailure(`Cannot read ${name}`, { cause });
   });
-  if (format === "zip") return zipToTar(path, limits, signal);
-  return Readable.from(decompressed(path, format), { objectMode: false, highWaterMark: PIECE_BYTES });
+  if (format === "zip") return zipToTar(file, limits, signal);
+  return Readable.from(decompressed(file, format), { objectMode: false, highWaterMark: PIECE_BYTES });
 }
 
-async function* decompressed(path: string, format: "zstd" | "gzip"): AsyncGenerator<Uint8Array> {
+async function* decompressed(file: FileHandle, format: "zstd" | "gzip"): AsyncGenerator<Uint8Array> {
   const chunkSize = PIECE_BYTES;
   const through = format === "zstd" ? createZstdDecompress({ chunkSize }) : createGunzip({ chunkSize });
-  const running = pipeline(createReadStream(path, { highWaterMark: PIECE_BYTES }), through);
+  const running = pipeline(Readable.from(bytesOf(file), { objectMode: false }), through);
   running.catch(() => {}); // the reader hears of it
   try {
     for await (const piece of through) yield piece;
@@ -95,11 +94,18 @@ async function* decompressed(path: string, format: "zstd" | "gzip"): AsyncGenera
   }
 }
 
-/** No archive has more. */
-const MOST_ENTRIES = 1_000_000;
+async function* bytesOf(file: FileHandle): AsyncGenerator<Buffer> {
+  for (let at = 0; ; ) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(PIECE_BYTES), 0, PIECE_BYTES, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
 /** Any archive may unpack to so much, a larger one to so many times its size: bombs are far beyond both. */
-const LEAST_BYTES = 20 * 1024 ** 3;
-const MOST_TIMES = 100;
+export const LEAST_BYTES = 20 * 1024 ** 3;
+export const MOST_TIMES = 100;
 
 /** What an archive of this size may unpack to. */
 export function unpackLimits(archiveBytes: number, freeBytes: number): UnpackLimits {

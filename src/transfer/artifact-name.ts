@@ -12,7 +12,7 @@ export function artifactFileName(name: string, format: keyof typeof ENDINGS): st
       .filter((segment) => segment.trim() !== "")
       .at(-1) ?? "";
   const clean = last.replace(/[\x00-\x1f\x7f"<>|:*?]/g, "_").trim();
-  let short = clean;
+  let short = [...clean].slice(0, LONGEST_NAME_BYTES).join("");
   while (Buffer.byteLength(short) > LONGEST_NAME_BYTES) short = [...short].slice(0, -1).join("");
   return `${/^\.*$/.test(short) ? "artifacts" : short}${ENDINGS[format]}`;
 }

@@ -1,11 +1,11 @@
-import { statfs } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
-import { SystemFailure } from "../errors.ts";
 import type { UnpackReport } from "../workspace.ts";
 import { openArchive, tarToZip, tarToZstd, unpackLimits } from "./archive.ts";
-import type { OnBytes } from "./cache-store.ts";
-import type { CacheFormat, CompressionLevel, TransferContext } from "./transfer.ts";
+import type { CacheFormat, MakeRoom, OnBytes } from "./cache-store.ts";
+import { mustHaveRoom } from "./room.ts";
+import type { CompressionLevel, TransferContext } from "./transfer.ts";
 
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
@@ -15,6 +15,7 @@ export interface CachePacking {
   readonly level: CompressionLevel;
   /** What the disk must still have free. */
   readonly minFreeBytes: number;
+  readonly makeRoom: MakeRoom;
   /** Of the files. */
   readonly totalBytes: number;
   readonly onBytes: OnBytes;
@@ -28,7 +29,7 @@ export interface CachePacking {
 export async function packCache(
   tar: Readable,
   path: string,
-  { format, level, minFreeBytes, totalBytes, onBytes }: CachePacking,
+  { format, level, minFreeBytes, makeRoom, totalBytes, onBytes }: CachePacking,
   signal: AbortSignal,
 ): Promise<void> {
   async function* watched(): AsyncGenerator<Uint8Array> {
@@ -39,7 +40,8 @@ export async function packCache(
       bytes += piece.length;
       if (bytes - looked > LOOK_BYTES) {
         looked = bytes;
-        await mustHaveRoom(path, minFreeBytes);
+        await makeRoom(LOOK_BYTES);
+        await mustHaveRoom(dirname(path), minFreeBytes);
       }
       onBytes(Math.min(bytes, totalBytes), totalBytes);
       yield piece;
@@ -55,27 +57,18 @@ export async function packCache(
   }
 }
 
-async function mustHaveRoom(path: string, minFreeBytes: number): Promise<void> {
-  if (minFreeBytes <= 0) return;
-  const { bavail, bsize } = await statfs(dirname(path));
-  if (bavail * bsize >= minFreeBytes) return;
-  throw new SystemFailure(
-    `the disk of ${dirname(path)} has ${bavail * bsize} bytes free, and ${minFreeBytes} must stay free (min_free_disk)`,
-  );
-}
-
 /**
  * @throws {ScriptFailure} the archive is damaged, hostile or too large
  * @throws {SystemFailure} a full disk, missing rights
  */
 export async function unpackCache(
-  path: string,
+  file: FileHandle,
   archiveBytes: number,
   { files, minFreeBytes }: Pick<TransferContext, "files" | "minFreeBytes">,
   signal: AbortSignal,
 ): Promise<UnpackReport> {
   const limits = unpackLimits(archiveBytes, minFreeBytes());
-  const tar = await openArchive(path, limits, signal);
+  const tar = await openArchive(file, "the cache", limits, signal);
   try {
     return await files.unpack(tar, limits, signal);
   } finally {

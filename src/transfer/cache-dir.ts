@@ -1,5 +1,5 @@
-import { lstat, realpath } from "node:fs/promises";
-import { dirname, isAbsolute, resolve } from "node:path";
+import { isAbsolute, resolve } from "node:path";
+import { followTrusted } from "../trusted-path.ts";
 
 export interface CacheDirRequest {
   /** `cache_dir`, if set. */
@@ -29,30 +29,7 @@ export async function chooseCacheDir(request: CacheDirRequest): Promise<CacheDir
   const { configured, workingDirectory, fallback, otherUser } = request;
   const dir =
     configured !== undefined && isAbsolute(configured) ? configured : resolve(workingDirectory, configured ?? "cache");
-  const doubt = otherUser ? await doubtAbout(dir) : undefined;
+  const doubt = otherUser ? (await followTrusted(dir)).doubt : undefined;
   if (doubt === undefined) return { dir, oldDir: dir, reason: undefined };
   return { dir: fallback, oldDir: dir, reason: `${doubt}; caches are kept in ${fallback}` };
-}
-
-/** Why others than root could change what `path` leads to. What does not exist yet is root's to make. */
-async function doubtAbout(path: string): Promise<string | undefined> {
-  let place = path;
-  for (;;) {
-    try {
-      place = await realpath(place);
-      break;
-    } catch {
-      // A link to nowhere is no directory that root could make.
-      if ((await lstat(place).catch(() => null)) !== null) return `${place} leads nowhere`;
-      if (dirname(place) === place) return undefined;
-      place = dirname(place);
-    }
-  }
-  for (let inside = false; ; inside = true, place = dirname(place)) {
-    const { uid, mode } = await lstat(place);
-    if (uid !== 0 && uid !== process.geteuid?.()) return `${place} belongs to another user`;
-    // In a directory such as /tmp nobody can replace what root has made there.
-    if ((mode & 0o022) !== 0 && !(inside && (mode & 0o1000) !== 0)) return `${place} can be written by other users`;
-    if (dirname(place) === place) return undefined;
-  }
 }

@@ -1,17 +1,26 @@
 import { lstat, readdir, rm, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { isTrustedDirectory } from "../trusted-path.ts";
 import { PASSING, POINTER, readPointer } from "./cache-pointer.ts";
+import { freeBytesOf } from "./room.ts";
 
-/** What a process that died left behind is removed after this time; nobody reads or writes a cache for so long. */
-const LEFTOVER_MS = 24 * 3_600_000;
+/** What a process that died left behind is removed after this time; whoever lives writes more often. */
+const LEFTOVER_MS = 3_600_000;
 /** Namespaces nest; deeper than this nobody's do. */
 const DEEPEST = 24;
 
 export interface EvictRequest {
   readonly dir: string;
-  readonly maxBytes: number;
-  /** The cache that was just written. */
-  readonly keep: string;
+  /** Of all caches together; `null`: no limit. */
+  readonly maxBytes: number | null;
+  /** What the disk should have free. */
+  readonly freeBytes: number;
+  /** The cache that was just written, or is about to be. */
+  readonly keep: string | null;
+  /** Directories that another user can change are not looked into. */
+  readonly guarded: boolean;
+  /** What was being written before this (milliseconds since 1970), by a process that has the directory for itself, is rubbish. */
+  readonly writersSince?: number;
 }
 
 interface Found {
@@ -22,36 +31,45 @@ interface Found {
 }
 
 /**
- * Remove the caches that were not used for longest until those that are left fit. Others may write, read and evict at the
- * same time: what is gone already is fine, and what is being read stays until it was read.
+ * Remove the caches that were not used for longest until those that are left fit and the disk has enough free. For the disk's sake
+ * none goes unless that helps. Others may write, read and evict at the same time: what is gone already is fine, and what is being
+ * read stays until it was read.
+ * @returns bytes of what was removed
  */
-export async function evictCaches({ dir, maxBytes, keep }: EvictRequest): Promise<void> {
+export async function evictCaches(request: EvictRequest): Promise<number> {
+  const { dir, maxBytes, freeBytes, keep, guarded, writersSince = Date.now() - LEFTOVER_MS } = request;
   const found: Found[] = [];
-  for await (const directory of cachesBelow(dir, 0)) {
-    const size = await sweepCache(directory);
+  for await (const directory of cachesBelow(dir, guarded, 0)) {
+    const size = await sweepCache(directory, writersSince);
     if (size !== null) found.push(size);
   }
-  let total = found.reduce((sum, { bytes }) => sum + bytes, 0);
-  for (const { directory, bytes } of found.sort((a, b) => a.usedAt - b.usedAt)) {
-    if (total <= maxBytes) return;
-    if (directory === keep) continue;
+  const total = found.reduce((sum, { bytes }) => sum + bytes, 0);
+  const removable = found.filter(({ directory }) => directory !== keep);
+  const most = removable.reduce((sum, { bytes }) => sum + bytes, 0);
+  const missing = freeBytes <= 0 ? 0 : freeBytes - (await freeBytesOf(dir).catch(() => freeBytes));
+  const wanted = Math.max(maxBytes === null ? 0 : total - maxBytes, missing > most ? 0 : missing);
+  let removed = 0;
+  for (const { directory, bytes } of removable.sort((a, b) => a.usedAt - b.usedAt)) {
+    if (removed >= wanted) break;
     await removeCache(directory);
-    total -= bytes;
+    removed += bytes;
   }
+  return removed;
 }
 
-async function* cachesBelow(directory: string, depth: number): AsyncGenerator<string> {
+async function* cachesBelow(directory: string, guarded: boolean, depth: number): AsyncGenerator<string> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
   for (const entry of entries) {
     if (!entry.isDirectory()) continue; // a link is none
     const path = join(directory, entry.name);
+    if (guarded && !(await isTrustedDirectory(path))) continue;
     if (entry.name.startsWith("key=")) yield path;
-    else if (depth < DEEPEST) yield* cachesBelow(path, depth + 1);
+    else if (depth < DEEPEST) yield* cachesBelow(path, guarded, depth + 1);
   }
 }
 
 /** Remove what a dead process left in a cache's directory. @returns what the cache takes; `null`: there is none */
-export async function sweepCache(directory: string): Promise<Found | null> {
+async function sweepCache(directory: string, writersSince: number): Promise<Found | null> {
   const pointer = await readPointer(directory);
   const used = await lstat(join(directory, POINTER)).catch(() => null);
   for (const name of await readdir(directory).catch(() => [])) {
@@ -59,7 +77,7 @@ export async function sweepCache(directory: string): Promise<Found | null> {
     const path = join(directory, name);
     // The change time, because a second name for an archive has the archive's own times.
     const changedAt = (await lstat(path).catch(() => null))?.ctimeMs ?? Date.now();
-    if (Date.now() - changedAt > LEFTOVER_MS) await rm(path, { force: true }).catch(() => undefined);
+    if (changedAt < writersSince) await rm(path, { force: true }).catch(() => undefined);
   }
   if (pointer === null || used === null) {
     await rmdir(directory).catch(() => undefined);

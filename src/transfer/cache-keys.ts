@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { Trust } from "../job/job.ts";
 
 /** Names of caches: what a job writes → what is safe as part of a path and of an object's name. */
 
@@ -49,6 +50,7 @@ export interface KeyRequest {
   readonly written: string;
   readonly jobName: string;
   readonly ref: string;
+  readonly trust: Trust;
   /** Expanded; tried in order when there is no cache of `key`. */
   readonly fallbackKeys: readonly string[];
   /** `CACHE_FALLBACK_KEY`; the last one that is tried. */
@@ -62,29 +64,61 @@ export interface CacheKeys {
   readonly warnings: readonly string[];
 }
 
-/** The keys of one cache. A job always gets some: where nothing is left of its own it is `<job name>/<ref>`. */
+/**
+ * The keys of one cache. A job always gets some: where nothing is left of its own it is `<job name>/<ref>`. Jobs of another
+ * trust have other keys, whatever they write.
+ */
 export function cacheKeys(request: KeyRequest): CacheKeys {
-  const { key: wanted, written, jobName, ref, commonFallbackKey } = request;
+  const { key: wanted, written, jobName, ref, trust, commonFallbackKey } = request;
   const warnings: string[] = [];
   const own = cleanKey(wanted);
-  const key = own ?? cleanKey(`${jobName}/${ref}`) ?? "default";
+  const plain = own ?? cleanKey(`${jobName}/${ref}`) ?? "default";
   if (own === null && written.trim() !== "") {
-    warnings.push(`Nothing is left of the cache key ${quoteKey(written)}; ${quoteKey(key)} is used.`);
+    warnings.push(`Nothing is left of the cache key ${quoteKey(written)}; ${quoteKey(plain)} is used.`);
   } else if (own !== null && own !== wanted) {
     warnings.push(`The cache key ${quoteKey(wanted)} is used as ${quoteKey(own)}.`);
   }
+  const key = keyApart(plain, trust);
   const fallbacks: string[] = [];
   const add = (text: string): void => {
     const clean = cleanKey(text);
-    if (clean === null) warnings.push(`The fallback key ${quoteKey(text)} is no usable key; it is left out.`);
-    else if (clean !== key && !fallbacks.includes(clean)) fallbacks.push(clean);
+    if (clean === null) {
+      warnings.push(`The fallback key ${quoteKey(text)} is no usable key; it is left out.`);
+      return;
+    }
+    const apart = keyApart(clean, trust);
+    if (apart !== key && !fallbacks.includes(apart)) fallbacks.push(apart);
   };
   for (const fallback of request.fallbackKeys) if (fallback.trim() !== "") add(fallback);
-  if (commonFallbackKey?.endsWith("-protected")) {
+  if (isOfProtected(cleanKey(commonFallbackKey ?? "") ?? "")) {
     // Only jobs of protected refs may see those caches; they get them under a key that the coordinator makes.
     warnings.push(`CACHE_FALLBACK_KEY must not end in "-protected"; it is not used.`);
   } else if (commonFallbackKey !== undefined && commonFallbackKey.trim() !== "") add(commonFallbackKey);
   return { key, fallbacks, warnings };
+}
+
+/**
+ * GitLab itself lets the keys of protected refs end in `-protected` and others in `-non_protected`, unless a project has
+ * that switched off; what it has not done is done here. A fork has all of its own.
+ */
+function keyApart(clean: string, { level, source }: Trust): string {
+  switch (level) {
+    case "fork":
+      return `${clean}-fork-${source}`;
+    case "protected":
+      return isOfProtected(clean) ? clean : `${clean}-protected`;
+    case "project":
+      return isOfProtected(clean) || isOfFork(clean) ? `${clean}-non_protected` : clean;
+  }
+}
+
+/** Also as a file system may take it that knows no case and no dots at the end of a name. */
+function isOfProtected(clean: string): boolean {
+  return /-protected[. ]*$/i.test(clean);
+}
+
+function isOfFork(clean: string): boolean {
+  return /-fork-[0-9a-f]{16}[. ]*$/i.test(clean);
 }
 
 function quoteKey(key: string): string {

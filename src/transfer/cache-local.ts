@@ -1,11 +1,13 @@
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
-import { copyFile, link, mkdir, open, realpath, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { describeError, SystemFailure } from "../errors.ts";
-import { evictCaches, sweepCache } from "./cache-eviction.ts";
+import { isTrustedDirectory } from "../trusted-path.ts";
+import { evictCaches } from "./cache-eviction.ts";
 import { hasCode, POINTER, passingName, readPointer, replacePointer } from "./cache-pointer.ts";
-import type { CachePlace, CacheStore, NewCache, StoredCache } from "./cache-store.ts";
+import type { CachePlace, CacheStore, MakeRoom, NewCache, StoredCache } from "./cache-store.ts";
+import { openRegular, openUntrusted } from "./open-untrusted.ts";
+import { freeBytesOf, mustHaveRoom } from "./room.ts";
 
 /**
  * Caches in a directory of this machine. A cache is a directory
@@ -23,15 +25,22 @@ export interface LocalCachesOptions {
   readonly coordinator: string;
   /** `null`: no limit. */
   readonly maxBytes: number | null;
+  /** Jobs have less power than the runner: what they could change is not written to, and read with care. */
+  readonly guarded: boolean;
+  /** What the disk must still have free when there is a cache more. */
+  readonly minFreeBytes: () => number;
 }
 
-export function openLocalCaches({ dir, oldDir, coordinator, maxBytes }: LocalCachesOptions): CacheStore {
+export function openLocalCaches(options: LocalCachesOptions): CacheStore {
+  const { dir, oldDir, coordinator, maxBytes, guarded, minFreeBytes } = options;
   const directoryOf = ({ projectPath, projectId, key }: CachePlace): string => {
     const identity = JSON.stringify([coordinator, projectId, projectPath, key]);
     const hash = createHash("sha256").update(identity).digest("hex").slice(0, 16);
     const readable = key.replace(/[^A-Za-z0-9._+@-]/g, "_").slice(0, 80);
     return join(dir, projectPath, `key=${readable}~${hash}`);
   };
+  const foreign = async (directory: string): Promise<string | null> =>
+    guarded ? await foreignOnTheWay(dir, directory) : null;
 
   return {
     where: "on this machine",
@@ -39,7 +48,7 @@ export function openLocalCaches({ dir, oldDir, coordinator, maxBytes }: LocalCac
 
     async fingerprint(place) {
       const directory = directoryOf(place);
-      const pointer = await readPointer(directory);
+      const pointer = (await foreign(directory)) === null ? await readPointer(directory) : null;
       if (pointer === null) return null;
       const found = await stat(join(directory, pointer.archive)).catch(() => null);
       return found?.size === pointer.bytes ? pointer.fingerprint : null;
@@ -48,8 +57,10 @@ export function openLocalCaches({ dir, oldDir, coordinator, maxBytes }: LocalCac
     async open(place) {
       const directory = directoryOf(place);
       try {
+        const own = (await foreign(directory)) === null;
         // Whoever replaces the cache in between removes the archive that was just read about.
-        return (await pin(directory)) ?? (await pin(directory)) ?? (await openOld(oldDir, place));
+        const current = own ? ((await openCurrent(directory)) ?? (await openCurrent(directory))) : null;
+        return current ?? (await openOld(oldDir, guarded, place));
       } catch (cause) {
         throw unusable(directory, cause);
       }
@@ -57,72 +68,110 @@ export function openLocalCaches({ dir, oldDir, coordinator, maxBytes }: LocalCac
 
     async put(place, cache, _onBytes, signal) {
       const directory = directoryOf(place);
+      const strange = await foreign(directory);
+      if (strange !== null) {
+        throw new SystemFailure(
+          `root keeps no caches in ${strange}, which another user can change: remove it, or set another cache_dir`,
+        );
+      }
+      const evict = async (freeBytes: number): Promise<number> =>
+        await evictCaches({ dir, maxBytes, freeBytes, keep: directory, guarded });
       try {
-        return await put(directory, cache, maxBytes, signal);
+        return await put(directory, cache, { maxBytes, minFreeBytes: minFreeBytes(), evict }, signal);
       } catch (cause) {
         signal.throwIfAborted();
         if (cause instanceof SystemFailure) throw cause;
         throw unusable(directory, cause);
       } finally {
-        await (maxBytes === null ? sweepCache(directory) : evictCaches({ dir, maxBytes, keep: directory }));
+        await evict(0);
       }
     },
   };
 }
 
-/** A second name for the archive, so that it stays when the cache is replaced or evicted meanwhile. */
-async function pin(directory: string): Promise<StoredCache | null> {
+/** The archive, opened: so it stays when the cache is replaced or evicted meanwhile. */
+async function openCurrent(directory: string): Promise<StoredCache | null> {
   const pointer = await readPointer(directory);
   if (pointer === null) return null;
-  const archive = join(directory, pointer.archive);
-  const path = join(directory, passingName("reading"));
-  try {
-    await link(archive, path);
-  } catch (error) {
+  const file = await openRegular(join(directory, pointer.archive)).catch((error: unknown) => {
     if (hasCode(error, "ENOENT")) return null;
-    // Not every file system has links.
-    await copyFile(archive, path, constants.COPYFILE_FICLONE);
-  }
+    throw error;
+  });
+  if (file === null) return null;
   const now = new Date();
   await utimes(join(directory, POINTER), now, now).catch(() => undefined); // what was used last is evicted last
-  return { path, bytes: pointer.bytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+  return stored(file, pointer.bytes);
+}
+
+/** The archive that a Go runner left, where its jobs could write. */
+async function openOld(dir: string, guarded: boolean, { projectPath, key }: CachePlace): Promise<StoredCache | null> {
+  const inside = join(projectPath, key, "cache.zip");
+  const file = guarded ? await openUntrusted(join(dir, inside)) : await openOwn(dir, inside).catch(() => null);
+  if (file === null) return null;
+  const { size } = await file.stat();
+  if (size > 0) return stored(file, size);
+  await file.close();
+  return null;
+}
+
+/** A link of a job's would lead it to what another project has left. */
+async function openOwn(dir: string, inside: string): Promise<FileHandle | null> {
+  const path = join(await realpath(dir), inside);
+  return (await realpath(path)) === path ? await openRegular(path) : null;
+}
+
+function stored(file: FileHandle, bytes: number): StoredCache {
+  return { file, bytes, [Symbol.asyncDispose]: () => file.close() };
 }
 
 /**
- * The archive that a Go runner left. Its jobs could write there, so nothing that leads elsewhere by a link is read.
+ * Root's own caches lie beside what jobs could write where a Go runner was here before.
+ * @returns the first directory from `dir` down to that of a cache that is not the runner's own; `null`: all are, or are its to make
  */
-async function openOld(dir: string, { projectPath, key }: CachePlace): Promise<StoredCache | null> {
-  const inside = join(projectPath, key, "cache.zip");
-  try {
-    const path = join(await realpath(dir), inside);
-    if ((await realpath(path)) !== path) return null;
-    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const found = await file.stat();
-    if (!found.isFile() || found.size === 0) return null;
-    return { path, bytes: found.size, [Symbol.asyncDispose]: async () => {} };
-  } catch {
-    return null;
+async function foreignOnTheWay(dir: string, directory: string): Promise<string | null> {
+  const places: string[] = [];
+  for (let place = directory; place.length > dir.length; place = dirname(place)) places.unshift(place);
+  for (const place of places) {
+    if (await isTrustedDirectory(place)) continue;
+    return (await lstat(place).catch(() => null)) === null ? null : place;
   }
+  return null;
+}
+
+interface Bounds {
+  readonly maxBytes: number | null;
+  readonly minFreeBytes: number;
+  /** Have so much of the disk free, at the cost of other caches. */
+  readonly evict: (freeBytes: number) => Promise<unknown>;
 }
 
 async function put(
   directory: string,
   { extension, write }: NewCache,
-  maxBytes: number | null,
+  { maxBytes, minFreeBytes, evict }: Bounds,
   signal: AbortSignal,
 ): Promise<{ bytes: number }> {
   const archive = `${passingName("cache")}${extension}`;
   const temporary = join(directory, passingName("new"));
   const made = [temporary];
   const hold = await enter(directory);
+  const mustFit = (bytes: number): void => {
+    if (maxBytes === null || bytes <= maxBytes) return;
+    throw new SystemFailure(
+      `its archive of ${bytes} bytes is larger than all caches may be (cache_max_size, ${maxBytes} bytes)`,
+    );
+  };
+  const makeRoom: MakeRoom = async (bytes) => {
+    mustFit((await stat(temporary).catch(() => null))?.size ?? 0);
+    if ((await freeBytesOf(directory)) < minFreeBytes + bytes) await evict(minFreeBytes + bytes);
+  };
   try {
-    const fingerprint = await write(temporary, signal);
+    const fingerprint = await write(temporary, signal, makeRoom);
     const bytes = await synced(temporary);
-    if (maxBytes !== null && bytes > maxBytes) {
-      throw new SystemFailure(
-        `its archive of ${bytes} bytes is larger than all caches may be (cache_max_size, ${maxBytes} bytes)`,
-      );
-    }
+    mustFit(bytes);
+    // The runner's own state may lie on the same disk: without room there, no job is asked for.
+    await makeRoom(0);
+    await mustHaveRoom(directory, minFreeBytes);
     signal.throwIfAborted();
     const previous = await readPointer(directory);
     await rename(temporary, join(directory, archive));

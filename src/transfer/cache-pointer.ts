@@ -1,13 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { openRegular } from "./open-untrusted.ts";
 
 /** The file of a local cache that names its archive; without it there is no cache. */
 export const POINTER = "current.json";
 
 /** Files beside it: archives, and what is on its way to be one. */
 export const PASSING = /^(?:new|reading|cache)-[0-9a-f]{16}/;
+
+/** No pointer comes near; what is larger is none. */
+const LARGEST_POINTER_BYTES = 64 * 1024;
 
 const pointerSchema = z.object({
   archive: z.string().regex(/^cache-[0-9a-f]{16}\.[a-z.]{1,10}$/),
@@ -19,7 +23,11 @@ export type Pointer = z.infer<typeof pointerSchema>;
 /** @returns `null` for a pointer that is missing or makes no sense: that is no cache */
 export async function readPointer(directory: string): Promise<Pointer | null> {
   try {
-    const parsed = pointerSchema.safeParse(JSON.parse(await readFile(join(directory, POINTER), "utf8")));
+    // Where jobs have the runner's own account, they may have put anything here.
+    await using file = await openRegular(join(directory, POINTER));
+    if (file === null || (await file.stat()).size > LARGEST_POINTER_BYTES) return null;
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(LARGEST_POINTER_BYTES), 0, LARGEST_POINTER_BYTES, 0);
+    const parsed = pointerSchema.safeParse(JSON.parse(buffer.toString("utf8", 0, bytesRead)));
     return parsed.success ? parsed.data : null;
   } catch {
     return null;

@@ -1,6 +1,10 @@
-import type { CacheFormat } from "./transfer.ts";
+import type { FileHandle } from "node:fs/promises";
 
 /** Where caches are kept: a directory of this machine, or a bucket. */
+
+/** How caches are packed: `CACHE_COMPRESSION_FORMAT`. */
+export const cacheFormats = ["zip", "tarzstd"] as const;
+export type CacheFormat = (typeof cacheFormats)[number];
 
 /** One cache of one project. */
 export interface CachePlace {
@@ -12,11 +16,17 @@ export interface CachePlace {
   readonly key: string;
 }
 
-/** An archive that stays as it is until it is let go. */
+/** An archive that stays as it is until it is let go. An open file, as its name may mean another one by now. */
 export interface StoredCache extends AsyncDisposable {
-  readonly path: string;
+  readonly file: FileHandle;
   readonly bytes: number;
 }
+
+/**
+ * Called again and again while an archive is written: the store gives up what it can do without, so that the disk has these bytes
+ * beside what must stay free. @throws {SystemFailure} the archive has become larger than any may be
+ */
+export type MakeRoom = (bytes: number) => Promise<void>;
 
 export interface NewCache {
   /** `.zip`, `.tar.zst`. */
@@ -25,7 +35,7 @@ export interface NewCache {
    * Writes the archive as this file, which does not exist yet.
    * @returns what stands for the files in it: the same text, the same files
    */
-  readonly write: (path: string, signal: AbortSignal) => Promise<string>;
+  readonly write: (path: string, signal: AbortSignal, makeRoom: MakeRoom) => Promise<string>;
 }
 
 /** Told of bytes that have moved; `total` is what there is. */

@@ -48,7 +48,7 @@ async function restore(
     await using stored = await store.open(place, createProgress("Downloading the cache", print), signal);
     if (stored === null) continue;
     try {
-      const { entries, bytes, warnings } = await unpackCache(stored.path, stored.bytes, context, signal);
+      const { entries, bytes, warnings } = await unpackCache(stored.file, stored.bytes, context, signal);
       tell(warnings, context);
       print(`Successfully restored cache ${key}: ${entries} entries, ${formatBytes(bytes)}`, "notice");
       return;
@@ -90,11 +90,11 @@ export async function archiveCaches(
       place,
       {
         extension: chosen === "zip" ? ".zip" : ".tar.zst",
-        write: async (path, stop) => {
+        write: async (path, stop, makeRoom) => {
           const packed = await files.pack(list.paths, stop);
           const onBytes = createProgress("Packing the cache", trace.print);
           const options = { format: chosen, level, minFreeBytes: minFreeBytes(), totalBytes: list.bytes, onBytes };
-          await packCache(packed.tar, path, options, stop);
+          await packCache(packed.tar, path, { ...options, makeRoom }, stop);
           tell(packed.warnings, context);
           // What is not quite what was listed is never up to date.
           return packed.warnings.length === 0 ? list.unpackedFingerprint : "";

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { rm } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError, SystemFailure } from "../errors.ts";
 import type { Dependency } from "../job/job.ts";
@@ -49,7 +49,10 @@ export async function downloadArtifacts(
       if (downloaded === undefined) throw new SystemFailure("a download was not started");
       const { path, bytes } = downloaded;
       const limits = unpackLimits(bytes, minFreeBytes());
-      const tar = await openArchive(path, limits, signal);
+      await using file = await open(path).catch((cause: unknown) => {
+        throw new SystemFailure(`Cannot read ${path}`, { cause });
+      });
+      const tar = await openArchive(file, path, limits, signal);
       try {
         const report = await files.unpack(tar, limits, signal);
         for (const warning of report.warnings.slice(0, 20)) trace.print(warning, "warning");

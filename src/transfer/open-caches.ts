@@ -1,7 +1,9 @@
+import { stat } from "node:fs/promises";
 import type { RunnerConfig } from "../config/config.ts";
 import type { Connections } from "../coordinator/connections.ts";
 import type { Log } from "../log.ts";
-import { chooseCacheDir } from "./cache-dir.ts";
+import { type CacheDirs, chooseCacheDir } from "./cache-dir.ts";
+import { evictCaches } from "./cache-eviction.ts";
 import { openLocalCaches } from "./cache-local.ts";
 import type { CacheStore } from "./cache-store.ts";
 import { openBucket } from "./s3.ts";
@@ -19,17 +21,32 @@ export interface CachesOptions {
   readonly scratchDir: string;
   /** Jobs run as another user than the runner, which is root then. */
   readonly otherUser: () => boolean;
+  /** What disks must still have free. */
+  readonly minFreeBytes: () => number;
   readonly log: Log;
 }
 
 /** @param lifeMs time that the job has, as addresses that are signed for it shall not outlive it */
 export type OpenCaches = (entry: CacheEntry, lifeMs: number) => Promise<CacheStore>;
 
-/** Where the caches of an entry are: in its bucket, else in its directory. */
-export function createCaches(options: CachesOptions): OpenCaches {
-  const { connections, userAgent, workingDirectory, fallbackDir, scratchDir, otherUser, log } = options;
+export interface Caches {
+  /** Where the caches of an entry are: in its bucket, else in its directory. */
+  readonly open: OpenCaches;
+  /**
+   * Remove local caches of these entries, those that were not used for longest first, until the disk of `path` has so much free.
+   * @returns bytes of what was removed
+   */
+  makeRoom(entries: readonly CacheEntry[], path: string, freeBytes: number): Promise<number>;
+}
+
+export function createCaches(options: CachesOptions): Caches {
+  const { connections, userAgent, workingDirectory, fallbackDir, scratchDir, otherUser, minFreeBytes, log } = options;
   const told = new Set<string>();
-  return async ({ id, url, cache, cacheDir, certsDir }, lifeMs) => {
+  const dirsOf = async ({ cacheDir }: CacheEntry, guarded: boolean): Promise<CacheDirs> =>
+    await chooseCacheDir({ configured: cacheDir, workingDirectory, fallback: fallbackDir, otherUser: guarded });
+
+  const open: OpenCaches = async (entry, lifeMs) => {
+    const { id, url, cache, certsDir } = entry;
     const { bucket, maxUploadBytes, maxBytes } = cache;
     if (bucket !== null) {
       return openBucket(bucket, {
@@ -42,16 +59,30 @@ export function createCaches(options: CachesOptions): OpenCaches {
         lifeMs,
       });
     }
-    const { dir, oldDir, reason } = await chooseCacheDir({
-      configured: cacheDir,
-      workingDirectory,
-      fallback: fallbackDir,
-      otherUser: otherUser(),
-    });
+    const guarded = otherUser();
+    const { dir, oldDir, reason } = await dirsOf(entry, guarded);
     if (reason !== undefined && !told.has(reason)) {
       told.add(reason);
       log.info(`cache_dir is not written to: ${reason}`, { runner: id });
     }
-    return openLocalCaches({ dir, oldDir, coordinator: `${url.host}${url.pathname.replace(/\/+$/, "")}`, maxBytes });
+    const coordinator = `${url.host}${url.pathname.replace(/\/+$/, "")}`;
+    return openLocalCaches({ dir, oldDir, coordinator, maxBytes, guarded, minFreeBytes });
+  };
+
+  return {
+    open,
+    async makeRoom(entries, path, freeBytes) {
+      const guarded = otherUser();
+      const dirs = new Set([fallbackDir]);
+      for (const entry of entries) if (entry.cache.bucket === null) dirs.add((await dirsOf(entry, guarded)).dir);
+      const { dev } = await stat(path);
+      let removed = 0;
+      for (const dir of dirs) {
+        if ((await stat(dir).catch(() => null))?.dev !== dev) continue;
+        const own = dir === fallbackDir ? { writersSince: performance.timeOrigin } : {};
+        removed += await evictCaches({ dir, maxBytes: null, freeBytes, keep: null, guarded, ...own });
+      }
+      return removed;
+    },
   };
 }

@@ -132,7 +132,12 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
           await rm(path, { force: true });
           return null;
         }
-        return { path, bytes, [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+        const file = await open(path);
+        const dispose = async (): Promise<void> => {
+          await file.close();
+          await rm(path, { force: true });
+        };
+        return { file, bytes, [Symbol.asyncDispose]: dispose };
       } catch (error) {
         await rm(path, { force: true });
         throw error;
@@ -142,7 +147,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     async put(place, { write }, onBytes, signal) {
       const path = scratch();
       try {
-        const fingerprint = await write(path, signal);
+        const fingerprint = await write(path, signal, async () => {});
         const { size } = await stat(path);
         if (maxUploadBytes !== null && size > maxUploadBytes) {
           throw new SystemFailure(

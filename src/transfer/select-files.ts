@@ -1,11 +1,18 @@
+import { ScriptFailure } from "../errors.ts";
 import { type FileList, type FileSelection, fileNameText, type Workspace } from "../workspace.ts";
 
-/** The files that a job's patterns name. One that holds a NUL can name none: it is left out with a warning. */
+/** In one list of paths, or of what is excluded. */
+export const MOST_PATTERNS = 1000;
+
+/** The files that a job's patterns name. One that holds a NUL can name none: it is left out with a warning. @throws {ScriptFailure} they are too many */
 export async function selectFiles(
   files: Pick<Workspace, "list">,
   { globs, exclude, untracked }: FileSelection,
   signal: AbortSignal,
 ): Promise<FileList> {
+  if (Math.max(globs.length, exclude.length) > MOST_PATTERNS) {
+    throw new ScriptFailure(`there are more than ${MOST_PATTERNS} patterns for files in one list`);
+  }
   const possible = (pattern: string): boolean => !pattern.includes("\0");
   const odd = [...globs, ...exclude].filter((pattern) => !possible(pattern));
   const list = await files.list(

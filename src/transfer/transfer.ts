@@ -3,7 +3,7 @@ import type { Dependency, Job, JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { Trace } from "../trace/contract.ts";
 import type { WorkspaceFiles } from "../workspace.ts";
-import type { CacheStore } from "./cache-store.ts";
+import type { CacheFormat, CacheStore } from "./cache-store.ts";
 
 /** How hard to compress: `ARTIFACT_COMPRESSION_LEVEL`, `CACHE_COMPRESSION_LEVEL`. */
 export const compressionLevels = ["fastest", "fast", "default", "slow", "slowest"] as const;
@@ -22,10 +22,6 @@ export interface ArtifactUpload {
   readonly format: "zip" | "gzip" | "raw";
   readonly level: CompressionLevel;
 }
-
-/** How caches are packed: `CACHE_COMPRESSION_FORMAT`. */
-export const cacheFormats = ["zip", "tarzstd"] as const;
-export type CacheFormat = (typeof cacheFormats)[number];
 
 /** One entry of a job's `cache`, its variables expanded and its keys cleaned. */
 export interface CacheTransfer {

@@ -2,7 +2,9 @@ import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { ScriptFailure } from "../errors.ts";
 import type { TarKind } from "../tar.ts";
-import { type FileName, fileName, fileNameText } from "../workspace.ts";
+import { LONGEST_PATH_BYTES } from "../tar.ts";
+import { createTurns } from "../time.ts";
+import { type FileName, fileName, fileNameText, withoutTrailingSlashes } from "../workspace.ts";
 import { fromCp437 } from "./cp437.ts";
 
 /** What a zip file says of one of its entries. */
@@ -22,8 +24,11 @@ export interface ZipItem {
   readonly nameBytes: number;
 }
 
-const LARGEST_DIRECTORY_BYTES = 256 * 1024 * 1024;
-const LONGEST_TARGET_BYTES = 4096;
+/** Of the list of entries: names, comments and what else is said of them. */
+export const LARGEST_DIRECTORY_BYTES = 128 * 1024 * 1024;
+/** The list is read in pieces of this size; an entry in it has at most three times 64 KiB. */
+const PIECE_BYTES = 1024 * 1024;
+const LARGEST_ITEM_BYTES = 46 + 3 * 65_535;
 
 export function damaged(why: string): ScriptFailure {
   return new ScriptFailure(`the archive is damaged: ${why}`);
@@ -40,32 +45,81 @@ export async function readAt(file: FileHandle, at: number, length: number): Prom
   return bytes;
 }
 
+/** The list of a zip file's entries, checked; what it holds is read again each time, so that none of it stays in memory. */
+export interface ZipDirectory {
+  readonly count: number;
+  /** What the files have when they are unpacked. */
+  readonly bytes: number;
+  items(): AsyncGenerator<ZipItem>;
+}
+
 /**
- * The directory of a zip file, checked: what lies where, nothing overlapping, nothing encrypted.
+ * What lies where: nothing overlapping, nothing encrypted.
  * @throws {ScriptFailure} it is no zip file, damaged, or of a kind that cannot be read
  */
-export async function readDirectory(file: FileHandle, mostEntries: number): Promise<ZipItem[]> {
+export async function readDirectory(file: FileHandle, mostEntries: number): Promise<ZipDirectory> {
   const { size } = await file.stat();
-  const { offset, length, count, shift } = await findDirectory(file, size);
-  if (length > LARGEST_DIRECTORY_BYTES || count > mostEntries) {
-    throw new ScriptFailure(`the archive has more than ${mostEntries} entries`);
+  const found = await findDirectory(file, size);
+  if (found.count > mostEntries) throw new ScriptFailure(`the archive has more than ${mostEntries} entries`);
+  if (found.length > LARGEST_DIRECTORY_BYTES) {
+    throw new ScriptFailure(`the list of the archive's entries has more than ${LARGEST_DIRECTORY_BYTES} bytes`);
   }
-  const bytes = await readAt(file, offset, length);
-  const items: ZipItem[] = [];
-  for (let at = 0; at < length; ) {
-    const { item, next } = parseItem(bytes, at, shift);
-    if (items.length >= mostEntries) throw new ScriptFailure(`the archive has more than ${mostEntries} entries`);
-    items.push(item);
-    at = next;
+  const starts: number[] = [];
+  const ends: number[] = [];
+  let bytes = 0;
+  let inOrder = true;
+  for await (const item of itemsOf(file, found)) {
+    if (starts.length >= mostEntries) throw new ScriptFailure(`the archive has more than ${mostEntries} entries`);
+    const last = ends.at(-1) ?? 0;
+    inOrder &&= item.offset >= last;
+    starts.push(item.offset);
+    ends.push(endOf(item));
+    bytes += item.size;
   }
   // Without zip64 some writers count modulo 65536.
-  if (items.length !== count && items.length % 65536 !== count) throw damaged("its directory is cut");
-  const sorted = [...items].sort((a, b) => a.offset - b.offset);
-  for (const [index, item] of sorted.entries()) {
-    const end = item.offset + 30 + item.nameBytes + item.compressedSize;
-    if (end > (sorted[index + 1]?.offset ?? offset)) throw damaged(`${fileNameText(item.name)} overlaps what follows`);
+  if (starts.length !== found.count && starts.length % 65536 !== found.count) throw damaged("its directory is cut");
+  if (!inOrder || (ends.at(-1) ?? 0) > found.offset) {
+    const bad = overlapping(starts, ends, found.offset);
+    if (bad !== undefined) {
+      for await (const item of itemsOf(file, found)) {
+        if (endOf(item) === bad) throw damaged(`${fileNameText(item.name)} overlaps what follows`);
+      }
+    }
   }
-  return items;
+  return { count: starts.length, bytes, items: () => itemsOf(file, found) };
+}
+
+function endOf({ offset, nameBytes, compressedSize }: ZipItem): number {
+  return offset + 30 + nameBytes + compressedSize;
+}
+
+/** Stretches are apart if, sorted each by itself, no end lies beyond the start after it. @returns an end that does */
+function overlapping(starts: readonly number[], ends: readonly number[], limit: number): number | undefined {
+  const sorted = Float64Array.from(starts).sort();
+  return Float64Array.from(ends)
+    .sort()
+    .find((end, index) => end > (sorted[index + 1] ?? limit));
+}
+
+async function* itemsOf(
+  file: FileHandle,
+  { offset, length, shift }: { readonly offset: number; readonly length: number; readonly shift: number },
+): AsyncGenerator<ZipItem> {
+  const turn = createTurns();
+  let piece = Buffer.alloc(0);
+  let at = 0;
+  for (let read = 0; at < piece.length || read < length; ) {
+    if (piece.length - at < LARGEST_ITEM_BYTES && read < length) {
+      const more = await readAt(file, offset + read, Math.min(PIECE_BYTES, length - read));
+      read += more.length;
+      piece = Buffer.concat([piece.subarray(at), more]);
+      at = 0;
+    }
+    const { item, next } = parseItem(piece, at, shift);
+    at = next;
+    yield item;
+    await turn();
+  }
 }
 
 async function findDirectory(
@@ -148,8 +202,8 @@ function parseItem(bytes: Buffer, at: number, shift: number): { item: ZipItem; n
     throw new ScriptFailure(`the archive is refused: ${shown} is a device, a pipe or a socket`);
   }
   const kind = directory ? "directory" : type === 0o120000 ? "symlink" : "file";
-  if (kind === "symlink" && size > LONGEST_TARGET_BYTES) throw damaged(`${shown} is too long for a link`);
-  const stripped = name.length > 1 ? name.replace(/\/+$/, "") : name;
+  if (kind === "symlink" && size > LONGEST_PATH_BYTES) throw damaged(`${shown} is too long for a link`);
+  const stripped = name.length > 1 ? withoutTrailingSlashes(name) : name;
   return {
     item: {
       name: fileName(stripped === "" ? "/" : stripped),

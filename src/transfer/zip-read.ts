@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
@@ -19,43 +19,51 @@ const PIECE_BYTES = 256 * 1024;
 /**
  * The entries of a zip file as an uncompressed tar. Sizes and checksums are compared: a file of which a bit is wrong never
  * comes out whole. Names are passed on as they are: whoever unpacks the tar looks at them.
+ * @param file is left open
  * @throws {ScriptFailure} on the stream, too: damage, encryption, unknown methods, more than `limits`
  */
-export function zipToTar(path: string, limits: Pick<UnpackLimits, "bytes" | "entries">, signal: AbortSignal): Readable {
-  return Readable.from(blocks(path, limits, signal), { objectMode: false, highWaterMark: SMALL_BYTES });
+export function zipToTar(
+  file: FileHandle,
+  limits: Pick<UnpackLimits, "bytes" | "entries">,
+  signal: AbortSignal,
+): Readable {
+  return Readable.from(blocks(file, limits, signal), { objectMode: false, highWaterMark: SMALL_BYTES });
+}
+
+interface Ahead {
+  readonly item: ZipItem;
+  /** `undefined`: it is too large to be read ahead. */
+  readonly content: Promise<Buffer | undefined>;
 }
 
 async function* blocks(
-  path: string,
+  file: FileHandle,
   limits: Pick<UnpackLimits, "bytes" | "entries">,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const file = await open(path).catch((cause: unknown) => {
-    throw new SystemFailure(`Cannot read ${path}`, { cause });
-  });
-  const ahead: Promise<Buffer | undefined>[] = [];
+  const ahead: Ahead[] = [];
   try {
-    const items = await readDirectory(file, limits.entries);
-    const total = items.reduce((sum, { size }) => sum + size, 0);
-    if (total > limits.bytes) {
+    const directory = await readDirectory(file, limits.entries);
+    if (directory.bytes > limits.bytes) {
       throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
     }
-    let next = 0;
-    const fill = (): void => {
-      while (ahead.length < AHEAD && next < items.length) {
-        const item = items[next++];
-        if (item === undefined) continue;
+    const items = directory.items();
+    const fill = async (): Promise<void> => {
+      while (ahead.length < AHEAD) {
+        const { done, value: item } = await items.next();
+        if (done === true) return;
         const small = item.size <= SMALL_BYTES && item.compressedSize <= SMALL_BYTES;
-        const reading = small ? readSmall(file, item) : Promise.resolve(undefined);
-        reading.catch(() => {}); // heard when its turn comes
-        ahead.push(reading);
+        const content = small ? readSmall(file, item) : Promise.resolve(undefined);
+        content.catch(() => {}); // heard when its turn comes
+        ahead.push({ item, content });
       }
     };
-    fill();
-    for (const item of items) {
+    for (await fill(); ; await fill()) {
       signal.throwIfAborted();
-      const content = await ahead.shift();
-      fill();
+      const next = ahead.shift();
+      if (next === undefined) break;
+      const { item } = next;
+      const content = await next.content;
       const target = item.kind === "symlink" ? (content ?? Buffer.alloc(0)).toString("latin1") : "";
       if (target.includes("\0")) throw damaged(`${fileNameText(item.name)} leads to a name with a NUL byte`);
       const size = item.kind === "file" ? item.size : 0;
@@ -69,8 +77,7 @@ async function* blocks(
     }
     yield tarEnd;
   } finally {
-    await Promise.allSettled(ahead);
-    await file.close();
+    await Promise.allSettled(ahead.map(({ content }) => content));
   }
 }
 

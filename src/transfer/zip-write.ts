@@ -17,6 +17,8 @@ export interface Packed {
   readonly entries: number;
 }
 
+/** Entries of the list at the end that are kept as one piece. */
+const HEADERS_AT_ONCE = 4096;
 /** As much has to be saved for deflate to be worth it. */
 const WORTH = 0.97;
 
@@ -34,8 +36,18 @@ export async function tarToZip(
   signal: AbortSignal,
 ): Promise<Packed> {
   const file = await createArchiveFile(path, minFreeBytes);
+  // Half a million small buffers would take far more than what is in them.
   const central: Buffer[] = [];
-  const add = (entry: ZipEntry): void => void central.push(centralHeader(entry));
+  let fresh: Buffer[] = [];
+  let entries = 0;
+  const pack = (): void => {
+    central.push(Buffer.concat(fresh));
+    fresh = [];
+  };
+  const add = (entry: ZipEntry): void => {
+    entries++;
+    if (fresh.push(centralHeader(entry)) === HEADERS_AT_ONCE) pack();
+  };
   try {
     for await (const item of readTar(tar)) {
       signal.throwIfAborted();
@@ -44,10 +56,11 @@ export async function tarToZip(
     }
     await file.queue(0, async () => {
       const offset = file.position;
-      for (const header of central) await file.append(header);
-      await file.append(zipEnd(central.length, file.position - offset, offset));
+      pack();
+      for (const headers of central) await file.append(headers);
+      await file.append(zipEnd(entries, file.position - offset, offset));
     });
-    return { bytes: await file.finish(), entries: central.length };
+    return { bytes: await file.finish(), entries };
   } finally {
     await file.close();
   }

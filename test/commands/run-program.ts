@@ -4,12 +4,14 @@
  */
 import { readFile } from "node:fs/promises";
 import { setTimeout as wait } from "node:timers/promises";
-import { type ConfigChanges, runCommand } from "../../src/commands/run.ts";
+import { createBoard } from "../../src/board/board.ts";
+import { runCommand } from "../../src/commands/run.ts";
+import type { ConfigChanges } from "../../src/commands/run-deps.ts";
 import { CommandError, ConfigError } from "../../src/errors.ts";
+import type { HandleJob } from "../../src/job/life/received.ts";
 import { createLog, streamOutput } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics.ts";
 import { openNotifier } from "../../src/notify.ts";
-import type { HandleJob } from "../../src/poll/received.ts";
 import { configOf, connectTo, entryOf, executorOf, quickTiming } from "../poll/setting.ts";
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
@@ -64,7 +66,7 @@ const handleJob: HandleJob = async ({ job, signal }) => {
   );
   const { reason } = signal;
   say(`ended ${job.id} ${signal.aborted ? (reason.why ?? reason.name) : "by itself"}`);
-  return { delivered: Promise.resolve() };
+  return { outcome: { result: "success" }, delivered: Promise.resolve("delivered") };
 };
 
 try {
@@ -81,6 +83,7 @@ try {
       version: "test",
       log,
       metrics,
+      board: createBoard(),
       notifier: openNotifier({ env: process.env, pid: process.pid, log }),
       loadConfig,
       watchConfig,

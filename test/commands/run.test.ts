@@ -236,8 +236,8 @@ describe("run", () => {
       program.child.kill("SIGHUP");
       await program.says("configuration in force", round + 2);
     }
-    expect(program.text.match(/state_dir.*/g)).toEqual([
-      "state_dir is used after a restart  state_dir=/two until_then=/one",
+    expect(program.text.match(/new state_dir.*/g)).toEqual([
+      "new state_dir is used after a restart  state_dir=/two until_then=/one",
     ]);
   });
 });

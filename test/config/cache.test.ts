@@ -94,13 +94,14 @@ describe("buckets", () => {
   test("without a type, as the Go runner writes the table, there is none", async () => {
     const { cache, warnings } = await cacheOf("[runners.cache]\n");
     expect(warnings).toEqual([]);
-    expect(cache).toEqual({ maxBytes: null, maxUploadBytes: null, bucket: null });
+    expect(cache).toEqual({ maxBytes: 20 * 2 ** 30, maxUploadBytes: null, bucket: null });
   });
 });
 
 test("cache_max_size is a size, and 0 is none", async () => {
   expect((await cacheOf('cache_max_size = "20GiB"')).cache.maxBytes).toBe(20 * 2 ** 30);
   expect((await cacheOf("cache_max_size = 0")).cache.maxBytes).toBeNull();
+  expect((await cacheOf("")).cache.maxBytes).toBe(20 * 2 ** 30);
 });
 
 test("the bucket of the example is sound", async () => {
@@ -129,7 +130,7 @@ test("the flags of register make the same bucket", async () => {
     url: "https://ci.example.com",
     token: "secret-token",
     executor: "shell",
-    ...entryKeys(values),
+    ...entryKeys(values, []),
   });
   const { runners, warnings } = await read(text);
   expect(warnings).toEqual([]);

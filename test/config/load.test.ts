@@ -16,6 +16,7 @@ function options(workingDirectory: string, more: Partial<LoadOptions> = {}): Loa
     workingDirectory,
     certsDir: "/etc/alloy-runner/certs",
     defaultStateDir: "/var/lib/alloy-runner",
+    usualConfigFile: "/etc/alloy-runner/config.toml",
     ...more,
   };
 }
@@ -36,6 +37,25 @@ describe("loading", () => {
     expect(await loadConfig("c.toml", options(dir))).toMatchObject({ user: "u", stateDir: "/s", warnings: [] });
     const more = { userOverride: "v", stateDirOverride: "here" };
     expect(await loadConfig("c.toml", options(dir, more))).toMatchObject({ user: "v", stateDir: join(dir, "here") });
+  });
+
+  test("the default state directory is that of the default file; each other file has a part of it", async () => {
+    const dir = await makeDir();
+    const usual = { usualConfigFile: join(dir, "config.toml") };
+    const stateDir = async (file: string): Promise<string> => (await loadConfig(file, options(dir, usual))).stateDir;
+    expect(await stateDir("config.toml")).toBe("/var/lib/alloy-runner");
+    await write(join(dir, "config.toml"), "");
+    expect(await stateDir(join(dir, "x/../config.toml"))).toBe("/var/lib/alloy-runner");
+    const other = await stateDir("Team A.toml");
+    expect(other).toMatch(/^\/var\/lib\/alloy-runner\/by-config\/team-a-[0-9a-f]{8}$/);
+    await write(join(dir, "Team A.toml"), "");
+    expect(await stateDir(join(dir, "Team A.toml"))).toBe(other);
+    expect(await stateDir("Team B.toml")).not.toBe(other);
+    if (!unix) return;
+    await symlink("config.toml", join(dir, "link.toml"));
+    expect(await stateDir("link.toml")).toBe("/var/lib/alloy-runner");
+    await symlink("Team A.toml", join(dir, "other-link.toml"));
+    expect(await stateDir("other-link.toml")).toMatch(/other-link-[0-9a-f]{8}$/);
   });
 
   test.runIf(unix)("a file that others can read or change is warned about", async () => {

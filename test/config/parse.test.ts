@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { executors } from "../../executors/index.ts";
 import { createLog } from "./log-stand.ts";
 import { createCatalog, entry, type Opened, read, refusal } from "./support.ts";
 
@@ -389,9 +390,33 @@ describe("warnings", () => {
 
   test("tolerated keys are silent", async () => {
     const text = entry(
-      "id = 3\ntoken_obtained_at = 2024-01-01T00:00:00Z\ntoken_expires_at = 0001-01-01T00:00:00Z\n[runners.feature_flags]\nFF_X = true\n[runners.cache]\n[runners.ssh]\nport=22",
+      "id = 3\ntoken_obtained_at = 2024-01-01T00:00:00Z\ntoken_expires_at = 0001-01-01T00:00:00Z\n[runners.feature_flags]\nFF_NETWORK_PER_BUILD = true\nFF_RESOLVE_FULL_TLS_CHAIN = false\nFF_SCRIPT_SECTIONS = false\n[runners.cache]\n[runners.ssh]\nport=22",
     );
     expect(await warningsOf(text)).toBe("");
+  });
+
+  test("feature flags that ask for something else than what is so here are named, each with its line", async () => {
+    const flags = ["FF_TIMESTAMPS = true", "FF_NETWORK_PER_BUILD = false", "FF_HASH_CACHE_KEY = true", "FF_ODD = 1"];
+    const more = ["FF_KUBERNETES_ANYTHING = true", "FF_SCRIPT_SECTIONS = false"];
+    const text = entry(`[runners.feature_flags]\n${[...flags, ...more].join("\n")}\n`);
+    const lines = (await warningsOf(text)).split("\n");
+    const start = text.slice(0, text.indexOf("FF_TIMESTAMPS")).split("\n").length;
+    expect(lines).toHaveLength(5);
+    expect(lines[0]).toContain(
+      `:${start}: runners.feature_flags.FF_TIMESTAMPS of "a" has no effect: what it stands for is always off in this runner`,
+    );
+    expect(lines[1]).toMatch(/FF_NETWORK_PER_BUILD of "a" has no effect: .* always on/);
+    expect(lines[2]).toContain('is not a known feature flag. Did you mean "FF_HASH_CACHE_KEYS"? It has no effect');
+    expect(lines[3]).toContain("FF_ODD");
+    expect(lines[4]).toContain(`:${start + 4}: runners.feature_flags.FF_KUBERNETES_ANYTHING`);
+    expect(await warningsOf(entry('feature_flags = "FF_X"'))).toContain("expected a table of flags");
+  });
+
+  test("isolation of Windows containers is said to have no effect", async () => {
+    const text = `${entry().replace('"shell"', '"docker"')}[runners.docker]\nimage = "ruby:3.3"\nisolation = "hyperv"\n`;
+    expect((await read(text, { catalog: executors })).warnings).toEqual([
+      expect.stringContaining('runners.docker.isolation of "a" is known to GitLab Runner, not supported here'),
+    ]);
   });
 
   test("very many warnings are cut off with a count", async () => {

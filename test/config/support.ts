@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { z } from "zod";
+import { executors } from "../../executors/index.ts";
 import type { Config } from "../../src/config/config.ts";
 import { type ParseOptions, parseConfig } from "../../src/config/load.ts";
 import {
@@ -12,6 +13,13 @@ import {
   type ExecutorDefinition,
   type ExecutorDeps,
 } from "../../src/executor.ts";
+import type { ExecutorWords } from "../../src/executor-words.ts";
+import { wordsOf } from "../support/words.ts";
+
+/** Tables of other runners are those that the program knows. */
+function foreignKeysOf(name: string): Pick<ExecutorWords, "foreignKeys"> {
+  return { foreignKeys: executors.words.find((words) => words.name === name)?.foreignKeys ?? {} };
+}
 
 /** What an executor of these tests was opened with. */
 export interface Opened {
@@ -25,6 +33,7 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
     opened.push({ tables, deps });
     return {
       name: "test",
+      title: "Test",
       features: { variables: true, image: false, services: false, shared: true },
       shell: deps.shell ?? "bash",
       prepare: () => Promise.reject(new Error("not in these tests")),
@@ -33,9 +42,14 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
     };
   };
   const definitions: Readonly<Record<string, ExecutorDefinition>> = {
-    shell: defineExecutor({ name: "shell", tables: [], shells: ["bash", "sh", "pwsh"], create }),
+    shell: defineExecutor({
+      ...wordsOf("shell", foreignKeysOf("shell")),
+      tables: [],
+      shells: ["bash", "sh", "pwsh"],
+      create,
+    }),
     docker: defineExecutor({
-      name: "docker",
+      ...wordsOf("docker", foreignKeysOf("docker")),
       tables: [
         {
           name: "docker",
@@ -58,7 +72,7 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
       create,
     }),
     ssh: defineExecutor({
-      name: "ssh",
+      ...wordsOf("ssh", foreignKeysOf("ssh")),
       tables: [
         {
           name: "ssh",
@@ -78,6 +92,8 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
   };
   return {
     names: Object.keys(definitions),
+    words: Object.values(definitions),
+    absent: executors.absent,
     load(name) {
       const found = definitions[name];
       return found === undefined ? Promise.reject(new Error(`no ${name}`)) : Promise.resolve(found);

@@ -31,6 +31,7 @@ async function start(file: string, options: WatchOptions = QUICK): Promise<Watch
       workingDirectory: "/",
       certsDir: "/nowhere",
       defaultStateDir: "/nowhere",
+      usualConfigFile: "/nowhere/config.toml",
     });
   };
   const stopping = new AbortController();

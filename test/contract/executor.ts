@@ -5,13 +5,16 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
-import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Exit, Note, PrepareRequest } from "../../src/executor.ts";
+import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import type { Environment, Executor, Exit, Note, PrepareRequest, Script } from "../../src/executor.ts";
+import type { Trust } from "../../src/job/job.ts";
+import { readSettings } from "../../src/job/plan/settings.ts";
+import { getSources } from "../../src/job/sources/get-sources.ts";
 import type { Op } from "../../src/shell.ts";
 import { tarEnd, tarHeader } from "../../src/tar.ts";
 import { deadline, never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
-import { sampleJob } from "../support/job.ts";
+import { ownTrust, sampleJob } from "../support/job.ts";
 import { watchArguments } from "../support/watch-secrets.ts";
 import { hostileValues } from "./values.ts";
 
@@ -54,7 +57,11 @@ export class Sink extends Writable {
 }
 
 /** A request to prepare, and the notes that were taken for it. */
-export function sampleRequest(projectPath = "group/project", projectId = "7"): PrepareRequest & { notes: Note[] } {
+export function sampleRequest(
+  projectPath = "group/project",
+  projectId = "7",
+  trust = ownTrust,
+): PrepareRequest & { notes: Note[] } {
   const notes: Note[] = [];
   return {
     job: sampleJob({ dialect: "gitlab", timeoutMs: 60_000, projectId }),
@@ -62,7 +69,10 @@ export function sampleRequest(projectPath = "group/project", projectId = "7"): P
     runnerId: "0a1b2c3d",
     concurrentId: 0,
     projectPath,
+    trust,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };
@@ -76,9 +86,14 @@ export interface Ran extends Exit {
 export async function runOps(
   environment: Environment,
   ops: readonly Op[],
-  { output = new Sink(), signal = never, login = false }: { output?: Sink; signal?: AbortSignal; login?: boolean } = {},
+  {
+    output = new Sink(),
+    signal = never,
+    login = false,
+    runIn = "build",
+  }: { output?: Sink; signal?: AbortSignal; login?: boolean; runIn?: Script["runIn"] } = {},
 ): Promise<Ran> {
-  const exit = await environment.run(scriptOf(environment, ops, login), output, signal);
+  const exit = await environment.run({ ...scriptOf(environment, ops, login), runIn }, output, signal);
   const text = output.text;
   expect(text).toContain("the-proof\n");
   return { ...exit, text: text.slice(text.indexOf("the-proof\n") + "the-proof\n".length) };
@@ -91,12 +106,46 @@ export function scriptOf(
 ): Parameters<Environment["run"]>[0] {
   const writer = findShellWriter(environment.shell);
   if (writer === undefined) throw new Error(`no writer for ${environment.shell}`);
-  const text = writer.write(ops, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
+  const suited = environment.shell === "pwsh" ? inPwsh(ops) : ops;
+  const text = writer.write(suited, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
   return { text, command: writer.command({ login }), runIn: "build", login };
+}
+
+const inPowerShell = new WeakSet<Op>();
+
+/** Entries of an author who writes PowerShell. */
+export function pwshSource(...texts: readonly string[]): Op[] {
+  const ops = source(...texts);
+  for (const op of ops) inPowerShell.add(op);
+  return ops;
+}
+
+/** Text for a POSIX shell becomes a program that PowerShell starts: entries that follow one another are one. */
+function inPwsh(ops: readonly Op[]): Op[] {
+  const suited: Op[] = [];
+  const texts: string[] = [];
+  const close = (): void => {
+    const text = texts.splice(0).join("\n");
+    if (text !== "") suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'` });
+  };
+  for (const op of ops) {
+    if (op.op === "source" && !inPowerShell.has(op)) texts.push(op.text);
+    else {
+      close();
+      suited.push(op);
+    }
+  }
+  close();
+  return suited;
 }
 
 export function source(...texts: readonly string[]): Op[] {
   return texts.map((text) => ({ op: "source", text }));
+}
+
+/** A zombie answers to kill -0, so its state is asked for. */
+export async function isAlive(environment: Environment, pid: string): Promise<boolean> {
+  return (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
 }
 
 /** What every executor does. */
@@ -135,16 +184,14 @@ export function executorContract(
       common ??= openCommon();
       return (await common).environment;
     };
-    const isAlive = async (environment: Environment, pid: string): Promise<boolean> =>
-      // A zombie answers to kill -0, so its state is asked for.
-      (await runOps(environment, source(`case $(ps -o stat= -p ${pid}) in ''|Z*) exit 1;; esac`))).code === 0;
-
     it("statuses are those of the script, and a death by signal has its name", async () => {
       const environment = await fresh();
       expect(await runOps(environment, source("true"))).toEqual({ code: 0, signal: null, text: "" });
       expect(await runOps(environment, source("exit 3"))).toMatchObject({ code: 3, signal: null });
       expect(await runOps(environment, source("sh -c 'exit 255'"))).toMatchObject({ code: 255, signal: null });
-      const killed = await runOps(environment, source("kill -9 $$", "echo no"));
+      // In PowerShell this is a program that it has started.
+      const itself = environment.shell === "pwsh" ? "$PPID $$" : "$$";
+      const killed = await runOps(environment, source(`kill -9 ${itself}`, "echo no"));
       expect(killed).toEqual({ code: 137, signal: "SIGKILL", text: "" });
     });
 
@@ -196,19 +243,19 @@ export function executorContract(
       expect(lines[6]).toBe(lines[7]);
     });
 
-    it("an archive that leaves the checkout is refused by the name of its entry", async () => {
+    it("an archive that leaves the checkout is refused by the name of its entry, however much follows", async () => {
       const { workspace } = await fresh();
-      const evil = tarHeader({
-        name: fileNameOf("../evil"),
-        kind: "file",
-        size: 0,
-        mode: 0o644,
-        mtimeSeconds: 1,
-        target: fileNameOf(""),
-      });
+      const head = (name: string, size: number) =>
+        tarHeader({ name: fileNameOf(name), kind: "file", size, mode: 0o644, mtimeSeconds: 1, target: fileNameOf("") });
       const limits = { bytes: 1e9, entries: 100, freeBytes: 0 };
-      const tar = Readable.from([evil, tarEnd], { objectMode: false });
-      await expect(workspace.unpack(tar, limits, never)).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      const piece = Buffer.alloc(64 * 1024);
+      for (const pieces of [0, 500]) {
+        const large = Array.from({ length: pieces }, () => piece);
+        const blocks = [head("../evil", 0), head("large", pieces * piece.length), ...large, tarEnd];
+        const refused = workspace.unpack(Readable.from(blocks, { objectMode: false }), limits, never);
+        await expect(refused).rejects.toBeInstanceOf(ScriptFailure);
+        await expect(refused).rejects.toThrow(/"?\.\.\/evil"? leaves the project/);
+      }
     });
 
     it("stdout and stderr arrive in the order of writing", async () => {
@@ -341,6 +388,31 @@ export function executorContract(
       expect(text).toBe("early\nlate\n");
     });
 
+    it("what passes the output on after the shell's end has two seconds for a first word", async () => {
+      const { text } = await runOps(
+        await fresh(),
+        // What bash makes of `exec > >(sleep 1.2; cat) 2>&1`, in every shell.
+        source(
+          "echo before",
+          "pipe=$(mktemp -u) && mkfifo $pipe && { (rm -f $pipe; sleep 1.2; exec cat) <$pipe & exec >$pipe 2>&1; }",
+          "echo through; echo and this >&2",
+        ),
+      );
+      expect(text).toBe("before\nthrough\nand this\n");
+    });
+
+    it("what holds the output and is silent delays the end by those two seconds at most", async () => {
+      const environment = await fresh({ killGraceMs: 300 });
+      const started = performance.now();
+      await runOps(environment, source("true"));
+      const usualMs = performance.now() - started;
+      const before = performance.now();
+      const { text } = await runOps(environment, source("echo done", "sleep 600 &"));
+      expect(text).toMatch(/^done\n/);
+      // Finding and ending it takes its time, too.
+      expect(performance.now() - before).toBeLessThan(usualMs * 3 + 4500);
+    });
+
     it("leftovers may live on where the operator wants it", async () => {
       const environment = await fresh({ killLeftovers: false });
       const { text } = await runOps(environment, source("sleep 600 >/dev/null 2>&1 & echo $!"));
@@ -423,9 +495,11 @@ export function executorContract(
       ];
       // The same path may be another directory, as in a container of its own: then a file in the one is not in the other.
       for (const [index, one] of environments.entries()) {
-        for (const place of [one.workspace.root, one.workspace.tmpDir]) {
-          await runOps(one, [{ op: "write", path: `${place}/of-${index}`, content: "" }]);
-        }
+        const places = [one.workspace.root, one.workspace.tmpDir];
+        await runOps(
+          one,
+          places.map((place) => ({ op: "write", path: `${place}/of-${index}`, content: "" })),
+        );
       }
       for (const [index, one] of environments.entries()) {
         const { root, tmpDir } = one.workspace;
@@ -433,6 +507,16 @@ export function executorContract(
         expect(text.trim().split("\n")).toEqual([`${root}/of-${index}`, `${tmpDir}/of-${index}`]);
       }
       expect(environments.slice(0, 2).map((one) => one.projectSlot)).toEqual([0, 1]);
+    });
+
+    it("a job that follows at once works where the last one did, whose clean-up is still under way", async () => {
+      const executor = await opened();
+      const first = await executor.prepare(sampleRequest(), new Sink(), never);
+      const leaving = first.destroy(never);
+      const second = await prepared(executor);
+      await leaving;
+      expect([first.projectSlot, second.projectSlot]).toEqual([0, 0]);
+      expect(second.workspace.root).toBe(first.workspace.root);
     });
 
     it("the next job finds the checkout of the last one, and none of its temporary files", async () => {
@@ -453,6 +537,111 @@ export function executorContract(
         await environment.destroy(never);
       }
       expect(places[0]).toBe(places[1]);
+    });
+
+    it("jobs of different trust find nothing of one another, and have slots as those of one", async () => {
+      const executor = await opened();
+      const open = async (level: Trust["level"]): Promise<Environment> =>
+        await executor.prepare(sampleRequest("group/trusts", "77", { level, source: "" }), new Sink(), never);
+      const levels = ["project", "protected", "fork"] as const;
+      const find = (environment: Environment): Promise<Ran> => {
+        const { root } = environment.workspace;
+        return runOps(environment, source(`ls -A ${root} 2>/dev/null || true`));
+      };
+      for (const level of levels) {
+        const environment = await open(level);
+        expect((await find(environment)).text).toBe("");
+        expect(environment.projectSlot).toBe(0);
+        await runOps(environment, [{ op: "write", path: `${environment.workspace.root}/of-${level}`, content: "" }]);
+        await environment.destroy(never);
+      }
+      const slots: number[] = [];
+      const found: string[] = [];
+      for (const level of levels) {
+        const environment = await open(level);
+        onTestFinished(() => environment.destroy(never));
+        slots.push(environment.projectSlot);
+        found.push((await find(environment)).text);
+      }
+      expect(slots).toEqual([0, 1, 2]);
+      expect(found).toEqual(["of-project\n", "", ""]);
+    });
+
+    it("a job builds its commit, whatever the last one left in the index and the objects", async () => {
+      const executor = await opened();
+      const inCheckout = async (body: (environment: Environment) => Promise<void>): Promise<void> => {
+        const environment = await executor.prepare(sampleRequest("group/sources", "78"), new Sink(), never);
+        try {
+          await body(environment);
+        } finally {
+          await environment.destroy(never);
+        }
+      };
+      const remoteOf = ({ workspace }: Environment): string => `${workspace.root}-remote`;
+      const checkOut = async (environment: Environment, sha: string): Promise<Ran> => {
+        const { root, tmpDir } = environment.workspace;
+        const job = sampleJob();
+        const { ops } = getSources({
+          job: { ...job, git: { ...job.git, repoUrl: `file://${remoteOf(environment)}`, sha } },
+          root,
+          tmpDir,
+          git: readSettings(job, { get: () => undefined, debugTraceDisabled: false }).git,
+          trust: ownTrust,
+          plainLineEnds: false,
+          cloneUrl: "",
+          sslNoVerify: false,
+          coordinatorOrigin: "http://localhost",
+          before: [],
+          after: [],
+          get: () => undefined,
+        });
+        return await runOps(environment, ops, { runIn: "helper" });
+      };
+      const inside = (environment: Environment, ...lines: string[]): Promise<Ran> =>
+        runOps(environment, source("set -e", `cd ${environment.workspace.root}`, ...lines));
+      let sha = "";
+      await inCheckout(async (environment) => {
+        const { text } = await runOps(
+          environment,
+          source(
+            `set -e; git init -q -b main ${remoteOf(environment)}; cd ${remoteOf(environment)}`,
+            "echo one > file.txt; echo two > two.txt; git add .",
+            "git -c user.name=a -c user.email=a commit -q -m first; git rev-parse HEAD",
+          ),
+        );
+        sha = text.trim();
+        expect(await checkOut(environment, sha)).toMatchObject({ code: 0 });
+        const left = await inside(
+          environment,
+          "echo bad > file.txt; touch -t 200109090146 file.txt; right=$(git rev-parse HEAD:file.txt); git add file.txt",
+          "echo $right $(git rev-parse :file.txt) $(base64 .git/index)",
+        );
+        const [right = "", wrong = "", ...lines] = left.text.trim().split(/\s+/);
+        const index = Buffer.from(lines.join(""), "base64").subarray(0, -20);
+        Buffer.from(right, "hex").copy(index, index.indexOf(Buffer.from(wrong, "hex")));
+        const lying = Buffer.concat([index, createHash("sha1").update(index).digest()]).toString("base64");
+        const planted = await inside(
+          environment,
+          `echo ${lying} | base64 -d > .git/index; git status --porcelain; cat file.txt`,
+        );
+        expect(planted).toMatchObject({ code: 0, text: "bad\n" });
+      });
+      await inCheckout(async (environment) => {
+        expect(await checkOut(environment, sha)).toMatchObject({ code: 0 });
+        expect((await inside(environment, "cat file.txt two.txt")).text).toBe("one\ntwo\n");
+        const forged = await inside(
+          environment,
+          "at() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }",
+          "wrong=$(echo bad | git hash-object -w --stdin); right=$(git rev-parse HEAD:two.txt)",
+          "chmod u+w $(at $right); cp $(at $wrong) $(at $right); rm two.txt; git cat-file blob $right",
+        );
+        expect(forged).toMatchObject({ code: 0, text: "bad\n" });
+      });
+      await inCheckout(async (environment) => {
+        const { code, text } = await checkOut(environment, sha);
+        expect(code).not.toBe(0);
+        expect(text).toContain(`files of commit ${sha} are not what their names say`);
+      });
     });
 
     it("many jobs at once do not mix", async () => {

@@ -160,12 +160,13 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
         [["cd /", "pwd"], 0, "/\n"],
         [["exec <&-", "echo still"], 0, "still\n"],
         [["false | true", "echo piped"], hasPipefail ? 1 : 0, hasPipefail ? "" : "piped\n"],
-        [["set -n", "echo no"], 0, ""],
       ];
       for (const [texts, status, stdout] of cases) {
         const result = run(source(...texts));
         expect([texts, result.status, result.stdout]).toEqual([texts, status, stdout]);
       }
+      // Most shells run nothing from there on, so that nobody is left who could say that something is missing.
+      expect(run(source("set -n", "echo no")).stdout).toBe("");
     });
 
     test("a syntax error fails with the shell's own message and never succeeds", () => {
@@ -173,6 +174,23 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
         const { status, stderr } = run(source(text));
         expect([text, status === 0, stderr === ""]).toEqual([text, false, false]);
       }
+    });
+
+    test("what ends the script before its last line in any other way than exit is no success", () => {
+      for (const texts of [
+        ["cat <<END\nhello", "echo no"],
+        ["cat <<END\nhello"],
+        ["set +e", "cat <<END\nhello", "echo no"],
+        ["set +e", "fi", "echo no"],
+        ["set +e", "echo 'unclosed", "echo no"],
+      ]) {
+        const { status, stderr } = run(source(...texts));
+        expect([texts, status === 0, stderr === ""]).toEqual([texts, false, false]);
+      }
+      expect(run(source("cat <<END\nhello", "echo no"), true).status).not.toBe(0);
+      expect(run(source("true"), true).stderr).not.toContain(PROOF);
+      const forged = run([{ op: "export", name: "alloy_end", value: "1" }, ...source("cat <<END\nhello")]);
+      expect(forged.status).not.toBe(0);
     });
 
     test("$$ is the shell, and killing it ends everything with that signal", () => {

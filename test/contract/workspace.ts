@@ -170,6 +170,24 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
       ]);
     });
 
+    test("patterns that stand for too much are the job's failure", async () => {
+      const { files } = await opened();
+      const many = `{${Array.from({ length: 600 }, (_, i) => i).join(",")}}`;
+      const listed = files.list(select([many, `x${many}`]), never);
+      await expect(listed).rejects.toBeInstanceOf(ScriptFailure);
+      await expect(listed).rejects.toThrow("stand for more than 1000 alternatives");
+    });
+
+    test("of names that an archive has again and again a few are told, and how many more there are", async () => {
+      const { files, root } = await opened();
+      const again = Array.from({ length: 101 }, (_, i) => entry("same", { text: String(i) }));
+      const { warnings } = await files.unpack(tarOf(...again), limits, never);
+      expect(warnings.length).toBe(20);
+      expect(warnings[0]).toBe("same is in the archive twice: the last one stays.");
+      expect(warnings[19]).toBe("81 more sentences like these are not shown.");
+      expect(readFileSync(join(root, "same"), "utf8")).toBe("100");
+    });
+
     test("no spelling of a pattern leads out of the checkout", async () => {
       const { files, root, dir, write } = await opened();
       const top = basename(root);

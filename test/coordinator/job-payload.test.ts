@@ -166,6 +166,13 @@ test("a job as GitLab sends it is read whole", () => {
   expect(job.steps[1]).toMatchObject({ name: "release", timeoutMs: 60_000 });
 });
 
+test("what AlloyCI does not say of a commit is told by its name, or not known", () => {
+  const gitOf = (git_info: object) => jobOf({ id: 1, token: "t", steps: [script], git_info }).git;
+  expect(gitOf({ sha: "a".repeat(64) })).toMatchObject({ objectFormat: "sha256", protected: null });
+  expect(gitOf({ sha: "a".repeat(40) })).toMatchObject({ objectFormat: "sha1", protected: null });
+  expect(gitOf({ sha: "a".repeat(40), protected: false })).toMatchObject({ protected: false });
+});
+
 test("numbers keep every digit they were written with", () => {
   const job = jobOfText(
     `{"id": 12345678901234567890, "token": "t", "job_info": {"project_id": 98765432109876543210},
@@ -201,7 +208,7 @@ test("warnings name the place and never the value", () => {
     id: 1,
     token: "t",
     variables: [{ key: "A", value: { s: "hidden-1" } }, { value: "hidden-2" }, "hidden-3"],
-    cache: [{ policy: "hidden-4" }],
+    cache: [{ when: "hidden-4" }],
     steps: [{ ...script, when: "hidden-5" }],
   });
   expect(job.warnings.length).toBe(5);
@@ -271,6 +278,31 @@ test("strings, nested lists and single objects stand in for lists", () => {
     { paths: ["dist"], untracked: true, expireIn: "30", type: "archive", format: "zip" },
   ]);
   expect(job.cache).toMatchObject([{ paths: ["vendor"], key: "", policy: "pull-push" }]);
+});
+
+test("AlloyCI's own forms: a service's variables as a table, and the user of an image as the CI file has it", () => {
+  const job = jobOf({
+    id: 1,
+    token: "t",
+    steps: script,
+    image: { name: "ruby", docker: { user: "builder", platform: "linux/arm64" } },
+    services: [
+      {
+        name: "postgres",
+        docker: { user: 70 },
+        variables: { POSTGRES_DB: "app", PORT: 5432, RAW: { value: "$X", expand: false }, EMPTY: null },
+      },
+    ],
+  });
+  expect(job.image).toMatchObject({ user: "builder", platform: "linux/arm64" });
+  expect(job.services[0]?.user).toBe("70");
+  expect(job.services[0]?.variables.map(({ key, value, raw }) => [key, value, raw])).toEqual([
+    ["POSTGRES_DB", "app", false],
+    ["PORT", "5432", false],
+    ["RAW", "$X", true],
+    ["EMPTY", "", false],
+  ]);
+  expect(job.warnings).toEqual([]);
 });
 
 test("wrong types everywhere still make a job that can be answered", () => {

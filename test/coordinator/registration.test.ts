@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { register, unregister, verifyToken } from "../../src/coordinator/registration.ts";
 import { never } from "../../src/time.ts";
-import { noTls, type Reply, site, testDeps } from "./server.ts";
+import { info, noTls, type Reply, site, testDeps } from "./server.ts";
 
 const wish = {
   token: "registration-secret",
@@ -117,9 +117,18 @@ test.each([
   ],
 ])("a token whose verification is answered %j is %j", async (reply, answer) => {
   const { target, received } = await coordinator(reply);
-  expect(await verifyToken(target, "t", testDeps({ systemId: "s_1" }), never)).toMatchObject(answer);
+  expect(await verifyToken(target, "t", info, testDeps({ systemId: "s_1" }), never)).toMatchObject(answer);
   expect(received[0]).toMatchObject({ method: "POST", path: "/api/v4/runners/verify" });
-  expect(JSON.parse(String(received[0]?.body))).toMatchObject({ token: "t", system_id: "s_1" });
+  expect(JSON.parse(String(received[0]?.body))).toMatchObject({
+    token: "t",
+    system_id: "s_1",
+    info: {
+      name: "alloy-runner",
+      executor: "shell",
+      shell: "bash",
+      features: { shared: true, cancel_gracefully: true },
+    },
+  });
 });
 
 test.each([
@@ -147,7 +156,7 @@ test("a call ends with its signal's reason", async () => {
   const { target } = await coordinator({ status: 204 });
   const reason = new Error("enough");
   await expect(unregister(target, "t", testDeps(), AbortSignal.abort(reason))).rejects.toBe(reason);
-  await expect(verifyToken({ ...target, url: new URL("ftp://x") }, "t", testDeps(), never)).rejects.toThrow(
+  await expect(verifyToken({ ...target, url: new URL("ftp://x") }, "t", info, testDeps(), never)).rejects.toThrow(
     /http or https/,
   );
 });

@@ -182,7 +182,14 @@ describe("certificate files", () => {
       requestCert: true,
       rejectUnauthorized: true,
     });
-    expect(await ask(url, { tlsCaFile: authority.file })).not.toBe("none");
+    const refused = new RegExp(
+      `^Cannot request a job from ${url.origin}: the TLS handshake was refused by ${url.host}.*tls-cert-file is missing .* or not accepted`,
+    );
+    expect(await ask(url, { tlsCaFile: authority.file })).toMatch(refused);
+    const stranger = createAuthority(join(dir, "stranger"), "stranger").sign("client", "DNS:client");
+    expect(await ask(url, { tlsCaFile: authority.file, tlsCertFile: stranger.cert, tlsKeyFile: stranger.key })).toMatch(
+      refused,
+    );
     expect(received).toEqual([]);
     expect(await ask(url, { tlsCaFile: authority.file, tlsCertFile: client.cert, tlsKeyFile: client.key })).toBe(
       "none",
@@ -243,6 +250,7 @@ describe("a job is given", () => {
     );
     expect(answer.kind === "job" && answer.job.serverTls).toEqual({
       ca: readFileSync(authority.file, "utf8"),
+      caConfigured: true,
       cert: readFileSync(client.cert, "utf8"),
       key: readFileSync(client.key, "utf8"),
     });
@@ -310,10 +318,10 @@ describe("a proxy", () => {
   });
 
   test("that refuses or is away is named without its password", async () => {
-    const proxy = await tunnelTo("1", "407 Proxy Authentication Required");
+    const proxy = await tunnelTo("1", "403 Forbidden");
     const refusing = testDeps({ environment: { HTTPS_PROXY: proxy.url } });
     expect(await ask(new URL("https://coordinator.example"), {}, refusing)).toMatch(
-      /proxy http:\/\/127\.0\.0\.1:\d+: it refused a tunnel to coordinator\.example:443 with status 407$/,
+      /proxy http:\/\/127\.0\.0\.1:\d+: it refused a tunnel to coordinator\.example:443 with status 403$/,
     );
     const away = testDeps({ environment: { HTTPS_PROXY: "http://user:proxy-secret@127.0.0.1:1" } });
     expect(await ask(new URL("https://coordinator.example"), {}, away)).toMatch(

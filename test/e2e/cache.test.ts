@@ -1,5 +1,7 @@
 import { readdir } from "node:fs/promises";
+import { createServer } from "node:http";
 import { afterEach, expect, test } from "vitest";
+import { listen } from "../coordinator/server.ts";
 import { openSite, type Site } from "../support/site.ts";
 import { ACCESS_KEY, openS3, SECRET_KEY } from "../transfer/s3-server.ts";
 
@@ -45,3 +47,35 @@ test.each(["alloy", "gitlab"] as const)(
     expect(await readdir(`${site.stateDir}`)).not.toContain("caches");
   },
 );
+
+test("a bucket is opened with the keys that the cloud gives this machine", async () => {
+  const s3 = await openS3();
+  const metadata = createServer((_, response) => {
+    const Expiration = new Date(Date.now() + 3_600_000).toISOString();
+    response.setHeader("content-type", "application/json");
+    response.end(
+      JSON.stringify({ AccessKeyId: ACCESS_KEY, SecretAccessKey: SECRET_KEY, Token: "of-the-cloud", Expiration }),
+    );
+  });
+  const env = { AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://127.0.0.1:${await listen(metadata)}/credentials` };
+  const site = await openSite({
+    dialect: "alloy",
+    entry: `[runners.cache]
+    Type = "s3"
+    [runners.cache.s3]
+    ServerAddress = "${s3.endpoint.host}"
+    BucketName = "caches"
+    Insecure = true
+    AuthenticationType = "iam"`,
+    run: { env },
+  });
+  open.push(site);
+  const common = { cache: { key: "node", paths: ["kept"] }, variables: { GIT_STRATEGY: "none" } };
+  for (const script of ["echo by-role > kept", "cat kept"]) {
+    const job = site.coordinator.enqueue({ ...common, script: [script] });
+    await job.finished();
+    expect(job.status, job.trace).toBe("success");
+    if (script === "cat kept") expect(job.trace).toMatch(/^by-role$/m);
+  }
+  expect(s3.requests.at(-1)?.url.searchParams.get("X-Amz-Security-Token")).toBe("of-the-cloud");
+});

@@ -291,12 +291,12 @@ describe("an engine of the test's own", () => {
     TIMEOUT_MS,
   );
 
-  test(
-    "is reached by tcp with TLS, and artifacts come and go over it",
-    async () => {
-      const far = await openSite(
-        options(`host = "${engine.tcp}"\ntls_verify = true\ntls_cert_path = "${join(engine.dir, "tls")}"`),
-      );
+  test.each(["binary", "node"] as const)(
+    "is reached by tcp with TLS from the %s, artifacts come and go over it, and the log has no words of others",
+    async (runtime) => {
+      const entry = `host = "${engine.tcp}"\ntls_verify = true\ntls_cert_path = "${join(engine.dir, "tls")}"`;
+      // Closing it looks at each line that the runner wrote on stderr; DEBUG is what many programs have switched on by it.
+      const far = await openSite({ ...options(entry), run: { runtime, env: { DEBUG: "*" } } });
       onTestFinished(async () => await far.close());
       const first = far.coordinator.enqueue({
         script: ["head -c 3000000 /dev/urandom >big", "sha256sum big >sum", "seq 1 20000"],

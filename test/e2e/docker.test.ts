@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
-import type { JobSpec } from "../../src/local/job-spec.ts";
+import type { JobSpec } from "../../src/local/job.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { openSite, type Site } from "../support/site.ts";
 
@@ -51,7 +51,8 @@ describe("docker jobs with the built program", () => {
       dialect: "gitlab",
       executor: "docker",
       global: "concurrent = 6",
-      entry: `[runners.docker]
+      entry: `environment = ["FROM_ENTRY=entry", "OPERATOR_TOKEN=operators-own"]
+[runners.docker]
 host = "${engine.host}"
 image = "${imageName("git")}"
 helper_image = "${imageName("git")}"
@@ -98,6 +99,48 @@ volumes = ["${upstream.dir}:/upstream:ro"]`,
   async function untilNothingIsLeft(): Promise<void> {
     await expect.poll(leftovers, { timeout: 60_000, interval: 200 }).toEqual([]);
   }
+
+  test("an ENTRYPOINT and services see what is no secret, and the engine is told no secret", async () => {
+    const job = site.coordinator.enqueue({
+      image: {
+        name: imageName("git"),
+        entrypoint: ["sh", "-c", 'export SEEN="$FOO $FROM_ENTRY $CI_PROJECT_DIR"; exec "$@"', "--"],
+      },
+      services: [{ name: imageName("service"), alias: "web", variables: [{ key: "OWN", value: "for $FOO" }] }],
+      variables: [
+        { key: "FOO", value: "bar" },
+        { key: "HIDDEN", value: "masked-value", masked: true },
+        { key: "KEY_FILE", value: "content-of-a-file", file: true },
+        { key: "DB_PASSWORD", value: "a-public-password" },
+        { key: "URL", value: "db://$HIDDEN" },
+      ],
+      script: [
+        'echo "seen: $SEEN"',
+        'echo "entry: $FROM_ENTRY, $OPERATOR_TOKEN"',
+        'cat "$KEY_FILE"; until [ -e /tmp/go-on ]; do sleep 0.1; done',
+      ],
+    });
+    await job.traceContains("content-of-a-file", { timeoutMs: 120_000 });
+    const inspected = async (role: string): Promise<readonly string[]> => {
+      const [one] = await docker.listContainers({ filters: { label: [ours(), `alloy-runner.role=${role}`] } });
+      const { Config, Id } = await docker.getContainer(one?.Id ?? "").inspect();
+      if (role === "build") {
+        await (await docker.getContainer(Id).exec({ Cmd: ["touch", "/tmp/go-on"] })).start({});
+      }
+      return Config.Env;
+    };
+    const service = await inspected("service");
+    const build = await inspected("build");
+    expect((await job.reported({ timeoutMs: 60_000 })).state, job.trace).toBe("success");
+    expect(job.trace).toMatch(/seen: bar entry \/builds\/\S+/);
+    expect(job.trace).toContain("entry: entry, operators-own");
+    expect(service).toEqual(expect.arrayContaining(["FOO=bar", "FROM_ENTRY=entry", "OWN=for bar", "URL=db://"]));
+    expect(build).toEqual(expect.arrayContaining(["FOO=bar", "FROM_ENTRY=entry"]));
+    for (const env of [service, build]) {
+      expect(env.join("\n")).not.toMatch(/masked-value|content-of-a-file|operators-own|CI_JOB_TOKEN|CI_REPOSITORY_URL/);
+    }
+    expect(build.join("\n")).not.toMatch(/a-public-password|^URL=/m);
+  }, 180_000);
 
   test("sources, a service, artifacts and a cache, with an image that is not root's", async () => {
     const first = await run({

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { type AddressInfo, connect, type Server } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
@@ -165,6 +165,58 @@ describe("the built program with podman", { timeout: 400_000 }, () => {
   });
 });
 
+describe("the built program with docker", { timeout: 400_000 }, () => {
+  if (docker === null) {
+    test.skip(noEngine("docker"), () => {});
+    return;
+  }
+  const engine = docker;
+  beforeAll(async () => await engine.images("git"), 240_000);
+
+  test("secrets that a job spells out in names of images and users are not in the log", async () => {
+    const site = await opened({ engine, executor: "docker", host: engine.host, image: "git" });
+    const variables = [{ key: "SEC", value: "geheimnis-1", masked: true }];
+    for (const image of [
+      { name: "127.0.0.1:1/$SEC/x" },
+      { name: imageName("git"), executor_opts: { docker: { user: "nobody-$SEC" } } },
+    ]) {
+      const job = site.coordinator.enqueue({ image, variables, script: ["true"] });
+      await job.finished({ timeoutMs: 120_000 });
+      expect(job.status, job.trace).toBe("failed");
+      expect(job.trace).toContain("[MASKED]");
+      await site.runner.seen(new RegExp(`job=${job.id} .*problem=`));
+    }
+    expect(site.runner.stderr()).toContain("[MASKED]");
+    expect(`${site.runner.stderr()}${site.runner.stdout()}`).not.toContain("geheimnis-1");
+  });
+
+  test("over TCP with TLS, where a client needs a certificate", async () => {
+    const dir = temporary();
+    const port = await serveTls(dir, engine.host.slice("unix://".length));
+    const site = await opened({
+      engine,
+      executor: "docker",
+      host: `tcp://127.0.0.1:${port}`,
+      image: "git",
+      more: `tls_cert_path = "${dir}"`,
+    });
+    await works(site, engine);
+    // Words of the runtime or of a library are none of ours.
+    expect(site.runner.stderr()).not.toMatch(/warning:/i);
+  });
+
+  test("over plain TCP, past the proxies of the environment", async () => {
+    const socket = engine.host.slice("unix://".length);
+    const port = await listenFor(createServer({ allowHalfOpen: true }, (client) => joined(client, socket)));
+    // Nobody listens there.
+    const env = { http_proxy: "http://127.0.0.1:1", HTTPS_PROXY: "http://127.0.0.1:1" };
+    await works(
+      await opened({ engine, executor: "docker", host: `tcp://127.0.0.1:${port}`, image: "git", env }),
+      engine,
+    );
+  });
+});
+
 describe("the built program with containers that run sshd", { timeout: 400_000 }, () => {
   if (docker === null) {
     test.skip(noEngine("docker"), () => {});
@@ -217,17 +269,25 @@ async function serveTls(dir: string, socket: string): Promise<number> {
   const keys = { key: read("server-key.pem"), cert: read("server.pem"), ca: read("ca.pem") };
   const server: Server = createTlsServer(
     { ...keys, requestCert: true, rejectUnauthorized: true, allowHalfOpen: true },
-    (client) => {
-      const there = connect({ path: socket, allowHalfOpen: true });
-      for (const [from, to] of [
-        [client, there],
-        [there, client],
-      ] as const) {
-        from.pipe(to);
-        from.on("error", () => to.destroy()).on("close", () => to.destroy());
-      }
-    },
+    (client) => joined(client, socket),
   );
+  return await listenFor(server);
+}
+
+/** What comes from `client` goes to the Unix socket, and back. */
+function joined(client: Socket, socket: string): void {
+  const there = connect({ path: socket, allowHalfOpen: true });
+  for (const [from, to] of [
+    [client, there],
+    [there, client],
+  ] as const) {
+    from.pipe(to);
+    from.on("error", () => to.destroy()).on("close", () => to.destroy());
+  }
+}
+
+/** @returns its port; it closes with the test */
+async function listenFor(server: Server): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   undo.push(() => new Promise((resolve) => server.close(resolve)));
   const address: AddressInfo | string | null = server.address();

@@ -1,7 +1,9 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { linesOf, openProject, type Project } from "../support/project.ts";
@@ -108,6 +110,41 @@ ask: {stage: three, when: manual, script: [echo never]}
     for (const one of two) expect((await one.exit).code).toBe(0);
   });
 
+  test.each([
+    ["core.autocrlf=true", ""],
+    ["core.autocrlf=input", ""],
+    ["core.eol=crlf", "* text=auto\n"],
+    ["core.autocrlf=true", "*.crlf text eol=crlf\n*.lf text eol=lf\n*.mixed text\n"],
+  ])("jobs get files byte for byte, also with %s and attributes %j", async (setting, attributes) => {
+    const [key = "", value = ""] = setting.split("=");
+    const text: Record<string, string> = {
+      lf: "one\ntwo\n",
+      crlf: "one\r\ntwo\r\n",
+      mixed: "one\r\ntwo\n",
+      cr: "one\rtwo",
+      binary: "one\0two\r\n",
+    };
+    const names = ["old", "changed", "new"].flatMap((when) => Object.keys(text).map((kind) => `${when} ü.${kind}`));
+    const write = async (when: string, add = ""): Promise<void> => {
+      for (const [kind, content] of Object.entries(text)) {
+        const more = kind === "crlf" ? add.replaceAll("\n", "\r\n") : add;
+        await writeFile(join(dir, `${when} ü.${kind}`), content + more);
+      }
+    };
+    await ciFile("unit: {script: [sha256sum *.*]}");
+    await write("old");
+    await write("changed");
+    if (attributes !== "") await writeFile(join(dir, ".gitattributes"), attributes);
+    await commitAll();
+    git("config", "--global", key, value);
+    await write("changed", "more\n");
+    await write("new");
+    const { code, stdout } = await exec([]);
+    expect(code).toBe(0);
+    const sums = execFileSync("sha256sum", names, { cwd: dir, encoding: "utf8" }).trim().split("\n");
+    expect(linesOf("unit", stdout)).toEqual(expect.arrayContaining(sums));
+  });
+
   test("named jobs run alone, or after what they need; manual ones when named", async () => {
     await ciFile(`
 stages: [a, b, c]
@@ -147,6 +184,11 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     await ciFile("main: {script: [echo changed]}\n");
     expect((await exec([])).stdout).toContain("changed");
     expect((await exec(["--committed"])).stdout).toContain("on refs/heads/main");
+  });
+
+  test("values that look like numbers reach the job as they are written", async () => {
+    await ciFile("a: {variables: {V: 3.0, ID: 1187654321098765432}, script: ['echo \"$V $ID\"']}");
+    expect(linesOf("a", (await exec([])).stdout)).toContain("3.0 1187654321098765432");
   });
 
   test("--var and --env-file win over the file, secrets are masked, --env does not", async () => {
@@ -268,6 +310,64 @@ b: {tags: [big], retry: 2, script: [echo b]}
     expect(linesOf("a", stdout)).toContain("after");
     expect(stdout).toMatch(/a +test +failed +\d+\.\d s {2}\S+/);
   });
+});
+
+/** Ports that a process listens on at 127.0.0.1. */
+async function portsOf(pid: number): Promise<number[]> {
+  const fds = await readdir(`/proc/${pid}/fd`);
+  const links = await Promise.all(fds.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => "")));
+  const table = await readFile(`/proc/${pid}/net/tcp`, "utf8");
+  return table.split("\n").flatMap((line) => {
+    const [, local = "", , state, , , , , , inode] = line.trim().split(/\s+/);
+    return state === "0A" && links.includes(`socket:[${inode}]`)
+      ? [Number.parseInt(local.split(":")[1] ?? "", 16)]
+      : [];
+  });
+}
+
+/** Sends a body of 300 MB for as long as somebody takes it. @returns what came back, and how much was sent */
+async function pushTo(port: number, head: string): Promise<{ answer: string; sentBytes: number }> {
+  const socket = connect(port, "127.0.0.1");
+  const piece = Buffer.alloc(1024 * 1024);
+  let answer = "";
+  let sentBytes = 0;
+  socket.setEncoding("latin1").on("data", (text) => {
+    answer += String(text);
+  });
+  socket.on("error", () => {});
+  const ended = new Promise((resolve) => socket.once("close", resolve));
+  socket.write(`${head}\r\nhost: x\r\ncontent-length: ${300 * piece.length}\r\n\r\n`);
+  const push = (): void => {
+    while (sentBytes < 300 * piece.length && !socket.destroyed) {
+      sentBytes += piece.length;
+      if (!socket.write(piece)) return;
+    }
+  };
+  socket.on("drain", push);
+  push();
+  await ended;
+  return { answer, sentBytes };
+}
+
+test.runIf(process.platform === "linux")("strangers on this machine are heard by none of its servers", async () => {
+  await ciFile(`a: {script: ["echo is-$((1+1))-ready; sleep 60"]}`);
+  await commitAll();
+  const running = begin();
+  await running.seen(/is-2-ready/);
+  const ports = await portsOf(running.pid);
+  expect(ports).toHaveLength(2);
+  const before = footprint(running.pid).residentMb;
+  for (const port of ports) {
+    for (const path of ["jobs/1/artifacts", "jobs/1/trace", "jobs/1", "jobs/request", "runners", "nothing"]) {
+      const method = path === "jobs/1" ? "PUT" : path.endsWith("trace") ? "PATCH" : "POST";
+      const type = path.endsWith("artifacts") ? "multipart/form-data; boundary=x" : "application/json";
+      const head = `${method} /api/v4/${path} HTTP/1.1\r\njob-token: guessed\r\ncontent-type: ${type}`;
+      const { answer, sentBytes } = await pushTo(port, head);
+      expect(answer === "" || answer.startsWith("HTTP/1.1 401 "), answer).toBe(true);
+      expect(sentBytes / 1024 / 1024, `${method} ${path}`).toBeLessThan(50);
+    }
+  }
+  expect(footprint(running.pid).residentMb - before).toBeLessThan(64);
 });
 
 describe("ending", () => {

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { JobSpec } from "../../src/local/job-spec.ts";
+import type { JobSpec } from "../../src/local/job.ts";
 import { isAlive } from "../support/processes.ts";
 import { openSite, type Site } from "../support/site.ts";
 
@@ -240,6 +240,40 @@ describe.each(["alloy", "gitlab"] as const)("jobs of %s", (dialect) => {
           };
     const { state, trace } = await run({ script: ["test -f on-pull"], git, projectId: 4711, projectName: "fresh" });
     expect(state, trace).toBe("success");
+  });
+
+  test("a fork's job changes nothing that the project's next one builds, neither by its files nor by its cache", async () => {
+    const fork =
+      dialect === "alloy"
+        ? { ref: "someone:patch-1" }
+        : { ref: "refs/pull/7/head", refspecs: ["+refs/pull/7/head:refs/pull/7/head", "+refs/heads/*:refs/heads/*"] };
+    const common = {
+      projectId: 4712,
+      projectName: "forked",
+      cache: [{ key: "deps", paths: ["deps/"], policy: "$HOW" }],
+      variables: { HOW: "pull-push" },
+    };
+    const poison = [
+      "right=$(git rev-parse origin/main:on-main 2>/dev/null || git rev-parse main:on-main)",
+      "wrong=$(echo evil | git hash-object -w --stdin)",
+      "at() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }",
+      "chmod u+w $(at $right); cp $(at $wrong) $(at $right)",
+      "mkdir deps; echo evil > deps/lib",
+    ];
+    const forked = await run({
+      ...common,
+      git: { repoUrl: upstream.url, sha: upstream.pull, ...fork },
+      script: poison,
+    });
+    expect(forked.state, forked.trace).toBe("success");
+    expect(forked.trace).toContain("Saved cache deps-fork-");
+    const next = await run({
+      ...common,
+      git: { repoUrl: upstream.url, ref: "main", sha: upstream.main },
+      script: ["cat on-main", "test ! -e deps"],
+    });
+    expect(next.state, next.trace).toBe("success");
+    expect(next.trace).toMatch(/^on-main$/m);
   });
 
   test("the working copy is kept, cleaned, and survives what a job planted in it", async () => {

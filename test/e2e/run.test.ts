@@ -1,10 +1,13 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
-import { emptyHome, runProgram } from "../support/program.ts";
+import { emptyHome, type Running, runProgram, start } from "../support/program.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
 
 const open: Site[] = [];
@@ -134,6 +137,30 @@ describe("reload", () => {
     await runner.seen(/configuration in force/, { from });
   });
 
+  test("connections are left when they are connection_max_age old, and when that changes", async () => {
+    const one = await site({
+      dialect: "alloy",
+      global: 'check_interval = 1\nconnection_max_age = "1h"',
+      idleTimeoutMs: 60_000,
+    });
+    const nextOf = async (count: number): Promise<Set<number>> => {
+      const seen: number[] = [];
+      while (seen.length < count) {
+        const request = await one.coordinator.waitForRequest(({ endpoint }) => endpoint === "job_request", {
+          future: true,
+        });
+        seen.push(request.connection);
+        await one.coordinator.waitForRequest((other) => other === request && other.endedAt !== undefined);
+      }
+      return new Set(seen);
+    };
+    expect((await nextOf(6)).size).toBe(1);
+    const from = one.runner.stderr().length;
+    await one.configure({ global: 'check_interval = 1\nconnection_max_age = "1s"' });
+    await one.runner.seen(/configuration in force/, { from });
+    expect((await nextOf(12)).size).toBeGreaterThan(2);
+  });
+
   test("limits change while it runs", async () => {
     const one = await site({ dialect: "alloy", global: "concurrent = 1" });
     const gate = join(one.dir, "gate");
@@ -205,6 +232,32 @@ describe("what is wrong at the start", () => {
     const result = await runProgram(["run", "-c", one.configFile], { home: one.dir });
     expect(result.code).toBe(1);
     expect(result.stderr).toContain(String(one.runner.pid));
+  });
+
+  test("two configurations without a state_dir do not meet, nor does run-single with its flags", async () => {
+    const one = await site({ dialect: "alloy", stopped: true });
+    const runners: { readonly running: Running; readonly stateDir: string }[] = [];
+    try {
+      for (const name of ["config", "other", "single", "single-too"]) {
+        const { token } = one.coordinator.addRunner();
+        const file = join(one.dir, `${name}.toml`);
+        const lines = `name = "${name}"\nurl = "${one.coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"`;
+        await writeFile(file, `[[runners]]\n${lines}\n`, { mode: 0o600 });
+        const flags = ["--url", one.coordinator.url, "--token", token, "--executor", "shell"];
+        const words = name.startsWith("single") ? ["run-single", ...flags] : ["run", "--config", file];
+        const env = { XDG_STATE_HOME: join(one.dir, "xdg") };
+        const running = start([...words, "--working-directory", one.workDir], { home: one.dir, env });
+        const [, stateDir = ""] = await running.seen(/ state_dir=(\S+)/);
+        runners.push({ running, stateDir });
+        await one.coordinator.waitForRequest(({ body }) => body.toString().includes(token));
+      }
+      expect(new Set(runners.map(({ stateDir }) => stateDir)).size).toBe(4);
+    } finally {
+      for (const { running, stateDir } of runners) {
+        await running.stop();
+        await rm(stateDir, { recursive: true });
+      }
+    }
   });
 
   test("a configuration that others can read is warned about, a misspelt key too", async () => {
@@ -357,6 +410,29 @@ describe("run-single and metrics", () => {
     }
     expect(text).not.toContain(tokens[0]?.slice(0, 8));
     expect((await fetch((url ?? "").replace("/metrics", "/debug/pprof/"))).status).toBe(404);
+  });
+
+  test("metrics are served while strangers open connections as fast as they can", async () => {
+    const { runner } = await site({ dialect: "alloy", global: 'listen_address = "127.0.0.1:0"' });
+    const [, url = ""] = await runner.seen(/serving metrics.*url=(\S+)/);
+    const before = footprint(runner.pid).residentMb;
+    const flood = spawn(process.execPath, [join(import.meta.dirname, "../support/flood.mjs"), new URL(url).port], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    try {
+      await once(flood.stdout, "data");
+      const failed: unknown[] = [];
+      for (let round = 0; round < 40; round++) {
+        const answer = await fetch(url, { signal: AbortSignal.timeout(5000) }).catch((error: unknown) => error);
+        const text = answer instanceof Response ? await answer.text() : String(answer);
+        if (!text.includes("ci_runner_version_info")) failed.push(text);
+      }
+      expect(failed).toEqual([]);
+      if (process.platform === "linux") expect(footprint(runner.pid).residentMb - before).toBeLessThan(30);
+    } finally {
+      flood.kill();
+      await once(flood, "close");
+    }
   });
 
   test("a scripts' account of its own: --user runs jobs as somebody else", async ({ skip }) => {

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, statfs, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { type Intercept, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
@@ -30,7 +30,7 @@ function mount(...args: string[]): boolean {
 /** A file system of its own for the state; `null`: this account may not mount. */
 async function smallState(one: Site, size: string): Promise<((options: string) => void) | null> {
   await mkdir(one.stateDir, { recursive: true, mode: 0o700 });
-  if (!mount("-t", "tmpfs", "-o", `size=${size},mode=0700`, "tmpfs", one.stateDir)) return null;
+  if (!mount("-t", "tmpfs", "-o", `size=${size},mode=0700,huge=never`, "tmpfs", one.stateDir)) return null;
   closers.push(async () => void execFileSync("umount", ["-l", one.stateDir]));
   return (options) => execFileSync("mount", ["-o", `remount,${options}`, one.stateDir]);
 }
@@ -52,6 +52,36 @@ describe("a state directory in need", () => {
     await job.finished();
     expect(job.status).toBe("success");
     expect((await runner.stop()).code).toBe(0);
+  });
+
+  test("caches on its disk leave room for jobs, and give it back at the next start", async ({ skip }) => {
+    const one = await site({ dialect: "gitlab", stopped: true });
+    if ((await smallState(one, "96m")) === null) return skip(NO_MOUNT);
+    const cacheDir = join(one.stateDir, "caches");
+    const configure = (least: string): Promise<void> =>
+      one.configure({ global: `min_free_disk = "${least}"`, entry: `cache_dir = "${cacheDir}"` });
+    await configure("32MiB");
+    await one.start();
+    const save = async (key: string): Promise<string> => {
+      const job = one.coordinator.enqueue({
+        script: ["head -c 12000000 /dev/urandom > data"],
+        cache: { key, paths: ["data"] },
+      });
+      await job.finished();
+      expect(job.status, job.trace).toBe("success");
+      return job.trace;
+    };
+    for (const key of ["a", "b", "c", "d", "e", "f", "g", "h"]) {
+      expect(await save(key)).toContain(`Saved cache ${key}`);
+      const { bavail, bsize } = await statfs(one.stateDir);
+      expect(bavail * bsize).toBeGreaterThanOrEqual(32 * 1024 ** 2);
+    }
+    await one.runner.stop();
+    // More is to stay free than is, as when something else has filled the disk meanwhile.
+    await configure("64MiB");
+    await one.start();
+    await one.runner.seen(/caches were removed/);
+    expect(await save("i")).toContain("Saving cache i");
   });
 
   test("it fills up in mid-job: the job fails with the reason, the next one works", async ({ skip }) => {

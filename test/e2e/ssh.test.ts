@@ -1,10 +1,11 @@
-import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { never, pause } from "../../src/time.ts";
 import { openSite, type Site } from "../support/site.ts";
-import { isRoot, loginUser, type Sshd, type SshUser, sshdMissing, startSshd } from "../support/sshd.ts";
+import { authorize, isRoot, loginUser, type Sshd, type SshUser, sshdMissing, startSshd } from "../support/sshd.ts";
 import { openWire, type Wire } from "../support/wire.ts";
 
 const missing = sshdMissing();
@@ -63,6 +64,26 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     open.push(site);
     return site;
   };
+  /** A job runs there with these lines of `[runners.ssh]`. */
+  const logsIn = async (lines: string, env: Readonly<Record<string, string>> = {}): Promise<void> => {
+    const site = await openSite({
+      dialect: "alloy",
+      executor: "ssh",
+      entry: `builds_dir = "${join(user.home, "builds")}"
+        [runners.ssh]
+        host = "127.0.0.1"
+        port = ${sshd.port}
+        user = "${user.name}"
+        known_hosts_file = "${sshd.knownHostsFile}"
+        ${lines}`,
+      run: { env },
+    });
+    open.push(site);
+    const job = site.coordinator.enqueue({ script: ["echo in-$((1+1)) as $(id -un)"] });
+    await job.finished({ timeoutMs: 60_000 });
+    expect(job.status, `${job.trace}\n${site.runner.stderr()}`).toBe("success");
+    expect(job.trace).toMatch(new RegExp(`^in-2 as ${user.name}\r?$`, "m"));
+  };
   const fingerprint = (): string => {
     const text = execFileSync("ssh-keygen", ["-lf", join(sshd.dir, "host_key.pub")]).toString();
     return /SHA256:\S+/.exec(text)?.[0] ?? "";
@@ -101,6 +122,47 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     const third = site.coordinator.enqueue({ git, script: ["exit 7"] });
     const update = await third.reported({ timeoutMs: 60_000 });
     expect(update, third.trace).toMatchObject({ state: "failed", exitCode: 7 });
+  });
+
+  test.each(["-t ed25519", "-t ecdsa -b 384", "-t rsa -b 2048 -m PEM", "-t rsa -b 2048 -m PKCS8"])(
+    "it is reached by a key with a passphrase: %s",
+    async (format) => {
+      const file = join(sshd.dir, `key${format.replaceAll(" ", "")}`);
+      execFileSync("ssh-keygen", ["-q", ...format.split(" "), "-N", "päss wörd", "-f", file]);
+      authorize(sshd, readFileSync(`${file}.pub`, "utf8"));
+      await logsIn(`identity_file = "${file}"\nidentity_passphrase = "päss wörd"`);
+    },
+  );
+
+  test("it is reached by an agent", async () => {
+    const socket = join(sshd.dir, "agent");
+    const agent = spawn("ssh-agent", ["-D", "-a", socket], { stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      await once(agent.stdout, "data");
+      execFileSync("ssh-add", ["-q", sshd.keyFile], { env: { ...process.env, SSH_AUTH_SOCK: socket } });
+      await logsIn("agent = true", { SSH_AUTH_SOCK: socket });
+    } finally {
+      agent.kill();
+      await once(agent, "exit");
+    }
+  });
+
+  test.skipIf(!isRoot)("it is reached by a password, and by way of another host", async () => {
+    await logsIn(`password = "${user.password}"`);
+    const jump = await startSshd();
+    try {
+      const { name, password } = jump.addUser();
+      await logsIn(`password = "${user.password}"
+        [runners.ssh.jump]
+        host = "127.0.0.1"
+        port = ${jump.port}
+        user = "${name}"
+        password = "${password}"
+        known_hosts_file = "${jump.knownHostsFile}"`);
+      expect(jump.log()).toContain(`Accepted password for ${name}`);
+    } finally {
+      await jump.close();
+    }
   });
 
   test("a cancel ends what runs there", async () => {

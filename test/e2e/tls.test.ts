@@ -140,7 +140,7 @@ describe("a coordinator with a certificate of its own CA", () => {
     const job = coordinator.enqueue({ script: ["true"] });
     const runner = start(["run", "-c", config], { home: home.dir });
     try {
-      await runner.seen(/127\.0\.0\.1/);
+      await runner.seen(/TLS handshake was refused by 127\.0\.0\.1.*tls-cert-file is missing/);
       expect(job.status).toBe("pending");
       await copyFile(join(dir, "client.pem"), join(certs, "127.0.0.1.auth.crt"));
       await copyFile(join(dir, "client.key"), join(certs, "127.0.0.1.auth.key"));

@@ -1,10 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { containerCommands, runForText } from "../../executors/docker/commands.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
+import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
@@ -17,7 +19,7 @@ describe("jobs in containers", () => {
     test.skip(noEngine("docker"), () => {});
     return;
   }
-  const { docker } = engine;
+  const { docker, host } = engine;
   const stand = standOfSuite(engine, ["sh", "git", "user", "entrypoint", "empty", "service", "broken"]);
 
   const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
@@ -37,19 +39,61 @@ describe("jobs in containers", () => {
     variables: [],
     ...parts,
   });
-  const requestOf = (parts: Partial<Job>): PrepareRequest => {
+  const requestOf = (parts: Partial<Job>, environment: PrepareRequest["environment"] = []): PrepareRequest => {
     const request = sampleRequest();
-    return { ...request, job: { ...request.job, ...parts } };
+    const job = { ...request.job, ...parts };
+    const identity = { version: "1", revision: "r", architecture: "linux/amd64" };
+    const features = { variables: true, image: true, services: true, shared: false };
+    const sources = {
+      job,
+      runner: { environment, debugTraceDisabled: false },
+      identity,
+      executor: { features },
+      concurrentId: 0,
+    };
+    return {
+      ...request,
+      job,
+      environment,
+      expand: setUp(sources, null).variables.expand,
+      variables: (place) => preparedVariables(sources, place),
+    };
   };
 
   /** An environment that goes with its test, and what was said while it was made. */
-  async function prepared(table: Table, parts: Partial<Job>): Promise<{ environment: Environment; notes: string }> {
-    const executor = stand().open(table, { killGraceMs: 500 });
+  async function prepared(
+    table: Table,
+    parts: Partial<Job>,
+    { buildsDir, entry }: { buildsDir?: string | undefined; entry?: PrepareRequest["environment"] } = {},
+  ): Promise<{ environment: Environment; notes: string }> {
+    const executor = stand().open(table, { killGraceMs: 500, ...(buildsDir === undefined ? {} : { buildsDir }) });
     onTestFinished(() => executor.close());
     const notes = new Sink();
-    const environment = await executor.prepare(requestOf(parts), notes, never);
+    const environment = await executor.prepare(requestOf(parts, entry), notes, never);
     onTestFinished(() => environment.destroy(never));
     return { environment, notes: notes.text };
+  }
+  /** A directory of this machine that goes with its test. */
+  function hostDirectory(): string {
+    const above = mkdtempSync(join(tmpdir(), "alloy-builds-"));
+    onTestFinished(() => rmSync(above, { recursive: true, force: true }));
+    const dir = join(above, "open-to-all");
+    mkdirSync(dir);
+    return dir;
+  }
+  /** What a command prints in the service of the runner that is at work. */
+  async function inService(script: string): Promise<string> {
+    const filters = { label: ["alloy-runner.role=service", `com.gitlab.gitlab-runner.runner.id=${stand().runner()}`] };
+    const [container] = await docker.listContainers({ filters });
+    const connected = await connectTo({ host });
+    onTestFinished(() => connected.close());
+    const commands = containerCommands({
+      engine: connected,
+      container: container?.Id ?? "",
+      name: "the service",
+      user: "0",
+    });
+    return (await runForText(commands, { script, args: [] }, never)).stdout;
   }
   async function failureOf(table: Table, parts: Partial<Job>): Promise<unknown> {
     return await prepared(table, parts).catch((error: unknown) => error);
@@ -113,6 +157,17 @@ describe("jobs in containers", () => {
     const { Config } = await docker.getContainer(container?.Id ?? "").inspect();
     expect(Config.Env).toEqual(expect.arrayContaining(["OPEN=open ", "OWN=own"]));
     expect(JSON.stringify(Config)).not.toContain("tell-nobody");
+  });
+
+  it("a service whose name is empty here is left out, and the entry's logins count", async () => {
+    const { notes } = await prepared(
+      { services: ["$NOTHING"] },
+      { services: [{ ...service("service"), name: "${DB_IMAGE}" }] },
+      { entry: [{ key: "DOCKER_AUTH_CONFIG", value: "no docker configuration" }] },
+    );
+    expect(notes).toContain('WARNING: A service was left out, because its name "$NOTHING" is empty here');
+    expect(notes).toContain('WARNING: A service was left out, because its name "${DB_IMAGE}" is empty here');
+    expect(notes).toContain("WARNING: DOCKER_AUTH_CONFIG in environment of the entry is no docker configuration");
   });
 
   it("a service that ends at once is a warning with its log, and the job goes on", async () => {
@@ -199,15 +254,53 @@ describe("jobs in containers", () => {
     }
   });
 
-  it("a builds directory of the host is laid out for all runners, and cleaned of what is temporary", async () => {
-    const dir = mkdtempSync(join(tmpdir(), "alloy-builds-"));
-    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
-    mkdirSync(join(dir, "builds"));
-    const { environment } = await prepared({ volumes: [`${dir}/builds:/builds`] }, { image: image("user") });
+  it("a builds directory of the host is laid out for all runners, and holds nothing that is temporary", async () => {
+    const dir = hostDirectory();
+    const { environment } = await prepared({ volumes: [`${dir}:/builds`] }, { image: image("user") });
     const { root, tmpDir } = environment.workspace;
     expect(root).toMatch(/^\/builds\/[0-9a-f]{8}\/0\/group\/project$/);
     const { code } = await runOps(environment, [{ op: "write", path: `${tmpDir}/secret`, content: "x" }]);
     expect(code).toBe(0);
+    expect(readdirSync(join(dir, stand().runner()))).toEqual(["0"]);
+  });
+
+  for (const [where, table] of [
+    ["a kept volume", () => ({})],
+    ["a volume of the job's own", () => ({ disable_cache: true })],
+    ["a directory of the host", () => ({ volumes: [`${hostDirectory()}:/builds`] })],
+    ["a directory of the host further up", () => ({ volumes: [`${hostDirectory()}:/srv`] })],
+    ["a kept directory of the host", () => ({ cache_dir: hostDirectory() })],
+  ] as const) {
+    it(`services see the checkout in ${where} at its path, and no private file of the job`, async () => {
+      const buildsDir = where.endsWith("further up") ? "/srv/builds" : undefined;
+      for (const seen of [true, false]) {
+        const { environment } = await prepared(
+          { ...table(), services_see_builds: seen },
+          { image: image("user"), services: [service("service")] },
+          { buildsDir },
+        );
+        const { root, tmpDir } = environment.workspace;
+        const file = `${root}/for-services`;
+        const { code } = await runOps(environment, [
+          { op: "write", path: file, content: "from the job" },
+          { op: "write", path: `${tmpDir}/PRIVATE_KEY`, content: "secret" },
+        ]);
+        expect(code).toBe(0);
+        const look = `find / -xdev -name PRIVATE_KEY; ls ${tmpDir}; cat ${file}`;
+        expect(await inService(look), String(seen)).toBe(seen ? "from the job" : "");
+        await environment.destroy(never);
+        stand().newRunner();
+      }
+    });
+  }
+
+  it("the builds directory begins empty, whatever a service's image has there", async () => {
+    const { environment } = await prepared(
+      { wait_for_services_timeout: -1 },
+      { image: image("sh"), services: [service("service")] },
+      { buildsDir: "/www" },
+    );
+    expect((await runOps(environment, source("ls -A /www"))).text).toBe("group\n");
   });
 
   it("settings of the operator reach the container, and a wrong one is not tried again", async () => {
@@ -291,7 +384,7 @@ describe("jobs in containers", () => {
     const later = stand().open({ host: `unix://${stand().dir}/nobody.sock` });
     onTestFinished(() => later.close());
     const said = await later.recover(request.jobKey, notes, never);
-    expect(said).toEqual(expect.arrayContaining(["removed 2 containers", "removed its temporary files"]));
+    expect(said).toEqual(expect.arrayContaining(["removed 2 containers", "removed 1 volume"]));
     expect(await later.recover(request.jobKey, notes, never)).toEqual([]);
   });
 

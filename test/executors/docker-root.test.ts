@@ -116,6 +116,13 @@ for (const kind of ["docker", "podman"] as const) {
       expect(await inHelper(environment, "id -u")).toBe("1000\n");
     });
 
+    it("an ENTRYPOINT that stays root leaves the private directory as it should be", async () => {
+      const { environment } = await prepared({}, image("git", { entrypoint: ["setpriv", "--clear-groups"] }));
+      const { tmpDir } = environment.workspace;
+      const script = source("id -u", `stat -c '%u %a' ${tmpDir}`, `ls -d ${tmpDir}/started 2>&1 | grep -c '^/' || :`);
+      expect((await runOps(environment, script)).text).toBe("0\n0 700\n0\n");
+    });
+
     it("what takes more than the job's rights to end ends with the container", async () => {
       // Started as root, as something setuid could, where the operator allows that.
       const { environment } = await prepared(
@@ -196,7 +203,7 @@ for (const kind of ["docker", "podman"] as const) {
       const table = { user: "1000:1000", volumes: [`${dir}/builds:/builds`, `${dir}/secret:/secret`] };
       const first = await prepared(table, image("user"));
       // Another job of the same account owns what is on the way, and moves it as fast as it can.
-      const places = "/builds/*/1 /builds/*/1.tmp";
+      const places = "/builds/*/1";
       const loop = `while :; do for d in ${places}; do cd $d && mv group away && ln -s /secret group && rm group && mv away group; done; done`;
       const stop = new AbortController();
       const busy = runOps(first.environment, source(`{ ${loop}; } 2>/dev/null`), { signal: stop.signal });
@@ -265,9 +272,10 @@ for (const kind of ["docker", "podman"] as const) {
             `touch ${root}/kept ${tmpDir}/kept`,
             "id -u",
             `stat -c %u ${root} ${tmpDir}`,
+            `stat -c %a ${tmpDir}`,
           ];
           const text = await inHelper(environment, ...script);
-          expect(text).toBe(`${round === "first" ? 0 : 1}\n${uid}\n${uid}\n${uid}\n`);
+          expect(text).toBe(`${round === "first" ? 0 : 1}\n${uid}\n${uid}\n${uid}\n700\n`);
           await environment.destroy(never);
         }
       }

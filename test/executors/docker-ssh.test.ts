@@ -48,6 +48,14 @@ describe("docker-ssh executor", () => {
         test: "the next job finds the checkout of the last one, and none of its temporary files",
         because: "each job has a container of its own, and its checkout lies in the account's home there",
       },
+      {
+        test: "jobs of different trust find nothing of one another, and have slots as those of one",
+        because: "no job finds anything of another, whatever their trust",
+      },
+      {
+        test: "a job builds its commit, whatever the last one left in the index and the objects",
+        because: "the last one left nothing",
+      },
     ],
   });
 

@@ -7,6 +7,7 @@ import { connectEngine, type Engine } from "../../executors/docker/engine.ts";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
+import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import type { OpenOptions } from "../contract/executor.ts";
 import { imageName, type TestEngine, type TestImage } from "../support/docker.ts";
@@ -17,7 +18,7 @@ export type Table = Readonly<Record<string, unknown>>;
 export interface DockerStand {
   readonly dir: string;
   /** `[runners.docker]` beyond host, images of the tests and no pulling. */
-  open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string }): Executor;
+  open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string; readonly shell?: ShellName }): Executor;
   /** The id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
   newRunner(): string;
   /** The id that executors get which are opened now. */

@@ -7,8 +7,8 @@ import { expect, test } from "vitest";
 const stand = join(import.meta.dirname, "stand.ts");
 const bun = join(import.meta.dirname, "../../node_modules/bun/bin/bun.exe");
 
-async function runUnder(runtime: string): Promise<string> {
-  return (await promisify(execFile)(runtime, [stand], { maxBuffer: 1 << 24 })).stdout;
+async function runUnder(runtime: string, file = stand): Promise<string> {
+  return (await promisify(execFile)(runtime, [file], { maxBuffer: 1 << 24 })).stdout;
 }
 
 test.skipIf(!existsSync(bun))(
@@ -19,5 +19,15 @@ test.skipIf(!existsSync(bun))(
     expect(underBun).toContain("Error: stopped");
     expect(underBun).toContain("out\\nerr\\n");
     expect(underBun).toBe(await runUnder(process.execPath));
+  },
+);
+
+test.skipIf(!existsSync(bun) || process.platform !== "linux")(
+  "a signal reaches the process that was looked at: by a handle under Bun, which never means another one",
+  async () => {
+    const file = join(import.meta.dirname, "pidfd-stand.ts");
+    const common = { sent: true, endedBy: "SIGTERM", nobody: null };
+    expect(JSON.parse(await runUnder(bun, file))).toEqual({ ...common, handles: true, again: false });
+    expect(JSON.parse(await runUnder(process.execPath, file))).toEqual({ ...common, handles: false, again: null });
   },
 );

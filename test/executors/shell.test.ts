@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -17,20 +18,25 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
+import { lockDirectories } from "../../executors/shell/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Executor, ExecutorDeps } from "../../src/executor.ts";
+import type { Executor, ExecutorDeps, Note } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import {
   executorContract,
   type OpenOptions,
+  pwshSource,
   runOps,
   Sink,
   sampleRequest,
   scriptOf,
   source,
 } from "../contract/executor.ts";
+import { pwshContract } from "../contract/pwsh-jobs.ts";
+import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
+import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
 
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const isRoot = process.geteuid?.() === 0;
@@ -89,6 +95,43 @@ describe("shell executor", () => {
   }
 });
 
+describe("shell executor with PowerShell", () => {
+  const missing = pwshMissing();
+  if (missing !== null) {
+    test.skip(missing, () => {});
+    return;
+  }
+  const dir = newDirectory();
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  executorContract("pwsh", {
+    open: async (options) => openIn(dir, { shell: "pwsh", ...options }),
+    timeoutMs: 60_000,
+    jobsAtOnce: 4,
+  });
+  pwshContract("shell", { open: async (options) => openIn(dir, { shell: "pwsh", ...options }) });
+
+  test("is found, and finds programs, where the login profile says", async () => {
+    const folder = pwshFolder();
+    const { dir: home, executor } = opened({ shell: "pwsh" });
+    vi.stubEnv("HOME", home);
+    vi.stubEnv("PATH", "/usr/bin:/bin");
+    writeFileSync(join(home, ".bash_profile"), `export PATH=/usr/bin:/bin:${folder}:/of/the/profile no_proxy=here\n`);
+    const environment = await preparedIn(executor);
+    const { text } = await runOps(environment, pwshSource("$env:PATH; $env:no_proxy"));
+    expect(text).toMatch(/:\/of\/the\/profile\nhere\n$/);
+  }, 60_000);
+
+  test("is named where it is not", async () => {
+    vi.stubEnv("PATH", "/usr/bin:/bin");
+    const { dir: home, executor } = opened({ shell: "pwsh" });
+    vi.stubEnv("HOME", home);
+    writeFileSync(join(home, ".bash_profile"), "export PATH=/usr/bin:/bin\n");
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
+      'Cannot find the program "pwsh" on this machine',
+    );
+  });
+});
+
 describe("directories of the shell executor", () => {
   test("lie where users of the Go runner look for them", async () => {
     const { dir, executor } = opened();
@@ -99,6 +142,7 @@ describe("directories of the shell executor", () => {
       tmpDir: join(dir, "builds", "0a1b2c3d", "0.tmp", "group", "project"),
     });
     expect(statSync(environment.workspace.tmpDir).mode & 0o777).toBe(0o700);
+    expect(statSync(join(dir, "builds", "0a1b2c3d")).mode & 0o777).toBe(0o700);
   });
 
   test("a checkout above gives way to a place named by the project's number", async () => {
@@ -117,7 +161,8 @@ describe("directories of the shell executor", () => {
     await first.destroy(never);
     await other.destroy(never);
 
-    const locks = isRoot ? "/run/alloy-runner" : `/tmp/alloy-runner-${process.geteuid?.()}`;
+    const [locks = ""] = lockDirectories(dir, false);
+    mkdirSync(locks, { recursive: true, mode: 0o700 });
     const claims = (): string[] => readdirSync(locks).filter((name) => !name.startsWith("."));
     const before = new Set(claims());
     const third = await executor.prepare(sampleRequest(), new Sink(), never);
@@ -125,6 +170,7 @@ describe("directories of the shell executor", () => {
     await third.destroy(never);
     expect(existsSync(join(locks, claim))).toBe(false);
     for (const stale of [JSON.stringify({ root: third.workspace.root, pid: 1, startedAt: -1, bootId: "x" }), "", "{"]) {
+      mkdirSync(locks, { recursive: true, mode: 0o700 });
       writeFileSync(join(locks, claim), stale, { mode: 0o600 });
       const next = await executor.prepare(sampleRequest(), new Sink(), never);
       expect(next.projectSlot).toBe(0);
@@ -329,6 +375,37 @@ describe("login shells", () => {
   });
 });
 
+test("what a profile leaves running is ended when it was asked, and holds no job up", async () => {
+  const { dir, executor } = opened();
+  vi.stubEnv("HOME", dir);
+  const pids = join(dir, "pids");
+  writeFileSync(
+    join(dir, ".bash_profile"),
+    `sleep 600 & echo $! >>${pids}\n(setsid sleep 601 >/dev/null 2>&1 & echo $! >>${pids})\nexport PATH=$PATH:/from-profile\n`,
+  );
+  const begin = performance.now();
+  const environment = await preparedIn(executor);
+  expect(performance.now() - begin).toBeLessThan(10_000);
+  const left = readFileSync(pids, "utf8").trim().split("\n").map(Number);
+  expect(left).toHaveLength(2);
+  expect(left.filter(isAlive)).toEqual([]);
+  expect((await runOps(environment, source("echo $PATH"), { login: false })).text).toContain(":/from-profile");
+});
+
+test("a profile that never ends holds up nobody who closes the runner", async () => {
+  const dir = newDirectory();
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  vi.stubEnv("HOME", dir);
+  const pid = join(dir, "pid");
+  writeFileSync(join(dir, ".bash_profile"), `echo $$ >${pid}; kill -STOP $$\n`);
+  const executor = openIn(dir);
+  const preparing = executor.prepare(sampleRequest(), new Sink(), never).catch(() => null);
+  await expect.poll(() => existsSync(pid) && readFileSync(pid, "utf8").trim() !== "", { timeout: 10_000 }).toBe(true);
+  await executor.close();
+  expect(isAlive(Number(readFileSync(pid, "utf8")))).toBe(false);
+  await (await preparing)?.destroy(never);
+});
+
 describe.skipIf(!isRoot)("jobs as another user", () => {
   const name = `alloy-t${process.pid}`;
   const group = `alloy-g${process.pid}`;
@@ -414,6 +491,80 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     await runOps(environment, source(`rm -rf ${above}; ln -s ${own}/treasure ${above}`));
     await environment.destroy(never).catch(() => {});
     expect(existsSync(join(own, "treasure", "project"))).toBe(true);
+  });
+
+  test("root makes nothing where a link of theirs leads, nor in a directory that others can change", async () => {
+    const { dir: own, executor } = opened(asUser);
+    const treasure = join(own, "treasure");
+    mkdirSync(treasure, { mode: 0o700 });
+    const work = join(own, "home");
+    mkdirSync(work);
+    symlinkSync(treasure, join(work, "builds"));
+    chownSync(work, uid, uid);
+    const inHome = openIn(own, { ...asUser, workingDirectory: work });
+    await expect(inHome.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
+      /home belongs to another user.*install -d -o/,
+    );
+    expect(readdirSync(treasure)).toEqual([]);
+    // In the account's own home it makes the directory itself, and without the link it works.
+    rmSync(join(work, "builds"));
+    const environment = await inHome.prepare(sampleRequest(), new Sink(), never);
+    expect(statSync(join(work, "builds")).uid).toBe(uid);
+    await environment.destroy(never);
+    await inHome.close();
+    await executor.close();
+  });
+
+  test("nobody else can read their working copies", async () => {
+    for (const workingDirectory of [undefined, home]) {
+      const { dir: own, executor } = opened({ ...asUser, ...(workingDirectory ? { workingDirectory } : {}) });
+      const environment = await preparedIn(executor);
+      expect(statSync(join(workingDirectory ?? own, "builds", "0a1b2c3d"))).toMatchObject({ uid, mode: 0o40700 });
+      await environment.destroy(never);
+    }
+  });
+
+  test("a state_dir that they could change is refused", async () => {
+    const { executor } = opened({ ...asUser, scratchDir: join(home, "scratch") });
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
+      /state_dir: .* belongs to another user; set state_dir/,
+    );
+  });
+
+  test("a dead one is cleaned up after with its rights, also when the configuration names no user any more", async () => {
+    const { dir: own, executor } = opened(asUser);
+    const request = sampleRequest();
+    const environment = await executor.prepare(request, new Sink(), never);
+    onTestFinished(() => environment.destroy(never).catch(() => {}));
+    const { tmpDir } = environment.workspace;
+    const planted = async (): Promise<void> => {
+      mkdirSync(join(own, "treasure", "project"), { recursive: true });
+      writeFileSync(join(own, "treasure", "project", "canary"), "");
+      chmodSync(join(own, "treasure"), 0o700);
+      const above = tmpDir.replace(/\/project$/, "");
+      await runOps(environment, source(`rm -rf ${above}; ln -s ${own}/treasure ${above}`));
+    };
+    const canary = (): boolean => existsSync(join(own, "treasure", "project", "canary"));
+    const rootsOwn = openIn(own);
+    onTestFinished(() => rootsOwn.close());
+
+    await runOps(environment, [{ op: "write", path: `${tmpDir}/secret`, content: "x" }]);
+    const notes = JSON.parse(JSON.stringify(request.notes));
+    expect(await rootsOwn.recover(request.jobKey, notes, never)).toEqual(["removed its temporary files"]);
+    expect(existsSync(tmpDir)).toBe(false);
+
+    await planted();
+    await rootsOwn.recover(request.jobKey, notes, never).catch(() => {});
+    expect(canary()).toBe(true);
+    // As an older runner wrote them, and as they are when the account is gone.
+    const older = notes.map(({ user: _, ...note }: Note) => note);
+    expect((await rootsOwn.recover(request.jobKey, older, never)).join()).toMatch(/could not remove .*root does not/);
+    expect(canary()).toBe(true);
+    const orphaned = notes.map((note: Note) => ({ ...note, user: "alloy-nobody-any-more" }));
+    expect((await rootsOwn.recover(request.jobKey, orphaned, never)).join()).toMatch(
+      /could not remove .*no such account/,
+    );
+    expect(canary()).toBe(true);
   });
 
   test("what a job keeps its own account from reading is the job's failure", async () => {

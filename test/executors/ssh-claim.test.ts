@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import type { RemoteCommands } from "../../executors/remote/index.ts";
 import { claimWorkingCopy } from "../../executors/ssh/claim.ts";
 import { never } from "../../src/time.ts";
+import { ownTrust } from "../support/job.ts";
 import { localCommands } from "./remote/local.ts";
 
 test("a far host that answers without end is no place for a job", async () => {
@@ -15,6 +16,7 @@ test("a far host that answers without end is no place for a job", async () => {
     runnerId: "0a1b2c3d",
     projectPath: "group/project",
     projectId: "7",
+    trust: ownTrust,
     jobKey: "key",
     mark: "ALLOY_RUNNER_JOB_KEY=key.",
     killGraceMs: 1000,

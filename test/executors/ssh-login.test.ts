@@ -123,6 +123,21 @@ describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, (
 
     test("files that are no private keys are refused before anything is sent", async () => {
       writeFileSync(join(sshd.dir, "nonsense"), "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n");
+      const chacha = join(sshd.dir, "chacha");
+      execFileSync("ssh-keygen", [
+        "-q",
+        "-t",
+        "ed25519",
+        "-Z",
+        "chacha20-poly1305@openssh.com",
+        "-N",
+        "secret",
+        "-f",
+        chacha,
+      ]);
+      expect((await failureOf({ identity_file: chacha, identity_passphrase: "secret" })).message).toContain(
+        `is encrypted with chacha20-poly1305@openssh.com, which the runner does not know. Encrypt it anew: ssh-keygen -p -Z aes256-ctr -f ${chacha}`,
+      );
       expect((await failureOf({ identity_file: "nonsense" })).message).toMatch(/nonsense .*is no private key/);
       expect((await failureOf({ identity_file: "nowhere" })).message).toMatch(/nowhere .*cannot be read/);
       expect((await failureOf({ identity_file: `${sshd.keyFile}.pub` })).message).toContain("is a public key");

@@ -8,6 +8,7 @@ import shell from "../../executors/shell/index.ts";
 import { findShellWriter } from "../../shells/index.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
+import { ownTrust } from "../support/job.ts";
 
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const dir = mkdtempSync(join(tmpdir(), "alloy-stand-"));
@@ -36,7 +37,10 @@ const environment = await executor.prepare(
     runnerId: "0a1b2c3d",
     concurrentId: 0,
     projectPath: "group/project",
+    trust: ownTrust,
     expand: (text) => text,
+    environment: [],
+    variables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async () => {},
   },
   new Writable(),

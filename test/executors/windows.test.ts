@@ -2,7 +2,9 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { listFiles } from "../../executors/shell/files-list.ts";
 import { commandFor, findOnPath } from "../../executors/shell/windows/command.ts";
+import { windowsPattern, withWindowsPatterns } from "../../executors/shell/windows/patterns.ts";
 import { breakScript, descendantsOf, listingScript, parseListing } from "../../executors/shell/windows/processes.ts";
 import { removeOnWindows } from "../../executors/shell/windows/remove.ts";
 import { fitsWindows, inheritOnWindows, mergeVariables } from "../../executors/shell/windows/surroundings.ts";
@@ -123,6 +125,61 @@ describe("processes on Windows", () => {
     }
     expect(listingScript("'; exit #")).toContain("'*exit*'");
     expect(breakScript(4711)).toContain("AttachConsole(4711)");
+  });
+});
+
+describe("a pattern", () => {
+  test.each([
+    ["out\\a.txt", "out/a.txt"],
+    ["bin\\Release\\*.dll", "bin/Release/*.dll"],
+    ["bin\\**\\{a,b}.exe", "bin/**/{a,b}.exe"],
+    [".\\out\\", "./out/"],
+    ["out/a.txt", "out/a.txt"],
+    ["C:\\builds\\0\\app\\out\\a.txt", "out/a.txt"],
+    ["c:/Builds/0/App/out/*.txt", "out/*.txt"],
+    ["C:\\builds\\0\\app", "."],
+    // Not in the project: refused as such by whoever reads it.
+    ["C:\\builds\\0\\application\\x", "/C:/builds/0/application/x"],
+    ["D:\\x", "/D:/x"],
+    ["\\\\server\\share\\x", "//server/share/x"],
+    ["..\\x", "../x"],
+  ])("%s is %s", (written, read) => {
+    expect(windowsPattern(written, "C:\\builds\\0\\app")).toBe(read);
+  });
+
+  test("with backslashes finds and excludes files, and does not leave the project", async () => {
+    const root = mkdtempSync(join(tmpdir(), "alloy-patterns-"));
+    try {
+      mkdirSync(join(root, "bin", "Release", "deep"), { recursive: true });
+      for (const name of ["a.dll", "b.dll", "a.pdb", "deep/c.dll"]) {
+        writeFileSync(join(root, "bin", "Release", name), "");
+      }
+      const unused = async (): Promise<never> => Promise.reject(new Error("nothing is moved here"));
+      const workspace = withWindowsPatterns({
+        root,
+        tmpDir: root,
+        list: (select, signal) => listFiles({ root, untracked: async () => [] }, select, signal),
+        pack: unused,
+        unpack: unused,
+      });
+      const found = await workspace.list(
+        {
+          globs: [
+            "bin\\Release\\*.dll",
+            "bin\\**\\c.dll",
+            `${root.replaceAll("/", "\\")}\\bin\\Release\\a.pdb`,
+            "..\\x",
+          ],
+          exclude: ["bin\\Release\\b.*"],
+          untracked: false,
+        },
+        never,
+      );
+      expect(found.paths).toEqual(["bin/Release/a.dll", "bin/Release/a.pdb", "bin/Release/deep/c.dll"]);
+      expect(found.warnings).toEqual([expect.stringContaining("is outside of the project")]);
+    } finally {
+      rmSync(root, { recursive: true, force: true });
+    }
   });
 });
 

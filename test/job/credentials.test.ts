@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -268,6 +268,32 @@ describe("certificates", () => {
       { runner: { url: new URL("https://127.0.0.1:1") } },
     );
     expect(other.outcome).toMatchObject({ result: "failed", reason: "runner_system_failure" });
+  });
+
+  test("that the operator trusts are good for the repository's host, beside those of the system", async () => {
+    const server = await serve({ tls: selfSigned(stand.dir) });
+    const trusted = readFileSync(join(stand.dir, "cert.pem"), "utf8");
+    const elsewhere = { url: new URL("https://127.0.0.1:1") };
+    const own = await fetchFrom(
+      addressOf(server),
+      ["git fetch"],
+      { serverTls: { ca: trusted, caConfigured: true } },
+      { runner: elsewhere },
+    );
+    expect(own.outcome).toEqual({ result: "success" });
+    // Now it is the system that trusts the host, and the operator somebody else.
+    const system = join(stand.dir, "system.pem");
+    writeFileSync(system, trusted);
+    const { cert: stranger } = selfSigned(stand.dir);
+    for (const ca of [stranger, stranger.trimEnd()]) {
+      const beside = await fetchFrom(
+        addressOf(server),
+        ["true"],
+        { serverTls: { ca, caConfigured: true } },
+        { runner: { ...elsewhere, environment: [{ key: "SSL_CERT_FILE", value: system }] } },
+      );
+      expect(beside.outcome).toEqual({ result: "success" });
+    }
   });
 });
 

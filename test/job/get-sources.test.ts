@@ -248,6 +248,28 @@ describe("refs", () => {
     }
   });
 
+  test.each(["sha1", "sha256"] as const)(
+    "a host whose default is the other format than %s fetches as ever",
+    async (format) => {
+      if (format === "sha256")
+        repository = createRepository(join(stand.dir, `other-${count}`), { objectFormat: format });
+      const other = format === "sha1" ? "sha256" : "sha1";
+      const environment = [
+        ["GIT_DEFAULT_HASH", other],
+        ["GIT_DEFAULT_REF_FORMAT", "reftable"],
+      ].map(([key = "", value = ""]) => ({ key, value }));
+      for (let run = 0; run < 2; run++) {
+        const { outcome, trace } = await checkOut({
+          git: { objectFormat: format },
+          options: { runner: { environment } },
+          script: ["echo FORMAT=$(git rev-parse --show-object-format) $(cat file.txt)"],
+        });
+        expect(outcome).toEqual({ result: "success" });
+        expect(trace).toContain(`FORMAT=${format} one\n`);
+      }
+    },
+  );
+
   test("a commit that does not exist is the job's fault, and the message names it", async () => {
     const sha = "1234567890".repeat(4);
     for (const depth of ["0", "1"]) {
@@ -378,6 +400,158 @@ describe("what an earlier job left", () => {
   ])("%s", async (_what, plant) => {
     const { trace } = await survives([plant], { script: [...show, "echo CONTENT=$(cat file.txt)"] });
     expect(trace).toContain("CONTENT=one\n");
+  });
+
+  /** A job's shell text that gives the object with the name `id` the content of another one, wherever git keeps it. */
+  const forge = (id: string, content: string, how: "loose" | "packed"): string[] => [
+    `id=$(git rev-parse ${id}) other=$(${content}); at() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }`,
+    "for p in .git/objects/pack/*.pack; do [ -e $p ] || continue; mv $p . && git unpack-objects -q < $(basename $p); rm -f $(basename $p); done; rm -f .git/objects/pack/*",
+    "chmod u+w $(at $id) && cp $(at $other) $(at $id)",
+    how === "packed" ? "git -c core.checkstat=minimal repack -q -a -d && [ ! -e $(at $id) ]" : "[ -e $(at $id) ]",
+  ];
+  const evilBlob = "echo evil | git hash-object -w --stdin";
+  const evilTree = `printf '100644 blob %s\\tfile.txt\\n' $(${evilBlob}) | git mktree`;
+  const content = 'echo "CONTENT=$(cat file.txt two.txt dir/three.txt | tr "\\n" .)"';
+
+  describe.each(["loose", "packed"] as const)("objects that are not what their names say, %s", (how) => {
+    test.each([
+      ["a file of this commit", "HEAD:file.txt", evilBlob, "echo evil > file.txt"],
+      ["a file of the next commit", "origin/main:two.txt", evilBlob, "true"],
+      ["a file of the next commit, and the others are away", "origin/main:two.txt", evilBlob, "rm file.txt"],
+      ["a directory of the next commit", "origin/main:dir", evilTree, "true"],
+      ["the tree of the next commit", "origin/main^{tree}", evilTree, "true"],
+      [
+        "the next commit",
+        "origin/main",
+        `git -c user.name=x -c user.email=x commit-tree -m evil $(${evilTree}) < /dev/null`,
+        "true",
+      ],
+    ])("%s", async (_what, id, other, and) => {
+      const first = repository.git("rev-parse", "HEAD");
+      const sha = repository.commit({ "two.txt": "two\n", "dir/three.txt": "three\n" });
+      const planted = await checkOut({ sha: first, script: [...forge(id, other, how), and] });
+      expect(planted.outcome).toEqual({ result: "success" });
+      const { outcome, trace } = await checkOut({ sha, script: [content, "git fsck --full && echo SOUND"] });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("The working copy of an earlier job cannot be used; starting anew");
+      expect(trace).toContain("CONTENT=one.two.three.\n");
+      expect(trace).toContain("SOUND\n");
+    });
+  });
+
+  test.each(["-ffdx", "none", "-ffd -e kept"])(
+    "an index that gives a changed file the id and the times of the right one, cleaned with %s",
+    async (flags) => {
+      const sha = repository.commit({ "two.txt": "two\n", "dir/three.txt": "three\n" });
+      const patch = join(stand.dir, `patch-${count}.pl`);
+      writeFileSync(
+        patch,
+        `use Digest::SHA qw(sha1); open F, '<:raw', '.git/index'; local $/; $_ = <F>; substr($_, -20) = '';
+        my ($e, $r) = map { pack 'H*', $_ } @ARGV; s/\\Q$e\\E/$r/ or die; open F, '>:raw', '.git/index'; print F $_, sha1($_)`,
+      );
+      const planted = await checkOut({
+        script: [
+          "right=$(git rev-parse HEAD:file.txt); printf 'bad\\n' > file.txt; touch -d @1000000000 file.txt; git add file.txt",
+          `perl ${patch} $(git rev-parse :file.txt) $right`,
+          "git status --porcelain | grep file.txt && exit 1; cat file.txt",
+        ],
+      });
+      expect(planted.outcome).toEqual({ result: "success" });
+      const { outcome, trace } = await checkOut({
+        sha,
+        variables: [variable("GIT_CLEAN_FLAGS", flags)],
+        script: [content],
+      });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("CONTENT=one.two.three.\n");
+      expect(trace).not.toContain("starting anew");
+    },
+  );
+
+  test("files that are as they should be keep their times, and what the new commit has no more goes", async () => {
+    repository.commit({ "two.txt": "two\n", "old.txt": "old\n" });
+    await checkOut({ script: ["touch -d @1000000000 file.txt two.txt old.txt"] });
+    repository.git("rm", "-q", "old.txt");
+    const sha = repository.commit({ "two.txt": "changed\n" });
+    for (const flags of ["none", "-ffdx"]) {
+      const { trace } = await checkOut({
+        sha,
+        variables: [variable("GIT_CLEAN_FLAGS", flags)],
+        script: [...show, "echo TIME=$(stat -c %Y file.txt) $([ $(stat -c %Y two.txt) = 1000000000 ] || echo new)"],
+      });
+      expect(trace).toContain("FILES=file.txt two.txt\n");
+      expect(trace).toContain("TIME=1000000000 new\n");
+      expect(trace).not.toContain("starting anew");
+    }
+  });
+
+  test("files whose line ends git does not give back are no forgery", async () => {
+    repository.commit({ "crlf.txt": "a\r\nb\r\n" });
+    const sha = repository.commit({ ".gitattributes": "" });
+    // Committed with line ends that the attributes say it does not have.
+    repository.git("config", "core.attributesFile", "/dev/null");
+    writeFileSync(join(repository.dir, ".gitattributes"), "*.txt text eol=crlf\n");
+    repository.git("add", ".gitattributes");
+    repository.git("commit", "-q", "-m", "attributes");
+    for (let run = 0; run < 3; run++) {
+      const { outcome, trace } = await checkOut({ script: ["od -c crlf.txt | head -1"] });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).not.toContain("starting anew");
+      expect(trace).toContain("a  \\r  \\n   b  \\r  \\n");
+    }
+    expect(sha).not.toBe("");
+  });
+
+  describe("submodules", () => {
+    const submodules = [variable("GIT_SUBMODULE_STRATEGY", "normal"), variable("GIT_ALLOW_PROTOCOL", "file")];
+    const allow = { preCloneScript: "export GIT_ALLOW_PROTOCOL=file" };
+    const git = (dir: string, plant: string): string => `cd ${dir} && { ${plant}; }`;
+
+    test.each([
+      ["a file", "HEAD:file.txt", evilBlob],
+      ["the tree", "HEAD^{tree}", evilTree],
+    ])("%s of one that is not what its name says", async (_what, id, other) => {
+      const library = createRepository(join(stand.dir, `library-${count}`));
+      repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library.url, "lib");
+      const sha = repository.commit({});
+      const run = { sha, variables: submodules, options: { runner: allow } };
+      const planted = await checkOut({
+        ...run,
+        script: [
+          git("lib", forge(id, other, "loose").join("; ").replaceAll(".git/objects", "../.git/modules/lib/objects")),
+        ],
+      });
+      expect(planted.outcome).toEqual({ result: "success" });
+      const { outcome, trace } = await checkOut({ ...run, script: ["echo LIB=$(cat lib/file.txt)"] });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("LIB=one\n");
+    });
+  });
+
+  test("jobs of forks, of protected refs and of others find nothing of one another, nor a fork's of another fork", async () => {
+    const sha = repository.git("rev-parse", "HEAD");
+    repository.git("update-ref", "refs/pull/1/head", sha);
+    const kinds: Checkout[] = [
+      { ref: "main" },
+      { ref: "main", git: { protected: true } },
+      { ref: "stranger:main" },
+      { ref: "friend:main" },
+      { ref: "friend:main", variables: [strategy("none")] },
+    ];
+    const find = "echo FOUND=$(ls -A .git/left left 2>/dev/null | tr '\\n' ' ') AT=$CI_PROJECT_DIR";
+    const places: (string | undefined)[] = [];
+    for (const kind of kinds) {
+      const { outcome, trace } = await checkOut({
+        sha,
+        ...kind,
+        script: [find, "touch left; touch .git/left || true"],
+      });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain("\nFOUND= AT=");
+      places.push(/AT=.*7e3b05c2\/([^/]+)/.exec(trace)?.[1]);
+    }
+    expect(places).toEqual(["0", "0-protected", "0-fork", "0-fork", "0-fork"]);
+    expect((await checkOut({ sha, script: [find] })).trace).toContain("FOUND=.git/left AT=");
   });
 
   test("the checkout replaced by a link is not followed", async () => {

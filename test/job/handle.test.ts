@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { execa } from "execa";
 import { expect, onTestFinished, test } from "vitest";
-import { Stop } from "../../src/errors.ts";
+import { Stop, SystemFailure } from "../../src/errors.ts";
 import type { Executor } from "../../src/executor.ts";
 import { recoverJobs } from "../../src/journal/recover.ts";
 import { type CoordinatorOptions, startCoordinator } from "../../src/local/coordinator.ts";
@@ -26,6 +26,23 @@ async function setUp(dialect: CoordinatorOptions["dialect"], options: Partial<Ha
 function plain(trace: string): string {
   return trace.replace(/\x1b\[[0-9;]*[mK]/g, "");
 }
+
+test("what is secret in a job's trace is secret in the log, too", async () => {
+  const { local, handling } = await setUp("gitlab");
+  local.enqueue({ variables: [{ key: "SEC", value: "geheimnis", masked: true }] });
+  const executor: Executor = {
+    ...handling.executor,
+    prepare({ hide, expand }) {
+      hide?.(["found-out"]);
+      const cause = new Error(`of ${Buffer.from("geheimnis").toString("base64")}`);
+      throw new SystemFailure(`cannot pull "${expand("reg/$SEC")}" with found-out`, { cause });
+    },
+  };
+  await handling.handle(await handling.receive(), never, executor);
+  const text = JSON.stringify(handling.logged);
+  expect(text).toContain('cannot pull \\"reg/[MASKED]\\" with [MASKED]: of [MASKED]');
+  expect(text).not.toMatch(/geheimnis|found-out/);
+});
 
 for (const dialect of ["alloy", "gitlab"] as const) {
   test(`${dialect}: a job runs, its result arrives once with its whole trace, and nothing stays`, async () => {
@@ -174,7 +191,8 @@ test("a job that cannot be understood fails with the explanation", async () => {
   const { delivered } = await handling.handle({ ...received, problem, warnings: ["image is a number"] });
   await delivered;
   expect(job.status).toBe("failed");
-  expect(plain(job.trace)).toBe(`WARNING: image is a number\nERROR: Job failed (system failure): ${problem}\n`);
+  expect(plain(job.trace)).toMatch(/^Running with alloy-runner .*\n/);
+  expect(plain(job.trace)).toContain(`WARNING: image is a number\nERROR: Job failed (system failure): ${problem}\n`);
 });
 
 test("a job that cannot be kept is answered without being run", async () => {
@@ -207,7 +225,7 @@ test("a job whose trace cannot be opened counts as failed", async () => {
   room.resolve(0);
   const { outcome, delivered } = await handled;
   expect(outcome).toMatchObject({ result: "failed", reason: "runner_system_failure" });
-  expect(handling.states).toEqual([{ at: "finished", outcome }]);
+  expect(handling.states).toEqual([{ at: "finished", outcome: { result: "failed", reason: "runner_system_failure" } }]);
   await delivered;
   expect(job.status).toBe("failed");
 });
@@ -281,4 +299,30 @@ test("a job that has to wait for a slot is on disk while it waits", async () => 
   room.resolve(2);
   await (await handled).delivered;
   expect(plain(job.trace)).toContain("\nnumber 2\n");
+});
+
+test("a whole run shows nothing secret on the board, and its operator can read along and cancel", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const secret = "hunter2-hunter2-hunter2";
+  const seen: string[] = [];
+  handling.board.watch((view) => seen.push(JSON.stringify(view)));
+  const job = local.enqueue({
+    name: "unit",
+    variables: [{ key: "SECRET", value: secret, masked: true }],
+    script: ["echo begun $SECRET", "sleep 60"],
+    afterScript: ["echo after $SECRET"],
+  });
+  const received = await handling.receive();
+  const handled = handling.handle(received);
+  await job.traceContains("begun");
+  const tail = String(await handling.board.tail(received.id, 200));
+  expect(tail).toContain("begun [MASKED]");
+  expect(handling.board.cancel(received.id)).toBe(1);
+  const { outcome, delivered } = await handled;
+  expect(outcome).toMatchObject({ result: "canceled", message: "by the operator of this runner" });
+  await delivered;
+  expect(plain(job.trace)).toContain("after [MASKED]");
+  const all = [...seen, tail].join("\n");
+  expect(seen.length).toBeGreaterThan(5);
+  for (const hidden of [secret, received.token, handling.entry.token]) expect(all).not.toContain(hidden);
 });

@@ -3,15 +3,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { executors } from "../../executors/index.ts";
 import { findShellWriter } from "../../shells/index.ts";
+import { createBoard } from "../../src/board/board.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import { openCoordinator } from "../../src/coordinator/client.ts";
 import { createConnections } from "../../src/coordinator/connections.ts";
 import { createIdentity } from "../../src/coordinator/identity.ts";
 import type { Executor } from "../../src/executor.ts";
-import { createJobHandler, type HandleDeps } from "../../src/job/handle.ts";
-import type { Job } from "../../src/job/job.ts";
-import type { HandledJob } from "../../src/job/received.ts";
-import type { JobState } from "../../src/job/state.ts";
+import type { Job, JobProgress } from "../../src/job/job.ts";
+import type { HandleDeps } from "../../src/job/life/deps.ts";
+import { createJobHandler } from "../../src/job/life/handle.ts";
+import type { HandledJob } from "../../src/job/life/received.ts";
 import { openJournal } from "../../src/journal/journal.ts";
 import { createOutbox } from "../../src/journal/outbox.ts";
 import { openStateDir } from "../../src/journal/state-dir.ts";
@@ -71,14 +72,16 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       fallbackDir: join(stateDir.path, "caches"),
       scratchDir: stateDir.scratchDir,
       otherUser: () => false,
+      minFreeBytes: () => 0,
       log,
-    }),
+    }).open,
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => 0,
     log,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });
-  const states: JobState[] = [];
+  const board = createBoard();
+  const states: JobProgress[] = [];
   let traced = 0;
   return {
     dir,
@@ -88,6 +91,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     journal,
     outbox,
     logged,
+    board,
     states,
     get traced() {
       return traced;
@@ -105,6 +109,10 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       other: Executor = executor,
       concurrentId: number | Promise<number> = 0,
     ): Promise<HandledJob> {
+      const shown = board.add(
+        { id: job.id, title: job.name, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
+        { tail: async () => Buffer.alloc(0), cancel: () => {} },
+      );
       return await handler({
         job,
         entry,
@@ -112,7 +120,17 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
         coordinator,
         concurrentId,
         signal,
-        meter: { moved: (state) => states.push(state), traced: (bytes) => (traced += bytes) },
+        board: {
+          moved: (progress) => {
+            states.push(progress);
+            shown.moved(progress);
+          },
+          traced: (bytes) => {
+            traced += bytes;
+            shown.traced(bytes);
+          },
+          offer: shown.offer,
+        },
       });
     },
     async close() {

@@ -435,7 +435,7 @@ describe("the environment", () => {
     const { outcome, logged } = await stand.run(jobWith(), { executor, request: { destroyTimeoutMs: 20 } });
     for (const environment of real) await environment.destroy(AbortSignal.timeout(10_000));
     expect(outcome.result).toBe("success");
-    expect(logged.map(({ fields }) => fields?.error)).toContain("clean-up took longer than 20ms");
+    expect(logged.map(({ fields }) => fields?.problem)).toContain("clean-up took longer than 20ms");
   });
 
   test("whose shell ends well before it has read the script is no success", async () => {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { formatDuration, parseDuration } from "../../src/job/duration.ts";
 import type { Job } from "../../src/job/job.ts";
-import { projectPathOf } from "../../src/job/project-path.ts";
-import { refOf } from "../../src/job/refs.ts";
-import { readSettings } from "../../src/job/settings.ts";
+import { formatDuration, parseDuration } from "../../src/job/plan/duration.ts";
+import { readSettings } from "../../src/job/plan/settings.ts";
+import { projectPathOf } from "../../src/job/sources/project-path.ts";
+import { refOf } from "../../src/job/sources/refs.ts";
 import { jobWith } from "./stand.ts";
 
 function settingsOf(variables: Record<string, string>, job: Partial<Job> = {}): ReturnType<typeof readSettings> {

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import shell from "../../executors/shell/index.ts";
 import { findShellWriter } from "../../shells/index.ts";
 import type { Executor, Note } from "../../src/executor.ts";
-import type { Job, Outcome, Step, Variable } from "../../src/job/job.ts";
-import { type JobRunner, type RunJobRequest, runJob } from "../../src/job/run.ts";
-import { secretsOf } from "../../src/job/secrets.ts";
-import type { JobState } from "../../src/job/state.ts";
+import type { Job, JobProgress, Outcome, Step, Variable } from "../../src/job/job.ts";
+import type { JobRunner, RunJobRequest } from "../../src/job/life/request.ts";
+import { runJob } from "../../src/job/life/run.ts";
+import { secretsOf } from "../../src/job/variables/secrets.ts";
 import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
@@ -84,7 +84,7 @@ export interface Finished {
   readonly outcome: Outcome;
   /** As a person reads it: without colours. */
   readonly trace: string;
-  readonly states: readonly JobState[];
+  readonly states: readonly JobProgress[];
   readonly logged: readonly LogLine[];
   readonly tookMs: number;
 }
@@ -120,15 +120,16 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
     async run(job, options = {}) {
       const path = join(dir, `trace-${jobs++}`);
       const { traceSections, tokenMaskPrefixes } = job.features;
+      const secrets = secretsOf(job);
       const trace = await openTrace({
         path,
-        secrets: secretsOf(job),
+        secrets: secrets.values,
         secretPrefixes: tokenMaskPrefixes,
         limitBytes: 4 * 1024 * 1024,
         sections: traceSections,
       });
       const logged: LogLine[] = [];
-      const states: JobState[] = [];
+      const states: JobProgress[] = [];
       const start = performance.now();
       let seen = "";
       let reading = Promise.resolve();
@@ -146,6 +147,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
           runner: { ...plainRunner, ...options.runner },
           identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
           executor: options.executor ?? executor,
+          secrets,
           findWriter: findShellWriter,
           trace,
           transfers: {
@@ -159,6 +161,8 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
                 oldDir: join(dir, "cache"),
                 coordinator: "127.0.0.1:1",
                 maxBytes: null,
+                guarded: false,
+                minFreeBytes: () => 0,
               }),
             scratchDir: dir,
             minFreeBytes: () => 0,
@@ -167,7 +171,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
           concurrentId: 3,
           remember: async (_note: Note) => {},
           halt: options.halt ?? never,
-          onState: (state) => states.push(state),
+          onProgress: (state) => states.push(state),
           preparePauseMs: 5,
           attemptPauseMs: 5,
           ...options.request,

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { expandReferences } from "../../src/job/expand.ts";
 import type { Job } from "../../src/job/job.ts";
-import { secretsOf } from "../../src/job/secrets.ts";
-import { createVariables, type JobVariables, type VariableSources } from "../../src/job/variables.ts";
+import { expandReferences } from "../../src/job/variables/expand.ts";
+import { secretsOf } from "../../src/job/variables/secrets.ts";
+import { createVariables, type JobVariables, type VariableSources } from "../../src/job/variables/variables.ts";
 import { jobWith, variable } from "./stand.ts";
 
 const place = {
@@ -247,10 +247,66 @@ describe("secrets", () => {
       "dTpwdXNoLW1l",
       "push-me",
     ];
-    expect(secretsOf(job, ["runner-token"]).sort()).toEqual([...common, "closed$OPEN", "closedpublic-value"].sort());
-    expect(secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).sort()).toEqual(common.sort());
-    expect(secretsOf(jobWith({ git: { ...job.git, repoUrl: "git@github.com:acme/widget.git" } }))).toEqual([
+    expect([...secretsOf(job, ["runner-token"]).values].sort()).toEqual(
+      [...common, "closed$OPEN", "closedpublic-value"].sort(),
+    );
+    expect([...secretsOf({ ...job, dialect: "gitlab" }, ["runner-token"]).values].sort()).toEqual(common.sort());
+    expect(secretsOf(jobWith({ git: { ...job.git, repoUrl: "git@github.com:acme/widget.git" } })).values).toEqual([
       jobWith().token,
     ]);
   });
+});
+
+test("others than the job's scripts are told what is open, and nothing secret by a detour", () => {
+  const job = jobWith({
+    token: "the-job-token",
+    variables: [
+      variable("OPEN", "a $PLAIN", { public: true }),
+      variable("PLAIN", "b", { public: true }),
+      variable("DETOUR", "x$HIDDEN", { public: true }),
+      variable("HIDDEN", "s1", { public: true, masked: true }),
+      variable("PRIVATE", "s2", { public: false }),
+      variable("FILE", "s3", { public: true, file: true }),
+      variable("URL", "https://x:the-job-token@host", { public: true }),
+      variable("TWICE", "s4", { public: false }),
+      variable("TWICE", "open", { public: true }),
+      variable("RAW", "$PLAIN", { public: true, raw: true }),
+      variable("API_TOKEN", "t", { public: true }),
+      variable("PATH", "/mine", { public: true }),
+      variable("SELF", "$SELF:/x", { public: true }),
+    ],
+  });
+  const environment = [
+    { key: "FROM_ENTRY", value: "e $PLAIN" },
+    { key: "PRIVATE", value: "s5" },
+  ];
+  const open = new Map(
+    variablesOf(job, { environment })
+      .open()
+      .map((one) => [one.key, one]),
+  );
+  const told = (key: string) => {
+    const { value, complete, secretName, ofOperator, redirecting } = open.get(key) ?? {};
+    return [value, complete, secretName, ofOperator, redirecting];
+  };
+  expect(told("OPEN")).toEqual(["a b", true, false, false, false]);
+  expect(told("DETOUR")).toEqual(["x", false, false, false, false]);
+  expect(told("RAW")).toEqual(["$PLAIN", true, false, false, false]);
+  expect(told("API_TOKEN")).toEqual(["t", true, true, false, false]);
+  expect(told("PATH")).toEqual(["/mine", true, false, false, true]);
+  expect(told("SELF")).toEqual([":/x", false, false, false, false]);
+  expect(told("FROM_ENTRY")).toEqual(["e b", true, false, true, false]);
+  expect(told("CI_PROJECT_DIR")).toEqual([place.root, true, false, false, false]);
+  expect(["HIDDEN", "PRIVATE", "FILE", "URL", "TWICE"].filter((key) => open.has(key))).toEqual([]);
+  expect(JSON.stringify([...open.values()])).not.toMatch(/s[1-5]"|the-job-token/);
+});
+
+test("what is told of references that multiply is bounded", () => {
+  const long = "x".repeat(100_000);
+  const many = Array.from({ length: 1000 }, (_, index) => variable(`V${index}`, "$LONG".repeat(100), { public: true }));
+  const job = jobWith({ variables: [variable("LONG", long, { public: true }), ...many] });
+  const total = variablesOf(job)
+    .open()
+    .reduce((sum, { key, value }) => sum + key.length + value.length, 0);
+  expect(total).toBeLessThan(1024 * 1024);
 });

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { FinalReport, JobRecord, Journal, Outbox, StoredJob } from "../../src/journal/contract.ts";
+import { MOST_DISAGREEMENTS } from "../../src/journal/delivery.ts";
 import { createOutbox, type OutboxOptions } from "../../src/journal/outbox.ts";
 import { deadline, never, pause } from "../../src/time.ts";
 import { failure, type Script, scriptedCoordinator } from "./scripted-coordinator.ts";
@@ -36,13 +37,13 @@ async function finished(
   return record;
 }
 
-const atStart = { sent: 0, gone: false };
+const atStart = { sent: 0, offered: 0, gone: false };
 
 test("AlloyCI gets state and whole trace in one call, and nothing is left on disk", async () => {
   const { journal, scripted, outbox, path } = await setUp();
   const failed: FinalReport = { state: "failed", reason: "script_failure", exitCode: 3, at: success.at };
   const record = await finished(journal, "one\ntwo ✓\n", { knownReasons: ["x"] }, failed);
-  const delivery = outbox.deliver(record, { sent: 4, gone: true });
+  const delivery = outbox.deliver(record, { sent: 4, offered: 4, gone: true });
   expect(outbox.has("http://coordinator.test/", record.stored.id)).toBe(true);
   expect(await delivery).toBe("delivered");
   expect(outbox.has("http://coordinator.test/", record.stored.id)).toBe(false);
@@ -64,7 +65,7 @@ test("GitLab gets the rest of the trace in pieces from where it is, then the sta
     reports: 0,
     callsAfterEnd: 0,
   });
-  expect(await outbox.deliver(record, { sent: 5, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: 5, offered: 5, gone: false })).toBe("delivered");
   const stored = scripted.jobs.get(record.stored.id);
   expect(stored?.text).toBe(trace.toString());
   expect(stored?.checksum).toBe(`crc32:${crc32(trace).toString(16).padStart(8, "0")}`);
@@ -75,7 +76,7 @@ test("offsets that the coordinator corrects are followed, absurd ones are surviv
   const { journal, scripted, outbox } = await setUp();
   const record = await finished(journal, "0123456789", { dialect: "gitlab" });
   scripted.jobs.set(record.stored.id, { text: "01", state: null, checksum: "", reports: 0, callsAfterEnd: 0 });
-  expect(await outbox.deliver(record, { sent: 7, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: 7, offered: 7, gone: false })).toBe("delivered");
   expect(scripted.jobs.get(record.stored.id)?.text).toBe("0123456789");
 
   const other = await finished(journal, "0123456789", { dialect: "gitlab" });
@@ -95,6 +96,60 @@ test("offsets that the coordinator corrects are followed, absurd ones are surviv
   expect(scripted.jobs.get(third.stored.id)?.state).toBe("success");
 });
 
+test.each([
+  ["its beginning", 0],
+  ["always the same byte", 5],
+  ["a byte that it was never sent", 1e9],
+])(
+  "a GitLab that answers each piece with 416 and wants %s gets the state after some rounds, and a word of what is missing",
+  async (_what, next) => {
+    const { journal, scripted, outbox, log } = await setUp((call) =>
+      call.call === "trace" ? { status: "running", next, intervalMs: undefined } : undefined,
+    );
+    const record = await finished(journal, "0123456789", { dialect: "gitlab" });
+    expect(await outbox.deliver(record, atStart)).toBe("delivered");
+    expect(scripted.jobs.get(record.stored.id)).toMatchObject({ state: "success", checksum: undefined, reports: 1 });
+    const pieces = scripted.calls.flatMap((call) => (call.call === "trace" ? [call.text] : []));
+    expect(pieces.length).toBe(MOST_DISAGREEMENTS + 1);
+    const held = next > 10 ? 0 : next;
+    expect(pieces.at(-1)).toContain(`it has ${held} of 10 bytes, the rest is missing here`);
+    expect(log.lines.join("\n")).toContain(`it has ${held} of 10 bytes, and the job's state goes without the rest`);
+  },
+);
+
+test("a GitLab whose place in the trace goes to and fro gets the state after some rounds", async () => {
+  let pieces = 0;
+  const { journal, scripted, outbox } = await setUp((call) =>
+    call.call === "trace" ? { status: "running", next: ++pieces % 2, intervalMs: undefined } : undefined,
+  );
+  const record = await finished(journal, "0123456789", { dialect: "gitlab" });
+  expect(await outbox.deliver(record, atStart)).toBe("delivered");
+  expect(scripted.jobs.get(record.stored.id)).toMatchObject({ state: "success", checksum: undefined, reports: 1 });
+});
+
+test("an AlloyCI that answers 416 whenever there is a trace gets the state without", async () => {
+  const { journal, scripted, outbox } = await setUp((call) => {
+    if (call.call === "trace") return { status: "running", next: call.from, intervalMs: undefined };
+    return call.trace === null ? undefined : failure(416);
+  });
+  const record = await finished(journal, "0123456789\n".repeat(100_000));
+  expect(await outbox.deliver(record, atStart)).toBe("delivered");
+  expect(scripted.jobs.get(record.stored.id)).toMatchObject({ state: "success", reports: 1 });
+});
+
+test("of a trace that was never sent no byte is left out, wherever GitLab says that it is", async () => {
+  let odd = true;
+  const { journal, scripted, outbox } = await setUp((call) => {
+    if (call.call !== "trace" || !odd) return undefined;
+    odd = false;
+    return { status: "running", next: 8, intervalMs: undefined };
+  });
+  const trace = "0123456789".repeat(200_000);
+  const record = await finished(journal, trace, { dialect: "gitlab" });
+  expect(await outbox.deliver(record, { sent: 0, offered: 5, gone: false })).toBe("delivered");
+  expect(scripted.jobs.get(record.stored.id)?.text).toBe(trace);
+});
+
 test("a coordinator that is not ready is asked again, one that wants the trace anew gets it", async () => {
   let updates = 0;
   const { journal, scripted, outbox } = await setUp((call) => {
@@ -106,20 +161,22 @@ test("a coordinator that is not ready is asked again, one that wants the trace a
         : { kind: "again", afterMs: 2 };
   });
   const record = await finished(journal, "trace\n", { dialect: "gitlab" });
-  expect(await outbox.deliver(record, { sent: 6, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: 6, offered: 6, gone: false })).toBe("delivered");
   expect(scripted.calls.map(({ call }) => call).join(" ")).toBe("update update update trace update update");
   const other = await finished(journal, "trace\n", { dialect: "gitlab" });
   scripted.answerWith((call) =>
     call.call === "update" && call.update.checksum !== undefined ? { kind: "resend" } : undefined,
   );
-  expect(await outbox.deliver(other, { sent: 6, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(other, { sent: 6, offered: 6, gone: false })).toBe("delivered");
 });
 
 test("a trace that GitLab wants again from its start goes in large pieces, however little of it was left", async () => {
   const { journal, scripted, outbox } = await setUp();
   const trace = Buffer.alloc(300 * 1024, "0123456789abcdef\n");
   const record = await finished(journal, trace, { dialect: "gitlab" });
-  expect(await outbox.deliver(record, { sent: trace.length - 100, gone: false })).toBe("delivered");
+  expect(await outbox.deliver(record, { sent: trace.length - 100, offered: trace.length - 100, gone: false })).toBe(
+    "delivered",
+  );
   expect(scripted.jobs.get(record.stored.id)?.text).toBe(trace.toString());
   expect(scripted.calls.map(({ call }) => call)).toEqual(["trace", "trace", "update"]);
 });
@@ -157,11 +214,11 @@ test.each([403, 404, 409])("after %i nothing more is sent", async (status) => {
 
 test("a job that is over for GitLab is not reported, for AlloyCI it is: its trace would be lost", async () => {
   const { journal, scripted, outbox } = await setUp();
-  expect(await outbox.deliver(await finished(journal, "t", { dialect: "gitlab" }), { sent: 0, gone: true })).toBe(
-    "refused",
-  );
+  expect(
+    await outbox.deliver(await finished(journal, "t", { dialect: "gitlab" }), { sent: 0, offered: 0, gone: true }),
+  ).toBe("refused");
   expect(scripted.calls).toEqual([]);
-  expect(await outbox.deliver(await finished(journal, "t"), { sent: 0, gone: true })).toBe("delivered");
+  expect(await outbox.deliver(await finished(journal, "t"), { sent: 0, offered: 0, gone: true })).toBe("delivered");
 });
 
 test("after an outage two hundred results drain at once, each exactly once, with few calls while it lasts", async () => {
@@ -302,7 +359,7 @@ test("close lets deliveries end, keeps the rest, and the next process goes on ex
   const waiting = await Promise.all(
     Array.from({ length: 5 }, () => finished(journal, "0123456789", { dialect: "gitlab" })),
   );
-  const deliveries = waiting.map((record) => outbox.deliver(record, { sent: 4, gone: false }));
+  const deliveries = waiting.map((record) => outbox.deliver(record, { sent: 4, offered: 4, gone: false }));
   for (const record of waiting) {
     scripted.jobs.set(record.stored.id, { text: "0123", state: null, checksum: "", reports: 0, callsAfterEnd: 0 });
     record.acknowledged(4);
@@ -341,7 +398,7 @@ test("a spool that is gone costs the trace, not the state", async () => {
   for (const dialect of ["alloy", "gitlab"] as const) {
     const record = await finished(journal, "x", { dialect });
     await rm(record.tracePath);
-    expect(await outbox.deliver(record, { sent: 1, gone: false })).toBe("delivered");
+    expect(await outbox.deliver(record, { sent: 1, offered: 1, gone: false })).toBe("delivered");
     expect(scripted.jobs.get(record.stored.id)).toMatchObject({ state: "success", checksum: undefined });
   }
   expect([...scripted.jobs.values()][0]?.text).toContain("the output of this job was lost on the runner");
@@ -360,12 +417,12 @@ test("a job that was never kept is answered from memory", async () => {
 test("close waits for a delivery that was announced, and lets it happen", async () => {
   const { journal, scripted, outbox } = await setUp();
   const record = await finished(journal, "x");
-  const announced = Promise.withResolvers<{ sent: number; gone: boolean }>();
+  const announced = Promise.withResolvers<{ sent: number; offered: number; gone: boolean }>();
   const delivery = outbox.deliver(record, announced.promise);
   expect(outbox.has("http://coordinator.test/", record.stored.id)).toBe(true);
   const closing = outbox.close(never);
   expect(await outbox.deliver(record, atStart)).toBe("kept");
-  announced.resolve({ sent: 0, gone: false });
+  announced.resolve({ sent: 0, offered: 0, gone: false });
   expect(await delivery).toBe("delivered");
   await closing;
   expect(scripted.jobs.get(record.stored.id)?.reports).toBe(1);

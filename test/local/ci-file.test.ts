@@ -82,7 +82,7 @@ deploy:
   expect(unit).toMatchObject({
     script: ["npm ci", "npm test"],
     afterScript: "echo bye",
-    variables: { A: "one", N: 5 },
+    variables: { A: "one", N: "5" },
     image: { name: "node:24", entrypoint: [""] },
     services: [],
     cache: {},
@@ -98,6 +98,40 @@ test("JSON is read too, tabs included, and stages and stage have defaults", () =
   const file = parse('{\n\t"unit": {\n\t\t"script": ["true"],\n\t\t"variables": []\n\t}\n}\n');
   expect(file.stages).toEqual(["build", "test", "deploy"]);
   expect(file.jobs).toMatchObject([{ name: "unit", stage: "test", variables: {} }]);
+});
+
+describe("numbers are the text that stands in the file", () => {
+  const written = { V: "3.0", ID: "1187654321098765432", E: "1e3", Z: "-0", H: "0x1F" };
+  test.each([
+    [
+      ".alloy-ci.yml",
+      "1.10: {script: [x], variables: &v {V: 3.0, ID: 1187654321098765432, E: 1e3, Z: -0, H: 0x1F}, cache: {key: 2.50, paths: [a]}, image: {name: a, docker: {user: 1000.0}}, services: [{name: b, variables: *v}], artifacts: {paths: [x], expire_in: 7200.0}}",
+      written,
+    ],
+    [
+      ".alloy-ci.json",
+      '{"1.10": {"script": ["x"], "variables": {"V": 3.0, "ID": 1187654321098765432, "E": 1e3, "Z": -0}, "cache": {"key": 2.50, "paths": ["a"]}, "image": {"name": "a", "docker": {"user": 1000.0}}, "services": [{"name": "b", "variables": {"V": 3.0, "ID": 1187654321098765432, "E": 1e3, "Z": -0}}], "artifacts": {"paths": ["x"], "expire_in": 7200.0}}}',
+      { V: "3.0", ID: "1187654321098765432", E: "1e3", Z: "-0" },
+    ],
+  ])("in %s", (name, text, variables) => {
+    const { jobs, warnings } = parseCiFile(text, name);
+    expect(warnings).toEqual([]);
+    expect(jobs).toMatchObject([
+      {
+        name: "1.10",
+        variables,
+        cache: { key: "2.50" },
+        image: { docker: { user: "1000.0" } },
+        services: [{ variables }],
+        artifacts: { expire_in: "7200.0" },
+      },
+    ]);
+    expect(jobs[0]?.variables).toEqual(variables);
+  });
+
+  test("where text must stand a number is a mistake as before", () => {
+    expect(() => parseCiFile("unit:\n  script: [3.0]\n", "f")).toThrow("unit.script[0] must be text, not the number 3");
+  });
 });
 
 describe("mistakes are named with file, line, column and what was expected", () => {
@@ -131,7 +165,11 @@ describe("mistakes are named with file, line, column and what was expected", () 
     ],
     ["unit:\n  script: [x]\n  services: postgres\n", 3, "unit.services must be a list of services"],
     ["unit:\n  script: [x]\n  artifacts: [out]\n", 3, "unit.artifacts must be a table, not a list"],
-    ["unit:\n  script: [x]\n  cache: {policy: never}\n", 3, "unit.cache.policy must be pull-push, pull or push"],
+    [
+      "unit:\n  script: [x]\n  cache: {policy: never}\n",
+      3,
+      "unit.cache.policy must be pull-push, pull or push, or a variable",
+    ],
     [
       "unit:\n  script: [x]\n  dependencies: [compil]\ncompile: {script: [x]}\n",
       3,

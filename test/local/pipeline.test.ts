@@ -218,7 +218,7 @@ b2: {stage: b, script: [x], dependencies: [a2]}
     );
     expect(variables).toEqual(
       expect.arrayContaining([
-        { key: "N", value: 5, public: true },
+        { key: "N", value: "5", public: true },
         { key: "KEY", value: "s3cret", public: false },
         { key: "CI_COMMIT_SHA", value: "a".repeat(40), public: true },
       ]),

@@ -1,14 +1,14 @@
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
+import { createBoard } from "../../src/board/board.ts";
 import type { Config, RunnerConfig } from "../../src/config/config.ts";
 import type { Coordinator, JobAnswer } from "../../src/coordinator/contract.ts";
 import type { Executor } from "../../src/executor.ts";
 import type { Dialect, Job } from "../../src/job/job.ts";
-import type { ReceivedJob } from "../../src/job/received.ts";
+import type { HandleJob, ReceivedJob } from "../../src/job/life/received.ts";
 import { createLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics.ts";
 import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
-import type { HandleJob } from "../../src/poll/received.ts";
 import { createSupervisor } from "../../src/poll/supervisor.ts";
 import { sampleJob } from "../support/job.ts";
 
@@ -169,6 +169,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
 export function executorOf(more: Partial<Executor> = {}): Executor {
   return {
     name: "shell",
+    title: "Shell",
     features: { variables: true, image: false, services: false, shared: true },
     shell: "bash",
     prepare: () => Promise.reject(new Error("nothing runs here")),
@@ -218,12 +219,14 @@ export function supervise(
     output: { write: (line) => void lines.push(line), flush: async () => {} },
   });
   const metrics = createMetrics({ version: "test" });
+  const board = createBoard();
+  metrics.observe({ jobs: board.jobs });
   const stopping = new AbortController();
   const supervisor = createSupervisor(
     {
       handleJob: async (received) => {
         await work(received);
-        return { delivered: Promise.resolve() };
+        return { outcome: { result: "success" }, delivered: Promise.resolve("delivered") };
       },
       openCoordinator: connectTo,
       openExecutor: (entry) => executorOf({ name: entry.executor }),
@@ -231,10 +234,11 @@ export function supervise(
       isPending: () => false,
       timing: quickTiming,
       ...more,
+      board,
       metrics,
       log,
     },
     stopping.signal,
   );
-  return { supervisor, lines, metrics, stopping, log };
+  return { supervisor, board, lines, metrics, stopping, log };
 }

@@ -3,7 +3,8 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import { Stop } from "../../src/errors.ts";
-import type { ReceivedJob } from "../../src/job/received.ts";
+import type { ReceivedJob } from "../../src/job/life/received.ts";
+import type { DeliveryResult } from "../../src/journal/contract.ts";
 import { configOf, entryOf, executorOf, quickTiming, type Reply, startServer, supervise } from "./setting.ts";
 
 const closers: (() => Promise<unknown>)[] = [];
@@ -55,16 +56,16 @@ describe("polling", () => {
 
   test("asks a few times soon after a job's report arrived", async () => {
     const coordinator = await server((_asked, count) => (count === 1 ? { job: "1" } : 204));
-    const delivered = Promise.withResolvers<void>();
-    const { supervisor } = supervised(async () => {}, {
-      handleJob: async () => ({ delivered: delivered.promise }),
+    const delivered = Promise.withResolvers<DeliveryResult>();
+    const { supervisor, board } = supervised(async () => {}, {
+      handleJob: async () => ({ outcome: { result: "success" }, delivered: delivered.promise }),
     });
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
     await coordinator.until(() => coordinator.asked.length === 2);
-    expect(supervisor.jobs).toMatchObject([{ id: "1", progress: { at: "delivering" } }]);
-    delivered.resolve();
+    expect(board.jobs()).toMatchObject([{ id: "1", progress: { at: "delivering" } }]);
+    delivered.resolve("delivered");
     await coordinator.until(() => coordinator.asked.length === 5);
-    expect(supervisor.jobs).toEqual([]);
+    expect(board.jobs()).toEqual([]);
   });
 
   test("asks again at once when an empty answer was held back", async () => {
@@ -178,7 +179,7 @@ describe("polling", () => {
     const coordinator = await server(({ token }, count) => (token !== "a" ? 204 : count === 1 ? { job: "1" } : 403));
     const mended = await server(() => 204);
     const ending = Promise.withResolvers<void>();
-    const { supervisor, metrics } = supervised(() => ending.promise);
+    const { supervisor, board, metrics } = supervised(() => ending.promise);
     closers.push(async () => ending.resolve());
     const series = 'alloy_runner_entry_healthy{runner="id-a",runner_name="runner a",system_id=""}';
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
@@ -187,7 +188,7 @@ describe("polling", () => {
     supervisor.apply(configOf([entryOf(mended.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
     await mended.until(() => mended.asked.length === 3);
     await expect.poll(() => metrics.render()).toContain(`${series} 1`);
-    expect(supervisor.jobs).toHaveLength(1);
+    expect(board.jobs()).toHaveLength(1);
   });
 
   test("keeps to the interval also after a job where the entry says so, and is not nudged", async () => {
@@ -253,7 +254,7 @@ describe("polling", () => {
     const early = Promise.withResolvers<void>();
     const late = Promise.withResolvers<void>();
     let most = 0;
-    const { supervisor } = supervised(async ({ job, signal, concurrentId }) => {
+    const { supervisor, board } = supervised(async ({ job, signal, concurrentId }) => {
       await concurrentId;
       running.add(job.id);
       most = Math.max(most, running.size);
@@ -269,7 +270,7 @@ describe("polling", () => {
     supervisor.apply(configOf([entryOf(hanging.url, "h"), entryOf(well.url, "w")], { concurrent: 1 }));
     await early.promise;
     answerNow.resolve();
-    while (supervisor.jobs.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (board.jobs().length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
     expect([...running]).toEqual(["early"]);
     end.resolve();
     await late.promise;
@@ -371,13 +372,13 @@ describe("a job", () => {
     const ids = Array.from({ length: 5 }, (_, index) => String(index));
     const coordinator = await server(queue(...ids));
     const received: WeakRef<object>[] = [];
-    const deliveries: PromiseWithResolvers<void>[] = [];
-    const { supervisor } = supervised(async () => {}, {
+    const deliveries: PromiseWithResolvers<DeliveryResult>[] = [];
+    const { supervisor, board } = supervised(async () => {}, {
       async handleJob({ job }) {
         received.push(new WeakRef(job));
-        const delivery = Promise.withResolvers<void>();
+        const delivery = Promise.withResolvers<DeliveryResult>();
         deliveries.push(delivery);
-        return { delivered: delivery.promise };
+        return { outcome: { result: "success" }, delivered: delivery.promise };
       },
     });
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 10 }));
@@ -389,24 +390,24 @@ describe("a job", () => {
         return received.filter((job) => job.deref() !== undefined).length;
       })
       .toBe(0);
-    expect(supervisor.jobs.map(({ progress }) => progress.at)).toEqual(ids.map(() => "delivering"));
-    for (const { resolve } of deliveries) resolve();
+    expect(board.jobs().map(({ progress }) => progress.at)).toEqual(ids.map(() => "delivering"));
+    for (const { resolve } of deliveries) resolve("delivered");
     await tick();
-    expect(supervisor.jobs).toEqual([]);
+    expect(board.jobs()).toEqual([]);
   });
 
   test("is known to who asks what the runner is doing, without secrets in the log", async () => {
     const coordinator = await server(queue("42"));
     const started = Promise.withResolvers<ReceivedJob>();
-    const { supervisor, lines, metrics } = supervised(async (received) => {
-      received.meter.moved({ at: "running", stage: "build_script" });
+    const { supervisor, board, lines, metrics } = supervised(async (received) => {
+      received.board.moved({ at: "running", stage: "build_script" });
       started.resolve(received);
       await stopped(received.signal);
     });
     supervisor.apply(configOf([entryOf(coordinator.url, "a")]));
     const { concurrentId } = await started.promise;
     expect(await concurrentId).toBe(0);
-    expect(supervisor.jobs).toMatchObject([
+    expect(board.jobs()).toMatchObject([
       { id: "42", title: "group/project: job 42", runner: "id-a", progress: { at: "running", stage: "build_script" } },
     ]);
     expect(await metrics.render()).toContain(
@@ -524,14 +525,14 @@ describe("a reload", () => {
     const coordinator = await server((_asked, count) => ({ job: String(count) }));
     const ends: (() => void)[] = [];
     let received = 0;
-    const { supervisor } = supervised(({ signal }) => {
+    const { supervisor, board } = supervised(({ signal }) => {
       received++;
       const end = Promise.withResolvers<void>();
       ends.push(end.resolve);
       return Promise.race([end.promise, stopped(signal)]);
     });
     const entry = entryOf(coordinator.url, "a");
-    const running = () => supervisor.jobs.length;
+    const running = () => board.jobs().length;
     const until = async (count: number) => {
       while (running() !== count) await new Promise((resolve) => setTimeout(resolve, 2));
     };

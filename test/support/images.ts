@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type Docker from "dockerode";
+import { pwshFolder } from "./pwsh.ts";
 
 /** Images that the tests make on the spot, of this machine's Debian packages. */
 
@@ -32,6 +33,24 @@ export const sshPassword = "an image's password";
 /** Of `sshPassword`, by `openssl passwd -6`. */
 const SSH_PASSWORD_HASH =
   "$6$testimage$ZbjPPrT.ELu.LlrPlEfRzgzb5xQsX9YqEFR2YuBBUuoGqiSeJ8LTTkfDWsPpsGLpVmAsbN3Em3AMa48wJQCCU/";
+
+/** What an image must have so that its own command is an sshd; root has `sshPassword`. */
+const SSHD = [
+  "--file",
+  `/etc/shadow=root:${SSH_PASSWORD_HASH}:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n`,
+  "--mode",
+  "/etc/shadow=0600",
+  "--directory",
+  "/run/sshd",
+  "--file",
+  "/etc/ssh/sshd_config=PermitRootLogin yes\nPasswordAuthentication yes\nUsePAM no\nMaxSessions 50\nMaxStartups 100\n",
+  ...BASH,
+  "openssh-server",
+  "openssh-client",
+];
+const RUN_SSHD = `CMD ["sh", "-c", "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key && exec /usr/sbin/sshd -D -e"]`;
+/** Made only where the tests have a pwsh. */
+const PWSH = pwshFolder() ?? "";
 
 const recipes = {
   /** busybox: sh, no bash, no git. */
@@ -92,25 +111,21 @@ const recipes = {
   },
   /** sshd with bash and git; root has `sshPassword`. */
   sshd: {
+    root: [...accounts("/bin/bash"), ...SSHD],
+    changes: [PATH, "EXPOSE 22", RUN_SSHD],
+  },
+  /** The same with PowerShell 7, which the image's PATH and root's profile name. Its Start-Job wants OpenSSL. */
+  pwsh: {
     root: [
       ...accounts("/bin/bash"),
       "--file",
-      `/etc/shadow=root:${SSH_PASSWORD_HASH}:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n`,
-      "--mode",
-      "/etc/shadow=0600",
-      "--directory",
-      "/run/sshd",
-      "--file",
-      "/etc/ssh/sshd_config=PermitRootLogin yes\nPasswordAuthentication yes\nUsePAM no\nMaxSessions 50\nMaxStartups 100\n",
-      ...BASH,
-      "openssh-server",
-      "openssh-client",
+      `/root/.profile=PATH=$PATH:${PWSH}\n`,
+      "--tree",
+      PWSH,
+      ...SSHD,
+      "openssl",
     ],
-    changes: [
-      PATH,
-      "EXPOSE 22",
-      `CMD ["sh", "-c", "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key && exec /usr/sbin/sshd -D -e"]`,
-    ],
+    changes: [`${PATH}:${PWSH}`, "EXPOSE 22", RUN_SSHD],
   },
 } as const satisfies Record<string, Recipe>;
 

@@ -1,4 +1,7 @@
-import type { Job } from "../../src/job/job.ts";
+import type { Job, Trust } from "../../src/job/job.ts";
+
+/** Of a project's own refs that nobody protects. */
+export const ownTrust: Trust = { level: "project", source: "" };
 
 /** A sound job of AlloyCI that does nothing, changed by `more`. */
 export function sampleJob(more: Partial<Job> = {}): Job {

@@ -1,7 +1,7 @@
 """Writes the root file system of a test image to stdout, as a tar: files of Debian packages of this machine with the
 libraries they need.
 
-  root-tar.py [--busybox] [--file PATH=TEXT]... [--mode PATH=OCTAL]... [--directory PATH]... PACKAGE...
+  root-tar.py [--busybox] [--file PATH=TEXT]... [--mode PATH=OCTAL]... [--directory PATH]... [--tree PATH]... PACKAGE...
 """
 
 import argparse
@@ -48,10 +48,16 @@ def package_files(packages):
     return paths
 
 
+def tree_files(top):
+    for directory, _, names in os.walk(top):
+        for name in names:
+            yield os.path.join(directory, name)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--busybox", action="store_true")
-    for name in ("--file", "--mode", "--directory"):
+    for name in ("--file", "--mode", "--directory", "--tree"):
         parser.add_argument(name, action="append", default=[])
     parser.add_argument("packages", nargs="*")
     args = parser.parse_args()
@@ -100,6 +106,8 @@ def main():
         text(path, content)
 
     paths = package_files(args.packages) if args.packages else set()
+    for top in args.tree:
+        paths.update(tree_files(os.path.realpath(top)))
     if args.busybox:
         paths.add(real("/bin/busybox"))
     programs = sorted({os.stat(path).st_ino: path for path in paths if is_program(path)}.values())

@@ -37,6 +37,18 @@ export interface Site {
   close(): Promise<void>;
 }
 
+/** A line as people read it, one for programs, what `run` says of a mistake in how it was called, and a stuck reader's gap. */
+const LOG_LINE =
+  /^(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:DEBUG|INFO |WARN |ERROR|FATAL) \S.*|\{"level":.*\}|alloy-runner: .*|\d+ lines of the log were dropped.*)$/;
+
+/** Words of others: of the runtime, of a library, or of whoever forgot the log. A last line may be cut by SIGKILL. */
+export function strangersInLog(stderr: string): string[] {
+  return stderr
+    .split("\n")
+    .slice(0, -1)
+    .filter((line) => !LOG_LINE.test(line));
+}
+
 export async function openSite(options: SiteOptions): Promise<Site> {
   const home = await emptyHome();
   const coordinator = await startCoordinator(options);
@@ -45,6 +57,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
   const tokens = Array.from({ length: options.entries ?? 1 }, () => coordinator.addRunner().token);
   await mkdir(workDir);
   let runner: Running | undefined;
+  const runners: Running[] = [];
 
   async function configure({ global = "", entry = "", entries = tokens.length }: Partial<SiteOptions>): Promise<void> {
     const parts = tokens
@@ -77,6 +90,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
       const words = ["run", "--config", configFile, "--working-directory", workDir, ...args];
       const started = start(words, { home: dir, ...run });
       runner = started;
+      runners.push(started);
       await Promise.race([
         asked,
         started.exit.then(({ code }) => {
@@ -95,6 +109,9 @@ export async function openSite(options: SiteOptions): Promise<Site> {
       await coordinator.close();
       await home.dispose();
       await rm(dir, { recursive: true, force: true });
+      const strange = runners.flatMap((one) => strangersInLog(one.stderr()));
+      if (strange.length > 0)
+        throw new Error(`The runner's stderr has lines that are none of its log:\n${strange.join("\n")}`);
     },
   };
   try {

@@ -141,7 +141,7 @@ describe("shipping", () => {
     await when(() => stored === "first line\nsecond line\n");
     expect(pieces().map((piece) => piece.from)).toEqual([0, 11]);
     expect(acknowledged).toEqual([11, 23]);
-    expect(await shipper.finish(never)).toEqual({ sent: 23, gone: false });
+    expect(await shipper.finish(never)).toEqual({ sent: 23, offered: 23, gone: false });
   });
 
   it("sends the beginning of a line only after a while, never half an escape sequence", async () => {
@@ -192,8 +192,8 @@ describe("shipping", () => {
     await when(() => stored === "line\nnext\n");
   });
 
-  it("goes where the coordinator says its copy ends, within what there is", async () => {
-    const wanted = [0, 5, 10_000];
+  it("goes where the coordinator says its copy ends, and nowhere beyond what it was ever sent", async () => {
+    const wanted = [0, 5, 11];
     answer = async (piece) => {
       const next = piece.bytes.length > 0 ? wanted.shift() : undefined;
       return next === undefined ? {} : { next };
@@ -203,8 +203,16 @@ describe("shipping", () => {
     await when(() => pieces().length === 3);
     expect(pieces().map((piece) => piece.from)).toEqual([0, 0, 5]);
     trace.output.write("more\n");
-    await when(() => stored === "more\n");
+    await when(() => stored === "5678\nmore\n");
     expect(shipper.sent).toBe(15);
+  });
+
+  it("asks whether the job is still wanted while the coordinator never agrees", async () => {
+    answer = async (piece) => (piece.bytes.length === 0 ? { status: "canceling" } : { next: 0 });
+    ship("alloy", { ...FAST, retryMs: 20_000, probeMs: 20 });
+    trace.output.write("line\n");
+    await when(() => statuses.length === 1);
+    expect(pieces().map((piece) => piece.text)).toEqual(["line\n", "line\n", ""]);
   });
 
   it("does not spin on a coordinator that never agrees", async () => {
@@ -267,7 +275,7 @@ describe("finish", () => {
     await trace.end();
     const finished = shipper.finish(never);
     gate.resolve();
-    expect(await finished).toEqual({ sent: 4, gone: false });
+    expect(await finished).toEqual({ sent: 4, offered: 4, gone: false });
     expect(requests).toHaveLength(1);
   });
 
@@ -281,7 +289,7 @@ describe("finish", () => {
     trace.output.write("one\n");
     await when(() => requests.length === 1);
     using limit = deadline(never, 30, new Error("no time left"));
-    expect(await shipper.finish(limit.signal)).toEqual({ sent: 0, gone: false });
+    expect(await shipper.finish(limit.signal)).toEqual({ sent: 0, offered: 4, gone: false });
     expect(calls[0]?.aborted).toBe(true);
   });
 
@@ -292,6 +300,6 @@ describe("finish", () => {
     const shipper = ship();
     trace.output.write("one\n");
     await when(() => requests.length === 1);
-    expect(await shipper.finish(never)).toEqual({ sent: 0, gone: false });
+    expect(await shipper.finish(never)).toEqual({ sent: 0, offered: 4, gone: false });
   });
 });

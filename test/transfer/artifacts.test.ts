@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { type CoordinatorOptions, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator.ts";
-import type { JobSpec } from "../../src/local/job-spec.ts";
+import type { JobSpec } from "../../src/local/job.ts";
 import { type HandlingOptions, openHandling } from "../job/handling.ts";
 
 async function setUp(options: CoordinatorOptions, more: Partial<HandlingOptions> = {}) {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { Trust } from "../../src/job/job.ts";
 import { cacheKeys, cleanKey } from "../../src/transfer/cache-keys.ts";
+import { ownTrust } from "../support/job.ts";
 
 describe("a cleaned key", () => {
   test.each([
@@ -60,6 +62,7 @@ describe("the keys of a cache", () => {
     written: "k",
     jobName: "unit",
     ref: "refs/heads/x",
+    trust: ownTrust,
     fallbackKeys: [],
     commonFallbackKey: undefined,
   };
@@ -88,9 +91,56 @@ describe("the keys of a cache", () => {
     expect(warnings).toEqual([]);
   });
 
-  test("the caches of protected refs are not to be had by CACHE_FALLBACK_KEY", () => {
-    const { fallbacks, warnings } = cacheKeys({ ...request, commonFallbackKey: "main-protected" });
+  test.each([
+    "main-protected",
+    "main-protected/",
+    "main-protected/.",
+    "main-protected%2F",
+    "main-protected%2f%2E",
+    "x/../main-protected",
+    "main-protected ",
+    "main-protected\\",
+    "/main-protected",
+    "main-Protected",
+    "main-protected.",
+  ])("the caches of protected refs are not to be had by CACHE_FALLBACK_KEY=%s", (commonFallbackKey) => {
+    const { fallbacks, warnings } = cacheKeys({ ...request, commonFallbackKey });
     expect(fallbacks).toEqual([]);
-    expect(warnings).toHaveLength(1);
+    expect(warnings).toEqual(['CACHE_FALLBACK_KEY must not end in "-protected"; it is not used.']);
+  });
+
+  test("jobs of different trust never name the same cache, whatever they write", () => {
+    const forks = ["0123456789abcdef", "fedcba9876543210"];
+    const trusts: Trust[] = [
+      ownTrust,
+      { level: "protected", source: "" },
+      ...forks.map((source) => ({ level: "fork", source }) as const),
+    ];
+    const endings = ["", "-protected", "-non_protected", ...forks.map((source) => `-fork-${source}`)];
+    const written = ["k", "x".repeat(600)].flatMap((key) => [
+      ...endings.flatMap((one) => endings.map((other) => `${key}${one}${other}`)),
+    ]);
+    // A key as it comes out may be written, too.
+    const again = trusts.flatMap((trust) => written.map((key) => cacheKeys({ ...request, key, trust }).key));
+    const named = trusts.map(
+      (trust) =>
+        new Set(
+          [...written, ...again].flatMap((key) => {
+            const keys = cacheKeys({ ...request, key, trust, fallbackKeys: [key], commonFallbackKey: key });
+            return [keys.key, ...keys.fallbacks];
+          }),
+        ),
+    );
+    const all = named.flatMap((keys) => [...keys]);
+    expect(new Set(all).size).toBe(all.length);
+  });
+
+  test("what GitLab has told apart keeps its key, and a project's own refs keep theirs", () => {
+    const keyOf = (key: string, level: Trust["level"]): string =>
+      cacheKeys({ ...request, key, trust: { level, source: "" } }).key;
+    expect(keyOf("k-protected", "protected")).toBe("k-protected");
+    expect(keyOf("k-non_protected", "project")).toBe("k-non_protected");
+    expect(keyOf("k", "project")).toBe("k");
+    expect(keyOf("k", "protected")).toBe("k-protected");
   });
 });

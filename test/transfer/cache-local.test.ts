@@ -1,5 +1,7 @@
-import { mkdirSync, mkdtempSync } from "node:fs";
-import { readdir, readFile, rm, stat, symlink, truncate, utimes, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, statfsSync } from "node:fs";
+import { readdir, readFile, rm, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -14,19 +16,19 @@ function scratch(): string {
 }
 
 function openStore(dir: string, maxBytes: number | null = null, coordinator = "ci.example.com"): CacheStore {
-  return openLocalCaches({ dir, oldDir: dir, coordinator, maxBytes });
+  return openLocalCaches({ dir, oldDir: dir, coordinator, maxBytes, guarded: false, minFreeBytes: () => 0 });
 }
 
 function place(key: string, more: Partial<CachePlace> = {}): CachePlace {
   return { projectPath: "group/project", projectId: "5", key, ...more };
 }
 
-function cacheOf(content: string | Buffer, fingerprint = String(content)): NewCache {
+function cacheOf(content: string | Buffer): NewCache {
   return {
     extension: ".zip",
     write: async (path) => {
       await writeFile(path, content, { flag: "wx" });
-      return fingerprint;
+      return typeof content === "string" ? content : "bytes";
     },
   };
 }
@@ -39,7 +41,7 @@ async function put(store: CacheStore, where: CachePlace, content: string | Buffe
 
 async function contentOf(store: CacheStore, where: CachePlace): Promise<string | null> {
   await using stored = await store.open(where, ignore, never);
-  return stored === null ? null : await readFile(stored.path, "utf8");
+  return stored === null ? null : await stored.file.readFile("utf8");
 }
 
 async function filesBelow(dir: string): Promise<string[]> {
@@ -174,6 +176,75 @@ describe("cache_max_size", () => {
     await using stored = await store.open(place("a"), ignore, never);
     await put(store, place("b"), "b".repeat(1000));
     expect(await contentOf(store, place("a"))).toBeNull();
-    expect((await stat(stored?.path ?? "")).size).toBe(1000);
+    expect(await stored?.file.readFile("utf8")).toBe("a".repeat(1000));
+  });
+});
+
+describe("a disk that is short of room", () => {
+  const MIB = 1024 * 1024;
+  const least = 8 * MIB;
+
+  /** A disk of 20 MiB of which 8 must stay free; `null`: this account may not mount. */
+  function smallDisk(): { dir: string; store: CacheStore; free: () => number } | null {
+    const dir = scratch();
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=20m,huge=never", "tmpfs", dir], { stdio: "ignore" });
+    } catch {
+      return null;
+    }
+    onTestFinished(() => void execFileSync("umount", ["-l", dir]));
+    const store = openLocalCaches({
+      dir,
+      oldDir: dir,
+      coordinator: "ci.example.com",
+      maxBytes: null,
+      guarded: false,
+      minFreeBytes: () => least,
+    });
+    return { dir, store, free: () => statfsSync(dir).bavail * statfsSync(dir).bsize };
+  }
+
+  async function keysOf(dir: string): Promise<string[]> {
+    const names = await readdir(join(dir, "group/project")).catch(() => []);
+    return names.map((name) => name.slice("key=".length, name.indexOf("~"))).sort();
+  }
+
+  test("loses the caches that were not used for longest before a new one appears", async ({ skip }) => {
+    const disk = smallDisk();
+    if (disk === null) return skip("only an account that may mount can make a small disk");
+    const { dir, store, free } = disk;
+    for (const [index, key] of ["a", "b", "c", "d"].entries()) {
+      await put(store, place(key), randomBytes(3 * MIB));
+      const [directory = ""] = (await readdir(join(dir, "group/project"))).filter((name) => name.includes(`=${key}~`));
+      const when = new Date(1000 + index);
+      await utimes(join(dir, "group/project", directory, "current.json"), when, when).catch(() => {});
+    }
+    expect(await keysOf(dir)).toEqual(["b", "c", "d"]);
+    expect(free()).toBeGreaterThanOrEqual(least);
+    // Told of what is to come, the store makes room before it is written.
+    const cache: NewCache = {
+      extension: ".zip",
+      write: async (path, _signal, makeRoom) => {
+        await makeRoom(6 * MIB);
+        expect(free()).toBeGreaterThanOrEqual(least + 6 * MIB);
+        await writeFile(path, randomBytes(6 * MIB));
+        return "f";
+      },
+    };
+    await store.put(place("e"), cache, ignore, never);
+    expect((await keysOf(dir)).at(-1)).toBe("e");
+    expect(free()).toBeGreaterThanOrEqual(least);
+  });
+
+  test("takes no new cache, and loses none, where that would not help", async ({ skip }) => {
+    const disk = smallDisk();
+    if (disk === null) return skip("only an account that may mount can make a small disk");
+    const { dir, store, free } = disk;
+    await put(store, place("a"), randomBytes(MIB));
+    await writeFile(join(dir, "something else"), randomBytes(14 * MIB));
+    const before = free();
+    await expect(put(store, place("b"), randomBytes(MIB))).rejects.toThrow(/min_free_disk/);
+    expect(await keysOf(dir)).toEqual(["a"]);
+    expect(free()).toBe(before);
   });
 });

@@ -61,6 +61,27 @@ test("each format and level is read again", async () => {
   }
 });
 
+test("a policy may be a variable, and one that nobody knows overwrites nothing", async () => {
+  await stand.run(caching("mkdir vendor; echo good > vendor/a"));
+  for (const [policy, value, saves, restores] of [
+    ["$POLICY", "pull", false, true],
+    ["${POLICY}", "push", true, false],
+    ["$POLICY", "pull-push", true, true],
+    ["$POLICY", "", true, true],
+    ["$POLICY", "Pull", false, true],
+    ["pul", "", false, true],
+  ] as const) {
+    const run = `mkdir -p vendor; cat vendor/a; echo ${Math.random()} > vendor/a`;
+    const { outcome, trace } = await stand.run(caching(run, { policy }, without(["POLICY", value])));
+    expect(outcome).toEqual({ result: "success" });
+    expect([policy, value, trace.includes("Saved cache")]).toEqual([policy, value, saves]);
+    expect([policy, value, trace.includes("Checking cache")]).toEqual([policy, value, restores]);
+    const unknown =
+      /cache\.policy is "(?:Pull|pul)", expected is pull-push, pull or push: the cache is restored and not/;
+    expect([policy, value, unknown.test(trace)]).toEqual([policy, value, value === "Pull" || policy === "pul"]);
+  }
+});
+
 test("policies, fallback keys and expanded keys", async () => {
   await stand.run(caching("mkdir vendor; echo main > vendor/a", { key: "main", policy: "push" }));
   const other = await stand.run(

@@ -1,6 +1,7 @@
 import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { createServer, type IncomingHttpHeaders, request } from "node:http";
+import { createServer, type IncomingHttpHeaders, type RequestListener, request } from "node:http";
+import { createServer as createTlsServer, type ServerOptions } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import S3rver from "@20minutes/s3rver";
@@ -16,7 +17,7 @@ export interface S3Request {
 }
 
 export interface S3Server {
-  /** `http://127.0.0.1:port`. */
+  /** `http://127.0.0.1:port`, or `https:` */
   readonly endpoint: URL;
   readonly requests: readonly S3Request[];
   /** The next requests are answered so, without a look at them. `null`: the connection ends. */
@@ -26,12 +27,13 @@ export interface S3Server {
 }
 
 /** A server that checks signatures, with the bucket `caches`; closes with the test. */
-export async function openS3(): Promise<S3Server> {
+export async function openS3(tls?: ServerOptions): Promise<S3Server> {
   const directory = mkdtempSync(join(tmpdir(), "alloy-s3-"));
   const server = new S3rver({
     address: "127.0.0.1",
     port: 0,
     silent: true,
+    vhostBuckets: false,
     directory,
     configureBuckets: [{ name: "caches", configs: [] }],
   });
@@ -44,7 +46,7 @@ export async function openS3(): Promise<S3Server> {
   const failures: (number | null)[] = [];
   let cutAt: number | null = null;
   // In front of it, to see and to spoil what goes by.
-  const front = createServer((incoming, outgoing) => {
+  const pass: RequestListener = (incoming, outgoing) => {
     requests.push({
       method: incoming.method ?? "",
       url: new URL(incoming.url ?? "", "http://127.0.0.1"),
@@ -76,10 +78,11 @@ export async function openS3(): Promise<S3Server> {
     });
     forward.on("error", () => outgoing.destroy());
     incoming.pipe(forward);
-  });
+  };
+  const front = tls === undefined ? createServer(pass) : createTlsServer(tls, pass);
   const frontPort = await listen(front);
   return {
-    endpoint: new URL(`http://127.0.0.1:${frontPort}`),
+    endpoint: new URL(`${tls === undefined ? "http" : "https"}://127.0.0.1:${frontPort}`),
     requests,
     fail: (...answers) => void failures.push(...answers),
     cut: (bytes) => {

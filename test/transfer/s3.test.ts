@@ -1,5 +1,5 @@
 import { mkdtempSync } from "node:fs";
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -65,7 +65,7 @@ async function put(store: CacheStore, content: string | Buffer, fingerprint = "f
 
 async function contentOf(store: CacheStore, where = place): Promise<Buffer | null> {
   await using stored = await store.open(where, ignore, never);
-  return stored === null ? null : await readFile(stored.path);
+  return stored === null ? null : await stored.file.readFile();
 }
 
 async function failureOf(work: Promise<unknown>): Promise<string> {

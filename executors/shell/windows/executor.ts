@@ -6,13 +6,16 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Executor, ExecutorDeps } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
+import { handingOver } from "../../common/hand-over.ts";
 import { openWorkspace } from "../files.ts";
 import type { Launch } from "../launch.ts";
 import { createDirectoryLocks } from "../locks.ts";
 import { makeDirectories } from "../make-directories.ts";
 import { findOwnProgram } from "../own-program.ts";
 import { createSlots, type Slot } from "../slots.ts";
+import { words } from "../words.ts";
 import { findOnPath } from "./command.ts";
+import { withWindowsPatterns } from "./patterns.ts";
 import { aliveTable, descendantsOf, fileTime, listProcesses, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";
 import { runOnWindows, type WindowsHost } from "./script.ts";
@@ -37,6 +40,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {
     account: null,
+    uid: null,
     environment,
     command: ([program, ...args]) => [findOnPath(program, searched, existsSync), ...args],
     check: async () => {},
@@ -51,11 +55,13 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const environmentFor = (host: WindowsHost, slot: Slot): Environment => ({
     shell,
     login: false,
-    workspace: openWorkspace(slot.places, {
-      launch,
-      mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
-      ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
-    }),
+    workspace: withWindowsPatterns(
+      openWorkspace(slot.places, {
+        launch,
+        mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
+        ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+      }),
+    ),
     projectSlot: slot.number,
     host: hostname(),
     buildsDir,
@@ -70,10 +76,12 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     },
   });
 
-  return {
-    name: "shell",
+  return handingOver({
+    name: words.name,
+    title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
+    plainShell: "cmd",
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
       if (deps.user !== undefined && deps.user !== "") {
@@ -93,7 +101,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       const projectPath = fitsWindows(request.projectPath)
         ? request.projectPath
         : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId });
+      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
       try {
         const { tmpDir } = slot.places;
         await request.remember({ kind: "shell-job", tmpDir });
@@ -136,5 +144,5 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       return said;
     },
     close: async () => {},
-  };
+  });
 }

@@ -135,7 +135,9 @@ export async function runOnWindows(
       if (host.killLeftovers && !(await reader.ended(0))) {
         const members = descendantsOf(await listProcesses(), [ended]);
         const result = await stopProcesses(members, { polite: false, graceMs: 0, limitMs: STUCK_MS });
-        if (result.ended.length > 0) await beforeAbort(drain(reader, Number.POSITIVE_INFINITY), signal);
+        if (result.ended.length > 0) {
+          await beforeAbort(drain(reader, Number.POSITIVE_INFINITY, { patienceMs: 0 }), signal);
+        }
         sayEnded(output, reader, result, 0, true);
       }
       return exit;

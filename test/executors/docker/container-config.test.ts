@@ -88,7 +88,6 @@ test.each<[Table, Table]>([
   [{ ipcmode: "host" }, { IpcMode: "host" }],
   [{ userns_mode: "host" }, { UsernsMode: "host" }],
   [{ runtime: "runsc" }, { Runtime: "runsc" }],
-  [{ isolation: "process" }, { Isolation: "process" }],
   [
     { log_options: { "max-file": "2" } },
     { LogConfig: { Type: "json-file", Config: { "max-size": "50m", "max-file": "2" } } },

@@ -16,6 +16,7 @@ afterEach(async () => {
 
 const none: LoginSources = {
   jobConfig: undefined,
+  entryConfig: undefined,
   operatorConfig: undefined,
   jobCredentials: [],
   configDir: undefined,
@@ -41,12 +42,20 @@ test("the job's variable comes before the runner's, the account's file and the j
   await writeFile(join(dir, "config.json"), config({ "registry.tld:5005": auth("file") }));
   const sources = {
     jobConfig: config({ "https://registry.tld:5005/v1/": auth("job") }),
+    entryConfig: config({ "registry.tld:5005": auth("entry") }),
     operatorConfig: config({ "registry.tld:5005": auth("operator") }),
     jobCredentials: [{ url: "registry.tld:5005", username: "payload", password: "p" }],
     configDir: dir,
   };
-  expect(await users(sources, "registry.tld:5005/image/name:v")).toEqual(["job", "operator", "file", "payload"]);
+  expect(await users(sources, "registry.tld:5005/image/name:v")).toEqual([
+    "job",
+    "entry",
+    "operator",
+    "file",
+    "payload",
+  ]);
   expect(await users({ ...sources, jobConfig: undefined }, "registry.tld:5005/x")).toEqual([
+    "entry",
     "operator",
     "file",
     "payload",
@@ -153,14 +162,22 @@ test("a helper that fails costs a warning, not the job", async () => {
   expect(logins.warnings.join()).not.toContain("secret-output");
 });
 
+test("helpers that the operator names in DOCKER_AUTH_CONFIG are asked", async () => {
+  const PATH = await helper("own", `echo '{"Username":"x","Secret":"y"}'`);
+  const named = JSON.stringify({ credHelpers: { "registry.tld": "own" } });
+  for (const sources of [{ entryConfig: named }, { operatorConfig: named }]) {
+    const logins = await openLogins({ ...none, ...sources, env: { PATH } });
+    expect((await logins.find(image("registry.tld/x"), never)).map(({ login }) => login.username)).toEqual(["x"]);
+    expect(logins.warnings).toEqual([]);
+  }
+});
+
 test("nothing that a job supplies starts a program", async () => {
   const PATH = await helper("evil", `echo '{"Username":"x","Secret":"y"}'`);
   const evil = JSON.stringify({ credsStore: "evil", credHelpers: { "registry.tld": "evil", "docker.io": "../evil" } });
-  for (const sources of [{ jobConfig: evil }, { operatorConfig: evil }]) {
-    const logins = await openLogins({ ...none, ...sources, env: { PATH } });
-    expect(await logins.find(image("registry.tld/x"), never)).toEqual([]);
-    expect(await logins.find(image("ruby"), never)).toEqual([]);
-    expect(logins.warnings.join()).toMatch(/never run for a job/);
-  }
+  const logins = await openLogins({ ...none, jobConfig: evil, env: { PATH } });
+  expect(await logins.find(image("registry.tld/x"), never)).toEqual([]);
+  expect(await logins.find(image("ruby"), never)).toEqual([]);
+  expect(logins.warnings.join()).toMatch(/never run for a job/);
   await expect(readFile(join(dir, "asked"))).rejects.toThrow(/ENOENT/);
 });

@@ -2,18 +2,19 @@ import { expect, test } from "vitest";
 import { choosePlaces } from "../../../executors/docker/places.ts";
 import { dockerTable } from "../../../executors/docker/settings.ts";
 import { planVolumes } from "../../../executors/docker/volumes.ts";
+import type { Trust } from "../../../src/job/job.ts";
 import { sampleJob } from "../../support/job.ts";
 
-/** What jobs of a protected or another ref mount. */
-function binds(table: Readonly<Record<string, unknown>>, isProtected: boolean): string[] {
+/** What jobs of this trust mount. */
+function binds(table: Readonly<Record<string, unknown>>, level: Trust["level"]): string[] {
   const settings = dockerTable.parse(table);
-  const job = sampleJob();
   const request = {
-    job: { ...job, git: { ...job.git, protected: isProtected } },
-    jobKey: "key",
+    job: sampleJob(),
+    jobKey: `key-of-${level}`,
     runnerId: "0a1b2c3d",
     concurrentId: 0,
     projectPath: "group/project",
+    trust: { level, source: "" },
   };
   return planVolumes({
     settings,
@@ -21,16 +22,33 @@ function binds(table: Readonly<Record<string, unknown>>, isProtected: boolean): 
     places: choosePlaces({ buildsDir: "/builds", settings, request, slot: 0 }),
     slot: 0,
     workingDirectory: "/srv",
+    privateVolume: false,
     expand: (text) => text,
   }).map(({ bind }) => bind);
 }
 
-test.each([{ volumes: ["/cache"] }, { volumes: ["/cache"], cache_dir: "/srv/caches" }, { cache_dir: "caches" }])(
-  "with %j a protected ref gets nothing that another could have prepared",
+test.each([
+  { volumes: ["/cache"] },
+  { volumes: ["/cache"], cache_dir: "/srv/caches" },
+  { cache_dir: "caches" },
+  { volumes: ["/cache"], disable_cache: true, volume_keep: true },
+])("with %j jobs of different trust get nothing of one another", (table) => {
+  const all = (["project", "protected", "fork"] as const).map((level) => binds(table, level));
+  expect(new Set(all.flat()).size).toBe(all.flat().length);
+});
+
+test.each([{ volumes: ["/cache"] }, { volumes: ["/cache"], cache_dir: "/srv/caches" }])(
+  "with %j nothing of a fork's job is kept",
   (table) => {
-    const others = binds(table, false);
-    const own = binds(table, true);
-    expect(own).toHaveLength(others.length);
-    expect(own.filter((bind) => others.includes(bind))).toEqual([]);
+    expect(binds(table, "fork").every((bind) => bind.startsWith("alloy-key-of-fork-"))).toBe(true);
   },
 );
+
+test("on a directory of the host places are apart as well", () => {
+  const settings = dockerTable.parse({ volumes: ["/srv/builds:/builds"] });
+  const roots = (["project", "protected", "fork"] as const).map((level) => {
+    const request = { runnerId: "0a1b2c3d", projectPath: "group/project", trust: { level, source: "" } };
+    return choosePlaces({ buildsDir: "/builds", settings, request, slot: 0 }).root;
+  });
+  expect(roots).toEqual(["0", "0-protected", "0-fork"].map((slot) => `/builds/0a1b2c3d/${slot}/group/project`));
+});

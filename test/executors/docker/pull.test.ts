@@ -15,6 +15,7 @@ import { registryMissing, startRegistry, type TestRegistry } from "../../support
 
 const none = {
   jobConfig: undefined,
+  entryConfig: undefined,
   operatorConfig: undefined,
   configDir: undefined,
   home: undefined,

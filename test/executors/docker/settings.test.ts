@@ -114,7 +114,6 @@ test.each([
   [{ ulimit: { nofile: "x" } }, /limit/],
   [{ log_options: { "gelf-address": "udp://x" } }, /json-file/],
   [{ oom_score_adjust: 5000 }, /1000/],
-  [{ isolation: "none" }, /process/],
 ])("%j is refused with what was expected", (table, message) => {
   const result = dockerTable.safeParse(table);
   expect(result.error?.issues.map((issue) => issue.message).join(" ")).toMatch(message);

@@ -74,7 +74,7 @@ describe("builds directories at an engine", () => {
     await stranger.start();
     expect((await createSlots(owner).take(engine, "r", "1", never)).number).toBe(0);
     expect(await abandonedJobs(engine, owner, never)).toEqual([]);
-    await cleanUpJob(engine, jobKey, { log }, never);
+    await cleanUpJob(engine, jobKey, {}, never);
     expect((await stranger.inspect()).State.Running).toBe(true);
   }, 60_000);
 });

@@ -38,17 +38,17 @@ async function volumesOf(engine: Engine, table: Readonly<Record<string, unknown>
   const request = sampleRequest();
   const places = choosePlaces({ buildsDir: "/builds", settings, request, slot: 0 });
   const marks = { owner: { installation: "i", process: "1-1" }, request };
-  const options = { settings, marks, places, slot: 0, workingDirectory: "/work", expand: (text: string) => text };
-  return await createVolumes(engine, options, never);
+  const options = { settings, marks, places, slot: 0, workingDirectory: "/work", privateVolume: true };
+  return await createVolumes(engine, { ...options, expand: (text) => text }, never);
 }
 
 test("only directories that the runner made are opened to everybody, whatever the operator's are called", async () => {
   const engine = await engineThat((_, response) => response.writeHead(201).end('{"Name":"x"}'));
   const volumes = ["/srv/our-concurrent-data:/data", "named-concurrent-volume:/named", "/cache"];
-  expect(await volumesOf(engine, { volumes })).toMatchObject({ open: ["/cache"], keepsBuilds: true });
+  expect(await volumesOf(engine, { volumes })).toMatchObject({ open: ["/cache"] });
   const backed = await volumesOf(engine, { volumes, cache_dir: "/srv/cache" });
   expect(backed.open).toEqual(["/cache"]);
-  expect(backed.binds).toHaveLength(4);
+  expect(backed.binds).toHaveLength(5);
 });
 
 test("one that cannot be made fails the rest once nothing is being made any more", async () => {

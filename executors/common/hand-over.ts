@@ -1,0 +1,74 @@
+import type { Environment, Executor, PrepareRequest } from "../../src/executor.ts";
+import { deadline } from "../../src/time.ts";
+import { beforeAbort } from "./forward.ts";
+
+/** Longer than this no job waits for the end of another one's clean-up. */
+const WAIT_MS = 15_000;
+
+/** A job in its place. */
+interface Stay {
+  /** Settles with the clean-up that is under way; `null`: at work, or its clean-up failed. */
+  leaving: Promise<void> | null;
+}
+
+/** Slot → who is there, of one project. */
+type Slots = Map<number, Stay>;
+
+/**
+ * `executor`, whose jobs wait a while where a clean-up is all that keeps them from the place that they would get: the checkout and
+ * the caches of the job before are there, and anywhere else is nothing.
+ */
+export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
+  const projects = new Map<string, Slots>();
+
+  const waitForPlace = async (slots: Slots, signal: AbortSignal): Promise<void> => {
+    using limit = deadline(signal, waitMs, new Error("the clean-up takes too long"));
+    while (!limit.signal.aborted) {
+      let lowest = 0;
+      while (slots.get(lowest)?.leaving === null) lowest++;
+      const leaving = slots.get(lowest)?.leaving;
+      if (leaving === undefined || leaving === null) return;
+      await beforeAbort(leaving, limit.signal);
+    }
+    signal.throwIfAborted();
+  };
+
+  /** The same environment, with its stay written down. */
+  const watched = (environment: Environment, key: string, slots: Slots): Environment => {
+    const { projectSlot } = environment;
+    const stay: Stay = { leaving: null };
+    slots.set(projectSlot, stay);
+    const end = (): void => {
+      // By then the next job may have it.
+      if (slots.get(projectSlot) === stay) slots.delete(projectSlot);
+      if (slots.size === 0 && projects.get(key) === slots) projects.delete(key);
+    };
+    return {
+      ...environment,
+      destroy: async (signal) => {
+        const removal = environment.destroy(signal);
+        stay.leaving = removal.then(end, () => {
+          stay.leaving = null;
+        });
+        await removal;
+      },
+    };
+  };
+
+  return {
+    ...executor,
+    prepare: async (request, notes, signal) => {
+      const key = projectOf(request);
+      const known = projects.get(key);
+      if (known !== undefined) await waitForPlace(known, signal);
+      const environment = await executor.prepare(request, notes, signal);
+      const slots: Slots = projects.get(key) ?? new Map();
+      projects.set(key, slots);
+      return watched(environment, key, slots);
+    },
+  };
+}
+
+function projectOf({ job, runnerId, projectPath }: PrepareRequest): string {
+  return JSON.stringify([runnerId, job.projectId, projectPath]);
+}

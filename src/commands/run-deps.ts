@@ -1,0 +1,64 @@
+import type { Readable } from "node:stream";
+import type { Board } from "../board/contract.ts";
+import type { Config, RunnerConfig } from "../config/config.ts";
+import type { Coordinator } from "../coordinator/contract.ts";
+import type { Executor } from "../executor.ts";
+import type { HandleJob } from "../job/life/received.ts";
+import type { LogFormat, LogLevel, RunnerLog } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { EntryMeter } from "../metrics-meters.ts";
+import type { Notifier } from "../notify.ts";
+import type { PollTiming } from "../poll/pace.ts";
+
+export interface RunOptions {
+  /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
+  readonly config: string;
+  readonly workingDirectory: string | undefined;
+  /** `--syslog` was given: accepted, as the log on stderr ends there anyway. */
+  readonly syslog: boolean;
+  /** These win over the file, also after a reload. */
+  readonly listenAddress: string | undefined;
+  readonly logLevel: LogLevel | undefined;
+  readonly logFormat: LogFormat | undefined;
+  /** Drains as after SIGQUIT once it fires. */
+  readonly drainOn?: AbortSignal;
+  /** Where a service host writes `drain` and `stop`. */
+  readonly wishes?: Readable;
+}
+
+/** What jobs need beside their entry: journal, outbox, connections. Opened once the configuration is known. */
+export interface RunServices {
+  readonly handleJob: HandleJob;
+  openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
+  openExecutor(entry: RunnerConfig, config: Config): Executor;
+  hasRoom(): Promise<boolean>;
+  isPending(origin: string, jobId: string): boolean;
+  /** A new configuration is in force: limits of disk space and the like. */
+  reconfigure?(config: Config): void;
+  /** Ends what works in the background. What is under way may finish until the signal fires; everything is on disk. */
+  close(signal: AbortSignal): Promise<void>;
+}
+
+/** Changes of the configuration file, and loading it on demand. */
+export interface ConfigChanges extends AsyncIterable<{ readonly config: Config } | { readonly error: unknown }> {
+  /** Load now, changed or not: yields like any change. */
+  reload(): void;
+}
+
+export interface RunDeps {
+  /** Such as `2.0.0 (1a2b3c4d)`. */
+  readonly version: string;
+  readonly log: RunnerLog;
+  readonly metrics: Metrics;
+  readonly notifier: Notifier;
+  readonly board: Board;
+  /** @throws {ConfigError} */
+  loadConfig(file: string): Promise<Config>;
+  watchConfig(file: string, signal: AbortSignal): ConfigChanges;
+  /**
+   * @param stopping fires when jobs shall end, also while this is still at work
+   * @throws {ConfigError} the state directory cannot be used
+   */
+  openServices(config: Config, stopping: AbortSignal): Promise<RunServices>;
+  readonly timing?: PollTiming;
+}

@@ -1,0 +1,31 @@
+import type { Journal, Outbox } from "../../journal/contract.ts";
+import type { Log } from "../../log.ts";
+import type { ShellName, ShellWriter } from "../../shell.ts";
+import type { ShipTiming } from "../../trace/ship.ts";
+import type { OpenCaches } from "../../transfer/open-caches.ts";
+import type { RunnerIdentity } from "../variables/variables.ts";
+import type { AcknowledgeTiming } from "./acknowledge.ts";
+import type { RunJobRequest } from "./request.ts";
+
+/** What handling jobs takes besides the jobs. */
+export interface HandleDeps {
+  readonly journal: Pick<Journal, "accept" | "boot">;
+  readonly outbox: Pick<Outbox, "deliver" | "answer">;
+  readonly identity: RunnerIdentity;
+  readonly findWriter: (shell: ShellName) => ShellWriter | undefined;
+  readonly log: Log;
+  readonly openCaches: OpenCaches;
+  /** Private to the runner, for archives under way. */
+  readonly scratchDir: string;
+  /** What disks must still have free after a transfer. */
+  readonly minFreeBytes: () => number;
+  readonly timing?: HandleTiming;
+}
+
+export interface HandleTiming
+  extends Pick<RunJobRequest, "preparePauseMs" | "attemptPauseMs" | "destroyTimeoutMs">,
+    AcknowledgeTiming {
+  readonly ship?: ShipTiming;
+  /** How long a piece of trace that is under way at the job's end may take. By default 10 s. */
+  readonly lastPieceMs?: number;
+}

@@ -1,0 +1,112 @@
+import { describeError, SystemFailure } from "../../errors.ts";
+import type { JobRecord } from "../../journal/contract.ts";
+import type { Log } from "../../log.ts";
+import type { Trace } from "../../trace/contract.ts";
+import { textMask } from "../../trace/text-mask.ts";
+import { openTrace } from "../../trace/trace.ts";
+import type { Outcome } from "../job.ts";
+import { secretsOf } from "../variables/secrets.ts";
+import { acknowledgeJob } from "./acknowledge.ts";
+import { conclude, concludeUnrun, refuse } from "./conclude.ts";
+import type { HandleDeps } from "./deps.ts";
+import { type MaskedLog, maskedLog } from "./masked-log.ts";
+import type { HandledJob, HandleJob, MaskedJob } from "./received.ts";
+import { jobKeyOf, storedJobOf } from "./report.ts";
+import { endShipping, runShipped } from "./shipped.ts";
+
+/** How long a piece of trace under way may take once the runner itself is told to stop. */
+const LAST_PIECE_STOPPING_MS = 3000;
+
+/**
+ * A received job up to its last report: kept on disk, run with its trace shipped live, its result kept on disk before it
+ * is sent for the first time. Whatever goes wrong on the way, the job gets exactly one verdict, and never `success`.
+ */
+export function createJobHandler(given: HandleDeps): HandleJob {
+  return async (received) => {
+    const { job, entry } = received;
+    const secrets = secretsOf(job, [entry.token]);
+    const mask = textMask(secrets.values, job.features.tokenMaskPrefixes);
+    const deps = { ...given, log: maskedLog(given.log.child({ job: job.id, runner: entry.id }), mask) };
+    const startedAt = performance.now();
+    const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
+    let record: JobRecord;
+    try {
+      record = await deps.journal.accept(stored);
+    } catch (error) {
+      return refuse(received, stored, error, deps);
+    }
+    const handled = await handleKept({ ...received, secrets }, record, deps);
+    logEnd(handled.outcome, performance.now() - startedAt, deps.log);
+    return handled;
+  };
+}
+
+async function handleKept(
+  received: MaskedJob,
+  record: JobRecord,
+  deps: HandleDeps & { readonly log: MaskedLog },
+): Promise<HandledJob> {
+  const { coordinator, signal, concurrentId: room } = received;
+  const { log, timing = {} } = deps;
+  const { id, token, dialect } = received.job;
+  const refusal = await acknowledgeJob({ job: { id, token, dialect }, coordinator, room, log, timing }, signal);
+  if (refusal !== null) return await concludeUnrun(received, record, refusal, deps);
+  const concurrentId = await room;
+  let trace: Trace;
+  try {
+    trace = await openTraceOf(received, record.tracePath);
+  } catch (cause) {
+    return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
+  }
+  // It comes to know more secrets, and has its patterns at hand.
+  log.maskBy(trace.mask);
+  const stopMeasuring = measure(trace, received.board.traced);
+  const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
+  await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));
+  stopMeasuring();
+  const { lastPieceMs = 10_000 } = timing;
+  // A runner that is told to stop needs what is left of its time for the report itself.
+  const patienceMs = signal.aborted ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
+  const sent = await endShipping(shipper, trace, patienceMs, log);
+  const handled = await conclude(record, outcome, sent, deps);
+  // The report does not wait for the clean-up, the slot does.
+  await destroyed;
+  return handled;
+}
+
+function openTraceOf({ job, entry, secrets }: MaskedJob, path: string): Promise<Trace> {
+  return openTrace({
+    path,
+    secrets: secrets.values,
+    secretPrefixes: job.features.tokenMaskPrefixes,
+    limitBytes: entry.outputLimitBytes,
+    sections: job.features.traceSections,
+  });
+}
+
+function measure(trace: Trace, traced: (bytes: number) => void): () => void {
+  let seen = 0;
+  const look = (): void => {
+    traced(trace.size - seen);
+    seen = trace.size;
+  };
+  const stop = trace.watch(look);
+  return () => {
+    look();
+    stop();
+  };
+}
+
+/** What a job made of it is in its trace; the runner's log has what its operator can do something about. */
+function logEnd(outcome: Outcome, durationMs: number, log: Log): void {
+  const fields = { duration_seconds: Math.round(durationMs) / 1000 };
+  if (outcome.result === "success") log.info("job succeeded", fields);
+  else if (outcome.result === "canceled") log.info("job canceled", fields);
+  else {
+    const { reason, exitCode } = outcome;
+    const isOurs = reason !== "script_failure" && reason !== "job_execution_timeout";
+    const more = { ...fields, reason, ...(exitCode === undefined ? {} : { exit_code: exitCode }) };
+    if (isOurs) log.warn("job failed", { ...more, problem: outcome.message });
+    else log.info("job failed", more);
+  }
+}

@@ -1,0 +1,75 @@
+import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
+import type { Environment, PrepareRequest } from "../../executor.ts";
+import { deadline, retry } from "../../time.ts";
+import { formatDuration } from "../plan/duration.ts";
+import { preparedVariables, setUp } from "../plan/set-up.ts";
+import { projectPathOf } from "../sources/project-path.ts";
+import { trustOf } from "../sources/trust.ts";
+import type { Life } from "./life.ts";
+import type { RunJobRequest } from "./request.ts";
+
+const PREPARE_ATTEMPTS = 3;
+
+/** What is known of a job before its place is. */
+export type Introduced = Pick<PrepareRequest, "expand" | "variables">;
+
+/**
+ * The lines at the top of the trace, and all that can be told before anything is built.
+ * @throws {SystemFailure | ScriptFailure} the job cannot run
+ */
+export function introduce(request: RunJobRequest): Introduced {
+  const { job, runner, identity, trace, secrets } = request;
+  trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
+  for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
+  if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
+  const { variables } = setUp(request, null);
+  return {
+    expand: variables.expand,
+    variables: (place) => preparedVariables(request, place),
+  };
+}
+
+/** The place that the job runs in, within `prepare_timeout`; tried again where the cause may go away. */
+export async function prepare(
+  request: RunJobRequest,
+  introduced: Introduced,
+  life: Life,
+  signal: AbortSignal,
+): Promise<Environment> {
+  const { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 } = request;
+  const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
+  const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
+  using clock = deadline(signal, limitMs, tooLong);
+  return await trace.section("prepare_executor", async () => {
+    trace.print(`Using ${executor.title} executor...`);
+    const wanted: PrepareRequest = {
+      job,
+      jobKey,
+      runnerId: runner.id,
+      concurrentId,
+      projectPath: projectPathOf(job),
+      trust: trustOf(job),
+      hide: trace.hide,
+      environment: runner.environment,
+      ...introduced,
+      remember,
+    };
+    const environment = await retry(
+      {
+        attempts: PREPARE_ATTEMPTS,
+        firstMs: preparePauseMs,
+        maxMs: preparePauseMs,
+        onRetry: (error, attempt) =>
+          trace.print(`Preparation failed (try ${attempt} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`, "warning"),
+      },
+      (attempt) => {
+        life.preparing(attempt);
+        return executor.prepare(wanted, trace.output, clock.signal);
+      },
+      clock.signal,
+    );
+    trace.print(`Running on ${environment.host}...`);
+    await trace.flush();
+    return environment;
+  });
+}

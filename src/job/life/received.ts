@@ -1,0 +1,40 @@
+import type { BoardEntry } from "../../board/contract.ts";
+import type { RunnerConfig } from "../../config/config.ts";
+import type { Coordinator } from "../../coordinator/contract.ts";
+import type { Executor } from "../../executor.ts";
+import type { DeliveryResult } from "../../journal/contract.ts";
+import type { Job, Outcome } from "../job.ts";
+import type { JobSecrets } from "../variables/secrets.ts";
+
+/** A job that was handed out, and what it was received with. A reload changes none of it. */
+export interface ReceivedJob {
+  readonly job: Job;
+  readonly entry: RunnerConfig;
+  readonly executor: Executor;
+  /** For the calls while the job runs; its results go through the outbox. */
+  readonly coordinator: Coordinator;
+  /**
+   * Lowest number that no other running job of this token has: `CI_CONCURRENT_ID`. One that is still to come means that
+   * there is no room yet: the job must be kept on disk, and not run before. Never rejects.
+   */
+  readonly concurrentId: number | Promise<number>;
+  /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
+  readonly signal: AbortSignal;
+  /** Where its life is told to those who look at it. */
+  readonly board: Pick<BoardEntry, "moved" | "traced" | "offer">;
+}
+
+/** With what its trace and its lines in the log must not show. */
+export interface MaskedJob extends ReceivedJob {
+  readonly secrets: JobSecrets;
+}
+
+/** What is left of a job that needs its slot no more: its processes and files are gone, its result is on disk. */
+export interface HandledJob {
+  readonly outcome: Outcome;
+  /** Settles, always well, when the coordinator has the last report or never will. */
+  readonly delivered: Promise<DeliveryResult>;
+}
+
+/** Runs one job to its end (`handle.ts`); rejects for bugs only. */
+export type HandleJob = (received: ReceivedJob) => Promise<HandledJob>;

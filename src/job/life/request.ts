@@ -1,0 +1,50 @@
+import type { RunnerConfig } from "../../config/config.ts";
+import type { Executor, Note } from "../../executor.ts";
+import type { Log } from "../../log.ts";
+import type { ShellName, ShellWriter } from "../../shell.ts";
+import type { Trace } from "../../trace/contract.ts";
+import type { TransferMeans } from "../../transfer/transfer.ts";
+import type { Job, JobProgress } from "../job.ts";
+import type { PlanSettings } from "../plan/stage.ts";
+import type { JobSecrets } from "../variables/secrets.ts";
+import type { RunnerIdentity } from "../variables/variables.ts";
+
+/** What a job needs to know of its `[[runners]]` entry. */
+export type JobRunner = Pick<
+  RunnerConfig,
+  "name" | "id" | "url" | "environment" | "debugTraceDisabled" | "prepareTimeoutMs"
+> &
+  PlanSettings;
+
+export interface RunJobRequest {
+  readonly job: Job;
+  /** Unique over all jobs of this host and all times. */
+  readonly jobKey: string;
+  readonly runner: JobRunner;
+  readonly identity: RunnerIdentity;
+  readonly executor: Executor;
+  /** Those that cannot be hidden are a reason not to run. */
+  readonly secrets: Pick<JobSecrets, "warnings" | "problem">;
+  /** The writer for a shell; `undefined` where there is none. */
+  readonly findWriter: (shell: ShellName) => ShellWriter | undefined;
+  /** Knows the job's secrets already (`secretsOf`). */
+  readonly trace: Trace;
+  readonly log: Log;
+  readonly transfers: TransferMeans;
+  /** `CI_CONCURRENT_ID`. */
+  readonly concurrentId: number;
+  /** Kept on disk before it resolves: see `PrepareRequest.remember`. */
+  readonly remember: (note: Note) => Promise<void>;
+  /**
+   * Fires with a `Stop` when nothing more may run: `canceled`, `shutting_down`. Needed beside the job's signal because that
+   * one may have fired before for a reason that lets after_script run.
+   */
+  readonly halt: AbortSignal;
+  readonly onProgress?: (progress: JobProgress) => void;
+  /** Between tries of `prepare`, by default 3 s. */
+  readonly preparePauseMs?: number;
+  /** Before the second attempt of a stage, by default 2 s; it grows. */
+  readonly attemptPauseMs?: number;
+  /** Longest clean-up, by default 30 s. */
+  readonly destroyTimeoutMs?: number;
+}

@@ -1,0 +1,152 @@
+import { ScriptFailure, Stop, SystemFailure } from "../../errors.ts";
+import type { Environment, Exit } from "../../executor.ts";
+import type { Log } from "../../log.ts";
+import type { Op } from "../../shell.ts";
+import { deadline, retry } from "../../time.ts";
+import type { Trace } from "../../trace/contract.ts";
+import type { TransferMeans } from "../../transfer/transfer.ts";
+import type { Job } from "../job.ts";
+import { formatDuration } from "../plan/duration.ts";
+import type { ScriptStage, Stage, TransferStage } from "../plan/stage.ts";
+import { type Draft, draft, type Writers } from "../plan/writers.ts";
+import { adviceOn, type GitTrouble, gitTroubleOf } from "../sources/git-failure.ts";
+import { describeExit } from "./outcome.ts";
+import { createProof, createProofFilter } from "./proof.ts";
+import { runTransfer } from "./run-transfer.ts";
+import { checkScriptSize } from "./script-size.ts";
+
+/** Enough for what git says last, and for a server's explanation before it. */
+const TAIL_BYTES = 8 * 1024;
+
+export interface StageContext {
+  readonly job: Job;
+  readonly transfers: TransferMeans;
+  readonly environment: Environment;
+  readonly writers: Writers;
+  readonly trace: Trace;
+  readonly log: Log;
+  /** `CI_DEBUG_TRACE`. */
+  readonly xtrace: boolean;
+  /** Before the second attempt of a stage; it grows from try to try. */
+  readonly attemptPauseMs: number;
+  /** `CI_JOB_STATUS`. */
+  readonly status: string;
+}
+
+/**
+ * One stage of a job, with its attempts and its time limit, up to success: a script, or files that are moved.
+ * @throws {ScriptFailure} it ended with another status than 0
+ * @throws {SystemFailure} it could not be run, or its script was not read, or the network failed the runner's own work
+ * @throws {Stop} the signal's reason, or the stage's own limit
+ */
+export async function runStage(stage: Stage, context: StageContext, signal: AbortSignal): Promise<void> {
+  const { attempts, timeoutMs } = stage.policy;
+  const limit = timeoutMs ?? Number.POSITIVE_INFINITY;
+  const tooLong = new Stop("timed_out", `${stage.title} took longer than ${formatDuration(limit)}`);
+  using clock = deadline(signal, limit, tooLong);
+  await retry(
+    {
+      attempts,
+      firstMs: context.attemptPauseMs,
+      maxMs: context.attemptPauseMs * 10,
+      retryable: (error) => error instanceof ScriptFailure || (error instanceof SystemFailure && error.retry),
+      onRetry: (error, attempt, waitMs) => {
+        const why = error instanceof Error ? error.message : "unknown error";
+        context.trace.print(
+          `Attempt ${attempt} of ${attempts} failed: ${why}. Trying again in ${formatDuration(waitMs)}`,
+          "warning",
+        );
+      },
+    },
+    () => (stage.kind === "script" ? runOnce(stage, context, clock.signal) : move(stage, context, clock.signal)),
+    clock.signal,
+  );
+}
+
+async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
+  const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  const around = { ...transfers, job, files: environment.workspace, trace, log, retryPauseMs: attemptPauseMs / 2 };
+  try {
+    await runTransfer(transfer, around, signal);
+  } finally {
+    await trace.flush();
+  }
+  signal.throwIfAborted();
+}
+
+interface Ran {
+  readonly exit: Exit;
+  readonly tail: string;
+}
+
+async function runOnce(stage: ScriptStage, context: StageContext, signal: AbortSignal): Promise<void> {
+  let ran = await runScript(stage, stage.ops, context, signal);
+  if (ran.exit.code === 0) return;
+  const trouble = troubleOf(stage, ran);
+  // What is made anew leaves what an earlier job has filled the disk with.
+  if (stage.anew !== null && (trouble === "other" || trouble === "disk")) {
+    const again = await runScript(stage, stage.anew, context, signal);
+    if (again.exit.code === 0) return;
+    // It says nothing where there was nothing to remove.
+    if (again.tail !== "") ran = again;
+  }
+  throw failureOf(stage, ran);
+}
+
+function failureOf(stage: ScriptStage, ran: Ran): ScriptFailure | SystemFailure {
+  const exitCode = ran.exit.code;
+  const what = describeExit(ran.exit);
+  if (stage.authored) return new ScriptFailure(what, { exitCode });
+  const trouble = troubleOf(stage, ran);
+  const advice = adviceOn(trouble);
+  const message = `${stage.title} failed: ${what}${advice === "" ? "" : `; ${advice}`}`;
+  if (trouble === "network" || trouble === "certificate") return new SystemFailure(message, { exitCode, retry: true });
+  return trouble === "disk" ? new SystemFailure(message, { exitCode }) : new ScriptFailure(message, { exitCode });
+}
+
+function troubleOf(stage: ScriptStage, { tail }: Ran): GitTrouble {
+  return stage.authored ? "other" : gitTroubleOf(tail);
+}
+
+async function runScript(
+  stage: ScriptStage,
+  ops: readonly Op[],
+  context: StageContext,
+  signal: AbortSignal,
+): Promise<Ran> {
+  const { environment, trace } = context;
+  const proof = createProof();
+  const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
+  const drafted = draft([status, ...ops], context.writers, environment.login);
+  checkScriptSize(drafted.ops, stage.title);
+  const { writer, login } = drafted;
+  const options = { tmpDir: environment.workspace.tmpDir, xtrace: context.xtrace, proof };
+  const text = writer.write(drafted.ops, options);
+  const parts = writer.parts?.(drafted.ops, options);
+  const command = writer.command({ login });
+  const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
+  let exit: Exit;
+  try {
+    exit = await environment.run(
+      { text, ...(parts === undefined ? {} : { parts }), command, runIn: stage.runIn, login },
+      filter.input,
+      signal,
+    );
+  } finally {
+    await filter.close();
+    await trace.flush();
+  }
+  // A trap's `exit 0` does not make a cancelled job succeed.
+  signal.throwIfAborted();
+  if (!filter.seen) throw unread(exit, drafted);
+  return { exit, tail: filter.tail() };
+}
+
+/** Whatever the status: nothing of the script has run, so it is not the script's. */
+function unread(exit: Exit, { writer, login }: Draft): SystemFailure {
+  const files = login ? "its profile (/etc/profile, ~/.bash_profile, ~/.profile, ~/.bashrc)" : "its start-up files";
+  return new SystemFailure(
+    `the shell (${writer.name}) ended with ${describeExit(exit)} before it had read the script; see whether ${files} or a wrapper exits or reads the standard input`,
+    { exitCode: exit.code },
+  );
+}

@@ -1,0 +1,70 @@
+import { describeError, Stop } from "../../errors.ts";
+import type { Environment } from "../../executor.ts";
+import { deadline, never } from "../../time.ts";
+import type { Outcome } from "../job.ts";
+import { formatDuration } from "../plan/duration.ts";
+import { createLife } from "./life.ts";
+import { logUnexpected } from "./log-unexpected.ts";
+import { isUnexpected, outcomeOf } from "./outcome.ts";
+import { introduce, prepare } from "./prepare.ts";
+import type { RunJobRequest } from "./request.ts";
+import { joinSignals } from "./signals.ts";
+import { runStages } from "./stages.ts";
+import { sayVerdict } from "./verdict.ts";
+
+export interface RanJob {
+  /** Its reason is in the trace's last line already. */
+  readonly outcome: Outcome;
+  /** Settles, always well, when the environment is gone or could not be removed in time. */
+  readonly destroyed: Promise<void>;
+}
+
+/**
+ * Run one job: prepare its environment, run its stages, say the verdict. All of the job's processes have ended when this
+ * resolves; the trace is left open, and the environment is being removed. Never rejects.
+ * @param signal stops the scripts, with a `Stop`. After `canceling` and `timed_out` after_script still runs.
+ */
+export async function runJob(request: RunJobRequest, signal: AbortSignal): Promise<RanJob> {
+  const { trace, log, halt } = request;
+  const life = createLife((progress) => request.onProgress?.(progress));
+  /** Fires when nothing more may run. */
+  using end = joinSignals([
+    { signal: halt },
+    { signal: trace.broken },
+    { signal, counts: (reason) => !allowsAfterScript(reason) },
+  ]);
+  let environment: Environment | null = null;
+  let outcome: Outcome;
+  try {
+    end.signal.throwIfAborted();
+    using work = joinSignals([{ signal: end.signal }, { signal }]);
+    const introduced = introduce(request);
+    environment = await prepare(request, introduced, life, work.signal);
+    outcome = await runStages(request, environment, { job: signal, work, end }, life);
+  } catch (error) {
+    if (isUnexpected(error)) logUnexpected(log, error);
+    outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
+  }
+  outcome = await sayVerdict(trace, outcome, log);
+  life.finish(outcome);
+  return { outcome, destroyed: destroy(environment, request) };
+}
+
+/** After these a job is over for its script only. */
+function allowsAfterScript(reason: unknown): boolean {
+  return reason instanceof Stop && (reason.why === "canceling" || reason.why === "timed_out");
+}
+
+async function destroy(
+  environment: Environment | null,
+  { log, destroyTimeoutMs = 30_000 }: RunJobRequest,
+): Promise<void> {
+  if (environment === null) return;
+  const tooLong = new Stop("timed_out", `clean-up took longer than ${formatDuration(destroyTimeoutMs)}`);
+  using grace = deadline(never, destroyTimeoutMs, tooLong);
+  try {
+    await environment.destroy(grace.signal);
+  } catch (error) {
+    log.warn("the environment of a job could not be removed", { problem: describeError(error) });
+  }
+}

@@ -1,0 +1,83 @@
+import { describeError, Stop } from "../../errors.ts";
+import type { JobRecord, SentTrace } from "../../journal/contract.ts";
+import type { Log } from "../../log.ts";
+import { deadline, never } from "../../time.ts";
+import type { Trace } from "../../trace/contract.ts";
+import { type Shipper, shipTrace } from "../../trace/ship.ts";
+import { formatDuration } from "../plan/duration.ts";
+import type { HandleDeps } from "./deps.ts";
+import type { MaskedJob } from "./received.ts";
+import { type RanJob, runJob } from "./run.ts";
+import { joinSignals } from "./signals.ts";
+
+/** A job with room to run. */
+export type StartedJob = MaskedJob & { readonly concurrentId: number };
+
+export interface ShippedJob extends RanJob {
+  readonly shipper: Shipper;
+}
+
+/** Run the job while its trace is on its way, and while its coordinator or its runner's operator may cancel it. */
+export async function runShipped(
+  received: StartedJob,
+  record: JobRecord,
+  trace: Trace,
+  deps: HandleDeps,
+): Promise<ShippedJob> {
+  const { job, entry, executor, coordinator, concurrentId, signal, board, secrets } = received;
+  const { identity, findWriter, openCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
+  const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
+  const canceling = new AbortController();
+  const over = new AbortController();
+  board.offer({
+    tail: (bytes) => trace.read(Math.max(trace.size - bytes, 0), bytes),
+    cancel: () => canceling.abort(new Stop("canceling", "by the operator of this runner")),
+  });
+  const shipper = shipTrace({
+    trace,
+    coordinator,
+    job: { id: job.id, token: job.token, dialect: job.dialect },
+    onStatus(status) {
+      log.info(status === "gone" ? "the job is over at its coordinator" : "the job is canceled at its coordinator");
+      if (status === "gone") over.abort(new Stop("canceled", "by the coordinator"));
+      else canceling.abort(new Stop("canceling", "by the coordinator"));
+    },
+    onAcknowledged: record.acknowledged,
+    log,
+    ...(ship === undefined ? {} : { timing: ship }),
+  });
+  using halt = joinSignals([{ signal }, { signal: over.signal }]);
+  const tooLong = new Stop("timed_out", `took longer than ${formatDuration(job.timeoutMs)}`);
+  using limit = deadline(canceling.signal, job.timeoutMs, tooLong);
+  const ran = await runJob(
+    {
+      job,
+      jobKey: record.stored.key,
+      runner: entry,
+      identity,
+      executor,
+      secrets,
+      findWriter,
+      trace,
+      log,
+      transfers: { coordinator, openCaches: () => openCaches(entry, job.timeoutMs), scratchDir, minFreeBytes },
+      concurrentId,
+      remember: record.remember,
+      halt: halt.signal,
+      onProgress: board.moved,
+      ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
+      ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
+      ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),
+    },
+    limit.signal,
+  );
+  return { ...ran, shipper };
+}
+
+/** Nothing of the live trace is on its way any more when this resolves; its file is closed. */
+export async function endShipping(shipper: Shipper, trace: Trace, lastPieceMs: number, log: Log): Promise<SentTrace> {
+  using limit = deadline(never, lastPieceMs, new Stop("timed_out", "the last piece of the trace takes too long"));
+  const sent = await shipper.finish(limit.signal);
+  await trace.close().catch((error: unknown) => log.warn(`cannot close the trace: ${describeError(error)}`));
+  return sent;
+}

@@ -1,0 +1,85 @@
+import { Stop } from "../../errors.ts";
+import type { Environment } from "../../executor.ts";
+import type { Outcome } from "../job.ts";
+import { planJob } from "../plan/plan.ts";
+import { setUp } from "../plan/set-up.ts";
+import type { Stage } from "../plan/stage.ts";
+import { findWriters } from "../plan/writers.ts";
+import type { Life } from "./life.ts";
+import { logUnexpected } from "./log-unexpected.ts";
+import { isUnexpected, jobStatus, outcomeOf } from "./outcome.ts";
+import type { RunJobRequest } from "./request.ts";
+import { runStage, type StageContext } from "./run-stage.ts";
+import type { Joined } from "./signals.ts";
+import { decided, judge, mayRun, type Stopped, sentenceOn } from "./verdicts.ts";
+
+export interface Signals {
+  /** The job's, as handed in. */
+  readonly job: AbortSignal;
+  /** Ends stages on the job's clock. */
+  readonly work: Joined;
+  /** Ends everything. */
+  readonly end: Joined;
+}
+
+/** @returns what the first thing that decided it made of the job; success is said here and nowhere else */
+export async function runStages(
+  request: RunJobRequest,
+  environment: Environment,
+  signals: Signals,
+  life: Life,
+): Promise<Outcome> {
+  const { job, runner, trace } = request;
+  const writers = findWriters(environment.shell, request.executor, request.findWriter);
+  const { root, tmpDir } = environment.workspace;
+  const { buildsDir, projectSlot } = environment;
+  const place = { root, tmpDir, buildsDir, projectSlot, acceptsName: writers.author.acceptsName };
+  const { variables, settings } = setUp(request, place, (sentence) => trace.print(sentence, "warning"));
+  const stages = planJob({ job, settings, variables, place, runner, coordinatorOrigin: runner.url.origin });
+  const context = {
+    job,
+    transfers: request.transfers,
+    environment,
+    writers,
+    trace,
+    log: request.log,
+    xtrace: settings.debugTrace,
+    attemptPauseMs: request.attemptPauseMs ?? 2000,
+  };
+  for (const stage of stages) {
+    if (mayRun(stage.policy, life.ended, stoppedBy(signals))) await pass(stage, context, signals, life);
+  }
+  return decided(life.ended) ?? outcomeOfSignals(signals) ?? { result: "success" };
+}
+
+/** One stage of the plan, from its beginning to its verdict. */
+async function pass(stage: Stage, context: Omit<StageContext, "status">, signals: Signals, life: Life): Promise<void> {
+  const { trace, log } = context;
+  const ownClock = stage.policy.clock === "own";
+  const { signal } = ownClock ? signals.end : signals.work;
+  const status = ownClock ? jobStatus(decided(life.ended)) : "running";
+  life.begin(stage);
+  try {
+    await trace.section(stage.name, () => runStage(stage, { ...context, status }, signal));
+    life.end(stage, { is: "passed" });
+  } catch (error) {
+    if (isUnexpected(error)) logUnexpected(log, error);
+    const verdict = judge(stage, error, life.ended, signal);
+    const said = sentenceOn(stage, verdict);
+    if (said !== null) trace.print(said.text, said.tone);
+    life.end(stage, verdict);
+  }
+}
+
+function stoppedBy({ job, end }: Signals): Stopped {
+  if (end.signal.aborted) return "over";
+  if (!(job.aborted && job.reason instanceof Stop)) return "nothing";
+  return job.reason.why === "canceling" || job.reason.why === "timed_out" ? job.reason.why : "over";
+}
+
+/** A cancel or the runner's end that came while only after_script was running; the job's time limit is over by then. */
+function outcomeOfSignals(signals: Signals): Outcome | null {
+  const stopped = stoppedBy(signals);
+  if (stopped === "over") return outcomeOf(undefined, signals.end.signal);
+  return stopped === "canceling" ? outcomeOf(undefined, signals.job) : null;
+}

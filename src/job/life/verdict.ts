@@ -1,0 +1,30 @@
+import { appendFile } from "node:fs/promises";
+import type { Log } from "../../log.ts";
+import { never, retry } from "../../time.ts";
+import type { Trace } from "../../trace/contract.ts";
+import type { Outcome } from "../job.ts";
+import { logUnexpected } from "./log-unexpected.ts";
+import { outcomeOf, verdictLine } from "./outcome.ts";
+
+/**
+ * The last line of a job's trace.
+ * @returns the outcome: a job whose trace cannot be stored has not succeeded
+ */
+export async function sayVerdict(trace: Trace, outcome: Outcome, log: Log): Promise<Outcome> {
+  const { text, tone } = verdictLine(outcome);
+  try {
+    trace.print(text, tone);
+    await trace.flush();
+    return outcome;
+  } catch (error) {
+    logUnexpected(log, error);
+    return outcome.result === "success" ? outcomeOf(error, never) : outcome;
+  }
+}
+
+/** The only line of a job whose trace could not be opened. What there was too little of (descriptors, say) comes back. */
+export async function keepVerdict(path: string, outcome: Outcome): Promise<void> {
+  const line = `${verdictLine(outcome).text}\n`;
+  const waits = { attempts: 12, firstMs: 50, maxMs: 2000, retryable: () => true };
+  await retry(waits, () => appendFile(path, line), never).catch(() => undefined);
+}

@@ -1,0 +1,197 @@
+import type { Op } from "../../shell.ts";
+import type { Artifact, Hook, Step } from "../job.ts";
+import { getSources } from "../sources/get-sources.ts";
+import { trustOf } from "../sources/trust.ts";
+import { planArchive, planRestore } from "./plan-cache.ts";
+import type { PlanRequest, Policy, ScriptStage, Stage, TransferStage } from "./stage.ts";
+import { userScript } from "./user-script.ts";
+import { when } from "./when.ts";
+
+/**
+ * Longest upload of what is kept of a failed job: it may begin when the job's own time is over. One of a job that was well
+ * so far ends with the job's signal.
+ */
+const UPLOAD_AFTER_FAILURE_MS = 3_600_000;
+
+/**
+ * What a job does, in order: sources, files of earlier jobs, scripts, after_script, files for later ones. Stages with
+ * nothing to do are not made.
+ * @throws {ScriptFailure} the sources cannot be had as the job describes them
+ */
+export function planJob(request: PlanRequest): Stage[] {
+  const { job } = request;
+  const steps = job.steps.filter((step) => step.script.some((entry) => entry.trim() !== ""));
+  return [
+    planSources(request),
+    ...planRestore(request),
+    ...planDownloads(request),
+    ...steps.filter((step) => step.name !== "after_script").map((step) => planScript(step, request)),
+    ...steps.filter((step) => step.name === "after_script").map((step) => planAfterScript(step, request)),
+    ...planArchive(request),
+    ...job.artifacts.flatMap((artifact) => planUploads(artifact, request)),
+  ];
+}
+
+function planDownloads({ job, settings }: PlanRequest): TransferStage[] {
+  const dependencies = job.dependencies.filter(({ file }) => file !== null);
+  if (dependencies.length === 0) return [];
+  return [
+    {
+      kind: "transfer",
+      name: "download_artifacts",
+      title: "downloading artifacts",
+      transfer: { what: "download_artifacts", dependencies },
+      policy: {
+        when: "on_success",
+        afterScriptBegan: false,
+        attempts: settings.attempts.downloadArtifacts,
+        timeoutMs: null,
+        decides: true,
+        clock: "job",
+      },
+    },
+  ];
+}
+
+/** What is wanted of a failed job too has a clock of its own: neither a cancel nor the job's limit ends it. */
+function planUploads(artifact: Artifact, { settings, variables }: PlanRequest): TransferStage[] {
+  const { paths, exclude, untracked, type, format, expireIn } = artifact;
+  if (paths.length === 0 && !untracked) return [];
+  const upload = {
+    name: variables.expand(artifact.name),
+    paths: paths.map(variables.expand),
+    exclude: exclude.map(variables.expand),
+    untracked,
+    expireIn: variables.expand(expireIn),
+    type,
+    format,
+    level: settings.artifactLevel,
+  };
+  const own = artifact.when !== "on_success";
+  return [
+    {
+      kind: "transfer",
+      name: "upload_artifacts",
+      title: "uploading artifacts",
+      transfer: { what: "upload_artifacts", upload },
+      policy: {
+        when: artifact.when,
+        afterScriptBegan: false,
+        attempts: 1,
+        timeoutMs: own ? UPLOAD_AFTER_FAILURE_MS : null,
+        decides: true,
+        clock: own ? "own" : "job",
+      },
+    },
+  ];
+}
+
+function planSources({ job, settings, variables, place, runner, coordinatorOrigin }: PlanRequest): ScriptStage {
+  const hook = (name: Hook["name"]): string[] =>
+    job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
+  const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
+  const before = skipped ? [] : [...entriesOf(runner.preCloneScript), ...hook("pre_get_sources_script")];
+  const after = skipped ? [] : [...entriesOf(runner.postGetSourcesScript), ...hook("post_get_sources_script")];
+  const { ops, anew } = getSources({
+    job,
+    ...place,
+    git: settings.git,
+    trust: trustOf(job),
+    cloneUrl: runner.cloneUrl,
+    plainLineEnds: runner.plainLineEnds ?? false,
+    sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
+    coordinatorOrigin,
+    before,
+    after,
+    get: variables.get,
+  });
+  const exports = variables.exports(before.length + after.length > 0 ? "hooks" : "runner");
+  return {
+    kind: "script",
+    name: "get_sources",
+    title: "getting the sources",
+    ops: [...exports, ...ops],
+    anew: anew === null ? null : [...exports, ...anew],
+    runIn: "helper",
+    authored: false,
+    policy: {
+      when: "on_success",
+      afterScriptBegan: false,
+      attempts: settings.attempts.getSources,
+      timeoutMs: runner.getSourcesTimeoutMs,
+      decides: true,
+      clock: "job",
+    },
+  };
+}
+
+function planScript(step: Step, { settings, variables, place, runner }: PlanRequest): ScriptStage {
+  const isScript = step.name === "script";
+  const name = isScript
+    ? "build_script"
+    : `step_${step.name
+        .replace(/[^A-Za-z0-9]+/g, "_")
+        .slice(0, 60)
+        .toLowerCase()}`;
+  return authoredStage(
+    name,
+    isScript ? "the script" : `the step ${JSON.stringify(step.name)}`,
+    [
+      ...variables.exports("author"),
+      { op: "cd", path: place.root },
+      ...(isScript ? userScript(entriesOf(runner.preBuildScript)) : []),
+      ...userScript(step.script),
+      ...(isScript ? userScript(entriesOf(runner.postBuildScript)) : []),
+    ],
+    {
+      // AlloyCI copies `when` and `allow_failure` of the whole job into its script: they are about the pipeline.
+      when: isScript ? "on_success" : step.when,
+      afterScriptBegan: false,
+      attempts: 1,
+      timeoutMs: shorter(settings.scriptTimeoutMs, step.timeoutMs),
+      decides: isScript || !step.allowFailure,
+      clock: "job",
+    },
+  );
+}
+
+function planAfterScript(step: Step, { settings, variables, place }: PlanRequest): ScriptStage {
+  return authoredStage(
+    "after_script",
+    "after_script",
+    [
+      ...variables.exports("author"),
+      // The script may have removed its directory.
+      when(
+        { test: "directory", path: place.root },
+        [{ op: "cd", path: place.root }],
+        [
+          { op: "mkdir", path: place.tmpDir },
+          { op: "cd", path: place.tmpDir },
+        ],
+      ),
+      { op: "print", text: "Running after script...", tone: "notice" },
+      ...userScript(step.script),
+    ],
+    {
+      when: "always",
+      afterScriptBegan: true,
+      attempts: 1,
+      timeoutMs: shorter(settings.afterScriptTimeoutMs, step.timeoutMs),
+      decides: !settings.afterScriptIgnoreErrors,
+      clock: "own",
+    },
+  );
+}
+
+function authoredStage(name: string, title: string, ops: readonly Op[], policy: Policy): ScriptStage {
+  return { kind: "script", name, title, ops, anew: null, runIn: "build", authored: true, policy };
+}
+
+function entriesOf(script: string): string[] {
+  return script.trim() === "" ? [] : [script];
+}
+
+function shorter(a: number | null, b: number | null): number | null {
+  return a === null ? b : b === null ? a : Math.min(a, b);
+}

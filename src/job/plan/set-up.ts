@@ -1,0 +1,54 @@
+import type { RunnerConfig } from "../../config/config.ts";
+import { ScriptFailure, SystemFailure } from "../../errors.ts";
+import type { Executor, JobPlace, PreparedVariables } from "../../executor.ts";
+import type { Job } from "../job.ts";
+import { createVariables, type JobVariables, type Place, type RunnerIdentity } from "../variables/variables.ts";
+import { type JobSettings, readSettings } from "./settings.ts";
+
+export interface SetUpRequest {
+  readonly job: Job;
+  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled">;
+  readonly identity: RunnerIdentity;
+  readonly executor: Pick<Executor, "features">;
+  /** `CI_CONCURRENT_ID`. */
+  readonly concurrentId: number;
+}
+
+export interface SetUp {
+  readonly variables: JobVariables;
+  readonly settings: JobSettings;
+}
+
+/**
+ * A job's variables, and what they say of how it is to run.
+ * @param place where it runs; `null` before that is known
+ * @param warn told of what is left out or changed, also where the job cannot run
+ * @throws {SystemFailure | ScriptFailure} the job cannot run
+ */
+export function setUp(
+  { job, runner, identity, executor, concurrentId }: SetUpRequest,
+  place: Place | null,
+  warn: (sentence: string) => void = () => {},
+): SetUp {
+  if (job.problem !== null) throw new SystemFailure(job.problem);
+  const { environment, debugTraceDisabled } = runner;
+  const { shared } = executor.features;
+  const variables = createVariables({ job, environment, identity, concurrentId, shared, place });
+  const settings = readSettings(job, { get: variables.get, debugTraceDisabled });
+  for (const sentence of [...variables.warnings, ...settings.warnings]) warn(sentence);
+  const problem = settings.problem ?? variables.problem;
+  if (problem !== null) throw new ScriptFailure(problem);
+  return { variables, settings };
+}
+
+/** For what is started beside the job's scripts, which is no shell: names of any kind can be held. */
+export function preparedVariables(
+  { job, runner, identity, executor, concurrentId }: SetUpRequest,
+  place: JobPlace,
+): PreparedVariables {
+  const { environment } = runner;
+  const { shared } = executor.features;
+  const held = { ...place, acceptsName: () => true };
+  const variables = createVariables({ job, environment, identity, concurrentId, shared, place: held });
+  return { open: variables.open(), expandWith: variables.expandWith };
+}

@@ -1,0 +1,30 @@
+import type { JobProgress } from "./job/job.ts";
+
+/** What one job reports about itself. */
+export interface JobMeter {
+  moved(progress: JobProgress): void;
+  /** Bytes that its trace grew by. */
+  traced(bytes: number): void;
+}
+
+/** What one `[[runners]]` entry reports about itself. */
+export interface EntryMeter {
+  /** An API call ended; `status` is 0 when no answer came. Fits the coordinator's `onRequest`. */
+  request(endpoint: string, method: string, status: number, durationMs: number): void;
+  /** A job request begins (1) or ends (-1). */
+  asking(change: 1 | -1): void;
+  /** The coordinator did not accept the token. */
+  refused(): void;
+  /** Whether the entry is asked for at its usual pace. */
+  healthy(is: boolean): void;
+  job(received: { readonly queuedSeconds: number | undefined }): JobMeter;
+  /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
+  close(): void;
+}
+
+/** Every `RunnerConfig` is one. */
+export interface MetricsEntry {
+  readonly id: string;
+  readonly name: string;
+  readonly limit: number;
+}

@@ -1,0 +1,50 @@
+import { type Command, CommanderError } from "commander";
+import type { CommandContext } from "./commands/context.ts";
+import { logSettings } from "./commands/log-options.ts";
+import type { FlagValues } from "./commands/runner-flags.ts";
+import { CommandError, ConfigError, describeError } from "./errors.ts";
+import type { ExecutorCatalog } from "./executor.ts";
+
+/** What a command does with its flags. A number is the exit status; anything else is 0. */
+export type Action = (values: FlagValues, context: CommandContext) => Promise<unknown>;
+
+/** Runs one command and ends the process with its status. `run` and `exec` have signals of their own; for all others Ctrl-C ends it. */
+export async function perform(command: Command, executors: ExecutorCatalog, action: Action): Promise<void> {
+  const values: FlagValues = command.optsWithGlobals();
+  logSettings(values);
+  const works = command.name().startsWith("run");
+  if (works && process.pid === 1) await leavePlace();
+  const stop = new AbortController();
+  const { createContext } = await import("./process-context.ts");
+  const context = await createContext(executors, stop.signal);
+  const ownsSignals = works || command.name() === "exec";
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stop.signal.aborted) process.exit(1);
+    stop.abort(new CommandError(`stopped by ${signal}`));
+  };
+  if (!ownsSignals) for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  const status = await action(values, context);
+  await context.coordinator.connections.close();
+  process.exit(typeof status === "number" ? status : 0);
+}
+
+async function leavePlace(): Promise<void> {
+  const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+  const { leaveFirstPlace } = await import("./first-process.ts");
+  leaveFirstPlace([...findOwnProgram(process.execPath, process.argv[1]), ...process.argv.slice(2)]);
+}
+
+/** Says what went wrong, once, and how it is to be understood by who called. @returns the exit status */
+export function report(error: unknown): number {
+  // Commander has said it already, on the right stream.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
+  if (error instanceof CommandError || error instanceof ConfigError) {
+    process.stderr.write(`alloy-runner: ${error.message}\n`);
+    return error instanceof CommandError ? error.exitCode : 1;
+  }
+  process.stderr.write(`alloy-runner: something unexpected went wrong: ${describeError(error)}\n`);
+  if (process.env.DEBUG || process.argv.includes("--debug"))
+    process.stderr.write(`${error instanceof Error ? error.stack : ""}\n`);
+  else process.stderr.write("Run it again with --debug for details, and please report it\n");
+  return 1;
+}

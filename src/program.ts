@@ -1,0 +1,133 @@
+import { Command } from "commander";
+import { normalizeArguments } from "./commands/arguments.ts";
+import { addExecFlags, flagsOfExec } from "./commands/exec-flags.ts";
+import { addLogFlags, LOG_FORMATS, LOG_LEVELS, logSettings } from "./commands/log-options.ts";
+import { addSelectors, configOption, toggle } from "./commands/options.ts";
+import { addRegisterCommand } from "./commands/register-flags.ts";
+import { addRunCommand, addRunSingleCommand } from "./commands/run-flags.ts";
+import { addServiceCommand, SERVICE_ACTIONS } from "./commands/service/flags.ts";
+import type { ExecutorCatalog } from "./executor.ts";
+import { type Action, perform, report } from "./perform.ts";
+import { revision, runtime, version } from "./version.ts";
+
+/**
+ * Command lines → commands, over the executors that there are. Whatever a command does is loaded when it is called, so that
+ * `--version` and `list` start at once.
+ */
+export async function startProgram(executors: ExecutorCatalog): Promise<void> {
+  if (process.argv.length === 3 && /^(-v|--?version)$/.test(process.argv[2] ?? "")) {
+    process.stdout.write(`${versionText()}\n`);
+    return;
+  }
+  const program = createProgram(executors);
+  const longNames = new Set(
+    [program, ...program.commands].flatMap((command) =>
+      command.options.flatMap((option) => option.long?.slice(2) ?? []),
+    ),
+  );
+  try {
+    const argv = normalizeArguments(process.argv.slice(2), longNames);
+    if (argv.length === 0) program.outputHelp();
+    else await program.parseAsync(argv, { from: "user" });
+  } catch (error) {
+    process.exit(report(error));
+  }
+}
+
+function versionText(): string {
+  return `alloy-runner ${version}\nrevision ${revision}\nruntime ${runtime}\nplatform ${process.platform}/${process.arch}`;
+}
+
+/** Named here, too, so that nothing of it is loaded for other commands. */
+const FILES_COMMAND = "internal-files";
+
+function createProgram(executors: ExecutorCatalog): Command {
+  const program = addLogFlags(
+    new Command("alloy-runner")
+      .description("Runs CI jobs for an AlloyCI or GitLab coordinator.")
+      .version(versionText(), "-v, --version", "print version, revision, runtime and platform")
+      .helpOption("-h, --help", "show this help, or that of a command"),
+  )
+    .showSuggestionAfterError()
+    .enablePositionalOptions(false)
+    .exitOverride();
+  const does = (command: Command, action: Action): Command => command.action(() => perform(command, executors, action));
+
+  does(addRegisterCommand(program, executors), async (values, context) => {
+    const { registerCommand } = await import("./commands/register.ts");
+    const { askLines, askTerminal } = await import("./commands/ask.ts");
+    const named =
+      values.description === undefined || values.name !== undefined ? values : { ...values, name: values.description };
+    const ask = values.nonInteractive === true ? null : process.stdin.isTTY ? await askTerminal() : askLines();
+    try {
+      await registerCommand(named, ask, context);
+    } finally {
+      ask?.close();
+    }
+  });
+  const list = program.command("list").description("show the configured runners");
+  does(list.addOption(configOption().env("CONFIG_FILE")), async (values, context) =>
+    (await import("./commands/list.ts")).listCommand(values, context),
+  );
+  const verify = program.command("verify").description("ask the coordinators which runners they still know");
+  does(
+    addSelectors(verify.addOption(configOption().env("CONFIG_FILE"))).addOption(
+      toggle("--delete", "drop the entries that are not known any more"),
+    ),
+    async (values, context) => (await import("./commands/verify.ts")).verifyCommand(values, context),
+  );
+  const unregister = program.command("unregister").description("give runners' tokens back and drop their entries");
+  does(
+    addSelectors(unregister.addOption(configOption().env("CONFIG_FILE"))).addOption(
+      toggle("--all-runners", "all of them"),
+    ),
+    async (values, context) => (await import("./commands/unregister.ts")).unregisterCommand(values, context),
+  );
+  does(addRunCommand(program), async (values, context) =>
+    (await import("./agent.ts")).runAgent(values, context, logSettings(values)),
+  );
+  does(addRunSingleCommand(program, executors), async (values, context) =>
+    (await import("./agent.ts")).runSingle(values, context, logSettings(values)),
+  );
+  const exec = addExecFlags(
+    program
+      .command("exec")
+      .description("run the pipeline of the working directory here, or some of its jobs; nothing has to be pushed")
+      .argument("[jobs...]", "names of jobs; without any, the whole pipeline, stage by stage"),
+    executors.words,
+  );
+  does(exec, async (values, context) => {
+    const { args } = exec;
+    const flags = flagsOfExec(exec, values, args, executors.words);
+    return (await import("./exec-agent.ts")).runExec(args, flags, context, logSettings(values));
+  });
+  const demo = program
+    .command("demo")
+    .description("show it all on this machine: a coordinator, a runner, a pipeline; nothing is left behind")
+    .addOption(toggle("--keep", "leave the directory with configuration, sources and logs"));
+  does(demo, async (values, context) => (await import("./commands/demo.ts")).demoCommand(values, context));
+  for (const action of SERVICE_ACTIONS) {
+    does(addServiceCommand(program, action), async (values, context) => {
+      const { serviceCommand } = await import("./commands/service/command.ts");
+      const { findOwnProgram } = await import("../executors/shell/own-program.ts");
+      const place = { platform: process.platform, program: findOwnProgram(process.execPath, process.argv[1]) };
+      return serviceCommand(action, values, context, place);
+    });
+  }
+  const completion = program
+    .command("completion")
+    .description("print completions for a shell; see its first lines for how to use them")
+    .argument("<shell>", "bash, zsh or fish");
+  does(completion, async (_, context) => {
+    const { completionScript } = await import("./commands/completion/completion.ts");
+    const { describeProgram } = await import("./commands/completion/describe.ts");
+    const known = { executor: executors.names, "log-level": LOG_LEVELS, "log-format": LOG_FORMATS };
+    context.print(completionScript(completion.args[0] ?? "", describeProgram(program, known)).trimEnd());
+  });
+  // The shell executor's second process where jobs run as another user: not for people.
+  program.command(FILES_COMMAND, { hidden: true }).action(async () => {
+    const { serveFiles } = await import("../executors/shell/files-server.ts");
+    process.exit(await serveFiles(process));
+  });
+  return program;
+}

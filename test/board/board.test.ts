@@ -1,0 +1,77 @@
+import { expect, test } from "vitest";
+import { createBoard } from "../../src/board/board.ts";
+import type { JobCard, JobHandles, JobView } from "../../src/board/contract.ts";
+import type { Outcome } from "../../src/job/job.ts";
+import { sampleJob } from "../support/job.ts";
+
+const card: JobCard = { id: "17", title: "acme/widget: unit", runner: "7e3b05c2", runnerName: "one", receivedAt: 1000 };
+const handles: JobHandles = { tail: async () => Buffer.from("last line\n"), cancel: () => {} };
+
+test("a job is shown from its arrival to its delivery, and then among the last", async () => {
+  const board = createBoard();
+  const seen: JobView[] = [];
+  const stop = board.watch((job) => seen.push(job));
+  const entry = board.add(card, handles);
+  entry.moved({ at: "running", stage: "build_script" });
+  entry.traced(5);
+  entry.traced(7);
+  expect(board.jobs()).toMatchObject([{ ...card, traceBytes: 12, progress: { stage: "build_script" } }]);
+  entry.moved({ at: "finished", outcome: { result: "success" } });
+  entry.moved({ at: "delivering", outcome: { result: "success" } });
+  entry.end();
+  entry.end();
+  expect(board.jobs()).toEqual([]);
+  expect(board.finished()).toMatchObject([{ id: "17", progress: { at: "delivering" } }]);
+  expect(seen.map(({ progress }) => progress.at)).toEqual([
+    ...["received", "running", "running", "running", "finished", "delivering", "delivering"],
+  ]);
+  stop();
+  board.add(card, handles);
+  expect(seen).toHaveLength(7);
+});
+
+test("its trace can be read and it can be canceled, as long as it is in progress", async () => {
+  const board = createBoard();
+  const entry = board.add(card, handles);
+  let canceled = 0;
+  entry.offer({ tail: async (bytes) => Buffer.from("0123456789").subarray(-bytes), cancel: () => canceled++ });
+  expect(String(await board.tail("17", 4))).toBe("6789");
+  expect(board.cancel("17")).toBe(1);
+  expect(board.cancel("18")).toBe(0);
+  entry.end();
+  expect(await board.tail("17", 4)).toBeNull();
+  expect(board.cancel("17")).toBe(0);
+  expect(canceled).toBe(1);
+});
+
+test("the last ones that ended are kept, and no more of them", () => {
+  const board = createBoard();
+  for (let id = 0; id < 500; id++) board.add({ ...card, id: String(id) }, handles).end();
+  expect(board.finished()).toHaveLength(200);
+  expect(board.finished()[0]?.id).toBe("499");
+});
+
+test("a job or an entry as a whole is refused by the compiler, and would not show its secrets", () => {
+  const board = createBoard();
+  const job = sampleJob();
+  // @ts-expect-error a job has a token and variables
+  board.add({ ...card, ...job }, handles);
+  const entry = { ...card, token: "secret-runner-token", environment: [] };
+  // @ts-expect-error an entry has a token and an environment
+  board.add(entry, handles);
+  const named = { ...card, variables: [{ key: "A", value: "secret-value" }] };
+  // @ts-expect-error variables under any type
+  const shown = board.add(named, handles);
+  const outcome: Outcome = { result: "canceled", message: "it may quote what the job said" };
+  // @ts-expect-error the words of an outcome
+  expect(() => shown.moved({ at: "finished", outcome })).not.toThrow();
+  const text = JSON.stringify(board.jobs().slice(0, 3));
+  for (const secret of [job.token, "secret-runner-token", "secret-value"]) expect(text).not.toContain(secret);
+});
+
+test("what else a card carries is not kept", () => {
+  const board = createBoard();
+  const wide = { ...card, password: "hunter2-hunter2" };
+  board.add(wide, handles);
+  expect(JSON.stringify(board.jobs())).not.toContain("hunter2");
+});

@@ -1,0 +1,93 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, expect, test } from "vitest";
+
+const top = join(import.meta.dirname, "../..");
+
+/** What a program of its own prints, as JSON: here other tests may have loaded whole packages already. */
+function printed(module: "commonjs" | "module", text: string): string[] {
+  const args = [`--input-type=${module}`, "--eval", text];
+  return JSON.parse(execFileSync(process.execPath, args, { cwd: top, encoding: "utf8" }));
+}
+
+const leftOut = printed(
+  "module",
+  `import { packages } from "./scripts/left-out.mjs"; console.log(JSON.stringify(packages))`,
+);
+
+const undo: (() => void)[] = [];
+afterEach(() => {
+  for (const one of undo.splice(0)) one();
+});
+
+test("no source imports what the bundle leaves out", () => {
+  const sources = ["src", "executors", "shells"].flatMap((folder) =>
+    readdirSync(join(top, folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => join(top, folder, name)),
+  );
+  const imported = sources.flatMap((file) =>
+    [...readFileSync(file, "utf8").matchAll(/(?:from|import|import\(|require\()\s*\(?["']([^."'][^"']*)["']/g)].map(
+      (match) => match[1] ?? "",
+    ),
+  );
+  expect(imported).toContain("dockerode");
+  expect(leftOut.length).toBeGreaterThan(3);
+  for (const name of leftOut) {
+    expect(imported.filter((one) => one === name || one.startsWith(`${name}/`))).toEqual([]);
+  }
+});
+
+test("what is left out says so by its name when it is used after all", () => {
+  // In the tree, so that the packages are found.
+  const dir = mkdtempSync(join(top, "dist/left-out-"));
+  undo.push(() => rmSync(dir, { recursive: true }));
+  const tries = leftOut.map(
+    (name) => `try { const it = require("${name}"); new it({}); } catch (error) { said.push(error.message); }
+try { require("${name}").load(); } catch (error) { said.push(error.message); }`,
+  );
+  writeFileSync(
+    join(dir, "entry.mjs"),
+    `import { fromJSONSchema } from "zod";
+const said = [];
+${tries.join("\n")}
+for (const act of [() => fromJSONSchema({}), () => require("undici/lib/dispatcher/client-h2.js")(1)]) try { act(); } catch (error) { said.push(error.message); }
+console.log(JSON.stringify(said));`,
+  );
+  const bundled = join(dir, "bundle.cjs");
+  printed(
+    "module",
+    `import { build } from "esbuild"; import { leaveOut } from "./scripts/left-out.mjs";
+await build({ entryPoints: [${JSON.stringify(join(dir, "entry.mjs"))}], outfile: ${JSON.stringify(bundled)}, bundle: true, platform: "node", preserveSymlinks: true, plugins: [leaveOut(process.cwd())] });
+console.log("[]");`,
+  );
+  const said: string[] = JSON.parse(execFileSync(process.execPath, [bundled], { encoding: "utf8" }));
+  const names = [
+    ...leftOut.flatMap((name) => [name, name]),
+    "zod/v4/classic/from-json-schema.js",
+    "undici/lib/dispatcher/client-h2.js",
+  ];
+  expect(said).toEqual(names.map((name) => `${name} is left out of the bundle`));
+});
+
+/** Names of all methods of a class, its parents' included. */
+const methodsOf = (expression: string): Set<string> =>
+  new Set(
+    printed(
+      "commonjs",
+      `const names = []; for (let one = (${expression}).prototype; one !== null; one = Object.getPrototypeOf(one)) names.push(...Object.getOwnPropertyNames(one)); console.log(JSON.stringify(names))`,
+    ),
+  );
+
+test("what the sources take from a package by module is what its index gives, or is not in its type", () => {
+  const text = readFileSync(join(top, "src/coordinator/undici-modules.d.ts"), "utf8");
+  const untyped = /Omit<Whole, ([^>]+)>/.exec(text)?.[1]?.match(/\w+/g) ?? [];
+  const there = methodsOf(`require("undici/lib/dispatcher/client.js")`);
+  const missing = [...methodsOf(`require("undici").Client`)].filter((name) => !there.has(name));
+  expect(missing.sort()).toEqual(untyped.sort());
+  for (const name of ["Counter", "Gauge", "Histogram", "Registry"]) {
+    const module = methodsOf(`require("prom-client/lib/${name.toLowerCase()}.js")`);
+    expect([...methodsOf(`require("prom-client").${name}`)].filter((method) => !module.has(method))).toEqual([]);
+  }
+});
