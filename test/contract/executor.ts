@@ -126,7 +126,10 @@ function inPwsh(ops: readonly Op[]): Op[] {
   const texts: string[] = [];
   const close = (): void => {
     const text = texts.splice(0).join("\n");
-    if (text !== "") suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'` });
+    if (text === "") return;
+    // Left with its status, as an entry whose program has failed is said to have failed.
+    const leave = "if ($LASTEXITCODE) { exit $LASTEXITCODE }";
+    suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'\n${leave}` });
   };
   for (const op of ops) {
     if (op.op === "source" && !inPowerShell.has(op)) texts.push(op.text);

@@ -6,7 +6,6 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -14,77 +13,19 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir, userInfo } from "node:os";
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import shell from "../../executors/shell/index.ts";
 import { lockDirectories } from "../../executors/shell/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Executor, ExecutorDeps, Note } from "../../src/executor.ts";
-import type { Log } from "../../src/log.ts";
+import type { ExecutorDeps, Note } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import {
-  executorContract,
-  type OpenOptions,
-  pwshSource,
-  runOps,
-  Sink,
-  sampleRequest,
-  scriptOf,
-  source,
-} from "../contract/executor.ts";
-import { pwshContract } from "../contract/pwsh-jobs.ts";
+import { executorContract, runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
-import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
+import { newDirectory, opened, openIn, preparedIn } from "./shell-stand.ts";
 
-const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const isRoot = process.geteuid?.() === 0;
-
-function newDirectory(): string {
-  const dir = mkdtempSync(join(tmpdir(), "alloy-executor-"));
-  chmodSync(dir, 0o755);
-  return dir;
-}
-
-function openIn(dir: string, options: Partial<ExecutorDeps> & OpenOptions = {}): Executor {
-  const scratchDir = join(dir, "scratch");
-  mkdirSync(scratchDir, { recursive: true, mode: 0o700 });
-  return shell.create(
-    {},
-    {
-      log,
-      buildsDir: undefined,
-      cacheDir: undefined,
-      shell: undefined,
-      workingDirectory: dir,
-      user: undefined,
-      scratchDir,
-      inheritEnvironment: [],
-      killLeftovers: true,
-      killGraceMs: 1000,
-      ownProgram: [process.execPath, join(import.meta.dirname, "../../src/main.ts")],
-      ...options,
-    },
-  );
-}
-
-/** A directory and an executor in it, both gone when the test has ended. */
-function opened(options: Partial<ExecutorDeps> & OpenOptions = {}): { dir: string; executor: Executor } {
-  const dir = newDirectory();
-  const executor = openIn(dir, options);
-  onTestFinished(async () => {
-    await executor.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
-  return { dir, executor };
-}
-
-async function preparedIn(executor: Executor, request = sampleRequest()) {
-  const environment = await executor.prepare(request, new Sink(), never);
-  onTestFinished(() => environment.destroy(never));
-  return environment;
-}
 
 describe("shell executor", () => {
   const dir = newDirectory();
@@ -93,43 +34,6 @@ describe("shell executor", () => {
     const own = join(dir, name);
     executorContract(name, { open: async (options) => openIn(own, { shell: name, ...options }) });
   }
-});
-
-describe("shell executor with PowerShell", () => {
-  const missing = pwshMissing();
-  if (missing !== null) {
-    test.skip(missing, () => {});
-    return;
-  }
-  const dir = newDirectory();
-  afterAll(() => rmSync(dir, { recursive: true, force: true }));
-  executorContract("pwsh", {
-    open: async (options) => openIn(dir, { shell: "pwsh", ...options }),
-    timeoutMs: 60_000,
-    jobsAtOnce: 4,
-  });
-  pwshContract("shell", { open: async (options) => openIn(dir, { shell: "pwsh", ...options }) });
-
-  test("is found, and finds programs, where the login profile says", async () => {
-    const folder = pwshFolder();
-    const { dir: home, executor } = opened({ shell: "pwsh" });
-    vi.stubEnv("HOME", home);
-    vi.stubEnv("PATH", "/usr/bin:/bin");
-    writeFileSync(join(home, ".bash_profile"), `export PATH=/usr/bin:/bin:${folder}:/of/the/profile no_proxy=here\n`);
-    const environment = await preparedIn(executor);
-    const { text } = await runOps(environment, pwshSource("$env:PATH; $env:no_proxy"));
-    expect(text).toMatch(/:\/of\/the\/profile\nhere\n$/);
-  }, 60_000);
-
-  test("is named where it is not", async () => {
-    vi.stubEnv("PATH", "/usr/bin:/bin");
-    const { dir: home, executor } = opened({ shell: "pwsh" });
-    vi.stubEnv("HOME", home);
-    writeFileSync(join(home, ".bash_profile"), "export PATH=/usr/bin:/bin\n");
-    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
-      'Cannot find the program "pwsh" on this machine',
-    );
-  });
 });
 
 describe("directories of the shell executor", () => {
