@@ -5,7 +5,7 @@ import type { Places } from "./places.ts";
  * Programs of the helper container that make a job's directories and hand them over, as root. Other jobs may work in the same
  * directory of the host meanwhile, so no path is gone by: each step enters one directory, makes sure that it is where it seems
  * to be, and then works on `.` and on names in it. A link that was planted on the way, earlier or just now, is never followed.
- * The job's private directory is the mount point of a new volume: there is nothing in it, and nobody else has it.
+ * The job's private directory is the mount point of a new volume: there is nothing in it, and no other job has it.
  */
 
 /** `$base` is the builds directory, `$at` where it is, without links. */
