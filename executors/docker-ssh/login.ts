@@ -1,17 +1,28 @@
-import { createHash } from "node:crypto";
+import type { Writable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
-import { containerCommands, runForText } from "../docker/commands.ts";
 import { inspectState } from "../docker/container.ts";
 import type { Engine } from "../docker/engine.ts";
+import { containerLog } from "../docker/service-log.ts";
 import { connectSsh, type SshConnection } from "../ssh/connection/connection.ts";
 import type { SshSettings } from "../ssh/settings.ts";
+import { hostKeyFingerprints } from "./host-keys.ts";
 
 /** How long an image's sshd may take to answer. */
 const PATIENCE_MS = 60_000;
 const PAUSE_MS = 250;
+
+/** A container of the job's image that was started. */
+export interface Started {
+  readonly engine: Engine;
+  readonly id: string;
+  /** Its image's name. */
+  readonly image: string;
+  /** The trace. */
+  readonly notes: Writable;
+}
 
 /**
  * Log in to the sshd of a container that has just been started. Its host keys are read in the container itself, so that what
@@ -19,16 +30,16 @@ const PAUSE_MS = 250;
  * @throws {SystemFailure} nothing answers, or the container ended: its image must start sshd
  */
 export async function logInToContainer(
-  engine: Engine,
-  { id, image }: { id: string; image: string },
+  started: Started,
   settings: SshSettings,
-  log: Log,
+  { log, patienceMs = PATIENCE_MS }: { readonly log: Log; readonly patienceMs?: number },
   signal: AbortSignal,
 ): Promise<{ readonly connection: SshConnection; readonly settings: SshSettings }> {
-  const end = performance.now() + PATIENCE_MS;
+  const { engine, id, image } = started;
+  const end = performance.now() + patienceMs;
   let refused: SshSettings | null = null;
   for (;;) {
-    await mustRun(engine, { id, image }, signal);
+    await mustRun(started, signal);
     let known: SshSettings | null = null;
     try {
       known = await withHostKeys(engine, id, settings, signal);
@@ -49,8 +60,9 @@ export async function logInToContainer(
       }
       if (performance.now() > end) {
         throw new SystemFailure(
-          `No sshd answers in the container of the image ${image} within ${PATIENCE_MS / 1000} s: ${describeError(error)}`,
-          { retry: true, cause: error },
+          `No sshd answers in the container of the image ${image} within ${patienceMs / 1000} s: ${describeError(error)}${await showOutput(started, signal)}`,
+          // What an image starts is the same each time.
+          { retry: false, reason: "runner_configuration_error", cause: error },
         );
       }
     }
@@ -59,17 +71,27 @@ export async function logInToContainer(
 }
 
 /** @throws {SystemFailure} the container has ended: its image must start sshd */
-export async function mustRun(
-  engine: Engine,
-  { id, image }: { id: string; image: string },
-  signal: AbortSignal,
-): Promise<void> {
+export async function mustRun(started: Started, signal: AbortSignal): Promise<void> {
+  const { engine, id, image } = started;
   const state = await inspectState(engine, id, "the build container", signal);
   if (state?.running === true) return;
+  const status = state === null ? "" : ` with status ${state.exitCode}`;
+  const output = state === null ? "" : await showOutput(started, signal);
   throw new SystemFailure(
-    `The container of the image ${image} ended${state === null ? "" : ` with status ${state.exitCode}`} before its sshd answered: the image's own command must start sshd in the foreground`,
+    `The container of the image ${image} ended${status} before its sshd answered: the image's own command must start sshd in the foreground${output}`,
     { reason: "runner_configuration_error" },
   );
+}
+
+/** Shows what a container printed at last. @returns the end of a sentence that says so */
+async function showOutput({ engine, id, notes }: Started, signal: AbortSignal): Promise<string> {
+  const log = await containerLog(engine, id, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    return describeError(error);
+  });
+  if (log.trim() === "") return "; it printed nothing";
+  if (!notes.destroyed && !notes.writableEnded) notes.write(`${log.trimEnd()}\n`);
+  return "; its last output is above";
 }
 
 /**
@@ -85,31 +107,10 @@ async function withHostKeys(
   signal: AbortSignal,
 ): Promise<SshSettings | null> {
   if (settings.hostKeys.any || settings.hostKeys.fingerprints.length > 0) return settings;
-  const commands = containerCommands({ engine, container: id, name: "the build container", user: "0" });
-  const program = { script: READ_HOST_KEYS, args: [] };
-  const { stdout } = await runForText(commands, program, signal).catch((cause: unknown) => {
+  const fingerprints = await hostKeyFingerprints(engine, id, signal).catch((cause: unknown) => {
     signal.throwIfAborted();
     throw new SystemFailure(`its host keys cannot be read: ${describeError(cause)}`, { retry: true, cause });
-  });
-  const fingerprints = stdout.split("\n").flatMap((line) => {
-    const [, key] = /^(?:ssh-|ecdsa-|sk-)\S+ ([A-Za-z0-9+/]+=*)(?: |$)/.exec(line) ?? [];
-    if (key === undefined) return [];
-    return [`SHA256:${createHash("sha256").update(Buffer.from(key, "base64")).digest("base64").replace(/=+$/, "")}`];
   });
   if (fingerprints.length === 0) return null;
   return { ...settings, hostKeys: { fingerprints, knownHostsFiles: [], any: false, own: true } };
 }
-
-/** Public host keys, one a line: of OpenSSH where its configuration says and where they are by default, of Dropbear. */
-const READ_HOST_KEYS = `
-configured() {
-  sed -n 's/^[[:blank:]]*[Hh][Oo][Ss][Tt][Kk][Ee][Yy][[:blank:]]\\{1,\\}"\\{0,1\\}\\([^"]*[^"[:blank:]]\\)"\\{0,1\\}[[:blank:]]*$/\\1/p' \\
-    /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf /usr/local/etc/ssh/sshd_config
-}
-{
-  configured | while IFS= read -r key; do cat "$key.pub" || ssh-keygen -y -f "$key" </dev/null; done
-  cat /etc/ssh/ssh_host_*_key.pub
-  for key in /etc/dropbear/dropbear_*_host_key; do [ ! -f "$key" ] || dropbearkey -y -f "$key"; done
-} 2>/dev/null
-:
-`;

@@ -3,8 +3,10 @@ import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { all } from "../../src/time.ts";
+import { securityOf } from "../docker/build-container.ts";
 import { createContainer, startContainer } from "../docker/container.ts";
 import { jobContainer } from "../docker/container-config.ts";
+import type { ObtainedImage } from "../docker/image.ts";
 import { jobLabels } from "../docker/labels.ts";
 import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "../docker/scene.ts";
 import { entrypointVariables } from "../docker/service-variables.ts";
@@ -45,12 +47,13 @@ export async function prepareSshJob(
 
   const id = await startSshd(
     scene,
-    { mode: network.mode, own: network.own, binds: volumes.binds, hosts, image: image.id },
+    { mode: network.mode, own: network.own, binds: volumes.binds, hosts, image },
     signal,
   );
+  const started = { engine, id, image: image.name, notes };
   const address = await containerAddress(engine, id, signal).catch(async (error: unknown) => {
     // A container that has ended has no address any more: that is what there is to say, then.
-    await mustRun(engine, { id, image: image.name }, signal);
+    await mustRun(started, signal);
     throw error;
   });
   const target = sshSettings(
@@ -58,7 +61,7 @@ export async function prepareSshJob(
     { workingDirectory: deps.workingDirectory, environment: process.env },
     { host: address },
   );
-  const login = await logInToContainer(engine, { id, image: image.name }, target, deps.log, signal);
+  const login = await logInToContainer(started, target, { log: deps.log }, signal);
   const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
   try {
     const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
@@ -109,22 +112,27 @@ interface SshdParts {
   readonly own: boolean;
   readonly binds: readonly string[];
   readonly hosts: readonly string[];
-  readonly image: string;
+  readonly image: ObtainedImage;
 }
 
 /** @returns the id of the started container */
 async function startSshd(scene: Scene, parts: SshdParts, signal: AbortSignal): Promise<string> {
-  const { engine, settings, wanted, marks } = scene;
+  const { engine, settings, wanted, marks, accounts } = scene;
+  const { image } = parts;
+  const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
+  const account = await accounts.of({ engine, settings, wanted: wanted.image, image, scratch }, signal);
   const { Cmd: _, ...body } = jobContainer({
     ...common(scene, parts.mode),
-    image: parts.image,
+    securityOpt: securityOf(scene, account),
+    image,
     labels: jobLabels(marks, "build"),
     aliases: parts.own ? ["build"] : [],
     privileged: wanted.image.privileged,
     binds: parts.binds,
     hostname: settings.hostname ?? scene.unique,
     env: entrypointVariables(scene.variables),
-    user: wanted.image.user,
+    user: account.uid === 0 ? wanted.image.user : `${account.uid}:${account.gid}`,
+    groups: account.groups,
     entrypoint: wanted.image.entrypoint,
     command: [],
     extraHosts: [...settings.extraHosts, ...parts.hosts],

@@ -1,9 +1,10 @@
+import type { Account } from "./account.ts";
 import { createContainer, explainNoShell, NoShellFailure } from "./container.ts";
 import { jobContainer } from "./container-config.ts";
 import type { JobContainer } from "./environment.ts";
 import type { ObtainedImage } from "./image.ts";
 import { jobLabels } from "./labels.ts";
-import type { JobNetwork } from "./network.ts";
+import type { MainProgram } from "./main-program.ts";
 import { removeContainer } from "./remove.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { entrypointVariables } from "./service-variables.ts";
@@ -11,47 +12,72 @@ import { warn } from "./services.ts";
 import { addedVariables, startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
 
-/** The container of the job's image, with a shell that waits for scripts. */
-export async function startBuild(
-  scene: Scene,
-  network: JobNetwork,
-  volumes: JobVolumes,
-  image: ObtainedImage,
-  hosts: readonly string[],
-  signal: AbortSignal,
-): Promise<JobContainer> {
+export interface BuildParts {
+  readonly image: ObtainedImage;
+  readonly account: Account;
+  readonly volumes: JobVolumes;
+  /** `HostConfig.NetworkMode`, and names on that network. */
+  readonly networkMode: string;
+  readonly aliases: readonly string[];
+  /** `name:address` */
+  readonly hosts: readonly string[];
+  /** Before anything of the image runs: given the container's id, makes the job's places. */
+  readonly ready: (id: string) => Promise<unknown>;
+  /** What the first process does at first. */
+  readonly first: MainProgram | null;
+}
+
+/** Whether something of the image's or the job's own runs before the shell. */
+export function hasEntrypoint({ wanted }: Pick<Scene, "wanted">, image: ObtainedImage): boolean {
+  return (wanted.image.entrypoint ?? image.entrypoint).some((word) => word !== "");
+}
+
+/**
+ * The container of the job's image, with a shell that waits for scripts. Whatever runs in it runs as whom `account` says, or as
+ * whom its ENTRYPOINT went on where that is root.
+ */
+export async function startBuild(scene: Scene, parts: BuildParts, signal: AbortSignal): Promise<JobContainer> {
   const { engine, settings, wanted, marks, places, notes } = scene;
+  const { image, account, volumes, hosts, ready, first } = parts;
   const { entrypoint } = wanted.image;
   const name = `the build container (image ${image.name})`;
   const env = [...entrypointVariables(scene.variables), ...gitTrust(places.root)];
   const attempt = async (withEntrypoint: boolean): Promise<JobContainer> => {
     const body = jobContainer({
-      ...common(scene, network.mode),
-      image: image.id,
+      ...common(scene, parts.networkMode),
+      securityOpt: securityOf(scene, account),
+      image,
       labels: jobLabels(marks, "build"),
-      aliases: network.own ? ["build"] : [],
+      aliases: parts.aliases,
       privileged: wanted.image.privileged,
       binds: volumes.binds,
       hostname: settings.hostname ?? scene.unique,
       env,
-      user: wanted.image.user,
+      user: account.uid === 0 ? wanted.image.user : `${account.uid}:${account.gid}`,
+      groups: account.groups,
       entrypoint: withEntrypoint ? entrypoint : ["sh"],
       command: withEntrypoint ? ["sh"] : [],
       extraHosts: [...settings.extraHosts, ...hosts],
     });
     const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "build") }, signal);
+    await ready(id);
     try {
-      const { tools, environment } = await startWithTools(engine, { id, name, first: null }, notes, signal);
-      if (!withEntrypoint)
-        return { id, name: "the build container", image: image.name, tools, user: undefined, env: [] };
-      // Scripts see what the ENTRYPOINT set up, and run as whom it chose.
-      const dropped = tools.uid > 0 && /^(?:0|root)?(?::|$)/.test(wanted.image.user ?? image.user);
-      return {
+      const { tools, environment } = await startWithTools(engine, { id, name, first }, notes, signal);
+      const container: JobContainer = {
         id,
         name: "the build container",
         image: image.name,
         tools,
-        user: dropped ? `${tools.uid}:${tools.gid}` : undefined,
+        user: undefined,
+        env: [],
+        trusted: false,
+      };
+      if (!withEntrypoint) return container;
+      // Scripts see what the ENTRYPOINT set up, and run as whom it chose, where it could choose.
+      const dropped = account.uid === 0 && tools.uid > 0;
+      return {
+        ...container,
+        user: dropped ? `${tools.uid}:${Math.max(tools.gid, 0)}` : undefined,
         env: addedVariables(environment, [...image.env, ...env]),
       };
     } catch (error) {
@@ -60,13 +86,12 @@ export async function startBuild(
     }
   };
 
-  const given = entrypoint ?? image.entrypoint;
-  const hasEntrypoint = given.some((word) => word !== "");
+  const runsEntrypoint = hasEntrypoint(scene, image);
   try {
-    return await attempt(hasEntrypoint);
+    return await attempt(runsEntrypoint);
   } catch (error) {
     if (!(error instanceof NoShellFailure)) throw error;
-    if (!hasEntrypoint || entrypoint !== null) throw explainNoShell(image.name, error, hasEntrypoint);
+    if (!runsEntrypoint || entrypoint !== null) throw explainNoShell(image.name, error, runsEntrypoint);
     warn(
       notes,
       `The ENTRYPOINT ${JSON.stringify(image.entrypoint)} of the image ${image.name} does not start the command it is given: going on without it. Set "entrypoint" of the job's image to [""] to spare the attempt`,
@@ -75,4 +100,19 @@ export async function startBuild(
       throw second instanceof NoShellFailure ? explainNoShell(image.name, second, false) : second;
     });
   }
+}
+
+/**
+ * Where the operator says whom jobs may be, no program of the image that is setuid makes root of that. `security_opt` may say
+ * otherwise.
+ */
+export function securityOf({ settings, securityOpt, engine }: Scene, { uid }: Account): string[] {
+  const said = securityOpt.filter((option) => /^no-new-privileges\b/.test(option));
+  if (said.length > 0) {
+    // Podman of old knows only the word alone.
+    const off = engine.podman && said.some((option) => /[=:]false$/.test(option));
+    return securityOpt.filter((option) => !off || !said.includes(option));
+  }
+  const bound = settings.user !== undefined || settings.allowedUsers.length > 0;
+  return [...securityOpt, ...(bound && uid > 0 ? ["no-new-privileges"] : [])];
 }

@@ -1,6 +1,6 @@
-import { z } from "zod";
 import type { Engine } from "./engine.ts";
 import { LABELS, type Owner } from "./labels.ts";
+import { processesOf } from "./processes.ts";
 import {
   type FoundContainer,
   type FoundThings,
@@ -33,8 +33,6 @@ export async function cleanUpJob(
   return { ...removed, processes };
 }
 
-const topSchema = z.object({ Processes: z.array(z.unknown()).nullish() });
-
 /** Its first shell and that one's `sleep` belong to the runner. */
 const OWN_PROCESSES = 2;
 
@@ -46,11 +44,8 @@ async function countProcesses(
   const counts = containers
     .filter(({ running, labels }) => running && labels[LABELS.role] !== "service")
     .map(async ({ id }) => {
-      const answer = await engine
-        .call("list processes", (docker, abortSignal) => docker.getContainer(id).top({ abortSignal }), signal)
-        .catch(() => null);
-      const found = topSchema.safeParse(answer);
-      return Math.max(0, (found.success ? (found.data.Processes?.length ?? 0) : 0) - OWN_PROCESSES);
+      const found = await processesOf(engine, id, signal).catch(() => null);
+      return Math.max(0, (found?.size ?? 0) - OWN_PROCESSES);
     });
   return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
 }

@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
 import type { ContainerCreateOptions, DeviceRequest, HostConfig } from "dockerode";
 import { SystemFailure } from "../../src/errors.ts";
+import type { ObtainedImage } from "./image.ts";
+import { containerLabels } from "./labels.ts";
 import type { DockerSettings, ResourceLimits } from "./settings.ts";
 import type { Device, GpuRequest } from "./settings-values.ts";
 
@@ -9,8 +11,8 @@ import type { Device, GpuRequest } from "./settings-values.ts";
 /** What is the same for all containers of a job. */
 export interface CommonParts {
   readonly settings: DockerSettings;
-  /** Id of the image: a tag that moves under way changes nothing. */
-  readonly image: string;
+  /** Its id is what counts: a tag that moves under way changes nothing. */
+  readonly image: Pick<ObtainedImage, "id" | "labels">;
   readonly labels: Readonly<Record<string, string>>;
   /** Of the daemon, `[1, 41]`. */
   readonly apiVersion: readonly [number, number];
@@ -32,6 +34,8 @@ export interface JobContainerParts extends CommonParts {
   readonly env: readonly string[];
   /** `null`: the image's. */
   readonly user: string | null;
+  /** Supplementary groups of that user, beside those that the operator adds. */
+  readonly groups: readonly number[];
   /** `null`: the image's. */
   readonly entrypoint: readonly string[] | null;
   readonly command: readonly string[];
@@ -52,14 +56,14 @@ const OOM_SCORE_ADJUST = 500;
 
 /** The container that runs the job's scripts, or the helper with git: same machine share, same mounts. */
 export function jobContainer(parts: JobContainerParts): ContainerCreateOptions {
-  const { settings, hostname, env, user, entrypoint, command, extraHosts } = parts;
+  const { settings, hostname, env, user, groups, entrypoint, command, extraHosts } = parts;
   const shared = parts.networkMode.startsWith("container:");
   const isHost = parts.networkMode === "host";
   return {
-    Image: parts.image,
-    Labels: { ...settings.containerLabels, ...parts.labels },
-    // Both belong to whoever owns the network.
-    ...(shared || isHost ? {} : { Hostname: hostname.slice(0, 63) }),
+    Image: parts.image.id,
+    Labels: containerLabels(parts.labels, settings.containerLabels, parts.image.labels),
+    // It belongs to whoever owns the network; Podman does not hand it on.
+    ...((shared && !parts.podman) || isHost ? {} : { Hostname: hostname.slice(0, 63) }),
     Env: [...env],
     ...(user === null ? {} : { User: user }),
     ...(entrypoint === null ? {} : { Entrypoint: [...entrypoint] }),
@@ -69,7 +73,7 @@ export function jobContainer(parts: JobContainerParts): ContainerCreateOptions {
     Tty: false,
     StopSignal: "SIGKILL",
     WorkingDir: "/",
-    // The helper has the build container's network, and with it its card.
+    // The build container has the helper's network, and with it its card.
     ...networking(parts, shared ? undefined : settings.macAddress),
     HostConfig: {
       ...hostConfig(parts, settings.limits),
@@ -79,7 +83,7 @@ export function jobContainer(parts: JobContainerParts): ContainerCreateOptions {
       ...(shared || settings.links.length === 0 ? {} : { Links: [...settings.links] }),
       ...list("CapAdd", settings.capAdd),
       ...list("CapDrop", settings.capDrop),
-      ...list("GroupAdd", settings.groupAdd),
+      ...list("GroupAdd", [...settings.groupAdd, ...groups.map(String)]),
       ...list("VolumesFrom", settings.volumesFrom),
       ...list("DeviceCgroupRules", settings.deviceCgroupRules),
       ...(settings.volumeDriver === undefined ? {} : { VolumeDriver: settings.volumeDriver }),
@@ -102,8 +106,8 @@ export function serviceContainer(parts: ServiceParts): ContainerCreateOptions {
   const { settings, env, entrypoint, command, devices } = parts;
   const shared = parts.networkMode.startsWith("container:");
   return {
-    Image: parts.image,
-    Labels: { ...settings.containerLabels, ...parts.labels },
+    Image: parts.image.id,
+    Labels: containerLabels(parts.labels, settings.containerLabels, parts.image.labels),
     Env: [...env],
     ...(entrypoint === null ? {} : { Entrypoint: [...entrypoint] }),
     ...(command === null ? {} : { Cmd: [...command] }),

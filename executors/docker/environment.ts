@@ -1,14 +1,16 @@
-import type { Writable } from "node:stream";
+import { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Exit, Script } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never, pause } from "../../src/time.ts";
+import type { Ended } from "../common/say-ended.ts";
 import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
 import { containerCommands } from "./commands.ts";
 import { inspectState } from "./container.ts";
 import type { Engine } from "./engine.ts";
-import { countKilled, formatBytes } from "./out-of-memory.ts";
+import { formatBytes, watchMemory } from "./out-of-memory.ts";
 import type { Places } from "./places.ts";
+import { processesOf } from "./processes.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {
@@ -22,6 +24,8 @@ export interface JobContainer {
   readonly user: string | undefined;
   /** `NAME=value` for scripts, beyond the container's own. */
   readonly env: readonly string[];
+  /** Its image is the operator's choice: the runner may be root in it. In a job's image it is the job's user and no other. */
+  readonly trusted: boolean;
 }
 
 export interface EnvironmentOptions {
@@ -45,26 +49,81 @@ const RED = "\x1b[31;1m";
 const PLAIN = "\x1b[0;m";
 /** More than a stop may take beyond its grace: then the container itself is killed. */
 const STUCK_MS = 30_000;
-/** From the death of a container's programs until the engine says that it has ended. */
+/** From the death of programs until the engine says that they, or their container, have ended. */
 const DEATH_LOOKS = 6;
 const DEATH_PAUSE_MS = 100;
 
 /** One job's surroundings in containers. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const { engine, build, helper, places } = options;
-  const commandsOf = (container: JobContainer, root: boolean, stopping?: AbortSignal): RemoteCommands =>
+  /** What works against a job's will is root where it may be, and else has the job's own rights. */
+  const commandsOf = (container: JobContainer, firm: boolean, stopping?: AbortSignal): RemoteCommands =>
     containerCommands({
       engine,
       container: container.id,
       name: container.name,
       env: container.env,
       ...(stopping === undefined ? {} : { stopping }),
-      ...(root ? { user: "0" } : container.user === undefined ? {} : { user: container.user }),
+      ...(firm && container.trusted ? { user: "0" } : container.user === undefined ? {} : { user: container.user }),
     });
-  const files = commandsOf(helper, false);
-  const buildRoot = commandsOf(build, true);
-  let killedBefore = 0;
+  const memory = watchMemory(engine, build.id);
   let dead = false;
+
+  /** Processes of the build container that no script has started; `null`: not known. */
+  const lookAtOwn = async (): Promise<ReadonlySet<string> | null> => {
+    using limit = deadline(never, STUCK_MS, new Error("no answer"));
+    return await processesOf(engine, build.id, limit.signal).catch(() => null);
+  };
+  let own = lookAtOwn();
+  /** Of the build container, running now. */
+  let scripts = 0;
+
+  /** Nothing is left but what was there before all scripts. The last programs are still ending when theirs have been heard of. */
+  const isQuiet = async (): Promise<boolean> => {
+    const before = await own;
+    for (let look = 1; before !== null; look++) {
+      const now = await lookAtOwn();
+      if (now === null) break;
+      if ([...now].every((pid) => before.has(pid))) return true;
+      if (look === DEATH_LOOKS) break;
+      await pause(DEATH_PAUSE_MS, never);
+    }
+    return false;
+  };
+
+  /** A build container that has ended is started again for whoever needs it. */
+  const revive = async (notes: Writable, signal: AbortSignal): Promise<void> => {
+    if (!dead) return;
+    await options.revive(notes, signal);
+    own = lookAtOwn();
+    dead = false;
+  };
+  const helping = commandsOf(helper, false);
+  const files: RemoteCommands =
+    helper === build
+      ? {
+          start: async (command, signal) => {
+            await revive(unheard(), signal);
+            return await helping.start(command, signal);
+          },
+        }
+      : helping;
+
+  /**
+   * The job's own rights may not be enough to end all that a script started, and its image's programs need not tell the truth.
+   * What the engine still sees is ended with the container, which is started again for the next script.
+   */
+  const makeSure = async (container: JobContainer, known: Ended | null, stopped: boolean): Promise<Ended | null> => {
+    if (container.trusted) return known;
+    const isDone = known !== null && known.survived.length === 0;
+    // Beside another script nobody can tell whose a process is.
+    const alone = scripts === 1 && options.killLeftovers;
+    if (isDone && (!stopped || !alone || (await isQuiet()))) return known;
+    if (!(await kill(container))) return known;
+    if (known === null) return { ended: [], killed: [], survived: [] };
+    const { ended, killed, survived } = known;
+    return { ended: [...ended, ...survived], killed: [...killed, ...survived], survived: [] };
+  };
 
   const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
     const container = script.runIn === "build" ? build : helper;
@@ -85,8 +144,11 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         const state = await stateOf(container);
         return state === null || state?.running === false;
       },
+      makeSure: (known: Ended | null, stopped: boolean) => makeSure(container, known, stopped),
       where: `${container.name} (image ${container.image})`,
     };
+    if (!container.trusted) await own;
+    if (container === build) scripts++;
     const running = runRemoteScript(host, suited, output, signal);
     running.catch(() => {});
     try {
@@ -94,15 +156,21 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     } catch (error) {
       signal.throwIfAborted();
       throw await explain(container, error);
+    } finally {
+      if (container === build) scripts--;
     }
   };
 
-  /** Nothing inside did what it was told to. */
-  const kill = async (container: JobContainer): Promise<void> => {
+  /** Nothing inside did what it was told to. @returns whether nothing runs there any more */
+  const kill = async (container: JobContainer): Promise<boolean> => {
     using limit = deadline(never, STUCK_MS, new Error("the container cannot be killed"));
     await engine
       .call(`kill ${container.name}`, (docker) => docker.getContainer(container.id).kill(), limit.signal)
       .catch(() => {});
+    const state = await stateOf(container);
+    const ended = state !== undefined && state?.running !== true;
+    if (ended && container === build) dead = true;
+    return ended;
   };
 
   /** `null`: it was removed; `undefined`: the engine cannot say. */
@@ -127,10 +195,11 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
 
   /** A script that failed because the kernel took its processes away: nobody would guess that from `Killed`. */
   const sayOutOfMemory = async (output: Writable, signal: AbortSignal): Promise<void> => {
-    const killed = await countKilled(buildRoot, signal);
-    if (killed === null || killed <= killedBefore) return;
-    const count = killed - killedBefore;
-    killedBefore = killed;
+    const count = await memory.killed(signal).catch(() => {
+      signal.throwIfAborted();
+      return 0;
+    });
+    if (count === 0) return;
     const limit =
       options.memoryBytes === undefined
         ? "the machine has no memory left"
@@ -160,11 +229,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     buildsDir: places.buildsDir,
     run: async (script, output, signal) => {
       signal.throwIfAborted();
-      if (dead && (script.runIn === "build" || helper === build)) {
-        await options.revive(output, signal);
-        dead = false;
-        killedBefore = 0;
-      }
+      if (script.runIn === "build" || helper === build) await revive(output, signal);
       const exit = await run(script, output, signal);
       if (exit.code !== 0 && script.runIn === "build") {
         const state = exit.code < 128 ? null : await stateAfter(exit, signal);
@@ -184,12 +249,17 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 }
 
+/** Of what an ENTRYPOINT prints where nobody reads it. */
+function unheard(): Writable {
+  return new Writable({ write: (_chunk, _encoding, done) => done() });
+}
+
 /** `body`, which ends by itself after a stop; if it does not within `limitMs`, `force` has it end. */
 async function stoppable<T>(
   body: Promise<T>,
   signal: AbortSignal,
   limitMs: number,
-  force: () => Promise<void>,
+  force: () => Promise<unknown>,
 ): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();
   let timer: NodeJS.Timeout | undefined;

@@ -1,12 +1,12 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { containerCommands } from "./commands.ts";
+import { containerCommands, runForText } from "./commands.ts";
 import { createContainer, NoShellFailure } from "./container.ts";
 import { jobContainer } from "./container-config.ts";
-import type { Engine } from "./engine.ts";
 import type { JobContainer } from "./environment.ts";
+import type { ObtainedImage } from "./image.ts";
 import { jobLabels, LABELS } from "./labels.ts";
+import type { MainProgram } from "./main-program.ts";
 import type { JobNetwork } from "./network.ts";
-import { preparePlaces } from "./prepare-places.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { warn } from "./services.ts";
 import { slotLabel } from "./slots.ts";
@@ -14,53 +14,52 @@ import { startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
 
 /**
- * The container with git: in the build container's network, which costs half of joining it anew. It works as the job's user, so
- * that the checkout is that user's; only its first steps are root's.
+ * The container with git. It is there before the job's, whose network it owns: joining one anew would take twice as long.
+ * @returns its id
  */
-export async function startHelper(
+export async function createHelper(
   scene: Scene,
   network: JobNetwork,
   volumes: JobVolumes,
-  build: JobContainer,
+  image: ObtainedImage,
+  hosts: readonly string[],
   signal: AbortSignal,
-): Promise<JobContainer> {
-  const { engine, settings, wanted, marks, places, notes, request, slot, helperImages } = scene;
-  const choice = await helperImages.choose(
-    {
-      settings,
-      obtain: scene.obtain,
-      buildHasGit: async () => build.tools.programs.has("git"),
-      notes,
-    },
-    signal,
-  );
-  const { uid, gid } = build.tools;
-  const first = preparePlaces({ places, uid, gid, open: volumes.open });
-  if (choice.in === "build") {
-    await setUpIn(engine, build, first, signal);
-    return build;
-  }
-  const name = `the helper container (image ${choice.image.name})`;
-  const shares = network.own || network.mode === "bridge" || network.mode === "default";
+): Promise<string> {
+  const { engine, settings, wanted, marks, places, request, slot } = scene;
   const body = jobContainer({
-    ...common(scene, shares ? `container:${build.id}` : network.mode),
-    image: choice.image.id,
+    ...common(scene, network.mode),
+    image,
     labels: {
       ...jobLabels(marks, "helper"),
       [LABELS.slot]: slotLabel(request.runnerId, request.job.projectId, slot),
     },
-    aliases: [],
+    // The build container's name, which has the same address.
+    aliases: network.own ? ["build"] : [],
     privileged: wanted.image.privileged,
     binds: volumes.binds,
     hostname: settings.hostname ?? scene.unique,
     env: gitTrust(places.root),
     user: "0",
+    groups: [],
     entrypoint: ["sh"],
     command: [],
-    extraHosts: settings.extraHosts,
+    extraHosts: [...settings.extraHosts, ...hosts],
   });
-  const id = await createContainer(engine, name, { ...body, name: nameOf(scene, "helper") }, signal);
-  const { tools } = await startWithTools(engine, { id, name, first }, notes, signal).catch((error: unknown) => {
+  return await createContainer(engine, nameFor(image), { ...body, name: nameOf(scene, "helper") }, signal);
+}
+
+function nameFor(image: ObtainedImage): string {
+  return `the helper container (image ${image.name})`;
+}
+
+/** Starts it: the job's places are ready then. It works as root until `worksAs`. */
+export async function startHelper(
+  { engine, notes }: Scene,
+  { id, image, prepare }: { id: string; image: ObtainedImage; prepare: MainProgram },
+  signal: AbortSignal,
+): Promise<JobContainer> {
+  const start = { id, name: nameFor(image), first: prepare };
+  const { tools } = await startWithTools(engine, start, notes, signal).catch((error: unknown) => {
     if (!(error instanceof NoShellFailure)) throw error;
     throw new SystemFailure(`${error.message}. helper_image in [runners.docker] must have sh and git`, {
       reason: "runner_configuration_error",
@@ -69,28 +68,32 @@ export async function startHelper(
   });
   if (!tools.programs.has("git")) {
     const why = "without it there are no sources. helper_image in [runners.docker] must have sh and git";
-    warn(notes, `The helper image ${choice.image.name} has no git: ${why}`);
+    warn(notes, `The helper image ${image.name} has no git: ${why}`);
   }
-  const user = uid > 0 ? `${uid}:${Math.max(gid, 0)}` : undefined;
-  // Git wants a home that its user may write to.
-  const env = user === undefined ? [] : [`HOME=${places.tmpDir}`];
-  return { id, name: "the helper container", image: choice.image.name, tools, user, env };
+  return { id, name: "the helper container", image: image.name, tools, user: undefined, env: [], trusted: true };
 }
 
-/** The build container serves as the helper, too. */
-async function setUpIn(
-  engine: Engine,
-  build: JobContainer,
-  { script, args }: ReturnType<typeof preparePlaces>,
+/** The helper as the job's user, so that the checkout is that user's. Git wants a home that its user may write to. */
+export function worksAs(helper: JobContainer, uid: number, gid: number, home: string): JobContainer {
+  return uid === 0 ? helper : { ...helper, user: `${uid}:${gid}`, env: [`HOME=${home}`] };
+}
+
+/**
+ * Run a small program of the runner's in a container that runs.
+ * @throws {SystemFailure} it failed
+ * @returns what it printed
+ */
+export async function runStep(
+  { engine }: Pick<Scene, "engine">,
+  { id, name, user }: { id: string; name: string; user: string | undefined },
+  { script, args }: Pick<MainProgram, "script" | "args">,
   signal: AbortSignal,
-): Promise<void> {
-  const commands = containerCommands({ engine, container: build.id, name: build.name, user: "0" });
+): Promise<string> {
+  const commands = containerCommands({ engine, container: id, name, ...(user === undefined ? {} : { user }) });
   const bytes = args.map((arg) => Buffer.from(arg).toString("latin1"));
-  const process = await commands.start({ script, args: bytes }, signal);
-  process.stdout.resume();
-  const { code, stderr } = await process.exit;
-  if (code === 0) return;
-  throw new SystemFailure(`Cannot set up the builds directory in ${build.name}: ${stderr.trim().slice(-500)}`, {
+  const { code, stdout, stderr } = await runForText(commands, { script, args: bytes }, signal);
+  if (code === 0) return stdout;
+  throw new SystemFailure(`Cannot set up the builds directory in ${name}: ${stderr.trim().slice(-500)}`, {
     retry: true,
   });
 }

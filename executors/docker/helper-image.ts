@@ -1,4 +1,3 @@
-import type { Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { ObtainedImage } from "./image.ts";
 import type { WantedImage } from "./job-images.ts";
@@ -16,23 +15,20 @@ const REST_MS = 10 * 60_000;
 /** Where the runner's own stages (git) of a job run. */
 export type HelperChoice =
   | { readonly in: "own"; readonly image: ObtainedImage }
-  /** The job's image has git: its container serves for both. */
-  | { readonly in: "build" };
+  /** There is no such image: the job's container must serve for both, if its image has git. */
+  | { readonly in: "build"; readonly why: string };
 
 export interface HelperRequest {
   readonly settings: DockerSettings;
   /** Gets an image as the job's own images are got. */
   obtain(wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal): Promise<ObtainedImage>;
-  /** Whether the job's image has sh and git; asked only where no helper image can be had. */
-  buildHasGit(signal: AbortSignal): Promise<boolean>;
-  readonly notes: Writable;
 }
 
 /** Chooses for the jobs of one entry. */
 export interface HelperImages {
   /**
    * `helper_image`, or a public image with git, or the job's own image.
-   * @throws {SystemFailure} none of these can be had; says what to do
+   * @throws {SystemFailure} `helper_image` cannot be had
    */
   choose(request: HelperRequest, signal: AbortSignal): Promise<HelperChoice>;
 }
@@ -41,7 +37,7 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
   let missing: { readonly until: number; readonly why: string } | null = null;
 
   return {
-    async choose({ settings, obtain, buildHasGit, notes }, signal) {
+    async choose({ settings, obtain }, signal) {
       if (settings.helperImage !== undefined) {
         const wanted = { name: settings.helperImage, policies: settings.pullPolicies, platform: null };
         const image = await obtain(wanted, signal).catch((error: unknown) => {
@@ -71,14 +67,15 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
           missing = { until: performance.now() + REST_MS, why };
         }
       }
-      if (await buildHasGit(signal)) {
-        notes.write(`Using git of the job's own image, because the helper image cannot be had: ${why}\n`);
-        return { in: "build" };
-      }
-      throw new SystemFailure(
-        `No image with git for the runner's own work: ${why}; and the job's image has no git (and sh). Set helper_image in [runners.docker] to an image with sh and git that the engine has or can pull`,
-        { reason: "runner_configuration_error", retry: false },
-      );
+      return { in: "build", why };
     },
   };
+}
+
+/** Neither a helper image nor git in the job's. */
+export function noHelper(why: string): SystemFailure {
+  return new SystemFailure(
+    `No image with git for the runner's own work: ${why}; and the job's image has no git (and sh). Set helper_image in [runners.docker] to an image with sh and git that the engine has or can pull`,
+    { reason: "runner_configuration_error", retry: false },
+  );
 }

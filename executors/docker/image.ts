@@ -19,6 +19,8 @@ export interface ObtainedImage {
   readonly command: readonly string[];
   /** `80/tcp` */
   readonly exposedPorts: readonly string[];
+  /** Names of its labels, which its containers inherit. */
+  readonly labels: readonly string[];
   /** Paths for which the engine makes anonymous volumes. */
   readonly volumes: readonly string[];
   readonly os: string;
@@ -57,6 +59,7 @@ const imageSchema = z.object({
       Cmd: words,
       ExposedPorts: keys,
       Volumes: keys,
+      Labels: keys,
     })
     .nullish(),
 });
@@ -91,6 +94,7 @@ export async function inspectImage(
     command: Config?.Cmd ?? [],
     exposedPorts: Config?.ExposedPorts ?? [],
     volumes: Config?.Volumes ?? [],
+    labels: Config?.Labels ?? [],
     os: Os.toLowerCase(),
     architecture: Architecture,
   };

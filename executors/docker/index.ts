@@ -4,6 +4,7 @@ import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { createAccounts } from "./accounts.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -47,6 +48,7 @@ export function createDockerExecutor(
   const { log } = deps;
   const settings = deps.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const helperImages = createHelperImages();
+  const accounts = createAccounts();
 
   const find = async (connection: ConnectionSettings, signal: AbortSignal): Promise<Means> => {
     const installation = await installationId(deps.scratchDir);
@@ -142,7 +144,7 @@ export function createDockerExecutor(
       const destroy = destroyer(found, request.jobKey, slot, network);
       try {
         return await prepare(
-          { engine, settings, deps, owner, helperImages, request, slot: slot.number, network, destroy },
+          { engine, settings, deps, owner, helperImages, accounts, request, slot: slot.number, network, destroy },
           notes,
           signal,
         );

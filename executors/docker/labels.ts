@@ -16,7 +16,7 @@ export const LABELS = {
 /** What people's own tools look for, as the Go runner and GitLab Runner name it. */
 const KNOWN_PREFIX = "com.gitlab.gitlab-runner.";
 
-export type Role = "build" | "helper" | "service" | "network" | "volume" | "cache";
+export type Role = "build" | "helper" | "service" | "accounts" | "network" | "volume" | "cache";
 
 /** Who makes things: this process of this installation. */
 export interface Owner {
@@ -69,6 +69,42 @@ export function keptLabels({ owner, request }: JobMarks, destination: string): R
     [`${KNOWN_PREFIX}type`]: "cache",
     [`${KNOWN_PREFIX}cache.dir`]: destination,
   };
+}
+
+const OWN_PREFIX = "alloy-runner.";
+
+/** Whether a label of an image is one that means something to a runner; its containers would inherit it. */
+export function isReserved(label: string): boolean {
+  return label.startsWith(OWN_PREFIX) || label.startsWith(KNOWN_PREFIX);
+}
+
+/**
+ * All labels of a container: those that mean something to a runner and are not set, are empty, so that none is the image's or
+ * an operator's.
+ */
+export function containerLabels(
+  own: Readonly<Record<string, string>>,
+  others: Readonly<Record<string, string>>,
+  imageLabels: readonly string[],
+): Record<string, string> {
+  const names = [...Object.values(LABELS), ...imageLabels.filter(isReserved)];
+  return { ...others, ...Object.fromEntries(names.map((name) => [name, ""])), ...own };
+}
+
+/** `runner-0a1b2c3d-project-7-concurrent-0-1b2c3d4e5f60-helper-9ab3f1`: whose it is stands in a container's name, too. */
+export function containerName(unique: string, jobKey: string, role: string): string {
+  return `${unique}-${jobKey.slice(-NAME_KEY)}-${role}-${Math.random().toString(16).slice(2, 8)}`;
+}
+
+const NAME_KEY = 12;
+
+/**
+ * Whether a container with these labels has the name that we give such a one. An image can bring labels, and whoever runs it by
+ * hand gets them, but no name.
+ */
+export function isNamedByUs(names: readonly string[], labels: Readonly<Record<string, string>>): boolean {
+  const middle = `-${(labels[LABELS.jobKey] ?? "").slice(-NAME_KEY)}-${labels[LABELS.role] ?? ""}-`;
+  return names.some((name) => /^\/?runner-[\w.-]+$/.test(name) && name.includes(middle));
 }
 
 /** The `filters` of a list that finds what has all these labels. */

@@ -27,7 +27,7 @@ export function commandOf({ script, args }: MainProgram): string {
  * Waiting is done by a shell because it also buries processes whose parents are gone. Should its `sleep` be missing, or be
  * killed a thousand times, it waits for its stdin, which stays open.
  */
-const IDLE = 'n=0; while [ "$n" -lt 1000 ]; do sleep 3600 & wait "$!" || n=$((n + 1)); done 2>/dev/null; read -r n';
+const IDLE = 'n=0; while [ "$n" -lt 1000 ]; do sleep 2000000 & wait "$!" || n=$((n + 1)); done 2>/dev/null; read -r n';
 
 /** The text for the container's stdin. Braces: the shell has read all of it before any of it runs. */
 export function mainText(program: MainProgram, marker: string): string {

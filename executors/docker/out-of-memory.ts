@@ -1,22 +1,96 @@
-import type { RemoteCommands } from "../remote/index.ts";
-import { runForText } from "./commands.ts";
+import { open } from "node:fs/promises";
+import { z } from "zod";
+import { pause } from "../../src/time.ts";
+import type { Engine } from "./engine.ts";
 
-/** Processes that the kernel killed for want of memory, counted since the container began (cgroup v2, or v1). */
-const COUNT = `for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-[ -r "$file" ] || continue
-while read -r name value; do [ "$name" != oom_kill ] || { echo "$value"; exit 0; }; done <"$file"
-done
-echo 0`;
+/**
+ * Whether the kernel took processes of a container away for want of memory, seen from outside: in its control group where the
+ * engine works on this machine, else by the engine's word. Nothing of the image is asked.
+ */
+export interface OutOfMemory {
+  /** Processes that had to go since the container was looked at before; more than 0 where only that is known. */
+  killed(signal: AbortSignal): Promise<number>;
+}
 
-/** How many processes of the container had to go so far; `null`: unknown. */
-export async function countKilled(commands: RemoteCommands, signal: AbortSignal): Promise<number | null> {
+const stateSchema = z.object({
+  State: z.object({
+    Pid: z.number().default(0),
+    Running: z.boolean().default(false),
+    OOMKilled: z.boolean().nullish(),
+  }),
+});
+
+/** The engine hears of it a moment after the process's parent does. */
+const LOOKS = 4;
+const PAUSE_MS = 50;
+const LARGEST_FILE_BYTES = 16 * 1024;
+
+export function watchMemory(engine: Engine, id: string): OutOfMemory {
+  let before = 0;
+  let told = false;
+  const look = async (signal: AbortSignal): Promise<z.output<typeof stateSchema>["State"]> => {
+    const answer = await engine.call(
+      "look at the build container",
+      (docker, abortSignal) => docker.getContainer(id).inspect({ abortSignal }),
+      signal,
+    );
+    return stateSchema.parse(answer).State;
+  };
+  return {
+    killed: async (signal) => {
+      const state = await look(signal);
+      const counted = engine.local && state.Pid > 0 ? await countInGroup(state.Pid, id) : null;
+      if (counted !== null) {
+        // A container that was started again counts from 0.
+        const more = counted < before ? counted : counted - before;
+        before = counted;
+        return more;
+      }
+      for (let found = state, looks = 1; !told; looks++) {
+        if (found.OOMKilled === true) {
+          told = true;
+          return 1;
+        }
+        if (looks === LOOKS) break;
+        await pause(PAUSE_MS, signal);
+        found = await look(signal);
+      }
+      return 0;
+    },
+  };
+}
+
+/** `null`: this machine's process of that number is not in the container, or its group cannot be read. */
+async function countInGroup(pid: number, id: string): Promise<number | null> {
+  const groups = await head(`/proc/${pid}/cgroup`);
+  for (const line of groups.split("\n")) {
+    const [, controllers = "", path = ""] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? [];
+    if (!path.includes(id) || path.split("/").includes("..")) continue;
+    // cgroup v1 has a tree for each controller; v2 one for all, also beside those.
+    const files = controllers.split(",").includes("memory")
+      ? [`/sys/fs/cgroup/memory${path}/memory.oom_control`]
+      : controllers === ""
+        ? [`/sys/fs/cgroup${path}/memory.events`, `/sys/fs/cgroup/unified${path}/memory.events`]
+        : [];
+    for (const file of files) {
+      const [, count] = /^oom_kill (\d{1,9})$/m.exec(await head(file)) ?? [];
+      if (count !== undefined) return Number(count);
+    }
+  }
+  return null;
+}
+
+/** The beginning of a file of the kernel's; empty where it cannot be read. */
+async function head(path: string): Promise<string> {
+  const file = await open(path, "r").catch(() => null);
+  if (file === null) return "";
   try {
-    const { code, stdout } = await runForText(commands, { script: COUNT, args: [] }, signal);
-    const text = stdout.trim();
-    return code === 0 && /^\d{1,9}$/.test(text) ? Number(text) : null;
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(LARGEST_FILE_BYTES), 0, LARGEST_FILE_BYTES, 0);
+    return buffer.toString("utf8", 0, bytesRead);
   } catch {
-    signal.throwIfAborted();
-    return null;
+    return "";
+  } finally {
+    await file.close();
   }
 }
 

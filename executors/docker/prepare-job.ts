@@ -3,19 +3,31 @@ import { ScriptFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { all } from "../../src/time.ts";
-import { startBuild } from "./build-container.ts";
+import type { Account } from "./account.ts";
+import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { containerCommands } from "./commands.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
-import { startHelper } from "./helper-container.ts";
-import { networkOf, openScene, type PrepareJobOptions } from "./scene.ts";
-import { waitForServices } from "./services.ts";
+import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
+import { noHelper } from "./helper-image.ts";
+import type { ObtainedImage } from "./image.ts";
+import { jobLabels } from "./labels.ts";
+import type { JobNetwork } from "./network.ts";
+import { handOver, preparePlaces, showAccount } from "./prepare-places.ts";
+import { putPlaces } from "./put-places.ts";
+import { nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./scene.ts";
+import { waitForServices, warn } from "./services.ts";
 import { hostEntries, startServices } from "./start-services.ts";
 import { startWithTools } from "./tools-at-start.ts";
-import { createVolumes } from "./volumes.ts";
+import { createVolumes, type JobVolumes } from "./volumes.ts";
 
 /**
- * Everything that one job runs in: network, volumes, services, the container of its image and the one with git. Whatever was made
- * when this rejects carries the job's key: `destroy` finds it.
+ * Everything that one job runs in: network, volumes, services, the container with git and the one of the job's image. Whatever
+ * was made when this rejects carries the job's key: `destroy` finds it.
+ *
+ * Who is root: the helper's first steps only, in an image that the operator chose. Nothing in the job's image runs as anybody
+ * but the job's user, who is known before any of it runs (`accounts.ts`); the job's places are made and given to that user while
+ * the job's container has not been started (`prepare-places.ts`). What must be done against the job's will, such as ending its
+ * processes, is the engine's work (`environment.ts`).
  */
 export async function prepareJob(
   options: PrepareJobOptions,
@@ -36,10 +48,17 @@ export async function prepareJob(
   const starting = startServices(scene, network, volumes, naming.services, signal);
   starting.catch(() => {});
   const hosts = network.own ? [] : await hostEntries(engine, network, await starting, signal);
-  const [build, services] = await all([startBuild(scene, network, volumes, image, hosts, signal), starting]);
+  const [{ build, helper }, services] = await all([
+    startContainers(scene, { network, volumes, image, hosts }, signal),
+    starting,
+  ]);
   const shell = shellOf(deps.shell, build);
-  const helper = await startHelper(scene, network, volumes, build, signal);
-  const helperCommands = containerCommands({ engine, container: helper.id, name: helper.name, user: "0" });
+  const helperCommands = containerCommands({
+    engine,
+    container: helper.id,
+    name: helper.name,
+    ...(helper.trusted ? { user: "0" } : {}),
+  });
   const loopback = network.mode === "host" || network.mode.startsWith("container:");
   const limitMs = network.mode === "none" ? null : settings.waitForServicesMs;
   await waitForServices(engine, { services, limitMs, helper: helperCommands, loopback, notes }, signal);
@@ -60,6 +79,100 @@ export async function prepareJob(
     },
     destroy: options.destroy,
   });
+}
+
+interface Surroundings {
+  readonly network: JobNetwork;
+  readonly volumes: JobVolumes;
+  readonly image: ObtainedImage;
+  readonly hosts: readonly string[];
+}
+
+interface Containers {
+  readonly build: JobContainer;
+  /** May be the build container itself. */
+  readonly helper: JobContainer;
+}
+
+async function startContainers(scene: Scene, around: Surroundings, signal: AbortSignal): Promise<Containers> {
+  const { engine, settings, wanted, marks, accounts, helperImages, obtain } = scene;
+  const { image } = around;
+  const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
+  const [account, choice] = await all([
+    accounts.of({ engine, settings, wanted: wanted.image, image, scratch }, signal),
+    helperImages.choose({ settings, obtain }, signal),
+  ]);
+  return choice.in === "own"
+    ? await startBoth(scene, around, account, choice.image, signal)
+    : await startAlone(scene, around, account, choice.why, signal);
+}
+
+/** The helper makes the places while the job's container is created; that one is started when they are ready. */
+async function startBoth(
+  scene: Scene,
+  { network, volumes, image, hosts }: Surroundings,
+  account: Account,
+  helperImage: ObtainedImage,
+  signal: AbortSignal,
+): Promise<Containers> {
+  const { places } = scene;
+  const shares = network.own || network.mode === "bridge" || network.mode === "default";
+  const mayDrop = account.uid === 0 && hasEntrypoint(scene, image);
+  const owned = { places, uid: account.uid, gid: account.gid, open: volumes.open };
+  const id = await createHelper(scene, network, volumes, helperImage, hosts, signal);
+  const starting = startHelper(scene, { id, image: helperImage, prepare: preparePlaces(owned, mayDrop) }, signal);
+  starting.catch(() => {});
+  const parts: BuildParts = {
+    image,
+    account,
+    volumes,
+    hosts,
+    networkMode: shares ? `container:${id}` : network.mode,
+    aliases: [],
+    ready: () => starting,
+    first: mayDrop ? showAccount(places) : null,
+  };
+  const [helper, build] = await all([starting, startBuild(scene, parts, signal)]);
+  if (build.user === undefined) return { build, helper: worksAs(helper, account.uid, account.gid, places.tmpDir) };
+  const seen = await runStep(scene, { ...helper, user: "0" }, handOver(owned), signal);
+  const [, uid, gid] = /^(\d+) (\d+)\n$/.exec(seen) ?? [];
+  if (uid === undefined || gid === undefined || `${uid}:${gid}` !== build.user) {
+    const said = `The image ${image.name} says that its ENTRYPOINT goes on as user ${build.user}`;
+    warn(scene.notes, `${said}, but its first process is another's: the checkout stays root's`);
+    return { build, helper };
+  }
+  return { build, helper: worksAs(helper, Number(uid), Number(gid), places.tmpDir) };
+}
+
+/** The job's container serves as the helper, too. */
+async function startAlone(
+  scene: Scene,
+  { network, volumes, image, hosts }: Surroundings,
+  account: Account,
+  why: string,
+  signal: AbortSignal,
+): Promise<Containers> {
+  const { engine, places, notes } = scene;
+  const parts: BuildParts = {
+    image,
+    account,
+    volumes,
+    hosts,
+    networkMode: network.mode,
+    aliases: network.own ? ["build"] : [],
+    ready: async (id) => {
+      if (account.uid > 0) await putPlaces(engine, { id, places, account }, signal);
+    },
+    first: null,
+  };
+  const build = await startBuild(scene, parts, signal);
+  if (!build.tools.programs.has("git")) throw noHelper(why);
+  notes.write(`Using git of the job's own image, because the helper image cannot be had: ${why}\n`);
+  // With the rights that the image has anyway: of root, who may give it all to whom its ENTRYPOINT chose, or of the user's own.
+  const [uid = "0", gid = "0"] = build.user?.split(":") ?? [];
+  const owned = { places, uid: Number(uid), gid: Number(gid), open: account.uid === 0 ? volumes.open : [] };
+  await runStep(scene, { id: build.id, name: build.name, user: undefined }, preparePlaces(owned, false), signal);
+  return { build, helper: build };
 }
 
 /** @throws {ScriptFailure} the operator wants one that the job's image has not */

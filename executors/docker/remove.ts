@@ -2,7 +2,7 @@ import { z } from "zod";
 import { describeError } from "../../src/errors.ts";
 import { pause } from "../../src/time.ts";
 import { type Engine, EngineFailure, isGone } from "./engine.ts";
-import { LABELS, labelFilter } from "./labels.ts";
+import { isNamedByUs, LABELS, labelFilter } from "./labels.ts";
 
 const labels = z
   .record(z.string(), z.string())
@@ -54,7 +54,7 @@ export async function findThings(
   return {
     containers: containersSchema
       .parse(containers)
-      .filter((one) => carries(one.Labels))
+      .filter((one) => carries(one.Labels) && isNamedByUs(one.Names ?? [], one.Labels))
       .map(({ Id, State, Labels }) => ({
         id: Id,
         running: State === "running" || State === "paused",

@@ -2,12 +2,13 @@ import { join } from "node:path";
 import type { Writable } from "node:stream";
 import type { ExecutorDeps, PreparedVariables, PrepareRequest } from "../../src/executor.ts";
 import { homeDirectory } from "../common/home.ts";
+import type { Accounts } from "./accounts.ts";
 import { inlineProfiles, type JobContainerParts } from "./container-config.ts";
 import { openLogins } from "./credentials.ts";
 import type { Engine } from "./engine.ts";
 import type { HelperImages } from "./helper-image.ts";
 import { createImageSource, type Wanted, wantedImages } from "./job-images.ts";
-import type { JobMarks, Owner } from "./labels.ts";
+import { containerName, type JobMarks, type Owner } from "./labels.ts";
 import { configuredNetwork, type JobNetwork } from "./network.ts";
 import type { NetworkLoan } from "./network-pool.ts";
 import { choosePlaces, type Places, uniqueName } from "./places.ts";
@@ -21,6 +22,7 @@ export interface PrepareJobOptions {
   readonly deps: ExecutorDeps;
   readonly owner: Owner;
   readonly helperImages: HelperImages;
+  readonly accounts: Accounts;
   readonly request: PrepareRequest;
   readonly slot: number;
   /** Goes back with `destroy`. */
@@ -106,5 +108,5 @@ export function common({ settings, apiVersion, engine, securityOpt }: Scene, net
 }
 
 export function nameOf({ unique, request }: Scene, role: string): string {
-  return `${unique}-${request.jobKey.slice(-12)}-${role}-${Math.random().toString(16).slice(2, 8)}`;
+  return containerName(unique, request.jobKey, role);
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Engine } from "./engine.ts";
-import { LABELS, labelFilter, type Owner } from "./labels.ts";
+import { isNamedByUs, LABELS, labelFilter, type Owner } from "./labels.ts";
 
 /** A job's claim on a builds directory; it is free again when it is disposed of, once or more often. */
 export interface Slot extends Disposable {
@@ -8,7 +8,9 @@ export interface Slot extends Disposable {
   readonly number: number;
 }
 
-const containersSchema = z.array(z.object({ Labels: z.record(z.string(), z.string()).nullish() }));
+const containersSchema = z.array(
+  z.object({ Names: z.array(z.string()).nullish(), Labels: z.record(z.string(), z.string()).nullish() }),
+);
 
 /** What two jobs must not share: kept volumes are named after it. */
 export function slotLabel(runnerId: string, projectId: string, slot: number): string {
@@ -50,9 +52,10 @@ async function elsewhere(engine: Engine, owner: Owner, signal: AbortSignal): Pro
   );
   const found = containersSchema.safeParse(answer);
   const slots = new Set<string>();
-  for (const { Labels } of found.success ? found.data : []) {
+  for (const { Names, Labels } of found.success ? found.data : []) {
     const label = Labels?.[LABELS.slot];
-    if (label !== undefined && Labels?.[LABELS.process] !== owner.process) slots.add(label);
+    if (label === undefined || !isNamedByUs(Names ?? [], Labels ?? {})) continue;
+    if (Labels?.[LABELS.process] !== owner.process) slots.add(label);
   }
   return slots;
 }

@@ -28,7 +28,7 @@ export async function startServices(
     const body = serviceContainer({
       ...common(scene, network.mode),
       securityOpt,
-      image: image.id,
+      image,
       labels: { ...jobLabels(scene.marks, "service"), "com.gitlab.gitlab-runner.service": service.name },
       aliases: network.own ? names : [],
       privileged: service.privileged,

@@ -36,6 +36,7 @@ export const LONGEST_PATH_BYTES = 4096;
 /** What is read of a path at all, so that whoever unpacks can say which one it is that is too long. */
 const LONGEST_TEXT_BYTES = 65_536;
 const OCTAL_11 = 8 ** 11;
+const OCTAL_7 = 8 ** 7;
 
 /** Bytes that follow `size` bytes of content up to the next block. */
 export function tarPadding(size: number): number {
@@ -47,8 +48,16 @@ export const tarEnd: Buffer = Buffer.alloc(2 * BLOCK);
 
 const TYPES: Readonly<Partial<Record<TarKind, string>>> = { file: "0", directory: "5", symlink: "2" };
 
+/** Whose an entry is, in numbers. */
+export interface TarOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+const ROOT: TarOwner = { uid: 0, gid: 0 };
+
 /** The blocks that precede an entry's content. */
-export function tarHeader(entry: TarEntry): Buffer {
+export function tarHeader(entry: TarEntry, owner: TarOwner = ROOT): Buffer {
   const { kind, size, mode, target } = entry;
   const mtime = Math.min(Math.max(Math.floor(entry.mtimeSeconds), 0), OCTAL_11 - 1);
   const name = kind === "directory" ? `${entry.name}/` : entry.name;
@@ -56,10 +65,12 @@ export function tarHeader(entry: TarEntry): Buffer {
   if (name.length > 100) records.push(paxRecord("path", name));
   if (target.length > 100) records.push(paxRecord("linkpath", target));
   if (size >= OCTAL_11) records.push(paxRecord("size", String(size)));
-  const head = block(name, TYPES[kind] ?? "0", size >= OCTAL_11 ? 0 : size, mode, mtime, target);
+  for (const part of ["uid", "gid"] as const)
+    if (owner[part] >= OCTAL_7) records.push(paxRecord(part, String(owner[part])));
+  const head = block(name, TYPES[kind] ?? "0", size >= OCTAL_11 ? 0 : size, mode, mtime, target, owner);
   if (records.length === 0) return head;
   const text = Buffer.from(records.join(""), "latin1");
-  const pax = block("PaxHeader", "x", text.length, 0o644, mtime, "");
+  const pax = block("PaxHeader", "x", text.length, 0o644, mtime, "", ROOT);
   return Buffer.concat([pax, text, Buffer.alloc(tarPadding(text.length)), head]);
 }
 
@@ -71,15 +82,23 @@ function paxRecord(key: string, value: string): string {
   return `${length}${rest}`;
 }
 
-function block(name: string, type: string, size: number, mode: number, mtime: number, target: string): Buffer {
+function block(
+  name: string,
+  type: string,
+  size: number,
+  mode: number,
+  mtime: number,
+  target: string,
+  { uid, gid }: TarOwner,
+): Buffer {
   const bytes = Buffer.alloc(BLOCK);
   const octal = (value: number, at: number, digits: number): void => {
     bytes.write(value.toString(8).padStart(digits, "0"), at, "latin1");
   };
   bytes.write(name.slice(0, 100), 0, "latin1");
   octal(mode & 0o7777, 100, 7);
-  octal(0, 108, 7);
-  octal(0, 116, 7);
+  octal(uid >= OCTAL_7 ? 0 : uid, 108, 7);
+  octal(gid >= OCTAL_7 ? 0 : gid, 116, 7);
   octal(size, 124, 11);
   octal(mtime, 136, 11);
   bytes.fill(" ", 148, 156);

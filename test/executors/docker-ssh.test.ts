@@ -1,15 +1,25 @@
 import { execFileSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import type Docker from "dockerode";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { isElsewhere } from "../../executors/docker-ssh/address.ts";
+import { hostKeyFingerprints } from "../../executors/docker-ssh/host-keys.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
+import { logInToContainer } from "../../executors/docker-ssh/login.ts";
+import { sshSettings, sshTable } from "../../executors/ssh/settings.ts";
+import { SystemFailure } from "../../src/errors.ts";
+import { tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
+import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
+import { fileNameOf } from "../../src/workspace.ts";
 import { executorContract, runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
-import { openDockerStand, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
+import { connectTo, openDockerStand, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
+const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const ssh = { user: "root", password: sshPassword };
 
 test("only the address of another machine is taken for a container's", () => {
@@ -25,6 +35,7 @@ describe("docker-ssh executor", () => {
     test.skip(noEngine("docker"), () => {});
     return;
   }
+  const { docker } = engine;
   const stand = standOfSuite(engine, ["git", "sshd"], { definition: dockerSsh, tables: { ssh }, image: "sshd" });
 
   executorContract("docker-ssh", {
@@ -90,11 +101,73 @@ describe("docker-ssh executor", () => {
     await executor.close();
   });
 
-  test("an image that starts no sshd is named, with what it must do", async () => {
+  test("an image that starts no sshd is named, with what it must do and what it said", async () => {
     await engine.images("broken");
     const executor = stand().open({ image: imageName("broken") });
-    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/must start sshd/);
+    const notes = new Sink();
+    await expect(executor.prepare(sampleRequest(), notes, never)).rejects.toThrow(
+      /must start sshd in the foreground; its last output is above/,
+    );
+    expect(notes.text).toContain("cannot find my data");
     await executor.close();
     expect(await stand().leftovers()).toEqual([]);
+  });
+
+  async function idle(image: "sh" | "sshd"): Promise<Docker.Container> {
+    await engine?.images(image);
+    const container = await docker.createContainer({
+      Image: imageName(image),
+      Cmd: ["sh", "-c", "echo nothing to serve; sleep 600"],
+      HostConfig: { NetworkMode: "none" },
+    });
+    onTestFinished(async () => void (await container.remove({ force: true })));
+    return container;
+  }
+
+  test("an image without sshd is waited for once", async () => {
+    const container = await idle("sh");
+    await container.start();
+    const connected = await connectTo(engine);
+    onTestFinished(() => connected.close());
+    const notes = new Sink();
+    const started = { engine: connected, id: container.id, image: "an/image", notes };
+    const target = sshSettings(sshTable.parse(ssh), { workingDirectory: "/", environment: {} }, { host: "192.0.2.1" });
+    const failure = await logInToContainer(started, target, { log, patienceMs: 300 }, never).catch(
+      (error: unknown) => error,
+    );
+    expect(failure).toBeInstanceOf(SystemFailure);
+    expect(failure).toMatchObject({ retry: false });
+    expect(String(failure)).toMatch(
+      /No sshd answers in the container of the image an\/image within 0.3 s: its host keys are neither/,
+    );
+    expect(notes.text).toContain("nothing to serve");
+  });
+
+  test("Dropbear's host keys are read, too, from a container that does not run", async () => {
+    const container = await idle("sh");
+    const connected = await connectTo(engine);
+    onTestFinished(() => connected.close());
+    const field = (bytes: Buffer): Buffer => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(bytes.length);
+      return Buffer.concat([length, bytes]);
+    };
+    const [secret, open] = [randomBytes(32), randomBytes(32)];
+    const key = Buffer.concat([field(Buffer.from("ssh-ed25519")), field(Buffer.concat([secret, open]))]);
+    const name = fileNameOf("etc/dropbear/dropbear_ed25519_host_key");
+    const entry = {
+      name,
+      kind: "file",
+      size: key.length,
+      mode: 0o600,
+      mtimeSeconds: 0,
+      target: fileNameOf(""),
+    } as const;
+    await container.putArchive(Buffer.concat([tarHeader(entry), key, Buffer.alloc(tarPadding(key.length)), tarEnd]), {
+      path: "/",
+    });
+    const blob = Buffer.concat([field(Buffer.from("ssh-ed25519")), field(open)]);
+    const digest = createHash("sha256").update(blob).digest("base64").replace(/=+$/, "");
+    expect(await hostKeyFingerprints(connected, container.id, never)).toEqual([`SHA256:${digest}`]);
   });
 });

@@ -64,6 +64,39 @@ const recipes = {
     root: ["--busybox", ...accounts("/bin/sh"), "--directory", "/home/builder", "--mode", "/home/builder=0777"],
     changes: [PATH, "USER 1000:1000", "WORKDIR /home/builder", 'CMD ["sh"]'],
   },
+  /**
+   * Says that it is for uid 0, and whose programs write to /seen when that runs them: `sh`, `id`, `ps`, `kill` and the like.
+   * `id` lies. Labels of the runner's are baked in.
+   */
+  hostile: {
+    root: [
+      "--busybox",
+      ...accounts("/bin/sh", "sneaky:x:0:0::/:/bin/sh\n"),
+      ...["sh", "ps", "kill", "cat", "ls", "rm", "mkdir", "chown", "sleep", "env", "printf"].flatMap((name) => [
+        "--file",
+        `/usr/local/bin/${name}=#!/bin/busybox sh\n[ "$(/bin/busybox id -u)" != 0 ] || echo "${name} $*" >>/seen/root\nexec /bin/busybox ${name} "$@"\n`,
+        "--mode",
+        `/usr/local/bin/${name}=0755`,
+      ]),
+      "--file",
+      '/usr/local/bin/id=#!/bin/busybox sh\n[ "$(/bin/busybox id -u)" != 0 ] || echo "id $*" >>/seen/root\necho 0\n',
+      "--mode",
+      "/usr/local/bin/id=0755",
+      "--directory",
+      "/seen",
+    ],
+    changes: [
+      PATH,
+      'CMD ["sh"]',
+      'LABEL alloy-runner.role="helper"',
+      'LABEL alloy-runner.slot="r/1/0"',
+      'LABEL alloy-runner.tmp-dir="/etc"',
+      'LABEL alloy-runner.tidies="1"',
+      'LABEL alloy-runner.unknown="x"',
+    ],
+  },
+  /** Like `git`, with a setuid program. */
+  setuid: { root: [...accounts("/bin/bash"), ...BASH, "--mode", "/usr/bin/id=4755"], changes: [PATH, 'CMD ["bash"]'] },
   /** No program at all. */
   empty: { root: ["--file", "/hello=hello\n"], changes: ['CMD ["/hello"]'] },
   /** Answers `hello` on port 8080, as a service. */

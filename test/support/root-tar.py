@@ -123,6 +123,7 @@ def main():
         info.uid = info.gid = 0
         info.uname = info.gname = "root"
         if info.isreg():
+            info.mode = modes.get(path, info.mode)
             with open(path, "rb") as file:
                 out.addfile(info, file)
         else:

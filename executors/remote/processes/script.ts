@@ -5,7 +5,7 @@ import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../common/forward.ts";
-import { say, sayEnded } from "../../common/say-ended.ts";
+import { type Ended, say, sayEnded } from "../../common/say-ended.ts";
 import type { RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
 import type { RemoteTools } from "../tools.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";
@@ -30,6 +30,13 @@ export interface RemoteScriptHost {
   readonly killGraceMs: number;
   /** `stdout` of `scripts` ends with the program that was started, whoever else still holds it open. */
   readonly outputEndsEarly?: boolean;
+  /**
+   * After processes were ended by `commands`: makes sure of it from outside, where the place can be seen from there.
+   * @param known what `commands` know; `null`: nothing
+   * @param stopped the script was stopped, so that nothing of it may be left; else it had ended and left something
+   * @returns what holds then; `null`: still nothing is known
+   */
+  readonly makeSure?: (known: Ended | null, stopped: boolean) => Promise<Ended | null>;
   /** The place itself has ended, and with it all that ran there. Asked where that cannot be found out by `commands`. */
   readonly isGone?: () => Promise<boolean>;
   /** For messages: `container 3f2a… on build-07`. */
@@ -145,6 +152,24 @@ async function watch(
   }
 }
 
+/** Ends what is the script's. @returns `trouble`: why nothing is known of it */
+async function end(
+  host: RemoteScriptHost,
+  root: ScriptRoot | null,
+  stopped: boolean,
+): Promise<{ readonly result: Ended } | { readonly trouble: unknown }> {
+  const { commands, mark, killGraceMs: graceMs, makeSure } = host;
+  let result: Ended | null = null;
+  let trouble: unknown = null;
+  try {
+    result = await endTree(commands, { mark, root, graceMs, limitMs: STUCK_MS }, never);
+  } catch (error) {
+    trouble = error;
+  }
+  if (makeSure !== undefined) result = await makeSure(result, stopped);
+  return result === null ? { trouble } : { result };
+}
+
 /** What is still there after a stop is named; that it cannot be found out is said, too. */
 async function stop(
   host: RemoteScriptHost,
@@ -152,14 +177,10 @@ async function stop(
   reader: Forwarding,
   output: Writable,
 ): Promise<void> {
-  const { commands, mark, killGraceMs: graceMs } = host;
-  try {
-    const result = await endTree(commands, { mark, root, graceMs, limitMs: STUCK_MS }, never);
-    await drain(reader, DRAIN_MS);
-    sayEnded(output, reader, result, graceMs, false);
-  } catch (error) {
-    await sayUnknown(host, reader, output, error);
-  }
+  const how = await end(host, root, true);
+  if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
+  await drain(reader, DRAIN_MS);
+  sayEnded(output, reader, how.result, host.killGraceMs, false);
 }
 
 async function endLeftovers(
@@ -169,14 +190,10 @@ async function endLeftovers(
   output: Writable,
   signal: AbortSignal,
 ): Promise<void> {
-  const { commands, mark, killGraceMs: graceMs } = host;
-  try {
-    const result = await endTree(commands, { mark, root, graceMs, limitMs: STUCK_MS }, never);
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
-    sayEnded(output, reader, result, graceMs, true);
-  } catch (error) {
-    await sayUnknown(host, reader, output, error);
-  }
+  const how = await end(host, root, false);
+  if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
+  if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
+  sayEnded(output, reader, how.result, host.killGraceMs, true);
 }
 
 async function sayUnknown(

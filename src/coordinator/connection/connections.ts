@@ -1,3 +1,4 @@
+import type { LookupFunction } from "node:net";
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../../job/job.ts";
 import { deadline } from "../../time.ts";
@@ -6,7 +7,7 @@ import { createRequestIds } from "../request-id.ts";
 import { first } from "../retry-after.ts";
 import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { type Connector, createConnector } from "./connect.ts";
-import { createLookup } from "./lookup.ts";
+import { avoiding, createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
 import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "./proxy.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
@@ -14,6 +15,8 @@ import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlac
 /** The way to one origin with one TLS identity, shared by all who go there. */
 export interface Route {
   readonly origin: string;
+  /** Connections are made from here; otherwise a proxy makes them, which looks names up by itself. */
+  readonly direct: boolean;
   /**
    * Send `call` and hear the answer. A redirect to the same origin that keeps method and body (307, 308) is followed.
    * @param repeatable send it once more, on a new connection, when a connection that had been idle, or that was still
@@ -29,7 +32,8 @@ export interface Route {
 
 /** All connections of the process to coordinators. Made by `main.ts`, handed to whoever talks to one. */
 export interface Connections {
-  route(url: URL, tls: TlsSettings): Route;
+  /** @param isAvoided addresses that a name must not stand for: `send` answers with `AvoidedAddress` as what broke */
+  route(url: URL, tls: TlsSettings, isAvoided?: (address: string) => boolean): Route;
   /** What a name stands for just now, as the next connection would find it; empty where nothing is found in 10 s. */
   addressesOf(hostname: string, signal: AbortSignal): Promise<readonly string[]>;
   /** From now on a connection older than this is not used again: `connection_max_age`. Until then it is 15 min. */
@@ -43,6 +47,8 @@ export interface Connections {
 export interface ConnectionsOptions {
   /** `process.env`, for the proxy variables. */
   readonly environment?: ProxyEnvironment;
+  /** Names → addresses; the usual asks the system. */
+  readonly lookup?: LookupFunction;
   /** Certificate files are looked at again after this time; the usual is 3 s. */
   readonly checkFilesMs?: number;
 }
@@ -53,10 +59,9 @@ const DEFAULT_MAX_AGE_MS = 15 * 60_000;
 const DEFAULT_CHECK_FILES_MS = 3000;
 
 export function createConnections(options: ConnectionsOptions = {}): Connections {
-  const { environment = {}, checkFilesMs = DEFAULT_CHECK_FILES_MS } = options;
+  const { environment = {}, checkFilesMs = DEFAULT_CHECK_FILES_MS, lookup = createLookup() } = options;
   let maxAgeMs = DEFAULT_MAX_AGE_MS;
   const routes = new Map<string, OpenRoute>();
-  const lookup = createLookup();
   const roots = createRoots();
   let context: SecureContext | undefined;
   const proxyContext = (): SecureContext =>
@@ -77,17 +82,19 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
         });
       });
     },
-    route(url, settings) {
+    route(url, settings, isAvoided) {
       const origin = new URL(url.origin);
       const places = origin.protocol === "https:" ? tlsPlaces(origin, settings) : undefined;
       const identity = places === undefined ? [] : [places.ca, places.cert, places.key];
-      const key = JSON.stringify([origin.origin, ...identity.map(({ path, configured }) => [path, configured])]);
+      const proxy = proxyFor(origin, environment);
+      const wary = isAvoided === undefined ? "" : "wary";
+      const key = JSON.stringify([origin.origin, wary, ...identity.map(({ path, configured }) => [path, configured])]);
       let route = routes.get(key);
       if (route === undefined) {
         const source = places === undefined ? undefined : openTlsSource(places, roots, checkFilesMs);
         const openLine = (tls: TlsMaterial | undefined): Line => {
-          const proxy = proxyFor(origin, environment);
-          const connector = createConnector({ origin, proxy, lookup, tls, proxyContext });
+          const careful = isAvoided === undefined || proxy !== undefined ? lookup : avoiding(lookup, isAvoided);
+          const connector = createConnector({ origin, proxy, lookup: careful, tls, proxyContext });
           // Plain HTTP is asked of the proxy itself, TLS goes through it.
           const forward = tls === undefined ? proxy : undefined;
           const pool = createPool({ origin: forward?.origin ?? origin.origin, connector, maxAgeMs: () => maxAgeMs });
@@ -100,7 +107,11 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
             extraHeaders: forwardHeaders(origin, forward?.authorization, forward !== undefined),
           };
         };
-        route = openRoute(origin.origin, async () => await source?.current(), openLine);
+        route = openRoute(
+          { origin: origin.origin, direct: proxy === undefined },
+          async () => await source?.current(),
+          openLine,
+        );
         routes.set(key, route);
       }
       return route;
@@ -128,7 +139,7 @@ interface OpenRoute extends Route {
 }
 
 function openRoute(
-  origin: string,
+  { origin, direct }: Pick<Route, "origin" | "direct">,
   material: () => Promise<TlsMaterial | undefined>,
   openLine: (tls: TlsMaterial | undefined) => Line,
 ): OpenRoute {
@@ -171,6 +182,7 @@ function openRoute(
 
   return {
     origin,
+    direct,
     get serverTls() {
       if (line?.tls === undefined) return {};
       const { ca, cert, key } = line.tls;

@@ -71,6 +71,26 @@ export function createLookup(resolve: Resolve = resolveBySystem): LookupFunction
   };
 }
 
+/** A name stands for an address that is not to be connected to. */
+export class AvoidedAddress extends Error {
+  override readonly name = "AvoidedAddress";
+}
+
+/**
+ * `lookup` for connections that must not go everywhere: it judges the very addresses that are connected to then, so that a name
+ * that stands for something else a moment later gains nothing.
+ */
+export function avoiding(lookup: LookupFunction, isAvoided: (address: string) => boolean): LookupFunction {
+  return (hostname, options, callback) => {
+    lookup(hostname, options, (error, found, family) => {
+      const addresses = typeof found === "string" ? [found] : found.map(({ address }) => address);
+      if (error === null && addresses.some(isAvoided)) {
+        callback(new AvoidedAddress(`${hostname} stands for an address that is not asked`), "", 0);
+      } else callback(error, found, family);
+    });
+  };
+}
+
 /** `answer`, or `fallback` when it fails or takes too long; it goes on in the background and is kept for the next time. */
 function sooner<T>(answer: Promise<T>, fallback: T): Promise<T> {
   return new Promise((resolve) => {

@@ -3,6 +3,7 @@ import { ConfigError, describeError, SystemFailure } from "../../errors.ts";
 import type { Bounds, CoordinatorDeps, CoordinatorTarget, Reply } from "../calls.ts";
 import type { Sink } from "../contract.ts";
 import { describeBroken } from "../trouble.ts";
+import { AvoidedAddress } from "./lookup.ts";
 
 export interface Elsewhere {
   readonly sink: Sink;
@@ -20,11 +21,16 @@ export interface Elsewhere {
  */
 export async function fetchElsewhere(url: URL, options: Elsewhere, signal: AbortSignal): Promise<Reply> {
   const { sink, target, deps, bounds, what } = options;
-  await refuseOddAddress(url, options, signal);
+  refuseOddAddress(url, options);
   const { certsDir } = target;
   const tls = { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir };
   try {
-    const result = await deps.connections.route(new URL(url.origin), tls).send(
+    const route = deps.connections.route(new URL(url.origin), tls, isLinkLocal);
+    // Where a proxy connects, it is asked for a name, and what that stands for here is the best that is known.
+    if (!route.direct && (await deps.connections.addressesOf(url.hostname, signal)).some(isLinkLocal)) {
+      throw refusal(url, options, LINK_LOCAL);
+    }
+    const result = await route.send(
       {
         method: "GET",
         path: `${url.pathname}${url.search}`,
@@ -39,6 +45,7 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
       signal,
     );
     if (result.kind === "answer") return result;
+    if (isAvoided(result.error)) throw refusal(url, options, LINK_LOCAL);
     return { kind: "silent", reason: describeBroken(result.error, url.host), cause: result.error };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -51,16 +58,29 @@ const linkLocal = new BlockList();
 linkLocal.addSubnet("169.254.0.0", 16, "ipv4");
 linkLocal.addSubnet("fe80::", 10, "ipv6");
 
-async function refuseOddAddress(url: URL, { target, what, deps }: Elsewhere, signal: AbortSignal): Promise<void> {
-  const refuse = (why: string): never => {
-    throw new SystemFailure(`Cannot ${what}: the coordinator redirects to ${url.protocol}//${url.host}, ${why}`);
-  };
-  if (url.protocol !== "https:" && url.protocol !== "http:") refuse("which is neither http nor https");
-  if (url.protocol === "http:" && target.url.protocol === "https:") refuse("which is not encrypted");
-  const host = url.hostname.replace(/^\[|\]$/g, "");
-  const found = isIP(host) === 0 ? await deps.connections.addressesOf(host, signal) : [host];
-  signal.throwIfAborted();
-  if (found.some((address) => linkLocal.check(address, isIP(address) === 6 ? "ipv6" : "ipv4"))) {
-    refuse("a link-local address");
+const LINK_LOCAL = "a link-local address";
+
+function isLinkLocal(address: string): boolean {
+  const kind = isIP(address);
+  return kind !== 0 && linkLocal.check(address, kind === 6 ? "ipv6" : "ipv4");
+}
+
+function isAvoided(error: unknown): boolean {
+  return (
+    error instanceof AvoidedAddress || (error instanceof Error && error.cause !== undefined && isAvoided(error.cause))
+  );
+}
+
+function refusal(url: URL, { what }: Elsewhere, why: string): SystemFailure {
+  return new SystemFailure(`Cannot ${what}: the coordinator redirects to ${url.protocol}//${url.host}, ${why}`);
+}
+
+/** What can be seen without asking for a name; what names stand for is judged when they are connected to. */
+function refuseOddAddress(url: URL, options: Elsewhere): void {
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw refusal(url, options, "which is neither http nor https");
+  if (url.protocol === "http:" && options.target.url.protocol === "https:") {
+    throw refusal(url, options, "which is not encrypted");
   }
+  if (isLinkLocal(url.hostname.replace(/^\[|\]$/g, ""))) throw refusal(url, options, LINK_LOCAL);
 }

@@ -14,7 +14,7 @@ import { dockerTable } from "../../../executors/docker/settings.ts";
 type Table = Readonly<Record<string, unknown>>;
 
 const common = {
-  image: "sha256:1",
+  image: { id: "sha256:1", labels: [] },
   labels: { ours: "1" },
   apiVersion: [1, 41],
   podman: false,
@@ -32,6 +32,7 @@ function job(table: Table, parts: Partial<JobContainerParts> = {}) {
     hostname: "host",
     env: [],
     user: null,
+    groups: [],
     entrypoint: null,
     command: ["sh"],
     extraHosts: [],

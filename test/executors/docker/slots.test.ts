@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { abandonedJobs, cleanUpJob } from "../../../executors/docker/clean-up.ts";
 import type { Engine } from "../../../executors/docker/engine.ts";
-import { LABELS, type Owner } from "../../../executors/docker/labels.ts";
+import { containerName, LABELS, type Owner } from "../../../executors/docker/labels.ts";
 import { createSlots } from "../../../executors/docker/slots.ts";
 import { createSweeper } from "../../../executors/docker/sweep.ts";
 import type { Log } from "../../../src/log.ts";
@@ -39,9 +40,10 @@ describe("builds directories at an engine", () => {
   test("are given back by the sweeper only once nothing of the job is there any more", async () => {
     const jobKey = `k-${randomBytes(6).toString("hex")}`;
     const left = await docker.createContainer({
+      name: containerName("runner-r-project-1-concurrent-0", jobKey, "build"),
       Image: imageName("sh"),
       Cmd: ["sleep", "600"],
-      Labels: { [LABELS.jobKey]: jobKey },
+      Labels: { [LABELS.jobKey]: jobKey, [LABELS.role]: "build" },
       // Engines of other tests come and go, and with them the bridge that all share.
       HostConfig: { NetworkMode: "none" },
     });
@@ -56,5 +58,23 @@ describe("builds directories at an engine", () => {
       });
     });
     expect(there).toBe(0);
+  }, 60_000);
+
+  test("are not taken, nor anything removed, because an image brings our labels", async () => {
+    await found.images("hostile");
+    const jobKey = `k-${randomBytes(6).toString("hex")}`;
+    const stranger = await docker.createContainer({
+      Image: imageName("hostile"),
+      Cmd: ["sleep", "600"],
+      // As somebody's `docker run` of an image that has them.
+      Labels: { [LABELS.jobKey]: jobKey, [LABELS.installation]: owner.installation, [LABELS.process]: "0-0" },
+      HostConfig: { NetworkMode: "none" },
+    });
+    onTestFinished(async () => void (await stranger.remove({ force: true })));
+    await stranger.start();
+    expect((await createSlots(owner).take(engine, "r", "1", never)).number).toBe(0);
+    expect(await abandonedJobs(engine, owner, never)).toEqual([]);
+    await cleanUpJob(engine, jobKey, {}, never);
+    expect((await stranger.inspect()).State.Running).toBe(true);
   }, 60_000);
 });
