@@ -5,7 +5,8 @@ import type { ShellName } from "../../src/shell.ts";
 import { deadline, never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createAccounts } from "./accounts.ts";
-import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
+import { cleanUpJob, removeAbandonedNetworks } from "./clean-up/clean-up.ts";
+import { createSweeper, type Sweeper } from "./clean-up/sweep.ts";
 import { locationOf } from "./endpoint.ts";
 import { connectEngine, type Engine } from "./engine.ts";
 import { createHelperImages } from "./helper-image.ts";
@@ -16,7 +17,6 @@ import { engineNote, hasEngineNote, notedConnection } from "./noted-engine.ts";
 import { prepareJob } from "./prepare-job.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings.ts";
 import { createSlots, type Slot } from "./slots.ts";
-import { createSweeper, type Sweeper } from "./sweep.ts";
 import { checkedTable, settingsOf } from "./table.ts";
 import { words } from "./words.ts";
 

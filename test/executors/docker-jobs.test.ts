@@ -399,7 +399,7 @@ describe("jobs in containers", () => {
       },
     });
     onTestFinished(async () => void (await stranger.remove({ force: true })));
-    const { abandonedJobs } = await import("../../executors/docker/clean-up.ts");
+    const { abandonedJobs } = await import("../../executors/docker/clean-up/clean-up.ts");
     const { installationId } = await import("../../executors/docker/installation.ts");
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { abandonedJobs, cleanUpJob } from "../../../executors/docker/clean-up.ts";
+import { abandonedJobs, cleanUpJob } from "../../../executors/docker/clean-up/clean-up.ts";
+import { createSweeper } from "../../../executors/docker/clean-up/sweep.ts";
 import type { Engine } from "../../../executors/docker/engine.ts";
 import { containerName, LABELS, type Owner } from "../../../executors/docker/labels.ts";
 import { createSlots } from "../../../executors/docker/slots.ts";
-import { createSweeper } from "../../../executors/docker/sweep.ts";
 import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";

@@ -1,6 +1,6 @@
-import type { Engine } from "./engine.ts";
-import { LABELS, type Owner } from "./labels.ts";
-import { processesOf } from "./processes.ts";
+import type { Engine } from "../engine.ts";
+import { LABELS, type Owner } from "../labels.ts";
+import { processesOf } from "../processes.ts";
 import {
   type FoundContainer,
   type FoundThings,
@@ -9,7 +9,7 @@ import {
   type Removed,
   removeNetwork,
   removeThings,
-} from "./remove.ts";
+} from "../remove.ts";
 
 export interface CleanedUp extends Removed {
   /** Of the job, as far as could be counted, in containers that still ran. */
