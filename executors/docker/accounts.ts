@@ -1,11 +1,11 @@
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import { type Account, type AccountFiles, inNumbers, isNamed, isRoot, lookUp, ROOT } from "./account.ts";
-import { createContainer } from "./container.ts";
+import { createContainer } from "./container/container.ts";
+import { removeContainer } from "./container/remove.ts";
 import { readContainerFile } from "./container-file.ts";
 import type { Engine } from "./engine.ts";
 import type { ObtainedImage } from "./image.ts";
 import type { WantedImage } from "./job-images.ts";
-import { removeContainer } from "./remove.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /**

@@ -1,15 +1,15 @@
 import type { Account } from "./account.ts";
-import { createContainer, explainNoShell, NoShellFailure } from "./container.ts";
-import { jobContainer } from "./container-config.ts";
+import { createContainer, explainNoShell, NoShellFailure } from "./container/container.ts";
+import { jobContainer } from "./container/container-config.ts";
+import type { MainProgram } from "./container/main-program.ts";
+import { removeContainer } from "./container/remove.ts";
+import { addedVariables, startWithTools } from "./container/tools-at-start.ts";
 import type { JobContainer } from "./environment.ts";
 import type { ObtainedImage } from "./image.ts";
 import { jobLabels } from "./labels.ts";
-import type { MainProgram } from "./main-program.ts";
-import { removeContainer } from "./remove.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { entrypointVariables } from "./service-variables.ts";
 import { warn } from "./services.ts";
-import { addedVariables, startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
 
 export interface BuildParts {

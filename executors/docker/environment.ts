@@ -6,10 +6,10 @@ import { deadline, never, pause } from "../../src/time.ts";
 import type { Ended } from "../common/say-ended.ts";
 import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
 import { containerCommands } from "./commands.ts";
-import { inspectState } from "./container.ts";
+import { inspectState } from "./container/container.ts";
+import type { Places } from "./container/places.ts";
 import type { Engine } from "./engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
-import type { Places } from "./places.ts";
 import { processesOf } from "./processes.ts";
 
 /** A container that runs, as scripts and file work use it. */

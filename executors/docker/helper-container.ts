@@ -1,16 +1,16 @@
 import { SystemFailure } from "../../src/errors.ts";
 import { containerCommands, runForText } from "./commands.ts";
-import { createContainer, NoShellFailure } from "./container.ts";
-import { jobContainer } from "./container-config.ts";
+import { createContainer, NoShellFailure } from "./container/container.ts";
+import { jobContainer } from "./container/container-config.ts";
+import type { MainProgram } from "./container/main-program.ts";
+import { startWithTools } from "./container/tools-at-start.ts";
 import type { JobContainer } from "./environment.ts";
 import type { ObtainedImage } from "./image.ts";
 import { jobLabels, LABELS } from "./labels.ts";
-import type { MainProgram } from "./main-program.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { warn } from "./services.ts";
 import { slotLabel } from "./slots.ts";
-import { startWithTools } from "./tools-at-start.ts";
 import type { JobVolumes } from "./volumes.ts";
 
 /**

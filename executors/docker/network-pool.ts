@@ -3,10 +3,10 @@ import { z } from "zod";
 import { describeError } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { backoff, deadline, never } from "../../src/time.ts";
+import { removeNetwork } from "./container/remove.ts";
 import { type Engine, isGone } from "./engine.ts";
 import { networkLabels, type Owner } from "./labels.ts";
 import { createNetwork } from "./network.ts";
-import { removeNetwork } from "./remove.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /** A network that one job has to itself, from `take` to `giveBack`. */

@@ -6,18 +6,18 @@ import { all } from "../../src/time.ts";
 import type { Account } from "./account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { containerCommands } from "./commands.ts";
+import { handOver, preparePlaces, showAccount } from "./container/prepare-places.ts";
+import { startWithTools } from "./container/tools-at-start.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import { noHelper } from "./helper-image.ts";
 import type { ObtainedImage } from "./image.ts";
 import { jobLabels } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
-import { handOver, preparePlaces, showAccount } from "./prepare-places.ts";
 import { putPlaces } from "./put-places.ts";
 import { nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./scene.ts";
 import { waitForServices, warn } from "./services.ts";
 import { hostEntries, startServices } from "./start-services.ts";
-import { startWithTools } from "./tools-at-start.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
 
 /**

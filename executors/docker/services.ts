@@ -4,12 +4,12 @@ import { describeError } from "../../src/errors.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { addressesOf } from "./addresses.ts";
 import { runForText } from "./commands.ts";
-import { createContainer, inspectState, startContainer } from "./container.ts";
+import { createContainer, inspectState, startContainer } from "./container/container.ts";
+import { containerLog } from "./container/service-log.ts";
 import type { Engine } from "./engine.ts";
 import { healthPorts, healthProbe } from "./health.ts";
 import type { ObtainedImage } from "./image.ts";
 import type { WantedService } from "./job-images.ts";
-import { containerLog } from "./service-log.ts";
 
 /** A service whose container runs, or did. */
 export interface RunningService {

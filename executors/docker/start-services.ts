@@ -1,6 +1,6 @@
 import { all } from "../../src/time.ts";
 import { matchesAny } from "./allowed.ts";
-import { inlineProfiles, serviceContainer } from "./container-config.ts";
+import { inlineProfiles, serviceContainer } from "./container/container-config.ts";
 import type { Engine } from "./engine.ts";
 import type { WantedService } from "./job-images.ts";
 import { jobLabels } from "./labels.ts";

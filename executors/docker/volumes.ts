@@ -1,8 +1,8 @@
 import { SystemFailure } from "../../src/errors.ts";
 import { all } from "../../src/time.ts";
+import { cleanPath, contains, md5, type Places, uniqueName } from "./container/places.ts";
 import type { Engine } from "./engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "./labels.ts";
-import { cleanPath, contains, md5, type Places, uniqueName } from "./places.ts";
 import type { DockerSettings } from "./settings.ts";
 
 export interface JobVolumes {

@@ -1,6 +1,3 @@
-import type { Engine } from "../engine.ts";
-import { LABELS, type Owner } from "../labels.ts";
-import { processesOf } from "../processes.ts";
 import {
   type FoundContainer,
   type FoundThings,
@@ -9,7 +6,10 @@ import {
   type Removed,
   removeNetwork,
   removeThings,
-} from "../remove.ts";
+} from "../container/remove.ts";
+import type { Engine } from "../engine.ts";
+import { LABELS, type Owner } from "../labels.ts";
+import { processesOf } from "../processes.ts";
 
 export interface CleanedUp extends Removed {
   /** Of the job, as far as could be counted, in containers that still ran. */

@@ -8,7 +8,7 @@ import {
   jobContainer,
   type ServiceParts,
   serviceContainer,
-} from "../../../executors/docker/container-config.ts";
+} from "../../../executors/docker/container/container-config.ts";
 import { dockerTable } from "../../../executors/docker/settings.ts";
 
 type Table = Readonly<Record<string, unknown>>;

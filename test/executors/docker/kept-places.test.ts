@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { choosePlaces } from "../../../executors/docker/places.ts";
+import { choosePlaces } from "../../../executors/docker/container/places.ts";
 import { dockerTable } from "../../../executors/docker/settings.ts";
 import { planVolumes } from "../../../executors/docker/volumes.ts";
 import type { Trust } from "../../../src/job/job.ts";

@@ -2,11 +2,11 @@ import { randomBytes } from "node:crypto";
 import type { Duplex, Writable } from "node:stream";
 import type { ContainerCreateOptions } from "dockerode";
 import { z } from "zod";
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { deadline } from "../../src/time.ts";
-import { type Engine, EngineFailure, isGone } from "./engine.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { deadline } from "../../../src/time.ts";
+import { type Engine, EngineFailure, isGone } from "../engine.ts";
+import { createDemultiplexer } from "../stream.ts";
 import { createAnswerReader, type MainAnswer, type MainProgram, mainText } from "./main-program.ts";
-import { createDemultiplexer } from "./stream.ts";
 
 export interface ContainerState {
   readonly running: boolean;

@@ -1,8 +1,8 @@
 import { PassThrough, type Writable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
-import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../remote/index.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../../remote/index.ts";
+import type { Engine } from "../engine.ts";
 import { startMain } from "./container.ts";
-import type { Engine } from "./engine.ts";
 import { commandOf, type MainProgram } from "./main-program.ts";
 
 export interface StartOptions {

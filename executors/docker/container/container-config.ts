@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import type { ContainerCreateOptions, DeviceRequest, HostConfig } from "dockerode";
-import { SystemFailure } from "../../src/errors.ts";
-import type { ObtainedImage } from "./image.ts";
-import { containerLabels } from "./labels.ts";
-import type { DockerSettings, ResourceLimits } from "./settings.ts";
-import type { Device, GpuRequest } from "./settings-values.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { ObtainedImage } from "../image.ts";
+import { containerLabels } from "../labels.ts";
+import type { DockerSettings, ResourceLimits } from "../settings.ts";
+import type { Device, GpuRequest } from "../settings-values.ts";
 
 /** Settings and a job → what the daemon is asked to create. Pure, but for `inlineProfiles`. */
 

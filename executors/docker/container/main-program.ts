@@ -1,4 +1,4 @@
-import { quoted } from "../remote/index.ts";
+import { quoted } from "../../remote/index.ts";
 
 /**
  * What the first process of a job's container runs: one small program, whose answer is read over the attached connection, and
