@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
-import { addressesOf } from "../docker/addresses.ts";
+import { addressesOf } from "../docker/container/addresses.ts";
 import type { Engine } from "../docker/engine.ts";
 
 /**

@@ -1,8 +1,8 @@
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import { type Account, type AccountFiles, inNumbers, isNamed, isRoot, lookUp, ROOT } from "./account.ts";
 import { createContainer } from "./container/container.ts";
+import { readContainerFile } from "./container/container-file.ts";
 import { removeContainer } from "./container/remove.ts";
-import { readContainerFile } from "./container-file.ts";
 import type { Engine } from "./engine.ts";
 import type { ObtainedImage } from "./image.ts";
 import type { WantedImage } from "./job-images.ts";

@@ -8,9 +8,9 @@ import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteS
 import { containerCommands } from "./commands.ts";
 import { inspectState } from "./container/container.ts";
 import type { Places } from "./container/places.ts";
+import { processesOf } from "./container/processes.ts";
 import type { Engine } from "./engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
-import { processesOf } from "./processes.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {

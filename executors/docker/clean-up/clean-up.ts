@@ -1,3 +1,4 @@
+import { processesOf } from "../container/processes.ts";
 import {
   type FoundContainer,
   type FoundThings,
@@ -9,7 +10,6 @@ import {
 } from "../container/remove.ts";
 import type { Engine } from "../engine.ts";
 import { LABELS, type Owner } from "../labels.ts";
-import { processesOf } from "../processes.ts";
 
 export interface CleanedUp extends Removed {
   /** Of the job, as far as could be counted, in containers that still ran. */

@@ -1,10 +1,10 @@
 import { posix } from "node:path";
-import { SystemFailure } from "../../src/errors.ts";
-import { tarEnd, tarHeader } from "../../src/files/tar.ts";
-import { fileNameOf } from "../../src/workspace.ts";
-import type { Account } from "./account.ts";
-import type { Places } from "./container/places.ts";
-import { type Engine, isGone } from "./engine.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { tarEnd, tarHeader } from "../../../src/files/tar.ts";
+import { fileNameOf } from "../../../src/workspace.ts";
+import type { Account } from "../account.ts";
+import { type Engine, isGone } from "../engine.ts";
+import type { Places } from "./places.ts";
 
 /**
  * Makes a job's directories in a container that has not been started, and its user's, by the engine's archive call: where there
