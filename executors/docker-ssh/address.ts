@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
 import { addressesOf } from "../docker/container/addresses.ts";
-import type { Engine } from "../docker/engine.ts";
+import type { Engine } from "../docker/engine/engine.ts";
 
 /**
  * The address of a container, and of nothing else: an empty one would mean this machine to an SSH client.

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { type ContainerFile, readContainerDirectory, readContainerFile } from "../docker/container/container-file.ts";
-import type { Engine } from "../docker/engine.ts";
+import type { Engine } from "../docker/engine/engine.ts";
 import { loadSsh2 } from "../ssh/connection/handshake.ts";
 
 /**

@@ -5,7 +5,7 @@ import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
 import { inspectState } from "../docker/container/container.ts";
 import { containerLog } from "../docker/container/service-log.ts";
-import type { Engine } from "../docker/engine.ts";
+import type { Engine } from "../docker/engine/engine.ts";
 import { connectSsh, type SshConnection } from "../ssh/connection/connection.ts";
 import type { SshSettings } from "../ssh/settings.ts";
 import { hostKeyFingerprints } from "./host-keys.ts";

@@ -3,7 +3,7 @@ import { type Account, type AccountFiles, inNumbers, isNamed, isRoot, lookUp, RO
 import { createContainer } from "./container/container.ts";
 import { readContainerFile } from "./container/container-file.ts";
 import { removeContainer } from "./container/remove.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine } from "./engine/engine.ts";
 import type { ObtainedImage } from "./image.ts";
 import type { WantedImage } from "./job-images.ts";
 import type { DockerSettings } from "./settings.ts";

@@ -1,12 +1,12 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { containerCommands, runForText } from "./commands.ts";
 import { createContainer, NoShellFailure } from "./container/container.ts";
 import { jobContainer } from "./container/container-config.ts";
 import type { MainProgram } from "./container/main-program.ts";
 import { startWithTools } from "./container/tools-at-start.ts";
+import { containerCommands, runForText } from "./engine/commands.ts";
+import { jobLabels, LABELS } from "./engine/labels.ts";
 import type { JobContainer } from "./environment.ts";
 import type { ObtainedImage } from "./image.ts";
-import { jobLabels, LABELS } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { warn } from "./services.ts";

@@ -3,7 +3,7 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Image, Service } from "../../src/job/job.ts";
 import { isAllowed, matchesAny } from "./allowed.ts";
 import type { RegistryLogins } from "./credentials.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine } from "./engine/engine.ts";
 import type { ObtainedImage } from "./image.ts";
 import { obtainImage } from "./pull.ts";
 import type { DockerSettings, PullPolicy, ServiceSetting } from "./settings.ts";

@@ -4,8 +4,8 @@ import { describeError } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { backoff, deadline, never } from "../../src/time.ts";
 import { removeNetwork } from "./container/remove.ts";
-import { type Engine, isGone } from "./engine.ts";
-import { networkLabels, type Owner } from "./labels.ts";
+import { type Engine, isGone } from "./engine/engine.ts";
+import { networkLabels, type Owner } from "./engine/labels.ts";
 import { createNetwork } from "./network.ts";
 import type { DockerSettings } from "./settings.ts";
 

@@ -1,6 +1,6 @@
 import { SystemFailure } from "../../src/errors.ts";
 import { pause } from "../../src/time.ts";
-import { type Engine, EngineFailure } from "./engine.ts";
+import { type Engine, EngineFailure } from "./engine/engine.ts";
 import type { DockerSettings } from "./settings.ts";
 
 /** How the containers of a job reach one another. */

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Note } from "../../src/executor.ts";
-import { findEndpoint } from "./endpoint.ts";
+import { findEndpoint } from "./engine/endpoint.ts";
 import type { ConnectionSettings } from "./settings.ts";
 
 const noteSchema = z.object({

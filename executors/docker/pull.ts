@@ -1,7 +1,7 @@
 import type { Readable, Writable } from "node:stream";
 import { describeError, ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { FoundLogin, RegistryLogins } from "./credentials.ts";
-import { type Engine, EngineFailure } from "./engine.ts";
+import { type Engine, EngineFailure } from "./engine/engine.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { PullFailure, pullFailure } from "./pull-failure.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";

@@ -1,9 +1,9 @@
 import { all } from "../../src/time.ts";
 import { matchesAny } from "./allowed.ts";
 import { inlineProfiles, serviceContainer } from "./container/container-config.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine } from "./engine/engine.ts";
+import { jobLabels } from "./engine/labels.ts";
 import type { WantedService } from "./job-images.ts";
-import { jobLabels } from "./labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, nameOf, type Scene } from "./scene.ts";
 import { serviceVariables } from "./service-variables.ts";

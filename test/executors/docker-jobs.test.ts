@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { containerCommands, runForText } from "../../executors/docker/commands.ts";
+import { containerCommands, runForText } from "../../executors/docker/engine/commands.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect } from "vitest";
-import { connectEngine, type Engine } from "../../executors/docker/engine.ts";
+import { connectEngine, type Engine } from "../../executors/docker/engine/engine.ts";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";

@@ -8,8 +8,8 @@ import {
   removeNetwork,
   removeThings,
 } from "../container/remove.ts";
-import type { Engine } from "../engine.ts";
-import { LABELS, type Owner } from "../labels.ts";
+import type { Engine } from "../engine/engine.ts";
+import { LABELS, type Owner } from "../engine/labels.ts";
 
 export interface CleanedUp extends Removed {
   /** Of the job, as far as could be counted, in containers that still ran. */

@@ -1,8 +1,8 @@
 import { describeError, Stop } from "../../../src/errors.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline } from "../../../src/time.ts";
-import type { Engine } from "../engine.ts";
-import type { Owner } from "../labels.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { Owner } from "../engine/labels.ts";
 import { abandonedJobs, cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";
 
 /** Looks after what jobs left at the daemon although they should not have. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Engine } from "../engine.ts";
+import type { Engine } from "../engine/engine.ts";
 
 const networksSchema = z.object({
   NetworkSettings: z.object({

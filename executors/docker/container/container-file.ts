@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import { readTar } from "../../../src/files/tar.ts";
 import { deadline } from "../../../src/time.ts";
-import { type Engine, isGone } from "../engine.ts";
+import { type Engine, isGone } from "../engine/engine.ts";
 
 /**
  * Files of a container, read through the engine's archive call: nothing of the image is run for that, and the container need

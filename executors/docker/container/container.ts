@@ -4,8 +4,8 @@ import type { ContainerCreateOptions } from "dockerode";
 import { z } from "zod";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import { deadline } from "../../../src/time.ts";
-import { type Engine, EngineFailure, isGone } from "../engine.ts";
-import { createDemultiplexer } from "../stream.ts";
+import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";
+import { createDemultiplexer } from "../engine/stream.ts";
 import { createAnswerReader, type MainAnswer, type MainProgram, mainText } from "./main-program.ts";
 
 export interface ContainerState {

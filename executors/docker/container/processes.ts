@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Engine } from "../engine.ts";
+import type { Engine } from "../engine/engine.ts";
 
 const topSchema = z.object({ Titles: z.array(z.string()), Processes: z.array(z.array(z.string())).nullish() });
 

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
 import { pause } from "../../../src/time.ts";
-import { type Engine, EngineFailure, isGone } from "../engine.ts";
-import { isNamedByUs, LABELS, labelFilter } from "../labels.ts";
+import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";
+import { isNamedByUs, LABELS, labelFilter } from "../engine/labels.ts";
 
 const labels = z
   .record(z.string(), z.string())

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
-import type { Engine } from "../engine.ts";
-import { createDemultiplexer } from "../stream.ts";
+import type { Engine } from "../engine/engine.ts";
+import { createDemultiplexer } from "../engine/stream.ts";
 
 const LONGEST_LOG_BYTES = 64 * 1024;
 const LINES = 1000;

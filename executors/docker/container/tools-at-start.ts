@@ -1,7 +1,7 @@
 import { PassThrough, type Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../../remote/index.ts";
-import type { Engine } from "../engine.ts";
+import type { Engine } from "../engine/engine.ts";
 import { startMain } from "./container.ts";
 import { commandOf, type MainProgram } from "./main-program.ts";
 

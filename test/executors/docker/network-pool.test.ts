@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { removeAbandonedNetworks } from "../../../executors/docker/clean-up/clean-up.ts";
-import type { Engine } from "../../../executors/docker/engine.ts";
-import type { Owner } from "../../../executors/docker/labels.ts";
+import type { Engine } from "../../../executors/docker/engine/engine.ts";
+import type { Owner } from "../../../executors/docker/engine/labels.ts";
 import { createNetworkPool, type NetworkPool, type PoolTiming } from "../../../executors/docker/network-pool.ts";
 import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";

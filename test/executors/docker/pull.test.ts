@@ -3,7 +3,7 @@ import type { Server as TcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openLogins, type RegistryLogins } from "../../../executors/docker/credentials.ts";
-import { connectEngine, type Engine } from "../../../executors/docker/engine.ts";
+import { connectEngine, type Engine } from "../../../executors/docker/engine/engine.ts";
 import { createImageSource } from "../../../executors/docker/job-images.ts";
 import { obtainImage } from "../../../executors/docker/pull.ts";
 import type { PullPolicy } from "../../../executors/docker/settings.ts";

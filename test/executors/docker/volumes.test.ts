@@ -2,7 +2,7 @@ import { createServer, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { expect, onTestFinished, test } from "vitest";
 import { choosePlaces } from "../../../executors/docker/container/places.ts";
-import { connectEngine, type Engine } from "../../../executors/docker/engine.ts";
+import { connectEngine, type Engine } from "../../../executors/docker/engine/engine.ts";
 import { dockerTable } from "../../../executors/docker/settings.ts";
 import { createVolumes, type JobVolumes } from "../../../executors/docker/volumes.ts";
 import { never } from "../../../src/time.ts";

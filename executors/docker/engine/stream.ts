@@ -1,5 +1,5 @@
 import type { Duplex, Writable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
 
 const HEADER_BYTES = 8;
 

@@ -1,8 +1,8 @@
 import { PassThrough, Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { SystemFailure } from "../../src/errors.ts";
-import { pause, unlessAborted } from "../../src/time.ts";
-import type { RemoteCommand, RemoteCommands, RemoteExit } from "../remote/index.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { pause, unlessAborted } from "../../../src/time.ts";
+import type { RemoteCommand, RemoteCommands, RemoteExit } from "../../remote/index.ts";
 import type { Engine } from "./engine.ts";
 import { type StartedExec, startExec } from "./exec.ts";
 import { type FrameReader, readFrames } from "./stream.ts";

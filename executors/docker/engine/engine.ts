@@ -3,11 +3,11 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import type Docker from "dockerode";
 import { z } from "zod";
-import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import { deadline, unlessAborted } from "../../src/time.ts";
+import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
+import { deadline, unlessAborted } from "../../../src/time.ts";
+import type { ConnectionSettings } from "../settings.ts";
 import { boundAnswers, DaemonError } from "./dial.ts";
 import { type Endpoint, findEndpoint } from "./endpoint.ts";
-import type { ConnectionSettings } from "./settings.ts";
 import { openSshSocket } from "./ssh-socket.ts";
 
 /**

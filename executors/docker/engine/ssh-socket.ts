@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { SystemFailure } from "../../src/errors.ts";
-import { quoted } from "../remote/index.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { quoted } from "../../remote/index.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 const LONGEST_COMPLAINT = 2000;

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import { z } from "zod";
-import { SystemFailure } from "../../src/errors.ts";
-import { pause } from "../../src/time.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { pause } from "../../../src/time.ts";
 import type { Engine } from "./engine.ts";
 
 /** A program to start in a running container. */
