@@ -400,7 +400,7 @@ describe("jobs in containers", () => {
     });
     onTestFinished(async () => void (await stranger.remove({ force: true })));
     const { abandonedJobs } = await import("../../executors/docker/clean-up/clean-up.ts");
-    const { installationId } = await import("../../executors/docker/installation.ts");
+    const { installationId } = await import("../../executors/docker/engine/installation.ts");
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
     const installation = await installationId(join(stand().dir, "scratch"));

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { SystemFailure } from "../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
 
 /**
  * What stands for this state directory at a daemon that several runners may use: random, kept beside the scratch directory.

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import type { Note } from "../../src/executor.ts";
-import { findEndpoint } from "./engine/endpoint.ts";
-import type { ConnectionSettings } from "./settings.ts";
+import type { Note } from "../../../src/executor.ts";
+import type { ConnectionSettings } from "../settings.ts";
+import { findEndpoint } from "./endpoint.ts";
 
 const noteSchema = z.object({
   kind: z.literal("docker-job"),
