@@ -7,7 +7,7 @@ import { securityOf } from "../docker/build-container.ts";
 import { createContainer, startContainer } from "../docker/container/container.ts";
 import { jobContainer } from "../docker/container/container-config.ts";
 import { jobLabels } from "../docker/engine/labels.ts";
-import type { ObtainedImage } from "../docker/image.ts";
+import type { ObtainedImage } from "../docker/image/image.ts";
 import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "../docker/scene.ts";
 import { entrypointVariables } from "../docker/service-variables.ts";
 import { waitForServices } from "../docker/services.ts";

@@ -4,7 +4,7 @@ import { createContainer } from "./container/container.ts";
 import { readContainerFile } from "./container/container-file.ts";
 import { removeContainer } from "./container/remove.ts";
 import type { Engine } from "./engine/engine.ts";
-import type { ObtainedImage } from "./image.ts";
+import type { ObtainedImage } from "./image/image.ts";
 import type { WantedImage } from "./job-images.ts";
 import type { DockerSettings } from "./settings.ts";
 

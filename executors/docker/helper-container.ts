@@ -6,7 +6,7 @@ import { startWithTools } from "./container/tools-at-start.ts";
 import { containerCommands, runForText } from "./engine/commands.ts";
 import { jobLabels, LABELS } from "./engine/labels.ts";
 import type { JobContainer } from "./environment.ts";
-import type { ObtainedImage } from "./image.ts";
+import type { ObtainedImage } from "./image/image.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { warn } from "./services.ts";

@@ -12,7 +12,7 @@ import { connectEngine, type Engine } from "./engine/engine.ts";
 import { installationId } from "./engine/installation.ts";
 import type { Owner } from "./engine/labels.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
-import { createHelperImages } from "./helper-image.ts";
+import { createHelperImages } from "./image/helper-image.ts";
 import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./network-pool.ts";
 import { prepareJob } from "./prepare-job.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings.ts";

@@ -4,8 +4,8 @@ import type { Image, Service } from "../../src/job/job.ts";
 import { isAllowed, matchesAny } from "./allowed.ts";
 import type { RegistryLogins } from "./credentials.ts";
 import type { Engine } from "./engine/engine.ts";
-import type { ObtainedImage } from "./image.ts";
-import { obtainImage } from "./pull.ts";
+import type { ObtainedImage } from "./image/image.ts";
+import { obtainImage } from "./image/pull.ts";
 import type { DockerSettings, PullPolicy, ServiceSetting } from "./settings.ts";
 
 /** One service of a job, from the entry or from the job itself, with its name expanded. */

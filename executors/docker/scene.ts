@@ -8,7 +8,7 @@ import { choosePlaces, type Places, uniqueName } from "./container/places.ts";
 import { openLogins } from "./credentials.ts";
 import type { Engine } from "./engine/engine.ts";
 import { containerName, type JobMarks, type Owner } from "./engine/labels.ts";
-import type { HelperImages } from "./helper-image.ts";
+import type { HelperImages } from "./image/helper-image.ts";
 import { createImageSource, type Wanted, wantedImages } from "./job-images.ts";
 import { configuredNetwork, type JobNetwork } from "./network.ts";
 import type { NetworkLoan } from "./network-pool.ts";

@@ -8,7 +8,7 @@ import { containerLog } from "./container/service-log.ts";
 import { runForText } from "./engine/commands.ts";
 import type { Engine } from "./engine/engine.ts";
 import { healthPorts, healthProbe } from "./health.ts";
-import type { ObtainedImage } from "./image.ts";
+import type { ObtainedImage } from "./image/image.ts";
 import type { WantedService } from "./job-images.ts";
 
 /** A service whose container runs, or did. */

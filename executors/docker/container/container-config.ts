@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import type { ContainerCreateOptions, DeviceRequest, HostConfig } from "dockerode";
 import { SystemFailure } from "../../../src/errors.ts";
 import { containerLabels } from "../engine/labels.ts";
-import type { ObtainedImage } from "../image.ts";
+import type { ObtainedImage } from "../image/image.ts";
 import type { DockerSettings, ResourceLimits } from "../settings.ts";
 import type { Device, GpuRequest } from "../settings-values.ts";
 

@@ -1,7 +1,7 @@
 import type { ImageInspectInfo } from "dockerode";
 import { z } from "zod";
-import { SystemFailure } from "../../src/errors.ts";
-import { type Engine, isGone } from "./engine/engine.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { type Engine, isGone } from "../engine/engine.ts";
 
 /** An image that the engine has, with what of its configuration matters for containers. */
 export interface ObtainedImage {

@@ -1,12 +1,12 @@
 import type { Readable, Writable } from "node:stream";
-import { describeError, ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
-import type { FoundLogin, RegistryLogins } from "./credentials.ts";
-import { type Engine, EngineFailure } from "./engine/engine.ts";
+import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
+import type { FoundLogin, RegistryLogins } from "../credentials.ts";
+import { type Engine, EngineFailure } from "../engine/engine.ts";
+import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../reference.ts";
+import type { PullPolicy } from "../settings.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { PullFailure, pullFailure } from "./pull-failure.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";
-import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "./reference.ts";
-import type { PullPolicy } from "./settings.ts";
 
 export interface ImageRequest {
   /** Expanded; short, full, with tag or digest, or an id. */

@@ -1,7 +1,7 @@
-import { describeError, SystemFailure } from "../../src/errors.ts";
+import { describeError, SystemFailure } from "../../../src/errors.ts";
+import type { WantedImage } from "../job-images.ts";
+import type { DockerSettings } from "../settings.ts";
 import type { ObtainedImage } from "./image.ts";
-import type { WantedImage } from "./job-images.ts";
-import type { DockerSettings } from "./settings.ts";
 
 /**
  * A public image of git and a shell that is made for many architectures; the engine picks its own.

@@ -1,4 +1,4 @@
-import { type FailureReason, SystemFailure } from "../../src/errors.ts";
+import { type FailureReason, SystemFailure } from "../../../src/errors.ts";
 
 /** Why a pull failed, found out from the words of the daemon and the registry. */
 
