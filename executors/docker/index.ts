@@ -13,10 +13,10 @@ import { installationId } from "./engine/installation.ts";
 import type { Owner } from "./engine/labels.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
 import { createHelperImages } from "./image/helper-image.ts";
-import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./network-pool.ts";
-import { prepareJob } from "./prepare-job.ts";
+import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./job/network-pool.ts";
+import { prepareJob } from "./job/prepare-job.ts";
+import { createSlots, type Slot } from "./job/slots.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings.ts";
-import { createSlots, type Slot } from "./slots.ts";
 import { checkedTable, settingsOf } from "./table.ts";
 import { words } from "./words.ts";
 

@@ -4,7 +4,7 @@ import { abandonedJobs, cleanUpJob } from "../../../executors/docker/clean-up/cl
 import { createSweeper } from "../../../executors/docker/clean-up/sweep.ts";
 import type { Engine } from "../../../executors/docker/engine/engine.ts";
 import { containerName, LABELS, type Owner } from "../../../executors/docker/engine/labels.ts";
-import { createSlots } from "../../../executors/docker/slots.ts";
+import { createSlots } from "../../../executors/docker/job/slots.ts";
 import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";

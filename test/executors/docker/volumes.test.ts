@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { expect, onTestFinished, test } from "vitest";
 import { choosePlaces } from "../../../executors/docker/container/places.ts";
 import { connectEngine, type Engine } from "../../../executors/docker/engine/engine.ts";
+import { createVolumes, type JobVolumes } from "../../../executors/docker/job/volumes.ts";
 import { dockerTable } from "../../../executors/docker/settings.ts";
-import { createVolumes, type JobVolumes } from "../../../executors/docker/volumes.ts";
 import { never } from "../../../src/time.ts";
 import { sampleRequest } from "../../contract/executor.ts";
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import type { Engine } from "./engine/engine.ts";
-import { isNamedByUs, LABELS, labelFilter, type Owner } from "./engine/labels.ts";
+import type { Engine } from "../engine/engine.ts";
+import { isNamedByUs, LABELS, labelFilter, type Owner } from "../engine/labels.ts";
 
 /** A job's claim on a builds directory; it is free again when it is disposed of, once or more often. */
 export interface Slot extends Disposable {

@@ -1,16 +1,16 @@
 import { Writable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, Exit, Script } from "../../src/executor.ts";
-import type { ShellName } from "../../src/shell.ts";
-import { deadline, never, pause } from "../../src/time.ts";
-import type { Ended } from "../common/say-ended.ts";
-import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
-import { inspectState } from "./container/container.ts";
-import type { Places } from "./container/places.ts";
-import { processesOf } from "./container/processes.ts";
-import { containerCommands } from "./engine/commands.ts";
-import type { Engine } from "./engine/engine.ts";
-import { formatBytes, watchMemory } from "./out-of-memory.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Environment, Exit, Script } from "../../../src/executor.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { deadline, never, pause } from "../../../src/time.ts";
+import type { Ended } from "../../common/say-ended.ts";
+import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../../remote/index.ts";
+import { inspectState } from "../container/container.ts";
+import type { Places } from "../container/places.ts";
+import { processesOf } from "../container/processes.ts";
+import { containerCommands } from "../engine/commands.ts";
+import type { Engine } from "../engine/engine.ts";
+import { formatBytes, watchMemory } from "../out-of-memory.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {

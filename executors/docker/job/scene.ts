@@ -1,20 +1,20 @@
 import { join } from "node:path";
 import type { Writable } from "node:stream";
-import type { ExecutorDeps, PreparedVariables, PrepareRequest } from "../../src/executor.ts";
-import { homeDirectory } from "../common/home.ts";
-import type { Accounts } from "./accounts.ts";
-import { inlineProfiles, type JobContainerParts } from "./container/container-config.ts";
-import { choosePlaces, type Places, uniqueName } from "./container/places.ts";
-import { openLogins } from "./credentials.ts";
-import type { Engine } from "./engine/engine.ts";
-import { containerName, type JobMarks, type Owner } from "./engine/labels.ts";
-import type { HelperImages } from "./image/helper-image.ts";
-import { createImageSource, type Wanted, wantedImages } from "./job-images.ts";
+import type { ExecutorDeps, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
+import { homeDirectory } from "../../common/home.ts";
+import type { Accounts } from "../accounts.ts";
+import { inlineProfiles, type JobContainerParts } from "../container/container-config.ts";
+import { choosePlaces, type Places, uniqueName } from "../container/places.ts";
+import { openLogins } from "../credentials.ts";
+import type { Engine } from "../engine/engine.ts";
+import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
+import type { HelperImages } from "../image/helper-image.ts";
+import { createImageSource, type Wanted, wantedImages } from "../job-images.ts";
+import { nameServices } from "../service-names.ts";
+import type { DockerSettings } from "../settings.ts";
 import { configuredNetwork, type JobNetwork } from "./network.ts";
 import type { NetworkLoan } from "./network-pool.ts";
-import { nameServices } from "./service-names.ts";
 import { warn } from "./services.ts";
-import type { DockerSettings } from "./settings.ts";
 
 export interface PrepareJobOptions {
   readonly engine: Engine;
