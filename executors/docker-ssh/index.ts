@@ -1,7 +1,7 @@
 import { defineExecutor } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { createDockerExecutor } from "../docker/index.ts";
-import { checkedTable, settingsOf } from "../docker/table.ts";
+import { checkedTable, settingsOf } from "../docker/settings/table.ts";
 import { sshComplaint, sshTable } from "../ssh/settings.ts";
 import { prepareSshJob } from "./prepare.ts";
 import { words } from "./words.ts";

@@ -1,5 +1,5 @@
 import type { EntryQuestion, ExecutorWords } from "../../src/executor-words.ts";
-import { dockerFlags, withCacheVolume } from "./flags.ts";
+import { dockerFlags, withCacheVolume } from "./settings/flags.ts";
 
 export const imageQuestion: EntryQuestion = {
   flag: "docker-image",

@@ -2,8 +2,8 @@ import { posix } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import { tarEnd, tarHeader } from "../../../src/files/tar.ts";
 import { fileNameOf } from "../../../src/workspace.ts";
-import type { Account } from "../account.ts";
 import { type Engine, isGone } from "../engine/engine.ts";
+import type { Account } from "../job/account.ts";
 import type { Places } from "./places.ts";
 
 /**

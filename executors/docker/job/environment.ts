@@ -10,7 +10,7 @@ import type { Places } from "../container/places.ts";
 import { processesOf } from "../container/processes.ts";
 import { containerCommands } from "../engine/commands.ts";
 import type { Engine } from "../engine/engine.ts";
-import { formatBytes, watchMemory } from "../out-of-memory.ts";
+import { formatBytes, watchMemory } from "./out-of-memory.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {

@@ -3,7 +3,6 @@ import { ScriptFailure } from "../../../src/errors.ts";
 import type { Environment } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { all } from "../../../src/time.ts";
-import type { Account } from "../account.ts";
 import { handOver, preparePlaces, showAccount } from "../container/prepare-places.ts";
 import { putPlaces } from "../container/put-places.ts";
 import { startWithTools } from "../container/tools-at-start.ts";
@@ -11,13 +10,14 @@ import { containerCommands } from "../engine/commands.ts";
 import { jobLabels } from "../engine/labels.ts";
 import { noHelper } from "../image/helper-image.ts";
 import type { ObtainedImage } from "../image/image.ts";
-import { hostEntries, startServices } from "../start-services.ts";
+import type { Account } from "./account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import type { JobNetwork } from "./network.ts";
 import { nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./scene.ts";
 import { waitForServices, warn } from "./services.ts";
+import { hostEntries, startServices } from "./start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
 
 /**

@@ -1,14 +1,14 @@
-import { all } from "../../src/time.ts";
-import { matchesAny } from "./allowed.ts";
-import { inlineProfiles, serviceContainer } from "./container/container-config.ts";
-import type { Engine } from "./engine/engine.ts";
-import { jobLabels } from "./engine/labels.ts";
-import type { JobNetwork } from "./job/network.ts";
-import { common, nameOf, type Scene } from "./job/scene.ts";
-import { addressOf, type RunningService, startService, warn } from "./job/services.ts";
-import type { JobVolumes } from "./job/volumes.ts";
-import type { WantedService } from "./job-images.ts";
-import { serviceVariables } from "./service-variables.ts";
+import { all } from "../../../src/time.ts";
+import { matchesAny } from "../allowed.ts";
+import { inlineProfiles, serviceContainer } from "../container/container-config.ts";
+import type { Engine } from "../engine/engine.ts";
+import { jobLabels } from "../engine/labels.ts";
+import type { WantedService } from "../job-images.ts";
+import { serviceVariables } from "../service-variables.ts";
+import type { JobNetwork } from "./network.ts";
+import { common, nameOf, type Scene } from "./scene.ts";
+import { addressOf, type RunningService, startService, warn } from "./services.ts";
+import type { JobVolumes } from "./volumes.ts";
 
 /** Start all services at once. */
 export async function startServices(

@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import { z } from "zod";
-import { pause } from "../../src/time.ts";
-import type { Engine } from "./engine/engine.ts";
+import { pause } from "../../../src/time.ts";
+import type { Engine } from "../engine/engine.ts";
 
 /**
  * Whether the kernel took processes of a container away for want of memory, seen from outside: in its control group where the

@@ -1,12 +1,12 @@
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { createContainer } from "../container/container.ts";
+import { readContainerFile } from "../container/container-file.ts";
+import { removeContainer } from "../container/remove.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { ObtainedImage } from "../image/image.ts";
+import type { WantedImage } from "../job-images.ts";
+import type { DockerSettings } from "../settings.ts";
 import { type Account, type AccountFiles, inNumbers, isNamed, isRoot, lookUp, ROOT } from "./account.ts";
-import { createContainer } from "./container/container.ts";
-import { readContainerFile } from "./container/container-file.ts";
-import { removeContainer } from "./container/remove.ts";
-import type { Engine } from "./engine/engine.ts";
-import type { ObtainedImage } from "./image/image.ts";
-import type { WantedImage } from "./job-images.ts";
-import type { DockerSettings } from "./settings.ts";
 
 /**
  * Who a job's programs run as is settled before any of them runs: by the configuration, the job or the image's configuration.
