@@ -16,8 +16,8 @@ import { createAccounts } from "./job/accounts.ts";
 import { createNetworkPool, type NetworkLoan, type NetworkPool } from "./job/network-pool.ts";
 import { prepareJob } from "./job/prepare-job.ts";
 import { createSlots, type Slot } from "./job/slots.ts";
+import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 import { checkedTable, settingsOf } from "./settings/table.ts";
-import type { ConnectionSettings, DockerSettings } from "./settings.ts";
 import { words } from "./words.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];

@@ -6,7 +6,7 @@ import type { RegistryLogins } from "./credentials.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { ObtainedImage } from "./image/image.ts";
 import { obtainImage } from "./image/pull.ts";
-import type { DockerSettings, PullPolicy, ServiceSetting } from "./settings.ts";
+import type { DockerSettings, PullPolicy, ServiceSetting } from "./settings/settings.ts";
 
 /** One service of a job, from the entry or from the job itself, with its name expanded. */
 export interface WantedService {

@@ -3,8 +3,8 @@ import type { ContainerCreateOptions, DeviceRequest, HostConfig } from "dockerod
 import { SystemFailure } from "../../../src/errors.ts";
 import { containerLabels } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
-import type { DockerSettings, ResourceLimits } from "../settings.ts";
-import type { Device, GpuRequest } from "../settings-values.ts";
+import type { DockerSettings, ResourceLimits } from "../settings/settings.ts";
+import type { Device, GpuRequest } from "../settings/values.ts";
 
 /** Settings and a job → what the daemon is asked to create. Pure, but for `inlineProfiles`. */
 

@@ -3,7 +3,7 @@ import { posix } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { PrepareRequest } from "../../../src/executor.ts";
 import { slotName } from "../../common/slot-name.ts";
-import type { DockerSettings } from "../settings.ts";
+import type { DockerSettings } from "../settings/settings.ts";
 
 /** Where one job works, as its containers see it. All absolute. */
 export interface Places {

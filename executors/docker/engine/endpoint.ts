@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { JobLocation } from "../../../src/executor.ts";
 import { all } from "../../../src/time.ts";
-import type { ConnectionSettings } from "../settings.ts";
+import type { ConnectionSettings } from "../settings/settings.ts";
 
 /** Certificates of a daemon that speaks TLS, as PEM text. */
 export interface EndpointTls {

@@ -5,7 +5,7 @@ import type Docker from "dockerode";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import { deadline, unlessAborted } from "../../../src/time.ts";
-import type { ConnectionSettings } from "../settings.ts";
+import type { ConnectionSettings } from "../settings/settings.ts";
 import { boundAnswers, DaemonError } from "./dial.ts";
 import { type Endpoint, findEndpoint } from "./endpoint.ts";
 import { openSshSocket } from "./ssh-socket.ts";

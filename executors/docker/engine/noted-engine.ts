@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Note } from "../../../src/executor.ts";
-import type { ConnectionSettings } from "../settings.ts";
+import type { ConnectionSettings } from "../settings/settings.ts";
 import { findEndpoint } from "./endpoint.ts";
 
 const noteSchema = z.object({

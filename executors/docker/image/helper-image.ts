@@ -1,6 +1,6 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { WantedImage } from "../job-images.ts";
-import type { DockerSettings } from "../settings.ts";
+import type { DockerSettings } from "../settings/settings.ts";
 import type { ObtainedImage } from "./image.ts";
 
 /**

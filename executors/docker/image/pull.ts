@@ -3,7 +3,7 @@ import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/
 import type { FoundLogin, RegistryLogins } from "../credentials.ts";
 import { type Engine, EngineFailure } from "../engine/engine.ts";
 import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../reference.ts";
-import type { PullPolicy } from "../settings.ts";
+import type { PullPolicy } from "../settings/settings.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { PullFailure, pullFailure } from "./pull-failure.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";

@@ -5,7 +5,7 @@ import { removeContainer } from "../container/remove.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { ObtainedImage } from "../image/image.ts";
 import type { WantedImage } from "../job-images.ts";
-import type { DockerSettings } from "../settings.ts";
+import type { DockerSettings } from "../settings/settings.ts";
 import { type Account, type AccountFiles, inNumbers, isNamed, isRoot, lookUp, ROOT } from "./account.ts";
 
 /**

@@ -6,7 +6,7 @@ import { backoff, deadline, never } from "../../../src/time.ts";
 import { removeNetwork } from "../container/remove.ts";
 import { type Engine, isGone } from "../engine/engine.ts";
 import { networkLabels, type Owner } from "../engine/labels.ts";
-import type { DockerSettings } from "../settings.ts";
+import type { DockerSettings } from "../settings/settings.ts";
 import { createNetwork } from "./network.ts";
 
 /** A network that one job has to itself, from `take` to `giveBack`. */

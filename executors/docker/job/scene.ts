@@ -10,7 +10,7 @@ import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
 import type { HelperImages } from "../image/helper-image.ts";
 import { createImageSource, type Wanted, wantedImages } from "../job-images.ts";
 import { nameServices } from "../service-names.ts";
-import type { DockerSettings } from "../settings.ts";
+import type { DockerSettings } from "../settings/settings.ts";
 import type { Accounts } from "./accounts.ts";
 import { configuredNetwork, type JobNetwork } from "./network.ts";
 import type { NetworkLoan } from "./network-pool.ts";

@@ -3,7 +3,7 @@ import { all } from "../../../src/time.ts";
 import { cleanPath, contains, md5, type Places, uniqueName } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "../engine/labels.ts";
-import type { DockerSettings } from "../settings.ts";
+import type { DockerSettings } from "../settings/settings.ts";
 
 export interface JobVolumes {
   /** `source:target[:mode]`, for the containers that scripts and the runner's own work run in. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type DockerSettings, dockerTable } from "../settings.ts";
+import { type DockerSettings, dockerTable } from "./settings.ts";
 
 const checked = new WeakSet<object>();
 

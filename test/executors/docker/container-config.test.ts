@@ -9,7 +9,7 @@ import {
   type ServiceParts,
   serviceContainer,
 } from "../../../executors/docker/container/container-config.ts";
-import { dockerTable } from "../../../executors/docker/settings.ts";
+import { dockerTable } from "../../../executors/docker/settings/settings.ts";
 
 type Table = Readonly<Record<string, unknown>>;
 

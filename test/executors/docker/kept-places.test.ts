@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { choosePlaces } from "../../../executors/docker/container/places.ts";
 import { planVolumes } from "../../../executors/docker/job/volumes.ts";
-import { dockerTable } from "../../../executors/docker/settings.ts";
+import { dockerTable } from "../../../executors/docker/settings/settings.ts";
 import type { Trust } from "../../../src/job/job.ts";
 import { sampleJob } from "../../support/job.ts";
 

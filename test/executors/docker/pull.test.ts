@@ -6,7 +6,7 @@ import { openLogins, type RegistryLogins } from "../../../executors/docker/crede
 import { connectEngine, type Engine } from "../../../executors/docker/engine/engine.ts";
 import { obtainImage } from "../../../executors/docker/image/pull.ts";
 import { createImageSource } from "../../../executors/docker/job-images.ts";
-import type { PullPolicy } from "../../../executors/docker/settings.ts";
+import type { PullPolicy } from "../../../executors/docker/settings/settings.ts";
 import { Stop, SystemFailure } from "../../../src/errors.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { Sink } from "../../contract/executor.ts";

@@ -2,14 +2,14 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse as parseToml } from "@iarna/toml";
 import { expect, test } from "vitest";
-import { dockerTable, tableShape } from "../../../executors/docker/settings.ts";
+import { dockerTable, tableShape } from "../../../executors/docker/settings/settings.ts";
 import {
   parseCpus,
   parseDevice,
   parseGpus,
   parseUlimit,
   parseVolume,
-} from "../../../executors/docker/settings-values.ts";
+} from "../../../executors/docker/settings/values.ts";
 
 test.each([
   ["0.5", 500_000_000],

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { choosePlaces } from "../../../executors/docker/container/places.ts";
 import { connectEngine, type Engine } from "../../../executors/docker/engine/engine.ts";
 import { createVolumes, type JobVolumes } from "../../../executors/docker/job/volumes.ts";
-import { dockerTable } from "../../../executors/docker/settings.ts";
+import { dockerTable } from "../../../executors/docker/settings/settings.ts";
 import { never } from "../../../src/time.ts";
 import { sampleRequest } from "../../contract/executor.ts";
 

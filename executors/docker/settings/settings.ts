@@ -19,8 +19,8 @@ import {
   ulimits,
   volume,
   waitSeconds,
-} from "./settings-fields.ts";
-import type { Device, VolumeSetting } from "./settings-values.ts";
+} from "./fields.ts";
+import type { Device, VolumeSetting } from "./values.ts";
 
 export {
   type ConnectionSettings,
@@ -28,7 +28,7 @@ export {
   type PullPolicy,
   type ResourceLimits,
   type ServiceSetting,
-} from "./settings-fields.ts";
+} from "./fields.ts";
 
 /**
  * The table `[runners.docker]`, for docker and docker-ssh: names and forms of the Go runner and of GitLab Runner, checked when

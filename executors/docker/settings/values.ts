@@ -1,4 +1,4 @@
-import { parseSize } from "../../src/config/units.ts";
+import { parseSize } from "../../../src/config/units.ts";
 
 /** Texts of the `[runners.docker]` table that have a form of their own. Each parser answers `null` where the text has none. */
 

@@ -8,7 +8,7 @@ import {
   parseUlimit,
   parseVolume,
   type Ulimit,
-} from "./settings-values.ts";
+} from "./values.ts";
 
 export const PULL_POLICIES = ["always", "if-not-present", "never"] as const;
 export type PullPolicy = (typeof PULL_POLICIES)[number];
