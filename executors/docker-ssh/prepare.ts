@@ -12,7 +12,7 @@ import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scen
 import { waitForServices } from "../docker/job/services.ts";
 import { hostEntries, startServices } from "../docker/job/start-services.ts";
 import { createVolumes } from "../docker/job/volumes.ts";
-import { entrypointVariables } from "../docker/service-variables.ts";
+import { entrypointVariables } from "../images/service-variables.ts";
 import { connectSsh } from "../ssh/connection/connection.ts";
 import { createLink } from "../ssh/connection/link.ts";
 import { createSshEnvironment } from "../ssh/environment.ts";

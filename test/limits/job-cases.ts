@@ -5,7 +5,7 @@ import { LONGEST_PATTERN, MOST_ALTERNATIVES } from "../../executors/common/brace
 import { createNameCount } from "../../executors/common/found.ts";
 import { selectFiles as selectFound } from "../../executors/common/select-files.ts";
 import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
-import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/docker/service-variables.ts";
+import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/images/service-variables.ts";
 import type { Job } from "../../src/job/job.ts";
 import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/script-size.ts";
 import { LONGEST_EXPANDED_NAME } from "../../src/job/variables/expand.ts";

@@ -1,5 +1,5 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { WantedImage } from "../job-images.ts";
+import type { WantedImage } from "../../images/wanted.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 import type { ObtainedImage } from "./image.ts";
 

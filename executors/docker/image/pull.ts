@@ -1,8 +1,8 @@
 import type { Readable, Writable } from "node:stream";
 import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
-import type { FoundLogin, RegistryLogins } from "../credentials.ts";
+import type { FoundLogin, RegistryLogins } from "../../images/logins.ts";
+import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../../images/reference.ts";
 import { type Engine, EngineFailure } from "../engine/engine.ts";
-import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../reference.ts";
 import type { PullPolicy } from "../settings/settings.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { PullFailure, pullFailure } from "./pull-failure.ts";

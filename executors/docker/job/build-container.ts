@@ -1,3 +1,4 @@
+import { entrypointVariables } from "../../images/service-variables.ts";
 import { createContainer, explainNoShell, NoShellFailure } from "../container/container.ts";
 import { jobContainer } from "../container/container-config.ts";
 import type { MainProgram } from "../container/main-program.ts";
@@ -5,7 +6,6 @@ import { removeContainer } from "../container/remove.ts";
 import { addedVariables, startWithTools } from "../container/tools-at-start.ts";
 import { jobLabels } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
-import { entrypointVariables } from "../service-variables.ts";
 import type { Account } from "./account.ts";
 import type { JobContainer } from "./environment.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";

@@ -1,10 +1,10 @@
 import { all } from "../../../src/time.ts";
-import { matchesAny } from "../allowed.ts";
+import { matchesAny } from "../../images/allowed.ts";
+import { serviceVariables } from "../../images/service-variables.ts";
+import type { WantedService } from "../../images/wanted.ts";
 import { inlineProfiles, serviceContainer } from "../container/container-config.ts";
 import type { Engine } from "../engine/engine.ts";
 import { jobLabels } from "../engine/labels.ts";
-import type { WantedService } from "../job-images.ts";
-import { serviceVariables } from "../service-variables.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, nameOf, type Scene } from "./scene.ts";
 import { addressOf, type RunningService, startService, warn } from "./services.ts";

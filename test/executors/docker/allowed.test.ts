@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { isAllowed } from "../../../executors/docker/allowed.ts";
-import { globExpression } from "../../../executors/docker/glob.ts";
-import { canonicalName, familiarName, parseReference } from "../../../executors/docker/reference.ts";
+import { isAllowed } from "../../../executors/images/allowed.ts";
+import { globExpression } from "../../../executors/images/name-glob.ts";
+import { canonicalName, familiarName, parseReference } from "../../../executors/images/reference.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
 

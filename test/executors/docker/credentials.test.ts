@@ -2,8 +2,8 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type LoginSources, openLogins } from "../../../executors/docker/credentials.ts";
-import { type ImageReference, parseReference } from "../../../executors/docker/reference.ts";
+import { type LoginSources, openLogins } from "../../../executors/images/logins.ts";
+import { type ImageReference, parseReference } from "../../../executors/images/reference.ts";
 import { never } from "../../../src/time.ts";
 
 let dir = "";

@@ -1,12 +1,12 @@
 import type { Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Image, Service } from "../../src/job/job.ts";
+import type { Engine } from "../docker/engine/engine.ts";
+import type { ObtainedImage } from "../docker/image/image.ts";
+import { obtainImage } from "../docker/image/pull.ts";
+import type { DockerSettings, PullPolicy, ServiceSetting } from "../docker/settings/settings.ts";
 import { isAllowed, matchesAny } from "./allowed.ts";
-import type { RegistryLogins } from "./credentials.ts";
-import type { Engine } from "./engine/engine.ts";
-import type { ObtainedImage } from "./image/image.ts";
-import { obtainImage } from "./image/pull.ts";
-import type { DockerSettings, PullPolicy, ServiceSetting } from "./settings/settings.ts";
+import type { RegistryLogins } from "./logins.ts";
 
 /** One service of a job, from the entry or from the job itself, with its name expanded. */
 export interface WantedService {

@@ -1,4 +1,4 @@
-import { globExpression } from "./glob.ts";
+import { globExpression } from "./name-glob.ts";
 import { DOCKER_HUB, type ImageReference, parseReference } from "./reference.ts";
 
 /**

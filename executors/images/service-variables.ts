@@ -1,6 +1,6 @@
 import { ScriptFailure } from "../../src/errors.ts";
 import type { PreparedVariables } from "../../src/executor.ts";
-import type { WantedService } from "./job-images.ts";
+import type { WantedService } from "./wanted.ts";
 
 /** Of all that one service's container is given, and of what references in it stand for. */
 export const MOST_SERVICE_BYTES = 1024 * 1024;
