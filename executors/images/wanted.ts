@@ -1,12 +1,7 @@
-import type { Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Image, Service } from "../../src/job/job.ts";
-import type { Engine } from "../docker/engine/engine.ts";
-import type { ObtainedImage } from "../docker/image/image.ts";
-import { obtainImage } from "../docker/image/pull.ts";
-import type { DockerSettings, PullPolicy, ServiceSetting } from "../docker/settings/settings.ts";
 import { isAllowed, matchesAny } from "./allowed.ts";
-import type { RegistryLogins } from "./logins.ts";
+import type { ImagePolicy, PullPolicy, ServiceSetting } from "./policy.ts";
 
 /** One service of a job, from the entry or from the job itself, with its name expanded. */
 export interface WantedService {
@@ -46,7 +41,7 @@ export interface Wanted {
 }
 
 export interface WantedRequest {
-  readonly settings: DockerSettings;
+  readonly policy: ImagePolicy;
   readonly image: Image | null;
   readonly services: readonly Service[];
   /** `$NAME` over the job's variables. */
@@ -59,18 +54,18 @@ export interface WantedRequest {
  * @throws {ScriptFailure} the job asks for what it may not have; never worth a retry
  * @throws {SystemFailure} neither the job nor the entry names an image
  */
-export function wantedImages({ settings, image, services, expand }: WantedRequest): Wanted {
+export function wantedImages({ policy, image, services, expand }: WantedRequest): Wanted {
   const given = image === null ? "" : expand(image.name).trim();
-  const fallback = expand(settings.image ?? "").trim();
+  const fallback = expand(policy.image ?? "").trim();
   const name = given || fallback;
   if (name === "") {
     throw new SystemFailure(
-      "No image to run the job in: the job names none, and neither does image in [runners.docker]",
+      `No image to run the job in: the job names none, and neither does image in [${policy.table}]`,
       { reason: "runner_configuration_error" },
     );
   }
-  if (!isAllowed(name, { patterns: settings.allowedImages, always: fallback === "" ? [] : [fallback] })) {
-    throw notAllowed("image", name, settings.allowedImages, "allowed_images");
+  if (!isAllowed(name, { patterns: policy.allowedImages, always: fallback === "" ? [] : [fallback] })) {
+    throw notAllowed("image", name, policy.allowedImages, `allowed_images in [${policy.table}]`);
   }
   const warnings: string[] = [];
   /** Empty is how a service is switched off by a variable. */
@@ -79,74 +74,74 @@ export function wantedImages({ settings, image, services, expand }: WantedReques
     warnings.push(`A service was left out, because its name ${JSON.stringify(service.slice(0, 100))} is empty here`);
     return false;
   };
-  const own = settings.services.filter(isNamed).map((service) => ofEntry(settings, service, expand));
+  const own = policy.services.filter(isNamed).map((service) => ofEntry(policy, service, expand));
   const ownNames = own.map((service) => service.name);
   const asked = services.filter(isNamed).map((service): WantedService => {
     const serviceName = expand(service.name).trim();
-    if (!isAllowed(serviceName, { patterns: settings.allowedServices, always: ownNames })) {
-      throw notAllowed("service", serviceName, settings.allowedServices, "allowed_services");
+    if (!isAllowed(serviceName, { patterns: policy.allowedServices, always: ownNames })) {
+      throw notAllowed("service", serviceName, policy.allowedServices, `allowed_services in [${policy.table}]`);
     }
     return {
       name: serviceName,
       aliases: service.aliases.map((alias) => expand(alias).trim()).filter((alias) => alias !== ""),
-      entrypoint: settings.disableEntrypointOverwrite ? null : service.entrypoint,
+      entrypoint: policy.disableEntrypointOverwrite ? null : service.entrypoint,
       command: service.command,
       variables: service.variables.map(({ key, value, raw }) => ({ key, value, raw })),
-      policies: policiesOf(settings, service.pullPolicies, serviceName),
+      policies: policiesOf(policy, service.pullPolicies, serviceName),
       platform: platformOf(service.platform, expand),
-      user: userOf(settings, service.user, expand, null),
-      privileged: servicePrivileged(settings, serviceName),
+      user: userOf(policy, service.user, expand, null),
+      privileged: servicePrivileged(policy, serviceName),
     };
   });
   const all = [...own, ...asked];
-  if (settings.servicesLimit !== null && all.length > settings.servicesLimit) {
+  if (policy.servicesLimit !== null && all.length > policy.servicesLimit) {
     throw new ScriptFailure(
-      `The job has ${all.length} services, and services_limit in [runners.docker] allows ${settings.servicesLimit}`,
+      `The job has ${all.length} services, and services_limit in [${policy.table}] allows ${policy.servicesLimit}`,
     );
   }
   return {
     image: {
       name,
-      entrypoint: settings.disableEntrypointOverwrite ? null : (image?.entrypoint ?? null),
-      policies: policiesOf(settings, image?.pullPolicies ?? [], name),
+      entrypoint: policy.disableEntrypointOverwrite ? null : (image?.entrypoint ?? null),
+      policies: policiesOf(policy, image?.pullPolicies ?? [], name),
       platform: platformOf(image?.platform ?? null, expand),
-      user: userOf(settings, image?.user ?? null, expand, settings.user ?? null),
+      user: userOf(policy, image?.user ?? null, expand, policy.user ?? null),
       privileged:
-        settings.privileged && (settings.privilegedImages.length === 0 || matchesAny(name, settings.privilegedImages)),
+        policy.privileged && (policy.privilegedImages.length === 0 || matchesAny(name, policy.privilegedImages)),
     },
     services: all,
     warnings,
   };
 }
 
-function ofEntry(settings: DockerSettings, service: ServiceSetting, expand: (text: string) => string): WantedService {
+function ofEntry(policy: ImagePolicy, service: ServiceSetting, expand: (text: string) => string): WantedService {
   const name = expand(service.name).trim();
   return {
     ...service,
     name,
     variables: service.variables.map((variable) => ({ ...variable, raw: false })),
-    policies: settings.pullPolicies,
+    policies: policy.pullPolicies,
     platform: null,
     user: null,
-    privileged: servicePrivileged(settings, name),
+    privileged: servicePrivileged(policy, name),
   };
 }
 
-function servicePrivileged(settings: DockerSettings, name: string): boolean {
-  if (!(settings.servicesPrivileged ?? settings.privileged)) return false;
-  return settings.privilegedServices.length === 0 || matchesAny(name, settings.privilegedServices);
+function servicePrivileged(policy: ImagePolicy, name: string): boolean {
+  if (!(policy.servicesPrivileged ?? policy.privileged)) return false;
+  return policy.privilegedServices.length === 0 || matchesAny(name, policy.privilegedServices);
 }
 
 /** What the job chose, if it may; else the entry's. */
-function policiesOf(settings: DockerSettings, asked: readonly string[], name: string): readonly PullPolicy[] {
-  if (asked.length === 0) return settings.pullPolicies;
-  const allowed = settings.allowedPullPolicies.length === 0 ? settings.pullPolicies : settings.allowedPullPolicies;
-  const chosen = allowed.length === 0 ? [] : asked.flatMap((each) => allowed.filter((policy) => policy === each));
+function policiesOf(policy: ImagePolicy, asked: readonly string[], name: string): readonly PullPolicy[] {
+  if (asked.length === 0) return policy.pullPolicies;
+  const allowed = policy.allowedPullPolicies.length === 0 ? policy.pullPolicies : policy.allowedPullPolicies;
+  const chosen = allowed.length === 0 ? [] : asked.flatMap((each) => allowed.filter((one) => one === each));
   if (chosen.length > 0) return [...new Set(chosen)];
   const list = (policies: readonly string[]): string =>
     policies.map((each) => JSON.stringify(each.slice(0, 40))).join(", ");
   throw new ScriptFailure(
-    `The job wants pull policy ${list(asked)} for the image "${name}", and the runner allows ${list(allowed)} (allowed_pull_policies in [runners.docker])`,
+    `The job wants pull policy ${list(asked)} for the image "${name}", and the runner allows ${list(allowed)} (allowed_pull_policies in [${policy.table}])`,
   );
 }
 
@@ -157,7 +152,7 @@ function platformOf(platform: string | null, expand: (text: string) => string): 
 
 /** The entry's user is the operator's word and wins; a job's is taken where `allowed_users` lets it. */
 function userOf(
-  settings: DockerSettings,
+  policy: ImagePolicy,
   asked: string | null,
   expand: (text: string) => string,
   configured: string | null,
@@ -165,31 +160,17 @@ function userOf(
   const user = asked === null ? "" : expand(asked).trim();
   if (configured !== null) return configured;
   if (user === "") return null;
-  if (settings.allowedUsers.length > 0 && !settings.allowedUsers.includes(user)) {
+  if (policy.allowedUsers.length > 0 && !policy.allowedUsers.includes(user)) {
     throw new ScriptFailure(
-      `The job wants to run as user ${JSON.stringify(user.slice(0, 100))}, and allowed_users in [runners.docker] has ${settings.allowedUsers.join(", ")}`,
+      `The job wants to run as user ${JSON.stringify(user.slice(0, 100))}, and allowed_users in [${policy.table}] has ${policy.allowedUsers.join(", ")}`,
     );
   }
   return user;
 }
 
+/** @param key where the patterns stand */
 function notAllowed(what: string, name: string, patterns: readonly string[], key: string): ScriptFailure {
   return new ScriptFailure(
-    `The ${what} ${JSON.stringify(name.slice(0, 300))} is not among those that this runner allows (${key} in [runners.docker]): ${patterns.join(", ")}`,
+    `The ${what} ${JSON.stringify(name.slice(0, 300))} is not among those that this runner allows (${key}): ${patterns.join(", ")}`,
   );
-}
-
-/** Pull what is wanted, each image once, also for services that start at the same time. */
-export function createImageSource(
-  engine: Engine,
-  logins: RegistryLogins,
-  notes: Writable,
-): (wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal) => Promise<ObtainedImage> {
-  const obtained = new Map<string, Promise<ObtainedImage>>();
-  return async ({ name, policies, platform }, signal) => {
-    const key = JSON.stringify([name, platform, policies]);
-    const image = obtained.get(key) ?? obtainImage(engine, { name, policies, platform, logins }, notes, signal);
-    obtained.set(key, image);
-    return await image;
-  };
 }

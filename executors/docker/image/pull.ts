@@ -1,9 +1,10 @@
 import type { Readable, Writable } from "node:stream";
 import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { FoundLogin, RegistryLogins } from "../../images/logins.ts";
+import type { PullPolicy } from "../../images/policy.ts";
 import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../../images/reference.ts";
+import type { WantedImage } from "../../images/wanted.ts";
 import { type Engine, EngineFailure } from "../engine/engine.ts";
-import type { PullPolicy } from "../settings/settings.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { PullFailure, pullFailure } from "./pull-failure.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";
@@ -243,4 +244,19 @@ function* parsed(line: string): Generator<unknown> {
 /** `3f2a8c19b0d4` */
 export function shortId(id: string): string {
   return id.replace(/^sha256:/, "").slice(0, 12);
+}
+
+/** Pull what is wanted, each image once, also for services that start at the same time. */
+export function createImageSource(
+  engine: Engine,
+  logins: RegistryLogins,
+  notes: Writable,
+): (wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal) => Promise<ObtainedImage> {
+  const obtained = new Map<string, Promise<ObtainedImage>>();
+  return async ({ name, policies, platform }, signal) => {
+    const key = JSON.stringify([name, platform, policies]);
+    const image = obtained.get(key) ?? obtainImage(engine, { name, policies, platform, logins }, notes, signal);
+    obtained.set(key, image);
+    return await image;
+  };
 }

@@ -4,13 +4,14 @@ import type { ExecutorDeps, PreparedVariables, PrepareRequest } from "../../../s
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";
 import { nameServices } from "../../images/service-names.ts";
-import { createImageSource, type Wanted, wantedImages } from "../../images/wanted.ts";
+import { type Wanted, wantedImages } from "../../images/wanted.ts";
 import { inlineProfiles, type JobContainerParts } from "../container/container-config.ts";
 import { choosePlaces, type Places, uniqueName } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
 import type { HelperImages } from "../image/helper-image.ts";
-import type { DockerSettings } from "../settings/settings.ts";
+import { createImageSource } from "../image/pull.ts";
+import { type DockerSettings, TABLE } from "../settings/settings.ts";
 import type { Accounts } from "./accounts.ts";
 import { configuredNetwork, type JobNetwork } from "./network.ts";
 import type { NetworkLoan } from "./network-pool.ts";
@@ -55,7 +56,12 @@ export function gitTrust(root: string): string[] {
 export async function openScene(options: PrepareJobOptions, notes: Writable): Promise<Scene> {
   const { engine, settings, deps, request, slot } = options;
   const { job, expand } = request;
-  const wanted = wantedImages({ settings, image: job.image, services: job.services, expand });
+  const wanted = wantedImages({
+    policy: { ...settings, table: TABLE },
+    image: job.image,
+    services: job.services,
+    expand,
+  });
   const naming = nameServices(wanted.services, [hostOf(job.git.repoUrl)]);
   for (const warning of [...wanted.warnings, ...naming.warnings]) warn(notes, warning);
   const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;

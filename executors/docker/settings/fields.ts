@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { PULL_POLICIES, type PullPolicy, type ServiceSetting } from "../../images/policy.ts";
 import {
   type GpuRequest,
   parseBytes,
@@ -9,9 +10,6 @@ import {
   parseVolume,
   type Ulimit,
 } from "./values.ts";
-
-export const PULL_POLICIES = ["always", "if-not-present", "never"] as const;
-export type PullPolicy = (typeof PULL_POLICIES)[number];
 
 /** How to reach the daemon. */
 export interface ConnectionSettings {
@@ -34,15 +32,6 @@ export interface ResourceLimits {
   readonly memorySwapBytes: number | undefined;
   readonly memoryReservationBytes: number | undefined;
   readonly cgroupParent: string | undefined;
-}
-
-/** A service that each job of the entry gets. */
-export interface ServiceSetting {
-  readonly name: string;
-  readonly aliases: readonly string[];
-  readonly entrypoint: readonly string[] | null;
-  readonly command: readonly string[] | null;
-  readonly variables: readonly { readonly key: string; readonly value: string }[];
 }
 
 export const text = z.string().default("");

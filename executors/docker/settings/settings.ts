@@ -22,18 +22,15 @@ import {
 } from "./fields.ts";
 import type { Device, VolumeSetting } from "./values.ts";
 
-export {
-  type ConnectionSettings,
-  PULL_POLICIES,
-  type PullPolicy,
-  type ResourceLimits,
-  type ServiceSetting,
-} from "./fields.ts";
+export type { ConnectionSettings, ResourceLimits } from "./fields.ts";
 
 /**
  * The table `[runners.docker]`, for docker and docker-ssh: names and forms of the Go runner and of GitLab Runner, checked when
  * the configuration is read. Numbers come out in bytes, milliseconds and billionths of a processor.
  */
+
+/** The table's name in sentences. */
+export const TABLE = "runners.docker";
 
 /** Keys of `[runners.docker]`. */
 export const tableShape = {
