@@ -93,14 +93,20 @@ export async function runOps(
     runIn = "build",
   }: { output?: Sink; signal?: AbortSignal; login?: boolean; runIn?: Script["runIn"] } = {},
 ): Promise<Ran> {
-  const exit = await environment.run({ ...scriptOf(environment, ops, login), runIn }, output, signal);
+  // In the helper there are the runner's own scripts only, which are never PowerShell's.
+  const shell = runIn === "helper" && environment.shell === "pwsh" ? "sh" : environment.shell;
+  const exit = await environment.run(
+    { ...scriptOf({ workspace: environment.workspace, shell }, ops, login), runIn },
+    output,
+    signal,
+  );
   const text = output.text;
   expect(text).toContain("the-proof\n");
   return { ...exit, text: text.slice(text.indexOf("the-proof\n") + "the-proof\n".length) };
 }
 
 export function scriptOf(
-  environment: Environment,
+  environment: Pick<Environment, "shell" | "workspace">,
   ops: readonly Op[],
   login = false,
 ): Parameters<Environment["run"]>[0] {

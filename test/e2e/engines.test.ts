@@ -184,7 +184,7 @@ describe("the built program with docker", { timeout: 400_000 }, () => {
       await job.finished({ timeoutMs: 120_000 });
       expect(job.status, job.trace).toBe("failed");
       expect(job.trace).toContain("[MASKED]");
-      await site.runner.seen(new RegExp(`job=${job.id} .*problem=`));
+      await site.runner.seen(new RegExp(`job failed .*job=${job.id} `));
     }
     expect(site.runner.stderr()).toContain("[MASKED]");
     expect(`${site.runner.stderr()}${site.runner.stdout()}`).not.toContain("geheimnis-1");
