@@ -286,10 +286,15 @@ function joined(client: Socket, socket: string): void {
   }
 }
 
-/** @returns its port; it closes with the test */
+/** @returns its port; it closes with the test, whatever an engine still holds open of a runner that has gone */
 async function listenFor(server: Server): Promise<number> {
+  const clients = new Set<Socket>();
+  server.on("connection", (client: Socket) => clients.add(client.on("close", () => clients.delete(client))));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  undo.push(() => new Promise((resolve) => server.close(resolve)));
+  undo.push(async () => {
+    for (const client of clients) client.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
   const address: AddressInfo | string | null = server.address();
   return typeof address === "object" && address !== null ? address.port : 0;
 }
