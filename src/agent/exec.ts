@@ -2,32 +2,28 @@ import { findShellWriter } from "../../shells/index.ts";
 import { createBoard } from "../board/board.ts";
 import type { CommandContext } from "../commands/context.ts";
 import { type ExecEngine, execCommand } from "../commands/exec/exec.ts";
-import type { Bury } from "../commands/exec/sweep.ts";
 import type { LogSettings } from "../commands/log-options.ts";
 import type { FlagValues } from "../commands/register/runner-flags.ts";
 import type { Config } from "../config/config.ts";
 import { parseJob } from "../coordinator/payload/job-payload.ts";
-import { CommandError, ConfigError, describeError, ScriptFailure, Stop } from "../errors.ts";
+import { CommandError, ScriptFailure, Stop, SystemFailure } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import { previewJob } from "../job/plan/preview.ts";
 import { findWriters } from "../job/plan/writers.ts";
 import { projectPathOf } from "../job/sources/project-path.ts";
-import { openJournal } from "../journal/records/journal.ts";
-import { openStateDir } from "../journal/state/state-dir.ts";
 import { createLog, type RunnerLog, streamOutput } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import { createSupervisor } from "../poll/supervisor.ts";
 import { hearOthers } from "../quiet-runtime.ts";
 import { deadline, never } from "../time.ts";
 import { revision, version } from "../version.ts";
+import { createBury } from "./bury.ts";
 import { openServices } from "./services.ts";
 
 /** The parts of the agent behind `exec`: the same services, supervisor and executors as those of `run`. */
 
 /** How soon a job hears of its cancel while it prints nothing. The coordinator is in this process: asking costs little. */
 const PROBE_MS = 400;
-/** How long what dead runs have left may take to end. */
-const BURY_MS = 30_000;
 const KILL_GRACE_MS = 2000;
 /** How long reports under way may take once the last job has ended. */
 const LAST_REPORTS_MS = 5000;
@@ -58,7 +54,7 @@ export async function runExec(
       await withExecutor(config, context, log, async (executor) => preview(payload, config, executor, context)),
     async startRunner(config, around) {
       const stopping = new AbortController();
-      const services = await openServices(config, around, log, metrics, stopping.signal, {
+      const services = await openServices(config, { context: around, log, metrics }, stopping.signal, {
         cachesOf: new URL("http://exec"),
         timing: { ship: { probeMs: PROBE_MS, quietMs: 50, steadyMs: 200 } },
       });
@@ -83,7 +79,7 @@ export async function runExec(
         },
       };
     },
-    bury: (stateDir, config, signal) => bury(stateDir, config, context, log, signal),
+    bury: createBury({ context, log, killGraceMs: KILL_GRACE_MS }),
   };
   return await execCommand(words, values, context, engine);
 }
@@ -135,61 +131,8 @@ function preview(
     });
     return { shell: executor.shell, root, stages };
   } catch (error) {
-    if (error instanceof ScriptFailure) throw new CommandError(`Job "${parsed.job.name}": ${error.message}`);
+    if (error instanceof ScriptFailure || error instanceof SystemFailure)
+      throw new CommandError(`Job "${parsed.job.name}": ${error.message}`);
     throw error;
   }
 }
-
-/** By the journal of a run that was killed: its processes are ended, what it has at an engine or on another host is removed. */
-async function bury(
-  stateDir: string,
-  config: Config | null,
-  context: CommandContext,
-  log: RunnerLog,
-  signal: AbortSignal,
-): ReturnType<Bury> {
-  const claimed = await openStateDir({ path: stateDir, log }, signal).catch((error: unknown) => {
-    // A living process has it.
-    if (error instanceof ConfigError) return null;
-    throw error;
-  });
-  if (claimed === null) return "alive";
-  const problems: string[] = [];
-  try {
-    const journal = await openJournal({ stateDir: claimed, log });
-    using limit = deadline(signal, BURY_MS, new Stop("timed_out", "cleaning up after a killed exec"));
-    const around = { log, workingDirectory: context.cwd, user: undefined, scratchDir: claimed.scratchDir };
-    for (const { record, notes } of journal.leftovers()) {
-      const { stored } = record;
-      if (!context.catalog.names.includes(stored.executor)) continue;
-      const entry = config?.runners.find(({ executor }) => executor === stored.executor);
-      try {
-        const executor =
-          entry?.openExecutor(around) ??
-          (await context.catalog.load(stored.executor)).create({}, { ...around, ...WITHOUT_ENTRY });
-        try {
-          const said = await executor.recover(stored.key, notes, limit.signal);
-          // A sentence for the trace of a job that has none any more.
-          problems.push(...said.filter((sentence) => sentence.startsWith("could not")));
-        } finally {
-          await executor.close();
-        }
-      } catch (error) {
-        problems.push(`${stored.executor}: ${describeError(error)}`);
-      }
-    }
-    await journal.close();
-    return problems.length === 0 ? "clean" : { problem: [...new Set(problems)].join("; ") };
-  } finally {
-    await claimed.close();
-  }
-}
-
-const WITHOUT_ENTRY = {
-  buildsDir: undefined,
-  cacheDir: undefined,
-  shell: undefined,
-  inheritEnvironment: [],
-  killLeftovers: true,
-  killGraceMs: KILL_GRACE_MS,
-};

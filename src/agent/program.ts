@@ -84,10 +84,10 @@ function createProgram(executors: ExecutorCatalog): Command {
     async (values, context) => (await import("../commands/unregister.ts")).unregisterCommand(values, context),
   );
   does(addRunCommand(program), async (values, context) =>
-    (await import("./services.ts")).runAgent(values, context, logSettings(values)),
+    (await import("./run.ts")).runAgent(values, context, logSettings(values)),
   );
   does(addRunSingleCommand(program, executors), async (values, context) =>
-    (await import("./services.ts")).runSingle(values, context, logSettings(values)),
+    (await import("./run.ts")).runSingle(values, context, logSettings(values)),
   );
   const exec = addExecFlags(
     program

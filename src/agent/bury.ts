@@ -1,0 +1,67 @@
+import type { CommandContext } from "../commands/context.ts";
+import type { Bury } from "../commands/exec/sweep.ts";
+import { ConfigError, describeError, Stop } from "../errors.ts";
+import { openJournal } from "../journal/records/journal.ts";
+import { openStateDir } from "../journal/state/state-dir.ts";
+import type { RunnerLog } from "../log.ts";
+import { deadline } from "../time.ts";
+
+/** How long what dead runs have left may take to end. */
+const BURY_MS = 30_000;
+
+export interface BuryDeps {
+  readonly context: CommandContext;
+  readonly log: RunnerLog;
+  /** SIGTERM → SIGKILL. */
+  readonly killGraceMs: number;
+}
+
+/** By the journal of a run that was killed: its processes are ended, what it has at an engine or on another host is removed. */
+export function createBury({ context, log, killGraceMs }: BuryDeps): Bury {
+  return async (stateDir, config, signal) => {
+    const claimed = await openStateDir({ path: stateDir, log }, signal).catch((error: unknown) => {
+      // A living process has it.
+      if (error instanceof ConfigError) return null;
+      throw error;
+    });
+    if (claimed === null) return "alive";
+    const problems: string[] = [];
+    try {
+      const journal = await openJournal({ stateDir: claimed, log });
+      using limit = deadline(signal, BURY_MS, new Stop("timed_out", "cleaning up after a killed exec"));
+      const around = { log, workingDirectory: context.cwd, user: undefined, scratchDir: claimed.scratchDir };
+      for (const { record, notes } of journal.leftovers()) {
+        const { stored } = record;
+        if (!context.catalog.names.includes(stored.executor)) continue;
+        const entry = config?.runners.find(({ executor }) => executor === stored.executor);
+        try {
+          const executor =
+            entry?.openExecutor(around) ??
+            (await context.catalog.load(stored.executor)).create({}, { ...around, ...WITHOUT_ENTRY, killGraceMs });
+          try {
+            const said = await executor.recover(stored.key, notes, limit.signal);
+            // A sentence for the trace of a job that has none any more.
+            problems.push(...said.filter((sentence) => sentence.startsWith("could not")));
+          } finally {
+            await executor.close();
+          }
+        } catch (error) {
+          problems.push(`${stored.executor}: ${describeError(error)}`);
+        }
+      }
+      await journal.close();
+      return problems.length === 0 ? "clean" : { problem: [...new Set(problems)].join("; ") };
+    } finally {
+      await claimed.close();
+    }
+  };
+}
+
+/** Of an entry that nobody knows any more. */
+const WITHOUT_ENTRY = {
+  buildsDir: undefined,
+  cacheDir: undefined,
+  shell: undefined,
+  inheritEnvironment: [],
+  killLeftovers: true,
+};
