@@ -1,7 +1,6 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
-import type { ShellName } from "../../src/shell.ts";
 import { all } from "../../src/time.ts";
 import { createContainer, startContainer } from "../docker/container/container.ts";
 import { jobContainer } from "../docker/container/container-config.ts";
@@ -14,10 +13,8 @@ import { hostEntries, startServices } from "../docker/job/start-services.ts";
 import { createVolumes } from "../docker/job/volumes.ts";
 import { entrypointVariables } from "../images/service-variables.ts";
 import { connectSsh } from "../ssh/connection/connection.ts";
-import { createLink } from "../ssh/connection/link.ts";
-import { createSshEnvironment } from "../ssh/environment.ts";
+import { jobOverSsh, type OverSshOptions } from "../ssh/over-ssh.ts";
 import { type SshTable, sshSettings } from "../ssh/settings.ts";
-import { openWorkingCopy } from "../ssh/working-copy/working-copy.ts";
 import { containerAddress } from "./address.ts";
 import { logInToContainer, mustRun } from "./login.ts";
 
@@ -62,28 +59,31 @@ export async function prepareSshJob(
     { host: address },
   );
   const login = await logInToContainer(started, target, { log: deps.log }, signal);
-  const link = createLink(login.connection, (until) => connectSsh(login.settings, { log: deps.log }, until));
-  try {
-    const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
-    const without = (shell: ShellName): string => `The image ${image.name} has no ${shell}. Use another image`;
-    const copy = await openWorkingCopy({ link, deps, request, ephemeral: false, host, without }, signal);
-    const limitMs = settings.waitForServicesMs;
-    await waitForServices(engine, { services, limitMs, helper: copy.commands, loopback: false, notes }, signal);
-    const environment = createSshEnvironment({ ...copy, cleanUp: async () => {} });
-    return {
-      ...environment,
-      host,
-      projectSlot: options.slot,
-      // All of it goes with the container.
-      destroy: async (until) => {
-        link.close();
-        await options.destroy(until);
-      },
-    };
-  } catch (error) {
-    link.close();
-    throw error;
-  }
+  const host = `container ${id.slice(0, 12)} on ${engine.hostName}`;
+  const limitMs = settings.waitForServicesMs;
+  const over: OverSshOptions = {
+    deps,
+    request,
+    ephemeral: false,
+    host,
+    without: (shell) => `The image ${image.name} has no ${shell}. Use another image`,
+    connection: login.connection,
+    connect: (until) => connectSsh(login.settings, { log: deps.log }, until),
+    ready: ({ commands: helper }) =>
+      waitForServices(engine, { services, limitMs, helper, loopback: false, notes }, signal),
+    cleanUp: async () => {},
+  };
+  const { environment, close } = await jobOverSsh(over, signal);
+  return {
+    ...environment,
+    host,
+    projectSlot: options.slot,
+    // All of it goes with the container.
+    destroy: async (until) => {
+      close();
+      await options.destroy(until);
+    },
+  };
 }
 
 /**

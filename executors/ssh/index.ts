@@ -14,13 +14,12 @@ import { handingOver } from "../common/hand-over.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { sshCommands } from "./connection/commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection/connection.ts";
-import { createLink } from "./connection/link.ts";
 import { createSessionLimit } from "./connection/session-limit.ts";
-import { createSshEnvironment } from "./environment.ts";
+import { jobOverSsh, type OverSshOptions } from "./over-ssh.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
 import { words } from "./words.ts";
 import { cleanUpAfter } from "./working-copy/recovery.ts";
-import { DEFAULT_BUILDS_DIR, openWorkingCopy } from "./working-copy/working-copy.ts";
+import { DEFAULT_BUILDS_DIR } from "./working-copy/working-copy.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
@@ -75,28 +74,27 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   const prepare = async (request: PrepareRequest, notes: Writable, signal: AbortSignal) => {
     const { jobKey, runnerId } = request;
     const { host, port, user } = settings;
-    const first = await connect(PATIENCE_MS, signal);
-    const link = createLink(first, (until) => connect(PATIENCE_MS, until));
-    try {
-      await request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId });
-      const without = (shell: ShellName): string => `${target} has no ${shell}. Install it there`;
-      const copy = await openWorkingCopy({ link, deps, request, ephemeral, host: target, without }, signal);
-      if (!copy.tools.programs.has("git")) {
+    const options: OverSshOptions = {
+      deps,
+      request,
+      ephemeral,
+      host: target,
+      without: (shell) => `${target} has no ${shell}. Install it there`,
+      connection: await connect(PATIENCE_MS, signal),
+      connect: (until) => connect(PATIENCE_MS, until),
+      begin: () => request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId }),
+      ready: async ({ tools }) => {
+        if (tools.programs.has("git")) return;
         notes.write(
           `WARNING: ${target} has no git, or its profiles do not name where: without it there are no sources\n`,
         );
-      }
-      return createSshEnvironment({
-        ...copy,
-        cleanUp: async (by, until) => {
-          const said = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
-          if (said.length > 0) log.info("Cleaned up what a job had left", { host: target, result: said.join(", ") });
-        },
-      });
-    } catch (error) {
-      link.close();
-      throw error;
-    }
+      },
+      cleanUp: async (by, until) => {
+        const said = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
+        if (said.length > 0) log.info("cleaned up what a job had left", { host: target, result: said.join(", ") });
+      },
+    };
+    return (await jobOverSsh(options, signal)).environment;
   };
 
   return handingOver({

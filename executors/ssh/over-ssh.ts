@@ -1,0 +1,38 @@
+import type { Environment } from "../../src/executor.ts";
+import type { SshConnection } from "./connection/connection.ts";
+import { createLink } from "./connection/link.ts";
+import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";
+import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working-copy.ts";
+
+export interface OverSshOptions extends Omit<WorkingCopyOptions, "link">, Pick<SshEnvironmentOptions, "cleanUp"> {
+  /** Taken over: it is closed with the job, and where the job cannot begin. */
+  readonly connection: SshConnection;
+  /** Another one to the same place, should a job need more than one has room for. */
+  readonly connect: (signal: AbortSignal) => Promise<SshConnection>;
+  /** Before anything is made there. */
+  readonly begin?: () => Promise<void>;
+  /** Before the first script: the working copy is the job's, and programs can be run. */
+  readonly ready?: (place: Pick<SshEnvironmentOptions, "commands" | "tools">) => Promise<void>;
+}
+
+/** A job over SSH. */
+export interface OverSsh {
+  readonly environment: Environment;
+  /** Lets go of all connections, where what the job left goes with its place. */
+  close(): void;
+}
+
+/** A job where somebody has logged in by SSH: on a far host, in a container, in a virtual machine. */
+export async function jobOverSsh(options: OverSshOptions, signal: AbortSignal): Promise<OverSsh> {
+  const { connection, connect, begin, ready, cleanUp, ...place } = options;
+  const link = createLink(connection, connect);
+  try {
+    await begin?.();
+    const copy = await openWorkingCopy({ ...place, link }, signal);
+    await ready?.(copy);
+    return { environment: createSshEnvironment({ ...copy, cleanUp }), close: () => link.close() };
+  } catch (error) {
+    link.close();
+    throw error;
+  }
+}
