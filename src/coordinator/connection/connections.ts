@@ -16,7 +16,7 @@ import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlac
 export interface Route {
   readonly origin: string;
   /** Connections are made from here; otherwise a proxy makes them, which looks names up by itself. */
-  readonly direct: boolean;
+  isDirect(): boolean;
   /**
    * Send `call` and hear the answer. A redirect to the same origin that keeps method and body (307, 308) is followed.
    * @param repeatable send it once more, on a new connection, when a connection that had been idle, or that was still
@@ -86,13 +86,15 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
       const origin = new URL(url.origin);
       const places = origin.protocol === "https:" ? tlsPlaces(origin, settings) : undefined;
       const identity = places === undefined ? [] : [places.ca, places.cert, places.key];
-      const proxy = proxyFor(origin, environment);
+      // Found out with each connection: a setting that makes no sense is the trouble of the call that needs it.
+      const findProxy = (): HttpProxy | undefined => proxyFor(origin, environment);
       const wary = isAvoided === undefined ? "" : "wary";
       const key = JSON.stringify([origin.origin, wary, ...identity.map(({ path, configured }) => [path, configured])]);
       let route = routes.get(key);
       if (route === undefined) {
         const source = places === undefined ? undefined : openTlsSource(places, roots, checkFilesMs);
         const openLine = (tls: TlsMaterial | undefined): Line => {
+          const proxy = findProxy();
           const careful = isAvoided === undefined || proxy !== undefined ? lookup : avoiding(lookup, isAvoided);
           const connector = createConnector({ origin, proxy, lookup: careful, tls, proxyContext });
           // Plain HTTP is asked of the proxy itself, TLS goes through it.
@@ -108,7 +110,7 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
           };
         };
         route = openRoute(
-          { origin: origin.origin, direct: proxy === undefined },
+          { origin: origin.origin, isDirect: () => findProxy() === undefined },
           async () => await source?.current(),
           openLine,
         );
@@ -139,7 +141,7 @@ interface OpenRoute extends Route {
 }
 
 function openRoute(
-  { origin, direct }: Pick<Route, "origin" | "direct">,
+  { origin, isDirect }: Pick<Route, "origin" | "isDirect">,
   material: () => Promise<TlsMaterial | undefined>,
   openLine: (tls: TlsMaterial | undefined) => Line,
 ): OpenRoute {
@@ -182,7 +184,7 @@ function openRoute(
 
   return {
     origin,
-    direct,
+    isDirect,
     get serverTls() {
       if (line?.tls === undefined) return {};
       const { ca, cert, key } = line.tls;

@@ -27,7 +27,7 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
   try {
     const route = deps.connections.route(new URL(url.origin), tls, isLinkLocal);
     // Where a proxy connects, it is asked for a name, and what that stands for here is the best that is known.
-    if (!route.direct && (await deps.connections.addressesOf(url.hostname, signal)).some(isLinkLocal)) {
+    if (!route.isDirect() && (await deps.connections.addressesOf(url.hostname, signal)).some(isLinkLocal)) {
       throw refusal(url, options, LINK_LOCAL);
     }
     const result = await route.send(
