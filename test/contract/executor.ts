@@ -515,7 +515,9 @@ export function executorContract(
         const { text } = await runOps(one, source(`find ${root} ${tmpDir} -name 'of-*'`));
         expect(text.trim().split("\n")).toEqual([`${root}/of-${index}`, `${tmpDir}/of-${index}`]);
       }
-      expect(environments.slice(0, 2).map((one) => one.projectSlot)).toEqual([0, 1]);
+      // Where tests share a job, that one may have the lowest.
+      const [one = -1, other = -1] = environments.map(({ projectSlot }) => projectSlot);
+      expect([one <= 1, other - one]).toEqual([true, 1]);
     });
 
     it("a job that follows at once works where the last one did, whose clean-up is still under way", async () => {
@@ -524,7 +526,7 @@ export function executorContract(
       const leaving = first.destroy(never);
       const second = await prepared(executor);
       await leaving;
-      expect([first.projectSlot, second.projectSlot]).toEqual([0, 0]);
+      expect(second.projectSlot).toBe(first.projectSlot);
       expect(second.workspace.root).toBe(first.workspace.root);
     });
 
