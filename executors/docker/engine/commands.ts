@@ -3,7 +3,7 @@ import { pipeline } from "node:stream/promises";
 import { SystemFailure } from "../../../src/errors.ts";
 import { pause, unlessAborted } from "../../../src/time.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit } from "../../remote/index.ts";
-import type { Engine } from "./engine.ts";
+import { type Engine, isGone } from "./engine.ts";
 import { type StartedExec, startExec } from "./exec.ts";
 import { type FrameReader, readFrames } from "./stream.ts";
 
@@ -123,7 +123,13 @@ async function watch(
   const ofDaemon = async (): Promise<number> => {
     for (let waitMs = FIRST_LOOK_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_LOOK_MS)) {
       await pause(waitMs, over.signal);
-      const code = await exec.status(over.signal);
+      // While the output flows, a daemon that does not answer this question is no reason to give up; it is asked again.
+      const code = await exec.status(over.signal).catch((error: unknown) => {
+        over.signal.throwIfAborted();
+        // One that knows the program no more will never end its output either.
+        if (isGone(error)) throw lost(name, error);
+        return null;
+      });
       if (code !== null) return code;
     }
   };
@@ -133,8 +139,7 @@ async function watch(
     throw error;
   });
   const output = ofOutput();
-  // While the output flows, a daemon that does not answer this question is no reason to give up.
-  const daemon = ofDaemon().catch(() => output);
+  const daemon = ofDaemon();
   for (const one of [output, daemon, ofInput]) one.catch(() => {});
   try {
     return await unlessAborted(Promise.race([output, daemon, ofInput]), signal);
