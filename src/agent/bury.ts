@@ -5,6 +5,7 @@ import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import { deadline } from "../time.ts";
+import { WITHOUT_ENTRY } from "./cleaners.ts";
 
 /** How long what dead runs have left may take to end. */
 const BURY_MS = 30_000;
@@ -56,12 +57,3 @@ export function createBury({ context, log, killGraceMs }: BuryDeps): Bury {
     }
   };
 }
-
-/** Of an entry that nobody knows any more. */
-const WITHOUT_ENTRY = {
-  buildsDir: undefined,
-  cacheDir: undefined,
-  shell: undefined,
-  inheritEnvironment: [],
-  killLeftovers: true,
-};

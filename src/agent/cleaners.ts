@@ -4,6 +4,16 @@ import type { Executor, ExecutorCatalog, ExecutorDeps } from "../executor.ts";
 import type { StoredJob } from "../journal/contract.ts";
 import type { Log } from "../log.ts";
 
+/** For an executor whose entry is gone. */
+export const WITHOUT_ENTRY = {
+  buildsDir: undefined,
+  cacheDir: undefined,
+  shell: undefined,
+  inheritEnvironment: [],
+  killLeftovers: true,
+  killGraceMs: 10_000,
+};
+
 export interface CleanersOptions {
   readonly catalog: ExecutorCatalog;
   /** The entries of today. */
@@ -26,18 +36,7 @@ export function createCleaners({ catalog, runners, around }: CleanersOptions): C
     if (entry !== undefined) return entry.openExecutor(around());
     if (!catalog.names.includes(executor)) return null;
     const definition = await catalog.load(executor);
-    return definition.create(
-      {},
-      {
-        ...around(),
-        buildsDir: undefined,
-        cacheDir: undefined,
-        shell: undefined,
-        inheritEnvironment: [],
-        killLeftovers: true,
-        killGraceMs: 10_000,
-      },
-    );
+    return definition.create({}, { ...around(), ...WITHOUT_ENTRY });
   };
 
   return {
