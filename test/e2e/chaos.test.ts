@@ -1,5 +1,5 @@
-import { lstat, readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { createChaos } from "../../src/local/coordinator/chaos.ts";
 import type { LocalJob } from "../../src/local/coordinator/coordinator.ts";
@@ -8,6 +8,7 @@ import { pause } from "../../src/time.ts";
 import { type Death, watchLives } from "../support/lives.ts";
 import { judge, type RandomJob, READY, randomJob } from "../support/random-jobs.ts";
 import { openSite, type Site } from "../support/site.ts";
+import { tree } from "../support/tree.ts";
 import { processesWith, watchArguments } from "../support/watch-secrets.ts";
 
 /** The same seed, the same jobs and faults; only where a kill hits depends on the machine. */
@@ -23,14 +24,13 @@ afterEach(async () => {
 /** Ids of the jobs that the state directory knows; what is there must be private and named after nothing secret. */
 async function keptJobs(stateDir: string, secrets: readonly string[], problems: Set<string>): Promise<string[]> {
   const ids: string[] = [];
-  for (const name of await readdir(stateDir, { recursive: true })) {
-    const found = await lstat(join(stateDir, name)).catch(() => null);
-    if (found === null) continue;
-    if ((found.isDirectory() || found.isFile()) && (found.mode & 0o077) !== 0) problems.add(`${name} is not private`);
+  for (const { path, stats } of tree(stateDir)) {
+    const name = relative(stateDir, path);
+    if ((stats.isDirectory() || stats.isFile()) && (stats.mode & 0o077) !== 0) problems.add(`${name} is not private`);
     if (secrets.some((secret) => name.includes(secret))) problems.add(`${name} is named after a secret`);
     const id = /^jobs\/[0-9a-f]{8}-([0-9a-z]+)-[0-9a-f]+$/.exec(name)?.[1];
     // Without a whole line in its record a job is not accepted yet: the blow came while it was being written down.
-    const record = id === undefined ? "" : await readFile(join(stateDir, name, "record"), "utf8").catch(() => "");
+    const record = id === undefined ? "" : await readFile(join(path, "record"), "utf8").catch(() => "");
     if (id !== undefined && record.includes("\n")) ids.push(id);
   }
   return ids;

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { lstatSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { chmod, chown, cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { LocalJob } from "../../src/local/coordinator/coordinator.ts";
 import { program, runProgram } from "../support/program.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
+import { tree } from "../support/tree.ts";
 import { processesWith } from "../support/watch-secrets.ts";
 
 const closers: (() => Promise<unknown>)[] = [];
@@ -136,9 +137,8 @@ test("with the loosest umask all that the runner keeps is for its account alone"
   const one = await site({ dialect: "gitlab", global: 'log_level = "debug"', run: { under: loose } });
   const open = new Set<string>();
   const look = (dir: string): void => {
-    for (const name of [".", ...readdirSync(dir, { recursive: true, encoding: "utf8" })]) {
-      const found = lstatSync(join(dir, name), { throwIfNoEntry: false });
-      if (found !== undefined && (found.isFile() || found.isDirectory()) && (found.mode & 0o077) !== 0) open.add(name);
+    for (const { path, stats } of tree(dir)) {
+      if ((stats.isFile() || stats.isDirectory()) && (stats.mode & 0o077) !== 0) open.add(path);
     }
   };
   const caches = join(one.workDir, "cache");
