@@ -1,6 +1,6 @@
 import type { OpenVariable } from "../../executor.ts";
 import type { Op } from "../../shell.ts";
-import type { Job } from "../job.ts";
+import type { Job, Variable } from "../job.ts";
 import { expandName, expandReferences, LONGEST_EXPANSION, parseReferences } from "./expand.ts";
 import { openVariables } from "./open-variables.ts";
 import { isHarmless, isRedirecting } from "./runner-variables.ts";
@@ -28,6 +28,8 @@ export interface Place {
   readonly buildsDir: string;
   /** `CI_CONCURRENT_PROJECT_ID`. */
   readonly projectSlot: number;
+  /** What the environment adds: these win over the job's own. */
+  readonly added?: readonly Variable[];
   /** Can the job's shell hold a variable of this name? */
   acceptsName(name: string): boolean;
 }
@@ -77,6 +79,8 @@ export interface JobVariables {
   expand(text: string): string;
   /** The same with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
+  /** All of them, expanded, with their secrets; a file's content as it is. */
+  all(): Variable[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];
   /** Instructions that export them. */
@@ -106,9 +110,15 @@ export function createVariables(sources: VariableSources): JobVariables {
     get: resolve.get,
     expand: (text) => expandName(text, (name) => resolve.raw(name)),
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
+    all: () => resolve.last(() => true).map(plainVariable),
     open: () => openVariables(accepted),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
+}
+
+function plainVariable({ key, value, op, hidden }: Resolved): Variable {
+  const file = op.op === "exportFile";
+  return { key, value: file ? op.content : value, public: !hidden, file, masked: false, raw: true };
 }
 
 function reaches({ origin, key, value }: Definition, audience: Audience): boolean {
@@ -145,6 +155,16 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
         expands: !variable.raw && !variable.file && (job.dialect === "gitlab" || variable.public),
         hidden: !variable.public || variable.masked || variable.file || variable.value.includes(job.token),
         origin: "job",
+      }),
+    ),
+    ...(place?.added ?? []).map(
+      ({ key, value, file, raw, public: open, masked }): Definition => ({
+        key,
+        value,
+        file,
+        expands: !raw && !file,
+        hidden: !open || masked || file,
+        origin: "operator",
       }),
     ),
     ...(place === null
@@ -193,6 +213,7 @@ interface Resolved {
   readonly key: string;
   readonly value: string;
   readonly file: boolean;
+  readonly hidden: boolean;
   readonly op: Op;
 }
 
@@ -268,15 +289,15 @@ function createResolver(definitions: readonly Definition[], tmpDir: string): Res
     return found;
   };
   const resolveNew = (definition: Definition): Resolved => {
-    const { key, value, file } = definition;
+    const { key, value, file, hidden } = definition;
     if (file) {
       const path = pathOf(key);
-      return { key, value: path, file, op: { op: "exportFile", name: key, path, content: value } };
+      return { key, value: path, file, hidden, op: { op: "exportFile", name: key, path, content: value } };
     }
     const around = counted(key, excess === null ? parts(definition) : [""]);
     const joined = around.join("");
     const op: Op = { op: "export", name: key, value: joined, ...(around.length > 1 ? { around } : {}) };
-    return { key, value: joined, file, op };
+    return { key, value: joined, file, hidden, op };
   };
 
   return {
