@@ -8,7 +8,7 @@ import {
   type StageVerdict,
   type Stopped,
   sentenceOn,
-} from "../../src/job/life/verdicts.ts";
+} from "../../src/job/life/stages/verdicts.ts";
 import type { Policy, TransferStage } from "../../src/job/plan/stage.ts";
 import { never } from "../../src/time.ts";
 

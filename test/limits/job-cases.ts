@@ -7,7 +7,7 @@ import { selectFiles as selectFound } from "../../executors/common/select-files.
 import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
 import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/images/service-variables.ts";
 import type { Job } from "../../src/job/job.ts";
-import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/script-size.ts";
+import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/stages/script-size.ts";
 import { LONGEST_EXPANDED_NAME } from "../../src/job/variables/expand.ts";
 import {
   LONGEST_LOGINS_BYTES,

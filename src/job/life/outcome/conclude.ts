@@ -1,13 +1,13 @@
-import { describeError, Stop, SystemFailure } from "../../errors.ts";
-import type { DeliveryResult, JobRecord, Outbox, SentTrace, StoredJob } from "../../journal/contract.ts";
-import type { Log } from "../../log.ts";
-import { never } from "../../time.ts";
-import { runnerLine } from "../../trace/lines.ts";
-import type { Outcome } from "../job.ts";
-import { withoutWords } from "./life.ts";
-import { logUnexpected } from "./log-unexpected.ts";
+import { describeError, Stop, SystemFailure } from "../../../errors.ts";
+import type { DeliveryResult, JobRecord, Outbox, SentTrace, StoredJob } from "../../../journal/contract.ts";
+import type { Log } from "../../../log.ts";
+import { never } from "../../../time.ts";
+import { runnerLine } from "../../../trace/lines.ts";
+import type { Outcome } from "../../job.ts";
+import { withoutWords } from "../life.ts";
+import { logUnexpected } from "../log-unexpected.ts";
+import type { HandledJob, ReceivedJob } from "../received.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
-import type { HandledJob, ReceivedJob } from "./received.ts";
 import { reportOf } from "./report.ts";
 import { keepVerdict } from "./verdict.ts";
 

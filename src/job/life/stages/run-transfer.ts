@@ -1,6 +1,6 @@
-import { downloadArtifacts, uploadArtifacts } from "../../transfer/artifacts/artifacts.ts";
-import { archiveCaches, restoreCaches } from "../../transfer/cache/cache.ts";
-import type { Transfer, TransferContext } from "../../transfer/transfer.ts";
+import { downloadArtifacts, uploadArtifacts } from "../../../transfer/artifacts/artifacts.ts";
+import { archiveCaches, restoreCaches } from "../../../transfer/cache/cache.ts";
+import type { Transfer, TransferContext } from "../../../transfer/transfer.ts";
 
 /**
  * Move the files of one stage.
