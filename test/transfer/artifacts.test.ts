@@ -9,7 +9,7 @@ import {
   type LocalCoordinator,
   startCoordinator,
 } from "../../src/local/coordinator/coordinator.ts";
-import type { JobSpec } from "../../src/local/coordinator/job.ts";
+import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
 import { type HandlingOptions, openHandling } from "../job/handling.ts";
 
 async function setUp(options: CoordinatorOptions, more: Partial<HandlingOptions> = {}) {

@@ -1,5 +1,5 @@
 import type { Config } from "../../config/config.ts";
-import { jobPayload } from "../../local/coordinator/payload.ts";
+import { jobPayload } from "../../local/coordinator/jobs/payload.ts";
 import type { CiFile, CiJob } from "../../local/pipeline/ci-file.ts";
 import { runsOn } from "../../local/pipeline/ci-refs.ts";
 import { needsOf } from "../../local/pipeline/needs.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { z } from "zod";
 import { nearest } from "../../config/check/keys.ts";
 import { ConfigError } from "../../errors.ts";
-import { isWire, type Wire } from "../coordinator/wire.ts";
+import { isWire, type Wire } from "../coordinator/http/wire.ts";
 import { JOB_KEYS, jobSchema, RESERVED_KEYS, SUB_KEYS, topSchema } from "./ci-schema.ts";
 import { readCiText } from "./ci-text.ts";
 

@@ -1,6 +1,6 @@
-import type { Dialect } from "../../job/job.ts";
+import type { Dialect } from "../../../job/job.ts";
+import type { LocalRunner } from "../runners.ts";
 import type { JobRecord } from "./job-record.ts";
-import type { LocalRunner } from "./runners.ts";
 
 /** The job that `runner` would get now: the oldest of those it may take. */
 export function nextJob(jobs: readonly JobRecord[], runner: LocalRunner, dialect: Dialect): JobRecord | undefined {

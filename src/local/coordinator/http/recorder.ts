@@ -1,4 +1,4 @@
-import { type Channel, createChannel, nowMs, until, type Wait } from "./channel.ts";
+import { type Channel, createChannel, nowMs, until, type Wait } from "../channel.ts";
 import type { Endpoint } from "./routes.ts";
 
 /** One request as it arrived, filled in while it is dealt with. Times are milliseconds since 1970. */
