@@ -1,5 +1,5 @@
 import type { Coordinator, RemoteStatus } from "../coordinator/contract.ts";
-import { TroubleCause } from "../coordinator/contract.ts";
+import { troubleOf } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
@@ -193,9 +193,7 @@ export function shipTrace({
   }
 
   function retryLater(error: unknown): void {
-    const cause = error instanceof Error ? error.cause : undefined;
-    const askedMs = cause instanceof TroubleCause ? cause.retryAfterMs : undefined;
-    const waitMs = Math.max(waits.next(), askedMs ?? 0);
+    const waitMs = Math.max(waits.next(), troubleOf(error)?.retryAfterMs ?? 0);
     blockedUntil = performance.now() + waitMs;
     if (failing) return;
     failing = true;

@@ -3,11 +3,11 @@ import { createReadStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import type { ArtifactFile } from "../../coordinator/contract.ts";
+import { type ArtifactFile, troubleOf } from "../../coordinator/contract.ts";
 import { ScriptFailure } from "../../errors.ts";
 import type { FileName } from "../../workspace.ts";
 import { tarToZip } from "../archive.ts";
-import { statusOf, withTries } from "../attempts.ts";
+import { withTries } from "../attempts.ts";
 import { createProgress, formatBytes } from "../progress.ts";
 import { selectFiles } from "../select-files.ts";
 import type { ArtifactUpload, TransferContext } from "../transfer.ts";
@@ -128,7 +128,8 @@ async function send(
   try {
     await withTries(context, () => coordinator.uploadArtifacts(job, file, signal), signal);
   } catch (error) {
-    if (statusOf(error) === 413) throw tooLarge(what, bytes, "the coordinator refused them (413)", error);
+    if (troubleOf(error)?.kind === "too_large")
+      throw tooLarge(what, bytes, "the coordinator refused them (413)", error);
     throw error;
   }
   const items = entries === 1 ? "1 entry" : `${entries} entries`;

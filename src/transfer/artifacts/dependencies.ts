@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { troubleOf } from "../../coordinator/contract.ts";
 import { describeError, SystemFailure } from "../../errors.ts";
 import type { Dependency } from "../../job/job.ts";
 import { openArchive, unpackLimits } from "../archive.ts";
 import { createArchiveFile } from "../archive-file.ts";
-import { statusOf, withTries } from "../attempts.ts";
+import { withTries } from "../attempts.ts";
 import { createProgress, formatBytes } from "../progress.ts";
 import type { TransferContext } from "../transfer.ts";
 
@@ -130,16 +131,18 @@ async function fetchOne(
 }
 
 function unavailable(who: string, error: unknown, alloy: boolean): unknown {
-  const status = statusOf(error);
-  if (status === undefined) return error;
+  const answered = troubleOf(error);
+  if (answered === undefined) return error;
+  const { kind, status } = answered;
   const sentence = (why: string): SystemFailure =>
     new SystemFailure(`The artifacts of ${who} ${why}`, {
       cause: error,
       retry: error instanceof SystemFailure && error.retry,
     });
-  if (status === 404) return sentence("are not there (any more): they have expired, were deleted or never uploaded");
-  if (status === 401 || status === 403) return sentence("may not be downloaded by this job");
-  if (status >= 500) {
+  if (kind === "missing" || kind === "gone")
+    return sentence("are not there (any more): they have expired, were deleted or never uploaded");
+  if (kind === "unauthorized" || kind === "refused") return sentence("may not be downloaded by this job");
+  if (kind === "broken" || kind === "away" || kind === "busy") {
     const hint = alloy ? "; AlloyCI answers so when they have expired or were never uploaded" : "";
     return sentence(`are unavailable: the coordinator answered ${status} each time${hint}`);
   }

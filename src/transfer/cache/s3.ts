@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { BucketConfig } from "../../config/config.ts";
 import type { Connections } from "../../coordinator/connection/connections.ts";
-import type { Sink } from "../../coordinator/contract.ts";
+import { answerKind, mayPass, type Sink } from "../../coordinator/contract.ts";
 import type { Answer, Body, Call } from "../../coordinator/exchange.ts";
 import { first } from "../../coordinator/retry-after.ts";
 import { describeBroken } from "../../coordinator/trouble.ts";
@@ -83,12 +83,11 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
       });
     if (result.kind === "broken") throw failed(describeBroken(result.error, url.host), true, result.error);
     const { answer } = result;
-    if (answer.status === 404 && errorOf(answer).code !== "NoSuchBucket") return answer;
-    if (glance && (answer.status === 416 || (answer.status >= 200 && answer.status < 300))) return answer;
-    if (answer.status < 200 || answer.status > 299) {
-      const { status } = answer;
-      throw failed(describeRefusal(answer, bucket), status >= 500 || status === 408 || status === 429);
-    }
+    const kind = answerKind(answer.status);
+    if (kind === "missing" && errorOf(answer).code !== "NoSuchBucket") return answer;
+    // An object without a byte has none to show.
+    if (glance && (kind === "fine" || kind === "mismatch")) return answer;
+    if (kind !== "fine") throw failed(describeRefusal(answer, bucket), mayPass(kind));
     if (answer.cut !== undefined) throw failed(`the answer was cut: ${answer.cut}`, true);
     return answer;
   };
@@ -121,7 +120,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
         { method: "GET", object: objectOf(place), unsigned: ["range", "bytes=0-0"], glance: true, what: "look into" },
         signal,
       );
-      return answer.status === 404 ? null : (first(answer.headers[FINGERPRINT]) ?? null);
+      return isMissing(answer) ? null : (first(answer.headers[FINGERPRINT]) ?? null);
     },
 
     async open(place, onBytes, signal) {
@@ -183,7 +182,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
             onBytes(bytes, 0);
           };
           const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
-          if (answer.status === 404) return null;
+          if (isMissing(answer)) return null;
           const expected = Number(first(answer.headers["content-length"]) ?? bytes);
           if (bytes === expected) return bytes;
           throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
@@ -228,11 +227,15 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
           : { length: size, open: () => Readable.from(pieces(), { objectMode: false }) };
       const unsigned = ["content-type", "application/octet-stream"];
       const answer = await call({ method: "PUT", object, signed, unsigned, body, what: "write to" }, signal);
-      if (answer.status === 404) throw new SystemFailure(`cannot write to the bucket ${bucket.name}: status 404`);
+      if (isMissing(answer)) throw new SystemFailure(`cannot write to the bucket ${bucket.name}: status 404`);
     } finally {
       await file.close();
     }
   }
+}
+
+function isMissing({ status }: Answer): boolean {
+  return answerKind(status) === "missing";
 }
 
 /** `<Error><Code>…</Code><Message>…</Message></Error>` */
