@@ -7,13 +7,19 @@ import type { TransferContext } from "./transfer.ts";
 const TRIES = 3;
 const TRIES_WHEN_BUSY = 6;
 
+interface Tries extends Pick<TransferContext, "trace" | "retryPauseMs"> {
+  /** As many as the job asks for, where that is more. */
+  readonly attempts?: number;
+}
+
 /** Repeat a call that may work later, with growing pauses or those that its server asks for; says so in the trace. */
 export async function withTries<T>(
-  { trace, retryPauseMs }: Pick<TransferContext, "trace" | "retryPauseMs">,
+  { trace, retryPauseMs, attempts = 1 }: Tries,
   body: (attempt: number) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  const most = (error: unknown): number => (troubleOf(error)?.kind === "busy" ? TRIES_WHEN_BUSY : TRIES);
+  const most = (error: unknown): number =>
+    Math.max(attempts, troubleOf(error)?.kind === "busy" ? TRIES_WHEN_BUSY : TRIES);
   return await retry(
     {
       attempts: most,

@@ -80,7 +80,7 @@ describe("a stage's error", () => {
     kind: "transfer",
     name: "upload_artifacts",
     title: "uploading artifacts",
-    transfer: { what: "download_artifacts", dependencies: [] },
+    transfer: { what: "download_artifacts", dependencies: [], attempts: 1 },
     policy,
   });
   const weigh = (policy: Policy, error: unknown, past: readonly EndedStage[], signal = never) => {

@@ -21,13 +21,16 @@ export async function restoreCaches(
   signal: AbortSignal,
 ): Promise<void> {
   await eachCache(caches, timeoutMs, "restored", context, signal, async (cache, store, limit) => {
+    /** What the job asks for holds for any failure, what the store needs for those that may pass: the larger counts. */
+    const most = (error: unknown): number =>
+      error instanceof SystemFailure && error.retry ? Math.max(attempts, store.tries) : attempts;
     context.trace.print(`Checking cache for ${cache.key} ${store.where}...`);
     await retry(
       {
-        attempts,
+        attempts: most,
         firstMs: context.retryPauseMs,
         onRetry: (error, attempt) =>
-          context.trace.print(`Attempt ${attempt} of ${attempts} failed: ${describeError(error)}`, "warning"),
+          context.trace.print(`Attempt ${attempt} of ${most(error)} failed: ${describeError(error)}`, "warning"),
         retryable: (error) => error instanceof SystemFailure,
       },
       () => restore(cache, store, context, limit),

@@ -113,6 +113,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     where: `in the bucket ${bucket.name}`,
     // The Go runner, which shares these, knows zip only.
     format: bucket.shared ? "zip" : "tarzstd",
+    tries: TRIES,
 
     async fingerprint(place, signal) {
       // One byte of it; a HEAD would hide the reason of a refusal.
@@ -168,32 +169,26 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
 
   /** @returns `null`: there is no such object */
   async function download(path: string, object: string, onBytes: OnBytes, signal: AbortSignal): Promise<number | null> {
-    return await retry(
-      { attempts: TRIES, firstMs: retryPauseMs, maxMs: retryPauseMs * 10 },
-      async () => {
-        const file = await open(path, "w", 0o600);
-        try {
-          let bytes = 0;
-          const sink = async (piece: Uint8Array): Promise<void> => {
-            for (let done = 0; done < piece.length; ) {
-              done += (await file.write(piece, done, piece.length - done, bytes + done)).bytesWritten;
-            }
-            bytes += piece.length;
-            onBytes(bytes, 0);
-          };
-          const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
-          if (isMissing(answer)) return null;
-          const expected = Number(first(answer.headers["content-length"]) ?? bytes);
-          if (bytes === expected) return bytes;
-          throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
-            retry: true,
-          });
-        } finally {
-          await file.close();
+    const file = await open(path, "w", 0o600);
+    try {
+      let bytes = 0;
+      const sink = async (piece: Uint8Array): Promise<void> => {
+        for (let done = 0; done < piece.length; ) {
+          done += (await file.write(piece, done, piece.length - done, bytes + done)).bytesWritten;
         }
-      },
-      signal,
-    );
+        bytes += piece.length;
+        onBytes(bytes, 0);
+      };
+      const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
+      if (isMissing(answer)) return null;
+      const expected = Number(first(answer.headers["content-length"]) ?? bytes);
+      if (bytes === expected) return bytes;
+      throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
+        retry: true,
+      });
+    } finally {
+      await file.close();
+    }
   }
 
   async function upload(
