@@ -9,26 +9,9 @@ import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { formatCrc32 } from "../../trace/crc32.ts";
 import type { FinalReport, JobRecord } from "../contract.ts";
+import { type Attempt, type Deliver, endings, trouble } from "./attempt.ts";
 import { nextStep, noticeLine, shortenedTrace } from "./shorten.ts";
 import { type TraceSource, traceOf } from "./trace-source.ts";
-
-/** What came of one attempt to deliver. */
-export type Attempt =
-  | { readonly kind: "settled"; readonly result: "delivered" | "refused" }
-  /** The coordinator is well and wants to be asked again. */
-  | { readonly kind: "later"; readonly afterMs: number }
-  /** `why`: what the coordinator answered; `ours`: nothing is wrong with it, the failure is the runner's own. */
-  | {
-      readonly kind: "trouble";
-      readonly why: AnswerKind | "ours";
-      readonly message: string;
-      readonly retryAfterMs: number;
-    }
-  /** The signal fired. */
-  | { readonly kind: "stopped" };
-
-/** One finished job's way to its coordinator; remembers from attempt to attempt what was learnt. Never rejects. */
-export type Deliver = (signal: AbortSignal) => Promise<Attempt>;
 
 /** What delivering needs of a job's record. */
 export type Deliverable = Pick<JobRecord, "stored" | "report" | "acknowledged" | "remove">;
@@ -63,9 +46,6 @@ export const MOST_DISAGREEMENTS = 15;
 const MOST_RESENDS = 2;
 /** Attempts that fail because the spool cannot be read before the state is sent without it. */
 const MOST_UNREADABLE = 2;
-
-/** After one of these the job is no longer this runner's to report. */
-const endings: ReadonlySet<AnswerKind | "ours"> = new Set(["refused", "missing", "conflict", "gone"]);
 
 export function createDelivery(options: DeliveryOptions): Deliver {
   const { record, report, trace, coordinator, gone, log, suspectMs } = options;
@@ -319,8 +299,4 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     }
   };
   return deliver;
-}
-
-function trouble(message: string, why: AnswerKind | "ours"): Attempt {
-  return { kind: "trouble", why, message, retryAfterMs: 0 };
 }

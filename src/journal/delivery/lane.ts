@@ -3,7 +3,7 @@ import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { backoff } from "../../time.ts";
 import type { DeliveryResult } from "../contract.ts";
-import type { Attempt, Deliver } from "./delivery.ts";
+import type { Attempt, Deliver } from "./attempt.ts";
 
 /** One result on its way. */
 export interface Parcel {
