@@ -20,7 +20,7 @@ export async function restoreCaches(
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
-  await eachCache(caches, timeoutMs, "restored", context, signal, async (cache, store, limit) => {
+  await eachCache({ caches, timeoutMs, done: "restored" }, context, signal, async (cache, store, limit) => {
     /** What the job asks for holds for any failure, what the store needs for those that may pass: the larger counts. */
     const most = (error: unknown): number =>
       error instanceof SystemFailure && error.retry ? Math.max(attempts, store.tries) : attempts;
@@ -71,7 +71,7 @@ export async function archiveCaches(
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
-  await eachCache(caches, timeoutMs, "saved", context, signal, async (cache, store, limit) => {
+  await eachCache({ caches, timeoutMs, done: "saved" }, context, signal, async (cache, store, limit) => {
     const { trace, files, minFreeBytes } = context;
     const { projectPath, projectId, key, paths, untracked } = cache;
     const place = { projectPath, projectId, key };
@@ -113,10 +113,15 @@ export async function archiveCaches(
   });
 }
 
+interface Round {
+  readonly caches: readonly CacheTransfer[];
+  /** For each of them. */
+  readonly timeoutMs: number;
+  readonly done: "restored" | "saved";
+}
+
 async function eachCache(
-  caches: readonly CacheTransfer[],
-  timeoutMs: number,
-  done: "restored" | "saved",
+  { caches, timeoutMs, done }: Round,
   context: TransferContext,
   signal: AbortSignal,
   body: (cache: CacheTransfer, store: CacheStore, limit: AbortSignal) => Promise<void>,

@@ -40,6 +40,14 @@ export interface BucketOptions {
   readonly retryPauseMs?: number;
 }
 
+/** An archive on this disk that becomes an object. */
+interface Upload {
+  readonly path: string;
+  readonly size: number;
+  readonly object: string;
+  readonly fingerprint: string;
+}
+
 /** Caches in a bucket that speaks S3. Objects appear whole or not at all, and the last writer wins: S3 sees to that. */
 export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheStore {
   const { connections, certsDir, scratchDir, maxUploadBytes, lifeMs, retryPauseMs = 1000 } = options;
@@ -159,7 +167,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
             `its archive of ${size} bytes is larger than the 5 GiB that a bucket takes in one piece`,
           );
         }
-        await upload(path, size, objectOf(place), fingerprint, onBytes, signal);
+        await upload({ path, size, object: objectOf(place), fingerprint }, onBytes, signal);
         return { bytes: size };
       } finally {
         await rm(path, { force: true });
@@ -192,10 +200,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
   }
 
   async function upload(
-    path: string,
-    size: number,
-    object: string,
-    fingerprint: string,
+    { path, size, object, fingerprint }: Upload,
     onBytes: OnBytes,
     signal: AbortSignal,
   ): Promise<void> {
