@@ -8,7 +8,7 @@ import { describeAnswer } from "./trouble.ts";
 import { identityInfo, runnerInfo } from "./wire.ts";
 
 /** Nothing is known after this: out of reach, an error of the coordinator, nonsense. */
-export interface Trouble {
+interface Trouble {
   readonly kind: "trouble";
   /** The whole sentence, for a person. */
   readonly message: string;
@@ -32,7 +32,7 @@ export interface Registration {
   readonly maximumTimeoutSeconds?: number;
 }
 
-export interface RegisteredRunner {
+interface RegisteredRunner {
   readonly kind: "registered";
   /** Digit for digit; empty if the coordinator does not say. */
   readonly id: string;

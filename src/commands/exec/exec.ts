@@ -36,13 +36,13 @@ export interface ExecEngine {
   readonly preview: PreviewJob;
 }
 
-export interface ExecutorTraits {
+interface ExecutorTraits {
   readonly location: JobLocation;
   readonly image: boolean;
   readonly services: boolean;
 }
 
-export interface ExecRunner {
+interface ExecRunner {
   /** Ask for no more jobs and wait for those that run. */
   end(): Promise<void>;
 }

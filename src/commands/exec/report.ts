@@ -7,7 +7,7 @@ import { fullRef, type PipelineOptions, specOf } from "../../local/pipeline/pipe
 import { padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
 
 /** A stage of a job's plan, as a person reads it. */
-export interface PreviewedStage {
+interface PreviewedStage {
   readonly name: string;
   readonly title: string;
   readonly when: string;

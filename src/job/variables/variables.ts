@@ -42,7 +42,7 @@ export interface VariableSources {
 }
 
 /** For whom variables are exported: the author's scripts, the runner's own commands, or scripts between these. */
-export type Audience = "author" | "runner" | "hooks";
+type Audience = "author" | "runner" | "hooks";
 
 /** A job's variables in the order of their precedence, each name once. */
 export interface JobVariables {

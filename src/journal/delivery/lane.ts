@@ -6,7 +6,7 @@ import type { DeliveryResult } from "../contract.ts";
 import type { Attempt, Deliver } from "./attempt.ts";
 
 /** One result on its way. */
-export interface Parcel {
+interface Parcel {
   readonly deliver: Deliver;
   expired(): boolean;
   /** The end of it, once: no attempt follows. */

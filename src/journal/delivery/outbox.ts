@@ -18,7 +18,7 @@ export interface OutboxOptions {
   readonly timing?: Partial<OutboxTiming>;
 }
 
-export interface OutboxTiming extends LaneTiming {
+interface OutboxTiming extends LaneTiming {
   /** How long a trace must have been refused, by a coordinator that answers otherwise, before it is shortened. */
   readonly suspectMs: number;
   /** How long an unused line to a coordinator is kept. */

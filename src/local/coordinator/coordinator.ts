@@ -13,13 +13,9 @@ import { createRunnerBook, type LocalRunner, type RunnerSpec } from "./runners.t
 import { createJobBook, type LocalProject, type State } from "./state.ts";
 import { createSwitches, type Switches } from "./switches.ts";
 
-export type { Fault, Intercept, InterceptedRequest } from "./faults/faults.ts";
+export type { Fault, Intercept } from "./faults/faults.ts";
 export type { RecordedRequest } from "./http/recorder.ts";
-export type { Endpoint } from "./http/routes.ts";
-export type { LocalArtifact } from "./jobs/artifacts.ts";
-export type { GitSpec, JobSpec, JobStatus, LocalJob, LocalPatch, LocalUpdate, VariableSpec } from "./jobs/job.ts";
-export type { LocalRunner, RunnerSpec } from "./runners.ts";
-export type { Switches } from "./switches.ts";
+export type { JobSpec, LocalJob } from "./jobs/job.ts";
 
 export interface CoordinatorOptions extends Partial<Switches> {
   readonly dialect: Dialect;
@@ -52,7 +48,7 @@ export interface CoordinatorOptions extends Partial<Switches> {
 }
 
 /** What `on` tells of. */
-export interface CoordinatorEvents {
+interface CoordinatorEvents {
   /** A job was enqueued or has another status. */
   readonly job: LocalJob;
   /** A patch was stored. */

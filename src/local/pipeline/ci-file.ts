@@ -8,7 +8,7 @@ import { JOB_KEYS, jobSchema, RESERVED_KEYS, SUB_KEYS, topSchema } from "./ci-sc
 import { readCiText } from "./ci-text.ts";
 
 /** When a job starts, relative to all stages before its own. */
-export type CiWhen = "on_success" | "on_failure" | "always" | "manual";
+type CiWhen = "on_success" | "on_failure" | "always" | "manual";
 
 /** A job of a CI file, with what it takes over from the top of the file. */
 export interface CiJob {

@@ -38,7 +38,7 @@ export interface RequestWait extends Wait {
 }
 
 /** A request that is being recorded. */
-export interface Recording {
+interface Recording {
   readonly entry: RecordedRequest;
   chunk(bytes: Buffer): void;
   fault(kind: string): void;

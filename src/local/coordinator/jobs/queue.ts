@@ -34,6 +34,6 @@ function tagsOf(job: JobRecord): readonly string[] {
   return job.spec.tags ?? [];
 }
 
-export function projectIdOf(job: JobRecord): number {
+function projectIdOf(job: JobRecord): number {
   return job.spec.projectId ?? 1;
 }
