@@ -197,7 +197,7 @@ export function shipTrace({
     blockedUntil = performance.now() + waitMs;
     if (failing) return;
     failing = true;
-    log.warn(`cannot send the job's trace, the job goes on and it is sent later: ${describeError(error)}`);
+    log.warn("cannot send the job's trace, the job goes on and it is sent later", { problem: describeError(error) });
   }
 
   async function run(): Promise<void> {
@@ -223,7 +223,7 @@ export function shipTrace({
   }
 
   const running = run()
-    .catch((error: unknown) => log.error(`live trace ended: ${describeError(error)}`))
+    .catch((error: unknown) => log.error("live trace ended", { problem: describeError(error) }))
     .finally(stopWatching);
 
   return {

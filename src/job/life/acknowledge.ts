@@ -60,7 +60,7 @@ async function keepWaiting(options: AcknowledgeOptions, room: Promise<number>): 
       if (arrived.signal.aborted) return;
       // A version without two phases says 400: the job counts as running there and needs no sign of life.
       if (troubleOf(error)?.kind === "invalid") return await ready;
-      log.debug(`cannot say that the job waits: ${describeError(error)}`);
+      log.debug("cannot say that the job waits", { problem: describeError(error) });
     }
   }
 }
@@ -86,7 +86,7 @@ async function acknowledge(options: AcknowledgeOptions, signal: AbortSignal): Pr
           cause: error,
         });
       }
-      log.debug(`cannot acknowledge the job yet: ${describeError(error)}`);
+      log.debug("cannot acknowledge the job yet", { problem: describeError(error) });
       await pause(waitMs, signal);
     }
   }

@@ -62,7 +62,7 @@ async function handleKept(
   log.maskBy(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
   const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
-  await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));
+  await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
   const { lastPieceMs = 10_000 } = timing;
   // A runner that is told to stop needs what is left of its time for the report itself.

@@ -162,7 +162,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     );
     const bytes = Buffer.concat([Buffer.from(from === 0 ? "" : "\n"), line]);
     await coordinator.appendTrace(credentials, { from, bytes }, signal).catch((error: unknown) => {
-      log.debug(`cannot say in the trace of job ${id} what is missing: ${describeError(error)}`, { job: id });
+      log.debug(`cannot say in the trace of job ${id} what is missing`, { job: id, problem: describeError(error) });
     });
     signal.throwIfAborted();
   }
@@ -294,7 +294,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     try {
       return (await blamesTrace(attempt.why, attempt.message, deliver, signal)) ?? attempt;
     } catch (error) {
-      log.debug(`cannot shorten the trace of job ${id}: ${describeError(error)}`, { job: id });
+      log.debug(`cannot shorten the trace of job ${id}`, { job: id, problem: describeError(error) });
       return attempt;
     }
   };

@@ -119,7 +119,7 @@ export function createLane({ origin, log, timing }: LaneOptions): Lane {
   }
 
   function unexpected(error: unknown): Attempt {
-    log.error(`a delivery to ${origin} failed unexpectedly: ${describeError(error)}`);
+    log.error(`a delivery to ${origin} failed unexpectedly`, { problem: describeError(error) });
     return { kind: "trouble", message: describeError(error), why: "ours", retryAfterMs: 0 };
   }
 
