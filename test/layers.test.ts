@@ -10,6 +10,7 @@ const contracts = [
   "src/executor-words.ts",
   "src/workspace.ts",
   "src/files/tar.ts",
+  "src/files/tar-fields.ts",
   "src/files/byte-reader.ts",
   "src/shell.ts",
   "src/errors.ts",

@@ -2,7 +2,7 @@ import type { ExecutorMeter } from "../executor.ts";
 import type { JobProgress } from "../job/job.ts";
 
 /** What one job reports about itself. */
-export interface JobMeter {
+interface JobMeter {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
   traced(bytes: number): void;

@@ -49,7 +49,7 @@ export function jobWith(more: Partial<Job> = {}): Job {
   };
 }
 
-export const plainRunner: JobRunner = {
+const plainRunner: JobRunner = {
   name: "builder",
   id: "7e3b05c2",
   url: new URL("http://127.0.0.1:1"),

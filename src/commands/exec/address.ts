@@ -18,7 +18,7 @@ export type Interfaces = Readonly<
 >;
 
 /** Addresses of this machine, with that of docker's bridge: while no container runs, the system leaves the bridge out. */
-export async function ownInterfaces(): Promise<Interfaces> {
+async function ownInterfaces(): Promise<Interfaces> {
   const found = networkInterfaces();
   if (process.platform !== "linux" || found.docker0 !== undefined) return found;
   const { stdout } = await execa("ip", ["-o", "-4", "addr", "show", "dev", "docker0"], {

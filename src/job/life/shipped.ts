@@ -79,6 +79,6 @@ export async function runShipped(
 export async function endShipping(shipper: Shipper, trace: Trace, lastPieceMs: number, log: Log): Promise<SentTrace> {
   using limit = deadline(never, lastPieceMs, new Stop("timed_out", "the last piece of the trace takes too long"));
   const sent = await shipper.finish(limit.signal);
-  await trace.close().catch((error: unknown) => log.warn(`cannot close the trace: ${describeError(error)}`));
+  await trace.close().catch((error: unknown) => log.warn("cannot close the trace", { problem: describeError(error) }));
   return sent;
 }

@@ -1,16 +1,16 @@
-import { Stop } from "../../errors.ts";
-import type { Environment } from "../../executor.ts";
-import type { Outcome } from "../job.ts";
-import { planJob } from "../plan/plan.ts";
-import { setUp } from "../plan/set-up.ts";
-import type { Stage } from "../plan/stage.ts";
-import { findWriters } from "../plan/writers.ts";
-import type { Life } from "./life.ts";
-import { logUnexpected } from "./log-unexpected.ts";
-import { isUnexpected, jobStatus, outcomeOf } from "./outcome.ts";
-import type { RunJobRequest } from "./request.ts";
+import { Stop } from "../../../errors.ts";
+import type { Environment } from "../../../executor.ts";
+import type { Outcome } from "../../job.ts";
+import { planJob } from "../../plan/plan.ts";
+import { setUp } from "../../plan/set-up.ts";
+import type { Stage } from "../../plan/stage.ts";
+import { findWriters } from "../../plan/writers.ts";
+import type { Life } from "../life.ts";
+import { logUnexpected } from "../log-unexpected.ts";
+import { isUnexpected, jobStatus, outcomeOf } from "../outcome/outcome.ts";
+import type { RunJobRequest } from "../request.ts";
+import type { Joined } from "../signals.ts";
 import { runStage, type StageContext } from "./run-stage.ts";
-import type { Joined } from "./signals.ts";
 import { decided, judge, mayRun, type Stopped, sentenceOn } from "./verdicts.ts";
 
 export interface Signals {
