@@ -172,6 +172,8 @@ export type JobLocation =
  * - `recover`: for other jobs than those that are prepared, up to four at once, beside all the rest; for one job again where it
  *   was rejected. It may be all that an executor is ever asked for.
  * - `close`: once, after all else: the last `destroy` and the last reservation. An executor that was never used is closed, too.
+ * - A reload that changes nothing of this executor's changes nothing of it: it goes on for the new version of its entry, also
+ *   beside jobs of the old one. `reconfigure` is called between any of these.
  * - Nothing is called before `create` returns, and `create` does not wait, connect or read.
  */
 export interface Executor {
@@ -190,7 +192,7 @@ export interface Executor {
    * `null`: ask for no job now.
    */
   reserve?(signal: AbortSignal): Promise<Reservation | null>;
-  /** Given once, before the first `reserve`: `wake` is to be called when there may be room where there was none. */
+  /** `wake` is to be called when there may be room where there was none. The last one that was given counts. */
   onRoom?(wake: () => void): void;
   /**
    * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection, but for
@@ -199,6 +201,12 @@ export interface Executor {
    * @throws {ScriptFailure} the job asked for something that cannot be.
    */
   prepare(request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment>;
+  /**
+   * A reload changed what concerns this executor: `tables` as they are given to `create`, and the entry's word. `true`: it works by
+   * these from now on, and jobs that are prepared go on as they are. Otherwise another executor takes its place, and this one is
+   * closed after its last job.
+   */
+  reconfigure?(tables: Readonly<Record<string, unknown>>, entry: EntrySettings): boolean;
   /** After a crash: end and remove what the notes of one dead job name, and nothing else. */
   recover(jobKey: string, notes: readonly Note[], signal: AbortSignal): Promise<Recovered>;
   /** Lets go of what jobs shared. When `signal` fires it is not waited for any longer: what is not let go by then stays. */

@@ -111,6 +111,10 @@ export interface RunnerConfig {
   readonly killLeftovers: boolean;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
   readonly fingerprint: string;
+  /** Same text: what concerns the executor is the same, and the one of before can go on. */
+  readonly executorFingerprint: string;
   /** Settings are checked by now; a daemon may still be away. */
   openExecutor(around: ExecutorSurroundings): Executor;
+  /** Has the executor of an earlier version of the entry take over what this one says. @returns whether it could */
+  reconfigure(executor: Executor): boolean;
 }

@@ -26,6 +26,8 @@ export interface EntrySurroundings {
   readonly killGraceMs: number;
   /** Global settings that a change of must reach a running entry. */
   readonly globalFingerprint: string;
+  /** The global `user`, or who was named in its place. */
+  readonly user: string | undefined;
 }
 
 /** One `[[runners]]` entry, checked; `null` when problems were found. */
@@ -90,6 +92,10 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     killGraceMs: around.killGraceMs,
   });
   const inheritEnvironment = settings.inherit_environment;
+  const executorData = Object.fromEntries(Object.entries(entry.data).filter(([key]) => own.has(key.toLowerCase())));
+  const executorFingerprint = digest(
+    JSON.stringify([definition.name, canonicalText(executorData), entryDeps, inheritEnvironment, around.user]),
+  );
   return {
     name: runnerName(settings.name, token),
     url,
@@ -123,6 +129,8 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     fingerprint,
+    executorFingerprint,
+    reconfigure: (executor) => executor.reconfigure?.(tables, entryDeps) ?? false,
     openExecutor: ({ log, host, meter, user }) =>
       definition.create(tables, { log, host, meter, entry: entryDeps, shell: { user, inheritEnvironment } }),
   };

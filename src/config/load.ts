@@ -16,7 +16,7 @@ import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
 import { ownStateDir } from "./locations.ts";
 
-export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs"> {
+export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "user"> {
   /** Named in messages, absolute. */
   readonly file: string;
   /** Where jobs are remembered unless the file or `stateDirOverride` says otherwise. */
@@ -83,10 +83,11 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const settings = readPart(globalSchema, whole);
   const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
+  const user = options.userOverride || settings?.user || undefined;
   const runners: RunnerConfig[] = [];
   const lines = new Map<string, number>();
   for (const entry of entriesOf(around)) {
-    const runner = await readEntry(entry, { ...options, killGraceMs, globalFingerprint });
+    const runner = await readEntry(entry, { ...options, killGraceMs, globalFingerprint, user });
     if (runner === null) continue;
     const key = `${runner.url.href} ${runner.token}`;
     const before = lines.get(key);
@@ -114,7 +115,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     logLevel: settings.log_level,
     logFormat: settings.log_format,
     metricsAddress: settings.listen_address || settings.metrics_server || "",
-    user: options.userOverride || settings.user || undefined,
+    user,
     stateDir: stateDirOf(settings, options),
     minFreeDiskBytes: settings.min_free_disk,
     outboxMaxAgeMs: settings.outbox_max_age,

@@ -7,8 +7,8 @@ import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
-import { closeExecutor } from "./close-executor.ts";
 import { createJobs } from "./jobs.ts";
+import { createLeases, type Lease } from "./leases.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
 import { type Poller, startPoller } from "./poller.ts";
 import { createRoomGate } from "./room.ts";
@@ -48,6 +48,7 @@ export interface Supervisor {
 interface Station {
   readonly origin: string;
   readonly poller: Poller;
+  readonly lease: Lease;
   /** Ask no more. Resolves when the entry's last job has ended and all is closed; never rejects. */
   end(): Promise<void>;
 }
@@ -57,9 +58,10 @@ interface Station {
  * @param process fires with a Stop when jobs shall end; `drain` is called beside it
  */
 export function createSupervisor(options: SupervisorOptions, process: AbortSignal): Supervisor {
-  const { openCoordinator, openExecutor, metrics, log, timing = pollTiming } = options;
+  const { openCoordinator, metrics, log, timing = pollTiming } = options;
   const slots = createSlots(1);
   const jobs = createJobs(options, process);
+  const leases = createLeases(options);
   const hasRoom = createRoomGate({ hasRoom: options.hasRoom, log, onChange: metrics.pollingPaused });
   /** By fingerprint, and a number for entries that are the same to the letter. */
   const stations = new Map<string, Station>();
@@ -80,13 +82,10 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       Math.random(),
     );
 
-  const open = (
-    entry: RunnerConfig,
-    from: Config,
-    meter: EntryMeter,
-  ): { executor: Executor; coordinator: Coordinator } => {
+  const open = (entry: RunnerConfig, from: Config, meter: EntryMeter): { lease: Lease; coordinator: Coordinator } => {
     try {
-      return { executor: openExecutor(entry, from, meter), coordinator: openCoordinator(entry, meter) };
+      const coordinator = openCoordinator(entry, meter);
+      return { lease: leases.take(entry, from), coordinator };
     } catch (error) {
       meter.close();
       throw error;
@@ -98,7 +97,8 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     const stop = new AbortController();
     const running = new Set<Promise<void>>();
     const meter = metrics.entry(entry);
-    const { executor, coordinator } = open(entry, from, meter);
+    const { lease, coordinator } = open(entry, from, meter);
+    const { executor } = lease;
     const { origin } = coordinator;
 
     const onDelivered = (): void => {
@@ -147,14 +147,14 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       stop.abort(new Stop("shutting_down", "no more jobs are wanted from this entry"));
       await poller.done;
       await Promise.all(running);
-      const closing = await Promise.allSettled([closeExecutor(executor), coordinator.close()]);
+      const closing = await Promise.allSettled([lease.leave(), coordinator.close()]);
       for (const result of closing) {
         if (result.status === "rejected")
           entryLog.warn("cannot close an entry", { problem: describeError(result.reason) });
       }
       meter.close();
     };
-    return { origin, poller, end: () => (ended ??= leave()) };
+    return { origin, poller, lease, end: () => (ended ??= leave()) };
   };
 
   const leave = (station: Station): void => {
@@ -176,14 +176,18 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         while (wanted.has(`${number} ${entry.fingerprint}`)) number++;
         wanted.set(`${number} ${entry.fingerprint}`, entry);
       }
+      const over: Station[] = [];
       for (const [key, station] of stations) {
         if (wanted.has(key)) {
           station.poller.reset();
           continue;
         }
         stations.delete(key);
+        over.push(station);
         leave(station);
       }
+      // Its executor may go on for the new version of an entry; it is closed by whoever leaves it last.
+      leases.offer(over.map(({ lease }) => lease));
       const fresh = [...wanted].filter(([key]) => !stations.has(key));
       for (const [index, [key, entry]] of fresh.entries()) {
         try {
@@ -199,6 +203,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
           });
         }
       }
+      leases.offer([]);
     },
     async drain() {
       draining = true;

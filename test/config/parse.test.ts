@@ -466,3 +466,15 @@ describe("fingerprints", () => {
     expect(new Set(prints).size).toBe(prints.length);
   });
 });
+
+test("what does not concern an executor leaves its fingerprint as it is", async () => {
+  const table = '[runners.docker]\nimage="ruby"\n';
+  const head = '[[runners]]\nname="d"\nurl="http://h"\ntoken="t"\nexecutor="docker"\n';
+  const of = async (text: string, global = "") => (await read(`${global}${head}${text}`)).runners[0];
+  const before = await of(table);
+  const renamed = await of(table, "check_interval = 7\n");
+  expect(renamed?.fingerprint).not.toBe(before?.fingerprint);
+  expect(renamed?.executorFingerprint).toBe(before?.executorFingerprint);
+  expect((await of(table.replace("ruby", "go")))?.executorFingerprint).not.toBe(before?.executorFingerprint);
+  expect((await of(table, 'user = "ci"\n'))?.executorFingerprint).not.toBe(before?.executorFingerprint);
+});

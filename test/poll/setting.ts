@@ -160,6 +160,8 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     gitSslNoVerify: false,
     inheritEnvironment: [],
     killLeftovers: true,
+    executorFingerprint: "as it was",
+    reconfigure: () => false,
     openExecutor: () => executorOf(),
     ...more,
   };

@@ -2,7 +2,9 @@ import { once } from "node:events";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
+import type { RunnerConfig } from "../../src/config/config.ts";
 import { Stop } from "../../src/errors.ts";
+import type { Executor } from "../../src/executor.ts";
 import type { ReceivedJob } from "../../src/job/life/received.ts";
 import type { DeliveryResult } from "../../src/journal/contract.ts";
 import { configOf, entryOf, executorOf, quickTiming, type Reply, startServer, supervise } from "./setting.ts";
@@ -448,6 +450,52 @@ describe("a job", () => {
     for (const { resolve } of deliveries) resolve("delivered");
     await tick();
     expect(board.jobs()).toEqual([]);
+  });
+
+  test("a reload that does not concern an executor keeps it, and closes it after the last job of all versions", async () => {
+    const coordinator = await server(queue("1", "2"));
+    const opened: string[] = [];
+    const closed: string[] = [];
+    const ends = new Map<string, () => void>();
+    const started = { 1: Promise.withResolvers<Executor>(), 2: Promise.withResolvers<Executor>() };
+    const gone = Promise.withResolvers<void>();
+    const { supervisor } = supervised(
+      async ({ job, executor }) => {
+        started[job.id === "1" ? 1 : 2].resolve(executor);
+        await new Promise<void>((resolve) => ends.set(job.id, resolve));
+      },
+      {
+        openExecutor: ({ executorFingerprint: words }) => {
+          opened.push(words);
+          return executorOf({
+            close: async () => {
+              closed.push(words);
+              if (closed.length === 2) gone.resolve();
+            },
+          });
+        },
+      },
+    );
+    const version = (name: string, more: Partial<RunnerConfig> = {}) =>
+      configOf([entryOf(coordinator.url, "a", { name, ...more })], { concurrent: 2, checkIntervalMs: 10 });
+    supervisor.apply(version("first"));
+    const first = await started[1].promise;
+    // Another name is no matter of the executor's.
+    supervisor.apply(version("second"));
+    expect(await started[2].promise).toBe(first);
+    ends.get("1")?.();
+    // What it takes over while it runs, it takes over.
+    const taken: Executor[] = [];
+    const reconfigure = (executor: Executor) => taken.push(executor) > 0;
+    supervisor.apply(version("third", { executorFingerprint: "more machines", reconfigure }));
+    expect([opened, taken, closed]).toEqual([["as it was"], [first], []]);
+    // What it does not take over has an executor of its own; the one of before stays for its last job.
+    supervisor.apply(version("fourth", { executorFingerprint: "elsewhere" }));
+    expect([opened, closed]).toEqual([["as it was", "elsewhere"], []]);
+    ends.get("2")?.();
+    await supervisor.drain();
+    await gone.promise;
+    expect(closed.toSorted()).toEqual(["as it was", "elsewhere"]);
   });
 
   test("is known to who asks what the runner is doing, without secrets in the log", async () => {
