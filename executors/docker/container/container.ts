@@ -123,10 +123,7 @@ export async function startContainer(engine: Engine, id: string, name: string, s
   } catch (error) {
     if (!(error instanceof EngineFailure)) throw error;
     if (error.status === 304) return; // it runs already
-    if (
-      /executable file not found|no such file or directory|permission denied/i.test(error.message) &&
-      /exec/i.test(error.message)
-    ) {
+    if (error.complaint === "no_program") {
       throw new NoShellFailure(error.message, { cause: error.cause, reason: "runner_configuration_error" });
     }
     throw refused(error);

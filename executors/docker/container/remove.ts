@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { describeError } from "../../../src/errors.ts";
 import { pause } from "../../../src/time.ts";
 import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";
 import { isNamedByUs, LABELS, labelFilter } from "../engine/labels.ts";
@@ -100,14 +99,9 @@ export async function removeContainer(engine: Engine, id: string, signal: AbortS
       );
     },
     // 409: another removal is in progress.
-    (error) => error.status === 409 || hasDependents(error),
+    ({ status, complaint }) => status === 409 || complaint === "has_dependents",
     signal,
   );
-}
-
-/** Podman keeps a container whose network another one shares until that one is gone. */
-function hasDependents(error: unknown): boolean {
-  return error instanceof EngineFailure && /dependent containers/i.test(error.message);
 }
 
 const TRIES = 5;
@@ -147,9 +141,7 @@ export async function removeNetwork(
       await engine.call("remove the network of a job", (docker) => docker.getNetwork(id).remove(), signal);
       found = true;
     },
-    // Endpoints vanish a moment after their containers.
-    (error) =>
-      patient && (error.status === 403 || error.status === 409 || /active endpoints/i.test(describeError(error))),
+    ({ status, complaint }) => patient && (status === 403 || status === 409 || complaint === "has_endpoints"),
     signal,
   );
   return found;

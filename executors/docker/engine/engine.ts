@@ -7,6 +7,7 @@ import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { JobLocation } from "../../../src/executor.ts";
 import { deadline, unlessAborted } from "../../../src/time.ts";
 import type { ConnectionSettings } from "../settings/settings.ts";
+import { type ComplaintKind, complaintKind } from "./complaint.ts";
 import { boundAnswers, DaemonError } from "./dial.ts";
 import { type Endpoint, findEndpoint, locationOf } from "./endpoint.ts";
 import { openSshSocket } from "./ssh-socket.ts";
@@ -64,9 +65,11 @@ export interface Engine {
 export class EngineFailure extends SystemFailure {
   /** HTTP status; 0: there was no answer. */
   readonly status: number;
-  constructor(message: string, options: { status: number; retry: boolean; cause?: unknown }) {
+  readonly complaint: ComplaintKind;
+  constructor(message: string, options: { status: number; complaint: ComplaintKind; retry: boolean; cause?: unknown }) {
     super(message, options);
     this.status = options.status;
+    this.complaint = options.complaint;
   }
 }
 
@@ -178,7 +181,12 @@ function explain(what: string, error: unknown, endpoint: Endpoint, trouble: stri
   if (error instanceof DaemonError) {
     const { status } = error;
     // 500 is Docker's word for all that went wrong inside, a full disk as well as a busy device.
-    return new EngineFailure(`Cannot ${what}: ${error.message}`, { status, retry: status >= 500, cause: error });
+    return new EngineFailure(`Cannot ${what}: ${error.message}`, {
+      status,
+      complaint: complaintKind(error.message),
+      retry: status >= 500,
+      cause: error,
+    });
   }
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const hint = HINTS[code] ?? "";
@@ -187,6 +195,7 @@ function explain(what: string, error: unknown, endpoint: Endpoint, trouble: stri
     `Cannot ${what}: the container engine at ${endpoint.address} does not answer (${said})${hint}`,
     {
       status: 0,
+      complaint: "other",
       retry: true,
       cause: error,
     },

@@ -51,7 +51,7 @@ export async function createNetwork(
     );
     return network.id;
   } catch (error) {
-    if (!(error instanceof EngineFailure) || !/subnet|address pool|available network/i.test(error.message)) throw error;
+    if (!(error instanceof EngineFailure) || error.complaint !== "no_addresses") throw error;
     throw new SystemFailure(
       `${error.message}. The engine has no address range left for one more network: remove unused networks, add default-address-pools to its configuration, or lower "concurrent"`,
       { retry: true, cause: error },
@@ -68,7 +68,7 @@ async function overChanges<T>(signal: AbortSignal, create: () => Promise<T>): Pr
     try {
       return await create();
     } catch (error) {
-      const vanished = error instanceof EngineFailure && /no such network interface/i.test(error.message);
+      const vanished = error instanceof EngineFailure && error.complaint === "interface_vanished";
       if (!vanished || attempt === TRIES) throw error;
       await pause(PAUSE_MS * attempt, signal);
     }

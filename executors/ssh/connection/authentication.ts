@@ -131,13 +131,14 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
   }
   const parsed = parseKey(unwrapped(content, passphrase), passphrase);
   if (parsed instanceof Error) {
-    if (/no passphrase/i.test(parsed.message)) throw refused("it is encrypted. Set identity_passphrase");
+    const trouble = keyTrouble(parsed);
+    if (trouble === "encrypted") throw refused("it is encrypted. Set identity_passphrase");
     if (content.includes("BEGIN ENCRYPTED PRIVATE KEY")) {
       throw refused(
         passphrase === undefined ? "it is encrypted. Set identity_passphrase" : "identity_passphrase does not open it",
       );
     }
-    if (passphrase !== undefined && /decrypt|passphrase|integrity|bad/i.test(parsed.message)) {
+    if (passphrase !== undefined && trouble === "unopened") {
       throw refused("identity_passphrase does not open it");
     }
     if (content.toString("latin1", 0, 20).startsWith("PuTTY-User-Key-File")) {
@@ -148,6 +149,12 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
   const key = Array.isArray(parsed) ? parsed[0] : parsed;
   if (key?.isPrivateKey() !== true) throw refused("it is a public key. Name the private one, without .pub");
   return key;
+}
+
+/** ssh2 says it in words only; they are read here and nowhere else. */
+function keyTrouble({ message }: Error): "encrypted" | "unopened" | "other" {
+  if (/no passphrase/i.test(message)) return "encrypted";
+  return /decrypt|passphrase|integrity|bad/i.test(message) ? "unopened" : "other";
 }
 
 /** OpenSSH's format begins with its name and that of the cipher. */

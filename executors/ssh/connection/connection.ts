@@ -219,7 +219,8 @@ function serve(
       for (let round = 0; ; round++) {
         const channel = await attemptExec(session, command, signal);
         if (!(channel instanceof Error)) return channel;
-        const refused = channel.message.includes("Channel open failure");
+        // The host's own reason for not opening a channel, as a number; other failures have none.
+        const refused = "reason" in channel;
         if (refused && session.lower()) break;
         // sshd counts a session until it has reaped its program, which is a moment after the channel has closed.
         if (!refused || opened === 0 || round >= LINGERING_ROUNDS) {

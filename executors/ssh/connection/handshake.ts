@@ -21,11 +21,21 @@ function isSsh2(value: unknown): value is Ssh2 {
   return typeof value === "object" && value !== null && "Client" in value;
 }
 
+/** The public half of a private key in OpenSSH's or PEM's form; nothing where it is none. */
+export async function publicKeyOf(content: Buffer): Promise<Buffer[]> {
+  const { utils } = await loadSsh2();
+  const parsed = utils.parseKey(content);
+  return parsed instanceof Error ? [] : [parsed.getPublicSSH()];
+}
+
 /** A failure, and whether the host may just have been busy: then it is worth more patience than one that is away. */
 export interface LoginFailure {
   readonly failure: SystemFailure;
   readonly busy: boolean;
 }
+
+/** ssh2 says where it failed: `handshake`, `client-authentication`, `client-socket`, `agent`. */
+type LeveledError = Error & { readonly level?: string };
 
 export type LoginResult = { readonly client: Client; readonly unchecked: boolean } | LoginFailure;
 
@@ -108,7 +118,7 @@ export async function logIn(
   let onAbort: (() => void) | null = null;
   try {
     return await new Promise<LoginResult>((resolve, reject) => {
-      let lastError: Error | null = null;
+      let lastError: LeveledError | null = null;
       const fail = (): void => {
         if (refused !== null) {
           resolve({ failure: refused, busy: false });
@@ -117,19 +127,20 @@ export async function logIn(
         const why = lastError === null ? "the host closed the connection" : describeError(lastError);
         const said = greeting === "" ? "" : ` (it said: ${greeting})`;
         const when = shaken ? "while logging in" : "before SSH was spoken";
-        const agreed = lastError !== null && /no matching|mutual/i.test(lastError.message);
+        // What both can speak, and who the host is, will be the same the next time.
+        const hopeless = lastError?.level === "handshake";
         resolve({
           failure: new SystemFailure(`Cannot log in to ${name}: ${why} ${when}${said}`, {
-            retry: !agreed,
+            retry: !hopeless,
             reason: "runner_external_dependency_failure",
           }),
-          busy: !shaken && !agreed,
+          busy: !shaken && !hopeless,
         });
       };
       onAbort = () => reject(signal.reason);
       if (signal.aborted) return onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
-      client.on("error", (error: Error & { level?: string }) => {
+      client.on("error", (error: LeveledError) => {
         // An agent that is away or refuses is one method less; ssh2 goes on by itself.
         if (error.level === "agent") return;
         lastError ??= error;
