@@ -69,6 +69,7 @@ export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
   };
 }
 
-function projectOf({ job, runnerId, projectPath }: PrepareRequest): string {
-  return JSON.stringify([runnerId, job.projectId, projectPath]);
+/** Whose places may be waited for: on another machine there are others. */
+function projectOf({ job, runnerId, projectPath, reservation }: PrepareRequest): string {
+  return JSON.stringify([runnerId, job.projectId, projectPath, reservation?.name]);
 }

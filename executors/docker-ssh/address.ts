@@ -1,15 +1,17 @@
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
-import { addressesOf } from "../docker/container/addresses.ts";
-import type { Engine } from "../docker/engine/engine.ts";
+import type { ContainerView } from "../docker/own-command.ts";
 
 /**
  * The address of a container, and of nothing else: an empty one would mean this machine to an SSH client.
  * @throws {SystemFailure} it has none, or one that is this machine's
  */
-export async function containerAddress(engine: Engine, id: string, signal: AbortSignal): Promise<string> {
-  const addresses = await addressesOf(engine, id, "the build container", signal);
+export async function containerAddress(
+  container: Pick<ContainerView, "addresses">,
+  signal: AbortSignal,
+): Promise<string> {
+  const addresses = await container.addresses(signal);
   const own = Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address));
   const address = addresses.find((each) => isElsewhere(each, own));
   if (address !== undefined) return address;

@@ -1,8 +1,7 @@
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
-import { type ContainerFile, readContainerDirectory, readContainerFile } from "../docker/container/container-file.ts";
-import type { Engine } from "../docker/engine/engine.ts";
-import { loadSsh2 } from "../ssh/connection/handshake.ts";
+import type { ContainerView } from "../docker/own-command.ts";
+import { publicKeyOf } from "../ssh/over-ssh.ts";
 
 /**
  * Public host keys of the sshd in a container, read from its files by the engine: nothing of the image runs for that. OpenSSH's
@@ -20,10 +19,12 @@ type Files = ReadonlyMap<string, Buffer>;
  * @returns fingerprints, `SHA256:…`; none: there are no keys that could be read (yet)
  * @throws {SystemFailure} the engine does not hand over the files
  */
-export async function hostKeyFingerprints(engine: Engine, container: string, signal: AbortSignal): Promise<string[]> {
-  const file = (path: string): ContainerFile => ({ container, path, mostBytes: MOST_BYTES });
+export async function hostKeyFingerprints(
+  container: Pick<ContainerView, "file" | "directory">,
+  signal: AbortSignal,
+): Promise<string[]> {
   const folder = async (path: string): Promise<Files> =>
-    (await readContainerDirectory(engine, file(path), signal)) ?? new Map();
+    (await container.directory(path, MOST_BYTES, signal)) ?? new Map();
   const blobs: Buffer[] = [];
   for (const path of CONFIGS) {
     const files = await folder(path);
@@ -36,10 +37,10 @@ export async function hostKeyFingerprints(engine: Engine, container: string, sig
       const read = async (end: string): Promise<Buffer | null> =>
         below !== null && files.has(below + end)
           ? (files.get(below + end) ?? null)
-          : await readContainerFile(engine, file(at + end), signal);
+          : await container.file(at + end, MOST_BYTES, signal);
       const published = publicKeys((await read(".pub")) ?? Buffer.alloc(0));
       const secret = published.length > 0 ? null : await read("");
-      blobs.push(...published, ...(secret === null ? [] : await ofPrivateKey(secret)));
+      blobs.push(...published, ...(secret === null ? [] : await publicKeyOf(secret)));
     }
   }
   for (const [name, content] of await folder(DROPBEAR)) {
@@ -73,13 +74,6 @@ function publicKeys(content: Buffer): Buffer[] {
       const [, key] = /^(?:ssh-|ecdsa-|sk-)\S+ ([A-Za-z0-9+/]+=*)(?:\s|$)/.exec(line) ?? [];
       return key === undefined ? [] : [Buffer.from(key, "base64")];
     });
-}
-
-/** The public half of a key in OpenSSH's or PEM's form. */
-async function ofPrivateKey(content: Buffer): Promise<Buffer[]> {
-  const { utils } = await loadSsh2();
-  const parsed = utils.parseKey(content);
-  return parsed instanceof Error ? [] : [parsed.getPublicSSH()];
 }
 
 /** Fields of a public key, which begins a private one in Dropbear's form. */

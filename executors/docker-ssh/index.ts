@@ -1,8 +1,7 @@
 import { defineExecutor } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { createDockerExecutor } from "../docker/index.ts";
-import { checkedTable, settingsOf } from "../docker/settings/table.ts";
-import { sshComplaint, sshTable } from "../ssh/settings.ts";
+import { checkedTable, createDockerExecutor, settingsOf } from "../docker/index.ts";
+import { sshComplaint, sshTable } from "../ssh/over-ssh.ts";
 import { prepareSshJob } from "./prepare.ts";
 import { words } from "./words.ts";
 
@@ -22,7 +21,7 @@ export default defineExecutor({
   create: ({ docker, ssh }, deps) => {
     const table = sshTable.parse(ssh ?? {});
     return createDockerExecutor(settingsOf(docker), deps, {
-      words,
+      ...words,
       prepare: (options, notes, signal) => prepareSshJob(table, options, notes, signal),
     });
   },

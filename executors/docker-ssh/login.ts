@@ -4,11 +4,8 @@ import type { Notes } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
 import { passOn } from "../common/notes.ts";
-import { inspectState } from "../docker/container/container.ts";
-import { containerLog } from "../docker/container/service-log.ts";
-import type { Engine } from "../docker/engine/engine.ts";
-import { connectSsh, type SshConnection } from "../ssh/connection/connection.ts";
-import type { SshSettings } from "../ssh/settings.ts";
+import type { ContainerView } from "../docker/own-command.ts";
+import { connectSsh, type SshConnection, type SshSettings } from "../ssh/over-ssh.ts";
 import { hostKeyFingerprints } from "./host-keys.ts";
 
 /** How long an image's sshd may take to answer. */
@@ -17,10 +14,7 @@ const PAUSE_MS = 250;
 
 /** A container of the job's image that was started. */
 export interface Started {
-  readonly engine: Engine;
-  readonly id: string;
-  /** Its image's name. */
-  readonly image: string;
+  readonly container: ContainerView;
   /** The trace. */
   readonly notes: Notes;
 }
@@ -36,14 +30,14 @@ export async function logInToContainer(
   { log, patienceMs = PATIENCE_MS }: { readonly log: Log; readonly patienceMs?: number },
   signal: AbortSignal,
 ): Promise<{ readonly connection: SshConnection; readonly settings: SshSettings }> {
-  const { engine, id, image } = started;
+  const { container } = started;
   const end = performance.now() + patienceMs;
   let refused: SshSettings | null = null;
   for (;;) {
     await mustRun(started, signal);
     let known: SshSettings | null = null;
     try {
-      known = await withHostKeys(engine, id, settings, signal);
+      known = await withHostKeys(container, settings, signal);
       if (known === null) {
         throw new SystemFailure(
           "its host keys are neither in /etc/ssh, nor where its sshd_config says, nor Dropbear's. Name them in host_key_fingerprint of [runners.ssh], or set disable_strict_host_key_checking",
@@ -61,7 +55,7 @@ export async function logInToContainer(
       }
       if (performance.now() > end) {
         throw new SystemFailure(
-          `No sshd answers in the container of the image ${image} within ${patienceMs / 1000} s: ${describeError(error)}${await showOutput(started, signal)}`,
+          `No sshd answers in the container of the image ${container.image} within ${patienceMs / 1000} s: ${describeError(error)}${await showOutput(started, signal)}`,
           // What an image starts is the same each time.
           { retry: false, reason: "runner_configuration_error", cause: error },
         );
@@ -73,20 +67,20 @@ export async function logInToContainer(
 
 /** @throws {SystemFailure} the container has ended: its image must start sshd */
 export async function mustRun(started: Started, signal: AbortSignal): Promise<void> {
-  const { engine, id, image } = started;
-  const state = await inspectState(engine, id, "the build container", signal);
+  const { container } = started;
+  const state = await container.state(signal);
   if (state?.running === true) return;
   const status = state === null ? "" : ` with status ${state.exitCode}`;
   const output = state === null ? "" : await showOutput(started, signal);
   throw new SystemFailure(
-    `The container of the image ${image} ended${status} before its sshd answered: the image's own command must start sshd in the foreground${output}`,
+    `The container of the image ${container.image} ended${status} before its sshd answered: the image's own command must start sshd in the foreground${output}`,
     { reason: "runner_configuration_error" },
   );
 }
 
 /** Shows what a container printed at last. @returns the end of a sentence that says so */
-async function showOutput({ engine, id, notes }: Started, signal: AbortSignal): Promise<string> {
-  const log = await containerLog(engine, id, signal).catch((error: unknown) => {
+async function showOutput({ container, notes }: Started, signal: AbortSignal): Promise<string> {
+  const log = await container.log(signal).catch((error: unknown) => {
     signal.throwIfAborted();
     return describeError(error);
   });
@@ -102,13 +96,12 @@ async function showOutput({ engine, id, notes }: Started, signal: AbortSignal): 
  * @throws {SystemFailure} they cannot be looked for, which may be because the container has just ended
  */
 async function withHostKeys(
-  engine: Engine,
-  id: string,
+  container: ContainerView,
   settings: SshSettings,
   signal: AbortSignal,
 ): Promise<SshSettings | null> {
   if (settings.hostKeys.any || settings.hostKeys.fingerprints.length > 0) return settings;
-  const fingerprints = await hostKeyFingerprints(engine, id, signal).catch((cause: unknown) => {
+  const fingerprints = await hostKeyFingerprints(container, signal).catch((cause: unknown) => {
     signal.throwIfAborted();
     throw new SystemFailure(`its host keys cannot be read: ${describeError(cause)}`, { retry: true, cause });
   });

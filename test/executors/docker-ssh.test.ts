@@ -4,6 +4,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type Docker from "dockerode";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { viewContainer } from "../../executors/docker/container/view.ts";
 import { isElsewhere } from "../../executors/docker-ssh/address.ts";
 import { hostKeyFingerprints } from "../../executors/docker-ssh/host-keys.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
@@ -131,7 +132,7 @@ describe("docker-ssh executor", () => {
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
     const notes = new Sink();
-    const started = { engine: connected, id: container.id, image: "an/image", notes };
+    const started = { container: viewContainer(connected, { id: container.id, image: "an/image" }), notes };
     const target = sshSettings(sshTable.parse(ssh), { workingDirectory: "/", environment: {} }, { host: "192.0.2.1" });
     const failure = await logInToContainer(started, target, { log, patienceMs: 300 }, never).catch(
       (error: unknown) => error,
@@ -169,6 +170,7 @@ describe("docker-ssh executor", () => {
     });
     const blob = Buffer.concat([field(Buffer.from("ssh-ed25519")), field(open)]);
     const digest = createHash("sha256").update(blob).digest("base64").replace(/=+$/, "");
-    expect(await hostKeyFingerprints(connected, container.id, never)).toEqual([`SHA256:${digest}`]);
+    const view = viewContainer(connected, { id: container.id, image: "an/image" });
+    expect(await hostKeyFingerprints(view, never)).toEqual([`SHA256:${digest}`]);
   });
 });
