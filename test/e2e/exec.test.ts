@@ -256,7 +256,7 @@ b: {tags: [big], retry: 2, script: [echo b]}
         'alloy-runner: .alloy-ci.yml:1:1: job "a" has no script; did you mean "script" where it says "scirpt"?\n.alloy-ci.yml:4:13: b.script must be a list of texts, not the text "x"\n',
     });
     await rm(join(dir, ".alloy-ci.yml"));
-    expect((await exec([])).stderr).toContain("expected .alloy-ci.yml or .alloy-ci.json");
+    expect((await exec([])).stderr).toContain("expected .alloy-ci.yml, .alloy-ci.json, .gitlab-ci.yml");
   });
 
   test("an entry of a configuration file, the Go runner's way to write it, and an executor that is not there", async () => {

@@ -30,6 +30,8 @@ export interface DecisionOptions {
   readonly root: readonly RawVariable[];
   /** The workflow has no rules: jobs without any are for branches and tags. */
   readonly defaultOnly: boolean;
+  /** Somebody named the job: it is there whatever is said against it. */
+  readonly forced: boolean;
   readonly findings: Findings;
 }
 
@@ -52,6 +54,21 @@ export function ruleLookup(
 
 /** Whether an instance is in the pipeline, and how. */
 export function decide(job: JobDefinition, instance: Instance, options: DecisionOptions): Decision {
+  const decision = byItsRules(job, instance, options);
+  if (decision.absent === null || !options.forced) return decision;
+  const { absent } = decision;
+  return {
+    absent: null,
+    when: "on_success",
+    allowFailure: false,
+    startInSeconds: null,
+    variables: [],
+    needs: undefined,
+    rule: `${absent}; it runs as it was named`,
+  };
+}
+
+function byItsRules(job: JobDefinition, instance: Instance, options: DecisionOptions): Decision {
   const { around, findings, defaultOnly } = options;
   const variables = [...inherited(job, options.root), ...job.variables, ...instance.variables];
   const lookup = ruleLookup(around, variables, jobVariables(job, instance, around, variables));

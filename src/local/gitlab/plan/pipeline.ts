@@ -13,10 +13,12 @@ import type { AbsentJob, Plan, PlannedJob, PlannedNeed, PlannedTrigger, Retry } 
 import { artifactsOf, cachesOf } from "./transfers.ts";
 import { readVariables } from "./variables.ts";
 
-/** Where the plan looks at the project's files. */
-export interface ProjectFiles {
+/** What a plan needs besides the file and its case. */
+export interface PlanSurroundings {
   /** git's id of a file's content; `undefined`: there is none. */
   blobOf(path: string): string | undefined;
+  /** Jobs that run whatever their rules say, as somebody named them. */
+  forced?(name: string, group: string): boolean;
 }
 
 interface Chosen {
@@ -29,7 +31,7 @@ interface Chosen {
  * The pipeline of a composed file for one case.
  * @throws {CiConfigError} GitLab would make none of it
  */
-export function planPipeline(top: Table, around: PipelineCase, files: ProjectFiles, findings: Findings): Plan {
+export function planPipeline(top: Table, around: PipelineCase, files: PlanSurroundings, findings: Findings): Plan {
   const definitions = readDefinitions(top, findings);
   checkJobs(definitions.jobs, definitions.stages, findings);
   findings.check();
@@ -54,7 +56,8 @@ export function planPipeline(top: Table, around: PipelineCase, files: ProjectFil
   const absent: AbsentJob[] = [];
   for (const job of definitions.jobs)
     for (const instance of instances.get(job.name) ?? []) {
-      const decision = decide(job, instance, { around, root, defaultOnly, findings });
+      const forced = files.forced?.(instance.name, job.name) ?? false;
+      const decision = decide(job, instance, { around, root, defaultOnly, forced, findings });
       if (decision.absent === null) chosen.push({ job, instance, decision });
       else absent.push({ name: instance.name, stage: job.stage, why: decision.absent });
     }
@@ -102,7 +105,7 @@ function decideWorkflow(
 interface Surroundings {
   readonly root: readonly RawVariable[];
   readonly around: PipelineCase;
-  readonly files: ProjectFiles;
+  readonly files: PlanSurroundings;
   readonly findings: Findings;
   readonly instances: ReadonlyMap<string, readonly Instance[]>;
   /** Names of all instances that are in the pipeline. */
@@ -176,7 +179,7 @@ function plannedNeeds(
   job: JobDefinition,
   instance: Instance,
   decision: Chosen["decision"],
-  { findings, instances, there }: Surroundings,
+  { files, findings, instances, there }: Surroundings,
 ): { needs: readonly PlannedNeed[] | null; foreign: readonly string[] } {
   const written = readNeeds(decision.needs ?? at(job.node, "needs"), job.name, findings);
   if (written === null) return { needs: null, foreign: [] };
@@ -186,7 +189,7 @@ function plannedNeeds(
     const meant = meantBy(own, instances, exact);
     const found = (meant ?? []).filter((name) => there.has(name));
     const missing = meant === undefined ? [need.job] : meant.filter((name) => !there.has(name));
-    if (missing.length > 0 && !need.optional)
+    if (missing.length > 0 && !need.optional && files.forced === undefined)
       findings.error(
         need.place,
         `'${job.name}' job needs '${missing[0]}' job, but '${missing[0]}' does not exist in the pipeline: rules, only or except have kept it out. Add optional: true to the need if the job can do without`,
