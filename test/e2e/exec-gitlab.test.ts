@@ -244,3 +244,14 @@ other: {script: [echo x]}
   expect((await project.exec(["--list"])).stderr).toContain('input "name" has no value');
   expect(await readFile(join(project.dir, ".gitlab-ci.yml"), "utf8")).toContain("spec:");
 });
+
+test("variables kept in the project are masked, weaker than the command line's, and git has to ignore them", async () => {
+  await file("j: {script: ['echo \"[$KEPT] [$OTHER]\"']}\n");
+  await file("KEPT=correct-horse-battery\nOTHER=file\n", ".alloy-exec.env");
+  const open = await project.exec(["--var", "OTHER=line"]);
+  expect(linesOf("j", open.stdout)).toContain("[[MASKED]] [line]");
+  expect(open.stderr).toContain(".alloy-exec.env is not ignored by git");
+  await file(".alloy-exec.env\n", ".gitignore");
+  const ignored = await project.exec(["--list"]);
+  expect(ignored.stderr).not.toContain("not ignored");
+});

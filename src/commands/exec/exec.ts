@@ -35,6 +35,7 @@ import {
 import { notesOn, sayNotes } from "./notes.ts";
 import { type ExecOptions, readExecOptions } from "./options.ts";
 import { type ExecPlaces, openPlaces, placesOfRun, projectIdOf } from "./places.ts";
+import { privateVariables } from "./private.ts";
 import { withoutProxyFor } from "./proxy.ts";
 import { type RunRecord, writeRecord } from "./record.ts";
 import { listJobs, type PreviewJob, printPreview } from "./report.ts";
@@ -84,10 +85,13 @@ export async function execCommand(
   const work = async (): Promise<number> => {
     const tree = await findWorkingTree(context.cwd, gitIn);
     const project = await readProjectFile(tree, given, context.cwd, gitIn);
-    const { options, executor } = understand(given, jobNamesIn(project), [
-      ...executors.names,
-      ...executors.absent.names,
-    ]);
+    const kept = await privateVariables(tree, context.env, gitIn(tree.dir));
+    sayNotes(kept.notes, context);
+    const { options, executor } = understand(
+      { ...given, variables: [...kept.variables, ...given.variables] },
+      jobNamesIn(project),
+      [...executors.names, ...executors.absent.names],
+    );
     const work: Work =
       project.kind === "alloy"
         ? { kind: "alloy", file: project.file, notes: project.notes }

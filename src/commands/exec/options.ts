@@ -131,7 +131,7 @@ function readVariable(text: string, env: CommandContext["env"]): VariableSpec {
 }
 
 /** `NAME=value` lines, `#` comments, `export` in front, quotes around; as docker and dotenv read them. */
-async function readEnvFile(name: string, cwd: string): Promise<VariableSpec[]> {
+export async function readEnvFile(name: string, cwd: string): Promise<VariableSpec[]> {
   const file = resolve(cwd, name);
   const text = await readFile(file, "utf8").catch((cause: unknown) => {
     throw new CommandError(`--env-file ${name} cannot be read: ${describeError(cause)}`, { cause });
