@@ -80,6 +80,7 @@ describe("options", () => {
       manual: [],
       stages: [],
       checkouts: new Map(),
+      offline: false,
       noDelay: false,
       artifactsDir: undefined,
     });

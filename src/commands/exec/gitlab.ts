@@ -10,6 +10,7 @@ import { jobPayload } from "../../local/coordinator/payload.ts";
 import { blobsIn } from "../../local/gitlab/around/blobs.ts";
 import { changedSince, gatherFacts } from "../../local/gitlab/around/facts.ts";
 import { predefinedVariables, slug } from "../../local/gitlab/around/predefined.ts";
+import { createRemoteFiles } from "../../local/gitlab/around/remote.ts";
 import { localSources } from "../../local/gitlab/around/sources.ts";
 import type { PipelineCase } from "../../local/gitlab/decide/case.ts";
 import { type LoadedPlan, loadPlan } from "../../local/gitlab/load.ts";
@@ -26,7 +27,7 @@ import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { sayNotes } from "./notes.ts";
 import type { ExecOptions } from "./options.ts";
-import { projectIdOf } from "./places.ts";
+import { includesDir, projectIdOf } from "./places.ts";
 import { type PreviewJob, previewText } from "./report.ts";
 
 /** GitLab's file of a project, and what `exec` was asked to make of it. */
@@ -57,6 +58,7 @@ export async function loadGitlab(
   tree: WorkingTree,
   options: ExecOptions,
   git: Git,
+  env: CommandContext["env"],
 ): Promise<GitlabWork> {
   const notes: string[] = [];
   const facts = await gatherFacts(tree, git);
@@ -103,6 +105,7 @@ export async function loadGitlab(
       git,
       project,
       checkouts: options.checkouts,
+      remote: createRemoteFiles({ cacheDir: includesDir(env), offline: options.offline, timeoutMs: INCLUDE_MS }),
     }),
     around,
     blobOf: blobsIn(tree.dir),
@@ -123,6 +126,9 @@ export async function loadGitlab(
   );
   return { loaded, chosen: choice.chosen, played, notes: [...loaded.warnings, ...notes] };
 }
+
+/** How long all included files together may take, as at GitLab. */
+const INCLUDE_MS = 30_000;
 
 /** GitLab compares a push with what was there before; here with where the branch began. */
 async function changedHere(

@@ -35,6 +35,8 @@ export interface ExecOptions {
   readonly stages: readonly string[];
   /** Checkouts of other projects that are included, by project. */
   readonly checkouts: ReadonlyMap<string, string>;
+  /** Take fetched files as they were the last time. */
+  readonly offline: boolean;
   readonly noDelay: boolean;
   readonly artifactsDir: string | undefined;
 }
@@ -91,6 +93,7 @@ export async function readExecOptions(
         resolve(context.cwd, dir),
       ]),
     ),
+    offline: values.offline === true,
     noDelay: values.delay === false,
     artifactsDir: textOf(values, "artifacts"),
   };

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Git } from "../../sources/git.ts";
 import type { Found, IncludeSources, SourceTree } from "../compose/include.ts";
+import { templateUrl } from "./remote.ts";
 
 export interface SourcesOptions {
   readonly dir: string;
@@ -14,11 +15,12 @@ export interface SourcesOptions {
   readonly project: string;
   /** Checkouts that are at hand, by project. */
   readonly checkouts: ReadonlyMap<string, string>;
+  readonly remote: (url: string) => Promise<Found<string>>;
 }
 
 /** Where includes come from on this machine. */
 export function localSources(options: SourcesOptions): IncludeSources {
-  const { dir, files, committed, git, project, checkouts } = options;
+  const { dir, files, committed, git, project, checkouts, remote } = options;
   const own: SourceTree = {
     name: "",
     async read(path) {
@@ -38,8 +40,8 @@ export function localSources(options: SourcesOptions): IncludeSources {
       if (path === project.toLowerCase()) return { found: own };
       return await notHere("name a checkout of it with --include PROJECT=DIR");
     },
-    remote: async () => await notHere("remote files are not fetched"),
-    template: async () => await notHere("templates are not fetched"),
+    remote,
+    template: async (name) => await remote(templateUrl(name)),
     async component(address) {
       const [, path = "", name = "", version = ""] = /^[^/]+\/(.+)\/([^/@]+)@(.+)$/.exec(address) ?? [];
       const checkout = checkouts.get(path.toLowerCase());
