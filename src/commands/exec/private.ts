@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import type { VariableSpec } from "../../local/coordinator/job.ts";
+import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
 import type { Git } from "../../local/sources/git.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";

@@ -39,19 +39,28 @@ export function resolveInputs(
   if (declared !== undefined && known === undefined && !isNull(declared))
     findings.error(declared.place, "spec:inputs must be a table of inputs");
   for (const [name, { place, value: declaration }] of known?.entries ?? []) {
-    const value = resolveOne(name, declaration, place, given, inputs, lookup, findings);
+    const value = resolveOne({ name, declaration, place }, { given, before: inputs, lookup }, findings);
     if (value !== undefined) inputs.set(name, value);
   }
   return inputs;
 }
 
+interface Declared {
+  readonly name: string;
+  readonly declaration: Node;
+  readonly place: Place;
+}
+
+interface Around {
+  readonly given: GivenInputs;
+  /** Inputs that were declared before this one. */
+  readonly before: Inputs;
+  readonly lookup: (name: string) => string | undefined;
+}
+
 function resolveOne(
-  name: string,
-  declaration: Node,
-  place: Place,
-  given: GivenInputs,
-  before: Inputs,
-  lookup: (name: string) => string | undefined,
+  { name, declaration, place }: Declared,
+  { given, before, lookup }: Around,
   findings: Findings,
 ): Node | undefined {
   for (const key of declaration.kind === "table" ? declaration.entries.keys() : [])

@@ -97,18 +97,23 @@ export function checkJobs(jobs: readonly JobDefinition[], stages: readonly strin
         `${job.name}: it has ${count} needs, and the limit is ${MOST_NEEDS}`,
       );
     edges.set(job.name, targets);
-    checkDependencies(job, written?.needs, byName, groups, position, findings);
+    checkDependencies(job, written?.needs, { byName, groups, position }, findings);
     checkStop(job, byName, findings);
   }
   checkCircles(jobs, edges, findings);
 }
 
+interface Index {
+  readonly byName: ReadonlyMap<string, JobDefinition>;
+  /** Instance → job. */
+  readonly groups: ReadonlyMap<string, string>;
+  position(job: JobDefinition): number;
+}
+
 function checkDependencies(
   job: JobDefinition,
   needs: readonly WrittenNeed[] | undefined,
-  byName: ReadonlyMap<string, JobDefinition>,
-  groups: ReadonlyMap<string, string>,
-  position: (job: JobDefinition) => number,
+  { byName, groups, position }: Index,
   findings: Findings,
 ): void {
   const node = at(job.node, "dependencies");

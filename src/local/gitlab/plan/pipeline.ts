@@ -1,4 +1,4 @@
-import { isWire, type Wire } from "../../coordinator/wire.ts";
+import { isWire, type Wire } from "../../coordinator/http/wire.ts";
 import type { PipelineCase } from "../decide/case.ts";
 import { expandText, expandVariables, type RawVariable } from "../decide/expand.ts";
 import { firstMatch } from "../decide/rules.ts";

@@ -1,4 +1,4 @@
-import type { Wire } from "../../coordinator/wire.ts";
+import type { Wire } from "../../coordinator/http/wire.ts";
 import type { RawVariable } from "../decide/expand.ts";
 
 /** When a job starts, as those before it have ended. */

@@ -1,4 +1,4 @@
-import { isWire, type Wire } from "../../coordinator/wire.ts";
+import { isWire, type Wire } from "../../coordinator/http/wire.ts";
 import { keyOfFiles } from "./cache-key.ts";
 import type { PlannedArtifacts, PlannedCache } from "./plan.ts";
 import type { JobData } from "./schema.ts";

@@ -3,7 +3,7 @@ import type { Writable } from "node:stream";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import type { LocalCoordinator } from "../../coordinator/coordinator.ts";
-import type { LocalJob } from "../../coordinator/job.ts";
+import type { LocalJob } from "../../coordinator/jobs/job.ts";
 import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
 import { createLiveOutput, type JobDisplay, type TerminalSize } from "../../report/live-output.ts";
 import { summaryLines } from "../../report/summary.ts";

@@ -1,5 +1,5 @@
-import type { JobSpec, LocalJob, VariableSpec } from "../../coordinator/job.ts";
-import { isWire, type Wire } from "../../coordinator/wire.ts";
+import { isWire, type Wire } from "../../coordinator/http/wire.ts";
+import type { JobSpec, LocalJob, VariableSpec } from "../../coordinator/jobs/job.ts";
 import type { PipelineProject } from "../../pipeline/pipeline.ts";
 import { environmentSlug, groupName, slug } from "../around/predefined.ts";
 import type { PipelineCase } from "../decide/case.ts";
