@@ -116,6 +116,34 @@ for (const kind of ["docker", "podman"] as const) {
       expect(await inHelper(environment, "id -u")).toBe("1000\n");
     });
 
+    for (const dropped of ["FOWNER", "ALL"]) {
+      it(`with cap_drop = ["${dropped}"] the places are the user's all the same, and a later job's`, async () => {
+        const table = { cap_drop: [dropped], volumes: ["/cache"] };
+        const script = (root: string, tmpDir: string) =>
+          source(
+            "id -u; grep CapEff /proc/self/status | tr -d '\\t'",
+            `mkdir -p ${root}/own && chmod 700 ${root}/own`,
+            `touch ${root}/x ${tmpDir}/y /cache/$(id -u)`,
+            `stat -c '%u %a' ${root} ${tmpDir}`,
+          );
+        for (const user of ["1000", "1001"]) {
+          const { environment } = await prepared({ ...table, user }, image("git"));
+          const { root, tmpDir } = environment.workspace;
+          const expected = `${user}\nCapEff:0000000000000000\n${user} 755\n${user} 700\n`;
+          expect((await runOps(environment, script(root, tmpDir))).text).toBe(expected);
+          await environment.destroy(never);
+        }
+      });
+    }
+
+    it('with cap_drop = ["FOWNER"] an ENTRYPOINT may give root up', async () => {
+      const dropping = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
+      const { environment } = await prepared({ cap_drop: ["FOWNER"] }, image("git", { entrypoint: dropping }));
+      const { root, tmpDir } = environment.workspace;
+      const script = source("id -u", `touch ${root}/x ${tmpDir}/y`, `stat -c '%u %a' ${root} ${tmpDir}`);
+      expect((await runOps(environment, script)).text).toBe("1000\n1000 755\n1000 700\n");
+    });
+
     it("an ENTRYPOINT that stays root leaves the private directory as it should be", async () => {
       const { environment } = await prepared({}, image("git", { entrypoint: ["setpriv", "--clear-groups"] }));
       const { tmpDir } = environment.workspace;
