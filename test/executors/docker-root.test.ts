@@ -40,13 +40,14 @@ for (const kind of ["docker", "podman"] as const) {
     async function prepared(
       table: Table,
       jobImage: NonNullable<Job["image"]>,
+      services: Job["services"] = [],
     ): Promise<{ environment: Environment; notes: string }> {
       const executor = stand().open(table, { killGraceMs: 300 });
       onTestFinished(() => executor.close());
       const notes = new Sink();
       const request = sampleRequest();
       const environment = await executor.prepare(
-        { ...request, job: { ...request.job, image: jobImage } },
+        { ...request, job: { ...request.job, image: jobImage, services } },
         notes,
         never,
       );
@@ -208,6 +209,11 @@ for (const kind of ["docker", "podman"] as const) {
         expect(failure).toBeInstanceOf(ScriptFailure);
         expect(String(failure)).toMatch(/"sneaky" is root/);
       }
+      const sneaky = { ...image("hostile", { user: "sneaky" }), aliases: ["sneaky"], command: null, variables: [] };
+      const rules = { allowed_users: ["sneaky"], user: "1000" };
+      const service = await prepared(rules, image("sh"), [sneaky]).catch((error: unknown) => error);
+      expect(service).toBeInstanceOf(ScriptFailure);
+      expect(String(service)).toMatch(/"sneaky" is root .* allowed_users/);
       const unknown = await failureOf({ user: "nobody-here" }, null);
       expect(unknown).toBeInstanceOf(SystemFailure);
       expect(unknown).toMatchObject({ retry: false, reason: "runner_configuration_error" });
