@@ -7,6 +7,7 @@ import { openCoordinator } from "../coordinator/client.ts";
 import { describeError } from "../errors.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
 import { createJobHandler } from "../job/life/handle.ts";
+import { createLiveMasks } from "../job/life/live-masks.ts";
 import { createOutbox } from "../journal/delivery/outbox.ts";
 import { recoverJobs } from "../journal/delivery/recover.ts";
 import { openJournal } from "../journal/records/journal.ts";
@@ -108,6 +109,7 @@ export async function openServices(
     })
     .then(() => cleaners.close(log));
 
+  const liveMasks = createLiveMasks();
   const handler = createJobHandler({
     journal,
     outbox,
@@ -122,6 +124,7 @@ export async function openServices(
       architecture: `${context.coordinator.identity.platform}/${context.coordinator.identity.architecture}`,
     },
     log,
+    liveMasks,
   });
   return {
     handleJob: handler,
@@ -136,7 +139,12 @@ export async function openServices(
       return coordinator;
     },
     openExecutor: (entry, from) =>
-      entry.openExecutor({ log, workingDirectory, user: from.user, scratchDir: stateDir.scratchDir }),
+      entry.openExecutor({
+        log: liveMasks.masked(log),
+        workingDirectory,
+        user: from.user,
+        scratchDir: stateDir.scratchDir,
+      }),
     hasRoom: () => disk.hasRoom(),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {

@@ -12,6 +12,7 @@ import type { Executor } from "../../src/executor.ts";
 import type { Job, JobProgress } from "../../src/job/job.ts";
 import type { HandleDeps } from "../../src/job/life/deps.ts";
 import { createJobHandler } from "../../src/job/life/handle.ts";
+import { createLiveMasks } from "../../src/job/life/live-masks.ts";
 import type { HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
@@ -52,7 +53,14 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
   const identity = createIdentity({ version: "2.0.0", revision: "0", runtime: "node", platform: "linux", arch: "x64" });
   const stateDir = await openStateDir({ path: config.stateDir, log }, never);
   const journal = await openJournal({ stateDir, log });
-  const executor = entry.openExecutor({ log, workingDirectory: dir, user: undefined, scratchDir: stateDir.scratchDir });
+  const liveMasks = createLiveMasks();
+  const executorLog = liveMasks.masked(log);
+  const executor = entry.openExecutor({
+    log: executorLog,
+    workingDirectory: dir,
+    user: undefined,
+    scratchDir: stateDir.scratchDir,
+  });
   const coordinator = openCoordinator(entry, { connections, identity });
   const outbox = createOutbox({
     openCoordinator: () => openCoordinator(entry, { connections, identity }),
@@ -78,6 +86,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => 0,
     log,
+    liveMasks,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });
   const board = createBoard();
@@ -87,6 +96,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     dir,
     entry,
     executor,
+    executorLog,
     stateDir,
     journal,
     outbox,
