@@ -27,7 +27,7 @@ export function pwshContract(name: string, { open, startsJobs = true }: PwshCont
     }, 2 * TIMEOUT_MS);
     afterAll(async () => {
       await environment.destroy(never);
-      await executor.close();
+      await executor.close(never);
     }, TIMEOUT_MS);
 
     test("statuses are the script's", async () => {

@@ -42,7 +42,7 @@ for (const kind of ["docker", "podman"] as const) {
       jobImage: NonNullable<Job["image"]>,
     ): Promise<{ environment: Environment; notes: string }> {
       const executor = stand().open(table, { killGraceMs: 300 });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       const notes = new Sink();
       const request = sampleRequest();
       const environment = await executor.prepare(
@@ -287,7 +287,7 @@ for (const kind of ["docker", "podman"] as const) {
       const { Id } = await docker.getImage(imageName("git")).inspect();
       onTestFinished(async () => void (await docker.getImage(`${repo}:1`).remove()));
       const executor = stand().open({ helper_image: `${repo}:1` });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       // The tag moves as soon as its image is known: that is said before any container is made.
       const notes = new Sink();
       const preparing = executor.prepare(sampleRequest(), notes, never);
