@@ -20,6 +20,7 @@ const contracts = [
   "src/board/contract.ts",
   "src/coordinator/contract.ts",
   "src/trace/contract.ts",
+  "src/trace/lines.ts",
   "src/journal/contract.ts",
   "src/config/config.ts",
   "src/files/remove-tree.ts",

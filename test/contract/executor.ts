@@ -6,13 +6,14 @@ import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Exit, Note, PrepareRequest, Script } from "../../src/executor.ts";
+import type { Environment, Executor, Exit, Note, Notes, PrepareRequest, Script } from "../../src/executor.ts";
 import { tarEnd, tarHeader } from "../../src/files/tar.ts";
 import type { Trust } from "../../src/job/job.ts";
 import { readSettings } from "../../src/job/plan/settings.ts";
 import { getSources } from "../../src/job/sources/get-sources.ts";
-import type { Op } from "../../src/shell.ts";
+import type { Op, Tone } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
+import { runnerLine } from "../../src/trace/lines.ts";
 import { fileNameOf } from "../../src/workspace.ts";
 import { ownTrust, sampleJob } from "../support/job.ts";
 import { watchArguments } from "../support/watch-secrets.ts";
@@ -35,13 +36,24 @@ export interface ExecutorContractOptions {
   readonly jobsAtOnce?: number;
 }
 
-/** Everything that was written, kept. */
-export class Sink extends Writable {
+/** Everything that was written, kept; as the notes of a preparation, too. */
+export class Sink extends Writable implements Notes {
   readonly #chunks: Buffer[] = [];
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
     this.#chunks.push(chunk);
     this.emit("grown");
     done();
+  }
+  get stream(): Writable {
+    return this;
+  }
+  print(text: string, tone: Tone = "plain"): void {
+    // Its words, without the colours.
+    this.write(
+      runnerLine(text, tone)
+        .toString()
+        .replace(/\x1b\[[0-9;]*[mK]/g, ""),
+    );
   }
   get text(): string {
     return Buffer.concat(this.#chunks).toString();
@@ -72,7 +84,8 @@ export function sampleRequest(
     trust,
     expand: (text) => text,
     environment: [],
-    variables: () => ({ open: [], expandWith: (_, text) => text }),
+    variables: [],
+    openVariables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };
@@ -114,7 +127,7 @@ export function scriptOf(
   if (writer === undefined) throw new Error(`no writer for ${environment.shell}`);
   const suited = environment.shell === "pwsh" ? inPwsh(ops) : ops;
   const text = writer.write(suited, { tmpDir: environment.workspace.tmpDir, xtrace: false, proof: "the-proof" });
-  return { text, command: writer.command({ login }), runIn: "build", login };
+  return { text, command: writer.command({ login }), stage: "build_script", runIn: "build", login };
 }
 
 const inPowerShell = new WeakSet<Op>();
@@ -170,7 +183,7 @@ export function executorContract(
 
     const opened = async (options?: OpenOptions): Promise<Executor> => {
       const executor = await open(options);
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       return executor;
     };
     const prepared = async (executor: Executor, request = sampleRequest()): Promise<Environment> => {
@@ -186,7 +199,7 @@ export function executorContract(
     afterAll(async () => {
       const made = await common?.catch(() => null);
       await made?.environment.destroy(never);
-      await made?.executor.close();
+      await made?.executor.close(never);
     }, timeoutMs);
     const fresh = async (options: OpenOptions = {}): Promise<Environment> => {
       if (!shared || options.killLeftovers !== undefined) return prepared(await opened(options));
@@ -694,7 +707,8 @@ export function executorContract(
       // As the journal gives them back.
       const notes: Note[] = JSON.parse(JSON.stringify(request.notes));
       const said = await successor.recover(request.jobKey, notes, never);
-      expect(said.join("; ")).toMatch(/ended \d+ process/);
+      expect(said.done.join("; ")).toMatch(/ended \d+ process/);
+      expect(said.left).toEqual([]);
       // What a dead runner would have seen: a death by signal, or the end of the place that it worked in.
       expect(await died).toMatchObject({ end: "seen" });
       // Seen from where its numbers and paths mean the same: the next job there, or a neighbour.
@@ -705,7 +719,7 @@ export function executorContract(
         expect((await runOps(witness, source(`[ ! -e ${tmpDir} ]`))).code).toBe(0);
       }
       expect((await alive).code).toBe(8);
-      await expect(successor.recover(request.jobKey, notes, never)).resolves.toEqual([]);
+      await expect(successor.recover(request.jobKey, notes, never)).resolves.toEqual({ done: [], left: [] });
       await environment.destroy(never);
     });
   });

@@ -31,13 +31,14 @@ for (const kind of ["docker", "podman"] as const) {
     async function prepared(
       table: Table,
       jobImage: NonNullable<Job["image"]>,
+      services: Job["services"] = [],
     ): Promise<{ environment: Environment; notes: string }> {
       const executor = stand().open(table, { killGraceMs: 300 });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       const notes = new Sink();
       const request = sampleRequest();
       const environment = await executor.prepare(
-        { ...request, job: { ...request.job, image: jobImage } },
+        { ...request, job: { ...request.job, image: jobImage, services } },
         notes,
         never,
       );
@@ -107,6 +108,34 @@ for (const kind of ["docker", "podman"] as const) {
       expect(await inHelper(environment, "id -u")).toBe("1000\n");
     });
 
+    for (const dropped of ["FOWNER", "ALL"]) {
+      it(`with cap_drop = ["${dropped}"] the places are the user's all the same, and a later job's`, async () => {
+        const table = { cap_drop: [dropped], volumes: ["/cache"] };
+        const script = (root: string, tmpDir: string) =>
+          source(
+            "id -u; grep CapEff /proc/self/status | tr -d '\\t'",
+            `mkdir -p ${root}/own && chmod 700 ${root}/own`,
+            `touch ${root}/x ${tmpDir}/y /cache/$(id -u)`,
+            `stat -c '%u %a' ${root} ${tmpDir}`,
+          );
+        for (const user of ["1000", "1001"]) {
+          const { environment } = await prepared({ ...table, user }, image("git"));
+          const { root, tmpDir } = environment.workspace;
+          const expected = `${user}\nCapEff:0000000000000000\n${user} 755\n${user} 700\n`;
+          expect((await runOps(environment, script(root, tmpDir))).text).toBe(expected);
+          await environment.destroy(never);
+        }
+      });
+    }
+
+    it('with cap_drop = ["FOWNER"] an ENTRYPOINT may give root up', async () => {
+      const dropping = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
+      const { environment } = await prepared({ cap_drop: ["FOWNER"] }, image("git", { entrypoint: dropping }));
+      const { root, tmpDir } = environment.workspace;
+      const script = source("id -u", `touch ${root}/x ${tmpDir}/y`, `stat -c '%u %a' ${root} ${tmpDir}`);
+      expect((await runOps(environment, script)).text).toBe("1000\n1000 755\n1000 700\n");
+    });
+
     it("an ENTRYPOINT that stays root leaves the private directory as it should be", async () => {
       const { environment } = await prepared({}, image("git", { entrypoint: ["setpriv", "--clear-groups"] }));
       const { tmpDir } = environment.workspace;
@@ -171,6 +200,11 @@ for (const kind of ["docker", "podman"] as const) {
         expect(failure).toBeInstanceOf(ScriptFailure);
         expect(String(failure)).toMatch(/"sneaky" is root/);
       }
+      const sneaky = { ...image("hostile", { user: "sneaky" }), aliases: ["sneaky"], command: null, variables: [] };
+      const rules = { allowed_users: ["sneaky"], user: "1000" };
+      const service = await prepared(rules, image("sh"), [sneaky]).catch((error: unknown) => error);
+      expect(service).toBeInstanceOf(ScriptFailure);
+      expect(String(service)).toMatch(/"sneaky" is root .* allowed_users/);
       const unknown = await failureOf({ user: "nobody-here" }, null);
       expect(unknown).toBeInstanceOf(SystemFailure);
       expect(unknown).toMatchObject({ retry: false, reason: "runner_configuration_error" });
@@ -278,7 +312,7 @@ for (const kind of ["docker", "podman"] as const) {
       const { Id } = await docker.getImage(imageName("git")).inspect();
       onTestFinished(async () => void (await docker.getImage(`${repo}:1`).remove()));
       const executor = stand().open({ helper_image: `${repo}:1` });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       // The tag moves as soon as its image is known: that is said before any container is made.
       const notes = new Sink();
       const preparing = executor.prepare(sampleRequest(), notes, never);

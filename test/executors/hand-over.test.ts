@@ -20,6 +20,7 @@ function executorThat(destroy: (slot: number) => Promise<void>): { executor: Exe
     },
     projectSlot,
     host: "here",
+    location: { at: "this machine" },
     buildsDir: "/",
     run: () => Promise.reject(new Error("no scripts")),
     destroy: async () => {
@@ -39,7 +40,7 @@ function executorThat(destroy: (slot: number) => Promise<void>): { executor: Exe
       prepared.push(slot);
       return environmentIn(slot);
     },
-    recover: async () => [],
+    recover: async () => ({ done: [], left: [] }),
     close: async () => {},
   };
   return { executor: handingOver(executor, 200), prepared };

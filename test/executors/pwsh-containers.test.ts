@@ -29,7 +29,7 @@ describe("docker executor with PowerShell", () => {
   test("an image without the shell that the operator has chosen is named", { timeout: TIMEOUT_MS }, async () => {
     for (const shell of ["pwsh", "bash"] as const) {
       const executor = stand().open({ image: imageName("sh") }, { shell });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(ScriptFailure);
       expect(String(failure)).toContain(`The image ${imageName("sh")} has no ${shell} on its PATH`);
@@ -53,7 +53,7 @@ describe("docker-ssh executor with PowerShell", () => {
 
   test("an image without it is named", { timeout: TIMEOUT_MS }, async () => {
     const executor = stand().open({ image: imageName("sshd") }, { shell: "pwsh" });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
       `The image ${imageName("sshd")} has no pwsh. Use another image`,
     );

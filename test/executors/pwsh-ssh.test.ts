@@ -44,7 +44,7 @@ describe("ssh executor with PowerShell", () => {
 
   test("finds what the account's profile puts on the PATH", { timeout: TIMEOUT_MS }, async () => {
     const executor = stand.open({ shell: "pwsh" });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     const environment = await executor.prepare(sampleRequest(), new Sink(), never);
     onTestFinished(() => environment.destroy(never));
     const { text } = await runOps(environment, pwshSource(`$env:PATH.Split(':') -ccontains '${pwshFolder()}'`));
@@ -55,7 +55,7 @@ describe("ssh executor with PowerShell", () => {
     profile("");
     onTestFinished(() => profile(named));
     const executor = stand.open({ shell: "pwsh" });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(SystemFailure);
     expect(String(failure)).toMatch(/127\.0\.0\.1.* has no pwsh\. Install it there/);

@@ -12,12 +12,14 @@ import type { Executor } from "../../src/executor.ts";
 import type { Job, JobProgress } from "../../src/job/job.ts";
 import type { HandleDeps } from "../../src/job/life/deps.ts";
 import { createJobHandler } from "../../src/job/life/handle.ts";
+import { createLiveMasks } from "../../src/job/life/live-masks.ts";
 import type { HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import { never } from "../../src/time.ts";
 import { createCaches } from "../../src/transfer/cache/open-caches.ts";
+import { executorDeps } from "../support/executor-deps.ts";
 import { type LogLine, recordingLog } from "./stand.ts";
 
 export interface HandlingOptions {
@@ -52,7 +54,10 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
   const identity = createIdentity({ version: "2.0.0", revision: "0", runtime: "node", platform: "linux", arch: "x64" });
   const stateDir = await openStateDir({ path: config.stateDir, log }, never);
   const journal = await openJournal({ stateDir, log });
-  const executor = entry.openExecutor({ log, workingDirectory: dir, user: undefined, scratchDir: stateDir.scratchDir });
+  const liveMasks = createLiveMasks();
+  const executorLog = liveMasks.masked(log);
+  const deps = executorDeps(dir, { log: executorLog, scratch: stateDir.scratchDir });
+  const executor = entry.openExecutor({ ...deps, user: undefined });
   const coordinator = openCoordinator(entry, { connections, identity });
   const outbox = createOutbox({
     openCoordinator: () => openCoordinator(entry, { connections, identity }),
@@ -78,6 +83,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => 0,
     log,
+    liveMasks,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });
   const board = createBoard();
@@ -87,6 +93,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     dir,
     entry,
     executor,
+    executorLog,
     stateDir,
     journal,
     outbox,
@@ -137,7 +144,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       await outbox.close(AbortSignal.abort(new Error("the test is over")));
       await journal.close();
       await stateDir.close();
-      await executor.close();
+      await executor.close(never);
       await coordinator.close();
       await connections.close();
       if (given === undefined) await rm(dir, { recursive: true, force: true });

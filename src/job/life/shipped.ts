@@ -24,7 +24,7 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, signal, board, secrets } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
   const { identity, findWriter, openCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
   const canceling = new AbortController();
@@ -62,6 +62,7 @@ export async function runShipped(
       log,
       transfers: { coordinator, openCaches: () => openCaches(entry, job.timeoutMs), scratchDir, minFreeBytes },
       concurrentId,
+      ...(reservation === undefined ? {} : { reservation }),
       remember: record.remember,
       halt: halt.signal,
       onProgress: board.moved,

@@ -25,6 +25,7 @@ export interface Resolved {
   readonly key: string;
   readonly value: string;
   readonly file: boolean;
+  readonly hidden: boolean;
   readonly op: Op;
 }
 
@@ -101,15 +102,15 @@ export function createResolver(definitions: readonly Definition[], tmpDir: strin
     return found;
   };
   const resolveNew = (definition: Definition): Resolved => {
-    const { key, value, file } = definition;
+    const { key, value, file, hidden } = definition;
     if (file) {
       const path = pathOf(key);
-      return { key, value: path, file, op: { op: "exportFile", name: key, path, content: value } };
+      return { key, value: path, file, hidden, op: { op: "exportFile", name: key, path, content: value } };
     }
     const around = counted(key, excess === null ? parts(definition) : [""]);
     const joined = around.join("");
     const op: Op = { op: "export", name: key, value: joined, ...(around.length > 1 ? { around } : {}) };
-    return { key, value: joined, file, op };
+    return { key, value: joined, file, hidden, op };
   };
 
   return {

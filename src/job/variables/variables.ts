@@ -1,6 +1,6 @@
 import type { OpenVariable } from "../../executor.ts";
 import type { Op } from "../../shell.ts";
-import type { Job } from "../job.ts";
+import type { Job, Variable } from "../job.ts";
 import { expandName, expandReferences } from "./expand.ts";
 import { openVariables } from "./open-variables.ts";
 import { createResolver, type Definition, listNames, type Resolved } from "./resolve.ts";
@@ -24,6 +24,8 @@ export interface Place {
   readonly buildsDir: string;
   /** `CI_CONCURRENT_PROJECT_ID`. */
   readonly projectSlot: number;
+  /** What the environment adds: these win over the job's own. */
+  readonly added?: readonly Variable[];
   /** Can the job's shell hold a variable of this name? */
   acceptsName(name: string): boolean;
 }
@@ -59,6 +61,8 @@ export interface JobVariables {
   expand(text: string): string;
   /** The same with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
+  /** All of them, expanded, with their secrets; a file's content as it is. */
+  all(): Variable[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];
   /** Instructions that export them. */
@@ -88,9 +92,15 @@ export function createVariables(sources: VariableSources): JobVariables {
     get: resolve.get,
     expand: (text) => expandName(text, (name) => resolve.raw(name)),
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
+    all: () => resolve.last(() => true).map(plainVariable),
     open: () => openVariables(accepted),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
+}
+
+function plainVariable({ key, value, op, hidden }: Resolved): Variable {
+  const file = op.op === "exportFile";
+  return { key, value: file ? op.content : value, public: !hidden, file, masked: false, raw: true };
 }
 
 function reaches({ origin, key, value }: Definition, audience: Audience): boolean {
@@ -127,6 +137,16 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
         expands: !variable.raw && !variable.file && (job.dialect === "gitlab" || variable.public),
         hidden: !variable.public || variable.masked || variable.file || variable.value.includes(job.token),
         origin: "job",
+      }),
+    ),
+    ...(place?.added ?? []).map(
+      ({ key, value, file, raw, public: open, masked }): Definition => ({
+        key,
+        value,
+        file,
+        expands: !raw && !file,
+        hidden: !open || masked || file,
+        origin: "operator",
       }),
     ),
     ...(place === null

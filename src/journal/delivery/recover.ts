@@ -1,5 +1,5 @@
 import { describeError, Stop, SystemFailure } from "../../errors.ts";
-import type { Executor, Note } from "../../executor.ts";
+import type { Executor, Note, Recovered } from "../../executor.ts";
 import type { Log } from "../../log.ts";
 import { deadline, retry, unlessAborted } from "../../time.ts";
 import type { Journal, LeftoverJob, Outbox, StoredJob } from "../contract.ts";
@@ -87,13 +87,14 @@ async function bury(
   const cleaned = await cleanUp(leftover, isSameBoot, options, limit).catch((error: unknown) => {
     signal.throwIfAborted();
     log.warn(`cannot clean up after job ${stored.id} (${stored.title})`, { ...fields, problem: describeError(error) });
-    return [`its clean-up failed: ${describeError(error)}`];
+    return { done: [], left: [`its clean-up failed: ${describeError(error)}`] };
   });
   signal.throwIfAborted();
   const circumstances = [
     isSameBoot ? "its process ended unexpectedly" : "the machine was restarted",
     `found at the next start, ${new Date().toISOString()}`,
-    ...cleaned,
+    ...cleaned.done,
+    ...cleaned.left,
   ].join("; ");
   const diedAt = await sealDeadTrace(leftover, circumstances, log);
   await record
@@ -116,7 +117,7 @@ async function cleanUp(
   isSameBoot: boolean,
   { executorFor, attempts = 3, pauseMs = 1000 }: RecoveryOptions,
   limit: AbortSignal,
-): Promise<string[]> {
+): Promise<Recovered> {
   const { stored } = record;
   const crash: Note = { kind: "crash", boot: stored.boot, sameBoot: isSameBoot };
   return await retry(

@@ -128,7 +128,7 @@ async function runScript(
   let exit: Exit;
   try {
     exit = await environment.run(
-      { text, ...(parts === undefined ? {} : { parts }), command, runIn: stage.runIn, login },
+      { text, ...(parts === undefined ? {} : { parts }), command, stage: stage.name, runIn: stage.runIn, login },
       filter.input,
       signal,
     );

@@ -32,8 +32,9 @@ export async function runStages(
   const { job, runner, trace } = request;
   const writers = findWriters(environment.shell, request.executor, request.findWriter);
   const { root, tmpDir } = environment.workspace;
-  const { buildsDir, projectSlot } = environment;
-  const place = { root, tmpDir, buildsDir, projectSlot, acceptsName: writers.author.acceptsName };
+  const { buildsDir, projectSlot, variables: added = [] } = environment;
+  const { acceptsName } = writers.author;
+  const place = { root, tmpDir, buildsDir, projectSlot, added, acceptsName };
   const { variables, settings } = setUp(request, place, (sentence) => trace.print(sentence, "warning"));
   const stages = planJob({ job, settings, variables, place, runner, coordinatorOrigin: runner.url.origin });
   const context = {
