@@ -8,8 +8,8 @@ import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
 import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import {
   connectTo,
   imageOfJob as image,
@@ -402,7 +402,7 @@ describe("jobs in containers", () => {
     const { installationId } = await import("../../executors/docker/engine/installation.ts");
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
-    const installation = await installationId(join(stand().dir, "scratch"));
+    const installation = await installationId(stand().dir);
     expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);
     expect(await abandonedJobs(connected, { installation: "unknown", process: "x" }, never)).toEqual([]);
     await environment.destroy(never);

@@ -6,8 +6,8 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { imageOfJob as image, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 /** Whom the operator names, nothing of a job's image gets beyond, on either engine. */
