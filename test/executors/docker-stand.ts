@@ -86,10 +86,10 @@ export function openDockerStand(
     },
     leftovers: async () => {
       const found: string[] = [];
-      // Podman finds volumes that carry one of the labels.
-      const jobs = ({ Labels }: { Labels?: Readonly<Record<string, string>> | null }): boolean =>
-        Labels?.["alloy-runner.job-key"] !== undefined;
       for (const runner of runners) {
+        // Podman finds volumes that carry one of the labels, so those of others that work with the engine, too.
+        const jobs = ({ Labels }: { Labels?: Readonly<Record<string, string>> | null }): boolean =>
+          Labels?.["alloy-runner.job-key"] !== undefined && Labels[RUNNER_LABEL] === runner;
         const filters = { label: [`${RUNNER_LABEL}=${runner}`, "alloy-runner.job-key"] };
         for (const one of await engine.docker.listContainers({ all: true, filters })) found.push(one.Names.join());
         for (const one of await engine.docker.listNetworks({ filters })) found.push(one.Name);
