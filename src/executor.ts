@@ -215,9 +215,8 @@ export interface Executor {
 
 /** What a `[[runners]]` entry says to its executor besides the executor's own tables. */
 export interface EntrySettings {
-  /** `builds_dir`, `cache_dir`, `shell` of the entry, if set. */
+  /** `builds_dir` and `shell` of the entry, if set. */
   readonly buildsDir: string | undefined;
-  readonly cacheDir: string | undefined;
   readonly shell: ShellName | undefined;
   /** End what a script left running when its stage ends. */
   readonly killLeftovers: boolean;

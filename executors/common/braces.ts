@@ -7,7 +7,7 @@ export const LONGEST_PATTERN = 8192;
 /** What all alternatives may have together. */
 export const MOST_ALTERNATIVE_CHARACTERS = 1024 * 1024;
 /** Braces within braces. */
-export const DEEPEST_BRACES = 32;
+const DEEPEST_BRACES = 32;
 
 /** Text, or one of several sequences. */
 type Part = string | readonly Sequence[];

@@ -13,7 +13,7 @@ export interface FoundFile {
 /** What patterns mean, by paths relative to the checkout. */
 export interface Found {
   readonly files: ReadonlyMap<string, FoundFile>;
-  /** Sockets, pipes, devices: left out. */
+  /** Sockets, pipes and devices, which no archive takes. */
   readonly special: readonly string[];
 }
 

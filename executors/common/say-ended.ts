@@ -52,7 +52,7 @@ export function sayEnded(
 }
 
 /** `make (812), cc1 (830) and 12 more` */
-export function nameProcesses(processes: readonly NamedProcess[]): string {
+function nameProcesses(processes: readonly NamedProcess[]): string {
   const shown = processes.slice(0, 8).map((one) => `${one.name} (${one.pid})`);
   const more = processes.length - shown.length;
   return more > 0 ? `${shown.join(", ")} and ${more} more` : shown.join(", ");

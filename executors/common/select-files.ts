@@ -17,7 +17,7 @@ import { sortedNames } from "./sort.ts";
 import { DEEPEST } from "./unpack-rules.ts";
 
 /** Looks into a checkout, wherever it is. A link is never gone through. */
-export interface FileSource {
+interface FileSource {
   /** Things that fit; of a directory that fits, all that is in it. One answer for each pattern. */
   find(patterns: readonly (readonly (readonly Segment[])[])[]): Promise<readonly Found[]>;
   /** What git does not know, and all that is in it. */

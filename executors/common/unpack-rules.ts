@@ -18,7 +18,7 @@ export function refused(path: string, why: string): ScriptFailure {
 }
 
 /** A path of an archive, cleaned; `""` is the checkout itself. */
-export function cleanName(name: string): string {
+function cleanName(name: string): string {
   if (name.startsWith("/")) throw refused(name, "is an absolute path");
   if (name.length > LONGEST_PATH_BYTES) {
     throw refused(`${name.slice(0, 100)}...`, `has too long a path (more than ${LONGEST_PATH_BYTES} bytes)`);
@@ -36,7 +36,7 @@ export interface Tally {
   bytes: number;
 }
 
-export interface Admitted {
+interface Admitted {
   /** Clean, below the top and not the top itself. */
   readonly path: string;
   /** A file, a directory, or a link to something. */
@@ -114,10 +114,10 @@ export interface Move {
 
 export type PlaceKind = "directory" | "symlink" | "other";
 
-export interface MovePlan {
+interface MovePlan {
   /** Where the entries are now, all in place to each other. */
   readonly staging: string;
-  /** Where they belong. */
+  /** The directory that they belong in. */
   readonly top: string;
   /** Directories that are entries themselves. */
   readonly entries: ReadonlyMap<string, unknown>;

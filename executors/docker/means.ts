@@ -19,7 +19,7 @@ export interface Means {
   readonly helperImages: HelperImages;
 }
 
-/** Means that somebody works with. */
+/** Means that somebody works with until they are let go of. */
 export interface HeldMeans extends Means {
   /** Once. The last one who lets go of an engine that is not the entry's own ends its connections. */
   free(): Promise<void>;

@@ -9,7 +9,7 @@ import { DOCKER_HUB, type ImageReference, parseReference } from "./reference.ts"
  * what `ruby:*` allows, and `ruby` is `ruby:latest`. With a digest the tag means nothing to Docker and nothing here: only a
  * pattern that leaves the tag open (`ruby:*`, `team/*`) allows `ruby@sha256:…`.
  */
-export interface ImageRules {
+interface ImageRules {
   /** Empty: everything is allowed. */
   readonly patterns: readonly string[];
   /** Names that are always allowed: what the operator configured himself. */

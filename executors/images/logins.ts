@@ -7,7 +7,7 @@ import { askCredentialHelper } from "./credential-process.ts";
 import { DOCKER_HUB, type ImageReference } from "./reference.ts";
 
 /** A login for one registry, as the engine wants it in `X-Registry-Auth`. */
-export interface RegistryLogin {
+interface RegistryLogin {
   readonly username?: string;
   readonly password?: string;
   /** OAuth refresh token, instead of a password. */

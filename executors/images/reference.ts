@@ -9,8 +9,6 @@ export interface ImageReference {
   readonly tag: string | null;
   /** `sha256:…` */
   readonly digest: string | null;
-  /** Neither tag nor digest was written: `tag` is `latest`. */
-  readonly untagged: boolean;
 }
 
 const COMPONENT = /^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*$/;
@@ -28,7 +26,7 @@ export function isImageId(name: string): boolean {
 }
 
 /** What Docker takes for an id as well, when there is no such name: hexadecimal digits alone. */
-export function looksLikeId(name: string): boolean {
+function looksLikeId(name: string): boolean {
   return /^[0-9a-f]{64}$/.test(name);
 }
 
@@ -54,7 +52,7 @@ export function parseReference(name: string): ImageReference | null {
   if (registry === DOCKER_HUB && !repository.includes("/")) repository = `library/${repository}`;
   if (`${registry}/${repository}`.length > 255) return null;
   const untagged = tag === null && digest === null;
-  return { registry, repository, tag: untagged ? "latest" : tag, digest, untagged };
+  return { registry, repository, tag: untagged ? "latest" : tag, digest };
 }
 
 /** `docker.io/library/ruby:2.1`, with everything written out. */

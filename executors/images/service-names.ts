@@ -6,7 +6,7 @@ import { ScriptFailure } from "../../src/errors.ts";
 const HOST_NAME = /^[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9_])?$/;
 
 /** `registry:5000/group/db:11@sha256:…` → `registry__group__db`, `registry-group-db`. */
-export function namesOfImage(image: string): string[] {
+function namesOfImage(image: string): string[] {
   const plain = image
     .replace(/@.*$/, "")
     .replace(/:[^/]*$/, "")
@@ -14,7 +14,7 @@ export function namesOfImage(image: string): string[] {
   return [...new Set([plain.replaceAll("/", "__"), plain.replaceAll("/", "-")])];
 }
 
-export interface NamedService {
+interface NamedService {
   /** Position in the list of services. */
   readonly index: number;
   /** Host names, at least one. */

@@ -41,7 +41,7 @@ export interface Wanted {
   readonly warnings: readonly string[];
 }
 
-export interface WantedRequest {
+interface WantedRequest {
   readonly policy: ImagePolicy;
   readonly image: Image | null;
   readonly services: readonly Service[];

@@ -45,7 +45,7 @@ export type SshTable = z.output<typeof sshTable>;
 type HostTable = NonNullable<SshTable["jump"]>;
 
 /** How to prove who we are: only what the operator has configured is tried. */
-export interface SshCredentials {
+interface SshCredentials {
   readonly password: string | undefined;
   /** Absolute. */
   readonly identityFile: string | undefined;
@@ -55,7 +55,7 @@ export interface SshCredentials {
 }
 
 /** Which host keys are good. Fingerprints come first; then known_hosts files; `any` takes all. */
-export interface HostKeyPolicy {
+interface HostKeyPolicy {
   readonly fingerprints: readonly string[];
   /** Absolute. */
   readonly knownHostsFiles: readonly string[];
@@ -86,7 +86,7 @@ export interface SshSettings extends SshHost {
   readonly maxStartups: number;
 }
 
-export interface SettingsBase {
+interface SettingsBase {
   /** What relative paths in the table are relative to. */
   readonly workingDirectory: string;
   readonly environment: NodeJS.ProcessEnv;

@@ -12,13 +12,13 @@ import { createLiveMasks } from "../job/life/live-masks.ts";
 import { createOutbox } from "../journal/delivery/outbox.ts";
 import { recoverJobs } from "../journal/delivery/recover.ts";
 import { openJournal } from "../journal/records/journal.ts";
-import { createDiskGauge } from "../journal/state/disk.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
 import { createCleaners } from "./cleaners.ts";
+import { watchStateDisk } from "./state-disk.ts";
 import { hostPlaces } from "./surroundings.ts";
 
 /** What services are opened with. */
@@ -34,9 +34,6 @@ export interface Tuning {
   readonly cachesOf?: URL;
   readonly timing?: HandleTiming;
 }
-
-/** Caches are removed beyond what must be, so that the next line of a job does not make it necessary again. */
-const SLACK_BYTES = 64 * 1024 * 1024;
 
 /** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
 export async function openServices(
@@ -78,17 +75,7 @@ export async function openServices(
     minFreeBytes: () => config.minFreeDiskBytes,
     log,
   });
-  const disk = createDiskGauge({
-    path: stateDir.path,
-    minFreeBytes: () => config.minFreeDiskBytes,
-    makeRoom: async (least) => {
-      const make = async (bytes: number): Promise<number> =>
-        await caches.makeRoom(config.runners, stateDir.path, bytes);
-      const removed = (await make(least + SLACK_BYTES)) || (await make(least));
-      if (removed > 0) log.warn("caches were removed, as the disk of state_dir was too full", { bytes: removed });
-      return removed > 0;
-    },
-  });
+  const disk = watchStateDisk({ path: stateDir.path, config: () => config, caches, log });
   metrics.observe({
     outbox: () => {
       const { entries, oldestSeconds, bytes } = outbox.gauges();

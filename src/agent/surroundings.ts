@@ -4,7 +4,6 @@ import type { StateDir } from "../journal/state/state-dir.ts";
 /** For an executor whose entry is gone. */
 export const WITHOUT_ENTRY: EntrySettings = {
   buildsDir: undefined,
-  cacheDir: undefined,
   shell: undefined,
   killLeftovers: true,
   killGraceMs: 10_000,

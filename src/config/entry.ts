@@ -103,7 +103,6 @@ export async function readEntry(
   const id = runnerId(token);
   const entryDeps = Object.freeze({
     buildsDir: settings.builds_dir || undefined,
-    cacheDir: settings.cache_dir || undefined,
     shell: settings.shell,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
@@ -126,7 +125,7 @@ export async function readEntry(
     executor: definition.name,
     shell: settings.shell,
     buildsDir: entryDeps.buildsDir,
-    cacheDir: entryDeps.cacheDir,
+    cacheDir: settings.cache_dir || undefined,
     cache,
     cloneUrl: settings.clone_url,
     environment,

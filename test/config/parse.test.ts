@@ -159,7 +159,7 @@ describe("executors", () => {
       log,
       host,
       meter: noMeter,
-      entry: { buildsDir: "/b", cacheDir: undefined, shell: "sh", killLeftovers: false, killGraceMs: 10_000 },
+      entry: { buildsDir: "/b", shell: "sh", killLeftovers: false, killGraceMs: 10_000 },
       shell: { user: "u", inheritEnvironment: ["NIX_*"] },
     });
   });

@@ -26,7 +26,6 @@ export function executorDeps(dir: string, options: DepsOptions = {}): ExecutorDe
     host: { working, scratch, keepDir, env },
     entry: {
       buildsDir: undefined,
-      cacheDir: undefined,
       shell: undefined,
       killLeftovers: true,
       killGraceMs: 10_000,

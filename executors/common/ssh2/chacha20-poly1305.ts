@@ -11,7 +11,7 @@ export const CHACHA = "chacha20-poly1305@openssh.com";
 export const TAG_BYTES = 16;
 export const LENGTH_BYTES = 4;
 
-export interface ChachaKeys {
+interface ChachaKeys {
   readonly body: Uint8Array;
   readonly length: Uint8Array;
 }

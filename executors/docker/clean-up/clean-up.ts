@@ -11,7 +11,7 @@ import {
 import type { Engine } from "../engine/engine.ts";
 import { LABELS, type Owner } from "../engine/labels.ts";
 
-export interface CleanedUp extends Removed {
+interface CleanedUp extends Removed {
   /** Of the job, as far as could be counted, in containers that still ran. */
   readonly processes: number;
 }

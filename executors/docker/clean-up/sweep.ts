@@ -17,7 +17,7 @@ export interface Sweeper {
   close(): Promise<void>;
 }
 
-export interface SweepTiming {
+interface SweepTiming {
   /** From the first job to the first look: what the journal knows of is cleaned up by then. */
   readonly firstMs: number;
   readonly everyMs: number;

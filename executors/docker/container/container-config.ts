@@ -9,7 +9,7 @@ import type { Device, GpuRequest } from "../settings/values.ts";
 /** Settings and a job → what the daemon is asked to create. Pure, but for `inlineProfiles`. */
 
 /** What is the same for all containers of a job. */
-export interface CommonParts {
+interface CommonParts {
   readonly settings: DockerSettings;
   /** Its id is what counts: a tag that moves under way changes nothing. */
   readonly image: Pick<ObtainedImage, "id" | "labels">;

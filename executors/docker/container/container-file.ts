@@ -15,7 +15,7 @@ const MOST_LINKS = 10;
 /** The engine lets nobody touch the container while it sends an archive. */
 const LIMIT_MS = 30_000;
 
-export interface ContainerFile {
+interface ContainerFile {
   readonly container: string;
   /** Absolute. */
   readonly path: string;

@@ -43,7 +43,7 @@ ${IDLE}
 const LONGEST_ANSWER_BYTES = 1024 * 1024;
 
 /** Finds the answer in what the container prints. */
-export interface AnswerReader {
+interface AnswerReader {
   /** @returns what an ENTRYPOINT printed before the program began */
   write(chunk: Buffer): Buffer;
   readonly answer: MainAnswer | null;

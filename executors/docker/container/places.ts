@@ -27,7 +27,7 @@ export interface PlacesOptions {
 /** The same for all jobs, so that what names it can be cached; no image and no operator has it. */
 const TMP_DIR = "/alloy-runner/tmp";
 
-/** One is the other, or lies inside it. */
+/** Whether one path is the other, or lies inside it. */
 export function contains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(outer === "/" ? outer : `${outer}/`);
 }

@@ -72,7 +72,7 @@ prepare() {
 }
 `;
 
-export interface PreparePlaces {
+interface PreparePlaces {
   readonly places: Places;
   /** Of the job's scripts; 0: everything stays root's. */
   readonly uid: number;

@@ -32,7 +32,7 @@ export async function putPlaces(
 
 interface Put {
   readonly id: string;
-  /** Where names begin. */
+  /** The directory that the names are relative to. */
   readonly path: string;
   readonly directories: readonly {
     readonly name: string;

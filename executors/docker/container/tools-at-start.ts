@@ -14,7 +14,7 @@ export interface StartOptions {
   readonly first: MainProgram | null;
 }
 
-export interface StartedTools {
+interface StartedTools {
   readonly tools: RemoteTools;
   /** Environment of the container's first shell: what an ENTRYPOINT added is in there. `NAME=value`. */
   readonly environment: readonly string[];

@@ -7,7 +7,7 @@ import { type Engine, isGone } from "./engine.ts";
 import { type StartedExec, startExec } from "./exec.ts";
 import { type FrameReader, readFrames } from "./stream.ts";
 
-export interface ContainerCommandsOptions {
+interface ContainerCommandsOptions {
   readonly engine: Engine;
   readonly container: string;
   /** For messages: `the build container`. */
@@ -23,7 +23,7 @@ const STDERR_BYTES = 16 * 1024;
 /** A program whose output stays open may have ended: it is asked for that often. */
 const FIRST_LOOK_MS = 250;
 const LONGEST_LOOK_MS = 1000;
-/** Of what was read and not yet taken. */
+/** How much of an output may be read before somebody takes it. */
 const BUFFER_BYTES = 256 * 1024;
 
 /** Programs by exec in a running container. */
@@ -168,7 +168,7 @@ const DECODE =
 /**
  * The daemon takes arguments as JSON and so as UTF-8. Bytes that are none go as escapes that the shell turns back.
  */
-export function argvOf({ script, args }: Pick<RemoteCommand, "script" | "args">): string[] {
+function argvOf({ script, args }: Pick<RemoteCommand, "script" | "args">): string[] {
   const decoded = args.map((arg) => Buffer.from(arg, "latin1").toString());
   const exact = decoded.every((text, index) => Buffer.from(text).toString("latin1") === args[index]);
   if (exact) return ["sh", "-c", script, "alloy-runner", ...decoded];

@@ -22,7 +22,7 @@ type DialOptions = Parameters<Dial>[0];
 type Result = Parameters<NonNullable<Parameters<Dial>[1]>>[1];
 
 /** Not every method of the library takes a signal: the signal of the call that is being made. */
-export type CurrentSignal = () => AbortSignal | undefined;
+type CurrentSignal = () => AbortSignal | undefined;
 
 const ANY_STATUS: Record<string, boolean> = Object.fromEntries(
   Array.from({ length: 900 }, (_, index) => [String(index + 100), true]),

@@ -6,7 +6,7 @@ import { all } from "../../../src/time.ts";
 import type { ConnectionSettings } from "../settings/settings.ts";
 
 /** Certificates of a daemon that speaks TLS, as PEM text. */
-export interface EndpointTls {
+interface EndpointTls {
   readonly ca: string;
   readonly cert: string;
   readonly key: string;

@@ -88,7 +88,7 @@ const versionSchema = z.object({
 });
 const infoSchema = z.object({ Name: z.string().default("") });
 
-export interface EngineOptions {
+interface EngineOptions {
   readonly settings: ConnectionSettings;
   /** The runner's own environment: `DOCKER_HOST` and its kin count where `host` is empty. */
   readonly env: Readonly<Record<string, string | undefined>>;

@@ -5,7 +5,7 @@ import { pause } from "../../../src/time.ts";
 import type { Engine } from "./engine.ts";
 
 /** A program to start in a running container. */
-export interface ExecRequest {
+interface ExecRequest {
   readonly container: string;
   /** Completes "Cannot …": `run the script in the build container`. */
   readonly what: string;

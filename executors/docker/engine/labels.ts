@@ -16,7 +16,7 @@ export const LABELS = {
 /** What people's own tools look for, as the Go runner and GitLab Runner name it. */
 const KNOWN_PREFIX = "com.gitlab.gitlab-runner.";
 
-export type Role = "build" | "helper" | "service" | "accounts" | "network" | "volume" | "cache";
+type Role = "build" | "helper" | "service" | "accounts" | "network" | "volume" | "cache";
 
 /** Who makes things: this process of this installation. */
 export interface Owner {
@@ -74,7 +74,7 @@ export function keptLabels({ owner, request }: JobMarks, destination: string): R
 const OWN_PREFIX = "alloy-runner.";
 
 /** Whether a label of an image is one that means something to a runner; its containers would inherit it. */
-export function isReserved(label: string): boolean {
+function isReserved(label: string): boolean {
   return label.startsWith(OWN_PREFIX) || label.startsWith(KNOWN_PREFIX);
 }
 

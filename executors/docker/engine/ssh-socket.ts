@@ -14,7 +14,7 @@ type Program = "docker" | "podman";
 /** A first request is shorter than this. */
 const MOST_KEPT_BYTES = 1024 * 1024;
 
-export interface SshSocket {
+interface SshSocket {
   /** A socket here that leads to the daemon there. */
   readonly path: string;
   /** What ssh said last, if it said something. */

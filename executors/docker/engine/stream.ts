@@ -6,10 +6,10 @@ const HEADER_BYTES = 8;
 export type Channel = "stdout" | "stderr";
 
 /** Takes the daemon's frames apart, however they are cut. */
-export interface Demultiplexer {
+interface Demultiplexer {
   /** @throws {SystemFailure} this is no stream of frames */
   write(chunk: Buffer): void;
-  /** Nothing of a frame is missing. */
+  /** Whether the frames ended where one ends: nothing of the last one is missing. */
   readonly complete: boolean;
 }
 

@@ -13,12 +13,12 @@ const PUBLIC_IMAGE = "docker.io/alpine/git:latest";
 const REST_MS = 10 * 60_000;
 
 /** Where the runner's own stages (git) of a job run. */
-export type HelperChoice =
+type HelperChoice =
   | { readonly in: "own"; readonly image: ObtainedImage }
   /** There is no such image: the job's container must serve for both, if its image has git. */
   | { readonly in: "build"; readonly why: string };
 
-export interface HelperRequest {
+interface HelperRequest {
   readonly settings: DockerSettings;
   /** Gets an image as the job's own images are got. */
   obtain(wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal): Promise<ObtainedImage>;
@@ -72,7 +72,7 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
   };
 }
 
-/** Neither a helper image nor git in the job's. */
+/** What fails a job when there is no helper image, and no git in the job's own. */
 export function noHelper(why: string): SystemFailure {
   return new SystemFailure(
     `No image with git for the runner's own work: ${why}; and the job's image has no git (and sh). Set helper_image in [runners.docker] to an image with sh and git that the engine has or can pull`,

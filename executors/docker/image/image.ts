@@ -39,7 +39,7 @@ const text = z
   .string()
   .nullish()
   .transform((value) => value ?? "");
-/** Old images have a command as one text. */
+/** Old images have their command as one text instead of a list. */
 const words = z
   .union([z.string(), z.array(z.string())])
   .nullish()

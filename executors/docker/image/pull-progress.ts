@@ -11,7 +11,7 @@ export const progressSchema = z.object({
   errorDetail: z.object({ message: z.string().optional(), code: z.number().optional() }).nullish(),
   progressDetail: z.object({ current: z.number().optional(), total: z.number().optional() }).nullish(),
 });
-export type ProgressLine = z.infer<typeof progressSchema>;
+type ProgressLine = z.infer<typeof progressSchema>;
 
 interface Layer {
   current: number;
@@ -19,7 +19,7 @@ interface Layer {
   done: boolean;
 }
 
-export interface PullProgress {
+interface PullProgress {
   add(line: ProgressLine): void;
   /** `7 layers, 45.2 MB`; empty where nothing was loaded. */
   summary(): string;

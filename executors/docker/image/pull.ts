@@ -10,7 +10,7 @@ import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { PullFailure, pullFailure } from "./pull-failure.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";
 
-export interface ImageRequest {
+interface ImageRequest {
   /** Expanded; short, full, with tag or digest, or an id. */
   readonly name: string;
   /** Tried in turn, at least one. */
@@ -53,19 +53,20 @@ export async function obtainImage(
     );
   }
 
+  const sought: Sought = { engine, reference, request, notes };
   let failure: unknown;
   let mayPull = true;
   for (const [index, policy] of policies.entries()) {
     if (index > 0) notes.print(`${describeError(failure)}\nTrying pull policy "${policy}" instead`);
     try {
       if (policy !== "always") {
-        const local = await lookHere(policy, engine, reference, request, notes, signal);
+        const local = await lookHere(policy, sought, signal);
         if (local !== null) return local;
       }
       // Once is enough: what failed a moment ago would fail again.
       if (mayPull) {
         mayPull = false;
-        return await pull(engine, reference, request, notes, signal);
+        return await pull(sought, signal);
       }
     } catch (error) {
       signal.throwIfAborted();
@@ -77,16 +78,21 @@ export async function obtainImage(
   throw failure;
 }
 
+/** One image, and where to look for it. */
+interface Sought {
+  readonly engine: Engine;
+  readonly reference: ImageReference;
+  readonly request: ImageRequest;
+  readonly notes: Notes;
+}
+
 /**
  * The image that the engine has, if it has the right one.
  * @throws {SystemFailure} it has none, and none may be pulled
  */
 async function lookHere(
   policy: PullPolicy,
-  engine: Engine,
-  reference: ImageReference,
-  { name, platform }: ImageRequest,
-  notes: Notes,
+  { engine, reference, request: { name, platform }, notes }: Sought,
   signal: AbortSignal,
 ): Promise<ObtainedImage | null> {
   // The full name: a short one could also be the beginning of some image's id.
@@ -103,14 +109,9 @@ async function lookHere(
   );
 }
 
-async function pull(
-  engine: Engine,
-  reference: ImageReference,
-  request: ImageRequest,
-  notes: Notes,
-  signal: AbortSignal,
-): Promise<ObtainedImage> {
-  const { name, logins } = request;
+async function pull(sought: Sought, signal: AbortSignal): Promise<ObtainedImage> {
+  const { reference, notes } = sought;
+  const { name, logins } = sought.request;
   const known = logins.warnings.length;
   const found = await logins.find(reference, signal);
   for (const warning of logins.warnings.slice(known)) notes.print(warning, "warning");
@@ -120,23 +121,20 @@ async function pull(
     const as = login === null ? "" : `, with the login of ${login.from}`;
     notes.print(`Pulling image ${name}${as}`);
     try {
-      return await pullOnce(engine, reference, request, login, notes, signal);
+      return await pullOnce(sought, login, signal);
     } catch (error) {
       signal.throwIfAborted();
       failure = error;
       if (!(error instanceof PullFailure && error.wantsLogin)) throw error;
-      if (login !== tries.at(-1)) notes.print(`${error.message}`);
+      if (login !== tries.at(-1)) notes.print(error.message);
     }
   }
   throw failure;
 }
 
 async function pullOnce(
-  engine: Engine,
-  reference: ImageReference,
-  { name, platform }: ImageRequest,
+  { engine, reference, request: { name, platform }, notes }: Sought,
   login: FoundLogin | null,
-  notes: Notes,
   signal: AbortSignal,
 ): Promise<ObtainedImage> {
   const as = login?.from ?? "";
@@ -243,7 +241,7 @@ function* parsed(line: string): Generator<unknown> {
 }
 
 /** `3f2a8c19b0d4` */
-export function shortId(id: string): string {
+function shortId(id: string): string {
   return id.replace(/^sha256:/, "").slice(0, 12);
 }
 

@@ -21,7 +21,7 @@ export interface Accounts {
   of(request: AccountRequest, signal: AbortSignal): Promise<Account>;
 }
 
-export interface AccountRequest {
+interface AccountRequest {
   readonly engine: Engine;
   readonly settings: Pick<DockerSettings, "user" | "allowedUsers">;
   readonly wanted: Pick<WantedImage, "user">;

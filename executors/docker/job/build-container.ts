@@ -22,7 +22,7 @@ export interface BuildParts {
   readonly hosts: readonly string[];
   /** Before anything of the image runs: given the container's id, makes the job's places. */
   readonly ready: (id: string) => Promise<unknown>;
-  /** What the first process does at first. */
+  /** What the first process runs before it waits for scripts. */
   readonly first: MainProgram | null;
 }
 

@@ -74,7 +74,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     return await processesOf(engine, build.id, limit.signal).catch(() => null);
   };
   let own = lookAtOwn();
-  /** Of the build container, running now. */
+  /** How many scripts run in the build container now. */
   let scripts = 0;
 
   /** Nothing is left but what was there before all scripts. The last programs are still ending when theirs have been heard of. */

@@ -14,16 +14,23 @@ import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import { slotLabel } from "./slots.ts";
 import type { JobVolumes } from "./volumes.ts";
 
+interface HelperParts {
+  readonly network: JobNetwork;
+  readonly volumes: JobVolumes;
+  readonly image: ObtainedImage;
+  /** `name:address` */
+  readonly hosts: readonly string[];
+  /** Whom the job runs as. */
+  readonly account: Account;
+}
+
 /**
  * The container with git. It is there before the job's, whose network it owns: joining one anew would take twice as long.
  * @returns its id
  */
 export async function createHelper(
   scene: Scene,
-  network: JobNetwork,
-  volumes: JobVolumes,
-  image: ObtainedImage,
-  { hosts, account }: { readonly hosts: readonly string[]; readonly account: Account },
+  { network, volumes, image, hosts, account }: HelperParts,
   signal: AbortSignal,
 ): Promise<string> {
   const { engine, settings, wanted, marks, places, request, slot } = scene;
@@ -54,9 +61,7 @@ export async function createHelper(
 const HANDING_OVER = ["CHOWN", "DAC_OVERRIDE", "FOWNER"];
 
 /** `cap_drop` without these: the helper is root for its own steps, and all that comes from the job runs as another there. */
-export function keepingRights<Settings extends Pick<DockerSettings, "capAdd" | "capDrop">>(
-  settings: Settings,
-): Settings {
+function keepingRights<Settings extends Pick<DockerSettings, "capAdd" | "capDrop">>(settings: Settings): Settings {
   const named = (list: readonly string[], name: string): boolean =>
     list.some((each) => each.toUpperCase().replace(/^CAP_/, "") === name);
   const { capAdd, capDrop } = settings;

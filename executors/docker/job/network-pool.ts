@@ -44,7 +44,7 @@ const LONGEST_PAUSE_MS = 60_000;
 
 const usersSchema = z.object({ Containers: z.record(z.string(), z.unknown()).nullish() });
 
-export interface PoolOptions {
+interface PoolOptions {
   readonly engine: Engine;
   readonly owner: Owner;
   readonly settings: Pick<DockerSettings, "networkMtu" | "enableIpv6">;
@@ -56,7 +56,7 @@ interface Unwanted {
   readonly waits: ReturnType<typeof backoff>;
   /** Not tried before. */
   nextMs: number;
-  /** The operator knows. */
+  /** Its failure was said in the log once. */
   told: boolean;
 }
 
@@ -64,7 +64,7 @@ export function createNetworkPool(
   { engine, owner, settings, log }: PoolOptions,
   timing: PoolTiming = TIMING,
 ): NetworkPool {
-  /** Last in, first out: the others get old. */
+  /** The last one that came is the first to go, so that the others get old enough to be removed. */
   const idle: { readonly id: string; readonly sinceMs: number }[] = [];
   /** Ids or names of what must go. */
   const unwanted = new Map<string, Unwanted>();

@@ -16,7 +16,7 @@ export function configuredNetwork(settings: DockerSettings): JobNetwork | null {
   return settings.networkMode === undefined ? null : { own: false, mode: settings.networkMode };
 }
 
-export interface NetworkOptions {
+interface NetworkOptions {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly settings: Pick<DockerSettings, "networkMtu" | "enableIpv6">;

@@ -7,7 +7,7 @@ import type { Engine } from "../engine/engine.ts";
  * Whether the kernel took processes of a container away for want of memory, seen from outside: in its control group where the
  * engine works on this machine, else by the engine's word. Nothing of the image is asked.
  */
-export interface OutOfMemory {
+interface OutOfMemory {
   /** Processes that had to go since the container was looked at before; more than 0 where only that is known. */
   killed(signal: AbortSignal): Promise<number>;
 }

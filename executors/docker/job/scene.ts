@@ -105,7 +105,7 @@ export async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobN
   return configured ?? { own: true, mode: await scene.network.take(signal) };
 }
 
-export type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
+type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
 
 export function common({ settings, apiVersion, engine, securityOpt }: Scene, networkMode: string): Common {
   return { settings, apiVersion, podman: engine.podman, networkMode, securityOpt };

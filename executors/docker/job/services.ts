@@ -41,7 +41,7 @@ export async function addressOf(engine: Engine, service: RunningService, signal:
   return address ?? null;
 }
 
-export interface WaitOptions {
+interface WaitOptions {
   readonly services: readonly RunningService[];
   /** `null`: do not wait. */
   readonly limitMs: number | null;

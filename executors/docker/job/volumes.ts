@@ -14,7 +14,7 @@ export interface JobVolumes {
   readonly open: readonly string[];
 }
 
-export interface VolumesOptions {
+interface VolumesOptions {
   readonly settings: DockerSettings;
   readonly marks: JobMarks;
   readonly places: Places;

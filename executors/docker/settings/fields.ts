@@ -53,7 +53,7 @@ export function parsed<Input, Value>(input: z.ZodType<Input>, parse: (value: Inp
   });
 }
 
-export const textOrNumber = z.union([z.string(), z.number()]);
+const textOrNumber = z.union([z.string(), z.number()]);
 /** Empty text and zero are what registration has always written for "not set". */
 export const unset = (value: string | number): boolean => value === "" || value === 0 || value === "0";
 
@@ -92,7 +92,7 @@ export const volume = parsed(
   parseVolume,
   'a volume such as "/host/dir:/container/dir", "name:/container/dir:ro" or "/container/dir"',
 );
-export const isPolicy = (value: string): value is PullPolicy => PULL_POLICIES.some((policy) => policy === value);
+const isPolicy = (value: string): value is PullPolicy => PULL_POLICIES.some((policy) => policy === value);
 
 /** One policy, or several that are tried in turn. */
 export const policies = z
@@ -161,7 +161,7 @@ export const ulimits = z
   );
 
 /** Options of the json-file driver, which is what service logs are read from. */
-export const LOG_OPTIONS = "env env-regex labels labels-regex tag max-size max-file compress".split(" ");
+const LOG_OPTIONS = "env env-regex labels labels-regex tag max-size max-file compress".split(" ");
 export const logOptions = table.transform((given, context) => {
   for (const name of Object.keys(given)) {
     if (LOG_OPTIONS.includes(name)) continue;

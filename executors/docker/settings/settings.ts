@@ -186,7 +186,6 @@ export const dockerTable = z
     oomKillDisable: given.oom_kill_disable,
     oomScoreAdjust: given.oom_score_adjust,
     runtime: given.runtime,
-    /** Windows containers. */
     pidMode: given.pid_mode,
     ipcMode: given.ipcmode,
 

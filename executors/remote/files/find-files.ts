@@ -11,7 +11,7 @@ import { below, parentOf } from "../../common/paths.ts";
 import type { Row, RowsRequest } from "./rows.ts";
 
 /** Answers one request about the checkout. */
-export type AskRows = (request: RowsRequest, onRow: (row: Row, section: keyof RowsRequest) => void) => Promise<void>;
+type AskRows = (request: RowsRequest, onRow: (row: Row, section: keyof RowsRequest) => void) => Promise<void>;
 
 /** A way into the tree: from the directory `path` on, `segments` have to fit. */
 interface Way {

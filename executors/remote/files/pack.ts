@@ -115,7 +115,7 @@ interface Round {
   /** Not read yet. */
   readonly wanted: Set<string>;
   readonly others: FileName[];
-  /** Every path had its chance. */
+  /** Each path was looked at; what names none is said. */
   done: boolean;
 }
 

@@ -23,10 +23,10 @@ export interface Staged extends Tally {
   complete: boolean;
 }
 
-export interface VetOptions {
+interface VetOptions {
   readonly limits: UnpackLimits;
   readonly encoding: Encoding;
-  /** Names that differ in case only are one there. */
+  /** Names that differ in case only mean the same file there. */
   readonly caseless: boolean;
   /** Bytes that are free there; `null`: not known. */
   free(): Promise<number | null>;

@@ -4,7 +4,7 @@ import type { ScriptRoot } from "./end-tree.ts";
 /** What a far host's profile may print before the script's own first line. */
 const MOST_NOISE_BYTES = 64 * 1024;
 
-export interface Introduction {
+interface Introduction {
   /** `null` until it has introduced itself, and if it never does. */
   readonly said: "root" | "missing" | "unwritable" | null;
   readonly root: ScriptRoot | null;

@@ -5,7 +5,7 @@
  * Input: `$mark`; `$rootPid`, `$rootGroup`, `$rootSession`, `$rootStart` of what waits for the script's shell, which is none of
  * them (empty: unknown). Output: `$members`, numbers between blanks, and `$memberLines`, in the candidates' form.
  */
-export const FIND_MEMBERS = `
+const FIND_MEMBERS = `
 LC_ALL=C; export LC_ALL
 set -f
 newline='

@@ -13,7 +13,7 @@ import { below, pathOf } from "../../common/paths.ts";
 import { selectFiles } from "../../common/select-files.ts";
 import { bytesOf, inParallel, isMissing, unreadable } from "./paths.ts";
 
-export interface ListHost {
+interface ListHost {
   /** The checkout, absolute. */
   readonly root: string;
   /** What git does not know, relative to the checkout; a nested repository ends with a slash. */

@@ -67,7 +67,7 @@ export function* nameBytes(names: Iterable<FileName>): Generator<Buffer> {
 
 const PIECE_BYTES = 64 * 1024;
 
-export interface NameReader {
+interface NameReader {
   readonly names: readonly FileName[];
   /** @returns what follows the end of the names, once it has come. @throws a name, or what comes before its end, is too much */
   push(bytes: Buffer): Buffer | undefined;

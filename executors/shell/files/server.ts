@@ -12,7 +12,7 @@ import { createNameReader, LENGTH_DIGITS, nameBytes, type Remark, requestSchema 
 import { unpackFiles } from "./unpack.ts";
 import { listUntracked } from "./untracked.ts";
 
-export interface FilesServerStreams {
+interface FilesServerStreams {
   readonly stdin: Readable;
   readonly stdout: Writable;
   readonly stderr: Writable;

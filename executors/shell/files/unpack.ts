@@ -27,7 +27,7 @@ import { below, parentOf, pathOf } from "../../common/paths.ts";
 import { admitted, type Directory, type Move, planMoves, refused } from "../../common/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./paths.ts";
 
-export interface UnpackPlaces {
+interface UnpackPlaces {
   /** The checkout, absolute. */
   readonly root: string;
   /** Beside the checkout, the job's own. */

@@ -5,7 +5,7 @@ import type { Argv } from "../../../src/shell.ts";
 import { createNameCount } from "../../common/found.ts";
 
 /** A program as it is started for a job. */
-export interface GitStart {
+interface GitStart {
   /** Put before `argv` what changes the user. @throws {SystemFailure} there is no such program */
   command(argv: Argv): Argv;
   readonly environment: Readonly<Record<string, string>>;

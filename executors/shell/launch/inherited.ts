@@ -25,13 +25,13 @@ export function namePattern(glob: string, flags = "s"): RegExp {
 }
 
 /** Whom scripts run as, if not as the runner. */
-export interface Person {
+interface Person {
   readonly name: string;
   readonly home: string;
   readonly shell: string;
 }
 
-export interface InheritOptions {
+interface InheritOptions {
   /** Names and globs beyond the short list. */
   readonly more: readonly string[];
   /** Home of the runner's own account, where `HOME` is not set. */

@@ -28,7 +28,7 @@ export interface Launch {
   check(argv: Argv, more?: string): Promise<void>;
 }
 
-export interface LaunchOptions {
+interface LaunchOptions {
   readonly user: string | undefined;
   readonly inherit: readonly string[];
   readonly environment: Readonly<Record<string, string | undefined>>;

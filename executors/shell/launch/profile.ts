@@ -29,7 +29,7 @@ export interface Profile {
   settled(): Promise<void>;
 }
 
-export interface ProfileHost {
+interface ProfileHost {
   /** Starts a login shell that ends by itself with what `-c` follows, as the jobs' user. */
   readonly login: Argv;
   readonly launch: Pick<Launch, "environment" | "uid">;

@@ -56,7 +56,7 @@ export async function choosePlaces(options: PlacesOptions, slot: number): Promis
   return places;
 }
 
-/** One is the other, or lies inside it. */
+/** Whether one path is the other, or lies inside it. */
 export function overlap(a: string, b: string): boolean {
   return a === b || a.startsWith(b + sep) || b.startsWith(a + sep);
 }

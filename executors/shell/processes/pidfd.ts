@@ -1,8 +1,8 @@
 import { closeSync } from "node:fs";
 
 /** One process, whatever becomes of its number. */
-export interface ProcessHandle extends Disposable {
-  /** False: it is gone, or somebody else's. */
+interface ProcessHandle extends Disposable {
+  /** Whether this process still has it; it may be gone, or somebody else's. */
   signal(number: number): boolean;
 }
 
@@ -12,7 +12,7 @@ export type OpenProcess = (pid: number) => ProcessHandle | null;
 /** The C library's function of that name, with one number and four arguments. */
 type SystemCall = (...args: readonly [bigint, bigint, bigint, bigint, bigint]) => unknown;
 
-/** The same on all kinds of machines. */
+/** System calls; these have the same numbers on all kinds of machines. */
 const PIDFD_SEND_SIGNAL = 424n;
 const PIDFD_OPEN = 434n;
 

@@ -53,7 +53,7 @@ export async function findMembers({ table, mark, uid, leader, since, cgroup }: B
   return [...members.values()].sort((a, b) => a.startedAt - b.startedAt || a.pid - b.pid);
 }
 
-export interface EndOptions {
+interface EndOptions {
   readonly belonging: Belonging;
   /** From SIGTERM to SIGKILL, milliseconds. */
   readonly graceMs: number;

@@ -131,7 +131,7 @@ export async function runScript(
     }
     const reader = readPipe(pipe.readFd, output);
     try {
-      return await watch(host, started, cgroup, reader, output, signal);
+      return await watch(host, { ...started, cgroup }, reader, output, signal);
     } finally {
       reader.close();
     }
@@ -143,8 +143,7 @@ export async function runScript(
 /** From the shell's start until nothing of it is left. */
 async function watch(
   { launch, table, mark, killGraceMs, killLeftovers }: ScriptHost,
-  { child, pid, exited }: Started,
-  cgroup: Cgroup | null,
+  { child, pid, exited, cgroup }: Started & { readonly cgroup: Cgroup | null },
   reader: Forwarding,
   output: Writable,
   signal: AbortSignal,

@@ -130,7 +130,7 @@ async function untilGone(pids: readonly number[], limitMs: number): Promise<void
   }
 }
 
-export interface StopOptions {
+interface StopOptions {
   /** Whether the first of `members` still has its console, so that it can be asked to end. */
   readonly polite: boolean;
   readonly graceMs: number;

@@ -6,7 +6,7 @@ import type { SshHost } from "../settings.ts";
 import { MOST_ROUNDS, openChachaKey } from "./openssh-key.ts";
 
 /** `utils.parseKey` of ssh2, which is loaded by whoever connects. */
-export type ParseKey = (data: Buffer, passphrase?: string) => ParsedKey | ParsedKey[] | Error;
+type ParseKey = (data: Buffer, passphrase?: string) => ParsedKey | ParsedKey[] | Error;
 
 export interface Authentication {
   /** ssh2's `authHandler`: asked for the next method until one is taken or none is left. */

@@ -8,7 +8,7 @@ import type { SshChannel } from "./channel.ts";
 import { commandLine } from "./command-line.ts";
 
 /** Who starts programs: a connection, or several as one. */
-export interface Execs {
+interface Execs {
   readonly name: string;
   exec(command: string, signal: AbortSignal): Promise<SshChannel>;
 }

@@ -80,7 +80,7 @@ async function attempt(settings: SshSettings, log: Log, signal: AbortSignal): Pr
     if (jump !== null) {
       const first = await readCredentials(jump);
       const line = await dial(jump.host, jump.port, limit.signal);
-      const way = await open(jump, first, line, settings, log, limit.signal);
+      const way = await open({ target: jump, credentials: first, line }, settings, log, limit.signal);
       if ("failure" in way) return way;
       before = way;
     }
@@ -88,7 +88,7 @@ async function attempt(settings: SshSettings, log: Log, signal: AbortSignal): Pr
       before === null
         ? await dial(settings.host, settings.port, limit.signal)
         : await before.connection.forward(settings.host, settings.port, limit.signal);
-    const opened = await open(settings, credentials, line, settings, log, limit.signal);
+    const opened = await open({ target: settings, credentials, line }, settings, log, limit.signal);
     if ("failure" in opened) {
       before?.connection.close();
       return opened;
@@ -113,9 +113,7 @@ interface Open {
 }
 
 async function open(
-  target: SshHost,
-  credentials: Credentials,
-  line: Duplex,
+  { target, credentials, line }: { target: SshHost; credentials: Credentials; line: Duplex },
   { keepAliveMs, maxSessions }: SshSettings,
   log: Log,
   signal: AbortSignal,

@@ -7,10 +7,10 @@ import { type Authentication, openAuthentication } from "./authentication.ts";
 import { type HostKeyCheck, openHostKeyCheck } from "./host-key.ts";
 
 /** What ssh2 is, once it is loaded: half a megabyte that only those who have such an executor should pay for. */
-export type Ssh2 = typeof import("ssh2");
+type Ssh2 = typeof import("ssh2");
 
 let loading: Promise<Ssh2> | null = null;
-export function loadSsh2(): Promise<Ssh2> {
+function loadSsh2(): Promise<Ssh2> {
   // As CommonJS the library's names are on `default` under Node, and on the module itself in a bundle.
   loading ??= import("../../common/ssh2/ciphers.ts")
     .then(() => import("ssh2"))
@@ -38,7 +38,7 @@ export interface LoginFailure {
 /** ssh2 says where it failed: `handshake`, `client-authentication`, `client-socket`, `agent`. */
 type LeveledError = Error & { readonly level?: string };
 
-export type LoginResult = { readonly client: Client; readonly unchecked: boolean } | LoginFailure;
+type LoginResult = { readonly client: Client; readonly unchecked: boolean } | LoginFailure;
 
 /** Types of host keys in SSH's words for signatures. RSA keys sign in three ways. */
 const ALGORITHMS: Readonly<Record<string, readonly ServerHostKeyAlgorithm[]>> = {

@@ -45,7 +45,7 @@ export async function openHostKeyCheck(target: SshHost): Promise<HostKeyCheck> {
   };
 }
 
-/** Some 50,000 hosts. */
+/** A file of known hosts that is larger is not read: this holds some 50,000 of them. */
 export const LARGEST_KNOWN_HOSTS_BYTES = 16 * 1024 * 1024;
 
 async function readLines(file: string): Promise<Line[]> {

@@ -8,7 +8,7 @@ const END = "-----END OPENSSH PRIVATE KEY-----";
 /** What `ssh-keygen -a` counts. Each costs some 10 ms in which nothing else runs; 16 or 24 is what ssh-keygen takes. */
 export const MOST_ROUNDS = 100;
 
-export type OpensshKey =
+type OpensshKey =
   /** A key in the same format without encryption, or as it was. */
   | { readonly content: Buffer; readonly encrypted: boolean }
   | { readonly refused: "locked" | "wrong passphrase" | "malformed" | "too many rounds" };

@@ -9,7 +9,7 @@ export interface Session {
   lower(): boolean;
 }
 
-export interface SessionLimit {
+interface SessionLimit {
   /** First come, first served. @throws the signal's reason */
   take(signal: AbortSignal): Promise<Session>;
   /** `null` where `take` would wait. */

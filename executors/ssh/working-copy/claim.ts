@@ -6,7 +6,7 @@ import { slotName, slotNames } from "../../common/slot-name.ts";
 import type { RemoteCommands } from "../../remote/index.ts";
 import { CLAIM_PROGRAM } from "./claim-program.ts";
 
-export interface ClaimRequest {
+interface ClaimRequest {
   /** As configured: absolute there, or relative to the account's home. */
   readonly buildsDir: string;
   readonly runnerId: string;
@@ -43,7 +43,7 @@ export interface Claim {
 
 const BEAT_MS = 60_000;
 const MOST_ANSWER_BYTES = 64 * 1024;
-/** Until it is ready; it says six. */
+/** Lines that the program may print until it is ready; six are usual. */
 const MOST_LINES = 20;
 
 /** @throws {SystemFailure} the builds directory cannot be written, the disk is full, the connection is gone */

@@ -36,7 +36,7 @@ const PATIENCE_MS = 15_000;
 const STUCK_MS = 1000;
 const MOST_ANSWER_BYTES = 64 * 1024;
 
-export interface LearnOptions {
+interface LearnOptions {
   /** The job's own directory, where the values are kept: proxies can hold passwords, so they are in no argument list. */
   readonly tmpDir: string;
   /** The operator's choice; otherwise bash where it is there, and sh. */

@@ -3,7 +3,7 @@ import type { Recovered } from "../../../src/executor.ts";
 import { endTree, jobMark, type RemoteCommands, runToEnd } from "../../remote/index.ts";
 import { FORGET_PROGRAM } from "./claim-program.ts";
 
-export interface DeadJob {
+interface DeadJob {
   readonly jobKey: string;
   readonly buildsDir: string;
   readonly runnerId: string;
