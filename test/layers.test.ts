@@ -7,6 +7,7 @@ const top = join(import.meta.dirname, "..");
 /** Everybody may import these; they import one another, zod and node. */
 const contracts = [
   "src/executor.ts",
+  "src/executor-deps.ts",
   "src/executor-words.ts",
   "src/workspace.ts",
   "src/files/tar.ts",

@@ -1,5 +1,6 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type ExecutorDeps, type PrepareRequest } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type PrepareRequest } from "../../src/executor.ts";
+import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";

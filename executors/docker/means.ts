@@ -1,4 +1,4 @@
-import type { ExecutorDeps } from "../../src/executor.ts";
+import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { createSweeper, type Sweeper } from "./clean-up/sweep.ts";
 import { connectEngine, type Engine } from "./engine/engine.ts";

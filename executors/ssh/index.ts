@@ -3,12 +3,12 @@ import { describeError, Stop } from "../../src/errors.ts";
 import {
   defineExecutor,
   type Executor,
-  type ExecutorDeps,
   type Note,
   type Notes,
   type PrepareRequest,
   type Recovered,
 } from "../../src/executor.ts";
+import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";

@@ -5,7 +5,7 @@ import type { RunServices } from "../commands/run/deps.ts";
 import type { Config } from "../config/config.ts";
 import { openCoordinator } from "../coordinator/client.ts";
 import { describeError } from "../errors.ts";
-import { noMeter } from "../executor.ts";
+import { noMeter } from "../executor-deps.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
 import { createJobHandler } from "../job/life/handle.ts";
 import { createLiveMasks } from "../job/life/live-masks.ts";

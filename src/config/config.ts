@@ -1,4 +1,5 @@
-import type { Executor, ExecutorDeps, ShellHost } from "../executor.ts";
+import type { Executor } from "../executor.ts";
+import type { ExecutorDeps, ShellHost } from "../executor-deps.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
 import type { ShellName } from "../shell.ts";
 

@@ -1,6 +1,5 @@
 import { constants } from "node:fs";
-import { access, open, realpath, stat } from "node:fs/promises";
-import { devNull } from "node:os";
+import { access, realpath, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { keyName, type Part, readPart } from "./check/check.ts";
@@ -8,13 +7,14 @@ import { createFindings } from "./check/findings.ts";
 import { foreignKeysOf } from "./check/keys.ts";
 import { type GlobalSettings, globalSchema } from "./check/schema.ts";
 import type { BrokenEntry, Config, RunnerConfig } from "./config.ts";
+import { entriesOf, nameOf } from "./entries.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
 import { errorCode } from "./error-code.ts";
-import { expandVariables } from "./expand.ts";
-import { childOf, type LayoutNode } from "./file/layout-node.ts";
-import { isTable, LARGEST_FILE_BYTES, readToml } from "./file/toml.ts";
+import { childOf } from "./file/layout-node.ts";
+import { modeWarnings, readConfigFile } from "./file/read.ts";
+import { readToml } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
-import { digest, runnerId, runnerName } from "./identity.ts";
+import { digest } from "./identity.ts";
 import { ownStateDir } from "./locations.ts";
 import { missingProgram } from "./program.ts";
 
@@ -160,61 +160,6 @@ function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
   return resolve(options.workingDirectory, options.defaultStateDir);
 }
 
-/** The `[[runners]]` entries, each with its place. */
-function* entriesOf(around: Pick<Part, "document" | "findings" | "foreign">): Generator<Part> {
-  const { document, findings } = around;
-  const keys = Object.keys(document.data).filter((each) => each.toLowerCase() === "runners");
-  for (const key of keys) {
-    const data = document.data[key];
-    const node: LayoutNode = childOf(document.layout.root, key) ?? document.layout.root;
-    if (key !== keys[0]) {
-      findings.problem(
-        node.at,
-        key,
-        `is the same as "${keys[0]}" in another case. Write all headers alike: [[runners]]`,
-      );
-    } else if (!Array.isArray(data)) {
-      findings.problem(
-        node.at,
-        key,
-        "expected a list of tables: write [[runners]], with two brackets, above each entry",
-      );
-    } else {
-      for (const [index, entry] of data.entries()) {
-        const item: LayoutNode = (node.kind === "array" ? node.items[index] : undefined) ?? node;
-        const part = { ...around, findings: findings.apart(), node: item, table: "runners", skip: new Set<string>() };
-        if (!isTable(entry))
-          findings.problem(item.at, keyName({ table: "runners", owner: "" }, [index]), "expected a table");
-        else yield { ...part, data: entry, owner: ownerOf(entry, index, data.length) };
-      }
-    }
-  }
-}
-
-function ownerOf(entry: Readonly<Record<string, unknown>>, index: number, count: number): string {
-  const key = Object.keys(entry).find((each) => each.toLowerCase() === "name");
-  const name = key === undefined ? undefined : entry[key];
-  if (typeof name === "string" && name !== "") return ` of ${JSON.stringify(name.slice(0, 60))}`;
-  return count > 1 ? ` of entry ${index + 1}` : "";
-}
-
-/** What a broken entry is called. */
-function nameOf({ data }: Part, env: ParseOptions["env"]): Pick<BrokenEntry, "name" | "id" | "executor"> {
-  const text = (name: string): string => {
-    const key = Object.keys(data).find((each) => each.toLowerCase() === name);
-    const value = key === undefined ? undefined : data[key];
-    return typeof value === "string" ? value : "";
-  };
-  const { text: expanded, missing } = expandVariables(text("token"), env);
-  const token = missing.length === 0 ? expanded.trim() : "";
-  const name = text("name").slice(0, 200);
-  return {
-    name: token === "" ? name : runnerName(name, token),
-    id: token === "" ? "" : runnerId(token),
-    executor: text("executor").slice(0, 60),
-  };
-}
-
 /**
  * The same, where there is nothing to go on with but its entries.
  * @throws {ConfigError} one of them cannot be used
@@ -224,77 +169,6 @@ export function demandSound(config: Config): Config {
   if (first === undefined) return config;
   const message = config.broken.flatMap(({ problems }) => problems).join("\n");
   throw new ConfigError(message, { file: config.file, line: first.line });
-}
-
-export interface ConfigFile {
-  readonly bytes: Buffer;
-  readonly text: string;
-  readonly mode: number;
-}
-
-/**
- * The file's contents, or `null` when there is none.
- * @throws {ConfigError} it cannot be read, or is nothing to read
- */
-export async function readConfigFile(path: string): Promise<ConfigFile | null> {
-  const fail = (problem: string, cause?: unknown): ConfigError =>
-    new ConfigError(`${path}: ${problem}`, { file: path, ...(cause === undefined ? {} : { cause }) });
-  // Opening a FIFO would wait for its writer, without a limit.
-  const flags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
-  const handle = await open(path, flags).catch((error: unknown) => {
-    if (errorCode(error) === "ENOENT") return null;
-    const hint = errorCode(error) === "EACCES" ? ", run as its owner or as root" : "";
-    throw fail(`cannot be read (${errorCode(error)})${hint}`, error);
-  });
-  if (handle === null) return null;
-  try {
-    const stats = await handle.stat();
-    if (stats.isDirectory()) throw fail("is a directory. Name the file in it, such as config.toml");
-    if (!stats.isFile() && path !== devNull) throw fail("is not a regular file. Put the configuration into one");
-    if (stats.size > LARGEST_FILE_BYTES) {
-      throw fail(`has ${stats.size} bytes; at most ${LARGEST_FILE_BYTES} are read. Is it the right file?`);
-    }
-    const bytes = await handle.readFile();
-    return { bytes, text: decode(bytes, path), mode: stats.mode };
-  } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    throw fail(`cannot be read (${errorCode(error)})`, error);
-  } finally {
-    await handle.close();
-  }
-}
-
-function decode(bytes: Buffer, path: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    const utf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
-    const line = utf16 ? 1 : lineOfBadByte(bytes);
-    const what = utf16 ? "the file is UTF-16" : "bytes that are not UTF-8";
-    throw new ConfigError(`${path}:${line}: ${what}. Save it as UTF-8`, { file: path, line, cause });
-  }
-}
-
-function lineOfBadByte(bytes: Buffer): number {
-  let line = 1;
-  for (let from = 0; from < bytes.length; line++) {
-    const end = bytes.indexOf(10, from);
-    const until = end < 0 ? bytes.length : end;
-    const part = bytes.subarray(from, until);
-    if (!Buffer.from(part.toString("utf8")).equals(part)) return line;
-    from = until + 1;
-  }
-  return line;
-}
-
-/** Permission bits mean nothing on Windows. */
-function modeWarnings(path: string, mode: number): string[] {
-  if (process.platform === "win32" || path === devNull) return [];
-  const others = mode & 0o077;
-  if (others === 0) return [];
-  const what = others & 0o022 ? "changed" : "read";
-  const octal = (mode & 0o777).toString(8).padStart(4, "0");
-  return [`${path} holds tokens and can be ${what} by other users (mode ${octal}). Run: chmod 600 ${path}`];
 }
 
 export async function findFile(

@@ -1,4 +1,4 @@
-import type { ExecutorMeter } from "../executor.ts";
+import type { ExecutorMeter } from "../executor-deps.ts";
 import type { JobProgress } from "../job/job.ts";
 
 /** What one job reports about itself. */

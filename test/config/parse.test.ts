@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { executors } from "../../executors/index.ts";
-import { noMeter } from "../../src/executor.ts";
+import { noMeter } from "../../src/executor-deps.ts";
 import { createLog } from "./log-stand.ts";
 import { createCatalog, entry, type Opened, read, refusal } from "./support.ts";
 

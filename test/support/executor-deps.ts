@@ -1,5 +1,11 @@
 import { join } from "node:path";
-import { type EntrySettings, type ExecutorDeps, type HostPlaces, noMeter, type ShellHost } from "../../src/executor.ts";
+import {
+  type EntrySettings,
+  type ExecutorDeps,
+  type HostPlaces,
+  noMeter,
+  type ShellHost,
+} from "../../src/executor-deps.ts";
 import type { Log } from "../../src/log.ts";
 
 export const silentLog: Log = {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
-import type { ExecutorDeps, Notes, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
+import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
+import type { ExecutorDeps } from "../../../src/executor-deps.ts";
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";
 import { nameServices } from "../../images/service-names.ts";

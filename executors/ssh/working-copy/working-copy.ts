@@ -1,5 +1,6 @@
 import { SystemFailure } from "../../../src/errors.ts";
-import type { ExecutorDeps, PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor.ts";
+import type { ExecutorDeps } from "../../../src/executor-deps.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { jobMark, probeTools } from "../../remote/index.ts";
 import { sshCommands } from "../connection/commands.ts";

@@ -2,9 +2,9 @@ import { ConfigError } from "../../errors.ts";
 import type { EntryTable } from "../../executor-words.ts";
 import { expandVariables } from "../expand.ts";
 import { runnerName } from "../identity.ts";
-import { readConfigFile } from "../load.ts";
 import { appendEntry, removeEntries } from "./edit.ts";
 import { lockFile } from "./lock.ts";
+import { readConfigFile } from "./read.ts";
 import { lockPathOf, prepareDirectory, replaceFile, targetOf } from "./replace.ts";
 import { canonicalText, isTable, readToml, type TomlData } from "./toml.ts";
 

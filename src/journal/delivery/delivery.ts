@@ -9,6 +9,7 @@ import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { formatCrc32 } from "../../trace/crc32.ts";
 import type { FinalReport, JobRecord } from "../contract.ts";
+import { answersOtherwise, askAsWaiting } from "./ask.ts";
 import { type Attempt, type Deliver, endings, trouble } from "./attempt.ts";
 import { nextStep, noticeLine, shortenedTrace } from "./shorten.ts";
 import { type TraceSource, traceOf } from "./trace-source.ts";
@@ -80,7 +81,8 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (heldTo !== null) await sayWhatIsMissing(heldTo, size, signal);
     const check = unverified || size === 0 ? {} : { checksum: formatCrc32(await trace.crc32(size)), bytes: size };
     const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal).catch(async (error) => {
-      if (await waitsForRunner(error, signal)) return null;
+      if (troubleOf(error)?.kind === "invalid" && (await askAsWaiting(coordinator, credentials, signal)) === "waits")
+        return null;
       throw error;
     });
     if (answer === null) {
@@ -167,24 +169,6 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     signal.throwIfAborted();
   }
 
-  /** GitLab says 400 to the result of a job that nobody acknowledged, and 200 to `pending` for such a job only. */
-  async function waitsForRunner(error: unknown, signal: AbortSignal): Promise<boolean> {
-    return troubleOf(error)?.kind === "invalid" && (await askAsWaiting(signal)) === "waits";
-  }
-
-  /**
-   * The one question about a job at GitLab that changes nothing: `running` would take one that nobody has acknowledged, and
-   * that has ended here, once and for all. `waits`: it is such a job. `null`: no answer, or one that says nothing.
-   */
-  async function askAsWaiting(signal: AbortSignal): Promise<"waits" | "known" | null> {
-    try {
-      const answer = await coordinator.updateJob(credentials, { state: "pending" }, signal);
-      return answer.kind === "done" && answer.status === "running" ? "waits" : "known";
-    } catch (error) {
-      return troubleOf(error)?.kind === "invalid" ? "known" : null;
-    }
-  }
-
   /** AlloyCI keeps the trace that comes with the final state, and nothing else. */
   async function deliverAtOnce(signal: AbortSignal): Promise<Attempt> {
     for (;;) {
@@ -224,17 +208,6 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     log.warn(`${coordinator.origin} does not take ${what}: ${why}; it is sent shortened`, { job: id });
   }
 
-  /** Does the coordinator answer calls of this job that carry no trace? */
-  async function answersOtherwise(signal: AbortSignal): Promise<boolean> {
-    if (dialect === "gitlab") return (await askAsWaiting(signal)) !== null;
-    try {
-      await coordinator.appendTrace(credentials, { from: sent, bytes: new Uint8Array() }, signal);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   /**
    * A call with (a part of) the trace in it failed: is the trace to blame? Only if that call alone fails, again and again,
    * while the coordinator answers others. @returns what came of sending it shortened; `null`: it is not to blame (yet)
@@ -256,7 +229,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     const needed = why === "silent" ? SUSPECT_SILENCES : first ? SUSPECT_REFUSALS : 2;
     if (refusals < needed || (first && now - suspectSince < suspectMs)) return null;
     refusals = needed - 2;
-    if (!(await answersOtherwise(signal))) return null;
+    if (!(await answersOtherwise(coordinator, credentials, sent, signal))) return null;
     // It may have come back to life this very moment: the whole trace once more before it is cut.
     const attempt = await guarded(signal);
     if (attempt.kind !== "trouble" || attempt.why !== why) return attempt;

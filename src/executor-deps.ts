@@ -1,0 +1,66 @@
+import type { Log } from "./log.ts";
+import type { Argv, ShellName } from "./shell.ts";
+
+/** What a `[[runners]]` entry says to its executor besides the executor's own tables. */
+export interface EntrySettings {
+  /** `builds_dir` and `shell` of the entry, if set. */
+  readonly buildsDir: string | undefined;
+  readonly shell: ShellName | undefined;
+  /** End what a script left running when its stage ends. */
+  readonly killLeftovers: boolean;
+  /** SIGTERM → SIGKILL, milliseconds. */
+  readonly killGraceMs: number;
+  /** Nothing is kept between jobs: working copies and volumes go with their job. Default: false. */
+  readonly ephemeral?: boolean;
+}
+
+/** This machine, as executors use it. */
+export interface HostPlaces {
+  /** Base of relative directories: `--working-directory`, else the directory that the runner was started in. */
+  readonly working: string;
+  /** Private scratch space of the runner (0700), on the disk of `state_dir`; emptied at start. */
+  readonly scratch: string;
+  /** Lasts over restarts, private to the runner, shared by all entries: names there begin with the executor's. */
+  readonly keepDir: string;
+  /** The runner's own environment: where engines, keys and helpers of logins are. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** What only jobs on this machine itself need. */
+export interface ShellHost {
+  /** Account that scripts run under (`user` / `--user`), if any. */
+  readonly user: string | undefined;
+  /** What starts this program again, for work with other rights; by default found out from the process. */
+  readonly ownProgram?: Argv;
+  /** Names and globs of the runner's own variables that jobs inherit beyond the short list. */
+  readonly inheritEnvironment: readonly string[];
+}
+
+/** Labels of a metric, besides those that say which entry it is. */
+export type MeterLabels = Readonly<Record<string, string>>;
+
+export interface Measured {
+  readonly labels?: MeterLabels;
+  readonly value: number;
+}
+
+/** Metrics of an executor's own, for its entry; they go with the entry. A name begins with the executor's: `machine_idle`. */
+export interface ExecutorMeter {
+  /** What can be counted at any time, such as machines that idle: read when somebody looks. */
+  gauge(name: string, help: string, labelNames: readonly string[], read: () => readonly Measured[]): void;
+  /** What happens, such as machines that are made. @returns counts one */
+  counter(name: string, help: string, labelNames: readonly string[]): (labels?: MeterLabels) => void;
+}
+
+/** What an executor is created with, besides its own tables. */
+export interface ExecutorDeps {
+  readonly log: Log;
+  readonly entry: EntrySettings;
+  readonly host: HostPlaces;
+  readonly meter: ExecutorMeter;
+  /** Where it is missing, jobs on this machine are the runner's own account's and inherit the short list. */
+  readonly shell?: ShellHost;
+}
+
+/** Where nobody looks. */
+export const noMeter: ExecutorMeter = { gauge: () => {}, counter: () => () => {} };
