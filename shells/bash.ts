@@ -23,6 +23,7 @@ const MARK = "{ alloy_last=1; } 2>/dev/null";
 function writeBody(ops: readonly Op[], xtrace: boolean): string {
   let authored = false;
   let tracing = false;
+  let isLast = false;
 
   const quietly = (lines: string): string =>
     [
@@ -58,7 +59,10 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         authored = true;
         tracing = xtrace;
         // A backslash at the end would join the next line, which is ours.
-        return [...start, `${text}${text.endsWith("\\") ? "\n" : ""}`].join("\n");
+        const lines = [...start, `${text}${text.endsWith("\\") ? "\n" : ""}`];
+        // To errexit a failure before && is none, and our next line would be what follows.
+        if (!isLast && /&&\s*(?:#.*)?$/.test(text)) lines.push(`: ${OR_EXIT}`);
+        return lines.join("\n");
       }
       case "cd":
         return `command cd ${quotePath(op.path)} ${OR_EXIT}`;
@@ -92,6 +96,7 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
   };
   const before = list(ops.slice(0, -1));
   const mark = authored ? [MARK] : [];
+  isLast = true;
   return [before, ...mark, list(ops.slice(-1))].join("\n");
 }
 

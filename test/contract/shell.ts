@@ -245,6 +245,17 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
       }
     });
 
+    test("an entry that ends in && goes on with the next one, and fails where what stands before it does", () => {
+      const entries = (...texts: string[]): Op[] =>
+        texts.flatMap((text): Op[] => [print(`$ ${text}`), { op: "source", text }]);
+      for (const end of ["&&", "&& ", "&& # and then", "&&\n"]) {
+        const bad = run(entries(`sh -c 'exit 7' ${end}`, "echo b"));
+        expect([end, bad.status, bad.stdout.includes("\nb\n")]).toEqual([end, 7, false]);
+        const good = run(entries(`true ${end}`, "echo b"));
+        expect([end, good.status, good.stdout.includes("\nb\n")]).toEqual([end, 0, true]);
+      }
+    });
+
     test("a last entry that does not end is the shell's own syntax error", () => {
       for (const text of ["echo a &&", "echo a ||", "echo a |", "set +e; echo a |", "(", "if true; then", "f() {"]) {
         // zsh takes an operator at the end for none.
