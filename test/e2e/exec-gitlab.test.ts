@@ -20,7 +20,8 @@ function states(stdout: string): Record<string, string> {
   const rows = stdout.slice(stdout.lastIndexOf("\njob ")).split("\n").slice(2);
   return Object.fromEntries(
     rows.flatMap((row) => {
-      const [, name, state] = /^(\S.*?) {2,}\S+ +(success|failed|skipped|manual|canceled)\b/.exec(row) ?? [];
+      const [, name, state] =
+        /^(\S.*?) {2,}\S+ +(success|failed|skipped|manual|canceled|not started here)\b/.exec(row) ?? [];
       return name === undefined || state === undefined ? [] : [[name, state]];
     }),
   );
@@ -145,6 +146,25 @@ late: {stage: deploy, script: [echo late]}
   });
   const named = await project.exec(["opt"]);
   expect(states(named.stdout)).toEqual({ opt: "success" });
+});
+
+test("a job that starts another pipeline is in no table as one that went well", async () => {
+  await file(`
+stages: [build, test]
+"child\\e[2J": {stage: build, trigger: {include: child.yml, strategy: depend}}
+other: {stage: build, trigger: group/project}
+after: {stage: test, script: [echo after]}
+`);
+  const { code, stdout } = await project.exec([]);
+  expect(states(stdout)).toEqual({
+    "child\ufffd[2J": "not started here",
+    other: "not started here",
+    after: "success",
+  });
+  expect(stdout).toContain("child\ufffd[2J: the child pipeline is not started here");
+  expect(stdout).toContain("other: the pipeline of group/project is not started here");
+  expect(stdout).not.toContain("\x1b[2J");
+  expect(code).toBe(0);
 });
 
 test("--list --json has the fields, --all the absent, --print the whole file, a wrong file each finding", async () => {
