@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { linesOf, openProject, type Project } from "../support/project.ts";
@@ -274,4 +274,11 @@ test("variables kept in the project are masked, weaker than the command line's, 
   await file(".alloy-exec.env\n", ".gitignore");
   const ignored = await project.exec(["--list"]);
   expect(ignored.stderr).not.toContain("not ignored");
+
+  await writeFile(join(project.home, "credentials"), "KEPT=of-the-person\n");
+  await rm(join(project.dir, ".alloy-exec.env"));
+  await symlink("../credentials", join(project.dir, ".alloy-exec.env"));
+  const linked = await project.exec([]);
+  expect(linked.stderr).toContain(".alloy-exec.env is a link out of the project, and not read");
+  expect(linesOf("j", linked.stdout).filter((line) => line.startsWith("["))).toEqual(["[] []"]);
 });
