@@ -231,6 +231,13 @@ k: {script: [echo k], rules: [{if: $NOPE}]}
   expect(wrong.stderr).toContain(".gitlab-ci.yml:3:1: jobs k config should implement");
 });
 
+test("an included address that is this machine's own is refused where it stands", async () => {
+  await file("include:\n  - https://localhost/ci.yml\nj: {script: [x]}\n");
+  const { code, stderr } = await project.exec(["--list"]);
+  expect(stderr).toContain(".gitlab-ci.yml:2:5: https://localhost/ci.yml is not fetched");
+  expect(code).not.toBe(0);
+});
+
 test("AlloyCI's file goes first and says so; --file takes the other", async () => {
   await project.ciFile("alloy: {script: [echo a]}\n");
   await file("gitlab: {script: [echo g]}\n");

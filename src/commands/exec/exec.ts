@@ -95,7 +95,7 @@ export async function execCommand(
     const work: Work =
       project.kind === "alloy"
         ? { kind: "alloy", file: project.file, notes: project.notes }
-        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context.env)) };
+        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context)) };
     return await withRun({ options, executor, tree, work, values, context, engine }, signal);
   };
   const status = await Promise.race([

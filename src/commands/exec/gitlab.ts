@@ -24,11 +24,12 @@ import type { PipelineProject } from "../../local/pipeline/pipeline.ts";
 import type { Git } from "../../local/sources/git.ts";
 import { refOf, type Snapshot } from "../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
-import type { CommandContext } from "../context.ts";
+import { type CommandContext, loadOptions } from "../context.ts";
 import { sayNotes } from "./notes.ts";
 import type { ExecOptions } from "./options.ts";
 import { includesDir, projectIdOf } from "./places.ts";
 import { type PreviewJob, previewText } from "./report.ts";
+import { createWeb, isNobodysBusiness } from "./web.ts";
 
 /** GitLab's file of a project, and what `exec` was asked to make of it. */
 export interface GitlabWork {
@@ -58,8 +59,10 @@ export async function loadGitlab(
   tree: WorkingTree,
   options: ExecOptions,
   git: Git,
-  env: CommandContext["env"],
+  context: CommandContext,
 ): Promise<GitlabWork> {
+  const { env, coordinator } = context;
+  const { certsDir } = loadOptions(context);
   const notes: string[] = [];
   const facts = await gatherFacts(tree, git);
   const full = refOf(tree, options.ref, notes);
@@ -105,7 +108,17 @@ export async function loadGitlab(
       git,
       project,
       checkouts: options.checkouts,
-      remote: createRemoteFiles({ cacheDir: includesDir(env), offline: options.offline, timeoutMs: INCLUDE_MS }),
+      remote: createRemoteFiles({
+        fetchText: createWeb({
+          connections: coordinator.connections,
+          tls: { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir },
+          userAgent: coordinator.identity.userAgent,
+          isAvoided: isNobodysBusiness,
+        }),
+        cacheDir: includesDir(env),
+        offline: options.offline,
+        timeoutMs: INCLUDE_MS,
+      }),
     }),
     around,
     blobOf: blobsIn(tree.dir),
