@@ -238,6 +238,18 @@ test("an included address that is this machine's own is refused where it stands"
   expect(code).not.toBe(0);
 });
 
+test("names out of the file move no cursor, whatever is shown", async () => {
+  const name = "a\\e[2J\\u009b1A";
+  await file(`"${name}": {stage: "test", variables: {V: "${name}"}, script: [echo x]}\n`);
+  for (const flags of [["--list", "--all"], ["--list", "--json"], ["--print"], ["--dry-run"], ["a"], ["nope"], []]) {
+    const { stdout, stderr } = await project.exec(flags);
+    expect(stdout + stderr, flags.join(" ")).not.toMatch(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/);
+  }
+  await file(`"${name}": {script: [echo x], needs: ["${name}x"]}\n`);
+  const { stderr } = await project.exec([]);
+  expect(stderr).toContain("undefined need: a\ufffd[2J\ufffd1Ax");
+});
+
 test("AlloyCI's file goes first and says so; --file takes the other", async () => {
   await project.ciFile("alloy: {script: [echo a]}\n");
   await file("gitlab: {script: [echo g]}\n");

@@ -21,6 +21,7 @@ import { printTable } from "../../local/gitlab/report/print.ts";
 import type { RunPlanOptions } from "../../local/gitlab/run/run-plan.ts";
 import { type SpecOptions, specOfPlanned } from "../../local/gitlab/run/spec.ts";
 import type { PipelineProject } from "../../local/pipeline/pipeline.ts";
+import { printable } from "../../local/report/text-width.ts";
 import type { Git } from "../../local/sources/git.ts";
 import { refOf, type Snapshot } from "../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
@@ -268,7 +269,7 @@ export async function printGitlabPreview({
     const names = jobs
       .filter((job) => job.stage === stage)
       .map(({ name, when }) => `${name}${when === "on_success" ? "" : ` (${when})`}`);
-    if (names.length > 0) print(`# stage ${stage}: ${names.join(", ")}`);
+    if (names.length > 0) print(printable(`# stage ${stage}: ${names.join(", ")}`));
   }
   if (runner === undefined) return;
   for (const job of jobs) {
