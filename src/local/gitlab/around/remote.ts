@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../../../errors.ts";
-import type { Found } from "../compose/include.ts";
+import type { Found } from "../compose/include-sources.ts";
 
 export interface RemoteOptions {
   /** Rejects with `signal.reason` only. */

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import type { Git } from "../../sources/git.ts";
 import { fileInside } from "../../sources/inside.ts";
-import type { Found, IncludeSources, SourceTree } from "../compose/include.ts";
+import type { Found, IncludeSources, SourceTree } from "../compose/include-sources.ts";
 import { templateUrl } from "./remote.ts";
 
 export interface SourcesOptions {
