@@ -5,7 +5,7 @@ import { nearest } from "../../config/check/keys.ts";
 import type { Config } from "../../config/config.ts";
 import { CommandError } from "../../errors.ts";
 import type { LocalCoordinator } from "../../local/coordinator/coordinator.ts";
-import type { LocalJob, VariableSpec } from "../../local/coordinator/jobs/job.ts";
+import type { LocalJob } from "../../local/coordinator/jobs/job.ts";
 import { jobPayload } from "../../local/coordinator/jobs/payload.ts";
 import { blobsIn } from "../../local/gitlab/around/blobs.ts";
 import { changedSince, gatherFacts } from "../../local/gitlab/around/facts.ts";
@@ -23,7 +23,7 @@ import { type SpecOptions, specOfPlanned } from "../../local/gitlab/run/spec.ts"
 import type { PipelineProject } from "../../local/pipeline/pipeline.ts";
 import { printable } from "../../local/report/text-width.ts";
 import type { Git } from "../../local/sources/git.ts";
-import { refOf, type Snapshot } from "../../local/sources/snapshot.ts";
+import { fetchVariables, refOf, type Snapshot } from "../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import { type CommandContext, loadOptions } from "../context.ts";
 import { sayNotes } from "./notes.ts";
@@ -219,20 +219,17 @@ export function keepArtifacts(dir: string, cwd: string): (job: PlannedJob, local
 export function gitlabSpec(
   { loaded, chosen, played }: GitlabWork,
   project: PipelineProject,
-  { shallow, lfs, sha }: Pick<Snapshot, "shallow" | "lfs" | "sha">,
+  snapshot: Pick<Snapshot, "shallow" | "lfs" | "sha">,
   { variables }: Pick<ExecOptions, "variables">,
 ): GitlabSpec {
   const { plan } = loaded;
+  const { sha } = snapshot;
   // Jobs work on what is in the working tree, and that is a commit of its own.
   const commit = new Map([
     ...loaded.around.predefined,
     ["CI_COMMIT_SHA", sha],
     ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
   ]);
-  const runnerVariables: VariableSpec[] = [
-    ...(shallow ? [{ key: "GIT_FETCH_EXTRA_FLAGS", value: "--prune --quiet --update-shallow" }] : []),
-    ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
-  ];
   return {
     plan,
     chosen,
@@ -240,7 +237,7 @@ export function gitlabSpec(
     project,
     around: { ...loaded.around, predefined: commit },
     variables,
-    runnerVariables,
+    runnerVariables: fetchVariables(snapshot),
   };
 }
 
