@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { clausesHold, type PipelineCase } from "../decide/case.ts";
 import { expandText, type Lookup } from "../decide/expand.ts";
+import { compile } from "../decide/regex.ts";
 import type { Findings } from "../read/findings.ts";
 import { at, isNull, type Node, type Place, type Table, textOf } from "../read/node.ts";
 import type { Found, IncludeSources, SourceTree } from "./include-sources.ts";
@@ -202,6 +203,6 @@ function wildcard(pattern: string): (path: string) => boolean {
     if (found === "**") return ".*";
     return found === "*" ? "[^/]*" : `\\${found}`;
   });
-  const expression = new RegExp(`^${source}$`, "su");
-  return (path) => expression.test(path) && /\.ya?ml$/i.test(path);
+  const expression = compile(`^${source}$`, "s");
+  return (path) => expression?.matches(path) === true && /\.ya?ml$/i.test(path);
 }
