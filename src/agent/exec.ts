@@ -1,7 +1,8 @@
 import { findShellWriter } from "../../shells/index.ts";
 import { createBoard } from "../board/board.ts";
 import type { CommandContext } from "../commands/context.ts";
-import { type ExecEngine, execCommand } from "../commands/exec/exec.ts";
+import type { ExecEngine } from "../commands/exec/engine.ts";
+import { execCommand } from "../commands/exec/exec.ts";
 import type { LogSettings } from "../commands/log-options.ts";
 import type { FlagValues } from "../commands/register/runner-flags.ts";
 import type { Config } from "../config/config.ts";

@@ -4,6 +4,7 @@ import { logSettings } from "../commands/log-options.ts";
 import type { FlagValues } from "../commands/register/runner-flags.ts";
 import { CommandError, ConfigError, describeError } from "../errors.ts";
 import type { ExecutorCatalog } from "../executor.ts";
+import { printableLines } from "../local/report/text-width.ts";
 
 /** What a command does with its flags. A number is the exit status; anything else is 0. */
 export type Action = (values: FlagValues, context: CommandContext) => Promise<unknown>;
@@ -39,10 +40,10 @@ export function report(error: unknown): number {
   // Commander has said it already, on the right stream.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
   if (error instanceof CommandError || error instanceof ConfigError) {
-    process.stderr.write(`alloy-runner: ${error.message}\n`);
+    process.stderr.write(`alloy-runner: ${printableLines(error.message)}\n`);
     return error instanceof CommandError ? error.exitCode : 1;
   }
-  process.stderr.write(`alloy-runner: something unexpected went wrong: ${describeError(error)}\n`);
+  process.stderr.write(`alloy-runner: something unexpected went wrong: ${printableLines(describeError(error))}\n`);
   if (process.env.DEBUG || process.argv.includes("--debug"))
     process.stderr.write(`${error instanceof Error ? error.stack : ""}\n`);
   else process.stderr.write("Run it again with --debug for details, and please report it\n");

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { linesOf, openProject, type Project } from "../support/project.ts";
@@ -20,7 +20,8 @@ function states(stdout: string): Record<string, string> {
   const rows = stdout.slice(stdout.lastIndexOf("\njob ")).split("\n").slice(2);
   return Object.fromEntries(
     rows.flatMap((row) => {
-      const [, name, state] = /^(\S.*?) {2,}\S+ +(success|failed|skipped|manual|canceled)\b/.exec(row) ?? [];
+      const [, name, state] =
+        /^(\S.*?) {2,}\S+ +(success|failed|skipped|manual|canceled|not started here)\b/.exec(row) ?? [];
       return name === undefined || state === undefined ? [] : [[name, state]];
     }),
   );
@@ -147,6 +148,25 @@ late: {stage: deploy, script: [echo late]}
   expect(states(named.stdout)).toEqual({ opt: "success" });
 });
 
+test("a job that starts another pipeline is in no table as one that went well", async () => {
+  await file(`
+stages: [build, test]
+"child\\e[2J": {stage: build, trigger: {include: child.yml, strategy: depend}}
+other: {stage: build, trigger: group/project}
+after: {stage: test, script: [echo after]}
+`);
+  const { code, stdout } = await project.exec([]);
+  expect(states(stdout)).toEqual({
+    "child\ufffd[2J": "not started here",
+    other: "not started here",
+    after: "success",
+  });
+  expect(stdout).toContain("child\ufffd[2J: the child pipeline is not started here");
+  expect(stdout).toContain("other: the pipeline of group/project is not started here");
+  expect(stdout).not.toContain("\x1b[2J");
+  expect(code).toBe(0);
+});
+
 test("--list --json has the fields, --all the absent, --print the whole file, a wrong file each finding", async () => {
   await mkdir(join(project.dir, "ci"));
   await file("image: alpine:3\n.base: {before_script: [echo b]}\n", "ci/base.yml");
@@ -211,6 +231,25 @@ k: {script: [echo k], rules: [{if: $NOPE}]}
   expect(wrong.stderr).toContain(".gitlab-ci.yml:3:1: jobs k config should implement");
 });
 
+test("an included address that is this machine's own is refused where it stands", async () => {
+  await file("include:\n  - https://localhost/ci.yml\nj: {script: [x]}\n");
+  const { code, stderr } = await project.exec(["--list"]);
+  expect(stderr).toContain(".gitlab-ci.yml:2:5: https://localhost/ci.yml is not fetched");
+  expect(code).not.toBe(0);
+});
+
+test("names out of the file move no cursor, whatever is shown", async () => {
+  const name = "a\\e[2J\\u009b1A";
+  await file(`"${name}": {stage: "test", variables: {V: "${name}"}, script: [echo x]}\n`);
+  for (const flags of [["--list", "--all"], ["--list", "--json"], ["--print"], ["--dry-run"], ["a"], ["nope"], []]) {
+    const { stdout, stderr } = await project.exec(flags);
+    expect(stdout + stderr, flags.join(" ")).not.toMatch(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/);
+  }
+  await file(`"${name}": {script: [echo x], needs: ["${name}x"]}\n`);
+  const { stderr } = await project.exec([]);
+  expect(stderr).toContain("undefined need: a\ufffd[2J\ufffd1Ax");
+});
+
 test("AlloyCI's file goes first and says so; --file takes the other", async () => {
   await project.ciFile("alloy: {script: [echo a]}\n");
   await file("gitlab: {script: [echo g]}\n");
@@ -254,4 +293,11 @@ test("variables kept in the project are masked, weaker than the command line's, 
   await file(".alloy-exec.env\n", ".gitignore");
   const ignored = await project.exec(["--list"]);
   expect(ignored.stderr).not.toContain("not ignored");
+
+  await writeFile(join(project.home, "credentials"), "KEPT=of-the-person\n");
+  await rm(join(project.dir, ".alloy-exec.env"));
+  await symlink("../credentials", join(project.dir, ".alloy-exec.env"));
+  const linked = await project.exec([]);
+  expect(linked.stderr).toContain(".alloy-exec.env is a link out of the project, and not read");
+  expect(linesOf("j", linked.stdout).filter((line) => line.startsWith("["))).toEqual(["[] []"]);
 });

@@ -1,67 +1,23 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import type { Config } from "../../config/config.ts";
-import { CommandError } from "../../errors.ts";
-import type { JobLocation } from "../../executor.ts";
-import { startCoordinator } from "../../local/coordinator/coordinator.ts";
-import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
-import { type RunPlanResult, runPlan } from "../../local/gitlab/run/run-plan.ts";
-import type { CiFile } from "../../local/pipeline/ci-file.ts";
-import { findJob, withNeeds } from "../../local/pipeline/needs.ts";
-import {
-  type PipelineOptions,
-  type PipelineProject,
-  type PipelineResult,
-  runPipeline,
-} from "../../local/pipeline/pipeline.ts";
+import { findJob } from "../../local/pipeline/needs.ts";
 import { createGit, type Git } from "../../local/sources/git.ts";
-import { startGitServer } from "../../local/sources/git-server.ts";
-import { refOf, type Snapshot, takeSnapshot } from "../../local/sources/snapshot.ts";
-import { findWorkingTree, type WorkingTree } from "../../local/sources/working-tree.ts";
+import { refOf, takeSnapshot } from "../../local/sources/snapshot.ts";
+import { findWorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
-import { findSourcesAddress } from "./address.ts";
-import { execConfig } from "./config.ts";
+import { refuseGitlabFlags } from "./alloy.ts";
+import type { ExecEngine, Run, Work } from "./engine.ts";
 import { type ProjectFile, readProjectFile, understand } from "./file.ts";
-import {
-  type GitlabWork,
-  gitlabSpec,
-  keepArtifacts,
-  loadGitlab,
-  notesOnGitlab,
-  printGitlabPreview,
-  showGitlab,
-} from "./gitlab.ts";
-import { notesOn, sayNotes } from "./notes.ts";
-import { type ExecOptions, readExecOptions } from "./options.ts";
-import { type ExecPlaces, openPlaces, placesOfRun, projectIdOf } from "./places.ts";
+import { loadGitlab, showGitlab } from "./gitlab.ts";
+import { sayNotes } from "./notes.ts";
+import { readExecOptions } from "./options.ts";
+import { openPlaces, placesOfRun } from "./places.ts";
 import { privateVariables } from "./private.ts";
-import { withoutProxyFor } from "./proxy.ts";
-import { type RunRecord, writeRecord } from "./record.ts";
-import { listJobs, type PreviewJob, printPreview } from "./report.ts";
+import { listJobs } from "./report.ts";
+import { runHere } from "./run-here.ts";
 import { listenForCancel } from "./signals.ts";
-import { type Bury, buildsElsewhere, removeRun, startSweep } from "./sweep.ts";
-
-/** What `exec` needs of the parts that only the composition root knows. */
-export interface ExecEngine {
-  /** What an executor says of itself, without starting anything. */
-  describe(config: Config): Promise<ExecutorTraits>;
-  /** Work on jobs of `config`'s one entry, as `run` does. */
-  startRunner(config: Config, context: CommandContext): Promise<ExecRunner>;
-  readonly bury: Bury;
-  readonly preview: PreviewJob;
-}
-
-interface ExecutorTraits {
-  readonly location: JobLocation;
-  readonly image: boolean;
-  readonly services: boolean;
-}
-
-interface ExecRunner {
-  /** Ask for no more jobs and wait for those that run. */
-  end(): Promise<void>;
-}
+import { buildsElsewhere, removeRun, startSweep } from "./sweep.ts";
 
 /**
  * `alloy-runner exec`: the pipeline of the working directory, or some of its jobs, on this machine: a coordinator on
@@ -95,7 +51,7 @@ export async function execCommand(
     const work: Work =
       project.kind === "alloy"
         ? { kind: "alloy", file: project.file, notes: project.notes }
-        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context.env)) };
+        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context)) };
     return await withRun({ options, executor, tree, work, values, context, engine }, signal);
   };
   const status = await Promise.race([
@@ -109,21 +65,6 @@ export async function execCommand(
   ]);
   await new Promise<void>((resolve) => process.stdout.write("", () => resolve()));
   return status;
-}
-
-/** What there is to run: AlloyCI's file, or a pipeline of GitLab's. */
-type Work =
-  | { readonly kind: "alloy"; readonly file: CiFile; readonly notes: readonly string[] }
-  | ({ readonly kind: "gitlab" } & GitlabWork);
-
-interface Run {
-  readonly options: ExecOptions;
-  readonly executor: string | undefined;
-  readonly tree: WorkingTree;
-  readonly work: Work;
-  readonly values: FlagValues;
-  readonly context: CommandContext;
-  readonly engine: ExecEngine;
 }
 
 async function withRun(run: Run, signal: AbortSignal): Promise<number> {
@@ -160,195 +101,15 @@ async function withRun(run: Run, signal: AbortSignal): Promise<number> {
     const snapshot = await takeSnapshot({ tree, into: sourcesDir, committed, ref, servedAs, env: context.env }, signal);
     notes.push(...snapshot.notes);
     await sweep?.soon(signal);
-    return await withCoordinator(run, { ...places, buildsDir }, snapshot, notes, signal);
+    return await runHere(run, { ...places, buildsDir }, snapshot, notes, signal);
   } finally {
     await removeRun(places.runDir, { buildsDir });
     sayNotes((await sweep?.end()) ?? [], context);
   }
 }
 
-async function withCoordinator(
-  run: Run,
-  places: ExecPlaces & Pick<RunRecord, "buildsDir">,
-  snapshot: Snapshot,
-  notes: string[],
-  signal: AbortSignal,
-): Promise<number> {
-  const { options, executor, work, values, engine, tree } = run;
-  const coordinator = await startCoordinator({
-    dialect: work.kind,
-    // The next job starts the moment it may.
-    longPollMs: work.kind === "gitlab" ? LONG_POLL_MS : 0,
-    record: false,
-    secret: true,
-    artifactsDir: places.runDir,
-  });
-  await using closing = new AsyncDisposableStack();
-  closing.defer(() => coordinator.close());
-  const { token } = coordinator.addRunner({ description: "exec" });
-  const own = placesOfRun(places.runDir);
-  const configure = async (context: CommandContext, environment: Config["runners"][number]["environment"]) =>
-    await execConfig(
-      {
-        values,
-        executor,
-        parallel: options.parallel,
-        url: coordinator.runnerUrl,
-        token,
-        stateDir: own.stateDir,
-        buildsDir: places.buildsDir ?? own.buildsDir,
-        cachesDir: places.cachesDir,
-        environment,
-      },
-      context,
-    );
-  const first = await configure(run.context, []);
-  const features = await engine.describe(first);
-  const { listenHost, publicHost } = await findSourcesAddress(features.location, options.address);
-  const servedAs = `local/${tree.name}.git`;
-  const repositories = new Map([
-    [servedAs, snapshot.repositoryDir],
-    ...snapshot.submodules.map(({ path, dir }) => [path, dir] as const),
-  ]);
-  const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
-  if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
-  const config = await configure(direct.context, direct.environment);
-  const only = work.kind === "alloy" ? onlyOf(options, work.file, snapshot) : undefined;
-  notes.push(
-    ...config.warnings,
-    ...(work.kind === "alloy"
-      ? notesOn({ options, file: work.file, commit: snapshot, executor: features, only })
-      : notesOnGitlab(work, features)),
-  );
-  sayNotes(notes, run.context);
-  const server =
-    options.mode === "dry-run"
-      ? undefined
-      : await startGitServer({ listenHost, publicHost, repositories, env: run.context.env }).catch((cause: unknown) => {
-          throw new CommandError(
-            `Jobs cannot fetch their sources from ${listenHost}: name another address with --address`,
-            {
-              cause,
-            },
-          );
-        });
-  if (server !== undefined) closing.defer(() => server.close());
-
-  const terminal = process.stdout.isTTY === true && run.context.env.TERM !== "dumb";
-  const display = {
-    output: process.stdout,
-    colors: terminal && !run.context.env.NO_COLOR,
-    terminal: terminal
-      ? { columns: () => process.stdout.columns || 80, rows: () => process.stdout.rows || 24 }
-      : undefined,
-    cancelNote: "Canceling what runs; once more to leave at once",
-  };
-  const project: PipelineProject = {
-    repoUrl: server?.urlOf(servedAs) ?? `http://127.0.0.1/${servedAs}`,
-    sha: snapshot.sha,
-    beforeSha: snapshot.beforeSha,
-    ref: snapshot.ref,
-    name: tree.name,
-    id: projectIdOf(tree.dir),
-  };
-  const handed = { runnerToken: token, timeoutSeconds: options.timeoutSeconds };
-  const start =
-    work.kind === "alloy"
-      ? async (): Promise<PipelineResult> => await runPipeline(alloyPipeline(work.file), signal)
-      : async (): Promise<RunPlanResult> =>
-          await runPlan(
-            {
-              ...display,
-              ...handed,
-              ...gitlabSpec(work, project, snapshot, options),
-              coordinator,
-              noDelay: options.noDelay,
-              ...(options.artifactsDir === undefined
-                ? {}
-                : { keep: keepArtifacts(options.artifactsDir, run.context.cwd) }),
-            },
-            signal,
-          );
-  const alloyPipeline = (file: CiFile): PipelineOptions => ({
-    ...display,
-    ...handed,
-    coordinator,
-    file,
-    project,
-    predefined: predefined(snapshot),
-    variables: options.variables,
-    // The runner is part of this process: it always has its last word.
-    lastWordsMs: Number.POSITIVE_INFINITY,
-    ...(only === undefined ? {} : { only }),
-  });
-  if (options.mode === "dry-run") {
-    const { print } = run.context;
-    if (work.kind === "alloy")
-      await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
-    else {
-      const spec = { ...handed, ...gitlabSpec(work, project, snapshot, options), coordinator };
-      await printGitlabPreview({ spec, config, preview: engine.preview, print });
-    }
-    return 0;
-  }
-  const used = config.runners[0]?.executor ?? "shell";
-  const { buildsDir } = places;
-  await writeRecord(
-    places.runDir,
-    { executor: used, cwd: run.context.cwd, buildsDir, values },
-    run.context.catalog.words,
-  );
-  const runner = await engine.startRunner(config, direct.context);
-  let result: Pick<PipelineResult, "success" | "firstFailure">;
-  try {
-    result = await start();
-  } finally {
-    coordinator.release();
-    await runner.end();
-  }
-  if (signal.aborted) throw signal.reason;
-  return result.success ? 0 : (result.firstFailure?.exitCode ?? 1);
-}
-
-/** How long the runner's question for a job may wait for one. */
-const LONG_POLL_MS = 20_000;
-
 function jobNamesIn(project: ProjectFile): readonly string[] {
   if (project.kind === "alloy") return project.file.jobs.map(({ name }) => name);
   // Before it is read: whether a word is a job decides how the others are meant.
   return [...project.file.text.matchAll(/^([\w-]+):/gm)].flatMap((match) => match[1] ?? []);
-}
-
-function onlyOf(options: ExecOptions, file: CiFile, { ref }: Snapshot): readonly string[] | undefined {
-  if (options.jobs.length === 0) return undefined;
-  return options.needs ? withNeeds(options.jobs, file, ref) : options.jobs;
-}
-
-/** @throws {CommandError} a flag was typed that only GitLab's file has a use for */
-function refuseGitlabFlags(options: ExecOptions, { file }: CiFile): void {
-  const typed = [
-    options.json ? "--json" : "",
-    options.all ? "--all" : "",
-    options.mode === "print" ? "--print" : "",
-    options.source === undefined ? "" : "--source",
-    options.inputs.size === 0 ? "" : "--input",
-    options.changed === undefined ? "" : "--changed",
-    options.manual.length === 0 ? "" : "--manual",
-    options.stages.length === 0 ? "" : "--stage",
-    options.artifactsDir === undefined ? "" : "--artifacts",
-  ].filter((flag) => flag !== "");
-  if (typed.length > 0)
-    throw new CommandError(`${typed.join(", ")}: for .gitlab-ci.yml only, and ${file} is AlloyCI's`);
-}
-
-/** What AlloyCI knows of the commit and this coordinator would have to make up. */
-function predefined({ message, author, lfs, shallow }: Snapshot): VariableSpec[] {
-  return [
-    ...(message === "" ? [] : [{ key: "CI_COMMIT_MESSAGE", value: message, raw: true }]),
-    ...(author === "" ? [] : [{ key: "CI_COMMIT_PUSHER", value: author, raw: true }]),
-    // git takes from a shallow repository only what needs no new ends of history, unless it is told.
-    ...(shallow ? [{ key: "GIT_FETCH_EXTRA_FLAGS", value: "--prune --quiet --update-shallow" }] : []),
-    // There is nobody here to fetch large files from.
-    ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
-  ];
 }

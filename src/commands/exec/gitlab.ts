@@ -5,7 +5,7 @@ import { nearest } from "../../config/check/keys.ts";
 import type { Config } from "../../config/config.ts";
 import { CommandError } from "../../errors.ts";
 import type { LocalCoordinator } from "../../local/coordinator/coordinator.ts";
-import type { LocalJob, VariableSpec } from "../../local/coordinator/jobs/job.ts";
+import type { LocalJob } from "../../local/coordinator/jobs/job.ts";
 import { jobPayload } from "../../local/coordinator/jobs/payload.ts";
 import { blobsIn } from "../../local/gitlab/around/blobs.ts";
 import { changedSince, gatherFacts } from "../../local/gitlab/around/facts.ts";
@@ -21,14 +21,16 @@ import { printTable } from "../../local/gitlab/report/print.ts";
 import type { RunPlanOptions } from "../../local/gitlab/run/run-plan.ts";
 import { type SpecOptions, specOfPlanned } from "../../local/gitlab/run/spec.ts";
 import type { PipelineProject } from "../../local/pipeline/pipeline.ts";
+import { printable } from "../../local/report/text-width.ts";
 import type { Git } from "../../local/sources/git.ts";
-import { refOf, type Snapshot } from "../../local/sources/snapshot.ts";
+import { fetchVariables, refOf, type Snapshot } from "../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
-import type { CommandContext } from "../context.ts";
+import { type CommandContext, loadOptions } from "../context.ts";
 import { sayNotes } from "./notes.ts";
 import type { ExecOptions } from "./options.ts";
 import { includesDir, projectIdOf } from "./places.ts";
 import { type PreviewJob, previewText } from "./report.ts";
+import { createWeb, isNobodysBusiness } from "./web.ts";
 
 /** GitLab's file of a project, and what `exec` was asked to make of it. */
 export interface GitlabWork {
@@ -58,8 +60,10 @@ export async function loadGitlab(
   tree: WorkingTree,
   options: ExecOptions,
   git: Git,
-  env: CommandContext["env"],
+  context: CommandContext,
 ): Promise<GitlabWork> {
+  const { env, coordinator } = context;
+  const { certsDir } = loadOptions(context);
   const notes: string[] = [];
   const facts = await gatherFacts(tree, git);
   const full = refOf(tree, options.ref, notes);
@@ -105,7 +109,17 @@ export async function loadGitlab(
       git,
       project,
       checkouts: options.checkouts,
-      remote: createRemoteFiles({ cacheDir: includesDir(env), offline: options.offline, timeoutMs: INCLUDE_MS }),
+      remote: createRemoteFiles({
+        fetchText: createWeb({
+          connections: coordinator.connections,
+          tls: { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir },
+          userAgent: coordinator.identity.userAgent,
+          isAvoided: isNobodysBusiness,
+        }),
+        cacheDir: includesDir(env),
+        offline: options.offline,
+        timeoutMs: INCLUDE_MS,
+      }),
     }),
     around,
     blobOf: blobsIn(tree.dir),
@@ -205,20 +219,17 @@ export function keepArtifacts(dir: string, cwd: string): (job: PlannedJob, local
 export function gitlabSpec(
   { loaded, chosen, played }: GitlabWork,
   project: PipelineProject,
-  { shallow, lfs, sha }: Pick<Snapshot, "shallow" | "lfs" | "sha">,
+  snapshot: Pick<Snapshot, "shallow" | "lfs" | "sha">,
   { variables }: Pick<ExecOptions, "variables">,
 ): GitlabSpec {
   const { plan } = loaded;
+  const { sha } = snapshot;
   // Jobs work on what is in the working tree, and that is a commit of its own.
   const commit = new Map([
     ...loaded.around.predefined,
     ["CI_COMMIT_SHA", sha],
     ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
   ]);
-  const runnerVariables: VariableSpec[] = [
-    ...(shallow ? [{ key: "GIT_FETCH_EXTRA_FLAGS", value: "--prune --quiet --update-shallow" }] : []),
-    ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
-  ];
   return {
     plan,
     chosen,
@@ -226,7 +237,7 @@ export function gitlabSpec(
     project,
     around: { ...loaded.around, predefined: commit },
     variables,
-    runnerVariables,
+    runnerVariables: fetchVariables(snapshot),
   };
 }
 
@@ -255,7 +266,7 @@ export async function printGitlabPreview({
     const names = jobs
       .filter((job) => job.stage === stage)
       .map(({ name, when }) => `${name}${when === "on_success" ? "" : ` (${when})`}`);
-    if (names.length > 0) print(`# stage ${stage}: ${names.join(", ")}`);
+    if (names.length > 0) print(printable(`# stage ${stage}: ${names.join(", ")}`));
   }
   if (runner === undefined) return;
   for (const job of jobs) {

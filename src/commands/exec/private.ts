@@ -3,6 +3,7 @@ import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
 import type { Git } from "../../local/sources/git.ts";
+import { fileInside } from "../../local/sources/inside.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { readEnvFile } from "./options.ts";
@@ -28,22 +29,21 @@ export async function privateVariables(
     "exec",
     `${tree.name}-${projectIdOf(tree.dir).toString(16)}.env`,
   );
-  for (const file of [ofPerson, join(tree.dir, PROJECT_FILE)])
-    if (
-      await stat(file).then(
-        (found) => found.isFile(),
-        () => false,
-      )
-    )
-      variables.push(...(await readEnvFile(file, tree.dir)));
-  const inProject = await stat(join(tree.dir, PROJECT_FILE)).catch(() => null);
-  if (
-    inProject !== null &&
-    tree.repository !== null &&
-    (await git.attempt(["check-ignore", "--quiet", PROJECT_FILE])).code !== 0
-  )
+  if (await isFile(ofPerson)) variables.push(...(await readEnvFile(ofPerson, tree.dir)));
+  const inProject = join(tree.dir, PROJECT_FILE);
+  if (!(await isFile(inProject))) return { variables, notes };
+  // Who made the project could have linked it to a file of the person's, for jobs to send away.
+  const real = fileInside(tree.dir, PROJECT_FILE);
+  if (real === undefined) notes.push(`${PROJECT_FILE} is a link out of the project, and not read: --env-file takes it`);
+  else variables.push(...(await readEnvFile(real, tree.dir)));
+  if (tree.repository !== null && (await git.attempt(["check-ignore", "--quiet", PROJECT_FILE])).code !== 0)
     notes.push(`${PROJECT_FILE} is not ignored by git: list it in .gitignore, or its secrets are part of the sources`);
   return { variables, notes };
+}
+
+async function isFile(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => null);
+  return found?.isFile() ?? false;
 }
 
 function configDir(env: CommandContext["env"]): string {

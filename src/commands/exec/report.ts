@@ -4,7 +4,7 @@ import type { CiFile, CiJob } from "../../local/pipeline/ci-file.ts";
 import { runsOn } from "../../local/pipeline/ci-refs.ts";
 import { needsOf } from "../../local/pipeline/needs.ts";
 import { fullRef, type PipelineOptions, specOf } from "../../local/pipeline/pipeline.ts";
-import { padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
+import { padToWidth, printable, printableLines, textWidth } from "../../local/report/text-width.ts";
 
 /** A stage of a job's plan, as a person reads it. */
 interface PreviewedStage {
@@ -100,7 +100,8 @@ export async function previewText(job: string, payload: string, config: Config, 
     lines.push(`\n# ${job}: ${name}${condition}${language}${transfer === null ? "" : ` ${title} ${transfer}`}`);
     if (script !== null) lines.push(script.text.trimEnd());
   }
-  return lines.join("\n");
+  // Whoever reads scripts before they run is to see all of them.
+  return printableLines(lines.join("\n"));
 }
 
 function describe(job: CiJob): string {

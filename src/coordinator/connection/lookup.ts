@@ -76,6 +76,14 @@ export class AvoidedAddress extends Error {
   override readonly name = "AvoidedAddress";
 }
 
+/** Whether that is what broke a connection. */
+export function isAvoidedAddress(error: unknown): boolean {
+  return (
+    error instanceof AvoidedAddress ||
+    (error instanceof Error && error.cause !== undefined && isAvoidedAddress(error.cause))
+  );
+}
+
 /**
  * `lookup` for connections that must not go everywhere: it judges the very addresses that are connected to then, so that a name
  * that stands for something else a moment later gains nothing.

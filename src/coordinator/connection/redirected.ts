@@ -3,7 +3,7 @@ import { ConfigError, describeError, SystemFailure } from "../../errors.ts";
 import type { Bounds, CoordinatorDeps, CoordinatorTarget, Reply } from "../calls.ts";
 import type { Sink } from "../contract.ts";
 import { describeBroken } from "../trouble.ts";
-import { AvoidedAddress } from "./lookup.ts";
+import { isAvoidedAddress } from "./lookup.ts";
 
 export interface Elsewhere {
   readonly sink: Sink;
@@ -45,7 +45,7 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
       signal,
     );
     if (result.kind === "answer") return result;
-    if (isAvoided(result.error)) throw refusal(url, options, LINK_LOCAL);
+    if (isAvoidedAddress(result.error)) throw refusal(url, options, LINK_LOCAL);
     return { kind: "silent", reason: describeBroken(result.error, url.host), cause: result.error };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -60,15 +60,9 @@ linkLocal.addSubnet("fe80::", 10, "ipv6");
 
 const LINK_LOCAL = "a link-local address";
 
-function isLinkLocal(address: string): boolean {
+export function isLinkLocal(address: string): boolean {
   const kind = isIP(address);
   return kind !== 0 && linkLocal.check(address, kind === 6 ? "ipv6" : "ipv4");
-}
-
-function isAvoided(error: unknown): boolean {
-  return (
-    error instanceof AvoidedAddress || (error instanceof Error && error.cause !== undefined && isAvoided(error.cause))
-  );
 }
 
 function refusal(url: URL, { what }: Elsewhere, why: string): SystemFailure {

@@ -1,5 +1,5 @@
 import { compose } from "./compose/compose.ts";
-import type { IncludeSources } from "./compose/include.ts";
+import type { IncludeSources } from "./compose/include-sources.ts";
 import type { PipelineCase } from "./decide/case.ts";
 import { expandText } from "./decide/expand.ts";
 import { planPipeline } from "./plan/pipeline.ts";

@@ -2,7 +2,8 @@ import type { Writable } from "node:stream";
 import type { LocalCoordinator } from "../coordinator/coordinator.ts";
 import { tableAt, type Wire } from "../coordinator/http/wire.ts";
 import type { JobSpec, LocalJob, VariableSpec } from "../coordinator/jobs/job.ts";
-import { createLiveOutput, type JobDisplay, type TerminalSize } from "../report/live-output.ts";
+import { showJobs } from "../report/job-displays.ts";
+import { createLiveOutput, type TerminalSize } from "../report/live-output.ts";
 import { summaryLines } from "../report/summary.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";
 import { runsOn } from "./ci-refs.ts";
@@ -81,7 +82,7 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
   );
   const stages = file.stages.filter((stage) => chosen.some((job) => job.stage === stage));
   const live = createLiveOutput(output, { colors, names: chosen.map(({ name }) => name), terminal });
-  const displays = new Map<LocalJob, JobDisplay>();
+  const displays = showJobs(coordinator, live);
   const started = new Map<CiJob, LocalJob>();
   const finished = new Map<CiJob, Promise<PipelineJob>>();
   const results = new Map<CiJob, PipelineJob>();
@@ -91,10 +92,6 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
     if (options.cancelNote !== undefined) live.line(options.cancelNote);
     stop(signal.reason);
   };
-  const offTrace = coordinator.on("trace", ({ job, bytes }) => displays.get(job)?.write(bytes));
-  const offJob = coordinator.on("job", (job) => {
-    if (job.status === "running") displays.get(job)?.started();
-  });
 
   const conclude = (job: CiJob, result: PipelineJob): PipelineJob => {
     results.set(job, result);
@@ -110,15 +107,14 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
     }
     if (local.status.startsWith("cancel") && local.pickedUpAt !== undefined && !output.destroyed)
       await local.reported({ timeoutMs: lastWordsMs }).catch(() => undefined);
-    displays.get(local)?.end(local);
-    displays.delete(local);
+    displays.end(local);
     const result = resultOf(job, local);
     return conclude(job, result);
   };
 
   const start = (job: CiJob): void => {
     const local = coordinator.enqueue(specOf(job, options, dependenciesOf(job, file, started)));
-    displays.set(local, live.open(job.name));
+    displays.open(local, job.name);
     started.set(job, local);
     const end = follow(job, local);
     // Awaited below, perhaps only after others.
@@ -147,8 +143,7 @@ export async function runPipeline(options: PipelineOptions, signal: AbortSignal)
     // Whatever went wrong, nothing of this pipeline goes on by itself.
     stop(new Error("The pipeline has ended"));
     await Promise.allSettled(finished.values());
-    offTrace();
-    offJob();
+    displays.close();
     signal.removeEventListener("abort", onAbort);
     output.off("error", stop);
   }

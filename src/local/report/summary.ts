@@ -7,6 +7,7 @@ const STATE_COLORS: Readonly<Record<PipelineJob["state"], number>> = {
   canceled: 33,
   skipped: 90,
   manual: 90,
+  "not started here": 33,
 };
 
 const NAME_WIDTH_MIN = 8;

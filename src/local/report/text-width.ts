@@ -44,3 +44,8 @@ export function padToWidth(text: string, columns: number): string {
 export function printable(text: string): string {
   return text.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 }
+
+/** Several lines of words for a person, names out of files among them. */
+export function printableLines(text: string): string {
+  return text.replaceAll("\r\n", "\n").replace(/[^\n\t]+/g, printable);
+}

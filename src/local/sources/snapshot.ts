@@ -1,6 +1,7 @@
 import { copyFile, lstat, mkdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CommandError } from "../../errors.ts";
+import type { VariableSpec } from "../coordinator/jobs/job.ts";
 import { createGit, type Git } from "./git.ts";
 import { keepBytes } from "./snapshot-bytes.ts";
 import { servedSubmodules } from "./snapshot-submodules.ts";
@@ -256,4 +257,14 @@ async function warnAboutLargeFiles(dir: string, listed: string, notes: string[])
   notes.push(
     `Large untracked files are part of the sources: ${shown.join(", ")}${more}. List them in .gitignore to leave them out`,
   );
+}
+
+/** What a runner is to be told of how to fetch a snapshot. */
+export function fetchVariables({ lfs, shallow }: Pick<Snapshot, "lfs" | "shallow">): VariableSpec[] {
+  return [
+    // git takes from a shallow repository only what needs no new ends of history, unless it is told.
+    ...(shallow ? [{ key: "GIT_FETCH_EXTRA_FLAGS", value: "--prune --quiet --update-shallow" }] : []),
+    // There is nobody here to fetch large files from.
+    ...(lfs ? [{ key: "GIT_LFS_SKIP_SMUDGE", value: "1" }] : []),
+  ];
 }

@@ -1,9 +1,13 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { readRemote } from "../../../src/local/gitlab/around/facts.ts";
 import { environmentSlug, groupName, predefinedVariables, slug } from "../../../src/local/gitlab/around/predefined.ts";
 import { chooseJobs } from "../../../src/local/gitlab/plan/choose.ts";
 import { criticalPath } from "../../../src/local/gitlab/run/critical-path.ts";
-import { readDotenv } from "../../../src/local/gitlab/run/dotenv.ts";
+import { readDotenv, reportedBy } from "../../../src/local/gitlab/run/dotenv.ts";
 import { composite, moveOf, type Standing } from "../../../src/local/gitlab/run/schedule.ts";
 import { planOf } from "./stand.ts";
 
@@ -80,6 +84,22 @@ test("T76: dotenv reports", () => {
   expect(readDotenv("# a=b\n")).toBe("line 1 is not NAME=value");
   expect(readDotenv(Array.from({ length: 21 }, (_, index) => `V${index}=x`).join("\n"))).toContain("20 is the limit");
   expect(readDotenv(`A=${"x".repeat(5200)}`)).toContain("not smaller than 5120 bytes");
+});
+
+test("a dotenv report that unpacks to a lot, or is no gzip, is refused and not kept in memory", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "alloy-dotenv-"));
+  try {
+    const report = async (name: string, content: Buffer) => {
+      await writeFile(join(dir, name), content);
+      return await reportedBy([{ type: "dotenv", path: join(dir, name) }]);
+    };
+    expect(await report("good", gzipSync("A=1\n"))).toEqual({ variables: new Map([["A", "1"]]) });
+    const refused = { problem: "it is no gzip, or not smaller than 5120 bytes" };
+    expect(await report("large", gzipSync(Buffer.alloc(1_000_000)))).toEqual(refused);
+    expect(await report("other", Buffer.from("A=1\n"))).toEqual(refused);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
 });
 
 test("T78: slugs", () => {

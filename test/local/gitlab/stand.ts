@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { compose } from "../../../src/local/gitlab/compose/compose.ts";
-import type { Found, IncludeSources, SourceTree } from "../../../src/local/gitlab/compose/include.ts";
+import type { Found, IncludeSources, SourceTree } from "../../../src/local/gitlab/compose/include-sources.ts";
 import type { PipelineCase } from "../../../src/local/gitlab/decide/case.ts";
 import { planPipeline } from "../../../src/local/gitlab/plan/pipeline.ts";
 import type { Plan, PlannedJob } from "../../../src/local/gitlab/plan/plan.ts";

@@ -1,9 +1,12 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Found } from "../compose/include.ts";
+import { describeError } from "../../../errors.ts";
+import type { Found } from "../compose/include-sources.ts";
 
 export interface RemoteOptions {
+  /** Rejects with `signal.reason` only. */
+  readonly fetchText: (url: string, mostBytes: number, signal: AbortSignal) => Promise<Found<string>>;
   /** Where files are kept for `offline`. */
   readonly cacheDir: string;
   readonly offline: boolean;
@@ -16,6 +19,7 @@ const MOST_BYTES = 2 * 1024 * 1024;
 
 /** Files of the web, each fetched once a run; offline they are what they were the last time. */
 export function createRemoteFiles({
+  fetchText,
   cacheDir,
   offline,
   timeoutMs,
@@ -33,18 +37,16 @@ export function createRemoteFiles({
     }
     limit ??= AbortSignal.timeout(timeoutMs);
     try {
-      const response = await fetch(url, { signal: limit });
-      if (!response.ok) return { problem: `cannot be fetched: the server answers ${response.status}` };
-      const text = await bounded(response);
-      if (text === undefined) return { problem: `is larger than ${MOST_BYTES} bytes` };
+      const answer = await fetchText(url, MOST_BYTES, limit);
+      if ("problem" in answer) return answer;
       await mkdir(cacheDir, { recursive: true, mode: 0o700 });
       const beside = `${kept(url)}.${process.pid}`;
-      await writeFile(beside, text, { mode: 0o600 });
+      await writeFile(beside, answer.found, { mode: 0o600 });
       await rename(beside, kept(url));
-      return { found: text };
+      return answer;
     } catch (error) {
       if (limit.aborted) return { problem: `cannot be fetched: there was no answer within ${timeoutMs / 1000} s` };
-      return { problem: `cannot be fetched: ${error instanceof Error ? error.message : String(error)}` };
+      return { problem: `cannot be kept: ${describeError(error)}` };
     }
   };
   return async (url) => {
@@ -52,17 +54,6 @@ export function createRemoteFiles({
     known.set(url, before);
     return await before;
   };
-}
-
-async function bounded(response: Response): Promise<string | undefined> {
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  for await (const piece of response.body ?? []) {
-    size += piece.length;
-    if (size > MOST_BYTES) return undefined;
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces).toString("utf8");
 }
 
 /** A template of GitLab's own, from its source. */

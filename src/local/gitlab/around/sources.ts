@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { Git } from "../../sources/git.ts";
-import type { Found, IncludeSources, SourceTree } from "../compose/include.ts";
+import { fileInside } from "../../sources/inside.ts";
+import type { Found, IncludeSources, SourceTree } from "../compose/include-sources.ts";
 import { templateUrl } from "./remote.ts";
 
 export interface SourcesOptions {
@@ -24,8 +24,7 @@ export function localSources(options: SourcesOptions): IncludeSources {
   const own: SourceTree = {
     name: "",
     async read(path) {
-      if (path.split("/").includes("..")) return undefined;
-      if (!committed) return await readFile(join(dir, path), "utf8").catch(() => undefined);
+      if (!committed) return await readInside(dir, path);
       const found = await git.attempt(["show", `HEAD:${path}`]);
       return found.code === 0 ? found.stdout : undefined;
     },
@@ -60,8 +59,12 @@ export function localSources(options: SourcesOptions): IncludeSources {
 function treeIn(dir: string, name: string): SourceTree {
   return {
     name,
-    read: async (path) =>
-      path.split("/").includes("..") ? undefined : await readFile(join(dir, path), "utf8").catch(() => undefined),
+    read: async (path) => await readInside(dir, path),
     paths: async () => [],
   };
+}
+
+async function readInside(dir: string, path: string): Promise<string | undefined> {
+  const file = fileInside(dir, path);
+  return file === undefined ? undefined : await readFile(file, "utf8").catch(() => undefined);
 }

@@ -2,7 +2,8 @@ import type { Findings } from "../read/findings.ts";
 import { isTooLarge } from "../read/measure.ts";
 import type { Table } from "../read/node.ts";
 import { resolveExtends } from "./extends.ts";
-import { composeFile, type IncludeOptions } from "./include.ts";
+import type { IncludeOptions } from "./find-included.ts";
+import { composeFile } from "./include.ts";
 import type { GivenInputs } from "./inputs.ts";
 import { resolveReferences } from "./reference.ts";
 

@@ -15,11 +15,6 @@ export function expandText(text: string, lookup: Lookup, unknown: "left" | "empt
   });
 }
 
-/** Names that `value` refers to. */
-export function namesIn(value: string): string[] {
-  return [...value.matchAll(ONE_OR_ESCAPE)].flatMap((match) => match[1] ?? match[2] ?? match[3] ?? []);
-}
-
 export interface RawVariable {
   readonly key: string;
   readonly value: string;

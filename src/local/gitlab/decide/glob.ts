@@ -1,7 +1,10 @@
+import { compile } from "./regex.ts";
+
 /** Whether a path fits GitLab's patterns of `changes`, `exists` and `cache:key:files`: Ruby's fnmatch with paths, dots and braces. */
 export function globMatcher(pattern: string): (path: string) => boolean {
-  const expressions = braces(pattern).map((one) => new RegExp(`^${translate(one)}$`, "su"));
-  return (path) => expressions.some((expression) => expression.test(path));
+  // Who writes patterns could write one that takes a backtracking search for ever.
+  const expressions = braces(pattern).flatMap((one) => compile(`^${translate(one)}$`, "s") ?? []);
+  return (path) => expressions.some((expression) => expression.matches(path));
 }
 
 /** Of patterns with so many alternatives only these are tried. */
@@ -48,8 +51,10 @@ function translate(pattern: string): string {
       result += "[^/]";
       index++;
     } else if (set !== null) {
-      const members = (set[2] ?? "").replace(/\\(.)/gs, "$1").replace(/[\\\]^[]/g, "\\$&");
-      result += set[1] === "" ? `(?!/)[${members}]` : `[^/${members}]`;
+      const members = (set[2] ?? "").replace(/\\(.)/gs, "$1");
+      const inClass = (text: string): string => text.replace(/[\\\]^[]/g, "\\$&");
+      const kept = withoutSlash(members);
+      result += set[1] !== "" ? `[^/${inClass(members)}]` : kept === "" ? NOTHING : `[${inClass(kept)}]`;
       index += set[0].length;
     } else {
       if (rest.startsWith("\\") && rest.length > 1) index++;
@@ -59,4 +64,15 @@ function translate(pattern: string): string {
     }
   }
   return result;
+}
+
+const NOTHING = "[^\\x00-\\x{10FFFF}]";
+
+/** Members of a set, ranges among them, but for the `/` that no set matches. */
+function withoutSlash(members: string): string {
+  return members.replace(/(.)-(.)|\//gsu, (range, from?: string, to?: string) => {
+    if (from === undefined || to === undefined) return "";
+    if (from > "/" || to < "/") return range;
+    return `${from < "/" ? `${from}-.` : ""}${to > "/" ? `0-${to}` : ""}`;
+  });
 }

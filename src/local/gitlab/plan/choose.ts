@@ -18,7 +18,7 @@ export interface Choice {
   readonly withNeeds: boolean;
 }
 
-/** Names of the jobs that run; `problem`: nothing is called so. */
+/** Names of the jobs that run; `unknown`: nothing is called so. */
 export function chooseJobs(
   plan: Plan,
   { names, stages, withNeeds }: Choice,
@@ -49,7 +49,7 @@ export function chooseJobs(
 }
 
 /** Jobs that a job waits for by name, or else those whose artifacts it gets. */
-export function neededBy(job: PlannedJob, plan: Plan): PlannedJob[] {
+function neededBy(job: PlannedJob, plan: Plan): PlannedJob[] {
   const position = plan.stages.indexOf(job.stage);
   return plan.jobs.filter((other) => {
     if (job.needs !== null) return job.needs.some((need) => need.job === other.name);

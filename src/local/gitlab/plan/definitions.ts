@@ -4,17 +4,9 @@ import type { Findings } from "../read/findings.ts";
 import { at, type Entry, isNull, type Node, type Place, type Table, textOf } from "../read/node.ts";
 import { checked } from "./check.ts";
 import { flattened, scriptLines } from "./flatten.ts";
-import {
-  DEFAULT_KEYS,
-  defaultSchema,
-  GLOBAL_KEYS,
-  type JobData,
-  jobSchema,
-  ruleSchema,
-  TRIGGER_KEYS,
-  workflowRuleSchema,
-  workflowSchema,
-} from "./schema.ts";
+import { type JobData, jobSchema, TRIGGER_KEYS } from "./schema/job.ts";
+import { ruleSchema, workflowRuleSchema, workflowSchema } from "./schema/rules.ts";
+import { DEFAULT_KEYS, defaultSchema, GLOBAL_KEYS } from "./schema/shared.ts";
 import { readVariables } from "./variables.ts";
 
 /** A job as the file describes it, with its defaults; not yet decided on. */
@@ -48,7 +40,7 @@ export interface Definitions {
 const TOP_KEYS = ["default", "include", "stages", "variables", "workflow", "spec", ...GLOBAL_KEYS];
 const DEFAULT_STAGES = ["build", "test", "deploy"];
 const MOST_NAME = 255;
-/** Keys whose entries are lists of texts that a nested list may not be in. */
+/** What a job cannot be called. */
 const FORBIDDEN_NAMES = ["true", "false", "nil"];
 
 export function readDefinitions(top: Table, findings: Findings): Definitions {

@@ -2,7 +2,7 @@ import type { RawVariable } from "../decide/expand.ts";
 import type { Findings } from "../read/findings.ts";
 import { at, isNull, type Node, type Scalar } from "../read/node.ts";
 import { checked } from "./check.ts";
-import { variableSchema } from "./schema.ts";
+import { variableSchema } from "./schema/rules.ts";
 
 /** Where variables stand decides which forms they may have. */
 export type VariableForm = "root" | "job" | "plain";

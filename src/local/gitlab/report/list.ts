@@ -37,7 +37,9 @@ function remarksOn({ rule, allowFailure, needs, environment, leftOut }: PlannedJ
 
 /** The jobs of a pipeline for programs. */
 export function listJson(plan: Plan): string {
-  return JSON.stringify(plan.jobs.map(jsonOf), null, 2);
+  const json = JSON.stringify(plan.jobs.map(jsonOf), null, 2);
+  // JSON leaves these as they are; a terminal does not.
+  return json.replace(/[\x7f-\x9f]/g, (sign) => `\\u00${sign.charCodeAt(0).toString(16)}`);
 }
 
 function jsonOf(job: PlannedJob): unknown {

@@ -1,7 +1,31 @@
-/** A dotenv report as GitLab reads it: no quotes, no comments, no blank lines. */
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
+import type { LocalJob } from "../../coordinator/jobs/job.ts";
+
+/** Dotenv reports as GitLab reads them: no quotes, no comments, no blank lines. */
 
 const MOST_BYTES = 5 * 1024;
 const MOST_VARIABLES = 20;
+
+const unzipped = promisify(gunzip);
+
+/** The variables that the dotenv reports among a job's uploads have, or why GitLab would refuse one of them. */
+export async function reportedBy(
+  artifacts: readonly Pick<LocalJob["artifacts"][number], "type" | "path">[],
+): Promise<{ readonly variables: ReadonlyMap<string, string> } | { readonly problem: string }> {
+  const variables = new Map<string, string>();
+  for (const { type, path } of artifacts) {
+    if (type !== "dotenv") continue;
+    // A job may upload a few bytes that unpack to more than there is memory.
+    const content = await unzipped(await readFile(path), { maxOutputLength: MOST_BYTES }).catch(() => undefined);
+    if (content === undefined) return { problem: `it is no gzip, or not smaller than ${MOST_BYTES} bytes` };
+    const found = readDotenv(content.toString("utf8"));
+    if (typeof found === "string") return { problem: found };
+    for (const [key, value] of found) variables.set(key, value);
+  }
+  return { variables };
+}
 
 /** @returns a text: why GitLab would refuse it */
 export function readDotenv(text: string): ReadonlyMap<string, string> | string {

@@ -1,16 +1,16 @@
-import { readFile } from "node:fs/promises";
 import type { Writable } from "node:stream";
-import { promisify } from "node:util";
-import { gunzip } from "node:zlib";
 import type { LocalCoordinator } from "../../coordinator/coordinator.ts";
 import type { LocalJob } from "../../coordinator/jobs/job.ts";
 import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
-import { createLiveOutput, type JobDisplay, type TerminalSize } from "../../report/live-output.ts";
+import { showJobs } from "../../report/job-displays.ts";
+import { createLiveOutput, type TerminalSize } from "../../report/live-output.ts";
 import { summaryLines } from "../../report/summary.ts";
-import type { Plan, PlannedJob, Retry } from "../plan/plan.ts";
+import { printable } from "../../report/text-width.ts";
+import type { Plan, PlannedJob, PlannedTrigger } from "../plan/plan.ts";
 import { criticalPath } from "./critical-path.ts";
-import { readDotenv } from "./dotenv.ts";
-import { composite, type JobState, moveOf, type Standing } from "./schedule.ts";
+import { reportedBy } from "./dotenv.ts";
+import { isForgiven, isRetried, type JobRun, notBegun, resultOf, rowOf, standingOf } from "./job-run.ts";
+import { composite, moveOf } from "./schedule.ts";
 import { type SpecOptions, specOfPlanned } from "./spec.ts";
 
 export interface RunPlanOptions extends SpecOptions {
@@ -41,20 +41,6 @@ export interface RunPlanResult {
   readonly jobs: readonly PipelineJob[];
 }
 
-/** One job on its way. */
-interface Run {
-  readonly job: PlannedJob;
-  state: JobState;
-  local: LocalJob | undefined;
-  result: PipelineJob | undefined;
-  /** Of its dotenv reports. */
-  reported: ReadonlyMap<string, string>;
-  startedAt: number | undefined;
-  endedAt: number | undefined;
-}
-
-const unzipped = promisify(gunzip);
-
 /**
  * Run a pipeline by GitLab's rules on whoever asks the coordinator for jobs: each job as soon as what it needs, or all of the
  * earlier stages, has ended as its `when` wants it. Shows their output line by line, and a table at the end. When `signal`
@@ -62,24 +48,11 @@ const unzipped = promisify(gunzip);
  */
 export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Promise<RunPlanResult> {
   const { coordinator, plan, chosen, output, colors, terminal } = options;
-  const runs = plan.jobs.flatMap((job): Run[] =>
-    chosen.has(job.name)
-      ? [
-          {
-            job,
-            state: "created",
-            local: undefined,
-            result: undefined,
-            reported: new Map(),
-            startedAt: undefined,
-            endedAt: undefined,
-          },
-        ]
-      : [],
-  );
+  const runs = plan.jobs.filter(({ name }) => chosen.has(name)).map(notBegun);
   const byName = new Map(runs.map((run) => [run.job.name, run]));
   const live = createLiveOutput(output, { colors, names: runs.map(({ job }) => job.name), terminal });
-  const displays = new Map<LocalJob, JobDisplay>();
+  const say = (text: string): void => live.line(printable(text));
+  const displays = showJobs(coordinator, live);
   const going = new Set<Promise<void>>();
   const stopping = new AbortController();
   const stop = (reason: unknown): void => stopping.abort(reason);
@@ -91,18 +64,14 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     stop(signal.reason);
     wake();
   };
-  const offTrace = coordinator.on("trace", ({ job, bytes }) => displays.get(job)?.write(bytes));
-  const offJob = coordinator.on("job", (job) => {
-    if (job.status === "running") displays.get(job)?.started();
-  });
 
-  const before = ({ job }: Run): { readonly runs: readonly Run[]; readonly asNeeds: boolean } => {
+  const before = ({ job }: JobRun): { readonly runs: readonly JobRun[]; readonly asNeeds: boolean } => {
     if (job.needs !== null) return { runs: job.needs.flatMap((need) => byName.get(need.job) ?? []), asNeeds: true };
     const position = plan.stages.indexOf(job.stage);
     return { runs: runs.filter((other) => plan.stages.indexOf(other.job.stage) < position), asNeeds: false };
   };
   /** Whose artifacts and reported variables a job gets, in the order of the pipeline. */
-  const sources = (run: Run): Run[] => {
+  const sources = (run: JobRun): JobRun[] => {
     const { needs, dependencies } = run.job;
     const position = plan.stages.indexOf(run.job.stage);
     return runs.filter(({ job }) => {
@@ -115,13 +84,13 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
   };
 
   /** One try of a job. */
-  const attempt = async (run: Run): Promise<PipelineJob> => {
+  const attempt = async (run: JobRun): Promise<PipelineJob> => {
     const from = sources(run);
     const reported = new Map(from.flatMap((source) => [...source.reported]));
     const given = from.flatMap(({ local }) => (local === undefined || local.artifacts.length === 0 ? [] : [local]));
     const local = coordinator.enqueue(specOfPlanned(run.job, options, given, reported));
     run.local = local;
-    displays.set(local, live.open(run.job.name));
+    displays.open(local, run.job.name);
     try {
       await local.finished({ timeoutMs: Number.POSITIVE_INFINITY, signal: stopping.signal });
     } catch (error) {
@@ -130,31 +99,20 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
       if (local.pickedUpAt !== undefined && !output.destroyed)
         await local.reported({ timeoutMs: Number.POSITIVE_INFINITY }).catch(() => undefined);
     }
-    displays.get(local)?.end(local);
-    displays.delete(local);
-    const problem = await readReports(run, local);
-    if (problem !== undefined) live.line(`${run.job.name}: ${problem}`);
-    return resultOf(run.job, local, problem !== undefined);
-  };
-  const readReports = async (run: Run, local: LocalJob): Promise<string | undefined> => {
-    const reported = new Map<string, string>();
-    for (const artifact of local.artifacts) {
-      if (artifact.type !== "dotenv") continue;
-      const content = readDotenv((await unzipped(await readFile(artifact.path))).toString("utf8"));
-      if (typeof content === "string") return `GitLab refuses its dotenv report: ${content}`;
-      for (const [key, value] of content) reported.set(key, value);
-    }
-    run.reported = reported;
-    return undefined;
+    displays.end(local);
+    const reports = await reportedBy(local.artifacts);
+    if ("problem" in reports) say(`${run.job.name}: GitLab refuses its dotenv report: ${reports.problem}`);
+    else run.reported = reports.variables;
+    return resultOf(run.job, local, "problem" in reports);
   };
 
-  const follow = async (run: Run): Promise<void> => {
+  const follow = async (run: JobRun): Promise<void> => {
     const { job } = run;
     for (let tries = 0; ; tries++) {
       const result = await attempt(run);
       run.result = result;
       if (result.state !== "failed" || stopping.signal.aborted || !isRetried(job.retry, tries, result)) break;
-      live.line(`${job.name}: try ${tries + 2} of ${(job.retry?.max ?? 0) + 1}`);
+      say(`${job.name}: try ${tries + 2} of ${(job.retry?.max ?? 0) + 1}`);
     }
     run.endedAt = performance.now();
     if (run.local !== undefined) await options.keep?.(job, run.local);
@@ -166,7 +124,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     }
     wake();
   };
-  const start = (run: Run): void => {
+  const start = (run: JobRun): void => {
     run.state = "running";
     run.startedAt = performance.now();
     const end = follow(run);
@@ -178,9 +136,9 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
       () => undefined,
     );
   };
-  const delay = (run: Run, seconds: number): void => {
+  const delay = (run: JobRun, seconds: number): void => {
     run.state = "scheduled";
-    live.line(`${run.job.name}: starts in ${seconds} s`);
+    say(`${run.job.name}: starts in ${seconds} s`);
     const timer = setTimeout(() => {
       if (!stopping.signal.aborted) start(run);
       wake();
@@ -189,7 +147,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
   };
 
   /** @returns whether something was decided: others may depend on it */
-  const decide = (run: Run): boolean => {
+  const decide = (run: JobRun): boolean => {
     const { job } = run;
     const { runs: earlier, asNeeds } = before(run);
     const move = moveOf(job.when, composite(earlier.map(standingOf), asNeeds), asNeeds);
@@ -197,17 +155,17 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     if (move === "skip") run.state = "skipped";
     else if (job.when === "manual" && !options.played.has(job.name)) run.state = "manual";
     else if (job.trigger !== null) {
-      for (const line of triggerLines(job)) live.line(line);
+      say(`${job.name}: ${pipelineOf(job.trigger)} is not started here`);
       run.state = "success";
     } else if (isHeld(run)) return false;
     else if (job.when === "delayed" && job.startInSeconds !== null && !options.noDelay) delay(run, job.startInSeconds);
     else {
-      for (const what of job.leftOut) live.line(`${job.name}: ${what}`);
+      for (const what of job.leftOut) say(`${job.name}: ${what}`);
       start(run);
     }
     return true;
   };
-  const isHeld = ({ job }: Run): boolean =>
+  const isHeld = ({ job }: JobRun): boolean =>
     job.resourceGroup !== null &&
     runs.some((other) => other.state === "running" && other.job.resourceGroup === job.resourceGroup);
 
@@ -227,8 +185,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     // Whatever went wrong, nothing of this pipeline goes on by itself.
     stop(new Error("The pipeline has ended"));
     await Promise.allSettled(going);
-    offTrace();
-    offJob();
+    displays.close();
     signal.removeEventListener("abort", onAbort);
     output.off("error", stop);
   }
@@ -236,65 +193,20 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     live.close();
     throw output.errored;
   }
-  const jobs = runs.map((run) => run.result ?? emptyResult(run.job, run.state));
+  const jobs = runs.map(rowOf);
   for (const text of summaryLines(jobs, colors, terminal?.columns())) live.line(text);
   const path = criticalPath(
     runs.map((run) => ({ ...run, name: run.job.name, before: before(run).runs.map(({ job }) => job.name) })),
   );
-  if (path !== undefined) live.line(path);
+  if (path !== undefined) say(path);
   const blocked = runs.flatMap((run) => (run.state === "manual" && !isForgiven(run) ? [run.job.name] : []));
-  if (blocked.length > 0) live.line(`blocked: ${blocked.join(", ")} waits for somebody to start it; --manual does`);
+  if (blocked.length > 0) say(`blocked: ${blocked.join(", ")} waits for somebody to start it; --manual does`);
   live.close();
   const word = composite(runs.map(standingOf), false);
   const canceled = signal.aborted || word === "canceled";
   return { jobs, canceled, blocked, firstFailure, success: !canceled && firstFailure === undefined };
 }
 
-function standingOf(run: Run): Standing {
-  return { state: run.state, forgiven: isForgiven(run) };
-}
-
-function isForgiven({ job, state, result }: Run): boolean {
-  if (typeof job.allowFailure === "boolean") return job.allowFailure;
-  return state === "failed" && result?.exitCode !== undefined && job.allowFailure.includes(result.exitCode);
-}
-
-/** Either a reason or an exit code is enough. */
-function isRetried(retry: Retry | null, tries: number, { failureReason, exitCode }: PipelineJob): boolean {
-  if (retry === null || tries >= retry.max) return false;
-  if (exitCode !== undefined && retry.exitCodes.includes(exitCode)) return true;
-  return retry.when.includes("always") || retry.when.includes(failureReason ?? "unknown_failure");
-}
-
-function triggerLines({ name, trigger }: PlannedJob): string[] {
-  const what = trigger?.project === null ? "the child pipeline" : `the pipeline of ${trigger?.project ?? ""}`;
-  return [`${name}: ${what} is not started here`];
-}
-
-function emptyResult({ name, stage, allowFailure }: PlannedJob, state: JobState): PipelineJob {
-  return {
-    name,
-    stage,
-    state: state === "created" || state === "scheduled" || state === "running" ? "skipped" : state,
-    allowFailure: allowFailure === true,
-    durationMs: undefined,
-    exitCode: undefined,
-    failureReason: undefined,
-  };
-}
-
-function resultOf(job: PlannedJob, local: LocalJob, refused: boolean): PipelineJob {
-  const { status, pickedUpAt, finishedAt, exitCode, failureReason } = local;
-  const ended = status === "success" || status === "failed" ? status : "canceled";
-  const { allowFailure } = job;
-  return {
-    name: job.name,
-    stage: job.stage,
-    state: ended === "success" && refused ? "failed" : ended,
-    allowFailure:
-      typeof allowFailure === "boolean" ? allowFailure : exitCode !== undefined && allowFailure.includes(exitCode),
-    durationMs: pickedUpAt === undefined || finishedAt === undefined ? undefined : finishedAt - pickedUpAt,
-    exitCode,
-    failureReason: refused ? "dotenv_refused" : failureReason,
-  };
+function pipelineOf({ project }: PlannedTrigger): string {
+  return project === null ? "the child pipeline" : `the pipeline of ${project}`;
 }

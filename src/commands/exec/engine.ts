@@ -1,0 +1,47 @@
+import type { Config } from "../../config/config.ts";
+import type { JobLocation } from "../../executor.ts";
+import type { CiFile } from "../../local/pipeline/ci-file.ts";
+import type { WorkingTree } from "../../local/sources/working-tree.ts";
+import type { CommandContext } from "../context.ts";
+import type { FlagValues } from "../register/runner-flags.ts";
+import type { GitlabWork } from "./gitlab.ts";
+import type { ExecOptions } from "./options.ts";
+import type { PreviewJob } from "./report.ts";
+import type { Bury } from "./sweep.ts";
+
+/** What `exec` needs of the parts that only the composition root knows. */
+export interface ExecEngine {
+  /** What an executor says of itself, without starting anything. */
+  describe(config: Config): Promise<ExecutorTraits>;
+  /** Work on jobs of `config`'s one entry, as `run` does. */
+  startRunner(config: Config, context: CommandContext): Promise<ExecRunner>;
+  readonly bury: Bury;
+  readonly preview: PreviewJob;
+}
+
+interface ExecutorTraits {
+  readonly location: JobLocation;
+  readonly image: boolean;
+  readonly services: boolean;
+}
+
+interface ExecRunner {
+  /** Ask for no more jobs and wait for those that run. */
+  end(): Promise<void>;
+}
+
+/** What there is to run: AlloyCI's file, or a pipeline of GitLab's. */
+export type Work =
+  | { readonly kind: "alloy"; readonly file: CiFile; readonly notes: readonly string[] }
+  | ({ readonly kind: "gitlab" } & GitlabWork);
+
+/** One call of `exec`, understood. */
+export interface Run {
+  readonly options: ExecOptions;
+  readonly executor: string | undefined;
+  readonly tree: WorkingTree;
+  readonly work: Work;
+  readonly values: FlagValues;
+  readonly context: CommandContext;
+  readonly engine: ExecEngine;
+}

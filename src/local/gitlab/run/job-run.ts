@@ -1,0 +1,80 @@
+import type { LocalJob } from "../../coordinator/jobs/job.ts";
+import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
+import type { PlannedJob, Retry } from "../plan/plan.ts";
+import type { JobState, Standing } from "./schedule.ts";
+
+/** One job of a plan on its way. */
+export interface JobRun {
+  readonly job: PlannedJob;
+  state: JobState;
+  local: LocalJob | undefined;
+  result: PipelineJob | undefined;
+  /** Of its dotenv reports. */
+  reported: ReadonlyMap<string, string>;
+  startedAt: number | undefined;
+  endedAt: number | undefined;
+}
+
+export function notBegun(job: PlannedJob): JobRun {
+  return {
+    job,
+    state: "created",
+    local: undefined,
+    result: undefined,
+    reported: new Map(),
+    startedAt: undefined,
+    endedAt: undefined,
+  };
+}
+
+/** What those after a job see of it. */
+export function standingOf(run: JobRun): Standing {
+  return { state: run.state, forgiven: isForgiven(run) };
+}
+
+/** Its failure does not count. */
+export function isForgiven({ job, state, result }: JobRun): boolean {
+  if (typeof job.allowFailure === "boolean") return job.allowFailure;
+  return state === "failed" && result?.exitCode !== undefined && job.allowFailure.includes(result.exitCode);
+}
+
+/** Either a reason or an exit code is enough. */
+export function isRetried(retry: Retry | null, tries: number, { failureReason, exitCode }: PipelineJob): boolean {
+  if (retry === null || tries >= retry.max) return false;
+  if (exitCode !== undefined && retry.exitCodes.includes(exitCode)) return true;
+  return retry.when.includes("always") || retry.when.includes(failureReason ?? "unknown_failure");
+}
+
+/** The row of a job in the table at the end. */
+export function rowOf({ job, state, result }: JobRun): PipelineJob {
+  if (result !== undefined) return result;
+  // To those after it, it is one that went well; nobody is to take it for one that has run.
+  const passedOver = job.trigger !== null && state === "success";
+  const ended = state === "created" || state === "scheduled" || state === "running" ? "skipped" : state;
+  return {
+    name: job.name,
+    stage: job.stage,
+    state: passedOver ? "not started here" : ended,
+    allowFailure: job.allowFailure === true,
+    durationMs: undefined,
+    exitCode: undefined,
+    failureReason: undefined,
+  };
+}
+
+/** @param refused its reports are none that GitLab would take */
+export function resultOf(job: PlannedJob, local: LocalJob, refused: boolean): PipelineJob {
+  const { status, pickedUpAt, finishedAt, exitCode, failureReason } = local;
+  const ended = status === "success" || status === "failed" ? status : "canceled";
+  const { allowFailure } = job;
+  return {
+    name: job.name,
+    stage: job.stage,
+    state: ended === "success" && refused ? "failed" : ended,
+    allowFailure:
+      typeof allowFailure === "boolean" ? allowFailure : exitCode !== undefined && allowFailure.includes(exitCode),
+    durationMs: pickedUpAt === undefined || finishedAt === undefined ? undefined : finishedAt - pickedUpAt,
+    exitCode,
+    failureReason: refused ? "dotenv_refused" : failureReason,
+  };
+}
