@@ -33,6 +33,18 @@ describe("a driver for chroots", () => {
     shared: true,
     jobsAtOnce: 4,
     timeoutMs: 60_000,
-    skip: [...leftToDrivers],
+    skip: [
+      ...leftToDrivers,
+      ...[
+        "what a background process still had to say is in the trace",
+        "what passes the output on after the shell's end has two seconds for a first word",
+        "leftovers may live on where the operator wants it",
+        "a job that follows at once works where the last one did, whose clean-up is still under way",
+        "the next job finds the checkout of the last one, and none of its temporary files",
+        "jobs of different trust find nothing of one another, and have slots as those of one",
+        "a job builds its commit, whatever the last one left in the index and the objects",
+        "after a crash the notes lead to all that is left of a job, and to nothing else",
+      ].map((test) => ({ test, because: "a chroot goes with its job, and processes with their script" })),
+    ],
   });
 });

@@ -16,11 +16,19 @@ case $what in
     tar -xf "$tar" -C "$PLACE"
     mkdir -p "$PLACE/dev" "$PLACE/tmp" "$PLACE/proc"
     for node in null zero; do cp -a "/dev/$node" "$PLACE/dev/"; done
+    ln -sfn /proc/self/fd "$PLACE/dev/fd"
+    ln -sf fd/0 "$PLACE/dev/stdin"
+    ln -sf fd/1 "$PLACE/dev/stdout"
+    ln -sf fd/2 "$PLACE/dev/stderr"
     trap - EXIT
     ;;
   run)
-    # The script arrives on the shell's stdin, as in `lxc exec NAME /bin/bash`.
-    if chroot "$PLACE" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root /bin/bash <"$3"; then exit 0; fi
+    # The script arrives on the shell's stdin, as in `lxc exec NAME /bin/bash`. What it leaves ends with its process namespace.
+    code=0
+    unshare --mount --pid --fork --kill-child --mount-proc="$PLACE/proc" chroot "$PLACE" \
+      /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root /bin/bash -c '{ bash 2>&3 3>&-; } 3>&2 2>/dev/null; exit "$?"' <"$3" || code=$?
+    [ "$code" -eq 0 ] && exit 0
+    echo "$code" >"$BUILD_EXIT_CODE_FILE"
     exit "$BUILD_FAILURE_EXIT_CODE"
     ;;
   cleanup)
