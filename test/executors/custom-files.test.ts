@@ -19,7 +19,10 @@ afterAll(() => stand.close());
 const drivers = [
   ["a file run by its name", `"$1"`],
   ["dash that reads the script on stdin", `dash -s <"$1"`],
-  ["a shell whose stdin does not end, behind a terminal's line ends", `rm -f in; mkfifo in; exec 8<>in; cat "$1" >&8 & bash <&8 | sed 's/$/\\r/'`],
+  [
+    "a shell whose stdin does not end, behind a terminal's line ends",
+    `rm -f in; mkfifo in; exec 8<>in; cat "$1" >&8 & bash <&8 | sed 's/$/\\r/'`,
+  ],
   ["words of its own before and after", `echo "connecting"; bash "$1"; echo "bye"`],
 ] as const;
 
