@@ -43,9 +43,10 @@ test("the help has its flags under its title, after those of everybody", async (
     "Cache:",
     "Docker:",
     "SSH:",
+    "Custom:",
     "Paper:",
   ]);
-  expect(output).toMatch(/--executor <name> .*shell, docker, ssh, docker-ssh,\s+paper/s);
+  expect(output).toMatch(/--executor <name> .*shell, docker, ssh, docker-ssh,\s+custom,\s+paper/s);
   expect(output).toMatch(/--paper-colour <value>\s+of the sheet\s+\(env:\s+PAPER_COLOUR\)/);
 });
 
@@ -72,7 +73,7 @@ test("it is registered with its table, works on jobs, and is checked", async () 
     await ended;
   }
   await writeFile(file, (await readFile(file, "utf8")).replace("colour", "color"));
-  const refused = await run("run", "-c", file);
+  const refused = await run("list", "-c", file);
   expect(refused.code).toBe(1);
   expect(refused.output).toMatch(/config\.toml:\d+: runners\.paper\.colour of ".*" is missing/);
 });
