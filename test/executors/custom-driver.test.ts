@@ -6,7 +6,7 @@ import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
 import type { Service, Variable } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
 import { type CustomStand, openCustomStand } from "./custom-stand.ts";
 

@@ -8,9 +8,16 @@ import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
 import { preparedVariables, setUp, variablesAt } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
-import { connectTo, openDockerStand, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
+import {
+  connectTo,
+  imageOfJob as image,
+  openDockerStand,
+  standOfSuite,
+  type Table,
+  TIMEOUT_MS,
+} from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
 
@@ -24,14 +31,6 @@ describe("jobs in containers", () => {
 
   const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
 
-  const image = (name: TestImage, parts: Partial<NonNullable<Job["image"]>> = {}): NonNullable<Job["image"]> => ({
-    name: imageName(name),
-    entrypoint: null,
-    pullPolicies: [],
-    user: null,
-    platform: null,
-    ...parts,
-  });
   const service = (name: TestImage, parts: Partial<Service> = {}): Service => ({
     ...image(name),
     aliases: [],
@@ -404,7 +403,7 @@ describe("jobs in containers", () => {
     const { installationId } = await import("../../executors/docker/engine/installation.ts");
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
-    const installation = await installationId(join(stand().dir, "scratch"));
+    const installation = await installationId(stand().dir);
     expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);
     expect(await abandonedJobs(connected, { installation: "unknown", process: "x" }, never)).toEqual([]);
     await environment.destroy(never);

@@ -6,9 +6,9 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
-import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
-import { standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
+import { imageName, noEngine, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
+import { imageOfJob as image, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 /** Whom the operator names, nothing of a job's image gets beyond, on either engine. */
 for (const kind of ["docker", "podman"] as const) {
@@ -21,15 +21,6 @@ for (const kind of ["docker", "podman"] as const) {
     const { docker } = engine;
     const stand = standOfSuite(engine, ["sh", "git", "user", "hostile", "setuid"]);
     const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
-
-    const image = (name: TestImage, parts: Partial<NonNullable<Job["image"]>> = {}): NonNullable<Job["image"]> => ({
-      name: imageName(name),
-      entrypoint: null,
-      pullPolicies: [],
-      user: null,
-      platform: null,
-      ...parts,
-    });
 
     function directory(): string {
       const dir = mkdtempSync(join(tmpdir(), "alloy-root-"));

@@ -14,8 +14,9 @@ import { tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
-import { executorContract, runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { connectTo, openDockerStand, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");

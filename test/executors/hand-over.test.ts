@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { handingOver } from "../../executors/common/hand-over.ts";
 import type { Environment, Executor } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { Sink, sampleRequest } from "../contract/executor.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 
 /** An executor whose environments are removed as `destroy` says; each is the lowest slot that no other has. */
 function executorThat(destroy: (slot: number) => Promise<void>): { executor: Executor; prepared: number[] } {

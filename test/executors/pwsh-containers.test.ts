@@ -3,9 +3,10 @@ import docker from "../../executors/docker/index.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
 import { ScriptFailure } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
-import { executorContract, Sink, sampleRequest } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import { pwshContract } from "../contract/pwsh-jobs.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 import { pwshMissing } from "../support/pwsh.ts";
 import { standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 

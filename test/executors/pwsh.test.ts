@@ -6,8 +6,8 @@ import shell from "../../executors/shell/index.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Op } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
-import { pwshSource, runOps, Sink, sampleRequest } from "../contract/executor.ts";
 import { executorDeps } from "../support/executor-deps.ts";
+import { pwshSource, runOps, Sink, sampleRequest } from "../support/executor-kit.ts";
 import { hasPwsh } from "../support/pwsh.ts";
 
 interface Opened {

@@ -5,8 +5,8 @@ import { onTestFinished } from "vitest";
 import shell from "../../executors/shell/index.ts";
 import type { Executor } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { Sink, sampleRequest } from "../contract/executor.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 
 export function newDirectory(): string {
   const dir = mkdtempSync(join(tmpdir(), "alloy-executor-"));

@@ -20,8 +20,9 @@ import { lockDirectories } from "../../executors/shell/places/lock-directories.t
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Note } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { executorContract, runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import type { DepsOptions } from "../support/executor-deps.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { newDirectory, opened, openIn, preparedIn } from "./shell-stand.ts";

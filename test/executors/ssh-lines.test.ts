@@ -9,7 +9,7 @@ import type { Environment, Executor } from "../../src/executor.ts";
 import { tarEnd, tarHeader } from "../../src/files/tar.ts";
 import { deadline, never, pause } from "../../src/time.ts";
 import { fileName } from "../../src/workspace.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isRoot, sshdMissing } from "../support/sshd.ts";
 import { openWire, type Wire, type WireOptions } from "../support/wire.ts";
 import { openStand, type SshStand } from "./ssh-stand.ts";

@@ -9,7 +9,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { Exit } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
-import { Sink } from "../../contract/executor.ts";
+import { Sink } from "../../support/executor-kit.ts";
 import { localCommands, toolDirectory } from "./local.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "alloy-scripts-"));

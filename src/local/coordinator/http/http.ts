@@ -2,6 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { pipeline } from "node:stream/promises";
+import { boundConnections } from "../../bound-connections.ts";
 import { nowMs } from "../channel.ts";
 import { applyFault, type Intercept } from "../faults/faults.ts";
 import { type BodyEnd, type BodyLimits, readBody } from "./body.ts";
@@ -44,11 +45,6 @@ export interface ServerOptions {
   intercept(): Intercept | undefined;
   handle(call: Call): Promise<Reply>;
 }
-
-/** From the connection to the end of a request's headers. */
-const HEADERS_LIMIT_MS = 10_000;
-/** The runner itself needs some for each of its jobs. */
-const MOST_CONNECTIONS = 1000;
 
 export interface LocalServer {
   /** Without a path. */
@@ -174,18 +170,14 @@ export async function startServer(options: ServerOptions): Promise<LocalServer> 
       });
   };
 
-  const often = { connectionsCheckingInterval: HEADERS_LIMIT_MS / 4 };
   const server: Server =
     tls === undefined
-      ? createHttpServer(often, onRequest)
-      : createHttpsServer({ ...often, ...tls, rejectUnauthorized: tls.requestCert === true }, onRequest);
+      ? createHttpServer(onRequest)
+      : createHttpsServer({ ...tls, rejectUnauthorized: tls.requestCert === true }, onRequest);
   server.keepAliveTimeout = options.idleTimeoutMs;
   // Node adds a second of its own to the timeout otherwise.
   server.keepAliveTimeoutBuffer = 0;
-  // A body may take its time: how long is for whoever reads it to say. Its headers come at once, or not at all.
-  server.requestTimeout = 0;
-  server.headersTimeout = HEADERS_LIMIT_MS;
-  server.maxConnections = MOST_CONNECTIONS;
+  boundConnections(server);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, () => {
