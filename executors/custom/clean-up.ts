@@ -13,7 +13,7 @@ const LONGEST_LINE = 1000;
 
 export interface CleanUpOptions {
   readonly host: DriverHost;
-  readonly job: Pick<KeptJob, "cleanup" | "payload" | "jobKey">;
+  readonly job: Pick<KeptJob, "cleanup" | "payload" | "jobKey" | "secrets">;
   /** Its place is let go of in the end. */
   readonly file: string;
   readonly log: Log;
@@ -51,7 +51,7 @@ async function tryAll(
   let problem = "";
   for (let attempt = 1; ; attempt++) {
     try {
-      await once(host, job.payload, { ...program, timeoutMs: Number.POSITIVE_INFINITY }, log, limit.signal);
+      await once(host, job, { ...program, timeoutMs: Number.POSITIVE_INFINITY }, log, limit.signal);
       return null;
     } catch (error) {
       signal.throwIfAborted();
@@ -76,12 +76,19 @@ export async function restoreDir(dir: string, payload: string): Promise<void> {
   await writeFile(responseFile(dir), payload, { mode: 0o600 });
 }
 
-async function once(host: DriverHost, payload: string, program: Program, log: Log, signal: AbortSignal): Promise<void> {
+async function once(
+  host: DriverHost,
+  { payload, secrets }: Pick<KeptJob, "payload" | "secrets">,
+  program: Program,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
   await restoreDir(host.dir, payload);
   const callDir = await makeCallDir(host);
   const run = await startCall(host, { program, stderr: "apart" }, callDir);
-  const lines = eachLine((line) => log.debug("cleanup_exec", { line }));
-  const complaints = eachLine((line) => log.warn("cleanup_exec", { line }));
+  const hide = hiding(secrets);
+  const lines = eachLine((line) => log.debug("cleanup_exec", { line: hide(line) }));
+  const complaints = eachLine((line) => log.warn("cleanup_exec", { line: hide(line) }));
   run.running.stdout.on("data", lines).on("error", () => {});
   run.running.stderr.on("data", complaints).on("error", () => {});
   try {
@@ -123,4 +130,14 @@ function eachLine(take: (line: string) => void): (chunk: Buffer) => void {
     rest = (lines.pop() ?? "").slice(0, LONGEST_LINE);
     for (const line of lines) if (line.trim() !== "") take(line.slice(0, LONGEST_LINE));
   };
+}
+
+/** Values of a few characters are in any line. */
+const SHORTEST_SECRET = 4;
+
+/** After a crash nobody else knows what of a dead job is secret. Of one with line breaks, each line is. */
+function hiding(secrets: readonly string[]): (line: string) => string {
+  const values = secrets.flatMap((value) => value.split(/\r?\n/)).filter((value) => value.length >= SHORTEST_SECRET);
+  const longestFirst = [...new Set(values)].sort((a, b) => b.length - a.length);
+  return (line) => longestFirst.reduce((text, value) => text.replaceAll(value, "[MASKED]"), line);
 }

@@ -14,6 +14,8 @@ const keptSchema = z.object({
   dir: z.string(),
   payload: z.string(),
   environment: z.record(z.string(), z.string()),
+  /** Values that no log may show. */
+  secrets: z.array(z.string()),
   cleanup: z.object({ path: z.string(), args: z.array(z.string()), timeoutMs: z.number() }).nullable(),
   /** What is removed by a last script before that, and by which `run_exec`; `null`: nothing was made. */
   files: z

@@ -41,6 +41,7 @@ export async function prepareJob(
     dir,
     payload,
     environment: own,
+    secrets: [],
     cleanup: cleanup === null ? null : { path: cleanup.path, args: [...cleanup.args], timeoutMs: cleanup.timeoutMs },
     files: null,
     gracefulMs,
@@ -56,11 +57,13 @@ export async function prepareJob(
   /** What the driver is told from here on, also by its clean-up after a crash. */
   const tell = async (jobEnv: Readonly<Record<string, string>>, at: JobPlace, warn: boolean): Promise<DriverHost> => {
     const { expandWith } = request.openVariables(at);
-    const said = jobEnvironment({ variables: request.variablesAt(at), services: job.services, expandWith }, (names) => {
+    const variables = request.variablesAt(at);
+    const said = jobEnvironment({ variables, services: job.services, expandWith }, (names) => {
       const text = `Not in the environment of the driver, as no environment holds it: ${names.slice(0, 5).join(", ")}. It is in JOB_RESPONSE_FILE`;
       if (warn) notes.print(text, "warning");
     });
-    kept = { ...kept, environment: { ...own, ...jobEnv, ...said } };
+    const secrets = variables.flatMap(({ value, public: open }) => (open ? [] : [value]));
+    kept = { ...kept, environment: { ...own, ...jobEnv, ...said }, secrets: [job.token, ...secrets] };
     await keep(place.file, kept);
     return hostWith(kept.environment);
   };

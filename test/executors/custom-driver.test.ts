@@ -6,8 +6,9 @@ import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
 import type { Service, Variable } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
+import { pwshSource, runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
+import { pwshFolder } from "../support/pwsh.ts";
 import { type CustomStand, openCustomStand } from "./custom-stand.ts";
 
 let stand: CustomStand;
@@ -274,7 +275,7 @@ describe("programs that do not end", () => {
   });
 
   test.each(["config", "prepare", "run"] as const)("a cancel ends %s_exec, and clean-up follows", async (which) => {
-    const hang = `echo reached >&2; trap 'echo bye >&2; exit 1' TERM; while :; do sleep 0.05; done`;
+    const hang = `trap 'echo bye >&2; exit 1' TERM; echo reached >&2; while :; do sleep 0.05; done`;
     const program = stand.program(which, which === "run" ? `[ "$2" = build_script ] || exec bash "$1"\n${hang}` : hang);
     const cleanup = stand.program("cleanup", `echo x >>${join(stand.dir, "cleaned")}`);
     const executor = stand.open({ [`${which}_exec`]: program, cleanup_exec: cleanup });
@@ -335,18 +336,24 @@ describe("cleanup_exec", () => {
     const seen = join(stand.dir, "seen");
     const cleanup = stand.program(
       "cleanup",
-      `echo "$CUSTOM_ENV_CI_RUNNER_ID $CUSTOM_ENV_CI_CONCURRENT_PROJECT_ID $FOO $(cat "$JOB_RESPONSE_FILE")" >>${seen}`,
+      `echo "$CUSTOM_ENV_CI_RUNNER_ID $CUSTOM_ENV_CI_CONCURRENT_PROJECT_ID $FOO $(cat "$JOB_RESPONSE_FILE")" >>${seen}; echo "has $CUSTOM_ENV_KEY" >&2`,
     );
     const config = stand.program("config", `echo '{"job_env": {"FOO": "bar"}}'`);
+    const secret = { key: "KEY", value: "hush-hush", public: false, file: false, masked: true, raw: true };
     const dead = stand.open({ config_exec: config, cleanup_exec: cleanup });
     const sample = sampleRequest();
-    await dead.prepare({ ...sample, job: { ...sample.job, payload: "{}" } }, new Sink(), never);
+    await dead.prepare(
+      { ...sample, job: { ...sample.job, payload: "{}" }, variablesAt: () => [secret] },
+      new Sink(),
+      never,
+    );
     // Its entry is gone, or broken: what is needed was kept.
     const successor = stand.open({});
     const notes = JSON.parse(JSON.stringify(sample.notes));
     expect((await successor.recover(sample.jobKey, notes, never)).done).toContain(`ran cleanup_exec (${cleanup})`);
     expect(await successor.recover(sample.jobKey, notes, never)).toEqual({ done: [], left: [] });
     expect(readFileSync(seen, "utf8")).toBe("12 0 bar {}\n");
+    expect(stand.logged).toContain('cleanup_exec {"line":"has [MASKED]"}');
   });
 });
 
@@ -372,3 +379,32 @@ describe("drivers that spoil what scripts print", () => {
     await expect(list(stand.program("run", `${sound}\n${text}`))).rejects.toThrow(message);
   });
 });
+
+const pwsh = pwshFolder();
+test.skipIf(pwsh === null)(
+  "a job in PowerShell: scripts end in .ps1, and files move through the sh beside it",
+  async () => {
+    const config = stand.program("config", `echo '{"shell": "pwsh"}'`);
+    const run = stand.program(
+      "run",
+      `case $1 in *.ps1) exec pwsh -NoProfile -NonInteractive -File "$1";; *) exit 7;; esac`,
+    );
+    await inJob({ config_exec: config, run_exec: run }, async (environment) => {
+      expect(environment.shell).toBe("pwsh");
+      const { root } = environment.workspace;
+      const { code, text } = await runOps(environment, [
+        { op: "mkdir", path: root },
+        { op: "cd", path: root },
+        ...pwshSource("'in ' + (1 + 1); Set-Content -Path a.txt -Value 'of pwsh'"),
+      ]);
+      expect({ code, text }).toEqual({ code: 0, text: "in 2\n" });
+      const { paths } = await environment.workspace.list({ globs: ["*.txt"], exclude: [], untracked: false }, never);
+      expect(paths).toEqual(["a.txt"]);
+      const { tar } = await environment.workspace.pack(paths, never);
+      const chunks: Buffer[] = [];
+      for await (const chunk of tar) chunks.push(chunk);
+      expect(Buffer.concat(chunks).toString("latin1")).toContain("of pwsh");
+    });
+  },
+  60_000,
+);
