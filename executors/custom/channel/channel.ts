@@ -4,6 +4,7 @@ import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { unlessAborted } from "../../../src/time.ts";
 import { forward } from "../../common/forward.ts";
+import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../../remote/index.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "../call.ts";
 import { writeScriptFile } from "../script-file.ts";
@@ -100,6 +101,8 @@ export function driverCommands(options: ChannelOptions): RemoteCommands {
 
   /** Add to a file there. */
   const append = async (path: string, bytes: Buffer, signal: AbortSignal): Promise<void> => {
+    // As base64, in the script and on its way to the file.
+    tidyAfter(4 * bytes.length);
     const command = { script: APPEND, args: [path] };
     const { stdout, exit } = await begin(command, { from: "text", bytes }, signal);
     stdout.resume();

@@ -1,5 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
+import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteExit } from "../../remote/index.ts";
 
 /** Longer lines than those of a frame are no lines of a frame. */
@@ -62,6 +63,7 @@ export async function readFrame(
   };
 
   for await (const chunk of stdout) {
+    tidyAfter(chunk.length);
     const bytes: Buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let next = 0;
     const data: string[] = [];
