@@ -1,13 +1,16 @@
+import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { deadline, pause } from "../../src/time.ts";
+import { beforeAbort } from "../common/forward.ts";
 import { type DriverHost, makeCallDir, startCall } from "./call.ts";
 import { responseFile } from "./driver-environment.ts";
 import { type KeptJob, letGo } from "./kept.ts";
 
 const ATTEMPTS = 3;
 const PAUSE_MS = 2000;
+const LAST_WORDS_MS = 1000;
 /** Of each line that it prints. */
 const LONGEST_LINE = 1000;
 
@@ -51,7 +54,7 @@ async function tryAll(
   let problem = "";
   for (let attempt = 1; ; attempt++) {
     try {
-      await once(host, job, { ...program, timeoutMs: Number.POSITIVE_INFINITY }, log, limit.signal);
+      await tryOnce(host, job, { ...program, timeoutMs: Number.POSITIVE_INFINITY }, log, limit.signal);
       return null;
     } catch (error) {
       signal.throwIfAborted();
@@ -76,7 +79,7 @@ export async function restoreDir(dir: string, payload: string): Promise<void> {
   await writeFile(responseFile(dir), payload, { mode: 0o600 });
 }
 
-async function once(
+async function tryOnce(
   host: DriverHost,
   { payload, secrets }: Pick<KeptJob, "payload" | "secrets">,
   program: Program,
@@ -91,6 +94,7 @@ async function once(
   const complaints = eachLine((line) => log.warn("cleanup_exec", { line: hide(line) }));
   run.running.stdout.on("data", lines).on("error", () => {});
   run.running.stderr.on("data", complaints).on("error", () => {});
+  const said = Promise.all([once(run.running.stdout, "close"), once(run.running.stderr, "close")]).catch(() => {});
   try {
     const ended = await unlessStopped(run.running.exit, signal, async () => {
       const how = await run.running.stop(host.limits.gracefulMs, host.limits.forceMs);
@@ -102,6 +106,9 @@ async function once(
             : `; process group ${run.running.pid} is still there after SIGKILL`;
       throw new SystemFailure(`${describeError(signal.reason)}${said}`);
     });
+    // Its last words may still be on their way.
+    using soon = deadline(signal, LAST_WORDS_MS, new Error("something still holds its output"));
+    await beforeAbort(said, soon.signal);
     if (ended.code !== 0) throw new SystemFailure(`it ended with status ${ended.code}`);
   } finally {
     run.running.stdout.destroy();

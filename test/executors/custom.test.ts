@@ -9,7 +9,20 @@ beforeAll(() => {
 afterAll(() => stand.close());
 
 executorContract("custom, scripts on this machine", {
-  open: async () => stand.open({ config_exec: stand.program("config", `echo '{"builds_dir_is_shared": true}'`) }),
+  open: async () =>
+    stand.open({
+      config_exec: stand.program("config", `echo '{"builds_dir_is_shared": true}'`),
+      // What scripts have left, by the mark in its environment.
+      cleanup_exec: stand.program(
+        "cleanup",
+        `for one in /proc/[0-9]*; do
+          pid=\${one#/proc/}
+          [ "$pid" != $$ ] && [ "$pid" != $PPID ] || continue
+          tr '\\0' '\\n' <"$one/environ" 2>/dev/null | grep -q "^ALLOY_RUNNER_JOB_KEY=$ALLOY_RUNNER_JOB_KEY" || continue
+          case $(tr '\\0' ' ' <"$one/cmdline") in *cleanup*) ;; *) kill -9 "$pid" 2>/dev/null;; esac
+        done; exit 0`,
+      ),
+    }),
   skip: [
     ...leftToDrivers,
     {

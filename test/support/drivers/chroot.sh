@@ -32,6 +32,10 @@ case $what in
     exit "$BUILD_FAILURE_EXIT_CODE"
     ;;
   cleanup)
+    # A namespace whose unshare was stopped as it began may have stayed.
+    for one in /proc/[0-9]*; do
+      [ "$(readlink "$one/root" 2>/dev/null)" != "${PLACE:-$place}" ] || kill -9 "${one#/proc/}" 2>/dev/null || true
+    done
     rm -rf "${PLACE:-$place}"
     ;;
 esac
