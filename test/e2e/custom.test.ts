@@ -38,7 +38,7 @@ describe("a whole job", () => {
     const site = await siteWith({
       table: (program, { dir }) => `
 config_exec = "${program("config", `echo '{"driver": {"name": "here", "version": "3"}}'`)}"
-prepare_exec = "${program("prepare", "echo preparing")}"
+prepare_exec = "${program("prepare", `echo preparing; cp "$JOB_RESPONSE_FILE" ${dir}/response`)}"
 run_exec = "${program("run", `echo "$3" >>${dir}/stages; exec ${runHere} "$2" "$3"`)}"
 run_args = ["first"]
 cleanup_exec = "${program("cleanup", `echo cleanup >>${dir}/stages`)}"`,
@@ -56,6 +56,9 @@ cleanup_exec = "${program("cleanup", `echo cleanup >>${dir}/stages`)}"`,
     expect(first.status, first.trace).toBe("success");
     expect(first.trace).toContain("run by programs of its operator's with driver here 3");
     expect(first.trace).toMatch(/^preparing$/m);
+    // As it was received, with what this runner has no use for.
+    const received = JSON.parse(readFileSync(join(site.dir, "response"), "utf8"));
+    expect(received).toMatchObject({ token: first.token, job_info: { name: first.name }, git_info: {} });
     expect(first.trace).toMatch(/Running on \S+ via \S+\.\.\./);
     const sum = /^(\d+ 20000000)/m.exec(first.trace)?.[1] ?? "none";
     const second = site.coordinator.enqueue({
