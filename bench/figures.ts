@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { program } from "../test/support/program.ts";
+import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { outbox, recovery } from "./outages.ts";
@@ -274,6 +275,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   outbox,
   docker: dockerJobs,
   pwsh: pwshJobs,
+  custom: customJobs,
   endurance,
   fairness,
 };

@@ -8,7 +8,6 @@ const names: readonly string[] = [
   "parallels",
   "virtualbox",
   "kubernetes",
-  "custom",
   "docker-windows",
   "docker-autoscaler",
   "instance",

@@ -2,6 +2,7 @@ import { ConfigError } from "../src/errors.ts";
 import type { ExecutorCatalog, ExecutorDefinition } from "../src/executor.ts";
 import type { ExecutorWords } from "../src/executor-words.ts";
 import { absent } from "./absent.ts";
+import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as shell } from "./shell/words.ts";
@@ -16,6 +17,7 @@ export const lines: readonly CatalogLine[] = [
   [docker, () => import("./docker/index.ts")],
   [ssh, () => import("./ssh/index.ts")],
   [dockerSsh, () => import("./docker-ssh/index.ts")],
+  [custom, () => import("./custom/index.ts")],
 ];
 
 /** All executors of this program, by their names in config.toml. */

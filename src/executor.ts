@@ -94,6 +94,8 @@ export interface PrepareRequest {
    * Secrets are among them: for programs of the operator's, never for labels, logs or the settings of a container.
    */
   readonly variables: readonly Variable[];
+  /** The same, once its place is known. */
+  variablesAt(place: JobPlace): readonly Variable[];
   /** What others than the job's scripts may know of its variables, once its place is known. */
   openVariables(place: JobPlace): PreparedVariables;
   /** What `reserve` gave for this job: the same one each time that the job is prepared. The executor does not let it go. */
@@ -141,6 +143,14 @@ export interface Environment {
   readonly location: JobLocation;
   /** What the surroundings add to the job's variables; these win over the job's own. */
   readonly variables?: readonly Variable[];
+  /** Of this environment, where it is another than the executor's. */
+  readonly plainShell?: ShellName;
+  /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */
+  readonly scriptsBy?: string;
+  /** Longest clean-up, where that may take longer than usual. */
+  readonly destroyMs?: number;
+  /** Told before each stage of the plan, with whether the job has failed by then. */
+  enter?(stage: StageName, failed: boolean): void;
   /** `builds_dir` as scripts see it: `CI_BUILDS_DIR`. */
   readonly buildsDir: string;
   /**
@@ -185,6 +195,8 @@ export interface Executor {
   readonly shell: ShellName;
   /** Shell that is there in any case, and starts at once: for the runner's own scripts where jobs have a PowerShell. Default: sh. */
   readonly plainShell?: ShellName;
+  /** Jobs are wanted with the text that they were received as: `Job.payload`. */
+  readonly wantsPayload?: true;
   /** Whose network jobs will be in, as far as that is known before one is there. Default: this machine's. */
   readonly location?: JobLocation;
   /**

@@ -71,6 +71,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
   ["executors/ssh/", ["executors/common/", "executors/remote/"]],
+  ["executors/custom/", ["executors/common/", "executors/remote/"]],
   ["shells/", []],
 ];
 

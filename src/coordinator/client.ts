@@ -64,14 +64,14 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     return reply;
   };
 
-  const jobOf = async (answer: Answer): Promise<JobAnswer> => {
+  const jobOf = async (answer: Answer, keepPayload: boolean): Promise<JobAnswer> => {
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
     const excess = (await excessOf(text)) ?? undefined;
     const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
-      return { kind: "job", job: parsed.job };
+      return { kind: "job", job: keepPayload ? { ...parsed.job, payload: text } : parsed.job };
     }
     const type = first(answer.headers["content-type"]) ?? "no content type";
     const message = `${api.shown} handed out a job that cannot be read: ${parsed.unreadable} (${answer.body.length} bytes, ${type.slice(0, 80)})`;
@@ -81,7 +81,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   return {
     origin: api.shown,
 
-    async requestJob(info, { hold }, signal) {
+    async requestJob(info, { hold, keepPayload = false }, signal) {
       const startedAt = performance.now();
       const echoed = hold && lastUpdate !== undefined;
       const reply = await call(
@@ -106,7 +106,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
       const { answer } = reply;
       switch (answer.status) {
         case 201:
-          return await jobOf(answer);
+          return await jobOf(answer, keepPayload);
         case 204:
           return {
             kind: "none",

@@ -112,7 +112,11 @@ export interface Coordinator {
    * POST /api/v4/jobs/request, once: never repeated by itself. Never rejects but with `signal.reason`.
    * @param hold echo the last `X-GitLab-Last-Update`, so that GitLab may hold the request until there is work
    */
-  requestJob(info: RunnerInfo, options: { hold: boolean }, signal: AbortSignal): Promise<JobAnswer>;
+  requestJob(
+    info: RunnerInfo,
+    options: { hold: boolean; keepPayload?: boolean },
+    signal: AbortSignal,
+  ): Promise<JobAnswer>;
   /**
    * PATCH /api/v4/jobs/:id/trace. Empty `bytes` ask for the status only (AlloyCI; on GitLab use `updateJob` running).
    * @throws {SystemFailure} `retry`: the call failed and may work later; see `retryAfterMs` of `TroubleCause`

@@ -40,6 +40,8 @@ export interface Job {
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+  /** As received, where its executor wants it. Holds secrets. */
+  readonly payload?: string;
 }
 
 export interface ServerTls {

@@ -17,7 +17,7 @@ export interface PollerOptions {
     "id" | "limit" | "requestConcurrency" | "strictCheckInterval" | "unhealthyRequestsLimit" | "unhealthyIntervalMs"
   >;
   readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
-  readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "onRoom">;
+  readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "wantsPayload" | "onRoom">;
   readonly slots: Slots;
   readonly hasRoom: () => Promise<boolean>;
   /** Pause after an empty answer; asked each time, as reloads change it. */
@@ -105,7 +105,11 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     const lend = setTimeout(() => slot.lend(), hold && holds ? timing.lendHeldMs : timing.lendMs);
     meter.asking(1);
     try {
-      const answer = await coordinator.requestJob(info, { hold }, requests.signal);
+      const answer = await coordinator.requestJob(
+        info,
+        { hold, keepPayload: executor.wantsPayload === true },
+        requests.signal,
+      );
       if (hold && answer.kind === "none" && answer.heldMs >= timing.heldMs) holds = patient;
       return answer;
     } finally {

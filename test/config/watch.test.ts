@@ -230,6 +230,14 @@ describe("what is said once", () => {
   });
 });
 
+test("an entry that was broken from the first is looked at again without a change of the file", async () => {
+  const { dir, file } = await firstVersion();
+  await write(file, version(3).replace("executor", `tls-ca-file = "${join(dir, "ca.pem")}"\nexecutor`));
+  const { next } = await start(file);
+  await writeFile(join(dir, "ca.pem"), "x");
+  expect(await next()).toBe(3);
+});
+
 describe("reload", () => {
   test("loads without a change, also a file that is broken or gone", async () => {
     const { file } = await firstVersion();

@@ -106,6 +106,37 @@ describe("register", () => {
     }
   });
 
+  test("of programs of the operator's: by flags and GitLab Runner's environment names, and not without them", async () => {
+    const custom = flags("--name", "mine", "--builds-dir", "/builds").map((word) =>
+      word === "shell" ? "custom" : word,
+    );
+    const none = await run(custom);
+    expect(none.code).toBe(1);
+    expect(none.stderr).toContain("custom");
+    const lost = await run([...custom, "--custom-run-exec", "/nowhere/run"]);
+    expect(lost.code).toBe(1);
+    expect(lost.stderr).toContain("/nowhere/run cannot be started (ENOENT)");
+    expect(coordinator.runners).toHaveLength(0);
+    const made = await run(
+      [...custom, "--custom-run-exec", "/bin/true", "--custom-run-args", "a", "--custom-run-args", "b c"],
+      {
+        env: { CUSTOM_CONFIG_EXEC: "true", CUSTOM_CLEANUP_EXEC_TIMEOUT: "60", CUSTOM_GRACEFUL_KILL_TIMEOUT: "5" },
+      },
+    );
+    expect(made.code, made.stderr).toBe(0);
+    const text = await readFile(file, "utf8");
+    expect(text).toMatch(/\[runners\.custom\]/);
+    for (const line of [
+      'run_exec = "/bin/true"',
+      'run_args = ["a", "b c"]',
+      'config_exec = "true"',
+      "cleanup_exec_timeout = 60",
+      "graceful_kill_timeout = 5",
+    ])
+      expect(text.replace(/\[ /g, "[").replace(/ \]/g, "]")).toContain(line);
+    expect((await run(["list", "-c", file])).code).toBe(0);
+  });
+
   test("without a way to log in to the far host nothing is registered; an agent is one", async () => {
     const ssh = (...more: string[]) =>
       run(flags("--executor", "ssh", "--ssh-host", "build-07", "--ssh-user", "builder", ...more));

@@ -6,7 +6,7 @@ import { containerCommands, runForText } from "../../executors/docker/engine/com
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
-import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
+import { preparedVariables, setUp, variablesAt } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
@@ -55,6 +55,7 @@ describe("jobs in containers", () => {
       job,
       environment,
       expand: setUp(sources, null).variables.expand,
+      variablesAt: (place) => variablesAt(sources, place),
       openVariables: (place) => preparedVariables(sources, place),
     };
   };

@@ -26,6 +26,7 @@ const environment = await executor.prepare(
     expand: (text) => text,
     environment: [],
     variables: [],
+    variablesAt: () => [],
     openVariables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async () => {},
   },

@@ -60,6 +60,7 @@ export function sampleRequest(
     expand: (text) => text,
     environment: [],
     variables: [],
+    variablesAt: () => [],
     openVariables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,

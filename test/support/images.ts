@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, open, rm, stat, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -158,6 +158,18 @@ export async function makeImages(docker: Docker, engineId: string, wanted: reado
       if (!there) await makeImage(docker, image);
     }
   });
+}
+
+/** The root file system of an image by itself, as a tar for whoever needs no engine. */
+export async function makeRootTar(image: TestImage, path: string): Promise<void> {
+  const file = await open(path, "w");
+  try {
+    const tar = spawn("python3", [script, ...recipes[image].root], { stdio: ["ignore", file.fd, "inherit"] });
+    const code = await new Promise<number | null>((resolve) => tar.on("close", resolve));
+    if (code !== 0) throw new Error(`the root of ${image} cannot be made`);
+  } finally {
+    await file.close();
+  }
 }
 
 async function makeImage(docker: Docker, image: TestImage): Promise<void> {

@@ -50,7 +50,7 @@ export function watchConfig(
     let seen = await look(path);
     /** What the last report was about; the text of its error, or null after a good one. */
     let reported = current === undefined ? seen.content : (current.textDigest ?? MISSING);
-    let trouble: string | null = null;
+    let trouble = current === undefined ? null : troubleOf({ config: current });
     let takenFrom = seen.place;
     let stillSince = performance.now();
     let retryAt = performance.now() + lookEveryMs;

@@ -60,8 +60,9 @@ async function destroy(
   { log, destroyTimeoutMs = 30_000 }: RunJobRequest,
 ): Promise<void> {
   if (environment === null) return;
-  const tooLong = new Stop("timed_out", `clean-up took longer than ${formatDuration(destroyTimeoutMs)}`);
-  using grace = deadline(never, destroyTimeoutMs, tooLong);
+  const limitMs = environment.destroyMs ?? destroyTimeoutMs;
+  const tooLong = new Stop("timed_out", `clean-up took longer than ${formatDuration(limitMs)}`);
+  using grace = deadline(never, limitMs, tooLong);
   try {
     await environment.destroy(grace.signal);
   } catch (error) {

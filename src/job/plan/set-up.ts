@@ -1,7 +1,7 @@
 import type { RunnerConfig } from "../../config/config.ts";
 import { ScriptFailure, SystemFailure } from "../../errors.ts";
 import type { Executor, JobPlace, PreparedVariables } from "../../executor.ts";
-import type { Job } from "../job.ts";
+import type { Job, Variable } from "../job.ts";
 import { createVariables, type JobVariables, type Place, type RunnerIdentity } from "../variables/variables.ts";
 import { type JobSettings, readSettings } from "./settings.ts";
 
@@ -41,14 +41,21 @@ export function setUp(
   return { variables, settings };
 }
 
-/** For what is started beside the job's scripts, which is no shell: names of any kind can be held. */
-export function preparedVariables(
-  { job, runner, identity, executor, concurrentId }: SetUpRequest,
-  place: JobPlace,
-): PreparedVariables {
+/** For what is started beside the job's scripts. */
+export function preparedVariables(request: SetUpRequest, place: JobPlace): PreparedVariables {
+  const variables = besideScripts(request, place);
+  return { open: variables.open(), expandWith: variables.expandWith };
+}
+
+/** All of them, secrets too, for programs of the operator's. */
+export function variablesAt(request: SetUpRequest, place: JobPlace): Variable[] {
+  return besideScripts(request, place).all();
+}
+
+/** What is started there is no shell: names of any kind can be held. */
+function besideScripts({ job, runner, identity, executor, concurrentId }: SetUpRequest, place: JobPlace): JobVariables {
   const { environment } = runner;
   const { shared } = executor.features;
   const held = { ...place, acceptsName: () => true };
-  const variables = createVariables({ job, environment, identity, concurrentId, shared, place: held });
-  return { open: variables.open(), expandWith: variables.expandWith };
+  return createVariables({ job, environment, identity, concurrentId, shared, place: held });
 }

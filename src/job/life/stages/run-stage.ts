@@ -138,12 +138,18 @@ async function runScript(
   }
   // A trap's `exit 0` does not make a cancelled job succeed.
   signal.throwIfAborted();
-  if (!filter.seen) throw unread(exit, drafted);
+  if (!filter.seen) throw unread(exit, drafted, stage, environment);
   return { exit, tail: filter.tail() };
 }
 
 /** Whatever the status: nothing of the script has run, so it is not the script's. */
-function unread(exit: Exit, { writer, login }: Draft): SystemFailure {
+function unread(exit: Exit, { writer, login }: Draft, stage: ScriptStage, { scriptsBy }: Environment): SystemFailure {
+  if (scriptsBy !== undefined) {
+    return new SystemFailure(
+      `${scriptsBy} at stage ${stage.name} ended with ${describeExit(exit)}, and the script was not run: it has to be read to its end by ${writer.name}, and what it prints has to come back on stdout`,
+      { exitCode: exit.code },
+    );
+  }
   const files = login ? "its profile (/etc/profile, ~/.bash_profile, ~/.profile, ~/.bashrc)" : "its start-up files";
   return new SystemFailure(
     `the shell (${writer.name}) ended with ${describeExit(exit)} before it had read the script; see whether ${files} or a wrapper exits or reads the standard input`,

@@ -30,7 +30,8 @@ export async function runStages(
   life: Life,
 ): Promise<Outcome> {
   const { job, runner, trace } = request;
-  const writers = findWriters(environment.shell, request.executor, request.findWriter);
+  const { plainShell = request.executor.plainShell } = environment;
+  const writers = findWriters(environment.shell, plainShell === undefined ? {} : { plainShell }, request.findWriter);
   const { root, tmpDir } = environment.workspace;
   const { buildsDir, projectSlot, variables: added = [] } = environment;
   const { acceptsName } = writers.author;
@@ -60,6 +61,7 @@ async function pass(stage: Stage, context: Omit<StageContext, "status">, signals
   const { signal } = ownClock ? signals.end : signals.work;
   const status = ownClock ? jobStatus(decided(life.ended)) : "running";
   life.begin(stage);
+  context.environment.enter?.(stage.name, decided(life.ended) !== null);
   try {
     await trace.section(stage.name, () => runStage(stage, { ...context, status }, signal));
     life.end(stage, { is: "passed" });

@@ -1,0 +1,153 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { constants } from "node:os";
+import { Readable } from "node:stream";
+import { SystemFailure } from "../../src/errors.ts";
+import type { Exit } from "../../src/executor.ts";
+import type { Argv } from "../../src/shell.ts";
+import { deadline, never } from "../../src/time.ts";
+import { beforeAbort } from "./forward.ts";
+
+export interface ProgramCall {
+  readonly argv: Argv;
+  readonly workingDirectory: string;
+  /** All of it: nothing else is inherited. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Whether stderr comes on stdout, in the order of writing, or by itself. */
+  readonly stderr: "joined" | "apart";
+}
+
+/** A program of this machine, in a process group of its own, with nothing on stdin. */
+export interface RunningProgram {
+  /** Of the group. */
+  readonly pid: number;
+  /** Must be read or destroyed. Ends when all that holds the program's output has closed it. */
+  readonly stdout: Readable;
+  /** Empty where it is joined. */
+  readonly stderr: Readable;
+  /** Settles with the program's own end; never rejects. */
+  readonly exit: Promise<Exit>;
+  /** SIGTERM to the group, SIGKILL after the grace. @returns how far it had to go; `survived`: it is still there */
+  stop(graceMs: number, forceMs: number): Promise<"ended" | "killed" | "survived">;
+}
+
+const WINDOWS = process.platform === "win32";
+
+/**
+ * Pipes that can be opened by their names (`/dev/stderr`), which those of Node cannot, and the status as soon as it is known,
+ * whoever still holds the output. The shells around it hear nothing of a SIGTERM to the group: what is said last is passed on.
+ */
+const JOINED = `{ trap : TERM; "$@" 2>&1 3>&-; echo "$?" >&3; } | (trap '' TERM; exec cat 3>&-)`;
+const APART = `{ { { trap : TERM; "$@" 3>&- 2>&1 >&4 4>&-; echo "$?" >&3; } | (trap '' TERM; exec cat >&2 3>&- 4>&-); } 4>&1; } | (trap '' TERM; exec cat 3>&-)`;
+
+const SIGNALS = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+
+/** A shell reports a death by signal N as 128 + N. */
+export function exitOf(code: number): Exit {
+  return { code, signal: code > 128 && code < 160 ? (SIGNALS.get(code - 128) ?? null) : null };
+}
+
+/** @throws {SystemFailure} it cannot be started */
+export async function startProgram({
+  argv,
+  workingDirectory,
+  environment,
+  stderr,
+}: ProgramCall): Promise<RunningProgram> {
+  const [program, ...args]: readonly string[] = WINDOWS
+    ? argv
+    : ["/bin/sh", "-c", stderr === "joined" ? JOINED : APART, "alloy-runner", ...argv];
+  const { promise: started, resolve, reject } = Promise.withResolvers<void>();
+  let child: ChildProcess;
+  try {
+    child = spawn(program ?? "", args, {
+      cwd: workingDirectory,
+      env: environment,
+      detached: !WINDOWS,
+      windowsHide: true,
+      stdio: ["ignore", "pipe", "pipe", "pipe"],
+    });
+  } catch (error) {
+    throw startFailure(argv[0], error);
+  }
+  child.once("spawn", resolve);
+  child.once("error", (error) => reject(startFailure(argv[0], error)));
+  const exit = exitStatus(child);
+  await started;
+  // What holds its output keeps its shells, too.
+  void exit.then(() => child.unref());
+  const { pid, stdout, stderr: errors } = child;
+  if (pid === undefined || stdout === null || errors === null) throw startFailure(argv[0], undefined);
+  return {
+    pid,
+    stdout,
+    stderr: errors,
+    exit,
+    async stop(graceMs, forceMs) {
+      signalGroup(child, pid, "SIGTERM");
+      if (await within(exit, graceMs)) return "ended";
+      signalGroup(child, pid, "SIGKILL");
+      return (await within(exit, forceMs)) ? "killed" : "survived";
+    },
+  };
+}
+
+async function within(exit: Promise<Exit>, ms: number): Promise<boolean> {
+  using limit = deadline(never, ms, new Error("too long"));
+  return (await beforeAbort(exit, limit.signal)) !== "aborted";
+}
+
+function exitStatus(child: ChildProcess): Promise<Exit> {
+  return new Promise((resolve) => {
+    const told = child.stdio[3];
+    let text = "";
+    const ended = new Promise<Exit>((settle) => {
+      child.once("exit", (code, signal) =>
+        settle(
+          code !== null
+            ? { code, signal: null }
+            : { code: 128 + (constants.signals[signal ?? "SIGKILL"] ?? 9), signal },
+        ),
+      );
+    });
+    if (!(told instanceof Readable)) {
+      void ended.then(resolve);
+      return;
+    }
+    told.setEncoding("latin1");
+    told.on("data", (more: string) => {
+      text += more.slice(0, 10);
+      const status = /^(\d{1,3})\n/.exec(text)?.[1];
+      if (status !== undefined) resolve(exitOf(Number(status)));
+    });
+    told.on("error", () => {});
+    // Without a word its shell was killed with it.
+    told.on("close", () => {
+      if (!/^\d/.test(text)) void ended.then((exit) => resolve(WINDOWS ? exit : { code: 137, signal: "SIGKILL" }));
+    });
+  });
+}
+
+function signalGroup(child: ChildProcess, pid: number, signal: NodeJS.Signals): void {
+  try {
+    if (WINDOWS) {
+      const force = signal === "SIGKILL" ? ["/F"] : [];
+      spawn("taskkill", ["/T", ...force, "/PID", String(pid)], { stdio: "ignore", windowsHide: true }).on("error", () =>
+        child.kill(),
+      );
+    } else process.kill(-pid, signal);
+  } catch {
+    // Nothing of it is left.
+  }
+}
+
+function startFailure(program: string, cause: unknown): SystemFailure {
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  const busy = code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE";
+  const why =
+    code === "E2BIG"
+      ? "its environment is too large: a job's variables have to be fewer or smaller"
+      : busy
+        ? "this machine has no room for one more process"
+        : `it cannot be executed (${String(code ?? "unknown")})`;
+  return new SystemFailure(`Cannot start ${program}: ${why}`, { cause, retry: code !== "E2BIG" });
+}

@@ -1,0 +1,150 @@
+import { once } from "node:events";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
+import type { Log } from "../../src/log.ts";
+import { deadline, pause } from "../../src/time.ts";
+import { beforeAbort } from "../common/forward.ts";
+import { type DriverHost, makeCallDir, startCall } from "./call.ts";
+import { responseFile } from "./driver-environment.ts";
+import { type KeptJob, letGo } from "./kept.ts";
+
+const ATTEMPTS = 3;
+const PAUSE_MS = 2000;
+const LAST_WORDS_MS = 1000;
+/** Of each line that it prints. */
+const LONGEST_LINE = 1000;
+
+export interface CleanUpOptions {
+  readonly host: DriverHost;
+  readonly job: Pick<KeptJob, "cleanup" | "payload" | "jobKey" | "secrets">;
+  /** Its place is let go of in the end. */
+  readonly file: string;
+  readonly log: Log;
+  /** Before another try. */
+  readonly pauseMs?: number;
+}
+
+/**
+ * Run `cleanup_exec`, again where it fails, all within its time limit; then let go of everything on this machine.
+ * @returns why it is not done; `null`: it is, or there is none. Never rejects, but with the signal's reason.
+ */
+export async function cleanUp(options: CleanUpOptions, signal: AbortSignal): Promise<string | null> {
+  const { host, job, file, log } = options;
+  let problem: string | null = null;
+  if (job.cleanup !== null) problem = await tryAll(options, { ...job.cleanup, key: "cleanup_exec" }, signal);
+  await rm(host.dir, { recursive: true, force: true }).catch((error: unknown) => {
+    log.warn("cannot remove the directory of a job", { dir: host.dir, problem: describeError(error) });
+  });
+  await letGo(file);
+  return problem;
+}
+
+type Program = NonNullable<KeptJob["cleanup"]> & { readonly key: "cleanup_exec" };
+
+async function tryAll(
+  { host, job, log, pauseMs = PAUSE_MS }: CleanUpOptions,
+  program: Program,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const tooLong = new Stop(
+    "timed_out",
+    `it took longer than ${program.timeoutMs / 1000} s in all (cleanup_exec_timeout)`,
+  );
+  using limit = deadline(signal, program.timeoutMs, tooLong);
+  let problem = "";
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await tryOnce(host, job, { ...program, timeoutMs: Number.POSITIVE_INFINITY }, log, limit.signal);
+      return null;
+    } catch (error) {
+      signal.throwIfAborted();
+      problem = `cleanup_exec (${program.path}): ${describeError(error)}`;
+    }
+    if (attempt >= ATTEMPTS || limit.signal.aborted) {
+      log.error("what a job ran in may still be there: its clean-up has failed, and is not tried again", {
+        job_key: job.jobKey,
+        attempts: attempt,
+        problem,
+      });
+      return problem;
+    }
+    log.warn("the clean-up of a job has failed, and is tried again", { job_key: job.jobKey, attempt, problem });
+    await pause(pauseMs, limit.signal).catch(() => signal.throwIfAborted());
+  }
+}
+
+/** It may be gone with another start of the machine. */
+export async function restoreDir(dir: string, payload: string): Promise<void> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await writeFile(responseFile(dir), payload, { mode: 0o600 });
+}
+
+async function tryOnce(
+  host: DriverHost,
+  { payload, secrets }: Pick<KeptJob, "payload" | "secrets">,
+  program: Program,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  await restoreDir(host.dir, payload);
+  const callDir = await makeCallDir(host);
+  const run = await startCall(host, { program, stderr: "apart" }, callDir);
+  const hide = hiding(secrets);
+  const lines = eachLine((line) => log.debug("cleanup_exec", { line: hide(line) }));
+  const complaints = eachLine((line) => log.warn("cleanup_exec", { line: hide(line) }));
+  run.running.stdout.on("data", lines).on("error", () => {});
+  run.running.stderr.on("data", complaints).on("error", () => {});
+  const said = Promise.all([once(run.running.stdout, "close"), once(run.running.stderr, "close")]).catch(() => {});
+  try {
+    const ended = await unlessStopped(run.running.exit, signal, async () => {
+      const how = await run.running.stop(host.limits.gracefulMs, host.limits.forceMs);
+      const said =
+        how === "ended"
+          ? ""
+          : how === "killed"
+            ? "; it ignored SIGTERM and was killed"
+            : `; process group ${run.running.pid} is still there after SIGKILL`;
+      throw new SystemFailure(`${describeError(signal.reason)}${said}`);
+    });
+    // Its last words may still be on their way.
+    using soon = deadline(signal, LAST_WORDS_MS, new Error("something still holds its output"));
+    await beforeAbort(said, soon.signal);
+    if (ended.code !== 0) throw new SystemFailure(`it ended with status ${ended.code}`);
+  } finally {
+    run.running.stdout.destroy();
+    run.running.stderr.destroy();
+    await run.close();
+  }
+}
+
+async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal, stop: () => Promise<never>): Promise<T> {
+  const fired = Promise.withResolvers<"stopped">();
+  const onAbort = (): void => fired.resolve("stopped");
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    const first = await Promise.race([work, fired.promise]);
+    return first === "stopped" ? await stop() : first;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function eachLine(take: (line: string) => void): (chunk: Buffer) => void {
+  let rest = "";
+  return (chunk) => {
+    const lines = (rest + chunk.toString("utf8")).split("\n");
+    rest = (lines.pop() ?? "").slice(0, LONGEST_LINE);
+    for (const line of lines) if (line.trim() !== "") take(line.slice(0, LONGEST_LINE));
+  };
+}
+
+/** Values of a few characters are in any line. */
+const SHORTEST_SECRET = 4;
+
+/** After a crash nobody else knows what of a dead job is secret. Of one with line breaks, each line is. */
+function hiding(secrets: readonly string[]): (line: string) => string {
+  const values = secrets.flatMap((value) => value.split(/\r?\n/)).filter((value) => value.length >= SHORTEST_SECRET);
+  const longestFirst = [...new Set(values)].sort((a, b) => b.length - a.length);
+  return (line) => longestFirst.reduce((text, value) => text.replaceAll(value, "[MASKED]"), line);
+}
