@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { LocalJob } from "../src/local/coordinator/job.ts";
+import type { LocalJob } from "../src/local/coordinator/jobs/job.ts";
 import { imageName, testEngine } from "../test/support/docker.ts";
 import { type Figure, median, withScene } from "./scene.ts";
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type { LocalCoordinator } from "../src/local/coordinator/coordinator.ts";
-import type { GitSpec, JobSpec } from "../src/local/coordinator/job.ts";
+import type { GitSpec, JobSpec } from "../src/local/coordinator/jobs/job.ts";
 import { type Figure, residentMb, type Scene, withRepository, withScene } from "./scene.ts";
 
 const SECRETS = Array.from({ length: 4 }, (_, i) => ({

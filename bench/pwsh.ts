@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import type { JobSpec } from "../src/local/coordinator/job.ts";
+import type { JobSpec } from "../src/local/coordinator/jobs/job.ts";
 import { pwshFolder } from "../test/support/pwsh.ts";
 import { type Figure, median, withRepository, withScene } from "./scene.ts";
 

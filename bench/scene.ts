@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type LocalCoordinator, startCoordinator } from "../src/local/coordinator/coordinator.ts";
-import type { GitSpec } from "../src/local/coordinator/job.ts";
+import type { GitSpec } from "../src/local/coordinator/jobs/job.ts";
 import { type Running, start } from "../test/support/program.ts";
 
 /** One measured figure: the value as a number in `unit`, and the bound it should stay below (or above). */

@@ -1,9 +1,9 @@
 import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { ExecutorWords } from "./executor-words.ts";
-import type { Job, Trust } from "./job/job.ts";
+import type { Job, StageName, Trust, Variable } from "./job/job.ts";
 import type { Log } from "./log.ts";
-import type { Argv, ScriptParts, ShellCommand, ShellName } from "./shell.ts";
+import type { Argv, ScriptParts, ShellCommand, ShellName, Tone } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** What an executor can do, sent with each job request as part of `info.features`. */
@@ -41,6 +41,28 @@ export interface JobPlace {
   readonly projectSlot: number;
 }
 
+/** A place that was set aside for one job: a machine, a slot on an instance. Whoever has it lets it go, once. */
+export interface Reservation extends AsyncDisposable {
+  /** For logs and the trace. */
+  readonly name: string;
+}
+
+/** What the runner says in a job's trace while its surroundings are made. */
+export interface Notes {
+  /** A line of the runner's own, in the look that all of them have. Secrets in it do not show. */
+  print(text: string, tone?: Tone): void;
+  /** For what others print, such as a container's first program. Never ended by its writers. */
+  readonly stream: Writable;
+}
+
+/** What became of what a dead job had left, in sentences for its trace. */
+export interface Recovered {
+  /** Such as `ended 3 processes`. */
+  readonly done: readonly string[];
+  /** What is still there, and why. */
+  readonly left: readonly string[];
+}
+
 /** A job's variables for what is started beside its scripts. */
 export interface PreparedVariables {
   /** Each name once. */
@@ -67,8 +89,15 @@ export interface PrepareRequest {
   expand(text: string): string;
   /** `environment` of the entry, as it stands there. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
-  /** The job's variables once its place is known. */
-  variables(place: JobPlace): PreparedVariables;
+  /**
+   * All variables of the job as far as they are known before its place is: expanded, each name once, a file's content as it is.
+   * Secrets are among them: for programs of the operator's, never for labels, logs or the settings of a container.
+   */
+  readonly variables: readonly Variable[];
+  /** What others than the job's scripts may know of its variables, once its place is known. */
+  openVariables(place: JobPlace): PreparedVariables;
+  /** What `reserve` gave for this job: the same one each time that the job is prepared. The executor does not let it go. */
+  readonly reservation?: Reservation;
   /**
    * Kept on disk before this resolves. After a crash `recover` gets the notes back, in order, to clean up with.
    * Call it before the thing exists that would have to be cleaned.
@@ -81,6 +110,8 @@ export interface Script {
   /** What the text relies on. An executor that takes shells whose writers make parts hands them over, others see none. */
   readonly parts?: ScriptParts;
   readonly command: ShellCommand;
+  /** Whose it is, as sections of the trace name it. An executor whose scripts are all alike has no use for it. */
+  readonly stage: StageName;
   /** Where there are two environments: the one with git, or the one that the job asked for. */
   readonly runIn: "helper" | "build";
   /** Whether `command` starts a login shell. One that does not still finds the programs and proxies that profiles set. */
@@ -93,7 +124,10 @@ export interface Exit {
   readonly signal: string | null;
 }
 
-/** One job's surroundings. Whether it is a directory, a container or a far host shows nowhere else. */
+/**
+ * One job's surroundings. Whether it is a directory, a container or a far host shows nowhere else. Scripts come one after the
+ * other, but for a stage that was given up and still ends; files may be moved while none runs.
+ */
 export interface Environment {
   readonly shell: ShellName;
   /** Whether scripts of authors run in a login shell, where theirs is one that reads profiles. */
@@ -103,6 +137,10 @@ export interface Environment {
   readonly projectSlot: number;
   /** Where the job runs, for its trace: `build-07`, or `container 3f2a… on build-07`. */
   readonly host: string;
+  /** Whose network this job is in: of one executor, each job's may be another machine's. */
+  readonly location: JobLocation;
+  /** What the surroundings add to the job's variables; these win over the job's own. */
+  readonly variables?: readonly Variable[];
   /** `builds_dir` as scripts see it: `CI_BUILDS_DIR`. */
   readonly buildsDir: string;
   /**
@@ -119,11 +157,23 @@ export interface Environment {
 }
 
 export type JobLocation =
-  | { readonly at: "this machine" | "containers of this machine" }
+  | { readonly at: "this machine" | "containers of this machine" | "guests of this machine" }
   /** Another machine, by name or address. */
   | { readonly at: "host"; readonly host: string };
 
-/** Where jobs can run: this host, a Docker daemon, a host behind SSH. One per `[[runners]]` entry, shared by its jobs. */
+/**
+ * Where jobs can run: this host, a Docker daemon, a host behind SSH. One per `[[runners]]` entry, shared by its jobs.
+ *
+ * What may be called at the same time, and how often:
+ * - `reserve`: once per request for a job, so up to `request_concurrency` times at once; what it gave is kept until a job came
+ *   and ended, or no job came. There may be more reservations than jobs that `concurrent` allows.
+ * - `prepare`: for any number of jobs at once, at most `concurrent`. For one job one at a time, up to three times, and only after
+ *   the one before was rejected. Each environment that it gave is destroyed, at least once.
+ * - `recover`: for other jobs than those that are prepared, up to four at once, beside all the rest; for one job again where it
+ *   was rejected. It may be all that an executor is ever asked for.
+ * - `close`: once, after all else: the last `destroy` and the last reservation. An executor that was never used is closed, too.
+ * - Nothing is called before `create` returns, and `create` does not wait, connect or read.
+ */
 export interface Executor {
   readonly name: string;
   /** As its jobs' traces call it: `Docker-SSH`. */
@@ -133,41 +183,34 @@ export interface Executor {
   readonly shell: ShellName;
   /** Shell that is there in any case, and starts at once: for the runner's own scripts where jobs have a PowerShell. Default: sh. */
   readonly plainShell?: ShellName;
-  /** Whose network jobs are in, for what they are to reach at the runner. Default: this machine's. */
+  /** Whose network jobs will be in, as far as that is known before one is there. Default: this machine's. */
   readonly location?: JobLocation;
-  /** Room for one more job? Asked first where room is scarce (docker+machine); `null` means: ask for no job now. */
-  reserve?(signal: AbortSignal): Promise<Disposable | null>;
   /**
-   * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection.
+   * Room for one more job? Asked before a slot of `concurrent` is taken, so that a machine that takes minutes holds nobody up.
+   * `null`: ask for no job now.
+   */
+  reserve?(signal: AbortSignal): Promise<Reservation | null>;
+  /** Given once, before the first `reserve`: `wake` is to be called when there may be room where there was none. */
+  onRoom?(wake: () => void): void;
+  /**
+   * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection, but for
+   * the reservation, which the next try gets again.
    * @throws {SystemFailure} `retry` tells a registry that timed out from an image that is not allowed.
    * @throws {ScriptFailure} the job asked for something that cannot be.
    */
-  prepare(request: PrepareRequest, notes: Writable, signal: AbortSignal): Promise<Environment>;
-  /**
-   * After a crash: end and remove what the notes of one dead job name, and nothing else.
-   * @returns sentences for its trace, such as `ended 3 processes`.
-   */
-  recover(jobKey: string, notes: readonly Note[], signal: AbortSignal): Promise<string[]>;
-  close(): Promise<void>; // lets go of what jobs shared; called once, after the last `destroy`
+  prepare(request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment>;
+  /** After a crash: end and remove what the notes of one dead job name, and nothing else. */
+  recover(jobKey: string, notes: readonly Note[], signal: AbortSignal): Promise<Recovered>;
+  /** Lets go of what jobs shared. When `signal` fires it is not waited for any longer: what is not let go by then stays. */
+  close(signal: AbortSignal): Promise<void>;
 }
 
-/** What an executor is given of its `[[runners]]` entry besides its own tables. */
-export interface ExecutorDeps {
-  readonly log: Log;
+/** What a `[[runners]]` entry says to its executor besides the executor's own tables. */
+export interface EntrySettings {
   /** `builds_dir`, `cache_dir`, `shell` of the entry, if set. */
   readonly buildsDir: string | undefined;
   readonly cacheDir: string | undefined;
   readonly shell: ShellName | undefined;
-  /** Base of relative directories: `--working-directory`, else the directory that the runner was started in. */
-  readonly workingDirectory: string;
-  /** Account that scripts of the shell executor run under (`user` / `--user`), if any. */
-  readonly user: string | undefined;
-  /** Private scratch space of the runner (0700), on the disk of `state_dir`; emptied at start. */
-  readonly scratchDir: string;
-  /** What starts this program again, for work with other rights; by default found out from the process. */
-  readonly ownProgram?: Argv;
-  /** Names and globs of the runner's own variables that shell jobs inherit beyond the short list. */
-  readonly inheritEnvironment: readonly string[];
   /** End what a script left running when its stage ends. */
   readonly killLeftovers: boolean;
   /** SIGTERM → SIGKILL, milliseconds. */
@@ -175,6 +218,57 @@ export interface ExecutorDeps {
   /** Nothing is kept between jobs: working copies and volumes go with their job. Default: false. */
   readonly ephemeral?: boolean;
 }
+
+/** This machine, as executors use it. */
+export interface HostPlaces {
+  /** Base of relative directories: `--working-directory`, else the directory that the runner was started in. */
+  readonly working: string;
+  /** Private scratch space of the runner (0700), on the disk of `state_dir`; emptied at start. */
+  readonly scratch: string;
+  /** Lasts over restarts, private to the runner, shared by all entries: names there begin with the executor's. */
+  readonly keepDir: string;
+  /** The runner's own environment: where engines, keys and helpers of logins are. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** What only jobs on this machine itself need. */
+export interface ShellHost {
+  /** Account that scripts run under (`user` / `--user`), if any. */
+  readonly user: string | undefined;
+  /** What starts this program again, for work with other rights; by default found out from the process. */
+  readonly ownProgram?: Argv;
+  /** Names and globs of the runner's own variables that jobs inherit beyond the short list. */
+  readonly inheritEnvironment: readonly string[];
+}
+
+/** Labels of a metric, besides those that say which entry it is. */
+export type MeterLabels = Readonly<Record<string, string>>;
+
+export interface Measured {
+  readonly labels?: MeterLabels;
+  readonly value: number;
+}
+
+/** Metrics of an executor's own, for its entry; they go with the entry. A name begins with the executor's: `machine_idle`. */
+export interface ExecutorMeter {
+  /** What can be counted at any time, such as machines that idle: read when somebody looks. */
+  gauge(name: string, help: string, labelNames: readonly string[], read: () => readonly Measured[]): void;
+  /** What happens, such as machines that are made. @returns counts one */
+  counter(name: string, help: string, labelNames: readonly string[]): (labels?: MeterLabels) => void;
+}
+
+/** What an executor is created with, besides its own tables. */
+export interface ExecutorDeps {
+  readonly log: Log;
+  readonly entry: EntrySettings;
+  readonly host: HostPlaces;
+  readonly meter: ExecutorMeter;
+  /** Where it is missing, jobs on this machine are the runner's own account's and inherit the short list. */
+  readonly shell?: ShellHost;
+}
+
+/** Where nobody looks. */
+export const noMeter: ExecutorMeter = { gauge: () => {}, counter: () => () => {} };
 
 /** One folder of `executors/`. `settings` reads the entry's TOML tables that belong to it, so `config/` never learns them. */
 export interface ExecutorDefinition extends ExecutorWords {

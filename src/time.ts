@@ -118,8 +118,10 @@ export function backoff({ firstMs = 1000, maxMs = 60_000 }: BackoffOptions = {})
 }
 
 export interface RetryOptions extends BackoffOptions {
-  /** Tries in total, at least one. */
-  readonly attempts: number;
+  /** Tries in total, at least one; a function where that depends on how the last one failed. */
+  readonly attempts: number | ((error: unknown) => number);
+  /** The shortest wait after this error: what a server asks for. */
+  readonly leastMs?: (error: unknown) => number;
   /** Told before each wait; `attempt` is the one that failed, from 1. */
   readonly onRetry?: (error: unknown, attempt: number, waitMs: number) => void;
   /** Whether this error may go away. The default obeys `SystemFailure.retry` and gives up on anything else. */
@@ -132,15 +134,16 @@ export async function retry<T>(
   body: (attempt: number) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  const { attempts, onRetry, retryable = (error) => error instanceof SystemFailure && error.retry } = options;
+  const { attempts, leastMs, onRetry, retryable = (error) => error instanceof SystemFailure && error.retry } = options;
   const waits = backoff(options);
   for (let attempt = 1; ; attempt++) {
     signal.throwIfAborted();
     try {
       return await body(attempt);
     } catch (error) {
-      if (signal.aborted || attempt >= attempts || !retryable(error)) throw error;
-      const waitMs = waits.next();
+      const most = typeof attempts === "number" ? attempts : attempts(error);
+      if (signal.aborted || attempt >= most || !retryable(error)) throw error;
+      const waitMs = Math.max(waits.next(), leastMs?.(error) ?? 0);
       onRetry?.(error, attempt, waitMs);
       await pause(waitMs, signal);
     }

@@ -27,6 +27,33 @@ function portOf(server: Server): number {
 }
 
 describe("the metrics", () => {
+  test("of executors are each entry's own, and go with it", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const open = (id: string, idle: number) => {
+      const entry = metrics.entry({ id, name: id, limit: 1 });
+      entry.executor.gauge("machine_idle", "Machines that wait for a job.", [], () => [{ value: idle }]);
+      const made = entry.executor.counter("machine_made_total", "Machines made.", ["how"]);
+      return { entry, made };
+    };
+    const [a, b] = [open("aaaa", 2), open("bbbb", 5)];
+    a.made({ how: "new" });
+    b.made({ how: "new" });
+    const series = async () =>
+      (await metrics.render()).split("\n").filter((line) => line.startsWith("alloy_runner_machine"));
+    const of = (id: string) => `runner="${id}",runner_name="${id}",system_id=""`;
+    expect(await series()).toEqual([
+      `alloy_runner_machine_idle{${of("aaaa")}} 2`,
+      `alloy_runner_machine_idle{${of("bbbb")}} 5`,
+      `alloy_runner_machine_made_total{${of("aaaa")},how="new"} 1`,
+      `alloy_runner_machine_made_total{${of("bbbb")},how="new"} 1`,
+    ]);
+    a.entry.close();
+    expect(await series()).toEqual([
+      `alloy_runner_machine_idle{${of("bbbb")}} 5`,
+      `alloy_runner_machine_made_total{${of("bbbb")},how="new"} 1`,
+    ]);
+  });
+
   test("of a job in progress name its state, and disappear with it", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
     let jobs: { runner: string; progress: JobProgress }[] = [];

@@ -1,8 +1,9 @@
-import type { Writable } from "node:stream";
 import { isDeepStrictEqual } from "node:util";
 import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { Notes } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
+import { passOn } from "../common/notes.ts";
 import { inspectState } from "../docker/container/container.ts";
 import { containerLog } from "../docker/container/service-log.ts";
 import type { Engine } from "../docker/engine/engine.ts";
@@ -21,7 +22,7 @@ export interface Started {
   /** Its image's name. */
   readonly image: string;
   /** The trace. */
-  readonly notes: Writable;
+  readonly notes: Notes;
 }
 
 /**
@@ -90,7 +91,7 @@ async function showOutput({ engine, id, notes }: Started, signal: AbortSignal): 
     return describeError(error);
   });
   if (log.trim() === "") return "; it printed nothing";
-  if (!notes.destroyed && !notes.writableEnded) notes.write(`${log.trimEnd()}\n`);
+  passOn(notes, `${log.trimEnd()}\n`);
   return "; its last output is above";
 }
 

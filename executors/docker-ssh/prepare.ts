@@ -1,6 +1,5 @@
-import type { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment, Notes } from "../../src/executor.ts";
 import { all } from "../../src/time.ts";
 import { createContainer, startContainer } from "../docker/container/container.ts";
 import { jobContainer } from "../docker/container/container-config.ts";
@@ -25,18 +24,21 @@ import { logInToContainer, mustRun } from "./login.ts";
 export async function prepareSshJob(
   table: SshTable,
   options: PrepareJobOptions,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<Environment> {
   const { engine, settings, deps, request } = options;
   const { expand } = request;
   mustBeReachable(options, table);
   // The container's account decides where sources go; the engine's part makes no directories for it.
-  const scene = await openScene({ ...options, deps: { ...deps, buildsDir: undefined } }, notes);
+  const scene = await openScene(
+    { ...options, deps: { ...deps, entry: { ...deps.entry, buildsDir: undefined } } },
+    notes,
+  );
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
     // The account's private files are beside its checkout.
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: false, expand }, signal),
+    createVolumes(engine, { ...scene, workingDirectory: deps.host.working, privateVolume: false, expand }, signal),
     scene.obtain(scene.wanted.image, signal),
   ]);
   const services = await startServices(scene, network, volumes, scene.naming.services, signal);
@@ -55,7 +57,7 @@ export async function prepareSshJob(
   });
   const target = sshSettings(
     table,
-    { workingDirectory: deps.workingDirectory, environment: process.env },
+    { workingDirectory: deps.host.working, environment: deps.host.env },
     { host: address },
   );
   const login = await logInToContainer(started, target, { log: deps.log }, signal);
@@ -66,6 +68,7 @@ export async function prepareSshJob(
     request,
     ephemeral: false,
     host,
+    location: engine.location,
     without: (shell) => `The image ${image.name} has no ${shell}. Use another image`,
     connection: login.connection,
     connect: (until) => connectSsh(login.settings, { log: deps.log }, until),

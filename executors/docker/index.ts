@@ -1,5 +1,5 @@
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type ExecutorDeps } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type ExecutorDeps, type Recovered } from "../../src/executor.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline, never, unlessAborted } from "../../src/time.ts";
@@ -45,16 +45,16 @@ export function createDockerExecutor(
   deps: ExecutorDeps,
   { words: { name, title }, prepare }: Flavor = { words, prepare: prepareJob },
 ): Executor {
-  const { log } = deps;
-  const settings = deps.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
+  const { log, entry, host: around } = deps;
+  const settings = entry.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const helperImages = createHelperImages();
   const accounts = createAccounts();
 
   const find = async (connection: ConnectionSettings, signal: AbortSignal): Promise<Means> => {
-    const installation = await installationId(deps.scratchDir);
+    const installation = await installationId(around.keepDir);
     const owner: Owner = { installation, process: `${process.pid}-${Math.round(performance.timeOrigin)}` };
-    const { scratchDir } = deps;
-    const engine = await connectEngine({ settings: connection, env: process.env, scratchDir }, signal);
+    const { env, scratch: scratchDir } = around;
+    const engine = await connectEngine({ settings: connection, env, scratchDir }, signal);
     log.debug("connected to a container engine", { engine: engine.product, api: engine.apiVersion });
     return {
       engine,
@@ -78,18 +78,18 @@ export function createDockerExecutor(
     return unlessAborted(finding, signal);
   };
 
-  /** @returns sentences for the trace */
-  const recoverJob = async (engine: Engine, owner: Owner, jobKey: string, signal: AbortSignal): Promise<string[]> => {
+  const recoverJob = async (engine: Engine, owner: Owner, jobKey: string, signal: AbortSignal): Promise<Recovered> => {
     const options = { counting: true };
     const { processes, containers, networks, volumes } = await cleanUpJob(engine, jobKey, options, signal);
     // Its network went from job to job, and was the dead process's.
     const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
-    return [
+    const done = [
       ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),
       ...(containers > 0 ? [`removed ${counted(containers, "container", "containers")}`] : []),
       ...(emptied > 0 ? [`removed ${counted(emptied, "network", "networks")}`] : []),
       ...(volumes > 0 ? [`removed ${counted(volumes, "volume", "volumes")}`] : []),
     ];
+    return { done, left: [] };
   };
 
   /** Once; asked again it waits for the same, or tries again what failed. */
@@ -124,8 +124,8 @@ export function createDockerExecutor(
     name,
     title,
     features: { variables: true, image: true, services: true, shared: false },
-    shell: deps.shell ?? "bash",
-    location: locationOf(settings.connection, process.env),
+    shell: entry.shell ?? "bash",
+    location: locationOf(settings.connection, around.env),
     prepare: async (request, notes, signal) => {
       const found = await means(signal);
       const { engine, owner, slots, sweeper, networks } = found;
@@ -138,7 +138,7 @@ export function createDockerExecutor(
         );
       }
       sweeper.look(engine);
-      await request.remember(engineNote(engine.address, settings.connection, process.env));
+      await request.remember(engineNote(engine.address, settings.connection, around.env));
       const slot = await slots.take(engine, request.runnerId, request.job.projectId, signal);
       const network = networks.forJob(request.runnerId);
       const destroy = destroyer(found, request.jobKey, slot, network);
@@ -163,8 +163,8 @@ export function createDockerExecutor(
       }
     },
     recover: async (jobKey, notes, signal) => {
-      if (!hasEngineNote(notes)) return [];
-      const elsewhere = await notedConnection(notes, settings.connection, process.env);
+      if (!hasEngineNote(notes)) return { done: [], left: [] };
+      const elsewhere = await notedConnection(notes, settings.connection, around.env);
       const found = await (elsewhere === null ? means(signal) : find(elsewhere, signal));
       const { engine, owner, sweeper } = found;
       try {

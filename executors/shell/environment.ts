@@ -58,6 +58,7 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
     workspace: openWorkspace(slot.places, host),
     projectSlot: slot.number,
     host: hostname(),
+    location: { at: "this machine" },
     buildsDir,
     run: (script, output, signal) => runScript(host, script, output, signal),
     destroy: async (signal) => {

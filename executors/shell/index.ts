@@ -2,7 +2,7 @@ import { lstat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type ExecutorDeps, type Note } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type ExecutorDeps, type Note, type Recovered } from "../../src/executor.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
@@ -71,24 +71,27 @@ async function mustBeRootsOwn(scratchDir: string, user: string): Promise<void> {
 }
 
 function createShellExecutor(deps: ExecutorDeps): Executor {
-  const { log, scratchDir, killGraceMs, killLeftovers } = deps;
-  const profiled = findProgram("bash", process.env.PATH ?? "") === undefined ? "sh" : "bash";
-  const shell = deps.shell ?? profiled;
-  const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
+  const { log, entry, host: around } = deps;
+  const { user, inheritEnvironment, ownProgram } = deps.shell ?? { user: undefined, inheritEnvironment: [] };
+  const { killGraceMs, killLeftovers, ephemeral = false } = entry;
+  const { env, scratch: scratchDir } = around;
+  const profiled = findProgram("bash", env.PATH ?? "") === undefined ? "sh" : "bash";
+  const shell = entry.shell ?? profiled;
+  const buildsDir = resolve(around.working, entry.buildsDir ?? "builds");
   const table = openProcessTable();
-  const slots = createSlots(createDirectoryLocks(lockDirectories(scratchDir, deps.ephemeral ?? false), table));
+  const slots = createSlots(createDirectoryLocks(lockDirectories(scratchDir, ephemeral), table));
 
   const closing = new AbortController();
 
-  const launchAs = async (user: string | undefined): Promise<Launch> =>
+  const launchAs = async (account: string | undefined): Promise<Launch> =>
     await prepareLaunch({
-      user,
-      inherit: deps.inheritEnvironment,
-      environment: process.env,
+      user: account,
+      inherit: inheritEnvironment,
+      environment: env,
       home: homeDirectory(),
     });
   const find = async (): Promise<Means> => {
-    const [launch, cgroups] = await Promise.all([launchAs(deps.user), findCgroups()]);
+    const [launch, cgroups] = await Promise.all([launchAs(user), findCgroups()]);
     if (launch.account !== null) await mustBeRootsOwn(scratchDir, launch.account.name);
     const isPwsh = shell === "pwsh";
     const login = launch.command([isPwsh ? profiled : shell, "-l"]);
@@ -131,7 +134,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         table,
         cgroups,
         scratchDir,
-        ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+        ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
         mark: `${MARK}=${jobKey}`,
         groupPrefix: groupPrefix(jobKey),
         nextGroup: () => groups++,
@@ -157,14 +160,18 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }
     },
     recover: async (jobKey, notes, signal) => {
-      const said: string[] = [];
+      const done: string[] = [];
+      const left: string[] = [];
       for (const note of notes) {
         const known = noteSchema.safeParse(note);
-        if (known.success) said.push(...(await recoverJob(jobKey, known.data, signal)));
-        else if (note.kind !== "crash")
+        if (known.success) {
+          const recovered = await recoverJob(jobKey, known.data, signal);
+          done.push(...recovered.done);
+          left.push(...recovered.left);
+        } else if (note.kind !== "crash")
           log.warn("A note of a dead job is not one of the shell executor", { note: describeNote(note) });
       }
-      return said;
+      return { done, left };
     },
     close: async () => {
       closing.abort();
@@ -173,23 +180,24 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     },
   });
 
-  async function recoverJob(jobKey: string, note: JobNote, signal: AbortSignal): Promise<string[]> {
-    const said: string[] = [];
+  async function recoverJob(jobKey: string, note: JobNote, signal: AbortSignal): Promise<Recovered> {
+    const done: string[] = [];
+    const left: string[] = [];
     // With the rights that the job had, whatever the configuration says today.
-    const launch = await launchAs(note.user === undefined ? deps.user : (note.user ?? undefined)).catch(
-      (error: unknown) => describeError(error),
+    const launch = await launchAs(note.user === undefined ? user : (note.user ?? undefined)).catch((error: unknown) =>
+      describeError(error),
     );
     // After another start of the machine no process is left, and the numbers mean others.
     if (note.bootId === table.bootId) {
-      const left = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
-      for (const cgroup of [...left, null]) {
+      const groups = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
+      for (const cgroup of [...groups, null]) {
         const mark = `${MARK}=${jobKey}`;
         const uid = typeof launch === "string" ? null : launch.uid;
         const belonging = { table, mark, uid, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
         if (cgroup !== null) await removeSoon(cgroup);
-        if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
-        if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
+        if (ended.length > 0) done.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
+        if (survived.length > 0) left.push(`could not end ${survived.length} of its processes`);
       }
     }
     signal.throwIfAborted();
@@ -198,9 +206,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     const objection = typeof launch === "string" ? launch : await objectionTo(note, launch);
     if (typeof launch === "string" || objection !== undefined) {
       if ((await lstat(tmpDir).catch(() => null)) !== null)
-        said.push(`could not remove its temporary files in ${tmpDir}: ${objection}`);
-    } else if (await removeDirectory(launch, tmpDir, signal)) said.push("removed its temporary files");
-    return said;
+        left.push(`could not remove its temporary files in ${tmpDir}: ${objection}`);
+    } else if (await removeDirectory(launch, tmpDir, signal)) done.push("removed its temporary files");
+    return { done, left };
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Writable } from "node:stream";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Exit, Script } from "../../src/executor.ts";
+import type { Environment, Exit, JobLocation, Script } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
@@ -21,6 +21,7 @@ export interface SshEnvironmentOptions {
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   readonly log: Log;
+  readonly location: JobLocation;
   /** End the job's processes and remove its files: over a new connection, or, where its claim is gone, by `commands`. */
   cleanUp(commands: RemoteCommands | null, signal: AbortSignal): Promise<void>;
 }
@@ -101,6 +102,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     login: true,
     workspace: { root, tmpDir, ...remoteFiles(profiled, { root, tmpDir, tools }) },
     projectSlot: claim.slot,
+    location: options.location,
     host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,
     buildsDir: claim.buildsDir,
     run,

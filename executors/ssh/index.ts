@@ -1,4 +1,3 @@
-import type { Writable } from "node:stream";
 import { z } from "zod";
 import { describeError, Stop } from "../../src/errors.ts";
 import {
@@ -6,7 +5,9 @@ import {
   type Executor,
   type ExecutorDeps,
   type Note,
+  type Notes,
   type PrepareRequest,
+  type Recovered,
 } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
@@ -39,10 +40,11 @@ const PATIENCE_MS = 10_000;
 const CLEAN_UP_MS = 30_000;
 
 function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor {
-  const { log, killGraceMs, ephemeral = false } = deps;
-  const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
+  const { log, entry } = deps;
+  const { killGraceMs, ephemeral = false, buildsDir = DEFAULT_BUILDS_DIR } = entry;
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
+  const location = { at: "host", host: settings.host } as const;
   const cleanUpMs = Math.min(CLEAN_UP_MS, settings.connectTimeoutMs);
 
   const connect = async (patienceMs: number, signal: AbortSignal): Promise<SshConnection> => {
@@ -54,13 +56,13 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  /** Over a connection of its own, or by `commands`. @returns sentences about what was there */
+  /** Over a connection of its own, or by `commands`. */
   const cleanUp = async (
     jobKey: string,
     place: { buildsDir: string; runnerId: string },
     commands: RemoteCommands | null,
     signal: AbortSignal,
-  ): Promise<string[]> => {
+  ): Promise<Recovered> => {
     const dead = { ...place, jobKey, killGraceMs, ephemeral, host: target };
     if (commands !== null) return await cleanUpAfter(commands, dead, signal);
     const connection = await connect(cleanUpMs, signal);
@@ -71,7 +73,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  const prepare = async (request: PrepareRequest, notes: Writable, signal: AbortSignal) => {
+  const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal) => {
     const { jobKey, runnerId } = request;
     const { host, port, user } = settings;
     const options: OverSshOptions = {
@@ -79,19 +81,22 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       request,
       ephemeral,
       host: target,
+      location,
       without: (shell) => `${target} has no ${shell}. Install it there`,
       connection: await connect(PATIENCE_MS, signal),
       connect: (until) => connect(PATIENCE_MS, until),
       begin: () => request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId }),
       ready: async ({ tools }) => {
         if (tools.programs.has("git")) return;
-        notes.write(
-          `WARNING: ${target} has no git, or its profiles do not name where: without it there are no sources\n`,
+        notes.print(
+          `${target} has no git, or its profiles do not name where: without it there are no sources`,
+          "warning",
         );
       },
       cleanUp: async (by, until) => {
-        const said = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
-        if (said.length > 0) log.info("cleaned up what a job had left", { host: target, result: said.join(", ") });
+        const { done, left } = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
+        const said = [...done, ...left].join(", ");
+        if (said !== "") log.info("cleaned up what a job had left", { host: target, result: said });
       },
     };
     return (await jobOverSsh(options, signal)).environment;
@@ -101,11 +106,11 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     name: words.name,
     title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
-    shell: deps.shell ?? "bash",
-    location: { at: "host", host: settings.host },
+    shell: entry.shell ?? "bash",
+    location,
     prepare: async (request, notes, signal) => {
       if (settings.hostKeys.any && settings.hostKeys.fingerprints.length === 0) {
-        notes.write(`WARNING: The host key of ${target} is not checked (disable_strict_host_key_checking)\n`);
+        notes.print(`The host key of ${target} is not checked (disable_strict_host_key_checking)`, "warning");
       }
       return await prepare(request, notes, signal);
     },
@@ -117,23 +122,26 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         if (known.success) places.set(JSON.stringify(known.data), known.data);
         else log.warn("A note of a dead job is not one of the ssh executor", { note: describeNote(note) });
       }
-      const said: string[] = [];
+      const done: string[] = [];
+      const left: string[] = [];
       for (const place of places.values()) {
         const there = nameOf({ ...settings, ...place });
         if (place.host !== settings.host || place.port !== settings.port || place.user !== settings.user) {
-          said.push(`could not look after what it left on ${there}, because the entry names ${target} now`);
+          left.push(`could not look after what it left on ${there}, because the entry names ${target} now`);
           continue;
         }
         const tooLong = new Stop("timed_out", `no answer within ${(2 * cleanUpMs) / 1000} s`);
         using limit = deadline(signal, 2 * cleanUpMs, tooLong);
         try {
-          said.push(...(await cleanUp(jobKey, place, null, limit.signal)));
+          const recovered = await cleanUp(jobKey, place, null, limit.signal);
+          done.push(...recovered.done);
+          left.push(...recovered.left);
         } catch (error) {
           signal.throwIfAborted();
-          said.push(`could not look after what it left on ${there}: ${describeError(error)}`);
+          left.push(`could not look after what it left on ${there}: ${describeError(error)}`);
         }
       }
-      return said;
+      return { done, left };
     },
     close: async () => {},
   });
@@ -152,8 +160,8 @@ export default defineExecutor({
     return table.success ? sshComplaint(table.data) : null;
   },
   create: (tables, deps) => {
-    const { workingDirectory } = deps;
-    const settings = sshSettings(sshTable.parse(tables.ssh), { workingDirectory, environment: process.env });
+    const { working, env } = deps.host;
+    const settings = sshSettings(sshTable.parse(tables.ssh), { workingDirectory: working, environment: env });
     return createSshExecutor(settings, deps);
   },
 });

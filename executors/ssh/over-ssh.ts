@@ -4,7 +4,9 @@ import { createLink } from "./connection/link.ts";
 import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";
 import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working-copy.ts";
 
-export interface OverSshOptions extends Omit<WorkingCopyOptions, "link">, Pick<SshEnvironmentOptions, "cleanUp"> {
+export interface OverSshOptions
+  extends Omit<WorkingCopyOptions, "link">,
+    Pick<SshEnvironmentOptions, "cleanUp" | "location"> {
   /** Taken over: it is closed with the job, and where the job cannot begin. */
   readonly connection: SshConnection;
   /** Another one to the same place, should a job need more than one has room for. */
@@ -24,13 +26,13 @@ export interface OverSsh {
 
 /** A job where somebody has logged in by SSH: on a far host, in a container, in a virtual machine. */
 export async function jobOverSsh(options: OverSshOptions, signal: AbortSignal): Promise<OverSsh> {
-  const { connection, connect, begin, ready, cleanUp, ...place } = options;
+  const { connection, connect, begin, ready, cleanUp, location, ...place } = options;
   const link = createLink(connection, connect);
   try {
     await begin?.();
     const copy = await openWorkingCopy({ ...place, link }, signal);
     await ready?.(copy);
-    return { environment: createSshEnvironment({ ...copy, cleanUp }), close: () => link.close() };
+    return { environment: createSshEnvironment({ ...copy, cleanUp, location }), close: () => link.close() };
   } catch (error) {
     link.close();
     throw error;

@@ -1,11 +1,13 @@
 import type { CommandContext } from "../commands/context.ts";
 import type { Bury } from "../commands/exec/sweep.ts";
 import { ConfigError, describeError, Stop } from "../errors.ts";
+import { noMeter } from "../executor.ts";
 import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
+import { closeExecutor } from "../poll/close-executor.ts";
 import { deadline } from "../time.ts";
-import { WITHOUT_ENTRY } from "./cleaners.ts";
+import { hostPlaces, WITHOUT_ENTRY } from "./surroundings.ts";
 
 /** How long what dead runs have left may take to end. */
 const BURY_MS = 30_000;
@@ -30,7 +32,8 @@ export function createBury({ context, log, killGraceMs }: BuryDeps): Bury {
     try {
       const journal = await openJournal({ stateDir: claimed, log });
       using limit = deadline(signal, BURY_MS, new Stop("timed_out", "cleaning up after a killed exec"));
-      const around = { log, workingDirectory: context.cwd, user: undefined, scratchDir: claimed.scratchDir };
+      const host = hostPlaces(claimed, context.cwd, context.env);
+      const around = { log, host, meter: noMeter, user: undefined };
       for (const { record, notes } of journal.leftovers()) {
         const { stored } = record;
         if (!context.catalog.names.includes(stored.executor)) continue;
@@ -38,13 +41,14 @@ export function createBury({ context, log, killGraceMs }: BuryDeps): Bury {
         try {
           const executor =
             entry?.openExecutor(around) ??
-            (await context.catalog.load(stored.executor)).create({}, { ...around, ...WITHOUT_ENTRY, killGraceMs });
+            (await context.catalog.load(stored.executor)).create(
+              {},
+              { log, host, meter: noMeter, entry: { ...WITHOUT_ENTRY, killGraceMs } },
+            );
           try {
-            const said = await executor.recover(stored.key, notes, limit.signal);
-            // A sentence for the trace of a job that has none any more.
-            problems.push(...said.filter((sentence) => sentence.startsWith("could not")));
+            problems.push(...(await executor.recover(stored.key, notes, limit.signal)).left);
           } finally {
-            await executor.close();
+            await closeExecutor(executor);
           }
         } catch (error) {
           problems.push(`${stored.executor}: ${describeError(error)}`);

@@ -1,24 +1,16 @@
-import type { Config } from "../config/config.ts";
+import type { Config, ExecutorSurroundings } from "../config/config.ts";
 import { describeError } from "../errors.ts";
-import type { Executor, ExecutorCatalog, ExecutorDeps } from "../executor.ts";
+import type { Executor, ExecutorCatalog } from "../executor.ts";
 import type { StoredJob } from "../journal/contract.ts";
 import type { Log } from "../log.ts";
-
-/** For an executor whose entry is gone. */
-export const WITHOUT_ENTRY = {
-  buildsDir: undefined,
-  cacheDir: undefined,
-  shell: undefined,
-  inheritEnvironment: [],
-  killLeftovers: true,
-  killGraceMs: 10_000,
-};
+import { closeExecutor } from "../poll/close-executor.ts";
+import { WITHOUT_ENTRY } from "./surroundings.ts";
 
 export interface CleanersOptions {
   readonly catalog: ExecutorCatalog;
   /** The entries of today. */
   readonly runners: () => Config["runners"];
-  readonly around: () => Pick<ExecutorDeps, "log" | "workingDirectory" | "user" | "scratchDir">;
+  readonly around: () => ExecutorSurroundings;
 }
 
 /** Executors that clean up after dead jobs, one for all jobs of an entry. */
@@ -36,7 +28,8 @@ export function createCleaners({ catalog, runners, around }: CleanersOptions): C
     if (entry !== undefined) return entry.openExecutor(around());
     if (!catalog.names.includes(executor)) return null;
     const definition = await catalog.load(executor);
-    return definition.create({}, { ...around(), ...WITHOUT_ENTRY });
+    const { log, host, meter, user } = around();
+    return definition.create({}, { log, host, meter, entry: WITHOUT_ENTRY, shell: { user, inheritEnvironment: [] } });
   };
 
   return {
@@ -49,7 +42,10 @@ export function createCleaners({ catalog, runners, around }: CleanersOptions): C
       return cleaner;
     },
     async close(log) {
-      const closing = [...opened.values()].map(async (executor) => await (await executor)?.close());
+      const closing = [...opened.values()].map(async (opening) => {
+        const executor = await opening;
+        if (executor !== null) await closeExecutor(executor);
+      });
       for (const result of await Promise.allSettled(closing)) {
         if (result.status === "rejected")
           log.warn("cannot close what cleaned up after dead jobs", { problem: describeError(result.reason) });

@@ -7,18 +7,20 @@ import type { FlagValues } from "../commands/register/runner-flags.ts";
 import type { Config } from "../config/config.ts";
 import { parseJob } from "../coordinator/payload/job-payload.ts";
 import { CommandError, ScriptFailure, Stop, SystemFailure } from "../errors.ts";
-import type { Executor } from "../executor.ts";
+import { type Executor, noMeter } from "../executor.ts";
 import { previewJob } from "../job/plan/preview.ts";
 import { findWriters } from "../job/plan/writers.ts";
 import { projectPathOf } from "../job/sources/project-path.ts";
 import { createLog, type RunnerLog, streamOutput } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
+import { closeExecutor } from "../poll/close-executor.ts";
 import { createSupervisor } from "../poll/supervisor.ts";
 import { hearOthers } from "../quiet-runtime.ts";
 import { deadline, never } from "../time.ts";
 import { revision, version } from "../version.ts";
 import { createBury } from "./bury.ts";
 import { openServices } from "./services.ts";
+import { hostPlaces } from "./surroundings.ts";
 
 /** The parts of the agent behind `exec`: the same services, supervisor and executors as those of `run`. */
 
@@ -94,14 +96,14 @@ async function withExecutor<T>(
   if (entry === undefined) throw new CommandError("There is no runner to work with");
   const executor = entry.openExecutor({
     log,
-    workingDirectory: context.cwd,
+    host: hostPlaces({ path: config.stateDir, scratchDir: config.stateDir }, context.cwd, context.env),
+    meter: noMeter,
     user: undefined,
-    scratchDir: config.stateDir,
   });
   try {
     return await body(executor);
   } finally {
-    await executor.close();
+    await closeExecutor(executor);
   }
 }
 

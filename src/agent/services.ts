@@ -5,6 +5,7 @@ import type { RunServices } from "../commands/run/deps.ts";
 import type { Config } from "../config/config.ts";
 import { openCoordinator } from "../coordinator/client.ts";
 import { describeError } from "../errors.ts";
+import { noMeter } from "../executor.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
 import { createJobHandler } from "../job/life/handle.ts";
 import { createOutbox } from "../journal/delivery/outbox.ts";
@@ -17,6 +18,7 @@ import type { Metrics } from "../metrics/metrics.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
 import { createCleaners } from "./cleaners.ts";
+import { hostPlaces } from "./surroundings.ts";
 
 /** What services are opened with. */
 export interface ServicesDeps {
@@ -47,6 +49,7 @@ export async function openServices(
   connections.limitAge(config.connectionMaxAgeMs);
   const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
   const workingDirectory = process.cwd();
+  const host = hostPlaces(stateDir, workingDirectory, context.env);
   const journal = await openJournal({ stateDir, log });
   const outbox = createOutbox({
     openCoordinator: (runner) =>
@@ -99,7 +102,7 @@ export async function openServices(
   const cleaners = createCleaners({
     catalog: context.catalog,
     runners: () => config.runners,
-    around: () => ({ log, workingDirectory, user: config.user, scratchDir: stateDir.scratchDir }),
+    around: () => ({ log, host, meter: noMeter, user: config.user }),
   });
   const recovering = new AbortController();
   const recovery = recoverJobs({ journal, outbox, executorFor: cleaners.executorFor, log }, recovering.signal)
@@ -135,8 +138,7 @@ export async function openServices(
       });
       return coordinator;
     },
-    openExecutor: (entry, from) =>
-      entry.openExecutor({ log, workingDirectory, user: from.user, scratchDir: stateDir.scratchDir }),
+    openExecutor: (entry, from, meter) => entry.openExecutor({ log, host, meter: meter.executor, user: from.user }),
     hasRoom: () => disk.hasRoom(),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {

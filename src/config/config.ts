@@ -1,4 +1,4 @@
-import type { Executor, ExecutorDeps } from "../executor.ts";
+import type { Executor, ExecutorDeps, ShellHost } from "../executor.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
 import type { ShellName } from "../shell.ts";
 
@@ -67,6 +67,9 @@ export interface BucketConfig {
 }
 
 /** One `[[runners]]` entry. */
+/** What an entry's executor is opened with besides what the entry says. */
+export type ExecutorSurroundings = Pick<ExecutorDeps, "log" | "host" | "meter"> & Pick<ShellHost, "user">;
+
 export interface RunnerConfig {
   readonly name: string;
   readonly url: URL;
@@ -109,5 +112,5 @@ export interface RunnerConfig {
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
   readonly fingerprint: string;
   /** Settings are checked by now; a daemon may still be away. */
-  openExecutor(deps: Pick<ExecutorDeps, "log" | "workingDirectory" | "user" | "scratchDir">): Executor;
+  openExecutor(around: ExecutorSurroundings): Executor;
 }

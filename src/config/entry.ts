@@ -86,10 +86,10 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     buildsDir: settings.builds_dir || undefined,
     cacheDir: settings.cache_dir || undefined,
     shell: settings.shell,
-    inheritEnvironment: settings.inherit_environment,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
   });
+  const inheritEnvironment = settings.inherit_environment;
   return {
     name: runnerName(settings.name, token),
     url,
@@ -120,10 +120,11 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
-    inheritEnvironment: settings.inherit_environment,
+    inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     fingerprint,
-    openExecutor: (deps) => definition.create(tables, { ...deps, ...entryDeps }),
+    openExecutor: ({ log, host, meter, user }) =>
+      definition.create(tables, { log, host, meter, entry: entryDeps, shell: { user, inheritEnvironment } }),
   };
 }
 

@@ -1,7 +1,7 @@
 import { ConfigError, describeError, SystemFailure } from "../errors.ts";
 import { type ApiUrl, apiUrl } from "./api-url.ts";
 import type { Connections } from "./connection/connections.ts";
-import { type CoordinatorSettings, type Sink, TroubleCause } from "./contract.ts";
+import { answerKind, type CoordinatorSettings, mayPass, type Sink, TroubleCause } from "./contract.ts";
 import { type Answer, type Body, type Call, lengthOf } from "./exchange.ts";
 import type { Identity } from "./identity.ts";
 import { retryAfter } from "./retry-after.ts";
@@ -135,6 +135,7 @@ export function failure(what: string, reply: Reply, api: ApiUrl, secrets: readon
   }
   const { status, headers } = reply.answer;
   const reason = describeAnswer(reply.answer, api.origin, secrets);
-  const retry = status < 400 || status >= 500 || status === 408 || status === 425 || status === 429;
+  const kind = answerKind(status);
+  const retry = mayPass(kind) || kind === "elsewhere" || kind === "fine";
   return new SystemFailure(sentence(reason), { retry, cause: new TroubleCause(reason, status, retryAfter(headers)) });
 }

@@ -1,16 +1,17 @@
 import { describeError, SystemFailure } from "../errors.ts";
 import type { Dialect, JobCredentials } from "../job/job.ts";
 import { type ApiCall, type CoordinatorDeps, createCaller, failure, type Reply } from "./calls.ts";
-import type {
-  Coordinator,
-  CoordinatorSettings,
-  JobAnswer,
-  JobUpdate,
-  RunnerInfo,
-  StoredTrace,
-  TraceAnswer,
-  TracePiece,
-  UpdateAnswer,
+import {
+  answerKind,
+  type Coordinator,
+  type CoordinatorSettings,
+  type JobAnswer,
+  type JobUpdate,
+  type RunnerInfo,
+  type StoredTrace,
+  type TraceAnswer,
+  type TracePiece,
+  type UpdateAnswer,
 } from "./contract.ts";
 import type { Answer, Body } from "./exchange.ts";
 import { decoded } from "./payload/decoded.ts";
@@ -201,11 +202,12 @@ function traceAnswer(job: JobCredentials, { from, bytes }: TracePiece, answer: A
   const { status, headers } = answer;
   const intervalMs = interval(first(headers["x-gitlab-trace-update-interval"]), traceInterval);
   const remote = remoteStatus(first(headers["job-status"]));
-  if (status >= 200 && status < 300) return { status: remote, next: from + bytes.length, intervalMs };
+  const kind = answerKind(status);
+  if (kind === "fine") return { status: remote, next: from + bytes.length, intervalMs };
   if (status === 416) {
     return { status: remote, next: nextByte(first(headers.range), job.dialect, from), intervalMs };
   }
-  if (status === 403 || status === 404) return { status: "gone", next: from, intervalMs };
+  if (kind === "refused" || kind === "missing") return { status: "gone", next: from, intervalMs };
   return undefined;
 }
 

@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { FailureReason } from "../errors.ts";
+import { type FailureReason, SystemFailure } from "../errors.ts";
 import type { Job, JobCredentials } from "../job/job.ts";
 
 /**
@@ -125,7 +125,7 @@ export interface Coordinator {
   updateJob(job: JobCredentials, update: JobUpdate, signal: AbortSignal): Promise<UpdateAnswer>;
   /**
    * POST /api/v4/jobs/:id/artifacts, once.
-   * @throws {SystemFailure} as above; 413, 403, 401, 404 and 405 are final, see `status` of `TroubleCause`
+   * @throws {SystemFailure} as above; 413, 403, 401, 404 and 405 are final, see `kind` of `TroubleCause`
    */
   uploadArtifacts(job: JobCredentials, file: ArtifactFile, signal: AbortSignal): Promise<void>;
   /**
@@ -143,17 +143,96 @@ export interface Coordinator {
   close(): Promise<void>;
 }
 
+/** What an answer means to whoever asked, whatever its number is. */
+export type AnswerKind =
+  | "fine"
+  /** There was no answer. */
+  | "silent"
+  /** A proxy answered for a server that is not there: 502, 504. */
+  | "away"
+  /** 503 */
+  | "busy"
+  /** Asked too early or too often: 408, 425, 429. */
+  | "early"
+  /** Another 5xx: it failed at its own work. */
+  | "broken"
+  /** 400 */
+  | "invalid"
+  /** 401: the token is not known, or a proxy wants one. */
+  | "unauthorized"
+  /** 403 */
+  | "refused"
+  /** 404 */
+  | "missing"
+  /** 409 */
+  | "conflict"
+  /** 410: it was there, and is for ever gone. */
+  | "gone"
+  /** What it has is not what the call builds on: 412, 416. */
+  | "mismatch"
+  /** 413 */
+  | "too_large"
+  /** 422 */
+  | "unprocessable"
+  /** A redirect that is not followed. */
+  | "elsewhere"
+  | "other";
+
+const kinds: ReadonlyMap<number, AnswerKind> = new Map([
+  [0, "silent"],
+  [400, "invalid"],
+  [401, "unauthorized"],
+  [403, "refused"],
+  [404, "missing"],
+  [408, "early"],
+  [409, "conflict"],
+  [410, "gone"],
+  [412, "mismatch"],
+  [413, "too_large"],
+  [416, "mismatch"],
+  [422, "unprocessable"],
+  [425, "early"],
+  [429, "early"],
+  [502, "away"],
+  [503, "busy"],
+  [504, "away"],
+]);
+
+/** @param status of HTTP, or 0 where no answer came */
+export function answerKind(status: number): AnswerKind {
+  const kind = kinds.get(status);
+  if (kind !== undefined) return kind;
+  if (status >= 500) return "broken";
+  if (status >= 400) return "other";
+  return status >= 200 && status < 300 ? "fine" : "elsewhere";
+}
+
+const passing: ReadonlySet<AnswerKind> = new Set(["silent", "away", "busy", "early", "broken"]);
+
+/** Whether the same call may do better after a while. */
+export function mayPass(kind: AnswerKind): boolean {
+  return passing.has(kind);
+}
+
 /** The `cause` of a SystemFailure from a call: what the coordinator answered, if it did. */
 export class TroubleCause extends Error {
   override readonly name = "TroubleCause";
-  /** HTTP status, or 0 when no answer came. */
+  readonly kind: AnswerKind;
+  /** HTTP status, or 0 when no answer came: for sentences; `kind` is what to decide by. */
   readonly status: number;
   readonly retryAfterMs: number | undefined;
   constructor(message: string, status: number, retryAfterMs: number | undefined, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
+    this.kind = answerKind(status);
     this.status = status;
     this.retryAfterMs = retryAfterMs;
   }
+}
+
+/** What the coordinator answered to a call that failed; `undefined`: the failure has nothing to do with an answer. */
+export function troubleOf(error: unknown): TroubleCause | undefined {
+  const cause = error instanceof SystemFailure ? error.cause : undefined;
+  return cause instanceof TroubleCause ? cause : undefined;
 }
 
 /** Where and how to reach one coordinator for one runner. */

@@ -1,6 +1,6 @@
 /** Calls about a runner itself: `register`, `verify`, `unregister`. None needs a job or an open `Coordinator`. */
 import { type CoordinatorDeps, type CoordinatorTarget, createCaller, type Reply } from "./calls.ts";
-import type { RunnerInfo } from "./contract.ts";
+import { type AnswerKind, answerKind, type RunnerInfo } from "./contract.ts";
 import type { Answer } from "./exchange.ts";
 import { isFields } from "./payload/coerce.ts";
 import { retryAfter } from "./retry-after.ts";
@@ -8,7 +8,7 @@ import { describeAnswer } from "./trouble.ts";
 import { identityInfo, runnerInfo } from "./wire.ts";
 
 /** Nothing is known after this: out of reach, an error of the coordinator, nonsense. */
-export interface Trouble {
+interface Trouble {
   readonly kind: "trouble";
   /** The whole sentence, for a person. */
   readonly message: string;
@@ -32,7 +32,7 @@ export interface Registration {
   readonly maximumTimeoutSeconds?: number;
 }
 
-export interface RegisteredRunner {
+interface RegisteredRunner {
   readonly kind: "registered";
   /** Digit for digit; empty if the coordinator does not say. */
   readonly id: string;
@@ -44,9 +44,18 @@ export interface RegisteredRunner {
 
 export type RegisterAnswer =
   | RegisteredRunner
-  /** 400, 403, 410, 422: the token or something else about the request is not accepted. */
-  | { readonly kind: "refused"; readonly status: number; readonly message: string }
+  /** 400, 401, 403, 404, 410, 422: the token or something else about the request is not accepted. */
+  | { readonly kind: "refused"; readonly why: AnswerKind; readonly message: string }
   | Trouble;
+
+const refusals: ReadonlySet<AnswerKind> = new Set([
+  "invalid",
+  "unauthorized",
+  "refused",
+  "missing",
+  "gone",
+  "unprocessable",
+]);
 
 /**
  * POST runners. Sent once: a repeated one could make a second runner.
@@ -83,9 +92,8 @@ export async function register(
     const message = `Cannot register a runner at ${caller.api.shown}: it answered ${answer.status}, but not with the runner's token. Check the url`;
     return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
   }
-  if ([400, 401, 403, 404, 410, 422].includes(answer.status)) {
-    return { kind: "refused", status: answer.status, message: trouble().message };
-  }
+  const why = answerKind(answer.status);
+  if (refusals.has(why)) return { kind: "refused", why, message: trouble().message };
   return trouble();
 }
 
@@ -113,7 +121,8 @@ export async function verifyToken(
   const trouble = troubleOf("verify a runner", reply, caller.api, [token]);
   if (reply.kind === "silent") return trouble;
   const { answer } = reply;
-  if (answer.status >= 200 && answer.status < 300) {
+  const answered = answerKind(answer.status);
+  if (answered === "fine") {
     if (/^\s*<(?:!doctype|html)/i.test(answer.body.subarray(0, 1024).toString("latin1"))) {
       const message = `Cannot verify a runner at ${caller.api.shown}: it answered ${answer.status} with a web page, as no coordinator does. Check the url`;
       return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
@@ -121,7 +130,7 @@ export async function verifyToken(
     const runner = runnerOf(answer);
     return { kind: "valid", id: runner?.id ?? "", expiresAt: runner?.expiresAt ?? null };
   }
-  return answer.status === 403 ? { kind: "unknown", message: trouble.message } : trouble;
+  return answered === "refused" ? { kind: "unknown", message: trouble.message } : trouble;
 }
 
 export type UnregisterAnswer =
@@ -149,9 +158,10 @@ export async function unregister(
   );
   const trouble = troubleOf("unregister a runner", reply, caller.api, [token]);
   if (reply.kind === "silent") return trouble;
-  const { status } = reply.answer;
-  if (status >= 200 && status < 300) return { kind: "removed" };
-  if (status === 403 || (status === 404 && machineOnly)) return { kind: "unknown", message: trouble.message };
+  const answered = answerKind(reply.answer.status);
+  if (answered === "fine") return { kind: "removed" };
+  if (answered === "refused" || (answered === "missing" && machineOnly))
+    return { kind: "unknown", message: trouble.message };
   return trouble;
 }
 

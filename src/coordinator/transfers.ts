@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { SystemFailure } from "../errors.ts";
 import { type Caller, type CoordinatorDeps, type CoordinatorTarget, failure, type Reply } from "./calls.ts";
 import { fetchElsewhere } from "./connection/redirected.ts";
-import type { ArtifactFile, Coordinator } from "./contract.ts";
+import { type ArtifactFile, answerKind, type Coordinator } from "./contract.ts";
 import type { Answer } from "./exchange.ts";
 import { first } from "./retry-after.ts";
 
@@ -40,7 +40,7 @@ export function openTransfers(
         },
         signal,
       );
-      if (reply.kind === "answer" && reply.answer.status >= 200 && reply.answer.status < 300) return;
+      if (reply.kind === "answer" && answerKind(reply.answer.status) === "fine") return;
       throw failure(`upload artifacts of job ${job.id}`, reply, api, [job.token]);
     },
 

@@ -73,6 +73,9 @@ export interface Trust {
   readonly source: string;
 }
 
+/** Phases of a job, as sections of its trace and metrics name them. */
+export type StageName = string;
+
 export interface Variable {
   readonly key: string;
   readonly value: string;

@@ -1,5 +1,6 @@
 import type { JobView } from "../board/contract.ts";
 import type { FailureReason } from "../errors.ts";
+import { createExecutorMeters } from "./executor-meters.ts";
 import type { Families } from "./families.ts";
 import type { EntryMeter, MetricsEntry } from "./meters.ts";
 
@@ -146,6 +147,8 @@ export function createEntryMeters(
     [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
   );
 
+  const executors = createExecutorMeters({ counter, gauge, histogram });
+
   return ({ id, name, limit }) => {
     const known = entries.get(id);
     const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, unhealthy: new Set(), series: new Map() };
@@ -158,9 +161,13 @@ export function createEntryMeters(
       if (!entry.series.has(key)) entry.series.set(key, () => metric.remove(its));
       return metric;
     };
+    const executor = executors.open(labels, (key, remove) => {
+      if (!entry.series.has(key)) entry.series.set(key, remove);
+    });
     const me = Symbol(id);
     let open = true;
     return {
+      executor,
       request(endpoint, method, status, durationMs) {
         const answer = status === 0 ? "error" : String(status);
         const kind = status === 0 ? "error" : `${Math.trunc(status / 100)}xx`;
@@ -209,6 +216,7 @@ export function createEntryMeters(
         if (!open) return;
         open = false;
         entry.unhealthy.delete(me);
+        executor[Symbol.dispose]();
         if (--entry.users > 0) return;
         for (const remove of entry.series.values()) remove();
         entries.delete(id);

@@ -1,7 +1,8 @@
+import type { ExecutorMeter } from "../executor.ts";
 import type { JobProgress } from "../job/job.ts";
 
 /** What one job reports about itself. */
-export interface JobMeter {
+interface JobMeter {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
   traced(bytes: number): void;
@@ -20,6 +21,8 @@ export interface EntryMeter {
   job(received: { readonly queuedSeconds: number | undefined }): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;
+  /** For what its executor has to tell. */
+  readonly executor: ExecutorMeter;
 }
 
 /** Every `RunnerConfig` is one. */

@@ -7,14 +7,14 @@ import type { EntryMeter, MetricsEntry } from "./meters.ts";
 import { addProcessMetrics } from "./process.ts";
 
 /** What is looked up when somebody asks. */
-export interface MetricSources {
+interface MetricSources {
   readonly outbox?: () => { readonly entries: number; readonly oldestAgeSeconds: number; readonly bytes: number };
   readonly stateFreeBytes?: () => Promise<number>;
   /** Jobs between arrival and delivery. */
   readonly jobs?: () => readonly Pick<JobView, "runner" | "progress">[];
 }
 
-export type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
+type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
 
 export interface Metrics {
   readonly contentType: string;

@@ -3,12 +3,13 @@ import type { Board, BoardEntry, JobHandles } from "../board/contract.ts";
 import type { RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError, Stop, SystemFailure } from "../errors.ts";
-import type { Executor } from "../executor.ts";
+import type { Executor, Reservation } from "../executor.ts";
 import type { Job, JobResult } from "../job/job.ts";
 import { withoutWords } from "../job/life/life.ts";
 import type { HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import { letGo } from "./reservation.ts";
 import type { Slot } from "./slots.ts";
 
 /** One received job with everything that is let go of at its end. */
@@ -18,7 +19,7 @@ export interface Arrival {
   readonly executor: Executor;
   readonly coordinator: Coordinator;
   readonly slot: Slot;
-  readonly reservation: Disposable | undefined;
+  readonly reservation: Reservation | undefined;
   readonly meter: EntryMeter;
   readonly log: Log;
   /** Told once the last report has arrived: the next stage may be waiting. */
@@ -27,7 +28,7 @@ export interface Arrival {
 
 export interface Jobs {
   /**
-   * Runs a job. @returns a promise that resolves when its slot is free again and never rejects, or `null` for a job that
+   * Runs a job. @returns a promise that resolves when its slot and its reservation are free again and never rejects, or `null` for a job that
    * runs or waits for delivery already
    */
   take(arrival: Arrival): Promise<void> | null;
@@ -88,11 +89,21 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       },
     };
     let handled: HandledJob | undefined;
+    let lettingGo: Promise<void> | undefined;
     try {
       // On a slot that was lent meanwhile it may have to wait; it is on disk by then, as the coordinator has given it away.
       const concurrentId = slot.run(controller.signal);
       handled = await current.run(mine, () =>
-        handleJob({ job, entry, executor, coordinator, concurrentId, signal: controller.signal, board: told }),
+        handleJob({
+          job,
+          entry,
+          executor,
+          coordinator,
+          concurrentId,
+          ...(reservation === undefined ? {} : { reservation }),
+          signal: controller.signal,
+          board: told,
+        }),
       );
     } catch (error) {
       log.error("a job ended in a way that should not exist", {
@@ -103,11 +114,12 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
     } finally {
       process.removeEventListener("abort", onProcess);
       slot.release();
-      letGo(reservation, log);
+      lettingGo = letGo(reservation, log);
     }
     shown.offer(nothingRuns);
     shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
     letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
+    await lettingGo;
   };
 
   return {
@@ -148,14 +160,6 @@ const nothingRuns: JobHandles = { tail: async () => Buffer.alloc(0), cancel: () 
 
 /** Of a job whose handling broke: a bug. */
 const unknownEnd: JobResult = { result: "failed", reason: "runner_system_failure" };
-
-function letGo(reservation: Disposable | undefined, log: Log): void {
-  try {
-    reservation?.[Symbol.dispose]();
-  } catch (error) {
-    log.error("cannot give back what was reserved for a job", { problem: describeError(error) });
-  }
-}
 
 /** Scheme, host and path of a URL. */
 function withoutSecrets(text: string): string {

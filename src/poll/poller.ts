@@ -1,13 +1,14 @@
 import type { RunnerConfig } from "../config/config.ts";
 import type { Coordinator, RunnerInfo } from "../coordinator/contract.ts";
 import { describeError, Stop } from "../errors.ts";
-import type { Executor } from "../executor.ts";
+import type { Executor, Reservation } from "../executor.ts";
 import type { Job } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
 import { createHealth } from "./health.ts";
 import type { PollTiming } from "./pace.ts";
+import { letGo } from "./reservation.ts";
 import type { Slot, Slots } from "./slots.ts";
 
 export interface PollerOptions {
@@ -16,7 +17,7 @@ export interface PollerOptions {
     "id" | "limit" | "requestConcurrency" | "strictCheckInterval" | "unhealthyRequestsLimit" | "unhealthyIntervalMs"
   >;
   readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
-  readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve">;
+  readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "onRoom">;
   readonly slots: Slots;
   readonly hasRoom: () => Promise<boolean>;
   /** Pause after an empty answer; asked each time, as reloads change it. */
@@ -30,7 +31,7 @@ export interface PollerOptions {
    * A job arrived. It takes over slot and reservation, also where it fails.
    * @returns false for a job that is known already: then both stay the poller's
    */
-  readonly receive: (job: Job, slot: Slot, reservation: Disposable | undefined) => boolean;
+  readonly receive: (job: Job, slot: Slot, reservation: Reservation | undefined) => boolean;
   readonly meter: Pick<EntryMeter, "asking" | "refused" | "healthy">;
   readonly timing: PollTiming;
   readonly log: Log;
@@ -49,6 +50,8 @@ export interface Poller {
 interface Wait {
   readonly ms: number;
   readonly quick: boolean;
+  /** Ends when the executor may have room again. */
+  readonly forRoom?: true;
 }
 
 const atOnce: Wait = { ms: 0, quick: true };
@@ -56,7 +59,7 @@ const atOnce: Wait = { ms: 0, quick: true };
 const MOST_CONFLICTS = 10;
 
 /**
- * Asks for jobs of one entry until `stop` fires: take a slot, ask, hand the job over, wait. A request under way is then
+ * Asks for jobs of one entry until `stop` fires: have the executor reserve room, take a slot, ask, hand the job over, wait. A request under way is then
  * left a while to end, since a broken-off one can lose a job; what it brings is handed over as always.
  */
 export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
@@ -82,6 +85,14 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   /** The last answer said that the work changed. Two of them in a row come from something that is no GitLab. */
   let changed = false;
 
+  /** Pauses that end when the executor may have room, and how often it has said so. */
+  const roomless = new Set<Alarm>();
+  let roomSaid = 0;
+  executor.onRoom?.(() => {
+    roomSaid++;
+    for (const alarm of roomless) alarm.ring();
+  });
+
   /** With `strict_check_interval` nothing shortens it, so that other machines get their share of the jobs. */
   const idle = (): Wait => ({ ms: pauseMs(), quick: !entry.strictCheckInterval });
   const lostRace = (): Wait => {
@@ -105,16 +116,14 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
 
   const turn = async (): Promise<Wait> => {
     if (!(await hasRoom())) return idle();
-    const slot = await slots.acquire({ token: entry.id, limit: entry.limit, requestConcurrency: lanes }, stop);
-    let reservation: Disposable | undefined;
+    const saidBefore = roomSaid;
+    const reservation = await executor.reserve?.(stop);
+    if (reservation === null) return saidBefore === roomSaid ? { ...idle(), forRoom: true } : atOnce;
+    let slot: Slot | undefined;
     let handedOver = false;
     try {
+      slot = await slots.acquire({ token: entry.id, limit: entry.limit, requestConcurrency: lanes }, stop);
       if (stop.aborted) return atOnce;
-      if (executor.reserve !== undefined) {
-        const room = await executor.reserve(stop);
-        if (room === null) return idle();
-        reservation = room;
-      }
       const answer = await ask(slot);
       if (answer.kind !== "conflict" && answer.kind !== "job") conflicts = 0;
       switch (answer.kind) {
@@ -144,8 +153,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       }
     } finally {
       if (!handedOver) {
-        slot.release();
-        reservation?.[Symbol.dispose]();
+        slot?.release();
+        await letGo(reservation, log);
       }
     }
   };
@@ -162,7 +171,10 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
         log.debug("asking for a job failed", { stack: error instanceof Error ? error.stack : undefined });
         return { ms: health.troubled(describeError(error), undefined), quick: false };
       });
-      if (wait.ms > 0 && !stop.aborted) await alarm.wait(wait.ms, wait.quick ? since : null);
+      if (wait.ms === 0 || stop.aborted) continue;
+      if (wait.forRoom) roomless.add(alarm);
+      await alarm.wait(wait.ms, wait.quick ? since : null);
+      roomless.delete(alarm);
     }
     alarms.delete(alarm);
   };

@@ -7,6 +7,7 @@ import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import { closeExecutor } from "./close-executor.ts";
 import { createJobs } from "./jobs.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
 import { type Poller, startPoller } from "./poller.ts";
@@ -17,7 +18,7 @@ export interface SupervisorOptions {
   readonly handleJob: HandleJob;
   readonly openCoordinator: (entry: RunnerConfig, meter: EntryMeter) => Coordinator;
   /** `config` is the one that the entry came with, for what is set there for all entries (`user`). */
-  readonly openExecutor: (entry: RunnerConfig, config: Config) => Executor;
+  readonly openExecutor: (entry: RunnerConfig, config: Config, meter: EntryMeter) => Executor;
   /** Is there disk space for another job? Asked before each request. */
   readonly hasRoom: () => Promise<boolean>;
   /** Is a report of this job still to be delivered, from before this process started? */
@@ -85,7 +86,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     meter: EntryMeter,
   ): { executor: Executor; coordinator: Coordinator } => {
     try {
-      return { executor: openExecutor(entry, from), coordinator: openCoordinator(entry, meter) };
+      return { executor: openExecutor(entry, from, meter), coordinator: openCoordinator(entry, meter) };
     } catch (error) {
       meter.close();
       throw error;
@@ -146,7 +147,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       stop.abort(new Stop("shutting_down", "no more jobs are wanted from this entry"));
       await poller.done;
       await Promise.all(running);
-      const closing = await Promise.allSettled([executor.close(), coordinator.close()]);
+      const closing = await Promise.allSettled([closeExecutor(executor), coordinator.close()]);
       for (const result of closing) {
         if (result.status === "rejected")
           entryLog.warn("cannot close an entry", { problem: describeError(result.reason) });

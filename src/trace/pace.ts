@@ -69,7 +69,7 @@ export function createPace(options: PaceOptions): Pace {
 }
 
 /** What a request is for: a flood may be sent ahead of time, and whether the job is still wanted is always asked. */
-export type Errand = "piece" | "full_piece" | "probe";
+type Errand = "piece" | "full_piece" | "probe";
 
 /** About `perMinute` requests a minute, of which a fifth may come at once; full pieces and probes borrow from later. */
 export interface Budget {

@@ -1,5 +1,5 @@
 import type { Coordinator, RemoteStatus } from "../coordinator/contract.ts";
-import { TroubleCause } from "../coordinator/contract.ts";
+import { troubleOf } from "../coordinator/contract.ts";
 import { describeError } from "../errors.ts";
 import type { JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
@@ -193,13 +193,11 @@ export function shipTrace({
   }
 
   function retryLater(error: unknown): void {
-    const cause = error instanceof Error ? error.cause : undefined;
-    const askedMs = cause instanceof TroubleCause ? cause.retryAfterMs : undefined;
-    const waitMs = Math.max(waits.next(), askedMs ?? 0);
+    const waitMs = Math.max(waits.next(), troubleOf(error)?.retryAfterMs ?? 0);
     blockedUntil = performance.now() + waitMs;
     if (failing) return;
     failing = true;
-    log.warn(`cannot send the job's trace, the job goes on and it is sent later: ${describeError(error)}`);
+    log.warn("cannot send the job's trace, the job goes on and it is sent later", { problem: describeError(error) });
   }
 
   async function run(): Promise<void> {
@@ -225,7 +223,7 @@ export function shipTrace({
   }
 
   const running = run()
-    .catch((error: unknown) => log.error(`live trace ended: ${describeError(error)}`))
+    .catch((error: unknown) => log.error("live trace ended", { problem: describeError(error) }))
     .finally(stopWatching);
 
   return {

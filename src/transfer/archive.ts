@@ -9,8 +9,7 @@ import type { CompressionLevel } from "./transfer.ts";
 import { zipToTar } from "./zip/read.ts";
 import type { PackOptions } from "./zip/write.ts";
 
-export { zipToTar } from "./zip/read.ts";
-export { type Packed, type PackOptions, tarToZip } from "./zip/write.ts";
+export { type PackOptions, tarToZip } from "./zip/write.ts";
 
 const ZSTD_LEVELS: Readonly<Record<CompressionLevel, number>> = {
   fastest: 1,
@@ -105,7 +104,7 @@ async function* bytesOf(file: FileHandle): AsyncGenerator<Buffer> {
 
 /** Any archive may unpack to so much, a larger one to so many times its size: bombs are far beyond both. */
 export const LEAST_BYTES = 20 * 1024 ** 3;
-export const MOST_TIMES = 100;
+const MOST_TIMES = 100;
 
 /** What an archive of this size may unpack to. */
 export function unpackLimits(archiveBytes: number, freeBytes: number): UnpackLimits {

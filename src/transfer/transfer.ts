@@ -54,7 +54,12 @@ export type Transfer =
       /** For each of them. */
       readonly timeoutMs: number;
     }
-  | { readonly what: "download_artifacts"; readonly dependencies: readonly Dependency[] }
+  | {
+      readonly what: "download_artifacts";
+      readonly dependencies: readonly Dependency[];
+      /** Of each of them, at least. */
+      readonly attempts: number;
+    }
   | { readonly what: "upload_artifacts"; readonly upload: ArtifactUpload };
 
 /** What transfers are made with, the same for all of a job. */

@@ -1,7 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { executors } from "../../executors/index.ts";
+import { noMeter } from "../../src/executor.ts";
 import { createLog } from "./log-stand.ts";
 import { createCatalog, entry, type Opened, read, refusal } from "./support.ts";
+
+const host = { working: "/w", scratch: "/s", keepDir: "/k", env: {} };
 
 describe("defaults and units", () => {
   test("an empty file is one job at once and no runners", async () => {
@@ -145,7 +148,7 @@ describe("executors", () => {
     );
     expect(config.warnings).toEqual([]);
     const log = createLog();
-    config.runners[0]?.openExecutor({ log, workingDirectory: "/w", user: "u", scratchDir: "/s" });
+    config.runners[0]?.openExecutor({ log, host, meter: noMeter, user: "u" });
     expect(opened[0]?.tables.docker).toMatchObject({
       image: "ruby",
       privileged: false,
@@ -154,15 +157,10 @@ describe("executors", () => {
     expect(Object.isFrozen(opened[0]?.tables.docker)).toBe(true);
     expect(opened[0]?.deps).toEqual({
       log,
-      workingDirectory: "/w",
-      user: "u",
-      scratchDir: "/s",
-      buildsDir: "/b",
-      cacheDir: undefined,
-      shell: "sh",
-      inheritEnvironment: ["NIX_*"],
-      killLeftovers: false,
-      killGraceMs: 10_000,
+      host,
+      meter: noMeter,
+      entry: { buildsDir: "/b", cacheDir: undefined, shell: "sh", killLeftovers: false, killGraceMs: 10_000 },
+      shell: { user: "u", inheritEnvironment: ["NIX_*"] },
     });
   });
 
@@ -173,8 +171,8 @@ describe("executors", () => {
   ])("a job that ignores SIGTERM is gone in time with %j", async (global, killGraceMs) => {
     const opened: Opened[] = [];
     const config = await read(`${global}${entry()}`, { catalog: createCatalog(opened) });
-    config.runners[0]?.openExecutor({ log: createLog(), workingDirectory: "/w", user: undefined, scratchDir: "/s" });
-    expect(opened[0]?.deps.killGraceMs).toBe(killGraceMs);
+    config.runners[0]?.openExecutor({ log: createLog(), host, meter: noMeter, user: undefined });
+    expect(opened[0]?.deps.entry.killGraceMs).toBe(killGraceMs);
   });
 
   test("a missing table is an error that names it", async () => {

@@ -35,9 +35,9 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
       name: "test",
       title: "Test",
       features: { variables: true, image: false, services: false, shared: true },
-      shell: deps.shell ?? "bash",
+      shell: deps.entry.shell ?? "bash",
       prepare: () => Promise.reject(new Error("not in these tests")),
-      recover: () => Promise.resolve([]),
+      recover: () => Promise.resolve({ done: [], left: [] }),
       close: () => Promise.resolve(),
     };
   };

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Environment, Executor } from "../../src/executor.ts";
 import type { Op } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
-import { isAlive, type OpenOptions, pwshSource, runOps, Sink, sampleRequest, source } from "./executor.ts";
+import { isAlive, pwshSource, runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
+import type { OpenOptions } from "./executor.ts";
 import { hostileValues } from "./values.ts";
 
 export interface PwshContractOptions {
@@ -27,7 +28,7 @@ export function pwshContract(name: string, { open, startsJobs = true }: PwshCont
     }, 2 * TIMEOUT_MS);
     afterAll(async () => {
       await environment.destroy(never);
-      await executor.close();
+      await executor.close(never);
     }, TIMEOUT_MS);
 
     test("statuses are the script's", async () => {

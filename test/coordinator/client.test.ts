@@ -3,7 +3,13 @@ import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { openCoordinator } from "../../src/coordinator/client.ts";
-import { type ArtifactFile, type StoredTrace, TroubleCause } from "../../src/coordinator/contract.ts";
+import {
+  type ArtifactFile,
+  answerKind,
+  mayPass,
+  type StoredTrace,
+  TroubleCause,
+} from "../../src/coordinator/contract.ts";
 import { SystemFailure } from "../../src/errors.ts";
 import { never, pause } from "../../src/time.ts";
 import { credentials, info, noTls, type Reply, rawSite, site, testDeps } from "./server.ts";
@@ -744,4 +750,25 @@ test("absurd headers are survived", async () => {
     socket.on("data", () => socket.end(head));
   });
   expect(await open(url).appendTrace(credentials("gitlab"), piece(0, "abc"), never)).toMatchObject({ next: 1 });
+});
+
+test.each([
+  [0, "silent", true],
+  [200, "fine", false],
+  [302, "elsewhere", false],
+  [401, "unauthorized", false],
+  [403, "refused", false],
+  [404, "missing", false],
+  [409, "conflict", false],
+  [410, "gone", false],
+  [413, "too_large", false],
+  [416, "mismatch", false],
+  [418, "other", false],
+  [429, "early", true],
+  [500, "broken", true],
+  [502, "away", true],
+  [503, "busy", true],
+] as const)("status %i is %s, once for all who decide by it", (status, kind, again) => {
+  expect(answerKind(status)).toBe(kind);
+  expect(mayPass(kind)).toBe(again);
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { answerKind } from "../../src/coordinator/contract.ts";
 import { register, unregister, verifyToken } from "../../src/coordinator/registration.ts";
 import { never } from "../../src/time.ts";
 import { info, noTls, type Reply, site, testDeps } from "./server.ts";
@@ -70,7 +71,7 @@ test("what else GitLab takes is sent when it is set", async () => {
 test.each([400, 403, 410, 422])("a registration refused with %d says why, without the token", async (status) => {
   const { target } = await coordinator({ status, body: '{"message":"registration-secret is wrong"}' });
   const answer = await register(target, wish, testDeps(), never);
-  expect(answer).toMatchObject({ kind: "refused", status });
+  expect(answer).toMatchObject({ kind: "refused", why: answerKind(status) });
   expect("message" in answer && answer.message).toMatch(
     new RegExp(`Cannot register a runner at ${target.url.origin}: ${status} .*: \\[MASKED\\] is wrong`),
   );

@@ -50,7 +50,7 @@ export async function listen(server: Server | TcpServer, host = "127.0.0.1"): Pr
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-export interface Received {
+interface Received {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingHttpHeaders;

@@ -1,9 +1,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { createChaos } from "../../src/local/coordinator/chaos.ts";
 import type { LocalJob } from "../../src/local/coordinator/coordinator.ts";
-import { createRandom } from "../../src/local/coordinator/random.ts";
+import { createChaos } from "../../src/local/coordinator/faults/chaos.ts";
+import { createRandom } from "../../src/local/coordinator/faults/random.ts";
 import { pause } from "../../src/time.ts";
 import { type Death, watchLives } from "../support/lives.ts";
 import { judge, type RandomJob, READY, randomJob } from "../support/random-jobs.ts";

@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import type { LocalJob } from "../../src/local/coordinator/job.ts";
+import type { LocalJob } from "../../src/local/coordinator/jobs/job.ts";
 import { dockerAt, imageName } from "../support/docker.ts";
 import { makeImages } from "../support/images.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
-import type { JobSpec } from "../../src/local/coordinator/job.ts";
+import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { openSite, type Site } from "../support/site.ts";
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { JobSpec } from "../../src/local/coordinator/coordinator.ts";
-import { createRandom } from "../../src/local/coordinator/random.ts";
+import { createRandom } from "../../src/local/coordinator/faults/random.ts";
 import { never, pause } from "../../src/time.ts";
 import { openSite, type Site } from "../support/site.ts";
 import { watchArguments } from "../support/watch-secrets.ts";

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { JobSpec } from "../../src/local/coordinator/job.ts";
+import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
 import { isAlive } from "../support/processes.ts";
 import { openSite, type Site } from "../support/site.ts";
 

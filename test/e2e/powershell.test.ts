@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { JobSpec } from "../../src/local/coordinator/job.ts";
+import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
 import { hasPwsh } from "../support/pwsh.ts";
 import { openSite, type Site } from "../support/site.ts";
 

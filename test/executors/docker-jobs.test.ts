@@ -8,8 +8,8 @@ import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
 import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { connectTo, openDockerStand, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
@@ -56,7 +56,7 @@ describe("jobs in containers", () => {
       job,
       environment,
       expand: setUp(sources, null).variables.expand,
-      variables: (place) => preparedVariables(sources, place),
+      openVariables: (place) => preparedVariables(sources, place),
     };
   };
 
@@ -67,7 +67,7 @@ describe("jobs in containers", () => {
     { buildsDir, entry }: { buildsDir?: string | undefined; entry?: PrepareRequest["environment"] } = {},
   ): Promise<{ environment: Environment; notes: string }> {
     const executor = stand().open(table, { killGraceMs: 500, ...(buildsDir === undefined ? {} : { buildsDir }) });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     const notes = new Sink();
     const environment = await executor.prepare(requestOf(parts, entry), notes, never);
     onTestFinished(() => environment.destroy(never));
@@ -359,7 +359,7 @@ describe("jobs in containers", () => {
 
   it("stopping at any moment of preparing leaves nothing", async () => {
     const executor = stand().open({}, { killGraceMs: 100 });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     for (const delayMs of [0, 30, 100, 300, 600, 900, 1500]) {
       const stop = new AbortController();
       const timer = setTimeout(() => stop.abort(new Error("enough")), delayMs);
@@ -376,16 +376,16 @@ describe("jobs in containers", () => {
 
   it("a dead job is found at the engine where it was, whatever the configuration says now", async () => {
     const executor = stand().open();
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     const notes: Note[] = [];
     const request = { ...requestOf({}), remember: async (note: Note) => void notes.push(note) };
     const environment = await executor.prepare(request, new Sink(), never);
     onTestFinished(() => environment.destroy(never));
     const later = stand().open({ host: `unix://${stand().dir}/nobody.sock` });
-    onTestFinished(() => later.close());
+    onTestFinished(() => later.close(never));
     const said = await later.recover(request.jobKey, notes, never);
-    expect(said).toEqual(expect.arrayContaining(["removed 2 containers", "removed 1 volume"]));
-    expect(await later.recover(request.jobKey, notes, never)).toEqual([]);
+    expect(said.done).toEqual(expect.arrayContaining(["removed 2 containers", "removed 1 volume"]));
+    expect(await later.recover(request.jobKey, notes, never)).toEqual({ done: [], left: [] });
   });
 
   it("what a dead process of this installation left is swept; what others made is not", async () => {
@@ -403,7 +403,7 @@ describe("jobs in containers", () => {
     const { installationId } = await import("../../executors/docker/engine/installation.ts");
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
-    const installation = await installationId(join(stand().dir, "scratch"));
+    const installation = await installationId(stand().dir);
     expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);
     expect(await abandonedJobs(connected, { installation: "unknown", process: "x" }, never)).toEqual([]);
     await environment.destroy(never);
@@ -429,6 +429,6 @@ describe("an engine that goes away", () => {
     expect(failure).toBeInstanceOf(SystemFailure);
     expect(failure).toMatchObject({ retry: true });
     expect(String(failure)).toContain(`${dir}/docker.sock`);
-    await executor.close();
+    await executor.close(never);
   });
 });

@@ -6,8 +6,8 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 /** Whom the operator names, nothing of a job's image gets beyond, on either engine. */
@@ -42,7 +42,7 @@ for (const kind of ["docker", "podman"] as const) {
       jobImage: NonNullable<Job["image"]>,
     ): Promise<{ environment: Environment; notes: string }> {
       const executor = stand().open(table, { killGraceMs: 300 });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       const notes = new Sink();
       const request = sampleRequest();
       const environment = await executor.prepare(
@@ -287,7 +287,7 @@ for (const kind of ["docker", "podman"] as const) {
       const { Id } = await docker.getImage(imageName("git")).inspect();
       onTestFinished(async () => void (await docker.getImage(`${repo}:1`).remove()));
       const executor = stand().open({ helper_image: `${repo}:1` });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       // The tag moves as soon as its image is known: that is said before any container is made.
       const notes = new Sink();
       const preparing = executor.prepare(sampleRequest(), notes, never);

@@ -14,8 +14,9 @@ import { tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { fileNameOf } from "../../src/workspace.ts";
-import { executorContract, runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
+import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { connectTo, openDockerStand, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
@@ -62,7 +63,7 @@ describe("docker-ssh executor", () => {
   test("a container that shares this machine's network is refused, and nothing is made", async () => {
     const executor = stand().open({ network_mode: "host" });
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/remove network_mode = "host"/);
-    await executor.close();
+    await executor.close(never);
     expect(await stand().leftovers()).toEqual([]);
   });
 
@@ -77,7 +78,7 @@ describe("docker-ssh executor", () => {
         /host key of \S+ is .*nothing was sent/,
       );
       await executor.recover(request.jobKey, request.notes, never);
-      await executor.close();
+      await executor.close(never);
       expect(await strict.leftovers()).toEqual([]);
     } finally {
       await strict.close();
@@ -98,7 +99,7 @@ describe("docker-ssh executor", () => {
     const { text } = await runOps(environment, source("echo ${SSH_CONNECTION:+ssh}; ls /etc/ssh/own"));
     expect(text).toBe("ssh\nkey\n");
     await environment.destroy(never);
-    await executor.close();
+    await executor.close(never);
   });
 
   test("an image that starts no sshd is named, with what it must do and what it said", async () => {
@@ -109,7 +110,7 @@ describe("docker-ssh executor", () => {
       /must start sshd in the foreground; its last output is above/,
     );
     expect(notes.text).toContain("cannot find my data");
-    await executor.close();
+    await executor.close(never);
     expect(await stand().leftovers()).toEqual([]);
   });
 

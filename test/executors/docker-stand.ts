@@ -6,11 +6,11 @@ import { afterAll, beforeAll, beforeEach, expect } from "vitest";
 import { connectEngine, type Engine } from "../../executors/docker/engine/engine.ts";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
-import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import type { OpenOptions } from "../contract/executor.ts";
 import { imageName, type TestEngine, type TestImage } from "../support/docker.ts";
+import { executorDeps } from "../support/executor-deps.ts";
 
 export type Table = Readonly<Record<string, unknown>>;
 
@@ -49,7 +49,6 @@ export function openDockerStand(
 ): DockerStand {
   const dir = mkdtempSync(join(tmpdir(), "alloy-docker-"));
   mkdirSync(join(dir, "scratch"));
-  const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
   const runners: string[] = [];
   const newRunner = (): string => {
     const id = randomBytes(4).toString("hex");
@@ -76,19 +75,7 @@ export function openDockerStand(
             ...table,
           },
         },
-        {
-          log,
-          buildsDir: undefined,
-          cacheDir: undefined,
-          shell: undefined,
-          workingDirectory: dir,
-          user: undefined,
-          scratchDir: join(dir, "scratch"),
-          inheritEnvironment: [],
-          killLeftovers: true,
-          killGraceMs: 10_000,
-          ...options,
-        },
+        executorDeps(dir, options),
       );
       const own = runnerId;
       return {

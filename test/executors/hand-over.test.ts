@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { handingOver } from "../../executors/common/hand-over.ts";
 import type { Environment, Executor } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { Sink, sampleRequest } from "../contract/executor.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 
 /** An executor whose environments are removed as `destroy` says; each is the lowest slot that no other has. */
 function executorThat(destroy: (slot: number) => Promise<void>): { executor: Executor; prepared: number[] } {
@@ -20,6 +20,7 @@ function executorThat(destroy: (slot: number) => Promise<void>): { executor: Exe
     },
     projectSlot,
     host: "here",
+    location: { at: "this machine" },
     buildsDir: "/",
     run: () => Promise.reject(new Error("no scripts")),
     destroy: async () => {
@@ -39,7 +40,7 @@ function executorThat(destroy: (slot: number) => Promise<void>): { executor: Exe
       prepared.push(slot);
       return environmentIn(slot);
     },
-    recover: async () => [],
+    recover: async () => ({ done: [], left: [] }),
     close: async () => {},
   };
   return { executor: handingOver(executor, 200), prepared };

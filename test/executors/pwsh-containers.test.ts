@@ -3,9 +3,10 @@ import docker from "../../executors/docker/index.ts";
 import dockerSsh from "../../executors/docker-ssh/index.ts";
 import { ScriptFailure } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
-import { executorContract, Sink, sampleRequest } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import { pwshContract } from "../contract/pwsh-jobs.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 import { pwshMissing } from "../support/pwsh.ts";
 import { standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
@@ -29,7 +30,7 @@ describe("docker executor with PowerShell", () => {
   test("an image without the shell that the operator has chosen is named", { timeout: TIMEOUT_MS }, async () => {
     for (const shell of ["pwsh", "bash"] as const) {
       const executor = stand().open({ image: imageName("sh") }, { shell });
-      onTestFinished(() => executor.close());
+      onTestFinished(() => executor.close(never));
       const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(ScriptFailure);
       expect(String(failure)).toContain(`The image ${imageName("sh")} has no ${shell} on its PATH`);
@@ -53,7 +54,7 @@ describe("docker-ssh executor with PowerShell", () => {
 
   test("an image without it is named", { timeout: TIMEOUT_MS }, async () => {
     const executor = stand().open({ image: imageName("sshd") }, { shell: "pwsh" });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
       `The image ${imageName("sshd")} has no pwsh. Use another image`,
     );

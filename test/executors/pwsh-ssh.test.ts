@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { SystemFailure } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
-import { executorContract, pwshSource, runOps, Sink, sampleRequest } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import { pwshContract } from "../contract/pwsh-jobs.ts";
+import { pwshSource, runOps, Sink, sampleRequest } from "../support/executor-kit.ts";
 import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
 import { sshdMissing } from "../support/sshd.ts";
 import { openStand, type SshStand } from "./ssh-stand.ts";
@@ -44,7 +45,7 @@ describe("ssh executor with PowerShell", () => {
 
   test("finds what the account's profile puts on the PATH", { timeout: TIMEOUT_MS }, async () => {
     const executor = stand.open({ shell: "pwsh" });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     const environment = await executor.prepare(sampleRequest(), new Sink(), never);
     onTestFinished(() => environment.destroy(never));
     const { text } = await runOps(environment, pwshSource(`$env:PATH.Split(':') -ccontains '${pwshFolder()}'`));
@@ -55,7 +56,7 @@ describe("ssh executor with PowerShell", () => {
     profile("");
     onTestFinished(() => profile(named));
     const executor = stand.open({ shell: "pwsh" });
-    onTestFinished(() => executor.close());
+    onTestFinished(() => executor.close(never));
     const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(SystemFailure);
     expect(String(failure)).toMatch(/127\.0\.0\.1.* has no pwsh\. Install it there/);

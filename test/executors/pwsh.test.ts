@@ -4,13 +4,11 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import shell from "../../executors/shell/index.ts";
 import type { Environment } from "../../src/executor.ts";
-import type { Log } from "../../src/log.ts";
 import type { Op } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
-import { pwshSource, runOps, Sink, sampleRequest } from "../contract/executor.ts";
+import { executorDeps } from "../support/executor-deps.ts";
+import { pwshSource, runOps, Sink, sampleRequest } from "../support/executor-kit.ts";
 import { hasPwsh } from "../support/pwsh.ts";
-
-const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 
 interface Opened {
   readonly dir: string;
@@ -20,26 +18,11 @@ interface Opened {
 function opened(buildsDir?: string): Opened {
   const dir = mkdtempSync(join(tmpdir(), "alloy-pwsh-"));
   chmodSync(dir, 0o755);
-  const scratchDir = join(dir, "scratch");
-  mkdirSync(scratchDir, { mode: 0o700 });
-  const executor = shell.create(
-    {},
-    {
-      log,
-      buildsDir,
-      cacheDir: undefined,
-      shell: "pwsh",
-      workingDirectory: dir,
-      user: undefined,
-      scratchDir,
-      inheritEnvironment: [],
-      killLeftovers: true,
-      killGraceMs: 1000,
-      ownProgram: [process.execPath, join(import.meta.dirname, "../../src/main.ts")],
-    },
-  );
+  mkdirSync(join(dir, "scratch"), { mode: 0o700 });
+  const ownProgram = [process.execPath, join(import.meta.dirname, "../../src/main.ts")] as const;
+  const executor = shell.create({}, executorDeps(dir, { buildsDir, shell: "pwsh", killGraceMs: 1000, ownProgram }));
   onTestFinished(async () => {
-    await executor.close();
+    await executor.close(never);
     rmSync(dir, { recursive: true, force: true });
   });
   return {

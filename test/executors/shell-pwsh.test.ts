@@ -2,8 +2,9 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { never } from "../../src/time.ts";
-import { executorContract, pwshSource, runOps, Sink, sampleRequest } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
 import { pwshContract } from "../contract/pwsh-jobs.ts";
+import { pwshSource, runOps, Sink, sampleRequest } from "../support/executor-kit.ts";
 import { pwshFolder, pwshMissing } from "../support/pwsh.ts";
 import { newDirectory, opened, openIn, preparedIn } from "./shell-stand.ts";
 

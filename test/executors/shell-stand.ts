@@ -3,12 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import shell from "../../executors/shell/index.ts";
-import type { Executor, ExecutorDeps } from "../../src/executor.ts";
-import type { Log } from "../../src/log.ts";
+import type { Executor } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { type OpenOptions, Sink, sampleRequest } from "../contract/executor.ts";
-
-const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
+import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 
 export function newDirectory(): string {
   const dir = mkdtempSync(join(tmpdir(), "alloy-executor-"));
@@ -16,34 +14,18 @@ export function newDirectory(): string {
   return dir;
 }
 
-export function openIn(dir: string, options: Partial<ExecutorDeps> & OpenOptions = {}): Executor {
-  const scratchDir = join(dir, "scratch");
-  mkdirSync(scratchDir, { recursive: true, mode: 0o700 });
-  return shell.create(
-    {},
-    {
-      log,
-      buildsDir: undefined,
-      cacheDir: undefined,
-      shell: undefined,
-      workingDirectory: dir,
-      user: undefined,
-      scratchDir,
-      inheritEnvironment: [],
-      killLeftovers: true,
-      killGraceMs: 1000,
-      ownProgram: [process.execPath, join(import.meta.dirname, "../../src/main.ts")],
-      ...options,
-    },
-  );
+export function openIn(dir: string, options: DepsOptions = {}): Executor {
+  mkdirSync(join(dir, "scratch"), { recursive: true, mode: 0o700 });
+  const ownProgram = [process.execPath, join(import.meta.dirname, "../../src/main.ts")] as const;
+  return shell.create({}, executorDeps(dir, { killGraceMs: 1000, ownProgram, ...options }));
 }
 
 /** A directory and an executor in it, both gone when the test has ended. */
-export function opened(options: Partial<ExecutorDeps> & OpenOptions = {}): { dir: string; executor: Executor } {
+export function opened(options: DepsOptions = {}): { dir: string; executor: Executor } {
   const dir = newDirectory();
   const executor = openIn(dir, options);
   onTestFinished(async () => {
-    await executor.close();
+    await executor.close(never);
     rmSync(dir, { recursive: true, force: true });
   });
   return { dir, executor };

@@ -18,9 +18,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { lockDirectories } from "../../executors/shell/places/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { ExecutorDeps, Note } from "../../src/executor.ts";
+import type { Note } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { executorContract, runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
+import { executorContract } from "../contract/executor.ts";
+import type { DepsOptions } from "../support/executor-deps.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { newDirectory, opened, openIn, preparedIn } from "./shell-stand.ts";
@@ -80,7 +82,7 @@ describe("directories of the shell executor", () => {
       expect(next.projectSlot).toBe(0);
       await next.destroy(never);
     }
-    await second.close();
+    await second.close(never);
   });
 
   test("a place that cannot be written is a failure of the system that names it", async () => {
@@ -91,7 +93,7 @@ describe("directories of the shell executor", () => {
       const failure = await executor.prepare(sampleRequest(), new Sink(), never).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(SystemFailure);
       expect(String(failure)).toContain(buildsDir);
-      await executor.close();
+      await executor.close(never);
     }
   });
 
@@ -219,14 +221,14 @@ describe("processes of the shell executor", () => {
     for (let round = 0; round < 30; round++) await runOps(environment, source("echo x"));
     expect(count()).toBeLessThanOrEqual(before + 2);
     await environment.destroy(never);
-    await executor.close();
+    await executor.close(never);
     expect(readdirSync(join(dir, "scratch"))).toEqual([]);
     rmSync(dir, { recursive: true });
   });
 });
 
 describe("what the shell executor refuses", () => {
-  const failureOf = async (options: Partial<ExecutorDeps>): Promise<unknown> =>
+  const failureOf = async (options: DepsOptions): Promise<unknown> =>
     opened(options)
       .executor.prepare(sampleRequest(), new Sink(), never)
       .catch((error: unknown) => error);
@@ -305,7 +307,7 @@ test("a profile that never ends holds up nobody who closes the runner", async ()
   const executor = openIn(dir);
   const preparing = executor.prepare(sampleRequest(), new Sink(), never).catch(() => null);
   await expect.poll(() => existsSync(pid) && readFileSync(pid, "utf8").trim() !== "", { timeout: 10_000 }).toBe(true);
-  await executor.close();
+  await executor.close(never);
   expect(isAlive(Number(readFileSync(pid, "utf8")))).toBe(false);
   await (await preparing)?.destroy(never);
 });
@@ -405,7 +407,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     mkdirSync(work);
     symlinkSync(treasure, join(work, "builds"));
     chownSync(work, uid, uid);
-    const inHome = openIn(own, { ...asUser, workingDirectory: work });
+    const inHome = openIn(own, { ...asUser, working: work });
     await expect(inHome.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
       /home belongs to another user.*install -d -o/,
     );
@@ -415,21 +417,21 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     const environment = await inHome.prepare(sampleRequest(), new Sink(), never);
     expect(statSync(join(work, "builds")).uid).toBe(uid);
     await environment.destroy(never);
-    await inHome.close();
-    await executor.close();
+    await inHome.close(never);
+    await executor.close(never);
   });
 
   test("nobody else can read their working copies", async () => {
-    for (const workingDirectory of [undefined, home]) {
-      const { dir: own, executor } = opened({ ...asUser, ...(workingDirectory ? { workingDirectory } : {}) });
+    for (const working of [undefined, home]) {
+      const { dir: own, executor } = opened({ ...asUser, ...(working ? { working } : {}) });
       const environment = await preparedIn(executor);
-      expect(statSync(join(workingDirectory ?? own, "builds", "0a1b2c3d"))).toMatchObject({ uid, mode: 0o40700 });
+      expect(statSync(join(working ?? own, "builds", "0a1b2c3d"))).toMatchObject({ uid, mode: 0o40700 });
       await environment.destroy(never);
     }
   });
 
   test("a state_dir that they could change is refused", async () => {
-    const { executor } = opened({ ...asUser, scratchDir: join(home, "scratch") });
+    const { executor } = opened({ ...asUser, scratch: join(home, "scratch") });
     await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(
       /state_dir: .* belongs to another user; set state_dir/,
     );
@@ -450,11 +452,14 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     };
     const canary = (): boolean => existsSync(join(own, "treasure", "project", "canary"));
     const rootsOwn = openIn(own);
-    onTestFinished(() => rootsOwn.close());
+    onTestFinished(() => rootsOwn.close(never));
 
     await runOps(environment, [{ op: "write", path: `${tmpDir}/secret`, content: "x" }]);
     const notes = JSON.parse(JSON.stringify(request.notes));
-    expect(await rootsOwn.recover(request.jobKey, notes, never)).toEqual(["removed its temporary files"]);
+    expect(await rootsOwn.recover(request.jobKey, notes, never)).toEqual({
+      done: ["removed its temporary files"],
+      left: [],
+    });
     expect(existsSync(tmpDir)).toBe(false);
 
     await planted();
@@ -462,10 +467,12 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     expect(canary()).toBe(true);
     // As an older runner wrote them, and as they are when the account is gone.
     const older = notes.map(({ user: _, ...note }: Note) => note);
-    expect((await rootsOwn.recover(request.jobKey, older, never)).join()).toMatch(/could not remove .*root does not/);
+    expect((await rootsOwn.recover(request.jobKey, older, never)).left.join()).toMatch(
+      /could not remove .*root does not/,
+    );
     expect(canary()).toBe(true);
     const orphaned = notes.map((note: Note) => ({ ...note, user: "alloy-nobody-any-more" }));
-    expect((await rootsOwn.recover(request.jobKey, orphaned, never)).join()).toMatch(
+    expect((await rootsOwn.recover(request.jobKey, orphaned, never)).left.join()).toMatch(
       /could not remove .*no such account/,
     );
     expect(canary()).toBe(true);

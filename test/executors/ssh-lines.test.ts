@@ -9,7 +9,7 @@ import type { Environment, Executor } from "../../src/executor.ts";
 import { tarEnd, tarHeader } from "../../src/files/tar.ts";
 import { deadline, never, pause } from "../../src/time.ts";
 import { fileName } from "../../src/workspace.ts";
-import { runOps, Sink, sampleRequest, scriptOf, source } from "../contract/executor.ts";
+import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isRoot, sshdMissing } from "../support/sshd.ts";
 import { openWire, type Wire, type WireOptions } from "../support/wire.ts";
 import { openStand, type SshStand } from "./ssh-stand.ts";
@@ -47,7 +47,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
     writeFileSync(known, `[127.0.0.1]:${wire.port} ${type} ${key}\n`);
     const executor = stand.open({}, { port: wire.port, known_hosts_file: known, ...table });
     onTestFinished(async () => {
-      await executor.close();
+      await executor.close(never);
       await wire.close();
     });
     return { wire, executor };
@@ -209,9 +209,9 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
       runnerId: "0a1b2c3d",
     };
     const said = await executor.recover("some-job", [note, { kind: "other" }], never);
-    expect(said.join()).toMatch(/could not look after what it left on .*ECONNREFUSED/);
+    expect(said.left.join()).toMatch(/could not look after what it left on .*ECONNREFUSED/);
     const moved = await executor.recover("some-job", [{ ...note, host: "elsewhere" }], never);
-    expect(moved.join()).toMatch(/because the entry names/);
+    expect(moved.left.join()).toMatch(/because the entry names/);
   });
 });
 

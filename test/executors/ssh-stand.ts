@@ -3,8 +3,9 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import ssh from "../../executors/ssh/index.ts";
 import { sshTable } from "../../executors/ssh/settings.ts";
-import type { Executor, ExecutorDeps } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
+import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 import { loginUser, type Sshd, type SshdOptions, type SshUser, startSshd } from "../support/sshd.ts";
 
 export interface SshStand {
@@ -12,7 +13,7 @@ export interface SshStand {
   readonly user: SshUser;
   /** What was logged, one line each. */
   readonly logged: string[];
-  open(deps?: Partial<ExecutorDeps>, table?: Readonly<Record<string, unknown>>): Executor;
+  open(deps?: DepsOptions, table?: Readonly<Record<string, unknown>>): Executor;
   close(): Promise<void>;
 }
 
@@ -24,8 +25,7 @@ export async function openStand(options: SshdOptions & { readonly shell?: string
     logged.push(`${message} ${JSON.stringify(fields ?? {})}`);
   };
   const log: Log = { debug: take, info: take, warn: take, error: take, child: () => log };
-  const scratchDir = join(sshd.dir, "scratch");
-  mkdirSync(scratchDir);
+  mkdirSync(join(sshd.dir, "scratch"));
   return {
     sshd,
     user,
@@ -42,19 +42,7 @@ export async function openStand(options: SshdOptions & { readonly shell?: string
             ...table,
           }),
         },
-        {
-          log,
-          buildsDir: join(user.home, "builds"),
-          cacheDir: undefined,
-          shell: undefined,
-          workingDirectory: sshd.dir,
-          user: undefined,
-          scratchDir,
-          inheritEnvironment: [],
-          killLeftovers: true,
-          killGraceMs: 1000,
-          ...deps,
-        },
+        executorDeps(sshd.dir, { log, buildsDir: join(user.home, "builds"), killGraceMs: 1000, ...deps }),
       ),
     close: () => sshd.close(),
   };

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { ScriptFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
-import { runOps, Sink, sampleRequest, source } from "../contract/executor.ts";
+import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { isRoot, type SshUser, sshdMissing } from "../support/sshd.ts";
 import { toolDirectory } from "./remote/local.ts";
 import { openStand, type SshStand } from "./ssh-stand.ts";

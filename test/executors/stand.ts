@@ -6,30 +6,15 @@ import { join } from "node:path";
 import { Writable } from "node:stream";
 import shell from "../../executors/shell/index.ts";
 import { findShellWriter } from "../../shells/index.ts";
-import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
+import { executorDeps } from "../support/executor-deps.ts";
 import { ownTrust } from "../support/job.ts";
 
-const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 const dir = mkdtempSync(join(tmpdir(), "alloy-stand-"));
 const scratchDir = join(dir, "scratch");
 mkdirSync(scratchDir);
 
-const executor = shell.create(
-  {},
-  {
-    log,
-    buildsDir: undefined,
-    cacheDir: undefined,
-    shell: "sh",
-    workingDirectory: dir,
-    user: undefined,
-    scratchDir,
-    inheritEnvironment: [],
-    killLeftovers: true,
-    killGraceMs: 200,
-  },
-);
+const executor = shell.create({}, executorDeps(dir, { shell: "sh", killGraceMs: 200 }));
 const environment = await executor.prepare(
   {
     job: JSON.parse('{"projectId":"1"}'),
@@ -40,10 +25,11 @@ const environment = await executor.prepare(
     trust: ownTrust,
     expand: (text) => text,
     environment: [],
-    variables: () => ({ open: [], expandWith: (_, text) => text }),
+    variables: [],
+    openVariables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async () => {},
   },
-  new Writable(),
+  { print: () => {}, stream: new Writable() },
   never,
 );
 
@@ -66,7 +52,13 @@ async function run(text: string, { pauseMs = 0, signal = never } = {}): Promise<
   const script = writer?.write([{ op: "source", text }], { tmpDir: "/nowhere", xtrace: false, proof: "proof" }) ?? "";
   const exit = await environment
     .run(
-      { text: script, command: { argv: ["sh"], scriptOn: "stdin", extension: ".sh" }, runIn: "build", login: false },
+      {
+        text: script,
+        command: { argv: ["sh"], scriptOn: "stdin", extension: ".sh" },
+        stage: "build_script",
+        runIn: "build",
+        login: false,
+      },
       output,
       signal,
     )
@@ -100,7 +92,7 @@ for (let round = 0; round < 20; round++) await run("echo x");
 const leaked = readdirSync("/proc/self/fd").length - before > 2;
 
 await environment.destroy(never);
-await executor.close();
+await executor.close(never);
 const left = readdirSync(scratchDir);
 rmSync(dir, { recursive: true });
 console.log(JSON.stringify({ results, leaked, left, memoryBounded: process.memoryUsage().rss < 500_000_000 }, null, 1));

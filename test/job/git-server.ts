@@ -55,7 +55,7 @@ export function createRepository(dir: string, { objectFormat = "sha1" } = {}): T
   return repository;
 }
 
-export interface SeenRequest {
+interface SeenRequest {
   readonly method: string;
   readonly url: string;
   readonly authorization: string | undefined;

@@ -18,6 +18,7 @@ import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import { never } from "../../src/time.ts";
 import { createCaches } from "../../src/transfer/cache/open-caches.ts";
+import { executorDeps } from "../support/executor-deps.ts";
 import { type LogLine, recordingLog } from "./stand.ts";
 
 export interface HandlingOptions {
@@ -52,7 +53,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
   const identity = createIdentity({ version: "2.0.0", revision: "0", runtime: "node", platform: "linux", arch: "x64" });
   const stateDir = await openStateDir({ path: config.stateDir, log }, never);
   const journal = await openJournal({ stateDir, log });
-  const executor = entry.openExecutor({ log, workingDirectory: dir, user: undefined, scratchDir: stateDir.scratchDir });
+  const executor = entry.openExecutor({ ...executorDeps(dir, { log, scratch: stateDir.scratchDir }), user: undefined });
   const coordinator = openCoordinator(entry, { connections, identity });
   const outbox = createOutbox({
     openCoordinator: () => openCoordinator(entry, { connections, identity }),
@@ -137,7 +138,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       await outbox.close(AbortSignal.abort(new Error("the test is over")));
       await journal.close();
       await stateDir.close();
-      await executor.close();
+      await executor.close(never);
       await coordinator.close();
       await connections.close();
       if (given === undefined) await rm(dir, { recursive: true, force: true });

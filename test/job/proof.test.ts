@@ -1,6 +1,6 @@
 import { Writable } from "node:stream";
 import { expect, test } from "vitest";
-import { createProof, createProofFilter } from "../../src/job/life/proof.ts";
+import { createProof, createProofFilter } from "../../src/job/life/stages/proof.ts";
 
 function collector(): { output: Writable; text: () => string } {
   const chunks: Buffer[] = [];

@@ -341,6 +341,46 @@ describe("the environment", () => {
     );
   });
 
+  test("is given the same reservation at each try, the job's variables, and says its lines in the runner's look", async () => {
+    const reservation = { name: "machine-1", [Symbol.asyncDispose]: async () => {} };
+    const given: unknown[] = [];
+    const executor: Executor = {
+      ...stand.executor,
+      prepare: async (request, notes, signal) => {
+        given.push(request.reservation);
+        notes.print("no key of the host is known", "warning");
+        expect(request.variables.find(({ key }) => key === "WORD")).toMatchObject({ value: "x-y" });
+        if (given.length < 2) throw new SystemFailure("the machine is starting", { retry: true });
+        const environment = await stand.executor.prepare(request, notes, signal);
+        return { ...environment, variables: [variable("FROM_DRIVER", "$X!")] };
+      },
+    };
+    const variables = [variable("GIT_STRATEGY", "none"), variable("X", "x"), variable("WORD", "$X-y")];
+    const { trace } = await stand.run(jobWith({ variables, steps: [step("script", ["echo got $FROM_DRIVER"])] }), {
+      executor,
+      request: { reservation },
+    });
+    expect(given).toEqual([reservation, reservation]);
+    expect(trace).toContain("\nWARNING: no key of the host is known\n");
+    expect(trace).toContain("\ngot x!\n");
+  });
+
+  test("knows of each script whose it is", async () => {
+    const stages: string[] = [];
+    const executor = executorWith(async (_attempt, real) => {
+      const environment = await real();
+      return {
+        ...environment,
+        run: (script, output, signal) => {
+          stages.push(script.stage);
+          return environment.run(script, output, signal);
+        },
+      };
+    });
+    await stand.run(jobWith({ steps: [step("script", ["true"]), step("after_script", ["true"])] }), { executor });
+    expect(stages).toEqual(["get_sources", "build_script", "after_script"]);
+  });
+
   test.each([
     [new SystemFailure("no such shell"), 1, "runner_system_failure"],
     [new SystemFailure("no daemon", { retry: true }), 3, "runner_system_failure"],

@@ -14,6 +14,7 @@ import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { openTrace } from "../../src/trace/trace.ts";
 import { openLocalCaches } from "../../src/transfer/cache/cache-local.ts";
+import { executorDeps } from "../support/executor-deps.ts";
 import { sampleJob } from "../support/job.ts";
 
 export function variable(key: string, value: string, more: Partial<Variable> = {}): Variable {
@@ -48,7 +49,7 @@ export function jobWith(more: Partial<Job> = {}): Job {
   };
 }
 
-export const plainRunner: JobRunner = {
+const plainRunner: JobRunner = {
   name: "builder",
   id: "7e3b05c2",
   url: new URL("http://127.0.0.1:1"),
@@ -188,26 +189,13 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
       return { outcome, trace: text, states, logged, tookMs };
     },
     async close() {
-      await executor.close();
+      await executor.close(never);
       await rm(dir, { recursive: true, force: true });
     },
   };
 }
 
 function openShell(dir: string, buildsDir: string, shellName: ShellName): Executor {
-  return shell.create(
-    {},
-    {
-      log: recordingLog(),
-      buildsDir,
-      cacheDir: undefined,
-      shell: shellName,
-      workingDirectory: dir,
-      user: undefined,
-      scratchDir: dir,
-      inheritEnvironment: [],
-      killLeftovers: true,
-      killGraceMs: 300,
-    },
-  );
+  const deps = { log: recordingLog(), buildsDir, shell: shellName, scratch: dir, killGraceMs: 300 };
+  return shell.create({}, executorDeps(dir, deps));
 }

@@ -310,3 +310,30 @@ test("what is told of references that multiply is bounded", () => {
     .reduce((sum, { key, value }) => sum + key.length + value.length, 0);
   expect(total).toBeLessThan(1024 * 1024);
 });
+
+describe("for an executor's own programs", () => {
+  test("all variables are there, expanded, a file's content as it is, and what is secret says so", () => {
+    const variables = variablesOf(
+      {
+        variables: [
+          variable("A", "1"),
+          variable("B", "$A-b"),
+          variable("PASSWORD", "s3cret", { public: false }),
+          variable("KEY", "line\n", { file: true }),
+        ],
+      },
+      { place: null },
+    );
+    const found = new Map(variables.all().map((each) => [each.key, each]));
+    expect(found.get("B")).toEqual({ key: "B", value: "1-b", public: true, file: false, masked: false, raw: true });
+    expect(found.get("PASSWORD")).toMatchObject({ value: "s3cret", public: false });
+    expect(found.get("KEY")).toMatchObject({ value: "line\n", file: true, public: false });
+    expect(found.has("CI_PROJECT_DIR")).toBe(false);
+  });
+
+  test("what its environment adds wins over the job's own, and is expanded against all", () => {
+    const added = [variable("A", "from the driver"), variable("C", "$A!")];
+    const variables = variablesOf({ variables: [variable("A", "1")] }, { place: { ...place, added } });
+    expect(exported(variables)).toMatchObject({ A: "from the driver", C: "from the driver!" });
+  });
+});

@@ -8,7 +8,7 @@ import {
   type StageVerdict,
   type Stopped,
   sentenceOn,
-} from "../../src/job/life/verdicts.ts";
+} from "../../src/job/life/stages/verdicts.ts";
 import type { Policy, TransferStage } from "../../src/job/plan/stage.ts";
 import { never } from "../../src/time.ts";
 
@@ -80,7 +80,7 @@ describe("a stage's error", () => {
     kind: "transfer",
     name: "upload_artifacts",
     title: "uploading artifacts",
-    transfer: { what: "download_artifacts", dependencies: [] },
+    transfer: { what: "download_artifacts", dependencies: [], attempts: 1 },
     policy,
   });
   const weigh = (policy: Policy, error: unknown, past: readonly EndedStage[], signal = never) => {

@@ -38,7 +38,9 @@ async function nextStart(path: string, options: Partial<RecoveryOptions> = {}, s
   const scripted = scriptedCoordinator();
   const outbox = createOutbox({ openCoordinator: () => scripted.coordinator, log, maxAgeMs: () => 1e9, timing });
   onTestFinished(() => outbox.close(AbortSignal.abort()));
-  const recover: RecoveryOptions["executorFor"] = async () => ({ recover: async () => ["ended 3 processes"] });
+  const recover: RecoveryOptions["executorFor"] = async () => ({
+    recover: async () => ({ done: ["ended 3 processes"], left: [] }),
+  });
   const recovery = await recoverJobs({ journal, outbox, log, executorFor: recover, pauseMs: 1, ...options }, signal);
   return { recovery, scripted, log, journal, close, outbox };
 }
@@ -55,7 +57,7 @@ test("a dead job is cleaned up with its notes, its trace is completed, and it fa
     executorFor: async (stored) => ({
       recover: async (key, kept) => {
         asked.push([stored.executor, key, kept]);
-        return ["ended 3 processes", "removed /builds/x"];
+        return { done: ["ended 3 processes"], left: ["could not remove /builds/x"] };
       },
     }),
   });
@@ -68,7 +70,7 @@ test("a dead job is cleaned up with its notes, its trace is completed, and it fa
   const text = scripted.jobs.get(record?.stored.id ?? "")?.text;
   expect(text).toMatch(died("^compiling…\nhalf a l\n"));
   expect(text).toMatch(
-    /\(its process ended unexpectedly; found at the next start, [-0-9T:.]+Z; ended 3 processes; removed \/builds\/x\)/,
+    /\(its process ended unexpectedly; found at the next start, [-0-9T:.]+Z; ended 3 processes; could not remove \/builds\/x\)/,
   );
 });
 
@@ -76,9 +78,9 @@ test("after a restart of the machine the trace and the executor hear of it", asy
   const path = await temporaryDirectory();
   const [record] = await deadProcess(path, { trace: "", stored: { boot: "another" } });
   let sameBoot: unknown;
-  const recover = async (_: string, notes: readonly Note[]): Promise<string[]> => {
+  const recover = async (_: string, notes: readonly Note[]) => {
     sameBoot = notes.at(-1)?.sameBoot;
-    return [];
+    return { done: [], left: [] };
   };
   const { recovery, scripted } = await nextStart(path, { executorFor: async () => ({ recover }) });
   await recovery.delivered;
@@ -141,7 +143,7 @@ test("what GitLab has and the disk lost keeps its place, so that the notice foll
   const scripted = scriptedCoordinator();
   scripted.jobs.set(record.stored.id, { text: had, state: null, checksum: undefined, reports: 0, callsAfterEnd: 0 });
   const outbox = createOutbox({ openCoordinator: () => scripted.coordinator, log, maxAgeMs: () => 1e9, timing });
-  const executorFor: RecoveryOptions["executorFor"] = async () => ({ recover: async () => [] });
+  const executorFor: RecoveryOptions["executorFor"] = async () => ({ recover: async () => ({ done: [], left: [] }) });
   await (await recoverJobs({ journal, outbox, log, executorFor }, never)).delivered;
   const stored = scripted.jobs.get(record.stored.id);
   expect(stored?.text.startsWith(had)).toBe(true);
@@ -174,7 +176,7 @@ test("a clean-up that fails, hangs or has no executor does not keep the verdict 
     executorFor: async ({ executor }) => {
       if (executor === "unknown") return null;
       if (executor === "hanging") return { recover: () => new Promise(() => undefined) };
-      if (executor === "well") return { recover: async () => [] };
+      if (executor === "well") return { recover: async () => ({ done: [], left: [] }) };
       tries++;
       return { recover: async () => Promise.reject(new Error("daemon is away")) };
     },
@@ -198,7 +200,7 @@ test("a shutdown in the middle leaves the job to the next start, which says it o
     {
       executorFor: async () => {
         stop.abort(new Error("stop"));
-        return { recover: async () => [] };
+        return { recover: async () => ({ done: [], left: [] }) };
       },
     },
     stop.signal,
@@ -228,7 +230,7 @@ test("a recovered job waits for its coordinator like any other, over further res
   const away = scriptedCoordinator();
   away.answerWith(() => failure(0));
   const outbox = createOutbox({ openCoordinator: () => away.coordinator, log, maxAgeMs: () => 1e9, timing });
-  const executorFor: RecoveryOptions["executorFor"] = async () => ({ recover: async () => [] });
+  const executorFor: RecoveryOptions["executorFor"] = async () => ({ recover: async () => ({ done: [], left: [] }) });
   const { delivered } = await recoverJobs({ journal: first.journal, outbox, log, executorFor }, never);
   await away.called(() => true);
   await outbox.close(never);

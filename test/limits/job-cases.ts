@@ -7,15 +7,16 @@ import { selectFiles as selectFound } from "../../executors/common/select-files.
 import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
 import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/images/service-variables.ts";
 import type { Job } from "../../src/job/job.ts";
-import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/script-size.ts";
+import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/stages/script-size.ts";
 import { LONGEST_EXPANDED_NAME } from "../../src/job/variables/expand.ts";
+import { MOST_ENVIRONMENT_BYTES } from "../../src/job/variables/resolve.ts";
 import {
   LONGEST_LOGINS_BYTES,
   MOST_SECRET_BYTES,
   MOST_SECRET_LINES,
   secretsOf,
 } from "../../src/job/variables/secrets.ts";
-import { createVariables, LARGEST_ENTRY_BYTES, MOST_ENVIRONMENT_BYTES } from "../../src/job/variables/variables.ts";
+import { createVariables, LARGEST_ENTRY_BYTES } from "../../src/job/variables/variables.ts";
 import { never } from "../../src/time.ts";
 import { LONGEST_DISGUISED } from "../../src/trace/mask/disguises.ts";
 import { openTrace } from "../../src/trace/trace.ts";

@@ -1,7 +1,7 @@
 import { connect } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type ChaosKind, createChaos } from "../../src/local/coordinator/chaos.ts";
 import { type Fault, type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
+import { type ChaosKind, createChaos } from "../../src/local/coordinator/faults/chaos.ts";
 
 let coordinator: LocalCoordinator;
 beforeEach(async () => {

@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { Agent, type Dispatcher, request } from "undici";
 import type { LocalCoordinator } from "../../src/local/coordinator/coordinator.ts";
 
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly text: string;

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { alloyExpirySeconds } from "../../src/local/coordinator/artifacts.ts";
-import { boundaryOf, createMultipartReader } from "../../src/local/coordinator/multipart.ts";
-import { createMarkerSearch } from "../../src/local/coordinator/trace-store.ts";
-import { createUpdateReader } from "../../src/local/coordinator/update-body.ts";
+import { boundaryOf, createMultipartReader } from "../../src/local/coordinator/http/multipart.ts";
+import { alloyExpirySeconds } from "../../src/local/coordinator/jobs/artifacts.ts";
+import { createMarkerSearch } from "../../src/local/coordinator/jobs/trace-store.ts";
+import { createUpdateReader } from "../../src/local/coordinator/jobs/update-body.ts";
 
 /** Every way to cut `bytes` in two, and all of them at once. */
 function cuts(bytes: Buffer): Buffer[][] {

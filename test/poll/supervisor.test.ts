@@ -317,7 +317,8 @@ describe("polling", () => {
               if (room++ < 3) return null;
               taken++;
               return {
-                [Symbol.dispose]: () => {
+                name: `machine ${taken}`,
+                [Symbol.asyncDispose]: async () => {
                   taken--;
                   if (room > 5) seen.resolve();
                 },
@@ -331,6 +332,59 @@ describe("polling", () => {
     expect(room).toBe(4);
     await seen.promise;
     expect(taken).toBe(0);
+  });
+
+  test("a machine that takes its time holds up no other entry, and is handed to the job that it was made for", async () => {
+    const [slow, quick] = [await server(queue("1")), await server(queue("2"))];
+    const made = Promise.withResolvers<void>();
+    const given = Promise.withResolvers<void>();
+    const machine = { name: "machine-1", [Symbol.asyncDispose]: async () => given.resolve() };
+    const seen: unknown[] = [];
+    const { supervisor } = supervised(
+      async ({ job, reservation }) => {
+        seen.push([job.id, reservation?.name]);
+        // With one slot for both, the second entry's job runs while the machine is made.
+        made.resolve();
+      },
+      {
+        openExecutor: ({ name }) =>
+          name === "b" ? executorOf() : executorOf({ reserve: () => made.promise.then(() => machine) }),
+      },
+    );
+    supervisor.apply(
+      configOf([entryOf(slow.url, "a", { name: "a" }), entryOf(quick.url, "b", { name: "b" })], {
+        checkIntervalMs: 10,
+      }),
+    );
+    await given.promise;
+    expect(seen.slice(0, 2)).toEqual([
+      ["2", undefined],
+      ["1", "machine-1"],
+    ]);
+  });
+
+  test("an executor that has room again is asked at once", async () => {
+    const coordinator = await server(queue("1"));
+    const ran = Promise.withResolvers<void>();
+    let wake = (): void => {};
+    let asked = 0;
+    const { supervisor } = supervised(async () => ran.resolve(), {
+      openExecutor: () =>
+        executorOf({
+          onRoom: (call) => {
+            wake = call;
+          },
+          reserve: async () => {
+            if (asked++ > 0) return { name: "machine-1", [Symbol.asyncDispose]: async () => {} };
+            setTimeout(wake, 5);
+            return null;
+          },
+        }),
+    });
+    // Nothing else ends a pause as long as this.
+    supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 600_000 }));
+    await ran.promise;
+    expect(asked).toBe(2);
   });
 
   test("drops a job that is handed out twice, also one that waits for delivery since an earlier run", async () => {

@@ -18,7 +18,7 @@ export interface Booted {
   close(): Promise<void>;
 }
 
-export interface Ended {
+interface Ended {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;

@@ -1,5 +1,5 @@
 import type { LocalCoordinator, LocalJob } from "../../src/local/coordinator/coordinator.ts";
-import type { RecordedRequest } from "../../src/local/coordinator/recorder.ts";
+import type { RecordedRequest } from "../../src/local/coordinator/http/recorder.ts";
 
 /** How a process of the runner ended, and which jobs its state directory had then. */
 export interface Death {

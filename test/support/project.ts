@@ -3,7 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { emptyHome, type Running, runProgram, start } from "./program.ts";
 
-export interface More {
+interface More {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
 }

@@ -1,5 +1,5 @@
 import type { JobSpec, LocalJob } from "../../src/local/coordinator/coordinator.ts";
-import { createRandom, pick } from "../../src/local/coordinator/random.ts";
+import { createRandom, pick } from "../../src/local/coordinator/faults/random.ts";
 
 /** A job of random kind, and what must come of it while nothing kills its runner. */
 export interface RandomJob {

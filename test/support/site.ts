@@ -46,7 +46,7 @@ const LOG_LINE =
   /^(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:DEBUG|INFO |WARN |ERROR|FATAL) \S.*|\{"level":.*\}|alloy-runner: .*|\d+ lines of the log were dropped.*)$/;
 
 /** Words of others: of the runtime, of a library, or of whoever forgot the log. A last line may be cut by SIGKILL. */
-export function strangersInLog(stderr: string): string[] {
+function strangersInLog(stderr: string): string[] {
   return stderr
     .split("\n")
     .slice(0, -1)

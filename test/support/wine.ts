@@ -14,7 +14,7 @@ export interface Wine extends Disposable {
   run(argv: readonly string[], environment?: NodeJS.ProcessEnv): WineResult;
 }
 
-export interface WineResult {
+interface WineResult {
   readonly status: number | null;
   readonly stdout: string;
   readonly stderr: string;

@@ -62,7 +62,7 @@ function open(): Promise<Trace> {
 const log: Log = {
   debug: () => {},
   info: (message) => logged.push(message),
-  warn: (message) => logged.push(message),
+  warn: (message, fields) => logged.push(`${message} ${JSON.stringify(fields)}`),
   error: (message) => logged.push(message),
   child: () => log,
 };

@@ -9,7 +9,7 @@ import {
   type LocalCoordinator,
   startCoordinator,
 } from "../../src/local/coordinator/coordinator.ts";
-import type { JobSpec } from "../../src/local/coordinator/job.ts";
+import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
 import { type HandlingOptions, openHandling } from "../job/handling.ts";
 
 async function setUp(options: CoordinatorOptions, more: Partial<HandlingOptions> = {}) {
@@ -158,6 +158,15 @@ for (const dialect of ["alloy", "gitlab"] as const) {
     const broken = await run(both, { script: ["echo NEVER"], dependencies: [first.job] });
     expect(broken.trace).toMatch(/artifacts of maker \(\d+\) are unavailable/);
     expect(asked).toBe(3);
+    for (const [wanted, tries] of [
+      ["2", 3],
+      ["4", 4],
+    ] as const) {
+      asked = 0;
+      const variables = [{ key: "ARTIFACT_DOWNLOAD_ATTEMPTS", value: wanted }];
+      await run(both, { script: ["echo NEVER"], dependencies: [first.job], variables });
+      expect(asked, `ARTIFACT_DOWNLOAD_ATTEMPTS=${wanted}`).toBe(tries);
+    }
     both.local.intercept = ({ endpoint, count }) =>
       endpoint === "download" && count === 7 ? { kind: "truncate", bytes: 50 } : undefined;
   });

@@ -10,7 +10,7 @@ import { after, listen } from "../coordinator/server.ts";
 export const ACCESS_KEY = "S3RVER";
 export const SECRET_KEY = "S3RVER";
 
-export interface S3Request {
+interface S3Request {
   readonly method: string;
   readonly url: URL;
   readonly headers: IncomingHttpHeaders;

@@ -7,10 +7,11 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { BucketConfig } from "../../src/config/config.ts";
 import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { describeError } from "../../src/errors.ts";
-import { deadline, never } from "../../src/time.ts";
+import { deadline, never, retry } from "../../src/time.ts";
 import type { CachePlace, CacheStore } from "../../src/transfer/cache/cache-store.ts";
 import { type BucketOptions, openBucket } from "../../src/transfer/cache/s3.ts";
 import { listen } from "../coordinator/server.ts";
+import { createStand, jobWith, variable } from "../job/stand.ts";
 import { ACCESS_KEY, openS3, type S3Server, SECRET_KEY } from "./s3-server.ts";
 
 const place: CachePlace = { projectPath: "group/project", projectId: "5", key: "unit/refs/heads/größe+1 (a)*'!~%5C" };
@@ -64,7 +65,11 @@ async function put(store: CacheStore, content: string | Buffer, fingerprint = "f
 }
 
 async function contentOf(store: CacheStore, where = place): Promise<Buffer | null> {
-  await using stored = await store.open(where, ignore, never);
+  await using stored = await retry(
+    { attempts: store.tries, firstMs: 5 },
+    () => store.open(where, ignore, never),
+    never,
+  );
   return stored === null ? null : await stored.file.readFile();
 }
 
@@ -168,6 +173,38 @@ describe("trouble with a bucket", () => {
     expect((await contentOf(store))?.length).toBe(500_000);
     s3.cut(1000);
     expect((await contentOf(store))?.length).toBe(500_000);
+  });
+
+  test.each([
+    ["1", 3],
+    ["2", 3],
+    ["5", 5],
+  ])("RESTORE_CACHE_ATTEMPTS=%s and the bucket's own tries are one number", async (wanted, asked) => {
+    const s3 = await openS3();
+    const { store, scratchDir } = openStore(s3.endpoint);
+    s3.fail(...Array.from({ length: 20 }, () => 503));
+    const stand = createStand();
+    onTestFinished(async () => await stand.close());
+    const none = (): Promise<never> => Promise.reject(new Error("there is no coordinator"));
+    const { outcome, trace } = await stand.run(
+      jobWith({
+        variables: [variable("GIT_STRATEGY", "none"), variable("RESTORE_CACHE_ATTEMPTS", wanted)],
+        cache: [{ key: "deps", untracked: false, paths: ["a"], policy: "pull", when: "on_success", fallbackKeys: [] }],
+      }),
+      {
+        request: {
+          transfers: {
+            coordinator: { uploadArtifacts: none, downloadArtifacts: none },
+            openCaches: async () => store,
+            scratchDir,
+            minFreeBytes: () => 0,
+          },
+        },
+      },
+    );
+    expect(outcome.result, trace).toBe("success");
+    expect(trace).toMatch(/The cache deps was not restored: .*status 503/);
+    expect(s3.requests).toHaveLength(asked);
   });
 
   test("an upload that failed leaves the old cache and its fingerprint", async () => {

@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
-import type { Duplex, Writable } from "node:stream";
+import type { Duplex } from "node:stream";
 import type { ContainerCreateOptions } from "dockerode";
 import { z } from "zod";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor.ts";
 import { deadline } from "../../../src/time.ts";
+import { passOn } from "../../common/notes.ts";
 import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";
 import { createDemultiplexer } from "../engine/stream.ts";
 import { createAnswerReader, type MainAnswer, type MainProgram, mainText } from "./main-program.ts";
@@ -69,7 +71,7 @@ function refused(error: unknown): unknown {
 export async function startMain(
   engine: Engine,
   { id, name, program }: { id: string; name: string; program: MainProgram },
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<MainAnswer> {
   const marker = `alloy-runner-${randomBytes(16).toString("hex")}`;
@@ -95,7 +97,7 @@ export async function startMain(
     await startContainer(engine, id, name, signal);
     using slow = deadline(signal, QUIET_START_MS, new Error("slow"));
     slow.signal.addEventListener("abort", () => {
-      if (!signal.aborted) say(notes, `Still waiting for ${name} to start a shell: its ENTRYPOINT runs first`);
+      if (!signal.aborted) notes.print(`Still waiting for ${name} to start a shell: its ENTRYPOINT runs first`);
     });
     const answer = await answered;
     if (answer === null) throw await endedEarly(engine, id, name, signal);
@@ -107,10 +109,6 @@ export async function startMain(
 
 function isDuplex(stream: unknown): stream is Duplex {
   return typeof stream === "object" && stream !== null && "write" in stream && "read" in stream;
-}
-
-function say(notes: Writable, text: string): void {
-  if (!notes.destroyed && !notes.writableEnded) notes.write(`${text}\n`);
 }
 
 /** @throws {NoShellFailure} there is no such program in the image */
@@ -139,14 +137,12 @@ export async function startContainer(engine: Engine, id: string, name: string, s
 async function readAnswer(
   connection: Duplex,
   marker: string,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<MainAnswer | null> {
   const { promise, resolve, reject } = Promise.withResolvers<MainAnswer | null>();
   const reader = createAnswerReader(marker);
-  const pass = (payload: Buffer): void => {
-    if (payload.length > 0 && !notes.destroyed && !notes.writableEnded) notes.write(payload);
-  };
+  const pass = (payload: Buffer): void => passOn(notes, payload);
   const frames = createDemultiplexer((channel, payload) => {
     if (channel === "stderr") pass(reader.answer === null ? payload : Buffer.alloc(0));
     else pass(reader.write(payload));

@@ -1,5 +1,6 @@
-import { PassThrough, type Writable } from "node:stream";
+import { PassThrough } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor.ts";
 import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../../remote/index.ts";
 import type { Engine } from "../engine/engine.ts";
 import { startMain } from "./container.ts";
@@ -28,7 +29,7 @@ const SEPARATOR = "\nalloy-runner-environment-ends\n";
 export async function startWithTools(
   engine: Engine,
   { id, name, first }: StartOptions,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<StartedTools> {
   let environment: readonly string[] = [];

@@ -4,10 +4,11 @@ import { Agent as HttpsAgent } from "node:https";
 import type Docker from "dockerode";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
+import type { JobLocation } from "../../../src/executor.ts";
 import { deadline, unlessAborted } from "../../../src/time.ts";
 import type { ConnectionSettings } from "../settings/settings.ts";
 import { boundAnswers, DaemonError } from "./dial.ts";
-import { type Endpoint, findEndpoint } from "./endpoint.ts";
+import { type Endpoint, findEndpoint, locationOf } from "./endpoint.ts";
 import { openSshSocket } from "./ssh-socket.ts";
 
 /**
@@ -40,6 +41,8 @@ export interface Engine {
   readonly hostName: string;
   /** Whether the daemon works on this machine, so that addresses of its bridges can be reached from here. */
   readonly local: boolean;
+  /** Whose network its containers are in. */
+  readonly location: JobLocation;
   /**
    * One question to the daemon. `what` completes "Cannot …": `create the container of the build`.
    * @param body is given the signal for streams that live on after the answer (`abortSignal`); answers need none
@@ -138,6 +141,7 @@ export async function connectEngine(options: EngineOptions, signal: AbortSignal)
       architecture: data.Arch,
       hostName: info.success && info.data.Name !== "" ? info.data.Name : endpoint.address,
       local: endpoint.local,
+      location: locationOf(options.settings, options.env),
       call,
       close,
     };

@@ -1,5 +1,5 @@
-import type { Writable } from "node:stream";
 import { z } from "zod";
+import type { Notes } from "../../../src/executor.ts";
 
 /** Between two lines about a pull that goes on. */
 const PAUSE_MS = 10_000;
@@ -29,7 +29,7 @@ export interface PullProgress {
 const MOST_LAYERS = 1000;
 
 /** A pull's progress as few lines: one each ten seconds that the pull goes on. */
-export function createPullProgress(name: string, notes: Writable, pauseMs = PAUSE_MS): PullProgress {
+export function createPullProgress(name: string, notes: Notes, pauseMs = PAUSE_MS): PullProgress {
   const layers = new Map<string, Layer>();
   let spoke = performance.now();
 
@@ -60,9 +60,7 @@ export function createPullProgress(name: string, notes: Writable, pauseMs = PAUS
       if (performance.now() - spoke < pauseMs) return;
       spoke = performance.now();
       const { done, loaded, total } = counts();
-      notes.write(
-        `Pulling ${name}: ${done} of ${layers.size} layers, ${megabytes(loaded)} of ${megabytes(total)} MB\n`,
-      );
+      notes.print(`Pulling ${name}: ${done} of ${layers.size} layers, ${megabytes(loaded)} of ${megabytes(total)} MB`);
     },
     summary() {
       const { total } = counts();

@@ -1,5 +1,6 @@
-import type { Readable, Writable } from "node:stream";
+import type { Readable } from "node:stream";
 import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor.ts";
 import type { FoundLogin, RegistryLogins } from "../../images/logins.ts";
 import type { PullPolicy } from "../../images/policy.ts";
 import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../../images/reference.ts";
@@ -33,7 +34,7 @@ const LONGEST_LINE = 1024 * 1024;
 export async function obtainImage(
   engine: Engine,
   request: ImageRequest,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<ObtainedImage> {
   const { name, policies, platform } = request;
@@ -55,7 +56,7 @@ export async function obtainImage(
   let failure: unknown;
   let mayPull = true;
   for (const [index, policy] of policies.entries()) {
-    if (index > 0) notes.write(`${describeError(failure)}\nTrying pull policy "${policy}" instead\n`);
+    if (index > 0) notes.print(`${describeError(failure)}\nTrying pull policy "${policy}" instead`);
     try {
       if (policy !== "always") {
         const local = await lookHere(policy, engine, reference, request, notes, signal);
@@ -85,13 +86,13 @@ async function lookHere(
   engine: Engine,
   reference: ImageReference,
   { name, platform }: ImageRequest,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<ObtainedImage | null> {
   // The full name: a short one could also be the beginning of some image's id.
   const local = await inspectImage(engine, canonicalName(reference), name, signal);
   if (local !== null && (platform === null || fitsPlatform(local, platform))) {
-    notes.write(`Using image ${name} that is here already (${shortId(local.id)}), by pull policy "${policy}"\n`);
+    notes.print(`Using image ${name} that is here already (${shortId(local.id)}), by pull policy "${policy}"`);
     return local;
   }
   if (policy === "if-not-present") return null;
@@ -106,25 +107,25 @@ async function pull(
   engine: Engine,
   reference: ImageReference,
   request: ImageRequest,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<ObtainedImage> {
   const { name, logins } = request;
   const known = logins.warnings.length;
   const found = await logins.find(reference, signal);
-  for (const warning of logins.warnings.slice(known)) notes.write(`WARNING: ${warning}\n`);
+  for (const warning of logins.warnings.slice(known)) notes.print(warning, "warning");
   const tries: readonly (FoundLogin | null)[] = found.length === 0 ? [null] : found;
   let failure: unknown;
   for (const login of tries) {
     const as = login === null ? "" : `, with the login of ${login.from}`;
-    notes.write(`Pulling image ${name}${as}\n`);
+    notes.print(`Pulling image ${name}${as}`);
     try {
       return await pullOnce(engine, reference, request, login, notes, signal);
     } catch (error) {
       signal.throwIfAborted();
       failure = error;
       if (!(error instanceof PullFailure && error.wantsLogin)) throw error;
-      if (login !== tries.at(-1)) notes.write(`${error.message}\n`);
+      if (login !== tries.at(-1)) notes.print(`${error.message}`);
     }
   }
   throw failure;
@@ -135,7 +136,7 @@ async function pullOnce(
   reference: ImageReference,
   { name, platform }: ImageRequest,
   login: FoundLogin | null,
-  notes: Writable,
+  notes: Notes,
   signal: AbortSignal,
 ): Promise<ObtainedImage> {
   const as = login?.from ?? "";
@@ -193,7 +194,7 @@ async function pullOnce(
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const what = progress.summary();
-  notes.write(`Pulled image ${name} (${shortId(image.id)}${what === "" ? "" : `, ${what}`}) in ${seconds} s\n`);
+  notes.print(`Pulled image ${name} (${shortId(image.id)}${what === "" ? "" : `, ${what}`}) in ${seconds} s`);
   return image;
 }
 
@@ -250,7 +251,7 @@ export function shortId(id: string): string {
 export function createImageSource(
   engine: Engine,
   logins: RegistryLogins,
-  notes: Writable,
+  notes: Notes,
 ): (wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal) => Promise<ObtainedImage> {
   const obtained = new Map<string, Promise<ObtainedImage>>();
   return async ({ name, policies, platform }, signal) => {

@@ -9,7 +9,6 @@ import type { ObtainedImage } from "../image/image.ts";
 import type { Account } from "./account.ts";
 import type { JobContainer } from "./environment.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
-import { warn } from "./services.ts";
 import type { JobVolumes } from "./volumes.ts";
 
 export interface BuildParts {
@@ -92,9 +91,9 @@ export async function startBuild(scene: Scene, parts: BuildParts, signal: AbortS
   } catch (error) {
     if (!(error instanceof NoShellFailure)) throw error;
     if (!runsEntrypoint || entrypoint !== null) throw explainNoShell(image.name, error, runsEntrypoint);
-    warn(
-      notes,
+    notes.print(
       `The ENTRYPOINT ${JSON.stringify(image.entrypoint)} of the image ${image.name} does not start the command it is given: going on without it. Set "entrypoint" of the job's image to [""] to spare the attempt`,
+      "warning",
     );
     return await attempt(false).catch((second: unknown) => {
       throw second instanceof NoShellFailure ? explainNoShell(image.name, second, false) : second;

@@ -1,8 +1,9 @@
 import { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Environment, Exit, Script } from "../../../src/executor.ts";
+import type { Environment, Exit, Notes, Script } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
+import { notesOn } from "../../common/notes.ts";
 import type { Ended } from "../../common/say-ended.ts";
 import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../../remote/index.ts";
 import { inspectState } from "../container/container.ts";
@@ -41,12 +42,10 @@ export interface EnvironmentOptions {
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   /** Start a build container again that has ended. @throws {SystemFailure} it cannot be */
-  readonly revive: (notes: Writable, signal: AbortSignal) => Promise<void>;
+  readonly revive: (notes: Notes, signal: AbortSignal) => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
-const RED = "\x1b[31;1m";
-const PLAIN = "\x1b[0;m";
 /** More than a stop may take beyond its grace: then the container itself is killed. */
 const STUCK_MS = 30_000;
 /** From the death of programs until the engine says that they, or their container, have ended. */
@@ -92,7 +91,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 
   /** A build container that has ended is started again for whoever needs it. */
-  const revive = async (notes: Writable, signal: AbortSignal): Promise<void> => {
+  const revive = async (notes: Notes, signal: AbortSignal): Promise<void> => {
     if (!dead) return;
     await options.revive(notes, signal);
     own = lookAtOwn();
@@ -103,7 +102,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     helper === build
       ? {
           start: async (command, signal) => {
-            await revive(unheard(), signal);
+            await revive(notesOn(unheard()), signal);
             return await helping.start(command, signal);
           },
         }
@@ -204,11 +203,8 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       options.memoryBytes === undefined
         ? "the machine has no memory left"
         : `the job may use ${formatBytes(options.memoryBytes)} (memory in [runners.docker])`;
-    if (!output.destroyed && !output.writableEnded) {
-      output.write(
-        `${RED}ERROR: Out of memory: the kernel killed ${count === 1 ? "a process" : `${count} processes`} of the job; ${limit}${PLAIN}\n`,
-      );
-    }
+    const killed = count === 1 ? "a process" : `${count} processes`;
+    notesOn(output).print(`Out of memory: the kernel killed ${killed} of the job; ${limit}`, "error");
   };
 
   /** A container that is killed takes its scripts along first, and is said to run for a moment yet. */
@@ -226,10 +222,11 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     workspace: { root: places.root, tmpDir: places.tmpDir, ...remoteFiles(files, { ...places, tools: helper.tools }) },
     projectSlot: options.slot,
     host: `container ${build.id.slice(0, 12)} on ${engine.hostName}`,
+    location: engine.location,
     buildsDir: places.buildsDir,
     run: async (script, output, signal) => {
       signal.throwIfAborted();
-      if (script.runIn === "build" || helper === build) await revive(output, signal);
+      if (script.runIn === "build" || helper === build) await revive(notesOn(output), signal);
       const exit = await run(script, output, signal);
       if (exit.code !== 0 && script.runIn === "build") {
         const state = exit.code < 128 ? null : await stateAfter(exit, signal);
@@ -240,7 +237,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
               `The build container has ended with status ${state.exitCode} while a script ran in it`,
             );
           }
-          output.write(`${RED}ERROR: Out of memory: the build container was killed${PLAIN}\n`);
+          notesOn(output).print("Out of memory: the build container was killed", "error");
         } else await sayOutOfMemory(output, signal);
       }
       return exit;

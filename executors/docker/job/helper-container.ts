@@ -9,7 +9,6 @@ import type { ObtainedImage } from "../image/image.ts";
 import type { JobContainer } from "./environment.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
-import { warn } from "./services.ts";
 import { slotLabel } from "./slots.ts";
 import type { JobVolumes } from "./volumes.ts";
 
@@ -68,7 +67,7 @@ export async function startHelper(
   });
   if (!tools.programs.has("git")) {
     const why = "without it there are no sources. helper_image in [runners.docker] must have sh and git";
-    warn(notes, `The helper image ${image.name} has no git: ${why}`);
+    notes.print(`The helper image ${image.name} has no git: ${why}`, "warning");
   }
   return { id, name: "the helper container", image: image.name, tools, user: undefined, env: [], trusted: true };
 }

@@ -1,6 +1,5 @@
-import type { Writable } from "node:stream";
 import { ScriptFailure } from "../../../src/errors.ts";
-import type { Environment } from "../../../src/executor.ts";
+import type { Environment, Notes } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { all } from "../../../src/time.ts";
 import { handOver, preparePlaces, showAccount } from "../container/prepare-places.ts";
@@ -16,7 +15,7 @@ import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import type { JobNetwork } from "./network.ts";
 import { nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./scene.ts";
-import { waitForServices, warn } from "./services.ts";
+import { waitForServices } from "./services.ts";
 import { hostEntries, startServices } from "./start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
 
@@ -29,11 +28,7 @@ import { createVolumes, type JobVolumes } from "./volumes.ts";
  * the job's container has not been started (`prepare-places.ts`). What must be done against the job's will, such as ending its
  * processes, is the engine's work (`environment.ts`).
  */
-export async function prepareJob(
-  options: PrepareJobOptions,
-  notes: Writable,
-  signal: AbortSignal,
-): Promise<Environment> {
+export async function prepareJob(options: PrepareJobOptions, notes: Notes, signal: AbortSignal): Promise<Environment> {
   const { engine, settings, deps, request, slot } = options;
   const { expand } = request;
   const scene = await openScene(options, notes);
@@ -41,7 +36,7 @@ export async function prepareJob(
 
   const [network, volumes, image] = await all([
     networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.workingDirectory, privateVolume: true, expand }, signal),
+    createVolumes(engine, { ...scene, workingDirectory: deps.host.working, privateVolume: true, expand }, signal),
     scene.obtain(wanted.image, signal),
   ]);
   // On a network of the operator's the build container learns its services' addresses when it is created.
@@ -52,7 +47,7 @@ export async function prepareJob(
     startContainers(scene, { network, volumes, image, hosts }, signal),
     starting,
   ]);
-  const shell = shellOf(deps.shell, build);
+  const shell = shellOf(deps.entry.shell, build);
   const helperCommands = containerCommands({
     engine,
     container: helper.id,
@@ -72,8 +67,8 @@ export async function prepareJob(
     places,
     slot,
     memoryBytes: settings.limits.memoryBytes,
-    killLeftovers: deps.killLeftovers,
-    killGraceMs: deps.killGraceMs,
+    killLeftovers: deps.entry.killLeftovers,
+    killGraceMs: deps.entry.killGraceMs,
     revive: async (output, reviving) => {
       await startWithTools(engine, { id: build.id, name: build.name, first: null }, output, reviving);
     },
@@ -138,7 +133,7 @@ async function startBoth(
   const [, uid, gid] = /^(\d+) (\d+)\n$/.exec(seen) ?? [];
   if (uid === undefined || gid === undefined || `${uid}:${gid}` !== build.user) {
     const said = `The image ${image.name} says that its ENTRYPOINT goes on as user ${build.user}`;
-    warn(scene.notes, `${said}, but its first process is another's: the checkout stays root's`);
+    scene.notes.print(`${said}, but its first process is another's: the checkout stays root's`, "warning");
     return { build, helper };
   }
   return { build, helper: worksAs(helper, Number(uid), Number(gid), places.tmpDir) };
@@ -167,7 +162,7 @@ async function startAlone(
   };
   const build = await startBuild(scene, parts, signal);
   if (!build.tools.programs.has("git")) throw noHelper(why);
-  notes.write(`Using git of the job's own image, because the helper image cannot be had: ${why}\n`);
+  notes.print(`Using git of the job's own image, because the helper image cannot be had: ${why}`);
   // With the rights that the image has anyway: of root, who may give it all to whom its ENTRYPOINT chose, or of the user's own.
   const [uid = "0", gid = "0"] = build.user?.split(":") ?? [];
   const owned = { places, uid: Number(uid), gid: Number(gid), open: account.uid === 0 ? volumes.open : [] };

@@ -1,6 +1,5 @@
 import { join } from "node:path";
-import type { Writable } from "node:stream";
-import type { ExecutorDeps, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
+import type { ExecutorDeps, Notes, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";
 import { nameServices } from "../../images/service-names.ts";
@@ -15,7 +14,6 @@ import { type DockerSettings, TABLE } from "../settings/settings.ts";
 import type { Accounts } from "./accounts.ts";
 import { configuredNetwork, type JobNetwork } from "./network.ts";
 import type { NetworkLoan } from "./network-pool.ts";
-import { warn } from "./services.ts";
 
 export interface PrepareJobOptions {
   readonly engine: Engine;
@@ -33,7 +31,7 @@ export interface PrepareJobOptions {
 
 /** What all steps of one preparation share. */
 export interface Scene extends PrepareJobOptions {
-  readonly notes: Writable;
+  readonly notes: Notes;
   readonly marks: JobMarks;
   readonly places: Places;
   readonly wanted: Wanted;
@@ -53,7 +51,7 @@ export function gitTrust(root: string): string[] {
 }
 
 /** What is the same for every way of running a job in containers: its images are checked, its places and logins are known. */
-export async function openScene(options: PrepareJobOptions, notes: Writable): Promise<Scene> {
+export async function openScene(options: PrepareJobOptions, notes: Notes): Promise<Scene> {
   const { engine, settings, deps, request, slot } = options;
   const { job, expand } = request;
   const wanted = wantedImages({
@@ -63,10 +61,10 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
     expand,
   });
   const naming = nameServices(wanted.services, [hostOf(job.git.repoUrl)]);
-  for (const warning of [...wanted.warnings, ...naming.warnings]) warn(notes, warning);
-  const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
+  for (const warning of [...wanted.warnings, ...naming.warnings]) notes.print(warning, "warning");
+  const buildsDir = deps.entry.buildsDir ?? DEFAULT_BUILDS_DIR;
   const places = choosePlaces({ buildsDir, settings, request, slot });
-  const env = process.env;
+  const { env } = deps.host;
   const logins = await openLogins({
     jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
     entryConfig: request.environment.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
@@ -77,7 +75,7 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
     env,
     hide: (secrets) => request.hide?.(secrets),
   });
-  for (const warning of logins.warnings) warn(notes, warning);
+  for (const warning of logins.warnings) notes.print(warning, "warning");
   return {
     ...options,
     notes,
@@ -85,7 +83,7 @@ export async function openScene(options: PrepareJobOptions, notes: Writable): Pr
     places,
     wanted,
     naming,
-    variables: request.variables({ ...places, projectSlot: slot }),
+    variables: request.openVariables({ ...places, projectSlot: slot }),
     unique: uniqueName(request.runnerId, job.projectId, slot),
     apiVersion: versionOf(engine.apiVersion),
     securityOpt: await inlineProfiles(settings.securityOpt),

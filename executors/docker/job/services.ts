@@ -1,6 +1,7 @@
-import type { Writable } from "node:stream";
 import type { ContainerCreateOptions } from "dockerode";
 import { describeError } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor.ts";
+import { passOn } from "../../common/notes.ts";
 import { healthPorts, healthProbe } from "../../images/health.ts";
 import type { WantedService } from "../../images/wanted.ts";
 import type { RemoteCommands } from "../../remote/index.ts";
@@ -17,13 +18,6 @@ export interface RunningService {
   readonly wanted: WantedService;
   readonly image: ObtainedImage;
   readonly names: readonly string[];
-}
-
-const WARNING = "\x1b[0;33m";
-const END = "\x1b[0;m";
-
-export function warn(notes: Writable, text: string): void {
-  if (!notes.destroyed && !notes.writableEnded) notes.write(`${WARNING}WARNING: ${text}${END}\n`);
 }
 
 /**
@@ -55,7 +49,7 @@ export interface WaitOptions {
   readonly helper: RemoteCommands;
   /** All containers of the job have one network of the host or of another container. */
   readonly loopback: boolean;
-  readonly notes: Writable;
+  readonly notes: Notes;
 }
 
 /** More time for the exec around the probe, which keeps to the limit by itself. */
@@ -117,8 +111,8 @@ export async function waitForServices(engine: Engine, options: WaitOptions, sign
   for (const one of waited) {
     const found = await one;
     if (found === null) continue;
-    warn(notes, found.text);
-    if (found.log !== "") notes.write(`${found.log}${found.log.endsWith("\n") ? "" : "\n"}`);
+    notes.print(found.text, "warning");
+    if (found.log !== "") passOn(notes, `${found.log}${found.log.endsWith("\n") ? "" : "\n"}`);
   }
 }
 

@@ -7,7 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { jobLabels } from "../engine/labels.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, nameOf, type Scene } from "./scene.ts";
-import { addressOf, type RunningService, startService, warn } from "./services.ts";
+import { addressOf, type RunningService, startService } from "./services.ts";
 import type { JobVolumes } from "./volumes.ts";
 
 /** Start all services at once. */
@@ -42,7 +42,7 @@ export async function startServices(
     return await startService(engine, { wanted: service, image, names, body: named }, signal);
   };
   if (network.mode === "none" && wanted.services.length > 0) {
-    warn(notes, 'The services of the job cannot be reached: network_mode in [runners.docker] is "none"');
+    notes.print('The services of the job cannot be reached: network_mode in [runners.docker] is "none"', "warning");
   }
   const started = named.map(async ({ index, names }) => {
     const service = wanted.services[index];

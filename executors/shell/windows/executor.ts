@@ -31,11 +31,14 @@ const STUCK_MS = 5000;
 
 /** Jobs in a shell of this machine, with the runner's own rights. */
 export function createWindowsShell(deps: ExecutorDeps): Executor {
-  const { log, scratchDir, killGraceMs, killLeftovers } = deps;
-  const shell = deps.shell ?? "cmd";
-  const buildsDir = resolve(deps.workingDirectory, deps.buildsDir ?? "builds");
-  const environment = inheritOnWindows(process.env, deps.inheritEnvironment);
-  const systemRoot = systemRootOf(process.env);
+  const { log, entry, host: around } = deps;
+  const { user, inheritEnvironment, ownProgram } = deps.shell ?? { user: undefined, inheritEnvironment: [] };
+  const { killGraceMs, killLeftovers } = entry;
+  const scratchDir = around.scratch;
+  const shell = entry.shell ?? "cmd";
+  const buildsDir = resolve(around.working, entry.buildsDir ?? "builds");
+  const environment = inheritOnWindows(around.env, inheritEnvironment);
+  const systemRoot = systemRootOf(around.env);
   const slots = createSlots(createDirectoryLocks([join(tmpdir(), "alloy-runner-locks")], aliveTable));
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {
@@ -59,11 +62,12 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       openWorkspace(slot.places, {
         launch,
         mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
-        ownProgram: deps.ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+        ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
       }),
     ),
     projectSlot: slot.number,
     host: hostname(),
+    location: { at: "this machine" },
     buildsDir,
     run: (script, output, signal) => runOnWindows(host, script, output, signal),
     destroy: async (signal) => {
@@ -84,9 +88,9 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     plainShell: "cmd",
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
-      if (deps.user !== undefined && deps.user !== "") {
+      if (user !== undefined && user !== "") {
         throw new SystemFailure(
-          `Cannot run jobs as user "${deps.user}": on Windows they run as the runner's own account; let its service log on as that user instead`,
+          `Cannot run jobs as user "${user}": on Windows they run as the runner's own account; let its service log on as that user instead`,
           { reason: "runner_configuration_error" },
         );
       }
@@ -118,7 +122,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       }
     },
     recover: async (jobKey, notes, signal) => {
-      const said: string[] = [];
+      const done: string[] = [];
       const all = await listProcesses(`${jobKey}-`);
       const roots = all.filter((one) => one.named && /^(?:cmd|powershell|pwsh)\.exe$/i.test(one.name));
       const dead = roots.map(({ pid, startedAt }) => ({ pid, startedAt, endedAt: fileTime() }));
@@ -127,8 +131,8 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         graceMs: 0,
         limitMs: STUCK_MS,
       });
-      if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
-      if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
+      if (ended.length > 0) done.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
+      const left = survived.length > 0 ? [`could not end ${survived.length} of its processes`] : [];
       for (const note of notes) {
         signal.throwIfAborted();
         const known = noteSchema.safeParse(note);
@@ -139,9 +143,9 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         }
         const { tmpDir } = known.data;
         if (!isAbsolute(tmpDir)) throw new SystemFailure(`A journal names "${tmpDir}" for removal: not absolute`);
-        if (await removeOnWindows(tmpDir, signal)) said.push("removed its temporary files");
+        if (await removeOnWindows(tmpDir, signal)) done.push("removed its temporary files");
       }
-      return said;
+      return { done, left };
     },
     close: async () => {},
   });

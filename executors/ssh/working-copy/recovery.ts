@@ -1,4 +1,5 @@
 import { SystemFailure } from "../../../src/errors.ts";
+import type { Recovered } from "../../../src/executor.ts";
 import { endTree, jobMark, type RemoteCommands, runToEnd } from "../../remote/index.ts";
 import { FORGET_PROGRAM } from "./claim-program.ts";
 
@@ -17,16 +18,15 @@ const MOST_ANSWER_BYTES = 64 * 1024;
 
 /**
  * End what is left of a job on its host and remove its temporary files and its claim.
- * @returns sentences, such as `ended 3 processes`; none where nothing was left
  * @throws {SystemFailure} it could not be done, or nobody can tell
  */
-export async function cleanUpAfter(commands: RemoteCommands, job: DeadJob, signal: AbortSignal): Promise<string[]> {
+export async function cleanUpAfter(commands: RemoteCommands, job: DeadJob, signal: AbortSignal): Promise<Recovered> {
   const { jobKey, buildsDir, runnerId, killGraceMs, ephemeral, host } = job;
   const tree = { mark: jobMark(jobKey), root: null, graceMs: killGraceMs, limitMs: killGraceMs };
   const { ended, survived } = await endTree(commands, tree, signal);
-  const said: string[] = [];
-  if (ended.length > 0) said.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
-  if (survived.length > 0) said.push(`could not end ${survived.length} of its processes`);
+  const done: string[] = [];
+  if (ended.length > 0) done.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
+  const left = survived.length > 0 ? [`could not end ${survived.length} of its processes`] : [];
 
   const args = [Buffer.from(buildsDir).toString("latin1"), runnerId, jobKey, ephemeral ? "ephemeral" : ""];
   const forget = { script: FORGET_PROGRAM, args };
@@ -34,6 +34,6 @@ export async function cleanUpAfter(commands: RemoteCommands, job: DeadJob, signa
   if (code !== 0) {
     throw new SystemFailure(`Cannot remove the job's temporary files on ${host}: ${stderr.trim().slice(0, 500)}`);
   }
-  if (stdout.includes("removed")) said.push("removed its temporary files");
-  return said;
+  if (stdout.includes("removed")) done.push("removed its temporary files");
+  return { done, left };
 }

@@ -29,20 +29,20 @@ export interface WorkingCopyOptions {
 export async function openWorkingCopy(
   { link, deps, request, ephemeral, host, without }: WorkingCopyOptions,
   signal: AbortSignal,
-): Promise<Omit<SshEnvironmentOptions, "cleanUp">> {
-  const { killLeftovers, killGraceMs, log } = deps;
+): Promise<Omit<SshEnvironmentOptions, "cleanUp" | "location">> {
+  const { log, entry } = deps;
+  const { killLeftovers, killGraceMs, buildsDir = DEFAULT_BUILDS_DIR } = entry;
   const { job, jobKey, runnerId, projectPath, trust } = request;
-  const buildsDir = deps.buildsDir ?? DEFAULT_BUILDS_DIR;
   const commands = sshCommands(link);
   const mark = jobMark(jobKey);
   const { projectId } = job;
   const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
   const claim = await claimWorkingCopy(commands, wanted, signal);
   // PowerShell reads no profiles: those of the account are for its sh or bash.
-  const login = deps.shell === "pwsh" ? undefined : deps.shell;
+  const login = entry.shell === "pwsh" ? undefined : entry.shell;
   const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: login, mark }, signal);
   const tools = await probeTools(profiled, signal);
-  const shell = deps.shell ?? (tools.bash === null ? "sh" : "bash");
+  const shell = entry.shell ?? (tools.bash === null ? "sh" : "bash");
   if ((shell === "bash" && tools.bash === null) || (shell === "pwsh" && !tools.programs.has(shell))) {
     throw new SystemFailure(`${without(shell)}, or set shell = "sh"`, { reason: "runner_configuration_error" });
   }

@@ -1,7 +1,7 @@
 import type { Command, Option } from "commander";
 
 /** What may follow a flag. `values`: one of few words. */
-export type Follows =
+type Follows =
   | { readonly kind: "nothing" | "text" | "file" | "directory" }
   | { readonly kind: "values"; readonly values: readonly string[] };
 

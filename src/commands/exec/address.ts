@@ -18,7 +18,7 @@ export type Interfaces = Readonly<
 >;
 
 /** Addresses of this machine, with that of docker's bridge: while no container runs, the system leaves the bridge out. */
-export async function ownInterfaces(): Promise<Interfaces> {
+async function ownInterfaces(): Promise<Interfaces> {
   const found = networkInterfaces();
   if (process.platform !== "linux" || found.docker0 !== undefined) return found;
   const { stdout } = await execa("ip", ["-o", "-4", "addr", "show", "dev", "docker0"], {
@@ -86,9 +86,10 @@ export function sourcesAddress(
       `Jobs are to run on ${location.host}, and no way leads there: check the name, or name an address of this machine with --address`,
     );
   }
-  if (platform === "darwin" || platform === "win32")
+  const inContainers = location.at === "containers of this machine";
+  if (inContainers && (platform === "darwin" || platform === "win32"))
     return { listenHost: loopback, publicHost: "host.docker.internal" };
-  const candidates = [...(interfaces.docker0 ?? []), ...own];
+  const candidates = inContainers ? [...(interfaces.docker0 ?? []), ...own] : own;
   const found = candidates.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
   if (found !== undefined) return { listenHost: found, publicHost: found };
   throw new CommandError(
@@ -104,6 +105,6 @@ export function sourcesAddress(
 export async function findSourcesAddress(location: JobLocation, given: string | undefined): Promise<SourcesAddress> {
   const { platform } = process;
   const towards = given === undefined && location.at === "host" ? await addressTowards(location.host) : undefined;
-  const looks = given !== undefined || location.at === "containers of this machine";
+  const looks = given !== undefined || !["this machine", "host"].includes(location.at);
   return sourcesAddress({ location, given, towards, platform }, looks ? await ownInterfaces() : {});
 }

@@ -3,7 +3,7 @@ import { appendEntry } from "../../config/file/edit.ts";
 import { runnerId } from "../../config/identity.ts";
 import { findFile, loadConfig, parseConfig } from "../../config/load.ts";
 import { CommandError, ConfigError } from "../../errors.ts";
-import type { ExecutorCatalog } from "../../executor.ts";
+import type { EntrySettings, ExecutorCatalog } from "../../executor.ts";
 import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
 import { entryKeys, type FlagValues, textOf } from "../register/runner-flags.ts";
 import { describeRunner } from "../verify.ts";
@@ -86,12 +86,15 @@ function ofThisRun(catalog: ExecutorCatalog, { buildsDir, killGraceMs }: ExecCon
     ...catalog,
     async load(name) {
       const definition = await catalog.load(name);
-      const own = {
+      const own: Partial<EntrySettings> = {
         ephemeral: true,
         ...(definition.worksOnThisMachine ? { buildsDir } : {}),
         ...(killGraceMs === undefined ? {} : { killGraceMs }),
       };
-      return { ...definition, create: (tables, deps) => definition.create(tables, { ...deps, ...own }) };
+      return {
+        ...definition,
+        create: (tables, deps) => definition.create(tables, { ...deps, entry: { ...deps.entry, ...own } }),
+      };
     },
   };
 }

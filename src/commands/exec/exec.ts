@@ -4,7 +4,7 @@ import type { Config } from "../../config/config.ts";
 import { CommandError } from "../../errors.ts";
 import type { JobLocation } from "../../executor.ts";
 import { startCoordinator } from "../../local/coordinator/coordinator.ts";
-import type { VariableSpec } from "../../local/coordinator/job.ts";
+import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
 import type { CiFile } from "../../local/pipeline/ci-file.ts";
 import { findJob, withNeeds } from "../../local/pipeline/needs.ts";
 import { type PipelineOptions, type PipelineResult, runPipeline } from "../../local/pipeline/pipeline.ts";
@@ -36,13 +36,13 @@ export interface ExecEngine {
   readonly preview: PreviewJob;
 }
 
-export interface ExecutorTraits {
+interface ExecutorTraits {
   readonly location: JobLocation;
   readonly image: boolean;
   readonly services: boolean;
 }
 
-export interface ExecRunner {
+interface ExecRunner {
   /** Ask for no more jobs and wait for those that run. */
   end(): Promise<void>;
 }

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseDuration } from "../../config/units.ts";
 import { CommandError, describeError } from "../../errors.ts";
-import type { VariableSpec } from "../../local/coordinator/job.ts";
+import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 

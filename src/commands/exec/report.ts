@@ -1,5 +1,5 @@
 import type { Config } from "../../config/config.ts";
-import { jobPayload } from "../../local/coordinator/payload.ts";
+import { jobPayload } from "../../local/coordinator/jobs/payload.ts";
 import type { CiFile, CiJob } from "../../local/pipeline/ci-file.ts";
 import { runsOn } from "../../local/pipeline/ci-refs.ts";
 import { needsOf } from "../../local/pipeline/needs.ts";
@@ -7,7 +7,7 @@ import { fullRef, type PipelineOptions, specOf } from "../../local/pipeline/pipe
 import { padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
 
 /** A stage of a job's plan, as a person reads it. */
-export interface PreviewedStage {
+interface PreviewedStage {
   readonly name: string;
   readonly title: string;
   readonly when: string;

@@ -1,7 +1,7 @@
 import { createInterface } from "node:readline";
 import { CommandError } from "../../errors.ts";
 
-export interface Question {
+interface Question {
   readonly message: string;
   /** Accepted with Enter. */
   readonly initial?: string;

@@ -78,11 +78,12 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
       context.coordinator,
       signal,
     );
-    if (answer.kind === "refused" && (answer.status === 401 || answer.status === 403)) {
+    if (answer.kind === "refused" && (answer.why === "unauthorized" || answer.why === "refused")) {
       throw new CommandError(`${answer.message}. Check the registration token`);
     }
-    if (answer.kind === "refused" && answer.status === 404) throw new CommandError(`${answer.message}. Check the url`);
-    if (answer.kind === "refused" && answer.status === 410) {
+    if (answer.kind === "refused" && answer.why === "missing")
+      throw new CommandError(`${answer.message}. Check the url`);
+    if (answer.kind === "refused" && answer.why === "gone") {
       throw new CommandError(
         `${answer.message}. Create the runner in the coordinator's web pages and register it with --token glrt-…`,
       );

@@ -30,7 +30,7 @@ export interface RunOptions {
 export interface RunServices {
   readonly handleJob: HandleJob;
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
-  openExecutor(entry: RunnerConfig, config: Config): Executor;
+  openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
   hasRoom(): Promise<boolean>;
   isPending(origin: string, jobId: string): boolean;
   /** A new configuration is in force: limits of disk space and the like. */

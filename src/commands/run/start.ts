@@ -74,7 +74,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     {
       handleJob: services.handleJob,
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
-      openExecutor: (entry, from) => services.openExecutor(entry, from),
+      openExecutor: (entry, from, meter) => services.openExecutor(entry, from, meter),
       hasRoom: () => services.hasRoom(),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       board: deps.board,

@@ -98,6 +98,6 @@ ${service.runnerUser === undefined ? "" : `  <key>UserName</key>\n  <string>${xm
 `;
 }
 
-export function xml(text: string): string {
+function xml(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }

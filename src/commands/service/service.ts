@@ -28,7 +28,7 @@ export interface Service extends ServiceName {
   readonly drainTimeoutMs: number;
 }
 
-export interface ServiceState {
+interface ServiceState {
   /** Also while it starts or stops. */
   readonly running: boolean;
   /** It was told to stop already. */
@@ -46,7 +46,7 @@ export interface Ran {
 /** Runs a program and never rejects because of its status. @throws {CommandError} it cannot be started */
 export type RunTool = (argv: ToolCall, signal: AbortSignal) => Promise<Ran>;
 /** A program's words, or these and what it reads on its standard input. */
-export type ToolCall = Argv | { readonly argv: Argv; readonly input: string };
+type ToolCall = Argv | { readonly argv: Argv; readonly input: string };
 
 /** What starts, stops and watches services on this platform. All but `definition` and `state` is pure. */
 export interface ServiceManager {

@@ -79,7 +79,7 @@ function stopSteps(name: string): Step[] {
 }
 
 /** The command line that the service manager starts. */
-export function serviceCommand(service: Service, host: string, logFile: string): string {
+function serviceCommand(service: Service, host: string, logFile: string): string {
   const drainSeconds = String(Math.ceil(service.drainTimeoutMs / 1000));
   const settings = ["--name", service.name, "--log", logFile, "--drain-seconds", drainSeconds, "--"];
   return windowsCommandLine([host, ...settings, ...service.program, ...runArguments(service), "--wishes-on-stdin"]);

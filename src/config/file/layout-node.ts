@@ -17,7 +17,7 @@ export interface ArrayNode extends Place {
   /** Written `[a, b]`, not as `[[headers]]`. */
   readonly inline: boolean;
 }
-export interface ValueNode extends Place {
+interface ValueNode extends Place {
   readonly kind: "value";
 }
 export type LayoutNode = TableNode | ArrayNode | ValueNode;

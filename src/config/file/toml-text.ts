@@ -3,7 +3,7 @@ import type { EntryTable, EntryValue } from "../../executor-words.ts";
 /** Values → TOML text, for the entries that `register` adds. */
 
 /** A basic string on one line. JSON's escapes are TOML's, but for DEL and halves of surrogate pairs. */
-export function tomlString(text: string): string {
+function tomlString(text: string): string {
   return JSON.stringify(text.toWellFormed()).replaceAll("\x7f", "\\u007f");
 }
 

@@ -13,7 +13,7 @@ import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor }
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
 
 /** The way to one origin with one TLS identity, shared by all who go there. */
-export interface Route {
+interface Route {
   readonly origin: string;
   /** Connections are made from here; otherwise a proxy makes them, which looks names up by itself. */
   isDirect(): boolean;

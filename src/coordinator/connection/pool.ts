@@ -7,7 +7,7 @@ const IDLE_MS = 3800;
 export const HEADER_BYTES = 64 * 1024;
 
 /** One connection, or the wish for one: undici opens it with the first request. */
-export interface Slot {
+interface Slot {
   readonly client: Client;
   /** It has answered before, so the other side may have closed it in this moment. */
   readonly used: boolean;

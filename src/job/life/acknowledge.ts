@@ -1,4 +1,4 @@
-import { type Coordinator, TroubleCause } from "../../coordinator/contract.ts";
+import { type Coordinator, troubleOf } from "../../coordinator/contract.ts";
 import { describeError, Stop, SystemFailure } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { backoff, pause } from "../../time.ts";
@@ -59,8 +59,8 @@ async function keepWaiting(options: AcknowledgeOptions, room: Promise<number>): 
       if (error instanceof Stop) throw error;
       if (arrived.signal.aborted) return;
       // A version without two phases says 400: the job counts as running there and needs no sign of life.
-      if (statusOf(error) === 400) return await ready;
-      log.debug(`cannot say that the job waits: ${describeError(error)}`);
+      if (troubleOf(error)?.kind === "invalid") return await ready;
+      log.debug("cannot say that the job waits", { problem: describeError(error) });
     }
   }
 }
@@ -78,7 +78,7 @@ async function acknowledge(options: AcknowledgeOptions, signal: AbortSignal): Pr
       if (answer.kind === "done" || answer.kind === "again") return;
       throw new SystemFailure("the answer to the acknowledgement makes no sense", { retry: true });
     } catch (error) {
-      const waitMs = Math.max(waits.next(), retryAfterOf(error));
+      const waitMs = Math.max(waits.next(), troubleOf(error)?.retryAfterMs ?? 0);
       const again = error instanceof SystemFailure && error.retry;
       if (error instanceof Stop || signal.aborted) throw error;
       if (!again || performance.now() + waitMs > end) {
@@ -86,7 +86,7 @@ async function acknowledge(options: AcknowledgeOptions, signal: AbortSignal): Pr
           cause: error,
         });
       }
-      log.debug(`cannot acknowledge the job yet: ${describeError(error)}`);
+      log.debug("cannot acknowledge the job yet", { problem: describeError(error) });
       await pause(waitMs, signal);
     }
   }
@@ -94,12 +94,4 @@ async function acknowledge(options: AcknowledgeOptions, signal: AbortSignal): Pr
 
 function stopOf(status: "canceling" | "gone"): Stop {
   return new Stop(status === "gone" ? "canceled" : "canceling", "by the coordinator, before it started");
-}
-
-function statusOf(error: unknown): number {
-  return error instanceof SystemFailure && error.cause instanceof TroubleCause ? error.cause.status : 0;
-}
-
-function retryAfterOf(error: unknown): number {
-  return (error instanceof SystemFailure && error.cause instanceof TroubleCause && error.cause.retryAfterMs) || 0;
 }

@@ -7,11 +7,11 @@ import { openTrace } from "../../trace/trace.ts";
 import type { Outcome } from "../job.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
-import { conclude, concludeUnrun, refuse } from "./conclude.ts";
 import type { HandleDeps } from "./deps.ts";
 import { type MaskedLog, maskedLog } from "./masked-log.ts";
+import { conclude, concludeUnrun, refuse } from "./outcome/conclude.ts";
+import { jobKeyOf, storedJobOf } from "./outcome/report.ts";
 import type { HandledJob, HandleJob, MaskedJob } from "./received.ts";
-import { jobKeyOf, storedJobOf } from "./report.ts";
 import { endShipping, runShipped } from "./shipped.ts";
 
 /** How long a piece of trace under way may take once the runner itself is told to stop. */
@@ -62,7 +62,7 @@ async function handleKept(
   log.maskBy(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
   const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
-  await trace.end().catch((error: unknown) => log.error(`cannot end the trace: ${describeError(error)}`));
+  await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
   const { lastPieceMs = 10_000 } = timing;
   // A runner that is told to stop needs what is left of its time for the report itself.

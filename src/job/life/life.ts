@@ -1,6 +1,6 @@
 import type { JobProgress, JobResult, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
-import type { EndedStage, StageVerdict } from "./verdicts.ts";
+import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
 
 /**
  * The one place where a job's steps are said to begin and to end. What has ended, and how, is data: what comes next is a

@@ -1,5 +1,5 @@
 import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
-import type { Environment, PrepareRequest } from "../../executor.ts";
+import type { Environment, Notes, PrepareRequest } from "../../executor.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { preparedVariables, setUp } from "../plan/set-up.ts";
@@ -11,7 +11,9 @@ import type { RunJobRequest } from "./request.ts";
 const PREPARE_ATTEMPTS = 3;
 
 /** What is known of a job before its place is. */
-export type Introduced = Pick<PrepareRequest, "expand" | "variables">;
+export type Introduced = Pick<PrepareRequest, "expand" | "openVariables"> & {
+  readonly variables: () => PrepareRequest["variables"];
+};
 
 /**
  * The lines at the top of the trace, and all that can be told before anything is built.
@@ -25,7 +27,8 @@ export function introduce(request: RunJobRequest): Introduced {
   const { variables } = setUp(request, null);
   return {
     expand: variables.expand,
-    variables: (place) => preparedVariables(request, place),
+    variables: variables.all,
+    openVariables: (place) => preparedVariables(request, place),
   };
 }
 
@@ -36,7 +39,7 @@ export async function prepare(
   life: Life,
   signal: AbortSignal,
 ): Promise<Environment> {
-  const { job, jobKey, runner, executor, trace, concurrentId, remember, preparePauseMs = 3000 } = request;
+  const { job, jobKey, runner, executor, trace, concurrentId, reservation, remember, preparePauseMs = 3000 } = request;
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
@@ -51,9 +54,16 @@ export async function prepare(
       trust: trustOf(job),
       hide: trace.hide,
       environment: runner.environment,
-      ...introduced,
+      expand: introduced.expand,
+      // Seldom asked for, and as large as all that a job has to keep.
+      get variables() {
+        return introduced.variables();
+      },
+      openVariables: introduced.openVariables,
+      ...(reservation === undefined ? {} : { reservation }),
       remember,
     };
+    const notes: Notes = { print: trace.print, stream: trace.output };
     const environment = await retry(
       {
         attempts: PREPARE_ATTEMPTS,
@@ -64,7 +74,7 @@ export async function prepare(
       },
       (attempt) => {
         life.preparing(attempt);
-        return executor.prepare(wanted, trace.output, clock.signal);
+        return executor.prepare(wanted, notes, clock.signal);
       },
       clock.signal,
     );

@@ -1,7 +1,7 @@
 import type { BoardEntry } from "../../board/contract.ts";
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Coordinator } from "../../coordinator/contract.ts";
-import type { Executor } from "../../executor.ts";
+import type { Executor, Reservation } from "../../executor.ts";
 import type { DeliveryResult } from "../../journal/contract.ts";
 import type { Job, Outcome } from "../job.ts";
 import type { JobSecrets } from "../variables/secrets.ts";
@@ -18,6 +18,8 @@ export interface ReceivedJob {
    * there is no room yet: the job must be kept on disk, and not run before. Never rejects.
    */
   readonly concurrentId: number | Promise<number>;
+  /** What its executor set aside for it; whoever received the job lets it go. */
+  readonly reservation?: Reservation;
   /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
   readonly signal: AbortSignal;
   /** Where its life is told to those who look at it. */

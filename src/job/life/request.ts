@@ -1,5 +1,5 @@
 import type { RunnerConfig } from "../../config/config.ts";
-import type { Executor, Note } from "../../executor.ts";
+import type { Executor, Note, Reservation } from "../../executor.ts";
 import type { Log } from "../../log.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
 import type { Trace } from "../../trace/contract.ts";
@@ -33,6 +33,7 @@ export interface RunJobRequest {
   readonly transfers: TransferMeans;
   /** `CI_CONCURRENT_ID`. */
   readonly concurrentId: number;
+  readonly reservation?: Reservation;
   /** Kept on disk before it resolves: see `PrepareRequest.remember`. */
   readonly remember: (note: Note) => Promise<void>;
   /**

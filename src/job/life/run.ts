@@ -5,12 +5,12 @@ import type { Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { createLife } from "./life.ts";
 import { logUnexpected } from "./log-unexpected.ts";
-import { isUnexpected, outcomeOf } from "./outcome.ts";
+import { isUnexpected, outcomeOf } from "./outcome/outcome.ts";
+import { sayVerdict } from "./outcome/verdict.ts";
 import { introduce, prepare } from "./prepare.ts";
 import type { RunJobRequest } from "./request.ts";
 import { joinSignals } from "./signals.ts";
-import { runStages } from "./stages.ts";
-import { sayVerdict } from "./verdict.ts";
+import { runStages } from "./stages/stages.ts";
 
 export interface RanJob {
   /** Its reason is in the trace's last line already. */

@@ -24,7 +24,7 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, signal, board, secrets } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
   const { identity, findWriter, openCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
   const canceling = new AbortController();
@@ -62,6 +62,7 @@ export async function runShipped(
       log,
       transfers: { coordinator, openCaches: () => openCaches(entry, job.timeoutMs), scratchDir, minFreeBytes },
       concurrentId,
+      ...(reservation === undefined ? {} : { reservation }),
       remember: record.remember,
       halt: halt.signal,
       onProgress: board.moved,
@@ -78,6 +79,6 @@ export async function runShipped(
 export async function endShipping(shipper: Shipper, trace: Trace, lastPieceMs: number, log: Log): Promise<SentTrace> {
   using limit = deadline(never, lastPieceMs, new Stop("timed_out", "the last piece of the trace takes too long"));
   const sent = await shipper.finish(limit.signal);
-  await trace.close().catch((error: unknown) => log.warn(`cannot close the trace: ${describeError(error)}`));
+  await trace.close().catch((error: unknown) => log.warn("cannot close the trace", { problem: describeError(error) }));
   return sent;
 }

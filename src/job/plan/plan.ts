@@ -40,7 +40,7 @@ function planDownloads({ job, settings }: PlanRequest): TransferStage[] {
       kind: "transfer",
       name: "download_artifacts",
       title: "downloading artifacts",
-      transfer: { what: "download_artifacts", dependencies },
+      transfer: { what: "download_artifacts", dependencies, attempts: settings.attempts.downloadArtifacts },
       policy: {
         when: "on_success",
         afterScriptBegan: false,

@@ -4,7 +4,7 @@ import type { Job } from "../job.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
 
-export type GitStrategy = "clone" | "fetch" | "none" | "empty";
+type GitStrategy = "clone" | "fetch" | "none" | "empty";
 
 /** How the sources are fetched. */
 export interface GitSettings {
@@ -27,7 +27,7 @@ export interface GitSettings {
   };
 }
 
-export interface CacheSettings {
+interface CacheSettings {
   /** `CACHE_REQUEST_TIMEOUT`, for one cache. */
   readonly timeoutMs: number;
   /** `CACHE_COMPRESSION_FORMAT`; `null`: the runner's choice. */

@@ -1,11 +1,8 @@
 import type { Op } from "../../shell.ts";
 import type { Transfer } from "../../transfer/transfer.ts";
-import type { Job, When } from "../job.ts";
+import type { Job, StageName, When } from "../job.ts";
 import type { JobVariables, Place } from "../variables/variables.ts";
 import type { JobSettings } from "./settings.ts";
-
-/** Phases of a job, as sections of its trace and metrics name them. */
-export type StageName = string;
 
 /** A phase of a job, in the order of the plan. Plain data: printable, comparable, testable without a process. */
 export type Stage = ScriptStage | TransferStage;

@@ -92,7 +92,7 @@ function parseRepository(address: string): Repository {
 }
 
 /** An address without user info and query, for messages. */
-export function showAddress(address: string): string {
+function showAddress(address: string): string {
   const shown = address.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/?#]*@/is, "$1").replace(/[?#].*$/s, "");
   return shown.length > 300 ? `${shown.slice(0, 300)}…` : shown;
 }

@@ -36,7 +36,7 @@ export async function sealDeadTrace(leftover: LeftoverJob, circumstances: string
     }
   } catch (error) {
     // The verdict matters more than its explanation.
-    log.error(`cannot complete the trace ${tracePath}: ${describeError(error)}`, fields);
+    log.error(`cannot complete the trace ${tracePath}`, { ...fields, problem: describeError(error) });
   }
   return offset;
 }

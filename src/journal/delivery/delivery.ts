@@ -1,23 +1,17 @@
-import { type Coordinator, type JobUpdate, type StoredTrace, TroubleCause } from "../../coordinator/contract.ts";
-import { describeError, SystemFailure } from "../../errors.ts";
+import {
+  type AnswerKind,
+  type Coordinator,
+  type JobUpdate,
+  type StoredTrace,
+  troubleOf,
+} from "../../coordinator/contract.ts";
+import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { formatCrc32 } from "../../trace/crc32.ts";
 import type { FinalReport, JobRecord } from "../contract.ts";
+import { type Attempt, type Deliver, endings, trouble } from "./attempt.ts";
 import { nextStep, noticeLine, shortenedTrace } from "./shorten.ts";
 import { type TraceSource, traceOf } from "./trace-source.ts";
-
-/** What came of one attempt to deliver. */
-export type Attempt =
-  | { readonly kind: "settled"; readonly result: "delivered" | "refused" }
-  /** The coordinator is well and wants to be asked again. */
-  | { readonly kind: "later"; readonly afterMs: number }
-  /** `status` 0: there was no answer. */
-  | { readonly kind: "trouble"; readonly message: string; readonly status: number; readonly retryAfterMs: number }
-  /** The signal fired. */
-  | { readonly kind: "stopped" };
-
-/** One finished job's way to its coordinator; remembers from attempt to attempt what was learnt. Never rejects. */
-export type Deliver = (signal: AbortSignal) => Promise<Attempt>;
 
 /** What delivering needs of a job's record. */
 export type Deliverable = Pick<JobRecord, "stored" | "report" | "acknowledged" | "remove">;
@@ -95,7 +89,8 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     }
     if (answer.kind === "done") return { kind: "settled", result: "delivered" };
     if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
-    if (answer.kind === "too_large") return trouble(`${coordinator.origin} finds the final report too large`, 413);
+    if (answer.kind === "too_large")
+      return trouble(`${coordinator.origin} finds the final report too large`, "too_large");
     sent = 0;
     if (++resends > MOST_RESENDS) {
       // There is nothing in a state alone that it could find different.
@@ -146,7 +141,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
         return null;
       }
       if (disagreements % DISAGREEMENTS_AT_ONCE === 0) {
-        return trouble(`${coordinator.origin} does not take the trace at ${place}`, 416);
+        return trouble(`${coordinator.origin} does not take the trace at ${place}`, "mismatch");
       }
     }
     return null;
@@ -167,14 +162,14 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     );
     const bytes = Buffer.concat([Buffer.from(from === 0 ? "" : "\n"), line]);
     await coordinator.appendTrace(credentials, { from, bytes }, signal).catch((error: unknown) => {
-      log.debug(`cannot say in the trace of job ${id} what is missing: ${describeError(error)}`, { job: id });
+      log.debug(`cannot say in the trace of job ${id} what is missing`, { job: id, problem: describeError(error) });
     });
     signal.throwIfAborted();
   }
 
   /** GitLab says 400 to the result of a job that nobody acknowledged, and 200 to `pending` for such a job only. */
   async function waitsForRunner(error: unknown, signal: AbortSignal): Promise<boolean> {
-    return statusOf(error) === 400 && (await askAsWaiting(signal)) === "waits";
+    return troubleOf(error)?.kind === "invalid" && (await askAsWaiting(signal)) === "waits";
   }
 
   /**
@@ -186,7 +181,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       const answer = await coordinator.updateJob(credentials, { state: "pending" }, signal);
       return answer.kind === "done" && answer.status === "running" ? "waits" : "known";
     } catch (error) {
-      return statusOf(error) === 400 ? "known" : null;
+      return troubleOf(error)?.kind === "invalid" ? "known" : null;
     }
   }
 
@@ -199,13 +194,13 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       if (answer.kind === "done") return { kind: "settled", result: "delivered" };
       if (answer.kind === "again") return { kind: "later", afterMs: answer.afterMs };
       if (answer.kind === "resend") return wantsItAgain();
-      if (offer === null) return trouble(`${coordinator.origin} finds the final report too large`, 413);
+      if (offer === null) return trouble(`${coordinator.origin} finds the final report too large`, "too_large");
       await shorten("it is too large");
     }
   }
 
   function wantsItAgain(): Attempt {
-    return trouble(`${coordinator.origin} wants the trace again, whatever it is sent`, 412);
+    return trouble(`${coordinator.origin} wants the trace again, whatever it is sent`, "mismatch");
   }
 
   async function chosenTrace(): Promise<StoredTrace | null> {
@@ -245,7 +240,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
    * while the coordinator answers others. @returns what came of sending it shortened; `null`: it is not to blame (yet)
    */
   async function blamesTrace(
-    status: number,
+    why: AnswerKind,
     message: string,
     again: Deliver,
     signal: AbortSignal,
@@ -253,18 +248,18 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     if (keepBytes === null || (dialect === "gitlab" && sent >= ((await trace.size()) ?? 0))) return null;
     const now = performance.now();
     if (refusals++ === 0) suspectSince = now;
-    if (status === 413) {
+    if (why === "too_large") {
       await shorten("it is too large");
       return await again(signal);
     }
     const first = keepBytes === Number.POSITIVE_INFINITY && pieceBytes === PIECE_BYTES;
-    const needed = status === 0 ? SUSPECT_SILENCES : first ? SUSPECT_REFUSALS : 2;
+    const needed = why === "silent" ? SUSPECT_SILENCES : first ? SUSPECT_REFUSALS : 2;
     if (refusals < needed || (first && now - suspectSince < suspectMs)) return null;
     refusals = needed - 2;
     if (!(await answersOtherwise(signal))) return null;
     // It may have come back to life this very moment: the whole trace once more before it is cut.
     const attempt = await guarded(signal);
-    if (attempt.kind !== "trouble" || attempt.status !== status) return attempt;
+    if (attempt.kind !== "trouble" || attempt.why !== why) return attempt;
     await shorten(message);
     return await guarded(signal);
   }
@@ -279,40 +274,29 @@ export function createDelivery(options: DeliveryOptions): Deliver {
   }
 
   function explain(error: unknown): Attempt {
-    const cause = error instanceof SystemFailure ? error.cause : undefined;
-    if (!(cause instanceof TroubleCause)) {
+    const answered = troubleOf(error);
+    if (answered === undefined) {
       // Nothing from the wire: the spool cannot be read.
       if (++unreadable > MOST_UNREADABLE && dialect === "gitlab") {
         keepBytes = null;
         unverified = true;
       }
-      return trouble(describeError(error), -1);
+      return trouble(describeError(error), "ours");
     }
-    const { status, retryAfterMs = 0 } = cause;
-    if (status === 403 || status === 404 || status === 409 || status === 410) {
-      return { kind: "settled", result: "refused" };
-    }
-    return { kind: "trouble", message: describeError(error), status, retryAfterMs };
+    const { kind: why, retryAfterMs = 0 } = answered;
+    if (endings.has(why)) return { kind: "settled", result: "refused" };
+    return { kind: "trouble", why, message: describeError(error), retryAfterMs };
   }
 
   const deliver: Deliver = async (signal) => {
     const attempt = await guarded(signal);
-    if (attempt.kind !== "trouble" || attempt.status === -1) return attempt;
+    if (attempt.kind !== "trouble" || attempt.why === "ours") return attempt;
     try {
-      return (await blamesTrace(attempt.status, attempt.message, deliver, signal)) ?? attempt;
+      return (await blamesTrace(attempt.why, attempt.message, deliver, signal)) ?? attempt;
     } catch (error) {
-      log.debug(`cannot shorten the trace of job ${id}: ${describeError(error)}`, { job: id });
+      log.debug(`cannot shorten the trace of job ${id}`, { job: id, problem: describeError(error) });
       return attempt;
     }
   };
   return deliver;
-}
-
-/** What the coordinator answered to a call that failed; 0: it was not there, or the failure has nothing to do with it. */
-function statusOf(error: unknown): number {
-  return error instanceof SystemFailure && error.cause instanceof TroubleCause ? error.cause.status : 0;
-}
-
-function trouble(message: string, status: number): Attempt {
-  return { kind: "trouble", message, status, retryAfterMs: 0 };
 }

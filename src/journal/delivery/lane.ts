@@ -1,11 +1,12 @@
+import type { AnswerKind } from "../../coordinator/contract.ts";
 import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { backoff } from "../../time.ts";
 import type { DeliveryResult } from "../contract.ts";
-import type { Attempt, Deliver } from "./delivery.ts";
+import type { Attempt, Deliver } from "./attempt.ts";
 
 /** One result on its way. */
-export interface Parcel {
+interface Parcel {
   readonly deliver: Deliver;
   expired(): boolean;
   /** The end of it, once: no attempt follows. */
@@ -118,8 +119,8 @@ export function createLane({ origin, log, timing }: LaneOptions): Lane {
   }
 
   function unexpected(error: unknown): Attempt {
-    log.error(`a delivery to ${origin} failed unexpectedly: ${describeError(error)}`);
-    return { kind: "trouble", message: describeError(error), status: -1, retryAfterMs: 0 };
+    log.error(`a delivery to ${origin} failed unexpectedly`, { problem: describeError(error) });
+    return { kind: "trouble", message: describeError(error), why: "ours", retryAfterMs: 0 };
   }
 
   function conclude(parcel: Parcel, course: Course, attempt: Attempt): void {
@@ -146,16 +147,16 @@ export function createLane({ origin, log, timing }: LaneOptions): Lane {
         if (parcel.expired()) end(parcel, "expired");
         else if (closing) end(parcel, "kept");
         else wait(parcel, course, Math.max(course.waits.next(), askedMs));
-        if (attempt.status !== -1) doubt(parcel, { ...attempt, askedMs });
+        if (attempt.why !== "ours") doubt(parcel, { why: attempt.why, message: attempt.message, askedMs });
       }
     }
   }
 
   /** One result failed: is it the coordinator? */
-  function doubt(parcel: Parcel, answer: { status: number; message: string; askedMs: number }): void {
-    const { status, message, askedMs } = answer;
+  function doubt(parcel: Parcel, answer: { why: AnswerKind; message: string; askedMs: number }): void {
+    const { why, message, askedMs } = answer;
     if (courses.has(parcel)) failing.add(parcel);
-    const isAway = status === 0 || (status >= 502 && status <= 504) || failing.size >= FAILING_IN_A_ROW;
+    const isAway = why === "silent" || why === "away" || why === "busy" || failing.size >= FAILING_IN_A_ROW;
     if (closing && isAway) {
       keepAll();
       return;

@@ -18,7 +18,7 @@ export interface OutboxOptions {
   readonly timing?: Partial<OutboxTiming>;
 }
 
-export interface OutboxTiming extends LaneTiming {
+interface OutboxTiming extends LaneTiming {
   /** How long a trace must have been refused, by a coordinator that answers otherwise, before it is shortened. */
   readonly suspectMs: number;
   /** How long an unused line to a coordinator is kept. */
@@ -78,7 +78,7 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
       lines.delete(key);
       clearTimeout(line.timer);
       line.coordinator.close().catch((error: unknown) => {
-        log.debug(`cannot close the line to ${line.coordinator.origin}: ${describeError(error)}`);
+        log.debug(`cannot close the line to ${line.coordinator.origin}`, { problem: describeError(error) });
       });
     };
     return {
@@ -147,7 +147,9 @@ export function createOutbox({ openCoordinator, log, maxAgeMs, onSettled, timing
     if (result === "refused") log.info(`${origin} wants no (more) report of ${what}`, fields);
     if (result === "expired")
       log.error(`the result of ${what} could not be delivered to ${origin} in time; it is given up`, fields);
-    await remove().catch((error: unknown) => log.error(describeError(error), fields));
+    await remove().catch((error: unknown) =>
+      log.error("a record of a job cannot be removed", { ...fields, problem: describeError(error) }),
+    );
   }
 
   return {

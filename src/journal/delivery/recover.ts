@@ -1,5 +1,5 @@
 import { describeError, Stop, SystemFailure } from "../../errors.ts";
-import type { Executor, Note } from "../../executor.ts";
+import type { Executor, Note, Recovered } from "../../executor.ts";
 import type { Log } from "../../log.ts";
 import { deadline, retry, unlessAborted } from "../../time.ts";
 import type { Journal, LeftoverJob, Outbox, StoredJob } from "../contract.ts";
@@ -41,7 +41,7 @@ export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal)
   const deliveries: Promise<unknown>[] = [];
   const deliver = (leftover: LeftoverJob): void => {
     const delivery = outbox.adopt(leftover).catch((error: unknown) => {
-      log.error(`cannot deliver job ${leftover.record.stored.id}: ${describeError(error)}`);
+      log.error(`cannot deliver job ${leftover.record.stored.id}`, { problem: describeError(error) });
     });
     deliveries.push(delivery);
   };
@@ -63,7 +63,7 @@ export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal)
       } catch (error) {
         if (signal.aborted) return;
         const { id } = leftover.record.stored;
-        log.error(`cannot recover job ${id}, it is left to the next start: ${describeError(error)}`, { job: id });
+        log.error(`cannot recover job ${id}, it is left to the next start`, { job: id, problem: describeError(error) });
       }
     }
   };
@@ -86,19 +86,25 @@ async function bury(
   const isSameBoot = stored.boot === journal.boot;
   const cleaned = await cleanUp(leftover, isSameBoot, options, limit).catch((error: unknown) => {
     signal.throwIfAborted();
-    log.warn(`cannot clean up after job ${stored.id} (${stored.title}): ${describeError(error)}`, fields);
-    return [`its clean-up failed: ${describeError(error)}`];
+    log.warn(`cannot clean up after job ${stored.id} (${stored.title})`, { ...fields, problem: describeError(error) });
+    return { done: [], left: [`its clean-up failed: ${describeError(error)}`] };
   });
   signal.throwIfAborted();
   const circumstances = [
     isSameBoot ? "its process ended unexpectedly" : "the machine was restarted",
     `found at the next start, ${new Date().toISOString()}`,
-    ...cleaned,
+    ...cleaned.done,
+    ...cleaned.left,
   ].join("; ");
   const diedAt = await sealDeadTrace(leftover, circumstances, log);
   await record
     .finish({ state: "failed", reason: "runner_system_failure", exitCode: null, at: new Date().toISOString() })
-    .catch((error: unknown) => log.error(describeError(error), fields));
+    .catch((error: unknown) =>
+      log.error("the end of a job cannot be kept on disk; it is reported all the same", {
+        ...fields,
+        problem: describeError(error),
+      }),
+    );
   log.info(
     `job ${stored.id} (${stored.title}) died with the runner and is reported as failed (${circumstances})`,
     fields,
@@ -111,7 +117,7 @@ async function cleanUp(
   isSameBoot: boolean,
   { executorFor, attempts = 3, pauseMs = 1000 }: RecoveryOptions,
   limit: AbortSignal,
-): Promise<string[]> {
+): Promise<Recovered> {
   const { stored } = record;
   const crash: Note = { kind: "crash", boot: stored.boot, sameBoot: isSameBoot };
   return await retry(

@@ -88,7 +88,7 @@ export function openRecord({ stored, dir, log, length, torn, report, onRemoved }
         await file.close();
       }
     } catch (error) {
-      log.debug(`cannot note how much of the trace has arrived: ${describeError(error)}`, { job: stored.id });
+      log.debug("cannot note how much of the trace has arrived", { job: stored.id, problem: describeError(error) });
     }
   }
 
@@ -109,7 +109,7 @@ export function openRecord({ stored, dir, log, length, torn, report, onRemoved }
       if (verdict !== null) throw new Error(`job ${stored.id} has its verdict already`);
       verdict = final;
       await syncContents(tracePath).catch((error: unknown) => {
-        log.error(`cannot sync the trace ${tracePath}: ${describeError(error)}`, { job: stored.id });
+        log.error(`cannot sync the trace ${tracePath}`, { job: stored.id, problem: describeError(error) });
       });
       await keep({ kind: "finished", report: final }, `the result of job ${stored.id}`);
     },

@@ -56,7 +56,7 @@ async function readEntry(name: string, search: LeftoverSearch): Promise<Leftover
     }
     await setAside(dir, name, verdict.problem, search);
   } catch (error) {
-    log.warn(`${dir} cannot be read and is left alone: ${describeError(error)}`);
+    log.warn(`${dir} cannot be read and is left alone`, { problem: describeError(error) });
   }
   return null;
 }

@@ -57,7 +57,7 @@ function answersSignals(pid: number): boolean {
 }
 
 /** Changes with each start of the machine; empty where the platform has no such thing. */
-export async function bootId(): Promise<string> {
+async function bootId(): Promise<string> {
   if (process.platform === "linux") {
     return (await readFile("/proc/sys/kernel/random/boot_id", "latin1").catch(() => "")).trim();
   }

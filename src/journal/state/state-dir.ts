@@ -64,7 +64,9 @@ async function makePrivate(dir: string, { own }: { own: boolean }): Promise<void
 async function empty(dir: string, log: Log): Promise<void> {
   for (const name of await readdir(dir)) {
     await removeTree(join(dir, name)).catch((error: unknown) => {
-      log.warn(`${join(dir, name)} was left by an earlier run and cannot be removed: ${describeError(error)}`);
+      log.warn(`${join(dir, name)} was left by an earlier run and cannot be removed`, {
+        problem: describeError(error),
+      });
     });
   }
 }

@@ -1,18 +1,18 @@
 import { isUtf8 } from "node:buffer";
 import { pause } from "../../time.ts";
-import { alloyExpirySeconds } from "./artifacts.ts";
-import type { Call } from "./http.ts";
-import { isOver, listOf } from "./job.ts";
-import type { JobRecord } from "./job-record.ts";
-import { hangUp, headerText, json, mediaType, readParameters } from "./parameters.ts";
-import { jobPayload } from "./payload.ts";
-import { nextJob } from "./queue.ts";
-import type { Reply } from "./reply.ts";
+import type { Call } from "./http/http.ts";
+import { hangUp, headerText, json, mediaType, readParameters } from "./http/parameters.ts";
+import type { Reply } from "./http/reply.ts";
+import { receiveUpload } from "./http/uploads.ts";
+import { isWire, textAt, type Wire } from "./http/wire.ts";
+import { alloyExpirySeconds } from "./jobs/artifacts.ts";
+import { isOver, listOf } from "./jobs/job.ts";
+import type { JobRecord } from "./jobs/job-record.ts";
+import { jobPayload } from "./jobs/payload.ts";
+import { nextJob } from "./jobs/queue.ts";
+import { noteUpdate, readUpdate } from "./jobs/update.ts";
 import type { LocalRunner } from "./runners.ts";
 import type { Handlers, State } from "./state.ts";
-import { noteUpdate, readUpdate } from "./update.ts";
-import { receiveUpload } from "./uploads.ts";
-import { isWire, textAt, type Wire } from "./wire.ts";
 
 /** After a refusal Cowboy reads on for so long and then closes the connection, whatever the caller is doing. */
 const LINGER_BYTES = 1_000_000;

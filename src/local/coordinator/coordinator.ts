@@ -2,24 +2,20 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Dialect } from "../../job/job.ts";
 import { alloyHandlers } from "./alloy.ts";
-import { createArtifactShelf } from "./artifacts.ts";
 import { type Channel, createChannel } from "./channel.ts";
-import type { Intercept } from "./faults.ts";
+import type { Intercept } from "./faults/faults.ts";
 import { gitlabHandlers } from "./gitlab.ts";
-import { type LocalServer, type ServerOptions, startServer } from "./http.ts";
-import type { JobSpec, LocalJob } from "./job.ts";
-import { createRecorder, type RecordedRequest, type RequestWait } from "./recorder.ts";
+import { type LocalServer, type ServerOptions, startServer } from "./http/http.ts";
+import { createRecorder, type RecordedRequest, type RequestWait } from "./http/recorder.ts";
+import { createArtifactShelf } from "./jobs/artifacts.ts";
+import type { JobSpec, LocalJob } from "./jobs/job.ts";
 import { createRunnerBook, type LocalRunner, type RunnerSpec } from "./runners.ts";
 import { createJobBook, type LocalProject, type State } from "./state.ts";
 import { createSwitches, type Switches } from "./switches.ts";
 
-export type { LocalArtifact } from "./artifacts.ts";
-export type { Fault, Intercept, InterceptedRequest } from "./faults.ts";
-export type { GitSpec, JobSpec, JobStatus, LocalJob, LocalPatch, LocalUpdate, VariableSpec } from "./job.ts";
-export type { RecordedRequest } from "./recorder.ts";
-export type { Endpoint } from "./routes.ts";
-export type { LocalRunner, RunnerSpec } from "./runners.ts";
-export type { Switches } from "./switches.ts";
+export type { Fault, Intercept } from "./faults/faults.ts";
+export type { RecordedRequest } from "./http/recorder.ts";
+export type { JobSpec, LocalJob } from "./jobs/job.ts";
 
 export interface CoordinatorOptions extends Partial<Switches> {
   readonly dialect: Dialect;
@@ -52,7 +48,7 @@ export interface CoordinatorOptions extends Partial<Switches> {
 }
 
 /** What `on` tells of. */
-export interface CoordinatorEvents {
+interface CoordinatorEvents {
   /** A job was enqueued or has another status. */
   readonly job: LocalJob;
   /** A patch was stored. */

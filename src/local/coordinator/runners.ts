@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Dialect } from "../../job/job.ts";
 import { type Channel, createChannel } from "./channel.ts";
-import { stringsAt, tableAt, textAt, type Wire } from "./wire.ts";
+import { stringsAt, tableAt, textAt, type Wire } from "./http/wire.ts";
 
 /** What is wanted of a runner that is added without registering. */
 export interface RunnerSpec {

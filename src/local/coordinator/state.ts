@@ -1,11 +1,11 @@
 import type { Dialect } from "../../job/job.ts";
-import type { ArtifactShelf } from "./artifacts.ts";
-import type { Call } from "./http.ts";
-import type { JobSpec } from "./job.ts";
-import { createJob, type JobNews, type JobRecord } from "./job-record.ts";
-import { mayTake } from "./queue.ts";
-import type { Reply } from "./reply.ts";
-import type { Endpoint } from "./routes.ts";
+import type { Call } from "./http/http.ts";
+import type { Reply } from "./http/reply.ts";
+import type { Endpoint } from "./http/routes.ts";
+import type { ArtifactShelf } from "./jobs/artifacts.ts";
+import type { JobSpec } from "./jobs/job.ts";
+import { createJob, type JobNews, type JobRecord } from "./jobs/job-record.ts";
+import { mayTake } from "./jobs/queue.ts";
 import { createToken, type RunnerBook } from "./runners.ts";
 import type { Switches } from "./switches.ts";
 

@@ -3,12 +3,12 @@ import { join } from "node:path";
 import type { z } from "zod";
 import { nearest } from "../../config/check/keys.ts";
 import { ConfigError } from "../../errors.ts";
-import { isWire, type Wire } from "../coordinator/wire.ts";
+import { isWire, type Wire } from "../coordinator/http/wire.ts";
 import { JOB_KEYS, jobSchema, RESERVED_KEYS, SUB_KEYS, topSchema } from "./ci-schema.ts";
 import { readCiText } from "./ci-text.ts";
 
 /** When a job starts, relative to all stages before its own. */
-export type CiWhen = "on_success" | "on_failure" | "always" | "manual";
+type CiWhen = "on_success" | "on_failure" | "always" | "manual";
 
 /** A job of a CI file, with what it takes over from the top of the file. */
 export interface CiJob {

@@ -1,6 +1,6 @@
 import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml";
 import { ConfigError } from "../../errors.ts";
-import { isWire, type Wire } from "../coordinator/wire.ts";
+import { isWire, type Wire } from "../coordinator/http/wire.ts";
 
 /** A YAML or JSON document and where its parts stand. */
 export interface CiText {

@@ -1,5 +1,5 @@
 /** What became of a job. `skipped`: what it waits for did not happen. `manual`: it waits for somebody to start it. */
-export type PipelineState = "success" | "failed" | "canceled" | "skipped" | "manual";
+type PipelineState = "success" | "failed" | "canceled" | "skipped" | "manual";
 
 export interface PipelineJob {
   readonly name: string;

@@ -1,7 +1,7 @@
 import type { Writable } from "node:stream";
 import type { LocalCoordinator } from "../coordinator/coordinator.ts";
-import type { JobSpec, LocalJob, VariableSpec } from "../coordinator/job.ts";
-import { tableAt, type Wire } from "../coordinator/wire.ts";
+import { tableAt, type Wire } from "../coordinator/http/wire.ts";
+import type { JobSpec, LocalJob, VariableSpec } from "../coordinator/jobs/job.ts";
 import { createLiveOutput, type JobDisplay, type TerminalSize } from "../report/live-output.ts";
 import { summaryLines } from "../report/summary.ts";
 import type { CiFile, CiJob } from "./ci-file.ts";

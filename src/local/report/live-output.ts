@@ -1,6 +1,6 @@
 import type { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
-import type { LocalJob } from "../coordinator/job.ts";
+import type { LocalJob } from "../coordinator/jobs/job.ts";
 import { createProgress } from "./progress.ts";
 import { padToWidth, printable, textWidth } from "./text-width.ts";
 

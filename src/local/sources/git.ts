@@ -2,7 +2,7 @@ import { type ExecaError, execa } from "execa";
 import { CommandError, describeError } from "../../errors.ts";
 
 /** How a call of git ended. */
-export interface GitResult {
+interface GitResult {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;

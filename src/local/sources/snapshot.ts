@@ -41,7 +41,7 @@ export interface SnapshotOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-export const NO_COMMIT = "0".repeat(40);
+const NO_COMMIT = "0".repeat(40);
 /** Untracked files beyond it are named before they are copied. */
 const LARGE_BYTES = 50 * 1024 * 1024;
 

@@ -4,7 +4,7 @@
  */
 
 /** Shorter values are left alone: masking them would blacken ordinary text and tell more than it hides. */
-export const MIN_SECRET_BYTES = 6;
+const MIN_SECRET_BYTES = 6;
 
 /** A value with more lines gets its lines masked as they are, without their disguises: the patterns would be too many. */
 const MAX_DISGUISED_LINES = 200;

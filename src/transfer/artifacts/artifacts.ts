@@ -3,11 +3,11 @@ import { createReadStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import type { ArtifactFile } from "../../coordinator/contract.ts";
+import { type ArtifactFile, troubleOf } from "../../coordinator/contract.ts";
 import { ScriptFailure } from "../../errors.ts";
 import type { FileName } from "../../workspace.ts";
 import { tarToZip } from "../archive.ts";
-import { statusOf, withTries } from "../attempts.ts";
+import { withTries } from "../attempts.ts";
 import { createProgress, formatBytes } from "../progress.ts";
 import { selectFiles } from "../select-files.ts";
 import type { ArtifactUpload, TransferContext } from "../transfer.ts";
@@ -48,9 +48,9 @@ export async function uploadArtifacts(
   }
   const path = join(scratchDir, `artifacts-${randomUUID()}`);
   try {
-    const packed = await pack(upload, list.paths, list.bytes, path, context, signal);
+    const packed = await pack({ upload, path, paths: list.paths, total: list.bytes }, context, signal);
     if (packed === null) return;
-    await send(upload, what, path, packed, context, signal);
+    await send({ upload, what, path, packed }, context, signal);
   } finally {
     await rm(path, { force: true });
   }
@@ -62,12 +62,18 @@ function warn(warnings: readonly string[], { trace }: TransferContext): void {
   if (more > 0) trace.print(`${more} more warnings of this kind are not shown`, "warning");
 }
 
+interface Packing {
+  readonly upload: ArtifactUpload;
+  /** The archive. */
+  readonly path: string;
+  readonly paths: readonly FileName[];
+  /** Bytes of all of these. */
+  readonly total: number;
+}
+
 /** @returns `null` where nothing is left of what was listed */
 async function pack(
-  { format, level }: ArtifactUpload,
-  paths: readonly FileName[],
-  total: number,
-  path: string,
+  { upload: { format, level }, path, paths, total }: Packing,
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<Packed | null> {
@@ -96,11 +102,16 @@ async function* counting(stream: Readable, onBytes: (bytes: number) => void): As
   }
 }
 
+interface Sending {
+  readonly upload: ArtifactUpload;
+  /** In sentences: `artifacts`, `the report junit`. */
+  readonly what: string;
+  readonly path: string;
+  readonly packed: Packed;
+}
+
 async function send(
-  upload: ArtifactUpload,
-  what: string,
-  path: string,
-  { bytes, entries }: Packed,
+  { upload, what, path, packed: { bytes, entries } }: Sending,
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
@@ -128,7 +139,8 @@ async function send(
   try {
     await withTries(context, () => coordinator.uploadArtifacts(job, file, signal), signal);
   } catch (error) {
-    if (statusOf(error) === 413) throw tooLarge(what, bytes, "the coordinator refused them (413)", error);
+    if (troubleOf(error)?.kind === "too_large")
+      throw tooLarge(what, bytes, "the coordinator refused them (413)", error);
     throw error;
   }
   const items = entries === 1 ? "1 entry" : `${entries} entries`;

@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { troubleOf } from "../../coordinator/contract.ts";
 import { describeError, SystemFailure } from "../../errors.ts";
 import type { Dependency } from "../../job/job.ts";
 import { openArchive, unpackLimits } from "../archive.ts";
 import { createArchiveFile } from "../archive-file.ts";
-import { statusOf, withTries } from "../attempts.ts";
+import { withTries } from "../attempts.ts";
 import { createProgress, formatBytes } from "../progress.ts";
-import type { TransferContext } from "../transfer.ts";
+import type { Transfer, TransferContext } from "../transfer.ts";
 
 /** Downloads at once. */
 const WIDTH = 4;
@@ -23,7 +24,7 @@ interface Downloaded {
  * @throws {ScriptFailure} an archive that is damaged or hostile; nothing of it was unpacked
  */
 export async function downloadArtifacts(
-  dependencies: readonly Dependency[],
+  { dependencies, attempts }: Extract<Transfer, { what: "download_artifacts" }>,
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
@@ -38,7 +39,7 @@ export async function downloadArtifacts(
     const index = started.length;
     const [dependency, path] = [dependencies[index], places[index]];
     if (dependency === undefined || path === undefined) return;
-    const download = fetchOne(dependency, path, context, stop.signal);
+    const download = fetchOne({ dependency, path, attempts }, context, stop.signal);
     download.then(start, () => {}); // a failure is heard when its turn comes
     started.push(download);
   };
@@ -79,9 +80,14 @@ function shown({ name, id }: Dependency): string {
   return `${name} (${id})`;
 }
 
+interface Download {
+  readonly dependency: Dependency;
+  readonly path: string;
+  readonly attempts: number;
+}
+
 async function fetchOne(
-  dependency: Dependency,
-  path: string,
+  { dependency, path, attempts }: Download,
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<Downloaded> {
@@ -92,7 +98,7 @@ async function fetchOne(
   const of = { id: dependency.id, token: dependency.token, dialect: job.dialect };
   try {
     return await withTries(
-      context,
+      { ...context, attempts },
       async (attempt) => {
         await rm(path, { force: true });
         const file = await createArchiveFile(path, context.minFreeBytes());
@@ -130,21 +136,22 @@ async function fetchOne(
 }
 
 function unavailable(who: string, error: unknown, alloy: boolean): unknown {
-  const status = statusOf(error);
-  if (status === undefined) return error;
+  const answered = troubleOf(error);
+  if (answered === undefined) {
+    return error instanceof SystemFailure && error.retry
+      ? new SystemFailure(error.message, { cause: error.cause, reason: error.reason })
+      : error;
+  }
+  const { kind, status } = answered;
+  // What could pass has been tried as often as it may: for the stage it is final.
   const sentence = (why: string): SystemFailure =>
-    new SystemFailure(`The artifacts of ${who} ${why}`, {
-      cause: error,
-      retry: error instanceof SystemFailure && error.retry,
-    });
-  if (status === 404) return sentence("are not there (any more): they have expired, were deleted or never uploaded");
-  if (status === 401 || status === 403) return sentence("may not be downloaded by this job");
-  if (status >= 500) {
+    new SystemFailure(`The artifacts of ${who} ${why}`, { cause: error });
+  if (kind === "missing" || kind === "gone")
+    return sentence("are not there (any more): they have expired, were deleted or never uploaded");
+  if (kind === "unauthorized" || kind === "refused") return sentence("may not be downloaded by this job");
+  if (kind === "broken" || kind === "away" || kind === "busy") {
     const hint = alloy ? "; AlloyCI answers so when they have expired or were never uploaded" : "";
     return sentence(`are unavailable: the coordinator answered ${status} each time${hint}`);
   }
-  return new SystemFailure(`Cannot get the artifacts of ${who}: ${describeError(error)}`, {
-    retry: true,
-    cause: error,
-  });
+  return new SystemFailure(`Cannot get the artifacts of ${who}: ${describeError(error)}`, { cause: error });
 }

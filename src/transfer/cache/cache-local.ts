@@ -45,6 +45,7 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
   return {
     where: "on this machine",
     format: "tarzstd",
+    tries: 1,
 
     async fingerprint(place) {
       const directory = directoryOf(place);

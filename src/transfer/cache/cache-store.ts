@@ -47,9 +47,11 @@ export interface CacheStore {
   readonly where: string;
   /** What archives are packed as unless the job says otherwise: what all who read there understand. */
   readonly format: CacheFormat;
+  /** How often one `open` that may work later is asked for: more than once where there is a network in between. */
+  readonly tries: number;
   /** What was put there last, as far as all of it arrived; `null`: nothing, or nothing that says so. */
   fingerprint(place: CachePlace, signal: AbortSignal): Promise<string | null>;
-  /** `null`: there is none. */
+  /** One try. `null`: there is none. */
   open(place: CachePlace, onBytes: OnBytes, signal: AbortSignal): Promise<StoredCache | null>;
   /** Take the place of what is there: all of it or, on any failure, nothing. The last of two at once wins. */
   put(place: CachePlace, cache: NewCache, onBytes: OnBytes, signal: AbortSignal): Promise<{ readonly bytes: number }>;

@@ -20,14 +20,17 @@ export async function restoreCaches(
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
-  await eachCache(caches, timeoutMs, "restored", context, signal, async (cache, store, limit) => {
+  await eachCache({ caches, timeoutMs, done: "restored" }, context, signal, async (cache, store, limit) => {
+    /** What the job asks for holds for any failure, what the store needs for those that may pass: the larger counts. */
+    const most = (error: unknown): number =>
+      error instanceof SystemFailure && error.retry ? Math.max(attempts, store.tries) : attempts;
     context.trace.print(`Checking cache for ${cache.key} ${store.where}...`);
     await retry(
       {
-        attempts,
+        attempts: most,
         firstMs: context.retryPauseMs,
         onRetry: (error, attempt) =>
-          context.trace.print(`Attempt ${attempt} of ${attempts} failed: ${describeError(error)}`, "warning"),
+          context.trace.print(`Attempt ${attempt} of ${most(error)} failed: ${describeError(error)}`, "warning"),
         retryable: (error) => error instanceof SystemFailure,
       },
       () => restore(cache, store, context, limit),
@@ -68,7 +71,7 @@ export async function archiveCaches(
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
-  await eachCache(caches, timeoutMs, "saved", context, signal, async (cache, store, limit) => {
+  await eachCache({ caches, timeoutMs, done: "saved" }, context, signal, async (cache, store, limit) => {
     const { trace, files, minFreeBytes } = context;
     const { projectPath, projectId, key, paths, untracked } = cache;
     const place = { projectPath, projectId, key };
@@ -110,10 +113,15 @@ export async function archiveCaches(
   });
 }
 
+interface Round {
+  readonly caches: readonly CacheTransfer[];
+  /** For each of them. */
+  readonly timeoutMs: number;
+  readonly done: "restored" | "saved";
+}
+
 async function eachCache(
-  caches: readonly CacheTransfer[],
-  timeoutMs: number,
-  done: "restored" | "saved",
+  { caches, timeoutMs, done }: Round,
   context: TransferContext,
   signal: AbortSignal,
   body: (cache: CacheTransfer, store: CacheStore, limit: AbortSignal) => Promise<void>,

@@ -9,7 +9,7 @@ import type { CacheStore } from "./cache-store.ts";
 import { openBucket } from "./s3.ts";
 
 /** What an entry says of its caches, and of itself. */
-export type CacheEntry = Pick<RunnerConfig, "id" | "url" | "cache" | "cacheDir" | "certsDir">;
+type CacheEntry = Pick<RunnerConfig, "id" | "url" | "cache" | "cacheDir" | "certsDir">;
 
 export interface CachesOptions {
   readonly connections: Pick<Connections, "route">;

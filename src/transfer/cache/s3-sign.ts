@@ -7,7 +7,7 @@ const LONGEST_SECONDS = 7 * 24 * 3600;
 const SPARE_MS = 5 * 60_000;
 const IAM_TIMEOUT_MS = 5000;
 
-export interface SignRequest {
+interface SignRequest {
   readonly method: "GET" | "PUT";
   /** Clean; what it is under in the bucket. */
   readonly object: string;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { BucketConfig } from "../../config/config.ts";
 import type { Connections } from "../../coordinator/connection/connections.ts";
-import type { Sink } from "../../coordinator/contract.ts";
+import { answerKind, mayPass, type Sink } from "../../coordinator/contract.ts";
 import type { Answer, Body, Call } from "../../coordinator/exchange.ts";
 import { first } from "../../coordinator/retry-after.ts";
 import { describeBroken } from "../../coordinator/trouble.ts";
@@ -38,6 +38,14 @@ export interface BucketOptions {
   readonly lifeMs: number;
   /** Before the second try of a call; it grows. The usual is 1 s. */
   readonly retryPauseMs?: number;
+}
+
+/** An archive on this disk that becomes an object. */
+interface Upload {
+  readonly path: string;
+  readonly size: number;
+  readonly object: string;
+  readonly fingerprint: string;
 }
 
 /** Caches in a bucket that speaks S3. Objects appear whole or not at all, and the last writer wins: S3 sees to that. */
@@ -83,12 +91,11 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
       });
     if (result.kind === "broken") throw failed(describeBroken(result.error, url.host), true, result.error);
     const { answer } = result;
-    if (answer.status === 404 && errorOf(answer).code !== "NoSuchBucket") return answer;
-    if (glance && (answer.status === 416 || (answer.status >= 200 && answer.status < 300))) return answer;
-    if (answer.status < 200 || answer.status > 299) {
-      const { status } = answer;
-      throw failed(describeRefusal(answer, bucket), status >= 500 || status === 408 || status === 429);
-    }
+    const kind = answerKind(answer.status);
+    if (kind === "missing" && errorOf(answer).code !== "NoSuchBucket") return answer;
+    // An object without a byte has none to show.
+    if (glance && (kind === "fine" || kind === "mismatch")) return answer;
+    if (kind !== "fine") throw failed(describeRefusal(answer, bucket), mayPass(kind));
     if (answer.cut !== undefined) throw failed(`the answer was cut: ${answer.cut}`, true);
     return answer;
   };
@@ -114,6 +121,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     where: `in the bucket ${bucket.name}`,
     // The Go runner, which shares these, knows zip only.
     format: bucket.shared ? "zip" : "tarzstd",
+    tries: TRIES,
 
     async fingerprint(place, signal) {
       // One byte of it; a HEAD would hide the reason of a refusal.
@@ -121,7 +129,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
         { method: "GET", object: objectOf(place), unsigned: ["range", "bytes=0-0"], glance: true, what: "look into" },
         signal,
       );
-      return answer.status === 404 ? null : (first(answer.headers[FINGERPRINT]) ?? null);
+      return isMissing(answer) ? null : (first(answer.headers[FINGERPRINT]) ?? null);
     },
 
     async open(place, onBytes, signal) {
@@ -159,7 +167,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
             `its archive of ${size} bytes is larger than the 5 GiB that a bucket takes in one piece`,
           );
         }
-        await upload(path, size, objectOf(place), fingerprint, onBytes, signal);
+        await upload({ path, size, object: objectOf(place), fingerprint }, onBytes, signal);
         return { bytes: size };
       } finally {
         await rm(path, { force: true });
@@ -169,39 +177,30 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
 
   /** @returns `null`: there is no such object */
   async function download(path: string, object: string, onBytes: OnBytes, signal: AbortSignal): Promise<number | null> {
-    return await retry(
-      { attempts: TRIES, firstMs: retryPauseMs, maxMs: retryPauseMs * 10 },
-      async () => {
-        const file = await open(path, "w", 0o600);
-        try {
-          let bytes = 0;
-          const sink = async (piece: Uint8Array): Promise<void> => {
-            for (let done = 0; done < piece.length; ) {
-              done += (await file.write(piece, done, piece.length - done, bytes + done)).bytesWritten;
-            }
-            bytes += piece.length;
-            onBytes(bytes, 0);
-          };
-          const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
-          if (answer.status === 404) return null;
-          const expected = Number(first(answer.headers["content-length"]) ?? bytes);
-          if (bytes === expected) return bytes;
-          throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
-            retry: true,
-          });
-        } finally {
-          await file.close();
+    const file = await open(path, "w", 0o600);
+    try {
+      let bytes = 0;
+      const sink = async (piece: Uint8Array): Promise<void> => {
+        for (let done = 0; done < piece.length; ) {
+          done += (await file.write(piece, done, piece.length - done, bytes + done)).bytesWritten;
         }
-      },
-      signal,
-    );
+        bytes += piece.length;
+        onBytes(bytes, 0);
+      };
+      const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
+      if (isMissing(answer)) return null;
+      const expected = Number(first(answer.headers["content-length"]) ?? bytes);
+      if (bytes === expected) return bytes;
+      throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
+        retry: true,
+      });
+    } finally {
+      await file.close();
+    }
   }
 
   async function upload(
-    path: string,
-    size: number,
-    object: string,
-    fingerprint: string,
+    { path, size, object, fingerprint }: Upload,
     onBytes: OnBytes,
     signal: AbortSignal,
   ): Promise<void> {
@@ -228,11 +227,15 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
           : { length: size, open: () => Readable.from(pieces(), { objectMode: false }) };
       const unsigned = ["content-type", "application/octet-stream"];
       const answer = await call({ method: "PUT", object, signed, unsigned, body, what: "write to" }, signal);
-      if (answer.status === 404) throw new SystemFailure(`cannot write to the bucket ${bucket.name}: status 404`);
+      if (isMissing(answer)) throw new SystemFailure(`cannot write to the bucket ${bucket.name}: status 404`);
     } finally {
       await file.close();
     }
   }
+}
+
+function isMissing({ status }: Answer): boolean {
+  return answerKind(status) === "missing";
 }
 
 /** `<Error><Code>…</Code><Message>…</Message></Error>` */

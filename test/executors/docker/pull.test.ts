@@ -8,8 +8,8 @@ import { openLogins, type RegistryLogins } from "../../../executors/images/login
 import type { PullPolicy } from "../../../executors/images/policy.ts";
 import { Stop, SystemFailure } from "../../../src/errors.ts";
 import { deadline, never } from "../../../src/time.ts";
-import { Sink } from "../../contract/executor.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";
+import { Sink } from "../../support/executor-kit.ts";
 import { registryMissing, startRegistry, type TestRegistry } from "../../support/registry.ts";
 
 const none = {

@@ -6,7 +6,7 @@ import { connectEngine, type Engine } from "../../../executors/docker/engine/eng
 import { createVolumes, type JobVolumes } from "../../../executors/docker/job/volumes.ts";
 import { dockerTable } from "../../../executors/docker/settings/settings.ts";
 import { never } from "../../../src/time.ts";
-import { sampleRequest } from "../../contract/executor.ts";
+import { sampleRequest } from "../../support/executor-kit.ts";
 
 /** A daemon that makes volumes as `create` says. */
 async function engineThat(create: (target: string, response: ServerResponse) => void): Promise<Engine> {

@@ -9,7 +9,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { Exit } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
-import { Sink } from "../../contract/executor.ts";
+import { Sink } from "../../support/executor-kit.ts";
 import { localCommands, toolDirectory } from "./local.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "alloy-scripts-"));
@@ -53,7 +53,12 @@ async function surroundings(shell: string, path: string, without: readonly strin
         where: "the place",
       };
       const command = { argv, scriptOn, extension: ".sh" };
-      const exit = await runRemoteScript(host, { text, command, runIn: "build", login: false }, output, signal);
+      const exit = await runRemoteScript(
+        host,
+        { text, command, stage: "build_script", runIn: "build", login: false },
+        output,
+        signal,
+      );
       return { ...exit, text: output.text };
     },
   };
@@ -225,7 +230,12 @@ describe("remote scripts", { timeout: 120_000 }, () => {
     };
     const output = new Sink();
     const run = (scripts: RemoteCommands) =>
-      runRemoteScript({ ...host, scripts }, { ...script, runIn: "build", login: false }, output, never);
+      runRemoteScript(
+        { ...host, scripts },
+        { ...script, stage: "build_script", runIn: "build", login: false },
+        output,
+        never,
+      );
     expect((await run(noisy)).code).toBe(0);
     expect(output.text).toBe("welcome\nx\n");
     const forced: RemoteCommands = {

@@ -2,8 +2,8 @@ import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { removeTree } from "../../files/remove-tree.ts";
-import { nowMs } from "./channel.ts";
+import { removeTree } from "../../../files/remove-tree.ts";
+import { nowMs } from "../channel.ts";
 
 /** What a job uploaded. */
 export interface LocalArtifact {

@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
-import type { Dialect } from "../../job/job.ts";
+import type { Dialect } from "../../../job/job.ts";
+import type { Wire } from "../http/wire.ts";
+import type { LocalRunner } from "../runners.ts";
 import type { LocalJob } from "./job.ts";
 import { listOf, type VariableSpec, variablesOf } from "./job.ts";
-import type { LocalRunner } from "./runners.ts";
-import type { Wire } from "./wire.ts";
 
 const NO_COMMIT = "0".repeat(40);
 

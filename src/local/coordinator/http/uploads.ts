@@ -1,4 +1,4 @@
-import type { ArtifactShelf, IncomingFile } from "./artifacts.ts";
+import type { ArtifactShelf, IncomingFile } from "../jobs/artifacts.ts";
 import type { BodyLimits } from "./body.ts";
 import type { Call } from "./http.ts";
 import { boundaryOf, createMultipartReader } from "./multipart.ts";

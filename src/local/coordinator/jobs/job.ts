@@ -1,10 +1,10 @@
-import type { Dialect } from "../../job/job.ts";
+import type { Dialect } from "../../../job/job.ts";
+import type { Wait } from "../channel.ts";
+import type { RecordedRequest } from "../http/recorder.ts";
+import type { Wire } from "../http/wire.ts";
+import type { LocalRunner } from "../runners.ts";
 import type { LocalArtifact } from "./artifacts.ts";
-import type { Wait } from "./channel.ts";
-import type { RecordedRequest } from "./recorder.ts";
-import type { LocalRunner } from "./runners.ts";
 import type { TraceMarker } from "./trace-store.ts";
-import type { Wire } from "./wire.ts";
 
 /** In the coordinator's own spelling: `cancelled` is AlloyCI's, `canceling` and `canceled` are GitLab's. */
 export type JobStatus = "pending" | "running" | "success" | "failed" | "canceling" | "canceled" | "cancelled";

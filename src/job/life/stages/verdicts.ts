@@ -1,7 +1,7 @@
-import { ScriptFailure, Stop } from "../../errors.ts";
-import type { Tone } from "../../shell.ts";
-import type { Policy, Stage } from "../plan/stage.ts";
-import { outcomeOf, type Setback } from "./outcome.ts";
+import { ScriptFailure, Stop } from "../../../errors.ts";
+import type { Tone } from "../../../shell.ts";
+import type { Policy, Stage } from "../../plan/stage.ts";
+import { outcomeOf, type Setback } from "../outcome/outcome.ts";
 
 /** How a stage ended. Plain data, so that it can be kept. */
 export type StageVerdict =

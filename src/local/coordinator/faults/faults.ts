@@ -1,8 +1,8 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { pause } from "../../time.ts";
-import type { Reply } from "./reply.ts";
-import type { Endpoint } from "./routes.ts";
+import { pause } from "../../../time.ts";
+import type { Reply } from "../http/reply.ts";
+import type { Endpoint } from "../http/routes.ts";
 
 /** What an interceptor gets to see of a request: its head. */
 export interface InterceptedRequest {

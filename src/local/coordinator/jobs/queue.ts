@@ -1,6 +1,6 @@
-import type { Dialect } from "../../job/job.ts";
+import type { Dialect } from "../../../job/job.ts";
+import type { LocalRunner } from "../runners.ts";
 import type { JobRecord } from "./job-record.ts";
-import type { LocalRunner } from "./runners.ts";
 
 /** The job that `runner` would get now: the oldest of those it may take. */
 export function nextJob(jobs: readonly JobRecord[], runner: LocalRunner, dialect: Dialect): JobRecord | undefined {
@@ -34,6 +34,6 @@ function tagsOf(job: JobRecord): readonly string[] {
   return job.spec.tags ?? [];
 }
 
-export function projectIdOf(job: JobRecord): number {
+function projectIdOf(job: JobRecord): number {
   return job.spec.projectId ?? 1;
 }

@@ -1,9 +1,9 @@
 import { appendFile } from "node:fs/promises";
-import type { Log } from "../../log.ts";
-import { never, retry } from "../../time.ts";
-import type { Trace } from "../../trace/contract.ts";
-import type { Outcome } from "../job.ts";
-import { logUnexpected } from "./log-unexpected.ts";
+import type { Log } from "../../../log.ts";
+import { never, retry } from "../../../time.ts";
+import type { Trace } from "../../../trace/contract.ts";
+import type { Outcome } from "../../job.ts";
+import { logUnexpected } from "../log-unexpected.ts";
 import { outcomeOf, verdictLine } from "./outcome.ts";
 
 /**

@@ -1,16 +1,16 @@
-import { ScriptFailure, Stop, SystemFailure } from "../../errors.ts";
-import type { Environment, Exit } from "../../executor.ts";
-import type { Log } from "../../log.ts";
-import type { Op } from "../../shell.ts";
-import { deadline, retry } from "../../time.ts";
-import type { Trace } from "../../trace/contract.ts";
-import type { TransferMeans } from "../../transfer/transfer.ts";
-import type { Job } from "../job.ts";
-import { formatDuration } from "../plan/duration.ts";
-import type { ScriptStage, Stage, TransferStage } from "../plan/stage.ts";
-import { type Draft, draft, type Writers } from "../plan/writers.ts";
-import { adviceOn, type GitTrouble, gitTroubleOf } from "../sources/git-failure.ts";
-import { describeExit } from "./outcome.ts";
+import { ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
+import type { Environment, Exit } from "../../../executor.ts";
+import type { Log } from "../../../log.ts";
+import type { Op } from "../../../shell.ts";
+import { deadline, retry } from "../../../time.ts";
+import type { Trace } from "../../../trace/contract.ts";
+import type { TransferMeans } from "../../../transfer/transfer.ts";
+import type { Job } from "../../job.ts";
+import { formatDuration } from "../../plan/duration.ts";
+import type { ScriptStage, Stage, TransferStage } from "../../plan/stage.ts";
+import { type Draft, draft, type Writers } from "../../plan/writers.ts";
+import { adviceOn, type GitTrouble, gitTroubleOf } from "../../sources/git-failure.ts";
+import { describeExit } from "../outcome/outcome.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
 import { checkScriptSize } from "./script-size.ts";
@@ -128,7 +128,7 @@ async function runScript(
   let exit: Exit;
   try {
     exit = await environment.run(
-      { text, ...(parts === undefined ? {} : { parts }), command, runIn: stage.runIn, login },
+      { text, ...(parts === undefined ? {} : { parts }), command, stage: stage.name, runIn: stage.runIn, login },
       filter.input,
       signal,
     );

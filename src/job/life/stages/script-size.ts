@@ -1,5 +1,5 @@
-import { ScriptFailure } from "../../errors.ts";
-import type { Op } from "../../shell.ts";
+import { ScriptFailure } from "../../../errors.ts";
+import type { Op } from "../../../shell.ts";
 
 /** What one script may hold: what was written, and the variables and files that it exports. */
 export const MOST_SCRIPT_BYTES = 16 * 1024 * 1024;

@@ -1,4 +1,4 @@
-import { type Channel, createChannel, nowMs, until, type Wait } from "./channel.ts";
+import { type Channel, createChannel, nowMs, until, type Wait } from "../channel.ts";
 import type { Endpoint } from "./routes.ts";
 
 /** One request as it arrived, filled in while it is dealt with. Times are milliseconds since 1970. */
@@ -38,7 +38,7 @@ export interface RequestWait extends Wait {
 }
 
 /** A request that is being recorded. */
-export interface Recording {
+interface Recording {
   readonly entry: RecordedRequest;
   chunk(bytes: Buffer): void;
   fault(kind: string): void;

@@ -1,10 +1,10 @@
-import type { BodyLimits } from "./body.ts";
-import { nowMs } from "./channel.ts";
-import type { Call } from "./http.ts";
+import { nowMs } from "../channel.ts";
+import type { BodyLimits } from "../http/body.ts";
+import type { Call } from "../http/http.ts";
+import { tableAt, textAt, type Wire } from "../http/wire.ts";
 import type { LocalUpdate } from "./job.ts";
 import type { JobRecord } from "./job-record.ts";
 import { createUpdateReader } from "./update-body.ts";
-import { tableAt, textAt, type Wire } from "./wire.ts";
 
 /** The body of PUT jobs/:id, its trace already in the place where it would be stored. */
 export interface Update {

@@ -1,10 +1,10 @@
-import type { Dialect } from "../../job/job.ts";
+import type { Dialect } from "../../../job/job.ts";
+import { createChannel, nowMs, until } from "../channel.ts";
+import type { RecordedRequest } from "../http/recorder.ts";
+import { hasFeature, type LocalRunner } from "../runners.ts";
 import type { LocalArtifact } from "./artifacts.ts";
-import { createChannel, nowMs, until } from "./channel.ts";
 import type { JobSpec } from "./job.ts";
 import { isOver, type JobStatus, type LocalJob, type LocalPatch, type LocalUpdate } from "./job.ts";
-import type { RecordedRequest } from "./recorder.ts";
-import { hasFeature, type LocalRunner } from "./runners.ts";
 import { createMarkerSearch, createTraceStore, type TraceMarker } from "./trace-store.ts";
 
 /** A job with what the coordinator does to it. */

@@ -1,5 +1,5 @@
 /** A part's headers, as far as they matter. */
-export interface PartHead {
+interface PartHead {
   readonly name: string;
   /** `undefined` for a plain field. */
   readonly filename: string | undefined;

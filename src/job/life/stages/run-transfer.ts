@@ -1,6 +1,6 @@
-import { downloadArtifacts, uploadArtifacts } from "../../transfer/artifacts/artifacts.ts";
-import { archiveCaches, restoreCaches } from "../../transfer/cache/cache.ts";
-import type { Transfer, TransferContext } from "../../transfer/transfer.ts";
+import { downloadArtifacts, uploadArtifacts } from "../../../transfer/artifacts/artifacts.ts";
+import { archiveCaches, restoreCaches } from "../../../transfer/cache/cache.ts";
+import type { Transfer, TransferContext } from "../../../transfer/transfer.ts";
 
 /**
  * Move the files of one stage.
@@ -15,7 +15,7 @@ export async function runTransfer(transfer: Transfer, context: TransferContext, 
     case "archive_cache":
       return await archiveCaches(transfer, context, signal);
     case "download_artifacts":
-      return await downloadArtifacts(transfer.dependencies, context, signal);
+      return await downloadArtifacts(transfer, context, signal);
     case "upload_artifacts":
       return await uploadArtifacts(transfer.upload, context, signal);
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import type { RunnerConfig } from "../../config/config.ts";
-import type { FinalReport, StoredJob } from "../../journal/contract.ts";
-import type { Job, Outcome } from "../job.ts";
+import type { RunnerConfig } from "../../../config/config.ts";
+import type { FinalReport, StoredJob } from "../../../journal/contract.ts";
+import type { Job, Outcome } from "../../job.ts";
 
 /** `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */
 export function jobKeyOf({ id }: Job, runnerId: string): string {

@@ -1,6 +1,6 @@
+import { json } from "../http/parameters.ts";
+import type { Reply } from "../http/reply.ts";
 import type { JobRecord } from "./job-record.ts";
-import { json } from "./parameters.ts";
-import type { Reply } from "./reply.ts";
 
 /**
  * GitLab's two-phase commit. A job that went to a runner with `two_phase_job_commit` stays pending until the runner says

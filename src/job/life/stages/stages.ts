@@ -1,16 +1,16 @@
-import { Stop } from "../../errors.ts";
-import type { Environment } from "../../executor.ts";
-import type { Outcome } from "../job.ts";
-import { planJob } from "../plan/plan.ts";
-import { setUp } from "../plan/set-up.ts";
-import type { Stage } from "../plan/stage.ts";
-import { findWriters } from "../plan/writers.ts";
-import type { Life } from "./life.ts";
-import { logUnexpected } from "./log-unexpected.ts";
-import { isUnexpected, jobStatus, outcomeOf } from "./outcome.ts";
-import type { RunJobRequest } from "./request.ts";
+import { Stop } from "../../../errors.ts";
+import type { Environment } from "../../../executor.ts";
+import type { Outcome } from "../../job.ts";
+import { planJob } from "../../plan/plan.ts";
+import { setUp } from "../../plan/set-up.ts";
+import type { Stage } from "../../plan/stage.ts";
+import { findWriters } from "../../plan/writers.ts";
+import type { Life } from "../life.ts";
+import { logUnexpected } from "../log-unexpected.ts";
+import { isUnexpected, jobStatus, outcomeOf } from "../outcome/outcome.ts";
+import type { RunJobRequest } from "../request.ts";
+import type { Joined } from "../signals.ts";
 import { runStage, type StageContext } from "./run-stage.ts";
-import type { Joined } from "./signals.ts";
 import { decided, judge, mayRun, type Stopped, sentenceOn } from "./verdicts.ts";
 
 export interface Signals {
@@ -32,8 +32,9 @@ export async function runStages(
   const { job, runner, trace } = request;
   const writers = findWriters(environment.shell, request.executor, request.findWriter);
   const { root, tmpDir } = environment.workspace;
-  const { buildsDir, projectSlot } = environment;
-  const place = { root, tmpDir, buildsDir, projectSlot, acceptsName: writers.author.acceptsName };
+  const { buildsDir, projectSlot, variables: added = [] } = environment;
+  const { acceptsName } = writers.author;
+  const place = { root, tmpDir, buildsDir, projectSlot, added, acceptsName };
   const { variables, settings } = setUp(request, place, (sentence) => trace.print(sentence, "warning"));
   const stages = planJob({ job, settings, variables, place, runner, coordinatorOrigin: runner.url.origin });
   const context = {

@@ -1,13 +1,13 @@
-import { describeError, Stop, SystemFailure } from "../../errors.ts";
-import type { DeliveryResult, JobRecord, Outbox, SentTrace, StoredJob } from "../../journal/contract.ts";
-import type { Log } from "../../log.ts";
-import { never } from "../../time.ts";
-import { runnerLine } from "../../trace/lines.ts";
-import type { Outcome } from "../job.ts";
-import { withoutWords } from "./life.ts";
-import { logUnexpected } from "./log-unexpected.ts";
+import { describeError, Stop, SystemFailure } from "../../../errors.ts";
+import type { DeliveryResult, JobRecord, Outbox, SentTrace, StoredJob } from "../../../journal/contract.ts";
+import type { Log } from "../../../log.ts";
+import { never } from "../../../time.ts";
+import { runnerLine } from "../../../trace/lines.ts";
+import type { Outcome } from "../../job.ts";
+import { withoutWords } from "../life.ts";
+import { logUnexpected } from "../log-unexpected.ts";
+import type { HandledJob, ReceivedJob } from "../received.ts";
 import { isUnexpected, outcomeOf, verdictLine } from "./outcome.ts";
-import type { HandledJob, ReceivedJob } from "./received.ts";
 import { reportOf } from "./report.ts";
 import { keepVerdict } from "./verdict.ts";
 
@@ -24,7 +24,7 @@ export async function conclude(
   { outbox, log }: ConcludeDeps,
 ): Promise<HandledJob> {
   await record.finish(reportOf(outcome)).catch((error: unknown) => {
-    log.error(`${describeError(error)}; it is delivered all the same`);
+    log.error("a job's result cannot be kept on disk; it is delivered all the same", { problem: describeError(error) });
   });
   return { outcome, delivered: settled(outbox.deliver(record, sent), log) };
 }
@@ -52,7 +52,7 @@ export function refuse(
   { outbox, log }: ConcludeDeps,
 ): HandledJob {
   const outcome = outcomeOf(new SystemFailure("the runner cannot store the job", { cause }), never);
-  log.error(`a job is refused: ${describeError(cause)}`);
+  log.error("a job is refused", { problem: describeError(cause) });
   board.moved({ at: "finished", outcome: withoutWords(outcome) });
   const { text, tone } = verdictLine(outcome);
   const delivered = outbox.answer(stored, reportOf(outcome), runnerLine(text, tone));

@@ -1,7 +1,7 @@
-import { describeError, ScriptFailure, Stop, SystemFailure } from "../../errors.ts";
-import type { Exit } from "../../executor.ts";
-import type { Tone } from "../../shell.ts";
-import type { Outcome } from "../job.ts";
+import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
+import type { Exit } from "../../../executor.ts";
+import type { Tone } from "../../../shell.ts";
+import type { Outcome } from "../../job.ts";
 
 /** Any outcome but success. */
 export type Setback = Exclude<Outcome, { readonly result: "success" }>;

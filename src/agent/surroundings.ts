@@ -1,0 +1,19 @@
+import type { EntrySettings, HostPlaces } from "../executor.ts";
+import type { StateDir } from "../journal/state/state-dir.ts";
+
+/** For an executor whose entry is gone. */
+export const WITHOUT_ENTRY: EntrySettings = {
+  buildsDir: undefined,
+  cacheDir: undefined,
+  shell: undefined,
+  killLeftovers: true,
+  killGraceMs: 10_000,
+};
+
+export function hostPlaces(
+  { path, scratchDir }: Pick<StateDir, "path" | "scratchDir">,
+  working: string,
+  env: HostPlaces["env"],
+): HostPlaces {
+  return { working, scratch: scratchDir, keepDir: path, env };
+}

@@ -1,0 +1,65 @@
+import type { ExecutorMeter, Measured, MeterLabels } from "../executor.ts";
+import type { Families } from "./families.ts";
+
+/** The labels that say which entry it is. */
+export type EntryLabels = Readonly<Record<"runner" | "runner_name" | "system_id", string>>;
+const ENTRY_LABELS = ["runner", "runner_name", "system_id"] as const;
+
+/** Notes a series that is about to be used, with how to remove it. */
+type Keep = (key: string, remove: () => void) => void;
+
+interface Reader {
+  readonly entry: EntryLabels;
+  readonly read: () => readonly Measured[];
+}
+
+/** What executors have to tell: `alloy_runner_` before their own names. Executors of two entries share a metric. */
+export function createExecutorMeters({ counter, gauge }: Families): {
+  open(entry: EntryLabels, keep: Keep): ExecutorMeter & Disposable;
+} {
+  const gauges = new Map<string, Set<Reader>>();
+  const counters = new Map<string, ReturnType<typeof counter<string>>>();
+
+  const readersOf = (name: string, help: string, labelNames: readonly string[]) => {
+    const known = gauges.get(name);
+    if (known !== undefined) return known;
+    const fresh = new Set<Reader>();
+    gauges.set(name, fresh);
+    gauge<string>(`alloy_runner_${name}`, help, [...ENTRY_LABELS, ...labelNames], (set) => {
+      for (const { entry, read } of fresh) {
+        for (const { labels = {}, value } of read()) set({ ...entry, ...labels }, value);
+      }
+    });
+    return fresh;
+  };
+  const counterOf = (name: string, help: string, labelNames: readonly string[]) => {
+    const known = counters.get(name) ?? counter<string>(`alloy_runner_${name}`, help, [...ENTRY_LABELS, ...labelNames]);
+    counters.set(name, known);
+    return known;
+  };
+
+  return {
+    open(entry, keep) {
+      const mine: (() => void)[] = [];
+      return {
+        gauge(name, help, labelNames, read) {
+          const readers = readersOf(name, help, labelNames);
+          const reader = { entry, read };
+          readers.add(reader);
+          mine.push(() => void readers.delete(reader));
+        },
+        counter(name, help, labelNames) {
+          const counted = counterOf(name, help, labelNames);
+          return (labels: MeterLabels = {}) => {
+            const its = { ...entry, ...labels };
+            keep(`${name} ${JSON.stringify(labels)}`, () => counted.remove(its));
+            counted.inc(its);
+          };
+        },
+        [Symbol.dispose]() {
+          for (const stop of mine) stop();
+        },
+      };
+    },
+  };
+}
