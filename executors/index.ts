@@ -4,6 +4,7 @@ import type { ExecutorWords } from "../src/executor-words.ts";
 import { absent } from "./absent.ts";
 import { words as docker } from "./docker/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
+import { words as kubernetes } from "./kubernetes/words.ts";
 import { words as shell } from "./shell/words.ts";
 import { words as ssh } from "./ssh/words.ts";
 
@@ -16,6 +17,7 @@ export const lines: readonly CatalogLine[] = [
   [docker, () => import("./docker/index.ts")],
   [ssh, () => import("./ssh/index.ts")],
   [dockerSsh, () => import("./docker-ssh/index.ts")],
+  [kubernetes, () => import("./kubernetes/index.ts")],
 ];
 
 /** All executors of this program, by their names in config.toml. */

@@ -43,9 +43,10 @@ test("the help has its flags under its title, after those of everybody", async (
     "Cache:",
     "Docker:",
     "SSH:",
+    "Kubernetes:",
     "Paper:",
   ]);
-  expect(output).toMatch(/--executor <name> .*shell, docker, ssh, docker-ssh,\s+paper/s);
+  expect(output).toMatch(/--executor <name> .*shell, docker, ssh, docker-ssh,\s+kubernetes,\s+paper/s);
   expect(output).toMatch(/--paper-colour <value>\s+of the sheet\s+\(env:\s+PAPER_COLOUR\)/);
 });
 

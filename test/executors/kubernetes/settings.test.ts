@@ -1,7 +1,11 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse as parseToml } from "@iarna/toml";
 import { expect, test } from "vitest";
+import { z } from "zod";
 import { parsePattern } from "../../../executors/kubernetes/settings/pattern.ts";
 import { parseQuantity } from "../../../executors/kubernetes/settings/quantity.ts";
-import { kubernetesTable } from "../../../executors/kubernetes/settings/settings.ts";
+import { kubernetesTable, tableShape } from "../../../executors/kubernetes/settings/settings.ts";
 
 test.each([
   ["1", "1000000000"],
@@ -124,4 +128,14 @@ test("tables become what the API has, and what is not set is left out", () => {
     pollTimeoutMs: 180_000,
     dnsPolicy: "ClusterFirstWithHostNet",
   });
+});
+
+test("every key of the example is one of the table, and the example is valid", () => {
+  const example = readFileSync(join(import.meta.dirname, "../../../config.example.toml"), "utf8");
+  const [, block = ""] = /# \[runners\.kubernetes\]\n((?: {2}# {3}.*\n)+)/.exec(example) ?? [];
+  const parsed = parseToml(`[runners.kubernetes]\n${block.replace(/^ {2}# {3}/gm, "").replace(/^ *# .*$/gm, "")}`);
+  const { runners } = z.object({ runners: z.object({ kubernetes: z.record(z.string(), z.unknown()) }) }).parse(parsed);
+  const known = new Set(Object.keys(tableShape));
+  expect(Object.keys(runners.kubernetes).filter((key) => !known.has(key))).toEqual([]);
+  expect(kubernetesTable.safeParse(runners.kubernetes).error).toBeUndefined();
 });

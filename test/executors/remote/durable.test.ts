@@ -14,7 +14,7 @@ import {
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Exit } from "../../../src/executor.ts";
 import { never } from "../../../src/time.ts";
-import { Sink } from "../../contract/executor.ts";
+import { Sink } from "../../support/executor-kit.ts";
 import { localCommands, toolDirectory } from "./local.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "alloy-durable-"));
@@ -62,7 +62,7 @@ async function place(shell: string, path: string) {
         where: "the place",
       };
       const command = { argv: [shell] as const, scriptOn: "stdin" as const, extension: ".sh" };
-      const script = { text, command, runIn: "build" as const, login: false };
+      const script = { text, command, stage: "build_script" as const, runIn: "build" as const, login: false };
       return { ...(await runRemoteScript(host, script, output, signal)), text: output.text, directory, news };
     },
   };
