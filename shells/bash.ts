@@ -1,4 +1,5 @@
 import type { Argv, Op, ShellName, ShellWriter, Test, Tone, WriteOptions } from "../src/shell.ts";
+import { findOpenEnd, type OpenEnd } from "./open-end.ts";
 import { toned } from "./tones.ts";
 
 /**
@@ -175,6 +176,26 @@ function writePrint(text: string, tone: Tone): string {
   return `command printf '%s\\n' ${quote(toned(text, tone))} 2>/dev/null || :`;
 }
 
+/**
+ * What stays open at the end of an entry would take our next lines for its own. Only the shell can tell whether it does: as
+ * the body of a function, the text fits with what closes it and not without. Another `:` tells it from a list or a pipe that
+ * goes on. Most texts come without this question: it takes a process or two.
+ */
+function writeOpenEnd(text: string, { kind, closer, line }: OpenEnd): string {
+  const fits = (end: string): string => `(eval ${quote(`alloy_check() {\n:\n${text}${end}\n}`)}) >/dev/null 2>&1`;
+  const problem =
+    kind === "quote"
+      ? `A quote is not closed: ${closer}`
+      : `A here-document has no end: no line is ${closer.trim().split("\n")[0]}`;
+  return [
+    `if ${fits("\n:")}; then :`,
+    `elif ${fits(closer)}; then`,
+    `command printf '%s\\n' ${quote(problem)} ${quote(line)} >&2`,
+    "command exit 2",
+    "fi",
+  ].join("\n");
+}
+
 /** Instructions → body. Knows whether the author's text may have run before, and so what a trace could show. */
 function writeBody(ops: readonly Op[], xtrace: boolean): string {
   let authored = false;
@@ -204,11 +225,17 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
       case "run":
         return `command ${quoteAll(op.argv)} ${OR_EXIT}`;
       case "source": {
-        const start = xtrace && !tracing ? "set -x\n" : "";
+        const text = op.text.replaceAll("\0", "");
+        const open = findOpenEnd(text);
+        const check = open === undefined ? [] : [writeOpenEnd(text, open)];
+        const start = [
+          ...check.map((lines) => (authored ? quietly(lines) : lines)),
+          ...(xtrace && !tracing ? ["set -x"] : []),
+        ];
         authored = true;
         tracing = xtrace;
         // A backslash at the end would join the next line, which is ours.
-        return `${start}${op.text.replaceAll("\0", "")}${op.text.endsWith("\\") ? "\n" : ""}`;
+        return [...start, `${text}${text.endsWith("\\") ? "\n" : ""}`].join("\n");
       }
       case "cd":
         return `command cd ${quotePath(op.path)} ${OR_EXIT}`;
@@ -247,8 +274,8 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
  * The frame. Braces make the shell read all of it before any of it runs, so the proof says that nothing was eaten.
  * There is no subshell: `$$`, traps, signals and statuses are what the author expects. `eval` lets the body run without
  * the script as its stdin. errexit is off before the end, because a login shell runs `~/.bash_logout` in there.
- * What the body sets last says that its end was reached: a here-document without its end swallows all that follows, and to
- * the shell that is no failure.
+ * The body's last line may be the author's, and nothing of ours is in reach of what it leaves open, as `&&` or a pipe: that is
+ * the shell's own syntax error.
  * zsh speaks POSIX only when asked; mksh has no `printf` of its own, and a program would show contents in its arguments.
  */
 function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): string {
@@ -257,24 +284,13 @@ function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): strin
     'alloy_put() { command printf %s "$1"; }',
     'case ${KSH_VERSION-} in *MIRBSD*) alloy_put() { print -rn -- "$1"; } ;; esac',
   ].join("\n");
-  const end = `{ alloy_status=$?; set +x; alloy_end=${quote(proof)}; } 2>/dev/null`;
   return `case \${ZSH_VERSION-} in ?*) emulate sh 2>/dev/null || : ;; esac
 {
 case $(set -o) in *pipefail*) set -o pipefail ;; esac
 set -e +C
 command printf '%s\\n' ${quote(proof)}
-alloy_end=
-alloy_status=0
-eval ${quote(`${body.includes("alloy_put") ? `${put}\n` : ""}${body}\n${end}\n`)} </dev/null
-alloy_eval=$?
-set +e
-command test "$alloy_status" -ne 0 || alloy_status=$alloy_eval
-case $alloy_status$alloy_end in
-0${quote(proof)}) ;;
-0*)
-command printf '%s\n' 'The script ended before its last line: is there a here-document without its end?' >&2 2>/dev/null || :
-alloy_status=1
-esac
+eval ${quote(body.includes("alloy_put") ? `${put}\n${body}` : body)} </dev/null
+{ alloy_status=$?; set +ex; } 2>/dev/null
 command exit "$alloy_status"
 }
 `;

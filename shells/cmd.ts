@@ -169,7 +169,9 @@ function compile(ops: readonly Op[], { xtrace, proof }: WriteOptions): Compiled 
         const text = op.text.replaceAll("\0", "").replace(/\r?\n/g, "\r\n");
         const open = mayStayOpen(text);
         // The last line must not change the status that it keeps.
-        const lines = [...(xtrace ? ["@echo on"] : []), text, ...(open ? [`@set "${END}=%errorlevel%"`] : []), ""];
+        // A caret at the end would join the next line, which is ours.
+        const end = open ? [text.replace(/(?<!\^)((?:\^\^)*)\^$/, "$1"), `@set "${END}=%errorlevel%"`] : [text];
+        const lines = [...(xtrace ? ["@echo on"] : []), ...end, ""];
         emit(`set "NoDefaultCurrentDirectoryInExePath="`, ...(open ? [`set "${END}="`] : []), RESET);
         emit(`call ${file(lines.join("\r\n"), ".cmd")}`, "@echo off", ...check(fail));
         if (open) {

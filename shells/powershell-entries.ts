@@ -8,7 +8,7 @@ function AlloyParse([string] $Text, [int] $Number) {
   $tokens = $null
   $problems = $null
   $tree = [Management.Automation.Language.Parser]::ParseInput($Text, "entry $Number", [ref] $tokens, [ref] $problems)
-  return @{ Number = $Number; Tree = $tree; Problems = @($problems); Open = @($problems | & { process { if ($_.IncompleteInput) { $_ } } }) }
+  return @{ Number = $Number; Tree = $tree; Problems = $problems; Open = if ($problems.Count -eq 0) { @() } else { @($problems | & { process { if ($_.IncompleteInput) { $_ } } }) } }
 }
 function AlloyComplain($Parsed) {
   foreach ($problem in $Parsed.Problems) {
@@ -51,8 +51,15 @@ function AlloyRead([string[]] $Texts) {
         (AlloyParse ($Texts[0..$last] -join [char] 10) 1).Problems.Count -eq 0
       if ($parsed.Problems.Count -gt 0 -and -not $late) { AlloyComplain $parsed }
       for ($index = $first; $index -lt $last; $index++) { $units[$index] = 'part of a later one' }
-      $units[$last] = @{ Number = $first + 1; Text = $text; Usings = $usings; Block = $null; Extent = $parsed.Tree.Extent; Tree = $parsed.Tree }
-      if (-not $late) { $units[$last].Block = AlloyBlock $parsed.Tree $usings }
+      $unit = @{ Number = $first + 1; Text = $text; Usings = $usings; Block = $null; Extent = $parsed.Tree.Extent; Tree = $parsed.Tree; Plain = $true }
+      if (-not $late) {
+        $unit.Block = AlloyPlain $unit
+        if ($null -eq $unit.Block) {
+          $unit.Plain = $false
+          $unit.Block = AlloyBlock $parsed.Tree $usings
+        }
+      }
+      $units[$last] = $unit
       if ($first -eq 0) { $usings = @($parsed.Tree.UsingStatements) }
     }
     $AlloyState.Units = $units
@@ -73,6 +80,14 @@ function AlloyUsing($Statement) {
     return [Management.Automation.Language.UsingStatementAst]::new($extent, $Statement.ModuleSpecification.Copy())
   }
   return [Management.Automation.Language.UsingStatementAst]::new($extent, $Statement.UsingStatementKind, $Statement.Name.Copy())
+}
+function AlloyPlain($Unit) {
+  # Most entries are statements only: ours can be put behind them as text, where it stands on a line of its own.
+  $tree = $Unit.Tree
+  if (-not $AlloyState.Plain -or $Unit.Usings.Count -gt 0 -or $tree.UsingStatements.Count -gt 0 -or $tree.ParamBlock -or -not $tree.EndBlock.Unnamed) { return }
+  $problems = $null
+  $plain = [Management.Automation.Language.Parser]::ParseInput($Unit.Text + [char] 10 + '; $AlloyState.Passed = $?', "entry $($Unit.Number)", [ref] $null, [ref] $problems)
+  if ($problems.Count -eq 0 -and $plain.EndBlock.Statements.Count -eq $tree.EndBlock.Statements.Count + 1) { return $plain.GetScriptBlock() }
 }
 function AlloyBlock($Tree, $Usings) {
   # The author's statements as they are, between a few of ours, which a debug trace shows.
@@ -109,7 +124,7 @@ function AlloyEntry([int] $AlloyIndex) {
   $AlloyState.Unit = $AlloyState.Units[$AlloyIndex]
   if ($AlloyState.Unit -is [string]) { $AlloyState.Done++; return }
   if ($null -eq $AlloyState.Unit.Block) { AlloyLate }
-  $AlloyState.Passed = $null
+  $AlloyState.Passed = if ($AlloyState.Unit.Plain) { $true }
   $AlloyState.Ended = $false
   $AlloyState.Error = if ($global:Error.Count -gt 0) { $global:Error[0] }
   $global:LASTEXITCODE = 0
@@ -132,8 +147,8 @@ function AlloyThrows {
   # In a try, Continue would not go on after an exception: no entry that may set it is run in one.
   if ([string] $ErrorActionPreference -ne 'Stop') { return $false }
   $name = 'PSNativeCommandUseErrorActionPreference'
+  if (-not $AlloyState.Native -and -not $ExecutionContext.SessionState.PSVariable.GetValue($name)) { return $false }
   $text = $AlloyState.Unit.Text
-  if (-not $ExecutionContext.SessionState.PSVariable.GetValue($name) -and $text -notmatch $name) { return $false }
   return ($text -replace $name -replace 'ErrorActionPreference\\s*=\\s*["'']?Stop') -notmatch 'ErrorActionPreference'
 }
 function AlloyThrown($Problem) {
@@ -144,6 +159,7 @@ function AlloyLate {
   $parsed = AlloyParse $AlloyState.Unit.Text $AlloyState.Unit.Number
   if ($parsed.Problems.Count -gt 0) { AlloyComplain $parsed }
   try {
+    $AlloyState.Unit.Plain = $false
     $AlloyState.Unit.Tree = $parsed.Tree
     $AlloyState.Unit.Block = AlloyBlock $parsed.Tree $AlloyState.Unit.Usings
   } catch { AlloyFail $_ }

@@ -7,7 +7,7 @@ try { [Console]::InputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
 $OutputEncoding = [Text.UTF8Encoding]::new($false)
 $ProgressPreference = 'SilentlyContinue'
 $ExecutionContext.SessionState.PSVariable.Set([Management.Automation.PSVariable]::new('AlloyState', @{
-  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null; Traced = $false
+  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null; Traced = $false; Plain = $false; Native = $false
 }, [Management.Automation.ScopedItemOptions]::Constant))
 `.trim();
 
@@ -40,7 +40,7 @@ function AlloyPath([string] $Path) {
 }
 function AlloyOnWindows { return [IO.Path]::DirectorySeparatorChar -eq [char]92 }
 function AlloyPrint([string] $Text) {
-  try { [Console]::Out.Write($Text + [char]10); [Console]::Out.Flush() } catch { }
+  try { [Console]::Out.Write($Text); [Console]::Out.Flush() } catch { }
 }
 function AlloySet([string] $Name, [string] $Value, [bool] $Bare) {
   try { [Environment]::SetEnvironmentVariable($Name, $Value) } catch { AlloyFail $_ }
@@ -64,7 +64,7 @@ function AlloyObey([string] $Name) {
     if ($null -eq $old) { $variables.Remove("global:$Name") } else { $variables.Set("global:$Name", $old) }
     Microsoft.PowerShell.Utility\\Set-Variable -Name $Name -Value $value -Scope 1 -WhatIf:$false -Confirm:$false -ErrorAction Stop
   } catch {
-    AlloyPrint ([char] 27 + '[0;33mPowerShell does not take the value of the variable ' + $Name + ' for its own $' + $Name + ', and goes on without it' + [char] 27 + '[0;m')
+    AlloyPrint ([char] 27 + '[0;33mPowerShell does not take the value of the variable ' + $Name + ' for its own $' + $Name + ', and goes on without it' + [char] 27 + '[0;m' + [char] 10)
   }
 }
 function AlloyUnset([string] $Name) {
@@ -112,10 +112,10 @@ function AlloyRun([string] $Name, [string] $Arguments, [bool] $Quiet) {
     return 126
   }
 }
-function AlloyEnter([string] $Path) {
+function AlloyEnter([string] $Path, [bool] $Plain) {
   try {
     # The first cmdlet of a module loads the module; but only the cmdlet takes a path literally.
-    if ($Path.IndexOfAny('*?[]\`'.ToCharArray()) -lt 0) { $null = $ExecutionContext.SessionState.Path.SetLocation($Path) }
+    if ($Plain) { $null = $ExecutionContext.SessionState.Path.SetLocation($Path) }
     else { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop }
   } catch { AlloyFail $_ }
 }

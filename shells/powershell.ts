@@ -32,6 +32,9 @@ const OBEYED = names(
   "psSessionApplicationName psSessionConfigurationName transcript verbosePreference warningPreference whatIfPreference",
 );
 
+/** In UTF-16 units, with quotes. Longer values may be too long for the environment, which must end the script. */
+const LONGEST_PLAIN = 30_000;
+
 /** Can `$NAME` be ours? */
 function isBare(name: string): boolean {
   return (
@@ -45,6 +48,9 @@ function isBare(name: string): boolean {
 function isObeyed(name: string): boolean {
   return OBEYED.has(name.toLowerCase());
 }
+
+/** What may show who has started an entry, or would take in the line behind it. */
+const SHOWS_PLACE = /MyInvocation|Write-Error|# SIG #|`\s*$/i;
 
 /** A call of a function of ours, which then is part of the script. */
 type Call = (name: string, ...words: readonly (string | number)[]) => string;
@@ -87,7 +93,12 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
   const entries: string[] = [];
   const authored = ops.findIndex(isAuthored);
   const list = (part: readonly Op[]): string => part.map(one).join("\n");
+  let fresh = true;
   const set = (name: string, value: string): string => {
+    // Only in a new session is no variable of a name that can be ours read-only. Without a call, which takes 20 times as long.
+    if (fresh && isBare(name) && value.startsWith("'") && value !== "''" && value.length <= LONGEST_PLAIN) {
+      return `$global:${name} = $env:${name} = ${value}`;
+    }
     const text = call("AlloySet", quote(name), value, isBare(name) ? "$true" : "$false");
     return authored >= 0 && isObeyed(name) ? `${text}\n${call("AlloyObey", quote(name))}` : text;
   };
@@ -114,7 +125,7 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
       case "source":
         return `$AlloyState.Due++\n. ${call("AlloyEntry", entries.push(op.text.replaceAll("\0", "")) - 1)}`;
       case "cd":
-        return call("AlloyEnter", quote(op.path));
+        return call("AlloyEnter", quote(op.path), /[*?[\]`]/.test(op.path) ? "$false" : "$true");
       case "mkdir":
         return call("AlloyMake", quote(op.path));
       case "remove":
@@ -122,7 +133,7 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
       case "removeNamed":
         return call("AlloyRemoveNamed", quote(op.path), `@(${op.names.map(quote).join(", ")})`);
       case "print":
-        return call("AlloyPrint", quote(toned(op.text, op.tone)));
+        return call("AlloyPrint", quote(`${toned(op.text, op.tone)}\n`));
       case "when":
         return `if ${writeTest(op.test, call)} {\n${list(op.then)}\n} else {\n${list(op.else ?? [])}\n}`;
       case "repeat":
@@ -132,14 +143,21 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
     }
   };
   if (authored < 0) return list(ops);
-  const [before, after] = [list(ops.slice(0, authored)), list(ops.slice(authored))];
+  const before = list(ops.slice(0, authored));
+  fresh = false;
+  const after = list(ops.slice(authored));
   if (entries.some((text) => /Write-Error/i.test(text))) call("Write-Error");
   const demanding = entries.some((text) => /^\s*#requires\s/im.test(text));
   return [
     before,
+    ...(xtrace ? ["$AlloyState.Traced = $true"] : []),
+    // Looked for here: the first pattern of a session takes PowerShell as long as reading the script.
+    ...(xtrace || entries.some((text) => SHOWS_PLACE.test(text)) ? [] : ["$AlloyState.Plain = $true"]),
+    ...(entries.some((text) => /PSNativeCommandUseErrorActionPreference/i.test(text))
+      ? ["$AlloyState.Native = $true"]
+      : []),
     call("AlloyRead", `@(\n${entries.map(quote).join(",\n")}\n)`),
     ...(demanding ? [call("AlloyRequire", quote(tmpDir))] : []),
-    ...(xtrace ? ["$AlloyState.Traced = $true"] : []),
     after,
   ].join("\n");
 }

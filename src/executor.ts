@@ -280,6 +280,10 @@ export interface ExecutorDefinition extends ExecutorWords {
   create(tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor;
   /** What must hold before the first job, beyond the schema: a ConfigError's message, or null. */
   check?(tables: Readonly<Record<string, unknown>>): string | null;
+  /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */
+  programs?(
+    tables: Readonly<Record<string, unknown>>,
+  ): readonly { readonly table: string; readonly key?: string; readonly program: string }[];
 }
 
 /** `name` in config.toml → its definition, loaded when first asked for. Handed in by `main.ts`. */

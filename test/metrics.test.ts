@@ -140,7 +140,7 @@ describe("the metrics", () => {
     metrics.observe({ stateFreeBytes: async () => 12 });
     metrics.logged("warn");
     metrics.logged("info");
-    metrics.configLoaded(4);
+    metrics.configLoaded({ concurrent: 4, sound: [], broken: [] });
     metrics.configRefused();
     metrics.processState("graceful-shutdown");
     const text = await metrics.render();

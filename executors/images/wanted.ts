@@ -2,6 +2,7 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Image, Service } from "../../src/job/job.ts";
 import { isAllowed, matchesAny } from "./allowed.ts";
 import type { ImagePolicy, PullPolicy, ServiceSetting } from "./policy.ts";
+import { isAllowedUser } from "./users.ts";
 
 /** One service of a job, from the entry or from the job itself, with its name expanded. */
 export interface WantedService {
@@ -160,7 +161,7 @@ function userOf(
   const user = asked === null ? "" : expand(asked).trim();
   if (configured !== null) return configured;
   if (user === "") return null;
-  if (policy.allowedUsers.length > 0 && !policy.allowedUsers.includes(user)) {
+  if (policy.allowedUsers.length > 0 && !isAllowedUser(user, policy.allowedUsers)) {
     throw new ScriptFailure(
       `The job wants to run as user ${JSON.stringify(user.slice(0, 100))}, and allowed_users in [${policy.table}] has ${policy.allowedUsers.join(", ")}`,
     );

@@ -124,6 +124,13 @@ function createProgram(executors: ExecutorCatalog): Command {
     const known = { executor: executors.names, "log-level": LOG_LEVELS, "log-format": LOG_FORMATS };
     context.print(completionScript(completion.args[0] ?? "", describeProgram(program, known)).trimEnd());
   });
+  const schema = program
+    .command("schema")
+    .description("print a JSON schema for editors: gitlab-ci, of the .gitlab-ci.yml that exec reads")
+    .argument("<name>", "gitlab-ci");
+  does(schema, async (_, context) =>
+    (await import("../commands/schema.ts")).schemaCommand(schema.args[0] ?? "", context),
+  );
   // The shell executor's second process where jobs run as another user: not for people.
   program.command(FILES_COMMAND, { hidden: true }).action(async () => {
     const { serveFiles } = await import("../../executors/shell/files/server.ts");

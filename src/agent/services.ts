@@ -8,6 +8,7 @@ import { describeError } from "../errors.ts";
 import { noMeter } from "../executor.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
 import { createJobHandler } from "../job/life/handle.ts";
+import { createLiveMasks } from "../job/life/live-masks.ts";
 import { createOutbox } from "../journal/delivery/outbox.ts";
 import { recoverJobs } from "../journal/delivery/recover.ts";
 import { openJournal } from "../journal/records/journal.ts";
@@ -111,6 +112,7 @@ export async function openServices(
     })
     .then(() => cleaners.close(log));
 
+  const liveMasks = createLiveMasks();
   const handler = createJobHandler({
     journal,
     outbox,
@@ -125,6 +127,7 @@ export async function openServices(
       architecture: `${context.coordinator.identity.platform}/${context.coordinator.identity.architecture}`,
     },
     log,
+    liveMasks,
   });
   return {
     handleJob: handler,
@@ -138,7 +141,8 @@ export async function openServices(
       });
       return coordinator;
     },
-    openExecutor: (entry, from, meter) => entry.openExecutor({ log, host, meter: meter.executor, user: from.user }),
+    openExecutor: (entry, from, meter) =>
+      entry.openExecutor({ log: liveMasks.masked(log), host, meter: meter.executor, user: from.user }),
     hasRoom: () => disk.hasRoom(),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {

@@ -1,11 +1,15 @@
+import type { BrokenEntry } from "../config/config.ts";
 import { readRunners } from "../config/file/save.ts";
 import { runnerId } from "../config/identity.ts";
 import { loadConfig } from "../config/load.ts";
-import { describeError } from "../errors.ts";
+import { CommandError, describeError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
 
-/** Print the entries, also of a file that `run` would refuse; what is wrong with it goes to stderr. Tokens are hashed. */
+/**
+ * Print the entries, also of a file that `run` would refuse; what is wrong with it goes to stderr. Tokens are hashed.
+ * @throws {CommandError} the file or an entry of it cannot be used
+ */
 export async function listCommand(values: FlagValues, context: CommandContext): Promise<void> {
   const file = configFileOf(textOf(values, "config"), context);
   const runners = await readRunners(file, context.env);
@@ -30,11 +34,19 @@ export async function listCommand(values: FlagValues, context: CommandContext): 
       );
   }
   try {
-    const { warnings } = await loadConfig(file, loadOptions(context));
+    const { warnings, broken } = await loadConfig(file, loadOptions(context));
     for (const warning of warnings) context.say(`warning: ${warning}`);
+    if (broken.length > 0) throw new CommandError(describeBroken(broken));
   } catch (error) {
-    context.say(`warning: this configuration cannot be used:\n${describeProblem(error)}`);
+    if (error instanceof CommandError) throw error;
+    throw new CommandError(`this configuration cannot be used:\n${describeProblem(error)}`, { cause: error });
   }
+}
+
+/** All that is wrong with entries, for a person. */
+export function describeBroken(broken: readonly BrokenEntry[]): string {
+  const what = broken.length === 1 ? "1 entry cannot be used" : `${broken.length} entries cannot be used`;
+  return [`${what}:`, ...broken.flatMap(({ problems }) => problems)].join("\n");
 }
 
 function describeProblem(error: unknown): string {

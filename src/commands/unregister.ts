@@ -1,10 +1,11 @@
+import type { EntryReach, RunnerConfig } from "../config/config.ts";
 import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
 import { unregister } from "../coordinator/registration.ts";
 import { CommandError } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
-import { describeRunner, selectRunners } from "./verify.ts";
+import { describeRunner, selectEntries } from "./verify.ts";
 
 /**
  * Give tokens back to their coordinators and drop their entries. An entry stays unless its coordinator confirmed.
@@ -16,13 +17,20 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
   if (!selected && values.allRunners !== true) {
     throw new CommandError("say which: --name NAME, --url URL with --token TOKEN, or --all-runners");
   }
-  const { runners } = await loadConfig(file, loadOptions(context));
-  const chosen = values.allRunners === true ? runners : selectRunners(runners, values, file);
+  const config = await loadConfig(file, loadOptions(context));
+  const { runners, broken } = values.allRunners === true ? config : selectEntries(config, values);
+  const failures = broken
+    .filter(({ reach }) => reach === null)
+    .map(({ name, problems }) => `"${name}" stays in ${file}, as its coordinator is not known: ${problems.join("; ")}`);
+  // An entry that has no jobs has a token all the same.
+  const chosen: readonly Leaving[] = [
+    ...runners,
+    ...broken.flatMap(({ name, id, reach }) => (reach === null ? [] : [{ ...reach, name, id }])),
+  ];
   if (values.allRunners !== true && new Set(chosen.map((runner) => `${runner.url.href} ${runner.token}`)).size > 1) {
     const list = chosen.map((runner) => `  ${describeRunner(runner)}`).join("\n");
     throw new CommandError(`several runners fit:\n${list}\nSay which with --url and --token`);
   }
-  const failures: string[] = [];
   for (const runner of chosen) {
     const answer = await unregister(runner, runner.token, context.coordinator, context.signal);
     if (answer.kind === "removed") {
@@ -41,3 +49,6 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
   if (failures.length > 0) throw new CommandError(failures.join("\n"));
   if (chosen.length === 0) context.print(`${file} has no runners`);
 }
+
+/** Whose token is given back. */
+type Leaving = EntryReach & Pick<RunnerConfig, "name" | "id">;

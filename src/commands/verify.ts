@@ -1,4 +1,4 @@
-import type { RunnerConfig } from "../config/config.ts";
+import type { BrokenEntry, Config, RunnerConfig } from "../config/config.ts";
 import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
 import { verifyToken } from "../coordinator/registration.ts";
@@ -9,13 +9,12 @@ import { runnerInfoOf } from "./runner-info.ts";
 
 /**
  * Ask each coordinator whether it still knows the token. With `--delete`, entries that it does not know are dropped; what
- * could not be found out is never dropped.
+ * could not be found out, or cannot be used as it stands in the file, is never dropped.
  * @throws {CommandError} some entry is not known to be alive (and was not dropped)
  */
 export async function verifyCommand(values: FlagValues, context: CommandContext): Promise<void> {
   const file = configFileOf(textOf(values, "config"), context);
-  const { runners } = await loadConfig(file, loadOptions(context));
-  const chosen = selectRunners(runners, values, file);
+  const { runners: chosen, broken } = selectEntries(await loadConfig(file, loadOptions(context)), values);
   const answers = await Promise.all(
     chosen.map(async (runner) => ({
       runner,
@@ -37,6 +36,8 @@ export async function verifyCommand(values: FlagValues, context: CommandContext)
           : `unclear: ${answer.message}`;
     context.print(`${describeRunner(runner)} ${state}`);
   }
+  for (const { name, problems } of broken) context.print(`"${name}" cannot be used: ${problems.join("; ")}`);
+  const unusable = broken.length === 0 ? [] : [`${count(broken.length)} cannot be used: mend the file`];
   const gone = answers.flatMap(({ runner, answer }) => (answer.kind === "unknown" ? [runner] : []));
   if (gone.length > 0 && values.delete === true) {
     const removed = await removeRunners(
@@ -47,13 +48,15 @@ export async function verifyCommand(values: FlagValues, context: CommandContext)
     );
     context.print(`dropped from ${file}: ${removed.map((stored) => `"${stored.name}"`).join(", ")}`);
   } else if (gone.length > 0) {
-    throw new CommandError(`${count(gone.length)} not known any more: drop with --delete, or register again`);
+    const what = `${count(gone.length)} not known any more: drop with --delete, or register again`;
+    throw new CommandError([what, ...unusable].join("\n"));
   }
   const unclear = answers.filter(({ answer }) => answer.kind === "trouble").length;
   if (unclear > 0) {
     const kept = values.delete === true ? "; nothing was dropped for that" : "";
-    throw new CommandError(`${count(unclear)} could not be checked${kept}`);
+    throw new CommandError([`${count(unclear)} could not be checked${kept}`, ...unusable].join("\n"));
   }
+  if (unusable.length > 0) throw new CommandError(unusable.join("\n"));
 }
 
 function count(runners: number): string {
@@ -68,19 +71,20 @@ export function describeRunner(runner: Pick<RunnerConfig, "name" | "id" | "url">
  * The entries that `--name`, `--url` and `--token` pick; all of them when none is given. What is given must all fit.
  * @throws {CommandError} none does
  */
-export function selectRunners<T extends Pick<RunnerConfig, "name" | "url" | "token">>(
-  runners: readonly T[],
+export function selectEntries(
+  { runners, broken, file }: Pick<Config, "runners" | "broken" | "file">,
   values: FlagValues,
-  file: string,
-): readonly T[] {
+): { readonly runners: readonly RunnerConfig[]; readonly broken: readonly BrokenEntry[] } {
   const [name, url, token] = ["name", "url", "token"].map((flag) => textOf(values, flag));
-  const chosen = runners.filter(
-    (runner) =>
-      (name === undefined || runner.name === name) &&
-      (url === undefined || plain(runner.url.href) === plain(url)) &&
-      (token === undefined || runner.token === token),
-  );
-  if (chosen.length > 0) return chosen;
+  const fits = (entryName: string, reach: BrokenEntry["reach"]): boolean =>
+    (name === undefined || entryName === name) &&
+    (url === undefined || (reach !== null && plain(reach.url.href) === plain(url))) &&
+    (token === undefined || reach?.token === token);
+  const chosen = {
+    runners: runners.filter((runner) => fits(runner.name, runner)),
+    broken: broken.filter((entry) => fits(entry.name, entry.reach)),
+  };
+  if (chosen.runners.length + chosen.broken.length > 0) return chosen;
   const asked = [name && `--name ${name}`, url && `--url ${url}`, token && "this --token"].filter(Boolean);
   if (asked.length === 0) throw new CommandError(`${file} has no runners. Add one: alloy-runner register`);
   throw new CommandError(`${file} has no runner with ${asked.join(" and ")}. See them all: alloy-runner list`);

@@ -22,12 +22,32 @@ export interface Config {
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
   readonly connectionMaxAgeMs: number; // TOML: `connection_max_age`
   readonly sentryDsn: string;
+  /** The entries that can be used. */
   readonly runners: readonly RunnerConfig[];
+  /** The others: no jobs are asked for with them. */
+  readonly broken: readonly BrokenEntry[];
   /** Unknown and misspelt keys, loose file mode, tokens used twice: one sentence each, with line and nearest known key. */
   readonly warnings: readonly string[];
   /** SHA-256 of the file's bytes, by which `watchConfig` knows this version; absent where there was no file. */
   readonly textDigest?: string;
 }
+
+/** A `[[runners]]` entry that cannot be used as it stands. */
+export interface BrokenEntry {
+  /** As in `RunnerConfig`, as far as they can be read: its id where it has no name; empty without a token. */
+  readonly name: string;
+  readonly id: string;
+  readonly executor: string;
+  /** Of its first problem. */
+  readonly line: number;
+  /** A line each, with file and line, in the order of the file. */
+  readonly problems: readonly string[];
+  /** How its coordinator is reached, where nothing is wrong with that. */
+  readonly reach: EntryReach | null;
+}
+
+/** An entry's way to its coordinator. */
+export type EntryReach = Pick<RunnerConfig, "url" | "token" | "tlsCaFile" | "tlsCertFile" | "tlsKeyFile" | "certsDir">;
 
 /** Where an entry keeps caches. */
 export interface CacheConfig {

@@ -5,7 +5,7 @@ import { keyName, type Part, readPart, subTable } from "./check/check.ts";
 import { featureFlagWarnings } from "./check/feature-flags.ts";
 import { isForeignTable, nearest } from "./check/keys.ts";
 import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
-import type { RunnerConfig } from "./config.ts";
+import type { EntryReach, RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
 import { childOf, nodeAt } from "./file/layout-node.ts";
 import { canonicalText, isTable } from "./file/toml.ts";
@@ -22,14 +22,19 @@ export interface EntrySurroundings {
   readonly certsDir: string;
   /** Where a file named in the config is, or why it cannot be used. Without it, nothing is looked at. */
   readonly findFile?: (path: string) => Promise<{ readonly path: string } | { readonly problem: string }>;
+  /** Why a program that an executor is set to start cannot be, or null. Without it, nothing is looked at. */
+  readonly findProgram?: (program: string) => Promise<string | null>;
   /** SIGTERM → SIGKILL when a job is stopped. */
   readonly killGraceMs: number;
   /** Global settings that a change of must reach a running entry. */
   readonly globalFingerprint: string;
 }
 
-/** One `[[runners]]` entry, checked; `null` when problems were found. */
-export async function readEntry(entry: Part, around: EntrySurroundings): Promise<RunnerConfig | null> {
+/** One `[[runners]]` entry, checked; when problems were found, its way to its coordinator as far as that is sound. */
+export async function readEntry(
+  entry: Part,
+  around: EntrySurroundings,
+): Promise<{ readonly runner: RunnerConfig } | { readonly reach: EntryReach | null }> {
   const { findings } = entry;
   const at = (key: string): number => {
     const child = entry.node.kind === "table" ? childOf(entry.node, key) : undefined;
@@ -47,7 +52,8 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
 
   const settings = readPart(runnerSchema, { ...entry, skip });
   const tables = definition === undefined ? null : readTables(entry, definition, at("executor"));
-  if (settings === undefined) return null;
+  if (definition !== undefined && tables !== null) await lookForPrograms(entry, definition, tables, around);
+  if (settings === undefined) return { reach: null };
   const url = readUrl(settings.url, around.env, (text) => problem("url", text));
   const token = readToken(settings.token, around.env, (text) => problem("token", text));
   const environment = readEnvironment(settings, problem);
@@ -76,8 +82,19 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     if ("path" in found) files[key] = found.path;
     else problem(key, found.problem);
   }
-  if (definition === undefined || tables === null || url === null || token === null) return null;
-
+  if (url === null || token === null) return { reach: null };
+  const reach: EntryReach = {
+    url,
+    token,
+    tlsCaFile: files["tls-ca-file"],
+    tlsCertFile: files["tls-cert-file"],
+    tlsKeyFile: files["tls-key-file"],
+    certsDir: around.certsDir,
+  };
+  if (definition === undefined || tables === null || findings.problems.length > 0) {
+    // A coordinator that would be reached with other certificates than those that are meant is not.
+    return { reach: TLS_KEYS.every((key) => !settings[key] || files[key] !== undefined) ? reach : null };
+  }
   const fingerprint = digest(
     JSON.stringify([canonicalText(entry.data), url.href, token, files, around.certsDir, around.globalFingerprint]),
   );
@@ -90,10 +107,9 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     killGraceMs: around.killGraceMs,
   });
   const inheritEnvironment = settings.inherit_environment;
-  return {
+  const runner: RunnerConfig = {
+    ...reach,
     name: runnerName(settings.name, token),
-    url,
-    token,
     id,
     limit: settings.limit,
     requestConcurrency: settings.request_concurrency,
@@ -101,10 +117,6 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     strictCheckInterval: settings.strict_check_interval,
     unhealthyRequestsLimit: settings.unhealthy_requests_limit,
     unhealthyIntervalMs: settings.unhealthy_interval,
-    tlsCaFile: files["tls-ca-file"],
-    tlsCertFile: files["tls-cert-file"],
-    tlsKeyFile: files["tls-key-file"],
-    certsDir: around.certsDir,
     executor: definition.name,
     shell: settings.shell,
     buildsDir: entryDeps.buildsDir,
@@ -126,6 +138,25 @@ export async function readEntry(entry: Part, around: EntrySurroundings): Promise
     openExecutor: ({ log, host, meter, user }) =>
       definition.create(tables, { log, host, meter, entry: entryDeps, shell: { user, inheritEnvironment } }),
   };
+  return { runner };
+}
+
+/** The programs that the entry's tables name, each at its own line. */
+async function lookForPrograms(
+  entry: Part,
+  definition: ExecutorDefinition,
+  tables: Readonly<Record<string, unknown>>,
+  { findProgram }: EntrySurroundings,
+): Promise<void> {
+  if (findProgram === undefined) return;
+  for (const { table, key, program } of definition.programs?.(tables) ?? []) {
+    const complaint = await findProgram(program);
+    if (complaint === null) continue;
+    const path = key === undefined ? ["executor"] : [table, key];
+    const found = key === undefined ? null : subTable(entry.data, entry.node, table);
+    const node = found?.node.kind === "table" && key !== undefined ? childOf(found.node, key) : undefined;
+    entry.findings.problem((node ?? found?.node ?? nodeAt(entry.node, path)).at, keyName(entry, path), complaint);
+  }
 }
 
 const TLS_KEYS = ["tls-ca-file", "tls-cert-file", "tls-key-file"] as const;

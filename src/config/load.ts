@@ -7,14 +7,16 @@ import { keyName, type Part, readPart } from "./check/check.ts";
 import { createFindings } from "./check/findings.ts";
 import { foreignKeysOf } from "./check/keys.ts";
 import { type GlobalSettings, globalSchema } from "./check/schema.ts";
-import type { Config, RunnerConfig } from "./config.ts";
+import type { BrokenEntry, Config, RunnerConfig } from "./config.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
 import { errorCode } from "./error-code.ts";
+import { expandVariables } from "./expand.ts";
 import { childOf, type LayoutNode } from "./file/layout-node.ts";
 import { isTable, LARGEST_FILE_BYTES, readToml } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
-import { digest } from "./identity.ts";
+import { digest, runnerId, runnerName } from "./identity.ts";
 import { ownStateDir } from "./locations.ts";
+import { missingProgram } from "./program.ts";
 
 export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs"> {
   /** Named in messages, absolute. */
@@ -28,7 +30,7 @@ export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint
 
 const KILL_GRACE_MS = 10_000;
 
-export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile"> {
+export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile" | "findProgram"> {
   /** The file whose jobs are remembered in `defaultStateDir` itself; those of others are in a part of it. */
   readonly usualConfigFile: string;
 }
@@ -36,7 +38,8 @@ export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile"> {
 /**
  * Read and check config.toml. A missing file is an empty configuration with a warning.
  * @param file relative ones are resolved in `workingDirectory`
- * @throws {ConfigError} everything that is wrong, a line each; or why the file cannot be read
+ * @throws {ConfigError} everything that is wrong with the whole of it, a line each; or why the file cannot be read. What is
+ * wrong with a single entry is in `broken`
  */
 export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
   const path = resolve(options.workingDirectory, file);
@@ -47,6 +50,7 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     defaultStateDir: await stateDirOfFile(path, options),
     certsDir: await certsDirOf(path, options.certsDir),
     findFile: (name) => findFile(name, [options.workingDirectory, dirname(path)]),
+    findProgram: (program) => missingProgram(program, options),
   });
   const notes =
     found === null ? [`${path} does not exist. "alloy-runner register" makes it`] : modeWarnings(path, found.mode);
@@ -72,7 +76,7 @@ export async function certsDirOf(configFile: string, defaultDir: string): Promis
   return (await isDirectory(certs)) ? certs : defaultDir;
 }
 
-/** Check the text of a config.toml. Looks at no file, but through `findFile`. */
+/** Check the text of a config.toml. Looks at no file, but through `findFile` and `findProgram`. */
 export async function parseConfig(text: string, options: ParseOptions): Promise<Config> {
   const document = readToml(text, options.file);
   const { root } = document.layout;
@@ -84,10 +88,16 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const runners: RunnerConfig[] = [];
+  const broken: BrokenEntry[] = [];
   const lines = new Map<string, number>();
   for (const entry of entriesOf(around)) {
-    const runner = await readEntry(entry, { ...options, killGraceMs, globalFingerprint });
-    if (runner === null) continue;
+    const read = await readEntry(entry, { ...options, killGraceMs, globalFingerprint });
+    if (!("runner" in read)) {
+      const { problems, line = document.layout.lineAt(entry.node.at) } = entry.findings;
+      broken.push({ ...nameOf(entry, options.env), line, problems, reach: read.reach });
+      continue;
+    }
+    const { runner } = read;
     const key = `${runner.url.href} ${runner.token}`;
     const before = lines.get(key);
     const line = document.layout.lineAt(entry.node.at);
@@ -105,7 +115,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     const at = childOf(root, "sentry_dsn")?.at ?? 0;
     findings.warning(at, "sentry_dsn", "has no effect: this runner reports to its log only. Remove it");
   }
-  findings.raise();
+  findings.raise(broken.flatMap(({ problems }) => problems));
   if (settings === undefined) throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
   const config: Config = {
     file: options.file,
@@ -122,6 +132,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     connectionMaxAgeMs: settings.connection_max_age,
     sentryDsn: settings.sentry_dsn,
     runners,
+    broken,
     warnings: findings.warnings,
   };
   deepFreeze(config);
@@ -170,7 +181,7 @@ function* entriesOf(around: Pick<Part, "document" | "findings" | "foreign">): Ge
     } else {
       for (const [index, entry] of data.entries()) {
         const item: LayoutNode = (node.kind === "array" ? node.items[index] : undefined) ?? node;
-        const part = { ...around, node: item, table: "runners", skip: new Set<string>() };
+        const part = { ...around, findings: findings.apart(), node: item, table: "runners", skip: new Set<string>() };
         if (!isTable(entry))
           findings.problem(item.at, keyName({ table: "runners", owner: "" }, [index]), "expected a table");
         else yield { ...part, data: entry, owner: ownerOf(entry, index, data.length) };
@@ -184,6 +195,34 @@ function ownerOf(entry: Readonly<Record<string, unknown>>, index: number, count:
   const name = key === undefined ? undefined : entry[key];
   if (typeof name === "string" && name !== "") return ` of ${JSON.stringify(name.slice(0, 60))}`;
   return count > 1 ? ` of entry ${index + 1}` : "";
+}
+
+/** What a broken entry is called. */
+function nameOf({ data }: Part, env: ParseOptions["env"]): Pick<BrokenEntry, "name" | "id" | "executor"> {
+  const text = (name: string): string => {
+    const key = Object.keys(data).find((each) => each.toLowerCase() === name);
+    const value = key === undefined ? undefined : data[key];
+    return typeof value === "string" ? value : "";
+  };
+  const { text: expanded, missing } = expandVariables(text("token"), env);
+  const token = missing.length === 0 ? expanded.trim() : "";
+  const name = text("name").slice(0, 200);
+  return {
+    name: token === "" ? name : runnerName(name, token),
+    id: token === "" ? "" : runnerId(token),
+    executor: text("executor").slice(0, 60),
+  };
+}
+
+/**
+ * The same, where there is nothing to go on with but its entries.
+ * @throws {ConfigError} one of them cannot be used
+ */
+export function demandSound(config: Config): Config {
+  const [first] = config.broken;
+  if (first === undefined) return config;
+  const message = config.broken.flatMap(({ problems }) => problems).join("\n");
+  throw new ConfigError(message, { file: config.file, line: first.line });
 }
 
 export interface ConfigFile {

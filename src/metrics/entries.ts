@@ -1,5 +1,6 @@
 import type { JobView } from "../board/contract.ts";
 import type { FailureReason } from "../errors.ts";
+import { type BrokenEntries, createBrokenEntries } from "./broken-entries.ts";
 import { createExecutorMeters } from "./executor-meters.ts";
 import type { Families } from "./families.ts";
 import type { EntryMeter, MetricsEntry } from "./meters.ts";
@@ -58,7 +59,7 @@ export function createEntryMeters(
   { counter, gauge, histogram }: Families,
   systemId: string,
   jobs: () => readonly Pick<JobView, "runner" | "progress">[],
-): (entry: MetricsEntry) => EntryMeter {
+): { entry(entry: MetricsEntry): EntryMeter; readonly configured: BrokenEntries["configured"] } {
   const entries = new Map<string, KnownEntry>();
   const both = (id: string): { runner: string; runner_name: string; system_id: string } => ({
     runner: id,
@@ -85,6 +86,7 @@ export function createEntryMeters(
     countJobs((job, count) => set({ ...job, ...both(job.runner) }, count)),
   );
 
+  const broken = createBrokenEntries({ counter, gauge, histogram }, systemId);
   const eachEntry =
     (value: (entry: KnownEntry) => number) => (set: (labels: ReturnType<typeof both>, n: number) => void) => {
       for (const [id, entry] of entries) set(both(id), value(entry));
@@ -103,9 +105,12 @@ export function createEntryMeters(
   );
   gauge(
     "alloy_runner_entry_healthy",
-    "1 while the coordinator accepts the entry's token.",
+    "1 while the entry can be used and the coordinator accepts its token.",
     R,
-    eachEntry(({ unhealthy }) => (unhealthy.size === 0 ? 1 : 0)),
+    (set) => {
+      for (const [id, { unhealthy }] of entries) set(both(id), unhealthy.size === 0 && !broken.has(id) ? 1 : 0);
+      for (const labels of broken.labels) if (!entries.has(labels.runner)) set(labels, 0);
+    },
   );
   const failedOld = counter("ci_runner_failed_jobs_total", "Failed jobs.", ["runner", "failure_reason"]);
   const failed = counter("gitlab_runner_failed_jobs_total", "Failed jobs.", [...R, "failure_reason"]);
@@ -149,7 +154,7 @@ export function createEntryMeters(
 
   const executors = createExecutorMeters({ counter, gauge, histogram });
 
-  return ({ id, name, limit }) => {
+  const open = ({ id, name, limit }: MetricsEntry): EntryMeter => {
     const known = entries.get(id);
     const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, unhealthy: new Set(), series: new Map() };
     entries.set(id, entry);
@@ -165,7 +170,7 @@ export function createEntryMeters(
       if (!entry.series.has(key)) entry.series.set(key, remove);
     });
     const me = Symbol(id);
-    let open = true;
+    let here = true;
     return {
       executor,
       request(endpoint, method, status, durationMs) {
@@ -182,7 +187,7 @@ export function createEntryMeters(
       refused: () => on(refusals, "refusals", labels).inc(labels),
       healthy(is) {
         if (is) entry.unhealthy.delete(me);
-        else if (open) entry.unhealthy.add(me);
+        else if (here) entry.unhealthy.add(me);
       },
       job({ queuedSeconds }) {
         const receivedAt = performance.now();
@@ -213,8 +218,8 @@ export function createEntryMeters(
         };
       },
       close() {
-        if (!open) return;
-        open = false;
+        if (!here) return;
+        here = false;
         entry.unhealthy.delete(me);
         executor[Symbol.dispose]();
         if (--entry.users > 0) return;
@@ -223,4 +228,5 @@ export function createEntryMeters(
       },
     };
   };
+  return { entry: open, configured: broken.configured };
 }

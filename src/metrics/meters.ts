@@ -25,9 +25,13 @@ export interface EntryMeter {
   readonly executor: ExecutorMeter;
 }
 
-/** Every `RunnerConfig` is one. */
-export interface MetricsEntry {
+/** By which an entry's series are told apart. Of one that cannot be used, both may be empty. */
+export interface NamedEntry {
   readonly id: string;
   readonly name: string;
+}
+
+/** Every `RunnerConfig` is one. */
+export interface MetricsEntry extends NamedEntry {
   readonly limit: number;
 }

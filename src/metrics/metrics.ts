@@ -3,7 +3,7 @@ import type { LogLevel } from "../log.ts";
 import { createEntryMeters } from "./entries.ts";
 import { createFamilies } from "./families.ts";
 import { Registry } from "./library.ts";
-import type { EntryMeter, MetricsEntry } from "./meters.ts";
+import type { EntryMeter, MetricsEntry, NamedEntry } from "./meters.ts";
 import { addProcessMetrics } from "./process.ts";
 
 /** What is looked up when somebody asks. */
@@ -22,7 +22,12 @@ export interface Metrics {
   render(): Promise<string>;
   /** Fits `onEntry` of the log. */
   logged(level: LogLevel): void;
-  configLoaded(concurrent: number): void;
+  /** `broken` are its entries that cannot be used, `sound` the others. */
+  configLoaded(config: {
+    readonly concurrent: number;
+    readonly sound: readonly NamedEntry[];
+    readonly broken: readonly NamedEntry[];
+  }): void;
   configRefused(): void;
   processState(state: ProcessState): void;
   /** No job is asked for, for want of disk space. */
@@ -111,7 +116,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Configurations that were refused.",
     [],
   );
-  const entry = createEntryMeters(families, options.systemId ?? "", () => sources.jobs?.() ?? []);
+  const { entry, configured } = createEntryMeters(families, options.systemId ?? "", () => sources.jobs?.() ?? []);
   addProcessMetrics(registry);
 
   return {
@@ -122,8 +127,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const errors of errorCounters) errors.inc({ level: level === "warn" ? "warning" : level });
     },
     configLoaded(next) {
-      concurrent = next;
+      concurrent = next.concurrent;
       loads.inc();
+      configured(next);
     },
     configRefused: () => loadErrors.inc(),
     processState(next) {

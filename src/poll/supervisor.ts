@@ -168,7 +168,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       if (draining) return;
       config = next;
       slots.setConcurrent(next.concurrent);
-      metrics.configLoaded(next.concurrent);
+      metrics.configLoaded({ concurrent: next.concurrent, sound: next.runners, broken: next.broken });
 
       const wanted = new Map<string, RunnerConfig>();
       for (const entry of next.runners) {

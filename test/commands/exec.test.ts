@@ -70,7 +70,25 @@ describe("options", () => {
       timeoutSeconds: 3600,
       address: undefined,
       mode: "run",
+      file: undefined,
+      json: false,
+      all: false,
+      source: undefined,
+      target: undefined,
+      inputs: new Map(),
+      changed: undefined,
+      manual: [],
+      stages: [],
+      checkouts: new Map(),
+      offline: false,
+      noDelay: false,
+      artifactsDir: undefined,
     });
+    await expect(read({ json: true })).rejects.toThrow("--json and --all are for --list");
+    await expect(read({ source: "pushes" })).rejects.toThrow("--source is one of push, merge_request_event");
+    await expect(read({ target: "main" })).rejects.toThrow("--target is for");
+    await expect(read({ input: ["a"] })).rejects.toThrow("--input is NAME=VALUE");
+    expect((await read({ input: ["a=b=c"], include: ["G/P=../p"] })).inputs).toEqual(new Map([["a", "b=c"]]));
     expect(await read({ jobs: "7", timeout: "15m", dryRun: true })).toMatchObject({
       parallel: 7,
       timeoutSeconds: 900,

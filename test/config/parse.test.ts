@@ -184,7 +184,7 @@ describe("executors", () => {
   test("an unknown executor is an error with the known ones", async () => {
     const message = await refusal(entry().replace('"shell"', '"shel"'));
     expect(message).toContain('config.toml:5: runners.executor of "a"');
-    expect(message).toContain('Use one of "shell", "docker", "ssh". Did you mean "shell"?');
+    expect(message).toContain('Use one of "shell", "docker", "ssh", "tool". Did you mean "shell"?');
     expect(await refusal(entry().replace('"shell"', '"parallels"'))).toContain("not available in this version");
   });
 
@@ -283,6 +283,51 @@ describe("what is refused", () => {
     );
     expect(error).toMatchObject({ name: "ConfigError", line: 1, file: "/etc/alloy-runner/config.toml" });
     expect(String(error).split("\n")).toHaveLength(3);
+  });
+
+  test("an entry that cannot be used is set aside, with what is known of it; the others are taken", async () => {
+    const other = (lines: string): string => `[[runners]]\n${lines}\n`;
+    const { runners, broken, warnings } = await read(
+      [
+        "concurrent = 7",
+        entry("", "t1"),
+        other('name="unknown"\nurl="https://ci.example.com"\ntoken="t2"\nexecutor="shel"\nlimt=1'),
+        other('name="without table"\nurl="https://ci.example.com"\ntoken="t3"\nexecutor="docker"'),
+        other(
+          'name="bad value"\nurl="https://ci.example.com"\ntoken="t4"\nexecutor="docker"\n[runners.docker]\nprivileged=1',
+        ),
+        other('name="no address"\nurl="ci.example.com"\ntoken="t5"\nexecutor="shell"'),
+        other('name="no token"\nurl="https://ci.example.com"\nexecutor="shell"'),
+        other('name="bad key"\nurl="https://ci.example.com"\ntoken="t7"\nexecutor="shell"\nlimit="x"'),
+        entry("", "t8"),
+      ].join("\n"),
+    );
+    expect(runners.map(({ token }) => token)).toEqual(["t1", "t8"]);
+    expect(broken.map(({ name, line, executor }) => [name, line, executor])).toEqual([
+      ["unknown", 13, "shel"],
+      ["without table", 20, "docker"],
+      ["bad value", 28, "docker"],
+      ["no address", 32, "shell"],
+      ["no token", 36, "shell"],
+      ["bad key", 46, "shell"],
+    ]);
+    expect(broken.map(({ problems }) => problems.length)).toEqual([1, 1, 1, 1, 1, 1]);
+    expect(broken[0]?.problems).toEqual([
+      expect.stringMatching(/config\.toml:13: runners\.executor of "unknown": .*"shell"/),
+    ]);
+    expect(broken.map(({ reach }) => reach?.token ?? null)).toEqual(["t2", "t3", "t4", null, null, null]);
+    expect(broken.map(({ id }) => id === "")).toEqual([false, false, false, false, true, false]);
+    expect(warnings.join()).toContain('runners.limt of "unknown"');
+  });
+
+  test("a program that is not there breaks its entry, at the line that names it", async () => {
+    const findProgram = async (program: string): Promise<string | null> => `no ${program} here`;
+    const text = entry("[runners.tool]\npath = '/opt/tool'\n").replace('"shell"', '"tool"');
+    const { broken } = await read(text, { catalog: createCatalog(), findProgram });
+    expect(broken[0]?.problems).toEqual([
+      '/etc/alloy-runner/config.toml:7: runners.tool.path of "a": no /opt/tool here',
+    ]);
+    expect((await read(text, { catalog: createCatalog() })).broken).toEqual([]);
   });
 
   test("a problem in the second entry names that one", async () => {

@@ -5,7 +5,7 @@ import { onTestFinished } from "vitest";
 import { z } from "zod";
 import { executors } from "../../executors/index.ts";
 import type { Config } from "../../src/config/config.ts";
-import { type ParseOptions, parseConfig } from "../../src/config/load.ts";
+import { demandSound, type ParseOptions, parseConfig } from "../../src/config/load.ts";
 import {
   defineExecutor,
   type Executor,
@@ -27,7 +27,7 @@ export interface Opened {
   readonly deps: ExecutorDeps;
 }
 
-/** Three executors that only remember how they were opened. */
+/** Executors that only remember how they were opened. */
 export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
   const create = (tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor => {
     opened.push({ tables, deps });
@@ -89,6 +89,15 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
       check: ({ ssh }) =>
         typeof ssh === "object" && ssh !== null && "host" in ssh ? null : "the table [runners.ssh] needs a host",
     }),
+    tool: defineExecutor({
+      ...wordsOf("tool", {}),
+      tables: [{ name: "tool", required: true, schema: z.object({ path: z.string() }) }],
+      shells: ["bash"],
+      create,
+      programs: ({ tool }) => [
+        { table: "tool", key: "path", program: z.object({ path: z.string() }).parse(tool).path },
+      ],
+    }),
   };
   return {
     names: Object.keys(definitions),
@@ -117,10 +126,10 @@ export function read(text: string, more: Partial<ParseOptions> = {}): Promise<Co
   return parseConfig(text, parseOptions(more));
 }
 
-/** The message that refuses `text`. */
+/** The message that refuses `text`, or its entries. */
 export async function refusal(text: string, more: Partial<ParseOptions> = {}): Promise<string> {
   try {
-    await read(text, more);
+    demandSound(await read(text, more));
   } catch (error) {
     if (error instanceof Error && error.name === "ConfigError") return error.message;
     throw error;

@@ -57,7 +57,9 @@ async function start(file: string, options: WatchOptions = QUICK): Promise<Watch
       const { value, done } = await Promise.race([ahead, late]);
       ahead = changes.next();
       if (done || value === undefined) return "ended";
-      return "config" in value ? value.config.concurrent : String(value.error);
+      if ("error" in value) return String(value.error);
+      const { broken, concurrent } = value.config;
+      return broken.length === 0 ? concurrent : broken.flatMap(({ problems }) => problems).join("\n");
     },
   };
 }

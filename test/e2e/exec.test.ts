@@ -256,7 +256,7 @@ b: {tags: [big], retry: 2, script: [echo b]}
         'alloy-runner: .alloy-ci.yml:1:1: job "a" has no script; did you mean "script" where it says "scirpt"?\n.alloy-ci.yml:4:13: b.script must be a list of texts, not the text "x"\n',
     });
     await rm(join(dir, ".alloy-ci.yml"));
-    expect((await exec([])).stderr).toContain("expected .alloy-ci.yml or .alloy-ci.json");
+    expect((await exec([])).stderr).toContain("expected .alloy-ci.yml, .alloy-ci.json, .gitlab-ci.yml");
   });
 
   test("an entry of a configuration file, the Go runner's way to write it, and an executor that is not there", async () => {
@@ -369,6 +369,36 @@ test.runIf(process.platform === "linux")("strangers on this machine are heard by
   }
   expect(footprint(running.pid).residentMb - before).toBeLessThan(64);
 });
+
+test.runIf(process.platform === "linux")(
+  "who connects to them and asks for nothing is let go, soon where they are many",
+  async () => {
+    await ciFile(`a: {script: ["echo is-$((1+1))-ready; sleep 60"]}`);
+    await commitAll();
+    const running = begin();
+    await running.seen(/is-2-ready/);
+    const began = performance.now();
+    const closedAfter: number[] = [];
+    const gone = (await portsOf(running.pid)).flatMap((port) =>
+      ["", "POST /api/v4/jobs/request HTTP/1.1\r\nhost: x\r\n"].flatMap((said) =>
+        Array.from({ length: 700 }, async () => {
+          const socket = connect(port, "127.0.0.1");
+          socket.on("error", () => {});
+          socket.resume();
+          if (said !== "") socket.write(said);
+          await new Promise((resolve) => socket.once("close", resolve));
+          closedAfter.push(performance.now() - began);
+        }),
+      ),
+    );
+    await Promise.all(gone);
+    expect(closedAfter).toHaveLength(2800);
+    // Beyond a thousand at each of the two.
+    expect(closedAfter[799]).toBeLessThan(8000);
+    expect(closedAfter.at(-1)).toBeLessThan(30_000);
+    expect(running.stdout()).not.toMatch(/failed/);
+  },
+);
 
 describe("ending", () => {
   const hang = (pid: string) =>

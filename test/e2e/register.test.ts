@@ -241,9 +241,37 @@ describe("list, verify, unregister", () => {
     expect(result.stdout).not.toContain(token.slice(0, 8));
     await writeFile(file, `${await readFile(file, "utf8")}\n[[runners]]\nname = "odd"\nexecutor = "nonesuch"\n`);
     const odd = await run(["list", "-c", file]);
-    expect(odd.code).toBe(0);
+    expect(odd.code).toBe(1);
     expect(odd.stdout).toContain("odd");
-    expect(odd.stderr).toContain("nonesuch");
+    expect(odd.stdout).toContain("listed");
+    expect(odd.stderr).toMatch(/1 entry cannot be used:\n\S+config\.toml:\d+: .*nonesuch/s);
+    await writeFile(file, "concurrent = 0\n");
+    expect((await run(["list", "-c", file])).code).toBe(1);
+  });
+
+  test("an entry that cannot be used is told from the others, and never lost", async () => {
+    await run(flags("--name", "sound"));
+    await run(flags("--name", "broken"));
+    const text = (await readFile(file, "utf8")).replace(/executor = "shell"\s*$/, 'executor = "nonesuch" # mine\n');
+    await writeFile(file, text);
+    const verified = await run(["verify", "-c", file, "--delete"]);
+    expect(verified.code).toBe(1);
+    expect(verified.stdout).toMatch(/"sound".*is alive\n"broken" cannot be used: .*config\.toml:\d+: .*nonesuch/);
+    expect((await run(["verify", "-c", file, "--name", "sound"])).code).toBe(0);
+    const added = await run(flags("--name", "third"));
+    expect(added.code, added.stderr).toBe(0);
+    expect(await readFile(file, "utf8")).toContain('executor = "nonesuch" # mine\n');
+    expect((await run(["unregister", "-c", file, "--name", "sound"])).code).toBe(0);
+    expect(await readFile(file, "utf8")).toContain('name = "broken"');
+    // Its token can be given back as long as its coordinator is known.
+    const gone = await run(["unregister", "-c", file, "--name", "broken"]);
+    expect(gone.code, gone.stderr).toBe(0);
+    expect(await readFile(file, "utf8")).not.toContain('"broken"');
+    expect(coordinator.runners).toHaveLength(1);
+    await writeFile(file, (await readFile(file, "utf8")).replace("http://", ""));
+    const kept = await run(["unregister", "-c", file, "--name", "third"]);
+    expect(kept.code).toBe(1);
+    expect(kept.stderr).toMatch(/"third" stays in .*config\.toml:\d+: .*url/);
   });
 
   test("verify tells the living from the dead, and deletes only what is surely dead", async () => {

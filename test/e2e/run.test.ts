@@ -119,9 +119,9 @@ describe("reload", () => {
   test("a broken file leaves the old one in force and says where it is broken; SIGHUP looks again", async () => {
     const { coordinator, runner, configFile } = await site({ dialect: "alloy" });
     const good = await readFile(configFile, "utf8");
-    await writeFile(configFile, good.replace('executor = "shell"', 'executor = "shel"'));
+    await writeFile(configFile, good.replace("state_dir", "concurrent = 0\nstate_dir"));
     runner.child.kill("SIGHUP");
-    await runner.seen(/old one stays in force.*config\.toml:\d+.*shel/s);
+    await runner.seen(/old one stays in force.*config\.toml:\d+.*concurrent/s);
     const job = coordinator.enqueue({ script: ["true"] });
     await job.finished();
     expect(job.status).toBe("success");
@@ -176,6 +176,71 @@ describe("reload", () => {
   });
 });
 
+describe("an entry that cannot be used", () => {
+  const BROKEN = 'alloy_runner_entry_configuration_errors_total{runner="';
+
+  test("is said with line and reason, and costs the others nothing; mending it brings it back", async () => {
+    const one = await site({ dialect: "alloy", entries: 2, global: 'concurrent = 4\nlisten_address = "127.0.0.1:0"' });
+    const [token = "", second = ""] = one.tokens;
+    const gate = join(one.dir, "gate");
+    const wait = [`echo ready; while [ ! -e ${gate} ]; do sleep 0.05; done`];
+    const jobs = [token, second].map((runnerToken) => one.coordinator.enqueue({ script: wait, runnerToken }));
+    for (const job of jobs) await job.traceContains("ready");
+    const good = await readFile(one.configFile, "utf8");
+    const at = good.lastIndexOf('"shell"');
+    const line = good.slice(0, at).split("\n").length;
+    const [, url = ""] = await one.runner.seen(/serving metrics .*url=(\S+)/);
+    const metrics = async (): Promise<string> => (await fetch(url)).text();
+
+    await writeFile(one.configFile, `${good.slice(0, at)}"shel"${good.slice(at + 7)}`);
+    await one.runner.seen(new RegExp(`an entry cannot be used.*name=runner-1.*config.toml:${line}: .*executor.*shell`));
+    const [labels] = (await metrics()).match(/runner="\w+",runner_name="runner-1"/) ?? [""];
+    expect(await metrics()).toMatch(new RegExp(`^alloy_runner_entry_healthy\\{${labels},.* 0$`, "m"));
+    expect(await metrics()).toMatch(/^alloy_runner_entry_healthy\{.*runner_name="runner-0".* 1$/m);
+    expect(await metrics()).toContain(BROKEN);
+    // Jobs of both end as they began; the broken entry asks for no more.
+    await writeFile(gate, "");
+    for (const job of jobs) await job.finished();
+    expect(jobs.map(({ status }) => status)).toEqual(["success", "success"]);
+    const none = one.coordinator.enqueue({ script: ["true"], runnerToken: second });
+    const other = one.coordinator.enqueue({ script: ["true"], runnerToken: token });
+    await other.finished();
+    expect([other.status, none.status]).toEqual(["success", "pending"]);
+
+    await writeFile(one.configFile, good);
+    await none.finished();
+    expect(none.status).toBe("success");
+    expect(await metrics()).toMatch(new RegExp(`^alloy_runner_entry_healthy\\{${labels},.* 1$`, "m"));
+  });
+
+  test("and is the only one: run says so and waits for it to be mended", async () => {
+    const one = await site({ dialect: "alloy", stopped: true });
+    const good = await readFile(one.configFile, "utf8");
+    const broken = {
+      executor: good.replace('"shell"', '"kubernetes-in-space"'),
+      url: good.replace("http://", ""),
+      limit: `${good}limit = "2"\n`,
+      token: good.replace(/token = .*/, ""),
+    };
+    await writeFile(one.configFile, broken.executor);
+    const runner = start(["run", "-c", one.configFile], { home: one.dir });
+    try {
+      await runner.seen(/no runner can be used/);
+      await runner.seen(/config\.toml:\d+: runners\.executor of .*runner-0/);
+      for (const key of ["url", "limit", "token"] as const) {
+        await writeFile(one.configFile, broken[key]);
+        await runner.seen(new RegExp(`config\\.toml:\\d+: runners\\.${key} of .*runner-0`));
+      }
+      const job = one.coordinator.enqueue({ script: ["true"] });
+      await writeFile(one.configFile, good);
+      await job.finished();
+      expect(job.status).toBe("success");
+    } finally {
+      await runner.stop();
+    }
+  });
+});
+
 describe("what is wrong at the start", () => {
   async function refuses(config: string, args: readonly string[] = []): Promise<string> {
     const home = await emptyHome();
@@ -194,9 +259,6 @@ describe("what is wrong at the start", () => {
 
   test.each([
     ["concurrent = 0", `concurrent = 0\n${entry}`, /config\.toml:1: concurrent/],
-    ["an executor that does not exist", entry.replace('"shell"', '"shel"'), /config\.toml:5:.*executor.*"shell"/],
-    ["a url without scheme", entry.replace("https://", ""), /config\.toml:3:.*url.*https/],
-    ["a limit that is text", `${entry}limit = "2"\n`, /config\.toml:6:.*limit/],
     ["a bad log level", `log_level = "loud"\n${entry}`, /config\.toml:1:.*log_level/],
     ["broken TOML", "concurrent = = 2\n", /config\.toml:1/],
     [

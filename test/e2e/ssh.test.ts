@@ -134,6 +134,43 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     },
   );
 
+  test("it is reached where only chacha20-poly1305 is spoken, with a key under it, through changes of keys", async () => {
+    const cipher = "chacha20-poly1305@openssh.com";
+    const chacha = await startSshd({ config: `Ciphers ${cipher}\nRekeyLimit 1M` });
+    try {
+      const account = loginUser(chacha);
+      const file = join(chacha.dir, "key");
+      execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-Z", cipher, "-N", "secret", "-f", file]);
+      authorize(chacha, readFileSync(`${file}.pub`, "utf8"));
+      const site = await openSite({
+        dialect: "gitlab",
+        executor: "ssh",
+        entry: `builds_dir = "${join(account.home, "builds")}"
+          [runners.ssh]
+          host = "127.0.0.1"
+          port = ${chacha.port}
+          user = "${account.name}"
+          identity_file = "${file}"
+          identity_passphrase = "secret"
+          known_hosts_file = "${chacha.knownHostsFile}"`,
+      });
+      open.push(site);
+      // Nothing in it repeats, so that all of it goes over the wire.
+      const made = site.coordinator.enqueue({
+        script: ["head -c 20000000 /dev/urandom > random; sha256sum random"],
+        artifacts: { paths: ["random"] },
+      });
+      await made.finished({ timeoutMs: 120_000 });
+      expect(made.status, `${made.trace}\n${site.runner.stderr()}`).toBe("success");
+      const [sum = ""] = /^[0-9a-f]{64}/m.exec(made.trace) ?? [];
+      const used = site.coordinator.enqueue({ dependencies: [made], script: [`echo "${sum}  random" | sha256sum -c`] });
+      await used.finished({ timeoutMs: 120_000 });
+      expect(used.trace).toContain("random: OK");
+    } finally {
+      await chacha.close();
+    }
+  });
+
   test("it is reached by an agent", async () => {
     const socket = join(sshd.dir, "agent");
     const agent = spawn("ssh-agent", ["-D", "-a", socket], { stdio: ["ignore", "pipe", "inherit"] });

@@ -10,7 +10,14 @@ import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
-import { connectTo, openDockerStand, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
+import {
+  connectTo,
+  imageOfJob as image,
+  openDockerStand,
+  standOfSuite,
+  type Table,
+  TIMEOUT_MS,
+} from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
 
@@ -24,14 +31,6 @@ describe("jobs in containers", () => {
 
   const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
 
-  const image = (name: TestImage, parts: Partial<NonNullable<Job["image"]>> = {}): NonNullable<Job["image"]> => ({
-    name: imageName(name),
-    entrypoint: null,
-    pullPolicies: [],
-    user: null,
-    platform: null,
-    ...parts,
-  });
   const service = (name: TestImage, parts: Partial<Service> = {}): Service => ({
     ...image(name),
     aliases: [],

@@ -6,9 +6,9 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
-import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
+import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
-import { standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
+import { imageOfJob as image, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
 /** Whom the operator names, nothing of a job's image gets beyond, on either engine. */
 for (const kind of ["docker", "podman"] as const) {
@@ -22,15 +22,6 @@ for (const kind of ["docker", "podman"] as const) {
     const stand = standOfSuite(engine, ["sh", "git", "user", "hostile", "setuid"]);
     const it = (title: string, body: () => Promise<void>): void => test(title, body, TIMEOUT_MS);
 
-    const image = (name: TestImage, parts: Partial<NonNullable<Job["image"]>> = {}): NonNullable<Job["image"]> => ({
-      name: imageName(name),
-      entrypoint: null,
-      pullPolicies: [],
-      user: null,
-      platform: null,
-      ...parts,
-    });
-
     function directory(): string {
       const dir = mkdtempSync(join(tmpdir(), "alloy-root-"));
       onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
@@ -40,13 +31,14 @@ for (const kind of ["docker", "podman"] as const) {
     async function prepared(
       table: Table,
       jobImage: NonNullable<Job["image"]>,
+      services: Job["services"] = [],
     ): Promise<{ environment: Environment; notes: string }> {
       const executor = stand().open(table, { killGraceMs: 300 });
       onTestFinished(() => executor.close(never));
       const notes = new Sink();
       const request = sampleRequest();
       const environment = await executor.prepare(
-        { ...request, job: { ...request.job, image: jobImage } },
+        { ...request, job: { ...request.job, image: jobImage, services } },
         notes,
         never,
       );
@@ -116,6 +108,34 @@ for (const kind of ["docker", "podman"] as const) {
       expect(await inHelper(environment, "id -u")).toBe("1000\n");
     });
 
+    for (const dropped of ["FOWNER", "ALL"]) {
+      it(`with cap_drop = ["${dropped}"] the places are the user's all the same, and a later job's`, async () => {
+        const table = { cap_drop: [dropped], volumes: ["/cache"] };
+        const script = (root: string, tmpDir: string) =>
+          source(
+            "id -u; grep CapEff /proc/self/status | tr -d '\\t'",
+            `mkdir -p ${root}/own && chmod 700 ${root}/own`,
+            `touch ${root}/x ${tmpDir}/y /cache/$(id -u)`,
+            `stat -c '%u %a' ${root} ${tmpDir}`,
+          );
+        for (const user of ["1000", "1001"]) {
+          const { environment } = await prepared({ ...table, user }, image("git"));
+          const { root, tmpDir } = environment.workspace;
+          const expected = `${user}\nCapEff:0000000000000000\n${user} 755\n${user} 700\n`;
+          expect((await runOps(environment, script(root, tmpDir))).text).toBe(expected);
+          await environment.destroy(never);
+        }
+      });
+    }
+
+    it('with cap_drop = ["FOWNER"] an ENTRYPOINT may give root up', async () => {
+      const dropping = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
+      const { environment } = await prepared({ cap_drop: ["FOWNER"] }, image("git", { entrypoint: dropping }));
+      const { root, tmpDir } = environment.workspace;
+      const script = source("id -u", `touch ${root}/x ${tmpDir}/y`, `stat -c '%u %a' ${root} ${tmpDir}`);
+      expect((await runOps(environment, script)).text).toBe("1000\n1000 755\n1000 700\n");
+    });
+
     it("an ENTRYPOINT that stays root leaves the private directory as it should be", async () => {
       const { environment } = await prepared({}, image("git", { entrypoint: ["setpriv", "--clear-groups"] }));
       const { tmpDir } = environment.workspace;
@@ -180,6 +200,11 @@ for (const kind of ["docker", "podman"] as const) {
         expect(failure).toBeInstanceOf(ScriptFailure);
         expect(String(failure)).toMatch(/"sneaky" is root/);
       }
+      const sneaky = { ...image("hostile", { user: "sneaky" }), aliases: ["sneaky"], command: null, variables: [] };
+      const rules = { allowed_users: ["sneaky"], user: "1000" };
+      const service = await prepared(rules, image("sh"), [sneaky]).catch((error: unknown) => error);
+      expect(service).toBeInstanceOf(ScriptFailure);
+      expect(String(service)).toMatch(/"sneaky" is root .* allowed_users/);
       const unknown = await failureOf({ user: "nobody-here" }, null);
       expect(unknown).toBeInstanceOf(SystemFailure);
       expect(unknown).toMatchObject({ retry: false, reason: "runner_configuration_error" });

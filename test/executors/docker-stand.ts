@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, expect } from "vitest";
 import { connectEngine, type Engine } from "../../executors/docker/engine/engine.ts";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
+import type { Job } from "../../src/job/job.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import type { OpenOptions } from "../contract/executor.ts";
@@ -85,10 +86,10 @@ export function openDockerStand(
     },
     leftovers: async () => {
       const found: string[] = [];
-      // Podman finds volumes that carry one of the labels.
-      const jobs = ({ Labels }: { Labels?: Readonly<Record<string, string>> | null }): boolean =>
-        Labels?.["alloy-runner.job-key"] !== undefined;
       for (const runner of runners) {
+        // Podman finds volumes that carry one of the labels, so those of others that work with the engine, too.
+        const jobs = ({ Labels }: { Labels?: Readonly<Record<string, string>> | null }): boolean =>
+          Labels?.["alloy-runner.job-key"] !== undefined && Labels[RUNNER_LABEL] === runner;
         const filters = { label: [`${RUNNER_LABEL}=${runner}`, "alloy-runner.job-key"] };
         for (const one of await engine.docker.listContainers({ all: true, filters })) found.push(one.Names.join());
         for (const one of await engine.docker.listNetworks({ filters })) found.push(one.Name);
@@ -139,4 +140,9 @@ export function standOfSuite(
     expect(left).toEqual([]);
   }, TIMEOUT_MS);
   return opened;
+}
+
+/** What a job says of its image, where that is one of the tests' own. */
+export function imageOfJob(name: TestImage, parts: Partial<NonNullable<Job["image"]>> = {}): NonNullable<Job["image"]> {
+  return { name: imageName(name), entrypoint: null, pullPolicies: [], user: null, platform: null, ...parts };
 }

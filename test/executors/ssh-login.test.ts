@@ -4,6 +4,7 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { CHACHA } from "../../executors/common/ssh2/chacha20-poly1305.ts";
 import { connectSsh, type SshConnection } from "../../executors/ssh/connection/connection.ts";
 import { sshComplaint, sshSettings, sshTable } from "../../executors/ssh/settings.ts";
 import { SystemFailure } from "../../src/errors.ts";
@@ -82,6 +83,9 @@ describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, (
       ["-t", "ecdsa", "-b", "256"],
       ["-t", "ecdsa", "-b", "521", "-m", "PEM"],
       ["-t", "ecdsa", "-b", "384", "-m", "PKCS8"],
+      ["-t", "ed25519", "-Z", "aes256-gcm@openssh.com"],
+      ["-t", "ed25519", "-Z", CHACHA],
+      ["-t", "rsa", "-b", "2048", "-Z", CHACHA],
     ];
     for (const [index, format] of formats.entries()) {
       for (const passphrase of ["", "päss wörd"]) {
@@ -99,6 +103,26 @@ describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, (
         });
       }
     }
+
+    test("a key under chacha20-poly1305 that is cut off or takes minutes to open is refused", async () => {
+      const file = join(sshd.dir, "chacha");
+      execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-Z", CHACHA, "-a", "600", "-N", "secret", "-f", file]);
+      const identity = { identity_file: file, identity_passphrase: "secret" };
+      const { message } = await failureOf(identity);
+      const [, command = ""] = /Encrypt it anew: (.*)$/.exec(message) ?? [];
+      expect(command).toContain(`-f ${file}`);
+      execFileSync("sh", ["-c", `${command} -Z ${CHACHA} -P secret -N secret -q`]);
+      authorize(sshd, readFileSync(`${file}.pub`, "utf8"));
+      expect(await whoami(await connect(identity))).toBe(user.name);
+      const [first = "", ...lines] = readFileSync(file, "utf8").trim().split("\n");
+      const last = lines.pop();
+      for (let kept = 0; kept < lines.length; kept++) {
+        writeFileSync(`${file}-cut`, [first, ...lines.slice(0, kept), last].join("\n"));
+        expect((await failureOf({ ...identity, identity_file: `${file}-cut` })).message).toMatch(
+          /is no private key|does not open it/,
+        );
+      }
+    });
 
     test.skipIf(missingPutty !== null)("a key of PuTTY is refused with the command that converts it", async () => {
       const file = join(sshd.dir, "putty");
@@ -123,21 +147,6 @@ describe.skipIf(missing !== null)("logging in over SSH", { timeout: 120_000 }, (
 
     test("files that are no private keys are refused before anything is sent", async () => {
       writeFileSync(join(sshd.dir, "nonsense"), "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n");
-      const chacha = join(sshd.dir, "chacha");
-      execFileSync("ssh-keygen", [
-        "-q",
-        "-t",
-        "ed25519",
-        "-Z",
-        "chacha20-poly1305@openssh.com",
-        "-N",
-        "secret",
-        "-f",
-        chacha,
-      ]);
-      expect((await failureOf({ identity_file: chacha, identity_passphrase: "secret" })).message).toContain(
-        `is encrypted with chacha20-poly1305@openssh.com, which the runner does not know. Encrypt it anew: ssh-keygen -p -Z aes256-ctr -f ${chacha}`,
-      );
       expect((await failureOf({ identity_file: "nonsense" })).message).toMatch(/nonsense .*is no private key/);
       expect((await failureOf({ identity_file: "nowhere" })).message).toMatch(/nowhere .*cannot be read/);
       expect((await failureOf({ identity_file: `${sshd.keyFile}.pub` })).message).toContain("is a public key");

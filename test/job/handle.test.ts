@@ -326,3 +326,30 @@ test("a whole run shows nothing secret on the board, and its operator can read a
   expect(seen.length).toBeGreaterThan(5);
   for (const hidden of [secret, received.token, handling.entry.token]) expect(all).not.toContain(hidden);
 });
+
+test("what an executor logs of jobs under way shows their secrets to nobody, in words and fields", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const secret = "hunter2-hunter2-hunter2";
+  const job = local.enqueue({
+    variables: [{ key: "SECRET", value: secret, masked: true }],
+    script: ["echo done $SECRET"],
+  });
+  const log = handling.executorLog.child({ host: "far" });
+  const received = await handling.receive();
+  const talking: Executor = {
+    ...handling.executor,
+    prepare: async (request, notes, signal) => {
+      log.warn(`Cannot remove the network of ${secret}`, { processes: [`sleep ${secret}`], error: new Error(secret) });
+      return await handling.executor.prepare(request, notes, signal);
+    },
+  };
+  const { delivered } = await handling.handle(received, never, talking);
+  await delivered;
+  expect(plain(job.trace)).toContain("done [MASKED]");
+  const all = JSON.stringify(handling.logged);
+  expect(all).toContain("Cannot remove the network of [MASKED]");
+  expect(all).not.toContain(secret);
+  // A job that is over has nothing to hide any more.
+  log.info(`once ${secret}`);
+  expect(JSON.stringify(handling.logged)).toContain(`once ${secret}`);
+});

@@ -12,6 +12,7 @@ import type { Executor } from "../../src/executor.ts";
 import type { Job, JobProgress } from "../../src/job/job.ts";
 import type { HandleDeps } from "../../src/job/life/deps.ts";
 import { createJobHandler } from "../../src/job/life/handle.ts";
+import { createLiveMasks } from "../../src/job/life/live-masks.ts";
 import type { HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
@@ -53,7 +54,10 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
   const identity = createIdentity({ version: "2.0.0", revision: "0", runtime: "node", platform: "linux", arch: "x64" });
   const stateDir = await openStateDir({ path: config.stateDir, log }, never);
   const journal = await openJournal({ stateDir, log });
-  const executor = entry.openExecutor({ ...executorDeps(dir, { log, scratch: stateDir.scratchDir }), user: undefined });
+  const liveMasks = createLiveMasks();
+  const executorLog = liveMasks.masked(log);
+  const deps = executorDeps(dir, { log: executorLog, scratch: stateDir.scratchDir });
+  const executor = entry.openExecutor({ ...deps, user: undefined });
   const coordinator = openCoordinator(entry, { connections, identity });
   const outbox = createOutbox({
     openCoordinator: () => openCoordinator(entry, { connections, identity }),
@@ -79,6 +83,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => 0,
     log,
+    liveMasks,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });
   const board = createBoard();
@@ -88,6 +93,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     dir,
     entry,
     executor,
+    executorLog,
     stateDir,
     journal,
     outbox,

@@ -195,6 +195,7 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
     connectionMaxAgeMs: 0,
     sentryDsn: "",
     runners,
+    broken: [],
     warnings: [],
     ...more,
   };

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { cmd } from "../../shells/cmd.ts";
 import { commandLine, windowsPath } from "../../shells/command-line.ts";
+import type { Op } from "../../src/shell.ts";
 import { type WindowsShell, windowsShellContract } from "../contract/windows-shell.ts";
 import { hasWine, openWine, type Wine } from "../support/wine.ts";
 
@@ -71,6 +72,27 @@ describe.runIf(hasWine)("under Wine", () => {
     return shell;
   };
   windowsShellContract("cmd", open, { skip: FAULTS });
+
+  test("what an entry leaves open at its end takes nothing of the frame", () => {
+    const { run, writer } = open();
+    for (const text of [
+      "echo one ^",
+      "echo (one ^",
+      "echo one &&",
+      "echo (one &&",
+      "echo one |",
+      "if 1==1 (\necho one ^",
+    ]) {
+      const ops: readonly Op[] = [
+        { op: "source", text },
+        { op: "print", text: "next", tone: "plain" },
+      ];
+      const options = { tmpDir: "/tmp", xtrace: false, proof: "proof-8c1f2a" };
+      const result = run(writer.write(ops, options), writer.parts?.(ops, options));
+      expect([text, `${result.stdout}${result.stderr}`.match(/ALLOY|alloy|errorlevel/g)]).toEqual([text, null]);
+      expect([text, result.stdout.replaceAll("\r", "").split("\n")[0]]).toEqual([text, "proof-8c1f2a"]);
+    }
+  }, 300_000);
 
   test("a batch file that an entry starts without call returns to the script, and so does exit /b", () => {
     const { dir, run, writer } = open();

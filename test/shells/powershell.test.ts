@@ -35,7 +35,7 @@ test("the script that removes deep directories for cmd fits the grammar", () => 
 describe.each([powershell, pwsh])("scripts for $name", (writer) => {
   test("fit the grammar whatever their values are, and each word stands for its value", () => {
     const ops = values.flatMap((value, index): Op[] => [
-      { op: "export", name: `V_${index}`, value },
+      { op: "export", name: `V-${index}`, value },
       { op: "write", path: value, content: value },
       { op: "run", argv: ["git", value] },
       { op: "print", text: value, tone: "plain" },
@@ -44,7 +44,15 @@ describe.each([powershell, pwsh])("scripts for $name", (writer) => {
     expect(syntax.errors(text)).toEqual([]);
     const literals = syntax.literals(text);
     const words = literals.slice(literals.indexOf(`${PROOF}\n`) + 1);
-    const expected = values.flatMap((value, index) => [`V_${index}`, value, value, value, "git", undefined, value]);
+    const expected = values.flatMap((value, index) => [
+      `V-${index}`,
+      value,
+      value,
+      value,
+      "git",
+      undefined,
+      `${value}\n`,
+    ]);
     expect(words.length).toBe(expected.length + 1);
     for (const [index, value] of expected.entries()) {
       if (value !== undefined) expect(words[index + 1]).toBe(value);
@@ -115,8 +123,9 @@ describe.each([powershell, pwsh])("scripts for $name", (writer) => {
         ["CI_JOB_ID", "HOME", "Error", "A-B", "matches"].map((name): Op => ({ op: "export", name, value: "1" })),
       ),
     );
-    expect(body.match(/\$true$/gm)?.length).toBe(1);
-    expect(body).toContain("AlloySet 'CI_JOB_ID' '1' $true");
+    expect(body.match(/^\$global:\w+ = \$env:/gm)?.length).toBe(1);
+    expect(body).toContain("$global:CI_JOB_ID = $env:CI_JOB_ID = '1'");
+    expect(body).toContain("AlloySet 'A-B' '1' $false");
   });
 
   test("come with a command that needs no quoting on any platform", () => {

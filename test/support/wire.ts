@@ -12,6 +12,8 @@ export interface Wire {
   blackHole(): void;
   /** Cut each connection once that many bytes have come from the server. */
   cutAfter(bytes: number): void;
+  /** Change one bit of each connection, that many bytes after now from the server. */
+  garbleAfter(bytes: number): void;
   /** Refuse new connections by closing them at once. */
   refuse(on: boolean): void;
   /** Good again, for new connections. */
@@ -33,6 +35,7 @@ export async function openWire(target: { host: string; port: number }, options: 
   let refusing = false;
   let count = 0;
   let limit = Infinity;
+  const garble: ((bytes: number) => void)[] = [];
 
   const later = (ms: number, action: () => void): void => {
     const timer = setTimeout(() => {
@@ -41,9 +44,9 @@ export async function openWire(target: { host: string; port: number }, options: 
     }, ms);
     timers.add(timer);
   };
-  const pump = (from: Socket, to: Socket, onBytes: (bytes: number) => boolean): void => {
+  const pump = (from: Socket, to: Socket, onBytes: (chunk: Buffer) => boolean): void => {
     from.on("data", (chunk: Buffer) => {
-      if (silent || !onBytes(chunk.length)) return;
+      if (silent || !onBytes(chunk)) return;
       const ms = delayMs + (chunk.length / bytesPerSecond) * 1000;
       if (ms === 0) {
         if (!to.write(chunk)) {
@@ -77,9 +80,15 @@ export async function openWire(target: { host: string; port: number }, options: 
     const upstream = dial({ ...target, allowHalfOpen: true });
     sockets.add(upstream);
     let received = 0;
+    let untouched = Infinity;
+    garble.push((bytes) => {
+      untouched = bytes;
+    });
     pump(client, upstream, () => true);
-    pump(upstream, client, (bytes) => {
-      received += bytes;
+    pump(upstream, client, (chunk) => {
+      received += chunk.length;
+      if (untouched < chunk.length) chunk[untouched] = (chunk[untouched] ?? 0) ^ 1;
+      untouched = untouched < chunk.length ? Infinity : untouched - chunk.length;
       if (received < limit) return true;
       client.resetAndDestroy();
       upstream.destroy();
@@ -103,6 +112,9 @@ export async function openWire(target: { host: string; port: number }, options: 
     },
     cutAfter: (bytes) => {
       limit = bytes;
+    },
+    garbleAfter: (bytes) => {
+      for (const one of garble) one(bytes);
     },
     refuse: (on) => {
       refusing = on;

@@ -53,10 +53,12 @@ prepare() {
   mkdir -p -- "$base" && start "$base" || exit 1
   kept=\${keep:+\${at%/}/$keep}
   [ -n "$keep" ] || give || exit 1
-  start "$tmp" && give || exit 1
+  # Given last: without CAP_FOWNER (\`cap_drop\`) root changes only what is root's.
+  start "$tmp" || exit 1
   if [ -n "$proof" ]; then chmod 711 . && mkdir ./started && chmod 1733 ./started || exit 1
   else chmod 700 . || exit 1
   fi
+  give || exit 1
   walk "$root"
   [ "$uid" -gt 0 ] || return 0
   # What an earlier user left; most times there is nothing.

@@ -106,6 +106,8 @@ export async function connectEngine(options: EngineOptions, signal: AbortSignal)
     await tunnel?.close();
   };
   try {
+    // It brings ssh2 along, which an executor over SSH may need later on.
+    await import("../../common/ssh2/ciphers.ts");
     const { default: Library } = await import("dockerode");
     const current = new AsyncLocalStorage<AbortSignal>();
     const open = (version: string | undefined): Docker => {

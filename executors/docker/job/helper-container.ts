@@ -6,6 +6,8 @@ import { startWithTools } from "../container/tools-at-start.ts";
 import { containerCommands, runForText } from "../engine/commands.ts";
 import { jobLabels, LABELS } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
+import type { DockerSettings } from "../settings/settings.ts";
+import type { Account } from "./account.ts";
 import type { JobContainer } from "./environment.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
@@ -21,12 +23,13 @@ export async function createHelper(
   network: JobNetwork,
   volumes: JobVolumes,
   image: ObtainedImage,
-  hosts: readonly string[],
+  { hosts, account }: { readonly hosts: readonly string[]; readonly account: Account },
   signal: AbortSignal,
 ): Promise<string> {
   const { engine, settings, wanted, marks, places, request, slot } = scene;
   const body = jobContainer({
     ...common(scene, network.mode),
+    settings: account.uid === 0 ? settings : keepingRights(settings),
     image,
     labels: {
       ...jobLabels(marks, "helper"),
@@ -45,6 +48,25 @@ export async function createHelper(
     extraHosts: [...settings.extraHosts, ...hosts],
   });
   return await createContainer(engine, nameFor(image), { ...body, name: nameOf(scene, "helper") }, signal);
+}
+
+/** What root needs to make directories in other people's and to give them away. */
+const HANDING_OVER = ["CHOWN", "DAC_OVERRIDE", "FOWNER"];
+
+/** `cap_drop` without these: the helper is root for its own steps, and all that comes from the job runs as another there. */
+export function keepingRights<Settings extends Pick<DockerSettings, "capAdd" | "capDrop">>(
+  settings: Settings,
+): Settings {
+  const named = (list: readonly string[], name: string): boolean =>
+    list.some((each) => each.toUpperCase().replace(/^CAP_/, "") === name);
+  const { capAdd, capDrop } = settings;
+  const missing = named(capDrop, "ALL") ? HANDING_OVER.filter((name) => !named(capAdd, name)) : [];
+  return {
+    ...settings,
+    // Engines disagree on what is both dropped and added.
+    capDrop: capDrop.filter((each) => !HANDING_OVER.some((name) => named([each], name))),
+    capAdd: [...capAdd, ...missing],
+  };
 }
 
 function nameFor(image: ObtainedImage): string {

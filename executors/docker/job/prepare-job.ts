@@ -114,7 +114,7 @@ async function startBoth(
   const shares = network.own || network.mode === "bridge" || network.mode === "default";
   const mayDrop = account.uid === 0 && hasEntrypoint(scene, image);
   const owned = { places, uid: account.uid, gid: account.gid, open: volumes.open };
-  const id = await createHelper(scene, network, volumes, helperImage, hosts, signal);
+  const id = await createHelper(scene, network, volumes, helperImage, { hosts, account }, signal);
   const starting = startHelper(scene, { id, image: helperImage, prepare: preparePlaces(owned, mayDrop) }, signal);
   starting.catch(() => {});
   const parts: BuildParts = {

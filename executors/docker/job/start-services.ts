@@ -1,3 +1,4 @@
+import type { ContainerCreateOptions } from "dockerode";
 import { all } from "../../../src/time.ts";
 import { matchesAny } from "../../images/allowed.ts";
 import { serviceVariables } from "../../images/service-variables.ts";
@@ -5,6 +6,7 @@ import type { WantedService } from "../../images/wanted.ts";
 import { inlineProfiles, serviceContainer } from "../container/container-config.ts";
 import type { Engine } from "../engine/engine.ts";
 import { jobLabels } from "../engine/labels.ts";
+import type { ObtainedImage } from "../image/image.ts";
 import type { JobNetwork } from "./network.ts";
 import { common, nameOf, type Scene } from "./scene.ts";
 import { addressOf, type RunningService, startService } from "./services.ts";
@@ -38,7 +40,13 @@ export async function startServices(
       command: service.command,
       devices,
     });
-    const named = { ...body, name: nameOf(scene, "service"), ...(service.user === null ? {} : { User: service.user }) };
+    const { user, groups } = await userOf(scene, service, image, signal);
+    const named: ContainerCreateOptions = {
+      ...body,
+      name: nameOf(scene, "service"),
+      ...(user === null ? {} : { User: user }),
+      HostConfig: { ...body.HostConfig, ...(groups.length === 0 ? {} : { GroupAdd: groups.map(String) }) },
+    };
     return await startService(engine, { wanted: service, image, names, body: named }, signal);
   };
   if (network.mode === "none" && wanted.services.length > 0) {
@@ -49,6 +57,25 @@ export async function startServices(
     return service === undefined ? [] : [await start(service, names)];
   });
   return (await all(started)).flat();
+}
+
+/**
+ * Where `allowed_users` says whom a job may choose, a name is who the service's image says, and never root under another name.
+ * @throws {ScriptFailure} it is nobody there, or root
+ */
+async function userOf(
+  scene: Scene,
+  { user }: WantedService,
+  image: ObtainedImage,
+  signal: AbortSignal,
+): Promise<{ readonly user: string | null; readonly groups: readonly number[] }> {
+  const { engine, settings, accounts, marks } = scene;
+  if (user === null || settings.allowedUsers.length === 0) return { user, groups: [] };
+  // `user` of the entry is that of jobs alone.
+  const rules = { user: undefined, allowedUsers: settings.allowedUsers };
+  const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
+  const account = await accounts.of({ engine, settings: rules, wanted: { user }, image, scratch }, signal);
+  return { user: `${account.uid}:${account.gid}`, groups: account.groups };
 }
 
 /** `name:address` of services, where no DNS knows them. */

@@ -3,6 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 import type { AnyAuthMethod, AuthenticationType, ParsedKey } from "ssh2";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { SshHost } from "../settings.ts";
+import { MOST_ROUNDS, openChachaKey } from "./openssh-key.ts";
 
 /** `utils.parseKey` of ssh2, which is loaded by whoever connects. */
 export type ParseKey = (data: Buffer, passphrase?: string) => ParsedKey | ParsedKey[] | Error;
@@ -19,8 +20,6 @@ interface Method {
   readonly shown: string;
   readonly use: AnyAuthMethod;
 }
-
-const CHACHA = "chacha20-poly1305@openssh.com";
 
 /** Larger than any key; a device or a log file is refused before it fills the memory. */
 const LARGEST_KEY_BYTES = 1024 * 1024;
@@ -124,12 +123,18 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
   } catch (error) {
     throw error instanceof SystemFailure ? error : refused("it cannot be read", error);
   }
-  if (isUnderChacha(content)) {
+  const opened = openChachaKey(content, passphrase);
+  if ("refused" in opened) {
     throw refused(
-      `it is encrypted with ${CHACHA}, which the runner does not know. Encrypt it anew: ssh-keygen -p -Z aes256-ctr -f ${file}`,
+      {
+        locked: "it is encrypted. Set identity_passphrase",
+        "wrong passphrase": "identity_passphrase does not open it",
+        malformed: "it is no private key in a format of OpenSSH or PEM (it ends early, or has fields of another kind)",
+        "too many rounds": `its passphrase is hashed in more than ${MOST_ROUNDS} rounds. Encrypt it anew: ssh-keygen -p -a 24 -f ${file}`,
+      }[opened.refused],
     );
   }
-  const parsed = parseKey(unwrapped(content, passphrase), passphrase);
+  const parsed = parseKey(unwrapped(opened.content, passphrase), passphrase);
   if (parsed instanceof Error) {
     if (/no passphrase/i.test(parsed.message)) throw refused("it is encrypted. Set identity_passphrase");
     if (content.includes("BEGIN ENCRYPTED PRIVATE KEY")) {
@@ -137,6 +142,7 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
         passphrase === undefined ? "it is encrypted. Set identity_passphrase" : "identity_passphrase does not open it",
       );
     }
+    if (passphrase !== undefined && opened.encrypted) throw refused("identity_passphrase does not open it");
     if (passphrase !== undefined && /decrypt|passphrase|integrity|bad/i.test(parsed.message)) {
       throw refused("identity_passphrase does not open it");
     }
@@ -148,13 +154,4 @@ async function readKey(file: string, passphrase: string | undefined, parseKey: P
   const key = Array.isArray(parsed) ? parsed[0] : parsed;
   if (key?.isPrivateKey() !== true) throw refused("it is a public key. Name the private one, without .pub");
   return key;
-}
-
-/** OpenSSH's format begins with its name and that of the cipher. */
-function isUnderChacha(content: Buffer): boolean {
-  const [, body = ""] =
-    /-----BEGIN OPENSSH PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)-----END/.exec(content.toString("latin1")) ?? [];
-  const key = Buffer.from(body, "base64");
-  const at = "openssh-key-v1\0".length;
-  return key.length > at + 4 && key.toString("latin1", at + 4, at + 4 + key.readUInt32BE(at)) === CHACHA;
 }

@@ -1,7 +1,8 @@
 import type { Config, RunnerConfig } from "../../config/config.ts";
 import { appendEntry } from "../../config/file/edit.ts";
 import { runnerId } from "../../config/identity.ts";
-import { findFile, loadConfig, parseConfig } from "../../config/load.ts";
+import { demandSound, findFile, loadConfig, parseConfig } from "../../config/load.ts";
+import { missingProgram } from "../../config/program.ts";
 import { CommandError, ConfigError } from "../../errors.ts";
 import type { EntrySettings, ExecutorCatalog } from "../../executor.ts";
 import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
@@ -77,6 +78,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     user: undefined,
     stateDir,
     runners: [own],
+    broken: [],
   };
 }
 
@@ -108,11 +110,14 @@ async function fromFlags(
   const named = executor ?? textOf(values, "executor") ?? "shell";
   const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, context.catalog.words, named) };
   try {
-    return await parseConfig(appendEntry("", entry), {
-      ...loadOptions(context),
-      file: FLAGS,
-      findFile: (path) => findFile(path, [context.cwd]),
-    });
+    return demandSound(
+      await parseConfig(appendEntry("", entry), {
+        ...loadOptions(context),
+        file: FLAGS,
+        findFile: (path) => findFile(path, [context.cwd]),
+        findProgram: (program) => missingProgram(program, loadOptions(context)),
+      }),
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new CommandError(inTermsOfFlags(error.message), { cause: error });
@@ -145,7 +150,11 @@ async function fromConfig(given: string, options: ExecConfigOptions, context: Co
   const config = await loadConfig(configFileOf(given, context), loadOptions(context));
   const name = textOf(values, "runner");
   const chosen = name === undefined ? config.runners : config.runners.filter((runner) => runner.name === name);
-  if (chosen.length === 1) return { ...config, runners: chosen };
+  if (chosen.length === 1) return { ...config, runners: chosen, broken: [] };
+  // What is meant is there, and says what is wrong with it.
+  if (chosen.length === 0) {
+    demandSound({ ...config, broken: config.broken.filter((entry) => name === undefined || entry.name === name) });
+  }
   const known = config.runners.map((runner) => `  ${describeRunner(runner)}`).join("\n");
   const what =
     name === undefined

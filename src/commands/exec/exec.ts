@@ -5,9 +5,15 @@ import { CommandError } from "../../errors.ts";
 import type { JobLocation } from "../../executor.ts";
 import { startCoordinator } from "../../local/coordinator/coordinator.ts";
 import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
+import { type RunPlanResult, runPlan } from "../../local/gitlab/run/run-plan.ts";
 import type { CiFile } from "../../local/pipeline/ci-file.ts";
 import { findJob, withNeeds } from "../../local/pipeline/needs.ts";
-import { type PipelineOptions, type PipelineResult, runPipeline } from "../../local/pipeline/pipeline.ts";
+import {
+  type PipelineOptions,
+  type PipelineProject,
+  type PipelineResult,
+  runPipeline,
+} from "../../local/pipeline/pipeline.ts";
 import { createGit, type Git } from "../../local/sources/git.ts";
 import { startGitServer } from "../../local/sources/git-server.ts";
 import { refOf, type Snapshot, takeSnapshot } from "../../local/sources/snapshot.ts";
@@ -16,10 +22,20 @@ import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { findSourcesAddress } from "./address.ts";
 import { execConfig } from "./config.ts";
-import { readCiFile, understand } from "./file.ts";
+import { type ProjectFile, readProjectFile, understand } from "./file.ts";
+import {
+  type GitlabWork,
+  gitlabSpec,
+  keepArtifacts,
+  loadGitlab,
+  notesOnGitlab,
+  printGitlabPreview,
+  showGitlab,
+} from "./gitlab.ts";
 import { notesOn, sayNotes } from "./notes.ts";
 import { type ExecOptions, readExecOptions } from "./options.ts";
 import { type ExecPlaces, openPlaces, placesOfRun, projectIdOf } from "./places.ts";
+import { privateVariables } from "./private.ts";
 import { withoutProxyFor } from "./proxy.ts";
 import { type RunRecord, writeRecord } from "./record.ts";
 import { listJobs, type PreviewJob, printPreview } from "./report.ts";
@@ -68,9 +84,19 @@ export async function execCommand(
   const { catalog: executors } = context;
   const work = async (): Promise<number> => {
     const tree = await findWorkingTree(context.cwd, gitIn);
-    const file = await readCiFile(tree, given.committed, context.cwd, gitIn);
-    const { options, executor } = understand(given, file, [...executors.names, ...executors.absent.names]);
-    return await withRun({ options, executor, tree, file, values, context, engine }, signal);
+    const project = await readProjectFile(tree, given, context.cwd, gitIn);
+    const kept = await privateVariables(tree, context.env, gitIn(tree.dir));
+    sayNotes(kept.notes, context);
+    const { options, executor } = understand(
+      { ...given, variables: [...kept.variables, ...given.variables] },
+      jobNamesIn(project),
+      [...executors.names, ...executors.absent.names],
+    );
+    const work: Work =
+      project.kind === "alloy"
+        ? { kind: "alloy", file: project.file, notes: project.notes }
+        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context.env)) };
+    return await withRun({ options, executor, tree, work, values, context, engine }, signal);
   };
   const status = await Promise.race([
     work().catch((error: unknown) => {
@@ -85,25 +111,43 @@ export async function execCommand(
   return status;
 }
 
+/** What there is to run: AlloyCI's file, or a pipeline of GitLab's. */
+type Work =
+  | { readonly kind: "alloy"; readonly file: CiFile; readonly notes: readonly string[] }
+  | ({ readonly kind: "gitlab" } & GitlabWork);
+
 interface Run {
   readonly options: ExecOptions;
   readonly executor: string | undefined;
   readonly tree: WorkingTree;
-  readonly file: CiFile;
+  readonly work: Work;
   readonly values: FlagValues;
   readonly context: CommandContext;
   readonly engine: ExecEngine;
 }
 
 async function withRun(run: Run, signal: AbortSignal): Promise<number> {
-  const { options, context, file, tree, engine } = run;
-  const notes = [...file.warnings, ...tree.notes];
-  for (const name of options.jobs) findJob(name, file);
-  if (options.mode === "list") {
-    const ref = refOf(tree, options.ref, notes);
-    sayNotes(notes, context);
-    for (const line of listJobs(file, ref)) context.print(line);
-    return 0;
+  const { options, context, work, tree, engine } = run;
+  if (work.kind === "gitlab") {
+    if (options.mode === "list" || options.mode === "print") return showGitlab(work, options, context);
+    const { refusal } = work.loaded.plan;
+    if (refusal !== null) {
+      sayNotes(work.notes, context);
+      context.say(`no pipeline: ${refusal}`);
+      return 0;
+    }
+  }
+  const notes = [...work.notes, ...(work.kind === "alloy" ? work.file.warnings : []), ...tree.notes];
+  if (work.kind === "alloy") {
+    const { file } = work;
+    refuseGitlabFlags(options, file);
+    for (const name of options.jobs) findJob(name, file);
+    if (options.mode === "list") {
+      const ref = refOf(tree, options.ref, notes);
+      sayNotes(notes, context);
+      for (const line of listJobs(file, ref)) context.print(line);
+      return 0;
+    }
   }
   const places = await openPlaces(context.env);
   const sweep = options.mode === "run" ? startSweep(places, engine.bury, context) : undefined;
@@ -130,9 +174,11 @@ async function withCoordinator(
   notes: string[],
   signal: AbortSignal,
 ): Promise<number> {
-  const { options, executor, file, values, engine, tree } = run;
+  const { options, executor, work, values, engine, tree } = run;
   const coordinator = await startCoordinator({
-    dialect: "alloy",
+    dialect: work.kind,
+    // The next job starts the moment it may.
+    longPollMs: work.kind === "gitlab" ? LONG_POLL_MS : 0,
     record: false,
     secret: true,
     artifactsDir: places.runDir,
@@ -167,9 +213,13 @@ async function withCoordinator(
   const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
   if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
   const config = await configure(direct.context, direct.environment);
-  const only =
-    options.jobs.length === 0 ? undefined : options.needs ? withNeeds(options.jobs, file, snapshot.ref) : options.jobs;
-  notes.push(...config.warnings, ...notesOn({ options, file, commit: snapshot, executor: features, only }));
+  const only = work.kind === "alloy" ? onlyOf(options, work.file, snapshot) : undefined;
+  notes.push(
+    ...config.warnings,
+    ...(work.kind === "alloy"
+      ? notesOn({ options, file: work.file, commit: snapshot, executor: features, only })
+      : notesOnGitlab(work, features)),
+  );
   sayNotes(notes, run.context);
   const server =
     options.mode === "dry-run"
@@ -184,35 +234,61 @@ async function withCoordinator(
         });
   if (server !== undefined) closing.defer(() => server.close());
 
-  const terminal = process.stdout.isTTY === true;
-  const pipeline: PipelineOptions = {
+  const terminal = process.stdout.isTTY === true && run.context.env.TERM !== "dumb";
+  const display = {
+    output: process.stdout,
+    colors: terminal && !run.context.env.NO_COLOR,
+    terminal: terminal
+      ? { columns: () => process.stdout.columns || 80, rows: () => process.stdout.rows || 24 }
+      : undefined,
+    cancelNote: "Canceling what runs; once more to leave at once",
+  };
+  const project: PipelineProject = {
+    repoUrl: server?.urlOf(servedAs) ?? `http://127.0.0.1/${servedAs}`,
+    sha: snapshot.sha,
+    beforeSha: snapshot.beforeSha,
+    ref: snapshot.ref,
+    name: tree.name,
+    id: projectIdOf(tree.dir),
+  };
+  const handed = { runnerToken: token, timeoutSeconds: options.timeoutSeconds };
+  const start =
+    work.kind === "alloy"
+      ? async (): Promise<PipelineResult> => await runPipeline(alloyPipeline(work.file), signal)
+      : async (): Promise<RunPlanResult> =>
+          await runPlan(
+            {
+              ...display,
+              ...handed,
+              ...gitlabSpec(work, project, snapshot, options),
+              coordinator,
+              noDelay: options.noDelay,
+              ...(options.artifactsDir === undefined
+                ? {}
+                : { keep: keepArtifacts(options.artifactsDir, run.context.cwd) }),
+            },
+            signal,
+          );
+  const alloyPipeline = (file: CiFile): PipelineOptions => ({
+    ...display,
+    ...handed,
     coordinator,
     file,
-    project: {
-      repoUrl: server?.urlOf(servedAs) ?? `http://127.0.0.1/${servedAs}`,
-      sha: snapshot.sha,
-      beforeSha: snapshot.beforeSha,
-      ref: snapshot.ref,
-      name: tree.name,
-      id: projectIdOf(tree.dir),
-    },
+    project,
     predefined: predefined(snapshot),
     variables: options.variables,
-    output: process.stdout,
-    colors: terminal && !run.context.env.NO_COLOR && run.context.env.TERM !== "dumb",
-    terminal:
-      terminal && run.context.env.TERM !== "dumb"
-        ? { columns: () => process.stdout.columns || 80, rows: () => process.stdout.rows || 24 }
-        : undefined,
-    runnerToken: token,
-    timeoutSeconds: options.timeoutSeconds,
     // The runner is part of this process: it always has its last word.
     lastWordsMs: Number.POSITIVE_INFINITY,
-    cancelNote: "Canceling what runs; once more to leave at once",
     ...(only === undefined ? {} : { only }),
-  };
+  });
   if (options.mode === "dry-run") {
-    await printPreview({ pipeline, config, preview: engine.preview, print: run.context.print });
+    const { print } = run.context;
+    if (work.kind === "alloy")
+      await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
+    else {
+      const spec = { ...handed, ...gitlabSpec(work, project, snapshot, options), coordinator };
+      await printGitlabPreview({ spec, config, preview: engine.preview, print });
+    }
     return 0;
   }
   const used = config.runners[0]?.executor ?? "shell";
@@ -223,14 +299,46 @@ async function withCoordinator(
     run.context.catalog.words,
   );
   const runner = await engine.startRunner(config, direct.context);
-  let result: PipelineResult;
+  let result: Pick<PipelineResult, "success" | "firstFailure">;
   try {
-    result = await runPipeline(pipeline, signal);
+    result = await start();
   } finally {
+    coordinator.release();
     await runner.end();
   }
   if (signal.aborted) throw signal.reason;
   return result.success ? 0 : (result.firstFailure?.exitCode ?? 1);
+}
+
+/** How long the runner's question for a job may wait for one. */
+const LONG_POLL_MS = 20_000;
+
+function jobNamesIn(project: ProjectFile): readonly string[] {
+  if (project.kind === "alloy") return project.file.jobs.map(({ name }) => name);
+  // Before it is read: whether a word is a job decides how the others are meant.
+  return [...project.file.text.matchAll(/^([\w-]+):/gm)].flatMap((match) => match[1] ?? []);
+}
+
+function onlyOf(options: ExecOptions, file: CiFile, { ref }: Snapshot): readonly string[] | undefined {
+  if (options.jobs.length === 0) return undefined;
+  return options.needs ? withNeeds(options.jobs, file, ref) : options.jobs;
+}
+
+/** @throws {CommandError} a flag was typed that only GitLab's file has a use for */
+function refuseGitlabFlags(options: ExecOptions, { file }: CiFile): void {
+  const typed = [
+    options.json ? "--json" : "",
+    options.all ? "--all" : "",
+    options.mode === "print" ? "--print" : "",
+    options.source === undefined ? "" : "--source",
+    options.inputs.size === 0 ? "" : "--input",
+    options.changed === undefined ? "" : "--changed",
+    options.manual.length === 0 ? "" : "--manual",
+    options.stages.length === 0 ? "" : "--stage",
+    options.artifactsDir === undefined ? "" : "--artifacts",
+  ].filter((flag) => flag !== "");
+  if (typed.length > 0)
+    throw new CommandError(`${typed.join(", ")}: for .gitlab-ci.yml only, and ${file} is AlloyCI's`);
 }
 
 /** What AlloyCI knows of the commit and this coordinator would have to make up. */

@@ -28,6 +28,7 @@ export function addExecFlags(command: Command, executors: readonly ExecutorWords
     )
     .addOption(new Option("--timeout <time>", "longest run of a job, such as 90s, 15m; default: 1h"))
     .addOption(new Option("--list", "show the jobs and run nothing"))
+    .addOption(new Option("--file <file>", "CI file; default: .alloy-ci.yml, .alloy-ci.json, else .gitlab-ci.yml"))
     .addOption(new Option("--dry-run", "show the plan and the script of each stage and run nothing"))
     .addOption(
       new Option(
@@ -35,7 +36,33 @@ export function addExecFlags(command: Command, executors: readonly ExecutorWords
         "where jobs reach this machine to fetch the sources; default: found out by executor",
       ),
     );
+  addGitlabFlags(command);
   return addRunnerFlags(command, executors, (flag) => !NOT_OF_EXEC.test(flag));
+}
+
+/** What decides over a pipeline of `.gitlab-ci.yml`. */
+function addGitlabFlags(command: Command): void {
+  command
+    .addOption(new Option("--json", "with --list: as JSON"))
+    .addOption(new Option("--all", "with --list: also jobs that are not in the pipeline, and why"))
+    .addOption(new Option("--print", "show the CI file with all that it includes, and where it comes from"))
+    .addOption(
+      new Option(
+        "--source <source>",
+        "what made the pipeline: push, merge_request_event, schedule, web…; default: push",
+      ),
+    )
+    .addOption(new Option("--target <branch>", "where the merge request is to go; default: the default branch"))
+    .addOption(new Option("--input <name=value>", "input of the CI file").argParser(collect))
+    .addOption(new Option("--changed <file...>", "files that have changed; default: since the default branch"))
+    .addOption(new Option("--manual <job>", "run this manual job, too; all: all of them").argParser(collect))
+    .addOption(new Option("--stage <stage>", "run the jobs of this stage").argParser(collect))
+    .addOption(
+      new Option("--include <project=dir>", "take includes of another project from its checkout").argParser(collect),
+    )
+    .addOption(new Option("--offline", "fetch no included files: take them as they were the last time"))
+    .addOption(new Option("--no-delay", "start delayed jobs at once"))
+    .addOption(new Option("--artifacts <dir>", "keep what jobs upload in this directory"));
 }
 
 /** Of a line to a coordinator, and `exec` brings its own. */

@@ -18,7 +18,27 @@ export interface ExecOptions {
   readonly variables: readonly VariableSpec[];
   readonly timeoutSeconds: number;
   readonly address: string | undefined;
-  readonly mode: "run" | "list" | "dry-run";
+  readonly mode: "run" | "list" | "print" | "dry-run";
+  /** The CI file; `undefined`: the project's. What follows is for GitLab's. */
+  readonly file: string | undefined;
+  readonly json: boolean;
+  /** Also jobs that are not in the pipeline. */
+  readonly all: boolean;
+  /** `CI_PIPELINE_SOURCE`. */
+  readonly source: string | undefined;
+  /** Branch that a merge request is to go into. */
+  readonly target: string | undefined;
+  readonly inputs: ReadonlyMap<string, string>;
+  /** Instead of what git says has changed. */
+  readonly changed: readonly string[] | undefined;
+  readonly manual: readonly string[];
+  readonly stages: readonly string[];
+  /** Checkouts of other projects that are included, by project. */
+  readonly checkouts: ReadonlyMap<string, string>;
+  /** Take fetched files as they were the last time. */
+  readonly offline: boolean;
+  readonly noDelay: boolean;
+  readonly artifactsDir: string | undefined;
 }
 
 /** AlloyCI's. */
@@ -31,11 +51,19 @@ export async function readExecOptions(
   context: Pick<CommandContext, "cwd" | "env">,
   processors: number,
 ): Promise<ExecOptions> {
-  if (values.list === true && values.dryRun === true) throw new CommandError("Choose one of --list and --dry-run");
+  const modes = (["list", "print", "dryRun"] as const).filter((name) => values[name] === true);
+  if (modes.length > 1) throw new CommandError("Choose one of --list, --print and --dry-run");
+  if ((values.json === true || values.all === true) && values.list !== true)
+    throw new CommandError("--json and --all are for --list");
+  const source = textOf(values, "source");
+  if (source !== undefined && !SOURCES.includes(source))
+    throw new CommandError(`--source is one of ${SOURCES.join(", ")}, not "${source}"`);
+  if (textOf(values, "target") !== undefined && source !== "merge_request_event")
+    throw new CommandError("--target is for --source merge_request_event");
   const parallel = textOf(values, "jobs");
   if (parallel !== undefined && !/^[1-9]\d{0,3}$/.test(parallel))
     throw new CommandError(`--jobs is the number of jobs at once, from 1 to 9999, not "${parallel}"`);
-  if (values.withNeeds === true && jobs.length === 0)
+  if (values.withNeeds === true && jobs.length === 0 && listOf(values.stage).length === 0)
     throw new CommandError("--with-needs is for named jobs: without names all jobs run anyway");
   return {
     jobs,
@@ -49,8 +77,43 @@ export async function readExecOptions(
     ],
     timeoutSeconds: readTimeout(textOf(values, "timeout")),
     address: textOf(values, "address"),
-    mode: values.list === true ? "list" : values.dryRun === true ? "dry-run" : "run",
+    mode: values.list === true ? "list" : values.print === true ? "print" : values.dryRun === true ? "dry-run" : "run",
+    file: textOf(values, "file"),
+    json: values.json === true,
+    all: values.all === true,
+    source,
+    target: textOf(values, "target"),
+    inputs: pairsOf(values.input, "--input"),
+    changed: values.changed === undefined ? undefined : listOf(values.changed),
+    manual: listOf(values.manual),
+    stages: listOf(values.stage),
+    checkouts: new Map(
+      [...pairsOf(values.include, "--include")].map(([project, dir]) => [
+        project.toLowerCase(),
+        resolve(context.cwd, dir),
+      ]),
+    ),
+    offline: values.offline === true,
+    noDelay: values.delay === false,
+    artifactsDir: textOf(values, "artifacts"),
   };
+}
+
+/** What makes pipelines at GitLab. */
+const SOURCES: readonly string[] =
+  "push merge_request_event schedule web api trigger pipeline parent_pipeline chat external external_pull_request_event webide".split(
+    " ",
+  );
+
+/** `NAME=VALUE` texts. */
+function pairsOf(value: unknown, flag: string): Map<string, string> {
+  return new Map(
+    listOf(value).map((text) => {
+      const split = text.indexOf("=");
+      if (split <= 0) throw new CommandError(`${flag} is NAME=VALUE, not "${text}"`);
+      return [text.slice(0, split), text.slice(split + 1)];
+    }),
+  );
 }
 
 function listOf(value: unknown): string[] {
@@ -71,7 +134,7 @@ function readVariable(text: string, env: CommandContext["env"]): VariableSpec {
 }
 
 /** `NAME=value` lines, `#` comments, `export` in front, quotes around; as docker and dotenv read them. */
-async function readEnvFile(name: string, cwd: string): Promise<VariableSpec[]> {
+export async function readEnvFile(name: string, cwd: string): Promise<VariableSpec[]> {
   const file = resolve(cwd, name);
   const text = await readFile(file, "utf8").catch((cause: unknown) => {
     throw new CommandError(`--env-file ${name} cannot be read: ${describeError(cause)}`, { cause });

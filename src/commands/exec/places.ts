@@ -46,6 +46,11 @@ function baseOf(env: Readonly<Record<string, string | undefined>>): string {
   return process.platform === "darwin" ? join(home, "Library", "Caches", own) : join(home, ".cache", own);
 }
 
+/** Included files that were fetched, for runs without a network. */
+export function includesDir(env: Readonly<Record<string, string | undefined>>): string {
+  return join(baseOf(env), "includes");
+}
+
 /** What lies in a place that others can write to may have been put there by them. */
 async function mustBeOwn(dir: string): Promise<void> {
   await mkdir(dir, { mode: 0o700 }).catch(() => undefined); // it is there, or what follows says why not

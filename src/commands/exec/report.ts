@@ -84,18 +84,23 @@ export async function printPreview({ pipeline, config, preview, print }: PrintPr
         })),
       }),
     });
-    const { shell, root, stages } = await preview(
-      jobPayload(local, runner, coordinator.dialect, coordinator.url),
-      config,
+    print(
+      await previewText(job.name, jobPayload(local, runner, coordinator.dialect, coordinator.url), config, preview),
     );
-    print(`\n# job ${job.name} (${shell}; ${root} stands for its directory)`);
-    for (const { name, title, when, script, transfer } of stages) {
-      const condition = when === "on_success" ? "" : ` (${when})`;
-      const language = script === null || script.shell === shell ? "" : ` (${script.shell})`;
-      print(`\n# ${job.name}: ${name}${condition}${language}${transfer === null ? "" : ` ${title} ${transfer}`}`);
-      if (script !== null) print(script.text.trimEnd());
-    }
   }
+}
+
+/** The stages of one job, each with its script. */
+export async function previewText(job: string, payload: string, config: Config, preview: PreviewJob): Promise<string> {
+  const { shell, root, stages } = await preview(payload, config);
+  const lines = [`\n# job ${job} (${shell}; ${root} stands for its directory)`];
+  for (const { name, title, when, script, transfer } of stages) {
+    const condition = when === "on_success" ? "" : ` (${when})`;
+    const language = script === null || script.shell === shell ? "" : ` (${script.shell})`;
+    lines.push(`\n# ${job}: ${name}${condition}${language}${transfer === null ? "" : ` ${title} ${transfer}`}`);
+    if (script !== null) lines.push(script.text.trimEnd());
+  }
+  return lines.join("\n");
 }
 
 function describe(job: CiJob): string {

@@ -5,7 +5,8 @@ import type { RunnerConfig } from "../../config/config.ts";
 import { appendEntry } from "../../config/file/edit.ts";
 import { addRunner, type NewRunner, readRunners } from "../../config/file/save.ts";
 import { runnerId } from "../../config/identity.ts";
-import { certsDirOf, findFile, parseConfig } from "../../config/load.ts";
+import { certsDirOf, demandSound, findFile, parseConfig } from "../../config/load.ts";
+import { missingProgram } from "../../config/program.ts";
 import type { CoordinatorTarget } from "../../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../../coordinator/registration.ts";
 import { CommandError, ConfigError, describeError, Stop } from "../../errors.ts";
@@ -211,8 +212,9 @@ async function checkedEntry(entry: NewRunner, configFile: string, context: Comma
       certsDir: await certsDirOf(configFile, options.certsDir),
       file: "new entry",
       findFile: (path) => findFile(path, [context.cwd]),
+      findProgram: (program) => missingProgram(program, options),
     });
-    const [runner] = config.runners;
+    const [runner] = demandSound(config).runners;
     if (runner === undefined) throw new CommandError("the new entry cannot be used");
     return runner;
   } catch (error) {

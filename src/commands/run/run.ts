@@ -68,7 +68,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       started.supervisor.apply(started.config);
       deps.metrics.processState("running");
       started.setReady(true);
-      notifier.ready(statusOf(started.supervisor));
+      notifier.ready(statusOf(started));
       follower = deps.watchConfig(started.file, watching.signal);
       followed = follow(follower, started, options, deps, watching.signal);
       await fired(draining.signal);

@@ -2,8 +2,9 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Config } from "../../config/config.ts";
 import { appendEntry } from "../../config/file/edit.ts";
 import { runnerId } from "../../config/identity.ts";
-import { findFile, type LoadOptions, loadConfig, parseConfig } from "../../config/load.ts";
+import { demandSound, findFile, type LoadOptions, loadConfig, parseConfig } from "../../config/load.ts";
 import { ownStateDir } from "../../config/locations.ts";
+import { missingProgram } from "../../config/program.ts";
 import { CommandError, ConfigError, Stop } from "../../errors.ts";
 import type { HandleJob } from "../../job/life/received.ts";
 import { type CommandContext, configFileOf } from "../context.ts";
@@ -80,6 +81,8 @@ export function createSingle(values: FlagValues, context: CommandContext): Singl
 /** One job at a time, whatever the entry says. */
 function only(config: Config, name: string): Config {
   const chosen = config.runners.filter((runner) => runner.name === name);
+  const broken = config.broken.filter((entry) => entry.name === name);
+  if (chosen.length === 0) demandSound({ ...config, broken });
   if (chosen.length === 0) {
     const names = config.runners.map((runner) => `"${runner.name}"`).join(", ") || "none at all";
     throw new ConfigError(`${config.file} has no runner "${name}"; there is ${names}`);
@@ -89,7 +92,7 @@ function only(config: Config, name: string): Config {
       `${config.file} has several runners "${name}":\n${chosen.map((one) => `  ${describeRunner(one)}`).join("\n")}`,
     );
   }
-  return { ...config, concurrent: 1, runners: chosen };
+  return { ...config, concurrent: 1, runners: chosen, broken: [] };
 }
 
 async function fromConfig(name: string, file: string, options: LoadOptions): Promise<Config> {
@@ -112,12 +115,15 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
   };
   try {
     return only(
-      await parseConfig(appendEntry("", entry), {
-        ...options,
-        defaultStateDir: ownStateDir(options.defaultStateDir, `${entry.url} ${runnerId(entry.token)}`, "run-single"),
-        file: "flags of run-single",
-        findFile: (path) => findFile(path, [options.workingDirectory]),
-      }),
+      demandSound(
+        await parseConfig(appendEntry("", entry), {
+          ...options,
+          defaultStateDir: ownStateDir(options.defaultStateDir, `${entry.url} ${runnerId(entry.token)}`, "run-single"),
+          file: "flags of run-single",
+          findFile: (path) => findFile(path, [options.workingDirectory]),
+          findProgram: (program) => missingProgram(program, options),
+        }),
+      ),
       entry.name,
     );
   } catch (error) {

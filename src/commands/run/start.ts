@@ -114,12 +114,31 @@ function adopt(config: Config, options: RunOptions, { log }: RunDeps): void {
   const format = options.logFormat ?? config.logFormat;
   if (format !== undefined) log.setFormat(format);
   for (const warning of config.warnings) log.warn(warning);
-  if (config.runners.length === 0) {
+  for (const entry of config.broken) {
+    log.error(
+      "an entry cannot be used: no jobs are asked for with it until it is mended; the others are not affected",
+      {
+        ...(entry.id === "" ? {} : { runner: entry.id }),
+        name: entry.name,
+        line: entry.line,
+        problem: entry.problems.join("; "),
+      },
+    );
+  }
+  if (config.runners.length === 0 && config.broken.length > 0) {
+    log.error("no runner can be used; the file is watched, and entries that are mended in it are picked up at once", {
+      config: config.file,
+    });
+  } else if (config.runners.length === 0) {
     log.warn('no runner is configured: add one with "alloy-runner register"; it is picked up at once', {
       config: config.file,
     });
   }
-  log.info("configuration in force", { runners: config.runners.length, concurrent: config.concurrent });
+  log.info("configuration in force", {
+    runners: config.runners.length,
+    ...(config.broken.length === 0 ? {} : { unusable: config.broken.length }),
+    concurrent: config.concurrent,
+  });
 }
 
 /** Takes each good version of the configuration; a broken one leaves the old one in force. */
@@ -139,7 +158,7 @@ export async function follow(
         log.error("the new configuration cannot be used; the old one stays in force", {
           problem: describeError(change.error),
         });
-        notifier.ready(statusOf(started.supervisor));
+        notifier.ready(statusOf(started));
         continue;
       }
       const { config } = change;
@@ -153,7 +172,7 @@ export async function follow(
       await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
-      notifier.ready(statusOf(started.supervisor));
+      notifier.ready(statusOf(started));
     }
   } catch (error) {
     if (signal.aborted) return;
@@ -164,8 +183,13 @@ export async function follow(
 }
 
 /** For the service manager. */
-export function statusOf({ polling }: Supervisor): string {
-  return polling === 0
-    ? "no runner is configured"
-    : `asking for jobs of ${polling} ${polling === 1 ? "runner" : "runners"}`;
+export function statusOf({
+  supervisor: { polling },
+  config: { broken },
+}: Pick<Started, "supervisor" | "config">): string {
+  const entries = broken.length === 1 ? "1 entry" : `${broken.length} entries`;
+  const unusable = broken.length === 0 ? "" : `${entries} of the configuration cannot be used`;
+  if (polling === 0) return unusable || "no runner is configured";
+  const asking = `asking for jobs of ${polling} ${polling === 1 ? "runner" : "runners"}`;
+  return unusable === "" ? asking : `${asking}; ${unusable}`;
 }

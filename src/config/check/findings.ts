@@ -6,8 +6,14 @@ export interface Findings {
   problem(at: number, key: string, text: string): void;
   warning(at: number, key: string, text: string | (() => string)): void;
   readonly warnings: readonly string[];
-  /** @throws {ConfigError} one line per problem, in the order of the file */
-  raise(): void;
+  /** One line per problem, in the order of the file. */
+  readonly problems: readonly string[];
+  /** The line of the first of them. */
+  readonly line: number | undefined;
+  /** Problems of a part that fails by itself; its warnings are among those of the whole. */
+  apart(): Findings;
+  /** @param more problems of parts  @throws {ConfigError} there are problems */
+  raise(more: readonly string[]): void;
 }
 
 const MOST_LINES = 30;
@@ -17,36 +23,46 @@ interface Finding {
   readonly text: string;
 }
 
+interface Found {
+  readonly kept: Finding[];
+  total: number;
+}
+
 export function createFindings(file: string, lineAt: (offset: number) => number): Findings {
-  const problems: Finding[] = [];
-  const warnings: Finding[] = [];
-  let counted = { problems: 0, warnings: 0 };
-  const note = (list: Finding[], at: number, key: string, say: string | (() => string)): void => {
-    if (list.length >= MOST_LINES) return;
+  const note = (list: Found, at: number, key: string, say: string | (() => string)): void => {
+    list.total++;
+    if (list.kept.length >= MOST_LINES) return;
     const text = typeof say === "string" ? say : say();
     const line = lineAt(at);
-    list.push({ line, text: `${file}:${line}: ${key}${/^(is|has|holds) /.test(text) ? "" : ":"} ${text}` });
+    list.kept.push({ line, text: `${file}:${line}: ${key}${/^(is|has|holds) /.test(text) ? "" : ":"} ${text}` });
   };
-  const lines = (list: readonly Finding[], total: number): string[] => {
-    const texts = list.toSorted((a, b) => a.line - b.line).map((finding) => finding.text);
-    return total > list.length ? [...texts, `${file}: and ${total - list.length} more like these`] : texts;
+  const sorted = ({ kept }: Found): readonly Finding[] => kept.toSorted((a, b) => a.line - b.line);
+  const lines = (list: Found): string[] => {
+    const texts = sorted(list).map((finding) => finding.text);
+    const more = list.total - list.kept.length;
+    return more > 0 ? [...texts, `${file}: and ${more} more like these`] : texts;
   };
-  return {
-    problem(at, key, text) {
-      counted = { ...counted, problems: counted.problems + 1 };
-      note(problems, at, key, text);
-    },
-    warning(at, key, text) {
-      counted = { ...counted, warnings: counted.warnings + 1 };
-      note(warnings, at, key, text);
-    },
-    get warnings() {
-      return lines(warnings, counted.warnings);
-    },
-    raise() {
-      const [first] = problems.toSorted((a, b) => a.line - b.line);
-      if (first === undefined) return;
-      throw new ConfigError(lines(problems, counted.problems).join("\n"), { file, line: first.line });
-    },
+  const sharing = (warnings: Found): Findings => {
+    const problems: Found = { kept: [], total: 0 };
+    const findings: Findings = {
+      problem: (at, key, text) => note(problems, at, key, text),
+      warning: (at, key, text) => note(warnings, at, key, text),
+      get warnings() {
+        return lines(warnings);
+      },
+      get problems() {
+        return lines(problems);
+      },
+      get line() {
+        return sorted(problems)[0]?.line;
+      },
+      apart: () => sharing(warnings),
+      raise(more) {
+        const { line } = findings;
+        if (line !== undefined) throw new ConfigError([...findings.problems, ...more].join("\n"), { file, line });
+      },
+    };
+    return findings;
   };
+  return sharing({ kept: [], total: 0 });
 }

@@ -78,11 +78,11 @@ export function watchConfig(
           const outcome = await attempt(path, load, now.content);
           retryAt = performance.now() + lookEveryMs;
           if (outcome === null) continue; // it vanished just now
-          if ("error" in outcome) {
+          const text = troubleOf(outcome);
+          if (text !== null) {
             hasty = false;
             if (pending && !settled && !asked) continue;
           }
-          const text = "error" in outcome ? String(outcome.error) : null;
           const repeats = retry && !asked && text === trouble;
           reported = "config" in outcome ? (outcome.config.textDigest ?? now.content) : now.content;
           trouble = text;
@@ -129,6 +129,13 @@ async function look(path: string): Promise<Look> {
     const code = errorCode(error);
     return { content: code === "ENOENT" ? MISSING : code, place: "" };
   }
+}
+
+/** What is wrong with it or with one of its entries: it may pass without a change of the file. */
+function troubleOf(outcome: ConfigChange): string | null {
+  if ("error" in outcome) return String(outcome.error);
+  const { broken } = outcome.config;
+  return broken.length === 0 ? null : broken.flatMap(({ problems }) => problems).join("\n");
 }
 
 /** @returns null when the file vanished while it was read */

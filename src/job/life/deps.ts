@@ -5,6 +5,7 @@ import type { ShipTiming } from "../../trace/ship.ts";
 import type { OpenCaches } from "../../transfer/cache/open-caches.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 import type { AcknowledgeTiming } from "./acknowledge.ts";
+import type { LiveMasks } from "./live-masks.ts";
 import type { RunJobRequest } from "./request.ts";
 
 /** What handling jobs takes besides the jobs. */
@@ -14,6 +15,7 @@ export interface HandleDeps {
   readonly identity: RunnerIdentity;
   readonly findWriter: (shell: ShellName) => ShellWriter | undefined;
   readonly log: Log;
+  readonly liveMasks: Pick<LiveMasks, "hold">;
   readonly openCaches: OpenCaches;
   /** Private to the runner, for archives under way. */
   readonly scratchDir: string;

@@ -26,6 +26,7 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     const { job, entry } = received;
     const secrets = secretsOf(job, [entry.token]);
     const mask = textMask(secrets.values, job.features.tokenMaskPrefixes);
+    using _ = given.liveMasks.hold(mask);
     const deps = { ...given, log: maskedLog(given.log.child({ job: job.id, runner: entry.id }), mask) };
     const startedAt = performance.now();
     const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
@@ -60,6 +61,7 @@ async function handleKept(
   }
   // It comes to know more secrets, and has its patterns at hand.
   log.maskBy(trace.mask);
+  using _ = deps.liveMasks.hold(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
   const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
   await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));

@@ -83,6 +83,8 @@ export interface LocalCoordinator {
   readonly switches: Switches;
   /** @returns how to stop listening */
   on<E extends keyof CoordinatorEvents>(event: E, listener: (value: CoordinatorEvents[E]) => void): () => void;
+  /** GitLab: answer requests for jobs that are held, and hold no more. */
+  release(): void;
   /** End everything at once, held requests too, and remove uploaded files. Safe more than once. */
   close(): Promise<void>;
 }
@@ -171,6 +173,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
     },
     switches,
     on: (event, listener) => channels[event].on(listener),
+    release() {
+      switches.longPollMs = 0;
+      runners.bump(() => true);
+    },
     async close() {
       await Promise.all([main?.close(), storage?.close()]);
       await shelf.close();

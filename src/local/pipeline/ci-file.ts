@@ -47,6 +47,8 @@ export interface CiFile {
 /** Names that a project's CI file can have, in the order in which they are tried. */
 export const CI_FILE_NAMES: readonly string[] = [".alloy-ci.yml", ".alloy-ci.json"];
 
+export const GITLAB_FILE_NAME = ".gitlab-ci.yml";
+
 /**
  * The CI file of the project in `dir`.
  * @param shownIn how messages name the directory, such as `.`

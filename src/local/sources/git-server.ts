@@ -3,6 +3,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
+import { boundConnections } from "../bound-connections.ts";
 import { gitEnvironment } from "./git.ts";
 
 /** Repositories of this machine that jobs can fetch from over HTTP, wherever they run. */
@@ -109,8 +110,7 @@ export async function startGitServer(options: GitServerOptions): Promise<GitServ
       else response.writeHead(500, { "content-length": "0" }).end();
     });
   });
-  // Packs are made for as long as they take.
-  server.requestTimeout = 0;
+  boundConnections(server);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(0, listenHost, () => {

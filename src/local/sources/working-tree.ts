@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { CommandError } from "../../errors.ts";
-import { CI_FILE_NAMES } from "../pipeline/ci-file.ts";
+import { CI_FILE_NAMES, GITLAB_FILE_NAME } from "../pipeline/ci-file.ts";
 import type { Git } from "./git.ts";
 
 /** A person's repository, looked at and never written to. Paths are absolute. */
@@ -81,7 +81,7 @@ async function look(top: string, git: Git): Promise<UserRepository> {
 }
 
 async function hasCiFile(dir: string): Promise<boolean> {
-  for (const name of CI_FILE_NAMES) {
+  for (const name of [...CI_FILE_NAMES, GITLAB_FILE_NAME]) {
     const found = await stat(join(dir, name)).catch(() => null);
     if (found !== null) return true;
   }

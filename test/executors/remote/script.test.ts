@@ -194,6 +194,30 @@ describe("remote scripts", { timeout: 120_000 }, () => {
     expect([ended, survived]).toEqual([[{ pid: Number(text), name: "sleep" }], []]);
   });
 
+  test.skipIf(process.platform !== "linux")(
+    "environments of gigabytes keep nobody from finding the job's",
+    async () => {
+      const { commands, mark, run } = await surroundings("/bin/sh", PATH);
+      const uid = process.geteuid?.() === 0 ? 65534 : (process.getuid?.() ?? 0);
+      const program = join(import.meta.dirname, "../../support/giant-environment.py");
+      for (let count = 0; count < 3; count++) {
+        const giant = spawn("python3", [program, String(uid), "6"], { stdio: ["pipe", "pipe", "inherit"] });
+        onTestFinished(async () => {
+          giant.kill("SIGKILL");
+          await once(giant, "close");
+        });
+        await once(giant.stdout, "data");
+      }
+      const { text } = await run("setsid sleep 603 & echo $!", { killLeftovers: false });
+      const began = performance.now();
+      const { ended, survived } = await endTree(commands, { mark, root: null, graceMs: 1000, limitMs: 1000 }, never);
+      expect(performance.now() - began).toBeLessThan(10_000);
+      expect(survived).toEqual([]);
+      expect(ended.map(({ name }) => name)).toEqual(["sleep"]);
+      expect(isAlive(Number(text.trim()))).toBe(false);
+    },
+  );
+
   test("a script that ends leaves those alone that its job still runs beside it", async () => {
     const { run } = await surroundings("/bin/sh", PATH);
     const [output, stop] = [new Sink(), new AbortController()];

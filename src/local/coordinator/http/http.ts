@@ -2,6 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { pipeline } from "node:stream/promises";
+import { boundConnections } from "../../bound-connections.ts";
 import { nowMs } from "../channel.ts";
 import { applyFault, type Intercept } from "../faults/faults.ts";
 import { type BodyEnd, type BodyLimits, readBody } from "./body.ts";
@@ -176,7 +177,7 @@ export async function startServer(options: ServerOptions): Promise<LocalServer> 
   server.keepAliveTimeout = options.idleTimeoutMs;
   // Node adds a second of its own to the timeout otherwise.
   server.keepAliveTimeoutBuffer = 0;
-  server.requestTimeout = 0;
+  boundConnections(server);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, () => {

@@ -1,0 +1,119 @@
+import { createHash } from "node:crypto";
+import type { PipelineCase } from "../decide/case.ts";
+import type { ProjectFacts } from "./facts.ts";
+
+export interface PredefinedOptions {
+  readonly facts: ProjectFacts;
+  readonly source: string;
+  /** Short. */
+  readonly ref: string;
+  readonly refType: PipelineCase["refType"];
+  /** Of a merge request: the branch that it is to go into, and where both parted. */
+  readonly target: { readonly branch: string; readonly base: string } | undefined;
+  /** Of the directory. */
+  readonly folder: string;
+  readonly projectId: number;
+  /** The CI file, from the top of the project. */
+  readonly configPath: string;
+}
+
+const NO_COMMIT = "0".repeat(40);
+const MOST_MESSAGE = 100_000;
+
+/** Predefined variables that are known before there are jobs. What cannot be known is not among them. */
+export function predefinedVariables(options: PredefinedOptions): ReadonlyMap<string, string> {
+  const { facts, source, ref, refType, target, folder, projectId, configPath } = options;
+  const path = facts.remote?.path ?? `local/${folder}`;
+  const host = facts.remote?.host ?? "gitlab.com";
+  const url = `https://${host}`;
+  const parts = path.split("/");
+  const sha = facts.sha ?? NO_COMMIT;
+  const [title = "", ...rest] = facts.message.split("\n");
+  const before = source === "push" && refType === "branch" ? (facts.parent ?? NO_COMMIT) : NO_COMMIT;
+  const pairs: [string, string | undefined][] = [
+    ["CI_COMMIT_SHA", sha],
+    ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
+    ["CI_COMMIT_BEFORE_SHA", before],
+    ["CI_COMMIT_REF_NAME", ref],
+    ["CI_COMMIT_REF_SLUG", slug(ref)],
+    ["CI_COMMIT_BRANCH", refType === "branch" ? ref : undefined],
+    ["CI_COMMIT_TAG", refType === "tag" ? ref : undefined],
+    ["CI_COMMIT_TITLE", title],
+    ["CI_COMMIT_MESSAGE", facts.message.slice(0, MOST_MESSAGE)],
+    ["CI_COMMIT_DESCRIPTION", rest.join("\n").trim()],
+    ["CI_COMMIT_AUTHOR", facts.author],
+    ["CI_COMMIT_TIMESTAMP", facts.timestamp],
+    ["CI_COMMIT_REF_PROTECTED", String(refType === "branch" && ref === facts.defaultBranch)],
+    ["CI_DEFAULT_BRANCH", facts.defaultBranch],
+    ["CI_PIPELINE_SOURCE", source],
+    ["CI_PIPELINE_IID", "1"],
+    ["CI_CONFIG_PATH", configPath],
+    ["CI_PROJECT_ID", String(projectId)],
+    ["CI_PROJECT_NAME", parts.at(-1)],
+    ["CI_PROJECT_TITLE", parts.at(-1)],
+    ["CI_PROJECT_PATH", path],
+    ["CI_PROJECT_PATH_SLUG", slug(path)],
+    ["CI_PROJECT_NAMESPACE", parts.slice(0, -1).join("/")],
+    ["CI_PROJECT_NAMESPACE_SLUG", slug(parts.slice(0, -1).join("/"))],
+    ["CI_PROJECT_ROOT_NAMESPACE", parts[0]],
+    ["CI_PROJECT_URL", `${url}/${path}`],
+    ["CI_PROJECT_VISIBILITY", "private"],
+    ["CI_SERVER", "yes"],
+    ["CI_SERVER_URL", url],
+    ["CI_SERVER_HOST", host.replace(/:\d+$/, "")],
+    ["CI_SERVER_FQDN", host],
+    ["CI_SERVER_PORT", /:(\d+)$/.exec(host)?.[1] ?? "443"],
+    ["CI_SERVER_PROTOCOL", "https"],
+    ["CI_API_V4_URL", `${url}/api/v4`],
+    ["CI_API_GRAPHQL_URL", `${url}/api/graphql`],
+    ["GITLAB_USER_NAME", facts.user.name || undefined],
+    ["GITLAB_USER_EMAIL", facts.user.email || undefined],
+    ["ALLOY_EXEC", "true"],
+  ];
+  if (refType === "merge_request" && target !== undefined)
+    pairs.push(
+      ["CI_MERGE_REQUEST_IID", "1"],
+      ["CI_MERGE_REQUEST_ID", "1"],
+      ["CI_MERGE_REQUEST_REF_PATH", "refs/merge-requests/1/head"],
+      ["CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", ref],
+      ["CI_MERGE_REQUEST_TARGET_BRANCH_NAME", target.branch],
+      ["CI_MERGE_REQUEST_DIFF_BASE_SHA", target.base],
+      ["CI_MERGE_REQUEST_EVENT_TYPE", "detached"],
+      ["CI_MERGE_REQUEST_PROJECT_PATH", path],
+      ["CI_MERGE_REQUEST_PROJECT_ID", String(projectId)],
+      ["CI_MERGE_REQUEST_PROJECT_URL", `${url}/${path}`],
+      ["CI_MERGE_REQUEST_SOURCE_PROJECT_PATH", path],
+      ["CI_MERGE_REQUEST_SOURCE_PROJECT_ID", String(projectId)],
+      ["CI_MERGE_REQUEST_TITLE", title],
+      ["CI_MERGE_REQUEST_TARGET_BRANCH_PROTECTED", String(target.branch === facts.defaultBranch)],
+      ["CI_MERGE_REQUEST_SOURCE_BRANCH_SHA", ""],
+      ["CI_MERGE_REQUEST_TARGET_BRANCH_SHA", ""],
+    );
+  return new Map(pairs.flatMap(([key, value]) => (value === undefined ? [] : [[key, value] as const])));
+}
+
+/** For names of hosts and the like: at most 63 of `a-z0-9-`, none of them at an edge. */
+export function slug(text: string): string {
+  return text
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, "-")
+    .slice(0, 63)
+    .replace(/^-+|-+$/g, "");
+}
+
+/** `CI_ENVIRONMENT_SLUG`: at most 24 signs, and none but the name itself gives the same. */
+export function environmentSlug(name: string): string {
+  let text = name.toLowerCase().replace(/[^a-z0-9]/g, "-");
+  if (!/^[a-z]/.test(text)) text = `env-${text}`;
+  text = text.replace(/-+/g, "-");
+  if (text.length <= 24 && text === name) return text.replace(/-$/, "");
+  const digest = BigInt(`0x${createHash("sha256").update(name).digest("hex")}`).toString(36);
+  return `${text.slice(0, 17).replace(/-$/, "")}-${digest.slice(-6)}`;
+}
+
+/** A job's name without what `parallel` has added. */
+export function groupName(name: string): string {
+  let group = name;
+  for (let time = 0; time < 3; time++) group = group.replace(/(?:[\s:]+(?:\[.*\]|\d+[\s:/\\]+\d+))\s*$/, "");
+  return group;
+}

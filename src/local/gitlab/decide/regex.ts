@@ -1,0 +1,36 @@
+import { RE2JS } from "re2js";
+
+/** A regular expression as GitLab has it: RE2, which neither looks around nor takes long. */
+export interface Pattern {
+  /** Somewhere in `text`. */
+  matches(text: string): boolean;
+  /** Groups of the last place that matches; the first is all of it. */
+  last(text: string): readonly (string | null)[] | undefined;
+}
+
+/** `/text/flags`; `null`: it is not written so, or is no expression. */
+export function patternOf(written: string): Pattern | null {
+  const parts = /^\/([\s\S]+)\/([ismU]*)$/.exec(written);
+  if (parts === null) return null;
+  const [, body = "", flags = ""] = parts;
+  return compile(body.replaceAll("\\/", "/"), flags);
+}
+
+/** `null`: it is no expression. */
+export function compile(body: string, flags: string = ""): Pattern | null {
+  try {
+    const expression = RE2JS.compile(flags === "" ? body : `(?${flags})${body}`);
+    return {
+      matches: (text) => expression.matcher(text).find(),
+      last(text) {
+        const matcher = expression.matcher(text);
+        let found: (string | null)[] | undefined;
+        while (matcher.find())
+          found = Array.from({ length: matcher.groupCount() + 1 }, (_, index) => matcher.group(index) ?? null);
+        return found;
+      },
+    };
+  } catch {
+    return null;
+  }
+}
