@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { describeError, SystemFailure } from "../../src/errors.ts";
+import { describeError } from "../../src/errors.ts";
 import {
   defineExecutor,
   type Environment,
@@ -11,13 +11,14 @@ import {
 import type { ShellName } from "../../src/shell.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
 import { cleanUpJob, within } from "./clean-up/clean-up.ts";
 import { createSweeper } from "./clean-up/sweep.ts";
-import { type Cluster, connectCluster } from "./job/cluster.ts";
+import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
 import { prepareJob } from "./job/prepare.ts";
 import { choose } from "./settings/overwrites.ts";
-import { type KubernetesSettings, TABLE } from "./settings/settings.ts";
+import type { KubernetesSettings } from "./settings/settings.ts";
 import { checkedTable, settingsOf } from "./settings/table.ts";
 import { words } from "./words.ts";
 
@@ -152,9 +153,10 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     title: words.title,
     features: { variables: true, image: true, services: true, shared: false },
     shell: entry.shell ?? "bash",
-    ...(settings.connection.host === undefined
-      ? {}
-      : { location: { at: "host", host: hostOf(settings.connection.host) } }),
+    locate: async () => {
+      const { env, working } = deps.host;
+      return locationOf(await openAccess({ connection: settings.connection, env, working }));
+    },
     prepare,
     recover: async (jobKey, notes, signal) => {
       const done: string[] = [];
@@ -194,14 +196,6 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       found?.close();
     },
   });
-}
-
-function hostOf(server: string): string {
-  const url = /^https?:\/\//i.test(server) ? server : `https://${server}`;
-  if (!URL.canParse(url)) {
-    throw new SystemFailure(`host in [${TABLE}] is no address of a server`, { reason: "runner_configuration_error" });
-  }
-  return new URL(url).hostname;
 }
 
 export default defineExecutor({

@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { ExecutorDeps } from "../../../src/executor.ts";
+import type { ExecutorDeps, JobLocation } from "../../../src/executor.ts";
 import { never, unlessAborted } from "../../../src/time.ts";
 import { openAccess } from "../access/access.ts";
 import { type Api, createApi } from "../api/client.ts";
@@ -26,6 +26,11 @@ export interface Cluster {
   /** Rights that a namespace's jobs need are asked for once; which are missing is an error that names them. */
   checkRights(namespace: string, signal: AbortSignal): Promise<void>;
   close(): void;
+}
+
+/** Pods reach what reaches them: whoever has a way to the API server is looked for by that way. */
+export function locationOf({ server }: Pick<Cluster, "server">): JobLocation {
+  return { at: "host", host: new URL(server).hostname };
 }
 
 /**

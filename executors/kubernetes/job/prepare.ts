@@ -20,7 +20,7 @@ import { containerNameOf, entrypointOf, type PodMount, type PodService } from ".
 import { isDnsLabel, isDnsSubdomain } from "../settings/fields.ts";
 import type { choose } from "../settings/overwrites.ts";
 import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, locationOf } from "./cluster.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { lossOf } from "./failures.ts";
 import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES } from "./places-program.ts";
@@ -179,7 +179,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     places,
     slot,
     host: `pod ${namespace}/${pod.name}${pod.nodeName === "" ? "" : ` on ${pod.nodeName}`}`,
-    location: { at: "host", host: new URL(cluster.server).hostname },
+    location: locationOf(cluster),
     memoryLimit: chosen.resources.get("memory_limit")?.text ?? "",
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
