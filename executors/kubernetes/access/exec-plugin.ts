@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { execa } from "execa";
 import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
@@ -48,9 +49,7 @@ export function execLogins(
       },
     };
     const own = Object.fromEntries((plugin.env ?? []).map(({ name, value }) => [name, value]));
-    const command = plugin.command.includes("/")
-      ? new URL(plugin.command, `file://${directory}/`).pathname
-      : plugin.command;
+    const command = plugin.command.includes("/") ? resolve(directory, plugin.command) : plugin.command;
     const result = await execa(command, plugin.args ?? [], {
       env: { ...env, ...own, KUBERNETES_EXEC_INFO: JSON.stringify(info) },
       extendEnv: false,
