@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Prints `N passed, N failed, N skipped` from a result file of the test runner. In CI a skipped test is a failure: nothing
 // may be missing there, save PowerShell, which no archive of packages has; where CI could have it, its tests fail without it.
+// What a contract asks and a place cannot have by its nature is named "(not here: WHY)": nothing is missing then.
 import { readFileSync } from "node:fs";
 
 if (process.argv.includes("--help")) {
@@ -20,7 +21,7 @@ const skipped = results.testResults.flatMap((suite) =>
   suite.assertionResults.filter((one) => one.status !== "passed" && one.status !== "failed").map((one) => one.fullName),
 );
 if (process.env.CI === "true" && skipped.length > 0) console.error(`skipped in CI:\n  ${skipped.join("\n  ")}`);
-const unexcused = skipped.filter((name) => !name.endsWith("needs pwsh (PowerShell 7) on PATH"));
+const unexcused = skipped.filter((name) => !/needs pwsh \(PowerShell 7\) on PATH$|\(not here: .+\)$/.test(name));
 // A file that cannot be loaded has no tests of its own, but it failed.
 const brokenFiles = results.testResults.filter(
   (suite) => suite.status === "failed" && suite.assertionResults.length === 0,

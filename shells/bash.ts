@@ -196,6 +196,9 @@ function writeOpenEnd(text: string, { kind, closer, line }: OpenEnd): string {
   ].join("\n");
 }
 
+/** Says that the last instruction was come to. */
+const MARK = "{ alloy_last=1; } 2>/dev/null";
+
 /** Instructions → body. Knows whether the author's text may have run before, and so what a trace could show. */
 function writeBody(ops: readonly Op[], xtrace: boolean): string {
   let authored = false;
@@ -267,7 +270,9 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         return `command exit ${op.status}`;
     }
   };
-  return list(ops);
+  const before = list(ops.slice(0, -1));
+  const mark = authored ? [MARK] : [];
+  return [before, ...mark, list(ops.slice(-1))].join("\n");
 }
 
 /**
@@ -275,7 +280,8 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
  * There is no subshell: `$$`, traps, signals and statuses are what the author expects. `eval` lets the body run without
  * the script as its stdin. errexit is off before the end, because a login shell runs `~/.bash_logout` in there.
  * The body's last line may be the author's, and nothing of ours is in reach of what it leaves open, as `&&` or a pipe: that is
- * the shell's own syntax error.
+ * the shell's own syntax error. A mark before the last instruction says that none of those before it took the rest for its
+ * own text, as a here-document does that an alias begins: to the shell that is no failure.
  * zsh speaks POSIX only when asked; mksh has no `printf` of its own, and a program would show contents in its arguments.
  */
 function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): string {
@@ -284,14 +290,20 @@ function writeScript(ops: readonly Op[], { xtrace, proof }: WriteOptions): strin
     'alloy_put() { command printf %s "$1"; }',
     'case ${KSH_VERSION-} in *MIRBSD*) alloy_put() { print -rn -- "$1"; } ;; esac',
   ].join("\n");
+  const marked = body.includes(MARK);
+  const check = `case $alloy_status\${alloy_last-} in 0)
+command printf '%s\\n' 'The script ended before its last line: is there a here-document without its end?' >&2 2>/dev/null || :
+alloy_status=1
+esac
+`;
   return `case \${ZSH_VERSION-} in ?*) emulate sh 2>/dev/null || : ;; esac
 {
 case $(set -o) in *pipefail*) set -o pipefail ;; esac
 set -e +C
 command printf '%s\\n' ${quote(proof)}
-eval ${quote(body.includes("alloy_put") ? `${put}\n${body}` : body)} </dev/null
+${marked ? "alloy_last=\n" : ""}eval ${quote(body.includes("alloy_put") ? `${put}\n${body}` : body)} </dev/null
 { alloy_status=$?; set +ex; } 2>/dev/null
-command exit "$alloy_status"
+${marked ? check : ""}command exit "$alloy_status"
 }
 `;
 }

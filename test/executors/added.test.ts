@@ -73,7 +73,7 @@ test("it is registered with its table, works on jobs, and is checked", async () 
     await ended;
   }
   await writeFile(file, (await readFile(file, "utf8")).replace("colour", "color"));
-  const refused = await run("run", "-c", file);
+  const refused = await run("list", "-c", file);
   expect(refused.code).toBe(1);
   expect(refused.output).toMatch(/config\.toml:\d+: runners\.paper\.colour of ".*" is missing/);
 });
