@@ -16,7 +16,7 @@ const KINDS: readonly PullKind[] = [
     words: /no space left on device|disk quota exceeded/i,
     reason: "runner_system_failure",
     retry: false,
-    hint: "The disk for images is full: free some space, for example with `docker system prune`",
+    hint: "Its disk is full, where images are kept: free some space there, for example with `docker system prune`",
   },
   {
     words: /toomanyrequests|too many requests|rate limit/i,
