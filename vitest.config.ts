@@ -1,5 +1,16 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+/** Tests that need the cluster come last: it may still be being built. */
+class ClusterLast extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const needsCluster = ({ moduleId }: TestSpecification): boolean =>
+      /cluster|kubernetes/.test(moduleId.split("/test/")[1] ?? "");
+    return [...sorted.filter((file) => !needsCluster(file)), ...sorted.filter(needsCluster)];
+  }
+}
 
 export default defineConfig({
   test: {
@@ -15,5 +26,6 @@ export default defineConfig({
     // names those that needed it.
     retry: process.env.CI === "true" ? 1 : 0,
     unstubEnvs: true,
+    sequence: { sequencer: ClusterLast },
   },
 });

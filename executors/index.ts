@@ -5,6 +5,7 @@ import { absent } from "./absent.ts";
 import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
+import { words as kubernetes } from "./kubernetes/words.ts";
 import { words as shell } from "./shell/words.ts";
 import { words as ssh } from "./ssh/words.ts";
 
@@ -18,6 +19,7 @@ export const lines: readonly CatalogLine[] = [
   [ssh, () => import("./ssh/index.ts")],
   [dockerSsh, () => import("./docker-ssh/index.ts")],
   [custom, () => import("./custom/index.ts")],
+  [kubernetes, () => import("./kubernetes/index.ts")],
 ];
 
 /** All executors of this program, by their names in config.toml. */

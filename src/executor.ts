@@ -199,6 +199,8 @@ export interface Executor {
   readonly wantsPayload?: true;
   /** Whose network jobs will be in, as far as that is known before one is there. Default: this machine's. */
   readonly location?: JobLocation;
+  /** The same, where only asking tells, as with a cluster that is named elsewhere. Before a job, and beside others. */
+  locate?(signal: AbortSignal): Promise<JobLocation>;
   /**
    * Room for one more job? Asked before a slot of `concurrent` is taken, so that a machine that takes minutes holds nobody up.
    * `null`: ask for no job now.

@@ -67,6 +67,10 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     "executors/docker-ssh/",
     ["executors/common/", "executors/images/", "executors/docker/", "executors/ssh/", "executors/remote/"],
   ],
+  [
+    "executors/kubernetes/",
+    ["executors/common/", "executors/images/", "executors/remote/", "src/config/units.ts", "src/version.ts"],
+  ],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],

@@ -50,9 +50,9 @@ export async function runExec(
   hearOthers((words) => log.debug("said by the runtime or a library", { words }));
   const engine: ExecEngine = {
     describe: async (config) =>
-      await withExecutor(config, context, log, async ({ features, location = { at: "this machine" } }) => ({
+      await withExecutor(config, context, log, async ({ features, location = { at: "this machine" }, locate }) => ({
         ...features,
-        location,
+        location: (await locate?.(never)) ?? location,
       })),
     preview: async (payload, config) =>
       await withExecutor(config, context, log, async (executor) => preview(payload, config, executor, context)),

@@ -2,6 +2,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { projectIdOf } from "../../src/commands/exec/places.ts";
+import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { dockerAt, imageName, noEngine, testEngine } from "../support/docker.ts";
 import { linesOf, openProject, type Project } from "../support/project.ts";
 import { loginUser, type Sshd, type SshUser, sshdMissing, startSshd } from "../support/sshd.ts";
@@ -9,6 +10,7 @@ import { loginUser, type Sshd, type SshUser, sshdMissing, startSshd } from "../s
 /** `exec` with jobs that do not run in a shell of this machine. */
 
 const engine = await testEngine("docker");
+const cluster = await useCluster();
 const noSshd = sshdMissing();
 
 let project: Project;
@@ -149,5 +151,45 @@ unit: {script: [cat made/file]}
     expect((await project.exec([])).code).toBe(0);
     await expect.poll(builds, { timeout: 60_000, interval: 100 }).toEqual([]);
     expect(await readdir(join(project.base, "runs"))).toEqual([]);
+  });
+});
+
+describe.skipIf(cluster === null)(cluster === null ? noCluster : "in pods", { timeout: 180_000 }, () => {
+  beforeAll(async () => await cluster?.images("sh", "git", "user", "service"), 300_000);
+
+  const PIPELINE = `
+stages: [build, test]
+compile:
+  stage: build
+  image: ${imageName("user")}
+  script: ['echo "uid $(id -u)"', cat new, mkdir -p out, echo made > out/file]
+  artifacts: {paths: [out/]}
+unit:
+  services: [{name: "${imageName("service")}", alias: web, variables: {HEALTHCHECK_TCP_PORT: "8080"}}]
+  script: [cat out/file, "wget -qO- http://web:8080/"]
+`;
+
+  test("a pipeline with images, a service, uncommitted files and artifacts; nothing stays in the cluster", async () => {
+    if (cluster === null) throw new Error(noCluster);
+    const namespace = await cluster.createNamespace();
+    const flags = [
+      ...[
+        "--executor",
+        "kubernetes",
+        "--kubernetes-namespace",
+        namespace,
+        "--kubernetes-pull-policy",
+        "if-not-present",
+      ],
+      ...["--kubernetes-image", imageName("sh"), "--kubernetes-helper-image", imageName("git")],
+    ];
+    await project.ciFile(PIPELINE);
+    await writeFile(join(project.dir, "new"), "untracked\n");
+    const { code, stdout, stderr } = await project.exec(flags, { env: { KUBECONFIG: cluster.kubeconfig } });
+    expect(code, stdout + stderr).toBe(0);
+    expect(linesOf("compile", stdout)).toEqual(expect.arrayContaining(["uid 1000", "untracked"]));
+    expect(linesOf("unit", stdout)).toEqual(expect.arrayContaining(["made", "hello"]));
+    await cluster.kubectl(["wait", "--for=delete", "pods", "--all", "-n", namespace, "--timeout=60s"]);
+    expect(await cluster.kubectl(["get", "pods,secrets", "-n", namespace, "-o", "name"])).toBe("");
   });
 });

@@ -64,6 +64,11 @@ const recipes = {
     root: ["--busybox", ...accounts("/bin/sh"), "--directory", "/home/builder", "--mode", "/home/builder=0777"],
     changes: [PATH, "USER 1000:1000", "WORKDIR /home/builder", 'CMD ["sh"]'],
   },
+  /** busybox and git, with git as its entrypoint. */
+  helper: {
+    root: ["--busybox", ...accounts("/bin/sh"), "git", "ca-certificates"],
+    changes: [PATH, 'ENTRYPOINT ["git"]', 'CMD ["--help"]'],
+  },
   /**
    * Says that it is for uid 0, and whose programs write to /seen when that runs them: `sh`, `id`, `ps`, `kill` and the like.
    * `id` lies. Labels of the runner's are baked in.
@@ -131,9 +136,10 @@ const recipes = {
 
 export type TestImage = keyof typeof recipes;
 
-const script = join(import.meta.dirname, "root-tar.py");
+/** Writes the root file system of an image, as a tar. */
+export const rootTar = join(import.meta.dirname, "root-tar.py");
 const version = createHash("sha256")
-  .update(readFileSync(script))
+  .update(readFileSync(rootTar))
   .update(JSON.stringify(recipes))
   .digest("hex")
   .slice(0, 8);
@@ -164,7 +170,7 @@ export async function makeImages(docker: Docker, engineId: string, wanted: reado
 export async function makeRootTar(image: TestImage, path: string): Promise<void> {
   const file = await open(path, "w");
   try {
-    const tar = spawn("python3", [script, ...recipes[image].root], { stdio: ["ignore", file.fd, "inherit"] });
+    const tar = spawn("python3", [rootTar, ...recipes[image].root], { stdio: ["ignore", file.fd, "inherit"] });
     const code = await new Promise<number | null>((resolve) => tar.on("close", resolve));
     if (code !== 0) throw new Error(`the root of ${image} cannot be made`);
   } finally {
@@ -172,9 +178,14 @@ export async function makeRootTar(image: TestImage, path: string): Promise<void>
   }
 }
 
+/** How a test image is made: arguments of root-tar.py, and lines of a Dockerfile. */
+export function imageRecipe(image: TestImage): { root: readonly string[]; changes: readonly string[] } {
+  return recipes[image];
+}
+
 async function makeImage(docker: Docker, image: TestImage): Promise<void> {
   const { root, changes } = recipes[image];
-  const tar = spawn("python3", [script, ...root], { stdio: ["ignore", "pipe", "pipe"] });
+  const tar = spawn("python3", [rootTar, ...root], { stdio: ["ignore", "pipe", "pipe"] });
   let complaints = "";
   tar.stderr.on("data", (chunk: Buffer) => {
     complaints += chunk.toString();
@@ -190,7 +201,7 @@ async function makeImage(docker: Docker, image: TestImage): Promise<void> {
 }
 
 /** One process at a time does `body`. A directory stands for the lock; one that nobody touches any more is taken over. */
-async function exclusively(name: string, body: () => Promise<void>): Promise<void> {
+export async function exclusively(name: string, body: () => Promise<void>): Promise<void> {
   const lock = join(tmpdir(), `${name}.lock`);
   for (;;) {
     try {

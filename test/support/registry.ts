@@ -33,9 +33,17 @@ export function registryMissing(): string | null {
   return "no docker-registry (Debian: docker-registry)";
 }
 
-export async function startRegistry(options: { tls?: boolean } = {}): Promise<TestRegistry> {
+export interface RegistryOptions {
+  readonly tls?: boolean;
+  /** Where it listens instead of loopback. */
+  readonly host?: string;
+  /** Whoever asks is let in, without a password. */
+  readonly open?: boolean;
+}
+
+export async function startRegistry(options: RegistryOptions = {}): Promise<TestRegistry> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-registry-"));
-  const host = options.tls === true ? outsideAddress() : "127.0.0.1";
+  const host = options.host ?? (options.tls === true ? outsideAddress() : "127.0.0.1");
   const port = await freePort(host);
   await writeFile(join(dir, "htpasswd"), HTPASSWD);
   let tls = "";
@@ -46,6 +54,7 @@ export async function startRegistry(options: { tls?: boolean } = {}): Promise<Te
     ]);
     tls = `  tls:\n    certificate: ${dir}/cert.pem\n    key: ${dir}/key.pem\n`;
   }
+  const auth = `auth:\n  htpasswd:\n    realm: test\n    path: ${dir}/htpasswd\n`;
   await writeFile(
     join(dir, "config.yml"),
     `version: 0.1
@@ -56,11 +65,7 @@ storage:
     rootdirectory: ${dir}/data
 http:
   addr: ${host}:${port}
-${tls}auth:
-  htpasswd:
-    realm: test
-    path: ${dir}/htpasswd
-`,
+${tls}${options.open === true ? "" : auth}`,
   );
   const child = spawn(PROGRAM, ["serve", join(dir, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
   await listening(child);

@@ -2,7 +2,7 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { SystemFailure } from "../../../src/errors.ts";
 import { pause, unlessAborted } from "../../../src/time.ts";
-import type { RemoteCommand, RemoteCommands, RemoteExit } from "../../remote/index.ts";
+import { argvOf, type RemoteCommand, type RemoteCommands, type RemoteExit } from "../../remote/index.ts";
 import { type Engine, isGone } from "./engine.ts";
 import { type StartedExec, startExec } from "./exec.ts";
 import { type FrameReader, readFrames } from "./stream.ts";
@@ -159,24 +159,6 @@ function createTail(bytes: number): { output: Writable; text(): string } {
     },
   });
   return { output, text: () => held.toString() };
-}
-
-/** Sets `$@` to what stands there with octal escapes, and goes on with the program. */
-const DECODE =
-  's=$1; shift; n=$#; while [ "$n" -gt 0 ]; do a=$(printf %b. "$1"); shift; set -- "$@" "${a%.}"; n=$((n - 1)); done; exec sh -c "$s" alloy-runner "$@"';
-
-/**
- * The daemon takes arguments as JSON and so as UTF-8. Bytes that are none go as escapes that the shell turns back.
- */
-function argvOf({ script, args }: Pick<RemoteCommand, "script" | "args">): string[] {
-  const decoded = args.map((arg) => Buffer.from(arg, "latin1").toString());
-  const exact = decoded.every((text, index) => Buffer.from(text).toString("latin1") === args[index]);
-  if (exact) return ["sh", "-c", script, "alloy-runner", ...decoded];
-  const escaped = args.map((arg) =>
-    arg.replace(/[^ -[\]-~]/g, (byte) => `\\0${byte.charCodeAt(0).toString(8).padStart(3, "0")}`),
-  );
-  // In any other locale the shell could take bytes for halves of characters.
-  return ["env", "LC_ALL=C", "sh", "-c", DECODE, "alloy-runner", script, ...escaped];
 }
 
 /** A program's whole output, if it is no more than `mostBytes`. */

@@ -3,11 +3,11 @@ import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/
 import type { Notes } from "../../../src/executor.ts";
 import type { FoundLogin, RegistryLogins } from "../../images/logins.ts";
 import type { PullPolicy } from "../../images/policy.ts";
+import { PullFailure, pullFailure } from "../../images/pull-failure.ts";
 import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../../images/reference.ts";
 import type { WantedImage } from "../../images/wanted.ts";
 import { type Engine, EngineFailure } from "../engine/engine.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
-import { PullFailure, pullFailure } from "./pull-failure.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";
 
 interface ImageRequest {

@@ -1,8 +1,8 @@
-import { type FailureReason, SystemFailure } from "../../../src/errors.ts";
+import { type FailureReason, SystemFailure } from "../../src/errors.ts";
 
-/** Why a pull failed, found out from the words of the daemon and the registry. */
+/** Why a pull failed, found out from the words of the engine, or the node, and the registry: nothing else tells. */
 
-interface Kind {
+export interface PullKind {
   readonly words: RegExp;
   readonly reason: FailureReason;
   readonly retry: boolean;
@@ -11,12 +11,12 @@ interface Kind {
   readonly login?: true;
 }
 
-const KINDS: readonly Kind[] = [
+const KINDS: readonly PullKind[] = [
   {
     words: /no space left on device|disk quota exceeded/i,
     reason: "runner_system_failure",
     retry: false,
-    hint: "The engine's disk is full: free some space, for example with `docker system prune`",
+    hint: "Its disk is full, where images are kept: free some space there, for example with `docker system prune`",
   },
   {
     words: /toomanyrequests|too many requests|rate limit/i,
@@ -74,12 +74,16 @@ const KINDS: readonly Kind[] = [
   },
 ];
 
-const OTHER: Kind = { words: /$/, reason: "image_pull_failure", retry: true, hint: "" };
+const OTHER: PullKind = { words: /$/, reason: "image_pull_failure", retry: true, hint: "" };
+
+export function pullKind(said: string): PullKind {
+  return KINDS.find(({ words }) => words.test(said)) ?? OTHER;
+}
 
 /** A pull that did not work; `wantsLogin`: another login may help. */
 export class PullFailure extends SystemFailure {
   readonly wantsLogin: boolean;
-  constructor(message: string, kind: Pick<Kind, "reason" | "retry" | "login">, cause: unknown) {
+  constructor(message: string, kind: Pick<PullKind, "reason" | "retry" | "login">, cause: unknown) {
     super(message, { reason: kind.reason, retry: kind.retry, cause });
     this.wantsLogin = kind.login === true;
   }
@@ -90,7 +94,7 @@ export class PullFailure extends SystemFailure {
  * @param as whose login was used, for the message; empty: none
  */
 export function pullFailure(name: string, said: string, as: string, cause?: unknown): PullFailure {
-  const kind = KINDS.find(({ words }) => words.test(said)) ?? OTHER;
+  const kind = pullKind(said);
   const login = as === "" ? (kind.login ? ", without a login" : "") : `, with the login of ${as}`;
   const hint = kind.hint === "" ? "" : `. ${kind.hint}`;
   return new PullFailure(`Cannot pull the image "${name}"${login}: ${oneLine(said)}${hint}`, kind, cause);

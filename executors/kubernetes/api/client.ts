@@ -1,0 +1,140 @@
+import type { IncomingMessage } from "node:http";
+import { describeError } from "../../../src/errors.ts";
+import { backoff, deadline, pause } from "../../../src/time.ts";
+import { version } from "../../../src/version.ts";
+import type { Access } from "../access/access.ts";
+import type { Login } from "../access/login.ts";
+import type { KubernetesSettings } from "../settings/settings.ts";
+import { createHttp, type HttpRequest } from "./http.ts";
+import { ApiFailure, failureOf } from "./status.ts";
+
+export interface ApiCall {
+  /** Completes "Cannot …": `create the pod`. */
+  readonly what: string;
+  readonly method: HttpRequest["method"];
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+}
+
+/** Calls to one API server. */
+export interface Api {
+  readonly access: Access;
+  /**
+   * The answer's JSON. What passes is tried again: calls must be safe to repeat.
+   * @throws {ApiFailure}
+   */
+  call(call: ApiCall, signal: AbortSignal): Promise<unknown>;
+  /** An answer that comes bit by bit. Not repeated; to be read or destroyed. @throws {ApiFailure} */
+  stream(call: ApiCall, signal: AbortSignal): Promise<IncomingMessage>;
+  /** A login for something else than a call; `refused` is one that did not do. */
+  login(refused: Login | null, signal: AbortSignal): Promise<Login>;
+  close(): void;
+}
+
+const HEAD_MS = 40_000;
+const WHOLE_MS = 60_000;
+const MOST_BYTES = 32 * 1024 * 1024;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_RETRY_AFTER_MS = 30_000;
+/** Pauses that the server asks for are no tries of ours, as long as they are fewer. */
+const MOST_ASKED_FOR_MS = 300_000;
+
+export function createApi(access: Access, retry: KubernetesSettings["retry"]): Api {
+  const http = createHttp(access, `alloy-runner/${version}`);
+
+  const pathOf = ({ path, query }: ApiCall): string => {
+    const search = new URLSearchParams(query).toString();
+    return search === "" ? path : `${path}?${search}`;
+  };
+
+  /** One try, and one more with a new login where the first is refused. */
+  const open = async (call: ApiCall, signal: AbortSignal): Promise<IncomingMessage> => {
+    const { what, method, body } = call;
+    const path = pathOf(call);
+    let refused: Login | null = null;
+    for (;;) {
+      const login: Login = await access.logins.get(refused, signal);
+      const answer = await http.send(
+        {
+          what,
+          method,
+          path,
+          headMs: HEAD_MS,
+          ...(body === undefined ? {} : { body: Buffer.from(JSON.stringify(body)) }),
+        },
+        login,
+        signal,
+      );
+      const status = answer.statusCode ?? 0;
+      if (status >= 200 && status < 300) return answer;
+      const said = await readAll(answer, what, access.server, signal);
+      if (status === 401 && refused === null) {
+        refused = login;
+        continue;
+      }
+      throw failureOf(what, access.server, status, said, answer.headers["retry-after"]);
+    }
+  };
+
+  const attemptsFor = (error: ApiFailure): number => {
+    const own = Object.entries(retry.limits).find(([text]) => error.said.includes(text));
+    return own?.[1] ?? (error.retry ? retry.attempts : 1);
+  };
+
+  return {
+    access,
+    login: (refused, signal) => access.logins.get(refused, signal),
+    stream: open,
+    async call(call, signal) {
+      const waits = backoff({ firstMs: FIRST_PAUSE_MS, maxMs: retry.maxMs });
+      let askedForMs = 0;
+      for (let attempt = 1; ; ) {
+        signal.throwIfAborted();
+        try {
+          const answer = await open(call, signal);
+          return JSON.parse((await readAll(answer, call.what, access.server, signal)).toString("utf8"));
+        } catch (error) {
+          signal.throwIfAborted();
+          if (!(error instanceof ApiFailure)) throw error;
+          const asked = error.retry ? error.retryAfterMs : null;
+          if (asked !== null && askedForMs < MOST_ASKED_FOR_MS) {
+            const waitMs = Math.min(Math.max(asked, 100), LONGEST_RETRY_AFTER_MS);
+            askedForMs += waitMs;
+            await pause(waitMs, signal);
+            continue;
+          }
+          if (attempt >= attemptsFor(error)) throw error;
+          attempt++;
+          await pause(waits.next(), signal);
+        }
+      }
+    },
+    close: () => http.close(),
+  };
+}
+
+async function readAll(answer: IncomingMessage, what: string, server: string, signal: AbortSignal): Promise<Buffer> {
+  using limit = deadline(signal, WHOLE_MS, new Error(`the answer was not whole within ${WHOLE_MS / 1000} s`));
+  const onAbort = (): void => void answer.destroy(limit.signal.reason);
+  limit.signal.addEventListener("abort", onAbort, { once: true });
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of answer) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > MOST_BYTES) throw new Error(`the answer has more than ${MOST_BYTES} bytes`);
+    }
+  } catch (cause) {
+    signal.throwIfAborted();
+    throw new ApiFailure(`Cannot ${what}: the answer of ${server} broke off: ${describeError(cause)}`, {
+      status: 0,
+      cause,
+    });
+  } finally {
+    limit.signal.removeEventListener("abort", onAbort);
+    answer.destroy();
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,86 @@
+import { describeError } from "../../../src/errors.ts";
+import type { Log } from "../../../src/log.ts";
+import type { Api } from "../api/client.ts";
+import type { Owner } from "../pod/labels.ts";
+import { abandonedJobs, cleanUpJob, within } from "./clean-up.ts";
+
+/** Where a job's things are. */
+export interface Whereabouts {
+  readonly api: Api;
+  readonly namespace: string;
+}
+
+/** Looks after what jobs left in the cluster although they should not have. */
+export interface Sweeper {
+  /** Once in a while, in the background: what dead processes of this installation have left in this namespace. */
+  look(place: Whereabouts, owner: Owner): void;
+  /** A job's clean-up failed, or may have missed something that was just being made: look again later. */
+  suspect(place: Whereabouts, jobKey: string): void;
+  close(): Promise<void>;
+}
+
+/** From the first job to the first look: what the journal knows of is cleaned up by then. */
+const FIRST_MS = 30_000;
+const EVERY_MS = 600_000;
+/** Before each try for a suspect. */
+const AGAIN_MS = [3000, 20_000, 120_000, 600_000, 3_600_000];
+const LIMIT_MS = 120_000;
+
+export function createSweeper(graceSeconds: number, log: Log): Sweeper {
+  const over = new AbortController();
+  const timers = new Set<NodeJS.Timeout>();
+  const running = new Set<Promise<void>>();
+  const looked = new Map<string, number>();
+
+  const later = (ms: number, body: (signal: AbortSignal) => Promise<void>): void => {
+    if (over.signal.aborted) return;
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      const work = within(LIMIT_MS, over.signal, body).finally(() => running.delete(work));
+      running.add(work);
+    }, ms);
+    timer.unref();
+    timers.add(timer);
+  };
+
+  const retry = (place: Whereabouts, jobKey: string, attempt: number): void => {
+    const waitMs = AGAIN_MS[attempt];
+    if (waitMs === undefined) {
+      log.error("gave up removing what a job left in the cluster", { job_key: jobKey, namespace: place.namespace });
+      return;
+    }
+    later(waitMs, async (signal) => {
+      try {
+        const { pods } = await cleanUpJob({ ...place, jobKey, graceSeconds, wait: true }, signal);
+        if (pods > 0) log.info("removed what a job had left", { job_key: jobKey, pods });
+      } catch {
+        if (!over.signal.aborted) retry(place, jobKey, attempt + 1);
+      }
+    });
+  };
+
+  return {
+    look: ({ api, namespace }, owner) => {
+      const now = performance.now();
+      const last = looked.get(namespace);
+      if (last !== undefined && now - last < EVERY_MS) return;
+      looked.set(namespace, now);
+      later(FIRST_MS, async (signal) => {
+        try {
+          for (const jobKey of await abandonedJobs(api, namespace, owner, signal)) {
+            const { pods } = await cleanUpJob({ api, namespace, jobKey, graceSeconds, wait: false }, signal);
+            log.info("removed what a job of an earlier runner process had left", { job_key: jobKey, pods });
+          }
+        } catch (error) {
+          if (!over.signal.aborted) log.warn("Cannot clean up after dead jobs", { problem: describeError(error) });
+        }
+      });
+    },
+    suspect: (place, jobKey) => retry(place, jobKey, 0),
+    close: async () => {
+      over.abort(new Error("closing"));
+      for (const timer of timers) clearTimeout(timer);
+      await Promise.allSettled(running);
+    },
+  };
+}

@@ -1,0 +1,207 @@
+import { z } from "zod";
+import { describeError } from "../../src/errors.ts";
+import {
+  defineExecutor,
+  type Environment,
+  type Executor,
+  type Notes,
+  type PrepareRequest,
+} from "../../src/executor.ts";
+import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { never, unlessAborted } from "../../src/time.ts";
+import { handingOver } from "../common/hand-over.ts";
+import { openAccess } from "./access/access.ts";
+import { podsPath } from "./api/pods.ts";
+import { cleanUpJob, within } from "./clean-up/clean-up.ts";
+import { createSweeper } from "./clean-up/sweep.ts";
+import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
+import { prepareJob } from "./job/prepare.ts";
+import { choose } from "./settings/overwrites.ts";
+import type { KubernetesSettings } from "./settings/settings.ts";
+import { checkedTable, settingsOf } from "./settings/table.ts";
+import { words } from "./words.ts";
+
+const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
+
+/** What a dead runner's job has left behind, and where. */
+const noteSchema = z.object({ kind: z.literal("kubernetes-job"), server: z.string(), namespace: z.string() });
+
+const UNDO_MS = 60_000;
+/** After the public helper image could not be had, the next jobs don't wait for the same answer. */
+const REST_MS = 600_000;
+
+function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDeps): Executor {
+  const { log, entry } = deps;
+  const sweeper = createSweeper(settings.cleanupGraceSeconds, log);
+  const slots = new Map<string, Set<number>>();
+  let missing: { readonly until: number; readonly why: string } | null = null;
+
+  // Asked for anew after a failure: a cluster may come, and a kubeconfig may be mended, while the runner runs.
+  let finding: Promise<Cluster> | null = null;
+  const cluster = (signal: AbortSignal): Promise<Cluster> => {
+    if (finding === null) {
+      // For all jobs that wait for it: the end of one must not be the others'.
+      const found = connectCluster(settings, settings.connection, deps, never);
+      finding = found;
+      found.catch(() => {
+        if (finding === found) finding = null;
+      });
+    }
+    return unlessAborted(finding, signal);
+  };
+
+  const takeSlot = ({ runnerId, job }: PrepareRequest): { readonly number: number; free(): void } => {
+    const key = `${runnerId}/${job.projectId}`;
+    const taken = slots.get(key) ?? new Set();
+    slots.set(key, taken);
+    let number = 0;
+    while (taken.has(number)) number++;
+    taken.add(number);
+    let held = true;
+    return {
+      number,
+      free: () => {
+        if (!held) return;
+        held = false;
+        taken.delete(number);
+        if (taken.size === 0 && slots.get(key) === taken) slots.delete(key);
+      },
+    };
+  };
+
+  const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment> => {
+    const chosen = choose(settings, request.variables);
+    const { bearerToken } = chosen;
+    const shared = bearerToken === undefined;
+    if (bearerToken !== undefined) request.hide?.([bearerToken]);
+    const found = shared
+      ? await cluster(signal)
+      : await connectCluster(settings, { ...settings.connection, bearerToken }, deps, signal);
+    const namespace = chosen.namespace ?? found.namespace;
+    const { api } = found;
+    const views: (() => void)[] = [];
+    const slot = takeSlot(request);
+    let pod = "";
+    let work: Promise<void> | null = null;
+    const remove = async (until: AbortSignal): Promise<void> => {
+      const { jobKey } = request;
+      const graceSeconds = settings.cleanupGraceSeconds;
+      // Where other jobs get the same directory, nothing of this one may write to it any more.
+      const wait = settings.volumes.length > 0;
+      try {
+        await within(settings.cleanupLimitMs, until, (limit) =>
+          cleanUpJob({ api, namespace, jobKey, graceSeconds, wait }, limit),
+        );
+      } catch (error) {
+        work = null;
+        if (shared) sweeper.suspect({ api, namespace }, jobKey);
+        throw error;
+      }
+      for (const close of views) close();
+      slot.free();
+      if (!shared) found.close();
+    };
+    const destroy = (until: AbortSignal): Promise<void> => {
+      work ??= remove(until);
+      return work;
+    };
+    const kill = async (): Promise<void> => {
+      const call = { what: `end the pod ${pod}`, method: "DELETE", path: podsPath(namespace, pod) } as const;
+      const body = { apiVersion: "v1", kind: "DeleteOptions", gracePeriodSeconds: 1 };
+      await within(UNDO_MS, never, (limit) => api.call({ ...call, body }, limit));
+    };
+    try {
+      if (shared && found.alone) sweeper.look({ api, namespace }, found.owner);
+      await found.checkRights(namespace, signal);
+      await request.remember({ kind: "kubernetes-job", server: found.server, namespace });
+      return await prepareJob(
+        {
+          cluster: found,
+          namespace,
+          settings,
+          deps,
+          request,
+          slot: slot.number,
+          chosen,
+          helperMissing: missing !== null && performance.now() < missing.until ? missing.why : null,
+          onHelperMissing: (why) => {
+            missing ??= { until: performance.now() + REST_MS, why };
+          },
+          onPod: (name) => {
+            pod = name;
+          },
+          destroy,
+          kill,
+        },
+        notes,
+        signal,
+      );
+    } catch (error) {
+      await within(UNDO_MS, never, destroy).catch((cause: unknown) => {
+        log.warn("What was prepared for a job could not be removed", { problem: describeError(cause) });
+      });
+      // A request that was given up may still be carried out.
+      if (signal.aborted && shared) sweeper.suspect({ api, namespace }, request.jobKey);
+      slot.free();
+      throw error;
+    }
+  };
+
+  return handingOver({
+    name: words.name,
+    title: words.title,
+    features: { variables: true, image: true, services: true, shared: false },
+    shell: entry.shell ?? "bash",
+    locate: async () => {
+      const { env, working } = deps.host;
+      return locationOf(await openAccess({ connection: settings.connection, env, working }));
+    },
+    prepare,
+    recover: async (jobKey, notes, signal) => {
+      const done: string[] = [];
+      const left: string[] = [];
+      const places = new Map<string, z.output<typeof noteSchema>>();
+      for (const note of notes) {
+        const known = noteSchema.safeParse(note);
+        if (known.success) places.set(JSON.stringify(known.data), known.data);
+      }
+      for (const { server, namespace } of places.values()) {
+        try {
+          const found = await cluster(signal);
+          if (found.server !== server) {
+            left.push(`could not look after its pod in ${server}, because the entry names ${found.server} now`);
+            continue;
+          }
+          const { api } = found;
+          const graceSeconds = settings.cleanupGraceSeconds;
+          const { pods, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
+            cleanUpJob({ api, namespace, jobKey, graceSeconds, wait: true }, limit),
+          );
+          if (pods > 0)
+            done.push(`removed ${pods === 1 ? "1 pod" : `${pods} pods`} and what ran in ${pods === 1 ? "it" : "them"}`);
+          else if (secrets > 0) done.push("removed its logins");
+          // A request that was under way when the runner died may be carried out yet.
+          sweeper.suspect({ api, namespace }, jobKey);
+        } catch (error) {
+          signal.throwIfAborted();
+          left.push(`could not remove its pod in the namespace "${namespace}" of ${server}: ${describeError(error)}`);
+        }
+      }
+      return { done, left };
+    },
+    close: async () => {
+      await sweeper.close();
+      const found = await finding?.catch(() => null);
+      found?.close();
+    },
+  });
+}
+
+export default defineExecutor({
+  ...words,
+  tables: [{ name: "kubernetes", required: true, schema: checkedTable }],
+  shells: SHELLS,
+  // Without a table, after a crash whose entry is gone from the configuration, the cluster is where it is by default.
+  create: ({ kubernetes }, deps) => createKubernetesExecutor(settingsOf(kubernetes), deps),
+});

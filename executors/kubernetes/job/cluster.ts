@@ -1,0 +1,169 @@
+import { randomBytes } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { describeError, SystemFailure } from "../../../src/errors.ts";
+import type { JobLocation } from "../../../src/executor.ts";
+import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import { never, unlessAborted } from "../../../src/time.ts";
+import { openAccess } from "../access/access.ts";
+import { type Api, createApi } from "../api/client.ts";
+import { ApiFailure } from "../api/status.ts";
+import { createPodWatch, type PodWatch } from "../api/watch.ts";
+import { LABELS, type Owner } from "../pod/labels.ts";
+import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
+
+/** One connection to a cluster, and what all jobs that use it have in common. */
+export interface Cluster {
+  readonly api: Api;
+  readonly owner: Owner;
+  /** Another process of this installation is a dead one: the state directory is one process's at a time. */
+  readonly alone: boolean;
+  /** Where pods are made that nobody says otherwise of. */
+  readonly namespace: string;
+  /** For logs and notes: the API server. */
+  readonly server: string;
+  watch(namespace: string): PodWatch;
+  /** Rights that a namespace's jobs need are asked for once; which are missing is an error that names them. */
+  checkRights(namespace: string, signal: AbortSignal): Promise<void>;
+  close(): void;
+}
+
+/** Pods reach what reaches them: whoever has a way to the API server is looked for by that way. */
+export function locationOf({ server }: Pick<Cluster, "server">): JobLocation {
+  return { at: "host", host: new URL(server).hostname };
+}
+
+/**
+ * What stands for this state directory in a cluster that several runners may use: random, kept over restarts; or what the operator
+ * says, where no directory is kept, as in a pod without a volume.
+ */
+async function installationOf({ keepDir, env }: ExecutorDeps["host"]): Promise<string> {
+  const given = givenInstallation(env);
+  if (given !== null) return given;
+  const file = join(keepDir, "kubernetes-installation");
+  const read = async (): Promise<string | null> => {
+    const text = await readFile(file, "utf8").catch(() => "");
+    return /^[0-9a-f]{16}\n$/.test(text) ? text.trim() : null;
+  };
+  const known = await read();
+  if (known !== null) return known;
+  const fresh = randomBytes(8).toString("hex");
+  try {
+    await writeFile(file, `${fresh}\n`, { mode: 0o600, flag: "wx" });
+    return fresh;
+  } catch (cause) {
+    const other = await read();
+    if (other !== null) return other;
+    throw new SystemFailure(`Cannot write ${file}`, { cause, retry: true });
+  }
+}
+
+function givenInstallation({ ALLOY_RUNNER_INSTALLATION: given = "" }: ExecutorDeps["host"]["env"]): string | null {
+  return /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/.test(given) ? given : null;
+}
+
+const reviewSchema = z.object({ status: z.object({ allowed: z.boolean() }) });
+
+/** Without these no job can run. */
+const NEEDED: readonly (readonly [verb: string, resource: string, subresource?: string])[] = [
+  ["create", "pods"],
+  ["get", "pods"],
+  ["delete", "pods"],
+  ["create", "pods", "exec"],
+  ["get", "pods", "exec"],
+];
+
+async function isAllowed(
+  api: Api,
+  namespace: string,
+  [verb, resource, subresource]: (typeof NEEDED)[number],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const attributes = { namespace, verb, resource, ...(subresource === undefined ? {} : { subresource }) };
+  const answer = await api.call(
+    {
+      what: "ask for the runner's rights",
+      method: "POST",
+      path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+      body: {
+        apiVersion: "authorization.k8s.io/v1",
+        kind: "SelfSubjectAccessReview",
+        spec: { resourceAttributes: attributes },
+      },
+    },
+    signal,
+  );
+  return reviewSchema.parse(answer).status.allowed;
+}
+
+async function missingRights(api: Api, namespace: string, signal: AbortSignal): Promise<string[]> {
+  const found = NEEDED.map(async (right) => {
+    const [verb, resource, subresource] = right;
+    const name = subresource === undefined ? resource : `${resource}/${subresource}`;
+    // Who cannot be asked, for want of that right, is taken at his word.
+    const allowed = await isAllowed(api, namespace, right, signal).catch((error: unknown) => {
+      if (error instanceof ApiFailure && (error.status === 403 || error.status === 404)) return true;
+      throw error;
+    });
+    return allowed ? [] : [`${verb} ${name}`];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+export async function connectCluster(
+  settings: KubernetesSettings,
+  connection: KubernetesSettings["connection"],
+  deps: ExecutorDeps,
+  signal: AbortSignal,
+): Promise<Cluster> {
+  const access = await openAccess({ connection, env: deps.host.env, working: deps.host.working });
+  const api = createApi(access, settings.retry);
+  const owner: Owner = {
+    installation: await installationOf(deps.host),
+    process: `${process.pid}-${Math.round(performance.timeOrigin)}`,
+  };
+  signal.throwIfAborted();
+  const watches = new Map<string, PodWatch>();
+  const checks = new Map<string, Promise<void>>();
+  const check = async (namespace: string): Promise<void> => {
+    const missing = await missingRights(api, namespace, never);
+    if (missing.length === 0) return;
+    throw new SystemFailure(
+      `The runner's login may not ${missing.join(", ")} in the namespace "${namespace}" of ${access.server}: give its role these rights`,
+      { reason: "runner_configuration_error" },
+    );
+  };
+  return {
+    api,
+    owner,
+    alone: givenInstallation(deps.host.env) === null,
+    namespace: settings.namespace ?? access.namespace ?? "default",
+    server: access.server,
+    watch: (namespace) => {
+      const labels = { [LABELS.installation]: owner.installation, [LABELS.process]: owner.process };
+      const known = watches.get(namespace);
+      if (known !== undefined) return known;
+      const made = createPodWatch({ api, namespace, labels, pollMs: settings.pollIntervalMs, log: deps.log });
+      watches.set(namespace, made);
+      return made;
+    },
+    checkRights: async (namespace, asking) => {
+      const known = checks.get(namespace);
+      const work = known ?? check(namespace);
+      if (known === undefined) {
+        checks.set(namespace, work);
+        // Rights may be given while the runner runs.
+        work.catch((error: unknown) => {
+          checks.delete(namespace);
+          deps.log.debug(`[${TABLE}] rights`, { problem: describeError(error) });
+        });
+      }
+      await unlessAborted(work, asking);
+    },
+    close: () => {
+      for (const watch of watches.values()) watch.close();
+      api.close();
+    },
+  };
+}

@@ -1,0 +1,201 @@
+import type { Writable } from "node:stream";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Environment, Exit, JobLocation, Script } from "../../../src/executor.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { deadline, never } from "../../../src/time.ts";
+import { notesOn } from "../../common/notes.ts";
+import {
+  durableCommands,
+  jobMark,
+  type RemoteCommands,
+  type RemoteTools,
+  remoteFiles,
+  runRemoteScript,
+  runToEnd,
+} from "../../remote/index.ts";
+import type { Places } from "../pod/places.ts";
+import { TABLE } from "../settings/settings.ts";
+import { OutOfMemory } from "./failures.ts";
+import { GIVE_AWAY, OOM_COUNT } from "./places-program.ts";
+
+/** A container that runs, as scripts and file work use it. */
+export interface JobContainer {
+  /** `build`, `helper` */
+  readonly name: string;
+  readonly image: string;
+  readonly tools: RemoteTools;
+  readonly commands: RemoteCommands;
+  /** Why nothing can go on in it, or `null`. */
+  lost(signal: AbortSignal): Promise<Error | null>;
+}
+
+export interface EnvironmentOptions {
+  readonly jobKey: string;
+  readonly shell: ShellName;
+  readonly build: JobContainer;
+  /** May be the build container itself. */
+  readonly helper: JobContainer;
+  readonly places: Places;
+  readonly slot: number;
+  readonly host: string;
+  readonly location: JobLocation;
+  /** As the entry, or the job, says; empty: none. */
+  readonly memoryLimit: string;
+  readonly killLeftovers: boolean;
+  readonly killGraceMs: number;
+  /** End the pod, whatever runs in it. */
+  readonly kill: () => Promise<void>;
+  readonly destroy: (signal: AbortSignal) => Promise<void>;
+}
+
+/** More than a stop may take beyond its grace: then the pod itself is ended. */
+const STUCK_MS = 30_000;
+const LOOK_MS = 10_000;
+
+/** One job's surroundings in a pod. */
+export function createEnvironment(options: EnvironmentOptions): Environment {
+  const { build, helper, places, killLeftovers, killGraceMs, memoryLimit } = options;
+  const { root, tmpDir, buildsDir } = places;
+  /** What is root's of the helper's doing is to be the job's: its scripts may not be root's. */
+  const givesAway = helper !== build && helper.tools.uid === 0 && build.tools.uid > 0;
+  let oomKilled = 0;
+
+  const giveAway = async (signal: AbortSignal): Promise<void> => {
+    if (!givesAway) return;
+    const args = [String(build.tools.uid), String(build.tools.gid), root, tmpDir];
+    const { code, stderr } = await runToEnd(helper.commands, { script: GIVE_AWAY, args }, 64 * 1024, signal);
+    if (code !== 0)
+      throw new SystemFailure(`What the helper has made cannot be given to the job's user: ${stderr.trim()}`);
+  };
+
+  const files = (): Environment["workspace"] => {
+    // On the file system of the checkout, so that moving is cheap.
+    const place = { root, tmpDir: `${root}.tmp`, tools: helper.tools };
+    const plain = remoteFiles(helper.commands, place);
+    return {
+      ...plain,
+      root,
+      tmpDir,
+      unpack: async (tar, limits, signal) => {
+        const report = await plain.unpack(tar, limits, signal);
+        await giveAway(signal);
+        return report;
+      },
+    };
+  };
+
+  const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
+    const container = script.runIn === "build" ? build : helper;
+    const notes = notesOn(output);
+    const where = `the ${container.name} container (image ${container.image})`;
+    // The same text in either shell: the helper needs no bash only because the job's image has one.
+    const isBash = script.command.argv[0] === "bash" && container.tools.bash === null;
+    const suited: Script = isBash ? { ...script, command: { ...script.command, argv: ["sh"] } } : script;
+    const scripts = durableCommands({
+      commands: container.commands,
+      reading: helper.commands,
+      directory: places.scriptsDir,
+      onWeather: (news) =>
+        notes.print(
+          news === "lost"
+            ? "The connection to the pod is lost; the script goes on, and so does its output once the cluster answers"
+            : "The connection to the pod is back",
+          "warning",
+        ),
+      lost: async (asking) => (await container.lost(asking)) ?? (await helper.lost(asking)),
+    });
+    const running = runRemoteScript(
+      {
+        scripts,
+        commands: container.commands,
+        tools: container.tools,
+        mark: jobMark(options.jobKey),
+        scriptDir: tmpDir,
+        killLeftovers,
+        killGraceMs,
+        isGone: async () => (await lossWithin(container)) !== null,
+        where,
+      },
+      suited,
+      output,
+      signal,
+    );
+    running.catch(() => {});
+    return await stoppable(running, signal, killGraceMs + STUCK_MS, options.kill);
+  };
+
+  const lossWithin = async (container: JobContainer): Promise<Error | null> => {
+    using limit = deadline(never, LOOK_MS, new Error("no answer"));
+    return await container.lost(limit.signal).catch(() => null);
+  };
+
+  /** A script that failed because the kernel took its processes away: nobody would guess that from `Killed`. */
+  const sayOutOfMemory = async (output: Writable, signal: AbortSignal): Promise<void> => {
+    const { code, stdout } = await runToEnd(build.commands, { script: OOM_COUNT, args: [] }, 1024, signal);
+    const count = code === 0 ? Number(stdout.toString("utf8").trim()) : 0;
+    const more = count - oomKilled;
+    oomKilled = count;
+    if (!(more > 0)) return;
+    const what = more === 1 ? "a process" : `${more} processes`;
+    const limit = memoryLimit === "" ? "" : `; the build container may use ${memoryLimit} (memory_limit in [${TABLE}])`;
+    notesOn(output).print(`Out of memory: the kernel killed ${what} of the job${limit}`, "error");
+  };
+
+  return {
+    shell: options.shell,
+    login: false,
+    workspace: files(),
+    projectSlot: options.slot,
+    host: options.host,
+    location: options.location,
+    buildsDir,
+    run: async (script, output, signal) => {
+      signal.throwIfAborted();
+      try {
+        const exit = await run(script, output, signal);
+        if (script.runIn === "helper") await giveAway(signal);
+        else if (exit.code !== 0) {
+          // A pod that is deleted, and a container that ends, make of each script one that was killed.
+          const loss = exit.code === 137 || exit.code === 143 ? await lossWithin(build) : null;
+          if (loss !== null) throw loss;
+          await sayOutOfMemory(output, signal).catch(() => signal.throwIfAborted());
+        }
+        return exit;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof OutOfMemory)) throw error;
+        notesOn(output).print(error.message, "error");
+        return { code: 137, signal: "SIGKILL" };
+      }
+    },
+    destroy: options.destroy,
+  };
+}
+
+/** `body`, which ends by itself after a stop; if it does not within `limitMs`, `force` has it end. */
+async function stoppable<T>(
+  body: Promise<T>,
+  signal: AbortSignal,
+  limitMs: number,
+  force: () => Promise<unknown>,
+): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  late.catch(() => {});
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    timer = setTimeout(() => {
+      force().then(
+        () => reject(signal.reason),
+        () => reject(signal.reason),
+      );
+    }, limitMs);
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([body, late]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}

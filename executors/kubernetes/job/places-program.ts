@@ -1,0 +1,50 @@
+/**
+ * Makes a job's directories and gives them to the user of its scripts. `$1`, `$2` uid and gid (-1: leave them), `$3` builds directory,
+ * `$4` checkout, `$5` the job's private directory, `$6` the one for scripts' output. Whoever may not give things away says so.
+ */
+export const MAKE_PLACES = `
+uid=$1 gid=$2 base=$3 root=$4 tmp=$5 scripts=$6
+umask 022
+mkdir -p -- "$base" "$root" "$tmp" "$scripts" || exit 1
+chmod 700 "$tmp" && chmod 711 "$scripts" || exit 1
+[ "$uid" -gt 0 ] && [ "$(id -u)" -eq 0 ] || exit 0
+at=$root
+while [ "$at" != "$base" ] && [ "$at" != / ]; do
+  chown -h "$uid:$gid" "$at" || exit 2
+  at=\${at%/*}
+done
+chown -h "$uid:$gid" "$tmp" "$scripts" || exit 2
+chown -h "$uid:$gid" "$base" 2>/dev/null || :
+find "$root" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + 2>/dev/null || :
+`;
+
+/** Gives away what the helper, as root, has made since: `$1` uid, `$2` gid, then directories. */
+export const GIVE_AWAY = `
+uid=$1 gid=$2; shift 2
+for at do [ ! -d "$at" ] || find "$at" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + || exit 1; done
+`;
+
+/** `yes` where HOME is a directory that its user may write to. */
+export const HAS_HOME = `[ -n "$HOME" ] && [ "$HOME" != / ] && [ -d "$HOME" ] && [ -w "$HOME" ] && echo yes || :`;
+
+/**
+ * Waits until the program behind an ENTRYPOINT runs, and prints the environment that it has, and after two NULs the one without it.
+ * `$1` seconds, `$2` file.
+ */
+export const ENTRYPOINT_ENVIRONMENT = `
+tick=0
+while [ ! -e "$2" ]; do
+  [ $tick -lt $(($1 * 10)) ] || exit 1
+  sleep 0.1 2>/dev/null || { sleep 1; tick=$((tick + 9)); }
+  tick=$((tick + 1))
+done
+cat "$2"; printf '\\0\\0'; cat /proc/self/environ
+`;
+
+/** How many processes the kernel has killed here for want of memory. */
+export const OOM_COUNT = `
+for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+  while read -r name count; do [ "$name" != oom_kill ] || { echo "$count"; exit; }; done 2>/dev/null <"$file"
+done
+echo 0
+`;

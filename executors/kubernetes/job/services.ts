@@ -1,0 +1,102 @@
+import { describeError } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor.ts";
+import { deadline, pause, unlessAborted } from "../../../src/time.ts";
+import { passOn } from "../../common/notes.ts";
+import { healthPorts, healthProbe } from "../../images/health.ts";
+import { type RemoteCommands, runToEnd } from "../../remote/index.ts";
+import type { Api } from "../api/client.ts";
+import { containerOf, logOf, type Pod } from "../api/pods.ts";
+import type { PodService } from "../pod/pod.ts";
+
+export interface WaitOptions {
+  readonly api: Api;
+  readonly namespace: string;
+  readonly pod: string;
+  /** With the names of their containers. */
+  readonly services: readonly (PodService & { readonly container: string })[];
+  /** `null`: do not wait. */
+  readonly limitMs: number | null;
+  readonly helper: RemoteCommands;
+  look(): Pod | null | undefined;
+  readonly notes: Notes;
+}
+
+const AROUND_MS = 10_000;
+const LOOK_MS = 200;
+
+/** Wait until each service takes connections, dies, or has had its time. Whatever it is, the job goes on. */
+export async function waitForServices(options: WaitOptions, signal: AbortSignal): Promise<void> {
+  const { services, limitMs, notes } = options;
+  if (limitMs === null) return;
+  const waited = services.map((service) => troubleOf(options, service, limitMs, signal));
+  for (const one of waited) one.catch(() => {});
+  for (const one of waited) {
+    const found = await one;
+    if (found === null) continue;
+    notes.print(found.text, "warning");
+    passOn(notes, found.log.endsWith("\n") || found.log === "" ? found.log : `${found.log}\n`);
+  }
+}
+
+/** What its containers' state says of its end, or `null` while it runs. */
+function endOf(pod: Pod | null | undefined, container: string): string | null {
+  const ended = pod === null || pod === undefined ? null : containerOf(pod, container)?.state?.terminated;
+  if (ended === null || ended === undefined) return null;
+  return ended.reason === "OOMKilled" ? "it has ended (out of memory)" : `it has ended with status ${ended.exitCode}`;
+}
+
+async function troubleOf(
+  { api, namespace, pod, helper, look }: WaitOptions,
+  service: WaitOptions["services"][number],
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<{ readonly text: string; readonly log: string } | null> {
+  const { wanted, container } = service;
+  const describe = async (why: string) => {
+    const log = await logOf(api, { namespace, pod, container }, signal);
+    const inUse = /address already in use/i.test(log)
+      ? " All services of a job share one network: two cannot have one port."
+      : "";
+    return {
+      text: `The service ${wanted.name} probably did not start properly: ${why}.${inUse} The job goes on.${log === "" ? "" : " Its log:"}`,
+      log,
+    };
+  };
+  const ports = healthPorts([], wanted.variables);
+  if (ports.length === 0) {
+    const ended = endOf(look(), container);
+    return ended === null ? null : await describe(ended);
+  }
+  using limit = deadline(signal, limitMs + AROUND_MS, new Error("nothing could be found out in time"));
+  const stop = new AbortController();
+  const asking = AbortSignal.any([limit.signal, stop.signal]);
+  const dying = (async (): Promise<string> => {
+    for (;;) {
+      const ended = endOf(look(), container);
+      if (ended !== null) return ended;
+      await pause(LOOK_MS, asking);
+    }
+  })();
+  dying.catch(() => {});
+  try {
+    const probing = runToEnd(helper, healthProbe("127.0.0.1", ports, limitMs), 64 * 1024, asking);
+    probing.catch(() => {});
+    const result = await unlessAborted(Promise.race([probing, dying]), limit.signal);
+    if (typeof result === "string") return await describe(result);
+    if (result.code === 0) return null;
+    if (result.code === 2) {
+      return {
+        text: `Cannot tell whether the service ${wanted.name} is up: the helper image has no bash, nc or git`,
+        log: "",
+      };
+    }
+    return await describe(
+      `nothing answers on port ${ports.join(", ")} after ${limitMs / 1000} s (wait_for_services_timeout)`,
+    );
+  } catch (error) {
+    signal.throwIfAborted();
+    return await describe(describeError(error));
+  } finally {
+    stop.abort(new Error("no longer waited for"));
+  }
+}

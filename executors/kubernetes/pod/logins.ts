@@ -1,0 +1,53 @@
+import { join } from "node:path";
+import type { Notes, PrepareRequest } from "../../../src/executor.ts";
+import { homeDirectory } from "../../common/home.ts";
+import { openLogins } from "../../images/logins.ts";
+import { DOCKER_HUB, parseReference } from "../../images/reference.ts";
+
+/** Logins for the images of one job, as the cluster takes them in a secret of the type `kubernetes.io/dockerconfigjson`. */
+export type Auths = Readonly<
+  Record<string, { readonly username: string; readonly password: string; readonly auth: string }>
+>;
+
+const HUB_KEY = "https://index.docker.io/v1/";
+
+/** From all sources of logins, the best one for each image. `null`: none is needed that is known. */
+export async function loginsFor(
+  images: readonly string[],
+  request: PrepareRequest,
+  env: Readonly<Record<string, string | undefined>>,
+  notes: Notes,
+  signal: AbortSignal,
+): Promise<Auths | null> {
+  const { job, environment } = request;
+  const logins = await openLogins({
+    jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
+    entryConfig: environment.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
+    operatorConfig: env.DOCKER_AUTH_CONFIG,
+    jobCredentials: job.credentials,
+    configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
+    home: homeDirectory(),
+    env,
+    hide: (secrets) => request.hide?.(secrets),
+  });
+  for (const warning of logins.warnings) notes.print(warning, "warning");
+  const auths: Record<string, Auths[string]> = {};
+  for (const image of new Set(images)) {
+    const reference = parseReference(image);
+    if (reference === null) continue;
+    for (const { login, from } of await logins.find(reference, signal)) {
+      const { username, password } = login;
+      if (username === undefined || password === undefined) {
+        notes.print(
+          `The login of ${from} for ${reference.registry} is a token that clusters do not take: it is left out`,
+          "warning",
+        );
+        continue;
+      }
+      const place = reference.registry === DOCKER_HUB ? HUB_KEY : `${reference.registry}/${reference.repository}`;
+      auths[place] ??= { username, password, auth: Buffer.from(`${username}:${password}`).toString("base64") };
+      break;
+    }
+  }
+  return Object.keys(auths).length === 0 ? null : auths;
+}

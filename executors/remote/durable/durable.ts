@@ -1,0 +1,242 @@
+import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import { SystemFailure } from "../../../src/errors.ts";
+import { pause, unlessAborted } from "../../../src/time.ts";
+import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
+import { lastLine, runToEnd } from "../run-to-end.ts";
+import { ALIVE, attendant, FOLLOW, START } from "./programs.ts";
+
+export interface DurableOptions {
+  /** Where programs run. Its connections may break at any moment. */
+  readonly commands: RemoteCommands;
+  /** Where the files are read: another container that has the directory, or the same place. */
+  readonly reading: RemoteCommands;
+  /** For files of this job's scripts, and nobody else's. */
+  readonly directory: string;
+  /** Told once when the connection has been away for a while, and once when it is back. */
+  onWeather(news: "lost" | "back"): void;
+  /** Why nothing will ever come any more, or `null`: asked where a connection broke. */
+  lost(signal: AbortSignal): Promise<Error | null>;
+  /** After so much silence it is looked whether what runs the script still lives. */
+  readonly patienceS?: number;
+}
+
+/** A follower ends after so much, and the next one says with its offset what has arrived. */
+const FOLLOWED_BYTES = 32 * 1024 * 1024;
+const PATIENCE_S = 60;
+/** So long nothing may be heard of a place whose script runs. */
+const AWAY_MS = 300_000;
+/** Breaks that are shorter are nothing to speak of. */
+const WEATHER_MS = 10_000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 2000;
+const START_MS = 30_000;
+
+const STATUS_NO_FILES = 95;
+
+/**
+ * Programs that go on where the connection breaks: their output lies in files and is followed from where it was, and their status
+ * is in a file that is written when they end. Each program gets all of its stdin, or is not started.
+ */
+export function durableCommands(options: DurableOptions): RemoteCommands {
+  const done: string[] = [];
+  return {
+    start: async (command, signal) => {
+      const directory = `${options.directory}/${randomBytes(8).toString("hex")}`;
+      await begin(options, directory, command, done.splice(0), signal);
+      return follow(options, directory, () => done.push(directory), signal);
+    },
+  };
+}
+
+/** As long as `body` fails in a way that may pass: the place is asked whether there is hope, and it is done again. */
+async function persistently<T>(
+  options: DurableOptions,
+  limitMs: number,
+  body: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const since = performance.now();
+  let told = false;
+  for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
+    try {
+      const result = await body();
+      if (told) options.onWeather("back");
+      return result;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof SystemFailure) || !error.retry) throw error;
+      const gone = await options.lost(signal);
+      if (gone !== null) throw gone;
+      const awayMs = performance.now() - since;
+      if (awayMs > limitMs) {
+        throw new SystemFailure(
+          `Nothing was heard of the place where the script runs for ${Math.round(awayMs / 1000)} s: ${error.message}`,
+          { cause: error },
+        );
+      }
+      if (awayMs > WEATHER_MS && !told) {
+        told = true;
+        options.onWeather("lost");
+      }
+    }
+    await pause(waitMs, signal);
+  }
+}
+
+async function begin(
+  options: DurableOptions,
+  directory: string,
+  { script, args, stdin }: RemoteCommand,
+  done: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  if (stdin instanceof Readable) throw new TypeError("a durable program gets its stdin as bytes");
+  const bytes = stdin ?? Buffer.alloc(0);
+  const command: RemoteCommand = {
+    script: START,
+    args: [directory, String(bytes.length), done.join("\n"), attendant, "sh", "-c", script, "alloy-runner", ...args],
+    stdin: bytes,
+  };
+  const { code, stderr } = await persistently(
+    options,
+    START_MS,
+    () => runToEnd(options.commands, command, 64 * 1024, signal),
+    signal,
+  );
+  if (code === 0) return;
+  const why = lastLine(stderr) || `status ${code}`;
+  throw new SystemFailure(
+    code === STATUS_NO_FILES
+      ? `Cannot save a script in ${options.directory}: ${why}`
+      : `A script could not be started: ${why}`,
+    { retry: code !== STATUS_NO_FILES },
+  );
+}
+
+interface Followed {
+  readonly code: number | null;
+  readonly total: number | null;
+  readonly gone: boolean;
+  readonly stderr: string;
+}
+
+function parseFollowed({ stderr }: RemoteExit): Followed | null {
+  const [line, code = "", end = ""] = /\nfollowed (\d{1,3}|-|gone) (\d{1,15}|-|gone)\n*$/.exec(stderr) ?? [];
+  if (line === undefined) return null;
+  return {
+    code: /^\d+$/.test(code) ? Number(code) : null,
+    total: /^\d+$/.test(end) ? Number(end) : null,
+    gone: code === "gone",
+    stderr: stderr.slice(0, -line.length),
+  };
+}
+
+function follow(options: DurableOptions, directory: string, onDone: () => void, signal: AbortSignal): RemoteProcess {
+  const { promise: exit, resolve, reject } = Promise.withResolvers<RemoteExit>();
+  exit.catch(() => {});
+  let received = 0;
+  let known = false;
+
+  async function* one(): AsyncGenerator<Buffer, Followed> {
+    const args = [
+      directory,
+      String(received),
+      String(FOLLOWED_BYTES),
+      known ? "yes" : "no",
+      String(options.patienceS ?? PATIENCE_S),
+    ];
+    const process = await options.reading.start({ script: FOLLOW, args }, signal);
+    process.exit.catch(() => {});
+    try {
+      for await (const chunk of process.stdout) {
+        received += chunk.length;
+        yield chunk;
+      }
+    } finally {
+      process.stdout.destroy();
+    }
+    const followed = parseFollowed(await process.exit);
+    if (followed === null)
+      throw new SystemFailure("What follows a script's output ended without a word", { retry: true });
+    return followed;
+  }
+
+  async function* all(): AsyncGenerator<Buffer> {
+    for (;;) {
+      const before = received;
+      const followed = yield* persistent(options, one, () => received, signal);
+      if (followed.gone)
+        throw new SystemFailure("The job removed the runner's own files: how its script ended is not known");
+      if (followed.code !== null) {
+        known = true;
+        resolve({ code: followed.code, stderr: followed.stderr });
+      }
+      if (followed.code !== null && followed.total !== null && followed.total <= received) break;
+      if (followed.code === null && received === before) await assertAlive(options, directory, signal);
+    }
+    onDone();
+  }
+
+  const stdout = Readable.from(all(), { objectMode: false, highWaterMark: 256 * 1024 });
+  stdout.on("error", reject);
+  const onAbort = (): void => {
+    reject(signal.reason);
+    stdout.destroy();
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  stdout.on("close", () => {
+    signal.removeEventListener("abort", onAbort);
+    reject(new SystemFailure("Nobody follows the script any more"));
+  });
+  return { stdout, exit: unlessAborted(exit, signal) };
+}
+
+/** As `persistently`, for what hands on bytes as it goes: each byte that comes begins the time anew. */
+async function* persistent(
+  options: DurableOptions,
+  body: () => AsyncGenerator<Buffer, Followed>,
+  progress: () => number,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, Followed> {
+  let since = performance.now();
+  let reached = progress();
+  let told = false;
+  for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
+    try {
+      const followed = yield* body();
+      if (told) options.onWeather("back");
+      return followed;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof SystemFailure) || !error.retry) throw error;
+      const gone = await options.lost(signal);
+      if (gone !== null) throw gone;
+      if (progress() > reached) {
+        since = performance.now();
+        waitMs = FIRST_PAUSE_MS;
+        reached = progress();
+        if (told) options.onWeather("back");
+        told = false;
+      }
+      const awayMs = performance.now() - since;
+      if (awayMs > AWAY_MS) {
+        throw new SystemFailure(
+          `Nothing was heard of the place where a script runs for ${Math.round(awayMs / 60_000)} minutes`,
+          { cause: error },
+        );
+      }
+      if (awayMs > WEATHER_MS && !told) {
+        told = true;
+        options.onWeather("lost");
+      }
+    }
+    await pause(waitMs, signal);
+  }
+}
+
+async function assertAlive(options: DurableOptions, directory: string, signal: AbortSignal): Promise<void> {
+  const ask = () => runToEnd(options.commands, { script: ALIVE, args: [directory] }, 1024, signal);
+  const { code } = await persistently(options, AWAY_MS, ask, signal);
+  if (code !== 0) throw new SystemFailure("What ran the script was ended by it, or with it: how it ended is not known");
+}

@@ -1,0 +1,229 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { afterAll, describe, expect, test } from "vitest";
+import {
+  durableCommands,
+  jobMark,
+  probeTools,
+  type RemoteCommands,
+  runRemoteScript,
+} from "../../../executors/remote/index.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Exit } from "../../../src/executor.ts";
+import { never } from "../../../src/time.ts";
+import { Sink } from "../../support/executor-kit.ts";
+import { localCommands, toolDirectory } from "./local.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "alloy-durable-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+interface Options {
+  readonly commands?: RemoteCommands;
+  readonly reading?: RemoteCommands;
+  readonly signal?: AbortSignal;
+  readonly output?: Sink;
+  readonly patienceS?: number;
+}
+
+let number = 0;
+
+async function place(shell: string, path: string) {
+  const commands = localCommands([shell], { PATH: path });
+  const tools = { ...(await probeTools(commands, never)), sh: shell };
+  return {
+    commands,
+    async run(
+      text: string,
+      options: Options = {},
+    ): Promise<Exit & { text: string; directory: string; news: string[] }> {
+      const directory = join(dir, `job-${number}`);
+      const mark = jobMark(`durable-${process.pid}-${number++}`);
+      const news: string[] = [];
+      const { output = new Sink(), signal = never } = options;
+      const scripts = durableCommands({
+        commands: options.commands ?? commands,
+        reading: options.reading ?? options.commands ?? commands,
+        directory,
+        onWeather: (one) => news.push(one),
+        lost: async () => null,
+        ...(options.patienceS === undefined ? {} : { patienceS: options.patienceS }),
+      });
+      const host = {
+        scripts,
+        commands,
+        tools,
+        mark,
+        scriptDir: join(dir, "scripts"),
+        killLeftovers: true,
+        killGraceMs: 400,
+        where: "the place",
+      };
+      const command = { argv: [shell] as const, scriptOn: "stdin" as const, extension: ".sh" };
+      const script = { text, command, stage: "build_script" as const, runIn: "build" as const, login: false };
+      return { ...(await runRemoteScript(host, script, output, signal)), text: output.text, directory, news };
+    },
+  };
+}
+
+/** Connections that break: each one after so many milliseconds, or where `should` says so after so many bytes. */
+function breaking(commands: RemoteCommands, afterMs: number): RemoteCommands & { breaks(): number } {
+  let breaks = 0;
+  return {
+    breaks: () => breaks,
+    async start(command, signal) {
+      const cut = new AbortController();
+      const process = await commands.start(command, AbortSignal.any([signal, cut.signal]));
+      const failure = new SystemFailure("cut", { retry: true });
+      const timer = setTimeout(() => {
+        breaks++;
+        process.stdout.destroy(failure);
+        cut.abort(failure);
+      }, afterMs);
+      process.exit.finally(() => clearTimeout(timer)).catch(() => {});
+      return process;
+    },
+  };
+}
+
+const busybox = toolDirectory(join(dir, "busybox"), "busybox");
+const shells = [
+  ["bash", "/bin/bash", process.env.PATH ?? ""],
+  ["dash", "/bin/dash", process.env.PATH ?? ""],
+  ["busybox", join(busybox, "sh"), busybox],
+] as const;
+
+describe.each(shells)("scripts that outlive their connection, in %s", (_, shell, path) => {
+  test("statuses, output and the order of both outputs are the script's", async () => {
+    const { run } = await place(shell, path);
+    for (const code of [0, 1, 42, 126, 127, 137, 143, 255]) {
+      expect(await run(`echo out; echo err >&2; printf last; exit ${code}`)).toMatchObject({
+        code,
+        text: "out\nerr\nlast",
+      });
+    }
+    expect(await run("kill -KILL $$")).toMatchObject({ code: 137, signal: "SIGKILL" });
+  });
+
+  test("output is whole however often the connection breaks", async () => {
+    const { commands, run } = await place(shell, path);
+    const reading = breaking(commands, 250);
+    const { code, text } = await run(
+      "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.02; done; exit 7",
+      {
+        reading,
+      },
+    );
+    expect(code).toBe(7);
+    expect(text).toBe(Array.from({ length: 60 }, (__, index) => `line ${index}\n`).join(""));
+    expect(reading.breaks()).toBeGreaterThan(3);
+  });
+
+  test("a lot of output is whole over many files and breaks, and what has arrived is removed", async () => {
+    const { commands, run } = await place(shell, path);
+    const output = new Sink();
+    const ended = await run("head -c 40000000 /dev/zero | tr '\\0' x; echo; echo end", {
+      reading: breaking(commands, 400),
+      output,
+    });
+    expect(ended.text.length).toBe(40_000_005);
+    expect(ended.text.endsWith("x\nend\n")).toBe(true);
+    const [script = ""] = readdirSync(ended.directory);
+    expect(readdirSync(join(ended.directory, script)).filter((name) => name.startsWith("o.")).length).toBeLessThan(5);
+  });
+
+  test("what a script left running is named and ended, and its status is there before", async () => {
+    const { run } = await place(shell, path);
+    const { code, text } = await run("sleep 300 & echo started; exit 3");
+    expect(code).toBe(3);
+    expect(text).toMatch(/^started\n.*The script left a process running; ended sleep \(\d+\)/s);
+  });
+
+  test("a stop ends the tree", async () => {
+    const { run } = await place(shell, path);
+    const output = new Sink();
+    const stop = new AbortController();
+    const running = run("sleep 300 & echo ready; wait", { output, signal: stop.signal });
+    running.catch(() => {});
+    await output.until(/ready/);
+    stop.abort(new Error("stopped"));
+    await expect(running).rejects.toThrow("stopped");
+    expect(output.text).toMatch(/Stopped .*sleep/);
+  });
+});
+
+test("of a script that did not arrive whole nothing runs, and it is sent again", async () => {
+  const { commands, run } = await place("/bin/dash", process.env.PATH ?? "");
+  const count = join(dir, "count");
+  let tries = 0;
+  // The connection breaks in the middle of the text, which looks like its end over there.
+  const cutting: RemoteCommands = {
+    start: async (command, signal) => {
+      if (!(command.stdin instanceof Uint8Array) || ++tries > 2) return await commands.start(command, signal);
+      const half = command.stdin.subarray(0, 30 + command.stdin.length / 2);
+      const { exit } = await commands.start({ ...command, stdin: half }, signal);
+      expect((await exit).code).toBe(94);
+      const failure = new SystemFailure("cut", { retry: true });
+      const failed = Promise.reject(failure);
+      failed.catch(() => {});
+      return { stdout: Readable.from([]), exit: failed };
+    },
+  };
+  const ended = await run(`echo once >>${count}\n#${"x".repeat(500)}\nexit 5`, { commands: cutting });
+  expect(ended.code).toBe(5);
+  expect(tries).toBe(3);
+  expect(readFileSync(count, "utf8")).toBe("once\n");
+});
+
+test("a start whose answer was lost is repeated, and the script runs once", async () => {
+  const { commands, run } = await place("/bin/dash", process.env.PATH ?? "");
+  const count = join(dir, "count-start");
+  let lost = 0;
+  const losing: RemoteCommands = {
+    start: async (command, signal) => {
+      const process = await commands.start(command, signal);
+      if (command.stdin === undefined || lost === 3) return process;
+      lost++;
+      await process.exit;
+      const failed = Promise.reject(new SystemFailure("cut", { retry: true }));
+      failed.catch(() => {});
+      return { stdout: Readable.from([]), exit: failed };
+    },
+  };
+  expect(await run(`echo once >>${count}; exit 6`, { commands: losing })).toMatchObject({ code: 6 });
+  expect(readFileSync(count, "utf8")).toBe("once\n");
+});
+
+test("a script that ends what runs it, or removes the runner's files, has failed and nobody waits for it", async () => {
+  const { run } = await place("/bin/dash", process.env.PATH ?? "");
+  const parent = "$(ps -o ppid= -p $PPID | tr -d ' ')";
+  const attendant = `a=${parent}; while [ "$(ps -o args= -p $a | cut -c1-5)" = "sh -c" ] && [ $a -gt 1 ]; do k="$k $a"; a=$(ps -o ppid= -p $a | tr -d ' '); done; kill -9 $k $PPID $$`;
+  await expect(run(attendant, { patienceS: 1 })).rejects.toThrow(/how it ended is not known|ended by it/);
+  await expect(run(`rm -rf ${dir}/job-*; sleep 1; exit 0`, { patienceS: 1 })).rejects.toThrow(SystemFailure);
+});
+
+test("the text of a script is gone once it runs, and its directory with the next one", async () => {
+  const { commands } = await place("/bin/dash", process.env.PATH ?? "");
+  const directory = join(dir, `job-${randomBytes(4).toString("hex")}`);
+  const scripts = durableCommands({
+    commands,
+    reading: commands,
+    directory,
+    onWeather: () => {},
+    lost: async () => null,
+  });
+  const runOne = async (): Promise<string> => {
+    const { stdout, exit } = await scripts.start({ script: "cat", args: [], stdin: Buffer.from("the text") }, never);
+    let text = "";
+    for await (const chunk of stdout) text += chunk;
+    await exit;
+    return text;
+  };
+  expect(await runOne()).toBe("the text");
+  const [first = ""] = readdirSync(directory);
+  expect(existsSync(join(directory, first, "in"))).toBe(false);
+  expect(await runOne()).toBe("the text");
+  expect(readdirSync(directory)).not.toContain(first);
+});
