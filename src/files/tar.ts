@@ -111,7 +111,8 @@ function block({ name, type, size, mode, mtime, target }: Block, { uid, gid }: T
   bytes.write(target.slice(0, 100), 157, "latin1");
   bytes.write("ustar\u000000", 257, "latin1");
   let sum = 0;
-  for (const byte of bytes) sum += byte;
+  // By index: an iterator over bytes took half of the time of packing many small files.
+  for (let i = 0; i < BLOCK; i++) sum += bytes[i] ?? 0;
   octal(sum, 148, 6);
   bytes[154] = 0;
   return bytes;
