@@ -11,7 +11,7 @@ import { endurance, fairness } from "./endurance.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
-import { artifacts } from "./transfers.ts";
+import { artifacts, transfers } from "./transfers.ts";
 
 type Measure = () => Promise<readonly Figure[]>;
 
@@ -267,8 +267,9 @@ export const measures: Readonly<Record<string, Measure>> = {
   logLatency,
   pickUp,
   cancel,
-  throughput,
+  output: throughput,
   artifacts,
+  transfers,
   idle,
   busyMemory,
   recovery,

@@ -46,7 +46,7 @@ function freest(): Thread {
 function start(): Thread {
   // From its sources a thread runs the file beside this one; in the bundle the program itself, of which it starts nothing else.
   const here = import.meta.url;
-  const worker = new Worker(new URL(here.endsWith("/threads.ts") ? "./thread.ts" : here, here));
+  const worker = new Worker(here.endsWith("/threads.ts") ? new URL("./thread.ts", here) : (process.argv[1] ?? ""));
   const thread: Thread = { worker, waiting: [], idle: undefined };
   const leave = (): void => {
     const index = threads.indexOf(thread);
