@@ -40,37 +40,42 @@ export async function cleanUpJob(options: CleanUpOptions, signal: AbortSignal): 
 }
 
 /** Who may not list secrets has made none, or they go with their pods. */
+async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
+  try {
+    return await asking;
+  } catch (error) {
+    if (error instanceof ApiFailure && error.status === 403) return null;
+    throw error;
+  }
+}
+
 async function removeSecrets(
   api: Api,
   namespace: string,
   labels: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): Promise<number> {
-  try {
-    const { items } = await listLabelled(api, "look for the job's secrets", secretsPath(namespace), labels, signal);
-    for (const { metadata } of items) {
-      const path = secretsPath(namespace, metadata.name);
-      await deleteObject(api, { what: `delete the secret ${metadata.name}`, path, uid: metadata.uid }, signal);
-    }
-    return items.length;
-  } catch (error) {
-    if (error instanceof ApiFailure && error.status === 403) return 0;
-    throw error;
+  const found = await unlessForbidden(
+    listLabelled(api, "look for the job's secrets", secretsPath(namespace), labels, signal),
+  );
+  for (const { metadata } of found?.items ?? []) {
+    const path = secretsPath(namespace, metadata.name);
+    const what = `delete the secret ${metadata.name}`;
+    await unlessForbidden(deleteObject(api, { what, path, uid: metadata.uid }, signal));
   }
+  return found?.items.length ?? 0;
 }
 
-/** Younger ones may be another's who is just about to tell of them. */
-const MIN_AGE_MS = 120_000;
-
-/** Keys of jobs whose pods are there, of this installation, and of a process that is not this one. */
+/** Keys of jobs of this installation whose pods or secrets are there, made by a process that is not this one. */
 export async function abandonedJobs(api: Api, namespace: string, owner: Owner, signal: AbortSignal): Promise<string[]> {
   const labels = { [LABELS.installation]: owner.installation };
-  const { items } = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
-  const keys = items.flatMap(({ metadata }) => {
-    const { labels: its, creationTimestamp } = metadata;
-    const key = its?.[LABELS.jobKey];
-    const isOld = Date.now() - Date.parse(creationTimestamp ?? "") > MIN_AGE_MS;
-    return key === undefined || its?.[LABELS.process] === owner.process || !isOld ? [] : [key];
+  const pods = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
+  const secrets = await unlessForbidden(
+    listLabelled(api, "look for abandoned secrets", secretsPath(namespace), labels, signal),
+  );
+  const keys = [...pods.items, ...(secrets?.items ?? [])].flatMap(({ metadata }) => {
+    const key = metadata.labels?.[LABELS.jobKey];
+    return key === undefined || metadata.labels?.[LABELS.process] === owner.process ? [] : [key];
   });
   return [...new Set(keys)];
 }
