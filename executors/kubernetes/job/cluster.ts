@@ -118,6 +118,8 @@ export async function connectCluster(
   signal: AbortSignal,
 ): Promise<Cluster> {
   const access = await openAccess({ connection, env: deps.host.env, working: deps.host.working });
+  if (access.insecure)
+    deps.log.warn("the API server's certificate is not checked: the kubeconfig says so", { server: access.server });
   const api = createApi(access, settings.retry);
   const owner: Owner = {
     installation: await installationOf(deps.host),
