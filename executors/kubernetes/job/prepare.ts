@@ -13,7 +13,7 @@ import { podCommands } from "../api/commands.ts";
 import { deleteObject, secretsPath } from "../api/pods.ts";
 import { ApiFailure } from "../api/status.ts";
 import { ENTRYPOINT_FILE } from "../pod/idle.ts";
-import { isReserved, ownLabels, uniqueName } from "../pod/labels.ts";
+import { isReserved, loginsName, ownLabels, uniqueName } from "../pod/labels.ts";
 import { loginsFor } from "../pod/logins.ts";
 import type { Patch } from "../pod/patch.ts";
 import { choosePlaces, cleanPath, DEFAULT_BUILDS_DIR, type Places } from "../pod/places.ts";
@@ -111,8 +111,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     ? null
     : await loginsFor(images, request, deps.host.env, notes, signal);
   const unique = uniqueName(runnerId, job.projectId, slot);
-  const loginSecret =
-    auths === null ? null : await createSecret(options, `${unique}-${jobKey.slice(-8)}`, auths, signal);
+  const loginSecret = auths === null ? null : await createSecret(options, loginsName(jobKey), auths, signal);
 
   const pod = await startPod(
     {

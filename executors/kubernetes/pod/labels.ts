@@ -92,3 +92,8 @@ export function uniqueName(runnerId: string, projectId: string, slot: number): s
     .slice(0, 20);
   return `runner-${runnerId}-project-${project}-concurrent-${slot}`.slice(0, 54).replace(/-+$/, "");
 }
+
+/** Of the secret with a job's logins: found by its name, because whoever may list secrets may read all of them. */
+export function loginsName(jobKey: string): string {
+  return `alloy-runner-${jobKey}`;
+}
