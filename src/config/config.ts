@@ -1,3 +1,4 @@
+import type { ConfigProblem } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import type { ExecutorDeps, ShellHost } from "../executor-deps.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
@@ -41,8 +42,8 @@ export interface BrokenEntry {
   readonly executor: string;
   /** Of its first problem. */
   readonly line: number;
-  /** A line each, with file and line, in the order of the file. */
-  readonly problems: readonly string[];
+  /** In the order of the file. */
+  readonly problems: readonly ConfigProblem[];
   /** How its coordinator is reached, where nothing is wrong with that. */
   readonly reach: EntryReach | null;
 }
