@@ -1,13 +1,13 @@
-import type { Config, RunnerConfig } from "../../config/config.ts";
-import { runnerId } from "../../config/identity.ts";
-import { demandSound, loadConfig } from "../../config/load.ts";
-import { CommandError, type ConfigProblem } from "../../errors.ts";
-import type { ExecutorCatalog } from "../../executor.ts";
-import type { EntrySettings } from "../../executor-deps.ts";
-import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
-import { entryKeys, type FlagValues, textOf } from "../register/runner-flags.ts";
-import { typedConfig } from "../typed-entry.ts";
-import { describeRunner } from "../verify.ts";
+import type { Config, RunnerConfig } from "../../../config/config.ts";
+import { runnerId } from "../../../config/identity.ts";
+import { demandSound, loadConfig } from "../../../config/load.ts";
+import { CommandError, type ConfigProblem } from "../../../errors.ts";
+import type { ExecutorCatalog } from "../../../executor.ts";
+import type { EntrySettings } from "../../../executor-deps.ts";
+import { type CommandContext, configFileOf, loadOptions } from "../../context.ts";
+import { entryKeys, type FlagValues, textOf } from "../../register/runner-flags.ts";
+import { typedConfig } from "../../typed-entry.ts";
+import { describeRunner } from "../../verify.ts";
 
 export interface ExecConfigOptions {
   readonly values: FlagValues;
