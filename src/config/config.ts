@@ -23,7 +23,6 @@ export interface Config {
   readonly outboxMaxAgeMs: number; // TOML: `outbox_max_age`, text such as "7d" or seconds
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
   readonly connectionMaxAgeMs: number; // TOML: `connection_max_age`
-  readonly sentryDsn: string;
   /** The entries that can be used. */
   readonly runners: readonly RunnerConfig[];
   /** The others: no jobs are asked for with them. */

@@ -131,7 +131,6 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     outboxMaxAgeMs: settings.outbox_max_age,
     shutdownTimeoutMs: settings.shutdown_timeout,
     connectionMaxAgeMs: settings.connection_max_age,
-    sentryDsn: settings.sentry_dsn,
     runners,
     broken,
     warnings: findings.warnings,
