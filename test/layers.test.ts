@@ -13,6 +13,7 @@ const contracts = [
   "src/files/tar.ts",
   "src/files/tar-fields.ts",
   "src/files/byte-reader.ts",
+  "src/files/tidy.ts",
   "src/shell.ts",
   "src/errors.ts",
   "src/time.ts",
