@@ -5,7 +5,6 @@
 const names: readonly string[] = [
   "docker+machine",
   "docker-ssh+machine",
-  "parallels",
   "docker-windows",
   "docker-autoscaler",
   "instance",
@@ -13,7 +12,6 @@ const names: readonly string[] = [
 
 /** Tables below `[[runners]]` → their keys, lower case. */
 const keys: Readonly<Record<string, string>> = {
-  parallels: `base_name template_name disable_snapshots time_server allowed_images`,
   machine: `idlecount idletime maxbuilds machinedriver machinename machineoptions machineoptionswithname
     offpeakperiods offpeaktimezone offpeakidlecount offpeakidletime autoscaling idlescalefactor idlecountmin
     maxgrowthrate maxremovalattempts shutdown_drain`,

@@ -6,6 +6,7 @@ import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as kubernetes } from "./kubernetes/words.ts";
+import { words as parallels } from "./parallels/words.ts";
 import { words as shell } from "./shell/words.ts";
 import { words as ssh } from "./ssh/words.ts";
 import { words as virtualbox } from "./virtualbox/words.ts";
@@ -21,6 +22,7 @@ export const lines: readonly CatalogLine[] = [
   [dockerSsh, () => import("./docker-ssh/index.ts")],
   [custom, () => import("./custom/index.ts")],
   [virtualbox, () => import("./virtualbox/index.ts")],
+  [parallels, () => import("./parallels/index.ts")],
   [kubernetes, () => import("./kubernetes/index.ts")],
 ];
 

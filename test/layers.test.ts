@@ -81,6 +81,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     ["executors/common/", "executors/remote/", "executors/ssh/", "executors/shell/places/host-claims.ts"],
   ],
   ["executors/virtualbox/", ["executors/virtual-machine/", "executors/ssh/"]],
+  ["executors/parallels/", ["executors/virtual-machine/", "executors/ssh/"]],
   ["shells/", []],
 ];
 
@@ -96,6 +97,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
   "executors/virtualbox/": ["index.ts", "words.ts"],
+  "executors/parallels/": ["index.ts", "words.ts"],
 };
 
 function files(folder: string): string[] {

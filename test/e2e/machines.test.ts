@@ -19,6 +19,7 @@ interface Place {
 
 const kinds: readonly (readonly [Hypervisor, { version: string; clone: string }])[] = [
   ["virtualbox", { version: "7.1.4r165100", clone: "clonevm" }],
+  ["parallels", { version: "19.1.0", clone: "create" }],
 ];
 
 async function placeWith(hypervisor: Hypervisor, version: string, more = ""): Promise<Place> {

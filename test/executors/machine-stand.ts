@@ -1,6 +1,7 @@
 /** Machines of a stand-in, and executors whose jobs run in copies of them. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import parallels, { parallelsTable } from "../../executors/parallels/index.ts";
 import { sshTable } from "../../executors/ssh/settings.ts";
 import virtualbox, { virtualBoxTable } from "../../executors/virtualbox/index.ts";
 import type { Executor } from "../../src/executor.ts";
@@ -20,6 +21,9 @@ export interface MachineStand extends Machines {
 
 export const VERSIONS = { "6.1": "6.1.50r161033", "7.0": "7.0.20r163906", "7.1": "7.1.4r165100" };
 
+const definitions = { virtualbox, parallels };
+const tables = { virtualbox: virtualBoxTable, parallels: parallelsTable };
+
 export function openMachineStand(hypervisor: Hypervisor, version: string): MachineStand {
   const machines = openMachines(hypervisor, version);
   const logged: string[] = [];
@@ -33,9 +37,9 @@ export function openMachineStand(hypervisor: Hypervisor, version: string): Machi
     ...machines,
     logged,
     open: (table = {}, deps = {}, ssh = {}) =>
-      virtualbox.create(
+      definitions[hypervisor].create(
         {
-          virtualbox: virtualBoxTable.parse({ base_name: machines.base.name, ...table }),
+          [hypervisor]: tables[hypervisor].parse({ base_name: machines.base.name, ...table }),
           ssh: sshTable.parse({ user: "root", identity_file: machines.keyFile, ...ssh }),
         },
         executorDeps(machines.dir, {

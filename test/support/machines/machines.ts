@@ -36,6 +36,8 @@ export interface Machines {
   forget(name: string): void;
   /** As if its power had failed. */
   unplug(name: string): void;
+  /** Of one that runs, on its own network. */
+  addressOf(name: string): string;
   /** Of the stand-in's program that still run. */
   processes(): string[];
   /** Directory of a machine's own. */
@@ -131,6 +133,10 @@ StrictModes no\nPasswordAuthentication no\n`,
       for (const one of ["run/forwarder", "run/pid"]) {
         if (existsSync(join(path, one))) process.kill(Number(readFileSync(join(path, one), "utf8")), "SIGKILL");
       }
+    },
+    addressOf: (name) => {
+      const path = all().find((one) => one.name === name)?.path ?? "";
+      return readFileSync(join(path, "run/address"), "utf8").trim();
     },
     processes: () =>
       readdirSync("/proc").filter((pid) => {
