@@ -87,10 +87,19 @@ describe.each(kinds)("%s", { timeout: 180_000 }, (hypervisor, { version, clone }
   });
 
   test("kill -9 while the base is copied: the copying ends, and nothing of the copy is left", async () => {
-    const { site, machines } = await placeWith(hypervisor, version);
+    const { site, machines } = await placeWith(hypervisor, version, "disable_snapshots = true");
+    const before = site.coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
+    await before.finished();
+    expect(before.status, before.trace).toBe("success");
+    await expect.poll(() => machines.copies(), { timeout: 30_000 }).toEqual([]);
     machines.set("copying", "600");
+    const called = machines.calls().length;
     const job = site.coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
-    const copying = (): boolean => machines.calls().some((call) => /^clone .* begins$/.test(call));
+    const copying = (): boolean =>
+      machines
+        .calls()
+        .slice(called)
+        .some((call) => / begins$/.test(call));
     await expect.poll(copying, { timeout: 60_000 }).toBe(true);
     await site.runner.stop("SIGKILL");
     expect(machines.processes()).not.toEqual([]);
