@@ -76,6 +76,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
       openExecutor: (entry, from, meter) => services.openExecutor(entry, from, meter),
       hasRoom: () => services.hasRoom(),
+      disk: () => services.disk(),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       board: deps.board,
       metrics,
