@@ -59,7 +59,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/config/", []],
   ["src/board/", []],
   ["src/coordinator/", []],
-  ["src/control/", ["src/serving/"]],
+  ["src/control/", ["src/serving/", "src/board/"]],
   ["src/metrics/", ["src/serving/"]],
   ["src/", []],
   ["executors/index.ts", ["executors/"]],

@@ -2,8 +2,8 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { ConfigError, describeError } from "../errors.ts";
+import { createCrowd } from "../serving/crowd.ts";
 import { type HttpReply, type HttpRequest, onRequest, sendReply } from "../serving/http.ts";
-import { createCrowd } from "./crowd.ts";
 
 const DEFAULT_PORT = 9252;
 /** Connections that have not asked yet. */
