@@ -25,6 +25,10 @@ export async function control(
     }
     case "cancel":
       return await cancelCommand(first ?? "", values, context);
+    case "top": {
+      const { topCommand } = await import("../commands/top/top.ts");
+      return await topCommand(values, context, { input: process.stdin, output: process.stdout });
+    }
     case "pause":
     case "resume":
       return await pauseCommand(name, first, values, context);

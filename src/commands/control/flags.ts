@@ -10,6 +10,7 @@ const COMMANDS = {
   resume: "ask for jobs again",
   drain: "ask for no more jobs, and end the runner after the last, as SIGQUIT does",
   reload: "load the configuration now, and say whether it is in force",
+  top: "watch the running runner in the terminal: entries, jobs, traces; keys to follow, cancel, pause, drain",
 } as const;
 
 export type ControlCommand = keyof typeof COMMANDS;
@@ -22,6 +23,7 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
   "resume",
   "drain",
   "reload",
+  "top",
 ];
 
 export function addControlCommand(program: Command, name: ControlCommand): Command {

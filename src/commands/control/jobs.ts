@@ -57,6 +57,7 @@ export function doingOf(job: JobLine): string {
 export function outcomeOf({ outcome }: JobLine): string {
   if (outcome === undefined) return "unknown";
   if (outcome.result !== "failed") return outcome.result;
-  const status = outcome.exitCode === undefined ? "" : `, status ${outcome.exitCode}`;
-  return `failed (${outcome.reason ?? "unknown"}${status})`;
+  if (outcome.reason === "script_failure" && outcome.exitCode !== undefined)
+    return `failed, status ${outcome.exitCode}`;
+  return `failed: ${outcome.reason ?? "unknown"}`;
 }
