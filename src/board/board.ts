@@ -58,7 +58,7 @@ export function createBoard(): Board {
   };
 }
 
-/** Field by field: what else a card may carry stays where it is. */
+/** Copies field by field, so that nothing else gets in that the object may carry. */
 function viewOf({ id, title, runner, runnerName, receivedAt }: JobCard, progress: JobProgress): JobView {
   return Object.freeze({ id, title, runner, runnerName, receivedAt, progress, since: receivedAt, traceBytes: 0 });
 }

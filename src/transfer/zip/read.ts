@@ -54,7 +54,7 @@ async function* blocks(
         if (done === true) return;
         const small = item.size <= SMALL_BYTES && item.compressedSize <= SMALL_BYTES;
         const content = small ? readSmall(file, item) : Promise.resolve(undefined);
-        content.catch(() => {}); // heard when its turn comes
+        content.catch(() => {}); // its failure is thrown when its turn comes
         ahead.push({ item, content });
       }
     };

@@ -82,7 +82,7 @@ async function addSmall(
       level,
     ))
       coming = deflated();
-    coming?.catch(() => {}); // heard when its turn comes
+    coming?.catch(() => {}); // its failure is thrown when its turn comes
   }
   await file.queue(plain.length * 2, async () => {
     const deflated = await coming;
@@ -114,7 +114,7 @@ async function addLarge(
     crc = block.crc;
     // The first block speaks for the file.
     const coming = worth === false ? Promise.resolve(plain) : block.deflated();
-    coming.catch(() => {}); // heard when its turn comes
+    coming.catch(() => {}); // its failure is thrown when its turn comes
     worth ??= (await coming).length < plain.length * WORTH;
     const content = worth ? coming : Promise.resolve(plain);
     await file.queue(plain.length * 2, async () => {
