@@ -53,7 +53,7 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     findProgram: (program) => missingProgram(program, options),
   });
   const notes =
-    found === null ? [`${path} does not exist. "alloy-runner register" makes it`] : modeWarnings(path, found.mode);
+    found === null ? [`${path} does not exist. "alloy-runner register" makes it`] : modeWarnings(path, found);
   return Object.freeze({
     ...config,
     warnings: Object.freeze([...notes, ...config.warnings]),

@@ -104,6 +104,8 @@ export interface Image {
   /** `docker.user` and `docker.platform` of the image's options, if the coordinator sent them. */
   readonly user: string | null;
   readonly platform: string | null;
+  /** `kubernetes.user`, if the coordinator sent it: who runs it in a pod. */
+  readonly kubernetesUser?: string;
 }
 
 export interface Service extends Image {

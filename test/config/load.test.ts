@@ -66,6 +66,14 @@ describe("loading", () => {
     expect((await loadConfig(file, options(dir))).warnings.join()).toMatch(
       /be read by other users \(mode 0644\)\. Run: chmod 600/,
     );
+    const open = options(dir, { env: { TOKEN: "t" } });
+    for (const [text, told] of [
+      [entry("", "$TOKEN"), false],
+      [`${entry("", "$TOKEN")}\n[runners.cache.s3]\nSecretKey = "x"`, true],
+    ] as const) {
+      await write(file, text, 0o644);
+      expect((await loadConfig(file, open)).warnings.join().includes("chmod 600")).toBe(told);
+    }
     await write(file, "", 0o622);
     expect((await loadConfig(file, options(dir))).warnings.join()).toContain("be changed by other users");
   });
