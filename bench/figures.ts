@@ -13,6 +13,7 @@ import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
 import { artifacts, transfers } from "./transfers.ts";
+import { virtualMachineJobs } from "./virtual-machines.ts";
 
 type Measure = () => Promise<readonly Figure[]>;
 
@@ -279,6 +280,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  virtualMachines: virtualMachineJobs,
   endurance,
   fairness,
 };

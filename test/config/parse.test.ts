@@ -186,7 +186,7 @@ describe("executors", () => {
     const message = await refusal(entry().replace('"shell"', '"shel"'));
     expect(message).toContain('config.toml:5: runners.executor of "a"');
     expect(message).toContain('Use one of "shell", "docker", "ssh", "tool". Did you mean "shell"?');
-    expect(await refusal(entry().replace('"shell"', '"parallels"'))).toContain("not available in this version");
+    expect(await refusal(entry().replace('"shell"', '"docker-windows"'))).toContain("not available in this version");
   });
 
   test("a shell that the executor cannot run is an error", async () => {
@@ -202,9 +202,7 @@ describe("executors", () => {
   });
 
   test("tables of other executors are left alone", async () => {
-    const { warnings } = await read(
-      `${entry()}[runners.docker]\nprivileged = "no matter"\n[runners.parallels.volumes]\n`,
-    );
+    const { warnings } = await read(`${entry()}[runners.docker]\nprivileged = "no matter"\n[runners.ssh.volumes]\n`);
     expect(warnings).toEqual([]);
   });
 
