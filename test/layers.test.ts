@@ -108,6 +108,8 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/ssh/": ["index.ts", "words.ts", "over-ssh.ts"],
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
+  "executors/custom/": ["index.ts", "words.ts"],
+  "executors/kubernetes/": ["index.ts", "words.ts"],
   "executors/virtualbox/": ["index.ts", "words.ts"],
   "executors/parallels/": ["index.ts", "words.ts"],
 };

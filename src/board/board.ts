@@ -72,7 +72,7 @@ export function createBoard(): Board {
   };
 }
 
-/** Field by field: what else a card may carry stays where it is. */
+/** Copies field by field, so that nothing else gets in that the object may carry. */
 function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
   const { id, title, runner, runnerName, receivedAt } = card;
   return Object.freeze({

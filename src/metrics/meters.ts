@@ -25,7 +25,7 @@ export interface EntryMeter {
   readonly executor: ExecutorMeter;
 }
 
-/** By which an entry's series are told apart. Of one that cannot be used, both may be empty. */
+/** What tells an entry's series apart. Both may be empty for an entry that cannot be used. */
 export interface NamedEntry {
   readonly id: string;
   readonly name: string;

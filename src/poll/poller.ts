@@ -238,7 +238,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       if (--open > 0) return;
       clearTimeout(lastRequest);
       stop.removeEventListener("abort", onStop);
-      // Nobody asks any more whether it is.
+      // No jobs are asked for with this entry any more, so it must not go on being shown as unhealthy.
       meter.healthy(true);
       ended.resolve();
     });
