@@ -8,7 +8,10 @@ export const words: ExecutorWords = {
   worksOnThisMachine: false,
   flags: kubernetesFlags,
   questions: [
-    { flag: "kubernetes-namespace", message: "Namespace of its own for the jobs' pods; empty: the runner's or the context's" },
+    {
+      flag: "kubernetes-namespace",
+      message: "Namespace of its own for the jobs' pods; empty: the runner's or the context's",
+    },
     { flag: "kubernetes-image", message: "Image for jobs that name none, such as ruby:3.3" },
   ],
   foreignKeys: {
