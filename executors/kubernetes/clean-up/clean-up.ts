@@ -53,29 +53,33 @@ async function podsOf({ api, namespace, jobKey, pod }: CleanUpOptions, signal: A
   }
 }
 
-/** Who may not delete secrets has made none, or they go with their pods. */
-async function removeLogins(api: Api, namespace: string, jobKey: string, signal: AbortSignal): Promise<boolean> {
-  const path = secretsPath(namespace, loginsName(jobKey));
+/** Who may not touch secrets has made none, or they go with their pods. */
+async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
   try {
-    return await deleteObject(api, { what: "delete the job's logins", path, uid: null }, signal);
+    return await asking;
   } catch (error) {
-    if (error instanceof ApiFailure && error.status === 403) return false;
+    if (error instanceof ApiFailure && error.status === 403) return null;
     throw error;
   }
 }
 
-/** Younger ones may be another's who is just about to tell of them. */
-const MIN_AGE_MS = 120_000;
+async function removeLogins(api: Api, namespace: string, jobKey: string, signal: AbortSignal): Promise<boolean> {
+  const path = secretsPath(namespace, loginsName(jobKey));
+  const removing = deleteObject(api, { what: "delete the job's logins", path, uid: null }, signal);
+  return (await unlessForbidden(removing)) ?? false;
+}
 
-/** Keys of jobs whose pods are there, of this installation, and of a process that is not this one. */
+/** Keys of jobs of this installation whose pods or secrets are there, made by a process that is not this one. */
 export async function abandonedJobs(api: Api, namespace: string, owner: Owner, signal: AbortSignal): Promise<string[]> {
   const labels = { [LABELS.installation]: owner.installation };
-  const { items } = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
-  const keys = items.flatMap(({ metadata }) => {
-    const { labels: its, creationTimestamp } = metadata;
-    const key = its?.[LABELS.jobKey];
-    const isOld = Date.now() - Date.parse(creationTimestamp ?? "") > MIN_AGE_MS;
-    return key === undefined || its?.[LABELS.process] === owner.process || !isOld ? [] : [key];
+  const pods = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
+  // Whoever may list secrets may read all of them: the role that is needed does not have that, and journals know most of these.
+  const secrets = await unlessForbidden(
+    listLabelled(api, "look for abandoned secrets", secretsPath(namespace), labels, signal),
+  );
+  const keys = [...pods.items, ...(secrets?.items ?? [])].flatMap(({ metadata }) => {
+    const key = metadata.labels?.[LABELS.jobKey];
+    return key === undefined || metadata.labels?.[LABELS.process] === owner.process ? [] : [key];
   });
   return [...new Set(keys)];
 }
