@@ -14,8 +14,6 @@ export interface Job {
   readonly token: string;
   readonly dialect: Dialect;
   readonly name: string;
-  /** The job's place in its pipeline. A *stage* is a phase of the job's own plan. */
-  readonly pipelineStage: string;
   readonly projectId: string;
   readonly projectName: string;
   readonly git: GitInfo;

@@ -57,7 +57,6 @@ test("a job as AlloyCI sends it is read whole", () => {
     token: "cVpKc0J3PT09PQ==",
     dialect: "alloy",
     name: "unit",
-    pipelineStage: "test",
     projectId: "17",
     projectName: "widget",
     allowGitFetch: true,

@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { WebSocket } from "ws";
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
-import { tidyAfter } from "../../common/tidy.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { Login } from "../access/login.ts";
 import type { Api } from "./client.ts";
 import { agentFor, tlsOf } from "./http.ts";

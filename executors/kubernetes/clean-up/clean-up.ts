@@ -53,7 +53,7 @@ async function podsOf({ api, namespace, jobKey, pod }: CleanUpOptions, signal: A
   }
 }
 
-/** Who may not touch secrets has made none, or they go with their pods. */
+/** Who may not list or delete secrets has made none, or they go with their pods. */
 async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
   try {
     return await asking;
@@ -63,17 +63,17 @@ async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
   }
 }
 
+/** By its name, as a login that may delete secrets need not be one that may list them. */
 async function removeLogins(api: Api, namespace: string, jobKey: string, signal: AbortSignal): Promise<boolean> {
   const path = secretsPath(namespace, loginsName(jobKey));
-  const removing = deleteObject(api, { what: "delete the job's logins", path, uid: null }, signal);
-  return (await unlessForbidden(removing)) ?? false;
+  const what = "delete the job's logins";
+  return (await unlessForbidden(deleteObject(api, { what, path, uid: null }, signal))) ?? false;
 }
 
 /** Keys of jobs of this installation whose pods or secrets are there, made by a process that is not this one. */
 export async function abandonedJobs(api: Api, namespace: string, owner: Owner, signal: AbortSignal): Promise<string[]> {
   const labels = { [LABELS.installation]: owner.installation };
   const pods = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
-  // Whoever may list secrets may read all of them: the role that is needed does not have that, and journals know most of these.
   const secrets = await unlessForbidden(
     listLabelled(api, "look for abandoned secrets", secretsPath(namespace), labels, signal),
   );

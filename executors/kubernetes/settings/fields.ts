@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { parseDuration } from "../../../src/config/units.ts";
+import { type Pattern, parsePattern } from "../../common/pattern.ts";
 import { parsed, table } from "../../images/fields.ts";
-import { type Pattern, parsePattern } from "./pattern.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";
 
 /** An empty text is what registration has always written for "not set". */

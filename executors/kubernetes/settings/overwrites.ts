@@ -1,6 +1,6 @@
 import { ScriptFailure } from "../../../src/errors.ts";
+import type { Pattern } from "../../common/pattern.ts";
 import { isLabelKey } from "./fields.ts";
-import type { Pattern } from "./pattern.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";
 import { type KubernetesSettings, type ResourceKind, resourceKeys, TABLE } from "./settings.ts";
 import { type Toleration, tolerationOf } from "./tolerations.ts";
