@@ -58,7 +58,7 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
     );
     const runner = start(["run", "--config", file, "--working-directory", join(dir, "work")], {
       home: dir,
-      ...(options.env === undefined ? {} : { env: options.env }),
+      env: options.env ?? {},
     });
     try {
       await coordinator.waitForRequest((request) => request.endpoint === "job_request");

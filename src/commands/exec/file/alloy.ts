@@ -1,9 +1,9 @@
-import { CommandError } from "../../errors.ts";
-import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
-import type { CiFile } from "../../local/pipeline/ci-file.ts";
-import { withNeeds } from "../../local/pipeline/needs.ts";
-import { fetchVariables, type Snapshot } from "../../local/sources/snapshot.ts";
-import type { ExecOptions } from "./options.ts";
+import { CommandError } from "../../../errors.ts";
+import type { VariableSpec } from "../../../local/coordinator/jobs/job.ts";
+import type { CiFile } from "../../../local/pipeline/ci-file.ts";
+import { withNeeds } from "../../../local/pipeline/needs.ts";
+import { fetchVariables, type Snapshot } from "../../../local/sources/snapshot.ts";
+import type { ExecOptions } from "../options.ts";
 
 /** Names of the jobs that run; `undefined`: all that a push would run. */
 export function onlyOf(options: ExecOptions, file: CiFile, { ref }: Snapshot): readonly string[] | undefined {

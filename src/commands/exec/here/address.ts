@@ -2,8 +2,8 @@ import { createSocket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { execa } from "execa";
-import { CommandError } from "../../errors.ts";
-import type { JobLocation } from "../../executor.ts";
+import { CommandError } from "../../../errors.ts";
+import type { JobLocation } from "../../../executor.ts";
 
 /** Where jobs fetch their sources from this machine. */
 export interface SourcesAddress {

@@ -5,7 +5,7 @@ import { type Figure, median, type SceneOptions, withScene } from "./scene.ts";
 const ROUNDS = 20;
 
 /** What the executor for virtual machines adds to a job over SSH, with a stand-in whose guests start in a moment. */
-export async function machineJobs(): Promise<readonly Figure[]> {
+export async function virtualMachineJobs(): Promise<readonly Figure[]> {
   const missing = machinesMissing();
   if (missing !== null) throw new Error(`no guests can be started here: ${missing}`);
   const measure = async (options: Pick<SceneOptions, "executor" | "entry" | "env">): Promise<number> =>

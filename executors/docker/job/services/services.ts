@@ -1,16 +1,16 @@
 import type { ContainerCreateOptions } from "dockerode";
-import { describeError } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
-import { passOn } from "../../common/notes.ts";
-import { healthPorts, healthProbe } from "../../images/health.ts";
-import type { WantedService } from "../../images/wanted.ts";
-import type { RemoteCommands } from "../../remote/index.ts";
-import { addressesOf } from "../container/addresses.ts";
-import { createContainer, inspectState, startContainer } from "../container/container.ts";
-import { containerLog } from "../container/service-log.ts";
-import { runForText } from "../engine/commands.ts";
-import type { Engine } from "../engine/engine.ts";
-import type { ObtainedImage } from "../image/image.ts";
+import { describeError } from "../../../../src/errors.ts";
+import type { Notes } from "../../../../src/executor.ts";
+import { passOn } from "../../../common/notes.ts";
+import { healthPorts, healthProbe } from "../../../images/health.ts";
+import type { WantedService } from "../../../images/wanted.ts";
+import type { RemoteCommands } from "../../../remote/index.ts";
+import { addressesOf } from "../../container/addresses.ts";
+import { createContainer, inspectState, startContainer } from "../../container/container.ts";
+import { containerLog } from "../../container/service-log.ts";
+import { runForText } from "../../engine/commands.ts";
+import type { Engine } from "../../engine/engine.ts";
+import type { ObtainedImage } from "../../image/image.ts";
 
 /** A service whose container runs, or did. */
 export interface RunningService {

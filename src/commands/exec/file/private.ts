@@ -1,13 +1,13 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
-import type { Git } from "../../local/sources/git.ts";
-import { fileInside } from "../../local/sources/inside.ts";
-import type { WorkingTree } from "../../local/sources/working-tree.ts";
-import type { CommandContext } from "../context.ts";
-import { readEnvFile } from "./options.ts";
-import { projectIdOf } from "./places.ts";
+import type { VariableSpec } from "../../../local/coordinator/jobs/job.ts";
+import type { Git } from "../../../local/sources/git.ts";
+import { fileInside } from "../../../local/sources/inside.ts";
+import type { WorkingTree } from "../../../local/sources/working-tree.ts";
+import type { CommandContext } from "../../context.ts";
+import { projectIdOf } from "../here/places.ts";
+import { readEnvFile } from "../options.ts";
 
 /** In the project, for one person: git is to ignore it. */
 const PROJECT_FILE = ".alloy-exec.env";

@@ -1,5 +1,5 @@
-import { createConnections } from "../../coordinator/connection/connections.ts";
-import type { CommandContext } from "../context.ts";
+import { createConnections } from "../../../coordinator/connection/connections.ts";
+import type { CommandContext } from "../../context.ts";
 
 /** A proxy is for the world outside: neither the runner nor git may ask one for `hosts`, which are this machine. */
 export function withoutProxyFor(

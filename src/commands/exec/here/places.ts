@@ -3,7 +3,7 @@ import { chmod, lstat, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { execa } from "execa";
-import { removeTree } from "../../files/remove-tree.ts";
+import { removeTree } from "../../../files/remove-tree.ts";
 
 /** Where `exec` keeps things. All absolute; one run shares nothing with another but the caches. */
 export interface ExecPlaces {

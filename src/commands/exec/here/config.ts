@@ -1,14 +1,13 @@
-import type { Config, RunnerConfig } from "../../config/config.ts";
-import { appendEntry } from "../../config/file/edit.ts";
-import { runnerId } from "../../config/identity.ts";
-import { demandSound, findFile, loadConfig, parseConfig } from "../../config/load.ts";
-import { missingProgram } from "../../config/program.ts";
-import { CommandError, ConfigError } from "../../errors.ts";
-import type { ExecutorCatalog } from "../../executor.ts";
-import type { EntrySettings } from "../../executor-deps.ts";
-import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
-import { entryKeys, type FlagValues, textOf } from "../register/runner-flags.ts";
-import { describeRunner } from "../verify.ts";
+import type { Config, RunnerConfig } from "../../../config/config.ts";
+import { runnerId } from "../../../config/identity.ts";
+import { demandSound, loadConfig } from "../../../config/load.ts";
+import { CommandError, type ConfigProblem } from "../../../errors.ts";
+import type { ExecutorCatalog } from "../../../executor.ts";
+import type { EntrySettings } from "../../../executor-deps.ts";
+import { type CommandContext, configFileOf, loadOptions } from "../../context.ts";
+import { entryKeys, type FlagValues, textOf } from "../../register/runner-flags.ts";
+import { typedConfig } from "../../typed-entry.ts";
+import { describeRunner } from "../../verify.ts";
 
 export interface ExecConfigOptions {
   readonly values: FlagValues;
@@ -110,29 +109,14 @@ async function fromFlags(
     throw new CommandError("--runner names an entry of a configuration file: give the file, too, with --config");
   const named = executor ?? textOf(values, "executor") ?? "shell";
   const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, context.catalog.words, named) };
-  try {
-    return demandSound(
-      await parseConfig(appendEntry("", entry), {
-        ...loadOptions(context),
-        file: FLAGS,
-        findFile: (path) => findFile(path, [context.cwd]),
-        findProgram: (program) => missingProgram(program, loadOptions(context)),
-      }),
-    );
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new CommandError(inTermsOfFlags(error.message), { cause: error });
-  }
+  return await typedConfig({ entry, options: loadOptions(context), file: FLAGS, say: inTermsOfFlags });
 }
 
-/** A file's mistakes, said to somebody who has typed flags. */
-function inTermsOfFlags(message: string): string {
-  return message
-    .replace(/^flags of exec:\d+: /gm, "")
-    .replace(
-      /^.*executor "([\w-]+)" needs the table \[runners\.(\w+)\].*$/gm,
-      "--executor $1 needs to know more: give --$2-… flags (see exec --help), or an entry that has it all with --config FILE and --runner NAME",
-    );
+/** A file's mistake, said to somebody who has typed flags. */
+function inTermsOfFlags({ text, missing }: ConfigProblem): string {
+  return missing === undefined
+    ? text
+    : `--executor ${missing.executor} needs to know more: give --${missing.table}-… flags (see exec --help), or an entry that has it all with --config FILE and --runner NAME`;
 }
 
 async function fromConfig(given: string, options: ExecConfigOptions, context: CommandContext): Promise<Config> {

@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
-import { describeError } from "../../../src/errors.ts";
-import type { Log } from "../../../src/log.ts";
-import { backoff, deadline, never } from "../../../src/time.ts";
-import { removeNetwork } from "../container/remove.ts";
-import { type Engine, isGone } from "../engine/engine.ts";
-import { networkLabels, type Owner } from "../engine/labels.ts";
-import type { DockerSettings } from "../settings/settings.ts";
+import { describeError } from "../../../../src/errors.ts";
+import type { Log } from "../../../../src/log.ts";
+import { backoff, deadline, never } from "../../../../src/time.ts";
+import { removeNetwork } from "../../container/remove.ts";
+import { type Engine, isGone } from "../../engine/engine.ts";
+import { networkLabels, type Owner } from "../../engine/labels.ts";
+import type { DockerSettings } from "../../settings/settings.ts";
 import { createNetwork } from "./network.ts";
 
 /** A network that one job has to itself, from `take` to `giveBack`. */

@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { join, relative, resolve, sep } from "node:path";
-import { CommandError, ConfigError } from "../../errors.ts";
-import { CI_FILE_NAMES, type CiFile, GITLAB_FILE_NAME, parseCiFile } from "../../local/pipeline/ci-file.ts";
-import type { Git } from "../../local/sources/git.ts";
-import type { WorkingTree } from "../../local/sources/working-tree.ts";
+import { CommandError, ConfigError } from "../../../errors.ts";
+import { CI_FILE_NAMES, type CiFile, GITLAB_FILE_NAME, parseCiFile } from "../../../local/pipeline/ci-file.ts";
+import type { Git } from "../../../local/sources/git.ts";
+import type { WorkingTree } from "../../../local/sources/working-tree.ts";
+import type { ExecOptions } from "../options.ts";
 import type { GitlabFile } from "./gitlab.ts";
-import type { ExecOptions } from "./options.ts";
 
 /**
  * `exec shell JOB` was the Go runner's way to say `exec --executor shell JOB`.

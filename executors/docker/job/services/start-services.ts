@@ -1,16 +1,16 @@
 import type { ContainerCreateOptions } from "dockerode";
-import { all } from "../../../src/time.ts";
-import { matchesAny } from "../../images/allowed.ts";
-import { serviceVariables } from "../../images/service-variables.ts";
-import type { WantedService } from "../../images/wanted.ts";
-import { inlineProfiles, serviceContainer } from "../container/container-config.ts";
-import type { Engine } from "../engine/engine.ts";
-import { jobLabels } from "../engine/labels.ts";
-import type { ObtainedImage } from "../image/image.ts";
-import type { JobNetwork } from "./network.ts";
-import { common, nameOf, type Scene } from "./scene.ts";
+import { all } from "../../../../src/time.ts";
+import { matchesAny } from "../../../images/allowed.ts";
+import { serviceVariables } from "../../../images/service-variables.ts";
+import type { WantedService } from "../../../images/wanted.ts";
+import { inlineProfiles, serviceContainer } from "../../container/container-config.ts";
+import type { Engine } from "../../engine/engine.ts";
+import { jobLabels } from "../../engine/labels.ts";
+import type { ObtainedImage } from "../../image/image.ts";
+import type { JobNetwork } from "../network/network.ts";
+import { common, nameOf, type Scene } from "../scene.ts";
+import type { JobVolumes } from "../volumes.ts";
 import { addressOf, type RunningService, startService } from "./services.ts";
-import type { JobVolumes } from "./volumes.ts";
 
 /** Start all services at once. */
 export async function startServices(

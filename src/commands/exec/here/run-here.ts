@@ -1,27 +1,27 @@
-import type { Config } from "../../config/config.ts";
-import { CommandError } from "../../errors.ts";
-import { startCoordinator } from "../../local/coordinator/coordinator.ts";
-import { type RunPlanResult, runPlan } from "../../local/gitlab/run/run-plan.ts";
-import type { CiFile } from "../../local/pipeline/ci-file.ts";
+import type { Config } from "../../../config/config.ts";
+import { CommandError } from "../../../errors.ts";
+import { startCoordinator } from "../../../local/coordinator/coordinator.ts";
+import { type RunPlanResult, runPlan } from "../../../local/gitlab/run/run-plan.ts";
+import type { CiFile } from "../../../local/pipeline/ci-file.ts";
 import {
   type PipelineOptions,
   type PipelineProject,
   type PipelineResult,
   runPipeline,
-} from "../../local/pipeline/pipeline.ts";
-import { startGitServer } from "../../local/sources/git-server.ts";
-import type { Snapshot } from "../../local/sources/snapshot.ts";
-import type { CommandContext } from "../context.ts";
+} from "../../../local/pipeline/pipeline.ts";
+import { startGitServer } from "../../../local/sources/git-server.ts";
+import type { Snapshot } from "../../../local/sources/snapshot.ts";
+import type { CommandContext } from "../../context.ts";
+import type { Run } from "../engine.ts";
+import { onlyOf, predefined } from "../file/alloy.ts";
+import { gitlabSpec, keepArtifacts, notesOnGitlab, printGitlabPreview } from "../file/gitlab.ts";
+import { notesOn, sayNotes } from "../notes.ts";
+import { printPreview } from "../report.ts";
 import { findSourcesAddress } from "./address.ts";
-import { onlyOf, predefined } from "./alloy.ts";
 import { execConfig } from "./config.ts";
-import type { Run } from "./engine.ts";
-import { gitlabSpec, keepArtifacts, notesOnGitlab, printGitlabPreview } from "./gitlab.ts";
-import { notesOn, sayNotes } from "./notes.ts";
 import { type ExecPlaces, placesOfRun, projectIdOf } from "./places.ts";
 import { withoutProxyFor } from "./proxy.ts";
 import { type RunRecord, writeRecord } from "./record.ts";
-import { printPreview } from "./report.ts";
 
 /**
  * Run, or preview, what there is to run with a coordinator, a git server and a runner of its own.

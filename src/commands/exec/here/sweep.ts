@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { Config } from "../../config/config.ts";
-import { Stop } from "../../errors.ts";
-import { deadline, never, unlessAborted } from "../../time.ts";
-import type { CommandContext } from "../context.ts";
+import type { Config } from "../../../config/config.ts";
+import { Stop } from "../../../errors.ts";
+import { deadline, never, unlessAborted } from "../../../time.ts";
+import type { CommandContext } from "../../context.ts";
 import { execConfig } from "./config.ts";
 import { type ExecPlaces, otherRuns, placesOfRun, removeJobFiles } from "./places.ts";
 import { type RunRecord, readRecord } from "./record.ts";

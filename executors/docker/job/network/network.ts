@@ -1,7 +1,7 @@
-import { SystemFailure } from "../../../src/errors.ts";
-import { pause } from "../../../src/time.ts";
-import { type Engine, EngineFailure } from "../engine/engine.ts";
-import type { DockerSettings } from "../settings/settings.ts";
+import { SystemFailure } from "../../../../src/errors.ts";
+import { pause } from "../../../../src/time.ts";
+import { type Engine, EngineFailure } from "../../engine/engine.ts";
+import type { DockerSettings } from "../../settings/settings.ts";
 
 /** How the containers of a job reach one another. */
 export interface JobNetwork {

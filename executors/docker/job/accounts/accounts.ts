@@ -1,11 +1,11 @@
-import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { WantedImage } from "../../images/wanted.ts";
-import { createContainer } from "../container/container.ts";
-import { readContainerFile } from "../container/container-file.ts";
-import { removeContainer } from "../container/remove.ts";
-import type { Engine } from "../engine/engine.ts";
-import type { ObtainedImage } from "../image/image.ts";
-import type { DockerSettings } from "../settings/settings.ts";
+import { ScriptFailure, SystemFailure } from "../../../../src/errors.ts";
+import type { WantedImage } from "../../../images/wanted.ts";
+import { createContainer } from "../../container/container.ts";
+import { readContainerFile } from "../../container/container-file.ts";
+import { removeContainer } from "../../container/remove.ts";
+import type { Engine } from "../../engine/engine.ts";
+import type { ObtainedImage } from "../../image/image.ts";
+import type { DockerSettings } from "../../settings/settings.ts";
 import { type Account, type AccountFiles, inNumbers, isNamed, isRoot, lookUp, ROOT } from "./account.ts";
 
 /**

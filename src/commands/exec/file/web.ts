@@ -1,11 +1,11 @@
 import { BlockList, isIP } from "node:net";
-import type { Connections } from "../../coordinator/connection/connections.ts";
-import { isAvoidedAddress } from "../../coordinator/connection/lookup.ts";
-import { isLinkLocal } from "../../coordinator/connection/redirected.ts";
-import type { TlsSettings } from "../../coordinator/connection/tls.ts";
-import { describeBroken } from "../../coordinator/trouble.ts";
-import { describeError } from "../../errors.ts";
-import type { Found } from "../../local/gitlab/compose/include-sources.ts";
+import type { Connections } from "../../../coordinator/connection/connections.ts";
+import { isAvoidedAddress } from "../../../coordinator/connection/lookup.ts";
+import { isLinkLocal } from "../../../coordinator/connection/redirected.ts";
+import type { TlsSettings } from "../../../coordinator/connection/tls.ts";
+import { describeBroken } from "../../../coordinator/trouble.ts";
+import { describeError } from "../../../errors.ts";
+import type { Found } from "../../../local/gitlab/compose/include-sources.ts";
 
 /** Fetches a text of at most `mostBytes`. Rejects with `signal.reason` only. */
 export type FetchText = (url: string, mostBytes: number, signal: AbortSignal) => Promise<Found<string>>;

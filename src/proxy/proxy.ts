@@ -1,6 +1,6 @@
 import { BlockList, isIP } from "node:net";
-import { ConfigError } from "../../errors.ts";
-import { basicAuthorization } from "../basic-authorization.ts";
+import { ConfigError } from "../errors.ts";
+import { basicAuthorization } from "./basic-authorization.ts";
 
 /** An HTTP proxy. */
 export interface HttpProxy {
@@ -23,16 +23,24 @@ export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 export function proxyFor(target: URL, environment: ProxyEnvironment): HttpProxy | undefined {
   const { name, value } = read(environment, target.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY");
   if (value === "" || isExempt(target, read(environment, "NO_PROXY").value)) return undefined;
+  return parseProxy(value, name);
+}
+
+/**
+ * @param variable what names it, for messages
+ * @throws {ConfigError} it is no http or https URL
+ */
+export function parseProxy(value: string, variable: string): HttpProxy {
   let url: URL;
   try {
     url = new URL(value.includes("://") ? value : `http://${value}`);
   } catch {
-    throw new ConfigError(`${name}: not a URL; expected http://host:port`);
+    throw new ConfigError(`${variable}: not a URL; expected http://host:port`);
   }
   if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw new ConfigError(`${name}: "${url.protocol}" proxies are not supported; expected http://host:port`);
+    throw new ConfigError(`${variable}: "${url.protocol}" proxies are not supported; expected http://host:port`);
   }
-  return { origin: url.origin, authorization: basicAuthorization(url), variable: name };
+  return { origin: url.origin, authorization: basicAuthorization(url), variable };
 }
 
 /** What its 407 means for whoever set the variable. */
