@@ -59,8 +59,8 @@ export interface Hypervisor {
   /** Nobody else copies the same base meanwhile. @returns the machine, with what is known of it now */
   clone(base: Base, source: Source, machine: Machine, signal: AbortSignal): Promise<Machine>;
   condition(machine: Machine, signal: AbortSignal): Promise<Condition>;
-  /** On return it runs. */
-  start(machine: Machine, signal: AbortSignal): Promise<void>;
+  /** On return it runs. @returns its address, where that is known by then */
+  start(machine: Machine, signal: AbortSignal): Promise<Address | null>;
   /** `null`: it has none yet. */
   address(machine: Machine, signal: AbortSignal): Promise<Address | null>;
   /** Of the running machine. @returns its id */
