@@ -18,9 +18,6 @@ export const outcomeSchema = z.object({
   exitCode: z.number().optional(),
 });
 
-/** What a job's processes have used up so far, where its executor can tell. */
-export const usageSchema = z.object({ cpuSeconds: z.number(), memoryBytes: z.number() });
-
 export const jobSchema = z.object({
   id: z.string(),
   title: z.string(),
@@ -36,7 +33,6 @@ export const jobSchema = z.object({
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
   lastLine: z.string().optional(),
-  usage: usageSchema.optional(),
 });
 
 export const runnerSchema = z.object({
