@@ -1,7 +1,7 @@
 import type { Board } from "../board/contract.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
-import { describeError, Stop } from "../errors.ts";
+import { describeError, problemLine, Stop } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
@@ -225,7 +225,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       unusable = next.broken.map(({ id, name, executor, problems }) =>
         board.addRunner({ id, name, executor, origin: "", limit: 0 }, () => ({
           at: "unusable",
-          problem: problems.join("; "),
+          problem: problems.map(problemLine).join("; "),
         })),
       );
     },

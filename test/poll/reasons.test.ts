@@ -106,7 +106,7 @@ describe("why an entry takes no job", () => {
       id: "",
       executor: "shell",
       line: 7,
-      problems: ["config.toml:7: limit must be a number"],
+      problems: [{ place: "config.toml:7", text: "limit must be a number" }],
       reach: null,
     };
     supervisor.apply(configOf([entryOf(url, "a")], { ...far, broken: [broken] }));
