@@ -32,6 +32,8 @@ export const jobSchema = z.object({
   elapsedSeconds: z.number(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
+  /** What has ended of it; its present stage is not among them. */
+  stages: z.array(z.object({ name: z.string(), seconds: z.number() })),
   lastLine: z.string().optional(),
 });
 

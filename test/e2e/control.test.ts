@@ -84,11 +84,19 @@ describe("a running runner", () => {
     expect(trace).toContain("begun with [MASKED]");
     expect(trace).toContain("\nfinished\n");
     site.coordinator.intercept = undefined;
+    // A reload tries at once what was backed off from.
+    await answer("reload");
     await first.job.reported();
     await eventually(async () => {
       expect(await answer("jobs")).toMatchObject({
         jobs: [],
-        finished: [{ state: "ended", outcome: { result: "success" } }],
+        finished: [
+          {
+            state: "ended",
+            outcome: { result: "success" },
+            stages: [{ name: "prepare_executor" }, { name: "get_sources" }, { name: "build_script" }],
+          },
+        ],
       });
     });
     expect((await call("jobs")).stdout).toMatch(new RegExp(`^${first.job.id} +runner-0 +success `, "m"));

@@ -1,6 +1,6 @@
 import type { Config } from "../../config/config.ts";
 import { loadConfig } from "../../config/load.ts";
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, problemLine } from "../../errors.ts";
 import { type CommandContext, loadOptions } from "../context.ts";
 import type { Note } from "./finding.ts";
 
@@ -22,7 +22,7 @@ export async function readConfiguration(file: string, context: CommandContext): 
   // Without the file there is nothing to run, whoever may want to make it.
   const missing = config.textDigest === undefined;
   const notes = [
-    ...config.broken.flatMap(({ problems }) => problems.map((line) => noteOf("error", line))),
+    ...config.broken.flatMap(({ problems }) => problems.map((problem) => noteOf("error", problemLine(problem)))),
     ...config.warnings.map((line) => noteOf(missing ? "error" : "warning", line)),
   ];
   if (!missing && config.runners.length + config.broken.length === 0) {
