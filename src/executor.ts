@@ -217,6 +217,11 @@ export interface Executor {
   /** `wake` is to be called when there may be room where there was none. The last one that was given counts. */
   onRoom?(wake: () => void): void;
   /**
+   * What stands behind it, in a few words: `Docker 27.1`. Changes nothing there. Not needed where there is nothing to reach.
+   * @throws {SystemFailure} why no job could run
+   */
+  diagnose?(signal: AbortSignal): Promise<string>;
+  /**
    * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection, but for
    * the reservation, which the next try gets again.
    * @throws {SystemFailure} `retry` tells a registry that timed out from an image that is not allowed.

@@ -45,6 +45,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/journal/",
       "src/job/life/received.ts",
       "src/metrics/",
+      "src/proxy/",
       "src/control/",
       "src/board/",
       "src/notify.ts",

@@ -35,6 +35,14 @@ export interface JobView extends JobCard {
   readonly since: number;
   /** Bytes of its trace so far. */
   readonly traceBytes: number;
+  /** What has ended of it, in order, each once; `prepare_executor` first. */
+  readonly stages: readonly StageTime[];
+}
+
+/** How long a job was at a stage. */
+export interface StageTime {
+  readonly name: string;
+  readonly ms: number;
 }
 
 /** A trace as it stands: masked, as the coordinator gets it. */
