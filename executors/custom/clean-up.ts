@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
+import { StringDecoder } from "node:string_decoder";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { deadline, pause } from "../../src/time.ts";
@@ -11,8 +12,10 @@ import { type KeptJob, letGo } from "./kept.ts";
 const ATTEMPTS = 3;
 const PAUSE_MS = 2000;
 const LAST_WORDS_MS = 1000;
-/** Of each line that it prints. */
+/** Of each line that it prints, as the log shows it. */
 const LONGEST_LINE = 1000;
+/** A longer one comes in pieces, and a secret that lies across two of them would be seen. */
+const LONGEST_HELD = 1024 * 1024;
 
 export interface CleanUpOptions {
   readonly host: DriverHost;
@@ -90,10 +93,11 @@ async function tryOnce(
   const callDir = await makeCallDir(host);
   const run = await startCall(host, { program, stderr: "apart" }, callDir);
   const hide = hiding(secrets);
-  const lines = eachLine((line) => log.debug("cleanup_exec", { line: hide(line) }));
-  const complaints = eachLine((line) => log.warn("cleanup_exec", { line: hide(line) }));
-  run.running.stdout.on("data", lines).on("error", () => {});
-  run.running.stderr.on("data", complaints).on("error", () => {});
+  const shown = (line: string) => ({ line: hide(line).slice(0, LONGEST_LINE) });
+  const lines = eachLine((line) => log.debug("cleanup_exec", shown(line)));
+  const complaints = eachLine((line) => log.warn("cleanup_exec", shown(line)));
+  run.running.stdout.on("data", lines.add).on("error", () => {});
+  run.running.stderr.on("data", complaints.add).on("error", () => {});
   const said = Promise.all([once(run.running.stdout, "close"), once(run.running.stderr, "close")]).catch(() => {});
   try {
     const ended = await unlessStopped(run.running.exit, signal, async () => {
@@ -113,6 +117,8 @@ async function tryOnce(
   } finally {
     run.running.stdout.destroy();
     run.running.stderr.destroy();
+    lines.end();
+    complaints.end();
     await run.close();
   }
 }
@@ -130,12 +136,31 @@ async function unlessStopped<T>(work: Promise<T>, signal: AbortSignal, stop: () 
   }
 }
 
-function eachLine(take: (line: string) => void): (chunk: Buffer) => void {
+interface EachLine {
+  add(chunk: Buffer): void;
+  /** What came last may have no newline. */
+  end(): void;
+}
+
+function eachLine(take: (line: string) => void): EachLine {
+  const decoder = new StringDecoder("utf8");
   let rest = "";
-  return (chunk) => {
-    const lines = (rest + chunk.toString("utf8")).split("\n");
-    rest = (lines.pop() ?? "").slice(0, LONGEST_LINE);
-    for (const line of lines) if (line.trim() !== "") take(line.slice(0, LONGEST_LINE));
+  const say = (line: string): void => {
+    if (line.trim() !== "") take(line);
+  };
+  return {
+    add: (chunk) => {
+      const lines = (rest + decoder.write(chunk)).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) say(line);
+      if (rest.length <= LONGEST_HELD) return;
+      say(rest);
+      rest = "";
+    },
+    end: () => {
+      say(rest + decoder.end());
+      rest = "";
+    },
   };
 }
 

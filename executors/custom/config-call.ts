@@ -1,10 +1,12 @@
-import type { Writable } from "node:stream";
+import { Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
-import { forward } from "../common/forward.ts";
+import { beforeAbort, drain, forward } from "../common/forward.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "./call.ts";
 import type { DriverProgram } from "./settings.ts";
 
 const MOST_ANSWER_BYTES = 1024 * 1024;
+/** From its end until all that it printed must have come. */
+const LAST_WORDS_MS = 10_000;
 
 /**
  * What `config_exec` prints; its stderr is for the trace.
@@ -22,20 +24,24 @@ export async function askConfig(
   const words = forward(stderr, notes);
   const chunks: Buffer[] = [];
   let bytes = 0;
-  const printed = (async () => {
-    for await (const chunk of stdout) {
+  const answer = new Writable({
+    write: (chunk: Buffer, _encoding, done) => {
       bytes += chunk.length;
       if (bytes <= MOST_ANSWER_BYTES) chunks.push(chunk);
-    }
-  })();
-  printed.catch(() => {});
+      done();
+    },
+  });
+  const printed = forward(stdout, answer);
   try {
-    await run.verdict(await run.ended(words, null, signal));
-    await printed;
+    const exit = await run.ended(words, null, signal);
+    // What it has left running may hold its output for good.
+    await beforeAbort(drain(printed, LAST_WORDS_MS), signal);
+    signal.throwIfAborted();
+    await run.verdict(exit);
   } finally {
     await words.ended(200);
     words.close();
-    stdout.destroy();
+    printed.close();
     await run.close();
   }
   if (bytes > MOST_ANSWER_BYTES)

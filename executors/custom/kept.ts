@@ -61,18 +61,17 @@ export async function takePlace(keepDir: string, runnerId: string, projectId: st
 /** In one step, so that a crash leaves the old or the new. */
 export async function keep(file: string, job: Omit<KeptJob, "process">): Promise<void> {
   const fresh = `${file}.new`;
-  await writeFile(fresh, JSON.stringify({ ...job, process: thisProcess }), { mode: 0o600 });
+  await writeFile(fresh, JSON.stringify({ ...job, process: thisProcess }), { mode: 0o600, flush: true });
   await rename(fresh, file);
 }
 
-/** `null`: there is none (any more), or it says nothing. */
-export async function readKept(file: string): Promise<KeptJob | null> {
-  const text = await readFile(file, "utf8").catch(() => null);
-  if (text === null || text === "") return null;
+/** `null`: there is none (any more), or nothing was kept yet. */
+export async function readKept(file: string): Promise<KeptJob | "unreadable" | null> {
   try {
-    return keptSchema.parse(JSON.parse(text));
-  } catch {
-    return null;
+    const text = await readFile(file, "utf8");
+    return text === "" ? null : keptSchema.parse(JSON.parse(text));
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "ENOENT" ? null : "unreadable";
   }
 }
 
@@ -80,14 +79,14 @@ export async function letGo(file: string): Promise<void> {
   await Promise.all([file, `${file}.new`].map((path) => rm(path, { force: true })));
 }
 
-/** Files of processes that are no more; of those without a word, too. */
+/** Files of processes that are no more. */
 export async function filesOfTheDead(keepDir: string): Promise<string[]> {
   const names = await readdir(keepDir).catch(() => []);
   const found: string[] = [];
   for (const name of names) {
     if (!name.startsWith(PREFIX) || name.endsWith(".new")) continue;
     const kept = await readKept(join(keepDir, name));
-    if (kept !== null && kept.process !== thisProcess) found.push(join(keepDir, name));
+    if (kept !== null && kept !== "unreadable" && kept.process !== thisProcess) found.push(join(keepDir, name));
   }
   return found;
 }

@@ -39,6 +39,15 @@ export async function recoverJob(file: string, options: RecoveryOptions, signal:
 
 async function recoverKept(file: string, { places, log }: RecoveryOptions, signal: AbortSignal): Promise<Recovered> {
   const kept = await readKept(file);
+  if (kept === "unreadable") {
+    // Its number stays taken: whatever the job ran in may still be there under its name.
+    return {
+      done: [],
+      left: [
+        `could not run its clean-up: ${file}, which says how, cannot be read. Remove it once what the job ran in is gone`,
+      ],
+    };
+  }
   if (kept === null) {
     await letGo(file);
     return { done: [], left: [] };

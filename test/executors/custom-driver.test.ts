@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { readAnswer } from "../../executors/custom/answer.ts";
@@ -354,6 +354,41 @@ describe("cleanup_exec", () => {
     expect(await successor.recover(sample.jobKey, notes, never)).toEqual({ done: [], left: [] });
     expect(readFileSync(seen, "utf8")).toBe("12 0 bar {}\n");
     expect(stand.logged).toContain('cleanup_exec {"line":"has [MASKED]"}');
+  });
+});
+
+describe("what goes wrong around a driver's programs", () => {
+  test("config_exec may leave something running that holds its output", { timeout: 20_000 }, async () => {
+    const pid = join(stand.dir, "pid");
+    const config = stand.program("config", `sleep 300 & echo $! >${pid}; echo '{"hostname": "guest"}'`);
+    try {
+      await inJob({ config_exec: config }, async ({ host }) => expect(host).toBe("guest"));
+    } finally {
+      process.kill(Number(readFileSync(pid, "utf8")));
+    }
+  });
+
+  test("what a clean-up prints is cut after its secrets are hidden, and ends without a newline", async () => {
+    const cleanup = stand.program(
+      "cleanup",
+      `head -c 995 /dev/zero | tr '\\0' x; sleep 0.1; echo "$CUSTOM_ENV_KEY"; printf 'the last word'`,
+    );
+    const secret = { key: "KEY", value: "hush-hush", public: false, file: false, masked: true, raw: true };
+    await inJob({ cleanup_exec: cleanup }, async () => {}, { ...sampleRequest(), variablesAt: () => [secret] });
+    expect(stand.logged.filter((line) => line.includes("hush"))).toEqual([]);
+    expect(stand.logged).toContain('cleanup_exec {"line":"the last word"}');
+  });
+
+  test("a clean-up that nothing is known of any more is named, not forgotten", async () => {
+    const sample = sampleRequest();
+    const dead = stand.open({ cleanup_exec: stand.program("cleanup", "true") });
+    await dead.prepare(sample, new Sink(), never);
+    const [name = ""] = readdirSync(stand.dir).filter((one) => one.startsWith("custom-job-"));
+    writeFileSync(join(stand.dir, name), '{"of": "another version"}');
+    const notes = JSON.parse(JSON.stringify(sample.notes));
+    const { done, left } = await stand.open({}).recover(sample.jobKey, notes, never);
+    expect(done).toEqual([]);
+    expect(left).toEqual([expect.stringMatching(/could not run its clean-up: .*custom-job-.* cannot be read/)]);
   });
 });
 
