@@ -13,6 +13,7 @@ import { never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
+import type { PodView } from "./api/watch.ts";
 import { cleanUpJob, within } from "./clean-up/clean-up.ts";
 import { createSweeper } from "./clean-up/sweep.ts";
 import { createAdmission } from "./job/admission.ts";
@@ -81,7 +82,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       : await connectCluster(settings, { ...settings.connection, bearerToken }, deps, signal);
     const namespace = chosen.namespace ?? found.namespace;
     const { api } = found;
-    const views: (() => void)[] = [];
+    const views: PodView[] = [];
     const slot = takeSlot(request);
     let pod = "";
     let work: Promise<void> | null = null;
@@ -98,10 +99,11 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
         work = null;
         if (shared) sweeper.suspect({ api, namespace }, jobKey);
         throw error;
+      } finally {
+        for (const view of views) view.close();
+        if (!shared) found.close();
       }
-      for (const close of views) close();
       slot.free();
-      if (!shared) found.close();
     };
     const destroy = (until: AbortSignal): Promise<void> => {
       work ??= remove(until);
@@ -129,8 +131,9 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
           onHelperMissing: (why) => {
             missing ??= { until: performance.now() + REST_MS, why };
           },
-          onPod: (name) => {
+          onPod: (name, view) => {
             pod = name;
+            views.push(view);
           },
           destroy,
           kill,

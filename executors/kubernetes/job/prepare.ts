@@ -12,6 +12,7 @@ import { probeTools, type RemoteCommands, runToEnd } from "../../remote/index.ts
 import { podCommands } from "../api/commands.ts";
 import { deleteObject, secretsPath } from "../api/pods.ts";
 import { ApiFailure } from "../api/status.ts";
+import type { PodView } from "../api/watch.ts";
 import { ENTRYPOINT_FILE } from "../pod/idle.ts";
 import { isReserved, loginsName, ownLabels, uniqueName } from "../pod/labels.ts";
 import { loginsFor } from "../pod/logins.ts";
@@ -44,7 +45,8 @@ export interface PrepareOptions {
   /** The public helper image could not be had a short while ago: why. */
   readonly helperMissing: string | null;
   onHelperMissing(why: string): void;
-  onPod(name: string): void;
+  /** `view` is to be closed once the job is over. */
+  onPod(name: string, view: PodView): void;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
   readonly kill: () => Promise<void>;
 }

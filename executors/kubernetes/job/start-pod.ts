@@ -55,8 +55,8 @@ export interface StartOptions {
   readonly servicePolicies: readonly (readonly ImagePolicyName[])[];
   readonly patches: readonly Patch[];
   readonly notes: Notes;
-  /** A pod is about to be made, and is to be found by its name from now on. */
-  onPod(name: string): void;
+  /** A pod is about to be made, and is to be found by its name from now on. `view` is to be closed once the job is over. */
+  onPod(name: string, view: PodView): void;
 }
 
 const NAMES: Readonly<Record<ImagePolicyName, PullPolicy>> = {
@@ -126,7 +126,7 @@ export async function startPod(options: StartOptions, signal: AbortSignal): Prom
     };
     const manifest = withPatches(podOf(whole), options.patches);
     const view = cluster.watch(options.namespace).view(name);
-    options.onPod(name);
+    options.onPod(name, view);
     let pod: Pod | null = null;
     try {
       pod = await create(options, manifest, name, until, signal);
