@@ -185,6 +185,22 @@ describe("a running runner", () => {
     await expect(lstat(socket())).rejects.toThrow("ENOENT");
   });
 
+  test("draining a runner that is told to stop does not end it at once", async () => {
+    const gate = join(site.dir, "gate-stopped");
+    const job = site.coordinator.enqueue({
+      runnerToken: site.tokens[0] ?? "",
+      script: [`trap '' TERM; echo begun; while [ ! -e ${gate} ]; do sleep 0.05; done`],
+    });
+    await job.traceContains("begun");
+    process.kill(site.runner.pid, "SIGTERM");
+    await eventually(async () => expect((await answer("jobs")).state).toBe("stopping"));
+    expect(await answer("drain")).toEqual({ jobs: 1 });
+    expect((await answer("jobs")).state).toBe("stopping");
+    await writeFile(gate, "");
+    expect(await site.runner.exit).toEqual({ code: 0, signal: null });
+    expect(job.status).not.toBe("running");
+  });
+
   test("loads the configuration, and says what is wrong with it", async () => {
     await site.configure({ entries: 1 });
     expect((await call("reload")).stdout).toBe("the configuration is in force: asking for jobs of 1 runner\n");

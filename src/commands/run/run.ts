@@ -95,7 +95,10 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       about: () => ({ config: started.file, state: state(), concurrent: started.config.concurrent }),
       pause: (ids) => started.supervisor.pause(ids),
       resume: (ids) => started.supervisor.resume(ids),
-      drain: () => onWish("drain", BY_SOCKET),
+      // A further signal would end a runner at once that is stopping, and this is none.
+      drain: () => {
+        if (!stopping.signal.aborted) onWish("drain", BY_SOCKET);
+      },
       async reload() {
         if (follower === undefined || draining.signal.aborted)
           return { problem: "The runner loads nothing any more: it ends" };
