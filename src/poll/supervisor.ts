@@ -187,7 +187,9 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       metrics.configLoaded({ concurrent: next.concurrent, sound: next.runners, broken: next.broken });
 
       const wanted = new Map<string, RunnerConfig>();
-      if (allPaused) for (const { id } of next.runners) paused.add(id);
+      // Of those that are there already, one may have been resumed by itself.
+      const present = new Set([...stations.values()].map(({ id }) => id));
+      if (allPaused) for (const { id } of next.runners) if (!present.has(id)) paused.add(id);
       for (const entry of next.runners) {
         let number = 0;
         while (wanted.has(`${number} ${entry.fingerprint}`)) number++;

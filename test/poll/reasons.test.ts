@@ -163,4 +163,17 @@ describe("pausing", () => {
     await until(() => of("b").length > 0);
     expect(reasons()[0]).toBe("runner a: limit of 1 reached");
   });
+
+  test("an entry that was resumed by itself is not paused again by a reload", async () => {
+    const { url, of, until } = await server(() => 204);
+    const { supervisor, see } = supervised();
+    const entries = [entryOf(url, "a"), entryOf(url, "b")];
+    supervisor.apply(configOf(entries, { checkIntervalMs: 20 }));
+    supervisor.pause("all");
+    supervisor.resume(["id-b"]);
+    supervisor.apply(configOf([...entries, entryOf(url, "c")], { checkIntervalMs: 20 }));
+    await see(/^runner a: paused\nrunner b: (?!paused).*\nrunner c: paused$/);
+    const seen = of("b").length;
+    await until(() => of("b").length > seen + 2);
+  });
 });
