@@ -31,11 +31,12 @@ const threads: Thread[] = [];
 export async function inThread(batch: Batch): Promise<Batched> {
   if (threads.length === 0 && batch.bytes.length <= LITTLE_BYTES) return performBatch(batch);
   const thread = freest();
+  const moved = [batch.bytes.buffer, batch.numbers.buffer].filter((buffer) => buffer instanceof ArrayBuffer);
+  // Who waits for what was not handed over would get the next one's answer.
+  thread.worker.postMessage(batch, moved);
   clearTimeout(thread.idle);
   return await new Promise<Batched>((resolve, reject) => {
     if (thread.waiting.push({ resolve, reject }) === 1) thread.worker.ref();
-    const moved = [batch.bytes.buffer, batch.numbers.buffer].filter((buffer) => buffer instanceof ArrayBuffer);
-    thread.worker.postMessage(batch, moved);
   });
 }
 
