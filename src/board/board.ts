@@ -21,6 +21,8 @@ interface Shown {
   /** `performance.now()` when it came to its stage. */
   enteredAt: number;
   handles: JobHandles;
+  /** Somebody has canceled it, perhaps before there was anything to stop. */
+  canceled: boolean;
 }
 
 /** All that can be said of this process's jobs and entries to whoever asks: signals, metrics, socket and pages read it here. */
@@ -39,7 +41,8 @@ export function createBoard(): Board {
   return {
     add(card, handles): BoardEntry {
       const number = ++count;
-      const mine: Shown = { view: viewOf(card, number, { at: "received" }), handles, enteredAt: performance.now() };
+      const view = viewOf(card, number, { at: "received" });
+      const mine: Shown = { view, handles, enteredAt: performance.now(), canceled: false };
       shown.set(number, mine);
       change(mine, {});
       return {
@@ -53,6 +56,7 @@ export function createBoard(): Board {
         traced: (bytes) => change(mine, { traceBytes: mine.view.traceBytes + bytes }),
         offer: (offered) => {
           mine.handles = { ...mine.handles, ...offered };
+          if (mine.canceled) offered.cancel?.();
         },
         end() {
           if (!shown.delete(number)) return;
@@ -67,8 +71,10 @@ export function createBoard(): Board {
     trace: (number) => shown.get(number)?.handles.trace ?? null,
     cancel(number) {
       const found = shown.get(number);
-      found?.handles.cancel();
-      return found !== undefined;
+      if (found === undefined) return false;
+      found.canceled = true;
+      found.handles.cancel();
+      return true;
     },
     watch(onChange) {
       watchers.add(onChange);

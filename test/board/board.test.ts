@@ -35,6 +35,16 @@ test("a job is shown from its arrival to its delivery, and then among the last",
   expect(seen).toHaveLength(7);
 });
 
+test("a cancel that comes before the job has begun stops it as soon as it can be stopped", () => {
+  const board = createBoard();
+  const entry = board.add(card, handles);
+  expect(board.cancel(board.jobs()[0]?.number ?? 0)).toBe(true);
+  let canceled = 0;
+  entry.offer({ trace: shown("") });
+  entry.offer({ cancel: () => canceled++ });
+  expect(canceled).toBe(1);
+});
+
 test("its trace can be read and it can be canceled, as long as it is in progress", async () => {
   const board = createBoard();
   const entry = board.add(card, handles);
