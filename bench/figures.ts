@@ -8,6 +8,7 @@ import { program } from "../test/support/program.ts";
 import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
+import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
@@ -276,6 +277,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   docker: dockerJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  machines,
   endurance,
   fairness,
 };

@@ -71,6 +71,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     "executors/kubernetes/",
     ["executors/common/", "executors/images/", "executors/remote/", "src/config/units.ts", "src/version.ts"],
   ],
+  ["executors/scaler/", ["executors/common/"]],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
