@@ -72,6 +72,10 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     ["executors/common/", "executors/images/", "executors/remote/", "src/config/units.ts", "src/version.ts"],
   ],
   ["executors/scaler/", ["executors/common/"]],
+  [
+    "executors/docker-machine/",
+    ["executors/common/", "executors/images/", "executors/docker/", "executors/scaler/", "src/config/units.ts"],
+  ],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
@@ -91,6 +95,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/ssh/": ["index.ts", "words.ts", "over-ssh.ts"],
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
+  "executors/scaler/": ["index.ts"],
 };
 
 function files(folder: string): string[] {

@@ -34,10 +34,10 @@ export interface Clock {
   wall(): number;
 }
 
-/** How a provider sees an instance. One that it does not name is gone. */
+/** How a provider sees an instance. One that it does not name is gone; `failed`: it could not be made, and is to be removed. */
 export interface Seen {
   readonly id: string;
-  readonly state: "creating" | "running" | "deleting" | "deleted";
+  readonly state: "creating" | "running" | "failed" | "deleting" | "deleted";
 }
 
 /** What a decision was made from. */
@@ -77,12 +77,12 @@ export interface Scaler {
   /** No job came, or it is over. */
   release(ticket: Ticket): void;
 
-  /** All instances as the provider sees them now. @returns those that are there and were never heard of */
-  observe(seen: readonly Seen[]): readonly string[];
+  /** All instances as the provider sees them now. @returns those that nobody has asked for: `adopt` takes them over */
+  observe(seen: readonly Seen[]): readonly Seen[];
   /** The provider was asked for `asked`, and took up `taken`. */
   grown(asked: number, taken: number): void;
   /** An instance from before: it is checked as a new one is. */
-  adopt(id: string, past: { readonly uses: number; readonly idleSince: number }): void;
+  adopt(seen: Seen, past: { readonly uses: number; readonly idleSince: number }): void;
   /** It can be used. */
   ready(id: string): void;
   /** It cannot be used: it is removed as soon as no job is there. */
@@ -166,6 +166,19 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
     if (one.state === "creating" || one.state === "checking") growth.failed(clock.now());
     dismiss(one, "all");
     fleet.delete(one.id);
+  };
+
+  const discard = (one: MutableInstance, why: string): void => {
+    if (one.state === "creating" || one.state === "checking") growth.failed(clock.now());
+    drain(one, why);
+  };
+
+  /** One that was asked for shows for the first time. @returns `null`: nobody has asked for it */
+  const begin = (id: string, state: Seen["state"]): MutableInstance | null => {
+    if (requested.shift() === undefined) return null;
+    const one = createInstance(id, state === "running" ? "checking" : "creating", clock.now());
+    fleet.set(id, one);
+    return one;
   };
 
   const slotsOfOne = (): number => Math.max(1, Math.min(settings.capacity, settings.maxUses));
@@ -293,21 +306,17 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
     },
 
     observe(seen) {
-      const strangers: string[] = [];
+      const strangers: Seen[] = [];
       const there = new Set<string>();
       for (const { id, state } of seen) {
         if (state === "deleted") continue;
         there.add(id);
-        const one = fleet.get(id);
-        if (one === undefined) {
-          if (state === "deleting") continue;
-          if (requested.length === 0) {
-            strangers.push(id);
-            continue;
-          }
-          requested.shift();
-          fleet.set(id, createInstance(id, state === "creating" ? "creating" : "checking", clock.now()));
-        } else if (state === "deleting" && one.state !== "removing") {
+        if (state === "deleting" && !fleet.has(id)) continue;
+        if (!fleet.has(id) && requested.length === 0) strangers.push({ id, state });
+        const one = fleet.get(id) ?? begin(id, state);
+        if (one === null) continue;
+        if (state === "failed") discard(one, "it could not be made");
+        else if (state === "deleting" && one.state !== "removing") {
           drain(one, "it is removed by somebody else");
           one.state = "removing";
           one.removeAgainAt = Number.POSITIVE_INFINITY;
@@ -324,9 +333,11 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
       requested.length = Math.max(0, requested.length - (asked - taken));
       if (taken < asked) growth.failed(clock.now());
     },
-    adopt(id, { uses, idleSince }) {
+    adopt({ id, state }, { uses, idleSince }) {
       if (fleet.has(id)) return;
-      fleet.set(id, { ...createInstance(id, "checking", idleSince), uses });
+      const one = { ...createInstance(id, state === "running" ? "checking" : "creating", idleSince), uses };
+      fleet.set(id, one);
+      if (state === "failed") drain(one, "it could not be made");
     },
     ready(id) {
       const one = fleet.get(id);
@@ -337,9 +348,7 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
     },
     discard(id, why) {
       const one = fleet.get(id);
-      if (one === undefined) return;
-      if (one.state === "creating" || one.state === "checking") growth.failed(clock.now());
-      drain(one, why);
+      if (one !== undefined) discard(one, why);
     },
     checked(id, healthy) {
       const one = fleet.get(id);

@@ -296,7 +296,7 @@ test("a limit that was lowered is met by idle instances alone", () => {
 
 test("instances from before keep their use count and their idle time, once they have been checked", () => {
   const { scaler, cloud, pass } = open({ maxUses: 3 });
-  scaler.adopt("old", { uses: 2, idleSince: 1_000_000 - 50_000 });
+  scaler.adopt({ id: "old", state: "running" }, { uses: 2, idleSince: 1_000_000 - 50_000 });
   cloud.have("old");
   expect(scaler.inputs()).toMatchObject({ ready: 0, coming: 1 });
   pass(0);

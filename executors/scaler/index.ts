@@ -1,0 +1,1 @@
+export type { Provider, Seen } from "./provider.ts";
