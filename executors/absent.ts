@@ -3,7 +3,6 @@
  * ones. Who adds one of them takes its table along into its own words.
  */
 const names: readonly string[] = [
-  "docker+machine",
   "docker-ssh+machine",
   "parallels",
   "virtualbox",
@@ -16,9 +15,6 @@ const names: readonly string[] = [
 const keys: Readonly<Record<string, string>> = {
   parallels: `base_name template_name disable_snapshots time_server allowed_images`,
   virtualbox: `base_name base_snapshot base_folder disable_snapshots allowed_images start_type`,
-  machine: `idlecount idletime maxbuilds machinedriver machinename machineoptions machineoptionswithname
-    offpeakperiods offpeaktimezone offpeakidlecount offpeakidletime autoscaling idlescalefactor idlecountmin
-    maxgrowthrate maxremovalattempts shutdown_drain`,
 };
 
 export const absent = { names, keys };

@@ -4,6 +4,7 @@ import type { ExecutorWords } from "../src/executor-words.ts";
 import { absent } from "./absent.ts";
 import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
+import { words as dockerMachine } from "./docker-machine/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as kubernetes } from "./kubernetes/words.ts";
 import { words as shell } from "./shell/words.ts";
@@ -18,6 +19,7 @@ export const lines: readonly CatalogLine[] = [
   [docker, () => import("./docker/index.ts")],
   [ssh, () => import("./ssh/index.ts")],
   [dockerSsh, () => import("./docker-ssh/index.ts")],
+  [dockerMachine, () => import("./docker-machine/index.ts")],
   [custom, () => import("./custom/index.ts")],
   [kubernetes, () => import("./kubernetes/index.ts")],
 ];

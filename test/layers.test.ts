@@ -95,6 +95,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/ssh/": ["index.ts", "words.ts", "over-ssh.ts"],
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
+  "executors/docker-machine/": ["index.ts", "words.ts"],
   "executors/scaler/": ["index.ts"],
 };
 

@@ -33,21 +33,21 @@ export interface Flavor extends Pick<ExecutorWords, "name" | "title"> {
 export function createDockerExecutor(
   given: DockerSettings,
   deps: ExecutorDeps,
-  { name, title, prepare = prepareJob, connectionOf = () => given.connection }: Flavor = words,
+  { name, title, prepare = prepareJob, connectionOf }: Flavor = words,
 ): Executor {
   const { log, entry, host } = deps;
   const settings = entry.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const engines = createEngines(settings, deps);
   const accounts = createAccounts();
 
-  return handingOver({
+  const executor: Executor = {
     name,
     title,
     features: { variables: true, image: true, services: true, shared: false },
     shell: entry.shell ?? "bash",
     location: locationOf(settings.connection, host.env),
     prepare: async (request, notes, signal) => {
-      const connection = connectionOf(request);
+      const connection = connectionOf?.(request) ?? given.connection;
       const means = await engines.hold(connection, signal);
       const { engine, owner, sweeper, helperImages } = means;
       try {
@@ -74,7 +74,9 @@ export function createDockerExecutor(
       }
     },
     close: () => engines.close(),
-  });
+  };
+  // Of another machine's places a job has no use.
+  return connectionOf === undefined ? handingOver(executor) : executor;
 }
 
 function mustRunLinux({ os, address }: { readonly os: string; readonly address: string }): void {

@@ -43,11 +43,14 @@ test("the help has its flags under its title, after those of everybody", async (
     "Cache:",
     "Docker:",
     "SSH:",
+    "Docker Machine:",
     "Custom:",
     "Kubernetes:",
     "Paper:",
   ]);
-  expect(output).toMatch(/--executor <name> .*shell, docker, ssh, docker-ssh,\s+custom,\s+kubernetes,\s+paper/s);
+  expect(output).toMatch(
+    /--executor <name> .*shell, docker, ssh, docker-ssh,\s+docker\+machine,\s+custom,\s+kubernetes,\s+paper/s,
+  );
   expect(output).toMatch(/--paper-colour <value>\s+of the sheet\s+\(env:\s+PAPER_COLOUR\)/);
 });
 

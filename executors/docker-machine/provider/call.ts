@@ -53,6 +53,8 @@ export function machineProgram(store: MachineStore, env: Readonly<Record<string,
         stderr: "apart",
       });
       const output = Promise.all([collect(program.stdout), collect(program.stderr)]);
+      // Destroyed in the end, whether anybody still waits for it or not.
+      output.catch(() => {});
       try {
         const { code } = await unlessAborted(program.exit, limit.signal);
         const [stdout, stderr] = await unlessAborted(output, limit.signal);

@@ -74,6 +74,8 @@ export interface Scaler {
   reserve(): Ticket | null;
   /** Its job has come, or is prepared once more: it gets a slot now or later. */
   arrive(ticket: Ticket): void;
+  /** Its job has not begun on its instance, which cannot be used: it may arrive again. */
+  refuse(ticket: Ticket): void;
   /** No job came, or it is over. */
   release(ticket: Ticket): void;
 
@@ -285,6 +287,16 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
       if (asked) unboundAsking--;
       queue.add(ticket);
       serve();
+    },
+    refuse(given) {
+      const ticket = tickets.get(given);
+      const one = ticket?.instance == null ? undefined : fleet.get(ticket.instance);
+      if (ticket?.state !== "working" || one === undefined) return;
+      one.tickets.delete(ticket);
+      one.jobs--;
+      one.uses--;
+      ticket.state = "lost";
+      ticket.instance = null;
     },
     release(given) {
       const ticket = tickets.get(given);

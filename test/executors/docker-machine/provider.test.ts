@@ -11,9 +11,11 @@ import { machineNames } from "../../../executors/docker-machine/provider/names.t
 import { createMachineProvider } from "../../../executors/docker-machine/provider/provider.ts";
 import { machineRecords } from "../../../executors/docker-machine/provider/records.ts";
 import { findStore } from "../../../executors/docker-machine/provider/store.ts";
+import { shortTokens } from "../../../src/config/identity.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { type MachineStand, openMachineStand } from "../../support/docker-machine/stand.ts";
+import { isAlive } from "../../support/processes.ts";
 
 let stand: MachineStand;
 beforeEach(async () => {
@@ -21,7 +23,7 @@ beforeEach(async () => {
 });
 afterEach(() => stand[Symbol.asyncDispose]());
 
-const names = machineNames("aBcDeFgHiJkL", "auto-%s");
+const names = machineNames(shortTokens("aBcDeFgHiJkL"), "auto-%s");
 
 interface Said {
   readonly level: string;
@@ -76,7 +78,7 @@ test("names are those of the Go runner, and its machines are known by them", () 
     "runner-abcdefgh-other-1-2",
   ])
     expect(names.owns(other), other).toBe(false);
-  const newer = machineNames("glrt-t1_Ab_dEfGhIjK", "m-%s-x");
+  const newer = machineNames(shortTokens("glrt-t1_Ab_dEfGhIjK"), "m-%s-x");
   expect(newer.create(at)).toMatch(/^runner-ab-defghi-m-1700000000-[0-9a-f]{8}-x$/);
 });
 
@@ -295,15 +297,6 @@ test("without a place for its store, or without docker-machine, the reason is sa
   await expect(provider.init(never)).rejects.toThrow(/docker-machine/);
 });
 
-/** What nobody has waited for yet is none that runs. */
-function isRunning(pid: number): boolean {
-  try {
-    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-}
-
 const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => silent };
 
 async function all(count: number, now: () => number): Promise<void> {
@@ -320,6 +313,6 @@ test("a creation leaves nothing that a killed one has not: its processes end wit
   const [id = ""] = stand.stored();
   const records = JSON.parse(readFileSync(join(stand.dir, "keep/machines.json"), "utf8"));
   await endMaking(records[id].pid, id);
-  await all(0, () => (isRunning(driver) ? 1 : 0));
+  await all(0, () => (isAlive(driver) ? 1 : 0));
   onTestFinished(() => provider.close(AbortSignal.abort(new Error("done"))));
 });

@@ -26,6 +26,8 @@ export interface MachineStand {
   on(command: "certs" | "create" | "provision" | "url" | "rm", text: string | null): void;
   /** A machine whose power is cut: nothing answers there any more, and what was connected is. */
   cut(name: string): void;
+  /** All have power again. */
+  mend(): void;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 }
 
@@ -85,6 +87,11 @@ export async function openMachineStand({
   for (let number = 1; number <= addresses; number++) {
     const server = createServer({ ...tls, allowHalfOpen: true }, serve);
     server.on("tlsClientError", () => {});
+    // Also one that never comes to speak TLS.
+    server.on("connection", (raw: Socket) => {
+      open.add(raw);
+      raw.on("close", () => open.delete(raw));
+    });
     server.listen(port, `127.1.0.${number}`);
     await once(server, "listening");
     const address = server.address();
@@ -92,6 +99,7 @@ export async function openMachineStand({
     servers.push(server);
   }
   writeFileSync(at("stand/port"), String(port));
+  writeFileSync(at("stand/addresses"), String(addresses));
 
   const lines = (name: string): string[] => {
     try {
@@ -129,6 +137,7 @@ export async function openMachineStand({
       dead.add(address);
       for (const one of open) if (one.localAddress === address) one.destroy();
     },
+    mend: () => dead.clear(),
     async [Symbol.asyncDispose]() {
       for (const one of open) one.destroy();
       await Promise.all([...servers, plain].map((server) => new Promise<void>((done) => server.close(() => done()))));
