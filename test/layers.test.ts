@@ -72,6 +72,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     ["executors/common/", "executors/images/", "executors/remote/", "src/config/units.ts", "src/version.ts"],
   ],
   ["executors/scaler/", ["executors/common/"]],
+  ["executors/autoscaler/", ["executors/common/", "executors/scaler/"]],
   [
     "executors/docker-machine/",
     ["executors/common/", "executors/images/", "executors/docker/", "executors/scaler/", "src/config/units.ts"],
