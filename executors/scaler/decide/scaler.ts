@@ -92,7 +92,8 @@ export interface Scaler {
   /** A check of one that is ready. */
   checked(id: string, healthy: boolean): void;
 
-  decide(): Decision;
+  /** `forJobs`: nobody asks for jobs any more, so that instances are made for those that have come, and none to idle. */
+  decide(mode?: "usual" | "forJobs"): Decision;
   /** Whether `reserve` would give one. */
   hasRoom(): boolean;
   /** Other settings, from now on. */
@@ -369,12 +370,12 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
       if (one.failures >= settings.failureThreshold) drain(one, `${one.failures} checks in a row failed`);
     },
 
-    decide() {
+    decide(mode = "usual") {
       const now = clock.now();
       requested = requested.filter((at) => now - at < LOST_REQUEST_MS);
       serve();
       const counted = inputs();
-      const grow = growth.grant(wantedInstances(counted), now);
+      const grow = growth.grant(wantedInstances(mode === "usual" ? counted : { ...counted, idle: 0 }), now);
       growth.spend(grow);
       for (let i = 0; i < grow; i++) requested.push(now);
       retire(counted);

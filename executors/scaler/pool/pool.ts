@@ -97,6 +97,8 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
   let updating: Promise<void> | null = null;
   let again = false;
   let troubled = false;
+  /** Of whoever asked last for a slot: when it fires, nobody asks any more. */
+  let asking: AbortSignal | null = null;
 
   const checks = createChecks({
     provider,
@@ -130,7 +132,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
   };
 
   const act = async (): Promise<void> => {
-    const { grow, remove, inputs } = scaler.decide();
+    const { grow, remove, inputs } = scaler.decide(asking?.aborted === true ? "forJobs" : "usual");
     if (grow > 0 || remove.length > 0) {
       log.info("scaling", { grow, remove: remove.length, ...inputs });
       for (const { id, why } of remove) log.info(`a ${word} is removed`, { [word]: id, why });
@@ -289,10 +291,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
           // What was lost with another one is lost no more.
           if (one.lost.signal.aborted) one.lost = new AbortController();
           one.place = placeAt(id, connection, one.lost);
-          await save();
         }
-        poke();
-        return one.place;
       } catch (error) {
         limit.signal.throwIfAborted();
         log.warn(`a job finds its ${word} unusable and gets another one`, {
@@ -302,7 +301,12 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
         one.place = null;
         scaler.refuse(ticket);
         scaler.discard(id, `it does not answer when a job comes: ${describeError(error)}`);
+        continue;
       }
+      // Its use is on disk before its job begins.
+      await save();
+      poke();
+      return one.place;
     }
   };
 
@@ -318,6 +322,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
 
   return {
     async reserve(signal) {
+      asking = signal;
       await start(signal);
       const ticket = scaler.reserve();
       if (ticket !== null) return leaseOf(ticket);

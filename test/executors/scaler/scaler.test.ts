@@ -307,6 +307,17 @@ test("instances from before keep their use count and their idle time, once they 
   expect(cloud.removed).toEqual(["old"]);
 });
 
+test("when nobody asks for jobs any more, none is made to idle, but those that jobs wait for are", () => {
+  const { scaler } = open({ otherwise: keep(2) });
+  expect(scaler.decide("forJobs").grow).toBe(0);
+  scaler.configure({ ...base, otherwise: onDemand });
+  const ticket = scaler.reserve();
+  if (ticket !== null) scaler.arrive(ticket);
+  scaler.configure({ ...base, otherwise: keep(2) });
+  expect(scaler.decide("forJobs").grow).toBe(1);
+  expect(scaler.decide().grow).toBe(2);
+});
+
 test("a provider that forgets to remove is told again", () => {
   const { cloud, pass, scaler } = open({ otherwise: keep(1) });
   pass(0);
