@@ -1,93 +1,130 @@
-import { setTimeout as wait } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { runnerId } from "../../src/config/identity.ts";
-import { imageName, noEngine, testEngine } from "../support/docker.ts";
-import { type MachineStand, openMachineStand } from "../support/docker-machine/stand.ts";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { type Hypervisor, type Machines, machinesMissing, openMachines } from "../support/machines/machines.ts";
 import { openSite, type Site } from "../support/site.ts";
 
-const engine = await testEngine("docker");
-const TIMEOUT_MS = 400_000;
+/** Jobs in copies of a virtual machine, on the built binary. */
 
-describe("jobs on machines with the built program", () => {
-  if (engine === null) {
-    test.skip(noEngine("docker"), () => {});
+const missing = machinesMissing();
+const open: (Site | Machines)[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.close();
+});
+
+interface Place {
+  readonly machines: Machines;
+  readonly site: Site;
+}
+
+const kinds: readonly (readonly [Hypervisor, { version: string; clone: string }])[] = [
+  ["virtualbox", { version: "7.1.4r165100", clone: "clonevm" }],
+  ["parallels", { version: "19.1.0", clone: "create" }],
+];
+
+async function placeWith(hypervisor: Hypervisor, version: string, more = ""): Promise<Place> {
+  const machines = openMachines(hypervisor, version);
+  const site = await openSite({
+    dialect: "gitlab",
+    executor: hypervisor,
+    entry: `[runners.${hypervisor}]\nbase_name = '${machines.base.name}'\n${more}
+[runners.ssh]\nuser = "root"\nidentity_file = "${machines.keyFile}"`,
+    run: { env: machines.env },
+  });
+  open.push(site, machines);
+  return { machines, site };
+}
+
+describe.each(kinds)("%s", { timeout: 180_000 }, (hypervisor, { version, clone }) => {
+  if (missing !== null) {
+    test.skip(`needs guests: ${missing}`, () => {});
     return;
   }
-  let stand: MachineStand;
-  let site: Site;
-  const entryOf = (machine: string): string => `limit = 4
-request_concurrency = 3
-[runners.docker]
-image = "${imageName("git")}"
-helper_image = "${imageName("git")}"
-pull_policy = "never"
-[runners.machine]
-MachineDriver = "none"
-MachineName = "auto-%s"
-${machine}`;
-  const global = 'concurrent = 3\nlisten_address = "127.0.0.1:0"';
 
-  beforeAll(async () => {
-    await engine.images("git");
-    stand = await openMachineStand({ engine: engine.host.slice("unix://".length), addresses: 60 });
-    site = await openSite({
-      dialect: "gitlab",
-      executor: "docker+machine",
-      global,
-      entry: entryOf("IdleCount = 1\nIdleTime = 600\nMaxBuilds = 3"),
-      run: { env: { ...stand.env } },
+  test("a whole job: its script, artifacts and cache; the next one finds the cache and nothing else", async () => {
+    const { site, machines } = await placeWith(hypervisor, version);
+    const common = { variables: { GIT_STRATEGY: "none" }, cache: { key: "k", paths: ["kept/"] } };
+    const first = site.coordinator.enqueue({
+      ...common,
+      script: [
+        "mkdir -p kept out; head -c 3000000 /dev/urandom >kept/large; cksum <kept/large; echo made >out/f; hostname",
+      ],
+      artifacts: { paths: ["out/"] },
     });
-  }, TIMEOUT_MS);
-  afterAll(async () => {
-    await site.close();
-    const filters = { label: [`com.gitlab.gitlab-runner.runner.id=${runnerId(site.tokens[0] ?? "")}`] };
-    for (const one of await engine.docker.listContainers({ all: true, filters })) {
-      await engine.docker.getContainer(one.Id).remove({ force: true, v: true });
-    }
-    for (const one of await engine.docker.listNetworks({ filters })) await engine.docker.getNetwork(one.Id).remove();
-    for (const one of (await engine.docker.listVolumes({ filters })).Volumes) {
-      await engine.docker.getVolume(one.Name).remove({ force: true });
-    }
-    await stand[Symbol.asyncDispose]();
-  }, TIMEOUT_MS);
+    await first.finished();
+    expect(first.status, first.trace).toBe("success");
+    expect(first.trace).toMatch(/Running on virtual machine Debian -12- base-runner-\S+-concurrent-0-\S+\.\.\./);
+    expect(first.trace).toMatch(/^guest$/m);
+    const second = site.coordinator.enqueue({
+      ...common,
+      script: ["cksum <kept/large; cat out/f; exit 5"],
+      dependencies: [first],
+    });
+    await second.finished();
+    expect(second.exitCode).toBe(5);
+    expect(second.trace).toContain(/^(\d+ 3000000)/m.exec(first.trace)?.[1] ?? "none");
+    expect(second.trace).toMatch(/^made$/m);
+    await expect.poll(() => machines.running(), { timeout: 30_000 }).toEqual([]);
+    expect(machines.copies()).toHaveLength(1);
+  });
 
-  test(
-    "a job waits for no machine where one idles, and the runner is killed, machines die, and each job ends once",
-    async () => {
-      const first = site.coordinator.enqueue({ script: ["echo on a machine"] });
-      expect((await first.reported({ timeoutMs: 120_000 })).state).toBe("success");
-      expect(first.trace).toMatch(/Using machine runner-\S+-auto-\d+-[0-9a-f]{8}/);
+  test("kill -9 in mid-job: the next start switches the machine off, reports the job, and the machine serves again", async () => {
+    const { site, machines } = await placeWith(hypervisor, version);
+    const job = site.coordinator.enqueue({ script: ["echo ready; sleep 600"], variables: { GIT_STRATEGY: "none" } });
+    await job.traceContains("ready");
+    const [copy] = machines.copies();
+    await site.runner.stop("SIGKILL");
+    expect(machines.running()).toEqual([copy]);
+    await site.start();
+    await job.finished();
+    expect(job.status).toBe("failed");
+    expect(job.trace).toContain(`powered off 1 virtual machine (${copy}) and what ran in it`);
+    await expect.poll(() => machines.running()).toEqual([]);
+    const next = site.coordinator.enqueue({ script: ["echo fine"], variables: { GIT_STRATEGY: "none" } });
+    await next.finished();
+    expect(next.status, next.trace).toBe("success");
+    expect(machines.copies()).toEqual([copy]);
+  });
 
-      const jobs = Array.from({ length: 9 }, (_, i) =>
-        site.coordinator.enqueue({ script: [`echo job ${i}; sleep 2`] }),
-      );
-      for (const job of [jobs[1], jobs[4]]) {
-        await job?.traceContains("job ");
-        await site.runner.stop("SIGKILL");
-        await site.start();
-      }
-      await jobs[6]?.traceContains("job 6");
-      const name = /Using machine ([\w.-]+)/.exec(jobs[6]?.trace ?? "")?.[1] ?? "";
-      stand.cut(name);
-      const reports = await Promise.all(jobs.map((job) => job.reported({ timeoutMs: 300_000 })));
-      expect(reports[6]?.state).toBe("failed");
-      expect(jobs[6]?.trace).toContain("job 6");
-      // Those that were running when the runner was killed have failed; the others have not.
-      const failed = reports.filter(({ state }) => state !== "success");
-      expect(failed.length).toBeLessThanOrEqual(7);
-      for (const job of jobs)
-        expect(job.updates.filter(({ state }) => state === "success" || state === "failed")).toHaveLength(1);
-      const last = site.coordinator.enqueue({ script: ["echo still"] });
-      expect((await last.reported({ timeoutMs: 120_000 })).state).toBe("success");
+  test("kill -9 while the base is copied: the copying ends, and nothing of the copy is left", async () => {
+    const { site, machines } = await placeWith(hypervisor, version, "disable_snapshots = true");
+    const before = site.coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
+    await before.finished();
+    expect(before.status, before.trace).toBe("success");
+    await expect.poll(() => machines.copies(), { timeout: 30_000 }).toEqual([]);
+    machines.set("copying", "600");
+    const called = machines.calls().length;
+    const job = site.coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
+    const copying = (): boolean =>
+      machines
+        .calls()
+        .slice(called)
+        .some((call) => / begins$/.test(call));
+    await expect.poll(copying, { timeout: 60_000 }).toBe(true);
+    await site.runner.stop("SIGKILL");
+    expect(machines.processes()).not.toEqual([]);
+    machines.set("copying", null);
+    await site.start();
+    await job.finished();
+    expect(job.status).toBe("failed");
+    expect(job.trace).toMatch(/removed 1 virtual machine/);
+    await expect.poll(() => machines.processes(), { timeout: 30_000 }).toEqual([]);
+    expect(machines.copies()).toEqual([]);
+    expect(readdirSync(join(machines.dir, hypervisor, "folder"))).toEqual([]);
+    expect(machines.calls().some((call) => call.startsWith(clone))).toBe(true);
+    expect(existsSync(machines.pathOf(machines.base.name))).toBe(true);
+    const again = site.coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
+    await again.finished();
+    expect(again.status, again.trace).toBe("success");
+  });
 
-      // By a new policy all of them go, and none is left over anywhere.
-      await site.configure({ global, entry: entryOf("IdleCount = 0\nIdleTime = 0") });
-      site.runner.child.kill("SIGHUP");
-      while (stand.machines().length > 0) await wait(100);
-      expect(stand.stored()).toEqual([]);
-      expect(stand.reports()).toEqual([]);
-      expect(site.runner.stderr()).toMatch(/scaling .*remove=\d.*instances=/);
-    },
-    TIMEOUT_MS,
-  );
+  test("a cancel in mid-job ends it and switches the machine off", async () => {
+    const { site, machines } = await placeWith(hypervisor, version, "disable_snapshots = true");
+    const job = site.coordinator.enqueue({ script: ["echo ready; sleep 600"], variables: { GIT_STRATEGY: "none" } });
+    await job.traceContains("ready");
+    job.cancel();
+    await expect.poll(() => machines.copies(), { timeout: 60_000 }).toEqual([]);
+    expect(machines.running()).toEqual([]);
+    expect(readFileSync(join(machines.pathOf(machines.base.name), "state"), "utf8")).not.toContain("running");
+  });
 });
