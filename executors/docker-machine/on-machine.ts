@@ -15,7 +15,8 @@ export function onMachine<C>(environment: Environment, { id, lost, isThere }: Pl
   };
   return {
     ...environment,
-    host: `${environment.host}, machine ${id}`,
+    // Most drivers give the machine its name, which its engine then says.
+    host: environment.host.includes(id) ? environment.host : `${environment.host}, machine ${id}`,
     async run(script, output, signal) {
       try {
         return await unlessAborted(environment.run(script, output, AbortSignal.any([signal, lost])), lost);
