@@ -29,6 +29,23 @@ function revision() {
   }
 }
 
+/** What threads run, as text in the bundle: a program of its own, so that each of them loads no more than that. */
+async function threadCode() {
+  const { outputFiles } = await build({
+    absWorkingDir: top,
+    entryPoints: ["src/transfer/zip/thread.ts"],
+    bundle: true,
+    write: false,
+    platform: "node",
+    target: "node22",
+    format: "cjs",
+    minifyWhitespace: true,
+    minifySyntax: true,
+    logLevel: "warning",
+  });
+  return outputFiles[0].text;
+}
+
 rmSync(join(top, "dist/parts"), { recursive: true, force: true });
 await build({
   absWorkingDir: top,
@@ -56,6 +73,7 @@ await build({
     __filename: "__file",
     __dirname: "__folder",
     __ALLOY_RUNNER_VERSION__: JSON.stringify(version),
+    __ALLOY_RUNNER_THREAD__: JSON.stringify(await threadCode()),
     __ALLOY_RUNNER_REVISION__: JSON.stringify(revision()),
   },
   // Packages in CommonJS reach the runtime's own modules, and nothing that happens to lie on a machine's disk.

@@ -1,6 +1,5 @@
 import "./no-debug-door.ts";
 import "./quiet-runtime.ts";
-import { isMainThread } from "node:worker_threads";
 import { versionText } from "./version.ts";
 
 // The rest is imported by calls: what is imported by a statement is evaluated before the two above, once it is a file of its own.
@@ -14,6 +13,4 @@ async function main(): Promise<void> {
   await startProgram(executors);
 }
 
-// A thread that compresses is this same file. It is asked only once its part is there, as this waits for it.
-if (isMainThread) void main();
-else await import("./transfer/zip/thread.ts");
+void main();

@@ -45,6 +45,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/journal/",
       "src/job/life/received.ts",
       "src/metrics/",
+      "src/proxy/",
       "src/control/",
       "src/board/",
       "src/notify.ts",
@@ -116,6 +117,8 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/docker-ssh/": ["index.ts", "words.ts"],
   "executors/docker-machine/": ["index.ts", "words.ts"],
   "executors/scaler/": ["index.ts"],
+  "executors/custom/": ["index.ts", "words.ts"],
+  "executors/kubernetes/": ["index.ts", "words.ts"],
   "executors/virtualbox/": ["index.ts", "words.ts"],
   "executors/parallels/": ["index.ts", "words.ts"],
 };

@@ -217,6 +217,7 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
         );
       }
       await settled(machine, { done: (status) => status === "running" || OFF.has(status), task: "start" }, signal);
+      return null;
     },
     address: async (machine, signal) => {
       const found = await mustBeThere(machine, signal);

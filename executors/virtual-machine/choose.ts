@@ -2,6 +2,7 @@ import { z } from "zod";
 import { ScriptFailure } from "../../src/errors.ts";
 import type { Notes, PrepareRequest } from "../../src/executor.ts";
 import { LONGEST_VALUE, type Pattern, parsePattern } from "../common/pattern.ts";
+import { isMachineName } from "./kept.ts";
 
 const name = z.string().trim();
 
@@ -57,6 +58,9 @@ export function chooseBase(
   }
   if (wanted.startsWith("-") || /[\0-\x1f]/.test(wanted)) {
     throw new ScriptFailure(`The image ${shown} of the job cannot be the name of a virtual machine`);
+  }
+  if (isMachineName(wanted)) {
+    throw new ScriptFailure(`The virtual machine ${shown} is another job's: it can be nobody's image`);
   }
   if (patterns.some((pattern) => pattern.matches(wanted))) return wanted;
   const list = patterns.map(({ text }) => text).join(", ");

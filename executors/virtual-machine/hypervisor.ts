@@ -1,4 +1,4 @@
-import type { Note, Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor.ts";
 
 /** A machine of the operator's that is copied. Nothing of it is changed but that a snapshot or a template is made of it. */
 export interface Base {
@@ -59,8 +59,8 @@ export interface Hypervisor {
   /** Nobody else copies the same base meanwhile. @returns the machine, with what is known of it now */
   clone(base: Base, source: Source, machine: Machine, signal: AbortSignal): Promise<Machine>;
   condition(machine: Machine, signal: AbortSignal): Promise<Condition>;
-  /** On return it runs. */
-  start(machine: Machine, signal: AbortSignal): Promise<void>;
+  /** On return it runs. @returns its address, where that is known by then */
+  start(machine: Machine, signal: AbortSignal): Promise<Address | null>;
   /** `null`: it has none yet. */
   address(machine: Machine, signal: AbortSignal): Promise<Address | null>;
   /** Of the running machine. @returns its id */
@@ -73,10 +73,4 @@ export interface Hypervisor {
   remove(machine: Machine, signal: AbortSignal): Promise<void>;
   /** Run a small program in the guest as its administrator, where the hypervisor has a way of its own. @returns whether it succeeded */
   asRoot?(machine: Machine, script: string, signal: AbortSignal): Promise<boolean>;
-}
-
-/** What a dead runner's job has left: the file that says which machine it had. */
-export interface MachineNote extends Note {
-  readonly kind: "vm-job";
-  readonly file: string;
 }

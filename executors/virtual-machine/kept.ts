@@ -80,6 +80,11 @@ export async function allKept(keepDir: string, hypervisor: string): Promise<{ fi
   return found;
 }
 
+/** Whether it is called as a machine that a runner has made: nobody's base, because it comes and goes. */
+export function isMachineName(name: string): boolean {
+  return /-runner-[0-9a-f]{8}-concurrent-\d+-[0-9a-f]{8}$/.test(name);
+}
+
 /** As GitLab Runner calls them, and a part that was drawn by lot. */
 export function machineName(base: string, runnerId: string, slot: number): string {
   const plain = base.replace(/[^\p{L}\p{N}._ -]+/gu, "-").replace(/^[-. ]+/, "");

@@ -14,6 +14,8 @@ export interface Login {
 export interface LoginOptions {
   readonly hypervisor: Hypervisor;
   readonly machine: Machine;
+  /** As it was started with; `null`: it has to be asked for. */
+  readonly at: Address | null;
   /** For the host and the port that the machine turns out to have. */
   readonly settingsAt: (address: Address) => SshSettings;
   readonly bootMs: number;
@@ -30,7 +32,7 @@ const CONNECT_MS = 10_000;
  * @throws {SystemFailure} it has no address or no sshd in time, went off, or takes no such login
  */
 export async function logInToMachine(options: LoginOptions, signal: AbortSignal): Promise<Login> {
-  const { hypervisor, machine, settingsAt, bootMs, log } = options;
+  const { hypervisor, machine, at, settingsAt, bootMs, log } = options;
   const limit = `${bootMs / 1000} s (boot_timeout in [runners.${hypervisor.name}])`;
   const tooLong = new SystemFailure(
     `The virtual machine "${machine.name}" has no address after ${limit}. See on its screen whether it boots, and whether it gets one`,
@@ -43,7 +45,7 @@ export async function logInToMachine(options: LoginOptions, signal: AbortSignal)
   const over = new AbortController();
   const watching = watch(options, gone, AbortSignal.any([life, over.signal]));
   try {
-    let address = await hypervisor.address(machine, life);
+    let address = at ?? (await hypervisor.address(machine, life));
     while (address === null) {
       await pause(ADDRESS_PAUSE_MS, life);
       address = await hypervisor.address(machine, life);

@@ -6,7 +6,7 @@ import type { Log } from "../../src/log.ts";
 import { type SshSettings, sshCommands } from "../ssh/over-ssh.ts";
 import { lookAtGuest, mustBeIt, setClock } from "./guest.ts";
 import { openHostKeys } from "./host-key.ts";
-import type { Base, Hypervisor, Machine, Source } from "./hypervisor.ts";
+import type { Address, Base, Hypervisor, Machine, Source } from "./hypervisor.ts";
 import { forget, type KeptMachine, keep, keptFile, machineName, readKept } from "./kept.ts";
 import { type Login, logInToMachine } from "./login.ts";
 import { endOrphans } from "./orphans.ts";
@@ -151,8 +151,8 @@ async function useAgain(job: JobMachine, machine: KeptMachine, signal: AbortSign
     if (condition.is === "absent") return null;
     if (condition.is !== "off") await hypervisor.powerOff(machine, signal);
     await hypervisor.restore(machine, machine.snapshot, signal);
-    await hypervisor.start(machine, signal);
-    return await logIn(job, machine, signal);
+    const at = await hypervisor.start(machine, signal);
+    return await logIn(job, { machine, at }, signal);
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof SystemFailure) || !error.retry) throw error;
@@ -173,20 +173,20 @@ async function makeNew(job: JobMachine, planned: KeptMachine, signal: AbortSigna
   await note(made);
   notes.print(`Made the virtual machine ${made.name} of ${source.name}`);
   log.info("made a virtual machine", { machine: made.name, base: base.name });
-  await hypervisor.start(made, signal);
-  const login = await logIn(job, made, signal);
+  const at = await hypervisor.start(made, signal);
+  const login = await logIn(job, { machine: made, at }, signal);
   if (!keeps) return login;
   // A connection does not outlive what its machine is taken back to.
   login.connection.close();
   const snapshot = await hypervisor.snapshot(made, SNAPSHOT, signal);
   await note({ ...made, snapshot });
-  return await logIn(job, made, signal);
+  return await logIn(job, { machine: made, at: login.address }, signal);
 }
 
 /** With the proof that it is this machine, and with the right time there. */
 async function logIn(
   { options, base, source, notes }: JobMachine,
-  machine: Machine,
+  { machine, at }: { readonly machine: Machine; readonly at: Address | null },
   signal: AbortSignal,
 ): Promise<Login> {
   const { hypervisor, host, log, ssh, bootMs, timeServer } = options;
@@ -196,6 +196,7 @@ async function logIn(
     {
       hypervisor,
       machine,
+      at,
       bootMs,
       log,
       settingsAt: ({ host: name, port }) => ({ ...ssh, host: name, port, jump: null, hostKeys: hostKeys.policy }),

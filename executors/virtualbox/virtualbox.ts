@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import { deadline, pause } from "../../src/time.ts";
-import type { Condition, Hypervisor, Machine } from "../virtual-machine/hypervisor.ts";
+import type { Address, Condition, Hypervisor, Machine } from "../virtual-machine/hypervisor.ts";
 import { type Answer, type Call, COPY_MS, createTool, QUICK_MS, STATE_MS } from "../virtual-machine/tool.ts";
 import { type MachineInfo, parseInfo, parseMachineList } from "./info.ts";
 import { removeLeftovers } from "./leftovers.ts";
@@ -95,14 +95,14 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     machine: Machine,
     { done, task }: { done: (state: string) => boolean; task: string },
     signal: AbortSignal,
-  ): Promise<void> => {
+  ): Promise<MachineInfo | null> => {
     let state = "";
     const tooLong = new Error("it takes too long");
     using limit = deadline(signal, QUICK_MS, tooLong);
     try {
       for (;;) {
         const info = await infoOf(handleOf(machine), machine.name, limit.signal);
-        if (info === null || done(info.state)) return;
+        if (info === null || done(info.state)) return info;
         state = info.state;
         await pause(LOOK_MS, limit.signal);
       }
@@ -250,7 +250,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     },
     start: async (machine, signal) => {
       const before = await mustBeThere(machine, signal);
-      const port = before.forwardings.find(({ name }) => name === RULE)?.hostPort;
+      const port = addressIn(before)?.port;
       // Between two jobs somebody else may have got it.
       const taken = port === undefined || !(await isFree(port));
       await patient(
@@ -262,13 +262,14 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
         },
         signal,
       );
-      await settled(machine, { done: (state) => state === "running" || OFF.has(state), task: "start" }, signal);
-      if (taken) await forward(machine, before, "controlvm", signal);
+      const done = (state: string): boolean => state === "running" || OFF.has(state);
+      const after = await settled(machine, { done, task: "start" }, signal);
+      if (!taken) return after === null ? null : addressIn(after);
+      await forward(machine, before, "controlvm", signal);
+      return null;
     },
     address: async (machine, signal) => {
-      const info = await mustBeThere(machine, signal);
-      const port = info.forwardings.find(({ name }) => name === RULE)?.hostPort;
-      return port === undefined ? null : { host: "127.0.0.1", port, macs: info.macs };
+      return addressIn(await mustBeThere(machine, signal));
     },
     snapshot: async (machine, name, signal) => {
       await patient(
@@ -326,6 +327,11 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     };
     return /^Default machine folder:\s+(.+?)\s*$/m.exec(await tool.run(call, signal))?.[1] ?? null;
   }
+}
+
+function addressIn({ forwardings, macs }: MachineInfo): Address | null {
+  const port = forwardings.find(({ name }) => name === RULE)?.hostPort;
+  return port === undefined ? null : { host: "127.0.0.1", port, macs };
 }
 
 function handleOf({ id, name }: Machine): string {

@@ -106,6 +106,24 @@ function createProgram(executors: ExecutorCatalog): Command {
       return await control(name, command.args, values, context);
     });
   }
+  const lint = program
+    .command("lint")
+    .description("check a configuration file, and nothing else; exit status 1 where it has errors")
+    .argument("[file]", "default: that of --config")
+    .addOption(configOption().env("CONFIG_FILE"))
+    .addOption(toggle("--strict", "warnings are errors"))
+    .addOption(toggle("--json", "print JSON"));
+  does(lint, async (values, context) =>
+    (await import("../commands/doctor/lint.ts")).lintCommand(lint.args[0], values, context),
+  );
+  const doctor = program
+    .command("doctor")
+    .description(
+      "look for what is wrong: configuration, coordinators, this machine, engines; exit status 1 warnings, 2 errors",
+    )
+    .addOption(configOption().env("CONFIG_FILE"))
+    .addOption(toggle("--json", "print JSON"));
+  does(doctor, async (values, context) => (await import("./doctor.ts")).runDoctor(values, context));
   for (const action of SERVICE_ACTIONS) {
     does(addServiceCommand(program, action), async (values, context) => {
       const { serviceCommand } = await import("../commands/service/command.ts");

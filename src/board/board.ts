@@ -13,8 +13,13 @@ import type {
 /** Jobs that have ended and are still shown. */
 const FINISHED = 200;
 
+/** A job's author may make more stages than anybody wants to see. */
+const STAGES = 60;
+
 interface Shown {
   view: JobView;
+  /** `performance.now()` when it came to its stage. */
+  enteredAt: number;
   handles: JobHandles;
 }
 
@@ -26,7 +31,7 @@ export function createBoard(): Board {
   const entries = new Set<() => RunnerView>();
   let count = 0;
 
-  const change = (mine: Shown, more: Partial<Pick<JobView, "progress" | "since" | "traceBytes">>): void => {
+  const change = (mine: Shown, more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages">>): void => {
     mine.view = Object.freeze({ ...mine.view, ...more });
     for (const watcher of watchers) watcher(mine.view);
   };
@@ -34,11 +39,17 @@ export function createBoard(): Board {
   return {
     add(card, handles): BoardEntry {
       const number = ++count;
-      const mine: Shown = { view: viewOf(card, number, { at: "received" }), handles };
+      const mine: Shown = { view: viewOf(card, number, { at: "received" }), handles, enteredAt: performance.now() };
       shown.set(number, mine);
       change(mine, {});
       return {
-        moved: (progress) => change(mine, { progress, since: Date.now() }),
+        moved(progress) {
+          const now = performance.now();
+          const stages = withStage(mine.view, now - mine.enteredAt);
+          // A further try to prepare belongs to the first.
+          if (stageOf(progress) !== stageOf(mine.view.progress)) mine.enteredAt = now;
+          change(mine, { progress, since: Date.now(), ...(mine.enteredAt === now ? { stages } : {}) });
+        },
         traced: (bytes) => change(mine, { traceBytes: mine.view.traceBytes + bytes }),
         offer: (offered) => {
           mine.handles = { ...mine.handles, ...offered };
@@ -72,7 +83,7 @@ export function createBoard(): Board {
   };
 }
 
-/** Field by field: what else a card may carry stays where it is. */
+/** Copies field by field, so that nothing else gets in that the object may carry. */
 function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
   const { id, title, runner, runnerName, receivedAt } = card;
   return Object.freeze({
@@ -85,9 +96,24 @@ function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
     progress,
     since: receivedAt,
     traceBytes: 0,
+    stages: [],
   });
 }
 
 function runnerViewOf({ id, name, executor, origin, limit }: RunnerCard, activity: RunnerActivity): RunnerView {
   return Object.freeze({ id, name, executor, origin, limit, activity });
+}
+
+function stageOf(progress: JobProgress): string | undefined {
+  if (progress.at === "preparing") return "prepare_executor";
+  return progress.at === "running" ? progress.stage : undefined;
+}
+
+/** Its stages with the one that it is at, which has ended. */
+function withStage({ progress, stages }: JobView, ms: number): JobView["stages"] {
+  const name = stageOf(progress);
+  if (name === undefined) return stages;
+  const known = stages.find((stage) => stage.name === name);
+  if (known !== undefined) return stages.map((stage) => (stage === known ? { name, ms: stage.ms + ms } : stage));
+  return stages.length < STAGES ? [...stages, { name, ms }] : stages;
 }

@@ -35,6 +35,14 @@ export interface JobView extends JobCard {
   readonly since: number;
   /** Bytes of its trace so far. */
   readonly traceBytes: number;
+  /** What has ended of it, in order, each once; `prepare_executor` first. */
+  readonly stages: readonly StageTime[];
+}
+
+/** How long a job was at a stage. */
+export interface StageTime {
+  readonly name: string;
+  readonly ms: number;
 }
 
 /** A trace as it stands: masked, as the coordinator gets it. */
@@ -58,9 +66,9 @@ export interface BoardEntry {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
   traced(bytes: number): void;
-  /** From now on it can be looked into and canceled so; before, only as it was added. */
+  /** From now on these handles serve whoever looks into the job or cancels it, instead of those that it was added with. */
   offer(handles: Partial<JobHandles>): void;
-  /** Nothing of it is left to do; it goes to those that have finished. A second call does nothing. */
+  /** The job is done with: it goes to those that have finished. A second call does nothing. */
   end(): void;
 }
 

@@ -29,6 +29,18 @@ export function reasonOf(activity: RunnerActivity, now: number): string {
   }
 }
 
+/** The same where anybody may read it: without addresses and lines of the configuration. */
+export function briefReasonOf(activity: RunnerActivity, now: number): string {
+  if (activity.at === "backing off") return `backing off until ${clock(activity.until)}`;
+  if (activity.at === "unusable") return "cannot be used";
+  return reasonOf(activity, now);
+}
+
+/** Whether a job may come any moment, or will once one that runs has ended. */
+export function takesJobs({ at }: RunnerActivity): boolean {
+  return at === "starting" || at === "asking" || at === "idle" || at === "slot" || at === "full";
+}
+
 function diskReason(freeBytes: number | undefined, minFreeBytes: number): string {
   if (freeBytes === undefined) return "disk: state_dir cannot be written";
   if (freeBytes >= minFreeBytes) return "disk: no inode is free";

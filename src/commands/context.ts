@@ -7,7 +7,7 @@ import { defaultCertsDir, defaultConfigFile, defaultStateDir, usualConfigFile } 
 import type { CoordinatorDeps } from "../coordinator/calls.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 
-/** What a command finds around it. Made by `main.ts`; nothing else looks at the process. */
+/** What a command finds around it. Made by `agent/context.ts`; nothing else looks at the process. */
 export interface CommandContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;

@@ -18,9 +18,6 @@ export const outcomeSchema = z.object({
   exitCode: z.number().optional(),
 });
 
-/** What a job's processes have used up so far, where its executor can tell. */
-export const usageSchema = z.object({ cpuSeconds: z.number(), memoryBytes: z.number() });
-
 export const jobSchema = z.object({
   id: z.string(),
   title: z.string(),
@@ -35,8 +32,9 @@ export const jobSchema = z.object({
   elapsedSeconds: z.number(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
+  /** What has ended of it; its present stage is not among them. */
+  stages: z.array(z.object({ name: z.string(), seconds: z.number() })),
   lastLine: z.string().optional(),
-  usage: usageSchema.optional(),
 });
 
 export const runnerSchema = z.object({

@@ -1,12 +1,15 @@
 /**
- * What flows through the runner is new memory for each piece under Bun, and its collector, left alone, lets much of it
- * gather. So often it is called: a collection takes 20 to 30 ms, which is a tenth of what so many bytes take.
+ * Under Bun each piece of data that flows through the runner is new memory, and the collector, left alone, lets much of it
+ * gather. It is called once for so many bytes: a collection takes 20 to 30 ms, a tenth of the time that moving them takes.
  */
 const TIDY_BYTES = 32 * 1024 * 1024;
 
-/** `Bun.gc` drops compiled code with the garbage, or comes late; and a young collection keeps what is under way, for long. */
+/**
+ * `Bun.gc` drops compiled code with the garbage, or runs late; a collection of young objects alone keeps for long what is in
+ * transit.
+ */
 function findCollector(): (() => unknown) | undefined {
-  // Neither in Node's types nor, under Node, there at all.
+  // The module is not in Node's types, and does not exist under Node.
   const jsc: unknown = Reflect.apply(process.getBuiltinModule, process, ["bun:jsc"]);
   if (typeof jsc !== "object" || jsc === null) return undefined;
   const collect: unknown = Reflect.get(jsc, "fullGC");
@@ -16,7 +19,7 @@ function findCollector(): (() => unknown) | undefined {
 let collector: (() => unknown) | null | undefined;
 let untidyBytes = 0;
 
-/** To be told how much has passed through, by whoever moves a lot: output of scripts, archives. Of all jobs together. */
+/** Whoever moves a lot (output of scripts, archives) says here how much it was; the bytes of all jobs count together. */
 export function tidyAfter(bytes: number): void {
   untidyBytes += bytes;
   if (untidyBytes < TIDY_BYTES) return;

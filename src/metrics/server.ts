@@ -14,6 +14,8 @@ const MOST_ANSWERED = 64;
 const REQUEST_LIMIT_MS = 5000;
 const ANSWER_LIMIT_MS = 10_000;
 
+const PATHS: ReadonlySet<string> = new Set(["/metrics", "/health", "/health/ready", "/healthz", "/readyz"]);
+
 export interface ListenAddress {
   /** `undefined`: all addresses of the machine. */
   readonly host: string | undefined;
@@ -26,6 +28,8 @@ export interface ServedMetrics {
   render(): Promise<string>;
   /** `/health/ready`: is the runner working on its configuration, neither starting nor stopping? */
   ready(): boolean;
+  /** For `/readyz`: each entry, whether it takes jobs, and otherwise why not. */
+  entries(): readonly { readonly name: string; readonly able: boolean; readonly reason: string }[];
 }
 
 export interface MetricsServer {
@@ -56,7 +60,7 @@ export function parseListenAddress(text: string): ListenAddress {
 }
 
 /**
- * `/metrics`, `/health` and `/health/ready` for GET and HEAD, and nothing else. Slow and many clients cost little and are
+ * `/metrics`, `/healthz` and `/readyz` (and GitLab Runner's `/health`, `/health/ready`) for GET and HEAD, and nothing else. Slow and many clients cost little and are
  * cut off; one look at the metrics serves all who ask meanwhile.
  * @param address as in config.toml; empty serves nothing until `move`
  * @throws {ConfigError} the address cannot be read, or is in use
@@ -179,10 +183,22 @@ async function answer(
 ): Promise<HttpReply> {
   if ("status" in asked) return asked;
   const { method, path } = asked;
-  if (path !== "/metrics" && path !== "/health" && path !== "/health/ready")
-    return { status: 404, body: "not found\n" };
+  if (!PATHS.has(path)) return { status: 404, body: "not found\n" };
   if (method !== "GET" && method !== "HEAD") return { status: 405, body: "only GET and HEAD\n" };
   if (path === "/metrics") return { status: 200, type: served.contentType, body: await render() };
-  if (path === "/health") return { status: 200, body: "alive\n" };
+  if (path === "/health" || path === "/healthz") return { status: 200, body: "alive\n" };
+  if (path === "/readyz") return readiness(served);
   return served.ready() ? { status: 200, body: "ready\n" } : { status: 503, body: "not ready\n" };
+}
+
+/** Ready where at least one entry takes jobs. Each entry has a line, also then. */
+function readiness(served: ServedMetrics): HttpReply {
+  if (!served.ready()) return { status: 503, body: "not ready: the runner starts or ends\n" };
+  const entries = served.entries();
+  const able = entries.filter((entry) => entry.able).length;
+  const lines = entries.map(
+    ({ name, able: is, reason }) => `${is ? "+" : "-"} ${name.replace(/[\x00-\x1f\x7f-\x9f]/g, "?")}: ${reason}`,
+  );
+  const first = able > 0 ? `ready: ${able} of ${entries.length} entries take jobs` : `not ready: no entry takes jobs`;
+  return { status: able > 0 ? 200 : 503, body: `${[first, ...lines].join("\n")}\n` };
 }

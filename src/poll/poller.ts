@@ -37,7 +37,7 @@ export interface PollerOptions {
    * @returns false for a job that is known already: then both stay the poller's
    */
   readonly receive: (job: Job, slot: Slot, reservation: Reservation | undefined) => boolean;
-  readonly meter: Pick<EntryMeter, "asking" | "refused" | "healthy">;
+  readonly meter: Pick<EntryMeter, "asking" | "full" | "refused" | "healthy">;
   readonly timing: PollTiming;
   readonly log: Log;
 }
@@ -162,6 +162,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     const reservation = await executor.reserve?.(stop);
     if (reservation === null) {
       tell({ at: "full" });
+      meter.full();
       return saidBefore === roomSaid ? { ...idle(), forRoom: true } : atOnce;
     }
     let slot: Slot | undefined;
@@ -238,7 +239,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       if (--open > 0) return;
       clearTimeout(lastRequest);
       stop.removeEventListener("abort", onStop);
-      // Nobody asks any more whether it is.
+      // No jobs are asked for with this entry any more, so it must not go on being shown as unhealthy.
       meter.healthy(true);
       ended.resolve();
     });

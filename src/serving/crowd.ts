@@ -15,14 +15,14 @@ interface Place {
   readonly turn: number;
 }
 
-/** Nobody is pushed out before the loop has looked twice for what it has to say. */
+/** No connection is ended before the event loop has looked twice for what it has to say. */
 const GRACE_TURNS = 2;
-/** That is given up where so many times the number come at once. */
+/** That rule is given up where so many times `most` come at once. */
 const MOST_TIMES = 8;
 
 /**
- * When there are more than `most`, some end: of the address that has most here those that came first. Strangers can push out
- * only one another, unless they come from the address of those whom it is for; and those have said then what they want.
+ * When there are more than `most`, connections are ended: the oldest ones of the address that has the most. So strangers
+ * push out only one another, unless they share the address of those whom the server is for, and those have asked by then.
  */
 export function createCrowd(most: number): Crowd {
   const byAddress = new Map<string, Set<Socket>>();

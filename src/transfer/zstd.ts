@@ -1,4 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
@@ -30,8 +31,8 @@ const ZSTD_LEVELS: Readonly<Record<CompressionLevel, number>> = {
  * has it: so an archive that was cut between two frames shows it.
  */
 export const FRAME_BYTES = 8 * 1024 * 1024 - 4096;
-/** Under way at once, by contents. */
-const MOST_WEIGHT = 3 * FRAME_BYTES;
+/** Under way at once, by contents; one more is being filled. */
+const MOST_WEIGHT = (Math.min(availableParallelism(), 4) - 1) * FRAME_BYTES;
 /** Frames that are decompressed ahead of their turn. */
 const AHEAD = 2;
 const PIECE_BYTES = 256 * 1024;
@@ -50,14 +51,19 @@ export async function tarToZstd(
   const file = await createArchiveFile(path, minFreeBytes, MOST_WEIGHT);
   const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVELS[level], [constants.ZSTD_c_checksumFlag]: 1 };
   const reader = createByteReader(tar);
+  // Each is filled again once what was in it is written.
+  const spare: Buffer[] = [];
   try {
     for (let last = false; !last; ) {
       signal.throwIfAborted();
-      const plain = await frameOf(reader);
+      const plain = await frameOf(reader, spare.pop() ?? Buffer.allocUnsafeSlow(FIRST_BYTES));
       last = plain.length < FRAME_BYTES;
       const coming = compress(plain, { params, pledgedSrcSize: plain.length, chunkSize: PIECE_BYTES });
       coming.catch(() => {}); // heard when its turn comes
-      await file.queue(plain.length, async () => await file.append(await coming));
+      await file.queue(plain.length, async () => {
+        await file.append(await coming);
+        if (!last) spare.push(plain);
+      });
     }
     return { bytes: await file.finish() };
   } catch (error) {
@@ -68,16 +74,18 @@ export async function tarToZstd(
   }
 }
 
-/** The content of the next frame, shorter at the end. */
-async function frameOf(reader: { some(most: number): Promise<Buffer> }): Promise<Buffer> {
-  let bytes = Buffer.allocUnsafeSlow(PIECE_BYTES);
+/** Most archives are small: not each of them takes a whole frame's memory. */
+const FIRST_BYTES = 256 * 1024;
+
+/** The content of the next frame, shorter at the end, in `into` or, where that is too small, in a larger one. */
+async function frameOf(reader: { some(most: number): Promise<Buffer> }, into: Buffer): Promise<Buffer> {
+  let bytes = into;
   let used = 0;
   while (used < FRAME_BYTES) {
     const piece = await reader.some(FRAME_BYTES - used);
     if (piece.length === 0) break;
     if (used + piece.length > bytes.length) {
-      // Most archives are small: not each of them takes a whole frame's memory.
-      const larger = Buffer.allocUnsafeSlow(Math.min(FRAME_BYTES, Math.max(bytes.length * 4, used + piece.length)));
+      const larger = Buffer.allocUnsafeSlow(Math.min(FRAME_BYTES, Math.max(bytes.length * 8, used + piece.length)));
       bytes.copy(larger, 0, 0, used);
       bytes = larger;
     }

@@ -15,7 +15,12 @@ const away: Site["coordinator"]["intercept"] = () => ({ kind: "drop" });
 
 let site: Site;
 beforeEach(async () => {
-  site = await openSite({ dialect: "alloy", entries: 2, global: "concurrent = 4", entry: "limit = 2" });
+  site = await openSite({
+    dialect: "alloy",
+    entries: 2,
+    global: 'concurrent = 4\nlisten_address = "127.0.0.1:0"',
+    entry: "limit = 2",
+  });
   await listens();
 });
 afterEach(async () => await site.close());
@@ -79,11 +84,19 @@ describe("a running runner", () => {
     expect(trace).toContain("begun with [MASKED]");
     expect(trace).toContain("\nfinished\n");
     site.coordinator.intercept = undefined;
+    // A reload tries at once what was backed off from.
+    await answer("reload");
     await first.job.reported();
     await eventually(async () => {
       expect(await answer("jobs")).toMatchObject({
         jobs: [],
-        finished: [{ state: "ended", outcome: { result: "success" } }],
+        finished: [
+          {
+            state: "ended",
+            outcome: { result: "success" },
+            stages: [{ name: "prepare_executor" }, { name: "get_sources" }, { name: "build_script" }],
+          },
+        ],
       });
     });
     expect((await call("jobs")).stdout).toMatch(new RegExp(`^${first.job.id} +runner-0 +success `, "m"));
@@ -148,6 +161,11 @@ describe("a running runner", () => {
     expect((await call("pause", "runner-7")).stderr).toBe(
       'alloy-runner: There is no runner "runner-7" at work; there is "runner-0", "runner-1"\n',
     );
+    const [, metrics] = await site.runner.seen(/serving metrics +url=(\S+)\/metrics/);
+    const ready = await fetch(`${metrics}/readyz`);
+    expect(ready.status).toBe(503);
+    expect(await ready.text()).toBe("not ready: no entry takes jobs\n- runner-0: paused\n- runner-1: paused\n");
+    expect(await (await fetch(`${metrics}/metrics`)).text()).toMatch(/runner_name="runner-1".*state="paused"} 1/);
     await answer("resume", "runner-1");
     const other = site.coordinator.enqueue({ script: ["true"], runnerToken: site.tokens[1] ?? "" });
     await other.finished();

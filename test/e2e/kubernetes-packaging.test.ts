@@ -24,15 +24,17 @@ describe.skipIf(cluster === null)(cluster === null ? noCluster : "the packaged r
   async function makeImage(): Promise<string> {
     const [binary] = program();
     const { mtimeMs, size } = await stat(binary);
-    const name = `docker.io/alloy-test/runner:${createHash("sha256").update(`${mtimeMs} ${size}`).digest("hex").slice(0, 8)}`;
-    const { root, changes } = imageRecipe("git");
+    const recipe = imageRecipe("git");
     const start = `#!/bin/sh\nexec ${binary} "$@"\n`;
-    const program_ = ["--file", `/usr/local/bin/alloy-runner=${start}`, "--mode", "/usr/local/bin/alloy-runner=0755"];
-    await cluster?.image({
-      name,
-      root: [...root, ...program_, "--tree", dirname(binary)],
-      changes: [...changes, "STOPSIGNAL SIGQUIT"],
-    });
+    const file = ["--file", `/usr/local/bin/alloy-runner=${start}`, "--mode", "/usr/local/bin/alloy-runner=0755"];
+    const root = [...recipe.root, "tini", ...file, "--tree", dirname(binary)];
+    const changes = [...recipe.changes, "STOPSIGNAL SIGQUIT"];
+    const tag = createHash("sha256")
+      .update(JSON.stringify([mtimeMs, size, root, changes]))
+      .digest("hex")
+      .slice(0, 8);
+    const name = `docker.io/alloy-test/runner:${tag}`;
+    await cluster?.image({ name, root, changes });
     return name;
   }
 

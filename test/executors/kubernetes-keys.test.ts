@@ -600,7 +600,7 @@ describe("keys of [runners.kubernetes]", () => {
       .string()
       .transform((text) => text.split(/\s+/))
       .parse(
-        `host context cert_file key_file ca_file bearer_token retry_limit retry_backoff_max retry_limits namespace
+        `host context cert_file key_file ca_file bearer_token retry_limit retry_backoff_max retry_limits namespace namespace_per_job
         helper_image_autoset_arch_and_os poll_interval poll_timeout cleanup_resources_timeout print_pod_warning_events
         wait_for_services_timeout`,
       );

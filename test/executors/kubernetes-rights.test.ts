@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { z } from "zod";
 import type { Executor } from "../../src/executor.ts";
+import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { silentLog } from "../support/executor-deps.ts";
@@ -93,16 +94,20 @@ describe("rights of the runner's login", () => {
     });
   }
 
+  const tokenOf = async (without: Right | null): Promise<string> =>
+    (await cluster.kubectl(["create", "token", nameOf(without), "-n", stand.namespace])).trim();
+  const loginWith = (token: string) => ({
+    host: cluster.server,
+    ca_file: cluster.authority.certFile,
+    bearer_token: token,
+  });
+
   async function opened(without: Right | null, logged: string[] = []): Promise<Executor> {
-    const token = (await cluster?.kubectl(["create", "token", nameOf(without), "-n", stand.namespace]))?.trim();
-    const log = {
+    const log: Log = {
       ...silentLog,
-      error: (text: string, fields = {}) => void logged.push(`${text} ${JSON.stringify(fields)}`),
+      error: (text, fields = {}) => void logged.push(`${text} ${JSON.stringify(fields)}`),
     };
-    const login = { host: cluster?.server, ca_file: cluster?.authority.certFile, bearer_token: token };
-    const executor = stand.open({ log }, { ...login, poll_interval: 1 });
-    onTestFinished(() => executor.close(never));
-    return executor;
+    return stand.open({ log }, { ...loginWith(await tokenOf(without)), poll_interval: 1 });
   }
 
   /** A job whose image needs a login, beside a service that does not start. */
@@ -133,13 +138,17 @@ describe("rights of the runner's login", () => {
       credentials: withLogins ? [{ url: address, username, password }] : [],
     });
     const executor = await opened(without);
-    const reservation = await executor.reserve?.(never);
-    expect(reservation).not.toBeNull();
-    const environment = await executor.prepare(request, notes, never);
     try {
-      expect((await runOps(environment, source("echo it ran"))).text).toContain("it ran\n");
+      const reservation = await executor.reserve?.(never);
+      expect(reservation).not.toBeNull();
+      const environment = await executor.prepare(request, notes, never);
+      try {
+        expect((await runOps(environment, source("echo it ran"))).text).toContain("it ran\n");
+      } finally {
+        await environment.destroy(never);
+      }
     } finally {
-      await environment.destroy(never);
+      await executor.close(never);
     }
     const selector = `alloy-runner.job-key=${request.jobKey}`;
     await vi.waitFor(
@@ -173,6 +182,7 @@ describe("rights of the runner's login", () => {
     async (name, right) => {
       const logged: string[] = [];
       const executor = await opened(right, logged);
+      onTestFinished(() => executor.close(never));
       expect(await executor.reserve?.(never)).toBeNull();
       const rule = `{apiGroups: [\\"\\"], resources: [${right.resource}], verbs: [${right.verb}]}`;
       expect(logged).toEqual([expect.stringContaining(rule)]);
@@ -181,6 +191,33 @@ describe("rights of the runner's login", () => {
       await expect(executor.prepare(requestOf(job), new Sink(), never)).rejects.toThrow(`may not ${name} in`);
     },
   );
+
+  test("a job's own token counts where the entry lets jobs bring one, and shows nowhere", {
+    timeout: 60_000,
+  }, async () => {
+    const poor = rights.find((right) => named(right) === "create pods") ?? null;
+    const [own, theirs] = await Promise.all([tokenOf(null), tokenOf(poor)]);
+    const table = { ...loginWith(own), bearer_token_overwrite_allowed: true };
+    const executor = stand.open({}, table);
+    onTestFinished(() => executor.close(never));
+    const hidden: string[] = [];
+    const variable = {
+      key: "KUBERNETES_BEARER_TOKEN",
+      value: theirs,
+      public: false,
+      file: false,
+      masked: true,
+      raw: true,
+    };
+    const request = {
+      ...requestOf({ ...job, variables: [variable] }),
+      hide: (secrets: readonly string[]) => void hidden.push(...secrets),
+    };
+    const notes = new Sink();
+    await expect(executor.prepare(request, notes, never)).rejects.toThrow("may not create pods in");
+    expect(hidden).toEqual([theirs]);
+    expect(notes.text).not.toContain(theirs);
+  });
 
   test.concurrent.each(Object.entries(SPARE))("without %s jobs run: %s", { timeout: 120_000 }, async (name) => {
     const right = rights.find((each) => named(each) === name) ?? null;

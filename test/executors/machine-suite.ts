@@ -351,6 +351,11 @@ export function machineSuite(verbs: Verbs): void {
         expect(error, name).toBeInstanceOf(ScriptFailure);
       }
       expect(String(await failed(executor, wanting("my fedora")))).toMatch(/fits a part of it/);
+      // Not even where everything is allowed.
+      const [copy = ""] = stand.copies();
+      const error = await failed(opened({ allowed_images: [".*"] }), wanting(copy));
+      expect(error).toBeInstanceOf(ScriptFailure);
+      expect(String(error)).toContain("is another job's");
     });
 
     test("two copies that show different host keys at the same time are told from one another", async () => {

@@ -92,6 +92,7 @@ if (missing === null) {
     change: (stand) => {
       execFileSync("VBoxManage", ["snapshot", stand.base.id, "take", "Newer"], {
         env: { ...process.env, ...stand.env },
+        stdio: "ignore",
       });
     },
   });

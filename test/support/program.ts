@@ -127,3 +127,11 @@ export async function runProgram(
   const { code } = await running.exit;
   return { code, stdout: running.stdout(), stderr: running.stderr() };
 }
+
+/** Arguments by which a runner of the shell executor is registered without a question. */
+export function registering(
+  { config, url, token }: { readonly config: string; readonly url: string; readonly token: string },
+  ...more: readonly string[]
+): string[] {
+  return ["register", "-n", "-c", config, "-u", url, "-r", token, "--executor", "shell", ...more];
+}

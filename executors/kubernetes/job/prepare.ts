@@ -26,6 +26,7 @@ import { type Cluster, locationOf } from "./cluster.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { lossOf } from "./failures.ts";
 import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES } from "./places-program.ts";
+import { followServices, wantsServiceLogs } from "./service-logs.ts";
 import { waitForServices } from "./services.ts";
 import { type StartedPod, startPod } from "./start-pod.ts";
 
@@ -170,6 +171,16 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     taken.add(container);
     return { ...service, container };
   });
+  const stopLogs = wantsServiceLogs(request)
+    ? followServices({
+        api: cluster.api,
+        namespace,
+        pod: pod.name,
+        services: named.map(({ wanted: { name }, container }) => ({ name, container })),
+        look: () => pod.view.pod,
+        notes,
+      })
+    : async () => {};
   await waitForServices(
     {
       api: cluster.api,
@@ -195,7 +206,10 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     kill: options.kill,
-    destroy: options.destroy,
+    destroy: async (until) => {
+      await stopLogs();
+      await options.destroy(until);
+    },
   });
 }
 

@@ -85,6 +85,14 @@ export const tableShape = {
 
   namespace: dnsLabel,
   namespace_overwrite_allowed: pattern,
+  // Less than what it asks for would be less apart than the operator thinks.
+  namespace_per_job: z
+    .boolean()
+    .default(false)
+    .refine((value) => !value, {
+      message:
+        "is not supported: jobs would share one namespace. Remove it, and give this entry a namespace of its own",
+    }),
   service_account: dnsSubdomain,
   service_account_overwrite_allowed: pattern,
   automount_service_account_token: maybe,

@@ -124,7 +124,7 @@ interface Round {
 async function* oneTar(packing: Packing, paths: readonly FileName[], round: Round): AsyncGenerator<Buffer> {
   const { commands, place, warnings, signal } = packing;
   const { stdout, exit } = await commands.start(commandFor(place, paths), signal);
-  exit.catch(() => {}); // heard below
+  exit.catch(() => {}); // its failure is thrown where it is awaited below
   const gathered: Buffer[] = [];
   let size = 0;
   let cut: unknown;
@@ -172,7 +172,7 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
   round.done = place.tools.tar !== "plain" || (code === 0 && cut === undefined);
 }
 
-/** Ends, where a tar is cut, without an error: what was read until then is good. */
+/** The entries of a tar. Where it is cut they end without an error: what was read until then is good. */
 async function* entriesOf(stdout: Readable, onCut: (error: unknown) => void): AsyncGenerator<TarItem> {
   try {
     yield* readTar(stdout, { joined: true });
@@ -182,7 +182,9 @@ async function* entriesOf(stdout: Readable, onCut: (error: unknown) => void): As
   }
 }
 
-/** An entry as it goes on. One whose content is cut is filled up, so that what follows it can be read. */
+/**
+ * The blocks of an entry as they are handed on. One whose content is cut is filled up, so that what follows it can be read.
+ */
 async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: Sentences): AsyncGenerator<Buffer> {
   yield tarHeader(entry);
   let left = entry.size;

@@ -147,7 +147,7 @@ async function stage(
     }
   };
   const stdin = Readable.from(bytes(), { objectMode: false });
-  stdin.on("error", () => {}); // heard as the failure
+  stdin.on("error", () => {}); // it is the failure that is thrown
   try {
     const { code, stderr } = await runToEnd(
       commands,

@@ -54,7 +54,7 @@ async function* blocks(
       const path = paths[next++];
       if (path === undefined) continue;
       const opening = openOne(top, path, warnings);
-      opening.catch(() => {}); // heard when its turn comes
+      opening.catch(() => {}); // its failure is thrown when its turn comes
       ahead.push(opening);
     }
   };
@@ -242,7 +242,7 @@ async function* readLarge(
       tidyAfter(piece.length);
       if (left > 0) {
         coming = read(left);
-        coming.catch(() => {}); // heard in the next round
+        coming.catch(() => {}); // its failure is thrown in the next round
       }
       yield piece;
     }

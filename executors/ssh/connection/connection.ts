@@ -63,7 +63,7 @@ export async function connectSsh(
   }
 }
 
-/** For a session that has just ended to be forgotten by the host. */
+/** How long the host may take to forget a session that has just ended. */
 const LINGERING_MS = 100;
 const LINGERING_ROUNDS = 100;
 

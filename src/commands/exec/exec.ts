@@ -32,7 +32,7 @@ export async function execCommand(
   engine: ExecEngine,
 ): Promise<number> {
   const given = await readExecOptions(words, values, context, availableParallelism());
-  // A reader that goes away is the pipeline's to notice; nothing else minds.
+  // Where the reader of the output goes away, the pipeline notices it when it writes; this error has no other use.
   process.stdout.on("error", () => undefined);
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;

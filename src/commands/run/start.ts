@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { briefReasonOf, takesJobs } from "../../board/reason.ts";
 import type { Config } from "../../config/config.ts";
 import type { Reloaded } from "../../control/steering.ts";
 import { CommandError, ConfigError, describeError, problemLine } from "../../errors.ts";
@@ -54,6 +55,12 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
         contentType: metrics.contentType,
         render: () => metrics.render(),
         ready: () => ready,
+        entries: () =>
+          deps.board.runners().map(({ name, activity }) => ({
+            name,
+            able: takesJobs(activity),
+            reason: briefReasonOf(activity, Date.now()),
+          })),
       });
     } else {
       const before = server.url;

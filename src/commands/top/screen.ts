@@ -78,22 +78,17 @@ function listOf(screen: Screen, size: ScreenSize, room: number): string[] {
     cells: [runner.name, runner.executor, jobsOf(runner), runner.reason],
     chosen: chosen({ runner }),
   }));
-  const jobs = section(
-    ["JOB", "RUNNER", "DOES", "FOR", ...usageHeads(status.jobs), "LAST LINE"],
-    size,
-    status.jobs,
-    (job) => ({
-      cells: [
-        job.id,
-        job.runner,
-        doingOf(job),
-        elapsed(job.elapsedSeconds),
-        ...usageCells(job, status.jobs),
-        job.lastLine ?? job.title,
-      ],
-      chosen: chosen({ job }),
-    }),
-  );
+  const jobs = section(["JOB", "RUNNER", "DOES", "FOR", "LAST LINE"], size, status.jobs, (job) => ({
+    cells: [
+      job.id,
+      job.runner,
+      doingOf(job),
+      elapsed(job.elapsedSeconds),
+
+      job.lastLine ?? job.title,
+    ],
+    chosen: chosen({ job }),
+  }));
   const ended = section(["ENDED", "RUNNER", "OUTCOME", "TOOK", "TITLE"], size, status.finished, (job) => ({
     cells: [job.id, job.runner, outcomeOf(job), elapsed(job.elapsedSeconds), job.title],
     chosen: false,
@@ -103,17 +98,6 @@ function listOf(screen: Screen, size: ScreenSize, room: number): string[] {
 
 function jobsOf({ jobs, limit }: RunnerLine): string {
   return limit === null ? String(jobs) : `${jobs}/${limit}`;
-}
-
-/** Only where an executor can tell. */
-function usageHeads(jobs: readonly JobLine[]): string[] {
-  return jobs.some(({ usage }) => usage !== undefined) ? ["CPU", "MEMORY"] : [];
-}
-
-function usageCells({ usage }: JobLine, jobs: readonly JobLine[]): string[] {
-  if (usageHeads(jobs).length === 0) return [];
-  if (usage === undefined) return ["-", "-"];
-  return [`${usage.cpuSeconds.toFixed(1)}s`, `${Math.round(usage.memoryBytes / 1024 ** 2)} MiB`];
 }
 
 interface Section {

@@ -30,7 +30,7 @@ interface Route {
   readonly serverTls: Job["serverTls"];
 }
 
-/** All connections of the process to coordinators. Made by `main.ts`, handed to whoever talks to one. */
+/** All connections of the process to coordinators. Made by `agent/context.ts`, handed to whoever talks to one. */
 export interface Connections {
   /** @param isAvoided addresses that a name must not stand for: `send` answers with `AvoidedAddress` as what broke */
   route(url: URL, tls: TlsSettings, isAvoided?: (address: string) => boolean): Route;
@@ -219,7 +219,7 @@ function openRoute(
   };
 }
 
-/** Said as what it may be; of a long body the answer may have been lost. */
+/** Explains a connection that broke: of a long body the answer may have been lost with it. */
 function explained(result: Exchange & { readonly used: boolean }, origin: string, call: Call): Exchange {
   if (result.kind !== "broken" || !result.untouched || result.used || isStreamed(call.body)) return result;
   if (!origin.startsWith("https:") || !isCutOff(result.error)) return result;

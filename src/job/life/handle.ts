@@ -60,7 +60,7 @@ async function handleKept(
   } catch (cause) {
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
-  // It comes to know more secrets, and has its patterns at hand.
+  // The trace's mask gets to know further secrets of the job, and its patterns are compiled already.
   log.maskBy(trace.mask);
   using _ = deps.liveMasks.hold(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);

@@ -35,7 +35,6 @@ export const PACKED = 5;
 export const DONE = 3;
 export const STORED = 0;
 export const DEFLATED = 8;
-export const ZSTANDARD = 93;
 
 export const faults = ["none", "cannot be decompressed", "size", "checksum"] as const;
 export type Fault = (typeof faults)[number];

@@ -1,7 +1,24 @@
 # Guests of the stand-ins for VBoxManage and prlctl: sshd in namespaces of its own, behind an address of its own. Sourced.
 # A machine is a directory: `disk` is what it has of its own, `mac` its adapter's address, `run` what it has while it runs.
 
-here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
+
+# get NAME FILE: what is in it, but for line feeds at its end, without another process. Nothing, where it is not there.
+get() {
+  local read_text=
+  [ ! -e "$2" ] || IFS= read -r -d '' read_text <"$2" || true
+  while [ "${read_text%$'\n'}" != "$read_text" ]; do read_text=${read_text%$'\n'}; done
+  printf -v "$1" '%s' "$read_text"
+}
+
+# is_dead PID: it is gone, or only its number is left.
+is_dead() {
+  local text
+  [ -d "/proc/$1" ] || return 0
+  get text "/proc/$1/stat"
+  text=${text##*) }
+  [ -z "$text" ] || [ "${text%% *}" = Z ]
+}
 
 # guest_start DIR: on return its sshd answers, unless `boot` says that this takes longer (seconds; "never").
 guest_start() {
@@ -43,16 +60,18 @@ guest_start() {
 
 guest_runs() {
   local pid
-  read -r pid <"$1/run/pid" 2>/dev/null && [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null
+  get pid "$1/run/pid"
+  [ -n "$pid" ] && ! is_dead "$pid"
 }
 
 # guest_stop DIR: as if by pulling the plug.
 guest_stop() {
   local pid one
   for one in forwarder pid; do
-    read -r pid <"$1/run/$one" 2>/dev/null || continue
+    get pid "$1/run/$one"
+    [ -n "$pid" ] || continue
     kill -9 "$pid" 2>/dev/null || true
-    while [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.005; done
+    until is_dead "$pid"; do sleep 0.005; done
   done
   rm -rf "$1/run"
 }

@@ -170,8 +170,12 @@ StrictModes no\nPasswordAuthentication no\n`,
   };
 }
 
-/** `$1` is a directory of machines: all that runs there ends, then it goes. */
+/** `$1` is a directory of machines: all that works there ends, then it goes. */
 const END = `
+for file in $(grep -lsz "^FAKE_MACHINES=$1$" /proc/[0-9]*/environ); do
+  pid=\${file#/proc/}
+  kill -KILL "\${pid%/environ}" 2>/dev/null
+done
 for file in "$1"/*/machines/*/run/pid "$1"/*/machines/*/run/forwarder; do
   [ -e "$file" ] && kill -KILL "$(cat "$file")" 2>/dev/null
 done

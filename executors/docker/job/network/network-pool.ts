@@ -54,7 +54,7 @@ interface PoolOptions {
 interface Unwanted {
   readonly sinceMs: number;
   readonly waits: ReturnType<typeof backoff>;
-  /** Not tried before. */
+  /** It is not tried again before. */
   nextMs: number;
   /** Its failure was said in the log once. */
   told: boolean;

@@ -14,7 +14,7 @@ export interface WebOptions {
   readonly connections: Connections;
   readonly tls: TlsSettings;
   readonly userAgent: string;
-  /** Addresses that nobody is sent to. */
+  /** Addresses that no request may go to. */
   readonly isAvoided: (address: string) => boolean;
 }
 
@@ -31,7 +31,7 @@ export function createWeb({ connections, tls, userAgent, isAvoided }: WebOptions
   const ask = async (url: URL, mostBytes: number, signal: AbortSignal): Promise<Found<string> | { moved: string }> => {
     if (isAvoided(url.hostname.replace(/^\[|\]$/g, ""))) return refusal;
     const route = connections.route(new URL(url.origin), tls, isAvoided);
-    // Where a proxy connects, what the name stands for here is the best that is known.
+    // Where a proxy connects, it looks the name up itself; what the name stands for here is judged in its place.
     if (!route.isDirect() && (await connections.addressesOf(url.hostname, signal)).some(isAvoided)) return refusal;
     const result = await route.send(
       {
@@ -83,7 +83,10 @@ ownAddresses.addSubnet("0.0.0.0", 8, "ipv4");
 ownAddresses.addAddress("::1", "ipv6");
 ownAddresses.addAddress("::", "ipv6");
 
-/** This machine by itself, or what clouds answer machines by. Networks of an organisation are not among it. */
+/**
+ * Whether an address is this machine's own, or one at which clouds answer their machines. Networks of an organisation are
+ * not among them.
+ */
 export function isNobodysBusiness(address: string): boolean {
   const kind = isIP(address);
   return kind !== 0 && (isLinkLocal(address) || ownAddresses.check(address, kind === 6 ? "ipv6" : "ipv4"));

@@ -11,14 +11,14 @@ import { describeRunner } from "../../verify.ts";
 
 export interface ExecConfigOptions {
   readonly values: FlagValues;
-  /** Wins over `--executor`: of the old way to write it. */
+  /** The executor of the Go runner's way to write the command (`exec docker JOB`); it wins over `--executor`. */
   readonly executor: string | undefined;
   readonly parallel: number;
   /** What the embedded coordinator knows the runner by. */
   readonly url: string;
   readonly token: string;
   readonly stateDir: string;
-  /** Of working copies on this machine. In containers and on other hosts they are where they always are. */
+  /** Where working copies on this machine are. In containers and on other hosts they are where they always are. */
   readonly buildsDir: string;
   readonly cachesDir: string;
   /** SIGTERM → SIGKILL, instead of the executor's own time. */
@@ -28,7 +28,7 @@ export interface ExecConfigOptions {
 }
 
 const FLAGS = "flags of exec";
-/** All caches together, where nothing is said: nobody looks after them. */
+/** The most that all caches may have together where the entry does not say it: nobody looks after them. */
 const CACHES_BYTES = 10 * 1024 ** 3;
 
 /**
@@ -136,7 +136,7 @@ async function fromConfig(given: string, options: ExecConfigOptions, context: Co
   const name = textOf(values, "runner");
   const chosen = name === undefined ? config.runners : config.runners.filter((runner) => runner.name === name);
   if (chosen.length === 1) return { ...config, runners: chosen, broken: [] };
-  // What is meant is there, and says what is wrong with it.
+  // The entry that is meant may be there and broken: then its own problems are the answer.
   if (chosen.length === 0) {
     demandSound({ ...config, broken: config.broken.filter((entry) => name === undefined || entry.name === name) });
   }

@@ -137,7 +137,7 @@ export async function runHere(
     project,
     predefined: predefined(snapshot),
     variables: options.variables,
-    // The runner is part of this process: it always has its last word.
+    // The runner is part of this process, so its last report always arrives.
     lastWordsMs: Number.POSITIVE_INFINITY,
     ...(only === undefined ? {} : { only }),
   });

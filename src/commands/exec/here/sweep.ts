@@ -22,7 +22,7 @@ export type Bury = (
 /** How long the jobs of this run wait for it: what is left of another may hold a port, or a file. At the end once more. */
 const PATIENCE_MS = 5000;
 const KILL_GRACE_MS = 2000;
-/** Beyond that nobody comes back to what could not be reached. */
+/** Older runs are not tried again: nobody comes back to what could not be reached by then. */
 const OLDEST_MS = 7 * 24 * 60 * 60 * 1000;
 
 export interface Sweep {
@@ -73,7 +73,7 @@ async function configOf(record: RunRecord, dir: string, places: ExecPlaces, cont
       values: record.values,
       executor: textOrNothing(record.values.config) === undefined ? record.executor : undefined,
       parallel: 1,
-      // Nobody is asked for jobs.
+      // This address is never asked for jobs.
       url: "http://127.0.0.1/",
       token: basename(dir),
       stateDir,
@@ -97,7 +97,7 @@ async function isOld(dir: string): Promise<boolean> {
 /** With its working copies, where they are elsewhere. Rejects with what the system said. */
 export async function removeRun(dir: string, record: Pick<RunRecord, "buildsDir"> | null): Promise<void> {
   const elsewhere = record?.buildsDir;
-  // Only what can be a run's own.
+  // Only a directory that can be a run's own is removed.
   if (elsewhere !== undefined && basename(elsewhere) === buildsNameOf(dir)) await removeJobFiles(elsewhere);
   await removeJobFiles(dir);
 }
