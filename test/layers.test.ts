@@ -85,7 +85,6 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     ],
   ],
   ["executors/scaler/", ["executors/common/"]],
-  ["executors/autoscaler/", ["executors/common/", "executors/scaler/"]],
   [
     "executors/docker-machine/",
     ["executors/common/", "executors/images/", "executors/docker/", "executors/scaler/", "src/config/units.ts"],
