@@ -12,7 +12,8 @@ import { kubernetesJobs } from "./kubernetes.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
-import { artifacts } from "./transfers.ts";
+import { artifacts, transfers } from "./transfers.ts";
+import { virtualMachineJobs } from "./virtual-machines.ts";
 
 type Measure = () => Promise<readonly Figure[]>;
 
@@ -268,8 +269,9 @@ export const measures: Readonly<Record<string, Measure>> = {
   logLatency,
   pickUp,
   cancel,
-  throughput,
+  output: throughput,
   artifacts,
+  transfers,
   idle,
   busyMemory,
   recovery,
@@ -278,6 +280,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  virtualMachines: virtualMachineJobs,
   endurance,
   fairness,
 };

@@ -7,7 +7,7 @@ import { handingOver } from "../common/hand-over.ts";
 import { recoverJob } from "./clean-up/recover.ts";
 import { locationOf } from "./engine/endpoint.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
-import { createAccounts } from "./job/accounts.ts";
+import { createAccounts } from "./job/accounts/accounts.ts";
 import { prepareJob } from "./job/prepare-job.ts";
 import { stayAt } from "./job/stay.ts";
 import { createEngines } from "./means.ts";

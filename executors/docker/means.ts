@@ -5,7 +5,7 @@ import { connectEngine, type Engine } from "./engine/engine.ts";
 import { installationId } from "./engine/installation.ts";
 import type { Owner } from "./engine/labels.ts";
 import { createHelperImages, type HelperImages } from "./image/helper-image.ts";
-import { createNetworkPool, type NetworkPool } from "./job/network-pool.ts";
+import { createNetworkPool, type NetworkPool } from "./job/network/network-pool.ts";
 import { createSlots } from "./job/slots.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 

@@ -4,6 +4,7 @@ import { createLink } from "./connection/link.ts";
 import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";
 import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working-copy.ts";
 
+export { sshCommands } from "./connection/commands.ts";
 export { connectSsh, type SshConnection } from "./connection/connection.ts";
 export { publicKeyOf } from "./connection/handshake.ts";
 export { type SshSettings, type SshTable, sshComplaint, sshSettings, sshTable } from "./settings.ts";

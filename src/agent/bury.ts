@@ -1,5 +1,5 @@
 import type { CommandContext } from "../commands/context.ts";
-import type { Bury } from "../commands/exec/sweep.ts";
+import type { Bury } from "../commands/exec/here/sweep.ts";
 import { ConfigError, describeError, Stop } from "../errors.ts";
 import { noMeter } from "../executor-deps.ts";
 import { openJournal } from "../journal/records/journal.ts";

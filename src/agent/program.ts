@@ -7,18 +7,14 @@ import { addRegisterCommand } from "../commands/register/flags.ts";
 import { addRunCommand, addRunSingleCommand } from "../commands/run/flags.ts";
 import { addServiceCommand, SERVICE_ACTIONS } from "../commands/service/flags.ts";
 import type { ExecutorCatalog } from "../executor.ts";
-import { revision, runtime, version } from "../version.ts";
+import { versionText } from "../version.ts";
 import { type Action, perform, report } from "./perform.ts";
 
 /**
  * Command lines → commands, over the executors that there are. Whatever a command does is loaded when it is called, so that
- * `--version` and `list` start at once.
+ * `list` starts at once.
  */
 export async function startProgram(executors: ExecutorCatalog): Promise<void> {
-  if (process.argv.length === 3 && /^(-v|--?version)$/.test(process.argv[2] ?? "")) {
-    process.stdout.write(`${versionText()}\n`);
-    return;
-  }
   const program = createProgram(executors);
   const longNames = new Set(
     [program, ...program.commands].flatMap((command) =>
@@ -34,10 +30,6 @@ export async function startProgram(executors: ExecutorCatalog): Promise<void> {
   }
 }
 
-function versionText(): string {
-  return `alloy-runner ${version}\nrevision ${revision}\nruntime ${runtime}\nplatform ${process.platform}/${process.arch}`;
-}
-
 /** Named here, too, so that nothing of it is loaded for other commands. */
 const FILES_COMMAND = "internal-files";
 
@@ -45,7 +37,7 @@ function createProgram(executors: ExecutorCatalog): Command {
   const program = addLogFlags(
     new Command("alloy-runner")
       .description("Runs CI jobs for an AlloyCI or GitLab coordinator.")
-      .version(versionText(), "-v, --version", "print version, revision, runtime and platform")
+      .version(versionText, "-v, --version", "print version, revision, runtime and platform")
       .helpOption("-h, --help", "show this help, or that of a command"),
   )
     .showSuggestionAfterError()

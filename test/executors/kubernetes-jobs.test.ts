@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Note, PrepareRequest } from "../../src/executor.ts";
+import type { Environment, Executor } from "../../src/executor.ts";
 import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
-import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
-import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
+import { runOps, Sink, source } from "../support/executor-kit.ts";
 import { imageName, type TestImage } from "../support/images.ts";
+import { requestOf } from "./kubernetes-request.ts";
 import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 
 const cluster = await useCluster();
@@ -28,27 +28,6 @@ const variable = (key: string, value: string): Variable => ({
   masked: false,
   raw: false,
 });
-
-function requestOf(parts: Partial<Job>): PrepareRequest & { readonly notes: Note[] } {
-  const request = sampleRequest();
-  const job = { ...request.job, ...parts };
-  const identity = { version: "1", revision: "r", architecture: "linux/amd64" };
-  const features = { variables: true, image: true, services: true, shared: false };
-  const sources = {
-    job,
-    runner: { environment: [], debugTraceDisabled: false },
-    identity,
-    executor: { features },
-    concurrentId: 0,
-  };
-  return {
-    ...request,
-    job,
-    variables: job.variables,
-    expand: setUp(sources, null).variables.expand,
-    openVariables: (place) => preparedVariables(sources, place),
-  };
-}
 
 describe("jobs in pods", () => {
   if (cluster === null) {

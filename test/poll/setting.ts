@@ -195,7 +195,6 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
     outboxMaxAgeMs: 604_800_000,
     shutdownTimeoutMs: 30_000,
     connectionMaxAgeMs: 0,
-    sentryDsn: "",
     runners,
     broken: [],
     warnings: [],

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { bash, sh } from "../../shells/bash.ts";
-import { findShellWriter, shellNames } from "../../shells/index.ts";
+import { findShellWriter } from "../../shells/index.ts";
 import { type Interpreter, shellContract } from "../contract/shell.ts";
 import { toolDirectory } from "../executors/remote/local.ts";
 
@@ -40,8 +40,8 @@ for (const { name } of shells.filter((one) => !isHere(one))) {
 
 describe("the writers", () => {
   test("are found by name", () => {
-    expect(shellNames).toEqual(["bash", "sh", "cmd", "powershell", "pwsh"]);
-    expect(shellNames.map((name) => findShellWriter(name)?.name)).toEqual(shellNames);
+    const names = ["bash", "sh", "cmd", "powershell", "pwsh"] as const;
+    expect(names.map((name) => findShellWriter(name)?.name)).toEqual(names);
   });
 
   test("start a login shell only when asked", () => {

@@ -8,7 +8,7 @@ const top = join(import.meta.dirname, "../..");
 
 /** The built binary for this machine, or with `RUNTIME=node` the bundle under Node. Tests never run the sources. */
 export function program(runtime: "binary" | "node" = "binary"): readonly [string, ...string[]] {
-  if (runtime === "node") return [process.execPath, built("dist/alloy-runner.cjs")];
+  if (runtime === "node") return [process.execPath, built("dist/alloy-runner.mjs")];
   return [built(`out/alloy-runner-${process.platform}-${process.arch}`)];
 }
 

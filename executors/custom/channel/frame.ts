@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import { tidyAfter } from "../../common/tidy.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { RemoteExit } from "../../remote/index.ts";
 
 /** Longer lines than those of a frame are no lines of a frame. */

@@ -2,10 +2,10 @@ import { Readable } from "node:stream";
 import { WebSocket } from "ws";
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
-import { tidyAfter } from "../../common/tidy.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { Login } from "../access/login.ts";
 import type { Api } from "./client.ts";
-import { tlsOf } from "./http.ts";
+import { agentFor, tlsOf } from "./http.ts";
 import { ApiFailure, failureOf } from "./status.ts";
 
 /** A program to start in a container of a pod. */
@@ -115,6 +115,8 @@ async function connect(api: Api, request: ExecRequest, login: Login, signal: Abo
   const socket = new WebSocket(urlOf(api, request), [PROTOCOL], {
     headers: { ...login.headers },
     ...tlsOf(access, login),
+    // Each channel is a connection of its own.
+    ...(access.proxy === undefined ? {} : { agent: agentFor(access, {}) }),
     perMessageDeflate: false,
     handshakeTimeout: HANDSHAKE_MS,
     maxPayload: 64 * 1024 * 1024,

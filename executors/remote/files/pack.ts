@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../../src/files/tar.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import {
   createSentences,
   type FileName,
@@ -10,7 +11,6 @@ import {
   type Sentences,
 } from "../../../src/workspace.ts";
 import { pathOf } from "../../common/paths.ts";
-import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands } from "../commands.ts";
 import type { Packing, RemotePlace } from "../place.ts";
 import { complaints } from "../run-to-end.ts";

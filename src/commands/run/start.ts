@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import type { Config } from "../../config/config.ts";
-import { CommandError, ConfigError, describeError } from "../../errors.ts";
+import { CommandError, ConfigError, describeError, problemLine } from "../../errors.ts";
 import type { MetricsServer } from "../../metrics/server.ts";
 import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
 import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./deps.ts";
@@ -121,7 +121,7 @@ function adopt(config: Config, options: RunOptions, { log }: RunDeps): void {
         ...(entry.id === "" ? {} : { runner: entry.id }),
         name: entry.name,
         line: entry.line,
-        problem: entry.problems.join("; "),
+        problem: entry.problems.map(problemLine).join("; "),
       },
     );
   }

@@ -1,6 +1,7 @@
 import type { LookupFunction } from "node:net";
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../../job/job.ts";
+import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "../../proxy/proxy.ts";
 import { deadline } from "../../time.ts";
 import { type Answer, type Call, type Exchange, exchange, isStreamed } from "../exchange.ts";
 import { createRequestIds } from "../request-id.ts";
@@ -9,7 +10,6 @@ import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { type Connector, createConnector } from "./connect.ts";
 import { avoiding, createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
-import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "./proxy.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
 
 /** The way to one origin with one TLS identity, shared by all who go there. */

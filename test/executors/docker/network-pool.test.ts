@@ -3,7 +3,11 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { removeAbandonedNetworks } from "../../../executors/docker/clean-up/clean-up.ts";
 import type { Engine } from "../../../executors/docker/engine/engine.ts";
 import type { Owner } from "../../../executors/docker/engine/labels.ts";
-import { createNetworkPool, type NetworkPool, type PoolTiming } from "../../../executors/docker/job/network-pool.ts";
+import {
+  createNetworkPool,
+  type NetworkPool,
+  type PoolTiming,
+} from "../../../executors/docker/job/network/network-pool.ts";
 import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";

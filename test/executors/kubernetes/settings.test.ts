@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parse as parseToml } from "@iarna/toml";
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { parsePattern } from "../../../executors/kubernetes/settings/pattern.ts";
+import { parsePattern } from "../../../executors/common/pattern.ts";
 import { parseQuantity } from "../../../executors/kubernetes/settings/quantity.ts";
 import { kubernetesTable, tableShape } from "../../../executors/kubernetes/settings/settings.ts";
 
