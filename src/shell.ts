@@ -66,6 +66,11 @@ export interface ShellCommand {
   readonly scriptOn: "stdin" | "file";
   /** Ending of the script's file name, with the dot: `.cmd`. */
   readonly extension: string;
+  /**
+   * Variables that make the shell start sooner, for a place that can set them; one that is set there already is left as it is.
+   * The script takes those of exactly this value away again: no program of the author's has them.
+   */
+  readonly hastening?: Readonly<Record<string, string>>;
 }
 
 /**

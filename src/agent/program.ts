@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { normalizeArguments } from "../commands/arguments.ts";
+import { addControlCommand, CONTROL_COMMANDS } from "../commands/control/flags.ts";
 import { addExecFlags, flagsOfExec } from "../commands/exec/flags.ts";
 import { addLogFlags, LOG_FORMATS, LOG_LEVELS, logSettings } from "../commands/log-options.ts";
 import { addSelectors, configOption, toggle } from "../commands/options.ts";
@@ -98,6 +99,13 @@ function createProgram(executors: ExecutorCatalog): Command {
     .description("show it all on this machine: a coordinator, a runner, a pipeline; nothing is left behind")
     .addOption(toggle("--keep", "leave the directory with configuration, sources and logs"));
   does(demo, async (values, context) => (await import("../commands/demo.ts")).demoCommand(values, context));
+  for (const name of CONTROL_COMMANDS) {
+    const command = addControlCommand(program, name);
+    does(command, async (values, context) => {
+      const { control } = await import("./control.ts");
+      return await control(name, command.args, values, context);
+    });
+  }
   for (const action of SERVICE_ACTIONS) {
     does(addServiceCommand(program, action), async (values, context) => {
       const { serviceCommand } = await import("../commands/service/command.ts");

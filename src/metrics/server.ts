@@ -2,8 +2,8 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { ConfigError, describeError } from "../errors.ts";
-import { createCrowd } from "./crowd.ts";
-import { type MetricsReply, type MetricsRequest, onRequest, sendReply } from "./http.ts";
+import { createCrowd } from "../serving/crowd.ts";
+import { type HttpReply, type HttpRequest, onRequest, sendReply } from "../serving/http.ts";
 
 const DEFAULT_PORT = 9252;
 /** Connections that have not asked yet. */
@@ -136,7 +136,7 @@ async function listen(
       waiting.remove(socket);
       answered.add(socket);
       void answer(asked, render, served)
-        .catch((error): MetricsReply => ({ status: 500, body: `${describeError(error)}\n` }))
+        .catch((error): HttpReply => ({ status: 500, body: `${describeError(error)}\n` }))
         .then((reply) => sendReply(socket, reply, "method" in asked && asked.method === "HEAD"));
     });
   });
@@ -173,10 +173,10 @@ function urlOf(address: AddressInfo | string | null): string {
 }
 
 async function answer(
-  asked: MetricsRequest | MetricsReply,
+  asked: HttpRequest | HttpReply,
   render: () => Promise<string>,
   served: ServedMetrics,
-): Promise<MetricsReply> {
+): Promise<HttpReply> {
   if ("status" in asked) return asked;
   const { method, path } = asked;
   if (path !== "/metrics" && path !== "/health" && path !== "/health/ready")

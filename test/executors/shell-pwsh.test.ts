@@ -34,6 +34,19 @@ describe("shell executor with PowerShell", () => {
     expect(text).toMatch(/:\/of\/the\/profile\nhere\n$/);
   }, 60_000);
 
+  test("starts with what makes it start sooner, and its programs have none of that, but what the operator has set", async () => {
+    const name = "DOTNET_TieredPGO";
+    const show = pwshSource(
+      `[IO.File]::ReadAllText("/proc/$PID/environ").Split([char] 0) -match '^${name}='`,
+      `sh -c 'echo "<\${${name}-none}>"'`,
+    );
+    const { executor } = opened({ shell: "pwsh" });
+    expect((await runOps(await preparedIn(executor), show)).text).toBe(`${name}=00\n<none>\n`);
+    vi.stubEnv(name, "1");
+    const { executor: operators } = opened({ shell: "pwsh", inheritEnvironment: [name] });
+    expect((await runOps(await preparedIn(operators), show)).text).toBe(`${name}=1\n<1>\n`);
+  }, 60_000);
+
   test("is named where it is not", async () => {
     vi.stubEnv("PATH", "/usr/bin:/bin");
     const { dir: home, executor } = opened({ shell: "pwsh" });

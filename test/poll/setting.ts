@@ -233,6 +233,7 @@ export function supervise(
       openCoordinator: connectTo,
       openExecutor: (entry) => executorOf({ name: entry.executor }),
       hasRoom: async () => true,
+      disk: () => ({ freeBytes: 1_200_000_000, minFreeBytes: 2_000_000_000 }),
       isPending: () => false,
       timing: quickTiming,
       ...more,

@@ -110,7 +110,12 @@ export async function runScript(
   const equals = host.mark.indexOf("=");
   const learned = script.login ? {} : await host.profile.current();
   const argv = launch.command(script.command.argv, learned.PATH);
-  const environment = { ...launch.environment, ...learned, [host.mark.slice(0, equals)]: host.mark.slice(equals + 1) };
+  const environment = {
+    ...script.command.hastening,
+    ...launch.environment,
+    ...learned,
+    [host.mark.slice(0, equals)]: host.mark.slice(equals + 1),
+  };
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
     const input = await openScript(host.scratchDir, script.text);

@@ -54,7 +54,7 @@ async function saveScript(dir: string, script: Script): Promise<string> {
   }
 }
 
-function environmentOf(host: WindowsHost, { parts }: Script, dir: string): Record<string, string> {
+function environmentOf(host: WindowsHost, { parts, command }: Script, dir: string): Record<string, string> {
   for (const [name, value] of Object.entries(parts?.environment ?? {})) {
     if (value.length <= LONGEST_VALUE) continue;
     throw new ScriptFailure(
@@ -62,7 +62,7 @@ function environmentOf(host: WindowsHost, { parts }: Script, dir: string): Recor
     );
   }
   const own = parts === undefined ? {} : { [parts.directoryVariable]: dir };
-  return mergeVariables(host.environment, parts?.environment ?? {}, own);
+  return mergeVariables(command.hastening ?? {}, host.environment, parts?.environment ?? {}, own);
 }
 
 async function start({ program, args }: WindowsCommand, env: Record<string, string>, cwd: string): Promise<Started> {

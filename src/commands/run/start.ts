@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import type { Config } from "../../config/config.ts";
+import type { Reloaded } from "../../control/steering.ts";
 import { CommandError, ConfigError, describeError, problemLine } from "../../errors.ts";
 import type { MetricsServer } from "../../metrics/server.ts";
 import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
@@ -11,6 +12,8 @@ export interface Started {
   config: Config;
   readonly services: RunServices;
   readonly supervisor: Supervisor;
+  /** Told how each look at the configuration ended. */
+  readonly onReload: Set<(reloaded: Reloaded) => void>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
@@ -76,6 +79,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
       openExecutor: (entry, from, meter) => services.openExecutor(entry, from, meter),
       hasRoom: () => services.hasRoom(),
+      disk: () => services.disk(),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       board: deps.board,
       metrics,
@@ -89,6 +93,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     config,
     services,
     supervisor,
+    onReload: new Set(),
     serve,
     stopServing: async () => server?.close(),
     setReady: (is) => {
@@ -151,12 +156,19 @@ export async function follow(
 ): Promise<void> {
   const { log, metrics, notifier } = deps;
   const { stateDir } = started.config;
+  const settle = (reloaded: Reloaded): void => {
+    for (const told of started.onReload) told(reloaded);
+    started.onReload.clear();
+  };
   try {
     for await (const change of changes) {
       if ("error" in change) {
         metrics.configRefused();
         log.error("the new configuration cannot be used; the old one stays in force", {
           problem: describeError(change.error),
+        });
+        settle({
+          problem: `The new configuration cannot be used, the old one stays in force: ${describeError(change.error)}`,
         });
         notifier.ready(statusOf(started));
         continue;
@@ -173,6 +185,7 @@ export async function follow(
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
       notifier.ready(statusOf(started));
+      settle({ status: statusOf(started) });
     }
   } catch (error) {
     if (signal.aborted) return;
