@@ -8,10 +8,12 @@ import { program } from "../test/support/program.ts";
 import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
+import { kubernetesJobs } from "./kubernetes.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
-import { artifacts } from "./transfers.ts";
+import { artifacts, transfers } from "./transfers.ts";
+import { virtualMachineJobs } from "./virtual-machines.ts";
 
 type Measure = () => Promise<readonly Figure[]>;
 
@@ -267,15 +269,18 @@ export const measures: Readonly<Record<string, Measure>> = {
   logLatency,
   pickUp,
   cancel,
-  throughput,
+  output: throughput,
   artifacts,
+  transfers,
   idle,
   busyMemory,
   recovery,
   outbox,
   docker: dockerJobs,
+  kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  virtualMachines: virtualMachineJobs,
   endurance,
   fairness,
 };

@@ -35,6 +35,8 @@ export interface SceneOptions {
   readonly executor?: string;
   /** More lines of each entry. */
   readonly entry?: string;
+  /** Of the runner, besides what it always has. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The built runner at work for a small coordinator, in a directory of its own; both are ended afterwards. */
@@ -54,7 +56,10 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
       `concurrent = ${options.concurrent ?? 10}\nstate_dir = "${join(dir, "state")}"\n${options.global ?? ""}\n${entries.join("\n")}`,
       { mode: 0o600 },
     );
-    const runner = start(["run", "--config", file, "--working-directory", join(dir, "work")], { home: dir });
+    const runner = start(["run", "--config", file, "--working-directory", join(dir, "work")], {
+      home: dir,
+      env: options.env ?? {},
+    });
     try {
       await coordinator.waitForRequest((request) => request.endpoint === "job_request");
       return await body({ coordinator, runner, dir, tokens });

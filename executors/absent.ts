@@ -5,8 +5,6 @@
 const names: readonly string[] = [
   "docker+machine",
   "docker-ssh+machine",
-  "parallels",
-  "virtualbox",
   "docker-windows",
   "docker-autoscaler",
   "instance",
@@ -14,8 +12,6 @@ const names: readonly string[] = [
 
 /** Tables below `[[runners]]` → their keys, lower case. */
 const keys: Readonly<Record<string, string>> = {
-  parallels: `base_name template_name disable_snapshots time_server allowed_images`,
-  virtualbox: `base_name base_snapshot base_folder disable_snapshots allowed_images start_type`,
   machine: `idlecount idletime maxbuilds machinedriver machinename machineoptions machineoptionswithname
     offpeakperiods offpeaktimezone offpeakidlecount offpeakidletime autoscaling idlescalefactor idlecountmin
     maxgrowthrate maxremovalattempts shutdown_drain`,

@@ -6,8 +6,10 @@ import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as kubernetes } from "./kubernetes/words.ts";
+import { words as parallels } from "./parallels/words.ts";
 import { words as shell } from "./shell/words.ts";
 import { words as ssh } from "./ssh/words.ts";
+import { words as virtualbox } from "./virtualbox/words.ts";
 
 /** What it is called, and the rest, which is loaded when first asked for, because some bring large libraries. */
 export type CatalogLine = readonly [words: ExecutorWords, load: () => Promise<{ default: ExecutorDefinition }>];
@@ -19,6 +21,8 @@ export const lines: readonly CatalogLine[] = [
   [ssh, () => import("./ssh/index.ts")],
   [dockerSsh, () => import("./docker-ssh/index.ts")],
   [custom, () => import("./custom/index.ts")],
+  [virtualbox, () => import("./virtualbox/index.ts")],
+  [parallels, () => import("./parallels/index.ts")],
   [kubernetes, () => import("./kubernetes/index.ts")],
 ];
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Compiles dist/alloy-runner.cjs with Bun into one executable per target and smoke-tests the one for this machine.
+// Compiles dist/alloy-runner.mjs with Bun into one executable per target and smoke-tests the one for this machine.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -16,7 +16,7 @@ const named = process.argv.slice(2).filter((word) => !word.startsWith("-"));
 if (flags.has("--help")) {
   console.log(`Use: npm run binary [-- TARGET ...]     for this machine (${here}), or for those named
      npm run binaries [-- --twice]      for all targets, with out/SHA256SUMS
-Makes out/alloy-runner-TARGET from dist/alloy-runner.cjs. The one for this machine is tried out: --version, list, demo.
+Makes out/alloy-runner-TARGET from dist/alloy-runner.mjs. The one for this machine is tried out: --version, list, demo.
 TARGET: ${Object.keys(targets).join(", ")}.
 --no-smoke leaves the trial out. --twice makes each a second time and compares: the same sources give the same bytes.
 Bun's runtimes for other targets come from the npm registry, are kept in ~/.cache/alloy-runner and checked at each use.`);
@@ -31,8 +31,8 @@ for (const target of wanted) {
 }
 
 const bun = join(top, "node_modules/bun/bin/bun.exe");
-const bundle = join(top, "dist/alloy-runner.cjs");
-if (!existsSync(bundle)) fail("dist/alloy-runner.cjs is missing: run `npm run build` first");
+const bundle = join(top, "dist/alloy-runner.mjs");
+if (!existsSync(bundle)) fail("dist/alloy-runner.mjs is missing: run `npm run build` first");
 mkdirSync(join(top, "out"), { recursive: true });
 
 const sums = [];
@@ -58,7 +58,7 @@ function make(target, out) {
   try {
     // The file name is part of the bytes: compiled under the same name for every target, so that builds are reproducible.
     const made = join(scratch, "alloy-runner");
-    const args = ["build", "--compile", "--minify", "--bytecode", "--format=cjs"];
+    const args = ["build", "--compile", "--minify", "--bytecode", "--format=esm", "--splitting"];
     args.push("--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig");
     if (target !== here) {
       args.push(`--target=bun-${target}`, `--compile-executable-path=${unpackRuntime(target, scratch, top)}`);

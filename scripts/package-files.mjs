@@ -63,7 +63,7 @@ export function layOut({ root, binary, kind, top, version, date }) {
 function completion(shell, top) {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
-    [join(top, "dist/alloy-runner.cjs"), "completion", shell],
+    [join(top, "dist/alloy-runner.mjs"), "completion", shell],
     { encoding: "utf8", env: { PATH: process.env.PATH } },
   );
   if (status !== 0) throw new Error(`completion ${shell}: ${stderr}`);

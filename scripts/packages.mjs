@@ -42,8 +42,8 @@ const epoch = Number(process.env.SOURCE_DATE_EPOCH || commitTime());
 const date = new Date(epoch * 1000);
 const env = { ...process.env, SOURCE_DATE_EPOCH: String(epoch), LC_ALL: "C", TZ: "UTC" };
 
-if (!existsSync(join(top, "dist/alloy-runner.cjs")))
-  fail("dist/alloy-runner.cjs is missing: run `npm run build` first");
+if (!existsSync(join(top, "dist/alloy-runner.mjs")))
+  fail("dist/alloy-runner.mjs is missing: run `npm run build` first");
 mkdirSync(out, { recursive: true });
 for (const arch of wanted) {
   const names = architectures[arch];

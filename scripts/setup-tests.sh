@@ -17,7 +17,7 @@ needed="
   sshd:openssh-server ssh:openssh-client puttygen:putty-tools csh:tcsh
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
-  containerd:containerd runc:runc unshare:util-linux
+  containerd:containerd runc:runc unshare:util-linux tini:tini
   fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""

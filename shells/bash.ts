@@ -16,7 +16,7 @@ import {
   writeTest,
 } from "./posix-lines.ts";
 
-/** Says that the last instruction was come to. */
+/** Notes that the last instruction was reached. */
 const MARK = "{ alloy_last=1; } 2>/dev/null";
 
 /** Instructions → body. Knows whether the author's text may have run before, and so what a trace could show. */
@@ -60,7 +60,7 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         tracing = xtrace;
         // A backslash at the end would join the next line, which is ours.
         const lines = [...start, `${text}${text.endsWith("\\") ? "\n" : ""}`];
-        // To errexit a failure before && is none, and our next line would be what follows.
+        // errexit does not count a failure before `&&`, and the runner's next line would be what follows it.
         if (!isLast && /&&\s*(?:#.*)?$/.test(text)) lines.push(`: ${OR_EXIT}`);
         return lines.join("\n");
       }

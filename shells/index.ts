@@ -5,9 +5,6 @@ import { powershell, pwsh } from "./powershell.ts";
 
 const writers: readonly ShellWriter[] = [bash, sh, cmd, powershell, pwsh];
 
-/** Shells that scripts can be written for. */
-export const shellNames: readonly ShellName[] = writers.map((writer) => writer.name);
-
 /** The writer of a shell's scripts; `undefined` where there is none. */
 export function findShellWriter(name: ShellName): ShellWriter | undefined {
   return writers.find((writer) => writer.name === name);

@@ -104,12 +104,14 @@ export function writeRemove(path: string): string {
     "if command rm -f --one-file-system 2>/dev/null; then",
     `command rm -rf --one-file-system ${place}`,
     `else command find ${place} -xdev ! -type d -exec rm -f {} + &&`,
-    `command find ${place} -xdev -depth -type d -exec rmdir {} \\; && ! ${exists(place)}; fi`,
+    `{ ! command test -d ${place} || command find ${place} -xdev -depth -type d -exec rmdir {} \\; ; } &&`,
+    `! ${exists(place)}; fi`,
     `} ${OR_EXIT}`,
     "fi",
   ].join("\n");
 }
 
+/** No brackets around `-exec … +`: busybox would not run it. */
 export function writeRemoveNamed(path: string, names: readonly string[]): string {
   if (names.length === 0) return ":";
   const place = quotePath(path);
@@ -119,8 +121,8 @@ export function writeRemoveNamed(path: string, names: readonly string[]): string
   });
   return [
     `if command test -d ${place}; then`,
-    `command find ${place} -xdev \\( -type d ! -perm -700 -exec chmod u+rwx {} \\; \\) -o`,
-    `\\( ! -type d \\( ${patterns.join(" -o ")} \\) -exec rm -f {} + \\) ${OR_EXIT}`,
+    `command find ${place} -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; -o`,
+    `! -type d \\( ${patterns.join(" -o ")} \\) -exec rm -f {} + ${OR_EXIT}`,
     "fi",
   ]
     .join("\n")

@@ -46,11 +46,36 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
   readonly file: string | undefined;
   readonly line: number | undefined;
-  constructor(message: string, options: { file?: string; line?: number; cause?: unknown } = {}) {
+  /** What the message says, a line each, where it says where each of them stands. */
+  readonly problems: readonly ConfigProblem[];
+  constructor(message: string, options: ConfigErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.file = options.file;
     this.line = options.line;
+    this.problems = options.problems ?? [];
   }
+}
+
+export interface ConfigErrorOptions {
+  readonly file?: string;
+  readonly line?: number;
+  readonly cause?: unknown;
+  readonly problems?: readonly ConfigProblem[];
+}
+
+/** One thing that is wrong with a configuration. */
+export interface ConfigProblem {
+  /** `config.toml:12`. */
+  readonly place: string;
+  /** What is wrong there, naming the key. */
+  readonly text: string;
+  /** The table that an entry's executor cannot do without. */
+  readonly missing?: { readonly executor: string; readonly table: string };
+}
+
+/** `config.toml:12: runners.limit: expected a whole number, found "two"`. */
+export function problemLine({ place, text }: ConfigProblem): string {
+  return `${place}: ${text}`;
 }
 
 /** A command that ends with `exitCode` after `message` was shown to the person who typed it; no stack is printed. */

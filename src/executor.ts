@@ -21,15 +21,15 @@ export type Note = { readonly [key: string]: string | number | boolean | null | 
 /** A variable of a job, as far as others than its scripts may know it. */
 export interface OpenVariable {
   readonly key: string;
-  /** Expanded; what it refers to and is secret, is empty. */
+  /** The expanded value; secrets that it refers to are left empty in it. */
   readonly value: string;
-  /** Nothing that it refers to is missing. */
+  /** All variables that the value refers to are there. */
   readonly complete: boolean;
-  /** It sounds like a password, whoever calls it public. */
+  /** The name sounds like a password, whoever calls the variable public. */
   readonly secretName: boolean;
-  /** It stands in `environment` of the entry. */
+  /** The variable stands in `environment` of the entry. */
   readonly ofOperator: boolean;
-  /** A job's own that would change which programs run, and how. */
+  /** The job's own variable of a name that would change which programs run, and how. */
   readonly redirecting: boolean;
 }
 
@@ -94,11 +94,13 @@ export interface PrepareRequest {
    * Secrets are among them: for programs of the operator's, never for labels, logs or the settings of a container.
    */
   readonly variables: readonly Variable[];
-  /** The same, once its place is known. */
+  /** The same variables, once the job's place is known. */
   variablesAt(place: JobPlace): readonly Variable[];
   /** What others than the job's scripts may know of its variables, once its place is known. */
   openVariables(place: JobPlace): PreparedVariables;
-  /** What `reserve` gave for this job: the same one each time that the job is prepared. The executor does not let it go. */
+  /**
+   * What `reserve` gave for this job: the same one each time that the job is prepared. The executor must not dispose of it.
+   */
   readonly reservation?: Reservation;
   /**
    * Kept on disk before this resolves. After a crash `recover` gets the notes back, in order, to clean up with.
@@ -112,7 +114,10 @@ export interface Script {
   /** What the text relies on. An executor that takes shells whose writers make parts hands them over, others see none. */
   readonly parts?: ScriptParts;
   readonly command: ShellCommand;
-  /** Whose it is, as sections of the trace name it. An executor whose scripts are all alike has no use for it. */
+  /**
+   * The stage that the script belongs to, as sections of the trace name it. Executors that treat all scripts alike have no
+   * use for it.
+   */
   readonly stage: StageName;
   /** Where there are two environments: the one with git, or the one that the job asked for. */
   readonly runIn: "helper" | "build";
@@ -139,11 +144,11 @@ export interface Environment {
   readonly projectSlot: number;
   /** Where the job runs, for its trace: `build-07`, or `container 3f2a… on build-07`. */
   readonly host: string;
-  /** Whose network this job is in: of one executor, each job's may be another machine's. */
+  /** Whose network this job is in: jobs of one executor may be on different machines. */
   readonly location: JobLocation;
   /** What the surroundings add to the job's variables; these win over the job's own. */
   readonly variables?: readonly Variable[];
-  /** Of this environment, where it is another than the executor's. */
+  /** The plain shell of this environment, where it is another than the executor's. */
   readonly plainShell?: ShellName;
   /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */
   readonly scriptsBy?: string;
@@ -199,7 +204,10 @@ export interface Executor {
   readonly wantsPayload?: true;
   /** Whose network jobs will be in, as far as that is known before one is there. Default: this machine's. */
   readonly location?: JobLocation;
-  /** The same, where only asking tells, as with a cluster that is named elsewhere. Before a job, and beside others. */
+  /**
+   * The same where it must be asked for, as with a cluster that is named elsewhere. Called before a job is there, and beside
+   * others.
+   */
   locate?(signal: AbortSignal): Promise<JobLocation>;
   /**
    * Room for one more job? Asked before a slot of `concurrent` is taken, so that a machine that takes minutes holds nobody up.
@@ -208,6 +216,11 @@ export interface Executor {
   reserve?(signal: AbortSignal): Promise<Reservation | null>;
   /** `wake` is to be called when there may be room where there was none. The last one that was given counts. */
   onRoom?(wake: () => void): void;
+  /**
+   * What stands behind it, in a few words: `Docker 27.1`. Changes nothing there. Not needed where there is nothing to reach.
+   * @throws {SystemFailure} why no job could run
+   */
+  diagnose?(signal: AbortSignal): Promise<string>;
   /**
    * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection, but for
    * the reservation, which the next try gets again.

@@ -21,7 +21,7 @@ export type Test =
 /** One instruction of a script, the same for every shell. Strings are literal; quoting is the writer's work. */
 export type Op =
   /**
-   * Set and export a variable. The name was checked by the caller (`job/variables.ts`).
+   * Set and export a variable. The name was checked by the caller (`job/variables/variables.ts`).
    * `around`: literal texts between which the value stands that the variable has by then; `value` is not used.
    * `PATH=$PATH:/x` is `["", ":/x"]`.
    */
@@ -54,7 +54,7 @@ export interface WriteOptions {
   readonly xtrace: boolean;
   /**
    * Printed on a line of its own, before the first instruction and only when the shell has read the whole script.
-   * `job/proof.ts` takes it out of the output again: without it, status 0 is no success.
+   * `job/life/stages/proof.ts` takes it out of the output again: without it, status 0 is no success.
    */
   readonly proof: string;
 }

@@ -9,3 +9,6 @@ export const revision: string = typeof __ALLOY_RUNNER_REVISION__ === "string" ? 
 /** `bun1.4.4` or `node24.21.0`. */
 export const runtime: string =
   process.versions.bun === undefined ? `node${process.versions.node}` : `bun${process.versions.bun}`;
+
+/** What `--version` prints. */
+export const versionText = `alloy-runner ${version}\nrevision ${revision}\nruntime ${runtime}\nplatform ${process.platform}/${process.arch}`;

@@ -126,6 +126,11 @@ export interface WorkspaceFiles {
    * @throws {SystemFailure} a full disk, missing rights
    */
   unpack(tar: Readable, limits: UnpackLimits, signal: AbortSignal): Promise<UnpackReport>;
+  /**
+   * How many `unpack` may be called at the same time; by default one, as it may hold a process, or one of few sessions, until its
+   * tar has ended. Wherever it is, nothing is moved to its place before that.
+   */
+  readonly unpacksAtOnce?: number;
 }
 
 /** The files of one job. Paths are as scripts see them, absolute, without a trailing slash. */

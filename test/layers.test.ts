@@ -13,6 +13,7 @@ const contracts = [
   "src/files/tar.ts",
   "src/files/tar-fields.ts",
   "src/files/byte-reader.ts",
+  "src/files/tidy.ts",
   "src/shell.ts",
   "src/errors.ts",
   "src/time.ts",
@@ -44,6 +45,9 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/journal/",
       "src/job/life/received.ts",
       "src/metrics/",
+      "src/proxy/",
+      "src/control/",
+      "src/board/",
       "src/notify.ts",
       "src/version.ts",
     ],
@@ -56,8 +60,10 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/local/", ["src/config/"]],
   ["src/config/", []],
   ["src/board/", []],
-  ["src/coordinator/", []],
-  ["src/metrics/", []],
+  ["src/coordinator/", ["src/proxy/"]],
+  ["src/proxy/", []],
+  ["src/control/", ["src/serving/", "src/board/"]],
+  ["src/metrics/", ["src/serving/"]],
   ["src/", []],
   ["executors/index.ts", ["executors/"]],
   ["executors/absent.ts", []],
@@ -69,13 +75,26 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ],
   [
     "executors/kubernetes/",
-    ["executors/common/", "executors/images/", "executors/remote/", "src/config/units.ts", "src/version.ts"],
+    [
+      "executors/common/",
+      "executors/images/",
+      "executors/remote/",
+      "src/config/units.ts",
+      "src/proxy/",
+      "src/version.ts",
+    ],
   ],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
   ["executors/ssh/", ["executors/common/", "executors/remote/"]],
   ["executors/custom/", ["executors/common/", "executors/remote/"]],
+  [
+    "executors/virtual-machine/",
+    ["executors/common/", "executors/remote/", "executors/ssh/", "executors/shell/places/host-claims.ts"],
+  ],
+  ["executors/virtualbox/", ["executors/virtual-machine/", "executors/ssh/"]],
+  ["executors/parallels/", ["executors/virtual-machine/", "executors/ssh/"]],
   ["shells/", []],
 ];
 
@@ -85,11 +104,15 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
  */
 const doors: Readonly<Record<string, readonly string[]>> = {
   // The program itself starts again as the one that reaches files of another account.
-  "executors/shell/": ["index.ts", "words.ts", "files/server.ts", "launch/own-program.ts"],
+  "executors/shell/": ["index.ts", "words.ts", "files/server.ts", "launch/own-program.ts", "places/host-claims.ts"],
   "executors/remote/": ["index.ts"],
   "executors/ssh/": ["index.ts", "words.ts", "over-ssh.ts"],
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
+  "executors/custom/": ["index.ts", "words.ts"],
+  "executors/kubernetes/": ["index.ts", "words.ts"],
+  "executors/virtualbox/": ["index.ts", "words.ts"],
+  "executors/parallels/": ["index.ts", "words.ts"],
 };
 
 function files(folder: string): string[] {

@@ -4,8 +4,14 @@ import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobProgress } from "../src/job/job.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
-import { type MetricsServer, openMetricsServer, parseListenAddress } from "../src/metrics/server.ts";
+import {
+  type MetricsServer,
+  openMetricsServer,
+  parseListenAddress,
+  type ServedMetrics,
+} from "../src/metrics/server.ts";
 
+let entries: ReturnType<ServedMetrics["entries"]> = [];
 const opened: MetricsServer[] = [];
 afterEach(async () => {
   for (const server of opened.splice(0)) await server.close();
@@ -16,6 +22,7 @@ async function serve(address = "127.0.0.1:0", render = async () => "up 1\n") {
     contentType: "text/plain; version=0.0.4",
     render,
     ready: () => true,
+    entries: () => entries,
   });
   opened.push(server);
   return server;
@@ -52,6 +59,44 @@ describe("the metrics", () => {
       `alloy_runner_machine_idle{${of("bbbb")}} 5`,
       `alloy_runner_machine_made_total{${of("bbbb")},how="new"} 1`,
     ]);
+  });
+
+  test("tell how long each stage took, by names that dashboards know, and what kept an entry from working", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1, executor: "docker" });
+    const job = entry.job({ queuedSeconds: undefined });
+    for (const attempt of [1, 2]) job.moved({ at: "preparing", attempt });
+    for (const stage of ["get_sources", "build_script", 'mine"\n', "after_script"]) job.moved({ at: "running", stage });
+    job.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure" } });
+    entry.full();
+    const text = await metrics.render();
+    for (const stage of ["prepare_executor", "get_sources", "step_script", "step", "after_script"]) {
+      expect(text).toContain(
+        `gitlab_runner_job_stage_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",stage="${stage}"} 1`,
+      );
+    }
+    expect(text).not.toContain("mine");
+    expect(text).toContain('gitlab_runner_job_execution_mode_total{mode="traditional",executor="docker"} 1');
+    for (const type of ["job_failure", "no_free_executor"]) {
+      expect(text).toContain(`runner_name="one",system_id="",failure_type="${type}"} 1`);
+    }
+    expect(text).toContain('system_id="",state="idle",stage="idle",executor_stage="idle"} 0');
+    entry.close();
+    expect(await metrics.render()).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
+  });
+
+  test("say what each entry is about", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    metrics.observe({
+      runners: () => [
+        { id: "7e3b05c2", name: "one", activity: { at: "backing off", until: 0, problem: "http://secret" } },
+      ],
+    });
+    const text = await metrics.render();
+    expect(text).toContain(
+      'alloy_runner_entry_state_info{runner="7e3b05c2",runner_name="one",system_id="",state="backing_off"} 1',
+    );
+    expect(text).not.toContain("secret");
   });
 
   test("of a job in progress name its state, and disappear with it", async () => {
@@ -203,6 +248,18 @@ describe("the metrics server", () => {
     expect([head.status, head.headers.get("content-length"), await head.text()]).toEqual([200, "5", ""]);
     expect((await fetch(`${url}/health`)).status).toBe(200);
     expect((await fetch(`${url}/health/ready`)).status).toBe(200);
+    expect(await (await fetch(`${url}/healthz`)).text()).toBe("alive\n");
+    entries = [
+      { name: "one", able: true, reason: "limit of 4 reached" },
+      { name: "two\n", able: false, reason: "paused" },
+    ];
+    const ready = await fetch(`${url}/readyz`);
+    expect(ready.status).toBe(200);
+    expect(await ready.text()).toBe("ready: 1 of 2 entries take jobs\n+ one: limit of 4 reached\n- two?: paused\n");
+    entries = entries.slice(1);
+    const not = await fetch(`${url}/readyz`);
+    expect(not.status).toBe(503);
+    expect(await not.text()).toBe("not ready: no entry takes jobs\n- two?: paused\n");
     for (const path of ["/", "/debug/jobs/list", "/debug/pprof/", "/metrics/", "//metrics"]) {
       expect((await fetch(url + path)).status, path).toBe(404);
     }

@@ -1,12 +1,15 @@
-/** `a{b,c}` in patterns, read once into what it is made of: what it stands for is counted before any of it is made. */
+/**
+ * Expands `a{b,c}` in patterns. A pattern is parsed once, so that its alternatives can be counted before any of them is
+ * made.
+ */
 
 /** Alternatives of one pattern, and of all patterns of one list together. */
 export const MOST_ALTERNATIVES = 1000;
 /** A pattern as it is written. */
 export const LONGEST_PATTERN = 8192;
-/** What all alternatives may have together. */
+/** The characters that all alternatives may have together. */
 export const MOST_ALTERNATIVE_CHARACTERS = 1024 * 1024;
-/** Braces within braces. */
+/** How deep braces may lie within braces. */
 const DEEPEST_BRACES = 32;
 
 /** Text, or one of several sequences. */

@@ -1,18 +1,18 @@
 import type { Readable, Writable } from "node:stream";
+import { tidyAfter } from "../../src/files/tidy.ts";
 import { unlessAborted } from "../../src/time.ts";
-import { tidyAfter } from "./tidy.ts";
 
 /** Bytes of a script on their way to `output`. */
 export interface Forwarding {
   /** Bytes read so far. */
   readonly bytes: number;
-  /** `output` is full: not the script is quiet, but its reader is slow. */
+  /** `output` is full: the script is not quiet, its reader is slow. */
   readonly blocked: boolean;
   /** When the last bytes came or `output` became free again, on `performance.now()`'s clock. */
   readonly lastActivityMs: number;
   /** The last byte that went to `output` ended a line, or none went there yet. */
   readonly atLineStart: boolean;
-  /** Resolves when all has closed the stream and all of it was written, or after `waitMs`: was it the end? */
+  /** Resolves with true once every writer has closed the stream and all of it was written, with false after `waitMs`. */
   ended(waitMs: number): Promise<boolean>;
   /** Stop reading, at the end or before. */
   close(): void;

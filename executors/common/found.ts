@@ -25,7 +25,7 @@ export interface Gathering extends Found {
 /** Each is a line in the trace at most; nobody reads more of them. */
 const MOST_SPECIAL = 1000;
 
-/** Counts names that are kept, of whatever answers: what is too much for an archive is too much for memory. */
+/** Counts the names that are kept of all answers together: more than an archive may hold is more than memory should hold. */
 export interface NameCount {
   count(name: string): void;
 }
@@ -48,7 +48,7 @@ export function createNameCount(): NameCount {
   };
 }
 
-/** Not a part of the answer that it came in, all of which it would keep in memory. */
+/** Makes a copy: a slice would keep the whole answer that it was cut from in memory. */
 function ownText(name: string): string {
   return Buffer.from(name, "latin1").toString("latin1");
 }

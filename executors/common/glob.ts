@@ -91,7 +91,7 @@ export function fitsSegment(segment: Segment, name: string): boolean {
   const { tokens } = segment;
   const chars = [...textOf(name)];
   let [t, c] = [0, 0];
-  // Only the last star has to be tried again: what an earlier one took can only be less.
+  // Only the last star has to be tried again: what an earlier one took before is enough.
   let [starToken, starChar] = [-1, 0];
   while (c < chars.length) {
     const token = tokens[t];

@@ -2,21 +2,21 @@ import type { Environment, Executor, PrepareRequest } from "../../src/executor.t
 import { deadline } from "../../src/time.ts";
 import { beforeAbort } from "./forward.ts";
 
-/** Longer than this no job waits for the end of another one's clean-up. */
+/** No job waits longer than this for the end of another one's clean-up. */
 const WAIT_MS = 15_000;
 
-/** A job in its place. */
+/** A job that has a slot. */
 interface Stay {
-  /** Settles with the clean-up that is under way; `null`: at work, or its clean-up failed. */
+  /** Settles with the clean-up that is under way; `null` while the job works, or where its clean-up failed. */
   leaving: Promise<void> | null;
 }
 
-/** Slot → who is there, of one project. */
+/** The slots of one project, each with the job that has it. */
 type Slots = Map<number, Stay>;
 
 /**
- * `executor`, whose jobs wait a while where a clean-up is all that keeps them from the place that they would get: the checkout and
- * the caches of the job before are there, and anywhere else is nothing.
+ * Wraps `executor`: a job waits a while for a place whose last job is still being cleaned up. The checkout and the caches of
+ * that job are there, while another place would be empty.
  */
 export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
   const projects = new Map<string, Slots>();
@@ -39,7 +39,7 @@ export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
     const stay: Stay = { leaving: null };
     slots.set(projectSlot, stay);
     const end = (): void => {
-      // By then the next job may have it.
+      // The next job may have the slot by then.
       if (slots.get(projectSlot) === stay) slots.delete(projectSlot);
       if (slots.size === 0 && projects.get(key) === slots) projects.delete(key);
     };
@@ -69,7 +69,7 @@ export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
   };
 }
 
-/** Whose places may be waited for: on another machine there are others. */
+/** Jobs of one project on one machine share its places. */
 function projectOf({ job, runnerId, projectPath, reservation }: PrepareRequest): string {
   return JSON.stringify([runnerId, job.projectId, projectPath, reservation?.name]);
 }

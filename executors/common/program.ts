@@ -10,7 +10,7 @@ import { beforeAbort } from "./forward.ts";
 export interface ProgramCall {
   readonly argv: Argv;
   readonly workingDirectory: string;
-  /** All of it: nothing else is inherited. */
+  /** The whole environment: nothing else is inherited. */
   readonly environment: Readonly<Record<string, string>>;
   /** Whether stderr comes on stdout, in the order of writing, or by itself. */
   readonly stderr: "joined" | "apart";
@@ -18,11 +18,11 @@ export interface ProgramCall {
 
 /** A program of this machine, in a process group of its own, with nothing on stdin. */
 export interface RunningProgram {
-  /** Of the group. */
+  /** The number of the process group. */
   readonly pid: number;
   /** Must be read or destroyed. Ends when all that holds the program's output has closed it. */
   readonly stdout: Readable;
-  /** Empty where it is joined. */
+  /** Empty where stderr comes on stdout. */
   readonly stderr: Readable;
   /** Settles with the program's own end; never rejects. */
   readonly exit: Promise<Exit>;
@@ -33,8 +33,9 @@ export interface RunningProgram {
 const WINDOWS = process.platform === "win32";
 
 /**
- * Pipes that can be opened by their names (`/dev/stderr`), which those of Node cannot, and the status as soon as it is known,
- * whoever still holds the output. The shells around it hear nothing of a SIGTERM to the group: what is said last is passed on.
+ * Gives the program pipes that can be opened by their names (`/dev/stderr`), which those of Node cannot, and reports its
+ * status as soon as it is known, whoever still holds the output. The shells around it ignore SIGTERM, so that the program's
+ * last output is still passed on.
  */
 const JOINED = `{ trap : TERM; "$@" 2>&1 3>&-; echo "$?" >&3; } | (trap '' TERM; exec cat 3>&-)`;
 const APART = `{ { { trap : TERM; "$@" 3>&- 2>&1 >&4 4>&-; echo "$?" >&3; } | (trap '' TERM; exec cat >&2 3>&- 4>&-); } 4>&1; } | (trap '' TERM; exec cat 3>&-)`;
@@ -73,7 +74,7 @@ export async function startProgram({
   child.once("error", (error) => reject(startFailure(argv[0], error)));
   const exit = exitStatus(child);
   await started;
-  // What holds its output keeps its shells, too.
+  // Its shells stay as long as something holds its output, and must not keep this process alive.
   void exit.then(() => child.unref());
   const { pid, stdout, stderr: errors } = child;
   if (pid === undefined || stdout === null || errors === null) throw startFailure(argv[0], undefined);
@@ -120,7 +121,7 @@ function exitStatus(child: ChildProcess): Promise<Exit> {
       if (status !== undefined) resolve(exitOf(Number(status)));
     });
     told.on("error", () => {});
-    // Without a word its shell was killed with it.
+    // Where no status came, its shell was killed with it.
     told.on("close", () => {
       if (!/^\d/.test(text)) void ended.then((exit) => resolve(WINDOWS ? exit : { code: 137, signal: "SIGKILL" }));
     });

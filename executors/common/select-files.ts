@@ -18,7 +18,7 @@ import { DEEPEST } from "./unpack-rules.ts";
 
 /** Looks into a checkout, wherever it is. A link is never gone through. */
 interface FileSource {
-  /** Things that fit; of a directory that fits, all that is in it. One answer for each pattern. */
+  /** What matches, one answer for each pattern; of a directory that matches, also all that is in it. */
   find(patterns: readonly (readonly (readonly Segment[])[])[]): Promise<readonly Found[]>;
   /** What git does not know, and all that is in it. */
   untracked(): Promise<Found>;
@@ -32,7 +32,7 @@ interface Pattern {
   readonly inside: readonly (readonly Segment[])[];
   /** What of it asks for too much. */
   readonly unused: readonly string[];
-  /** What of it names no file of the project. */
+  /** Alternatives that name no file of the project. */
   readonly outside: readonly string[];
 }
 

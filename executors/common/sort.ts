@@ -1,7 +1,7 @@
 import { createTurns } from "../../src/time.ts";
 import { compareBytes } from "./paths.ts";
 
-/** Sorted at once; merging them takes its turns. */
+/** So many names are sorted in one turn of the event loop; merging the sorted runs lets other work take turns. */
 const RUN = 16_384;
 
 /** Names by byte, in turns: half a million of them would hold up everything else for a second. */

@@ -4,11 +4,16 @@ import { createTurns } from "../../src/time.ts";
 import { fileNameText, type UnpackLimits } from "../../src/workspace.ts";
 import { below } from "./paths.ts";
 
-/** What no archive may do, and how its entries come to their places: the same wherever a job's files are. */
+/**
+ * Rules for archives: what none of them may do, and how entries come to their places. They hold wherever a job's files are.
+ */
 
-/** Directories above an entry. */
+/** The most directories that an entry may lie in. */
 export const DEEPEST = 256;
-/** Of all entries and of where links lead, together: they are in memory until the last entry is there. */
+/**
+ * The most that the names of all entries and the targets of links may have together: they are in memory until the last entry
+ * is there.
+ */
 export const MOST_NAME_BYTES = 64 * 1024 * 1024;
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
@@ -115,7 +120,7 @@ export interface Move {
 export type PlaceKind = "directory" | "symlink" | "other";
 
 interface MovePlan {
-  /** Where the entries are now, all in place to each other. */
+  /** The directory where the entries are now, laid out as they will be. */
   readonly staging: string;
   /** The directory that they belong in. */
   readonly top: string;

@@ -21,7 +21,7 @@ export async function prepareSshJob(
   const { container, waitForServices } = await startOwnCommand(options, notes, signal);
   const started = { container, notes };
   const address = await containerAddress(container, signal).catch(async (error: unknown) => {
-    // A container that has ended has no address any more: that is what there is to say, then.
+    // A container that has ended has no address any more: its end is the failure to report then.
     await mustRun(started, signal);
     throw error;
   });
@@ -54,7 +54,8 @@ export async function prepareSshJob(
 }
 
 /**
- * What would lead to another machine than the container, the runner's own above all, is refused before anything is made.
+ * Refuses, before anything is made, settings by which SSH would reach another machine than the container, above all the
+ * runner's own.
  * @throws {SystemFailure} says which setting is in the way
  */
 function mustBeReachable({ engine, settings }: PrepareJobOptions, table: SshTable): void {
@@ -65,7 +66,7 @@ function mustBeReachable({ engine, settings }: PrepareJobOptions, table: SshTabl
       { reason: "runner_configuration_error" },
     );
   }
-  // An address of a bridge over there can be another container's, or anybody's, over here.
+  // An address on the bridge of another machine can belong to another container, or to anybody, on this one.
   if (!engine.local && table.jump === undefined) {
     throw new SystemFailure(
       `docker-ssh reaches containers of an engine on this machine only, and ${engine.address} is another. Use executor "docker", or name a way there in [runners.ssh.jump]`,

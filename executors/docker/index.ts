@@ -6,8 +6,9 @@ import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { recoverJob } from "./clean-up/recover.ts";
 import { locationOf } from "./engine/endpoint.ts";
+import { connectEngine } from "./engine/engine.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
-import { createAccounts } from "./job/accounts.ts";
+import { createAccounts } from "./job/accounts/accounts.ts";
 import { prepareJob } from "./job/prepare-job.ts";
 import { stayAt } from "./job/stay.ts";
 import { createEngines } from "./means.ts";
@@ -33,12 +34,23 @@ export interface Flavor extends Pick<ExecutorWords, "name" | "title"> {
 export function createDockerExecutor(
   given: DockerSettings,
   deps: ExecutorDeps,
-  { name, title, prepare = prepareJob, connectionOf = () => given.connection }: Flavor = words,
+  { name, title, prepare = prepareJob, connectionOf }: Flavor = words,
 ): Executor {
   const { log, entry, host } = deps;
   const settings = entry.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const engines = createEngines(settings, deps);
   const accounts = createAccounts();
+
+  const diagnose = async (signal: AbortSignal): Promise<string> => {
+    const connection = { settings: settings.connection, env: host.env, scratchDir: host.scratch };
+    const engine = await connectEngine(connection, signal);
+    try {
+      mustRunLinux(engine);
+      return `${engine.product}, API ${engine.apiVersion}`;
+    } finally {
+      await engine.close();
+    }
+  };
 
   return handingOver({
     name,
@@ -47,7 +59,7 @@ export function createDockerExecutor(
     shell: entry.shell ?? "bash",
     location: locationOf(settings.connection, host.env),
     prepare: async (request, notes, signal) => {
-      const connection = connectionOf(request);
+      const connection = connectionOf?.(request) ?? settings.connection;
       const means = await engines.hold(connection, signal);
       const { engine, owner, sweeper, helperImages } = means;
       try {
@@ -61,6 +73,8 @@ export function createDockerExecutor(
       const begin = { engine, settings, deps, owner, helperImages, accounts, request };
       return await stayAt(means, request, log, (stay) => prepare({ ...begin, ...stay }, notes, signal), signal);
     },
+    // Machines of its own are there only once jobs are.
+    ...(connectionOf === undefined ? { diagnose } : {}),
     recover: async (jobKey, notes, signal) => {
       if (!hasEngineNote(notes)) return { done: [], left: [] };
       const elsewhere = await notedConnection(notes, settings.connection, host.env);

@@ -5,7 +5,7 @@ import { connectEngine, type Engine } from "./engine/engine.ts";
 import { installationId } from "./engine/installation.ts";
 import type { Owner } from "./engine/labels.ts";
 import { createHelperImages, type HelperImages } from "./image/helper-image.ts";
-import { createNetworkPool, type NetworkPool } from "./job/network-pool.ts";
+import { createNetworkPool, type NetworkPool } from "./job/network/network-pool.ts";
 import { createSlots } from "./job/slots.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 
@@ -21,7 +21,7 @@ export interface Means {
 
 /** Means that somebody works with until they are let go of. */
 export interface HeldMeans extends Means {
-  /** Once. The last one who lets go of an engine that is not the entry's own ends its connections. */
+  /** To be called once. The last one who lets go of an engine that is not the entry's own ends its connections. */
   free(): Promise<void>;
 }
 
@@ -45,7 +45,8 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
   const find = async (connection: ConnectionSettings): Promise<Means> => {
     const installation = await installationId(host.keepDir);
     const owner: Owner = { installation, process: `${process.pid}-${Math.round(performance.timeOrigin)}` };
-    // For all jobs that wait for it: the end of one must not be the others'. It has time limits of its own.
+    // All jobs that wait for the engine share this call, so that the signal of none of them ends it; it has time limits of
+    // its own.
     const engine = await connectEngine({ settings: connection, env: host.env, scratchDir: host.scratch }, never);
     log.debug("connected to a container engine", { engine: engine.product, api: engine.apiVersion });
     return {

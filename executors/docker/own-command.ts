@@ -9,8 +9,8 @@ import { jobLabels } from "./engine/labels.ts";
 import type { ObtainedImage } from "./image/image.ts";
 import { securityOf } from "./job/build-container.ts";
 import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./job/scene.ts";
-import { waitForServices } from "./job/services.ts";
-import { hostEntries, startServices } from "./job/start-services.ts";
+import { waitForServices } from "./job/services/services.ts";
+import { hostEntries, startServices } from "./job/services/start-services.ts";
 import { createVolumes } from "./job/volumes.ts";
 
 export type { ContainerView } from "./container/view.ts";

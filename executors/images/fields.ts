@@ -22,7 +22,7 @@ export function parsed<Input, Value>(input: z.ZodType<Input>, parse: (value: Inp
   });
 }
 
-export const isPolicy = (value: string): value is PullPolicy => PULL_POLICIES.some((policy) => policy === value);
+const isPolicy = (value: string): value is PullPolicy => PULL_POLICIES.some((policy) => policy === value);
 
 /** One policy, or several that are tried in turn. */
 export const policies = z

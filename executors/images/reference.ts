@@ -64,10 +64,3 @@ export function canonicalName(reference: ImageReference): string {
 export function baseName({ registry, repository }: ImageReference): string {
   return `${registry}/${repository}`;
 }
-
-/** As people write it: `ruby:2.1` for `docker.io/library/ruby:2.1`. */
-export function familiarName(reference: ImageReference): string {
-  const full = canonicalName(reference);
-  if (reference.registry !== DOCKER_HUB) return full;
-  return full.slice(DOCKER_HUB.length + 1).replace(/^library\/(?=[^/]+$)/, "");
-}

@@ -2,7 +2,7 @@ import { ScriptFailure } from "../../src/errors.ts";
 import type { PreparedVariables } from "../../src/executor.ts";
 import type { WantedService } from "./wanted.ts";
 
-/** Of all that one service's container is given, and of what references in it stand for. */
+/** The most bytes that one service's container is given, and that references in it stand for. */
 export const MOST_SERVICE_BYTES = 1024 * 1024;
 
 /**

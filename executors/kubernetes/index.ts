@@ -15,6 +15,7 @@ import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
 import { cleanUpJob, within } from "./clean-up/clean-up.ts";
 import { createSweeper } from "./clean-up/sweep.ts";
+import { createAdmission } from "./job/admission.ts";
 import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
 import { prepareJob } from "./job/prepare.ts";
 import { choose } from "./settings/overwrites.ts";
@@ -91,7 +92,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       const wait = settings.volumes.length > 0;
       try {
         await within(settings.cleanupLimitMs, until, (limit) =>
-          cleanUpJob({ api, namespace, jobKey, graceSeconds, wait }, limit),
+          cleanUpJob({ api, namespace, jobKey, graceSeconds, wait, ...(pod === "" ? {} : { pod }) }, limit),
         );
       } catch (error) {
         work = null;
@@ -148,7 +149,14 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     }
   };
 
+  // An entry that cannot run jobs leaves them to others. What runs for one pipeline has nobody to leave it to.
+  const admission = createAdmission(async (signal) => {
+    const found = await cluster(signal);
+    await found.checkRights(found.namespace, signal);
+  }, log);
+
   return handingOver({
+    ...(entry.ephemeral === true ? {} : { reserve: admission.reserve }),
     name: words.name,
     title: words.title,
     features: { variables: true, image: true, services: true, shared: false },

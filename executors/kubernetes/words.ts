@@ -7,9 +7,17 @@ export const words: ExecutorWords = {
   builtOn: [],
   worksOnThisMachine: false,
   flags: kubernetesFlags,
-  questions: [],
+  questions: [
+    {
+      flag: "kubernetes-namespace",
+      message: "Namespace of its own for the jobs' pods; empty: the runner's or the context's",
+    },
+    { flag: "kubernetes-image", message: "Image for jobs that name none, such as ruby:3.3" },
+  ],
   foreignKeys: {
-    kubernetes: `namespace_per_job resource_availability_check_max_attempts helper_image_flavor logs_base_dir
+    kubernetes: `resource_availability_check_max_attempts helper_image_flavor logs_base_dir
       scripts_base_dir pod_disruption_budget autoscaler suspend_pvc_size suspend_pvc_storage_class`,
   },
+  // In a cluster nothing has to be said.
+  completeEntry: (entry) => ({ ...entry, kubernetes: entry.kubernetes ?? {} }),
 };

@@ -16,7 +16,7 @@ export async function runToEnd(
   signal: AbortSignal,
 ): Promise<RemoteResult> {
   const { stdout, exit } = await commands.start(command, signal);
-  exit.catch(() => {}); // heard below, also when reading fails first
+  exit.catch(() => {}); // its failure is thrown below, also when reading fails first
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {

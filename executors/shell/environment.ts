@@ -39,7 +39,10 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentOptions): Environment {
   const { tmpDir } = slot.places;
 
-  /** What hid from the end of its script: it carries the mark, whatever else it has shaken off, or is in a group. */
+  /**
+   * Ends processes that escaped the end of their script: they still carry the mark, or are in one of the job's control
+   * groups.
+   */
   const endStragglers = async (): Promise<void> => {
     const { launch, table, mark, killGraceMs, killLeftovers } = host;
     const since = table.find(process.pid)?.startedAt ?? 0; // jobs of this runner started after it did

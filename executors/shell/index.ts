@@ -13,14 +13,12 @@ import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
 import { openBuildsDir } from "./places/builds-dir.ts";
+import { openProcessTable } from "./places/host-claims.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
 import { removeDirectory } from "./places/remove.ts";
 import { createSlots } from "./places/slots.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./processes/cgroup.ts";
-import type { ProcessTable } from "./processes/process-table.ts";
-import { createProcfsTable } from "./processes/procfs.ts";
-import { createPsTable } from "./processes/ps.ts";
 import { endMembers } from "./processes/tree.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
 import type { ScriptHost } from "./script/script.ts";
@@ -50,10 +48,6 @@ interface Means {
   readonly launch: Launch;
   readonly profile: Profile;
   readonly cgroups: Cgroups | null;
-}
-
-function openProcessTable(): ProcessTable {
-  return process.platform === "linux" ? createProcfsTable("/proc") : createPsTable();
 }
 
 /** Names of control groups of one job begin with this. The dot ends the key: no key begins another. */

@@ -11,7 +11,7 @@ import type { Claim } from "./working-copy/claim.ts";
 export interface SshEnvironmentOptions {
   readonly link: Link;
   readonly commands: RemoteCommands;
-  /** The same, with what the account's profiles set: for scripts that do not read these themselves. */
+  /** The same commands with what the account's profiles set, for scripts that do not read these themselves. */
   readonly profiled: RemoteCommands;
   readonly tools: RemoteTools;
   readonly claim: Claim;
@@ -28,7 +28,7 @@ export interface SshEnvironmentOptions {
 
 /** From SIGKILL until survivors are given up. */
 const STUCK_MS = 5000;
-/** The last that is said to the host: beyond that, what is left there ends by itself or stays. */
+/** How long the farewell to the host may take; what is left there after that ends by itself or stays. */
 const FAREWELL_MS = 60_000;
 
 /** One job's surroundings on a far host: a claim on a working copy, a temporary directory, and its processes. */
@@ -60,7 +60,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     }
   };
 
-  /** What has escaped from its script, and carries the mark. */
+  /** Ends processes that escaped from their script and carry the mark. */
   const endHidden = async (signal: AbortSignal): Promise<void> => {
     const tree = { mark, root: null, graceMs: killGraceMs, limitMs: STUCK_MS };
     const { ended, survived } = await endTree(commands, tree, signal);

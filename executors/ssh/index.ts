@@ -56,7 +56,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
-  /** Over a connection of its own, or by `commands`. */
+  /** Cleans up over a connection of its own, or by `commands`. */
   const cleanUp = async (
     jobKey: string,
     place: { buildsDir: string; runnerId: string },

@@ -4,6 +4,7 @@ import { createLink } from "./connection/link.ts";
 import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";
 import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working-copy.ts";
 
+export { sshCommands } from "./connection/commands.ts";
 export { connectSsh, type SshConnection } from "./connection/connection.ts";
 export { publicKeyOf } from "./connection/handshake.ts";
 export { type SshSettings, type SshTable, sshComplaint, sshSettings, sshTable } from "./settings.ts";
@@ -13,11 +14,11 @@ export interface OverSshOptions
     Pick<SshEnvironmentOptions, "cleanUp" | "location"> {
   /** Taken over: it is closed with the job, and where the job cannot begin. */
   readonly connection: SshConnection;
-  /** Another one to the same place, should a job need more than one has room for. */
+  /** Opens another connection to the same place, for a job that needs more sessions than one has room for. */
   readonly connect: (signal: AbortSignal) => Promise<SshConnection>;
-  /** Before anything is made there. */
+  /** Called before anything is made there. */
   readonly begin?: () => Promise<void>;
-  /** Before the first script: the working copy is the job's, and programs can be run. */
+  /** Called before the first script, when the working copy is the job's and programs can be run. */
   readonly ready?: (place: Pick<SshEnvironmentOptions, "commands" | "tools">) => Promise<void>;
 }
 

@@ -62,6 +62,10 @@ interface HostKeyPolicy {
   readonly any: boolean;
   /** `fingerprints` were read where the host itself keeps its keys, and not named by the operator. */
   readonly own?: boolean;
+  /** `fingerprints` are what was seen before, of copies of the same machine: its name, and the file that they are kept in. */
+  readonly learnt?: { readonly of: string; readonly file: string };
+  /** Nothing is known of what is reached for the first time: it is believed, and this is told its fingerprint. */
+  readonly firstUse?: (fingerprint: string) => void;
 }
 
 /** One host to log in to. */

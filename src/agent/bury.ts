@@ -1,5 +1,5 @@
 import type { CommandContext } from "../commands/context.ts";
-import type { Bury } from "../commands/exec/sweep.ts";
+import type { Bury } from "../commands/exec/here/sweep.ts";
 import { ConfigError, describeError, Stop } from "../errors.ts";
 import { noMeter } from "../executor-deps.ts";
 import { openJournal } from "../journal/records/journal.ts";
@@ -19,7 +19,10 @@ export interface BuryDeps {
   readonly killGraceMs: number;
 }
 
-/** By the journal of a run that was killed: its processes are ended, what it has at an engine or on another host is removed. */
+/**
+ * Cleans up after a run that was killed, by its journal: ends its processes and removes what it has at an engine or on
+ * another host.
+ */
 export function createBury({ context, log, killGraceMs }: BuryDeps): Bury {
   return async (stateDir, config, signal) => {
     const claimed = await openStateDir({ path: stateDir, log }, signal).catch((error: unknown) => {

@@ -15,7 +15,10 @@ export interface CleanersOptions {
 
 /** Executors that clean up after dead jobs, one for all jobs of an entry. */
 export interface Cleaners {
-  /** With its entry's settings where the entry is still there, else with none; `null`: there is no such executor. */
+  /**
+   * The executor of a dead job, with its entry's settings where the entry is still there, else with none; `null`: there is
+   * no such executor.
+   */
   executorFor(stored: StoredJob): Promise<Executor | null>;
   close(log: Log): Promise<void>;
 }
@@ -37,7 +40,7 @@ export function createCleaners({ catalog, runners, around }: CleanersOptions): C
       const key = `${stored.runner.id} ${stored.executor}`;
       const cleaner = opened.get(key) ?? open(stored);
       opened.set(key, cleaner);
-      // Tried anew for the next job, or the next time.
+      // A failure is not kept: the next job tries anew.
       cleaner.catch(() => opened.delete(key));
       return cleaner;
     },

@@ -8,15 +8,14 @@ import { revision, runtime, version } from "../version.ts";
 /** What commands find around them, taken from this process. */
 export async function createContext(catalog: ExecutorCatalog, signal: AbortSignal): Promise<CommandContext> {
   const { env, platform, arch } = process;
+  const here = { env, cwd: process.cwd(), uid: process.getuid?.() };
   return {
-    env,
-    cwd: process.cwd(),
-    uid: process.getuid?.(),
+    ...here,
     catalog,
     coordinator: {
       connections: createConnections({ environment: env }),
       identity: createIdentity({ version, revision, runtime, platform, arch }),
-      systemId: await systemId(),
+      systemId: await systemId(here),
     },
     print: (text) => void process.stdout.write(`${text}\n`),
     say: (text) => void process.stderr.write(`${text}\n`),

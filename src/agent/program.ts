@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { normalizeArguments } from "../commands/arguments.ts";
+import { addControlCommand, CONTROL_COMMANDS } from "../commands/control/flags.ts";
 import { addExecFlags, flagsOfExec } from "../commands/exec/flags.ts";
 import { addLogFlags, LOG_FORMATS, LOG_LEVELS, logSettings } from "../commands/log-options.ts";
 import { addSelectors, configOption, toggle } from "../commands/options.ts";
@@ -7,18 +8,14 @@ import { addRegisterCommand } from "../commands/register/flags.ts";
 import { addRunCommand, addRunSingleCommand } from "../commands/run/flags.ts";
 import { addServiceCommand, SERVICE_ACTIONS } from "../commands/service/flags.ts";
 import type { ExecutorCatalog } from "../executor.ts";
-import { revision, runtime, version } from "../version.ts";
+import { versionText } from "../version.ts";
 import { type Action, perform, report } from "./perform.ts";
 
 /**
  * Command lines → commands, over the executors that there are. Whatever a command does is loaded when it is called, so that
- * `--version` and `list` start at once.
+ * `list` starts at once.
  */
 export async function startProgram(executors: ExecutorCatalog): Promise<void> {
-  if (process.argv.length === 3 && /^(-v|--?version)$/.test(process.argv[2] ?? "")) {
-    process.stdout.write(`${versionText()}\n`);
-    return;
-  }
   const program = createProgram(executors);
   const longNames = new Set(
     [program, ...program.commands].flatMap((command) =>
@@ -34,10 +31,6 @@ export async function startProgram(executors: ExecutorCatalog): Promise<void> {
   }
 }
 
-function versionText(): string {
-  return `alloy-runner ${version}\nrevision ${revision}\nruntime ${runtime}\nplatform ${process.platform}/${process.arch}`;
-}
-
 /** Named here, too, so that nothing of it is loaded for other commands. */
 const FILES_COMMAND = "internal-files";
 
@@ -45,7 +38,7 @@ function createProgram(executors: ExecutorCatalog): Command {
   const program = addLogFlags(
     new Command("alloy-runner")
       .description("Runs CI jobs for an AlloyCI or GitLab coordinator.")
-      .version(versionText(), "-v, --version", "print version, revision, runtime and platform")
+      .version(versionText, "-v, --version", "print version, revision, runtime and platform")
       .helpOption("-h, --help", "show this help, or that of a command"),
   )
     .showSuggestionAfterError()
@@ -106,6 +99,31 @@ function createProgram(executors: ExecutorCatalog): Command {
     .description("show it all on this machine: a coordinator, a runner, a pipeline; nothing is left behind")
     .addOption(toggle("--keep", "leave the directory with configuration, sources and logs"));
   does(demo, async (values, context) => (await import("../commands/demo.ts")).demoCommand(values, context));
+  for (const name of CONTROL_COMMANDS) {
+    const command = addControlCommand(program, name);
+    does(command, async (values, context) => {
+      const { control } = await import("./control.ts");
+      return await control(name, command.args, values, context);
+    });
+  }
+  const lint = program
+    .command("lint")
+    .description("check a configuration file, and nothing else; exit status 1 where it has errors")
+    .argument("[file]", "default: that of --config")
+    .addOption(configOption().env("CONFIG_FILE"))
+    .addOption(toggle("--strict", "warnings are errors"))
+    .addOption(toggle("--json", "print JSON"));
+  does(lint, async (values, context) =>
+    (await import("../commands/doctor/lint.ts")).lintCommand(lint.args[0], values, context),
+  );
+  const doctor = program
+    .command("doctor")
+    .description(
+      "look for what is wrong: configuration, coordinators, this machine, engines; exit status 1 warnings, 2 errors",
+    )
+    .addOption(configOption().env("CONFIG_FILE"))
+    .addOption(toggle("--json", "print JSON"));
+  does(doctor, async (values, context) => (await import("./doctor.ts")).runDoctor(values, context));
   for (const action of SERVICE_ACTIONS) {
     does(addServiceCommand(program, action), async (values, context) => {
       const { serviceCommand } = await import("../commands/service/command.ts");

@@ -75,7 +75,7 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
   });
   hearOthers((words) => log.debug("said by the runtime or a library", { words }));
   const board = createBoard();
-  metrics.observe({ jobs: board.jobs });
+  metrics.observe({ jobs: board.jobs, runners: board.runners });
   let current: Config | undefined;
   const load = async (file: string): Promise<Config> => {
     // The directory that `--working-directory` led to is where relative paths of the file begin.

@@ -131,6 +131,7 @@ export async function openServices(
     openExecutor: (entry, from, meter) =>
       entry.openExecutor({ log: liveMasks.masked(log), host, meter: meter.executor, user: from.user }),
     hasRoom: () => disk.hasRoom(),
+    disk: () => ({ freeBytes: disk.freeBytes, minFreeBytes: config.minFreeDiskBytes }),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {
       config = next;

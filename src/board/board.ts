@@ -1,64 +1,119 @@
 import type { JobProgress } from "../job/job.ts";
-import type { Board, BoardEntry, JobCard, JobHandles, JobView } from "./contract.ts";
+import type {
+  Board,
+  BoardEntry,
+  JobCard,
+  JobHandles,
+  JobView,
+  RunnerActivity,
+  RunnerCard,
+  RunnerView,
+} from "./contract.ts";
 
 /** Jobs that have ended and are still shown. */
 const FINISHED = 200;
 
+/** A job's author may make more stages than anybody wants to see. */
+const STAGES = 60;
+
 interface Shown {
   view: JobView;
+  /** `performance.now()` when it came to its stage. */
+  enteredAt: number;
   handles: JobHandles;
 }
 
-/** All that can be said of this process's jobs to whoever asks: the one place that signals, metrics and pages read. */
+/** All that can be said of this process's jobs and entries to whoever asks: signals, metrics, socket and pages read it here. */
 export function createBoard(): Board {
-  const shown = new Set<Shown>();
+  const shown = new Map<number, Shown>();
   const ended: JobView[] = [];
   const watchers = new Set<(job: JobView) => void>();
+  const entries = new Set<() => RunnerView>();
+  let count = 0;
 
-  const change = (mine: Shown, more: Partial<Pick<JobView, "progress" | "since" | "traceBytes">>): void => {
+  const change = (mine: Shown, more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages">>): void => {
     mine.view = Object.freeze({ ...mine.view, ...more });
     for (const watcher of watchers) watcher(mine.view);
   };
-  const find = (id: string): Shown[] => [...shown].filter(({ view }) => view.id === id);
 
   return {
     add(card, handles): BoardEntry {
-      const mine: Shown = { view: viewOf(card, { at: "received" }), handles };
-      shown.add(mine);
+      const number = ++count;
+      const mine: Shown = { view: viewOf(card, number, { at: "received" }), handles, enteredAt: performance.now() };
+      shown.set(number, mine);
       change(mine, {});
       return {
-        moved: (progress) => change(mine, { progress, since: Date.now() }),
+        moved(progress) {
+          const now = performance.now();
+          const stages = withStage(mine.view, now - mine.enteredAt);
+          // A further try to prepare belongs to the first.
+          if (stageOf(progress) !== stageOf(mine.view.progress)) mine.enteredAt = now;
+          change(mine, { progress, since: Date.now(), ...(mine.enteredAt === now ? { stages } : {}) });
+        },
         traced: (bytes) => change(mine, { traceBytes: mine.view.traceBytes + bytes }),
         offer: (offered) => {
-          mine.handles = offered;
+          mine.handles = { ...mine.handles, ...offered };
         },
         end() {
-          if (!shown.delete(mine)) return;
+          if (!shown.delete(number)) return;
           ended.unshift(mine.view);
           ended.length = Math.min(ended.length, FINISHED);
           change(mine, {});
         },
       };
     },
-    jobs: () => [...shown].map(({ view }) => view),
+    jobs: () => [...shown.values()].map(({ view }) => view),
     finished: () => [...ended],
-    async tail(id, bytes) {
-      const [first] = find(id);
-      return first === undefined ? null : await first.handles.tail(bytes);
-    },
-    cancel(id) {
-      const found = find(id);
-      for (const { handles } of found) handles.cancel();
-      return found.length;
+    trace: (number) => shown.get(number)?.handles.trace ?? null,
+    cancel(number) {
+      const found = shown.get(number);
+      found?.handles.cancel();
+      return found !== undefined;
     },
     watch(onChange) {
       watchers.add(onChange);
       return () => watchers.delete(onChange);
     },
+    addRunner(card, look) {
+      const view = (): RunnerView => runnerViewOf(card, look());
+      entries.add(view);
+      return { [Symbol.dispose]: () => void entries.delete(view) };
+    },
+    runners: () => [...entries].map((view) => view()),
   };
 }
 
-/** Field by field: what else a card may carry stays where it is. */
-function viewOf({ id, title, runner, runnerName, receivedAt }: JobCard, progress: JobProgress): JobView {
-  return Object.freeze({ id, title, runner, runnerName, receivedAt, progress, since: receivedAt, traceBytes: 0 });
+/** Copies field by field, so that nothing else gets in that the object may carry. */
+function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
+  const { id, title, runner, runnerName, receivedAt } = card;
+  return Object.freeze({
+    id,
+    number,
+    title,
+    runner,
+    runnerName,
+    receivedAt,
+    progress,
+    since: receivedAt,
+    traceBytes: 0,
+    stages: [],
+  });
+}
+
+function runnerViewOf({ id, name, executor, origin, limit }: RunnerCard, activity: RunnerActivity): RunnerView {
+  return Object.freeze({ id, name, executor, origin, limit, activity });
+}
+
+function stageOf(progress: JobProgress): string | undefined {
+  if (progress.at === "preparing") return "prepare_executor";
+  return progress.at === "running" ? progress.stage : undefined;
+}
+
+/** Its stages with the one that it is at, which has ended. */
+function withStage({ progress, stages }: JobView, ms: number): JobView["stages"] {
+  const name = stageOf(progress);
+  if (name === undefined) return stages;
+  const known = stages.find((stage) => stage.name === name);
+  if (known !== undefined) return stages.map((stage) => (stage === known ? { name, ms: stage.ms + ms } : stage));
+  return stages.length < STAGES ? [...stages, { name, ms }] : stages;
 }

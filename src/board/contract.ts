@@ -28,19 +28,37 @@ export interface JobCard extends WithoutSecrets {
 
 /** A job as people, metrics and other programs see it: nothing secret can get in. */
 export interface JobView extends JobCard {
+  /** Which of this process's jobs it is: coordinators number theirs independently of each other. */
+  readonly number: number;
   readonly progress: JobProgress;
   /** `Date.now()` when `progress` became what it is. */
   readonly since: number;
   /** Bytes of its trace so far. */
   readonly traceBytes: number;
+  /** What has ended of it, in order, each once; `prepare_executor` first. */
+  readonly stages: readonly StageTime[];
 }
 
-/** A running job's two handles for those who look at it. */
+/** How long a job was at a stage. */
+export interface StageTime {
+  readonly name: string;
+  readonly ms: number;
+}
+
+/** A trace as it stands: masked, as the coordinator gets it. */
+export interface ShownTrace {
+  readonly size: number;
+  /** No byte will follow. */
+  readonly ended: boolean;
+  /** Bytes `[from, from + maxBytes)`, fewer at the end. */
+  read(from: number, maxBytes: number): Promise<Buffer>;
+}
+
+/** A job's two handles for those who look at it. */
 export interface JobHandles {
-  /** The last bytes of the trace, at most so many: masked, as the coordinator gets them. */
-  tail(bytes: number): Promise<Buffer>;
-  /** Stop its script; after_script still runs. */
-  cancel(): void;
+  readonly trace: ShownTrace;
+  /** Stop its script; after_script still runs. Of a job that has ended: nothing. */
+  readonly cancel: () => void;
 }
 
 /** One job's side of the board. */
@@ -48,10 +66,48 @@ export interface BoardEntry {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
   traced(bytes: number): void;
-  /** From now on it can be looked into and canceled so; before, only as it was added. */
-  offer(handles: JobHandles): void;
-  /** Nothing of it is left to do; it goes to those that have finished. A second call does nothing. */
+  /** From now on these handles serve whoever looks into the job or cancels it, instead of those that it was added with. */
+  offer(handles: Partial<JobHandles>): void;
+  /** The job is done with: it goes to those that have finished. A second call does nothing. */
   end(): void;
+}
+
+/** What a `[[runners]]` entry is, for people. */
+export interface RunnerCard extends WithoutSecrets {
+  /** 8 hex digits that stand for its token; empty where an entry that cannot be used has none. */
+  readonly id: string;
+  readonly name: string;
+  readonly executor: string;
+  /** The coordinator's address, without path and login. */
+  readonly origin: string;
+  /** Jobs at once; may be Infinity. */
+  readonly limit: number;
+}
+
+/** What an entry is about while it has no job to take: why no more jobs come. Times are `Date.now()`. */
+export type RunnerActivity =
+  /** It has not asked yet. */
+  | { readonly at: "starting" }
+  | { readonly at: "asking"; readonly since: number }
+  /** The coordinator had nothing. */
+  | { readonly at: "idle"; readonly answeredAt: number }
+  /** As many jobs run as `concurrent` or its `limit` allows, or as many requests are under way as it may have. */
+  | { readonly at: "slot"; readonly held: "concurrent" | "limit" | "requests"; readonly most: number }
+  /** Its executor has no room for one more job. */
+  | { readonly at: "full" }
+  /** `freeBytes` is unknown where the disk cannot be looked at. */
+  | { readonly at: "disk"; readonly freeBytes: number | undefined; readonly minFreeBytes: number }
+  | { readonly at: "backing off"; readonly until: number; readonly problem: string }
+  /** The coordinator does not accept its token. */
+  | { readonly at: "refused"; readonly status: number; readonly until: number }
+  | { readonly at: "paused" }
+  /** It asks no more; its last jobs run. */
+  | { readonly at: "leaving" }
+  /** Its lines of the configuration cannot be used. */
+  | { readonly at: "unusable"; readonly problem: string };
+
+export interface RunnerView extends RunnerCard {
+  readonly activity: RunnerActivity;
 }
 
 export interface Board {
@@ -61,9 +117,13 @@ export interface Board {
   /** The last ones that ended, newest first. */
   finished(): readonly JobView[];
   /** `null`: there is no such job in progress. */
-  tail(id: string, bytes: number): Promise<Buffer | null>;
-  /** @returns how many jobs of this id were told to stop: coordinators number their jobs independently of each other */
-  cancel(id: string): number;
+  trace(number: number): ShownTrace | null;
+  /** @returns whether there is such a job in progress */
+  cancel(number: number): boolean;
   /** Called at each change with the job as it is now. @returns what ends that */
   watch(onChange: (job: JobView) => void): () => void;
+  /** An entry is there, until that is disposed of. `look` is called whenever somebody asks. */
+  addRunner(card: RunnerCard, look: () => RunnerActivity): Disposable;
+  /** In the order in which they came. */
+  runners(): readonly RunnerView[];
 }

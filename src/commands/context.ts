@@ -1,13 +1,13 @@
 import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import type { LoadOptions } from "../config/load.ts";
 import { defaultCertsDir, defaultConfigFile, defaultStateDir, usualConfigFile } from "../config/locations.ts";
 import type { CoordinatorDeps } from "../coordinator/calls.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 
-/** What a command finds around it. Made by `main.ts`; nothing else looks at the process. */
+/** What a command finds around it. Made by `agent/context.ts`; nothing else looks at the process. */
 export interface CommandContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
@@ -47,10 +47,14 @@ export function loadOptions(
 }
 
 /**
- * What stands for this machine at GitLab: `s_` and 12 hex digits made from its machine id, without giving the id away; where
- * there is none, `r_` and 12 digits made from its name. AlloyCI ignores it.
+ * What stands for this machine at GitLab: what `.runner_system_id` says in the usual directory of the configuration, as GitLab Runner
+ * has it, for containers whose name does not last; else `s_` and 12 hex digits made from its machine id, without giving the id
+ * away; where there is none, `r_` and 12 digits made from its name. AlloyCI ignores it.
  */
-export async function systemId(): Promise<string> {
+export async function systemId({ env, uid, cwd }: Pick<CommandContext, "env" | "uid" | "cwd">): Promise<string> {
+  const kept = join(dirname(usualConfigFile(env, uid, cwd)), ".runner_system_id");
+  const given = (await readFile(kept, "utf8").catch(() => "")).trim();
+  if (/^[rs]_[0-9A-Za-z]{12}$/.test(given)) return given;
   for (const file of ["/etc/machine-id", "/var/lib/dbus/machine-id"]) {
     const id = await readFile(file, "utf8").catch(() => "");
     if (/^[0-9a-f]{32}/.test(id)) return `s_${digest(id.trim())}`;

@@ -2,7 +2,7 @@ import type { BrokenEntry } from "../config/config.ts";
 import { readRunners } from "../config/file/save.ts";
 import { runnerId } from "../config/identity.ts";
 import { loadConfig } from "../config/load.ts";
-import { CommandError, describeError } from "../errors.ts";
+import { CommandError, describeError, problemLine } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
 
@@ -46,7 +46,7 @@ export async function listCommand(values: FlagValues, context: CommandContext): 
 /** All that is wrong with entries, for a person. */
 export function describeBroken(broken: readonly BrokenEntry[]): string {
   const what = broken.length === 1 ? "1 entry cannot be used" : `${broken.length} entries cannot be used`;
-  return [`${what}:`, ...broken.flatMap(({ problems }) => problems)].join("\n");
+  return [`${what}:`, ...broken.flatMap(({ problems }) => problems.map(problemLine))].join("\n");
 }
 
 function describeProblem(error: unknown): string {

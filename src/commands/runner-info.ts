@@ -20,5 +20,5 @@ export async function runnerInfoOf(entry: RunnerConfig, { cwd, env }: CommandCon
   }
 }
 
-/** It only tells what it is. */
+/** This executor is only asked what it can do, so it has nothing to log. */
 const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => silent };

@@ -2,7 +2,7 @@ import type { EntryReach, RunnerConfig } from "../config/config.ts";
 import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
 import { unregister } from "../coordinator/registration.ts";
-import { CommandError } from "../errors.ts";
+import { CommandError, problemLine } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
 import { describeRunner, selectEntries } from "./verify.ts";
@@ -21,7 +21,10 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
   const { runners, broken } = values.allRunners === true ? config : selectEntries(config, values);
   const failures = broken
     .filter(({ reach }) => reach === null)
-    .map(({ name, problems }) => `"${name}" stays in ${file}, as its coordinator is not known: ${problems.join("; ")}`);
+    .map(
+      ({ name, problems }) =>
+        `"${name}" stays in ${file}, as its coordinator is not known: ${problems.map(problemLine).join("; ")}`,
+    );
   // An entry that has no jobs has a token all the same.
   const chosen: readonly Leaving[] = [
     ...runners,

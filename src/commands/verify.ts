@@ -2,7 +2,7 @@ import type { BrokenEntry, Config, RunnerConfig } from "../config/config.ts";
 import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
 import { verifyToken } from "../coordinator/registration.ts";
-import { CommandError } from "../errors.ts";
+import { CommandError, problemLine } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
 import { runnerInfoOf } from "./runner-info.ts";
@@ -36,7 +36,8 @@ export async function verifyCommand(values: FlagValues, context: CommandContext)
           : `unclear: ${answer.message}`;
     context.print(`${describeRunner(runner)} ${state}`);
   }
-  for (const { name, problems } of broken) context.print(`"${name}" cannot be used: ${problems.join("; ")}`);
+  for (const { name, problems } of broken)
+    context.print(`"${name}" cannot be used: ${problems.map(problemLine).join("; ")}`);
   const unusable = broken.length === 0 ? [] : [`${count(broken.length)} cannot be used: mend the file`];
   const gone = answers.flatMap(({ runner, answer }) => (answer.kind === "unknown" ? [runner] : []));
   if (gone.length > 0 && values.delete === true) {

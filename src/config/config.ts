@@ -1,3 +1,4 @@
+import type { ConfigProblem } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import type { ExecutorDeps, ShellHost } from "../executor-deps.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
@@ -22,7 +23,6 @@ export interface Config {
   readonly outboxMaxAgeMs: number; // TOML: `outbox_max_age`, text such as "7d" or seconds
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
   readonly connectionMaxAgeMs: number; // TOML: `connection_max_age`
-  readonly sentryDsn: string;
   /** The entries that can be used. */
   readonly runners: readonly RunnerConfig[];
   /** The others: no jobs are asked for with them. */
@@ -41,8 +41,8 @@ export interface BrokenEntry {
   readonly executor: string;
   /** Of its first problem. */
   readonly line: number;
-  /** A line each, with file and line, in the order of the file. */
-  readonly problems: readonly string[];
+  /** In the order of the file. */
+  readonly problems: readonly ConfigProblem[];
   /** How its coordinator is reached, where nothing is wrong with that. */
   readonly reach: EntryReach | null;
 }

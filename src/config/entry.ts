@@ -203,7 +203,8 @@ function readTables(
       if (required) {
         sound = false;
         const where = `the table [runners.${name}]`;
-        entry.findings.problem(executorAt, key, `executor "${definition.name}" needs ${where}. Add it to this entry`);
+        const text = `executor "${definition.name}" needs ${where}. Add it to this entry`;
+        entry.findings.problem(executorAt, key, text, { executor: definition.name, table: name });
       }
     } else if (!isTable(found.data)) {
       sound = false;

@@ -3,7 +3,7 @@ import { access, realpath, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { keyName, type Part, readPart } from "./check/check.ts";
-import { createFindings } from "./check/findings.ts";
+import { configError, createFindings } from "./check/findings.ts";
 import { foreignKeysOf } from "./check/keys.ts";
 import { type GlobalSettings, globalSchema } from "./check/schema.ts";
 import type { BrokenEntry, Config, RunnerConfig } from "./config.ts";
@@ -53,7 +53,7 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     findProgram: (program) => missingProgram(program, options),
   });
   const notes =
-    found === null ? [`${path} does not exist. "alloy-runner register" makes it`] : modeWarnings(path, found.mode);
+    found === null ? [`${path} does not exist. "alloy-runner register" makes it`] : modeWarnings(path, found);
   return Object.freeze({
     ...config,
     warnings: Object.freeze([...notes, ...config.warnings]),
@@ -131,7 +131,6 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     outboxMaxAgeMs: settings.outbox_max_age,
     shutdownTimeoutMs: settings.shutdown_timeout,
     connectionMaxAgeMs: settings.connection_max_age,
-    sentryDsn: settings.sentry_dsn,
     runners,
     broken,
     warnings: findings.warnings,
@@ -167,8 +166,10 @@ function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
 export function demandSound(config: Config): Config {
   const [first] = config.broken;
   if (first === undefined) return config;
-  const message = config.broken.flatMap(({ problems }) => problems).join("\n");
-  throw new ConfigError(message, { file: config.file, line: first.line });
+  throw configError(
+    config.broken.flatMap(({ problems }) => problems),
+    { file: config.file, line: first.line },
+  );
 }
 
 export async function findFile(

@@ -1,5 +1,5 @@
 import { ConfigError } from "../errors.ts";
-import { basicAuthorization } from "./basic-authorization.ts";
+import { basicAuthorization } from "../proxy/basic-authorization.ts";
 
 /** Where a coordinator's API is. */
 export interface ApiUrl {

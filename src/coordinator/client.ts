@@ -23,7 +23,7 @@ import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
 import { contentRange, interval, nextByte, remoteStatus, runnerInfo, updateBody } from "./wire.ts";
 
-/** Of a job's JSON, as it comes and decompressed. */
+/** The most bytes of a job's JSON, as it comes and decompressed. */
 export const JOB_BYTES = 64 * 1024 * 1024;
 /** Bounds of what a coordinator may ask for as the pause between pieces of trace, and between two final reports. */
 const traceInterval = { leastMs: 100, mostMs: 15 * 60_000 };

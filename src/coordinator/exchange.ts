@@ -160,7 +160,7 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
           if (room > 0) chunks.push(chunk.length > room ? chunk.subarray(0, room) : chunk);
           if (chunk.length <= room) return;
           const error = new Error(`the answer is larger than ${most} bytes`);
-          // Nobody uses all of what is not whole: the beginning tells what it was.
+          // Nobody uses an incomplete answer as a whole; its beginning tells what it was.
           chunks = [headOf(chunks, ERROR_BYTES)];
           fail(error);
           breakOff(error);

@@ -2,6 +2,8 @@
 export interface ByteReader {
   /** Exactly `length` bytes, or fewer where the stream ends. */
   take(length: number): Promise<Buffer>;
+  /** The same at once, where so much has come already: to wait for each of many small pieces takes longer than to read them. */
+  now(length: number): Buffer | undefined;
   /** The next bytes as they came, at most `most` of them; empty at the end. */
   some(most: number): Promise<Buffer>;
 }
@@ -28,6 +30,12 @@ export function createByteReader(stream: AsyncIterable<unknown>): ByteReader {
   };
   return {
     some,
+    now(length) {
+      if (rest.length < length) return undefined;
+      const piece = rest.subarray(0, length);
+      rest = rest.subarray(length);
+      return piece;
+    },
     async take(length) {
       const first = await some(length);
       if (first.length === length) return first;

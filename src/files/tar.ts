@@ -111,7 +111,8 @@ function block({ name, type, size, mode, mtime, target }: Block, { uid, gid }: T
   bytes.write(target.slice(0, 100), 157, "latin1");
   bytes.write("ustar\u000000", 257, "latin1");
   let sum = 0;
-  for (const byte of bytes) sum += byte;
+  // By index: an iterator over bytes took half of the time of packing many small files.
+  for (let i = 0; i < BLOCK; i++) sum += bytes[i] ?? 0;
   octal(sum, 148, 6);
   bytes[154] = 0;
   return bytes;
@@ -133,7 +134,7 @@ export async function* readTar(
   let longTarget: string | undefined;
   let metaHeaders = 0;
   for (;;) {
-    const head = await reader.take(BLOCK);
+    const head = reader.now(BLOCK) ?? (await reader.take(BLOCK));
     if (head.length < BLOCK || head[0] === 0) {
       if (head.length === BLOCK && isBlank(head)) {
         if (joined) continue;
@@ -184,6 +185,11 @@ export async function* readTar(
       left -= bytes.length;
       return bytes;
     };
+    const now = (length: number): Buffer | undefined => {
+      const bytes = reader.now(Math.min(length, left));
+      left -= bytes?.length ?? 0;
+      return bytes;
+    };
     yield {
       name,
       kind,
@@ -191,11 +197,12 @@ export async function* readTar(
       mode: number(head, 100, 8) & 0o7777,
       mtimeSeconds,
       target: kind === "symlink" || kind === "hard link" ? target : nameOf(""),
-      body: { some, take },
+      body: { some, take, now },
     };
     while (left > 0) await some(left);
     const padding = tarPadding(contentSize);
-    if (padding > 0 && (await reader.take(padding)).length < padding) throw cut();
+    const filler = reader.now(padding) ?? (await reader.take(padding));
+    if (filler.length < padding) throw cut();
   }
   // What comes after the end is read, so that whoever writes can end.
   while ((await reader.some(1024 * 1024)).length > 0);

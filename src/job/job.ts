@@ -14,8 +14,6 @@ export interface Job {
   readonly token: string;
   readonly dialect: Dialect;
   readonly name: string;
-  /** The job's place in its pipeline. A *stage* is a phase of the job's own plan. */
-  readonly pipelineStage: string;
   readonly projectId: string;
   readonly projectName: string;
   readonly git: GitInfo;
@@ -106,6 +104,8 @@ export interface Image {
   /** `docker.user` and `docker.platform` of the image's options, if the coordinator sent them. */
   readonly user: string | null;
   readonly platform: string | null;
+  /** `kubernetes.user`, if the coordinator sent it: who runs it in a pod. */
+  readonly kubernetesUser?: string;
 }
 
 export interface Service extends Image {

@@ -110,7 +110,7 @@ export interface Outbox {
   deliver(record: JobRecord, sent: SentTrace | Promise<SentTrace>): Promise<DeliveryResult>;
   /** A job that could not be kept and was not run: its verdict and only line, from memory. */
   answer(stored: StoredJob, report: FinalReport, line: Uint8Array): Promise<DeliveryResult>;
-  /** The same for a job found at start. */
+  /** The same as `deliver`, for a job found at start. */
   adopt(leftover: LeftoverJob): Promise<DeliveryResult>;
   /** Does the report of this job wait here? `origin` is its `Coordinator.origin`. */
   has(origin: string, jobId: string): boolean;

@@ -6,8 +6,8 @@ const MOST_CONNECTIONS = 1000;
 const HEADERS_LIMIT_MS = 10_000;
 
 /**
- * For a server that other accounts of this machine reach, too. Bun ends within seconds, by itself, who never asks for anything; Node
- * lets these be.
+ * Bounds the connections of a server that other accounts of this machine reach, too. Bun ends by itself, within seconds,
+ * those that never ask for anything; Node lets them be.
  */
 export function boundConnections(server: Server): void {
   server.maxConnections = MOST_CONNECTIONS;

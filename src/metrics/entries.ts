@@ -19,6 +19,15 @@ const STAGES = new Set([
   "cleanup",
 ]);
 
+/** As GitLab Runner calls the author's script. */
+const SCRIPT = "step_script";
+
+/** The name of a stage in `gitlab_runner_job_stage_duration_seconds`, which dashboards know from there. */
+function stageLabel(stage: string): string {
+  if (stage === "build_script") return SCRIPT;
+  return STAGES.has(stage) ? stage : "step";
+}
+
 interface KnownEntry {
   readonly name: string;
   limit: number;
@@ -82,9 +91,11 @@ export function createEntryMeters(
     for (const { job, count } of counts.values()) set(job, count);
   };
   gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) => countJobs(set));
-  gauge("gitlab_runner_jobs", "Jobs in progress.", [...R, "state", "stage", "executor_stage"], (set) =>
-    countJobs((job, count) => set({ ...job, ...both(job.runner) }, count)),
-  );
+  gauge("gitlab_runner_jobs", "Jobs in progress.", [...R, "state", "stage", "executor_stage"], (set) => {
+    // Of an entry without jobs, too, so that a rule over it finds something.
+    for (const id of entries.keys()) set({ ...both(id), state: "idle", stage: "idle", executor_stage: "idle" }, 0);
+    countJobs((job, count) => set({ ...job, ...both(job.runner) }, count));
+  });
 
   const broken = createBrokenEntries({ counter, gauge, histogram }, systemId);
   const eachEntry =
@@ -152,9 +163,26 @@ export function createEntryMeters(
     [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
   );
 
+  const stageSeconds = histogram(
+    "gitlab_runner_job_stage_duration_seconds",
+    "Time that each stage of a job took.",
+    [...R, "stage"],
+    [1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600],
+  );
+  const modes = counter(
+    "gitlab_runner_job_execution_mode_total",
+    "Jobs that reached their script: always by scripts of the runner's (traditional).",
+    ["mode", "executor"],
+  );
+  const processing = counter(
+    "gitlab_runner_worker_processing_failures_total",
+    "What kept an entry from working: a job that failed, an executor without room.",
+    [...R, "failure_type"],
+  );
+
   const executors = createExecutorMeters({ counter, gauge, histogram });
 
-  const open = ({ id, name, limit }: MetricsEntry): EntryMeter => {
+  const open = ({ id, name, limit, executor: executorName = "" }: MetricsEntry): EntryMeter => {
     const known = entries.get(id);
     const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, unhealthy: new Set(), series: new Map() };
     entries.set(id, entry);
@@ -184,6 +212,10 @@ export function createEntryMeters(
       asking(change) {
         entry.asking += change;
       },
+      full() {
+        const its = { ...labels, failure_type: "no_free_executor" };
+        on(processing, "processing no_free_executor", its).inc(its);
+      },
       refused: () => on(refusals, "refusals", labels).inc(labels),
       healthy(is) {
         if (is) entry.unhealthy.delete(me);
@@ -201,10 +233,29 @@ export function createEntryMeters(
           on(failedOld, `failed old ${failure_reason}`, old).inc(old);
           const its = { ...labels, failure_reason };
           on(failed, `failed ${failure_reason}`, its).inc(its);
+          const kind = { ...labels, failure_type: "job_failure" };
+          on(processing, "processing job_failure", kind).inc(kind);
+        };
+        let stage: { readonly name: string; readonly since: number } | undefined;
+        let scripted = false;
+        /** What a job is at now; what it was at before has ended. */
+        const enter = (next: string | undefined): void => {
+          const now = performance.now();
+          if (stage !== undefined) {
+            const its = { ...labels, stage: stage.name };
+            on(stageSeconds, `stage ${stage.name}`, its).observe(its, (now - stage.since) / 1000);
+          }
+          stage = next === undefined ? undefined : { name: next, since: now };
+          if (next !== SCRIPT || scripted) return;
+          scripted = true;
+          modes.inc({ mode: "traditional", executor: executorName });
         };
         return {
           moved(progress) {
             if (finished) return;
+            if (progress.at === "preparing" && stage === undefined) enter("prepare_executor");
+            if (progress.at === "running") enter(stageLabel(progress.stage));
+            if (progress.at === "finished") enter(undefined);
             if (progress.at === "running" && !started) {
               started = true;
               on(startSeconds, "start", labels).observe(labels, secondsSince());

@@ -14,6 +14,8 @@ export interface EntryMeter {
   request(endpoint: string, method: string, status: number, durationMs: number): void;
   /** A job request begins (1) or ends (-1). */
   asking(change: 1 | -1): void;
+  /** Its executor had no room for one more job. */
+  full(): void;
   /** The coordinator did not accept the token. */
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
@@ -25,7 +27,7 @@ export interface EntryMeter {
   readonly executor: ExecutorMeter;
 }
 
-/** By which an entry's series are told apart. Of one that cannot be used, both may be empty. */
+/** What tells an entry's series apart. Both may be empty for an entry that cannot be used. */
 export interface NamedEntry {
   readonly id: string;
   readonly name: string;
@@ -34,4 +36,5 @@ export interface NamedEntry {
 /** Every `RunnerConfig` is one. */
 export interface MetricsEntry extends NamedEntry {
   readonly limit: number;
+  readonly executor?: string;
 }

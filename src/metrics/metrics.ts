@@ -1,4 +1,4 @@
-import type { JobView } from "../board/contract.ts";
+import type { JobView, RunnerView } from "../board/contract.ts";
 import type { LogLevel } from "../log.ts";
 import { createEntryMeters } from "./entries.ts";
 import { createFamilies } from "./families.ts";
@@ -12,6 +12,8 @@ interface MetricSources {
   readonly stateFreeBytes?: () => Promise<number>;
   /** Jobs between arrival and delivery. */
   readonly jobs?: () => readonly Pick<JobView, "runner" | "progress">[];
+  /** Entries, and what each is about. */
+  readonly runners?: () => readonly Pick<RunnerView, "id" | "name" | "activity">[];
 }
 
 type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
@@ -109,6 +111,19 @@ export function createMetrics(options: MetricsOptions): Metrics {
     const free = await sources.stateFreeBytes?.().catch(() => undefined);
     if (free !== undefined) set({}, free);
   });
+
+  gauge("gitlab_runner_worker_slots_number", "Jobs that may run at once.", [], (set) => set({}, concurrent));
+  gauge(
+    "alloy_runner_entry_state_info",
+    "1 for what the entry is about: idle, asking, slot, disk, paused and so on.",
+    ["runner", "runner_name", "system_id", "state"],
+    (set) => {
+      for (const { id, name, activity } of sources.runners?.() ?? []) {
+        const state = activity.at.replaceAll(" ", "_");
+        set({ runner: id, runner_name: name, system_id: options.systemId ?? "", state }, 1);
+      }
+    },
+  );
 
   const loads = counter("gitlab_runner_configuration_loaded_total", "Configurations that were loaded.", []);
   const loadErrors = counter(

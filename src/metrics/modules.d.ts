@@ -1,4 +1,4 @@
-/** Types of the modules that `metrics-library.ts` takes from prom-client, which describes only the package as a whole. */
+/** Types of the modules that `library.ts` takes from prom-client, which describes only the package as a whole. */
 
 declare module "prom-client/lib/counter.js" {
   export { Counter as default } from "prom-client";

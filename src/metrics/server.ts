@@ -2,8 +2,8 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { ConfigError, describeError } from "../errors.ts";
-import { createCrowd } from "./crowd.ts";
-import { type MetricsReply, type MetricsRequest, onRequest, sendReply } from "./http.ts";
+import { createCrowd } from "../serving/crowd.ts";
+import { type HttpReply, type HttpRequest, onRequest, sendReply } from "../serving/http.ts";
 
 const DEFAULT_PORT = 9252;
 /** Connections that have not asked yet. */
@@ -13,6 +13,8 @@ const MOST_ANSWERED = 64;
 /** From the connection to the end of the request, and then to the answer's last byte. */
 const REQUEST_LIMIT_MS = 5000;
 const ANSWER_LIMIT_MS = 10_000;
+
+const PATHS: ReadonlySet<string> = new Set(["/metrics", "/health", "/health/ready", "/healthz", "/readyz"]);
 
 export interface ListenAddress {
   /** `undefined`: all addresses of the machine. */
@@ -26,6 +28,8 @@ export interface ServedMetrics {
   render(): Promise<string>;
   /** `/health/ready`: is the runner working on its configuration, neither starting nor stopping? */
   ready(): boolean;
+  /** For `/readyz`: each entry, whether it takes jobs, and otherwise why not. */
+  entries(): readonly { readonly name: string; readonly able: boolean; readonly reason: string }[];
 }
 
 export interface MetricsServer {
@@ -56,7 +60,7 @@ export function parseListenAddress(text: string): ListenAddress {
 }
 
 /**
- * `/metrics`, `/health` and `/health/ready` for GET and HEAD, and nothing else. Slow and many clients cost little and are
+ * `/metrics`, `/healthz` and `/readyz` (and GitLab Runner's `/health`, `/health/ready`) for GET and HEAD, and nothing else. Slow and many clients cost little and are
  * cut off; one look at the metrics serves all who ask meanwhile.
  * @param address as in config.toml; empty serves nothing until `move`
  * @throws {ConfigError} the address cannot be read, or is in use
@@ -136,7 +140,7 @@ async function listen(
       waiting.remove(socket);
       answered.add(socket);
       void answer(asked, render, served)
-        .catch((error): MetricsReply => ({ status: 500, body: `${describeError(error)}\n` }))
+        .catch((error): HttpReply => ({ status: 500, body: `${describeError(error)}\n` }))
         .then((reply) => sendReply(socket, reply, "method" in asked && asked.method === "HEAD"));
     });
   });
@@ -173,16 +177,28 @@ function urlOf(address: AddressInfo | string | null): string {
 }
 
 async function answer(
-  asked: MetricsRequest | MetricsReply,
+  asked: HttpRequest | HttpReply,
   render: () => Promise<string>,
   served: ServedMetrics,
-): Promise<MetricsReply> {
+): Promise<HttpReply> {
   if ("status" in asked) return asked;
   const { method, path } = asked;
-  if (path !== "/metrics" && path !== "/health" && path !== "/health/ready")
-    return { status: 404, body: "not found\n" };
+  if (!PATHS.has(path)) return { status: 404, body: "not found\n" };
   if (method !== "GET" && method !== "HEAD") return { status: 405, body: "only GET and HEAD\n" };
   if (path === "/metrics") return { status: 200, type: served.contentType, body: await render() };
-  if (path === "/health") return { status: 200, body: "alive\n" };
+  if (path === "/health" || path === "/healthz") return { status: 200, body: "alive\n" };
+  if (path === "/readyz") return readiness(served);
   return served.ready() ? { status: 200, body: "ready\n" } : { status: 503, body: "not ready\n" };
+}
+
+/** Ready where at least one entry takes jobs. Each entry has a line, also then. */
+function readiness(served: ServedMetrics): HttpReply {
+  if (!served.ready()) return { status: 503, body: "not ready: the runner starts or ends\n" };
+  const entries = served.entries();
+  const able = entries.filter((entry) => entry.able).length;
+  const lines = entries.map(
+    ({ name, able: is, reason }) => `${is ? "+" : "-"} ${name.replace(/[\x00-\x1f\x7f-\x9f]/g, "?")}: ${reason}`,
+  );
+  const first = able > 0 ? `ready: ${able} of ${entries.length} entries take jobs` : `not ready: no entry takes jobs`;
+  return { status: able > 0 ? 200 : 503, body: `${[first, ...lines].join("\n")}\n` };
 }

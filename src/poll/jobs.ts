@@ -116,7 +116,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       slot.release();
       lettingGo = letGo(reservation, log);
     }
-    shown.offer(nothingRuns);
+    shown.offer({ cancel: nothingRuns.cancel });
     shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
     letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
     await lettingGo;
@@ -155,10 +155,13 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
   };
 }
 
-/** Of a job that has not begun, or has ended: there is nothing to read and nothing to stop. */
-const nothingRuns: JobHandles = { tail: async () => Buffer.alloc(0), cancel: () => {} };
+/** The handles of a job that has not begun: there is nothing to read and nothing to stop. */
+const nothingRuns: JobHandles = {
+  trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
+  cancel: () => {},
+};
 
-/** Of a job whose handling broke: a bug. */
+/** The result of a job whose handling broke: a bug. */
 const unknownEnd: JobResult = { result: "failed", reason: "runner_system_failure" };
 
 /** Scheme, host and path of a URL. */

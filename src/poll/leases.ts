@@ -26,7 +26,7 @@ export interface LeasesOptions {
 interface Known {
   entry: RunnerConfig;
   readonly executor: Executor;
-  /** As long as the executor lives, and not only as the entry that it was opened for. */
+  /** Lives as long as the executor, and not only as long as the entry that it was opened for. */
   readonly meter: EntryMeter;
   users: number;
 }

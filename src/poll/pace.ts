@@ -2,9 +2,9 @@
 export interface PollTiming {
   /** An empty answer that took this long was held back by the coordinator: ask again at once. */
   readonly heldMs: number;
-  /** A request under way for longer than this lends its slot to others, */
+  /** A request under way for longer than this lends its slot to others. */
   readonly lendMs: number;
-  /** and one to a coordinator that is known to hold requests back after this time. */
+  /** The same for a request to a coordinator that is known to hold requests back. */
   readonly lendHeldMs: number;
   /** Longest pause after a job that somebody else got. */
   readonly conflictMs: number;

@@ -1,3 +1,4 @@
+import type { RunnerActivity } from "../board/contract.ts";
 import type { RunnerConfig } from "../config/config.ts";
 import type { Coordinator, RunnerInfo } from "../coordinator/contract.ts";
 import { describeError, Stop } from "../errors.ts";
@@ -9,7 +10,7 @@ import { type Alarm, createAlarm } from "./alarm.ts";
 import { createHealth } from "./health.ts";
 import type { PollTiming } from "./pace.ts";
 import { letGo } from "./reservation.ts";
-import type { Slot, Slots } from "./slots.ts";
+import type { Slot, Slots, SlotWish } from "./slots.ts";
 
 export interface PollerOptions {
   readonly entry: Pick<
@@ -20,6 +21,10 @@ export interface PollerOptions {
   readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "wantsPayload" | "onRoom">;
   readonly slots: Slots;
   readonly hasRoom: () => Promise<boolean>;
+  /** How much room, for those who ask why no job is asked for. */
+  readonly disk: () => DiskState;
+  /** Told to ask for no more jobs until it is told otherwise. */
+  readonly isPaused: () => boolean;
   /** Pause after an empty answer; asked each time, as reloads change it. */
   readonly pauseMs: () => number;
   /** How many entries want slots. */
@@ -32,12 +37,22 @@ export interface PollerOptions {
    * @returns false for a job that is known already: then both stay the poller's
    */
   readonly receive: (job: Job, slot: Slot, reservation: Reservation | undefined) => boolean;
-  readonly meter: Pick<EntryMeter, "asking" | "refused" | "healthy">;
+  readonly meter: Pick<EntryMeter, "asking" | "full" | "refused" | "healthy">;
   readonly timing: PollTiming;
   readonly log: Log;
 }
 
+/** `freeBytes` is unknown where the disk cannot be looked at. */
+export interface DiskState {
+  readonly freeBytes: number | undefined;
+  readonly minFreeBytes: number;
+}
+
 export interface Poller {
+  /** What it is about now. */
+  activity(): RunnerActivity;
+  /** It is paused no more. */
+  resume(): void;
   /** There may be a job soon: a few quick questions. */
   nudge(): void;
   /** The configuration was loaded anew: an entry that was given up for a while is tried at once. */
@@ -58,12 +73,16 @@ const atOnce: Wait = { ms: 0, quick: true };
 /** Conflicts in a row after which there is more wrong than a lost race. */
 const MOST_CONFLICTS = 10;
 
+/** Of several loops of one entry, the one that is nearest to a job is shown. */
+const NEAREST: readonly RunnerActivity["at"][] = ["asking", "idle", "slot", "full", "starting", "disk"];
+
 /**
  * Asks for jobs of one entry until `stop` fires: have the executor reserve room, take a slot, ask, hand the job over, wait. A request under way is then
  * left a while to end, since a broken-off one can lose a job; what it brings is handed over as always.
  */
 export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   const { entry, coordinator, executor, slots, hasRoom, pauseMs, entryCount, receive, meter, timing, log } = options;
+  const { isPaused, disk } = options;
   const { name, shell, features } = executor;
   const info: RunnerInfo = { executor: name, shell, features };
   const health = createHealth({
@@ -74,7 +93,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     log,
     onChange: (is) => meter.healthy(is),
   });
-  const alarms = new Set<Alarm>();
+  /** One loop's alarm, and what the loop is about: while it waits for a slot, what for is looked up when somebody asks. */
+  const alarms = new Map<Alarm, () => RunnerActivity>();
   const requests = new AbortController();
   /** AlloyCI hands one job to two requests of a token; only a job in GitLab's dialect proves that it is another. */
   let lanes = 1;
@@ -118,17 +138,43 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     }
   };
 
-  const turn = async (): Promise<Wait> => {
-    if (!(await hasRoom())) return idle();
+  const backOff = (
+    problem: string,
+    retryAfterMs: number | undefined,
+    tell: (activity: RunnerActivity) => void,
+  ): Wait => {
+    const ms = health.troubled(problem, retryAfterMs);
+    tell({ at: "backing off", until: Date.now() + ms, problem });
+    return { ms, quick: false };
+  };
+
+  const turn = async (show: (activity: () => RunnerActivity) => void): Promise<Wait> => {
+    const tell = (activity: RunnerActivity): void => show(() => activity);
+    if (isPaused()) {
+      tell({ at: "paused" });
+      return { ms: Number.POSITIVE_INFINITY, quick: false };
+    }
+    if (!(await hasRoom())) {
+      show(() => ({ at: "disk", ...disk() }));
+      return idle();
+    }
     const saidBefore = roomSaid;
     const reservation = await executor.reserve?.(stop);
-    if (reservation === null) return saidBefore === roomSaid ? { ...idle(), forRoom: true } : atOnce;
+    if (reservation === null) {
+      tell({ at: "full" });
+      meter.full();
+      return saidBefore === roomSaid ? { ...idle(), forRoom: true } : atOnce;
+    }
     let slot: Slot | undefined;
     let handedOver = false;
     try {
-      slot = await slots.acquire({ token: entry.id, limit: entry.limit, requestConcurrency: lanes }, stop);
-      if (stop.aborted) return atOnce;
+      const wish: SlotWish = { token: entry.id, limit: entry.limit, requestConcurrency: lanes };
+      show(() => ({ at: "slot", ...(slots.held(wish) ?? { held: "concurrent", most: 0 }) }));
+      slot = await slots.acquire(wish, stop);
+      if (stop.aborted || isPaused()) return atOnce;
+      tell({ at: "asking", since: Date.now() });
       const answer = await ask(slot);
+      tell({ at: "idle", answeredAt: Date.now() });
       if (answer.kind !== "conflict" && answer.kind !== "job") conflicts = 0;
       switch (answer.kind) {
         case "job":
@@ -149,11 +195,12 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           return lostRace();
         case "unauthorized": {
           meter.refused();
-          const ms = health.refused(answer.status);
-          return ms === null ? { ms: pauseMs(), quick: false } : { ms, quick: false };
+          const ms = health.refused(answer.status) ?? pauseMs();
+          tell({ at: "refused", status: answer.status, until: Date.now() + ms });
+          return { ms, quick: false };
         }
         case "trouble":
-          return { ms: health.troubled(answer.message, answer.retryAfterMs), quick: false };
+          return backOff(answer.message, answer.retryAfterMs, tell);
       }
     } finally {
       if (!handedOver) {
@@ -165,15 +212,16 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
 
   const lane = async (firstDelayMs: number): Promise<void> => {
     const alarm = createAlarm(timing.burstMs);
-    alarms.add(alarm);
+    const show = (activity: () => RunnerActivity): void => void alarms.set(alarm, activity);
+    show(() => ({ at: "starting" }));
     if (firstDelayMs > 0 && !stop.aborted) await alarm.wait(firstDelayMs, null);
     while (!stop.aborted) {
       const since = performance.now();
-      const wait = await turn().catch((error): Wait => {
+      const wait = await turn(show).catch((error): Wait => {
         if (stop.aborted) return atOnce;
         // A bug of ours, or an executor that cannot say whether it has room.
         log.debug("asking for a job failed", { stack: error instanceof Error ? error.stack : undefined });
-        return { ms: health.troubled(describeError(error), undefined), quick: false };
+        return backOff(describeError(error), undefined, (activity) => show(() => activity));
       });
       if (wait.ms === 0 || stop.aborted) continue;
       if (wait.forRoom) roomless.add(alarm);
@@ -191,7 +239,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       if (--open > 0) return;
       clearTimeout(lastRequest);
       stop.removeEventListener("abort", onStop);
-      // Nobody asks any more whether it is.
+      // No jobs are asked for with this entry any more, so it must not go on being shown as unhealthy.
       meter.healthy(true);
       ended.resolve();
     });
@@ -202,7 +250,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
 
   let lastRequest: NodeJS.Timeout | undefined;
   const onStop = (): void => {
-    for (const alarm of alarms) alarm.ring();
+    for (const alarm of alarms.keys()) alarm.ring();
     lastRequest = setTimeout(
       () => requests.abort(new Stop("shutting_down", "no more jobs are wanted")),
       options.lastRequestMs(),
@@ -212,12 +260,22 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   begin(options.firstDelayMs);
 
   return {
+    activity() {
+      if (stop.aborted) return { at: "leaving" };
+      if (isPaused()) return { at: "paused" };
+      const all = [...alarms.values()].map((look) => look());
+      const nearest = NEAREST.flatMap((at) => all.find((one) => one.at === at) ?? [])[0];
+      return nearest ?? all[0] ?? { at: "starting" };
+    },
+    resume: () => {
+      for (const alarm of alarms.keys()) alarm.ring();
+    },
     nudge: () => {
-      for (const alarm of alarms) alarm.nudge();
+      for (const alarm of alarms.keys()) alarm.nudge();
     },
     reset: () => {
       health.reset();
-      for (const alarm of alarms) alarm.ring();
+      for (const alarm of alarms.keys()) alarm.ring();
     },
     done: ended.promise,
   };

@@ -39,6 +39,14 @@ export interface Slots {
   readonly running: number;
   /** Requests under way of this token. */
   requests(token: string): number;
+  /** What `acquire` would wait for; `null`: for nothing. */
+  held(wish: SlotWish): Held | null;
+}
+
+/** What there is as much of as there may be, and how much that is. */
+export interface Held {
+  readonly held: "concurrent" | "limit" | "requests";
+  readonly most: number;
 }
 
 interface TokenCount {
@@ -199,5 +207,12 @@ export function createSlots(firstConcurrent: number): Slots {
       return running;
     },
     requests: (token) => tokens.get(token)?.requests ?? 0,
+    held(wish) {
+      if (fits(wish)) return null;
+      const { token, limit, requestConcurrency } = wish;
+      if ((tokens.get(token)?.jobs ?? 0) >= limit) return { held: "limit", most: limit };
+      if (free() <= 0 || received.size > 0) return { held: "concurrent", most: concurrent };
+      return { held: "requests", most: requestConcurrency };
+    },
   };
 }

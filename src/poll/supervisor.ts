@@ -1,7 +1,7 @@
 import type { Board } from "../board/contract.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
-import { describeError, Stop } from "../errors.ts";
+import { describeError, problemLine, Stop } from "../errors.ts";
 import type { Executor } from "../executor.ts";
 import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
@@ -10,7 +10,7 @@ import type { Metrics } from "../metrics/metrics.ts";
 import { createJobs } from "./jobs.ts";
 import { createLeases, type Lease } from "./leases.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
-import { type Poller, startPoller } from "./poller.ts";
+import { type DiskState, type Poller, startPoller } from "./poller.ts";
 import { createRoomGate } from "./room.ts";
 import { createSlots } from "./slots.ts";
 
@@ -21,6 +21,8 @@ export interface SupervisorOptions {
   readonly openExecutor: (entry: RunnerConfig, config: Config, meter: EntryMeter) => Executor;
   /** Is there disk space for another job? Asked before each request. */
   readonly hasRoom: () => Promise<boolean>;
+  /** As of the last look. */
+  readonly disk: () => DiskState;
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
   /** Where all jobs are shown. */
@@ -38,6 +40,9 @@ export interface Supervisor {
   apply(config: Config): void;
   /** Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects. */
   drain(): Promise<void>;
+  /** Ask for no more jobs with these tokens (`RunnerConfig.id`), or with any; what runs goes on. Holds through reloads. */
+  pause(tokens: readonly string[] | "all"): void;
+  resume(tokens: readonly string[] | "all"): void;
   /** Entries that are polled. */
   readonly polling: number;
   /** See `Jobs.blame`. */
@@ -46,6 +51,7 @@ export interface Supervisor {
 
 /** A polled entry, and what was opened for it. */
 interface Station {
+  readonly id: string;
   readonly origin: string;
   readonly poller: Poller;
   readonly lease: Lease;
@@ -58,7 +64,7 @@ interface Station {
  * @param process fires with a Stop when jobs shall end; `drain` is called beside it
  */
 export function createSupervisor(options: SupervisorOptions, process: AbortSignal): Supervisor {
-  const { openCoordinator, metrics, log, timing = pollTiming } = options;
+  const { openCoordinator, board, metrics, log, timing = pollTiming } = options;
   const slots = createSlots(1);
   const jobs = createJobs(options, process);
   const leases = createLeases(options);
@@ -68,6 +74,11 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
   /** Stations that ask no more but have jobs left. */
   const leaving = new Set<Promise<void>>();
   let config: Config | undefined;
+  /** Entries of the configuration in force that cannot be used. */
+  let unusable: Disposable[] = [];
+  const paused = new Set<string>();
+  /** With all, also those that a reload brings. */
+  let allPaused = false;
   let draining = false;
 
   const onOrigin = (origin: string): Station[] => [...stations.values()].filter((station) => station.origin === origin);
@@ -114,6 +125,8 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         executor,
         slots,
         hasRoom,
+        disk: options.disk,
+        isPaused: () => paused.has(entry.id),
         pauseMs: () => pauseMs(entry, origin),
         entryCount: () => stations.size,
         // Half of the time is left for the jobs that such a request may still bring.
@@ -142,6 +155,8 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       },
       stop.signal,
     );
+    const { id, name, limit } = entry;
+    const shown = board.addRunner({ id, name, executor: entry.executor, origin, limit }, () => poller.activity());
     let ended: Promise<void> | undefined;
     const leave = async (): Promise<void> => {
       stop.abort(new Stop("shutting_down", "no more jobs are wanted from this entry"));
@@ -153,8 +168,9 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
           entryLog.warn("cannot close an entry", { problem: describeError(result.reason) });
       }
       meter.close();
+      shown[Symbol.dispose]();
     };
-    return { origin, poller, lease, end: () => (ended ??= leave()) };
+    return { id, origin, poller, lease, end: () => (ended ??= leave()) };
   };
 
   const leave = (station: Station): void => {
@@ -171,6 +187,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       metrics.configLoaded({ concurrent: next.concurrent, sound: next.runners, broken: next.broken });
 
       const wanted = new Map<string, RunnerConfig>();
+      if (allPaused) for (const { id } of next.runners) paused.add(id);
       for (const entry of next.runners) {
         let number = 0;
         while (wanted.has(`${number} ${entry.fingerprint}`)) number++;
@@ -204,6 +221,24 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         }
       }
       leases.offer([]);
+      for (const entry of unusable) entry[Symbol.dispose]();
+      unusable = next.broken.map(({ id, name, executor, problems }) =>
+        board.addRunner({ id, name, executor, origin: "", limit: 0 }, () => ({
+          at: "unusable",
+          problem: problems.map(problemLine).join("; "),
+        })),
+      );
+    },
+    pause(tokens) {
+      if (tokens === "all") allPaused = true;
+      const ids = tokens === "all" ? [...stations.values()].map(({ id }) => id) : tokens;
+      for (const id of ids) paused.add(id);
+    },
+    resume(tokens) {
+      if (tokens === "all") allPaused = false;
+      const ids = tokens === "all" ? [...paused] : tokens;
+      for (const id of ids) paused.delete(id);
+      for (const { id, poller } of stations.values()) if (ids.includes(id)) poller.resume();
     },
     async drain() {
       draining = true;

@@ -113,7 +113,7 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   let spare: Buffer[] = [];
   /** What was written last, still in memory: whoever reads right behind needs no disk. */
   let recent: { from: number; bytes: Buffer } = { from: size, bytes: Buffer.alloc(0) };
-  /** The memory that it lies in. */
+  /** The memory that `recent` lies in. */
   let recentBlock: Buffer | undefined;
 
   function append(bytes: Uint8Array, lastWords = false): void {

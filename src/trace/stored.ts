@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { addAbortSignal, Readable } from "node:stream";
+import type { ShownTrace } from "../board/contract.ts";
 import type { StoredTrace } from "../coordinator/contract.ts";
 import { SystemFailure } from "../errors.ts";
 
@@ -16,6 +17,24 @@ export function storedTrace(path: string, size: number): StoredTrace {
     open(signal) {
       const stream = Readable.from(blocks(path, size), { objectMode: false, highWaterMark: BLOCK_BYTES });
       return addAbortSignal(signal, stream);
+    },
+  };
+}
+
+/** The same for whoever looks at it while its delivery waits: nothing stays open in between. */
+export function shownTrace(path: string, size: number): ShownTrace {
+  return {
+    size,
+    ended: true,
+    async read(from, maxBytes) {
+      const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
+      try {
+        const block = Buffer.allocUnsafe(Math.max(0, Math.min(maxBytes, size - from)));
+        const { bytesRead } = await file.read(block, 0, block.length, from);
+        return block.subarray(0, bytesRead);
+      } finally {
+        await file.close();
+      }
     },
   };
 }

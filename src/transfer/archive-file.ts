@@ -8,6 +8,7 @@ export interface ArchiveFile {
   readonly position: number;
   /** Do `work` when all before it was done. Resolves as soon as there is room for more work of this weight. */
   queue(weight: number, work: () => Promise<void>): Promise<void>;
+  /** What the bytes lie in can be used again when this resolves. */
   append(bytes: Uint8Array): Promise<void>;
   /** Change what was written. */
   patch(bytes: Uint8Array, at: number): Promise<void>;
@@ -17,21 +18,30 @@ export interface ArchiveFile {
   close(): Promise<void>;
 }
 
-/** Work under way holds at most this many bytes. */
-const MOST_WEIGHT = 12 * 1024 * 1024;
-const PIECE_BYTES = 1024 * 1024;
+const MOST_WEIGHT = 8 * 1024 * 1024;
+/** What is smaller is gathered, to be written together. */
+const LARGE_BYTES = 64 * 1024;
+const GATHERED_BYTES = 256 * 1024;
 /** The free disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
 
-/** @param minFreeBytes what the disk must still have free */
-export async function createArchiveFile(path: string, minFreeBytes: number): Promise<ArchiveFile> {
+/**
+ * @param minFreeBytes what the disk must still have free
+ * @param mostWeight work under way holds at most this many bytes, and one piece of it may be larger
+ */
+export async function createArchiveFile(
+  path: string,
+  minFreeBytes: number,
+  mostWeight = MOST_WEIGHT,
+): Promise<ArchiveFile> {
   const fail = (cause: unknown): never => {
     throw cause instanceof SystemFailure ? cause : new SystemFailure(`Cannot write ${path}`, { cause });
   };
   const file: FileHandle = await open(path, "wx", 0o600).catch(fail);
   let [position, written, looked] = [0, 0, Number.NEGATIVE_INFINITY];
   let [weight, finished] = [0, false];
-  let gathered: Uint8Array[] = [];
+  const gathered = Buffer.allocUnsafeSlow(GATHERED_BYTES);
+  let used = 0;
   let chain = Promise.resolve();
   let failure: { readonly error: unknown } | undefined;
   const waiting = new Set<() => void>();
@@ -51,9 +61,11 @@ export async function createArchiveFile(path: string, minFreeBytes: number): Pro
     }
   };
   const flush = async (): Promise<void> => {
-    const bytes = gathered.length === 1 && gathered[0] !== undefined ? gathered[0] : Buffer.concat(gathered);
-    gathered = [];
-    if (bytes.length === 0) return;
+    const bytes = gathered.subarray(0, used);
+    used = 0;
+    if (bytes.length > 0) await write(bytes);
+  };
+  const write = async (bytes: Uint8Array): Promise<void> => {
     await room();
     await writeAt(bytes, written);
     written += bytes.length;
@@ -77,13 +89,18 @@ export async function createArchiveFile(path: string, minFreeBytes: number): Pro
           for (const wake of waiting) wake();
           waiting.clear();
         });
-      while (weight > MOST_WEIGHT) await new Promise<void>((resolve) => waiting.add(resolve));
+      while (weight > mostWeight) await new Promise<void>((resolve) => waiting.add(resolve));
       if (failure !== undefined) throw failure.error;
     },
     async append(bytes) {
-      gathered.push(bytes);
       position += bytes.length;
-      if (position - written >= PIECE_BYTES) await flush();
+      if (used + bytes.length > GATHERED_BYTES || bytes.length >= LARGE_BYTES) await flush();
+      if (bytes.length >= LARGE_BYTES) {
+        await write(bytes);
+        return;
+      }
+      gathered.set(bytes, used);
+      used += bytes.length;
     },
     async patch(bytes, at) {
       await flush();

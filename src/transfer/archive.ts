@@ -1,50 +1,16 @@
-import { createWriteStream } from "node:fs";
-import { type FileHandle, rm, stat } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { constants, createGunzip, createZstdCompress, createZstdDecompress } from "node:zlib";
+import { createGunzip } from "node:zlib";
 import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
 import { MOST_ENTRIES, type UnpackLimits } from "../workspace.ts";
-import type { CompressionLevel } from "./transfer.ts";
 import { zipToTar } from "./zip/read.ts";
-import type { PackOptions } from "./zip/write.ts";
+import { zstdContents } from "./zstd.ts";
 
 export { type PackOptions, tarToZip } from "./zip/write.ts";
+export { tarToZstd } from "./zstd.ts";
 
-const ZSTD_LEVELS: Readonly<Record<CompressionLevel, number>> = {
-  fastest: 1,
-  fast: 2,
-  default: 3,
-  slow: 8,
-  slowest: 15,
-};
 const PIECE_BYTES = 256 * 1024;
-
-/**
- * Compress a tar as a whole with Zstandard: quicker and smaller than zip, but nothing in it can be reached by itself.
- * @param path must not exist; removed again when this rejects
- */
-export async function tarToZstd(
-  tar: Readable,
-  path: string,
-  { level }: PackOptions,
-  signal: AbortSignal,
-): Promise<{ readonly bytes: number }> {
-  const through = createZstdCompress({
-    chunkSize: PIECE_BYTES,
-    params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVELS[level], [constants.ZSTD_c_checksumFlag]: 1 },
-  });
-  try {
-    await pipeline(tar, through, createWriteStream(path, { flags: "wx", mode: 0o600 }), { signal });
-    return { bytes: (await stat(path)).size };
-  } catch (error) {
-    await rm(path, { force: true });
-    signal.throwIfAborted();
-    throw error instanceof ScriptFailure || error instanceof SystemFailure
-      ? error
-      : new SystemFailure(`Cannot write ${path}`, { cause: error });
-  }
-}
 
 type ArchiveFormat = "zip" | "zstd" | "gzip";
 
@@ -74,12 +40,12 @@ export async function openArchive(
     throw new SystemFailure(`Cannot read ${name}`, { cause });
   });
   if (format === "zip") return zipToTar(file, limits, signal);
-  return Readable.from(decompressed(file, format), { objectMode: false, highWaterMark: PIECE_BYTES });
+  const contents = format === "zstd" ? zstdContents(file) : gunzipped(file);
+  return Readable.from(contents, { objectMode: false, highWaterMark: PIECE_BYTES });
 }
 
-async function* decompressed(file: FileHandle, format: "zstd" | "gzip"): AsyncGenerator<Uint8Array> {
-  const chunkSize = PIECE_BYTES;
-  const through = format === "zstd" ? createZstdDecompress({ chunkSize }) : createGunzip({ chunkSize });
+async function* gunzipped(file: FileHandle): AsyncGenerator<Uint8Array> {
+  const through = createGunzip({ chunkSize: PIECE_BYTES });
   const running = pipeline(Readable.from(bytesOf(file), { objectMode: false }), through);
   running.catch(() => {}); // the reader hears of it
   try {

@@ -1,11 +1,16 @@
 import { expect, test } from "vitest";
 import { createBoard } from "../../src/board/board.ts";
-import type { JobCard, JobHandles, JobView } from "../../src/board/contract.ts";
+import type { JobCard, JobHandles, JobView, RunnerCard, ShownTrace } from "../../src/board/contract.ts";
 import type { Outcome } from "../../src/job/job.ts";
 import { sampleJob } from "../support/job.ts";
 
 const card: JobCard = { id: "17", title: "acme/widget: unit", runner: "7e3b05c2", runnerName: "one", receivedAt: 1000 };
-const handles: JobHandles = { tail: async () => Buffer.from("last line\n"), cancel: () => {} };
+const shown = (text: string): ShownTrace => ({
+  size: text.length,
+  ended: false,
+  read: async (from, maxBytes) => Buffer.from(text).subarray(from, from + maxBytes),
+});
+const handles: JobHandles = { trace: shown("last line\n"), cancel: () => {} };
 
 test("a job is shown from its arrival to its delivery, and then among the last", async () => {
   const board = createBoard();
@@ -34,14 +39,33 @@ test("its trace can be read and it can be canceled, as long as it is in progress
   const board = createBoard();
   const entry = board.add(card, handles);
   let canceled = 0;
-  entry.offer({ tail: async (bytes) => Buffer.from("0123456789").subarray(-bytes), cancel: () => canceled++ });
-  expect(String(await board.tail("17", 4))).toBe("6789");
-  expect(board.cancel("17")).toBe(1);
-  expect(board.cancel("18")).toBe(0);
+  entry.offer({ trace: shown("0123456789") });
+  entry.offer({ cancel: () => canceled++ });
+  const { number } = board.jobs()[0] ?? { number: 0 };
+  expect(String(await board.trace(number)?.read(6, 4))).toBe("6789");
+  expect(board.cancel(number)).toBe(true);
+  expect(board.cancel(number + 1)).toBe(false);
   entry.end();
-  expect(await board.tail("17", 4)).toBeNull();
-  expect(board.cancel("17")).toBe(0);
+  expect(board.trace(number)).toBeNull();
+  expect(board.cancel(number)).toBe(false);
   expect(canceled).toBe(1);
+});
+
+test("the time of each stage is kept, a further try to prepare with the first, and not without bound", async () => {
+  const board = createBoard();
+  const entry = board.add(card, handles);
+  for (const attempt of [1, 2]) entry.moved({ at: "preparing", attempt });
+  entry.moved({ at: "running", stage: "get_sources" });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(board.jobs()[0]?.stages.map(({ name }) => name)).toEqual(["prepare_executor"]);
+  for (let n = 0; n < 200; n++) entry.moved({ at: "running", stage: `step_${n}` });
+  entry.moved({ at: "finished", outcome: { result: "success" } });
+  entry.moved({ at: "delivering", outcome: { result: "success" } });
+  entry.end();
+  const stages = board.finished()[0]?.stages ?? [];
+  expect(stages.slice(0, 3).map(({ name }) => name)).toEqual(["prepare_executor", "get_sources", "step_0"]);
+  expect(stages[1]?.ms).toBeGreaterThanOrEqual(19);
+  expect(stages).toHaveLength(60);
 });
 
 test("the last ones that ended are kept, and no more of them", () => {
@@ -67,6 +91,29 @@ test("a job or an entry as a whole is refused by the compiler, and would not sho
   expect(() => shown.moved({ at: "finished", outcome })).not.toThrow();
   const text = JSON.stringify(board.jobs().slice(0, 3));
   for (const secret of [job.token, "secret-runner-token", "secret-value"]) expect(text).not.toContain(secret);
+});
+
+test("two coordinators' jobs of one id are told apart", async () => {
+  const board = createBoard();
+  board.add(card, { ...handles, trace: shown("first") });
+  board.add({ ...card, runnerName: "two" }, { ...handles, trace: shown("second") });
+  const [first, second] = board.jobs().map(({ number }) => board.trace(number));
+  expect(String(await first?.read(0, 9))).toBe("first");
+  expect(String(await second?.read(0, 9))).toBe("second");
+});
+
+test("an entry is there until it is disposed of, and its activity is looked up when somebody asks", () => {
+  const board = createBoard();
+  const runner: RunnerCard = { id: "7e3b05c2", name: "one", executor: "shell", origin: "http://ci", limit: 4 };
+  let asked = 0;
+  const wide = { ...runner, password: "hunter2-hunter2" };
+  const there = board.addRunner(wide, () => ({ at: "idle", answeredAt: ++asked }));
+  expect(asked).toBe(0);
+  expect(board.runners()).toEqual([{ ...runner, activity: { at: "idle", answeredAt: 1 } }]);
+  // @ts-expect-error an entry as a whole has a token
+  board.addRunner({ ...runner, token: "secret-runner-token" }, () => ({ at: "paused" }))[Symbol.dispose]();
+  there[Symbol.dispose]();
+  expect(board.runners()).toEqual([]);
 });
 
 test("what else a card carries is not kept", () => {

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { addressTowards, type Interfaces, sourcesAddress } from "../../src/commands/exec/address.ts";
+import { addressTowards, type Interfaces, sourcesAddress } from "../../src/commands/exec/here/address.ts";
 import { readExecOptions } from "../../src/commands/exec/options.ts";
 import type { JobLocation } from "../../src/executor.ts";
 

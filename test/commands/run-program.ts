@@ -94,6 +94,7 @@ try {
           openCoordinator: connectTo,
           openExecutor: () => executorOf(),
           hasRoom: async () => true,
+          disk: () => ({ freeBytes: undefined, minFreeBytes: 0 }),
           isPending: () => false,
           close: async () => say("closed"),
         };

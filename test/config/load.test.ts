@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
 import { type LoadOptions, loadConfig } from "../../src/config/load.ts";
 import { defaultCertsDir, defaultConfigFile, defaultStateDir } from "../../src/config/locations.ts";
+import { problemLine } from "../../src/errors.ts";
 import { createCatalog, entry, makeDir, write } from "./support.ts";
 
 const unix = process.platform !== "win32";
@@ -65,6 +66,14 @@ describe("loading", () => {
     expect((await loadConfig(file, options(dir))).warnings.join()).toMatch(
       /be read by other users \(mode 0644\)\. Run: chmod 600/,
     );
+    const open = options(dir, { env: { TOKEN: "t" } });
+    for (const [text, told] of [
+      [entry("", "$TOKEN"), false],
+      [`${entry("", "$TOKEN")}\n[runners.cache.s3]\nSecretKey = "x"`, true],
+    ] as const) {
+      await write(file, text, 0o644);
+      expect((await loadConfig(file, open)).warnings.join().includes("chmod 600")).toBe(told);
+    }
     await write(file, "", 0o622);
     expect((await loadConfig(file, options(dir))).warnings.join()).toContain("be changed by other users");
   });
@@ -92,12 +101,12 @@ describe("loading", () => {
     expect((await loadConfig(file, options(cwd))).broken).toMatchObject([
       {
         line: 6,
-        problems: [expect.stringContaining(`the file ${join(cwd, "gone.pem")} cannot be read (ENOENT)`)],
+        problems: [{ text: expect.stringContaining(`the file ${join(cwd, "gone.pem")} cannot be read (ENOENT)`) }],
         reach: null,
       },
     ]);
     await write(file, entry(`tls-ca-file = "${dir}"`));
-    expect((await loadConfig(file, options(cwd))).broken[0]?.problems.join()).toContain("not a file");
+    expect((await loadConfig(file, options(cwd))).broken[0]?.problems.map(problemLine).join()).toContain("not a file");
   });
 
   test("a directory, a huge file and other bytes than UTF-8 are refused soon", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { executors } from "../../executors/index.ts";
+import { problemLine } from "../../src/errors.ts";
 import { noMeter } from "../../src/executor-deps.ts";
 import { createLog } from "./log-stand.ts";
 import { createCatalog, entry, type Opened, read, refusal } from "./support.ts";
@@ -185,7 +186,7 @@ describe("executors", () => {
     const message = await refusal(entry().replace('"shell"', '"shel"'));
     expect(message).toContain('config.toml:5: runners.executor of "a"');
     expect(message).toContain('Use one of "shell", "docker", "ssh", "tool". Did you mean "shell"?');
-    expect(await refusal(entry().replace('"shell"', '"parallels"'))).toContain("not available in this version");
+    expect(await refusal(entry().replace('"shell"', '"docker-windows"'))).toContain("not available in this version");
   });
 
   test("a shell that the executor cannot run is an error", async () => {
@@ -201,9 +202,7 @@ describe("executors", () => {
   });
 
   test("tables of other executors are left alone", async () => {
-    const { warnings } = await read(
-      `${entry()}[runners.docker]\nprivileged = "no matter"\n[runners.parallels.volumes]\n`,
-    );
+    const { warnings } = await read(`${entry()}[runners.docker]\nprivileged = "no matter"\n[runners.ssh.volumes]\n`);
     expect(warnings).toEqual([]);
   });
 
@@ -312,7 +311,7 @@ describe("what is refused", () => {
       ["bad key", 46, "shell"],
     ]);
     expect(broken.map(({ problems }) => problems.length)).toEqual([1, 1, 1, 1, 1, 1]);
-    expect(broken[0]?.problems).toEqual([
+    expect(broken[0]?.problems.map(problemLine)).toEqual([
       expect.stringMatching(/config\.toml:13: runners\.executor of "unknown": .*"shell"/),
     ]);
     expect(broken.map(({ reach }) => reach?.token ?? null)).toEqual(["t2", "t3", "t4", null, null, null]);
@@ -324,7 +323,7 @@ describe("what is refused", () => {
     const findProgram = async (program: string): Promise<string | null> => `no ${program} here`;
     const text = entry("[runners.tool]\npath = '/opt/tool'\n").replace('"shell"', '"tool"');
     const { broken } = await read(text, { catalog: createCatalog(), findProgram });
-    expect(broken[0]?.problems).toEqual([
+    expect(broken[0]?.problems.map(problemLine)).toEqual([
       '/etc/alloy-runner/config.toml:7: runners.tool.path of "a": no /opt/tool here',
     ]);
     expect((await read(text, { catalog: createCatalog() })).broken).toEqual([]);

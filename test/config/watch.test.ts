@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { addRunner } from "../../src/config/file/save.ts";
 import { type ConfigChange, type ConfigWatch, type WatchOptions, watchConfig } from "../../src/config/file/watch.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import { problemLine } from "../../src/errors.ts";
 import { deadline, never } from "../../src/time.ts";
 import { createCatalog, entry, makeDir, write } from "./support.ts";
 
@@ -59,7 +60,7 @@ async function start(file: string, options: WatchOptions = QUICK): Promise<Watch
       if (done || value === undefined) return "ended";
       if ("error" in value) return String(value.error);
       const { broken, concurrent } = value.config;
-      return broken.length === 0 ? concurrent : broken.flatMap(({ problems }) => problems).join("\n");
+      return broken.length === 0 ? concurrent : broken.flatMap(({ problems }) => problems.map(problemLine)).join("\n");
     },
   };
 }

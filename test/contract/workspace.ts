@@ -445,6 +445,27 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
       expect(readdirSync(join(dir, "victim"))).toEqual([]);
     });
 
+    test("nothing is in its place before the archive has ended, and an archive that fails there leaves nothing", async () => {
+      const { files, root, tmpDir } = await opened();
+      const places: boolean[] = [];
+      const tar = (failure?: Error): Readable =>
+        Readable.from(
+          (async function* () {
+            yield Buffer.concat([entry("one", { text: "1" }), entry("two", { text: "2" }), tarEnd]);
+            // Asked for more: what came is taken.
+            places.push(existsSync(join(root, "one")));
+            if (failure !== undefined) throw failure;
+          })(),
+          { objectMode: false, highWaterMark: 1 },
+        );
+      await expect(files.unpack(tar(new ScriptFailure("not yet")), limits, never)).rejects.toThrow("not yet");
+      expect(readdirSync(root)).toEqual([]);
+      expect(existsSync(tmpDir) ? readdirSync(tmpDir) : []).toEqual([]);
+      await files.unpack(tar(), limits, never);
+      expect(readFileSync(join(root, "two"), "utf8")).toBe("2");
+      expect(places).toEqual([false, false]);
+    });
+
     test("stopping while an archive arrives leaves nothing behind", async () => {
       const { files, root, tmpDir } = await opened();
       const stop = new AbortController();

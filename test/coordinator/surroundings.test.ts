@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { apiUrl } from "../../src/coordinator/api-url.ts";
 import { createLookup } from "../../src/coordinator/connection/lookup.ts";
-import { proxyFor } from "../../src/coordinator/connection/proxy.ts";
 import { retryAfter } from "../../src/coordinator/retry-after.ts";
+import { proxyFor } from "../../src/proxy/proxy.ts";
 
 describe("the API's address", () => {
   test.each([

@@ -48,6 +48,29 @@ test.each(["alloy", "gitlab"] as const)(
   },
 );
 
+test("many small files go through threads of the built program, as artifacts and as a cache", async () => {
+  const site = await openSite({ dialect: "gitlab" });
+  open.push(site);
+  const sums = "cat out/* | cksum";
+  const first = site.coordinator.enqueue({
+    script: [`mkdir -p out; for i in $(seq 400); do seq $i $((i + 300)) > out/$i; done; ${sums}`],
+    artifacts: { paths: ["out/"] },
+    cache: { key: "k", paths: ["out/"] },
+    variables: { CACHE_COMPRESSION_FORMAT: "zip" },
+  });
+  await first.finished();
+  expect(first.status, first.trace).toBe("success");
+  const sum = /^\d{5,} \d+$/m.exec(first.trace)?.[0] ?? "none";
+  for (const how of [{ dependencies: [first] }, { cache: { key: "k", paths: ["out/"] } }]) {
+    const next = site.coordinator.enqueue({ script: [`ls out | wc -l; ${sums}; rm -r out`], ...how });
+    await next.finished();
+    expect(next.status, next.trace).toBe("success");
+    expect(next.trace).toMatch(/^400$/m);
+    expect(next.trace).toContain(sum);
+  }
+  expect(site.runner.stderr()).not.toContain("thread");
+});
+
 test("a bucket is opened with the keys that the cloud gives this machine", async () => {
   const s3 = await openS3();
   const metadata = createServer((_, response) => {

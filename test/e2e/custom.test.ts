@@ -2,6 +2,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
 import { linesOf, openProject } from "../support/project.ts";
 import { openSite, type Site } from "../support/site.ts";
@@ -122,6 +123,21 @@ graceful_kill_timeout = 5`,
     await expect.poll(() => job.liveText, { timeout: 20_000 }).toContain("after all");
     await expect.poll(() => existsSync(join(site.dir, "cleaned")), { timeout: 20_000 }).toBe(true);
   });
+});
+
+test("a large cache goes through scripts in bounded memory", { timeout: 180_000 }, async () => {
+  const site = await siteWith({ table: () => `run_exec = "${runHere}"` });
+  const job = site.coordinator.enqueue({
+    script: ["mkdir kept; head -c 300000000 /dev/urandom >kept/large"],
+    cache: { key: "k", paths: ["kept/"] },
+    variables: { GIT_STRATEGY: "none" },
+  });
+  await job.finished({ timeoutMs: 150_000 });
+  expect(job.status, job.trace).toBe("success");
+  expect(job.trace).toContain("Saved cache k: 2 entries");
+  const { peakMb } = footprint(site.runner.child.pid ?? 0);
+  // 145 MB; with a text for each line of base64 it was 290 MB.
+  expect(peakMb).toBeLessThan(185);
 });
 
 test("kill -9 in mid-job: the next start ends its processes, cleans up with the same names and reports it", async () => {

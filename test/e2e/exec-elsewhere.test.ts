@@ -1,7 +1,7 @@
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { projectIdOf } from "../../src/commands/exec/places.ts";
+import { projectIdOf } from "../../src/commands/exec/here/places.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { dockerAt, imageName, noEngine, testEngine } from "../support/docker.ts";
 import { linesOf, openProject, type Project } from "../support/project.ts";

@@ -2,7 +2,7 @@ import { chmod, mkdir, readFile, stat, symlink, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
-import { emptyHome, runProgram, start } from "../support/program.ts";
+import { emptyHome, registering, runProgram, start } from "../support/program.ts";
 
 let home: Awaited<ReturnType<typeof emptyHome>>;
 let coordinator: LocalCoordinator;
@@ -22,19 +22,7 @@ const run = (args: readonly string[], more: { env?: Record<string, string>; stdi
   runProgram(args, { home: home.dir, ...more });
 
 function flags(...more: string[]): string[] {
-  return [
-    "register",
-    "-n",
-    "-c",
-    file,
-    "-u",
-    coordinator.url,
-    "-r",
-    coordinator.registrationToken,
-    "--executor",
-    "shell",
-    ...more,
-  ];
+  return registering({ config: file, url: coordinator.url, token: coordinator.registrationToken }, ...more);
 }
 
 describe("register", () => {
@@ -195,18 +183,7 @@ describe("register", () => {
   });
 
   test("a wrong registration token says so", async () => {
-    const result = await run([
-      "register",
-      "-n",
-      "-c",
-      file,
-      "-u",
-      coordinator.url,
-      "-r",
-      "wrong-token-value",
-      "--executor",
-      "shell",
-    ]);
+    const result = await run(registering({ config: file, url: coordinator.url, token: "wrong-token-value" }));
     expect(result.code).toBe(1);
     expect(result.stderr).toContain("registration token");
     expect(result.stderr).not.toContain("wrong-token-value");
@@ -215,7 +192,7 @@ describe("register", () => {
   test("a coordinator that is away says so", async () => {
     const away = coordinator.url;
     await coordinator.close();
-    const result = await run(["register", "-n", "-c", file, "-u", away, "-r", "x", "--executor", "shell"]);
+    const result = await run(registering({ config: file, url: away, token: "x" }));
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(/ECONNREFUSED|refused/);
   });
@@ -224,18 +201,13 @@ describe("register", () => {
     // The entry can be checked and the directory written, but the file leads to where there is no room for it.
     await mkdir(join(home.dir, "full"));
     await symlink("/dev/full", join(home.dir, "full", "config.toml"));
-    const result = await run([
-      "register",
-      "-n",
-      "-c",
-      join(home.dir, "full", "config.toml"),
-      "-u",
-      coordinator.url,
-      "-r",
-      coordinator.registrationToken,
-      "--executor",
-      "shell",
-    ]);
+    const result = await run(
+      registering({
+        config: join(home.dir, "full", "config.toml"),
+        url: coordinator.url,
+        token: coordinator.registrationToken,
+      }),
+    );
     expect(result.code).toBe(1);
     expect(coordinator.runners).toHaveLength(0);
   });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startCoordinator } from "../../src/local/coordinator/coordinator.ts";
-import { emptyHome, runProgram, start } from "../support/program.ts";
+import { emptyHome, registering, runProgram, start } from "../support/program.ts";
 
 let dir: string;
 
@@ -12,57 +12,20 @@ function openssl(...args: string[]): void {
   execFileSync("openssl", args, { cwd: dir, stdio: "ignore" });
 }
 
+/** A key and what is made with it: a request for a certificate or, by `-x509`, a certificate. */
+function keyWith(name: string, ...more: string[]): void {
+  openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", `${name}.key`, "-subj", `/CN=${name}`, ...more);
+}
+
 /** A CA of our own, a server's certificate for localhost, a client's certificate, and a CA that signed nothing. */
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "alloy-tls-"));
-  for (const name of ["ca", "stranger"]) {
-    openssl(
-      "req",
-      "-x509",
-      "-newkey",
-      "rsa:2048",
-      "-nodes",
-      "-keyout",
-      `${name}.key`,
-      "-out",
-      `${name}.pem`,
-      "-days",
-      "2",
-      "-subj",
-      `/CN=${name}`,
-    );
-  }
+  for (const name of ["ca", "stranger"]) keyWith(name, "-x509", "-out", `${name}.pem`, "-days", "2");
   await writeFile(join(dir, "san"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
   for (const name of ["server", "client"]) {
-    openssl(
-      "req",
-      "-newkey",
-      "rsa:2048",
-      "-nodes",
-      "-keyout",
-      `${name}.key`,
-      "-out",
-      `${name}.csr`,
-      "-subj",
-      `/CN=${name}`,
-    );
-    openssl(
-      "x509",
-      "-req",
-      "-in",
-      `${name}.csr`,
-      "-CA",
-      "ca.pem",
-      "-CAkey",
-      "ca.key",
-      "-CAcreateserial",
-      "-out",
-      `${name}.pem`,
-      "-days",
-      "2",
-      "-extfile",
-      "san",
-    );
+    keyWith(name, "-out", `${name}.csr`);
+    const signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san"];
+    openssl("x509", "-req", "-in", `${name}.csr`, "-out", `${name}.pem`, ...signed);
   }
 });
 afterAll(async () => {
@@ -81,18 +44,7 @@ describe("a coordinator with a certificate of its own CA", () => {
     const home = await emptyHome();
     const coordinator = await secureCoordinator();
     const config = join(home.dir, "config.toml");
-    const args = [
-      "register",
-      "-n",
-      "-c",
-      config,
-      "-u",
-      coordinator.url,
-      "-r",
-      coordinator.registrationToken,
-      "--executor",
-      "shell",
-    ];
+    const args = registering({ config, url: coordinator.url, token: coordinator.registrationToken });
     try {
       for (const ca of [[], ["--tls-ca-file", join(dir, "stranger.pem")]]) {
         const refused = await runProgram([...args, ...ca], {

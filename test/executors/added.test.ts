@@ -44,10 +44,14 @@ test("the help has its flags under its title, after those of everybody", async (
     "Docker:",
     "SSH:",
     "Custom:",
+    "VirtualBox:",
+    "Parallels:",
     "Kubernetes:",
     "Paper:",
   ]);
-  expect(output).toMatch(/--executor <name> .*shell, docker, ssh, docker-ssh,\s+custom,\s+kubernetes,\s+paper/s);
+  expect(output).toMatch(
+    /--executor <name> .*shell, docker, ssh, docker-ssh,\s+custom,\s+virtualbox,\s+parallels,\s+kubernetes,\s+paper/s,
+  );
   expect(output).toMatch(/--paper-colour <value>\s+of the sheet\s+\(env:\s+PAPER_COLOUR\)/);
 });
 

@@ -1,8 +1,12 @@
+import { existsSync, readdirSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { never } from "../../src/time.ts";
 import { executorContract } from "../contract/executor.ts";
+import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { makeRootTar } from "../support/images.ts";
-import { type CustomStand, chrootDriver, leftToDrivers, openCustomStand } from "./custom-stand.ts";
+import { type CustomStand, chrootDriver, leftToDrivers, nspawnDriver, openCustomStand } from "./custom-stand.ts";
 
 describe("a driver for chroots", () => {
   if (process.platform !== "linux" || process.getuid?.() !== 0) {
@@ -46,5 +50,51 @@ describe("a driver for chroots", () => {
         "after a crash the notes lead to all that is left of a job, and to nothing else",
       ].map((test) => ({ test, because: "a chroot goes with its job, and processes with their script" })),
     ],
+  });
+});
+
+describe("a driver for systemd-nspawn", () => {
+  if (process.platform !== "linux" || process.getuid?.() !== 0 || !existsSync("/usr/bin/systemd-nspawn")) {
+    test.skip("needs root on Linux, and systemd-container", () => {});
+    return;
+  }
+
+  test("scripts, their statuses, files and what is between them are as anywhere", { timeout: 120_000 }, async () => {
+    const stand = openCustomStand();
+    try {
+      const tar = join(stand.dir, "root.tar");
+      await makeRootTar("git", tar);
+      const executor = stand.open({
+        config_exec: nspawnDriver,
+        config_args: ["config", tar],
+        prepare_exec: nspawnDriver,
+        prepare_args: ["prepare", tar],
+        run_exec: nspawnDriver,
+        run_args: ["run", tar],
+        cleanup_exec: nspawnDriver,
+        cleanup_args: ["cleanup", tar],
+      });
+      const environment = await executor.prepare(sampleRequest(), new Sink(), never);
+      const { root } = environment.workspace;
+      const first = await runOps(environment, [
+        { op: "mkdir", path: root },
+        { op: "cd", path: root },
+        ...source("echo $$ $(cat /proc/1/comm); echo 'made' >f; echo oops >&2; exit 7"),
+      ]);
+      expect(first).toMatchObject({ code: 7, signal: null });
+      expect(first.text).toMatch(/^\d+ \S+\noops\n$/);
+      const select = { globs: ["f"], exclude: [], untracked: false };
+      const list = await environment.workspace.list(select, never);
+      expect(list.paths).toEqual(["f"]);
+      const { tar: packed } = await environment.workspace.pack(list.paths, never);
+      const chunks: Buffer[] = [];
+      for await (const chunk of packed) chunks.push(chunk);
+      expect(Buffer.concat(chunks).toString("latin1")).toContain("made\n");
+      await environment.destroy(never);
+      await executor.close(never);
+      expect(readdirSync(tmpdir()).filter((name) => name.startsWith("alloy-chroot-12-7-"))).toEqual([]);
+    } finally {
+      stand.close();
+    }
   });
 });

@@ -11,6 +11,7 @@ import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 const drivers = join(import.meta.dirname, "../support/drivers");
 export const runHere = join(drivers, "run-here.sh");
 export const chrootDriver = join(drivers, "chroot.sh");
+export const nspawnDriver = join(drivers, "nspawn.sh");
 
 /** What a driver's scripts leave is the driver's to end: that is what its cleanup_exec is for. */
 const THE_DRIVERS = "the driver and its cleanup_exec end what scripts leave";

@@ -4,9 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect } from "vitest";
 import { connectEngine, type Engine } from "../../executors/docker/engine/engine.ts";
+import type { Owner } from "../../executors/docker/engine/labels.ts";
 import docker from "../../executors/docker/index.ts";
 import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
 import type { Job } from "../../src/job/job.ts";
+import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import type { OpenOptions } from "../contract/executor.ts";
@@ -33,6 +35,34 @@ export interface DockerStand {
 export async function connectTo({ host }: Pick<TestEngine, "host">): Promise<Engine> {
   const settings = { host, tlsCertPath: "", tlsVerify: false };
   return await connectEngine({ settings, env: {}, scratchDir: "/nowhere" }, never);
+}
+
+/** What parts of the executor are given in tests of their own. */
+export interface EngineStand {
+  /** Connected before the first test, closed after the last one. */
+  engine(): Engine;
+  /** This process, at an installation that nobody else is. */
+  readonly owner: Owner;
+  readonly log: Log;
+}
+
+/** For the tests of one `describe`, with the image of a shell at hand. */
+export function useEngine(found: TestEngine): EngineStand {
+  let engine: Engine | undefined;
+  beforeAll(async () => {
+    await found.images("sh");
+    engine = await connectTo(found);
+  }, 240_000);
+  afterAll(async () => await engine?.close());
+  const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
+  return {
+    engine: () => {
+      if (engine === undefined) throw new Error("the engine is connected in beforeAll");
+      return engine;
+    },
+    owner: { installation: randomBytes(8).toString("hex"), process: "1-1" },
+    log,
+  };
 }
 
 const RUNNER_LABEL = "com.gitlab.gitlab-runner.runner.id";

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Note, PrepareRequest } from "../../src/executor.ts";
+import type { Environment, Executor } from "../../src/executor.ts";
 import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
-import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
-import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
+import { runOps, Sink, source } from "../support/executor-kit.ts";
 import { imageName, type TestImage } from "../support/images.ts";
+import { requestOf } from "./kubernetes-request.ts";
 import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 
 const cluster = await useCluster();
@@ -28,27 +28,6 @@ const variable = (key: string, value: string): Variable => ({
   masked: false,
   raw: false,
 });
-
-function requestOf(parts: Partial<Job>): PrepareRequest & { readonly notes: Note[] } {
-  const request = sampleRequest();
-  const job = { ...request.job, ...parts };
-  const identity = { version: "1", revision: "r", architecture: "linux/amd64" };
-  const features = { variables: true, image: true, services: true, shared: false };
-  const sources = {
-    job,
-    runner: { environment: [], debugTraceDisabled: false },
-    identity,
-    executor: { features },
-    concurrentId: 0,
-  };
-  return {
-    ...request,
-    job,
-    variables: job.variables,
-    expand: setUp(sources, null).variables.expand,
-    openVariables: (place) => preparedVariables(sources, place),
-  };
-}
 
 describe("jobs in pods", () => {
   if (cluster === null) {
@@ -119,6 +98,30 @@ describe("jobs in pods", () => {
     expect(text).toContain("\nOPEN=costs $(HOME) $$5\n");
   });
 
+  it("what services print is in the trace where a job wants to see it, whole and once", async () => {
+    const { environment, notes } = await prepared({
+      image: image("sh"),
+      services: [
+        service("sh", {
+          command: [
+            "sh",
+            "-c",
+            "n=0; while [ $n -lt 500 ]; do n=$((n+1)); echo line $n; done; until [ -e /builds/more ]; do sleep 0.1; done; echo and more; sleep 1000",
+          ],
+        }),
+      ],
+      variables: [variable("CI_DEBUG_SERVICES", "true")],
+    });
+    await notes.until(/line 500\n/);
+    await runOps(environment, source("touch /builds/more"));
+    await notes.until(/and more\n/);
+    const said = notes.text.split("\n").filter((line) => line.startsWith("[service:"));
+    expect(said).toEqual([
+      ...Array.from({ length: 500 }, (_, n) => `[service:${imageName("sh")}] line ${n + 1}`),
+      `[service:${imageName("sh")}] and more`,
+    ]);
+  });
+
   it("nothing of a job's variables is in its pod, and labels and annotations say whose it is", async () => {
     const { request } = await prepared(
       {
@@ -174,7 +177,8 @@ describe("jobs in pods", () => {
   it("a namespace under Pod Security restricted gets pods without root", async () => {
     const restricted = await openStand(cluster, { "pod-security.kubernetes.io/enforce": "restricted" });
     onTestFinished(() => restricted.close());
-    const { environment, notes, request } = await prepared({ image: image("git") }, {}, restricted);
+    const looks = service("sh", { command: ["sh", "-c", "ls / >/builds/seen; id -u >/builds/who; sleep 1000"] });
+    const { environment, notes, request } = await prepared({ image: image("git"), services: [looks] }, {}, restricted);
     expect(notes.text).toContain("admits only restricted pods");
     const { root } = environment.workspace;
     const { text } = await runOps(environment, [
@@ -182,6 +186,10 @@ describe("jobs in pods", () => {
       ...source("id -u", "touch file && echo written", 'echo "$HOME"; touch "$HOME/x" && echo home'),
     ]);
     expect(text).toMatch(/^1000\nwritten\n.+\nhome\n$/);
+    const seen = source("while [ ! -s /builds/who ]; do sleep 0.1; done; cat /builds/who /builds/seen");
+    const lines = (await runOps(environment, seen)).text.split("\n");
+    expect(lines).toEqual(expect.arrayContaining(["1000", "builds"]));
+    expect(lines).not.toContain("alloy-runner");
     expect((await podOf(request.jobKey, restricted)).spec.containers[0].securityContext).toMatchObject({
       allowPrivilegeEscalation: false,
       capabilities: { drop: ["ALL"] },

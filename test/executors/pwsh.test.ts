@@ -1,14 +1,11 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import shell from "../../executors/shell/index.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Op } from "../../src/shell.ts";
-import { never } from "../../src/time.ts";
-import { executorDeps } from "../support/executor-deps.ts";
-import { pwshSource, runOps, Sink, sampleRequest } from "../support/executor-kit.ts";
+import { pwshSource, runOps } from "../support/executor-kit.ts";
 import { hasPwsh } from "../support/pwsh.ts";
+import { opened as openedShell, preparedIn } from "./shell-stand.ts";
 
 interface Opened {
   readonly dir: string;
@@ -16,23 +13,8 @@ interface Opened {
 }
 
 function opened(buildsDir?: string): Opened {
-  const dir = mkdtempSync(join(tmpdir(), "alloy-pwsh-"));
-  chmodSync(dir, 0o755);
-  mkdirSync(join(dir, "scratch"), { mode: 0o700 });
-  const ownProgram = [process.execPath, join(import.meta.dirname, "../../src/main.ts")] as const;
-  const executor = shell.create({}, executorDeps(dir, { buildsDir, shell: "pwsh", killGraceMs: 1000, ownProgram }));
-  onTestFinished(async () => {
-    await executor.close(never);
-    rmSync(dir, { recursive: true, force: true });
-  });
-  return {
-    dir,
-    prepare: async () => {
-      const environment = await executor.prepare(sampleRequest(), new Sink(), never);
-      onTestFinished(() => environment.destroy(never));
-      return environment;
-    },
-  };
+  const { dir, executor } = openedShell({ buildsDir, shell: "pwsh" });
+  return { dir, prepare: () => preparedIn(executor) };
 }
 
 async function run(environment: Environment, ops: readonly Op[]): Promise<{ code: number; text: string }> {

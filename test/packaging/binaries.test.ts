@@ -1,7 +1,7 @@
 import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -23,6 +23,8 @@ function lacking(what: string, present: boolean): string | null {
   if (!present && process.env.CI === "true") throw new Error(`the tests of the binaries need ${what}`);
   return present ? null : `needs ${what}`;
 }
+
+const textSha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 const sha256 = async (file: string): Promise<string> =>
   createHash("sha256")
@@ -57,11 +59,14 @@ test("two trees with the same sources make the same bundle and the same binary",
     execFileSync("mv", [tree, moved]);
     await run(process.execPath, ["scripts/bundle.mjs"], { cwd: moved });
     await run(process.execPath, ["scripts/binary.mjs", "--no-smoke", here], { cwd: moved });
-    const bundle = await readFile(join(moved, "dist/alloy-runner.cjs"), "utf8");
-    expect(bundle).not.toContain(dir);
-    expect(bundle).not.toContain(top);
+    const names = (await readdir(join(moved, "dist"), { recursive: true }))
+      .filter((file) => file.endsWith(".mjs"))
+      .sort();
+    const bundle = await Promise.all(names.map(async (file) => await readFile(join(moved, "dist", file), "utf8")));
+    expect(bundle.join()).not.toContain(dir);
+    expect(bundle.join()).not.toContain(top);
     sums.push(
-      `${await sha256(join(moved, "dist/alloy-runner.cjs"))} ${await sha256(join(moved, `out/alloy-runner-${here}`))}`,
+      `${textSha256([...names, ...bundle].join("\n"))} ${await sha256(join(moved, `out/alloy-runner-${here}`))}`,
     );
     await rm(moved, { recursive: true });
   }
@@ -182,7 +187,7 @@ test("a target that is not known, and a runtime that is not the expected one, ar
   expect(broken).not.toBe(lock);
   await writeFile(join(tree, "package-lock.json"), broken);
   await mkdir(join(tree, "dist"));
-  await copyFile(join(top, "dist/alloy-runner.cjs"), join(tree, "dist/alloy-runner.cjs"));
+  await copyFile(join(top, "dist/alloy-runner.mjs"), join(tree, "dist/alloy-runner.mjs"));
   // An npm that brings something else, so that nothing is fetched for this.
   await mkdir(join(dir, "bin"));
   const npm =

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 
 const top = join(import.meta.dirname, "../..");
@@ -89,5 +89,41 @@ test("what the sources take from a package by module is what its index gives, or
   for (const name of ["Counter", "Gauge", "Histogram", "Registry"]) {
     const module = methodsOf(`require("prom-client/lib/${name.toLowerCase()}.js")`);
     expect([...methodsOf(`require("prom-client").${name}`)].filter((method) => !module.has(method))).toEqual([]);
+  }
+});
+
+/** Names and bytes of the files that come with one of the built ones: what it imports by statements, and so on. */
+function loadedWith(file: string, found = new Map<string, string>()): Map<string, string> {
+  if (found.has(file)) return found;
+  const text = readFileSync(file, "utf8");
+  found.set(file, text);
+  for (const [, name = ""] of text.matchAll(/(?:^|[;}])(?:import|export)(?:[\w$*{}, ]*?from)?"(\.[^"]+)"/gm))
+    loadedWith(join(dirname(file), name), found);
+  return found;
+}
+
+const partNamed = (name: string): string => {
+  const part = readdirSync(join(top, "dist/parts")).find((file) => file.startsWith(`${name}-`));
+  return join(top, "dist/parts", part ?? `no part is named ${name}`);
+};
+
+test("a start reads what it uses, and no more", () => {
+  const size = (files: Map<string, string>): number => [...files.values()].join("").length;
+  const start = loadedWith(join(top, "dist/alloy-runner.mjs"));
+  expect(size(start)).toBeLessThan(10_000);
+  const all = readdirSync(join(top, "dist/parts")).map((file) => join(top, "dist/parts", file));
+  const run = loadedWith(partNamed("run"));
+  for (const file of [...loadedWith(partNamed("shell")).keys(), ...loadedWith(partNamed("program")).keys()])
+    loadedWith(file, run);
+  expect(run.size).toBeGreaterThan(10);
+  expect(size(run)).toBeLessThan(1_800_000);
+  // Each of these is somewhere in the bundle, and comes when an entry of config.toml, or `exec`, asks for it.
+  for (const word of ["docker.sock", "RE2JS", "serviceaccount", "ssh-userauth", "YAMLParseError"]) {
+    const inFiles = all.filter((file) => readFileSync(file, "utf8").includes(word));
+    expect(inFiles, word).not.toEqual([]);
+    expect(
+      inFiles.filter((file) => run.has(file)),
+      word,
+    ).toEqual([]);
   }
 });

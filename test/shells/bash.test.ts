@@ -1,15 +1,19 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { bash, sh } from "../../shells/bash.ts";
-import { findShellWriter, shellNames } from "../../shells/index.ts";
+import { findShellWriter } from "../../shells/index.ts";
 import { type Interpreter, shellContract } from "../contract/shell.ts";
+import { toolDirectory } from "../executors/remote/local.ts";
 
 /** bash behaves as `sh` when it is called so. */
 const links = mkdtempSync(join(tmpdir(), "alloy-sh-"));
 symlinkSync("/bin/bash", join(links, "sh"));
+/** Images often have nothing else. */
+const tools = join(links, "tools");
+if (existsSync("/bin/busybox")) toolDirectory(tools, "busybox");
 afterAll(() => rmSync(links, { recursive: true }));
 
 /** All that may stand behind the name `sh` somewhere. */
@@ -17,6 +21,7 @@ const shells: readonly Interpreter[] = [
   { name: "dash", argv: ["dash"] },
   { name: "bash as sh", argv: [join(links, "sh")] },
   { name: "busybox", argv: ["busybox", "sh"] },
+  { name: "busybox with its own programs", argv: [join(tools, "sh")], path: tools },
   { name: "mksh", argv: ["mksh"] },
   { name: "zsh", argv: ["zsh"] },
   { name: "ksh93", argv: ["ksh93"] },
@@ -35,8 +40,8 @@ for (const { name } of shells.filter((one) => !isHere(one))) {
 
 describe("the writers", () => {
   test("are found by name", () => {
-    expect(shellNames).toEqual(["bash", "sh", "cmd", "powershell", "pwsh"]);
-    expect(shellNames.map((name) => findShellWriter(name)?.name)).toEqual(shellNames);
+    const names = ["bash", "sh", "cmd", "powershell", "pwsh"] as const;
+    expect(names.map((name) => findShellWriter(name)?.name)).toEqual(names);
   });
 
   test("start a login shell only when asked", () => {

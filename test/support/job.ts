@@ -10,7 +10,6 @@ export function sampleJob(more: Partial<Job> = {}): Job {
     token: "job-token",
     dialect: "alloy",
     name: "test",
-    pipelineStage: "test",
     projectId: "7",
     projectName: "project",
     git: {

@@ -8,7 +8,7 @@ const top = join(import.meta.dirname, "../..");
 
 /** The built binary for this machine, or with `RUNTIME=node` the bundle under Node. Tests never run the sources. */
 export function program(runtime: "binary" | "node" = "binary"): readonly [string, ...string[]] {
-  if (runtime === "node") return [process.execPath, built("dist/alloy-runner.cjs")];
+  if (runtime === "node") return [process.execPath, built("dist/alloy-runner.mjs")];
   return [built(`out/alloy-runner-${process.platform}-${process.arch}`)];
 }
 
@@ -126,4 +126,12 @@ export async function runProgram(
   const running = start(args, options);
   const { code } = await running.exit;
   return { code, stdout: running.stdout(), stderr: running.stderr() };
+}
+
+/** Arguments by which a runner of the shell executor is registered without a question. */
+export function registering(
+  { config, url, token }: { readonly config: string; readonly url: string; readonly token: string },
+  ...more: readonly string[]
+): string[] {
+  return ["register", "-n", "-c", config, "-u", url, "-r", token, "--executor", "shell", ...more];
 }

@@ -2,8 +2,8 @@ import { createServer, type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 
 export interface ProxyOptions {
-  /** Host and port as clients name them → the port of 127.0.0.1 where that is. What is not here is refused with 502. */
-  readonly places: Readonly<Record<string, number>>;
+  /** Host and port as clients name them → the port of 127.0.0.1, or host and port, where that is. Others are refused with 502. */
+  readonly places: Readonly<Record<string, number | { readonly host: string; readonly port: number }>>;
   /** `user:password` that it insists on. */
   readonly login?: string;
 }
@@ -22,12 +22,13 @@ export async function startProxy({ places, login }: ProxyOptions): Promise<TestP
   const sockets = new Set<Socket>();
   const wanted = login === undefined ? undefined : `Basic ${Buffer.from(login).toString("base64")}`;
   /** @returns the port to go on to, or the status of a refusal */
-  const judge = (incoming: IncomingMessage, place: string): { port: number } | { status: number } => {
-    const port = places[place];
+  const judge = (incoming: IncomingMessage, place: string): { host: string; port: number } | { status: number } => {
+    const found = places[place];
     const refused = wanted !== undefined && incoming.headers["proxy-authorization"] !== wanted;
-    const status = refused ? 407 : port === undefined ? 502 : 200;
+    const status = refused ? 407 : found === undefined ? 502 : 200;
     asked.push(`${incoming.method} ${incoming.url} ${status}`);
-    return port === undefined || status !== 200 ? { status } : { port };
+    if (found === undefined || status !== 200) return { status };
+    return typeof found === "number" ? { host: "127.0.0.1", port: found } : found;
   };
   const headers = { "proxy-authenticate": 'Basic realm="test"' };
 
@@ -42,7 +43,7 @@ export async function startProxy({ places, login }: ProxyOptions): Promise<TestP
     const { method, headers: given } = incoming;
     const { "proxy-authorization": _, ...rest } = given;
     const path = `${target.pathname}${target.search}`;
-    const forward = request({ host: "127.0.0.1", port: verdict.port, method, path, headers: rest }, (answer) => {
+    const forward = request({ ...verdict, method, path, headers: rest }, (answer) => {
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
       answer.pipe(outgoing);
     });
@@ -56,7 +57,7 @@ export async function startProxy({ places, login }: ProxyOptions): Promise<TestP
       client.end(`${lines.join("\r\n")}\r\nContent-Length: 0\r\n\r\n`);
       return;
     }
-    const there = connect(verdict.port, "127.0.0.1", () => {
+    const there = connect(verdict, () => {
       client.write("HTTP/1.1 200 Connection established\r\n\r\n");
       there.write(head);
       client.pipe(there).pipe(client);

@@ -133,6 +133,18 @@ describe("secrets in one write or many", () => {
   });
 });
 
+/** `text` becomes `result`, whole and in any three pieces. */
+function expectMasked(patterns: Patterns, text: string, result: string): void {
+  const whole = Buffer.from(text);
+  expect(maskPieces(patterns, [whole])).toBe(result);
+  for (let cut = 0; cut <= whole.length; cut++) {
+    for (let next = cut; next <= whole.length; next++) {
+      const pieces = [whole.subarray(0, cut), whole.subarray(cut, next), whole.subarray(next)];
+      expect(maskPieces(patterns, pieces)).toBe(result);
+    }
+  }
+}
+
 describe("token prefixes", () => {
   const patterns = compilePatterns([], ["tok-", "ab:"]);
   it.each([
@@ -144,14 +156,7 @@ describe("token prefixes", () => {
     ["ab:ab:x ab: ab:y", "ab:[MASKED]:[MASKED] ab: ab:[MASKED]"],
   ])("%s", (text, result) => {
     // `ab` in the middle of `ab:ab:x` is a word after a prefix, and then a prefix itself.
-    const whole = Buffer.from(text);
-    expect(maskPieces(patterns, [whole])).toBe(result);
-    for (let cut = 0; cut <= whole.length; cut++) {
-      for (let next = cut; next <= whole.length; next++) {
-        const pieces = [whole.subarray(0, cut), whole.subarray(cut, next), whole.subarray(next)];
-        expect(maskPieces(patterns, pieces)).toBe(result);
-      }
-    }
+    expectMasked(patterns, text, result);
   });
 });
 
@@ -175,14 +180,7 @@ describe("URL parameters", () => {
     ["?x-amz-credential=", "?x-amz-credential=[MASKED]"],
     ["?x-amz-", "?x-amz-"],
   ])("%s", (text, result) => {
-    const whole = Buffer.from(text);
-    expect(maskPieces(patterns, [whole])).toBe(result);
-    for (let cut = 0; cut <= whole.length; cut++) {
-      for (let next = cut; next <= whole.length; next++) {
-        const pieces = [whole.subarray(0, cut), whole.subarray(cut, next), whole.subarray(next)];
-        expect(maskPieces(patterns, pieces)).toBe(result);
-      }
-    }
+    expectMasked(patterns, text, result);
   });
 });
 

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   ftruncateSync,
@@ -7,6 +8,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -22,10 +24,13 @@ import { unpackFiles } from "../../executors/shell/files/unpack.ts";
 import { type TarEntry, type TarKind, tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import { never } from "../../src/time.ts";
 import { openArchive, tarToZip, tarToZstd, unpackLimits } from "../../src/transfer/archive.ts";
+import { FRAME_BYTES } from "../../src/transfer/zstd.ts";
 import { fileName, fileNameOf } from "../../src/workspace.ts";
 
 const limits = { ...unpackLimits(0, 0), freeBytes: 0 };
 const options = { level: "default", minFreeBytes: 0 } as const;
+
+const MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 
 let dir: string;
 let places: { root: string; tmpDir: string };
@@ -215,6 +220,98 @@ test("names of any bytes, long ones and odd kinds come back as they were, by zip
     expect(facts(places.root)).toBe(facts(zoo));
   }
   execFileSync("unzip", ["-tq", join(dir, "a.zip")]);
+});
+
+test("identical files make identical zips; what does not shrink is stored, and small files keep their order", async () => {
+  const noise = randomBytes(400_000);
+  const letters = Buffer.from(randomBytes(2_500_000).toString("base64"));
+  const entries = [
+    ...Array.from({ length: 3000 }, (_, index) => ({
+      kind: "file" as const,
+      name: fileNameOf(`text-${index}`),
+      content: `line ${index}\n`.repeat(index % 300),
+    })),
+    { kind: "file", name: fileNameOf("letters"), content: letters },
+    { kind: "file", name: fileNameOf("noise"), content: noise },
+    { kind: "symlink", name: fileNameOf("to"), target: fileNameOf("t/".repeat(200)) },
+    { kind: "directory", name: fileNameOf("zz") },
+  ] as const;
+  const files = ["one.zip", "two.zip"].map((name) => join(dir, name));
+  for (const file of files) await tarToZip(tar(...entries), file, options, never);
+  const [one, two] = files.map((file) => readFileSync(file));
+  expect(one?.equals(two ?? Buffer.alloc(0))).toBe(true);
+  const listing = execFileSync("unzip", ["-v", files[0] ?? ""], { maxBuffer: 1e8 }).toString();
+  expect(listing).toMatch(/ 400000 +Stored +400000 .* noise\n/);
+  // Random letters have six bits each, whichever way they are looked at.
+  expect(Number(/ +Defl:\S+ +(\d+) .* letters\n/.exec(listing)?.[1])).toBeLessThan(letters.length * 0.77);
+  execFileSync("unzip", ["-tq", files[0] ?? ""]);
+  expect(listing.match(/text-\d+$/gm)).toEqual(Array.from({ length: 3000 }, (_, index) => `text-${index}`));
+  await unpack(await openAt(files[1] ?? ""));
+  expect(readFileSync(join(places.root, "letters")).equals(letters)).toBe(true);
+  expect(readFileSync(join(places.root, "text-2999"), "utf8")).toBe("line 2999\n".repeat(299));
+  expect(readlinkSync(join(places.root, "to"))).toBe("t/".repeat(200));
+});
+
+test("an entry that says it is a directory of many bytes takes no memory, and one whose checksum is wrong is named", async () => {
+  const file = join(dir, "a.zip");
+  await tarToZip(
+    tar(
+      { kind: "directory", name: fileNameOf("d") },
+      { kind: "file", name: fileNameOf("f"), content: "x".repeat(9000) },
+    ),
+    file,
+    options,
+    never,
+  );
+  const good = readFileSync(file);
+  const central = good.indexOf(Buffer.from([0x50, 0x4b, 1, 2]));
+  const large = Buffer.from(good);
+  large.writeUInt32LE(0xfffffff0, central + 24);
+  writeFileSync(file, large);
+  const before = process.memoryUsage().rss;
+  await unpack(await openAt(file));
+  expect(process.memoryUsage().rss - before).toBeLessThan(400e6);
+  const second = good.indexOf(Buffer.from([0x50, 0x4b, 1, 2]), central + 4);
+  const wrong = Buffer.from(good);
+  wrong.writeUInt32LE(12345, second + 16);
+  writeFileSync(file, wrong);
+  await expect(unpack(await openAt(file))).rejects.toThrow("the checksum of f is wrong");
+});
+
+test("a cache of several frames is one stream for zstd and for us, frames of others are read, and a cut between frames shows", async () => {
+  const file = join(dir, "a.zst");
+  const content = Buffer.concat([randomBytes(FRAME_BYTES), Buffer.alloc(FRAME_BYTES, "text\n")]);
+  await tarToZstd(tar({ kind: "file", name: fileNameOf("f"), content }), file, options, never);
+  await tarToZstd(tar({ kind: "file", name: fileNameOf("f"), content }), join(dir, "b.zst"), options, never);
+  expect(readFileSync(file).equals(readFileSync(join(dir, "b.zst")))).toBe(true);
+  const plain = execFileSync("zstd", ["-dcq", file], { maxBuffer: 1e8 });
+  expect(plain.subarray(512, 512 + content.length).equals(content)).toBe(true);
+  await unpack(await openAt(file));
+  expect(readFileSync(join(places.root, "f")).equals(content)).toBe(true);
+  rmSync(join(places.root, "f"));
+  writeFileSync(join(dir, "tar"), plain);
+  for (const flags of ["", "--no-content-size", "--long=27 -B100000 -T2"]) {
+    execFileSync(
+      "bash",
+      [
+        "-c",
+        `{ head -c 600 tar | zstd -q ${flags}; printf '\\x52\\x2a\\x4d\\x18\\x03\\0\\0\\0abc'; tail -c +601 tar | zstd -q ${flags}; } > c.zst`,
+      ],
+      { cwd: dir },
+    );
+    await unpack(await openAt(join(dir, "c.zst")));
+    expect(readFileSync(join(places.root, "f")).equals(content)).toBe(true);
+  }
+  const whole = readFileSync(file);
+  const starts: number[] = [];
+  for (let at = whole.indexOf(MAGIC); at >= 0; at = whole.indexOf(MAGIC, at + 1)) starts.push(at);
+  expect(starts.length).toBeGreaterThanOrEqual(3);
+  rmSync(join(places.root, "f"));
+  for (const cut of [...starts.slice(1), (starts.at(-1) ?? 0) + 2, whole.length - 1]) {
+    writeFileSync(join(dir, "cut.zst"), whole.subarray(0, cut));
+    await expect(unpack(await openAt(join(dir, "cut.zst")))).rejects.toThrow("the archive is damaged");
+    nothingIsLeft();
+  }
 });
 
 test("what zip, Python and Windows write is read", async () => {

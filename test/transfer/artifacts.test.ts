@@ -9,7 +9,7 @@ import {
   type LocalCoordinator,
   startCoordinator,
 } from "../../src/local/coordinator/coordinator.ts";
-import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
+import type { JobSpec, LocalJob } from "../../src/local/coordinator/jobs/job.ts";
 import { type HandlingOptions, openHandling } from "../job/handling.ts";
 
 async function setUp(options: CoordinatorOptions, more: Partial<HandlingOptions> = {}) {
@@ -216,6 +216,46 @@ test("a download that leads to another host takes no token there", async () => {
     const refused = await run(both, { script: ["true"], dependencies: [first.job] });
     expect(refused.trace).toContain("a link-local address");
   }
+});
+
+test("many dependencies come to their places in their order, and none after one that is damaged", async () => {
+  const both = await setUp({ dialect: "gitlab" });
+  const made: LocalJob[] = [];
+  for (const index of [0, 1, 2, 3, 4]) {
+    // The first takes longest.
+    const script = [
+      `rm -rf d; mkdir d; seq ${index} ${index === 0 ? 400_000 : 100} > d/shared`,
+      `echo ${index} > d/own-${index}`,
+    ];
+    const { job, outcome, trace } = await run(both, { name: `made-${index}`, script, artifacts: { paths: ["d/"] } });
+    expect(outcome, trace).toEqual({ result: "success" });
+    expect(job.artifacts, trace).toHaveLength(1);
+    made.push(job);
+  }
+  const good = await run(both, {
+    script: ["head -1 d/shared", "echo have: d/own-*"],
+    dependencies: made,
+    projectName: "next",
+    projectId: 77,
+  });
+  expect(good.outcome, good.trace).toEqual({ result: "success" });
+  expect(good.trace).toMatch(/^4\n/m);
+  expect(good.trace).toContain("have: d/own-0 d/own-1 d/own-2 d/own-3 d/own-4");
+  expect([...good.trace.matchAll(/^Unpacked .* of made-(\d)/gm)].map(([, index]) => index)).toEqual([..."01234"]);
+
+  both.local.intercept = ({ endpoint, path }) =>
+    endpoint === "download" && path.includes(`/jobs/${made[2]?.id}/`)
+      ? { kind: "status", status: 200, body: "this is no zip file, but long enough to be looked at as one" }
+      : undefined;
+  const script = ["echo NEVER"];
+  const bad = await run(both, { script, dependencies: made, projectName: "new", projectId: 78 });
+  expect(bad.outcome.result).toBe("failed");
+  expect(bad.trace).toContain("The artifacts of made-2");
+  expect(bad.trace).not.toContain("NEVER");
+  expect([...bad.trace.matchAll(/^Unpacked .* of made-(\d)/gm)].map(([, index]) => index)).toEqual(["0", "1"]);
+  // The working copy is still there: what came before the damaged one, and nothing after.
+  const after = await run(both, { script: ["echo have: d/own-*"], projectName: "new", projectId: 78 });
+  expect(after.trace).toMatch(/^have: d\/own-0 d\/own-1$/m);
 });
 
 test("GitLab: several entries are uploaded once each, in their formats", async () => {

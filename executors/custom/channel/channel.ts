@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { PassThrough, type Readable, type Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { unlessAborted } from "../../../src/time.ts";
 import { forward } from "../../common/forward.ts";
-import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../../remote/index.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "../call.ts";
 import { writeScriptFile } from "../script-file.ts";

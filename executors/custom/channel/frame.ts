@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import { tidyAfter } from "../../common/tidy.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { RemoteExit } from "../../remote/index.ts";
 
 /** Longer lines than those of a frame are no lines of a frame. */
@@ -31,9 +31,8 @@ export async function readFrame(
   const mark = (which: string): string => `ALLOY-${number}-${which}`;
   const [begin, end, done] = [mark("BEGIN"), mark("END"), mark("DONE")];
   const place: { state: "before" | "inside" | "status" | "after" } = { state: "before" };
+  const lines = createLines();
   let rest: Buffer = Buffer.alloc(0);
-  let lines = 0;
-  let last: string | null = null;
   let status: number | null = null;
   let stderr = "";
 
@@ -42,31 +41,20 @@ export async function readFrame(
       `${name} mixes words of its own into what a script prints: ${JSON.stringify(line.slice(0, 100))}. Its messages have to go to stderr, or come before and after the script`,
     );
   const foreign: string[] = [];
-  /** One that is held back until the next shows that it is not the number of lines. */
-  const take = (line: string, into: string[]): void => {
-    if (last !== null) {
-      if (last.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(last)) throw garbled(last);
-      into.push(last);
-      lines++;
-    }
-    last = line;
-  };
+  /** The last of the frame's lines says how many came before it. */
   const close = (): void => {
-    if (last === null) return;
-    if (last !== String(lines)) {
-      throw new SystemFailure(
-        /^\d+$/.test(last)
-          ? `${name} lost a part of what a script printed: ${lines} of ${last} lines came`
-          : garbled(last).message,
-      );
-    }
+    const last = lines.held();
+    if (last === null || last === String(lines.count)) return;
+    throw /^\d+$/.test(last)
+      ? new SystemFailure(`${name} lost a part of what a script printed: ${lines.count} of ${last} lines came`)
+      : garbled(last);
   };
 
   for await (const chunk of stdout) {
-    tidyAfter(chunk.length);
+    // Once as it came, once as a text, once as what it means.
+    tidyAfter(3 * chunk.length);
     const bytes: Buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let next = 0;
-    const data: string[] = [];
     for (;;) {
       if (place.state === "before" || place.state === "after") {
         const found = place.state === "before" ? bytes.indexOf(begin, next) : -1;
@@ -98,28 +86,90 @@ export async function readFrame(
         if (bytes.length - next > LONGEST_LINE) throw garbled(bytes.toString("utf8", next, next + LONGEST_LINE));
         break;
       }
+      let to = line;
       // A terminal on the way makes CRLF of LF.
-      const text = bytes.toString("latin1", next, line).replace(/\r+$/, "");
+      while (to > next && bytes[to - 1] === 13) to--;
+      const from = next;
       next = line + 1;
       if (place.state === "inside") {
-        if (text === end) {
+        if (to - from === end.length && bytes.toString("latin1", from, to) === end) {
           close();
           place.state = "status";
-        } else if (text.length > LONGEST_LINE) throw garbled(text);
-        else take(text, data);
-      } else if (text === done) place.state = "after";
+        } else if (to - from > LONGEST_LINE) throw garbled(bytes.toString("latin1", from, to));
+        else if (!lines.add(bytes, from, to)) throw garbled(lines.held() ?? "");
+        continue;
+      }
+      const text = bytes.toString("latin1", from, to);
+      if (text === done) place.state = "after";
       else if (/^S:\d{1,3}$/.test(text)) status = Number(text.slice(2));
       else if (/^E:[A-Za-z0-9+/]+={0,2}$/.test(text)) {
         if (stderr.length < STDERR_BYTES) stderr += text.slice(2);
       } else if (text !== "") foreign.push(text);
       if (foreign.length > 0) throw garbled(foreign[0] ?? "");
     }
-    if (data.length > 0) await write(inside, Buffer.from(data.join(""), "base64"));
+    const data = lines.take();
+    if (data.length > 0) await write(inside, data);
     rest = Buffer.from(bytes.subarray(next));
   }
   if (place.state === "before" || place.state === "after") await write(outside, rest);
   if (place.state !== "after" || status === null) return null;
   return { code: status, stderr: Buffer.from(stderr, "base64").toString("utf8") };
+}
+
+/** Lines of base64 on their way to what they mean: a text for each would be several times its bytes. */
+interface Lines {
+  /** Those that were found to be base64. */
+  readonly count: number;
+  /** One more. It is held back until the next shows that it is not the number of lines. @returns whether the one before is base64 */
+  add(bytes: Buffer, from: number, to: number): boolean;
+  /** The last one; `null`: there was none. */
+  held(): string | null;
+  /** What those mean that are not held back, and were not taken before. */
+  take(): Buffer;
+}
+
+function createLines(): Lines {
+  let count = 0;
+  let held: { readonly bytes: Buffer; readonly from: number; readonly to: number } | null = null;
+  let text = Buffer.alloc(2 * PIECE_BYTES);
+  let length = 0;
+  return {
+    get count() {
+      return count;
+    },
+    add: (bytes, from, to) => {
+      if (held !== null) {
+        if (!isBase64(held.bytes, held.from, held.to)) return false;
+        const size = held.to - held.from;
+        if (length + size > text.length) text = Buffer.concat([text], 2 * (length + size));
+        length += held.bytes.copy(text, length, held.from, held.to);
+        count++;
+      }
+      held = { bytes, from, to };
+      return true;
+    },
+    held: () => held?.bytes.toString("latin1", held.from, held.to) ?? null,
+    take: () => {
+      // Not a part of the piece that it came in, which would stay with it.
+      if (held !== null)
+        held = { bytes: Buffer.from(held.bytes.subarray(held.from, held.to)), from: 0, to: held.to - held.from };
+      const found = Buffer.from(text.toString("latin1", 0, length), "base64");
+      length = 0;
+      return found;
+    },
+  };
+}
+
+const ALPHABET = new Uint8Array(256);
+for (const one of Buffer.from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")) ALPHABET[one] = 1;
+const PADDING = 0x3d;
+
+function isBase64(bytes: Buffer, from: number, to: number): boolean {
+  if (to === from || (to - from) % 4 !== 0) return false;
+  let end = to;
+  while (end > to - 2 && bytes[end - 1] === PADDING) end--;
+  for (let at = from; at < end; at++) if (ALPHABET[bytes[at] ?? 0] === 0) return false;
+  return true;
 }
 
 /** Waits while it is full. What breaks is not waited for. */

@@ -12,7 +12,7 @@ import type { Engine } from "../engine/engine.ts";
 import { LABELS, type Owner } from "../engine/labels.ts";
 
 interface CleanedUp extends Removed {
-  /** Of the job, as far as could be counted, in containers that still ran. */
+  /** How many processes of the job were in containers that still ran, as far as they could be counted. */
   readonly processes: number;
 }
 

@@ -11,7 +11,7 @@ export async function recoverJob(
   signal: AbortSignal,
 ): Promise<Recovered> {
   const { processes, containers, networks, volumes } = await cleanUpJob(engine, jobKey, { counting: true }, signal);
-  // Its network went from job to job, and was the dead process's.
+  // Its network belonged to the dead process, as networks go from job to job.
   const emptied = networks + (await removeAbandonedNetworks(engine, owner, signal));
   const done = [
     ...(processes > 0 ? [`ended ${counted(processes, "process", "processes")}`] : []),

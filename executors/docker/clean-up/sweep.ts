@@ -7,7 +7,7 @@ import { abandonedJobs, cleanUpJob, removeAbandonedNetworks } from "./clean-up.t
 
 /** Looks after what jobs left at the daemon although they should not have. */
 export interface Sweeper {
-  /** Once in a while, in the background: things of dead processes of this installation. */
+  /** Looks once in a while, in the background, for things of dead processes of this installation. */
   look(engine: Engine): void;
   /**
    * A job's clean-up failed, or may have missed something that was just being made: look again later.

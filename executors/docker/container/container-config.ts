@@ -14,7 +14,7 @@ interface CommonParts {
   /** Its id is what counts: a tag that moves under way changes nothing. */
   readonly image: Pick<ObtainedImage, "id" | "labels">;
   readonly labels: Readonly<Record<string, string>>;
-  /** Of the daemon, `[1, 41]`. */
+  /** The version of the daemon's API: `[1, 41]`. */
   readonly apiVersion: readonly [number, number];
   readonly podman: boolean;
   /** `HostConfig.NetworkMode`; empty: the daemon's default. */
@@ -96,7 +96,7 @@ export function jobContainer(parts: JobContainerParts): ContainerCreateOptions {
       ...(settings.pidMode === undefined ? {} : { PidMode: settings.pidMode }),
       ...(settings.ipcMode === undefined ? {} : { IpcMode: settings.ipcMode }),
       ...table("Tmpfs", settings.tmpfs),
-      // A network that is shared brings its own; the others are the same for both.
+      // A shared network brings its own `net.` settings; the other settings are the same for both containers.
       ...table("Sysctls", shared ? withoutNet(settings.sysctls) : settings.sysctls),
     },
   };

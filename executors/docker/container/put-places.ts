@@ -3,7 +3,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import { tarEnd, tarHeader } from "../../../src/files/tar.ts";
 import { fileNameOf } from "../../../src/workspace.ts";
 import { type Engine, isGone } from "../engine/engine.ts";
-import type { Account } from "../job/account.ts";
+import type { Account } from "../job/accounts/account.ts";
 import type { Places } from "./places.ts";
 
 /**

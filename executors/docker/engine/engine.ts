@@ -225,7 +225,7 @@ function agentOf(endpoint: Endpoint): HttpAgent | HttpsAgent {
   return new HttpAgent({ keepAlive: false });
 }
 
-/** Everything is said, also what is not there: what is left out the library looks up in the environment. */
+/** All options are given, also empty ones: those that are left out the library takes from the environment. */
 function libraryOptions(
   endpoint: Endpoint,
   socketPath: string | undefined,

@@ -130,7 +130,7 @@ export async function openSshSocket(
 }
 
 function sshArguments({ host, port, user, path }: Extract<Endpoint, { kind: "ssh" }>, program: Program): string[] {
-  // The far shell reads it once more.
+  // The shell of the far host reads the words once more.
   const at = path === "" ? [] : [program === "docker" ? "--host" : "--url", `unix://${quoted([path])}`];
   const remote = [program, ...at, "system", "dial-stdio"];
   return [

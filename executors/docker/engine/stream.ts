@@ -117,7 +117,7 @@ export function readFrames(
   };
   const onEnd = (): void => settle(frames.complete ? null : new Error("the connection ended in the middle of a frame"));
   const onClose = (): void => settle(new Error("the connection was closed"));
-  // Stays: an error after the end must not be nobody's.
+  // This listener stays: an error after the end would be thrown if nobody listened.
   connection.on("error", settle);
   for (const output of outputs) output.on("error", ignore);
   connection.on("data", onData).on("end", onEnd).on("close", onClose);

@@ -70,7 +70,7 @@ export async function obtainImage(
       }
     } catch (error) {
       signal.throwIfAborted();
-      // The daemon's being away is no matter of policy.
+      // Where the daemon does not answer, the next policy is of no help.
       if (error instanceof EngineFailure && error.status === 0) throw error;
       failure = error;
     }

@@ -6,7 +6,7 @@ import { removeContainer } from "../container/remove.ts";
 import { addedVariables, startWithTools } from "../container/tools-at-start.ts";
 import { jobLabels } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
-import type { Account } from "./account.ts";
+import type { Account } from "./accounts/account.ts";
 import type { JobContainer } from "./environment.ts";
 import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
 import type { JobVolumes } from "./volumes.ts";

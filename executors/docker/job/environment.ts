@@ -246,7 +246,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 }
 
-/** Of what an ENTRYPOINT prints where nobody reads it. */
+/** Takes what an ENTRYPOINT prints where nobody reads it. */
 function unheard(): Writable {
   return new Writable({ write: (_chunk, _encoding, done) => done() });
 }

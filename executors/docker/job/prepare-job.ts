@@ -9,14 +9,14 @@ import { containerCommands } from "../engine/commands.ts";
 import { jobLabels } from "../engine/labels.ts";
 import { noHelper } from "../image/helper-image.ts";
 import type { ObtainedImage } from "../image/image.ts";
-import type { Account } from "./account.ts";
+import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
-import type { JobNetwork } from "./network.ts";
+import type { JobNetwork } from "./network/network.ts";
 import { nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./scene.ts";
-import { waitForServices } from "./services.ts";
-import { hostEntries, startServices } from "./start-services.ts";
+import { waitForServices } from "./services/services.ts";
+import { hostEntries, startServices } from "./services/start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
 
 /**

@@ -12,9 +12,9 @@ import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
 import type { HelperImages } from "../image/helper-image.ts";
 import { createImageSource } from "../image/pull.ts";
 import { type DockerSettings, TABLE } from "../settings/settings.ts";
-import type { Accounts } from "./accounts.ts";
-import { configuredNetwork, type JobNetwork } from "./network.ts";
-import type { NetworkLoan } from "./network-pool.ts";
+import type { Accounts } from "./accounts/accounts.ts";
+import { configuredNetwork, type JobNetwork } from "./network/network.ts";
+import type { NetworkLoan } from "./network/network-pool.ts";
 
 export interface PrepareJobOptions {
   readonly engine: Engine;

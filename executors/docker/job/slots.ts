@@ -32,7 +32,7 @@ export function createSlots(owner: Owner): {
         taken.add(label);
         let held = true;
         const free = (): void => {
-          // Once: by then the next job may have it.
+          // Only the first call frees it: by the next one another job may have it.
           if (held) taken.delete(label);
           held = false;
         };

@@ -4,7 +4,7 @@ import type { Log } from "../../../src/log.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { cleanUpJob } from "../clean-up/clean-up.ts";
 import type { HeldMeans } from "../means.ts";
-import type { NetworkLoan } from "./network-pool.ts";
+import type { NetworkLoan } from "./network/network-pool.ts";
 import type { Slot } from "./slots.ts";
 
 /** Longest removal of what was half prepared. */

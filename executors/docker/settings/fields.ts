@@ -37,7 +37,7 @@ export interface ResourceLimits {
   readonly cgroupParent: string | undefined;
 }
 
-export const textOrNumber = z.union([z.string(), z.number()]);
+const textOrNumber = z.union([z.string(), z.number()]);
 /** Empty text and zero are what registration has always written for "not set". */
 export const unset = (value: string | number): boolean => value === "" || value === 0 || value === "0";
 

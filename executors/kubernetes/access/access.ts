@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { type HttpProxy, parseProxy, proxyFor } from "../../../src/proxy/proxy.ts";
 import { homeDirectory } from "../../common/home.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import { execLogins } from "./exec-plugin.ts";
@@ -15,6 +16,8 @@ export interface Access {
   readonly serverName: string | undefined;
   /** Its certificate is not checked: the operator's own word in a kubeconfig. */
   readonly insecure: boolean;
+  /** On the way to it. */
+  readonly proxy: HttpProxy | undefined;
   readonly logins: LoginSource;
   /** The namespace that the runner's own pod, or the context, is in. */
   readonly namespace: string | undefined;
@@ -59,6 +62,16 @@ function rereading(make: () => Promise<Login>): LoginSource {
 const bearer = (token: string | undefined): Record<string, string> =>
   token === undefined || token === "" ? {} : { authorization: `Bearer ${token.trim()}` };
 
+/** As the kubeconfig says, or the runner's environment, as for the coordinator. */
+function proxyOn(server: string, env: AccessOptions["env"], named?: string): HttpProxy | undefined {
+  if (server.startsWith("http:")) return undefined;
+  try {
+    return named === undefined ? proxyFor(new URL(server), env) : parseProxy(named, "proxy-url of the kubeconfig");
+  } catch (cause) {
+    throw new SystemFailure(describeError(cause), { reason: "runner_configuration_error", cause });
+  }
+}
+
 /** `10.0.0.1:6443` is HTTPS. */
 function serverOf(text: string): string {
   return (/^https?:\/\//i.test(text) ? text : `https://${text}`).replace(/\/+$/, "");
@@ -69,8 +82,10 @@ export async function openAccess({ connection, env, working, serviceAccountDir }
   const { host, context, certFile, keyFile, caFile, bearerToken } = connection;
   if (host !== undefined) {
     const at = (path: string): string => resolve(working, path);
+    const server = serverOf(host);
     return {
-      server: serverOf(host),
+      server,
+      proxy: proxyOn(server, env),
       ca: caFile === undefined ? undefined : await read(at(caFile), "ca_file"),
       serverName: undefined,
       insecure: false,
@@ -84,14 +99,18 @@ export async function openAccess({ connection, env, working, serviceAccountDir }
     };
   }
   const { KUBERNETES_SERVICE_HOST: inside, KUBERNETES_SERVICE_PORT: port = "443" } = env;
-  if (inside && context === undefined) return await inCluster(serviceAccountDir ?? SERVICE_ACCOUNT_DIR, inside, port);
+  if (inside && context === undefined) {
+    const server = `https://${inside.includes(":") ? `[${inside}]` : inside}:${port}`;
+    return await inCluster(server, serviceAccountDir ?? SERVICE_ACCOUNT_DIR, env);
+  }
   return await fromKubeconfig(await readKubeconfig(kubeconfigPaths(env, homeDirectory()), context), env);
 }
 
-async function inCluster(directory: string, host: string, port: string): Promise<Access> {
+async function inCluster(server: string, directory: string, env: AccessOptions["env"]): Promise<Access> {
   const token = join(directory, "token");
   return {
-    server: `https://${host.includes(":") ? `[${host}]` : host}:${port}`,
+    server,
+    proxy: proxyOn(server, env),
     ca: await read(join(directory, "ca.crt"), "The cluster's authority"),
     serverName: undefined,
     insecure: false,
@@ -102,14 +121,11 @@ async function inCluster(directory: string, host: string, port: string): Promise
 
 async function fromKubeconfig(context: KubeContext, env: AccessOptions["env"]): Promise<Access> {
   const { cluster, user, clusterDir, userDir } = context;
-  if (cluster["proxy-url"] !== undefined) {
-    throw new SystemFailure(`proxy-url of the kubeconfig's context "${context.name}" is not supported`, {
-      reason: "runner_configuration_error",
-    });
-  }
+  const server = serverOf(cluster.server);
   const file = cluster["certificate-authority"];
   return {
-    server: serverOf(cluster.server),
+    server,
+    proxy: proxyOn(server, env, cluster["proxy-url"]),
     ca: await pemOf(cluster["certificate-authority-data"], file, clusterDir, "certificate-authority"),
     serverName: cluster["tls-server-name"],
     insecure: cluster["insecure-skip-tls-verify"] === true,

@@ -2,9 +2,10 @@ import { Readable } from "node:stream";
 import { WebSocket } from "ws";
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { Login } from "../access/login.ts";
 import type { Api } from "./client.ts";
-import { tlsOf } from "./http.ts";
+import { agentFor, tlsOf } from "./http.ts";
 import { ApiFailure, failureOf } from "./status.ts";
 
 /** A program to start in a container of a pod. */
@@ -58,6 +59,10 @@ const PIECE_BYTES = 32 * 1024;
 const MOST_WAITING_BYTES = 1024 * 1024;
 const STDERR_BYTES = 16 * 1024;
 const READ_AHEAD_BYTES = 256 * 1024;
+/** A byte that comes or goes is in that many pieces of memory, one after the other: of TCP, of TLS, of the WebSocket. */
+const PASSES = 3;
+/** What opening a channel takes by itself: a handshake of TLS and one of the WebSocket. */
+const OPENING_BYTES = 512 * 1024;
 
 const statusSchema = z.object({
   status: z.string().optional(),
@@ -104,11 +109,14 @@ function urlOf({ access }: Api, { namespace, pod, container, argv, stdin }: Exec
 
 async function connect(api: Api, request: ExecRequest, login: Login, signal: AbortSignal): Promise<ExecChannel> {
   signal.throwIfAborted();
+  tidyAfter(OPENING_BYTES);
   const { access } = api;
   const what = `run a program in the container "${request.container}" of the pod ${request.pod}`;
   const socket = new WebSocket(urlOf(api, request), [PROTOCOL], {
     headers: { ...login.headers },
     ...tlsOf(access, login),
+    // Each channel is a connection of its own.
+    ...(access.proxy === undefined ? {} : { agent: agentFor(access, {}) }),
     perMessageDeflate: false,
     handshakeTimeout: HANDSHAKE_MS,
     maxPayload: 64 * 1024 * 1024,
@@ -199,6 +207,7 @@ function channelOver(socket: WebSocket): ExecChannel {
   socket.on("message", (data, isBinary) => {
     heardAt = performance.now();
     if (!Buffer.isBuffer(data) || !isBinary || data.length === 0) return;
+    tidyAfter(PASSES * data.length);
     const piece = data.subarray(1);
     if (data[0] === STDOUT) {
       if (piece.length > 0 && !stdout.push(piece)) {
@@ -239,6 +248,7 @@ function channelOver(socket: WebSocket): ExecChannel {
         const framed = Buffer.allocUnsafe(piece.length + 1);
         framed[0] = STDIN;
         framed.set(piece, 1);
+        tidyAfter(PASSES * framed.length);
         const sent = send(framed);
         if (socket.bufferedAmount > MOST_WAITING_BYTES) await sent;
       }

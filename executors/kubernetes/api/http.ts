@@ -1,11 +1,12 @@
 import { once } from "node:events";
 import { type IncomingMessage, Agent as PlainAgent, request as plainRequest } from "node:http";
-import { Agent, type RequestOptions, request } from "node:https";
+import { Agent, type AgentOptions, type RequestOptions, request } from "node:https";
 import { describeError } from "../../../src/errors.ts";
 import { deadline } from "../../../src/time.ts";
 import type { Access } from "../access/access.ts";
 import type { Login } from "../access/login.ts";
 import { ApiFailure } from "./status.ts";
+import { TunnelAgent } from "./tunnel.ts";
 
 export interface HttpRequest {
   /** Completes "Cannot …". */
@@ -38,9 +39,14 @@ export function tlsOf(access: Access, login: Login) {
   };
 }
 
+/** Where its connections come from: straight from the server, or through the proxy on the way there. */
+export function agentFor({ proxy }: Access, options: AgentOptions): Agent {
+  return proxy === undefined ? new Agent(options) : new TunnelAgent(proxy, options);
+}
+
 export function createHttp(access: Access, userAgent: string): Http {
   const plain = access.server.startsWith("http:");
-  const agent = new Agent({ keepAlive: true, maxSockets: MOST_SOCKETS });
+  const agent = agentFor(access, { keepAlive: true, maxSockets: MOST_SOCKETS });
   const plainAgent = new PlainAgent({ keepAlive: true, maxSockets: MOST_SOCKETS });
   const begin = (options: RequestOptions) => {
     const url = `${access.server}${options.path}`;

@@ -126,12 +126,13 @@ export function selectorOf(labels: Readonly<Record<string, string>>): string {
 /**
  * Delete one object; that it is gone already, or is another of the same name, is fine.
  * @param uid of the one that is meant; `null`: whichever has that name
+ * @returns whether it was there
  */
 export async function deleteObject(
   api: Api,
   { what, path, uid, graceSeconds }: { what: string; path: string; uid: string | null; graceSeconds?: number },
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const body = {
     apiVersion: "v1",
     kind: "DeleteOptions",
@@ -141,8 +142,10 @@ export async function deleteObject(
   };
   try {
     await api.call({ what, method: "DELETE", path, body }, signal);
+    return true;
   } catch (error) {
     if (!(error instanceof ApiFailure) || (error.status !== 404 && error.status !== 409)) throw error;
+    return false;
   }
 }
 

@@ -1,9 +1,9 @@
 import { Stop } from "../../../src/errors.ts";
 import { deadline, pause } from "../../../src/time.ts";
 import type { Api } from "../api/client.ts";
-import { deleteObject, listLabelled, podsPath, secretsPath } from "../api/pods.ts";
+import { deleteObject, getPod, listLabelled, podsPath, secretsPath } from "../api/pods.ts";
 import { ApiFailure } from "../api/status.ts";
-import { LABELS, type Owner } from "../pod/labels.ts";
+import { LABELS, loginsName, type Owner } from "../pod/labels.ts";
 
 export interface Removed {
   readonly pods: number;
@@ -14,6 +14,8 @@ export interface CleanUpOptions {
   readonly api: Api;
   readonly namespace: string;
   readonly jobKey: string;
+  /** A pod that it is known to have had: looked for by its name where pods may not be listed. */
+  readonly pod?: string;
   readonly graceSeconds: number;
   /** Until the pods are no more, not only told to end. */
   readonly wait: boolean;
@@ -24,53 +26,60 @@ const LOOK_MS = 300;
 /** Remove all that one job has in a namespace, and nothing else. */
 export async function cleanUpJob(options: CleanUpOptions, signal: AbortSignal): Promise<Removed> {
   const { api, namespace, jobKey, graceSeconds, wait } = options;
-  const labels = { [LABELS.jobKey]: jobKey };
-  const list = async (): Promise<readonly { name: string; uid: string }[]> => {
-    const { items } = await listLabelled(api, "look for the job's pods", podsPath(namespace), labels, signal);
-    return items.map(({ metadata: { name, uid } }) => ({ name, uid }));
-  };
-  const pods = await list();
+  const pods = await podsOf(options, signal);
   for (const { name, uid } of pods) {
     const what = `delete the pod ${name}`;
     await deleteObject(api, { what, path: podsPath(namespace, name), uid, graceSeconds }, signal);
   }
-  const secrets = await removeSecrets(api, namespace, labels, signal);
-  while (wait && (await list()).length > 0) await pause(LOOK_MS, signal);
+  const secrets = (await removeLogins(api, namespace, jobKey, signal)) ? 1 : 0;
+  while (wait && (await podsOf(options, signal)).length > 0) await pause(LOOK_MS, signal);
   return { pods: pods.length, secrets };
 }
 
-/** Who may not list secrets has made none, or they go with their pods. */
-async function removeSecrets(
-  api: Api,
-  namespace: string,
-  labels: Readonly<Record<string, string>>,
-  signal: AbortSignal,
-): Promise<number> {
+interface Named {
+  readonly name: string;
+  readonly uid: string;
+}
+
+async function podsOf({ api, namespace, jobKey, pod }: CleanUpOptions, signal: AbortSignal): Promise<readonly Named[]> {
   try {
-    const { items } = await listLabelled(api, "look for the job's secrets", secretsPath(namespace), labels, signal);
-    for (const { metadata } of items) {
-      const path = secretsPath(namespace, metadata.name);
-      await deleteObject(api, { what: `delete the secret ${metadata.name}`, path, uid: metadata.uid }, signal);
-    }
-    return items.length;
+    const labels = { [LABELS.jobKey]: jobKey };
+    const { items } = await listLabelled(api, "look for the job's pods", podsPath(namespace), labels, signal);
+    return items.map(({ metadata: { name, uid } }) => ({ name, uid }));
   } catch (error) {
-    if (error instanceof ApiFailure && error.status === 403) return 0;
+    if (!(error instanceof ApiFailure) || error.status !== 403 || pod === undefined) throw error;
+    const found = await getPod(api, namespace, pod, signal);
+    return found === null ? [] : [found.metadata];
+  }
+}
+
+/** Who may not list or delete secrets has made none, or they go with their pods. */
+async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
+  try {
+    return await asking;
+  } catch (error) {
+    if (error instanceof ApiFailure && error.status === 403) return null;
     throw error;
   }
 }
 
-/** Younger ones may be another's who is just about to tell of them. */
-const MIN_AGE_MS = 120_000;
+/** By its name, as a login that may delete secrets need not be one that may list them. */
+async function removeLogins(api: Api, namespace: string, jobKey: string, signal: AbortSignal): Promise<boolean> {
+  const path = secretsPath(namespace, loginsName(jobKey));
+  const what = "delete the job's logins";
+  return (await unlessForbidden(deleteObject(api, { what, path, uid: null }, signal))) ?? false;
+}
 
-/** Keys of jobs whose pods are there, of this installation, and of a process that is not this one. */
+/** Keys of jobs of this installation whose pods or secrets are there, made by a process that is not this one. */
 export async function abandonedJobs(api: Api, namespace: string, owner: Owner, signal: AbortSignal): Promise<string[]> {
   const labels = { [LABELS.installation]: owner.installation };
-  const { items } = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
-  const keys = items.flatMap(({ metadata }) => {
-    const { labels: its, creationTimestamp } = metadata;
-    const key = its?.[LABELS.jobKey];
-    const isOld = Date.now() - Date.parse(creationTimestamp ?? "") > MIN_AGE_MS;
-    return key === undefined || its?.[LABELS.process] === owner.process || !isOld ? [] : [key];
+  const pods = await listLabelled(api, "look for abandoned pods", podsPath(namespace), labels, signal);
+  const secrets = await unlessForbidden(
+    listLabelled(api, "look for abandoned secrets", secretsPath(namespace), labels, signal),
+  );
+  const keys = [...pods.items, ...(secrets?.items ?? [])].flatMap(({ metadata }) => {
+    const key = metadata.labels?.[LABELS.jobKey];
+    return key === undefined || metadata.labels?.[LABELS.process] === owner.process ? [] : [key];
   });
   return [...new Set(keys)];
 }

@@ -1,17 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
-import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { SystemFailure } from "../../../src/errors.ts";
 import type { JobLocation } from "../../../src/executor.ts";
 import type { ExecutorDeps } from "../../../src/executor-deps.ts";
 import { never, unlessAborted } from "../../../src/time.ts";
 import { openAccess } from "../access/access.ts";
 import { type Api, createApi } from "../api/client.ts";
-import { ApiFailure } from "../api/status.ts";
 import { createPodWatch, type PodWatch } from "../api/watch.ts";
 import { LABELS, type Owner } from "../pod/labels.ts";
-import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
+import type { KubernetesSettings } from "../settings/settings.ts";
+import { demandRights } from "./rights.ts";
 
 /** One connection to a cluster, and what all jobs that use it have in common. */
 export interface Cluster {
@@ -63,54 +62,6 @@ function givenInstallation({ ALLOY_RUNNER_INSTALLATION: given = "" }: ExecutorDe
   return /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/.test(given) ? given : null;
 }
 
-const reviewSchema = z.object({ status: z.object({ allowed: z.boolean() }) });
-
-/** Without these no job can run. */
-const NEEDED: readonly (readonly [verb: string, resource: string, subresource?: string])[] = [
-  ["create", "pods"],
-  ["get", "pods"],
-  ["delete", "pods"],
-  ["create", "pods", "exec"],
-  ["get", "pods", "exec"],
-];
-
-async function isAllowed(
-  api: Api,
-  namespace: string,
-  [verb, resource, subresource]: (typeof NEEDED)[number],
-  signal: AbortSignal,
-): Promise<boolean> {
-  const attributes = { namespace, verb, resource, ...(subresource === undefined ? {} : { subresource }) };
-  const answer = await api.call(
-    {
-      what: "ask for the runner's rights",
-      method: "POST",
-      path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-      body: {
-        apiVersion: "authorization.k8s.io/v1",
-        kind: "SelfSubjectAccessReview",
-        spec: { resourceAttributes: attributes },
-      },
-    },
-    signal,
-  );
-  return reviewSchema.parse(answer).status.allowed;
-}
-
-async function missingRights(api: Api, namespace: string, signal: AbortSignal): Promise<string[]> {
-  const found = NEEDED.map(async (right) => {
-    const [verb, resource, subresource] = right;
-    const name = subresource === undefined ? resource : `${resource}/${subresource}`;
-    // Who cannot be asked, for want of that right, is taken at his word.
-    const allowed = await isAllowed(api, namespace, right, signal).catch((error: unknown) => {
-      if (error instanceof ApiFailure && (error.status === 403 || error.status === 404)) return true;
-      throw error;
-    });
-    return allowed ? [] : [`${verb} ${name}`];
-  });
-  return (await Promise.all(found)).flat();
-}
-
 export async function connectCluster(
   settings: KubernetesSettings,
   connection: KubernetesSettings["connection"],
@@ -118,6 +69,8 @@ export async function connectCluster(
   signal: AbortSignal,
 ): Promise<Cluster> {
   const access = await openAccess({ connection, env: deps.host.env, working: deps.host.working });
+  if (access.insecure)
+    deps.log.warn("the API server's certificate is not checked: the kubeconfig says so", { server: access.server });
   const api = createApi(access, settings.retry);
   const owner: Owner = {
     installation: await installationOf(deps.host),
@@ -126,14 +79,6 @@ export async function connectCluster(
   signal.throwIfAborted();
   const watches = new Map<string, PodWatch>();
   const checks = new Map<string, Promise<void>>();
-  const check = async (namespace: string): Promise<void> => {
-    const missing = await missingRights(api, namespace, never);
-    if (missing.length === 0) return;
-    throw new SystemFailure(
-      `The runner's login may not ${missing.join(", ")} in the namespace "${namespace}" of ${access.server}: give its role these rights`,
-      { reason: "runner_configuration_error" },
-    );
-  };
   return {
     api,
     owner,
@@ -150,14 +95,11 @@ export async function connectCluster(
     },
     checkRights: async (namespace, asking) => {
       const known = checks.get(namespace);
-      const work = known ?? check(namespace);
+      const work = known ?? demandRights(api, namespace, never);
       if (known === undefined) {
         checks.set(namespace, work);
         // Rights may be given while the runner runs.
-        work.catch((error: unknown) => {
-          checks.delete(namespace);
-          deps.log.debug(`[${TABLE}] rights`, { problem: describeError(error) });
-        });
+        work.catch(() => checks.delete(namespace));
       }
       await unlessAborted(work, asking);
     },

@@ -13,7 +13,7 @@ import { podCommands } from "../api/commands.ts";
 import { deleteObject, secretsPath } from "../api/pods.ts";
 import { ApiFailure } from "../api/status.ts";
 import { ENTRYPOINT_FILE } from "../pod/idle.ts";
-import { isReserved, ownLabels, uniqueName } from "../pod/labels.ts";
+import { isReserved, loginsName, ownLabels, uniqueName } from "../pod/labels.ts";
 import { loginsFor } from "../pod/logins.ts";
 import type { Patch } from "../pod/patch.ts";
 import { choosePlaces, cleanPath, DEFAULT_BUILDS_DIR, type Places } from "../pod/places.ts";
@@ -21,10 +21,12 @@ import { containerNameOf, entrypointOf, type PodMount, type PodService } from ".
 import { isDnsLabel, isDnsSubdomain } from "../settings/fields.ts";
 import type { choose } from "../settings/overwrites.ts";
 import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
+import { userOf } from "../settings/users.ts";
 import { type Cluster, locationOf } from "./cluster.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { lossOf } from "./failures.ts";
 import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES } from "./places-program.ts";
+import { followServices, wantsServiceLogs } from "./service-logs.ts";
 import { waitForServices } from "./services.ts";
 import { type StartedPod, startPod } from "./start-pod.ts";
 
@@ -67,10 +69,17 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
       privilegedImages: [],
       privilegedServices: [],
     },
-    image: job.image === null ? null : { ...job.image, user: null },
-    services: job.services.map((service) => ({ ...service, user: null })),
+    // `docker.user` is for engines; in pods it is `kubernetes.user`, which has rules of its own.
+    image: job.image === null ? null : { ...job.image, user: job.image.kubernetesUser ?? null },
+    services: job.services.map((service) => ({ ...service, user: service.kubernetesUser ?? null })),
     expand,
   });
+  const { build: ofBuild, service: ofService } = settings.securityContexts;
+  const buildUser = userOf(settings, wanted.image.user, "The job", ofBuild);
+  const serviceUsers = wanted.services.map(({ name, user }) =>
+    userOf(settings, user, `The service ${name}`, ofService),
+  );
+  for (const { said } of [buildUser, ...serviceUsers]) if (said !== null) notes.print(said);
   const naming = nameServices(wanted.services, [hostOf(job.git.repoUrl)]);
   for (const warning of [...wanted.warnings, ...naming.warnings]) notes.print(warning, "warning");
   for (const { name, aliases } of wanted.services) {
@@ -92,7 +101,10 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
   const services = naming.services.flatMap(({ index, names }): PodService[] => {
     const service = wanted.services[index];
     if (service === undefined) return [];
-    return [{ wanted: service, names, pull: undefined, env: serviceVariables(variables, service.variables) }];
+    const user = serviceUsers[index]?.user ?? null;
+    return [
+      { wanted: { ...service, user }, names, pull: undefined, env: serviceVariables(variables, service.variables) },
+    ];
   });
   const helperName = expand(settings.helperImage ?? PUBLIC_HELPER);
   const images = [wanted.image.name, helperName, ...services.map((service) => service.wanted.name)];
@@ -100,8 +112,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     ? null
     : await loginsFor(images, request, deps.host.env, notes, signal);
   const unique = uniqueName(runnerId, job.projectId, slot);
-  const loginSecret =
-    auths === null ? null : await createSecret(options, `${unique}-${jobKey.slice(-8)}`, auths, signal);
+  const loginSecret = auths === null ? null : await createSecret(options, loginsName(jobKey), auths, signal);
 
   const pod = await startPod(
     {
@@ -124,7 +135,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
         places,
         covered,
         mounts,
-        build: { name: wanted.image.name, entrypoint: wanted.image.entrypoint, user: null },
+        build: { name: wanted.image.name, entrypoint: wanted.image.entrypoint, user: buildUser.user },
         services,
         loginSecret,
         pullSecrets: settings.imagePullSecrets.map((name) => expand(name)),
@@ -160,6 +171,16 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     taken.add(container);
     return { ...service, container };
   });
+  const stopLogs = wantsServiceLogs(request)
+    ? followServices({
+        api: cluster.api,
+        namespace,
+        pod: pod.name,
+        services: named.map(({ wanted: { name }, container }) => ({ name, container })),
+        look: () => pod.view.pod,
+        notes,
+      })
+    : async () => {};
   await waitForServices(
     {
       api: cluster.api,
@@ -185,7 +206,10 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     kill: options.kill,
-    destroy: options.destroy,
+    destroy: async (until) => {
+      await stopLogs();
+      await options.destroy(until);
+    },
   });
 }
 

@@ -64,6 +64,8 @@ const NAMES: Readonly<Record<ImagePolicyName, PullPolicy>> = {
   "if-not-present": "IfNotPresent",
   never: "Never",
 };
+/** A public image that a cluster cannot reach is not waited for as long as one that somebody has named. */
+const HELPER_PATIENCE_MS = 20_000;
 const OTHER_SHELL = "/busybox/sh";
 const QUOTA_PAUSE_MS = 2000;
 const QUOTA_SAID_MS = 30_000;
@@ -128,8 +130,10 @@ export async function startPod(options: StartOptions, signal: AbortSignal): Prom
     let pod: Pod | null = null;
     try {
       pod = await create(options, manifest, name, until, signal);
+      const tiresAt = performance.now() + HELPER_PATIENCE_MS;
       const hasOtherWay = (container: string): boolean =>
-        otherPolicy(container, lessons, options, containers, whole) !== null;
+        otherPolicy(container, lessons, options, containers, whole) !== null ||
+        (container === "helper" && helper.optional && performance.now() > tiresAt);
       const running = await untilRunning(options, view, pod, { hasOtherWay, until }, signal);
       return {
         name,
@@ -176,7 +180,7 @@ function learn(
   }
   if (container === "helper" && options.helper.optional && lessons.alone === null) {
     lessons.alone = error.message;
-    return `${error.message.slice(0, MOST_SAID)}. The job's own image has to do for git`;
+    return `${error.message.slice(0, MOST_SAID)}. The job's own image has to do for git: helper_image may name one that the cluster can pull`;
   }
   return null;
 }
@@ -281,8 +285,10 @@ async function untilRunning(
   let said = "";
   const pullMessages = new Map<string, string>();
   const say = (text: string): void => {
-    if (text === said || text === "") return;
-    said = text;
+    // Ports and counts that change from try to try are no news.
+    const news = text.replace(/\d+/g, "0");
+    if (news === said || text === "") return;
+    said = news;
     notes.print(`Waiting for pod ${namespace}/${name}: ${text}`);
   };
   for (;;) {

@@ -24,12 +24,6 @@ export function labelValue(text: string): string {
   return trim(trim(text.replace(/[^A-Za-z0-9._-]/g, "_")).slice(0, MOST));
 }
 
-const KEY = /^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
-
-export function isLabelKey(key: string): boolean {
-  return KEY.test(key);
-}
-
 /** Keys that mean something to a runner: nobody else sets them. */
 export function isReserved(key: string): boolean {
   const folded = key.toLowerCase();
@@ -97,4 +91,9 @@ export function uniqueName(runnerId: string, projectId: string, slot: number): s
     .replace(/[^a-z0-9]/g, "-")
     .slice(0, 20);
   return `runner-${runnerId}-project-${project}-concurrent-${slot}`.slice(0, 54).replace(/-+$/, "");
+}
+
+/** Of the secret with a job's logins: found by its name, because whoever may list secrets may read all of them. */
+export function loginsName(jobKey: string): string {
+  return `alloy-runner-${jobKey}`;
 }

@@ -5,7 +5,7 @@ import { type Chosen, chooseForService } from "../settings/overwrites.ts";
 import type { Quantity } from "../settings/quantity.ts";
 import { type KubernetesSettings, RESOURCES, type ResourceKind, type SIDES } from "../settings/settings.ts";
 import { idleArgv } from "./idle.ts";
-import { isLabelKey, isReserved, knownAnnotations, knownLabels, labelValue, type Owner, ownLabels } from "./labels.ts";
+import { isReserved, knownAnnotations, knownLabels, labelValue, type Owner, ownLabels } from "./labels.ts";
 import { type Places, RUN_DIR } from "./places.ts";
 
 /** A job and its entry → the pod that the cluster is asked for. Pure. */
@@ -76,7 +76,7 @@ export function containerNameOf(service: PodService, index: number, taken: Reado
 
 export function podOf(parts: PodParts): Record<string, unknown> {
   const { settings, chosen, request, unique, owner } = parts;
-  const foreign = Object.entries(chosen.labels).filter(([key]) => isLabelKey(key) && !isReserved(key));
+  const foreign = Object.entries(chosen.labels).filter(([key]) => !isReserved(key));
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -250,7 +250,7 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
             command: idleArgv(helper.shell),
             env: gitTrust(places.root),
             resources: resourcesOf(chosen.resources, "helper_"),
-            securityContext: securityOf(parts, { ...userOf(ofBuild, build.user), ...ofHelper }, null),
+            securityContext: securityOf(parts, { ...userOf(ofBuild, parts), ...filled(ofHelper ?? {}) }, null),
             volumeMounts: mountsOf(parts, true),
             ...common,
           }) ?? {},
@@ -277,17 +277,15 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
 }
 
 /** Who is known to run the scripts makes the checkout, too. */
-function userOf(
-  build: Security,
-  user: string | null,
-): Pick<NonNullable<Security>, "runAsUser" | "runAsGroup"> | object {
+function userOf(build: Security, { settings, build: { user } }: PodParts): Security {
+  const pod = settings.podSecurityContext ?? {};
   const [uid, gid] = (user ?? "").split(":");
-  return (
-    filled({
-      runAsUser: build?.runAsUser ?? (/^\d+$/.test(uid ?? "") ? Number(uid) : undefined),
-      runAsGroup: build?.runAsGroup ?? (/^\d+$/.test(gid ?? "") ? Number(gid) : undefined),
-    }) ?? {}
-  );
+  const asked = (text: string | undefined, fixed: unknown): number | undefined =>
+    fixed === undefined && /^\d+$/.test(text ?? "") ? Number(text) : undefined;
+  return {
+    runAsUser: build?.runAsUser ?? asked(uid, pod.runAsUser),
+    runAsGroup: build?.runAsGroup ?? asked(gid, pod.runAsGroup),
+  };
 }
 
 /** `$(NAME)` would be replaced by the cluster, and `$$` is how it is told not to. */

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { parseDuration } from "../../../src/config/units.ts";
-import { parsed } from "../../images/fields.ts";
-import { type Pattern, parsePattern } from "./pattern.ts";
+import { type Pattern, parsePattern } from "../../common/pattern.ts";
+import { parsed, table } from "../../images/fields.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";
 
 /** An empty text is what registration has always written for "not set". */
@@ -39,6 +39,19 @@ export const dnsSubdomain = named(SUBDOMAIN, 'a name of small letters, digits, "
 
 export const isDnsLabel = (text: string): boolean => LABEL.test(text);
 export const isDnsSubdomain = (text: string): boolean => SUBDOMAIN.test(text);
+
+const KEY = /^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+
+/** What the API takes for the name of a label or an annotation: `team`, `example.com/team`. */
+export const isLabelKey = (text: string): boolean => KEY.test(text);
+
+/** Labels or annotations. */
+export const labelled = table.superRefine((given, context) => {
+  for (const key of Object.keys(given)) {
+    if (isLabelKey(key)) continue;
+    context.addIssue({ code: "custom", path: [key], message: 'expected a name such as "team" or "example.com/team"' });
+  }
+});
 
 export const duration = parsed(
   z.union([z.string(), z.number()]),

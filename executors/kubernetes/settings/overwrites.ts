@@ -1,5 +1,6 @@
 import { ScriptFailure } from "../../../src/errors.ts";
-import type { Pattern } from "./pattern.ts";
+import type { Pattern } from "../../common/pattern.ts";
+import { isLabelKey } from "./fields.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";
 import { type KubernetesSettings, type ResourceKind, resourceKeys, TABLE } from "./settings.ts";
 import { type Toleration, tolerationOf } from "./tolerations.ts";
@@ -49,7 +50,10 @@ export function choose(settings: KubernetesSettings, variables: Variables): Chos
     const own = found.map(([variable, value]) => {
       const split = value.indexOf("=");
       if (split < 1) throw new ScriptFailure(`${variable} is ${shown(value)}: it has to be written as key=value`);
-      return [value.slice(0, split), value.slice(split + 1)];
+      const key = value.slice(0, split);
+      if (!isLabelKey(key))
+        throw new ScriptFailure(`${variable} is ${shown(value)}: ${shown(key)} is no name of a label`);
+      return [key, value.slice(split + 1)];
     });
     return { ...base, ...Object.fromEntries(own) };
   };

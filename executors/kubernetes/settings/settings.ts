@@ -1,6 +1,17 @@
 import { z } from "zod";
 import { natural, optionalText, policies, service, table, texts } from "../../images/fields.ts";
-import { dnsLabel, dnsSubdomain, duration, maybe, numericIds, pattern, positiveOr, quantity, words } from "./fields.ts";
+import {
+  dnsLabel,
+  dnsSubdomain,
+  duration,
+  labelled,
+  maybe,
+  numericIds,
+  pattern,
+  positiveOr,
+  quantity,
+  words,
+} from "./fields.ts";
 import type { Quantity } from "./quantity.ts";
 import {
   affinity,
@@ -74,14 +85,22 @@ export const tableShape = {
 
   namespace: dnsLabel,
   namespace_overwrite_allowed: pattern,
+  // Less than what it asks for would be less apart than the operator thinks.
+  namespace_per_job: z
+    .boolean()
+    .default(false)
+    .refine((value) => !value, {
+      message:
+        "is not supported: jobs would share one namespace. Remove it, and give this entry a namespace of its own",
+    }),
   service_account: dnsSubdomain,
   service_account_overwrite_allowed: pattern,
   automount_service_account_token: maybe,
   image_pull_secrets: texts,
   use_service_account_image_pull_secrets: z.boolean().default(false),
-  pod_labels: table,
+  pod_labels: labelled,
   pod_labels_overwrite_allowed: pattern,
-  pod_annotations: table,
+  pod_annotations: labelled,
   pod_annotations_overwrite_allowed: pattern,
 
   image: optionalText,
@@ -139,7 +158,7 @@ export const tableShape = {
   pod_memory_limit_overwrite_max_allowed: quantity,
   pod_memory_request_overwrite_max_allowed: quantity,
 
-  node_selector: table,
+  node_selector: labelled,
   node_selector_overwrite_allowed: pattern,
   node_tolerations: tolerations,
   node_tolerations_overwrite_allowed: pattern,

@@ -24,9 +24,9 @@ export interface DurableOptions {
 /** A follower ends after so much, and the next one says with its offset what has arrived. */
 const FOLLOWED_BYTES = 32 * 1024 * 1024;
 const PATIENCE_S = 60;
-/** So long nothing may be heard of a place whose script runs. */
+/** How long nothing may be heard of a place whose script runs. */
 const AWAY_MS = 300_000;
-/** Breaks that are shorter are nothing to speak of. */
+/** Shorter breaks are not mentioned in the trace. */
 const WEATHER_MS = 10_000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;

@@ -54,7 +54,7 @@ async function nextLevel(ask: AskRows, ways: readonly Way[], names: NameCount): 
     wide.set(far.path, [...(wide.get(far.path) ?? []), far]);
   }
   const directories = new Set<string>();
-  /** Nothing above is a link. */
+  /** No directory above `path` is a link. */
   const reachable = (path: string): boolean => {
     for (let above = path; above !== ""; above = parentOf(above)) if (!directories.has(parentOf(above))) return false;
     return path !== "" || directories.has("");
@@ -90,7 +90,7 @@ async function nextLevel(ask: AskRows, ways: readonly Way[], names: NameCount): 
   return next;
 }
 
-/** As a `Gathering` takes it. */
+/** A row in the form that a `Gathering` takes. */
 export function fileOf({ kind, size, mode, mtimeMs }: Row): FoundFile | null {
   return kind === "special" ? null : { kind, size, mode, mtimeMs };
 }

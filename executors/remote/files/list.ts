@@ -103,7 +103,7 @@ async function readTokens(
   signal: AbortSignal,
 ): Promise<{ code: number; stderr: string }> {
   const { stdout, exit } = await commands.start(command, signal);
-  exit.catch(() => {}); // heard below
+  exit.catch(() => {}); // its failure is thrown where it is awaited below
   let rest = "";
   try {
     for await (const chunk of stdout) {

@@ -63,7 +63,7 @@ export async function* packByCat(
   };
   const command = { script: PROGRAM, args: [], stdin: bytesOfLines(lines()) };
   const { stdout, exit } = await commands.start(command, signal);
-  exit.catch(() => {}); // heard where it is cut
+  exit.catch(() => {}); // its failure is thrown where the output is cut
   const input = createByteReader(stdout);
   const line = async (): Promise<string> => {
     let text = "";

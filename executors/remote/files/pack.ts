@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import { readTar, type TarEntry, type TarItem, tarEnd, tarHeader, tarPadding } from "../../../src/files/tar.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import {
   createSentences,
   type FileName,
@@ -10,7 +11,6 @@ import {
   type Sentences,
 } from "../../../src/workspace.ts";
 import { pathOf } from "../../common/paths.ts";
-import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommand, RemoteCommands } from "../commands.ts";
 import type { Packing, RemotePlace } from "../place.ts";
 import { complaints } from "../run-to-end.ts";
@@ -32,6 +32,8 @@ eval "$(cat)"
 `;
 
 const PIECE_BYTES = 256 * 1024;
+/** Worth going on by itself; smaller blocks are put together first. */
+const LARGE_BYTES = 16 * 1024;
 
 /** What tar says of files that come, go and change while it reads: no reason to give up on the others. */
 const HARMLESS =
@@ -122,7 +124,7 @@ interface Round {
 async function* oneTar(packing: Packing, paths: readonly FileName[], round: Round): AsyncGenerator<Buffer> {
   const { commands, place, warnings, signal } = packing;
   const { stdout, exit } = await commands.start(commandFor(place, paths), signal);
-  exit.catch(() => {}); // heard below
+  exit.catch(() => {}); // its failure is thrown where it is awaited below
   const gathered: Buffer[] = [];
   let size = 0;
   let cut: unknown;
@@ -137,11 +139,16 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
       } else {
         const blocks = entryBlocks({ ...item, name: path, mode: item.mode & 0o777 }, item, warnings);
         for await (const block of blocks) {
-          gathered.push(block);
-          size += block.length;
-          if (size < PIECE_BYTES) continue;
-          yield Buffer.concat(gathered.splice(0));
-          size = 0;
+          const large = block.length >= LARGE_BYTES;
+          if (!large) {
+            gathered.push(block);
+            size += block.length;
+          }
+          if (size >= PIECE_BYTES || (large && size > 0)) {
+            yield Buffer.concat(gathered.splice(0));
+            size = 0;
+          }
+          if (large) yield block;
         }
       }
     }
@@ -165,7 +172,7 @@ async function* oneTar(packing: Packing, paths: readonly FileName[], round: Roun
   round.done = place.tools.tar !== "plain" || (code === 0 && cut === undefined);
 }
 
-/** Ends, where a tar is cut, without an error: what was read until then is good. */
+/** The entries of a tar. Where it is cut they end without an error: what was read until then is good. */
 async function* entriesOf(stdout: Readable, onCut: (error: unknown) => void): AsyncGenerator<TarItem> {
   try {
     yield* readTar(stdout, { joined: true });
@@ -175,7 +182,9 @@ async function* entriesOf(stdout: Readable, onCut: (error: unknown) => void): As
   }
 }
 
-/** An entry as it goes on. One whose content is cut is filled up, so that what follows it can be read. */
+/**
+ * The blocks of an entry as they are handed on. One whose content is cut is filled up, so that what follows it can be read.
+ */
 async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: Sentences): AsyncGenerator<Buffer> {
   yield tarHeader(entry);
   let left = entry.size;

@@ -5,7 +5,7 @@ import type { RemoteCommands } from "../commands.ts";
 import { complaints, quoted } from "../run-to-end.ts";
 import type { RemoteTools } from "../tools.ts";
 
-/** One thing, as the far side tells of it. */
+/** A file, directory or link as the far side describes it. */
 export interface Row {
   /** Relative to the checkout; `""` is the checkout itself. */
   readonly path: string;
@@ -46,7 +46,7 @@ section end
 /** Below the limit of any system for one list of arguments. */
 const BATCH_BYTES = 60_000;
 export const LONGEST_TOKEN = 64 * 1024;
-/** Things that one answer tells of, kept or not. */
+/** The most things that one answer may name, whether they are kept or not. */
 export const MOST_ROWS = 10_000_000;
 const KINDS = new Map([
   ["f", "file"],
@@ -143,7 +143,7 @@ export async function askRows(
     { script: PROGRAM, args: [tools.stat], stdin: bytesOfLines(lines()) },
     signal,
   );
-  exit.catch(() => {}); // heard below
+  exit.catch(() => {}); // its failure is thrown where it is awaited below
   let section: keyof RowsRequest = "look";
   let ended = false;
   let meta: string | null = null;

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { fileNameText, type UnpackLimits, type UnpackReport } from "../../../src/workspace.ts";
 import { pathOf } from "../../common/paths.ts";
-import { tidyAfter } from "../../common/tidy.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
@@ -147,7 +147,7 @@ async function stage(
     }
   };
   const stdin = Readable.from(bytes(), { objectMode: false });
-  stdin.on("error", () => {}); // heard as the failure
+  stdin.on("error", () => {}); // it is the failure that is thrown
   try {
     const { code, stderr } = await runToEnd(
       commands,

@@ -86,7 +86,7 @@ export async function runRemoteScript(
   );
   try {
     const process = await startedBefore(starting, connection, signal);
-    process.exit.catch(() => {}); // heard where it is waited for
+    process.exit.catch(() => {}); // its failure is thrown where it is awaited
     return await watch({ ...host, mark }, process, { nonce, program: argv[0], where }, output, signal);
   } finally {
     connection.abort(new Error("the script has ended"));

@@ -60,7 +60,7 @@ export function filesThroughProcess(
     },
     async pack(paths, signal) {
       const worker = start(host, signal);
-      worker.ended.catch(() => {}); // heard where the tar is read
+      worker.ended.catch(() => {}); // its failure is thrown where the tar is read
       worker.child.stdin.write(encodeRequest({ do: "pack", ...places }));
       Readable.from(nameBytes(paths), { objectMode: false }).pipe(worker.child.stdin);
       const tar = Readable.from(tarOf(worker), { objectMode: false, highWaterMark: 1024 * 1024 });

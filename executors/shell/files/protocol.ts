@@ -43,7 +43,7 @@ export const remarkSchema = z.union([
 ]);
 export type Remark = z.infer<typeof remarkSchema>;
 
-/** Name of the command of `main.ts` that is the second process. */
+/** Name of the command that is the second process. */
 export const FILES_COMMAND = "internal-files";
 /** Digits before a request. */
 export const LENGTH_DIGITS = 8;

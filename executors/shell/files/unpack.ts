@@ -13,9 +13,11 @@ import {
   symlink,
   unlink,
   utimes,
+  writeFile,
 } from "node:fs/promises";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { TarItem } from "../../../src/files/tar.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
 import {
   createSentences,
   fileName,
@@ -60,16 +62,24 @@ export async function unpackFiles(
       await rename(bytesOf(from), bytesOf(to)).catch(storing(to.slice(top.length + 1)));
     }
     // From the deepest up: a directory that may not be written must have all that belongs into it.
-    const directories = [...staged.directories].sort(([a], [b]) => b.length - a.length);
-    await inParallel(directories, 1, async ([path, { mode, mtimeSeconds }]) => {
-      const full = bytesOf(below(top, path));
-      await chmod(full, mode & 0o777).catch(storing(path));
-      await utimes(full, mtimeSeconds, mtimeSeconds).catch(storing(path));
-    });
+    for (const level of byDepth(staged.directories)) {
+      await inParallel(level, WIDTH, async ([path, { mode, mtimeSeconds }]) => {
+        const full = bytesOf(below(top, path));
+        await chmod(full, mode & 0o777).catch(storing(path));
+        await utimes(full, mtimeSeconds, mtimeSeconds).catch(storing(path));
+      });
+    }
     return { entries: staged.entries, bytes: staged.bytes, warnings: staged.warnings };
   } finally {
     await removeTree(staging).catch(() => {});
   }
+}
+
+/** The deepest first. */
+function byDepth(directories: ReadonlyMap<string, Directory>): (readonly [string, Directory])[][] {
+  const levels: (readonly [string, Directory])[][] = [];
+  for (const entry of directories) (levels[entry[0].split("/").length] ??= []).push(entry);
+  return levels.filter((level) => level !== undefined).reverse();
 }
 
 /** Turns what a system call says into a failure that names the file. */
@@ -97,6 +107,20 @@ async function makeStaging(root: string, tmpDir: string): Promise<string> {
   }
 }
 
+/**
+ * Which bits of a mode a new file keeps: the process's mask, or the access list of a directory of the job's, may take some. Looked
+ * at once, so that files whose mode stays need no call for it.
+ */
+async function keptBits(staging: string): Promise<number> {
+  const probe = bytesOf(`${staging}.mode`);
+  try {
+    await writeFile(probe, "", { flag: "wx", mode: 0o777 });
+    return (await lstat(probe)).mode & 0o777;
+  } finally {
+    await unlink(probe).catch(() => {});
+  }
+}
+
 interface Staged {
   readonly entries: number;
   readonly bytes: number;
@@ -121,6 +145,7 @@ async function stage(
   const tally = { entries: 0, bytes: 0 };
 
   const full = (path: string): Buffer => bytesOf(path === "" ? staging : `${staging}/${path}`);
+  const kept = await keptBits(staging).catch(storing("."));
   const makeDirectory = async (path: string): Promise<void> => {
     if (made.has(path)) return;
     await makeDirectory(parentOf(path));
@@ -135,9 +160,9 @@ async function stage(
     while (writing.size > most) await Promise.race(writing);
     if ("error" in failure) throw failure.error;
   };
-  const openNew = async (path: string) => {
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    return await open(full(path), flags, 0o600).catch(async (error: unknown) => {
+  /** Make a new file, where nothing is or what the archive had there before. */
+  const fresh = async <T>(path: string, make: () => Promise<T>): Promise<T> => {
+    return await make().catch(async (error: unknown) => {
       if (codeOf(error) !== "EEXIST") throw error;
       if (made.has(path)) throw refused(path, "is a file and a directory");
       await unlink(full(path));
@@ -146,21 +171,35 @@ async function stage(
           ? `${fileNameText(path)} is in the archive twice: the last one stays.`
           : `${fileNameText(path)} differs from another name only in case: on this machine the last one stays.`,
       );
-      return await open(full(path), flags, 0o600);
+      return await make();
     });
   };
-  const writeFile = async (item: TarItem, path: string, whole: Buffer | undefined): Promise<void> => {
+  const failed = (path: string, error: unknown): void => {
+    if (error instanceof ScriptFailure || error instanceof SystemFailure || signal.aborted) throw error;
+    storing(path)(error);
+  };
+  /** In as few calls as can be: they are what most of the time goes to. */
+  const writeSmall = async ({ mode, mtimeSeconds }: TarItem, path: string, bytes: Buffer): Promise<void> => {
     try {
-      const file = await openNew(path);
+      const at = full(path);
+      await fresh(path, () => writeFile(at, bytes, { flag: "wx", mode: mode & 0o777 }));
+      if ((mode & 0o777 & ~kept) !== 0) await chmod(at, mode & 0o777);
+      await utimes(at, mtimeSeconds, mtimeSeconds);
+    } catch (error) {
+      failed(path, error);
+    }
+  };
+  const writeLarge = async (item: TarItem, path: string): Promise<void> => {
+    try {
+      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+      const file = await fresh(path, () => open(full(path), flags, 0o600));
       try {
-        if (whole !== undefined) await writeAll(file, whole);
-        else {
-          for (let left = item.size; left > 0; ) {
-            signal.throwIfAborted();
-            const piece = await item.body.some(PIECE_BYTES);
-            left -= piece.length;
-            await writeAll(file, piece);
-          }
+        for (let left = item.size; left > 0; ) {
+          signal.throwIfAborted();
+          const piece = await item.body.some(PIECE_BYTES);
+          left -= piece.length;
+          await writeAll(file, piece);
+          tidyAfter(piece.length);
         }
         await file.chmod(item.mode & 0o777);
         await file.utimes(item.mtimeSeconds, item.mtimeSeconds);
@@ -168,8 +207,7 @@ async function stage(
         await file.close();
       }
     } catch (error) {
-      if (error instanceof ScriptFailure || error instanceof SystemFailure || signal.aborted) throw error;
-      storing(path)(error);
+      failed(path, error);
     }
   };
   const free = async (): Promise<number> => {
@@ -190,13 +228,14 @@ async function stage(
       if (item.kind === "symlink") links.set(path, { target: item.target, mtimeSeconds: item.mtimeSeconds });
       else {
         links.delete(path);
-        if (item.size > SMALL_BYTES || files.has(path)) {
+        if (item.size > SMALL_BYTES) {
           await idle(0);
-          await writeFile(item, path, item.size > SMALL_BYTES ? undefined : await item.body.take(item.size));
+          await writeLarge(item, path);
         } else {
-          const whole = await item.body.take(item.size);
-          await idle(WIDTH - 1);
-          const work: Promise<void> = writeFile(item, path, whole)
+          const whole = item.body.now(item.size) ?? (await item.body.take(item.size));
+          tidyAfter(item.size);
+          await idle(files.has(path) ? 0 : WIDTH - 1);
+          const work: Promise<void> = writeSmall(item, path, whole)
             .catch((error: unknown) => {
               failure.error ??= error;
             })

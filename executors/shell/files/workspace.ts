@@ -19,5 +19,6 @@ export function openWorkspace({ root, tmpDir }: Pick<Places, "root" | "tmpDir">,
     list: (select, signal) => listFiles({ root, untracked: (its) => listUntracked(root, launch, its) }, select, signal),
     pack: async (paths, signal) => packFiles(root, paths, signal),
     unpack: (tar, limits, signal) => unpackFiles({ root, tmpDir }, tar, limits, signal),
+    unpacksAtOnce: 3,
   };
 }

@@ -63,7 +63,7 @@ async function outputOf(argv: Argv, environment: Readonly<Record<string, string>
     env: environment,
     cwd: "/",
     encoding: "utf8",
-    // What the account's own shell starts with may take for ever.
+    // The files that the account's shell reads when it starts may take for ever.
     timeout: PATIENCE_MS,
     killSignal: "SIGKILL",
   });

@@ -25,7 +25,7 @@ const MOST_BYTES = 4 * 1024 * 1024;
 export interface Profile {
   /** Variables over those of the inherited environment. Empty where the profiles could not be asked. */
   current(): Promise<Readonly<Record<string, string>>>;
-  /** Nothing is being asked (any more). */
+  /** Resolves once no login shell is being asked. */
   settled(): Promise<void>;
 }
 
@@ -97,7 +97,7 @@ async function ask({ login, launch, table, cgroups, markName, signal }: ProfileH
       if (bytes <= MOST_BYTES) pieces.push(piece);
     });
     const closed = once(child.stdout, "close");
-    closed.catch(() => {}); // heard below
+    closed.catch(() => {}); // its failure is thrown where it is awaited below
     const { pid = -1 } = child;
     const startedAt = table.find(pid)?.startedAt ?? 0;
     const leader = { pid, startedAt };

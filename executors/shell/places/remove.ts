@@ -21,7 +21,7 @@ find "$1" -xdev -depth -type d -exec rmdir {} \\;
 
 async function asUser(launch: Launch, argv: Argv, signal: AbortSignal): Promise<void> {
   const [program, ...args] = launch.command(argv);
-  // The account can stop its own processes, and a stopped one hears of nothing milder.
+  // The account can stop its own processes, and SIGKILL alone ends a stopped one.
   await run(program, args, { cwd: "/", env: launch.environment, signal, killSignal: "SIGKILL" });
 }
 

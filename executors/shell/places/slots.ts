@@ -29,7 +29,7 @@ export function createSlots(locks: DirectoryLocks): Slots {
           number,
           places,
           [Symbol.dispose]: () => {
-            // Once: by then the next job may have them.
+            // Only the first call frees them: by the next one another job may have them.
             if (!held) return;
             held = false;
             taken.delete(places.claim);

@@ -110,7 +110,8 @@ export async function endMembers({ belonging, graceMs, limitMs }: EndOptions): P
   const killed = new Map<string, Process>();
   const killAt = performance.now();
   for (let waitMs = 2; left.length > 0 && performance.now() - killAt < limitMs; waitMs = Math.min(waitMs * 2, 250)) {
-    // Frozen first: a tree that forks faster than it is counted stands still, and no parent remarks on its child's death.
+    // They are stopped first: a tree that forks faster than it is counted stands still then, and no shell prints a line
+    // about a child's death.
     for (let pass = 0; pass < 20; pass++) {
       const frozen = new Set(left.map(keyOf));
       note(left);

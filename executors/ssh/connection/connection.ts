@@ -33,6 +33,8 @@ export interface ConnectOptions {
   readonly log: Log;
   /** How long to go on trying while the host cannot be reached; 0 is one attempt. */
   readonly patienceMs?: number;
+  /** How long where the host answers and hangs up, at least; by default a minute, for it is busy with others then. */
+  readonly busyMs?: number;
 }
 
 /** A host that answers and hangs up has too many logins under way (`MaxStartups`): that passes. */
@@ -44,7 +46,7 @@ const BUSY_PATIENCE_MS = 60_000;
  */
 export async function connectSsh(
   settings: SshSettings,
-  { log, patienceMs = 0 }: ConnectOptions,
+  { log, patienceMs = 0, busyMs = BUSY_PATIENCE_MS }: ConnectOptions,
   signal: AbortSignal,
 ): Promise<SshConnection> {
   const startMs = performance.now();
@@ -54,14 +56,14 @@ export async function connectSsh(
     if (!("failure" in result)) return result;
     const { failure, busy } = result;
     const waitMs = waits.next();
-    const endMs = startMs + (busy ? Math.max(BUSY_PATIENCE_MS, patienceMs) : patienceMs);
+    const endMs = startMs + (busy ? Math.max(busyMs, patienceMs) : patienceMs);
     if (!failure.retry || performance.now() + waitMs > endMs) throw failure;
     log.debug("Logging in again", { error: failure, waitMs: Math.round(waitMs) });
     await pause(waitMs, signal);
   }
 }
 
-/** For a session that has just ended to be forgotten by the host. */
+/** How long the host may take to forget a session that has just ended. */
 const LINGERING_MS = 100;
 const LINGERING_ROUNDS = 100;
 

@@ -61,7 +61,7 @@ function algorithmsFor(knownTypes: readonly string[]): ServerHostKeyAlgorithm[] 
  */
 const CIPHERS = { remove: [CHACHA], prepend: [], append: [CHACHA] } satisfies AlgorithmList<CipherAlgorithm>;
 
-/** ssh2 ends a connection after that many unanswered questions; ours is the say (`keep-alive.ts`). */
+/** ssh2 ends a connection after that many unanswered questions; here `keep-alive.ts` decides that instead. */
 const NEVER_ENOUGH = 2 ** 31;
 
 /** All that can be had before the first packet, so that nothing waits once there is a connection. */

@@ -31,6 +31,14 @@ export async function openHostKeyCheck(target: SshHost): Promise<HostKeyCheck> {
   if (hostKeys.fingerprints.length > 0) {
     return { knownTypes: [], unchecked: false, complaint: (key) => fingerprintComplaint(key, target) };
   }
+  const { firstUse } = hostKeys;
+  if (firstUse !== undefined && !hostKeys.any) {
+    const believe = (key: Buffer): null => {
+      firstUse(sha256Fingerprint(key));
+      return null;
+    };
+    return { knownTypes: [], unchecked: false, complaint: believe };
+  }
   if (hostKeys.any) return { knownTypes: [], unchecked: true, complaint: () => null };
   const all = (await Promise.all(hostKeys.knownHostsFiles.map(readLines))).flat();
   let lines = all.filter((line) => meansHost(line.hosts, knownHostName(host, port)));
@@ -69,8 +77,11 @@ function shown(key: Buffer): string {
 }
 
 function fingerprintComplaint(key: Buffer, target: SshHost): string | null {
-  const { fingerprints, own } = target.hostKeys;
+  const { fingerprints, own, learnt } = target.hostKeys;
   if (fingerprints.some((one) => hasFingerprint(key, one))) return null;
+  if (learnt !== undefined) {
+    return `What answers at ${place(target)} has the host key ${shown(key)}, but copies of the virtual machine "${learnt.of}" have had ${fingerprints.join(", ")} so far: it is another machine, and nothing was sent. If the copies make keys of their own when they boot, let them keep those of "${learnt.of}", or set disable_strict_host_key_checking = true in [runners.ssh]; if "${learnt.of}" has a new key, remove ${learnt.file}`;
+  }
   if (own === true) {
     return `What answers at ${place(target)} has the host key ${shown(key)}, which is none of the container's own (${fingerprints.join(", ")}): it is another machine, and nothing was sent. Does the container engine work on this machine?`;
   }

@@ -23,14 +23,14 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
   const waiting: (() => void)[] = [];
   let ended = 0;
 
-  /** Whoever needs it first may be stopped while others wait for it, too. */
+  /** The one who asks for it first may be stopped while others wait for the same connection. */
   const open = async (): Promise<void> => {
     const connection = await another(life.signal);
     if (life.signal.aborted) connection.close();
     else more.push(connection);
   };
 
-  /** Until a program has ended on any of the connections. */
+  /** Waits until a program has ended on any of the connections. */
   const nextTurn = async (signal: AbortSignal): Promise<void> => {
     const either = AbortSignal.any([signal, first.lost]);
     either.throwIfAborted();

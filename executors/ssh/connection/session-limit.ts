@@ -3,7 +3,7 @@ export interface Session {
   /** May be called more than once. */
   free(): void;
   /**
-   * The host refused this one: from now on no more than the others at once.
+   * To be called where the host refused this session: from now on no more than the other sessions run at once.
    * @returns false when there are no others: the host refuses any
    */
   lower(): boolean;

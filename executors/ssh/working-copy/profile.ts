@@ -30,7 +30,7 @@ for name in PATH http_proxy HTTP_PROXY https_proxy HTTPS_PROXY ftp_proxy FTP_PRO
 done >"$1"
 `;
 
-/** Profiles that take longer are told by the job whose script reads them. */
+/** How long profiles are waited for; of slower ones the script of a job tells that reads them. */
 const PATIENCE_MS = 15_000;
 /** From SIGKILL until what a profile has become is left to the end of the job. */
 const STUCK_MS = 1000;

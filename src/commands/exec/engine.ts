@@ -4,10 +4,10 @@ import type { CiFile } from "../../local/pipeline/ci-file.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
-import type { GitlabWork } from "./gitlab.ts";
+import type { GitlabWork } from "./file/gitlab.ts";
+import type { Bury } from "./here/sweep.ts";
 import type { ExecOptions } from "./options.ts";
 import type { PreviewJob } from "./report.ts";
-import type { Bury } from "./sweep.ts";
 
 /** What `exec` needs of the parts that only the composition root knows. */
 export interface ExecEngine {

@@ -6,18 +6,18 @@ import { refOf, takeSnapshot } from "../../local/sources/snapshot.ts";
 import { findWorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
-import { refuseGitlabFlags } from "./alloy.ts";
 import type { ExecEngine, Run, Work } from "./engine.ts";
-import { type ProjectFile, readProjectFile, understand } from "./file.ts";
-import { loadGitlab, showGitlab } from "./gitlab.ts";
+import { refuseGitlabFlags } from "./file/alloy.ts";
+import { type ProjectFile, readProjectFile, understand } from "./file/file.ts";
+import { loadGitlab, showGitlab } from "./file/gitlab.ts";
+import { privateVariables } from "./file/private.ts";
+import { openPlaces, placesOfRun } from "./here/places.ts";
+import { runHere } from "./here/run-here.ts";
+import { buildsElsewhere, removeRun, startSweep } from "./here/sweep.ts";
 import { sayNotes } from "./notes.ts";
 import { readExecOptions } from "./options.ts";
-import { openPlaces, placesOfRun } from "./places.ts";
-import { privateVariables } from "./private.ts";
 import { listJobs } from "./report.ts";
-import { runHere } from "./run-here.ts";
 import { listenForCancel } from "./signals.ts";
-import { buildsElsewhere, removeRun, startSweep } from "./sweep.ts";
 
 /**
  * `alloy-runner exec`: the pipeline of the working directory, or some of its jobs, on this machine: a coordinator on
@@ -32,7 +32,7 @@ export async function execCommand(
   engine: ExecEngine,
 ): Promise<number> {
   const given = await readExecOptions(words, values, context, availableParallelism());
-  // A reader that goes away is the pipeline's to notice; nothing else minds.
+  // Where the reader of the output goes away, the pipeline notices it when it writes; this error has no other use.
   process.stdout.on("error", () => undefined);
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;

@@ -40,7 +40,7 @@ export function addExecFlags(command: Command, executors: readonly ExecutorWords
   return addRunnerFlags(command, executors, (flag) => !NOT_OF_EXEC.test(flag));
 }
 
-/** What decides over a pipeline of `.gitlab-ci.yml`. */
+/** Flags that decide over a pipeline of `.gitlab-ci.yml`. */
 function addGitlabFlags(command: Command): void {
   command
     .addOption(new Option("--json", "with --list: as JSON"))
@@ -65,7 +65,7 @@ function addGitlabFlags(command: Command): void {
     .addOption(new Option("--artifacts <dir>", "keep what jobs upload in this directory"));
 }
 
-/** Of a line to a coordinator, and `exec` brings its own. */
+/** Flags that describe the line to a coordinator: `exec` brings its own. */
 const NOT_OF_EXEC = /^(?:limit|request-concurrency|clone-url|tls-.*)$/;
 
 /**

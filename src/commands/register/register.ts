@@ -2,18 +2,17 @@ import { access, constants } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import type { RunnerConfig } from "../../config/config.ts";
-import { appendEntry } from "../../config/file/edit.ts";
 import { addRunner, type NewRunner, readRunners } from "../../config/file/save.ts";
 import { runnerId } from "../../config/identity.ts";
-import { certsDirOf, demandSound, findFile, parseConfig } from "../../config/load.ts";
-import { missingProgram } from "../../config/program.ts";
+import { certsDirOf } from "../../config/load.ts";
 import type { CoordinatorTarget } from "../../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../../coordinator/registration.ts";
-import { CommandError, ConfigError, describeError, Stop } from "../../errors.ts";
+import { CommandError, describeError, Stop } from "../../errors.ts";
 import { deadline, never } from "../../time.ts";
 import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
 import { withoutUser } from "../list.ts";
 import { runnerInfoOf } from "../runner-info.ts";
+import { typedConfig } from "../typed-entry.ts";
 import type { Ask } from "./ask.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
 
@@ -205,22 +204,12 @@ function sameUrl(text: string, url: URL): boolean {
 
 /** The new entry by itself, checked as `run` will check it. Problems name the key instead of a line that is not written. */
 async function checkedEntry(entry: NewRunner, configFile: string, context: CommandContext): Promise<RunnerConfig> {
-  const options = loadOptions(context);
-  try {
-    const config = await parseConfig(appendEntry("", entry), {
-      ...options,
-      certsDir: await certsDirOf(configFile, options.certsDir),
-      file: "new entry",
-      findFile: (path) => findFile(path, [context.cwd]),
-      findProgram: (program) => missingProgram(program, options),
-    });
-    const [runner] = demandSound(config).runners;
-    if (runner === undefined) throw new CommandError("the new entry cannot be used");
-    return runner;
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new CommandError(error.message.replace(/^new entry:\d+: /gm, ""), { cause: error });
-  }
+  const usual = loadOptions(context);
+  const options = { ...usual, certsDir: await certsDirOf(configFile, usual.certsDir) };
+  const { runners } = await typedConfig({ entry, options, file: "new entry" });
+  const [runner] = runners;
+  if (runner === undefined) throw new CommandError("the new entry cannot be used");
+  return runner;
 }
 
 /** The file, or the nearest directory above it that exists, can be written: known before a token is asked for. */

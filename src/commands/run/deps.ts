@@ -9,6 +9,7 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
+import type { DiskState } from "../../poll/poller.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
@@ -32,6 +33,8 @@ export interface RunServices {
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
   openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
   hasRoom(): Promise<boolean>;
+  /** As of the last look. */
+  disk(): DiskState;
   isPending(origin: string, jobId: string): boolean;
   /** A new configuration is in force: limits of disk space and the like. */
   reconfigure?(config: Config): void;

@@ -1,3 +1,4 @@
+import type { ControlServer } from "../../control/server.ts";
 import { Stop } from "../../errors.ts";
 import { deadline, never } from "../../time.ts";
 import type { RunDeps } from "./deps.ts";
@@ -6,10 +7,18 @@ import type { Started } from "./start.ts";
 /** How long reports under way may take once the last job has ended. */
 const LAST_REPORTS_MS = 10_000;
 
+/** What is left of a runner that asks for no more jobs. */
+export interface Ending {
+  readonly started: Started;
+  /** Settles when the configuration is followed no more. */
+  readonly followed: Promise<void> | undefined;
+  /** It can be steered until its last job has ended. */
+  readonly control: ControlServer | null;
+}
+
 /** Waits for the jobs, bounded once `stopping` fires. @returns the exit status */
 export async function end(
-  started: Started,
-  followed: Promise<void> | undefined,
+  { started, followed, control }: Ending,
   { log, metrics, notifier, board }: RunDeps,
   stopping: AbortSignal,
 ): Promise<number> {
@@ -28,6 +37,7 @@ export async function end(
     const limitMs = Math.max(Math.min(LAST_REPORTS_MS, leftMs - 1000), 100);
     using limit = deadline(never, limitMs, new Stop("shutting_down", "the runner ends"));
     await Promise.race([followed, fired(limit.signal)]);
+    await control?.close();
     await services.close(limit.signal);
     await started.stopServing();
     await notifier.close();

@@ -1,12 +1,19 @@
 import type { Board } from "../../board/contract.ts";
+import { type ControlServer, openControl } from "../../control/server.ts";
+import type { Reloaded, Steering } from "../../control/steering.ts";
 import { describeError, Stop } from "../../errors.ts";
 import type { RunnerLog } from "../../log.ts";
 import type { Supervisor } from "../../poll/supervisor.ts";
+import { deadline } from "../../time.ts";
 import type { ConfigChanges, RunDeps, RunOptions } from "./deps.ts";
 import { end, fired } from "./end.ts";
 import { listenToAccidents, listenToSignals, type Wish } from "./signals.ts";
-import { follow, start, statusOf } from "./start.ts";
+import { follow, type Started, start, statusOf } from "./start.ts";
 import { listenToWishes } from "./wishes.ts";
+
+/** What the log calls it beside signals. */
+const BY_SOCKET = "the control socket";
+const RELOAD_LIMIT_MS = 30_000;
 
 /**
  * `alloy-runner run`: works on jobs until a signal ends it. SIGQUIT waits for running jobs; SIGTERM and SIGINT end them,
@@ -62,6 +69,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     });
     if (started === null) return 0;
     supervisor = started.supervisor;
+    const opening = openSocket(started);
     const watching = new AbortController();
     let followed: Promise<void> | undefined;
     if (!draining.signal.aborted) {
@@ -71,11 +79,42 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       notifier.ready(statusOf(started));
       follower = deps.watchConfig(started.file, watching.signal);
       followed = follow(follower, started, options, deps, watching.signal);
-      await fired(draining.signal);
     }
+    const control = await opening;
+    await fired(draining.signal);
     started.setReady(false);
     watching.abort();
-    return end(started, followed, deps, stopping.signal);
+    return end({ started, followed, control }, deps, stopping.signal);
+  };
+  const openSocket = async (started: Started): Promise<ControlServer | null> => {
+    if (process.platform === "win32") return null;
+    const state = () => (stopping.signal.aborted ? "stopping" : draining.signal.aborted ? "draining" : "running");
+    const steering: Steering = {
+      board,
+      version: deps.version,
+      about: () => ({ config: started.file, state: state(), concurrent: started.config.concurrent }),
+      pause: (ids) => started.supervisor.pause(ids),
+      resume: (ids) => started.supervisor.resume(ids),
+      drain: () => onWish("drain", BY_SOCKET),
+      async reload() {
+        if (follower === undefined || draining.signal.aborted)
+          return { problem: "The runner loads nothing any more: it ends" };
+        const reloaded = new Promise<Reloaded>((resolve) => started.onReload.add(resolve));
+        onWish("reload", BY_SOCKET);
+        using limit = deadline(draining.signal, RELOAD_LIMIT_MS, new Stop("timed_out", "reload"));
+        const late = fired(limit.signal).then(() => ({
+          problem: "The runner has not loaded it yet; its log will tell",
+        }));
+        return await Promise.race([reloaded, late]);
+      },
+    };
+    // Jobs matter more than who watches them.
+    return await openControl(started.config.stateDir, steering, log).catch((error: unknown) => {
+      log.warn("there is no control socket: jobs, logs, cancel, pause and the like do not reach this runner", {
+        problem: describeError(error),
+      });
+      return null;
+    });
   };
   // Listeners for signals keep no process alive, and a runner without entries has nothing else.
   const alive = setInterval(() => {}, 2 ** 30);

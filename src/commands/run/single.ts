@@ -1,14 +1,13 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Config } from "../../config/config.ts";
-import { appendEntry } from "../../config/file/edit.ts";
 import { runnerId } from "../../config/identity.ts";
-import { demandSound, findFile, type LoadOptions, loadConfig, parseConfig } from "../../config/load.ts";
+import { demandSound, type LoadOptions, loadConfig } from "../../config/load.ts";
 import { ownStateDir } from "../../config/locations.ts";
-import { missingProgram } from "../../config/program.ts";
 import { CommandError, ConfigError, Stop } from "../../errors.ts";
 import type { HandleJob } from "../../job/life/received.ts";
 import { type CommandContext, configFileOf } from "../context.ts";
 import { entryKeys, type FlagValues, textOf } from "../register/runner-flags.ts";
+import { typedConfig } from "../typed-entry.ts";
 import { describeRunner } from "../verify.ts";
 import type { ConfigChanges } from "./deps.ts";
 
@@ -113,23 +112,9 @@ async function fromFlags(values: FlagValues, options: LoadOptions): Promise<Conf
     executor,
     ...entryKeys(values, options.catalog.words, executor),
   };
-  try {
-    return only(
-      demandSound(
-        await parseConfig(appendEntry("", entry), {
-          ...options,
-          defaultStateDir: ownStateDir(options.defaultStateDir, `${entry.url} ${runnerId(entry.token)}`, "run-single"),
-          file: "flags of run-single",
-          findFile: (path) => findFile(path, [options.workingDirectory]),
-          findProgram: (program) => missingProgram(program, options),
-        }),
-      ),
-      entry.name,
-    );
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new CommandError(error.message.replace(/^flags of run-single:\d+: /gm, ""), { cause: error });
-  }
+  const stateDir = ownStateDir(options.defaultStateDir, `${entry.url} ${runnerId(entry.token)}`, "run-single");
+  const own = { ...options, defaultStateDir: stateDir };
+  return only(await typedConfig({ entry, options: own, file: "flags of run-single" }), entry.name);
 }
 
 function wholeNumber(values: FlagValues, flag: string): number {

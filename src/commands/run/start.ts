@@ -1,6 +1,8 @@
 import { resolve } from "node:path";
+import { briefReasonOf, takesJobs } from "../../board/reason.ts";
 import type { Config } from "../../config/config.ts";
-import { CommandError, ConfigError, describeError } from "../../errors.ts";
+import type { Reloaded } from "../../control/steering.ts";
+import { CommandError, ConfigError, describeError, problemLine } from "../../errors.ts";
 import type { MetricsServer } from "../../metrics/server.ts";
 import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
 import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./deps.ts";
@@ -11,6 +13,8 @@ export interface Started {
   config: Config;
   readonly services: RunServices;
   readonly supervisor: Supervisor;
+  /** Told how each look at the configuration ended. */
+  readonly onReload: Set<(reloaded: Reloaded) => void>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
@@ -51,6 +55,12 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
         contentType: metrics.contentType,
         render: () => metrics.render(),
         ready: () => ready,
+        entries: () =>
+          deps.board.runners().map(({ name, activity }) => ({
+            name,
+            able: takesJobs(activity),
+            reason: briefReasonOf(activity, Date.now()),
+          })),
       });
     } else {
       const before = server.url;
@@ -76,6 +86,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
       openExecutor: (entry, from, meter) => services.openExecutor(entry, from, meter),
       hasRoom: () => services.hasRoom(),
+      disk: () => services.disk(),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       board: deps.board,
       metrics,
@@ -89,6 +100,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     config,
     services,
     supervisor,
+    onReload: new Set(),
     serve,
     stopServing: async () => server?.close(),
     setReady: (is) => {
@@ -121,7 +133,7 @@ function adopt(config: Config, options: RunOptions, { log }: RunDeps): void {
         ...(entry.id === "" ? {} : { runner: entry.id }),
         name: entry.name,
         line: entry.line,
-        problem: entry.problems.join("; "),
+        problem: entry.problems.map(problemLine).join("; "),
       },
     );
   }
@@ -151,12 +163,19 @@ export async function follow(
 ): Promise<void> {
   const { log, metrics, notifier } = deps;
   const { stateDir } = started.config;
+  const settle = (reloaded: Reloaded): void => {
+    for (const told of started.onReload) told(reloaded);
+    started.onReload.clear();
+  };
   try {
     for await (const change of changes) {
       if ("error" in change) {
         metrics.configRefused();
         log.error("the new configuration cannot be used; the old one stays in force", {
           problem: describeError(change.error),
+        });
+        settle({
+          problem: `The new configuration cannot be used, the old one stays in force: ${describeError(change.error)}`,
         });
         notifier.ready(statusOf(started));
         continue;
@@ -173,6 +192,7 @@ export async function follow(
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
       notifier.ready(statusOf(started));
+      settle({ status: statusOf(started) });
     }
   } catch (error) {
     if (signal.aborted) return;

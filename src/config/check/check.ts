@@ -28,7 +28,7 @@ export interface Part {
  */
 export function readPart<S extends z.ZodType>(schema: S, part: Part): z.output<S> | undefined {
   const reported = new Set<string>();
-  const fitted = conform(schema, part.data, part.node, [], part, reported);
+  const fitted = conform({ schema, data: part.data, node: part.node, path: [] }, part, reported);
   const result = schema.safeParse(fitted);
   if (!result.success) {
     for (const issue of result.error.issues) {
@@ -51,61 +51,70 @@ export function keyName(part: Pick<Part, "table" | "owner">, path: Path): string
   return `${name === "" ? "the file" : name}${part.owner}`;
 }
 
-/** The data with the schema's spelling of its keys and without what the schema doesn't know. */
-function conform(
-  schema: z.core.$ZodType,
-  data: TomlData,
-  node: LayoutNode | undefined,
-  path: Path,
-  part: Part,
-  reported: Set<string>,
-): unknown {
-  const inner = innermost(schema, data);
-  const complain = (text: string): void => {
-    reported.add(path.join("."));
-    part.findings.problem(node?.at ?? part.node.at, keyName(part, path), text);
+/** A place in the data, with what the schema and the file have for it. */
+interface Spot {
+  readonly schema: z.core.$ZodType;
+  readonly data: TomlData;
+  readonly node: LayoutNode | undefined;
+  readonly path: Path;
+}
+
+/** The data with the schema's spelling of its keys and without what the schema doesn't know. `reported`: paths of what is said. */
+function conform(spot: Spot, part: Part, reported: Set<string>): unknown {
+  const { data } = spot;
+  const inner = innermost(spot.schema, data);
+  const complain: Complain = (text) => {
+    reported.add(spot.path.join("."));
+    part.findings.problem(spot.node?.at ?? part.node.at, keyName(part, spot.path), text);
   };
-  const integer = inner instanceof z.ZodNumber && inner.format?.endsWith("int");
+  const integer = inner instanceof z.ZodNumber && inner.format?.endsWith("int") === true;
   if (integer && typeof data !== "number" && typeof data !== "bigint") {
-    complain(`expected a whole number, found ${describe(data)}${advice(path, ["int"], data, false)}`);
+    complain(`expected a whole number, found ${describe(data)}${advice(spot.path, ["int"], data, false)}`);
     return data;
   }
-  if (isTable(data)) {
-    const shape = inner instanceof z.ZodObject ? new Map(Object.entries(inner.shape)) : undefined;
-    const names = new Map([...(shape?.keys() ?? [])].map((name) => [name.toLowerCase(), name]));
-    // A schema that says it takes any key gets them.
-    const loose =
-      inner instanceof z.ZodObject && inner.def.catchall !== undefined && !(inner.def.catchall instanceof z.ZodNever);
-    const result: Record<string, unknown> = Object.create(null);
-    for (const [key, value] of Object.entries(data)) {
-      const child = node?.kind === "table" ? node.keys.get(key) : undefined;
-      const name = shape === undefined ? key : (names.get(key.toLowerCase()) ?? (loose ? key : undefined));
-      if (path.length === 0 && part.skip.has(key.toLowerCase())) continue;
-      if (name === undefined) warnUnknown(part, path, key, child ?? node, [...names.values()]);
-      else if (Object.hasOwn(result, name)) {
-        reported.add([...path, name].join("."));
-        part.findings.problem(
-          child?.at ?? part.node.at,
-          keyName(part, [...path, key]),
-          `is set twice (upper and lower case are the same). Keep one`,
-        );
-      } else {
-        const below = inner instanceof z.ZodRecord ? inner.valueType : shape?.get(name);
-        result[name] = conform(below ?? ANYTHING, value, child, [...path, name], part, reported);
-      }
+  if (isTable(data)) return conformTable({ ...spot, schema: inner, data }, part, reported);
+  if (!Array.isArray(data)) return conformValue({ ...spot, schema: inner }, integer, part, complain);
+  const element = inner instanceof z.ZodArray ? inner.element : ANYTHING;
+  const { node, path } = spot;
+  return data.map((item, index) => {
+    const child = node?.kind === "array" ? node.items[index] : undefined;
+    return conform({ schema: element, data: item, node: child, path: [...path, index] }, part, reported);
+  });
+}
+
+type Complain = (text: string) => void;
+
+function conformTable(spot: Spot & { readonly data: TomlTable }, part: Part, reported: Set<string>): unknown {
+  const { schema, data, node, path } = spot;
+  const shape = schema instanceof z.ZodObject ? new Map(Object.entries(schema.shape)) : undefined;
+  const names = new Map([...(shape?.keys() ?? [])].map((name) => [name.toLowerCase(), name]));
+  // A schema that says it takes any key gets them.
+  const loose =
+    schema instanceof z.ZodObject && schema.def.catchall !== undefined && !(schema.def.catchall instanceof z.ZodNever);
+  const result: Record<string, unknown> = Object.create(null);
+  for (const [key, value] of Object.entries(data)) {
+    const child = node?.kind === "table" ? node.keys.get(key) : undefined;
+    const name = shape === undefined ? key : (names.get(key.toLowerCase()) ?? (loose ? key : undefined));
+    if (path.length === 0 && part.skip.has(key.toLowerCase())) continue;
+    if (name === undefined) warnUnknown(part, path, key, child ?? node, [...names.values()]);
+    else if (Object.hasOwn(result, name)) {
+      reported.add([...path, name].join("."));
+      const text = "is set twice (upper and lower case are the same). Keep one";
+      part.findings.problem(child?.at ?? part.node.at, keyName(part, [...path, key]), text);
+    } else {
+      const below = schema instanceof z.ZodRecord ? schema.valueType : shape?.get(name);
+      const inside: Spot = { schema: below ?? ANYTHING, data: value, node: child, path: [...path, name] };
+      result[name] = conform(inside, part, reported);
     }
-    return result;
   }
-  if (Array.isArray(data)) {
-    const element = inner instanceof z.ZodArray ? inner.element : ANYTHING;
-    return data.map((item, index) =>
-      conform(element, item, node?.kind === "array" ? node.items[index] : undefined, [...path, index], part, reported),
-    );
-  }
+  return result;
+}
+
+function conformValue({ schema, data, node }: Spot, integer: boolean, part: Part, complain: Complain): unknown {
   const raw = node?.kind === "value" ? part.document.text.slice(node.start, node.end) : "";
   // The parser wraps numbers beyond 64 bits around in silence: what was written decides.
   if (typeof data === "bigint" || (typeof data === "number" && isHugeInteger(raw))) {
-    if (!(inner instanceof z.ZodUnknown)) complain(`${raw.slice(0, 40) || data} is too large a number`);
+    if (!(schema instanceof z.ZodUnknown)) complain(`${raw.slice(0, 40) || data} is too large a number`);
     return 0;
   }
   if (typeof data === "number" && integer && isFloat(raw)) {

@@ -1,26 +1,34 @@
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, type ConfigProblem, problemLine } from "../../errors.ts";
 
 /** Gathers everything that is wrong with one file, so that it can be mended in one go. */
 export interface Findings {
   /** @param at offset in the text  @param key dotted, `runners.limit`, with the entry's name where there is one */
-  problem(at: number, key: string, text: string): void;
+  problem(at: number, key: string, text: string, missing?: ConfigProblem["missing"]): void;
   warning(at: number, key: string, text: string | (() => string)): void;
   readonly warnings: readonly string[];
-  /** One line per problem, in the order of the file. */
-  readonly problems: readonly string[];
+  /** In the order of the file. */
+  readonly problems: readonly ConfigProblem[];
   /** The line of the first of them. */
   readonly line: number | undefined;
   /** Problems of a part that fails by itself; its warnings are among those of the whole. */
   apart(): Findings;
   /** @param more problems of parts  @throws {ConfigError} there are problems */
-  raise(more: readonly string[]): void;
+  raise(more: readonly ConfigProblem[]): void;
 }
 
 const MOST_LINES = 30;
 
 interface Finding {
   readonly line: number;
-  readonly text: string;
+  readonly found: ConfigProblem;
+}
+
+interface Remark {
+  readonly at: number;
+  readonly key: string;
+  /** A function where it costs something to say. */
+  readonly say: string | (() => string);
+  readonly missing?: ConfigProblem["missing"];
 }
 
 interface Found {
@@ -29,29 +37,31 @@ interface Found {
 }
 
 export function createFindings(file: string, lineAt: (offset: number) => number): Findings {
-  const note = (list: Found, at: number, key: string, say: string | (() => string)): void => {
+  const note = (list: Found, { at, key, say, missing }: Remark): void => {
     list.total++;
     if (list.kept.length >= MOST_LINES) return;
-    const text = typeof say === "string" ? say : say();
+    const said = typeof say === "string" ? say : say();
     const line = lineAt(at);
-    list.kept.push({ line, text: `${file}:${line}: ${key}${/^(is|has|holds) /.test(text) ? "" : ":"} ${text}` });
+    const text = `${key}${/^(is|has|holds) /.test(said) ? "" : ":"} ${said}`;
+    list.kept.push({ line, found: { place: `${file}:${line}`, text, ...(missing === undefined ? {} : { missing }) } });
   };
   const sorted = ({ kept }: Found): readonly Finding[] => kept.toSorted((a, b) => a.line - b.line);
-  const lines = (list: Found): string[] => {
-    const texts = sorted(list).map((finding) => finding.text);
+  const all = (list: Found): ConfigProblem[] => {
+    const found = sorted(list).map((finding) => finding.found);
     const more = list.total - list.kept.length;
-    return more > 0 ? [...texts, `${file}: and ${more} more like these`] : texts;
+    return more > 0 ? [...found, { place: file, text: `and ${more} more like these` }] : found;
   };
   const sharing = (warnings: Found): Findings => {
     const problems: Found = { kept: [], total: 0 };
     const findings: Findings = {
-      problem: (at, key, text) => note(problems, at, key, text),
-      warning: (at, key, text) => note(warnings, at, key, text),
+      problem: (at, key, say, missing) =>
+        note(problems, { at, key, say, ...(missing === undefined ? {} : { missing }) }),
+      warning: (at, key, say) => note(warnings, { at, key, say }),
       get warnings() {
-        return lines(warnings);
+        return all(warnings).map(problemLine);
       },
       get problems() {
-        return lines(problems);
+        return all(problems);
       },
       get line() {
         return sorted(problems)[0]?.line;
@@ -59,10 +69,15 @@ export function createFindings(file: string, lineAt: (offset: number) => number)
       apart: () => sharing(warnings),
       raise(more) {
         const { line } = findings;
-        if (line !== undefined) throw new ConfigError([...findings.problems, ...more].join("\n"), { file, line });
+        if (line !== undefined) throw configError([...findings.problems, ...more], { file, line });
       },
     };
     return findings;
   };
   return sharing({ kept: [], total: 0 });
+}
+
+/** One error of several problems, a line each. */
+export function configError(problems: readonly ConfigProblem[], at: { file: string; line: number }): ConfigError {
+  return new ConfigError(problems.map(problemLine).join("\n"), { ...at, problems });
 }

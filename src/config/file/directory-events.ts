@@ -78,7 +78,7 @@ export function watchDirectories(path: string, ring: () => void): DirectoryEvent
         if (added.length > 0) watcher.add(added);
         if (gone.length > 0) watcher.unwatch(gone);
       } catch {
-        // As above.
+        // There is nothing to watch: the regular looks go on.
       }
     },
     async close() {

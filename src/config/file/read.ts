@@ -66,12 +66,17 @@ function lineOfBadByte(bytes: Buffer): number {
   return line;
 }
 
-/** Permission bits mean nothing on Windows. */
-export function modeWarnings(path: string, mode: number): string[] {
+/** A key that sounds secret, with its value; `$NAME` is not one, but where one comes from. */
+const SECRET = /(?:token|password|passphrase|secret|access_?key)\w*["']?\s*=\s*["'](?!\$|["'])/i;
+
+/** Permission bits mean nothing on Windows. What holds no secret may be read: a ConfigMap, whose secrets are variables. */
+export function modeWarnings(path: string, { mode, text }: Pick<ConfigFile, "mode" | "text">): string[] {
   if (process.platform === "win32" || path === devNull) return [];
   const others = mode & 0o077;
-  if (others === 0) return [];
-  const what = others & 0o022 ? "changed" : "read";
+  const changed = (others & 0o022) !== 0;
+  const open = text.includes("token") && !SECRET.test(text);
+  if (others === 0 || (open && !changed)) return [];
   const octal = (mode & 0o777).toString(8).padStart(4, "0");
+  const what = changed ? "changed" : "read";
   return [`${path} holds tokens and can be ${what} by other users (mode ${octal}). Run: chmod 600 ${path}`];
 }

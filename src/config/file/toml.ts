@@ -30,7 +30,11 @@ export function readToml(original: string, file: string): TomlDocument {
   // Line breaks of a CRLF file would end up inside multi-line scripts, where a shell stumbles over them.
   const text = original.replace(/^\uFEFF/, " ").replaceAll("\r\n", "\n");
   const fail = (line: number, problem: string): ConfigError =>
-    new ConfigError(`${file}:${line}: ${problem}`, { file, line });
+    new ConfigError(`${file}:${line}: ${problem}`, {
+      file,
+      line,
+      problems: [{ place: `${file}:${line}`, text: problem }],
+    });
 
   const nul = text.indexOf("\0");
   const layout = readLayout(text);

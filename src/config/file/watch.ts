@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, problemLine } from "../../errors.ts";
 import type { Config } from "../config.ts";
 import { errorCode } from "../error-code.ts";
 import { digest } from "../identity.ts";
@@ -135,7 +135,7 @@ async function look(path: string): Promise<Look> {
 function troubleOf(outcome: ConfigChange): string | null {
   if ("error" in outcome) return String(outcome.error);
   const { broken } = outcome.config;
-  return broken.length === 0 ? null : broken.flatMap(({ problems }) => problems).join("\n");
+  return broken.length === 0 ? null : broken.flatMap(({ problems }) => problems.map(problemLine)).join("\n");
 }
 
 /** @returns null when the file vanished while it was read */

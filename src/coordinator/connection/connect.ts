@@ -8,10 +8,10 @@ import {
   type TLSSocket,
 } from "node:tls";
 import { describeError } from "../../errors.ts";
+import { describeLoginRefusal, type HttpProxy } from "../../proxy/proxy.ts";
 import { deadline } from "../../time.ts";
 import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { Client, openTunnel } from "./http-client.ts";
-import { describeLoginRefusal, type HttpProxy } from "./proxy.ts";
 import type { TlsMaterial } from "./tls.ts";
 
 /** Name lookup, TCP, proxy and TLS together. */

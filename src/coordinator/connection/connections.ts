@@ -1,6 +1,7 @@
 import type { LookupFunction } from "node:net";
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Job } from "../../job/job.ts";
+import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "../../proxy/proxy.ts";
 import { deadline } from "../../time.ts";
 import { type Answer, type Call, type Exchange, exchange, isStreamed } from "../exchange.ts";
 import { createRequestIds } from "../request-id.ts";
@@ -9,7 +10,6 @@ import { ClosedEarly, isCutOff } from "./closed-early.ts";
 import { type Connector, createConnector } from "./connect.ts";
 import { avoiding, createLookup } from "./lookup.ts";
 import { createPool, type Pool } from "./pool.ts";
-import { describeLoginRefusal, type HttpProxy, type ProxyEnvironment, proxyFor } from "./proxy.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
 
 /** The way to one origin with one TLS identity, shared by all who go there. */
@@ -30,7 +30,7 @@ interface Route {
   readonly serverTls: Job["serverTls"];
 }
 
-/** All connections of the process to coordinators. Made by `main.ts`, handed to whoever talks to one. */
+/** All connections of the process to coordinators. Made by `agent/context.ts`, handed to whoever talks to one. */
 export interface Connections {
   /** @param isAvoided addresses that a name must not stand for: `send` answers with `AvoidedAddress` as what broke */
   route(url: URL, tls: TlsSettings, isAvoided?: (address: string) => boolean): Route;
@@ -219,7 +219,7 @@ function openRoute(
   };
 }
 
-/** Said as what it may be; of a long body the answer may have been lost. */
+/** Explains a connection that broke: of a long body the answer may have been lost with it. */
 function explained(result: Exchange & { readonly used: boolean }, origin: string, call: Call): Exchange {
   if (result.kind !== "broken" || !result.untouched || result.used || isStreamed(call.body)) return result;
   if (!origin.startsWith("https:") || !isCutOff(result.error)) return result;

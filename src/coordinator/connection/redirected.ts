@@ -26,7 +26,7 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
   const tls = { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir };
   try {
     const route = deps.connections.route(new URL(url.origin), tls, isLinkLocal);
-    // Where a proxy connects, it is asked for a name, and what that stands for here is the best that is known.
+    // Where a proxy connects, it looks the name up itself; what the name stands for here is judged in its place.
     if (!route.isDirect() && (await deps.connections.addressesOf(url.hostname, signal)).some(isLinkLocal)) {
       throw refusal(url, options, LINK_LOCAL);
     }

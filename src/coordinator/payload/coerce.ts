@@ -22,7 +22,7 @@ export interface Reader {
   names(value: unknown, place: string): string[];
   /** The objects of a list; one object is a list of one, nulls are left out, others with a warning. */
   records(value: unknown, place: string, most?: number): Fields[];
-  /** The first of them; more than `most` are `excess`. */
+  /** The first `most` values; further ones are `excess`. */
   within<T>(values: readonly T[], place: string, most?: number): readonly T[];
   /** One of `known`; absent is the first, another one too, with a warning. */
   choice<T extends string>(value: unknown, known: readonly [T, ...T[]], place: string): T;
@@ -32,10 +32,10 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 const MOST_WARNINGS = 50;
 const LONGEST_WARNING = 500;
-/** A name, a ref, an address. */
+/** The longest name, ref or address. */
 export const LONGEST_NAME = 8192;
 export const MOST_VARIABLES = 10_000;
-/** Of whatever else a job has several: steps, services, artifacts, caches, dependencies, logins, hooks. */
+/** The most parts of one kind that a job may have: steps, services, artifacts, caches, dependencies, logins, hooks. */
 export const MOST_PARTS = 1000;
 /** YAML merges can nest script lines; deeper than this is nobody's script. */
 const DEEPEST_LIST = 16;

@@ -85,13 +85,17 @@ export function readImage(value: unknown, place: string, reader: Reader): Image 
   const name = reader.name(image.name, `${place}.name`).trim();
   if (name === "") return null;
   // AlloyCI sends the table as it stands in the CI file.
-  const options = { ...fieldsOf(image.docker), ...fieldsOf(fieldsOf(image.executor_opts).docker) };
+  const given = fieldsOf(image.executor_opts);
+  const options = { ...fieldsOf(image.docker), ...fieldsOf(given.docker) };
+  const inPods = { ...fieldsOf(image.kubernetes), ...fieldsOf(given.kubernetes) };
+  const kubernetesUser = reader.name(inPods.user, `${place}.kubernetes.user`);
   return {
     name,
     entrypoint: optionalTexts(image.entrypoint, `${place}.entrypoint`, reader),
     pullPolicies: reader.names(image.pull_policy, `${place}.pull_policy`),
     user: reader.name(options.user, `${place}.docker.user`) || null,
     platform: reader.name(options.platform, `${place}.docker.platform`) || null,
+    ...(kubernetesUser === "" ? {} : { kubernetesUser }),
   };
 }
 

@@ -81,7 +81,6 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     token,
     dialect: isAlloy ? "alloy" : variables.length > 0 ? "gitlab" : arrival.likelyDialect,
     name: reader.name(info.name, "job_info.name"),
-    pipelineStage: reader.name(info.stage, "job_info.stage"),
     // Jobs without a project must not share a directory, nor take that of the project with the same number.
     projectId: presentId(reader.name(info.project_id, "job_info.project_id")) ?? `job-${id}`,
     projectName: reader.name(info.project_name, "job_info.project_name"),

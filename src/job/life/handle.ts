@@ -3,6 +3,7 @@ import type { JobRecord } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { Trace } from "../../trace/contract.ts";
 import { textMask } from "../../trace/mask/text-mask.ts";
+import { shownTrace } from "../../trace/stored.ts";
 import { openTrace } from "../../trace/trace.ts";
 import type { Outcome } from "../job.ts";
 import { secretsOf } from "../variables/secrets.ts";
@@ -59,13 +60,15 @@ async function handleKept(
   } catch (cause) {
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
-  // It comes to know more secrets, and has its patterns at hand.
+  // The trace's mask gets to know further secrets of the job, and its patterns are compiled already.
   log.maskBy(trace.mask);
   using _ = deps.liveMasks.hold(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
   const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
   await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
+  // It can be read until the coordinator has it, also where that takes days.
+  received.board.offer({ trace: shownTrace(record.tracePath, trace.size) });
   const { lastPieceMs = 10_000 } = timing;
   // A runner that is told to stop needs what is left of its time for the report itself.
   const patienceMs = signal.aborted ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;

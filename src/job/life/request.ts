@@ -23,7 +23,7 @@ export interface RunJobRequest {
   readonly runner: JobRunner;
   readonly identity: RunnerIdentity;
   readonly executor: Executor;
-  /** Those that cannot be hidden are a reason not to run. */
+  /** Secrets that cannot be hidden are a reason not to run the job. */
   readonly secrets: Pick<JobSecrets, "warnings" | "problem">;
   /** The writer for a shell; `undefined` where there is none. */
   readonly findWriter: (shell: ShellName) => ShellWriter | undefined;

@@ -50,7 +50,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   return { outcome, destroyed: destroy(environment, request) };
 }
 
-/** After these a job is over for its script only. */
+/** Whether a stop ends the job's script alone, so that after_script still runs. */
 function allowsAfterScript(reason: unknown): boolean {
   return reason instanceof Stop && (reason.why === "canceling" || reason.why === "timed_out");
 }

@@ -30,7 +30,7 @@ export async function runShipped(
   const canceling = new AbortController();
   const over = new AbortController();
   board.offer({
-    tail: (bytes) => trace.read(Math.max(trace.size - bytes, 0), bytes),
+    trace,
     cancel: () => canceling.abort(new Stop("canceling", "by the operator of this runner")),
   });
   const shipper = shipTrace({

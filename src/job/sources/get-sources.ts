@@ -92,7 +92,7 @@ export function getSources(request: SourcesRequest): SourcesPlan {
 
 interface Checkout {
   readonly before: readonly Op[];
-  /** Where nothing is; where a disarmed working copy is. */
+  /** Instructions for a place where nothing is, and for one where a disarmed working copy is. */
   readonly fresh: readonly Op[];
   readonly reused: readonly Op[];
   readonly after: readonly Op[];

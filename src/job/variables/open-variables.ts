@@ -12,7 +12,7 @@ export interface OpenDefinition {
   readonly origin: "operator" | "runner" | "job";
 }
 
-/** Names of what nobody wants to have in a container's settings, whoever says that it is public. */
+/** Names of variables whose values nobody wants to have in a container's settings, whoever says that they are public. */
 const SECRET_NAME =
   /TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|JWT|(?:^|_)(?:API)?KEY$|(?:^|_)PRIVATE_|^DOCKER_AUTH_CONFIG$/i;
 

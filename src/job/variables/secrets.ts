@@ -4,11 +4,11 @@ import { splitUserInfo } from "../sources/repository.ts";
 import { expandReferences } from "./expand.ts";
 import { registrySecrets } from "./registry-secrets.ts";
 
-/** Of all values that a trace must hide, as received and as expanded. */
+/** The most bytes of all values that a trace must hide, as received and as expanded. */
 export const MOST_SECRET_BYTES = 16 * 1024 * 1024;
 /** Each line of a secret is hidden by itself, too. */
 export const MOST_SECRET_LINES = 20_000;
-/** A docker configuration, which is parsed for the passwords in it. */
+/** The longest docker configuration that is parsed for the passwords in it. */
 export const LONGEST_LOGINS_BYTES = 1024 * 1024;
 
 /** What a job's trace must not show. */

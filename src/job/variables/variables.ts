@@ -61,7 +61,7 @@ export interface JobVariables {
   expand(text: string): string;
   /** The same with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
-  /** All of them, expanded, with their secrets; a file's content as it is. */
+  /** All variables, expanded, with their secrets; a file's content as it is. */
   all(): Variable[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];

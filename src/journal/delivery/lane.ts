@@ -9,7 +9,7 @@ import type { Attempt, Deliver } from "./attempt.ts";
 interface Parcel {
   readonly deliver: Deliver;
   expired(): boolean;
-  /** The end of it, once: no attempt follows. */
+  /** Settles the delivery, once: no attempt follows. */
   settle(result: DeliveryResult): void;
 }
 
@@ -208,7 +208,7 @@ export function createLane({ origin, log, timing }: LaneOptions): Lane {
     }, waitMs);
   }
 
-  /** While it lasts: one probe at a time. Those that were under way when it began end by themselves. */
+  /** Probes while the outage lasts, one attempt at a time. Attempts that were under way when it began end by themselves. */
   function attend(current: Outage): void {
     if (courses.size === 0) quiet();
     else if (current.timer === undefined && active.size === 0) {
@@ -242,7 +242,7 @@ export function createLane({ origin, log, timing }: LaneOptions): Lane {
     if (spoken) log.info(`${origin} takes results again after ${seconds} s; ${courses.size} more are delivered now`);
     for (const [parcel, course] of courses) {
       if (active.has(parcel)) continue;
-      // Who waits longer than the outage lasted has reasons of its own.
+      // A result that waits longer than the outage lasted has another reason to wait.
       if (course.timer !== undefined && course.waitMs > 2 * lastedMs) continue;
       clearTimeout(course.timer);
       course.timer = undefined;

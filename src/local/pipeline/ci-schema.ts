@@ -69,7 +69,7 @@ export const JOB_KEYS: readonly string[] = Object.keys(jobSchema.shape);
 
 /** Keys inside of tables that travel as they are, as far as a runner knows them. */
 export const SUB_KEYS: Readonly<Record<string, readonly string[]>> = {
-  image: ["name", "entrypoint", "pull_policy", "docker"],
+  image: ["name", "entrypoint", "pull_policy", "docker", "kubernetes"],
   cache: ["paths", "untracked", "key", "policy", "when", "fallback_keys"],
   artifacts: ["paths", "untracked", "name", "when", "expire_in", "exclude"],
 };

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { type ArtifactFile, troubleOf } from "../../coordinator/contract.ts";
 import { ScriptFailure } from "../../errors.ts";
+import { tidyAfter } from "../../files/tidy.ts";
 import type { FileName } from "../../workspace.ts";
 import { tarToZip } from "../archive.ts";
 import { withTries } from "../attempts.ts";
@@ -93,11 +94,12 @@ async function pack(
   }
 }
 
-async function* counting(stream: Readable, onBytes: (bytes: number) => void): AsyncGenerator<unknown> {
+async function* counting(stream: Readable, onBytes: (bytes: number, more: number) => void): AsyncGenerator<unknown> {
   let bytes = 0;
   for await (const chunk of stream) {
-    if (chunk instanceof Uint8Array) bytes += chunk.length;
-    onBytes(bytes);
+    const more = chunk instanceof Uint8Array ? chunk.length : 0;
+    bytes += more;
+    onBytes(bytes, more);
     yield chunk;
   }
 }
@@ -131,7 +133,10 @@ async function send(
     open: () => {
       const stream = createReadStream(path, { highWaterMark: 256 * 1024 });
       return Readable.from(
-        counting(stream, (sent) => progress(sent, bytes)),
+        counting(stream, (sent, more) => {
+          progress(sent, bytes);
+          tidyAfter(more);
+        }),
         { objectMode: false },
       );
     },

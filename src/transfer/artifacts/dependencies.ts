@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { troubleOf } from "../../coordinator/contract.ts";
 import { describeError, SystemFailure } from "../../errors.ts";
 import type { Dependency } from "../../job/job.ts";
@@ -19,7 +20,8 @@ interface Downloaded {
 }
 
 /**
- * Fetch the artifacts of earlier jobs, several at once, and unpack them in the order of the list: later ones win.
+ * Fetch the artifacts of earlier jobs, several at once, and unpack them side by side where the files' place can. They come to their
+ * places in the order of the list: later ones win, and nothing after one that fails.
  * @throws {SystemFailure} artifacts that are not there or cannot be had; names the job
  * @throws {ScriptFailure} an archive that is damaged or hostile; nothing of it was unpacked
  */
@@ -28,52 +30,89 @@ export async function downloadArtifacts(
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
-  const { trace, files, scratchDir, minFreeBytes } = context;
   const stop = new AbortController();
   const onAbort = (): void => stop.abort(signal.reason);
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
-  const places = dependencies.map(() => join(scratchDir, `dependency-${randomUUID()}`));
-  const started: Promise<Downloaded>[] = [];
+  const items = dependencies.map((dependency) => ({
+    dependency,
+    path: join(context.scratchDir, `dependency-${randomUUID()}`),
+    downloaded: Promise.withResolvers<Downloaded>(),
+  }));
+  for (const { downloaded } of items) downloaded.promise.catch(() => {}); // a failure is heard when its turn comes
+  const downloads: Promise<void>[] = [];
   const start = (): void => {
-    const index = started.length;
-    const [dependency, path] = [dependencies[index], places[index]];
-    if (dependency === undefined || path === undefined) return;
+    const item = items[downloads.length];
+    if (item === undefined) return;
+    const { dependency, path, downloaded } = item;
     const download = fetchOne({ dependency, path, attempts }, context, stop.signal);
-    download.then(start, () => {}); // a failure is heard when its turn comes
-    started.push(download);
+    downloads.push(
+      download.then((its) => {
+        downloaded.resolve(its);
+        start();
+      }, downloaded.reject),
+    );
   };
+  const unpacked: Promise<void>[] = [];
   try {
     for (let i = 0; i < WIDTH; i++) start();
-    for (const [index, dependency] of dependencies.entries()) {
-      const downloaded = await started[index];
-      if (downloaded === undefined) throw new SystemFailure("a download was not started");
-      const { path, bytes } = downloaded;
-      const limits = unpackLimits(bytes, minFreeBytes());
-      await using file = await open(path).catch((cause: unknown) => {
-        throw new SystemFailure(`Cannot read ${path}`, { cause });
-      });
-      const tar = await openArchive(file, path, limits, signal);
-      try {
-        const report = await files.unpack(tar, limits, signal);
-        for (const warning of report.warnings.slice(0, 20)) trace.print(warning, "warning");
-        trace.print(`Unpacked ${report.entries} entries, ${formatBytes(report.bytes)}, of ${shown(dependency)}`);
-      } catch (error) {
-        signal.throwIfAborted();
-        trace.print(`The artifacts of ${shown(dependency)} cannot be unpacked`, "error");
-        throw error;
-      } finally {
-        tar.destroy();
-      }
-      await rm(path, { force: true });
+    for (const [index, { dependency, downloaded }] of items.entries()) {
+      await unpacked[index - (context.files.unpacksAtOnce ?? 1)];
+      const turn = unpacked[index - 1] ?? Promise.resolve();
+      const work = unpackOne({ dependency, downloaded: downloaded.promise, turn }, context, stop.signal);
+      work.catch(() => {}); // heard when its turn comes
+      unpacked.push(work);
     }
+    for (const work of unpacked) await work;
     signal.throwIfAborted();
   } finally {
     signal.removeEventListener("abort", onAbort);
-    stop.abort(new Error("the other downloads are not needed any more"));
-    await Promise.allSettled(started);
-    for (const path of places) await rm(path, { force: true });
+    const reason = new Error("the other artifacts are not needed any more");
+    stop.abort(reason);
+    for (const { downloaded } of items) downloaded.reject(reason); // those that were never started
+    await Promise.allSettled([...downloads, ...unpacked]);
+    for (const { path } of items) await rm(path, { force: true });
   }
+}
+
+interface Unpacking {
+  readonly dependency: Dependency;
+  readonly downloaded: Promise<Downloaded>;
+  /** Those before it are in their places. */
+  readonly turn: Promise<void>;
+}
+
+async function unpackOne(
+  { dependency, downloaded, turn }: Unpacking,
+  { files, trace, minFreeBytes }: TransferContext,
+  signal: AbortSignal,
+): Promise<void> {
+  const { path, bytes } = await downloaded;
+  const limits = unpackLimits(bytes, minFreeBytes());
+  await using file = await open(path).catch((cause: unknown) => {
+    throw new SystemFailure(`Cannot read ${path}`, { cause });
+  });
+  const tar = await openArchive(file, path, limits, signal);
+  const held = Readable.from(holding(tar, turn), { objectMode: false });
+  try {
+    const report = await files.unpack(held, limits, signal);
+    for (const warning of report.warnings.slice(0, 20)) trace.print(warning, "warning");
+    trace.print(`Unpacked ${report.entries} entries, ${formatBytes(report.bytes)}, of ${shown(dependency)}`);
+  } catch (error) {
+    signal.throwIfAborted();
+    trace.print(`The artifacts of ${shown(dependency)} cannot be unpacked`, "error");
+    throw error;
+  } finally {
+    held.destroy();
+    tar.destroy();
+  }
+  await rm(path, { force: true });
+}
+
+/** Whoever unpacks moves nothing to its place before the stream has ended: so its end comes when it is its turn. */
+async function* holding(tar: Readable, turn: Promise<void>): AsyncGenerator<unknown> {
+  yield* tar;
+  await turn;
 }
 
 function shown({ name, id }: Dependency): string {

@@ -29,7 +29,7 @@ export async function tarToGzip(
       for await (const block of deflateBlocks(body, size, level)) {
         crc = block.crc;
         const coming = block.deflated();
-        coming.catch(() => {}); // heard when its turn comes
+        coming.catch(() => {}); // its failure is thrown when its turn comes
         await file.queue(block.plain.length * 2, async () => await file.append(await coming));
       }
       const tail = Buffer.alloc(8);

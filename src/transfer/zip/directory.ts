@@ -36,7 +36,7 @@ export function damaged(why: string): ScriptFailure {
 
 /** Exactly these bytes of the file. @throws {ScriptFailure} it ends before */
 export async function readAt(file: FileHandle, at: number, length: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length);
+  const bytes = Buffer.allocUnsafeSlow(length); // of its own: it may move to a thread
   for (let done = 0; done < length; ) {
     const { bytesRead } = await file.read(bytes, done, length - done, at + done);
     if (bytesRead === 0) throw damaged("it ends too early");

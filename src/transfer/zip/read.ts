@@ -1,19 +1,21 @@
 import type { FileHandle } from "node:fs/promises";
 import { Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { promisify } from "node:util";
-import { crc32, createInflateRaw, createZstdDecompress, inflateRaw, zstdDecompress } from "node:zlib";
+import { crc32, createInflateRaw, createZstdDecompress } from "node:zlib";
 import { ScriptFailure, SystemFailure } from "../../errors.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../files/tar.ts";
+import { tidyAfter } from "../../files/tidy.ts";
 import { fileName, fileNameText, type UnpackLimits } from "../../workspace.ts";
+import { DEFLATED, faults, STORED } from "./batch.ts";
 import { damaged, readAt, readDirectory, type ZipItem } from "./directory.ts";
+import { inThread } from "./threads.ts";
 
-const inflate = promisify(inflateRaw);
-const unzstd = promisify(zstdDecompress);
-
-/** Entries that are read and inflated ahead of their turn, and up to which size. */
-const AHEAD = 8;
-const SMALL_BYTES = 1024 * 1024;
+/** Stretches of small entries that are read and inflated ahead of their turn. */
+const AHEAD = 3;
+/** Of a stretch: bytes in the file, and bytes of the contents. An entry that is larger by itself is read by itself. */
+const STRETCH_BYTES = 512 * 1024;
+const CONTENT_BYTES = 1024 * 1024;
+const MOST_IN_STRETCH = 1024;
 const PIECE_BYTES = 256 * 1024;
 
 /**
@@ -27,13 +29,7 @@ export function zipToTar(
   limits: Pick<UnpackLimits, "bytes" | "entries">,
   signal: AbortSignal,
 ): Readable {
-  return Readable.from(blocks(file, limits, signal), { objectMode: false, highWaterMark: SMALL_BYTES });
-}
-
-interface Ahead {
-  readonly item: ZipItem;
-  /** `undefined`: it is too large to be read ahead. */
-  readonly content: Promise<Buffer | undefined>;
+  return Readable.from(blocks(file, limits, signal), { objectMode: false, highWaterMark: CONTENT_BYTES });
 }
 
 async function* blocks(
@@ -47,33 +43,35 @@ async function* blocks(
     if (directory.bytes > limits.bytes) {
       throw new ScriptFailure(`the archive is larger than ${limits.bytes} bytes when it is unpacked`);
     }
-    const items = directory.items();
+    const stretches = stretchesOf(directory.items());
     const fill = async (): Promise<void> => {
       while (ahead.length < AHEAD) {
-        const { done, value: item } = await items.next();
+        const { done, value: items } = await stretches.next();
         if (done === true) return;
-        const small = item.size <= SMALL_BYTES && item.compressedSize <= SMALL_BYTES;
-        const content = small ? readSmall(file, item) : Promise.resolve(undefined);
+        const [first] = items;
+        if (first === undefined) continue;
+        const content = isSmall(first) ? readStretch(file, items) : Promise.resolve(undefined);
         content.catch(() => {}); // heard when its turn comes
-        ahead.push({ item, content });
+        ahead.push({ items, content });
       }
     };
     for (await fill(); ; await fill()) {
       signal.throwIfAborted();
       const next = ahead.shift();
       if (next === undefined) break;
-      const { item } = next;
-      const content = await next.content;
-      const target = item.kind === "symlink" ? (content ?? Buffer.alloc(0)).toString("latin1") : "";
-      if (target.includes("\0")) throw damaged(`${fileNameText(item.name)} leads to a name with a NUL byte`);
-      const size = item.kind === "file" ? item.size : 0;
-      const { name, kind, mode, mtimeSeconds } = item;
-      yield tarHeader({ name, kind, size, mode, mtimeSeconds, target: fileName(target) });
-      if (size === 0) continue;
-      if (content !== undefined) yield content;
-      else yield* readLarge(file, item, signal);
-      const padding = tarPadding(size);
-      if (padding > 0) yield Buffer.alloc(padding);
+      const contents = await next.content;
+      if (contents !== undefined) {
+        tidyAfter(contents.length);
+        yield tarOf(next.items, contents);
+        continue;
+      }
+      for (const item of next.items) {
+        if (item.kind === "symlink") throw damaged(`${fileNameText(item.name)} is too long for a link`);
+        yield headerOf(item, "");
+        if (item.kind === "directory") continue;
+        yield* readLarge(file, item, signal);
+        yield Buffer.alloc(tarPadding(item.size));
+      }
     }
     yield tarEnd;
   } finally {
@@ -81,39 +79,114 @@ async function* blocks(
   }
 }
 
-/** Where the content begins. The local header must be that of the entry. */
-async function contentAt(file: FileHandle, item: ZipItem): Promise<number> {
-  const head = await readAt(file, item.offset, 30);
+interface Ahead {
+  /** Small ones that follow one another in the file, or a large one. */
+  readonly items: readonly ZipItem[];
+  /** Of the small ones, one after the other; `undefined`: it is too large to be read ahead. */
+  readonly content: Promise<Uint8Array | undefined>;
+}
+
+function isSmall({ size, compressedSize }: ZipItem): boolean {
+  return size <= CONTENT_BYTES && compressedSize <= STRETCH_BYTES;
+}
+
+/** To read each of ten thousand small entries by itself takes longer than to inflate it. */
+async function* stretchesOf(items: AsyncGenerator<ZipItem>): AsyncGenerator<readonly ZipItem[], undefined> {
+  let stretch: ZipItem[] = [];
+  let [from, end, size] = [0, 0, 0];
+  for await (const item of items) {
+    const follows =
+      item.offset >= end &&
+      item.offset + item.compressedSize - from <= STRETCH_BYTES &&
+      size + item.size <= CONTENT_BYTES &&
+      stretch.length < MOST_IN_STRETCH;
+    if (stretch.length > 0 && !(follows && isSmall(item))) {
+      yield stretch;
+      stretch = [];
+    }
+    if (!isSmall(item)) {
+      yield [item];
+      continue;
+    }
+    if (stretch.length === 0) [from, size] = [item.offset, 0];
+    stretch.push(item);
+    end = item.offset + item.compressedSize;
+    size += item.size;
+  }
+  if (stretch.length > 0) yield stretch;
+  return undefined;
+}
+
+/** Bytes of a local header before its name. */
+const HEAD_BYTES = 30;
+/** Where it begins, as a local header says: it must be that of the entry. */
+function contentStart(head: Buffer, item: ZipItem): number {
   if (head.readUInt32LE(0) !== 0x04034b50 || head.readUInt16LE(26) !== item.nameBytes) {
     throw damaged(`${fileNameText(item.name)} is not where its directory says`);
   }
   if (head.readUInt16LE(8) !== item.method) throw damaged(`${fileNameText(item.name)} contradicts the directory`);
-  return item.offset + 30 + item.nameBytes + head.readUInt16LE(28);
+  return HEAD_BYTES + item.nameBytes + head.readUInt16LE(28);
 }
 
 function wrong(item: ZipItem, what: string): ScriptFailure {
   return damaged(`the ${what} of ${fileNameText(item.name)} is wrong`);
 }
 
-async function readSmall(file: FileHandle, item: ZipItem): Promise<Buffer> {
-  const bytes = await readAt(file, await contentAt(file, item), item.compressedSize);
-  const content = await expand(bytes, item).catch(() => {
-    throw damaged(`${fileNameText(item.name)} cannot be decompressed`);
-  });
-  if (content.length !== item.size) throw wrong(item, "size");
-  if (crc32(content) !== item.crc) throw wrong(item, "checksum");
-  return content;
+/** The contents of small entries, one after the other. */
+async function readStretch(file: FileHandle, items: readonly ZipItem[]): Promise<Uint8Array> {
+  const [first, last] = [items[0], items.at(-1)];
+  if (first === undefined || last === undefined) return new Uint8Array(0);
+  const from = first.offset;
+  // Where the last one ends stands in its local header, which comes before.
+  const lastStart = last.offset - from + contentStart(await readAt(file, last.offset, HEAD_BYTES), last);
+  const bytes = await readAt(file, from, lastStart + last.compressedSize);
+  const numbers: number[] = [];
+  for (const item of items) {
+    const at = item.offset - from;
+    const start = at + contentStart(bytes.subarray(at, at + HEAD_BYTES), item);
+    if (start + item.compressedSize > bytes.length) throw damaged(`${fileNameText(item.name)} overlaps what follows`);
+    numbers.push(item.method, start, item.compressedSize, item.size, item.crc);
+  }
+  const work = { work: "inflate", level: "default", bytes, numbers: Uint32Array.from(numbers) } as const;
+  const { bytes: contents, numbers: bad } = await inThread(work);
+  const [index, fault] = bad;
+  const item = index === undefined ? undefined : items[index];
+  if (item === undefined) return contents;
+  const what = faults[fault ?? 0];
+  throw what === "size" || what === "checksum"
+    ? wrong(item, what)
+    : damaged(`${fileNameText(item.name)} cannot be decompressed`);
 }
 
-async function expand(bytes: Buffer, { method, size }: ZipItem): Promise<Buffer> {
-  if (method === 0) return bytes;
-  const options = { maxOutputLength: Math.max(size, 1) };
-  return method === 8 ? await inflate(bytes, options) : await unzstd(bytes, options);
+function headerOf({ name, kind, mode, mtimeSeconds, size }: ZipItem, target: string): Buffer {
+  return tarHeader({ name, kind, size: kind === "file" ? size : 0, mode, mtimeSeconds, target: fileName(target) });
 }
+
+/** Small entries as a stretch of tar. */
+function tarOf(items: readonly ZipItem[], contents: Uint8Array): Buffer {
+  const pieces: Uint8Array[] = [];
+  let at = 0;
+  for (const item of items) {
+    const content = contents.subarray(at, at + item.size);
+    at += item.size;
+    if (item.kind === "symlink") {
+      const target = Buffer.from(content.buffer, content.byteOffset, content.length).toString("latin1");
+      if (target.includes("\0")) throw damaged(`${fileNameText(item.name)} leads to a name with a NUL byte`);
+      pieces.push(headerOf(item, target));
+      continue;
+    }
+    pieces.push(headerOf(item, ""));
+    if (item.kind === "file" && item.size > 0) pieces.push(content, PADDING.subarray(0, tarPadding(item.size)));
+  }
+  return Buffer.concat(pieces);
+}
+
+const PADDING = Buffer.alloc(512);
 
 async function* readLarge(file: FileHandle, item: ZipItem, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const stored = piecesOf(file, await contentAt(file, item), item.compressedSize);
-  const source = item.method === 0 ? stored : decompressed(stored, item);
+  const start = item.offset + contentStart(await readAt(file, item.offset, HEAD_BYTES), item);
+  const stored = piecesOf(file, start, item.compressedSize);
+  const source = item.method === STORED ? stored : decompressed(stored, item);
   let [size, crc] = [0, 0];
   for await (const piece of source) {
     signal.throwIfAborted();
@@ -133,7 +206,8 @@ async function* piecesOf(file: FileHandle, from: number, length: number): AsyncG
 
 async function* decompressed(source: AsyncIterable<Buffer>, item: ZipItem): AsyncGenerator<Uint8Array> {
   const chunkSize = PIECE_BYTES;
-  const through: Transform = item.method === 8 ? createInflateRaw({ chunkSize }) : createZstdDecompress({ chunkSize });
+  const through: Transform =
+    item.method === DEFLATED ? createInflateRaw({ chunkSize }) : createZstdDecompress({ chunkSize });
   const running = pipeline(Readable.from(source, { objectMode: false }), through);
   running.catch(() => {}); // the reader hears of it
   try {

@@ -40,9 +40,11 @@ function dosTime(mtimeSeconds: number): { time: number; date: number } {
   };
 }
 
+const TIME_EXTRA_BYTES = 9;
+
 /** 0x5455: seconds since 1970. */
 function timeExtra(mtimeSeconds: number): Buffer {
-  const extra = Buffer.alloc(9);
+  const extra = Buffer.alloc(TIME_EXTRA_BYTES);
   extra.writeUInt16LE(0x5455, 0);
   extra.writeUInt16LE(5, 2);
   extra[4] = 1;
@@ -58,6 +60,11 @@ function zip64Extra(values: readonly number[]): Buffer {
   extra.writeUInt16LE(8 * values.length, 2);
   for (const [index, value] of values.entries()) extra.writeBigUInt64LE(BigInt(value), 4 + 8 * index);
   return extra;
+}
+
+/** What `localHeader` takes, whatever the sizes of the packed content turn out to be. */
+export function localHeaderBytes({ name, kind, size }: TarEntry): number {
+  return 30 + name.length + (kind === "directory" ? 1 : 0) + (size >= LARGE_BYTES ? 20 : 0) + TIME_EXTRA_BYTES;
 }
 
 /** Always of the same length for the same entry, whatever its sizes turn out to be. */

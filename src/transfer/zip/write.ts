@@ -1,9 +1,10 @@
-import { crc32 } from "node:zlib";
 import { readTar, type TarItem } from "../../files/tar.ts";
 import { type ArchiveFile, createArchiveFile } from "../archive-file.ts";
 import type { CompressionLevel } from "../transfer.ts";
+import { DONE, STORED, WORTH } from "./batch.ts";
 import { BLOCK_BYTES, deflateBlocks } from "./deflate.ts";
-import { centralHeader, localHeader, type ZipEntry, zipEnd } from "./records.ts";
+import { centralHeader, localHeader, localHeaderBytes, type ZipEntry, zipEnd } from "./records.ts";
+import { inThread } from "./threads.ts";
 
 export interface PackOptions {
   readonly level: CompressionLevel;
@@ -19,8 +20,8 @@ export interface Packed {
 
 /** Entries of the list at the end that are kept as one piece. */
 const HEADERS_AT_ONCE = 4096;
-/** As much has to be saved for deflate to be worth it. */
-const WORTH = 0.97;
+/** Of small entries with their headers, which are handed to a thread together: the largest of them fits with the longest name. */
+const BATCH_BYTES = BLOCK_BYTES + 128 * 1024;
 
 /**
  * Make a zip file of a tar: the kinds, modes and times of its entries kept, deflated on all cores, stored where that does not
@@ -49,11 +50,15 @@ export async function tarToZip(
     if (fresh.push(centralHeader(entry)) === HEADERS_AT_ONCE) pack();
   };
   try {
+    const small = createBatcher(level, file, add);
     for await (const item of readTar(tar)) {
       signal.throwIfAborted();
-      if (item.kind === "file" && item.size > BLOCK_BYTES) await addLarge(item, level, file, add);
-      else await addSmall(item, level, file, add);
+      if (item.kind === "file" && item.size > BLOCK_BYTES) {
+        await small.flush();
+        await addLarge(item, level, file, add);
+      } else await small.add(item);
     }
+    await small.flush();
     await file.queue(0, async () => {
       const offset = file.position;
       pack();
@@ -66,34 +71,65 @@ export async function tarToZip(
   }
 }
 
-async function addSmall(
-  item: TarItem,
-  level: CompressionLevel,
-  file: ArchiveFile,
-  add: (entry: ZipEntry) => void,
-): Promise<void> {
-  const plain = item.kind === "file" ? await item.body.take(item.size) : Buffer.from(item.target, "latin1");
-  const entry = { ...entryOf(item), size: plain.length, crc: crc32(plain) };
-  let coming: Promise<Buffer> | undefined;
-  if (item.kind === "file" && plain.length > 64) {
-    for await (const { deflated } of deflateBlocks(
-      { take: async () => plain, some: async () => plain },
-      plain.length,
-      level,
-    ))
-      coming = deflated();
-    coming?.catch(() => {}); // heard when its turn comes
-  }
-  await file.queue(plain.length * 2, async () => {
-    const deflated = await coming;
-    const shrunk = deflated !== undefined && deflated.length < plain.length ? deflated : undefined;
-    const content = shrunk ?? plain;
-    const method = shrunk === undefined ? ("stored" as const) : ("deflated" as const);
-    const done = { ...entry, method, compressedSize: content.length, offset: file.position };
-    await file.append(localHeader(done));
-    await file.append(content);
-    add(done);
-  });
+interface Batcher {
+  add(item: TarItem): Promise<void>;
+  /** Hand over what is gathered. */
+  flush(): Promise<void>;
+}
+
+/**
+ * Gathers small entries, each with room for its header before it, to be deflated together; they stay in the order in which they
+ * came. Buffers go to a thread and come back, and are filled again: new memory for each would cost more than to compress it.
+ */
+function createBatcher(level: CompressionLevel, file: ArchiveFile, add: (entry: ZipEntry) => void): Batcher {
+  const spare: Buffer[] = [];
+  let bytes: Buffer | undefined;
+  let used = 0;
+  let entries: Omit<ZipEntry, "method" | "offset" | "compressedSize">[] = [];
+  let numbers: number[] = [];
+  const flush = async (): Promise<void> => {
+    if (bytes === undefined) return;
+    const coming = inThread({ work: "deflate", level, bytes, numbers: Uint32Array.from(numbers) });
+    coming.catch(() => {}); // heard when its turn comes
+    const [its, weight] = [entries, bytes.length];
+    [bytes, used, entries, numbers] = [undefined, 0, [], []];
+    await file.queue(weight, async () => {
+      const batched = await coming;
+      const { buffer, byteOffset, byteLength } = batched.bytes;
+      const contents = Buffer.from(buffer, byteOffset, byteLength);
+      const start = file.position;
+      let at = 0;
+      for (const [index, entry] of its.entries()) {
+        const [method = 0, compressedSize = 0, crc = 0] = batched.numbers.subarray(index * DONE, (index + 1) * DONE);
+        const done: ZipEntry = {
+          ...entry,
+          method: method === STORED ? "stored" : "deflated",
+          compressedSize,
+          crc,
+          offset: start + at,
+        };
+        at += localHeader(done).copy(contents, at) + compressedSize;
+        add(done);
+      }
+      await file.append(contents.subarray(0, at));
+      if (contents.length === BATCH_BYTES) spare.push(contents);
+    });
+  };
+  return {
+    flush,
+    async add(item) {
+      const length = item.kind === "file" ? item.size : item.target.length;
+      const room = localHeaderBytes(item);
+      if (used + room + length > BATCH_BYTES) await flush();
+      bytes ??= spare.pop() ?? Buffer.allocUnsafeSlow(BATCH_BYTES);
+      used += room;
+      if (item.kind === "file") bytes.set(item.body.now(item.size) ?? (await item.body.take(item.size)), used);
+      else bytes.write(item.target, used, "latin1");
+      used += length;
+      numbers.push(room, length);
+      entries.push({ ...entryOf(item), size: length });
+    },
+  };
 }
 
 async function addLarge(

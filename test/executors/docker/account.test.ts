@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { inNumbers, isNamed, isRoot, lookUp } from "../../../executors/docker/job/account.ts";
+import { inNumbers, isNamed, isRoot, lookUp } from "../../../executors/docker/job/accounts/account.ts";
 
 const files = {
   passwd:

@@ -1,16 +1,15 @@
-import { randomBytes } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { removeAbandonedNetworks } from "../../../executors/docker/clean-up/clean-up.ts";
-import type { Engine } from "../../../executors/docker/engine/engine.ts";
-import type { Owner } from "../../../executors/docker/engine/labels.ts";
-import { createNetworkPool, type NetworkPool, type PoolTiming } from "../../../executors/docker/job/network-pool.ts";
-import type { Log } from "../../../src/log.ts";
+import {
+  createNetworkPool,
+  type NetworkPool,
+  type PoolTiming,
+} from "../../../executors/docker/job/network/network-pool.ts";
 import { never } from "../../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";
-import { connectTo } from "../docker-stand.ts";
+import { useEngine } from "../docker-stand.ts";
 
 const found = await testEngine("docker");
-const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 
 describe("networks of jobs", () => {
   if (found === null) {
@@ -18,16 +17,10 @@ describe("networks of jobs", () => {
     return;
   }
   const { docker } = found;
-  const owner: Owner = { installation: randomBytes(8).toString("hex"), process: "1-1" };
-  let engine: Engine;
-  beforeAll(async () => {
-    await found.images("sh");
-    engine = await connectTo(found);
-  }, 240_000);
+  const { owner, log, engine } = useEngine(found);
   afterAll(async () => {
     const left = await ours();
-    await removeAbandonedNetworks(engine, { ...owner, process: "another" }, never);
-    await engine.close();
+    await removeAbandonedNetworks(engine(), { ...owner, process: "another" }, never);
     expect(left).toEqual([]);
   }, 60_000);
 
@@ -37,7 +30,7 @@ describe("networks of jobs", () => {
   };
   const open = (timing?: PoolTiming, of = owner): NetworkPool => {
     const settings = { networkMtu: undefined, enableIpv6: false };
-    return createNetworkPool({ engine, owner: of, settings, log }, timing);
+    return createNetworkPool({ engine: engine(), owner: of, settings, log }, timing);
   };
   const forTest = (timing?: PoolTiming): NetworkPool => {
     const pool = open(timing);
@@ -99,11 +92,11 @@ describe("networks of jobs", () => {
     await container.start();
     const mine = forTest().forJob("r");
     const own = await mine.take(never);
-    expect(await removeAbandonedNetworks(engine, { ...owner, installation: "another" }, never)).toBe(0);
-    expect(await removeAbandonedNetworks(engine, owner, never)).toBe(1);
+    expect(await removeAbandonedNetworks(engine(), { ...owner, installation: "another" }, never)).toBe(0);
+    expect(await removeAbandonedNetworks(engine(), owner, never)).toBe(1);
     expect(await ours()).toEqual([own, used].sort());
     await container.remove({ force: true });
-    expect(await removeAbandonedNetworks(engine, owner, never)).toBe(1);
+    expect(await removeAbandonedNetworks(engine(), owner, never)).toBe(1);
     expect(await ours()).toEqual([own]);
     expect(empty).not.toBe(used);
     mine.giveBack(false);

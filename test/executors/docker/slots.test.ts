@@ -1,17 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { abandonedJobs, cleanUpJob } from "../../../executors/docker/clean-up/clean-up.ts";
 import { createSweeper } from "../../../executors/docker/clean-up/sweep.ts";
-import type { Engine } from "../../../executors/docker/engine/engine.ts";
-import { containerName, LABELS, type Owner } from "../../../executors/docker/engine/labels.ts";
+import { containerName, LABELS } from "../../../executors/docker/engine/labels.ts";
 import { createSlots } from "../../../executors/docker/job/slots.ts";
-import type { Log } from "../../../src/log.ts";
 import { never } from "../../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../../support/docker.ts";
-import { connectTo } from "../docker-stand.ts";
+import { useEngine } from "../docker-stand.ts";
 
 const found = await testEngine("docker");
-const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
 
 describe("builds directories at an engine", () => {
   if (found === null) {
@@ -19,21 +16,15 @@ describe("builds directories at an engine", () => {
     return;
   }
   const { docker } = found;
-  const owner: Owner = { installation: randomBytes(8).toString("hex"), process: "1-1" };
-  let engine: Engine;
-  beforeAll(async () => {
-    await found.images("sh");
-    engine = await connectTo(found);
-  }, 240_000);
-  afterAll(async () => await engine.close());
+  const { owner, log, engine } = useEngine(found);
 
   test("belong to one job at a time, however often they are given back", async () => {
     const slots = createSlots(owner);
-    const first = await slots.take(engine, "r", "1", never);
+    const first = await slots.take(engine(), "r", "1", never);
     first[Symbol.dispose]();
-    const second = await slots.take(engine, "r", "1", never);
+    const second = await slots.take(engine(), "r", "1", never);
     first[Symbol.dispose]();
-    const third = await slots.take(engine, "r", "1", never);
+    const third = await slots.take(engine(), "r", "1", never);
     expect([first.number, second.number, third.number]).toEqual([0, 0, 1]);
   });
 
@@ -52,7 +43,7 @@ describe("builds directories at an engine", () => {
     const sweeper = createSweeper(owner, log, { firstMs: 60_000, everyMs: 60_000, againMs: [10] });
     onTestFinished(async () => await sweeper.close());
     const there = await new Promise<number>((resolve) => {
-      sweeper.suspect(engine, jobKey, () => {
+      sweeper.suspect(engine(), jobKey, () => {
         const filters = { label: [`${LABELS.jobKey}=${jobKey}`] };
         void docker.listContainers({ all: true, filters }).then((list) => resolve(list.length));
       });
@@ -72,9 +63,9 @@ describe("builds directories at an engine", () => {
     });
     onTestFinished(async () => void (await stranger.remove({ force: true })));
     await stranger.start();
-    expect((await createSlots(owner).take(engine, "r", "1", never)).number).toBe(0);
-    expect(await abandonedJobs(engine, owner, never)).toEqual([]);
-    await cleanUpJob(engine, jobKey, {}, never);
+    expect((await createSlots(owner).take(engine(), "r", "1", never)).number).toBe(0);
+    expect(await abandonedJobs(engine(), owner, never)).toEqual([]);
+    await cleanUpJob(engine(), jobKey, {}, never);
     expect((await stranger.inspect()).State.Running).toBe(true);
   }, 60_000);
 });

@@ -29,8 +29,8 @@ async function serve(listener: RequestListener): Promise<string> {
 
 const none = { host: undefined, context: undefined, certFile: undefined, keyFile: undefined, caFile: undefined };
 
-async function apiAt(host: string, token = "t") {
-  const { retry } = kubernetesTable.parse({});
+async function apiAt(host: string, token = "t", table: Readonly<Record<string, unknown>> = {}) {
+  const { retry } = kubernetesTable.parse(table);
   const access = await openAccess({ connection: { ...none, host, bearerToken: token }, env: {}, working: dir });
   const api = createApi(access, retry);
   onTestFinished(() => api.close());
@@ -61,6 +61,26 @@ test("429 with Retry-After, 503 and broken connections are asked again; a refusa
   });
   await expect((await apiAt(refusing)).call(call, never)).rejects.toThrow(/Cannot ask: pods is forbidden/);
   expect(refusals).toBe(1);
+});
+
+test("retry_limit says how often a call is tried, and retry_limits how often where a refusal has these words", async () => {
+  let asked = 0;
+  const answering = async (code: number, message: string) =>
+    await serve((_, answer) => {
+      asked++;
+      answer.writeHead(code).end(failure(code, message));
+    });
+  const table = { retry_limit: 2, retry_backoff_max: 500, retry_limits: { "exceeded quota": 3 } };
+  for (const [code, message, tries] of [
+    [503, "etcd", 2],
+    [403, 'pods "x" is forbidden: exceeded quota: q', 3],
+    [403, "another refusal", 1],
+  ] as const) {
+    asked = 0;
+    const api = await apiAt(await answering(code, message), "t", table);
+    await expect(api.call(call, never)).rejects.toThrow(message);
+    expect([message, asked]).toEqual([message, tries]);
+  }
 });
 
 test("what a proxy says is not taken for the API server's word, and a token shows in no message", async () => {

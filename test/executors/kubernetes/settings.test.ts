@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parse as parseToml } from "@iarna/toml";
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { parsePattern } from "../../../executors/kubernetes/settings/pattern.ts";
+import { parsePattern } from "../../../executors/common/pattern.ts";
 import { parseQuantity } from "../../../executors/kubernetes/settings/quantity.ts";
 import { kubernetesTable, tableShape } from "../../../executors/kubernetes/settings/settings.ts";
 
@@ -50,6 +50,8 @@ test.each([
   [{ memory_limit: "0" }, /^memory_limit: expected a quantity/],
   [{ helper_memory_request: "2Gi", helper_memory_limit: "1Gi" }, /^helper_memory_request: is more than .*1Gi/],
   [{ namespace_overwrite_allowed: "ci-(" }, /^namespace_overwrite_allowed: expected a regular expression/],
+  [{ namespace_per_job: true }, /^namespace_per_job: is not supported: jobs would share one namespace/],
+  [{ pod_labels: { "a b": "c" } }, /^pod_labels\.a b: expected a name such as "team"/],
   [{ namespace: "No_Name" }, /^namespace: expected a name/],
   [{ pull_policy: "sometimes" }, /^pull_policy: expected "always"/],
   [{ dns_policy: "mine" }, /^dns_policy: expected "None"/],

@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createWeb, isNobodysBusiness } from "../../../src/commands/exec/web.ts";
+import { createWeb, isNobodysBusiness } from "../../../src/commands/exec/file/web.ts";
 import { createConnections } from "../../../src/coordinator/connection/connections.ts";
 import { createRemoteFiles } from "../../../src/local/gitlab/around/remote.ts";
 

@@ -57,6 +57,7 @@ function configuration(changes: readonly string[]): Record<string, unknown> {
     else if (word === "CMD") config.Cmd = JSON.parse(rest);
     else if (word === "ENTRYPOINT") config.Entrypoint = JSON.parse(rest);
     else if (word === "USER") config.User = rest;
+    else if (word === "STOPSIGNAL") config.StopSignal = rest;
     else if (word === "WORKDIR") config.WorkingDir = rest;
     else if (word === "EXPOSE") config.ExposedPorts = { [`${rest}/tcp`]: {} };
     else throw new Error(`an image's configuration has no ${change}`);

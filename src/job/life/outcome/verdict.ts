@@ -22,7 +22,9 @@ export async function sayVerdict(trace: Trace, outcome: Outcome, log: Log): Prom
   }
 }
 
-/** The only line of a job whose trace could not be opened. What there was too little of (descriptors, say) comes back. */
+/**
+ * The only line of a job whose trace could not be opened. What was lacking then, such as descriptors, may be there again.
+ */
 export async function keepVerdict(path: string, outcome: Outcome): Promise<void> {
   const line = `${verdictLine(outcome).text}\n`;
   const waits = { attempts: 12, firstMs: 50, maxMs: 2000, retryable: () => true };

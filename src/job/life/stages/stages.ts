@@ -14,7 +14,7 @@ import { runStage, type StageContext } from "./run-stage.ts";
 import { decided, judge, mayRun, type Stopped, sentenceOn } from "./verdicts.ts";
 
 export interface Signals {
-  /** The job's, as handed in. */
+  /** The job's own signal, as it was handed in. */
   readonly job: AbortSignal;
   /** Ends stages on the job's clock. */
   readonly work: Joined;

@@ -1,0 +1,200 @@
+import { describeError, SystemFailure } from "../../src/errors.ts";
+import type { Environment, Executor, Notes, PrepareRequest } from "../../src/executor.ts";
+import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { handingOver } from "../common/hand-over.ts";
+import { jobOverSsh, type OverSshOptions, type SshTable, sshComplaint, sshSettings } from "../ssh/over-ssh.ts";
+import { type BaseChoice, chooseBase } from "./choose.ts";
+import type { Hypervisor } from "./hypervisor.ts";
+import { shortHash } from "./kept.ts";
+import { LEAVE_MS, type MachineOptions, type OpenMachine, openMachine } from "./machine.ts";
+import { createPlaces, within } from "./places.ts";
+import { recoverJob, sweepUnused } from "./recovery.ts";
+
+export const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
+
+/** What the entry says of its machines. */
+export interface MachineSettings extends BaseChoice {
+  /** Each job gets a new copy, which goes with it. */
+  readonly disableSnapshots: boolean;
+  readonly bootMs: number;
+  readonly timeServer?: string | undefined;
+  readonly ssh: SshTable;
+}
+
+const DAY_MS = 24 * 3600_000;
+const CONDITION_MS = 10_000;
+const LOCATION = { at: "guests of this machine" } as const;
+
+/** What [runners.ssh] lacks, or has too much, for machines that are this host's guests. */
+export function loginComplaint(ssh: SshTable): string | null {
+  if (ssh.jump !== undefined) {
+    return "[runners.ssh.jump] leads to other hosts, and a virtual machine of this host is reached directly. Remove it";
+  }
+  return sshComplaint(ssh);
+}
+
+/**
+ * Jobs in copies of a virtual machine on this host.
+ * @param settings `null`: the entry is gone, and only what its jobs have left is looked after
+ */
+export function createMachineExecutor(
+  { name, title }: Pick<ExecutorWords, "name" | "title">,
+  hypervisor: Hypervisor,
+  settings: MachineSettings | null,
+  deps: ExecutorDeps,
+): Executor {
+  const { log, entry, host } = deps;
+  const { keepDir, scratch, working, env } = host;
+  const places = createPlaces({ keepDir, scratch });
+  const recovery = { hypervisor, places, keepDir, log };
+  const closing = new AbortController();
+  let sweeping: Promise<void> = Promise.resolve();
+  let sweptAtMs = Number.NEGATIVE_INFINITY;
+  let version: Promise<void> | null = null;
+
+  const sayVersion = async (signal: AbortSignal): Promise<void> => {
+    log.info(`${title} runs the jobs of an entry`, { version: await hypervisor.version(signal) });
+  };
+
+  const prepare = async (
+    wanted: MachineSettings,
+    request: PrepareRequest,
+    notes: Notes,
+    signal: AbortSignal,
+  ): Promise<Environment> => {
+    // Asked for again where it failed: somebody may have installed it.
+    version ??= sayVersion(signal).catch((error: unknown) => {
+      version = null;
+      throw error;
+    });
+    await version;
+    if (performance.now() - sweptAtMs > DAY_MS) {
+      sweptAtMs = performance.now();
+      sweeping = sweepUnused(recovery, closing.signal).catch(() => {});
+    }
+    const baseName = chooseBase(wanted, request, notes);
+    const ssh = sshSettings(wanted.ssh, { workingDirectory: working, environment: env }, { host: "" });
+    const ephemeral = entry.ephemeral ?? false;
+    const options: MachineOptions = {
+      hypervisor,
+      places,
+      host,
+      log,
+      ssh,
+      bootMs: wanted.bootMs,
+      timeServer: wanted.timeServer,
+      keeps: !wanted.disableSnapshots && !ephemeral,
+    };
+    if (ssh.hostKeys.any && ssh.hostKeys.fingerprints.length === 0) {
+      notes.print("The host key of the virtual machine is not checked (disable_strict_host_key_checking)", "warning");
+    }
+    const opened = await openMachine(options, { request, baseName }, notes, signal);
+    try {
+      return await environmentIn(opened, request, notes, signal);
+    } catch (error) {
+      opened.login.connection.close();
+      await opened.leave().catch((problem: unknown) => {
+        log.error("cannot let a virtual machine go", { problem: describeError(problem) });
+      });
+      throw error;
+    }
+  };
+
+  const environmentIn = async (
+    opened: OpenMachine,
+    request: PrepareRequest,
+    notes: Notes,
+    signal: AbortSignal,
+  ): Promise<Environment> => {
+    const { machine, base, login } = opened;
+    const shown = `virtual machine ${machine.name}`;
+    const over: OverSshOptions = {
+      deps,
+      request,
+      ephemeral: false,
+      host: shown,
+      location: LOCATION,
+      without: (shell) => `The virtual machine "${base.name}" has no ${shell}. Install it there`,
+      connection: login.connection,
+      connect: (until) => login.connect(until),
+      ready: async ({ tools }) => {
+        if (tools.programs.has("git")) return;
+        notes.print(
+          `The virtual machine "${base.name}" has no git, or the profiles of its account do not name where: without it there are no sources`,
+          "warning",
+        );
+      },
+      cleanUp: async () => {},
+    };
+    const { environment, close } = await jobOverSsh(over, signal);
+    const { runnerId, job } = request;
+    const number = await places
+      .take(`${name}-${runnerId}-${shortHash(job.projectId)}`, signal)
+      .catch((error: unknown) => {
+        close();
+        throw error;
+      });
+    let leaving: Promise<void> | null = null;
+    return {
+      ...environment,
+      host: shown,
+      projectSlot: number.number,
+      destroyMs: LEAVE_MS,
+      run: async (script, output, until) => {
+        try {
+          return await environment.run(script, output, until);
+        } catch (error) {
+          if (until.aborted || !(error instanceof SystemFailure)) throw error;
+          throw await withCondition(error, opened);
+        }
+      },
+      // All of it goes with the machine, which is taken back to what it was.
+      destroy: async () => {
+        leaving ??= (async () => {
+          close();
+          const gone = opened.leave();
+          await number.leave(gone);
+          await gone;
+        })();
+        await leaving;
+      },
+    };
+  };
+
+  /** A connection that is lost says little where the machine itself has gone. */
+  const withCondition = async (error: SystemFailure, { machine }: OpenMachine): Promise<SystemFailure> => {
+    const condition = await within(CONDITION_MS, "looking", (until) => hypervisor.condition(machine, until)).catch(
+      () => null,
+    );
+    if (condition === null || condition.is === "running") return error;
+    const how = condition.is === "absent" ? "is not there any more" : `is ${condition.how}`;
+    return new SystemFailure(
+      `The virtual machine "${machine.name}" ${how}, in mid-job. See in ${title}'s log why: ${describeError(error)}`,
+      { cause: error, retry: error.retry, reason: error.reason },
+    );
+  };
+
+  return handingOver({
+    name,
+    title,
+    features: {
+      variables: true,
+      image: (settings?.allowedImages.length ?? 0) > 0,
+      services: false,
+      shared: false,
+    },
+    shell: entry.shell ?? "bash",
+    location: LOCATION,
+    prepare: async (request, notes, signal) => {
+      if (settings === null) throw new Error("an executor without its tables prepares nothing");
+      return await prepare(settings, request, notes, signal);
+    },
+    recover: async (jobKey, notes, signal) => await recoverJob(recovery, { jobKey, notes }, signal),
+    close: async () => {
+      closing.abort(new Error("the executor is closed"));
+      await sweeping;
+    },
+  });
+}

@@ -1,0 +1,76 @@
+import type { Notes } from "../../src/executor.ts";
+
+/** A machine of the operator's that is copied. Nothing of it is changed but that a snapshot or a template is made of it. */
+export interface Base {
+  /** As the hypervisor knows it for good. */
+  readonly id: string;
+  /** As people call it. */
+  readonly name: string;
+  /** What copies are made from: a snapshot, a template, or the machine itself. `null`: that has to be made first. */
+  readonly source: Source | null;
+}
+
+export interface Source {
+  /** Another one once the base has changed: what was copied before is of no use then. */
+  readonly identity: string;
+  /** For the trace: `its snapshot "Base State"`. */
+  readonly name: string;
+}
+
+/** A copy that this runner made. Its name has a part that was drawn by lot, so that nobody else's is taken for it. */
+export interface Machine {
+  readonly name: string;
+  /** As the hypervisor knows it for good; `null` while nobody can tell. */
+  readonly id: string | null;
+  /** Where its files are, where the hypervisor may leave some behind. */
+  readonly folder: string | null;
+}
+
+export type Condition =
+  /** The hypervisor knows no such machine. */
+  | { readonly is: "absent" }
+  /** `how`: in its words. */
+  | { readonly is: "off" | "running" | "changing" | "broken"; readonly how: string };
+
+/** Where a machine's sshd can be reached from here. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+  /** Of its network adapters, 12 hex digits each, lower case: by these the guest is known to be this one. */
+  readonly macs: readonly string[];
+}
+
+/** Everything that takes long obeys its signal, and says in its failures which machine, which command, and what to do. */
+export interface Hypervisor {
+  /** Of executor and table: `virtualbox`. */
+  readonly name: string;
+  /** `VirtualBox` */
+  readonly title: string;
+  /** Of the program that does it all, as its processes are called. */
+  readonly program: string;
+  /** For the log. @throws {SystemFailure} the program is not there, or says nothing */
+  version(signal: AbortSignal): Promise<string>;
+  /** @throws {SystemFailure} there is none of this name */
+  findBase(name: string, signal: AbortSignal): Promise<Base>;
+  /** What `findBase` did not find. Nobody else does so to the same base meanwhile. */
+  makeSource(base: Base, notes: Notes, signal: AbortSignal): Promise<Source>;
+  /** Known before there is anything, so that it can be written down. */
+  introduce(name: string, signal: AbortSignal): Promise<Machine>;
+  /** Nobody else copies the same base meanwhile. @returns the machine, with what is known of it now */
+  clone(base: Base, source: Source, machine: Machine, signal: AbortSignal): Promise<Machine>;
+  condition(machine: Machine, signal: AbortSignal): Promise<Condition>;
+  /** On return it runs. @returns its address, where that is known by then */
+  start(machine: Machine, signal: AbortSignal): Promise<Address | null>;
+  /** `null`: it has none yet. */
+  address(machine: Machine, signal: AbortSignal): Promise<Address | null>;
+  /** Of the running machine. @returns its id */
+  snapshot(machine: Machine, name: string, signal: AbortSignal): Promise<string>;
+  /** Of a machine that is off, or not: it may run afterwards, or not. */
+  restore(machine: Machine, snapshot: string, signal: AbortSignal): Promise<void>;
+  /** At once, as if by pulling the plug; on return it is off. Also where it is already, or absent. */
+  powerOff(machine: Machine, signal: AbortSignal): Promise<void>;
+  /** With its disks and all that a broken-off copy has left. Also where it runs, or is absent. */
+  remove(machine: Machine, signal: AbortSignal): Promise<void>;
+  /** Run a small program in the guest as its administrator, where the hypervisor has a way of its own. @returns whether it succeeded */
+  asRoot?(machine: Machine, script: string, signal: AbortSignal): Promise<boolean>;
+}

@@ -1,0 +1,92 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { z } from "zod";
+import { SystemFailure } from "../../src/errors.ts";
+
+const keptSchema = z.object({
+  name: z.string().min(1),
+  id: z.string().nullable(),
+  folder: z.string().nullable(),
+  base: z.string(),
+  /** `Source.identity` of what it was copied from. */
+  source: z.string(),
+  /** What each job begins with; `null`: it is not ready, or it was never to be kept. */
+  snapshot: z.string().nullable(),
+  /** Who has it; `null`: nobody. */
+  jobKey: z.string().nullable(),
+  usedAt: z.number(),
+});
+
+/** A machine that this runner has made, on disk from before it is there until it is gone. */
+export type KeptMachine = z.output<typeof keptSchema>;
+
+export function shortHash(...parts: readonly string[]): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
+}
+
+/** All files of a hypervisor's machines begin with this. */
+const prefixOf = (hypervisor: string): string => `${hypervisor}-machine-`;
+
+/** The file of the machine that copies of `base` in this slot are. */
+export function keptFile(
+  keepDir: string,
+  { hypervisor, runnerId, slot, base }: { hypervisor: string; runnerId: string; slot: number; base: string },
+): string {
+  return join(keepDir, `${prefixOf(hypervisor)}${runnerId}-${slot}-${shortHash(base)}.json`);
+}
+
+/** In one step, so that a crash leaves the old or the new. */
+export async function keep(file: string, machine: KeptMachine): Promise<void> {
+  const fresh = `${file}.${randomBytes(4).toString("hex")}.new`;
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await writeFile(fresh, JSON.stringify(machine), { mode: 0o600, flush: true });
+    await rename(fresh, file);
+  } catch (cause) {
+    await rm(fresh, { force: true }).catch(() => {});
+    throw new SystemFailure(`Cannot write ${file}, which says which virtual machine is the runner's`, {
+      cause,
+      retry: true,
+    });
+  }
+}
+
+/** `null`: there is none (any more), or it says nothing. */
+export async function readKept(file: string): Promise<KeptMachine | null> {
+  const text = await readFile(file, "utf8").catch(() => null);
+  if (text === null) return null;
+  try {
+    return keptSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+export async function forget(file: string): Promise<void> {
+  await rm(file, { force: true });
+}
+
+/** Of all entries of this runner's. */
+export async function allKept(keepDir: string, hypervisor: string): Promise<{ file: string; machine: KeptMachine }[]> {
+  const names = await readdir(keepDir).catch(() => []);
+  const found: { file: string; machine: KeptMachine }[] = [];
+  for (const name of names) {
+    if (!name.startsWith(prefixOf(hypervisor)) || !name.endsWith(".json")) continue;
+    const file = join(keepDir, name);
+    const machine = await readKept(file);
+    if (machine !== null) found.push({ file, machine });
+  }
+  return found;
+}
+
+/** Whether it is called as a machine that a runner has made: nobody's base, because it comes and goes. */
+export function isMachineName(name: string): boolean {
+  return /-runner-[0-9a-f]{8}-concurrent-\d+-[0-9a-f]{8}$/.test(name);
+}
+
+/** As GitLab Runner calls them, and a part that was drawn by lot. */
+export function machineName(base: string, runnerId: string, slot: number): string {
+  const plain = base.replace(/[^\p{L}\p{N}._ -]+/gu, "-").replace(/^[-. ]+/, "");
+  return `${plain.slice(0, 60) || "machine"}-runner-${runnerId}-concurrent-${slot}-${randomBytes(4).toString("hex")}`;
+}

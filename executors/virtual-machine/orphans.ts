@@ -1,0 +1,47 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { pause } from "../../src/time.ts";
+import type { Hypervisor, Machine } from "./hypervisor.ts";
+
+const LOOK_MS = 200;
+const GRACE_MS = 15_000;
+
+/**
+ * End what a dead runner's call of the hypervisor's program still does to this machine, such as copying its disk: it would be there
+ * after it was removed. By its name, of which a part was drawn by lot, nobody else's is meant.
+ */
+export async function endOrphans(
+  { program }: Pick<Hypervisor, "program">,
+  machine: Machine,
+  signal: AbortSignal,
+): Promise<number> {
+  if (process.platform === "win32") return 0;
+  const own = [machine.name, ...(machine.id === null ? [] : [machine.id])];
+  const found = async (): Promise<number[]> => {
+    const { stdout } = await promisify(execFile)("ps", ["-axww", "-o", "pid=,pgid=,args="], {
+      maxBuffer: 64 * 1024 * 1024,
+      signal,
+    });
+    return stdout.split("\n").flatMap((line) => {
+      const [, pid, group, args = ""] = /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [];
+      // Who founded the group is the shell that the runner starts programs by.
+      if (pid !== group || !args.includes(` alloy-runner ${program} `)) return [];
+      return own.some((word) => args.includes(word)) ? [Number(group)] : [];
+    });
+  };
+  const groups = await found();
+  if (groups.length === 0) return 0;
+  for (const group of groups) signalTo(group, "SIGTERM");
+  const end = performance.now() + GRACE_MS;
+  while ((await found()).length > 0 && performance.now() < end) await pause(LOOK_MS, signal);
+  for (const group of await found()) signalTo(group, "SIGKILL");
+  return groups.length;
+}
+
+function signalTo(group: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(-group, name);
+  } catch {
+    // It has just ended.
+  }
+}

@@ -1,0 +1,339 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { SystemFailure } from "../../src/errors.ts";
+import { deadline, pause } from "../../src/time.ts";
+import type { Address, Condition, Hypervisor, Machine } from "../virtual-machine/hypervisor.ts";
+import { type Answer, type Call, COPY_MS, createTool, QUICK_MS, STATE_MS } from "../virtual-machine/tool.ts";
+import { type MachineInfo, parseInfo, parseMachineList } from "./info.ts";
+import { removeLeftovers } from "./leftovers.ts";
+import { freePort, isFree } from "./ports.ts";
+
+export interface VirtualBoxOptions {
+  /** `base_snapshot` */
+  readonly baseSnapshot: string | undefined;
+  readonly baseFolder: string | undefined;
+  readonly startType: string;
+  /** Copies that go with their job need no snapshot of the base. */
+  readonly disableSnapshots: boolean;
+  /** Of sshd in the guest. */
+  readonly guestPort: number;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly workingDirectory: string;
+}
+
+/** Its name in the settings of a machine, as the Go runner has it. */
+const RULE = "guestssh";
+const DEFAULT_SNAPSHOT = "Base State";
+
+/** `VBOX_E_INVALID_OBJECT_STATE`: somebody has the machine, such as its process, which has not ended yet. */
+const BUSY = /\(0x80bb0007\)/i;
+const BUSY_MS = 30_000;
+const LOOK_MS = 250;
+
+const OFF: ReadonlySet<string> = new Set(["poweroff", "saved", "aborted", "aborted-saved", "teleported"]);
+const BROKEN: ReadonlySet<string> = new Set(["paused", "gurumeditation", "stuck", "<inaccessible>"]);
+
+export function vboxManage(environment: Readonly<Record<string, string | undefined>>): string {
+  // Its installer for Windows puts nothing on the path.
+  const folder = environment.VBOX_MSI_INSTALL_PATH ?? environment.VBOX_INSTALL_PATH;
+  return process.platform === "win32" && folder !== undefined ? join(folder, "VBoxManage.exe") : "VBoxManage";
+}
+
+/** VirtualBox on this machine, by its own command line. */
+export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
+  const { baseSnapshot, baseFolder, startType, disableSnapshots, guestPort, environment, workingDirectory } = options;
+  const tool = createTool({ name: "VBoxManage", program: vboxManage(environment), environment, workingDirectory });
+
+  /** A machine is let go a moment after it is off. */
+  const patient = async (call: Call, signal: AbortSignal): Promise<string> => {
+    const end = performance.now() + BUSY_MS;
+    for (;;) {
+      const answer = await tool.ask(call, signal);
+      if (answer.code === 0) return answer.stdout;
+      if (!BUSY.test(answer.stderr) || performance.now() > end) throw tool.failure(call, answer);
+      await pause(LOOK_MS, signal);
+    }
+  };
+
+  const listed = async (signal: AbortSignal) =>
+    parseMachineList(
+      await tool.run({ args: ["list", "vms"], task: "list the virtual machines", limitMs: QUICK_MS }, signal),
+    );
+
+  /** `null`: there is none. @param handle a name or an identifier */
+  const infoOf = async (handle: string, shown: string, signal: AbortSignal): Promise<MachineInfo | null> => {
+    const call: Call = {
+      args: ["showvminfo", handle, "--machinereadable"],
+      task: `look at the virtual machine "${shown}"`,
+      limitMs: QUICK_MS,
+    };
+    const answer = await tool.ask(call, signal);
+    if (answer.code === 0) {
+      const info = parseInfo(answer.stdout);
+      if (info !== null) return info;
+    }
+    const known = (await listed(signal)).some(({ id, name }) => id === handle || name === handle);
+    if (!known) return null;
+    throw unclear(call, answer);
+  };
+
+  const unclear = (call: Call, answer: Answer): SystemFailure =>
+    answer.code === 0
+      ? new SystemFailure(`Cannot ${call.task}: what VBoxManage says of it makes no sense`, { retry: true })
+      : tool.failure(call, answer);
+
+  const mustBeThere = async (machine: Machine, signal: AbortSignal): Promise<MachineInfo> => {
+    const info = await infoOf(handleOf(machine), machine.name, signal);
+    if (info !== null) return info;
+    throw new SystemFailure(`The virtual machine "${machine.name}" is not there any more: somebody has removed it`, {
+      retry: true,
+    });
+  };
+
+  /** Until it is in a state that `done` knows. */
+  const settled = async (
+    machine: Machine,
+    { done, task }: { done: (state: string) => boolean; task: string },
+    signal: AbortSignal,
+  ): Promise<MachineInfo | null> => {
+    let state = "";
+    const tooLong = new Error("it takes too long");
+    using limit = deadline(signal, QUICK_MS, tooLong);
+    try {
+      for (;;) {
+        const info = await infoOf(handleOf(machine), machine.name, limit.signal);
+        if (info === null || done(info.state)) return info;
+        state = info.state;
+        await pause(LOOK_MS, limit.signal);
+      }
+    } catch (error) {
+      if (error !== tooLong) throw error;
+      throw new SystemFailure(
+        `Cannot ${task} the virtual machine "${machine.name}": it is ${state} after ${QUICK_MS / 1000} s`,
+        { retry: true },
+      );
+    }
+  };
+
+  const forward = async (machine: Machine, info: MachineInfo, verb: "modifyvm" | "controlvm", signal: AbortSignal) => {
+    const [adapter] = info.natAdapters;
+    if (adapter === undefined) {
+      throw new SystemFailure(
+        `The virtual machine "${machine.name}" has no network adapter that is attached to NAT, by which its sshd could be reached. Attach one of its base's: VBoxManage modifyvm NAME --nic1 nat`,
+        { reason: "runner_configuration_error" },
+      );
+    }
+    const task = `lead a port of this machine to the sshd of "${machine.name}"`;
+    // What comes with the base leads to the base.
+    const option = verb === "modifyvm" ? `--natpf${adapter}` : `natpf${adapter}`;
+    const change = (...args: string[]): Promise<string> =>
+      patient({ args: [verb, handleOf(machine), option, ...args], task, limitMs: QUICK_MS }, signal);
+    if (info.forwardings.some(({ name }) => name === RULE)) await change("delete", RULE);
+    await change(`${RULE},tcp,127.0.0.1,${await freePort()},,${guestPort}`);
+  };
+
+  const powerOff = async (machine: Machine, signal: AbortSignal): Promise<void> => {
+    const info = await infoOf(handleOf(machine), machine.name, signal);
+    if (info === null || OFF.has(info.state)) return;
+    const call: Call = {
+      args: ["controlvm", handleOf(machine), "poweroff"],
+      task: `switch off the virtual machine "${machine.name}"`,
+      limitMs: QUICK_MS,
+      advice: "Switch it off by hand",
+    };
+    const answer = await tool.ask(call, signal);
+    if (answer.code !== 0) {
+      // It may have gone off by itself meanwhile.
+      const now = await infoOf(handleOf(machine), machine.name, signal);
+      if (now !== null && !OFF.has(now.state)) throw tool.failure(call, answer);
+    }
+    await settled(machine, { done: (state) => OFF.has(state), task: "switch off" }, signal);
+  };
+
+  return {
+    name: "virtualbox",
+    title: "VirtualBox",
+    program: tool.name,
+    version: async (signal) => {
+      const call: Call = {
+        args: ["--version"],
+        task: "use VirtualBox",
+        limitMs: QUICK_MS,
+        advice: "See whether VirtualBox works for the account that the runner runs as",
+      };
+      const answer = await tool.ask(call, signal);
+      if (answer.code !== 0) throw tool.failure(call, answer);
+      // Before it there may be warnings of drivers that are not loaded.
+      const version = /^\d+\.\d+\.\d+\S*$/m.exec(answer.stdout)?.[0];
+      if (version === undefined) throw unclear(call, answer);
+      return version;
+    },
+    findBase: async (name, signal) => {
+      const info = await infoOf(name, name, signal);
+      if (info === null || (info.name !== name && info.id !== name)) {
+        throw new SystemFailure(
+          `There is no virtual machine "${name}" in VirtualBox. "VBoxManage list vms" shows those that the account of the runner has: machines of other accounts are not among them`,
+          { reason: "runner_configuration_error" },
+        );
+      }
+      const wanted = info.snapshots.find(({ id, name: own }) => own === baseSnapshot || id === baseSnapshot);
+      const snapshot = baseSnapshot === undefined ? info.currentSnapshot : (wanted ?? null);
+      const source =
+        snapshot !== null
+          ? { identity: snapshot.id, name: `the snapshot "${snapshot.name}" of "${info.name}"` }
+          : disableSnapshots
+            ? { identity: "", name: `"${info.name}"` }
+            : null;
+      return { id: info.id, name: info.name, source };
+    },
+    makeSource: async (base, notes, signal) => {
+      const info = await infoOf(base.id, base.name, signal);
+      if (info !== null && !OFF.has(info.state)) {
+        throw new SystemFailure(
+          `The virtual machine "${base.name}" is ${info.state} and has no snapshot that copies could be made of. Shut it down, or make one of a state that jobs may begin with`,
+          { reason: "runner_configuration_error", retry: true },
+        );
+      }
+      const name = baseSnapshot ?? DEFAULT_SNAPSHOT;
+      notes.print(`Making the snapshot "${name}" of "${base.name}", which copies are made of from now on`);
+      await patient(
+        {
+          args: ["snapshot", base.id, "take", name],
+          task: `make a snapshot of the virtual machine "${base.name}"`,
+          limitMs: STATE_MS,
+        },
+        signal,
+      );
+      const made = (await infoOf(base.id, base.name, signal))?.snapshots.find(({ name: own }) => own === name);
+      if (made === undefined) {
+        throw new SystemFailure(`The snapshot "${name}" of "${base.name}" was made and is not there`, { retry: true });
+      }
+      return { identity: made.id, name: `the snapshot "${name}" of "${base.name}"` };
+    },
+    introduce: async (name, signal) => {
+      const folder = baseFolder ?? (await defaultFolder(signal));
+      return { name, id: randomUUID(), folder };
+    },
+    clone: async (base, source, machine, signal) => {
+      const linked = source.identity === "" ? [] : ["--snapshot", source.identity, "--options", "link"];
+      const folder = baseFolder === undefined ? [] : ["--basefolder", baseFolder];
+      await patient(
+        {
+          args: [
+            "clonevm",
+            base.id,
+            "--mode",
+            "machine",
+            "--name",
+            machine.name,
+            "--uuid",
+            handleOf(machine),
+            ...folder,
+            "--register",
+            ...linked,
+          ],
+          task: `copy the virtual machine "${base.name}"`,
+          limitMs: COPY_MS,
+          advice: "See whether the machine is off, and whether its disks have room",
+        },
+        signal,
+      );
+      await forward(machine, await mustBeThere(machine, signal), "modifyvm", signal);
+      return machine;
+    },
+    condition: async (machine, signal): Promise<Condition> => {
+      const info = await infoOf(handleOf(machine), machine.name, signal);
+      if (info === null) return { is: "absent" };
+      if (info.state === "running") return { is: "running", how: info.state };
+      const is = OFF.has(info.state) ? "off" : BROKEN.has(info.state) ? "broken" : "changing";
+      return { is, how: info.state };
+    },
+    start: async (machine, signal) => {
+      const before = await mustBeThere(machine, signal);
+      const port = addressIn(before)?.port;
+      // Between two jobs somebody else may have got it.
+      const taken = port === undefined || !(await isFree(port));
+      await patient(
+        {
+          args: ["startvm", handleOf(machine), "--type", startType],
+          task: `start the virtual machine "${machine.name}"`,
+          limitMs: STATE_MS,
+          advice: "See in VirtualBox's log of the machine why, and whether this host has memory for it",
+        },
+        signal,
+      );
+      const done = (state: string): boolean => state === "running" || OFF.has(state);
+      const after = await settled(machine, { done, task: "start" }, signal);
+      if (!taken) return after === null ? null : addressIn(after);
+      await forward(machine, before, "controlvm", signal);
+      return null;
+    },
+    address: async (machine, signal) => {
+      return addressIn(await mustBeThere(machine, signal));
+    },
+    snapshot: async (machine, name, signal) => {
+      await patient(
+        {
+          args: ["snapshot", handleOf(machine), "take", name],
+          task: `make a snapshot of the virtual machine "${machine.name}"`,
+          limitMs: STATE_MS,
+          advice: "See whether its disks have room for what it has in memory, or set disable_snapshots",
+        },
+        signal,
+      );
+      const made = (await mustBeThere(machine, signal)).currentSnapshot;
+      if (made?.name === name) return made.id;
+      throw new SystemFailure(`The snapshot of the virtual machine "${machine.name}" was made and is not there`, {
+        retry: true,
+      });
+    },
+    restore: async (machine, snapshot, signal) => {
+      await patient(
+        {
+          args: ["snapshot", handleOf(machine), "restore", snapshot],
+          task: `take the virtual machine "${machine.name}" back to its snapshot`,
+          limitMs: STATE_MS,
+        },
+        signal,
+      );
+    },
+    powerOff,
+    remove: async (machine, signal) => {
+      await powerOff(machine, signal);
+      const unregister = (...more: string[]): Call => ({
+        args: ["unregistervm", handleOf(machine), ...more],
+        task: `remove the virtual machine "${machine.name}"`,
+        limitMs: STATE_MS,
+        advice: "Remove it by hand",
+      });
+      const isListed = async (): Promise<boolean> => (await listed(signal)).some(({ id }) => id === handleOf(machine));
+      if (await isListed()) {
+        await patient(unregister("--delete"), signal).catch(async (error: unknown) => {
+          signal.throwIfAborted();
+          // One whose files are not whole can be forgotten, though not deleted.
+          if (!(await isListed())) return;
+          if ((await tool.ask(unregister(), signal)).code !== 0) throw error;
+        });
+      }
+      if (machine.folder !== null) await removeLeftovers(tool, { folder: machine.folder, name: machine.name }, signal);
+    },
+  };
+
+  async function defaultFolder(signal: AbortSignal): Promise<string | null> {
+    const call: Call = {
+      args: ["list", "systemproperties"],
+      task: "look at the settings of VirtualBox",
+      limitMs: QUICK_MS,
+    };
+    return /^Default machine folder:\s+(.+?)\s*$/m.exec(await tool.run(call, signal))?.[1] ?? null;
+  }
+}
+
+function addressIn({ forwardings, macs }: MachineInfo): Address | null {
+  const port = forwardings.find(({ name }) => name === RULE)?.hostPort;
+  return port === undefined ? null : { host: "127.0.0.1", port, macs };
+}
+
+function handleOf({ id, name }: Machine): string {
+  return id ?? name;
+}

@@ -1,0 +1,63 @@
+import { type JobLine, type RunnerLine, type StatusAnswer, statusSchema } from "../../control/protocol.ts";
+import { printableLines } from "../../local/report/text-width.ts";
+import type { CommandContext } from "../context.ts";
+import type { FlagValues } from "../register/runner-flags.ts";
+import { reachRunner } from "./reach.ts";
+import { elapsed, tableLines } from "./table.ts";
+
+/** Of those that ended, unless all are asked for. */
+const SHOWN = 20;
+
+export async function jobsCommand(values: FlagValues, context: CommandContext): Promise<void> {
+  const runner = await reachRunner(values, context);
+  const status = await runner.get("status", statusSchema);
+  if (values.json === true) context.print(JSON.stringify(status));
+  else for (const line of describeStatus(status, values.all === true)) context.print(line);
+}
+
+function describeStatus(status: StatusAnswer, all: boolean): string[] {
+  const { runners, jobs, finished, state, pid, version, concurrent } = status;
+  const doing = state === "running" ? "" : `, ${state}`;
+  const lines = [
+    printableLines(
+      `alloy-runner ${version}, process ${pid}${doing}; ${jobs.length} in progress, concurrent ${concurrent}`,
+    ),
+    "",
+    ...tableLines([["RUNNER", "EXECUTOR", "JOBS", "WHY NO MORE"], ...runners.map(runnerRow)]),
+  ];
+  if (jobs.length > 0) lines.push("", ...tableLines([["JOB", "RUNNER", "DOES", "FOR", "TITLE"], ...jobs.map(jobRow)]));
+  const shown = all ? finished : finished.slice(0, SHOWN);
+  if (shown.length > 0) {
+    lines.push("", ...tableLines([["ENDED", "RUNNER", "OUTCOME", "TOOK", "TITLE"], ...shown.map(endedRow)]));
+    if (shown.length < finished.length) lines.push(`${finished.length - shown.length} more with --all`);
+  }
+  return lines;
+}
+
+function runnerRow({ name, executor, jobs, limit, reason }: RunnerLine): string[] {
+  return [name, executor, limit === null ? String(jobs) : `${jobs}/${limit}`, reason];
+}
+
+function jobRow(job: JobLine): string[] {
+  return [job.id, job.runner, doingOf(job), elapsed(job.elapsedSeconds), job.title];
+}
+
+function endedRow(job: JobLine): string[] {
+  return [job.id, job.runner, outcomeOf(job), elapsed(job.elapsedSeconds), job.title];
+}
+
+/** What a job is about, in a word or two. */
+export function doingOf(job: JobLine): string {
+  if (job.state === "running") return job.stage ?? job.state;
+  if (job.state === "finished") return `cleans up (${outcomeOf(job)})`;
+  if (job.state === "delivering") return `reports (${outcomeOf(job)})`;
+  return job.state;
+}
+
+export function outcomeOf({ outcome }: JobLine): string {
+  if (outcome === undefined) return "unknown";
+  if (outcome.result !== "failed") return outcome.result;
+  if (outcome.reason === "script_failure" && outcome.exitCode !== undefined)
+    return `failed, status ${outcome.exitCode}`;
+  return `failed: ${outcome.reason ?? "unknown"}`;
+}

@@ -1,0 +1,25 @@
+import { resolve } from "node:path";
+import { loadConfig } from "../../config/load.ts";
+import { type ControlClient, createControlClient } from "../../control/client.ts";
+import { CommandError, ConfigError } from "../../errors.ts";
+import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
+import { type FlagValues, textOf } from "../register/runner-flags.ts";
+
+/**
+ * The running runner that `--config` or `--state-dir` names.
+ * @throws {CommandError} the configuration does not tell where it keeps its state
+ */
+export async function reachRunner(values: FlagValues, context: CommandContext): Promise<ControlClient> {
+  const { uid, cwd } = context;
+  const given = textOf(values, "state-dir");
+  if (given !== undefined) {
+    const stateDir = resolve(cwd, given);
+    return createControlClient({ stateDir, named: stateDir, uid });
+  }
+  const file = configFileOf(textOf(values, "config"), context);
+  const config = await loadConfig(file, loadOptions(context)).catch((error: unknown) => {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new CommandError(`${error.message}\nThe runner can still be reached with --state-dir`, { cause: error });
+  });
+  return createControlClient({ stateDir: config.stateDir, named: file, uid });
+}

@@ -1,0 +1,41 @@
+import type { RunnerConfig } from "../../config/config.ts";
+import { describeError } from "../../errors.ts";
+import { type CommandContext, configFileOf } from "../context.ts";
+import { type FlagValues, textOf } from "../register/runner-flags.ts";
+import { readConfiguration } from "./configuration.ts";
+import { checkCoordinator } from "./coordinator.ts";
+import { type Note, printNotes, statusOf } from "./finding.ts";
+import { checkMachine } from "./machine.ts";
+
+/** Asks what stands behind an entry's executor. `null`: it has nothing to ask. @throws why no job could run there */
+export type Diagnose = (entry: RunnerConfig, signal: AbortSignal) => Promise<string | null>;
+
+const EXECUTOR_LIMIT_MS = 30_000;
+
+/** Looks at configuration, machine, coordinators and executors, and says what is wrong and what to do. @returns the exit status */
+export async function doctorCommand(values: FlagValues, context: CommandContext, diagnose: Diagnose): Promise<number> {
+  const file = configFileOf(textOf(values, "config"), context);
+  const { config, notes } = await readConfiguration(file, context);
+  const all: Note[] = [...notes];
+  if (config !== null) {
+    const asked = await Promise.all([
+      checkMachine(config, context),
+      ...config.runners.map((entry) => checkCoordinator(entry, context)),
+      ...config.runners.map((entry) => checkExecutor(entry, diagnose, context)),
+    ]);
+    all.push(...asked.flat());
+  }
+  printNotes(all, values.json === true, context);
+  return statusOf(all);
+}
+
+async function checkExecutor(entry: RunnerConfig, diagnose: Diagnose, { signal }: CommandContext): Promise<Note[]> {
+  const place = { check: `executor ${entry.executor}`, of: entry.name };
+  try {
+    const found = await diagnose(entry, AbortSignal.any([signal, AbortSignal.timeout(EXECUTOR_LIMIT_MS)]));
+    return found === null ? [] : [{ severity: "ok", ...place, cause: found }];
+  } catch (error) {
+    const remedy = "Start what the entry names, or correct its address and rights";
+    return [{ severity: "error", ...place, cause: describeError(error), remedy }];
+  }
+}

@@ -1,0 +1,18 @@
+import { isAbsolute, join } from "node:path";
+import { type CommandContext, configFileOf } from "../context.ts";
+import { type FlagValues, textOf } from "../register/runner-flags.ts";
+import { readConfiguration } from "./configuration.ts";
+import { printNotes, statusOf } from "./finding.ts";
+
+/** Checks a configuration file and nothing else: asks nobody, writes nothing. @returns the exit status */
+export async function lintCommand(
+  given: string | undefined,
+  values: FlagValues,
+  context: CommandContext,
+): Promise<number> {
+  const file = configFileOf(given ?? textOf(values, "config"), context);
+  const { notes } = await readConfiguration(isAbsolute(file) ? file : join(context.cwd, file), context);
+  printNotes(notes, values.json === true, context);
+  const status = statusOf(notes);
+  return status === 1 && values.strict !== true ? 0 : Math.min(status, 1);
+}

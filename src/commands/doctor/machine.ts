@@ -1,0 +1,145 @@
+import { execFile } from "node:child_process";
+import { constants } from "node:fs";
+import { access, lstat, readFile, stat, statfs } from "node:fs/promises";
+import { promisify } from "node:util";
+import type { Config } from "../../config/config.ts";
+import { findProgram } from "../../config/program.ts";
+import { createControlClient } from "../../control/client.ts";
+import { socketPath } from "../../control/place.ts";
+import { statusSchema } from "../../control/protocol.ts";
+import { describeError } from "../../errors.ts";
+import type { CommandContext } from "../context.ts";
+import type { Finding, Note } from "./finding.ts";
+
+const run = promisify(execFile);
+const LEAST_DESCRIPTORS = 1024;
+
+/** What the runner needs of this machine, whatever its coordinators say. */
+export async function checkMachine(config: Config, context: CommandContext): Promise<Note[]> {
+  const checks = [checkState, checkRunning, checkPrograms, checkUser, checkDescriptors];
+  return (await Promise.all(checks.map((check) => check(config, context)))).flat();
+}
+
+async function checkState({ stateDir, minFreeDiskBytes }: Config): Promise<Note[]> {
+  const finding = (cause: string, remedy: string): Finding => ({
+    severity: "error",
+    check: "state directory",
+    of: stateDir,
+    cause,
+    remedy,
+  });
+  const found = await stat(stateDir).catch(() => null);
+  if (found === null) return [ok("state directory", stateDir, "it is made at the first start")];
+  if (!found.isDirectory()) return [finding("is no directory", "Remove it, or set state_dir to another place")];
+  const notes: Note[] = [];
+  if ((found.mode & 0o022) !== 0 && process.platform !== "win32") {
+    notes.push(
+      finding(
+        "can be written by other accounts, which can then replace what the runner trusts",
+        `Run: chmod go-w ${stateDir}`,
+      ),
+    );
+  }
+  const problem = await access(stateDir, constants.W_OK).then(() => null, describeError);
+  if (problem !== null)
+    notes.push(
+      finding(`cannot be written: ${problem}`, "Give it to the runner's account, or remount its disk for writing"),
+    );
+  const { bavail, bsize, files, ffree } = await statfs(stateDir);
+  const free = bavail * bsize;
+  const shown = `${Math.round(free / 1024 ** 2)} MiB free`;
+  if (free < minFreeDiskBytes) {
+    notes.push(
+      finding(`its disk has ${shown}, less than min_free_disk: no job is asked for`, "Make room, or set min_free_disk"),
+    );
+  }
+  if (files > 0 && ffree === 0)
+    notes.push(finding("its disk has no inode left", "Remove files: there are too many small ones"));
+  return notes.length > 0 ? notes : [ok("state directory", stateDir, shown)];
+}
+
+async function checkRunning({ stateDir, file }: Config, context: CommandContext): Promise<Note[]> {
+  if (process.platform === "win32") return [];
+  const client = createControlClient({ stateDir, named: file, uid: context.uid });
+  try {
+    const { pid, state, version } = await client.get("status", statusSchema);
+    return [ok("runner", "", `${version} is ${state} as process ${pid}`)];
+  } catch (error) {
+    const left = await lstat(socketPath(stateDir)).then(
+      () => true,
+      () => false,
+    );
+    if (!left) return [ok("runner", "", "it is not running")];
+    const remedy = "Start it: it cleans up and reports what was left. Its log tells why it ended";
+    return [
+      {
+        severity: "warning",
+        check: "runner",
+        of: "",
+        cause: `it has ended without ending its work, or cannot be reached: ${describeError(error)}`,
+        remedy,
+      },
+    ];
+  }
+}
+
+/** Of entries whose jobs run on this machine itself; images bring their own. */
+async function checkPrograms({ runners }: Config, { env, cwd }: CommandContext): Promise<Note[]> {
+  const here = runners.filter(({ executor }) => executor === "shell");
+  if (here.length === 0) return [];
+  const names = new Set(["git", ...here.flatMap(({ shell }) => shell ?? [])]);
+  const notes: Note[] = [];
+  for (const program of names) {
+    const found = await findProgram(program, { env, workingDirectory: cwd });
+    if ("problem" in found) {
+      const remedy =
+        program === "git"
+          ? "Install git, or put it into the PATH of the runner's service"
+          : "Install it, or set another shell";
+      notes.push({ severity: "error", check: "programs", of: program, cause: found.problem, remedy });
+      continue;
+    }
+    const said = await run(found.path, ["--version"], { timeout: 10_000 }).then(
+      ({ stdout }) => stdout.split("\n", 1)[0] ?? "",
+      describeError,
+    );
+    notes.push(ok("programs", program, said.slice(0, 100)));
+  }
+  return notes;
+}
+
+async function checkUser({ user }: Config, { uid }: CommandContext): Promise<Note[]> {
+  if (user === undefined || process.platform === "win32") return [];
+  const finding = (cause: string, remedy: string): Finding => ({
+    severity: "error",
+    check: "account",
+    of: user,
+    cause,
+    remedy,
+  });
+  const problem = await run("id", ["-u", user], { timeout: 10_000 }).then(() => null, describeError);
+  if (problem !== null)
+    return [finding("does not exist on this machine", `Create it (useradd ${user}), or correct user`)];
+  if (uid !== 0)
+    return [finding("scripts can run as it only where the runner is root", "Run it as root, or remove user")];
+  return [ok("account", user, "exists")];
+}
+
+async function checkDescriptors(): Promise<Note[]> {
+  const limits = await readFile("/proc/self/limits", "latin1").catch(() => "");
+  const most = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+  if (most >= LEAST_DESCRIPTORS) return [];
+  return [
+    {
+      severity: "warning",
+      check: "limits",
+      of: "open files",
+      cause: `${most} is little for many jobs at once`,
+      remedy: "Raise LimitNOFILE of the service, or ulimit -n",
+    },
+  ];
+}
+
+function ok(check: string, of: string, cause: string): Note {
+  return { severity: "ok", check, of, cause };
+}

@@ -1,0 +1,93 @@
+import { BlockList, isIP } from "node:net";
+import type { Connections } from "../../../coordinator/connection/connections.ts";
+import { isAvoidedAddress } from "../../../coordinator/connection/lookup.ts";
+import { isLinkLocal } from "../../../coordinator/connection/redirected.ts";
+import type { TlsSettings } from "../../../coordinator/connection/tls.ts";
+import { describeBroken } from "../../../coordinator/trouble.ts";
+import { describeError } from "../../../errors.ts";
+import type { Found } from "../../../local/gitlab/compose/include-sources.ts";
+
+/** Fetches a text of at most `mostBytes`. Rejects with `signal.reason` only. */
+export type FetchText = (url: string, mostBytes: number, signal: AbortSignal) => Promise<Found<string>>;
+
+export interface WebOptions {
+  readonly connections: Connections;
+  readonly tls: TlsSettings;
+  readonly userAgent: string;
+  /** Addresses that no request may go to. */
+  readonly isAvoided: (address: string) => boolean;
+}
+
+const MOST_REDIRECTS = 5;
+/** The caller's signal is the limit of all calls together; this one is for each. */
+const LIMIT_MS = 30_000;
+
+/**
+ * Files that a project's CI file names by address. Whoever wrote it has no business with what listens on this machine, or
+ * tells it who it is, so these are not asked, by whatever name, nor after a redirect.
+ */
+export function createWeb({ connections, tls, userAgent, isAvoided }: WebOptions): FetchText {
+  const refusal = { problem: "is not fetched: it is an address of this machine itself, or a link-local one" };
+  const ask = async (url: URL, mostBytes: number, signal: AbortSignal): Promise<Found<string> | { moved: string }> => {
+    if (isAvoided(url.hostname.replace(/^\[|\]$/g, ""))) return refusal;
+    const route = connections.route(new URL(url.origin), tls, isAvoided);
+    // Where a proxy connects, it looks the name up itself; what the name stands for here is judged in its place.
+    if (!route.isDirect() && (await connections.addressesOf(url.hostname, signal)).some(isAvoided)) return refusal;
+    const result = await route.send(
+      {
+        method: "GET",
+        path: `${url.pathname}${url.search}`,
+        headers: ["accept", "*/*", "user-agent", userAgent],
+        body: undefined,
+        idleMs: LIMIT_MS,
+        totalMs: LIMIT_MS,
+        answerBytes: mostBytes,
+      },
+      true,
+      signal,
+    );
+    if (result.kind === "broken")
+      return isAvoidedAddress(result.error)
+        ? refusal
+        : { problem: `cannot be fetched: ${describeBroken(result.error, url.host)}` };
+    const { status, headers, body, cut } = result.answer;
+    const { location } = headers;
+    if (status >= 300 && status < 400 && typeof location === "string") return { moved: location };
+    if (status !== 200) return { problem: `cannot be fetched: the server answers ${status}` };
+    if (cut !== undefined) return { problem: `cannot be fetched: ${cut}` };
+    return { found: body.toString("utf8") };
+  };
+  return async (address, mostBytes, signal) => {
+    let url = new URL(address);
+    try {
+      for (let redirects = 0; redirects <= MOST_REDIRECTS; redirects++) {
+        const answer = await ask(url, mostBytes, signal);
+        if (!("moved" in answer)) return answer;
+        const next = URL.canParse(answer.moved, url.href) ? new URL(answer.moved, url) : undefined;
+        const schemes = url.protocol === "https:" ? ["https:"] : ["http:", "https:"];
+        if (next === undefined || !schemes.includes(next.protocol))
+          return { problem: `cannot be fetched: the server redirects to ${next?.protocol ?? "what is no address"}` };
+        url = next;
+      }
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return { problem: `cannot be fetched: ${describeError(error)}` };
+    }
+    return { problem: `cannot be fetched: there are more than ${MOST_REDIRECTS} redirects` };
+  };
+}
+
+const ownAddresses = new BlockList();
+ownAddresses.addSubnet("127.0.0.0", 8, "ipv4");
+ownAddresses.addSubnet("0.0.0.0", 8, "ipv4");
+ownAddresses.addAddress("::1", "ipv6");
+ownAddresses.addAddress("::", "ipv6");
+
+/**
+ * Whether an address is this machine's own, or one at which clouds answer their machines. Networks of an organisation are
+ * not among them.
+ */
+export function isNobodysBusiness(address: string): boolean {
+  const kind = isIP(address);
+  return kind !== 0 && (isLinkLocal(address) || ownAddresses.check(address, kind === 6 ? "ipv6" : "ipv4"));
+}

@@ -1,0 +1,149 @@
+import type { Config, RunnerConfig } from "../../../config/config.ts";
+import { runnerId } from "../../../config/identity.ts";
+import { demandSound, loadConfig } from "../../../config/load.ts";
+import { CommandError, type ConfigProblem } from "../../../errors.ts";
+import type { ExecutorCatalog } from "../../../executor.ts";
+import type { EntrySettings } from "../../../executor-deps.ts";
+import { type CommandContext, configFileOf, loadOptions } from "../../context.ts";
+import { entryKeys, type FlagValues, textOf } from "../../register/runner-flags.ts";
+import { typedConfig } from "../../typed-entry.ts";
+import { describeRunner } from "../../verify.ts";
+
+export interface ExecConfigOptions {
+  readonly values: FlagValues;
+  /** The executor of the Go runner's way to write the command (`exec docker JOB`); it wins over `--executor`. */
+  readonly executor: string | undefined;
+  readonly parallel: number;
+  /** What the embedded coordinator knows the runner by. */
+  readonly url: string;
+  readonly token: string;
+  readonly stateDir: string;
+  /** Where working copies on this machine are. In containers and on other hosts they are where they always are. */
+  readonly buildsDir: string;
+  readonly cachesDir: string;
+  /** SIGTERM → SIGKILL, instead of the executor's own time. */
+  readonly killGraceMs?: number;
+  /** Added to what the entry sets. */
+  readonly environment: RunnerConfig["environment"];
+}
+
+const FLAGS = "flags of exec";
+/** The most that all caches may have together where the entry does not say it: nobody looks after them. */
+const CACHES_BYTES = 10 * 1024 ** 3;
+
+/**
+ * A configuration of one entry, as flags or `--config` with `--runner` describe it, that works for the embedded coordinator.
+ * State, working copies and caches are those of `exec`: nothing of a service that uses the same entry is touched.
+ * @throws {ConfigError} a configuration that cannot be used
+ * @throws {CommandError} flags that cannot be used
+ */
+export async function execConfig(options: ExecConfigOptions, context: CommandContext): Promise<Config> {
+  const { values, parallel, stateDir, cachesDir, environment } = options;
+  const fromFile = textOf(values, "config");
+  const around: CommandContext = { ...context, catalog: ofThisRun(context.catalog, options) };
+  const config =
+    fromFile === undefined ? await fromFlags(options, around) : await fromConfig(fromFile, options, around);
+  const [entry] = config.runners;
+  if (entry === undefined) throw new CommandError("There is no runner to work with");
+  const { url, token } = options;
+  const own: RunnerConfig = {
+    ...entry,
+    url: new URL(url),
+    token,
+    id: runnerId(token),
+    limit: Number.POSITIVE_INFINITY,
+    requestConcurrency: 1,
+    strictCheckInterval: false,
+    tlsCaFile: undefined,
+    tlsCertFile: undefined,
+    tlsKeyFile: undefined,
+    cloneUrl: "",
+    cacheDir: textOf(values, "cache-dir") ?? cachesDir,
+    // What this machine tries out must not end up in what the pipelines of a server build upon.
+    cache: {
+      ...entry.cache,
+      maxBytes: Math.min(entry.cache.maxBytes ?? CACHES_BYTES, CACHES_BYTES),
+      bucket: fromFile === undefined ? entry.cache.bucket : null,
+    },
+    environment: [...entry.environment, ...environment],
+    plainLineEnds: true,
+    fingerprint: "exec",
+  };
+  return {
+    ...config,
+    concurrent: parallel,
+    checkIntervalMs: 1000,
+    metricsAddress: "",
+    // Jobs run as the person who started this.
+    user: undefined,
+    stateDir,
+    runners: [own],
+    broken: [],
+  };
+}
+
+/** Nothing is kept between jobs; working copies on this machine are made in the run's own directory. */
+function ofThisRun(catalog: ExecutorCatalog, { buildsDir, killGraceMs }: ExecConfigOptions): ExecutorCatalog {
+  return {
+    ...catalog,
+    async load(name) {
+      const definition = await catalog.load(name);
+      const own: Partial<EntrySettings> = {
+        ephemeral: true,
+        ...(definition.worksOnThisMachine ? { buildsDir } : {}),
+        ...(killGraceMs === undefined ? {} : { killGraceMs }),
+      };
+      return {
+        ...definition,
+        create: (tables, deps) => definition.create(tables, { ...deps, entry: { ...deps.entry, ...own } }),
+      };
+    },
+  };
+}
+
+async function fromFlags(
+  { values, executor, url, token }: ExecConfigOptions,
+  context: CommandContext,
+): Promise<Config> {
+  if (textOf(values, "runner") !== undefined)
+    throw new CommandError("--runner names an entry of a configuration file: give the file, too, with --config");
+  const named = executor ?? textOf(values, "executor") ?? "shell";
+  const entry = { name: "exec", url, token, executor: named, ...entryKeys(values, context.catalog.words, named) };
+  return await typedConfig({ entry, options: loadOptions(context), file: FLAGS, say: inTermsOfFlags });
+}
+
+/** A file's mistake, said to somebody who has typed flags. */
+function inTermsOfFlags({ text, missing }: ConfigProblem): string {
+  return missing === undefined
+    ? text
+    : `--executor ${missing.executor} needs to know more: give --${missing.table}-… flags (see exec --help), or an entry that has it all with --config FILE and --runner NAME`;
+}
+
+async function fromConfig(given: string, options: ExecConfigOptions, context: CommandContext): Promise<Config> {
+  const { values, executor } = options;
+  const more = [
+    ...((executor ?? textOf(values, "executor")) ? ["executor"] : []),
+    ...Object.keys(entryKeys(values, context.catalog.words)).filter(
+      (key) => key !== "builds_dir" && key !== "cache_dir",
+    ),
+  ];
+  if (more.length > 0) {
+    throw new CommandError(
+      `${more.join(", ")}: given by a flag, and --config takes it from the file. Choose one of both`,
+    );
+  }
+  const config = await loadConfig(configFileOf(given, context), loadOptions(context));
+  const name = textOf(values, "runner");
+  const chosen = name === undefined ? config.runners : config.runners.filter((runner) => runner.name === name);
+  if (chosen.length === 1) return { ...config, runners: chosen, broken: [] };
+  // The entry that is meant may be there and broken: then its own problems are the answer.
+  if (chosen.length === 0) {
+    demandSound({ ...config, broken: config.broken.filter((entry) => name === undefined || entry.name === name) });
+  }
+  const known = config.runners.map((runner) => `  ${describeRunner(runner)}`).join("\n");
+  const what =
+    name === undefined
+      ? "has no single runner: name one with --runner"
+      : `has ${chosen.length === 0 ? "no" : "several"} runners "${name}"`;
+  throw new CommandError(`${config.file} ${what}${known === "" ? "" : `; there is\n${known}`}`);
+}

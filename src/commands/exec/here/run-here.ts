@@ -1,0 +1,174 @@
+import type { Config } from "../../../config/config.ts";
+import { CommandError } from "../../../errors.ts";
+import { startCoordinator } from "../../../local/coordinator/coordinator.ts";
+import { type RunPlanResult, runPlan } from "../../../local/gitlab/run/run-plan.ts";
+import type { CiFile } from "../../../local/pipeline/ci-file.ts";
+import {
+  type PipelineOptions,
+  type PipelineProject,
+  type PipelineResult,
+  runPipeline,
+} from "../../../local/pipeline/pipeline.ts";
+import { startGitServer } from "../../../local/sources/git-server.ts";
+import type { Snapshot } from "../../../local/sources/snapshot.ts";
+import type { CommandContext } from "../../context.ts";
+import type { Run } from "../engine.ts";
+import { onlyOf, predefined } from "../file/alloy.ts";
+import { gitlabSpec, keepArtifacts, notesOnGitlab, printGitlabPreview } from "../file/gitlab.ts";
+import { notesOn, sayNotes } from "../notes.ts";
+import { printPreview } from "../report.ts";
+import { findSourcesAddress } from "./address.ts";
+import { execConfig } from "./config.ts";
+import { type ExecPlaces, placesOfRun, projectIdOf } from "./places.ts";
+import { withoutProxyFor } from "./proxy.ts";
+import { type RunRecord, writeRecord } from "./record.ts";
+
+/**
+ * Run, or preview, what there is to run with a coordinator, a git server and a runner of its own.
+ * @returns the exit status
+ */
+export async function runHere(
+  run: Run,
+  places: ExecPlaces & Pick<RunRecord, "buildsDir">,
+  snapshot: Snapshot,
+  notes: string[],
+  signal: AbortSignal,
+): Promise<number> {
+  const { options, executor, work, values, engine, tree } = run;
+  const coordinator = await startCoordinator({
+    dialect: work.kind,
+    // The next job starts the moment it may.
+    longPollMs: work.kind === "gitlab" ? LONG_POLL_MS : 0,
+    record: false,
+    secret: true,
+    artifactsDir: places.runDir,
+  });
+  await using closing = new AsyncDisposableStack();
+  closing.defer(() => coordinator.close());
+  const { token } = coordinator.addRunner({ description: "exec" });
+  const own = placesOfRun(places.runDir);
+  const configure = async (context: CommandContext, environment: Config["runners"][number]["environment"]) =>
+    await execConfig(
+      {
+        values,
+        executor,
+        parallel: options.parallel,
+        url: coordinator.runnerUrl,
+        token,
+        stateDir: own.stateDir,
+        buildsDir: places.buildsDir ?? own.buildsDir,
+        cachesDir: places.cachesDir,
+        environment,
+      },
+      context,
+    );
+  const first = await configure(run.context, []);
+  const features = await engine.describe(first);
+  const { listenHost, publicHost } = await findSourcesAddress(features.location, options.address);
+  const servedAs = `local/${tree.name}.git`;
+  const repositories = new Map([
+    [servedAs, snapshot.repositoryDir],
+    ...snapshot.submodules.map(({ path, dir }) => [path, dir] as const),
+  ]);
+  const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
+  if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
+  const config = await configure(direct.context, direct.environment);
+  const only = work.kind === "alloy" ? onlyOf(options, work.file, snapshot) : undefined;
+  notes.push(
+    ...config.warnings,
+    ...(work.kind === "alloy"
+      ? notesOn({ options, file: work.file, commit: snapshot, executor: features, only })
+      : notesOnGitlab(work, features)),
+  );
+  sayNotes(notes, run.context);
+  const server =
+    options.mode === "dry-run"
+      ? undefined
+      : await startGitServer({ listenHost, publicHost, repositories, env: run.context.env }).catch((cause: unknown) => {
+          throw new CommandError(
+            `Jobs cannot fetch their sources from ${listenHost}: name another address with --address`,
+            {
+              cause,
+            },
+          );
+        });
+  if (server !== undefined) closing.defer(() => server.close());
+
+  const terminal = process.stdout.isTTY === true && run.context.env.TERM !== "dumb";
+  const display = {
+    output: process.stdout,
+    colors: terminal && !run.context.env.NO_COLOR,
+    terminal: terminal
+      ? { columns: () => process.stdout.columns || 80, rows: () => process.stdout.rows || 24 }
+      : undefined,
+    cancelNote: "Canceling what runs; once more to leave at once",
+  };
+  const project: PipelineProject = {
+    repoUrl: server?.urlOf(servedAs) ?? `http://127.0.0.1/${servedAs}`,
+    sha: snapshot.sha,
+    beforeSha: snapshot.beforeSha,
+    ref: snapshot.ref,
+    name: tree.name,
+    id: projectIdOf(tree.dir),
+  };
+  const handed = { runnerToken: token, timeoutSeconds: options.timeoutSeconds };
+  const start =
+    work.kind === "alloy"
+      ? async (): Promise<PipelineResult> => await runPipeline(alloyPipeline(work.file), signal)
+      : async (): Promise<RunPlanResult> =>
+          await runPlan(
+            {
+              ...display,
+              ...handed,
+              ...gitlabSpec(work, project, snapshot, options),
+              coordinator,
+              noDelay: options.noDelay,
+              ...(options.artifactsDir === undefined
+                ? {}
+                : { keep: keepArtifacts(options.artifactsDir, run.context.cwd) }),
+            },
+            signal,
+          );
+  const alloyPipeline = (file: CiFile): PipelineOptions => ({
+    ...display,
+    ...handed,
+    coordinator,
+    file,
+    project,
+    predefined: predefined(snapshot),
+    variables: options.variables,
+    // The runner is part of this process, so its last report always arrives.
+    lastWordsMs: Number.POSITIVE_INFINITY,
+    ...(only === undefined ? {} : { only }),
+  });
+  if (options.mode === "dry-run") {
+    const { print } = run.context;
+    if (work.kind === "alloy")
+      await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
+    else {
+      const spec = { ...handed, ...gitlabSpec(work, project, snapshot, options), coordinator };
+      await printGitlabPreview({ spec, config, preview: engine.preview, print });
+    }
+    return 0;
+  }
+  const used = config.runners[0]?.executor ?? "shell";
+  const { buildsDir } = places;
+  await writeRecord(
+    places.runDir,
+    { executor: used, cwd: run.context.cwd, buildsDir, values },
+    run.context.catalog.words,
+  );
+  const runner = await engine.startRunner(config, direct.context);
+  let result: Pick<PipelineResult, "success" | "firstFailure">;
+  try {
+    result = await start();
+  } finally {
+    coordinator.release();
+    await runner.end();
+  }
+  if (signal.aborted) throw signal.reason;
+  return result.success ? 0 : (result.firstFailure?.exitCode ?? 1);
+}
+
+/** How long the runner's question for a job may wait for one. */
+const LONG_POLL_MS = 20_000;

@@ -1,0 +1,53 @@
+import type { Board, JobView, RunnerView } from "../board/contract.ts";
+import { reasonOf } from "../board/reason.ts";
+import type { JobLine, RunnerLine } from "./protocol.ts";
+
+/** Views of the board → what is said of them to other programs. */
+
+export function jobLine(view: JobView, now: number, ended = false): JobLine {
+  const { id, title, runnerName, runner, progress, receivedAt, since, traceBytes, stages } = view;
+  const over = progress.at === "finished" || progress.at === "delivering";
+  return {
+    id,
+    title,
+    runner: runnerName,
+    runnerId: runner,
+    state: ended ? "ended" : progress.at,
+    ...(progress.at === "running" ? { stage: progress.stage } : {}),
+    receivedAt: iso(receivedAt),
+    since: iso(since),
+    elapsedSeconds: Math.max(0, Math.round(((over ? since : now) - receivedAt) / 1000)),
+    traceBytes,
+    stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
+    ...(over ? { outcome: progress.outcome } : {}),
+  };
+}
+
+export function runnerLines(board: Pick<Board, "jobs" | "runners">, now: number): RunnerLine[] {
+  const running = new Map<string, number>();
+  for (const { runner, progress } of board.jobs()) {
+    if (progress.at !== "delivering") running.set(runner, (running.get(runner) ?? 0) + 1);
+  }
+  return board.runners().map((view) => runnerLine(view, running.get(view.id) ?? 0, now));
+}
+
+function runnerLine(
+  { name, id, executor, origin, limit, activity }: RunnerView,
+  jobs: number,
+  now: number,
+): RunnerLine {
+  return {
+    name,
+    id,
+    executor,
+    url: origin,
+    limit: Number.isFinite(limit) ? limit : null,
+    jobs,
+    state: activity.at,
+    reason: reasonOf(activity, now),
+  };
+}
+
+function iso(time: number): string {
+  return new Date(time).toISOString();
+}

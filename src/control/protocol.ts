@@ -1,0 +1,83 @@
+import { z } from "zod";
+
+/**
+ * What goes over the control socket: one HTTP request, one answer, as JSON; a trace as it is written is a line of JSON for each
+ * piece. Fields may be added; a change that an older program would misread is a new `PROTOCOL`.
+ */
+export const PROTOCOL = 1;
+
+/** Says which it is, in each answer. */
+export const PROTOCOL_HEADER = "alloy-control";
+export const VERSION_HEADER = "alloy-runner";
+
+const time = z.iso.datetime();
+
+export const outcomeSchema = z.object({
+  result: z.enum(["success", "canceled", "failed"]),
+  reason: z.string().optional(),
+  exitCode: z.number().optional(),
+});
+
+export const jobSchema = z.object({
+  id: z.string(),
+  title: z.string(),
+  runner: z.string(),
+  runnerId: z.string(),
+  /** `received`, `preparing`, `running`, `finished`: clean-up is left, `delivering`: the coordinator has not heard of its end. */
+  state: z.enum(["received", "preparing", "running", "finished", "delivering", "ended"]),
+  stage: z.string().optional(),
+  receivedAt: time,
+  /** When it came to its state or stage. */
+  since: time,
+  elapsedSeconds: z.number(),
+  traceBytes: z.number(),
+  outcome: outcomeSchema.optional(),
+  /** What has ended of it; its present stage is not among them. */
+  stages: z.array(z.object({ name: z.string(), seconds: z.number() })),
+  lastLine: z.string().optional(),
+});
+
+export const runnerSchema = z.object({
+  name: z.string(),
+  id: z.string(),
+  executor: z.string(),
+  url: z.string(),
+  /** `null`: none. */
+  limit: z.number().nullable(),
+  jobs: z.number(),
+  /** The kind of `reason`. */
+  state: z.string(),
+  /** Why it takes no job now. */
+  reason: z.string(),
+});
+
+export const statusSchema = z.object({
+  version: z.string(),
+  pid: z.number(),
+  config: z.string(),
+  startedAt: time,
+  state: z.enum(["starting", "running", "draining", "stopping"]),
+  concurrent: z.number(),
+  runners: z.array(runnerSchema),
+  jobs: z.array(jobSchema),
+  /** Newest first. */
+  finished: z.array(jobSchema),
+});
+
+/** One line of a trace that is followed: a piece of it, or its end. */
+export const traceLineSchema = z.union([
+  z.object({ at: z.number(), text: z.string() }),
+  /** `job`: as it was when the trace ended, or when nobody wanted to follow it any longer. */
+  z.object({ end: z.number(), job: jobSchema }),
+]);
+
+export const problemSchema = z.object({ problem: z.string() });
+export const canceledSchema = z.object({ job: jobSchema });
+export const runnersSchema = z.object({ runners: z.array(runnerSchema) });
+export const drainedSchema = z.object({ jobs: z.number() });
+export const reloadedSchema = z.object({ status: z.string() });
+
+export type JobLine = z.infer<typeof jobSchema>;
+export type RunnerLine = z.infer<typeof runnerSchema>;
+export type StatusAnswer = z.infer<typeof statusSchema>;
+export type TraceLine = z.infer<typeof traceLineSchema>;

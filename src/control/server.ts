@@ -1,0 +1,122 @@
+import { once } from "node:events";
+import { chmod } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { describeError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { createCrowd } from "../serving/crowd.ts";
+import { type HttpReply, type HttpRequest, onRequest, sendHead, sendReply } from "../serving/http.ts";
+import { answer, refusal } from "./answers.ts";
+import { findPeers } from "./peer.ts";
+import { makePlace, socketAddress, socketPath } from "./place.ts";
+import { PROTOCOL, PROTOCOL_HEADER, VERSION_HEADER } from "./protocol.ts";
+import type { Steering } from "./steering.ts";
+import { traceLines } from "./trace-lines.ts";
+
+export interface ControlServer {
+  close(): Promise<void>;
+}
+
+/** Connections at once; one more ends the oldest. */
+const MOST_CONNECTIONS = 64;
+/** From the connection to the end of the request, and then to the answer's last byte. */
+const REQUEST_LIMIT_MS = 5000;
+const ANSWER_LIMIT_MS = 60_000;
+/** How long a trace waits for its reader to take the next piece. */
+const STALLED_MS = 600_000;
+
+/**
+ * Serves `steering` on a socket in the state directory, to the account of this process and to root. Whoever is silent, slow or
+ * many costs a few places of a fixed number.
+ * @throws {ConfigError} its directory cannot be trusted, or its path is too long
+ */
+export async function openControl(stateDir: string, steering: Steering, log: Log): Promise<ControlServer> {
+  await makePlace(stateDir);
+  const peerOf = await findPeers();
+  const address = socketAddress(stateDir);
+  const crowd = createCrowd(MOST_CONNECTIONS);
+  const headers = { [PROTOCOL_HEADER]: String(PROTOCOL), [VERSION_HEADER]: steering.version };
+
+  const serve = async (socket: Socket, asked: HttpRequest | HttpReply): Promise<void> => {
+    const found = await answer(asked, steering, log).catch((error: unknown) => refusal(500, describeError(error)));
+    if (!("follows" in found)) {
+      sendReply(socket, { ...found, headers }, false);
+      return;
+    }
+    sendHead(socket, "application/x-ndjson", headers);
+    for await (const line of traceLines(steering.board, found.follows, gone(socket))) {
+      if (socket.destroyed) return;
+      if (!socket.write(`${JSON.stringify(line)}\n`)) await drained(socket);
+    }
+    socket.end();
+  };
+
+  const server = createServer((socket) => {
+    socket.on("error", () => socket.destroy());
+    const uid = peerOf(socket);
+    if (uid !== null && uid !== 0 && uid !== process.geteuid?.()) {
+      log.warn("another account reached the control socket and was turned away", { uid });
+      socket.destroy();
+      return;
+    }
+    crowd.add(socket);
+    let limit = setTimeout(() => socket.destroy(), REQUEST_LIMIT_MS);
+    socket.on("close", () => {
+      clearTimeout(limit);
+      crowd.remove(socket);
+    });
+    onRequest(socket, (asked) => {
+      clearTimeout(limit);
+      limit = setTimeout(
+        () => socket.destroy(),
+        "path" in asked && asked.path.endsWith("/trace") ? 2 ** 31 - 1 : ANSWER_LIMIT_MS,
+      );
+      serve(socket, asked).catch((error: unknown) => {
+        log.debug("an answer on the control socket broke off", { problem: describeError(error) });
+        socket.destroy();
+      });
+    });
+  });
+  try {
+    server.listen(address.path);
+    await once(server, "listening");
+    await chmod(socketPath(stateDir), 0o600);
+  } catch (error) {
+    server.close();
+    address[Symbol.dispose]();
+    throw error;
+  }
+  // From here on an error of the listener itself (out of descriptors while accepting) must not end the process.
+  server.on("error", () => {});
+  return {
+    async close() {
+      const closed = once(server, "close");
+      server.close();
+      crowd.disperse();
+      await closed;
+      address[Symbol.dispose]();
+    },
+  };
+}
+
+/** Fires when nobody reads at the other end any more. */
+function gone(socket: Socket): AbortSignal {
+  const controller = new AbortController();
+  if (socket.destroyed) controller.abort();
+  socket.once("close", () => controller.abort());
+  return controller.signal;
+}
+
+async function drained(socket: Socket): Promise<void> {
+  if (socket.destroyed) return;
+  await new Promise<void>((resolve) => {
+    const limit = setTimeout(() => socket.destroy(), STALLED_MS);
+    const done = (): void => {
+      clearTimeout(limit);
+      socket.off("drain", done);
+      socket.off("close", done);
+      resolve();
+    };
+    socket.on("drain", done);
+    socket.on("close", done);
+  });
+}

@@ -1,0 +1,25 @@
+import type { Board } from "../board/contract.ts";
+
+/** What whoever has the socket may do with a runner. */
+export interface Steering {
+  readonly board: Board;
+  /** Such as `2.0.0 (1a2b3c4d)`. */
+  readonly version: string;
+  about(): RunnerFacts;
+  /** By the ids of their tokens. What runs goes on. */
+  pause(ids: readonly string[] | "all"): void;
+  resume(ids: readonly string[] | "all"): void;
+  /** Ask for no more jobs, and end after the last. */
+  drain(): void;
+  /** Load the configuration now. Resolves once it is in force or refused. */
+  reload(): Promise<Reloaded>;
+}
+
+export interface RunnerFacts {
+  readonly config: string;
+  readonly state: "starting" | "running" | "draining" | "stopping";
+  readonly concurrent: number;
+}
+
+/** In a few words: what is in force now, or why the old configuration stays. */
+export type Reloaded = { readonly status: string } | { readonly problem: string };

@@ -1,0 +1,29 @@
+/**
+ * Under Bun each piece of data that flows through the runner is new memory, and the collector, left alone, lets much of it
+ * gather. It is called once for so many bytes: a collection takes 20 to 30 ms, a tenth of the time that moving them takes.
+ */
+const TIDY_BYTES = 32 * 1024 * 1024;
+
+/**
+ * `Bun.gc` drops compiled code with the garbage, or runs late; a collection of young objects alone keeps for long what is in
+ * transit.
+ */
+function findCollector(): (() => unknown) | undefined {
+  // The module is not in Node's types, and does not exist under Node.
+  const jsc: unknown = Reflect.apply(process.getBuiltinModule, process, ["bun:jsc"]);
+  if (typeof jsc !== "object" || jsc === null) return undefined;
+  const collect: unknown = Reflect.get(jsc, "fullGC");
+  return typeof collect === "function" ? () => Reflect.apply(collect, jsc, []) : undefined;
+}
+
+let collector: (() => unknown) | null | undefined;
+let untidyBytes = 0;
+
+/** Whoever moves a lot (output of scripts, archives) says here how much it was; the bytes of all jobs count together. */
+export function tidyAfter(bytes: number): void {
+  untidyBytes += bytes;
+  if (untidyBytes < TIDY_BYTES) return;
+  untidyBytes = 0;
+  if (collector === undefined) collector = findCollector() ?? null;
+  collector?.();
+}

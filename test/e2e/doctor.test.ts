@@ -1,0 +1,283 @@
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createSecureServer } from "node:https";
+import { createServer as createSocket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
+import { runProgram } from "../support/program.ts";
+
+let coordinator: LocalCoordinator;
+let token: string;
+let dir: string;
+let shared: string;
+let certificate: { key: string; cert: string };
+const servers: Server[] = [];
+
+beforeAll(async () => {
+  coordinator = await startCoordinator({ dialect: "gitlab" });
+  token = coordinator.addRunner().token;
+  shared = await mkdtemp(join(tmpdir(), "alloy-doctor-"));
+  const [key, cert] = [join(shared, "key.pem"), join(shared, "cert.pem")];
+  const made = spawnSync("openssl", [
+    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
+    ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
+  ]);
+  if (made.status !== 0) throw new Error(String(made.stderr));
+  certificate = { key, cert };
+});
+afterAll(async () => {
+  for (const server of servers) server.close();
+  await coordinator.close();
+  await rm(shared, { recursive: true, force: true });
+});
+beforeEach(async () => {
+  dir = await mkdtemp(join(shared, "one-"));
+  await mkdir(join(dir, "state"), { mode: 0o700 });
+});
+
+/** An HTTP server that answers as the row says. */
+async function answering(listener: RequestListener, tls?: { key: string; cert: string }): Promise<string> {
+  const server = tls === undefined ? createServer(listener) : createSecureServer(tls, listener);
+  servers.push(server);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  return `${tls === undefined ? "http" : "https"}://127.0.0.1:${typeof address === "object" ? address?.port : 0}`;
+}
+
+interface SetUp {
+  readonly global?: string;
+  readonly url?: string;
+  readonly executor?: string;
+  readonly entry?: string;
+  readonly env?: Record<string, string>;
+  /** Instead of all that. */
+  readonly text?: string;
+}
+
+const configFile = (): string => join(dir, "config.toml");
+
+async function configure({ global = "", url = coordinator.url, executor = "shell", entry = "", text }: SetUp) {
+  const whole = `state_dir = "${join(dir, "state")}"\n${global}\n[[runners]]\nname = "one"\nurl = "${url}"\ntoken = "${token}"\nexecutor = "${executor}"\n${entry}\n`;
+  await writeFile(configFile(), text ?? whole, { mode: 0o600 });
+}
+
+const run = (command: string, env: Record<string, string> = {}, ...flags: string[]) =>
+  runProgram([command, "--config", configFile(), ...flags], { home: dir, env });
+
+/** `PATH` with these programs and no others. */
+async function only(...programs: string[]): Promise<Record<string, string>> {
+  const bin = join(dir, "bin");
+  await mkdir(bin);
+  for (const program of programs) await symlink(`/usr/bin/${program}`, join(bin, program));
+  return { PATH: bin };
+}
+
+test("a healthy machine has no finding", async () => {
+  await configure({});
+  const { code, stdout, stderr } = await run("doctor");
+  expect(stdout.trimEnd().split("\n").at(-1), stdout + stderr).toBe("nothing is wrong");
+  expect(stdout).toMatch(/^ok {6}coordinator one: http:\S+ knows the token, answered in \d+ ms$/m);
+  expect(stdout).toMatch(/^ok {6}programs git: git version /m);
+  expect(stdout + stderr).not.toContain(token);
+  expect(code).toBe(0);
+  const json = await run("doctor", {}, "--json");
+  expect(JSON.parse(json.stdout)).toMatchObject({ errors: 0, warnings: 0 });
+});
+
+/** What is broken → the sentence that names its cause, and the exit status. */
+const BROKEN: readonly (readonly [what: string, make: () => Promise<SetUp>, says: RegExp, code: number])[] = [
+  [
+    "text that is no TOML",
+    async () => ({ text: "concurrent = = 1\n" }),
+    /^error {3}configuration: .*config\.toml:1/m,
+    2,
+  ],
+  [
+    "a wrong type",
+    async () => ({ global: 'concurrent = "many"' }),
+    /^error {3}configuration: .*config\.toml:2: concurrent/m,
+    2,
+  ],
+  [
+    "an entry without token",
+    async () => ({ text: '[[runners]]\nname = "one"\nurl = "http://127.0.0.1:1"\nexecutor = "shell"\n' }),
+    /^error {3}configuration: .*token/m,
+    2,
+  ],
+  [
+    "an unknown key",
+    async () => ({ global: "concurent = 2" }),
+    /^warning configuration: .*config\.toml:2: concurent.*concurrent/m,
+    1,
+  ],
+  ["an unknown executor", async () => ({ executor: "dokcer" }), /^error {3}configuration: .*dokcer/m, 2],
+  [
+    "no entry",
+    async () => ({ text: "concurrent = 1\n" }),
+    /^warning configuration: .*has no \[\[runners\]\] entry\. Add one/m,
+    1,
+  ],
+  [
+    "a name that nobody knows",
+    async () => ({ url: "http://nowhere.invalid" }),
+    /^error {3}coordinator one: the name nowhere\.invalid cannot be resolved: /m,
+    2,
+  ],
+  [
+    "nobody at its address",
+    async () => ({ url: "http://127.0.0.1:1" }),
+    /^error {3}coordinator one: .*ECONNREFUSED/m,
+    2,
+  ],
+  [
+    "a web page at its address",
+    async () => ({ url: await answering((_, answer) => answer.end("<!doctype html><p>hello")) }),
+    /^error {3}coordinator one: .*web page.*Check the url/m,
+    2,
+  ],
+  [
+    "a token that is not known",
+    async () => ({ url: await answering((_, answer) => answer.writeHead(403).end("{}")) }),
+    /^error {3}coordinator one: [^\n]*403[^\n]*\n +→ Register the runner again/m,
+    2,
+  ],
+  [
+    "a coordinator in trouble",
+    async () => ({ url: await answering((_, answer) => answer.writeHead(500).end("{}")) }),
+    /^error {3}coordinator one: [^\n]*500[^\n]*\n +→ The coordinator is in trouble/m,
+    2,
+  ],
+  [
+    "a clock that is wrong",
+    async () => ({
+      url: await answering((_, answer) => {
+        answer.setHeader("Date", new Date(Date.now() + 600_000).toUTCString());
+        answer.end('{"id":1}');
+      }),
+    }),
+    /^warning coordinator one: this machine's clock is (?:59|60)\d s behind the coordinator's/m,
+    1,
+  ],
+  [
+    "a certificate that nobody signed",
+    async () => ({ url: await answering((_, answer) => answer.end("{}"), await pem()) }),
+    /^error {3}coordinator one: .*certificate/m,
+    2,
+  ],
+  [
+    "a certificate that ends soon",
+    async () => ({
+      url: await answering((_, answer) => answer.end('{"id":1}'), await pem()),
+      entry: `tls-ca-file = "${certificate.cert}"`,
+    }),
+    /^warning coordinator one: the certificate of 127\.0\.0\.1:\d+ expires within 2 days/m,
+    1,
+  ],
+  [
+    "a proxy that is none",
+    async () => ({ url: "http://ci.example.org", env: { HTTP_PROXY: "ftp://proxy" } }),
+    /^error {3}coordinator one: HTTP_PROXY: "ftp:" proxies are not supported/m,
+    2,
+  ],
+  [
+    "a file in place of the state directory",
+    async () => {
+      await rm(join(dir, "state"), { recursive: true });
+      await writeFile(join(dir, "state"), "");
+      return {};
+    },
+    /^error {3}state directory \S+: is no directory$/m,
+    2,
+  ],
+  [
+    "a state directory that others can write",
+    async () => {
+      await chmod(join(dir, "state"), 0o777);
+      return {};
+    },
+    /^error {3}state directory \S+: can be written by other accounts[^\n]*\n +→ Run: chmod go-w /m,
+    2,
+  ],
+  [
+    "a disk that is too small",
+    async () => ({ global: 'min_free_disk = "900TB"' }),
+    /^error {3}state directory \S+: its disk has \d+ MiB free, less than min_free_disk/m,
+    2,
+  ],
+  ["no git", async () => ({ env: await only("bash") }), /^error {3}programs git: the program "git" is not in PATH/m, 2],
+  [
+    "an account that does not exist",
+    async () => ({ global: 'user = "nobody-of-that-name"' }),
+    /^error {3}account nobody-of-that-name: does not exist/m,
+    2,
+  ],
+  [
+    "an engine that does not run",
+    async () => ({ executor: "docker", entry: `[runners.docker]\nimage = "alpine"\nhost = "unix://${dir}/no.sock"` }),
+    /^error {3}executor docker one: .*no\.sock/m,
+    2,
+  ],
+  [
+    "a runner that was killed",
+    async () => {
+      await mkdir(join(dir, "state", "control"), { mode: 0o700 });
+      const path = join(dir, "state", "control", "socket");
+      const script = `require("net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`;
+      spawnSync(process.execPath, ["-e", script]);
+      return {};
+    },
+    /^warning runner: it has ended without ending its work/m,
+    1,
+  ],
+  [
+    "something else on its socket",
+    async () => {
+      await mkdir(join(dir, "state", "control"), { mode: 0o700 });
+      const other = createSocket((client) => client.end("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"));
+      other.unref().listen(join(dir, "state", "control", "socket"));
+      await once(other, "listening");
+      return {};
+    },
+    /^warning runner: .*speaks version \? of the control protocol/m,
+    1,
+  ],
+];
+
+async function pem() {
+  const { readFile } = await import("node:fs/promises");
+  const [key, cert] = await Promise.all([certificate.key, certificate.cert].map((file) => readFile(file, "utf8")));
+  return { key: key ?? "", cert: cert ?? "" };
+}
+
+test.each(BROKEN)("doctor names %s", async (_, make, says, code) => {
+  const setUp = await make();
+  await configure(setUp);
+  const found = await run("doctor", setUp.env);
+  expect(found.stdout, found.stderr).toMatch(says);
+  expect(found.code, found.stdout).toBe(code);
+  expect(found.stdout + found.stderr).not.toContain(token);
+});
+
+test("lint looks at the file alone: errors fail, warnings with --strict", async () => {
+  await configure({ url: "http://127.0.0.1:1" });
+  expect(await run("lint")).toMatchObject({ code: 0, stdout: expect.stringMatching(/1 runner\nnothing is wrong\n$/) });
+  await configure({ global: "concurent = 2" });
+  expect(await run("lint")).toMatchObject({ code: 0, stdout: expect.stringContaining("0 errors, 1 warning\n") });
+  expect((await run("lint", {}, "--strict")).code).toBe(1);
+  await configure({ global: 'concurrent = "many"' });
+  const { code, stdout } = await run("lint", {}, "--json");
+  expect(code).toBe(1);
+  expect(JSON.parse(stdout)).toMatchObject({ errors: 1, notes: [{ severity: "error", check: "configuration" }] });
+  const named = await runProgram(["lint", configFile()], { home: dir });
+  expect(named.stdout).toMatch(/config\.toml:2: concurrent/);
+  const missing = await runProgram(["lint", "no.toml"], { home: dir });
+  expect(missing).toMatchObject({
+    code: 1,
+    stdout: expect.stringMatching(/^error {3}configuration: .*no\.toml does not exist/),
+  });
+});

@@ -1,0 +1,27 @@
+import type { Note, PrepareRequest } from "../../src/executor.ts";
+import type { Job } from "../../src/job/job.ts";
+import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
+import { sampleRequest } from "../support/executor-kit.ts";
+
+/** A job to prepare in a pod, whose variables are expanded as the runner does it. */
+export function requestOf(parts: Partial<Job>): PrepareRequest & { readonly notes: Note[] } {
+  const request = sampleRequest();
+  const job = { ...request.job, ...parts };
+  const identity = { version: "1", revision: "r", architecture: "linux/amd64" };
+  const features = { variables: true, image: true, services: true, shared: false };
+  const sources = {
+    job,
+    runner: { environment: [], debugTraceDisabled: false },
+    identity,
+    executor: { features },
+    concurrentId: 0,
+  };
+  const { variables } = setUp(sources, null);
+  return {
+    ...request,
+    job,
+    variables: job.variables.map((each) => ({ ...each, value: variables.expand(each.value) })),
+    expand: variables.expand,
+    openVariables: (place) => preparedVariables(sources, place),
+  };
+}
