@@ -150,6 +150,20 @@ test("cancels after a question, pauses and resumes", async () => {
   expect(await top.quit("q")).toBe(0);
 });
 
+test("a reader of its JSON may leave when it has read enough", async () => {
+  const words = [...program(), "top", "--json", "--config", site.configFile];
+  const child = spawn("bash", ["-c", '"$@" | head -n 1; exit "${PIPESTATUS[0]}"', "bash", ...words], {
+    env: { PATH: process.env.PATH, HOME: site.dir },
+    stdio: "pipe",
+  });
+  let [said, complaint] = ["", ""];
+  child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (complaint += chunk.toString()));
+  const [code] = await once(child, "close");
+  expect({ code, complaint }).toEqual({ code: 0, complaint: "" });
+  expect(JSON.parse(said)).toMatchObject({ state: "running" });
+});
+
 test("drains, and says when the runner is gone; without a terminal it says what to use", async () => {
   const piped = await runProgram(["top", "--config", site.configFile], { home: site.dir });
   expect(piped).toMatchObject({ code: 1, stdout: "" });

@@ -63,7 +63,7 @@ function terminalText(colors: boolean): Printer {
 }
 
 /** @returns `false`: nobody reads any more (`| head`) */
-async function written(stream: Writable, text: string): Promise<boolean> {
+export async function written(stream: Writable, text: string): Promise<boolean> {
   if (stream.destroyed || stream.errored) return false;
   if (stream.write(text)) return true;
   return await once(stream, "drain").then(

@@ -5,6 +5,7 @@ import { canceledSchema, drainedSchema, runnersSchema, statusSchema, traceLineSc
 import { CommandError, describeError } from "../../errors.ts";
 import { createLineCleaner } from "../../local/report/live-output.ts";
 import type { CommandContext } from "../context.ts";
+import { written } from "../control/logs.ts";
 import { reachRunner } from "../control/reach.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { drawScreen, keyOf, type Row, rowsOf, type Screen } from "./screen.ts";
@@ -23,8 +24,8 @@ const TAIL_BYTES = 64 * 1024;
 /** A view of the running runner that refreshes itself, until q; with `--json`, a line of JSON a second. */
 export async function topCommand(values: FlagValues, context: CommandContext, streams: TopStreams): Promise<void> {
   const client = await reachRunner(values, context);
-  if (values.json === true) return await printEach(client, context);
   const { input, output } = streams;
+  if (values.json === true) return await printEach(client, output, context.signal);
   if (!input.isTTY || !output.isTTY) {
     throw new CommandError("top needs a terminal. jobs shows the same once, and top --json is for programs");
   }
@@ -33,10 +34,11 @@ export async function topCommand(values: FlagValues, context: CommandContext, st
   await show(client, context, streams);
 }
 
-async function printEach(client: ControlClient, context: CommandContext): Promise<void> {
-  while (!context.signal.aborted) {
-    context.print(JSON.stringify(await client.get("status?lines=1", statusSchema)));
-    await wait(REFRESH_MS, undefined, { signal: context.signal }).catch(() => {});
+async function printEach(client: ControlClient, output: WriteStream, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const status = await client.get("status?lines=1", statusSchema);
+    if (!(await written(output, `${JSON.stringify(status)}\n`))) return;
+    await wait(REFRESH_MS, undefined, { signal }).catch(() => {});
   }
 }
 
