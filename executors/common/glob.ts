@@ -16,7 +16,7 @@ type Token =
   | { readonly token: "class"; readonly not: boolean; readonly ranges: readonly (readonly [string, string])[] };
 
 /** Names and patterns are text here: UTF-8 where it is, else a character per byte. */
-export function textOf(name: string): string {
+function textOf(name: string): string {
   if (/^[\x00-\x7f]*$/.test(name)) return name;
   const text = Buffer.from(name, "latin1").toString();
   return text.includes("\ufffd") ? name : text;

@@ -23,7 +23,7 @@ export const customTable = z.object({
 
 export type CustomTable = z.output<typeof customTable>;
 
-export const PROGRAMS = ["config_exec", "prepare_exec", "run_exec", "cleanup_exec"] as const;
+const PROGRAMS = ["config_exec", "prepare_exec", "run_exec", "cleanup_exec"] as const;
 export type ProgramKey = (typeof PROGRAMS)[number];
 
 /** A program of the operator's. */

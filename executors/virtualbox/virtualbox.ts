@@ -33,7 +33,7 @@ const LOOK_MS = 250;
 const OFF: ReadonlySet<string> = new Set(["poweroff", "saved", "aborted", "aborted-saved", "teleported"]);
 const BROKEN: ReadonlySet<string> = new Set(["paused", "gurumeditation", "stuck", "<inaccessible>"]);
 
-export function vboxManage(environment: Readonly<Record<string, string | undefined>>): string {
+function vboxManage(environment: Readonly<Record<string, string | undefined>>): string {
   // Its installer for Windows puts nothing on the path.
   const folder = environment.VBOX_MSI_INSTALL_PATH ?? environment.VBOX_INSTALL_PATH;
   return process.platform === "win32" && folder !== undefined ? join(folder, "VBoxManage.exe") : "VBoxManage";

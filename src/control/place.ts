@@ -7,7 +7,7 @@ import { ConfigError } from "../errors.ts";
 const LONGEST_PATH = 100;
 
 /** The directory of the socket, in the state directory: nobody but the runner's account may enter it. */
-export function controlDir(stateDir: string): string {
+function controlDir(stateDir: string): string {
   return join(stateDir, "control");
 }
 

@@ -12,13 +12,13 @@ export const VERSION_HEADER = "alloy-runner";
 
 const time = z.iso.datetime();
 
-export const outcomeSchema = z.object({
+const outcomeSchema = z.object({
   result: z.enum(["success", "canceled", "failed"]),
   reason: z.string().optional(),
   exitCode: z.number().optional(),
 });
 
-export const jobSchema = z.object({
+const jobSchema = z.object({
   id: z.string(),
   title: z.string(),
   runner: z.string(),
@@ -37,7 +37,7 @@ export const jobSchema = z.object({
   lastLine: z.string().optional(),
 });
 
-export const runnerSchema = z.object({
+const runnerSchema = z.object({
   name: z.string(),
   id: z.string(),
   executor: z.string(),

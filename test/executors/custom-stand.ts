@@ -9,7 +9,7 @@ import type { Log } from "../../src/log.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 
 const drivers = join(import.meta.dirname, "../support/drivers");
-export const runHere = join(drivers, "run-here.sh");
+const runHere = join(drivers, "run-here.sh");
 export const chrootDriver = join(drivers, "chroot.sh");
 export const nspawnDriver = join(drivers, "nspawn.sh");
 

@@ -28,7 +28,7 @@ export interface ChannelOptions {
 }
 
 /** So much goes into one script: shells hold a here-document in memory, some of them several times. */
-export const MOST_TEXT_BYTES = 6 * 1024 * 1024;
+const MOST_TEXT_BYTES = 6 * 1024 * 1024;
 
 const NO_BASE64 = 69;
 const NO_SHELL = 68;

@@ -35,7 +35,7 @@ export class ApiFailure extends SystemFailure {
 }
 
 /** The same call may get another answer later. */
-export function isPassing(status: number): boolean {
+function isPassing(status: number): boolean {
   return status === 0 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
 }
 
@@ -76,7 +76,7 @@ export function failureOf(
   });
 }
 
-export function statusOf(body: Buffer): z.output<typeof statusSchema> | null {
+function statusOf(body: Buffer): z.output<typeof statusSchema> | null {
   try {
     const parsed = statusSchema.safeParse(JSON.parse(body.toString("utf8")));
     return parsed.success ? parsed.data : null;

@@ -22,7 +22,7 @@ export const RUN_DIR = "/alloy-runner";
 export const DEFAULT_BUILDS_DIR = "/builds";
 
 /** One is the other, or lies inside it. */
-export function contains(outer: string, inner: string): boolean {
+function contains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(outer === "/" ? outer : `${outer}/`);
 }
 

@@ -33,7 +33,7 @@ export const TABLE = "runners.kubernetes";
 export const RESOURCES = ["cpu", "memory", "ephemeral_storage"] as const;
 export const SIDES = ["request", "limit"] as const;
 /** Whose resources: of the build container, of each service's, of the helper's, of the pod as a whole. */
-export const KINDS = ["", "service_", "helper_"] as const;
+const KINDS = ["", "service_", "helper_"] as const;
 export type ResourceKind = (typeof KINDS)[number] | "pod_";
 export type ResourceName = `${(typeof RESOURCES)[number]}_${(typeof SIDES)[number]}`;
 

@@ -204,6 +204,6 @@ async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: Senten
   yield Buffer.alloc(tarPadding(entry.size));
 }
 
-export function* zeros(count: number): Generator<Buffer> {
+function* zeros(count: number): Generator<Buffer> {
   for (let left = count; left > 0; left -= PIECE_BYTES) yield Buffer.alloc(Math.min(left, PIECE_BYTES));
 }

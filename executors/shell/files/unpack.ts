@@ -282,7 +282,7 @@ async function movesOf(staging: string, top: string, entries: ReadonlyMap<string
 }
 
 /** Remove a directory of ours, whatever the names in it. Links are removed, not followed. */
-export async function removeTree(path: string): Promise<void> {
+async function removeTree(path: string): Promise<void> {
   const names = await readdir(bytesOf(path), { encoding: "buffer" }).catch((error: unknown) => {
     if (isMissing(error)) return null;
     throw error;

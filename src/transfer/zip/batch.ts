@@ -27,10 +27,10 @@ export interface Batched {
 }
 
 /** Of a content that is to be deflated: the room before it, which is for whoever puts something there, and its length. */
-export const PLAIN = 2;
+const PLAIN = 2;
 
 /** Of a content that is to be inflated: method, where it begins, its compressed size, its size, its CRC-32. */
-export const PACKED = 5;
+const PACKED = 5;
 /** Of a content that was deflated: its method (0 where it is stored as it was), its size now, the CRC-32 of what it was. */
 export const DONE = 3;
 export const STORED = 0;

@@ -15,7 +15,7 @@ export interface Given {
   readonly around?: Partial<PipelineCase>;
 }
 
-export const CASE: PipelineCase = {
+const CASE: PipelineCase = {
   source: "push",
   ref: "main",
   refType: "branch",

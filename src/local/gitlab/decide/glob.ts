@@ -11,7 +11,7 @@ export function globMatcher(pattern: string): (path: string) => boolean {
 const MOST_ALTERNATIVES = 1000;
 
 /** `a{b,c}` → `ab`, `ac`. */
-export function braces(pattern: string): string[] {
+function braces(pattern: string): string[] {
   let open = -1;
   let depth = 0;
   const commas: number[] = [];
