@@ -4,13 +4,13 @@ import type { Environment, JobPlace, Notes, Script } from "../../src/executor.ts
 import type { Log } from "../../src/log.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
 import { probeTools, quoted, remoteFiles } from "../remote/index.ts";
-import type { DriverAnswer } from "./answer.ts";
-import { type DriverHost, nameCall } from "./call.ts";
 import { driverCommands } from "./channel/channel.ts";
-import { runScriptCall } from "./script-call.ts";
+import { removeFiles, TIDY_MS, type Tidying } from "./clean-up/tidy.ts";
+import type { DriverAnswer } from "./driver/answer.ts";
+import { type DriverHost, nameCall } from "./driver/call.ts";
+import { runScriptCall } from "./driver/script-call.ts";
+import { driverStage } from "./driver/stages.ts";
 import type { CustomSettings } from "./settings.ts";
-import { driverStage } from "./stages.ts";
-import { removeFiles, TIDY_MS, type Tidying } from "./tidy.ts";
 
 export interface CustomEnvironmentOptions {
   readonly settings: CustomSettings;

@@ -3,8 +3,8 @@ import { defineExecutor, type Executor } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { recoverJob, sweep } from "./clean-up/recovery.ts";
 import { prepareJob } from "./prepare.ts";
-import { recoverJob, sweep } from "./recovery.ts";
 import { type CustomSettings, customSettings, customTable, programsOf } from "./settings.ts";
 import { words } from "./words.ts";
 

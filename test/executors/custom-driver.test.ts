@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { readAnswer } from "../../executors/custom/answer.ts";
+import { readAnswer } from "../../executors/custom/driver/answer.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
 import type { Service, Variable } from "../../src/job/job.ts";

@@ -1,7 +1,7 @@
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { admitted, DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
+import { admitted, DEEPEST, MOST_NAME_BYTES } from "../../executors/common/files/unpack-rules.ts";
 import { LONGEST_PATH_BYTES, readTar, type TarEntry, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import { LONGEST_META_BYTES, MOST_META_HEADERS, MOST_PAX_RECORDS } from "../../src/files/tar-fields.ts";
 import { LEAST_BYTES, unpackLimits } from "../../src/transfer/archive.ts";

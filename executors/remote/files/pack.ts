@@ -10,7 +10,7 @@ import {
   type PackedFiles,
   type Sentences,
 } from "../../../src/workspace.ts";
-import { pathOf } from "../../common/paths.ts";
+import { pathOf } from "../../common/files/paths.ts";
 import type { RemoteCommand, RemoteCommands } from "../commands.ts";
 import type { Packing, RemotePlace } from "../place.ts";
 import { complaints } from "../run-to-end.ts";

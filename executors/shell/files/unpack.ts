@@ -25,8 +25,8 @@ import {
   type UnpackLimits,
   type UnpackReport,
 } from "../../../src/workspace.ts";
-import { below, parentOf, pathOf } from "../../common/paths.ts";
-import { admitted, type Directory, type Move, planMoves, refused } from "../../common/unpack-rules.ts";
+import { below, parentOf, pathOf } from "../../common/files/paths.ts";
+import { admitted, type Directory, type Move, planMoves, refused } from "../../common/files/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./paths.ts";
 
 interface UnpackPlaces {

@@ -1,12 +1,12 @@
-import { checkClauses } from "../decide/case.ts";
-import type { RawVariable } from "../decide/expand.ts";
-import type { Findings } from "../read/findings.ts";
-import { at, type Entry, isNull, type Node, type Place, type Table, textOf } from "../read/node.ts";
+import { checkClauses } from "../../decide/case.ts";
+import type { RawVariable } from "../../decide/expand.ts";
+import type { Findings } from "../../read/findings.ts";
+import { at, type Entry, isNull, type Node, type Place, type Table, textOf } from "../../read/node.ts";
+import { type JobData, jobSchema, TRIGGER_KEYS } from "../schema/job.ts";
+import { ruleSchema, workflowRuleSchema, workflowSchema } from "../schema/rules.ts";
+import { DEFAULT_KEYS, defaultSchema, GLOBAL_KEYS } from "../schema/shared.ts";
 import { checked } from "./check.ts";
 import { flattened, scriptLines } from "./flatten.ts";
-import { type JobData, jobSchema, TRIGGER_KEYS } from "./schema/job.ts";
-import { ruleSchema, workflowRuleSchema, workflowSchema } from "./schema/rules.ts";
-import { DEFAULT_KEYS, defaultSchema, GLOBAL_KEYS } from "./schema/shared.ts";
 import { readVariables } from "./variables.ts";
 
 /** A job as the file describes it, with its defaults; not yet decided on. */

@@ -1,6 +1,6 @@
-import type { RawVariable } from "../decide/expand.ts";
-import type { Findings } from "../read/findings.ts";
-import { at, type Node, type Scalar } from "../read/node.ts";
+import type { RawVariable } from "../../decide/expand.ts";
+import type { Findings } from "../../read/findings.ts";
+import { at, type Node, type Scalar } from "../../read/node.ts";
 
 /** One of a job's instances. */
 export interface Instance {

@@ -1,14 +1,14 @@
-import type { PipelineCase } from "../decide/case.ts";
-import { expandText, type Lookup, type RawVariable } from "../decide/expand.ts";
-import { onlyDecides } from "../decide/only.ts";
-import { describeRule, firstMatch } from "../decide/rules.ts";
-import { durationSeconds } from "../read/duration.ts";
-import type { Findings } from "../read/findings.ts";
-import { at, isNull, type Node, plain, textOf } from "../read/node.ts";
-import type { JobDefinition } from "./definitions.ts";
-import type { Instance } from "./matrix.ts";
-import type { JobWhen } from "./plan.ts";
-import { readVariables } from "./variables.ts";
+import type { PipelineCase } from "../../decide/case.ts";
+import { expandText, type Lookup, type RawVariable } from "../../decide/expand.ts";
+import { onlyDecides } from "../../decide/only.ts";
+import { describeRule, firstMatch } from "../../decide/rules.ts";
+import { durationSeconds } from "../../read/duration.ts";
+import type { Findings } from "../../read/findings.ts";
+import { at, isNull, type Node, plain, textOf } from "../../read/node.ts";
+import type { JobDefinition } from "../definitions/definitions.ts";
+import type { Instance } from "../definitions/matrix.ts";
+import { readVariables } from "../definitions/variables.ts";
+import type { JobWhen } from "../plan.ts";
 
 /** What became of an instance of a job. */
 export type Decision =

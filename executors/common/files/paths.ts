@@ -1,4 +1,4 @@
-import { type FileName, fileName } from "../../src/workspace.ts";
+import { type FileName, fileName } from "../../../src/workspace.ts";
 
 /** A path of the runner's own (text) as bytes in a string, like those of a job's files. */
 export function pathOf(text: string): FileName {

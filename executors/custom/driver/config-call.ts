@@ -1,8 +1,8 @@
 import type { Writable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
-import { forward } from "../common/forward.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import { forward } from "../../common/forward.ts";
+import type { DriverProgram } from "../settings.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "./call.ts";
-import type { DriverProgram } from "./settings.ts";
 
 const MOST_ANSWER_BYTES = 1024 * 1024;
 

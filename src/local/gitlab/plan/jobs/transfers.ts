@@ -1,7 +1,7 @@
-import { isWire, type Wire } from "../../coordinator/http/wire.ts";
+import { isWire, type Wire } from "../../../coordinator/http/wire.ts";
+import type { PlannedArtifacts, PlannedCache } from "../plan.ts";
+import type { JobData } from "../schema/job.ts";
 import { keyOfFiles } from "./cache-key.ts";
-import type { PlannedArtifacts, PlannedCache } from "./plan.ts";
-import type { JobData } from "./schema/job.ts";
 
 /** Caches and artifacts of a job, as GitLab's server hands them to a runner. */
 

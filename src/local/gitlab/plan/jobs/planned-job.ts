@@ -1,15 +1,15 @@
-import { isWire } from "../../coordinator/http/wire.ts";
-import type { PipelineCase } from "../decide/case.ts";
-import { expandText, expandVariables, type RawVariable } from "../decide/expand.ts";
-import { durationSeconds } from "../read/duration.ts";
-import type { Findings } from "../read/findings.ts";
-import { at, isNull, plain } from "../read/node.ts";
+import { isWire } from "../../../coordinator/http/wire.ts";
+import type { PipelineCase } from "../../decide/case.ts";
+import { expandText, expandVariables, type RawVariable } from "../../decide/expand.ts";
+import { durationSeconds } from "../../read/duration.ts";
+import type { Findings } from "../../read/findings.ts";
+import { at, isNull, plain } from "../../read/node.ts";
+import type { JobDefinition } from "../definitions/definitions.ts";
+import type { Instance } from "../definitions/matrix.ts";
+import { meantBy, readNeeds, type WrittenNeed } from "../definitions/needs.ts";
+import type { PlannedJob, PlannedNeed } from "../plan.ts";
 import { type Decision, inherited } from "./decision.ts";
-import type { JobDefinition } from "./definitions.ts";
 import { imageOf, retryOf, serviceOf, triggerOf } from "./keywords.ts";
-import type { Instance } from "./matrix.ts";
-import { meantBy, readNeeds, type WrittenNeed } from "./needs.ts";
-import type { PlannedJob, PlannedNeed } from "./plan.ts";
 import { artifactsOf, cachesOf } from "./transfers.ts";
 
 /** What a plan needs besides the file and its case. */

@@ -1,5 +1,5 @@
-import { ScriptFailure } from "../../src/errors.ts";
-import { MOST_ENTRIES } from "../../src/workspace.ts";
+import { ScriptFailure } from "../../../src/errors.ts";
+import { MOST_ENTRIES } from "../../../src/workspace.ts";
 import { MOST_NAME_BYTES } from "./unpack-rules.ts";
 
 /** What is known of one thing in a checkout. */

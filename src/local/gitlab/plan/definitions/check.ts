@@ -1,6 +1,6 @@
 import type { z } from "zod";
-import type { Findings } from "../read/findings.ts";
-import { keyPlaceOf, type Node, placeOf, plain } from "../read/node.ts";
+import type { Findings } from "../../read/findings.ts";
+import { keyPlaceOf, type Node, placeOf, plain } from "../../read/node.ts";
 
 /**
  * Read the data of `node` by a schema whose messages are what was expected.

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { jobSchema } from "./schema/job.ts";
-import { ruleSchema, variableSchema, workflowSchema } from "./schema/rules.ts";
-import { defaultSchema, GLOBAL_KEYS } from "./schema/shared.ts";
+import { jobSchema } from "../schema/job.ts";
+import { ruleSchema, variableSchema, workflowSchema } from "../schema/rules.ts";
+import { defaultSchema, GLOBAL_KEYS } from "../schema/shared.ts";
 
 /** A JSON schema of the file, for editors: what `exec` checks each part by. */
 export function gitlabJsonSchema(): object {

@@ -1,5 +1,5 @@
-import type { Findings } from "../read/findings.ts";
-import { at, type Node, type Place, plain, textOf } from "../read/node.ts";
+import type { Findings } from "../../read/findings.ts";
+import { at, type Node, type Place, plain, textOf } from "../../read/node.ts";
 import type { JobDefinition } from "./definitions.ts";
 import { type Instance, instancesOf, matrixRows } from "./matrix.ts";
 

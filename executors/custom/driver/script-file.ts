@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { ShellName } from "../../src/shell.ts";
+import type { ShellName } from "../../../src/shell.ts";
 
 const BANGS: Readonly<Partial<Record<ShellName, string>>> = {
   bash: "#!/usr/bin/env bash\n",

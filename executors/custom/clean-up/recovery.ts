@@ -1,14 +1,14 @@
 import { lstat, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { describeError } from "../../src/errors.ts";
-import type { Recovered } from "../../src/executor.ts";
-import type { HostPlaces } from "../../src/executor-deps.ts";
-import type { Log } from "../../src/log.ts";
-import type { DriverHost } from "./call.ts";
+import { describeError } from "../../../src/errors.ts";
+import type { Recovered } from "../../../src/executor.ts";
+import type { HostPlaces } from "../../../src/executor-deps.ts";
+import type { Log } from "../../../src/log.ts";
+import type { DriverHost } from "../driver/call.ts";
+import { definedIn, responseFile } from "../driver/driver-environment.ts";
 import { cleanUp, restoreDir } from "./clean-up.ts";
 import { endProcesses } from "./dead-processes.ts";
-import { definedIn, responseFile } from "./driver-environment.ts";
 import { filesOfTheDead, type KeptJob, letGo, PREFIX, readKept } from "./kept.ts";
 import { removeFiles } from "./tidy.ts";
 

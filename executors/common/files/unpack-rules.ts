@@ -1,7 +1,7 @@
-import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import { LONGEST_PATH_BYTES, readTar, type TarItem } from "../../src/files/tar.ts";
-import { createTurns } from "../../src/time.ts";
-import { fileNameText, type UnpackLimits } from "../../src/workspace.ts";
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import { LONGEST_PATH_BYTES, readTar, type TarItem } from "../../../src/files/tar.ts";
+import { createTurns } from "../../../src/time.ts";
+import { fileNameText, type UnpackLimits } from "../../../src/workspace.ts";
 import { below } from "./paths.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { ShellName } from "../../src/shell.ts";
+import { describeError, SystemFailure } from "../../../src/errors.ts";
+import type { ShellName } from "../../../src/shell.ts";
 
 const text = z.string().nullish();
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { describeError, ScriptFailure } from "../../src/errors.ts";
-import { createTurns } from "../../src/time.ts";
+import { describeError, ScriptFailure } from "../../../src/errors.ts";
+import { createTurns } from "../../../src/time.ts";
 import {
   createSentences,
   type FileList,
@@ -8,7 +8,7 @@ import {
   type FileSelection,
   fileName,
   fileNameText,
-} from "../../src/workspace.ts";
+} from "../../../src/workspace.ts";
 import { expandBraces, LONGEST_PATTERN, MOST_ALTERNATIVE_CHARACTERS, MOST_ALTERNATIVES } from "./braces.ts";
 import type { Found, FoundFile } from "./found.ts";
 import { fitsPath, parseSegment, type Segment } from "./glob.ts";

@@ -1,8 +1,8 @@
-import type { RawVariable } from "../decide/expand.ts";
-import type { Findings } from "../read/findings.ts";
-import { at, isNull, type Node, type Scalar } from "../read/node.ts";
+import type { RawVariable } from "../../decide/expand.ts";
+import type { Findings } from "../../read/findings.ts";
+import { at, isNull, type Node, type Scalar } from "../../read/node.ts";
+import { variableSchema } from "../schema/rules.ts";
 import { checked } from "./check.ts";
-import { variableSchema } from "./schema/rules.ts";
 
 /** Where variables stand decides which forms they may have. */
 export type VariableForm = "root" | "job" | "plain";

@@ -1,12 +1,12 @@
 import { Writable } from "node:stream";
-import { describeError, Stop } from "../../src/errors.ts";
-import type { Log } from "../../src/log.ts";
-import type { ShellName } from "../../src/shell.ts";
-import { deadline } from "../../src/time.ts";
-import { quoted } from "../remote/index.ts";
-import type { DriverHost } from "./call.ts";
-import { runScriptCall } from "./script-call.ts";
-import type { DriverProgram } from "./settings.ts";
+import { describeError, Stop } from "../../../src/errors.ts";
+import type { Log } from "../../../src/log.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { deadline } from "../../../src/time.ts";
+import { quoted } from "../../remote/index.ts";
+import type { DriverHost } from "../driver/call.ts";
+import { runScriptCall } from "../driver/script-call.ts";
+import type { DriverProgram } from "../settings.ts";
 
 export const TIDY_MS = 60_000;
 

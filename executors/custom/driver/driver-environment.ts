@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import type { PrepareRequest } from "../../src/executor.ts";
-import type { Service, Variable } from "../../src/job/job.ts";
+import type { PrepareRequest } from "../../../src/executor.ts";
+import type { Service, Variable } from "../../../src/job/job.ts";
 import { BUILD_FAILURE, SYSTEM_FAILURE } from "./call.ts";
 
 /** One text of an environment may have 128 KiB on Linux, and all together a quarter of the stack's limit. */

@@ -1,4 +1,4 @@
-import { createTurns } from "../../src/time.ts";
+import { createTurns } from "../../../src/time.ts";
 import { compareBytes } from "./paths.ts";
 
 /** So many names are sorted in one turn of the event loop; merging the sorted runs lets other work take turns. */

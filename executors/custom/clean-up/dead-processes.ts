@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { endTree, jobMark, type RemoteCommands } from "../remote/index.ts";
+import { endTree, jobMark, type RemoteCommands } from "../../remote/index.ts";
 
 const GRACE_MS = 10_000;
 const STUCK_MS = 5000;

@@ -1,4 +1,4 @@
-import type { StageName } from "../../src/job/job.ts";
+import type { StageName } from "../../../src/job/job.ts";
 
 /** What GitLab Runner calls a stage: drivers compare the names, and some refuse others. */
 export function driverStage(name: StageName, failed: boolean): string {

@@ -1,11 +1,11 @@
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
-import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Log } from "../../src/log.ts";
-import { deadline, pause } from "../../src/time.ts";
-import { beforeAbort } from "../common/forward.ts";
-import { type DriverHost, makeCallDir, startCall } from "./call.ts";
-import { responseFile } from "./driver-environment.ts";
+import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
+import type { Log } from "../../../src/log.ts";
+import { deadline, pause } from "../../../src/time.ts";
+import { beforeAbort } from "../../common/forward.ts";
+import { type DriverHost, makeCallDir, startCall } from "../driver/call.ts";
+import { responseFile } from "../driver/driver-environment.ts";
 import { type KeptJob, letGo } from "./kept.ts";
 
 const ATTEMPTS = 3;

@@ -1,6 +1,6 @@
-import type { Wire } from "../../coordinator/http/wire.ts";
-import type { PlannedTrigger, Retry } from "./plan.ts";
-import type { JobData } from "./schema/job.ts";
+import type { Wire } from "../../../coordinator/http/wire.ts";
+import type { PlannedTrigger, Retry } from "../plan.ts";
+import type { JobData } from "../schema/job.ts";
 
 /** Keywords that can be written in several ways, each in the one that is worked with. */
 

@@ -1,5 +1,5 @@
-import type { Findings } from "../read/findings.ts";
-import { isNull, type Node, textOf } from "../read/node.ts";
+import type { Findings } from "../../read/findings.ts";
+import { isNull, type Node, textOf } from "../../read/node.ts";
 
 const MOST_LEVELS = 10;
 

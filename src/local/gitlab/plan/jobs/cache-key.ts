@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { globMatcher } from "../decide/glob.ts";
+import { globMatcher } from "../../decide/glob.ts";
 
 export interface FilesKey {
   readonly files: readonly string[];
