@@ -57,7 +57,7 @@ interface Timed {
   readonly cpu: number;
 }
 
-/** Seconds of a command, and processor time of all that it starts. */
+/** Seconds that a command takes, and processor time of everything that it starts. */
 function yardstick(dir: string, command: string): Timed {
   const begin = performance.now();
   const times = execFileSync("bash", ["-c", `{ ${command}; } >/dev/null 2>&1; times`], { cwd: dir, encoding: "utf8" });

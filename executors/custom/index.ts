@@ -8,7 +8,7 @@ import { prepareJob } from "./prepare.ts";
 import { type CustomSettings, customSettings, customTable, programsOf } from "./settings.ts";
 import { words } from "./words.ts";
 
-/** cmd's scripts come with variables and files beside them, and a driver is handed a text. */
+/** cmd is missing: its scripts need variables and files beside them, but a driver is handed a single text. */
 const SHELLS = ["bash", "sh", "pwsh", "powershell"] as const satisfies readonly ShellName[];
 
 const noteSchema = z.object({ kind: z.literal("custom-job"), file: z.string() });

@@ -25,7 +25,7 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
       ({ name, problems }) =>
         `"${name}" stays in ${file}, as its coordinator is not known: ${problems.map(problemLine).join("; ")}`,
     );
-  // An entry that has no jobs has a token all the same.
+  // An entry that gets no jobs has a token all the same.
   const chosen: readonly Leaving[] = [
     ...runners,
     ...broken.flatMap(({ name, id, reach }) => (reach === null ? [] : [{ ...reach, name, id }])),

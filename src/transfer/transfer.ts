@@ -57,7 +57,7 @@ export type Transfer =
   | {
       readonly what: "download_artifacts";
       readonly dependencies: readonly Dependency[];
-      /** Of each of them, at least. */
+      /** Least number of attempts for each download. */
       readonly attempts: number;
     }
   | { readonly what: "upload_artifacts"; readonly upload: ArtifactUpload };
@@ -78,6 +78,6 @@ export interface TransferContext extends TransferMeans {
   readonly files: WorkspaceFiles;
   readonly trace: Pick<Trace, "print">;
   readonly log: Log;
-  /** Before the second try of a call; it grows. */
+  /** Pause before the second try of a call; it grows with each try. */
   readonly retryPauseMs: number;
 }

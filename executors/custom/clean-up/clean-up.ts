@@ -11,13 +11,13 @@ import { type KeptJob, letGo } from "./kept.ts";
 const ATTEMPTS = 3;
 const PAUSE_MS = 2000;
 const LAST_WORDS_MS = 1000;
-/** Of each line that it prints. */
+/** Most characters of a line that the program prints. */
 const LONGEST_LINE = 1000;
 
 export interface CleanUpOptions {
   readonly host: DriverHost;
   readonly job: Pick<KeptJob, "cleanup" | "payload" | "jobKey" | "secrets">;
-  /** Its place is let go of in the end. */
+  /** File of the job's place, which is released in the end. */
   readonly file: string;
   readonly log: Log;
   /** Before another try. */
@@ -73,7 +73,7 @@ async function tryAll(
   }
 }
 
-/** It may be gone with another start of the machine. */
+/** The directory may have gone with a restart of the machine. */
 export async function restoreDir(dir: string, payload: string): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   await writeFile(responseFile(dir), payload, { mode: 0o600 });
@@ -106,7 +106,7 @@ async function tryOnce(
             : `; process group ${run.running.pid} is still there after SIGKILL`;
       throw new SystemFailure(`${describeError(signal.reason)}${said}`);
     });
-    // Its last words may still be on their way.
+    // The program's last output may still be on its way.
     using soon = deadline(signal, LAST_WORDS_MS, new Error("something still holds its output"));
     await beforeAbort(said, soon.signal);
     if (ended.code !== 0) throw new SystemFailure(`it ended with status ${ended.code}`);
@@ -139,10 +139,13 @@ function eachLine(take: (line: string) => void): (chunk: Buffer) => void {
   };
 }
 
-/** Values of a few characters are in any line. */
+/** Shorter values are found in any line. */
 const SHORTEST_SECRET = 4;
 
-/** After a crash nobody else knows what of a dead job is secret. Of one with line breaks, each line is. */
+/**
+ * After a crash nobody else knows which values of a dead job are secret. Of a value with line breaks, each line is
+ * hidden.
+ */
 function hiding(secrets: readonly string[]): (line: string) => string {
   const values = secrets.flatMap((value) => value.split(/\r?\n/)).filter((value) => value.length >= SHORTEST_SECRET);
   const longestFirst = [...new Set(values)].sort((a, b) => b.length - a.length);

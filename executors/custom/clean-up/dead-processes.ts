@@ -5,7 +5,7 @@ const GRACE_MS = 10_000;
 const STUCK_MS = 5000;
 const KEPT_BYTES = 16 * 1024;
 
-/** Small programs on this machine, by its own shell. */
+/** Runs small programs on this machine by its own shell. */
 const localCommands: RemoteCommands = {
   async start({ script, args, stdin }, signal) {
     signal.throwIfAborted();
@@ -13,7 +13,7 @@ const localCommands: RemoteCommands = {
       stdio: ["pipe", "pipe", "pipe"],
       signal,
     });
-    child.on("error", () => {}); // seen as its end
+    child.on("error", () => {}); // whoever waits for its end gets the error
     let stderr = Buffer.alloc(0);
     child.stderr.on("data", (chunk: Buffer) => {
       stderr = Buffer.concat([stderr, chunk]).subarray(-KEPT_BYTES);

@@ -8,7 +8,7 @@ import { z } from "zod";
  * `CI_CONCURRENT_PROJECT_ID`, and what the clean-up needs, also after a crash. Secrets of the job are in it (0600).
  */
 const keptSchema = z.object({
-  /** Of the process that it belongs to. */
+  /** The process that the file belongs to. */
   process: z.string(),
   jobKey: z.string(),
   dir: z.string(),
@@ -17,7 +17,9 @@ const keptSchema = z.object({
   /** Values that no log may show. */
   secrets: z.array(z.string()),
   cleanup: z.object({ path: z.string(), args: z.array(z.string()), timeoutMs: z.number() }).nullable(),
-  /** What is removed by a last script before that, and by which `run_exec`; `null`: nothing was made. */
+  /**
+   * Files that a last script removes before `cleanup_exec`, and the `run_exec` that runs it; `null`: nothing was made.
+   */
   files: z
     .object({
       path: z.string(),
@@ -38,10 +40,10 @@ export interface Place {
   readonly file: string;
 }
 
-/** Files of other processes are those of dead ones: the directory is this runner's alone. */
+/** Only this runner uses the directory, so files of other processes are those of dead ones. */
 const thisProcess = randomUUID();
 
-/** Of their names. */
+/** Prefix of the files' names. */
 export const PREFIX = "custom-job-";
 
 /** The lowest number that no job of this runner and project has. */
@@ -58,14 +60,14 @@ export async function takePlace(keepDir: string, runnerId: string, projectId: st
   }
 }
 
-/** In one step, so that a crash leaves the old or the new. */
+/** Replaces the file in one step, so that a crash leaves either the old or the new content. */
 export async function keep(file: string, job: Omit<KeptJob, "process">): Promise<void> {
   const fresh = `${file}.new`;
   await writeFile(fresh, JSON.stringify({ ...job, process: thisProcess }), { mode: 0o600 });
   await rename(fresh, file);
 }
 
-/** `null`: there is none (any more), or it says nothing. */
+/** `null`: there is no such file, or it cannot be understood. */
 export async function readKept(file: string): Promise<KeptJob | null> {
   const text = await readFile(file, "utf8").catch(() => null);
   if (text === null || text === "") return null;
@@ -80,7 +82,7 @@ export async function letGo(file: string): Promise<void> {
   await Promise.all([file, `${file}.new`].map((path) => rm(path, { force: true })));
 }
 
-/** Files of processes that are no more; of those without a word, too. */
+/** Files of processes that have ended, also those that cannot be understood. */
 export async function filesOfTheDead(keepDir: string): Promise<string[]> {
   const names = await readdir(keepDir).catch(() => []);
   const found: string[] = [];

@@ -12,7 +12,7 @@ import { endProcesses } from "./dead-processes.ts";
 import { filesOfTheDead, type KeptJob, letGo, PREFIX, readKept } from "./kept.ts";
 import { removeFiles } from "./tidy.ts";
 
-/** What the runner's executors share: a dead job is cleaned up after once, whoever comes upon it. */
+/** Clean-ups under way, shared by all executors of the runner, so that each dead job is cleaned up after once. */
 const underWay = new Map<string, Promise<Recovered>>();
 
 export interface RecoveryOptions {
@@ -67,7 +67,7 @@ async function recoverKept(file: string, { places, log }: RecoveryOptions, signa
 async function hostOf(kept: KeptJob, { working, env }: HostPlaces): Promise<DriverHost> {
   const own = await lstat(kept.dir).catch(() => null);
   const ours = own === null || (own.isDirectory() && (process.getuid === undefined || own.uid === process.getuid()));
-  // After another start of the machine, its name may be somebody else's.
+  // After a restart of the machine the directory of this name may be somebody else's.
   const dir = ours ? kept.dir : await mkdtemp(join(tmpdir(), "alloy-custom-"));
   const moved = ours ? {} : { TMPDIR: dir, JOB_RESPONSE_FILE: responseFile(dir) };
   return {
@@ -79,7 +79,10 @@ async function hostOf(kept: KeptJob, { working, env }: HostPlaces): Promise<Driv
   };
 }
 
-/** Jobs whose result had arrived, but whose clean-up was under way when the runner died: no journal knows them. */
+/**
+ * Cleans up after jobs whose result had arrived but whose clean-up was under way when the runner died: the journal does
+ * not know them.
+ */
 export async function sweep(options: RecoveryOptions, signal: AbortSignal): Promise<void> {
   for (const file of await filesOfTheDead(options.places.keepDir)) {
     const { done, left } = await recoverJob(file, options, signal);

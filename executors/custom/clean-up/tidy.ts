@@ -10,14 +10,16 @@ import type { DriverProgram } from "../settings.ts";
 
 export const TIDY_MS = 60_000;
 
-/** A job's files where it ran: they are removed before its place goes, which may be one that stays. */
+/** What it takes to remove a job's files before its place goes: the place itself may be one that stays. */
 export interface Tidying {
   readonly program: DriverProgram;
   readonly shell: ShellName;
   readonly paths: readonly string[];
 }
 
-/** The stage `cleanup_file_variables`. What stays is only told: it goes with the place. */
+/**
+ * Runs the stage `cleanup_file_variables`. Files that cannot be removed are only reported, as they go with the place.
+ */
 export async function removeFiles(
   host: DriverHost,
   { program, shell, paths }: Tidying,

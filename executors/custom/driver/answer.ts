@@ -4,7 +4,7 @@ import type { ShellName } from "../../../src/shell.ts";
 
 const text = z.string().nullish();
 
-/** What `config_exec` may print. Unknown keys are of other versions. */
+/** What `config_exec` may print. Unknown keys belong to other versions and are ignored. */
 const answerSchema = z.object({
   driver: z.object({ name: text, version: text }).nullish(),
   builds_dir: text,
@@ -25,7 +25,7 @@ export interface DriverAnswer {
   readonly shell: ShellName;
 }
 
-/** What holds where it says nothing. */
+/** Values that hold where the driver gives none. */
 export interface AnswerDefaults {
   readonly buildsDir: string | undefined;
   readonly shell: ShellName;
@@ -69,7 +69,7 @@ function unusable(name: string, key: string, what: string): SystemFailure {
   return new SystemFailure(`${key} of ${name} ${what}`, { reason: "runner_configuration_error" });
 }
 
-/** Slashes at its end say nothing; a guest of Windows has a drive. */
+/** Slashes at the end are dropped; in a guest of Windows the path begins with a drive. */
 function buildsDirOf(given: string | undefined, name: string | null): string {
   const whose = name ?? "[[runners]]";
   if (given === undefined) {

@@ -22,13 +22,13 @@ export interface DriverHost {
   /** All of their environment but what differs from call to call. */
   readonly environment: Readonly<Record<string, string>>;
   readonly limits: KillLimits;
-  /** SIGTERM → SIGKILL when the runner itself stops. */
+  /** Time from SIGTERM to SIGKILL when the runner itself stops. */
   readonly stopGraceMs: number;
 }
 
 export interface DriverCall {
   readonly program: DriverProgram;
-  /** Behind the program's own. */
+  /** Arguments after the program's own. */
   readonly args?: readonly string[];
   readonly stage?: string;
   readonly stderr: "joined" | "apart";
@@ -46,9 +46,9 @@ export interface DriverRun {
   ended(reader: Forwarding, output: Writable | null, signal: AbortSignal): Promise<Exit>;
   /** What its status means. @throws {SystemFailure} it is no answer of a script */
   verdict(exit: Exit): Promise<Exit>;
-  /** What belongs to this call alone is removed. */
+  /** Removes what belongs to this call alone. */
   close(): Promise<void>;
-  /** Private to this call: for its script. */
+  /** Directory that is private to this call, for its script. */
   readonly callDir: string;
 }
 

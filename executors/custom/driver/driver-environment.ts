@@ -3,13 +3,13 @@ import type { PrepareRequest } from "../../../src/executor.ts";
 import type { Service, Variable } from "../../../src/job/job.ts";
 import { BUILD_FAILURE, SYSTEM_FAILURE } from "./call.ts";
 
-/** One text of an environment may have 128 KiB on Linux, and all together a quarter of the stack's limit. */
+/** Linux takes at most 128 KiB per variable, and a quarter of the stack's limit for all of them. */
 const LARGEST_VALUE_BYTES = 100 * 1024;
 
 export interface DriverVariables {
   readonly variables: readonly Variable[];
   readonly services: readonly Service[];
-  /** `$NAME` in what a service is started with. */
+  /** Expands `$NAME` in the settings of a service. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
 }
 
@@ -68,7 +68,7 @@ export function responseText({ job }: Pick<PrepareRequest, "job">): string {
   return job.payload ?? JSON.stringify({ id: job.id, token: job.token });
 }
 
-/** Values that are there. */
+/** The variables that have a value. */
 export function definedIn(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(env).flatMap(([key, value]) => (value === undefined ? [] : [[key, value] as const])),

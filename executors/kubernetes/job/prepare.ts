@@ -41,7 +41,7 @@ export interface PrepareOptions {
   readonly request: PrepareRequest;
   readonly slot: number;
   readonly chosen: ReturnType<typeof choose>;
-  /** The public helper image could not be had a short while ago: why. */
+  /** Why the public helper image could not be pulled a short while ago; `null` if it could. */
   readonly helperMissing: string | null;
   onHelperMissing(why: string): void;
   onPod(name: string): void;
@@ -296,14 +296,14 @@ async function createSecret(
       );
     }
     if (error.status !== 409) throw error;
-    // An earlier try's, whose answer was lost, or one of an earlier preparation of the same job.
+    // The old secret comes from an earlier try whose answer was lost, or from an earlier preparation of the same job.
     await deleteObject(cluster.api, { what: "replace logins", path: secretsPath(namespace, name), uid: null }, signal);
     await cluster.api.call({ what: "save the logins of the job", method: "POST", path, body }, signal);
   }
   return name;
 }
 
-/** The cluster itself removes the secret with the pod, also where nobody else can any more. */
+/** Makes the pod own the secret, so that the cluster removes the secret with the pod even if nobody else can. */
 async function own(
   options: PrepareOptions,
   { secret, auths, pod }: { readonly secret: string; readonly auths: unknown; readonly pod: StartedPod },
@@ -317,7 +317,7 @@ async function own(
   try {
     await cluster.api.call({ what: "tie the logins to the pod", method: "PUT", path, body }, signal);
   } catch (error) {
-    // `destroy` removes it in any case.
+    // The job can go on without an owner for the secret, as `destroy` removes it in any case.
     if (!(error instanceof ApiFailure) || error.retry) throw error;
   }
 }
@@ -346,7 +346,7 @@ async function describeContainers(
         return lossOf(await pod.view.look(asking), { name: pod.name, uid: pod.uid, container: name, memoryLimit });
       } catch (error) {
         asking.throwIfAborted();
-        // An API server that does not answer says nothing about the pod.
+        // If the API server does not answer, that says nothing about the pod.
         if (error instanceof ApiFailure) return null;
         throw error;
       }
@@ -401,7 +401,7 @@ async function makePlaces(
 ): Promise<void> {
   const { uid, gid } = build.tools;
   const { buildsDir, root, tmpDir, scriptsDir } = places;
-  // Whoever may give things away makes them; else whoever the scripts run as.
+  // A helper that is root makes the directories and gives them away; else the user of the scripts makes them.
   const maker = helper.tools.uid === 0 ? helper : build;
   const args = [uid, gid, buildsDir, root, tmpDir, scriptsDir].map((arg) =>
     Buffer.from(String(arg)).toString("latin1"),

@@ -10,7 +10,7 @@ while :; do
   wait $! || read -t 1 x 2>/dev/null || :
 done`;
 
-/** Where the environment lies that an ENTRYPOINT has left to its program: what scripts are to have, too. */
+/** File with the environment that an ENTRYPOINT hands to its program; scripts get it, too. */
 export const ENTRYPOINT_FILE = `${RUN_DIR}/entrypoint-environment`;
 const SHOW = `cat /proc/self/environ >${ENTRYPOINT_FILE}.new && mv ${ENTRYPOINT_FILE}.new ${ENTRYPOINT_FILE}`;
 

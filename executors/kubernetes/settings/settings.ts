@@ -85,7 +85,8 @@ export const tableShape = {
 
   namespace: dnsLabel,
   namespace_overwrite_allowed: pattern,
-  // Less than what it asks for would be less apart than the operator thinks.
+  // The key is refused: with anything less than a namespace for each job, jobs would be less separated than the
+  // operator thinks.
   namespace_per_job: z
     .boolean()
     .default(false)
@@ -302,7 +303,7 @@ function isQuantity(value: unknown): value is Quantity {
   return typeof value === "object" && value !== null && "nano" in value && typeof value.nano === "bigint";
 }
 
-/** What keys mean for one another. */
+/** Checks that concern several keys. */
 function relations(given: Given, context: z.RefinementCtx): void {
   const complain = (path: string[], message: string): void => {
     context.addIssue({ code: "custom", path, message });

@@ -19,9 +19,9 @@ import { tarToGzip, tarToRaw } from "./plain-formats.ts";
 
 export { downloadArtifacts } from "./dependencies.ts";
 
-/** AlloyCI takes no larger form. */
+/** AlloyCI refuses a larger form. */
 const ALLOY_BYTES = 100_000_000;
-/** What a form has beside its file. */
+/** Bytes of a form beside its file. */
 const FORM_BYTES = 1024;
 /** Longest list of warnings. */
 const MOST_WARNINGS = 20;

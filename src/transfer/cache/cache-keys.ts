@@ -112,7 +112,7 @@ function keyApart(clean: string, { level, source }: Trust): string {
   }
 }
 
-/** Also as a file system may take it that knows no case and no dots at the end of a name. */
+/** The comparison also covers file systems that ignore case and the dots at the end of a name. */
 function isOfProtected(clean: string): boolean {
   return /-protected[. ]*$/i.test(clean);
 }

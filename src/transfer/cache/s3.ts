@@ -13,13 +13,13 @@ import { retry } from "../../time.ts";
 import type { CachePlace, CacheStore, OnBytes } from "./cache-store.ts";
 import { createSigner } from "./s3-sign.ts";
 
-/** Kept with the object: whoever reads it knows what is in it without reading it. */
+/** Stored with the object, so that a reader knows its content without reading it. */
 const FINGERPRINT = "x-amz-meta-alloy-fingerprint";
 const TRIES = 3;
 const SILENCE_MS = 60_000;
 /** The caller's signal is the limit. */
 const LONGEST_MS = 24 * 3_600_000;
-/** Largest object that comes in one piece. */
+/** Largest object that S3 takes in one piece. */
 const LARGEST_BYTES = 5 * 2 ** 30;
 const PIECE_BYTES = 256 * 1024;
 
@@ -36,7 +36,7 @@ export interface BucketOptions {
   readonly maxUploadBytes: number | null;
   /** How long a signed address is good for. */
   readonly lifeMs: number;
-  /** Before the second try of a call; it grows. The usual is 1 s. */
+  /** Pause before the second try of a call; it grows with each try. 1 s outside of tests. */
   readonly retryPauseMs?: number;
 }
 
@@ -61,9 +61,9 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     readonly unsigned?: readonly string[];
     readonly body?: Body;
     readonly sink?: Sink;
-    /** Only the headers count. */
+    /** Whether only the headers count. */
     readonly glance?: boolean;
-    /** What it is for, as the end of "cannot …". */
+    /** Purpose of the call, as the end of "cannot …". */
     readonly what: string;
   }
 
@@ -93,7 +93,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     const { answer } = result;
     const kind = answerKind(answer.status);
     if (kind === "missing" && errorOf(answer).code !== "NoSuchBucket") return answer;
-    // An object without a byte has none to show.
+    // An empty object has no first byte to return.
     if (glance && (kind === "fine" || kind === "mismatch")) return answer;
     if (kind !== "fine") throw failed(describeRefusal(answer, bucket), mayPass(kind));
     if (answer.cut !== undefined) throw failed(`the answer was cut: ${answer.cut}`, true);
@@ -124,7 +124,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     tries: TRIES,
 
     async fingerprint(place, signal) {
-      // One byte of it; a HEAD would hide the reason of a refusal.
+      // One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal.
       const answer = await call(
         { method: "GET", object: objectOf(place), unsigned: ["range", "bytes=0-0"], glance: true, what: "look into" },
         signal,
@@ -246,7 +246,7 @@ function errorOf({ body }: Answer): { readonly code: string; readonly message: s
   return { code: part("Code"), message: part("Message"), region: part("Region") };
 }
 
-/** Never with the address, which is a secret. */
+/** The text never contains the address, which is a secret. */
 function describeRefusal(answer: Answer, bucket: BucketConfig): string {
   const { code, message, region } = errorOf(answer);
   const elsewhere = first(answer.headers["x-amz-bucket-region"]) ?? region;

@@ -144,7 +144,7 @@ export async function loadGitlab(
 /** How long all included files together may take, as at GitLab. */
 const INCLUDE_MS = 30_000;
 
-/** GitLab compares a push with what was there before; here with where the branch began. */
+/** GitLab compares a push with the state before it; here the comparison is with the commit where the branch began. */
 async function changedHere(
   {
     source,
@@ -224,7 +224,7 @@ export function gitlabSpec(
 ): GitlabSpec {
   const { plan } = loaded;
   const { sha } = snapshot;
-  // Jobs work on what is in the working tree, and that is a commit of its own.
+  // Jobs work on the files of the working tree, which are committed for them as a commit of its own.
   const commit = new Map([
     ...loaded.around.predefined,
     ["CI_COMMIT_SHA", sha],

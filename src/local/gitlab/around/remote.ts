@@ -10,7 +10,7 @@ export interface RemoteOptions {
   /** Where files are kept for `offline`. */
   readonly cacheDir: string;
   readonly offline: boolean;
-  /** All files of one run together, as GitLab has it. */
+  /** Limit for all files of one run together, as GitLab has it. */
   readonly timeoutMs: number;
 }
 
@@ -25,7 +25,7 @@ export function createRemoteFiles({
   timeoutMs,
 }: RemoteOptions): (url: string) => Promise<Found<string>> {
   const known = new Map<string, Promise<Found<string>>>();
-  // Begins with the first of them.
+  // The limit begins with the first file.
   let limit: AbortSignal | undefined;
   const kept = (url: string): string => join(cacheDir, createHash("sha256").update(url).digest("hex"));
   const fetched = async (url: string): Promise<Found<string>> => {

@@ -163,7 +163,7 @@ function textual(value: Value): string | undefined {
   return typeof value === "boolean" ? String(value) : value;
 }
 
-/** A text without slashes is no expression: then the left is looked for in it. */
+/** A text without slashes is no regular expression: then the left side is looked for in it. */
 function matches(text: string, by: string | undefined): boolean {
   if (by === undefined) return false;
   if (!/^\/[\s\S]+\/[ismU]*$/.test(by)) return by.includes(text);

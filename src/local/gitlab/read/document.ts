@@ -195,7 +195,7 @@ function createReader(placeAt: (offset: number) => Place, findings: Findings) {
   };
 
   const merged = new WeakSet<Entry>();
-  /** Where it stands: keys before it are overwritten, unlike what YAML says. */
+  /** Adds the keys at the place of the merge key: keys before it are overwritten, although YAML says otherwise. */
   const mergeInto = (entries: Map<string, Entry>, value: Node, place: Place): void => {
     const sources = value.kind === "list" ? value.items.toReversed() : [value];
     for (const source of sources) {

@@ -48,7 +48,7 @@ export function isRetried(retry: Retry | null, tries: number, { failureReason, e
 /** The row of a job in the table at the end. */
 export function rowOf({ job, state, result }: JobRun): PipelineJob {
   if (result !== undefined) return result;
-  // To those after it, it is one that went well; nobody is to take it for one that has run.
+  // Jobs after it see it as successful, but the table must not show it as a job that has run.
   const passedOver = job.trigger !== null && state === "success";
   const ended = state === "created" || state === "scheduled" || state === "running" ? "skipped" : state;
   return {

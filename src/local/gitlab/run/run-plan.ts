@@ -128,7 +128,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     run.state = "running";
     run.startedAt = performance.now();
     const end = follow(run);
-    // Awaited below, perhaps only after others.
+    // The promise is awaited below, perhaps after others.
     end.catch(wake);
     going.add(end);
     end.then(
@@ -182,7 +182,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     }
     await Promise.all(going);
   } finally {
-    // Whatever went wrong, nothing of this pipeline goes on by itself.
+    // Whatever went wrong, no job of this pipeline may go on by itself.
     stop(new Error("The pipeline has ended"));
     await Promise.allSettled(going);
     displays.close();

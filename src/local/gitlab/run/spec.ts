@@ -17,7 +17,7 @@ export interface SpecOptions {
   readonly timeoutSeconds: number;
 }
 
-/** Made up by the coordinator; jobs would log in with them and be refused. */
+/** The coordinator makes these up; jobs would log in with them and be refused. */
 const INVENTED = ["CI_REGISTRY_PASSWORD", "CI_PIPELINE_ID"];
 
 /** What the coordinator hands out for a job: GitLab's own payload. */

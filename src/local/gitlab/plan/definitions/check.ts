@@ -26,7 +26,7 @@ function report(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyKe
   for (const issue of issues) {
     const path = [...prefix, ...issue.path];
     if (issue.code === "invalid_union") {
-      // Of what it could be, that which it nearly is.
+      // Of several alternatives, the one that the value comes closest to.
       const nearly = issue.errors.find((branch) =>
         branch.every((one) => one.path.length > 0 || one.code !== "invalid_type"),
       );
@@ -80,7 +80,7 @@ function kindOf(value: unknown): string {
   return `the ${typeof value} ${String(value)}`;
 }
 
-/** A keyword without a value is as if it were not there. */
+/** A keyword without a value counts as missing. */
 function withoutNulls(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== null));

@@ -12,7 +12,7 @@ import { readVariables } from "./variables.ts";
 /** A job as the file describes it, with its defaults; not yet decided on. */
 export interface JobDefinition {
   readonly name: string;
-  /** With what it takes over. */
+  /** The job's keywords, with those that it takes over. */
   readonly node: Table;
   readonly data: JobData;
   readonly stage: string;
@@ -40,7 +40,7 @@ export interface Definitions {
 const TOP_KEYS = ["default", "include", "stages", "variables", "workflow", "spec", ...GLOBAL_KEYS];
 const DEFAULT_STAGES = ["build", "test", "deploy"];
 const MOST_NAME = 255;
-/** What a job cannot be called. */
+/** Names that a job cannot have. */
 const FORBIDDEN_NAMES = ["true", "false", "nil"];
 
 export function readDefinitions(top: Table, findings: Findings): Definitions {
@@ -101,7 +101,7 @@ function defaultsOf(top: Table, findings: Findings): ReadonlyMap<string, Entry> 
     const single: Table = { kind: "table", entries: new Map([[key, global]]), place: global.place };
     if (checked(defaultSchema, single, "the top of the file", findings) !== undefined) entries.set(key, global);
   }
-  // GitLab takes it and never uses it.
+  // GitLab accepts `default:timeout` and never uses it.
   entries.delete("timeout");
   return entries;
 }
@@ -219,7 +219,7 @@ function rulesOf(node: Table, name: string, findings: Findings): readonly Node[]
   return readRules(rules.value, name, ruleSchema, findings);
 }
 
-/** Steps that are scripts; others come from elsewhere. */
+/** The steps that are scripts; other steps come from elsewhere. */
 function stepLines(node: Table): string[] {
   const steps = at(node, "run");
   return steps?.kind === "list" ? steps.items.flatMap((step) => textOf(at(step, "script")) ?? []) : [];

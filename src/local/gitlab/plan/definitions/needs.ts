@@ -19,7 +19,10 @@ export interface Needs {
   readonly foreign: readonly string[];
 }
 
-/** @returns `null`: stages decide */
+/**
+ * @returns `null`: the job's stage decides
+ * @returns `null`: stages decide
+ */
 export function readNeeds(node: Node | undefined, name: string, findings: Findings): Needs | null {
   if (node === undefined || node.kind === "scalar") return null;
   if (node.kind === "table") return { needs: [], foreign: [`the pipeline ${textOf(at(node, "pipeline")) ?? ""}`] };

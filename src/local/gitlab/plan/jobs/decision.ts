@@ -28,9 +28,9 @@ export interface DecisionOptions {
   readonly around: PipelineCase;
   /** Of the root, with those of the workflow's rule behind them; `inherit` is applied to them here. */
   readonly root: readonly RawVariable[];
-  /** The workflow has no rules: jobs without any are for branches and tags. */
+  /** Whether the workflow has no rules: then jobs without rules are for branches and tags only. */
   readonly defaultOnly: boolean;
-  /** Somebody named the job: it is there whatever is said against it. */
+  /** Whether somebody has named the job, so that it runs whatever its rules say. */
   readonly forced: boolean;
   readonly findings: Findings;
 }
@@ -80,7 +80,7 @@ function byItsRules(job: JobDefinition, instance: Instance, options: DecisionOpt
     const why = onlyDecides(job.node, around, { lookup, defaultOnly, findings });
     return why === null ? { absent: null, when: own, allowFailure: allowed, ...plainly } : { absent: why };
   }
-  // `rules:` with nothing behind it.
+  // `rules:` is there and empty.
   if (job.rules.length === 0) return { absent: null, when: own, allowFailure: allowed, ...plainly };
   const match = firstMatch(job.rules, around, lookup, findings);
   if (match === undefined) return { absent: "no rule fits" };

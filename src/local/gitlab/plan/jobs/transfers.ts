@@ -27,7 +27,7 @@ export function cachesOf(
   });
 }
 
-/** Where reports are not gzipped files of one name. */
+/** File names of reports that are not called `TYPE.report`. */
 const REPORT_NAMES: Readonly<Record<string, string>> = { dotenv: ".env", junit: "junit.xml" };
 
 export function artifactsOf(data: JobData, name: string): PlannedArtifacts | null {
