@@ -17,7 +17,7 @@ beforeEach(() => {
 });
 afterEach(() => stand.close());
 
-/** Prepares a job; destroyed at the end of `body`. */
+/** Prepares a job, which is destroyed at the end of `body`. */
 async function inJob<T>(
   table: Readonly<Record<string, unknown>>,
   body: (environment: Environment, notes: Sink) => Promise<T>,
@@ -347,7 +347,7 @@ describe("cleanup_exec", () => {
       new Sink(),
       never,
     );
-    // Its entry is gone, or broken: what is needed was kept.
+    // The entry is gone, or broken: everything that the clean-up needs was kept on disk.
     const successor = stand.open({});
     const notes = JSON.parse(JSON.stringify(sample.notes));
     expect((await successor.recover(sample.jobKey, notes, never)).done).toContain(`ran cleanup_exec (${cleanup})`);

@@ -19,7 +19,7 @@ async function* times(total: number, block: Buffer): AsyncGenerator<Buffer> {
   for (let left = total; left > 0; left -= 64) yield left < 64 ? piece.subarray(0, left * block.length) : piece;
 }
 
-/** What whoever unpacks this tar is told. */
+/** The error that somebody who unpacks this tar gets. */
 function unpacked(tar: AsyncIterable<Buffer>): Promise<string> {
   return refusal(async () => {
     const tally = { entries: 0, bytes: 0 };
@@ -33,7 +33,7 @@ function readThrough(tar: AsyncIterable<Buffer>): Promise<string> {
   });
 }
 
-/** A header that says something of the next entry. */
+/** A header that describes the next entry. */
 function meta(type: "x" | "g" | "L", content: Buffer): Buffer {
   const head = header("PaxHeader", { size: content.length });
   head.write(type, 156, "latin1");

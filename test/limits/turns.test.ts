@@ -7,7 +7,10 @@ import { never } from "../../src/time.ts";
 import { secretForms } from "../../src/trace/mask/disguises.ts";
 import { compilePatterns } from "../../src/trace/mask/patterns.ts";
 
-/** The longest that `work` kept the event loop busy, in ms of this process's own time: other processes may be busy, too. */
+/**
+ * The longest time that `work` kept the event loop busy, in ms of this process's own time, because other processes may
+ * be busy, too.
+ */
 async function longestTurnMs(work: () => unknown): Promise<number> {
   let longest = 0;
   let last = process.cpuUsage();

@@ -10,7 +10,7 @@ import { ApiFailure } from "../../../executors/kubernetes/api/status.ts";
 import { kubernetesTable } from "../../../executors/kubernetes/settings/settings.ts";
 import { never } from "../../../src/time.ts";
 
-/** What real API servers do at bad moments, said by a server of the test's. */
+/** A server of the test's answers as real API servers do at bad moments. */
 
 const dir = mkdtempSync(join(tmpdir(), "alloy-api-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
