@@ -37,9 +37,9 @@ async function keptJobs(stateDir: string, secrets: readonly string[], problems: 
 }
 
 /** AlloyCI counts a canceled job as over at once, so the first report tells when its runner was done. */
-function diedWithRunner({ pickedUpAt, updates }: LocalJob, blows: readonly Death[]): boolean {
+function diedWithRunner({ pickedUpAt, updates }: LocalJob, deaths: readonly Death[]): boolean {
   const end = updates.find(({ state }) => state === "success" || state === "failed")?.at ?? Number.POSITIVE_INFINITY;
-  return blows.some(({ at, overAt }) => (pickedUpAt ?? Number.POSITIVE_INFINITY) <= overAt && at <= end);
+  return deaths.some(({ at, overAt }) => (pickedUpAt ?? Number.POSITIVE_INFINITY) <= overAt && at <= end);
 }
 
 test.each(["alloy", "gitlab"] as const)(
@@ -131,7 +131,7 @@ test.each(["alloy", "gitlab"] as const)(
       if (lost.includes(job)) continue;
       if (!isReported(job)) {
         problems.add(
-          `${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${fateOf(job, deaths)}`,
+          `${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${historyOf(job, deaths)}`,
         );
       } else for (const problem of judge(plan, job, diedWithRunner(job, deaths), canary)) problems.add(problem);
     }
@@ -165,9 +165,9 @@ function isReported({ updates, status }: LocalJob): boolean {
 }
 
 /** Tells when a job was handed out, and which kills came near it or found it on disk. */
-function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Death[]): string {
+function historyOf({ id, pickedUpAt }: LocalJob, deaths: readonly Death[]): string {
   if (pickedUpAt === undefined) return "; it was never handed out";
-  const near = blows
+  const near = deaths
     .filter(({ at, kept }) => Math.abs(at - pickedUpAt) < 10_000 || kept.includes(id))
     .map(
       ({ signal, at, kept }) =>
@@ -178,11 +178,11 @@ function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Death[]): string {
 
 function describe(
   counts: ReadonlyMap<string, number>,
-  blows: readonly Death[],
+  deaths: readonly Death[],
   lost: readonly LocalJob[],
   dropped: readonly LocalJob[],
 ): string {
   const faults = [...counts].map(([kind, count]) => `${kind} ${count}`).join(", ");
-  const kills = blows.filter(({ signal }) => signal === "SIGKILL").length;
-  return `CHAOS_SEED=${seed}; ${kills} kills, ${blows.length - kills} stops; lost between answer and journal: ${lost.length}; taken back: ${dropped.length}; ${faults}`;
+  const kills = deaths.filter(({ signal }) => signal === "SIGKILL").length;
+  return `CHAOS_SEED=${seed}; ${kills} kills, ${deaths.length - kills} stops; lost between answer and journal: ${lost.length}; taken back: ${dropped.length}; ${faults}`;
 }

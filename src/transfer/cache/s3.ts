@@ -62,13 +62,13 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     readonly body?: Body;
     readonly sink?: Sink;
     /** Whether only the headers count. */
-    readonly glance?: boolean;
+    readonly headersOnly?: boolean;
     /** Purpose of the call, as the end of "cannot …". */
     readonly what: string;
   }
 
   const once = async (request: Request, signal: AbortSignal): Promise<Answer> => {
-    const { method, object, signed = {}, unsigned = [], body, sink, glance = false, what } = request;
+    const { method, object, signed = {}, unsigned = [], body, sink, headersOnly = false, what } = request;
     const url = await sign({ method, object, headers: signed, lifeMs }, signal);
     const failed = (reason: string, again: boolean, cause?: unknown): SystemFailure =>
       new SystemFailure(`cannot ${what} the bucket ${bucket.name} at ${url.host}: ${reason}`, { retry: again, cause });
@@ -94,7 +94,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     const kind = answerKind(answer.status);
     if (kind === "missing" && errorOf(answer).code !== "NoSuchBucket") return answer;
     // An empty object has no first byte to return.
-    if (glance && (kind === "fine" || kind === "mismatch")) return answer;
+    if (headersOnly && (kind === "fine" || kind === "mismatch")) return answer;
     if (kind !== "fine") throw failed(describeRefusal(answer, bucket), mayPass(kind));
     if (answer.cut !== undefined) throw failed(`the answer was cut: ${answer.cut}`, true);
     return answer;
@@ -126,7 +126,13 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     async fingerprint(place, signal) {
       // One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal.
       const answer = await call(
-        { method: "GET", object: objectOf(place), unsigned: ["range", "bytes=0-0"], glance: true, what: "look into" },
+        {
+          method: "GET",
+          object: objectOf(place),
+          unsigned: ["range", "bytes=0-0"],
+          headersOnly: true,
+          what: "look into",
+        },
         signal,
       );
       return isMissing(answer) ? null : (first(answer.headers[FINGERPRINT]) ?? null);

@@ -30,7 +30,7 @@ import { includesDir, projectIdOf } from "../here/places.ts";
 import { sayNotes } from "../notes.ts";
 import type { ExecOptions } from "../options.ts";
 import { type PreviewJob, previewText } from "../report.ts";
-import { createWeb, isNobodysBusiness } from "./web.ts";
+import { createWeb, isLocalOrMetadata } from "./web.ts";
 
 /** GitLab's file of a project, and what `exec` was asked to make of it. */
 export interface GitlabWork {
@@ -114,7 +114,7 @@ export async function loadGitlab(
           connections: coordinator.connections,
           tls: { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir },
           userAgent: coordinator.identity.userAgent,
-          isAvoided: isNobodysBusiness,
+          isAvoided: isLocalOrMetadata,
         }),
         cacheDir: includesDir(env),
         offline: options.offline,

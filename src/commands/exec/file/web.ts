@@ -88,7 +88,7 @@ ownAddresses.addAddress("::", "ipv6");
  * Whether an address is this machine's own, or one at which clouds answer their machines. The networks of an
  * organisation are not among them.
  */
-export function isNobodysBusiness(address: string): boolean {
+export function isLocalOrMetadata(address: string): boolean {
   const kind = isIP(address);
   return kind !== 0 && (isLinkLocal(address) || ownAddresses.check(address, kind === 6 ? "ipv6" : "ipv4"));
 }
