@@ -19,7 +19,7 @@ interface Holdings {
   readonly mb: number;
   readonly descriptors: number;
   readonly threads: number;
-  /** In its state directory and in the system's temporary one. */
+  /** Files in its state directory and in the system's temporary one. */
   readonly files: number;
   readonly children: number;
 }
@@ -114,7 +114,7 @@ export async function endurance(): Promise<readonly Figure[]> {
 
 const PORT = 9252 + (process.pid % 1000);
 
-/** One job that is canceled at work: seconds until the last of it is gone. */
+/** Cancels one job at work; returns the seconds until all of its processes have ended. */
 async function cancelOne({ coordinator, dir }: Scene, name: string): Promise<{ pickUp: number; cancel: number }> {
   const file = join(dir, name);
   const job = coordinator.enqueue({ script: [`echo $$ > ${file}; sleep 600`] });

@@ -61,7 +61,8 @@ export default defineExecutor({
   shells: SHELLS,
   programs: ({ custom }) =>
     programsOf(customTable.parse(custom)).map(({ key, program }) => ({ table: "custom", key, program })),
-  // Without a table for what a job of an entry that is gone has left: all that it takes was kept.
+  // The table is missing when the entry of a dead job is gone: the files that were kept have everything that its
+  // clean-up needs.
   create: ({ custom }, deps) =>
     createCustomExecutor(custom === undefined ? null : customSettings(customTable.parse(custom)), deps),
 });

@@ -37,7 +37,7 @@ const snapshotSchema = z.record(z.string(), z.object({ name: z.string(), current
 
 /** `null`: the text is no such list. */
 export function parseList(text: string): Listed[] | null {
-  // Without machines some versions print nothing at all.
+  // Some versions print nothing at all if there are no machines.
   const found = listSchema.safeParse(jsonOf(text.trim() === "" ? "[]" : text));
   if (!found.success) return null;
   return found.data.map(({ uuid, name, status, ip_configured: addresses = "" }) => ({

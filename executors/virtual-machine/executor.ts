@@ -16,7 +16,7 @@ export const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellNa
 
 /** What the entry says of its machines. */
 export interface MachineSettings extends BaseChoice {
-  /** Each job gets a new copy, which goes with it. */
+  /** Each job gets a new copy, which is removed after the job. */
   readonly disableSnapshots: boolean;
   readonly bootMs: number;
   readonly timeServer?: string | undefined;

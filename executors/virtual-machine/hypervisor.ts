@@ -2,9 +2,9 @@ import type { Notes } from "../../src/executor.ts";
 
 /** A machine of the operator's that is copied. Nothing of it is changed but that a snapshot or a template is made of it. */
 export interface Base {
-  /** As the hypervisor knows it for good. */
+  /** The hypervisor's identifier, which never changes. */
   readonly id: string;
-  /** As people call it. */
+  /** The name that people give it. */
   readonly name: string;
   /** What copies are made from: a snapshot, a template, or the machine itself. `null`: it has to be made first. */
   readonly source: Source | null;
@@ -20,7 +20,7 @@ export interface Source {
 /** A copy that this runner made. Part of its name is random, so that nobody else's machine is taken for it. */
 export interface Machine {
   readonly name: string;
-  /** As the hypervisor knows it for good; `null` while nobody can tell. */
+  /** The hypervisor's identifier, which never changes; `null` while it is not known. */
   readonly id: string | null;
   /** The directory of its files, for hypervisors that may leave some behind. */
   readonly folder: string | null;
@@ -42,13 +42,16 @@ export interface Address {
 
 /** Everything that takes long obeys its signal, and says in its failures which machine, which command, and what to do. */
 export interface Hypervisor {
-  /** Of executor and table: `virtualbox`. */
+  /** Name of the executor and its table: `virtualbox`. */
   readonly name: string;
   /** `VirtualBox` */
   readonly title: string;
   /** Name of the hypervisor's program, as its processes are called. */
   readonly program: string;
-  /** For the log. @throws {SystemFailure} the program is not there, or says nothing */
+  /**
+   * The version, for the log.
+   * @throws {SystemFailure} the program is not there, or says nothing
+   */
   version(signal: AbortSignal): Promise<string>;
   /** @throws {SystemFailure} there is none of this name */
   findBase(name: string, signal: AbortSignal): Promise<Base>;
@@ -56,7 +59,10 @@ export interface Hypervisor {
   makeSource(base: Base, notes: Notes, signal: AbortSignal): Promise<Source>;
   /** What is known of a machine before it exists, so that it can be written down. */
   introduce(name: string, signal: AbortSignal): Promise<Machine>;
-  /** Nobody else copies the same base meanwhile. @returns the machine, with what is known of it now */
+  /**
+   * Copies the base, which nobody else copies at the same time.
+   * @returns the machine, with what is known of it now
+   */
   clone(base: Base, source: Source, machine: Machine, signal: AbortSignal): Promise<Machine>;
   condition(machine: Machine, signal: AbortSignal): Promise<Condition>;
   /**

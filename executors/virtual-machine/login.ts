@@ -16,7 +16,7 @@ export interface LoginOptions {
   readonly machine: Machine;
   /** The address that starting the machine gave; `null`: it has to be asked for. */
   readonly at: Address | null;
-  /** For the host and the port that the machine turns out to have. */
+  /** The settings for the host and the port that the machine turns out to have. */
   readonly settingsAt: (address: Address) => SshSettings;
   readonly bootMs: number;
   readonly log: Log;

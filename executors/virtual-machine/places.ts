@@ -87,7 +87,7 @@ export function createPlaces({ keepDir, scratch }: { keepDir: string; scratch: s
       }
     },
     alone: async (hypervisor, base, notes, body, signal) => {
-      // Not below the runner's own directory: other runners of this machine have to see it.
+      // The path is outside of the runner's own directory, because other runners of this machine have to see it.
       const path = join("/", "alloy-runner-base", hypervisor, shortHash(base.id));
       const startMs = performance.now();
       let said = false;

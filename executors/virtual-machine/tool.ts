@@ -37,7 +37,7 @@ export interface Tool {
 }
 
 export interface ToolOptions {
-  /** As people and sentences call it. */
+  /** The name that sentences use. */
   readonly name: string;
   readonly program: string;
   readonly environment: Readonly<Record<string, string | undefined>>;

@@ -163,7 +163,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
       };
       const answer = await tool.ask(call, signal);
       if (answer.code !== 0) throw tool.failure(call, answer);
-      // Before it there may be warnings of drivers that are not loaded.
+      // Warnings of drivers that are not loaded may come before the version.
       const version = /^\d+\.\d+\.\d+\S*$/m.exec(answer.stdout)?.[0];
       if (version === undefined) throw unclear(call, answer);
       return version;

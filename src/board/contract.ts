@@ -61,7 +61,7 @@ export interface JobHandles {
   readonly cancel: () => void;
 }
 
-/** One job's side of the board. */
+/** The board's methods for one job. */
 export interface BoardEntry {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
@@ -124,6 +124,6 @@ export interface Board {
   watch(onChange: (job: JobView) => void): () => void;
   /** An entry is there, until that is disposed of. `look` is called whenever somebody asks. */
   addRunner(card: RunnerCard, look: () => RunnerActivity): Disposable;
-  /** In the order in which they came. */
+  /** The entries, in the order in which they were added. */
   runners(): readonly RunnerView[];
 }

@@ -53,5 +53,5 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
   if (chosen.length === 0) context.print(`${file} has no runners`);
 }
 
-/** Whose token is given back. */
+/** An entry whose token is given back. */
 type Leaving = EntryReach & Pick<RunnerConfig, "name" | "id">;

@@ -11,7 +11,7 @@ export interface Followed {
   readonly doubt: string | undefined;
 }
 
-/** As many as the kernel follows. */
+/** The kernel follows no more links than this. */
 const MOST_LINKS = 40;
 
 type Look = Awaited<ReturnType<typeof lstat>>;

@@ -11,7 +11,7 @@ export type CompressionLevel = (typeof compressionLevels)[number];
 
 /** One entry of a job's `artifacts`, its variables expanded. */
 export interface ArtifactUpload {
-  /** As the job names it; may be empty. */
+  /** The name that the job gives; may be empty. */
   readonly name: string;
   readonly paths: readonly string[];
   readonly exclude: readonly string[];
@@ -43,7 +43,7 @@ export type Transfer =
       readonly what: "restore_cache";
       readonly caches: readonly CacheTransfer[];
       readonly attempts: number;
-      /** For each of them. */
+      /** Limit for each upload. */
       readonly timeoutMs: number;
     }
   | {
@@ -51,7 +51,7 @@ export type Transfer =
       readonly caches: readonly CacheTransfer[];
       readonly format: CacheFormat | null;
       readonly level: CompressionLevel;
-      /** For each of them. */
+      /** Limit for each cache. */
       readonly timeoutMs: number;
     }
   | {

@@ -31,7 +31,7 @@ const ZSTD_LEVELS: Readonly<Record<CompressionLevel, number>> = {
  * has it: so an archive that was cut between two frames shows it.
  */
 export const FRAME_BYTES = 8 * 1024 * 1024 - 4096;
-/** Under way at once, by contents; one more is being filled. */
+/** Most bytes of content that are compressed at the same time; one more frame is being filled. */
 const MOST_WEIGHT = (Math.min(availableParallelism(), 4) - 1) * FRAME_BYTES;
 /** Frames that are decompressed ahead of their turn. */
 const AHEAD = 2;

@@ -23,7 +23,7 @@ export class Sink extends Writable implements Notes {
     return this;
   }
   print(text: string, tone: Tone = "plain"): void {
-    // Its words, without the colours.
+    // Prints the text without colours.
     this.write(
       runnerLine(text, tone)
         .toString()

@@ -41,7 +41,7 @@ export function driverCommands(options: ChannelOptions): RemoteCommands {
   const { host, program, shell, stage, notes, tmpDir } = options;
   let { greeting } = options;
 
-  /** One call. */
+  /** Begins one call. */
   const begin = async (
     command: Pick<RemoteCommand, "script" | "args">,
     input: ChannelInput,

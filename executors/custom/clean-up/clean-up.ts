@@ -20,7 +20,7 @@ export interface CleanUpOptions {
   /** File of the job's place, which is released in the end. */
   readonly file: string;
   readonly log: Log;
-  /** Before another try. */
+  /** Pause before another try. */
   readonly pauseMs?: number;
 }
 

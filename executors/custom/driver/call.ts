@@ -13,7 +13,7 @@ import type { DriverProgram, KillLimits } from "../settings.ts";
 export const BUILD_FAILURE = 1;
 export const SYSTEM_FAILURE = 2;
 
-/** One job's driver: where its programs work, and with what. */
+/** What all calls of one job's driver share: where its programs work, and with what environment. */
 export interface DriverHost {
   /** Private to the job, 0700: working directory and `TMPDIR` of all programs. */
   readonly dir: string;

@@ -33,7 +33,7 @@ export function jobEnvironment(
   return environment;
 }
 
-/** As GitLab Runner writes it. */
+/** A service in the form in which GitLab Runner writes it. */
 function described(service: Service, expandWith: DriverVariables["expandWith"]): Readonly<Record<string, unknown>> {
   const own = new Map(service.variables.map(({ key, value }) => [key, value]));
   const expand = (text: string): string => expandWith(own, text);

@@ -10,9 +10,9 @@ import { writeScriptFile } from "./script-file.ts";
 export interface ScriptCall {
   readonly program: DriverProgram;
   readonly text: string;
-  /** Whose text it is. */
+  /** The shell that the script is written for. */
   readonly shell: ShellName;
-  /** As drivers know it. */
+  /** The name by which drivers know the stage. */
   readonly stage: string;
 }
 

@@ -115,7 +115,7 @@ async function connect(api: Api, request: ExecRequest, login: Login, signal: Abo
   const socket = new WebSocket(urlOf(api, request), [PROTOCOL], {
     headers: { ...login.headers },
     ...tlsOf(access, login),
-    // Each channel is a connection of its own.
+    // Each channel opens its own connection.
     ...(access.proxy === undefined ? {} : { agent: agentFor(access, {}) }),
     perMessageDeflate: false,
     handshakeTimeout: HANDSHAKE_MS,

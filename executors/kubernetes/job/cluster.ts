@@ -22,7 +22,7 @@ export interface Cluster {
   readonly alone: boolean;
   /** The namespace of pods for which nobody names another one. */
   readonly namespace: string;
-  /** For logs and notes: the API server. */
+  /** The API server, as logs and notes name it. */
   readonly server: string;
   watch(namespace: string): PodWatch;
   /** Checks once per namespace that the login has the rights that jobs need; the error names those that are missing. */

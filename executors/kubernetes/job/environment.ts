@@ -56,7 +56,7 @@ const LOOK_MS = 20_000;
 /** Time in which output is still read after a container has ended. */
 const LAST_OUTPUT_MS = 5000;
 
-/** One job's surroundings in a pod. */
+/** Makes the environment of one job in a pod. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const { build, helper, places, killLeftovers, killGraceMs } = options;
   const { root, tmpDir, buildsDir } = places;
@@ -74,7 +74,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 
   const files = (): Environment["workspace"] => {
-    // On the file system of the checkout, so that moving is cheap.
+    // The directory is on the file system of the checkout, so that moving files is cheap.
     const place = { root, tmpDir: `${root}.tmp`, tools: helper.tools };
     const plain = remoteFiles(helper.commands, place);
     return {

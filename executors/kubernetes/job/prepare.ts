@@ -323,7 +323,7 @@ async function own(
 
 const LONGEST_LOOK_MS = 60_000;
 const AGAIN_MS = 2000;
-/** So long after its containers a pod may say why they ended. */
+/** The reason why containers ended may appear in the pod this long after their end. */
 const LATE_REASON_MS = 5000;
 const REASON_PAUSE_MS = 500;
 

@@ -12,7 +12,7 @@ export interface WaitOptions {
   readonly api: Api;
   readonly namespace: string;
   readonly pod: string;
-  /** With the names of their containers. */
+  /** The services, with the names of their containers. */
   readonly services: readonly (PodService & { readonly container: string })[];
   /** `null`: do not wait. */
   readonly limitMs: number | null;

@@ -3,7 +3,7 @@ import { type KubernetesSettings, TABLE } from "./settings.ts";
 
 type Ids = { readonly runAsUser?: unknown; readonly runAsGroup?: unknown } | undefined;
 
-/** Who the operator has a container run as. */
+/** The user that the operator has set for a container. */
 function configured({ podSecurityContext: pod }: KubernetesSettings, own: Ids): { user: boolean; group: boolean } {
   const { runAsUser, runAsGroup } = { ...pod, ...filledIn(own) };
   return { user: runAsUser !== undefined, group: runAsGroup !== undefined };

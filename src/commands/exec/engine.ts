@@ -35,7 +35,7 @@ export type Work =
   | { readonly kind: "alloy"; readonly file: CiFile; readonly notes: readonly string[] }
   | ({ readonly kind: "gitlab" } & GitlabWork);
 
-/** One call of `exec`, understood. */
+/** One call of `exec`, with its arguments parsed. */
 export interface Run {
   readonly options: ExecOptions;
   readonly executor: string | undefined;

@@ -22,7 +22,7 @@ export interface ExecOptions {
   /** The CI file; `undefined`: the project's. What follows is for GitLab's. */
   readonly file: string | undefined;
   readonly json: boolean;
-  /** Also jobs that are not in the pipeline. */
+  /** Whether to list jobs that are not in the pipeline, too. */
   readonly all: boolean;
   /** `CI_PIPELINE_SOURCE`. */
   readonly source: string | undefined;

@@ -7,7 +7,7 @@ interface Question {
   readonly initial?: string;
   /** An empty answer is asked again. */
   readonly required?: boolean;
-  /** Not echoed. */
+  /** Whether the answer is not echoed. */
   readonly secret?: boolean;
   /** Says what is wrong with an answer, or null. The question is asked again until nothing is. */
   readonly check?: (answer: string) => string | null;

@@ -13,7 +13,7 @@ import type { ConfigChanges } from "./deps.ts";
 
 /** Makes a runner of one entry, which ends by itself. */
 export interface Single {
-  /** For messages: the configuration file, or `flags of run-single`. */
+  /** The name that messages use: the configuration file, or `flags of run-single`. */
   readonly file: string;
   load(file: string, options: LoadOptions): Promise<Config>;
   /** A source of changes that never has any. */
@@ -77,7 +77,7 @@ export function createSingle(values: FlagValues, context: CommandContext): Singl
   };
 }
 
-/** One job at a time, whatever the entry says. */
+/** The configuration for one job at a time, whatever the entry says. */
 function only(config: Config, name: string): Config {
   const chosen = config.runners.filter((runner) => runner.name === name);
   const broken = config.broken.filter((entry) => entry.name === name);

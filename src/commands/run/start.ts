@@ -13,7 +13,7 @@ export interface Started {
   config: Config;
   readonly services: RunServices;
   readonly supervisor: Supervisor;
-  /** Told how each look at the configuration ended. */
+  /** Functions that are called with the result of each reload. */
   readonly onReload: Set<(reloaded: Reloaded) => void>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
@@ -202,7 +202,7 @@ export async function follow(
   }
 }
 
-/** For the service manager. */
+/** The status line for the service manager. */
 export function statusOf({
   supervisor: { polling },
   config: { broken },

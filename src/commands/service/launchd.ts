@@ -3,7 +3,7 @@ import { definedByFile, runArguments, type Service, type ServiceManager, type Se
 import { MARKER, run, tryRun } from "./step.ts";
 
 export interface LaunchdPlaces {
-  /** Of the account that calls. */
+  /** Home directory of the account that calls. */
   readonly home: string;
   readonly uid: number;
 }

@@ -4,7 +4,7 @@ import { run, tryRun } from "./step.ts";
 import { systemdUnit } from "./systemd-unit.ts";
 
 export interface SystemdPlaces {
-  /** Of the account that calls: `~/.config`, or `XDG_CONFIG_HOME`. */
+  /** Configuration directory of the account that calls: `~/.config`, or `XDG_CONFIG_HOME`. */
   readonly userConfigDir: string;
 }
 

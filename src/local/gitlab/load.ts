@@ -9,7 +9,7 @@ import { at, type Node, nodeOf, type Table, textOf } from "./read/node.ts";
 
 export interface LoadOptions {
   readonly text: string;
-  /** As messages name it. */
+  /** The name that messages use. */
   readonly name: string;
   /** `--input`. */
   readonly inputs: ReadonlyMap<string, string>;

@@ -106,7 +106,7 @@ async function* counting(stream: Readable, onBytes: (bytes: number, more: number
 
 interface Sending {
   readonly upload: ArtifactUpload;
-  /** In sentences: `artifacts`, `the report junit`. */
+  /** Names the upload in sentences: `artifacts`, `the report junit`. */
   readonly what: string;
   readonly path: string;
   readonly packed: Packed;

@@ -16,7 +16,7 @@ export interface CachePacking {
   /** What the disk must still have free. */
   readonly minFreeBytes: number;
   readonly makeRoom: MakeRoom;
-  /** Of the files. */
+  /** Bytes of the files together. */
   readonly totalBytes: number;
   readonly onBytes: OnBytes;
 }

@@ -11,7 +11,7 @@ const DEEPEST = 24;
 
 export interface EvictRequest {
   readonly dir: string;
-  /** Of all caches together; `null`: no limit. */
+  /** Limit of all caches together; `null`: there is none. */
   readonly maxBytes: number | null;
   /** What the disk should have free. */
   readonly freeBytes: number;

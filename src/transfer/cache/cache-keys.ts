@@ -44,9 +44,9 @@ function cleanOnce(key: string): string {
 }
 
 export interface KeyRequest {
-  /** As the job has it, its variables expanded; empty: the default. */
+  /** The job's key, with variables expanded; empty: the default. */
   readonly key: string;
-  /** As the job has it. */
+  /** The key as the job has written it. */
   readonly written: string;
   readonly jobName: string;
   readonly ref: string;

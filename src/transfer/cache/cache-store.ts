@@ -10,7 +10,7 @@ export type CacheFormat = (typeof cacheFormats)[number];
 export interface CachePlace {
   /** `group/project`: clean, relative. */
   readonly projectPath: string;
-  /** As the coordinator numbers it; empty where it did not say. */
+  /** The coordinator's number of the project; empty if it did not say. */
   readonly projectId: string;
   /** Cleaned by `cleanKey`. */
   readonly key: string;
@@ -46,7 +46,7 @@ export type OnBytes = (bytes: number, total: number) => void;
 
 /** @throws {SystemFailure} from each: the store cannot be used, or not now (`retry`) */
 export interface CacheStore {
-  /** For sentences: `on this machine`, `in the bucket caches`. */
+  /** Says in sentences where caches are: `on this machine`, `in the bucket caches`. */
   readonly where: string;
   /** The format of archives if the job does not choose one: all who read from the store understand it. */
   readonly format: CacheFormat;

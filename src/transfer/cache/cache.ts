@@ -119,7 +119,7 @@ export async function archiveCaches(
 
 interface Round {
   readonly caches: readonly CacheTransfer[];
-  /** For each of them. */
+  /** Limit for each cache. */
   readonly timeoutMs: number;
   readonly done: "restored" | "saved";
 }

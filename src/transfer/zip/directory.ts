@@ -18,7 +18,7 @@ export interface ZipItem {
   readonly crc: number;
   /** 0 stored, 8 deflated, 93 Zstandard. */
   readonly method: number;
-  /** Of its local header. */
+  /** Place of its local header in the file. */
   readonly offset: number;
   /** Bytes of the name as it is stored. */
   readonly nameBytes: number;

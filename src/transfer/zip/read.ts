@@ -82,7 +82,7 @@ async function* blocks(
 interface Ahead {
   /** Small ones that follow one another in the file, or a large one. */
   readonly items: readonly ZipItem[];
-  /** Of the small ones, one after the other; `undefined`: it is too large to be read ahead. */
+  /** The contents of the small entries, one after the other; `undefined`: the entry is too large to be read ahead. */
   readonly content: Promise<Uint8Array | undefined>;
 }
 

@@ -7,7 +7,7 @@ export interface ZipEntry extends TarEntry {
   readonly method: "stored" | "deflated";
   readonly crc: number;
   readonly compressedSize: number;
-  /** Of its local header. */
+  /** Place of its local header in the file. */
   readonly offset: number;
 }
 

@@ -44,9 +44,9 @@ export interface GitlabWork {
 
 export interface GitlabFile {
   readonly text: string;
-  /** As messages name it. */
+  /** The name that messages use. */
   readonly name: string;
-  /** From the top of the project. */
+  /** The path from the top of the project. */
   readonly path: string;
 }
 

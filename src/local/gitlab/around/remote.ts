@@ -14,7 +14,7 @@ export interface RemoteOptions {
   readonly timeoutMs: number;
 }
 
-/** One YAML text at GitLab. */
+/** GitLab's limit for one YAML text. */
 const MOST_BYTES = 2 * 1024 * 1024;
 
 /** Files of the web, each fetched once a run; offline they are what they were the last time. */

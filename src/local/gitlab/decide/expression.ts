@@ -28,7 +28,7 @@ interface Token {
 }
 
 const MOST_TOKENS = 100;
-/** In the order in which GitLab tries them. */
+/** The tokens, in the order in which GitLab tries them. */
 const TOKENS: readonly (readonly [Token["kind"], RegExp])[] = [
   ["operator", /\(|\)/y],
   ["input", /\$\[\[\s*inputs\.([\w-]+)\s*\]\]/y],

@@ -13,7 +13,7 @@ import type { Findings } from "./findings.ts";
 import { type Entry, isNull, type Node, nullNode, type Place, textNode } from "./node.ts";
 import { plainScalar } from "./scalars.ts";
 
-/** One YAML text, with all its aliases put in, as GitLab bounds it. */
+/** GitLab's limit for one YAML text with all its aliases put in. */
 const MOST_BYTES = 2 * 1024 * 1024;
 const MOST_LEVELS = 100;
 

@@ -70,7 +70,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     const position = plan.stages.indexOf(job.stage);
     return { runs: runs.filter((other) => plan.stages.indexOf(other.job.stage) < position), asNeeds: false };
   };
-  /** Whose artifacts and reported variables a job gets, in the order of the pipeline. */
+  /** The jobs whose artifacts and reported variables a job gets, in the order of the pipeline. */
   const sources = (run: JobRun): JobRun[] => {
     const { needs, dependencies } = run.job;
     const position = plan.stages.indexOf(run.job.stage);
@@ -83,7 +83,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     });
   };
 
-  /** One try of a job. */
+  /** Makes one try of a job. */
   const attempt = async (run: JobRun): Promise<PipelineJob> => {
     const from = sources(run);
     const reported = new Map(from.flatMap((source) => [...source.reported]));

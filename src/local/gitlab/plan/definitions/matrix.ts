@@ -7,7 +7,7 @@ export interface Instance {
   readonly name: string;
   /** `null`: the job is not parallel. */
   readonly parallel: { readonly index: number; readonly total: number } | null;
-  /** Of its matrix. */
+  /** The variables of its row of the matrix. */
   readonly variables: readonly RawVariable[];
 }
 
