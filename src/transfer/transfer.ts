@@ -43,7 +43,7 @@ export type Transfer =
       readonly what: "restore_cache";
       readonly caches: readonly CacheTransfer[];
       readonly attempts: number;
-      /** Limit for each upload. */
+      /** Limit for each cache. */
       readonly timeoutMs: number;
     }
   | {
