@@ -5,7 +5,10 @@ import { type Figure, median, withScene } from "./scene.ts";
 
 const ROUNDS = 30;
 
-/** What the custom executor itself adds to a job: a driver that does nothing but start the script, against the shell executor. */
+/**
+ * The time that the custom executor itself adds to a job: a driver that only starts the script, compared with the shell
+ * executor.
+ */
 export async function customJobs(): Promise<readonly Figure[]> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-bench-driver-"));
   try {

@@ -34,7 +34,7 @@ async function measure(concurrent: number, entry: string): Promise<Figure[]> {
         const each = await Promise.all(jobs.map(toSuccess));
         return { seconds: (performance.now() - begin) / 1000, each };
       };
-      await all(1); // the first one connects
+      await all(1); // the first job connects to the engine
       if (concurrent > 4) {
         const { seconds } = await all(10);
         return [

@@ -14,24 +14,24 @@ const SECRETS = Array.from({ length: 4 }, (_, i) => ({
 }));
 const BATCH = 100;
 
-/** What a runner has open or left behind, when it has nothing to do. */
+/** What a runner holds open, or has left behind, while it has nothing to do. */
 interface Holdings {
   readonly mb: number;
   readonly descriptors: number;
   readonly threads: number;
-  /** In its state directory and in the system's temporary one. */
+  /** Files in its state directory and in the system's temporary one. */
   readonly files: number;
   readonly children: number;
 }
 
 async function holdings({ runner: { pid }, dir }: Scene): Promise<Holdings> {
-  // Connections that are kept alive close, and memory that is free is given back.
+  // In this time, connections that were kept alive close, and free memory is given back.
   await wait(15_000);
   return {
     mb: residentMb(pid).now,
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     threads: readdirSync(`/proc/${pid}/task`).length,
-    // Without the pipes that wait for the next scripts.
+    // The pipes that wait for the next scripts are not counted.
     files:
       readdirSync(join(dir, "state"), { recursive: true, encoding: "utf8" }).filter((name) => !/pipe-/.test(name))
         .length + readdirSync(tmpdir()).length,
@@ -39,7 +39,7 @@ async function holdings({ runner: { pid }, dir }: Scene): Promise<Holdings> {
   };
 }
 
-/** The jobs of a day: short, failing, canceled, loud, with sources, artifacts and caches. */
+/** Makes one of a day's jobs: they are short, failing, canceled or loud, with sources, artifacts and caches. */
 function mixed(git: GitSpec, index: number): JobSpec {
   switch (index % 8) {
     case 0:
@@ -72,7 +72,7 @@ async function runBatch(coordinator: LocalCoordinator, git: GitSpec): Promise<vo
   );
 }
 
-/** 2,000 mixed jobs after the first hundred: what has grown meanwhile. */
+/** Runs 2,000 mixed jobs after the first hundred and measures what has grown meanwhile. */
 export async function endurance(): Promise<readonly Figure[]> {
   return await withRepository(2, async (git) => {
     return await withScene(
@@ -114,7 +114,7 @@ export async function endurance(): Promise<readonly Figure[]> {
 
 const PORT = 9252 + (process.pid % 1000);
 
-/** One job that is canceled at work: seconds until the last of it is gone. */
+/** Cancels one job at work; returns the seconds until all of its processes have ended. */
 async function cancelOne({ coordinator, dir }: Scene, name: string): Promise<{ pickUp: number; cancel: number }> {
   const file = join(dir, name);
   const job = coordinator.enqueue({ script: [`echo $$ > ${file}; sleep 600`] });
@@ -130,7 +130,10 @@ async function cancelOne({ coordinator, dir }: Scene, name: string): Promise<{ p
   return { pickUp, cancel };
 }
 
-/** Ten jobs flood, mask and pack; an eleventh one is picked up and canceled, and metrics are asked for meanwhile. */
+/**
+ * Ten jobs flood the trace, mask and pack; meanwhile an eleventh one is picked up and canceled, and metrics are asked
+ * for.
+ */
 export async function fairness(): Promise<readonly Figure[]> {
   return await withScene(
     {

@@ -89,7 +89,7 @@ async function throughput(): Promise<readonly Figure[]> {
           value: `s3cr3t-value-${i}-${"x".repeat(i * 4)}`,
           masked: true,
         }));
-        // The first one pays for pages of the file and code that was never run before.
+        // The first job pays for reading the file, and for code that never ran before.
         await coordinator.enqueue({ script: [`cat ${file}`], variables }).reported({ timeoutMs: 120_000 });
         const job = coordinator.enqueue({ script: [`cat ${file}`], variables });
         const update = await job.reported({ timeoutMs: 120_000 });
@@ -125,7 +125,7 @@ async function pickUp(): Promise<readonly Figure[]> {
       async ({ coordinator }) => {
         const waits: number[] = [];
         for (let i = 0; i < jobs; i++) {
-          // Past the quick questions that follow a finished job.
+          // By then the quick requests after a finished job are over.
           await wait(2500 + ((i * 397) % 1200));
           const job = coordinator.enqueue({ script: ["true"] });
           await job.reported();
@@ -205,8 +205,8 @@ async function gitJob(): Promise<readonly Figure[]> {
 }
 
 /**
- * Root only: as after a start of the machine. Of a binary that was just written the kernel maps much more than is used (3 MB
- * here), which says nothing about the program.
+ * Empties the page cache (root only), as after a start of the machine. Of a binary that was just written the kernel
+ * maps much more than is used (3 MB here), which says nothing about the program.
  */
 async function forgetFiles(): Promise<void> {
   execFileSync("sync");
@@ -251,7 +251,7 @@ async function busyMemory(): Promise<readonly Figure[]> {
   });
 }
 
-/** The whole process, as a person waits for it. */
+/** Measures the whole process, for as long as a person waits for it. */
 async function startUp(): Promise<readonly Figure[]> {
   const [command, ...args] = program();
   const times: number[] = [];

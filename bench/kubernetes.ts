@@ -79,7 +79,7 @@ poll_timeout = 600
     entry,
   } as const;
   return await withScene(scene, async (found) => {
-    // The first one connects.
+    // The first job connects to the cluster.
     await toSuccess(found.coordinator.enqueue({ script: ["true"] }));
     return await body(found);
   });

@@ -6,8 +6,9 @@ import { type Figure, median, withRepository, withScene } from "./scene.ts";
 const ROUNDS = 9;
 
 /**
- * Jobs whose shell is PowerShell, in bare starts of it: what a start costs is the machine's matter, how many of them a job needs,
- * and how much is done in each, is ours. Each round measures all kinds and a bare start, so that a busy moment meets them alike.
+ * Measures jobs whose shell is PowerShell in multiples of a bare start of it. The machine decides what a start costs;
+ * the runner decides how many a job needs, and how much is done in each. Each round measures all kinds and a bare
+ * start, so that a busy moment meets them alike.
  */
 export async function pwshJobs(): Promise<readonly Figure[]> {
   if (pwshFolder() === null) {
@@ -36,7 +37,7 @@ export async function pwshJobs(): Promise<readonly Figure[]> {
       for (let round = 0; round <= ROUNDS; round++) {
         const begin = performance.now();
         spawnSync("pwsh", ["-NoProfile", "-Command", "exit 0"], { stdio: "ignore" });
-        // The first one pays for pages of the files, the clone and what is found out of the machine.
+        // The first round pays for reading the files, for the clone and for detecting the machine's properties.
         if (round > 0) bare.push(performance.now() - begin);
         for (const [index, [, , spec]] of kinds.entries()) {
           const job = coordinator.enqueue(spec);

@@ -35,7 +35,7 @@ export interface SceneOptions {
   readonly executor?: string;
   /** More lines of each entry. */
   readonly entry?: string;
-  /** Of the runner, besides what it always has. */
+  /** Environment of the runner, besides the variables that it always has. */
   readonly env?: Readonly<Record<string, string>>;
 }
 

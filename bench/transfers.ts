@@ -57,8 +57,8 @@ interface Timed {
   readonly cpu: number;
 }
 
-/** Seconds of a command, and processor time of all that it starts. */
-function yardstick(dir: string, command: string): Timed {
+/** Seconds that a command takes, and processor time of everything that it starts. */
+function timeCommand(dir: string, command: string): Timed {
   const begin = performance.now();
   const times = execFileSync("bash", ["-c", `{ ${command}; } >/dev/null 2>&1; times`], { cwd: dir, encoding: "utf8" });
   const seconds = (performance.now() - begin) / 1000;
@@ -98,9 +98,9 @@ export async function transfers(): Promise<readonly Figure[]> {
   try {
     await mkdir(join(dir, "tree"));
     execFileSync("bash", ["-c", `${TREE}'${join(dir, "tree")}'`]);
-    const zip = yardstick(dir, "zip -q -6 -r a.zip tree");
-    const pack = yardstick(dir, "tar c tree | zstd -q -1 -T2 -o a.zst");
-    const unpack = yardstick(dir, "mkdir out && zstd -dcq a.zst | tar x -C out");
+    const zip = timeCommand(dir, "zip -q -6 -r a.zip tree");
+    const pack = timeCommand(dir, "tar c tree | zstd -q -1 -T2 -o a.zst");
+    const unpack = timeCommand(dir, "mkdir out && zstd -dcq a.zst | tar x -C out");
     return await withRepository(2, async (git) => await besideTools(dir, git, { zip, pack, unpack }));
   } finally {
     await rm(dir, { recursive: true, force: true });

@@ -11,7 +11,7 @@ you like, runs each in a shell or container, streams the trace back as it is wri
 const HOMEPAGE = "https://github.com/AlloyCI/alloy-runner";
 
 /** The unit of the packages: that of `install`, with the account that the packages make. */
-export function packagedUnit() {
+function packagedUnit() {
   return systemdUnit({
     name: "alloy-runner",
     scope: "system",

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 
 const top = join(import.meta.dirname, "..");
 
-/** Everybody may import these; they import one another, zod and node. */
+/** Everybody may import these files; they import one another, zod and node. */
 const contracts = [
   "src/executor.ts",
   "src/executor-deps.ts",
@@ -104,11 +104,11 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
 ];
 
 /**
- * Rooms with doors: what enters one from outside comes by these files, so that the rest of it can change. The other shelves
- * (`executors/common`, `executors/images`, and rooms of `src/`) are for whoever the table above lets in.
+ * Rooms with doors: files outside of a room import only its doors, so that the rest of it can change. The other rooms
+ * (`executors/common`, `executors/images`, and those of `src/`) are open to whoever the table above lets in.
  */
 const doors: Readonly<Record<string, readonly string[]>> = {
-  // The program itself starts again as the one that reaches files of another account.
+  // The program starts itself again as the process that reaches files of another account.
   "executors/shell/": ["index.ts", "words.ts", "files/server.ts", "launch/own-program.ts", "places/host-claims.ts"],
   "executors/remote/": ["index.ts"],
   "executors/ssh/": ["index.ts", "words.ts", "over-ssh.ts"],

@@ -45,7 +45,7 @@ test("where a value ends and the next field begins cannot be disguised", () => {
   expect(lines).toEqual([
     '<4>odd job=7\\tx  a="x\\\\\\" job=8 b=\\"" c="\\\\" d="two\\\\nwords\\n" e="\\u200fabc" f="{\\"g\\":\\"\\\\\\\\\\\\\\"\\"}"\n',
   ]);
-  // What a reader of such lines makes of it.
+  // The fields as a reader of such lines would parse them.
   const fields = [...((lines[0] ?? "").split("  ")[1]?.matchAll(/(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S+))/g) ?? [])];
   expect(fields.map(([, name]) => name)).toEqual(["a", "c", "d", "e", "f"]);
 });

@@ -295,7 +295,7 @@ describe("the metrics server", () => {
     };
     const slow = await opened("127.0.0.2");
     const strangers = await Promise.all(Array.from({ length: 600 }, () => opened("127.0.0.1")));
-    // Of those who came first one after the other ends.
+    // The server closes the oldest connections, one after the other.
     while (strangers.filter((one) => one.closed).length < 300) await new Promise((resolve) => setImmediate(resolve));
     let answer = "";
     slow.on("data", (text) => {

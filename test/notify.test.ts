@@ -31,7 +31,7 @@ function open(env: NodeJS.ProcessEnv, log = quiet().log) {
   return notifier;
 }
 
-/** A datagram socket as systemd has one; messages come out as JSON, one a line. */
+/** A datagram socket like systemd's; it returns messages as JSON, one a line. */
 async function receive(address: (folder: string) => string) {
   const folder = await mkdtemp(join(tmpdir(), "notify-"));
   folders.push(folder);
@@ -51,7 +51,7 @@ while True:
   expect((await lines.next()).value).toBe("bound");
   const next = async (): Promise<string> => {
     const message = String(JSON.parse((await lines.next()).value ?? '""'));
-    // systemd-notify asks so whether its message was read.
+    // systemd-notify sends this to learn whether its message was read.
     return message === "BARRIER=1" ? next() : message;
   };
   return { socket, folder, next };

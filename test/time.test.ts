@@ -6,7 +6,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A clock on the wall that jumps by `years` with each look. */
+/** Makes the wall clock jump by `years` with each look at it. */
 function steppingClock(years: number): void {
   const real = Date.now;
   let looks = 0;
@@ -60,7 +60,7 @@ test("what is waited for comes through, fails as itself, or is given up with the
   const given = unlessAborted(late.promise, stop.signal);
   stop.abort(reason);
   await expect(given).rejects.toBe(reason);
-  // Nobody waits for it any more, so this is no unhandled rejection, which would fail the whole run.
+  // Nobody waits for this any more; if it were an unhandled rejection, it would fail the whole run.
   late.reject(new Error("too late"));
   await expect(unlessAborted(new Promise(() => {}), stop.signal)).rejects.toBe(reason);
 });

@@ -4,13 +4,13 @@ import type { Environment, JobPlace, Notes, Script } from "../../src/executor.ts
 import type { Log } from "../../src/log.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
 import { probeTools, quoted, remoteFiles } from "../remote/index.ts";
-import type { DriverAnswer } from "./answer.ts";
-import { type DriverHost, nameCall } from "./call.ts";
 import { driverCommands } from "./channel/channel.ts";
-import { runScriptCall } from "./script-call.ts";
+import { removeFiles, TIDY_MS, type Tidying } from "./clean-up/tidy.ts";
+import type { DriverAnswer } from "./driver/answer.ts";
+import { type DriverHost, nameCall } from "./driver/call.ts";
+import { runScriptCall } from "./driver/script-call.ts";
+import { driverStage } from "./driver/stages.ts";
 import type { CustomSettings } from "./settings.ts";
-import { driverStage } from "./stages.ts";
-import { removeFiles, TIDY_MS, type Tidying } from "./tidy.ts";
 
 export interface CustomEnvironmentOptions {
   readonly settings: CustomSettings;
@@ -20,16 +20,16 @@ export interface CustomEnvironmentOptions {
   readonly notes: Notes;
   readonly log: Log;
   readonly ephemeral: boolean;
-  /** From here on there are files of the job. */
+  /** Called once there are files of the job. */
   onFiles(tidying: Tidying): Promise<void>;
   /** Runs `cleanup_exec` and lets go of everything. */
   cleanUp(): Promise<void>;
 }
 
-/** What clean-up takes besides the operator's own limits. */
+/** Time that clean-up may take beyond the operator's own limits. */
 const MARGIN_MS = 30_000;
 
-/** What a driver has made, once the first script has been run there. */
+/** The environment that a driver has made, once the first script has run in it. */
 export async function createCustomEnvironment(
   options: CustomEnvironmentOptions,
   signal: AbortSignal,
@@ -48,7 +48,7 @@ export async function createCustomEnvironment(
     stage: () => stage,
     notes: notes.stream,
     tmpDir,
-    // In double quotes: the host's own name is asked for there.
+    // The greeting stands in double quotes, because the shell over there inserts its host's name.
     greeting: `echo "Running on $(uname -n 2>/dev/null) via "${quoted([via])}"..."`,
   });
   const files = await reachFiles();
@@ -81,7 +81,7 @@ export async function createCustomEnvironment(
     },
   };
 
-  /** Where no shell is that knows how to move files, scripts run all the same. */
+  /** Scripts also run in a place whose shell does not know how to move files. */
   async function reachFiles(): Promise<WorkspaceFiles> {
     const powerShell = shell === "pwsh" || shell === "powershell";
     try {

@@ -3,12 +3,12 @@ import { defineExecutor, type Executor } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { recoverJob, sweep } from "./clean-up/recovery.ts";
 import { prepareJob } from "./prepare.ts";
-import { recoverJob, sweep } from "./recovery.ts";
 import { type CustomSettings, customSettings, customTable, programsOf } from "./settings.ts";
 import { words } from "./words.ts";
 
-/** cmd's scripts come with variables and files beside them, and a driver is handed a text. */
+/** cmd is missing: its scripts need variables and files beside them, but a driver is handed a single text. */
 const SHELLS = ["bash", "sh", "pwsh", "powershell"] as const satisfies readonly ShellName[];
 
 const noteSchema = z.object({ kind: z.literal("custom-job"), file: z.string() });
@@ -61,7 +61,8 @@ export default defineExecutor({
   shells: SHELLS,
   programs: ({ custom }) =>
     programsOf(customTable.parse(custom)).map(({ key, program }) => ({ table: "custom", key, program })),
-  // Without a table for what a job of an entry that is gone has left: all that it takes was kept.
+  // The table is missing when the entry of a dead job is gone: the files that were kept have everything that its
+  // clean-up needs.
   create: ({ custom }, deps) =>
     createCustomExecutor(custom === undefined ? null : customSettings(customTable.parse(custom)), deps),
 });

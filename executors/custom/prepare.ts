@@ -8,13 +8,13 @@ import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { slotName } from "../common/slot-name.ts";
 import { jobMark } from "../remote/index.ts";
-import { type DriverAnswer, readAnswer } from "./answer.ts";
-import { type DriverHost, nameCall, runCall } from "./call.ts";
-import { cleanUp } from "./clean-up.ts";
-import { askConfig } from "./config-call.ts";
-import { definedIn, jobEnvironment, ownEnvironment, responseFile, responseText } from "./driver-environment.ts";
+import { cleanUp } from "./clean-up/clean-up.ts";
+import { type KeptJob, keep, letGo, type Place, takePlace } from "./clean-up/kept.ts";
+import { type DriverAnswer, readAnswer } from "./driver/answer.ts";
+import { type DriverHost, nameCall, runCall } from "./driver/call.ts";
+import { askConfig } from "./driver/config-call.ts";
+import { definedIn, jobEnvironment, ownEnvironment, responseFile, responseText } from "./driver/driver-environment.ts";
 import { createCustomEnvironment } from "./environment.ts";
-import { type KeptJob, keep, letGo, type Place, takePlace } from "./kept.ts";
 import type { CustomSettings } from "./settings.ts";
 
 export interface PrepareOptions {

@@ -23,23 +23,23 @@ export const customTable = z.object({
 
 export type CustomTable = z.output<typeof customTable>;
 
-export const PROGRAMS = ["config_exec", "prepare_exec", "run_exec", "cleanup_exec"] as const;
+const PROGRAMS = ["config_exec", "prepare_exec", "run_exec", "cleanup_exec"] as const;
 export type ProgramKey = (typeof PROGRAMS)[number];
 
 /** A program of the operator's. */
 export interface DriverProgram {
   readonly key: ProgramKey;
-  /** As it is written. */
+  /** The path as it is written in the table. */
   readonly path: string;
   readonly args: readonly string[];
-  /** Infinity: only the job's own limit. */
+  /** Infinity: only the job's own limit holds. */
   readonly timeoutMs: number;
 }
 
 export interface KillLimits {
-  /** SIGTERM → SIGKILL. */
+  /** Time from SIGTERM to SIGKILL. */
   readonly gracefulMs: number;
-  /** From SIGKILL until it is given up. */
+  /** Time from SIGKILL until the runner gives up. */
   readonly forceMs: number;
 }
 
@@ -54,7 +54,7 @@ const DEFAULT_TIMEOUT_S = 3600;
 const DEFAULT_GRACEFUL_S = 600;
 const DEFAULT_FORCE_S = 10;
 
-/** What is absent, 0 or negative is the default. */
+/** A value that is absent, 0 or negative means the default. */
 function msOf(value: number | undefined, fallback: number): number {
   return (value !== undefined && value > 0 ? value : fallback) * 1000;
 }

@@ -2,7 +2,7 @@ import type { EntryQuestion, ExecutorWords } from "../../src/executor-words.ts";
 import { words as docker, imageQuestion } from "../docker/words.ts";
 import { machineFlags } from "./settings/flags.ts";
 
-export const machineQuestions: readonly EntryQuestion[] = [
+const machineQuestions: readonly EntryQuestion[] = [
   { flag: "machine-machine-driver", message: "Driver of docker-machine, such as amazonec2", required: true },
   { flag: "machine-machine-name", message: "Name of machines, such as auto-scale-%s", required: true },
 ];

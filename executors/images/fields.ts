@@ -42,7 +42,7 @@ export const policies = z
     return [...new Set(given.filter(isPolicy))];
   });
 
-export const variable = parsed(
+const variable = parsed(
   z.string(),
   (value) => {
     const split = value.indexOf("=");

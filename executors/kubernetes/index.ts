@@ -30,7 +30,7 @@ const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
 const noteSchema = z.object({ kind: z.literal("kubernetes-job"), server: z.string(), namespace: z.string() });
 
 const UNDO_MS = 60_000;
-/** After the public helper image could not be had, the next jobs don't wait for the same answer. */
+/** For this long after the public helper image could not be pulled, jobs do not try it again. */
 const REST_MS = 600_000;
 
 function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDeps): Executor {
@@ -39,11 +39,11 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
   const slots = new Map<string, Set<number>>();
   let missing: { readonly until: number; readonly why: string } | null = null;
 
-  // Asked for anew after a failure: a cluster may come, and a kubeconfig may be mended, while the runner runs.
+  // Asked for anew after a failure: the cluster may come up, or the kubeconfig may be mended, while the runner runs.
   let finding: Promise<Cluster> | null = null;
   const cluster = (signal: AbortSignal): Promise<Cluster> => {
     if (finding === null) {
-      // For all jobs that wait for it: the end of one must not be the others'.
+      // All jobs that wait for the connection share it, so the end of one job must not end the attempt.
       const found = connectCluster(settings, settings.connection, deps, never);
       finding = found;
       found.catch(() => {
@@ -145,14 +145,15 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       await within(UNDO_MS, never, destroy).catch((cause: unknown) => {
         log.warn("What was prepared for a job could not be removed", { problem: describeError(cause) });
       });
-      // A request that was given up may still be carried out.
+      // The API may still carry out a request that was given up.
       if (signal.aborted && shared) sweeper.suspect({ api, namespace }, request.jobKey);
       slot.free();
       throw error;
     }
   };
 
-  // An entry that cannot run jobs leaves them to others. What runs for one pipeline has nobody to leave it to.
+  // An entry that cannot run jobs asks for none, so that other runners take them. `exec` runs them anyway, as there is
+  // no other runner.
   const admission = createAdmission(async (signal) => {
     const found = await cluster(signal);
     await found.checkRights(found.namespace, signal);
@@ -192,7 +193,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
           if (pods > 0)
             done.push(`removed ${pods === 1 ? "1 pod" : `${pods} pods`} and what ran in ${pods === 1 ? "it" : "them"}`);
           else if (secrets > 0) done.push("removed its logins");
-          // A request that was under way when the runner died may be carried out yet.
+          // The API may still carry out a request that was under way when the runner died.
           sweeper.suspect({ api, namespace }, jobKey);
         } catch (error) {
           signal.throwIfAborted();

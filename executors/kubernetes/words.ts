@@ -18,6 +18,6 @@ export const words: ExecutorWords = {
     kubernetes: `resource_availability_check_max_attempts helper_image_flavor logs_base_dir
       scripts_base_dir pod_disruption_budget autoscaler suspend_pvc_size suspend_pvc_storage_class`,
   },
-  // In a cluster nothing has to be said.
+  // In a cluster nothing has to be configured, so the table may be empty.
   completeEntry: (entry) => ({ ...entry, kubernetes: entry.kubernetes ?? {} }),
 };

@@ -29,15 +29,15 @@ export interface MachineInfo {
   readonly name: string;
   readonly state: string;
   readonly os: string;
-  /** Of all adapters, 12 hex digits, lower case. */
+  /** Hardware addresses of all adapters, 12 hex digits each, lower case. */
   readonly macs: readonly string[];
 }
 
 const snapshotSchema = z.record(z.string(), z.object({ name: z.string(), current: z.boolean().optional() }));
 
-/** `null`: it is no such list. */
+/** `null`: the text is no such list. */
 export function parseList(text: string): Listed[] | null {
-  // Without machines some versions print nothing at all.
+  // Some versions print nothing at all if there are no machines.
   const found = listSchema.safeParse(jsonOf(text.trim() === "" ? "[]" : text));
   if (!found.success) return null;
   return found.data.map(({ uuid, name, status, ip_configured: addresses = "" }) => ({
@@ -83,7 +83,10 @@ export function leasedAddress(leases: string, macs: readonly string[]): string |
   return newest?.address ?? null;
 }
 
-/** There may be several, and `-` for none. Where a name were wanted, an empty one would be this machine. */
+/**
+ * There may be several addresses, and `-` stands for none. An empty text must not pass: as a host name it would mean
+ * this machine.
+ */
 function addressIn(text: string): string | null {
   return text.split(/[\s,]+/).find(isUsable) ?? null;
 }

@@ -7,9 +7,9 @@ import { currentSnapshot, type Listed, leasedAddress, type MachineInfo, parseInf
 
 export interface ParallelsOptions {
   readonly baseName: string;
-  /** Of copies of `baseName`. */
+  /** Name of the template from which copies of `baseName` are made. */
   readonly templateName: string | undefined;
-  /** Of sshd in the guest. */
+  /** Port of the sshd in the guest. */
   readonly guestPort: number;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
@@ -63,7 +63,7 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
     });
   };
 
-  /** Until its status is one of those that `done` knows, or it is gone. */
+  /** Waits until the machine's status is one of those that `done` knows, or the machine is gone. */
   const settled = async (
     machine: Machine,
     { done, task }: { done: (status: string) => boolean; task: string },
@@ -128,7 +128,7 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
     };
     const answer = await tool.ask(call, signal);
     if (answer.code !== 0) {
-      // It may have gone off by itself meanwhile.
+      // The machine may have gone off by itself meanwhile.
       const now = await find(machine, signal);
       if (now !== null && !OFF.has(now.status)) throw tool.failure(call, answer);
     }
@@ -267,7 +267,7 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
       };
       const answer = await tool.ask(call, signal);
       if (answer.code === 0 || (await find(machine, signal)) === null) return;
-      // One whose files are not whole can be forgotten, though not deleted.
+      // A machine whose files are not whole cannot be deleted, but it can be forgotten.
       if ((await tool.ask({ ...call, args: ["unregister", machine.name] }, signal)).code !== 0) {
         throw tool.failure(call, answer);
       }

@@ -16,7 +16,7 @@ export const allowedImages = z
   .array(z.string().refine((text) => parsePattern(text) !== null, "expected a regular expression"))
   .optional();
 
-/** Those of a table that was checked. */
+/** The patterns of a table that was checked. */
 export function patternsOf(texts: readonly string[] = []): Pattern[] {
   return texts.flatMap((text) => parsePattern(text) ?? []);
 }

@@ -16,7 +16,7 @@ export const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellNa
 
 /** What the entry says of its machines. */
 export interface MachineSettings extends BaseChoice {
-  /** Each job gets a new copy, which goes with it. */
+  /** Each job gets a new copy, which is removed after the job. */
   readonly disableSnapshots: boolean;
   readonly bootMs: number;
   readonly timeServer?: string | undefined;
@@ -64,7 +64,7 @@ export function createMachineExecutor(
     notes: Notes,
     signal: AbortSignal,
   ): Promise<Environment> => {
-    // Asked for again where it failed: somebody may have installed it.
+    // Asked for again after a failure: somebody may have installed the program meanwhile.
     version ??= sayVersion(signal).catch((error: unknown) => {
       version = null;
       throw error;
@@ -150,7 +150,7 @@ export function createMachineExecutor(
           throw await withCondition(error, opened);
         }
       },
-      // All of it goes with the machine, which is taken back to what it was.
+      // There is no file to remove: all files go when the machine is reset or removed.
       destroy: async () => {
         leaving ??= (async () => {
           close();
@@ -163,7 +163,7 @@ export function createMachineExecutor(
     };
   };
 
-  /** A connection that is lost says little where the machine itself has gone. */
+  /** If the machine itself has gone, that is the cause, and the lost connection says little. */
   const withCondition = async (error: SystemFailure, { machine }: OpenMachine): Promise<SystemFailure> => {
     const condition = await within(CONDITION_MS, "looking", (until) => hypervisor.condition(machine, until)).catch(
       () => null,

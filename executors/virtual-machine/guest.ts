@@ -5,7 +5,10 @@ import type { Hypervisor, Machine } from "./hypervisor.ts";
 
 const MOST_ANSWER_BYTES = 256 * 1024;
 
-/** Addresses of all adapters, also of those whose address was changed, on Linux, macOS and the BSDs; then the clock. */
+/**
+ * Prints the addresses of all adapters, also of those whose address was changed, on Linux, macOS and the BSDs; then the
+ * clock.
+ */
 const LOOK_PROGRAM = `{ cat /sys/class/net/*/address; ip link || /sbin/ip link; ifconfig -a || /sbin/ifconfig -a; } 2>/dev/null
 echo "clock $(date -u +%s)"`;
 
@@ -27,7 +30,7 @@ const SERVER_PROGRAM = `for how in '' 'sudo -n'; do
 done
 exit 1`;
 
-/** Snapshots bring back the time at which they were taken. */
+/** A larger difference is corrected: a snapshot brings back the time at which it was taken. */
 const MOST_SKEW_S = 5;
 
 export interface Guest {
@@ -80,7 +83,7 @@ export async function setClock(
 ): Promise<void> {
   if (skewS === null || Math.abs(skewS) < MOST_SKEW_S) return;
   if (timeServer !== undefined && (await succeeds(commands, SERVER_PROGRAM, [timeServer], signal))) return;
-  // Seconds that it takes until then hardly count.
+  // The seconds until the guest runs the command hardly count.
   const now = new Date();
   const seconds = String(Math.floor(now.getTime() / 1000));
   const [year = "", month = "", day = "", hour = "", minute = "", second = ""] = now.toISOString().split(/[-T:.Z]/);

@@ -7,7 +7,7 @@ import { shortHash } from "./kept.ts";
 
 /** What is known of the host key that copies of a base have, and what is learnt from the first of them. */
 export interface HostKeys {
-  /** What the operator named counts; then what was learnt; else what answers first is believed. */
+  /** The operator's host key counts; without one, the key that was learnt; without that, the first key is believed. */
   readonly policy: SshSettings["hostKeys"];
   /** After a login. @throws {SystemFailure} it cannot be written, or another copy has just shown another key */
   remember(): Promise<void>;

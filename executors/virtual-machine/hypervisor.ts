@@ -2,27 +2,27 @@ import type { Notes } from "../../src/executor.ts";
 
 /** A machine of the operator's that is copied. Nothing of it is changed but that a snapshot or a template is made of it. */
 export interface Base {
-  /** As the hypervisor knows it for good. */
+  /** The hypervisor's identifier, which never changes. */
   readonly id: string;
-  /** As people call it. */
+  /** The name that people give it. */
   readonly name: string;
-  /** What copies are made from: a snapshot, a template, or the machine itself. `null`: that has to be made first. */
+  /** What copies are made from: a snapshot, a template, or the machine itself. `null`: it has to be made first. */
   readonly source: Source | null;
 }
 
 export interface Source {
-  /** Another one once the base has changed: what was copied before is of no use then. */
+  /** Changes with the base: copies of another identity are of no use. */
   readonly identity: string;
   /** For the trace: `its snapshot "Base State"`. */
   readonly name: string;
 }
 
-/** A copy that this runner made. Its name has a part that was drawn by lot, so that nobody else's is taken for it. */
+/** A copy that this runner made. Part of its name is random, so that nobody else's machine is taken for it. */
 export interface Machine {
   readonly name: string;
-  /** As the hypervisor knows it for good; `null` while nobody can tell. */
+  /** The hypervisor's identifier, which never changes; `null` while it is not known. */
   readonly id: string | null;
-  /** Where its files are, where the hypervisor may leave some behind. */
+  /** The directory of its files, for hypervisors that may leave some behind. */
   readonly folder: string | null;
 }
 
@@ -36,40 +36,55 @@ export type Condition =
 export interface Address {
   readonly host: string;
   readonly port: number;
-  /** Of its network adapters, 12 hex digits each, lower case: by these the guest is known to be this one. */
+  /** Hardware addresses of its network adapters, 12 hex digits each, lower case: the guest is recognized by them. */
   readonly macs: readonly string[];
 }
 
 /** Everything that takes long obeys its signal, and says in its failures which machine, which command, and what to do. */
 export interface Hypervisor {
-  /** Of executor and table: `virtualbox`. */
+  /** Name of the executor and its table: `virtualbox`. */
   readonly name: string;
   /** `VirtualBox` */
   readonly title: string;
-  /** Of the program that does it all, as its processes are called. */
+  /** Name of the hypervisor's program, as its processes are called. */
   readonly program: string;
-  /** For the log. @throws {SystemFailure} the program is not there, or says nothing */
+  /**
+   * The version, for the log.
+   * @throws {SystemFailure} the program is not there, or says nothing
+   */
   version(signal: AbortSignal): Promise<string>;
   /** @throws {SystemFailure} there is none of this name */
   findBase(name: string, signal: AbortSignal): Promise<Base>;
-  /** What `findBase` did not find. Nobody else does so to the same base meanwhile. */
+  /** Makes what `findBase` did not find. Nobody else does so for the same base at the same time. */
   makeSource(base: Base, notes: Notes, signal: AbortSignal): Promise<Source>;
-  /** Known before there is anything, so that it can be written down. */
+  /** What is known of a machine before it exists, so that it can be written down. */
   introduce(name: string, signal: AbortSignal): Promise<Machine>;
-  /** Nobody else copies the same base meanwhile. @returns the machine, with what is known of it now */
+  /**
+   * Copies the base, which nobody else copies at the same time.
+   * @returns the machine, with what is known of it now
+   */
   clone(base: Base, source: Source, machine: Machine, signal: AbortSignal): Promise<Machine>;
   condition(machine: Machine, signal: AbortSignal): Promise<Condition>;
-  /** On return it runs. @returns its address, where that is known by then */
+  /**
+   * The machine runs when this resolves.
+   * @returns its address, where that is known by then
+   */
   start(machine: Machine, signal: AbortSignal): Promise<Address | null>;
-  /** `null`: it has none yet. */
+  /** `null`: it has no address yet. */
   address(machine: Machine, signal: AbortSignal): Promise<Address | null>;
-  /** Of the running machine. @returns its id */
+  /**
+   * Takes a snapshot of the running machine.
+   * @returns its id
+   */
   snapshot(machine: Machine, name: string, signal: AbortSignal): Promise<string>;
-  /** Of a machine that is off, or not: it may run afterwards, or not. */
+  /** Resets a machine, running or not, to a snapshot; it may run afterwards, or not. */
   restore(machine: Machine, snapshot: string, signal: AbortSignal): Promise<void>;
-  /** At once, as if by pulling the plug; on return it is off. Also where it is already, or absent. */
+  /**
+   * Switches the machine off at once, as if by pulling the plug; it is off when this resolves. It may be off or absent
+   * before.
+   */
   powerOff(machine: Machine, signal: AbortSignal): Promise<void>;
-  /** With its disks and all that a broken-off copy has left. Also where it runs, or is absent. */
+  /** Removes the machine with its disks and all that a broken-off copy has left. It may run or be absent. */
   remove(machine: Machine, signal: AbortSignal): Promise<void>;
   /** Run a small program in the guest as its administrator, where the hypervisor has a way of its own. @returns whether it succeeded */
   asRoot?(machine: Machine, script: string, signal: AbortSignal): Promise<boolean>;

@@ -11,9 +11,9 @@ const keptSchema = z.object({
   base: z.string(),
   /** `Source.identity` of what it was copied from. */
   source: z.string(),
-  /** What each job begins with; `null`: it is not ready, or it was never to be kept. */
+  /** The snapshot that each job begins with; `null`: the machine is not ready, or was never to be kept. */
   snapshot: z.string().nullable(),
-  /** Who has it; `null`: nobody. */
+  /** The job that has it; `null`: none. */
   jobKey: z.string().nullable(),
   usedAt: z.number(),
 });
@@ -36,7 +36,7 @@ export function keptFile(
   return join(keepDir, `${prefixOf(hypervisor)}${runnerId}-${slot}-${shortHash(base)}.json`);
 }
 
-/** In one step, so that a crash leaves the old or the new. */
+/** Replaces the file in one step, so that a crash leaves either the old or the new content. */
 export async function keep(file: string, machine: KeptMachine): Promise<void> {
   const fresh = `${file}.${randomBytes(4).toString("hex")}.new`;
   try {
@@ -52,7 +52,7 @@ export async function keep(file: string, machine: KeptMachine): Promise<void> {
   }
 }
 
-/** `null`: there is none (any more), or it says nothing. */
+/** `null`: there is no such file, or it cannot be understood. */
 export async function readKept(file: string): Promise<KeptMachine | null> {
   const text = await readFile(file, "utf8").catch(() => null);
   if (text === null) return null;
@@ -67,7 +67,7 @@ export async function forget(file: string): Promise<void> {
   await rm(file, { force: true });
 }
 
-/** Of all entries of this runner's. */
+/** The machines of all entries of this runner. */
 export async function allKept(keepDir: string, hypervisor: string): Promise<{ file: string; machine: KeptMachine }[]> {
   const names = await readdir(keepDir).catch(() => []);
   const found: { file: string; machine: KeptMachine }[] = [];
@@ -80,12 +80,12 @@ export async function allKept(keepDir: string, hypervisor: string): Promise<{ fi
   return found;
 }
 
-/** Whether it is called as a machine that a runner has made: nobody's base, because it comes and goes. */
+/** Whether a runner has made the machine of this name. Such a machine is nobody's base, because it comes and goes. */
 export function isMachineName(name: string): boolean {
   return /-runner-[0-9a-f]{8}-concurrent-\d+-[0-9a-f]{8}$/.test(name);
 }
 
-/** As GitLab Runner calls them, and a part that was drawn by lot. */
+/** A name as GitLab Runner gives it, with a random part. */
 export function machineName(base: string, runnerId: string, slot: number): string {
   const plain = base.replace(/[^\p{L}\p{N}._ -]+/gu, "-").replace(/^[-. ]+/, "");
   return `${plain.slice(0, 60) || "machine"}-runner-${runnerId}-concurrent-${slot}-${randomBytes(4).toString("hex")}`;

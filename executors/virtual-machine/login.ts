@@ -4,7 +4,7 @@ import { deadline, pause } from "../../src/time.ts";
 import { connectSsh, type SshConnection, type SshSettings } from "../ssh/over-ssh.ts";
 import type { Address, Hypervisor, Machine } from "./hypervisor.ts";
 
-/** A login in a machine, and how to have another one. */
+/** A login in a machine, and a way to get another one. */
 export interface Login {
   readonly connection: SshConnection;
   readonly address: Address;
@@ -14,9 +14,9 @@ export interface Login {
 export interface LoginOptions {
   readonly hypervisor: Hypervisor;
   readonly machine: Machine;
-  /** As it was started with; `null`: it has to be asked for. */
+  /** The address that starting the machine gave; `null`: it has to be asked for. */
   readonly at: Address | null;
-  /** For the host and the port that the machine turns out to have. */
+  /** The settings for the host and the port that the machine turns out to have. */
   readonly settingsAt: (address: Address) => SshSettings;
   readonly bootMs: number;
   readonly log: Log;
@@ -24,11 +24,12 @@ export interface LoginOptions {
 
 const ADDRESS_PAUSE_MS = 500;
 const WATCH_MS = 2000;
-/** A port that is forwarded answers before there is anybody behind it. */
+/** A forwarded port accepts connections before anything listens behind it. */
 const CONNECT_MS = 10_000;
 
 /**
- * Log in to a machine that has been started, as soon as its sshd answers. That it goes off meanwhile is noticed.
+ * Logs in to a machine that has been started, as soon as its sshd answers, and notices if the machine goes off
+ * meanwhile.
  * @throws {SystemFailure} it has no address or no sshd in time, went off, or takes no such login
  */
 export async function logInToMachine(options: LoginOptions, signal: AbortSignal): Promise<Login> {
@@ -55,7 +56,7 @@ export async function logInToMachine(options: LoginOptions, signal: AbortSignal)
     const quick = { ...settings, connectTimeoutMs: Math.min(settings.connectTimeoutMs, CONNECT_MS) };
     try {
       const patienceMs = Math.max(0, end - performance.now() - 50);
-      // What is forwarded answers and hangs up while nobody is there yet.
+      // A forwarded port answers and hangs up while no sshd listens behind it.
       const connection = await connectSsh(
         quick,
         { log, patienceMs, busyMs: 0 },
@@ -78,7 +79,7 @@ export async function logInToMachine(options: LoginOptions, signal: AbortSignal)
   }
 }
 
-/** A machine that has gone off does not boot. */
+/** Fails once the machine is off, as it will not boot any more. */
 async function watch(
   { hypervisor, machine, log }: LoginOptions,
   gone: AbortController,

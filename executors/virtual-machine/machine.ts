@@ -30,13 +30,16 @@ export interface OpenMachine {
   readonly machine: Machine;
   readonly base: Base;
   readonly login: Login;
-  /** Off, and as the next job wants it or gone; its place is free then. @throws {SystemFailure} it could not be done */
+  /**
+   * Switches the machine off, and resets it for the next job or removes it; its place is free then.
+   * @throws {SystemFailure} it could not be done
+   */
   leave(): Promise<void>;
 }
 
-/** What a snapshot of a machine is called that is ready for jobs. */
+/** Name of the snapshot of a machine that is ready for jobs. */
 const SNAPSHOT = "Started";
-/** To let a machine go, whatever has become of the job. */
+/** Limit for letting a machine go, whatever has become of the job. */
 export const LEAVE_MS = 5 * 60_000;
 
 /** @throws {SystemFailure} there is no such base, or no copy of it that runs and answers; nothing half-made is left then */
@@ -115,7 +118,7 @@ export async function openMachine(
   }
 }
 
-/** One at a time: two snapshots or templates of the same base would be one too many. */
+/** One caller at a time: a second snapshot or template of the same base would be one too many. */
 async function sourceOf(
   { hypervisor, places }: MachineOptions,
   { id, name }: Base,
@@ -176,14 +179,14 @@ async function makeNew(job: JobMachine, planned: KeptMachine, signal: AbortSigna
   const at = await hypervisor.start(made, signal);
   const login = await logIn(job, { machine: made, at }, signal);
   if (!keeps) return login;
-  // A connection does not outlive what its machine is taken back to.
+  // The connection cannot outlast the reset of its machine.
   login.connection.close();
   const snapshot = await hypervisor.snapshot(made, SNAPSHOT, signal);
   await note({ ...made, snapshot });
   return await logIn(job, { machine: made, at: login.address }, signal);
 }
 
-/** With the proof that it is this machine, and with the right time there. */
+/** Logs in, makes sure that it is this machine, and sets its clock. */
 async function logIn(
   { options, base, source, notes }: JobMachine,
   { machine, at }: { readonly machine: Machine; readonly at: Address | null },
@@ -216,7 +219,7 @@ async function logIn(
   }
 }
 
-/** Gone for good, and what a dead runner was still doing to it, too. */
+/** Removes the machine for good, and ends what a dead runner was still doing to it. */
 export async function discardMachine(
   hypervisor: Hypervisor,
   file: string,

@@ -7,8 +7,9 @@ const LOOK_MS = 200;
 const GRACE_MS = 15_000;
 
 /**
- * End what a dead runner's call of the hypervisor's program still does to this machine, such as copying its disk: it would be there
- * after it was removed. By its name, of which a part was drawn by lot, nobody else's is meant.
+ * Ends a dead runner's call of the hypervisor's program that is still at work on this machine, such as copying its
+ * disk: it would put the machine back after its removal. Part of the machine's name is random, so no other process is
+ * meant.
  */
 export async function endOrphans(
   { program }: Pick<Hypervisor, "program">,
@@ -24,7 +25,7 @@ export async function endOrphans(
     });
     return stdout.split("\n").flatMap((line) => {
       const [, pid, group, args = ""] = /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [];
-      // Who founded the group is the shell that the runner starts programs by.
+      // The founder of the group is the shell by which the runner starts programs.
       if (pid !== group || !args.includes(` alloy-runner ${program} `)) return [];
       return own.some((word) => args.includes(word)) ? [Number(group)] : [];
     });
@@ -42,6 +43,6 @@ function signalTo(group: number, name: NodeJS.Signals): void {
   try {
     process.kill(-group, name);
   } catch {
-    // It has just ended.
+    // The process has ended meanwhile.
   }
 }

@@ -13,26 +13,26 @@ export interface Slot {
   leave(until: Promise<unknown>): Promise<void>;
 }
 
-/** Longer than this no job waits for a machine that another one is leaving: a new one takes about as long. */
+/** No job waits longer than this for a machine that another job is leaving: a new one takes about as long. */
 const LEAVING_MS = 30_000;
 const LOOK_MS = 200;
-/** Until a job says in its trace what it waits for. */
+/** A job waits this long before it says in its trace what it waits for. */
 const QUIET_MS = 3000;
 
-/** What is one's own until it is let go, once or more often. */
+/** A name that is held until it is let go, which may be done several times. */
 export interface Held {
   free(): void;
 }
 
-/** Who works where, over all runner processes of this account. */
+/** Which slots and names are in use, over all runner processes of this account. */
 export interface Places {
-  /** The lowest number below `name` that is nobody's. */
+  /** Takes the lowest number below `name` that nobody has. */
   take(name: string, signal: AbortSignal): Promise<Slot>;
-  /** `null`: it is somebody's. */
+  /** `null`: somebody else holds the name. */
   tryHold(name: string): Held | null;
-  /** Waits until it is nobody's. */
+  /** Waits until nobody else holds the name. */
   hold(name: string, signal: AbortSignal): Promise<Held>;
-  /** Nobody else, in whichever process, works on this base at the same time. */
+  /** Runs `body` while nobody else, in any process, works on this base. */
   alone<T>(hypervisor: string, base: Base, notes: Notes, body: () => Promise<T>, signal: AbortSignal): Promise<T>;
 }
 
@@ -47,7 +47,7 @@ export function createPlaces({ keepDir, scratch }: { keepDir: string; scratch: s
     let held = true;
     return {
       free: () => {
-        // Once: by then the next job may have it.
+        // Only once: afterwards the name may be the next job's.
         if (held) claim[Symbol.dispose]();
         held = false;
       },
@@ -87,7 +87,7 @@ export function createPlaces({ keepDir, scratch }: { keepDir: string; scratch: s
       }
     },
     alone: async (hypervisor, base, notes, body, signal) => {
-      // Not below the runner's own directory: other runners of this machine have to see it.
+      // The path is outside of the runner's own directory, because other runners of this machine have to see it.
       const path = join("/", "alloy-runner-base", hypervisor, shortHash(base.id));
       const startMs = performance.now();
       let said = false;
@@ -110,7 +110,7 @@ export function createPlaces({ keepDir, scratch }: { keepDir: string; scratch: s
   };
 }
 
-/** For what must be done whatever happens. */
+/** Bounds what must be done whatever happens to the job. */
 export async function within<T>(ms: number, what: string, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
   using limit = deadline(never, ms, new Error(`${what} took longer than ${ms / 1000} s`));
   return await body(limit.signal);

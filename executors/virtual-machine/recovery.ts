@@ -25,7 +25,7 @@ const UNUSED_MS = 14 * 24 * 3600_000;
 /** By then the journal has had the machines of dead jobs looked after, but for those that it has forgotten. */
 const FORGOTTEN_MS = 10 * 60_000;
 
-/** What a dead job had is as if it had ended: off, and ready for the next one, or gone. */
+/** Treats what a dead job had as if the job had ended: its machine is off, and ready for the next job or gone. */
 export async function recoverJob(
   options: RecoveryOptions,
   { jobKey, notes }: { readonly jobKey: string; readonly notes: readonly Note[] },
@@ -34,7 +34,7 @@ export async function recoverJob(
   const files = new Set<string>();
   for (const note of notes) {
     const known = noteSchema.safeParse(note);
-    // Whatever it says, nothing outside is touched.
+    // Only the last part of the path is used, so that nothing outside of the directory is touched.
     if (known.success) files.add(join(options.keepDir, basename(known.data.file)));
     else if (note.kind !== "crash")
       options.log.warn("a note of a dead job is not one of virtual machines", { note: String(note.kind ?? "unknown") });
@@ -65,7 +65,7 @@ async function recoverMachine(
   try {
     if (claim === null) await pause(TAKE_OVER_MS, signal);
     const machine = await readKept(file);
-    // Who has it now has switched it off, or will.
+    // Another job has the machine now: that one has switched it off, or will.
     if (machine === null || machine.jobKey !== jobKey) return null;
     if (machine.snapshot === null) {
       await discardMachine(hypervisor, file, machine, signal);
@@ -89,7 +89,7 @@ export async function sweepUnused(options: RecoveryOptions, signal: AbortSignal)
   for (const { file } of await allKept(keepDir, hypervisor.name)) {
     const before = await readKept(file);
     if (before === null || !isLeft(before)) continue;
-    // Whoever is at work in it has it.
+    // Whoever works in the machine holds its file.
     const claim = places.tryHold(basename(file));
     if (claim === null) continue;
     try {

@@ -11,7 +11,7 @@ export interface Call {
   /** `clone the virtual machine "debian"`: what could not be done, where it could not. */
   readonly task: string;
   readonly limitMs: number;
-  /** What to do where it fails, as a sentence. */
+  /** What to do if the call fails, as a sentence. */
   readonly advice?: string;
 }
 
@@ -23,42 +23,45 @@ export interface Answer {
 
 /** A hypervisor's program on this machine. Each call has a process group of its own, a time limit, and ends with its signal. */
 export interface Tool {
-  /** Whatever its status is. @throws {SystemFailure} it cannot be started, or took too long */
+  /**
+   * Returns the answer whatever its status is.
+   * @throws {SystemFailure} it cannot be started, or took too long
+   */
   ask(call: Call, signal: AbortSignal): Promise<Answer>;
   /** @returns what it printed. @throws {SystemFailure} its status is not 0 */
   run(call: Call, signal: AbortSignal): Promise<string>;
-  /** What the answer was, as a failure. */
+  /** The failure that an answer stands for. */
   failure(call: Call, answer: Answer): SystemFailure;
-  /** Of the program, without directories: `VBoxManage`. */
+  /** Name of the program, without directories: `VBoxManage`. */
   readonly name: string;
 }
 
 export interface ToolOptions {
-  /** As people and sentences call it. */
+  /** The name that sentences use. */
   readonly name: string;
   readonly program: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
 }
 
-/** SIGTERM → SIGKILL: programs of hypervisors undo what they are at when they are asked to stop. */
+/** Time from SIGTERM to SIGKILL: programs of hypervisors undo their work when they are asked to stop. */
 const GRACE_MS = 15_000;
 const FORCE_MS = 5000;
-/** A program may have started what goes on holding its output. */
+/** A process that the program has started may still hold its output. */
 const LAST_WORDS_MS = 1000;
-/** Of each stream; a machine with a hundred snapshots has some 100 KiB to say. */
+/** Most bytes of each stream; a machine with a hundred snapshots prints some 100 KiB. */
 const MOST_BYTES = 4 * 1024 * 1024;
 const LONGEST_COMPLAINT = 600;
 
-/** Looking, and small changes. */
+/** Limit for looks and small changes. */
 export const QUICK_MS = 60_000;
-/** Starting, saving and restoring what is in memory. */
+/** Limit for starting a machine, and for saving and restoring its memory. */
 export const STATE_MS = 10 * 60_000;
-/** A disk may be copied. */
+/** Limit for calls that may copy a disk. */
 export const COPY_MS = 60 * 60_000;
 
 export function createTool({ name, program, environment, workingDirectory }: ToolOptions): Tool {
-  // In one language, as what is read from its output is.
+  // The language is fixed, because the output is parsed.
   const around = { ...defined(environment), LC_ALL: "C", LANG: "C" };
 
   const failure = ({ args, task, advice }: Call, { code, stdout, stderr }: Answer): SystemFailure => {
@@ -125,7 +128,7 @@ function wordsOf(args: readonly string[]): string {
 }
 
 function complaint(text: string): string {
-  // A progress bar is no reason.
+  // A progress bar does not tell the reason.
   return text
     .replace(/(?:\d{1,3}%\.{3})+(?:\d{1,3}%)?/g, "")
     .split("\n")

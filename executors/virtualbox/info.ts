@@ -8,7 +8,7 @@ export interface MachineInfo {
   readonly currentSnapshot: { readonly id: string; readonly name: string } | null;
   /** Numbers of the adapters that are attached to NAT, ascending. */
   readonly natAdapters: readonly number[];
-  /** Of all adapters, 12 hex digits, lower case. */
+  /** Hardware addresses of all adapters, 12 hex digits each, lower case. */
   readonly macs: readonly string[];
   readonly forwardings: readonly Forwarding[];
 }
@@ -18,12 +18,12 @@ export interface Forwarding {
   readonly hostPort: number;
 }
 
-/** `null`: it does not say what a machine's is. */
+/** `null`: the text does not describe a machine. */
 export function parseInfo(text: string): MachineInfo | null {
   const values = new Map<string, string>();
   for (const line of text.split(/\r?\n/)) {
     const [, key, quoted, plain] = /^"?([A-Za-z][\w()/ -]*)"?=(?:"(.*)"|(.*))$/.exec(line) ?? [];
-    // A description, which comes late and may hold anything, says nothing about the machine.
+    // The first value of a key counts: a description comes late and may contain any text.
     if (key !== undefined && !values.has(key)) values.set(key, unescaped(quoted ?? plain ?? ""));
   }
   const [id, name, state] = [values.get("UUID"), values.get("name"), values.get("VMState")];

@@ -3,8 +3,8 @@ import { isAbsolute, join, relative } from "node:path";
 import { QUICK_MS, type Tool } from "../virtual-machine/tool.ts";
 
 /**
- * What a copy that was broken off has left of itself: disks that VirtualBox still knows, and the folder. The folder's last part is
- * the machine's own name, of which a part was drawn by lot.
+ * Removes what is left of a copy that was broken off: disks that VirtualBox still knows, and the folder. The folder's
+ * last part is the machine's own name, which is partly random.
  */
 export async function removeLeftovers(
   tool: Tool,

@@ -15,7 +15,7 @@ export interface VirtualBoxOptions {
   readonly startType: string;
   /** Copies that go with their job need no snapshot of the base. */
   readonly disableSnapshots: boolean;
-  /** Of sshd in the guest. */
+  /** Port of the sshd in the guest. */
   readonly guestPort: number;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
@@ -25,7 +25,7 @@ export interface VirtualBoxOptions {
 const RULE = "guestssh";
 const DEFAULT_SNAPSHOT = "Base State";
 
-/** `VBOX_E_INVALID_OBJECT_STATE`: somebody has the machine, such as its process, which has not ended yet. */
+/** `VBOX_E_INVALID_OBJECT_STATE`: another process has the machine, such as its own, which has not ended yet. */
 const BUSY = /\(0x80bb0007\)/i;
 const BUSY_MS = 30_000;
 const LOOK_MS = 250;
@@ -33,8 +33,8 @@ const LOOK_MS = 250;
 const OFF: ReadonlySet<string> = new Set(["poweroff", "saved", "aborted", "aborted-saved", "teleported"]);
 const BROKEN: ReadonlySet<string> = new Set(["paused", "gurumeditation", "stuck", "<inaccessible>"]);
 
-export function vboxManage(environment: Readonly<Record<string, string | undefined>>): string {
-  // Its installer for Windows puts nothing on the path.
+function vboxManage(environment: Readonly<Record<string, string | undefined>>): string {
+  // VirtualBox's installer for Windows does not add its folder to PATH.
   const folder = environment.VBOX_MSI_INSTALL_PATH ?? environment.VBOX_INSTALL_PATH;
   return process.platform === "win32" && folder !== undefined ? join(folder, "VBoxManage.exe") : "VBoxManage";
 }
@@ -44,7 +44,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
   const { baseSnapshot, baseFolder, startType, disableSnapshots, guestPort, environment, workingDirectory } = options;
   const tool = createTool({ name: "VBoxManage", program: vboxManage(environment), environment, workingDirectory });
 
-  /** A machine is let go a moment after it is off. */
+  /** VirtualBox lets a machine go a moment after it is off, so a call that finds it busy is tried again. */
   const patient = async (call: Call, signal: AbortSignal): Promise<string> => {
     const end = performance.now() + BUSY_MS;
     for (;;) {
@@ -90,7 +90,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     });
   };
 
-  /** Until it is in a state that `done` knows. */
+  /** Waits until the machine is in a state that `done` knows. */
   const settled = async (
     machine: Machine,
     { done, task }: { done: (state: string) => boolean; task: string },
@@ -124,7 +124,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
       );
     }
     const task = `lead a port of this machine to the sshd of "${machine.name}"`;
-    // What comes with the base leads to the base.
+    // A rule that was copied from the base leads to the base's port, so it is replaced.
     const option = verb === "modifyvm" ? `--natpf${adapter}` : `natpf${adapter}`;
     const change = (...args: string[]): Promise<string> =>
       patient({ args: [verb, handleOf(machine), option, ...args], task, limitMs: QUICK_MS }, signal);
@@ -143,7 +143,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     };
     const answer = await tool.ask(call, signal);
     if (answer.code !== 0) {
-      // It may have gone off by itself meanwhile.
+      // The machine may have gone off by itself meanwhile.
       const now = await infoOf(handleOf(machine), machine.name, signal);
       if (now !== null && !OFF.has(now.state)) throw tool.failure(call, answer);
     }
@@ -163,7 +163,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
       };
       const answer = await tool.ask(call, signal);
       if (answer.code !== 0) throw tool.failure(call, answer);
-      // Before it there may be warnings of drivers that are not loaded.
+      // Warnings of drivers that are not loaded may come before the version.
       const version = /^\d+\.\d+\.\d+\S*$/m.exec(answer.stdout)?.[0];
       if (version === undefined) throw unclear(call, answer);
       return version;
@@ -251,7 +251,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     start: async (machine, signal) => {
       const before = await mustBeThere(machine, signal);
       const port = addressIn(before)?.port;
-      // Between two jobs somebody else may have got it.
+      // Another program may have taken the port between two jobs.
       const taken = port === undefined || !(await isFree(port));
       await patient(
         {
@@ -310,7 +310,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
       if (await isListed()) {
         await patient(unregister("--delete"), signal).catch(async (error: unknown) => {
           signal.throwIfAborted();
-          // One whose files are not whole can be forgotten, though not deleted.
+          // A machine whose files are not whole cannot be deleted, but it can be forgotten.
           if (!(await isListed())) return;
           if ((await tool.ask(unregister(), signal)).code !== 0) throw error;
         });

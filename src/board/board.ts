@@ -10,10 +10,10 @@ import type {
   RunnerView,
 } from "./contract.ts";
 
-/** Jobs that have ended and are still shown. */
+/** How many jobs that have ended are still shown. */
 const FINISHED = 200;
 
-/** A job's author may make more stages than anybody wants to see. */
+/** Most stages that are kept of a job: its author may make any number of them. */
 const STAGES = 60;
 
 interface Shown {
@@ -25,7 +25,10 @@ interface Shown {
   canceled: boolean;
 }
 
-/** All that can be said of this process's jobs and entries to whoever asks: signals, metrics, socket and pages read it here. */
+/**
+ * Knows everything about this process's jobs and entries that may be shown: signals, metrics, socket and pages read it
+ * here.
+ */
 export function createBoard(): Board {
   const shown = new Map<number, Shown>();
   const ended: JobView[] = [];
@@ -49,7 +52,7 @@ export function createBoard(): Board {
         moved(progress) {
           const now = performance.now();
           const stages = withStage(mine.view, now - mine.enteredAt);
-          // A further try to prepare belongs to the first.
+          // Another try to prepare counts as part of the first one.
           if (stageOf(progress) !== stageOf(mine.view.progress)) mine.enteredAt = now;
           change(mine, { progress, since: Date.now(), ...(mine.enteredAt === now ? { stages } : {}) });
         },
@@ -115,7 +118,7 @@ function stageOf(progress: JobProgress): string | undefined {
   return progress.at === "running" ? progress.stage : undefined;
 }
 
-/** Its stages with the one that it is at, which has ended. */
+/** The job's stages, with the present one as one that has ended. */
 function withStage({ progress, stages }: JobView, ms: number): JobView["stages"] {
   const name = stageOf(progress);
   if (name === undefined) return stages;

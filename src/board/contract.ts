@@ -45,7 +45,7 @@ export interface StageTime {
   readonly ms: number;
 }
 
-/** A trace as it stands: masked, as the coordinator gets it. */
+/** A trace as far as it is written: masked, as the coordinator gets it. */
 export interface ShownTrace {
   readonly size: number;
   /** No byte will follow. */
@@ -57,18 +57,18 @@ export interface ShownTrace {
 /** A job's two handles for those who look at it. */
 export interface JobHandles {
   readonly trace: ShownTrace;
-  /** Stop its script; after_script still runs. Of a job that has ended: nothing. */
+  /** Stops the job's script; after_script still runs. Does nothing for a job that has ended. */
   readonly cancel: () => void;
 }
 
-/** One job's side of the board. */
+/** The board's methods for one job. */
 export interface BoardEntry {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
   traced(bytes: number): void;
   /** From now on these handles serve whoever looks into the job or cancels it, instead of those that it was added with. */
   offer(handles: Partial<JobHandles>): void;
-  /** The job is done with: it goes to those that have finished. A second call does nothing. */
+  /** Moves the job, which is done with, to those that have finished. A second call does nothing. */
   end(): void;
 }
 
@@ -84,12 +84,12 @@ export interface RunnerCard extends WithoutSecrets {
   readonly limit: number;
 }
 
-/** What an entry is about while it has no job to take: why no more jobs come. Times are `Date.now()`. */
+/** What an entry without a job to take is doing, which says why no more jobs come. Times are `Date.now()`. */
 export type RunnerActivity =
   /** It has not asked yet. */
   | { readonly at: "starting" }
   | { readonly at: "asking"; readonly since: number }
-  /** The coordinator had nothing. */
+  /** The coordinator had no job. */
   | { readonly at: "idle"; readonly answeredAt: number }
   /** As many jobs run as `concurrent` or its `limit` allows, or as many requests are under way as it may have. */
   | { readonly at: "slot"; readonly held: "concurrent" | "limit" | "requests"; readonly most: number }
@@ -101,7 +101,7 @@ export type RunnerActivity =
   /** The coordinator does not accept its token. */
   | { readonly at: "refused"; readonly status: number; readonly until: number }
   | { readonly at: "paused" }
-  /** It asks no more; its last jobs run. */
+  /** It asks for no more jobs while its last ones run. */
   | { readonly at: "leaving" }
   /** Its lines of the configuration cannot be used. */
   | { readonly at: "unusable"; readonly problem: string };
@@ -124,6 +124,6 @@ export interface Board {
   watch(onChange: (job: JobView) => void): () => void;
   /** An entry is there, until that is disposed of. `look` is called whenever somebody asks. */
   addRunner(card: RunnerCard, look: () => RunnerActivity): Disposable;
-  /** In the order in which they came. */
+  /** The entries, in the order in which they were added. */
   runners(): readonly RunnerView[];
 }

@@ -29,7 +29,7 @@ export function reasonOf(activity: RunnerActivity, now: number): string {
   }
 }
 
-/** The same where anybody may read it: without addresses and lines of the configuration. */
+/** The same for places that anybody may read: without addresses and lines of the configuration. */
 export function briefReasonOf(activity: RunnerActivity, now: number): string {
   if (activity.at === "backing off") return `backing off until ${clock(activity.until)}`;
   if (activity.at === "unusable") return "cannot be used";

@@ -15,9 +15,9 @@ export interface CommandContext {
   readonly uid: number | undefined;
   readonly catalog: ExecutorCatalog;
   readonly coordinator: CoordinatorDeps;
-  /** What was asked for: standard output. */
+  /** Prints what the person asked for, to standard output. */
   print(text: string): void;
-  /** What a person should know meanwhile: standard error. */
+  /** Prints what the person should know meanwhile, to standard error. */
   say(text: string): void;
   /** Fires on Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
@@ -47,9 +47,10 @@ export function loadOptions(
 }
 
 /**
- * What stands for this machine at GitLab: what `.runner_system_id` says in the usual directory of the configuration, as GitLab Runner
- * has it, for containers whose name does not last; else `s_` and 12 hex digits made from its machine id, without giving the id
- * away; where there is none, `r_` and 12 digits made from its name. AlloyCI ignores it.
+ * Identifies this machine at GitLab. The file `.runner_system_id` in the usual directory of the configuration counts
+ * first, as with GitLab Runner: it serves containers whose name does not last. Without it the id is `s_` and 12 hex
+ * digits made from the machine id, which they do not give away; without a machine id, `r_` and 12 digits made from the
+ * machine's name. AlloyCI ignores it.
  */
 export async function systemId({ env, uid, cwd }: Pick<CommandContext, "env" | "uid" | "cwd">): Promise<string> {
   const kept = join(dirname(usualConfigFile(env, uid, cwd)), ".runner_system_id");

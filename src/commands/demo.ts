@@ -80,7 +80,7 @@ export async function demoCommand(values: FlagValues, context: CommandContext): 
   }
 }
 
-/** This program once more, with `args`. */
+/** Starts this program once more, with `args`. */
 function startSelf(
   args: readonly string[],
   { env }: CommandContext,
@@ -89,7 +89,7 @@ function startSelf(
   // A compiled program is its own command; Node needs to be told which program it is.
   const compiled = /^(\/\$bunfs\/|B:[\\/]~BUN)/.test(process.argv[1] ?? "");
   const program = compiled || process.argv[1] === undefined ? [] : [process.argv[1]];
-  // Settings that people have for their own runner, or for the runtime, are not meant for the demo's.
+  // Settings that people have for their own runner, or for the runtime, must not reach the demo's runner.
   const kept = Object.entries(env).filter(
     ([name]) =>
       !/^(CONFIG_FILE|CI_SERVER_|REGISTER_|REGISTRATION_|RUNNER_|LISTEN_ADDRESS|METRICS_SERVER|NOTIFY_SOCKET|NODE_OPTIONS|BUN_|.*_proxy$)/i.test(
@@ -98,13 +98,16 @@ function startSelf(
   );
   return spawn(process.execPath, [...program, ...args], {
     env: { ...Object.fromEntries(kept), ...extra },
-    // A group of its own: Ctrl-C is for the demo, which then ends its runner in good order.
+    // The child has a process group of its own: Ctrl-C reaches only the demo, which then ends its runner in good order.
     detached: true,
     stdio: ["ignore", "ignore", "pipe"],
   });
 }
 
-/** Wait for a short command and pass on what it says. @throws {CommandError} it failed */
+/**
+ * Waits for a short command and passes on what it prints.
+ * @throws {CommandError} it failed
+ */
 async function finish(child: ChildProcess, say: (text: string) => void): Promise<void> {
   let text = "";
   child.stderr?.setEncoding("utf8").on("data", (part: string) => {

@@ -44,7 +44,7 @@ export async function listCommand(values: FlagValues, context: CommandContext): 
 }
 
 /** All that is wrong with entries, for a person. */
-export function describeBroken(broken: readonly BrokenEntry[]): string {
+function describeBroken(broken: readonly BrokenEntry[]): string {
   const what = broken.length === 1 ? "1 entry cannot be used" : `${broken.length} entries cannot be used`;
   return [`${what}:`, ...broken.flatMap(({ problems }) => problems.map(problemLine))].join("\n");
 }

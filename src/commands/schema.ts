@@ -1,5 +1,5 @@
 import { CommandError } from "../errors.ts";
-import { gitlabJsonSchema } from "../local/gitlab/plan/json-schema.ts";
+import { gitlabJsonSchema } from "../local/gitlab/plan/definitions/json-schema.ts";
 import type { CommandContext } from "./context.ts";
 
 /** `alloy-runner schema`: a JSON schema for editors. @throws {CommandError} there is none of that name */

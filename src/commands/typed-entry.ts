@@ -8,9 +8,9 @@ import type { EntryTable } from "../executor-words.ts";
 export interface TypedEntry {
   readonly entry: EntryTable;
   readonly options: LoadOptions;
-  /** Stands for the file that there is not: `flags of exec`. */
+  /** The name that messages use instead of a file's: `flags of exec`. */
   readonly file: ParseOptions["file"];
-  /** How a problem is said to somebody who typed flags; by default its text alone, as there is no file to look into. */
+  /** Words a problem for somebody who typed flags; by default its text alone, as there is no file to look into. */
   readonly say?: (problem: ConfigProblem) => string;
 }
 

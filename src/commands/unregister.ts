@@ -25,7 +25,7 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
       ({ name, problems }) =>
         `"${name}" stays in ${file}, as its coordinator is not known: ${problems.map(problemLine).join("; ")}`,
     );
-  // An entry that has no jobs has a token all the same.
+  // An entry that gets no jobs has a token all the same.
   const chosen: readonly Leaving[] = [
     ...runners,
     ...broken.flatMap(({ name, id, reach }) => (reach === null ? [] : [{ ...reach, name, id }])),
@@ -53,5 +53,5 @@ export async function unregisterCommand(values: FlagValues, context: CommandCont
   if (chosen.length === 0) context.print(`${file} has no runners`);
 }
 
-/** Whose token is given back. */
+/** An entry whose token is given back. */
 type Leaving = EntryReach & Pick<RunnerConfig, "name" | "id">;

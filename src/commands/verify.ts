@@ -91,7 +91,7 @@ export function selectEntries(
   throw new CommandError(`${file} has no runner with ${asked.join(" and ")}. See them all: alloy-runner list`);
 }
 
-/** Trailing slashes do not count. */
+/** Trailing slashes make no difference. */
 function plain(url: string): string {
   return (URL.canParse(url) ? new URL(url).href : url).replace(/\/+$/, "");
 }

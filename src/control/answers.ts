@@ -100,7 +100,7 @@ async function statusOf(steering: Steering, withLines: boolean): Promise<StatusA
   };
 }
 
-/** The job that is meant. One in progress comes before one of the same number that has ended. */
+/** The job that a request means. A job in progress comes before one of the same number that has ended. */
 function jobOf({ path, query }: HttpRequest, jobs: readonly JobView[]): JobView | HttpReply {
   const id = decoded(/^\/v\d+\/jobs\/([^/]+)\//.exec(path)?.[1] ?? "");
   const runner = query.get("runner");

@@ -81,7 +81,7 @@ async function send(
   throw new CommandError(problem);
 }
 
-/** Somebody else's socket may say anything; only root asks other accounts' runners. */
+/** Another account's socket may say anything, so only root may ask the runners of other accounts. */
 async function demandOwn({ stateDir, named, uid }: ControlClientOptions): Promise<void> {
   const path = socketPath(stateDir);
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {

@@ -3,7 +3,7 @@ import type { ShownTrace } from "../board/contract.ts";
 const TAIL_BYTES = 4096;
 const LONGEST = 300;
 
-/** Section markers, escape sequences, and single controls: what a terminal shows nothing of. */
+/** Section markers, escape sequences and control characters: a terminal shows none of them. */
 const UNSEEN =
   /section_(?:start|end):\d+:[^\r\n\x1b]*\r(?:\x1b\[0?K)?|\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?/g;
 const CONTROLS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;

@@ -10,8 +10,8 @@ const SO_PEERCRED = 17;
 const LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
 
 /**
- * Linux tells who connected, though neither runtime has a call for it. Bun, which releases are built on, can call the C library;
- * elsewhere the rights of the socket and of its directory have to do.
+ * Linux tells who connected, though neither runtime has a call for it. Bun, which releases are built on, can call the C
+ * library. On other systems the rights of the socket and of its directory are the only protection.
  */
 export async function findPeers(): Promise<PeerOf> {
   const getsockopt = await findGetsockopt();
@@ -37,7 +37,7 @@ type Getsockopt = (fd: number, level: number, option: number, value: Uint32Array
 
 async function findGetsockopt(): Promise<Getsockopt | null> {
   if (process.platform !== "linux" || Reflect.get(globalThis, "Bun") === undefined) return null;
-  // As a variable: for bundler and compiler it is a module that does not exist.
+  // The name stands in a variable, because bundler and compiler would look for a module that does not exist there.
   const name = "bun:ffi";
   const ffi: unknown = await import(name).catch(() => null);
   if (!hasDlopen(ffi)) return null;
@@ -48,7 +48,7 @@ async function findGetsockopt(): Promise<Getsockopt | null> {
       });
       return symbols.getsockopt;
     } catch {
-      // Not on this machine.
+      // This machine does not have the library.
     }
   }
   return null;

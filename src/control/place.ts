@@ -6,8 +6,8 @@ import { ConfigError } from "../errors.ts";
 /** Longest path that every system takes as the address of a socket. */
 const LONGEST_PATH = 100;
 
-/** The directory of the socket, in the state directory: nobody but the runner's account may enter it. */
-export function controlDir(stateDir: string): string {
+/** The directory of the socket, in the state directory: only the runner's account may enter it. */
+function controlDir(stateDir: string): string {
   return join(stateDir, "control");
 }
 
@@ -35,7 +35,8 @@ export function socketAddress(stateDir: string): SocketAddress {
 }
 
 /**
- * Make or take over the directory (0700), and remove the socket of a process that is gone: the state directory is this one's.
+ * Makes or takes over the directory (0700), and removes the socket of a dead process: only one process uses a state
+ * directory.
  * @throws {ConfigError} it is not what it should be, and somebody else may have made it
  */
 export async function makePlace(stateDir: string): Promise<void> {

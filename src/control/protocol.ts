@@ -6,19 +6,19 @@ import { z } from "zod";
  */
 export const PROTOCOL = 1;
 
-/** Says which it is, in each answer. */
+/** Each answer says in this header which protocol it has. */
 export const PROTOCOL_HEADER = "alloy-control";
 export const VERSION_HEADER = "alloy-runner";
 
 const time = z.iso.datetime();
 
-export const outcomeSchema = z.object({
+const outcomeSchema = z.object({
   result: z.enum(["success", "canceled", "failed"]),
   reason: z.string().optional(),
   exitCode: z.number().optional(),
 });
 
-export const jobSchema = z.object({
+const jobSchema = z.object({
   id: z.string(),
   title: z.string(),
   runner: z.string(),
@@ -32,12 +32,12 @@ export const jobSchema = z.object({
   elapsedSeconds: z.number(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
-  /** What has ended of it; its present stage is not among them. */
+  /** The stages that have ended; the present one is not among them. */
   stages: z.array(z.object({ name: z.string(), seconds: z.number() })),
   lastLine: z.string().optional(),
 });
 
-export const runnerSchema = z.object({
+const runnerSchema = z.object({
   name: z.string(),
   id: z.string(),
   executor: z.string(),
@@ -67,7 +67,7 @@ export const statusSchema = z.object({
 /** One line of a trace that is followed: a piece of it, or its end. */
 export const traceLineSchema = z.union([
   z.object({ at: z.number(), text: z.string() }),
-  /** `job`: as it was when the trace ended, or when nobody wanted to follow it any longer. */
+  /** `job`: its state when the trace ended, or when the reader wanted no more. */
   z.object({ end: z.number(), job: jobSchema }),
 ]);
 

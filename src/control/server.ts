@@ -18,15 +18,15 @@ export interface ControlServer {
 
 /** Connections at once; one more ends the oldest. */
 const MOST_CONNECTIONS = 64;
-/** From the connection to the end of the request, and then to the answer's last byte. */
+/** Limit from the connection to the end of the request, and from there to the last byte of the answer. */
 const REQUEST_LIMIT_MS = 5000;
 const ANSWER_LIMIT_MS = 60_000;
 /** How long a trace waits for its reader to take the next piece. */
 const STALLED_MS = 600_000;
 
 /**
- * Serves `steering` on a socket in the state directory, to the account of this process and to root. Whoever is silent, slow or
- * many costs a few places of a fixed number.
+ * Serves `steering` on a socket in the state directory, to the account of this process and to root. The number of
+ * connections is fixed, so that silent, slow or many clients cost little.
  * @throws {ConfigError} its directory cannot be trusted, or its path is too long
  */
 export async function openControl(stateDir: string, steering: Steering, log: Log): Promise<ControlServer> {
@@ -98,7 +98,7 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
   };
 }
 
-/** Fires when nobody reads at the other end any more. */
+/** Fires when the other end does not read any more. */
 function gone(socket: Socket): AbortSignal {
   const controller = new AbortController();
   if (socket.destroyed) controller.abort();

@@ -6,10 +6,10 @@ export interface Steering {
   /** Such as `2.0.0 (1a2b3c4d)`. */
   readonly version: string;
   about(): RunnerFacts;
-  /** By the ids of their tokens. What runs goes on. */
+  /** Takes the ids of the entries' tokens. Running jobs go on. */
   pause(ids: readonly string[] | "all"): void;
   resume(ids: readonly string[] | "all"): void;
-  /** Ask for no more jobs, and end after the last. */
+  /** Asks for no more jobs, and ends after the last one. */
   drain(): void;
   /** Load the configuration now. Resolves once it is in force or refused. */
   reload(): Promise<Reloaded>;
@@ -21,5 +21,5 @@ export interface RunnerFacts {
   readonly concurrent: number;
 }
 
-/** In a few words: what is in force now, or why the old configuration stays. */
+/** Says briefly what is in force now, or why the old configuration stays. */
 export type Reloaded = { readonly status: string } | { readonly problem: string };

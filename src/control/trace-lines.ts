@@ -7,13 +7,16 @@ export interface Followed {
   readonly job: JobView;
   /** First byte; negative ones are counted from the end. */
   readonly from: number;
-  /** Wait for what is still to come. */
+  /** Whether to wait for output that is still to come. */
   readonly follow: boolean;
 }
 
 const PIECE_BYTES = 64 * 1024;
 
-/** A trace in pieces, as fast as they are taken, and then its end. Nothing is kept: a piece is read once it is asked for. */
+/**
+ * Yields a trace in pieces, as fast as they are taken, and then its end. A piece is read only when it is asked for, so
+ * nothing is kept.
+ */
 export async function* traceLines(
   board: Board,
   { job, from, follow }: Followed,
@@ -32,7 +35,7 @@ export async function* traceLines(
   try {
     let at = Math.max(0, from < 0 ? (board.trace(job.number)?.size ?? 0) + from : from);
     for (;;) {
-      // Whatever happens from here on ends the wait below, also while pieces are on their way.
+      // Any change from here on ends the wait below, even one that comes while pieces are being sent.
       const changed = new Promise<void>((resolve) => {
         look = resolve;
       });
@@ -41,7 +44,8 @@ export async function* traceLines(
       const { ended, size } = trace;
       while (at < size && !signal.aborted) {
         const bytes = await readPiece(trace, at, Math.min(PIECE_BYTES, size - at));
-        // Its file was closed meanwhile: it is to be had otherwise now, or the coordinator has it.
+        // The trace's file was closed meanwhile: another handle has it now, or it has been delivered to the
+        // coordinator.
         if (bytes === null) break;
         const text = decoder.write(bytes);
         if (text !== "") yield { at, text };

@@ -2,7 +2,10 @@
 export interface ByteReader {
   /** Exactly `length` bytes, or fewer where the stream ends. */
   take(length: number): Promise<Buffer>;
-  /** The same at once, where so much has come already: to wait for each of many small pieces takes longer than to read them. */
+  /**
+   * Like `take`, but at once if enough bytes have come already: to wait for each of many small pieces takes longer than
+   * to read them.
+   */
   now(length: number): Buffer | undefined;
   /** The next bytes as they came, at most `most` of them; empty at the end. */
   some(most: number): Promise<Buffer>;

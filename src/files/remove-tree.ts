@@ -29,18 +29,21 @@ export async function removeEntries(path: string): Promise<void> {
   }
   await unlink(path).catch(async () => {
     await chmod(path, 0o666).catch(unlessMissing);
-    // A link to a directory is one that `rmdir` removes. Of a file that is in use it says ENOENT.
+    // On Windows a link to a directory is removed by `rmdir`, which answers ENOENT for a file that is in use.
     await unlink(path).catch((error: unknown) => rmdir(path).catch(() => unlessMissing(error)));
   });
 }
 
-/** Somebody else was faster. */
+/** Another process has removed it first. */
 function unlessMissing(error: unknown): null {
   if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
   throw error;
 }
 
-/** The form of an absolute path that may be longer than 260 characters and end in whatever a program has made it end in. */
+/**
+ * The form of an absolute path that may be longer than 260 characters, and may end in characters that Windows would cut
+ * off.
+ */
 export function longPath(path: string): string {
   if (/^[A-Za-z]:[\\/]/.test(path)) return `\\\\?\\${path.replaceAll("/", "\\")}`;
   const share = /^[\\/]{2}([^\\/?.].*)$/s.exec(path)?.[1];

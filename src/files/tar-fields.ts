@@ -7,12 +7,12 @@ import type { ByteReader } from "./byte-reader.ts";
 export type TarKind = "file" | "directory" | "symlink" | "hard link" | "device" | "other";
 
 export const BLOCK = 512;
-/** Of a header that says more of the next entry, or of all that follow: pax, or GNU's long names. */
+/** Most bytes of a header that describes the next entry, or all entries after it: pax, or GNU's long names. */
 export const LONGEST_META_BYTES = 1024 * 1024;
-/** Such headers before one entry: of a kind each, and some more that say the same again. */
+/** Most such headers before one entry: one of each kind, and some repetitions. */
 export const MOST_META_HEADERS = 16;
 export const MOST_PAX_RECORDS = 1000;
-/** What is read of a path at all, so that whoever unpacks can say which one it is that is too long. */
+/** Most bytes of a path that are kept, so that the error about a path that is too long can name it. */
 const LONGEST_TEXT_BYTES = 65_536;
 
 /** Bytes that follow `size` bytes of content up to the next block. */
@@ -103,13 +103,13 @@ export function longText(bytes: Buffer): string {
   return pathText(bytes, 0, nul === -1 ? bytes.length : nul);
 }
 
-/** A text of its own: a part of a longer one would keep all of that in memory. */
+/** Copied, because a part of a longer text would keep all of that text in memory. */
 function pathText(bytes: Buffer, from: number, to: number): string {
   if (to - from > LONGEST_TEXT_BYTES) throw damaged(`a path is longer than ${LONGEST_TEXT_BYTES} bytes`);
   return bytes.toString("latin1", from, to);
 }
 
-/** What is used here; a header may say anything else. */
+/** The keys that are used here; a header may have any others. */
 const PAX_KEYS: ReadonlySet<string> = new Set(["path", "linkpath", "size", "mtime"]);
 const LONGEST_PAX_KEY = 8;
 

@@ -42,17 +42,17 @@ export interface TarItem extends TarEntry {
   readonly body: ByteReader;
 }
 
-/** What systems take as a path. */
+/** Longest path that systems take. */
 export const LONGEST_PATH_BYTES = 4096;
 const OCTAL_11 = 8 ** 11;
 const OCTAL_7 = 8 ** 7;
 
-/** What ends a tar. */
+/** The two empty blocks at the end of a tar. */
 export const tarEnd: Buffer = Buffer.alloc(2 * BLOCK);
 
 const TYPES: Readonly<Partial<Record<TarKind, string>>> = { file: "0", directory: "5", symlink: "2" };
 
-/** Whose an entry is, in numbers. */
+/** Owner of an entry, in numbers. */
 export interface TarOwner {
   readonly uid: number;
   readonly gid: number;
@@ -111,7 +111,7 @@ function block({ name, type, size, mode, mtime, target }: Block, { uid, gid }: T
   bytes.write(target.slice(0, 100), 157, "latin1");
   bytes.write("ustar\u000000", 257, "latin1");
   let sum = 0;
-  // By index: an iterator over bytes took half of the time of packing many small files.
+  // The loop counts by index: an iterator over the bytes took half of the time of packing many small files.
   for (let i = 0; i < BLOCK; i++) sum += bytes[i] ?? 0;
   octal(sum, 148, 6);
   bytes[154] = 0;
@@ -140,7 +140,7 @@ export async function* readTar(
         if (joined) continue;
         break;
       }
-      // Some writers leave out what ends a tar; an entry that is cut is found where its body is read.
+      // Some writers leave out the end of a tar; an entry that is cut is noticed where its body is read.
       if (head.length === 0 && longName === undefined) break;
       throw damaged(head.length === BLOCK ? "an entry has no name" : "it ends in the middle of a header");
     }
@@ -167,7 +167,7 @@ export async function* readTar(
     const target = nameOf(pax.linkpath ?? longTarget ?? field(head, 157, 100));
     const mtimeText = pax.mtime ?? globals.mtime;
     const mtimeSeconds = mtimeText === undefined ? number(head, 136, 12) : Math.floor(Number(mtimeText)) || 0;
-    // Of links a size says nothing about what follows.
+    // In the header of a link the size says nothing about the bytes that follow.
     const contentSize = kind === "symlink" || kind === "hard link" || kind === "device" ? 0 : size;
     [pax, longName, longTarget] = [{}, undefined, undefined];
     let left = contentSize;
@@ -204,6 +204,6 @@ export async function* readTar(
     const filler = reader.now(padding) ?? (await reader.take(padding));
     if (filler.length < padding) throw cut();
   }
-  // What comes after the end is read, so that whoever writes can end.
+  // The rest after the end is read, so that the writer can end.
   while ((await reader.some(1024 * 1024)).length > 0);
 }

@@ -19,7 +19,9 @@ function findCollector(): (() => unknown) | undefined {
 let collector: (() => unknown) | null | undefined;
 let untidyBytes = 0;
 
-/** Whoever moves a lot (output of scripts, archives) says here how much it was; the bytes of all jobs count together. */
+/**
+ * Code that moves a lot of data (output of scripts, archives) reports the bytes here; those of all jobs count together.
+ */
 export function tidyAfter(bytes: number): void {
   untidyBytes += bytes;
   if (untidyBytes < TIDY_BYTES) return;

@@ -11,7 +11,7 @@ export interface Followed {
   readonly doubt: string | undefined;
 }
 
-/** As many as the kernel follows. */
+/** The kernel follows no more links than this. */
 const MOST_LINKS = 40;
 
 type Look = Awaited<ReturnType<typeof lstat>>;
@@ -32,7 +32,7 @@ export async function followTrusted(path: string): Promise<Followed> {
   let link = { path: "", after: -1 };
   for (;;) {
     const [name, ...after] = names;
-    // Whoever comes first can make a name there, though not replace one of ours.
+    // Other users can make a new name in the directory, but cannot replace one of ours.
     const shared = isShared(found) ? `${at} can be written by other users` : undefined;
     if (name === undefined) return { at, rest: [], doubt: found.isDirectory() ? shared : undefined };
     if (name === "..") {
@@ -44,7 +44,7 @@ export async function followTrusted(path: string): Promise<Followed> {
     const place = join(at, name);
     const next = await lstat(place).catch(() => null);
     if (next === null) {
-      // No directory can be made where a link to nowhere is.
+      // Where a link leads to a missing place, no directory can be made.
       const lost = link.after >= 0 && names.length > link.after;
       return { at, rest: names, doubt: lost ? `${link.path} leads nowhere` : shared };
     }
@@ -77,7 +77,7 @@ function isOwn({ uid }: Look): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
-/** A directory such as /tmp: nobody can replace there what is ours. */
+/** A directory such as /tmp, in which other users cannot replace our files. */
 function isShared({ mode }: Look): boolean {
   return (Number(mode) & 0o022) !== 0;
 }

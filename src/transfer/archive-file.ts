@@ -4,25 +4,28 @@ import { SystemFailure } from "../errors.ts";
 
 /** A file that is written from its beginning on, by pieces that may still be in the making. */
 export interface ArchiveFile {
-  /** Bytes so far, as if all that was added were there. Known only inside of queued work. */
+  /** Bytes written once all queued work is done. It is right only inside of queued work. */
   readonly position: number;
-  /** Do `work` when all before it was done. Resolves as soon as there is room for more work of this weight. */
+  /** Does `work` after all work queued before it. Resolves as soon as there is room for more work of this weight. */
   queue(weight: number, work: () => Promise<void>): Promise<void>;
-  /** What the bytes lie in can be used again when this resolves. */
+  /** The caller may use the buffer again once this resolves. */
   append(bytes: Uint8Array): Promise<void>;
-  /** Change what was written. */
+  /** Changes bytes that were written. */
   patch(bytes: Uint8Array, at: number): Promise<void>;
-  /** All work is done and written. @returns the size */
+  /**
+   * Waits until all work is done and written.
+   * @returns the size
+   */
   finish(): Promise<number>;
-  /** Close, and remove what is not finished. */
+  /** Closes the file, and removes it if it is not finished. */
   close(): Promise<void>;
 }
 
 const MOST_WEIGHT = 8 * 1024 * 1024;
-/** What is smaller is gathered, to be written together. */
+/** Smaller pieces are gathered and written together. */
 const LARGE_BYTES = 64 * 1024;
 const GATHERED_BYTES = 256 * 1024;
-/** The free disk is looked at again after so many bytes. */
+/** The free space of the disk is checked again after this many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
 
 /**

@@ -14,7 +14,7 @@ const PIECE_BYTES = 256 * 1024;
 
 type ArchiveFormat = "zip" | "zstd" | "gzip";
 
-/** By its first bytes, whatever it is called. */
+/** The format by the archive's first bytes, whatever the file is called. */
 async function sniffArchive(file: FileHandle): Promise<ArchiveFormat> {
   const bytes = Buffer.alloc(4);
   await file.read(bytes, 0, 4, 0);
@@ -47,7 +47,7 @@ export async function openArchive(
 async function* gunzipped(file: FileHandle): AsyncGenerator<Uint8Array> {
   const through = createGunzip({ chunkSize: PIECE_BYTES });
   const running = pipeline(Readable.from(bytesOf(file), { objectMode: false }), through);
-  running.catch(() => {}); // the reader hears of it
+  running.catch(() => {}); // the reader of the stream gets the error
   try {
     for await (const piece of through) yield piece;
     await running;
@@ -68,7 +68,9 @@ async function* bytesOf(file: FileHandle): AsyncGenerator<Buffer> {
   }
 }
 
-/** Any archive may unpack to so much, a larger one to so many times its size: bombs are far beyond both. */
+/**
+ * Any archive may unpack to this much, and a larger one to a multiple of its size: archive bombs are far beyond both.
+ */
 export const LEAST_BYTES = 20 * 1024 ** 3;
 const MOST_TIMES = 100;
 

@@ -3,16 +3,18 @@ import { describeError } from "../errors.ts";
 import { retry } from "../time.ts";
 import type { TransferContext } from "./transfer.ts";
 
-/** A server that says it is busy is given more time than one that fails. */
+/** A server that says it is busy gets more tries than one that fails. */
 const TRIES = 3;
 const TRIES_WHEN_BUSY = 6;
 
 interface Tries extends Pick<TransferContext, "trace" | "retryPauseMs"> {
-  /** As many as the job asks for, where that is more. */
+  /** The job's own number of tries; it counts if it is larger. */
   readonly attempts?: number;
 }
 
-/** Repeat a call that may work later, with growing pauses or those that its server asks for; says so in the trace. */
+/**
+ * Repeats a call that may work later, with growing pauses or those that its server asks for, and says so in the trace.
+ */
 export async function withTries<T>(
   { trace, retryPauseMs, attempts = 1 }: Tries,
   body: (attempt: number) => Promise<T>,

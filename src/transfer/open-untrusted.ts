@@ -5,7 +5,7 @@ import { followTrusted } from "../files/trusted-path.ts";
 
 /** A link is not followed, and a pipe is not waited for. */
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-/** Linux: a descriptor that stands for a place, without the effects that opening a device can have. */
+/** Linux: opens a descriptor that stands for a place, without the effects that opening a device can have. */
 const O_PATH = 0o10000000;
 /** macOS: no link is followed in any part of the path. */
 const O_NOFOLLOW_ANY = 0x20000000;
@@ -28,7 +28,7 @@ export async function openUntrusted(path: string): Promise<FileHandle | null> {
     if (doubt === undefined) return rest.length > 0 ? null : await openRegular(at);
     if (rest.includes("..")) return null;
     if (process.platform === "linux") return await openByDescriptors(at, rest);
-    // Elsewhere a path can be replaced between a look and the call that opens it.
+    // On other systems a path can be replaced between the check and the call that opens it.
     if (process.platform !== "darwin") return null;
     const file = await open(join(at, ...rest), READ | O_NOFOLLOW_ANY);
     return await unless(file, ({ uid, nlink }) => uid === 0 || nlink !== 1);

@@ -1,10 +1,10 @@
-/** Lines about transfers that take their time. */
+/** Lines about transfers that take long. */
 
 const FIRST_MS = 5000;
 const LONGEST_PAUSE_MS = 60_000;
 
 /**
- * Told of bytes as they move; says where it stands after 5 s, then ever more rarely.
+ * Called with bytes as they move; prints the progress after 5 s, then ever more rarely.
  * @param what as the start of a sentence: `Uploading the cache`
  */
 export function createProgress(what: string, print: (line: string) => void): (bytes: number, total: number) => void {

@@ -1,7 +1,7 @@
 import { statfs } from "node:fs/promises";
 import { SystemFailure } from "../errors.ts";
 
-/** What ordinary accounts may still write to the disk of a directory. */
+/** Bytes that ordinary accounts may still write to the disk of a directory. */
 export async function freeBytesOf(directory: string): Promise<number> {
   const { bavail, bsize } = await statfs(directory);
   return bavail * bsize;

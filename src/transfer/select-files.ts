@@ -1,10 +1,13 @@
 import { ScriptFailure } from "../errors.ts";
 import { type FileList, type FileSelection, fileNameText, type Workspace } from "../workspace.ts";
 
-/** In one list of paths, or of what is excluded. */
+/** Most patterns in one list of paths, or of exclusions. */
 export const MOST_PATTERNS = 1000;
 
-/** The files that a job's patterns name. One that holds a NUL can name none: it is left out with a warning. @throws {ScriptFailure} they are too many */
+/**
+ * The files that a job's patterns name. A pattern with a NUL can name none: it is left out with a warning.
+ * @throws {ScriptFailure} they are too many
+ */
 export async function selectFiles(
   files: Pick<Workspace, "list">,
   { globs, exclude, untracked }: FileSelection,

@@ -11,7 +11,7 @@ export type CompressionLevel = (typeof compressionLevels)[number];
 
 /** One entry of a job's `artifacts`, its variables expanded. */
 export interface ArtifactUpload {
-  /** As the job names it; may be empty. */
+  /** The name that the job gives; may be empty. */
   readonly name: string;
   readonly paths: readonly string[];
   readonly exclude: readonly string[];
@@ -43,7 +43,7 @@ export type Transfer =
       readonly what: "restore_cache";
       readonly caches: readonly CacheTransfer[];
       readonly attempts: number;
-      /** For each of them. */
+      /** Limit for each cache. */
       readonly timeoutMs: number;
     }
   | {
@@ -51,13 +51,13 @@ export type Transfer =
       readonly caches: readonly CacheTransfer[];
       readonly format: CacheFormat | null;
       readonly level: CompressionLevel;
-      /** For each of them. */
+      /** Limit for each cache. */
       readonly timeoutMs: number;
     }
   | {
       readonly what: "download_artifacts";
       readonly dependencies: readonly Dependency[];
-      /** Of each of them, at least. */
+      /** Least number of attempts for each download. */
       readonly attempts: number;
     }
   | { readonly what: "upload_artifacts"; readonly upload: ArtifactUpload };
@@ -78,6 +78,6 @@ export interface TransferContext extends TransferMeans {
   readonly files: WorkspaceFiles;
   readonly trace: Pick<Trace, "print">;
   readonly log: Log;
-  /** Before the second try of a call; it grows. */
+  /** Pause before the second try of a call; it grows with each try. */
   readonly retryPauseMs: number;
 }

@@ -31,7 +31,7 @@ const ZSTD_LEVELS: Readonly<Record<CompressionLevel, number>> = {
  * has it: so an archive that was cut between two frames shows it.
  */
 export const FRAME_BYTES = 8 * 1024 * 1024 - 4096;
-/** Under way at once, by contents; one more is being filled. */
+/** Most bytes of content that are compressed at the same time; one more frame is being filled. */
 const MOST_WEIGHT = (Math.min(availableParallelism(), 4) - 1) * FRAME_BYTES;
 /** Frames that are decompressed ahead of their turn. */
 const AHEAD = 2;
@@ -51,7 +51,7 @@ export async function tarToZstd(
   const file = await createArchiveFile(path, minFreeBytes, MOST_WEIGHT);
   const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVELS[level], [constants.ZSTD_c_checksumFlag]: 1 };
   const reader = createByteReader(tar);
-  // Each is filled again once what was in it is written.
+  // Buffers that are used again once their content is written.
   const spare: Buffer[] = [];
   try {
     for (let last = false; !last; ) {
@@ -59,7 +59,7 @@ export async function tarToZstd(
       const plain = await frameOf(reader, spare.pop() ?? Buffer.allocUnsafeSlow(FIRST_BYTES));
       last = plain.length < FRAME_BYTES;
       const coming = compress(plain, { params, pledgedSrcSize: plain.length, chunkSize: PIECE_BYTES });
-      coming.catch(() => {}); // heard when its turn comes
+      coming.catch(() => {}); // the failure is thrown when its turn comes
       await file.queue(plain.length, async () => {
         await file.append(await coming);
         if (!last) spare.push(plain);
@@ -74,7 +74,7 @@ export async function tarToZstd(
   }
 }
 
-/** Most archives are small: not each of them takes a whole frame's memory. */
+/** Most archives are small, so the first buffer is smaller than a frame. */
 const FIRST_BYTES = 256 * 1024;
 
 /** The content of the next frame, shorter at the end, in `into` or, where that is too small, in a larger one. */
@@ -98,7 +98,7 @@ async function frameOf(reader: { some(most: number): Promise<Buffer> }, into: Bu
 interface Frame {
   readonly from: number;
   readonly to: number;
-  /** `null`: it does not say. */
+  /** `null`: the frame does not say. */
   readonly size: number | null;
 }
 
@@ -112,7 +112,7 @@ export async function* zstdContents(file: FileHandle): AsyncGenerator<Uint8Array
       if (done === true) return;
       const small = frame.size !== null && frame.size <= FRAME_BYTES && frame.to - frame.from <= 2 * FRAME_BYTES;
       const content = small ? contentOf(file, frame, frame.size ?? 0) : Promise.resolve(undefined);
-      content.catch(() => {}); // heard when its turn comes
+      content.catch(() => {}); // the failure is thrown when its turn comes
       ahead.push({ frame, content });
     }
   };
@@ -151,7 +151,7 @@ async function* streamed(file: FileHandle, { from, to }: Frame): AsyncGenerator<
   }
   const through = createZstdDecompress({ chunkSize: PIECE_BYTES });
   const running = pipeline(Readable.from(bytes(), { objectMode: false }), through);
-  running.catch(() => {}); // the reader hears of it
+  running.catch(() => {}); // the reader of the stream gets the error
   try {
     for await (const piece of through) yield piece;
     await running;
@@ -164,7 +164,7 @@ async function* streamed(file: FileHandle, { from, to }: Frame): AsyncGenerator<
   }
 }
 
-/** Where the frames lie, by their headers and those of their blocks; frames that are to be skipped are. */
+/** Finds the frames by their headers and those of their blocks; skippable frames are skipped. */
 async function* framesOf(file: FileHandle): AsyncGenerator<Frame, undefined> {
   const { size: end } = await file.stat();
   const heads = headsOf(file, end);
@@ -199,7 +199,7 @@ function readSize(bytes: Buffer): number {
   return bytes.readUIntLE(0, bytes.length) + (bytes.length === 2 ? 256 : 0);
 }
 
-/** Short reads that go forward: blocks are often small, and each is not worth a call. */
+/** Reads short headers, going forward, from a buffer: blocks are often small, and a call for each would be slow. */
 function headsOf(file: FileHandle, end: number): (at: number, length: number) => Promise<Buffer> {
   let piece: Buffer = Buffer.alloc(0);
   let start = 0;

@@ -19,7 +19,7 @@ interface PodOptions {
   readonly spec?: Readonly<Record<string, unknown>>;
 }
 
-/** A pod of one container that waits for its end. */
+/** The manifest of a pod with one container that runs until it is told to end. */
 function pod({ namespace, name, image, more, spec }: PodOptions): string {
   const command = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"];
   return JSON.stringify({
@@ -133,7 +133,7 @@ describe("a cluster", () => {
 describe.skipIf(cluster === null)("a cluster's end", async () => {
   const node = cluster === null ? nodeAt(0) : await reserveNode();
 
-  /** Of that cluster on this machine: processes, mounts, cgroups, its link, its files. */
+  /** What is left of that cluster on this machine: processes, mounts, cgroups, its link, its files. */
   async function remains(): Promise<string[]> {
     const found: string[] = [];
     for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {

@@ -29,10 +29,10 @@ function run(shell: string, args: readonly string[]): string {
   return stdout;
 }
 
-/** What each shell offers for a line that is cut off at its end. */
+/** Each shell, with a function that lists what it offers for an unfinished line. */
 const shells: Readonly<Record<string, (line: string, expected: string) => string[]>> = {
   bash: (line) => {
-    // The words as readline splits them: "=" is one of its own.
+    // The words are split as readline does it: "=" is a word of its own.
     const words = line.split(/(=)| /).filter((word) => word !== undefined);
     const script = `source ./completion.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _alloy_runner; printf '%s\\n' "\${COMPREPLY[@]}"`;
     return run("bash", ["--norc", "-c", script, "bash", ...words])
@@ -40,7 +40,7 @@ const shells: Readonly<Record<string, (line: string, expected: string) => string
       .filter(Boolean);
   },
   zsh: (line, expected) => {
-    // A pseudo terminal with zsh in it, told to list what it would complete.
+    // Starts zsh on a pseudo terminal and has it list its completions.
     const script = `
 zmodload zsh/zpty
 zpty z zsh -f -i
@@ -67,7 +67,10 @@ zpty -d z`;
 
 describe.each(Object.keys(shells))("completion for %s", (shell) => {
   const absent = missing(shell);
-  /** @param expected is in the offer: zsh shows it when it is ready, and nothing else tells when that is */
+  /**
+   * Completes `line`. zsh shows the offer when it is ready, and only the expected word tells when that is.
+   * @param expected is in the offer: zsh shows it when it is ready, and nothing else tells when that is
+   */
   const complete = (line: string, expected: string): string =>
     (shells[shell]?.(`alloy-runner ${line}`, expected) ?? []).join(" ");
 

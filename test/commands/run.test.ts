@@ -31,7 +31,7 @@ async function configure(settings: object | string, name = "config.json") {
   return file;
 }
 
-/** The program, and everything it has written so far. */
+/** Starts the program; the result has everything that it has written so far. */
 function run(args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
   const child = spawn(process.execPath, [join(import.meta.dirname, "run-program.ts"), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
@@ -53,7 +53,7 @@ function run(args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } 
     get text() {
       return text;
     },
-    /** Resolves once the output has this; rejects when the program ended without. */
+    /** Resolves once the output has this text; rejects if the program ended without it. */
     says(what: string | RegExp, times = 1) {
       return new Promise<void>((resolve, reject) => {
         const look = () => {

@@ -35,7 +35,7 @@ y = false
 u = inf`;
 
 describe("layout", () => {
-  /** Every path of the data that the parser gives. */
+  /** All paths of the data that the parser returns. */
   function* paths(data: TomlData, path: readonly (string | number)[] = []): Generator<readonly (string | number)[]> {
     if (path.length > 0) yield path;
     if (Array.isArray(data)) for (const [index, item] of data.entries()) yield* paths(item, [...path, index]);
@@ -72,7 +72,7 @@ describe("layout", () => {
       } catch {
         parsed = false;
       }
-      // What the parser takes, this reads to the end.
+      // If the parser takes a text, the layout reads it to its end, too.
       if (parsed) expect(layout.trouble, TRICKY.slice(0, end)).toBeNull();
     }
   });

@@ -19,7 +19,7 @@ function runner(token: string): NewRunner {
 
 const tokens = async (file: string): Promise<string[]> => (await readRunners(file, {})).map((each) => each.token);
 
-/** A process that adds an entry for each token it is given. */
+/** Starts a process that adds an entry for each token that it is given. */
 function adder(
   file: string,
   list: readonly string[],
@@ -149,7 +149,7 @@ describe("faults", () => {
   });
 
   test.runIf(unix)("a directory that cannot be written is named", async () => {
-    // Root writes everywhere but where there is nothing to write to.
+    // Root may write everywhere, so tests that need a refusal use a place where nothing can be written.
     const isRoot = process.getuid?.() === 0;
     const dir = isRoot ? "/proc/self" : await makeDir();
     if (!isRoot) await chmod(dir, 0o500);
@@ -167,7 +167,7 @@ describe("faults", () => {
       const list = Array.from({ length: 400 }, (_, index) => `r${round}-${index}`);
       const before = (await readRunners(file, {})).length;
       const { pid, ended } = adder(file, list);
-      // Once it is at work, after a different part of a millisecond each time.
+      // Waits until the process is at work, so that the kill comes at another part of a millisecond each time.
       while ((await readRunners(file, {})).length === before) await new Promise((resolve) => setTimeout(resolve, 1));
       for (const until = performance.now() + round * 0.7; performance.now() < until; );
       process.kill(pid, "SIGKILL");

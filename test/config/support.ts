@@ -11,18 +11,18 @@ import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import { wordsOf } from "../support/words.ts";
 
-/** Tables of other runners are those that the program knows. */
+/** Tables that count as those of other runners are those that the program itself knows. */
 function foreignKeysOf(name: string): Pick<ExecutorWords, "foreignKeys"> {
   return { foreignKeys: executors.words.find((words) => words.name === name)?.foreignKeys ?? {} };
 }
 
-/** What an executor of these tests was opened with. */
+/** The settings that an executor of these tests was opened with. */
 export interface Opened {
   readonly tables: Readonly<Record<string, unknown>>;
   readonly deps: ExecutorDeps;
 }
 
-/** Executors that only remember how they were opened. */
+/** Executors that record how they were opened and do nothing else. */
 export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
   const create = (tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor => {
     opened.push({ tables, deps });

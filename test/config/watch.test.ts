@@ -14,9 +14,9 @@ const QUICK: WatchOptions = { settleMs: 20, slowSettleMs: 250, lookEveryMs: 600 
 
 interface Watching {
   readonly watch: ConfigWatch;
-  /** When the file has been loaded `count` times more. */
+  /** Resolves when the file has been loaded `count` times more. */
   loaded(count: number): Promise<void>;
-  /** The next change: `concurrent` of a good one, the first line of an error. */
+  /** Resolves with the next change: `concurrent` of a good file, the first line of an error. */
   next(): Promise<number | string>;
   stop(): Promise<void>;
 }

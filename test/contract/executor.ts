@@ -31,7 +31,7 @@ export interface ExecutorContractOptions {
   readonly timeoutMs?: number;
   /** Where an environment takes its time: tests that need nothing of their own work in the same one. */
   readonly shared?: boolean;
-  /** How many jobs run at once where many do; by default 20. */
+  /** How many jobs run at once in the test of many jobs; by default 20. */
   readonly jobsAtOnce?: number;
 }
 
@@ -45,7 +45,8 @@ export function executorContract(
     const it = (title: string, body: () => Promise<void>): void => {
       titles.add(title);
       const left = skip.find((one) => one.test === title);
-      // What cannot hold for this executor shows, with its reason; what is missing on a machine is another matter.
+      // A test that cannot hold for this executor is shown with its reason. Tests that lack something on a machine skip
+      // elsewhere.
       if (left === undefined) test(title, body, timeoutMs);
       else test.skip(`${title} (not here: ${left.because})`, body);
     };
@@ -80,7 +81,7 @@ export function executorContract(
       expect(await runOps(environment, source("true"))).toEqual({ code: 0, signal: null, text: "" });
       expect(await runOps(environment, source("exit 3"))).toMatchObject({ code: 3, signal: null });
       expect(await runOps(environment, source("sh -c 'exit 255'"))).toMatchObject({ code: 255, signal: null });
-      // In PowerShell this is a program that it has started.
+      // In PowerShell the process is a program that the shell has started.
       const itself = environment.shell === "pwsh" ? "$PPID $$" : "$$";
       const killed = await runOps(environment, source(`kill -9 ${itself}`, "echo no"));
       expect(killed).toEqual({ code: 137, signal: "SIGKILL", text: "" });
@@ -282,7 +283,7 @@ export function executorContract(
     it("what passes the output on after the shell's end has two seconds for a first word", async () => {
       const { text } = await runOps(
         await fresh(),
-        // What bash makes of `exec > >(sleep 1.2; cat) 2>&1`, in every shell.
+        // In every shell, this does what bash does with `exec > >(sleep 1.2; cat) 2>&1`.
         source(
           "echo before",
           "pipe=$(mktemp -u) && mkfifo $pipe && { (rm -f $pipe; sleep 1.2; exec cat) <$pipe & exec >$pipe 2>&1; }",
@@ -300,7 +301,7 @@ export function executorContract(
       const before = performance.now();
       const { text } = await runOps(environment, source("echo done", "sleep 600 &"));
       expect(text).toMatch(/^done\n/);
-      // Finding and ending it takes its time, too.
+      // The limit includes the time to find the process and to end it.
       expect(performance.now() - before).toBeLessThan(usualMs * 3 + 4500);
     });
 
@@ -384,7 +385,7 @@ export function executorContract(
         await prepared(executor, sampleRequest("group")),
         await prepared(executor, sampleRequest("group/project/inner")),
       ];
-      // The same path may be another directory, as in a container of its own: then a file in the one is not in the other.
+      // The same path may mean another directory, as in containers: then a file in one of them is not in the other.
       for (const [index, one] of environments.entries()) {
         const places = [one.workspace.root, one.workspace.tmpDir];
         await runOps(
@@ -397,7 +398,7 @@ export function executorContract(
         const { text } = await runOps(one, source(`find ${root} ${tmpDir} -name 'of-*'`));
         expect(text.trim().split("\n")).toEqual([`${root}/of-${index}`, `${tmpDir}/of-${index}`]);
       }
-      // Where tests share a job, that one may have the lowest.
+      // Where tests share a job, that job may have the lowest slot.
       const [one = -1, other = -1] = environments.map(({ projectSlot }) => projectSlot);
       expect([one <= 1, other - one]).toEqual([true, 1]);
     });
@@ -573,16 +574,16 @@ export function executorContract(
       expect(request.notes.length).toBeGreaterThan(0);
 
       const successor = await opened({ killGraceMs: 200 });
-      // As the journal gives them back.
+      // The notes are copied as the journal would return them.
       const notes: Note[] = JSON.parse(JSON.stringify(request.notes));
       const said = await successor.recover(request.jobKey, notes, never);
       expect(said.done.join("; ")).toMatch(
         /ended \d+ process|(?:removed 1 pod|powered off 1 virtual machine.*) and what ran in it/,
       );
       expect(said.left).toEqual([]);
-      // What a dead runner would have seen: a death by signal, or the end of the place that it worked in.
+      // A dead runner would have seen the same: a death by signal, or the end of the place in which the script ran.
       expect(await died).toMatchObject({ end: "seen" });
-      // Seen from where its numbers and paths mean the same: the next job there, or a neighbour.
+      // The check runs where the process numbers and paths mean the same: in the next job there, or in a neighbour.
       const { tmpDir } = environment.workspace;
       const witness = other.workspace.tmpDir === tmpDir ? null : other;
       if (witness !== null) {

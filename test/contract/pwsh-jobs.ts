@@ -13,7 +13,7 @@ export interface PwshContractOptions {
   readonly startsJobs?: boolean;
 }
 
-/** Longer than any test may take: nothing here ends because of it. */
+/** No test takes this long, so nothing here ends because the grace period is over. */
 const GRACE_MS = 60_000;
 const TIMEOUT_MS = 120_000;
 

@@ -19,11 +19,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Op, Test as Question, ShellWriter } from "../../src/shell.ts";
 import { hostileValues, noise } from "./values.ts";
 
-/** A program that the writer's scripts must work in. */
+/** A program in which the writer's scripts must work. */
 export interface Interpreter {
   readonly name: string;
   readonly argv: readonly [string, ...string[]];
-  /** Where its programs are. Default: this machine's. */
+  /** PATH of its programs. Default: this machine's. */
   readonly path?: string;
 }
 
@@ -78,7 +78,7 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
     };
     const write = (ops: readonly Op[], xtrace = false): string =>
       writer.write(ops, { tmpDir: join(dir, "tmp"), xtrace, proof: PROOF });
-    /** Without the proof, which has to be the first line. */
+    /** Runs the script and returns its result without the proof, which has to be the first line. */
     const run = (ops: readonly Op[], xtrace = false): Result => {
       const result = runText(write(ops, xtrace));
       expect(result.stdout.slice(0, PROOF.length + 1)).toBe(`${PROOF}\n`);
@@ -96,7 +96,7 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
     });
 
     test("values arrive byte for byte in the environment of programs, and none is run", () => {
-      // Two halves, so that neither is near the limit of the whole environment.
+      // The values are set in two halves, so that neither comes near the limit of the whole environment.
       for (const values of [hostileValues, noise(1000)]) {
         const ops: Op[] = values.map((value, index) => ({ op: "export", name: `V_${index}`, value }));
         const { status, stdout, stderr } = run([...ops, ...source("cat /proc/self/environ")]);
@@ -167,7 +167,7 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
         const result = run(source(...texts));
         expect([texts, result.status, result.stdout]).toEqual([texts, status, stdout]);
       }
-      // Most shells run nothing from there on, so that nobody is left who could say that something is missing.
+      // Most shells run nothing after this, so no later instruction can notice that something is missing.
       expect(run(source("set -n", "echo no")).stdout).toBe("");
     });
 
@@ -221,12 +221,12 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
         for (const [texts, line] of cases) {
           const { status, stdout, stderr } = run([...entries(texts), print("the end")], xtrace);
           expect([texts, status === 0]).toEqual([texts, false]);
-          // zsh and ksh93 read all of it before they run any of it, and meet the quote first.
+          // zsh and ksh93 parse the whole text before they run any of it, and so find the quote first.
           if (!/unmatched|parse error|syntax error/.test(stderr)) {
             expect([texts, status, stderr.split("\n").slice(-3)]).toEqual([texts, 2, [expect.anything(), line, ""]]);
             expect(stderr).toMatch(/is not closed|has no end/);
           }
-          // A trace in mksh shows that it is switched off.
+          // mksh traces the command that switches the trace off.
           const words = [PROOF, "hello\n", "the end", ...(xtrace ? [] : ["alloy_", "printf"])];
           for (const ours of words) expect(stdout + stderr).not.toContain(ours);
         }
@@ -260,12 +260,12 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
 
     test("a last entry that does not end is the shell's own syntax error", () => {
       for (const text of ["echo a &&", "echo a ||", "echo a |", "set +e; echo a |", "(", "if true; then", "f() {"]) {
-        // zsh takes an operator at the end for none.
+        // zsh does not treat an operator at the end as one.
         const isError = spawnSync(argv[0], [...argv.slice(1), "-c", text]).status !== 0;
         for (const xtrace of [false, true]) {
           const { status, stderr } = run(source("echo first", text), xtrace);
           expect([text, status !== 0, isError ? stderr !== "" : true]).toEqual([text, isError, true]);
-          // A trace in mksh shows what others send to nowhere.
+          // mksh traces commands whose trace other shells send to /dev/null.
           for (const ours of [PROOF, "printf", ...(xtrace ? [] : ["alloy_"])]) expect(stderr).not.toContain(ours);
         }
       }

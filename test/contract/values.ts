@@ -80,7 +80,7 @@ export const hostileValues: readonly string[] = [
   "x".repeat(100_000),
 ];
 
-/** Repeatable noise over the signs that mean something to some shell. */
+/** Repeatable noise of characters that have a meaning in some shell. */
 export function noise(count: number, seed = 42): string[] {
   const alphabet = [..."'\"$`\\;&|<>(){}[]*?~#!%^=, \t\n\r-ax0é世\x1b"];
   let state = seed;

@@ -4,13 +4,13 @@ import { describe, expect, test } from "vitest";
 import type { Op, Test as Question, ShellWriter } from "../../src/shell.ts";
 import { hostileValues, noise } from "./values.ts";
 
-/** A shell of Windows, and how its authors say a few things. */
+/** A shell of Windows, with the texts by which its authors do a few things. */
 export interface WindowsShell {
   readonly writer: ShellWriter;
-  /** Where tests keep their files: as this machine sees it, and as scripts do. */
+  /** Directory of the tests' files, as this machine names it and as scripts name it. */
   readonly dir: string;
   readonly place: string;
-  /** Start the writer's command with this script (and its parts) in `dir`. */
+  /** Starts the writer's command with this script (and its parts) in `dir`. */
   run(script: string, parts: ReturnType<NonNullable<ShellWriter["parts"]>> | undefined): ShellResult;
   readonly say: {
     readonly print: (word: string) => string;
@@ -20,18 +20,18 @@ export interface WindowsShell {
     readonly set: (name: string, value: string) => string;
     readonly show: (name: string) => string;
     readonly comment: string;
-    /** Texts that the shell cannot read. */
+    /** Texts with syntax errors in this shell. */
     readonly broken: readonly string[];
-    /** Save the whole environment, NUL between its entries, as this machine's file `path`. */
+    /** Saves the whole environment, NUL between its entries, as this machine's file `path`. */
     readonly dump: (path: string) => string;
-    /** A program that prints its arguments with NUL behind each, as argv up to them. */
+    /** A program that prints its arguments with NUL after each: its own argv up to them. */
     readonly args: readonly [string, ...string[]];
-    /** A program that is there, one that prints something, and one that ends with a status. */
+    /** A program that exists, one that prints something, and one that ends with a status. */
     readonly program: string;
     readonly noise: readonly [string, ...string[]];
     readonly exit: (status: number) => readonly [string, ...string[]];
   };
-  /** Status of a program that is not there. */
+  /** The status of a program that does not exist. */
   readonly unknownProgram: number;
   readonly skip?: readonly { readonly test: string; readonly because: string }[];
   /** Values that cannot be tried here, and why. */
@@ -48,7 +48,7 @@ export interface ShellResult {
 
 const PROOF = "proof-8c1f2a";
 
-/** Of one test: PowerShell and Wine take a second and more to start, many where a machine is busy. */
+/** Limit of one test: PowerShell and Wine take a second and more to start, many more where a machine is busy. */
 const SHELL_TIMEOUT_MS = 300_000;
 
 function when(question: Question, yes: readonly Op[], no: readonly Op[] = []): Op {
@@ -56,12 +56,12 @@ function when(question: Question, yes: readonly Op[], no: readonly Op[] = []): O
   return { op: "when", test: question, then: yes, else: no };
 }
 
-/** What scripts for the shells of Windows do; `test/contract/shell.ts` says the same of POSIX shells. */
+/** Tests that scripts for the shells of Windows pass; `test/contract/shell.ts` has the same for POSIX shells. */
 export function windowsShellContract(name: string, open: () => WindowsShell, shell: Pick<WindowsShell, "skip">): void {
   const skipped = new Map(shell.skip?.map((one) => [one.test, one.because]));
   const check = (title: string, body: (shell: WindowsShell) => void): void => {
     const because = skipped.get(title);
-    // Not a skipped test: here it can never run.
+    // The test is not registered at all, because it can never run with this shell.
     if (because === undefined) test(title, () => body(open()), SHELL_TIMEOUT_MS);
   };
 

@@ -26,7 +26,7 @@ import { never } from "../../src/time.ts";
 import { type FileSelection, fileName, fileNameOf, type WorkspaceFiles } from "../../src/workspace.ts";
 
 export interface WorkspaceContractOptions {
-  /** Files below `root` on this machine, reached in the way that is to be tested. */
+  /** Opens files below `root` on this machine in the way that is to be tested. */
   open(place: { readonly root: string; readonly tmpDir: string }): Promise<WorkspaceFiles>;
 }
 
@@ -61,7 +61,7 @@ function tarOf(...entries: readonly Buffer[]): Readable {
   return Readable.from([Buffer.concat([...entries, tarEnd])], { objectMode: false });
 }
 
-/** All of a tree, as bytes and facts. */
+/** A whole tree as text, with contents and attributes. */
 function describeTree(top: string): string {
   return execFileSync("find", [top, "-mindepth", "1", "-printf", "%P|%y|%m|%s|%Ts|%l\\0"])
     .toString("latin1")
@@ -72,7 +72,7 @@ function describeTree(top: string): string {
     .join("\n");
 }
 
-/** Names that break what does not quote them, or reads them by lines. */
+/** Names that break code that does not quote them, or that reads names by lines. */
 const oddNames = [
   "blank in it",
   "-rf",
@@ -452,7 +452,7 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
         Readable.from(
           (async function* () {
             yield Buffer.concat([entry("one", { text: "1" }), entry("two", { text: "2" }), tarEnd]);
-            // Asked for more: what came is taken.
+            // The reader asked for another entry, so it has taken those that came.
             places.push(existsSync(join(root, "one")));
             if (failure !== undefined) throw failure;
           })(),

@@ -16,7 +16,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-/** A board on a socket, and who asks there. */
+/** Opens a socket for a board, and a client of it. */
 async function open() {
   const stateDir = await mkdtemp(join(tmpdir(), "alloy-control-"));
   closers.push(() => rm(stateDir, { recursive: true, force: true }));
@@ -42,7 +42,7 @@ async function open() {
 
 const card: JobCard = { id: "17", title: "acme/widget: unit", runner: "aaaa1111", runnerName: "one", receivedAt: 1000 };
 
-/** A trace that grows as the test says; its file can be closed under whoever reads it. */
+/** A trace that grows when the test says so; its file can be closed while somebody reads it. */
 function growing() {
   let bytes = Buffer.alloc(0);
   let closed = false;
@@ -116,7 +116,7 @@ test("a trace is followed whole while its file is closed and read otherwise, and
   const reading = (async () => {
     for await (const line of client.lines("jobs/17/trace?follow=1", traceLineSchema, never)) lines.push(line);
   })();
-  // More than a piece, of characters whose bytes a piece's border cuts.
+  // The text is longer than a piece, and a piece ends in the middle of a character's bytes.
   const text = "€".repeat(50_000);
   entry.traced(live.add(text));
   const seen = () => lines.map((line) => ("text" in line ? line.text : "")).join("");

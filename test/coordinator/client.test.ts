@@ -536,7 +536,7 @@ describe("a final report", () => {
 
 describe("artifacts", () => {
   const SIZE = 200 * 1024 * 1024;
-  /** 200 MB that are nowhere, and how many of them were asked for. */
+  /** A file of 200 MB that exists nowhere, and a count of the bytes that were read of it. */
   const large = (): { file: ArtifactFile; taken(): number } => {
     const piece = Buffer.alloc(256 * 1024, "x");
     let taken = 0;
@@ -621,13 +621,13 @@ describe("connections", () => {
     waiting = [];
   });
 
-  /** Answers the first request of a connection well, and breaks the connection at the second one. */
+  /** Answers the first request of a connection, and breaks the connection at the second one. */
   const breaking = async (rude: (socket: import("node:net").Socket) => void) => {
     const requests: string[] = [];
     const url = await rawSite((socket, connection) => {
       let count = 0;
       socket.on("data", (data) => {
-        if (!/^[A-Z]+ \//.test(String(data))) return; // the body of the one before
+        if (!/^[A-Z]+ \//.test(String(data))) return; // this is the body of the request before
         requests.push(`${connection}: ${String(data).split(" ", 1)[0]}`);
         if (connection === 0 && count++ > 0) rude(socket);
         else socket.write("HTTP/1.1 202 Accepted\r\njob-status: running\r\ncontent-length: 0\r\n\r\n");

@@ -16,7 +16,7 @@ function jobOfText(text: string): Job {
 
 const script = { name: "script", script: ["true"] };
 
-/** As AlloyCI 0.9 composes it. */
+/** A payload as AlloyCI 0.9 composes it. */
 const alloyPayload = {
   id: 4182,
   token: "cVpKc0J3PT09PQ==",

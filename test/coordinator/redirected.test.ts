@@ -6,7 +6,7 @@ import { fetchElsewhere } from "../../src/coordinator/connection/redirected.ts";
 import { never } from "../../src/time.ts";
 import { noTls, testDeps } from "./server.ts";
 
-/** What a redirect to `host` leads to, where each question after its addresses gets the next answer. */
+/** Follows a redirect to `host`, where each look-up of its addresses gets the next answer. */
 async function follow(host: string, answers: readonly (readonly string[])[]) {
   const server = createServer((_request, response) => response.end("content"));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -35,7 +35,7 @@ async function follow(host: string, answers: readonly (readonly string[])[]) {
 }
 
 test("a name is resolved once, and what was judged is connected to", async () => {
-  // Whoever answers twice could say something harmless first.
+  // A name server that is asked twice could give a harmless answer first.
   const { reply, asked, content } = await follow("flips.test", [["127.0.0.1"], ["169.254.169.254"]]);
   expect(reply).toMatchObject({ kind: "answer" });
   expect([asked, content]).toEqual([1, "content"]);

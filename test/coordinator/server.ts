@@ -1,4 +1,4 @@
-/** Small real servers for the tests of the client. */
+/** Small HTTP and TCP servers for the tests of the client. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import {
@@ -99,7 +99,7 @@ async function readRequest(request: IncomingMessage): Promise<Received> {
   };
 }
 
-/** A server that hands out bare connections. */
+/** A server that hands each connection to the test as it is. */
 export async function rawSite(onConnection: (socket: Socket, index: number) => void): Promise<URL> {
   let index = 0;
   const server = createTcpServer((socket) => onConnection(socket, index++));
@@ -196,7 +196,7 @@ export function createAuthority(dir: string, name = "authority") {
   }
 }
 
-/** What a client of the tests needs; its connections end with the test. */
+/** The dependencies of a client in tests; its connections end with the test. */
 export function testDeps(
   more: Partial<CoordinatorDeps> & { environment?: Record<string, string> } = {},
 ): CoordinatorDeps {

@@ -1,4 +1,4 @@
-/** Retry-After, proxies, names, the API's address: what is around a call. */
+/** These tests are about what surrounds a call: Retry-After, proxies, names and the API's address. */
 import { describe, expect, test } from "vitest";
 import { apiUrl } from "../../src/coordinator/api-url.ts";
 import { createLookup } from "../../src/coordinator/connection/lookup.ts";

@@ -283,7 +283,7 @@ describe("a job is given", () => {
 });
 
 describe("a proxy", () => {
-  /** Speaks CONNECT and nothing else. Whatever the tunnel is for, it leads to `port`. */
+  /** Starts a proxy that knows only CONNECT and leads to `port`, whatever place it is asked for. */
   async function tunnelTo(port: string, status = "200 OK") {
     const asked: string[] = [];
     const server = createTcpServer((socket: Socket) => {

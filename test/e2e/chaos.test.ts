@@ -11,7 +11,7 @@ import { openSite, type Site } from "../support/site.ts";
 import { tree } from "../support/tree.ts";
 import { processesWith, watchArguments } from "../support/watch-secrets.ts";
 
-/** The same seed, the same jobs and faults; only where a kill hits depends on the machine. */
+/** The same seed means the same jobs and faults; only the moment of a kill depends on the machine. */
 const seed = process.env.CHAOS_SEED ?? "7";
 const jobCount = Number(process.env.CHAOS_JOBS ?? 250);
 const longestMs = 40_000;
@@ -21,7 +21,7 @@ afterEach(async () => {
   for (const one of open.splice(0)) await one.close();
 });
 
-/** Ids of the jobs that the state directory knows; what is there must be private and named after nothing secret. */
+/** Ids of the jobs in the state directory, whose files must be private and have no secret in their names. */
 async function keptJobs(stateDir: string, secrets: readonly string[], problems: Set<string>): Promise<string[]> {
   const ids: string[] = [];
   for (const { path, stats } of tree(stateDir)) {
@@ -29,17 +29,17 @@ async function keptJobs(stateDir: string, secrets: readonly string[], problems: 
     if ((stats.isDirectory() || stats.isFile()) && (stats.mode & 0o077) !== 0) problems.add(`${name} is not private`);
     if (secrets.some((secret) => name.includes(secret))) problems.add(`${name} is named after a secret`);
     const id = /^jobs\/[0-9a-f]{8}-([0-9a-z]+)-[0-9a-f]+$/.exec(name)?.[1];
-    // Without a whole line in its record a job is not accepted yet: the blow came while it was being written down.
+    // A job without a whole line in its record is not accepted yet: the process was killed while it wrote that line.
     const record = id === undefined ? "" : await readFile(join(path, "record"), "utf8").catch(() => "");
     if (id !== undefined && record.includes("\n")) ids.push(id);
   }
   return ids;
 }
 
-/** AlloyCI counts a canceled job as over at once: the first report says when its runner was done. */
-function diedWithRunner({ pickedUpAt, updates }: LocalJob, blows: readonly Death[]): boolean {
+/** AlloyCI counts a canceled job as over at once, so the first report tells when its runner was done. */
+function diedWithRunner({ pickedUpAt, updates }: LocalJob, deaths: readonly Death[]): boolean {
   const end = updates.find(({ state }) => state === "success" || state === "failed")?.at ?? Number.POSITIVE_INFINITY;
-  return blows.some(({ at, overAt }) => (pickedUpAt ?? Number.POSITIVE_INFINITY) <= overAt && at <= end);
+  return deaths.some(({ at, overAt }) => (pickedUpAt ?? Number.POSITIVE_INFINITY) <= overAt && at <= end);
 }
 
 test.each(["alloy", "gitlab"] as const)(
@@ -61,7 +61,7 @@ test.each(["alloy", "gitlab"] as const)(
     const { coordinator, stateDir, tokens } = site;
     const planned = Array.from({ length: jobCount }, (_, index) => randomJob(seed, index, canary));
     const jobs = new Map<LocalJob, RandomJob>();
-    /** GitLab took them back, as nobody said that they were taken. */
+    /** Jobs that GitLab took back, because nobody confirmed that they were taken. */
     const dropped: LocalJob[] = [];
     const lives = watchLives(coordinator);
     const secrets = (): string[] => [canary, ...tokens, ...[...jobs.keys(), ...dropped].map(({ token }) => token)];
@@ -76,7 +76,7 @@ test.each(["alloy", "gitlab"] as const)(
       if (plan.kind !== "canceled") return;
       job.traceContains(READY, { timeoutMs: 400_000 }).then(
         () => job.cancel(),
-        () => {}, // its runner died before it got so far
+        () => {}, // its runner died before the job was at work
       );
     };
     for (const plan of planned) follow(coordinator.enqueue(plan.spec), plan);
@@ -110,11 +110,11 @@ test.each(["alloy", "gitlab"] as const)(
       await strike(random() < 0.8 ? "SIGKILL" : "SIGTERM");
       await startRunner();
     }
-    // Fair weather: what is left is delivered, by a process that waits for nothing from before.
+    // No more faults and kills: a new process, which waits for nothing from before, delivers the rest.
     coordinator.intercept = undefined;
     await strike("SIGTERM");
     await startRunner();
-    // A slow machine takes its time for what is still queued: only when nothing comes any more, it is over.
+    // A slow machine needs its time for queued jobs, so the test ends only when no news comes any more.
     news = new AbortController();
     look();
     for (let before = -1, now = 0; before !== now && !news.signal.aborted; ) {
@@ -131,7 +131,7 @@ test.each(["alloy", "gitlab"] as const)(
       if (lost.includes(job)) continue;
       if (!isReported(job)) {
         problems.add(
-          `${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${fateOf(job, deaths)}`,
+          `${job.name} (${plan.kind}, ${job.id}): never reported; it is ${job.status}${historyOf(job, deaths)}`,
         );
       } else for (const problem of judge(plan, job, diedWithRunner(job, deaths), canary)) problems.add(problem);
     }
@@ -159,15 +159,15 @@ test.each(["alloy", "gitlab"] as const)(
   },
 );
 
-/** GitLab refuses the report of a job that nobody acknowledged: that one still waits, and is run again. */
+/** GitLab refuses the report of a job that nobody acknowledged: that job still waits, and is run again. */
 function isReported({ updates, status }: LocalJob): boolean {
   return status !== "pending" && updates.some(({ state }) => state === "success" || state === "failed");
 }
 
-/** When a job was handed out, and which blows came near or found it on disk. */
-function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Death[]): string {
+/** Tells when a job was handed out, and which kills came near it or found it on disk. */
+function historyOf({ id, pickedUpAt }: LocalJob, deaths: readonly Death[]): string {
   if (pickedUpAt === undefined) return "; it was never handed out";
-  const near = blows
+  const near = deaths
     .filter(({ at, kept }) => Math.abs(at - pickedUpAt) < 10_000 || kept.includes(id))
     .map(
       ({ signal, at, kept }) =>
@@ -178,11 +178,11 @@ function fateOf({ id, pickedUpAt }: LocalJob, blows: readonly Death[]): string {
 
 function describe(
   counts: ReadonlyMap<string, number>,
-  blows: readonly Death[],
+  deaths: readonly Death[],
   lost: readonly LocalJob[],
   dropped: readonly LocalJob[],
 ): string {
   const faults = [...counts].map(([kind, count]) => `${kind} ${count}`).join(", ");
-  const kills = blows.filter(({ signal }) => signal === "SIGKILL").length;
-  return `CHAOS_SEED=${seed}; ${kills} kills, ${blows.length - kills} stops; lost between answer and journal: ${lost.length}; taken back: ${dropped.length}; ${faults}`;
+  const kills = deaths.filter(({ signal }) => signal === "SIGKILL").length;
+  return `CHAOS_SEED=${seed}; ${kills} kills, ${deaths.length - kills} stops; lost between answer and journal: ${lost.length}; taken back: ${dropped.length}; ${faults}`;
 }

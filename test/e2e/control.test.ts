@@ -10,7 +10,7 @@ import { openSite, type Site } from "../support/site.ts";
 
 const SECRET = "hunter2-hunter2-hunter2";
 
-/** Away for every request from here on. */
+/** Drops every request from here on. */
 const away: Site["coordinator"]["intercept"] = () => ({ kind: "drop" });
 
 let site: Site;
@@ -25,11 +25,11 @@ beforeEach(async () => {
 });
 afterEach(async () => await site.close());
 
-/** Each look starts a program. */
+/** Waits long, because each look starts a program. */
 const eventually = (look: () => Promise<void>): Promise<void> => vi.waitFor(look, { timeout: 20_000, interval: 100 });
 const flags = (): string[] => ["--config", site.configFile];
 const call = (...args: string[]) => runProgram([...args, ...flags()], { home: site.dir });
-/** It is opened beside the first request for a job. */
+/** The socket is opened at about the time of the first request for a job. */
 const listens = () => eventually(async () => expect((await lstat(socket())).isSocket()).toBe(true));
 const socket = (): string => join(site.stateDir, "control", "socket");
 
@@ -40,7 +40,7 @@ async function answer(...args: string[]) {
   return JSON.parse(stdout);
 }
 
-/** A job that says what it was told to, and goes on once its gate is there. */
+/** A job that prints its lines, and goes on once the file that is its gate exists. */
 function gated(name: string, more: { afterScript?: string[] } = {}): { job: LocalJob; open: () => Promise<void> } {
   const gate = join(site.dir, `gate-${name}`);
   const job = site.coordinator.enqueue({
@@ -79,12 +79,12 @@ describe("a running runner", () => {
       const { stdout } = await call("jobs");
       expect(stdout).toMatch(new RegExp(`^${first.job.id} +runner-0 +reports \\(success\\) `, "m"));
     });
-    // Its coordinator has not heard of the end: it can still be read here.
+    // The coordinator does not know of the end yet, so the trace can still be read here.
     const { stdout: trace } = await call("logs", first.job.id);
     expect(trace).toContain("begun with [MASKED]");
     expect(trace).toContain("\nfinished\n");
     site.coordinator.intercept = undefined;
-    // A reload tries at once what was backed off from.
+    // A reload ends the pause after a failed request.
     await answer("reload");
     await first.job.reported();
     await eventually(async () => {
@@ -232,7 +232,7 @@ describe("the socket", () => {
     expect(told.stderr).toBe(
       `alloy-runner: The runner of ${site.stateDir} belongs to root. Run this as that account, or as root\n`,
     );
-    // Where its rights were given away, it looks at who comes.
+    // Others may open the socket now, so the server checks the account of each client.
     await chmod(socket(), 0o666);
     const { stdout } = asNobody(
       process.execPath,
@@ -290,7 +290,7 @@ describe("the socket", () => {
     const again: Running = await site.start();
     await listens();
     expect(await answer("jobs")).toMatchObject({ pid: again.pid });
-    // SIGKILL leaves the socket where it is.
+    // SIGKILL leaves the socket's file in its place.
     await again.stop("SIGKILL");
     expect((await call("jobs")).stderr).toContain("No runner is running for");
     await site.start();

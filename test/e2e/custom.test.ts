@@ -57,7 +57,7 @@ cleanup_exec = "${program("cleanup", `echo cleanup >>${dir}/stages`)}"`,
     expect(first.status, first.trace).toBe("success");
     expect(first.trace).toContain("run by programs of its operator's with driver here 3");
     expect(first.trace).toMatch(/^preparing$/m);
-    // As it was received, with what this runner has no use for.
+    // The job as it was received, including the fields that this runner does not use.
     const received = JSON.parse(readFileSync(join(site.dir, "response"), "utf8"));
     expect(received).toMatchObject({ token: first.token, job_info: { name: first.name }, git_info: {} });
     expect(first.trace).toMatch(/Running on \S+ via \S+\.\.\./);
@@ -77,7 +77,7 @@ cleanup_exec = "${program("cleanup", `echo cleanup >>${dir}/stages`)}"`,
     await expect.poll(() => readFileSync(join(site.dir, "stages"), "utf8").split("cleanup\n").length).toBe(3);
     const [one = "", two = ""] = readFileSync(join(site.dir, "stages"), "utf8")
       .split("cleanup\n")
-      // Each stage once, however many scripts it took.
+      // Each stage counts once, however many scripts it took.
       .map((part) =>
         part
           .split("\n")
@@ -90,7 +90,7 @@ cleanup_exec = "${program("cleanup", `echo cleanup >>${dir}/stages`)}"`,
     expect(two).toBe(
       "prepare_script get_sources restore_cache download_artifacts build_script upload_artifacts_on_failure cleanup_file_variables",
     );
-    // What is kept for a clean-up goes when its program has ended.
+    // The files for a clean-up are removed when its program has ended.
     const kept = async () => (await readdir(site.stateDir)).filter((name) => name.startsWith("custom-"));
     await expect.poll(kept, { timeout: 10_000 }).toEqual([]);
   });
@@ -136,7 +136,7 @@ test("a large cache goes through scripts in bounded memory", { timeout: 180_000 
   expect(job.status, job.trace).toBe("success");
   expect(job.trace).toContain("Saved cache k: 2 entries");
   const { peakMb } = footprint(site.runner.child.pid ?? 0);
-  // 145 MB; with a text for each line of base64 it was 290 MB.
+  // The peak is 145 MB; it was 290 MB when each line of base64 was a string.
   expect(peakMb).toBeLessThan(185);
 });
 

@@ -26,7 +26,7 @@ const isRoot = process.geteuid?.() === 0;
 const hasDockerd = spawnSync("sh", ["-c", "command -v dockerd"]).status === 0;
 const ROOM_BYTES = 400 * 1024 * 1024;
 
-/** An engine of this test's own, which it may stop, freeze and kill, with little room for its data. */
+/** An engine for this test alone, with little room for its data, which the test may stop, freeze and kill. */
 interface OwnEngine {
   readonly dir: string;
   readonly host: string;
@@ -35,7 +35,10 @@ interface OwnEngine {
   readonly data: string;
   start(): Promise<void>;
   signal(signal: NodeJS.Signals): void;
-  /** @returns once it has ended */
+  /**
+   * Resolves once the engine has ended.
+   * @returns once it has ended
+   */
   stop(signal: NodeJS.Signals): Promise<void>;
   dispose(): Promise<void>;
 }
@@ -49,7 +52,7 @@ async function freePort(): Promise<number> {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-/** An authority, and by it a certificate for 127.0.0.1 and one for the runner. */
+/** Makes an authority, and by it a certificate for 127.0.0.1 and one for the runner. */
 function makeCertificates(dir: string): void {
   mkdirSync(dir);
   const openssl = (...args: string[]): void => void execFileSync("openssl", args, { cwd: dir, stdio: "ignore" });
@@ -103,7 +106,7 @@ async function ownEngine(): Promise<OwnEngine> {
   const address = `127.0.0.1:${await freePort()}`;
   makeCertificates(tls);
   mkdirSync(data);
-  // Without one of its own it would take away the bridge of the engine that other tests use.
+  // The engine has a bridge of its own; it would remove the one of the engine that other tests use.
   const bridge = `alloy${process.pid}`;
   execFileSync("ip", ["link", "add", bridge, "type", "bridge"]);
   execFileSync("mount", ["-t", "tmpfs", "-o", `size=${ROOM_BYTES}`, "tmpfs", data]);
@@ -116,7 +119,7 @@ async function ownEngine(): Promise<OwnEngine> {
     const containerd = readFileSync(join(dir, "exec/containerd/containerd.pid"), "utf8").trim();
     ending.kill(signal);
     await ended;
-    // It dies with its parent. The next daemon would wait for one that is dead and not buried yet.
+    // containerd dies with its parent. The next daemon would wait for it as long as it is a zombie.
     while (existsSync(`/proc/${containerd}`)) await wait(50);
   };
   return {
@@ -152,7 +155,7 @@ async function ownEngine(): Promise<OwnEngine> {
     dispose: async () => {
       daemon?.kill("SIGCONT");
       await stop("SIGTERM");
-      // What a daemon that could not be started again has left.
+      // Processes that are left of a daemon that could not be started again.
       const own = spawnSync("grep", ["-lsaF", `${dir}/`, ...cmdlines()], { encoding: "utf8" }).stdout;
       for (const [pid] of own.matchAll(/\d+/g)) if (Number(pid) !== process.pid) spawnSync("kill", ["-KILL", pid]);
       const mounts = execFileSync("cat", ["/proc/self/mounts"], { encoding: "utf8" }).split("\n");
@@ -217,7 +220,8 @@ describe("an engine of the test's own", () => {
       expect(await reported(job)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
       expect(job.trace).toMatch(/connection to the build container was lost|has ended with status|does not answer/);
 
-      // Nobody answers: the job is tried again before it fails, and says who it was that did not answer.
+      // Nobody answers at the engine's address: the job is tried again before it fails, and the error names that
+      // address.
       const away = site.coordinator.enqueue({ script: ["true"] });
       expect(await reported(away)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
       expect(away.trace).toContain(engine.host);
@@ -295,7 +299,8 @@ describe("an engine of the test's own", () => {
     "is reached by tcp with TLS from the %s, artifacts come and go over it, and the log has no words of others",
     async (runtime) => {
       const entry = `host = "${engine.tcp}"\ntls_verify = true\ntls_cert_path = "${join(engine.dir, "tls")}"`;
-      // Closing it looks at each line that the runner wrote on stderr; DEBUG is what many programs have switched on by it.
+      // Closing the site checks each line that the runner wrote on stderr; DEBUG makes many programs write more of
+      // them.
       const far = await openSite({ ...options(entry), run: { runtime, env: { DEBUG: "*" } } });
       onTestFinished(async () => await far.close());
       const first = far.coordinator.enqueue({

@@ -29,7 +29,7 @@ async function createUpstream(): Promise<Upstream> {
   git("add", ".");
   git("commit", "-q", "-m", "first");
   const sha = git("rev-parse", "HEAD");
-  // git reads no repository of somebody else, and these jobs run as uid 1000.
+  // git refuses a repository of another user, and these jobs run as uid 1000.
   execFileSync("chown", ["-R", "1000:1000", dir]);
   execFileSync("chmod", ["755", dir]);
   return { dir, sha };
@@ -68,7 +68,7 @@ volumes = ["${upstream.dir}:/upstream:ro"]`,
     rmSync(upstream.dir, { recursive: true, force: true });
   }, 120_000);
 
-  /** Of this site's runner. */
+  /** The label of this site's runner. */
   const ours = (): string => `com.gitlab.gitlab-runner.runner.id=${runnerId(site.tokens[0] ?? "")}`;
 
   const sources = (): JobSpec => ({
@@ -81,7 +81,7 @@ volumes = ["${upstream.dir}:/upstream:ro"]`,
     return { job, update, state: update.state, trace: job.trace, exitCode: update.exitCode };
   }
 
-  /** Containers, networks and volumes of jobs that are still there. */
+  /** Containers, networks and volumes of jobs that still exist. */
   async function leftovers(): Promise<string[]> {
     const filters = { label: ["alloy-runner.job-key", ours()] };
     const [containers, networks, volumes] = await Promise.all([

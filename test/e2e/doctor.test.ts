@@ -39,7 +39,7 @@ beforeEach(async () => {
   await mkdir(join(dir, "state"), { mode: 0o700 });
 });
 
-/** An HTTP server that answers as the row says. */
+/** An HTTP server that answers with `listener`. */
 async function answering(listener: RequestListener, tls?: { key: string; cert: string }): Promise<string> {
   const server = tls === undefined ? createServer(listener) : createSecureServer(tls, listener);
   servers.push(server);
@@ -55,7 +55,7 @@ interface SetUp {
   readonly executor?: string;
   readonly entry?: string;
   readonly env?: Record<string, string>;
-  /** Instead of all that. */
+  /** The whole text of the file, instead of the fields above. */
   readonly text?: string;
 }
 
@@ -69,7 +69,7 @@ async function configure({ global = "", url = coordinator.url, executor = "shell
 const run = (command: string, env: Record<string, string> = {}, ...flags: string[]) =>
   runProgram([command, "--config", configFile(), ...flags], { home: dir, env });
 
-/** `PATH` with these programs and no others. */
+/** A `PATH` with these programs and no others. */
 async function only(...programs: string[]): Promise<Record<string, string>> {
   const bin = join(dir, "bin");
   await mkdir(bin);

@@ -13,7 +13,7 @@ import { isRoot, sshdMissing, startSshd } from "../support/sshd.ts";
 const podman = await testEngine("podman");
 const docker = await testEngine("docker");
 
-/** Things that are undone after a test, the last one first. */
+/** Functions that undo a test's changes, called in reverse order. */
 const undo: (() => unknown)[] = [];
 afterEach(async () => {
   for (const one of undo.splice(0).reverse()) await one();
@@ -35,7 +35,7 @@ interface Place {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** The built runner with one entry for such a place; what it made is gone in the end. */
+/** Starts the built runner with one entry for such a place; everything that it made is removed in the end. */
 async function opened({ engine, executor, host, image, more = "", env }: Place): Promise<Site> {
   const site = await openSite({
     dialect: "gitlab",
@@ -72,7 +72,7 @@ async function left(engine: TestEngine, site: Site): Promise<string[]> {
 const nothingIsLeft = async (engine: TestEngine, site: Site): Promise<void> =>
   await expect.poll(() => left(engine, site), { timeout: 90_000, interval: 200 }).toEqual([]);
 
-/** A job that hands a file to the next one, and reads a hundred thousand lines of its own. */
+/** Runs a job that hands a file to the next one, and reads a hundred thousand lines of its own. */
 async function works(site: Site, engine: TestEngine): Promise<void> {
   const first = site.coordinator.enqueue({
     script: ["mkdir -p out; seq 1 100000 > out/numbers; cat out/numbers; echo is-$((1+1))-made"],
@@ -91,7 +91,7 @@ async function works(site: Site, engine: TestEngine): Promise<void> {
   await nothingIsLeft(engine, site);
 }
 
-/** A cancel, and a runner that is killed. */
+/** Cancels a job, and kills a runner. */
 async function ends(site: Site, engine: TestEngine): Promise<void> {
   const canceled = site.coordinator.enqueue({ script: ["echo is-$((1+1))-ready; sleep 600 & wait"] });
   await canceled.traceContains("is-2-ready", { timeoutMs: 120_000 });
@@ -201,14 +201,14 @@ describe("the built program with docker", { timeout: 400_000 }, () => {
       more: `tls_cert_path = "${dir}"`,
     });
     await works(site, engine);
-    // Words of the runtime or of a library are none of ours.
+    // Warnings of the runtime or of a library must not appear among the lines of the runner.
     expect(site.runner.stderr()).not.toMatch(/warning:/i);
   });
 
   test("over plain TCP, past the proxies of the environment", async () => {
     const socket = engine.host.slice("unix://".length);
     const port = await listenFor(createServer({ allowHalfOpen: true }, (client) => joined(client, socket)));
-    // Nobody listens there.
+    // These proxies lead nowhere.
     const env = { http_proxy: "http://127.0.0.1:1", HTTPS_PROXY: "http://127.0.0.1:1" };
     await works(
       await opened({ engine, executor: "docker", host: `tcp://127.0.0.1:${port}`, image: "git", env }),
@@ -274,7 +274,7 @@ async function serveTls(dir: string, socket: string): Promise<number> {
   return await listenFor(server);
 }
 
-/** What comes from `client` goes to the Unix socket, and back. */
+/** Passes data between `client` and the Unix socket in both directions. */
 function joined(client: Socket, socket: string): void {
   const there = connect({ path: socket, allowHalfOpen: true });
   for (const [from, to] of [

@@ -28,7 +28,7 @@ describe.skipIf(engine === null)(engine === null ? noEngine("docker") : "in cont
 
   beforeAll(async () => await engine?.images("sh", "git", "user", "service"), 300_000);
 
-  /** What is at the engine of this project. */
+  /** What this project's jobs have left at the engine. */
   async function leftovers(): Promise<string[]> {
     const docker = dockerAt(host);
     const filters = { label: [`com.gitlab.gitlab-runner.project.id=${projectIdOf(project.dir)}`] };

@@ -8,7 +8,7 @@ import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { linesOf, openProject, type Project } from "../support/project.ts";
 
-/** `script` of util-linux gives a terminal. */
+/** `script` of util-linux provides a terminal. */
 const noTerminal = spawnSync("script", ["--version"]).status !== 0;
 
 let project: Project;
@@ -275,7 +275,7 @@ b: {tags: [big], retry: 2, script: [echo b]}
     expect((await exec(["--config", config, "--runner", "two", "--shell", "bash"])).stderr).toContain(
       "Choose one of both",
     );
-    // What other programs read, too, is no flag.
+    // A variable that other programs read, too, does not count as a flag.
     const around = await exec(["--config", config, "--runner", "two"], {
       env: { RUNNER_SHELL: "bash", DOCKER_HOST: "tcp://127.0.0.1:1" },
     });
@@ -393,7 +393,7 @@ test.runIf(process.platform === "linux")(
     );
     await Promise.all(gone);
     expect(closedAfter).toHaveLength(2800);
-    // Beyond a thousand at each of the two.
+    // The two servers have a thousand places each, so the 800 connections beyond these are closed early.
     expect(closedAfter[799]).toBeLessThan(8000);
     expect(closedAfter.at(-1)).toBeLessThan(30_000);
     expect(running.stdout()).not.toMatch(/failed/);
@@ -468,7 +468,7 @@ describe("ending", () => {
 });
 
 describe.skipIf(noTerminal && !process.env.CI)("a terminal", () => {
-  /** The program on a terminal of its own, as a person has it; `type` presses keys. */
+  /** Starts the program on a terminal of its own; `type` presses keys. */
   function onTerminal(): { readonly child: ChildProcess; readonly shown: () => string; type(keys: string): void } {
     const child = spawn("script", ["-qefc", `stty cols 60 rows 20; exec ${program()[0]} exec`, "/dev/null"], {
       cwd: dir,
@@ -521,7 +521,7 @@ test("the example of the README does what it says, word for word", async () => {
   const scripts = blocks("sh");
   expect(scripts.length).toBeGreaterThanOrEqual(2);
   let shown = "";
-  // `lint` fails and may: each block ends well as a whole.
+  // `lint` fails and is allowed to: each block ends well as a whole.
   for (const script of scripts)
     shown += execFileSync("bash", ["-euc", script], {
       cwd: dir,

@@ -15,7 +15,7 @@ function mayUnshare(): boolean {
   }
 }
 
-/** Number, here, of the process that is the first one in there. */
+/** The number, outside of the namespace, of the process that is the first one in it. */
 function firstProcess(unshare: number): number {
   return Number(readFileSync(`/proc/${unshare}/task/${unshare}/children`, "utf8").trim());
 }

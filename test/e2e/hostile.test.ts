@@ -34,7 +34,7 @@ describe.each(["alloy", "gitlab"] as const)("strangers' words from %s", (dialect
     git("add", ".");
     git("commit", "-q", "-m", "one");
     sha = git("rev-parse", "HEAD");
-    // Names that git allows must work, too.
+    // git allows these names, so they must work, too.
     for (const code of codes()) {
       const isName = spawnSync("git", ["check-ref-format", `refs/heads/${code.replaceAll("\0", " ")}`]).status === 0;
       if (isName) git("update-ref", `refs/heads/${code}`, sha);
@@ -91,7 +91,7 @@ describe.each(["alloy", "gitlab"] as const)("strangers' words from %s", (dialect
         services: [{ name: code, alias: code, command: [code] }],
       });
       expect(await readdir(canaries), JSON.stringify(code)).toEqual([]);
-      // GitLab names the branch to fetch; AlloyCI leaves it to the runner, which can do with the commit.
+      // GitLab names the branch to fetch; for AlloyCI the runner can fetch the commit instead.
       if (dialect === "gitlab" && unusable.has(code)) continue;
       expect(trace).toContain("the script ran");
       expect([update.state, trace.slice(-400)]).toEqual(["success", expect.anything()]);

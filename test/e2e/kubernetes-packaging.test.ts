@@ -38,7 +38,7 @@ describe.skipIf(cluster === null)(cluster === null ? noCluster : "the packaged r
     return name;
   }
 
-  /** What an operator writes beside the base. */
+  /** Applies the base with the settings that an operator adds to it. */
   async function apply(concurrent: number): Promise<void> {
     const config = `concurrent = ${concurrent}
 check_interval = 1
@@ -87,7 +87,7 @@ pull_policy = "if-not-present"
     coordinator = await startCoordinator({ dialect: "alloy", host: cluster.hostAddress });
     await cluster.images("sh", "git");
     image = await makeImage();
-    // There is no provisioner here. A host's directory is whose it is, whatever the pod's group.
+    // The cluster has no provisioner, and the pod's group does not change the owner of a host's directory.
     const state = join(dir, "state");
     await mkdir(state);
     await chmod(state, 0o777);
@@ -119,7 +119,7 @@ pull_policy = "if-not-present"
     expect(first.status).toBe("success");
     expect(await kubectl("get", "events", "-n", "alloy-runner-jobs", "-o", "name")).toContain("runner-");
 
-    // A job that goes on until it is told.
+    // A job that runs until the test lets it end.
     const long = coordinator.enqueue({
       script: ["echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo ended well"],
     });
@@ -159,7 +159,7 @@ pull_policy = "if-not-present"
     expect(next.status, next.trace).toBe("success");
     const [fresh] = await runners();
     expect(fresh?.metadata.name).not.toBe(old?.metadata.name);
-    // The same runner, and the same machine, for the coordinator.
+    // To the coordinator it is the same runner on the same machine.
     expect(coordinator.runners).toHaveLength(1);
     const systemIds = coordinator.requests
       .filter(({ endpoint }) => endpoint === "job_request")

@@ -109,7 +109,7 @@ host_path = "${kept}"
   }
   const isRunning = (argument: string): boolean =>
     execFileSync("ps", ["-axww", "-o", "args="], { encoding: "utf8" }).split("\n").includes(`sleep ${argument}`);
-  /** An argument of `sleep` that nobody else has. */
+  /** An argument of `sleep` that no other process has. */
   const nap = (): string => `${1000 + (randomBytes(2).readUInt16BE() % 1000)}.${randomBytes(4).readUInt32BE()}`;
   const gateName = (): string => `gate-${randomBytes(4).toString("hex")}`;
   const login = { type: "registry", url: "https://index.docker.io/v1/", username: "somebody", password: "something" };
@@ -123,7 +123,7 @@ host_path = "${kept}"
         "cat README; id -u",
         "mkdir -p out .cached; echo made >out/file; echo kept >.cached/file",
         "until wget -qO- http://web:8080/; do sleep 0.2; done",
-        // What the next checkout must not be led by.
+        // Hooks and settings of the old working copy, which must not affect the next checkout.
         "mkdir -p .git/hooks; printf '#!/bin/sh\\necho led >>/builds/led\\n' >.git/hooks/post-checkout; chmod +x .git/hooks/post-checkout",
         "touch .git/index.lock",
         "echo changed >README",
@@ -306,7 +306,7 @@ host_path = "${kept}"
     const [lost, others] = [own.coordinator.enqueue(waits), other.coordinator.enqueue(waits)];
     for (const job of [lost, others]) await job.traceContains("is-2-ready", { timeoutMs: 60_000 });
     await own.runner.stop("SIGKILL");
-    // All that it knew of its jobs is gone.
+    // The runner loses everything that it knew of its jobs.
     for (const name of readdirSync(own.stateDir).filter((name) => name !== "kubernetes-installation")) {
       await rm(join(own.stateDir, name), { recursive: true });
     }

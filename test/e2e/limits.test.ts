@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { footprint } from "../support/memory.ts";
 import { openSite } from "../support/site.ts";
 
-/** What a job may take beside what it needs itself. */
+/** How much memory a job may take beyond its own needs. */
 const SPARE_MB = 64;
 
 test("a job of a megabyte whose variables refer to a large one is refused, and costs no more", async () => {

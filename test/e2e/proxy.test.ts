@@ -10,7 +10,7 @@ import { startProxy, type TestProxy } from "../support/proxy.ts";
 import { isRoot } from "../support/sshd.ts";
 import { ACCESS_KEY, openS3, SECRET_KEY } from "../transfer/s3-server.ts";
 
-/** Names that lead nowhere but through the proxy. */
+/** These names can be reached only through the proxy. */
 const COORDINATOR = "coordinator.example";
 const BUCKET = "bucket.example";
 const LOGIN = "ci:pa:ss@word/1";

@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(async () => await project.close());
 
-/** All stages that there are, and what would trip over the other shell's language. */
+/** A pipeline with all stages, whose scripts would fail in another shell's language. */
 const PIPELINE = `
 stages: [build, test]
 variables: {QUOTED: "it's \\"a\\" $(b) \`c\` %d%"}
@@ -85,7 +85,7 @@ describe("jobs in PowerShell on this machine", { timeout: 300_000 }, () => {
     } finally {
       await site.close();
     }
-    // Nothing was run or made of what its name says.
+    // No part of the directory's name was run or replaced.
     expect(execFileSync("ls", [project.home]).toString()).toContain('it\'s "quoted" $HOME `id` [x]\n');
   });
 });

@@ -198,7 +198,7 @@ describe("register", () => {
   });
 
   test("a token that cannot be saved is given back, and the error says so", async () => {
-    // The entry can be checked and the directory written, but the file leads to where there is no room for it.
+    // The entry can be checked and the directory can be written, but the file is a link to a place without room.
     await mkdir(join(home.dir, "full"));
     await symlink("/dev/full", join(home.dir, "full", "config.toml"));
     const result = await run(
@@ -266,7 +266,7 @@ describe("list, verify, unregister", () => {
     expect(await readFile(file, "utf8")).toContain('executor = "nonesuch" # mine\n');
     expect((await run(["unregister", "-c", file, "--name", "sound"])).code).toBe(0);
     expect(await readFile(file, "utf8")).toContain('name = "broken"');
-    // Its token can be given back as long as its coordinator is known.
+    // The token can be given back as long as the coordinator is known.
     const gone = await run(["unregister", "-c", file, "--name", "broken"]);
     expect(gone.code, gone.stderr).toBe(0);
     expect(await readFile(file, "utf8")).not.toContain('"broken"');
@@ -363,7 +363,7 @@ test("help, version and mistakes in the command line", async () => {
 test("an unreadable configuration is an error that names the file", async () => {
   await writeFile(file, "concurrent = 1\n");
   if (process.getuid?.() === 0) {
-    // Root reads everything; a directory in its place it cannot read either.
+    // Root may read every file, so a directory stands in the file's place, which root cannot read either.
     const result = await run(["run", "-c", home.dir]);
     expect(result.code).toBe(1);
     expect(result.stderr).toContain(home.dir);

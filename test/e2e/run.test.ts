@@ -198,7 +198,7 @@ describe("an entry that cannot be used", () => {
     expect(await metrics()).toMatch(new RegExp(`^alloy_runner_entry_healthy\\{${labels},.* 0$`, "m"));
     expect(await metrics()).toMatch(/^alloy_runner_entry_healthy\{.*runner_name="runner-0".* 1$/m);
     expect(await metrics()).toContain(BROKEN);
-    // Jobs of both end as they began; the broken entry asks for no more.
+    // The jobs of both entries end as they would have; the broken entry asks for no more.
     await writeFile(gate, "");
     for (const job of jobs) await job.finished();
     expect(jobs.map(({ status }) => status)).toEqual(["success", "success"]);
@@ -490,7 +490,8 @@ describe("run-single and metrics", () => {
       const isGood = (text: string): boolean => text.includes("ci_runner_version_info");
       const failed: string[] = [];
       for (let round = 0; round < 40; round++) {
-        // One that had no turn of its processor for a while may have been taken for a stranger: it asks again.
+        // The server may have closed the connection of a client that had no processor time for a while, so that client
+        // asks again.
         const text = await scrape();
         const again = isGood(text) ? text : await scrape();
         if (!isGood(again)) failed.push(again);

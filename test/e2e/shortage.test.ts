@@ -28,7 +28,7 @@ function mount(...args: string[]): boolean {
   }
 }
 
-/** A file system of its own for the state; `null`: this account may not mount. */
+/** Mounts a small file system for the state; `null`: this account may not mount. */
 async function smallState(one: Site, size: string): Promise<((options: string) => void) | null> {
   await mkdir(one.stateDir, { recursive: true, mode: 0o700 });
   if (!mount("-t", "tmpfs", "-o", `size=${size},mode=0700,huge=never`, "tmpfs", one.stateDir)) return null;
@@ -78,7 +78,7 @@ describe("a state directory in need", () => {
       expect(bavail * bsize).toBeGreaterThanOrEqual(32 * 1024 ** 2);
     }
     await one.runner.stop();
-    // More is to stay free than is, as when something else has filled the disk meanwhile.
+    // More space must stay free than there is, as when another program has filled the disk meanwhile.
     await configure("64MiB");
     await one.start();
     await one.runner.seen(/caches were removed/);
@@ -122,7 +122,7 @@ describe("a state directory in need", () => {
     const [key] = await readdir(join(one.stateDir, "jobs"));
     const dir = join(one.stateDir, "jobs", key ?? "");
     const { size } = await stat(join(dir, "trace"));
-    // Blocks that never reached the disk read as zeros, or are not there at all.
+    // After a power cut, blocks that never reached the disk read as zeros, or are missing.
     await truncate(join(dir, "trace"), size - 5000);
     await truncate(join(dir, "trace"), size - 3000);
     await rm(join(dir, "acknowledged"), { force: true });
@@ -153,7 +153,8 @@ describe("a state directory in need", () => {
   });
 });
 
-// How a short machine behaves depends on what else runs on it: one more try, which the report shows.
+// The behaviour of a machine that is short of memory depends on what else runs on it, so there is one retry, which the
+// report shows.
 describe("a machine in need", { retry: 1 }, () => {
   test("few file descriptors: each job ends with a clear word, and the runner lives on", {
     timeout: 120_000,
@@ -254,7 +255,7 @@ describe("a coordinator in need beside a good one", () => {
       expect(job.status).toBe("success");
     }
     expect(isAlive(runner.pid)).toBe(true);
-    // Three entries may each be in the middle of 64 MiB, and what was let go of is not collected at once.
+    // Three entries may each hold 64 MiB at the same time, and freed memory is not collected at once.
     expect(footprint(runner.pid).peakMb - before).toBeLessThan(2 * 3 * 64 + 100);
     await other.close();
     expect((await runner.stop("SIGTERM")).code).toBe(0);

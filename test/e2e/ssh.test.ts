@@ -32,7 +32,7 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     wire = await openWire({ host: sshd.host, port: sshd.port });
     const dir = join(user.home, "upstream");
     const script = `git init -q -b main ${dir} && cd ${dir} && echo one > file && git add . && git -c user.name=t -c user.email=t@e commit -q -m one && git rev-parse HEAD`;
-    // Owned by who reads it: git refuses other people's repositories.
+    // The directory belongs to the account that reads it, because git refuses other people's repositories.
     const out = isRoot
       ? execFileSync("setpriv", ["--reuid", user.name, "--regid", user.name, "--clear-groups", "sh", "-c", script], {
           env: { PATH: process.env.PATH, HOME: user.home },
@@ -64,7 +64,7 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     open.push(site);
     return site;
   };
-  /** A job runs there with these lines of `[runners.ssh]`. */
+  /** Checks that a job runs there with these lines of `[runners.ssh]`. */
   const logsIn = async (lines: string, env: Readonly<Record<string, string>> = {}): Promise<void> => {
     const site = await openSite({
       dialect: "alloy",
@@ -155,7 +155,7 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
           known_hosts_file = "${chacha.knownHostsFile}"`,
       });
       open.push(site);
-      // Nothing in it repeats, so that all of it goes over the wire.
+      // No part of it repeats, so compression cannot keep it from going over the wire.
       const made = site.coordinator.enqueue({
         script: ["head -c 20000000 /dev/urandom > random; sha256sum random"],
         artifacts: { paths: ["random"] },

@@ -24,7 +24,8 @@ beforeEach(async () => {
     runnerToken: site.tokens[0] ?? "",
     variables: [{ key: "SECRET", value: "hunter2-hunter2-hunter2", masked: true }],
     script: [
-      // Wide signs, a title for the window, a cleared screen, and more than the width of any terminal.
+      // The trace has wide characters, a title for the window, a sequence that clears the screen, and a line longer
+      // than any terminal is wide.
       "for n in $(seq 30); do echo \"line $n 日本語 $(printf '\\033]0;owned\\007\\033[2J') $(printf '%0300d' 0)\"; done",
       `echo begun $SECRET; while [ ! -e ${gate} ]; do sleep 0.05; done; echo finished`,
     ],
@@ -57,7 +58,7 @@ function openTop({ columns = 80, rows = 24, env = {} }: { columns?: number; rows
     for (const watcher of [...watchers]) watcher();
   });
   const exit = once(child, "exit");
-  /** The last picture that is whole. */
+  /** The last complete picture. */
   const picture = (): string[] => {
     const whole = raw.slice(0, raw.lastIndexOf("\x1b[J"));
     return whole

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { emptyHome } from "../support/program.ts";
 
-/** What CONTRIBUTING promises to who adds an executor: with its folder and its line, every command knows it. */
+/** CONTRIBUTING promises that every command knows an executor that is added with its folder and its line. */
 
 const main = join(import.meta.dirname, "../support/paper/main.ts");
 let home: Awaited<ReturnType<typeof emptyHome>>;

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { readAnswer } from "../../executors/custom/answer.ts";
+import { readAnswer } from "../../executors/custom/driver/answer.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
 import type { Service, Variable } from "../../src/job/job.ts";
@@ -17,7 +17,7 @@ beforeEach(() => {
 });
 afterEach(() => stand.close());
 
-/** Prepares a job; destroyed at the end of `body`. */
+/** Prepares a job, which is destroyed at the end of `body`. */
 async function inJob<T>(
   table: Readonly<Record<string, unknown>>,
   body: (environment: Environment, notes: Sink) => Promise<T>,
@@ -347,7 +347,7 @@ describe("cleanup_exec", () => {
       new Sink(),
       never,
     );
-    // Its entry is gone, or broken: what is needed was kept.
+    // The entry is gone, or broken: everything that the clean-up needs was kept on disk.
     const successor = stand.open({});
     const notes = JSON.parse(JSON.stringify(sample.notes));
     expect((await successor.recover(sample.jobKey, notes, never)).done).toContain(`ran cleanup_exec (${cleanup})`);

@@ -9,11 +9,11 @@ import type { Log } from "../../src/log.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 
 const drivers = join(import.meta.dirname, "../support/drivers");
-export const runHere = join(drivers, "run-here.sh");
+const runHere = join(drivers, "run-here.sh");
 export const chrootDriver = join(drivers, "chroot.sh");
 export const nspawnDriver = join(drivers, "nspawn.sh");
 
-/** What a driver's scripts leave is the driver's to end: that is what its cleanup_exec is for. */
+/** The reason for leaving out tests: the driver has to end what its scripts leave, by its cleanup_exec. */
 const THE_DRIVERS = "the driver and its cleanup_exec end what scripts leave";
 
 export const leftToDrivers = [
@@ -67,7 +67,7 @@ export function openCustomStand(): CustomStand {
   };
 }
 
-/** Drivers name their machines after these, which come from coordinators. */
+/** Gives jobs the names that drivers use for their machines and that come from coordinators. */
 function withNames(executor: Executor): Executor {
   const variable = (key: string, value: string) => ({
     key,

@@ -12,7 +12,7 @@ executorContract("custom, scripts on this machine", {
   open: async () =>
     stand.open({
       config_exec: stand.program("config", `echo '{"builds_dir_is_shared": true}'`),
-      // What scripts have left, by the mark in its environment.
+      // Ends what scripts have left, which it finds by the mark in its environment.
       cleanup_exec: stand.program(
         "cleanup",
         `for one in /proc/[0-9]*; do

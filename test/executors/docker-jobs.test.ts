@@ -60,7 +60,7 @@ describe("jobs in containers", () => {
     };
   };
 
-  /** An environment that goes with its test, and what was said while it was made. */
+  /** Prepares an environment that is destroyed after the test; the result has the notes, too. */
   async function prepared(
     table: Table,
     parts: Partial<Job>,
@@ -73,7 +73,7 @@ describe("jobs in containers", () => {
     onTestFinished(() => environment.destroy(never));
     return { environment, notes: notes.text };
   }
-  /** A directory of this machine that goes with its test. */
+  /** A directory of this machine that is removed after the test. */
   function hostDirectory(): string {
     const above = mkdtempSync(join(tmpdir(), "alloy-builds-"));
     onTestFinished(() => rmSync(above, { recursive: true, force: true }));
@@ -81,7 +81,7 @@ describe("jobs in containers", () => {
     mkdirSync(dir);
     return dir;
   }
-  /** What a command prints in the service of the runner that is at work. */
+  /** The output of a command in the service of the runner that is at work. */
   async function inService(script: string): Promise<string> {
     const filters = { label: ["alloy-runner.role=service", `com.gitlab.gitlab-runner.runner.id=${stand().runner()}`] };
     const [container] = await docker.listContainers({ filters });
@@ -327,7 +327,7 @@ describe("jobs in containers", () => {
         "id -un",
         "df -k --output=size /scratch | tail -n 1 | tr -d ' '",
         "grep somewhere /etc/hosts | cut -f1",
-        // In an exec with no-new-privileges some runc raise the soft limit to the hard one.
+        // In an exec with no-new-privileges, some versions of runc raise the soft limit to the hard one.
         "ulimit -Hn",
       ),
     );

@@ -13,12 +13,12 @@ import { standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
 
-/** The engine under another address, as a machine of its own would have it. */
+/** Makes the engine reachable under another address, as if it ran on a machine of its own. */
 async function openMachine(path: string, host: string) {
   const open = new Set<Socket>();
   let quiet = (): void => {};
   const server = createServer({ allowHalfOpen: true }, (client) => {
-    // A program's stdin ends while its output goes on.
+    // The end of a program's stdin must not end its output.
     const there = connect({ path: host.slice("unix://".length), allowHalfOpen: true });
     open.add(client);
     client.on("close", () => {
@@ -34,7 +34,7 @@ async function openMachine(path: string, host: string) {
   return {
     host: `unix://${path}`,
     connections: () => open.size,
-    /** Resolves when nobody is connected any more. */
+    /** Resolves when no connection is open any more. */
     left: () => new Promise<void>((resolve) => (open.size === 0 ? resolve() : (quiet = resolve))),
     close: () => server.close(),
   };
@@ -88,7 +88,7 @@ describe("docker on machines", () => {
       expect((await runOps(third, source("echo still"))).text).toBe("still\n");
       await third.destroy(never);
       await b.left();
-      // Its machine may be there for another job.
+      // The machine may exist again, for another job.
       const again = await executor.prepare(on(a.host), new Sink(), never);
       await again.destroy(never);
       await a.left();

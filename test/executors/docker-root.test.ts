@@ -10,7 +10,7 @@ import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { imageOfJob as image, standOfSuite, type Table, TIMEOUT_MS } from "./docker-stand.ts";
 
-/** Whom the operator names, nothing of a job's image gets beyond, on either engine. */
+/** The operator names the users that a job may have; no field of a job's image allows another one, on either engine. */
 for (const kind of ["docker", "podman"] as const) {
   const engine = await testEngine(kind);
   describe(`a job's user on ${kind}`, () => {
@@ -144,7 +144,7 @@ for (const kind of ["docker", "podman"] as const) {
     });
 
     it("what takes more than the job's rights to end ends with the container", async () => {
-      // Started as root, as something setuid could, where the operator allows that.
+      // The job starts as root, as a setuid program could, where the operator allows that.
       const { environment } = await prepared(
         {},
         image("git", { entrypoint: ["setpriv", "--reuid", "1000", "--regid", "1000", "--keep-groups"] }),
@@ -165,7 +165,7 @@ for (const kind of ["docker", "podman"] as const) {
         environment,
         source("cat /proc/[0-9]*/comm | sort | uniq -c | grep -c 'sleep'; echo after"),
       );
-      // The one that the first shell of the container started anew waits for.
+      // The process that is left is the new one that the container's first shell waits for.
       expect(text).toBe("1\nafter\n");
     });
 
@@ -227,7 +227,7 @@ for (const kind of ["docker", "podman"] as const) {
       writeFileSync(join(dir, "secret/project/file"), "x", { mode: 0o600 });
       const table = { user: "1000:1000", volumes: [`${dir}/builds:/builds`, `${dir}/secret:/secret`] };
       const first = await prepared(table, image("user"));
-      // Another job of the same account owns what is on the way, and moves it as fast as it can.
+      // Another job of the same account owns the directories on the way, and moves them as fast as it can.
       const places = "/builds/*/1";
       const loop = `while :; do for d in ${places}; do cd $d && mv group away && ln -s /secret group && rm group && mv away group; done; done`;
       const stop = new AbortController();
@@ -313,7 +313,7 @@ for (const kind of ["docker", "podman"] as const) {
       onTestFinished(async () => void (await docker.getImage(`${repo}:1`).remove()));
       const executor = stand().open({ helper_image: `${repo}:1` });
       onTestFinished(() => executor.close(never));
-      // The tag moves as soon as its image is known: that is said before any container is made.
+      // The tag is moved as soon as its image is known, which is printed before any container is made.
       const notes = new Sink();
       const preparing = executor.prepare(sampleRequest(), notes, never);
       preparing.catch(() => {});

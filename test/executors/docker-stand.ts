@@ -20,11 +20,13 @@ export type Table = Readonly<Record<string, unknown>>;
 /** Executors on one engine that look like those of one installation. */
 export interface DockerStand {
   readonly dir: string;
-  /** `[runners.docker]` beyond host, images of the tests and no pulling. */
+  /**
+   * Opens an executor with this `[runners.docker]`, besides host, the tests' images and a policy that pulls nothing.
+   */
   open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string; readonly shell?: ShellName }): Executor;
-  /** The id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
+  /** Returns the id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
   newRunner(): string;
-  /** The id that executors get which are opened now. */
+  /** The id that executors get if they are opened now. */
   runner(): string;
   /** Containers, networks and volumes that belong to a job, running or not. */
   leftovers(): Promise<string[]>;
@@ -37,11 +39,11 @@ export async function connectTo({ host }: Pick<TestEngine, "host">): Promise<Eng
   return await connectEngine({ settings, env: {}, scratchDir: "/nowhere" }, never);
 }
 
-/** What parts of the executor are given in tests of their own. */
+/** What tests of single parts of the executor need. */
 export interface EngineStand {
   /** Connected before the first test, closed after the last one. */
   engine(): Engine;
-  /** This process, at an installation that nobody else is. */
+  /** This process as the owner of containers, in an installation that no other test has. */
   readonly owner: Owner;
   readonly log: Log;
 }
@@ -117,7 +119,7 @@ export function openDockerStand(
     leftovers: async () => {
       const found: string[] = [];
       for (const runner of runners) {
-        // Podman finds volumes that carry one of the labels, so those of others that work with the engine, too.
+        // Podman finds volumes that carry one of the labels, and so also those of other users of the engine.
         const jobs = ({ Labels }: { Labels?: Readonly<Record<string, string>> | null }): boolean =>
           Labels?.["alloy-runner.job-key"] !== undefined && Labels[RUNNER_LABEL] === runner;
         const filters = { label: [`${RUNNER_LABEL}=${runner}`, "alloy-runner.job-key"] };
@@ -148,7 +150,10 @@ export function openDockerStand(
 /** Making images and preparing take long on a busy machine. */
 export const TIMEOUT_MS = 240_000;
 
-/** The stand of a suite: there before its tests, each of which has a runner of its own, and checked for leftovers after them. */
+/**
+ * The stand of a suite: it is made before the tests, gives each test a runner of its own, and is checked for leftovers
+ * afterwards.
+ */
 export function standOfSuite(
   engine: TestEngine,
   images: readonly TestImage[],

@@ -4,7 +4,7 @@ import type { Environment, Executor } from "../../src/executor.ts";
 import { never } from "../../src/time.ts";
 import { Sink, sampleRequest } from "../support/executor-kit.ts";
 
-/** An executor whose environments are removed as `destroy` says; each is the lowest slot that no other has. */
+/** An executor whose environments are removed by `destroy`; each gets the lowest slot that is free. */
 function executorThat(destroy: (slot: number) => Promise<void>): { executor: Executor; prepared: number[] } {
   const taken = new Set<number>();
   const prepared: number[] = [];
@@ -60,7 +60,7 @@ test("the lowest place that no job works in is waited for, and only that", async
   expect((await waiting).projectSlot).toBe(1);
   removal[2]?.resolve();
   await Promise.all(leaving);
-  // A late second call, when another job has the place.
+  // A second call comes late, when another job has the place.
   await second.destroy(never).catch(() => {});
   expect((await next(executor)).projectSlot).not.toBe(first.projectSlot);
 });

@@ -1,33 +1,18 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor } from "../../src/executor.ts";
-import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
+import type { Image, Job, Service } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { runOps, Sink, source } from "../support/executor-kit.ts";
 import { imageName, type TestImage } from "../support/images.ts";
-import { requestOf } from "./kubernetes-request.ts";
+import { imageNamed, plainVariable, requestOf, serviceNamed } from "./kubernetes-request.ts";
 import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 
 const cluster = await useCluster();
 
-const named = (name: string): Image => ({ name, entrypoint: null, pullPolicies: [], user: null, platform: null });
-const image = (name: TestImage): Image => named(imageName(name));
-const service = (name: TestImage, parts: Partial<Service> = {}): Service => ({
-  ...image(name),
-  aliases: [],
-  command: null,
-  variables: [],
-  ...parts,
-});
-const variable = (key: string, value: string): Variable => ({
-  key,
-  value,
-  public: true,
-  file: false,
-  masked: false,
-  raw: false,
-});
+const image = (name: TestImage): Image => imageNamed(imageName(name));
+const service = (name: TestImage, parts: Partial<Service> = {}): Service => serviceNamed(imageName(name), parts);
 
 describe("jobs in pods", () => {
   if (cluster === null) {
@@ -78,12 +63,12 @@ describe("jobs in pods", () => {
     const { environment } = await prepared({
       image: image("git"),
       services: [
-        service("service", { aliases: ["web"], variables: [variable("HEALTHCHECK_TCP_PORT", "8080")] }),
+        service("service", { aliases: ["web"], variables: [plainVariable("HEALTHCHECK_TCP_PORT", "8080")] }),
         service("sh", { command: ["sh", "-c", "ls / >/builds/seen; env >/builds/env; sleep 1000"] }),
       ],
       variables: [
-        { ...variable("OPEN", "costs $(HOME) $$5"), raw: true },
-        { ...variable("SECRET", "hidden"), public: false },
+        { ...plainVariable("OPEN", "costs $(HOME) $$5"), raw: true },
+        { ...plainVariable("SECRET", "hidden"), public: false },
       ],
     });
     const get = "exec 3<>/dev/tcp/web/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3";
@@ -110,7 +95,7 @@ describe("jobs in pods", () => {
           ],
         }),
       ],
-      variables: [variable("CI_DEBUG_SERVICES", "true")],
+      variables: [plainVariable("CI_DEBUG_SERVICES", "true")],
     });
     await notes.until(/line 500\n/);
     await runOps(environment, source("touch /builds/more"));
@@ -126,7 +111,7 @@ describe("jobs in pods", () => {
     const { request } = await prepared(
       {
         image: image("sh"),
-        variables: [variable("TOKEN", "very-secret"), variable("KUBERNETES_POD_LABELS_1", "team=a b/c")],
+        variables: [plainVariable("TOKEN", "very-secret"), plainVariable("KUBERNETES_POD_LABELS_1", "team=a b/c")],
       },
       { pod_labels: { own: "$CI_X yes" }, pod_labels_overwrite_allowed: "team=.*" },
     );
@@ -138,7 +123,7 @@ describe("jobs in pods", () => {
   });
 
   it("what a job may not choose is refused before anything is made, with its key", async () => {
-    const choose = (key: string, value: string) => ({ image: image("sh"), variables: [variable(key, value)] });
+    const choose = (key: string, value: string) => ({ image: image("sh"), variables: [plainVariable(key, value)] });
     const table = { namespace_overwrite_allowed: "ci-", memory_limit_overwrite_max_allowed: "1Gi" };
     const refused = async (key: string, value: string) => (await failing(choose(key, value), table)).error;
     expect(await refused("KUBERNETES_NAMESPACE_OVERWRITE", "kube-system")).toMatchObject({
@@ -210,15 +195,15 @@ describe("jobs in pods", () => {
     const empty = await failing({ image: image("empty") });
     expect(empty.error).toBeInstanceOf(ScriptFailure);
     expect(empty.error).toMatchObject({ message: expect.stringMatching(/has no shell: jobs need sh/) });
-    const never_ = await failing({ image: named("alloy.test/nowhere:1") }, { pull_policy: "never" });
+    const never_ = await failing({ image: imageNamed("alloy.test/nowhere:1") }, { pull_policy: "never" });
     expect(never_.error).toMatchObject({ reason: "image_pull_failure", retry: false });
-    const bad = await failing({ image: named("Not An Image") });
+    const bad = await failing({ image: imageNamed("Not An Image") });
     expect(bad.error).toBeInstanceOf(ScriptFailure);
     await vi.waitFor(async () => expect(await stand.names("pods")).toEqual([]), { timeout: 30_000, interval: 300 });
   });
 
   it("the next pull policy is tried where one fails", async () => {
-    // Nobody answers there, and the image is in the node.
+    // The registry does not answer, but the image is in the node.
     const { environment, notes } = await prepared(
       { image: image("sh") },
       { pull_policy: ["always", "if-not-present"] },
@@ -233,13 +218,13 @@ describe("jobs in pods", () => {
     const credentials = [
       { type: "registry", url: registry.address, username: registry.username, password: registry.password },
     ];
-    const { environment } = await prepared({ image: named(pushed), credentials });
+    const { environment } = await prepared({ image: imageNamed(pushed), credentials });
     expect((await runOps(environment, source("echo pulled"))).text).toBe("pulled\n");
     expect(await stand.names("secrets")).toHaveLength(1);
     await environment.destroy(never);
     expect(await stand.names("secrets")).toEqual([]);
     const other = await registry.push(imageName("sh"), "private:2");
-    const without = await failing({ image: named(other) });
+    const without = await failing({ image: imageNamed(other) });
     expect(without.error).toMatchObject({ reason: "image_pull_failure" });
   });
 
@@ -316,7 +301,7 @@ describe("jobs in pods", () => {
     const one = requestOf({ image: image("sh") });
     const other = await prepared({ image: image("sh") });
     await executor.prepare(one, new Sink(), never);
-    // The process that made it is gone; another one is given its notes.
+    // The process that made the pod is gone; another process gets its notes.
     const successor = opened();
     const { done, left } = await successor.recover(one.jobKey, one.notes, never);
     expect({ done, left }).toEqual({ done: ["removed 1 pod and what ran in it"], left: [] });

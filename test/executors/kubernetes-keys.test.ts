@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { z } from "zod";
 import { tableShape } from "../../executors/kubernetes/settings/settings.ts";
-import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
+import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { Sink } from "../support/executor-kit.ts";
-import { requestOf } from "./kubernetes-request.ts";
+import { imageNamed, plainVariable, requestOf, serviceNamed } from "./kubernetes-request.ts";
 import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 
 /**
- * Each key of `[runners.kubernetes]` against the pod that a real API server has stored. Nobody schedules these pods, so that none of
- * them has to start: a scheduler of that name is not there.
+ * Each key of `[runners.kubernetes]` is compared with the pod that a real API server has stored. The pods name a
+ * scheduler that does not exist, so none of them starts.
  */
 const NOBODY = "nobody-schedules";
 
@@ -28,7 +28,7 @@ const volume = (name: string) => (pod: Json) => {
   const mounts = pod.spec.containers.map(({ volumeMounts }: Json) =>
     volumeMounts.find((one: Json) => one.name === name),
   );
-  // In all containers alike.
+  // The mounts must be the same in all containers.
   expect(new Set(mounts.map((mount: Json) => JSON.stringify(mount))).size).toBe(1);
   const { name: _, ...source } = found;
   return { ...source, mount: mounts[0] };
@@ -297,7 +297,7 @@ const pods: Readonly<Record<string, readonly Row[]>> = {
           secret: { secretName: "sec", items: [{ key: "key", path: "file" }], defaultMode: 420 },
           mount: { name: "sec", mountPath: "/sec", readOnly: true },
         },
-        // GitLab Runner's name for what is below builds_dir: a documented way to choose its medium.
+        // `repo` is GitLab Runner's name for the volume at builds_dir; its medium is chosen in this documented way.
         repo: { emptyDir: { medium: "Memory", sizeLimit: "1Gi" }, mount: { name: "repo", mountPath: "/builds" } },
         csi: {
           csi: { driver: "d.test", fsType: "ext4", readOnly: true, volumeAttributes: { a: "b" } },
@@ -345,7 +345,7 @@ const pods: Readonly<Record<string, readonly Row[]>> = {
     context("build_container_security_context", build, 1000),
     context("helper_container_security_context", helper, 2000),
     context("service_container_security_context", service, 3000),
-    // There is no such container here.
+    // Pods of this runner have no such container.
     ["init_permissions_container_security_context", { run_as_user: 1 }, ({ spec }) => spec.initContainers, undefined],
     [
       "pod_spec",
@@ -387,30 +387,13 @@ const pods: Readonly<Record<string, readonly Row[]>> = {
   ],
 };
 
-const variable = (key: string, value: string): Variable => ({
-  key,
-  value,
-  public: true,
-  file: false,
-  masked: false,
-  raw: false,
-});
-const named = (name: string, parts: Partial<Image> = {}): Image => ({
-  name,
-  entrypoint: null,
-  pullPolicies: [],
-  user: null,
-  platform: null,
-  ...parts,
-});
-
 describe("keys of [runners.kubernetes]", () => {
   if (cluster === null) {
     test.skip(`needs a cluster: ${noCluster}`, () => {});
     return;
   }
   let stand: KubernetesStand;
-  /** Made for this file, for the whole cluster. */
+  /** Objects of the whole cluster that this file makes. */
   const own: string[] = [];
   beforeAll(async () => {
     stand = await openStand(cluster);
@@ -429,14 +412,14 @@ describe("keys of [runners.kubernetes]", () => {
     stand.close();
   });
 
-  /** The pod as the API server has it, for a job that waits for it in vain. */
+  /** The pod as the API server has stored it, for a job that waits for it in vain. */
   const storedPod = async (table: Readonly<Record<string, unknown>>, job: Partial<Job> = {}): Promise<Json> => {
     const executor = stand.open({}, { image: undefined, helper_image: undefined, pull_policy: "", ...table });
     const over = new AbortController();
     const request = requestOf({
       image: null,
       ...job,
-      variables: [variable("CI_X", "expanded"), ...(job.variables ?? [])],
+      variables: [plainVariable("CI_X", "expanded"), ...(job.variables ?? [])],
     });
     const notes = new Sink();
     const preparing = executor.prepare(request, notes, over.signal).then(() => null);
@@ -503,24 +486,22 @@ describe("keys of [runners.kubernetes]", () => {
         namespace: "not-this-one",
       },
       {
-        image: named("alloy.test/other", { pullPolicies: ["never"], kubernetesUser: "77:88" }),
+        image: imageNamed("alloy.test/other", { pullPolicies: ["never"], kubernetesUser: "77:88" }),
         services: [
-          {
-            ...named("alloy.test/s1", { kubernetesUser: "0" }),
-            aliases: [],
-            command: null,
-            variables: [variable("KUBERNETES_SERVICE_CPU_LIMIT", "800m")],
-          } satisfies Service,
-          { ...named("alloy.test/s2"), aliases: [], command: null, variables: [] } satisfies Service,
+          serviceNamed("alloy.test/s1", {
+            kubernetesUser: "0",
+            variables: [plainVariable("KUBERNETES_SERVICE_CPU_LIMIT", "800m")],
+          }),
+          serviceNamed("alloy.test/s2"),
         ],
         variables: [
-          ...keys.map((key) => variable(`KUBERNETES_${key.toUpperCase()}`, value(key))),
-          variable("KUBERNETES_POD_LABELS_a", "team=$CI_X"),
-          variable("KUBERNETES_POD_ANNOTATIONS_a", "note=a=b"),
-          variable("KUBERNETES_NODE_SELECTOR_a", "zone=b"),
-          variable("KUBERNETES_NODE_TOLERATIONS_a", "spot=yes:NoExecute"),
-          variable("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "jobs"),
-          variable("KUBERNETES_NAMESPACE_OVERWRITE", stand.namespace),
+          ...keys.map((key) => plainVariable(`KUBERNETES_${key.toUpperCase()}`, value(key))),
+          plainVariable("KUBERNETES_POD_LABELS_a", "team=$CI_X"),
+          plainVariable("KUBERNETES_POD_ANNOTATIONS_a", "note=a=b"),
+          plainVariable("KUBERNETES_NODE_SELECTOR_a", "zone=b"),
+          plainVariable("KUBERNETES_NODE_TOLERATIONS_a", "spot=yes:NoExecute"),
+          plainVariable("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "jobs"),
+          plainVariable("KUBERNETES_NAMESPACE_OVERWRITE", stand.namespace),
         ],
       },
     );
@@ -533,7 +514,7 @@ describe("keys of [runners.kubernetes]", () => {
     expect(spec.tolerations[0]).toEqual({ key: "spot", operator: "Equal", value: "yes", effect: "NoExecute" });
     expect(pod.metadata).toMatchObject({ labels: { team: "expanded" }, annotations: { note: "a=b" } });
     expect(containers[0]).toMatchObject({ image: "alloy.test/other", imagePullPolicy: "Never" });
-    // The helper makes the checkout for whoever works in it.
+    // The helper makes the checkout as the user that works in it.
     const ids = containers.map(({ securityContext: { runAsUser, runAsGroup } }: Json) => [runAsUser, runAsGroup]);
     expect(ids).toEqual([
       [77, 88],
@@ -547,44 +528,44 @@ describe("keys of [runners.kubernetes]", () => {
     [
       "user 0 that nobody allowed",
       {},
-      { image: named("a", { kubernetesUser: "00" }) },
+      { image: imageNamed("a", { kubernetesUser: "00" }) },
       /run as user 00, and allowed_users .* allows all but 0/,
     ],
     [
       "a user that is not listed",
       { allowed_users: ["5"] },
-      { image: named("a", { kubernetesUser: "6" }) },
+      { image: imageNamed("a", { kubernetesUser: "6" }) },
       /user 6, and allowed_users .* allows 5$/,
     ],
     [
       "a group that is not listed",
       { allowed_groups: ["5"] },
-      { image: named("a", { kubernetesUser: "6:7" }) },
+      { image: imageNamed("a", { kubernetesUser: "6:7" }) },
       /group 7, and allowed_groups/,
     ],
     [
       "a user by name",
       {},
-      { image: named("a", { kubernetesUser: "root" }) },
+      { image: imageNamed("a", { kubernetesUser: "root" }) },
       /"root" \(kubernetes\.user\): expected a number/,
     ],
-    ["an image that is not allowed", { allowed_images: ["b"] }, { image: named("a") }, /allowed_images/],
+    ["an image that is not allowed", { allowed_images: ["b"] }, { image: imageNamed("a") }, /allowed_images/],
     [
       "a service that is not allowed",
       { allowed_services: ["b"] },
-      { image: named("a"), services: [{ ...named("s"), aliases: [], command: null, variables: [] }] },
+      { image: imageNamed("a"), services: [serviceNamed("s")] },
       /allowed_services/,
     ],
     [
       "a pull policy that is not allowed",
       { pull_policy: "always" },
-      { image: named("a", { pullPolicies: ["never"] }) },
+      { image: imageNamed("a", { pullPolicies: ["never"] }) },
       /allowed_pull_policies/,
     ],
     [
       "a label without a name",
       { pod_labels_overwrite_allowed: ".*" },
-      { image: named("a"), variables: [variable("KUBERNETES_POD_LABELS_1", "a b=c")] },
+      { image: imageNamed("a"), variables: [plainVariable("KUBERNETES_POD_LABELS_1", "a b=c")] },
       /"a b" is no name of a label/,
     ],
   ];
@@ -595,7 +576,8 @@ describe("keys of [runners.kubernetes]", () => {
   test("each key is looked at here, or known to show elsewhere than in a pod", () => {
     const here = new Set(Object.values(pods).flatMap((rows) => rows.map(([key]) => key)));
     const chosen = /_overwrite_(?:allowed|max_allowed)$|^allowed_/;
-    // The way to the cluster (kubernetes-logins.test.ts); calls, waits and clean-up (kubernetes-jobs.test.ts, api.test.ts).
+    // Keys that other files test: the way to the cluster (kubernetes-logins.test.ts); calls, waits and clean-up
+    // (kubernetes-jobs.test.ts, api.test.ts).
     const elsewhere = z
       .string()
       .transform((text) => text.split(/\s+/))

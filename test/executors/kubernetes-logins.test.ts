@@ -14,7 +14,7 @@ import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { imageName } from "../support/images.ts";
 import { startProxy } from "../support/proxy.ts";
 
-/** Each way to log in, and to get there, against a real API server: a call, and a program in a pod. */
+/** Each way to log in to a real API server, and to reach it, is tried with a call and with a program in a pod. */
 
 const cluster = await useCluster();
 
@@ -60,7 +60,7 @@ describe("logins of a cluster", () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  /** A pod's own login, as long as its token lived. */
+  /** The login of a pod, from the pod's own token. */
   let inside: { readonly api: Awaited<ReturnType<typeof apiFor>>; readonly first: string };
   const { hostname, port } = new URL(server);
   const INSIDE = { KUBERNETES_SERVICE_HOST: hostname, KUBERNETES_SERVICE_PORT: port };
@@ -74,7 +74,7 @@ describe("logins of a cluster", () => {
     const access = await openAccess({ connection, env: INSIDE, working: dir, serviceAccountDir: dir });
     inside = { api: createApi(access, retry), first };
     await works(inside.api);
-    // The token goes with what it is bound to, once the server has forgotten it, which takes 10 s.
+    // The token ends with the secret that it is bound to, once the server has forgotten it, which takes 10 s.
     await admin("delete", "secret", "bound", "-n", namespace);
   }
 
@@ -258,7 +258,7 @@ describe("logins of a cluster", () => {
     const table = { host: server, ca_file: caFile, bearer_token: await token(), retry_limit: 1 };
     const url = `http://me:a%20b@${proxy.host}`;
     await works(await apiFor(table, { HTTPS_PROXY: url }));
-    // One connection for calls, and one for each program.
+    // Calls share one connection, and each program has its own.
     expect(proxy.asked).toEqual([`CONNECT ${place} 200`, `CONNECT ${place} 200`]);
     await works(await apiFor({}, kubeconfig("proxied", { token: await token() }, { "proxy-url": url })));
     expect(proxy.asked).toHaveLength(4);
@@ -288,7 +288,7 @@ describe("logins of a cluster", () => {
     );
     file("token", await token());
     await works(api);
-    // A context means a kubeconfig, also in a pod.
+    // A context is always one of a kubeconfig, also in a pod.
     const named = await apiFor(
       { context: "live" },
       { ...INSIDE, ...kubeconfig("inside", { token: await token() }) },

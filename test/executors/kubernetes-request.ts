@@ -1,5 +1,5 @@
 import type { Note, PrepareRequest } from "../../src/executor.ts";
-import type { Job } from "../../src/job/job.ts";
+import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
 import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { sampleRequest } from "../support/executor-kit.ts";
 
@@ -24,4 +24,19 @@ export function requestOf(parts: Partial<Job>): PrepareRequest & { readonly note
     expand: variables.expand,
     openVariables: (place) => preparedVariables(sources, place),
   };
+}
+
+/** A job's image of this name; whatever else is not set stays with the entry. */
+export function imageNamed(name: string, parts: Partial<Image> = {}): Image {
+  return { name, entrypoint: null, pullPolicies: [], user: null, platform: null, ...parts };
+}
+
+/** A job's service with this image, which listens to no other name. */
+export function serviceNamed(name: string, parts: Partial<Service> = {}): Service {
+  return { ...imageNamed(name), aliases: [], command: null, variables: [], ...parts };
+}
+
+/** A variable that is neither secret nor a file. */
+export function plainVariable(key: string, value: string): Variable {
+  return { key, value, public: true, file: false, masked: false, raw: false };
 }

@@ -10,10 +10,10 @@ import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { silentLog } from "../support/executor-deps.ts";
 import { runOps, Sink, source } from "../support/executor-kit.ts";
 import { imageName } from "../support/images.ts";
-import { requestOf } from "./kubernetes-request.ts";
+import { imageNamed, plainVariable, requestOf, serviceNamed } from "./kubernetes-request.ts";
 import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 
-/** The role that is documented and packaged: enough, and no right of it for nothing. */
+/** The documented and packaged role is enough for jobs, and each of its rights is needed. */
 
 const cluster = await useCluster();
 
@@ -36,7 +36,7 @@ const rights = packagedRole().flatMap(({ resources, verbs }) =>
 type Right = (typeof rights)[number];
 const named = ({ verb, resource }: Right): string => `${verb} ${resource}`;
 
-/** What jobs do without. */
+/** Rights that jobs can do without, with what happens then. */
 const SPARE: Readonly<Record<string, string>> = {
   "list pods": "each pod is asked for by itself",
   "watch pods": "each pod is asked for by itself",
@@ -110,22 +110,14 @@ describe("rights of the runner's login", () => {
     return stand.open({ log }, { ...loginWith(await tokenOf(without)), poll_interval: 1 });
   }
 
-  /** A job whose image needs a login, beside a service that does not start. */
+  /** A job whose image needs a login, and which has a service that does not start. */
   const job = {
-    image: { name: "", entrypoint: null, pullPolicies: [], user: null, platform: null },
+    image: imageNamed(""),
     services: [
-      {
-        name: imageName("broken"),
-        entrypoint: null,
-        pullPolicies: [],
-        user: null,
-        platform: null,
+      serviceNamed(imageName("broken"), {
         aliases: ["db"],
-        command: null,
-        variables: [
-          { key: "HEALTHCHECK_TCP_PORT", value: "8080", public: true, file: false, masked: false, raw: false },
-        ],
-      },
+        variables: [plainVariable("HEALTHCHECK_TCP_PORT", "8080")],
+      }),
     ],
   };
 
@@ -134,7 +126,7 @@ describe("rights of the runner's login", () => {
     const { address, username, password } = registry;
     const request = requestOf({
       ...job,
-      image: { ...job.image, name: withLogins ? locked : imageName("git") },
+      image: imageNamed(withLogins ? locked : imageName("git")),
       credentials: withLogins ? [{ url: address, username, password }] : [],
     });
     const executor = await opened(without);
@@ -187,7 +179,7 @@ describe("rights of the runner's login", () => {
       const rule = `{apiGroups: [\\"\\"], resources: [${right.resource}], verbs: [${right.verb}]}`;
       expect(logged).toEqual([expect.stringContaining(rule)]);
       expect(logged[0]).toContain(`may not ${name} in the namespace \\"${stand.namespace}\\"`);
-      // A job that came nevertheless, as by `exec`.
+      // The job is prepared without a reservation, as `exec` does it.
       await expect(executor.prepare(requestOf(job), new Sink(), never)).rejects.toThrow(`may not ${name} in`);
     },
   );

@@ -11,10 +11,10 @@ import { imageName } from "../support/images.ts";
 
 export interface KubernetesStand {
   readonly namespace: string;
-  /** A volume for builds that lasts. */
+  /** The table of a volume for builds that outlives its job. */
   readonly kept: Readonly<Record<string, string>>;
   open(deps?: DepsOptions, table?: Readonly<Record<string, unknown>>): Executor;
-  /** Names of what is there. */
+  /** Names of the objects of this kind. */
   names(kind: "pods" | "secrets"): Promise<string[]>;
   close(): void;
 }

@@ -18,7 +18,7 @@ describe("kubernetes executor", () => {
   }, 300_000);
   afterAll(() => stand.close());
   executorContract(`${shell} in a pod`, {
-    // A directory of the node's, so that something is kept between jobs.
+    // The builds directory is one of the node's, so that something is kept between jobs.
     open: async (options) => stand.open({ shell, ...options }, { volumes: { host_path: [stand.kept] } }),
     timeoutMs: 120_000,
     shared: true,

@@ -15,7 +15,7 @@ import { type MachineStand, openMachineStand } from "./machine-stand.ts";
 const missing = machinesMissing();
 const NOTHING_STAYS = "each job begins with the same snapshot, and finds nothing of another";
 
-/** What every executor does, over one that makes copies of machines. */
+/** Runs the executor contract over an executor that makes copies of machines. */
 export function machineContract(hypervisor: Hypervisor, version: string): void {
   if (missing !== null) {
     test.skip(`${hypervisor} needs guests: ${missing}`, () => {});
@@ -48,7 +48,7 @@ export function machineContract(hypervisor: Hypervisor, version: string): void {
     const undo: (() => Promise<void>)[] = [];
     beforeAll(async () => {
       stand = openMachineStand(hypervisor, version);
-      // What the tests make on this machine is what the guest has.
+      // The guest shares this machine's files, so that it sees what the tests make.
       stand.set("share", "");
       const executor = stand.open();
       const environment = await executor.prepare(sampleRequest(), new Sink(), never);

@@ -24,13 +24,13 @@ export interface Verbs {
   readonly restore: string;
   readonly off: string;
   readonly remove: string;
-  /** Matches a call that makes the thing that copies are made of. */
+  /** Matches a call that makes the snapshot or template that copies are made of. */
   readonly source: RegExp;
-  /** Changes the base, so that copies of what it was are of no use. */
+  /** Changes the base, so that older copies are of no use. */
   change(stand: MachineStand): void;
 }
 
-/** What holds for jobs in copies of a machine, whichever program makes them. */
+/** Tests of jobs in copies of a machine, whichever program makes these. */
 export function machineSuite(verbs: Verbs): void {
   const { hypervisor, title } = verbs;
   describe(`${title}: copies of a virtual machine`, { timeout: 120_000 }, () => {
@@ -81,7 +81,7 @@ export function machineSuite(verbs: Verbs): void {
       expect(stand.copies()).toEqual([copy]);
       expect(clones()).toBe(1);
       expect(stand.running()).toEqual([]);
-      // Another process of the same runner knows it, too.
+      // Another process of the same runner knows the machine, too.
       await wholeJob(opened(), "true");
       expect(stand.copies()).toEqual([copy]);
     });
@@ -147,7 +147,7 @@ export function machineSuite(verbs: Verbs): void {
     test("nothing of other people's machines is touched, whatever they are called", async () => {
       const names = ["Debian -12- base-runner-0a1b2c3d-concurrent-0", "mine", `${stand.base.name}-template`];
       const others = names.map((name) => ({ name, id: stand.add(name) }));
-      // A template's name is not free for another thing.
+      // The name of a template must not be that of something else.
       const table = hypervisor === "parallels" ? { template_name: "own template" } : {};
       const shape = (name: string): string =>
         readdirSync(stand.pathOf(name), { recursive: true, encoding: "utf8" }).sort().join("\n");
@@ -315,13 +315,13 @@ export function machineSuite(verbs: Verbs): void {
       expect(String(error)).toContain(`copies of the virtual machine "${stand.base.name}" have had SHA256:47DEQ`);
       expect(String(error)).toContain(`remove ${join(stand.dir, "keep", file)}`);
       expect(stand.running()).toEqual([]);
-      // What the operator names counts, and what it names wrongly is refused.
+      // The operator's host key counts: with the wrong one the machine is refused.
       await wholeJob(opened({}, {}, { host_key_fingerprint: fingerprint }), "true");
       const wrong = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
       expect(String(await failed(opened({}, {}, { host_key_fingerprint: wrong })))).toMatch(/nothing was sent/);
     });
 
-    // What the other program has no part in, or nothing like.
+    // The other program lacks these features or has them in another form.
     if (hypervisor !== "virtualbox") return;
 
     test("one that boots slowly is waited for", async () => {
@@ -351,7 +351,7 @@ export function machineSuite(verbs: Verbs): void {
         expect(error, name).toBeInstanceOf(ScriptFailure);
       }
       expect(String(await failed(executor, wanting("my fedora")))).toMatch(/fits a part of it/);
-      // Not even where everything is allowed.
+      // A runner's own copy cannot be chosen, even where every image is allowed.
       const [copy = ""] = stand.copies();
       const error = await failed(opened({ allowed_images: [".*"] }), wanting(copy));
       expect(error).toBeInstanceOf(ScriptFailure);

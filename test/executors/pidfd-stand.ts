@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { constants } from "node:os";
 import { findProcessHandles } from "../../executors/shell/processes/pidfd.ts";
 
-/** What handles of processes do under this runtime, as a line of JSON. */
+/** Prints how handles of processes work under this runtime, as a line of JSON. */
 const open = await findProcessHandles();
 const child = spawn("sleep", ["600"], { stdio: "ignore" });
 await once(child, "spawn");

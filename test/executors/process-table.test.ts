@@ -11,7 +11,7 @@ const isRoot = process.getuid?.() === 0;
 const own = process.getuid?.() ?? 0;
 const NOBODY = 65_534;
 
-/** A process that stays until the test has ended. */
+/** Starts a process that runs until the test has ended. */
 async function started(argv: readonly [string, ...string[]], env: Record<string, string>, uid = own) {
   const [program, ...args] = argv;
   const child = spawn(program, args, {
@@ -41,7 +41,7 @@ async function pidsMarked(table: ProcessTable, among: readonly number[], entry: 
 
 describe.each([
   ["/proc", isLinux ? () => createProcfsTable("/proc") : null],
-  // procps understands what the others do.
+  // `ps` of procps takes the same arguments as the others.
   ["ps", process.platform === "win32" ? null : createPsTable],
 ])("the process table from %s", (from, open) => {
   test.skipIf(open === null)(
@@ -53,7 +53,7 @@ describe.each([
         started(quiet, { MARK: "job-12", XMARK: "job-1" }),
         started(quiet, { A: "x".repeat(100_000), B: "y".repeat(31_072 - 100), MARK: "job-1", C: "z".repeat(100_000) }),
       ]);
-      // procps shows the first 128 KiB.
+      // procps shows only the first 128 KiB of an environment.
       const expected = from === "ps" ? [marked] : [marked, late];
       expect((await pidsMarked(table, [marked, other, late], "MARK=job-1", own)).sort()).toEqual(expected.sort());
       expect(table.find(marked)?.pid).toBe(marked);

@@ -27,7 +27,7 @@ describe("ssh executor with PowerShell", () => {
   });
   afterAll(() => stand.close());
   const profile = (text: string): void => {
-    // What `pwsh` is found by: sshd's own PATH does not name it.
+    // These files add the directory of `pwsh` to PATH, which sshd's own PATH does not have.
     for (const file of [".profile", ".bash_profile"]) writeFileSync(join(stand.user.home, file), text);
   };
 
@@ -39,7 +39,7 @@ describe("ssh executor with PowerShell", () => {
   });
   pwshContract("ssh", {
     open: async (options) => stand.open({ shell: "pwsh", ...options }),
-    // The packed one lets only its owner start a second one.
+    // Only the owner of a packed pwsh can start a second one.
     startsJobs: false,
   });
 

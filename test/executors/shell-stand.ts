@@ -20,7 +20,7 @@ export function openIn(dir: string, options: DepsOptions = {}): Executor {
   return shell.create({}, executorDeps(dir, { killGraceMs: 1000, ownProgram, ...options }));
 }
 
-/** A directory and an executor in it, both gone when the test has ended. */
+/** A directory and an executor in it; both are removed after the test. */
 export function opened(options: DepsOptions = {}): { dir: string; executor: Executor } {
   const dir = newDirectory();
   const executor = openIn(dir, options);

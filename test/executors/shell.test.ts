@@ -332,7 +332,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
 
   const dir = newDirectory();
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
-  // The account must be able to start the runner's program: this tree may lie where nobody else gets in.
+  // The account must be able to start the runner's program, but may not be able to enter this tree; so it gets a copy.
   const copy = join(dir, "alloy-runner");
   beforeAll(() => copyFileSync(program()[0], copy));
   const asUser = { user: name, ownProgram: [copy] } as const;
@@ -412,7 +412,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
       /home belongs to another user.*install -d -o/,
     );
     expect(readdirSync(treasure)).toEqual([]);
-    // In the account's own home it makes the directory itself, and without the link it works.
+    // In its own home the account makes the directory itself, and without the link it works.
     rmSync(join(work, "builds"));
     const environment = await inHome.prepare(sampleRequest(), new Sink(), never);
     expect(statSync(join(work, "builds")).uid).toBe(uid);
@@ -465,7 +465,7 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     await planted();
     await rootsOwn.recover(request.jobKey, notes, never).catch(() => {});
     expect(canary()).toBe(true);
-    // As an older runner wrote them, and as they are when the account is gone.
+    // These notes are as an older runner wrote them, and as they are when the account is gone.
     const older = notes.map(({ user: _, ...note }: Note) => note);
     expect((await rootsOwn.recover(request.jobKey, older, never)).left.join()).toMatch(
       /could not remove .*root does not/,

@@ -42,7 +42,7 @@ describe.skipIf(sshdMissing() !== null)("a host that speaks chacha20-poly1305", 
     const connection = await connect();
     const from = sshd.log().length;
     const channel = await connection.exec(`tee ${join(user.home, "copy")}`, never);
-    // Lengths of all kinds, and nothing in it repeats.
+    // The pieces have all kinds of lengths, and no part of them repeats.
     const pieces = Array.from({ length: 2_500 }, (_, index) =>
       createHash("shake256", { outputLength: 1 + ((index * 7919) % 16_000) })
         .update(String(index))
@@ -97,7 +97,7 @@ describe.skipIf(sshdMissing() !== null)("a host that speaks chacha20-poly1305", 
     const wire = await openWire({ host: sshd.host, port: sshd.port });
     onTestFinished(() => wire.close());
     const connection = await connect(wire.port);
-    // Behind the encrypted length.
+    // The garbled byte lies behind the encrypted length.
     wire.garbleAfter(20);
     const channel = connection.exec("echo never", never);
     await expect(channel.then(({ status }) => status)).rejects.toThrow(/Invalid MAC/);

@@ -16,7 +16,7 @@ import { openStand, type SshStand } from "./ssh-stand.ts";
 
 const missing = sshdMissing();
 
-/** Does `condition` come true within a generous time? */
+/** Whether `condition` comes true within a generous time. */
 async function soon(condition: () => boolean, seconds = 40): Promise<boolean> {
   for (let round = 0; round < seconds * 20; round++) {
     if (condition()) return true;
@@ -36,7 +36,7 @@ describe.skipIf(missing !== null)("jobs over bad lines", { timeout: 180_000 }, (
   });
   afterAll(() => stand?.close());
 
-  /** An executor whose way leads through a wire. */
+  /** Opens an executor that connects through a wire. */
   const overWire = async (
     options: WireOptions = {},
     table: Readonly<Record<string, unknown>> = {},

@@ -65,7 +65,7 @@ async function run(text: string, { pauseMs = 0, signal = never } = {}): Promise<
     )
     .catch((error: unknown) => String(error));
   if (output.writableLength > 0) await new Promise<void>((resolve) => output.end(resolve));
-  // Names of processes carry their numbers.
+  // The names of processes contain their numbers, which are replaced.
   const shown = head.slice(0, 500).replace(/\(\d+\)/g, "(pid)");
   return {
     exit,

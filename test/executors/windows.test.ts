@@ -109,11 +109,11 @@ describe("processes on Windows", () => {
     const root = { pid: 100, startedAt: 50, endedAt: 90 };
     const all = [
       one(1, 0, 1),
-      one(300, 200, 70), // below what has ended
+      one(300, 200, 70), // a descendant of a process that has ended
       one(200, 100, 60),
-      one(400, 100, 95), // of whoever got the number 100 later
-      one(500, 100, 40), // of whoever had it before
-      one(600, 200, 55), // older than its parent: that number was another's
+      one(400, 100, 95), // its parent is another process, which got the number 100 later
+      one(500, 100, 40), // its parent is another process, which had the number 100 before
+      one(600, 200, 55), // it is older than its parent, so the number belonged to another process
     ];
     expect(descendantsOf(all, [root]).map(({ pid }) => pid)).toEqual([200, 300]);
     expect(descendantsOf([...all, one(100, 1, 50)], [root]).map(({ pid }) => pid)).toEqual([100, 200, 300, 400]);
@@ -140,7 +140,7 @@ describe("a pattern", () => {
     ["C:\\builds\\0\\app\\out\\a.txt", "out/a.txt"],
     ["c:/Builds/0/App/out/*.txt", "out/*.txt"],
     ["C:\\builds\\0\\app", "."],
-    // Not in the project: refused as such by whoever reads it.
+    // The path is not in the project; the code that reads it refuses it as such.
     ["C:\\builds\\0\\application\\x", "/C:/builds/0/application/x"],
     ["D:\\x", "/D:/x"],
     ["\\\\server\\share\\x", "//server/share/x"],

@@ -103,7 +103,7 @@ describe("credentials of the repository's address", () => {
               const text = readFileSync(`/proc/${pid}/${file}`, "latin1");
               if (text.includes("s3cr3t")) seen.add(`${file}: ${text.replaceAll("\0", " ")}`);
             } catch {
-              // It has ended.
+              // The process has ended.
             }
           }
         }
@@ -281,7 +281,7 @@ describe("certificates", () => {
       { runner: elsewhere },
     );
     expect(own.outcome).toEqual({ result: "success" });
-    // Now it is the system that trusts the host, and the operator somebody else.
+    // Here the system trusts the host, and the operator names another authority.
     const system = join(stand.dir, "system.pem");
     writeFileSync(system, trusted);
     const { cert: stranger } = selfSigned(stand.dir);

@@ -27,7 +27,7 @@ interface Checkout {
 
 const show = ["echo HEAD=$(git rev-parse HEAD) FILES=$(echo *)", "git status --porcelain --ignored"];
 
-/** A job on the repository; its checkout is the same as that of the job before it. */
+/** A job on the repository; it has the same checkout as the job before it. */
 function checkOut({
   sha,
   ref = "main",
@@ -314,7 +314,10 @@ describe("addresses", () => {
 describe("what an earlier job left", () => {
   const canary = (): string => join(stand.dir, `canary-${count}`);
 
-  /** Plant something in the working copy, move the branch on, and see that the next job works and runs nothing of it. */
+  /**
+   * Plants something in the working copy, moves the branch on, and checks that the next job works and runs nothing of
+   * it.
+   */
   async function survives(plant: readonly string[], more: Checkout = {}): Promise<Finished> {
     const planted = await checkOut({ script: plant });
     expect(planted.outcome).toEqual({ result: "success" });
@@ -488,7 +491,7 @@ describe("what an earlier job left", () => {
   test("files whose line ends git does not give back are no forgery", async () => {
     repository.commit({ "crlf.txt": "a\r\nb\r\n" });
     const sha = repository.commit({ ".gitattributes": "" });
-    // Committed with line ends that the attributes say it does not have.
+    // The committed line ends are not those that the attributes demand.
     repository.git("config", "core.attributesFile", "/dev/null");
     writeFileSync(join(repository.dir, ".gitattributes"), "*.txt text eol=crlf\n");
     repository.git("add", ".gitattributes");

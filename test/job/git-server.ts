@@ -5,7 +5,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 
-/** git as the tests call it: no configuration of the account or the system. */
+/** Runs git without the configuration of the account or the system. */
 export function git(cwd: string, ...args: string[]): string {
   return execFileSync("git", args, {
     cwd,
@@ -27,7 +27,7 @@ export function git(cwd: string, ...args: string[]): string {
 export interface TestRepository {
   readonly dir: string;
   readonly url: string;
-  /** Write the files and commit; the commit's id. */
+  /** Writes the files and commits them; returns the commit's id. */
   commit(files: Readonly<Record<string, string>>, message?: string): string;
   git(...args: string[]): string;
 }
@@ -63,12 +63,12 @@ interface SeenRequest {
 }
 
 export interface GitServerOptions {
-  /** `user:password`; others get 401. */
+  /** `user:password` that a request needs; others get 401. */
   readonly credentials?: string;
-  /** Answer instead of git. `true`: done. */
+  /** Answers instead of git; `true` means that it did. */
   intercept?(request: IncomingMessage, response: ServerResponse): boolean;
   readonly tls?: { readonly key: string; readonly cert: string };
-  /** 0 is the old protocol, in which a server does not give a commit by its name. */
+  /** 0 is the old protocol, in which a client cannot ask for a commit by its id. */
   readonly protocol?: 0 | 2;
 }
 
@@ -79,7 +79,7 @@ export interface GitServer {
   close(): Promise<void>;
 }
 
-/** `git http-backend` over the repositories below `root`, recording what it is asked with. */
+/** Serves the repositories below `root` by `git http-backend`, and records the requests. */
 export async function serveGit(root: string, options: GitServerOptions = {}): Promise<GitServer> {
   const requests: SeenRequest[] = [];
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
@@ -155,7 +155,7 @@ function backend(root: string, protocol: 0 | 2, request: IncomingMessage, respon
   child.stdout.on("end", () => response.end());
 }
 
-/** A certificate for 127.0.0.1 that nobody has signed but itself. */
+/** A certificate for 127.0.0.1 that is signed by its own key. */
 export function selfSigned(dir: string): { key: string; cert: string } {
   const args = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1";
   const [key, cert] = [join(dir, "key.pem"), join(dir, "cert.pem")];

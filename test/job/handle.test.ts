@@ -22,7 +22,7 @@ async function setUp(dialect: CoordinatorOptions["dialect"], options: Partial<Ha
   return { local, handling, token };
 }
 
-/** Without colours. */
+/** The trace without colours. */
 function plain(trace: string): string {
   return trace.replace(/\x1b\[[0-9;]*[mK]/g, "");
 }
@@ -80,7 +80,7 @@ for (const dialect of ["alloy", "gitlab"] as const) {
     const enough = Promise.withResolvers<void>();
     let taken = dialect === "alloy";
     local.intercept = ({ endpoint }) => {
-      // GitLab may give a job to somebody else as long as it has not heard that it was taken.
+      // GitLab may give a job to another runner as long as nobody has confirmed that it was taken.
       if (!taken && endpoint === "update") {
         taken = true;
         return undefined;
@@ -146,7 +146,7 @@ for (const dialect of ["alloy", "gitlab"] as const) {
   });
 }
 
-/** What has ended and waits to be reaped is not alive. */
+/** A process that has ended and waits to be reaped is not alive. */
 async function isAlive(pid: number): Promise<boolean> {
   const { stdout } = await execa("ps", ["-o", "stat=", "-p", String(pid)], { reject: false });
   return stdout.trim() !== "" && !stdout.trim().startsWith("Z");
@@ -350,7 +350,7 @@ test("what an executor logs of jobs under way shows their secrets to nobody, in 
   const all = JSON.stringify(handling.logged);
   expect(all).toContain("Cannot remove the network of [MASKED]");
   expect(all).not.toContain(secret);
-  // A job that is over has nothing to hide any more.
+  // The secrets of a job that is over are not masked in the log any more.
   log.info(`once ${secret}`);
   expect(JSON.stringify(handling.logged)).toContain(`once ${secret}`);
 });

@@ -77,7 +77,7 @@ describe("a job that succeeds", () => {
     expect(trace).not.toContain("pwned");
   });
 
-  // A writer that does not know `around` yet would take the text for the value.
+  // A writer without `around` would take the text for the value.
   test.skipIf(!knowsAround())("finds its own PATH behind what it adds to it", async () => {
     const { outcome, trace } = await stand.run(
       jobWith({
@@ -485,7 +485,7 @@ describe("the environment", () => {
     ] as const) {
       const executor = executorWith(async (_attempt, prepare) => {
         const environment = await prepare();
-        // What a profile with `exit` in it does.
+        // A profile with `exit` in it ends the shell in this way.
         return {
           ...environment,
           run: (script, output, signal) =>

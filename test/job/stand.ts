@@ -83,7 +83,7 @@ export function recordingLog(lines: LogLine[] = []): Log {
 
 export interface Finished {
   readonly outcome: Outcome;
-  /** As a person reads it: without colours. */
+  /** The trace without colours. */
   readonly trace: string;
   readonly states: readonly JobProgress[];
   readonly logged: readonly LogLine[];
@@ -96,7 +96,7 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly halt?: AbortSignal;
   readonly request?: Partial<RunJobRequest>;
-  /** Called with the trace so far, each time that it has grown. */
+  /** Called with the trace so far, each time it has grown. */
   readonly onTrace?: (text: string) => void;
 }
 
@@ -104,7 +104,7 @@ export interface Stand {
   readonly dir: string;
   readonly buildsDir: string;
   readonly executor: Executor;
-  /** A job through the real executor, shell and trace. */
+  /** Runs a job through the real executor, shell and trace. */
   run(job: Job, options?: RunOptions): Promise<Finished>;
   close(): Promise<void>;
 }

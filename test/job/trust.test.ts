@@ -19,7 +19,7 @@ test.each<[Trust["level"], Partial<GitInfo>, (readonly [string, string])[]]>([
   ["project", { ref: "feature/x", protected: false }, [[PROTECTED, "false"]]],
   ["protected", { ref: "main", protected: true }, []],
   ["protected", { ref: "main" }, [[PROTECTED, "true"]]],
-  // What the coordinator says stays beside what an author adds.
+  // The coordinator's variable counts even if an author adds another of the same name.
   [
     "project",
     { ref: "x" },
@@ -30,7 +30,7 @@ test.each<[Trust["level"], Partial<GitInfo>, (readonly [string, string])[]]>([
   ],
   ["project", { ref: "x", protected: false }, [[PROTECTED, "true"]]],
   ["project", { ref: "x" }, [[PROTECTED, ""]]],
-  // AlloyCI's `owner:branch`, also where a branch is called after something else.
+  // AlloyCI writes `owner:branch`, also where a branch is called after something else.
   ["fork", { ref: "stranger:main" }, []],
   ["fork", { ref: "stranger:main", protected: true }, []],
   ["fork", { ref: "stranger:a b\u0001" }, []],
@@ -72,7 +72,7 @@ test.each<[Trust["level"], Partial<GitInfo>, (readonly [string, string])[]]>([
       [TO, "acme/widget"],
     ],
   ],
-  // Nobody says whose it is.
+  // Neither variable names the project that the branch is from.
   ["fork", { ref: "refs/merge-requests/3/head" }, []],
   ["fork", { ref: "refs/pull/3/head" }, []],
 ])("%s: %j with %j", (level, git, variables) => {

@@ -161,7 +161,7 @@ describe("variables", () => {
       value: "/job:/operator:",
       around: ["/job:/operator:", ""],
     });
-    // What a job does to PATH is not for the runner's own commands; what the operator does is.
+    // A job's PATH does not apply to the runner's own commands; the operator's does.
     expect(both.exports("runner")).toContainEqual({
       op: "export",
       name: "PATH",

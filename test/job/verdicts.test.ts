@@ -47,7 +47,7 @@ const pasts = {
 
 /** Which of the policies may run, in the order of `policies`: `x` may. */
 const table: readonly (readonly [past: keyof typeof pasts, stopped: Stopped, may: string])[] = [
-  //                              script onFailure afterScript uploadAlways uploadFailed notAfterLimit
+  // The columns are script, onFailure, afterScript, uploadAlways, uploadFailed, notAfterLimit.
   ["nothing", "nothing", "x----x"],
   ["nothing", "canceling", "-----x"],
   ["nothing", "timed_out", "------"],

@@ -58,7 +58,7 @@ describe("a job in PowerShell", () => {
     await stands.bash.close();
     await stands.pwsh.close();
   });
-  /** The executor, and which program each script was started with. */
+  /** The executor, which also records the program that each script was started with. */
   const watched = (executor: Executor, started: string[]): Executor => ({
     ...executor,
     prepare: async (request, notes, signal) => {

@@ -1,4 +1,4 @@
-// Started by a test and killed at any moment: says what it has promised, right after the promise.
+// Started by a test and killed at any moment: prints what it has stored, right after it is stored.
 import { writeSync } from "node:fs";
 import type { StoredJob } from "../../src/journal/contract.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";

@@ -10,7 +10,7 @@ import { openState, recordingLog, storedJob, temporaryDirectory } from "./suppor
 
 const report: FinalReport = { state: "failed", reason: "script_failure", exitCode: 3, at: "2026-01-02T03:04:05.000Z" };
 
-/** What a start makes of the directory. */
+/** What the next start finds in the directory. */
 async function nextStart(path: string): Promise<{ leftovers: readonly LeftoverJob[]; lines: string[] }> {
   const log = recordingLog();
   const { journal, close } = await openState(path, log);
@@ -97,7 +97,7 @@ test("a record cut at any length is what was written up to there, or is set asid
     expect(leftovers).toHaveLength(1);
     expect(leftovers[0]?.record.report).toEqual(complete === 4 ? report : null);
     expect(leftovers[0]?.notes).toHaveLength(Math.min(complete - 1, 2));
-    // The torn end is written over, not glued to.
+    // The torn end is replaced; nothing is appended to it.
     if (length % 5 !== 0 && complete === 1) continue;
     const next = await openState(path);
     await next.journal.leftovers()[0]?.record.remember({ kind: "after" });
@@ -216,11 +216,12 @@ test("whatever moment the process is killed at, each job is there with all that 
       if (what === "finished") expect(found.get(id)?.record.report?.state).toBe("success");
     }
     for (const [id, { record }] of found) {
-      // No verdict without the word of the process, but for the one it was writing.
+      // A record has a verdict only if the process said so, except for the record that it was writing.
       if (record.report !== null) expect(promised.has(`noted ${id}`)).toBe(true);
       await record.remove();
     }
-    // Killed between the directory and its record: set aside, at most the one under way of each of the two loops.
+    // A process that is killed between the directory and its record leaves a directory that is set aside: at most one
+    // for each of the two loops.
     expect(log.lines.length).toBeLessThanOrEqual(2);
     await close();
   }

@@ -259,7 +259,7 @@ test("that somebody else was answered ends the wait", async () => {
   away = false;
   outbox.answered("http://elsewhere.test/");
   outbox.answered("http://coordinator.test/");
-  // The first one's own wait is longer than the outage was: it has reasons of its own and keeps its time.
+  // The first report waits for a reason of its own, for longer than the outage, and keeps its time.
   expect(await second).toBe("delivered");
   await outbox.close(AbortSignal.abort());
   expect(await first).toBe("kept");

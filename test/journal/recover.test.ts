@@ -15,7 +15,7 @@ const died = (text: string): RegExp =>
     `${text}\u001b\\[0m\u001b\\[31;1mERROR: Job failed \\(system failure\\): the runner died while this job ran \\((.*)\\)\u001b\\[0m\n$`,
   );
 
-/** A process that accepted these jobs and died. */
+/** Starts a process that accepts these jobs and dies. */
 async function deadProcess(
   path: string,
   ...jobs: { trace: string | Buffer; stored?: Partial<StoredJob>; notes?: Note[] }[]
@@ -209,7 +209,7 @@ test("a shutdown in the middle leaves the job to the next start, which says it o
   await first.outbox.close(never);
   await first.close();
 
-  // The next one dies right after it wrote its line.
+  // The next process dies right after it has written its line.
   const second = await openState(path);
   const [leftover] = second.journal.leftovers();
   expect(leftover?.record.report).toBeNull();

@@ -20,7 +20,7 @@ export type Call =
       readonly trace: string | null;
     };
 
-/** What the script says to a call: `undefined` leaves the answer to the usual behaviour. */
+/** Answers a call; `undefined` leaves the answer to the usual behaviour. */
 export type Script = (call: Call) => UpdateAnswer | TraceAnswer | SystemFailure | "hang" | undefined;
 
 export interface Stored {
@@ -37,7 +37,7 @@ export function failure(status: number, retryAfterMs?: number): SystemFailure {
   return new SystemFailure("the call failed", { retry: true, cause });
 }
 
-/** Keeps jobs as AlloyCI or GitLab would and lets a script have the first word on each call. */
+/** Keeps jobs as AlloyCI or GitLab would, and asks a script first about each call. */
 export function scriptedCoordinator(origin = "http://coordinator.test/") {
   const calls: Call[] = [];
   const jobs = new Map<string, Stored>();
@@ -89,7 +89,7 @@ export function scriptedCoordinator(origin = "http://coordinator.test/") {
       }
       const said = await answer({ call: "update", job: job.id, update, trace }, signal, (): UpdateAnswer => {
         if (update.state === "running") return { kind: "done", status: "running" };
-        // As GitLab does for a job that was acknowledged.
+        // GitLab refuses this for a job that was acknowledged.
         if (update.state === "pending") throw failure(400);
         const stored = jobOf(job.id);
         if (trace !== null) stored.text = trace;

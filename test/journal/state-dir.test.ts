@@ -13,7 +13,7 @@ import { recordingLog, temporaryDirectory } from "./support.ts";
 
 const log = recordingLog();
 
-/** Another process that wants the directory, and its first line. */
+/** Starts another process that wants the directory, and returns its first line. */
 async function otherProcess(path: string): Promise<{ child: ChildProcess; line: string }> {
   const script = join(import.meta.dirname, "hold-state-dir.ts");
   const child = spawn(process.execPath, [script, path], { stdio: ["pipe", "pipe", "inherit"] });

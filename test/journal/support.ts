@@ -8,7 +8,7 @@ import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 
-/** A directory that is gone after the test. */
+/** A directory that is removed after the test. */
 export async function temporaryDirectory(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-journal-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
@@ -29,7 +29,7 @@ export function recordingLog(): Log & { readonly lines: string[] } {
   return log;
 }
 
-/** A state directory with its journal, as one process has it; `close` is what its end does. */
+/** A state directory with its journal, as one process has it; `close` does what the process's end does. */
 export async function openState(path: string, log: Log = recordingLog()) {
   const stateDir = await openStateDir({ path, log }, never);
   const journal = await openJournal({ stateDir, log });

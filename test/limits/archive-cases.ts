@@ -1,7 +1,7 @@
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { admitted, DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
+import { admitted, DEEPEST, MOST_NAME_BYTES } from "../../executors/common/files/unpack-rules.ts";
 import { LONGEST_PATH_BYTES, readTar, type TarEntry, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import { LONGEST_META_BYTES, MOST_META_HEADERS, MOST_PAX_RECORDS } from "../../src/files/tar-fields.ts";
 import { LEAST_BYTES, unpackLimits } from "../../src/transfer/archive.ts";
@@ -19,7 +19,7 @@ async function* times(total: number, block: Buffer): AsyncGenerator<Buffer> {
   for (let left = total; left > 0; left -= 64) yield left < 64 ? piece.subarray(0, left * block.length) : piece;
 }
 
-/** What whoever unpacks this tar is told. */
+/** The error that somebody who unpacks this tar gets. */
 function unpacked(tar: AsyncIterable<Buffer>): Promise<string> {
   return refusal(async () => {
     const tally = { entries: 0, bytes: 0 };
@@ -33,7 +33,7 @@ function readThrough(tar: AsyncIterable<Buffer>): Promise<string> {
   });
 }
 
-/** A header that says something of the next entry. */
+/** A header that describes the next entry. */
 function meta(type: "x" | "g" | "L", content: Buffer): Buffer {
   const head = header("PaxHeader", { size: content.length });
   head.write(type, 156, "latin1");

@@ -5,7 +5,7 @@ import { cases as jobCases } from "./job-cases.ts";
 import type { Case } from "./support.ts";
 import { cases as wireCases } from "./wire-cases.ts";
 
-/** One for each row of docs/limits.md. */
+/** One case for each row of docs/limits.md. */
 export const cases: Readonly<Record<string, Case>> = {
   ...wireCases,
   ...jobCases,

@@ -9,7 +9,7 @@ import { parseOptions } from "../config/support.ts";
 import { openState, recordingLog, temporaryDirectory } from "../journal/support.ts";
 import { bytes, type Case, count, refusal } from "./support.ts";
 
-/** A file of so many bytes, none of which are on the disk. */
+/** A sparse file of this size, which takes no room on the disk. */
 async function fileOf(size: number, name = "file"): Promise<string> {
   const path = join(await temporaryDirectory(), name);
   await writeFile(path, "");

@@ -8,7 +8,7 @@ import { never } from "../../src/time.ts";
 import { localCommands } from "../executors/remote/local.ts";
 import { bytes, type Case, count, refusal } from "./support.ts";
 
-/** A host whose programs all say this. */
+/** A host on which every program prints this. */
 function saying(pieces: Iterable<Buffer>) {
   return {
     start: async () => ({

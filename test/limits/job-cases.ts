@@ -1,10 +1,10 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { LONGEST_PATTERN, MOST_ALTERNATIVES } from "../../executors/common/braces.ts";
-import { createNameCount } from "../../executors/common/found.ts";
-import { selectFiles as selectFound } from "../../executors/common/select-files.ts";
-import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/unpack-rules.ts";
+import { LONGEST_PATTERN, MOST_ALTERNATIVES } from "../../executors/common/files/braces.ts";
+import { createNameCount } from "../../executors/common/files/found.ts";
+import { selectFiles as selectFound } from "../../executors/common/files/select-files.ts";
+import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/files/unpack-rules.ts";
 import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/images/service-variables.ts";
 import type { Job } from "../../src/job/job.ts";
 import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/stages/script-size.ts";

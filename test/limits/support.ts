@@ -1,7 +1,10 @@
 export interface Case {
-  /** Made of the constant in the code, as docs/limits.md has it. */
+  /** The limit as docs/limits.md writes it, made from the constant in the code. */
   readonly bound: string;
-  /** Feeds one more than is taken. @returns all that is said about it */
+  /**
+   * Feeds one more than the limit allows.
+   * @returns all that is said about it
+   */
   beyond(): Promise<string>;
 }
 
@@ -20,7 +23,7 @@ export function bytes(value: number): string {
   return `${value} bytes`;
 }
 
-/** What `work` is refused with. */
+/** The error with which `work` fails. */
 export async function refusal(work: () => unknown): Promise<string> {
   try {
     await work();

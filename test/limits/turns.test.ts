@@ -1,13 +1,16 @@
 import { expect, test } from "vitest";
-import { expandBraces } from "../../executors/common/braces.ts";
-import { createGathering, createNameCount, type FoundFile } from "../../executors/common/found.ts";
-import { selectFiles } from "../../executors/common/select-files.ts";
-import { sortedNames } from "../../executors/common/sort.ts";
+import { expandBraces } from "../../executors/common/files/braces.ts";
+import { createGathering, createNameCount, type FoundFile } from "../../executors/common/files/found.ts";
+import { selectFiles } from "../../executors/common/files/select-files.ts";
+import { sortedNames } from "../../executors/common/files/sort.ts";
 import { never } from "../../src/time.ts";
 import { secretForms } from "../../src/trace/mask/disguises.ts";
 import { compilePatterns } from "../../src/trace/mask/patterns.ts";
 
-/** The longest that `work` kept the event loop busy, in ms of this process's own time: other processes may be busy, too. */
+/**
+ * The longest time that `work` kept the event loop busy, in ms of this process's own time, because other processes may
+ * be busy, too.
+ */
 async function longestTurnMs(work: () => unknown): Promise<number> {
   let longest = 0;
   let last = process.cpuUsage();

@@ -17,7 +17,7 @@ import { bytes, type Case, count, refusal } from "./support.ts";
 
 const sound = { id: 5, token: "jt", steps: [{ name: "script", script: ["true"] }] };
 
-/** Why a job with this in it is not run, and what is said about it. */
+/** The error about a job with this in it, which is not run. */
 function said(more: Record<string, unknown>): string {
   const parsed = parseJob(JSON.stringify({ ...sound, ...more }), {
     serverTls: {},

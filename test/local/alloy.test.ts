@@ -109,7 +109,7 @@ describe("job requests", () => {
     const value = (key: string) => payload.variables.find((variable: { key: string }) => variable.key === key)?.value;
     expect([value("WORKERS"), value("FLAG"), value("NOTHING"), value("CI_RUNNER_TAGS")]).toEqual([4, true, null, null]);
     expect(value("CI_COMMIT_REF_NAME")).toBe("refs/tags/v1");
-    // Two different installation tokens.
+    // The address contains two different installation tokens.
     expect(payload.git_info.repo_url).toMatch(
       /^https:\/\/x-access-token:v1\.[0-9a-f]+@github\.com\/acme\/widget\.git$/,
     );
@@ -218,7 +218,7 @@ describe("traces", () => {
     expect([done.status, done.text, done.headers["job-status"]]).toEqual([200, "", undefined]);
     expect(local.trace).toBe("one\ntwo\nthree\n");
     expect(local).toMatchObject({ status: "failed", exitCode: 3, traceSize: 14 });
-    // Accepted even now, and of no effect on what is shown.
+    // The coordinator accepts the piece even now, but does not show it.
     expect((await client.patch(job, "late")).headers["job-status"]).toBe("failed");
     expect(local.trace).toBe("one\ntwo\nthree\n");
   });
@@ -370,7 +370,7 @@ describe("artifacts", () => {
       expiresInSeconds: 8400,
     });
     expect((await local.artifacts[0]?.read())?.toString()).toBe("zip bytes");
-    // The second one replaces the file, not its expiry.
+    // The second upload replaces the file but not its expiry.
     expect((await send(job, form("file", "b.zip", "two"), "?expire_in=1%20day")).status).toBe(201);
     expect(local.artifacts).toHaveLength(1);
     expect(local.artifacts[0]).toMatchObject({ filename: "b.zip", expireIn: "2h20min" });

@@ -29,7 +29,7 @@ interface CallOptions {
   readonly body?: string | Buffer;
 }
 
-/** Raw requests to a coordinator; nothing is repeated, nothing is checked. */
+/** Sends raw requests to a coordinator; it repeats and checks nothing. */
 export function createClient(coordinator: Pick<LocalCoordinator, "url">, options: Agent.Options = {}): Client {
   const dispatcher = new Agent(options);
   const call = async (method: string, path: string, { headers = {}, body }: CallOptions = {}): Promise<Answer> => {
@@ -68,7 +68,7 @@ export interface FakeRunner {
   stop(): Promise<void>;
 }
 
-/** Asks for jobs without a pause and "runs" each by `play`: what it prints, and how it ends. */
+/** Asks for jobs without a pause and "runs" each as `play` says: its output, and how it ends. */
 export function startFakeRunner(
   coordinator: LocalCoordinator,
   token: string,

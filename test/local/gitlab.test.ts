@@ -101,7 +101,7 @@ describe("job requests", () => {
     expect(answer.status).toBe(204);
     expect(answer.headers).not.toHaveProperty("x-gitlab-last-update");
     expect((await client.requestJob(token, { last_update: version })).status).toBe(201);
-    // The other runner may not take it: its request is still held, until the coordinator is closed.
+    // The other runner may not take the job, so its request is held until the coordinator is closed.
     expect(coordinator.requests.filter(({ endedAt }) => endedAt === undefined)).toHaveLength(1);
     await coordinator.close();
     await expect(foreign).rejects.toThrow();

@@ -4,7 +4,7 @@ import { alloyExpirySeconds } from "../../src/local/coordinator/jobs/artifacts.t
 import { createMarkerSearch } from "../../src/local/coordinator/jobs/trace-store.ts";
 import { createUpdateReader } from "../../src/local/coordinator/jobs/update-body.ts";
 
-/** Every way to cut `bytes` in two, and all of them at once. */
+/** All ways to cut `bytes` in two, and the one that cuts it into single bytes. */
 function cuts(bytes: Buffer): Buffer[][] {
   const pairs = Array.from({ length: bytes.length + 1 }, (_, at) => [bytes.subarray(0, at), bytes.subarray(at)]);
   return [...pairs, Array.from({ length: bytes.length }, (_, at) => bytes.subarray(at, at + 1))];

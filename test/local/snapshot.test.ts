@@ -99,7 +99,10 @@ async function snap(
   return { snapshot, checkout, notes: [...tree.notes, ...snapshot.notes] };
 }
 
-/** Every file below `.git` with its content, and its time but for objects: git renews that of one it would write again. */
+/**
+ * Every file below `.git` with its content, and its time unless it is an object: git renews the time of an object that
+ * it would write again.
+ */
 async function fingerprint(dir: string): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
   for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
@@ -128,7 +131,7 @@ describe("a repository", () => {
     await chmod(join(dir, "a"), 0o755);
     await writeFile(join(dir, ".gitignore"), "ignored\n");
     await writeFile(join(dir, "ignored"), "x");
-    // Settings that would run or write something.
+    // These settings would run a program or write a file.
     await writeFile(join(dir, ".gitattributes"), "*.txt filter=evil\n");
     git(dir, "config", "core.hooksPath", join(top, "hooks"));
     git(dir, "config", "core.splitIndex", "true");

@@ -33,7 +33,7 @@ describe("width", () => {
   });
 });
 
-/** A screen that knows what the display uses: line ends, carriage return, cursor up, clear to the end. */
+/** A screen that understands the sequences of the display: line ends, carriage return, cursor up, clear to the end. */
 function screen(columns: number): { write(text: string): void; lines(): string[] } {
   let rows: string[] = [""];
   let row = 0;
@@ -62,7 +62,7 @@ function screen(columns: number): { write(text: string): void; lines(): string[]
   };
 }
 
-/** What the display has written so far; a microtask later all of it is there. */
+/** What the display has written so far; a microtask later all of it has arrived. */
 async function shownBy(columns: number, play: (live: ReturnType<typeof createLiveOutput>) => void): Promise<string[]> {
   const output = new PassThrough({ encoding: "utf8" });
   const view = screen(columns);

@@ -29,7 +29,7 @@ async function reopen(options: Parameters<typeof open>[0]): Promise<void> {
   await open(options);
 }
 
-/** Speak HTTP by hand: everything that arrives until the connection ends. */
+/** Sends HTTP as a text and returns everything that arrives until the connection ends. */
 async function rawExchange(text: string): Promise<string> {
   const { port } = new URL(coordinator.url);
   const socket = connect(Number(port), "127.0.0.1");

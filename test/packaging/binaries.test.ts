@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(async () => rm(dir, { recursive: true, force: true }));
 
-/** Skips in development; what CI must have is an error there. */
+/** Skips a test in development; in CI, which must have everything, it is an error. */
 function lacking(what: string, present: boolean): string | null {
   if (!present && process.env.CI === "true") throw new Error(`the tests of the binaries need ${what}`);
   return present ? null : `needs ${what}`;
@@ -31,7 +31,7 @@ const sha256 = async (file: string): Promise<string> =>
     .update(await readFile(file))
     .digest("hex");
 
-/** A tree of its own with the same sources and modules, so that nothing here is touched. */
+/** Makes another tree with the same sources and modules, so that nothing in this one is changed. */
 async function otherTree(): Promise<string> {
   const tree = join(dir, "somewhere", "else");
   await mkdir(tree, { recursive: true });
@@ -82,7 +82,7 @@ const noQemu = lacking(
 describe.skipIf(noQemu !== null)(`linux-arm64${noQemu === null ? "" : ` (skipped: ${noQemu})`}`, () => {
   test("says its version, is registered by flags, and runs a job to success", async () => {
     await run(process.execPath, ["scripts/binary.mjs", "linux-arm64", "--no-smoke"], { cwd: top });
-    // It starts itself again for some of its work, so what starts it must be one file.
+    // The program starts itself again for some of its work, so the command that starts it must be one file.
     const runner = join(dir, "alloy-runner");
     const binary = join(top, "out/alloy-runner-linux-arm64");
     const emulated = process.arch === "arm64" ? binary : `qemu-aarch64-static -L ${ARM64} ${binary}`;
@@ -188,7 +188,7 @@ test("a target that is not known, and a runtime that is not the expected one, ar
   await writeFile(join(tree, "package-lock.json"), broken);
   await mkdir(join(tree, "dist"));
   await copyFile(join(top, "dist/alloy-runner.mjs"), join(tree, "dist/alloy-runner.mjs"));
-  // An npm that brings something else, so that nothing is fetched for this.
+  // This npm brings another file, so that nothing is fetched for the test.
   await mkdir(join(dir, "bin"));
   const npm =
     '#!/bin/sh\nfor last; do :; done\nwhile [ "$1" != --pack-destination ]; do shift; done\necho wrong >"$2/x.tgz"\n';

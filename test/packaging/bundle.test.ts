@@ -5,7 +5,7 @@ import { afterEach, expect, test } from "vitest";
 
 const top = join(import.meta.dirname, "../..");
 
-/** What a program of its own prints, as JSON: here other tests may have loaded whole packages already. */
+/** The output of a program of its own, as JSON: in this process other tests may have loaded whole packages already. */
 function printed(module: "commonjs" | "module", text: string): string[] {
   const args = [`--input-type=${module}`, "--eval", text];
   return JSON.parse(execFileSync(process.execPath, args, { cwd: top, encoding: "utf8" }));
@@ -40,7 +40,7 @@ test("no source imports what the bundle leaves out", () => {
 });
 
 test("what is left out says so by its name when it is used after all", () => {
-  // In the tree, so that the packages are found.
+  // The directory lies in the tree, so that the packages are found.
   const dir = mkdtempSync(join(top, "dist/left-out-"));
   undo.push(() => rmSync(dir, { recursive: true }));
   const tries = leftOut.map(
@@ -71,7 +71,7 @@ console.log("[]");`,
   expect(said).toEqual(names.map((name) => `${name} is left out of the bundle`));
 });
 
-/** Names of all methods of a class, its parents' included. */
+/** Names of all methods of a class and of its parents. */
 const methodsOf = (expression: string): Set<string> =>
   new Set(
     printed(
@@ -92,7 +92,7 @@ test("what the sources take from a package by module is what its index gives, or
   }
 });
 
-/** Names and bytes of the files that come with one of the built ones: what it imports by statements, and so on. */
+/** Names and bytes of the files that are loaded with a built one: those that it imports by statements, and so on. */
 function loadedWith(file: string, found = new Map<string, string>()): Map<string, string> {
   if (found.has(file)) return found;
   const text = readFileSync(file, "utf8");
@@ -117,7 +117,8 @@ test("a start reads what it uses, and no more", () => {
     loadedWith(file, run);
   expect(run.size).toBeGreaterThan(10);
   expect(size(run)).toBeLessThan(1_800_000);
-  // Each of these is somewhere in the bundle, and comes when an entry of config.toml, or `exec`, asks for it.
+  // Each of these words is somewhere in the bundle, and is loaded only when an entry of config.toml, or `exec`, asks
+  // for it.
   for (const word of ["docker.sock", "RE2JS", "serviceaccount", "ssh-userauth", "YAMLParseError"]) {
     const inFiles = all.filter((file) => readFileSync(file, "utf8").includes(word));
     expect(inFiles, word).not.toEqual([]);

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 
 const top = join(import.meta.dirname, "../..");
 
-/** Instructions with their lines joined, comments left out. */
+/** The instructions with their lines joined and comments left out. */
 function instructions(): [string, string][] {
   const text = readFileSync(join(top, "packaging/Containerfile"), "utf8");
   const lines = text

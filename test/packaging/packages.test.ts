@@ -75,7 +75,7 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
     expect(scripts).toContain('cut -d: -f5)" = "$COMMENT"');
   });
 
-  /** Another product's service on the same machine, and the first look at what came with the package. */
+  /** Adds another product's service on the same machine, and checks what came with the package. */
   async function withNeighbour({ root, must }: Booted): Promise<() => Promise<void>> {
     await writeFile(
       join(root, "etc/systemd/system/gitlab-runner.service"),
@@ -105,7 +105,10 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
     return token;
   }
 
-  /** Installed and started; a job runs as the package's account; an upgrade in the middle of a job waits for it. */
+  /**
+   * Installs and starts the package; a job runs as the package's account, and an upgrade in the middle of a job waits
+   * for it.
+   */
   async function live(it: Booted, install: readonly string[], upgrade: readonly string[]): Promise<void> {
     const { must, exec } = it;
     await must(install);

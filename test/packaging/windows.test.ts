@@ -12,7 +12,9 @@ const missing =
   process.arch !== "x64" ? "needs x64" : ["wine", "x86_64-w64-mingw32-gcc"].find((program) => !has(program));
 if (missing !== undefined && process.env.CI === "true") throw new Error(`the tests of Windows need ${missing}`);
 
-/** Wine 8 has no bcryptprimitives.dll, which each Windows since 7 has and Bun's runtime wants for random numbers. */
+/**
+ * Wine 8 lacks bcryptprimitives.dll, which each Windows since 7 has and which Bun's runtime uses for random numbers.
+ */
 const RANDOM = `#include <windows.h>
 BOOLEAN NTAPI SystemFunction036(PVOID buffer, ULONG length);
 __declspec(dllexport) BOOL WINAPI ProcessPrng(BYTE *data, SIZE_T size) { return SystemFunction036(data, (ULONG)size); }
@@ -44,10 +46,10 @@ describe.skipIf(missing !== undefined)(
       wine?.[Symbol.dispose]();
     }, 60_000);
 
-    // Not `wine.run`: the coordinator is in this process and has to answer meanwhile.
+    // `wine.run` would block, but the coordinator is in this process and has to answer meanwhile.
     const wineRun = (...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
       new Promise((resolve, reject) => {
-        // Into files: wine's own services inherit what they are given, and would keep a pipe open for ever.
+        // The output goes to files, because wine's own services inherit it and would keep a pipe open for ever.
         const [outFile, errFile] = [join(wine.dir, "stdout"), join(wine.dir, "stderr")];
         const [out, err] = [openSync(outFile, "w"), openSync(errFile, "w")];
         const child = spawn("wine", argv, {
@@ -82,7 +84,8 @@ describe.skipIf(missing !== undefined)(
       await writeFile(file, `state_dir = "C:/run/state"\n${await readFile(file, "utf8")}`);
       const service = ["--service", "ci.one"];
       const places = ["--config", "C:\\run\\config.toml", "--working-directory", "C:\\run"];
-      // Wine's sc knows no "config": the service is left with its account, and cannot start with more rights than that.
+      // Wine's sc does not know "config", so the service keeps its account, and cannot start with more rights than that
+      // one has.
       const other = await runner("install", ...places, "--service", "ci.two", "--init-user", "builder");
       expect(other.stderr).toMatch(/sc\.exe config ci\.two .* ended with/);
       const key = "HKLM\\SYSTEM\\CurrentControlSet\\Services\\ci.two";
@@ -94,7 +97,7 @@ describe.skipIf(missing !== undefined)(
       expect((await runner("status", ...service)).code).toBe(1);
       expect(await runner("start", ...service)).toMatchObject({ code: 0 });
 
-      // No git there.
+      // Wine has no git.
       const variables = Object.entries({ GIT_STRATEGY: "none", GREETING: "grüße, %PATH%" }).map(([key, value]) => ({
         key,
         value,

@@ -141,7 +141,7 @@ describe("pausing", () => {
     supervisor.apply(configOf(entries, { checkIntervalMs: 20 }));
     const seen = of("b").length;
     await until(() => of("b").length > seen + 5);
-    // One may have been on its way.
+    // One request may have been on its way.
     expect(of("a").length).toBeLessThanOrEqual(before + 1);
     expect(reasons()[0]).toBe("runner a: paused");
     supervisor.resume(["id-a"]);

@@ -12,7 +12,7 @@ import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
 import { createSupervisor } from "../../src/poll/supervisor.ts";
 import { sampleJob } from "../support/job.ts";
 
-/** The pauses of the real thing, a hundred times shorter. */
+/** Pauses a hundred times shorter than those of the real program. */
 export const quickTiming: PollTiming = {
   ...pollTiming,
   heldMs: 40,
@@ -30,11 +30,11 @@ export interface Asked {
   readonly token: string;
   readonly hold: boolean;
   readonly at: number;
-  /** Requests of this token that were under way already. */
+  /** How many requests of this token were under way already. */
   readonly beside: number;
 }
 
-/** What a request is answered with: a job, a status, or whatever the function does with the response. */
+/** The answer to a request: a job, a status, or whatever the function does with the response. */
 export type Reply = { job: string; dialect?: Dialect } | number | ((response: ServerResponse) => void);
 
 /** A coordinator over HTTP that hands out what the test says. */

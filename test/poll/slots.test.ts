@@ -168,7 +168,7 @@ describe("slots", () => {
   });
 });
 
-/** Thousands of steps of tokens that ask, lend, run, release and give up, with a checker of its own beside. */
+/** Thousands of steps of tokens that ask, lend, run, release and give up, checked by counters of its own. */
 async function randomSchedule(seed: number) {
   let state = seed * 2_654_435_761;
   const random = (below: number) => {
@@ -196,7 +196,7 @@ async function randomSchedule(seed: number) {
     const all = [...held];
     const running = all.filter(({ state }) => state === "running");
     const asking = all.filter(({ state }) => state === "asking");
-    // Lowering `concurrent` takes nothing away: until enough has ended, only the higher bound of before holds.
+    // Lowering `concurrent` ends nothing: until enough jobs have ended, only the higher limit of before holds.
     expect(running.length + asking.length).toBeLessThanOrEqual(Math.max(concurrent, lowestSince));
     for (const token of tokens) {
       const mine = all.filter((one) => one.token === token);

@@ -33,7 +33,7 @@ const stopped = (signal: AbortSignal) => (signal.aborted ? Promise.resolve() : o
 const tick = () => new Promise((resolve) => setImmediate(resolve));
 const farMs = 600_000;
 
-/** A queue that is handed out one by one, then nothing. */
+/** Replies that hand out these jobs one by one, then nothing. */
 function queue(...ids: string[]): () => Reply {
   return () => {
     const job = ids.shift();
@@ -83,7 +83,7 @@ describe("polling", () => {
 
   test("asks again at once when the work changed, but not for ever", async () => {
     const coordinator = await server(() => (response) => response.writeHead(204, { changed: "yes" }).end());
-    // On a slow machine an answer may come as late as one that was held.
+    // On a slow machine an answer may come as late as one to a held request.
     const { supervisor } = supervised(async () => {}, { timing: { ...quickTiming, heldMs: farMs } });
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
     await coordinator.until(() => coordinator.asked.length === 2);
@@ -186,7 +186,7 @@ describe("polling", () => {
     const series = 'alloy_runner_entry_healthy{runner="id-a",runner_name="runner a",system_id=""}';
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
     await expect.poll(() => metrics.render()).toContain(`${series} 0`);
-    // Its job goes on meanwhile.
+    // The entry's job goes on meanwhile.
     supervisor.apply(configOf([entryOf(mended.url, "a")], { concurrent: 3, checkIntervalMs: 10 }));
     await mended.until(() => mended.asked.length === 3);
     await expect.poll(() => metrics.render()).toContain(`${series} 1`);
@@ -383,7 +383,7 @@ describe("polling", () => {
           },
         }),
     });
-    // Nothing else ends a pause as long as this.
+    // A pause of this length ends only by the event that the test is about.
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: 600_000 }));
     await ran.promise;
     expect(asked).toBe(2);
@@ -480,16 +480,16 @@ describe("a job", () => {
       configOf([entryOf(coordinator.url, "a", { name, ...more })], { concurrent: 2, checkIntervalMs: 10 });
     supervisor.apply(version("first"));
     const first = await started[1].promise;
-    // Another name is no matter of the executor's.
+    // A new name does not concern the executor.
     supervisor.apply(version("second"));
     expect(await started[2].promise).toBe(first);
     ends.get("1")?.();
-    // What it takes over while it runs, it takes over.
+    // A change that the executor can take over while it runs does not open another one.
     const taken: Executor[] = [];
     const reconfigure = (executor: Executor) => taken.push(executor) > 0;
     supervisor.apply(version("third", { executorFingerprint: "more machines", reconfigure }));
     expect([opened, taken, closed]).toEqual([["as it was"], [first], []]);
-    // What it does not take over has an executor of its own; the one of before stays for its last job.
+    // For a change that it cannot take over, another executor is opened; the old one stays for its last job.
     supervisor.apply(version("fourth", { executorFingerprint: "elsewhere" }));
     expect([opened, closed]).toEqual([["as it was", "elsewhere"], []]);
     ends.get("2")?.();

@@ -69,7 +69,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
 
   // systemd waits 10 s before it starts the service again, and a busy machine takes several times as long for the rest.
   test("a service is installed, works, drains, and is uninstalled without a trace", { timeout: 180_000 }, async () => {
-    // The next try finds the machine as this one did.
+    // The next try must find the machine in the state of the first.
     onTestFailed(async () => {
       await system.exec(["touch", "/tmp/go-on"]);
       await runner("uninstall");
@@ -98,7 +98,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect((await job.finished()).status).toBe("success");
     expect(job.trace).toContain("builder\n");
     expect(job.trace).toMatch(/\/home\/builder\/builds\//);
-    // No core file of the runner, whose memory holds secrets; a job may have its own.
+    // The runner may write no core file, because its memory holds secrets; a job may write its own.
     expect(job.trace).toContain("core 0 unlimited");
     const bounding = BigInt(`0x${/CapBnd:\s*([0-9a-f]+)/.exec(job.trace)?.[1] ?? "0"}`);
     const [CAP_SETUID, CAP_SYS_MODULE, CAP_SYS_BOOT, CAP_SYS_TIME] = [7n, 16n, 22n, 25n];
@@ -106,7 +106,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     for (const capability of [CAP_SYS_MODULE, CAP_SYS_BOOT, CAP_SYS_TIME])
       expect(bounding & (1n << capability)).toBe(0n);
 
-    // A reload is taken up by the same process.
+    // The same process takes up the reload.
     const pid = await show("MainPID");
     await system.must(["systemctl", "reload", "alloy-runner"]);
     await until("running again", async () => (await show("ActiveState")) === "active");

@@ -8,15 +8,15 @@ import { findShellWriter } from "../../shells/index.ts";
 import { type Interpreter, shellContract } from "../contract/shell.ts";
 import { toolDirectory } from "../executors/remote/local.ts";
 
-/** bash behaves as `sh` when it is called so. */
+/** bash behaves as `sh` when its name is `sh`. */
 const links = mkdtempSync(join(tmpdir(), "alloy-sh-"));
 symlinkSync("/bin/bash", join(links, "sh"));
-/** Images often have nothing else. */
+/** Images often have only these tools. */
 const tools = join(links, "tools");
 if (existsSync("/bin/busybox")) toolDirectory(tools, "busybox");
 afterAll(() => rmSync(links, { recursive: true }));
 
-/** All that may stand behind the name `sh` somewhere. */
+/** All programs that may have the name `sh` somewhere. */
 const shells: readonly Interpreter[] = [
   { name: "dash", argv: ["dash"] },
   { name: "bash as sh", argv: [join(links, "sh")] },
@@ -52,7 +52,7 @@ describe("the writers", () => {
   test("bash says nothing of the script when a part of it is killed", () => {
     const dir = mkdtempSync(join(tmpdir(), "alloy-bash-"));
     try {
-      // Whatever a file variable is written with is killed in the middle.
+      // The program that writes a file variable is killed in the middle.
       mkdirSync(join(dir, "bin"));
       writeFileSync(join(dir, "bin", "mkdir"), "#!/bin/sh\nkill -9 $$\n", { mode: 0o755 });
       symlinkSync("/bin/sh", join(dir, "bin", "sh"));

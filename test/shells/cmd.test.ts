@@ -7,7 +7,7 @@ import type { Op } from "../../src/shell.ts";
 import { type WindowsShell, windowsShellContract } from "../contract/windows-shell.ts";
 import { hasWine, openWine, type Wine } from "../support/wine.ts";
 
-/** What Wine's cmd does otherwise than Windows'. */
+/** Differences between Wine's cmd and that of Windows. */
 const FAULTS: NonNullable<WindowsShell["skip"]> = [
   {
     test: "a program's status is the script's",
@@ -52,7 +52,7 @@ describe.runIf(hasWine)("under Wine", () => {
         set: (name, value) => `set ${name}=${value}`,
         show: (name) => `echo %${name}%`,
         comment: "rem nothing",
-        // Wine leaves out an open block only where it would not be entered anyway, Windows in any case.
+        // Wine skips an open block only if it would not be entered anyway; Windows skips it always.
         broken: ["if 1==2 (", "if 1==2 (\necho no\nif 2==2 (\necho no\n)", "for %%a in () do ("],
         dump: (path) => `set DUMP_TO=${path}\nstart /wait /unix /bin/sh ${join(dir, "dump.sh")}`,
         args: ["T:/print.exe", "%s\\0"],
@@ -60,7 +60,7 @@ describe.runIf(hasWine)("under Wine", () => {
         noise: ["cmd", "/d", "/c", "echo", "noise"],
         exit: (status) => ["cmd", "/d", "/c", "exit", String(status)],
       },
-      // Wine puts in what stands between exclamation marks in a value that was put in; its lines are shorter, too.
+      // Wine expands text between exclamation marks in a value that was inserted, and its lines are shorter.
       fitsLater: (value) => !value.includes("!") && value.length < 8000,
       fitsArgument: (value) => !value.includes("!"),
       unknownProgram: 1,

@@ -7,7 +7,7 @@ import { hasPwsh, openAuthor } from "../support/pwsh.ts";
 
 if (!hasPwsh) test.skip("what PowerShell makes of entries: pwsh is not on this machine", () => {});
 
-/** Functions of ours, our variable, what calls a script: nothing that an author has written. */
+/** The names of the runner's functions and variable, and of what calls a script: no author has written these. */
 const OURS = /Alloy|ScriptBlock|DisplayScriptPosition/;
 
 describe.runIf(hasPwsh).each([powershell, pwsh])("entries for $name", { timeout: 300_000 }, (writer) => {

@@ -21,7 +21,7 @@ function write(writer: ShellWriter, ops: readonly Op[], xtrace = false): string 
   return writer.write(ops, { tmpDir: "C:\\tmp", xtrace, proof: PROOF });
 }
 
-/** The text behind its functions. */
+/** The script without its functions. */
 function bodyOf(text: string): string {
   return text.slice(text.indexOf(PROOF));
 }
@@ -141,7 +141,7 @@ test("a file for Windows PowerShell begins with the mark without which it takes 
   expect(write(pwsh, []).startsWith("&")).toBe(true);
 });
 
-// PowerShell is in no package archive of Debian: where somebody has installed one, its scripts are run.
+// No archive of Debian has PowerShell, so scripts are run only on machines where somebody has installed one.
 if (hasPwsh) {
   for (const writer of [powershell, pwsh]) {
     const dir = mkdtempSync(join(tmpdir(), "alloy-pwsh-"));

@@ -5,15 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /**
- * A system of its own: systemd as its first process in a container, with this machine's programs and network, an /etc and a
- * /var of its own, and nothing written through to the machine. Needs root, systemd and systemd-nspawn.
+ * A booted system: systemd as the first process of a container, with this machine's programs and network, and an /etc
+ * and a /var of its own; nothing is written through to the machine. Needs root, systemd and systemd-nspawn.
  */
 export interface Booted {
   /** Its root directory as seen from here: files can be read and written below. */
   readonly root: string;
-  /** Run a command in it as root. */
+  /** Runs a command in it as root. */
   exec(argv: readonly string[], env?: Readonly<Record<string, string>>): Promise<Ended>;
-  /** As `exec`, but a status other than 0 rejects, with what was printed. */
+  /** Like `exec`, but a status other than 0 rejects, with what was printed. */
   must(argv: readonly string[], env?: Readonly<Record<string, string>>): Promise<string>;
   close(): Promise<void>;
 }
@@ -28,7 +28,7 @@ interface Ended {
 const ETC = "passwd group shadow gshadow pam.d security login.defs ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf";
 const MORE_ETC = "alternatives skel dbus-1 debian_version os-release shells bash.bashrc profile ssl dpkg rpm";
 
-/** Why no system can be booted here; `null`: it can. */
+/** Why no system can be booted on this machine; `null`: it can. */
 export function cannotBoot(): string | null {
   if (process.platform !== "linux") return "needs Linux";
   if (process.getuid?.() !== 0) return "needs root";
@@ -45,7 +45,7 @@ export function cannotBoot(): string | null {
 /** @param setup shell lines that run before it boots, with the root directory in `$root` */
 export async function boot(setup = ""): Promise<Booted> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-boot-"));
-  // All mounts live in a mount namespace of their own: they are gone with its last process, however the test ends.
+  // All mounts are in a mount namespace of their own: they end with its last process, however the test ends.
   const script = `set -e
 cd ${dir}
 mount -t tmpfs -o mode=0755 none .
@@ -111,7 +111,7 @@ function open(leader: number, child: ChildProcess, ended: Promise<void>, remove:
       return stdout;
     },
     async close() {
-      // nspawn asks its first process for an orderly halt; what does not obey is ended.
+      // nspawn asks its first process to halt; a container that does not obey is killed.
       child.kill("SIGTERM");
       const timer = setTimeout(() => process.kill(leader, "SIGKILL"), 20_000);
       await ended;
@@ -121,7 +121,7 @@ function open(leader: number, child: ChildProcess, ended: Promise<void>, remove:
   };
 }
 
-/** The first process of the container, as numbered here. */
+/** The first process of the container, by its number on this machine. */
 async function leaderOf(child: ChildProcess, printed: () => string): Promise<number> {
   const until = Date.now() + 60_000;
   for (;;) {

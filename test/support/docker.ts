@@ -8,10 +8,10 @@ export { imageName, sshPassword, type TestImage } from "./images.ts";
 /** A real engine for the tests; scripts/test-engine.sh starts one where there is none. */
 export interface TestEngine {
   readonly kind: "docker" | "podman";
-  /** For `host` in `[runners.docker]`: `unix:///…`. */
+  /** Value of `host` in `[runners.docker]`: `unix:///…`. */
   readonly host: string;
   readonly docker: Docker;
-  /** Make images that are not there yet. */
+  /** Makes the images that do not exist yet. */
   images(...wanted: readonly TestImage[]): Promise<void>;
 }
 
@@ -31,7 +31,7 @@ function candidates(kind: TestEngine["kind"]): string[] {
   return found.filter((host): host is string => host?.startsWith("unix://") ?? false);
 }
 
-/** A client for a socket, whatever the environment says. */
+/** A client for a socket; it ignores the environment. */
 export function dockerAt(host: string): Docker {
   return new Docker({ socketPath: host.slice("unix://".length), host: undefined, protocol: "http" });
 }

@@ -16,7 +16,7 @@ export const silentLog: Log = {
   child: () => silentLog,
 };
 
-/** What may differ from an entry that says nothing, on a machine whose runner works in one directory. */
+/** Differences from an entry without settings, on a machine whose runner works in one directory. */
 export interface DepsOptions extends Partial<EntrySettings>, Partial<ShellHost>, Partial<HostPlaces> {
   readonly log?: Log;
   readonly meter?: ExecutorDeps["meter"];

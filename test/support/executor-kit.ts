@@ -9,9 +9,9 @@ import { never } from "../../src/time.ts";
 import { runnerLine } from "../../src/trace/lines.ts";
 import { ownTrust, sampleJob } from "./job.ts";
 
-/** What tests of executors work with: jobs to prepare, scripts to run, and what came of them. */
+/** Jobs to prepare, scripts to run, and their results, for tests of executors. */
 
-/** Everything that was written, kept; as the notes of a preparation, too. */
+/** Keeps everything that is written to it; serves as the notes of a preparation, too. */
 export class Sink extends Writable implements Notes {
   readonly #chunks: Buffer[] = [];
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
@@ -23,7 +23,7 @@ export class Sink extends Writable implements Notes {
     return this;
   }
   print(text: string, tone: Tone = "plain"): void {
-    // Its words, without the colours.
+    // Prints the text without colours.
     this.write(
       runnerLine(text, tone)
         .toString()
@@ -43,7 +43,7 @@ export class Sink extends Writable implements Notes {
   }
 }
 
-/** A request to prepare, and the notes that were taken for it. */
+/** A request to prepare a job, which collects the notes for its journal. */
 export function sampleRequest(
   projectPath = "group/project",
   projectId = "7",
@@ -71,7 +71,7 @@ export interface Ran extends Exit {
   readonly text: string;
 }
 
-/** Run instructions as one script. The proof is checked and taken away. */
+/** Runs instructions as one script. The proof is checked and removed from the text. */
 export async function runOps(
   environment: Environment,
   ops: readonly Op[],
@@ -82,7 +82,7 @@ export async function runOps(
     runIn = "build",
   }: { output?: Sink; signal?: AbortSignal; login?: boolean; runIn?: Script["runIn"] } = {},
 ): Promise<Ran> {
-  // In the helper there are the runner's own scripts only, which are never PowerShell's.
+  // The helper runs only the runner's own scripts, which are never written in PowerShell.
   const shell = runIn === "helper" && environment.shell === "pwsh" ? "sh" : environment.shell;
   const exit = await environment.run(
     { ...scriptOf({ workspace: environment.workspace, shell }, ops, login), runIn },
@@ -108,21 +108,21 @@ export function scriptOf(
 
 const inPowerShell = new WeakSet<Op>();
 
-/** Entries of an author who writes PowerShell. */
+/** Script entries of an author who writes PowerShell. */
 export function pwshSource(...texts: readonly string[]): Op[] {
   const ops = source(...texts);
   for (const op of ops) inPowerShell.add(op);
   return ops;
 }
 
-/** Text for a POSIX shell becomes a program that PowerShell starts: entries that follow one another are one. */
+/** Turns text for a POSIX shell into a program that PowerShell starts; entries that follow one another become one. */
 function inPwsh(ops: readonly Op[]): Op[] {
   const suited: Op[] = [];
   const texts: string[] = [];
   const close = (): void => {
     const text = texts.splice(0).join("\n");
     if (text === "") return;
-    // Left with its status, as an entry whose program has failed is said to have failed.
+    // The script ends with the program's status, so that the failed program is named as the entry that failed.
     const leave = "if ($LASTEXITCODE) { exit $LASTEXITCODE }";
     suited.push({ op: "source", text: `sh -e -c '${text.replaceAll("'", "''")}'\n${leave}` });
   };

@@ -30,7 +30,7 @@ const BASH =
 
 /** `root` with this password opens the account in the sshd image. */
 export const sshPassword = "an image's password";
-/** Of `sshPassword`, by `openssl passwd -6`. */
+/** The hash of `sshPassword`, by `openssl passwd -6`. */
 const SSH_PASSWORD_HASH =
   "$6$testimage$ZbjPPrT.ELu.LlrPlEfRzgzb5xQsX9YqEFR2YuBBUuoGqiSeJ8LTTkfDWsPpsGLpVmAsbN3Em3AMa48wJQCCU/";
 
@@ -70,8 +70,8 @@ const recipes = {
     changes: [PATH, 'ENTRYPOINT ["git"]', 'CMD ["--help"]'],
   },
   /**
-   * Says that it is for uid 0, and whose programs write to /seen when that runs them: `sh`, `id`, `ps`, `kill` and the like.
-   * `id` lies. Labels of the runner's are baked in.
+   * An image that claims to be for uid 0. Its programs (`sh`, `id`, `ps`, `kill` and the like) write to /seen when that
+   * user runs them, and `id` lies. It carries labels of the runner's.
    */
   hostile: {
     root: [
@@ -102,7 +102,7 @@ const recipes = {
   },
   /** Like `git`, with a setuid program. */
   setuid: { root: [...accounts("/bin/bash"), ...BASH, "--mode", "/usr/bin/id=4755"], changes: [PATH, 'CMD ["bash"]'] },
-  /** No program at all. */
+  /** An image without any program. */
   empty: { root: ["--file", "/hello=hello\n"], changes: ['CMD ["/hello"]'] },
   /** Answers `hello` on port 8080, as a service. */
   service: {
@@ -166,7 +166,7 @@ export async function makeImages(docker: Docker, engineId: string, wanted: reado
   });
 }
 
-/** The root file system of an image by itself, as a tar for whoever needs no engine. */
+/** Writes the root file system of an image as a tar, for tests without an engine. */
 export async function makeRootTar(image: TestImage, path: string): Promise<void> {
   const file = await open(path, "w");
   try {
@@ -191,7 +191,7 @@ async function makeImage(docker: Docker, image: TestImage): Promise<void> {
     complaints += chunk.toString();
   });
   const ended = new Promise<number | null>((resolve) => tar.on("close", resolve));
-  // Podman takes a short name for one of its own, and does not look at a tag that is given by itself.
+  // Podman takes a short name for one of its own, and ignores a tag that is given separately.
   const answer = await docker.importImage(tar.stdout, { repo: `docker.io/${imageName(image)}`, changes: [...changes] });
   let said = "";
   for await (const chunk of answer) said += String(chunk);
@@ -200,7 +200,9 @@ async function makeImage(docker: Docker, image: TestImage): Promise<void> {
     throw new Error(`the test image ${image} cannot be made: ${complaints}${said}`);
 }
 
-/** One process at a time does `body`. A directory stands for the lock; one that nobody touches any more is taken over. */
+/**
+ * Only one process at a time runs `body`. A directory is the lock; a lock that nobody touches any more is taken over.
+ */
 export async function exclusively(name: string, body: () => Promise<void>): Promise<void> {
   const lock = join(tmpdir(), `${name}.lock`);
   for (;;) {

@@ -1,6 +1,6 @@
 import type { Job, Trust } from "../../src/job/job.ts";
 
-/** Of a project's own refs that nobody protects. */
+/** The trust of a project's own refs that are not protected. */
 export const ownTrust: Trust = { level: "project", source: "" };
 
 /** A sound job of AlloyCI that does nothing, changed by `more`. */

@@ -5,19 +5,19 @@ import type { RecordedRequest } from "../../src/local/coordinator/http/recorder.
 export interface Death {
   readonly signal: "SIGKILL" | "SIGTERM";
   readonly at: number;
-  /** When the process was gone: a job may still arrive while it stops. */
+  /** The time when the process had ended: a job may still arrive while it stops. */
   readonly overAt: number;
   readonly kept: readonly string[];
 }
 
-/** One process of the runner: its requests carry its mark, its log is all that it said. */
+/** One process of the runner: its requests carry its mark, and its log has all that it printed. */
 interface Life {
   readonly mark: string;
   readonly log: () => string;
   death: Death | undefined;
 }
 
-/** What became of the runner's processes, one after the other. */
+/** The ends of the runner's processes, one after the other. */
 export interface Lives {
   /** `start` resolves once the new process has sent a request. */
   begin(start: () => Promise<{ readonly stderr: () => string }>): Promise<void>;
@@ -25,10 +25,10 @@ export interface Lives {
   readonly deaths: readonly Death[];
   readonly logs: readonly string[];
   /**
-   * AlloyCI gives a job away with an answer that nobody confirms: it is lost where the process that asked is killed before
-   * the job is written down. Proof of that, and of nothing else: the request was that process's, it was killed, its state
-   * directory has no whole record of the job, and its log knows nothing of it but its arrival at most. If not even that,
-   * the process never asked again: it had not dealt with the answer.
+   * AlloyCI gives a job away with an answer that nobody confirms, so a job is lost if the process that asked is killed
+   * before the job is written down. This is so only if that process had sent the request, was killed, and its state
+   * directory has no whole record of the job; its log may at most have the job's arrival. If even that is missing, the
+   * process must not have asked again, as it would first have dealt with the answer.
    */
   isLost(job: LocalJob): boolean;
 }

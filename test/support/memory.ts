@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Memory and descriptors of a process; MB are MiB. `peakMb`: the most it ever had resident. */
+/** Memory and open descriptors of a process; MB are MiB. `peakMb` is the most that it ever had resident. */
 export function footprint(pid: number): { residentMb: number; peakMb: number; descriptors: number } {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   const read = (key: string): number =>

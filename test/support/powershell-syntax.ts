@@ -3,9 +3,9 @@ import { Language, type Node, Parser } from "web-tree-sitter";
 
 const require = createRequire(import.meta.url);
 
-/** PowerShell's grammar over a text: what does not fit, and what its single-quoted words stand for. */
+/** Checks a text with PowerShell's grammar: its errors, and the values of its single-quoted words. */
 export interface PowerShellSyntax {
-  /** Kind and beginning of each place that does not fit. */
+  /** Kind and beginning of each syntax error. */
   errors(text: string): string[];
   /** Values of all single-quoted words, in order. */
   literals(text: string): string[];
@@ -43,7 +43,10 @@ export async function openPowerShellSyntax(): Promise<PowerShellSyntax> {
   };
 }
 
-/** As PowerShell's own tokenizer does it: any of five signs is a single quote, and two in a row are the second of them. */
+/**
+ * Decodes as PowerShell's own tokenizer does: any of five characters is a single quote, and two in a row stand for the
+ * second of them.
+ */
 function decode(word: string): string {
   const isQuote = (sign: string | undefined): boolean => sign !== undefined && /['\u2018-\u201b]/.test(sign);
   if (!isQuote(word[0])) throw new Error(`no quote begins ${word}`);

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 
-/** Does a process run? One that has ended and waits for its parent to notice does not. */
+/** Whether a process runs. A process that has ended and waits for its parent to reap it does not. */
 export function isAlive(pid: string | number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

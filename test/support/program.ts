@@ -18,7 +18,7 @@ function built(path: string): string {
   return file;
 }
 
-/** An empty directory that is a user's whole world: home, temporary files, state. Removed by `dispose`. */
+/** An empty directory with a user's home, temporary files and state. Removed by `dispose`. */
 export async function emptyHome(): Promise<{ dir: string; dispose(): Promise<void> }> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-e2e-"));
   return { dir, dispose: () => rm(dir, { recursive: true, force: true }) };
@@ -30,7 +30,7 @@ export interface StartOptions {
   readonly stdin?: string;
   readonly cwd?: string;
   readonly runtime?: "binary" | "node";
-  /** Words before the program: `["prlimit", "--nofile=64"]`. */
+  /** A command that starts the program: `["prlimit", "--nofile=64"]`. */
   readonly under?: readonly string[];
 }
 
@@ -42,11 +42,11 @@ export interface Running {
   /** Resolves with the match once stdout or stderr has one; rejects when the program ends without it. */
   seen(pattern: RegExp, options?: { timeoutMs?: number; from?: number }): Promise<RegExpExecArray>;
   readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  /** Send a signal and wait for the end. */
+  /** Sends a signal and waits for the end. */
   stop(signal?: NodeJS.Signals): Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Only these reach the program from the test's environment. */
+/** Only these variables of the test's environment reach the program. */
 function cleanEnvironment({ home, env }: StartOptions): Record<string, string> {
   return { PATH: process.env.PATH ?? "/usr/bin:/bin", HOME: home, TMPDIR: home, LANG: "C.UTF-8", ...env };
 }
@@ -118,7 +118,7 @@ export function start(args: readonly string[], options: StartOptions): Running {
   };
 }
 
-/** Run the program to its end. */
+/** Runs the program to its end. */
 export async function runProgram(
   args: readonly string[],
   options: StartOptions,
@@ -128,7 +128,7 @@ export async function runProgram(
   return { code, stdout: running.stdout(), stderr: running.stderr() };
 }
 
-/** Arguments by which a runner of the shell executor is registered without a question. */
+/** Arguments that register a runner of the shell executor without a question. */
 export function registering(
   { config, url, token }: { readonly config: string; readonly url: string; readonly token: string },
   ...more: readonly string[]

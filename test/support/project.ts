@@ -8,16 +8,16 @@ interface More {
   readonly cwd?: string;
 }
 
-/** A person's project, in a home directory of its own, and `exec` in it. */
+/** A person's project in a home directory of its own, and calls of `exec` in it. */
 export interface Project {
   readonly home: string;
   readonly dir: string;
-  /** Where `exec` keeps things for this person. */
+  /** Directory in which `exec` keeps its files for this person. */
   readonly base: string;
   git(...args: string[]): string;
   ciFile(text: string): Promise<void>;
   exec(args: readonly string[], more?: More): Promise<{ code: number | null; stdout: string; stderr: string }>;
-  /** The same, still running; ended by `close` at the latest. */
+  /** Starts `exec` and leaves it running; `close` ends it at the latest. */
   begin(args?: readonly string[], more?: More): Running;
   close(): Promise<void>;
 }

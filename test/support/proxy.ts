@@ -2,9 +2,12 @@ import { createServer, type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 
 export interface ProxyOptions {
-  /** Host and port as clients name them → the port of 127.0.0.1, or host and port, where that is. Others are refused with 502. */
+  /**
+   * Host and port as clients name them → the port of 127.0.0.1, or the host and port, to which the proxy connects. It
+   * refuses others with 502.
+   */
   readonly places: Readonly<Record<string, number | { readonly host: string; readonly port: number }>>;
-  /** `user:password` that it insists on. */
+  /** `user:password` that the proxy demands. */
   readonly login?: string;
 }
 

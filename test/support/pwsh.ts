@@ -5,7 +5,7 @@ import { delimiter, dirname, join } from "node:path";
 import type { Op, ShellWriter } from "../../src/shell.ts";
 import type { ShellResult, WindowsShell } from "../contract/windows-shell.ts";
 
-/** Brings PowerShell 7 where it is: no package archive has it. `.ci/run` calls it. */
+/** Script that installs PowerShell 7, which no package archive has. `.ci/run` calls it. */
 const INSTALLER = join(import.meta.dirname, "../../../shared/pwsh/install.sh");
 
 function isProgram(path: string): boolean {
@@ -35,12 +35,12 @@ export function pwshMissing(): string | null {
   return "needs pwsh (PowerShell 7) on PATH";
 }
 
-/** Fails in CI where it could be had. */
+/** Whether there is a pwsh. In CI, which could have one, a missing pwsh is an error. */
 export const hasPwsh = pwshMissing() === null;
 
 /**
- * `pwsh` as the interpreter of a writer's scripts, also for those of Windows PowerShell, which exists on Windows only: they
- * are a file with a byte order mark there, too.
+ * `pwsh` as the interpreter of a writer's scripts. It also runs those for Windows PowerShell, which exists on Windows
+ * only: they become a file with a byte order mark, as there.
  */
 export function openPwsh(writer: ShellWriter, dir: string): WindowsShell {
   return {
@@ -78,10 +78,10 @@ export function openPwsh(writer: ShellWriter, dir: string): WindowsShell {
   };
 }
 
-/** Entries of an author, and variables before them, in a directory that goes away at the end. */
+/** Runs entries of an author, with variables set before them, in a directory that is removed at the end. */
 export interface Author extends Disposable {
   readonly dir: string;
-  /** Without the proof and without colours. */
+  /** The output has neither the proof nor colours. */
   run(entries: readonly string[], variables?: Readonly<Record<string, string>>): ShellResult;
 }
 

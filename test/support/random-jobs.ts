@@ -1,18 +1,18 @@
 import type { JobSpec, LocalJob } from "../../src/local/coordinator/coordinator.ts";
 import { createRandom, pick } from "../../src/local/coordinator/faults/random.ts";
 
-/** A job of random kind, and what must come of it while nothing kills its runner. */
+/** A job of random kind, and its expected result if nothing kills its runner. */
 export interface RandomJob {
   readonly spec: JobSpec;
   readonly kind: "quick" | "lines" | "fails" | "after" | "background" | "canceled";
-  /** Begins each of its numbered lines: `L12:` */
+  /** Prefix of each of the job's numbered lines: `L12:` */
   readonly mark: string;
   readonly lines: number;
   readonly state: "success" | "failed" | "canceled";
   readonly exitCode: number | undefined;
 }
 
-/** Printed by a `canceled` job when it may be canceled. */
+/** A `canceled` job prints this when it may be canceled. */
 export const READY = "ready to be canceled";
 
 /** @param canary a secret that each job gets and prints, and that must show nowhere */
@@ -46,7 +46,7 @@ export function randomJob(seed: string, index: number, canary: string): RandomJo
   }
 }
 
-/** What is wrong with the end of `job`, a sentence each. `died`: its runner was killed or stopped while it ran. */
+/** All that is wrong with the end of `job`, a sentence each. `died`: its runner was killed or stopped while it ran. */
 export function judge(expected: RandomJob, job: LocalJob, died: boolean, canary: string): string[] {
   const problems: string[] = [];
   const ends = job.events.filter(
@@ -76,7 +76,7 @@ export function judge(expected: RandomJob, job: LocalJob, died: boolean, canary:
     .filter((line) => line.startsWith(expected.mark))
     .map((line) => Number(line.slice(expected.mark.length)));
   const wrong = numbers.findIndex((number, index) => number !== index + 1);
-  // The last line of a job that died in the middle of it may be cut.
+  // The last line of a job whose runner died may be cut.
   const cutTail = gaveUp && wrong === numbers.length - 1;
   if (wrong !== -1 && !cutTail) problems.push(`line ${wrong + 1} of its trace says ${numbers[wrong]}`);
   if (!gaveUp && numbers.length !== expected.lines) {

@@ -15,7 +15,7 @@ export interface TestRegistry {
   readonly password: string;
   /** The certificate that an engine would have to trust; `null` without TLS. */
   readonly caFile: string | null;
-  /** Put an image that the engine has into the registry, as `ADDRESS/name`. */
+  /** Puts an image of the engine into the registry, as `ADDRESS/name`. */
   push(docker: Docker, image: string, name: string): Promise<string>;
   close(): Promise<void>;
 }
@@ -23,7 +23,7 @@ export interface TestRegistry {
 const PROGRAM = "/usr/bin/docker-registry";
 const USERNAME = "tester";
 const PASSWORD = "registry-password";
-/** Of `PASSWORD`; bcrypt with the fewest rounds. */
+/** The entry for `PASSWORD`; bcrypt with the fewest rounds. */
 const HTPASSWD = `${USERNAME}:$2y$04$lOHGePbtrZayTc21pVtH8eEGZi2DcrvqOowq07CqAQBaU6MINBRUa\n`;
 
 /** Why there can be no registry here; `null` where there can. With CI=true a missing one is a failure. */
@@ -35,9 +35,9 @@ export function registryMissing(): string | null {
 
 export interface RegistryOptions {
   readonly tls?: boolean;
-  /** Where it listens instead of loopback. */
+  /** Address to listen on instead of loopback. */
   readonly host?: string;
-  /** Whoever asks is let in, without a password. */
+  /** Lets everybody in, without a password. */
   readonly open?: boolean;
 }
 
@@ -118,7 +118,7 @@ async function freePort(host: string): Promise<number> {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-/** Over loopback engines do without TLS. */
+/** An address beyond loopback, because engines use no TLS over loopback. */
 function outsideAddress(): string {
   for (const addresses of Object.values(networkInterfaces())) {
     for (const { family, internal, address } of addresses ?? []) if (family === "IPv4" && !internal) return address;

@@ -19,7 +19,7 @@ export interface SiteOptions extends CoordinatorOptions {
   /** Arguments of `run` besides `--config` and `--working-directory`. */
   readonly args?: readonly string[];
   readonly run?: Partial<StartOptions>;
-  /** Do not start the runner. */
+  /** Whether to leave the runner stopped. */
   readonly stopped?: boolean;
 }
 
@@ -33,19 +33,25 @@ export interface Site {
   readonly tokens: readonly string[];
   /** The runner that was started last. */
   readonly runner: Running;
-  /** Write config.toml anew, as `openSite` did but with other lines. */
+  /** Writes config.toml as `openSite` did, but with other lines. */
   configure(options: Pick<SiteOptions, "global" | "entry" | "entries">): Promise<void>;
-  /** Start the runner (again) and wait until it asks for jobs. */
+  /** Starts the runner (again) and waits until it asks for jobs. */
   start(run?: Partial<StartOptions>, args?: readonly string[]): Promise<Running>;
   /** Ends the runner (SIGTERM, then SIGKILL when that takes a minute) and the coordinator, and removes the directory. */
   close(): Promise<void>;
 }
 
-/** A line as people read it, one for programs, what `run` says of a mistake in how it was called, and a stuck reader's gap. */
+/**
+ * The allowed lines of stderr: for people, for programs, about a mistake in the arguments of `run`, and about lines
+ * that a slow reader missed.
+ */
 const LOG_LINE =
   /^(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:DEBUG|INFO |WARN |ERROR|FATAL) \S.*|\{"level":.*\}|alloy-runner: .*|\d+ lines of the log were dropped.*)$/;
 
-/** Words of others: of the runtime, of a library, or of whoever forgot the log. A last line may be cut by SIGKILL. */
+/**
+ * Lines that are not the log's: the runtime or a library printed them, or code that does not use the log. A last line
+ * may be cut by SIGKILL.
+ */
 function strangersInLog(stderr: string): string[] {
   return stderr
     .split("\n")

@@ -47,11 +47,11 @@ export interface Sshd {
   readonly hostKey: string;
   /** What sshd has logged so far. */
   log(): string;
-  /** An account of its own (only as root), with a home directory inside `dir`. */
+  /** Makes an account (only as root), with a home directory inside `dir`. */
   addUser(options?: { shell?: string }): SshUser;
-  /** Host keys and options anew, on the same port. */
+  /** Restarts sshd with new host keys and options on the same port. */
   restart(options?: { newHostKey?: boolean; config?: string }): Promise<void>;
-  /** SIGSTOP and SIGCONT for the listener and all sessions. */
+  /** Sends SIGSTOP or SIGCONT to the listener and all sessions. */
   freeze(): void;
   thaw(): void;
   /** Processes of its sessions. */
@@ -87,7 +87,7 @@ export async function startSshd({ config = "" }: SshdOptions = {}): Promise<Sshd
   let port = 0;
   let more = config;
 
-  // Should the tests be killed, its input ends: then nothing of this stays, accounts included.
+  // If the tests are killed, the guard's input ends, and it removes all of this, accounts included.
   const guard = spawn("sh", ["-c", GUARD, "sshd-guard", dir], { stdio: ["pipe", "ignore", "ignore"], detached: true });
   guard.unref();
 
@@ -95,7 +95,7 @@ export async function startSshd({ config = "" }: SshdOptions = {}): Promise<Sshd
     for (let round = 0; ; round++) {
       const wanted = port === 0 ? await freePort() : port;
       const file = join(dir, "sshd_config");
-      // The first value of a keyword counts: what the test wants stands on top.
+      // The first value of a keyword counts, so the test's lines stand on top.
       writeFileSync(
         file,
         `${more}\nPort ${wanted}\nListenAddress 127.0.0.1\nHostKey ${hostKeyFile}\nPidFile none\nUsePAM no\nStrictModes no
@@ -186,7 +186,7 @@ KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\nSubs
   };
 }
 
-/** `$1` is the directory of an sshd: once stdin ends, what is still there of it goes. */
+/** `$1` is the directory of an sshd: once stdin ends, everything that is left of it is removed. */
 const GUARD = `
 trap '' HUP INT TERM
 cat >/dev/null
@@ -207,7 +207,7 @@ done
 rm -rf "$1"
 `;
 
-/** The account that logs in: one of its own as root, otherwise ours. */
+/** The account that logs in: a new one if the tests run as root, otherwise their own. */
 export function loginUser(sshd: Sshd, shell?: string): SshUser {
   if (isRoot) return sshd.addUser(shell === undefined ? {} : { shell });
   const home = join(sshd.dir, "home");
@@ -215,7 +215,7 @@ export function loginUser(sshd: Sshd, shell?: string): SshUser {
   return { name: userInfo().username, home, password: "" };
 }
 
-/** Let another key in, too. */
+/** Adds another key that may log in. */
 export function authorize(sshd: Sshd, publicKeyLine: string): void {
   appendFileSync(join(sshd.dir, "authorized_keys"), `${publicKeyLine.trim()}\n`);
 }
@@ -234,7 +234,7 @@ function signalTo(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // It is gone.
+    // The process has ended.
   }
 }
 
@@ -246,7 +246,7 @@ function table(): { pid: number; parent: number; user: string }[] {
   });
 }
 
-/** Only sshd's own processes and what hangs below them. */
+/** Only sshd's own processes and their descendants. */
 function descendants(root: number): number[] {
   const all = table();
   const found: number[] = [];

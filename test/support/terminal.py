@@ -4,7 +4,7 @@ import fcntl, os, pty, select, struct, sys, termios
 columns, rows, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 pid, terminal = pty.fork()
 if pid == 0:
-    # The size is there before the program asks for it.
+    # The size is set before the program asks for it.
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     os.execvp(program[0], program)
 keys = True

@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, type Stats } from "node:fs";
 import { join } from "node:path";
 
-/** All that is at and below `path`, as it is found: what is removed while this looks is left out (`readdir` itself throws). */
+/** Everything at and below `path`. What is removed meanwhile is left out (`readdir` itself throws). */
 export function* tree(path: string): Generator<{ path: string; stats: Stats }> {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats === undefined) return;

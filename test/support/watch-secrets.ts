@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Looks at the argument lists of all processes, again and again. */
+/** Reads the argument lists of all processes, again and again. */
 export interface SecretWatch extends Disposable {
   /** `name of the secret: argument list`, each once. */
   readonly found: readonly string[];
-  /** Looks so far. */
+  /** Number of looks so far. */
   readonly looks: number;
 }
 
@@ -46,6 +46,6 @@ function read(path: string): string {
   try {
     return readFileSync(path, "latin1");
   } catch {
-    return ""; // gone
+    return ""; // the process has ended
   }
 }

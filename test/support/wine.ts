@@ -3,13 +3,13 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Windows as Wine plays it, with one drive, so that nothing that goes wrong in there reaches this machine's files. */
+/** Windows under Wine with a drive of its own, so that a fault there changes no file of this machine. */
 export interface Wine extends Disposable {
-  /** What `T:` shows. */
+  /** Directory that is the drive `T:`. */
   readonly dir: string;
-  /** What `C:` shows. */
+  /** Directory that is the drive `C:`. */
   readonly systemDrive: string;
-  /** With what `wine` has to be started. */
+  /** Environment in which `wine` has to be started. */
   readonly environment: Readonly<Record<string, string>>;
   run(argv: readonly string[], environment?: NodeJS.ProcessEnv): WineResult;
 }
@@ -34,11 +34,12 @@ export function openWine(): Wine {
     WINEDEBUG: "-all",
     DISPLAY: "",
     LC_ALL: "C.UTF-8",
-    // Neither .NET nor a browser is offered.
+    // Wine must not offer to install .NET and a browser.
     WINEDLLOVERRIDES: "mscoree,mshtml=",
   };
   execFileSync("wine", ["cmd", "/c", "exit"], { env: own, stdio: "ignore", timeout: 120_000 });
-  // What made the drive has not the variables that it wrote down there, nor have the services that it started: end it.
+  // The server that made the drive does not have the variables that were written to its registry, nor do its services,
+  // so it is ended.
   execFileSync("wineserver", ["-k", "-w"], { env: own, timeout: 60_000 });
   unlinkSync(join(prefix, "dosdevices", "z:"));
   symlinkSync(dir, join(prefix, "dosdevices", "t:"));
@@ -57,7 +58,7 @@ export function openWine(): Wine {
       return { status: result.status, stdout: result.stdout.toString(), stderr: result.stderr.toString() };
     },
     [Symbol.dispose]: () => {
-      // Ends this prefix's own server and what it started, and waits for that.
+      // Ends this prefix's own server and its processes, and waits for them.
       spawnSync("wineserver", ["-k", "-w"], { env: own, timeout: 30_000 });
       rmSync(home, { recursive: true, force: true, maxRetries: 5 });
     },

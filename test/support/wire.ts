@@ -1,28 +1,28 @@
 import { once } from "node:events";
 import { createServer, connect as dial, type Socket } from "node:net";
 
-/** A TCP proxy that can be a bad line. */
+/** A TCP proxy that can behave like a bad line. */
 export interface Wire {
   readonly port: number;
-  /** Connections so far. */
+  /** Number of connections so far. */
   readonly count: number;
-  /** Reset all connections. */
+  /** Resets all connections. */
   cut(): void;
-  /** Say nothing more, in both directions, and do not hang up. New connections are swallowed, too. */
+  /** Sends nothing more in both directions, but does not hang up. New connections get no answer, either. */
   blackHole(): void;
-  /** Cut each connection once that many bytes have come from the server. */
+  /** Cuts each connection once that many bytes have come from the server. */
   cutAfter(bytes: number): void;
-  /** Change one bit of each connection, that many bytes after now from the server. */
+  /** Changes one bit of each connection, that many bytes after now from the server. */
   garbleAfter(bytes: number): void;
-  /** Refuse new connections by closing them at once. */
+  /** Refuses new connections by closing them at once. */
   refuse(on: boolean): void;
-  /** Good again, for new connections. */
+  /** Lets new connections through again, unchanged. */
   heal(): void;
   close(): Promise<void>;
 }
 
 export interface WireOptions {
-  /** Each piece is held back that long. */
+  /** How long each piece is held back. */
   readonly delayMs?: number;
   readonly bytesPerSecond?: number;
 }

@@ -24,7 +24,7 @@ describe("disguises", () => {
               const out = maskText(patterns, `Basic ${text} ok`).toString();
               expect(out).toContain("[MASKED]");
               const left = out.replace("Basic ", "").replace(" ok", "").split("[MASKED]");
-              // What is left tells at most the first and the last byte's neighbours, never the secret.
+              // The rest tells at most something about the first and the last byte, never the secret.
               for (const rest of left) expect(Buffer.from(rest, encoding).includes(plain.subarray(0, 3))).toBe(false);
               expect(left.join("").length).toBeLessThanOrEqual(Math.ceil(((before + after).length * 4) / 3) + 4);
             }

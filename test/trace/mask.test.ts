@@ -13,7 +13,7 @@ function maskPieces(patterns: Patterns, pieces: readonly (string | Uint8Array)[]
   return Buffer.concat([...parts, mask.flush()]).toString("latin1");
 }
 
-/** What must come out, found the slow way: all occurrences, overlapping ones merged. */
+/** The expected result, found in the slow way: all occurrences, overlapping ones merged. */
 function expected(text: Buffer, secrets: readonly Buffer[]): string {
   const found: [number, number][] = [];
   for (const secret of secrets) {
@@ -133,7 +133,7 @@ describe("secrets in one write or many", () => {
   });
 });
 
-/** `text` becomes `result`, whole and in any three pieces. */
+/** Checks that `text` becomes `result`, whole and in any three pieces. */
 function expectMasked(patterns: Patterns, text: string, result: string): void {
   const whole = Buffer.from(text);
   expect(maskPieces(patterns, [whole])).toBe(result);
@@ -155,7 +155,7 @@ describe("token prefixes", () => {
     ["Lortok-ipsu amtok-t, glpat-", "Lortok-[MASKED] amtok-[MASKED], glpat-"],
     ["ab:ab:x ab: ab:y", "ab:[MASKED]:[MASKED] ab: ab:[MASKED]"],
   ])("%s", (text, result) => {
-    // `ab` in the middle of `ab:ab:x` is a word after a prefix, and then a prefix itself.
+    // `ab` in the middle of `ab:ab:x` is a word after a prefix, and also a prefix itself.
     expectMasked(patterns, text, result);
   });
 });

@@ -7,7 +7,7 @@ const OPTIONS: PaceOptions = {
   ...{ gatherBytes: 65_536, pieceBytes: 1_048_576 },
 };
 
-/** Lines of `lineBytes`, one each `everyMs`, for `forMs`, in simulated time: when they leave. */
+/** The times at which lines leave, in simulated time: lines of `lineBytes`, one each `everyMs`, for `forMs`. */
 function simulate(options: PaceOptions, lineBytes: number, everyMs: number, forMs: number, askedMs?: number) {
   const pace = createPace(options);
   pace.asked(askedMs);

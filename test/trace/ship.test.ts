@@ -67,7 +67,7 @@ const log: Log = {
   child: () => log,
 };
 
-/** Keeps what it is sent like a coordinator; `answer` may refuse, delay or add to the answer. */
+/** Keeps what it is sent, as a coordinator does; `answer` may refuse, delay or add to the answer. */
 const coordinator: Line = {
   async appendTrace(_job, piece, signal) {
     expect(++inFlight).toBe(1);
@@ -95,7 +95,7 @@ function look(): void {
   waiting = waiting.filter((entry) => !entry.until());
 }
 
-/** When the coordinator's side has come so far. */
+/** Resolves when the coordinator's side has come this far. */
 function when(until: () => boolean): Promise<void> {
   return until() ? Promise.resolve() : new Promise((resolve) => waiting.push({ until, resolve }));
 }

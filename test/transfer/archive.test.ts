@@ -57,7 +57,7 @@ async function unpack(archive: Readable) {
   return await unpackFiles(places, archive, limits, never);
 }
 
-/** What is in an archive; its file is closed with the stream. */
+/** Opens an archive as a tar; its file is closed with the stream. */
 async function openAt(path: string): Promise<Readable> {
   const file = await open(path);
   const archive = await openArchive(file, path, limits, never);
@@ -144,7 +144,7 @@ describe("unpacking stays inside", () => {
   });
 });
 
-/** Every bit of a small zip file matters, or its content comes out right. */
+/** Every bit of a small zip file matters, or the content is still right without it. */
 test("a damaged zip file never comes out as something else", async () => {
   const file = join(dir, "good.zip");
   const content = "some text, some text\n".repeat(20);
@@ -242,7 +242,7 @@ test("identical files make identical zips; what does not shrink is stored, and s
   expect(one?.equals(two ?? Buffer.alloc(0))).toBe(true);
   const listing = execFileSync("unzip", ["-v", files[0] ?? ""], { maxBuffer: 1e8 }).toString();
   expect(listing).toMatch(/ 400000 +Stored +400000 .* noise\n/);
-  // Random letters have six bits each, whichever way they are looked at.
+  // Random letters have six bits each, so no way to compress them can do better than that.
   expect(Number(/ +Defl:\S+ +(\d+) .* letters\n/.exec(listing)?.[1])).toBeLessThan(letters.length * 0.77);
   execFileSync("unzip", ["-tq", files[0] ?? ""]);
   expect(listing.match(/text-\d+$/gm)).toEqual(Array.from({ length: 3000 }, (_, index) => `text-${index}`));

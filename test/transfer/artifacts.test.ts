@@ -31,7 +31,7 @@ async function run({ local, handling }: SetUp, spec: JobSpec) {
   return { job, outcome, trace: job.trace.replace(/\x1b\[[0-9;]*[mK]/g, "") };
 }
 
-/** Names in a zip file, and what unzip says of it. */
+/** The names in a zip file, as unzip lists them. */
 async function listed(local: LocalCoordinator, bytes: Buffer): Promise<string[]> {
   const dir = mkdtempSync(join(tmpdir(), "alloy-listed-"));
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
@@ -222,7 +222,7 @@ test("many dependencies come to their places in their order, and none after one 
   const both = await setUp({ dialect: "gitlab" });
   const made: LocalJob[] = [];
   for (const index of [0, 1, 2, 3, 4]) {
-    // The first takes longest.
+    // The first archive takes longest.
     const script = [
       `rm -rf d; mkdir d; seq ${index} ${index === 0 ? 400_000 : 100} > d/shared`,
       `echo ${index} > d/own-${index}`,
@@ -253,7 +253,7 @@ test("many dependencies come to their places in their order, and none after one 
   expect(bad.trace).toContain("The artifacts of made-2");
   expect(bad.trace).not.toContain("NEVER");
   expect([...bad.trace.matchAll(/^Unpacked .* of made-(\d)/gm)].map(([, index]) => index)).toEqual(["0", "1"]);
-  // The working copy is still there: what came before the damaged one, and nothing after.
+  // The working copy shows that everything before the damaged archive arrived, and nothing after it.
   const after = await run(both, { script: ["echo have: d/own-*"], projectName: "new", projectId: 78 });
   expect(after.trace).toMatch(/^have: d\/own-0 d\/own-1$/m);
 });

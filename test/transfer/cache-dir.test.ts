@@ -35,7 +35,7 @@ describe("where jobs run as another user", () => {
     mkdirSync(join(dir, "open/cache"), { recursive: true });
     chmodSync(join(dir, "open"), 0o777);
     expect(await choose(join(dir, "open"))).toBe(fallback);
-    // Whoever comes first makes it.
+    // In a directory such as /tmp, whoever comes first makes the name.
     expect(await choose(tmpdir(), `never-made-${process.pid}`)).toBe(fallback);
     await symlink(join(dir, "nowhere"), join(dir, "link"));
     expect(await choose(dir, "link")).toBe(fallback);

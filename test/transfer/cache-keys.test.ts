@@ -22,7 +22,7 @@ describe("a cleaned key", () => {
     ["line\nbreak\0nul", "line_break_nul"],
     ["größe/日本", "größe/日本"],
   ])("%j is %j", (written, expected) => {
-    // A last segment that is `..` once its blanks are gone leads up as well.
+    // A last segment that is `..` once its blanks are removed leads up as well.
     expect(cleanKey(written)).toBe(written === "a/.. " ? null : expected);
   });
 
@@ -120,7 +120,7 @@ describe("the keys of a cache", () => {
     const written = ["k", "x".repeat(600)].flatMap((key) => [
       ...endings.flatMap((one) => endings.map((other) => `${key}${one}${other}`)),
     ]);
-    // A key as it comes out may be written, too.
+    // A key that comes out of this may also be written by a job.
     const again = trusts.flatMap((trust) => written.map((key) => cacheKeys({ ...request, key, trust }).key));
     const named = trusts.map(
       (trust) =>

@@ -184,7 +184,7 @@ describe("a disk that is short of room", () => {
   const MIB = 1024 * 1024;
   const least = 8 * MIB;
 
-  /** A disk of 20 MiB of which 8 must stay free; `null`: this account may not mount. */
+  /** Mounts a disk of 20 MiB of which 8 must stay free; `null`: this account may not mount. */
   function smallDisk(): { dir: string; store: CacheStore; free: () => number } | null {
     const dir = scratch();
     try {
@@ -221,7 +221,7 @@ describe("a disk that is short of room", () => {
     }
     expect(await keysOf(dir)).toEqual(["b", "c", "d"]);
     expect(free()).toBeGreaterThanOrEqual(least);
-    // Told of what is to come, the store makes room before it is written.
+    // The store is told of bytes before they are written, and makes room for them.
     const cache: NewCache = {
       extension: ".zip",
       write: async (path, _signal, makeRoom) => {

@@ -30,7 +30,7 @@ function caching(script: string, cache: Partial<Cache> = {}, more: Partial<Job> 
   return jobWith({ steps: [step("script", [script])], cache: [cacheWith(cache)], ...more });
 }
 
-/** Other variables besides the one that lets the job do without sources. */
+/** A job's variables: these, and the one that lets the job do without sources. */
 const without = (...variables: [string, string][]): Pick<Job, "variables"> => ({
   variables: [variable("GIT_STRATEGY", "none"), ...variables.map(([key, value]) => variable(key, value))],
 });

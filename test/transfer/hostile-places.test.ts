@@ -9,16 +9,16 @@ import { never } from "../../src/time.ts";
 import { openLocalCaches } from "../../src/transfer/cache/cache-local.ts";
 import type { CachePlace } from "../../src/transfer/cache/cache-store.ts";
 
-/** The jobs' account. */
+/** The account of the jobs. */
 const NOBODY = 65_534;
 const isLinuxRoot = process.platform === "linux" && process.getuid?.() === 0;
 
 const place: CachePlace = { projectPath: "group/project", projectId: "5", key: "k" };
 const ignore = (): void => {};
 
-/** As with the packages: the account's home is the working directory, and an older runner kept its caches there. */
+/** As with the packages, the account's home is the working directory, and an older runner kept its caches there. */
 let home: string;
-/** Root's own. */
+/** A directory that belongs to root. */
 let secrets: string;
 let caches: string;
 
@@ -37,7 +37,7 @@ beforeEach(async () => {
 
 const old = (): string => join(home, "cache/group/project/k/cache.zip");
 
-/** Everything in the account's home is the account's. */
+/** Gives everything in the account's home to the account. */
 function give(): void {
   const pass = (path: string): void => {
     chownLink(path);
@@ -126,7 +126,7 @@ describe.skipIf(!isLinuxRoot)("caches that an older runner left where jobs can w
     mkdirSync(dirname(old()), { recursive: true });
     execFileSync("mkfifo", [old()]);
     give();
-    // More than there are threads that wait for files.
+    // There are fewer threads for file operations than this, so one that hangs would block the others.
     const opened = Promise.all(Array.from({ length: 8 }, contentOfOld));
     expect(new Set(await opened)).toEqual(new Set([null]));
     await rm(old());

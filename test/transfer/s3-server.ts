@@ -20,9 +20,9 @@ export interface S3Server {
   /** `http://127.0.0.1:port`, or `https:` */
   readonly endpoint: URL;
   readonly requests: readonly S3Request[];
-  /** The next requests are answered so, without a look at them. `null`: the connection ends. */
+  /** Answers the next requests with these statuses, without looking at them. `null`: the connection ends. */
   fail(...answers: (number | null)[]): void;
-  /** Of the next answer to a GET only this many bytes come. */
+  /** Sends only this many bytes of the next answer to a GET. */
   cut(bytes: number): void;
 }
 
@@ -45,7 +45,7 @@ export async function openS3(tls?: ServerOptions): Promise<S3Server> {
   const requests: S3Request[] = [];
   const failures: (number | null)[] = [];
   let cutAt: number | null = null;
-  // In front of it, to see and to spoil what goes by.
+  // A server in front of the real one, which records requests and can spoil answers.
   const pass: RequestListener = (incoming, outgoing) => {
     requests.push({
       method: incoming.method ?? "",

@@ -155,7 +155,7 @@ describe("a bucket", () => {
       response.writeHead(404).end();
     });
     const port = await listen(server, "localhost");
-    // Below localhost every name is this machine.
+    // Every name below localhost is this machine.
     const { store } = openStore(new URL(`http://localhost:${port}`), { pathStyle: false });
     const answer = await failureOf(store.fingerprint({ ...place, key: "k" }, never));
     if (!answer.includes("ENOTFOUND"))

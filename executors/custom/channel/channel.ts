@@ -6,8 +6,8 @@ import type { ShellName } from "../../../src/shell.ts";
 import { unlessAborted } from "../../../src/time.ts";
 import { forward } from "../../common/forward.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../../remote/index.ts";
-import { type DriverHost, makeCallDir, nameCall, startCall } from "../call.ts";
-import { writeScriptFile } from "../script-file.ts";
+import { type DriverHost, makeCallDir, nameCall, startCall } from "../driver/call.ts";
+import { writeScriptFile } from "../driver/script-file.ts";
 import type { DriverProgram } from "../settings.ts";
 import { readFrame } from "./frame.ts";
 import { type ChannelInput, channelScript } from "./frame-program.ts";
@@ -15,20 +15,20 @@ import { type ChannelInput, channelScript } from "./frame-program.ts";
 export interface ChannelOptions {
   readonly host: DriverHost;
   readonly program: DriverProgram;
-  /** Of the scripts that are handed over. */
+  /** The shell that scripts are written for. */
   readonly shell: ShellName;
   /** The stage that a call belongs to. */
   readonly stage: () => string;
   /** Takes what the driver itself says. */
   readonly notes: Writable;
-  /** Where larger input is put together, as scripts see it. */
+  /** Directory, as scripts see it, in which larger input is put together. */
   readonly tmpDir: string;
   /** Printed in front of the first call's frame. */
   readonly greeting?: string;
 }
 
-/** So much goes into one script: shells hold a here-document in memory, some of them several times. */
-export const MOST_TEXT_BYTES = 6 * 1024 * 1024;
+/** Most input in one script: shells hold a here-document in memory, some of them several times. */
+const MOST_TEXT_BYTES = 6 * 1024 * 1024;
 
 const NO_BASE64 = 69;
 const NO_SHELL = 68;
@@ -41,7 +41,7 @@ export function driverCommands(options: ChannelOptions): RemoteCommands {
   const { host, program, shell, stage, notes, tmpDir } = options;
   let { greeting } = options;
 
-  /** One call. */
+  /** Begins one call. */
   const begin = async (
     command: Pick<RemoteCommand, "script" | "args">,
     input: ChannelInput,
@@ -95,13 +95,13 @@ export function driverCommands(options: ChannelOptions): RemoteCommands {
         await run.close();
       }
     })();
-    exit.catch(() => {}); // heard by who asked
+    exit.catch(() => {}); // whoever awaits `exit` gets the error
     return { stdout: inside, exit };
   };
 
   /** Add to a file there. */
   const append = async (path: string, bytes: Buffer, signal: AbortSignal): Promise<void> => {
-    // As base64, in the script and on its way to the file.
+    // The bytes are held as base64 in the script, and again on their way to the file.
     tidyAfter(4 * bytes.length);
     const command = { script: APPEND, args: [path] };
     const { stdout, exit } = await begin(command, { from: "text", bytes }, signal);

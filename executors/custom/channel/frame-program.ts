@@ -55,7 +55,7 @@ function base64Lines(bytes: Buffer): string {
 }
 
 export interface ChannelScript {
-  /** Of the marks. */
+  /** The number in the marks. */
   readonly number: string;
   readonly program: string;
   /** One character (0–255) per byte. */

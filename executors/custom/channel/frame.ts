@@ -3,9 +3,9 @@ import { SystemFailure } from "../../../src/errors.ts";
 import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { RemoteExit } from "../../remote/index.ts";
 
-/** Longer lines than those of a frame are no lines of a frame. */
+/** A longer line cannot belong to a frame. */
 const LONGEST_LINE = 200;
-/** What is outside goes on at the latest when so much of a line has come. */
+/** Output outside of a frame is passed on at the latest when a line has this many bytes. */
 const PIECE_BYTES = 64 * 1024;
 const STDERR_BYTES = 32 * 1024;
 
@@ -51,7 +51,7 @@ export async function readFrame(
   };
 
   for await (const chunk of stdout) {
-    // Once as it came, once as a text, once as what it means.
+    // Each chunk is held three times: as it came, as text, and decoded.
     tidyAfter(3 * chunk.length);
     const bytes: Buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let next = 0;
@@ -66,7 +66,7 @@ export async function readFrame(
           place.state = "inside";
           continue;
         }
-        // The mark may have come in part.
+        // The mark may be cut by the end of this piece.
         const keep = place.state === "before" ? Math.min(bytes.length - next, begin.length) : 0;
         const line = bytes.lastIndexOf(10, bytes.length - 1);
         const until =
@@ -116,15 +116,15 @@ export async function readFrame(
   return { code: status, stderr: Buffer.from(stderr, "base64").toString("utf8") };
 }
 
-/** Lines of base64 on their way to what they mean: a text for each would be several times its bytes. */
+/** Lines of base64 that wait to be decoded: a string for each would take several times its bytes. */
 interface Lines {
-  /** Those that were found to be base64. */
+  /** How many lines were found to be base64. */
   readonly count: number;
-  /** One more. It is held back until the next shows that it is not the number of lines. @returns whether the one before is base64 */
+  /** Adds a line. It is held back until the next one shows that it is not the number of lines. */
   add(bytes: Buffer, from: number, to: number): boolean;
-  /** The last one; `null`: there was none. */
+  /** The last line; `null` if there was none. */
   held(): string | null;
-  /** What those mean that are not held back, and were not taken before. */
+  /** The decoded content of the lines that are not held back and were not taken before. */
   take(): Buffer;
 }
 
@@ -150,7 +150,7 @@ function createLines(): Lines {
     },
     held: () => held?.bytes.toString("latin1", held.from, held.to) ?? null,
     take: () => {
-      // Not a part of the piece that it came in, which would stay with it.
+      // The line is copied, because a slice would keep the whole piece in memory.
       if (held !== null)
         held = { bytes: Buffer.from(held.bytes.subarray(held.from, held.to)), from: 0, to: held.to - held.from };
       const found = Buffer.from(text.toString("latin1", 0, length), "base64");
@@ -172,7 +172,7 @@ function isBase64(bytes: Buffer, from: number, to: number): boolean {
   return true;
 }
 
-/** Waits while it is full. What breaks is not waited for. */
+/** Waits while the target is full. A target that broke is not waited for. */
 async function write(target: Writable, bytes: Buffer): Promise<void> {
   if (bytes.length === 0 || target.destroyed || target.writableEnded) return;
   if (target.write(bytes) || target.destroyed) return;

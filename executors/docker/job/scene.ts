@@ -44,7 +44,7 @@ export interface Scene extends PrepareJobOptions {
   readonly obtain: ReturnType<typeof createImageSource>;
 }
 
-export const DEFAULT_BUILDS_DIR = "/builds";
+const DEFAULT_BUILDS_DIR = "/builds";
 
 /** A checkout made by one container's user is read by another's: git asks for that to be said. */
 export function gitTrust(root: string): string[] {

@@ -39,7 +39,7 @@ export interface ResourceLimits {
 
 const textOrNumber = z.union([z.string(), z.number()]);
 /** Empty text and zero are what registration has always written for "not set". */
-export const unset = (value: string | number): boolean => value === "" || value === 0 || value === "0";
+const unset = (value: string | number): boolean => value === "" || value === 0 || value === "0";
 
 export const size = parsed(
   textOrNumber,

@@ -14,9 +14,9 @@ export interface Access {
   readonly server: string;
   readonly ca: string | undefined;
   readonly serverName: string | undefined;
-  /** Its certificate is not checked: the operator's own word in a kubeconfig. */
+  /** The server's certificate is not checked, because the kubeconfig says so. */
   readonly insecure: boolean;
-  /** On the way to it. */
+  /** The HTTP proxy through which the server is reached. */
   readonly proxy: HttpProxy | undefined;
   readonly logins: LoginSource;
   /** The namespace that the runner's own pod, or the context, is in. */
@@ -33,7 +33,7 @@ export interface AccessOptions {
 }
 
 const SERVICE_ACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount";
-/** Tokens and certificates in files are renewed by others. */
+/** Files are read again after this time, because other programs renew the tokens and certificates in them. */
 const REREAD_MS = 60_000;
 
 async function read(path: string, what: string): Promise<string> {
@@ -62,7 +62,7 @@ function rereading(make: () => Promise<Login>): LoginSource {
 const bearer = (token: string | undefined): Record<string, string> =>
   token === undefined || token === "" ? {} : { authorization: `Bearer ${token.trim()}` };
 
-/** As the kubeconfig says, or the runner's environment, as for the coordinator. */
+/** The proxy that the kubeconfig names, or else the one in the runner's environment, as for the coordinator. */
 function proxyOn(server: string, env: AccessOptions["env"], named?: string): HttpProxy | undefined {
   if (server.startsWith("http:")) return undefined;
   try {
@@ -72,7 +72,7 @@ function proxyOn(server: string, env: AccessOptions["env"], named?: string): Htt
   }
 }
 
-/** `10.0.0.1:6443` is HTTPS. */
+/** An address without a scheme, such as `10.0.0.1:6443`, means HTTPS. */
 function serverOf(text: string): string {
   return (/^https?:\/\//i.test(text) ? text : `https://${text}`).replace(/\/+$/, "");
 }

@@ -8,7 +8,7 @@ import type { Login, LoginSource } from "./login.ts";
 
 const VERSIONS = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
 const LIMIT_MS = 60_000;
-/** A login that ends sooner is not used any more. */
+/** A login that expires sooner than this is not used any more. */
 const MARGIN_MS = 60_000;
 
 const answerSchema = z.object({

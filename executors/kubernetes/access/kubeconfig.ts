@@ -64,7 +64,7 @@ export interface KubeContext {
   readonly cluster: KubeCluster;
   readonly user: KubeUser;
   readonly namespace: string | undefined;
-  /** Directories of the files that brought them: their relative paths begin there. */
+  /** Directories of the files that these parts come from: relative paths in them begin there. */
   readonly clusterDir: string;
   readonly userDir: string;
 }
@@ -82,7 +82,8 @@ export function kubeconfigPaths(env: Environment, home: string): string[] {
 }
 
 /**
- * The context that is asked for, or the current one. Of things with one name the first file's counts, as for kubectl.
+ * The context that is asked for, or the current one. Where several files have something of the same name, the first
+ * file's counts, as for kubectl.
  * @throws {SystemFailure} no file can be read, or there is no such context
  */
 export async function readKubeconfig(paths: readonly string[], wanted: string | undefined): Promise<KubeContext> {
@@ -99,7 +100,7 @@ export async function readKubeconfig(paths: readonly string[], wanted: string | 
     try {
       data = parse(content);
     } catch (error) {
-      // The parser's message quotes the line, which may be a token's.
+      // The parser's message is left out: it quotes the line, which may hold a token.
       throw configuration(`The kubeconfig ${path} is no YAML`, error instanceof Error ? undefined : error);
     }
     const parsed = fileSchema.safeParse(data ?? {});

@@ -1,7 +1,7 @@
-/** What a call proves itself with. */
+/** The credentials that a call is made with. */
 export interface Login {
   readonly headers: Readonly<Record<string, string | string[]>>;
-  /** PEM, both or none. */
+  /** PEM; both are set, or neither. */
   readonly cert?: string;
   readonly key?: string;
 }

@@ -21,13 +21,13 @@ export interface ApiCall {
 export interface Api {
   readonly access: Access;
   /**
-   * The answer's JSON. What passes is tried again: calls must be safe to repeat.
+   * The answer's JSON. Failures that may pass are tried again, so calls must be safe to repeat.
    * @throws {ApiFailure}
    */
   call(call: ApiCall, signal: AbortSignal): Promise<unknown>;
-  /** An answer that comes bit by bit. Not repeated; to be read or destroyed. @throws {ApiFailure} */
+  /** An answer as a stream. The call is not repeated; the caller reads the stream or destroys it. @throws {ApiFailure} */
   stream(call: ApiCall, signal: AbortSignal): Promise<IncomingMessage>;
-  /** A login for something else than a call; `refused` is one that did not do. */
+  /** A login for something other than a call; `refused` is a login that the server did not accept. */
   login(refused: Login | null, signal: AbortSignal): Promise<Login>;
   close(): void;
 }
@@ -37,7 +37,7 @@ const WHOLE_MS = 60_000;
 const MOST_BYTES = 32 * 1024 * 1024;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_RETRY_AFTER_MS = 30_000;
-/** Pauses that the server asks for are no tries of ours, as long as they are fewer. */
+/** Pauses that the server asks for do not count as tries, until they add up to this. */
 const MOST_ASKED_FOR_MS = 300_000;
 
 export function createApi(access: Access, retry: KubernetesSettings["retry"]): Api {
@@ -48,7 +48,7 @@ export function createApi(access: Access, retry: KubernetesSettings["retry"]): A
     return search === "" ? path : `${path}?${search}`;
   };
 
-  /** One try, and one more with a new login where the first is refused. */
+  /** Makes one try, and another one with a new login where the server refuses the first login. */
   const open = async (call: ApiCall, signal: AbortSignal): Promise<IncomingMessage> => {
     const { what, method, body } = call;
     const path = pathOf(call);

@@ -18,14 +18,23 @@ export interface PodContainer {
   lost(signal: AbortSignal): Promise<Error | null>;
 }
 
-/** Runs the program and says by itself how it ended: only that is proof. `$1` nonce, `$2` program, then its arguments. */
+/**
+ * The program runs the script and prints its status itself; nothing else proves how it ended. `$1` nonce, `$2` script,
+ * then its arguments.
+ */
 const PROVE = `n=$1 s=$2; shift 2; sh -c "$s" alloy-runner "$@"; c=$?; printf '\\nalloy-runner %s %s\\n' "$n" "$c" >&2; exit "$c"`;
 
-/** So long a program is tried to be started while nothing of it was heard: kubelets and API servers restart. */
+/**
+ * Starting a program is tried again for this long while nothing of it was heard, because kubelets and API servers
+ * restart.
+ */
 const START_MS = 30_000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
-/** Some channels do not end with their program: after its last word and so much silence there is nothing to come. */
+/**
+ * Some channels stay open after their program: they count as ended once its status has come and nothing followed for
+ * this long.
+ */
 const LAST_WORDS_MS = 2000;
 
 /** Programs by exec in a container of a pod. */
@@ -41,7 +50,7 @@ export function podCommands(place: PodContainer): RemoteCommands {
       const said = lastWord(channel, nonce);
       const exit = exitOf({ channel, said, feeding, where, lost: place.lost }, signal);
       exit.catch(() => {});
-      // Whoever reads the output gets to know that it is not whole.
+      // The reader of the output has to learn that it is not whole.
       void channel.ended.then(async () => {
         const failed = await exit.then(
           () => null,
@@ -61,7 +70,7 @@ function provingArgv(nonce: string, command: Pick<RemoteCommand, "script" | "arg
   return env.length === 0 ? argv : ["env", ...env, ...argv];
 }
 
-/** The output, which ends only where the program has: a cut is no end. */
+/** The output as a stream that ends only if the program has ended; if the connection was cut, the stream fails. */
 function checked(stdout: Readable, exit: Promise<unknown>): Readable {
   async function* whole(): AsyncGenerator<Buffer> {
     yield* stdout;
@@ -107,7 +116,7 @@ async function feed(channel: ExecChannel, stdin: RemoteCommand["stdin"]): Promis
     try {
       for await (const piece of stdin) await channel.write(piece);
     } catch (error) {
-      // What was to be read failed: the program must not take what it has for all.
+      // Reading the input failed, so the program must not take the part that it got for the whole.
       if (!over) return error instanceof Error ? error : new Error(String(error));
     }
   }
@@ -115,7 +124,7 @@ async function feed(channel: ExecChannel, stdin: RemoteCommand["stdin"]): Promis
   return null;
 }
 
-/** Resolves with the status that the program's own last word tells; never, where there is none. */
+/** Resolves with the status that the program itself has printed; never resolves if it has printed none. */
 function lastWord(channel: ExecChannel, nonce: string): Promise<RemoteExit> {
   const word = new RegExp(`\\nalloy-runner ${nonce} (\\d{1,3})\\n`);
   return new Promise((resolve) => {
@@ -139,7 +148,7 @@ async function exitOf({ channel, said, feeding, where, lost }: Watched, signal: 
     if (error === null) return new Promise<never>(() => {});
     throw error;
   });
-  // All that came before the end of the channel has been heard by then.
+  // Everything that came before the channel's end has been read by now.
   const ofChannel = channel.ended.then(async (end): Promise<RemoteExit> => {
     const word = await Promise.race([said, Promise.resolve(null)]);
     if (word !== null) return word;

@@ -17,32 +17,32 @@ export interface ExecRequest {
   readonly stdin: boolean;
 }
 
-/** What the cluster says of a program's end. It is no proof of anything: a kubelet that ends says `Success`. */
+/** What the cluster says about a program's end. It proves nothing: a kubelet that is shutting down says `Success`. */
 export type ExecEnd =
   | { readonly kind: "status"; readonly code: number }
   /** The program was not started, or the cluster lost it: its words. */
   | { readonly kind: "failure"; readonly said: string }
-  /** The connection ended without a word. */
+  /** The connection ended without any statement. */
   | { readonly kind: "cut"; readonly said: string };
 
 export interface ExecChannel {
-  /** With back-pressure; ends with the channel, however that went. */
+  /** Has back-pressure; it ends with the channel, for whatever reason. */
   readonly stdout: Readable;
-  /** The end of what came on stderr, up to now. */
+  /** The end of what has come on stderr so far. */
   stderr(): string;
-  /** Told of each piece of stderr as it comes. */
+  /** The listener is called for each piece of stderr as it comes. */
   onStderr(listener: () => void): void;
-  /** Once the program takes more, or the channel has ended. */
+  /** Resolves once the program takes more, or the channel has ended. */
   write(bytes: Uint8Array): Promise<void>;
-  /** The end of stdin. */
+  /** Ends stdin. */
   endInput(): void;
   readonly ended: Promise<ExecEnd>;
-  /** How long nothing has come, while somebody would have taken it. */
+  /** Milliseconds in which nothing came although somebody would have taken it. */
   idleMs(): number;
   close(): void;
 }
 
-/** Since Kubernetes 1.30: the first one in which the end of stdin can be said. */
+/** The protocol of Kubernetes 1.30 and later, the first one in which the end of stdin can be said. */
 const PROTOCOL = "v5.channel.k8s.io";
 const STDIN = 0;
 const STDOUT = 1;
@@ -52,16 +52,16 @@ const CLOSE = 255;
 
 const HANDSHAKE_MS = 30_000;
 const PING_MS = 10_000;
-/** Without a word from the other side for so long, the connection is broken, whatever TCP thinks. */
+/** If the other side is silent for this long, the connection counts as broken, whatever TCP says. */
 const SILENCE_MS = 60_000;
 const PIECE_BYTES = 32 * 1024;
-/** Of what was written and is not on its way yet. */
+/** Most bytes that may be written and have not left yet. */
 const MOST_WAITING_BYTES = 1024 * 1024;
 const STDERR_BYTES = 16 * 1024;
 const READ_AHEAD_BYTES = 256 * 1024;
-/** A byte that comes or goes is in that many pieces of memory, one after the other: of TCP, of TLS, of the WebSocket. */
+/** Each byte is copied into this many buffers, one after the other: of TCP, of TLS and of the WebSocket. */
 const PASSES = 3;
-/** What opening a channel takes by itself: a handshake of TLS and one of the WebSocket. */
+/** Memory that opening a channel takes: a handshake of TLS and one of the WebSocket. */
 const OPENING_BYTES = 512 * 1024;
 
 const statusSchema = z.object({
@@ -115,7 +115,7 @@ async function connect(api: Api, request: ExecRequest, login: Login, signal: Abo
   const socket = new WebSocket(urlOf(api, request), [PROTOCOL], {
     headers: { ...login.headers },
     ...tlsOf(access, login),
-    // Each channel is a connection of its own.
+    // Each channel opens its own connection.
     ...(access.proxy === undefined ? {} : { agent: agentFor(access, {}) }),
     perMessageDeflate: false,
     handshakeTimeout: HANDSHAKE_MS,
@@ -146,7 +146,7 @@ async function connect(api: Api, request: ExecRequest, login: Login, signal: Abo
       const finish = (): void => {
         const body = Buffer.concat(chunks);
         const status = answer.statusCode ?? 0;
-        // No protocol in common: that is said without words.
+        // Client and server have no protocol in common; the server says so without a body.
         if (status === 403 && body.length === 0) {
           settle(
             new ApiFailure(
@@ -219,7 +219,7 @@ function channelOver(socket: WebSocket): ExecChannel {
       for (const listener of listeners) listener();
     } else if (data[0] === STATUS) {
       status = endOf(piece.toString("utf8"));
-      // Nothing follows, and some servers wait for the client to say so.
+      // No data follows, and some servers wait for the client to say so.
       socket.close(1000);
     }
   });

@@ -12,11 +12,11 @@ export interface HttpRequest {
   /** Completes "Cannot …". */
   readonly what: string;
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
-  /** With the query. */
+  /** The path with its query. */
   readonly path: string;
   readonly body?: Buffer;
   readonly contentType?: string;
-  /** Until the answer's head is there. */
+  /** Limit until the head of the answer has arrived. */
   readonly headMs: number;
 }
 
@@ -39,7 +39,7 @@ export function tlsOf(access: Access, login: Login) {
   };
 }
 
-/** Where its connections come from: straight from the server, or through the proxy on the way there. */
+/** The agent whose connections lead to the server, directly or through the proxy. */
 export function agentFor({ proxy }: Access, options: AgentOptions): Agent {
   return proxy === undefined ? new Agent(options) : new TunnelAgent(proxy, options);
 }
@@ -63,12 +63,12 @@ export function createHttp(access: Access, userAgent: string): Http {
           ...login.headers,
           accept: "application/json",
           "user-agent": userAgent,
-          // Without it the body of a DELETE would be taken for the next request.
+          // Without this header the body of a DELETE would be taken for the next request.
           ...(body === undefined ? {} : { "content-type": contentType, "content-length": body.length }),
         },
         ...tlsOf(access, login),
       });
-      // A connection that breaks later is the business of whoever reads the body.
+      // If the connection breaks later, whoever reads the body gets that error.
       asking.on("error", () => {});
       const onAbort = (): void => void asking.destroy(limit.signal.reason);
       limit.signal.addEventListener("abort", onAbort, { once: true });

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Api } from "./client.ts";
 import { ApiFailure } from "./status.ts";
 
-/** What the API says of pods, as far as anything depends on it. */
+/** Pods as the API describes them, with the fields that the runner depends on. */
 
 const terminated = z.object({
   exitCode: z.number().default(0),
@@ -68,7 +68,7 @@ export function containerOf(pod: Pod, name: string): ContainerStatus | undefined
   return pod.status?.containerStatuses?.find((one) => one.name === name);
 }
 
-/** `null`: there is none of this name. */
+/** `null`: no pod has this name. */
 export async function getPod(api: Api, namespace: string, name: string, signal: AbortSignal): Promise<Pod | null> {
   try {
     const call = { what: `look at the pod ${name}`, method: "GET", path: podsPath(namespace, name) } as const;
@@ -161,7 +161,7 @@ const eventsSchema = z.object({
     .nullish(),
 });
 
-/** Warnings of the cluster about a pod, each once; none where they may not be read. */
+/** Warnings of the cluster about a pod, each once; none if the login may not read them. */
 export async function warningsAbout(api: Api, pod: Pod, signal: AbortSignal): Promise<string[]> {
   const { name, namespace, uid } = pod.metadata;
   const query = { fieldSelector: `involvedObject.name=${name},involvedObject.uid=${uid},type=Warning`, limit: "100" };

@@ -13,7 +13,7 @@ const statusSchema = z.object({
     .nullish(),
 });
 
-/** An answer of the API server that is no success, or none at all. */
+/** An answer of the API server that reports a failure, or a missing answer. */
 export class ApiFailure extends SystemFailure {
   /** HTTP status; 0: there was no answer. */
   readonly status: number;
@@ -34,8 +34,8 @@ export class ApiFailure extends SystemFailure {
   }
 }
 
-/** The same call may get another answer later. */
-export function isPassing(status: number): boolean {
+/** Whether the same call may get another answer later. */
+function isPassing(status: number): boolean {
   return status === 0 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
 }
 
@@ -76,7 +76,7 @@ export function failureOf(
   });
 }
 
-export function statusOf(body: Buffer): z.output<typeof statusSchema> | null {
+function statusOf(body: Buffer): z.output<typeof statusSchema> | null {
   try {
     const parsed = statusSchema.safeParse(JSON.parse(body.toString("utf8")));
     return parsed.success ? parsed.data : null;

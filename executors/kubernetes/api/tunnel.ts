@@ -4,9 +4,9 @@ import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
 import { describeLoginRefusal, type HttpProxy } from "../../../src/proxy/proxy.ts";
 
-/** From the first packet to the proxy's word that the way is open. */
+/** Limit from the first packet until the proxy says that the tunnel is open. */
 const OPEN_MS = 20_000;
-/** A head that is longer is none of a proxy's. */
+/** A longer head does not come from a proxy. */
 const MOST_HEAD_BYTES = 16 * 1024;
 
 type Opened = (error: Error | null, stream: Duplex) => void;
@@ -38,7 +38,7 @@ export class TunnelAgent extends Agent {
   }
 }
 
-/** `done` is told once; a connection that comes with an error is closed. */
+/** `done` is called once; a connection that comes with an error is closed. */
 function openTunnel(proxy: HttpProxy, authority: string, done: (error: Error | null, tcp: Socket) => void): void {
   const { protocol, hostname, port } = new URL(proxy.origin);
   const at = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || (protocol === "https:" ? 443 : 80)) };

@@ -7,19 +7,19 @@ import type { Api } from "./client.ts";
 import { getPod, listLabelled, type Pod, podSchema, podsPath, selectorOf } from "./pods.ts";
 import { ApiFailure } from "./status.ts";
 
-/** What is known of one pod. `undefined`: not seen yet; `null`: it was there, and is gone. */
+/** What is known of one pod. `undefined`: it has not been seen yet; `null`: it existed and is gone. */
 export interface PodView {
   readonly pod: Pod | null | undefined;
-  /** Once something about it has changed since the last look, or after `ms`. */
+  /** Resolves once something about the pod has changed since the last look, or after `ms`. */
   changed(ms: number, signal: AbortSignal): Promise<void>;
-  /** Ask the API itself. */
+  /** Asks the API itself. */
   look(signal: AbortSignal): Promise<Pod | null>;
   close(): void;
 }
 
 /** All pods of this process in one namespace, by one watch. */
 export interface PodWatch {
-  /** To be called before the pod is made: what happens to it is then missed by nobody. */
+  /** Must be called before the pod is made, so that no change to it is missed. */
   view(name: string): PodView;
   close(): void;
 }
@@ -28,7 +28,7 @@ export interface PodWatchOptions {
   readonly api: Api;
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** Where nobody may watch, pods are asked for that often. */
+  /** How often pods are asked for where the login may not watch them. */
   readonly pollMs: number;
   readonly log: Log;
 }
@@ -41,7 +41,7 @@ const metadataSchema = z.object({ metadata: z.object({ resourceVersion: z.string
 const errorSchema = z.object({ code: z.number().optional() });
 
 const WATCH_S = 290;
-/** Whoever waits for a pod looks at it by himself that often: a watch may be dead without knowing it. */
+/** Whoever waits for a pod also asks for it this often: a watch may be dead without an error. */
 const OWN_LOOK_MS = 30_000;
 
 interface Entry {
@@ -56,7 +56,7 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
   let forbidden = false;
 
   const tell = (entry: Entry, pod: Pod | null): void => {
-    // Answers may overtake each other: a pod that is gone does not come back.
+    // Answers may overtake each other: a pod that is gone stays gone.
     if (entry.pod === null) return;
     entry.pod = pod;
     entry.changes++;

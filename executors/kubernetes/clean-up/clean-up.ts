@@ -14,10 +14,10 @@ export interface CleanUpOptions {
   readonly api: Api;
   readonly namespace: string;
   readonly jobKey: string;
-  /** A pod that it is known to have had: looked for by its name where pods may not be listed. */
+  /** A pod that the job is known to have had. It is found by this name where the login may not list pods. */
   readonly pod?: string;
   readonly graceSeconds: number;
-  /** Until the pods are no more, not only told to end. */
+  /** Whether to wait until the pods are gone; otherwise they are only told to end. */
   readonly wait: boolean;
 }
 
@@ -53,7 +53,7 @@ async function podsOf({ api, namespace, jobKey, pod }: CleanUpOptions, signal: A
   }
 }
 
-/** Who may not list or delete secrets has made none, or they go with their pods. */
+/** A login that may not list or delete secrets has made none, or they go with their pods. */
 async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
   try {
     return await asking;
@@ -63,7 +63,7 @@ async function unlessForbidden<T>(asking: Promise<T>): Promise<T | null> {
   }
 }
 
-/** By its name, as a login that may delete secrets need not be one that may list them. */
+/** The secret is found by its name, as a login that may delete secrets need not be one that may list them. */
 async function removeLogins(api: Api, namespace: string, jobKey: string, signal: AbortSignal): Promise<boolean> {
   const path = secretsPath(namespace, loginsName(jobKey));
   const what = "delete the job's logins";
@@ -84,7 +84,7 @@ export async function abandonedJobs(api: Api, namespace: string, owner: Owner, s
   return [...new Set(keys)];
 }
 
-/** Removal of what was half made, which no signal of the job's may cut short. */
+/** Removes what is half made within a time limit; no signal of the job may cut that short. */
 export async function within<T>(
   ms: number,
   parent: AbortSignal,

@@ -19,10 +19,10 @@ export interface Sweeper {
   close(): Promise<void>;
 }
 
-/** From the first job to the first look: what the journal knows of is cleaned up by then. */
+/** Time from the first job to the first look: by then the jobs in the journal have been cleaned up after. */
 const FIRST_MS = 30_000;
 const EVERY_MS = 600_000;
-/** Before each try for a suspect. */
+/** Pauses before the tries to find what a suspected job has left. */
 const AGAIN_MS = [3000, 20_000, 120_000, 600_000, 3_600_000];
 const LIMIT_MS = 120_000;
 

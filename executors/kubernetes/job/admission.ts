@@ -2,10 +2,10 @@ import { describeError } from "../../../src/errors.ts";
 import type { Reservation } from "../../../src/executor.ts";
 import type { Log } from "../../../src/log.ts";
 
-/** So long an answer holds before the cluster is asked again. */
+/** An answer of the cluster holds for this long; then the cluster is asked again. */
 const AGAIN_MS = 10_000;
 
-/** Room is in the cluster, and is not counted here. */
+/** The cluster decides whether there is room for a pod; the runner does not count it. */
 const room: Reservation = { name: "a pod", [Symbol.asyncDispose]: async () => {} };
 
 /**

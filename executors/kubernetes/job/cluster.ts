@@ -16,19 +16,21 @@ import { demandRights } from "./rights.ts";
 export interface Cluster {
   readonly api: Api;
   readonly owner: Owner;
-  /** Another process of this installation is a dead one: the state directory is one process's at a time. */
+  /**
+   * Only one process at a time uses the state directory, so another process of this installation must be a dead one.
+   */
   readonly alone: boolean;
-  /** Where pods are made that nobody says otherwise of. */
+  /** The namespace of pods for which nobody names another one. */
   readonly namespace: string;
-  /** For logs and notes: the API server. */
+  /** The API server, as logs and notes name it. */
   readonly server: string;
   watch(namespace: string): PodWatch;
-  /** Rights that a namespace's jobs need are asked for once; which are missing is an error that names them. */
+  /** Checks once per namespace that the login has the rights that jobs need; the error names those that are missing. */
   checkRights(namespace: string, signal: AbortSignal): Promise<void>;
   close(): void;
 }
 
-/** Pods reach what reaches them: whoever has a way to the API server is looked for by that way. */
+/** Pods are taken to reach this machine by the address from which it reaches the API server. */
 export function locationOf({ server }: Pick<Cluster, "server">): JobLocation {
   return { at: "host", host: new URL(server).hostname };
 }

@@ -25,11 +25,11 @@ export interface JobContainer {
   readonly image: string;
   readonly tools: RemoteTools;
   readonly commands: RemoteCommands;
-  /** As the entry, or the job, says; empty: none. */
+  /** The limit that the job or the entry sets; empty where neither does. */
   readonly memoryLimit: string;
-  /** Why nothing can go on in it, or `null`. */
+  /** Why nothing more can run in it, or `null`. */
   lost(signal: AbortSignal): Promise<Error | null>;
-  /** Once nothing can go on in it: why. */
+  /** Resolves with the reason once nothing more can run in it. */
   whenLost(signal: AbortSignal): Promise<Error>;
 }
 
@@ -37,7 +37,7 @@ export interface EnvironmentOptions {
   readonly jobKey: string;
   readonly shell: ShellName;
   readonly build: JobContainer;
-  /** May be the build container itself. */
+  /** The container of the runner's own scripts; it may be the build container itself. */
   readonly helper: JobContainer;
   readonly places: Places;
   readonly slot: number;
@@ -45,24 +45,24 @@ export interface EnvironmentOptions {
   readonly location: JobLocation;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
-  /** End the pod, whatever runs in it. */
+  /** Ends the pod, whatever runs in it. */
   readonly kill: () => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
-/** More than a stop may take beyond its grace: then the pod itself is ended. */
+/** If a stop takes this much longer than its grace period, the pod itself is ended. */
 const STUCK_MS = 30_000;
 const LOOK_MS = 20_000;
-/** From the end of a container to that of its script: what it had printed is still followed. */
+/** Time in which output is still read after a container has ended. */
 const LAST_OUTPUT_MS = 5000;
 
-/** One job's surroundings in a pod. */
+/** Makes the environment of one job in a pod. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const { build, helper, places, killLeftovers, killGraceMs } = options;
   const { root, tmpDir, buildsDir } = places;
-  /** What is root's of the helper's doing is to be the job's: its scripts may not be root's. */
+  /** The helper works as root and the scripts do not, so what the helper has made is given to the scripts' user. */
   const givesAway = helper !== build && helper.tools.uid === 0 && build.tools.uid > 0;
-  /** By container. */
+  /** Processes that the kernel has killed so far, by container. */
   const oomKilled = new Map<string, number>();
 
   const giveAway = async (signal: AbortSignal): Promise<void> => {
@@ -74,7 +74,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 
   const files = (): Environment["workspace"] => {
-    // On the file system of the checkout, so that moving is cheap.
+    // The directory is on the file system of the checkout, so that moving files is cheap.
     const place = { root, tmpDir: `${root}.tmp`, tools: helper.tools };
     const plain = remoteFiles(helper.commands, place);
     return {
@@ -93,7 +93,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     const container = script.runIn === "build" ? build : helper;
     const notes = notesOn(output);
     const where = `the ${container.name} container (image ${container.image})`;
-    // The same text in either shell: the helper needs no bash only because the job's image has one.
+    // sh runs the same text, so the helper needs no bash where only the job's image has one.
     const isBash = script.command.argv[0] === "bash" && container.tools.bash === null;
     const suited: Script = isBash ? { ...script, command: { ...script.command, argv: ["sh"] } } : script;
     const scripts = durableCommands({
@@ -148,7 +148,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     return await container.lost(limit.signal).catch(() => null);
   };
 
-  /** A script that failed because the kernel took its processes away: nobody would guess that from `Killed`. */
+  /** Tells that the kernel has killed processes for want of memory: `Killed` alone does not say why. */
   const sayOutOfMemory = async (container: JobContainer, output: Writable, signal: AbortSignal): Promise<void> => {
     const { name, commands, memoryLimit } = container;
     const { code, stdout } = await runToEnd(commands, { script: OOM_COUNT, args: [] }, 1024, signal);
@@ -176,7 +176,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         const exit = await run(script, output, signal);
         const container = script.runIn === "build" ? build : helper;
         if (exit.code !== 0) {
-          // A pod that is deleted, and a container that ends, make of each script one that was killed.
+          // If the pod is deleted or the container ends, a script looks as if a signal had killed it.
           const loss = exit.code === 137 || exit.code === 143 ? await lossWithin(container) : null;
           if (loss !== null) throw loss;
           await sayOutOfMemory(container, output, signal).catch(() => signal.throwIfAborted());
@@ -194,7 +194,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 }
 
-/** `body`, which ends by itself after a stop; if it does not within `limitMs`, `force` has it end. */
+/** Runs `body`, which ends by itself after a stop; if it does not within `limitMs`, `force` ends it. */
 async function stoppable<T>(
   body: Promise<T>,
   signal: AbortSignal,

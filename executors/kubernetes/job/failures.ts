@@ -4,9 +4,9 @@ import { type ContainerStatus, containerOf, type Pod } from "../api/pods.ts";
 import type { ApiFailure } from "../api/status.ts";
 import { TABLE } from "../settings/settings.ts";
 
-/** What the state of a pod means for its job. Reasons are words of Kubernetes' API; they decide, messages are shown. */
+/** What the state of a pod means for its job. Decisions are made by the API's reason words; messages are only shown. */
 
-/** A container's image could not be had: another policy may do. */
+/** A container's image could not be pulled; another pull policy may succeed. */
 export class ImageFailure extends SystemFailure {
   readonly container: string;
   constructor(container: string, message: string, options: { retry: boolean; reason: FailureReason }) {
@@ -24,7 +24,7 @@ export class NoShell extends ScriptFailure {
   }
 }
 
-/** In `waiting`, a container that will start by itself. */
+/** Reasons in `waiting` with which a container still starts by itself. */
 const PATIENT = new Set(["", "ContainerCreating", "PodInitializing"]);
 
 const nameOf = (container: ContainerStatus): string =>
@@ -118,7 +118,7 @@ export function startFailure(
   }
 }
 
-/** Its program could not be run: the runtime's words are all that tells why. */
+/** The container's program could not be run; only the runtime's message tells why. */
 function cannotRun(container: ContainerStatus, message: string): Error {
   const where = nameOf(container);
   if (/exec format error/.test(message)) {
@@ -155,7 +155,7 @@ export function neverStarted(pod: Pod | null | undefined, limitMs: number, warni
     return new SystemFailure(`The job's pod did not appear ${within}`, { retry: true });
   const waiting = waitsFor(pod);
   if (waiting !== "") {
-    // An autoscaler may come, or not: what no node can ever satisfy is the configuration's.
+    // An autoscaler may still add a node; but what no node can ever satisfy is a fault of the configuration.
     const never = /didn't match Pod's node affinity\/selector|untolerated taint/.test(waiting);
     return new SystemFailure(`No node had room for the job ${within}${after(waiting)}`, {
       retry: true,
@@ -236,14 +236,14 @@ export function lossOf(
   return null;
 }
 
-/** The cluster has said why it ended. Its containers may end before that, and without. */
+/** Whether the cluster has said why the pod ended. Its containers may end before that, or without it. */
 export function isFinal({ metadata, status }: Pod): boolean {
   return typeof metadata.deletionTimestamp === "string" || (status?.reason ?? "") !== "";
 }
 
 const EVICTED = "Evicted: ";
 
-/** What is said of an eviction in `warnings`, which come before the pod's own state; or `null`. */
+/** The eviction that `warnings` report, or `null`. They come before the pod's own state changes. */
 export function evictionOf(warnings: readonly string[]): Error | null {
   const found = warnings.find((text) => text.startsWith(EVICTED));
   return found === undefined ? null : evicted(found.slice(EVICTED.length));
@@ -255,7 +255,7 @@ function evicted(message: string): Error {
   return own ? new ScriptFailure(text) : new SystemFailure(text, { retry: true });
 }
 
-/** The kernel, or the kubelet in its name, has ended the build container: the script's own failure. */
+/** The kernel, or the kubelet for it, has ended the build container; that counts as the script's own failure. */
 export class OutOfMemory extends ScriptFailure {
   constructor(message: string) {
     super(message, { exitCode: 137 });

@@ -42,7 +42,7 @@ export interface PrepareOptions {
   readonly request: PrepareRequest;
   readonly slot: number;
   readonly chosen: ReturnType<typeof choose>;
-  /** The public helper image could not be had a short while ago: why. */
+  /** Why the public helper image could not be pulled a short while ago; `null` if it could. */
   readonly helperMissing: string | null;
   onHelperMissing(why: string): void;
   /** `view` is to be closed once the job is over. */
@@ -297,14 +297,14 @@ async function createSecret(
       );
     }
     if (error.status !== 409) throw error;
-    // An earlier try's, whose answer was lost, or one of an earlier preparation of the same job.
+    // The old secret comes from an earlier try whose answer was lost, or from an earlier preparation of the same job.
     await deleteObject(cluster.api, { what: "replace logins", path: secretsPath(namespace, name), uid: null }, signal);
     await cluster.api.call({ what: "save the logins of the job", method: "POST", path, body }, signal);
   }
   return name;
 }
 
-/** The cluster itself removes the secret with the pod, also where nobody else can any more. */
+/** Makes the pod own the secret, so that the cluster removes the secret with the pod even if nobody else can. */
 async function own(
   options: PrepareOptions,
   { secret, auths, pod }: { readonly secret: string; readonly auths: unknown; readonly pod: StartedPod },
@@ -318,14 +318,14 @@ async function own(
   try {
     await cluster.api.call({ what: "tie the logins to the pod", method: "PUT", path, body }, signal);
   } catch (error) {
-    // `destroy` removes it in any case.
+    // The job can go on without an owner for the secret, as `destroy` removes it in any case.
     if (!(error instanceof ApiFailure) || error.retry) throw error;
   }
 }
 
 const LONGEST_LOOK_MS = 60_000;
 const AGAIN_MS = 2000;
-/** So long after its containers a pod may say why they ended. */
+/** The reason why containers ended may appear in the pod this long after their end. */
 const LATE_REASON_MS = 5000;
 const REASON_PAUSE_MS = 500;
 
@@ -364,7 +364,7 @@ async function describeContainers(
         }
       } catch (error) {
         asking.throwIfAborted();
-        // An API server that does not answer says nothing about the pod.
+        // If the API server does not answer, that says nothing about the pod.
         if (error instanceof ApiFailure) return null;
         throw error;
       }
@@ -428,7 +428,7 @@ async function makePlaces(
 ): Promise<void> {
   const { uid, gid } = build.tools;
   const { buildsDir, root, tmpDir, scriptsDir } = places;
-  // Whoever may give things away makes them; else whoever the scripts run as.
+  // A helper that is root makes the directories and gives them away; else the user of the scripts makes them.
   const maker = helper.tools.uid === 0 ? helper : build;
   const args = [uid, gid, buildsDir, root, tmpDir, scriptsDir].map((arg) =>
     Buffer.from(String(arg)).toString("latin1"),

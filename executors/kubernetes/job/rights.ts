@@ -12,7 +12,7 @@ interface Right {
   readonly subresource?: string;
 }
 
-/** Without these no job can run; what else the documented role has, jobs do without. */
+/** No job can run without these rights; jobs do without the others that the documented role has. */
 const NEEDED: readonly Right[] = [
   { verb: "create", resource: "pods" },
   { verb: "get", resource: "pods" },
@@ -37,7 +37,7 @@ async function isAllowed(api: Api, namespace: string, right: Right, signal: Abor
   try {
     return reviewSchema.parse(await api.call(call, signal)).status.allowed;
   } catch (error) {
-    // Who cannot be asked, for want of that right, is taken at his word.
+    // If the login may not ask for its rights, it is assumed to have them.
     if (error instanceof ApiFailure && (error.status === 403 || error.status === 404)) return true;
     throw error;
   }

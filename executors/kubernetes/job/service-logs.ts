@@ -17,7 +17,7 @@ export interface FollowOptions {
 }
 
 const AGAIN_MS = 500;
-/** Longer lines come in pieces. */
+/** Longer lines are passed on in pieces. */
 const MOST_LINE_BYTES = 64 * 1024;
 
 /** Whether a job wants to see what its services print. */
@@ -44,7 +44,7 @@ async function follow(
   let last = "";
   const print = async (line: string, after: string): Promise<void> => {
     const [, time = "", text = ""] = /^(\S+) (.*)$/s.exec(line) ?? [];
-    // After a break the log begins with what was seen already: times are to the second there.
+    // After a break the log is asked for by a time in whole seconds, so it begins with lines that were seen already.
     if (time !== "" && time <= after) return;
     last = time || last;
     passOn(notes, `[service:${name}] ${text}\n`);

@@ -12,7 +12,7 @@ export interface WaitOptions {
   readonly api: Api;
   readonly namespace: string;
   readonly pod: string;
-  /** With the names of their containers. */
+  /** The services, with the names of their containers. */
   readonly services: readonly (PodService & { readonly container: string })[];
   /** `null`: do not wait. */
   readonly limitMs: number | null;
@@ -24,7 +24,7 @@ export interface WaitOptions {
 const AROUND_MS = 10_000;
 const LOOK_MS = 200;
 
-/** Wait until each service takes connections, dies, or has had its time. Whatever it is, the job goes on. */
+/** Waits until each service takes connections, dies, or has had its time. The job goes on in each case. */
 export async function waitForServices(options: WaitOptions, signal: AbortSignal): Promise<void> {
   const { services, limitMs, notes } = options;
   if (limitMs === null) return;

@@ -30,7 +30,7 @@ export interface StartedPod {
   readonly name: string;
   readonly uid: string;
   readonly view: PodView;
-  /** The build container serves for the helper's work, too: why. */
+  /** Why the build container does the helper's work, too; `null` if there is a helper. */
   readonly alone: string | null;
   readonly nodeName: string;
 }
@@ -39,7 +39,7 @@ export interface StartOptions {
   readonly cluster: Cluster;
   readonly namespace: string;
   readonly settings: KubernetesSettings;
-  /** All of the pod but what is found out by trying. */
+  /** All parts of the pod except those that are found by trying. */
   readonly parts: Omit<PodParts, "name" | "build" | "helper" | "restricted"> & {
     readonly build: Omit<PodParts["build"], "pull" | "shell">;
   };
@@ -47,15 +47,15 @@ export interface StartOptions {
   readonly helper: {
     readonly name: string;
     readonly policies: readonly ImagePolicyName[];
-    /** Nobody has configured it: where it cannot be had, the job's own image may do. */
+    /** Nobody has configured the helper image: if it cannot be pulled, the job's own image may do. */
     readonly optional: boolean;
-    /** Why there is none to try. */
+    /** Why the helper image is not even tried; `null` if it is. */
     readonly missing: string | null;
   };
   readonly servicePolicies: readonly (readonly ImagePolicyName[])[];
   readonly patches: readonly Patch[];
   readonly notes: Notes;
-  /** A pod is about to be made, and is to be found by its name from now on. `view` is to be closed once the job is over. */
+  /** Called before a pod is made, which can be found by this name from then on. `view` is to be closed once the job is over. */
   onPod(name: string, view: PodView): void;
 }
 
@@ -64,16 +64,16 @@ const NAMES: Readonly<Record<ImagePolicyName, PullPolicy>> = {
   "if-not-present": "IfNotPresent",
   never: "Never",
 };
-/** A public image that a cluster cannot reach is not waited for as long as one that somebody has named. */
+/** A default helper image that the cluster cannot reach is given less time than one that somebody has configured. */
 const HELPER_PATIENCE_MS = 20_000;
 const OTHER_SHELL = "/busybox/sh";
 const QUOTA_PAUSE_MS = 2000;
 const QUOTA_SAID_MS = 30_000;
 const UNDO_MS = 60_000;
-/** A failing pull is named once for each of its kinds; longer texts are cut. */
+/** Each kind of failing pull is printed once, cut to this many characters. */
 const MOST_SAID = 500;
 
-/** What of a pod's `spec` jobs stand on. */
+/** Fields of a pod's `spec` that jobs depend on. */
 const specSchema = z.object({
   restartPolicy: z.string(),
   containers: z.array(
@@ -81,7 +81,7 @@ const specSchema = z.object({
   ),
 });
 
-/** What the tries before have taught. */
+/** What earlier tries have shown. */
 interface Lessons {
   readonly shells: { build: string; helper: string };
   /** Container → which of its policies is tried. */
@@ -90,7 +90,10 @@ interface Lessons {
   restricted: boolean;
 }
 
-/** Make the job's pod and wait until its containers run; where the cluster says what is wrong and there is another way, take it. */
+/**
+ * Makes the job's pod and waits until its containers run. If the cluster says what is wrong, and something else can be
+ * tried, that is tried.
+ */
 export async function startPod(options: StartOptions, signal: AbortSignal): Promise<StartedPod> {
   const { cluster, settings, parts, notes, helper } = options;
   const until = performance.now() + settings.pollTimeoutMs;
@@ -154,7 +157,7 @@ export async function startPod(options: StartOptions, signal: AbortSignal): Prom
   }
 }
 
-/** What another try does differently, or `null`: it makes no sense. */
+/** What the next try does differently; `null` if another try makes no sense. */
 function learn(
   error: unknown,
   lessons: Lessons,
@@ -207,7 +210,7 @@ function serviceName(whole: PodParts, index: number): string | undefined {
   return list.success ? list.data.containers[index + offset]?.name : undefined;
 }
 
-/** The pod with the operator's changes, which must leave what jobs stand on. */
+/** The pod with the operator's patches, which must not change what jobs depend on. */
 function withPatches(manifest: Record<string, unknown>, patches: readonly Patch[]): Record<string, unknown> {
   if (patches.length === 0) return manifest;
   let spec: Json = JSON.parse(JSON.stringify(manifest.spec));
@@ -254,7 +257,7 @@ async function create(
       signal.throwIfAborted();
       if (!(error instanceof ApiFailure)) throw error;
       if (error.status === 409) {
-        // The answer to an earlier try was lost.
+        // The pod exists already: the answer to an earlier try was lost.
         const there = await getPod(api, namespace, name, signal);
         if (there?.metadata.labels?.[LABELS.jobKey] === parts.request.jobKey) return there;
       }
@@ -276,7 +279,7 @@ async function untilRunning(
   options: StartOptions,
   view: PodView,
   created: Pod,
-  /** A pull that fails for a while is the kubelet's to repeat; where there is another policy, that one is sooner. */
+  /** The kubelet repeats a pull that fails for a while; if there is another policy, that one is tried sooner. */
   { hasOtherWay, until }: { readonly hasOtherWay: (container: string) => boolean; readonly until: number },
   signal: AbortSignal,
 ): Promise<Pod> {
@@ -285,7 +288,7 @@ async function untilRunning(
   let said = "";
   const pullMessages = new Map<string, string>();
   const say = (text: string): void => {
-    // Ports and counts that change from try to try are no news.
+    // Ports and counts change from try to try; a text that differs only in its numbers is not printed again.
     const news = text.replace(/\d+/g, "0");
     if (news === said || text === "") return;
     said = news;
@@ -328,7 +331,7 @@ async function untilRunning(
   }
 }
 
-/** What the cluster has to say beside a failure whose own words are not enough. */
+/** Prints what the cluster says about the pod, where the failure's own words are not enough. */
 async function sayWarnings({ cluster, settings, notes }: StartOptions, pod: Pod, signal: AbortSignal): Promise<void> {
   if (!settings.printPodWarningEvents) return;
   for (const warning of await warningsAbout(cluster.api, pod, signal)) notes.print(warning, "warning");

@@ -4,13 +4,13 @@ import { RUN_DIR } from "./places.ts";
  * What a container runs while scripts are started in it: it ends when it is told to, and waits for orphans, so that none is left.
  * With a `sleep` that is missing or killed it goes on, a second at a time.
  */
-export const IDLE = `trap 'kill $! 2>/dev/null; exit 0' TERM INT
+const IDLE = `trap 'kill $! 2>/dev/null; exit 0' TERM INT
 while :; do
   sleep 3600 </dev/null >/dev/null 2>&1 &
   wait $! || read -t 1 x 2>/dev/null || :
 done`;
 
-/** Where the environment lies that an ENTRYPOINT has left to its program: what scripts are to have, too. */
+/** File with the environment that an ENTRYPOINT hands to its program; scripts get it, too. */
 export const ENTRYPOINT_FILE = `${RUN_DIR}/entrypoint-environment`;
 const SHOW = `cat /proc/self/environ >${ENTRYPOINT_FILE}.new && mv ${ENTRYPOINT_FILE}.new ${ENTRYPOINT_FILE}`;
 

@@ -10,7 +10,7 @@ export const LABELS = {
   role: "alloy-runner.role",
 } as const;
 
-/** Who makes things: this process of this installation. */
+/** Who makes objects: this process, of this installation. */
 export interface Owner {
   readonly installation: string;
   readonly process: string;
@@ -24,14 +24,14 @@ export function labelValue(text: string): string {
   return trim(trim(text.replace(/[^A-Za-z0-9._-]/g, "_")).slice(0, MOST));
 }
 
-/** Keys that mean something to a runner: nobody else sets them. */
+/** Whether a key means something to a runner, so that nobody else may set it. */
 export function isReserved(key: string): boolean {
   const folded = key.toLowerCase();
   const [domain = ""] = folded.split("/");
   return folded.startsWith("alloy-runner.") || domain === "runner.gitlab.com" || domain.endsWith(".runner.gitlab.com");
 }
 
-/** What all objects of a job carry. */
+/** Labels that all objects of a job carry. */
 export function ownLabels(
   { installation, process }: Owner,
   jobKey: string,

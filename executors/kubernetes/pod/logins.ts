@@ -11,7 +11,7 @@ export type Auths = Readonly<
 
 const HUB_KEY = "https://index.docker.io/v1/";
 
-/** From all sources of logins, the best one for each image. `null`: none is needed that is known. */
+/** Finds the best login for each image in all sources. `null`: none is known to be needed. */
 export async function loginsFor(
   images: readonly string[],
   request: PrepareRequest,

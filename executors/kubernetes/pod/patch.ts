@@ -19,7 +19,7 @@ const operations = z.array(
   }),
 );
 
-/** Lists whose things have names: a strategic patch changes the one that it names. */
+/** Lists whose items have names: a strategic patch changes the item that it names. */
 const MERGE_KEYS: Readonly<Record<string, string>> = {
   containers: "name",
   initContainers: "name",

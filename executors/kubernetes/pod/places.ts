@@ -13,7 +13,7 @@ export interface Places {
   readonly tmpDir: string;
   /** Where output and status of scripts lie. */
   readonly scriptsDir: string;
-  /** A configured volume holds the builds directory, and so perhaps other jobs' too. */
+  /** Whether a configured volume holds the builds directory, so that other jobs may work there, too. */
   readonly shared: boolean;
 }
 
@@ -21,8 +21,8 @@ export interface Places {
 export const RUN_DIR = "/alloy-runner";
 export const DEFAULT_BUILDS_DIR = "/builds";
 
-/** One is the other, or lies inside it. */
-export function contains(outer: string, inner: string): boolean {
+/** Whether `inner` is `outer`, or lies inside it. */
+function contains(outer: string, inner: string): boolean {
   return inner === outer || inner.startsWith(outer === "/" ? outer : `${outer}/`);
 }
 
@@ -35,7 +35,7 @@ export interface PlacesOptions {
   readonly buildsDir: string;
   readonly mounts: readonly { readonly mountPath: string; readonly kind: string; readonly readOnly: boolean }[];
   readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "jobKey">;
-  /** Of the project, among jobs that run now. */
+  /** Number of this job among those of its project that run now. */
   readonly slot: number;
 }
 

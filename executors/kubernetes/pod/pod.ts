@@ -19,7 +19,7 @@ export interface PodImage {
 
 export interface PodService {
   readonly wanted: WantedService;
-  /** Host names, for the others. */
+  /** Host names by which the other containers know it. */
   readonly names: readonly string[];
   readonly pull: PullPolicy;
   /** `NAME=value` */
@@ -45,7 +45,7 @@ export interface PodParts {
   readonly settings: KubernetesSettings;
   readonly chosen: Chosen;
   readonly places: Places;
-  /** A configured volume covers the builds directory. */
+  /** Whether a configured volume covers the builds directory. */
   readonly covered: boolean;
   readonly mounts: readonly PodMount[];
   readonly build: PodImage & {
@@ -53,17 +53,17 @@ export interface PodParts {
     readonly user: string | null;
     readonly shell: string;
   };
-  /** `null`: the build container serves for both. */
+  /** `null`: the build container does the helper's work. */
   readonly helper: (PodImage & { readonly shell: string }) | null;
   readonly services: readonly PodService[];
   /** Secret with the job's logins. */
   readonly loginSecret: string | null;
   readonly pullSecrets: readonly string[];
-  /** What a namespace under Pod Security `restricted` insists on is added where nothing is configured. */
+  /** Whether to add what Pod Security `restricted` demands, where nothing is configured. */
   readonly restricted: boolean;
 }
 
-/** A dead man's switch for pods whose runner has died: the job's own limit is the runner's business. */
+/** The cluster ends a pod this long after its job's limit, in case the runner that keeps that limit has died. */
 const DEADLINE_MARGIN_S = 600;
 
 /** User and group where a namespace refuses root, and nobody said who else. */
@@ -206,7 +206,7 @@ function mountsOf({ mounts, covered, places }: PodParts, secret: boolean): Recor
   ];
 }
 
-/** A checkout made by one container's user is read by another's: git asks for that to be said. */
+/** git refuses a checkout that another user has made, unless its directory is declared safe. */
 function gitTrust(root: string): { name: string; value: string }[] {
   return [
     { name: "GIT_CONFIG_COUNT", value: "1" },
@@ -215,7 +215,7 @@ function gitTrust(root: string): { name: string; value: string }[] {
   ];
 }
 
-/** An empty one, or one of empty words, is how a job says that it wants none. */
+/** An empty entrypoint, or one of empty words, means that the job wants none. */
 export function entrypointOf(entrypoint: readonly string[] | null): readonly string[] | null {
   return entrypoint?.some((word) => word !== "") === true ? entrypoint : null;
 }
@@ -276,7 +276,7 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
   ];
 }
 
-/** Who is known to run the scripts makes the checkout, too. */
+/** If the user of the scripts is known, the helper runs as that user, too, and so the checkout belongs to it. */
 function userOf(build: Security, { settings, build: { user } }: PodParts): Security {
   const pod = settings.podSecurityContext ?? {};
   const [uid, gid] = (user ?? "").split(":");
@@ -288,7 +288,7 @@ function userOf(build: Security, { settings, build: { user } }: PodParts): Secur
   };
 }
 
-/** `$(NAME)` would be replaced by the cluster, and `$$` is how it is told not to. */
+/** The cluster replaces `$(NAME)` in values, and takes `$$` for a `$` that it leaves alone. */
 function envOf(text: string): { name: string; value: string } {
   const split = text.indexOf("=");
   return { name: text.slice(0, split), value: text.slice(split + 1).replaceAll("$", "$$$$") };

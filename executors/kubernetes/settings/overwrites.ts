@@ -101,7 +101,7 @@ export function choose(settings: KubernetesSettings, variables: Variables): Chos
   };
 }
 
-/** Of one service: what its own variables say goes before what all services get. */
+/** The choices for one service: its own variables come before those that all services get. */
 export function chooseForService(
   settings: KubernetesSettings,
   chosen: Chosen,

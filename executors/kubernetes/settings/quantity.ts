@@ -1,7 +1,7 @@
 /** An amount as Kubernetes writes it: `500m`, `1.5Gi`, `2e3`. */
 export interface Quantity {
   readonly text: string;
-  /** In billionths, for comparing; what is finer is rounded up, as the cluster does. */
+  /** The amount in billionths, for comparing; smaller fractions are rounded up, as the cluster does. */
   readonly nano: bigint;
 }
 

@@ -33,7 +33,7 @@ export const TABLE = "runners.kubernetes";
 export const RESOURCES = ["cpu", "memory", "ephemeral_storage"] as const;
 export const SIDES = ["request", "limit"] as const;
 /** Whose resources: of the build container, of each service's, of the helper's, of the pod as a whole. */
-export const KINDS = ["", "service_", "helper_"] as const;
+const KINDS = ["", "service_", "helper_"] as const;
 export type ResourceKind = (typeof KINDS)[number] | "pod_";
 export type ResourceName = `${(typeof RESOURCES)[number]}_${(typeof SIDES)[number]}`;
 
@@ -85,7 +85,8 @@ export const tableShape = {
 
   namespace: dnsLabel,
   namespace_overwrite_allowed: pattern,
-  // Less than what it asks for would be less apart than the operator thinks.
+  // The key is refused: with anything less than a namespace for each job, jobs would be less separated than the
+  // operator thinks.
   namespace_per_job: z
     .boolean()
     .default(false)
@@ -302,7 +303,7 @@ function isQuantity(value: unknown): value is Quantity {
   return typeof value === "object" && value !== null && "nano" in value && typeof value.nano === "bigint";
 }
 
-/** What keys mean for one another. */
+/** Checks that concern several keys. */
 function relations(given: Given, context: z.RefinementCtx): void {
   const complain = (path: string[], message: string): void => {
     context.addIssue({ code: "custom", path, message });

@@ -3,7 +3,7 @@ import { type KubernetesSettings, kubernetesTable } from "./settings.ts";
 
 const checked = new WeakSet<object>();
 
-/** `[runners.kubernetes]` for `defineExecutor`: what it makes, `settingsOf` knows again. */
+/** `[runners.kubernetes]` for `defineExecutor`; `settingsOf` recognizes the tables that it has checked. */
 export const checkedTable = kubernetesTable.transform((settings) => {
   checked.add(settings);
   return settings;

@@ -3,7 +3,7 @@ import { type KubernetesSettings, TABLE } from "./settings.ts";
 
 type Ids = { readonly runAsUser?: unknown; readonly runAsGroup?: unknown } | undefined;
 
-/** Who the operator has a container run as. */
+/** The user that the operator has set for a container. */
 function configured({ podSecurityContext: pod }: KubernetesSettings, own: Ids): { user: boolean; group: boolean } {
   const { runAsUser, runAsGroup } = { ...pod, ...filledIn(own) };
   return { user: runAsUser !== undefined, group: runAsGroup !== undefined };
@@ -40,7 +40,7 @@ export function userOf(
   for (const { id, fixed: held, list, key, noun } of ids) {
     if (id === "" || held) continue;
     const number = Number(id);
-    // Root is asked for by nobody whom the operator did not name.
+    // A job may ask for root only where the operator has named it.
     if (list.some((each) => Number(each) === number) || (list.length === 0 && number !== 0)) continue;
     const allowed = list.length === 0 ? "all but 0" : list.join(", ");
     throw new ScriptFailure(`${what} is to run as ${noun} ${id}, and ${key} in [${TABLE}] allows ${allowed}`);

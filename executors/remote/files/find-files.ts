@@ -5,9 +5,9 @@ import {
   type FoundFile,
   type Gathering,
   type NameCount,
-} from "../../common/found.ts";
-import { fitsPath, fitsSegment, type Segment } from "../../common/glob.ts";
-import { below, parentOf } from "../../common/paths.ts";
+} from "../../common/files/found.ts";
+import { fitsPath, fitsSegment, type Segment } from "../../common/files/glob.ts";
+import { below, parentOf } from "../../common/files/paths.ts";
 import type { Row, RowsRequest } from "./rows.ts";
 
 /** Answers one request about the checkout. */

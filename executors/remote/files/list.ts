@@ -1,8 +1,8 @@
 import { SystemFailure } from "../../../src/errors.ts";
 import { type FileList, type FileName, type FileSelection, withoutTrailingSlashes } from "../../../src/workspace.ts";
-import { createGathering, createNameCount, type Found } from "../../common/found.ts";
-import { pathOf } from "../../common/paths.ts";
-import { selectFiles } from "../../common/select-files.ts";
+import { createGathering, createNameCount, type Found } from "../../common/files/found.ts";
+import { pathOf } from "../../common/files/paths.ts";
+import { selectFiles } from "../../common/files/select-files.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { lastLine } from "../run-to-end.ts";

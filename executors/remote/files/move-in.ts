@@ -1,6 +1,6 @@
 import { SystemFailure } from "../../../src/errors.ts";
-import { parentOf, pathOf } from "../../common/paths.ts";
-import { type PlaceKind, planMoves } from "../../common/unpack-rules.ts";
+import { parentOf, pathOf } from "../../common/files/paths.ts";
+import { type PlaceKind, planMoves } from "../../common/files/unpack-rules.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { lastLine, quoted, runToEnd } from "../run-to-end.ts";

@@ -2,7 +2,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import { createByteReader } from "../../../src/files/byte-reader.ts";
 import { tarHeader, tarPadding } from "../../../src/files/tar.ts";
 import { type FileName, fileName, fileNameText } from "../../../src/workspace.ts";
-import { pathOf } from "../../common/paths.ts";
+import { pathOf } from "../../common/files/paths.ts";
 import type { Packing } from "../place.ts";
 import { lastLine, quoted } from "../run-to-end.ts";
 import { targetsOf } from "./list.ts";

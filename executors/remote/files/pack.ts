@@ -10,7 +10,7 @@ import {
   type PackedFiles,
   type Sentences,
 } from "../../../src/workspace.ts";
-import { pathOf } from "../../common/paths.ts";
+import { pathOf } from "../../common/files/paths.ts";
 import type { RemoteCommand, RemoteCommands } from "../commands.ts";
 import type { Packing, RemotePlace } from "../place.ts";
 import { complaints } from "../run-to-end.ts";
@@ -204,6 +204,6 @@ async function* entryBlocks(entry: TarEntry, { body }: TarItem, warnings: Senten
   yield Buffer.alloc(tarPadding(entry.size));
 }
 
-export function* zeros(count: number): Generator<Buffer> {
+function* zeros(count: number): Generator<Buffer> {
   for (let left = count; left > 0; left -= PIECE_BYTES) yield Buffer.alloc(Math.min(left, PIECE_BYTES));
 }

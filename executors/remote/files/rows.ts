@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import { pathOf } from "../../common/paths.ts";
+import { pathOf } from "../../common/files/paths.ts";
 import type { RemoteCommands } from "../commands.ts";
 import { complaints, quoted } from "../run-to-end.ts";
 import type { RemoteTools } from "../tools.ts";

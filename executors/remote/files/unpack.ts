@@ -4,7 +4,7 @@ import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import { tidyAfter } from "../../../src/files/tidy.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { fileNameText, type UnpackLimits, type UnpackReport } from "../../../src/workspace.ts";
-import { pathOf } from "../../common/paths.ts";
+import { pathOf } from "../../common/files/paths.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";

@@ -1,7 +1,7 @@
 import type { TarEntry } from "../../../src/files/tar.ts";
 import { createSentences, fileName, fileNameText, type Sentences, type UnpackLimits } from "../../../src/workspace.ts";
-import { parentOf } from "../../common/paths.ts";
-import { admitted, type Directory, refused, type Tally } from "../../common/unpack-rules.ts";
+import { parentOf } from "../../common/files/paths.ts";
+import { admitted, type Directory, refused, type Tally } from "../../common/files/unpack-rules.ts";
 
 /** How entries are written for what unpacks them. */
 export interface Encoding {

@@ -72,7 +72,7 @@ export function slotsWithoutJob(one: Instance, { capacity, maxUses }: SlotRules)
   return one.state === "ready" ? Math.max(0, Math.min(capacity - one.jobs, maxUses - one.uses)) : 0;
 }
 
-export function freeSlots(one: Instance, rules: SlotRules): number {
+function freeSlots(one: Instance, rules: SlotRules): number {
   return Math.max(0, slotsWithoutJob(one, rules) - one.asking);
 }
 

@@ -7,10 +7,10 @@ import {
   fileName,
   withoutTrailingSlashes,
 } from "../../../src/workspace.ts";
-import { createGathering, createNameCount, type FoundFile, type Gathering } from "../../common/found.ts";
-import { fitsSegment, type Segment } from "../../common/glob.ts";
-import { below, pathOf } from "../../common/paths.ts";
-import { selectFiles } from "../../common/select-files.ts";
+import { createGathering, createNameCount, type FoundFile, type Gathering } from "../../common/files/found.ts";
+import { fitsSegment, type Segment } from "../../common/files/glob.ts";
+import { below, pathOf } from "../../common/files/paths.ts";
+import { selectFiles } from "../../common/files/select-files.ts";
 import { bytesOf, inParallel, isMissing, unreadable } from "./paths.ts";
 
 interface ListHost {

@@ -12,7 +12,7 @@ import {
   type PackedFiles,
   type Sentences,
 } from "../../../src/workspace.ts";
-import { pathOf } from "../../common/paths.ts";
+import { pathOf } from "../../common/files/paths.ts";
 import { bytesOf, codeOf, isMissing, unreadable } from "./paths.ts";
 
 /** Files that are opened ahead of their turn. */

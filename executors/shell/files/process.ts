@@ -2,7 +2,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { WorkspaceFiles } from "../../../src/workspace.ts";
-import { createNameCount } from "../../common/found.ts";
+import { createNameCount } from "../../common/files/found.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Places } from "../places/places.ts";
 

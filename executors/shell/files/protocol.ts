@@ -2,7 +2,7 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import { LONGEST_PATH_BYTES } from "../../../src/files/tar.ts";
 import { type FileName, fileName } from "../../../src/workspace.ts";
-import type { NameCount } from "../../common/found.ts";
+import type { NameCount } from "../../common/files/found.ts";
 
 /**
  * What the runner and its second process say to each other. stdin: the length of the request as 8 hex digits, the request as

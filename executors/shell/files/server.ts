@@ -4,7 +4,7 @@ import { describeError, ScriptFailure } from "../../../src/errors.ts";
 import { createByteReader } from "../../../src/files/byte-reader.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
-import { createNameCount } from "../../common/found.ts";
+import { createNameCount } from "../../common/files/found.ts";
 import { findProgram } from "../launch/launch.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";

@@ -25,8 +25,8 @@ import {
   type UnpackLimits,
   type UnpackReport,
 } from "../../../src/workspace.ts";
-import { below, parentOf, pathOf } from "../../common/paths.ts";
-import { admitted, type Directory, type Move, planMoves, refused } from "../../common/unpack-rules.ts";
+import { below, parentOf, pathOf } from "../../common/files/paths.ts";
+import { admitted, type Directory, type Move, planMoves, refused } from "../../common/files/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./paths.ts";
 
 interface UnpackPlaces {
@@ -282,7 +282,7 @@ async function movesOf(staging: string, top: string, entries: ReadonlyMap<string
 }
 
 /** Remove a directory of ours, whatever the names in it. Links are removed, not followed. */
-export async function removeTree(path: string): Promise<void> {
+async function removeTree(path: string): Promise<void> {
   const names = await readdir(bytesOf(path), { encoding: "buffer" }).catch((error: unknown) => {
     if (isMissing(error)) return null;
     throw error;

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { SystemFailure } from "../../../src/errors.ts";
 import { LONGEST_PATH_BYTES } from "../../../src/files/tar.ts";
 import type { Argv } from "../../../src/shell.ts";
-import { createNameCount } from "../../common/found.ts";
+import { createNameCount } from "../../common/files/found.ts";
 
 /** A program as it is started for a job. */
 interface GitStart {

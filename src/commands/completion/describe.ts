@@ -6,7 +6,7 @@ type Follows =
   | { readonly kind: "values"; readonly values: readonly string[] };
 
 export interface FlagShape {
-  /** With dashes: `-c`, `--config`. */
+  /** The flag's names with dashes: `-c`, `--config`. */
   readonly names: readonly string[];
   readonly description: string;
   readonly follows: Follows;
@@ -15,7 +15,7 @@ export interface FlagShape {
 export interface CommandShape {
   readonly name: string;
   readonly description: string;
-  /** Its own flags, then those of the program. */
+  /** The command's own flags, then those of the program. */
   readonly flags: readonly FlagShape[];
   /** Words that may stand beside the flags. */
   readonly words: readonly string[];

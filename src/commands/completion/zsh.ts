@@ -1,6 +1,6 @@
 import type { CommandShape, FlagShape, ProgramShape } from "./describe.ts";
 
-/** For a directory of `fpath`, as `_alloy-runner`, or to be sourced after `compinit`. */
+/** A script for a directory of `fpath`, as `_alloy-runner`, or to be sourced after `compinit`. */
 export function zshCompletion({ name, flags, commands }: ProgramShape): string {
   const fn = `_${name}`;
   return `#compdef ${name}

@@ -40,7 +40,7 @@ export function addControlCommand(program: Command, name: ControlCommand): Comma
 }
 
 /** Which running runner is meant, and how its answer is printed. */
-export function addRunningOptions(command: Command): Command {
+function addRunningOptions(command: Command): Command {
   return command
     .addOption(configOption().env("CONFIG_FILE"))
     .addOption(new Option("--state-dir <dir>", "state_dir of the runner, where its configuration does not lead there"))

@@ -5,7 +5,7 @@ import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
 import { elapsed, tableLines } from "./table.ts";
 
-/** Of those that ended, unless all are asked for. */
+/** How many ended jobs are shown, unless all are asked for. */
 const SHOWN = 20;
 
 export async function jobsCommand(values: FlagValues, context: CommandContext): Promise<void> {
@@ -46,7 +46,7 @@ function endedRow(job: JobLine): string[] {
   return [job.id, job.runner, outcomeOf(job), elapsed(job.elapsedSeconds), job.title];
 }
 
-/** What a job is about, in a word or two. */
+/** What a job is doing, in a word or two. */
 export function doingOf(job: JobLine): string {
   if (job.state === "running") return job.stage ?? job.state;
   if (job.state === "finished") return `cleans up (${outcomeOf(job)})`;

@@ -10,7 +10,10 @@ import { outcomeOf } from "./jobs.ts";
 import { reachRunner } from "./reach.ts";
 import { elapsed } from "./table.ts";
 
-/** Where a trace is printed. A terminal gets text and colours and nothing else of what a script may have printed. */
+/**
+ * Where a trace is printed. On a terminal only text and colours are printed; a script may have printed other escape
+ * sequences.
+ */
 export interface LogsOutput {
   readonly stream: Writable;
   readonly terminal: boolean;

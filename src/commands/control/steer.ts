@@ -10,7 +10,7 @@ import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
 
-/** `cancel`, `pause`, `resume`, `drain` and `reload`: one wish, and what came of it. */
+/** The commands `cancel`, `pause`, `resume`, `drain` and `reload`: each sends one request and prints its result. */
 
 export async function cancelCommand(id: string, values: FlagValues, context: CommandContext): Promise<void> {
   const runner = await reachRunner(values, context);

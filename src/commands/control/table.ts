@@ -1,6 +1,9 @@
 import { padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
 
-/** Rows as lines, columns aligned. Cells come from files and coordinators: nothing of them moves a cursor. */
+/**
+ * Rows as lines with aligned columns. Cells come from files and coordinators, so characters that move the cursor are
+ * removed.
+ */
 export function tableLines(rows: readonly (readonly string[])[]): string[] {
   const cells = rows.map((row) => row.map(printable));
   const columns = Math.max(0, ...cells.map((row) => row.length));

@@ -19,7 +19,7 @@ export async function readConfiguration(file: string, context: CommandContext): 
     if (!(error instanceof ConfigError)) throw error;
     return { config: null, notes: error.message.split("\n").map((line) => noteOf("error", line)) };
   }
-  // Without the file there is nothing to run, whoever may want to make it.
+  // A missing file is an error here, although commands that would make it take it for an empty one.
   const missing = config.textDigest === undefined;
   const notes = [
     ...config.broken.flatMap(({ problems }) => problems.map((problem) => noteOf("error", problemLine(problem)))),
@@ -33,7 +33,7 @@ export async function readConfiguration(file: string, context: CommandContext): 
   return { config, notes: notes.length === 0 ? [fact] : notes };
 }
 
-/** The loader's sentences say what to do themselves. */
+/** The loader's sentences already say what to do. */
 function noteOf(severity: "error" | "warning", cause: string): Note {
   return { severity, check: "configuration", of: "", cause, remedy: "" };
 }

@@ -12,13 +12,13 @@ import type { Finding, Note } from "./finding.ts";
 
 const LIMIT_MS = 15_000;
 const DAY_MS = 86_400_000;
-/** A certificate or token that ends sooner is worth a word. */
+/** A certificate or token that expires sooner than this gets a warning. */
 const SOON_MS = 14 * DAY_MS;
-/** From here on signatures of buckets and the times of traces are wrong. */
+/** With a larger difference the signatures of buckets and the times of traces are wrong. */
 const MOST_SKEW_MS = 60_000;
 const SLOW_MS = 2000;
 
-/** An entry's way to its coordinator: proxy, name, certificate, clock, token. */
+/** Checks an entry's way to its coordinator: proxy, name, certificate, clock, token. */
 export async function checkCoordinator(entry: RunnerConfig, context: CommandContext): Promise<Note[]> {
   const { url, name } = entry;
   const finding = (severity: Finding["severity"], cause: string, remedy: string): Finding => ({
@@ -121,7 +121,7 @@ function remedyOf(status: number): string {
     : "Check url: it is the address of the coordinator itself";
 }
 
-/** How far this machine's clock is before the other's, as its answers say to the second. */
+/** How far this machine's clock is ahead of the server's, whose answers give the time in seconds. */
 async function skewOf(url: URL): Promise<number | null> {
   return await new Promise((resolve, reject) => {
     request(url, { method: "HEAD", signal: AbortSignal.timeout(5000), agent: false })
@@ -135,7 +135,7 @@ async function skewOf(url: URL): Promise<number | null> {
   });
 }
 
-/** How long the certificate is still good for, whoever signed it. */
+/** How long the certificate is still valid, whoever signed it. */
 async function certificateLeftMs(host: string, port: number): Promise<number | null> {
   return await new Promise((resolve, reject) => {
     const socket = connect(

@@ -7,7 +7,10 @@ import { checkCoordinator } from "./coordinator.ts";
 import { type Note, printNotes, statusOf } from "./finding.ts";
 import { checkMachine } from "./machine.ts";
 
-/** Asks what stands behind an entry's executor. `null`: it has nothing to ask. @throws why no job could run there */
+/**
+ * Asks the service behind an entry's executor for its state. `null`: there is nothing to ask.
+ * @throws why no job could run there
+ */
 export type Diagnose = (entry: RunnerConfig, signal: AbortSignal) => Promise<string | null>;
 
 const EXECUTOR_LIMIT_MS = 30_000;

@@ -4,9 +4,9 @@ import type { CommandContext } from "../context.ts";
 /** What was looked at, and what is wrong with it. */
 export interface Finding {
   readonly severity: "error" | "warning";
-  /** What was looked at: `configuration`, `coordinator`. */
+  /** The subject of the check: `configuration`, `coordinator`. */
   readonly check: string;
-  /** Which one: an entry's name, a path. */
+  /** The checked thing itself: an entry's name, a path. */
   readonly of: string;
   readonly cause: string;
   readonly remedy: string;

@@ -4,7 +4,10 @@ import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { readConfiguration } from "./configuration.ts";
 import { printNotes, statusOf } from "./finding.ts";
 
-/** Checks a configuration file and nothing else: asks nobody, writes nothing. @returns the exit status */
+/**
+ * Checks a configuration file and nothing else: it connects to nothing and writes nothing.
+ * @returns the exit status
+ */
 export async function lintCommand(
   given: string | undefined,
   values: FlagValues,

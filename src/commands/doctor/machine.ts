@@ -14,7 +14,7 @@ import type { Finding, Note } from "./finding.ts";
 const run = promisify(execFile);
 const LEAST_DESCRIPTORS = 1024;
 
-/** What the runner needs of this machine, whatever its coordinators say. */
+/** Checks what the runner needs of this machine, whatever its coordinators say. */
 export async function checkMachine(config: Config, context: CommandContext): Promise<Note[]> {
   const checks = [checkState, checkRunning, checkPrograms, checkUser, checkDescriptors];
   return (await Promise.all(checks.map((check) => check(config, context)))).flat();
@@ -83,7 +83,7 @@ async function checkRunning({ stateDir, file }: Config, context: CommandContext)
   }
 }
 
-/** Of entries whose jobs run on this machine itself; images bring their own. */
+/** Checks only entries whose jobs run on this machine itself; images bring their own programs. */
 async function checkPrograms({ runners }: Config, { env, cwd }: CommandContext): Promise<Note[]> {
   const here = runners.filter(({ executor }) => executor === "shell");
   if (here.length === 0) return [];

@@ -9,9 +9,9 @@ import type { Bury } from "./here/sweep.ts";
 import type { ExecOptions } from "./options.ts";
 import type { PreviewJob } from "./report.ts";
 
-/** What `exec` needs of the parts that only the composition root knows. */
+/** Parts that `exec` needs and only the composition root knows. */
 export interface ExecEngine {
-  /** What an executor says of itself, without starting anything. */
+  /** What an executor says of itself before anything is started. */
   describe(config: Config): Promise<ExecutorTraits>;
   /** Work on jobs of `config`'s one entry, as `run` does. */
   startRunner(config: Config, context: CommandContext): Promise<ExecRunner>;
@@ -26,7 +26,7 @@ interface ExecutorTraits {
 }
 
 interface ExecRunner {
-  /** Ask for no more jobs and wait for those that run. */
+  /** Asks for no more jobs and waits for those that run. */
   end(): Promise<void>;
 }
 
@@ -35,7 +35,7 @@ export type Work =
   | { readonly kind: "alloy"; readonly file: CiFile; readonly notes: readonly string[] }
   | ({ readonly kind: "gitlab" } & GitlabWork);
 
-/** One call of `exec`, understood. */
+/** One call of `exec`, with its arguments parsed. */
 export interface Run {
   readonly options: ExecOptions;
   readonly executor: string | undefined;

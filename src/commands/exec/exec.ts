@@ -32,7 +32,8 @@ export async function execCommand(
   engine: ExecEngine,
 ): Promise<number> {
   const given = await readExecOptions(words, values, context, availableParallelism());
-  // Where the reader of the output goes away, the pipeline notices it when it writes; this error has no other use.
+  // If the reader of the output goes away, the pipeline notices it when it writes; the listener only keeps this error
+  // from ending the process.
   process.stdout.on("error", () => undefined);
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;
@@ -57,7 +58,7 @@ export async function execCommand(
   const status = await Promise.race([
     work().catch((error: unknown) => {
       if (signal.aborted) return cancel.status;
-      // Whoever read the output has had enough: as if SIGPIPE had ended us.
+      // The reader of the output has gone, so the exit status is that of a program ended by SIGPIPE.
       if (error instanceof Error && "code" in error && error.code === "EPIPE") return 141;
       throw error;
     }),
@@ -110,6 +111,7 @@ async function withRun(run: Run, signal: AbortSignal): Promise<number> {
 
 function jobNamesIn(project: ProjectFile): readonly string[] {
   if (project.kind === "alloy") return project.file.jobs.map(({ name }) => name);
-  // Before it is read: whether a word is a job decides how the others are meant.
+  // The file is searched before it is read as YAML, because the meaning of the other words depends on which of them are
+  // jobs.
   return [...project.file.text.matchAll(/^([\w-]+):/gm)].flatMap((match) => match[1] ?? []);
 }

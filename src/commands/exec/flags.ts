@@ -65,7 +65,7 @@ function addGitlabFlags(command: Command): void {
     .addOption(new Option("--artifacts <dir>", "keep what jobs upload in this directory"));
 }
 
-/** Flags that describe the line to a coordinator: `exec` brings its own. */
+/** Flags for the connection to a coordinator, which `exec` does not have because it brings its own coordinator. */
 const NOT_OF_EXEC = /^(?:limit|request-concurrency|clone-url|tls-.*)$/;
 
 /**

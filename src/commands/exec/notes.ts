@@ -7,7 +7,7 @@ import type { ExecOptions } from "./options.ts";
 export interface NotesOptions {
   readonly options: ExecOptions;
   readonly file: CiFile;
-  /** Of the commit that runs. */
+  /** The commit that runs. */
   readonly commit: { readonly message: string; readonly ref: string };
   readonly executor: { readonly image: boolean; readonly services: boolean };
   /** Names of the jobs that run; `undefined`: all that a push would run. */

@@ -22,26 +22,26 @@ export interface ExecOptions {
   /** The CI file; `undefined`: the project's. What follows is for GitLab's. */
   readonly file: string | undefined;
   readonly json: boolean;
-  /** Also jobs that are not in the pipeline. */
+  /** Whether to list jobs that are not in the pipeline, too. */
   readonly all: boolean;
   /** `CI_PIPELINE_SOURCE`. */
   readonly source: string | undefined;
   /** Branch that a merge request is to go into. */
   readonly target: string | undefined;
   readonly inputs: ReadonlyMap<string, string>;
-  /** Instead of what git says has changed. */
+  /** Files that count as changed, instead of those that git reports. */
   readonly changed: readonly string[] | undefined;
   readonly manual: readonly string[];
   readonly stages: readonly string[];
   /** Checkouts of other projects that are included, by project. */
   readonly checkouts: ReadonlyMap<string, string>;
-  /** Take fetched files as they were the last time. */
+  /** Whether to use the stored copies of fetched files. */
   readonly offline: boolean;
   readonly noDelay: boolean;
   readonly artifactsDir: string | undefined;
 }
 
-/** AlloyCI's. */
+/** AlloyCI's limit of a job. */
 const TIMEOUT_SECONDS = 3600;
 
 /** @throws {CommandError} what cannot be used, and what was expected */
@@ -99,7 +99,7 @@ export async function readExecOptions(
   };
 }
 
-/** What makes pipelines at GitLab. */
+/** Sources of pipelines that GitLab knows. */
 const SOURCES: readonly string[] =
   "push merge_request_event schedule web api trigger pipeline parent_pipeline chat external external_pull_request_event webide".split(
     " ",
@@ -147,7 +147,7 @@ export async function readEnvFile(name: string, cwd: string): Promise<VariableSp
       if (trimmed === "" || trimmed.startsWith("#")) return [];
       const split = trimmed.indexOf("=");
       const key = trimmed.slice(0, Math.max(0, split)).trimEnd();
-      // Not shown: it may be a value.
+      // The key is not printed, as it may be a part of a value.
       if (!NAME.test(key)) throw new CommandError(`${name}:${index + 1}: expected NAME=value`);
       return [{ key, value: unquote(trimmed.slice(split + 1).trimStart()), masked: true }];
     });

@@ -25,7 +25,7 @@ export type PreviewJob = (
   config: Config,
 ) => Promise<{ readonly shell: string; readonly root: string; readonly stages: readonly PreviewedStage[] }>;
 
-/** What the file has, and what of it runs for `ref`. */
+/** The file's jobs, and which of them run for `ref`. */
 export function listJobs(file: CiFile, ref: string): string[] {
   const ordered = file.stages.flatMap((stage) => file.jobs.filter((job) => job.stage === stage));
   const rows = [["job", "stage", "when", ""], ...ordered.map((job) => rowOf(job, ref))];
@@ -100,7 +100,7 @@ export async function previewText(job: string, payload: string, config: Config, 
     lines.push(`\n# ${job}: ${name}${condition}${language}${transfer === null ? "" : ` ${title} ${transfer}`}`);
     if (script !== null) lines.push(script.text.trimEnd());
   }
-  // Whoever reads scripts before they run is to see all of them.
+  // Somebody who reads scripts before they run has to see all characters of them.
   return printableLines(lines.join("\n"));
 }
 

@@ -6,11 +6,11 @@ export interface Cancel extends Disposable {
   readonly signal: AbortSignal;
   /** 130 for Ctrl-C, 143 for SIGTERM; 130 as long as none came. */
   readonly status: number;
-  /** Resolves with the exit status at the second one: whoever waits is to leave at once. */
+  /** Resolves with the exit status at the second signal: then the program has to leave at once. */
   readonly hurried: Promise<number>;
 }
 
-/** Ctrl-C and its like, once and twice. */
+/** Listens for Ctrl-C and the like, the first and the second time. */
 export function listenForCancel(say: (text: string) => void): Cancel {
   const controller = new AbortController();
   const hurried = Promise.withResolvers<number>();

@@ -7,9 +7,9 @@ interface Question {
   readonly initial?: string;
   /** An empty answer is asked again. */
   readonly required?: boolean;
-  /** Not echoed. */
+  /** Whether the answer is not echoed. */
   readonly secret?: boolean;
-  /** What is wrong with an answer, or null. Asked again until nothing is. */
+  /** Says what is wrong with an answer, or null. The question is asked again until nothing is. */
   readonly check?: (answer: string) => string | null;
 }
 
@@ -21,13 +21,13 @@ export interface Ask {
   close(): void;
 }
 
-/** What is wrong with `answer`, or null. */
+/** Says what is wrong with `answer`, or null. */
 function complaint(question: Question, answer: string): string | null {
   if (answer === "") return question.required === true ? "an answer is needed here" : null;
   return question.check?.(answer) ?? null;
 }
 
-/** Questions at a terminal. Ctrl-C and end of input are a CommandError, not a stack trace. */
+/** Asks questions at a terminal. Ctrl-C and the end of input are a CommandError, not a stack trace. */
 export async function askTerminal(): Promise<Ask> {
   const [{ default: confirm }, { default: input }, { default: password }, { default: select }] = await Promise.all([
     import("@inquirer/confirm"),
@@ -87,7 +87,10 @@ export async function askTerminal(): Promise<Ask> {
   };
 }
 
-/** Answers from a pipe or a file, one a line, in the order of the questions; they are shown on stderr as they come up. */
+/**
+ * Reads answers from a pipe or a file, one a line, in the order of the questions, and shows each on stderr as it is
+ * used.
+ */
 export function askLines(): Ask {
   const reader = createInterface({ input: process.stdin });
   const lines = reader[Symbol.asyncIterator]();

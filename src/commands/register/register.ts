@@ -29,13 +29,13 @@ interface Answers {
   readonly tags: readonly string[];
   readonly runUntagged: boolean;
   readonly locked: boolean;
-  /** What its executor wants to know, as if it had been given by flags. */
+  /** Answers to the executor's questions, in the form of flags. */
   readonly more: FlagValues;
 }
 
 /**
- * Get a token and add a `[[runners]]` entry. Everything that can be asked and checked here is, before the coordinator hears
- * of it; a token that could not be saved is given back.
+ * Gets a token and adds a `[[runners]]` entry. All questions and checks that this machine can answer come before the
+ * coordinator is asked; a token that could not be saved is given back.
  * @param ask `null` with `--non-interactive`
  * @throws {CommandError | ConfigError} nothing was changed, or the message says what was
  */

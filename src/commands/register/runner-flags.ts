@@ -6,9 +6,9 @@ import { cacheFlags } from "./cache-flags.ts";
 
 /** A flag with those whose entries it is for. */
 export interface RunnerFlag extends EntryFlag {
-  /** What it stands under in `--help`. */
+  /** The heading in `--help` under which it stands. */
   readonly heading: string;
-  /** Only for entries with one of these executors; others get nothing from it, nor from its environment variable. */
+  /** Executors to which the flag applies; entries of others ignore it and its environment variable. */
   readonly executors?: readonly string[];
 }
 

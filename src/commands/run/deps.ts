@@ -17,7 +17,7 @@ export interface RunOptions {
   readonly workingDirectory: string | undefined;
   /** `--syslog` was given: accepted, as the log on stderr ends there anyway. */
   readonly syslog: boolean;
-  /** These win over the file, also after a reload. */
+  /** These values win over those of the file, also after a reload. */
   readonly listenAddress: string | undefined;
   readonly logLevel: LogLevel | undefined;
   readonly logFormat: LogFormat | undefined;
@@ -33,18 +33,18 @@ export interface RunServices {
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
   openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
   hasRoom(): Promise<boolean>;
-  /** As of the last look. */
+  /** The state of the disk at the last check. */
   disk(): DiskState;
   isPending(origin: string, jobId: string): boolean;
-  /** A new configuration is in force: limits of disk space and the like. */
+  /** Called when a new configuration is in force, with its limits of disk space and the like. */
   reconfigure?(config: Config): void;
-  /** Ends what works in the background. What is under way may finish until the signal fires; everything is on disk. */
+  /** Ends background work. Work that is under way may finish until the signal fires; its data is on disk. */
   close(signal: AbortSignal): Promise<void>;
 }
 
 /** Changes of the configuration file, and loading it on demand. */
 export interface ConfigChanges extends AsyncIterable<{ readonly config: Config } | { readonly error: unknown }> {
-  /** Load now, changed or not: yields like any change. */
+  /** Loads the file now, changed or not, and yields like any change. */
   reload(): void;
 }
 

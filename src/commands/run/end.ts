@@ -7,12 +7,12 @@ import type { Started } from "./start.ts";
 /** How long reports under way may take once the last job has ended. */
 const LAST_REPORTS_MS = 10_000;
 
-/** What is left of a runner that asks for no more jobs. */
+/** What still runs of a runner that asks for no more jobs. */
 export interface Ending {
   readonly started: Started;
-  /** Settles when the configuration is followed no more. */
+  /** Settles when changes of the configuration are no longer followed. */
   readonly followed: Promise<void> | undefined;
-  /** It can be steered until its last job has ended. */
+  /** The control socket, which works until the last job has ended. */
   readonly control: ControlServer | null;
 }
 
@@ -31,7 +31,8 @@ export async function end(
   let stoppedAt = stopping.aborted ? performance.now() : undefined;
   const finish = async (): Promise<number> => {
     await supervisor.drain();
-    // Told to stop, it must be over before `shutdown_timeout`; what has not arrived by then is sent at the next start.
+    // A stopping runner must end before `shutdown_timeout`; reports that have not arrived by then are sent at the next
+    // start.
     const leftMs =
       stoppedAt === undefined ? Number.POSITIVE_INFINITY : stoppedAt + shutdownTimeoutMs - performance.now();
     const limitMs = Math.max(Math.min(LAST_REPORTS_MS, leftMs - 1000), 100);

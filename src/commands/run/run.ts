@@ -11,7 +11,7 @@ import { listenToAccidents, listenToSignals, type Wish } from "./signals.ts";
 import { follow, type Started, start, statusOf } from "./start.ts";
 import { listenToWishes } from "./wishes.ts";
 
-/** What the log calls it beside signals. */
+/** Name of the control socket in log lines that otherwise name a signal. */
 const BY_SOCKET = "the control socket";
 const RELOAD_LIMIT_MS = 30_000;
 
@@ -111,7 +111,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
         return await Promise.race([reloaded, late]);
       },
     };
-    // Jobs matter more than who watches them.
+    // Jobs run even if the control socket cannot be opened.
     return await openControl(started.config.stateDir, steering, log).catch((error: unknown) => {
       log.warn("there is no control socket: jobs, logs, cancel, pause and the like do not reach this runner", {
         problem: describeError(error),
@@ -119,7 +119,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       return null;
     });
   };
-  // Listeners for signals keep no process alive, and a runner without entries has nothing else.
+  // Listeners for signals do not keep the process alive, and a runner without entries has nothing else that does.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
     return await Promise.race([work(), hurried.promise]);

@@ -9,7 +9,7 @@ const WISHES: Partial<Record<NodeJS.Signals, Wish>> =
         SIGTERM: "stop",
         SIGINT: "stop",
         SIGHUP: "reload",
-        // With a listener of ours Node does not open a debugger to whoever may send this signal.
+        // A listener of ours keeps Node from opening a debugger for whoever can send this signal.
         SIGUSR1: "show",
       };
 
@@ -27,7 +27,7 @@ export function listenToSignals(onWish: (wish: Wish, signal: string) => void): D
   };
 }
 
-/** Calls `onError` for what no one caught, until disposed of: one job's trouble never ends the process. */
+/** Calls `onError` for errors that nobody caught, until disposed of: an error of one job never ends the process. */
 export function listenToAccidents(onError: (error: unknown, kind: string) => void): Disposable {
   const onException = (error: unknown): void => onError(error, "uncaught exception");
   const onRejection = (error: unknown): void => onError(error, "unhandled rejection");

@@ -11,16 +11,16 @@ import { typedConfig } from "../typed-entry.ts";
 import { describeRunner } from "../verify.ts";
 import type { ConfigChanges } from "./deps.ts";
 
-/** What makes a runner of one entry, which ends by itself. */
+/** Makes a runner of one entry, which ends by itself. */
 export interface Single {
-  /** For messages: the configuration file, or `flags of run-single`. */
+  /** The name that messages use: the configuration file, or `flags of run-single`. */
   readonly file: string;
   load(file: string, options: LoadOptions): Promise<Config>;
-  /** Nothing of it changes while it runs. */
+  /** A source of changes that never has any. */
   unchanging(signal: AbortSignal): ConfigChanges;
   /** Counts jobs, and the time between them. */
   count(handle: HandleJob): HandleJob;
-  /** Fires when there were enough jobs, or none for long enough. */
+  /** Fires when enough jobs have run, or none has come for long enough. */
   readonly done: AbortSignal;
 }
 
@@ -77,7 +77,7 @@ export function createSingle(values: FlagValues, context: CommandContext): Singl
   };
 }
 
-/** One job at a time, whatever the entry says. */
+/** The configuration for one job at a time, whatever the entry says. */
 function only(config: Config, name: string): Config {
   const chosen = config.runners.filter((runner) => runner.name === name);
   const broken = config.broken.filter((entry) => entry.name === name);

@@ -13,7 +13,7 @@ export interface Started {
   config: Config;
   readonly services: RunServices;
   readonly supervisor: Supervisor;
-  /** Told how each look at the configuration ended. */
+  /** Functions that are called with the result of each reload. */
   readonly onReload: Set<(reloaded: Reloaded) => void>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
@@ -27,7 +27,7 @@ export interface Started {
  */
 export async function start(options: RunOptions, deps: RunDeps, stopping: AbortSignal): Promise<Started> {
   const { log, metrics } = deps;
-  // Before the directory changes: `--config x.toml` means the one that the person sees.
+  // The path is resolved before the directory changes: `--config x.toml` means the file that the person sees.
   const file = resolve(options.config);
   log.info(`alloy-runner ${deps.version} starts`, { config: file, pid: process.pid });
   if (process.platform !== "win32") {
@@ -49,7 +49,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
   const serve = async (address: string): Promise<void> => {
     if (server === undefined && address === "") return;
     if (server === undefined) {
-      // Loaded where it is used: most runners serve no metrics.
+      // Imported only here, because most runners serve no metrics.
       const { openMetricsServer } = await import("../../metrics/server.ts");
       server = await openMetricsServer(address, {
         contentType: metrics.contentType,
@@ -120,7 +120,7 @@ function changeDirectory(directory: string): void {
   }
 }
 
-/** What a configuration changes outside the polling. */
+/** Applies the parts of a configuration that do not concern polling. */
 function adopt(config: Config, options: RunOptions, { log }: RunDeps): void {
   log.setLevel(options.logLevel ?? config.logLevel ?? "info");
   const format = options.logFormat ?? config.logFormat;
@@ -202,7 +202,7 @@ export async function follow(
   }
 }
 
-/** For the service manager. */
+/** The status line for the service manager. */
 export function statusOf({
   supervisor: { polling },
   config: { broken },

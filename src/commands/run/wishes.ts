@@ -9,7 +9,7 @@ export function listenToWishes(input: Readable, onWish: (wish: Wish, source: str
   let rest = "";
   const onData = (bytes: Buffer | string): void => {
     const lines = `${rest}${bytes}`.split("\n");
-    // Nobody but the host writes here; a line without end must not grow all the same.
+    // Only the host writes here; but a line without end must not grow without limit.
     rest = (lines.pop() ?? "").slice(-100);
     for (const line of lines) {
       const word = line.trim();

@@ -3,7 +3,7 @@ import { definedByFile, runArguments, type Service, type ServiceManager, type Se
 import { MARKER, run, tryRun } from "./step.ts";
 
 export interface LaunchdPlaces {
-  /** Of the account that calls. */
+  /** Home directory of the account that calls. */
   readonly home: string;
   readonly uid: number;
 }
@@ -25,12 +25,12 @@ export function launchd({ home, uid }: LaunchdPlaces): ServiceManager {
     definition: (service) => definedByFile(file(service)),
     install: (service) => [
       { do: "write", file: file(service), text: launchdPlist(service, logFile(service)), mode: 0o644 },
-      // An earlier uninstall by hand may have left it switched off.
+      // The service may have been disabled when somebody uninstalled it by hand.
       run("launchctl", "enable", target(service)),
     ],
     uninstall: (service) => [tryRun("launchctl", "bootout", target(service)), { do: "remove", file: file(service) }],
     start: (service) => [
-      // Fails where it is loaded already; the next call starts it then.
+      // This fails if the service is loaded already; then the next call starts it.
       tryRun("launchctl", "bootstrap", domain(service), file(service)),
       run("launchctl", "kickstart", target(service)),
     ],
@@ -41,7 +41,7 @@ export function launchd({ home, uid }: LaunchdPlaces): ServiceManager {
     ],
     async state(service, runTool, signal) {
       const { status, stdout } = await runTool(["launchctl", "print", target(service)], signal);
-      // It knows only what is loaded.
+      // launchd knows only services that are loaded.
       if (status !== 0) return { running: false, detail: "stopped" };
       const state = /^\s*state = (.+)$/m.exec(stdout)?.[1] ?? "unknown";
       const pid = /^\s*pid = (\d+)$/m.exec(stdout)?.[1];

@@ -7,7 +7,7 @@ import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import type { Service, ServiceName } from "./service.ts";
 
 export const DEFAULT_NAME = "alloy-runner";
-/** As long as `stop` lets running jobs take: longer than nearly all jobs. */
+/** How long `stop` lets jobs go on: nearly all jobs are shorter. */
 const DEFAULT_DRAIN_MS = 2 * 3600 * 1000;
 
 /** `--service` and `--user-service`. @throws {CommandError} a name that a service manager would not take */

@@ -78,7 +78,7 @@ export async function perform(step: Step, { service, manager, run, say }: Doing,
   }
 }
 
-/** What is needed where a manager refuses. */
+/** Advice for a service manager that refuses. */
 function hint(message: string): string {
   if (/Access is denied|Interactive authentication required|Operation not permitted/i.test(message)) {
     return process.platform === "win32" ? ". Run it as administrator" : ". Run it as root (sudo)";
@@ -118,7 +118,7 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
-/** Runs service managers' tools; what they print may be large, and how long they take is their business. */
+/** Runs service managers' tools. Their output is not limited, nor is their time. */
 export function toolRunner(env: Readonly<Record<string, string | undefined>>): RunTool {
   return (call, signal) =>
     new Promise<Ran>((resolve, reject) => {
@@ -132,7 +132,7 @@ export function toolRunner(env: Readonly<Record<string, string | undefined>>): R
           return resolve({ status: 128, stdout, stderr: `ended by ${error.signal}` });
         reject(new CommandError(`Cannot start ${program}: ${describeError(error)}`, { cause: error }));
       });
-      // A program that does not read to its end says by its status what is wrong.
+      // If a program does not read its input to the end, its status says what is wrong.
       stdin?.on("error", () => {});
       stdin?.end("argv" in call ? call.input : "");
     });

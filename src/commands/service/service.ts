@@ -21,7 +21,7 @@ export interface Service extends ServiceName {
   readonly jobsUser: string | undefined;
   /** Account of the runner itself; `undefined`: root, LocalSystem or, in user scope, who calls. */
   readonly runnerUser: string | undefined;
-  /** Of `runnerUser`, where Windows wants one. */
+  /** The password of `runnerUser`, where Windows wants one. */
   readonly password: string | undefined;
   readonly syslog: boolean;
   /** How long a stop waits for running jobs. */
@@ -29,9 +29,9 @@ export interface Service extends ServiceName {
 }
 
 interface ServiceState {
-  /** Also while it starts or stops. */
+  /** True also while the service starts or stops. */
   readonly running: boolean;
-  /** It was told to stop already. */
+  /** Whether it was told to stop already. */
   readonly stopping?: boolean;
   /** For a person: `active (running), asking for jobs of 2 runners, pid 123`. */
   readonly detail: string;
@@ -65,7 +65,7 @@ export interface ServiceManager {
   /** Lets running jobs finish where the platform can; resolves when it has stopped. */
   stop(service: ServiceName): readonly Step[];
   restart(service: ServiceName): readonly Step[];
-  /** Of a service that is defined. */
+  /** The state of a service that is defined. */
   state(service: ServiceName, run: RunTool, signal: AbortSignal): Promise<ServiceState>;
   /** What a person should do or know after `install`; empty: nothing. */
   advice(service: Service): readonly string[];

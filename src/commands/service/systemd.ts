@@ -4,7 +4,7 @@ import { run, tryRun } from "./step.ts";
 import { systemdUnit } from "./systemd-unit.ts";
 
 export interface SystemdPlaces {
-  /** Of the account that calls: `~/.config`, or `XDG_CONFIG_HOME`. */
+  /** Configuration directory of the account that calls: `~/.config`, or `XDG_CONFIG_HOME`. */
   readonly userConfigDir: string;
 }
 
@@ -21,7 +21,7 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
   return {
     title: "systemd",
     async definition(service, runTool, signal) {
-      // A package's unit lies elsewhere; systemd knows where.
+      // A package's unit lies in another directory, which systemd knows.
       const known = (await show(systemctl(service), unit(service), runTool, signal)).get("FragmentPath") ?? "";
       return (known === "" ? null : await definedByFile(known)) ?? (await definedByFile(file(service)));
     },
@@ -34,7 +34,7 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
       tryRun(...systemctl(service), "disable", "--quiet", "--now", unit(service)),
       { do: "remove", file: file(service) },
       run(...systemctl(service), "daemon-reload"),
-      // Without it a unit that failed stays in the list of units.
+      // Without this call a unit that failed stays in the list of units.
       tryRun(...systemctl(service), "reset-failed", "--quiet", unit(service)),
     ],
     start: (service) => [run(...systemctl(service), "start", unit(service))],
@@ -43,7 +43,7 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
     async state(service, runTool, signal) {
       const shown = await show(systemctl(service), unit(service), runTool, signal);
       const active = shown.get("ActiveState") ?? "unknown";
-      // One that is started again and again because it fails is "activating", too.
+      // A unit that is restarted again and again because it fails is "activating", too.
       const starting = active === "activating" && shown.get("SubState") !== "auto-restart";
       const text = shown.get("StatusText") ?? "";
       const pid = shown.get("MainPID") ?? "0";

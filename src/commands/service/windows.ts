@@ -19,11 +19,11 @@ export function windows({ host, programData }: WindowsPlaces): ServiceManager {
   return {
     title: "the service manager",
     async definition({ name }, runTool, signal) {
-      // Unlike `sc qc`, the same words in each language of Windows.
+      // The registry has the same words in each language of Windows, unlike the output of `sc qc`.
       const key = `HKLM\\SYSTEM\\CurrentControlSet\\Services\\${name}`;
       const { status, stdout } = await runTool(["reg.exe", "query", key], signal);
       if (status !== 0) return null;
-      // Its command line tells, also where an install was interrupted before the description was set.
+      // The command line shows whose service it is, also if an install was interrupted before the description was set.
       const ours = /ImagePath.* --drain-seconds \d+ -- /.test(stdout);
       return { place: `The service ${name}`, text: ours ? `${MARKER}\n${stdout}` : stdout };
     },
@@ -32,7 +32,7 @@ export function windows({ host, programData }: WindowsPlaces): ServiceManager {
       const { name, runnerUser, password } = service;
       const command = ["binPath=", serviceCommand(service, host, logFile)];
       const account = runnerUser === undefined ? "LocalSystem" : accountOf(runnerUser);
-      // Were it interrupted before it has its account, it would be started with all rights.
+      // If this is interrupted before the service has its account, the service would start with all rights.
       const withPassword: Step[] = [
         ...(replaces ? [] : [run("sc.exe", "create", name, ...command, "start=", "disabled")]),
         { ...run(host, "--set-account", name, account), input: `${password ?? ""}\n` },

@@ -3,19 +3,19 @@ import { cutToWidth, padToWidth, printable, textWidth } from "../../local/report
 import { doingOf, outcomeOf } from "../control/jobs.ts";
 import { elapsed } from "../control/table.ts";
 
-/** What `top` shows, as data. */
+/** The content of `top`'s screen, as data. */
 export interface Screen {
   /** `null`: the runner has not answered yet. */
   readonly status: StatusAnswer | null;
-  /** Why there is nothing newer. */
+  /** Why there is no newer answer. */
   readonly problem: string | null;
   /** The chosen row: `keyOf` of a runner or a job. */
   readonly chosen: string | null;
   /** A job whose trace fills the screen, with its last lines. */
   readonly followed: { readonly title: string; readonly lines: readonly string[] } | null;
-  /** A question that is to be answered with y or n. */
+  /** A question that is answered with y or n. */
   readonly question: string | null;
-  /** What came of the last key. */
+  /** The result of the last key. */
   readonly note: string;
 }
 
@@ -105,7 +105,7 @@ interface Section {
   readonly rows: readonly { readonly text: string; readonly chosen: boolean }[];
 }
 
-/** Widest share of a column of names: what is said of them is what is looked for. */
+/** Widest share of a column of names: the columns beside it matter more to the reader. */
 const WIDEST = 30;
 
 function section<T>(

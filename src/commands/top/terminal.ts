@@ -14,7 +14,7 @@ export interface TerminalEvents {
   /** `up`, `f`, `return`, `ctrl+c`. */
   onKey(name: string): void;
   onResize(): void;
-  /** Nobody sees it any more. */
+  /** Called when the terminal is gone. */
   onGone(): void;
 }
 
@@ -43,9 +43,10 @@ export function openTerminal(input: ReadStream, output: WriteStream, events: Ter
       return output.rows || 24;
     },
     draw(lines) {
-      // The last line has no newline: it would move all others up.
+      // There is no newline after the last line: it would scroll the screen up.
       const text = lines.map((line) => line + ansiEscapes.eraseEndLine).join("\r\n");
-      // Over a slow line nothing is worth sending twice, nor before the last picture has left.
+      // The same picture is not sent twice, nor a new one before the last has left: the line to the terminal may be
+      // slow.
       if (text === before || output.writableLength > 0) return;
       before = text;
       output.write(ansiEscapes.cursorTo(0, 0) + text + ansiEscapes.eraseDown);

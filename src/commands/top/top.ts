@@ -17,7 +17,7 @@ export interface TopStreams {
 }
 
 const REFRESH_MS = 1000;
-/** Of a followed trace. */
+/** How many lines of a followed trace are kept. */
 const KEPT_LINES = 500;
 const TAIL_BYTES = 64 * 1024;
 
@@ -29,7 +29,7 @@ export async function topCommand(values: FlagValues, context: CommandContext, st
   if (!input.isTTY || !output.isTTY) {
     throw new CommandError("top needs a terminal. jobs shows the same once, and top --json is for programs");
   }
-  // A runner that cannot be reached at all is said in the shell, not on a screen that goes away.
+  // A runner that cannot be reached at all is reported in the shell, not on a screen that disappears.
   await client.get("status", statusSchema);
   await show(client, context, streams);
 }

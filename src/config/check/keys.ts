@@ -66,7 +66,7 @@ export function explainUnknownKey({ table, key, supported, globalKeys, runnerKey
 }
 
 /** How a table is written: `[[runners]]`, `[runners.docker]`. */
-export function header(table: string): string {
+function header(table: string): string {
   return table === "runners" ? "[[runners]]" : `[${table}]`;
 }
 

@@ -72,7 +72,7 @@ export function createLookup(resolve: Resolve = resolveBySystem): LookupFunction
 }
 
 /** A name stands for an address that is not to be connected to. */
-export class AvoidedAddress extends Error {
+class AvoidedAddress extends Error {
   override readonly name = "AvoidedAddress";
 }
 

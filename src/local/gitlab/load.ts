@@ -9,7 +9,7 @@ import { at, type Node, nodeOf, type Table, textOf } from "./read/node.ts";
 
 export interface LoadOptions {
   readonly text: string;
-  /** As messages name it. */
+  /** The name that messages use. */
   readonly name: string;
   /** `--input`. */
   readonly inputs: ReadonlyMap<string, string>;
@@ -18,7 +18,7 @@ export interface LoadOptions {
   readonly blobOf: (path: string) => string | undefined;
   /** Asked for each ref that `compare_to` names. */
   readonly changedSince: (ref: string) => Promise<readonly string[] | null>;
-  /** Run whatever rules say. */
+  /** Whether a job runs whatever its rules say. */
   readonly forced?: (name: string, group: string) => boolean;
 }
 

@@ -19,9 +19,9 @@ import { tarToGzip, tarToRaw } from "./plain-formats.ts";
 
 export { downloadArtifacts } from "./dependencies.ts";
 
-/** AlloyCI takes no larger form. */
+/** AlloyCI refuses a larger form. */
 const ALLOY_BYTES = 100_000_000;
-/** What a form has beside its file. */
+/** Bytes of a form beside its file. */
 const FORM_BYTES = 1024;
 /** Longest list of warnings. */
 const MOST_WARNINGS = 20;
@@ -106,7 +106,7 @@ async function* counting(stream: Readable, onBytes: (bytes: number, more: number
 
 interface Sending {
   readonly upload: ArtifactUpload;
-  /** In sentences: `artifacts`, `the report junit`. */
+  /** Names the upload in sentences: `artifacts`, `the report junit`. */
   readonly what: string;
   readonly path: string;
   readonly packed: Packed;

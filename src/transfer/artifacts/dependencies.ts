@@ -11,7 +11,7 @@ import { withTries } from "../attempts.ts";
 import { createProgress, formatBytes } from "../progress.ts";
 import type { Transfer, TransferContext } from "../transfer.ts";
 
-/** Downloads at once. */
+/** How many downloads run at once. */
 const WIDTH = 4;
 
 interface Downloaded {
@@ -39,7 +39,7 @@ export async function downloadArtifacts(
     path: join(context.scratchDir, `dependency-${randomUUID()}`),
     downloaded: Promise.withResolvers<Downloaded>(),
   }));
-  for (const { downloaded } of items) downloaded.promise.catch(() => {}); // a failure is heard when its turn comes
+  for (const { downloaded } of items) downloaded.promise.catch(() => {}); // the failure is thrown when its turn comes
   const downloads: Promise<void>[] = [];
   const start = (): void => {
     const item = items[downloads.length];
@@ -60,7 +60,7 @@ export async function downloadArtifacts(
       await unpacked[index - (context.files.unpacksAtOnce ?? 1)];
       const turn = unpacked[index - 1] ?? Promise.resolve();
       const work = unpackOne({ dependency, downloaded: downloaded.promise, turn }, context, stop.signal);
-      work.catch(() => {}); // heard when its turn comes
+      work.catch(() => {}); // the failure is thrown when its turn comes
       unpacked.push(work);
     }
     for (const work of unpacked) await work;
@@ -69,7 +69,7 @@ export async function downloadArtifacts(
     signal.removeEventListener("abort", onAbort);
     const reason = new Error("the other artifacts are not needed any more");
     stop.abort(reason);
-    for (const { downloaded } of items) downloaded.reject(reason); // those that were never started
+    for (const { downloaded } of items) downloaded.reject(reason); // for downloads that were never started
     await Promise.allSettled([...downloads, ...unpacked]);
     for (const { path } of items) await rm(path, { force: true });
   }
@@ -78,7 +78,7 @@ export async function downloadArtifacts(
 interface Unpacking {
   readonly dependency: Dependency;
   readonly downloaded: Promise<Downloaded>;
-  /** Those before it are in their places. */
+  /** Resolves once all archives before this one are in their places. */
   readonly turn: Promise<void>;
 }
 
@@ -109,7 +109,7 @@ async function unpackOne(
   await rm(path, { force: true });
 }
 
-/** Whoever unpacks moves nothing to its place before the stream has ended: so its end comes when it is its turn. */
+/** The unpacker moves nothing to its place before the stream has ended, so the stream ends only when it is its turn. */
 async function* holding(tar: Readable, turn: Promise<void>): AsyncGenerator<unknown> {
   yield* tar;
   await turn;
@@ -182,7 +182,7 @@ function unavailable(who: string, error: unknown, alloy: boolean): unknown {
       : error;
   }
   const { kind, status } = answered;
-  // What could pass has been tried as often as it may: for the stage it is final.
+  // A failure that may pass has been tried as often as allowed, so for the stage it is final.
   const sentence = (why: string): SystemFailure =>
     new SystemFailure(`The artifacts of ${who} ${why}`, { cause: error });
   if (kind === "missing" || kind === "gone")

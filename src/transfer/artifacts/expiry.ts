@@ -12,11 +12,12 @@ const SECONDS: readonly (readonly [units: readonly string[], seconds: number])[]
 const UNITS: ReadonlyMap<string, number> = new Map(
   SECONDS.flatMap(([units, seconds]) => units.map((unit) => [unit, seconds] as const)),
 );
-/** AlloyCI has no word for it. */
+/** AlloyCI has no word for "never", so a hundred years are sent. */
 const NEVER_SECONDS = 100 * 31_557_600;
 
 /**
- * AlloyCI counts a number without a unit, and `never`, as no time at all, and fails on decimals: so it is sent whole seconds.
+ * AlloyCI takes a number without a unit, and `never`, for no time at all, and fails on decimals; so it is sent whole
+ * seconds.
  * @returns empty for what means nothing: then AlloyCI keeps artifacts for 7 days
  */
 export function expiryForAlloy(text: string): { readonly expireIn: string; readonly warning?: string } {

@@ -29,7 +29,7 @@ export async function tarToGzip(
       for await (const block of deflateBlocks(body, size, level)) {
         crc = block.crc;
         const coming = block.deflated();
-        coming.catch(() => {}); // its failure is thrown when its turn comes
+        coming.catch(() => {}); // the failure is thrown when its turn comes
         await file.queue(block.plain.length * 2, async () => await file.append(await coming));
       }
       const tail = Buffer.alloc(8);
@@ -46,7 +46,10 @@ export async function tarToGzip(
   }
 }
 
-/** The one file of a tar as it is. @throws {ScriptFailure} there are several */
+/**
+ * Writes the one file of a tar as it is.
+ * @throws {ScriptFailure} there are several
+ */
 export async function tarToRaw(
   tar: AsyncIterable<unknown>,
   path: string,

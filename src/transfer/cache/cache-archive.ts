@@ -7,7 +7,7 @@ import { mustHaveRoom } from "../room.ts";
 import type { CompressionLevel, TransferContext } from "../transfer.ts";
 import type { CacheFormat, MakeRoom, OnBytes } from "./cache-store.ts";
 
-/** The free disk is looked at again after so many bytes. */
+/** The free space of the disk is checked again after this many bytes. */
 const LOOK_BYTES = 64 * 1024 * 1024;
 
 export interface CachePacking {
@@ -16,7 +16,7 @@ export interface CachePacking {
   /** What the disk must still have free. */
   readonly minFreeBytes: number;
   readonly makeRoom: MakeRoom;
-  /** Of the files. */
+  /** Bytes of the files together. */
   readonly totalBytes: number;
   readonly onBytes: OnBytes;
 }

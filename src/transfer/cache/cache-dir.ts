@@ -17,7 +17,7 @@ export interface CacheDirs {
   readonly dir: string;
   /** Where the Go runner kept them. */
   readonly oldDir: string;
-  /** Why they are two, if they are. */
+  /** Why the two directories differ, if they do. */
   readonly reason: string | undefined;
 }
 

@@ -4,20 +4,20 @@ import { isTrustedDirectory } from "../../files/trusted-path.ts";
 import { freeBytesOf } from "../room.ts";
 import { PASSING, POINTER, readPointer } from "./cache-pointer.ts";
 
-/** What a process that died left behind is removed after this time; whoever lives writes more often. */
+/** What a dead process was writing is removed after this time; a living process writes more often. */
 const LEFTOVER_MS = 3_600_000;
-/** Namespaces nest; deeper than this nobody's do. */
+/** Namespaces nest, but not deeper than this. */
 const DEEPEST = 24;
 
 export interface EvictRequest {
   readonly dir: string;
-  /** Of all caches together; `null`: no limit. */
+  /** Limit of all caches together; `null`: there is none. */
   readonly maxBytes: number | null;
   /** What the disk should have free. */
   readonly freeBytes: number;
   /** The cache that was just written, or is about to be. */
   readonly keep: string | null;
-  /** Directories that another user can change are not looked into. */
+  /** Whether to leave out directories that another user can change. */
   readonly guarded: boolean;
   /** What was being written before this (milliseconds since 1970), by a process that has the directory for itself, is rubbish. */
   readonly writersSince?: number;
@@ -60,7 +60,7 @@ export async function evictCaches(request: EvictRequest): Promise<number> {
 async function* cachesBelow(directory: string, guarded: boolean, depth: number): AsyncGenerator<string> {
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
   for (const entry of entries) {
-    if (!entry.isDirectory()) continue; // a link is none
+    if (!entry.isDirectory()) continue; // links are left alone
     const path = join(directory, entry.name);
     if (guarded && !(await isTrustedDirectory(path))) continue;
     if (entry.name.startsWith("key=")) yield path;
@@ -68,7 +68,10 @@ async function* cachesBelow(directory: string, guarded: boolean, depth: number):
   }
 }
 
-/** Remove what a dead process left in a cache's directory. @returns what the cache takes; `null`: there is none */
+/**
+ * Removes what a dead process has left in a cache's directory.
+ * @returns what the cache takes; `null`: there is none
+ */
 async function sweepCache(directory: string, writersSince: number): Promise<Found | null> {
   const pointer = await readPointer(directory);
   const used = await lstat(join(directory, POINTER)).catch(() => null);
@@ -91,5 +94,5 @@ async function removeCache(directory: string): Promise<void> {
   const pointer = await readPointer(directory);
   await unlink(join(directory, POINTER)).catch(() => undefined);
   if (pointer !== null) await rm(join(directory, pointer.archive), { force: true }).catch(() => undefined);
-  await rmdir(directory).catch(() => undefined); // not while somebody writes there
+  await rmdir(directory).catch(() => undefined); // it is not empty while somebody writes there
 }

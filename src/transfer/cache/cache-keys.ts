@@ -44,9 +44,9 @@ function cleanOnce(key: string): string {
 }
 
 export interface KeyRequest {
-  /** As the job has it, its variables expanded; empty: the default. */
+  /** The job's key, with variables expanded; empty: the default. */
   readonly key: string;
-  /** As the job has it. */
+  /** The key as the job has written it. */
   readonly written: string;
   readonly jobName: string;
   readonly ref: string;
@@ -112,7 +112,7 @@ function keyApart(clean: string, { level, source }: Trust): string {
   }
 }
 
-/** Also as a file system may take it that knows no case and no dots at the end of a name. */
+/** The comparison also covers file systems that ignore case and the dots at the end of a name. */
 function isOfProtected(clean: string): boolean {
   return /-protected[. ]*$/i.test(clean);
 }

@@ -17,11 +17,11 @@ import type { CachePlace, CacheStore, MakeRoom, NewCache, StoredCache } from "./
  */
 
 export interface LocalCachesOptions {
-  /** Only the runner writes here. */
+  /** Directory in which only the runner writes. */
   readonly dir: string;
-  /** Where older runners may have left caches, as `<namespace>/<project>/<key>/cache.zip`; only read. */
+  /** Where older runners may have left caches, as `<namespace>/<project>/<key>/cache.zip`. Nothing is written there. */
   readonly oldDir: string;
-  /** What tells coordinators apart: projects of two of them may have the same name and number. */
+  /** Distinguishes coordinators: projects of two of them may have the same name and number. */
   readonly coordinator: string;
   /** `null`: no limit. */
   readonly maxBytes: number | null;
@@ -59,7 +59,8 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
       const directory = directoryOf(place);
       try {
         const own = (await foreign(directory)) === null;
-        // Whoever replaces the cache in between removes the archive that was just read about.
+        // If the cache is replaced in between, the archive that the pointer named is gone, so the pointer is read once
+        // more.
         const current = own ? ((await openCurrent(directory)) ?? (await openCurrent(directory))) : null;
         return current ?? (await openOld(oldDir, guarded, place));
       } catch (cause) {
@@ -90,7 +91,7 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
   };
 }
 
-/** The archive, opened: so it stays when the cache is replaced or evicted meanwhile. */
+/** Opens the archive, so that it stays readable when the cache is replaced or evicted meanwhile. */
 async function openCurrent(directory: string): Promise<StoredCache | null> {
   const pointer = await readPointer(directory);
   if (pointer === null) return null;
@@ -100,11 +101,11 @@ async function openCurrent(directory: string): Promise<StoredCache | null> {
   });
   if (file === null) return null;
   const now = new Date();
-  await utimes(join(directory, POINTER), now, now).catch(() => undefined); // what was used last is evicted last
+  await utimes(join(directory, POINTER), now, now).catch(() => undefined); // eviction takes the caches first that were not used for longest
   return stored(file, pointer.bytes);
 }
 
-/** The archive that a Go runner left, where its jobs could write. */
+/** Opens the archive that a Go runner left, in a place where its jobs could write. */
 async function openOld(dir: string, guarded: boolean, { projectPath, key }: CachePlace): Promise<StoredCache | null> {
   const inside = join(projectPath, key, "cache.zip");
   const file = guarded ? await openUntrusted(join(dir, inside)) : await openOwn(dir, inside).catch(() => null);
@@ -115,7 +116,7 @@ async function openOld(dir: string, guarded: boolean, { projectPath, key }: Cach
   return null;
 }
 
-/** A link of a job's would lead it to what another project has left. */
+/** A job could have put a link there that leads to another project's cache. */
 async function openOwn(dir: string, inside: string): Promise<FileHandle | null> {
   const path = join(await realpath(dir), inside);
   return (await realpath(path)) === path ? await openRegular(path) : null;
@@ -142,7 +143,7 @@ async function foreignOnTheWay(dir: string, directory: string): Promise<string |
 interface Bounds {
   readonly maxBytes: number | null;
   readonly minFreeBytes: number;
-  /** Have so much of the disk free, at the cost of other caches. */
+  /** Frees this much of the disk, at the cost of other caches. */
   readonly evict: (freeBytes: number) => Promise<unknown>;
 }
 
@@ -170,7 +171,7 @@ async function put(
     const fingerprint = await write(temporary, signal, makeRoom);
     const bytes = await synced(temporary);
     mustFit(bytes);
-    // The runner's own state may lie on the same disk: without room there, no job is asked for.
+    // The runner's own state may lie on the same disk, and it asks for no job while there is no room for it.
     await makeRoom(0);
     await mustHaveRoom(directory, minFreeBytes);
     signal.throwIfAborted();
@@ -186,7 +187,10 @@ async function put(
   }
 }
 
-/** Make the directory, with a file in it: who evicts removes empty ones. @returns that file */
+/**
+ * Makes the directory with a file in it, because eviction removes empty directories.
+ * @returns that file
+ */
 async function enter(directory: string): Promise<string> {
   const hold = join(directory, passingName("new"));
   for (let tries = 1; ; tries++) {
@@ -200,7 +204,10 @@ async function enter(directory: string): Promise<string> {
   }
 }
 
-/** On the disk, so that a power cut leaves no pointer to an archive that is not all there. @returns its size */
+/**
+ * Writes the file through to the disk, so that a power cut leaves no pointer to an archive that is incomplete.
+ * @returns its size
+ */
 async function synced(path: string): Promise<number> {
   await using file = await open(path, "r+");
   await file.sync();

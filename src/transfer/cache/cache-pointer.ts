@@ -7,10 +7,10 @@ import { openRegular } from "../open-untrusted.ts";
 /** The file of a local cache that names its archive; without it there is no cache. */
 export const POINTER = "current.json";
 
-/** Files beside it: archives, and what is on its way to be one. */
+/** Files beside the pointer: archives, and those that are still being written. */
 export const PASSING = /^(?:new|reading|cache)-[0-9a-f]{16}/;
 
-/** No pointer comes near; what is larger is none. */
+/** Pointers are much smaller; a larger file is not one. */
 const LARGEST_POINTER_BYTES = 64 * 1024;
 
 const pointerSchema = z.object({
@@ -23,7 +23,7 @@ export type Pointer = z.infer<typeof pointerSchema>;
 /** @returns `null` for a pointer that is missing or makes no sense: that is no cache */
 export async function readPointer(directory: string): Promise<Pointer | null> {
   try {
-    // Where jobs have the runner's own account, they may have put anything here.
+    // Where jobs have the runner's own account, they may have put any kind of file here.
     await using file = await openRegular(join(directory, POINTER));
     if (file === null || (await file.stat()).size > LARGEST_POINTER_BYTES) return null;
     const { bytesRead, buffer } = await file.read(Buffer.alloc(LARGEST_POINTER_BYTES), 0, LARGEST_POINTER_BYTES, 0);
@@ -34,7 +34,7 @@ export async function readPointer(directory: string): Promise<Pointer | null> {
   }
 }
 
-/** In one rename, on the disk before. */
+/** Replaces the pointer in one rename; its content is on the disk before. */
 export async function replacePointer(directory: string, pointer: Pointer): Promise<void> {
   const temporary = join(directory, passingName("new"));
   try {

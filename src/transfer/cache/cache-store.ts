@@ -10,13 +10,16 @@ export type CacheFormat = (typeof cacheFormats)[number];
 export interface CachePlace {
   /** `group/project`: clean, relative. */
   readonly projectPath: string;
-  /** As the coordinator numbers it; empty where it did not say. */
+  /** The coordinator's number of the project; empty if it did not say. */
   readonly projectId: string;
   /** Cleaned by `cleanKey`. */
   readonly key: string;
 }
 
-/** An archive that stays as it is until it is let go. An open file, as its name may mean another one by now. */
+/**
+ * An archive that stays as it is until it is disposed of. It is an open file, because its name may mean another archive
+ * by now.
+ */
 export interface StoredCache extends AsyncDisposable {
   readonly file: FileHandle;
   readonly bytes: number;
@@ -38,21 +41,21 @@ export interface NewCache {
   readonly write: (path: string, signal: AbortSignal, makeRoom: MakeRoom) => Promise<string>;
 }
 
-/** Told of bytes that have moved; `total` is what there is. */
+/** Called with the number of bytes that have moved; `total` is the size of all. */
 export type OnBytes = (bytes: number, total: number) => void;
 
 /** @throws {SystemFailure} from each: the store cannot be used, or not now (`retry`) */
 export interface CacheStore {
-  /** For sentences: `on this machine`, `in the bucket caches`. */
+  /** Says in sentences where caches are: `on this machine`, `in the bucket caches`. */
   readonly where: string;
-  /** What archives are packed as unless the job says otherwise: what all who read there understand. */
+  /** The format of archives if the job does not choose one: all who read from the store understand it. */
   readonly format: CacheFormat;
-  /** How often one `open` that may work later is asked for: more than once where there is a network in between. */
+  /** How often an `open` that may work later is tried: more than once where a network lies in between. */
   readonly tries: number;
-  /** What was put there last, as far as all of it arrived; `null`: nothing, or nothing that says so. */
+  /** What the complete archive was made of; `null`: there is none, or it does not say. */
   fingerprint(place: CachePlace, signal: AbortSignal): Promise<string | null>;
-  /** One try. `null`: there is none. */
+  /** Makes one try. `null`: there is no such cache. */
   open(place: CachePlace, onBytes: OnBytes, signal: AbortSignal): Promise<StoredCache | null>;
-  /** Take the place of what is there: all of it or, on any failure, nothing. The last of two at once wins. */
+  /** Replaces what is there: completely or, on any failure, not at all. The last of two at once wins. */
   put(place: CachePlace, cache: NewCache, onBytes: OnBytes, signal: AbortSignal): Promise<{ readonly bytes: number }>;
 }

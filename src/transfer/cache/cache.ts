@@ -11,17 +11,20 @@ import type { CacheStore } from "./cache-store.ts";
 type Restore = Extract<Transfer, { what: "restore_cache" }>;
 type Archive = Extract<Transfer, { what: "archive_cache" }>;
 
-/** More of them say nothing new. */
+/** More warnings than this say nothing new. */
 const MOST_WARNINGS = 20;
 
-/** One after the other, as they may hold the same files. Rejects with `signal.reason` only. */
+/** Restores caches one after the other, as they may hold the same files. Rejects with `signal.reason` only. */
 export async function restoreCaches(
   { caches, attempts, timeoutMs }: Restore,
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
   await eachCache({ caches, timeoutMs, done: "restored" }, context, signal, async (cache, store, limit) => {
-    /** What the job asks for holds for any failure, what the store needs for those that may pass: the larger counts. */
+    /**
+     * The job's number of attempts counts for any failure, the store's for failures that may pass; the larger one
+     * holds.
+     */
     const most = (error: unknown): number =>
       error instanceof SystemFailure && error.retry ? Math.max(attempts, store.tries) : attempts;
     context.trace.print(`Checking cache for ${cache.key} ${store.where}...`);
@@ -83,7 +86,8 @@ export async function archiveCaches(
       trace.print(`Nothing to save in cache ${key}; what was there stays`, "warning");
       return;
     }
-    // As they were unpacked: what was written since has a time with a fraction, also within the same second.
+    // The files are as they were unpacked: a file that was written since has a time with a fraction, even within the
+    // same second.
     if ((await store.fingerprint(place, limit)) === list.fingerprint) {
       trace.print(`The cache ${key} is up to date`);
       return;
@@ -99,7 +103,7 @@ export async function archiveCaches(
           const options = { format: chosen, level, minFreeBytes: minFreeBytes(), totalBytes: list.bytes, onBytes };
           await packCache(packed.tar, path, { ...options, makeRoom }, stop);
           tell(packed.warnings, context);
-          // What is not quite what was listed is never up to date.
+          // A list that was not packed completely never counts as up to date.
           return packed.warnings.length === 0 ? list.unpackedFingerprint : "";
         },
       },
@@ -115,7 +119,7 @@ export async function archiveCaches(
 
 interface Round {
   readonly caches: readonly CacheTransfer[];
-  /** For each of them. */
+  /** Limit for each cache. */
   readonly timeoutMs: number;
   readonly done: "restored" | "saved";
 }

@@ -21,7 +21,7 @@ export interface CachesOptions {
   readonly scratchDir: string;
   /** Jobs run as another user than the runner, which is root then. */
   readonly otherUser: () => boolean;
-  /** What disks must still have free. */
+  /** How much must stay free on the disk. */
   readonly minFreeBytes: () => number;
   readonly log: Log;
 }

@@ -3,13 +3,13 @@ import { describeError, SystemFailure } from "../../errors.ts";
 
 /** Longest life of a signed address that S3 grants. */
 const LONGEST_SECONDS = 7 * 24 * 3600;
-/** Credentials that end sooner are asked for anew. */
+/** Credentials that expire sooner are asked for again. */
 const SPARE_MS = 5 * 60_000;
 const IAM_TIMEOUT_MS = 5000;
 
 interface SignRequest {
   readonly method: "GET" | "PUT";
-  /** Clean; what it is under in the bucket. */
+  /** The cleaned name of the object in the bucket. */
   readonly object: string;
   /** Headers that are part of the signature, lower case. */
   readonly headers: Readonly<Record<string, string>>;
@@ -51,7 +51,7 @@ export function createSigner(bucket: BucketConfig): Sign {
   };
 }
 
-/** Every byte that is not plain is encoded: signers and servers disagree about the rest. */
+/** Every character that is not plain is encoded: signers and servers disagree about the rest. */
 function addressOf({ endpoint, name, pathStyle }: BucketConfig, object: string): URL {
   const path = object.split("/").map(encodeSegment).join("/");
   return pathStyle
@@ -80,7 +80,7 @@ function keysOf(given: {
   return async () => keys;
 }
 
-/** What the cloud gives to this container (ECS, EKS pod identity) or machine (EC2). */
+/** Credentials that the cloud gives to this container (ECS, EKS pod identity) or machine (EC2). */
 function createIamKeys(): (signal: AbortSignal) => Promise<Keys> {
   let last: Keys | undefined;
   const ask = async (): Promise<Keys> => {
@@ -105,7 +105,7 @@ function createIamKeys(): (signal: AbortSignal) => Promise<Keys> {
   };
 }
 
-/** The library knows no signals; its calls end by their own limits. */
+/** The library takes no signals; its calls end by their own limits. */
 function within<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason);

@@ -13,13 +13,13 @@ import { retry } from "../../time.ts";
 import type { CachePlace, CacheStore, OnBytes } from "./cache-store.ts";
 import { createSigner } from "./s3-sign.ts";
 
-/** Kept with the object: whoever reads it knows what is in it without reading it. */
+/** Stored with the object, so that a reader knows its content without reading it. */
 const FINGERPRINT = "x-amz-meta-alloy-fingerprint";
 const TRIES = 3;
 const SILENCE_MS = 60_000;
 /** The caller's signal is the limit. */
 const LONGEST_MS = 24 * 3_600_000;
-/** Largest object that comes in one piece. */
+/** Largest object that S3 takes in one piece. */
 const LARGEST_BYTES = 5 * 2 ** 30;
 const PIECE_BYTES = 256 * 1024;
 
@@ -36,7 +36,7 @@ export interface BucketOptions {
   readonly maxUploadBytes: number | null;
   /** How long a signed address is good for. */
   readonly lifeMs: number;
-  /** Before the second try of a call; it grows. The usual is 1 s. */
+  /** Pause before the second try of a call; it grows with each try. 1 s outside of tests. */
   readonly retryPauseMs?: number;
 }
 
@@ -61,14 +61,14 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     readonly unsigned?: readonly string[];
     readonly body?: Body;
     readonly sink?: Sink;
-    /** Only the headers count. */
-    readonly glance?: boolean;
-    /** What it is for, as the end of "cannot …". */
+    /** Whether only the headers count. */
+    readonly headersOnly?: boolean;
+    /** Purpose of the call, as the end of "cannot …". */
     readonly what: string;
   }
 
   const once = async (request: Request, signal: AbortSignal): Promise<Answer> => {
-    const { method, object, signed = {}, unsigned = [], body, sink, glance = false, what } = request;
+    const { method, object, signed = {}, unsigned = [], body, sink, headersOnly = false, what } = request;
     const url = await sign({ method, object, headers: signed, lifeMs }, signal);
     const failed = (reason: string, again: boolean, cause?: unknown): SystemFailure =>
       new SystemFailure(`cannot ${what} the bucket ${bucket.name} at ${url.host}: ${reason}`, { retry: again, cause });
@@ -93,8 +93,8 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     const { answer } = result;
     const kind = answerKind(answer.status);
     if (kind === "missing" && errorOf(answer).code !== "NoSuchBucket") return answer;
-    // An object without a byte has none to show.
-    if (glance && (kind === "fine" || kind === "mismatch")) return answer;
+    // An empty object has no first byte to return.
+    if (headersOnly && (kind === "fine" || kind === "mismatch")) return answer;
     if (kind !== "fine") throw failed(describeRefusal(answer, bucket), mayPass(kind));
     if (answer.cut !== undefined) throw failed(`the answer was cut: ${answer.cut}`, true);
     return answer;
@@ -124,9 +124,15 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     tries: TRIES,
 
     async fingerprint(place, signal) {
-      // One byte of it; a HEAD would hide the reason of a refusal.
+      // One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal.
       const answer = await call(
-        { method: "GET", object: objectOf(place), unsigned: ["range", "bytes=0-0"], glance: true, what: "look into" },
+        {
+          method: "GET",
+          object: objectOf(place),
+          unsigned: ["range", "bytes=0-0"],
+          headersOnly: true,
+          what: "look into",
+        },
         signal,
       );
       return isMissing(answer) ? null : (first(answer.headers[FINGERPRINT]) ?? null);
@@ -246,7 +252,7 @@ function errorOf({ body }: Answer): { readonly code: string; readonly message: s
   return { code: part("Code"), message: part("Message"), region: part("Region") };
 }
 
-/** Never with the address, which is a secret. */
+/** The text never contains the address, which is a secret. */
 function describeRefusal(answer: Answer, bucket: BucketConfig): string {
   const { code, message, region } = errorOf(answer);
   const elsewhere = first(answer.headers["x-amz-bucket-region"]) ?? region;

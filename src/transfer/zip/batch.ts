@@ -27,10 +27,10 @@ export interface Batched {
 }
 
 /** Of a content that is to be deflated: the room before it, which is for whoever puts something there, and its length. */
-export const PLAIN = 2;
+const PLAIN = 2;
 
 /** Of a content that is to be inflated: method, where it begins, its compressed size, its size, its CRC-32. */
-export const PACKED = 5;
+const PACKED = 5;
 /** Of a content that was deflated: its method (0 where it is stored as it was), its size now, the CRC-32 of what it was. */
 export const DONE = 3;
 export const STORED = 0;
@@ -39,12 +39,12 @@ export const DEFLATED = 8;
 export const faults = ["none", "cannot be decompressed", "size", "checksum"] as const;
 export type Fault = (typeof faults)[number];
 
-/** What is shorter does not shrink. */
+/** A shorter content does not shrink. */
 const LEAST_BYTES = 64;
-/** A longer content is looked at by a sample first. */
+/** Of a longer content a sample is tried first. */
 const SAMPLED_BYTES = 128 * 1024;
 const SAMPLE_BYTES = 16 * 1024;
-/** As much has to be saved for deflate to be worth it. */
+/** Deflate is used only if it brings a content down to this share of its size. */
 export const WORTH = 0.97;
 
 /** zlib's; libdeflate's own levels, which reach further, as those that are about as small. */
@@ -86,7 +86,7 @@ function deflateBatch({ bytes, numbers, level }: Batch): Batched {
       const deflated = deflate(plain, level);
       if (deflated.length < length) content = deflated;
     }
-    // Never beyond what was read already: nothing grows.
+    // The target never overtakes the source, because no content grows.
     if (content !== plain || from !== to) bytes.set(content, to);
     done.set([content === plain ? STORED : DEFLATED, content.length, crc], index * DONE);
     from += length;
@@ -95,7 +95,7 @@ function deflateBatch({ bytes, numbers, level }: Batch): Batched {
   return { bytes, numbers: done };
 }
 
-/** Pictures, archives, libraries: what is compressed already shows it anywhere. */
+/** Pictures, archives and libraries are compressed already, which shows at any place in them. */
 function shrinks(plain: Uint8Array, deflate: (plain: Uint8Array, level: CompressionLevel) => Uint8Array): boolean {
   if (plain.length < SAMPLED_BYTES) return true;
   const middle = (plain.length - SAMPLE_BYTES) >> 1;

@@ -8,7 +8,7 @@ const deflate = promisify(deflateRaw);
 
 /** Larger contents are deflated in blocks of this size, at the same time on all cores. */
 export const BLOCK_BYTES = 1024 * 1024;
-/** As far back as deflate can look. */
+/** Distance over which deflate finds repetitions. */
 const WINDOW_BYTES = 32 * 1024;
 
 interface Block {

@@ -18,13 +18,13 @@ export interface ZipItem {
   readonly crc: number;
   /** 0 stored, 8 deflated, 93 Zstandard. */
   readonly method: number;
-  /** Of its local header. */
+  /** Place of its local header in the file. */
   readonly offset: number;
   /** Bytes of the name as it is stored. */
   readonly nameBytes: number;
 }
 
-/** Of the list of entries: names, comments and what else is said of them. */
+/** Most bytes of the list of entries: names, comments and other fields. */
 export const LARGEST_DIRECTORY_BYTES = 128 * 1024 * 1024;
 /** The list is read in pieces of this size; an entry in it has at most three times 64 KiB. */
 const PIECE_BYTES = 1024 * 1024;
@@ -36,7 +36,7 @@ export function damaged(why: string): ScriptFailure {
 
 /** Exactly these bytes of the file. @throws {ScriptFailure} it ends before */
 export async function readAt(file: FileHandle, at: number, length: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafeSlow(length); // of its own: it may move to a thread
+  const bytes = Buffer.allocUnsafeSlow(length); // it has a buffer of its own, which can be handed to a thread
   for (let done = 0; done < length; ) {
     const { bytesRead } = await file.read(bytes, done, length - done, at + done);
     if (bytesRead === 0) throw damaged("it ends too early");
@@ -225,7 +225,7 @@ function readExtras(bytes: Buffer): ReadonlyMap<number, Buffer> {
   const extras = new Map<number, Buffer>();
   for (let at = 0; at + 4 <= bytes.length; ) {
     const end = at + 4 + bytes.readUInt16LE(at + 2);
-    if (end > bytes.length) break; // some writers pad
+    if (end > bytes.length) break; // some writers pad the end
     extras.set(bytes.readUInt16LE(at), bytes.subarray(at + 4, end));
     at = end;
   }
@@ -251,7 +251,7 @@ function timeOf(extra: Buffer | undefined): number | undefined {
   return extra !== undefined && extra.length >= 5 && ((extra[0] ?? 0) & 1) !== 0 ? extra.readUInt32LE(1) : undefined;
 }
 
-/** Without a zone: taken as UTC. */
+/** The time has no zone and is taken as UTC. */
 function dosSeconds(date: number, time: number): number {
   const ms = Date.UTC(
     1980 + (date >> 9),

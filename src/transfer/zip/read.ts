@@ -10,7 +10,7 @@ import { DEFLATED, faults, STORED } from "./batch.ts";
 import { damaged, readAt, readDirectory, type ZipItem } from "./directory.ts";
 import { inThread } from "./threads.ts";
 
-/** Stretches of small entries that are read and inflated ahead of their turn. */
+/** How many stretches of small entries are read and inflated ahead of their turn. */
 const AHEAD = 3;
 /** Of a stretch: bytes in the file, and bytes of the contents. An entry that is larger by itself is read by itself. */
 const STRETCH_BYTES = 512 * 1024;
@@ -51,7 +51,7 @@ async function* blocks(
         const [first] = items;
         if (first === undefined) continue;
         const content = isSmall(first) ? readStretch(file, items) : Promise.resolve(undefined);
-        content.catch(() => {}); // heard when its turn comes
+        content.catch(() => {}); // the failure is thrown when its turn comes
         ahead.push({ items, content });
       }
     };
@@ -82,7 +82,7 @@ async function* blocks(
 interface Ahead {
   /** Small ones that follow one another in the file, or a large one. */
   readonly items: readonly ZipItem[];
-  /** Of the small ones, one after the other; `undefined`: it is too large to be read ahead. */
+  /** The contents of the small entries, one after the other; `undefined`: the entry is too large to be read ahead. */
   readonly content: Promise<Uint8Array | undefined>;
 }
 
@@ -90,7 +90,7 @@ function isSmall({ size, compressedSize }: ZipItem): boolean {
   return size <= CONTENT_BYTES && compressedSize <= STRETCH_BYTES;
 }
 
-/** To read each of ten thousand small entries by itself takes longer than to inflate it. */
+/** Groups small entries: to read each of ten thousand by itself takes longer than to inflate it. */
 async function* stretchesOf(items: AsyncGenerator<ZipItem>): AsyncGenerator<readonly ZipItem[], undefined> {
   let stretch: ZipItem[] = [];
   let [from, end, size] = [0, 0, 0];
@@ -137,7 +137,7 @@ async function readStretch(file: FileHandle, items: readonly ZipItem[]): Promise
   const [first, last] = [items[0], items.at(-1)];
   if (first === undefined || last === undefined) return new Uint8Array(0);
   const from = first.offset;
-  // Where the last one ends stands in its local header, which comes before.
+  // The end of the last entry follows from its local header, so that one is read first.
   const lastStart = last.offset - from + contentStart(await readAt(file, last.offset, HEAD_BYTES), last);
   const bytes = await readAt(file, from, lastStart + last.compressedSize);
   const numbers: number[] = [];
@@ -209,7 +209,7 @@ async function* decompressed(source: AsyncIterable<Buffer>, item: ZipItem): Asyn
   const through: Transform =
     item.method === DEFLATED ? createInflateRaw({ chunkSize }) : createZstdDecompress({ chunkSize });
   const running = pipeline(Readable.from(source, { objectMode: false }), through);
-  running.catch(() => {}); // the reader hears of it
+  running.catch(() => {}); // the reader of the stream gets the error
   try {
     for await (const piece of through) yield piece;
     await running;

@@ -7,7 +7,7 @@ export interface ZipEntry extends TarEntry {
   readonly method: "stored" | "deflated";
   readonly crc: number;
   readonly compressedSize: number;
-  /** Of its local header. */
+  /** Place of its local header in the file. */
   readonly offset: number;
 }
 
@@ -27,7 +27,7 @@ function nameOf({ name, kind }: TarEntry): Buffer {
   return Buffer.from(kind === "directory" ? `${name}/` : name, "latin1");
 }
 
-/** UTF-8 is said where it is; other bytes are left to the reader's own ideas. */
+/** Names in UTF-8 are marked as such; how other bytes are read is up to the reader. */
 function flagsOf(name: Buffer): number {
   return name.some((byte) => byte > 127) && !name.toString().includes("\ufffd") ? 0x0800 : 0;
 }

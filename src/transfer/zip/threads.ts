@@ -3,24 +3,24 @@ import { Worker } from "node:worker_threads";
 import { SystemFailure } from "../../errors.ts";
 import { type Batch, type Batched, isBatched, performBatch } from "./batch.ts";
 
-/** What a thread runs, put in by the bundler: all of the program would take 16 MB and 50 ms in each. */
+/** The program of a thread, put in by the bundler: the whole program would take 16 MB and 50 ms in each thread. */
 declare const __ALLOY_RUNNER_THREAD__: string | undefined;
 
-/** More of them hold more memory than they save time: disks and the one thread that feeds them are the limit then. */
+/** More threads cost more memory than they save time: disks and the one thread that feeds them are the limit then. */
 const MOST_THREADS = 4;
-/** A thread has code and memory of its own, and is given up when there was nothing to do for so long. */
+/** A thread has its own code and memory, so it ends after it had nothing to do for this long. */
 const IDLE_MS = 2000;
-/** So little is done at once rather than by a thread that would have to be started. */
+/** A smaller batch is done at once if a thread would have to be started for it. */
 const LITTLE_BYTES = 64 * 1024;
 
 interface Thread {
   readonly worker: Worker;
-  /** Who waits for its answers, in order. */
+  /** Those who wait for the thread's answers, in order. */
   readonly waiting: { readonly resolve: (done: Batched) => void; readonly reject: (error: Error) => void }[];
   idle: NodeJS.Timeout | undefined;
 }
 
-/** Of all jobs together, as they share the cores. */
+/** All jobs share these threads, as they share the cores. */
 const threads: Thread[] = [];
 
 /**
@@ -40,7 +40,7 @@ export async function inThread(batch: Batch): Promise<Batched> {
   });
 }
 
-/** One with nothing to do; else a new one; else the one that has the least to do. */
+/** A thread with nothing to do; else a new one; else the one with the least to do. */
 function freest(): Thread {
   const least = [...threads].sort((a, b) => a.waiting.length - b.waiting.length)[0];
   const most = Math.min(availableParallelism(), MOST_THREADS);

@@ -13,7 +13,7 @@ export interface PackOptions {
 }
 
 export interface Packed {
-  /** Of the archive. */
+  /** Size of the archive. */
   readonly bytes: number;
   readonly entries: number;
 }
@@ -37,7 +37,7 @@ export async function tarToZip(
   signal: AbortSignal,
 ): Promise<Packed> {
   const file = await createArchiveFile(path, minFreeBytes);
-  // Half a million small buffers would take far more than what is in them.
+  // Half a million small buffers would take far more memory than their content.
   const central: Buffer[] = [];
   let fresh: Buffer[] = [];
   let entries = 0;
@@ -90,7 +90,7 @@ function createBatcher(level: CompressionLevel, file: ArchiveFile, add: (entry: 
   const flush = async (): Promise<void> => {
     if (bytes === undefined) return;
     const coming = inThread({ work: "deflate", level, bytes, numbers: Uint32Array.from(numbers) });
-    coming.catch(() => {}); // heard when its turn comes
+    coming.catch(() => {}); // the failure is thrown when its turn comes
     const [its, weight] = [entries, bytes.length];
     [bytes, used, entries, numbers] = [undefined, 0, [], []];
     await file.queue(weight, async () => {
@@ -148,9 +148,9 @@ async function addLarge(
   for await (const block of deflateBlocks(item.body, item.size, level)) {
     const { plain } = block;
     crc = block.crc;
-    // The first block speaks for the file.
+    // Whether the first block shrinks decides for the whole file.
     const coming = worth === false ? Promise.resolve(plain) : block.deflated();
-    coming.catch(() => {}); // heard when its turn comes
+    coming.catch(() => {}); // the failure is thrown when its turn comes
     worth ??= (await coming).length < plain.length * WORTH;
     const content = worth ? coming : Promise.resolve(plain);
     await file.queue(plain.length * 2, async () => {

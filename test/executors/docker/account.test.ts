@@ -12,12 +12,12 @@ test.each([
   ["1000", { uid: 1000, gid: 1001, groups: [44] }],
   ["+1000", { uid: 1000, gid: 1001, groups: [44] }],
   ["7", { uid: 7, gid: 0, groups: [] }],
-  // A number is one, also where somebody is called so.
+  // A number stays a number, even where a user has it as a name.
   ["1002", { uid: 1002, gid: 0, groups: [] }],
   ["builder:video", { uid: 1000, gid: 44, groups: [] }],
   ["builder:9", { uid: 1000, gid: 9, groups: [] }],
   ["7:video", { uid: 7, gid: 44, groups: [] }],
-  // What is no number is none, as engines read it.
+  // A text that is not a number counts as none, as engines read it.
   ["odd", { uid: 0, gid: 5, groups: [] }],
   ["nobody", { missing: "nobody" }],
   ["builder:nobody", { missing: "nobody" }],

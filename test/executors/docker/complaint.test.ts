@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { complaintKind } from "../../../executors/docker/engine/complaint.ts";
 
 test.each([
-  // Docker 20.10 and 27, Podman 4.3 and 5.2.
+  // Messages of Docker 20.10 and 27, and of Podman 4.3 and 5.2.
   [
     "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
     "no_addresses",

@@ -98,7 +98,7 @@ test("what cannot be read is a warning without its contents", async () => {
   expect((await openLogins({ ...none, configDir: dir })).warnings.join()).toMatch(/config.json cannot be read/);
 });
 
-/** A helper that says what it was asked, and leaves a mark. */
+/** A helper that prints `answer` and writes down that it was called. */
 async function helper(name: string, answer: string): Promise<string> {
   const program = join(dir, `docker-credential-${name}`);
   await writeFile(program, `#!/bin/sh\nread server\necho "$1 $server" >>${dir}/asked\n${answer}\n`);

@@ -148,7 +148,7 @@ test("TLS asks for the daemon's certificate and shows the runner's", async () =>
   const port = await serve(createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true }, fake(modern)));
   const engine = await connect(`tcp://127.0.0.1:${port}`, { tlsCertPath: dir, tlsVerify: true });
   expect(engine.hostName).toBe("far");
-  // Another authority's certificates do not do.
+  // Certificates of another authority are refused.
   await openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout other-key.pem -out ca.pem");
   await expect(connect(`tcp://127.0.0.1:${port}`, { tlsCertPath: dir, tlsVerify: true })).rejects.toThrow(
     /ca\.pem|certificate/,
@@ -231,7 +231,7 @@ describe.skipIf(found === null)(`a real engine${found === null ? ` (skipped: ${n
   });
 
   test("is reached by ssh as the docker command does it", async () => {
-    // What ssh would start at the other end, without a way there.
+    // ssh would start this at the other end; here it runs on this machine.
     const socket = (found?.host ?? "").slice("unix://".length);
     const bin = join(dir, "ssh");
     await writeFile(bin, `#!/bin/sh\necho "$@" >>${dir}/asked\nexec python3 ${dir}/pipe.py\n`);

@@ -35,7 +35,8 @@ describe("builds directories at an engine", () => {
       Image: imageName("sh"),
       Cmd: ["sleep", "600"],
       Labels: { [LABELS.jobKey]: jobKey, [LABELS.role]: "build" },
-      // Engines of other tests come and go, and with them the bridge that all share.
+      // The containers have no network, because the bridge that all engines share comes and goes with other tests'
+      // engines.
       HostConfig: { NetworkMode: "none" },
     });
     onTestFinished(async () => void (await left.remove({ force: true }).catch(() => {})));
@@ -57,7 +58,7 @@ describe("builds directories at an engine", () => {
     const stranger = await docker.createContainer({
       Image: imageName("hostile"),
       Cmd: ["sleep", "600"],
-      // As somebody's `docker run` of an image that has them.
+      // Somebody's `docker run` of an image with these labels makes such a container.
       Labels: { [LABELS.jobKey]: jobKey, [LABELS.installation]: owner.installation, [LABELS.process]: "0-0" },
       HostConfig: { NetworkMode: "none" },
     });

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { isAllowedUser } from "../../../executors/images/users.ts";
 
 test.each([
-  // asked, listed, allowed
+  // The columns are: asked for, listed, allowed.
   ["1000", "1000", true],
   ["01000", "1000", true],
   ["+1000", "1000", true],
@@ -12,14 +12,14 @@ test.each([
   ["-0", "root", true],
   ["0:0", "root:root", true],
   ["1000:root", "1000:0", true],
-  // A group is a right, too.
+  // Membership in a group is a right, too.
   ["1000:0", "1000", false],
   ["1000:docker", "1000", false],
   ["root:0", "root", false],
   ["1000", "1000:1000", false],
   ["1000:", "1000", false],
   [":0", "1000", false],
-  // Who that is in the image is the image's word.
+  // The image decides which number a name has, so a name is not a listed number.
   ["1000", "builder", false],
   ["builder", "1000", false],
   ["Root", "0", false],

@@ -8,7 +8,7 @@ import { dockerTable } from "../../../executors/docker/settings/settings.ts";
 import { never } from "../../../src/time.ts";
 import { sampleRequest } from "../../support/executor-kit.ts";
 
-/** A daemon that makes volumes as `create` says. */
+/** An engine that makes volumes as `create` says. */
 async function engineThat(create: (target: string, response: ServerResponse) => void): Promise<Engine> {
   const server = createServer(async (request, response) => {
     if (request.url?.endsWith("/version")) response.end('{"ApiVersion":"1.41","Os":"linux"}');

@@ -12,7 +12,7 @@ import { kubernetesTable } from "../../../executors/kubernetes/settings/settings
 import { never } from "../../../src/time.ts";
 import { executorDeps } from "../../support/executor-deps.ts";
 
-/** What real API servers do at bad moments, said by a server of the test's. */
+/** A server of the test's answers as real API servers do at bad moments. */
 
 const dir = mkdtempSync(join(tmpdir(), "alloy-api-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

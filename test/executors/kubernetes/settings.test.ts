@@ -39,7 +39,7 @@ test("a pattern has to cover the whole value", () => {
   expect(parsePattern("(?P<name>x)")).toBeNull();
 });
 
-/** `path: message` of all that is wrong with a table. */
+/** All that is wrong with a table, as `path: message`. */
 function problems(table: unknown): string[] {
   const parsed = kubernetesTable.safeParse(table);
   return parsed.success ? [] : parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);

@@ -69,7 +69,7 @@ async function place(shell: string, path: string) {
   };
 }
 
-/** Connections that break: each one after so many milliseconds, or where `should` says so after so many bytes. */
+/** Connections that break: each one after so many milliseconds, or after so many bytes where `should` agrees. */
 function breaking(commands: RemoteCommands, afterMs: number): RemoteCommands & { breaks(): number } {
   let breaks = 0;
   return {
@@ -184,7 +184,7 @@ test("of a script that did not arrive whole nothing runs, and it is sent again",
   const { commands, run } = await place("/bin/dash", process.env.PATH ?? "");
   const count = join(dir, "count");
   let tries = 0;
-  // The connection breaks in the middle of the text, which looks like its end over there.
+  // The connection breaks in the middle of the text, which the other side takes for the text's end.
   const cutting: RemoteCommands = {
     start: async (command, signal) => {
       if (!(command.stdin instanceof Uint8Array) || ++tries > 2) return await commands.start(command, signal);

@@ -36,7 +36,7 @@ export function localCommands(argv: readonly string[], env: Readonly<Record<stri
         try {
           const [code, killedBy] = await once(child, "exit");
           signal.throwIfAborted();
-          // What it left behind may keep its outputs open.
+          // A process that the program left behind may keep its outputs open.
           using limit = deadline(never, 500, new Error("still open"));
           await beforeAbort(closed, limit.signal);
           if (killedBy !== null) throw new SystemFailure(`the program was killed by ${String(killedBy)}`);
@@ -51,7 +51,7 @@ export function localCommands(argv: readonly string[], env: Readonly<Record<stri
   };
 }
 
-/** A directory of nothing but busybox's programs, or of those of this machine that are named. */
+/** A directory with busybox's programs only, or with the named programs of this machine. */
 export function toolDirectory(
   dir: string,
   kind: "busybox" | readonly string[],

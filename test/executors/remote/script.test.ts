@@ -64,7 +64,7 @@ async function surroundings(shell: string, path: string, without: readonly strin
   };
 }
 
-/** A zombie is none: who inherits it may be slow to bury it. */
+/** A zombie counts as dead: the process that inherits it may be slow to reap it. */
 function isAlive(pid: number): boolean {
   try {
     return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));

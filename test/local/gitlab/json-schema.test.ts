@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { gitlabJsonSchema } from "../../../src/local/gitlab/plan/json-schema.ts";
+import { gitlabJsonSchema } from "../../../src/local/gitlab/plan/definitions/json-schema.ts";
 import { JOB_KEYS } from "../../../src/local/gitlab/plan/schema/job.ts";
 
 test("the schema for editors knows every keyword of a job, and what they may be", () => {

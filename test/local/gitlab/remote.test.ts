@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createWeb, isNobodysBusiness } from "../../../src/commands/exec/file/web.ts";
+import { createWeb, isLocalOrMetadata } from "../../../src/commands/exec/file/web.ts";
 import { createConnections } from "../../../src/coordinator/connection/connections.ts";
 import { createRemoteFiles } from "../../../src/local/gitlab/around/remote.ts";
 
@@ -84,11 +84,11 @@ test("what listens on this machine is not asked, by whatever name", async () => 
   const { port } = new URL(origin);
   for (const host of ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "innocent.example"])
     expect(
-      await web(isNobodysBusiness)(`http://${host}:${port}/ci.yml`, 100, new AbortController().signal),
+      await web(isLocalOrMetadata)(`http://${host}:${port}/ci.yml`, 100, new AbortController().signal),
       host,
     ).toEqual({ problem: "is not fetched: it is an address of this machine itself, or a link-local one" });
   expect(asked).toBe(before);
   expect(
-    ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "10.0.0.1", "192.168.1.1"].map(isNobodysBusiness),
+    ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "10.0.0.1", "192.168.1.1"].map(isLocalOrMetadata),
   ).toEqual([true, true, true, false, false]);
 });

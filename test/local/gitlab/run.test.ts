@@ -11,7 +11,7 @@ import { readDotenv, reportedBy } from "../../../src/local/gitlab/run/dotenv.ts"
 import { composite, moveOf, type Standing } from "../../../src/local/gitlab/run/schedule.ts";
 import { planOf } from "./stand.ts";
 
-/** `failed?` is one that is forgiven. */
+/** `failed?` means a failure that counts as success. */
 function standings(text: string): Standing[] {
   return text.split(", ").map((word): Standing => {
     const state = word.replace("?", "");

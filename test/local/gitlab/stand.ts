@@ -15,7 +15,7 @@ export interface Given {
   readonly around?: Partial<PipelineCase>;
 }
 
-export const CASE: PipelineCase = {
+const CASE: PipelineCase = {
   source: "push",
   ref: "main",
   refType: "branch",
@@ -53,7 +53,7 @@ interface Outcome {
   readonly warnings: readonly string[];
 }
 
-/** All steps over a text, with what they found. */
+/** Runs all steps over a text; the result has what they found. */
 export async function tryPlan(text: string, given: Given = {}): Promise<Outcome> {
   const files = given.files ?? {};
   const own: SourceTree = {
@@ -118,7 +118,7 @@ export async function namesOf(text: string, given?: Given): Promise<string[]> {
   return (await planOf(text, given)).jobs.map(({ name }) => name);
 }
 
-/** What a job's rules and scripts see at last, as the file has it. */
+/** The variables that a job's rules and scripts see, as far as they come from the file. */
 export function variablesOf(job: PlannedJob): Record<string, string> {
   return Object.fromEntries(job.variables.map(({ key, value }) => [key, value]));
 }

@@ -17,7 +17,7 @@ usage() { sed -n '2,14s/^# //p' "$here/cluster.sh"; }
 say() { echo "cluster: $*" >&2; }
 
 number="${ALLOY_TEST_CLUSTER:-0}"
-# Not below /run or /var, which the node has of its own, and short, because a socket's path is.
+# Outside of /run and /var, which the node has for itself; and short, because the path of a socket must be.
 state="/tmp/alloy-test-cluster-$number"
 cgroup="alloy-test-cluster-$number"
 link="alloyk8s$number"
@@ -30,7 +30,7 @@ api_service_ip=10.96.0.1
 # first_process: the number of the process that stands for all of the cluster
 first_process() { pgrep -o -x -f "bash .*/node\.sh $state"; }
 
-# gone PID: that process has ended (its number may be another's by now)
+# gone PID: whether that process has ended (another one may have its number by now)
 gone() { ! first_process | grep -qx "$1"; }
 
 remove() {
@@ -66,7 +66,7 @@ make_cgroups() {
   for procs in /sys/fs/cgroup/*/cgroup.procs; do
     dir="${procs%/cgroup.procs}"
     mkdir -p "$dir/$cgroup"
-    # Nothing can run in a cpuset before it is told which.
+    # No process can run in a cpuset before its processors are set.
     if [ -e "$dir/cpuset.cpus" ]; then
       cat "$dir/cpuset.cpus" >"$dir/$cgroup/cpuset.cpus"
       cat "$dir/cpuset.mems" >"$dir/$cgroup/cpuset.mems"
@@ -122,7 +122,7 @@ boot() {
 # born PID: when that process began, which tells it from a later one of the same number
 born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
 
-# left_over STATE: what it was started for has ended
+# left_over STATE: whether the process that it was started for has ended
 left_over() {
   local pid since
   [ -s "$1/owner" ] || return 1
@@ -142,7 +142,7 @@ sweep() {
   done
 }
 
-# The higher numbers are given out, and the lower ones taken by hand.
+# The higher numbers are reserved by this command; people choose the lower ones.
 reserve() {
   local each
   sweep

@@ -12,36 +12,41 @@ export type { Part } from "./node.ts";
 
 /** A real Kubernetes of one node on this machine. */
 export interface TestCluster {
-  /** Where the administrator's kubeconfig is. */
+  /** Path of the administrator's kubeconfig. */
   readonly kubeconfig: string;
   /** `https://10.200.0.2:6443` */
   readonly server: string;
-  /** Pods reach servers of this machine that listen at this address. */
+  /** Pods reach servers of this machine if these listen at this address. */
   readonly hostAddress: string;
   /** The certificate and the key of the authority that the API server trusts for clients, too. */
   readonly authority: { readonly certFile: string; readonly keyFile: string };
   /** The folder of its parts' logs. */
   readonly logs: string;
-  /** kubectl as the administrator; what it prints. @throws {Error} it fails; with what it said */
+  /**
+   * Runs kubectl as the administrator and returns its output.
+   * @throws {Error} it fails; with what it said
+   */
   kubectl(args: readonly string[], input?: string): Promise<string>;
-  /** A namespace of its own, in which pods can be made at once. Removed with all in it after the file's tests. */
+  /**
+   * Makes a namespace in which pods can be made at once. It is removed with everything in it after the file's tests.
+   */
   createNamespace(labels?: Readonly<Record<string, string>>): Promise<string>;
-  /** Have test images in the node; pods name them as `imageName` does. */
+  /** Brings test images into the node; pods name them as `imageName` does. */
   images(...wanted: readonly TestImage[]): Promise<void>;
   image(image: OwnImage): Promise<void>;
   /** A registry that the node pulls from; with a password, unless it is `open`. Closed after the file's tests. */
   registry(options?: { open?: boolean }): Promise<ClusterRegistry>;
-  /** End a part with a signal. It comes back by itself. Only in a cluster of one's own. */
+  /** Ends a part with a signal. It is started again by itself. Only for a cluster of the file's own. */
   kill(part: Part, signal?: "KILL" | "TERM" | "STOP" | "CONT"): Promise<void>;
-  /** End a part and keep it down until what this returns is called. */
+  /** Ends a part and keeps it down until the returned function is called. */
   hold(part: Part): Promise<() => Promise<void>>;
-  /** Until API server and node answer. */
+  /** Resolves once API server and node answer. */
   ready(): Promise<void>;
 }
 
-/** In a registry that only the cluster's node knows. */
+/** A registry that only the cluster's node knows. */
 export interface ClusterRegistry extends Pick<TestRegistry, "address" | "username" | "password"> {
-  /** Put a test image into it, as `ADDRESS/name`. The node does not have it then. */
+  /** Puts a test image into it, as `ADDRESS/name`. The node does not have the image then. */
   push(image: string, name: string): Promise<string>;
 }
 
@@ -96,7 +101,7 @@ function openCluster(node: Node, close: () => Promise<void>): TestCluster {
         await kubectl(["delete", "pods", "--all", "--force", "--grace-period=0", "-n", name]);
         await kubectl(["delete", "namespace", name]);
       });
-      // A pod needs it, and it comes a moment after the namespace.
+      // A pod needs this account, which exists a moment after the namespace.
       await kubectl(["wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s"]);
       return name;
     },

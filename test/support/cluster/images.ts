@@ -5,7 +5,7 @@ import type { Node } from "./node.ts";
 
 const archiver = join(import.meta.dirname, "image-archive.py");
 
-/** What an image is made of that the tests put together themselves. */
+/** The parts of an image that the tests put together themselves. */
 export interface OwnImage {
   /** `docker.io/alloy-test/runner:1` */
   readonly name: string;
@@ -14,7 +14,7 @@ export interface OwnImage {
   readonly changes: readonly string[];
 }
 
-/** Have images in the node that are not there yet. Their names in a pod are those of `imageName`. */
+/** Brings images into the node that are not there yet. Their names in a pod are those of `imageName`. */
 export async function bringImages(node: Node, wanted: readonly TestImage[]): Promise<void> {
   for (const image of wanted) {
     await bringImage(node, { name: `docker.io/${imageName(image)}`, ...imageRecipe(image) });

@@ -26,7 +26,7 @@ until [ -e "$state/has-network" ]; do sleep 0.05; done
 ip addr add "$node_ip/30" dev eth0
 ip link set eth0 up
 ip route add unreachable default
-# Nothing gets there: kube-proxy rewrites the address first. Without a route it would not be asked.
+# No packet takes this route, as kube-proxy rewrites the address first; but without a route kube-proxy would not see it.
 ip route add "$service_net" via "$host_ip"
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
@@ -62,7 +62,7 @@ keep apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --secure-port
   touch "$state/has-images"
 ) >"$state/log/images" 2>&1 &
 until kubectl --kubeconfig "$state/logins/admin.conf" get --raw /livez >/dev/null 2>&1; do sleep 0.1; done
-# At its usual 20 requests per second the default service account, without which no pod can be, comes after 5 s.
+# With its default of 20 requests per second, the default service account, which every pod needs, would come after 5 s.
 keep controller-manager kube-controller-manager --kubeconfig="$state/logins/controllers.conf" --leader-elect=false \
   --kube-api-qps=1000 --kube-api-burst=1000 --service-account-private-key-file="$state/pki/accounts.key" \
   --root-ca-file="$state/pki/ca.crt" --bind-address=127.0.0.1
@@ -72,5 +72,5 @@ keep kubelet kubelet --config="$state/kubelet/config.yaml" --kubeconfig="$state/
   --hostname-override=node1 --node-ip="$node_ip" --v=2
 keep proxy kube-proxy --kubeconfig="$state/logins/proxy.conf" --hostname-override=node1 --proxy-mode=iptables \
   --cluster-cidr="$pod_net" --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
-# Whatever has lost its parent is buried here.
+# This process inherits and reaps every orphan of the node.
 while :; do wait -n || true; sleep 1; done

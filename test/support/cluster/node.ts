@@ -6,7 +6,7 @@ import { setTimeout as wait } from "node:timers/promises";
 
 const script = join(import.meta.dirname, "cluster.sh");
 
-/** What the cluster is made of; each comes back by itself 0.3 s after it was killed. */
+/** The parts of a cluster; each is started again by itself 0.3 s after it was killed. */
 export type Part = "apiserver" | "containerd" | "controller-manager" | "etcd" | "kubelet" | "proxy" | "scheduler";
 
 /** One cluster of this machine, as cluster.sh runs it. */
@@ -15,7 +15,7 @@ export interface Node {
   /** The folder of its settings, logs and data. */
   readonly state: string;
   readonly snapshotter: string;
-  /** Run cluster.sh for it; what it prints. */
+  /** Runs cluster.sh for this node; returns its output. */
   run(...args: readonly string[]): Promise<string>;
   /** containerd's client. */
   ctr(...args: readonly string[]): Promise<string>;
@@ -40,20 +40,20 @@ export function nodeAt(number: number): Node {
   };
 }
 
-/** One that is not there yet, of a number that nobody else uses while this process lives. */
+/** A node that does not exist yet, with a number that nobody else uses while this process lives. */
 export async function reserveNode(): Promise<Node> {
   return nodeAt(Number(await nodeAt(0).run("reserve", String(process.pid))));
 }
 
 /**
- * Until the cluster that somebody has begun to start is up. `false`: nobody has.
+ * Waits until the cluster that another process has begun to start is up. `false`: no process has begun.
  * @throws {Error} it could not be built or booted; with the end of the log
  */
 export async function started(number: number): Promise<boolean> {
   const state = stateOf(number);
   const starting = `${state}.starting`;
   for (;;) {
-    // In this order: what starts it may end in between.
+    // The order matters: the process that starts it may end in between.
     const starter = await readFile(starting, "utf8").catch(() => null);
     const starts = starter !== null && existsSync(`/proc/${starter.trim()}`);
     if (existsSync(join(state, "ready"))) return true;

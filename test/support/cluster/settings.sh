@@ -127,7 +127,7 @@ cgroupRoot: /$cgroup
 enforceNodeAllocatable: [pods]
 failSwapOn: false
 failCgroupV1: false
-# The disk is the machine's: how full it is says nothing about the tests.
+# The node shares the machine's disk, so how full that is must not matter.
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: { memory.available: 100Mi, nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%" }
@@ -137,7 +137,7 @@ kubeAPIBurst: 1000
 podLogsDir: $state/pod-logs
 resolvConf: $state/resolv.conf
 END
-  # A name is looked up in vain at once, and not after 20 s.
+  # The look-up of an unknown name fails at once, and not after 20 s.
   echo nameserver 127.0.0.1 >"$state/resolv.conf"
 }
 

@@ -32,7 +32,7 @@ case $what in
     exit "$BUILD_FAILURE_EXIT_CODE"
     ;;
   cleanup)
-    # A namespace whose unshare was stopped as it began may have stayed.
+    # If unshare was stopped at its beginning, its namespace may still exist.
     for one in /proc/[0-9]*; do
       [ "$(readlink "$one/root" 2>/dev/null)" != "${PLACE:-$place}" ] || kill -9 "${one#/proc/}" 2>/dev/null || true
     done

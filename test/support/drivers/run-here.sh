@@ -1,6 +1,6 @@
 #!/bin/bash
 # The shortest driver that keeps to GitLab's contract: scripts run on this machine, without the runner's environment.
-# What the shell itself would say of its child's death is left out.
+# The shell's own message about its child's death is not printed.
 { env -i PATH="$PATH" HOME="$HOME" ALLOY_RUNNER_JOB_KEY="$ALLOY_RUNNER_JOB_KEY" "$1" 2>&3 3>&-; } 3>&2 2>/dev/null
 code=$?
 [ "$code" -eq 0 ] && exit 0

@@ -9,12 +9,12 @@ mkdir /run/sshd /run/disk
 mount --bind "$dir/disk" /run/disk
 [ -e "$dir/../../boot" ] && boot=$(cat "$dir/../../boot") || boot=0
 until [ -e "$dir/run/plugged" ]; do sleep 0.005; done
-# Tests that look at its files from outside have it work in the machine's own /tmp.
+# For tests that look at the guest's files from outside, the guest works in the machine's own /tmp.
 if [ -e "$dir/../../share" ]; then mount --bind /tmp /tmp; else mount --bind /run/disk/tmp /tmp; fi
 mount -o remount,bind,ro /
 for place in root etc/ssh usr/local/bin; do mount --bind "/run/disk/$place" "/$place"; done
 [ "$boot" != never ] || exec sleep 100000
 sleep "$boot"
-# It may not set the clock of the machine that it is a guest of.
+# A guest may not set the clock of the machine that it runs on.
 exec setpriv --bounding-set=-sys_time,-sys_boot,-sys_module,-sys_admin --inh-caps=-sys_time,-sys_boot,-sys_module,-sys_admin \
   /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config

@@ -3,7 +3,7 @@
 
 here=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
 
-# get NAME FILE: what is in it, but for line feeds at its end, without another process. Nothing, where it is not there.
+# get NAME FILE: sets NAME to its content without line feeds at the end, or to nothing if it is missing; starts no process.
 get() {
   local read_text=
   [ ! -e "$2" ] || IFS= read -r -d '' read_text <"$2" || true
@@ -11,7 +11,7 @@ get() {
   printf -v "$1" '%s' "$read_text"
 }
 
-# is_dead PID: it is gone, or only its number is left.
+# is_dead PID: whether it has ended, or is a zombie.
 is_dead() {
   local text
   [ -d "/proc/$1" ] || return 0
@@ -32,10 +32,10 @@ guest_start() {
   child=
   until [ -n "$child" ]; do
     [ -d "/proc/$pid" ] || return 1
-    # No line feed ends what is read there.
+    # The file does not end with a line feed.
     read -r child _ <"/proc/$pid/task/$pid/children" || sleep 0.005
   done 2>/dev/null
-  # Whoever else tests on this machine has other networks.
+  # Other tests on this machine use other networks.
   while :; do
     net="10.$((128 + RANDOM % 120)).$((RANDOM % 256)).$((RANDOM % 64 * 4))"
     if [ -z "$(ip route show "$net/30")" ] &&
@@ -64,7 +64,7 @@ guest_runs() {
   [ -n "$pid" ] && ! is_dead "$pid"
 }
 
-# guest_stop DIR: as if by pulling the plug.
+# guest_stop DIR: ends it at once, as a power failure would.
 guest_stop() {
   local pid one
   for one in forwarder pid; do
@@ -92,7 +92,7 @@ guest_forward() {
 }
 
 new_uuid() { cat /proc/sys/kernel/random/uuid; }
-# new_mac PREFIX: six digits by lot behind it.
+# new_mac PREFIX: the prefix and six random digits.
 new_mac() { printf '%s%06X' "$1" $((RANDOM * 32768 + RANDOM & 0xffffff)); }
 
 # fault VERB: what a test wants of this verb now: `status N`, `hang`, `slow SECONDS`, `lie`, or nothing. A file with a count

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isRoot, sshdMissing } from "../sshd.ts";
 
-/** Why no guests can be started here; `null`: they can. */
+/** Why no guests can be started on this machine; `null`: they can. */
 export function machinesMissing(): string | null {
   const missing = process.platform !== "linux" ? "needs Linux" : !isRoot ? "needs root" : sshdMissing();
   if (missing !== null) return missing;
@@ -17,34 +17,39 @@ export function machinesMissing(): string | null {
 
 export type Hypervisor = "virtualbox" | "parallels";
 
-/** Machines of a stand-in for a hypervisor's program, which lies beside this file, and what they begin with. */
+/**
+ * Machines of a program that stands in for a hypervisor's, which lies beside this file, and their common beginnings.
+ */
 export interface Machines {
   readonly dir: string;
   readonly keyFile: string;
   /** What a runner needs to find the stand-in. */
   readonly env: Readonly<Record<string, string>>;
   readonly base: { readonly name: string; readonly id: string };
-  /** Another machine of somebody's, with a disk as the base has. @returns its id */
+  /**
+   * Adds a machine of somebody else's, with a disk like the base's.
+   * @returns its id
+   */
   add(name: string): string;
   /** Names of all machines but the base, those that were added, and templates. */
   copies(): string[];
-  /** Names of those that run. */
+  /** Names of the machines that run. */
   running(): string[];
-  /** Each call's words. */
+  /** The arguments of each call. */
   calls(): string[];
-  /** As if somebody had removed it by hand. */
+  /** Removes a machine as somebody could do by hand. */
   forget(name: string): void;
-  /** As if its power had failed. */
+  /** Stops a machine as a power failure would. */
   unplug(name: string): void;
-  /** Of one that runs, on its own network. */
+  /** The address of a running machine on its network. */
   addressOf(name: string): string;
-  /** Of the stand-in's program that still run. */
+  /** Processes of the stand-in's program that still run. */
   processes(): string[];
-  /** Directory of a machine's own. */
+  /** The directory of a machine. */
   pathOf(name: string): string;
-  /** What the next calls of a verb do: see `fault` of guest.sh. `null`: as always. */
+  /** Decides what the next calls of a verb do: see `fault` of guest.sh. `null`: they work as always. */
   fault(verb: string, how: string | null, times?: number): void;
-  /** A file of the stand-in's: `boot`, `copying`, `linger`, `version`. `null`: none. */
+  /** Writes a file of the stand-in's: `boot`, `copying`, `linger`, `version`. `null` removes it. */
   set(name: string, text: string | null): void;
   close(): void;
 }
@@ -108,7 +113,7 @@ StrictModes no\nPasswordAuthentication no\n`,
       return false;
     }
   };
-  // Should the tests be killed, its input ends: then nothing of this stays.
+  // If the tests are killed, the guard's input ends, and it removes all of this.
   const guard = spawn("sh", ["-c", GUARD, "machines-guard", dir], {
     stdio: ["pipe", "ignore", "ignore"],
     detached: true,
@@ -142,7 +147,7 @@ StrictModes no\nPasswordAuthentication no\n`,
       readdirSync("/proc").filter((pid) => {
         if (!/^\d+$/.test(pid)) return false;
         try {
-          // A guest has it, too, but for what it was started by.
+          // A guest has the same environment, but was started by another program.
           const words = readFileSync(`/proc/${pid}/cmdline`, "latin1");
           return (
             words.includes(here) && readFileSync(`/proc/${pid}/environ`, "latin1").includes(`FAKE_MACHINES=${dir}`)
@@ -170,7 +175,7 @@ StrictModes no\nPasswordAuthentication no\n`,
   };
 }
 
-/** `$1` is a directory of machines: all that works there ends, then it goes. */
+/** `$1` is a directory of machines: ends all processes that work there, then removes it. */
 const END = `
 for file in $(grep -lsz "^FAKE_MACHINES=$1$" /proc/[0-9]*/environ); do
   pid=\${file#/proc/}

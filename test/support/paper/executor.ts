@@ -3,7 +3,7 @@ import shell from "../../../executors/shell/index.ts";
 import { defineExecutor } from "../../../src/executor.ts";
 import { words } from "./words.ts";
 
-/** As much as an executor needs: this one has the shell's jobs and a table of its own. */
+/** A minimal executor: it has the shell's jobs and a table of its own. */
 export default defineExecutor({
   ...words,
   tables: [{ name: "paper", required: true, schema: z.object({ colour: z.string() }) }],

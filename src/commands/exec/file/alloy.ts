@@ -28,7 +28,7 @@ export function refuseGitlabFlags(options: ExecOptions, { file }: CiFile): void 
     throw new CommandError(`${typed.join(", ")}: for .gitlab-ci.yml only, and ${file} is AlloyCI's`);
 }
 
-/** What AlloyCI knows of the commit and this coordinator would have to make up. */
+/** Variables that AlloyCI takes from the commit and that this coordinator would have to make up. */
 export function predefined(snapshot: Snapshot): VariableSpec[] {
   const { message, author } = snapshot;
   return [

@@ -30,7 +30,7 @@ import { includesDir, projectIdOf } from "../here/places.ts";
 import { sayNotes } from "../notes.ts";
 import type { ExecOptions } from "../options.ts";
 import { type PreviewJob, previewText } from "../report.ts";
-import { createWeb, isNobodysBusiness } from "./web.ts";
+import { createWeb, isLocalOrMetadata } from "./web.ts";
 
 /** GitLab's file of a project, and what `exec` was asked to make of it. */
 export interface GitlabWork {
@@ -44,9 +44,9 @@ export interface GitlabWork {
 
 export interface GitlabFile {
   readonly text: string;
-  /** As messages name it. */
+  /** The name that messages use. */
   readonly name: string;
-  /** From the top of the project. */
+  /** The path from the top of the project. */
   readonly path: string;
 }
 
@@ -114,7 +114,7 @@ export async function loadGitlab(
           connections: coordinator.connections,
           tls: { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir },
           userAgent: coordinator.identity.userAgent,
-          isAvoided: isNobodysBusiness,
+          isAvoided: isLocalOrMetadata,
         }),
         cacheDir: includesDir(env),
         offline: options.offline,
@@ -144,7 +144,7 @@ export async function loadGitlab(
 /** How long all included files together may take, as at GitLab. */
 const INCLUDE_MS = 30_000;
 
-/** GitLab compares a push with what was there before; here with where the branch began. */
+/** GitLab compares a push with the state before it; here the comparison is with the commit where the branch began. */
 async function changedHere(
   {
     source,
@@ -224,7 +224,7 @@ export function gitlabSpec(
 ): GitlabSpec {
   const { plan } = loaded;
   const { sha } = snapshot;
-  // Jobs work on what is in the working tree, and that is a commit of its own.
+  // Jobs work on the files of the working tree, which are committed for them as a commit of its own.
   const commit = new Map([
     ...loaded.around.predefined,
     ["CI_COMMIT_SHA", sha],

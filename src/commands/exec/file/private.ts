@@ -9,7 +9,7 @@ import type { CommandContext } from "../../context.ts";
 import { projectIdOf } from "../here/places.ts";
 import { readEnvFile } from "../options.ts";
 
-/** In the project, for one person: git is to ignore it. */
+/** The file lies in the project and is for one person, so git has to ignore it. */
 const PROJECT_FILE = ".alloy-exec.env";
 
 /**
@@ -32,7 +32,7 @@ export async function privateVariables(
   if (await isFile(ofPerson)) variables.push(...(await readEnvFile(ofPerson, tree.dir)));
   const inProject = join(tree.dir, PROJECT_FILE);
   if (!(await isFile(inProject))) return { variables, notes };
-  // Who made the project could have linked it to a file of the person's, for jobs to send away.
+  // The project's author could have made it a link to a file of the person's, for jobs to send away.
   const real = fileInside(tree.dir, PROJECT_FILE);
   if (real === undefined) notes.push(`${PROJECT_FILE} is a link out of the project, and not read: --env-file takes it`);
   else variables.push(...(await readEnvFile(real, tree.dir)));

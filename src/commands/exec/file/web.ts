@@ -19,19 +19,20 @@ export interface WebOptions {
 }
 
 const MOST_REDIRECTS = 5;
-/** The caller's signal is the limit of all calls together; this one is for each. */
+/** The caller's signal limits all calls together; this limits each one. */
 const LIMIT_MS = 30_000;
 
 /**
- * Files that a project's CI file names by address. Whoever wrote it has no business with what listens on this machine, or
- * tells it who it is, so these are not asked, by whatever name, nor after a redirect.
+ * Fetches files that a project's CI file names by address. The file's author must not reach services that listen on
+ * this machine, or services that tell it who it is; so these addresses are refused, under any name and after a
+ * redirect.
  */
 export function createWeb({ connections, tls, userAgent, isAvoided }: WebOptions): FetchText {
   const refusal = { problem: "is not fetched: it is an address of this machine itself, or a link-local one" };
   const ask = async (url: URL, mostBytes: number, signal: AbortSignal): Promise<Found<string> | { moved: string }> => {
     if (isAvoided(url.hostname.replace(/^\[|\]$/g, ""))) return refusal;
     const route = connections.route(new URL(url.origin), tls, isAvoided);
-    // Where a proxy connects, it looks the name up itself; what the name stands for here is judged in its place.
+    // A proxy looks up the name itself, so the addresses that this machine finds for it are judged instead.
     if (!route.isDirect() && (await connections.addressesOf(url.hostname, signal)).some(isAvoided)) return refusal;
     const result = await route.send(
       {
@@ -84,10 +85,10 @@ ownAddresses.addAddress("::1", "ipv6");
 ownAddresses.addAddress("::", "ipv6");
 
 /**
- * Whether an address is this machine's own, or one at which clouds answer their machines. Networks of an organisation are
- * not among them.
+ * Whether an address is this machine's own, or one at which clouds answer their machines. The networks of an
+ * organisation are not among them.
  */
-export function isNobodysBusiness(address: string): boolean {
+export function isLocalOrMetadata(address: string): boolean {
   const kind = isIP(address);
   return kind !== 0 && (isLinkLocal(address) || ownAddresses.check(address, kind === 6 ? "ipv6" : "ipv4"));
 }

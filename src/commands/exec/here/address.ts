@@ -7,9 +7,9 @@ import type { JobLocation } from "../../../executor.ts";
 
 /** Where jobs fetch their sources from this machine. */
 export interface SourcesAddress {
-  /** Where is listened. */
+  /** The address that the git server listens on. */
   readonly listenHost: string;
-  /** What jobs call it. */
+  /** The host name by which jobs reach it. */
   readonly publicHost: string;
 }
 
@@ -41,7 +41,7 @@ export async function addressTowards(host: string): Promise<string | undefined> 
   try {
     return await new Promise<string>((resolve, reject) => {
       socket.once("error", reject);
-      // The discard port: any would do.
+      // Any port would do; this is the discard port.
       socket.connect(9, found.address, () => resolve(socket.address().address));
     });
   } catch {
@@ -75,7 +75,8 @@ export function sourcesAddress(
   const own = Object.values(interfaces).flatMap((list) => list ?? []);
   if (given !== undefined) {
     const isOwn = own.some(({ address }) => address === given);
-    // A name, or an address that is translated on the way: listened is everywhere then.
+    // A name, or an address that is translated on the way, is not this machine's own: then the server listens on all
+    // addresses.
     return { listenHost: isOwn ? given : given.includes(":") ? "::" : "0.0.0.0", publicHost: given };
   }
   const loopback = "127.0.0.1";

@@ -14,21 +14,21 @@ export interface ExecConfigOptions {
   /** The executor of the Go runner's way to write the command (`exec docker JOB`); it wins over `--executor`. */
   readonly executor: string | undefined;
   readonly parallel: number;
-  /** What the embedded coordinator knows the runner by. */
+  /** The address of the embedded coordinator, by which the runner reaches it. */
   readonly url: string;
   readonly token: string;
   readonly stateDir: string;
   /** Where working copies on this machine are. In containers and on other hosts they are where they always are. */
   readonly buildsDir: string;
   readonly cachesDir: string;
-  /** SIGTERM → SIGKILL, instead of the executor's own time. */
+  /** Time from SIGTERM to SIGKILL, instead of the executor's own. */
   readonly killGraceMs?: number;
   /** Added to what the entry sets. */
   readonly environment: RunnerConfig["environment"];
 }
 
 const FLAGS = "flags of exec";
-/** The most that all caches may have together where the entry does not say it: nobody looks after them. */
+/** Limit of all caches together if the entry sets none: nobody else limits them. */
 const CACHES_BYTES = 10 * 1024 ** 3;
 
 /**
@@ -59,7 +59,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     tlsKeyFile: undefined,
     cloneUrl: "",
     cacheDir: textOf(values, "cache-dir") ?? cachesDir,
-    // What this machine tries out must not end up in what the pipelines of a server build upon.
+    // Jobs that are tried on this machine must not write caches that a server's pipelines use.
     cache: {
       ...entry.cache,
       maxBytes: Math.min(entry.cache.maxBytes ?? CACHES_BYTES, CACHES_BYTES),
@@ -82,7 +82,10 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
   };
 }
 
-/** Nothing is kept between jobs; working copies on this machine are made in the run's own directory. */
+/**
+ * The settings of this run: nothing is kept between jobs, and working copies on this machine are made in the run's own
+ * directory.
+ */
 function ofThisRun(catalog: ExecutorCatalog, { buildsDir, killGraceMs }: ExecConfigOptions): ExecutorCatalog {
   return {
     ...catalog,
@@ -112,7 +115,7 @@ async function fromFlags(
   return await typedConfig({ entry, options: loadOptions(context), file: FLAGS, say: inTermsOfFlags });
 }
 
-/** A file's mistake, said to somebody who has typed flags. */
+/** Rewords a mistake in a file for somebody who has typed flags. */
 function inTermsOfFlags({ text, missing }: ConfigProblem): string {
   return missing === undefined
     ? text
@@ -136,7 +139,7 @@ async function fromConfig(given: string, options: ExecConfigOptions, context: Co
   const name = textOf(values, "runner");
   const chosen = name === undefined ? config.runners : config.runners.filter((runner) => runner.name === name);
   if (chosen.length === 1) return { ...config, runners: chosen, broken: [] };
-  // The entry that is meant may be there and broken: then its own problems are the answer.
+  // The chosen entry may exist and be broken: then its own problems are the answer.
   if (chosen.length === 0) {
     demandSound({ ...config, broken: config.broken.filter((entry) => name === undefined || entry.name === name) });
   }

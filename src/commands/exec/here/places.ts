@@ -9,7 +9,7 @@ import { removeTree } from "../../../files/remove-tree.ts";
 export interface ExecPlaces {
   /** Kept from run to run. */
   readonly cachesDir: string;
-  /** All runs, living and dead. */
+  /** Directory of all runs, of living and dead processes. */
   readonly runsDir: string;
   /** This run, 0700, removed at its end. */
   readonly runDir: string;
@@ -30,7 +30,7 @@ export function placesOfRun(runDir: string): RunPlaces {
   };
 }
 
-/** What tells projects of one name in different directories apart: they share no caches. From 1 to 2³². */
+/** Distinguishes projects of the same name in different directories, so that they share no caches. From 1 to 2³². */
 export function projectIdOf(dir: string): number {
   return Number.parseInt(createHash("sha256").update(dir).digest("hex").slice(0, 8), 16) + 1;
 }
@@ -51,9 +51,9 @@ export function includesDir(env: Readonly<Record<string, string | undefined>>): 
   return join(baseOf(env), "includes");
 }
 
-/** What lies in a place that others can write to may have been put there by them. */
+/** In a directory that others can write to, others may have put what is found there. */
 async function mustBeOwn(dir: string): Promise<void> {
-  await mkdir(dir, { mode: 0o700 }).catch(() => undefined); // it is there, or what follows says why not
+  await mkdir(dir, { mode: 0o700 }).catch(() => undefined); // the directory exists, or the check below says what is wrong
   const found = await lstat(dir);
   const uid = process.getuid?.();
   if (!found.isDirectory() || (uid !== undefined && (found.uid !== uid || (found.mode & 0o022) !== 0))) {
@@ -76,7 +76,7 @@ export async function openPlaces(env: Readonly<Record<string, string | undefined
   return { cachesDir, runsDir, runDir };
 }
 
-/** A run whose process is there is given so long to take its state directory. */
+/** A run whose process exists gets this much time to take its state directory. */
 const STARTING_MS = 60_000;
 
 /** Runs beside `runDir`; whether they are dead shows when one tries to take their state directory. */
@@ -99,12 +99,12 @@ function isThere(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    // It belongs to somebody else.
+    // The process exists, and belongs to somebody else.
     return error instanceof Error && "code" in error && error.code === "EPERM";
   }
 }
 
-/** Also directories that a job has made read-only, as package managers do. */
+/** Removes directories that a job has made read-only, too, as package managers do. */
 export async function removeJobFiles(dir: string): Promise<void> {
   try {
     await removeTree(dir);

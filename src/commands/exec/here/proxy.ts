@@ -1,7 +1,7 @@
 import { createConnections } from "../../../coordinator/connection/connections.ts";
 import type { CommandContext } from "../../context.ts";
 
-/** A proxy is for the world outside: neither the runner nor git may ask one for `hosts`, which are this machine. */
+/** Neither the runner nor git may ask a proxy for `hosts`, which are this machine. */
 export function withoutProxyFor(
   hosts: readonly string[],
   context: CommandContext,

@@ -10,7 +10,7 @@ export interface RunRecord {
   readonly cwd: string;
   /** Where its working copies are, besides the run's own directory. */
   readonly buildsDir: string | undefined;
-  /** Those of the flags that lead to the executor: an engine's address, an account on a host. */
+  /** The flags that lead to the executor: an engine's address, an account on a host. */
   readonly values: FlagValues;
 }
 

@@ -37,7 +37,7 @@ export async function runHere(
   const { options, executor, work, values, engine, tree } = run;
   const coordinator = await startCoordinator({
     dialect: work.kind,
-    // The next job starts the moment it may.
+    // A held request lets the next job start as soon as it may.
     longPollMs: work.kind === "gitlab" ? LONG_POLL_MS : 0,
     record: false,
     secret: true,

@@ -19,16 +19,19 @@ export type Bury = (
   signal: AbortSignal,
 ) => Promise<"alive" | "clean" | { readonly problem: string }>;
 
-/** How long the jobs of this run wait for it: what is left of another may hold a port, or a file. At the end once more. */
+/**
+ * This run's jobs wait this long for the clean-up, because leftovers of a dead run may hold a port or a file. Its end
+ * waits as long again.
+ */
 const PATIENCE_MS = 5000;
 const KILL_GRACE_MS = 2000;
-/** Older runs are not tried again: nobody comes back to what could not be reached by then. */
+/** Older runs are not tried again: what could not be reached until then will not come back. */
 const OLDEST_MS = 7 * 24 * 60 * 60 * 1000;
 
 export interface Sweep {
-  /** Resolves when it is done, or after a few seconds: then it goes on beside the jobs. */
+  /** Resolves when the clean-up is done, or after a few seconds; then it goes on while jobs run. */
   soon(signal: AbortSignal): Promise<void>;
-  /** Ends it, and says what could not be done. */
+  /** Ends the clean-up, and says what could not be done. */
   end(): Promise<string[]>;
 }
 
@@ -94,7 +97,9 @@ async function isOld(dir: string): Promise<boolean> {
   return Date.now() - (await stat(dir)).mtimeMs > OLDEST_MS;
 }
 
-/** With its working copies, where they are elsewhere. Rejects with what the system said. */
+/**
+ * Removes a run's directory with its working copies, also where these lie elsewhere. Rejects with the system's error.
+ */
 export async function removeRun(dir: string, record: Pick<RunRecord, "buildsDir"> | null): Promise<void> {
   const elsewhere = record?.buildsDir;
   // Only a directory that can be a run's own is removed.

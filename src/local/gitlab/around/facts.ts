@@ -14,7 +14,7 @@ export interface ProjectFacts {
   readonly author: string;
   readonly timestamp: string;
   readonly defaultBranch: string;
-  /** Of the server, from the address of a remote; `null`: there is none. */
+  /** The server's host and the project's path, from the address of a remote; `null`: there is no remote. */
   readonly remote: { readonly host: string; readonly path: string } | null;
   readonly user: { readonly name: string; readonly email: string };
   /** All files, also untracked ones that git does not ignore, sorted. */
@@ -50,7 +50,7 @@ export async function gatherFacts(tree: WorkingTree, git: Git): Promise<ProjectF
   };
 }
 
-/** Of a directory that is no repository. */
+/** Lists the files of a directory that is no repository. */
 async function filesBelow(dir: string): Promise<string> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
   return entries

@@ -8,9 +8,9 @@ export interface PredefinedOptions {
   /** Short. */
   readonly ref: string;
   readonly refType: PipelineCase["refType"];
-  /** Of a merge request: the branch that it is to go into, and where both parted. */
+  /** A merge request's target branch, and the commit where both branches parted; `undefined` for other sources. */
   readonly target: { readonly branch: string; readonly base: string } | undefined;
-  /** Of the directory. */
+  /** Name of the directory. */
   readonly folder: string;
   readonly projectId: number;
   /** The CI file, from the top of the project. */
@@ -92,7 +92,7 @@ export function predefinedVariables(options: PredefinedOptions): ReadonlyMap<str
   return new Map(pairs.flatMap(([key, value]) => (value === undefined ? [] : [[key, value] as const])));
 }
 
-/** For names of hosts and the like: at most 63 of `a-z0-9-`, none of them at an edge. */
+/** Makes a text fit for names of hosts and the like: at most 63 of `a-z0-9-`, with a letter or digit at both ends. */
 export function slug(text: string): string {
   return text
     .toLowerCase()

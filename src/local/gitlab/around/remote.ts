@@ -10,11 +10,11 @@ export interface RemoteOptions {
   /** Where files are kept for `offline`. */
   readonly cacheDir: string;
   readonly offline: boolean;
-  /** All files of one run together, as GitLab has it. */
+  /** Limit for all files of one run together, as GitLab has it. */
   readonly timeoutMs: number;
 }
 
-/** One YAML text at GitLab. */
+/** GitLab's limit for one YAML text. */
 const MOST_BYTES = 2 * 1024 * 1024;
 
 /** Files of the web, each fetched once a run; offline they are what they were the last time. */
@@ -25,7 +25,7 @@ export function createRemoteFiles({
   timeoutMs,
 }: RemoteOptions): (url: string) => Promise<Found<string>> {
   const known = new Map<string, Promise<Found<string>>>();
-  // Begins with the first of them.
+  // The limit begins with the first file.
   let limit: AbortSignal | undefined;
   const kept = (url: string): string => join(cacheDir, createHash("sha256").update(url).digest("hex"));
   const fetched = async (url: string): Promise<Found<string>> => {

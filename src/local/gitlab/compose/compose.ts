@@ -9,7 +9,7 @@ import { resolveReferences } from "./reference.ts";
 
 export interface MainFile {
   readonly text: string;
-  /** As messages name it. */
+  /** The name that messages use. */
   readonly name: string;
   readonly inputs: GivenInputs;
 }

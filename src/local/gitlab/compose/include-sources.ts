@@ -3,7 +3,7 @@ export type Found<T> = { readonly found: T } | { readonly problem: string };
 
 /** Files of one project at one commit. */
 export interface SourceTree {
-  /** In front of a path in messages: empty for the project itself. */
+  /** Stands before a path in messages; empty for the project itself. */
   readonly name: string;
   read(path: string): Promise<string | undefined>;
   /** All files, sorted. */

@@ -116,7 +116,7 @@ function matchingRule(
   });
 }
 
-/** Texts for what is no text are read as JSON. */
+/** A text that is given for an input of another type is read as JSON. */
 function converted(node: Node, type: string): Node {
   const text = textOf(node);
   if (type === "string" || text === undefined) return node;

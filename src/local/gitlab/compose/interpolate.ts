@@ -62,7 +62,7 @@ export function interpolate(content: Node, values: BlockValues, findings: Findin
     }
     return node;
   };
-  /** `$[[ matrix.X ]]` is the plan's. */
+  /** `$[[ matrix.X ]]` is resolved later, by the plan. */
   const foreign = (expression: string): boolean => expression.trim().startsWith("matrix.");
 
   const inText = (text: string, place: Place): string =>

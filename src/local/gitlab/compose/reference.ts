@@ -63,7 +63,7 @@ export function resolveReferences(top: Table, findings: Findings): Table {
     done.set(node, made);
     return made;
   };
-  // Not the top itself: references look names up in it.
+  // The top is not changed, because references look up their names in it.
   const entries = new Map<string, Entry>();
   for (const [key, entry] of top.entries) entries.set(key, { ...entry, value: resolve(entry.value) });
   return { ...top, entries };

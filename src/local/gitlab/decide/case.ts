@@ -26,7 +26,7 @@ export interface PipelineCase {
 }
 
 const MOST_PATTERNS = 50;
-/** Of files times patterns; beyond it GitLab says that they match. */
+/** Most comparisons of files with patterns; beyond it GitLab says that they match. */
 const MOST_COMPARISONS = 50_000;
 
 const parsed = new WeakMap<Node, Expression | string>();
@@ -101,7 +101,7 @@ export function changesHold(node: Node, around: PipelineCase, lookup: Lookup, fi
 
 function existsHolds(node: Node, around: PipelineCase, lookup: Lookup): boolean {
   const project = textOf(at(node, "project"));
-  // Files of other projects are not here to look at.
+  // The files of other projects are not on this machine.
   if (project !== undefined && expandText(project, lookup, "left").toLowerCase() !== around.project.toLowerCase())
     return false;
   return anyMatches(patternsOf(node, lookup), around.files, true);

@@ -4,10 +4,10 @@ export type Lookup = (name: string) => string | undefined;
 
 const NAME = "[A-Za-z_][A-Za-z0-9_]*";
 const ONE = new RegExp(`\\$(${NAME})|\\$\\{(${NAME})\\}|%(${NAME})%`, "g");
-/** In values of variables `$$` and `%%` are for the runner, or for nobody. */
+/** Values of variables keep `$$` and `%%`: they are for the runner, or for nobody. */
 const ONE_OR_ESCAPE = new RegExp(`\\$\\$|%%|${ONE.source}`, "g");
 
-/** One pass over a text that is no variable's value. What is unknown is left, or empty. */
+/** Expands a text that is no variable's value, in one pass. An unknown variable is left as it is, or becomes empty. */
 export function expandText(text: string, lookup: Lookup, unknown: "left" | "empty"): string {
   return text.replace(ONE, (whole, a?: string, b?: string, c?: string) => {
     const value = lookup(a ?? b ?? c ?? "");
@@ -41,7 +41,7 @@ export function expandVariables(
   let circle: string[] | undefined;
   const expandedValue = (name: string): string | undefined => {
     const known = done.get(name);
-    // What is not expanded goes to others late, by the runner.
+    // A value that is not expanded is handed to other values late, by the runner.
     if (known !== undefined) return known.raw ? undefined : known.value;
     const list = levels.get(name);
     const last = list?.at(-1);

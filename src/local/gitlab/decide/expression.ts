@@ -28,7 +28,7 @@ interface Token {
 }
 
 const MOST_TOKENS = 100;
-/** In the order in which GitLab tries them. */
+/** The tokens, in the order in which GitLab tries them. */
 const TOKENS: readonly (readonly [Token["kind"], RegExp])[] = [
   ["operator", /\(|\)/y],
   ["input", /\$\[\[\s*inputs\.([\w-]+)\s*\]\]/y],
@@ -163,7 +163,7 @@ function textual(value: Value): string | undefined {
   return typeof value === "boolean" ? String(value) : value;
 }
 
-/** A text without slashes is no expression: then the left is looked for in it. */
+/** A text without slashes is no regular expression: then the left side is looked for in it. */
 function matches(text: string, by: string | undefined): boolean {
   if (by === undefined) return false;
   if (!/^\/[\s\S]+\/[ismU]*$/.test(by)) return by.includes(text);

@@ -2,16 +2,16 @@ import { compile } from "./regex.ts";
 
 /** Whether a path fits GitLab's patterns of `changes`, `exists` and `cache:key:files`: Ruby's fnmatch with paths, dots and braces. */
 export function globMatcher(pattern: string): (path: string) => boolean {
-  // Who writes patterns could write one that takes a backtracking search for ever.
+  // RE2 takes no more than linear time, whatever pattern a file has.
   const expressions = braces(pattern).flatMap((one) => compile(`^${translate(one)}$`, "s") ?? []);
   return (path) => expressions.some((expression) => expression.matches(path));
 }
 
-/** Of patterns with so many alternatives only these are tried. */
+/** Of a pattern with more alternatives only this many are tried. */
 const MOST_ALTERNATIVES = 1000;
 
 /** `a{b,c}` → `ab`, `ac`. */
-export function braces(pattern: string): string[] {
+function braces(pattern: string): string[] {
   let open = -1;
   let depth = 0;
   const commas: number[] = [];

@@ -47,7 +47,7 @@ function policy(
     );
   const changes = at(node, "changes");
   if (changes !== undefined && !isNull(changes)) said.push(changesHold(changes, around, lookup, findings));
-  // There is no cluster here.
+  // This machine has no cluster of the project.
   if (at(node, "kubernetes") !== undefined) said.push(false);
   return said;
 }

@@ -2,9 +2,9 @@ import { RE2JS } from "re2js";
 
 /** A regular expression as GitLab has it: RE2, which neither looks around nor takes long. */
 export interface Pattern {
-  /** Somewhere in `text`. */
+  /** Whether it matches somewhere in `text`. */
   matches(text: string): boolean;
-  /** Groups of the last place that matches; the first is all of it. */
+  /** The groups of the last match; the first group is the whole match. */
   last(text: string): readonly (string | null)[] | undefined;
 }
 

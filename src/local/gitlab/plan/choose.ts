@@ -7,7 +7,7 @@ export function means(typed: string, name: string, group: string): boolean {
   return typed.includes("*") && (globMatcher(flat(typed))(flat(name)) || globMatcher(flat(typed))(flat(group)));
 }
 
-/** Names of jobs are no paths, and their brackets no sets. */
+/** Names of jobs are not paths, and their brackets are not sets of characters. */
 function flat(text: string): string {
   return text.replaceAll("/", "\u0001").replace(/[[\]{}?]/g, "\u0002");
 }

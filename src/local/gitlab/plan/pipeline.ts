@@ -3,13 +3,13 @@ import { expandText, type RawVariable } from "../decide/expand.ts";
 import { firstMatch } from "../decide/rules.ts";
 import type { Findings } from "../read/findings.ts";
 import { at, type Table, textOf } from "../read/node.ts";
-import { decide, ruleLookup } from "./decision.ts";
-import { type Definitions, readDefinitions } from "./definitions.ts";
-import { instancesOf } from "./matrix.ts";
-import { checkJobs } from "./needs.ts";
+import { type Definitions, readDefinitions } from "./definitions/definitions.ts";
+import { instancesOf } from "./definitions/matrix.ts";
+import { checkJobs } from "./definitions/needs.ts";
+import { readVariables } from "./definitions/variables.ts";
+import { decide, ruleLookup } from "./jobs/decision.ts";
+import { type Chosen, type PlanSurroundings, plannedJob } from "./jobs/planned-job.ts";
 import type { AbsentJob, Plan } from "./plan.ts";
-import { type Chosen, type PlanSurroundings, plannedJob } from "./planned-job.ts";
-import { readVariables } from "./variables.ts";
 
 /**
  * The pipeline of a composed file for one case.

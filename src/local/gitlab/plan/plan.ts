@@ -5,7 +5,7 @@ import type { RawVariable } from "../decide/expand.ts";
 export type JobWhen = "on_success" | "on_failure" | "always" | "manual" | "delayed";
 
 export interface PlannedNeed {
-  /** Of a job in the pipeline. */
+  /** The job of the pipeline that is needed. */
   readonly job: string;
   readonly artifacts: boolean;
 }
@@ -20,7 +20,7 @@ export interface Retry {
 export interface PlannedCache {
   readonly key: string;
   readonly paths: readonly string[];
-  /** As it travels to the runner, the key among it. */
+  /** The cache in the form in which it travels to the runner, with its key. */
   readonly wire: Wire;
 }
 
@@ -28,7 +28,7 @@ export interface PlannedArtifacts {
   readonly paths: readonly string[];
   /** Patterns of dotenv reports. */
   readonly dotenv: readonly string[];
-  /** As they travel: the archive and each report. */
+  /** The archive and each report, in the form in which they travel. */
   readonly wires: readonly Wire[];
 }
 
@@ -41,7 +41,7 @@ export interface PlannedEnvironment {
 
 /** Another pipeline that a job starts. */
 export interface PlannedTrigger {
-  /** Of another project, or `null`: a child pipeline. */
+  /** The project whose pipeline is started; `null`: it is a child pipeline. */
   readonly project: string | null;
   /** What `include` says, as plain data. */
   readonly include: unknown;
@@ -54,7 +54,7 @@ export interface PlannedTrigger {
 /** A job of a pipeline; of a parallel one, an instance. */
 export interface PlannedJob {
   readonly name: string;
-  /** As it stands in the file, without what `parallel` adds. */
+  /** The job's name in the file, without what `parallel` adds. */
   readonly group: string;
   readonly stage: string;
   readonly when: JobWhen;
@@ -103,7 +103,7 @@ export interface AbsentJob {
 /** A pipeline that could be run. */
 export interface Plan {
   readonly stages: readonly string[];
-  /** By stages, then as they stand in the file. */
+  /** The jobs by stages, and within a stage as they stand in the file. */
   readonly jobs: readonly PlannedJob[];
   readonly absent: readonly AbsentJob[];
   /** Why there is no pipeline; `null`: there is one. */

@@ -13,7 +13,7 @@ import type { Findings } from "./findings.ts";
 import { type Entry, isNull, type Node, nullNode, type Place, textNode } from "./node.ts";
 import { plainScalar } from "./scalars.ts";
 
-/** One YAML text, with all its aliases put in, as GitLab bounds it. */
+/** GitLab's limit for one YAML text with all its aliases put in. */
 const MOST_BYTES = 2 * 1024 * 1024;
 const MOST_LEVELS = 100;
 
@@ -195,7 +195,7 @@ function createReader(placeAt: (offset: number) => Place, findings: Findings) {
   };
 
   const merged = new WeakSet<Entry>();
-  /** Where it stands: keys before it are overwritten, unlike what YAML says. */
+  /** Adds the keys at the place of the merge key: keys before it are overwritten, although YAML says otherwise. */
   const mergeInto = (entries: Map<string, Entry>, value: Node, place: Place): void => {
     const sources = value.kind === "list" ? value.items.toReversed() : [value];
     for (const source of sources) {

@@ -34,7 +34,7 @@ export function describeFinding({ place, text }: Finding): string {
   return `${place.file}:${place.line}:${place.column}: ${text}`;
 }
 
-/** Beyond it nobody reads on. */
+/** Nobody reads more findings than this. */
 const MOST = 200;
 
 export function createFindings(): Findings {
@@ -43,7 +43,7 @@ export function createFindings(): Findings {
   const seen = new Set<string>();
   const add = (to: Finding[], place: Place, text: string): void => {
     const line = describeFinding({ place, text });
-    // A template's mistake is one, however many jobs take it over.
+    // A mistake in a template counts once, however many jobs take it over.
     if (seen.has(line) || to.length >= MOST) return;
     seen.add(line);
     to.push({ place, text });

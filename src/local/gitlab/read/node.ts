@@ -2,7 +2,7 @@
 
 export interface Place {
   readonly file: string;
-  /** From 1, as the column. */
+  /** Counted from 1, like the column. */
   readonly line: number;
   readonly column: number;
 }
@@ -10,7 +10,7 @@ export interface Place {
 export interface Scalar {
   readonly kind: "scalar";
   readonly value: string | number | boolean | null;
-  /** As GitLab makes text of it: `1.10` is `1.1`, `012` is `10`. */
+  /** The text that GitLab makes of it: `1.10` is `1.1`, `012` is `10`. */
   readonly text: string;
   /** A number with a fraction in GitLab's eyes, also `3.0`. */
   readonly float: boolean;

@@ -30,14 +30,14 @@ export function plainScalar(word: string): PlainValue {
   return INTEGER.test(word) ? (integer(word.replace(/[,_]/g, "")) ?? asText) : asText;
 }
 
-/** As hours and minutes in seconds, or with seconds. */
+/** Reads `1:30` as hours and minutes, and `1:30:05` as hours, minutes and seconds; the value is in seconds. */
 function baseSixty(word: string): PlainValue {
   const parts = word.replaceAll("_", "").split(":").map(Number);
   const value = parts.reduce((sum, part, index) => sum + part * 60 ** Math.abs(index - 2), 0);
   return { value, text: word.includes(".") ? rubyFloat(value) : String(value), float: word.includes(".") };
 }
 
-/** With Ruby's prefixes; `08` is none and stays text. */
+/** Reads an integer with Ruby's prefixes; `08` is none and stays text. */
 function integer(digits: string): PlainValue | undefined {
   const [, sign = "", rest = ""] = /^([-+]?)(.*)$/.exec(digits) ?? [];
   const literal = /^0[0-7]+$/.test(rest) ? `0o${rest.slice(1)}` : rest;

@@ -3,13 +3,13 @@ import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
 import type { PlannedJob, Retry } from "../plan/plan.ts";
 import type { JobState, Standing } from "./schedule.ts";
 
-/** One job of a plan on its way. */
+/** One job of a plan while the pipeline runs. */
 export interface JobRun {
   readonly job: PlannedJob;
   state: JobState;
   local: LocalJob | undefined;
   result: PipelineJob | undefined;
-  /** Of its dotenv reports. */
+  /** The variables of its dotenv reports. */
   reported: ReadonlyMap<string, string>;
   startedAt: number | undefined;
   endedAt: number | undefined;
@@ -32,7 +32,7 @@ export function standingOf(run: JobRun): Standing {
   return { state: run.state, forgiven: isForgiven(run) };
 }
 
-/** Its failure does not count. */
+/** Whether its failure does not count. */
 export function isForgiven({ job, state, result }: JobRun): boolean {
   if (typeof job.allowFailure === "boolean") return job.allowFailure;
   return state === "failed" && result?.exitCode !== undefined && job.allowFailure.includes(result.exitCode);
@@ -48,7 +48,7 @@ export function isRetried(retry: Retry | null, tries: number, { failureReason, e
 /** The row of a job in the table at the end. */
 export function rowOf({ job, state, result }: JobRun): PipelineJob {
   if (result !== undefined) return result;
-  // To those after it, it is one that went well; nobody is to take it for one that has run.
+  // Jobs after it see it as successful, but the table must not show it as a job that has run.
   const passedOver = job.trigger !== null && state === "success";
   const ended = state === "created" || state === "scheduled" || state === "running" ? "skipped" : state;
   return {

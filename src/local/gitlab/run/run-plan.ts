@@ -70,7 +70,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     const position = plan.stages.indexOf(job.stage);
     return { runs: runs.filter((other) => plan.stages.indexOf(other.job.stage) < position), asNeeds: false };
   };
-  /** Whose artifacts and reported variables a job gets, in the order of the pipeline. */
+  /** The jobs whose artifacts and reported variables a job gets, in the order of the pipeline. */
   const sources = (run: JobRun): JobRun[] => {
     const { needs, dependencies } = run.job;
     const position = plan.stages.indexOf(run.job.stage);
@@ -83,7 +83,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     });
   };
 
-  /** One try of a job. */
+  /** Makes one try of a job. */
   const attempt = async (run: JobRun): Promise<PipelineJob> => {
     const from = sources(run);
     const reported = new Map(from.flatMap((source) => [...source.reported]));
@@ -128,7 +128,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     run.state = "running";
     run.startedAt = performance.now();
     const end = follow(run);
-    // Awaited below, perhaps only after others.
+    // The promise is awaited below, perhaps after others.
     end.catch(wake);
     going.add(end);
     end.then(
@@ -182,7 +182,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
     }
     await Promise.all(going);
   } finally {
-    // Whatever went wrong, nothing of this pipeline goes on by itself.
+    // Whatever went wrong, no job of this pipeline may go on by itself.
     stop(new Error("The pipeline has ended"));
     await Promise.allSettled(going);
     displays.close();

@@ -9,7 +9,7 @@ import type { PlannedJob } from "../plan/plan.ts";
 export interface SpecOptions {
   readonly project: PipelineProject;
   readonly around: PipelineCase;
-  /** Of the project: they win over those of the file. */
+  /** The project's variables, which win over those of the file. */
   readonly variables: readonly VariableSpec[];
   /** What the runner must be told besides. */
   readonly runnerVariables: readonly VariableSpec[];
@@ -17,7 +17,7 @@ export interface SpecOptions {
   readonly timeoutSeconds: number;
 }
 
-/** Made up by the coordinator; jobs would log in with them and be refused. */
+/** The coordinator makes these up; jobs would log in with them and be refused. */
 const INVENTED = ["CI_REGISTRY_PASSWORD", "CI_PIPELINE_ID"];
 
 /** What the coordinator hands out for a job: GitLab's own payload. */
@@ -95,7 +95,10 @@ function predefinedOf(job: PlannedJob, around: PipelineCase, timeout: number): V
   return [...around.predefined, ...own].map(([key, value]) => ({ key, value, raw: key !== "CI_ENVIRONMENT_URL" }));
 }
 
-/** With one another put in, as the server does it; what it does not know is left to the runner. */
+/**
+ * The file's variables with one another put in, as the server does it; the runner expands those that the server does
+ * not know.
+ */
 function ofTheFile(job: PlannedJob, around: PipelineCase): VariableSpec[] {
   const predefined = [...around.predefined].map(([key, value]) => ({ key, value, raw: false }));
   const given = [...around.given].map(([key, value]) => ({ key, value, raw: false }));

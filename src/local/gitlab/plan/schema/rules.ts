@@ -66,7 +66,7 @@ export const workflowRuleSchema = z.strictObject(
   "a table",
 );
 
-/** Of root variables; jobs have the first and the last of it. */
+/** The form of root variables; those of jobs have only its first and last keys. */
 export const variableSchema = z.strictObject({
   value: scalar.optional(),
   description: text.optional(),

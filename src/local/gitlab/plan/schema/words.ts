@@ -17,7 +17,7 @@ export const codes = z.union(
 /** A table whose keys are checked by the runner, or by nobody. */
 export const anything = z.record(z.string(), z.unknown(), "a table");
 
-export const duration = z
+const duration = z
   .string("a duration such as 1h 30m")
   .refine((value) => durationSeconds(value) !== undefined, "a duration such as 1h 30m");
 export const expiry = z

@@ -1,0 +1,47 @@
+import { rm } from "node:fs/promises";
+import type { Writable } from "node:stream";
+import type { Exit } from "../../../src/executor.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { beforeAbort, drain, forward } from "../../common/forward.ts";
+import type { DriverProgram } from "../settings.ts";
+import { type DriverHost, makeCallDir, startCall } from "./call.ts";
+import { writeScriptFile } from "./script-file.ts";
+
+export interface ScriptCall {
+  readonly program: DriverProgram;
+  readonly text: string;
+  /** The shell that the script is written for. */
+  readonly shell: ShellName;
+  /** The name by which drivers know the stage. */
+  readonly stage: string;
+}
+
+/**
+ * One script through `run_exec`, to its end.
+ * @throws {SystemFailure} the driver failed, not the script
+ * @throws the signal's reason, once the program has ended
+ */
+export async function runScriptCall(
+  host: DriverHost,
+  { program, text, shell, stage }: ScriptCall,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<Exit> {
+  signal.throwIfAborted();
+  const callDir = await makeCallDir(host);
+  try {
+    const file = await writeScriptFile(callDir, text, shell);
+    const run = await startCall(host, { program, args: [file, stage], stage, stderr: "joined" }, callDir);
+    const reader = forward(run.running.stdout, output);
+    try {
+      const exit = await run.ended(reader, output, signal);
+      await beforeAbort(drain(reader, Number.POSITIVE_INFINITY), signal);
+      return await run.verdict(exit);
+    } finally {
+      reader.close();
+      run.running.stderr.destroy();
+    }
+  } finally {
+    await rm(callDir, { recursive: true, force: true }).catch(() => {});
+  }
+}
