@@ -9,6 +9,7 @@ mkdir /run/sshd /run/disk
 mount --bind "$dir/disk" /run/disk
 [ -e "$dir/../../boot" ] && boot=$(cat "$dir/../../boot") || boot=0
 until [ -e "$dir/run/plugged" ]; do sleep 0.005; done
+if [ -e "$dir/../../linux" ]; then . "${0%/*}/guest-linux.sh"; fi
 # Tests that look at its files from outside have it work in the machine's own /tmp.
 if [ -e "$dir/../../share" ]; then mount --bind /tmp /tmp; else mount --bind /run/disk/tmp /tmp; fi
 mount -o remount,bind,ro /

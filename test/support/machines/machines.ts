@@ -44,7 +44,7 @@ export interface Machines {
   pathOf(name: string): string;
   /** What the next calls of a verb do: see `fault` of guest.sh. `null`: as always. */
   fault(verb: string, how: string | null, times?: number): void;
-  /** A file of the stand-in's: `boot`, `copying`, `linger`, `version`. `null`: none. */
+  /** A file of the stand-in's: `boot`, `copying`, `linger`, `linux`, `version`. `null`: none. */
   set(name: string, text: string | null): void;
   close(): void;
 }
