@@ -9,6 +9,7 @@ import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
+import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
@@ -280,6 +281,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  machines,
   virtualMachines: virtualMachineJobs,
   endurance,
   fairness,

@@ -4,6 +4,7 @@ import type { ExecutorWords } from "../src/executor-words.ts";
 import { absent } from "./absent.ts";
 import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
+import { words as dockerMachine } from "./docker-machine/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as kubernetes } from "./kubernetes/words.ts";
 import { words as parallels } from "./parallels/words.ts";
@@ -20,6 +21,7 @@ export const lines: readonly CatalogLine[] = [
   [docker, () => import("./docker/index.ts")],
   [ssh, () => import("./ssh/index.ts")],
   [dockerSsh, () => import("./docker-ssh/index.ts")],
+  [dockerMachine, () => import("./docker-machine/index.ts")],
   [custom, () => import("./custom/index.ts")],
   [virtualbox, () => import("./virtualbox/index.ts")],
   [parallels, () => import("./parallels/index.ts")],

@@ -28,8 +28,9 @@ function AlloyComplain($Parsed) {
 }
 function AlloyRead([string[]] $Texts) {
   $ErrorActionPreference = 'Stop'
+  $global:Error.Clear()
   try {
-    $units = [object[]]::new($Texts.Count)
+    $AlloyState.Units = [object[]]::new($Texts.Count)
     $usings = @()
     for ($first = 0; $first -lt $Texts.Count; $first = $last + 1) {
       $last = $first
@@ -50,25 +51,32 @@ function AlloyRead([string[]] $Texts) {
         @($parsed.Problems | & { process { if ($_.ErrorId -ne 'TypeNotFound') { $_ } } }).Count -eq 0 -and
         (AlloyParse ($Texts[0..$last] -join [char] 10) 1).Problems.Count -eq 0
       if ($parsed.Problems.Count -gt 0 -and -not $late) { AlloyComplain $parsed }
-      for ($index = $first; $index -lt $last; $index++) { $units[$index] = 'part of a later one' }
-      $unit = @{ Number = $first + 1; Text = $text; Usings = $usings; Block = $null; Extent = $parsed.Tree.Extent; Tree = $parsed.Tree; Plain = $true }
-      if (-not $late) {
-        $unit.Block = AlloyPlain $unit
-        if ($null -eq $unit.Block) {
-          $unit.Plain = $false
-          $unit.Block = AlloyBlock $parsed.Tree $usings
-        }
-      }
-      $units[$last] = $unit
+      for ($index = $first; $index -lt $last; $index++) { $AlloyState.Units[$index] = { $AlloyPassed = $true } }
+      AlloyTake $last @{ Number = $first + 1; Text = $text; Usings = $usings; Block = $null; Tree = $parsed.Tree }
+      if (-not $late) { $AlloyState.Taken[$last].Block = AlloyBlock $parsed.Tree $usings }
       if ($first -eq 0) { $usings = @($parsed.Tree.UsingStatements) }
     }
-    $AlloyState.Units = $units
   } catch { AlloyFail $_ }
+}
+function AlloyTake([int] $Index, $Unit) {
+  # From here on this one runs by what is below.
+  $AlloyState.Taken[$Index] = $Unit
+  $AlloyState.Units[$Index] = [ScriptBlock]::Create(". AlloyEntry $Index; \`$AlloyPassed = \`$AlloyState.Done -eq $Index")
+}
+function AlloyGuard([int] $Index) {
+  # What is below sees a program's failure that is an exception.
+  if (-not $AlloyState.Taken.ContainsKey($Index)) { AlloyTake $Index (AlloyFind $Index) }
+}
+function AlloyFind([int] $Index) {
+  # A plain one, without what was put behind it.
+  $text = $AlloyState.Units[$Index].Ast.Extent.Text
+  $text = $text.Substring(0, $text.LastIndexOf([char] 10))
+  return @{ Number = $Index + 1; Text = $text; Usings = @(); Block = $null; Tree = (AlloyParse $text ($Index + 1)).Tree }
 }
 function AlloyRequire([string] $Place) {
   # PowerShell looks at these lines in files only.
-  foreach ($unit in $AlloyState.Units) {
-    if ($unit -is [string] -or $null -eq $unit.Tree.ScriptRequirements) { continue }
+  foreach ($unit in $AlloyState.Taken.Values) {
+    if ($null -eq $unit.Tree.ScriptRequirements) { continue }
     $file = [IO.Path]::Combine((AlloyPath $Place), "entry $($unit.Number).ps1")
     AlloyWrite $file (@($unit.Text.Split([char] 10) -match '^\\s*#requires\\s') -join [char] 10)
     try { . $file } catch { AlloyFail $_ } finally { AlloyRemove $file }
@@ -81,19 +89,11 @@ function AlloyUsing($Statement) {
   }
   return [Management.Automation.Language.UsingStatementAst]::new($extent, $Statement.UsingStatementKind, $Statement.Name.Copy())
 }
-function AlloyPlain($Unit) {
-  # Most entries are statements only: ours can be put behind them as text, where it stands on a line of its own.
-  $tree = $Unit.Tree
-  if (-not $AlloyState.Plain -or $Unit.Usings.Count -gt 0 -or $tree.UsingStatements.Count -gt 0 -or $tree.ParamBlock -or -not $tree.EndBlock.Unnamed) { return }
-  $problems = $null
-  $plain = [Management.Automation.Language.Parser]::ParseInput($Unit.Text + [char] 10 + '; $AlloyState.Passed = $?', "entry $($Unit.Number)", [ref] $null, [ref] $problems)
-  if ($problems.Count -eq 0 -and $plain.EndBlock.Statements.Count -eq $tree.EndBlock.Statements.Count + 1) { return $plain.GetScriptBlock() }
-}
 function AlloyBlock($Tree, $Usings) {
   # The author's statements as they are, between a few of ours, which a debug trace shows.
   Microsoft.PowerShell.Core\\Set-StrictMode -Off
   $frame = [Management.Automation.Language.Parser]::ParseInput((@(
-    '$MyInvocation.DisplayScriptPosition = $AlloyState.Unit.Extent'
+    '$MyInvocation.DisplayScriptPosition = $AlloyState.Unit.Tree.Extent'
     '$AlloyState.Passed = $true'
     'if ($AlloyState.Traced) { Microsoft.PowerShell.Core\\Set-PSDebug -Trace 1 }'
     '$AlloyState.Passed = $?'
@@ -121,13 +121,12 @@ function AlloyBlock($Tree, $Usings) {
     ) + @([Management.Automation.Language.NamedBlockAst]) * ($parts.Count - 1)).Invoke(@($Tree.Extent, $head, $attributes) + $parts).GetScriptBlock()
 }
 function AlloyEntry([int] $AlloyIndex) {
-  $AlloyState.Unit = $AlloyState.Units[$AlloyIndex]
-  if ($AlloyState.Unit -is [string]) { $AlloyState.Done++; return }
+  $AlloyState.Done = -1
+  $AlloyState.Unit = $AlloyState.Taken[$AlloyIndex]
   if ($null -eq $AlloyState.Unit.Block) { AlloyLate }
-  $AlloyState.Passed = if ($AlloyState.Unit.Plain) { $true }
+  $AlloyState.Passed = $null
   $AlloyState.Ended = $false
   $AlloyState.Error = if ($global:Error.Count -gt 0) { $global:Error[0] }
-  $global:LASTEXITCODE = 0
   if (AlloyThrows) {
     do {
       try { . $AlloyState.Unit.Block } catch { AlloyThrown $_; throw }
@@ -142,6 +141,7 @@ function AlloyEntry([int] $AlloyIndex) {
     } while ($false)
   }
   AlloyJudge
+  $AlloyState.Done = $AlloyIndex
 }
 function AlloyThrows {
   # In a try, Continue would not go on after an exception: no entry that may set it is run in one.
@@ -159,7 +159,6 @@ function AlloyLate {
   $parsed = AlloyParse $AlloyState.Unit.Text $AlloyState.Unit.Number
   if ($parsed.Problems.Count -gt 0) { AlloyComplain $parsed }
   try {
-    $AlloyState.Unit.Plain = $false
     $AlloyState.Unit.Tree = $parsed.Tree
     $AlloyState.Unit.Block = AlloyBlock $parsed.Tree $AlloyState.Unit.Usings
   } catch { AlloyFail $_ }
@@ -188,7 +187,7 @@ function AlloyHandled {
 function AlloyJudge {
   if (-not $AlloyState.Ended) { AlloyBlame 1 'break or continue outside of a loop ended it' }
   if ($null -eq $AlloyState.Passed) { AlloyBlame 1 'it did not run' }
-  if ($AlloyState.Passed) { $AlloyState.Done++; return }
+  if ($AlloyState.Passed) { return }
   $preference = [string] $ErrorActionPreference
   $own = try { AlloyHandled } catch { $null }
   if ($null -ne $own) { $preference = $own }
@@ -200,7 +199,18 @@ function AlloyJudge {
   if ($preference -ne 'Stop' -and $preference -ne 'SilentlyContinue' -and $preference -ne 'Ignore') {
     AlloyBlame 1 'its last command failed'
   }
-  $AlloyState.Done++
+}
+function AlloyWeigh([int] $Index) {
+  # Of one that has not said that it ended well: did it, all the same?
+  if ($AlloyState.Taken.ContainsKey($Index)) { AlloyBlame 1 'it did not run' }
+  $AlloyState.Unit = AlloyFind $Index
+  $AlloyState.Ended = $AlloyEnded
+  $AlloyState.Passed = $AlloyPassed
+  if ($null -eq $AlloyPassed -and $AlloyState.Unit.Tree.Find({ $args[0] -is [Management.Automation.Language.ReturnStatementAst] }, $false)) {
+    $AlloyState.Passed = $true
+  }
+  AlloyJudge
+  return $true
 }
 function AlloyBlame([int] $Status, [string] $Why) {
   AlloyTell "entry $($AlloyState.Unit.Number): $Why"

@@ -2,13 +2,10 @@ import { entries } from "./powershell-entries.ts";
 
 /** How each script begins. Without a cmdlet: the first of a module's loads the module, which takes half as long as PowerShell's start. */
 export const prelude = `
-try { [Console]::OutputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
-try { [Console]::InputEncoding = [Text.UTF8Encoding]::new($false) } catch { }
-$OutputEncoding = [Text.UTF8Encoding]::new($false)
+try { [Console]::OutputEncoding = $OutputEncoding } catch { }
+try { [Console]::InputEncoding = $OutputEncoding } catch { }
 $ProgressPreference = 'SilentlyContinue'
-$ExecutionContext.SessionState.PSVariable.Set([Management.Automation.PSVariable]::new('AlloyState', @{
-  Depth = 0; Due = 0; Done = 0; Units = @(); Unit = $null; Passed = $null; Ended = $false; Error = $null; Traced = $false; Plain = $false; Native = $false
-}, [Management.Automation.ScopedItemOptions]::Constant))
+$AlloyDepth = 0
 `.trim();
 
 /**
@@ -18,7 +15,7 @@ $ExecutionContext.SessionState.PSVariable.Set([Management.Automation.PSVariable]
  */
 const helpers = `
 function AlloyStop([int] $Status) {
-  if ($AlloyState.Depth -gt 0) { throw [OperationCanceledException]::new("alloy-status $Status") }
+  if ($AlloyDepth -gt 0) { throw [OperationCanceledException]::new("alloy-status $Status") }
   exit $Status
 }
 function AlloyTell($Problem) {
@@ -40,7 +37,7 @@ function AlloyPath([string] $Path) {
 }
 function AlloyOnWindows { return [IO.Path]::DirectorySeparatorChar -eq [char]92 }
 function AlloyPrint([string] $Text) {
-  try { [Console]::Out.Write($Text); [Console]::Out.Flush() } catch { }
+  try { [Console]::Write($Text) } catch { }
 }
 function AlloySet([string] $Name, [string] $Value, [bool] $Bare) {
   try { [Environment]::SetEnvironmentVariable($Name, $Value) } catch { AlloyFail $_ }
@@ -112,12 +109,8 @@ function AlloyRun([string] $Name, [string] $Arguments, [bool] $Quiet) {
     return 126
   }
 }
-function AlloyEnter([string] $Path, [bool] $Plain) {
-  try {
-    # The first cmdlet of a module loads the module; but only the cmdlet takes a path literally.
-    if ($Plain) { $null = $ExecutionContext.SessionState.Path.SetLocation($Path) }
-    else { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop }
-  } catch { AlloyFail $_ }
+function AlloyEnter([string] $Path) {
+  try { Microsoft.PowerShell.Management\\Set-Location -LiteralPath $Path -ErrorAction Stop } catch { AlloyFail $_ }
 }
 function AlloyMake([string] $Path) {
   try { $null = [IO.Directory]::CreateDirectory((AlloyPath $Path)) } catch { AlloyFail $_ }

@@ -49,8 +49,12 @@ function isObeyed(name: string): boolean {
   return OBEYED.has(name.toLowerCase());
 }
 
-/** What may show who has started an entry, or would take in the line behind it. */
-const SHOWS_PLACE = /MyInvocation|Write-Error|# SIG #|`\s*$/i;
+/**
+ * What statements of ours behind an entry's text would change or not see: what shows who has started it, what would take in
+ * the next line, what belongs at a script's head, and what makes a program's failure an exception.
+ */
+const INTRICATE =
+  /MyInvocation|Write-Error|# SIG #|`\s*(?![\s\S])|^\s*using\s|#requires\s|PSNativeCommandUseErrorActionPreference/im;
 
 /** A call of a function of ours, which then is part of the script. */
 type Call = (name: string, ...words: readonly (string | number)[]) => string;
@@ -94,9 +98,10 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
   const authored = ops.findIndex(isAuthored);
   const list = (part: readonly Op[]): string => part.map(one).join("\n");
   let fresh = true;
+  const obeys = ops.some((op) => op.op === "export" && isObeyed(op.name));
   const set = (name: string, value: string): string => {
     // Only in a new session is no variable of a name that can be ours read-only. Without a call, which takes 20 times as long.
-    if (fresh && isBare(name) && value.startsWith("'") && value !== "''" && value.length <= LONGEST_PLAIN) {
+    if (fresh && isBare(name) && value.startsWith("'") && value.length <= LONGEST_PLAIN) {
       return `$global:${name} = $env:${name} = ${value}`;
     }
     const text = call("AlloySet", quote(name), value, isBare(name) ? "$true" : "$false");
@@ -123,9 +128,12 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
         return `${status} = ${call("AlloyRun", quote(name), quote(commandLine(args)), "$false")}\nif (${status} -ne 0) { ${call("AlloyStop", status)} }`;
       }
       case "source":
-        return `$AlloyState.Due++\n. ${call("AlloyEntry", entries.push(op.text.replaceAll("\0", "")) - 1)}`;
+        return writeEntry(entries.push(op.text.replaceAll("\0", "")) - 1, obeys || entries.length > 1, op.text);
       case "cd":
-        return call("AlloyEnter", quote(op.path), /[*?[\]`]/.test(op.path) ? "$false" : "$true");
+        // The first cmdlet of a module loads the module; but only the cmdlet takes a path literally.
+        return /[*?[\]`]/.test(op.path)
+          ? call("AlloyEnter", quote(op.path))
+          : `try { $null = $ExecutionContext.SessionState.Path.SetLocation(${quote(op.path)}) } catch { ${call("AlloyFail", "$_")} }`;
       case "mkdir":
         return call("AlloyMake", quote(op.path));
       case "remove":
@@ -133,7 +141,7 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
       case "removeNamed":
         return call("AlloyRemoveNamed", quote(op.path), `@(${op.names.map(quote).join(", ")})`);
       case "print":
-        return call("AlloyPrint", quote(`${toned(op.text, op.tone)}\n`));
+        return `try { [Console]::Write(${quote(`${toned(op.text, op.tone)}\n`)}) } catch { }`;
       case "when":
         return `if ${writeTest(op.test, call)} {\n${list(op.then)}\n} else {\n${list(op.else ?? [])}\n}`;
       case "repeat":
@@ -146,19 +154,77 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
   const before = list(ops.slice(0, authored));
   fresh = false;
   const after = list(ops.slice(authored));
-  if (entries.some((text) => /Write-Error/i.test(text))) call("Write-Error");
-  const demanding = entries.some((text) => /^\s*#requires\s/im.test(text));
+  return [before, writeReading(entries, xtrace, tmpDir), after].join("\n");
+}
+
+/** Defines what runs entries that are not plain, and what judges one that did not end well. */
+const TAKE_REST = ". ([ScriptBlock]::Create($AlloyState.Rest))";
+
+/**
+ * Reads all entries. What PowerShell meets for the first time takes it long, be it a function's call, a member's name or a kind
+ * of statement: so entries are read and run with few of them, and the rest comes as a text, which is read where it is needed.
+ */
+function writeReading(entries: readonly string[], xtrace: boolean, tmpDir: string): string {
+  const any = (pattern: RegExp): boolean => entries.some((text) => pattern.test(text));
+  const demanding = any(/^\s*#requires\s/im);
+  const rest = helpersFor([
+    ...["AlloyRead", "AlloyEntry", "AlloyGuard", "AlloyWeigh"],
+    ...(any(/Write-Error/i) ? ["Write-Error"] : []),
+    ...(demanding ? ["AlloyRequire"] : []),
+  ]);
+  const native = any(/PSNativeCommandUseErrorActionPreference/i);
+  const plain = !xtrace && !any(INTRICATE);
   return [
-    before,
-    ...(xtrace ? ["$AlloyState.Traced = $true"] : []),
-    // Looked for here: the first pattern of a session takes PowerShell as long as reading the script.
-    ...(xtrace || entries.some((text) => SHOWS_PLACE.test(text)) ? [] : ["$AlloyState.Plain = $true"]),
-    ...(entries.some((text) => /PSNativeCommandUseErrorActionPreference/i.test(text))
-      ? ["$AlloyState.Native = $true"]
+    `$AlloyTexts = @(\n${entries.map(quote).join(",\n")}\n)`,
+    "$AlloyUnits = $null",
+    "$AlloyPassed = $false",
+    ...(plain
+      ? [
+          "try {",
+          "$AlloyUnits = @(",
+          ...entries.map(
+            (_, index) =>
+              `[Management.Automation.Language.Parser]::ParseInput($AlloyTexts[${index}] + '\n; $AlloyPassed = $?', 'entry ${index + 1}', [ref] $null, [ref] $null).GetScriptBlock()`,
+          ),
+          ")",
+          "$AlloyPassed = $true",
+          "} catch { }",
+        ]
       : []),
-    call("AlloyRead", `@(\n${entries.map(quote).join(",\n")}\n)`),
-    ...(demanding ? [call("AlloyRequire", quote(tmpDir))] : []),
-    after,
+    "$ExecutionContext.SessionState.PSVariable.Set([PSVariable]::new('AlloyState', @{",
+    `Units = $AlloyUnits; Taken = @{}; Unit = $null; Done = -1; Passed = $null; Ended = $false; Error = $null`,
+    `Traced = $${xtrace}; Native = $${native}; Rest = ${quote(rest)}`,
+    "}, 'Constant'))",
+    "if (-not $AlloyPassed) {",
+    TAKE_REST,
+    "AlloyRead $AlloyTexts",
+    ...(demanding ? [`AlloyRequire ${quote(tmpDir)}`] : []),
+    "$AlloyPassed = $true",
+    "}",
+  ].join("\n");
+}
+
+/** Runs one entry, where those before it ended well; `later`: an exception may stand for a program's failure by then. */
+function writeEntry(index: number, later: boolean, text: string): string {
+  return [
+    "if ($AlloyPassed) {",
+    "$global:LASTEXITCODE = 0",
+    "$AlloyPassed = $null",
+    "$AlloyEnded = $false",
+    ...(later
+      ? [
+          "if ($ExecutionContext.SessionState.PSVariable.GetValue('PSNativeCommandUseErrorActionPreference')) {",
+          `${TAKE_REST}; AlloyGuard ${index}`,
+          "}",
+        ]
+      : []),
+    ...(/\btry\b/i.test(text) ? ["$AlloyState.Error = if ($global:Error.Count -gt 0) { $global:Error[0] }"] : []),
+    "do {",
+    `. ($AlloyState.Units[${index}])`,
+    "$AlloyEnded = $true",
+    "} while ($false)",
+    `if (-not $AlloyPassed) { ${TAKE_REST}; $AlloyPassed = AlloyWeigh ${index} }`,
+    "}",
   ].join("\n");
 }
 
@@ -170,22 +236,24 @@ function quoteContent(content: string): string {
 function writeRepeat(serial: number, op: Extract<Op, { op: "repeat" }>, body: string, call: Call): string {
   const [tries, status] = [`$alloyTry${serial}`, `$alloyStatus${serial}`];
   return [
-    "$AlloyState.Depth++",
+    "$AlloyDepth++",
     `for (${tries} = 1; ; ${tries}++) {`,
     `${status} = 0`,
     "try {",
     body,
-    `} catch { ${status} = ${call("AlloyStatusOf", "$_")}; $AlloyState.Done = $AlloyState.Due }`,
+    `} catch { ${status} = ${call("AlloyStatusOf", "$_")}; $AlloyPassed = $true }`,
     `if (${status} -eq 0 -or ${tries} -ge ${Math.max(1, Math.trunc(op.attempts))}) { break }`,
     ...(op.pauseSeconds > 0 ? [`[Threading.Thread]::Sleep(${Math.ceil(op.pauseSeconds) * 1000})`] : []),
     "}",
-    "$AlloyState.Depth--",
+    "$AlloyDepth--",
     `if (${status} -ne 0) { ${call("AlloyStop", status)} }`,
   ].join("\n");
 }
 
 /** What differs between the PowerShells. */
 interface Edition {
+  /** Makes `$OutputEncoding` UTF-8 without a mark, where it is not. */
+  readonly begin: readonly string[];
   /** What errors do where the author has not said. */
   readonly preference: "Continue" | "Stop";
   readonly hastening: NonNullable<ShellCommand["hastening"]>;
@@ -203,7 +271,7 @@ const HASTENING = { DOTNET_TieredPGO: "00" } as const;
  * around it is read as a whole, so nothing of a script that was cut runs. No `try` around the author's entries: in one,
  * errors that `Continue` goes on after would end them.
  */
-function writeScript(ops: readonly Op[], options: WriteOptions, { preference, hastening }: Edition): string {
+function writeScript(ops: readonly Op[], options: WriteOptions, { begin, preference, hastening }: Edition): string {
   const used = new Set<string>();
   const body = writeBody(ops, options, (name, ...words) => {
     used.add(name);
@@ -212,29 +280,33 @@ function writeScript(ops: readonly Op[], options: WriteOptions, { preference, ha
   return [
     "& {",
     "$host.SetShouldExit(1)",
+    ...begin,
     prelude,
     helpersFor(used),
     ...Object.entries(hastening).map(
       ([name, value]) => `if ($env:${name} -ceq ${quote(value)}) { $env:${name} = $null }`,
     ),
-    `[Console]::Out.Write(${quote(`${options.proof}\n`)})`,
-    "[Console]::Out.Flush()",
+    `[Console]::Write(${quote(`${options.proof}\n`)})`,
     "$global:LASTEXITCODE = 0",
     `$ErrorActionPreference = '${preference}'`,
+    "$AlloyPassed = $true",
     body,
-    "if ($AlloyState.Done -eq $AlloyState.Due) { exit 0 }",
+    "if ($AlloyPassed) { exit 0 }",
     "}",
     "",
   ].join("\n");
 }
 
+const WINDOWS: Edition = {
+  begin: ["$OutputEncoding = [Text.UTF8Encoding]::new($false)"],
+  preference: "Continue",
+  hastening: {},
+};
+
 const FLAGS = ["-NoProfile", "-NonInteractive", "-NoLogo", "-ExecutionPolicy", "Bypass"] as const;
 
-/** Reads the script from stdin to its end; without signs that would have to be quoted on any platform's command line. */
-const READ_SCRIPT = [
-  "$alloyReader = [IO.StreamReader]::new([Console]::OpenStandardInput(), [Text.UTF8Encoding]::new($false))",
-  ". ([ScriptBlock]::Create($alloyReader.ReadToEnd()))",
-].join("; ");
+/** Reads the script, UTF-8, from stdin to its end; without signs that would have to be quoted on any platform's command line. */
+const READ_SCRIPT = ". ([ScriptBlock]::Create([IO.StreamReader]::new([Console]::OpenStandardInput()).ReadToEnd()))";
 
 function acceptsName(name: string): boolean {
   return name !== "" && !/[=\0]/.test(name);
@@ -243,7 +315,7 @@ function acceptsName(name: string): boolean {
 /** Windows PowerShell 5.1. It reads a file as UTF-8 only behind a byte order mark. */
 export const powershell: ShellWriter = {
   name: "powershell",
-  write: (ops, options) => `\ufeff${writeScript(ops, options, { preference: "Continue", hastening: {} })}`,
+  write: (ops, options) => `\ufeff${writeScript(ops, options, WINDOWS)}`,
   command: () => ({ argv: ["powershell", ...FLAGS, "-File"], scriptOn: "file", extension: ".ps1" }),
   acceptsName,
 };
@@ -251,7 +323,7 @@ export const powershell: ShellWriter = {
 /** PowerShell 7, on any platform. */
 export const pwsh: ShellWriter = {
   name: "pwsh" satisfies ShellName,
-  write: (ops, options) => writeScript(ops, options, { preference: "Stop", hastening: HASTENING }),
+  write: (ops, options) => writeScript(ops, options, { begin: [], preference: "Stop", hastening: HASTENING }),
   command: () => ({
     argv: ["pwsh", ...FLAGS, "-Command", READ_SCRIPT],
     scriptOn: "stdin",

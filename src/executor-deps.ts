@@ -10,8 +10,19 @@ export interface EntrySettings {
   readonly killLeftovers: boolean;
   /** SIGTERM → SIGKILL, milliseconds. */
   readonly killGraceMs: number;
+  /** For an executor that makes machines (`makesMachines`): whose they are, and how many there may be. */
+  readonly machines?: MachineOwner;
   /** Nothing is kept between jobs: working copies and volumes go with their job. Default: false. */
   readonly ephemeral?: boolean;
+}
+
+export interface MachineOwner {
+  /** 8 hex digits that stand for the runner's token. */
+  readonly runnerId: string;
+  /** What its token begins with, in lower case, as the names of its machines have it; the first is for new ones. */
+  readonly shortTokens: readonly string[];
+  /** `limit` of the entry. */
+  readonly limit: number;
 }
 
 /** This machine, as executors use it. */
@@ -44,12 +55,17 @@ export interface Measured {
   readonly value: number;
 }
 
-/** Metrics of an executor's own, for its entry; they go with the entry. A name begins with the executor's: `machine_idle`. */
+/**
+ * Metrics of an executor's own, for its entry; they go with the entry. A name begins with the executor's: `machine_idle`. One
+ * that begins with `ci_` is the Go runner's, and is published as it is.
+ */
 export interface ExecutorMeter {
   /** What can be counted at any time, such as machines that idle: read when somebody looks. */
   gauge(name: string, help: string, labelNames: readonly string[], read: () => readonly Measured[]): void;
   /** What happens, such as machines that are made. @returns counts one */
   counter(name: string, help: string, labelNames: readonly string[]): (labels?: MeterLabels) => void;
+  /** How long something takes, in seconds. @returns notes one */
+  histogram(name: string, help: string, buckets: readonly number[]): (seconds: number) => void;
 }
 
 /** What an executor is created with, besides its own tables. */
@@ -63,4 +79,4 @@ export interface ExecutorDeps {
 }
 
 /** A meter whose figures nobody reads. */
-export const noMeter: ExecutorMeter = { gauge: () => {}, counter: () => () => {} };
+export const noMeter: ExecutorMeter = { gauge: () => {}, counter: () => () => {}, histogram: () => () => {} };

@@ -236,6 +236,8 @@ export interface Executor {
   reconfigure?(tables: Readonly<Record<string, unknown>>, entry: EntrySettings): boolean;
   /** After a crash: end and remove what the notes of one dead job name, and nothing else. */
   recover(jobKey: string, notes: readonly Note[], signal: AbortSignal): Promise<Recovered>;
+  /** Longest that its end may take, where that may be longer than usual. */
+  readonly closeMs?: number;
   /** Lets go of what jobs shared. When `signal` fires it is not waited for any longer: what is not let go by then stays. */
   close(signal: AbortSignal): Promise<void>;
 }
@@ -250,6 +252,8 @@ export interface ExecutorDefinition extends ExecutorWords {
   create(tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor;
   /** What must hold before the first job, beyond the schema: a ConfigError's message, or null. */
   check?(tables: Readonly<Record<string, unknown>>): string | null;
+  /** It makes machines: `deps.entry.machines` says whose they are. */
+  readonly makesMachines?: true;
   /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */
   programs?(
     tables: Readonly<Record<string, unknown>>,

@@ -52,7 +52,7 @@ export function createDockerExecutor(
     }
   };
 
-  return handingOver({
+  const executor: Executor = {
     name,
     title,
     features: { variables: true, image: true, services: true, shared: false },
@@ -88,7 +88,9 @@ export function createDockerExecutor(
       }
     },
     close: () => engines.close(),
-  });
+  };
+  // Of another machine's places a job has no use.
+  return connectionOf === undefined ? handingOver(executor) : executor;
 }
 
 function mustRunLinux({ os, address }: { readonly os: string; readonly address: string }): void {

@@ -10,7 +10,7 @@ import { expandVariables } from "./expand.ts";
 import { childOf, nodeAt } from "./file/layout-node.ts";
 import { canonicalText, isTable } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
-import { digest, runnerId, runnerName } from "./identity.ts";
+import { digest, runnerId, runnerName, shortTokens } from "./identity.ts";
 
 /** What reading an entry needs to know of the world. */
 export interface EntrySurroundings {
@@ -106,6 +106,9 @@ export async function readEntry(
     shell: settings.shell,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
+    ...(definition.makesMachines === true
+      ? { machines: { runnerId: id, shortTokens: shortTokens(token), limit: settings.limit } }
+      : {}),
   });
   const inheritEnvironment = settings.inherit_environment;
   const executorData = Object.fromEntries(Object.entries(entry.data).filter(([key]) => own.has(key.toLowerCase())));

@@ -10,6 +10,19 @@ export function runnerName(name: string, token: string): string {
   return name === "" ? runnerId(token) : name;
 }
 
+/** What a token begins with, without what says which kind it is, as the names of a runner's machines have it. */
+export function shortTokens(token: string): string[] {
+  const bare = token.replace(/^glrt-(?:t[123]_)?|^t[123]_|^glrtr-|^GR[0-9A-Fa-f]{7}/, "");
+  // The Go runner took eight characters of a token without a kind, newer ones of GitLab's take nine.
+  const lengths = bare === token ? [8, 9] : [9, 8];
+  return lengths.map((length) =>
+    bare
+      .slice(0, length)
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9.-]/g, "-"),
+  );
+}
+
 /** SHA-256, hex. */
 export function digest(text: string | Buffer): string {
   return createHash("sha256").update(text).digest("hex");

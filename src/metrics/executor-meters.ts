@@ -14,18 +14,20 @@ interface Reader {
 }
 
 /** What executors have to tell: `alloy_runner_` before their own names. Executors of two entries share a metric. */
-export function createExecutorMeters({ counter, gauge }: Families): {
+export function createExecutorMeters({ counter, gauge, histogram }: Families): {
   open(entry: EntryLabels, keep: Keep): ExecutorMeter & Disposable;
 } {
   const gauges = new Map<string, Set<Reader>>();
   const counters = new Map<string, ReturnType<typeof counter<string>>>();
+  const histograms = new Map<string, ReturnType<typeof histogram<string>>>();
+  const published = (name: string): string => (name.startsWith("ci_") ? name : `alloy_runner_${name}`);
 
   const readersOf = (name: string, help: string, labelNames: readonly string[]) => {
     const known = gauges.get(name);
     if (known !== undefined) return known;
     const fresh = new Set<Reader>();
     gauges.set(name, fresh);
-    gauge<string>(`alloy_runner_${name}`, help, [...ENTRY_LABELS, ...labelNames], (set) => {
+    gauge<string>(published(name), help, [...ENTRY_LABELS, ...labelNames], (set) => {
       for (const { entry, read } of fresh) {
         for (const { labels = {}, value } of read()) set({ ...entry, ...labels }, value);
       }
@@ -33,7 +35,7 @@ export function createExecutorMeters({ counter, gauge }: Families): {
     return fresh;
   };
   const counterOf = (name: string, help: string, labelNames: readonly string[]) => {
-    const known = counters.get(name) ?? counter<string>(`alloy_runner_${name}`, help, [...ENTRY_LABELS, ...labelNames]);
+    const known = counters.get(name) ?? counter<string>(published(name), help, [...ENTRY_LABELS, ...labelNames]);
     counters.set(name, known);
     return known;
   };
@@ -54,6 +56,14 @@ export function createExecutorMeters({ counter, gauge }: Families): {
             const its = { ...entry, ...labels };
             keep(`${name} ${JSON.stringify(labels)}`, () => counted.remove(its));
             counted.inc(its);
+          };
+        },
+        histogram(name, help, buckets) {
+          const family = histograms.get(name) ?? histogram<string>(published(name), help, ENTRY_LABELS, [...buckets]);
+          histograms.set(name, family);
+          return (seconds) => {
+            keep(name, () => family.remove(entry));
+            family.observe(entry, seconds);
           };
         },
         [Symbol.dispose]() {

@@ -43,6 +43,7 @@ test("the help has its flags under its title, after those of everybody", async (
     "Cache:",
     "Docker:",
     "SSH:",
+    "Docker Machine:",
     "Custom:",
     "VirtualBox:",
     "Parallels:",
@@ -50,7 +51,7 @@ test("the help has its flags under its title, after those of everybody", async (
     "Paper:",
   ]);
   expect(output).toMatch(
-    /--executor <name> .*shell, docker, ssh, docker-ssh,\s+custom,\s+virtualbox,\s+parallels,\s+kubernetes,\s+paper/s,
+    /--executor <name> .*shell, docker, ssh, docker-ssh,\s+docker\+machine,\s+custom,\s+virtualbox,\s+parallels,\s+kubernetes,\s+paper/s,
   );
   expect(output).toMatch(/--paper-colour <value>\s+of the sheet\s+\(env:\s+PAPER_COLOUR\)/);
 });

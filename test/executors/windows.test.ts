@@ -28,7 +28,9 @@ describe("a script's command line", () => {
     expect(lines[1]).toMatch(
       /^\/d .* \/s \/c "powershell -NoProfile .* -File "C:\\state \(x86\)\\a & b\\script.cmd" 2>&1"$/,
     );
-    expect(lines[2]).toMatch(/^\/d .* -Command "\$alloyReader = [^"]*" <"C:\\state \(x86\)\\a & b\\script.cmd" 2>&1"$/);
+    expect(lines[2]).toMatch(
+      /^\/d .* -Command "\. \(\[ScriptBlock\]::Create[^"%!]*" <"C:\\state \(x86\)\\a & b\\script.cmd" 2>&1"$/,
+    );
   });
 
   test("is refused for a place that cmd would read as something else", () => {

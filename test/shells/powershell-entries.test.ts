@@ -30,6 +30,30 @@ describe.runIf(hasPwsh).each([powershell, pwsh])("entries for $name", { timeout:
     expect(run([...handled, "'end'"])).toMatchObject({ status: 0, stdout: "end\n" });
   });
 
+  test("run as they are, and what judges them is there only once one has not ended well", () => {
+    const present = "@(Get-ChildItem function:Alloy*).Count -gt 0";
+    const left = "return\n'no'";
+    const failed = "Get-Item nope -ErrorAction SilentlyContinue";
+    const functions = "function Leave { return 1 }; foreach ($i in 1, 2) { break }; $null = Leave";
+    expect(
+      run([functions, present, failed, present, left, failed, left, "$Error.Count; try { throw 1 } catch { }"]),
+    ).toEqual({
+      status: 0,
+      stdout: "False\nTrue\n2\n",
+      stderr: "",
+    });
+    expect(run(["'one'", "try { 'two' } finally { sh -c 'exit 4' }", "'no'"])).toEqual({
+      status: 4,
+      stdout: "one\ntwo\n",
+      stderr: "entry 2: the last program it ran ended with status 4\n",
+    });
+    expect(run(["'one'", "& { break }", "'no'"])).toEqual({
+      status: 1,
+      stdout: "one\n",
+      stderr: "entry 2: break or continue outside of a loop ended it\n",
+    });
+  });
+
   test("end the script where a program failed, and say which entry it was", () => {
     for (const text of ["sh -c 'exit 5' | Out-Null", "try { (sh -c 'exit 5') } catch { }"]) {
       expect(run(["$x = 1", text, "'no'"])).toEqual({
@@ -161,6 +185,8 @@ test.runIf(hasPwsh)("a program that failed as an exception gives its status", { 
     status: 8,
     stdout: "7\n",
   });
+  writeFileSync(join(author.dir, "native.ps1"), `$${native} = $true\n$ErrorActionPreference = 'Stop'\n`);
+  expect(author.run([". ./native.ps1", "sh -c 'exit 9'", "'no'"])).toMatchObject({ status: 9, stdout: "" });
   expect(author.run([caught, "exit 3"], { [native]: "true" })).toMatchObject({ status: 3, stdout: "7\n" });
 });
 
@@ -172,7 +198,7 @@ describe.each([powershell, pwsh])("the functions in a script for $name", (writer
 
   test("are those that it uses, and no more", () => {
     expect(functionsOf([])).toEqual([]);
-    expect(functionsOf([{ op: "print", text: "AlloyRemove", tone: "plain" }])).toEqual(["AlloyPrint"]);
+    expect(functionsOf([{ op: "print", text: "AlloyRemove", tone: "plain" }])).toEqual([]);
     expect(functionsOf([{ op: "mkdir", path: "x" }])).toEqual([
       "AlloyStop",
       "AlloyTell",

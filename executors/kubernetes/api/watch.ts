@@ -84,12 +84,13 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
     return version;
   };
 
-  /** @returns the version to go on from; empty: list anew */
-  const watch = async (from: string, signal: AbortSignal): Promise<string> => {
+  /** Where to go on from, however a watch ends; empty: list anew. */
+  let version = "";
+  const watch = async (signal: AbortSignal): Promise<void> => {
     const query = {
       watch: "1",
       labelSelector: selectorOf(labels),
-      resourceVersion: from,
+      resourceVersion: version,
       allowWatchBookmarks: "true",
       timeoutSeconds: String(WATCH_S + Math.round(Math.random() * 20 - 10)),
     };
@@ -98,12 +99,14 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
     stream.socket.setKeepAlive(true, 30_000);
     const onAbort = (): void => void stream.destroy();
     signal.addEventListener("abort", onAbort, { once: true });
-    let version = from;
     try {
       for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
         if (line === "") continue;
         const { type, object } = eventSchema.parse(JSON.parse(line));
-        if (type === "ERROR") return errorSchema.parse(object).code === 410 ? "" : version;
+        if (type === "ERROR") {
+          if (errorSchema.parse(object).code === 410) version = "";
+          return;
+        }
         version = metadataSchema.parse(object).metadata.resourceVersion;
         if (type !== "BOOKMARK") tellOf(podSchema.parse(object), type === "DELETED");
       }
@@ -111,17 +114,16 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
       signal.removeEventListener("abort", onAbort);
       stream.destroy();
     }
-    return version;
   };
 
   const run = async (signal: AbortSignal): Promise<void> => {
     const waits = backoff({ firstMs: 800, maxMs: 30_000 });
-    let version = "";
+    version = "";
     while (!signal.aborted) {
       try {
         if (version === "") version = await list(signal);
         const began = performance.now();
-        version = await watch(version, signal);
+        await watch(signal);
         if (performance.now() - began > 120_000) waits.reset();
         // An API server that ends each watch at once is not asked in a tight loop.
         else if (performance.now() - began < 1000) await pause(waits.next(), signal);

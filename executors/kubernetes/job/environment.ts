@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, JobLocation, Script } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
-import { deadline, never } from "../../../src/time.ts";
+import { deadline, never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import {
   durableCommands,
@@ -25,8 +25,12 @@ export interface JobContainer {
   readonly image: string;
   readonly tools: RemoteTools;
   readonly commands: RemoteCommands;
+  /** As the entry, or the job, says; empty: none. */
+  readonly memoryLimit: string;
   /** Why nothing can go on in it, or `null`. */
   lost(signal: AbortSignal): Promise<Error | null>;
+  /** Once nothing can go on in it: why. */
+  whenLost(signal: AbortSignal): Promise<Error>;
 }
 
 export interface EnvironmentOptions {
@@ -39,8 +43,6 @@ export interface EnvironmentOptions {
   readonly slot: number;
   readonly host: string;
   readonly location: JobLocation;
-  /** As the entry, or the job, says; empty: none. */
-  readonly memoryLimit: string;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   /** End the pod, whatever runs in it. */
@@ -50,15 +52,18 @@ export interface EnvironmentOptions {
 
 /** More than a stop may take beyond its grace: then the pod itself is ended. */
 const STUCK_MS = 30_000;
-const LOOK_MS = 10_000;
+const LOOK_MS = 20_000;
+/** From the end of a container to that of its script: what it had printed is still followed. */
+const LAST_OUTPUT_MS = 5000;
 
 /** One job's surroundings in a pod. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
-  const { build, helper, places, killLeftovers, killGraceMs, memoryLimit } = options;
+  const { build, helper, places, killLeftovers, killGraceMs } = options;
   const { root, tmpDir, buildsDir } = places;
   /** What is root's of the helper's doing is to be the job's: its scripts may not be root's. */
   const givesAway = helper !== build && helper.tools.uid === 0 && build.tools.uid > 0;
-  let oomKilled = 0;
+  /** By container. */
+  const oomKilled = new Map<string, number>();
 
   const giveAway = async (signal: AbortSignal): Promise<void> => {
     if (!givesAway) return;
@@ -104,6 +109,16 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         ),
       lost: async (asking) => (await container.lost(asking)) ?? (await helper.lost(asking)),
     });
+    // A quiet script in a container that has ended would be waited for as one that has nothing to say.
+    const broken = new AbortController();
+    const over = new AbortController();
+    const both = AbortSignal.any([signal, broken.signal]);
+    Promise.race([container.whenLost(over.signal), helper.whenLost(over.signal)])
+      .then(async (loss) => {
+        await pause(LAST_OUTPUT_MS, over.signal);
+        broken.abort(loss);
+      })
+      .catch(() => {});
     const running = runRemoteScript(
       {
         scripts,
@@ -118,10 +133,14 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       },
       suited,
       output,
-      signal,
+      both,
     );
     running.catch(() => {});
-    return await stoppable(running, signal, killGraceMs + STUCK_MS, options.kill);
+    try {
+      return await stoppable(running, both, killGraceMs + STUCK_MS, options.kill);
+    } finally {
+      over.abort(new Error("the script has ended"));
+    }
   };
 
   const lossWithin = async (container: JobContainer): Promise<Error | null> => {
@@ -130,14 +149,16 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 
   /** A script that failed because the kernel took its processes away: nobody would guess that from `Killed`. */
-  const sayOutOfMemory = async (output: Writable, signal: AbortSignal): Promise<void> => {
-    const { code, stdout } = await runToEnd(build.commands, { script: OOM_COUNT, args: [] }, 1024, signal);
+  const sayOutOfMemory = async (container: JobContainer, output: Writable, signal: AbortSignal): Promise<void> => {
+    const { name, commands, memoryLimit } = container;
+    const { code, stdout } = await runToEnd(commands, { script: OOM_COUNT, args: [] }, 1024, signal);
     const count = code === 0 ? Number(stdout.toString("utf8").trim()) : 0;
-    const more = count - oomKilled;
-    oomKilled = count;
+    const more = count - (oomKilled.get(name) ?? 0);
+    oomKilled.set(name, count);
     if (!(more > 0)) return;
     const what = more === 1 ? "a process" : `${more} processes`;
-    const limit = memoryLimit === "" ? "" : `; the build container may use ${memoryLimit} (memory_limit in [${TABLE}])`;
+    const key = name === "helper" ? "helper_memory_limit" : "memory_limit";
+    const limit = memoryLimit === "" ? "" : `; the ${name} container may use ${memoryLimit} (${key} in [${TABLE}])`;
     notesOn(output).print(`Out of memory: the kernel killed ${what} of the job${limit}`, "error");
   };
 
@@ -153,13 +174,14 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       signal.throwIfAborted();
       try {
         const exit = await run(script, output, signal);
-        if (script.runIn === "helper") await giveAway(signal);
-        else if (exit.code !== 0) {
+        const container = script.runIn === "build" ? build : helper;
+        if (exit.code !== 0) {
           // A pod that is deleted, and a container that ends, make of each script one that was killed.
-          const loss = exit.code === 137 || exit.code === 143 ? await lossWithin(build) : null;
+          const loss = exit.code === 137 || exit.code === 143 ? await lossWithin(container) : null;
           if (loss !== null) throw loss;
-          await sayOutOfMemory(output, signal).catch(() => signal.throwIfAborted());
+          await sayOutOfMemory(container, output, signal).catch(() => signal.throwIfAborted());
         }
+        if (script.runIn === "helper") await giveAway(signal);
         return exit;
       } catch (error) {
         signal.throwIfAborted();

@@ -196,9 +196,7 @@ export function lossOf(
   const { status, metadata } = pod;
   const disruption = status?.conditions?.find(({ type, status: is }) => type === "DisruptionTarget" && is === "True");
   if (status?.phase === "Failed" && status.reason === "Evicted") {
-    const own = /ephemeral|emptyDir|EmptyDir/.test(status.message);
-    const text = `The node evicted the job's pod${after(status.message)}`;
-    return own ? new ScriptFailure(text) : new SystemFailure(text, { retry: true });
+    return evicted(status.message);
   }
   if (disruption !== undefined) {
     const why = DISRUPTIONS[disruption.reason] ?? disruption.reason;
@@ -236,6 +234,25 @@ export function lossOf(
     });
   }
   return null;
+}
+
+/** The cluster has said why it ended. Its containers may end before that, and without. */
+export function isFinal({ metadata, status }: Pod): boolean {
+  return typeof metadata.deletionTimestamp === "string" || (status?.reason ?? "") !== "";
+}
+
+const EVICTED = "Evicted: ";
+
+/** What is said of an eviction in `warnings`, which come before the pod's own state; or `null`. */
+export function evictionOf(warnings: readonly string[]): Error | null {
+  const found = warnings.find((text) => text.startsWith(EVICTED));
+  return found === undefined ? null : evicted(found.slice(EVICTED.length));
+}
+
+function evicted(message: string): Error {
+  const own = /ephemeral|emptyDir|EmptyDir/.test(message);
+  const text = `The node evicted the job's pod${after(message)}`;
+  return own ? new ScriptFailure(text) : new SystemFailure(text, { retry: true });
 }
 
 /** The kernel, or the kubelet in its name, has ended the build container: the script's own failure. */

@@ -4,13 +4,13 @@ import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors
 import type { Environment, Notes, PrepareRequest } from "../../../src/executor.ts";
 import type { ExecutorDeps } from "../../../src/executor-deps.ts";
 import type { ShellName } from "../../../src/shell.ts";
-import { all, unlessAborted } from "../../../src/time.ts";
+import { all, pause, unlessAborted } from "../../../src/time.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { serviceVariables } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
 import { probeTools, type RemoteCommands, runToEnd } from "../../remote/index.ts";
 import { podCommands } from "../api/commands.ts";
-import { deleteObject, secretsPath } from "../api/pods.ts";
+import { deleteObject, secretsPath, warningsAbout } from "../api/pods.ts";
 import { ApiFailure } from "../api/status.ts";
 import { ENTRYPOINT_FILE } from "../pod/idle.ts";
 import { isReserved, loginsName, ownLabels, uniqueName } from "../pod/labels.ts";
@@ -24,7 +24,7 @@ import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
 import { userOf } from "../settings/users.ts";
 import { type Cluster, locationOf } from "./cluster.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
-import { lossOf } from "./failures.ts";
+import { evictionOf, isFinal, lossOf, OutOfMemory } from "./failures.ts";
 import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES } from "./places-program.ts";
 import { followServices, wantsServiceLogs } from "./service-logs.ts";
 import { waitForServices } from "./services.ts";
@@ -202,7 +202,6 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     slot,
     host: `pod ${namespace}/${pod.name}${pod.nodeName === "" ? "" : ` on ${pod.nodeName}`}`,
     location: locationOf(cluster),
-    memoryLimit: chosen.resources.get("memory_limit")?.text ?? "",
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     kill: options.kill,
@@ -322,6 +321,12 @@ async function own(
   }
 }
 
+const LONGEST_LOOK_MS = 60_000;
+const AGAIN_MS = 2000;
+/** So long after its containers a pod may say why they ended. */
+const LATE_REASON_MS = 5000;
+const REASON_PAUSE_MS = 500;
+
 interface Containers {
   readonly build: JobContainer;
   readonly helper: JobContainer;
@@ -339,16 +344,36 @@ async function describeContainers(
   },
 ): Promise<Containers> {
   const { places, signal } = about;
-  const memoryLimit = chosen.resources.get("memory_limit")?.text ?? "";
   const describe = async (name: "build" | "helper", image: string): Promise<JobContainer> => {
+    const memoryLimit = chosen.resources.get(name === "build" ? "memory_limit" : "helper_memory_limit")?.text ?? "";
+    const facts = { name: pod.name, uid: pod.uid, container: name, memoryLimit };
+    let until: number | undefined;
     const lost = async (asking: AbortSignal): Promise<Error | null> => {
       try {
-        return lossOf(await pod.view.look(asking), { name: pod.name, uid: pod.uid, container: name, memoryLimit });
+        for (;;) {
+          const seen = await pod.view.look(asking);
+          const loss = lossOf(seen, facts);
+          if (loss === null || seen === null || loss instanceof OutOfMemory || isFinal(seen)) return loss;
+          const told = evictionOf(await warningsAbout(cluster.api, seen, asking));
+          if (told !== null) return told;
+          until ??= performance.now() + LATE_REASON_MS;
+          if (performance.now() > until) return loss;
+          await pause(REASON_PAUSE_MS, asking);
+        }
       } catch (error) {
         asking.throwIfAborted();
         // An API server that does not answer says nothing about the pod.
         if (error instanceof ApiFailure) return null;
         throw error;
+      }
+    };
+    const whenLost = async (asking: AbortSignal): Promise<Error> => {
+      for (;;) {
+        const seen = pod.view.pod;
+        // What a watch tells may be old: it is asked for once more.
+        const loss = seen !== undefined && lossOf(seen, facts) !== null ? await lost(asking) : null;
+        if (loss !== null) return loss;
+        await pod.view.changed(LONGEST_LOOK_MS, asking).catch(() => pause(AGAIN_MS, asking));
       }
     };
     const place = { api: cluster.api, namespace, pod: pod.name, container: name, lost };
@@ -362,7 +387,7 @@ async function describeContainers(
     const hasHome = home.stdout.toString("utf8").trim() === "yes";
     const added = [...env, ...(hasHome ? [] : [`HOME=${places.tmpDir}`])];
     const commands = added.length === 0 ? plain : podCommands({ ...place, env: added });
-    return { name, image, tools, commands, lost };
+    return { name, image, tools, commands, memoryLimit, lost, whenLost };
   };
   if (pod.alone !== null) {
     const build = await describe("build", about.buildImage);

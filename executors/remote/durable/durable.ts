@@ -118,16 +118,20 @@ interface Followed {
   readonly code: number | null;
   readonly total: number | null;
   readonly gone: boolean;
+  /** What was printed beyond `total` could not be saved. */
+  readonly full: boolean;
   readonly stderr: string;
 }
 
 function parseFollowed({ stderr }: RemoteExit): Followed | null {
-  const [line, code = "", end = ""] = /\nfollowed (\d{1,3}|-|gone) (\d{1,15}|-|gone)\n*$/.exec(stderr) ?? [];
+  const pattern = /\nfollowed (\d{1,3}|-|gone) (\d{1,15}|-|gone) (full)?\n*$/;
+  const [line, code = "", end = "", trouble = ""] = pattern.exec(stderr) ?? [];
   if (line === undefined) return null;
   return {
     code: /^\d+$/.test(code) ? Number(code) : null,
     total: /^\d+$/.test(end) ? Number(end) : null,
     gone: code === "gone",
+    full: trouble === "full",
     stderr: stderr.slice(0, -line.length),
   };
 }
@@ -168,6 +172,12 @@ function follow(options: DurableOptions, directory: string, onDone: () => void, 
       const followed = yield* persistent(options, one, () => received, signal);
       if (followed.gone)
         throw new SystemFailure("The job removed the runner's own files: how its script ended is not known");
+      if (followed.full) {
+        if (followed.total === null || followed.total > received) continue;
+        throw new SystemFailure(
+          `What the script prints cannot be saved any more: the disk that has ${options.directory} is full`,
+        );
+      }
       if (followed.code !== null) {
         known = true;
         resolve({ code: followed.code, stderr: followed.stderr });

@@ -18,7 +18,8 @@ pump() {
       sleep 0.05 2>/dev/null || sleep 1
     done
     piece=$dir/o.$((${BASE} + at))
-    said=$(LC_ALL=C dd bs=65536 count=${READS} of="$piece" 2>&1)
+    trouble=
+    said=$(LC_ALL=C dd bs=65536 count=${READS} of="$piece" 2>&1) || trouble=full
     set -f; set -- $said; set +f
     in=0 before= last=
     for word do
@@ -28,19 +29,24 @@ pump() {
     size=$(wc -c <"$piece") || break
     [ $size -gt 0 ] || rm -f "$piece"
     at=$((at + size))
+    [ -z "$trouble" ] || break
   done
-  echo $at >"$dir/end.new"; mv "$dir/end.new" "$dir/end"
+  echo "$at $trouble" 1<>"$dir/end.new"; mv "$dir/end.new" "$dir/end"
 }`;
 
-/** `$1` directory, then the program. Its pid is what tells whether it lives. */
+/**
+ * `$1` directory, then the program. Its pid is what tells whether it lives. What will be said at the end has its place on the disk
+ * from the beginning: there may be no other by then.
+ */
 const ATTENDANT = `
 dir=$1; shift
 trap '' HUP INT QUIT TERM
+for last in code end; do echo '                              ' >"$dir/$last.new" || exit; done
 echo "$$ $(start_of $$)" >"$dir/attendant.new"; mv "$dir/attendant.new" "$dir/attendant"
 exec 3<"$dir/in" && rm -f "$dir/in"
 {
   (trap - HUP INT QUIT TERM; exec "$@" <&3 3<&- 2>"$dir/e")
-  echo $? >"$dir/code.new"; mv "$dir/code.new" "$dir/code"
+  echo $? 1<>"$dir/code.new"; mv "$dir/code.new" "$dir/code"
 } | { exec 3<&-; pump; }
 :`;
 
@@ -101,12 +107,12 @@ now=$(start_of "$pid")
 
 /**
  * `$1` directory, `$2` offset that is wanted next, `$3` bytes after which it ends, `$4` whether the status is known already,
- * `$5` seconds of silence after which it ends. The last line of stderr: `followed CODE END`, each `-` where not known; before it
- * what the program said of itself.
+ * `$5` seconds of silence after which it ends. The last line of stderr: `followed CODE END TROUBLE`, the first two `-` where not
+ * known, the last empty or `full`; before it what the program said of itself.
  */
 export const FOLLOW = `
 dir=$1 at=$2 most=$3 known=$4 patience=$5
-code=- end=- sent=0 quiet=0 nap=20
+code=- end=- trouble= sent=0 quiet=0 nap=20
 next_of() { # first piece that begins at $1 or later, but for its own
   next=
   for piece in "$dir"/o.*; do
@@ -115,16 +121,17 @@ next_of() { # first piece that begins at $1 or later, but for its own
     if [ $begins -gt "$1" ]; then next=$piece; return; fi
   done
 }
+gone() { printf '\\nfollowed gone gone \\n' >&2; exit 0; }
 look() {
-  [ ! -e "$dir/end" ] || { read -r end <"$dir/end"; } 2>/dev/null
+  [ -d "$dir/started" ] || gone
+  [ ! -e "$dir/end" ] || { read -r end trouble <"$dir/end"; } 2>/dev/null
   [ ! -e "$dir/code" ] || { read -r code <"$dir/code"; } 2>/dev/null
 }
 finish() {
   [ "$code" = - ] || tail -c 8192 "$dir/e" >&2 2>/dev/null
-  printf '\\nfollowed %s %s\\n' "$code" "$end" >&2
+  printf '\\nfollowed %s %s %s\\n' "$code" "$end" "$trouble" >&2
   exit 0
 }
-[ -d "$dir/started" ] || { printf '\\nfollowed gone gone\\n' >&2; exit 0; }
 # What is below the offset has arrived.
 last=
 for piece in "$dir"/o.*; do
@@ -166,7 +173,7 @@ while :; do
     continue
   fi
   if [ "$end" != - ]; then
-    [ "$code" = - ] || finish
+    [ "$code$trouble" = - ] || finish
   fi
   if [ "$code" != - ] && [ "$known" != yes ]; then
     # The output's end comes with it, unless something that was left holds it.

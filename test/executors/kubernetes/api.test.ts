@@ -7,8 +7,10 @@ import { openAccess } from "../../../executors/kubernetes/access/access.ts";
 import { createApi } from "../../../executors/kubernetes/api/client.ts";
 import { listLabelled } from "../../../executors/kubernetes/api/pods.ts";
 import { ApiFailure } from "../../../executors/kubernetes/api/status.ts";
+import { createPodWatch } from "../../../executors/kubernetes/api/watch.ts";
 import { kubernetesTable } from "../../../executors/kubernetes/settings/settings.ts";
 import { never } from "../../../src/time.ts";
+import { executorDeps } from "../../support/executor-deps.ts";
 
 /** What real API servers do at bad moments, said by a server of the test's. */
 
@@ -106,6 +108,30 @@ test("a list whose continuation has expired begins anew", async () => {
   });
   const { items } = await listLabelled(await apiAt(host), "list", "/pods", { a: "b" }, never);
   expect(items.map(({ metadata }) => metadata.name)).toEqual(["a", "b"]);
+});
+
+test("a watch that was dropped goes on, one that has expired lists anew, and a pod that went meanwhile is gone", async () => {
+  const pod = (version: string) => ({ metadata: { name: "a", resourceVersion: version } });
+  const asked: string[] = [];
+  const host = await serve((request, answer) => {
+    const query = new URL(request.url ?? "", "http://x").searchParams;
+    const from = query.get("resourceVersion");
+    asked.push(from ?? "list");
+    if (from === null) {
+      const lists = asked.filter((one) => one === "list").length;
+      answer.end(JSON.stringify({ metadata: { resourceVersion: `${lists}0` }, items: lists === 1 ? [pod("10")] : [] }));
+    } else if (from === "10") {
+      answer.write(`${JSON.stringify({ type: "MODIFIED", object: pod("11") })}\n`, () => request.socket.destroy());
+    } else if (from === "11") {
+      answer.end(`${JSON.stringify({ type: "ERROR", object: { kind: "Status", code: 410 } })}\n`);
+    }
+  });
+  const { log } = executorDeps(dir);
+  const watch = createPodWatch({ api: await apiAt(host), namespace: "n", labels: {}, pollMs: 1000, log });
+  onTestFinished(() => watch.close());
+  const view = watch.view("a");
+  while (view.pod !== null) await view.changed(30_000, never);
+  expect(asked.slice(0, 4)).toEqual(["list", "10", "11", "list"]);
 });
 
 function kubeconfig(name: string, content: object): string {

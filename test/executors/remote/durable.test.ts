@@ -1,5 +1,6 @@
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -132,6 +133,31 @@ describe.each(shells)("scripts that outlive their connection, in %s", (_, shell,
     expect(ended.text.endsWith("x\nend\n")).toBe(true);
     const [script = ""] = readdirSync(ended.directory);
     expect(readdirSync(join(ended.directory, script)).filter((name) => name.startsWith("o.")).length).toBeLessThan(5);
+  });
+
+  test("a script that removes the files about it is told so at once", async () => {
+    const { run } = await place(shell, path);
+    const files = join(dir, `job-${number}`);
+    await expect(run(`rm -rf ${files}/*; sleep 1`)).rejects.toThrow(/removed the runner's own files/);
+  });
+
+  test("a script whose output fills the disk is no success, and what was saved of it arrives", async ({ skip }) => {
+    const files = join(dir, `job-${number}`);
+    mkdirSync(files);
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", files], { stdio: "ignore" });
+    } catch {
+      skip("nothing can be mounted here");
+    }
+    try {
+      const { run } = await place(shell, path);
+      const output = new Sink();
+      const script = "trap '' PIPE; echo begun; head -c 9000000 /dev/zero | tr '\\0' x 2>/dev/null; exit 0";
+      await expect(run(script, { output })).rejects.toThrow(/cannot be saved any more: the disk .* is full/);
+      expect(output.text).toMatch(/^begun\nx{1000000}/);
+    } finally {
+      execFileSync("umount", ["-l", files]);
+    }
   });
 
   test("what a script left running is named and ended, and its status is there before", async () => {

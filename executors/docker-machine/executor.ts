@@ -1,0 +1,236 @@
+import { join } from "node:path";
+import { z } from "zod";
+import { SystemFailure } from "../../src/errors.ts";
+import type { Environment, Executor, Note, PrepareRequest, Reservation } from "../../src/executor.ts";
+import type { EntrySettings, ExecutorDeps, MachineOwner } from "../../src/executor-deps.ts";
+import type { Flavor } from "../docker/index.ts";
+import { createDockerExecutor, settingsOf } from "../docker/index.ts";
+import { createPool, type Lease, type Pool } from "../scaler/index.ts";
+import { machineMeters } from "./metrics.ts";
+import { onMachine } from "./on-machine.ts";
+import { machineProgram } from "./provider/call.ts";
+import { machineNames } from "./provider/names.ts";
+import type { MachineConnection } from "./provider/ping.ts";
+import { createMachineProvider } from "./provider/provider.ts";
+import { machineRecords } from "./provider/records.ts";
+import { findStore } from "./provider/store.ts";
+import { createFlags, poolSettings, removalAttempts } from "./settings/pool-settings.ts";
+import { type MachineTable, machineTable } from "./settings/settings.ts";
+
+/** What a docker job on a machine is, in the words of its executor. */
+export interface MachineFlavor extends Pick<Flavor, "name" | "title" | "prepare"> {
+  /** Of the Go runner's metrics: `ci_docker_machines`. */
+  readonly metrics: string;
+}
+
+type Tables = Readonly<Record<string, unknown>>;
+
+/** Creations that are under way may end before the runner does. */
+const CLOSE_MS = 600_000;
+
+const noteSchema = z.object({ kind: z.literal("machine"), name: z.string() });
+const checkedTable = z.custom<MachineTable>(
+  (value) => typeof value === "object" && value !== null && "offPeak" in value,
+);
+
+function tableOf(value: unknown): MachineTable {
+  const checked = checkedTable.safeParse(value);
+  return checked.success ? checked.data : machineTable.parse(value);
+}
+
+/** Docker jobs, each on a machine of its own that docker-machine has made. */
+export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor: MachineFlavor): Executor {
+  const connections = new WeakMap<Reservation, MachineConnection>();
+  const { prepare, name, title } = flavor;
+
+  const openDocker = (given: Tables, entry: EntrySettings): Docker => ({
+    executor: createDockerExecutor(
+      settingsOf(given.docker),
+      { ...deps, entry },
+      {
+        name,
+        title,
+        ...(prepare === undefined ? {} : { prepare }),
+        connectionOf: ({ reservation }) => {
+          const connection = reservation === undefined ? undefined : connections.get(reservation);
+          if (connection === undefined) throw new SystemFailure("A job on a machine has no machine");
+          return { ...connection, tlsVerify: true };
+        },
+      },
+    ),
+    jobs: 0,
+  });
+  let docker = openDocker(tables, deps.entry);
+  /** Those of before a reload, whose jobs go on. */
+  const former = new Set<Docker>();
+  const leave = async (one: Docker): Promise<void> => {
+    if (--one.jobs === 0 && former.delete(one)) await one.executor.close(AbortSignal.timeout(CLOSE_MS));
+  };
+
+  let wake = (): void => {};
+  let machines: Machines | null = null;
+  let table = tables.machine;
+  let entry = deps.entry;
+  const pool = (): Pool<MachineConnection> => {
+    machines ??= openMachines({ table, entry, deps, metrics: flavor.metrics });
+    machines.pool.onRoom(() => wake());
+    return machines.pool;
+  };
+
+  const prepareOn = async (lease: Lease<MachineConnection>, request: PrepareRequest, ...[notes, signal]: Rest) => {
+    notes.print(`Waiting for ${lease.name}`);
+    const place = await lease.take(signal);
+    notes.print(`Using machine ${place.id}`);
+    await request.remember({ kind: "machine", name: place.id });
+    const reservation: Reservation = { name: place.id, [Symbol.asyncDispose]: async () => {} };
+    connections.set(reservation, place.connection);
+    const mine = docker;
+    mine.jobs++;
+    let environment: Environment;
+    try {
+      const either = AbortSignal.any([signal, place.lost]);
+      environment = await mine.executor.prepare({ ...request, reservation }, notes, either);
+    } catch (error) {
+      await leave(mine);
+      throw error;
+    }
+    const there = onMachine(environment, place, deps.log);
+    let left = false;
+    return {
+      ...there,
+      destroy: async (until: AbortSignal) => {
+        await there.destroy(until);
+        if (left) return;
+        left = true;
+        await leave(mine);
+      },
+    };
+  };
+
+  return {
+    name,
+    title,
+    features: docker.executor.features,
+    get shell() {
+      return docker.executor.shell;
+    },
+    location: { at: "host", host: "a machine of docker-machine" },
+    closeMs: CLOSE_MS,
+    reserve: (signal) => pool().reserve(signal),
+    onRoom: (given) => {
+      wake = given;
+    },
+    async prepare(request, notes, signal) {
+      const reserved = pool().leaseOf(request.reservation);
+      if (reserved !== undefined) return await prepareOn(reserved, request, notes, signal);
+      const own = await pool().lease(signal);
+      try {
+        const environment = await prepareOn(own, request, notes, signal);
+        return {
+          ...environment,
+          destroy: async (until) => {
+            await environment.destroy(until);
+            await own[Symbol.asyncDispose]();
+          },
+        };
+      } catch (error) {
+        await own[Symbol.asyncDispose]();
+        throw error;
+      }
+    },
+    reconfigure(next, nextEntry) {
+      former.add(docker);
+      const before = docker;
+      before.jobs++;
+      docker = openDocker(next, nextEntry);
+      table = next.machine;
+      entry = nextEntry;
+      machines?.configure(table, entry);
+      void leave(before);
+      return true;
+    },
+    async recover(jobKey, notes, signal) {
+      const on = machineOf(notes);
+      // What was on a machine that is gone went with it.
+      if (on !== undefined && !(await findStore(deps.host.env).names()).includes(on)) return { done: [], left: [] };
+      return await docker.executor.recover(jobKey, notes, signal);
+    },
+    async close(signal) {
+      await machines?.pool.close(signal);
+      await docker.executor.close(signal);
+      await Promise.all([...former].map((one) => one.executor.close(signal)));
+    },
+  };
+}
+
+type Rest = readonly [notes: Parameters<Executor["prepare"]>[1], signal: AbortSignal];
+
+interface Docker {
+  readonly executor: Executor;
+  jobs: number;
+}
+
+interface Machines {
+  readonly pool: Pool<MachineConnection>;
+  configure(table: unknown, entry: EntrySettings): void;
+}
+
+interface OpenOptions {
+  readonly table: unknown;
+  readonly entry: EntrySettings;
+  readonly deps: ExecutorDeps;
+  readonly metrics: string;
+}
+
+/** @throws {SystemFailure} there is no place for machines */
+function openMachines({ table: given, entry, deps, metrics }: OpenOptions): Machines {
+  const { log, host, meter } = deps;
+  const settings = (value: unknown, from: EntrySettings) => {
+    const table = tableOf(value);
+    const { limit, shortTokens } = ownerOf(from);
+    return {
+      make: {
+        names: machineNames(shortTokens, table.MachineName),
+        driver: table.MachineDriver,
+        flagsFor: (name: string) => createFlags(table, name),
+        maxRemovalAttempts: removalAttempts(table),
+      },
+      pool: poolSettings(table, limit, from.ephemeral === true),
+    };
+  };
+  let current = settings(given, entry);
+  const store = findStore(host.env);
+  const dir = join(host.keepDir, `docker-machine-${ownerOf(entry).runnerId}`);
+  const meters = machineMeters(meter, metrics, () => pool.instances());
+  const pool: Pool<MachineConnection> = createPool({
+    provider: createMachineProvider({
+      settings: () => current.make,
+      store,
+      program: machineProgram(store, host.env),
+      records: machineRecords(dir),
+      log,
+      onMade: meters.created,
+    }),
+    settings: current.pool,
+    log,
+    dir,
+    word: "machine",
+    events: meters,
+  });
+  return {
+    pool,
+    configure(next, nextEntry) {
+      current = settings(next, nextEntry);
+      pool.configure(current.pool);
+    },
+  };
+}
+
+function ownerOf({ machines }: EntrySettings): MachineOwner {
+  if (machines === undefined) throw new SystemFailure("Machines belong to an entry, and there is none");
+  return machines;
+}
+
+function machineOf(notes: readonly Note[]): string | undefined {
+  return notes.map((note) => noteSchema.safeParse(note)).findLast(({ success }) => success)?.data?.name;
+}

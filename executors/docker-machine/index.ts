@@ -1,0 +1,20 @@
+import { defineExecutor } from "../../src/executor.ts";
+import type { ShellName } from "../../src/shell.ts";
+import { checkedTable } from "../docker/index.ts";
+import { createMachineExecutor } from "./executor.ts";
+import { machineTable } from "./settings/settings.ts";
+import { words } from "./words.ts";
+
+const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
+
+export default defineExecutor({
+  ...words,
+  tables: [
+    { name: "docker", required: true, schema: checkedTable },
+    { name: "machine", required: true, schema: machineTable },
+  ],
+  shells: SHELLS,
+  makesMachines: true,
+  programs: () => [{ table: "machine", program: "docker-machine" }],
+  create: (tables, deps) => createMachineExecutor(tables, deps, { ...words, metrics: "ci_docker_machines" }),
+});

@@ -1,0 +1,402 @@
+import {
+  bestFor,
+  createInstance,
+  type Instance,
+  inOrderOfRemoval,
+  type MutableInstance,
+  type MutableTicket,
+  type SlotRules,
+  slotsWithoutJob,
+  type Ticket,
+} from "./fleet.ts";
+import { createGrowth, type Throttle } from "./growth.ts";
+import { createDemand, type Demand, idleFor, type Policy } from "./policy.ts";
+
+export interface ScalerSettings extends SlotRules {
+  /** Of any state, those that are being made or removed included. */
+  readonly maxInstances: number;
+  /** Instances that are made at the same time. */
+  readonly maxCreating: number;
+  readonly throttle: Throttle | null;
+  /** Checks in a row that an instance may fail. */
+  readonly failureThreshold: number;
+  /** After which a provider is told again to remove what is still there. */
+  readonly removeAgainMs: number;
+  readonly policies: readonly Policy[];
+  /** Where no policy holds. */
+  readonly otherwise: Demand;
+}
+
+export interface Clock {
+  /** Milliseconds that only grow. */
+  now(): number;
+  /** The time of day. */
+  wall(): number;
+}
+
+/** How a provider sees an instance. One that it does not name is gone; `failed`: it could not be made, and is to be removed. */
+export interface Seen {
+  readonly id: string;
+  readonly state: "creating" | "running" | "failed" | "deleting" | "deleted";
+}
+
+/** What a decision was made from. */
+export interface Inputs {
+  readonly instances: number;
+  readonly maxInstances: number;
+  readonly capacity: number;
+  readonly working: number;
+  readonly waiting: number;
+  readonly asking: number;
+  /** Slots that are ready, those that questions hold included. */
+  readonly ready: number;
+  /** Slots of instances that are being made. */
+  readonly coming: number;
+  /** Free slots that are wanted. */
+  readonly idle: number;
+  readonly preemptive: boolean;
+  readonly failing: boolean;
+}
+
+export interface Decision {
+  /** So many instances more. They count as asked for from now on: `grown` is to say what became of that. */
+  readonly grow: number;
+  readonly remove: readonly { readonly id: string; readonly why: string }[];
+  readonly inputs: Inputs;
+}
+
+/**
+ * Instances, their slots, and who has them: a state machine without clock, timer or connection of its own. What happens is told to
+ * it, and `decide` says what is to be done.
+ */
+export interface Scaler {
+  /** A slot for a job that may come, or `null`: no job is to be asked for. */
+  reserve(): Ticket | null;
+  /** Its job has come, or is prepared once more: it gets a slot now or later. */
+  arrive(ticket: Ticket): void;
+  /** Its job has not begun on its instance, which cannot be used: it may arrive again. */
+  refuse(ticket: Ticket): void;
+  /** No job came, or it is over. */
+  release(ticket: Ticket): void;
+
+  /** All instances as the provider sees them now. @returns those that nobody has asked for: `adopt` takes them over */
+  observe(seen: readonly Seen[]): readonly Seen[];
+  /** The provider was asked for `asked`, and took up `taken`. */
+  grown(asked: number, taken: number): void;
+  /** An instance from before: it is checked as a new one is. */
+  adopt(seen: Seen, past: { readonly uses: number; readonly idleSince: number }): void;
+  /** It can be used. */
+  ready(id: string): void;
+  /** It cannot be used: it is removed as soon as no job is there. */
+  discard(id: string, why: string): void;
+  /** A check of one that is ready. */
+  checked(id: string, healthy: boolean): void;
+
+  /** `forJobs`: nobody asks for jobs any more, so that instances are made for those that have come, and none to idle. */
+  decide(mode?: "usual" | "forJobs"): Decision;
+  /** Whether `reserve` would give one. */
+  hasRoom(): boolean;
+  /** Other settings, from now on. */
+  configure(settings: ScalerSettings): void;
+  instance(id: string): Instance | null;
+  instances(): readonly Instance[];
+  inputs(): Inputs;
+}
+
+/** A provider that took up a request and shows nothing of it for so long has lost it. */
+const LOST_REQUEST_MS = 600_000;
+/** How long a question that was not asked counts as demand, where only a trial tells whether instances can be made again. */
+const WANTED_MS = 120_000;
+
+export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
+  let settings = given;
+  let demandAt = createDemand(given.policies, given.otherwise);
+  const growth = createGrowth(given.throttle);
+  const fleet = new Map<string, MutableInstance>();
+  /** By themselves: whoever has one sees less of it. */
+  const tickets = new Map<Ticket, MutableTicket>();
+  /** Jobs that wait, in the order of their coming. */
+  const queue = new Set<MutableTicket>();
+  /** When each instance was asked for that has not been seen yet. */
+  let requested: number[] = [];
+  let unboundAsking = 0;
+  let wantedAt = Number.NEGATIVE_INFINITY;
+
+  const bind = (ticket: MutableTicket, one: MutableInstance): void => {
+    one.tickets.add(ticket);
+    ticket.instance = one.id;
+    if (ticket.state === "asking") one.asking++;
+    else {
+      ticket.state = "working";
+      one.jobs++;
+      one.uses++;
+      one.unwanted = false;
+    }
+  };
+
+  const serve = (): void => {
+    for (const ticket of queue) {
+      const one = bestFor(fleet.values(), settings, { unwantedToo: true });
+      if (one === null) return;
+      queue.delete(ticket);
+      bind(ticket, one);
+    }
+  };
+
+  /** Questions get their slots elsewhere; jobs stay, or are lost with it. */
+  const dismiss = (one: MutableInstance, whom: "questions" | "all"): void => {
+    for (const ticket of one.tickets) {
+      if (ticket.state === "asking") {
+        one.asking--;
+        unboundAsking++;
+        ticket.instance = null;
+      } else if (whom === "all") {
+        ticket.state = "lost";
+        ticket.instance = null;
+      } else continue;
+      one.tickets.delete(ticket);
+    }
+  };
+
+  const drain = (one: MutableInstance, why: string): void => {
+    if (one.state === "removing" || one.state === "draining") return;
+    one.state = "draining";
+    one.why = why;
+    dismiss(one, "questions");
+  };
+
+  const forget = (one: MutableInstance): void => {
+    if (one.state === "creating" || one.state === "checking") growth.failed(clock.now());
+    dismiss(one, "all");
+    fleet.delete(one.id);
+  };
+
+  const discard = (one: MutableInstance, why: string): void => {
+    if (one.state === "creating" || one.state === "checking") growth.failed(clock.now());
+    drain(one, why);
+  };
+
+  /** One that was asked for shows for the first time. @returns `null`: nobody has asked for it */
+  const begin = (id: string, state: Seen["state"]): MutableInstance | null => {
+    if (requested.shift() === undefined) return null;
+    const one = createInstance(id, state === "running" ? "checking" : "creating", clock.now());
+    fleet.set(id, one);
+    return one;
+  };
+
+  const slotsOfOne = (): number => Math.max(1, Math.min(settings.capacity, settings.maxUses));
+
+  const inputs = (): Inputs => {
+    let ready = 0;
+    let made = requested.length;
+    let working = 0;
+    let asking = unboundAsking;
+    for (const one of fleet.values()) {
+      working += one.jobs;
+      asking += one.asking;
+      if (one.state === "creating" || one.state === "checking") made++;
+      else ready += slotsWithoutJob(one, settings);
+    }
+    const demand = demandAt(clock.wall());
+    return {
+      instances: fleet.size + requested.length,
+      maxInstances: settings.maxInstances,
+      capacity: settings.capacity,
+      working,
+      waiting: queue.size,
+      asking,
+      ready,
+      coming: made * slotsOfOne(),
+      idle: idleFor(demand, working + queue.size),
+      preemptive: demand.preemptive,
+      failing: growth.failing,
+    };
+  };
+
+  /** Slots that a job could get which no instance has yet. */
+  const slotsToCome = (now: Inputs): number => {
+    const more = Math.max(0, settings.maxInstances - now.instances) * slotsOfOne();
+    return now.coming + more - now.waiting - unboundAsking;
+  };
+
+  const hasRoom = (): boolean => {
+    if (bestFor(fleet.values(), settings, { unwantedToo: false }) !== null) return true;
+    const now = inputs();
+    return !now.preemptive && !now.failing && slotsToCome(now) > 0;
+  };
+
+  const wantedInstances = (now: Inputs): number => {
+    const underWay = now.coming / slotsOfOne();
+    // A trial, so that no job has to find out.
+    const trial = !now.preemptive && now.failing && clock.now() - wantedAt < WANTED_MS && now.ready === 0 ? 1 : 0;
+    const need = Math.max(now.waiting + now.idle, trial) - now.ready - now.coming;
+    const most = Math.min(settings.maxInstances - now.instances, settings.maxCreating - underWay);
+    // One at a time, as long as that is known to fail.
+    return now.failing && underWay > 0 ? 0 : Math.max(0, Math.min(Math.ceil(need / slotsOfOne()), most));
+  };
+
+  /** What nobody needs any more, and what cannot be used. */
+  const retire = (now: Inputs): void => {
+    const { idleTimeMs } = demandAt(clock.wall());
+    const candidates: MutableInstance[] = [];
+    for (const one of fleet.values()) {
+      one.unwanted = false;
+      if (one.state !== "ready") continue;
+      if (one.uses >= settings.maxUses) drain(one, `it has had ${one.uses} jobs`);
+      else if (one.jobs === 0) candidates.push(one);
+    }
+    let tooMany = now.instances - settings.maxInstances;
+    for (const one of fleet.values()) if (one.state === "draining" || one.state === "removing") tooMany--;
+    let spare = now.ready - now.idle - now.waiting;
+    for (const one of inOrderOfRemoval(candidates)) {
+      const slots = slotsWithoutJob(one, settings);
+      const over = tooMany > 0;
+      const idle = clock.now() - one.idleSince >= idleTimeMs;
+      if (!over && !(idle && spare >= slots)) continue;
+      spare -= slots;
+      tooMany--;
+      // A question that is under way keeps it, but no other one.
+      if (one.asking > 0) one.unwanted = true;
+      else drain(one, over ? `there are more than ${settings.maxInstances} instances` : "nobody needs it");
+    }
+  };
+
+  return {
+    reserve() {
+      const one = bestFor(fleet.values(), settings, { unwantedToo: false });
+      if (one === null && !hasRoom()) {
+        wantedAt = clock.now();
+        return null;
+      }
+      const ticket: MutableTicket = { state: "asking", instance: null };
+      tickets.set(ticket, ticket);
+      if (one === null) unboundAsking++;
+      else bind(ticket, one);
+      return ticket;
+    },
+    arrive(given) {
+      const ticket = tickets.get(given);
+      if (ticket === undefined || ticket.state === "waiting" || ticket.state === "working") return;
+      const one = ticket.instance === null ? undefined : fleet.get(ticket.instance);
+      const asked = ticket.state === "asking";
+      ticket.state = "waiting";
+      if (one !== undefined) {
+        one.asking--;
+        bind(ticket, one);
+        return;
+      }
+      if (asked) unboundAsking--;
+      queue.add(ticket);
+      serve();
+    },
+    refuse(given) {
+      const ticket = tickets.get(given);
+      const one = ticket?.instance == null ? undefined : fleet.get(ticket.instance);
+      if (ticket?.state !== "working" || one === undefined) return;
+      one.tickets.delete(ticket);
+      one.jobs--;
+      one.uses--;
+      ticket.state = "lost";
+      ticket.instance = null;
+    },
+    release(given) {
+      const ticket = tickets.get(given);
+      if (ticket === undefined) return;
+      const one = ticket.instance === null ? undefined : fleet.get(ticket.instance);
+      if (one !== undefined) {
+        one.tickets.delete(ticket);
+        if (ticket.state === "asking") one.asking--;
+        else {
+          one.jobs--;
+          one.idleSince = clock.now();
+        }
+      } else if (ticket.state === "asking") unboundAsking--;
+      tickets.delete(ticket);
+      queue.delete(ticket);
+      ticket.state = "over";
+      ticket.instance = null;
+      serve();
+    },
+
+    observe(seen) {
+      const strangers: Seen[] = [];
+      const there = new Set<string>();
+      for (const { id, state } of seen) {
+        if (state === "deleted") continue;
+        there.add(id);
+        if (state === "deleting" && !fleet.has(id)) continue;
+        if (!fleet.has(id) && requested.length === 0) strangers.push({ id, state });
+        const one = fleet.get(id) ?? begin(id, state);
+        if (one === null) continue;
+        if (state === "failed") discard(one, "it could not be made");
+        else if (state === "deleting" && one.state !== "removing") {
+          drain(one, "it is removed by somebody else");
+          one.state = "removing";
+          one.removeAgainAt = Number.POSITIVE_INFINITY;
+        } else if (state === "running" && one.state === "creating") {
+          one.state = "checking";
+          one.idleSince = clock.now();
+        }
+      }
+      for (const one of [...fleet.values()]) if (!there.has(one.id)) forget(one);
+      return strangers;
+    },
+    grown(asked, taken) {
+      // Those that have been seen meanwhile were taken up, whatever is said of them.
+      requested.length = Math.max(0, requested.length - (asked - taken));
+      if (taken < asked) growth.failed(clock.now());
+    },
+    adopt({ id, state }, { uses, idleSince }) {
+      if (fleet.has(id)) return;
+      const one = { ...createInstance(id, state === "running" ? "checking" : "creating", idleSince), uses };
+      fleet.set(id, one);
+      if (state === "failed") drain(one, "it could not be made");
+    },
+    ready(id) {
+      const one = fleet.get(id);
+      if (one?.state !== "checking" && one?.state !== "creating") return;
+      one.state = "ready";
+      growth.worked();
+      serve();
+    },
+    discard(id, why) {
+      const one = fleet.get(id);
+      if (one !== undefined) discard(one, why);
+    },
+    checked(id, healthy) {
+      const one = fleet.get(id);
+      if (one?.state !== "ready") return;
+      one.failures = healthy ? 0 : one.failures + 1;
+      if (one.failures >= settings.failureThreshold) drain(one, `${one.failures} checks in a row failed`);
+    },
+
+    decide(mode = "usual") {
+      const now = clock.now();
+      requested = requested.filter((at) => now - at < LOST_REQUEST_MS);
+      serve();
+      const counted = inputs();
+      const grow = growth.grant(wantedInstances(mode === "usual" ? counted : { ...counted, idle: 0 }), now);
+      growth.spend(grow);
+      for (let i = 0; i < grow; i++) requested.push(now);
+      retire(counted);
+      const remove: { id: string; why: string }[] = [];
+      for (const one of fleet.values()) {
+        const due = one.state === "draining" ? one.jobs === 0 : one.state === "removing" && now >= one.removeAgainAt;
+        if (!due) continue;
+        one.state = "removing";
+        one.removeAgainAt = now + settings.removeAgainMs;
+        remove.push({ id: one.id, why: one.why });
+      }
+      return { grow, remove, inputs: counted };
+    },
+    hasRoom,
+    configure(next) {
+      settings = next;
+      demandAt = createDemand(next.policies, next.otherwise);
+      growth.configure(next.throttle);
+    },
+    instance: (id) => fleet.get(id) ?? null,
+    instances: () => [...fleet.values()],
+    inputs,
+  };
+}

@@ -1,0 +1,366 @@
+import { describeError, SystemFailure } from "../../../src/errors.ts";
+import type { Reservation } from "../../../src/executor.ts";
+import type { Log } from "../../../src/log.ts";
+import { deadline, pause, unlessAborted } from "../../../src/time.ts";
+import type { Instance, Ticket } from "../decide/fleet.ts";
+import { type Clock, createScaler, type Inputs, type ScalerSettings } from "../decide/scaler.ts";
+import type { Provider } from "../provider.ts";
+import { createChecks } from "./checks.ts";
+import { createPast } from "./past.ts";
+
+export interface PoolSettings extends ScalerSettings {
+  /** Longest that a job waits for its instance. */
+  readonly acquireTimeoutMs: number;
+  /** Between two looks at all instances; and while something is awaited. */
+  readonly updateMs: number;
+  readonly updateSoonMs: number;
+  /** Between two checks of an instance. */
+  readonly checkMs: number;
+  /** Idle instances go with the runner. */
+  readonly removeOnClose: boolean;
+}
+
+export interface PoolOptions<C> {
+  readonly provider: Provider<C>;
+  readonly settings: PoolSettings;
+  readonly log: Log;
+  /** Of this pool alone; made when needed. */
+  readonly dir: string;
+  /** What an instance is called in sentences: `machine`. */
+  readonly word: string;
+  readonly events?: PoolEvents;
+}
+
+/** For metrics. */
+export interface PoolEvents {
+  /** A job got an instance, after so long. */
+  used?(waitedMs: number): void;
+  removed?(): void;
+}
+
+/** Where a job runs. */
+export interface Place<C> {
+  readonly id: string;
+  readonly connection: C;
+  /** Fires with a `SystemFailure` when it is gone, or does not answer any more. */
+  readonly lost: AbortSignal;
+  /** Asks it, after something went wrong there. `false`: it is not there any more, which `lost` says, too. */
+  isThere(signal: AbortSignal): Promise<boolean>;
+}
+
+/** A reservation of one of the pool's slots. */
+export interface Lease<C> extends Reservation {
+  /**
+   * Its job has come: waits for an instance. The same one again for a job that is prepared once more, as long as it can be used.
+   * @throws {SystemFailure} there is none in time
+   */
+  take(signal: AbortSignal): Promise<Place<C>>;
+}
+
+/** Instances of one provider, as many as a scaler wants. Nothing happens before somebody wants a slot. */
+export interface Pool<C> {
+  /** @throws {SystemFailure} the provider cannot be used like this */
+  reserve(signal: AbortSignal): Promise<Lease<C> | null>;
+  /** A slot for a job that has come already. */
+  lease(signal: AbortSignal): Promise<Lease<C>>;
+  leaseOf(reservation: Reservation | undefined): Lease<C> | undefined;
+  onRoom(wake: () => void): void;
+  configure(settings: PoolSettings): void;
+  instances(): readonly Instance[];
+  inputs(): Inputs;
+  close(signal: AbortSignal): Promise<void>;
+}
+
+const clock: Clock = { now: () => performance.now(), wall: () => Date.now() };
+const CALL_MS = 120_000;
+
+interface Active<C> {
+  readonly ticket: Ticket;
+  lost: AbortController;
+  place: Place<C> | null;
+}
+
+export function createPool<C>(options: PoolOptions<C>): Pool<C> {
+  const { provider, log, word, events } = options;
+  let settings = options.settings;
+  const scaler = createScaler(settings, clock);
+  const past = createPast(options.dir, clock);
+  const closing = new AbortController();
+  const leases = new WeakMap<Reservation, Lease<C>>();
+  const active = new Set<Active<C>>();
+  /** Resolved with each change. */
+  let change = Promise.withResolvers<void>();
+  let wake = (): void => {};
+  let refused = false;
+  let starting: Promise<void> | null = null;
+  let timer: NodeJS.Timeout | undefined;
+  let updating: Promise<void> | null = null;
+  let again = false;
+  let troubled = false;
+  /** Of whoever asked last for a slot: when it fires, nobody asks any more. */
+  let asking: AbortSignal | null = null;
+
+  const checks = createChecks({
+    provider,
+    scaler,
+    everyMs: () => settings.checkMs,
+    hopeless: () => settings.failureThreshold * 2,
+    changed: () => poke(),
+    dead: (id, failure) => {
+      for (const one of active) if (one.place?.id === id) one.lost.abort(failure);
+    },
+  });
+
+  /** Tells everybody who waits. */
+  const settle = (): void => {
+    for (const { ticket, place, lost } of active) {
+      if (ticket.state !== "lost" || place === null) continue;
+      lost.abort(new SystemFailure(`The ${word} ${place.id} is gone`, { retry: true }));
+    }
+    change.resolve();
+    change = Promise.withResolvers();
+    if (refused && scaler.hasRoom()) {
+      refused = false;
+      wake();
+    }
+  };
+
+  const bounded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+    const failure = new SystemFailure(`${what} takes longer than ${CALL_MS / 1000} s`, { retry: true });
+    using limit = deadline(closing.signal, CALL_MS, failure);
+    return await unlessAborted(work(limit.signal), limit.signal);
+  };
+
+  const act = async (): Promise<void> => {
+    const { grow, remove, inputs } = scaler.decide(asking?.aborted === true ? "forJobs" : "usual");
+    if (grow > 0 || remove.length > 0) {
+      log.info("scaling", { grow, remove: remove.length, ...inputs });
+      for (const { id, why } of remove) log.info(`a ${word} is removed`, { [word]: id, why });
+    }
+    if (remove.length > 0) {
+      for (const _ of remove) events?.removed?.();
+      await bounded("removing", (signal) =>
+        provider.shrink(
+          remove.map(({ id }) => id),
+          signal,
+        ),
+      );
+    }
+    if (grow === 0) return;
+    let taken = 0;
+    try {
+      taken = await bounded("asking for more", (signal) => provider.grow(grow, signal));
+    } finally {
+      scaler.grown(grow, taken);
+    }
+    if (taken < grow) log.warn(`fewer ${word}s are made than were asked for`, { asked: grow, taken });
+    observe(await bounded("listing", (signal) => provider.list(signal)));
+  };
+
+  const observe = (seen: Awaited<ReturnType<typeof provider.list>>): void => {
+    for (const stranger of scaler.observe(seen)) {
+      scaler.adopt(stranger, past.of(stranger.id) ?? { uses: 1, idleSince: clock.now() });
+    }
+  };
+
+  const update = async (): Promise<void> => {
+    try {
+      observe(await bounded("listing", (signal) => provider.list(signal)));
+      checks.look(clock.now(), closing.signal);
+      await act();
+      checks.look(clock.now(), closing.signal);
+      if (troubled) log.info(`${word}s can be asked for again`);
+      troubled = false;
+    } catch (error) {
+      if (closing.signal.aborted) return;
+      if (!troubled) log.error(`cannot look after ${word}s; it is tried again`, { problem: describeError(error) });
+      troubled = true;
+    } finally {
+      settle();
+    }
+  };
+
+  const expecting = (): boolean => {
+    const { waiting, coming } = scaler.inputs();
+    return waiting > 0 || coming > 0 || scaler.instances().some(({ state }) => state === "removing");
+  };
+
+  const poke = (): void => {
+    if (starting === null || closing.signal.aborted) return;
+    if (updating !== null) {
+      again = true;
+      return;
+    }
+    clearTimeout(timer);
+    updating = update().finally(() => {
+      updating = null;
+      if (closing.signal.aborted) return;
+      const soon = again && !troubled;
+      again = false;
+      timer = setTimeout(poke, soon ? 0 : expecting() && !troubled ? settings.updateSoonMs : settings.updateMs);
+      timer.unref();
+    });
+  };
+
+  const start = async (signal: AbortSignal): Promise<void> => {
+    starting ??= (async () => {
+      await past.load();
+      await provider.init(closing.signal);
+      observe(await provider.list(closing.signal));
+    })();
+    const mine = starting;
+    try {
+      await unlessAborted(mine, signal);
+    } catch (error) {
+      if (!signal.aborted && starting === mine) starting = null;
+      throw error;
+    }
+    if (timer === undefined && updating === null) poke();
+  };
+
+  const save = async (): Promise<void> => {
+    await past.save(scaler.instances()).catch((error: unknown) => {
+      throw new SystemFailure(`Cannot keep what is known of ${word}s in ${options.dir}`, { cause: error, retry: true });
+    });
+  };
+
+  const leaseOf = (ticket: Ticket): Lease<C> => {
+    const one: Active<C> = { ticket, lost: new AbortController(), place: null };
+    active.add(one);
+    const lease: Lease<C> = {
+      get name() {
+        return ticket.instance ?? `a ${word} that is made for it`;
+      },
+      take: (signal) => take(one, signal),
+      async [Symbol.asyncDispose]() {
+        if (!active.delete(one)) return;
+        scaler.release(ticket);
+        settle();
+        poke();
+        if (one.place !== null) await save();
+      },
+    };
+    leases.set(lease, lease);
+    return lease;
+  };
+
+  const placeAt = (id: string, connection: C, lost: AbortController): Place<C> => ({
+    id,
+    connection,
+    lost: lost.signal,
+    async isThere(signal) {
+      if (lost.signal.aborted) return false;
+      try {
+        await provider.check(id, connection, signal);
+        return true;
+      } catch (error) {
+        signal.throwIfAborted();
+        const problem = describeError(error);
+        lost.abort(new SystemFailure(`The ${word} ${id} is gone: ${problem}`, { retry: true }));
+        scaler.discard(id, `it went away under a job: ${problem}`);
+        poke();
+        return false;
+      }
+    },
+  });
+
+  const take = async (one: Active<C>, outer: AbortSignal): Promise<Place<C>> => {
+    const { ticket } = one;
+    const begin = clock.now();
+    const tooLong = new SystemFailure(
+      `No ${word} became ready within ${Math.round(settings.acquireTimeoutMs / 1000)} s: the runner's log says why`,
+      { retry: false },
+    );
+    using limit = deadline(outer, settings.acquireTimeoutMs, tooLong);
+    for (;;) {
+      limit.signal.throwIfAborted();
+      const { state } = ticket;
+      scaler.arrive(ticket);
+      const id = ticket.instance;
+      if (id === null) {
+        // Once: what it waits for comes with an update of its own.
+        if (state !== "waiting") poke();
+        await unlessAborted(change.promise, limit.signal);
+        continue;
+      }
+      try {
+        if (one.place?.id === id && one.lost.signal.aborted) throw one.lost.signal.reason;
+        const connection = await checks.beforeJob(id, clock.now(), limit.signal);
+        if (one.place?.id !== id) {
+          events?.used?.(clock.now() - begin);
+          // What was lost with another one is lost no more.
+          if (one.lost.signal.aborted) one.lost = new AbortController();
+          one.place = placeAt(id, connection, one.lost);
+        }
+      } catch (error) {
+        limit.signal.throwIfAborted();
+        log.warn(`a job finds its ${word} unusable and gets another one`, {
+          [word]: id,
+          problem: describeError(error),
+        });
+        one.place = null;
+        scaler.refuse(ticket);
+        scaler.discard(id, `it does not answer when a job comes: ${describeError(error)}`);
+        continue;
+      }
+      // Its use is on disk before its job begins.
+      await save();
+      poke();
+      return one.place;
+    }
+  };
+
+  const withoutTicket = (): string[] =>
+    scaler.instances().flatMap(({ id, state, jobs }) => (state === "ready" && jobs === 0 ? [id] : []));
+
+  const removeAll = async (signal: AbortSignal): Promise<void> => {
+    const ids = withoutTicket();
+    if (ids.length > 0) log.info(`idle ${word}s are removed, since the runner ends`, { remove: ids.length });
+    await provider.shrink(ids, signal);
+    while ((await provider.list(signal)).some(({ id }) => ids.includes(id))) await pause(200, signal);
+  };
+
+  return {
+    async reserve(signal) {
+      asking = signal;
+      await start(signal);
+      const ticket = scaler.reserve();
+      if (ticket !== null) return leaseOf(ticket);
+      refused = true;
+      poke();
+      return null;
+    },
+    async lease(signal) {
+      await start(signal);
+      for (poke(); ; ) {
+        const ticket = scaler.reserve();
+        if (ticket !== null) return leaseOf(ticket);
+        await unlessAborted(change.promise, signal);
+      }
+    },
+    leaseOf: (reservation) => (reservation === undefined ? undefined : leases.get(reservation)),
+    onRoom: (given) => {
+      wake = given;
+    },
+    configure(next) {
+      settings = next;
+      scaler.configure(next);
+      poke();
+    },
+    instances: () => scaler.instances(),
+    inputs: () => scaler.inputs(),
+    async close(signal) {
+      clearTimeout(timer);
+      if (starting === null) return;
+      await starting.catch(() => {});
+      closing.abort(new SystemFailure("the executor is closed"));
+      await updating;
+      if (settings.removeOnClose) {
+        await removeAll(signal).catch((error: unknown) => {
+          log.error(`not all ${word}s could be removed before the end`, { problem: describeError(error) });
+        });
+      }
+      await provider.close(signal);
+    },
+  };
+}
