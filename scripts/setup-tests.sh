@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, shells,
-# container engines, a registry, an SSH server, Wine, what the test cluster is built with. Run as root, or have the packages already.
+# container engines, a registry, an SSH server, Wine, QEMU, what the test cluster is built with. Run as root, or have the packages already.
 set -euo pipefail
 if [ "${1:-}" = "--help" ]; then
   sed -n '2,3s/^# //p' "$0"
@@ -28,6 +28,7 @@ done
 if [ "$(uname -m)" = x86_64 ]; then
   [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || packages="$packages libc6-arm64-cross"
   [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
+  command -v qemu-system-x86_64 >/dev/null 2>&1 || packages="$packages qemu-system-x86"
 fi
 # The test cluster takes Go from PyPI where this machine has none.
 PATH="$PATH:/usr/local/go/bin" command -v go >/dev/null 2>&1 || python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"

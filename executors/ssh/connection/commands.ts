@@ -26,7 +26,9 @@ export function sshCommands(link: Execs): RemoteCommands {
   return {
     start: async ({ script, args, stdin }, signal) => {
       const preface = `alloy-runner-${randomBytes(8).toString("hex")}`;
-      const channel = await link.exec(commandLine(script, args, preface), signal);
+      const { line, input } = commandLine(script, args, preface);
+      const channel = await link.exec(line, signal);
+      if (input !== "") channel.stdin.write(input);
       const stderr = keepTail(channel.stderr);
       const tooLong = new Stop("timed_out", `${link.name} has not started a program within ${START_MS / 1000} s`);
       using limit = deadline(signal, START_MS, tooLong);

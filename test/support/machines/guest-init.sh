@@ -9,6 +9,7 @@ mkdir /run/sshd /run/disk
 mount --bind "$dir/disk" /run/disk
 [ -e "$dir/../../boot" ] && boot=$(cat "$dir/../../boot") || boot=0
 until [ -e "$dir/run/plugged" ]; do sleep 0.005; done
+if [ -e "$dir/../../linux" ]; then . "${0%/*}/guest-linux.sh"; fi
 # For tests that look at the guest's files from outside, the guest works in the machine's own /tmp.
 if [ -e "$dir/../../share" ]; then mount --bind /tmp /tmp; else mount --bind /run/disk/tmp /tmp; fi
 mount -o remount,bind,ro /

@@ -20,7 +20,8 @@ is_dead() {
   [ -z "$text" ] || [ "${text%% *}" = Z ]
 }
 
-# guest_start DIR: on return its sshd answers, unless `boot` says that this takes longer (seconds; "never").
+# guest_start DIR: on return its sshd answers, unless `boot` says that this takes longer (seconds; "never"), or there is `linux`
+# (the folder that linux/build.sh prints): then QEMU boots a kernel.
 guest_start() {
   local dir=$1 pid child net tries=0
   rm -rf "$dir/run"
@@ -51,7 +52,7 @@ guest_start() {
   nsenter --target "$child" --net sh -c "ip link set lo up; ip addr add ${net%.*}.$((${net##*.} + 2))/30 dev eth0; ip link set eth0 up; ip route add default via ${net%.*}.$((${net##*.} + 1))"
   echo "${net%.*}.$((${net##*.} + 2))" >"$dir/run/address"
   touch "$dir/run/plugged"
-  [ -e "$dir/../../boot" ] && return 0
+  [ ! -e "$dir/../../boot" ] && [ ! -e "$dir/../../linux" ] || return 0
   until grep -q 'Server listening' "$dir/run/console"; do
     [ -d "/proc/$pid" ] || return 1
     sleep 0.01

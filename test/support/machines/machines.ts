@@ -49,7 +49,7 @@ export interface Machines {
   pathOf(name: string): string;
   /** Decides what the next calls of a verb do: see `fault` of guest.sh. `null`: they work as always. */
   fault(verb: string, how: string | null, times?: number): void;
-  /** Writes a file of the stand-in's: `boot`, `copying`, `linger`, `version`. `null` removes it. */
+  /** Writes a file of the stand-in's: `boot`, `copying`, `linger`, `linux`, `version`. `null` removes it. */
   set(name: string, text: string | null): void;
   close(): void;
 }
