@@ -51,8 +51,8 @@ export async function readFrame(
   };
 
   for await (const chunk of stdout) {
-    // Each chunk is held three times: as it came, as text, and decoded.
-    tidyAfter(3 * chunk.length);
+    // Its bytes are there several times: as they came, as text, decoded, on their way through the stream, and in the archive.
+    tidyAfter(8 * chunk.length);
     const bytes: Buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let next = 0;
     for (;;) {
