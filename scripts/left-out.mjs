@@ -5,7 +5,7 @@ import { dirname, join, relative } from "node:path";
  * Modules that packages name and that are never needed here: they would cost each start of the program time and memory.
  * No source file may import one of them (a test holds that): whatever the sources call is in the bundle.
  */
-const packages = [
+export const packages = [
   // dockerode's sessions, for building images.
   "@grpc/grpc-js",
   "@grpc/proto-loader",

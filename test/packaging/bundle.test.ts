@@ -21,13 +21,16 @@ afterEach(() => {
   for (const one of undo.splice(0)) one();
 });
 
-test("no source imports what the bundle leaves out", () => {
-  const sources = ["src", "executors", "shells"].flatMap((folder) =>
+function sourceFiles(): string[] {
+  return ["src", "executors", "shells"].flatMap((folder) =>
     readdirSync(join(top, folder), { recursive: true, encoding: "utf8" })
       .filter((name) => name.endsWith(".ts"))
       .map((name) => join(top, folder, name)),
   );
-  const imported = sources.flatMap((file) =>
+}
+
+test("no source imports what the bundle leaves out", () => {
+  const imported = sourceFiles().flatMap((file) =>
     [...readFileSync(file, "utf8").matchAll(/(?:from|import|import\(|require\()\s*\(?["']([^."'][^"']*)["']/g)].map(
       (match) => match[1] ?? "",
     ),
@@ -37,6 +40,24 @@ test("no source imports what the bundle leaves out", () => {
   for (const name of leftOut) {
     expect(imported.filter((one) => one === name || one.startsWith(`${name}/`))).toEqual([]);
   }
+});
+
+test("no package in CommonJS is imported by a call: in the bundle its names would be lost", () => {
+  const called = sourceFiles().flatMap((file) =>
+    [...readFileSync(file, "utf8").matchAll(/(const \{[^}]*\}|\w+) = await import\("([^."][^"]*)"\)/g)].map(
+      (match) => ({
+        taken: match[1] ?? "",
+        name: match[2] ?? "",
+      }),
+    ),
+  );
+  expect(called.map(({ name }) => name)).toContain("dockerode");
+  const lost = called.filter(({ taken, name }) => {
+    const { type, exports } = JSON.parse(readFileSync(join(top, "node_modules", name, "package.json"), "utf8"));
+    const isModule = type === "module" || JSON.stringify(exports ?? "").includes('"import":');
+    return !isModule && !/^const \{ default: \w+ \}$/.test(taken);
+  });
+  expect(lost).toEqual([]);
 });
 
 test("what is left out says so by its name when it is used after all", () => {

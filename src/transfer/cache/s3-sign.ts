@@ -84,10 +84,9 @@ function keysOf(given: {
 function createIamKeys(): (signal: AbortSignal) => Promise<Keys> {
   let last: Keys | undefined;
   const ask = async (): Promise<Keys> => {
-    const imds = await import("@smithy/credential-provider-imds");
-    const settings = { timeout: IAM_TIMEOUT_MS, maxRetries: 1 };
-    const inContainer = [imds.ENV_CMDS_RELATIVE_URI, imds.ENV_CMDS_FULL_URI].some((name) => process.env[name]);
-    return await (inContainer ? imds.fromContainerMetadata(settings) : imds.fromInstanceMetadata(settings))();
+    // Loaded when it is needed: most machines have keys in their configuration.
+    const { askForInstanceKeys } = await import("./instance-keys.ts");
+    return await askForInstanceKeys(IAM_TIMEOUT_MS);
   };
   return async (signal) => {
     const until = last?.expiration?.getTime();
