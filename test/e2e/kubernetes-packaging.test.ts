@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { chmod, mkdir, mkdtemp, realpath, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, relative } from "node:path";
+import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
@@ -25,9 +25,7 @@ describe.skipIf(cluster === null)(cluster === null ? noCluster : "the packaged r
     const [binary] = program();
     const { mtimeMs, size } = await stat(binary);
     const recipe = imageRecipe("git");
-    const start = `#!/bin/sh\nexec ${binary} "$@"\n`;
-    const file = ["--file", `/usr/local/bin/alloy-runner=${start}`, "--mode", "/usr/local/bin/alloy-runner=0755"];
-    const root = [...recipe.root, "tini", ...file, "--tree", dirname(binary)];
+    const root = [...recipe.root, "tini", "--copy", `/usr/local/bin/alloy-runner=${binary}`];
     const changes = [...recipe.changes, "STOPSIGNAL SIGQUIT"];
     const tag = createHash("sha256")
       .update(JSON.stringify([mtimeMs, size, root, changes]))

@@ -1,7 +1,7 @@
 """Writes the root file system of a test image to stdout, as a tar: files of Debian packages of this machine with the
 libraries they need.
 
-  root-tar.py [--busybox] [--file PATH=TEXT]... [--mode PATH=OCTAL]... [--directory PATH]... [--tree PATH]... PACKAGE...
+  root-tar.py [--busybox] [--file PATH=TEXT]... [--mode PATH=OCTAL]... [--directory PATH]... [--tree PATH]... [--copy PATH=SOURCE]... PACKAGE...
 """
 
 import argparse
@@ -57,7 +57,7 @@ def tree_files(top):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--busybox", action="store_true")
-    for name in ("--file", "--mode", "--directory", "--tree"):
+    for name in ("--file", "--mode", "--directory", "--tree", "--copy"):
         parser.add_argument(name, action="append", default=[])
     parser.add_argument("packages", nargs="*")
     args = parser.parse_args()
@@ -110,7 +110,9 @@ def main():
         paths.update(tree_files(os.path.realpath(top)))
     if args.busybox:
         paths.add(real("/bin/busybox"))
-    programs = sorted({os.stat(path).st_ino: path for path in paths if is_program(path)}.values())
+    copies = [each.split("=", 1) for each in args.copy]
+    sources = {source for _, source in copies}
+    programs = sorted({os.stat(path).st_ino: path for path in paths | sources if is_program(path)}.values())
     for library in libraries(programs):
         paths.add(real(library))
         paths.add(os.path.realpath(library))
@@ -128,6 +130,14 @@ def main():
                 out.addfile(info, file)
         else:
             out.addfile(info)
+    for path, source in copies:
+        directory(os.path.dirname(path))
+        made.add(path)
+        info = out.gettarinfo(source, path.lstrip("/"))
+        info.uid = info.gid = 0
+        info.uname = info.gname = "root"
+        with open(source, "rb") as file:
+            out.addfile(info, file)
     if args.busybox:
         for applet in subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split():
             path = real("/bin/" + applet)
