@@ -49,21 +49,26 @@ export function durableCommands(options: DurableOptions): RemoteCommands {
   };
 }
 
-/** As long as `body` fails in a way that may pass: the place is asked whether there is hope, and it is done again. */
-async function persistently<T>(
-  options: DurableOptions,
-  limitMs: number,
-  body: () => Promise<T>,
-  signal: AbortSignal,
-): Promise<T> {
-  const since = performance.now();
+interface Patience {
+  /** Something has come: the time begins anew. */
+  heard(): void;
+  /** Waits until it may be tried again. @throws the error, or why there is no hope */
+  failed(error: unknown): Promise<void>;
+}
+
+/** For what may fail for a while, and for at most `limitMs` in which nothing is heard: the place is asked whether there is hope. */
+function patience(options: DurableOptions, limitMs: number, signal: AbortSignal): Patience {
+  let since = performance.now();
   let told = false;
-  for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
-    try {
-      const result = await body();
+  let waitMs = FIRST_PAUSE_MS;
+  return {
+    heard() {
       if (told) options.onWeather("back");
-      return result;
-    } catch (error) {
+      told = false;
+      since = performance.now();
+      waitMs = FIRST_PAUSE_MS;
+    },
+    async failed(error) {
       signal.throwIfAborted();
       if (!(error instanceof SystemFailure) || !error.retry) throw error;
       const gone = await options.lost(signal);
@@ -79,8 +84,28 @@ async function persistently<T>(
         told = true;
         options.onWeather("lost");
       }
+      await pause(waitMs, signal);
+      waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS);
+    },
+  };
+}
+
+/** As long as `body` fails in a way that may pass, it is done again. */
+async function persistently<T>(
+  options: DurableOptions,
+  limitMs: number,
+  body: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const { heard, failed } = patience(options, limitMs, signal);
+  for (;;) {
+    try {
+      const result = await body();
+      heard();
+      return result;
+    } catch (error) {
+      await failed(error);
     }
-    await pause(waitMs, signal);
   }
 }
 
@@ -202,46 +227,24 @@ function follow(options: DurableOptions, directory: string, onDone: () => void, 
   return { stdout, exit: unlessAborted(exit, signal) };
 }
 
-/** As `persistently`, for what hands on bytes as it goes: each byte that comes begins the time anew. */
+/** As `persistently`, for what hands on bytes as it goes: a try that has brought some begins the time anew. */
 async function* persistent(
   options: DurableOptions,
   body: () => AsyncGenerator<Buffer, Followed>,
   progress: () => number,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, Followed> {
-  let since = performance.now();
-  let reached = progress();
-  let told = false;
-  for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
+  const { heard, failed } = patience(options, AWAY_MS, signal);
+  for (;;) {
+    const before = progress();
     try {
       const followed = yield* body();
-      if (told) options.onWeather("back");
+      heard();
       return followed;
     } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof SystemFailure) || !error.retry) throw error;
-      const gone = await options.lost(signal);
-      if (gone !== null) throw gone;
-      if (progress() > reached) {
-        since = performance.now();
-        waitMs = FIRST_PAUSE_MS;
-        reached = progress();
-        if (told) options.onWeather("back");
-        told = false;
-      }
-      const awayMs = performance.now() - since;
-      if (awayMs > AWAY_MS) {
-        throw new SystemFailure(
-          `Nothing was heard of the place where a script runs for ${Math.round(awayMs / 60_000)} minutes`,
-          { cause: error },
-        );
-      }
-      if (awayMs > WEATHER_MS && !told) {
-        told = true;
-        options.onWeather("lost");
-      }
+      if (progress() > before) heard();
+      await failed(error);
     }
-    await pause(waitMs, signal);
   }
 }
 
