@@ -59,12 +59,12 @@ async function serve({ onWatch, onPod, untilThen, hidden }: ServeOptions): Promi
   return `http://127.0.0.1:${address.port}`;
 }
 
-function executorAt(host: string): Executor {
+function executorAt(host: string, env: NodeJS.ProcessEnv = {}): Executor {
   const dir = mkdtempSync(join(tmpdir(), "alloy-lifetime-"));
   mkdirSync(join(dir, "scratch"));
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
   const table = checkedTable.parse({ host, namespace: "n", image: "of-job", helper_image: "of-runner" });
-  const executor = kubernetes.create({ kubernetes: table }, executorDeps(dir));
+  const executor = kubernetes.create({ kubernetes: table }, executorDeps(dir, { env }));
   onTestFinished(async () => await executor.close(never));
   return executor;
 }
@@ -86,4 +86,12 @@ test("what may still run in a builds directory keeps the place from other jobs",
   const executor = executorAt(await serve({ onPod: (name) => names.push(name), hidden: true }));
   for (let job = 0; job < 2; job++) await expect(executor.prepare(requestOf({}), new Sink(), never)).rejects.toThrow();
   expect(names.map((name) => /-(\d+)-[0-9a-f]{8}$/.exec(name)?.[1])).toEqual(["0", "1"]);
+});
+
+test("an ALLOY_RUNNER_INSTALLATION that no pod's label could hold is an error that names it", async () => {
+  const executor = executorAt(await serve({}), { ALLOY_RUNNER_INSTALLATION: "Our Cluster" });
+  await expect(executor.prepare(requestOf({}), new Sink(), never)).rejects.toMatchObject({
+    reason: "runner_configuration_error",
+    message: expect.stringContaining('ALLOY_RUNNER_INSTALLATION is "Our Cluster"'),
+  });
 });
