@@ -2,7 +2,8 @@ import { ScriptFailure } from "../../../src/errors.ts";
 import type { Pattern } from "../../common/pattern.ts";
 import { isLabelKey } from "./fields.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";
-import { type KubernetesSettings, type ResourceKind, resourceKeys, TABLE } from "./settings.ts";
+import { type ResourceKind, resourceKeys } from "./resources.ts";
+import { type KubernetesSettings, TABLE } from "./settings.ts";
 import { type Toleration, tolerationOf } from "./tolerations.ts";
 
 /** What a job has chosen for its pod, where the entry lets it, and else what the entry says. */
