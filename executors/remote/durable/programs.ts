@@ -161,8 +161,8 @@ while :; do
   if [ -n "$current" ]; then
     next_of "$begins"
     size=$(wc -c <"$current")
-    cat <&3
-    [ $((begins + size)) -le "$at" ] || { at=$((begins + size)) quiet=0 nap=20; }
+    # Each program that is started in vain is what a quiet script costs.
+    [ $((begins + size)) -le "$at" ] || { cat <&3; at=$((begins + size)) quiet=0 nap=20; }
   fi
   if [ -n "$next" ]; then
     sent=$((sent + size))
@@ -184,7 +184,8 @@ while :; do
   case $nap in
     20) sleep 0.02 2>/dev/null || { sleep 1; quiet=$((quiet + 1000)); }; quiet=$((quiet + 20)); [ $quiet -lt 400 ] || nap=60;;
     60) sleep 0.06; quiet=$((quiet + 60)); [ $quiet -lt 3000 ] || nap=150;;
-    *) sleep 0.15; quiet=$((quiet + 150));;
+    150) sleep 0.15; quiet=$((quiet + 150)); [ $quiet -lt 30000 ] || nap=300;;
+    *) sleep 0.3; quiet=$((quiet + 300));;
   esac
 done
 `;

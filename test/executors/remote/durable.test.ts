@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -134,6 +134,21 @@ describe.each(shells)("scripts that outlive their connection, in %s", (_, shell,
     const [script = ""] = readdirSync(ended.directory);
     // The first file has this name. At most 64 MB may be there, so that it went before the script could end.
     expect(readdirSync(join(ended.directory, script))).not.toContain("o.1000000000000");
+  });
+
+  test("while a script is silent, its follower copies nothing", async () => {
+    const tools = mkdtempSync(join(dir, "counting-"));
+    const copies = join(tools, "copies");
+    const [cat] = execFileSync("sh", ["-c", "command -v cat"], { env: { PATH: path } })
+      .toString()
+      .split("\n");
+    writeFileSync(join(tools, "cat"), `#!/bin/sh\necho copied >>${copies}\nexec ${cat}\n`, { mode: 0o755 });
+    const { run } = await place(shell, path);
+    // Without a home of its own, bash runs the programs of ~/.bashrc as well.
+    const reading = localCommands([shell], { PATH: `${tools}:${path}`, HOME: tools });
+    const { text } = await run("echo first; sleep 2; echo second; sleep 1", { reading });
+    expect(text).toBe("first\nsecond\n");
+    expect(readFileSync(copies, "utf8").split("\n").length - 1).toBeLessThanOrEqual(4);
   });
 
   test("a script that removes the files about it is told so at once", async () => {
