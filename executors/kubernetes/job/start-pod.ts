@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { z } from "zod";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor.ts";
 import { never, pause } from "../../../src/time.ts";
@@ -9,7 +8,8 @@ import { ApiFailure } from "../api/status.ts";
 import type { PodView } from "../api/watch.ts";
 import { within } from "../clean-up/clean-up.ts";
 import { LABELS } from "../pod/labels.ts";
-import { type Json, type Patch, patched } from "../pod/patch.ts";
+import type { Patch } from "../pod/patch.ts";
+import { specSchema, withPatches } from "../pod/patches.ts";
 import { type PodParts, type PullPolicy, podOf } from "../pod/pod.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import type { Cluster } from "./cluster.ts";
@@ -72,14 +72,6 @@ const QUOTA_SAID_MS = 30_000;
 const UNDO_MS = 60_000;
 /** Each kind of failing pull is printed once, cut to this many characters. */
 const MOST_SAID = 500;
-
-/** Fields of a pod's `spec` that jobs depend on. */
-const specSchema = z.object({
-  restartPolicy: z.string(),
-  containers: z.array(
-    z.object({ name: z.string(), volumeMounts: z.array(z.object({ mountPath: z.string() })).default([]) }),
-  ),
-});
 
 /** What earlier tries have shown. */
 interface Lessons {
@@ -208,36 +200,6 @@ function serviceName(whole: PodParts, index: number): string | undefined {
   const list = specSchema.safeParse(spec);
   const offset = whole.helper === null ? 1 : 2;
   return list.success ? list.data.containers[index + offset]?.name : undefined;
-}
-
-/** The pod with the operator's patches, which must not change what jobs depend on. */
-function withPatches(manifest: Record<string, unknown>, patches: readonly Patch[]): Record<string, unknown> {
-  if (patches.length === 0) return manifest;
-  let spec: Json = JSON.parse(JSON.stringify(manifest.spec));
-  for (const patch of patches) {
-    const before = specSchema.parse(spec);
-    spec = patched(spec, patch);
-    const after = specSchema.safeParse(spec);
-    const kept =
-      after.success &&
-      after.data.restartPolicy === "Never" &&
-      before.containers.every(
-        (one) =>
-          (one.name !== "build" && one.name !== "helper") ||
-          after.data.containers.some(
-            (other) =>
-              other.name === one.name &&
-              one.volumeMounts.every((mount) => other.volumeMounts.some((also) => also.mountPath === mount.mountPath)),
-          ),
-      );
-    if (!kept) {
-      throw new SystemFailure(
-        `The patch ${patch.name} of pod_spec in [runners.kubernetes] takes away what jobs stand on: the containers build and helper with their volumes, and the restart policy Never`,
-        { reason: "runner_configuration_error" },
-      );
-    }
-  }
-  return { ...manifest, spec };
 }
 
 async function create(
