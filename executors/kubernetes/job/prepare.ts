@@ -129,11 +129,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
         owner: cluster.owner,
         request,
         settings,
-        chosen: {
-          ...chosen,
-          annotations: expanded(chosen.annotations, expand),
-          labels: expanded(chosen.labels, expand),
-        },
+        chosen,
         places,
         covered,
         mounts,
@@ -216,13 +212,6 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
 
 function hostOf(url: string): string {
   return URL.canParse(url) ? new URL(url).hostname : "";
-}
-
-function expanded(
-  table: Readonly<Record<string, string>>,
-  expand: (text: string) => string,
-): Readonly<Record<string, string>> {
-  return Object.fromEntries(Object.entries(table).map(([key, value]) => [key, expand(value)]));
 }
 
 /** @throws {SystemFailure} a name or a path is none once its variables are in it */
