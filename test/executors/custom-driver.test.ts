@@ -297,6 +297,46 @@ describe("programs that do not end", () => {
     expect(readdirSync(stand.dir).filter((name) => name.startsWith("custom-job-"))).toEqual([]);
     await executor.close(never);
   });
+
+  test("what a canceled program has left in its group is killed, and the trace says so", async () => {
+    const prepare = stand.program(
+      "prepare",
+      `sh -c 'trap "" TERM; echo "left $$"; while :; do sleep 0.05; done' & while :; do sleep 0.05; done`,
+    );
+    const sink = new Sink();
+    const executor = stand.open({ prepare_exec: prepare });
+    const stop = new AbortController();
+    const work = executor.prepare(sampleRequest(), sink, stop.signal);
+    await sink.until(/left \d+/);
+    stop.abort(new Stop("canceled", "canceled by somebody"));
+    await expect(work).rejects.toThrow("canceled by somebody");
+    expect(isAlive(/left (\d+)/.exec(sink.text)?.[1] ?? "")).toBe(false);
+    expect(sink.text).toContain(
+      `Stopped prepare_exec (${prepare}); what it had started ignored SIGTERM for 1 s and was killed`,
+    );
+    await executor.close(never);
+  });
+
+  test("a helper with a session of its own is the driver's, and no cancel waits for it", async () => {
+    const prepare = stand.program(
+      "prepare",
+      `setsid sh -c 'trap "" TERM; echo "helper $$"; exec sleep 300' & while :; do sleep 0.05; done`,
+    );
+    const sink = new Sink();
+    const executor = stand.open({ prepare_exec: prepare, graceful_kill_timeout: 60 });
+    const stop = new AbortController();
+    const work = executor.prepare(sampleRequest(), sink, stop.signal);
+    await sink.until(/helper \d+/);
+    const pid = /helper (\d+)/.exec(sink.text)?.[1] ?? "";
+    try {
+      stop.abort(new Stop("canceled", "canceled by somebody"));
+      await expect(work).rejects.toThrow("canceled by somebody");
+      expect(isAlive(pid)).toBe(true);
+    } finally {
+      process.kill(Number(pid), "SIGKILL");
+    }
+    await executor.close(never);
+  });
 });
 
 describe("cleanup_exec", () => {
@@ -328,7 +368,7 @@ describe("cleanup_exec", () => {
     const cleanup = stand.program("cleanup", "trap '' TERM; while :; do sleep 0.05; done");
     await inJob({ cleanup_exec: cleanup, cleanup_exec_timeout: 1 }, async () => {});
     expect(stand.logged.join("\n")).toMatch(
-      /longer than 1 s in all \(cleanup_exec_timeout\); it ignored SIGTERM and was killed/,
+      /longer than 1 s in all \(cleanup_exec_timeout\); it ignored SIGTERM for 1 s and was killed/,
     );
   });
 

@@ -5,7 +5,7 @@ import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline, pause } from "../../../src/time.ts";
 import { beforeAbort } from "../../common/forward.ts";
-import { type DriverHost, makeCallDir, startCall } from "../driver/call.ts";
+import { type DriverHost, makeCallDir, startCall, stopGroup } from "../driver/call.ts";
 import { responseFile } from "../driver/driver-environment.ts";
 import { type KeptJob, letGo } from "./kept.ts";
 
@@ -101,14 +101,8 @@ async function tryOnce(
   const said = Promise.all([once(run.running.stdout, "close"), once(run.running.stderr, "close")]).catch(() => {});
   try {
     const ended = await unlessStopped(run.running.exit, signal, async () => {
-      const how = await run.running.stop(host.limits.gracefulMs, host.limits.forceMs);
-      const said =
-        how === "ended"
-          ? ""
-          : how === "killed"
-            ? "; it ignored SIGTERM and was killed"
-            : `; process group ${run.running.pid} is still there after SIGKILL`;
-      throw new SystemFailure(`${describeError(signal.reason)}${said}`);
+      const { text } = await stopGroup(run.running, host.limits);
+      throw new SystemFailure(`${describeError(signal.reason)}${text}`);
     });
     // The program's last output may still be on its way.
     using soon = deadline(signal, LAST_WORDS_MS, new Error("something still holds its output"));
