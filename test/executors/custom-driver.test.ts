@@ -1,6 +1,18 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { restoreDir } from "../../executors/custom/clean-up/clean-up.ts";
 import { readAnswer } from "../../executors/custom/driver/answer.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
@@ -394,6 +406,57 @@ describe("cleanup_exec", () => {
     expect(await successor.recover(sample.jobKey, notes, never)).toEqual({ done: [], left: [] });
     expect(readFileSync(seen, "utf8")).toBe("12 0 bar {}\n");
     expect(stand.logged).toContain('cleanup_exec {"line":"has [MASKED]"}');
+  });
+});
+
+describe("the directory of a job that a restart of the machine took", () => {
+  const made = (name: string, make: (path: string) => void): string => {
+    const path = join(stand.dir, name);
+    make(path);
+    return path;
+  };
+  const chowned = (path: string): void => {
+    mkdirSync(path);
+    chownSync(path, 65534, 65534);
+  };
+
+  test("is made anew, only for the runner's account, and holds the job", async () => {
+    const dir = join(stand.dir, "gone");
+    for (let times = 0; times < 2; times++) await restoreDir(dir, "{}");
+    expect(statSync(dir).mode & 0o777).toBe(0o700);
+    expect(readFileSync(join(dir, "response.json"), "utf8")).toBe("{}");
+  });
+
+  test("is never another user's, nor where a link of that name leads: the job's token is in it", async () => {
+    const other = made("aim", (path) => mkdirSync(path));
+    const taken = [made("link", (path) => symlinkSync(other, path))];
+    if (process.getuid?.() === 0) taken.push(made("theirs", chowned));
+    for (const dir of taken) {
+      await expect(restoreDir(dir, "{}")).rejects.toThrow(/is not a directory of the runner's account/);
+      expect(readdirSync(dir)).toEqual([]);
+    }
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("is another one where somebody else has its name", async () => {
+    const seen = join(stand.dir, "seen");
+    const cleanup = stand.program("cleanup", `echo "$PWD $TMPDIR $(cat "$JOB_RESPONSE_FILE")" >${seen}`);
+    const sample = sampleRequest();
+    await stand
+      .open({ cleanup_exec: cleanup })
+      .prepare({ ...sample, job: { ...sample.job, payload: "{}" } }, new Sink(), never);
+    const [name = ""] = readdirSync(stand.dir).filter((one) => one.startsWith("custom-job-"));
+    const { dir } = z.object({ dir: z.string() }).parse(JSON.parse(readFileSync(join(stand.dir, name), "utf8")));
+    rmSync(dir, { recursive: true });
+    chowned(dir);
+    try {
+      const notes = JSON.parse(JSON.stringify(sample.notes));
+      expect((await stand.open({}).recover(sample.jobKey, notes, never)).left).toEqual([]);
+      expect(readdirSync(dir)).toEqual([]);
+      expect(readFileSync(seen, "utf8")).toMatch(/^(\S+) \1 \{\}\n$/);
+      expect(readFileSync(seen, "utf8")).not.toContain(dir);
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   });
 });
 

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, rm, writeFile } from "node:fs/promises";
 import { StringDecoder } from "node:string_decoder";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { Log } from "../../../src/log.ts";
@@ -76,9 +76,20 @@ async function tryAll(
   }
 }
 
-/** The directory may have gone with a restart of the machine. */
+/**
+ * The directory may have gone with a restart of the machine, and another user may have taken its name by now.
+ * @throws {SystemFailure} it is not the runner's: what is written there is secret
+ */
 export async function restoreDir(dir: string, payload: string): Promise<void> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(dir, { mode: 0o700 });
+  } catch (cause) {
+    const there = await lstat(dir).catch(() => null);
+    const uid = process.getuid?.();
+    if (!there?.isDirectory() || (uid !== undefined && there.uid !== uid)) {
+      throw new SystemFailure(`${dir} cannot be made, or is not a directory of the runner's account`, { cause });
+    }
+  }
   await writeFile(responseFile(dir), payload, { mode: 0o600 });
 }
 
