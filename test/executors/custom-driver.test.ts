@@ -471,6 +471,23 @@ describe("what goes wrong around a driver's programs", () => {
     }
   });
 
+  test("run_exec may leave something running that holds its output: files are listed all the same", {
+    timeout: 20_000,
+  }, async () => {
+    const pids = join(stand.dir, "pids");
+    const run = stand.program("run", `bash "$1"; echo "after $2"; sleep 300 & echo $! >>${pids}`);
+    try {
+      await inJob({ run_exec: run }, async ({ workspace, enter }, notes) => {
+        enter?.("upload_artifacts", false);
+        const found = await workspace.list({ globs: ["*"], exclude: [], untracked: false }, never);
+        expect(found.paths).toEqual([]);
+        expect(notes.text).toContain("after upload_artifacts_on_success\n");
+      });
+    } finally {
+      for (const pid of readFileSync(pids, "utf8").trim().split("\n")) process.kill(Number(pid));
+    }
+  });
+
   test("what a clean-up prints is cut after its secrets are hidden, and ends without a newline", async () => {
     const cleanup = stand.program(
       "cleanup",
