@@ -409,6 +409,17 @@ describe("cleanup_exec", () => {
   });
 });
 
+test("the number of a job whose runner died before it wrote a word is free again, and that of a living one is not", async () => {
+  const files = (): string[] => readdirSync(stand.dir).filter((one) => one.startsWith("custom-job-"));
+  await inJob({}, async () => {
+    const [name = ""] = files();
+    writeFileSync(join(stand.dir, name.replace(/0$/, "1")), "");
+    await inJob({}, async ({ projectSlot }) => expect(projectSlot).toBe(2));
+    await expect.poll(files).toEqual([name]);
+    await inJob({}, async ({ projectSlot }) => expect(projectSlot).toBe(1));
+  });
+});
+
 describe("the directory of a job that a restart of the machine took", () => {
   const made = (name: string, make: (path: string) => void): string => {
     const path = join(stand.dir, name);

@@ -95,7 +95,7 @@ async function hostOf(kept: KeptJob, { working, env }: HostPlaces): Promise<Driv
  * not know them.
  */
 export async function sweep(options: RecoveryOptions, signal: AbortSignal): Promise<void> {
-  for (const file of await filesOfTheDead(options.places.keepDir)) {
+  for await (const file of filesOfTheDead(options.places.keepDir)) {
     const { done, left } = await recoverJob(file, options, signal);
     const said = [...done, ...left].join("; ");
     if (said !== "") options.log.info("cleaned up after a job of a runner that is no more", { result: said });
