@@ -7,7 +7,7 @@ import { type SshSettings, sshCommands } from "../ssh/over-ssh.ts";
 import { lookAtGuest, mustBeIt, setClock } from "./guest.ts";
 import { openHostKeys } from "./host-key.ts";
 import type { Address, Base, Hypervisor, Machine, Source } from "./hypervisor.ts";
-import { forget, isMachineName, type KeptMachine, keep, keptFile, machineName, readKept } from "./kept.ts";
+import { forget, isMachineName, type KeptMachine, keep, keptFile, machineName, ofSlot, readKept, setAside } from "./kept.ts";
 import { type Login, logInToMachine } from "./login.ts";
 import { endOrphans } from "./orphans.ts";
 import { type Held, type Places, within } from "./places.ts";
@@ -88,7 +88,7 @@ export async function openMachine(
   try {
     held = await places.hold(basename(file), signal);
     await request.remember({ kind: "vm-job", file: basename(file) });
-    const before = await readKept(file);
+    const before = await readOrSetAside(file, { runnerId, slot: slot.number }, log);
     const job = { options, base, source, notes, note };
     let login: Login | null = null;
     if (before !== null) {
@@ -123,6 +123,21 @@ export async function openMachine(
     });
     throw error;
   }
+}
+
+/** A file that cannot be read costs no job, but its machine is named: nobody else knows that it is the runner's. */
+async function readOrSetAside(
+  file: string,
+  { runnerId, slot }: { readonly runnerId: string; readonly slot: number },
+  log: Log,
+): Promise<KeptMachine | null> {
+  const kept = await readKept(file);
+  if (kept !== "unreadable") return kept;
+  log.error(
+    `what was written down of a virtual machine cannot be read: it may still be there, and its name holds "${ofSlot(runnerId, slot)}". Remove it, then the file`,
+    { file: await setAside(file) },
+  );
+  return null;
 }
 
 /** One caller at a time: a second snapshot or template of the same base would be one too many. */

@@ -412,6 +412,20 @@ export function machineSuite(verbs: Verbs): void {
       expect(existsSync(path)).toBe(false);
     });
 
+    test("a file that cannot be read costs no job; its machine is named, and the file kept", async () => {
+      const executor = opened();
+      await wholeJob(executor, "true");
+      const [[file = ""], [lost = ""]] = [kept(), stand.copies()];
+      writeFileSync(join(stand.dir, "keep", file), "{");
+      const { left } = await executor.recover("k", [{ kind: "vm-job", file }], never);
+      expect(left).toEqual([expect.stringContaining(`${file}, which says which machine that is, cannot be read`)]);
+      expect(await wholeJob(executor, "echo works")).toBe("works\n");
+      expect(kept().sort()).toEqual([file, `${file}.unreadable`]);
+      const [, part = "?"] = /its name holds "([^"]+)"/.exec(stand.logged.join("\n").replaceAll('\\"', '"')) ?? [];
+      expect(lost).toContain(part);
+      expect(stand.copies()).toContain(lost);
+    });
+
     test("a note that names a file elsewhere leads to nothing", async () => {
       const file = join(stand.dir, "elsewhere.json");
       writeFileSync(file, JSON.stringify({ name: stand.base.name, id: stand.base.id, jobKey: "k" }));

@@ -51,4 +51,3 @@ export async function patchesOf({ podSpec }: KubernetesSettings, working: string
   });
   return await Promise.all(read);
 }
-
