@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { chmod, lstat, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { request } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -296,6 +297,21 @@ describe("the socket", () => {
     expect((await call("jobs")).stderr).toContain("No runner is running for");
     await site.start();
     await eventually(async () => expect((await answer("jobs")).state).toBe("running"));
+  });
+
+  test("says which methods a path has", async () => {
+    const methods = async (path: string, method: string) =>
+      await new Promise((resolve, reject) => {
+        request({ socketPath: socket(), path: `/v1/${path}`, method, agent: false })
+          .on("response", (response) => resolve([response.statusCode, response.headers.allow]))
+          .on("error", reject)
+          .end();
+      });
+    expect(await methods("drain", "GET")).toEqual([405, "POST"]);
+    expect(await methods("jobs/1/cancel", "DELETE")).toEqual([405, "POST"]);
+    expect(await methods("status", "POST")).toEqual([405, "GET"]);
+    expect(await methods("status", "GET")).toEqual([200, undefined]);
+    expect(await methods("nothing", "GET")).toEqual([404, undefined]);
   });
 
   test.skipIf(!existsSync("/dev/full"))("may answer what cannot be written: that is an error", async () => {
