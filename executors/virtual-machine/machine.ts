@@ -7,7 +7,17 @@ import { type SshSettings, sshCommands } from "../ssh/over-ssh.ts";
 import { lookAtGuest, mustBeIt, setClock } from "./guest.ts";
 import { openHostKeys } from "./host-key.ts";
 import type { Address, Base, Hypervisor, Machine, Source } from "./hypervisor.ts";
-import { forget, isMachineName, type KeptMachine, keep, keptFile, machineName, ofSlot, readKept, setAside } from "./kept.ts";
+import {
+  forget,
+  isMachineName,
+  type KeptMachine,
+  keep,
+  keptFile,
+  machineName,
+  ofSlot,
+  readKept,
+  setAside,
+} from "./kept.ts";
 import { type Login, logInToMachine } from "./login.ts";
 import { endOrphans } from "./orphans.ts";
 import { type Held, type Places, within } from "./places.ts";
