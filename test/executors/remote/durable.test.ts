@@ -249,6 +249,18 @@ test("a script that ends what runs it, or removes the runner's files, has failed
   await expect(run(`rm -rf ${dir}/job-*; sleep 1; exit 0`, { patienceS: 1 })).rejects.toThrow(SystemFailure);
 });
 
+test.each(shells)("in %s, nothing that a script puts beside its output is run or printed", async (_, shell, path) => {
+  const { run } = await place(shell, path);
+  const files = join(dir, `job-${number}`);
+  const name = 'o.a[$(cd "$dir"; touch ran)]';
+  const link = "ln -s /etc/passwd o.1000000000003";
+  const { code, text, directory } = await run(`cd ${files}/*; echo >'${name}'; ${link}; echo said; exit 4`);
+  expect({ code, text }).toEqual({ code: 4, text: "said\n" });
+  const [script = ""] = readdirSync(directory);
+  expect(readdirSync(join(directory, script))).toContain(name);
+  expect(readdirSync(join(directory, script))).not.toContain("ran");
+});
+
 test("the text of a script is gone once it runs, and its directory with the next one", async () => {
   const { commands } = await place("/bin/dash", process.env.PATH ?? "");
   const directory = join(dir, `job-${randomBytes(4).toString("hex")}`);
