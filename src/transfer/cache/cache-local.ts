@@ -102,7 +102,7 @@ async function openCurrent(directory: string): Promise<StoredCache | null> {
   if (file === null) return null;
   const now = new Date();
   await utimes(join(directory, POINTER), now, now).catch(() => undefined); // eviction takes the caches first that were not used for longest
-  return stored(file, pointer.bytes);
+  return await stored(file, pointer.bytes);
 }
 
 /** Opens the archive that a Go runner left, in a place where its jobs could write. */
@@ -111,7 +111,7 @@ async function openOld(dir: string, guarded: boolean, { projectPath, key }: Cach
   const file = guarded ? await openUntrusted(join(dir, inside)) : await openOwn(dir, inside).catch(() => null);
   if (file === null) return null;
   const { size } = await file.stat();
-  if (size > 0) return stored(file, size);
+  if (size > 0) return await stored(file, size);
   await file.close();
   return null;
 }
@@ -122,8 +122,14 @@ async function openOwn(dir: string, inside: string): Promise<FileHandle | null> 
   return (await realpath(path)) === path ? await openRegular(path) : null;
 }
 
-function stored(file: FileHandle, bytes: number): StoredCache {
-  return { file, bytes, [Symbol.asyncDispose]: () => file.close() };
+async function stored(file: FileHandle, bytes: number): Promise<StoredCache> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await file.stat({ bigint: true });
+  return {
+    file,
+    bytes,
+    version: [dev, ino, size, mtimeNs, ctimeNs].join(" "),
+    [Symbol.asyncDispose]: () => file.close(),
+  };
 }
 
 /**

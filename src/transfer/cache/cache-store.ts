@@ -23,6 +23,8 @@ export interface CachePlace {
 export interface StoredCache extends AsyncDisposable {
   readonly file: FileHandle;
   readonly bytes: number;
+  /** No other archive has the same, nor has this one after any change; `null`: that is not known. */
+  readonly version: string | null;
 }
 
 /**

@@ -40,6 +40,7 @@ export async function restoreCaches(
       limit,
     );
   });
+  await context.keptCaches.dropRest(caches, context.files, signal);
 }
 
 async function restore(
@@ -54,9 +55,17 @@ async function restore(
     await using stored = await store.open(place, createProgress("Downloading the cache", print), signal);
     if (stored === null) continue;
     try {
-      const { entries, bytes, warnings } = await unpackCache(stored.file, stored.bytes, context, signal);
-      tell(warnings, context);
-      print(`Successfully restored cache ${key}: ${entries} entries, ${formatBytes(bytes)}`, "notice");
+      const version = { place, version: stored.version };
+      const back = await context.keptCaches.putBack(version, context.files, signal);
+      if (back !== null) {
+        const size = `${back.entries} entries, ${formatBytes(back.bytes)}`;
+        print(`Successfully restored cache ${key}: ${size}, which are still as they were unpacked`, "notice");
+        return;
+      }
+      const report = await unpackCache(stored.file, stored.bytes, context, signal);
+      tell(report.warnings, context);
+      await context.keptCaches.remember(version, report, context.files, signal);
+      print(`Successfully restored cache ${key}: ${report.entries} entries, ${formatBytes(report.bytes)}`, "notice");
       return;
     } catch (error) {
       signal.throwIfAborted();

@@ -151,7 +151,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
           await file.close();
           await rm(path, { force: true });
         };
-        return { file, bytes, [Symbol.asyncDispose]: dispose };
+        return { file, bytes, version: null, [Symbol.asyncDispose]: dispose };
       } catch (error) {
         await rm(path, { force: true });
         throw error;
