@@ -15,14 +15,57 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { keepingAt } from "../../executors/shell/files/keep.ts";
 import { filesThroughProcess } from "../../executors/shell/files/process.ts";
+import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import type { Cache, Job } from "../../src/job/job.ts";
+import type { RunJobRequest } from "../../src/job/life/request.ts";
 import { never } from "../../src/time.ts";
+import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
+import { openBucket } from "../../src/transfer/cache/s3.ts";
+import type { TransferMeans } from "../../src/transfer/transfer.ts";
 import { fileName, fileNameOf } from "../../src/workspace.ts";
 import { createRepository, type TestRepository } from "../job/git-server.ts";
 import { createStand, type Finished, jobWith, type Stand, step, variable } from "../job/stand.ts";
+import { silentLog } from "../support/executor-deps.ts";
+import { ACCESS_KEY, openS3, SECRET_KEY } from "./s3-server.ts";
 
 const TELLING = [0xef53, 0x58465342, 0x9123683e];
 const isTelling = process.platform === "linux" && TELLING.includes(statfsSync(tmpdir()).type);
+
+/** Caches in a bucket instead of a directory. */
+function bucketTransfers(endpoint: URL, scratchDir: string): TransferMeans {
+  const connections = createConnections();
+  onTestFinished(() => connections.close());
+  const store = openBucket(
+    {
+      endpoint,
+      name: "caches",
+      region: "us-east-1",
+      pathStyle: true,
+      prefix: "",
+      shared: false,
+      credentials: { from: "key", accessKey: ACCESS_KEY, secretKey: SECRET_KEY, sessionToken: undefined },
+      encryption: undefined,
+    },
+    {
+      connections,
+      certsDir: scratchDir,
+      userAgent: "alloy-runner test",
+      runnerId: "7e3b05c2",
+      scratchDir,
+      maxUploadBytes: null,
+      lifeMs: 3_600_000,
+      retryPauseMs: 5,
+    },
+  );
+  const none = (): Promise<never> => Promise.reject(new Error("there is no coordinator"));
+  return {
+    coordinator: { uploadArtifacts: none, downloadArtifacts: none },
+    openCaches: async () => store,
+    keptCaches: createKeptCaches({ log: silentLog }),
+    scratchDir,
+    minFreeBytes: () => 0,
+  };
+}
 
 const KEPT = "which are still as they were unpacked";
 const CODE = "deps/vendor/lib/code";
@@ -43,7 +86,12 @@ describe.skipIf(!isTelling)(
     const root = (): string => join(stand.buildsDir, "7e3b05c2/0", repository.dir.slice(1));
     const inodeOf = (path: string): number => lstatSync(join(root(), path)).ino;
 
-    async function run(script: string, cache: Partial<Cache> = {}, more: Partial<Job> = {}): Promise<Finished> {
+    async function run(
+      script: string,
+      cache: Partial<Cache> = {},
+      more: Partial<Job> = {},
+      request: Partial<RunJobRequest> = {},
+    ): Promise<Finished> {
       const finished = await stand.run(
         jobWith({
           variables: [],
@@ -62,6 +110,7 @@ describe.skipIf(!isTelling)(
           ],
           ...more,
         }),
+        { request },
       );
       expect(finished.outcome, finished.trace).toEqual({ result: "success" });
       return finished;
@@ -179,6 +228,27 @@ with open(sys.argv[1],'r+b') as f:
       expect(isProtected.trace).toContain("There is no cache for deps-protected yet");
       expect(isProtected.trace).not.toMatch(/\nvendor\n/);
       expect((await run(`cat ${CODE}`, { policy: "pull" })).trace).toContain(KEPT);
+    });
+
+    test("a cache in a bucket is looked at and not downloaded, and another archive there is", async () => {
+      const s3 = await openS3();
+      const transfers = bucketTransfers(s3.endpoint, stand.dir);
+      const downloads = (): number =>
+        s3.requests.filter(({ method, headers }) => method === "GET" && !headers.range).length;
+      await run(`mkdir -p deps/vendor/lib; echo good > ${CODE}`, {}, {}, { transfers });
+      await run(show, { policy: "pull" }, {}, { transfers });
+      const before = downloads();
+      const kept = await run(show, { policy: "pull" }, {}, { transfers });
+      expect(kept.trace).toContain(KEPT);
+      expect(downloads()).toBe(before);
+      await run(`mkdir -p deps/vendor/lib; echo else > ${CODE}`, { policy: "push" }, {}, { transfers });
+      const changed = await run(`cat ${CODE}`, { policy: "pull" }, {}, { transfers });
+      expect(changed.trace).toMatch(/\nelse\n/);
+      expect(changed.trace).not.toContain(KEPT);
+      s3.fail(403);
+      const unreachable = await run(`cat ${CODE}`, { policy: "pull" }, {}, { transfers });
+      expect(unreachable.trace).not.toContain(KEPT);
+      expect(unreachable.trace).toMatch(/\nelse\n/);
     });
 
     test("where the working copy is not cleaned, caches are unpacked over what is there", async () => {

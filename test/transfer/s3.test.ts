@@ -87,12 +87,16 @@ describe("a bucket", () => {
     const s3 = await openS3();
     const { store, scratchDir } = openStore(s3.endpoint);
     expect(await contentOf(store)).toBeNull();
+    expect(await store.version(place, never)).toBeNull();
     expect(await store.fingerprint(place, never)).toBeNull();
     const content = Buffer.alloc(3_000_000, "0123456789abcde");
     await put(store, content);
     expect((await contentOf(store))?.equals(content)).toBe(true);
     expect(await store.fingerprint(place, never)).toBe("f1");
+    const version = await store.version(place, never);
+    expect(version).toContain("caches");
     await put(store, "other", "f2");
+    expect(await store.version(place, never)).not.toBe(version);
     expect(String(await contentOf(store))).toBe("other");
     expect(await store.fingerprint(place, never)).toBe("f2");
     expect(await readdir(scratchDir)).toEqual([]);

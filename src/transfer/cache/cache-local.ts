@@ -42,6 +42,19 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
   const foreign = async (directory: string): Promise<string | null> =>
     guarded ? await foreignOnTheWay(dir, directory) : null;
 
+  const openCache = async (place: CachePlace): Promise<StoredCache | null> => {
+    const directory = directoryOf(place);
+    try {
+      const own = (await foreign(directory)) === null;
+      // If the cache is replaced in between, the archive that the pointer named is gone, so the pointer is read once
+      // more.
+      const current = own ? ((await openCurrent(directory)) ?? (await openCurrent(directory))) : null;
+      return current ?? (await openOld(oldDir, guarded, place));
+    } catch (cause) {
+      throw unusable(directory, cause);
+    }
+  };
+
   return {
     where: "on this machine",
     format: "tarzstd",
@@ -55,18 +68,12 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
       return found?.size === pointer.bytes ? pointer.fingerprint : null;
     },
 
-    async open(place) {
-      const directory = directoryOf(place);
-      try {
-        const own = (await foreign(directory)) === null;
-        // If the cache is replaced in between, the archive that the pointer named is gone, so the pointer is read once
-        // more.
-        const current = own ? ((await openCurrent(directory)) ?? (await openCurrent(directory))) : null;
-        return current ?? (await openOld(oldDir, guarded, place));
-      } catch (cause) {
-        throw unusable(directory, cause);
-      }
+    async version(place) {
+      await using stored = await openCache(place);
+      return stored?.version ?? null;
     },
+
+    open: openCache,
 
     async put(place, cache, _onBytes, signal) {
       const directory = directoryOf(place);

@@ -12,7 +12,7 @@ export interface KeptCaches {
   /** Before a working copy is cleaned: those of these caches that are in it wait elsewhere. */
   setAside(caches: readonly CacheTransfer[], files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
   /** @returns what is back, exactly as it was unpacked from this version of the cache; `null`: nothing */
-  putBack(cache: Version, files: WorkspaceFiles, signal: AbortSignal): Promise<Size | null>;
+  putBack(cache: Wanted, files: WorkspaceFiles, signal: AbortSignal): Promise<Size | null>;
   /** What was unpacked just now, before anything of the job runs. */
   remember(cache: Version, report: UnpackReport, files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
   /** Removes what was set aside and has not been put back. */
@@ -23,6 +23,12 @@ interface Version {
   readonly place: CachePlace;
   /** Of its archive; `null`: not known. */
   readonly version: string | null;
+}
+
+interface Wanted {
+  readonly place: CachePlace;
+  /** Asked for only where the cache is kept. */
+  version(): Promise<string | null>;
 }
 
 type Size = Pick<UnpackReport, "entries" | "bytes">;
@@ -73,7 +79,7 @@ export function createKeptCaches({ log }: { readonly log: Pick<Log, "warn"> }): 
       const name = nameOf(keeping, place);
       const its = take(name);
       if (its === undefined || its.files.aside === null) return null;
-      if (its.version !== version) {
+      if ((await orNothing(version(), signal)) !== its.version) {
         await orNothing(keeping.drop(its.files, signal), signal);
         return null;
       }
