@@ -107,6 +107,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   };
   let pipes: PipePool | null = null;
   let groups = 0;
+  const shells = new Set<number>();
 
   return handingOver({
     name: words.name,
@@ -135,6 +136,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         nextGroup: () => groups++,
         killLeftovers,
         killGraceMs,
+        shells,
         keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
