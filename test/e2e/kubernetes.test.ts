@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -9,30 +9,9 @@ import type { JobSpec, LocalJob } from "../../src/local/coordinator/jobs/job.ts"
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { imageName } from "../support/images.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
+import { createUpstream, type Upstream } from "../support/upstream.ts";
 
 const cluster = await useCluster();
-
-interface Upstream {
-  readonly dir: string;
-  readonly sha: string;
-}
-
-async function createUpstream(): Promise<Upstream> {
-  const dir = await mkdtemp(join(tmpdir(), "alloy-upstream-"));
-  const git = (...args: string[]): string =>
-    execFileSync("git", ["-c", "user.name=t", "-c", "user.email=t@example.com", ...args], {
-      cwd: dir,
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "pipe"],
-    }).trim();
-  git("init", "-q", "-b", "main");
-  await writeFile(join(dir, "README"), "hello\n");
-  git("add", ".");
-  git("commit", "-q", "-m", "first");
-  const sha = git("rev-parse", "HEAD");
-  execFileSync("chmod", ["-R", "go+rX", dir]);
-  return { dir, sha };
-}
 
 describe("jobs in pods with the built program", () => {
   if (cluster === null) {
