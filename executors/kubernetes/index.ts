@@ -75,7 +75,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
   };
 
   const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment> => {
-    const chosen = choose(settings, request.variables);
+    const chosen = choose(settings, request);
     const { bearerToken } = chosen;
     const shared = bearerToken === undefined;
     if (bearerToken !== undefined) request.hide?.([bearerToken]);

@@ -5,7 +5,7 @@ import { nameServices } from "../../images/service-names.ts";
 import { serviceVariables } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
 import type { PodView } from "../api/watch.ts";
-import { expanded, mountsOf, patchesOf } from "../pod/from-settings.ts";
+import { mountsOf, patchesOf } from "../pod/from-settings.ts";
 import { isReserved, uniqueName } from "../pod/labels.ts";
 import { loginsFor } from "../pod/logins.ts";
 import { choosePlaces, DEFAULT_BUILDS_DIR } from "../pod/places.ts";
@@ -121,11 +121,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
         owner: cluster.owner,
         request,
         settings,
-        chosen: {
-          ...chosen,
-          annotations: expanded(chosen.annotations, expand),
-          labels: expanded(chosen.labels, expand),
-        },
+        chosen,
         places,
         covered,
         mounts,

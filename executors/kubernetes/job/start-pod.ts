@@ -117,7 +117,7 @@ async function create(
   for (;;) {
     try {
       const call = { what: "create the job's pod", method: "POST", path: podsPath(namespace), body: manifest } as const;
-      return podSchema.parse(await api.call(call, signal));
+      return await api.read(call, podSchema, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof ApiFailure)) throw error;

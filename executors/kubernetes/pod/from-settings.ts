@@ -51,10 +51,3 @@ export async function patchesOf({ podSpec }: KubernetesSettings, working: string
   });
   return await Promise.all(read);
 }
-
-export function expanded(
-  table: Readonly<Record<string, string>>,
-  expand: (text: string) => string,
-): Readonly<Record<string, string>> {
-  return Object.fromEntries(Object.entries(table).map(([key, value]) => [key, expand(value)]));
-}
