@@ -15,6 +15,7 @@ import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
 import type { PodView } from "./api/watch.ts";
 import { cleanUpJob, within } from "./clean-up/clean-up.ts";
+import { isProven } from "./clean-up/ownership.ts";
 import { createSweeper } from "./clean-up/sweep.ts";
 import { createAdmission } from "./job/admission.ts";
 import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
@@ -27,7 +28,13 @@ import { words } from "./words.ts";
 const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
 
 /** What a dead runner's job has left behind, and where. */
-const noteSchema = z.object({ kind: z.literal("kubernetes-job"), server: z.string(), namespace: z.string() });
+const noteSchema = z.object({
+  kind: z.literal("kubernetes-job"),
+  server: z.string(),
+  namespace: z.string(),
+  /** In whose name the job was; older notes do not say it. */
+  installation: z.string().optional(),
+});
 
 const UNDO_MS = 60_000;
 /** For this long after the public helper image could not be pulled, jobs do not try it again. */
@@ -91,7 +98,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     let work: Promise<void> | null = null;
     const leave = (): void => {
       slot.free();
-      if (ownConnections.delete(found)) found.close();
+      if (ownConnections.delete(found)) void found.close();
     };
     const remove = async (until: AbortSignal): Promise<void> => {
       const { jobKey } = request;
@@ -122,13 +129,16 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       await within(UNDO_MS, never, (limit) => api.call({ ...call, body }, limit));
     };
     try {
-      if (shared && found.alone) sweeper.look({ api, namespace }, found.owner);
       await found.checkRights(namespace, signal);
-      await request.remember({ kind: "kubernetes-job", server: found.server, namespace });
+      const { owner, alone } = await found.ownership(namespace, signal);
+      if (shared && alone) sweeper.look({ api, namespace }, owner);
+      const { installation } = owner;
+      await request.remember({ kind: "kubernetes-job", server: found.server, namespace, installation });
       return await prepareJob(
         {
           cluster: found,
           namespace,
+          owner,
           settings,
           deps,
           request,
@@ -163,6 +173,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
   const admission = createAdmission(async (signal) => {
     const found = await cluster(signal);
     await found.checkRights(found.namespace, signal);
+    await found.ownership(found.namespace, signal);
   }, log);
 
   return handingOver({
@@ -184,7 +195,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
         const known = noteSchema.safeParse(note);
         if (known.success) places.set(JSON.stringify(known.data), known.data);
       }
-      for (const { server, namespace } of places.values()) {
+      for (const { server, namespace, installation } of places.values()) {
         try {
           const found = await cluster(signal);
           if (found.server !== server) {
@@ -192,6 +203,13 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
             continue;
           }
           const { api } = found;
+          const { owner, alone } = await found.ownership(namespace, signal);
+          if (alone && installation !== undefined && isProven(installation) && installation !== owner.installation) {
+            left.push(
+              `left its pod in the namespace "${namespace}" to another runner, which works with a copy of this one's state directory`,
+            );
+            continue;
+          }
           const graceSeconds = settings.cleanupGraceSeconds;
           const { pods, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
             cleanUpJob({ api, namespace, jobKey, graceSeconds, wait: true }, limit),
@@ -210,9 +228,9 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     },
     close: async () => {
       await sweeper.close();
-      for (const own of ownConnections) own.close();
+      for (const own of ownConnections) await own.close();
       const found = await finding?.catch(() => null);
-      found?.close();
+      await found?.close();
     },
   });
 }

@@ -76,7 +76,7 @@ export async function startPod(options: StartOptions, signal: AbortSignal): Prom
       services: parts.services.map((service) => ({ ...service, pull: policyOf(service.container) })),
     };
     const manifest = withPatches(podOf(whole), options.patches);
-    const view = cluster.watch(options.namespace).view(name);
+    const view = cluster.watch(options.namespace, parts.owner).view(name);
     options.onPod(name, view);
     let pod: Pod | null = null;
     try {
