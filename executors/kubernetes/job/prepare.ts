@@ -197,6 +197,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     kill: options.kill,
+    destroyMs: settings.cleanupLimitMs,
     destroy: async (until) => {
       await stopLogs();
       await options.destroy(until);
