@@ -37,6 +37,8 @@ const noteSchema = z.object({
 });
 
 const UNDO_MS = 60_000;
+/** All jobs that died with the runner are reported within a minute; a node that does not answer must not hold that up. */
+const RECOVERY_WAIT_MS = 20_000;
 /** For this long after the public helper image could not be pulled, jobs do not try it again. */
 const REST_MS = 600_000;
 
@@ -104,10 +106,10 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       const { jobKey } = request;
       const graceSeconds = settings.cleanupGraceSeconds;
       // Where other jobs get the same directory, nothing of this one may write to it any more.
-      const wait = settings.volumes.length > 0;
+      const waitMs = settings.volumes.length > 0 ? Infinity : 0;
       try {
         await within(settings.cleanupLimitMs, until, (limit) =>
-          cleanUpJob({ api, namespace, jobKey, graceSeconds, wait, ...(pod === "" ? {} : { pod }) }, limit),
+          cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs, ...(pod === "" ? {} : { pod }) }, limit),
         );
       } catch (error) {
         work = null;
@@ -211,10 +213,14 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
             continue;
           }
           const graceSeconds = settings.cleanupGraceSeconds;
-          const { pods, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
-            cleanUpJob({ api, namespace, jobKey, graceSeconds, wait: true }, limit),
+          const { pods, staying, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
+            cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs: RECOVERY_WAIT_MS }, limit),
           );
-          if (pods > 0)
+          if (staying > 0) {
+            left.push(
+              `told ${pods === 1 ? "its pod" : `its ${pods} pods`} in the namespace "${namespace}" to end, which takes longer`,
+            );
+          } else if (pods > 0)
             done.push(`removed ${pods === 1 ? "1 pod" : `${pods} pods`} and what ran in ${pods === 1 ? "it" : "them"}`);
           else if (secrets > 0) done.push("removed its logins");
           // The API may still carry out a request that was under way when the runner died.
