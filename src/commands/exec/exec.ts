@@ -66,7 +66,7 @@ export async function execCommand(
 async function withRun(run: Run, signal: AbortSignal): Promise<number> {
   const { options, context, work, tree, engine } = run;
   if (work.kind === "gitlab") {
-    if (options.mode === "list" || options.mode === "print") return showGitlab(work, options, context);
+    if (options.mode === "list" || options.mode === "print") return await showGitlab(work, options, context);
     const { refusal } = work.loaded.plan;
     if (refusal !== null) {
       sayNotes(work.notes, context);

@@ -18,9 +18,9 @@ import { chooseJobs, means } from "../../../local/gitlab/plan/choose.ts";
 import type { Plan, PlannedJob } from "../../../local/gitlab/plan/plan.ts";
 import { listJson, listLines } from "../../../local/gitlab/report/list.ts";
 import { printTable } from "../../../local/gitlab/report/print.ts";
+import { type ForeseenChildren, foreseeChildren } from "../../../local/gitlab/run/foreseen.ts";
 import type { RunPlanOptions } from "../../../local/gitlab/run/run-plan.ts";
-import { type SpecOptions, specOfPlanned } from "../../../local/gitlab/run/spec.ts";
-import type { PipelineProject } from "../../../local/pipeline/pipeline.ts";
+import { specOfPlanned } from "../../../local/gitlab/run/spec.ts";
 import { printable } from "../../../local/report/text-width.ts";
 import type { Git } from "../../../local/sources/git.ts";
 import { fetchVariables, refOf, type Snapshot } from "../../../local/sources/snapshot.ts";
@@ -37,8 +37,8 @@ export interface GitlabWork {
   readonly loaded: LoadedPlan;
   /** Names of the jobs that run. */
   readonly chosen: ReadonlySet<string>;
-  /** Manual jobs that run at once. */
-  readonly played: ReadonlySet<string>;
+  /** Whether somebody asked for a manual job. */
+  isPlayed(job: PlannedJob): boolean;
   readonly notes: readonly string[];
 }
 
@@ -131,14 +131,10 @@ export async function loadGitlab(
   const { plan } = loaded;
   const choice = chooseJobs(plan, { names, stages: options.stages, withNeeds: options.needs });
   if ("unknown" in choice) throw new CommandError(unknownJob(choice.unknown, plan, file.name));
-  const played = new Set(
-    plan.jobs.flatMap(({ name, group }) =>
-      [...names, ...options.manual].some((typed) => means(typed, name, group)) || options.manual.includes("all")
-        ? [name]
-        : [],
-    ),
-  );
-  return { loaded, chosen: choice.chosen, played, notes: [...loaded.warnings, ...notes] };
+  const asked = [...names, ...options.manual];
+  const isPlayed = ({ name, group }: PlannedJob): boolean =>
+    options.manual.includes("all") || asked.some((typed) => means(typed, name, group));
+  return { loaded, chosen: choice.chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
 }
 
 /** How long all included files together may take, as at GitLab. */
@@ -170,7 +166,11 @@ function unknownJob(typed: string, plan: Plan, file: string): string {
 }
 
 /** `--list` and `--print`: nothing runs. @returns the exit status */
-export function showGitlab({ loaded, notes }: GitlabWork, options: ExecOptions, context: CommandContext): number {
+export async function showGitlab(
+  { loaded, notes }: GitlabWork,
+  options: ExecOptions,
+  context: CommandContext,
+): Promise<number> {
   const { plan, table } = loaded;
   sayNotes(notes, context);
   if (options.mode === "print") {
@@ -178,8 +178,10 @@ export function showGitlab({ loaded, notes }: GitlabWork, options: ExecOptions, 
     return 0;
   }
   if (plan.refusal !== null) context.say(`no pipeline: ${plan.refusal}`);
-  if (options.json) context.print(listJson(plan));
-  else if (plan.refusal === null || options.all) for (const line of listLines(plan, options.all)) context.print(line);
+  const children = await foreseeChildren(loaded);
+  if (options.json) context.print(listJson(plan, children));
+  else if (plan.refusal === null || options.all)
+    for (const line of listLines(plan, children, options.all)) context.print(line);
   return 0;
 }
 
@@ -201,11 +203,11 @@ export function notesOnGitlab(
 }
 
 /** Puts what a job uploaded where it was asked for: a directory per job, whatever the job is called. */
-export function keepArtifacts(dir: string, cwd: string): (job: PlannedJob, local: LocalJob) => Promise<void> {
+export function keepArtifacts(dir: string, cwd: string): (name: string, local: LocalJob) => Promise<void> {
   return async (job, local) => {
     if (local.artifacts.length === 0) return;
-    const digest = createHash("sha256").update(job.name).digest("hex").slice(0, 6);
-    const own = slug(job.name) === job.name ? job.name : `${slug(job.name) || "job"}-${digest}`;
+    const digest = createHash("sha256").update(job).digest("hex").slice(0, 6);
+    const own = slug(job) === job ? job : `${slug(job) || "job"}-${digest}`;
     const folder = join(resolve(cwd, dir), own);
     await mkdir(folder, { recursive: true });
     for (const artifact of local.artifacts) {
@@ -215,64 +217,77 @@ export function keepArtifacts(dir: string, cwd: string): (job: PlannedJob, local
   };
 }
 
-/** What the pipeline's jobs have in common. */
+/** What the jobs have in common, those of child pipelines among them. */
 export function gitlabSpec(
-  { loaded, chosen, played }: GitlabWork,
-  project: PipelineProject,
+  { loaded, chosen, isPlayed }: GitlabWork,
   snapshot: Pick<Snapshot, "shallow" | "lfs" | "sha">,
-  { variables }: Pick<ExecOptions, "variables">,
+  handed: Omit<GitlabSpec["handed"], "runnerVariables">,
 ): GitlabSpec {
-  const { plan } = loaded;
   const { sha } = snapshot;
-  // Jobs work on the files of the working tree, which are committed for them as a commit of its own.
-  const commit = new Map([
-    ...loaded.around.predefined,
-    ["CI_COMMIT_SHA", sha],
-    ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
-  ]);
   return {
-    plan,
+    loaded,
     chosen,
-    played,
-    project,
-    around: { ...loaded.around, predefined: commit },
-    variables,
-    runnerVariables: fetchVariables(snapshot),
+    isPlayed,
+    // Jobs work on the files of the working tree, which are committed for them as a commit of its own.
+    overrides: new Map([
+      ["CI_COMMIT_SHA", sha],
+      ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
+    ]),
+    handed: { ...handed, runnerVariables: fetchVariables(snapshot) },
   };
 }
 
-type GitlabSpec = Pick<
-  RunPlanOptions,
-  "plan" | "chosen" | "played" | "project" | "around" | "variables" | "runnerVariables"
->;
+type GitlabSpec = Pick<RunPlanOptions, "loaded" | "chosen" | "isPlayed" | "overrides" | "handed">;
 
 /** The jobs that would run, in order, each with its stages and their scripts. Values of secret variables are not shown. */
 export async function printGitlabPreview({
-  spec,
+  spec: { loaded, chosen, overrides, handed },
+  coordinator,
   config,
   preview,
   print,
 }: {
-  readonly spec: GitlabSpec & SpecOptions & { readonly coordinator: LocalCoordinator };
+  readonly spec: GitlabSpec;
+  readonly coordinator: LocalCoordinator;
   readonly config: Config;
   readonly preview: PreviewJob;
   print(text: string): void;
 }): Promise<void> {
-  const { coordinator, plan, chosen } = spec;
   const [runner] = coordinator.runners;
-  const variables = spec.variables.map((one) => (one.masked === true ? { ...one, value: "[MASKED]" } : one));
-  const jobs = plan.jobs.filter(({ name }) => chosen.has(name));
-  for (const stage of plan.stages) {
-    const names = jobs
-      .filter((job) => job.stage === stage)
-      .map(({ name, when }) => `${name}${when === "on_success" ? "" : ` (${when})`}`);
-    if (names.length > 0) print(printable(`# stage ${stage}: ${names.join(", ")}`));
-  }
-  if (runner === undefined) return;
-  for (const job of jobs) {
-    const local = coordinator.enqueue(specOfPlanned(job, { ...spec, variables }, [], new Map()));
-    print(
-      await previewText(job.name, jobPayload(local, runner, coordinator.dialect, coordinator.url), config, preview),
-    );
-  }
+  const variables = handed.variables.map((one) => (one.masked === true ? { ...one, value: "[MASKED]" } : one));
+  const show = async (
+    { plan, around }: LoadedPlan,
+    jobs: readonly PlannedJob[],
+    children: ForeseenChildren,
+    label: string,
+  ): Promise<void> => {
+    for (const stage of plan.stages) {
+      const names = jobs
+        .filter((job) => job.stage === stage)
+        .map(({ name, when }) => `${label}${name}${when === "on_success" ? "" : ` (${when})`}`);
+      if (names.length > 0) print(printable(`# stage ${stage}: ${names.join(", ")}`));
+    }
+    if (runner === undefined) return;
+    const predefined = new Map([...around.predefined, ...overrides]);
+    const given = { ...handed, variables, around: { ...around, predefined }, pipelineId: "1" };
+    for (const job of jobs) {
+      const name = `${label}${job.name}`;
+      if (job.trigger === null) {
+        const local = coordinator.enqueue(specOfPlanned(job, given, [], new Map()));
+        print(
+          await previewText(name, jobPayload(local, runner, coordinator.dialect, coordinator.url), config, preview),
+        );
+        continue;
+      }
+      const child = children.get(job.name);
+      const what =
+        job.trigger.project === null ? "starts a child pipeline" : `starts no pipeline of ${job.trigger.project} here`;
+      print("");
+      print(printable(`# job ${name} ${what}${child !== undefined && "remark" in child ? `: ${child.remark}` : ""}`));
+      if (child !== undefined && "plan" in child)
+        await show(child.plan, child.plan.plan.jobs, child.children, `${name} / `);
+    }
+  };
+  const jobs = loaded.plan.jobs.filter(({ name }) => chosen.has(name));
+  await show(loaded, jobs, await foreseeChildren(loaded), "");
 }

@@ -119,9 +119,9 @@ export async function runHere(
           await runPlan(
             {
               ...display,
-              ...handed,
-              ...gitlabSpec(work, project, snapshot, options),
+              ...gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables }),
               coordinator,
+              pick: engine.pick,
               noDelay: options.noDelay,
               ...(options.artifactsDir === undefined
                 ? {}
@@ -146,8 +146,8 @@ export async function runHere(
     if (work.kind === "alloy")
       await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
     else {
-      const spec = { ...handed, ...gitlabSpec(work, project, snapshot, options), coordinator };
-      await printGitlabPreview({ spec, config, preview: engine.preview, print });
+      const spec = gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables });
+      await printGitlabPreview({ spec, coordinator, config, preview: engine.preview, print });
     }
     return 0;
   }

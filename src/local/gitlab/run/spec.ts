@@ -15,6 +15,8 @@ export interface SpecOptions {
   readonly runnerVariables: readonly VariableSpec[];
   readonly runnerToken: string | undefined;
   readonly timeoutSeconds: number;
+  /** `CI_PIPELINE_ID`. */
+  readonly pipelineId: string;
 }
 
 /** The coordinator makes these up; jobs would log in with them and be refused. */
@@ -59,17 +61,17 @@ export function specOfPlanned(
     ...(name === undefined ? {} : { projectName: name }),
     ...(id === undefined ? {} : { projectId: id }),
     ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
-    payload: (payload) => adjusted(payload, job, sha),
+    payload: (payload) => adjusted(payload, job, sha, options.pipelineId),
   };
 }
 
-function adjusted(payload: Wire, job: PlannedJob, sha: string): Wire {
+function adjusted(payload: Wire, job: PlannedJob, sha: string, pipelineId: string): Wire {
   const given = Array.isArray(payload.variables) ? payload.variables : [];
   const variables = given.filter((entry: unknown) => !(isWire(entry) && INVENTED.includes(String(entry.key))));
   const git = isWire(payload.git_info) ? payload.git_info : {};
   return {
     ...payload,
-    variables: [...variables, { key: "CI_PIPELINE_ID", value: "1", public: true }],
+    variables: [...variables, { key: "CI_PIPELINE_ID", value: pipelineId, public: true }],
     hooks: job.beforeSources.length === 0 ? [] : [{ name: "pre_get_sources_script", script: job.beforeSources }],
     ...(sha.length === 64 ? { git_info: { ...git, repo_object_format: "sha256" } } : {}),
   };
@@ -99,7 +101,7 @@ function predefinedOf(job: PlannedJob, around: PipelineCase, timeout: number): V
  * The file's variables with one another put in, as the server does it; the runner expands those that the server does
  * not know.
  */
-function ofTheFile(job: PlannedJob, around: PipelineCase): VariableSpec[] {
+export function ofTheFile(job: PlannedJob, around: PipelineCase): VariableSpec[] {
   const predefined = [...around.predefined].map(([key, value]) => ({ key, value, raw: false }));
   const given = [...around.given].map(([key, value]) => ({ key, value, raw: false }));
   const expanded = expandVariables([...predefined, ...job.variables, ...given]);
