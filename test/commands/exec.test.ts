@@ -70,6 +70,7 @@ describe("options", () => {
       timeoutSeconds: 3600,
       address: undefined,
       mode: "run",
+      fetchIncludes: false,
       file: undefined,
       json: false,
       all: false,

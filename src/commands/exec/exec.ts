@@ -49,7 +49,7 @@ export async function execCommand(
     const work: Work =
       project.kind === "alloy"
         ? { kind: "alloy", file: project.file, notes: project.notes }
-        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context)) };
+        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, context, signal)) };
     return await withRun({ options, executor, tree, work, values, context, engine }, signal);
   };
   return await Promise.race([

@@ -61,6 +61,7 @@ function addGitlabFlags(command: Command): void {
       new Option("--include <project=dir>", "take includes of another project from its checkout").argParser(collect),
     )
     .addOption(new Option("--offline", "fetch no included files: take them as they were the last time"))
+    .addOption(new Option("--fetch-includes", "fetch included files again, also those of fixed commits"))
     .addOption(new Option("--no-delay", "start delayed jobs at once"))
     .addOption(new Option("--artifacts <dir>", "keep what jobs upload in this directory"));
 }

@@ -37,6 +37,8 @@ export interface ExecOptions {
   readonly checkouts: ReadonlyMap<string, string>;
   /** Whether to use the stored copies of fetched files. */
   readonly offline: boolean;
+  /** Whether to fetch again what does not change. */
+  readonly fetchIncludes: boolean;
   readonly noDelay: boolean;
   readonly artifactsDir: string | undefined;
 }
@@ -60,6 +62,8 @@ export async function readExecOptions(
     throw new CommandError(`--source is one of ${SOURCES.join(", ")}, not "${source}"`);
   if (textOf(values, "target") !== undefined && source !== "merge_request_event")
     throw new CommandError("--target is for --source merge_request_event");
+  if (values.offline === true && values.fetchIncludes === true)
+    throw new CommandError("Choose one of --offline and --fetch-includes");
   const parallel = textOf(values, "jobs");
   if (parallel !== undefined && !/^[1-9]\d{0,3}$/.test(parallel))
     throw new CommandError(`--jobs is the number of jobs at once, from 1 to 9999, not "${parallel}"`);
@@ -94,6 +98,7 @@ export async function readExecOptions(
       ]),
     ),
     offline: values.offline === true,
+    fetchIncludes: values.fetchIncludes === true,
     noDelay: values.delay === false,
     artifactsDir: textOf(values, "artifacts"),
   };

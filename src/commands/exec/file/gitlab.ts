@@ -8,8 +8,9 @@ import type { LocalCoordinator } from "../../../local/coordinator/coordinator.ts
 import type { LocalJob } from "../../../local/coordinator/jobs/job.ts";
 import { jobPayload } from "../../../local/coordinator/jobs/payload.ts";
 import { blobsIn } from "../../../local/gitlab/around/blobs.ts";
-import { changedSince, gatherFacts } from "../../../local/gitlab/around/facts.ts";
+import { changedSince, gatherFacts, projectAddress } from "../../../local/gitlab/around/facts.ts";
 import { predefinedVariables, slug } from "../../../local/gitlab/around/predefined.ts";
+import { createProjects } from "../../../local/gitlab/around/projects.ts";
 import { createRemoteFiles } from "../../../local/gitlab/around/remote.ts";
 import { localSources } from "../../../local/gitlab/around/sources.ts";
 import type { PipelineCase } from "../../../local/gitlab/decide/case.ts";
@@ -22,7 +23,7 @@ import { type ForeseenChildren, foreseeChildren } from "../../../local/gitlab/ru
 import type { RunPlanOptions } from "../../../local/gitlab/run/run-plan.ts";
 import { specOfPlanned } from "../../../local/gitlab/run/spec.ts";
 import { printable } from "../../../local/report/text-width.ts";
-import type { Git } from "../../../local/sources/git.ts";
+import { createGit, type Git } from "../../../local/sources/git.ts";
 import { fetchVariables, refOf, type Snapshot } from "../../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../../local/sources/working-tree.ts";
 import { type CommandContext, loadOptions } from "../../context.ts";
@@ -59,9 +60,10 @@ export async function loadGitlab(
   file: GitlabFile,
   tree: WorkingTree,
   options: ExecOptions,
-  git: Git,
   context: CommandContext,
+  signal: AbortSignal,
 ): Promise<GitlabWork> {
+  const git = createGit(tree.dir, context.env, signal);
   const { env, coordinator } = context;
   const { certsDir } = loadOptions(context);
   const notes: string[] = [];
@@ -85,6 +87,7 @@ export async function loadGitlab(
     configPath: file.path,
   });
   const project = facts.remote?.path ?? `local/${tree.name}`;
+  const host = facts.remote?.host ?? "gitlab.com";
   const around: PipelineCase = {
     source,
     ref,
@@ -108,7 +111,17 @@ export async function loadGitlab(
       committed: options.committed,
       git,
       project,
+      host,
       checkouts: options.checkouts,
+      projects: createProjects({
+        git: (limit) => createGit(tree.dir, env, AbortSignal.any([signal, limit])),
+        addressOf: (path) => projectAddress(facts.remote?.address ?? null, host, path),
+        host,
+        cacheDir: join(includesDir(env), "projects"),
+        offline: options.offline,
+        fresh: options.fetchIncludes,
+        timeoutMs: INCLUDE_MS,
+      }),
       remote: createRemoteFiles({
         fetchText: createWeb({
           connections: coordinator.connections,

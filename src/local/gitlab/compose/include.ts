@@ -5,6 +5,7 @@ import { createFinder, type IncludedFile, type IncludeOptions } from "./find-inc
 import { type GivenInputs, resolveInputs } from "./inputs.ts";
 import { interpolate } from "./interpolate.ts";
 import { mergeDeep } from "./merge.ts";
+import { withIncludedInputs } from "./spec-include.ts";
 
 const MOST_FILES = 150;
 
@@ -32,7 +33,10 @@ export async function composeFile(file: MainFile, options: IncludeOptions): Prom
   const compose = async (from: IncludedFile): Promise<Table | undefined> => {
     const documents = readDocuments(from.text, from.name, findings);
     if (documents === undefined) return undefined;
-    const { header } = documents;
+    const header =
+      documents.header === undefined
+        ? undefined
+        : await withIncludedInputs(documents.header, from, findIncluded, findings);
     if (header === undefined && from.inputs.values.size > 0)
       findings.error(from.inputs.place, `${from.name} takes no inputs: it has no spec:inputs`);
     const inputs = header === undefined ? new Map() : resolveInputs(header, from.inputs, lookup, findings);
