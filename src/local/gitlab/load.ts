@@ -3,6 +3,7 @@ import type { MainFile } from "./compose/include.ts";
 import type { IncludeSources } from "./compose/include-sources.ts";
 import type { PipelineCase } from "./decide/case.ts";
 import { expandText } from "./decide/expand.ts";
+import type { PlanSurroundings } from "./plan/jobs/planned-job.ts";
 import { planPipeline } from "./plan/pipeline.ts";
 import type { Plan, PlannedTrigger } from "./plan/plan.ts";
 import { createFindings, describeFinding } from "./read/findings.ts";
@@ -14,13 +15,13 @@ export interface LoadOptions {
   readonly name: string;
   /** `--input`. */
   readonly inputs: ReadonlyMap<string, string>;
+  /** Parts of the plan that the command line decides, of this pipeline and not of its children. */
+  readonly wishes: Pick<PlanSurroundings, "forced" | "jobInputs" | "ignoreWorkflow">;
   readonly sources: IncludeSources;
   readonly around: PipelineCase;
   readonly blobOf: (path: string) => string | undefined;
   /** Asked for each ref that `compare_to` names. */
   readonly changedSince: (ref: string) => Promise<readonly string[] | null>;
-  /** Whether a job runs whatever its rules say. */
-  readonly forced?: (name: string, group: string) => boolean;
 }
 
 export interface LoadedPlan {
@@ -28,6 +29,7 @@ export interface LoadedPlan {
   readonly plan: Plan;
   readonly around: PipelineCase;
   readonly warnings: readonly string[];
+  readonly hints: readonly string[];
   /**
    * The pipeline that one of its jobs starts.
    * @throws {CiConfigError} with all that GitLab would refuse
@@ -53,19 +55,19 @@ export interface ChildRequest {
 export async function loadPlan(options: LoadOptions): Promise<LoadedPlan> {
   const place = { file: "--input", line: 1, column: 1 };
   const inputs = { values: new Map([...options.inputs].map(([name, value]) => [name, nodeOf(value, place)])), place };
-  const { forced, sources } = options;
+  const { sources, wishes } = options;
   const main = { text: options.text, name: options.name, inputs };
-  return await load(main, { options, sources, around: options.around, ...(forced === undefined ? {} : { forced }) });
+  return await load(main, { options, sources, around: options.around, wishes });
 }
 
 interface Loading {
   readonly options: LoadOptions;
   readonly sources: IncludeSources;
   readonly around: PipelineCase;
-  readonly forced?: NonNullable<LoadOptions["forced"]>;
+  readonly wishes: LoadOptions["wishes"];
 }
 
-async function load(main: MainFile, { options, sources, around: given, forced }: Loading): Promise<LoadedPlan> {
+async function load(main: MainFile, { options, sources, around: given, wishes }: Loading): Promise<LoadedPlan> {
   const findings = createFindings();
   const table = await compose(main, { sources, around: given, findings });
   const lookup = (name: string): string | undefined => given.given.get(name) ?? given.predefined.get(name);
@@ -76,18 +78,20 @@ async function load(main: MainFile, { options, sources, around: given, forced }:
   }
   const around = { ...given, comparisons };
   const { blobOf } = options;
-  const plan = planPipeline(table, around, { blobOf, ...(forced === undefined ? {} : { forced }) }, findings);
+  const plan = planPipeline(table, around, { blobOf, ...wishes }, findings);
   return {
     table,
     plan,
     around,
     warnings: findings.warnings.map(describeFinding),
+    hints: findings.hints.map(describeFinding),
     child: async ({ trigger, given: handed, parentId, artifact }) =>
       await load(
         { include: withInputs(trigger) },
         {
           options,
           sources: { ...sources, artifact },
+          wishes: {},
           around: {
             ...around,
             source: CHILD_SOURCE,

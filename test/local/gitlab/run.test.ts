@@ -129,7 +129,7 @@ test("T79: what a push, a tag and a merge request know", () => {
     timestamp: "2024-01-01T00:00:00Z",
     defaultBranch: "main",
     remote: { host: "git.example.com", path: "Group/sub/name", address: "git@git.example.com:Group/sub/name" },
-    user: { name: "", email: "" },
+    user: { login: "me", name: "", email: "" },
     files: [],
   };
   const given = { facts, source: "push", target: undefined, folder: "dir", projectId: 7, configPath: ".gitlab-ci.yml" };

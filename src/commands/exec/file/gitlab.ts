@@ -1,15 +1,9 @@
-import { createHash } from "node:crypto";
-import { copyFile, mkdir } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { nearest } from "../../../config/check/keys.ts";
-import type { Config } from "../../../config/config.ts";
 import { CommandError } from "../../../errors.ts";
-import type { LocalCoordinator } from "../../../local/coordinator/coordinator.ts";
-import type { LocalJob } from "../../../local/coordinator/jobs/job.ts";
-import { jobPayload } from "../../../local/coordinator/jobs/payload.ts";
 import { blobsIn } from "../../../local/gitlab/around/blobs.ts";
 import { changedSince, gatherFacts, projectAddress } from "../../../local/gitlab/around/facts.ts";
-import { predefinedVariables, slug } from "../../../local/gitlab/around/predefined.ts";
+import { predefinedVariables, unsetVariables } from "../../../local/gitlab/around/predefined.ts";
 import { createProjects } from "../../../local/gitlab/around/projects.ts";
 import { createRemoteFiles } from "../../../local/gitlab/around/remote.ts";
 import { localSources } from "../../../local/gitlab/around/sources.ts";
@@ -17,20 +11,12 @@ import type { PipelineCase } from "../../../local/gitlab/decide/case.ts";
 import { type LoadedPlan, loadPlan } from "../../../local/gitlab/load.ts";
 import { chooseJobs, means } from "../../../local/gitlab/plan/choose.ts";
 import type { Plan, PlannedJob } from "../../../local/gitlab/plan/plan.ts";
-import { listJson, listLines } from "../../../local/gitlab/report/list.ts";
-import { printTable } from "../../../local/gitlab/report/print.ts";
-import { type ForeseenChildren, foreseeChildren } from "../../../local/gitlab/run/foreseen.ts";
-import type { RunPlanOptions } from "../../../local/gitlab/run/run-plan.ts";
-import { specOfPlanned } from "../../../local/gitlab/run/spec.ts";
-import { printable } from "../../../local/report/text-width.ts";
 import { createGit, type Git } from "../../../local/sources/git.ts";
-import { fetchVariables, refOf, type Snapshot } from "../../../local/sources/snapshot.ts";
+import { refOf } from "../../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../../local/sources/working-tree.ts";
 import { type CommandContext, loadOptions } from "../../context.ts";
 import { includesDir, projectIdOf } from "../here/places.ts";
-import { sayNotes } from "../notes.ts";
 import type { ExecOptions } from "../options.ts";
-import { type PreviewJob, previewText } from "../report.ts";
 import { createWeb, isLocalOrMetadata } from "./web.ts";
 
 /** GitLab's file of a project, and what `exec` was asked to make of it. */
@@ -67,7 +53,7 @@ export async function loadGitlab(
   const { env, coordinator } = context;
   const { certsDir } = loadOptions(context);
   const notes: string[] = [];
-  const facts = await gatherFacts(tree, git);
+  const facts = await gatherFacts(tree, git, env);
   const full = refOf(tree, options.ref, notes);
   const ref = full.replace(/^refs\/(?:heads|tags)\//, "");
   const source = options.source ?? "push";
@@ -137,9 +123,13 @@ export async function loadGitlab(
     around,
     blobOf: blobsIn(tree.dir),
     changedSince: async (other) => await changedSince(other, git),
-    ...(names.length === 0
-      ? {}
-      : { forced: (name: string, group: string) => names.some((typed) => means(typed, name, group)) }),
+    wishes: {
+      jobInputs: options.jobInputs,
+      ignoreWorkflow: options.ignoreWorkflow,
+      ...(names.length === 0
+        ? {}
+        : { forced: (name: string, group: string) => names.some((typed) => means(typed, name, group)) }),
+    },
   });
   const { plan } = loaded;
   const choice = chooseJobs(plan, { names, stages: options.stages, withNeeds: options.needs });
@@ -147,6 +137,7 @@ export async function loadGitlab(
   const asked = [...names, ...options.manual];
   const isPlayed = ({ name, group }: PlannedJob): boolean =>
     options.manual.includes("all") || asked.some((typed) => means(typed, name, group));
+  if (options.verbose) notes.push(`Not set here: ${unsetVariables(loaded.around).join(", ")}`);
   return { loaded, chosen: choice.chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
 }
 
@@ -176,131 +167,4 @@ function unknownJob(typed: string, plan: Plan, file: string): string {
   const meant = nearest(typed, [...names, ...plan.stages]);
   const hint = meant === undefined ? `there is ${names.join(", ") || "no job"}` : `did you mean "${meant}"?`;
   return `There is no job or stage "${typed}" in ${file}; ${hint}`;
-}
-
-/** `--list` and `--print`: nothing runs. @returns the exit status */
-export async function showGitlab(
-  { loaded, notes }: GitlabWork,
-  options: ExecOptions,
-  context: CommandContext,
-): Promise<number> {
-  const { plan, table } = loaded;
-  sayNotes(notes, context);
-  if (options.mode === "print") {
-    context.print(printTable(table).trimEnd());
-    return 0;
-  }
-  if (plan.refusal !== null) context.say(`no pipeline: ${plan.refusal}`);
-  const children = await foreseeChildren(loaded);
-  if (options.json) context.print(listJson(plan, children));
-  else if (plan.refusal === null || options.all)
-    for (const line of listLines(plan, children, options.all)) context.print(line);
-  return 0;
-}
-
-/** What a job's runner could not do, each said once. */
-export function notesOnGitlab(
-  { loaded: { plan }, chosen }: GitlabWork,
-  executor: { readonly image: boolean; readonly services: boolean },
-): string[] {
-  const jobs = plan.jobs.filter(({ name }) => chosen.has(name));
-  const namesOf = (list: readonly PlannedJob[]): string => list.map(({ name }) => name).join(", ");
-  const tags = [...new Set(jobs.flatMap((job) => job.tags))];
-  const images = executor.image ? [] : jobs.filter((job) => job.image !== null);
-  const services = executor.services ? [] : jobs.filter((job) => job.services.length > 0);
-  return [
-    ...(tags.length === 0 ? [] : [`Tags choose no runner here: ${tags.join(", ")}`]),
-    ...(images.length === 0 ? [] : [`This executor uses no images: ${namesOf(images)} run on this machine itself`]),
-    ...(services.length === 0 ? [] : [`This executor starts no services: ${namesOf(services)} go without`]),
-  ];
-}
-
-/** Puts what a job uploaded where it was asked for: a directory per job, whatever the job is called. */
-export function keepArtifacts(dir: string, cwd: string): (name: string, local: LocalJob) => Promise<void> {
-  return async (job, local) => {
-    if (local.artifacts.length === 0) return;
-    const digest = createHash("sha256").update(job).digest("hex").slice(0, 6);
-    const own = slug(job) === job ? job : `${slug(job) || "job"}-${digest}`;
-    const folder = join(resolve(cwd, dir), own);
-    await mkdir(folder, { recursive: true });
-    for (const artifact of local.artifacts) {
-      const name = artifact.filename.replace(/^.*[/\\]/, "");
-      await copyFile(artifact.path, join(folder, name === "" || name === ".." || name === "." ? "artifacts" : name));
-    }
-  };
-}
-
-/** What the jobs have in common, those of child pipelines among them. */
-export function gitlabSpec(
-  { loaded, chosen, isPlayed }: GitlabWork,
-  snapshot: Pick<Snapshot, "shallow" | "lfs" | "sha">,
-  handed: Omit<GitlabSpec["handed"], "runnerVariables">,
-): GitlabSpec {
-  const { sha } = snapshot;
-  return {
-    loaded,
-    chosen,
-    isPlayed,
-    // Jobs work on the files of the working tree, which are committed for them as a commit of its own.
-    overrides: new Map([
-      ["CI_COMMIT_SHA", sha],
-      ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
-    ]),
-    handed: { ...handed, runnerVariables: fetchVariables(snapshot) },
-  };
-}
-
-type GitlabSpec = Pick<RunPlanOptions, "loaded" | "chosen" | "isPlayed" | "overrides" | "handed">;
-
-/** The jobs that would run, in order, each with its stages and their scripts. Values of secret variables are not shown. */
-export async function printGitlabPreview({
-  spec: { loaded, chosen, overrides, handed },
-  coordinator,
-  config,
-  preview,
-  print,
-}: {
-  readonly spec: GitlabSpec;
-  readonly coordinator: LocalCoordinator;
-  readonly config: Config;
-  readonly preview: PreviewJob;
-  print(text: string): void;
-}): Promise<void> {
-  const [runner] = coordinator.runners;
-  const variables = handed.variables.map((one) => (one.masked === true ? { ...one, value: "[MASKED]" } : one));
-  const show = async (
-    { plan, around }: LoadedPlan,
-    jobs: readonly PlannedJob[],
-    children: ForeseenChildren,
-    label: string,
-  ): Promise<void> => {
-    for (const stage of plan.stages) {
-      const names = jobs
-        .filter((job) => job.stage === stage)
-        .map(({ name, when }) => `${label}${name}${when === "on_success" ? "" : ` (${when})`}`);
-      if (names.length > 0) print(printable(`# stage ${stage}: ${names.join(", ")}`));
-    }
-    if (runner === undefined) return;
-    const predefined = new Map([...around.predefined, ...overrides]);
-    const given = { ...handed, variables, around: { ...around, predefined }, pipelineId: "1" };
-    for (const job of jobs) {
-      const name = `${label}${job.name}`;
-      if (job.trigger === null) {
-        const local = coordinator.enqueue(specOfPlanned(job, given, [], new Map()));
-        print(
-          await previewText(name, jobPayload(local, runner, coordinator.dialect, coordinator.url), config, preview),
-        );
-        continue;
-      }
-      const child = children.get(job.name);
-      const what =
-        job.trigger.project === null ? "starts a child pipeline" : `starts no pipeline of ${job.trigger.project} here`;
-      print("");
-      print(printable(`# job ${name} ${what}${child !== undefined && "remark" in child ? `: ${child.remark}` : ""}`));
-      if (child !== undefined && "plan" in child)
-        await show(child.plan, child.plan.plan.jobs, child.children, `${name} / `);
-    }
-  };
-  const jobs = loaded.plan.jobs.filter(({ name }) => chosen.has(name));
-  await show(loaded, jobs, await foreseeChildren(loaded), "");
 }

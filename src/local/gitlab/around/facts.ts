@@ -16,13 +16,17 @@ export interface ProjectFacts {
   readonly defaultBranch: string;
   /** The server's host and the project's path, from the address of a remote; `null`: there is no remote. */
   readonly remote: { readonly host: string; readonly path: string; readonly address: string } | null;
-  readonly user: { readonly name: string; readonly email: string };
+  readonly user: { readonly login: string; readonly name: string; readonly email: string };
   /** All files, also untracked ones that git does not ignore, sorted. */
   readonly files: readonly string[];
 }
 
 /** @param git in the project's directory */
-export async function gatherFacts(tree: WorkingTree, git: Git): Promise<ProjectFacts> {
+export async function gatherFacts(
+  tree: WorkingTree,
+  git: Git,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<ProjectFacts> {
   const head = tree.repository?.head ?? null;
   const [listed, shown, defaultBranch, remote, name, email] = await Promise.all([
     tree.repository === null
@@ -45,7 +49,7 @@ export async function gatherFacts(tree: WorkingTree, git: Git): Promise<ProjectF
     timestamp,
     defaultBranch,
     remote,
-    user: { name: name.stdout.trim(), email: email.stdout.trim() },
+    user: { login: env.USER ?? env.USERNAME ?? "", name: name.stdout.trim(), email: email.stdout.trim() },
     files: [...new Set(listed.split("\0").filter((path) => path !== ""))].sort(),
   };
 }

@@ -44,6 +44,7 @@ export interface PlannedEnvironment {
   readonly name: string;
   readonly url: string | null;
   readonly action: string;
+  readonly tier: string | null;
   readonly onStop: string | null;
 }
 

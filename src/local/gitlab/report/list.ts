@@ -1,6 +1,6 @@
 import { padToWidth, printable, textWidth } from "../../report/text-width.ts";
 import type { Plan, PlannedJob } from "../plan/plan.ts";
-import type { ForeseenChildren } from "../run/foreseen.ts";
+import { type ForeseenChildren, remarkOn } from "../run/foreseen.ts";
 
 /**
  * The jobs of a pipeline in columns: job, stage, when, why; those of a child come after the job that starts it.
@@ -21,9 +21,9 @@ function rowsOf(plan: Plan, children: ForeseenChildren, all: boolean, label: str
   return [
     ...plan.jobs.flatMap((job) => {
       const child = children.get(job.name);
-      const said = child !== undefined && "remark" in child ? [child.remark] : [];
-      const own = [`${label}${job.name}`, job.stage, whenOf(job), [...remarksOn(job), ...said].join("; ")];
-      if (child === undefined || "remark" in child) return [own];
+      const said = [...remarksOn(job), remarkOn(child)].filter((part) => part !== "");
+      const own = [`${label}${job.name}`, job.stage, whenOf(job), said.join("; ")];
+      if (child === undefined || !("plan" in child)) return [own];
       return [own, ...rowsOf(child.plan.plan, child.children, all, `${label}${job.name} / `)];
     }),
     ...(all ? plan.absent.map(({ name, stage, why }) => [`${label}${name}`, stage, "-", why]) : []),
@@ -63,7 +63,7 @@ function jobsOf(plan: Plan, children: ForeseenChildren): unknown[] {
     const child = children.get(job.name);
     return {
       ...jsonOf(job),
-      child: child === undefined || "remark" in child ? null : jobsOf(child.plan.plan, child.children),
+      child: child === undefined || !("plan" in child) ? null : jobsOf(child.plan.plan, child.children),
     };
   });
 }

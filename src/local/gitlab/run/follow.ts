@@ -28,7 +28,7 @@ export interface Floor {
   readonly displays: JobDisplays;
   say(text: string): void;
   /** All that jobs are handed but what differs from pipeline to pipeline. */
-  readonly handed: Omit<SpecOptions, "around" | "pipelineId">;
+  readonly handed: Omit<SpecOptions, "around" | "pipelineId" | "pipelineName">;
   /** Predefined variables that are true only of what runs here. */
   readonly overrides: ReadonlyMap<string, string>;
   readonly noDelay: boolean;
@@ -67,6 +67,7 @@ export async function followPipeline(pipeline: Pipeline, floor: Floor, signal: A
     variables: [...pipeline.given, ...floor.handed.variables],
     around,
     pipelineId: pipeline.id,
+    pipelineName: plan.name,
   };
   const say = (job: PlannedJob, text: string): void => {
     for (const line of text.split("\n")) floor.say(`${label}${job.name}: ${line}`);

@@ -17,6 +17,7 @@ export interface SpecOptions {
   readonly timeoutSeconds: number;
   /** `CI_PIPELINE_ID`. */
   readonly pipelineId: string;
+  readonly pipelineName: string | null;
 }
 
 /** The coordinator makes these up; jobs would log in with them and be refused. */
@@ -38,7 +39,7 @@ export function specOfPlanned(
     script: job.script,
     variables: [
       ...runnerVariables,
-      ...predefinedOf(job, around, timeout),
+      ...predefinedOf(job, around, timeout, options),
       ...ofTheFile(job, around),
       ...[...reported].map(([key, value]) => ({ key, value })),
       ...variables,
@@ -77,21 +78,32 @@ function adjusted(payload: Wire, job: PlannedJob, sha: string, pipelineId: strin
   };
 }
 
-function predefinedOf(job: PlannedJob, around: PipelineCase, timeout: number): VariableSpec[] {
-  const { environment, parallel } = job;
+function predefinedOf(
+  job: PlannedJob,
+  around: PipelineCase,
+  timeout: number,
+  { pipelineId, pipelineName }: Pick<SpecOptions, "pipelineId" | "pipelineName">,
+): VariableSpec[] {
+  const { environment, parallel, image } = job;
+  const project = around.predefined.get("CI_PROJECT_URL");
   const own: [string, string][] = [
     ["CI_JOB_NAME", job.name],
     ["CI_JOB_NAME_SLUG", slug(job.name)],
     ["CI_JOB_GROUP_NAME", groupName(job.name)],
     ["CI_JOB_STAGE", job.stage],
     ["CI_JOB_TIMEOUT", String(timeout)],
+    ["CI_JOB_STARTED_AT", new Date().toISOString().replace(/\.\d+Z$/, "Z")],
     ["CI_NODE_TOTAL", String(parallel?.total ?? 1)],
   ];
+  if (project !== undefined) own.push(["CI_PIPELINE_URL", `${project}/-/pipelines/${pipelineId}`]);
+  if (pipelineName !== null) own.push(["CI_PIPELINE_NAME", pipelineName]);
+  if (image !== null) own.push(["CI_JOB_IMAGE", String(image.name)]);
   if (parallel !== null) own.push(["CI_NODE_INDEX", String(parallel.index)]);
   if (job.when === "manual" || job.when === "delayed") own.push(["CI_JOB_MANUAL", "true"]);
   if (environment !== null) {
     own.push(["CI_ENVIRONMENT_NAME", environment.name], ["CI_ENVIRONMENT_SLUG", environmentSlug(environment.name)]);
     own.push(["CI_ENVIRONMENT_ACTION", environment.action]);
+    if (environment.tier !== null) own.push(["CI_ENVIRONMENT_TIER", environment.tier]);
     if (environment.url !== null) own.push(["CI_ENVIRONMENT_URL", environment.url]);
   }
   return [...around.predefined, ...own].map(([key, value]) => ({ key, value, raw: key !== "CI_ENVIRONMENT_URL" }));

@@ -5,6 +5,7 @@ import { durationSeconds } from "../../read/duration.ts";
 import type { Findings } from "../../read/findings.ts";
 import { at, isNull, plain } from "../../read/node.ts";
 import type { JobDefinition } from "../definitions/definitions.ts";
+import type { JobInputs } from "../definitions/job-inputs.ts";
 import type { Instance } from "../definitions/matrix.ts";
 import { meantBy, readNeeds, type WrittenNeed } from "../definitions/needs.ts";
 import type { PlannedJob, PlannedNeed, UpstreamNeed } from "../plan.ts";
@@ -18,6 +19,10 @@ export interface PlanSurroundings {
   blobOf(path: string): string | undefined;
   /** Jobs that run whatever their rules say, as somebody named them. */
   forced?(name: string, group: string): boolean;
+  /** Values for inputs of jobs. */
+  readonly jobInputs?: JobInputs;
+  /** Make a pipeline although the workflow says no. */
+  readonly ignoreWorkflow?: boolean;
 }
 
 /** A job that is in the pipeline. */
@@ -90,6 +95,7 @@ export function plannedJob({ job, instance, decision }: Chosen, surroundings: Su
             name: expandedText(env.name),
             url: env.url === undefined ? null : expandText(env.url, lookup, "left"),
             action: env.action ?? "start",
+            tier: env.deployment_tier ?? null,
             onStop: env.on_stop ?? null,
           },
     tags: (data.tags ?? []).map((tag) => expandText(tag, lookup, "left")),
