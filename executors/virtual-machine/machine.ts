@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { describeError, SystemFailure } from "../../src/errors.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Notes, PrepareRequest } from "../../src/executor.ts";
 import type { HostPlaces } from "../../src/executor-deps.ts";
 import type { Log } from "../../src/log.ts";
@@ -7,7 +7,17 @@ import { type SshSettings, sshCommands } from "../ssh/over-ssh.ts";
 import { lookAtGuest, mustBeIt, setClock } from "./guest.ts";
 import { openHostKeys } from "./host-key.ts";
 import type { Address, Base, Hypervisor, Machine, Source } from "./hypervisor.ts";
-import { forget, type KeptMachine, keep, keptFile, machineName, ofSlot, readKept, setAside } from "./kept.ts";
+import {
+  forget,
+  isMachineName,
+  type KeptMachine,
+  keep,
+  keptFile,
+  machineName,
+  ofSlot,
+  readKept,
+  setAside,
+} from "./kept.ts";
 import { type Login, logInToMachine } from "./login.ts";
 import { endOrphans } from "./orphans.ts";
 import { type Held, type Places, within } from "./places.ts";
@@ -42,7 +52,10 @@ const SNAPSHOT = "Started";
 /** Limit for letting a machine go, whatever has become of the job. */
 export const LEAVE_MS = 5 * 60_000;
 
-/** @throws {SystemFailure} there is no such base, or no copy of it that runs and answers; nothing half-made is left then */
+/**
+ * @throws {ScriptFailure} the base is another job's
+ * @throws {SystemFailure} there is no such base, or no copy of it that runs and answers; nothing half-made is left then
+ */
 export async function openMachine(
   options: MachineOptions,
   { request, baseName }: { readonly request: PrepareRequest; readonly baseName: string },
@@ -52,6 +65,10 @@ export async function openMachine(
   const { hypervisor, places, host, log, keeps } = options;
   const { jobKey, runnerId } = request;
   const base = await hypervisor.findBase(baseName, signal);
+  // Hypervisors also find a machine by its identifier.
+  if (base.name !== baseName && isMachineName(base.name)) {
+    throw new ScriptFailure(`The virtual machine "${baseName}" is another job's: it can be nobody's image`);
+  }
   const source = base.source ?? (await sourceOf(options, base, notes, signal));
   const slot = await places.take(`${hypervisor.name}-${runnerId}`, signal);
   const at = { hypervisor: hypervisor.name, runnerId, slot: slot.number, base: base.id };

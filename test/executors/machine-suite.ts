@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { openHostKeys } from "../../executors/virtual-machine/host-key.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
@@ -356,6 +356,8 @@ export function machineSuite(verbs: Verbs): void {
       const error = await failed(opened({ allowed_images: [".*"] }), wanting(copy));
       expect(error).toBeInstanceOf(ScriptFailure);
       expect(String(error)).toContain("is another job's");
+      const byId = await failed(opened({ allowed_images: [".*"] }), wanting(basename(stand.pathOf(copy))));
+      expect(String(byId)).toMatch(/is another job's|There is no virtual machine/);
     });
 
     test("two copies that show different host keys at the same time are told from one another", async () => {
