@@ -1,7 +1,9 @@
+import { Readable } from "node:stream";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { deadline, never, unlessAborted } from "../../src/time.ts";
+import type { Workspace } from "../../src/workspace.ts";
 import type { Place } from "../scaler/index.ts";
 
 /** How long the question may take whether a machine is still there. */
@@ -13,18 +15,22 @@ export function onMachine<C>(environment: Environment, { id, lost, isThere }: Pl
     using limit = deadline(never, ASK_MS, new SystemFailure("it does not say whether it is there"));
     return !(await isThere(limit.signal).catch(() => false));
   };
+  /** What `work` comes to; where it fails because the machine is gone, that is said instead. */
+  const whileThere: Machine["whileThere"] = async (work, signal) => {
+    try {
+      return await unlessAborted(work, lost);
+    } catch (error) {
+      if (!signal.aborted && error instanceof SystemFailure && (await isGone())) lost.throwIfAborted();
+      throw error;
+    }
+  };
+  const either = (signal: AbortSignal): AbortSignal => AbortSignal.any([signal, lost]);
   return {
     ...environment,
     // Most drivers give the machine its name, which its engine then says.
     host: environment.host.includes(id) ? environment.host : `${environment.host}, machine ${id}`,
-    async run(script, output, signal) {
-      try {
-        return await unlessAborted(environment.run(script, output, AbortSignal.any([signal, lost])), lost);
-      } catch (error) {
-        if (!signal.aborted && error instanceof SystemFailure && (await isGone())) lost.throwIfAborted();
-        throw error;
-      }
-    },
+    workspace: workspaceOn(environment.workspace, { whileThere, either }),
+    run: (script, output, signal) => whileThere(environment.run(script, output, either(signal)), signal),
     async destroy(signal) {
       try {
         await unlessAborted(environment.destroy(signal), lost);
@@ -34,4 +40,44 @@ export function onMachine<C>(environment: Environment, { id, lost, isThere }: Pl
       }
     },
   };
+}
+
+interface Machine {
+  whileThere<T>(work: Promise<T>, signal: AbortSignal): Promise<T>;
+  /** Fires with this one, and when the machine is gone. */
+  either(signal: AbortSignal): AbortSignal;
+}
+
+function workspaceOn(workspace: Workspace, machine: Machine): Workspace {
+  const { whileThere, either } = machine;
+  return {
+    ...workspace,
+    list: (select, signal) => whileThere(workspace.list(select, either(signal)), signal),
+    async pack(paths, signal) {
+      const { tar, warnings } = await whileThere(workspace.pack(paths, either(signal)), signal);
+      return { tar: Readable.from(piecesOf(tar, machine, signal), { objectMode: false }), warnings };
+    },
+    async unpack(tar, limits, signal) {
+      try {
+        return await whileThere(workspace.unpack(tar, limits, either(signal)), signal);
+      } finally {
+        // What unpacks it may still be waiting for the machine.
+        tar.destroy();
+      }
+    },
+  };
+}
+
+/** Each piece is waited for by itself: if `tar` were destroyed, its reader would wait until the machine answers. */
+async function* piecesOf(tar: Readable, { whileThere }: Machine, signal: AbortSignal): AsyncGenerator<unknown> {
+  const pieces = tar.iterator();
+  try {
+    for (;;) {
+      const piece = await whileThere(pieces.next(), signal);
+      if (piece.done === true) return;
+      yield piece.value;
+    }
+  } finally {
+    tar.destroy();
+  }
 }
