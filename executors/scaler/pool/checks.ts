@@ -50,7 +50,8 @@ export function createChecks<C>({ provider, scaler, everyMs, hopeless, changed, 
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (attempt >= FIRST_TRIES) {
+        const hopeless = error instanceof SystemFailure && !error.retry;
+        if (hopeless || attempt >= FIRST_TRIES) {
           scaler.discard(id, `it cannot be used: ${describeError(error)}`);
           return;
         }

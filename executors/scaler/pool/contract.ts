@@ -37,6 +37,8 @@ export interface PoolEvents {
 /** Where a job runs. */
 export interface Place<C> {
   readonly id: string;
+  /** What it is called in sentences: `machine`. */
+  readonly word: string;
   readonly connection: C;
   /** Fires with a `SystemFailure` when it is gone, or does not answer any more. */
   readonly lost: AbortSignal;

@@ -19,6 +19,7 @@ interface Active<C> {
 
 export function createPool<C>(options: PoolOptions<C>): Pool<C> {
   const { provider, log, word, events } = options;
+  const anyOne = `${/^[aeiou]/.test(word) ? "an" : "a"} ${word}`;
   let settings = options.settings;
   const scaler = createScaler(settings, clock);
   const past = createPast(options.dir, clock);
@@ -72,7 +73,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     const { grow, remove, inputs } = scaler.decide(asking?.aborted === true ? "forJobs" : "usual");
     if (grow > 0 || remove.length > 0) {
       log.info("scaling", { grow, remove: remove.length, ...inputs });
-      for (const { id, why } of remove) log.info(`a ${word} is removed`, { [word]: id, why });
+      for (const { id, why } of remove) log.info(`${anyOne} is removed`, { [word]: id, why });
     }
     if (remove.length > 0) {
       for (const _ of remove) events?.removed?.();
@@ -166,7 +167,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     active.add(one);
     const lease: Lease<C> = {
       get name() {
-        return ticket.instance ?? `a ${word} that is made for it`;
+        return ticket.instance ?? `${anyOne} that is made for it`;
       },
       take: (signal) => take(one, signal),
       async [Symbol.asyncDispose]() {
@@ -183,6 +184,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
 
   const placeAt = (id: string, connection: C, lost: AbortController): Place<C> => ({
     id,
+    word,
     connection,
     lost: lost.signal,
     async isThere(signal) {
