@@ -9,6 +9,7 @@ import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
+import { lineDelays, promptScene } from "./line-delays.ts";
 import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
@@ -36,16 +37,9 @@ async function trivialJobs(): Promise<readonly Figure[]> {
   );
 }
 
-/** Lines that carry their own time of printing, ten a second, as a build prints them. */
 async function logLatency(): Promise<readonly Figure[]> {
-  return await withScene({ dialect: "alloy", switches: { traceMarker: "printed-at " } }, async ({ coordinator }) => {
-    const line = 'i=0; while [ $i -lt 100 ]; do echo "printed-at $(date +%s.%N)"; sleep 0.1; i=$((i+1)); done';
-    const job = coordinator.enqueue({ script: [line] });
-    await job.reported();
-    const delays = job.markers.flatMap(({ text, at }) => {
-      const printed = Number(/printed-at (\d+\.\d+)/.exec(text)?.[1]);
-      return Number.isNaN(printed) ? [] : [at / 1000 - printed];
-    });
+  return await withScene(promptScene, async ({ coordinator }) => {
+    const delays = await lineDelays(coordinator);
     return [
       {
         name: "line printed → line at the coordinator, mean",

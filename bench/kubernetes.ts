@@ -5,6 +5,7 @@ import type { LocalJob } from "../src/local/coordinator/jobs/job.ts";
 import { bringImages } from "../test/support/cluster/images.ts";
 import { type Node, nodeAt, outputOf, reserveNode, started } from "../test/support/cluster/node.ts";
 import { imageName } from "../test/support/images.ts";
+import { lineDelays, promptScene } from "./line-delays.ts";
 import { type Figure, mean, median, residentMb, type Scene, type SceneOptions, withScene } from "./scene.ts";
 
 /** Jobs in pods of a real cluster of one node on this machine, whose image is in the node. */
@@ -113,27 +114,16 @@ async function trivialJobs(place: Place): Promise<Figure[]> {
   });
 }
 
-/** Lines that carry their own time of printing, ten a second. */
 async function logLatency(place: Place): Promise<Figure[]> {
-  const switches = { traceMarker: "printed-at " };
-  return await withJobs(place, { concurrent: 1, switches }, async ({ coordinator }) => {
-    const line = 'i=0; while [ $i -lt 100 ]; do echo "printed-at $(date +%s.%N)"; sleep 0.1; i=$((i+1)); done';
-    const job = coordinator.enqueue({ script: [line] });
-    await toSuccess(job);
-    const delays = job.markers.flatMap(({ text, at }) => {
-      const printed = Number(/printed-at (\d+\.\d+)/.exec(text)?.[1]);
-      return Number.isNaN(printed) ? [] : [at / 1000 - printed];
-    });
-    return [
-      {
-        name: "line printed in a pod → line at the coordinator, mean",
-        value: mean(delays),
-        unit: "s",
-        target: 0.25,
-        bound: "at most",
-      },
-    ];
-  });
+  return await withJobs(place, { concurrent: 1, ...promptScene }, async ({ coordinator }) => [
+    {
+      name: "line printed in a pod → line at the coordinator, mean",
+      value: mean(await lineDelays(coordinator)),
+      unit: "s",
+      target: 0.25,
+      bound: "at most",
+    },
+  ]);
 }
 
 const lines = (count: number): string =>

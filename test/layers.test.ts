@@ -18,6 +18,7 @@ const contracts = [
   "src/errors.ts",
   "src/time.ts",
   "src/log.ts",
+  "src/native.ts",
   "src/job/job.ts",
   "src/board/contract.ts",
   "src/coordinator/contract.ts",

@@ -18,14 +18,14 @@ export async function control(
       return await jobsCommand(values, context);
     case "logs": {
       const terminal = process.stdout.isTTY === true;
-      leaveReaders();
-      const output = { stream: process.stdout, terminal, colors: terminal && !context.env.NO_COLOR };
+      const output = { stream: context.output, terminal, colors: terminal && !context.env.NO_COLOR };
       return await logsCommand(first ?? "", values, context, output);
     }
     case "cancel":
       return await cancelCommand(first ?? "", values, context);
     case "top": {
-      leaveReaders();
+      // Whoever closes the terminal has seen enough.
+      process.stdout.on("error", () => {});
       const { topCommand } = await import("../commands/top/top.ts");
       return await topCommand(values, context, { input: process.stdin, output: process.stdout });
     }
@@ -37,9 +37,4 @@ export async function control(
     case "reload":
       return await reloadCommand(values, context);
   }
-}
-
-/** Whoever closes the pipe has read enough. */
-function leaveReaders(): void {
-  process.stdout.on("error", () => {});
 }

@@ -1,3 +1,4 @@
+import type { Writable } from "node:stream";
 import { type Command, CommanderError } from "commander";
 import type { CommandContext } from "../commands/context.ts";
 import { logSettings } from "../commands/log-options.ts";
@@ -9,24 +10,33 @@ import { printableLines } from "../local/report/text-width.ts";
 /** What a command does with its flags. A number is the exit status; anything else is 0. */
 export type Action = (values: FlagValues, context: CommandContext) => Promise<unknown>;
 
-/** Runs one command and ends the process with its status. `run` and `exec` have signals of their own; for all others Ctrl-C ends it. */
-export async function perform(command: Command, executors: ExecutorCatalog, action: Action): Promise<void> {
+/** What commands are given besides their flags. */
+export interface Surroundings {
+  readonly executors: ExecutorCatalog;
+  readonly output: Writable;
+}
+
+/** Runs one command and sets the process's exit status. `run` and `exec` have signals of their own; for all others Ctrl-C ends it. */
+export async function perform(command: Command, { executors, output }: Surroundings, action: Action): Promise<void> {
   const values: FlagValues = command.optsWithGlobals();
   logSettings(values);
   const works = command.name().startsWith("run");
   if (works && process.pid === 1) await leavePlace();
   const stop = new AbortController();
   const { createContext } = await import("./context.ts");
-  const context = await createContext(executors, stop.signal);
+  const context = await createContext(executors, output, stop.signal);
   const ownsSignals = works || command.name() === "exec";
   const onSignal = (signal: NodeJS.Signals): void => {
     if (stop.signal.aborted) process.exit(1);
     stop.abort(new CommandError(`stopped by ${signal}`));
   };
-  if (!ownsSignals) for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  const signals = ownsSignals ? [] : (["SIGINT", "SIGTERM"] as const);
+  for (const signal of signals) process.on(signal, onSignal);
   const status = await action(values, context);
   await context.coordinator.connections.close();
-  process.exit(typeof status === "number" ? status : 0);
+  // What is left to do is to print, which one signal ends.
+  for (const signal of signals) process.off(signal, onSignal);
+  if (typeof status === "number") process.exitCode = status;
 }
 
 async function leavePlace(): Promise<void> {

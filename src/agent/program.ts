@@ -9,14 +9,16 @@ import { addRunCommand, addRunSingleCommand } from "../commands/run/flags.ts";
 import { addServiceCommand, SERVICE_ACTIONS } from "../commands/service/flags.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 import { versionText } from "../version.ts";
-import { type Action, perform, report } from "./perform.ts";
+import { createOutput, endOutput } from "./output.ts";
+import { type Action, perform, report, type Surroundings } from "./perform.ts";
 
 /**
  * Command lines → commands, over the executors that there are. Whatever a command does is loaded when it is called, so that
  * `list` starts at once.
  */
 export async function startProgram(executors: ExecutorCatalog): Promise<void> {
-  const program = createProgram(executors);
+  const output = createOutput(() => process.stdout);
+  const program = createProgram({ executors, output });
   const longNames = new Set(
     [program, ...program.commands].flatMap((command) =>
       command.options.flatMap((option) => option.long?.slice(2) ?? []),
@@ -27,24 +29,34 @@ export async function startProgram(executors: ExecutorCatalog): Promise<void> {
     if (argv.length === 0) program.outputHelp();
     else await program.parseAsync(argv, { from: "user" });
   } catch (error) {
-    process.exit(report(error));
+    // What is wrong with the output is said below.
+    process.exitCode = error === output.errored ? 1 : report(error);
   }
+  try {
+    await endOutput(output);
+  } catch (error) {
+    const status = report(error);
+    process.exitCode ||= status;
+  }
+  process.exit();
 }
 
 /** Named here, too, so that nothing of it is loaded for other commands. */
 const FILES_COMMAND = "internal-files";
 
-function createProgram(executors: ExecutorCatalog): Command {
+function createProgram({ executors, output }: Surroundings): Command {
   const program = addLogFlags(
     new Command("alloy-runner")
       .description("Runs CI jobs for an AlloyCI or GitLab coordinator.")
       .version(versionText, "-v, --version", "print version, revision, runtime and platform")
-      .helpOption("-h, --help", "show this help, or that of a command"),
+      .helpOption("-h, --help", "show this help, or that of a command")
+      .configureOutput({ writeOut: (text) => void output.write(text) }),
   )
     .showSuggestionAfterError()
     .enablePositionalOptions(false)
     .exitOverride();
-  const does = (command: Command, action: Action): Command => command.action(() => perform(command, executors, action));
+  const does = (command: Command, action: Action): Command =>
+    command.action(() => perform(command, { executors, output }, action));
 
   does(addRegisterCommand(program, executors), async (values, context) => {
     const { registerCommand } = await import("../commands/register/register.ts");

@@ -2,6 +2,7 @@ import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
+import type { Writable } from "node:stream";
 import type { LoadOptions } from "../config/load.ts";
 import { defaultCertsDir, defaultConfigFile, defaultStateDir, usualConfigFile } from "../config/locations.ts";
 import type { CoordinatorDeps } from "../coordinator/calls.ts";
@@ -15,7 +16,9 @@ export interface CommandContext {
   readonly uid: number | undefined;
   readonly catalog: ExecutorCatalog;
   readonly coordinator: CoordinatorDeps;
-  /** Prints what the person asked for, to standard output. */
+  /** Standard output. All that was written to it leaves before the process ends. */
+  readonly output: Writable;
+  /** Prints what the person asked for, a line of `output`. */
   print(text: string): void;
   /** Prints what the person should know meanwhile, to standard error. */
   say(text: string): void;

@@ -59,7 +59,7 @@ export async function demoCommand(values: FlagValues, context: CommandContext): 
           coordinator,
           file,
           project: { repoUrl: project.dir, sha: project.sha, ref: project.ref, name: "hello" },
-          output: process.stdout,
+          output: context.output,
           colors: process.stdout.isTTY === true && !context.env.NO_COLOR,
           secrets: project.secrets,
           timeoutSeconds: 120,

@@ -68,10 +68,12 @@ export async function answer(asked: HttpRequest | HttpReply, steering: Steering,
   const name = path.replace(/^jobs\/[^/]+\//, "jobs/{id}/");
   const route = Object.hasOwn(ROUTES, `${asked.method} ${name}`) ? ROUTES[`${asked.method} ${name}`] : undefined;
   if (route !== undefined) return await route(asked, steering, log);
-  const known = Object.keys(ROUTES).some((one) => one.endsWith(` ${name}`));
-  return known
-    ? refusal(405, `${asked.method} is not for ${asked.path}`)
-    : refusal(404, `${asked.path} is nothing here`);
+  const methods = Object.keys(ROUTES).flatMap((one) => {
+    const [method = "", of] = one.split(" ");
+    return of === name ? [method] : [];
+  });
+  if (methods.length === 0) return refusal(404, `${asked.path} is nothing here`);
+  return { ...refusal(405, `${asked.method} is not for ${asked.path}`), headers: { Allow: methods.join(", ") } };
 }
 
 export function refusal(status: HttpReply["status"], problem: string): HttpReply {

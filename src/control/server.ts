@@ -39,7 +39,7 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
   const serve = async (socket: Socket, asked: HttpRequest | HttpReply): Promise<void> => {
     const found = await answer(asked, steering, log).catch((error: unknown) => refusal(500, describeError(error)));
     if (!("follows" in found)) {
-      sendReply(socket, { ...found, headers }, false);
+      sendReply(socket, { ...found, headers: { ...found.headers, ...headers } }, false);
       return;
     }
     sendHead(socket, "application/x-ndjson", headers);

@@ -184,7 +184,9 @@ async function answer(
   if ("status" in asked) return asked;
   const { method, path } = asked;
   if (!PATHS.has(path)) return { status: 404, body: "not found\n" };
-  if (method !== "GET" && method !== "HEAD") return { status: 405, body: "only GET and HEAD\n" };
+  if (method !== "GET" && method !== "HEAD") {
+    return { status: 405, headers: { Allow: "GET, HEAD" }, body: "only GET and HEAD\n" };
+  }
   if (path === "/metrics") return { status: 200, type: served.contentType, body: await render() };
   if (path === "/health" || path === "/healthz") return { status: 200, body: "alive\n" };
   if (path === "/readyz") return readiness(served);

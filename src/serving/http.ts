@@ -65,7 +65,6 @@ export function sendReply(socket: Socket, { status, type, headers, body }: HttpR
   const head = headOf(status, {
     "Content-Type": type ?? "text/plain; charset=utf-8",
     "Content-Length": String(bytes.length),
-    ...(status === 405 ? { Allow: "GET, HEAD" } : {}),
     ...headers,
   });
   socket.end(withoutBody ? head : Buffer.concat([head, bytes]));

@@ -1,6 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { chmod, lstat, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { request } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -295,6 +297,38 @@ describe("the socket", () => {
     expect((await call("jobs")).stderr).toContain("No runner is running for");
     await site.start();
     await eventually(async () => expect((await answer("jobs")).state).toBe("running"));
+  });
+
+  test("says which methods a path has", async () => {
+    const methods = async (path: string, method: string) =>
+      await new Promise((resolve, reject) => {
+        request({ socketPath: socket(), path: `/v1/${path}`, method, agent: false })
+          .on("response", (response) => resolve([response.statusCode, response.headers.allow]))
+          .on("error", reject)
+          .end();
+      });
+    expect(await methods("drain", "GET")).toEqual([405, "POST"]);
+    expect(await methods("jobs/1/cancel", "DELETE")).toEqual([405, "POST"]);
+    expect(await methods("status", "POST")).toEqual([405, "GET"]);
+    expect(await methods("status", "GET")).toEqual([200, undefined]);
+    expect(await methods("nothing", "GET")).toEqual([404, undefined]);
+  });
+
+  test.skipIf(!existsSync("/dev/full"))("may answer what cannot be written: that is an error", async () => {
+    const { job, open } = gated("unwritten");
+    await job.traceContains("begun");
+    for (const args of [["jobs"], ["jobs", "--json"], ["logs", job.id], ["top", "--json"]]) {
+      const { status, stderr } = spawnSync("sh", ["-c", '"$@" >/dev/full', "sh", ...program(), ...args, ...flags()], {
+        encoding: "utf8",
+        env: { PATH: process.env.PATH, HOME: site.dir },
+      });
+      expect([args, status, stderr]).toEqual([
+        args,
+        1,
+        "alloy-runner: Standard output cannot be written: ENOSPC: no space left on device, write\n",
+      ]);
+    }
+    await open();
   });
 
   test("may lie deeper than the path of a socket may be long, and without it the runner still runs", async () => {

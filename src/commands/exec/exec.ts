@@ -32,9 +32,6 @@ export async function execCommand(
   engine: ExecEngine,
 ): Promise<number> {
   const given = await readExecOptions(words, values, context, availableParallelism());
-  // If the reader of the output goes away, the pipeline notices it when it writes; the listener only keeps this error
-  // from ending the process.
-  process.stdout.on("error", () => undefined);
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;
   const gitIn = (dir: string): Git => createGit(dir, context.env, signal);
@@ -55,7 +52,7 @@ export async function execCommand(
         : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context)) };
     return await withRun({ options, executor, tree, work, values, context, engine }, signal);
   };
-  const status = await Promise.race([
+  return await Promise.race([
     work().catch((error: unknown) => {
       if (signal.aborted) return cancel.status;
       // The reader of the output has gone, so the exit status is that of a program ended by SIGPIPE.
@@ -64,8 +61,6 @@ export async function execCommand(
     }),
     cancel.hurried,
   ]);
-  await new Promise<void>((resolve) => process.stdout.write("", () => resolve()));
-  return status;
 }
 
 async function withRun(run: Run, signal: AbortSignal): Promise<number> {

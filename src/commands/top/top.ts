@@ -25,7 +25,7 @@ const TAIL_BYTES = 64 * 1024;
 export async function topCommand(values: FlagValues, context: CommandContext, streams: TopStreams): Promise<void> {
   const client = await reachRunner(values, context);
   const { input, output } = streams;
-  if (values.json === true) return await printEach(client, output, context.signal);
+  if (values.json === true) return await printEach(client, context);
   if (!input.isTTY || !output.isTTY) {
     throw new CommandError("top needs a terminal. jobs shows the same once, and top --json is for programs");
   }
@@ -34,7 +34,7 @@ export async function topCommand(values: FlagValues, context: CommandContext, st
   await show(client, context, streams);
 }
 
-async function printEach(client: ControlClient, output: WriteStream, signal: AbortSignal): Promise<void> {
+async function printEach(client: ControlClient, { output, signal }: CommandContext): Promise<void> {
   while (!signal.aborted) {
     const status = await client.get("status?lines=1", statusSchema);
     if (!(await written(output, `${JSON.stringify(status)}\n`))) return;

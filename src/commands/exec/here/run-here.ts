@@ -96,7 +96,7 @@ export async function runHere(
 
   const terminal = process.stdout.isTTY === true && run.context.env.TERM !== "dumb";
   const display = {
-    output: process.stdout,
+    output: run.context.output,
     colors: terminal && !run.context.env.NO_COLOR,
     terminal: terminal
       ? { columns: () => process.stdout.columns || 80, rows: () => process.stdout.rows || 24 }
