@@ -4,12 +4,8 @@ import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobProgress } from "../src/job/job.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
-import {
-  type MetricsServer,
-  openMetricsServer,
-  parseListenAddress,
-  type ServedMetrics,
-} from "../src/metrics/server.ts";
+import { type MetricsServer, openMetricsServer, type ServedMetrics } from "../src/metrics/server.ts";
+import { readListenAddress } from "../src/serving/address.ts";
 
 let entries: ReturnType<ServedMetrics["entries"]> = [];
 const opened: MetricsServer[] = [];
@@ -216,13 +212,13 @@ describe("the metrics address", () => {
     ["[fe80::1%eth0]", "fe80::1%eth0", 9252],
     ["metrics.example.org:1", "metrics.example.org", 1],
   ])("%s is understood", (text, host, port) => {
-    expect(parseListenAddress(text)).toEqual({ host, port });
+    expect(readListenAddress(text, 9252)).toEqual({ host, port });
   });
 
-  test.each(["", ":", "host:", "a:b", "::1", "host:99999", "http://host:1", "host:1/x", "[::1", "a b"])(
+  test.each([":", "host:", "a:b", "::1", "host:99999", "http://host:1", "host:1/x", "[::1", "a b"])(
     "%j is refused with what was expected",
-    (text) => {
-      expect(() => parseListenAddress(text)).toThrow(/metrics address .* expected ":port"/);
+    async (text) => {
+      await expect(serve(text)).rejects.toThrow(/metrics address .* expected ":port"/);
     },
   );
 
