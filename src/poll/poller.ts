@@ -37,7 +37,7 @@ export interface PollerOptions {
    * @returns false for a job that is known already: then both stay the poller's
    */
   readonly receive: (job: Job, slot: Slot, reservation: Reservation | undefined) => boolean;
-  readonly meter: Pick<EntryMeter, "asking" | "full" | "refused" | "healthy">;
+  readonly meter: Pick<EntryMeter, "asking" | "crowded" | "full" | "healthy" | "lanes" | "refused">;
   readonly timing: PollTiming;
   readonly log: Log;
 }
@@ -170,6 +170,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     try {
       const wish: SlotWish = { token: entry.id, limit: entry.limit, requestConcurrency: lanes };
       show(() => ({ at: "slot", ...(slots.held(wish) ?? { held: "concurrent", most: 0 }) }));
+      if (slots.held(wish)?.held === "requests") meter.crowded();
       slot = await slots.acquire(wish, stop);
       if (stop.aborted || isPaused()) return atOnce;
       tell({ at: "asking", since: Date.now() });
@@ -246,6 +247,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   };
   const widen = (): void => {
     for (; lanes < entry.requestConcurrency && !stop.aborted; lanes++) begin(0);
+    meter.lanes(lanes);
   };
 
   let lastRequest: NodeJS.Timeout | undefined;

@@ -15,6 +15,8 @@ export interface Started {
   readonly supervisor: Supervisor;
   /** Functions that are called with the result of each reload. */
   readonly onReload: Set<(reloaded: Reloaded) => void>;
+  /** What else takes each configuration that comes into force. */
+  readonly onConfig: Set<(config: Config) => Promise<void>>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
@@ -101,6 +103,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     services,
     supervisor,
     onReload: new Set(),
+    onConfig: new Set(),
     serve,
     stopServing: async () => server?.close(),
     setReady: (is) => {
@@ -191,6 +194,7 @@ export async function follow(
       await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
+      for (const take of started.onConfig) await take(config);
       notifier.ready(statusOf(started));
       settle({ status: statusOf(started) });
     }

@@ -60,6 +60,8 @@ const concurrent = z.int().transform((value, context) => {
   return z.NEVER;
 });
 
+export const webSchema = z.object({ listen_address: text.optional(), password: text.optional() });
+
 export const globalSchema = z.object({
   concurrent: concurrent.default(1),
   // 0 and negative have always meant the default; files that say so are in use.
@@ -78,6 +80,7 @@ export const globalSchema = z.object({
   log_format: word({ text: "text", json: "json", runner: "text" }).optional(),
   listen_address: text.optional(),
   metrics_server: text.optional(),
+  web: webSchema.default({}),
   user: text.optional(),
   sentry_dsn: text.default(""),
   shutdown_timeout: duration(30_000),
