@@ -12,7 +12,17 @@ import { kubernetesJobs } from "./kubernetes.ts";
 import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
-import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
+import {
+  cpuSeconds,
+  delaysOf,
+  type Figure,
+  mean,
+  median,
+  residentMb,
+  TIMED,
+  withRepository,
+  withScene,
+} from "./scene.ts";
 import { artifacts, transfers } from "./transfers.ts";
 import { virtualMachineJobs } from "./virtual-machines.ts";
 
@@ -36,16 +46,11 @@ async function trivialJobs(): Promise<readonly Figure[]> {
   );
 }
 
-/** Lines that carry their own time of printing, ten a second, as a build prints them. */
 async function logLatency(): Promise<readonly Figure[]> {
-  return await withScene({ dialect: "alloy", switches: { traceMarker: "printed-at " } }, async ({ coordinator }) => {
-    const line = 'i=0; while [ $i -lt 100 ]; do echo "printed-at $(date +%s.%N)"; sleep 0.1; i=$((i+1)); done';
-    const job = coordinator.enqueue({ script: [line] });
+  return await withScene({ dialect: "alloy", switches: TIMED.switches }, async ({ coordinator }) => {
+    const job = coordinator.enqueue({ script: TIMED.script });
     await job.reported();
-    const delays = job.markers.flatMap(({ text, at }) => {
-      const printed = Number(/printed-at (\d+\.\d+)/.exec(text)?.[1]);
-      return Number.isNaN(printed) ? [] : [at / 1000 - printed];
-    });
+    const delays = delaysOf(job);
     return [
       {
         name: "line printed → line at the coordinator, mean",

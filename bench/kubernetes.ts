@@ -5,7 +5,18 @@ import type { LocalJob } from "../src/local/coordinator/jobs/job.ts";
 import { bringImages } from "../test/support/cluster/images.ts";
 import { type Node, nodeAt, outputOf, reserveNode, started } from "../test/support/cluster/node.ts";
 import { imageName } from "../test/support/images.ts";
-import { type Figure, mean, median, residentMb, type Scene, type SceneOptions, withScene } from "./scene.ts";
+import {
+  delaysOf,
+  type Figure,
+  mean,
+  median,
+  msToSuccess,
+  residentMb,
+  type Scene,
+  type SceneOptions,
+  TIMED,
+  withScene,
+} from "./scene.ts";
 
 /** Jobs in pods of a real cluster of one node on this machine, whose image is in the node. */
 export async function kubernetesJobs(): Promise<readonly Figure[]> {
@@ -87,9 +98,7 @@ poll_timeout = 600
 
 /** Seconds from the pick-up to the report. */
 async function toSuccess(job: LocalJob): Promise<number> {
-  const update = await job.reported({ timeoutMs: 300_000 });
-  if (update.state !== "success") throw new Error(`the job failed:\n${job.trace}`);
-  return (update.at - (job.pickedUpAt ?? 0)) / 1000;
+  return (await msToSuccess(job, 300_000)) / 1000;
 }
 
 async function trivialJobs(place: Place): Promise<Figure[]> {
@@ -113,17 +122,11 @@ async function trivialJobs(place: Place): Promise<Figure[]> {
   });
 }
 
-/** Lines that carry their own time of printing, ten a second. */
 async function logLatency(place: Place): Promise<Figure[]> {
-  const switches = { traceMarker: "printed-at " };
-  return await withJobs(place, { concurrent: 1, switches }, async ({ coordinator }) => {
-    const line = 'i=0; while [ $i -lt 100 ]; do echo "printed-at $(date +%s.%N)"; sleep 0.1; i=$((i+1)); done';
-    const job = coordinator.enqueue({ script: [line] });
+  return await withJobs(place, { concurrent: 1, switches: TIMED.switches }, async ({ coordinator }) => {
+    const job = coordinator.enqueue({ script: TIMED.script });
     await toSuccess(job);
-    const delays = job.markers.flatMap(({ text, at }) => {
-      const printed = Number(/printed-at (\d+\.\d+)/.exec(text)?.[1]);
-      return Number.isNaN(printed) ? [] : [at / 1000 - printed];
-    });
+    const delays = delaysOf(job);
     return [
       {
         name: "line printed in a pod → line at the coordinator, mean",
