@@ -9,20 +9,11 @@ import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
+import { lineDelays, promptScene } from "./line-delays.ts";
 import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
-import {
-  cpuSeconds,
-  delaysOf,
-  type Figure,
-  mean,
-  median,
-  residentMb,
-  TIMED,
-  withRepository,
-  withScene,
-} from "./scene.ts";
+import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
 import { artifacts, transfers } from "./transfers.ts";
 import { virtualMachineJobs } from "./virtual-machines.ts";
 
@@ -47,10 +38,8 @@ async function trivialJobs(): Promise<readonly Figure[]> {
 }
 
 async function logLatency(): Promise<readonly Figure[]> {
-  return await withScene({ dialect: "alloy", switches: TIMED.switches }, async ({ coordinator }) => {
-    const job = coordinator.enqueue({ script: TIMED.script });
-    await job.reported();
-    const delays = delaysOf(job);
+  return await withScene(promptScene, async ({ coordinator }) => {
+    const delays = await lineDelays(coordinator);
     return [
       {
         name: "line printed → line at the coordinator, mean",

@@ -5,8 +5,8 @@ import type { LocalJob } from "../src/local/coordinator/jobs/job.ts";
 import { bringImages } from "../test/support/cluster/images.ts";
 import { type Node, nodeAt, outputOf, reserveNode, started } from "../test/support/cluster/node.ts";
 import { imageName } from "../test/support/images.ts";
+import { lineDelays, promptScene } from "./line-delays.ts";
 import {
-  delaysOf,
   type Figure,
   mean,
   median,
@@ -14,7 +14,6 @@ import {
   residentMb,
   type Scene,
   type SceneOptions,
-  TIMED,
   withScene,
 } from "./scene.ts";
 
@@ -123,20 +122,15 @@ async function trivialJobs(place: Place): Promise<Figure[]> {
 }
 
 async function logLatency(place: Place): Promise<Figure[]> {
-  return await withJobs(place, { concurrent: 1, switches: TIMED.switches }, async ({ coordinator }) => {
-    const job = coordinator.enqueue({ script: TIMED.script });
-    await toSuccess(job);
-    const delays = delaysOf(job);
-    return [
-      {
-        name: "line printed in a pod → line at the coordinator, mean",
-        value: mean(delays),
-        unit: "s",
-        target: 0.25,
-        bound: "at most",
-      },
-    ];
-  });
+  return await withJobs(place, { concurrent: 1, ...promptScene }, async ({ coordinator }) => [
+    {
+      name: "line printed in a pod → line at the coordinator, mean",
+      value: mean(await lineDelays(coordinator)),
+      unit: "s",
+      target: 0.25,
+      bound: "at most",
+    },
+  ]);
 }
 
 const lines = (count: number): string =>

@@ -124,20 +124,6 @@ export async function medianMs({ coordinator }: Scene, rounds: number): Promise<
   return median(times.slice(1));
 }
 
-/** The marker of lines that carry their own time of printing, and a script that prints ten of them a second, as a build does. */
-export const TIMED = {
-  switches: { traceMarker: "printed-at " },
-  script: ['i=0; while [ $i -lt 100 ]; do echo "printed-at $(date +%s.%N)"; sleep 0.1; i=$((i+1)); done'],
-} as const;
-
-/** Seconds from the printing of each such line to its arrival at the coordinator. */
-export function delaysOf({ markers }: LocalJob): number[] {
-  return markers.flatMap(({ text, at }) => {
-    const printed = Number(/printed-at (\d+\.\d+)/.exec(text)?.[1]);
-    return Number.isNaN(printed) ? [] : [at / 1000 - printed];
-  });
-}
-
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;

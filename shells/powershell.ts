@@ -1,60 +1,12 @@
 import type { Op, ShellCommand, ShellName, ShellWriter, Test, WriteOptions } from "../src/shell.ts";
 import { commandLine } from "./command-line.ts";
 import { helpersFor, prelude } from "./powershell-prelude.ts";
+import { writeEntry, writeReading } from "./powershell-reading.ts";
+import { isBare, isObeyed, quote, quoteContent } from "./powershell-words.ts";
 import { toned } from "./tones.ts";
-
-/** One literal word. PowerShell takes four typographic signs for a single quote, too; nothing else has a meaning in it. */
-function quote(text: string): string {
-  return `'${text.replaceAll("\0", "").replace(/['\u2018-\u201b]/g, "$&$&")}'`;
-}
-
-/** Names as a set in which upper and lower case do not count. */
-function names(...lines: readonly string[]): ReadonlySet<string> {
-  return new Set(lines.join(" ").toLowerCase().split(" "));
-}
-
-/** What PowerShell sets itself, or nobody may. Variables of these names are in the environment, but `$NAME` stays PowerShell's. */
-const AUTOMATIC = names(
-  "args consoleFileName enabledExperimentalFeatures error event eventArgs eventSubscriber executionContext false foreach",
-  "home host input isCoreCLR isLinux isMacOS isWindows lastExitCode matches myInvocation nestedPromptLevel null pid",
-  "profile psBoundParameters psCmdlet psCommandPath psCulture psDebugContext psEdition psHome psItem psScriptRoot",
-  "psSenderInfo psStyle psUICulture psVersionTable pwd sender shellId stackTrace switch this true",
-  "psDefaultParameterValues psSessionOption",
-);
-
-/** What PowerShell obeys: a variable of this name is one for the author's script, too, in the type that PowerShell wants. */
-const OBEYED = names(
-  "confirmPreference debugPreference errorActionPreference errorView formatEnumerationLimit informationPreference",
-  "logCommandHealthEvent logCommandLifecycleEvent logEngineHealthEvent logEngineLifecycleEvent logProviderHealthEvent",
-  "logProviderLifecycleEvent maximumAliasCount maximumDriveCount maximumErrorCount maximumFunctionCount",
-  "maximumHistoryCount maximumVariableCount ofs outputEncoding progressPreference psEmailServer",
-  "psModuleAutoLoadingPreference psNativeCommandArgumentPassing psNativeCommandUseErrorActionPreference",
-  "psSessionApplicationName psSessionConfigurationName transcript verbosePreference warningPreference whatIfPreference",
-);
 
 /** In UTF-16 units, with quotes. Longer values may be too long for the environment, which must end the script. */
 const LONGEST_PLAIN = 30_000;
-
-/** Can `$NAME` be ours? */
-function isBare(name: string): boolean {
-  return (
-    /^[A-Za-z][A-Za-z0-9_]*$/.test(name) &&
-    !isObeyed(name) &&
-    !AUTOMATIC.has(name.toLowerCase()) &&
-    !/^alloy/i.test(name)
-  );
-}
-
-function isObeyed(name: string): boolean {
-  return OBEYED.has(name.toLowerCase());
-}
-
-/**
- * What statements of ours behind an entry's text would change or not see: what shows who has started it, what would take in
- * the next line, what belongs at a script's head, and what makes a program's failure an exception.
- */
-const INTRICATE =
-  /MyInvocation|Write-Error|# SIG #|`\s*(?![\s\S])|^\s*using\s|#requires\s|PSNativeCommandUseErrorActionPreference/im;
 
 /** A call of a function of ours, which then is part of the script. */
 type Call = (name: string, ...words: readonly (string | number)[]) => string;
@@ -155,82 +107,6 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
   fresh = false;
   const after = list(ops.slice(authored));
   return [before, writeReading(entries, xtrace, tmpDir), after].join("\n");
-}
-
-/** Defines what runs entries that are not plain, and what judges one that did not end well. */
-const TAKE_REST = ". ([ScriptBlock]::Create($AlloyState.Rest))";
-
-/**
- * Reads all entries. What PowerShell meets for the first time takes it long, be it a function's call, a member's name or a kind
- * of statement: so entries are read and run with few of them, and the rest comes as a text, which is read where it is needed.
- */
-function writeReading(entries: readonly string[], xtrace: boolean, tmpDir: string): string {
-  const any = (pattern: RegExp): boolean => entries.some((text) => pattern.test(text));
-  const demanding = any(/^\s*#requires\s/im);
-  const rest = helpersFor([
-    ...["AlloyRead", "AlloyEntry", "AlloyGuard", "AlloyWeigh"],
-    ...(any(/Write-Error/i) ? ["Write-Error"] : []),
-    ...(demanding ? ["AlloyRequire"] : []),
-  ]);
-  const native = any(/PSNativeCommandUseErrorActionPreference/i);
-  const plain = !xtrace && !any(INTRICATE);
-  return [
-    `$AlloyTexts = @(\n${entries.map(quote).join(",\n")}\n)`,
-    "$AlloyUnits = $null",
-    "$AlloyPassed = $false",
-    ...(plain
-      ? [
-          "try {",
-          "$AlloyUnits = @(",
-          ...entries.map(
-            (_, index) =>
-              `[Management.Automation.Language.Parser]::ParseInput($AlloyTexts[${index}] + '\n; $AlloyPassed = $?', 'entry ${index + 1}', [ref] $null, [ref] $null).GetScriptBlock()`,
-          ),
-          ")",
-          "$AlloyPassed = $true",
-          "} catch { }",
-        ]
-      : []),
-    "$ExecutionContext.SessionState.PSVariable.Set([PSVariable]::new('AlloyState', @{",
-    `Units = $AlloyUnits; Taken = @{}; Unit = $null; Done = -1; Passed = $null; Ended = $false; Error = $null`,
-    `Traced = $${xtrace}; Native = $${native}; Rest = ${quote(rest)}`,
-    "}, 'Constant'))",
-    "if (-not $AlloyPassed) {",
-    TAKE_REST,
-    "AlloyRead $AlloyTexts",
-    ...(demanding ? [`AlloyRequire ${quote(tmpDir)}`] : []),
-    "$AlloyPassed = $true",
-    "}",
-  ].join("\n");
-}
-
-/** Runs one entry, where those before it ended well; `later`: an exception may stand for a program's failure by then. */
-function writeEntry(index: number, later: boolean, text: string): string {
-  return [
-    "if ($AlloyPassed) {",
-    "$global:LASTEXITCODE = 0",
-    "$AlloyPassed = $null",
-    "$AlloyEnded = $false",
-    ...(later
-      ? [
-          "if ($ExecutionContext.SessionState.PSVariable.GetValue('PSNativeCommandUseErrorActionPreference')) {",
-          `${TAKE_REST}; AlloyGuard ${index}`,
-          "}",
-        ]
-      : []),
-    ...(/\btry\b/i.test(text) ? ["$AlloyState.Error = if ($global:Error.Count -gt 0) { $global:Error[0] }"] : []),
-    "do {",
-    `. ($AlloyState.Units[${index}])`,
-    "$AlloyEnded = $true",
-    "} while ($false)",
-    `if (-not $AlloyPassed) { ${TAKE_REST}; $AlloyPassed = AlloyWeigh ${index} }`,
-    "}",
-  ].join("\n");
-}
-
-/** Strings of .NET hold NUL, too, but only as an escape. */
-function quoteContent(content: string): string {
-  return content.includes("\0") ? `(${content.split("\0").map(quote).join(" + [char]0 + ")})` : quote(content);
 }
 
 function writeRepeat(serial: number, op: Extract<Op, { op: "repeat" }>, body: string, call: Call): string {

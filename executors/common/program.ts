@@ -4,8 +4,9 @@ import { Readable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Exit } from "../../src/executor.ts";
 import type { Argv } from "../../src/shell.ts";
-import { deadline, never } from "../../src/time.ts";
+import { deadline, never, pause } from "../../src/time.ts";
 import { beforeAbort } from "./forward.ts";
+import { listProcesses } from "./process-list.ts";
 
 export interface ProgramCall {
   readonly argv: Argv;
@@ -28,6 +29,11 @@ export interface RunningProgram {
   readonly exit: Promise<Exit>;
   /** SIGTERM to the group, SIGKILL after the grace. @returns how far it had to go; `survived`: it is still there */
   stop(graceMs: number, forceMs: number): Promise<"ended" | "killed" | "survived">;
+  /**
+   * Once a stopped program has ended: SIGKILL to what is left of its group after the grace.
+   * @returns as `stop` does, for what the program has left
+   */
+  stopRest(graceMs: number, forceMs: number): Promise<"ended" | "killed" | "survived">;
 }
 
 const WINDOWS = process.platform === "win32";
@@ -39,6 +45,9 @@ const WINDOWS = process.platform === "win32";
  */
 const JOINED = `{ trap : TERM; "$@" 2>&1 3>&-; echo "$?" >&3; } | (trap '' TERM; exec cat 3>&-)`;
 const APART = `{ { { trap : TERM; "$@" 3>&- 2>&1 >&4 4>&-; echo "$?" >&3; } | (trap '' TERM; exec cat >&2 3>&- 4>&-); } 4>&1; } | (trap '' TERM; exec cat 3>&-)`;
+
+const WRAPPERS = [JOINED, APART];
+const LOOK_MS = 50;
 
 const SIGNALS = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
 
@@ -89,7 +98,33 @@ export async function startProgram({
       signalGroup(child, pid, "SIGKILL");
       return (await within(exit, forceMs)) ? "killed" : "survived";
     },
+    async stopRest(graceMs, forceMs) {
+      if (WINDOWS || (await isClear(pid, graceMs))) return "ended";
+      signalGroup(child, pid, "SIGKILL");
+      return (await isClear(pid, forceMs)) ? "killed" : "survived";
+    },
   };
+}
+
+/** Waits until nothing of the group is left but the shells and `cat`s around the program, which end with its output. */
+async function isClear(group: number, ms: number): Promise<boolean> {
+  const end = performance.now() + ms;
+  for (;;) {
+    const members = isGroup(group) ? (await listProcesses(never)).filter((one) => one.group === group) : [];
+    if (members.every(({ args }) => args === "cat" || WRAPPERS.some((text) => args.startsWith(`/bin/sh -c ${text} `))))
+      return true;
+    if (performance.now() > end) return false;
+    await pause(LOOK_MS, never);
+  }
+}
+
+function isGroup(group: number): boolean {
+  try {
+    process.kill(-group, 0);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function within(exit: Promise<Exit>, ms: number): Promise<boolean> {

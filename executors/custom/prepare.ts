@@ -32,12 +32,12 @@ export async function prepareJob(
 ): Promise<Environment> {
   const { log, entry, host: places } = deps;
   const { job, jobKey, runnerId, trust } = request;
-  const place = await takePlace(places.keepDir, runnerId, job.projectId);
+  const place = takePlace(places.keepDir, runnerId, job.projectId);
   const dir = await makeDir(place);
   const payload = responseText(request);
   const own = ownEnvironment(dir, jobMark(jobKey));
   const { cleanup, config, prepare, gracefulMs, forceMs } = settings;
-  let kept: Omit<KeptJob, "process"> = {
+  let kept: KeptJob = {
     jobKey,
     dir,
     payload,

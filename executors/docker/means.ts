@@ -1,8 +1,9 @@
+import { join } from "node:path";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { never, unlessAborted } from "../../src/time.ts";
+import { installationId } from "../common/installation.ts";
 import { createSweeper, type Sweeper } from "./clean-up/sweep.ts";
 import { connectEngine, type Engine } from "./engine/engine.ts";
-import { installationId } from "./engine/installation.ts";
 import type { Owner } from "./engine/labels.ts";
 import { createHelperImages, type HelperImages } from "./image/helper-image.ts";
 import { createNetworkPool, type NetworkPool } from "./job/network/network-pool.ts";
@@ -43,7 +44,7 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
   const own = keyOf(settings.connection);
 
   const find = async (connection: ConnectionSettings): Promise<Means> => {
-    const installation = await installationId(host.keepDir);
+    const installation = await installationId(join(host.keepDir, "docker-installation"));
     const owner: Owner = { installation, process: `${process.pid}-${Math.round(performance.timeOrigin)}` };
     // All jobs that wait for the engine share this call, so that the signal of none of them ends it; it has time limits of
     // its own.
@@ -59,7 +60,7 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
     };
   };
 
-  const join = (connection: ConnectionSettings): Known => {
+  const enter = (connection: ConnectionSettings): Known => {
     const key = keyOf(connection);
     const there = known.get(key);
     if (there !== undefined) return there;
@@ -81,7 +82,7 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
   return {
     async hold(connection, signal) {
       const key = keyOf(connection);
-      const one = join(connection);
+      const one = enter(connection);
       one.users++;
       let held = true;
       const free = async (): Promise<void> => {

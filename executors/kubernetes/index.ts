@@ -37,6 +37,8 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
   const { log, entry } = deps;
   const sweeper = createSweeper(settings.cleanupGraceSeconds, log);
   const slots = new Map<string, Set<number>>();
+  /** Connections of jobs that log in with a token of their own, until nothing of these jobs is left. */
+  const ownConnections = new Set<Cluster>();
   let missing: { readonly until: number; readonly why: string } | null = null;
 
   // Asked for anew after a failure: the cluster may come up, or the kubeconfig may be mended, while the runner runs.
@@ -73,19 +75,24 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
   };
 
   const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment> => {
-    const chosen = choose(settings, request.variables);
+    const chosen = choose(settings, request);
     const { bearerToken } = chosen;
     const shared = bearerToken === undefined;
     if (bearerToken !== undefined) request.hide?.([bearerToken]);
     const found = shared
       ? await cluster(signal)
-      : await connectCluster(settings, { ...settings.connection, bearerToken }, deps, signal);
+      : await connectCluster(settings, withToken(settings.connection, bearerToken), deps, signal);
+    if (!shared) ownConnections.add(found);
     const namespace = chosen.namespace ?? found.namespace;
     const { api } = found;
     const views: PodView[] = [];
     const slot = takeSlot(request);
     let pod = "";
     let work: Promise<void> | null = null;
+    const leave = (): void => {
+      slot.free();
+      if (ownConnections.delete(found)) found.close();
+    };
     const remove = async (until: AbortSignal): Promise<void> => {
       const { jobKey } = request;
       const graceSeconds = settings.cleanupGraceSeconds;
@@ -97,13 +104,13 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
         );
       } catch (error) {
         work = null;
-        if (shared) sweeper.suspect({ api, namespace }, jobKey);
+        // Something of it may still run in the builds directory: nobody else gets that meanwhile.
+        sweeper.suspect({ api, namespace }, jobKey, leave);
         throw error;
       } finally {
         for (const view of views) view.close();
-        if (!shared) found.close();
       }
-      slot.free();
+      leave();
     };
     const destroy = (until: AbortSignal): Promise<void> => {
       work ??= remove(until);
@@ -147,7 +154,6 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       });
       // The API may still carry out a request that was given up.
       if (signal.aborted && shared) sweeper.suspect({ api, namespace }, request.jobKey);
-      slot.free();
       throw error;
     }
   };
@@ -204,10 +210,19 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     },
     close: async () => {
       await sweeper.close();
+      for (const own of ownConnections) own.close();
       const found = await finding?.catch(() => null);
       found?.close();
     },
   });
+}
+
+/** The way to the cluster for whoever holds this token. With a client certificate beside it, the server goes by the certificate. */
+function withToken(
+  connection: KubernetesSettings["connection"],
+  bearerToken: string | undefined,
+): KubernetesSettings["connection"] {
+  return { ...connection, certFile: undefined, keyFile: undefined, bearerToken };
 }
 
 export default defineExecutor({

@@ -52,32 +52,32 @@ export async function keep(file: string, machine: KeptMachine): Promise<void> {
   }
 }
 
-/** `null`: there is no such file, or it cannot be understood. */
-export async function readKept(file: string): Promise<KeptMachine | null> {
-  const text = await readFile(file, "utf8").catch(() => null);
-  if (text === null) return null;
+/** `null`: there is no such file. "unreadable": there is one, and which machine it is about is not known. */
+export async function readKept(file: string): Promise<KeptMachine | "unreadable" | null> {
   try {
-    return keptSchema.parse(JSON.parse(text));
-  } catch {
-    return null;
+    return keptSchema.parse(JSON.parse(await readFile(file, "utf8")));
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "ENOENT" ? null : "unreadable";
   }
+}
+
+/** Keeps a file that cannot be read for whoever looks for its machine. @returns where it is then */
+export async function setAside(file: string): Promise<string> {
+  const aside = `${file}.unreadable`;
+  await rename(file, aside);
+  return aside;
 }
 
 export async function forget(file: string): Promise<void> {
   await rm(file, { force: true });
 }
 
-/** The machines of all entries of this runner. */
-export async function allKept(keepDir: string, hypervisor: string): Promise<{ file: string; machine: KeptMachine }[]> {
+/** Files of the machines of all entries of this runner. */
+export async function allKept(keepDir: string, hypervisor: string): Promise<string[]> {
   const names = await readdir(keepDir).catch(() => []);
-  const found: { file: string; machine: KeptMachine }[] = [];
-  for (const name of names) {
-    if (!name.startsWith(prefixOf(hypervisor)) || !name.endsWith(".json")) continue;
-    const file = join(keepDir, name);
-    const machine = await readKept(file);
-    if (machine !== null) found.push({ file, machine });
-  }
-  return found;
+  return names.flatMap((name) =>
+    name.startsWith(prefixOf(hypervisor)) && name.endsWith(".json") ? [join(keepDir, name)] : [],
+  );
 }
 
 /** Whether a runner has made the machine of this name. Such a machine is nobody's base, because it comes and goes. */
@@ -88,5 +88,10 @@ export function isMachineName(name: string): boolean {
 /** A name as GitLab Runner gives it, with a random part. */
 export function machineName(base: string, runnerId: string, slot: number): string {
   const plain = base.replace(/[^\p{L}\p{N}._ -]+/gu, "-").replace(/^[-. ]+/, "");
-  return `${plain.slice(0, 60) || "machine"}-runner-${runnerId}-concurrent-${slot}-${randomBytes(4).toString("hex")}`;
+  return `${plain.slice(0, 60) || "machine"}${ofSlot(runnerId, slot)}${randomBytes(4).toString("hex")}`;
+}
+
+/** What the names of all machines have in common that were ever in a slot. */
+export function ofSlot(runnerId: string, slot: number): string {
+  return `-runner-${runnerId}-concurrent-${slot}-`;
 }

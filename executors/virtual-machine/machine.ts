@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { describeError, SystemFailure } from "../../src/errors.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Notes, PrepareRequest } from "../../src/executor.ts";
 import type { HostPlaces } from "../../src/executor-deps.ts";
 import type { Log } from "../../src/log.ts";
@@ -7,7 +7,17 @@ import { type SshSettings, sshCommands } from "../ssh/over-ssh.ts";
 import { lookAtGuest, mustBeIt, setClock } from "./guest.ts";
 import { openHostKeys } from "./host-key.ts";
 import type { Address, Base, Hypervisor, Machine, Source } from "./hypervisor.ts";
-import { forget, type KeptMachine, keep, keptFile, machineName, readKept } from "./kept.ts";
+import {
+  forget,
+  isMachineName,
+  type KeptMachine,
+  keep,
+  keptFile,
+  machineName,
+  ofSlot,
+  readKept,
+  setAside,
+} from "./kept.ts";
 import { type Login, logInToMachine } from "./login.ts";
 import { endOrphans } from "./orphans.ts";
 import { type Held, type Places, within } from "./places.ts";
@@ -42,7 +52,10 @@ const SNAPSHOT = "Started";
 /** Limit for letting a machine go, whatever has become of the job. */
 export const LEAVE_MS = 5 * 60_000;
 
-/** @throws {SystemFailure} there is no such base, or no copy of it that runs and answers; nothing half-made is left then */
+/**
+ * @throws {ScriptFailure} the base is another job's
+ * @throws {SystemFailure} there is no such base, or no copy of it that runs and answers; nothing half-made is left then
+ */
 export async function openMachine(
   options: MachineOptions,
   { request, baseName }: { readonly request: PrepareRequest; readonly baseName: string },
@@ -52,6 +65,10 @@ export async function openMachine(
   const { hypervisor, places, host, log, keeps } = options;
   const { jobKey, runnerId } = request;
   const base = await hypervisor.findBase(baseName, signal);
+  // Hypervisors also find a machine by its identifier.
+  if (base.name !== baseName && isMachineName(base.name)) {
+    throw new ScriptFailure(`The virtual machine "${baseName}" is another job's: it can be nobody's image`);
+  }
   const source = base.source ?? (await sourceOf(options, base, notes, signal));
   const slot = await places.take(`${hypervisor.name}-${runnerId}`, signal);
   const at = { hypervisor: hypervisor.name, runnerId, slot: slot.number, base: base.id };
@@ -81,7 +98,7 @@ export async function openMachine(
   try {
     held = await places.hold(basename(file), signal);
     await request.remember({ kind: "vm-job", file: basename(file) });
-    const before = await readKept(file);
+    const before = await readOrSetAside(file, { runnerId, slot: slot.number }, log);
     const job = { options, base, source, notes, note };
     let login: Login | null = null;
     if (before !== null) {
@@ -116,6 +133,21 @@ export async function openMachine(
     });
     throw error;
   }
+}
+
+/** A file that cannot be read costs no job, but its machine is named: nobody else knows that it is the runner's. */
+async function readOrSetAside(
+  file: string,
+  { runnerId, slot }: { readonly runnerId: string; readonly slot: number },
+  log: Log,
+): Promise<KeptMachine | null> {
+  const kept = await readKept(file);
+  if (kept !== "unreadable") return kept;
+  log.error(
+    `what was written down of a virtual machine cannot be read: it may still be there, and its name holds "${ofSlot(runnerId, slot)}". Remove it, then the file`,
+    { file: await setAside(file) },
+  );
+  return null;
 }
 
 /** One caller at a time: a second snapshot or template of the same base would be one too many. */

@@ -1,6 +1,5 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { pause } from "../../src/time.ts";
+import { listProcesses } from "../common/process-list.ts";
 import type { Hypervisor, Machine } from "./hypervisor.ts";
 
 const LOOK_MS = 200;
@@ -18,18 +17,12 @@ export async function endOrphans(
 ): Promise<number> {
   if (process.platform === "win32") return 0;
   const own = [machine.name, ...(machine.id === null ? [] : [machine.id])];
-  const found = async (): Promise<number[]> => {
-    const { stdout } = await promisify(execFile)("ps", ["-axww", "-o", "pid=,pgid=,args="], {
-      maxBuffer: 64 * 1024 * 1024,
-      signal,
-    });
-    return stdout.split("\n").flatMap((line) => {
-      const [, pid, group, args = ""] = /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [];
+  const found = async (): Promise<number[]> =>
+    (await listProcesses(signal)).flatMap(({ pid, group, args }) => {
       // The founder of the group is the shell by which the runner starts programs.
       if (pid !== group || !args.includes(` alloy-runner ${program} `)) return [];
-      return own.some((word) => args.includes(word)) ? [Number(group)] : [];
+      return own.some((word) => args.includes(word)) ? [group] : [];
     });
-  };
   const groups = await found();
   if (groups.length === 0) return 0;
   for (const group of groups) signalTo(group, "SIGTERM");

@@ -1,6 +1,6 @@
 import { basename, join } from "node:path";
 import { z } from "zod";
-import { describeError } from "../../src/errors.ts";
+import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { Note, Recovered } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
@@ -60,13 +60,17 @@ async function recoverMachine(
   signal: AbortSignal,
 ): Promise<string | null> {
   const found = await readKept(file);
-  if (found === null || found.jobKey !== jobKey) return null;
+  if (found === "unreadable") {
+    // The next job in its place names the machine.
+    throw new SystemFailure(`${file}, which says which machine that is, cannot be read`);
+  }
+  if (found?.jobKey !== jobKey) return null;
   const claim = places.tryHold(basename(file));
   try {
     if (claim === null) await pause(TAKE_OVER_MS, signal);
     const machine = await readKept(file);
     // Another job has the machine now: that one has switched it off, or will.
-    if (machine === null || machine.jobKey !== jobKey) return null;
+    if (machine === null || machine === "unreadable" || machine.jobKey !== jobKey) return null;
     if (machine.snapshot === null) {
       await discardMachine(hypervisor, file, machine, signal);
       return `removed 1 virtual machine (${machine.name}) and what ran in it`;
@@ -86,15 +90,16 @@ async function recoverMachine(
  */
 export async function sweepUnused(options: RecoveryOptions, signal: AbortSignal): Promise<void> {
   const { hypervisor, places, keepDir, log } = options;
-  for (const { file } of await allKept(keepDir, hypervisor.name)) {
+  for (const file of await allKept(keepDir, hypervisor.name)) {
     const before = await readKept(file);
-    if (before === null || !isLeft(before)) continue;
+    if (before === "unreadable") log.warn("what was written down of a virtual machine cannot be read", { file });
+    if (before === null || before === "unreadable" || !isLeft(before)) continue;
     // Whoever works in the machine holds its file.
     const claim = places.tryHold(basename(file));
     if (claim === null) continue;
     try {
       const machine = await readKept(file);
-      if (machine === null || !isLeft(machine)) continue;
+      if (machine === null || machine === "unreadable" || !isLeft(machine)) continue;
       if (machine.snapshot !== null && Date.now() - machine.usedAt < UNUSED_MS) {
         await hypervisor.powerOff(machine, signal);
         await keep(file, { ...machine, jobKey: null });

@@ -1,6 +1,18 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { restoreDir } from "../../executors/custom/clean-up/clean-up.ts";
 import { readAnswer } from "../../executors/custom/driver/answer.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
@@ -297,6 +309,46 @@ describe("programs that do not end", () => {
     expect(readdirSync(stand.dir).filter((name) => name.startsWith("custom-job-"))).toEqual([]);
     await executor.close(never);
   });
+
+  test("what a canceled program has left in its group is killed, and the trace says so", async () => {
+    const prepare = stand.program(
+      "prepare",
+      `sh -c 'trap "" TERM; echo "left $$"; while :; do sleep 0.05; done' & while :; do sleep 0.05; done`,
+    );
+    const sink = new Sink();
+    const executor = stand.open({ prepare_exec: prepare });
+    const stop = new AbortController();
+    const work = executor.prepare(sampleRequest(), sink, stop.signal);
+    await sink.until(/left \d+/);
+    stop.abort(new Stop("canceled", "canceled by somebody"));
+    await expect(work).rejects.toThrow("canceled by somebody");
+    expect(isAlive(/left (\d+)/.exec(sink.text)?.[1] ?? "")).toBe(false);
+    expect(sink.text).toContain(
+      `Stopped prepare_exec (${prepare}); what it had started ignored SIGTERM for 1 s and was killed`,
+    );
+    await executor.close(never);
+  });
+
+  test("a helper with a session of its own is the driver's, and no cancel waits for it", async () => {
+    const prepare = stand.program(
+      "prepare",
+      `setsid sh -c 'trap "" TERM; echo "helper $$"; exec sleep 300' & while :; do sleep 0.05; done`,
+    );
+    const sink = new Sink();
+    const executor = stand.open({ prepare_exec: prepare, graceful_kill_timeout: 60 });
+    const stop = new AbortController();
+    const work = executor.prepare(sampleRequest(), sink, stop.signal);
+    await sink.until(/helper \d+/);
+    const pid = /helper (\d+)/.exec(sink.text)?.[1] ?? "";
+    try {
+      stop.abort(new Stop("canceled", "canceled by somebody"));
+      await expect(work).rejects.toThrow("canceled by somebody");
+      expect(isAlive(pid)).toBe(true);
+    } finally {
+      process.kill(Number(pid), "SIGKILL");
+    }
+    await executor.close(never);
+  });
 });
 
 describe("cleanup_exec", () => {
@@ -328,7 +380,7 @@ describe("cleanup_exec", () => {
     const cleanup = stand.program("cleanup", "trap '' TERM; while :; do sleep 0.05; done");
     await inJob({ cleanup_exec: cleanup, cleanup_exec_timeout: 1 }, async () => {});
     expect(stand.logged.join("\n")).toMatch(
-      /longer than 1 s in all \(cleanup_exec_timeout\); it ignored SIGTERM and was killed/,
+      /longer than 1 s in all \(cleanup_exec_timeout\); it ignored SIGTERM for 1 s and was killed/,
     );
   });
 
@@ -357,6 +409,68 @@ describe("cleanup_exec", () => {
   });
 });
 
+test("the number of a job whose runner died before it wrote a word is free again, and that of a living one is not", async () => {
+  const files = (): string[] => readdirSync(stand.dir).filter((one) => one.startsWith("custom-job-"));
+  await inJob({}, async () => {
+    const [name = ""] = files();
+    writeFileSync(join(stand.dir, name.replace(/0$/, "1")), "");
+    await inJob({}, async ({ projectSlot }) => expect(projectSlot).toBe(2));
+    await expect.poll(files).toEqual([name]);
+    await inJob({}, async ({ projectSlot }) => expect(projectSlot).toBe(1));
+  });
+});
+
+describe("the directory of a job that a restart of the machine took", () => {
+  const made = (name: string, make: (path: string) => void): string => {
+    const path = join(stand.dir, name);
+    make(path);
+    return path;
+  };
+  const chowned = (path: string): void => {
+    mkdirSync(path);
+    chownSync(path, 65534, 65534);
+  };
+
+  test("is made anew, only for the runner's account, and holds the job", async () => {
+    const dir = join(stand.dir, "gone");
+    for (let times = 0; times < 2; times++) await restoreDir(dir, "{}");
+    expect(statSync(dir).mode & 0o777).toBe(0o700);
+    expect(readFileSync(join(dir, "response.json"), "utf8")).toBe("{}");
+  });
+
+  test("is never another user's, nor where a link of that name leads: the job's token is in it", async () => {
+    const other = made("aim", (path) => mkdirSync(path));
+    const taken = [made("link", (path) => symlinkSync(other, path))];
+    if (process.getuid?.() === 0) taken.push(made("theirs", chowned));
+    for (const dir of taken) {
+      await expect(restoreDir(dir, "{}")).rejects.toThrow(/is not a directory of the runner's account/);
+      expect(readdirSync(dir)).toEqual([]);
+    }
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("is another one where somebody else has its name", async () => {
+    const seen = join(stand.dir, "seen");
+    const cleanup = stand.program("cleanup", `echo "$PWD $TMPDIR $(cat "$JOB_RESPONSE_FILE")" >${seen}`);
+    const sample = sampleRequest();
+    await stand
+      .open({ cleanup_exec: cleanup })
+      .prepare({ ...sample, job: { ...sample.job, payload: "{}" } }, new Sink(), never);
+    const [name = ""] = readdirSync(stand.dir).filter((one) => one.startsWith("custom-job-"));
+    const { dir } = z.object({ dir: z.string() }).parse(JSON.parse(readFileSync(join(stand.dir, name), "utf8")));
+    rmSync(dir, { recursive: true });
+    chowned(dir);
+    try {
+      const notes = JSON.parse(JSON.stringify(sample.notes));
+      expect((await stand.open({}).recover(sample.jobKey, notes, never)).left).toEqual([]);
+      expect(readdirSync(dir)).toEqual([]);
+      expect(readFileSync(seen, "utf8")).toMatch(/^(\S+) \1 \{\}\n$/);
+      expect(readFileSync(seen, "utf8")).not.toContain(dir);
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+});
+
 describe("what goes wrong around a driver's programs", () => {
   test("config_exec may leave something running that holds its output", { timeout: 20_000 }, async () => {
     const pid = join(stand.dir, "pid");
@@ -365,6 +479,23 @@ describe("what goes wrong around a driver's programs", () => {
       await inJob({ config_exec: config }, async ({ host }) => expect(host).toBe("guest"));
     } finally {
       process.kill(Number(readFileSync(pid, "utf8")));
+    }
+  });
+
+  test("run_exec may leave something running that holds its output: files are listed all the same", {
+    timeout: 20_000,
+  }, async () => {
+    const pids = join(stand.dir, "pids");
+    const run = stand.program("run", `bash "$1"; echo "after $2"; sleep 300 & echo $! >>${pids}`);
+    try {
+      await inJob({ run_exec: run }, async ({ workspace, enter }, notes) => {
+        enter?.("upload_artifacts", false);
+        const found = await workspace.list({ globs: ["*"], exclude: [], untracked: false }, never);
+        expect(found.paths).toEqual([]);
+        expect(notes.text).toContain("after upload_artifacts_on_success\n");
+      });
+    } finally {
+      for (const pid of readFileSync(pids, "utf8").trim().split("\n")) process.kill(Number(pid));
     }
   });
 

@@ -400,10 +400,10 @@ describe("jobs in containers", () => {
     });
     onTestFinished(async () => void (await stranger.remove({ force: true })));
     const { abandonedJobs } = await import("../../executors/docker/clean-up/clean-up.ts");
-    const { installationId } = await import("../../executors/docker/engine/installation.ts");
+    const { installationId } = await import("../../executors/common/installation.ts");
     const connected = await connectTo(engine);
     onTestFinished(() => connected.close());
-    const installation = await installationId(stand().dir);
+    const installation = await installationId(join(stand().dir, "docker-installation"));
     expect(await abandonedJobs(connected, { installation, process: "a-later-one" }, never)).toHaveLength(1);
     expect(await abandonedJobs(connected, { installation: "unknown", process: "x" }, never)).toEqual([]);
     await environment.destroy(never);

@@ -284,6 +284,25 @@ describe("jobs in pods", () => {
     });
   });
 
+  it("a place whose clean-up failed is the next job's once a sweep has removed the pod", async () => {
+    const executor = opened();
+    const place = async () => {
+      const environment = await executor.prepare(requestOf({ image: image("sh") }), new Sink(), never);
+      onTestFinished(() => environment.destroy(never));
+      return environment;
+    };
+    const first = await place();
+    await expect(first.destroy(AbortSignal.abort(new Error("no time")))).rejects.toThrow("no time");
+    const second = await place();
+    expect([first.projectSlot, second.projectSlot]).toEqual([0, 1]);
+    const slotOfNext = async (): Promise<number> => {
+      const next = await place();
+      await next.destroy(never);
+      return next.projectSlot;
+    };
+    await expect.poll(slotOfNext, { timeout: 60_000, interval: 1000 }).toBe(0);
+  });
+
   it("patches change the pod, and may not take away what jobs stand on", async () => {
     const sidecar = { containers: [{ name: "sidecar", image: imageName("sh"), command: ["sleep", "1000"] }] };
     const { environment } = await prepared(

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { z } from "zod";
-import { tableShape } from "../../executors/kubernetes/settings/settings.ts";
+import { tableShape } from "../../executors/kubernetes/settings/shape.ts";
 import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";

@@ -7,12 +7,17 @@ import { openAccess } from "../../executors/kubernetes/access/access.ts";
 import { createApi } from "../../executors/kubernetes/api/client.ts";
 import { podCommands } from "../../executors/kubernetes/api/commands.ts";
 import { podsPath } from "../../executors/kubernetes/api/pods.ts";
+import kubernetes from "../../executors/kubernetes/index.ts";
 import { kubernetesTable } from "../../executors/kubernetes/settings/settings.ts";
+import { checkedTable } from "../../executors/kubernetes/settings/table.ts";
 import { runToEnd } from "../../executors/remote/index.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
+import { executorDeps } from "../support/executor-deps.ts";
+import { Sink } from "../support/executor-kit.ts";
 import { imageName } from "../support/images.ts";
 import { startProxy } from "../support/proxy.ts";
+import { plainVariable, requestOf } from "./kubernetes-request.ts";
 
 /** Each way to log in to a real API server, and to reach it, is tried with a call and with a program in a pod. */
 
@@ -176,6 +181,19 @@ describe("logins of a cluster", () => {
     await works(api);
     const unknown = apiFor({ host: server, bearer_token: "t", retry_limit: 1 });
     await expect((await unknown).call({ ...pod, path: "/version" }, never)).rejects.toThrow(/certificate/);
+  });
+
+  it("a job's own token is all that its calls are made with, also where the entry has a certificate", async () => {
+    await admin("create", "serviceaccount", "idle", "-n", namespace);
+    const own = await admin("create", "token", "idle", "-n", namespace);
+    const table = checkedTable.parse({
+      ...{ host: server, ca_file: caFile, namespace, image: imageName("sh"), bearer_token_overwrite_allowed: true },
+      ...certificate("entry", 1),
+    });
+    const executor = kubernetes.create({ kubernetes: table }, executorDeps(dir));
+    onTestFinished(() => executor.close(never));
+    const request = requestOf({ variables: [plainVariable("KUBERNETES_BEARER_TOKEN", own)] });
+    await expect(executor.prepare(request, new Sink(), never)).rejects.toThrow(/login may not create pods/);
   });
 
   it("a kubeconfig's contexts, token files, certificates and acting for others", async () => {

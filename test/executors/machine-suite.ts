@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { openHostKeys } from "../../executors/virtual-machine/host-key.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
@@ -356,6 +356,8 @@ export function machineSuite(verbs: Verbs): void {
       const error = await failed(opened({ allowed_images: [".*"] }), wanting(copy));
       expect(error).toBeInstanceOf(ScriptFailure);
       expect(String(error)).toContain("is another job's");
+      const byId = await failed(opened({ allowed_images: [".*"] }), wanting(basename(stand.pathOf(copy))));
+      expect(String(byId)).toMatch(/is another job's|There is no virtual machine/);
     });
 
     test("two copies that show different host keys at the same time are told from one another", async () => {
@@ -408,6 +410,20 @@ export function machineSuite(verbs: Verbs): void {
       await expect.poll(() => stand.copies().filter((name) => name.startsWith("Debian"))).toEqual([]);
       expect(stand.logged.join("\n")).toContain("removed a virtual machine that no job wants any more");
       expect(existsSync(path)).toBe(false);
+    });
+
+    test("a file that cannot be read costs no job; its machine is named, and the file kept", async () => {
+      const executor = opened();
+      await wholeJob(executor, "true");
+      const [[file = ""], [lost = ""]] = [kept(), stand.copies()];
+      writeFileSync(join(stand.dir, "keep", file), "{");
+      const { left } = await executor.recover("k", [{ kind: "vm-job", file }], never);
+      expect(left).toEqual([expect.stringContaining(`${file}, which says which machine that is, cannot be read`)]);
+      expect(await wholeJob(executor, "echo works")).toBe("works\n");
+      expect(kept().sort()).toEqual([file, `${file}.unreadable`]);
+      const [, part = "?"] = /its name holds "([^"]+)"/.exec(stand.logged.join("\n").replaceAll('\\"', '"')) ?? [];
+      expect(lost).toContain(part);
+      expect(stand.copies()).toContain(lost);
     });
 
     test("a note that names a file elsewhere leads to nothing", async () => {

@@ -4,7 +4,7 @@ import { describeError, SystemFailure } from "../../../src/errors.ts";
 import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { unlessAborted } from "../../../src/time.ts";
-import { forward } from "../../common/forward.ts";
+import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/forward.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../../remote/index.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "../driver/call.ts";
 import { writeScriptFile } from "../driver/script-file.ts";
@@ -29,6 +29,9 @@ export interface ChannelOptions {
 
 /** Most input in one script: shells hold a here-document in memory, some of them several times. */
 const MOST_TEXT_BYTES = 6 * 1024 * 1024;
+
+/** From the program's end, for what it had to say after the frame. */
+const LAST_WORDS_MS = 200;
 
 const NO_BASE64 = 69;
 const NO_SHELL = 68;
@@ -62,11 +65,20 @@ export function driverCommands(options: ChannelOptions): RemoteCommands {
     const { stdout, stderr } = run.running;
     const words = forward(stderr, notes);
     const framed = readFrame(stdout, number, { inside, outside: notes, name });
-    framed.catch(() => stdout.destroy());
+    const after = framed.then(
+      () => (stdout.readableEnded ? null : forward(stdout, notes)),
+      () => {
+        stdout.destroy();
+        return null;
+      },
+    );
     const exit = (async (): Promise<RemoteExit> => {
       try {
         const ended = await run.ended(words, null, signal);
         const exit = await unlessAborted(framed, signal);
+        const rest = await after;
+        if (rest !== null) await beforeAbort(drain(rest, DRAIN_MS, { patienceMs: LAST_WORDS_MS }), signal);
+        signal.throwIfAborted();
         await run.verdict(ended);
         if (ended.code !== 0) {
           throw new SystemFailure(`${name} ended with status ${ended.code} for a script that ends with 0`, {

@@ -19,7 +19,8 @@ export interface FrameTargets {
 }
 
 /**
- * Sort what a driver prints while a framed program runs.
+ * Sort what a driver prints while a framed program runs, up to the end of the frame; the stream is left open then, as the driver
+ * may have more to say.
  * @returns how that program ended; `null`: the frame is not whole
  * @throws {SystemFailure} something else is among the frame's lines
  */
@@ -50,7 +51,7 @@ export async function readFrame(
       : garbled(last);
   };
 
-  for await (const chunk of stdout) {
+  for await (const chunk of stdout.iterator({ destroyOnReturn: false })) {
     // Its bytes are there several times: as they came, as text, decoded, on their way through the stream, and in the archive.
     tidyAfter(8 * chunk.length);
     const bytes: Buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
@@ -109,9 +110,11 @@ export async function readFrame(
     }
     const data = lines.take();
     if (data.length > 0) await write(inside, data);
+    // Something that the driver has left running may hold its output for good.
+    if (place.state === "after") break;
     rest = Buffer.from(bytes.subarray(next));
   }
-  if (place.state === "before" || place.state === "after") await write(outside, rest);
+  if (place.state === "before") await write(outside, rest);
   if (place.state !== "after" || status === null) return null;
   return { code: status, stderr: Buffer.from(stderr, "base64").toString("utf8") };
 }

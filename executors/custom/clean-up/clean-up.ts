@@ -1,11 +1,11 @@
 import { once } from "node:events";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, rm, writeFile } from "node:fs/promises";
 import { StringDecoder } from "node:string_decoder";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline, pause } from "../../../src/time.ts";
 import { beforeAbort } from "../../common/forward.ts";
-import { type DriverHost, makeCallDir, startCall } from "../driver/call.ts";
+import { type DriverHost, makeCallDir, startCall, stopGroup } from "../driver/call.ts";
 import { responseFile } from "../driver/driver-environment.ts";
 import { type KeptJob, letGo } from "./kept.ts";
 
@@ -76,9 +76,20 @@ async function tryAll(
   }
 }
 
-/** The directory may have gone with a restart of the machine. */
+/**
+ * The directory may have gone with a restart of the machine, and another user may have taken its name by now.
+ * @throws {SystemFailure} it is not the runner's: what is written there is secret
+ */
 export async function restoreDir(dir: string, payload: string): Promise<void> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(dir, { mode: 0o700 });
+  } catch (cause) {
+    const there = await lstat(dir).catch(() => null);
+    const uid = process.getuid?.();
+    if (!there?.isDirectory() || (uid !== undefined && there.uid !== uid)) {
+      throw new SystemFailure(`${dir} cannot be made, or is not a directory of the runner's account`, { cause });
+    }
+  }
   await writeFile(responseFile(dir), payload, { mode: 0o600 });
 }
 
@@ -101,14 +112,8 @@ async function tryOnce(
   const said = Promise.all([once(run.running.stdout, "close"), once(run.running.stderr, "close")]).catch(() => {});
   try {
     const ended = await unlessStopped(run.running.exit, signal, async () => {
-      const how = await run.running.stop(host.limits.gracefulMs, host.limits.forceMs);
-      const said =
-        how === "ended"
-          ? ""
-          : how === "killed"
-            ? "; it ignored SIGTERM and was killed"
-            : `; process group ${run.running.pid} is still there after SIGKILL`;
-      throw new SystemFailure(`${describeError(signal.reason)}${said}`);
+      const { text } = await stopGroup(run.running, host.limits);
+      throw new SystemFailure(`${describeError(signal.reason)}${text}`);
     });
     // The program's last output may still be on its way.
     using soon = deadline(signal, LAST_WORDS_MS, new Error("something still holds its output"));

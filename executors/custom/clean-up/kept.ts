@@ -1,5 +1,6 @@
-import { createHash, randomUUID } from "node:crypto";
-import { open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { closeSync, openSync } from "node:fs";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 
@@ -8,8 +9,6 @@ import { z } from "zod";
  * `CI_CONCURRENT_PROJECT_ID`, and what the clean-up needs, also after a crash. Secrets of the job are in it (0600).
  */
 const keptSchema = z.object({
-  /** The process that the file belongs to. */
-  process: z.string(),
   jobKey: z.string(),
   dir: z.string(),
   payload: z.string(),
@@ -40,19 +39,24 @@ export interface Place {
   readonly file: string;
 }
 
-/** Only this runner uses the directory, so files of other processes are those of dead ones. */
-const thisProcess = randomUUID();
+/**
+ * Files of this process's jobs. Only this runner uses the directory, so all others are those of dead ones: also an empty one, whose
+ * process ended before it wrote a word.
+ */
+const taken = new Set<string>();
 
 /** Prefix of the files' names. */
 export const PREFIX = "custom-job-";
 
 /** The lowest number that no job of this runner and project has. */
-export async function takePlace(keepDir: string, runnerId: string, projectId: string): Promise<Place> {
+export function takePlace(keepDir: string, runnerId: string, projectId: string): Place {
   const project = createHash("sha256").update(projectId).digest("hex").slice(0, 16);
   for (let slot = 0; ; slot++) {
     const file = join(keepDir, `${PREFIX}${runnerId}-${project}-${slot}`);
     try {
-      await (await open(file, "wx", 0o600)).close();
+      // In one turn: whoever looks for files of the dead sees either none or one that is taken.
+      closeSync(openSync(file, "wx", 0o600));
+      taken.add(file);
       return { slot, file };
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
@@ -61,9 +65,9 @@ export async function takePlace(keepDir: string, runnerId: string, projectId: st
 }
 
 /** Replaces the file in one step, so that a crash leaves either the old or the new content. */
-export async function keep(file: string, job: Omit<KeptJob, "process">): Promise<void> {
+export async function keep(file: string, job: KeptJob): Promise<void> {
   const fresh = `${file}.new`;
-  await writeFile(fresh, JSON.stringify({ ...job, process: thisProcess }), { mode: 0o600, flush: true });
+  await writeFile(fresh, JSON.stringify(job), { mode: 0o600, flush: true });
   await rename(fresh, file);
 }
 
@@ -78,17 +82,18 @@ export async function readKept(file: string): Promise<KeptJob | "unreadable" | n
 }
 
 export async function letGo(file: string): Promise<void> {
+  taken.delete(file);
   await Promise.all([file, `${file}.new`].map((path) => rm(path, { force: true })));
 }
 
-/** Files of processes that have ended, also those that cannot be understood. */
-export async function filesOfTheDead(keepDir: string): Promise<string[]> {
+/** Files of processes that have ended, but for those that cannot be understood. */
+export async function* filesOfTheDead(keepDir: string): AsyncGenerator<string, void> {
   const names = await readdir(keepDir).catch(() => []);
-  const found: string[] = [];
   for (const name of names) {
     if (!name.startsWith(PREFIX) || name.endsWith(".new")) continue;
-    const kept = await readKept(join(keepDir, name));
-    if (kept !== null && kept !== "unreadable" && kept.process !== thisProcess) found.push(join(keepDir, name));
+    const file = join(keepDir, name);
+    const kept = await readKept(file);
+    // The place may have been cleaned up and taken again meanwhile.
+    if (kept !== "unreadable" && !taken.has(file)) yield file;
   }
-  return found;
 }

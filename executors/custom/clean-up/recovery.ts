@@ -1,4 +1,4 @@
-import { lstat, mkdtemp } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { describeError } from "../../../src/errors.ts";
@@ -61,7 +61,6 @@ async function recoverKept(file: string, { places, log }: RecoveryOptions, signa
   if (ended > 0) done.push(`ended ${ended === 1 ? "1 process" : `${ended} processes`}`);
   if (survived > 0) left.push(`could not end ${survived} of its processes`);
   const host = await hostOf(kept, places);
-  await restoreDir(host.dir, kept.payload);
   if (kept.files !== null) {
     const { path, args, shell, paths } = kept.files;
     const program = { key: "run_exec", path, args, timeoutMs: Number.POSITIVE_INFINITY } as const;
@@ -74,10 +73,13 @@ async function recoverKept(file: string, { places, log }: RecoveryOptions, signa
 }
 
 async function hostOf(kept: KeptJob, { working, env }: HostPlaces): Promise<DriverHost> {
-  const own = await lstat(kept.dir).catch(() => null);
-  const ours = own === null || (own.isDirectory() && (process.getuid === undefined || own.uid === process.getuid()));
+  const ours = await restoreDir(kept.dir, kept.payload).then(
+    () => true,
+    () => false,
+  );
   // After a restart of the machine the directory of this name may be somebody else's.
   const dir = ours ? kept.dir : await mkdtemp(join(tmpdir(), "alloy-custom-"));
+  if (!ours) await restoreDir(dir, kept.payload);
   const moved = ours ? {} : { TMPDIR: dir, JOB_RESPONSE_FILE: responseFile(dir) };
   return {
     dir,
@@ -93,7 +95,7 @@ async function hostOf(kept: KeptJob, { working, env }: HostPlaces): Promise<Driv
  * not know them.
  */
 export async function sweep(options: RecoveryOptions, signal: AbortSignal): Promise<void> {
-  for (const file of await filesOfTheDead(options.places.keepDir)) {
+  for await (const file of filesOfTheDead(options.places.keepDir)) {
     const { done, left } = await recoverJob(file, options, signal);
     const said = [...done, ...left].join("; ");
     if (said !== "") options.log.info("cleaned up after a job of a runner that is no more", { result: said });

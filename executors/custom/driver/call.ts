@@ -119,17 +119,27 @@ async function stop(
 ): Promise<{ readonly bad: boolean; readonly text: string }> {
   const ending = signal.aborted && signal.reason instanceof Stop && signal.reason.why === "shutting_down";
   const graceMs = ending ? Math.min(limits.gracefulMs, stopGraceMs) : limits.gracefulMs;
-  switch (await running.stop(graceMs, limits.forceMs)) {
-    case "ended":
-      return { bad: false, text: "" };
-    case "killed":
-      return { bad: false, text: `; it ignored SIGTERM for ${graceMs / 1000} s and was killed` };
-    case "survived":
-      return {
-        bad: true,
-        text: `; it is still there ${limits.forceMs / 1000} s after SIGKILL and was given up: process group ${running.pid}`,
-      };
-  }
+  const { how, text } = await stopGroup(running, { gracefulMs: graceMs, forceMs: limits.forceMs });
+  return { bad: how === "survived", text };
+}
+
+/** Ends a program and all of its process group. @returns how far it had to go, and that as the end of a sentence */
+export async function stopGroup(
+  running: RunningProgram,
+  { gracefulMs, forceMs }: KillLimits,
+): Promise<{ readonly how: "ended" | "killed" | "survived"; readonly text: string }> {
+  const startMs = performance.now();
+  const program = await running.stop(gracefulMs, forceMs);
+  // The rest of the group got SIGTERM with the program, and has the same time.
+  const leftMs = Math.max(0, gracefulMs - (performance.now() - startMs));
+  const how = program === "ended" ? await running.stopRest(leftMs, forceMs) : program;
+  const who = program === "ended" ? "what it had started" : "it";
+  const texts = {
+    ended: "",
+    killed: `; ${who} ignored SIGTERM for ${gracefulMs / 1000} s and was killed`,
+    survived: `; ${who} is still there ${forceMs / 1000} s after SIGKILL and was given up: process group ${running.pid}`,
+  };
+  return { how, text: texts[how] };
 }
 
 /** The contract of GitLab Runner: 1 is the script's failure, 2 the system's, anything else is a driver that does not keep to it. */

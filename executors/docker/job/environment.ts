@@ -5,6 +5,7 @@ import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import type { Ended } from "../../common/say-ended.ts";
+import { stoppable } from "../../common/stoppable.ts";
 import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../../remote/index.ts";
 import { inspectState } from "../container/container.ts";
 import type { Places } from "../container/places.ts";
@@ -149,7 +150,6 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     if (!container.trusted) await own;
     if (container === build) scripts++;
     const running = runRemoteScript(host, suited, output, signal);
-    running.catch(() => {});
     try {
       return await stoppable(running, signal, killGraceMs + STUCK_MS, () => kill(container));
     } catch (error) {
@@ -249,31 +249,4 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
 /** Takes what an ENTRYPOINT prints where nobody reads it. */
 function unheard(): Writable {
   return new Writable({ write: (_chunk, _encoding, done) => done() });
-}
-
-/** `body`, which ends by itself after a stop; if it does not within `limitMs`, `force` has it end. */
-async function stoppable<T>(
-  body: Promise<T>,
-  signal: AbortSignal,
-  limitMs: number,
-  force: () => Promise<unknown>,
-): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  let timer: NodeJS.Timeout | undefined;
-  const onAbort = (): void => {
-    timer = setTimeout(() => {
-      force().then(
-        () => reject(signal.reason),
-        () => reject(signal.reason),
-      );
-    }, limitMs);
-  };
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([body, late]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
-  }
 }

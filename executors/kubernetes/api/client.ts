@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
 import { backoff, deadline, pause } from "../../../src/time.ts";
 import { version } from "../../../src/version.ts";
@@ -6,7 +7,7 @@ import type { Access } from "../access/access.ts";
 import type { Login } from "../access/login.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import { createHttp, type HttpRequest } from "./http.ts";
-import { ApiFailure, failureOf } from "./status.ts";
+import { ApiFailure, excerptOf, failureOf } from "./status.ts";
 
 export interface ApiCall {
   /** Completes "Cannot …": `create the pod`. */
@@ -25,6 +26,8 @@ export interface Api {
    * @throws {ApiFailure}
    */
   call(call: ApiCall, signal: AbortSignal): Promise<unknown>;
+  /** As `call`, for an answer that the schema describes. */
+  read<T>(call: ApiCall, schema: z.ZodType<T>, signal: AbortSignal): Promise<T>;
   /** An answer as a stream. The call is not repeated; the caller reads the stream or destroys it. @throws {ApiFailure} */
   stream(call: ApiCall, signal: AbortSignal): Promise<IncomingMessage>;
   /** A login for something other than a call; `refused` is a login that the server did not accept. */
@@ -82,36 +85,53 @@ export function createApi(access: Access, retry: KubernetesSettings["retry"]): A
     return own?.[1] ?? (error.retry ? retry.attempts : 1);
   };
 
+  const read = async <T>(call: ApiCall, schema: z.ZodType<T>, signal: AbortSignal): Promise<T> => {
+    const waits = backoff({ firstMs: FIRST_PAUSE_MS, maxMs: retry.maxMs });
+    let askedForMs = 0;
+    for (let attempt = 1; ; ) {
+      signal.throwIfAborted();
+      try {
+        const answer = await open(call, signal);
+        return parsed(await readAll(answer, call.what, access.server, signal), schema, call.what, access.server);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof ApiFailure)) throw error;
+        const asked = error.retry ? error.retryAfterMs : null;
+        if (asked !== null && askedForMs < MOST_ASKED_FOR_MS) {
+          const waitMs = Math.min(Math.max(asked, 100), LONGEST_RETRY_AFTER_MS);
+          askedForMs += waitMs;
+          await pause(waitMs, signal);
+          continue;
+        }
+        if (attempt >= attemptsFor(error)) throw error;
+        attempt++;
+        await pause(waits.next(), signal);
+      }
+    }
+  };
+
   return {
     access,
     login: (refused, signal) => access.logins.get(refused, signal),
     stream: open,
-    async call(call, signal) {
-      const waits = backoff({ firstMs: FIRST_PAUSE_MS, maxMs: retry.maxMs });
-      let askedForMs = 0;
-      for (let attempt = 1; ; ) {
-        signal.throwIfAborted();
-        try {
-          const answer = await open(call, signal);
-          return JSON.parse((await readAll(answer, call.what, access.server, signal)).toString("utf8"));
-        } catch (error) {
-          signal.throwIfAborted();
-          if (!(error instanceof ApiFailure)) throw error;
-          const asked = error.retry ? error.retryAfterMs : null;
-          if (asked !== null && askedForMs < MOST_ASKED_FOR_MS) {
-            const waitMs = Math.min(Math.max(asked, 100), LONGEST_RETRY_AFTER_MS);
-            askedForMs += waitMs;
-            await pause(waitMs, signal);
-            continue;
-          }
-          if (attempt >= attemptsFor(error)) throw error;
-          attempt++;
-          await pause(waits.next(), signal);
-        }
-      }
-    },
+    read,
+    call: async (call, signal) => await read(call, z.unknown(), signal),
     close: () => http.close(),
   };
+}
+
+/** @throws {ApiFailure} the body is not what the schema describes. What was read of a secret is not quoted. */
+function parsed<T>(body: Buffer, schema: z.ZodType<T>, what: string, server: string): T {
+  const text = body.toString("utf8").trim();
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    const came = text === "" ? "nothing" : text.startsWith("{") ? "other JSON, or half of it" : excerptOf(body);
+    throw new ApiFailure(`Cannot ${what}: ${server} answered, and not as the Kubernetes API does: ${came}`, {
+      status: 0,
+      cause,
+    });
+  }
 }
 
 async function readAll(answer: IncomingMessage, what: string, server: string, signal: AbortSignal): Promise<Buffer> {

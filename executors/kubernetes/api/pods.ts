@@ -72,7 +72,7 @@ export function containerOf(pod: Pod, name: string): ContainerStatus | undefined
 export async function getPod(api: Api, namespace: string, name: string, signal: AbortSignal): Promise<Pod | null> {
   try {
     const call = { what: `look at the pod ${name}`, method: "GET", path: podsPath(namespace, name) } as const;
-    return podSchema.parse(await api.call(call, signal));
+    return await api.read(call, podSchema, signal);
   } catch (error) {
     if (error instanceof ApiFailure && error.status === 404) return null;
     throw error;
@@ -103,7 +103,7 @@ export async function listLabelled(
     const query = { labelSelector: selectorOf(labels), limit: "500", ...(from === "" ? {} : { continue: from }) };
     let page: z.output<typeof listSchema>;
     try {
-      page = listSchema.parse(await api.call({ what, method: "GET", path, query }, signal));
+      page = await api.read({ what, method: "GET", path, query }, listSchema, signal);
     } catch (error) {
       if (!(error instanceof ApiFailure) || error.status !== 410 || from === "") throw error;
       // What the list went on from is forgotten: it begins anew.
@@ -167,9 +167,8 @@ export async function warningsAbout(api: Api, pod: Pod, signal: AbortSignal): Pr
   const query = { fieldSelector: `involvedObject.name=${name},involvedObject.uid=${uid},type=Warning`, limit: "100" };
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/events`;
   try {
-    const answer = await api.call({ what: "read events", method: "GET", path, query }, signal);
-    const items = eventsSchema.parse(answer).items ?? [];
-    return [...new Set(items.map(({ reason, message }) => `${reason ?? ""}: ${message ?? ""}`))].slice(-20);
+    const { items } = await api.read({ what: "read events", method: "GET", path, query }, eventsSchema, signal);
+    return [...new Set((items ?? []).map(({ reason, message }) => `${reason ?? ""}: ${message ?? ""}`))].slice(-20);
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof ApiFailure) return [];

@@ -15,7 +15,7 @@ const statusSchema = z.object({
 
 /** An answer of the API server that reports a failure, or a missing answer. */
 export class ApiFailure extends SystemFailure {
-  /** HTTP status; 0: there was no answer. */
+  /** HTTP status; 0: there was no answer, or none of an API server. */
   readonly status: number;
   /** `NotFound`, `Forbidden`, `AlreadyExists`, …: a word of Kubernetes; empty where it is not the API server that answered. */
   readonly why: string;
@@ -57,7 +57,7 @@ export function failureOf(
   const seconds = /^\d{1,4}$/.test(retryAfter ?? "") ? Number(retryAfter) : null;
   const given = statusOf(body);
   if (given === null) {
-    const said = body.toString("utf8").trim().replace(/\s+/g, " ").slice(0, 200);
+    const said = excerptOf(body);
     const who = status === 401 ? "the API server does not accept the runner's login" : "something in between answered";
     return new ApiFailure(`Cannot ${what}: ${who} (HTTP ${status} of ${server})${said === "" ? "" : `: ${said}`}`, {
       status,
@@ -74,6 +74,11 @@ export function failureOf(
     said: message,
     retryAfterMs: wait === null ? null : wait * 1000,
   });
+}
+
+/** What came instead of an answer, in one line. */
+export function excerptOf(body: Buffer): string {
+  return body.toString("utf8").trim().replace(/\s+/g, " ").slice(0, 200);
 }
 
 function statusOf(body: Buffer): z.output<typeof statusSchema> | null {

@@ -50,6 +50,11 @@ interface Entry {
   readonly waiting: Set<() => void>;
 }
 
+/** Where a run goes on from, however a watch of its ends; empty: it lists anew. */
+interface Place {
+  version: string;
+}
+
 export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatchOptions): PodWatch {
   const entries = new Map<string, Entry>();
   let running: AbortController | null = null;
@@ -84,13 +89,11 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
     return version;
   };
 
-  /** Where to go on from, however a watch ends; empty: list anew. */
-  let version = "";
-  const watch = async (signal: AbortSignal): Promise<void> => {
+  const watch = async (place: Place, signal: AbortSignal): Promise<void> => {
     const query = {
       watch: "1",
       labelSelector: selectorOf(labels),
-      resourceVersion: version,
+      resourceVersion: place.version,
       allowWatchBookmarks: "true",
       timeoutSeconds: String(WATCH_S + Math.round(Math.random() * 20 - 10)),
     };
@@ -104,10 +107,10 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
         if (line === "") continue;
         const { type, object } = eventSchema.parse(JSON.parse(line));
         if (type === "ERROR") {
-          if (errorSchema.parse(object).code === 410) version = "";
+          if (errorSchema.parse(object).code === 410) place.version = "";
           return;
         }
-        version = metadataSchema.parse(object).metadata.resourceVersion;
+        place.version = metadataSchema.parse(object).metadata.resourceVersion;
         if (type !== "BOOKMARK") tellOf(podSchema.parse(object), type === "DELETED");
       }
     } finally {
@@ -118,12 +121,12 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
 
   const run = async (signal: AbortSignal): Promise<void> => {
     const waits = backoff({ firstMs: 800, maxMs: 30_000 });
-    version = "";
+    const place: Place = { version: "" };
     while (!signal.aborted) {
       try {
-        if (version === "") version = await list(signal);
+        if (place.version === "") place.version = await list(signal);
         const began = performance.now();
-        await watch(signal);
+        await watch(place, signal);
         if (performance.now() - began > 120_000) waits.reset();
         // An API server that ends each watch at once is not asked in a tight loop.
         else if (performance.now() - began < 1000) await pause(waits.next(), signal);
@@ -135,7 +138,7 @@ export function createPodWatch({ api, namespace, labels, pollMs, log }: PodWatch
           for (const entry of entries.values()) for (const wake of entry.waiting) wake();
           return;
         }
-        if (error instanceof ApiFailure && error.status === 410) version = "";
+        if (error instanceof ApiFailure && error.status === 410) place.version = "";
         log.debug("a watch of pods has ended", { problem: describeError(error) });
         await pause(waits.next(), signal).catch(() => {});
       }

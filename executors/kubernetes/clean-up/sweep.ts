@@ -14,8 +14,11 @@ export interface Whereabouts {
 export interface Sweeper {
   /** Once in a while, in the background: what dead processes of this installation have left in this namespace. */
   look(place: Whereabouts, owner: Owner): void;
-  /** A job's clean-up failed, or may have missed something that was just being made: look again later. */
-  suspect(place: Whereabouts, jobKey: string): void;
+  /**
+   * A job's clean-up failed, or may have missed something that was just being made: look again later.
+   * @param onEnd told once nothing of it is there any more, or all tries are used up
+   */
+  suspect(place: Whereabouts, jobKey: string, onEnd?: () => void): void;
   close(): Promise<void>;
 }
 
@@ -43,10 +46,11 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
     timers.add(timer);
   };
 
-  const retry = (place: Whereabouts, jobKey: string, attempt: number): void => {
+  const retry = (place: Whereabouts, jobKey: string, attempt: number, onEnd: () => void): void => {
     const waitMs = AGAIN_MS[attempt];
     if (waitMs === undefined) {
       log.error("gave up removing what a job left in the cluster", { job_key: jobKey, namespace: place.namespace });
+      onEnd();
       return;
     }
     later(waitMs, async (signal) => {
@@ -54,8 +58,10 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
         const { pods } = await cleanUpJob({ ...place, jobKey, graceSeconds, wait: true }, signal);
         if (pods > 0) log.info("removed what a job had left", { job_key: jobKey, pods });
       } catch {
-        if (!over.signal.aborted) retry(place, jobKey, attempt + 1);
+        if (!over.signal.aborted) retry(place, jobKey, attempt + 1, onEnd);
+        return;
       }
+      onEnd();
     });
   };
 
@@ -76,7 +82,7 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
         }
       });
     },
-    suspect: (place, jobKey) => retry(place, jobKey, 0),
+    suspect: (place, jobKey, onEnd = () => {}) => retry(place, jobKey, 0, onEnd),
     close: async () => {
       over.abort(new Error("closing"));
       for (const timer of timers) clearTimeout(timer);

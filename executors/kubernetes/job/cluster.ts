@@ -1,14 +1,14 @@
-import { randomBytes } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { JobLocation } from "../../../src/executor.ts";
 import type { ExecutorDeps } from "../../../src/executor-deps.ts";
 import { never, unlessAborted } from "../../../src/time.ts";
+import { installationId } from "../../common/installation.ts";
 import { openAccess } from "../access/access.ts";
 import { type Api, createApi } from "../api/client.ts";
 import { createPodWatch, type PodWatch } from "../api/watch.ts";
 import { LABELS, type Owner } from "../pod/labels.ts";
+import { isDnsLabel } from "../settings/fields.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import { demandRights } from "./rights.ts";
 
@@ -40,28 +40,17 @@ export function locationOf({ server }: Pick<Cluster, "server">): JobLocation {
  * says, where no directory is kept, as in a pod without a volume.
  */
 async function installationOf({ keepDir, env }: ExecutorDeps["host"]): Promise<string> {
-  const given = givenInstallation(env);
-  if (given !== null) return given;
-  const file = join(keepDir, "kubernetes-installation");
-  const read = async (): Promise<string | null> => {
-    const text = await readFile(file, "utf8").catch(() => "");
-    return /^[0-9a-f]{16}\n$/.test(text) ? text.trim() : null;
-  };
-  const known = await read();
-  if (known !== null) return known;
-  const fresh = randomBytes(8).toString("hex");
-  try {
-    await writeFile(file, `${fresh}\n`, { mode: 0o600, flag: "wx" });
-    return fresh;
-  } catch (cause) {
-    const other = await read();
-    if (other !== null) return other;
-    throw new SystemFailure(`Cannot write ${file}`, { cause, retry: true });
-  }
+  return givenInstallation(env) ?? (await installationId(join(keepDir, "kubernetes-installation")));
 }
 
+/** @throws {SystemFailure} no label of a pod could hold it */
 function givenInstallation({ ALLOY_RUNNER_INSTALLATION: given = "" }: ExecutorDeps["host"]["env"]): string | null {
-  return /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/.test(given) ? given : null;
+  if (given === "") return null;
+  if (isDnsLabel(given)) return given;
+  throw new SystemFailure(
+    `ALLOY_RUNNER_INSTALLATION is ${JSON.stringify(given.slice(0, 100))}: use small letters, digits and "-", at most 63 characters`,
+    { reason: "runner_configuration_error" },
+  );
 }
 
 export async function connectCluster(

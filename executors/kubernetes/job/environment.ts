@@ -4,6 +4,7 @@ import type { Environment, Exit, JobLocation, Script } from "../../../src/execut
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
+import { stoppable } from "../../common/stoppable.ts";
 import {
   durableCommands,
   jobMark,
@@ -135,7 +136,6 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       output,
       both,
     );
-    running.catch(() => {});
     try {
       return await stoppable(running, both, killGraceMs + STUCK_MS, options.kill);
     } finally {
@@ -192,32 +192,4 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     },
     destroy: options.destroy,
   };
-}
-
-/** Runs `body`, which ends by itself after a stop; if it does not within `limitMs`, `force` ends it. */
-async function stoppable<T>(
-  body: Promise<T>,
-  signal: AbortSignal,
-  limitMs: number,
-  force: () => Promise<unknown>,
-): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  late.catch(() => {});
-  let timer: NodeJS.Timeout | undefined;
-  const onAbort = (): void => {
-    timer = setTimeout(() => {
-      force().then(
-        () => reject(signal.reason),
-        () => reject(signal.reason),
-      );
-    }, limitMs);
-  };
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([body, late]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
-  }
 }

@@ -6,6 +6,9 @@ import { TABLE } from "../settings/settings.ts";
 
 /** What the state of a pod means for its job. Decisions are made by the API's reason words; messages are only shown. */
 
+/** What the cluster says of a failing pull is cut to this many characters where it is printed. */
+export const MOST_SAID = 500;
+
 /** A container's image could not be pulled; another pull policy may succeed. */
 export class ImageFailure extends SystemFailure {
   readonly container: string;

@@ -35,7 +35,7 @@ async function isAllowed(api: Api, namespace: string, right: Right, signal: Abor
     },
   } as const;
   try {
-    return reviewSchema.parse(await api.call(call, signal)).status.allowed;
+    return (await api.read(call, reviewSchema, signal)).status.allowed;
   } catch (error) {
     // If the login may not ask for its rights, it is assumed to have them.
     if (error instanceof ApiFailure && (error.status === 403 || error.status === 404)) return true;

@@ -50,14 +50,15 @@ export function knownLabels(
   { job, runnerId }: Pick<PrepareRequest, "job" | "runnerId">,
   unique: string,
 ): Record<string, string> {
-  const values = new Map(job.variables.map(({ key, value }) => [key, value]));
+  // Policies go by these labels. The coordinator's own variables come first, and a job may set the same names after them.
+  const values = new Map(job.variables.toReversed().map(({ key, value }) => [key, value]));
   const [namespace = "", ...rest] = (values.get("CI_PROJECT_NAMESPACE") ?? "").split("/");
   const known: Record<string, string> = {
     pod: unique,
     "job.runner.gitlab.com/pod": unique,
     "manager.runner.gitlab.com/id-short": runnerId,
     "project.runner.gitlab.com/id": job.projectId,
-    "project.runner.gitlab.com/name": values.get("CI_PROJECT_NAME") ?? "",
+    "project.runner.gitlab.com/name": job.projectName || (values.get("CI_PROJECT_NAME") ?? ""),
     "project.runner.gitlab.com/namespace": [namespace, ...rest].join("/"),
     "project.runner.gitlab.com/namespace-id": values.get("CI_PROJECT_NAMESPACE_ID") ?? "",
     "project.runner.gitlab.com/root-namespace": namespace,

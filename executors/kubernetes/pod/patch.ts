@@ -43,32 +43,48 @@ export interface Patch {
   readonly type: "strategic" | "merge" | "json";
 }
 
+/** Containers that a strategic patch brings, image and all; one without an image changes what is there. */
+export function containersIn(patch: Patch): string[] {
+  if (patch.type !== "strategic") return [];
+  const parsed = bringsSchema.safeParse(dataOf(patch));
+  return parsed.success ? parsed.data.containers.flatMap(({ name, image }) => (image ? [name] : [])) : [];
+}
+
+const bringsSchema = z.object({
+  containers: z.array(z.object({ name: z.string(), image: z.string().optional() })),
+});
+
+function refusal({ name }: Patch, why: string, cause?: unknown): SystemFailure {
+  return new SystemFailure(`The patch ${name} of pod_spec in [runners.kubernetes] cannot be used: ${why}`, {
+    reason: "runner_configuration_error",
+    cause,
+  });
+}
+
+function dataOf(patch: Patch): unknown {
+  try {
+    return parse(patch.text);
+  } catch (cause) {
+    throw refusal(patch, `it is neither YAML nor JSON: ${describeError(cause)}`, cause);
+  }
+}
+
 /** @throws {SystemFailure} the patch is none, or does not fit */
 export function patched(spec: Json, patch: Patch): Json {
-  const refuse = (why: string, cause?: unknown): SystemFailure =>
-    new SystemFailure(`The patch ${patch.name} of pod_spec in [runners.kubernetes] cannot be used: ${why}`, {
-      reason: "runner_configuration_error",
-      cause,
-    });
-  let data: unknown;
-  try {
-    data = parse(patch.text);
-  } catch (cause) {
-    throw refuse(`it is neither YAML nor JSON: ${describeError(cause)}`, cause);
-  }
+  const data = dataOf(patch);
   if (patch.type === "json") {
     const parsed = operations.safeParse(data);
-    if (!parsed.success) throw refuse("it is no list of operations (op, path, value)");
+    if (!parsed.success) throw refusal(patch, "it is no list of operations (op, path, value)");
     let result = spec;
     for (const operation of parsed.data) {
       const next = apply(result, operation);
-      if (next === undefined) throw refuse(`${operation.op} ${operation.path} does not fit`);
+      if (next === undefined) throw refusal(patch, `${operation.op} ${operation.path} does not fit`);
       result = next;
     }
     return result;
   }
   const parsed = json.safeParse(data);
-  if (!parsed.success || !isTable(parsed.data)) throw refuse("it is no table of fields");
+  if (!parsed.success || !isTable(parsed.data)) throw refusal(patch, "it is no table of fields");
   return merged(spec, parsed.data, patch.type === "strategic");
 }
 

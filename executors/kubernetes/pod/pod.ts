@@ -3,7 +3,8 @@ import type { WantedService } from "../../images/wanted.ts";
 import { filled, isDnsLabel, isDnsSubdomain } from "../settings/fields.ts";
 import { type Chosen, chooseForService } from "../settings/overwrites.ts";
 import type { Quantity } from "../settings/quantity.ts";
-import { type KubernetesSettings, RESOURCES, type ResourceKind, type SIDES } from "../settings/settings.ts";
+import { RESOURCES, type ResourceKind, type SIDES } from "../settings/resources.ts";
+import type { KubernetesSettings } from "../settings/settings.ts";
 import { idleArgv } from "./idle.ts";
 import { isReserved, knownAnnotations, knownLabels, labelValue, type Owner, ownLabels } from "./labels.ts";
 import { type Places, RUN_DIR } from "./places.ts";
@@ -21,6 +22,8 @@ export interface PodService {
   readonly wanted: WantedService;
   /** Host names by which the other containers know it. */
   readonly names: readonly string[];
+  /** The name of its container. */
+  readonly container: string;
   readonly pull: PullPolicy;
   /** `NAME=value` */
   readonly env: readonly string[];
@@ -69,9 +72,14 @@ const DEADLINE_MARGIN_S = 600;
 /** User and group where a namespace refuses root, and nobody said who else. */
 const RESTRICTED_ID = 1000;
 
-export function containerNameOf(service: PodService, index: number, taken: ReadonlySet<string>): string {
-  const own = service.names.find((name) => isDnsLabel(name) && !taken.has(name));
-  return own ?? `svc-${index}`;
+/** What the containers of services are called, in the order of the services, whose host names these are. */
+export function containerNames(services: readonly Pick<PodService, "names">[]): string[] {
+  const taken = new Set(["build", "helper"]);
+  return services.map(({ names }, index) => {
+    const name = names.find((one) => isDnsLabel(one) && !taken.has(one)) ?? `svc-${index}`;
+    taken.add(name);
+    return name;
+  });
 }
 
 export function podOf(parts: PodParts): Record<string, unknown> {
@@ -226,7 +234,6 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
   const { build: ofBuild, helper: ofHelper, service: ofService } = settings.securityContexts;
   const entrypoint = entrypointOf(build.entrypoint);
   const idle = idleArgv(build.shell, entrypoint !== null);
-  const taken = new Set(["build", "helper"]);
   return [
     filled({
       name: "build",
@@ -255,12 +262,10 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
             ...common,
           }) ?? {},
         ]),
-    ...services.map((service, index) => {
-      const name = containerNameOf(service, index, taken);
-      taken.add(name);
-      return (
+    ...services.map(
+      (service) =>
         filled({
-          name,
+          name: service.container,
           image: service.wanted.name,
           imagePullPolicy: service.pull,
           command: listed(service.wanted.entrypoint ?? []),
@@ -270,9 +275,8 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
           securityContext: securityOf(parts, ofService, service.wanted.user),
           volumeMounts: mountsOf(parts, false),
           ...common,
-        }) ?? {}
-      );
-    }),
+        }) ?? {},
+    ),
   ];
 }
 

@@ -1,8 +1,10 @@
 import { ScriptFailure } from "../../../src/errors.ts";
+import type { PrepareRequest } from "../../../src/executor.ts";
 import type { Pattern } from "../../common/pattern.ts";
 import { isLabelKey } from "./fields.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";
-import { type KubernetesSettings, type ResourceKind, resourceKeys, TABLE } from "./settings.ts";
+import { type ResourceKind, resourceKeys } from "./resources.ts";
+import { type KubernetesSettings, TABLE } from "./settings.ts";
 import { type Toleration, tolerationOf } from "./tolerations.ts";
 
 /** What a job has chosen for its pod, where the entry lets it, and else what the entry says. */
@@ -26,7 +28,10 @@ type Variables = readonly { readonly key: string; readonly value: string }[];
 const PREFIX = "KUBERNETES_";
 
 /** @throws {ScriptFailure} the job chooses what it may not */
-export function choose(settings: KubernetesSettings, variables: Variables): Chosen {
+export function choose(
+  settings: KubernetesSettings,
+  { variables, expand }: Pick<PrepareRequest, "variables" | "expand">,
+): Chosen {
   const values = new Map(variables.map(({ key, value }) => [key, value]));
   const said: string[] = [];
   const text = (name: string, guard: Pattern | undefined, key: string): string | undefined => {
@@ -57,6 +62,9 @@ export function choose(settings: KubernetesSettings, variables: Variables): Chos
     });
     return { ...base, ...Object.fromEntries(own) };
   };
+  // The job's own values were checked as they are: expanded once more, they could be anything.
+  const expanded = (base: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
+    Object.fromEntries(Object.entries(base).map(([key, value]) => [key, expand(value)]));
   const tolerations = pairs(
     "NODE_TOLERATIONS",
     settings.tolerationsOverwriteAllowed,
@@ -74,11 +82,11 @@ export function choose(settings: KubernetesSettings, variables: Variables): Chos
         ? values.get(`${PREFIX}BEARER_TOKEN`) || undefined
         : undefined,
     labels: table(
-      settings.podLabels,
+      expanded(settings.podLabels),
       pairs("POD_LABELS", settings.podLabelsOverwriteAllowed, "pod_labels_overwrite_allowed"),
     ),
     annotations: table(
-      settings.podAnnotations,
+      expanded(settings.podAnnotations),
       pairs("POD_ANNOTATIONS", settings.podAnnotationsOverwriteAllowed, "pod_annotations_overwrite_allowed"),
     ),
     nodeSelector: table(

@@ -113,10 +113,15 @@ now=$(start_of "$pid")
 export const FOLLOW = `
 dir=$1 at=$2 most=$3 known=$4 patience=$5
 code=- end=- trouble= sent=0 quiet=0 nap=20
+# A script may put files of any name here: shells run what stands in brackets in their arithmetic, and read through links.
+is_piece() {
+  case \${1#"$dir"/o.} in *[!0-9]* | ??????????????*) return 1;; esac
+  [ -f "$1" ] && [ ! -h "$1" ]
+}
 next_of() { # first piece that begins at $1 or later, but for its own
   next=
   for piece in "$dir"/o.*; do
-    [ -e "$piece" ] || continue
+    is_piece "$piece" || continue
     begins=$((\${piece##*.} - ${BASE}))
     if [ $begins -gt "$1" ]; then next=$piece; return; fi
   done
@@ -135,7 +140,7 @@ finish() {
 # What is below the offset has arrived.
 last=
 for piece in "$dir"/o.*; do
-  [ -e "$piece" ] || continue
+  is_piece "$piece" || continue
   begins=$((\${piece##*.} - ${BASE}))
   [ $begins -le "$at" ] || break
   [ -z "$last" ] || rm -f "$last"
@@ -161,8 +166,8 @@ while :; do
   if [ -n "$current" ]; then
     next_of "$begins"
     size=$(wc -c <"$current")
-    cat <&3
-    [ $((begins + size)) -le "$at" ] || { at=$((begins + size)) quiet=0 nap=20; }
+    # Each program that is started in vain is what a quiet script costs.
+    [ $((begins + size)) -le "$at" ] || { cat <&3; at=$((begins + size)) quiet=0 nap=20; }
   fi
   if [ -n "$next" ]; then
     sent=$((sent + size))
@@ -184,7 +189,8 @@ while :; do
   case $nap in
     20) sleep 0.02 2>/dev/null || { sleep 1; quiet=$((quiet + 1000)); }; quiet=$((quiet + 20)); [ $quiet -lt 400 ] || nap=60;;
     60) sleep 0.06; quiet=$((quiet + 60)); [ $quiet -lt 3000 ] || nap=150;;
-    *) sleep 0.15; quiet=$((quiet + 150));;
+    150) sleep 0.15; quiet=$((quiet + 150)); [ $quiet -lt 30000 ] || nap=300;;
+    *) sleep 0.3; quiet=$((quiet + 300));;
   esac
 done
 `;

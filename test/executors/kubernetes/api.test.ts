@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, expect, onTestFinished, test } from "vitest";
 import { openAccess } from "../../../executors/kubernetes/access/access.ts";
 import { createApi } from "../../../executors/kubernetes/api/client.ts";
-import { listLabelled } from "../../../executors/kubernetes/api/pods.ts";
+import { getPod, listLabelled } from "../../../executors/kubernetes/api/pods.ts";
 import { ApiFailure } from "../../../executors/kubernetes/api/status.ts";
 import { createPodWatch } from "../../../executors/kubernetes/api/watch.ts";
 import { kubernetesTable } from "../../../executors/kubernetes/settings/settings.ts";
@@ -91,6 +91,28 @@ test("what a proxy says is not taken for the API server's word, and a token show
   expect(error).toBeInstanceOf(ApiFailure);
   expect(String(error)).toMatch(/something in between answered \(HTTP 404/);
   expect(String(error)).not.toContain("very-secret");
+});
+
+test("an answer that is no API server's names the call and what came, and quotes no secret", async () => {
+  const table = { retry_limit: 2, retry_backoff_max: 500 };
+  for (const [body, came] of [
+    ["", "nothing"],
+    ["<html>\n log in </html>", "<html> log in </html>"],
+    ['{"kind": "Secret", "data": {"a": "aGlkZGVu"', "other JSON, or half of it"],
+    ['{"kind": "Status"}', "other JSON, or half of it"],
+  ] as const) {
+    let asked = 0;
+    const host = await serve((_, answer) => {
+      asked++;
+      answer.end(body);
+    });
+    const error = await getPod(await apiAt(host, "t", table), "n", "a", never).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(ApiFailure);
+    expect(error).toMatchObject({
+      message: `Cannot look at the pod a: ${host} answered, and not as the Kubernetes API does: ${came}`,
+    });
+    expect(asked).toBe(2);
+  }
 });
 
 test("a list whose continuation has expired begins anew", async () => {

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
 import { patched } from "../../../executors/kubernetes/pod/patch.ts";
+import { withPatches } from "../../../executors/kubernetes/pod/with-patches.ts";
+import { ScriptFailure } from "../../../src/errors.ts";
 
 const spec = {
   containers: [{ name: "build", image: "a", env: [{ name: "A", value: "1" }] }, { name: "helper" }],
@@ -48,4 +50,17 @@ test("operations are done in order, and one that does not fit is an error with t
     expect(() => by("json", JSON.stringify([bad]))).toThrow(/The patch "p" .* does not fit/);
   }
   expect(() => by("merge", "[1]")).toThrow(/no table of fields/);
+});
+
+test("a job's service never becomes a container that the operator adds", () => {
+  const own = { name: "build", volumeMounts: [] };
+  const manifest = { spec: { restartPolicy: "Never", containers: [own, { name: "agent", command: ["sh"] }] } };
+  const add = (more: string) => [
+    { name: '"p"', type: "strategic" as const, text: `containers: [{name: agent, ${more}}, {name: build, image: x}]` },
+  ];
+  const taking = () => withPatches(manifest, add("image: vault, volumeMounts: [{name: keys, mountPath: /keys}]"));
+  expect(taking).toThrow(ScriptFailure);
+  expect(taking).toThrow(/A service of the job is called agent, .*the patch "p" .* another alias/);
+  // A patch that brings no image is for the service.
+  expect(withPatches(manifest, add("tty: true"))).toMatchObject({ spec: { containers: [{}, { tty: true }] } });
 });

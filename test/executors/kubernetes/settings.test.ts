@@ -5,7 +5,8 @@ import { expect, test } from "vitest";
 import { z } from "zod";
 import { parsePattern } from "../../../executors/common/pattern.ts";
 import { parseQuantity } from "../../../executors/kubernetes/settings/quantity.ts";
-import { kubernetesTable, tableShape } from "../../../executors/kubernetes/settings/settings.ts";
+import { kubernetesTable } from "../../../executors/kubernetes/settings/settings.ts";
+import { tableShape } from "../../../executors/kubernetes/settings/shape.ts";
 
 test.each([
   ["1", "1000000000"],

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -136,6 +136,21 @@ describe.each(shells)("scripts that outlive their connection, in %s", (_, shell,
     expect(readdirSync(join(ended.directory, script))).not.toContain("o.1000000000000");
   });
 
+  test("while a script is silent, its follower copies nothing", async () => {
+    const tools = mkdtempSync(join(dir, "counting-"));
+    const copies = join(tools, "copies");
+    const [cat] = execFileSync("sh", ["-c", "command -v cat"], { env: { PATH: path } })
+      .toString()
+      .split("\n");
+    writeFileSync(join(tools, "cat"), `#!/bin/sh\necho copied >>${copies}\nexec ${cat}\n`, { mode: 0o755 });
+    const { run } = await place(shell, path);
+    // Without a home of its own, bash runs the programs of ~/.bashrc as well.
+    const reading = localCommands([shell], { PATH: `${tools}:${path}`, HOME: tools });
+    const { text } = await run("echo first; sleep 2; echo second; sleep 1", { reading });
+    expect(text).toBe("first\nsecond\n");
+    expect(readFileSync(copies, "utf8").split("\n").length - 1).toBeLessThanOrEqual(4);
+  });
+
   test("a script that removes the files about it is told so at once", async () => {
     const { run } = await place(shell, path);
     const files = join(dir, `job-${number}`);
@@ -232,6 +247,18 @@ test("a script that ends what runs it, or removes the runner's files, has failed
   const end = await run(attendant, { patienceS: 1 }).then(({ code }) => `status ${code}`, String);
   expect(end).toMatch(/how it ended is not known|ended by it|^status 137$/);
   await expect(run(`rm -rf ${dir}/job-*; sleep 1; exit 0`, { patienceS: 1 })).rejects.toThrow(SystemFailure);
+});
+
+test.each(shells)("in %s, nothing that a script puts beside its output is run or printed", async (_, shell, path) => {
+  const { run } = await place(shell, path);
+  const files = join(dir, `job-${number}`);
+  const name = 'o.a[$(cd "$dir"; touch ran)]';
+  const link = "ln -s /etc/passwd o.1000000000003";
+  const { code, text, directory } = await run(`cd ${files}/*; echo >'${name}'; ${link}; echo said; exit 4`);
+  expect({ code, text }).toEqual({ code: 4, text: "said\n" });
+  const [script = ""] = readdirSync(directory);
+  expect(readdirSync(join(directory, script))).toContain(name);
+  expect(readdirSync(join(directory, script))).not.toContain("ran");
 });
 
 test("the text of a script is gone once it runs, and its directory with the next one", async () => {

@@ -1,15 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { SystemFailure } from "../../../src/errors.ts";
+import { SystemFailure } from "../../src/errors.ts";
 
 /**
- * What stands for this state directory at a daemon that several runners may use: random, kept where things last.
+ * What stands for this state directory at a daemon or in a cluster that several runners may use: random, kept in `file`.
  * Nothing about machine or path would do: containers made from one image have all that in common.
  * @throws {SystemFailure} it can be neither read nor written
  */
-export async function installationId(keepDir: string): Promise<string> {
-  const file = join(keepDir, "docker-installation");
+export async function installationId(file: string): Promise<string> {
   const read = async (): Promise<string | null> => {
     const text = await readFile(file, "utf8").catch(() => "");
     return /^[0-9a-f]{16}\n$/.test(text) ? text.trim() : null;

@@ -1,0 +1,160 @@
+import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor.ts";
+import type { ShellName } from "../../../src/shell.ts";
+import { all, pause, unlessAborted } from "../../../src/time.ts";
+import { probeTools, type RemoteCommands, runToEnd } from "../../remote/index.ts";
+import { podCommands } from "../api/commands.ts";
+import { warningsAbout } from "../api/pods.ts";
+import { ApiFailure } from "../api/status.ts";
+import { ENTRYPOINT_FILE } from "../pod/idle.ts";
+import type { Places } from "../pod/places.ts";
+import type { Chosen } from "../settings/overwrites.ts";
+import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
+import type { Cluster } from "./cluster.ts";
+import type { JobContainer } from "./environment.ts";
+import { evictionOf, isFinal, lossOf, OutOfMemory } from "./failures.ts";
+import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES } from "./places-program.ts";
+import type { StartedPod } from "./start-pod.ts";
+
+const LONGEST_LOOK_MS = 60_000;
+const AGAIN_MS = 2000;
+/** The reason why containers ended may appear in the pod this long after their end. */
+const LATE_REASON_MS = 5000;
+const REASON_PAUSE_MS = 500;
+
+export interface Containers {
+  readonly build: JobContainer;
+  /** May be the build container itself. */
+  readonly helper: JobContainer;
+}
+
+export interface ContainersOptions {
+  readonly cluster: Cluster;
+  readonly namespace: string;
+  readonly settings: KubernetesSettings;
+  readonly resources: Chosen["resources"];
+  readonly pod: StartedPod;
+  readonly places: Places;
+  readonly buildImage: string;
+  readonly helperImage: string;
+  readonly hasEntrypoint: boolean;
+}
+
+/**
+ * Looks at what the containers of a pod have, as scripts will find it.
+ * @throws {SystemFailure} none of them has git
+ */
+export async function describeContainers(options: ContainersOptions, signal: AbortSignal): Promise<Containers> {
+  const { cluster, namespace, settings, resources, pod, places, buildImage, helperImage, hasEntrypoint } = options;
+  const describe = async (name: "build" | "helper", image: string): Promise<JobContainer> => {
+    const memoryLimit = resources.get(name === "build" ? "memory_limit" : "helper_memory_limit")?.text ?? "";
+    const facts = { name: pod.name, uid: pod.uid, container: name, memoryLimit };
+    let until: number | undefined;
+    const lost = async (asking: AbortSignal): Promise<Error | null> => {
+      try {
+        for (;;) {
+          const seen = await pod.view.look(asking);
+          const loss = lossOf(seen, facts);
+          if (loss === null || seen === null || loss instanceof OutOfMemory || isFinal(seen)) return loss;
+          const told = evictionOf(await warningsAbout(cluster.api, seen, asking));
+          if (told !== null) return told;
+          until ??= performance.now() + LATE_REASON_MS;
+          if (performance.now() > until) return loss;
+          await pause(REASON_PAUSE_MS, asking);
+        }
+      } catch (error) {
+        asking.throwIfAborted();
+        // If the API server does not answer, that says nothing about the pod.
+        if (error instanceof ApiFailure) return null;
+        throw error;
+      }
+    };
+    const whenLost = async (asking: AbortSignal): Promise<Error> => {
+      for (;;) {
+        const seen = pod.view.pod;
+        // What a watch tells may be old: it is asked for once more.
+        const loss = seen !== undefined && lossOf(seen, facts) !== null ? await lost(asking) : null;
+        if (loss !== null) return loss;
+        await pod.view.changed(LONGEST_LOOK_MS, asking).catch(() => pause(AGAIN_MS, asking));
+      }
+    };
+    const place = { api: cluster.api, namespace, pod: pod.name, container: name, lost };
+    const plain = podCommands(place);
+    const env = name === "build" && hasEntrypoint ? await entrypointEnvironment(plain, image, settings, signal) : [];
+    const [tools, home] = await all([
+      probeTools(plain, signal),
+      runToEnd(plain, { script: HAS_HOME, args: [] }, 1024, signal),
+    ]);
+    const hasHome = home.stdout.toString("utf8").trim() === "yes";
+    const added = [...env, ...(hasHome ? [] : [`HOME=${places.tmpDir}`])];
+    const commands = added.length === 0 ? plain : podCommands({ ...place, env: added });
+    return { name, image, tools, commands, memoryLimit, lost, whenLost };
+  };
+  if (pod.alone !== null) {
+    const build = await describe("build", buildImage);
+    if (build.tools.programs.has("git")) return { build, helper: build };
+    throw new SystemFailure(
+      `No image with git for the runner's own work: ${pod.alone}; and the job's image has no git. Set helper_image in [${TABLE}] to an image with sh and git`,
+      { reason: "runner_configuration_error" },
+    );
+  }
+  const [build, helper] = await all([describe("build", buildImage), describe("helper", helperImage)]);
+  return { build, helper };
+}
+
+async function entrypointEnvironment(
+  commands: RemoteCommands,
+  image: string,
+  { pollTimeoutMs }: KubernetesSettings,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const args = [String(Math.ceil(pollTimeoutMs / 1000)), ENTRYPOINT_FILE];
+  const asked = runToEnd(commands, { script: ENTRYPOINT_ENVIRONMENT, args }, 1024 * 1024, signal);
+  const { code, stdout } = await unlessAborted(asked, signal);
+  if (code !== 0)
+    throw new ScriptFailure(`The entrypoint of the image ${image} does not start the command it is given`);
+  const [with_ = "", without = ""] = stdout.toString("utf8").split("\0\0");
+  const plain = new Set(without.split("\0"));
+  const own = /^(?:_|PWD|OLDPWD|SHLVL)=/;
+  return with_.split("\0").filter((entry) => entry.includes("=") && !plain.has(entry) && !own.test(entry));
+}
+
+/** Makes the job's directories and gives them to the user of its scripts. */
+export async function makePlaces(
+  { build, helper }: Containers,
+  places: Places,
+  notes: Notes,
+  signal: AbortSignal,
+): Promise<void> {
+  const { uid, gid } = build.tools;
+  const { buildsDir, root, tmpDir, scriptsDir } = places;
+  // A helper that is root makes the directories and gives them away; else the user of the scripts makes them.
+  const maker = helper.tools.uid === 0 ? helper : build;
+  const args = [uid, gid, buildsDir, root, tmpDir, scriptsDir].map((arg) =>
+    Buffer.from(String(arg)).toString("latin1"),
+  );
+  const { code, stderr } = await runToEnd(maker.commands, { script: MAKE_PLACES, args }, 64 * 1024, signal);
+  if (code !== 0) {
+    const why = stderr.trim().split("\n").at(-1) ?? "";
+    throw new SystemFailure(`The job's directories cannot be made in the ${maker.name} container: ${why}`, {
+      reason: "runner_configuration_error",
+    });
+  }
+  if (helper !== build && helper.tools.uid > 0 && helper.tools.uid !== uid) {
+    notes.print(
+      `The build container runs as user ${uid} and the helper as ${helper.tools.uid}: what the one has made the other may not be able to change. Set run_as_user in [${TABLE}.pod_security_context]`,
+      "warning",
+    );
+  }
+}
+
+/** @throws {ScriptFailure} the operator wants one that the job's image has not */
+export function shellOf(configured: ShellName | undefined, { tools, image }: JobContainer): ShellName {
+  const found = configured ?? (tools.bash === null ? "sh" : "bash");
+  if ((found === "bash" && tools.bash === null) || (found === "pwsh" && !tools.programs.has(found))) {
+    throw new ScriptFailure(
+      `The image ${image} has no ${found} on its PATH, and jobs of this runner are written for it (shell = "${found}"): use another image`,
+    );
+  }
+  return found;
+}
