@@ -180,6 +180,12 @@ export function createEntryMeters(
     [...R, "failure_type"],
   );
 
+  const unadmitted = counter(
+    "alloy_runner_admission_refusals_total",
+    "Times that an entry asked for no job because it could not have run one.",
+    [...R, "reason"],
+  );
+
   const executors = createExecutorMeters({ counter, gauge, histogram });
 
   const open = ({ id, name, limit, executor: executorName = "" }: MetricsEntry): EntryMeter => {
@@ -215,6 +221,10 @@ export function createEntryMeters(
       full() {
         const its = { ...labels, failure_type: "no_free_executor" };
         on(processing, "processing no_free_executor", its).inc(its);
+      },
+      refusedAdmission(reason) {
+        const its = { ...labels, reason };
+        on(unadmitted, `unadmitted ${reason}`, its).inc(its);
       },
       refused: () => on(refusals, "refusals", labels).inc(labels),
       healthy(is) {
