@@ -43,7 +43,7 @@ describe("pods that come to harm", () => {
     const [output, stop] = [new Sink(), new AbortController()];
     const ran = runOps(environment, source("echo begun", ...script), { output, signal: stop.signal });
     ran.catch(() => {});
-    await output.until(/begun/);
+    await Promise.race([output.until(/begun/), ran.catch(() => {})]);
     const found = await kubectl("get", "pods", "-l", `alloy-runner.job-key=${request.jobKey}`, "-o", "name");
     const name = found.trim().replace("pod/", "");
     return { environment, output, stop, ran, name };
