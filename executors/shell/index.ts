@@ -143,6 +143,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         nextGroup: () => groups++,
         killLeftovers,
         killGraceMs,
+        keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       try {
