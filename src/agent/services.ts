@@ -133,7 +133,12 @@ export async function openServices(
     openExecutor: (entry, from, meter) =>
       entry.openExecutor({ log: liveMasks.masked(log), host, meter: meter.executor, user: from.user }),
     hasRoom: () => disk.hasRoom(),
-    disk: () => ({ freeBytes: disk.freeBytes, minFreeBytes: config.minFreeDiskBytes }),
+    disk: () => ({
+      freeBytes: disk.freeBytes,
+      minFreeBytes: config.minFreeDiskBytes,
+      freeInodes: disk.freeInodes,
+      minFreeInodes: config.admission.minFreeInodes,
+    }),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {
       config = next;

@@ -88,6 +88,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     features: { variables: true, image: false, services: false, shared: true },
     shell,
     plainShell: "cmd",
+    disks: () => [buildsDir],
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
       if (user !== undefined && user !== "") {

@@ -18,7 +18,7 @@ export interface KeptCaches {
   dropRest(caches: readonly Keyed[], files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
 }
 
-/** A cache, and the keys that are tried where there is none of its own. */
+/** A cache by all of its keys. */
 interface Keyed extends CachePlace {
   readonly fallbacks: readonly string[];
 }
