@@ -148,6 +148,15 @@ for piece in "$dir"/o.*; do
 done
 current=
 grace=0
+waits= passed=0
+has_more() { # what is only NULs shows with the next look that is a whole one
+  probe=
+  if [ $passed -lt 10 ] && ! IFS= read -r probe <&4 && [ -z "$probe" ]; then
+    passed=$((passed + 1))
+    return 1
+  fi
+  passed=0
+}
 while :; do
   look
   if [ -z "$current" ]; then
@@ -157,7 +166,7 @@ while :; do
       current=$next
     fi
     if [ -n "$current" ]; then
-      exec 3<"$current"
+      exec 3<"$current" 4<"$current"
       begins=$((\${current##*.} - ${BASE}))
       [ "$at" -le $begins ] || { tail -c +$((at - begins + 1)) <&3; }
     fi
@@ -165,15 +174,20 @@ while :; do
   next=
   if [ -n "$current" ]; then
     next_of "$begins"
-    size=$(wc -c <"$current")
-    # Each program that is started in vain is what a quiet script costs.
-    [ $((begins + size)) -le "$at" ] || { cat <&3; at=$((begins + size)) quiet=0 nap=20; }
+    # Each program that is started in vain is what a quiet script costs: where it has been quiet for long, the shell looks by itself,
+    # at the end of the piece.
+    [ $nap -lt 150 ] || [ -n "$waits" ] || { cat <&4 >/dev/null; waits=yes passed=10; }
+    if [ -n "$next" ] || [ "$code$end" != -- ] || [ $nap -lt 150 ] || has_more; then
+      size=$(wc -c <"$current")
+      [ $((begins + size)) -le "$at" ] || { cat <&3; at=$((begins + size)) quiet=0 nap=20 waits=; }
+    fi
   fi
   if [ -n "$next" ]; then
     sent=$((sent + size))
-    exec 3<&-
+    exec 3<&- 4<&-
+    waits=
     current=$next begins=$((\${next##*.} - ${BASE}))
-    exec 3<"$current"
+    exec 3<"$current" 4<"$current"
     # More is there already: the status has to wait for it.
     [ $sent -lt "$most" ] || { code=-; finish; }
     continue

@@ -176,6 +176,27 @@ describe.each(shells)("scripts that outlive their connection, in %s", (_, shell,
     expect(readFileSync(copies, "utf8").split("\n").length - 1).toBeLessThanOrEqual(4);
   });
 
+  test("while a script has been silent for long, hardly a program is started to look at it", async () => {
+    const tools = mkdtempSync(join(dir, "counting-"));
+    const looks = join(tools, "looks");
+    const [wc] = execFileSync("sh", ["-c", "command -v wc"], { env: { PATH: path } })
+      .toString()
+      .split("\n");
+    writeFileSync(looks, "");
+    writeFileSync(join(tools, "wc"), `#!/bin/sh\necho looked >>${looks}\nexec ${wc} "$@"\n`, { mode: 0o755 });
+    const { run } = await place(shell, path);
+    const reading = localCommands([shell], { PATH: `${tools}:${path}`, HOME: tools });
+    const count = (name: string): string => `${name}=$(wc -l <${looks})`;
+    const { text } = await run(
+      `echo first; sleep 5; ${count("a")}; sleep 4; ${count("b")}; printf x; sleep 4; printf '\\0'; sleep 4; echo $((b - a))`,
+      { reading },
+    );
+    const [before = "", looked = ""] = text.split("\0");
+    expect(before).toBe("first\nx");
+    expect(looked).toMatch(/^\d+\n$/);
+    expect(Number(looked)).toBeLessThanOrEqual(6);
+  });
+
   test("a script that removes the files about it is told so at once", async () => {
     const { run } = await place(shell, path);
     const files = join(dir, `job-${number}`);
