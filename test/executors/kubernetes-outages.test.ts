@@ -131,6 +131,11 @@ describe("jobs in a cluster whose parts fail", () => {
     const patch = { name: "soon", patch_type: "merge", patch: JSON.stringify({ tolerations }) };
     const { ran, environment } = await running({ pod_spec: [patch] });
     const release = await cluster.hold("kubelet");
+    // As the cluster does it itself where other nodes are well; of its only node it suspects its own sight.
+    await cluster.kubectl(["taint", "node", "node1", "--overwrite", "node.kubernetes.io/unreachable:NoExecute"]);
+    onTestFinished(async () => {
+      await cluster.kubectl(["taint", "node", "node1", "node.kubernetes.io/unreachable-"]).catch(() => {});
+    });
     const failed = await ran.catch((error: unknown) => error);
     const cleaned = environment.destroy(never);
     cleaned.catch(() => {});
