@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, Stop } from "../../src/errors.ts";
 import { tarHeader } from "../../src/files/tar.ts";
@@ -83,10 +84,7 @@ describe("jobs in pods at their limits", () => {
     const environment = await preparing({ image: image("git") }).prepared;
     const { workspace } = environment;
     await runOps(environment, [{ op: "mkdir", path: workspace.root }], { runIn: "helper" });
-    await runOps(environment, [
-      { op: "cd", path: workspace.root },
-      ...source("head -c 200000000 /dev/zero >big", "mkfifo never"),
-    ]);
+    await runOps(environment, [{ op: "cd", path: workspace.root }, ...source("head -c 200000000 /dev/zero >big")]);
     const stop = new AbortController();
     const content = {
       name: fileName(Buffer.from("x")),
@@ -102,11 +100,13 @@ describe("jobs in pods at their limits", () => {
     const limits = { bytes: 2e9, entries: 1000, freeBytes: 0 };
     const unpacking = workspace.unpack(Readable.from(endless(), { objectMode: false }), limits, stop.signal);
     const { tar } = await workspace.pack([fileName(Buffer.from("big"))], stop.signal);
-    await once(tar, "readable");
-    const packing = new Promise((resolve) => tar.once("close", resolve).on("error", () => {}));
+    const begun = once(tar, "data");
+    const packing = finished(tar);
+    packing.catch(() => {});
+    await begun;
     stop.abort(new Stop("timed_out", "too long"));
     await expect(unpacking).rejects.toMatchObject({ why: "timed_out" });
-    await packing;
+    await expect(packing).rejects.toMatchObject({ why: "timed_out" });
     expect((await runOps(environment, source("pgrep tar || echo none"))).text).toBe("none\n");
   });
 
