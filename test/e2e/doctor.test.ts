@@ -246,6 +246,76 @@ const BROKEN: readonly (readonly [what: string, make: () => Promise<SetUp>, says
     /^warning runner: .*speaks version \? of the control protocol/m,
     1,
   ],
+  [
+    "a coordinator that takes its time",
+    async () => ({
+      url: await answering((_, answer) => void setTimeout(() => answer.end('{"id":1}'), 2100)),
+    }),
+    /^warning coordinator one: \S+ took 2\d\d\d ms to answer$/m,
+    1,
+  ],
+  [
+    "a token that ends soon",
+    async () => {
+      const token_expires_at = new Date(Date.now() + 3 * 86_400_000).toISOString();
+      return { url: await answering((_, answer) => answer.end(JSON.stringify({ id: 1, token_expires_at }))) };
+    },
+    /^warning coordinator one: its token expires on 2\d\d\d-[^\n]*\n +→ Renew it/m,
+    1,
+  ],
+  [
+    "metrics at an address that is taken",
+    async () => ({ global: `listen_address = "${new URL(coordinator.url).host}"` }),
+    /^error {3}metrics address 127\.0\.0\.1:\d+: cannot be had: .*EADDRINUSE/m,
+    2,
+  ],
+  [
+    "metrics at what is no address",
+    async () => ({ global: 'listen_address = "nonsense:port"' }),
+    /^error {3}metrics address nonsense:port: cannot be had: .*expected ":port"/m,
+    2,
+  ],
+  [
+    "a page at an address that is taken",
+    async () => ({ global: `[web]\nlisten_address = "${new URL(coordinator.url).host}"` }),
+    /^warning page address 127\.0\.0\.1:\d+: cannot be had: .*EADDRINUSE/m,
+    1,
+  ],
+  [
+    "a page for everybody",
+    async () => ({ global: '[web]\nlisten_address = "0.0.0.0:9253"' }),
+    /^error {3}configuration: .*web\.listen_address: would show jobs and traces to everybody/m,
+    2,
+  ],
+  [
+    "a git of long ago",
+    async () => {
+      const env = await only("bash");
+      await writeFile(join(dir, "bin", "git"), "#!/bin/bash\necho git version 1.8.3.1\n", { mode: 0o755 });
+      return { env };
+    },
+    /^error {3}programs git: is 1\.8, with which sources cannot be fetched\n +→ Install git 2\.17 or newer/m,
+    2,
+  ],
+  [
+    "a host that lets nobody log in",
+    async () => ({
+      executor: "ssh",
+      entry:
+        '[runners.ssh]\nhost = "127.0.0.1"\nport = "1"\nuser = "ci"\npassword = "p"\ndisable_strict_host_key_checking = true',
+    }),
+    /^error {3}executor ssh one: .*127\.0\.0\.1.*ECONNREFUSED/m,
+    2,
+  ],
+  [
+    "a cluster that does not answer",
+    async () => ({
+      executor: "kubernetes",
+      entry: '[runners.kubernetes]\nhost = "http://127.0.0.1:1"\nbearer_token = "t"\nimage = "alpine"',
+    }),
+    /^error {3}executor kubernetes one: .*127\.0\.0\.1:1/m,
+    2,
+  ],
 ];
 
 async function pem() {
