@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { createServer as createSocket } from "node:net";
@@ -332,6 +332,33 @@ test.each(BROKEN)("doctor names %s", async (_, make, says, code) => {
   expect(found.code, found.stdout).toBe(code);
   expect(found.stdout + found.stderr).not.toContain(token);
 });
+
+const TESTED = ["sources", "variables", "exit status", "big output", "masking", "artifacts and cache", "time limit"];
+
+test("selftest runs jobs by the entry's executor, beside a healthy one's other checks, and leaves nothing", async () => {
+  await configure({});
+  const before = await readdir(tmpdir());
+  const { code, stdout, stderr } = await run("doctor", {}, "--selftest");
+  const passed = [...stdout.matchAll(/^ok {6}selftest one: (.*), in \d+\.\d s$/gm)].map(([, name]) => name);
+  expect(passed, stdout + stderr).toEqual(TESTED);
+  expect(stdout.trimEnd().split("\n").at(-1)).toBe("nothing is wrong");
+  expect(code).toBe(0);
+  const left = (await readdir(tmpdir())).filter((name) => !before.includes(name));
+  expect(left.filter((name) => name.startsWith("alloy-selftest-"))).toEqual([]);
+}, 120_000);
+
+test("selftest names what does not work, with the last lines of its trace", async () => {
+  await configure({ entry: 'output_limit = 30\npre_build_script = "case $CI_JOB_NAME in sources) exit 9;; esac"' });
+  const { code, stdout } = await run("doctor", {}, "--selftest", "one");
+  expect(stdout).toMatch(
+    /^error {3}selftest one: sources: ended with status 9, not 0\n(?: +│ .*\n)*? +│ .*ERROR: Job failed: exit status 9/m,
+  );
+  expect(stdout).toMatch(/^error {3}selftest one: big output: its trace is cut: see output_limit$/m);
+  expect([...stdout.matchAll(/^ok {6}selftest one: /gm)]).toHaveLength(TESTED.length - 2);
+  expect(code).toBe(2);
+  const unknown = await run("doctor", {}, "--selftest", "nobody");
+  expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('has no runner "nobody"') });
+}, 120_000);
 
 test("lint looks at the file alone: errors fail, warnings with --strict", async () => {
   await configure({ url: "http://127.0.0.1:1" });
