@@ -97,6 +97,14 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     "executors/docker-ssh-machine/",
     ["executors/docker/", "executors/docker-machine/", "executors/docker-ssh/", "executors/ssh/"],
   ],
+  [
+    "executors/autoscaler/",
+    ["executors/common/", "executors/scaler/", "executors/remote/", "executors/ssh/", "src/config/units.ts"],
+  ],
+  [
+    "executors/instance/",
+    ["executors/common/", "executors/scaler/", "executors/autoscaler/", "executors/remote/", "executors/ssh/"],
+  ],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
@@ -125,6 +133,8 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/docker-machine/": ["index.ts", "words.ts"],
   "executors/docker-ssh-machine/": ["index.ts", "words.ts"],
   "executors/scaler/": ["index.ts"],
+  "executors/autoscaler/": ["index.ts"],
+  "executors/instance/": ["index.ts", "words.ts"],
   "executors/custom/": ["index.ts", "words.ts"],
   "executors/kubernetes/": ["index.ts", "words.ts"],
   "executors/virtualbox/": ["index.ts", "words.ts"],
