@@ -100,7 +100,7 @@ export async function statusOf(steering: Steering, withLines: boolean): Promise<
     pid: process.pid,
     startedAt: new Date(now - Math.round(process.uptime() * 1000)).toISOString(),
     ...steering.about(),
-    runners: runnerLines(board, now),
+    runners: runnerLines(steering, now),
     jobs: await Promise.all(board.jobs().map(shown)),
     finished: board.finished().map((view) => jobLine(view, now, true)),
   };
@@ -132,8 +132,8 @@ function runnersOf({ query }: HttpRequest, runners: readonly RunnerView[]): stri
   return refusal(404, `There is no runner "${wanted}" at work; there is ${names}`);
 }
 
-function chosen({ board }: Steering, ids: readonly string[] | "all") {
-  return runnerLines(board, Date.now()).filter(({ id }) => ids === "all" || ids.includes(id));
+function chosen(steering: Steering, ids: readonly string[] | "all") {
+  return runnerLines(steering, Date.now()).filter(({ id }) => ids === "all" || ids.includes(id));
 }
 
 function isNamed(name: string, id: string, wanted: string): boolean {

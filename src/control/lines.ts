@@ -1,6 +1,7 @@
-import type { Board, JobView, RunnerView } from "../board/contract.ts";
+import type { JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
 import type { JobLine, RunnerLine } from "./protocol.ts";
+import type { Steering } from "./steering.ts";
 
 /** Views of the board → what is said of them to other programs. */
 
@@ -24,12 +25,16 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
   };
 }
 
-export function runnerLines(board: Pick<Board, "jobs" | "runners">, now: number): RunnerLine[] {
+export function runnerLines({ board, figures }: Pick<Steering, "board" | "figures">, now: number): RunnerLine[] {
   const running = new Map<string, number>();
   for (const { runner, progress } of board.jobs()) {
     if (progress.at !== "delivering") running.set(runner, (running.get(runner) ?? 0) + 1);
   }
-  return board.runners().map((view) => runnerLine(view, running.get(view.id) ?? 0, now));
+  return board.runners().map((view) => {
+    const shown = figures(view.id).filter(({ value }) => value !== 0);
+    const line = runnerLine(view, running.get(view.id) ?? 0, now);
+    return shown.length === 0 ? line : { ...line, figures: [...shown] };
+  });
 }
 
 function runnerLine(

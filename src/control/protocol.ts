@@ -51,6 +51,8 @@ const runnerSchema = z.object({
   state: z.string(),
   /** Why it takes no job now. */
   reason: z.string(),
+  /** What its executor has, such as machines: those that are none are left out. */
+  figures: z.array(z.object({ about: z.string(), name: z.string(), value: z.number() })).optional(),
 });
 
 export const statusSchema = z.object({

@@ -6,6 +6,8 @@ export interface Steering {
   /** Such as `2.0.0 (1a2b3c4d)`. */
   readonly version: string;
   about(): RunnerFacts;
+  /** What the executor of an entry counts at the moment, by the entry's id. */
+  figures(runner: string): readonly Figure[];
   /** Takes the ids of the entries' tokens. Running jobs go on. */
   pause(ids: readonly string[] | "all"): void;
   resume(ids: readonly string[] | "all"): void;
@@ -13,6 +15,15 @@ export interface Steering {
   drain(): void;
   /** Load the configuration now. Resolves once it is in force or refused. */
   reload(): Promise<Reloaded>;
+}
+
+/** Such as the machines that idle. */
+export interface Figure {
+  /** `Machines by what they do.` */
+  readonly about: string;
+  /** `idle` */
+  readonly name: string;
+  readonly value: number;
 }
 
 export interface RunnerFacts {

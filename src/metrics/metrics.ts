@@ -1,6 +1,7 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
 import type { LogLevel } from "../log.ts";
 import { createEntryMeters } from "./entries.ts";
+import type { Figure } from "./executor-meters.ts";
 import { createFamilies } from "./families.ts";
 import { Registry } from "./library.ts";
 import type { EntryMeter, MetricsEntry, NamedEntry } from "./meters.ts";
@@ -36,6 +37,8 @@ export interface Metrics {
   pollingPaused(is: boolean): void;
   observe(sources: MetricSources): void;
   entry(entry: MetricsEntry): EntryMeter;
+  /** What the executor of an entry counts at the moment. */
+  figures(runner: string): readonly Figure[];
 }
 
 export interface MetricsOptions {
@@ -136,7 +139,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Configurations that were refused.",
     [],
   );
-  const { entry, configured } = createEntryMeters(families, options.systemId ?? "", () => sources.jobs?.() ?? []);
+  const { entry, configured, figures } = createEntryMeters(
+    families,
+    options.systemId ?? "",
+    () => sources.jobs?.() ?? [],
+  );
   addProcessMetrics(registry);
 
   return {
@@ -164,5 +171,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
       sources = { ...sources, ...more };
     },
     entry,
+    figures,
   };
 }

@@ -29,6 +29,7 @@ async function open() {
       board,
       version: "test",
       about: () => ({ config: "/etc/config.toml", state: "running", concurrent: 1 }),
+      figures: () => [],
       pause: (ids) => told.push(["pause", ids]),
       resume: (ids) => told.push(["resume", ids]),
       drain: () => told.push("drain"),
