@@ -18,7 +18,7 @@ needed="
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
   containerd:containerd runc:runc unshare:util-linux tini:tini
-  chromium:chromium prometheus:prometheus promtool:prometheus
+  chromium:chromium prometheus:prometheus
   fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""
@@ -47,3 +47,5 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086 # a list of package names
 apt-get install -y -qq --no-install-recommends $packages >/dev/null
+# Its package starts a server, which nobody here has asked for.
+case "$packages" in *prometheus*) systemctl disable --now prometheus >/dev/null 2>&1 || true ;; esac

@@ -106,7 +106,7 @@ test.skipIf(absent !== undefined)(
 
     const { data } = rulesSchema.parse(await ask("rules"));
     const health = data.groups.flatMap(({ rules }) => rules.map((rule) => rule.health));
-    expect(health).toHaveLength(9);
+    expect(health.length).toBeGreaterThan(8);
     await expect
       .poll(
         async () =>

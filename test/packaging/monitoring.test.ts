@@ -30,6 +30,11 @@ const cases: Readonly<Record<string, { at: string; fires: Record<string, string>
     fires: { [`alloy_runner_entry_healthy{${E}}`]: "0x3000" },
     calm: { [`alloy_runner_entry_healthy{${E}}`]: "1x3000" },
   },
+  AlloyRunnerEntryHeldBack: {
+    at: "20m",
+    fires: { [`alloy_runner_entry_state_info{${E},state="place"}`]: "1x3000" },
+    calm: { [`alloy_runner_entry_state_info{${E},state="slot"}`]: "1x3000" },
+  },
   AlloyRunnerOutOfDisk: {
     at: "10m",
     fires: { 'alloy_runner_polling_paused{instance="a:9252"}': "1x3000" },
