@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { runProgram } from "../support/program.ts";
+import { loginUser, sshdMissing, startSshd } from "../support/sshd.ts";
 
 let coordinator: LocalCoordinator;
 let token: string;
@@ -331,6 +332,25 @@ test.each(BROKEN)("doctor names %s", async (_, make, says, code) => {
   expect(found.stdout, found.stderr).toMatch(says);
   expect(found.code, found.stdout).toBe(code);
   expect(found.stdout + found.stderr).not.toContain(token);
+});
+
+test.skipIf(sshdMissing() !== null)("doctor logs in to a host of ssh, and names a login that is refused", async () => {
+  const sshd = await startSshd();
+  try {
+    const { name } = loginUser(sshd);
+    const host = `[runners.ssh]\nhost = "${sshd.host}"\nport = "${sshd.port}"\nuser = "${name}"\nknown_hosts_file = "${sshd.knownHostsFile}"`;
+    await configure({ executor: "ssh", entry: `${host}\nidentity_file = "${sshd.keyFile}"` });
+    const fine = await run("doctor");
+    expect(fine.stdout).toMatch(/^ok {6}executor ssh one: \S+ lets it log in$/m);
+    expect(fine.code, fine.stdout).toBe(0);
+    await configure({ executor: "ssh", entry: `${host}\npassword = "not the password"` });
+    const refused = await run("doctor");
+    expect(refused.stdout).toMatch(/^error {3}executor ssh one: /m);
+    expect(refused.stdout + refused.stderr).not.toContain("not the password");
+    expect(refused.code).toBe(2);
+  } finally {
+    await sshd.close();
+  }
 });
 
 const TESTED = ["sources", "variables", "exit status", "big output", "masking", "artifacts and cache", "time limit"];
