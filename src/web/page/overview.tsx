@@ -104,7 +104,7 @@ function JobRow({ job, now, orders }: { readonly job: JobLine; readonly now: num
       <span class="quiet cut" title={`${job.runner}, job ${job.id}`}>
         {job.runner} · {job.id}
       </span>
-      <span class={`doing ${job.state}`}>{doingOf(job)}</span>
+      <span class={`doing ${job.outcome?.result ?? job.state}`}>{doingOf(job)}</span>
       <span class="time">{elapsed(secondsOf(job, now))}</span>
       {orders === null || job.outcome !== undefined ? (
         <span />
