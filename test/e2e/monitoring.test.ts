@@ -89,10 +89,15 @@ test.skipIf(absent !== undefined)(
     };
     // What is counted is seen to grow only after it was seen once.
     await expect.poll(() => query('up{job="alloy-runner"}').catch(() => []), { timeout: 30_000 }).toEqual(["1"]);
-    await later();
-    await expect.poll(() => query("sum(gitlab_runner_jobs_total)"), { timeout: 20_000 }).toEqual(["4"]);
-    await later();
-    await expect.poll(() => query("sum(gitlab_runner_jobs_total)"), { timeout: 20_000 }).toEqual(["8"]);
+    const ended = "sum(gitlab_runner_job_duration_seconds_count)";
+    for (const count of ["4", "8"]) {
+      await later();
+      await expect.poll(() => query(ended), { timeout: 20_000 }).toEqual([count]);
+    }
+    const gate = join(site.dir, "gate");
+    const script = [`while [ ! -e ${gate} ]; do sleep 0.1; done`];
+    site.coordinator.enqueue({ name: "running", script, runnerToken: site.tokens[0] ?? "" });
+    await expect.poll(() => query('gitlab_runner_jobs{state="running"}'), { timeout: 20_000 }).toEqual(["1"]);
 
     const { panels } = dashboardSchema.parse(JSON.parse(await readFile(join(folder, "grafana.json"), "utf8")));
     const targets = panels.flatMap(({ title, targets: all }) => all.map(({ expr }) => ({ title, expr })));
@@ -101,6 +106,7 @@ test.skipIf(absent !== undefined)(
     for (const { title, expr } of targets) {
       if ((await query(expr)).length === 0) empty.push(`${title}: ${expr}`);
     }
+    await writeFile(gate, "");
     // The coordinator of the tests tells no size of its queue.
     expect(empty.filter((line) => !line.includes("gitlab_runner_job_queue_size"))).toEqual([]);
 
