@@ -91,6 +91,10 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     ["executors/common/", "executors/images/", "executors/docker/", "executors/scaler/", "src/config/units.ts"],
   ],
   [
+    "executors/docker-ssh-machine/",
+    ["executors/docker/", "executors/docker-machine/", "executors/docker-ssh/", "executors/ssh/"],
+  ],
+  [
     "executors/autoscaler/",
     ["executors/common/", "executors/scaler/", "executors/remote/", "executors/ssh/", "src/config/units.ts"],
   ],
@@ -124,6 +128,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
   "executors/docker-machine/": ["index.ts", "words.ts"],
+  "executors/docker-ssh-machine/": ["index.ts", "words.ts"],
   "executors/scaler/": ["index.ts"],
   "executors/autoscaler/": ["index.ts"],
   "executors/instance/": ["index.ts", "words.ts"],
