@@ -26,7 +26,7 @@ export interface SshConnection {
   /** A connection from the far host to `host`, port `port`. @throws {SystemFailure} */
   forward(host: string, port: number, signal: AbortSignal): Promise<Duplex>;
   /** A connection to a socket of the far host. @throws {SystemFailure} sshd, or who listens there, does not let us */
-  forwardSocket(path: string, signal: AbortSignal): Promise<Duplex>;
+  forwardSocket(path: string, signal: AbortSignal): Promise<SshChannel>;
   /** Hang up. Programs that run there are not ended by it. */
   close(): void;
 }
@@ -273,7 +273,7 @@ function serve(
     },
     forwardSocket: async (path, signal) => {
       try {
-        const take = (channel: ClientChannel): ClientChannel => channel.on("error", () => {});
+        const take = (channel: ClientChannel): SshChannel => wrapChannel(channel, gone.signal, lostFailure);
         return await request((done) => client.openssh_forwardOutStreamLocal(path, done), take, signal);
       } catch (cause) {
         signal.throwIfAborted();
