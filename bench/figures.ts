@@ -13,6 +13,7 @@ import { lineDelays, promptScene } from "./line-delays.ts";
 import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
+import { readyMachines } from "./ready-machines.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
 import { artifacts, transfers } from "./transfers.ts";
 import { virtualMachineJobs } from "./virtual-machines.ts";
@@ -275,7 +276,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
-  machines,
+  machines: async () => [...(await machines()), ...(await readyMachines())],
   virtualMachines: virtualMachineJobs,
   endurance,
   fairness,

@@ -17,8 +17,10 @@ import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts"
 import { checkedTable, settingsOf } from "./settings/table.ts";
 import { words } from "./words.ts";
 
+export { openSocketHere } from "./engine/socket-here.ts";
 export type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 export { checkedTable, settingsOf } from "./settings/table.ts";
+export { createSuccessive } from "./successive.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 

@@ -123,6 +123,9 @@ test("what cannot be is refused with its key and what to do", () => {
   expect(problems({ ...exec, policy: [{ periods: ["* * *"] }] })).toEqual([
     expect.stringMatching(/^policy.0.periods.0: "\* \* \*" is no period/),
   ]);
+  expect(problems({ ...exec, policy: [{ timezone: "Europe/Atlantis", periods: ["* * * * *"] }] })).toEqual([
+    expect.stringMatching(/^policy.0.timezone: "Europe\/Atlantis" is no time zone/),
+  ]);
   expect(problems({ ...exec, vm_isolation: { enabled: true } })).toEqual([
     expect.stringMatching(/^vm_isolation: is not supported/),
   ]);
