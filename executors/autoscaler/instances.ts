@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { EntrySettings, ExecutorDeps } from "../../src/executor-deps.ts";
-import { createPool, type Pool } from "../scaler/index.ts";
+import { createPool, type Pool, poolMeters } from "../scaler/index.ts";
 import { execProvider } from "./providers/exec.ts";
 import type { Cloud } from "./providers/instance.ts";
 import { staticProvider } from "./providers/static.ts";
@@ -10,6 +10,8 @@ import { type Reached, type ReachSettings, reachable } from "./reach/reach.ts";
 import type { Plugin } from "./settings/plugin.ts";
 import { poolSettings } from "./settings/pool-settings.ts";
 import type { AutoscalerTable } from "./settings/table.ts";
+
+const WORD = "instance";
 
 /** The instances of an entry. */
 export interface Instances {
@@ -35,7 +37,14 @@ export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: 
     workingDirectory: host.working,
     log,
   });
-  const pool = createPool({ provider, settings: poolSettings(table, ephemeral), log, dir, word: "instance" });
+  const pool = createPool({
+    provider,
+    settings: poolSettings(table, ephemeral),
+    log,
+    dir,
+    word: WORD,
+    events: poolMeters(deps.meter, WORD),
+  });
   return {
     pool,
     find: (id, signal) => provider.find(id, signal),

@@ -84,9 +84,19 @@ ${machine}`;
       await site.configure({ global, entry: entryOf("IdleCount = 0\nIdleTime = 0") });
       site.runner.child.kill("SIGHUP");
       while (stand.machines().length > 0) await wait(100);
-      expect(stand.stored()).toEqual([]);
+      await expect.poll(() => stand.stored(), { timeout: 20_000 }).toEqual([]);
       expect(stand.reports()).toEqual([]);
       expect(site.runner.stderr()).toMatch(/scaling .*remove=\d.*instances=/);
+      const [, url = ""] = await site.runner.seen(/serving metrics .*url=(\S+)/);
+      const counted = async (what: string): Promise<number> => {
+        const text = await (await fetch(url)).text();
+        return Number(
+          new RegExp(`^alloy_runner_machine_${what}_seconds_count\\{.*\\} (\\d+)$`, "m").exec(text)?.[1] ?? 0,
+        );
+      };
+      for (const what of ["creation", "connection", "removal", "wait"]) {
+        await expect.poll(() => counted(what), { message: what, timeout: 20_000 }).toBeGreaterThan(0);
+      }
     },
     TIMEOUT_MS,
   );
