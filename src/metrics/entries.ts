@@ -99,6 +99,11 @@ export function createEntryMeters(
     "Times that an entry waited for requests of its own that were under way.",
     R,
   );
+  const unadmitted = counter(
+    "alloy_runner_admission_refusals_total",
+    "Times that an entry asked for no job because it could not have run one.",
+    [...R, "reason"],
+  );
 
   const executors = createExecutorMeters({ counter, gauge, histogram });
 
@@ -156,6 +161,10 @@ export function createEntryMeters(
       refused() {
         on(refusals, "refusals", labels).inc(labels);
         on(feedFailures, "feed failures", labels).inc(labels);
+      },
+      refusedAdmission(reason) {
+        const its = { ...labels, reason };
+        on(unadmitted, `unadmitted ${reason}`, its).inc(its);
       },
       healthy(is) {
         if (is) entry.unhealthy.delete(me);

@@ -20,6 +20,8 @@ export interface EntryMeter {
   crowded(): void;
   /** Its executor had no room for one more job. */
   full(): void;
+  /** It could not have run a job, and so asked for none. `reason` is one of a few words. */
+  refusedAdmission(reason: string): void;
   /** The coordinator did not accept the token. */
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */

@@ -4,6 +4,7 @@ import type { Config } from "../../config/config.ts";
 import type { Reloaded } from "../../control/steering.ts";
 import { CommandError, ConfigError, describeError, problemLine } from "../../errors.ts";
 import type { MetricsServer } from "../../metrics/server.ts";
+import { createAdmission } from "../../poll/admission/admission.ts";
 import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
 import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./deps.ts";
 
@@ -87,8 +88,12 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       handleJob: services.handleJob,
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
       openExecutor: (entry, from, meter) => services.openExecutor(entry, from, meter),
-      hasRoom: () => services.hasRoom(),
-      disk: () => services.disk(),
+      admission: createAdmission({
+        hasRoom: () => services.hasRoom(),
+        disk: () => services.disk(),
+        onRoom: metrics.pollingPaused,
+        log,
+      }),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       board: deps.board,
       metrics,
