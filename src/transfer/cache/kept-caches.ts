@@ -1,7 +1,6 @@
 import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import type { FileKeeping, KeptFiles, UnpackReport, WorkspaceFiles } from "../../workspace.ts";
-import type { CacheTransfer } from "../transfer.ts";
 import type { CachePlace } from "./cache-store.ts";
 
 /**
@@ -10,13 +9,18 @@ import type { CachePlace } from "./cache-store.ts";
  */
 export interface KeptCaches {
   /** Before a working copy is cleaned: those of these caches that are in it wait elsewhere. */
-  setAside(caches: readonly CacheTransfer[], files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
+  setAside(caches: readonly Keyed[], files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
   /** @returns what is back, exactly as it was unpacked from this version of the cache; `null`: nothing */
   putBack(cache: Wanted, files: WorkspaceFiles, signal: AbortSignal): Promise<Size | null>;
   /** What was unpacked just now, before anything of the job runs. */
   remember(cache: Version, report: UnpackReport, files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
   /** Removes what was set aside and has not been put back. */
-  dropRest(caches: readonly CacheTransfer[], files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
+  dropRest(caches: readonly Keyed[], files: WorkspaceFiles, signal: AbortSignal): Promise<void>;
+}
+
+/** A cache by all of its keys. */
+interface Keyed extends CachePlace {
+  readonly fallbacks: readonly string[];
 }
 
 interface Version {
@@ -104,7 +108,7 @@ export function createKeptCaches({ log }: { readonly log: Pick<Log, "warn"> }): 
   };
 }
 
-function placesOf(caches: readonly CacheTransfer[]): CachePlace[] {
+function placesOf(caches: readonly Keyed[]): CachePlace[] {
   return caches.flatMap(({ projectPath, projectId, key, fallbacks }) =>
     [key, ...fallbacks].map((its) => ({ projectPath, projectId, key: its })),
   );
