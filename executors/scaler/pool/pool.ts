@@ -8,6 +8,7 @@ import { createChecks } from "./checks.ts";
 import type { Lease, Place, Pool, PoolOptions } from "./contract.ts";
 import { createDurations } from "./durations.ts";
 import { createPast } from "./past.ts";
+import { placeAt } from "./place.ts";
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() };
 const CALL_MS = 120_000;
@@ -188,26 +189,10 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     return lease;
   };
 
-  const placeAt = (id: string, connection: C, lost: AbortController): Place<C> => ({
-    id,
-    word,
-    connection,
-    lost: lost.signal,
-    async isThere(signal) {
-      if (lost.signal.aborted) return false;
-      try {
-        await provider.check(id, connection, signal);
-        return true;
-      } catch (error) {
-        signal.throwIfAborted();
-        const problem = describeError(error);
-        lost.abort(new SystemFailure(`The ${word} ${id} is gone: ${problem}`, { retry: true }));
-        scaler.discard(id, `it went away under a job: ${problem}`);
-        poke();
-        return false;
-      }
-    },
-  });
+  const gone = (id: string, why: string): void => {
+    scaler.discard(id, why);
+    poke();
+  };
 
   const take = async (one: Active<C>, outer: AbortSignal): Promise<Place<C>> => {
     const { ticket } = one;
@@ -235,7 +220,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
           events.used?.(clock.now() - begin);
           // What was lost with another one is lost no more.
           if (one.lost.signal.aborted) one.lost = new AbortController();
-          one.place = placeAt(id, connection, one.lost);
+          one.place = placeAt({ id, word, connection, lost: one.lost }, { provider, gone });
         }
       } catch (error) {
         limit.signal.throwIfAborted();
