@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { type MachineStand, openMachineStand } from "../support/docker-machine/stand.ts";
+import { lastTry } from "../support/last-try.ts";
 import { openSite, type Site } from "../support/site.ts";
 
 const engine = await testEngine("docker");
@@ -71,11 +72,11 @@ ${machine}`;
       stand.cut(/Using machine ([\w.-]+)/.exec(doomed.trace)?.[1] ?? "");
       expect((await doomed.reported({ timeoutMs: 120_000 })).state).toBe("failed");
       expect(doomed.trace).toMatch(/so far[\s\S]*is gone/);
-      const reports = await Promise.all(jobs.map((job) => job.reported({ timeoutMs: 300_000 })));
+      const ended = await Promise.all(jobs.map(lastTry));
       // Those that were running when the runner was killed have failed; the others have not.
-      const failed = reports.filter(({ state }) => state !== "success");
+      const failed = ended.filter(({ status }) => status !== "success");
       expect(failed.length).toBeLessThanOrEqual(6);
-      for (const job of jobs)
+      for (const job of ended)
         expect(job.updates.filter(({ state }) => state === "success" || state === "failed")).toHaveLength(1);
       const last = site.coordinator.enqueue({ script: ["echo still"] });
       expect((await last.reported({ timeoutMs: 120_000 })).state).toBe("success");
