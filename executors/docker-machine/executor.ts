@@ -182,13 +182,13 @@ function openMachines({ table: given, entry, deps, metrics }: OpenOptions): Mach
       program: machineProgram(store, host.env),
       records: machineRecords(dir),
       log,
-      onMade: meters.created,
+      onMade: meters.made,
     }),
     settings: current.pool,
     log,
     dir,
     word: "machine",
-    events: meters,
+    events: meters.events,
   });
   return {
     pool,
