@@ -111,6 +111,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   };
   let pipes: PipePool | null = null;
   let groups = 0;
+  const shells = new Set<number>();
 
   const outlook = createOutlook({ ...LOOKS, look: async () => await mustBeWritable(buildsDir) });
 
@@ -143,6 +144,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         nextGroup: () => groups++,
         killLeftovers,
         killGraceMs,
+        shells,
         keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });

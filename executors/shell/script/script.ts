@@ -36,6 +36,8 @@ export interface ScriptHost {
   nextGroup(): number;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
+  /** Shells that run now, of all jobs. */
+  readonly shells: Set<number>;
   /** See `FilesHost`. */
   readonly keepsFiles: boolean;
 }
@@ -149,14 +151,18 @@ export async function runScript(
 
 /** From the shell's start until nothing of it is left. */
 async function watch(
-  { launch, table, mark, killGraceMs, killLeftovers }: ScriptHost,
+  { launch, table, mark, killGraceMs, killLeftovers, shells }: ScriptHost,
   { child, pid, exited, cgroup }: Started & { readonly cgroup: Cgroup | null },
   reader: Forwarding,
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {
   const leader = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
-  const belonging: Belonging = { table, mark, uid: launch.uid, leader, since: leader.startedAt, cgroup };
+  const since = leader.startedAt;
+  const belonging: Belonging = { table, mark, uid: launch.uid, leader, since, cgroup, others: shells };
+  shells.add(pid);
+  // Its number may go to another process from then on.
+  void exited.then(() => shells.delete(pid));
   const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
 
   const exit = await beforeAbort(exited, signal);
