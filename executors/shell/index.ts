@@ -15,6 +15,7 @@ import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
 import { mustBeWritable, openBuildsDir } from "./places/builds-dir.ts";
 import { openProcessTable } from "./places/host-claims.ts";
+import { createKeptBuilds } from "./places/kept-builds.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
 import { removeDirectory } from "./places/remove.ts";
@@ -78,7 +79,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   const shell = entry.shell ?? profiled;
   const buildsDir = resolve(around.working, entry.buildsDir ?? "builds");
   const table = openProcessTable();
-  const slots = createSlots(createDirectoryLocks(lockDirectories(scratchDir, ephemeral), table));
+  const locks = createDirectoryLocks(lockDirectories(scratchDir, ephemeral), table);
+  const slots = createSlots(locks);
+  const kept = createKeptBuilds(around.keepDir);
 
   const closing = new AbortController();
 
@@ -121,6 +124,10 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],
+    tidy: async (budgets, { dry }, signal) => {
+      const { launch } = await means();
+      return await kept.tidy({ buildsDir, budgets, dry, locks, launch }, signal);
+    },
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
@@ -145,6 +152,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         killGraceMs,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
+      if (!ephemeral) kept.used(slot.places);
       try {
         await request.remember({
           kind: "shell-job",
@@ -156,7 +164,15 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         });
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
-        return createEnvironment({ host, shell, slot, buildsDir });
+        const environment = createEnvironment({ host, shell, slot, buildsDir });
+        if (ephemeral) return environment;
+        return {
+          ...environment,
+          destroy: async (until) => {
+            kept.used(slot.places);
+            await environment.destroy(until);
+          },
+        };
       } catch (error) {
         slot[Symbol.dispose]();
         throw error;
@@ -180,6 +196,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       closing.abort();
       await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
+      await kept.close().catch(() => {});
     },
   });
 

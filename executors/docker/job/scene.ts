@@ -11,6 +11,7 @@ import type { Engine } from "../engine/engine.ts";
 import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
 import type { HelperImages } from "../image/helper-image.ts";
 import { createImageSource } from "../image/pull.ts";
+import type { JobUses } from "../kept/uses.ts";
 import { type DockerSettings, TABLE } from "../settings/settings.ts";
 import type { Accounts } from "./accounts/accounts.ts";
 import { configuredNetwork, type JobNetwork } from "./network/network.ts";
@@ -27,6 +28,8 @@ export interface PrepareJobOptions {
   readonly slot: number;
   /** Goes back with `destroy`. */
   readonly network: NetworkLoan;
+  /** End with `destroy`, too. */
+  readonly uses: JobUses;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -88,7 +91,7 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
     unique: uniqueName(request.runnerId, job.projectId, slot),
     apiVersion: versionOf(engine.apiVersion),
     securityOpt: await inlineProfiles(settings.securityOpt),
-    obtain: createImageSource(engine, logins, notes),
+    obtain: createImageSource(engine, logins, notes, options.uses),
   };
 }
 
