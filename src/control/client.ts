@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { z } from "zod";
 import { CommandError, describeError } from "../errors.ts";
 import { socketAddress, socketPath } from "./place.ts";
-import { PROTOCOL, PROTOCOL_HEADER, problemSchema, VERSION_HEADER } from "./protocol.ts";
+import { LONG_WORK_MS, PROTOCOL, PROTOCOL_HEADER, problemSchema, VERSION_HEADER } from "./protocol.ts";
 
 /** A running runner, as another process of its operator reaches it. */
 export interface ControlClient {
@@ -22,12 +22,16 @@ export interface ControlClientOptions {
   readonly uid: number | undefined;
 }
 
+/** Nobody listens where the runner would. */
+export class NoRunnerError extends CommandError {}
+
 /** Much longer than a reload takes. */
 const ANSWER_LIMIT_MS = 60_000;
 
 export function createControlClient(options: ControlClientOptions): ControlClient {
   const ask = async <T>(method: string, path: string, schema: z.ZodType<T>): Promise<T> => {
-    const response = await send(options, method, path, AbortSignal.timeout(ANSWER_LIMIT_MS));
+    const limitMs = path.startsWith("gc") ? LONG_WORK_MS : ANSWER_LIMIT_MS;
+    const response = await send(options, method, path, AbortSignal.timeout(limitMs));
     const text = await bodyOf(response);
     return parsed(text, schema);
   };
@@ -87,7 +91,7 @@ async function demandOwn({ stateDir, named, uid }: ControlClientOptions): Promis
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "EACCES") throw new CommandError(foreign(named, "another account"), { cause: error });
     if (error.code === "ENOENT" || error.code === "ENOTDIR")
-      throw new CommandError(absent(named, path), { cause: error });
+      throw new NoRunnerError(absent(named, path), { cause: error });
     throw error;
   });
   if (!found.isSocket()) throw new CommandError(`${path} is no socket. Remove it, and restart the runner`);
@@ -101,7 +105,7 @@ function unreachable(error: unknown, { stateDir, named }: ControlClientOptions, 
   if (code === "EACCES")
     return new CommandError(foreign(named, uid === 0 ? "an account of another namespace" : "another account"));
   if (code === "ENOENT" || code === "ECONNREFUSED" || code === "FailedToOpenSocket") {
-    return new CommandError(absent(named, path), { cause: error });
+    return new NoRunnerError(absent(named, path), { cause: error });
   }
   return new CommandError(`The runner of ${named} does not answer: ${describeError(error)}`, { cause: error });
 }

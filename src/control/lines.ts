@@ -1,6 +1,7 @@
 import type { Board, JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
-import type { JobLine, RunnerLine } from "./protocol.ts";
+import type { Tidied } from "../executor.ts";
+import type { JobLine, RunnerLine, TidiedAnswer } from "./protocol.ts";
 
 /** Views of the board → what is said of them to other programs. */
 
@@ -50,4 +51,8 @@ function runnerLine(
 
 function iso(time: number): string {
   return new Date(time).toISOString();
+}
+
+export function tidiedAnswer(things: readonly Tidied[], dry: boolean): TidiedAnswer {
+  return { dry, things: things.map((thing) => ({ ...thing, usedAt: new Date(thing.usedAt).toISOString() })) };
 }

@@ -31,7 +31,15 @@ test("defaults that the example shows are the defaults", async () => {
 });
 
 test("every key stands in the example", () => {
-  const tolerated = ["feature_flags", "id", "token_obtained_at", "token_expires_at", "cache", "admission"];
+  const tolerated = [
+    "feature_flags",
+    "id",
+    "token_obtained_at",
+    "token_expires_at",
+    "cache",
+    "admission",
+    "housekeeping",
+  ];
   for (const key of [...globalKeys, ...runnerKeys]) {
     if (key !== "runners" && !tolerated.includes(key)) expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));
   }

@@ -31,6 +31,7 @@ async function open() {
       about: () => ({ config: "/etc/config.toml", state: "running", concurrent: 1 }),
       pause: (ids) => told.push(["pause", ids]),
       resume: (ids) => told.push(["resume", ids]),
+      tidy: async () => [],
       drain: () => told.push("drain"),
       reload: async () => ({ problem: "not today" }),
     },
