@@ -150,6 +150,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         nextGroup: () => groups++,
         killLeftovers,
         killGraceMs,
+        keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       if (!ephemeral) kept.used(slot.places);

@@ -20,6 +20,7 @@ import { closeExecutor } from "../poll/close-executor.ts";
 import { createSupervisor } from "../poll/supervisor.ts";
 import { hearOthers } from "../quiet-runtime.ts";
 import { deadline, never } from "../time.ts";
+import { pickFile } from "../transfer/zip/pick.ts";
 import { revision, version } from "../version.ts";
 import { createBury } from "./bury.ts";
 import { openServices } from "./services.ts";
@@ -32,6 +33,9 @@ const PROBE_MS = 400;
 const KILL_GRACE_MS = 2000;
 /** How long reports under way may take once the last job has ended. */
 const LAST_REPORTS_MS = 5000;
+
+/** GitLab's limit for the file of a child pipeline that comes out of an archive. */
+const MOST_PICKED_BYTES = 5 * 1024 * 1024;
 
 /** `exec`. @returns the exit status */
 export async function runExec(
@@ -83,6 +87,7 @@ export async function runExec(
         },
       };
     },
+    pick: async (archive, path) => await pickFile(archive, path, MOST_PICKED_BYTES),
     bury: createBury({ context, log, killGraceMs: KILL_GRACE_MS }),
   };
   return await execCommand(words, values, context, engine);

@@ -120,10 +120,11 @@ function createProgram({ executors, output }: Surroundings): Command {
   }
   const lint = program
     .command("lint")
-    .description("check a configuration file, and nothing else; exit status 1 where it has errors")
+    .description("check a configuration file, or a CI file (.gitlab-ci.yml), and run nothing; exit status 1 for errors")
     .argument("[file]", "default: that of --config")
     .addOption(configOption().env("CONFIG_FILE"))
     .addOption(toggle("--strict", "warnings are errors"))
+    .addOption(toggle("--offline", "of a CI file: fetch no included files"))
     .addOption(toggle("--json", "print JSON"));
   does(lint, async (values, context) =>
     (await import("../commands/doctor/lint.ts")).lintCommand(lint.args[0], values, context),

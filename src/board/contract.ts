@@ -24,6 +24,8 @@ export interface JobCard extends WithoutSecrets {
   readonly runnerName: string;
   /** `Date.now()` of its arrival. */
   readonly receivedAt: number;
+  /** How long it waited at the coordinator, as that says. */
+  readonly queuedSeconds?: number;
 }
 
 /** A job as people, metrics and other programs see it: nothing secret can get in. */

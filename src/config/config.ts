@@ -16,6 +16,8 @@ export interface Config {
   readonly logFormat: LogFormat | undefined;
   /** `listen_address` or `metrics_server`, as written; empty is off. */
   readonly metricsAddress: string;
+  /** `[web]`; null: no page is served. */
+  readonly web: WebConfig | null;
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
@@ -33,6 +35,14 @@ export interface Config {
   readonly warnings: readonly string[];
   /** SHA-256 of the file's bytes, by which `watchConfig` knows this version; absent where there was no file. */
   readonly textDigest?: string;
+}
+
+/** Where the live page is served, and for whom. */
+export interface WebConfig {
+  readonly host: string;
+  readonly port: number;
+  /** `null`: whoever reaches the address looks, and nobody steers. */
+  readonly password: string | null;
 }
 
 /** What must hold before an entry asks for a job. */

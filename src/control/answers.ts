@@ -92,7 +92,8 @@ function json(value: object): HttpReply {
   return { status: 200, type: "application/json", body: `${JSON.stringify(value)}\n` };
 }
 
-async function statusOf(steering: Steering, withLines: boolean): Promise<StatusAnswer> {
+/** All that the board shows; `withLines`: with the last line of each job. */
+export async function statusOf(steering: Steering, withLines: boolean): Promise<StatusAnswer> {
   const { board, version } = steering;
   const now = Date.now();
   const shown = async (view: JobView): Promise<JobLine> => {

@@ -143,7 +143,14 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       const repository = withoutSecrets(job.git.repoUrl);
       log.info("job received", { job: job.id, title, ...(repository === "" ? {} : { repository }) });
       const controller = new AbortController();
-      const card = { id: job.id, title, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() };
+      const card = {
+        id: job.id,
+        title,
+        runner: entry.id,
+        runnerName: entry.name,
+        receivedAt: Date.now(),
+        ...(job.queuedSeconds === undefined ? {} : { queuedSeconds: job.queuedSeconds }),
+      };
       const shown = board.add(card, {
         ...nothingRuns,
         cancel: () => controller.abort(new Stop("canceled", "by the operator of this runner")),

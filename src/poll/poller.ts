@@ -48,7 +48,7 @@ export interface PollerOptions {
     reservation: Reservation | undefined,
     onPlace: (result: PlaceResult) => void,
   ) => boolean;
-  readonly meter: Pick<EntryMeter, "asking" | "full" | "refused" | "healthy">;
+  readonly meter: Pick<EntryMeter, "asking" | "crowded" | "full" | "healthy" | "lanes" | "refused">;
   readonly timing: PollTiming;
   readonly log: Log;
 }
@@ -179,6 +179,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       const { id: token, limit, weight } = entry;
       const wish: SlotWish = { token, limit, weight, requestConcurrency: lanes };
       show(() => ({ at: "slot", ...(slots.held(wish) ?? { held: "concurrent", most: 0 }) }));
+      if (slots.held(wish)?.held === "requests") meter.crowded();
       slot = await slots.acquire(wish, stop);
       if (stop.aborted || isPaused()) return atOnce;
       tell({ at: "asking", since: Date.now() });
@@ -256,6 +257,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   };
   const widen = (): void => {
     for (; lanes < entry.requestConcurrency && !stop.aborted; lanes++) begin(0);
+    meter.lanes(lanes);
   };
 
   let lastRequest: NodeJS.Timeout | undefined;

@@ -70,12 +70,17 @@ describe("options", () => {
       timeoutSeconds: 3600,
       address: undefined,
       mode: "run",
+      fetchIncludes: false,
       file: undefined,
       json: false,
       all: false,
       source: undefined,
       target: undefined,
       inputs: new Map(),
+      jobInputs: new Map(),
+      ignoreWorkflow: false,
+      strictManual: false,
+      verbose: false,
       changed: undefined,
       manual: [],
       stages: [],
@@ -89,6 +94,9 @@ describe("options", () => {
     await expect(read({ target: "main" })).rejects.toThrow("--target is for");
     await expect(read({ input: ["a"] })).rejects.toThrow("--input is NAME=VALUE");
     expect((await read({ input: ["a=b=c"], include: ["G/P=../p"] })).inputs).toEqual(new Map([["a", "b=c"]]));
+    expect((await read({ input: ["my: job:a=b:c", "a=x:y=z"] })).jobInputs).toEqual(
+      new Map([["my: job", new Map([["a", "b:c"]])]]),
+    );
     expect(await read({ jobs: "7", timeout: "15m", dryRun: true })).toMatchObject({
       parallel: 7,
       timeoutSeconds: 900,

@@ -191,6 +191,7 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
     logLevel: undefined,
     logFormat: undefined,
     metricsAddress: "",
+    web: null,
     user: undefined,
     stateDir: "/var/lib/alloy-runner",
     minFreeDiskBytes: 0,

@@ -64,6 +64,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         launch,
         mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
         ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+        keepsFiles: false,
       }),
     ),
     projectSlot: slot.number,

@@ -1,11 +1,12 @@
-import { NoRunnerError } from "../../control/client.ts";
+import { NobodyListens } from "../../control/client.ts";
 import { tidiedAnswer } from "../../control/lines.ts";
 import { type TidiedAnswer, tidiedSchema } from "../../control/protocol.ts";
+import { elapsed } from "../../control/words.ts";
 import type { Tidied } from "../../executor.ts";
 import type { CommandContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
-import { elapsed, tableLines } from "./table.ts";
+import { tableLines } from "./table.ts";
 
 /**
  * `gc`: by the runner that is at work, which knows what its jobs use, or without one.
@@ -18,7 +19,7 @@ export async function gcCommand(
 ): Promise<void> {
   const dry = values.dryRun === true;
   const answer = await byRunner(dry, values, context).catch(async (error: unknown) => {
-    if (!(error instanceof NoRunnerError) || values.stateDir !== undefined) throw error;
+    if (!(error instanceof NobodyListens) || values.stateDir !== undefined) throw error;
     return tidiedAnswer(await here(dry), dry);
   });
   if (values.json === true) context.print(JSON.stringify(answer));

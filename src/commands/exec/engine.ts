@@ -1,5 +1,6 @@
 import type { Config } from "../../config/config.ts";
 import type { JobLocation } from "../../executor.ts";
+import type { Found } from "../../local/gitlab/compose/include-sources.ts";
 import type { CiFile } from "../../local/pipeline/ci-file.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
@@ -17,6 +18,8 @@ export interface ExecEngine {
   startRunner(config: Config, context: CommandContext): Promise<ExecRunner>;
   readonly bury: Bury;
   readonly preview: PreviewJob;
+  /** A file out of an archive that a job has uploaded. */
+  pick(archive: string, path: string): Promise<Found<string>>;
 }
 
 interface ExecutorTraits {

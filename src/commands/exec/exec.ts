@@ -9,7 +9,8 @@ import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import type { ExecEngine, Run, Work } from "./engine.ts";
 import { refuseGitlabFlags } from "./file/alloy.ts";
 import { type ProjectFile, readProjectFile, understand } from "./file/file.ts";
-import { loadGitlab, showGitlab } from "./file/gitlab.ts";
+import { loadGitlab } from "./file/gitlab.ts";
+import { showGitlab } from "./file/gitlab-show.ts";
 import { privateVariables } from "./file/private.ts";
 import { openPlaces, placesOfRun } from "./here/places.ts";
 import { runHere } from "./here/run-here.ts";
@@ -49,7 +50,7 @@ export async function execCommand(
     const work: Work =
       project.kind === "alloy"
         ? { kind: "alloy", file: project.file, notes: project.notes }
-        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, gitIn(tree.dir), context)) };
+        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, context, signal)) };
     return await withRun({ options, executor, tree, work, values, context, engine }, signal);
   };
   return await Promise.race([
@@ -66,7 +67,7 @@ export async function execCommand(
 async function withRun(run: Run, signal: AbortSignal): Promise<number> {
   const { options, context, work, tree, engine } = run;
   if (work.kind === "gitlab") {
-    if (options.mode === "list" || options.mode === "print") return showGitlab(work, options, context);
+    if (options.mode === "list" || options.mode === "print") return await showGitlab(work, options, context);
     const { refusal } = work.loaded.plan;
     if (refusal !== null) {
       sayNotes(work.notes, context);

@@ -53,7 +53,9 @@ function addGitlabFlags(command: Command): void {
       ),
     )
     .addOption(new Option("--target <branch>", "where the merge request is to go; default: the default branch"))
-    .addOption(new Option("--input <name=value>", "input of the CI file").argParser(collect))
+    .addOption(
+      new Option("--input <[job:]name=value>", "input of the CI file, or of one of its jobs").argParser(collect),
+    )
     .addOption(new Option("--changed <file...>", "files that have changed; default: since the default branch"))
     .addOption(new Option("--manual <job>", "run this manual job, too; all: all of them").argParser(collect))
     .addOption(new Option("--stage <stage>", "run the jobs of this stage").argParser(collect))
@@ -61,6 +63,10 @@ function addGitlabFlags(command: Command): void {
       new Option("--include <project=dir>", "take includes of another project from its checkout").argParser(collect),
     )
     .addOption(new Option("--offline", "fetch no included files: take them as they were the last time"))
+    .addOption(new Option("--fetch-includes", "fetch included files again, also those of fixed commits"))
+    .addOption(new Option("--ignore-workflow", "make a pipeline although workflow:rules say no"))
+    .addOption(new Option("--strict-manual", "exit with status 3 where manual jobs hold up the pipeline at its end"))
+    .addOption(new Option("--verbose", "say which predefined variables are not set here"))
     .addOption(new Option("--no-delay", "start delayed jobs at once"))
     .addOption(new Option("--artifacts <dir>", "keep what jobs upload in this directory"));
 }

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { parseDuration } from "../../config/units.ts";
 import { CommandError, describeError } from "../../errors.ts";
 import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
+import type { JobInputs } from "../../local/gitlab/plan/definitions/job-inputs.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 
@@ -28,7 +29,10 @@ export interface ExecOptions {
   readonly source: string | undefined;
   /** Branch that a merge request is to go into. */
   readonly target: string | undefined;
+  /** Inputs of the file. */
   readonly inputs: ReadonlyMap<string, string>;
+  /** Inputs of its jobs. */
+  readonly jobInputs: JobInputs;
   /** Files that count as changed, instead of those that git reports. */
   readonly changed: readonly string[] | undefined;
   readonly manual: readonly string[];
@@ -37,7 +41,14 @@ export interface ExecOptions {
   readonly checkouts: ReadonlyMap<string, string>;
   /** Whether to use the stored copies of fetched files. */
   readonly offline: boolean;
+  /** Whether to fetch again what does not change. */
+  readonly fetchIncludes: boolean;
   readonly noDelay: boolean;
+  /** Whether a pipeline is made although the workflow says no. */
+  readonly ignoreWorkflow: boolean;
+  /** Whether a pipeline that waits for a manual job at its end is no success. */
+  readonly strictManual: boolean;
+  readonly verbose: boolean;
   readonly artifactsDir: string | undefined;
 }
 
@@ -60,6 +71,8 @@ export async function readExecOptions(
     throw new CommandError(`--source is one of ${SOURCES.join(", ")}, not "${source}"`);
   if (textOf(values, "target") !== undefined && source !== "merge_request_event")
     throw new CommandError("--target is for --source merge_request_event");
+  if (values.offline === true && values.fetchIncludes === true)
+    throw new CommandError("Choose one of --offline and --fetch-includes");
   const parallel = textOf(values, "jobs");
   if (parallel !== undefined && !/^[1-9]\d{0,3}$/.test(parallel))
     throw new CommandError(`--jobs is the number of jobs at once, from 1 to 9999, not "${parallel}"`);
@@ -83,7 +96,7 @@ export async function readExecOptions(
     all: values.all === true,
     source,
     target: textOf(values, "target"),
-    inputs: pairsOf(values.input, "--input"),
+    ...inputsOf(values.input),
     changed: values.changed === undefined ? undefined : listOf(values.changed),
     manual: listOf(values.manual),
     stages: listOf(values.stage),
@@ -94,7 +107,11 @@ export async function readExecOptions(
       ]),
     ),
     offline: values.offline === true,
+    fetchIncludes: values.fetchIncludes === true,
     noDelay: values.delay === false,
+    ignoreWorkflow: values.ignoreWorkflow === true,
+    strictManual: values.strictManual === true,
+    verbose: values.verbose === true,
     artifactsDir: textOf(values, "artifacts"),
   };
 }
@@ -114,6 +131,22 @@ function pairsOf(value: unknown, flag: string): Map<string, string> {
       return [text.slice(0, split), text.slice(split + 1)];
     }),
   );
+}
+
+/** `NAME=VALUE` is for the file, `JOB:NAME=VALUE` for a job: names of inputs have no colon. */
+function inputsOf(value: unknown): Pick<ExecOptions, "inputs" | "jobInputs"> {
+  const inputs = new Map<string, string>();
+  const jobInputs = new Map<string, Map<string, string>>();
+  for (const [name, text] of pairsOf(value, "--input")) {
+    const [, job, input] = /^(.+):([\w-]+)$/s.exec(name) ?? [];
+    if (job === undefined || input === undefined) {
+      inputs.set(name, text);
+      continue;
+    }
+    const own = jobInputs.get(job) ?? new Map<string, string>();
+    jobInputs.set(job, own.set(input, text));
+  }
+  return { inputs, jobInputs };
 }
 
 function listOf(value: unknown): string[] {

@@ -16,6 +16,8 @@ export interface Started {
   readonly supervisor: Supervisor;
   /** Functions that are called with the result of each reload. */
   readonly onReload: Set<(reloaded: Reloaded) => void>;
+  /** What else takes each configuration that comes into force. */
+  readonly onConfig: Set<(config: Config) => Promise<void>>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
@@ -107,6 +109,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     services,
     supervisor,
     onReload: new Set(),
+    onConfig: new Set(),
     serve,
     stopServing: async () => server?.close(),
     setReady: (is) => {
@@ -197,6 +200,7 @@ export async function follow(
       await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
+      for (const take of started.onConfig) await take(config);
       notifier.ready(statusOf(started));
       settle({ status: statusOf(started) });
     }

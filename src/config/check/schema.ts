@@ -60,6 +60,8 @@ const concurrent = z.int().transform((value, context) => {
   return z.NEVER;
 });
 
+export const webSchema = z.object({ listen_address: text.optional(), password: text.optional() });
+
 /** Percent; 0 is off. */
 const percent = whole(0, 100)
   .transform((value) => (value === 0 ? null : value))
@@ -117,6 +119,7 @@ export const globalSchema = z.object({
   log_format: word({ text: "text", json: "json", runner: "text" }).optional(),
   listen_address: text.optional(),
   metrics_server: text.optional(),
+  web: webSchema.default({}),
   user: text.optional(),
   sentry_dsn: text.default(""),
   shutdown_timeout: duration(30_000),

@@ -29,7 +29,7 @@ export interface TerminalSize {
 
 export interface LiveOutputOptions {
   readonly colors: boolean;
-  /** Of all jobs, so that their lines are aligned. */
+  /** Of the jobs that are known beforehand, so that their lines are aligned. */
   readonly names: readonly string[];
   /** With it, a line per running job is kept up to date below the output. */
   readonly terminal?: TerminalSize | undefined;
@@ -42,7 +42,8 @@ const LONGEST_LINE = 65_536;
 
 export function createLiveOutput(output: Writable, { colors, names, terminal }: LiveOutputOptions): LiveOutput {
   const most = terminal === undefined ? NAME_WIDTH_MAX : Math.min(NAME_WIDTH_MAX, Math.max(8, terminal.columns() >> 2));
-  const width = Math.min(most, Math.max(...names.map((name) => textWidth(printable(name))), 0));
+  const known = [...names];
+  let width = Math.min(most, Math.max(...names.map((name) => textWidth(printable(name))), 0));
   const progress = terminal === undefined ? undefined : createProgress(output, { colors, ...terminal });
   const line = (text: string): void => {
     if (output.destroyed || output.errored || output.writableEnded) return;
@@ -54,8 +55,10 @@ export function createLiveOutput(output: Writable, { colors, names, terminal }: 
     close: () => progress?.close(),
     open(name) {
       const key = {};
+      if (!known.includes(name)) known.push(name);
+      width = Math.min(most, Math.max(width, textWidth(printable(name))));
       const shown = padToWidth(printable(name), width);
-      const color = COLORS[Math.max(0, names.indexOf(name)) % COLORS.length];
+      const color = COLORS[known.indexOf(name) % COLORS.length];
       const prefix = colors ? `\x1b[${color}m${shown} │\x1b[0m ` : `${shown} │ `;
       const clean = createLineCleaner(colors);
       let decoder = new StringDecoder("utf8");

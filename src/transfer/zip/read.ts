@@ -182,7 +182,8 @@ function tarOf(items: readonly ZipItem[], contents: Uint8Array): Buffer {
 
 const PADDING = Buffer.alloc(512);
 
-async function* readLarge(file: FileHandle, item: ZipItem, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+/** The content of one entry, whatever its size. */
+export async function* readLarge(file: FileHandle, item: ZipItem, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const start = item.offset + contentStart(await readAt(file, item.offset, HEAD_BYTES), item);
   const stored = piecesOf(file, start, item.compressedSize);
   const source = item.method === STORED ? stored : plainOf(stored, item);

@@ -297,6 +297,26 @@ describe("inputs", () => {
     const literal = SPEC("{a: {default: b}, c: {default: '$[[ inputs.a ]]'}}", "j: {script: ['$[[ inputs.c ]]']}");
     expect((await jobOf(literal, "j")).script).toEqual(["$[[ inputs.a ]]"]);
   });
+  test("inputs of a header can be in files that it includes", async () => {
+    const text = (include: string): string =>
+      `spec: {include: ${include}, inputs: {own: {default: o}}}\n---\n"$[[ inputs.own ]]-$[[ inputs.more ]]": {script: [x]}\n`;
+    const files = {
+      "a.yml": "inputs: {more: {default: m}}\n",
+      "b.yml": "inputs: {own: {}}\n",
+      "c.yml": "j: {script: [x]}\n",
+    };
+    expect(await namesOf(text("[a.yml]"), { files })).toEqual(["o-m"]);
+    expect(await namesOf(text("{local: /a.yml}"), { files, inputs: { more: "x" } })).toEqual(["o-x"]);
+    expect((await tryPlan(text("[a.yml, b.yml]"), { files })).problems.join()).toContain(
+      'b.yml:1:10: input "own" is declared twice',
+    );
+    expect((await tryPlan(text("[c.yml]"), { files })).problems.join()).toContain(
+      "c.yml must have inputs and nothing else",
+    );
+    expect((await tryPlan(text("[{template: A.gitlab-ci.yml}]"), { files })).problems.join()).toContain(
+      "spec:include takes only local, project and remote files",
+    );
+  });
   test("options, regex, unknown names, rules", async () => {
     const one = (declaration: string, value: unknown): Promise<string> =>
       refusal(SPEC(`{a: ${declaration}}`, "j: {script: [x]}"), { inputs: { a: value } });

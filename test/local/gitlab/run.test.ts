@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { readRemote } from "../../../src/local/gitlab/around/facts.ts";
+import { projectAddress, readRemote } from "../../../src/local/gitlab/around/facts.ts";
 import { environmentSlug, groupName, predefinedVariables, slug } from "../../../src/local/gitlab/around/predefined.ts";
 import { chooseJobs } from "../../../src/local/gitlab/plan/choose.ts";
 import { criticalPath } from "../../../src/local/gitlab/run/critical-path.ts";
@@ -128,8 +128,8 @@ test("T79: what a push, a tag and a merge request know", () => {
     author: "A <a@example.com>",
     timestamp: "2024-01-01T00:00:00Z",
     defaultBranch: "main",
-    remote: { host: "git.example.com", path: "Group/sub/name" },
-    user: { name: "", email: "" },
+    remote: { host: "git.example.com", path: "Group/sub/name", address: "git@git.example.com:Group/sub/name" },
+    user: { login: "me", name: "", email: "" },
     files: [],
   };
   const given = { facts, source: "push", target: undefined, folder: "dir", projectId: 7, configPath: ".gitlab-ci.yml" };
@@ -156,7 +156,16 @@ test.each([
   ["https://user:secret@git.example.com:8443/a/b/c", "git.example.com:8443", "a/b/c"],
   ["ssh://git@git.example.com:2222/a/b.git", "git.example.com", "a/b"],
 ])("%s", (address, host, path) => {
-  expect(readRemote(address)).toEqual({ host, path });
+  expect(readRemote(address)).toEqual({ host, path, address });
+});
+test.each([
+  ["git@git.example.com:group/name.git", "git@git.example.com:other/one.git"],
+  ["https://user:secret@git.example.com:8443/a/b/c", "https://user:secret@git.example.com:8443/other/one.git"],
+  ["ssh://git@git.example.com:2222/a/b.git", "ssh://git@git.example.com:2222/other/one.git"],
+  ["/srv/git/a.git", "https://git.example.com/other/one.git"],
+  [null, "https://git.example.com/other/one.git"],
+])("another project of the server of %s", (address, other) => {
+  expect(projectAddress(address, "git.example.com", "other/one")).toBe(other);
 });
 test("a directory is no server", () => {
   expect(readRemote("/srv/git/a.git")).toBeNull();

@@ -31,6 +31,11 @@ test("files of a project and of a checkout are read in them only, wherever links
     committed: false,
     git: createGit(dir, process.env, new AbortController().signal),
     project: "group/project",
+    host: "git.example.com",
+    projects: {
+      tree: async () => ({ problem: "is not fetched" }),
+      tags: async () => ({ problem: "is not fetched" }),
+    },
     checkouts: new Map([["group/other", dir]]),
     remote: async () => ({ problem: "is not fetched" }),
   });

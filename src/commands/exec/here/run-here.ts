@@ -14,7 +14,8 @@ import type { Snapshot } from "../../../local/sources/snapshot.ts";
 import type { CommandContext } from "../../context.ts";
 import type { Run } from "../engine.ts";
 import { onlyOf, predefined } from "../file/alloy.ts";
-import { gitlabSpec, keepArtifacts, notesOnGitlab, printGitlabPreview } from "../file/gitlab.ts";
+import { gitlabSpec, keepArtifacts } from "../file/gitlab-run.ts";
+import { notesOnGitlab, printGitlabPreview } from "../file/gitlab-show.ts";
 import { notesOn, sayNotes } from "../notes.ts";
 import { printPreview } from "../report.ts";
 import { findSourcesAddress } from "./address.ts";
@@ -119,9 +120,9 @@ export async function runHere(
           await runPlan(
             {
               ...display,
-              ...handed,
-              ...gitlabSpec(work, project, snapshot, options),
+              ...gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables }),
               coordinator,
+              pick: engine.pick,
               noDelay: options.noDelay,
               ...(options.artifactsDir === undefined
                 ? {}
@@ -146,8 +147,8 @@ export async function runHere(
     if (work.kind === "alloy")
       await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
     else {
-      const spec = { ...handed, ...gitlabSpec(work, project, snapshot, options), coordinator };
-      await printGitlabPreview({ spec, config, preview: engine.preview, print });
+      const spec = gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables });
+      await printGitlabPreview({ spec, coordinator, config, preview: engine.preview, print });
     }
     return 0;
   }
@@ -159,7 +160,7 @@ export async function runHere(
     run.context.catalog.words,
   );
   const runner = await engine.startRunner(config, direct.context);
-  let result: Pick<PipelineResult, "success" | "firstFailure">;
+  let result: Pick<PipelineResult, "success" | "firstFailure"> & Partial<Pick<RunPlanResult, "blocked">>;
   try {
     result = await start();
   } finally {
@@ -167,8 +168,12 @@ export async function runHere(
     await runner.end();
   }
   if (signal.aborted) throw signal.reason;
-  return result.success ? 0 : (result.firstFailure?.exitCode ?? 1);
+  if (!result.success) return result.firstFailure?.exitCode ?? 1;
+  return options.strictManual && (result.blocked?.length ?? 0) > 0 ? BLOCKED_STATUS : 0;
 }
+
+/** With `--strict-manual`: manual jobs hold up the pipeline. */
+const BLOCKED_STATUS = 3;
 
 /** How long the runner's question for a job may wait for one. */
 const LONG_POLL_MS = 20_000;

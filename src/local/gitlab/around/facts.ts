@@ -15,14 +15,18 @@ export interface ProjectFacts {
   readonly timestamp: string;
   readonly defaultBranch: string;
   /** The server's host and the project's path, from the address of a remote; `null`: there is no remote. */
-  readonly remote: { readonly host: string; readonly path: string } | null;
-  readonly user: { readonly name: string; readonly email: string };
+  readonly remote: { readonly host: string; readonly path: string; readonly address: string } | null;
+  readonly user: { readonly login: string; readonly name: string; readonly email: string };
   /** All files, also untracked ones that git does not ignore, sorted. */
   readonly files: readonly string[];
 }
 
 /** @param git in the project's directory */
-export async function gatherFacts(tree: WorkingTree, git: Git): Promise<ProjectFacts> {
+export async function gatherFacts(
+  tree: WorkingTree,
+  git: Git,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<ProjectFacts> {
   const head = tree.repository?.head ?? null;
   const [listed, shown, defaultBranch, remote, name, email] = await Promise.all([
     tree.repository === null
@@ -45,7 +49,7 @@ export async function gatherFacts(tree: WorkingTree, git: Git): Promise<ProjectF
     timestamp,
     defaultBranch,
     remote,
-    user: { name: name.stdout.trim(), email: email.stdout.trim() },
+    user: { login: env.USER ?? env.USERNAME ?? "", name: name.stdout.trim(), email: email.stdout.trim() },
     files: [...new Set(listed.split("\0").filter((path) => path !== ""))].sort(),
   };
 }
@@ -76,7 +80,10 @@ async function isBranch(name: string, git: Git): Promise<boolean> {
 async function findRemote(tree: WorkingTree, git: Git): Promise<ProjectFacts["remote"]> {
   if (tree.repository === null) return null;
   const found = await git.attempt(["remote", "get-url", "origin"]);
-  return found.code === 0 ? readRemote(found.stdout.trim()) : null;
+  const meant = found.code === 0 ? readRemote(found.stdout.trim()) : null;
+  if (meant !== null || found.code !== 0) return meant;
+  // git can be told to take a mirror in a directory instead of the server.
+  return readRemote((await git.attempt(["config", "--get", "remote.origin.url"])).stdout.trim());
 }
 
 /** `git@host:group/name.git`, `https://host/group/name`, `ssh://git@host:22/group/name` → host and path. */
@@ -87,7 +94,14 @@ export function readRemote(address: string): ProjectFacts["remote"] {
   const [, host, path] = match ?? [];
   if (host === undefined || path === undefined) return null;
   const clean = path.replace(/\/+$/, "").replace(/\.git$/, "");
-  return { host: /^ssh:/.test(address) ? host.replace(/:\d+$/, "") : host, path: clean };
+  return { host: /^ssh:/.test(address) ? host.replace(/:\d+$/, "") : host, path: clean, address };
+}
+
+/** Where git finds another project of the server that a remote leads to: in the same way. */
+export function projectAddress(remote: string | null, host: string, project: string): string {
+  const scheme = /^(?:https?|ssh|git):\/\/(?:[^@/]*@)?[^/]+\//.exec(remote ?? "")?.[0];
+  const short = /^(?:[^@/:]+@)?[^/:]{2,}:(?!\/\/)/.exec(remote ?? "")?.[0];
+  return `${scheme ?? short ?? `https://${host}/`}${project}.git`;
 }
 
 /**

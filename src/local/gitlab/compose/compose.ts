@@ -3,16 +3,8 @@ import { isTooLarge } from "../read/measure.ts";
 import type { Table } from "../read/node.ts";
 import { resolveExtends } from "./extends.ts";
 import type { IncludeOptions } from "./find-included.ts";
-import { composeFile } from "./include.ts";
-import type { GivenInputs } from "./inputs.ts";
+import { composeFile, type MainFile } from "./include.ts";
 import { resolveReferences } from "./reference.ts";
-
-export interface MainFile {
-  readonly text: string;
-  /** The name that messages use. */
-  readonly name: string;
-  readonly inputs: GivenInputs;
-}
 
 /**
  * A file with everything put in: inputs, includes, `extends`, `!reference`.

@@ -59,15 +59,12 @@ export function createFinder({ sources, around, findings }: IncludeOptions, look
       findings.error(place, `include:${kind} must be a text`);
       return [];
     }
-    if (kind === "artifact") {
-      findings.error(place, "include:artifact belongs under trigger");
-      return [];
-    }
     // Wildcards are looked for before variables are put in.
     if (kind === "local") return await local(named, item, from, place);
     const expanded = expandText(named, lookup, "empty");
     if (kind === "project") return await project(expanded, item, place);
     if (kind === "remote") return await remote(expanded, item, place);
+    if (kind === "artifact") return await artifact(expanded, item, place);
     return kind === "template" ? await template(expanded, item, place) : await component(expanded, item, place);
   };
 
@@ -175,6 +172,17 @@ export function createFinder({ sources, around, findings }: IncludeOptions, look
     }
     const path = url.replace(/[?#].*$/, "");
     return fits(path, place) ? away(url, await sources.remote(url), item, place) : [];
+  };
+  const artifact = async (path: string, item: Node, place: Place): Promise<IncludedFile[]> => {
+    const job = textOf(at(item, "job"));
+    if (sources.artifact === undefined) findings.error(place, "include:artifact belongs under trigger");
+    else if (job === undefined) findings.error(place, "include:artifact needs job: the job that uploads the file");
+    else if (fits(path, place)) {
+      const found = away(`${path} of the job ${job}`, await sources.artifact(job, path), item, place);
+      // The project's files can be included from it, as from a file of the project.
+      return found.map((file) => ({ ...file, tree: sources.own }));
+    }
+    return [];
   };
   const template = async (name: string, item: Node, place: Place): Promise<IncludedFile[]> => {
     if (!name.endsWith(".gitlab-ci.yml")) {

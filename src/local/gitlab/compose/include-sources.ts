@@ -25,4 +25,6 @@ export interface IncludeSources {
   remote(url: string): Promise<Found<string>>;
   template(name: string): Promise<Found<string>>;
   component(address: string): Promise<Found<ComponentFile>>;
+  /** A file that an earlier job of the parent pipeline has uploaded; only child pipelines have these. */
+  artifact?(job: string, path: string): Promise<Found<string>>;
 }

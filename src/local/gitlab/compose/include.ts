@@ -5,17 +5,25 @@ import { createFinder, type IncludedFile, type IncludeOptions } from "./find-inc
 import { type GivenInputs, resolveInputs } from "./inputs.ts";
 import { interpolate } from "./interpolate.ts";
 import { mergeDeep } from "./merge.ts";
+import { withIncludedInputs } from "./spec-include.ts";
 
 const MOST_FILES = 150;
+
+/** Where a pipeline begins: a file, or the `include` of a job that starts a child pipeline. */
+export type MainFile =
+  | {
+      readonly text: string;
+      /** The name that messages use. */
+      readonly name: string;
+      readonly inputs: GivenInputs;
+    }
+  | { readonly include: Node };
 
 /**
  * A file with all that it includes merged beneath it: header interpolated, includes resolved, each file complete for itself.
  * @returns `undefined`: it is no CI file; the findings say why
  */
-export async function composeFile(
-  file: { readonly text: string; readonly name: string; readonly inputs: GivenInputs },
-  options: IncludeOptions,
-): Promise<Table | undefined> {
+export async function composeFile(file: MainFile, options: IncludeOptions): Promise<Table | undefined> {
   const { sources, around, findings } = options;
   const lookup: Lookup = (name) => around.given.get(name) ?? around.predefined.get(name);
   const findIncluded = createFinder(options, lookup);
@@ -25,7 +33,10 @@ export async function composeFile(
   const compose = async (from: IncludedFile): Promise<Table | undefined> => {
     const documents = readDocuments(from.text, from.name, findings);
     if (documents === undefined) return undefined;
-    const { header } = documents;
+    const header =
+      documents.header === undefined
+        ? undefined
+        : await withIncludedInputs(documents.header, from, findIncluded, findings);
     if (header === undefined && from.inputs.values.size > 0)
       findings.error(from.inputs.place, `${from.name} takes no inputs: it has no spec:inputs`);
     const inputs = header === undefined ? new Map() : resolveInputs(header, from.inputs, lookup, findings);
@@ -40,6 +51,10 @@ export async function composeFile(
       );
       return undefined;
     }
+    return await withIncluded(content, from);
+  };
+
+  const withIncluded = async (content: Table, from: IncludedFile): Promise<Table> => {
     const include = content.entries.get("include");
     if (include === undefined) return content;
     let beneath: Table | undefined;
@@ -73,10 +88,13 @@ export async function composeFile(
     return found;
   };
 
-  return await compose({
-    ...file,
-    tree: sources.own,
-    component: new Map(),
-    place: file.inputs.place,
-  });
+  const main = { tree: sources.own, component: new Map<string, string>() };
+  if (!("include" in file)) return await compose({ ...file, ...main, place: file.inputs.place });
+  const { place } = file.include;
+  const content: Table = {
+    kind: "table",
+    entries: new Map([["include", { place, textual: true, value: file.include }]]),
+    place,
+  };
+  return await withIncluded(content, { ...main, text: "", name: "", inputs: { values: new Map(), place }, place });
 }

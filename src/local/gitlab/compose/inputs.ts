@@ -26,8 +26,16 @@ export function resolveInputs(
   lookup: (name: string) => string | undefined,
   findings: Findings,
 ): Inputs {
-  const spec = at(header, "spec");
-  const declared = at(spec, "inputs");
+  return resolveDeclared(at(at(header, "spec"), "inputs"), given, lookup, findings);
+}
+
+/** The same for what is declared already: names and what they may be. */
+export function resolveDeclared(
+  declared: Node | undefined,
+  given: GivenInputs,
+  lookup: (name: string) => string | undefined,
+  findings: Findings,
+): Inputs {
   const inputs = new Map<string, Node>();
   const known = declared?.kind === "table" ? declared : undefined;
   for (const [name, value] of given.values)

@@ -16,7 +16,7 @@ import type { AbsentJob, Plan } from "./plan.ts";
  * @throws {CiConfigError} GitLab would make none of it
  */
 export function planPipeline(top: Table, around: PipelineCase, files: PlanSurroundings, findings: Findings): Plan {
-  const definitions = readDefinitions(top, findings);
+  const definitions = readDefinitions(top, findings, files.jobInputs);
   checkJobs(definitions.jobs, definitions.stages, findings);
   findings.check();
   const none = (refusal: string, absent: readonly AbsentJob[] = []): Plan => ({
@@ -27,8 +27,9 @@ export function planPipeline(top: Table, around: PipelineCase, files: PlanSurrou
     name: null,
     cancelOnFailure: false,
   });
-  const workflow = decideWorkflow(definitions, around, findings);
+  const said = decideWorkflow(definitions, around, findings);
   findings.check();
+  const workflow = said ?? (files.ignoreWorkflow === true ? { variables: [], cancelOnFailure: false } : null);
   if (workflow === null) return none("workflow:rules say no: GitLab would make no pipeline");
 
   const root = [...definitions.variables, ...workflow.variables];

@@ -1,5 +1,6 @@
 import type { Wire } from "../../coordinator/http/wire.ts";
 import type { RawVariable } from "../decide/expand.ts";
+import type { Node } from "../read/node.ts";
 
 /** When a job starts, as those before it have ended. */
 export type JobWhen = "on_success" | "on_failure" | "always" | "manual" | "delayed";
@@ -8,6 +9,13 @@ export interface PlannedNeed {
   /** The job of the pipeline that is needed. */
   readonly job: string;
   readonly artifacts: boolean;
+}
+
+/** A job of the pipeline that has started this one, or of another child of it. */
+export interface UpstreamNeed {
+  /** The pipeline's id, with variables not yet expanded. */
+  readonly pipeline: string;
+  readonly job: string;
 }
 
 export interface Retry {
@@ -36,6 +44,7 @@ export interface PlannedEnvironment {
   readonly name: string;
   readonly url: string | null;
   readonly action: string;
+  readonly tier: string | null;
   readonly onStop: string | null;
 }
 
@@ -43,10 +52,11 @@ export interface PlannedEnvironment {
 export interface PlannedTrigger {
   /** The project whose pipeline is started; `null`: it is a child pipeline. */
   readonly project: string | null;
-  /** What `include` says, as plain data. */
-  readonly include: unknown;
+  /** The files of the child pipeline. */
+  readonly include: Node | undefined;
   readonly strategy: "depend" | "mirror" | null;
-  readonly inputs: unknown;
+  /** For those of the files that are given none by themselves. */
+  readonly inputs: Node | undefined;
   readonly forwardYaml: boolean;
   readonly forwardPipeline: boolean;
 }
@@ -62,6 +72,8 @@ export interface PlannedJob {
   readonly allowFailure: boolean | readonly number[];
   /** `null`: it waits for all earlier stages. */
   readonly needs: readonly PlannedNeed[] | null;
+  /** Artifacts of other pipelines' jobs. */
+  readonly upstream: readonly UpstreamNeed[];
   /** Names of jobs whose artifacts it gets; `null`: all earlier ones, or what it needs. */
   readonly dependencies: readonly string[] | null;
   readonly image: Wire | null;

@@ -167,7 +167,12 @@ function createReader(placeAt: (offset: number) => Place, findings: Findings) {
   const scalar = (source: string, plain: boolean, tag: string | undefined, place: Place): Node => {
     if (!plain || tag === "tag:yaml.org,2002:str" || tag === "!") return textNode(source, place);
     const found = plainScalar(source);
-    if (found !== "date") return { kind: "scalar", ...found, place };
+    if (found !== "date") {
+      // A number keeps nothing of how it was written.
+      if (typeof found.value === "number" && found.text !== source)
+        findings.hint(place, `${source} is the number ${found.text} for GitLab: write "${source}" if it is a text`);
+      return { kind: "scalar", ...found, place };
+    }
     return fail(place, `${source} is a date for GitLab, which takes none: write it in quotes`);
   };
 

@@ -11,8 +11,11 @@ export interface Finding {
 export interface Findings {
   readonly errors: readonly Finding[];
   readonly warnings: readonly Finding[];
+  /** What is right and may be meant otherwise: worth a word to somebody who has the file checked. */
+  readonly hints: readonly Finding[];
   error(place: Place, text: string): void;
   warn(place: Place, text: string): void;
+  hint(place: Place, text: string): void;
   /** @throws {CiConfigError} there were errors: later steps would only repeat them in other words */
   check(): void;
 }
@@ -40,6 +43,7 @@ const MOST = 200;
 export function createFindings(): Findings {
   const errors: Finding[] = [];
   const warnings: Finding[] = [];
+  const hints: Finding[] = [];
   const seen = new Set<string>();
   const add = (to: Finding[], place: Place, text: string): void => {
     const line = describeFinding({ place, text });
@@ -51,8 +55,10 @@ export function createFindings(): Findings {
   return {
     errors,
     warnings,
+    hints,
     error: (place, text) => add(errors, place, text),
     warn: (place, text) => add(warnings, place, text),
+    hint: (place, text) => add(hints, place, text),
     check() {
       if (errors.length > 0) throw new CiConfigError(errors);
     },

@@ -1,13 +1,13 @@
 import { padToWidth, printable, textWidth } from "../../report/text-width.ts";
 import type { Plan, PlannedJob } from "../plan/plan.ts";
+import { type ForeseenChildren, remarkOn } from "../run/foreseen.ts";
 
-/** The jobs of a pipeline in columns: stage, job, when, why. @param all also those that are not in it */
-export function listLines(plan: Plan, all: boolean): string[] {
-  const rows = [
-    ["job", "stage", "when", "why"],
-    ...plan.jobs.map((job) => [job.name, job.stage, whenOf(job), remarksOn(job)]),
-    ...(all ? plan.absent.map(({ name, stage, why }) => [name, stage, "-", why]) : []),
-  ].map((row) => row.map(printable));
+/**
+ * The jobs of a pipeline in columns: job, stage, when, why; those of a child come after the job that starts it.
+ * @param all also those that are not in it
+ */
+export function listLines(plan: Plan, children: ForeseenChildren, all: boolean): string[] {
+  const rows = [["job", "stage", "when", "why"], ...rowsOf(plan, children, all, "")].map((row) => row.map(printable));
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => textWidth(row[column] ?? ""))));
   return rows.map((row) =>
     row
@@ -17,11 +17,24 @@ export function listLines(plan: Plan, all: boolean): string[] {
   );
 }
 
+function rowsOf(plan: Plan, children: ForeseenChildren, all: boolean, label: string): string[][] {
+  return [
+    ...plan.jobs.flatMap((job) => {
+      const child = children.get(job.name);
+      const said = [...remarksOn(job), remarkOn(child)].filter((part) => part !== "");
+      const own = [`${label}${job.name}`, job.stage, whenOf(job), said.join("; ")];
+      if (child === undefined || !("plan" in child)) return [own];
+      return [own, ...rowsOf(child.plan.plan, child.children, all, `${label}${job.name} / `)];
+    }),
+    ...(all ? plan.absent.map(({ name, stage, why }) => [`${label}${name}`, stage, "-", why]) : []),
+  ];
+}
+
 function whenOf({ when, startInSeconds }: PlannedJob): string {
   return startInSeconds === null ? when : `${when} ${startInSeconds}s`;
 }
 
-function remarksOn({ rule, allowFailure, needs, environment, leftOut }: PlannedJob): string {
+function remarksOn({ rule, allowFailure, needs, environment, leftOut, trigger, upstream }: PlannedJob): string[] {
   const forgiven =
     typeof allowFailure === "boolean" ? (allowFailure ? "may fail" : "") : `may fail with ${allowFailure.join(", ")}`;
   return [
@@ -29,20 +42,33 @@ function remarksOn({ rule, allowFailure, needs, environment, leftOut }: PlannedJ
     forgiven,
     needs === null ? "" : `needs ${needs.map(({ job }) => job).join(", ") || "nothing"}`,
     environment === null ? "" : `environment ${environment.name}`,
+    trigger === null
+      ? ""
+      : `starts ${trigger.project === null ? "a child pipeline" : `a pipeline of ${trigger.project}`}`,
+    ...upstream.map(({ job, pipeline }) => `artifacts of ${job} of the pipeline ${pipeline}`),
     ...leftOut,
-  ]
-    .filter((part) => part !== "")
-    .join("; ");
+  ].filter((part) => part !== "");
 }
 
 /** The jobs of a pipeline for programs. */
-export function listJson(plan: Plan): string {
-  const json = JSON.stringify(plan.jobs.map(jsonOf), null, 2);
+export function listJson(plan: Plan, children: ForeseenChildren): string {
+  const json = JSON.stringify(jobsOf(plan, children), null, 2);
   // JSON leaves these as they are; a terminal does not.
   return json.replace(/[\x7f-\x9f]/g, (sign) => `\\u00${sign.charCodeAt(0).toString(16)}`);
 }
 
-function jsonOf(job: PlannedJob): unknown {
+function jobsOf(plan: Plan, children: ForeseenChildren): unknown[] {
+  return plan.jobs.map((job) => {
+    if (job.trigger === null) return jsonOf(job);
+    const child = children.get(job.name);
+    return {
+      ...jsonOf(job),
+      child: child === undefined || !("plan" in child) ? null : jobsOf(child.plan.plan, child.children),
+    };
+  });
+}
+
+function jsonOf(job: PlannedJob): object {
   return {
     name: job.name,
     stage: job.stage,

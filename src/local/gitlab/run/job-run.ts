@@ -1,11 +1,29 @@
-import type { LocalJob } from "../../coordinator/jobs/job.ts";
+import type { LocalJob, VariableSpec } from "../../coordinator/jobs/job.ts";
 import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
+import type { LoadedPlan } from "../load.ts";
 import type { PlannedJob, Retry } from "../plan/plan.ts";
 import type { JobState, Standing } from "./schedule.ts";
+
+/** A pipeline that runs: the project's, or a child of it. */
+export interface Pipeline {
+  readonly loaded: LoadedPlan;
+  /** `CI_PIPELINE_ID`. */
+  readonly id: string;
+  /** Stands before the names of its jobs: `deploy / `; empty for the project's own. */
+  readonly label: string;
+  readonly parent: Pipeline | undefined;
+  /** What its parent has handed down. */
+  readonly given: readonly VariableSpec[];
+  readonly runs: readonly JobRun[];
+  /** Resource groups that the jobs hold which wait for this pipeline. */
+  readonly heldAbove: ReadonlySet<string>;
+}
 
 /** One job of a plan while the pipeline runs. */
 export interface JobRun {
   readonly job: PlannedJob;
+  /** The pipeline that it has started. */
+  child: Pipeline | undefined;
   state: JobState;
   local: LocalJob | undefined;
   result: PipelineJob | undefined;
@@ -18,6 +36,7 @@ export interface JobRun {
 export function notBegun(job: PlannedJob): JobRun {
   return {
     job,
+    child: undefined,
     state: "created",
     local: undefined,
     result: undefined,
@@ -45,8 +64,15 @@ export function isRetried(retry: Retry | null, tries: number, { failureReason, e
   return retry.when.includes("always") || retry.when.includes(failureReason ?? "unknown_failure");
 }
 
-/** The row of a job in the table at the end. */
-export function rowOf({ job, state, result }: JobRun): PipelineJob {
+/** The rows of a pipeline's jobs in the table at the end; those of a child come after the job that started it. */
+export function rowsOf({ runs, label }: Pipeline): PipelineJob[] {
+  return runs.flatMap((run) => {
+    const row = rowOf(run);
+    return [{ ...row, name: `${label}${row.name}` }, ...(run.child === undefined ? [] : rowsOf(run.child))];
+  });
+}
+
+function rowOf({ job, state, result }: JobRun): PipelineJob {
   if (result !== undefined) return result;
   // Jobs after it see it as successful, but the table must not show it as a job that has run.
   const passedOver = job.trigger !== null && state === "success";
@@ -76,5 +102,23 @@ export function resultOf(job: PlannedJob, local: LocalJob, refused: boolean): Pi
     durationMs: pickedUpAt === undefined || finishedAt === undefined ? undefined : finishedAt - pickedUpAt,
     exitCode,
     failureReason: refused ? "dotenv_refused" : failureReason,
+  };
+}
+
+/** What became of a job that starts a pipeline. */
+export function resultOfTrigger(
+  run: JobRun,
+  state: "success" | "failed" | "canceled" | "skipped" | "manual",
+  why: { readonly exitCode?: number | undefined; readonly failureReason?: string } = {},
+): PipelineJob {
+  const { job, startedAt, endedAt } = run;
+  return {
+    name: job.name,
+    stage: job.stage,
+    state,
+    allowFailure: job.allowFailure === true,
+    durationMs: startedAt === undefined || endedAt === undefined ? undefined : endedAt - startedAt,
+    exitCode: why.exitCode,
+    failureReason: why.failureReason,
   };
 }

@@ -15,6 +15,9 @@ export interface SpecOptions {
   readonly runnerVariables: readonly VariableSpec[];
   readonly runnerToken: string | undefined;
   readonly timeoutSeconds: number;
+  /** `CI_PIPELINE_ID`. */
+  readonly pipelineId: string;
+  readonly pipelineName: string | null;
 }
 
 /** The coordinator makes these up; jobs would log in with them and be refused. */
@@ -36,7 +39,7 @@ export function specOfPlanned(
     script: job.script,
     variables: [
       ...runnerVariables,
-      ...predefinedOf(job, around, timeout),
+      ...predefinedOf(job, around, timeout, options),
       ...ofTheFile(job, around),
       ...[...reported].map(([key, value]) => ({ key, value })),
       ...variables,
@@ -59,37 +62,48 @@ export function specOfPlanned(
     ...(name === undefined ? {} : { projectName: name }),
     ...(id === undefined ? {} : { projectId: id }),
     ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
-    payload: (payload) => adjusted(payload, job, sha),
+    payload: (payload) => adjusted(payload, job, sha, options.pipelineId),
   };
 }
 
-function adjusted(payload: Wire, job: PlannedJob, sha: string): Wire {
+function adjusted(payload: Wire, job: PlannedJob, sha: string, pipelineId: string): Wire {
   const given = Array.isArray(payload.variables) ? payload.variables : [];
   const variables = given.filter((entry: unknown) => !(isWire(entry) && INVENTED.includes(String(entry.key))));
   const git = isWire(payload.git_info) ? payload.git_info : {};
   return {
     ...payload,
-    variables: [...variables, { key: "CI_PIPELINE_ID", value: "1", public: true }],
+    variables: [...variables, { key: "CI_PIPELINE_ID", value: pipelineId, public: true }],
     hooks: job.beforeSources.length === 0 ? [] : [{ name: "pre_get_sources_script", script: job.beforeSources }],
     ...(sha.length === 64 ? { git_info: { ...git, repo_object_format: "sha256" } } : {}),
   };
 }
 
-function predefinedOf(job: PlannedJob, around: PipelineCase, timeout: number): VariableSpec[] {
-  const { environment, parallel } = job;
+function predefinedOf(
+  job: PlannedJob,
+  around: PipelineCase,
+  timeout: number,
+  { pipelineId, pipelineName }: Pick<SpecOptions, "pipelineId" | "pipelineName">,
+): VariableSpec[] {
+  const { environment, parallel, image } = job;
+  const project = around.predefined.get("CI_PROJECT_URL");
   const own: [string, string][] = [
     ["CI_JOB_NAME", job.name],
     ["CI_JOB_NAME_SLUG", slug(job.name)],
     ["CI_JOB_GROUP_NAME", groupName(job.name)],
     ["CI_JOB_STAGE", job.stage],
     ["CI_JOB_TIMEOUT", String(timeout)],
+    ["CI_JOB_STARTED_AT", new Date().toISOString().replace(/\.\d+Z$/, "Z")],
     ["CI_NODE_TOTAL", String(parallel?.total ?? 1)],
   ];
+  if (project !== undefined) own.push(["CI_PIPELINE_URL", `${project}/-/pipelines/${pipelineId}`]);
+  if (pipelineName !== null) own.push(["CI_PIPELINE_NAME", pipelineName]);
+  if (image !== null) own.push(["CI_JOB_IMAGE", String(image.name)]);
   if (parallel !== null) own.push(["CI_NODE_INDEX", String(parallel.index)]);
   if (job.when === "manual" || job.when === "delayed") own.push(["CI_JOB_MANUAL", "true"]);
   if (environment !== null) {
     own.push(["CI_ENVIRONMENT_NAME", environment.name], ["CI_ENVIRONMENT_SLUG", environmentSlug(environment.name)]);
     own.push(["CI_ENVIRONMENT_ACTION", environment.action]);
+    if (environment.tier !== null) own.push(["CI_ENVIRONMENT_TIER", environment.tier]);
     if (environment.url !== null) own.push(["CI_ENVIRONMENT_URL", environment.url]);
   }
   return [...around.predefined, ...own].map(([key, value]) => ({ key, value, raw: key !== "CI_ENVIRONMENT_URL" }));
@@ -99,7 +113,7 @@ function predefinedOf(job: PlannedJob, around: PipelineCase, timeout: number): V
  * The file's variables with one another put in, as the server does it; the runner expands those that the server does
  * not know.
  */
-function ofTheFile(job: PlannedJob, around: PipelineCase): VariableSpec[] {
+export function ofTheFile(job: PlannedJob, around: PipelineCase): VariableSpec[] {
   const predefined = [...around.predefined].map(([key, value]) => ({ key, value, raw: false }));
   const given = [...around.given].map(([key, value]) => ({ key, value, raw: false }));
   const expanded = expandVariables([...predefined, ...job.variables, ...given]);

@@ -7,6 +7,7 @@ import { ruleSchema, workflowRuleSchema, workflowSchema } from "../schema/rules.
 import { DEFAULT_KEYS, defaultSchema, GLOBAL_KEYS } from "../schema/shared.ts";
 import { checked } from "./check.ts";
 import { flattened, scriptLines } from "./flatten.ts";
+import { type JobInputs, withJobInputs } from "./job-inputs.ts";
 import { readVariables } from "./variables.ts";
 
 /** A job as the file describes it, with its defaults; not yet decided on. */
@@ -43,7 +44,8 @@ const MOST_NAME = 255;
 /** Names that a job cannot have. */
 const FORBIDDEN_NAMES = ["true", "false", "nil"];
 
-export function readDefinitions(top: Table, findings: Findings): Definitions {
+/** @param given values for inputs of jobs */
+export function readDefinitions(top: Table, findings: Findings, given: JobInputs = new Map()): Definitions {
   const stages = stagesOf(top, findings);
   const defaults = defaultsOf(top, findings);
   const variables = readVariables(at(top, "variables"), "root", "variables", findings);
@@ -64,9 +66,12 @@ export function readDefinitions(top: Table, findings: Findings): Definitions {
     )
       continue;
     visible++;
-    const job = readJob(name, entry, stages, defaults, findings);
+    const job = readJob(name, entry, { stages, defaults, given }, findings);
     if (job !== undefined) jobs.push(job);
   }
+  for (const name of given.keys())
+    if (!jobs.some((job) => job.name === name))
+      findings.error({ file: "--input", line: 1, column: 1 }, `there is no job "${name}" that could get an input`);
   if (visible === 0) findings.error(top.place, "there should be at least one visible job in the file");
   return { stages, variables, workflow, workflowRules, jobs };
 }
@@ -145,11 +150,17 @@ function checkDelay(node: Node, name: string, findings: Findings): void {
     findings.error(startIn.place, `${name}: start_in must be blank where when is not delayed`);
 }
 
+/** What the top of the file, and the command line, say to all jobs. */
+interface Top {
+  readonly stages: readonly string[];
+  readonly defaults: ReadonlyMap<string, Entry>;
+  readonly given: JobInputs;
+}
+
 function readJob(
   name: string,
   { place, textual, value }: Entry,
-  stages: readonly string[],
-  defaults: ReadonlyMap<string, Entry>,
+  { stages, defaults, given }: Top,
   findings: Findings,
 ): JobDefinition | undefined {
   if (!textual || name.trim() === "" || name.length > MOST_NAME || FORBIDDEN_NAMES.includes(name)) {
@@ -179,7 +190,7 @@ function readJob(
           entry.place,
           `${name}: contains the unknown key "${key}": a job with trigger has only ${TRIGGER_KEYS.join(", ")}`,
         );
-  const node = withDefaults(value, defaults, triggers);
+  const node = withJobInputs(withDefaults(value, defaults, triggers), name, given, findings);
   const data = checked(jobSchema, node, name, findings);
   const rules = rulesOf(node, name, findings);
   if (data === undefined) return undefined;

@@ -1,5 +1,6 @@
 import type { Findings } from "../../read/findings.ts";
 import { at, type Node, type Place, plain, textOf } from "../../read/node.ts";
+import type { UpstreamNeed } from "../plan.ts";
 import type { JobDefinition } from "./definitions.ts";
 import { type Instance, instancesOf, matrixRows } from "./matrix.ts";
 
@@ -17,6 +18,7 @@ export interface WrittenNeed {
 export interface Needs {
   readonly needs: readonly WrittenNeed[];
   readonly foreign: readonly string[];
+  readonly upstream: readonly UpstreamNeed[];
 }
 
 /**
@@ -25,29 +27,36 @@ export interface Needs {
  */
 export function readNeeds(node: Node | undefined, name: string, findings: Findings): Needs | null {
   if (node === undefined || node.kind === "scalar") return null;
-  if (node.kind === "table") return { needs: [], foreign: [`the pipeline ${textOf(at(node, "pipeline")) ?? ""}`] };
+  if (node.kind === "table")
+    return { needs: [], foreign: [`the pipeline ${textOf(at(node, "pipeline")) ?? ""}`], upstream: [] };
   if (node.kind !== "list") return null;
   const needs: WrittenNeed[] = [];
   const foreign: string[] = [];
+  const upstream: UpstreamNeed[] = [];
   for (const item of node.items) {
     const direct = textOf(item);
-    const project = textOf(at(item, "project")) ?? textOf(at(item, "pipeline"));
+    const project = textOf(at(item, "project"));
+    const pipeline = textOf(at(item, "pipeline"));
     const job = direct ?? textOf(at(item, "job"));
+    const wanted = at(item, "artifacts") === undefined || plain(at(item, "artifacts") ?? item) !== false;
     if (project !== undefined) foreign.push(`${job ?? "a job"} of ${project}`);
+    else if (pipeline !== undefined && job !== undefined) {
+      if (wanted) upstream.push({ pipeline, job });
+    } else if (pipeline !== undefined) foreign.push(`the pipeline ${pipeline}`);
     else if (job === undefined) findings.error(item.place, `${name}: a need must have job: the name of a job`);
     else {
       const matrix = at(at(item, "parallel"), "matrix");
       const rows = matrix === undefined ? null : matrixRows(matrix, name, findings);
       needs.push({
         job,
-        artifacts: at(item, "artifacts") === undefined || plain(at(item, "artifacts") ?? item) !== false,
+        artifacts: wanted,
         optional: plain(at(item, "optional") ?? item) === true,
         instances: rows === null ? null : rows.map((row) => `${job}: [${row.map(({ value }) => value).join(", ")}]`),
         place: item.place,
       });
     }
   }
-  return { needs, foreign };
+  return { needs, foreign, upstream };
 }
 
 /** Instances that a need means, of those there are; `undefined`: there is no such job in the file. */

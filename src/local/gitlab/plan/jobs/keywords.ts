@@ -1,4 +1,5 @@
 import type { Wire } from "../../../coordinator/http/wire.ts";
+import { at, type Node } from "../../read/node.ts";
 import type { PlannedTrigger, Retry } from "../plan.ts";
 import type { JobData } from "../schema/job.ts";
 
@@ -44,14 +45,18 @@ export function serviceOf(service: NonNullable<JobData["services"]>[number]): Wi
   ];
 }
 
-export function triggerOf(trigger: JobData["trigger"], expanded: (text: string) => string): PlannedTrigger | null {
+export function triggerOf(
+  trigger: JobData["trigger"],
+  node: Node | undefined,
+  expanded: (text: string) => string,
+): PlannedTrigger | null {
   if (trigger === undefined) return null;
   const table = typeof trigger === "string" ? { project: trigger } : trigger;
   return {
     project: table.project === undefined ? null : expanded(table.project),
-    include: "include" in table ? table.include : undefined,
+    include: at(node, "include"),
     strategy: ("strategy" in table ? table.strategy : undefined) ?? null,
-    inputs: "inputs" in table ? table.inputs : undefined,
+    inputs: at(node, "inputs"),
     forwardYaml: ("forward" in table ? table.forward?.yaml_variables : undefined) ?? true,
     forwardPipeline: ("forward" in table ? table.forward?.pipeline_variables : undefined) ?? false,
   };

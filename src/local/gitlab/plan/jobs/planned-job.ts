@@ -5,9 +5,10 @@ import { durationSeconds } from "../../read/duration.ts";
 import type { Findings } from "../../read/findings.ts";
 import { at, isNull, plain } from "../../read/node.ts";
 import type { JobDefinition } from "../definitions/definitions.ts";
+import type { JobInputs } from "../definitions/job-inputs.ts";
 import type { Instance } from "../definitions/matrix.ts";
 import { meantBy, readNeeds, type WrittenNeed } from "../definitions/needs.ts";
-import type { PlannedJob, PlannedNeed } from "../plan.ts";
+import type { PlannedJob, PlannedNeed, UpstreamNeed } from "../plan.ts";
 import { type Decision, inherited } from "./decision.ts";
 import { imageOf, retryOf, serviceOf, triggerOf } from "./keywords.ts";
 import { artifactsOf, cachesOf } from "./transfers.ts";
@@ -18,6 +19,10 @@ export interface PlanSurroundings {
   blobOf(path: string): string | undefined;
   /** Jobs that run whatever their rules say, as somebody named them. */
   forced?(name: string, group: string): boolean;
+  /** Values for inputs of jobs. */
+  readonly jobInputs?: JobInputs;
+  /** Make a pipeline although the workflow says no. */
+  readonly ignoreWorkflow?: boolean;
 }
 
 /** A job that is in the pipeline. */
@@ -68,6 +73,7 @@ export function plannedJob({ job, instance, decision }: Chosen, surroundings: Su
     when: decision.when,
     allowFailure: decision.allowFailure,
     needs: needs.needs,
+    upstream: needs.upstream,
     dependencies: dependencies === undefined ? null : dependencyNames(dependencies, surroundings),
     image: imageOf(data.image),
     services: (data.services ?? []).flatMap((service) => serviceOf(service)),
@@ -89,13 +95,14 @@ export function plannedJob({ job, instance, decision }: Chosen, surroundings: Su
             name: expandedText(env.name),
             url: env.url === undefined ? null : expandText(env.url, lookup, "left"),
             action: env.action ?? "start",
+            tier: env.deployment_tier ?? null,
             onStop: env.on_stop ?? null,
           },
     tags: (data.tags ?? []).map((tag) => expandText(tag, lookup, "left")),
     resourceGroup: data.resource_group === undefined ? null : expandedText(data.resource_group),
     interruptible: data.interruptible ?? false,
     coverage: data.coverage ?? null,
-    trigger: triggerOf(data.trigger, expandedText),
+    trigger: triggerOf(data.trigger, at(node, "trigger"), expandedText),
     rule: decision.rule,
     leftOut: [...needs.foreign.map((what) => `artifacts of ${what} are on the server`), ...serverOnly(job)],
     place: job.place,
@@ -107,9 +114,9 @@ function plannedNeeds(
   instance: Instance,
   decision: Chosen["decision"],
   { files, findings, instances, there }: Surroundings,
-): { needs: readonly PlannedNeed[] | null; foreign: readonly string[] } {
+): { needs: readonly PlannedNeed[] | null; foreign: readonly string[]; upstream: readonly UpstreamNeed[] } {
   const written = readNeeds(decision.needs ?? at(job.node, "needs"), job.name, findings);
-  if (written === null) return { needs: null, foreign: [] };
+  if (written === null) return { needs: null, foreign: [], upstream: [] };
   const exact = new Set([...instances.values()].flatMap((list) => list.map(({ name }) => name)));
   const needs = written.needs.flatMap((need): PlannedNeed[] => {
     const own = forInstance(need, instance);
@@ -123,7 +130,7 @@ function plannedNeeds(
       );
     return found.map((name) => ({ job: name, artifacts: need.artifacts }));
   });
-  return { needs, foreign: written.foreign };
+  return { needs, foreign: written.foreign, upstream: written.upstream };
 }
 
 /** `$[[ matrix.X ]]` in a need's matrix is the value of this very instance. */
