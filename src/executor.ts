@@ -2,7 +2,10 @@ import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { EntrySettings, ExecutorDeps } from "./executor-deps.ts";
 import type { ExecutorWords } from "./executor-words.ts";
-import type { Job, StageName, Trust, Variable } from "./job/job.ts";
+import type { Job, JobUsage, StageName, Trust, Variable } from "./job/job.ts";
+
+export type { JobUsage } from "./job/job.ts";
+
 import type { ScriptParts, ShellCommand, ShellName, Tone } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -167,6 +170,8 @@ export interface Environment {
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;
+  /** What the job has used so far, as far as that can be told. Asked once, after its last script. */
+  usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;
 }

@@ -2,10 +2,11 @@ import { lstat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type Note, type Recovered } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type JobUsage, type Note, type Recovered } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { addUsage } from "../common/group-usage.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
@@ -137,7 +138,11 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
+      let used: JobUsage = {};
       const host: ScriptHost = {
+        onUsed: (more) => {
+          used = addUsage(used, more);
+        },
         launch,
         profile,
         pipes,
@@ -165,7 +170,10 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         });
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
-        const environment = createEnvironment({ host, shell, slot, buildsDir });
+        const environment = {
+          ...createEnvironment({ host, shell, slot, buildsDir }),
+          ...(cgroups === null ? {} : { usage: async () => used }),
+        };
         if (ephemeral) return environment;
         return {
           ...environment,

@@ -22,6 +22,7 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     traceBytes,
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),
+    ...(view.usage === undefined ? {} : { usage: view.usage }),
   };
 }
 

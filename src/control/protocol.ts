@@ -37,6 +37,16 @@ const jobSchema = z.object({
   queuedSeconds: z.number().optional(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
+  /** What it has used, as far as its executor can tell. */
+  usage: z
+    .object({
+      cpuSeconds: z.number().optional(),
+      peakMemoryBytes: z.number().optional(),
+      readBytes: z.number().optional(),
+      writtenBytes: z.number().optional(),
+      imageSeconds: z.number().optional(),
+    })
+    .optional(),
   /** The stages that have ended; the present one is not among them. */
   stages: z.array(z.object({ name: z.string(), seconds: z.number() })),
   lastLine: z.string().optional(),

@@ -45,6 +45,8 @@ export interface Scene extends PrepareJobOptions {
   readonly apiVersion: readonly [number, number];
   readonly securityOpt: readonly string[];
   readonly obtain: ReturnType<typeof createImageSource>;
+  /** Until the last of its images was there. */
+  imageSeconds(): number;
 }
 
 const DEFAULT_BUILDS_DIR = "/builds";
@@ -80,8 +82,12 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
     hide: (secrets) => request.hide?.(secrets),
   });
   for (const warning of logins.warnings) notes.print(warning, "warning");
+  const source = createImageSource(engine, logins, notes, options.uses);
+  const began = performance.now();
+  let imageMs = 0;
   return {
     ...options,
+    imageSeconds: () => imageMs / 1000,
     notes,
     marks: { owner: options.owner, request },
     places,
@@ -91,7 +97,11 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
     unique: uniqueName(request.runnerId, job.projectId, slot),
     apiVersion: versionOf(engine.apiVersion),
     securityOpt: await inlineProfiles(settings.securityOpt),
-    obtain: createImageSource(engine, logins, notes, options.uses),
+    obtain: async (image, signal) => {
+      const found = await source(image, signal);
+      imageMs = performance.now() - began;
+      return found;
+    },
   };
 }
 
