@@ -12,6 +12,7 @@ import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engin
 import { createAccounts } from "./job/accounts/accounts.ts";
 import { prepareJob } from "./job/prepare-job.ts";
 import { stayAt } from "./job/stay.ts";
+import { tidyEngine } from "./kept/tidy.ts";
 import { createEngines } from "./means.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 import { checkedTable, settingsOf } from "./settings/table.ts";
@@ -73,6 +74,16 @@ export function createDockerExecutor(
     },
   });
 
+  const tidy: Executor["tidy"] = async (budgets, { dry }, signal) => {
+    const means = await engines.hold(settings.connection, signal);
+    const { engine, owner, uses } = means;
+    try {
+      return await tidyEngine({ engine, owner, uses, budgets, dry }, signal);
+    } finally {
+      await means.free();
+    }
+  };
+
   const executor: Executor = {
     name,
     title,
@@ -118,6 +129,7 @@ export function createDockerExecutor(
         await means.free();
       }
     },
+    ...(connectionOf === undefined ? { tidy } : {}),
     close: () => engines.close(),
   };
   // Of another machine's places a job has no use.

@@ -2,7 +2,7 @@ import type { JobView, RunnerView } from "../board/contract.ts";
 import type { Log } from "../log.ts";
 import type { HttpReply, HttpRequest } from "../serving/http.ts";
 import { lastLine } from "./last-line.ts";
-import { jobLine, runnerLines } from "./lines.ts";
+import { jobLine, runnerLines, tidiedAnswer } from "./lines.ts";
 import { type JobLine, PROTOCOL, type StatusAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 import type { Followed } from "./trace-lines.ts";
@@ -39,6 +39,11 @@ const ROUTES: Readonly<Record<string, Route>> = {
   "POST drain": (_, steering) => {
     steering.drain();
     return json({ jobs: steering.board.jobs().length });
+  },
+  "POST gc": async ({ query }, steering, log) => {
+    const dry = query.get("dry") === "1";
+    if (!dry) log.info("housekeeping, as the operator wished");
+    return json(tidiedAnswer(await steering.tidy(dry), dry));
   },
   "POST reload": async (_, steering) => {
     const reloaded = await steering.reload();

@@ -1,6 +1,7 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
-import type { JobLine, RunnerLine } from "./protocol.ts";
+import type { Tidied } from "../executor.ts";
+import type { JobLine, RunnerLine, TidiedAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 
 /** Views of the board → what is said of them to other programs. */
@@ -22,6 +23,7 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     traceBytes,
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),
+    ...(view.usage === undefined ? {} : { usage: view.usage }),
   };
 }
 
@@ -56,4 +58,8 @@ function runnerLine(
 
 function iso(time: number): string {
   return new Date(time).toISOString();
+}
+
+export function tidiedAnswer(things: readonly Tidied[], dry: boolean): TidiedAnswer {
+  return { dry, things: things.map((thing) => ({ ...thing, usedAt: new Date(thing.usedAt).toISOString() })) };
 }

@@ -1,4 +1,5 @@
 import type { Board } from "../board/contract.ts";
+import type { Tidied } from "../executor.ts";
 
 /** What whoever has the socket may do with a runner. */
 export interface Steering {
@@ -13,6 +14,8 @@ export interface Steering {
   resume(ids: readonly string[] | "all"): void;
   /** Asks for no more jobs, and ends after the last one. */
   drain(): void;
+  /** Removes what is kept between jobs beyond its budgets; `dry`: says what would go. */
+  tidy(dry: boolean): Promise<readonly Tidied[]>;
   /** Load the configuration now. Resolves once it is in force or refused. */
   reload(): Promise<Reloaded>;
 }

@@ -35,6 +35,8 @@ export interface Metrics {
   processState(state: ProcessState): void;
   /** No job is asked for, for want of disk space. */
   pollingPaused(is: boolean): void;
+  /** Housekeeping has removed something of a kind. */
+  freed(kind: string, bytes: number): void;
   observe(sources: MetricSources): void;
   entry(entry: MetricsEntry): EntryMeter;
   /** What the executor of an entry counts at the moment. */
@@ -139,6 +141,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Configurations that were refused.",
     [],
   );
+  const freedBytes = counter("alloy_runner_housekeeping_freed_bytes_total", "Size of what housekeeping has removed.", [
+    "kind",
+  ]);
+  const freedThings = counter(
+    "alloy_runner_housekeeping_removed_total",
+    "Images, volumes and directories for builds that housekeeping has removed.",
+    ["kind"],
+  );
   const { entry, configured, figures } = createEntryMeters(
     families,
     options.systemId ?? "",
@@ -166,6 +176,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     pollingPaused(is) {
       paused = is;
+    },
+    freed(kind, bytes) {
+      freedBytes.inc({ kind }, bytes);
+      freedThings.inc({ kind });
     },
     observe(more) {
       sources = { ...sources, ...more };

@@ -32,6 +32,7 @@ async function open() {
       figures: () => [],
       pause: (ids) => told.push(["pause", ids]),
       resume: (ids) => told.push(["resume", ids]),
+      tidy: async () => [],
       drain: () => told.push("drain"),
       reload: async () => ({ problem: "not today" }),
     },

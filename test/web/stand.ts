@@ -44,6 +44,7 @@ export async function openStand(web: Partial<WebConfig> = {}): Promise<Stand> {
         pause: (ids) => told.push(["pause", ids]),
         resume: (ids) => told.push(["resume", ids]),
         drain: () => told.push("drain"),
+        tidy: async () => [],
         reload: async () => ({ problem: "The new configuration cannot be used" }),
       },
       freeBytes: () => 48_200_000_000,
