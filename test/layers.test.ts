@@ -90,6 +90,10 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     "executors/docker-machine/",
     ["executors/common/", "executors/images/", "executors/docker/", "executors/scaler/", "src/config/units.ts"],
   ],
+  [
+    "executors/docker-ssh-machine/",
+    ["executors/docker/", "executors/docker-machine/", "executors/docker-ssh/", "executors/ssh/"],
+  ],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
@@ -116,6 +120,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/docker/": ["index.ts", "words.ts", "own-command.ts"],
   "executors/docker-ssh/": ["index.ts", "words.ts"],
   "executors/docker-machine/": ["index.ts", "words.ts"],
+  "executors/docker-ssh-machine/": ["index.ts", "words.ts"],
   "executors/scaler/": ["index.ts"],
   "executors/custom/": ["index.ts", "words.ts"],
   "executors/kubernetes/": ["index.ts", "words.ts"],

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { SystemFailure } from "../../src/errors.ts";
 
 /**
@@ -23,4 +23,13 @@ export async function installationId(file: string): Promise<string> {
     if (other !== null) return other;
     throw new SystemFailure(`Cannot write ${file}`, { cause, retry: true });
   }
+}
+
+/** Another name in place of `known`, which turned out to be another directory's; unless somebody has changed it already. */
+export async function renewInstallationId(file: string, known: string): Promise<void> {
+  if ((await installationId(file)) !== known) return;
+  const fresh = `${file}.new`;
+  await rm(fresh, { force: true });
+  await installationId(fresh);
+  await rename(fresh, file);
 }

@@ -1,10 +1,11 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Note, PrepareRequest, Reservation } from "../../src/executor.ts";
+import type { Environment, Executor, Note, Notes, PrepareRequest, Reservation } from "../../src/executor.ts";
 import type { EntrySettings, ExecutorDeps, MachineOwner } from "../../src/executor-deps.ts";
-import type { Flavor } from "../docker/index.ts";
+import type { ExecutorWords } from "../../src/executor-words.ts";
 import { createDockerExecutor, settingsOf } from "../docker/index.ts";
+import type { PrepareJobOptions } from "../docker/own-command.ts";
 import { createPool, type Lease, type Pool } from "../scaler/index.ts";
 import { machineMeters } from "./metrics.ts";
 import { onMachine } from "./on-machine.ts";
@@ -18,12 +19,21 @@ import { createFlags, poolSettings, removalAttempts } from "./settings/pool-sett
 import { type MachineTable, machineTable } from "./settings/settings.ts";
 
 /** What a docker job on a machine is, in the words of its executor. */
-export interface MachineFlavor extends Pick<Flavor, "name" | "title" | "prepare"> {
+export interface MachineFlavor extends Pick<ExecutorWords, "name" | "title"> {
   /** Of the Go runner's metrics: `ci_docker_machines`. */
   readonly metrics: string;
+  /** How a job's surroundings are made, where that is not as for `docker`. Given the tables as they are now. */
+  readonly preparing?: (given: Tables, deps: ExecutorDeps) => PrepareOnMachine;
 }
 
-type Tables = Readonly<Record<string, unknown>>;
+export type PrepareOnMachine = (
+  machine: MachineConnection,
+  options: PrepareJobOptions,
+  notes: Notes,
+  signal: AbortSignal,
+) => Promise<Environment>;
+
+export type Tables = Readonly<Record<string, unknown>>;
 
 /** Creations that are under way may end before the runner does. */
 const CLOSE_MS = 600_000;
@@ -41,25 +51,32 @@ function tableOf(value: unknown): MachineTable {
 /** Docker jobs, each on a machine of its own that docker-machine has made. */
 export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor: MachineFlavor): Executor {
   const connections = new WeakMap<Reservation, MachineConnection>();
-  const { prepare, name, title } = flavor;
+  const { preparing, name, title } = flavor;
 
-  const openDocker = (given: Tables, entry: EntrySettings): Docker => ({
-    executor: createDockerExecutor(
+  const machineFor = ({ reservation }: PrepareRequest): MachineConnection => {
+    const connection = reservation === undefined ? undefined : connections.get(reservation);
+    if (connection === undefined) throw new SystemFailure("A job on a machine has no machine");
+    return connection;
+  };
+  const openDocker = (given: Tables, entry: EntrySettings): Docker => {
+    const prepare = preparing?.(given, { ...deps, entry });
+    const executor = createDockerExecutor(
       settingsOf(given.docker),
       { ...deps, entry },
       {
         name,
         title,
-        ...(prepare === undefined ? {} : { prepare }),
-        connectionOf: ({ reservation }) => {
-          const connection = reservation === undefined ? undefined : connections.get(reservation);
-          if (connection === undefined) throw new SystemFailure("A job on a machine has no machine");
-          return { ...connection, tlsVerify: true };
+        ...(prepare === undefined
+          ? {}
+          : { prepare: (options, ...rest) => prepare(machineFor(options.request), options, ...rest) }),
+        connectionOf: (request) => {
+          const { host, tlsCertPath } = machineFor(request);
+          return { host, tlsCertPath, tlsVerify: true };
         },
       },
-    ),
-    jobs: 0,
-  });
+    );
+    return { executor, jobs: 0 };
+  };
   let docker = openDocker(tables, deps.entry);
   /** Those of before a reload, whose jobs go on. */
   const former = new Set<Docker>();

@@ -5,6 +5,10 @@ import { createMachineExecutor } from "./executor.ts";
 import { machineTable } from "./settings/settings.ts";
 import { words } from "./words.ts";
 
+export { createMachineExecutor } from "./executor.ts";
+export type { MachineConnection } from "./provider/ping.ts";
+export { machineTable } from "./settings/settings.ts";
+
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 export default defineExecutor({

@@ -5,6 +5,8 @@ import { sshComplaint, sshTable } from "../ssh/over-ssh.ts";
 import { prepareSshJob } from "./prepare.ts";
 import { words } from "./words.ts";
 
+export { prepareSshJob } from "./prepare.ts";
+
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
 export default defineExecutor({

@@ -15,6 +15,7 @@ import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
 import type { PodView } from "./api/watch.ts";
 import { cleanUpJob, within } from "./clean-up/clean-up.ts";
+import { isProven } from "./clean-up/ownership.ts";
 import { createSweeper } from "./clean-up/sweep.ts";
 import { createAdmission } from "./job/admission.ts";
 import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
@@ -27,9 +28,17 @@ import { words } from "./words.ts";
 const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
 
 /** What a dead runner's job has left behind, and where. */
-const noteSchema = z.object({ kind: z.literal("kubernetes-job"), server: z.string(), namespace: z.string() });
+const noteSchema = z.object({
+  kind: z.literal("kubernetes-job"),
+  server: z.string(),
+  namespace: z.string(),
+  /** In whose name the job was; older notes do not say it. */
+  installation: z.string().optional(),
+});
 
 const UNDO_MS = 60_000;
+/** All jobs that died with the runner are reported within a minute; a node that does not answer must not hold that up. */
+const RECOVERY_WAIT_MS = 20_000;
 /** For this long after the public helper image could not be pulled, jobs do not try it again. */
 const REST_MS = 600_000;
 
@@ -91,16 +100,16 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     let work: Promise<void> | null = null;
     const leave = (): void => {
       slot.free();
-      if (ownConnections.delete(found)) found.close();
+      if (ownConnections.delete(found)) void found.close();
     };
     const remove = async (until: AbortSignal): Promise<void> => {
       const { jobKey } = request;
       const graceSeconds = settings.cleanupGraceSeconds;
       // Where other jobs get the same directory, nothing of this one may write to it any more.
-      const wait = settings.volumes.length > 0;
+      const waitMs = settings.volumes.length > 0 ? Infinity : 0;
       try {
         await within(settings.cleanupLimitMs, until, (limit) =>
-          cleanUpJob({ api, namespace, jobKey, graceSeconds, wait, ...(pod === "" ? {} : { pod }) }, limit),
+          cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs, ...(pod === "" ? {} : { pod }) }, limit),
         );
       } catch (error) {
         work = null;
@@ -122,13 +131,16 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       await within(UNDO_MS, never, (limit) => api.call({ ...call, body }, limit));
     };
     try {
-      if (shared && found.alone) sweeper.look({ api, namespace }, found.owner);
       await found.checkRights(namespace, signal);
-      await request.remember({ kind: "kubernetes-job", server: found.server, namespace });
+      const { owner, alone } = await found.ownership(namespace, signal);
+      if (shared && alone) sweeper.look({ api, namespace }, owner);
+      const { installation } = owner;
+      await request.remember({ kind: "kubernetes-job", server: found.server, namespace, installation });
       return await prepareJob(
         {
           cluster: found,
           namespace,
+          owner,
           settings,
           deps,
           request,
@@ -163,6 +175,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
   const admission = createAdmission(async (signal) => {
     const found = await cluster(signal);
     await found.checkRights(found.namespace, signal);
+    await found.ownership(found.namespace, signal);
   }, log);
 
   return handingOver({
@@ -184,7 +197,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
         const known = noteSchema.safeParse(note);
         if (known.success) places.set(JSON.stringify(known.data), known.data);
       }
-      for (const { server, namespace } of places.values()) {
+      for (const { server, namespace, installation } of places.values()) {
         try {
           const found = await cluster(signal);
           if (found.server !== server) {
@@ -192,11 +205,22 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
             continue;
           }
           const { api } = found;
+          const { owner, alone } = await found.ownership(namespace, signal);
+          if (alone && installation !== undefined && isProven(installation) && installation !== owner.installation) {
+            left.push(
+              `left its pod in the namespace "${namespace}" to another runner, which works with a copy of this one's state directory`,
+            );
+            continue;
+          }
           const graceSeconds = settings.cleanupGraceSeconds;
-          const { pods, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
-            cleanUpJob({ api, namespace, jobKey, graceSeconds, wait: true }, limit),
+          const { pods, staying, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
+            cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs: RECOVERY_WAIT_MS }, limit),
           );
-          if (pods > 0)
+          if (staying > 0) {
+            left.push(
+              `told ${pods === 1 ? "its pod" : `its ${pods} pods`} in the namespace "${namespace}" to end, which takes longer`,
+            );
+          } else if (pods > 0)
             done.push(`removed ${pods === 1 ? "1 pod" : `${pods} pods`} and what ran in ${pods === 1 ? "it" : "them"}`);
           else if (secrets > 0) done.push("removed its logins");
           // The API may still carry out a request that was under way when the runner died.
@@ -210,9 +234,9 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     },
     close: async () => {
       await sweeper.close();
-      for (const own of ownConnections) own.close();
+      for (const own of ownConnections) await own.close();
       const found = await finding?.catch(() => null);
-      found?.close();
+      await found?.close();
     },
   });
 }

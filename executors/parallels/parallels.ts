@@ -1,18 +1,15 @@
 import { readFile } from "node:fs/promises";
 import { SystemFailure } from "../../src/errors.ts";
-import { deadline, pause } from "../../src/time.ts";
+import type { MachineHost } from "../virtual-machine/define.ts";
 import type { Base, Condition, Hypervisor, Machine, Source } from "../virtual-machine/hypervisor.ts";
+import { type States, settled, switchOff, versionOf } from "../virtual-machine/states.ts";
 import { type Call, COPY_MS, createTool, QUICK_MS, STATE_MS } from "../virtual-machine/tool.ts";
 import { currentSnapshot, type Listed, leasedAddress, type MachineInfo, parseInfo, parseList } from "./answers.ts";
 
-export interface ParallelsOptions {
+export interface ParallelsOptions extends MachineHost {
   readonly baseName: string;
   /** Name of the template from which copies of `baseName` are made. */
   readonly templateName: string | undefined;
-  /** Port of the sshd in the guest. */
-  readonly guestPort: number;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly workingDirectory: string;
   /** Of this machine, as Node calls it: on Apple's own processors macOS guests have neither templates nor snapshots. */
   readonly architecture?: string;
   /** Where Parallels writes down which guest has which address. */
@@ -20,7 +17,6 @@ export interface ParallelsOptions {
 }
 
 const LEASES = "/Library/Preferences/Parallels/parallels_dhcp_leases";
-const LOOK_MS = 250;
 
 const OFF: ReadonlySet<string> = new Set(["stopped", "suspended"]);
 const BROKEN: ReadonlySet<string> = new Set(["paused", "invalid", "unknown"]);
@@ -31,14 +27,11 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
   const { architecture = process.arch, leasesFile = LEASES } = options;
   const tool = createTool({ name: "prlctl", program: "prlctl", environment, workingDirectory });
 
-  const nonsense = (task: string): SystemFailure =>
-    new SystemFailure(`Cannot ${task}: what prlctl says makes no sense`, { retry: true });
-
   const list = async (what: readonly string[], signal: AbortSignal): Promise<Listed[]> => {
     const task = "list the virtual machines";
     const args = ["list", "--all", ...what, "--json"];
     const found = parseList(await tool.run({ args, task, limitMs: QUICK_MS }, signal));
-    if (found === null) throw nonsense(task);
+    if (found === null) throw tool.nonsense({ task });
     return found;
   };
   const machines = (signal: AbortSignal): Promise<Listed[]> => list(["--full"], signal);
@@ -51,7 +44,7 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
     const task = `look at the virtual machine "${name}"`;
     const args = ["list", "--info", "--json", name];
     const info = parseInfo(await tool.run({ args, task, limitMs: QUICK_MS }, signal));
-    if (info === null || info.name !== name) throw nonsense(task);
+    if (info === null || info.name !== name) throw tool.nonsense({ task });
     return info;
   };
 
@@ -63,30 +56,7 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
     });
   };
 
-  /** Waits until the machine's status is one of those that `done` knows, or the machine is gone. */
-  const settled = async (
-    machine: Machine,
-    { done, task }: { done: (status: string) => boolean; task: string },
-    signal: AbortSignal,
-  ): Promise<void> => {
-    let status = "";
-    const tooLong = new Error("it takes too long");
-    using limit = deadline(signal, QUICK_MS, tooLong);
-    try {
-      for (;;) {
-        const found = await find(machine, limit.signal);
-        if (found === null || done(found.status)) return;
-        status = found.status;
-        await pause(LOOK_MS, limit.signal);
-      }
-    } catch (error) {
-      if (error !== tooLong) throw error;
-      throw new SystemFailure(
-        `Cannot ${task} the virtual machine "${machine.name}": it is ${status} after ${QUICK_MS / 1000} s`,
-        { retry: true },
-      );
-    }
-  };
+  const states: States<Listed> = { find, stateOf: ({ status }) => status };
 
   const templateOf = (base: string): string =>
     base === baseName && templateName !== undefined ? templateName : `${base}-template`;
@@ -117,39 +87,20 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
     );
   };
 
-  const powerOff = async (machine: Machine, signal: AbortSignal): Promise<void> => {
-    const found = await find(machine, signal);
-    if (found === null || OFF.has(found.status) || found.status === "invalid") return;
-    const call: Call = {
-      args: ["stop", machine.name, "--kill"],
-      task: `switch off the virtual machine "${machine.name}"`,
-      limitMs: QUICK_MS,
-      advice: "Switch it off by hand",
-    };
-    const answer = await tool.ask(call, signal);
-    if (answer.code !== 0) {
-      // The machine may have gone off by itself meanwhile.
-      const now = await find(machine, signal);
-      if (now !== null && !OFF.has(now.status)) throw tool.failure(call, answer);
-    }
-    await settled(machine, { done: (status) => OFF.has(status), task: "switch off" }, signal);
-  };
+  const powerOff = (machine: Machine, signal: AbortSignal): Promise<void> =>
+    switchOff(
+      // A machine whose files are not there does not run.
+      { tool, ...states, isOff: (status) => OFF.has(status) || status === "invalid" },
+      machine,
+      ["stop", machine.name, "--kill"],
+      signal,
+    );
 
   return {
     name: "parallels",
     title: "Parallels",
     program: tool.name,
-    version: async (signal) => {
-      const call: Call = {
-        args: ["--version"],
-        task: "use Parallels Desktop",
-        limitMs: QUICK_MS,
-        advice: "See whether Parallels Desktop works for the account that the runner runs as",
-      };
-      const version = /\d+\.\d+\.\d+/.exec(await tool.run(call, signal))?.[0];
-      if (version === undefined) throw nonsense(call.task);
-      return version;
-    },
+    version: (signal) => versionOf(tool, "Parallels Desktop", /\d+\.\d+\.\d+/, signal),
     findBase: async (name, signal): Promise<Base> => {
       const found = (await machines(signal)).find((one) => one.name === name);
       if (found === undefined) {
@@ -216,7 +167,12 @@ export function openParallels(options: ParallelsOptions): Hypervisor {
           signal,
         );
       }
-      await settled(machine, { done: (status) => status === "running" || OFF.has(status), task: "start" }, signal);
+      await settled(
+        states,
+        machine,
+        { done: (status) => status === "running" || OFF.has(status), task: "start" },
+        signal,
+      );
       return null;
     },
     address: async (machine, signal) => {

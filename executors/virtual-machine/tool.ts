@@ -32,6 +32,8 @@ export interface Tool {
   run(call: Call, signal: AbortSignal): Promise<string>;
   /** The failure that an answer stands for. */
   failure(call: Call, answer: Answer): SystemFailure;
+  /** The failure that an answer of status 0 stands for which cannot be understood. */
+  nonsense(call: Pick<Call, "task">): SystemFailure;
   /** Name of the program, without directories: `VBoxManage`. */
   readonly name: string;
 }
@@ -112,6 +114,7 @@ export function createTool({ name, program, environment, workingDirectory }: Too
     name,
     ask,
     failure,
+    nonsense: ({ task }) => new SystemFailure(`Cannot ${task}: what ${name} says makes no sense`, { retry: true }),
     run: async (call, signal) => {
       const answer = await ask(call, signal);
       if (answer.code !== 0) throw failure(call, answer);

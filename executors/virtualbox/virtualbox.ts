@@ -1,24 +1,22 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
-import { deadline, pause } from "../../src/time.ts";
+import { pause } from "../../src/time.ts";
+import type { MachineHost } from "../virtual-machine/define.ts";
 import type { Address, Condition, Hypervisor, Machine } from "../virtual-machine/hypervisor.ts";
-import { type Answer, type Call, COPY_MS, createTool, QUICK_MS, STATE_MS } from "../virtual-machine/tool.ts";
+import { type States, settled, switchOff, versionOf } from "../virtual-machine/states.ts";
+import { type Call, COPY_MS, createTool, QUICK_MS, STATE_MS } from "../virtual-machine/tool.ts";
 import { type MachineInfo, parseInfo, parseMachineList } from "./info.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { freePort, isFree } from "./ports.ts";
 
-export interface VirtualBoxOptions {
+export interface VirtualBoxOptions extends MachineHost {
   /** `base_snapshot` */
   readonly baseSnapshot: string | undefined;
   readonly baseFolder: string | undefined;
   readonly startType: string;
   /** Copies that go with their job need no snapshot of the base. */
   readonly disableSnapshots: boolean;
-  /** Port of the sshd in the guest. */
-  readonly guestPort: number;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly workingDirectory: string;
 }
 
 /** Its name in the settings of a machine, as the Go runner has it. */
@@ -74,13 +72,8 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     }
     const known = (await listed(signal)).some(({ id, name }) => id === handle || name === handle);
     if (!known) return null;
-    throw unclear(call, answer);
+    throw answer.code === 0 ? tool.nonsense(call) : tool.failure(call, answer);
   };
-
-  const unclear = (call: Call, answer: Answer): SystemFailure =>
-    answer.code === 0
-      ? new SystemFailure(`Cannot ${call.task}: what VBoxManage says of it makes no sense`, { retry: true })
-      : tool.failure(call, answer);
 
   const mustBeThere = async (machine: Machine, signal: AbortSignal): Promise<MachineInfo> => {
     const info = await infoOf(handleOf(machine), machine.name, signal);
@@ -88,31 +81,6 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     throw new SystemFailure(`The virtual machine "${machine.name}" is not there any more: somebody has removed it`, {
       retry: true,
     });
-  };
-
-  /** Waits until the machine is in a state that `done` knows. */
-  const settled = async (
-    machine: Machine,
-    { done, task }: { done: (state: string) => boolean; task: string },
-    signal: AbortSignal,
-  ): Promise<MachineInfo | null> => {
-    let state = "";
-    const tooLong = new Error("it takes too long");
-    using limit = deadline(signal, QUICK_MS, tooLong);
-    try {
-      for (;;) {
-        const info = await infoOf(handleOf(machine), machine.name, limit.signal);
-        if (info === null || done(info.state)) return info;
-        state = info.state;
-        await pause(LOOK_MS, limit.signal);
-      }
-    } catch (error) {
-      if (error !== tooLong) throw error;
-      throw new SystemFailure(
-        `Cannot ${task} the virtual machine "${machine.name}": it is ${state} after ${QUICK_MS / 1000} s`,
-        { retry: true },
-      );
-    }
   };
 
   const forward = async (machine: Machine, info: MachineInfo, verb: "modifyvm" | "controlvm", signal: AbortSignal) => {
@@ -132,42 +100,24 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
     await change(`${RULE},tcp,127.0.0.1,${await freePort()},,${guestPort}`);
   };
 
-  const powerOff = async (machine: Machine, signal: AbortSignal): Promise<void> => {
-    const info = await infoOf(handleOf(machine), machine.name, signal);
-    if (info === null || OFF.has(info.state)) return;
-    const call: Call = {
-      args: ["controlvm", handleOf(machine), "poweroff"],
-      task: `switch off the virtual machine "${machine.name}"`,
-      limitMs: QUICK_MS,
-      advice: "Switch it off by hand",
-    };
-    const answer = await tool.ask(call, signal);
-    if (answer.code !== 0) {
-      // The machine may have gone off by itself meanwhile.
-      const now = await infoOf(handleOf(machine), machine.name, signal);
-      if (now !== null && !OFF.has(now.state)) throw tool.failure(call, answer);
-    }
-    await settled(machine, { done: (state) => OFF.has(state), task: "switch off" }, signal);
+  const states: States<MachineInfo> = {
+    find: (machine, signal) => infoOf(handleOf(machine), machine.name, signal),
+    stateOf: ({ state }) => state,
   };
+
+  const powerOff = (machine: Machine, signal: AbortSignal): Promise<void> =>
+    switchOff(
+      { tool, ...states, isOff: (state) => OFF.has(state) },
+      machine,
+      ["controlvm", handleOf(machine), "poweroff"],
+      signal,
+    );
 
   return {
     name: "virtualbox",
     title: "VirtualBox",
     program: tool.name,
-    version: async (signal) => {
-      const call: Call = {
-        args: ["--version"],
-        task: "use VirtualBox",
-        limitMs: QUICK_MS,
-        advice: "See whether VirtualBox works for the account that the runner runs as",
-      };
-      const answer = await tool.ask(call, signal);
-      if (answer.code !== 0) throw tool.failure(call, answer);
-      // Warnings of drivers that are not loaded may come before the version.
-      const version = /^\d+\.\d+\.\d+\S*$/m.exec(answer.stdout)?.[0];
-      if (version === undefined) throw unclear(call, answer);
-      return version;
-    },
+    version: (signal) => versionOf(tool, "VirtualBox", /^\d+\.\d+\.\d+\S*$/m, signal),
     findBase: async (name, signal) => {
       const info = await infoOf(name, name, signal);
       if (info === null || (info.name !== name && info.id !== name)) {
@@ -263,7 +213,7 @@ export function openVirtualBox(options: VirtualBoxOptions): Hypervisor {
         signal,
       );
       const done = (state: string): boolean => state === "running" || OFF.has(state);
-      const after = await settled(machine, { done, task: "start" }, signal);
+      const after = await settled(states, machine, { done, task: "start" }, signal);
       if (!taken) return after === null ? null : addressIn(after);
       await forward(machine, before, "controlvm", signal);
       return null;

@@ -1,39 +1,13 @@
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
 import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { openSite, type Site } from "../support/site.ts";
+import { createUpstream, type Upstream } from "../support/upstream.ts";
 
 const engine = await testEngine("docker");
-
-interface Upstream {
-  readonly dir: string;
-  readonly sha: string;
-}
-
-async function createUpstream(): Promise<Upstream> {
-  const dir = await mkdtemp(join(tmpdir(), "alloy-upstream-"));
-  const git = (...args: string[]): string =>
-    execFileSync("git", ["-c", "user.name=t", "-c", "user.email=t@example.com", ...args], {
-      cwd: dir,
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "pipe"],
-    }).trim();
-  git("init", "-q", "-b", "main");
-  await writeFile(join(dir, "README"), "hello\n");
-  git("add", ".");
-  git("commit", "-q", "-m", "first");
-  const sha = git("rev-parse", "HEAD");
-  // git refuses a repository of another user, and these jobs run as uid 1000.
-  execFileSync("chown", ["-R", "1000:1000", dir]);
-  execFileSync("chmod", ["755", dir]);
-  return { dir, sha };
-}
 
 describe("docker jobs with the built program", () => {
   if (engine === null) {
@@ -46,7 +20,7 @@ describe("docker jobs with the built program", () => {
 
   beforeAll(async () => {
     await engine.images("sh", "git", "user", "service");
-    upstream = await createUpstream();
+    upstream = await createUpstream(1000);
     site = await openSite({
       dialect: "gitlab",
       executor: "docker",

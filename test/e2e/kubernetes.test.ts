@@ -1,7 +1,9 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -9,30 +11,9 @@ import type { JobSpec, LocalJob } from "../../src/local/coordinator/jobs/job.ts"
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { imageName } from "../support/images.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
+import { createUpstream, type Upstream } from "../support/upstream.ts";
 
 const cluster = await useCluster();
-
-interface Upstream {
-  readonly dir: string;
-  readonly sha: string;
-}
-
-async function createUpstream(): Promise<Upstream> {
-  const dir = await mkdtemp(join(tmpdir(), "alloy-upstream-"));
-  const git = (...args: string[]): string =>
-    execFileSync("git", ["-c", "user.name=t", "-c", "user.email=t@example.com", ...args], {
-      cwd: dir,
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "pipe"],
-    }).trim();
-  git("init", "-q", "-b", "main");
-  await writeFile(join(dir, "README"), "hello\n");
-  git("add", ".");
-  git("commit", "-q", "-m", "first");
-  const sha = git("rev-parse", "HEAD");
-  execFileSync("chmod", ["-R", "go+rX", dir]);
-  return { dir, sha };
-}
 
 describe("jobs in pods with the built program", () => {
   if (cluster === null) {
@@ -291,6 +272,57 @@ host_path = "${kept}"
     expect((await others.reported({ timeoutMs: 60_000 })).state, others.trace).toBe("success");
     expect(others.trace).toContain("\ndone");
     await cluster.kubectl(["delete", "pod", "bystander", "-n", namespace, "--grace-period=1"]);
+    await untilNothingIsLeft();
+  });
+
+  it("a runner that is killed while a pod is deleted, pulls, or waits for a service leaves nothing for good", async () => {
+    const silent = createServer();
+    silent.listen(0, cluster.hostAddress);
+    await once(silent, "listening");
+    const address = silent.address();
+    if (address === null || typeof address === "string") throw new Error("no port");
+    const place = `${cluster.hostAddress}:${address.port}`;
+    await cluster.trustRegistry(place);
+    const pulling = new Set<Socket>();
+    silent.on("connection", (socket) => pulling.add(socket.on("error", () => {})));
+    const endPulls = (): void => {
+      silent.removeAllListeners("connection").on("connection", (socket) => socket.destroy());
+      for (const socket of pulling) socket.destroy();
+    };
+    onTestFinished(() => {
+      endPulls();
+      silent.close();
+    });
+
+    const own = await opened({
+      entry: `request_concurrency = 6\n${entryOf('pull_policy = "if-not-present"\ncleanup_grace_period_seconds = 15').replace('pull_policy = "never"', "")}`,
+    });
+    onTestFinished(() => own.close());
+    // It is the first process of its container and heeds no SIGTERM, so that its pod takes all of the grace period.
+    const stubborn = { name: imageName("sh"), command: ["sleep", "1000"] };
+    const ended = own.coordinator.enqueue({ credentials: [login], services: [stubborn], script: ["true"] });
+    const waits = own.coordinator.enqueue({
+      credentials: [login],
+      services: [{ ...stubborn, variables: [{ key: "HEALTHCHECK_TCP_PORT", value: "1" }] }],
+    });
+    const states = async (): Promise<string[]> => {
+      const each = '{range .items[*]}{.metadata.deletionTimestamp}{" "}{.status.phase}{"\\n"}{end}';
+      const text = await cluster.kubectl(["get", "pods", "-n", namespace, "-o", `jsonpath=${each}`]);
+      return text.split("\n").map((line) => line.replace(/^\S+ .*/, "deleted").trim());
+    };
+    await expect.poll(states, { timeout: 90_000 }).toEqual(expect.arrayContaining(["deleted", "Running"]));
+    const pulls = own.coordinator.enqueue({ credentials: [login], image: `${place}/no/image:1` });
+    await expect.poll(() => pulling.size, { timeout: 60_000 }).toBeGreaterThan(0);
+    await own.runner.stop("SIGKILL");
+    await own.start();
+    for (const job of [waits, pulls]) {
+      expect(await job.reported({ timeoutMs: 90_000 })).toMatchObject({ failureReason: "runner_system_failure" });
+    }
+    expect(waits.trace).toMatch(/removed 1 pod and what ran in it/);
+    // The node ends no pod whose image it still pulls.
+    expect(pulls.trace).toMatch(/told its pod in the namespace "\S+" to end, which takes longer/);
+    endPulls();
+    expect((await ended.reported({ timeoutMs: 60_000 })).state).toBe("success");
     await untilNothingIsLeft();
   });
 

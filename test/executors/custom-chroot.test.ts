@@ -8,6 +8,15 @@ import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts"
 import { makeRootTar } from "../support/images.ts";
 import { type CustomStand, chrootDriver, leftToDrivers, nspawnDriver, openCustomStand } from "./custom-stand.ts";
 
+/** The table of a driver that is one program for all stages, and unpacks `tar` for each job. */
+const inRoot = (driver: string, tar: string) =>
+  Object.fromEntries(
+    ["config", "prepare", "run", "cleanup"].flatMap((stage) => [
+      [`${stage}_exec`, driver],
+      [`${stage}_args`, [stage, tar]],
+    ]),
+  );
+
 describe("a driver for chroots", () => {
   if (process.platform !== "linux" || process.getuid?.() !== 0) {
     test.skip("needs root on Linux", () => {});
@@ -21,19 +30,7 @@ describe("a driver for chroots", () => {
   afterAll(() => stand.close());
 
   executorContract("custom, each job in a chroot of its own", {
-    open: async () => {
-      const tar = join(stand.dir, "root.tar");
-      return stand.open({
-        config_exec: chrootDriver,
-        config_args: ["config", tar],
-        prepare_exec: chrootDriver,
-        prepare_args: ["prepare", tar],
-        run_exec: chrootDriver,
-        run_args: ["run", tar],
-        cleanup_exec: chrootDriver,
-        cleanup_args: ["cleanup", tar],
-      });
-    },
+    open: async () => stand.open(inRoot(chrootDriver, join(stand.dir, "root.tar"))),
     shared: true,
     jobsAtOnce: 4,
     timeoutMs: 60_000,
@@ -64,16 +61,7 @@ describe("a driver for systemd-nspawn", () => {
     try {
       const tar = join(stand.dir, "root.tar");
       await makeRootTar("git", tar);
-      const executor = stand.open({
-        config_exec: nspawnDriver,
-        config_args: ["config", tar],
-        prepare_exec: nspawnDriver,
-        prepare_args: ["prepare", tar],
-        run_exec: nspawnDriver,
-        run_args: ["run", tar],
-        cleanup_exec: nspawnDriver,
-        cleanup_args: ["cleanup", tar],
-      });
+      const executor = stand.open(inRoot(nspawnDriver, tar));
       const environment = await executor.prepare(sampleRequest(), new Sink(), never);
       const { root } = environment.workspace;
       const first = await runOps(environment, [

@@ -1,10 +1,13 @@
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, writeFileSync } from "node:fs";
+import { createServer, type RequestListener } from "node:http";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
+import { imageRecipe } from "../support/images.ts";
 import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 
 const cluster = await useCluster();
@@ -43,7 +46,7 @@ describe("pods that come to harm", () => {
     const [output, stop] = [new Sink(), new AbortController()];
     const ran = runOps(environment, source("echo begun", ...script), { output, signal: stop.signal });
     ran.catch(() => {});
-    await output.until(/begun/);
+    await Promise.race([output.until(/begun/), ran.catch(() => {})]);
     const found = await kubectl("get", "pods", "-l", `alloy-runner.job-key=${request.jobKey}`, "-o", "name");
     const name = found.trim().replace("pod/", "");
     return { environment, output, stop, ran, name };
@@ -109,6 +112,61 @@ describe("pods that come to harm", () => {
     await expect(prepared).rejects.toMatchObject({
       reason: "runner_external_dependency_failure",
       message: expect.stringMatching(/127\.0\.0\.1:1.*connection refused.*The registry cannot be reached/),
+    });
+  });
+
+  describe.each<[string, RequestListener, string]>([
+    [
+      "limits pulls",
+      (_, answer) => {
+        const errors = [{ code: "TOOMANYREQUESTS", message: "You have reached your pull rate limit" }];
+        answer.writeHead(429, { "content-type": "application/json" }).end(JSON.stringify({ errors }));
+      },
+      "429 Too Many Requests. The registry limits pulls: give the runner a login for it, or use a mirror",
+    ],
+    ["does not answer", () => {}, "is still being pulled: its registry is slow, or does not answer"],
+    [
+      "fails",
+      (_, answer) => void answer.writeHead(503).end("try again"),
+      "503 Service Unavailable. The registry cannot be reached",
+    ],
+  ])("a registry that %s", (_, listener, words) => {
+    let image = "";
+    const serving = async (): Promise<void> => {
+      const server = createServer(listener);
+      server.listen(0, cluster.hostAddress);
+      await once(server, "listening");
+      onTestFinished(() => {
+        server.closeAllConnections();
+        server.close();
+      });
+      const address = server.address();
+      if (address === null || typeof address === "string") throw new Error("no port");
+      const place = `${cluster.hostAddress}:${address.port}`;
+      await cluster.trustRegistry(place);
+      image = `${place}/some/image:1`;
+    };
+    const table = { pull_policy: "always", poll_timeout: 4 };
+
+    it("is told by its words once the time is over, and may be tried again", async () => {
+      await serving();
+      const { prepared } = preparing({ ...table, image });
+      const began = performance.now();
+      await expect(prepared).rejects.toMatchObject({
+        reason: "runner_external_dependency_failure",
+        retry: true,
+        message: expect.stringContaining(words),
+      });
+      expect(performance.now() - began).toBeLessThan(20_000);
+    });
+
+    it("does not matter where the next policy needs none", async () => {
+      await serving();
+      await cluster.image({ name: image, ...imageRecipe("git") });
+      const policies = { pull_policy: ["always", "if-not-present"], poll_timeout: 10 };
+      const { prepared, notes } = preparing({ ...table, image, ...policies });
+      expect((await runOps(await prepared, source("echo ran"))).text).toBe("ran\n");
+      expect(notes.text).toContain("Trying with pull policy if-not-present");
     });
   });
 

@@ -284,6 +284,11 @@ describe("jobs in pods", () => {
     });
   });
 
+  it("a clean-up may take as long as cleanup_resources_timeout says", async () => {
+    const { environment } = await prepared({ image: image("sh") }, { cleanup_resources_timeout: "2m" });
+    expect(environment.destroyMs).toBe(120_000);
+  });
+
   it("a place whose clean-up failed is the next job's once a sweep has removed the pod", async () => {
     const executor = opened();
     const place = async () => {

@@ -1,6 +1,7 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { z } from "zod";
 import type { Executor } from "../../src/executor.ts";
@@ -18,7 +19,11 @@ import { type KubernetesStand, openStand } from "./kubernetes-stand.ts";
 const cluster = await useCluster();
 
 const top = join(import.meta.dirname, "../..");
-const ruleSchema = z.object({ resources: z.array(z.string()), verbs: z.array(z.string()) });
+const ruleSchema = z.object({
+  apiGroups: z.array(z.string()),
+  resources: z.array(z.string()),
+  verbs: z.array(z.string()),
+});
 const roleSchema = z.object({ kind: z.literal("Role"), rules: z.array(ruleSchema) });
 
 function packagedRole(): z.output<typeof roleSchema>["rules"] {
@@ -30,8 +35,8 @@ function packagedRole(): z.output<typeof roleSchema>["rules"] {
   return roles.flat();
 }
 
-const rights = packagedRole().flatMap(({ resources, verbs }) =>
-  resources.flatMap((resource) => verbs.map((verb) => ({ verb, resource }))),
+const rights = packagedRole().flatMap(({ apiGroups, resources, verbs }) =>
+  resources.flatMap((resource) => verbs.map((verb) => ({ verb, resource, apiGroups }))),
 );
 type Right = (typeof rights)[number];
 const named = ({ verb, resource }: Right): string => `${verb} ${resource}`;
@@ -45,6 +50,10 @@ const SPARE: Readonly<Record<string, string>> = {
   "create secrets": "only jobs with logins fail",
   "update secrets": "the secret is removed by the runner alone",
   "delete secrets": "the secret goes with its pod",
+  "create leases": "what a lost runner left is not looked for",
+  "get leases": "what a lost runner left is not looked for",
+  "update leases": "what a lost runner left is not looked for",
+  "delete leases": "the lease stays",
 };
 
 test("the documentation has the role that is packaged", () => {
@@ -61,6 +70,8 @@ describe("rights of the runner's login", () => {
   let stand: KubernetesStand;
   let registry: Awaited<ReturnType<typeof cluster.registry>>;
   let locked: string;
+  const kept = mkdtempSync(join(tmpdir(), "alloy-rights-"));
+  afterAll(() => rmSync(kept, { recursive: true, force: true }));
   beforeAll(async () => {
     await cluster.images("git", "sh", "broken");
     stand = await openStand(cluster);
@@ -79,7 +90,7 @@ describe("rights of the runner's login", () => {
       const metadata = { name, namespace: stand.namespace };
       const rules = rights
         .filter((right) => right !== without)
-        .map(({ verb, resource }) => ({ apiGroups: [""], resources: [resource], verbs: [verb] }));
+        .map(({ verb, resource, apiGroups }) => ({ apiGroups, resources: [resource], verbs: [verb] }));
       return [
         { apiVersion: "v1", kind: "ServiceAccount", metadata },
         { apiVersion: "rbac.authorization.k8s.io/v1", kind: "Role", metadata, rules },
@@ -106,8 +117,11 @@ describe("rights of the runner's login", () => {
     const log: Log = {
       ...silentLog,
       error: (text, fields = {}) => void logged.push(`${text} ${JSON.stringify(fields)}`),
+      warn: (text, fields = {}) => void logged.push(`${text} ${JSON.stringify(fields)}`),
     };
-    return stand.open({ log }, { ...loginWith(await tokenOf(without)), poll_interval: 1 });
+    // What another one holds in the cluster must not stand for this one.
+    const keepDir = mkdtempSync(join(kept, "runner-"));
+    return stand.open({ log, keepDir }, { ...loginWith(await tokenOf(without)), poll_interval: 1 });
   }
 
   /** A job whose image needs a login, and which has a service that does not start. */
@@ -121,7 +135,7 @@ describe("rights of the runner's login", () => {
     ],
   };
 
-  async function ran(without: Right | null, withLogins = true): Promise<string> {
+  async function ran(without: Right | null, withLogins = true, logged: string[] = []): Promise<string> {
     const notes = new Sink();
     const { address, username, password } = registry;
     const request = requestOf({
@@ -129,7 +143,7 @@ describe("rights of the runner's login", () => {
       image: imageNamed(withLogins ? locked : imageName("git")),
       credentials: withLogins ? [{ url: address, username, password }] : [],
     });
-    const executor = await opened(without);
+    const executor = await opened(without, logged);
     try {
       const reservation = await executor.reserve?.(never);
       expect(reservation).not.toBeNull();
@@ -214,7 +228,11 @@ describe("rights of the runner's login", () => {
   test.concurrent.each(Object.entries(SPARE))("without %s jobs run: %s", { timeout: 120_000 }, async (name) => {
     const right = rights.find((each) => named(each) === name) ?? null;
     expect(right).not.toBeNull();
-    const notes = await ran(right, name !== "create secrets");
+    const logged: string[] = [];
+    const notes = await ran(right, name !== "create secrets", logged);
+    expect(logged.some((text) => /is not looked for: the login may not hold leases/.test(text))).toBe(
+      /^(?:create|get|update) leases$/.test(name),
+    );
     expect(notes.includes("cannot find my data")).toBe(name !== "get pods/log");
     if (name !== "create secrets") return;
     await expect(ran(right)).rejects.toThrow(

@@ -3,6 +3,7 @@ import { request } from "node:https";
 import { join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import { deadline, unlessAborted } from "../../../src/time.ts";
+import type { MachineLogin } from "./store.ts";
 
 /** How the engine of a machine is reached. */
 export interface MachineConnection {
@@ -10,6 +11,8 @@ export interface MachineConnection {
   readonly host: string;
   /** Folder with `ca.pem`, `cert.pem`, `key.pem`. */
   readonly tlsCertPath: string;
+  /** How docker-machine logs in there, if it has a key. */
+  readonly login: MachineLogin | null;
 }
 
 /**
@@ -18,7 +21,7 @@ export interface MachineConnection {
  * @throws {SystemFailure} there is no engine that lets the runner in
  */
 export async function pingEngine(
-  { host, tlsCertPath }: MachineConnection,
+  { host, tlsCertPath }: Pick<MachineConnection, "host" | "tlsCertPath">,
   limitMs: number,
   signal: AbortSignal,
 ): Promise<void> {

@@ -223,7 +223,8 @@ export function createMachineProvider(options: MachineProviderOptions): Provider
     async connect(name, signal) {
       const url = records.get(name)?.url ?? (await addressOf(name, program, signal));
       await change(name, { url });
-      return { host: url, tlsCertPath: await store.certificatesOf(name) };
+      const [tlsCertPath, login] = await Promise.all([store.certificatesOf(name), store.loginOf(name)]);
+      return { host: url, tlsCertPath, login };
     },
     check: (_, connection, signal) => pingEngine(connection, pingMs, signal),
     async close(signal) {

@@ -12,9 +12,22 @@ export interface MachineStore {
   hasConfig(name: string): Promise<boolean>;
   /** Folder with `ca.pem`, `cert.pem` and `key.pem` for a machine's engine. */
   certificatesOf(name: string): Promise<string>;
+  /** How docker-machine itself logs in there. `null`: it has no key for it. */
+  loginOf(name: string): Promise<MachineLogin | null>;
+}
+
+/** An account of a machine, and its key: where docker-machine logs in to set the machine up. */
+export interface MachineLogin {
+  readonly user: string;
+  readonly port: number;
+  /** Of a private key. */
+  readonly identityFile: string;
 }
 
 const configSchema = z.object({
+  Driver: z
+    .object({ SSHUser: z.string().optional(), SSHPort: z.int().optional(), SSHKeyPath: z.string().optional() })
+    .optional(),
   HostOptions: z.object({ AuthOptions: z.object({ StorePath: z.string() }) }),
 });
 
@@ -28,6 +41,8 @@ export function findStore(env: Readonly<Record<string, string | undefined>>): Ma
     );
   }
   const machines = join(path, "machines");
+  const configOf = async (name: string) =>
+    configSchema.parse(JSON.parse(await readFile(join(machines, name, "config.json"), "utf8")));
   return {
     path,
     async names() {
@@ -47,11 +62,20 @@ export function findStore(env: Readonly<Record<string, string | undefined>>): Ma
     async certificatesOf(name) {
       const own = join(machines, name);
       try {
-        const text = await readFile(join(own, "config.json"), "utf8");
-        return configSchema.parse(JSON.parse(text)).HostOptions.AuthOptions.StorePath || own;
+        return (await configOf(name)).HostOptions.AuthOptions.StorePath || own;
       } catch {
         return own;
       }
+    },
+    async loginOf(name) {
+      const { SSHUser, SSHPort, SSHKeyPath } = (await configOf(name).catch(() => null))?.Driver ?? {};
+      // Drivers that make a key put it here, and need not say so.
+      const identityFile = SSHKeyPath || join(machines, name, "id_rsa");
+      const isThere = await access(identityFile).then(
+        () => true,
+        () => false,
+      );
+      return isThere ? { user: SSHUser || "root", port: SSHPort || 22, identityFile } : null;
     },
   };
 }

@@ -156,24 +156,42 @@ const eventsSchema = z.object({
         type: z.string().nullish(),
         reason: z.string().nullish(),
         message: z.string().nullish(),
+        involvedObject: z.object({ fieldPath: z.string().nullish() }).nullish(),
       }),
     )
     .nullish(),
 });
+type Event = NonNullable<z.output<typeof eventsSchema>["items"]>[number];
 
-/** Warnings of the cluster about a pod, each once; none if the login may not read them. */
-export async function warningsAbout(api: Api, pod: Pod, signal: AbortSignal): Promise<string[]> {
+/** What the cluster has told about a pod; nothing if the login may not read it. */
+async function eventsAbout(api: Api, pod: Pod, selector: string, signal: AbortSignal): Promise<readonly Event[]> {
   const { name, namespace, uid } = pod.metadata;
-  const query = { fieldSelector: `involvedObject.name=${name},involvedObject.uid=${uid},type=Warning`, limit: "100" };
+  const query = { fieldSelector: `involvedObject.name=${name},involvedObject.uid=${uid}${selector}`, limit: "100" };
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/events`;
   try {
-    const { items } = await api.read({ what: "read events", method: "GET", path, query }, eventsSchema, signal);
-    return [...new Set((items ?? []).map(({ reason, message }) => `${reason ?? ""}: ${message ?? ""}`))].slice(-20);
+    return (await api.read({ what: "read events", method: "GET", path, query }, eventsSchema, signal)).items ?? [];
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof ApiFailure) return [];
     throw error;
   }
+}
+
+/** Warnings of the cluster about a pod, each once. */
+export async function warningsAbout(api: Api, pod: Pod, signal: AbortSignal): Promise<string[]> {
+  const events = await eventsAbout(api, pod, ",type=Warning", signal);
+  return [...new Set(events.map(({ reason, message }) => `${reason ?? ""}: ${message ?? ""}`))].slice(-20);
+}
+
+/** The containers whose images the node has begun to pull, and has not got yet. */
+export async function pulledFor(api: Api, pod: Pod, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const containers = new Set<string>();
+  for (const { reason, involvedObject } of await eventsAbout(api, pod, "", signal)) {
+    const [, name = ""] = /\{(.*)\}$/.exec(involvedObject?.fieldPath ?? "") ?? [];
+    if (reason === "Pulling") containers.add(name);
+    else if (reason === "Pulled") containers.delete(name);
+  }
+  return containers;
 }
 
 /** The end of a container's log; empty where it cannot be read. */

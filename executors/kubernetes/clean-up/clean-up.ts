@@ -7,6 +7,8 @@ import { LABELS, loginsName, type Owner } from "../pod/labels.ts";
 
 export interface Removed {
   readonly pods: number;
+  /** Of these, those that are still there. */
+  readonly staying: number;
   readonly secrets: number;
 }
 
@@ -17,23 +19,28 @@ export interface CleanUpOptions {
   /** A pod that the job is known to have had. It is found by this name where the login may not list pods. */
   readonly pod?: string;
   readonly graceSeconds: number;
-  /** Whether to wait until the pods are gone; otherwise they are only told to end. */
-  readonly wait: boolean;
+  /** How long to wait until the pods that were told to end are gone. */
+  readonly waitMs: number;
 }
 
 const LOOK_MS = 300;
 
 /** Remove all that one job has in a namespace, and nothing else. */
 export async function cleanUpJob(options: CleanUpOptions, signal: AbortSignal): Promise<Removed> {
-  const { api, namespace, jobKey, graceSeconds, wait } = options;
+  const { api, namespace, jobKey, graceSeconds, waitMs } = options;
   const pods = await podsOf(options, signal);
   for (const { name, uid } of pods) {
     const what = `delete the pod ${name}`;
     await deleteObject(api, { what, path: podsPath(namespace, name), uid, graceSeconds }, signal);
   }
   const secrets = (await removeLogins(api, namespace, jobKey, signal)) ? 1 : 0;
-  while (wait && (await podsOf(options, signal)).length > 0) await pause(LOOK_MS, signal);
-  return { pods: pods.length, secrets };
+  const until = performance.now() + waitMs;
+  let staying = pods.length;
+  while (staying > 0 && performance.now() < until) {
+    staying = (await podsOf(options, signal)).length;
+    if (staying > 0) await pause(LOOK_MS, signal);
+  }
+  return { pods: pods.length, staying, secrets };
 }
 
 interface Named {

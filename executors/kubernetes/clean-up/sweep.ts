@@ -55,7 +55,7 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
     }
     later(waitMs, async (signal) => {
       try {
-        const { pods } = await cleanUpJob({ ...place, jobKey, graceSeconds, wait: true }, signal);
+        const { pods } = await cleanUpJob({ ...place, jobKey, graceSeconds, waitMs: Infinity }, signal);
         if (pods > 0) log.info("removed what a job had left", { job_key: jobKey, pods });
       } catch {
         if (!over.signal.aborted) retry(place, jobKey, attempt + 1, onEnd);
@@ -74,7 +74,7 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
       later(FIRST_MS, async (signal) => {
         try {
           for (const jobKey of await abandonedJobs(api, namespace, owner, signal)) {
-            const { pods } = await cleanUpJob({ api, namespace, jobKey, graceSeconds, wait: false }, signal);
+            const { pods } = await cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs: 0 }, signal);
             log.info("removed what a job of an earlier runner process had left", { job_key: jobKey, pods });
           }
         } catch (error) {

@@ -49,6 +49,8 @@ export interface EnvironmentOptions {
   /** Ends the pod, whatever runs in it. */
   readonly kill: () => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
+  /** How long that may take. */
+  readonly destroyMs: number;
 }
 
 /** If a stop takes this much longer than its grace period, the pod itself is ended. */
@@ -191,5 +193,6 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       }
     },
     destroy: options.destroy,
+    destroyMs: options.destroyMs,
   };
 }

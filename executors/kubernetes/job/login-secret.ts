@@ -1,12 +1,13 @@
 import { SystemFailure } from "../../../src/errors.ts";
+import type { Api } from "../api/client.ts";
 import { deleteObject, secretsPath } from "../api/pods.ts";
 import { ApiFailure } from "../api/status.ts";
-import { loginsName, ownLabels } from "../pod/labels.ts";
+import { loginsName, type Owner, ownLabels } from "../pod/labels.ts";
 import { TABLE } from "../settings/settings.ts";
-import type { Cluster } from "./cluster.ts";
 
 export interface LoginSecretOptions {
-  readonly cluster: Cluster;
+  readonly api: Api;
+  readonly owner: Owner;
   readonly namespace: string;
   readonly jobKey: string;
   /** As in a `config.json` of Docker. */
@@ -22,9 +23,9 @@ export interface LoginSecret {
 
 /** @throws {SystemFailure} the runner's login may not make secrets */
 export async function createLoginSecret(options: LoginSecretOptions, signal: AbortSignal): Promise<LoginSecret> {
-  const { cluster, namespace, jobKey, auths } = options;
+  const { api, owner, namespace, jobKey, auths } = options;
   const name = loginsName(jobKey);
-  const metadata = { name, namespace, labels: ownLabels(cluster.owner, jobKey, "login") };
+  const metadata = { name, namespace, labels: ownLabels(owner, jobKey, "login") };
   const body = {
     apiVersion: "v1",
     kind: "Secret",
@@ -35,7 +36,7 @@ export async function createLoginSecret(options: LoginSecretOptions, signal: Abo
   const save = { what: "save the logins of the job", method: "POST", path: secretsPath(namespace), body } as const;
   const own = secretsPath(namespace, name);
   try {
-    await cluster.api.call(save, signal);
+    await api.call(save, signal);
   } catch (error) {
     if (!(error instanceof ApiFailure)) throw error;
     if (error.status === 403) {
@@ -46,8 +47,8 @@ export async function createLoginSecret(options: LoginSecretOptions, signal: Abo
     }
     if (error.status !== 409) throw error;
     // The old secret comes from an earlier try whose answer was lost, or from an earlier preparation of the same job.
-    await deleteObject(cluster.api, { what: "replace logins", path: own, uid: null }, signal);
-    await cluster.api.call(save, signal);
+    await deleteObject(api, { what: "replace logins", path: own, uid: null }, signal);
+    await api.call(save, signal);
   }
   return {
     name,
@@ -55,7 +56,7 @@ export async function createLoginSecret(options: LoginSecretOptions, signal: Abo
       const ownerReferences = [{ apiVersion: "v1", kind: "Pod", name: pod.name, uid: pod.uid }];
       const owned = { ...body, metadata: { ...metadata, ownerReferences } };
       try {
-        await cluster.api.call({ what: "tie the logins to the pod", method: "PUT", path: own, body: owned }, tying);
+        await api.call({ what: "tie the logins to the pod", method: "PUT", path: own, body: owned }, tying);
       } catch (error) {
         // The job can go on without an owner for the secret, as `destroy` removes it in any case.
         if (!(error instanceof ApiFailure) || error.retry) throw error;

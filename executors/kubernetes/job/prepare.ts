@@ -6,7 +6,7 @@ import { serviceVariables } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
 import type { PodView } from "../api/watch.ts";
 import { mountsOf, patchesOf } from "../pod/from-settings.ts";
-import { isReserved, uniqueName } from "../pod/labels.ts";
+import { isReserved, type Owner, uniqueName } from "../pod/labels.ts";
 import { loginsFor } from "../pod/logins.ts";
 import { choosePlaces, DEFAULT_BUILDS_DIR } from "../pod/places.ts";
 import { containerNames, entrypointOf, type PodService } from "../pod/pod.ts";
@@ -28,6 +28,7 @@ const PUBLIC_HELPER = "docker.io/alpine/git:latest";
 export interface PrepareOptions {
   readonly cluster: Cluster;
   readonly namespace: string;
+  readonly owner: Owner;
   readonly settings: KubernetesSettings;
   readonly deps: ExecutorDeps;
   readonly request: PrepareRequest;
@@ -44,7 +45,7 @@ export interface PrepareOptions {
 
 /** Everything that one job runs in: a secret with its logins, and a pod. What was made when this rejects carries the job's key. */
 export async function prepareJob(options: PrepareOptions, notes: Notes, signal: AbortSignal): Promise<Environment> {
-  const { cluster, namespace, settings, deps, request, slot, chosen } = options;
+  const { cluster, namespace, owner, settings, deps, request, slot, chosen } = options;
   const { job, jobKey, runnerId, expand } = request;
   const wanted = wantedImages({
     policy: {
@@ -106,7 +107,8 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     ? null
     : await loginsFor(images, request, deps.host.env, notes, signal);
   const unique = uniqueName(runnerId, job.projectId, slot);
-  const secret = auths === null ? null : await createLoginSecret({ cluster, namespace, jobKey, auths }, signal);
+  const secret =
+    auths === null ? null : await createLoginSecret({ api: cluster.api, owner, namespace, jobKey, auths }, signal);
 
   const pod = await startPod(
     {
@@ -118,7 +120,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
       patches: await patchesOf(settings, deps.host.working),
       parts: {
         unique,
-        owner: cluster.owner,
+        owner,
         request,
         settings,
         chosen,
@@ -195,6 +197,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     kill: options.kill,
+    destroyMs: settings.cleanupLimitMs,
     destroy: async (until) => {
       await stopLogs();
       await options.destroy(until);

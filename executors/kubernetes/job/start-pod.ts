@@ -12,7 +12,7 @@ import { type PodParts, podOf } from "../pod/pod.ts";
 import { withPatches } from "../pod/with-patches.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import type { Cluster } from "./cluster.ts";
-import { createFailure, isQuota, violatesSecurity } from "./failures.ts";
+import { createFailure, ImageFailure, isQuota, violatesSecurity } from "./failures.ts";
 import { createLessons, type LessonsOptions } from "./lessons.ts";
 import { untilRunning } from "./until-running.ts";
 
@@ -57,7 +57,7 @@ const UNDO_MS = 60_000;
  */
 export async function startPod(options: StartOptions, signal: AbortSignal): Promise<StartedPod> {
   const { cluster, settings, parts, notes, helper } = options;
-  const until = performance.now() + settings.pollTimeoutMs;
+  let until = performance.now() + settings.pollTimeoutMs;
   const policies = new Map<string, readonly ImagePolicyName[]>([
     ["build", options.buildPolicies],
     ["helper", helper.policies],
@@ -76,7 +76,7 @@ export async function startPod(options: StartOptions, signal: AbortSignal): Prom
       services: parts.services.map((service) => ({ ...service, pull: policyOf(service.container) })),
     };
     const manifest = withPatches(podOf(whole), options.patches);
-    const view = cluster.watch(options.namespace).view(name);
+    const view = cluster.watch(options.namespace, parts.owner).view(name);
     options.onPod(name, view);
     let pod: Pod | null = null;
     try {
@@ -97,9 +97,12 @@ export async function startPod(options: StartOptions, signal: AbortSignal): Prom
       view.close();
       const next = lessons.learn(error);
       if (pod !== null) await undo(options, pod);
-      if (next === null || signal.aborted || performance.now() > until) {
+      const late = performance.now() > until;
+      if (next === null || signal.aborted || (late && !(error instanceof ImageFailure))) {
         throw error instanceof ApiFailure ? createFailure(error, options.namespace) : error;
       }
+      // A pull that takes all the time says nothing about a way without one.
+      if (late) until = performance.now() + settings.pollTimeoutMs;
       notes.print(next, "warning");
     }
   }

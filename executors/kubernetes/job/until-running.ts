@@ -1,9 +1,9 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor.ts";
 import type { Api } from "../api/client.ts";
-import { type Pod, warningsAbout } from "../api/pods.ts";
+import { type Pod, pulledFor, warningsAbout } from "../api/pods.ts";
 import type { PodView } from "../api/watch.ts";
-import type { KubernetesSettings } from "../settings/settings.ts";
+import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
 import { ImageFailure, lossOf, MOST_SAID, NoShell, neverStarted, startFailure, waitsFor } from "./failures.ts";
 
 export interface WaitOptions {
@@ -62,6 +62,8 @@ export async function untilRunning(options: WaitOptions, signal: AbortSignal): P
     }
     if (running) return pod;
     if (performance.now() >= until) {
+      const pulling = await slowPull(options, pod, signal);
+      if (pulling !== null) throw pulling;
       const warnings = await warningsAbout(api, pod, signal);
       for (const warning of warnings) notes.print(warning, "warning");
       throw neverStarted(pod, settings.pollTimeoutMs, warnings);
@@ -69,6 +71,21 @@ export async function untilRunning(options: WaitOptions, signal: AbortSignal): P
     say(reasons[0] ?? waitsFor(pod));
     await view.changed(until - performance.now(), signal);
   }
+}
+
+/** The failure of an image that was pulled all the time, or `null`: the cluster itself reports no failure of such a pull. */
+async function slowPull({ api, settings }: WaitOptions, pod: Pod, signal: AbortSignal): Promise<ImageFailure | null> {
+  const waiting = (pod.status?.containerStatuses ?? []).filter(({ state }) => state?.waiting);
+  if (waiting.length === 0) return null;
+  const pulled = await pulledFor(api, pod, signal);
+  const slow = waiting.find(({ name }) => pulled.has(name));
+  if (slow === undefined) return null;
+  const limit = `${Math.round(settings.pollTimeoutMs / 1000)} s (poll_timeout in [${TABLE}])`;
+  return new ImageFailure(
+    slow.name,
+    `After ${limit} the image "${slow.image}" is still being pulled: its registry is slow, or does not answer`,
+    { retry: true, reason: "runner_external_dependency_failure" },
+  );
 }
 
 /** Prints what the cluster says about the pod, where the failure's own words are not enough. */

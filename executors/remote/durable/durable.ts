@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import { pause, unlessAborted } from "../../../src/time.ts";
+import { deadline, pause, unlessAborted } from "../../../src/time.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
 import { ALIVE, attendant, FOLLOW, START } from "./programs.ts";
@@ -32,7 +32,12 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
 const START_MS = 30_000;
 
+const LAST_WORDS_MS = 10_000;
+
 const STATUS_NO_FILES = 95;
+
+/** The place says that the program does not run. */
+class NotStarted extends SystemFailure {}
 
 /**
  * Programs that go on where the connection breaks: their output lies in files and is followed from where it was, and their status
@@ -43,27 +48,38 @@ export function durableCommands(options: DurableOptions): RemoteCommands {
   return {
     start: async (command, signal) => {
       const directory = `${options.directory}/${randomBytes(8).toString("hex")}`;
-      await begin(options, directory, command, done.splice(0), signal);
+      try {
+        await begin(options, directory, command, done.splice(0), signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof NotStarted) throw error;
+        return lastWords(options, directory, error, signal);
+      }
       return follow(options, directory, () => done.push(directory), signal);
     },
   };
 }
 
-/** As long as `body` fails in a way that may pass: the place is asked whether there is hope, and it is done again. */
-async function persistently<T>(
-  options: DurableOptions,
-  limitMs: number,
-  body: () => Promise<T>,
-  signal: AbortSignal,
-): Promise<T> {
-  const since = performance.now();
+interface Patience {
+  /** Something has come: the time begins anew. */
+  heard(): void;
+  /** Waits until it may be tried again. @throws the error, or why there is no hope */
+  failed(error: unknown): Promise<void>;
+}
+
+/** For what may fail for a while, and for at most `limitMs` in which nothing is heard: the place is asked whether there is hope. */
+function patience(options: DurableOptions, limitMs: number, signal: AbortSignal): Patience {
+  let since = performance.now();
   let told = false;
-  for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
-    try {
-      const result = await body();
+  let waitMs = FIRST_PAUSE_MS;
+  return {
+    heard() {
       if (told) options.onWeather("back");
-      return result;
-    } catch (error) {
+      told = false;
+      since = performance.now();
+      waitMs = FIRST_PAUSE_MS;
+    },
+    async failed(error) {
       signal.throwIfAborted();
       if (!(error instanceof SystemFailure) || !error.retry) throw error;
       const gone = await options.lost(signal);
@@ -79,8 +95,28 @@ async function persistently<T>(
         told = true;
         options.onWeather("lost");
       }
+      await pause(waitMs, signal);
+      waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS);
+    },
+  };
+}
+
+/** As long as `body` fails in a way that may pass, it is done again. */
+async function persistently<T>(
+  options: DurableOptions,
+  limitMs: number,
+  body: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const { heard, failed } = patience(options, limitMs, signal);
+  for (;;) {
+    try {
+      const result = await body();
+      heard();
+      return result;
+    } catch (error) {
+      await failed(error);
     }
-    await pause(waitMs, signal);
   }
 }
 
@@ -106,7 +142,7 @@ async function begin(
   );
   if (code === 0) return;
   const why = lastLine(stderr) || `status ${code}`;
-  throw new SystemFailure(
+  throw new NotStarted(
     code === STATUS_NO_FILES
       ? `Cannot save a script in ${options.directory}: ${why}`
       : `A script could not be started: ${why}`,
@@ -136,6 +172,54 @@ function parseFollowed({ stderr }: RemoteExit): Followed | null {
   };
 }
 
+interface From {
+  readonly directory: string;
+  /** Bytes that have arrived. */
+  readonly at: number;
+  /** The status has arrived. */
+  readonly known: boolean;
+  readonly patienceS: number;
+}
+
+/** What one follower hands on, and how things stand when it ends. */
+async function* followOnce(
+  reading: RemoteCommands,
+  { directory, at, known, patienceS }: From,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, Followed> {
+  const args = [directory, String(at), String(FOLLOWED_BYTES), known ? "yes" : "no", String(patienceS)];
+  const process = await reading.start({ script: FOLLOW, args }, signal);
+  process.exit.catch(() => {});
+  try {
+    for await (const chunk of process.stdout) yield chunk;
+  } finally {
+    process.stdout.destroy();
+  }
+  const followed = parseFollowed(await process.exit);
+  if (followed === null)
+    throw new SystemFailure("What follows a script's output ended without a word", { retry: true });
+  return followed;
+}
+
+/** Of a program that may have run, but nobody has said so before its place was lost: what it printed, and then the loss. */
+function lastWords(options: DurableOptions, directory: string, loss: unknown, signal: AbortSignal): RemoteProcess {
+  async function* words(): AsyncGenerator<Buffer> {
+    using limit = deadline(signal, LAST_WORDS_MS, new SystemFailure("its output does not come"));
+    try {
+      yield* followOnce(options.reading, { directory, at: 0, known: false, patienceS: 0 }, limit.signal);
+    } catch {
+      signal.throwIfAborted();
+    }
+    throw loss;
+  }
+  const { promise: exit, reject } = Promise.withResolvers<RemoteExit>();
+  exit.catch(() => {});
+  const stdout = Readable.from(words(), { objectMode: false });
+  stdout.on("error", reject);
+  stdout.on("close", () => reject(loss));
+  return { stdout, exit: unlessAborted(exit, signal) };
+}
+
 function follow(options: DurableOptions, directory: string, onDone: () => void, signal: AbortSignal): RemoteProcess {
   const { promise: exit, resolve, reject } = Promise.withResolvers<RemoteExit>();
   exit.catch(() => {});
@@ -143,27 +227,14 @@ function follow(options: DurableOptions, directory: string, onDone: () => void, 
   let known = false;
 
   async function* one(): AsyncGenerator<Buffer, Followed> {
-    const args = [
-      directory,
-      String(received),
-      String(FOLLOWED_BYTES),
-      known ? "yes" : "no",
-      String(options.patienceS ?? PATIENCE_S),
-    ];
-    const process = await options.reading.start({ script: FOLLOW, args }, signal);
-    process.exit.catch(() => {});
-    try {
-      for await (const chunk of process.stdout) {
-        received += chunk.length;
-        yield chunk;
-      }
-    } finally {
-      process.stdout.destroy();
+    const from = { directory, at: received, known, patienceS: options.patienceS ?? PATIENCE_S };
+    const pieces = followOnce(options.reading, from, signal);
+    for (;;) {
+      const { done, value } = await pieces.next();
+      if (done === true) return value;
+      received += value.length;
+      yield value;
     }
-    const followed = parseFollowed(await process.exit);
-    if (followed === null)
-      throw new SystemFailure("What follows a script's output ended without a word", { retry: true });
-    return followed;
   }
 
   async function* all(): AsyncGenerator<Buffer> {
@@ -202,46 +273,24 @@ function follow(options: DurableOptions, directory: string, onDone: () => void, 
   return { stdout, exit: unlessAborted(exit, signal) };
 }
 
-/** As `persistently`, for what hands on bytes as it goes: each byte that comes begins the time anew. */
+/** As `persistently`, for what hands on bytes as it goes: a try that has brought some begins the time anew. */
 async function* persistent(
   options: DurableOptions,
   body: () => AsyncGenerator<Buffer, Followed>,
   progress: () => number,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, Followed> {
-  let since = performance.now();
-  let reached = progress();
-  let told = false;
-  for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
+  const { heard, failed } = patience(options, AWAY_MS, signal);
+  for (;;) {
+    const before = progress();
     try {
       const followed = yield* body();
-      if (told) options.onWeather("back");
+      heard();
       return followed;
     } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof SystemFailure) || !error.retry) throw error;
-      const gone = await options.lost(signal);
-      if (gone !== null) throw gone;
-      if (progress() > reached) {
-        since = performance.now();
-        waitMs = FIRST_PAUSE_MS;
-        reached = progress();
-        if (told) options.onWeather("back");
-        told = false;
-      }
-      const awayMs = performance.now() - since;
-      if (awayMs > AWAY_MS) {
-        throw new SystemFailure(
-          `Nothing was heard of the place where a script runs for ${Math.round(awayMs / 60_000)} minutes`,
-          { cause: error },
-        );
-      }
-      if (awayMs > WEATHER_MS && !told) {
-        told = true;
-        options.onWeather("lost");
-      }
+      if (progress() > before) heard();
+      await failed(error);
     }
-    await pause(waitMs, signal);
   }
 }
 

@@ -310,11 +310,14 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     }
   };
 
-  const withoutTicket = (): string[] =>
-    scaler.instances().flatMap(({ id, state, jobs }) => (state === "ready" && jobs === 0 ? [id] : []));
+  /** What is about to be removed, or is being removed, is waited for, too: there may be no next process that does so. */
+  const withoutJob = (): string[] => {
+    const kept = new Set(["creating", "checking"]);
+    return scaler.instances().flatMap(({ id, state, jobs }) => (jobs === 0 && !kept.has(state) ? [id] : []));
+  };
 
   const removeAll = async (signal: AbortSignal): Promise<void> => {
-    const ids = withoutTicket();
+    const ids = withoutJob();
     if (ids.length > 0) log.info(`idle ${word}s are removed, since the runner ends`, { remove: ids.length });
     await provider.shrink(ids, signal);
     while ((await provider.list(signal)).some(({ id }) => ids.includes(id))) await pause(200, signal);

@@ -161,8 +161,11 @@ Error creating machine: Error running provisioning: no apt" >&2; exit 1`,
   await provider.init(never);
   await provider.grow(1, never);
   const ids = await all("failed", 1);
-  const problem = String(said.find(({ message }) => message === "a machine could not be made")?.fields.problem);
-  expect(problem).toMatch(/status 1: .*Error running provisioning: no apt$/);
+  // It is said once it is on disk.
+  const saidOfIt = (): string =>
+    String(said.find(({ message }) => message === "a machine could not be made")?.fields.problem);
+  await expect.poll(saidOfIt).toMatch(/status 1: .*Error running provisioning: no apt$/);
+  const problem = saidOfIt();
   expect(problem).not.toContain("c2VjcmV0");
   expect(stand.machines()).toEqual(ids);
   await provider.shrink(ids, never);

@@ -31,7 +31,8 @@ async function serve({ onWatch, onPod, untilThen, hidden }: ServeOptions): Promi
     if (searchParams.has("watch")) {
       answer.writeHead(200).flushHeaders();
       onWatch?.(answer);
-    } else if (pathname.endsWith("/selfsubjectaccessreviews")) say({ status: { allowed: true } });
+    } else if (pathname.includes("/leases")) say({ kind: "Status", code: 403, message: "no leases" }, 403);
+    else if (pathname.endsWith("/selfsubjectaccessreviews")) say({ status: { allowed: true } });
     else if (request.method === "DELETE") say({ kind: "Status", code: 404, message: "not found" }, 404);
     else if (hidden === true && searchParams.has("labelSelector"))
       say({ kind: "Status", code: 400, message: "no" }, 400);

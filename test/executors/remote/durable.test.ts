@@ -27,6 +27,8 @@ interface Options {
   readonly signal?: AbortSignal;
   readonly output?: Sink;
   readonly patienceS?: number;
+  /** Why nothing will come any more. */
+  readonly loss?: Error;
 }
 
 let number = 0;
@@ -49,7 +51,7 @@ async function place(shell: string, path: string) {
         reading: options.reading ?? options.commands ?? commands,
         directory,
         onWeather: (one) => news.push(one),
-        lost: async () => null,
+        lost: async () => options.loss ?? null,
         ...(options.patienceS === undefined ? {} : { patienceS: options.patienceS }),
       });
       const host = {
@@ -218,6 +220,25 @@ test("of a script that did not arrive whole nothing runs, and it is sent again",
   expect(ended.code).toBe(5);
   expect(tries).toBe(3);
   expect(readFileSync(count, "utf8")).toBe("once\n");
+});
+
+test("a script whose place was lost before anybody heard of its start ends with what it had printed, and the loss", async () => {
+  const { run, commands } = await place("/bin/bash", process.env.PATH ?? "");
+  const output = new Sink();
+  const last = join(dir, "said-last-words");
+  const losing: RemoteCommands = {
+    async start(command, signal) {
+      if (command.stdin === undefined) return await commands.start(command, signal);
+      await (await commands.start(command, signal)).exit;
+      await expect.poll(() => existsSync(last), { timeout: 10_000 }).toBe(true);
+      throw new SystemFailure("cut", { retry: true });
+    },
+  };
+  const loss = new SystemFailure("the container has ended");
+  const text = `echo begun; echo last words; touch ${last}; exec sleep 86413`;
+  await expect(run(text, { commands: losing, reading: commands, output, loss })).rejects.toBe(loss);
+  expect(output.text).toBe("begun\nlast words\n");
+  execFileSync("pkill", ["-f", "sleep 86413"]);
 });
 
 test("a start whose answer was lost is repeated, and the script runs once", async () => {

@@ -34,6 +34,8 @@ export interface TestCluster {
   /** Brings test images into the node; pods name them as `imageName` does. */
   images(...wanted: readonly TestImage[]): Promise<void>;
   image(image: OwnImage): Promise<void>;
+  /** Has the node pull from the registry that a test serves at this address of this machine, without TLS. */
+  trustRegistry(address: string): Promise<void>;
   /** A registry that the node pulls from; with a password, unless it is `open`. Closed after the file's tests. */
   registry(options?: { open?: boolean }): Promise<ClusterRegistry>;
   /** Ends a part with a signal. It is started again by itself. Only for a cluster of the file's own. */
@@ -79,6 +81,15 @@ function openCluster(node: Node, close: () => Promise<void>): TestCluster {
   const leavings: (() => Promise<void>)[] = [];
   const kubectl: TestCluster["kubectl"] = (args, input) =>
     outputOf(join(node.state, "bin/kubectl"), args, { ...process.env, KUBECONFIG: kubeconfig }, input);
+  const trustRegistry: TestCluster["trustRegistry"] = async (address) => {
+    const folder = join(node.state, "registries", address);
+    await mkdir(folder);
+    leavings.push(() => rm(folder, { recursive: true, force: true }));
+    await writeFile(
+      join(folder, "hosts.toml"),
+      `server = "http://${address}"\n[host."http://${address}"]\ncapabilities = ["pull", "resolve"]\n`,
+    );
+  };
   afterAll(async () => {
     try {
       await Promise.all(leavings.map((remove) => remove()));
@@ -107,17 +118,12 @@ function openCluster(node: Node, close: () => Promise<void>): TestCluster {
     },
     images: (...wanted) => bringImages(node, wanted),
     image: (image) => bringImage(node, image),
+    trustRegistry,
     async registry(options = {}) {
       const registry = await startRegistry({ host: hostAddress, open: options.open ?? false });
       leavings.push(() => registry.close());
       const { address, username, password } = registry;
-      const folder = join(node.state, "registries", address);
-      await mkdir(folder);
-      leavings.push(() => rm(folder, { recursive: true, force: true }));
-      await writeFile(
-        join(folder, "hosts.toml"),
-        `server = "http://${address}"\n[host."http://${address}"]\ncapabilities = ["pull", "resolve"]\n`,
-      );
+      await trustRegistry(address);
       return {
         address,
         username,

@@ -33,14 +33,20 @@ export interface MachineStand {
 
 const here = import.meta.dirname;
 
-/** `engine`: the socket of the engine that all machines have; by default one that only says that it is there. */
-export async function openMachineStand({
-  engine,
-  addresses = 20,
-}: {
-  engine?: string;
-  addresses?: number;
-} = {}): Promise<MachineStand> {
+export interface StandOptions {
+  /** The socket of the engine that all machines have; by default one that only says that it is there. */
+  readonly engine?: string;
+  readonly addresses?: number;
+  /** How docker-machine logs in to machines; by default it has no key. */
+  readonly login?: { readonly user: string; readonly port: number; readonly identityFile: string };
+}
+
+/** Addresses that machines have. */
+export function addressesOfMachines(count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `127.1.0.${index + 1}`);
+}
+
+export async function openMachineStand({ engine, addresses = 20, login }: StandOptions = {}): Promise<MachineStand> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-machines-"));
   const at = (...names: string[]): string => join(dir, ...names);
   for (const name of ["bin", "stand/machines", "store", "home"]) mkdirSync(at(name), { recursive: true });
@@ -84,7 +90,7 @@ export async function openMachineStand({
   };
   const servers: Server[] = [];
   let port = 0;
-  for (let number = 1; number <= addresses; number++) {
+  for (const host of addressesOfMachines(addresses)) {
     const server = createServer({ ...tls, allowHalfOpen: true }, serve);
     server.on("tlsClientError", () => {});
     // Also one that never comes to speak TLS.
@@ -92,7 +98,7 @@ export async function openMachineStand({
       open.add(raw);
       raw.on("close", () => open.delete(raw));
     });
-    server.listen(port, `127.1.0.${number}`);
+    server.listen(port, host);
     await once(server, "listening");
     const address = server.address();
     if (typeof address === "object" && address !== null) port = address.port;
@@ -100,6 +106,10 @@ export async function openMachineStand({
   }
   writeFileSync(at("stand/port"), String(port));
   writeFileSync(at("stand/addresses"), String(addresses));
+  if (login !== undefined) {
+    const { user, port: sshPort, identityFile } = login;
+    writeFileSync(at("stand/login"), `, "SSHUser": "${user}", "SSHPort": ${sshPort}, "SSHKeyPath": "${identityFile}"`);
+  }
 
   const lines = (name: string): string[] => {
     try {

@@ -36,33 +36,33 @@ unpack_kernel() {
 
 # build DIR
 build() {
-  local work=$1/work root=$1/work/root file
+  local pieces=$1/pieces root=$1/pieces/root file
   # Old lists name packages that security updates have replaced.
   apt-get update -qq >&2
-  unpack_kernel "$work/kernel"
-  unpack "$work/debian" busybox-static dropbear-bin libc6 libcrypt1 libgmp10 libtomcrypt1 libtommath1 zlib1g
-  cp "$work"/kernel/boot/vmlinuz-* "$1/vmlinuz"
+  unpack_kernel "$pieces/kernel"
+  unpack "$pieces/debian" busybox-static dropbear-bin libc6 libcrypt1 libgmp10 libtomcrypt1 libtommath1 zlib1g
+  cp "$pieces"/kernel/boot/vmlinuz-* "$1/vmlinuz"
   mkdir -p "$root"/{bin,dev,etc,lib64,lib/x86_64-linux-gnu,modules,proc,root,run,sys,tmp,usr/bin,usr/sbin,var}
   cp "$here/init" "$root/init"
   chmod 755 "$root/init"
-  cp "$work/debian/bin/busybox" "$root/bin/"
+  cp "$pieces/debian/bin/busybox" "$root/bin/"
   ln -s busybox "$root/bin/sh"
-  cp "$work"/debian/usr/{sbin/dropbear,bin/dropbearconvert} "$root/bin/"
-  cp -L "$work/debian/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$root/lib64/"
+  cp "$pieces"/debian/usr/{sbin/dropbear,bin/dropbearconvert} "$root/bin/"
+  cp -L "$pieces/debian/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$root/lib64/"
   for file in libc.so.6 libcrypt.so.1 libz.so.1; do
-    cp -L "$work/debian/lib/x86_64-linux-gnu/$file" "$root/lib/x86_64-linux-gnu/"
+    cp -L "$pieces/debian/lib/x86_64-linux-gnu/$file" "$root/lib/x86_64-linux-gnu/"
   done
   for file in libgmp.so.10 libtomcrypt.so.1 libtommath.so.1; do
-    cp -L "$work/debian/usr/lib/x86_64-linux-gnu/$file" "$root/lib/x86_64-linux-gnu/"
+    cp -L "$pieces/debian/usr/lib/x86_64-linux-gnu/$file" "$root/lib/x86_64-linux-gnu/"
   done
   for file in $modules; do
-    cp "$work"/kernel/lib/modules/*/kernel/"$file.ko" "$root/modules/"
+    cp "$pieces"/kernel/lib/modules/*/kernel/"$file.ko" "$root/modules/"
     echo "${file##*/}" >>"$root/modules/order"
   done
   echo "root:x:0:0:root:/root:/bin/sh" >"$root/etc/passwd"
   echo "root:x:0:" >"$root/etc/group"
   (cd "$root" && find . | busybox cpio -o -H newc -R 0:0 2>/dev/null) >"$1/initramfs"
-  rm -rf "$work"
+  rm -rf "$pieces"
 }
 
 mkdir -p "$cache"

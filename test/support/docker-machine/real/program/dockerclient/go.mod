@@ -1,0 +1,2 @@
+module github.com/samalba/dockerclient
+go 1.20

@@ -1,0 +1,2 @@
+module github.com/skarademir/naturalsort
+go 1.20
