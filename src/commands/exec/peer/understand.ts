@@ -36,7 +36,7 @@ export async function understandPeer(
         notes.push(`${from}: ${option.name} is not taken from a file of the project: give it on the command line`);
         continue;
       }
-      values[name] = valueOf(option, text, from);
+      values[name] = parsedValue(option, text, from);
       own.add(name);
     }
   };
@@ -55,7 +55,7 @@ async function optionsIn(file: string): Promise<ReadonlyMap<string, string>> {
   return new Map(readEnvText(text, file).map(({ key, value }) => [key, value]));
 }
 
-function valueOf({ name, kind }: PeerOption, text: string, from: string): unknown {
+function parsedValue({ name, kind }: PeerOption, text: string, from: string): unknown {
   if (kind === "text") return text;
   if (kind === "list") return text.split(";").filter((part) => part !== "");
   const value = parseBoolean(text);
