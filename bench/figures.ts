@@ -8,6 +8,7 @@ import { program } from "../test/support/program.ts";
 import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
+import { execBesidePeer } from "./exec.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
 import { lineDelays, promptScene } from "./line-delays.ts";
 import { machines } from "./machines.ts";
@@ -275,6 +276,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  exec: execBesidePeer,
   machines,
   virtualMachines: virtualMachineJobs,
   endurance,
