@@ -87,10 +87,11 @@ function adjusted(
   };
 }
 
-function predefinedOf(
+/** Predefined variables of a job, those of its pipeline among them. */
+export function predefinedOf(
   job: PlannedJob,
   around: PipelineCase,
-  timeout: number,
+  timeout: number | null,
   { pipelineId, pipelineName }: Pick<SpecOptions, "pipelineId" | "pipelineName">,
 ): VariableSpec[] {
   const { environment, parallel, image } = job;
@@ -100,10 +101,10 @@ function predefinedOf(
     ["CI_JOB_NAME_SLUG", slug(job.name)],
     ["CI_JOB_GROUP_NAME", groupName(job.name)],
     ["CI_JOB_STAGE", job.stage],
-    ["CI_JOB_TIMEOUT", String(timeout)],
     ["CI_JOB_STARTED_AT", new Date().toISOString().replace(/\.\d+Z$/, "Z")],
     ["CI_NODE_TOTAL", String(parallel?.total ?? 1)],
   ];
+  if (timeout !== null) own.push(["CI_JOB_TIMEOUT", String(timeout)]);
   if (project !== undefined) own.push(["CI_PIPELINE_URL", `${project}/-/pipelines/${pipelineId}`]);
   if (pipelineName !== null) own.push(["CI_PIPELINE_NAME", pipelineName]);
   if (image !== null) own.push(["CI_JOB_IMAGE", String(image.name)]);
