@@ -6,7 +6,16 @@ import { bringImages } from "../test/support/cluster/images.ts";
 import { type Node, nodeAt, outputOf, reserveNode, started } from "../test/support/cluster/node.ts";
 import { imageName } from "../test/support/images.ts";
 import { lineDelays, promptScene } from "./line-delays.ts";
-import { type Figure, mean, median, residentMb, type Scene, type SceneOptions, withScene } from "./scene.ts";
+import {
+  type Figure,
+  mean,
+  median,
+  msToSuccess,
+  residentMb,
+  type Scene,
+  type SceneOptions,
+  withScene,
+} from "./scene.ts";
 
 /** Jobs in pods of a real cluster of one node on this machine, whose image is in the node. */
 export async function kubernetesJobs(): Promise<readonly Figure[]> {
@@ -88,9 +97,7 @@ poll_timeout = 600
 
 /** Seconds from the pick-up to the report. */
 async function toSuccess(job: LocalJob): Promise<number> {
-  const update = await job.reported({ timeoutMs: 300_000 });
-  if (update.state !== "success") throw new Error(`the job failed:\n${job.trace}`);
-  return (update.at - (job.pickedUpAt ?? 0)) / 1000;
+  return (await msToSuccess(job, 300_000)) / 1000;
 }
 
 async function trivialJobs(place: Place): Promise<Figure[]> {

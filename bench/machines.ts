@@ -1,5 +1,6 @@
+import type { Scaler } from "../executors/scaler/decide/contract.ts";
 import type { Ticket } from "../executors/scaler/decide/fleet.ts";
-import { createScaler, type Scaler } from "../executors/scaler/decide/scaler.ts";
+import { createScaler } from "../executors/scaler/decide/scaler.ts";
 import { openCloud } from "../test/executors/scaler/cloud.ts";
 import type { Figure } from "./scene.ts";
 

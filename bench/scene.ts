@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type LocalCoordinator, startCoordinator } from "../src/local/coordinator/coordinator.ts";
-import type { GitSpec } from "../src/local/coordinator/jobs/job.ts";
+import type { GitSpec, LocalJob } from "../src/local/coordinator/jobs/job.ts";
 import { type Running, start } from "../test/support/program.ts";
 
 /** One measured figure: the value as a number in `unit`, and the bound it should stay below (or above). */
@@ -105,6 +105,23 @@ export function cpuSeconds(pid: number): number {
     .replace(/^.*\) /s, "")
     .split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** From the pick-up of a job to its report, in milliseconds. @throws it failed */
+export async function msToSuccess(job: LocalJob, timeoutMs: number): Promise<number> {
+  const update = await job.reported({ timeoutMs });
+  if (update.state !== "success") throw new Error(`the job failed:\n${job.trace}`);
+  return update.at - (job.pickedUpAt ?? 0);
+}
+
+/** The median of so many jobs without sources, one after the other, and one before that does not count. */
+export async function medianMs({ coordinator }: Scene, rounds: number): Promise<number> {
+  const times: number[] = [];
+  for (let round = 0; round <= rounds; round++) {
+    const job = coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
+    times.push(await msToSuccess(job, 60_000));
+  }
+  return median(times.slice(1));
 }
 
 export function median(values: readonly number[]): number {

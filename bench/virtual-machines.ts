@@ -1,6 +1,6 @@
 import { type Hypervisor, machinesMissing, openMachines } from "../test/support/machines/machines.ts";
 import { loginUser, startSshd } from "../test/support/sshd.ts";
-import { type Figure, median, type SceneOptions, withScene } from "./scene.ts";
+import { type Figure, medianMs, type SceneOptions, withScene } from "./scene.ts";
 
 const ROUNDS = 20;
 
@@ -9,16 +9,7 @@ export async function virtualMachineJobs(): Promise<readonly Figure[]> {
   const missing = machinesMissing();
   if (missing !== null) throw new Error(`no guests can be started here: ${missing}`);
   const measure = async (options: Pick<SceneOptions, "executor" | "entry" | "env">): Promise<number> =>
-    await withScene({ dialect: "gitlab", ...options }, async ({ coordinator }) => {
-      const times: number[] = [];
-      for (let round = 0; round <= ROUNDS; round++) {
-        const job = coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } });
-        const update = await job.reported({ timeoutMs: 60_000 });
-        if (update.state !== "success") throw new Error(`the job failed:\n${job.trace}`);
-        if (round > 0) times.push(update.at - (job.pickedUpAt ?? 0));
-      }
-      return median(times);
-    });
+    await withScene({ dialect: "gitlab", ...options }, (scene) => medianMs(scene, ROUNDS));
   const sshd = await startSshd();
   let ssh: number;
   try {

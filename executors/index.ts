@@ -7,6 +7,7 @@ import { words as docker } from "./docker/words.ts";
 import { words as dockerMachine } from "./docker-machine/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as dockerSshMachine } from "./docker-ssh-machine/words.ts";
+import { words as instance } from "./instance/words.ts";
 import { words as kubernetes } from "./kubernetes/words.ts";
 import { words as parallels } from "./parallels/words.ts";
 import { words as shell } from "./shell/words.ts";
@@ -24,6 +25,7 @@ export const lines: readonly CatalogLine[] = [
   [dockerSsh, () => import("./docker-ssh/index.ts")],
   [dockerMachine, () => import("./docker-machine/index.ts")],
   [dockerSshMachine, () => import("./docker-ssh-machine/index.ts")],
+  [instance, () => import("./instance/index.ts")],
   [custom, () => import("./custom/index.ts")],
   [virtualbox, () => import("./virtualbox/index.ts")],
   [parallels, () => import("./parallels/index.ts")],

@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { leaveOut } from "./left-out.mjs";
+import { bundlePage } from "./page.mjs";
 
 if (process.argv.includes("--help")) {
   console.log(
@@ -74,6 +75,8 @@ await build({
     __dirname: "__folder",
     __ALLOY_RUNNER_VERSION__: JSON.stringify(version),
     __ALLOY_RUNNER_THREAD__: JSON.stringify(await threadCode()),
+    // As a text: an object would be part of what each start reads.
+    __ALLOY_RUNNER_PAGE__: JSON.stringify(JSON.stringify(await bundlePage())),
     __ALLOY_RUNNER_REVISION__: JSON.stringify(revision()),
   },
   // Packages in CommonJS reach the runtime's own modules, and nothing that happens to lie on a machine's disk.

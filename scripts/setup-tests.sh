@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides npm's packages, from Debian's packages, where it is missing: git, OpenSSL, shells,
-# container engines, a registry, an SSH server, Wine, QEMU, what the test cluster is built with. Run as root, or have the packages already.
+# container engines, a registry, an SSH server, Wine, QEMU, Chromium, Prometheus, what the test cluster is built with. Run as root, or have the packages already.
 set -euo pipefail
 if [ "${1:-}" = "--help" ]; then
   sed -n '2,3s/^# //p' "$0"
@@ -18,6 +18,7 @@ needed="
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
   containerd:containerd runc:runc unshare:util-linux tini:tini
+  chromium:chromium prometheus:prometheus promtool:prometheus
   fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""

@@ -182,6 +182,7 @@ export type JobLocation =
  * What may be called at the same time, and how often:
  * - `reserve`: once per request for a job, so up to `request_concurrency` times at once; what it gave is kept until a job came
  *   and ended, or no job came. There may be more reservations than jobs that `concurrent` allows.
+ * - `ready`, `disks`: once per request for a job, beside all the rest.
  * - `prepare`: for any number of jobs at once, at most `concurrent`. For one job one at a time, up to three times, and only after
  *   the one before was rejected. Each environment that it gave is destroyed, at least once.
  * - `recover`: for other jobs than those that are prepared, up to four at once, beside all the rest; for one job again where it
@@ -216,6 +217,14 @@ export interface Executor {
   reserve?(signal: AbortSignal): Promise<Reservation | null>;
   /** `wake` is to be called when there may be room where there was none. The last one that was given counts. */
   onRoom?(wake: () => void): void;
+  /**
+   * Could a job run now? Asked before each request for a job, and answered from what was seen a moment ago; it looks again only
+   * where it is asked. Not needed where `reserve` tells.
+   * @throws {SystemFailure} why not: what jobs need does not answer
+   */
+  ready?(signal: AbortSignal): Promise<void>;
+  /** Directories of this machine that jobs fill, as far as they are known by now: while their disks are full no job is asked for. */
+  disks?(): readonly string[];
   /**
    * What stands behind it, in a few words: `Docker 27.1`. Changes nothing there. Not needed where there is nothing to reach.
    * @throws {SystemFailure} why no job could run

@@ -108,6 +108,37 @@ export interface UnpackReport {
   readonly entries: number;
   readonly bytes: number;
   readonly warnings: readonly string[];
+  /** Where nothing was before, and all of the archive is in these: few names. Absent where that is not so. */
+  readonly placed?: readonly FileName[];
+}
+
+/** What the system says of files, in a form that only who made it understands. */
+export interface KeptFiles {
+  /** Names below `root` and, for each, what is known of it. */
+  readonly tops: readonly { readonly name: FileName; readonly state: string }[];
+  /** What stands for all that is in them. */
+  readonly inside: string;
+  /** How many files and directories there are in them. */
+  readonly entries: number;
+  /** Where they wait; `null`: at their places. */
+  readonly aside: string | null;
+}
+
+/**
+ * Files that stay untouched from one job to the next, where a working copy outlives a job. Whether they are untouched is told by
+ * what no job can set. `null` where it cannot be told, or is not so; then nothing of them has to be expected anywhere.
+ */
+export interface FileKeeping {
+  /** The place of the working copy among all that this runner uses. */
+  readonly place: string;
+  /** What these are now, with all that is in them. Resolves once every later change will show. */
+  record(names: readonly FileName[], signal: AbortSignal): Promise<KeptFiles | null>;
+  /** Out of the checkout, so that it can be cleaned. What is in them is not looked at. */
+  setAside(kept: KeptFiles, signal: AbortSignal): Promise<KeptFiles | null>;
+  /** Back to their places, if each is what it was. Whatever is not put back is removed. */
+  putBack(kept: KeptFiles, signal: AbortSignal): Promise<KeptFiles | null>;
+  /** Removes what was set aside. */
+  drop(kept: KeptFiles, signal: AbortSignal): Promise<void>;
 }
 
 /** Reaching into a job's files, with the job's rights. */
@@ -131,6 +162,8 @@ export interface WorkspaceFiles {
    * tar has ended. Wherever it is, nothing is moved to its place before that.
    */
   readonly unpacksAtOnce?: number;
+  /** Absent where no working copy stays, or where changes can be hidden. */
+  readonly keeping?: FileKeeping;
 }
 
 /** The files of one job. Paths are as scripts see them, absolute, without a trailing slash. */

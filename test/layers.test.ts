@@ -48,6 +48,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/metrics/",
       "src/proxy/",
       "src/control/",
+      "src/web/",
       "src/board/",
       "src/notify.ts",
       "src/version.ts",
@@ -59,12 +60,14 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/transfer/", ["src/coordinator/", "src/config/units.ts"]],
   ["src/journal/", ["src/trace/", "src/coordinator/"]],
   ["src/local/", ["src/config/"]],
-  ["src/config/", []],
+  ["src/config/", ["src/serving/address.ts"]],
   ["src/board/", []],
   ["src/coordinator/", ["src/proxy/"]],
   ["src/proxy/", []],
   ["src/control/", ["src/serving/", "src/board/"]],
   ["src/metrics/", ["src/serving/"]],
+  ["src/web/page/", ["src/web/shown.ts", "src/control/protocol.ts", "src/control/words.ts"]],
+  ["src/web/", ["src/serving/", "src/control/"]],
   ["src/", []],
   ["executors/index.ts", ["executors/"]],
   ["executors/absent.ts", []],
@@ -94,6 +97,14 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     "executors/docker-ssh-machine/",
     ["executors/docker/", "executors/docker-machine/", "executors/docker-ssh/", "executors/ssh/"],
   ],
+  [
+    "executors/autoscaler/",
+    ["executors/common/", "executors/scaler/", "executors/remote/", "executors/ssh/", "src/config/units.ts"],
+  ],
+  [
+    "executors/instance/",
+    ["executors/common/", "executors/scaler/", "executors/autoscaler/", "executors/remote/", "executors/ssh/"],
+  ],
   ["executors/remote/", ["executors/common/"]],
   ["executors/common/", []],
   ["executors/shell/", ["executors/common/"]],
@@ -122,6 +133,8 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "executors/docker-machine/": ["index.ts", "words.ts"],
   "executors/docker-ssh-machine/": ["index.ts", "words.ts"],
   "executors/scaler/": ["index.ts"],
+  "executors/autoscaler/": ["index.ts"],
+  "executors/instance/": ["index.ts", "words.ts"],
   "executors/custom/": ["index.ts", "words.ts"],
   "executors/kubernetes/": ["index.ts", "words.ts"],
   "executors/virtualbox/": ["index.ts", "words.ts"],
@@ -130,7 +143,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
 
 function files(folder: string): string[] {
   return readdirSync(join(top, folder), { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(".ts"))
+    .filter((name) => /\.tsx?$/.test(name))
     .map((name) => `${folder}/${name}`);
 }
 

@@ -4,12 +4,8 @@ import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobProgress } from "../src/job/job.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
-import {
-  type MetricsServer,
-  openMetricsServer,
-  parseListenAddress,
-  type ServedMetrics,
-} from "../src/metrics/server.ts";
+import { type MetricsServer, openMetricsServer, type ServedMetrics } from "../src/metrics/server.ts";
+import { readListenAddress } from "../src/serving/address.ts";
 
 let entries: ReturnType<ServedMetrics["entries"]> = [];
 const opened: MetricsServer[] = [];
@@ -83,6 +79,61 @@ describe("the metrics", () => {
     expect(text).toContain('system_id="",state="idle",stage="idle",executor_stage="idle"} 0');
     entry.close();
     expect(await metrics.render()).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
+  });
+
+  test("tell of an entry's requests, and of the queue that the last job came from", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1, requestConcurrency: 4 });
+    entry.asking(1);
+    entry.asking(-1);
+    entry.refused();
+    entry.crowded();
+    const value = (text: string, name: string): number | undefined => {
+      const found = new RegExp(`^${name}\\{runner="7e3b05c2",runner_name="one",system_id=""\\} (\\S+)$`, "m").exec(
+        text,
+      );
+      return found === null ? undefined : Number(found[1]);
+    };
+    const before = await metrics.render();
+    expect(value(before, "gitlab_runner_job_queue_size")).toBeUndefined();
+    expect(value(before, "gitlab_runner_request_concurrency_used_limit")).toBe(1);
+    entry.lanes(3);
+    entry.job({ queuedSeconds: 1, queueSize: 12, queueDepth: 3 });
+    entry.job({ queuedSeconds: 1, queueSize: 7, queueDepth: 0 });
+    entry.job({ queuedSeconds: 1 });
+    const text = await metrics.render();
+    const shown = [
+      "job_queue_size",
+      "job_queue_depth",
+      "request_concurrency_hard_limit",
+      "request_concurrency_adaptive_limit",
+      "request_concurrency_used_limit",
+      "request_concurrency_exceeded_total",
+      "worker_feeds_total",
+      "worker_feed_failures_total",
+    ].map((name) => [name, value(text, `gitlab_runner_${name}`)]);
+    expect(Object.fromEntries(shown)).toEqual({
+      job_queue_size: 7,
+      job_queue_depth: 0,
+      request_concurrency_hard_limit: 4,
+      request_concurrency_adaptive_limit: 3,
+      request_concurrency_used_limit: 3,
+      request_concurrency_exceeded_total: 1,
+      worker_feeds_total: 1,
+      worker_feed_failures_total: 1,
+    });
+    entry.close();
+    const after = await metrics.render();
+    for (const [name] of shown) expect(value(after, `gitlab_runner_${name}`)).toBeUndefined();
+  });
+
+  test("count how concurrent changes", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    for (const concurrent of [4, 10, 7]) metrics.configLoaded({ concurrent, sound: [], broken: [] });
+    const text = await metrics.render();
+    expect(text).toContain('gitlab_runner_worker_slot_operations_total{operation="started"} 10');
+    expect(text).toContain('gitlab_runner_worker_slot_operations_total{operation="stopped"} 3');
+    expect(text).toContain("gitlab_runner_worker_slots_number 7");
   });
 
   test("say what each entry is about", async () => {
@@ -216,13 +267,13 @@ describe("the metrics address", () => {
     ["[fe80::1%eth0]", "fe80::1%eth0", 9252],
     ["metrics.example.org:1", "metrics.example.org", 1],
   ])("%s is understood", (text, host, port) => {
-    expect(parseListenAddress(text)).toEqual({ host, port });
+    expect(readListenAddress(text, 9252)).toEqual({ host, port });
   });
 
-  test.each(["", ":", "host:", "a:b", "::1", "host:99999", "http://host:1", "host:1/x", "[::1", "a b"])(
+  test.each([":", "host:", "a:b", "::1", "host:99999", "http://host:1", "host:1/x", "[::1", "a b"])(
     "%j is refused with what was expected",
-    (text) => {
-      expect(() => parseListenAddress(text)).toThrow(/metrics address .* expected ":port"/);
+    async (text) => {
+      await expect(serve(text)).rejects.toThrow(/metrics address .* expected ":port"/);
     },
   );
 

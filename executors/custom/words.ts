@@ -49,7 +49,7 @@ export const words: ExecutorWords = {
   builtOn: [],
   worksOnThisMachine: false,
   flags,
-  questions: [],
+  questions: [{ flag: "custom-run-exec", message: "Program that runs a job's scripts", required: true }],
   foreignKeys: {
     custom: `config_exec config_args config_exec_timeout prepare_exec prepare_args prepare_exec_timeout run_exec run_args
       cleanup_exec cleanup_args cleanup_exec_timeout graceful_kill_timeout force_kill_timeout`,

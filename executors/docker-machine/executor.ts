@@ -6,9 +6,8 @@ import type { EntrySettings, ExecutorDeps, MachineOwner } from "../../src/execut
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import { createDockerExecutor, settingsOf } from "../docker/index.ts";
 import type { PrepareJobOptions } from "../docker/own-command.ts";
-import { createPool, type Lease, type Pool } from "../scaler/index.ts";
+import { createPool, type Lease, onLease, onPlace, type Pool } from "../scaler/index.ts";
 import { machineMeters } from "./metrics.ts";
-import { onMachine } from "./on-machine.ts";
 import { machineProgram } from "./provider/call.ts";
 import { machineNames } from "./provider/names.ts";
 import type { MachineConnection } from "./provider/ping.ts";
@@ -111,7 +110,7 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
       await leave(mine);
       throw error;
     }
-    const there = onMachine(environment, place, deps.log);
+    const there = onPlace(environment, place, deps.log);
     let left = false;
     return {
       ...there,
@@ -137,24 +136,8 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     onRoom: (given) => {
       wake = given;
     },
-    async prepare(request, notes, signal) {
-      const reserved = pool().leaseOf(request.reservation);
-      if (reserved !== undefined) return await prepareOn(reserved, request, notes, signal);
-      const own = await pool().lease(signal);
-      try {
-        const environment = await prepareOn(own, request, notes, signal);
-        return {
-          ...environment,
-          destroy: async (until) => {
-            await environment.destroy(until);
-            await own[Symbol.asyncDispose]();
-          },
-        };
-      } catch (error) {
-        await own[Symbol.asyncDispose]();
-        throw error;
-      }
-    },
+    prepare: (request, notes, signal) =>
+      onLease(pool(), request, (lease) => prepareOn(lease, request, notes, signal), signal),
     reconfigure(next, nextEntry) {
       former.add(docker);
       const before = docker;

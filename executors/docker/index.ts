@@ -4,6 +4,7 @@ import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { createOutlook } from "../common/outlook.ts";
 import { recoverJob } from "./clean-up/recover.ts";
 import { locationOf } from "./engine/endpoint.ts";
 import { connectEngine } from "./engine/engine.ts";
@@ -31,6 +32,9 @@ export interface Flavor extends Pick<ExecutorWords, "name" | "title"> {
   readonly connectionOf?: (request: PrepareRequest) => ConnectionSettings;
 }
 
+/** A question costs either side less than a millisecond, and what an engine takes on after it has gone is lost. */
+const LOOKS = { freshMs: 250, staleMs: 250, limitMs: 5000 };
+
 export function createDockerExecutor(
   given: DockerSettings,
   deps: ExecutorDeps,
@@ -52,6 +56,21 @@ export function createDockerExecutor(
     }
   };
 
+  let rootDir: string | null = null;
+  const outlook = createOutlook({
+    ...LOOKS,
+    look: async (signal) => {
+      const means = await engines.hold(settings.connection, signal);
+      try {
+        mustRunLinux(means.engine);
+        ({ rootDir } = means.engine);
+        await means.engine.call("ask whether it is there", (docker) => docker.ping(), signal, LOOKS.limitMs);
+      } finally {
+        await means.free();
+      }
+    },
+  });
+
   const executor: Executor = {
     name,
     title,
@@ -60,7 +79,10 @@ export function createDockerExecutor(
     location: locationOf(settings.connection, host.env),
     prepare: async (request, notes, signal) => {
       const connection = connectionOf?.(request) ?? settings.connection;
-      const means = await engines.hold(connection, signal);
+      const means = await engines.hold(connection, signal).catch((error: unknown) => {
+        outlook.doubt();
+        throw error;
+      });
       const { engine, owner, sweeper, helperImages } = means;
       try {
         mustRunLinux(engine);
@@ -71,10 +93,17 @@ export function createDockerExecutor(
         throw error;
       }
       const begin = { engine, settings, deps, owner, helperImages, accounts, request };
-      return await stayAt(means, request, log, (stay) => prepare({ ...begin, ...stay }, notes, signal), signal);
+      try {
+        return await stayAt(means, request, log, (stay) => prepare({ ...begin, ...stay }, notes, signal), signal);
+      } catch (error) {
+        outlook.doubt();
+        throw error;
+      }
     },
     // Machines of its own are there only once jobs are.
-    ...(connectionOf === undefined ? { diagnose } : {}),
+    ...(connectionOf === undefined
+      ? { diagnose, ready: outlook.ready, disks: () => (rootDir === null ? [] : [rootDir]) }
+      : {}),
     recover: async (jobKey, notes, signal) => {
       if (!hasEngineNote(notes)) return { done: [], left: [] };
       const elsewhere = await notedConnection(notes, settings.connection, host.env);

@@ -11,8 +11,10 @@ import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { createOutlook } from "../common/outlook.ts";
 import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
+import { ApiFailure } from "./api/status.ts";
 import type { PodView } from "./api/watch.ts";
 import { cleanUpJob, within } from "./clean-up/clean-up.ts";
 import { isProven } from "./clean-up/ownership.ts";
@@ -36,6 +38,8 @@ const noteSchema = z.object({
   installation: z.string().optional(),
 });
 
+/** The API server may be far away, and its answer may pass through a cloud's gateways. */
+const LOOKS = { freshMs: 5000, staleMs: 30_000, limitMs: 10_000 };
 const UNDO_MS = 60_000;
 /** All jobs that died with the runner are reported within a minute; a node that does not answer must not hold that up. */
 const RECOVERY_WAIT_MS = 20_000;
@@ -161,6 +165,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
         signal,
       );
     } catch (error) {
+      outlook.doubt();
       await within(UNDO_MS, never, destroy).catch((cause: unknown) => {
         log.warn("What was prepared for a job could not be removed", { problem: describeError(cause) });
       });
@@ -178,7 +183,21 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     await found.ownership(found.namespace, signal);
   }, log);
 
+  const outlook = createOutlook({
+    ...LOOKS,
+    look: async (signal) => {
+      const { api } = await cluster(signal);
+      try {
+        await api.call({ what: "ask for its version", method: "GET", path: "/version" }, signal);
+      } catch (error) {
+        // What a server refuses it has heard.
+        if (!(error instanceof ApiFailure) || error.status < 400 || error.status >= 500) throw error;
+      }
+    },
+  });
+
   return handingOver({
+    ready: outlook.ready,
     ...(entry.ephemeral === true ? {} : { reserve: admission.reserve }),
     name: words.name,
     title: words.title,

@@ -2,7 +2,7 @@
 export type { Ended, NamedProcess } from "../common/say-ended.ts";
 export { argvOf } from "./argv.ts";
 export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
-export { type DurableOptions, durableCommands } from "./durable/durable.ts";
+export { durableCommands } from "./durable/durable.ts";
 export { remoteFiles } from "./files/files.ts";
 export type { RemotePlace } from "./place.ts";
 export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./processes/end-tree.ts";

@@ -1,8 +1,6 @@
-import type { Seen } from "./decide/scaler.ts";
+import type { Seen } from "./decide/contract.ts";
 
-export type { Seen } from "./decide/scaler.ts";
-
-/** Where instances come from: a cloud, a program that speaks to one, a list of hosts. What it hands over is plain data. */
+/** Where instances come from: a cloud, or a program that speaks to one. What it hands over is plain data. */
 export interface Provider<Connection> {
   /**
    * Once, before all else: what was left by the process before is taken up again.

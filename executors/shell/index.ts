@@ -8,11 +8,12 @@ import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
+import { createOutlook } from "../common/outlook.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
-import { openBuildsDir } from "./places/builds-dir.ts";
+import { mustBeWritable, openBuildsDir } from "./places/builds-dir.ts";
 import { openProcessTable } from "./places/host-claims.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
@@ -49,6 +50,9 @@ interface Means {
   readonly profile: Profile;
   readonly cgroups: Cgroups | null;
 }
+
+/** A hundred entries ask, and a disk seldom fails. */
+const LOOKS = { freshMs: 10_000, staleMs: 30_000, limitMs: 5000 };
 
 /** Names of control groups of one job begin with this. The dot ends the key: no key begins another. */
 function groupPrefix(jobKey: string): string {
@@ -108,11 +112,15 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let pipes: PipePool | null = null;
   let groups = 0;
 
+  const outlook = createOutlook({ ...LOOKS, look: async () => await mustBeWritable(buildsDir) });
+
   return handingOver({
     name: words.name,
     title: words.title,
     features: { variables: true, image: false, services: false, shared: true },
     shell,
+    ready: outlook.ready,
+    disks: () => [buildsDir],
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
@@ -135,6 +143,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         nextGroup: () => groups++,
         killLeftovers,
         killGraceMs,
+        keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       try {

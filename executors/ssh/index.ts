@@ -12,6 +12,7 @@ import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { createOutlook } from "../common/outlook.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { sshCommands } from "./connection/commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection/connection.ts";
@@ -36,6 +37,8 @@ const noteSchema = z.object({
 
 /** How long a host may be away before a job that was meant for it fails: the coordinator's job waits, too. */
 const PATIENCE_MS = 10_000;
+/** Each look is a login, which the host writes down, and some count those that fail. */
+const LOOKS = { freshMs: 300_000, staleMs: 600_000, againMs: 30_000, limitMs: 15_000 };
 /** After a crash or a cut: long enough for a host that starts anew, unless `connect_timeout` is shorter. */
 const CLEAN_UP_MS = 30_000;
 
@@ -73,6 +76,11 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     }
   };
 
+  const outlook = createOutlook({
+    ...LOOKS,
+    look: async (signal) => (await connect(0, signal)).close(),
+  });
+
   const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal) => {
     const { jobKey, runnerId } = request;
     const { host, port, user } = settings;
@@ -108,11 +116,17 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     features: { variables: true, image: false, services: false, shared: true },
     shell: entry.shell ?? "bash",
     location,
+    ready: outlook.ready,
     prepare: async (request, notes, signal) => {
       if (settings.hostKeys.any && settings.hostKeys.fingerprints.length === 0) {
         notes.print(`The host key of ${target} is not checked (disable_strict_host_key_checking)`, "warning");
       }
-      return await prepare(request, notes, signal);
+      try {
+        return await prepare(request, notes, signal);
+      } catch (error) {
+        outlook.doubt();
+        throw error;
+      }
     },
     recover: async (jobKey, notes, signal) => {
       // A job that was prepared twice has two notes of the same place.

@@ -7,7 +7,10 @@ import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working
 export { sshCommands } from "./connection/commands.ts";
 export { connectSsh, type SshConnection } from "./connection/connection.ts";
 export { publicKeyOf } from "./connection/handshake.ts";
-export { type SshSettings, type SshTable, sshComplaint, sshSettings, sshTable } from "./settings.ts";
+export { createSessionLimit } from "./connection/session-limit.ts";
+export { type LoginWords, type SshSettings, type SshTable, sshComplaint, sshSettings, sshTable } from "./settings.ts";
+export { cleanUpAfter } from "./working-copy/recovery.ts";
+export { DEFAULT_BUILDS_DIR } from "./working-copy/working-copy.ts";
 
 export interface OverSshOptions
   extends Omit<WorkingCopyOptions, "link">,

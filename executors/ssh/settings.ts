@@ -49,6 +49,8 @@ interface SshCredentials {
   readonly password: string | undefined;
   /** Absolute. */
   readonly identityFile: string | undefined;
+  /** A private key's text, which somebody else than the configuration has given. */
+  readonly key?: string | undefined;
   readonly passphrase: string | undefined;
   /** Socket of an agent. */
   readonly agentSocket: string | undefined;
@@ -64,9 +66,28 @@ interface HostKeyPolicy {
   readonly own?: boolean;
   /** `fingerprints` are what was seen before, of copies of the same machine: its name, and the file that they are kept in. */
   readonly learnt?: { readonly of: string; readonly file: string };
+  /** `fingerprints` are what this instance of a cloud has shown before, or what its provider says of it. */
+  readonly instance?: string;
   /** Nothing is known of what is reached for the first time: it is believed, and this is told its fingerprint. */
   readonly firstUse?: (fingerprint: string) => void;
 }
+
+/** What complaints name: the keys that an operator has to look at. */
+export interface LoginWords {
+  /** Where the address comes from. */
+  readonly address: string;
+  readonly key: string;
+  readonly login: string;
+  /** What to do about a key that a passphrase locks. */
+  readonly locked: string;
+}
+
+export const SSH_WORDS: LoginWords = {
+  address: "host and port in [runners.ssh]",
+  key: "identity_file of [runners.ssh]",
+  login: "user, identity_file, agent and password in [runners.ssh]",
+  locked: "Set identity_passphrase",
+};
 
 /** One host to log in to. */
 export interface SshHost {
@@ -75,6 +96,8 @@ export interface SshHost {
   readonly user: string;
   readonly credentials: SshCredentials;
   readonly hostKeys: HostKeyPolicy;
+  /** By default those of `[runners.ssh]`. */
+  readonly words?: LoginWords;
 }
 
 /** A host, the way to it, and the limits that hold for it. */

@@ -4,6 +4,7 @@ import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
+import { createOutlook } from "../common/outlook.ts";
 import { jobOverSsh, type OverSshOptions, type SshTable, sshComplaint, sshSettings } from "../ssh/over-ssh.ts";
 import { type BaseChoice, chooseBase } from "./choose.ts";
 import type { Hypervisor } from "./hypervisor.ts";
@@ -23,6 +24,8 @@ export interface MachineSettings extends BaseChoice {
   readonly ssh: SshTable;
 }
 
+/** Each look starts a program. */
+const LOOKS = { freshMs: 300_000, staleMs: 600_000, againMs: 30_000, limitMs: 20_000 };
 const DAY_MS = 24 * 3600_000;
 const CONDITION_MS = 10_000;
 const LOCATION = { at: "guests of this machine" } as const;
@@ -176,7 +179,13 @@ export function createMachineExecutor(
     );
   };
 
+  const outlook = createOutlook({
+    ...LOOKS,
+    look: async (signal) => void (await hypervisor.version(signal)),
+  });
+
   return handingOver({
+    ready: outlook.ready,
     name,
     title,
     features: {
@@ -189,7 +198,12 @@ export function createMachineExecutor(
     location: LOCATION,
     prepare: async (request, notes, signal) => {
       if (settings === null) throw new Error("an executor without its tables prepares nothing");
-      return await prepare(settings, request, notes, signal);
+      try {
+        return await prepare(settings, request, notes, signal);
+      } catch (error) {
+        outlook.doubt();
+        throw error;
+      }
     },
     recover: async (jobKey, notes, signal) => await recoverJob(recovery, { jobKey, notes }, signal),
     close: async () => {

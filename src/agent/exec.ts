@@ -15,6 +15,7 @@ import { findWriters } from "../job/plan/writers.ts";
 import { projectPathOf } from "../job/sources/project-path.ts";
 import { createLog, type RunnerLog, streamOutput } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
+import { admitAll } from "../poll/admission/admission.ts";
 import { closeExecutor } from "../poll/close-executor.ts";
 import { createSupervisor } from "../poll/supervisor.ts";
 import { hearOthers } from "../quiet-runtime.ts";
@@ -73,9 +74,8 @@ export async function runExec(
         );
       }
       // Asked once: a pipeline that waits for room without a word would look like one that hangs.
-      const hasRoom = async (): Promise<boolean> => true;
       const supervisor = createSupervisor(
-        { ...services, hasRoom, board: createBoard(), metrics, log },
+        { ...services, admission: admitAll, board: createBoard(), metrics, log },
         stopping.signal,
       );
       supervisor.apply(config);

@@ -15,6 +15,7 @@ import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
 import { createCleaners } from "./cleaners.ts";
@@ -104,6 +105,7 @@ export async function openServices(
     journal,
     outbox,
     findWriter: findShellWriter,
+    keptCaches: createKeptCaches({ log }),
     openCaches: (entry, lifeMs) => caches.open({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
     ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
@@ -131,7 +133,12 @@ export async function openServices(
     openExecutor: (entry, from, meter) =>
       entry.openExecutor({ log: liveMasks.masked(log), host, meter: meter.executor, user: from.user }),
     hasRoom: () => disk.hasRoom(),
-    disk: () => ({ freeBytes: disk.freeBytes, minFreeBytes: config.minFreeDiskBytes }),
+    disk: () => ({
+      freeBytes: disk.freeBytes,
+      minFreeBytes: config.minFreeDiskBytes,
+      freeInodes: disk.freeInodes,
+      minFreeInodes: config.admission.minFreeInodes,
+    }),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     reconfigure: (next) => {
       config = next;

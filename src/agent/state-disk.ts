@@ -9,7 +9,7 @@ const SLACK_BYTES = 64 * 1024 * 1024;
 export interface StateDiskOptions {
   /** The state directory. */
   readonly path: string;
-  readonly config: () => Pick<Config, "minFreeDiskBytes" | "runners">;
+  readonly config: () => Pick<Config, "minFreeDiskBytes" | "admission" | "runners">;
   readonly caches: Pick<Caches, "makeRoom">;
   readonly log: Log;
 }
@@ -20,6 +20,7 @@ export function watchStateDisk({ path, config, caches, log }: StateDiskOptions):
   return createDiskGauge({
     path,
     minFreeBytes: () => config().minFreeDiskBytes,
+    minFreeInodes: () => config().admission.minFreeInodes,
     makeRoom: async (least) => {
       const removed = (await make(least + SLACK_BYTES)) || (await make(least));
       if (removed > 0) log.warn("caches were removed, as the disk of state_dir was too full", { bytes: removed });

@@ -94,7 +94,7 @@ export function createBoard(): Board {
 
 /** Copies field by field, so that nothing else gets in that the object may carry. */
 function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
-  const { id, title, runner, runnerName, receivedAt } = card;
+  const { id, title, runner, runnerName, receivedAt, queuedSeconds } = card;
   return Object.freeze({
     id,
     number,
@@ -102,6 +102,7 @@ function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
     runner,
     runnerName,
     receivedAt,
+    ...(queuedSeconds === undefined ? {} : { queuedSeconds }),
     progress,
     since: receivedAt,
     traceBytes: 0,

@@ -24,6 +24,8 @@ export interface JobCard extends WithoutSecrets {
   readonly runnerName: string;
   /** `Date.now()` of its arrival. */
   readonly receivedAt: number;
+  /** How long it waited at the coordinator, as that says. */
+  readonly queuedSeconds?: number;
 }
 
 /** A job as people, metrics and other programs see it: nothing secret can get in. */
@@ -91,12 +93,24 @@ export type RunnerActivity =
   | { readonly at: "asking"; readonly since: number }
   /** The coordinator had no job. */
   | { readonly at: "idle"; readonly answeredAt: number }
-  /** As many jobs run as `concurrent` or its `limit` allows, or as many requests are under way as it may have. */
-  | { readonly at: "slot"; readonly held: "concurrent" | "limit" | "requests"; readonly most: number }
+  /** As many jobs run as `concurrent`, `max_weight` or its `limit` allows, or as many requests are under way as it may have. */
+  | { readonly at: "slot"; readonly held: "concurrent" | "weight" | "limit" | "requests"; readonly most: number }
   /** Its executor has no room for one more job. */
   | { readonly at: "full" }
-  /** `freeBytes` is unknown where the disk cannot be looked at. */
-  | { readonly at: "disk"; readonly freeBytes: number | undefined; readonly minFreeBytes: number }
+  | ({ readonly at: "disk" } & DiskState)
+  /** Its executor says that no job could run: an engine, a host or a service does not answer. */
+  | { readonly at: "place"; readonly problem: string }
+  /** The machine is short of memory or processors. */
+  | {
+      readonly at: "pressure";
+      readonly of: "memory" | "cpu";
+      readonly percent: number;
+      readonly most: number;
+    }
+  /** So many of its jobs in a row got no place that it asks for none until then. */
+  | { readonly at: "breaker"; readonly until: number; readonly failures: number }
+  /** After such a pause: a single job is under way, and shows whether there are places again. */
+  | { readonly at: "trial" }
   | { readonly at: "backing off"; readonly until: number; readonly problem: string }
   /** The coordinator does not accept its token. */
   | { readonly at: "refused"; readonly status: number; readonly until: number }
@@ -105,6 +119,17 @@ export type RunnerActivity =
   | { readonly at: "leaving" }
   /** Its lines of the configuration cannot be used. */
   | { readonly at: "unusable"; readonly problem: string };
+
+/** How much room a disk has, and must have. */
+export interface DiskState {
+  /** What is on it; by default the runner's state. */
+  readonly directory?: string;
+  /** Unknown where the disk cannot be looked at. */
+  readonly freeBytes: number | undefined;
+  readonly minFreeBytes: number;
+  readonly freeInodes?: number | undefined;
+  readonly minFreeInodes?: number;
+}
 
 export interface RunnerView extends RunnerCard {
   readonly activity: RunnerActivity;

@@ -16,6 +16,8 @@ export interface Config {
   readonly logFormat: LogFormat | undefined;
   /** `listen_address` or `metrics_server`, as written; empty is off. */
   readonly metricsAddress: string;
+  /** `[web]`; null: no page is served. */
+  readonly web: WebConfig | null;
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
@@ -23,6 +25,7 @@ export interface Config {
   readonly outboxMaxAgeMs: number; // TOML: `outbox_max_age`, text such as "7d" or seconds
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
   readonly connectionMaxAgeMs: number; // TOML: `connection_max_age`
+  readonly admission: AdmissionConfig; // TOML: `[admission]`
   /** The entries that can be used. */
   readonly runners: readonly RunnerConfig[];
   /** The others: no jobs are asked for with them. */
@@ -31,6 +34,28 @@ export interface Config {
   readonly warnings: readonly string[];
   /** SHA-256 of the file's bytes, by which `watchConfig` knows this version; absent where there was no file. */
   readonly textDigest?: string;
+}
+
+/** Where the live page is served, and for whom. */
+export interface WebConfig {
+  readonly host: string;
+  readonly port: number;
+  /** `null`: whoever reaches the address looks, and nobody steers. */
+  readonly password: string | null;
+}
+
+/** What must hold before an entry asks for a job. */
+export interface AdmissionConfig {
+  /** Inodes that must be free where jobs work. */
+  readonly minFreeInodes: number;
+  /** Percent of the last 10 s in which work waited for memory, or for a processor; `null`: any. */
+  readonly maxMemoryPressure: number | null;
+  readonly maxCpuPressure: number | null;
+  /** What all running jobs may weigh together; may be Infinity. */
+  readonly maxWeight: number;
+  /** Jobs in a row that could not be prepared until their entry pauses; `null`: any number. */
+  readonly maxSystemFailures: number | null;
+  readonly failurePauseMs: number;
 }
 
 /** A `[[runners]]` entry that cannot be used as it stands. */
@@ -100,6 +125,8 @@ export interface RunnerConfig {
   /** Jobs at once of this token; TOML 0 or absent is Infinity. */
   readonly limit: number;
   readonly requestConcurrency: number;
+  /** What a job of it counts against `max_weight`, ≥ 1. */
+  readonly weight: number;
   /** TOML: `output_limit`, KiB; absent or 0 is 4096 KiB. */
   readonly outputLimitBytes: number;
   readonly strictCheckInterval: boolean;

@@ -121,6 +121,7 @@ export async function readEntry(
     id,
     limit: settings.limit,
     requestConcurrency: settings.request_concurrency,
+    weight: settings.weight,
     outputLimitBytes: settings.output_limit,
     strictCheckInterval: settings.strict_check_interval,
     unhealthyRequestsLimit: settings.unhealthy_requests_limit,

@@ -10,13 +10,14 @@ import type { BrokenEntry, Config, RunnerConfig } from "./config.ts";
 import { entriesOf, nameOf } from "./entries.ts";
 import { type EntrySurroundings, readEntry } from "./entry.ts";
 import { errorCode } from "./error-code.ts";
-import { childOf } from "./file/layout-node.ts";
+import { childOf, nodeAt } from "./file/layout-node.ts";
 import { modeWarnings, readConfigFile } from "./file/read.ts";
 import { readToml } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
 import { ownStateDir } from "./locations.ts";
 import { missingProgram } from "./program.ts";
+import { readWeb } from "./web.ts";
 
 export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "user"> {
   /** Named in messages, absolute. */
@@ -116,8 +117,13 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     const at = childOf(root, "sentry_dsn")?.at ?? 0;
     findings.warning(at, "sentry_dsn", "has no effect: this runner reports to its log only. Remove it");
   }
+  const web = settings === undefined ? null : readWeb(settings.web, options.env);
+  if (web !== null && "problem" in web) {
+    findings.problem(nodeAt(root, ["web", web.key]).at, `web.${web.key}`, web.problem);
+  }
   findings.raise(broken.flatMap(({ problems }) => problems));
-  if (settings === undefined) throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
+  if (settings === undefined || (web !== null && "problem" in web))
+    throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
   const config: Config = {
     file: options.file,
     concurrent: settings.concurrent,
@@ -125,12 +131,21 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     logLevel: settings.log_level,
     logFormat: settings.log_format,
     metricsAddress: settings.listen_address || settings.metrics_server || "",
+    web,
     user,
     stateDir: stateDirOf(settings, options),
     minFreeDiskBytes: settings.min_free_disk,
     outboxMaxAgeMs: settings.outbox_max_age,
     shutdownTimeoutMs: settings.shutdown_timeout,
     connectionMaxAgeMs: settings.connection_max_age,
+    admission: {
+      minFreeInodes: settings.admission.min_free_inodes,
+      maxMemoryPressure: settings.admission.max_memory_pressure,
+      maxCpuPressure: settings.admission.max_cpu_pressure,
+      maxWeight: settings.admission.max_weight,
+      maxSystemFailures: settings.admission.max_system_failures,
+      failurePauseMs: settings.admission.failure_pause,
+    },
     runners,
     broken,
     warnings: findings.warnings,

@@ -34,20 +34,8 @@ const ROUTES: Readonly<Record<string, Route>> = {
     board.cancel(job.number);
     return json({ job: jobLine(job, Date.now()) });
   },
-  "POST pause": (request, steering, log) => {
-    const ids = runnersOf(request, steering.board.runners());
-    if (!Array.isArray(ids) && ids !== "all") return ids;
-    log.info("asking for no more jobs until that is resumed", { runner: ids });
-    steering.pause(ids);
-    return json({ runners: chosen(steering, ids) });
-  },
-  "POST resume": (request, steering, log) => {
-    const ids = runnersOf(request, steering.board.runners());
-    if (!Array.isArray(ids) && ids !== "all") return ids;
-    log.info("asking for jobs again", { runner: ids });
-    steering.resume(ids);
-    return json({ runners: chosen(steering, ids) });
-  },
+  "POST pause": toRunners("pause", "asking for no more jobs until that is resumed"),
+  "POST resume": toRunners("resume", "asking for jobs again"),
   "POST drain": (_, steering) => {
     steering.drain();
     return json({ jobs: steering.board.jobs().length });
@@ -57,6 +45,21 @@ const ROUTES: Readonly<Record<string, Route>> = {
     return "problem" in reloaded ? refusal(409, reloaded.problem) : json(reloaded);
   },
 };
+
+function toRunners(wish: "pause" | "resume", logged: string): Route {
+  return (request, steering, log) => {
+    const ids = runnersOf(request, steering.board.runners());
+    if (!Array.isArray(ids) && ids !== "all") return ids;
+    log.info(logged, { runner: shown(ids) });
+    steering[wish](ids);
+    return json({ runners: chosen(steering, ids) });
+  };
+}
+
+/** As the log has it. */
+function shown(ids: readonly string[] | "all"): string {
+  return ids === "all" ? "all" : ids.join(", ");
+}
 
 /** What a request on the socket is answered with. */
 export async function answer(asked: HttpRequest | HttpReply, steering: Steering, log: Log): Promise<Answer> {
@@ -84,7 +87,8 @@ function json(value: object): HttpReply {
   return { status: 200, type: "application/json", body: `${JSON.stringify(value)}\n` };
 }
 
-async function statusOf(steering: Steering, withLines: boolean): Promise<StatusAnswer> {
+/** All that the board shows; `withLines`: with the last line of each job. */
+export async function statusOf(steering: Steering, withLines: boolean): Promise<StatusAnswer> {
   const { board, version } = steering;
   const now = Date.now();
   const shown = async (view: JobView): Promise<JobLine> => {

@@ -22,6 +22,9 @@ export interface ControlClientOptions {
   readonly uid: number | undefined;
 }
 
+/** There is no runner, or one that has ended without removing its socket. */
+export class NobodyListens extends CommandError {}
+
 /** Much longer than a reload takes. */
 const ANSWER_LIMIT_MS = 60_000;
 
@@ -87,7 +90,7 @@ async function demandOwn({ stateDir, named, uid }: ControlClientOptions): Promis
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "EACCES") throw new CommandError(foreign(named, "another account"), { cause: error });
     if (error.code === "ENOENT" || error.code === "ENOTDIR")
-      throw new CommandError(absent(named, path), { cause: error });
+      throw new NobodyListens(absent(named, path), { cause: error });
     throw error;
   });
   if (!found.isSocket()) throw new CommandError(`${path} is no socket. Remove it, and restart the runner`);
@@ -101,7 +104,7 @@ function unreachable(error: unknown, { stateDir, named }: ControlClientOptions, 
   if (code === "EACCES")
     return new CommandError(foreign(named, uid === 0 ? "an account of another namespace" : "another account"));
   if (code === "ENOENT" || code === "ECONNREFUSED" || code === "FailedToOpenSocket") {
-    return new CommandError(absent(named, path), { cause: error });
+    return new NobodyListens(absent(named, path), { cause: error });
   }
   return new CommandError(`The runner of ${named} does not answer: ${describeError(error)}`, { cause: error });
 }

@@ -5,7 +5,7 @@ import type { JobLine, RunnerLine } from "./protocol.ts";
 /** Views of the board → what is said of them to other programs. */
 
 export function jobLine(view: JobView, now: number, ended = false): JobLine {
-  const { id, title, runnerName, runner, progress, receivedAt, since, traceBytes, stages } = view;
+  const { id, title, runnerName, runner, progress, receivedAt, queuedSeconds, since, traceBytes, stages } = view;
   const over = progress.at === "finished" || progress.at === "delivering";
   return {
     id,
@@ -17,6 +17,7 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     receivedAt: iso(receivedAt),
     since: iso(since),
     elapsedSeconds: Math.max(0, Math.round(((over ? since : now) - receivedAt) / 1000)),
+    ...(queuedSeconds === undefined ? {} : { queuedSeconds }),
     traceBytes,
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),

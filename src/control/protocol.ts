@@ -30,6 +30,8 @@ const jobSchema = z.object({
   /** When it came to its state or stage. */
   since: time,
   elapsedSeconds: z.number(),
+  /** How long it waited at the coordinator before, as that says. */
+  queuedSeconds: z.number().optional(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
   /** The stages that have ended; the present one is not among them. */

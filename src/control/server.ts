@@ -5,6 +5,7 @@ import { describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createCrowd } from "../serving/crowd.ts";
 import { type HttpReply, type HttpRequest, onRequest, sendHead, sendReply } from "../serving/http.ts";
+import { drained, gone } from "../serving/stream.ts";
 import { answer, refusal } from "./answers.ts";
 import { findPeers } from "./peer.ts";
 import { makePlace, socketAddress, socketPath } from "./place.ts";
@@ -45,7 +46,7 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
     sendHead(socket, "application/x-ndjson", headers);
     for await (const line of traceLines(steering.board, found.follows, gone(socket))) {
       if (socket.destroyed) return;
-      if (!socket.write(`${JSON.stringify(line)}\n`)) await drained(socket);
+      if (!socket.write(`${JSON.stringify(line)}\n`)) await drained(socket, STALLED_MS);
     }
     socket.end();
   };
@@ -96,27 +97,4 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
       address[Symbol.dispose]();
     },
   };
-}
-
-/** Fires when the other end does not read any more. */
-function gone(socket: Socket): AbortSignal {
-  const controller = new AbortController();
-  if (socket.destroyed) controller.abort();
-  socket.once("close", () => controller.abort());
-  return controller.signal;
-}
-
-async function drained(socket: Socket): Promise<void> {
-  if (socket.destroyed) return;
-  await new Promise<void>((resolve) => {
-    const limit = setTimeout(() => socket.destroy(), STALLED_MS);
-    const done = (): void => {
-      clearTimeout(limit);
-      socket.off("drain", done);
-      socket.off("close", done);
-      resolve();
-    };
-    socket.on("drain", done);
-    socket.on("close", done);
-  });
 }

@@ -34,6 +34,9 @@ export interface Job {
   readonly serverTls: ServerTls;
   /** Seconds the job waited at the coordinator, if it said so. */
   readonly queuedSeconds: number | undefined;
+  /** Of the coordinator's queue when it handed out the job, if it said so: jobs that wait, and how many it looked at. */
+  readonly queueSize?: number | undefined;
+  readonly queueDepth?: number | undefined;
   /** What had to be coerced or left out, one sentence each, for the top of the trace. */
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */

@@ -1,23 +1,10 @@
 import type { JobView } from "../board/contract.ts";
 import type { FailureReason } from "../errors.ts";
 import { type BrokenEntries, createBrokenEntries } from "./broken-entries.ts";
+import { addEntryGauges, type KnownEntry, STAGES } from "./entry-gauges.ts";
 import { createExecutorMeters } from "./executor-meters.ts";
 import type { Families } from "./families.ts";
 import type { EntryMeter, MetricsEntry } from "./meters.ts";
-
-/** Stages with a name of their own; a job's further steps are named by its author and would be labels without bound. */
-const STAGES = new Set([
-  "prepare_executor",
-  "prepare_script",
-  "get_sources",
-  "restore_cache",
-  "download_artifacts",
-  "build_script",
-  "after_script",
-  "archive_cache",
-  "upload_artifacts",
-  "cleanup",
-]);
 
 /** As GitLab Runner calls the author's script. */
 const SCRIPT = "step_script";
@@ -26,41 +13,6 @@ const SCRIPT = "step_script";
 function stageLabel(stage: string): string {
   if (stage === "build_script") return SCRIPT;
   return STAGES.has(stage) ? stage : "step";
-}
-
-interface KnownEntry {
-  readonly name: string;
-  limit: number;
-  users: number;
-  asking: number;
-  /** Whose requests are refused. After a reload there are two of them for a while, the old one with its last jobs. */
-  readonly unhealthy: Set<symbol>;
-  /** How to remove each of its series, by what tells them apart. */
-  readonly series: Map<string, () => void>;
-}
-
-interface JobLabels {
-  readonly runner: string;
-  readonly state: string;
-  readonly stage: string;
-  readonly executor_stage: string;
-}
-
-/** `null`: its slot is free, and it is in progress no more. */
-function labelsOf({ runner, progress }: Pick<JobView, "runner" | "progress">): JobLabels | null {
-  const job = { runner, state: "running", stage: "", executor_stage: "" };
-  switch (progress.at) {
-    case "received":
-      return { ...job, state: "pending" };
-    case "preparing":
-      return { ...job, executor_stage: "prepare" };
-    case "running":
-      return { ...job, stage: STAGES.has(progress.stage) ? progress.stage : "step" };
-    case "finished":
-      return { ...job, state: progress.outcome.result === "canceled" ? "canceled" : "finished" };
-    case "delivering":
-      return null;
-  }
 }
 
 /** What is measured per entry and per job: everything with a `runner` label. @returns how an entry joins in */
@@ -77,52 +29,8 @@ export function createEntryMeters(
   });
   const R = ["runner", "runner_name", "system_id"] as const;
 
-  const perJob = ["runner", "state", "stage", "executor_stage"] as const;
-  const countJobs = (set: (job: JobLabels, count: number) => void): void => {
-    const counts = new Map<string, { job: JobLabels; count: number }>();
-    for (const view of jobs()) {
-      const job = labelsOf(view);
-      if (job === null) continue;
-      const key = Object.values(job).join(" ");
-      const known = counts.get(key);
-      if (known === undefined) counts.set(key, { job, count: 1 });
-      else known.count++;
-    }
-    for (const { job, count } of counts.values()) set(job, count);
-  };
-  gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) => countJobs(set));
-  gauge("gitlab_runner_jobs", "Jobs in progress.", [...R, "state", "stage", "executor_stage"], (set) => {
-    // Of an entry without jobs, too, so that a rule over it finds something.
-    for (const id of entries.keys()) set({ ...both(id), state: "idle", stage: "idle", executor_stage: "idle" }, 0);
-    countJobs((job, count) => set({ ...job, ...both(job.runner) }, count));
-  });
-
   const broken = createBrokenEntries({ counter, gauge, histogram }, systemId);
-  const eachEntry =
-    (value: (entry: KnownEntry) => number) => (set: (labels: ReturnType<typeof both>, n: number) => void) => {
-      for (const [id, entry] of entries) set(both(id), value(entry));
-    };
-  gauge(
-    "gitlab_runner_limit",
-    "Value of limit; 0 is none.",
-    R,
-    eachEntry(({ limit }) => (Number.isFinite(limit) ? limit : 0)),
-  );
-  gauge(
-    "gitlab_runner_request_concurrency",
-    "Job requests under way.",
-    R,
-    eachEntry(({ asking }) => asking),
-  );
-  gauge(
-    "alloy_runner_entry_healthy",
-    "1 while the entry can be used and the coordinator accepts its token.",
-    R,
-    (set) => {
-      for (const [id, { unhealthy }] of entries) set(both(id), unhealthy.size === 0 && !broken.has(id) ? 1 : 0);
-      for (const labels of broken.labels) if (!entries.has(labels.runner)) set(labels, 0);
-    },
-  );
+  addEntryGauges(gauge, { entries, both, broken, jobs });
   const failedOld = counter("ci_runner_failed_jobs_total", "Failed jobs.", ["runner", "failure_reason"]);
   const failed = counter("gitlab_runner_failed_jobs_total", "Failed jobs.", [...R, "failure_reason"]);
   const handled = counter("gitlab_runner_jobs_total", "Jobs received.", R);
@@ -180,14 +88,43 @@ export function createEntryMeters(
     [...R, "failure_type"],
   );
 
+  const feeds = counter("gitlab_runner_worker_feeds_total", "Requests for a job.", R);
+  const feedFailures = counter(
+    "gitlab_runner_worker_feed_failures_total",
+    "Times that an entry was put off, as its token was not accepted.",
+    R,
+  );
+  const crowded = counter(
+    "gitlab_runner_request_concurrency_exceeded_total",
+    "Times that an entry waited for requests of its own that were under way.",
+    R,
+  );
+  const unadmitted = counter(
+    "alloy_runner_admission_refusals_total",
+    "Times that an entry asked for no job because it could not have run one.",
+    [...R, "reason"],
+  );
+
   const executors = createExecutorMeters({ counter, gauge, histogram });
 
-  const open = ({ id, name, limit, executor: executorName = "" }: MetricsEntry): EntryMeter => {
+  const open = (opened: MetricsEntry): EntryMeter => {
+    const { id, name, limit, executor: executorName = "", requestConcurrency = 1 } = opened;
     const known = entries.get(id);
-    const entry: KnownEntry = known ?? { name, limit, users: 0, asking: 0, unhealthy: new Set(), series: new Map() };
+    const entry: KnownEntry = known ?? {
+      name,
+      limit,
+      users: 0,
+      asking: 0,
+      lanes: 1,
+      mostLanes: requestConcurrency,
+      queue: {},
+      unhealthy: new Set(),
+      series: new Map(),
+    };
     entries.set(id, entry);
     entry.users++;
     entry.limit = limit;
+    entry.mostLanes = requestConcurrency;
     const labels = both(id);
     /** Notes how to remove the series that is about to be used. */
     const on = <M extends { remove(labels: object): void }>(metric: M, key: string, its: object): M => {
@@ -211,17 +148,30 @@ export function createEntryMeters(
       },
       asking(change) {
         entry.asking += change;
+        if (change > 0) on(feeds, "feeds", labels).inc(labels);
       },
+      lanes(count) {
+        entry.lanes = count;
+      },
+      crowded: () => on(crowded, "crowded", labels).inc(labels),
       full() {
         const its = { ...labels, failure_type: "no_free_executor" };
         on(processing, "processing no_free_executor", its).inc(its);
       },
-      refused: () => on(refusals, "refusals", labels).inc(labels),
+      refused() {
+        on(refusals, "refusals", labels).inc(labels);
+        on(feedFailures, "feed failures", labels).inc(labels);
+      },
+      refusedAdmission(reason) {
+        const its = { ...labels, reason };
+        on(unadmitted, `unadmitted ${reason}`, its).inc(its);
+      },
       healthy(is) {
         if (is) entry.unhealthy.delete(me);
         else if (here) entry.unhealthy.add(me);
       },
-      job({ queuedSeconds }) {
+      job({ queuedSeconds, queueSize: size, queueDepth: depth }) {
+        if (size !== undefined || depth !== undefined) entry.queue = { size, depth };
         const receivedAt = performance.now();
         let started = false;
         let finished = false;

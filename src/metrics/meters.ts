@@ -1,5 +1,5 @@
 import type { ExecutorMeter } from "../executor-deps.ts";
-import type { JobProgress } from "../job/job.ts";
+import type { Job, JobProgress } from "../job/job.ts";
 
 /** What one job reports about itself. */
 interface JobMeter {
@@ -14,13 +14,19 @@ export interface EntryMeter {
   request(endpoint: string, method: string, status: number, durationMs: number): void;
   /** A job request begins (1) or ends (-1). */
   asking(change: 1 | -1): void;
+  /** So many requests of it may be under way at once now; `request_concurrency` is what they grow to. */
+  lanes(count: number): void;
+  /** It waits, as so many requests are under way. */
+  crowded(): void;
   /** Its executor had no room for one more job. */
   full(): void;
+  /** It could not have run a job, and so asked for none. `reason` is one of a few words. */
+  refusedAdmission(reason: string): void;
   /** The coordinator did not accept the token. */
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
   healthy(is: boolean): void;
-  job(received: { readonly queuedSeconds: number | undefined }): JobMeter;
+  job(received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth">): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;
   /** For what its executor has to tell. */
@@ -37,4 +43,5 @@ export interface NamedEntry {
 export interface MetricsEntry extends NamedEntry {
   readonly limit: number;
   readonly executor?: string;
+  readonly requestConcurrency?: number;
 }

@@ -125,6 +125,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
   );
 
+  const slotOperations = counter("gitlab_runner_worker_slot_operations_total", "Changes of concurrent, by one each.", [
+    "operation",
+  ]);
+  for (const operation of ["started", "stopped"]) slotOperations.inc({ operation }, 0);
+
   const loads = counter("gitlab_runner_configuration_loaded_total", "Configurations that were loaded.", []);
   const loadErrors = counter(
     "gitlab_runner_configuration_loading_error_total",
@@ -142,6 +147,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const errors of errorCounters) errors.inc({ level: level === "warn" ? "warning" : level });
     },
     configLoaded(next) {
+      const more = next.concurrent - concurrent;
+      slotOperations.inc({ operation: more < 0 ? "stopped" : "started" }, Math.abs(more));
       concurrent = next.concurrent;
       loads.inc();
       configured(next);

@@ -2,6 +2,7 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { ConfigError, describeError } from "../errors.ts";
+import { ADDRESS_FORMS, type ListenAddress, readListenAddress } from "../serving/address.ts";
 import { createCrowd } from "../serving/crowd.ts";
 import { type HttpReply, type HttpRequest, onRequest, sendReply } from "../serving/http.ts";
 
@@ -15,12 +16,6 @@ const REQUEST_LIMIT_MS = 5000;
 const ANSWER_LIMIT_MS = 10_000;
 
 const PATHS: ReadonlySet<string> = new Set(["/metrics", "/health", "/health/ready", "/healthz", "/readyz"]);
-
-export interface ListenAddress {
-  /** `undefined`: all addresses of the machine. */
-  readonly host: string | undefined;
-  readonly port: number;
-}
 
 /** What the server answers with. */
 export interface ServedMetrics {
@@ -43,20 +38,11 @@ export interface MetricsServer {
   close(): Promise<void>;
 }
 
-/**
- * `:9252`, `localhost`, `10.0.0.1:9252`, `[::1]:9252`, `[::1]`; the port is 9252 where none is given.
- * @throws {ConfigError} the text is none of these
- */
-export function parseListenAddress(text: string): ListenAddress {
-  const match = /^(?:\[([0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|([^\s:/[\]]*))(?::(\d{1,5}))?$/.exec(text.trim());
-  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
-  const host = match?.[1] ?? match?.[2];
-  if (match === null || port > 65_535 || (host === "" && match[3] === undefined)) {
-    throw new ConfigError(
-      `The metrics address "${text}" cannot be used: expected ":port", "host", "host:port" or "[IPv6]:port", such as "127.0.0.1:9252"`,
-    );
-  }
-  return { host: host === "" ? undefined : host, port };
+/** @throws {ConfigError} the text is no address */
+function parseListenAddress(text: string): ListenAddress {
+  const address = readListenAddress(text, DEFAULT_PORT);
+  if (address !== null) return address;
+  throw new ConfigError(`The metrics address "${text}" cannot be used: ${ADDRESS_FORMS}, such as "127.0.0.1:9252"`);
 }
 
 /**

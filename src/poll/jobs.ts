@@ -2,13 +2,14 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Board, BoardEntry, JobHandles } from "../board/contract.ts";
 import type { RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
-import { describeError, Stop, SystemFailure } from "../errors.ts";
+import { describeError, type FailureReason, Stop, SystemFailure } from "../errors.ts";
 import type { Executor, Reservation } from "../executor.ts";
-import type { Job, JobResult } from "../job/job.ts";
+import type { Job, JobProgress, JobResult } from "../job/job.ts";
 import { withoutWords } from "../job/life/life.ts";
 import type { HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { PlaceResult } from "./admission/breaker.ts";
 import { letGo } from "./reservation.ts";
 import type { Slot } from "./slots.ts";
 
@@ -22,6 +23,8 @@ export interface Arrival {
   readonly reservation: Reservation | undefined;
   readonly meter: EntryMeter;
   readonly log: Log;
+  /** Told once whether the job got a place to run in. */
+  readonly onPlace: (result: PlaceResult) => void;
   /** Told once the last report has arrived: the next stage may be waiting. */
   readonly onDelivered: () => void;
 }
@@ -74,6 +77,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
     const { job, entry, executor, coordinator, slot, reservation, log } = arrival;
     const jobMeter = arrival.meter.job(job);
     const { controller, shown } = mine;
+    const seePlace = placeWatcher(arrival.onPlace);
     const onProcess = (): void => controller.abort(process.reason);
     if (process.aborted) onProcess();
     else process.addEventListener("abort", onProcess, { once: true });
@@ -82,6 +86,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       moved: (progress) => {
         shown.moved(progress);
         jobMeter.moved(progress);
+        seePlace(progress);
       },
       traced: (bytes) => {
         shown.traced(bytes);
@@ -113,6 +118,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       });
     } finally {
       process.removeEventListener("abort", onProcess);
+      seePlace({ at: "finished", outcome: unknownEnd });
       slot.release();
       lettingGo = letGo(reservation, log);
     }
@@ -137,7 +143,14 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       const repository = withoutSecrets(job.git.repoUrl);
       log.info("job received", { job: job.id, title, ...(repository === "" ? {} : { repository }) });
       const controller = new AbortController();
-      const card = { id: job.id, title, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() };
+      const card = {
+        id: job.id,
+        title,
+        runner: entry.id,
+        runnerName: entry.name,
+        receivedAt: Date.now(),
+        ...(job.queuedSeconds === undefined ? {} : { queuedSeconds: job.queuedSeconds }),
+      };
       const shown = board.add(card, {
         ...nothingRuns,
         cancel: () => controller.abort(new Stop("canceled", "by the operator of this runner")),
@@ -154,6 +167,26 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
     },
   };
 }
+
+/**
+ * Tells of a job's way, once, whether it got a place. A job that ends before it was prepared tells nothing, and neither does one
+ * that asked for what cannot be had.
+ */
+function placeWatcher(tell: (result: PlaceResult) => void): (progress: JobProgress) => void {
+  let told = false;
+  let preparing = false;
+  return (progress) => {
+    if (progress.at === "preparing") preparing = true;
+    if (told || (progress.at !== "running" && progress.at !== "finished")) return;
+    told = true;
+    if (progress.at === "running") return tell("worked");
+    const { outcome } = progress;
+    tell(preparing && outcome.result === "failed" && OURS.has(outcome.reason) ? "failed" : "unknown");
+  };
+}
+
+/** Reasons why a job could not be prepared that another job would meet, too. */
+const OURS: ReadonlySet<FailureReason> = new Set(["runner_system_failure", "runner_external_dependency_failure"]);
 
 /** The handles of a job that has not begun: there is nothing to read and nothing to stop. */
 const nothingRuns: JobHandles = {

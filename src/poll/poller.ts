@@ -6,6 +6,8 @@ import type { Executor, Reservation } from "../executor.ts";
 import type { Job } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { Gate } from "./admission/admission.ts";
+import type { PlaceResult } from "./admission/breaker.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
 import { createHealth } from "./health.ts";
 import type { PollTiming } from "./pace.ts";
@@ -15,14 +17,18 @@ import type { Slot, Slots, SlotWish } from "./slots.ts";
 export interface PollerOptions {
   readonly entry: Pick<
     RunnerConfig,
-    "id" | "limit" | "requestConcurrency" | "strictCheckInterval" | "unhealthyRequestsLimit" | "unhealthyIntervalMs"
+    | "id"
+    | "limit"
+    | "weight"
+    | "requestConcurrency"
+    | "strictCheckInterval"
+    | "unhealthyRequestsLimit"
+    | "unhealthyIntervalMs"
   >;
   readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
   readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "wantsPayload" | "onRoom">;
   readonly slots: Slots;
-  readonly hasRoom: () => Promise<boolean>;
-  /** How much room, for those who ask why no job is asked for. */
-  readonly disk: () => DiskState;
+  readonly gate: Gate;
   /** Told to ask for no more jobs until it is told otherwise. */
   readonly isPaused: () => boolean;
   /** Pause after an empty answer; asked each time, as reloads change it. */
@@ -33,19 +39,18 @@ export interface PollerOptions {
   /** How long a request may stay under way once no more jobs are wanted; broken off, it can lose a job. */
   readonly lastRequestMs: () => number;
   /**
-   * A job arrived. It takes over slot and reservation, also where it fails.
+   * A job arrived. It takes over slot and reservation, also where it fails, and tells once whether it got a place.
    * @returns false for a job that is known already: then both stay the poller's
    */
-  readonly receive: (job: Job, slot: Slot, reservation: Reservation | undefined) => boolean;
-  readonly meter: Pick<EntryMeter, "asking" | "full" | "refused" | "healthy">;
+  readonly receive: (
+    job: Job,
+    slot: Slot,
+    reservation: Reservation | undefined,
+    onPlace: (result: PlaceResult) => void,
+  ) => boolean;
+  readonly meter: Pick<EntryMeter, "asking" | "crowded" | "full" | "healthy" | "lanes" | "refused">;
   readonly timing: PollTiming;
   readonly log: Log;
-}
-
-/** `freeBytes` is unknown where the disk cannot be looked at. */
-export interface DiskState {
-  readonly freeBytes: number | undefined;
-  readonly minFreeBytes: number;
 }
 
 export interface Poller {
@@ -74,15 +79,15 @@ const atOnce: Wait = { ms: 0, quick: true };
 const MOST_CONFLICTS = 10;
 
 /** Of several loops of one entry, the one that is nearest to a job is shown. */
-const NEAREST: readonly RunnerActivity["at"][] = ["asking", "idle", "slot", "full", "starting", "disk"];
+const NEAREST: readonly RunnerActivity["at"][] = ["asking", "idle", "slot", "full", "starting", "trial", "disk"];
 
 /**
- * Asks for jobs of one entry until `stop` fires: have the executor reserve room, take a slot, ask, hand the job over, wait. A request under way is then
+ * Asks for jobs of one entry until `stop` fires: see that one could run, have the executor reserve room, take a slot, ask, hand the job over, wait. A request under way is then
  * left a while to end, since a broken-off one can lose a job; what it brings is handed over as always.
  */
 export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
-  const { entry, coordinator, executor, slots, hasRoom, pauseMs, entryCount, receive, meter, timing, log } = options;
-  const { isPaused, disk } = options;
+  const { entry, coordinator, executor, slots, gate, pauseMs, entryCount, receive, meter, timing, log } = options;
+  const { isPaused } = options;
   const { name, shell, features } = executor;
   const info: RunnerInfo = { executor: name, shell, features };
   const health = createHealth({
@@ -154,22 +159,27 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       tell({ at: "paused" });
       return { ms: Number.POSITIVE_INFINITY, quick: false };
     }
-    if (!(await hasRoom())) {
-      show(() => ({ at: "disk", ...disk() }));
-      return idle();
+    const admitted = await gate.admit(stop);
+    if ("activity" in admitted) {
+      tell(admitted.activity);
+      return admitted.waitMs === undefined ? idle() : { ms: Math.max(1, admitted.waitMs), quick: false };
     }
-    const saidBefore = roomSaid;
-    const reservation = await executor.reserve?.(stop);
-    if (reservation === null) {
-      tell({ at: "full" });
-      meter.full();
-      return saidBefore === roomSaid ? { ...idle(), forRoom: true } : atOnce;
-    }
+    let reservation: Reservation | undefined;
     let slot: Slot | undefined;
     let handedOver = false;
     try {
-      const wish: SlotWish = { token: entry.id, limit: entry.limit, requestConcurrency: lanes };
+      const saidBefore = roomSaid;
+      const reserved = await executor.reserve?.(stop);
+      if (reserved === null) {
+        tell({ at: "full" });
+        meter.full();
+        return saidBefore === roomSaid ? { ...idle(), forRoom: true } : atOnce;
+      }
+      reservation = reserved;
+      const { id: token, limit, weight } = entry;
+      const wish: SlotWish = { token, limit, weight, requestConcurrency: lanes };
       show(() => ({ at: "slot", ...(slots.held(wish) ?? { held: "concurrent", most: 0 }) }));
+      if (slots.held(wish)?.held === "requests") meter.crowded();
       slot = await slots.acquire(wish, stop);
       if (stop.aborted || isPaused()) return atOnce;
       tell({ at: "asking", since: Date.now() });
@@ -181,7 +191,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           health.accepted();
           if (answer.job.dialect === "gitlab") widen();
           else patient = false;
-          handedOver = receive(answer.job, slot, reservation);
+          handedOver = receive(answer.job, slot, reservation, admitted.told);
           if (!handedOver) return lostRace();
           conflicts = 0;
           return entry.strictCheckInterval ? idle() : atOnce;
@@ -204,6 +214,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       }
     } finally {
       if (!handedOver) {
+        admitted.told("unknown");
         slot?.release();
         await letGo(reservation, log);
       }
@@ -246,6 +257,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   };
   const widen = (): void => {
     for (; lanes < entry.requestConcurrency && !stop.aborted; lanes++) begin(0);
+    meter.lanes(lanes);
   };
 
   let lastRequest: NodeJS.Timeout | undefined;

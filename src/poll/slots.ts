@@ -6,6 +6,8 @@ export interface SlotWish {
   readonly limit: number;
   /** Requests of the token at once. */
   readonly requestConcurrency: number;
+  /** What a job of it counts against the weight that all may have together; 1 by default. */
+  readonly weight?: number;
 }
 
 /**
@@ -31,6 +33,8 @@ export interface Slots {
   acquire(wish: SlotWish, signal: AbortSignal): Promise<Slot>;
   /** A reload changed `concurrent`. Below the number of running jobs nothing is taken away, only nothing is added. */
   setConcurrent(concurrent: number): void;
+  /** A reload changed `max_weight`; what holds for `setConcurrent` does for this, too. May be Infinity. */
+  setMaxWeight(maxWeight: number): void;
   /** Room that is neither taken nor reserved; negative after `concurrent` went down. */
   readonly free: number;
   /** Requests that wait for room. */
@@ -45,7 +49,7 @@ export interface Slots {
 
 /** What there is as much of as there may be, and how much that is. */
 export interface Held {
-  readonly held: "concurrent" | "limit" | "requests";
+  readonly held: "concurrent" | "weight" | "limit" | "requests";
   readonly most: number;
 }
 
@@ -53,6 +57,12 @@ interface TokenCount {
   jobs: number;
   requests: number;
   readonly numbers: Set<number>;
+}
+
+/** A job that came on a lent slot. */
+interface Received {
+  readonly weight: number;
+  start(): void;
 }
 
 interface Waiter {
@@ -68,12 +78,17 @@ export function createSlots(firstConcurrent: number): Slots {
   let concurrent = firstConcurrent;
   let running = 0;
   let reserved = 0;
+  let maxWeight = Number.POSITIVE_INFINITY;
+  /** Of all that run or are reserved. */
+  let weight = 0;
   const tokens = new Map<string, TokenCount>();
   const requesters = new Set<Waiter>();
   /** Jobs that came on a lent slot; they go first. */
-  const received = new Set<() => void>();
+  const received = new Set<Received>();
 
   const free = (): number => concurrent - running - reserved;
+  /** Whether there is room for so much. What is heavier than all may be together has room where nothing else is. */
+  const bears = (more: number): boolean => free() > 0 && (weight === 0 || weight + more <= maxWeight);
 
   const count = (token: string): TokenCount => {
     const known = tokens.get(token);
@@ -83,36 +98,38 @@ export function createSlots(firstConcurrent: number): Slots {
     return fresh;
   };
 
-  const fits = ({ token, limit, requestConcurrency }: SlotWish): boolean => {
+  const fits = ({ token, limit, requestConcurrency, weight: more = 1 }: SlotWish): boolean => {
     const { jobs, requests } = tokens.get(token) ?? { jobs: 0, requests: 0 };
-    return free() > 0 && received.size === 0 && jobs + requests < limit && requests < requestConcurrency;
+    return bears(more) && received.size === 0 && jobs + requests < limit && requests < requestConcurrency;
   };
 
   const settle = (): void => {
-    for (const start of received) {
-      if (free() <= 0) return;
-      received.delete(start);
-      start();
+    for (const one of received) {
+      if (!bears(one.weight)) return;
+      received.delete(one);
+      one.start();
     }
     for (const waiter of requesters) {
       if (free() <= 0) return;
       if (!fits(waiter.wish)) continue;
       requesters.delete(waiter);
-      waiter.grant(reserve(waiter.wish.token));
+      waiter.grant(reserve(waiter.wish));
     }
   };
 
-  const reserve = (token: string): Slot => {
+  const reserve = ({ token, weight: mine = 1 }: SlotWish): Slot => {
     const counted = count(token);
     let state: "reserved" | "lent" | "waiting" | "running" | "released" = "reserved";
     let number = -1;
     let withdraw = (): void => {};
     reserved++;
+    weight += mine;
     counted.requests++;
 
     const start = (): number => {
       state = "running";
       running++;
+      weight += mine;
       number = 0;
       while (counted.numbers.has(number)) number++;
       counted.numbers.add(number);
@@ -124,6 +141,7 @@ export function createSlots(firstConcurrent: number): Slots {
         if (state !== "reserved") return;
         state = "lent";
         reserved--;
+        weight -= mine;
         settle();
       },
       run(signal) {
@@ -132,14 +150,15 @@ export function createSlots(firstConcurrent: number): Slots {
         counted.jobs++;
         if (state === "reserved") {
           reserved--;
-          const mine = start();
+          weight -= mine;
+          const number = start();
           settle();
-          return Promise.resolve(mine);
+          return Promise.resolve(number);
         }
-        if (free() > 0 || signal.aborted) {
-          const mine = start();
+        if (bears(mine) || signal.aborted) {
+          const number = start();
           settle();
-          return Promise.resolve(mine);
+          return Promise.resolve(number);
         }
         state = "waiting";
         return new Promise((resolve) => {
@@ -147,11 +166,12 @@ export function createSlots(firstConcurrent: number): Slots {
             withdraw();
             resolve(start());
           };
+          const one: Received = { weight: mine, start: begin };
           withdraw = () => {
-            received.delete(begin);
+            received.delete(one);
             signal.removeEventListener("abort", begin);
           };
-          received.add(begin);
+          received.add(one);
           signal.addEventListener("abort", begin, { once: true });
           settle();
         });
@@ -161,6 +181,7 @@ export function createSlots(firstConcurrent: number): Slots {
         if (state === "reserved" || state === "lent") counted.requests--;
         else counted.jobs--;
         if (state === "reserved") reserved--;
+        if (state === "reserved" || state === "running") weight -= mine;
         if (state === "waiting") withdraw();
         if (state === "running") {
           running--;
@@ -176,7 +197,7 @@ export function createSlots(firstConcurrent: number): Slots {
   return {
     acquire(wish, signal) {
       if (signal.aborted) return Promise.reject(signal.reason);
-      if (fits(wish)) return Promise.resolve(reserve(wish.token));
+      if (fits(wish)) return Promise.resolve(reserve(wish));
       return new Promise((resolve, reject) => {
         const onAbort = (): void => {
           requesters.delete(waiter);
@@ -197,6 +218,10 @@ export function createSlots(firstConcurrent: number): Slots {
       concurrent = next;
       settle();
     },
+    setMaxWeight(next) {
+      maxWeight = next;
+      settle();
+    },
     get free() {
       return free();
     },
@@ -211,7 +236,9 @@ export function createSlots(firstConcurrent: number): Slots {
       if (fits(wish)) return null;
       const { token, limit, requestConcurrency } = wish;
       if ((tokens.get(token)?.jobs ?? 0) >= limit) return { held: "limit", most: limit };
-      if (free() <= 0 || received.size > 0) return { held: "concurrent", most: concurrent };
+      if (free() <= 0) return { held: "concurrent", most: concurrent };
+      if (!bears(wish.weight ?? 1)) return { held: "weight", most: maxWeight };
+      if (received.size > 0) return { held: "concurrent", most: concurrent };
       return { held: "requests", most: requestConcurrency };
     },
   };

@@ -7,11 +7,11 @@ import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { Admission } from "./admission/admission.ts";
 import { createJobs } from "./jobs.ts";
 import { createLeases, type Lease } from "./leases.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
-import { type DiskState, type Poller, startPoller } from "./poller.ts";
-import { createRoomGate } from "./room.ts";
+import { type Poller, startPoller } from "./poller.ts";
 import { createSlots } from "./slots.ts";
 
 export interface SupervisorOptions {
@@ -19,10 +19,8 @@ export interface SupervisorOptions {
   readonly openCoordinator: (entry: RunnerConfig, meter: EntryMeter) => Coordinator;
   /** `config` is the one that the entry came with, for what is set there for all entries (`user`). */
   readonly openExecutor: (entry: RunnerConfig, config: Config, meter: EntryMeter) => Executor;
-  /** Is there disk space for another job? Asked before each request. */
-  readonly hasRoom: () => Promise<boolean>;
-  /** As of the last look. */
-  readonly disk: () => DiskState;
+  /** Asked before each request. */
+  readonly admission: Admission;
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
   /** Where all jobs are shown. */
@@ -64,11 +62,10 @@ interface Station {
  * @param process fires with a Stop when jobs shall end; `drain` is called beside it
  */
 export function createSupervisor(options: SupervisorOptions, process: AbortSignal): Supervisor {
-  const { openCoordinator, board, metrics, log, timing = pollTiming } = options;
+  const { openCoordinator, admission, board, metrics, log, timing = pollTiming } = options;
   const slots = createSlots(1);
   const jobs = createJobs(options, process);
   const leases = createLeases(options);
-  const hasRoom = createRoomGate({ hasRoom: options.hasRoom, log, onChange: metrics.pollingPaused });
   /** By fingerprint, and a number for entries that are the same to the letter. */
   const stations = new Map<string, Station>();
   /** Stations that ask no more but have jobs left. */
@@ -111,6 +108,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     const { lease, coordinator } = open(entry, from, meter);
     const { executor } = lease;
     const { origin } = coordinator;
+    const gate = admission.gate({ executor, meter, log: entryLog });
 
     const onDelivered = (): void => {
       // The next stage may go to any runner of the coordinator; with many of them, each asks soon anyway.
@@ -124,15 +122,14 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         coordinator,
         executor,
         slots,
-        hasRoom,
-        disk: options.disk,
+        gate,
         isPaused: () => paused.has(entry.id),
         pauseMs: () => pauseMs(entry, origin),
         entryCount: () => stations.size,
         // Half of the time is left for the jobs that such a request may still bring.
         lastRequestMs: () => Math.min(timing.lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
         firstDelayMs: delayMs(pauseMs(entry, origin)),
-        receive: (job, slot, reservation) => {
+        receive: (job, slot, reservation, onPlace) => {
           const ended = jobs.take({
             job,
             entry,
@@ -142,6 +139,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
             reservation,
             meter,
             log: entryLog,
+            onPlace,
             onDelivered,
           });
           if (ended === null) return false;
@@ -184,6 +182,8 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       if (draining) return;
       config = next;
       slots.setConcurrent(next.concurrent);
+      slots.setMaxWeight(next.admission.maxWeight);
+      admission.configure(next);
       metrics.configLoaded({ concurrent: next.concurrent, sound: next.runners, broken: next.broken });
 
       const wanted = new Map<string, RunnerConfig>();

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 
 /**
- * As much of HTTP as a scraper and our own programs need: one request without a body on a connection, one answer. Written by
+ * As much of HTTP as a scraper, our own programs and our page need: one request without a body on a connection, one answer. Written by
  * hand because the HTTP server of the runtime that binaries are built with shows a connection only once its request has come,
  * and then ends none that stays silent: what cannot be seen cannot be bounded.
  */
@@ -11,10 +11,12 @@ export interface HttpRequest {
   /** Without the query. */
   readonly path: string;
   readonly query: URLSearchParams;
+  /** The value of a header, by its name in lower case; `undefined` where it is absent or stands there twice. */
+  header(name: string): string | undefined;
 }
 
 export interface HttpReply {
-  readonly status: 200 | 400 | 404 | 405 | 409 | 431 | 500 | 503;
+  readonly status: 200 | 204 | 400 | 401 | 403 | 404 | 405 | 409 | 431 | 500 | 503;
   readonly type?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: string;
@@ -23,7 +25,10 @@ export interface HttpReply {
 const HEAD_BYTES = 8192;
 const REASONS: Readonly<Record<HttpReply["status"], string>> = {
   200: "OK",
+  204: "No Content",
   400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
   409: "Conflict",
@@ -42,13 +47,21 @@ export function onRequest(socket: Socket, told: (request: HttpRequest | HttpRepl
     socket.off("data", onData);
     // A body is nobody's business; left unread it would cost the answer.
     socket.resume();
-    const [line = ""] = head.split(/\r?\n/, 1);
+    const [line = "", ...fields] = head.slice(0, Math.max(end, 0)).split(/\r?\n/);
     const [, method, target] = /^([A-Z]{1,20}) (\S+) HTTP\/1\.[01]$/.exec(line) ?? [];
     if (end < 0 || end > HEAD_BYTES) told({ status: 431, body: "too many headers\n" });
     else if (method === undefined || target === undefined) told({ status: 400, body: "not a request\n" });
-    else told({ method, ...partsOf(target) });
+    else told({ method, ...partsOf(target), header: (name) => fieldValue(fields, name) });
   };
   socket.on("data", onData);
+}
+
+function fieldValue(fields: readonly string[], name: string): string | undefined {
+  const values = fields.flatMap((field) => {
+    const colon = field.indexOf(":");
+    return field.slice(0, colon).toLowerCase() === name ? [field.slice(colon + 1).trim()] : [];
+  });
+  return values.length === 1 ? values[0] : undefined;
 }
 
 /** Of `/metrics?x=1`, or of `http://host/metrics`, which proxies may send. */

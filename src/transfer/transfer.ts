@@ -4,6 +4,7 @@ import type { Log } from "../log.ts";
 import type { Trace } from "../trace/contract.ts";
 import type { WorkspaceFiles } from "../workspace.ts";
 import type { CacheFormat, CacheStore } from "./cache/cache-store.ts";
+import type { KeptCaches } from "./cache/kept-caches.ts";
 
 /** How hard to compress: `ARTIFACT_COMPRESSION_LEVEL`, `CACHE_COMPRESSION_LEVEL`. */
 export const compressionLevels = ["fastest", "fast", "default", "slow", "slowest"] as const;
@@ -67,6 +68,7 @@ export interface TransferMeans {
   readonly coordinator: Pick<Coordinator, "uploadArtifacts" | "downloadArtifacts">;
   /** Where the caches of the job's entry are kept. */
   readonly openCaches: () => Promise<CacheStore>;
+  readonly keptCaches: KeptCaches;
   /** Private to the runner; archives lie here while they are made and moved. */
   readonly scratchDir: string;
   /** What disks must still have free afterwards: `min_free_disk`. */

@@ -1,14 +1,13 @@
 import type { FileHandle } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { constants, createZstdDecompress, zstdCompress, zstdDecompress } from "node:zlib";
-import { describeError, ScriptFailure, SystemFailure } from "../errors.ts";
+import { describeError, type ScriptFailure } from "../errors.ts";
 import { createByteReader } from "../files/byte-reader.ts";
 import { createArchiveFile } from "./archive-file.ts";
 import type { CompressionLevel } from "./transfer.ts";
 import { damaged, readAt } from "./zip/directory.ts";
+import { decompressed, PIECE_BYTES, piecesOf } from "./zip/pieces.ts";
 import type { PackOptions } from "./zip/write.ts";
 
 /**
@@ -35,7 +34,6 @@ export const FRAME_BYTES = 8 * 1024 * 1024 - 4096;
 const MOST_WEIGHT = (Math.min(availableParallelism(), 4) - 1) * FRAME_BYTES;
 /** Frames that are decompressed ahead of their turn. */
 const AHEAD = 2;
-const PIECE_BYTES = 256 * 1024;
 const MAGIC = 0xfd2fb528;
 
 /**
@@ -124,7 +122,11 @@ export async function* zstdContents(file: FileHandle): AsyncGenerator<Uint8Array
       last = next.frame;
       const content = await next.content;
       if (content !== undefined) yield content;
-      else yield* streamed(file, next.frame);
+      else {
+        const { from, to } = next.frame;
+        const through = createZstdDecompress({ chunkSize: PIECE_BYTES });
+        yield* decompressed(piecesOf(file, from, to - from), through, unreadable);
+      }
     }
     if (last?.size === FRAME_BYTES) throw damaged("it ends too early");
   } finally {
@@ -135,33 +137,17 @@ export async function* zstdContents(file: FileHandle): AsyncGenerator<Uint8Array
 async function contentOf(file: FileHandle, { from, to }: Frame, size: number): Promise<Uint8Array> {
   const bytes = await readAt(file, from, to - from);
   if (size === 0) return new Uint8Array(0);
-  const content = await decompress(bytes, { maxOutputLength: size, chunkSize: Math.max(64, size) }).catch(failed);
+  const content = await decompress(bytes, { maxOutputLength: size, chunkSize: Math.max(64, size) }).catch(
+    (error: unknown) => {
+      throw unreadable(error);
+    },
+  );
   if (content.length !== size) throw damaged("a part of it is not as long as it says");
   return content;
 }
 
-function failed(error: unknown): never {
-  throw damaged(`it cannot be decompressed (${describeError(error)})`);
-}
-
-/** A frame of any size, a piece at a time. */
-async function* streamed(file: FileHandle, { from, to }: Frame): AsyncGenerator<Uint8Array> {
-  async function* bytes(): AsyncGenerator<Buffer> {
-    for (let at = from; at < to; at += PIECE_BYTES) yield await readAt(file, at, Math.min(PIECE_BYTES, to - at));
-  }
-  const through = createZstdDecompress({ chunkSize: PIECE_BYTES });
-  const running = pipeline(Readable.from(bytes(), { objectMode: false }), through);
-  running.catch(() => {}); // the reader of the stream gets the error
-  try {
-    for await (const piece of through) yield piece;
-    await running;
-  } catch (error) {
-    if (error instanceof ScriptFailure || error instanceof SystemFailure) throw error;
-    failed(error);
-  } finally {
-    through.destroy();
-    await running.catch(() => {});
-  }
+function unreadable(error: unknown): ScriptFailure {
+  return damaged(`it cannot be decompressed (${describeError(error)})`);
 }
 
 /** Finds the frames by their headers and those of their blocks; skippable frames are skipped. */

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { globalKeys, runnerKeys } from "../../src/config/check/schema.ts";
+import { globalKeys, runnerKeys, webSchema } from "../../src/config/check/schema.ts";
 import { read } from "./support.ts";
 
 const example = await readFile(new URL("../../config.example.toml", import.meta.url), "utf8");
@@ -21,7 +21,7 @@ test("defaults that the example shows are the defaults", async () => {
   const config = await read(example);
   const shown = await read(
     example.replace(
-      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|limit|request_concurrency|output_limit|kill_leftovers|git_ssl_no_verify|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
+      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|min_free_inodes|max_\w+_pressure|max_weight|max_system_failures|failure_pause|weight|limit|request_concurrency|output_limit|kill_leftovers|git_ssl_no_verify|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
       "$1$2",
     ),
   );
@@ -31,8 +31,11 @@ test("defaults that the example shows are the defaults", async () => {
 });
 
 test("every key stands in the example", () => {
-  const tolerated = ["feature_flags", "id", "token_obtained_at", "token_expires_at", "cache"];
+  for (const key of Object.keys(webSchema.shape))
+    expect(example).toMatch(new RegExp(`^\\[web\\](?:\\n.*)*\\n  # ${key} = `, "m"));
+  const tolerated = ["feature_flags", "id", "token_obtained_at", "token_expires_at", "cache", "admission"];
   for (const key of [...globalKeys, ...runnerKeys]) {
-    if (key !== "runners" && !tolerated.includes(key)) expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));
+    if (!["runners", "web"].includes(key) && !tolerated.includes(key))
+      expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));
   }
 });

@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { isAbsolute } from "node:path";
 import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
@@ -76,6 +77,12 @@ export function executorContract(
       common ??= openCommon();
       return (await common).environment;
     };
+    it("one that can run jobs says so, and names directories that are whole paths", async () => {
+      const executor = await opened();
+      await executor.ready?.(never);
+      for (const directory of executor.disks?.() ?? []) expect(isAbsolute(directory)).toBe(true);
+    });
+
     it("statuses are those of the script, and a death by signal has its name", async () => {
       const environment = await fresh();
       expect(await runOps(environment, source("true"))).toEqual({ code: 0, signal: null, text: "" });

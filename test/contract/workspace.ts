@@ -235,7 +235,7 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
       expect(warnings).toEqual([]);
       rmSync(join(root, "odd"), { recursive: true });
       const report = await files.unpack(Readable.from([bytes], { objectMode: false }), limits, never);
-      expect(report).toEqual({ entries: list.paths.length, bytes: list.bytes, warnings: [] });
+      expect(report).toMatchObject({ entries: list.paths.length, bytes: list.bytes, warnings: [] });
       expect(describeTree(root)).toBe(before);
       expect(readdirSync(join(root, ".."))).not.toContain("pwned");
       const again = await files.list(select(["odd"]), never);
@@ -439,7 +439,7 @@ export function workspaceContract(name: string, { open }: WorkspaceContractOptio
       const { files, root, tmpDir, dir } = await opened();
       mkdirSync(join(dir, "victim"));
       symlinkSync(join(dir, "victim"), tmpDir);
-      expect(await files.unpack(tarOf(), limits, never)).toEqual({ entries: 0, bytes: 0, warnings: [] });
+      expect(await files.unpack(tarOf(), limits, never)).toMatchObject({ entries: 0, bytes: 0, warnings: [] });
       await files.unpack(tarOf(entry("x")), limits, never);
       expect(readdirSync(root)).toEqual(["x"]);
       expect(readdirSync(join(dir, "victim"))).toEqual([]);

@@ -102,7 +102,15 @@ test("a job as GitLab sends it is read whole", () => {
   const job = jobOf({
     id: 9_007_199_254_740_991,
     token: "glcbt-64_abc",
-    job_info: { name: "rspec", stage: "test", project_id: 1, project_name: "app", time_in_queue_seconds: 3.5 },
+    job_info: {
+      name: "rspec",
+      stage: "test",
+      project_id: 1,
+      project_name: "app",
+      time_in_queue_seconds: 3.5,
+      queue_size: 7,
+      queue_depth: -1,
+    },
     git_info: {
       ref: "v1",
       ref_type: "tag",
@@ -141,6 +149,8 @@ test("a job as GitLab sends it is read whole", () => {
     id: "9007199254740991",
     dialect: "gitlab",
     queuedSeconds: 3.5,
+    queueSize: 7,
+    queueDepth: 0,
     timeoutMs: 600_000,
     git: {
       ref: "v1",

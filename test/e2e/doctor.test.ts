@@ -231,7 +231,7 @@ const BROKEN: readonly (readonly [what: string, make: () => Promise<SetUp>, says
       spawnSync(process.execPath, ["-e", script]);
       return {};
     },
-    /^warning runner: it has ended without ending its work/m,
+    /^warning runner: it has ended without ending its work: nobody listens at \S+\/control\/socket$/m,
     1,
   ],
   [

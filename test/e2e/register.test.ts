@@ -100,7 +100,7 @@ describe("register", () => {
     );
     const none = await run(custom);
     expect(none.code).toBe(1);
-    expect(none.stderr).toContain("custom");
+    expect(none.stderr).toContain("--custom-run-exec is needed");
     const lost = await run([...custom, "--custom-run-exec", "/nowhere/run"]);
     expect(lost.code).toBe(1);
     expect(lost.stderr).toContain("/nowhere/run cannot be started (ENOENT)");

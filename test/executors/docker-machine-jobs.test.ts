@@ -1,6 +1,9 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import dockerMachine from "../../executors/docker-machine/index.ts";
@@ -8,6 +11,7 @@ import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, PrepareRequest, Reservation } from "../../src/executor.ts";
 import type { EntrySettings } from "../../src/executor-deps.ts";
 import { never } from "../../src/time.ts";
+import { fileNameOf } from "../../src/workspace.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { executorDeps } from "../support/executor-deps.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
@@ -157,6 +161,46 @@ describe("jobs on machines", () => {
         ({ kind }: { kind: string }) => kind !== "machine",
       );
       expect((await executor.recover(request.jobKey, engineNotes, never)).left).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "files on their way from and to a machine that is gone are not waited for, and say so",
+    async () => {
+      const id = newId();
+      const executor = opened(id);
+      const reservation = await reserved(executor);
+      const request = { ...sampleRequest(), runnerId: stand().runner(), reservation };
+      const environment = await job(executor, request);
+      const [name = ""] = machinesOf(id);
+      const gone = `The machine ${name} is gone`;
+      const { workspace } = environment;
+      const zeros = `${workspace.root}/zeros`;
+      const made = await runOps(
+        environment,
+        source(`mkdir -p ${workspace.root}; head -c 20000000 /dev/zero >${zeros}`),
+      );
+      expect(made.code).toBe(0);
+      const { tar } = await workspace.pack([fileNameOf("zeros")], never);
+      await once(tar, "readable");
+      // Nobody ends it.
+      const open = new PassThrough();
+      const unpacking = workspace.unpack(open, { bytes: 1e9, entries: 1000, freeBytes: 0 }, never);
+      const unpacked = unpacking.catch((error: unknown) => error);
+      machines().lose(name);
+      // Who asks for a slot has the pool look at all machines.
+      await (await executor.reserve?.(never))?.[Symbol.asyncDispose]();
+      expect(String(await unpacked)).toContain(gone);
+      expect(open.destroyed).toBe(true);
+      await expect(buffer(tar)).rejects.toThrow(gone);
+      const all = { globs: ["*"], exclude: [], untracked: false };
+      await expect(workspace.list(all, never)).rejects.toThrow(gone);
+      await reservation[Symbol.asyncDispose]();
+      // The engine of the tests is there still, with what was on the machine.
+      const notes = JSON.parse(JSON.stringify(request.notes));
+      const left = notes.filter(({ kind }: { kind: string }) => kind !== "machine");
+      expect((await executor.recover(request.jobKey, left, never)).left).toEqual([]);
     },
     TIMEOUT_MS,
   );

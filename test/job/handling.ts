@@ -18,6 +18,7 @@ import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
 import { never } from "../../src/time.ts";
+import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
 import { createCaches } from "../../src/transfer/cache/open-caches.ts";
 import { executorDeps } from "../support/executor-deps.ts";
 import { type LogLine, recordingLog } from "./stand.ts";
@@ -70,6 +71,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     outbox,
     identity: { version: "2.0.0", revision: "0", architecture: "linux/amd64" },
     findWriter: findShellWriter,
+    keptCaches: createKeptCaches({ log }),
     openCaches: createCaches({
       connections,
       userAgent: identity.userAgent,

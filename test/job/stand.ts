@@ -14,7 +14,8 @@ import type { ShellName } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { openTrace } from "../../src/trace/trace.ts";
 import { openLocalCaches } from "../../src/transfer/cache/cache-local.ts";
-import { executorDeps } from "../support/executor-deps.ts";
+import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
+import { executorDeps, silentLog } from "../support/executor-deps.ts";
 import { sampleJob } from "../support/job.ts";
 
 export function variable(key: string, value: string, more: Partial<Variable> = {}): Variable {
@@ -114,6 +115,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
   const buildsDir = join(dir, "builds");
   const executor = openShell(dir, buildsDir, shellName);
   let jobs = 0;
+  const keptCaches = createKeptCaches({ log: silentLog });
   return {
     dir,
     buildsDir,
@@ -165,6 +167,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
                 guarded: false,
                 minFreeBytes: () => 0,
               }),
+            keptCaches,
             scratchDir: dir,
             minFreeBytes: () => 0,
           },

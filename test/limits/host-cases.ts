@@ -50,6 +50,7 @@ export const cases: Readonly<Record<string, Case>> = {
           { root: "/builds", tmpDir: "/tmp/none" },
           {
             mark: "MARK=x",
+            keepsFiles: false,
             ownProgram: ["sh", "-c", `printf '\\0'; head -c ${MOST_ANSWER_BYTES + 1} /dev/zero`],
             launch: {
               account: null,

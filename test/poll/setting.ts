@@ -8,6 +8,7 @@ import type { Dialect, Job } from "../../src/job/job.ts";
 import type { HandleJob, ReceivedJob } from "../../src/job/life/received.ts";
 import { createLog } from "../../src/log.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
+import { createAdmission } from "../../src/poll/admission/admission.ts";
 import { type PollTiming, pollTiming } from "../../src/poll/pace.ts";
 import { createSupervisor } from "../../src/poll/supervisor.ts";
 import { sampleJob } from "../support/job.ts";
@@ -135,6 +136,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     id: `id-${token}`,
     limit: Number.POSITIVE_INFINITY,
     requestConcurrency: 1,
+    weight: 1,
     outputLimitBytes: 4096 * 1024,
     strictCheckInterval: false,
     unhealthyRequestsLimit: 3,
@@ -189,12 +191,21 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
     logLevel: undefined,
     logFormat: undefined,
     metricsAddress: "",
+    web: null,
     user: undefined,
     stateDir: "/var/lib/alloy-runner",
     minFreeDiskBytes: 0,
     outboxMaxAgeMs: 604_800_000,
     shutdownTimeoutMs: 30_000,
     connectionMaxAgeMs: 0,
+    admission: {
+      minFreeInodes: 0,
+      maxMemoryPressure: null,
+      maxCpuPressure: null,
+      maxWeight: Number.POSITIVE_INFINITY,
+      maxSystemFailures: null,
+      failurePauseMs: 60_000,
+    },
     runners,
     broken: [],
     warnings: [],
@@ -208,6 +219,7 @@ export function supervise(
   more: {
     timing?: PollTiming;
     hasRoom?: () => Promise<boolean>;
+    pressureDir?: string;
     isPending?: (origin: string, id: string) => boolean;
     openExecutor?: (entry: RunnerConfig) => Executor;
     handleJob?: HandleJob;
@@ -232,8 +244,13 @@ export function supervise(
       },
       openCoordinator: connectTo,
       openExecutor: (entry) => executorOf({ name: entry.executor }),
-      hasRoom: async () => true,
-      disk: () => ({ freeBytes: 1_200_000_000, minFreeBytes: 2_000_000_000 }),
+      admission: createAdmission({
+        hasRoom: more.hasRoom ?? (async () => true),
+        disk: () => ({ freeBytes: 1_200_000_000, minFreeBytes: 2_000_000_000 }),
+        onRoom: metrics.pollingPaused,
+        log,
+        ...(more.pressureDir === undefined ? {} : { pressureDir: more.pressureDir }),
+      }),
       isPending: () => false,
       timing: quickTiming,
       ...more,

@@ -278,3 +278,54 @@ async function randomSchedule(seed: number) {
     slot.release();
   }
 }
+
+describe("weight", () => {
+  const wish = (token: string, weight: number) => ({ token, limit: 9, requestConcurrency: 9, weight });
+
+  test("jobs run together only as far as they weigh no more than may be", async () => {
+    const slots = createSlots(10);
+    slots.setMaxWeight(5);
+    const heavy = await slots.acquire(wish("a", 3), never);
+    await heavy.run(never);
+    expect(slots.held(wish("b", 3))).toEqual({ held: "weight", most: 5 });
+    let came = false;
+    const waiting = slots.acquire(wish("b", 3), never).then((slot) => {
+      came = true;
+      return slot;
+    });
+    // What is light enough does not wait behind it.
+    const light = await slots.acquire(wish("c", 2), never);
+    heavy.release();
+    await waiting;
+    expect(came).toBe(true);
+    light.release();
+  });
+
+  test("what is heavier than all may be together runs alone", async () => {
+    const slots = createSlots(10);
+    slots.setMaxWeight(5);
+    const giant = await slots.acquire(wish("a", 8), never);
+    expect(slots.held(wish("b", 1))).toEqual({ held: "weight", most: 5 });
+    giant.release();
+    expect(slots.held(wish("b", 1))).toBeNull();
+  });
+
+  test("a job that came on a lent slot waits until there is room for its weight", async () => {
+    const slots = createSlots(10);
+    slots.setMaxWeight(4);
+    const lent = await slots.acquire(wish("a", 3), never);
+    lent.lend();
+    const other = await slots.acquire(wish("b", 3), never);
+    await other.run(never);
+    let runs = false;
+    const running = lent.run(never).then(() => {
+      runs = true;
+    });
+    expect(slots.held(wish("c", 1))).not.toBeNull();
+    expect(runs).toBe(false);
+    other.release();
+    await running;
+    lent.release();
+    expect(slots.held(wish("c", 4))).toBeNull();
+  });
+});

@@ -9,9 +9,11 @@ import { createConnections } from "../../src/coordinator/connection/connections.
 import { describeError } from "../../src/errors.ts";
 import { deadline, never, retry } from "../../src/time.ts";
 import type { CachePlace, CacheStore } from "../../src/transfer/cache/cache-store.ts";
+import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
 import { type BucketOptions, openBucket } from "../../src/transfer/cache/s3.ts";
 import { listen } from "../coordinator/server.ts";
 import { createStand, jobWith, variable } from "../job/stand.ts";
+import { silentLog } from "../support/executor-deps.ts";
 import { ACCESS_KEY, openS3, type S3Server, SECRET_KEY } from "./s3-server.ts";
 
 const place: CachePlace = { projectPath: "group/project", projectId: "5", key: "unit/refs/heads/größe+1 (a)*'!~%5C" };
@@ -85,12 +87,16 @@ describe("a bucket", () => {
     const s3 = await openS3();
     const { store, scratchDir } = openStore(s3.endpoint);
     expect(await contentOf(store)).toBeNull();
+    expect(await store.version(place, never)).toBeNull();
     expect(await store.fingerprint(place, never)).toBeNull();
     const content = Buffer.alloc(3_000_000, "0123456789abcde");
     await put(store, content);
     expect((await contentOf(store))?.equals(content)).toBe(true);
     expect(await store.fingerprint(place, never)).toBe("f1");
+    const version = await store.version(place, never);
+    expect(version).toContain("caches");
     await put(store, "other", "f2");
+    expect(await store.version(place, never)).not.toBe(version);
     expect(String(await contentOf(store))).toBe("other");
     expect(await store.fingerprint(place, never)).toBe("f2");
     expect(await readdir(scratchDir)).toEqual([]);
@@ -196,6 +202,7 @@ describe("trouble with a bucket", () => {
           transfers: {
             coordinator: { uploadArtifacts: none, downloadArtifacts: none },
             openCaches: async () => store,
+            keptCaches: createKeptCaches({ log: silentLog }),
             scratchDir,
             minFreeBytes: () => 0,
           },

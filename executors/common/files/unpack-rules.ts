@@ -115,6 +115,8 @@ export interface Move {
   readonly to: string;
   /** Something else is there, which is removed first. */
   readonly clear: boolean;
+  /** Nothing is there. */
+  readonly free: boolean;
 }
 
 export type PlaceKind = "directory" | "symlink" | "other";
@@ -146,14 +148,14 @@ export async function planMoves({ staging, top, entries, names, look }: MovePlan
       const [from, to] = [`${staging}/${path}`, below(top, path)];
       const [ours, theirs] = [await look(from), await look(to)];
       if (ours === null) continue;
-      if (theirs === null) moves.push({ from, to, clear: false });
+      if (theirs === null) moves.push({ from, to, clear: false, free: true });
       else if (ours !== "directory") {
         if (theirs === "directory") throw refused(path, "is a directory in the working copy");
-        moves.push({ from, to, clear: false });
+        moves.push({ from, to, clear: false, free: false });
       } else if (theirs === "directory") await visit(path);
       else if (theirs === "symlink" && !entries.has(path)) {
         throw refused(path, "is a symbolic link in the working copy, and nothing is unpacked through links");
-      } else moves.push({ from, to, clear: true });
+      } else moves.push({ from, to, clear: true, free: false });
     }
   };
   await visit("");

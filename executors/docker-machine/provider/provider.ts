@@ -98,8 +98,8 @@ export function createMachineProvider(options: MachineProviderOptions): Provider
       onMade?.(ms);
       log.info("a machine was made", { machine: name, duration_ms: ms });
     } else {
-      await change(name, { state: "failed" });
       log.error("a machine could not be made", { machine: name, duration_ms: ms, problem });
+      await change(name, { state: "failed" });
     }
   };
 

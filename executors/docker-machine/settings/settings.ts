@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type Period, parsePeriod } from "../../scaler/index.ts";
+import { type Period, parsePeriod, timezoneComplaint } from "../../scaler/index.ts";
 
 const count = z.number().int().min(0);
 const seconds = count.transform((value) => value * 1000);
@@ -8,16 +8,22 @@ const periods = z.array(z.string()).default([]);
 /** Of the Go runner's library, where a day of the month and a weekday need not both fit. */
 const DAYS = "either";
 
+/** Of `Periods` and `Timezone`, whose names begin with `prefix`. */
 function compiled(
   texts: readonly string[],
   timezone: string,
   context: z.RefinementCtx,
-  key: string,
+  prefix: "" | "OffPeak",
 ): readonly Period[] {
+  const complaint = texts.length === 0 ? null : timezoneComplaint(timezone);
+  if (complaint !== null) {
+    context.addIssue({ code: "custom", path: [`${prefix}Timezone`], message: complaint });
+    return [];
+  }
   return texts.flatMap((text, index) => {
     const period = parsePeriod(text, { timezone, days: DAYS });
     if (typeof period !== "string") return [period];
-    context.addIssue({ code: "custom", path: [key, index], message: period });
+    context.addIssue({ code: "custom", path: [`${prefix}Periods`, index], message: period });
     return [];
   });
 }
@@ -33,7 +39,7 @@ const autoscaling = z
   .object({ Periods: periods, Timezone: z.string().default(""), ...idle })
   .transform(({ Periods, Timezone, ...rest }, context) => ({
     ...rest,
-    periods: compiled(Periods, Timezone, context, "Periods"),
+    periods: compiled(Periods, Timezone, context, ""),
   }));
 
 /** `[runners.machine]`, with the names that the Go runner and GitLab Runner have for its keys. */
@@ -62,7 +68,7 @@ export const machineTable = z
   })
   .transform((table, context) => ({
     ...table,
-    offPeak: compiled(table.OffPeakPeriods, table.OffPeakTimezone, context, "OffPeakPeriods"),
+    offPeak: compiled(table.OffPeakPeriods, table.OffPeakTimezone, context, "OffPeak"),
   }));
 
 export type MachineTable = z.infer<typeof machineTable>;

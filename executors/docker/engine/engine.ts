@@ -1,6 +1,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { stat } from "node:fs/promises";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
+import { isAbsolute } from "node:path";
 import type Docker from "dockerode";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
@@ -42,6 +44,8 @@ export interface Engine {
   readonly hostName: string;
   /** Whether the daemon works on this machine, so that addresses of its bridges can be reached from here. */
   readonly local: boolean;
+  /** Where it keeps images, containers and volumes, if that is a directory of this machine. */
+  readonly rootDir: string | null;
   /** Whose network its containers are in. */
   readonly location: JobLocation;
   /**
@@ -86,7 +90,7 @@ const versionSchema = z.object({
   Arch: z.string().default("amd64"),
   Components: z.array(z.object({ Name: z.string().default(""), Version: z.string().optional() })).nullish(),
 });
-const infoSchema = z.object({ Name: z.string().default("") });
+const infoSchema = z.object({ Name: z.string().default(""), DockerRootDir: z.string().default("") });
 
 interface EngineOptions {
   readonly settings: ConnectionSettings;
@@ -134,6 +138,9 @@ export async function connectEngine(options: EngineOptions, signal: AbortSignal)
     const docker = open(`v${apiVersion}`);
     const call = asker(docker, endpoint, current, trouble);
     const info = infoSchema.safeParse(await call("ask for its name", (each) => each.info(), signal, CONNECT_LIMIT_MS));
+    const rootDir = info.success && endpoint.local ? info.data.DockerRootDir : "";
+    // A machine of Docker Desktop's, or a container around this program, has other directories.
+    const isHere = isAbsolute(rootDir) && (await stat(rootDir).catch(() => null))?.isDirectory() === true;
     const podman = data.Components?.find(({ Name }) => /podman/i.test(Name));
     const product = podman === undefined ? `Docker ${data.Version}` : `Podman ${podman.Version ?? data.Version}`;
     return {
@@ -146,6 +153,7 @@ export async function connectEngine(options: EngineOptions, signal: AbortSignal)
       architecture: data.Arch,
       hostName: info.success && info.data.Name !== "" ? info.data.Name : endpoint.address,
       local: endpoint.local,
+      rootDir: isHere ? rootDir : null,
       location: locationOf(options.settings, options.env),
       call,
       close,

@@ -11,7 +11,11 @@ export const TABLE = "runners.kubernetes";
 /** `[runners.kubernetes]`; the output is `KubernetesSettings`. Keys match whatever their case. */
 export const kubernetesTable = z
   .object(tableShape)
-  .superRefine(relations)
+  // No refinement: those also see keys that have complaints of their own and so are not read yet.
+  .transform((given, context) => {
+    relations(given, context);
+    return given;
+  })
   .transform((given) => ({
     connection: {
       host: given.host,

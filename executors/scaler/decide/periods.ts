@@ -21,8 +21,9 @@ export function parsePeriod(text: string, { timezone, days }: PeriodRules): Peri
   if (minutes.length !== 5 && minutes.length !== 6) {
     return `"${text}" is no period: five fields are wanted (minute hour day month weekday), seven with seconds and year`;
   }
-  const zone = timezoneOf(timezone);
-  if (typeof zone === "string") return zone;
+  const complaint = timezoneComplaint(timezone);
+  if (complaint !== null) return complaint;
+  const zone = isLocal(timezone) ? {} : { timezone };
   try {
     const cron = new Cron(["*", ...minutes].join(" "), { paused: true, domAndDow: days === "both", ...zone });
     // A time zone that is not known shows with the first question only.
@@ -34,12 +35,17 @@ export function parsePeriod(text: string, { timezone, days }: PeriodRules): Peri
   }
 }
 
-function timezoneOf(name: string): { readonly timezone?: string } | string {
-  if (name === "" || name.toLowerCase() === "local") return {};
+/** @returns what is wrong with the name of a time zone, or null */
+export function timezoneComplaint(name: string): string | null {
+  if (isLocal(name)) return null;
   try {
     new Intl.DateTimeFormat("en", { timeZone: name });
-    return { timezone: name };
+    return null;
   } catch {
     return `"${name}" is no time zone that is known: names are such as "Europe/Berlin", or "Local"`;
   }
+}
+
+function isLocal(timezone: string): boolean {
+  return timezone === "" || timezone.toLowerCase() === "local";
 }

@@ -1,6 +1,6 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import { pause } from "../../../src/time.ts";
-import type { Scaler } from "../decide/scaler.ts";
+import type { Scaler } from "../decide/contract.ts";
 import type { Provider } from "../provider.ts";
 
 export interface ChecksOptions<C> {
@@ -20,8 +20,6 @@ export interface ChecksOptions<C> {
 export interface Checks<C> {
   /** Begins what is due; waits for nothing. */
   look(now: number, signal: AbortSignal): void;
-  /** How an instance that is ready is reached. */
-  connectionOf(id: string): C | undefined;
   /** Right before a job. @throws {SystemFailure} it cannot be used */
   beforeJob(id: string, now: number, signal: AbortSignal): Promise<C>;
 }
@@ -52,7 +50,8 @@ export function createChecks<C>({ provider, scaler, everyMs, hopeless, changed, 
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (attempt >= FIRST_TRIES) {
+        const hopeless = error instanceof SystemFailure && !error.retry;
+        if (hopeless || attempt >= FIRST_TRIES) {
           scaler.discard(id, `it cannot be used: ${describeError(error)}`);
           return;
         }
@@ -100,7 +99,6 @@ export function createChecks<C>({ provider, scaler, everyMs, hopeless, changed, 
         begin(id, again(id, one, signal));
       }
     },
-    connectionOf: (id) => known.get(id)?.connection,
     async beforeJob(id, now, signal) {
       const one = known.get(id);
       if (one === undefined) throw new SystemFailure(`${id} is gone`, { retry: true });

@@ -2,8 +2,8 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { keptJson } from "../../common/kept-json.ts";
+import type { Clock } from "../decide/contract.ts";
 import type { Instance } from "../decide/fleet.ts";
-import type { Clock } from "../decide/scaler.ts";
 
 const pastSchema = z.object({
   /** Jobs that it has had. */

@@ -1,75 +1,12 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Reservation } from "../../../src/executor.ts";
-import type { Log } from "../../../src/log.ts";
 import { deadline, pause, unlessAborted } from "../../../src/time.ts";
-import type { Instance, Ticket } from "../decide/fleet.ts";
-import { type Clock, createScaler, type Inputs, type ScalerSettings } from "../decide/scaler.ts";
-import type { Provider } from "../provider.ts";
+import type { Clock } from "../decide/contract.ts";
+import type { Ticket } from "../decide/fleet.ts";
+import { createScaler } from "../decide/scaler.ts";
 import { createChecks } from "./checks.ts";
+import type { Lease, Place, Pool, PoolOptions } from "./contract.ts";
 import { createPast } from "./past.ts";
-
-export interface PoolSettings extends ScalerSettings {
-  /** Longest that a job waits for its instance. */
-  readonly acquireTimeoutMs: number;
-  /** Between two looks at all instances; and while something is awaited. */
-  readonly updateMs: number;
-  readonly updateSoonMs: number;
-  /** Between two checks of an instance. */
-  readonly checkMs: number;
-  /** Idle instances go with the runner. */
-  readonly removeOnClose: boolean;
-}
-
-export interface PoolOptions<C> {
-  readonly provider: Provider<C>;
-  readonly settings: PoolSettings;
-  readonly log: Log;
-  /** Of this pool alone; made when needed. */
-  readonly dir: string;
-  /** What an instance is called in sentences: `machine`. */
-  readonly word: string;
-  readonly events?: PoolEvents;
-}
-
-/** For metrics. */
-export interface PoolEvents {
-  /** A job got an instance, after so long. */
-  used?(waitedMs: number): void;
-  removed?(): void;
-}
-
-/** Where a job runs. */
-export interface Place<C> {
-  readonly id: string;
-  readonly connection: C;
-  /** Fires with a `SystemFailure` when it is gone, or does not answer any more. */
-  readonly lost: AbortSignal;
-  /** Asks it, after something went wrong there. `false`: it is not there any more, which `lost` says, too. */
-  isThere(signal: AbortSignal): Promise<boolean>;
-}
-
-/** A reservation of one of the pool's slots. */
-export interface Lease<C> extends Reservation {
-  /**
-   * Its job has come: waits for an instance. The same one again for a job that is prepared once more, as long as it can be used.
-   * @throws {SystemFailure} there is none in time
-   */
-  take(signal: AbortSignal): Promise<Place<C>>;
-}
-
-/** Instances of one provider, as many as a scaler wants. Nothing happens before somebody wants a slot. */
-export interface Pool<C> {
-  /** @throws {SystemFailure} the provider cannot be used like this */
-  reserve(signal: AbortSignal): Promise<Lease<C> | null>;
-  /** A slot for a job that has come already. */
-  lease(signal: AbortSignal): Promise<Lease<C>>;
-  leaseOf(reservation: Reservation | undefined): Lease<C> | undefined;
-  onRoom(wake: () => void): void;
-  configure(settings: PoolSettings): void;
-  instances(): readonly Instance[];
-  inputs(): Inputs;
-  close(signal: AbortSignal): Promise<void>;
-}
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() };
 const CALL_MS = 120_000;
@@ -82,6 +19,7 @@ interface Active<C> {
 
 export function createPool<C>(options: PoolOptions<C>): Pool<C> {
   const { provider, log, word, events } = options;
+  const anyOne = `${/^[aeiou]/.test(word) ? "an" : "a"} ${word}`;
   let settings = options.settings;
   const scaler = createScaler(settings, clock);
   const past = createPast(options.dir, clock);
@@ -135,7 +73,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     const { grow, remove, inputs } = scaler.decide(asking?.aborted === true ? "forJobs" : "usual");
     if (grow > 0 || remove.length > 0) {
       log.info("scaling", { grow, remove: remove.length, ...inputs });
-      for (const { id, why } of remove) log.info(`a ${word} is removed`, { [word]: id, why });
+      for (const { id, why } of remove) log.info(`${anyOne} is removed`, { [word]: id, why });
     }
     if (remove.length > 0) {
       for (const _ of remove) events?.removed?.();
@@ -229,7 +167,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     active.add(one);
     const lease: Lease<C> = {
       get name() {
-        return ticket.instance ?? `a ${word} that is made for it`;
+        return ticket.instance ?? `${anyOne} that is made for it`;
       },
       take: (signal) => take(one, signal),
       async [Symbol.asyncDispose]() {
@@ -246,6 +184,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
 
   const placeAt = (id: string, connection: C, lost: AbortController): Place<C> => ({
     id,
+    word,
     connection,
     lost: lost.signal,
     async isThere(signal) {

@@ -1,7 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { Readable, type Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { WorkspaceFiles } from "../../../src/workspace.ts";
+import type { FileKeeping, KeptFiles, WorkspaceFiles } from "../../../src/workspace.ts";
 import { createNameCount } from "../../common/files/found.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Places } from "../places/places.ts";
@@ -11,6 +11,7 @@ import {
   encodeRequest,
   FILES_COMMAND,
   type FilesRequest,
+  keptSchema,
   listSchema,
   nameBytes,
   type Remark,
@@ -24,6 +25,8 @@ export interface FilesHost {
   readonly mark: string;
   /** Starts this program again. */
   readonly ownProgram: readonly [string, ...string[]];
+  /** Whether files may stay from one job to the next: nothing that a job started may go on behind its back. */
+  readonly keepsFiles: boolean;
 }
 
 /** The process belongs to the job's user, whose other processes may speak in its name: what is kept of its words is bounded. */
@@ -69,6 +72,19 @@ export function filesThroughProcess(
     async unpack(tar, limits, signal) {
       return reportSchema.parse(await ask(host, { do: "unpack", ...places, limits: { ...limits } }, tar, signal));
     },
+    ...(host.keepsFiles ? { keeping: keepingThroughProcess(places, host) } : {}),
+  };
+}
+
+function keepingThroughProcess(places: Pick<Places, "root" | "tmpDir">, host: FilesHost): FileKeeping {
+  const keep = async (request: FilesRequest, signal: AbortSignal): Promise<KeptFiles | null> =>
+    keptSchema.nullable().parse(await ask(host, request, undefined, signal));
+  return {
+    place: places.root,
+    record: (names, signal) => keep({ do: "record", ...places, names: [...names] }, signal),
+    setAside: (kept, signal) => keep({ do: "set aside", ...places, kept }, signal),
+    putBack: (kept, signal) => keep({ do: "put back", ...places, kept }, signal),
+    drop: async (kept, signal) => void (await keep({ do: "drop", ...places, kept }, signal)),
   };
 }
 

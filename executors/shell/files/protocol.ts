@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import { LONGEST_PATH_BYTES } from "../../../src/files/tar.ts";
-import { type FileName, fileName } from "../../../src/workspace.ts";
+import { type FileName, fileName, type KeptFiles } from "../../../src/workspace.ts";
 import type { NameCount } from "../../common/files/found.ts";
+import { MOST_PLACED } from "./unpack.ts";
 
 /**
  * What the runner and its second process say to each other. stdin: the length of the request as 8 hex digits, the request as
@@ -11,6 +12,15 @@ import type { NameCount } from "../../common/files/found.ts";
  */
 
 const places = { root: z.string(), tmpDir: z.string() };
+const nameSchema = z.string().transform((name) => fileName(name));
+
+/** It comes from a process of the job's user: no larger than what is true of any files. */
+export const keptSchema: z.ZodType<KeptFiles> = z.object({
+  tops: z.array(z.object({ name: nameSchema, state: z.string().max(300) })).max(MOST_PLACED),
+  inside: z.string().max(100),
+  entries: z.number(),
+  aside: z.string().nullable(),
+});
 
 export const requestSchema = z.discriminatedUnion("do", [
   z.object({
@@ -24,6 +34,10 @@ export const requestSchema = z.discriminatedUnion("do", [
     ...places,
     limits: z.object({ bytes: z.number(), entries: z.number(), freeBytes: z.number() }),
   }),
+  z.object({ do: z.literal("record"), ...places, names: z.array(nameSchema) }),
+  z.object({ do: z.literal("set aside"), ...places, kept: keptSchema }),
+  z.object({ do: z.literal("put back"), ...places, kept: keptSchema }),
+  z.object({ do: z.literal("drop"), ...places, kept: keptSchema }),
 ]);
 export type FilesRequest = z.infer<typeof requestSchema>;
 
@@ -35,7 +49,12 @@ export const listSchema = z.object({
   warnings: z.array(z.string()),
 });
 
-export const reportSchema = z.object({ entries: z.number(), bytes: z.number(), warnings: z.array(z.string()) });
+export const reportSchema = z.object({
+  entries: z.number(),
+  bytes: z.number(),
+  warnings: z.array(z.string()),
+  placed: z.array(nameSchema).max(MOST_PLACED).exactOptional(),
+});
 
 export const remarkSchema = z.union([
   z.object({ warning: z.string() }),

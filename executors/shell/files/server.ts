@@ -4,8 +4,10 @@ import { describeError, ScriptFailure } from "../../../src/errors.ts";
 import { createByteReader } from "../../../src/files/byte-reader.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
+import type { KeptFiles } from "../../../src/workspace.ts";
 import { createNameCount } from "../../common/files/found.ts";
 import { findProgram } from "../launch/launch.ts";
+import { keepingAt } from "./keep.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";
 import { createNameReader, LENGTH_DIGITS, nameBytes, type Remark, requestSchema } from "./protocol.ts";
@@ -22,6 +24,8 @@ interface FilesServerStreams {
 /** The second process: one request about the files of a job, done with the rights that this process has. @returns its status */
 export async function serveFiles({ stdin, stdout, stderr, env }: FilesServerStreams): Promise<number> {
   const remark = async (what: Remark): Promise<void> => await write(stderr, Buffer.from(`${JSON.stringify(what)}\n`));
+  const answer = async (what: KeptFiles | null): Promise<void> =>
+    await write(stdout, Buffer.from(JSON.stringify(what)));
   try {
     const input = createByteReader(stdin);
     const length = Number.parseInt((await input.take(LENGTH_DIGITS)).toString("latin1"), 16);
@@ -51,7 +55,20 @@ export async function serveFiles({ stdin, stdout, stderr, env }: FilesServerStre
       case "unpack": {
         const report = await unpackFiles(request, pieces(input), request.limits, never);
         await write(stdout, Buffer.from(JSON.stringify(report)));
+        break;
       }
+      case "record":
+        await answer(await keepingAt(request).record(request.names, never));
+        break;
+      case "set aside":
+        await answer(await keepingAt(request).setAside(request.kept, never));
+        break;
+      case "put back":
+        await answer(await keepingAt(request).putBack(request.kept, never));
+        break;
+      case "drop":
+        await keepingAt(request).drop(request.kept, never);
+        await answer(null);
     }
     return 0;
   } catch (error) {

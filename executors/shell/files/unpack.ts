@@ -20,6 +20,7 @@ import type { TarItem } from "../../../src/files/tar.ts";
 import { tidyAfter } from "../../../src/files/tidy.ts";
 import {
   createSentences,
+  type FileName,
   fileName,
   fileNameText,
   type UnpackLimits,
@@ -69,10 +70,26 @@ export async function unpackFiles(
         await utimes(full, mtimeSeconds, mtimeSeconds).catch(storing(path));
       });
     }
-    return { entries: staged.entries, bytes: staged.bytes, warnings: staged.warnings };
+    const placed = placedOf(moves, top, staged.directories);
+    const { entries, bytes, warnings } = staged;
+    return { entries, bytes, warnings, ...(placed === null ? {} : { placed }) };
   } finally {
     await removeTree(staging).catch(() => {});
   }
+}
+
+/** More and longer names than these are not handed on. */
+export const MOST_PLACED = 100;
+const MOST_PLACED_BYTES = 16 * 1024;
+
+/** What stands for the whole archive, if nothing of it met what was there. */
+function placedOf(moves: readonly Move[], top: string, entries: ReadonlyMap<string, Directory>): FileName[] | null {
+  if (moves.length > MOST_PLACED || !moves.every(({ free }) => free)) return null;
+  const placed = new Set(moves.map(({ to }) => to.slice(top.length + 1)));
+  if ([...placed].join("").length > MOST_PLACED_BYTES) return null;
+  const isPlaced = (path: string): boolean => path !== "" && (placed.has(path) || isPlaced(parentOf(path)));
+  for (const path of entries.keys()) if (!isPlaced(path)) return null;
+  return [...placed].map((name) => fileName(name));
 }
 
 /** The deepest first. */
@@ -282,7 +299,7 @@ async function movesOf(staging: string, top: string, entries: ReadonlyMap<string
 }
 
 /** Remove a directory of ours, whatever the names in it. Links are removed, not followed. */
-async function removeTree(path: string): Promise<void> {
+export async function removeTree(path: string): Promise<void> {
   const names = await readdir(bytesOf(path), { encoding: "buffer" }).catch((error: unknown) => {
     if (isMissing(error)) return null;
     throw error;

@@ -1,5 +1,6 @@
 import type { Workspace } from "../../../src/workspace.ts";
 import type { Places } from "../places/places.ts";
+import { keepingAt } from "./keep.ts";
 import { listFiles } from "./list.ts";
 import { packFiles } from "./pack.ts";
 import { type FilesHost, filesThroughProcess } from "./process.ts";
@@ -20,5 +21,6 @@ export function openWorkspace({ root, tmpDir }: Pick<Places, "root" | "tmpDir">,
     pack: async (paths, signal) => packFiles(root, paths, signal),
     unpack: (tar, limits, signal) => unpackFiles({ root, tmpDir }, tar, limits, signal),
     unpacksAtOnce: 3,
+    ...(host.keepsFiles ? { keeping: keepingAt({ root, tmpDir }) } : {}),
   };
 }

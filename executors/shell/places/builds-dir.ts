@@ -16,6 +16,25 @@ function unusable(dir: string, cause: unknown): SystemFailure {
 }
 
 /**
+ * Whether jobs could write below `builds_dir` at all: a disk that failed is mounted for reading only, and what is no directory
+ * has no directories in it. Rights are another matter, as jobs may have other ones than the runner.
+ * @throws {SystemFailure}
+ */
+export async function mustBeWritable(buildsDir: string): Promise<void> {
+  for (let dir = buildsDir; ; dir = dirname(dir)) {
+    try {
+      await access(dir, constants.W_OK);
+      if ((await lstat(dir)).isFile()) throw Object.assign(new Error("it is a file"), { code: "ENOTDIR" });
+      return;
+    } catch (cause) {
+      const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+      if (code === "EROFS" || code === "ENOTDIR") throw unusable(buildsDir, cause);
+      if (code !== "ENOENT" || dir === dirname(dir)) return;
+    }
+  }
+}
+
+/**
  * Make sure that the runner's directory below `builds_dir` is there and that jobs can write to it.
  * @param runnerDir `<builds_dir>/<runner id>`
  * @throws {SystemFailure} it cannot be made or written; names it

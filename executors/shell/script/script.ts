@@ -36,6 +36,8 @@ export interface ScriptHost {
   nextGroup(): number;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
+  /** See `FilesHost`. */
+  readonly keepsFiles: boolean;
 }
 
 /** What is still there that long after the end of the output, stays. */

@@ -64,6 +64,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         launch,
         mark: `ALLOY_RUNNER_JOB_KEY=${host.jobKey}`,
         ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+        keepsFiles: false,
       }),
     ),
     projectSlot: slot.number,
@@ -87,6 +88,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
     features: { variables: true, image: false, services: false, shared: true },
     shell,
     plainShell: "cmd",
+    disks: () => [buildsDir],
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId } = request;
       if (user !== undefined && user !== "") {

@@ -2,7 +2,7 @@ import { createPrivateKey } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import type { AnyAuthMethod, AuthenticationType, ParsedKey } from "ssh2";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { SshHost } from "../settings.ts";
+import { type LoginWords, SSH_WORDS, type SshHost } from "../settings.ts";
 import { MOST_ROUNDS, openChachaKey } from "./openssh-key.ts";
 
 /** `utils.parseKey` of ssh2, which is loaded by whoever connects. */
@@ -31,11 +31,19 @@ const LARGEST_KEY_BYTES = 1024 * 1024;
  * @throws {SystemFailure} a key file that cannot be read or opened, an agent without a socket
  */
 export async function openAuthentication(target: SshHost, parseKey: ParseKey): Promise<Authentication> {
-  const { user: username, credentials } = target;
+  const { user: username, credentials, words = SSH_WORDS } = target;
   const { identityFile, passphrase, agentSocket, password } = credentials;
   const methods: Method[] = [];
+  if (credentials.key !== undefined) {
+    const key = openKey(
+      { content: Buffer.from(credentials.key), passphrase: undefined, name: "that it was given" },
+      words,
+      parseKey,
+    );
+    methods.push({ type: "publickey", shown: `the key (${key.type})`, use: { type: "publickey", username, key } });
+  }
   if (identityFile !== undefined) {
-    const key = await readKey(identityFile, passphrase, parseKey);
+    const key = await readKey(identityFile, passphrase, words, parseKey);
     const shown = `the key ${identityFile} (${key.type})`;
     methods.push({ type: "publickey", shown, use: { type: "publickey", username, key } });
   }
@@ -109,45 +117,65 @@ function unwrapped(content: Buffer, passphrase: string | undefined): Buffer {
   }
 }
 
-async function readKey(file: string, passphrase: string | undefined, parseKey: ParseKey): Promise<ParsedKey> {
-  const refused = (why: string, cause?: unknown): SystemFailure =>
-    new SystemFailure(`Cannot use the key ${file} (identity_file of [runners.ssh]): ${why}`, {
-      cause,
-      reason: "runner_configuration_error",
-    });
+function refusal(name: string, { key }: LoginWords, why: string, cause?: unknown): SystemFailure {
+  return new SystemFailure(`Cannot use the key ${name} (${key}): ${why}`, {
+    cause,
+    reason: "runner_configuration_error",
+  });
+}
+
+async function readKey(
+  file: string,
+  passphrase: string | undefined,
+  words: LoginWords,
+  parseKey: ParseKey,
+): Promise<ParsedKey> {
   let content: Buffer;
   try {
     const { size } = await stat(file);
-    if (size > LARGEST_KEY_BYTES) throw refused("it is too large for a key");
+    if (size > LARGEST_KEY_BYTES) throw refusal(file, words, "it is too large for a key");
     content = await readFile(file);
   } catch (error) {
-    throw error instanceof SystemFailure ? error : refused("it cannot be read", error);
+    throw error instanceof SystemFailure ? error : refusal(file, words, "it cannot be read", error);
   }
+  return openKey({ content, passphrase, name: file }, words, parseKey);
+}
+
+interface ClosedKey {
+  readonly content: Buffer;
+  readonly passphrase: string | undefined;
+  /** Its file. */
+  readonly name: string;
+}
+
+/** @throws {SystemFailure} it is none that can be used */
+function openKey({ content, passphrase, name }: ClosedKey, words: LoginWords, parseKey: ParseKey): ParsedKey {
+  const refused = (why: string): SystemFailure => refusal(name, words, why);
   const opened = openChachaKey(content, passphrase);
   if ("refused" in opened) {
     throw refused(
       {
-        locked: "it is encrypted. Set identity_passphrase",
+        locked: `it is encrypted. ${words.locked}`,
         "wrong passphrase": "identity_passphrase does not open it",
         malformed: "it is no private key in a format of OpenSSH or PEM (it ends early, or has fields of another kind)",
-        "too many rounds": `its passphrase is hashed in more than ${MOST_ROUNDS} rounds. Encrypt it anew: ssh-keygen -p -a 24 -f ${file}`,
+        "too many rounds": `its passphrase is hashed in more than ${MOST_ROUNDS} rounds. Encrypt it anew: ssh-keygen -p -a 24 -f ${name}`,
       }[opened.refused],
     );
   }
   const parsed = parseKey(unwrapped(opened.content, passphrase), passphrase);
   if (parsed instanceof Error) {
     const trouble = keyTrouble(parsed);
-    if (trouble === "encrypted") throw refused("it is encrypted. Set identity_passphrase");
+    if (trouble === "encrypted") throw refused(`it is encrypted. ${words.locked}`);
     if (content.includes("BEGIN ENCRYPTED PRIVATE KEY")) {
       throw refused(
-        passphrase === undefined ? "it is encrypted. Set identity_passphrase" : "identity_passphrase does not open it",
+        passphrase === undefined ? `it is encrypted. ${words.locked}` : "identity_passphrase does not open it",
       );
     }
     if (passphrase !== undefined && (opened.encrypted || trouble === "unopened")) {
       throw refused("identity_passphrase does not open it");
     }
     if (content.toString("latin1", 0, 20).startsWith("PuTTY-User-Key-File")) {
-      throw refused(`it is a key of PuTTY. Convert it: puttygen ${file} -O private-openssh -o ${file}.openssh`);
+      throw refused(`it is a key of PuTTY. Convert it: puttygen ${name} -O private-openssh -o ${name}.openssh`);
     }
     throw refused(`it is no private key in a format of OpenSSH or PEM (${parsed.message})`);
   }

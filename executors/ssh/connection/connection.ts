@@ -81,14 +81,14 @@ async function attempt(settings: SshSettings, log: Log, signal: AbortSignal): Pr
     const credentials = await readCredentials(settings);
     if (jump !== null) {
       const first = await readCredentials(jump);
-      const line = await dial(jump.host, jump.port, limit.signal);
+      const line = await dial(jump, limit.signal);
       const way = await open({ target: jump, credentials: first, line }, settings, log, limit.signal);
       if ("failure" in way) return way;
       before = way;
     }
     const line =
       before === null
-        ? await dial(settings.host, settings.port, limit.signal)
+        ? await dial(settings, limit.signal)
         : await before.connection.forward(settings.host, settings.port, limit.signal);
     const opened = await open({ target: settings, credentials, line }, settings, log, limit.signal);
     if ("failure" in opened) {

@@ -1,11 +1,11 @@
 import { createConnection, type Socket } from "node:net";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { SSH_WORDS, type SshHost } from "../settings.ts";
 
-const CHECK_NAME = ". Check host in [runners.ssh]";
-const CHECK_PORT = ". Check host and port in [runners.ssh], and that sshd runs there";
+type Target = Pick<SshHost, "host" | "port" | "words">;
 
 /** A TCP connection. @throws {SystemFailure} that may be repeated */
-export async function dial(host: string, port: number, signal: AbortSignal): Promise<Socket> {
+export async function dial({ host, port, words = SSH_WORDS }: Target, signal: AbortSignal): Promise<Socket> {
   signal.throwIfAborted();
   const socket = createConnection({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 });
   try {
@@ -19,7 +19,8 @@ export async function dial(host: string, port: number, signal: AbortSignal): Pro
       socket.once("error", (cause) => {
         signal.removeEventListener("abort", onAbort);
         const code = "code" in cause ? cause.code : undefined;
-        const hint = code === "ENOTFOUND" ? CHECK_NAME : code === "ECONNREFUSED" ? CHECK_PORT : "";
+        const check = `. Check ${words.address}`;
+        const hint = code === "ENOTFOUND" ? check : code === "ECONNREFUSED" ? `${check}, and that sshd runs there` : "";
         reject(
           new SystemFailure(`Cannot reach ${host}, port ${port}: ${describeError(cause)}${hint}`, {
             retry: true,

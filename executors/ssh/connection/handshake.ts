@@ -2,7 +2,7 @@ import type { Duplex } from "node:stream";
 import type { AlgorithmList, CipherAlgorithm, Client, ConnectConfig, ServerHostKeyAlgorithm } from "ssh2";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import { CHACHA } from "../../common/ssh2/chacha20-poly1305.ts";
-import type { SshHost } from "../settings.ts";
+import { SSH_WORDS, type SshHost } from "../settings.ts";
 import { type Authentication, openAuthentication } from "./authentication.ts";
 import { type HostKeyCheck, openHostKeyCheck } from "./host-key.ts";
 
@@ -115,9 +115,7 @@ export async function logIn(
     authHandler: (left: readonly string[] | null, partial: boolean | null, next) => {
       const method = authentication.next(left, partial);
       if (method !== false) return next(method);
-      refuse(
-        `Cannot log in to ${name}: ${authentication.failure()} Check user, identity_file, agent and password in [runners.ssh]`,
-      );
+      refuse(`Cannot log in to ${name}: ${authentication.failure()} Check ${(target.words ?? SSH_WORDS).login}`);
       line.destroy();
     },
   };

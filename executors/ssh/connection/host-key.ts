@@ -77,10 +77,13 @@ function shown(key: Buffer): string {
 }
 
 function fingerprintComplaint(key: Buffer, target: SshHost): string | null {
-  const { fingerprints, own, learnt } = target.hostKeys;
+  const { fingerprints, own, learnt, instance } = target.hostKeys;
   if (fingerprints.some((one) => hasFingerprint(key, one))) return null;
   if (learnt !== undefined) {
     return `What answers at ${place(target)} has the host key ${shown(key)}, but copies of the virtual machine "${learnt.of}" have had ${fingerprints.join(", ")} so far: it is another machine, and nothing was sent. If the copies make keys of their own when they boot, let them keep those of "${learnt.of}", or set disable_strict_host_key_checking = true in [runners.ssh]; if "${learnt.of}" has a new key, remove ${learnt.file}`;
+  }
+  if (instance !== undefined) {
+    return `What answers at ${place(target)} has the host key ${shown(key)}, but the instance ${instance} has ${fingerprints.join(", ")}: it is another machine, and nothing was sent`;
   }
   if (own === true) {
     return `What answers at ${place(target)} has the host key ${shown(key)}, which is none of the container's own (${fingerprints.join(", ")}): it is another machine, and nothing was sent. Does the container engine work on this machine?`;

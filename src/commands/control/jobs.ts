@@ -1,9 +1,10 @@
 import { type JobLine, type RunnerLine, type StatusAnswer, statusSchema } from "../../control/protocol.ts";
+import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
 import { printableLines } from "../../local/report/text-width.ts";
 import type { CommandContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
-import { elapsed, tableLines } from "./table.ts";
+import { tableLines } from "./table.ts";
 
 /** How many ended jobs are shown, unless all are asked for. */
 const SHOWN = 20;
@@ -44,20 +45,4 @@ function jobRow(job: JobLine): string[] {
 
 function endedRow(job: JobLine): string[] {
   return [job.id, job.runner, outcomeOf(job), elapsed(job.elapsedSeconds), job.title];
-}
-
-/** What a job is doing, in a word or two. */
-export function doingOf(job: JobLine): string {
-  if (job.state === "running") return job.stage ?? job.state;
-  if (job.state === "finished") return `cleans up (${outcomeOf(job)})`;
-  if (job.state === "delivering") return `reports (${outcomeOf(job)})`;
-  return job.state;
-}
-
-export function outcomeOf({ outcome }: JobLine): string {
-  if (outcome === undefined) return "unknown";
-  if (outcome.result !== "failed") return outcome.result;
-  if (outcome.reason === "script_failure" && outcome.exitCode !== undefined)
-    return `failed, status ${outcome.exitCode}`;
-  return `failed: ${outcome.reason ?? "unknown"}`;
 }

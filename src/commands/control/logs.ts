@@ -1,14 +1,13 @@
 import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { type JobLine, traceLineSchema } from "../../control/protocol.ts";
+import { elapsed, outcomeOf } from "../../control/words.ts";
 import { CommandError } from "../../errors.ts";
 import { createLineCleaner } from "../../local/report/live-output.ts";
 import { printable } from "../../local/report/text-width.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
-import { outcomeOf } from "./jobs.ts";
 import { reachRunner } from "./reach.ts";
-import { elapsed } from "./table.ts";
 
 /**
  * Where a trace is printed. On a terminal only text and colours are printed; a script may have printed other escape

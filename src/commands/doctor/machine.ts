@@ -4,7 +4,7 @@ import { access, lstat, readFile, stat, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Config } from "../../config/config.ts";
 import { findProgram } from "../../config/program.ts";
-import { createControlClient } from "../../control/client.ts";
+import { createControlClient, NobodyListens } from "../../control/client.ts";
 import { socketPath } from "../../control/place.ts";
 import { statusSchema } from "../../control/protocol.ts";
 import { describeError } from "../../errors.ts";
@@ -76,7 +76,10 @@ async function checkRunning({ stateDir, file }: Config, context: CommandContext)
         severity: "warning",
         check: "runner",
         of: "",
-        cause: `it has ended without ending its work, or cannot be reached: ${describeError(error)}`,
+        cause:
+          error instanceof NobodyListens
+            ? `it has ended without ending its work: nobody listens at ${socketPath(stateDir)}`
+            : `it has ended without ending its work, or cannot be reached: ${describeError(error)}`,
         remedy,
       },
     ];

@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { Board } from "../../board/contract.ts";
+import type { Board, DiskState } from "../../board/contract.ts";
 import type { Config, RunnerConfig } from "../../config/config.ts";
 import type { Coordinator } from "../../coordinator/contract.ts";
 import type { Executor } from "../../executor.ts";
@@ -9,7 +9,6 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
-import type { DiskState } from "../../poll/poller.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */

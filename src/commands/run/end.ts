@@ -2,6 +2,7 @@ import type { ControlServer } from "../../control/server.ts";
 import { Stop } from "../../errors.ts";
 import { deadline, never } from "../../time.ts";
 import type { RunDeps } from "./deps.ts";
+import type { Page } from "./page.ts";
 import type { Started } from "./start.ts";
 
 /** How long reports under way may take once the last job has ended. */
@@ -14,11 +15,13 @@ export interface Ending {
   readonly followed: Promise<void> | undefined;
   /** The control socket, which works until the last job has ended. */
   readonly control: ControlServer | null;
+  /** So does the page. */
+  readonly page: Page;
 }
 
 /** Waits for the jobs, bounded once `stopping` fires. @returns the exit status */
 export async function end(
-  { started, followed, control }: Ending,
+  { started, followed, control, page }: Ending,
   { log, metrics, notifier, board }: RunDeps,
   stopping: AbortSignal,
 ): Promise<number> {
@@ -38,6 +41,7 @@ export async function end(
     const limitMs = Math.max(Math.min(LAST_REPORTS_MS, leftMs - 1000), 100);
     using limit = deadline(never, limitMs, new Stop("shutting_down", "the runner ends"));
     await Promise.race([followed, fired(limit.signal)]);
+    await page.take(null);
     await control?.close();
     await services.close(limit.signal);
     await started.stopServing();

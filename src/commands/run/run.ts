@@ -7,6 +7,7 @@ import type { Supervisor } from "../../poll/supervisor.ts";
 import { deadline } from "../../time.ts";
 import type { ConfigChanges, RunDeps, RunOptions } from "./deps.ts";
 import { end, fired } from "./end.ts";
+import { createPage } from "./page.ts";
 import { listenToAccidents, listenToSignals, type Wish } from "./signals.ts";
 import { follow, type Started, start, statusOf } from "./start.ts";
 import { listenToWishes } from "./wishes.ts";
@@ -69,7 +70,10 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     });
     if (started === null) return 0;
     supervisor = started.supervisor;
-    const opening = openSocket(started);
+    const steering = steeringOf(started);
+    const opening = openSocket(started, steering);
+    const page = createPage({ steering, freeBytes: () => started.services.disk().freeBytes, log });
+    started.onConfig.add((config) => page.take(config.web));
     const watching = new AbortController();
     let followed: Promise<void> | undefined;
     if (!draining.signal.aborted) {
@@ -81,15 +85,15 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       followed = follow(follower, started, options, deps, watching.signal);
     }
     const control = await opening;
+    await page.take(started.config.web);
     await fired(draining.signal);
     started.setReady(false);
     watching.abort();
-    return end({ started, followed, control }, deps, stopping.signal);
+    return end({ started, followed, control, page }, deps, stopping.signal);
   };
-  const openSocket = async (started: Started): Promise<ControlServer | null> => {
-    if (process.platform === "win32") return null;
+  const steeringOf = (started: Started): Steering => {
     const state = () => (stopping.signal.aborted ? "stopping" : draining.signal.aborted ? "draining" : "running");
-    const steering: Steering = {
+    return {
       board,
       version: deps.version,
       about: () => ({ config: started.file, state: state(), concurrent: started.config.concurrent }),
@@ -111,6 +115,9 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
         return await Promise.race([reloaded, late]);
       },
     };
+  };
+  const openSocket = async (started: Started, steering: Steering): Promise<ControlServer | null> => {
+    if (process.platform === "win32") return null;
     // Jobs run even if the control socket cannot be opened.
     return await openControl(started.config.stateDir, steering, log).catch((error: unknown) => {
       log.warn("there is no control socket: jobs, logs, cancel, pause and the like do not reach this runner", {

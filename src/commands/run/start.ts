@@ -4,6 +4,7 @@ import type { Config } from "../../config/config.ts";
 import type { Reloaded } from "../../control/steering.ts";
 import { CommandError, ConfigError, describeError, problemLine } from "../../errors.ts";
 import type { MetricsServer } from "../../metrics/server.ts";
+import { createAdmission } from "../../poll/admission/admission.ts";
 import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
 import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./deps.ts";
 
@@ -15,6 +16,8 @@ export interface Started {
   readonly supervisor: Supervisor;
   /** Functions that are called with the result of each reload. */
   readonly onReload: Set<(reloaded: Reloaded) => void>;
+  /** What else takes each configuration that comes into force. */
+  readonly onConfig: Set<(config: Config) => Promise<void>>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
@@ -85,8 +88,12 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       handleJob: services.handleJob,
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
       openExecutor: (entry, from, meter) => services.openExecutor(entry, from, meter),
-      hasRoom: () => services.hasRoom(),
-      disk: () => services.disk(),
+      admission: createAdmission({
+        hasRoom: () => services.hasRoom(),
+        disk: () => services.disk(),
+        onRoom: metrics.pollingPaused,
+        log,
+      }),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       board: deps.board,
       metrics,
@@ -101,6 +108,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     services,
     supervisor,
     onReload: new Set(),
+    onConfig: new Set(),
     serve,
     stopServing: async () => server?.close(),
     setReady: (is) => {
@@ -191,6 +199,7 @@ export async function follow(
       await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
+      for (const take of started.onConfig) await take(config);
       notifier.ready(statusOf(started));
       settle({ status: statusOf(started) });
     }

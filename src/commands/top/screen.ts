@@ -1,7 +1,6 @@
 import type { JobLine, RunnerLine, StatusAnswer } from "../../control/protocol.ts";
+import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
 import { cutToWidth, padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
-import { doingOf, outcomeOf } from "../control/jobs.ts";
-import { elapsed } from "../control/table.ts";
 
 /** The content of `top`'s screen, as data. */
 export interface Screen {

@@ -29,7 +29,8 @@ export interface Part {
 export function readPart<S extends z.ZodType>(schema: S, part: Part): z.output<S> | undefined {
   const reported = new Set<string>();
   const fitted = conform({ schema, data: part.data, node: part.node, path: [] }, part, reported);
-  const result = schema.safeParse(fitted);
+  // A message that is left empty is one that the schema has no words of its own for.
+  const result = schema.safeParse(fitted, { error: () => "" });
   if (!result.success) {
     for (const issue of result.error.issues) {
       if (reported.has(issue.path.join("."))) continue;

@@ -21,7 +21,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   record: "a table",
 };
 
-/** What was expected, what was found, what to write instead. */
+/** What was expected, what was found, what to write instead. `issue.message` is empty unless the schema has words of its own. */
 export function explainIssue(issue: z.core.$ZodIssue, value: unknown): string {
   const secret = issue.path.some((step) => SECRET_KEY.test(String(step)));
   const found = secret && typeof value === "string" ? "another text" : describe(value);
@@ -32,19 +32,20 @@ export function explainIssue(issue: z.core.$ZodIssue, value: unknown): string {
     }
     case "invalid_union": {
       const kinds = issue.errors.flat().flatMap((error) => (error.code === "invalid_type" ? [error.expected] : []));
+      const values = issue.errors.flat().flatMap((error) => (error.code === "invalid_value" ? error.values : []));
+      if (kinds.length === 0 && values.length > 0) return explainChoice(values.map(String), value, found);
       const names = [...new Set(kinds.map((kind) => EXPECTED[kind] ?? kind))];
       const wanted = names.length === 0 ? "something else" : names.join(" or ");
       return `expected ${wanted}, found ${found}${advice(issue.path, kinds, value, secret)}`;
     }
     case "too_small":
+      if (issue.message !== "") return `${issue.message}, found ${found}`;
       return `expected ${issue.origin === "string" || issue.origin === "array" ? "a length of " : ""}at least ${issue.minimum}, found ${found}`;
     case "too_big":
+      if (issue.message !== "") return `${issue.message}, found ${found}`;
       return `expected ${issue.origin === "string" || issue.origin === "array" ? "a length of " : ""}at most ${issue.maximum}, found ${found}`;
-    case "invalid_value": {
-      const values = issue.values.map(String);
-      const wanted = values.map((each) => JSON.stringify(each)).join(", ");
-      return `expected one of ${wanted}, found ${found}${guess(value, values)}`;
-    }
+    case "invalid_value":
+      return explainChoice(issue.values.map(String), value, found);
     case "unrecognized_keys":
       return `has unknown keys: ${issue.keys.map(keyText).join(", ")}`;
     default: {
@@ -54,6 +55,13 @@ export function explainIssue(issue: z.core.$ZodIssue, value: unknown): string {
       return `${issue.message}${shown}${guess(value, words)}`;
     }
   }
+}
+
+/** An empty text, where it is allowed, is no choice that anybody wants to hear of. */
+function explainChoice(all: readonly string[], value: unknown, found: string): string {
+  const values = all.filter((each) => each !== "");
+  const wanted = values.map((each) => JSON.stringify(each)).join(", ");
+  return `expected one of ${wanted}, found ${found}${guess(value, values)}`;
 }
 
 function guess(value: unknown, words: readonly string[]): string {

@@ -60,6 +60,26 @@ const concurrent = z.int().transform((value, context) => {
   return z.NEVER;
 });
 
+export const webSchema = z.object({ listen_address: text.optional(), password: text.optional() });
+
+/** Percent; 0 is off. */
+const percent = whole(0, 100)
+  .transform((value) => (value === 0 ? null : value))
+  .default(null);
+
+const admissionSchema = z.object({
+  min_free_inodes: whole(0, Number.MAX_SAFE_INTEGER).default(1000),
+  max_memory_pressure: percent,
+  max_cpu_pressure: percent,
+  max_weight: whole(0, 1_000_000)
+    .transform((value) => (value === 0 ? Number.POSITIVE_INFINITY : value))
+    .default(Number.POSITIVE_INFINITY),
+  max_system_failures: whole(0, 1_000_000)
+    .transform((value) => (value === 0 ? null : value))
+    .default(5),
+  failure_pause: duration(60_000),
+});
+
 export const globalSchema = z.object({
   concurrent: concurrent.default(1),
   // 0 and negative have always meant the default; files that say so are in use.
@@ -78,6 +98,7 @@ export const globalSchema = z.object({
   log_format: word({ text: "text", json: "json", runner: "text" }).optional(),
   listen_address: text.optional(),
   metrics_server: text.optional(),
+  web: webSchema.default({}),
   user: text.optional(),
   sentry_dsn: text.default(""),
   shutdown_timeout: duration(30_000),
@@ -85,6 +106,7 @@ export const globalSchema = z.object({
   state_dir: text.optional(),
   min_free_disk: size.default(256 * 2 ** 20),
   outbox_max_age: duration(7 * 86_400_000, 60_000),
+  admission: admissionSchema.prefault({}),
 });
 
 /** Read by others than this program: no type is wrong. */
@@ -128,6 +150,7 @@ export const runnerSchema = z.object({
   limit: whole(0, 100_000)
     .transform((value) => (value === 0 ? Number.POSITIVE_INFINITY : value))
     .default(Number.POSITIVE_INFINITY),
+  weight: whole(1, 1_000_000).default(1),
   output_limit: whole(0, 2 ** 30)
     .transform((kib) => (kib === 0 ? 4096 : kib) * 1024)
     .default(4096 * 1024),

@@ -99,8 +99,14 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     features: readFeatures(payload.features, reader),
     serverTls: arrival.serverTls,
     queuedSeconds: reader.number(info.time_in_queue_seconds, "job_info.time_in_queue_seconds"),
+    queueSize: notNegative(reader.number(info.queue_size, "job_info.queue_size")),
+    queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
   } as const;
   return { ...job, warnings: reader.warnings, problem: reader.excess ?? problemOf(payload, job.steps) };
+}
+
+function notNegative(count: number | undefined): number | undefined {
+  return count === undefined ? undefined : Math.max(0, count);
 }
 
 /** What makes a job impossible to run as its author meant it. Running the rest would be a success that is none. */

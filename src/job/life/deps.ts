@@ -2,6 +2,7 @@ import type { Journal, Outbox } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
 import type { ShipTiming } from "../../trace/ship.ts";
+import type { KeptCaches } from "../../transfer/cache/kept-caches.ts";
 import type { OpenCaches } from "../../transfer/cache/open-caches.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 import type { AcknowledgeTiming } from "./acknowledge.ts";
@@ -17,6 +18,7 @@ export interface HandleDeps {
   readonly log: Log;
   readonly liveMasks: Pick<LiveMasks, "hold">;
   readonly openCaches: OpenCaches;
+  readonly keptCaches: KeptCaches;
   /** Private to the runner, for archives under way. */
   readonly scratchDir: string;
   /** What disks must still have free after a transfer. */

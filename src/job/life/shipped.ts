@@ -25,7 +25,7 @@ export async function runShipped(
   deps: HandleDeps,
 ): Promise<ShippedJob> {
   const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
-  const { identity, findWriter, openCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
+  const { identity, findWriter, openCaches, keptCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
   const canceling = new AbortController();
   const over = new AbortController();
@@ -60,7 +60,13 @@ export async function runShipped(
       findWriter,
       trace,
       log,
-      transfers: { coordinator, openCaches: () => openCaches(entry, job.timeoutMs), scratchDir, minFreeBytes },
+      transfers: {
+        coordinator,
+        openCaches: () => openCaches(entry, job.timeoutMs),
+        keptCaches,
+        scratchDir,
+        minFreeBytes,
+      },
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
       remember: record.remember,

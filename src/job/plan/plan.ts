@@ -1,6 +1,6 @@
 import type { Op } from "../../shell.ts";
 import type { Artifact, Hook, Step } from "../job.ts";
-import { getSources } from "../sources/get-sources.ts";
+import { getSources, isThorough } from "../sources/get-sources.ts";
 import { trustOf } from "../sources/trust.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
 import type { PlanRequest, Policy, ScriptStage, Stage, TransferStage } from "./stage.ts";
@@ -21,15 +21,28 @@ const UPLOAD_AFTER_FAILURE_MS = 3_600_000;
 export function planJob(request: PlanRequest): Stage[] {
   const { job } = request;
   const steps = job.steps.filter((step) => step.script.some((entry) => entry.trim() !== ""));
+  const restore = planRestore(request);
   return [
-    planSources(request),
-    ...planRestore(request),
+    { ...planSources(request), ...settingAside(request, restore) },
+    ...restore,
     ...planDownloads(request),
     ...steps.filter((step) => step.name !== "after_script").map((step) => planScript(step, request)),
     ...steps.filter((step) => step.name === "after_script").map((step) => planAfterScript(step, request)),
     ...planArchive(request),
     ...job.artifacts.flatMap((artifact) => planUploads(artifact, request)),
   ];
+}
+
+/** Where all that is not of the commit goes before caches come: there they can as well stay. Forks' jobs leave nothing. */
+function settingAside(
+  { job, settings }: PlanRequest,
+  restore: readonly TransferStage[],
+): Pick<ScriptStage, "setsAside"> {
+  const { strategy, checkout, cleanFlags } = settings.git;
+  const cleans = strategy === "clone" || (strategy === "fetch" && checkout && isThorough(cleanFlags));
+  if (!cleans || trustOf(job).level === "fork") return {};
+  const setsAside = restore.flatMap(({ transfer }) => (transfer.what === "restore_cache" ? transfer.caches : []));
+  return setsAside.length === 0 ? {} : { setsAside };
 }
 
 function planDownloads({ job, settings }: PlanRequest): TransferStage[] {

@@ -1,5 +1,5 @@
 import type { Op } from "../../shell.ts";
-import type { Transfer } from "../../transfer/transfer.ts";
+import type { CacheTransfer, Transfer } from "../../transfer/transfer.ts";
 import type { Job, StageName, When } from "../job.ts";
 import type { JobVariables, Place } from "../variables/variables.ts";
 import type { JobSettings } from "./settings.ts";
@@ -30,6 +30,8 @@ export interface ScriptStage {
   readonly runIn: "helper" | "build";
   /** The author's own text: its end is the job's fault, its output proves nothing. */
   readonly authored: boolean;
+  /** It begins with a working copy without these, and cleans it: what is still right of them may wait elsewhere. */
+  readonly setsAside?: readonly CacheTransfer[];
   readonly policy: Policy;
 }
 

@@ -246,7 +246,7 @@ function repositoryConfig(
 }
 
 /** Does `git clean` take all that is not of the commit? */
-function isThorough(flags: readonly string[] | null): boolean {
+export function isThorough(flags: readonly string[] | null): boolean {
   return flags?.join(" ") === "-ffdx";
 }
 

@@ -50,7 +50,7 @@ export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal)
   undelivered.forEach(deliver);
   const dead = leftovers.filter(({ record }) => record.report === null);
   if (dead.length > 0) {
-    const jobs = dead.length === 1 ? "A job" : `${dead.length} jobs`;
+    const jobs = dead.length === 1 ? "a job" : `${dead.length} jobs`;
     log.warn(`${jobs} died with the last runner process: cleaning up and reporting`);
   }
   const queue = dead.values();

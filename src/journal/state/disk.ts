@@ -7,12 +7,16 @@ export interface DiskGauge {
   hasRoom(): Promise<boolean>;
   /** As of the last look; `undefined` before the first one and where it could not be told. */
   readonly freeBytes: number | undefined;
+  /** The same; Infinity where there is no fixed number. */
+  readonly freeInodes: number | undefined;
 }
 
 export interface DiskGaugeOptions {
   readonly path: string;
   /** Asked at each look, so that a reload takes effect. */
   readonly minFreeBytes: () => number;
+  /** By default 1. */
+  readonly minFreeInodes?: () => number;
   /** Asked at most once in a while when there is less: give up what can be done without. @returns whether that was something */
   readonly makeRoom?: (freeBytes: number) => Promise<boolean>;
   /** How long a look is good for. */
@@ -21,9 +25,20 @@ export interface DiskGaugeOptions {
 
 /** Looking for what can be given up takes longer than a look at the disk. */
 const MAKE_ROOM_MS = 30_000;
+/** After too little, there must be this much more before it counts as enough: else it would go to and fro with each file. */
+const RELIEF = 1.1;
 
-export function createDiskGauge({ path, minFreeBytes, makeRoom, maxAgeMs = 1000 }: DiskGaugeOptions): DiskGauge {
+export function createDiskGauge({
+  path,
+  minFreeBytes,
+  minFreeInodes = () => 1,
+  makeRoom,
+  maxAgeMs = 1000,
+}: DiskGaugeOptions): DiskGauge {
   let freeBytes: number | undefined;
+  let freeInodes: number | undefined;
+  /** There was too little; it takes a little more until there is enough. */
+  let short = false;
   let madeAt = Number.NEGATIVE_INFINITY;
   let last: { readonly at: number; readonly answer: Promise<boolean> } | undefined;
 
@@ -33,9 +48,13 @@ export function createDiskGauge({ path, minFreeBytes, makeRoom, maxAgeMs = 1000 
       if (await isEnough()) return true;
       if (makeRoom === undefined || performance.now() - madeAt < MAKE_ROOM_MS) return false;
       madeAt = performance.now();
-      return (await makeRoom(minFreeBytes())) && (await isEnough());
+      if (!(await makeRoom(minFreeBytes()))) return false;
+      // It made more room than there must be, where it could.
+      short = false;
+      return await isEnough();
     } catch {
       freeBytes = undefined;
+      freeInodes = undefined;
       return false;
     }
   }
@@ -44,12 +63,18 @@ export function createDiskGauge({ path, minFreeBytes, makeRoom, maxAgeMs = 1000 
     const { bavail, bsize, files, ffree } = await statfs(path);
     freeBytes = bavail * bsize;
     // File systems without a fixed number of inodes (btrfs) say 0 of 0.
-    return freeBytes >= minFreeBytes() && (files === 0 || ffree > 0);
+    freeInodes = files === 0 ? Number.POSITIVE_INFINITY : ffree;
+    const factor = short ? RELIEF : 1;
+    short = freeBytes < minFreeBytes() * factor || freeInodes < Math.max(1, minFreeInodes()) * factor;
+    return !short;
   }
 
   return {
     get freeBytes() {
       return freeBytes;
+    },
+    get freeInodes() {
+      return freeInodes;
     },
     hasRoom() {
       const now = performance.now();

@@ -4,6 +4,7 @@ import type { z } from "zod";
 import { nearest } from "../../config/check/keys.ts";
 import { ConfigError } from "../../errors.ts";
 import { isWire, type Wire } from "../coordinator/http/wire.ts";
+import { kindOf, pathText, valueAt } from "../issue-text.ts";
 import { JOB_KEYS, jobSchema, RESERVED_KEYS, SUB_KEYS, topSchema } from "./ci-schema.ts";
 import { readCiText } from "./ci-text.ts";
 
@@ -164,26 +165,11 @@ interface Mistake {
 function collect(to: Mistake[], prefix: readonly string[], error: z.ZodError, value: unknown): void {
   for (const { path, message } of error.issues) {
     const full = [...prefix, ...path];
-    const name = full.reduce<string>(
-      (text, key) =>
-        typeof key === "number" ? `${text}[${key}]` : text === "" ? String(key) : `${text}.${String(key)}`,
-      "",
-    );
-    const found = path.reduce<unknown>(
-      (at, key) => (typeof at === "object" && at !== null ? Reflect.get(at, key) : undefined),
-      value,
-    );
-    to.push({ path: full, text: `${name === "" ? "the file" : name} must be ${message}, not ${kindOf(found)}` });
+    const name = pathText(full);
+    const found = valueAt(value, path);
+    const hint = /^(number|boolean|bigint)$/.test(typeof found) ? " (put it in quotes to make it a text)" : "";
+    to.push({ path: full, text: `${name === "" ? "the file" : name} must be ${message}, not ${kindOf(found)}${hint}` });
   }
-}
-
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return "empty";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "object") return "a table";
-  if (typeof value === "string")
-    return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)}`;
-  return `the ${typeof value} ${String(value)} (put it in quotes to make it a text)`;
 }
 
 function didYouMean(word: string, candidates: readonly string[]): string {

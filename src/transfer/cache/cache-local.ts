@@ -42,6 +42,19 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
   const foreign = async (directory: string): Promise<string | null> =>
     guarded ? await foreignOnTheWay(dir, directory) : null;
 
+  const openCache = async (place: CachePlace): Promise<StoredCache | null> => {
+    const directory = directoryOf(place);
+    try {
+      const own = (await foreign(directory)) === null;
+      // If the cache is replaced in between, the archive that the pointer named is gone, so the pointer is read once
+      // more.
+      const current = own ? ((await openCurrent(directory)) ?? (await openCurrent(directory))) : null;
+      return current ?? (await openOld(oldDir, guarded, place));
+    } catch (cause) {
+      throw unusable(directory, cause);
+    }
+  };
+
   return {
     where: "on this machine",
     format: "tarzstd",
@@ -55,18 +68,12 @@ export function openLocalCaches(options: LocalCachesOptions): CacheStore {
       return found?.size === pointer.bytes ? pointer.fingerprint : null;
     },
 
-    async open(place) {
-      const directory = directoryOf(place);
-      try {
-        const own = (await foreign(directory)) === null;
-        // If the cache is replaced in between, the archive that the pointer named is gone, so the pointer is read once
-        // more.
-        const current = own ? ((await openCurrent(directory)) ?? (await openCurrent(directory))) : null;
-        return current ?? (await openOld(oldDir, guarded, place));
-      } catch (cause) {
-        throw unusable(directory, cause);
-      }
+    async version(place) {
+      await using stored = await openCache(place);
+      return stored?.version ?? null;
     },
+
+    open: openCache,
 
     async put(place, cache, _onBytes, signal) {
       const directory = directoryOf(place);
@@ -102,7 +109,7 @@ async function openCurrent(directory: string): Promise<StoredCache | null> {
   if (file === null) return null;
   const now = new Date();
   await utimes(join(directory, POINTER), now, now).catch(() => undefined); // eviction takes the caches first that were not used for longest
-  return stored(file, pointer.bytes);
+  return await stored(file, pointer.bytes);
 }
 
 /** Opens the archive that a Go runner left, in a place where its jobs could write. */
@@ -111,7 +118,7 @@ async function openOld(dir: string, guarded: boolean, { projectPath, key }: Cach
   const file = guarded ? await openUntrusted(join(dir, inside)) : await openOwn(dir, inside).catch(() => null);
   if (file === null) return null;
   const { size } = await file.stat();
-  if (size > 0) return stored(file, size);
+  if (size > 0) return await stored(file, size);
   await file.close();
   return null;
 }
@@ -122,8 +129,14 @@ async function openOwn(dir: string, inside: string): Promise<FileHandle | null> 
   return (await realpath(path)) === path ? await openRegular(path) : null;
 }
 
-function stored(file: FileHandle, bytes: number): StoredCache {
-  return { file, bytes, [Symbol.asyncDispose]: () => file.close() };
+async function stored(file: FileHandle, bytes: number): Promise<StoredCache> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await file.stat({ bigint: true });
+  return {
+    file,
+    bytes,
+    version: [dev, ino, size, mtimeNs, ctimeNs].join(" "),
+    [Symbol.asyncDispose]: () => file.close(),
+  };
 }
 
 /**

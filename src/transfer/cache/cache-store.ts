@@ -23,6 +23,8 @@ export interface CachePlace {
 export interface StoredCache extends AsyncDisposable {
   readonly file: FileHandle;
   readonly bytes: number;
+  /** No other archive has the same, nor has this one after any change; `null`: that is not known. */
+  readonly version: string | null;
 }
 
 /**
@@ -54,6 +56,8 @@ export interface CacheStore {
   readonly tries: number;
   /** What the complete archive was made of; `null`: there is none, or it does not say. */
   fingerprint(place: CachePlace, signal: AbortSignal): Promise<string | null>;
+  /** Of what `open` would give now, without moving it; `null`: there is none, or it is not known. */
+  version(place: CachePlace, signal: AbortSignal): Promise<string | null>;
   /** Makes one try. `null`: there is no such cache. */
   open(place: CachePlace, onBytes: OnBytes, signal: AbortSignal): Promise<StoredCache | null>;
   /** Replaces what is there: completely or, on any failure, not at all. The last of two at once wins. */

@@ -40,6 +40,7 @@ export async function restoreCaches(
       limit,
     );
   });
+  await context.keptCaches.dropRest(caches, context.files, signal);
 }
 
 async function restore(
@@ -48,15 +49,24 @@ async function restore(
   context: TransferContext,
   signal: AbortSignal,
 ): Promise<void> {
+  const { files, keptCaches } = context;
   const { print } = context.trace;
   for (const key of [cache.key, ...cache.fallbacks]) {
     const place = { projectPath: cache.projectPath, projectId: cache.projectId, key };
+    const kept = { place, version: () => store.version(place, signal) };
+    const back = await keptCaches.putBack(kept, files, signal);
+    if (back !== null) {
+      const size = `${back.entries} entries, ${formatBytes(back.bytes)}`;
+      print(`Successfully restored cache ${key}: ${size}, which are still as they were unpacked`, "notice");
+      return;
+    }
     await using stored = await store.open(place, createProgress("Downloading the cache", print), signal);
     if (stored === null) continue;
     try {
-      const { entries, bytes, warnings } = await unpackCache(stored.file, stored.bytes, context, signal);
-      tell(warnings, context);
-      print(`Successfully restored cache ${key}: ${entries} entries, ${formatBytes(bytes)}`, "notice");
+      const report = await unpackCache(stored.file, stored.bytes, context, signal);
+      tell(report.warnings, context);
+      await keptCaches.remember({ place, version: stored.version }, report, files, signal);
+      print(`Successfully restored cache ${key}: ${report.entries} entries, ${formatBytes(report.bytes)}`, "notice");
       return;
     } catch (error) {
       signal.throwIfAborted();

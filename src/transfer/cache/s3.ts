@@ -10,7 +10,7 @@ import { first } from "../../coordinator/retry-after.ts";
 import { describeBroken } from "../../coordinator/trouble.ts";
 import { ConfigError, SystemFailure } from "../../errors.ts";
 import { retry } from "../../time.ts";
-import type { CachePlace, CacheStore, OnBytes } from "./cache-store.ts";
+import type { CachePlace, CacheStore, OnBytes, StoredCache } from "./cache-store.ts";
 import { createSigner } from "./s3-sign.ts";
 
 /** Stored with the object, so that a reader knows its content without reading it. */
@@ -22,6 +22,8 @@ const LONGEST_MS = 24 * 3_600_000;
 /** Largest object that S3 takes in one piece. */
 const LARGEST_BYTES = 5 * 2 ** 30;
 const PIECE_BYTES = 256 * 1024;
+/** Tags of objects are much shorter. */
+const LONGEST_TAG = 200;
 
 export interface BucketOptions {
   readonly connections: Pick<Connections, "route">;
@@ -124,25 +126,20 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     tries: TRIES,
 
     async fingerprint(place, signal) {
-      // One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal.
-      const answer = await call(
-        {
-          method: "GET",
-          object: objectOf(place),
-          unsigned: ["range", "bytes=0-0"],
-          headersOnly: true,
-          what: "look into",
-        },
-        signal,
-      );
+      const answer = await lookAt(objectOf(place), signal);
       return isMissing(answer) ? null : (first(answer.headers[FINGERPRINT]) ?? null);
+    },
+
+    async version(place, signal) {
+      const object = objectOf(place);
+      return versionOf(object, await lookAt(object, signal));
     },
 
     async open(place, onBytes, signal) {
       const path = scratch();
       try {
-        const bytes = await download(path, objectOf(place), onBytes, signal);
-        if (bytes === null) {
+        const downloaded = await download(path, objectOf(place), onBytes, signal);
+        if (downloaded === null) {
           await rm(path, { force: true });
           return null;
         }
@@ -151,7 +148,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
           await file.close();
           await rm(path, { force: true });
         };
-        return { file, bytes, [Symbol.asyncDispose]: dispose };
+        return { file, ...downloaded, [Symbol.asyncDispose]: dispose };
       } catch (error) {
         await rm(path, { force: true });
         throw error;
@@ -181,8 +178,26 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
     },
   };
 
+  /** One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal. */
+  async function lookAt(object: string, signal: AbortSignal): Promise<Answer> {
+    const unsigned = ["range", "bytes=0-0"];
+    return await call({ method: "GET", object, unsigned, headersOnly: true, what: "look into" }, signal);
+  }
+
+  /** Servers change the tag with each change of the object; a weak one or none says nothing. */
+  function versionOf(object: string, answer: Answer): string | null {
+    const tag = first(answer.headers.etag) ?? "";
+    if (isMissing(answer) || !tag.startsWith('"') || tag.length > LONGEST_TAG) return null;
+    return JSON.stringify([bucket.name, object, tag, first(answer.headers["last-modified"])?.slice(0, 100)]);
+  }
+
   /** @returns `null`: there is no such object */
-  async function download(path: string, object: string, onBytes: OnBytes, signal: AbortSignal): Promise<number | null> {
+  async function download(
+    path: string,
+    object: string,
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<Pick<StoredCache, "bytes" | "version"> | null> {
     const file = await open(path, "w", 0o600);
     try {
       let bytes = 0;
@@ -196,7 +211,7 @@ export function openBucket(bucket: BucketConfig, options: BucketOptions): CacheS
       const answer = await once({ method: "GET", object, sink, what: "read from" }, signal);
       if (isMissing(answer)) return null;
       const expected = Number(first(answer.headers["content-length"]) ?? bytes);
-      if (bytes === expected) return bytes;
+      if (bytes === expected) return { bytes, version: versionOf(object, answer) };
       throw new SystemFailure(`only ${bytes} of ${expected} bytes came from the bucket ${bucket.name}`, {
         retry: true,
       });

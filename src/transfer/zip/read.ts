@@ -1,13 +1,13 @@
 import type { FileHandle } from "node:fs/promises";
-import { Readable, type Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { Readable } from "node:stream";
 import { crc32, createInflateRaw, createZstdDecompress } from "node:zlib";
-import { ScriptFailure, SystemFailure } from "../../errors.ts";
+import { ScriptFailure } from "../../errors.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../files/tar.ts";
 import { tidyAfter } from "../../files/tidy.ts";
 import { fileName, fileNameText, type UnpackLimits } from "../../workspace.ts";
 import { DEFLATED, faults, STORED } from "./batch.ts";
 import { damaged, readAt, readDirectory, type ZipItem } from "./directory.ts";
+import { decompressed, PIECE_BYTES, piecesOf } from "./pieces.ts";
 import { inThread } from "./threads.ts";
 
 /** How many stretches of small entries are read and inflated ahead of their turn. */
@@ -16,7 +16,6 @@ const AHEAD = 3;
 const STRETCH_BYTES = 512 * 1024;
 const CONTENT_BYTES = 1024 * 1024;
 const MOST_IN_STRETCH = 1024;
-const PIECE_BYTES = 256 * 1024;
 
 /**
  * The entries of a zip file as an uncompressed tar. Sizes and checksums are compared: a file of which a bit is wrong never
@@ -187,7 +186,7 @@ const PADDING = Buffer.alloc(512);
 export async function* readLarge(file: FileHandle, item: ZipItem, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const start = item.offset + contentStart(await readAt(file, item.offset, HEAD_BYTES), item);
   const stored = piecesOf(file, start, item.compressedSize);
-  const source = item.method === STORED ? stored : decompressed(stored, item);
+  const source = item.method === STORED ? stored : plainOf(stored, item);
   let [size, crc] = [0, 0];
   for await (const piece of source) {
     signal.throwIfAborted();
@@ -200,25 +199,8 @@ export async function* readLarge(file: FileHandle, item: ZipItem, signal: AbortS
   if (crc !== item.crc) throw wrong(item, "checksum");
 }
 
-async function* piecesOf(file: FileHandle, from: number, length: number): AsyncGenerator<Buffer> {
-  for (let at = 0; at < length; at += PIECE_BYTES)
-    yield await readAt(file, from + at, Math.min(PIECE_BYTES, length - at));
-}
-
-async function* decompressed(source: AsyncIterable<Buffer>, item: ZipItem): AsyncGenerator<Uint8Array> {
+function plainOf(source: AsyncIterable<Buffer>, { method, name }: ZipItem): AsyncGenerator<Uint8Array> {
   const chunkSize = PIECE_BYTES;
-  const through: Transform =
-    item.method === DEFLATED ? createInflateRaw({ chunkSize }) : createZstdDecompress({ chunkSize });
-  const running = pipeline(Readable.from(source, { objectMode: false }), through);
-  running.catch(() => {}); // the reader of the stream gets the error
-  try {
-    for await (const piece of through) yield piece;
-    await running;
-  } catch (error) {
-    if (error instanceof ScriptFailure || error instanceof SystemFailure) throw error;
-    throw damaged(`${fileNameText(item.name)} cannot be decompressed`);
-  } finally {
-    through.destroy();
-    await running.catch(() => {});
-  }
+  const through = method === DEFLATED ? createInflateRaw({ chunkSize }) : createZstdDecompress({ chunkSize });
+  return decompressed(source, through, () => damaged(`${fileNameText(name)} cannot be decompressed`));
 }

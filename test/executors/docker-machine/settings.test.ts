@@ -82,7 +82,7 @@ test("what is wrong is named with its key", () => {
     expect.stringMatching(/^OffPeakPeriods\.0: "\* \*" is no period/),
   ]);
   expect(problems({ autoscaling: [{ Periods: ["* * * * *"], Timezone: "Mars" }] })).toEqual([
-    expect.stringMatching(/^autoscaling\.0\.Periods\.0: "Mars" is no time zone/),
+    expect.stringMatching(/^autoscaling\.0\.Timezone: "Mars" is no time zone/),
   ]);
   expect(machineTable.safeParse({ MachineName: "auto-%s" }).success).toBe(false);
 });

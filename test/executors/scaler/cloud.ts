@@ -1,4 +1,4 @@
-import type { Scaler, Seen } from "../../../executors/scaler/decide/scaler.ts";
+import type { Scaler, Seen } from "../../../executors/scaler/decide/contract.ts";
 
 /** A cloud for a scaler, without time of its own: what was asked for is done when the test says so. */
 export interface Cloud {
@@ -20,8 +20,8 @@ export interface Cloud {
   refusing: boolean;
   /** What it makes cannot be used. */
   broken: boolean;
-  /** It removes nothing. */
-  deaf: boolean;
+  /** What it is told to remove stays. */
+  keepsAll: boolean;
 }
 
 export function openCloud(scaler: Scaler): Cloud {
@@ -40,7 +40,7 @@ export function openCloud(scaler: Scaler): Cloud {
   const cloud: Cloud = {
     refusing: false,
     broken: false,
-    deaf: false,
+    keepsAll: false,
     removed,
     get made() {
       return made;
@@ -53,7 +53,7 @@ export function openCloud(scaler: Scaler): Cloud {
       const { grow, remove } = scaler.decide();
       for (const { id } of remove) {
         removed.push(id);
-        if (!cloud.deaf) there.set(id, "deleting");
+        if (!cloud.keepsAll) there.set(id, "deleting");
       }
       if (grow > 0) {
         asked++;

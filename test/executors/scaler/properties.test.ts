@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Scaler, ScalerSettings } from "../../../executors/scaler/decide/contract.ts";
 import type { Ticket } from "../../../executors/scaler/decide/fleet.ts";
 import type { Demand } from "../../../executors/scaler/decide/policy.ts";
-import { createScaler, type Scaler, type ScalerSettings } from "../../../executors/scaler/decide/scaler.ts";
+import { createScaler } from "../../../executors/scaler/decide/scaler.ts";
 import { type Cloud, openCloud } from "./cloud.ts";
 
 /** What may happen, in any order: with polls, jobs, the cloud, and time. */

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
+import type { ScalerSettings } from "../../../executors/scaler/decide/contract.ts";
 import type { Demand } from "../../../executors/scaler/decide/policy.ts";
-import { createScaler, type ScalerSettings } from "../../../executors/scaler/decide/scaler.ts";
+import { createScaler } from "../../../executors/scaler/decide/scaler.ts";
 import { openCloud } from "./cloud.ts";
 
 const onDemand: Demand = { idleLeast: 0, idleMost: 0, idleFactor: 0, idleTimeMs: 60_000, preemptive: false };
@@ -324,7 +325,7 @@ test("a provider that forgets to remove is told again", () => {
   cloud.finish();
   pass(0);
   const [id = ""] = cloud.ids();
-  cloud.deaf = true;
+  cloud.keepsAll = true;
   scaler.discard(id, "its ready command failed");
   pass(0);
   pass(30_000);

@@ -26,6 +26,8 @@ export interface MachineStand {
   on(command: "certs" | "create" | "provision" | "url" | "rm", text: string | null): void;
   /** A machine whose power is cut: nothing answers there any more, and what was connected is. */
   cut(name: string): void;
+  /** A machine that somebody else has removed: docker-machine knows nothing of it, and what was connected stays open. */
+  lose(name: string): void;
   /** All have power again. */
   mend(): void;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -146,6 +148,9 @@ export async function openMachineStand({ engine, addresses = 20, login }: StandO
       const address = readFileSync(at("stand/machines", name), "utf8").trim();
       dead.add(address);
       for (const one of open) if (one.localAddress === address) one.destroy();
+    },
+    lose(name) {
+      for (const place of ["stand", "store"]) rmSync(at(place, "machines", name), { recursive: true });
     },
     mend: () => dead.clear(),
     async [Symbol.asyncDispose]() {

@@ -74,6 +74,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     concurrent: parallel,
     checkIntervalMs: 1000,
     metricsAddress: "",
+    web: null,
     // Jobs run as the person who started this.
     user: undefined,
     stateDir,

@@ -44,6 +44,9 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
   const limit = timeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = new Stop("timed_out", `${stage.title} took longer than ${formatDuration(limit)}`);
   using clock = deadline(signal, limit, tooLong);
+  if (stage.kind === "script" && stage.setsAside !== undefined) {
+    await context.transfers.keptCaches.setAside(stage.setsAside, context.environment.workspace, clock.signal);
+  }
   await retry(
     {
       attempts,

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { kindOf, pathText, valueAt } from "../../../issue-text.ts";
 import type { Findings } from "../../read/findings.ts";
 import { keyPlaceOf, type Node, placeOf, plain } from "../../read/node.ts";
 
@@ -55,29 +56,6 @@ function report(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyKe
       `${around.name}${subject === "" ? "" : `: ${subject}`} must be ${issue.message}, not ${kindOf(valueAt(around.value, path))}`,
     );
   }
-}
-
-function pathText(path: readonly PropertyKey[]): string {
-  return path.reduce<string>(
-    (text, key) => (typeof key === "number" ? `${text}[${key}]` : text === "" ? String(key) : `${text}.${String(key)}`),
-    "",
-  );
-}
-
-function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>(
-    (current, key) => (typeof current === "object" && current !== null ? Reflect.get(current, key) : undefined),
-    value,
-  );
-}
-
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return "empty";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "object") return "a table";
-  if (typeof value === "string")
-    return `the text ${JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)}`;
-  return `the ${typeof value} ${String(value)}`;
 }
 
 /** A keyword without a value counts as missing. */

@@ -1,5 +1,5 @@
-import { describeError } from "../errors.ts";
-import type { Log } from "../log.ts";
+import { describeError } from "../../errors.ts";
+import type { Log } from "../../log.ts";
 
 export interface RoomOptions {
   /** Is there disk space for another job's files? */

@@ -1,0 +1,25 @@
+import type { JobLine } from "./protocol.ts";
+
+/** Jobs in a word or two, the same for `jobs`, `top` and the page. */
+
+export function doingOf(job: JobLine): string {
+  if (job.state === "running") return job.stage ?? job.state;
+  if (job.state === "finished") return `cleans up (${outcomeOf(job)})`;
+  if (job.state === "delivering") return `reports (${outcomeOf(job)})`;
+  return job.state;
+}
+
+export function outcomeOf({ outcome }: JobLine): string {
+  if (outcome === undefined) return "unknown";
+  if (outcome.result !== "failed") return outcome.result;
+  if (outcome.reason === "script_failure" && outcome.exitCode !== undefined)
+    return `failed, status ${outcome.exitCode}`;
+  return `failed: ${outcome.reason ?? "unknown"}`;
+}
+
+/** `7s`, `1m 3s`, `2h 5m`. */
+export function elapsed(seconds: number): string {
+  if (seconds < 60) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes}m ${seconds % 60}s` : `${Math.floor(minutes / 60)}h ${minutes % 60}m`;
+}
