@@ -68,12 +68,18 @@ never: {script: [echo x], rules: [{when: never}]}
 
 test("a project's own file of options reaches nothing of the person's", async () => {
   await file("j: {script: ['echo \"[$A] [$B]\"']}\n");
-  await file('VARIABLE="A=of file;B=b"\nCWD=/\nVOLUME=/:/host\n', ".gitlab-ci-local-env");
+  await file(
+    'VARIABLE="A=of file;B=b"\nCWD=/\nVOLUME=/:/host\nVARIABLES_FILE=../secrets.yml\n',
+    ".gitlab-ci-local-env",
+  );
   const { stdout, stderr } = await project.exec(["--variable", "B=typed"]);
   expect(linesOf("j", stdout)).toContain("[] [typed]");
   expect(stderr).toContain(".gitlab-ci-local-env: cwd is not taken from a file of the project");
   expect(stderr).toContain(".gitlab-ci-local-env: volume is not taken");
+  expect(stderr).toContain(".gitlab-ci-local-env: variables-file is not taken");
   expect(linesOf("j", (await project.exec([])).stdout)).toContain("[of file] [b]");
+  await file("VARIABLE=HOME\n", ".gitlab-ci-local-env");
+  expect((await project.exec(["--list"])).stderr).toContain(".gitlab-ci-local-env: VARIABLE is NAME=value");
 });
 
 test("its files of variables: by environment, as files, of the person by project and group; the strongest wins", async () => {

@@ -36,7 +36,13 @@ export async function understandPeer(
         notes.push(`${from}: ${option.name} is not taken from a file of the project: give it on the command line`);
         continue;
       }
-      values[name] = parsedValue(option, text, from);
+      const value = parsedValue(option, text, from);
+      // A name alone would take what the person's environment has.
+      const lacking =
+        option.name === "variable" && Array.isArray(value) ? value.filter((one) => !one.includes("=")) : [];
+      if (lacking.length > 0)
+        throw new CommandError(`${from}: VARIABLE is NAME=value, and several of them between semicolons`);
+      values[name] = value;
       own.add(name);
     }
   };
@@ -55,7 +61,7 @@ async function optionsIn(file: string): Promise<ReadonlyMap<string, string>> {
   return new Map(readEnvText(text, file).map(({ key, value }) => [key, value]));
 }
 
-function parsedValue({ name, kind }: PeerOption, text: string, from: string): unknown {
+function parsedValue({ name, kind }: PeerOption, text: string, from: string): string | boolean | string[] {
   if (kind === "text") return text;
   if (kind === "list") return text.split(";").filter((part) => part !== "");
   const value = parseBoolean(text);
