@@ -108,6 +108,15 @@ const QUIET_MS = 500;
 /** A pipe never holds more than this, so once it was read, all that was in it is read. */
 const PIPE_CAPACITY_BYTES = 1024 * 1024;
 
+export interface DrainOptions {
+  /** For a first word. Nothing more may come after it: whoever knows that nobody holds the output waits longer for its end. */
+  readonly patienceMs?: number;
+  /** What may be on its way at the shell's end. */
+  readonly capacityBytes?: number;
+  /** Nothing can come now, and the way is being mended: that time does not count. */
+  readonly isAway?: () => boolean;
+}
+
 /**
  * Read on after the shell's end until the last writer is gone, all are silent, or the time is over. What was in the pipe
  * at the shell's end is read in any case; the time that `output` takes does not count, up to `limitMs` in all. Whether the first
@@ -116,22 +125,27 @@ const PIPE_CAPACITY_BYTES = 1024 * 1024;
 export async function drain(
   reader: Forwarding,
   limitMs: number,
-  { patienceMs = DRAIN_MS }: { readonly patienceMs?: number } = {},
+  { patienceMs = DRAIN_MS, capacityBytes = PIPE_CAPACITY_BYTES, isAway = () => false }: DrainOptions = {},
 ): Promise<void> {
   const before = reader.bytes;
   const startMs = performance.now();
-  let blockedMs = 0;
+  let waitedMs = 0;
   let lookedMs = startMs;
+  let silentSinceMs = startMs;
   for (;;) {
     if (await reader.ended(20)) return;
     const now = performance.now();
-    if (reader.blocked) blockedMs += now - lookedMs;
+    const waits = reader.blocked || isAway();
+    if (waits) {
+      waitedMs += now - lookedMs;
+      silentSinceMs = now;
+    }
     lookedMs = now;
     if (now - startMs >= limitMs) return;
-    if (reader.blocked) continue;
-    const isPatient = now - startMs - blockedMs < patienceMs;
-    if (!isPatient && now - Math.max(reader.lastActivityMs, startMs) >= QUIET_MS) return;
-    if (now - startMs - blockedMs >= DRAIN_MS && reader.bytes - before >= PIPE_CAPACITY_BYTES) return;
+    if (waits) continue;
+    const passedMs = now - startMs - waitedMs;
+    if (passedMs >= patienceMs && now - Math.max(reader.lastActivityMs, silentSinceMs) >= QUIET_MS) return;
+    if (passedMs >= Math.max(patienceMs, DRAIN_MS) && reader.bytes - before >= capacityBytes) return;
   }
 }
 

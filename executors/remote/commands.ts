@@ -25,6 +25,8 @@ export interface RemoteProcess {
    * @throws the signal's reason, once it has fired
    */
   readonly exit: Promise<RemoteExit>;
+  /** The connection is broken and is made anew: silence means nothing. */
+  readonly isAway?: () => boolean;
 }
 
 /**

@@ -41,16 +41,18 @@ interface From {
   /** The status has arrived. */
   readonly known: boolean;
   readonly patienceS: number;
+  onConnected?(): void;
 }
 
 /** What one follower hands on, and how things stand when it ends. */
 async function* followOnce(
   reading: RemoteCommands,
-  { directory, at, known, patienceS }: From,
+  { directory, at, known, patienceS, onConnected }: From,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, Followed> {
   const args = [directory, String(at), String(FOLLOWED_BYTES), known ? "yes" : "no", String(patienceS)];
   const process = await reading.start({ script: FOLLOW, args }, signal);
+  onConnected?.();
   process.exit.catch(() => {});
   try {
     for await (const chunk of process.stdout) yield chunk;
@@ -97,15 +99,28 @@ export function follow(
   exit.catch(() => {});
   let received = 0;
   let known = false;
+  let isAway = true;
 
   async function* one(): AsyncGenerator<Buffer, Followed> {
-    const from = { directory, at: received, known, patienceS: options.patienceS ?? PATIENCE_S };
+    const from: From = {
+      directory,
+      at: received,
+      known,
+      patienceS: options.patienceS ?? PATIENCE_S,
+      onConnected: () => {
+        isAway = false;
+      },
+    };
     const pieces = followOnce(options.reading, from, signal);
-    for (;;) {
-      const { done, value } = await pieces.next();
-      if (done === true) return value;
-      received += value.length;
-      yield value;
+    try {
+      for (;;) {
+        const { done, value } = await pieces.next();
+        if (done === true) return value;
+        received += value.length;
+        yield value;
+      }
+    } finally {
+      isAway = true;
     }
   }
 
@@ -142,7 +157,7 @@ export function follow(
     signal.removeEventListener("abort", onAbort);
     reject(new SystemFailure("Nobody follows the script any more"));
   });
-  return { stdout, exit: unlessAborted(exit, signal) };
+  return { stdout, exit: unlessAborted(exit, signal), isAway: () => isAway };
 }
 
 async function assertAlive(options: DurableOptions, directory: string, signal: AbortSignal): Promise<void> {

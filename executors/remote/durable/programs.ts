@@ -174,7 +174,8 @@ while :; do
     exec 3<&-
     current=$next begins=$((\${next##*.} - ${BASE}))
     exec 3<"$current"
-    [ $sent -lt "$most" ] || finish
+    # More is there already: the status has to wait for it.
+    [ $sent -lt "$most" ] || { code=-; finish; }
     continue
   fi
   if [ "$end" != - ]; then

@@ -4,7 +4,7 @@ import type { Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor.ts";
 import { deadline, never } from "../../../src/time.ts";
-import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../common/forward.ts";
+import { beforeAbort, DRAIN_MS, type DrainOptions, drain, type Forwarding, forward } from "../../common/forward.ts";
 import { type Ended, say, sayEnded } from "../../common/say-ended.ts";
 import type { RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
 import type { RemoteTools } from "../tools.ts";
@@ -47,6 +47,10 @@ export interface RemoteScriptHost {
 const STUCK_MS = 10_000;
 /** After a stop: how long a start that is under way may still take before it is given up. */
 const LATE_START_MS = 10_000;
+/** Where nothing is left that could hold the output, its end comes, however slow the connection is. */
+const END_PATIENCE_MS = 10_000;
+/** What connections hold at most of what was printed: windows of SSH, buffers of engines and proxies. */
+const CAPACITY_BYTES = 16 * 1024 * 1024;
 
 const SIGNALS = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
 
@@ -120,7 +124,7 @@ interface Naming {
 /** From the shell's start until nothing of it is left. */
 async function watch(
   host: RemoteScriptHost,
-  { stdout, exit }: RemoteProcess,
+  { stdout, exit, isAway }: RemoteProcess,
   { nonce, program, where }: Naming,
   output: Writable,
   signal: AbortSignal,
@@ -133,7 +137,9 @@ async function watch(
       await stop(host, introduction.root, reader, output);
       throw signal.reason;
     }
-    await beforeAbort(drain(reader, Infinity), signal);
+    const way = { capacityBytes: CAPACITY_BYTES, ...(isAway === undefined ? {} : { isAway }) };
+    const patienceMs = leftAlone(ended) ? END_PATIENCE_MS : DRAIN_MS;
+    await beforeAbort(drain(reader, Infinity, { ...way, patienceMs }), signal);
     if (introduction.said === "missing") {
       throw new SystemFailure(`There is no shell "${program}" in ${where}`, { reason: "runner_system_failure" });
     }
@@ -144,7 +150,8 @@ async function watch(
       const why = ended.stderr.trim().slice(-500) || `status ${ended.code} and no word`;
       throw new SystemFailure(`Cannot start the shell "${program}" in ${where}: ${why}`);
     }
-    if (host.killLeftovers && !leftAlone(ended)) await endLeftovers(host, introduction.root, reader, output, signal);
+    if (host.killLeftovers && !leftAlone(ended))
+      await endLeftovers(host, { root: introduction.root, reader, output, way }, signal);
     return exitOf(ended.code);
   } finally {
     reader.close();
@@ -183,16 +190,21 @@ async function stop(
   sayEnded(output, reader, how.result, host.killGraceMs, false);
 }
 
+interface Leaving {
+  readonly root: ScriptRoot | null;
+  readonly reader: Forwarding;
+  readonly output: Writable;
+  readonly way: DrainOptions;
+}
+
 async function endLeftovers(
   host: RemoteScriptHost,
-  root: ScriptRoot | null,
-  reader: Forwarding,
-  output: Writable,
+  { root, reader, output, way }: Leaving,
   signal: AbortSignal,
 ): Promise<void> {
   const how = await end(host, root, false);
   if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
-  if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
+  if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...way, patienceMs: 0 }), signal);
   sayEnded(output, reader, how.result, host.killGraceMs, true);
 }
 

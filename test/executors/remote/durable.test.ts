@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import {
   durableCommands,
@@ -71,7 +72,7 @@ async function place(shell: string, path: string) {
   };
 }
 
-/** Connections that break: each one after so many milliseconds, or after so many bytes where `should` agrees. */
+/** Connections that break, each one after so many milliseconds. */
 function breaking(commands: RemoteCommands, afterMs: number): RemoteCommands & { breaks(): number } {
   let breaks = 0;
   return {
@@ -87,6 +88,28 @@ function breaking(commands: RemoteCommands, afterMs: number): RemoteCommands & {
       }, afterMs);
       process.exit.finally(() => clearTimeout(timer)).catch(() => {});
       return process;
+    },
+  };
+}
+
+/** Connections that break, each one once so many bytes have come. */
+function breakingAfter(commands: RemoteCommands, bytes: number): RemoteCommands {
+  return {
+    async start(command, signal) {
+      const cut = new AbortController();
+      const process = await commands.start(command, AbortSignal.any([signal, cut.signal]));
+      async function* pieces(): AsyncGenerator<Buffer> {
+        let come = 0;
+        for await (const piece of process.stdout) {
+          yield piece;
+          come += piece.length;
+          if (come < bytes) continue;
+          const failure = new SystemFailure("cut", { retry: true });
+          cut.abort(failure);
+          throw failure;
+        }
+      }
+      return { ...process, stdout: Readable.from(pieces(), { objectMode: false }) };
     },
   };
 }
@@ -128,7 +151,7 @@ describe.each(shells)("scripts that outlive their connection, in %s", (_, shell,
     const { commands, run } = await place(shell, path);
     const output = new Sink();
     const ended = await run("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end", {
-      reading: breaking(commands, 400),
+      reading: breakingAfter(commands, 7_000_000),
       output,
     });
     expect(ended.text.length).toBe(100_000_005);
@@ -220,6 +243,20 @@ test("of a script that did not arrive whole nothing runs, and it is sent again",
   expect(ended.code).toBe(5);
   expect(tries).toBe(3);
   expect(readFileSync(count, "utf8")).toBe("once\n");
+});
+
+test("output is whole although its script has ended long before it arrives, over connections that break", async () => {
+  const { commands, run } = await place("/bin/dash", process.env.PATH ?? "");
+  let follows = 0;
+  const slow: RemoteCommands = {
+    async start(command, signal) {
+      // As long as a connection takes that is dialled again and again.
+      if (++follows > 1) await wait(4000);
+      return await breakingAfter(commands, 33_000_000).start(command, signal);
+    },
+  };
+  const { text, code } = await run("head -c 40000000 /dev/zero | tr '\\0' x; echo end", { commands, reading: slow });
+  expect({ code, length: text.length, end: text.slice(-5) }).toEqual({ code: 0, length: 40_000_004, end: "xend\n" });
 });
 
 test("a script whose place was lost before anybody heard of its start ends with what it had printed, and the loss", async () => {
