@@ -8,6 +8,7 @@ import { program } from "../test/support/program.ts";
 import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
+import { execBesidePeer } from "./exec.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
 import { lineDelays, promptScene } from "./line-delays.ts";
 import { machines } from "./machines.ts";
@@ -277,6 +278,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   pwsh: pwshJobs,
   custom: customJobs,
   machines: async () => [...(await machines()), ...(await readyMachines())],
+  exec: execBesidePeer,
   virtualMachines: virtualMachineJobs,
   endurance,
   fairness,
