@@ -55,7 +55,8 @@ export interface TraceAnswer {
 export interface StoredTrace {
   /** Bytes of valid UTF-8 without NUL. */
   readonly size: number;
-  open(signal: AbortSignal): Readable;
+  /** Each piece is valid until the next one is asked for. */
+  open(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
 export interface JobUpdate {

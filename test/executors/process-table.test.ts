@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import type { ProcessTable } from "../../executors/shell/processes/process-table.ts";
 import { createProcfsTable } from "../../executors/shell/processes/procfs.ts";
 import { createPsTable } from "../../executors/shell/processes/ps.ts";
+import { findMembers } from "../../executors/shell/processes/tree.ts";
 
 const isLinux = process.platform === "linux";
 const isRoot = process.getuid?.() === 0;
@@ -12,11 +13,16 @@ const own = process.getuid?.() ?? 0;
 const NOBODY = 65_534;
 
 /** Starts a process that runs until the test has ended. */
-async function started(argv: readonly [string, ...string[]], env: Record<string, string>, uid = own) {
+async function started(
+  argv: readonly [string, ...string[]],
+  env: Record<string, string>,
+  { uid = own, detached = false } = {},
+) {
   const [program, ...args] = argv;
   const child = spawn(program, args, {
     env: { PATH: process.env.PATH, ...env },
     uid,
+    detached,
     stdio: ["pipe", "pipe", "inherit"],
   });
   onTestFinished(async () => {
@@ -62,7 +68,7 @@ describe.each([
 
   test.skipIf(open === null || !isRoot)("looks into the environments of one account alone", async () => {
     const table = open?.() ?? createPsTable();
-    const theirs = await started(quiet, { MARK: "job-1" }, NOBODY);
+    const theirs = await started(quiet, { MARK: "job-1" }, { uid: NOBODY });
     expect(await pidsMarked(table, [theirs], "MARK=job-1", own)).toEqual([]);
     expect(await pidsMarked(table, [theirs], "MARK=job-1", NOBODY)).toEqual([theirs]);
     expect(await pidsMarked(table, [theirs], "MARK=job-1", null)).toEqual([theirs]);
@@ -73,7 +79,7 @@ test.skipIf(!isLinux)("an environment of 3 GiB costs neither time of the event l
   const uid = isRoot ? NOBODY : own;
   const giant = ["python3", join(import.meta.dirname, "../support/giant-environment.py"), String(uid), "3"] as const;
   const giants = await Promise.all([started(giant, {}), started(giant, {}), started(giant, {})]);
-  const marked = await started(quiet, { MARK: "job-1" }, uid);
+  const marked = await started(quiet, { MARK: "job-1" }, { uid });
   const table = createProcfsTable("/proc");
   const before = process.memoryUsage().rss;
   let [longest, last, most] = [0, performance.now(), before];
@@ -91,4 +97,34 @@ test.skipIf(!isLinux)("an environment of 3 GiB costs neither time of the event l
   expect(performance.now() - begin).toBeLessThan(10_000);
   expect(longest).toBeLessThan(1000);
   expect(most - before).toBeLessThan(32 * 1024 * 1024);
+});
+
+test.skipIf(!isLinux)("what is in the session of another script's shell is not looked into", async () => {
+  const real = createProcfsTable("/proc");
+  const asked = new Set<number>();
+  const table: ProcessTable = {
+    ...real,
+    marked: async (processes, entry, uid) => {
+      for (const { pid } of processes) asked.add(pid);
+      return await real.marked(processes, entry, uid);
+    },
+  };
+  const inOwn = { detached: true };
+  const leaderPid = await started(quiet, { MARK: "job-1" }, inOwn);
+  const [escaped, other, stranger] = await Promise.all([
+    started(quiet, { MARK: "job-1" }, inOwn),
+    started(["sh", "-c", "sh -c 'echo ready; read -r nothing'; :"], { MARK: "job-2" }, inOwn),
+    started(quiet, { MARK: "job-3" }, inOwn),
+  ]);
+  const leader = { pid: leaderPid, startedAt: table.find(leaderPid)?.startedAt ?? -1 };
+  const belonging = { table, mark: "MARK=job-1", uid: own, leader, since: leader.startedAt, cgroup: null };
+  const pids = async (others: ReadonlySet<number>): Promise<number[]> =>
+    (await findMembers({ ...belonging, others })).map(({ pid }) => pid).sort();
+  expect(await pids(new Set([leaderPid, other]))).toEqual([leaderPid, escaped].sort());
+  const ofOther = (await real.list()).filter(({ session }) => session === other).map(({ pid }) => pid);
+  expect(ofOther.length).toBe(2);
+  for (const pid of ofOther) expect(asked.has(pid)).toBe(false);
+  expect(asked.has(stranger)).toBe(true);
+  expect(await pids(new Set())).toEqual([leaderPid, escaped].sort());
+  for (const pid of ofOther) expect(asked.has(pid)).toBe(true);
 });

@@ -1,7 +1,7 @@
-import { buffer } from "node:stream/consumers";
 import {
   type Coordinator,
   type JobUpdate,
+  type StoredTrace,
   type TraceAnswer,
   TroubleCause,
   type UpdateAnswer,
@@ -83,7 +83,7 @@ export function scriptedCoordinator(origin = "http://coordinator.test/") {
       return said;
     },
     async updateJob(job, update, signal) {
-      const trace = update.trace === undefined ? null : (await buffer(update.trace.open(signal))).toString();
+      const trace = update.trace === undefined ? null : await textOf(update.trace, signal);
       if (update.trace !== undefined && trace !== null && Buffer.byteLength(trace) !== update.trace.size) {
         throw new Error("the trace has not the size that it says");
       }
@@ -129,4 +129,10 @@ export function scriptedCoordinator(origin = "http://coordinator.test/") {
       });
     },
   };
+}
+
+async function textOf(trace: StoredTrace, signal: AbortSignal): Promise<string> {
+  const pieces: Buffer[] = [];
+  for await (const piece of trace.open(signal)) pieces.push(Buffer.from(piece));
+  return Buffer.concat(pieces).toString();
 }

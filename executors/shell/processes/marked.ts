@@ -5,14 +5,18 @@ const MOST_BYTES = 6 * 1024 * 1024;
 const PIECE_BYTES = 64 * 1024;
 
 /**
- * Whether a process was started with `entry` (`NAME=value`) in its environment, as far as we may look. Never in the event loop's
- * own time: the kernel lets a process keep its readers waiting while it changes its memory.
- * @param path `/proc/<pid>/environ`
+ * Tells, of one process at a time, whether it was started with `entry` (`NAME=value`) in its environment, as far as we may look.
+ * Never in the event loop's own time: the kernel lets a process keep its readers waiting while it changes its memory.
+ * @returns a function of `/proc/<pid>/environ`
  */
-export async function holdsEntry(path: string, entry: string): Promise<boolean> {
+export function entrySearch(entry: string): (path: string) => Promise<boolean> {
   // Each entry ends with a NUL; the one that is put before the first makes it no exception.
   const wanted = Buffer.from(`\0${entry}\0`);
-  const buffer = Buffer.allocUnsafe(wanted.length + PIECE_BYTES);
+  const buffer = Buffer.allocUnsafeSlow(wanted.length + PIECE_BYTES);
+  return async (path) => await isIn(path, wanted, buffer);
+}
+
+async function isIn(path: string, wanted: Buffer, buffer: Buffer): Promise<boolean> {
   buffer[0] = 0;
   let kept = 1;
   try {

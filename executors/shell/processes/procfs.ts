@@ -1,7 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { printable } from "../../common/say-ended.ts";
-import { holdsEntry } from "./marked.ts";
+import { entrySearch } from "./marked.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
 /** Processes looked at before others get a turn: about a millisecond. */
@@ -88,10 +88,11 @@ export function createProcfsTable(proc: string): ProcessTable {
     find,
     marked: async (processes, entry, uid) => {
       const found: Process[] = [];
+      const holdsEntry = entrySearch(entry);
       for (const [index, process] of processes.entries()) {
         if ((index + 1) % SLICE === 0) await nextTurn();
         if (uid !== null && !isOf(process.pid, uid)) continue;
-        if (await holdsEntry(`${proc}/${process.pid}/environ`, entry)) found.push(process);
+        if (await holdsEntry(`${proc}/${process.pid}/environ`)) found.push(process);
       }
       return found;
     },

@@ -17,13 +17,19 @@ export interface Belonging {
   /** What started earlier than this, on the table's own clock, belongs to somebody else. */
   readonly since: number;
   readonly cgroup: Cgroup | null;
+  /**
+   * Shells of other scripts that run now. Nobody joins another's session, so what is in theirs is not asked for the mark: with
+   * many jobs it would be most of what is there.
+   */
+  readonly others?: ReadonlySet<number>;
 }
 
 /**
  * Processes that provably belong: in the control group, in the shell's session or group, with the mark in their
  * environment, or descended from one of these. Founders of sessions come first, children after their parents.
  */
-export async function findMembers({ table, mark, uid, leader, since, cgroup }: Belonging): Promise<Process[]> {
+export async function findMembers(belonging: Belonging): Promise<Process[]> {
+  const { table, mark, uid, leader, since, cgroup, others } = belonging;
   const grouped = new Set(cgroup?.pids());
   const all = await table.list();
   const self = process.pid;
@@ -38,7 +44,7 @@ export async function findMembers({ table, mark, uid, leader, since, cgroup }: B
     if (grouped.has(one.pid) || one.session === session || one.group === session) add(one);
   }
   for (const one of await table.marked(
-    candidates.filter((candidate) => !members.has(candidate.pid)),
+    candidates.filter((one) => !members.has(one.pid) && others?.has(one.session) !== true),
     mark,
     uid,
   )) {

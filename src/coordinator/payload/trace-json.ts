@@ -1,4 +1,5 @@
 import { Readable } from "node:stream";
+import { tidyAfter } from "../../files/tidy.ts";
 import type { StoredTrace } from "../contract.ts";
 
 /**
@@ -15,10 +16,17 @@ const widths = Uint8Array.from({ length: 256 }, (_, byte) => {
   return byte < 0x20 ? 6 : 1;
 });
 
+const MOST_WIDTH = Math.max(...widths);
+
+/** Byte → what stands for it in JSON. */
+const escapes = Array.from({ length: 128 }, (_, byte) =>
+  Buffer.from(JSON.stringify(String.fromCharCode(byte)).slice(1, -1)),
+);
+
 /** Length of the trace in JSON, without the quotes around it: reads it once. */
 export async function escapedLength(trace: StoredTrace, signal: AbortSignal): Promise<number> {
   let length = 0;
-  for await (const chunk of trace.open(signal)) length += chunkLength(bytesOf(chunk));
+  for await (const chunk of trace.open(signal)) length += chunkLength(chunk);
   signal.throwIfAborted();
   return length;
 }
@@ -30,29 +38,34 @@ export function escapedStream(head: string, trace: StoredTrace, tail: string, si
 
 async function* parts(head: string, trace: StoredTrace, tail: string, signal: AbortSignal): AsyncGenerator<Buffer> {
   yield Buffer.from(head);
-  for await (const chunk of trace.open(signal)) {
-    const bytes = bytesOf(chunk);
-    for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield escapeBytes(bytes.subarray(at, at + PIECE_BYTES));
+  const room = Buffer.allocUnsafeSlow(MOST_WIDTH * PIECE_BYTES);
+  for await (const bytes of trace.open(signal)) {
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + PIECE_BYTES);
+      tidyAfter(piece.length);
+      yield Buffer.from(room.subarray(0, escapeInto(room, piece)));
+    }
   }
   yield Buffer.from(tail);
 }
 
 /**
- * Read as Latin-1 every byte is one character, so the runtime's own JSON writer does the escaping, whatever the bytes
- * mean: several hundred MB/s, where a loop over the escapes would be slow on coloured output.
+ * A loop over bytes, without a string in between: what is alive is one piece, and what becomes garbage is what was sent. Twice as
+ * quick as the runtime's own JSON writer and the copies around it.
+ * @returns bytes that were written
  */
-function escapeBytes(bytes: Buffer): Buffer {
-  return Buffer.from(JSON.stringify(bytes.toString("latin1")), "latin1").subarray(1, -1);
+function escapeInto(room: Uint8Array, bytes: Uint8Array): number {
+  let end = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at] ?? 0;
+    if (widths[byte] === 1) room[end++] = byte;
+    else for (const code of escapes[byte] ?? []) room[end++] = code;
+  }
+  return end;
 }
 
-function chunkLength(bytes: Buffer): number {
+function chunkLength(bytes: Uint8Array): number {
   let length = 0;
   for (let at = 0; at < bytes.length; at++) length += widths[bytes[at] ?? 0] ?? 0;
   return length;
-}
-
-function bytesOf(chunk: unknown): Buffer {
-  if (Buffer.isBuffer(chunk)) return chunk;
-  if (chunk instanceof Uint8Array) return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-  throw new TypeError("a stored trace must be a stream of bytes");
 }

@@ -1,5 +1,4 @@
 import { stat } from "node:fs/promises";
-import { Readable } from "node:stream";
 import { crc32 } from "node:zlib";
 import type { StoredTrace } from "../../coordinator/contract.ts";
 import { storedTrace } from "../../trace/stored.ts";
@@ -40,5 +39,11 @@ export function fromMemory(bytes: Buffer): TraceSource {
 
 /** A trace in memory. */
 export function traceOf(bytes: Buffer): StoredTrace {
-  return { size: bytes.length, open: (signal) => Readable.from([bytes], { signal, objectMode: false }) };
+  return {
+    size: bytes.length,
+    async *open(signal) {
+      signal.throwIfAborted();
+      yield bytes;
+    },
+  };
 }
