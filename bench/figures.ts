@@ -8,11 +8,13 @@ import { program } from "../test/support/program.ts";
 import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
+import { execBesidePeer } from "./exec.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
 import { lineDelays, promptScene } from "./line-delays.ts";
 import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
+import { readyMachines } from "./ready-machines.ts";
 import { cpuSeconds, type Figure, mean, median, residentMb, withRepository, withScene } from "./scene.ts";
 import { artifacts, transfers } from "./transfers.ts";
 import { virtualMachineJobs } from "./virtual-machines.ts";
@@ -275,7 +277,8 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
-  machines,
+  machines: async () => [...(await machines()), ...(await readyMachines())],
+  exec: execBesidePeer,
   virtualMachines: virtualMachineJobs,
   endurance,
   fairness,

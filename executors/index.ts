@@ -4,6 +4,7 @@ import type { ExecutorWords } from "../src/executor-words.ts";
 import { absent } from "./absent.ts";
 import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";
+import { words as dockerAutoscaler } from "./docker-autoscaler/words.ts";
 import { words as dockerMachine } from "./docker-machine/words.ts";
 import { words as dockerSsh } from "./docker-ssh/words.ts";
 import { words as dockerSshMachine } from "./docker-ssh-machine/words.ts";
@@ -26,6 +27,7 @@ export const lines: readonly CatalogLine[] = [
   [dockerMachine, () => import("./docker-machine/index.ts")],
   [dockerSshMachine, () => import("./docker-ssh-machine/index.ts")],
   [instance, () => import("./instance/index.ts")],
+  [dockerAutoscaler, () => import("./docker-autoscaler/index.ts")],
   [custom, () => import("./custom/index.ts")],
   [virtualbox, () => import("./virtualbox/index.ts")],
   [parallels, () => import("./parallels/index.ts")],

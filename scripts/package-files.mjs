@@ -52,6 +52,8 @@ export function layOut({ root, binary, kind, top, version, date }) {
   put(`${docs}/README.md`, readFileSync(join(top, "README.md")));
   put(`${docs}/config.example.toml`, readFileSync(join(top, "config.example.toml")));
   put(`${docs}/CHANGELOG.md`, readFileSync(join(top, "CHANGELOG.md")));
+  for (const name of ["alerts.yml", "grafana.json"])
+    put(`${docs}/monitoring/${name}`, readFileSync(join(top, "packaging/monitoring", name)));
   put(`${docs}/copyright`, readFileSync(join(top, "packaging/copyright")));
   if (kind === "deb") {
     const entry = `alloy-runner (${version}-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The alloy-runner authors <noreply@alloy-runner.invalid>  ${debianDate(date)}\n`;

@@ -18,7 +18,7 @@ needed="
   wine:wine,wine64 x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64-win32
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
   containerd:containerd runc:runc unshare:util-linux tini:tini
-  chromium:chromium prometheus:prometheus promtool:prometheus
+  chromium:chromium prometheus:prometheus
   fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""
@@ -31,8 +31,8 @@ if [ "$(uname -m)" = x86_64 ]; then
   [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
   command -v qemu-system-x86_64 >/dev/null 2>&1 || packages="$packages qemu-system-x86"
 fi
-# The test cluster takes Go from PyPI where this machine has none.
-PATH="$PATH:/usr/local/go/bin" command -v go >/dev/null 2>&1 || python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
+# moto comes from PyPI, and so does Go where this machine has none.
+python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "setup-tests: please install:$packages" >&2
@@ -47,3 +47,5 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086 # a list of package names
 apt-get install -y -qq --no-install-recommends $packages >/dev/null
+# Its package starts a server, which nobody here has asked for.
+case "$packages" in *prometheus*) systemctl disable --now prometheus >/dev/null 2>&1 || true ;; esac

@@ -2,7 +2,10 @@ import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { EntrySettings, ExecutorDeps } from "./executor-deps.ts";
 import type { ExecutorWords } from "./executor-words.ts";
-import type { Job, StageName, Trust, Variable } from "./job/job.ts";
+import type { Job, JobUsage, StageName, Trust, Variable } from "./job/job.ts";
+
+export type { JobUsage } from "./job/job.ts";
+
 import type { ScriptParts, ShellCommand, ShellName, Tone } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -167,8 +170,38 @@ export interface Environment {
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;
+  /** What the job has used so far, as far as that can be told. Asked once, after its last script. */
+  usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;
+}
+
+/** How much may stay of what is kept between jobs, in bytes. `null`: any. */
+export interface KeepBudgets {
+  readonly images: number | null;
+  readonly volumes: number | null;
+  /** Directories for builds. */
+  readonly builds: number | null;
+  /** What must be free on their disk, in bytes or as a share of it. */
+  readonly free: { readonly bytes: number } | { readonly share: number } | null;
+}
+
+/** One thing that is kept between jobs. */
+export interface KeptThing {
+  readonly kind: "image" | "volume" | "builds";
+  readonly name: string;
+  readonly bytes: number;
+  /** `Date.now()` of its last use. */
+  readonly usedAt: number;
+}
+
+/** A thing that goes. */
+export interface Tidied extends KeptThing {
+  /** Such as `Docker 27.1 at unix:///run/docker.sock`. */
+  readonly where: string;
+  readonly why: string;
+  /** Why it is still there. */
+  readonly problem?: string;
 }
 
 export type JobLocation =
@@ -185,6 +218,7 @@ export type JobLocation =
  * - `ready`, `disks`: once per request for a job, beside all the rest.
  * - `prepare`: for any number of jobs at once, at most `concurrent`. For one job one at a time, up to three times, and only after
  *   the one before was rejected. Each environment that it gave is destroyed, at least once.
+ * - `tidy`: once at a time, beside all the rest.
  * - `recover`: for other jobs than those that are prepared, up to four at once, beside all the rest; for one job again where it
  *   was rejected. It may be all that an executor is ever asked for.
  * - `close`: once, after all else: the last `destroy` and the last reservation. An executor that was never used is closed, too.
@@ -243,6 +277,13 @@ export interface Executor {
    * closed after its last job.
    */
   reconfigure?(tables: Readonly<Record<string, unknown>>, entry: EntrySettings): boolean;
+  /**
+   * Removes what it keeps between jobs and brought in itself, until that is within the budgets: what was not used for longest first, and
+   * nothing that a job, or somebody else, uses.
+   * @param options `dry`: only say what would go
+   * @returns what has gone, or could not be removed
+   */
+  tidy?(budgets: KeepBudgets, options: { readonly dry: boolean }, signal: AbortSignal): Promise<readonly Tidied[]>;
   /** After a crash: end and remove what the notes of one dead job name, and nothing else. */
   recover(jobKey: string, notes: readonly Note[], signal: AbortSignal): Promise<Recovered>;
   /** Longest that its end may take, where that may be longer than usual. */

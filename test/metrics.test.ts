@@ -44,6 +44,7 @@ describe("the metrics", () => {
     const series = async () =>
       (await metrics.render()).split("\n").filter((line) => line.startsWith("alloy_runner_machine"));
     const of = (id: string) => `runner="${id}",runner_name="${id}",system_id=""`;
+    expect(metrics.figures("bbbb")).toEqual([{ about: "Machines that wait for a job.", name: "", value: 5 }]);
     expect(await series()).toEqual([
       `alloy_runner_machine_idle{${of("aaaa")}} 2`,
       `alloy_runner_machine_idle{${of("bbbb")}} 5`,

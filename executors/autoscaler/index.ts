@@ -1,3 +1,3 @@
-export { type Instances, openInstances } from "./instances.ts";
+export { type EntryInstances, instancesOf } from "./of-entry.ts";
 export type { Reached } from "./reach/reach.ts";
-export { type AutoscalerTable, autoscalerTable, programsOf, tableOf } from "./settings/table.ts";
+export { autoscalerTable, programsOf } from "./settings/table.ts";

@@ -1,15 +1,19 @@
 import { join } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { EntrySettings, ExecutorDeps } from "../../src/executor-deps.ts";
-import { createPool, type Pool } from "../scaler/index.ts";
+import { createPool, type Pool, poolMeters } from "../scaler/index.ts";
+import { awsProvider } from "./providers/aws/aws.ts";
+import { awsSettings } from "./providers/aws/settings.ts";
 import { execProvider } from "./providers/exec.ts";
 import type { Cloud } from "./providers/instance.ts";
 import { staticProvider } from "./providers/static.ts";
 import { createKnown } from "./reach/known.ts";
 import { type Reached, type ReachSettings, reachable } from "./reach/reach.ts";
-import type { Plugin } from "./settings/plugin.ts";
+import { originOf } from "./settings/plugin.ts";
 import { poolSettings } from "./settings/pool-settings.ts";
 import type { AutoscalerTable } from "./settings/table.ts";
+
+const WORD = "instance";
 
 /** The instances of an entry. */
 export interface Instances {
@@ -26,8 +30,8 @@ export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: 
   const { machines, ephemeral = false } = entry;
   if (machines === undefined) throw new SystemFailure("Instances belong to an entry, and there is none");
   let table = given;
-  const dir = join(host.keepDir, `${name}-${machines.runnerId}-${table.plugin.name}`);
-  const cloud = cloudOf(() => table.plugin, deps);
+  const dir = join(host.keepDir, `${name}-${machines.runnerId}-${originOf(table.plugin)}`);
+  const cloud = cloudOf(() => table, deps);
   const provider = reachable({
     cloud,
     known: createKnown(dir, cloud.lasting),
@@ -35,12 +39,19 @@ export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: 
     workingDirectory: host.working,
     log,
   });
-  const pool = createPool({ provider, settings: poolSettings(table, ephemeral), log, dir, word: "instance" });
+  const pool = createPool({
+    provider,
+    settings: poolSettings(table, ephemeral),
+    log,
+    dir,
+    word: WORD,
+    events: poolMeters(deps.meter, WORD),
+  });
   return {
     pool,
     find: (id, signal) => provider.find(id, signal),
     configure(next, nextEntry) {
-      if (next.plugin.name !== table.plugin.name) return false;
+      if (originOf(next.plugin) !== originOf(table.plugin)) return false;
       table = next;
       pool.configure(poolSettings(table, nextEntry.ephemeral ?? false));
       return true;
@@ -58,8 +69,9 @@ function reachSettings(table: AutoscalerTable): ReachSettings {
   };
 }
 
-/** @param plugin of one name, whose settings may change */
-function cloudOf(plugin: () => Plugin, { host }: ExecutorDeps): Cloud {
+/** @param table of one origin, whose settings may change */
+function cloudOf(table: () => AutoscalerTable, { host, log }: ExecutorDeps): Cloud {
+  const plugin = () => table().plugin;
   const first = plugin();
   switch (first.name) {
     case "exec": {
@@ -70,6 +82,16 @@ function cloudOf(plugin: () => Plugin, { host }: ExecutorDeps): Cloud {
         return current;
       }, host.env);
     }
+    case "aws":
+      return awsProvider({
+        settings: awsSettings(first.config, host.working),
+        environment: host.env,
+        login: () => {
+          const { user, fixed } = table().connector_config;
+          return { user, sendsKey: !fixed };
+        },
+        log,
+      });
     case "static": {
       let current = first.hosts;
       return staticProvider(() => {

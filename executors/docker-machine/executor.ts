@@ -4,7 +4,8 @@ import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, Note, Notes, PrepareRequest, Reservation } from "../../src/executor.ts";
 import type { EntrySettings, ExecutorDeps, MachineOwner } from "../../src/executor-deps.ts";
 import type { ExecutorWords } from "../../src/executor-words.ts";
-import { createDockerExecutor, settingsOf } from "../docker/index.ts";
+import { afterDestroy } from "../common/after-destroy.ts";
+import { createDockerExecutor, createSuccessive, settingsOf } from "../docker/index.ts";
 import type { PrepareJobOptions } from "../docker/own-command.ts";
 import { createPool, type Lease, onLease, onPlace, type Pool } from "../scaler/index.ts";
 import { machineMeters } from "./metrics.ts";
@@ -57,9 +58,9 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     if (connection === undefined) throw new SystemFailure("A job on a machine has no machine");
     return connection;
   };
-  const openDocker = (given: Tables, entry: EntrySettings): Docker => {
+  const openDocker = (given: Tables, entry: EntrySettings): Executor => {
     const prepare = preparing?.(given, { ...deps, entry });
-    const executor = createDockerExecutor(
+    return createDockerExecutor(
       settingsOf(given.docker),
       { ...deps, entry },
       {
@@ -74,14 +75,8 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
         },
       },
     );
-    return { executor, jobs: 0 };
   };
-  let docker = openDocker(tables, deps.entry);
-  /** Those of before a reload, whose jobs go on. */
-  const former = new Set<Docker>();
-  const leave = async (one: Docker): Promise<void> => {
-    if (--one.jobs === 0 && former.delete(one)) await one.executor.close(AbortSignal.timeout(CLOSE_MS));
-  };
+  const docker = createSuccessive(openDocker(tables, deps.entry), CLOSE_MS);
 
   let wake = (): void => {};
   let machines: Machines | null = null;
@@ -100,35 +95,23 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     await request.remember({ kind: "machine", name: place.id });
     const reservation: Reservation = { name: place.id, [Symbol.asyncDispose]: async () => {} };
     connections.set(reservation, place.connection);
-    const mine = docker;
-    mine.jobs++;
-    let environment: Environment;
+    const held = docker.hold();
     try {
       const either = AbortSignal.any([signal, place.lost]);
-      environment = await mine.executor.prepare({ ...request, reservation }, notes, either);
+      const environment = await held.executor.prepare({ ...request, reservation }, notes, either);
+      return afterDestroy(onPlace(environment, place, deps.log), () => held.leave());
     } catch (error) {
-      await leave(mine);
+      await held.leave();
       throw error;
     }
-    const there = onPlace(environment, place, deps.log);
-    let left = false;
-    return {
-      ...there,
-      destroy: async (until: AbortSignal) => {
-        await there.destroy(until);
-        if (left) return;
-        left = true;
-        await leave(mine);
-      },
-    };
   };
 
   return {
     name,
     title,
-    features: docker.executor.features,
+    features: docker.current.features,
     get shell() {
-      return docker.executor.shell;
+      return docker.current.shell;
     },
     location: { at: "host", host: "a machine of docker-machine" },
     closeMs: CLOSE_MS,
@@ -139,36 +122,26 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     prepare: (request, notes, signal) =>
       onLease(pool(), request, (lease) => prepareOn(lease, request, notes, signal), signal),
     reconfigure(next, nextEntry) {
-      former.add(docker);
-      const before = docker;
-      before.jobs++;
-      docker = openDocker(next, nextEntry);
+      docker.replace(openDocker(next, nextEntry));
       table = next.machine;
       entry = nextEntry;
       machines?.configure(table, entry);
-      void leave(before);
       return true;
     },
     async recover(jobKey, notes, signal) {
       const on = machineOf(notes);
       // What was on a machine that is gone went with it.
       if (on !== undefined && !(await findStore(deps.host.env).names()).includes(on)) return { done: [], left: [] };
-      return await docker.executor.recover(jobKey, notes, signal);
+      return await docker.current.recover(jobKey, notes, signal);
     },
     async close(signal) {
       await machines?.pool.close(signal);
-      await docker.executor.close(signal);
-      await Promise.all([...former].map((one) => one.executor.close(signal)));
+      await docker.close(signal);
     },
   };
 }
 
 type Rest = readonly [notes: Parameters<Executor["prepare"]>[1], signal: AbortSignal];
-
-interface Docker {
-  readonly executor: Executor;
-  jobs: number;
-}
 
 interface Machines {
   readonly pool: Pool<MachineConnection>;
@@ -209,13 +182,13 @@ function openMachines({ table: given, entry, deps, metrics }: OpenOptions): Mach
       program: machineProgram(store, host.env),
       records: machineRecords(dir),
       log,
-      onMade: meters.created,
+      onMade: meters.made,
     }),
     settings: current.pool,
     log,
     dir,
     word: "machine",
-    events: meters,
+    events: meters.events,
   });
   return {
     pool,

@@ -1,17 +1,16 @@
 import type { ExecutorMeter } from "../../src/executor-deps.ts";
-import type { Instance } from "../scaler/index.ts";
+import { type Instance, type PoolEvents, poolMeters } from "../scaler/index.ts";
 
 export interface MachineMeters {
-  created(ms: number): void;
-  used(waitedMs: number): void;
-  removed(): void;
+  /** docker-machine has made one, and took so long. */
+  made(ms: number): void;
+  readonly events: PoolEvents;
 }
 
 /** 30 s and nine more, each a quarter longer: as the Go runner has them. */
 const CREATION_BUCKETS = Array.from({ length: 10 }, (_, index) => 30 * 1.25 ** index);
-const WAIT_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 120, 300, 900];
 
-/** The Go runner's metrics, and how long jobs wait. `prefix`: `ci_docker_machines`. */
+/** The Go runner's metrics, and those of every pool. `prefix`: `ci_docker_machines`. */
 export function machineMeters(
   meter: ExecutorMeter,
   prefix: string,
@@ -23,7 +22,7 @@ export function machineMeters(
     "How long machines took to be made.",
     CREATION_BUCKETS,
   );
-  const wait = meter.histogram("machine_wait_seconds", "How long jobs waited for their machine.", WAIT_BUCKETS);
+  const pool = poolMeters(meter, "machine");
   meter.gauge(`${prefix}_provider_machine_states`, "Machines by what they do.", ["state"], () => {
     const counts = new Map(["acquired", "creating", "idle", "used", "removing"].map((state) => [state, 0]));
     for (const one of instances()) {
@@ -33,15 +32,18 @@ export function machineMeters(
     return [...counts].map(([state, value]) => ({ labels: { state }, value }));
   });
   return {
-    created(ms) {
+    made(ms) {
       action({ action: "created" });
       creation(ms / 1000);
     },
-    used(waitedMs) {
-      action({ action: "used" });
-      wait(waitedMs / 1000);
+    events: {
+      ...pool,
+      used(waitedMs) {
+        action({ action: "used" });
+        pool.used(waitedMs);
+      },
+      removed: () => action({ action: "removed" }),
     },
-    removed: () => action({ action: "removed" }),
   };
 }
 

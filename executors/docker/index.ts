@@ -12,13 +12,16 @@ import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engin
 import { createAccounts } from "./job/accounts/accounts.ts";
 import { prepareJob } from "./job/prepare-job.ts";
 import { stayAt } from "./job/stay.ts";
+import { tidyEngine } from "./kept/tidy.ts";
 import { createEngines } from "./means.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 import { checkedTable, settingsOf } from "./settings/table.ts";
 import { words } from "./words.ts";
 
+export { openSocketHere } from "./engine/socket-here.ts";
 export type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 export { checkedTable, settingsOf } from "./settings/table.ts";
+export { createSuccessive } from "./successive.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
@@ -71,6 +74,16 @@ export function createDockerExecutor(
     },
   });
 
+  const tidy: Executor["tidy"] = async (budgets, { dry }, signal) => {
+    const means = await engines.hold(settings.connection, signal);
+    const { engine, owner, uses } = means;
+    try {
+      return await tidyEngine({ engine, owner, uses, budgets, dry }, signal);
+    } finally {
+      await means.free();
+    }
+  };
+
   const executor: Executor = {
     name,
     title,
@@ -116,6 +129,7 @@ export function createDockerExecutor(
         await means.free();
       }
     },
+    ...(connectionOf === undefined ? { tidy } : {}),
     close: () => engines.close(),
   };
   // Of another machine's places a job has no use.

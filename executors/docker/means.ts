@@ -8,6 +8,8 @@ import type { Owner } from "./engine/labels.ts";
 import { createHelperImages, type HelperImages } from "./image/helper-image.ts";
 import { createNetworkPool, type NetworkPool } from "./job/network/network-pool.ts";
 import { createSlots } from "./job/slots.ts";
+import { openRecord } from "./kept/record.ts";
+import { createUses, type Uses } from "./kept/uses.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 
 /** One engine, and what its jobs share there. */
@@ -18,6 +20,8 @@ export interface Means {
   readonly sweeper: Sweeper;
   readonly networks: NetworkPool;
   readonly helperImages: HelperImages;
+  /** Shared by all entries of this process that are at the engine. */
+  readonly uses: Uses;
 }
 
 /** Means that somebody works with until they are let go of. */
@@ -57,6 +61,7 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
       sweeper: createSweeper(owner, log),
       networks: createNetworkPool({ engine, owner, settings, log }),
       helperImages: createHelperImages(),
+      uses: await usesAt(host.keepDir, engine.address),
     };
   };
 
@@ -105,11 +110,24 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
   };
 }
 
+const usesByEngine = new Map<string, Promise<Uses>>();
+
+/** Several entries may be at one engine, and what one's job uses another one's must not remove. */
+async function usesAt(keepDir: string, address: string): Promise<Uses> {
+  const key = JSON.stringify([keepDir, address]);
+  const there = usesByEngine.get(key);
+  if (there !== undefined) return await there;
+  const fresh = openRecord(keepDir, address).then(createUses);
+  usesByEngine.set(key, fresh);
+  return await fresh;
+}
+
 function keyOf({ host, tlsCertPath, tlsVerify }: ConnectionSettings): string {
   return JSON.stringify([host, tlsCertPath, tlsVerify]);
 }
 
-async function end({ engine, sweeper, networks }: Means): Promise<void> {
+async function end({ engine, sweeper, networks, uses }: Means): Promise<void> {
+  await uses.record.save().catch(() => {});
   await sweeper.close();
   await networks.close();
   await engine.close();

@@ -3,7 +3,7 @@ import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Executor, Notes, PrepareRequest, Recovered } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { deadline } from "../../src/time.ts";
-import { type Instances, openInstances, type Reached, tableOf } from "../autoscaler/index.ts";
+import { instancesOf, type Reached } from "../autoscaler/index.ts";
 import { handingOver } from "../common/hand-over.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { type Lease, onLease, onPlace, type Place } from "../scaler/index.ts";
@@ -29,8 +29,6 @@ type Left = Omit<z.output<typeof noteSchema>, "kind">;
 /** How long an instance that was ready may be away before its job looks for another one. */
 const PATIENCE_MS = 10_000;
 const CLEAN_UP_MS = 60_000;
-/** Calls to the provider that are under way may end before the runner does. */
-const CLOSE_MS = 120_000;
 const SOMEWHERE = { at: "host", host: "an instance" } as const;
 
 type Tables = Readonly<Record<string, unknown>>;
@@ -39,18 +37,7 @@ type Tables = Readonly<Record<string, unknown>>;
 export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Executor {
   const { log } = given;
   let deps = given;
-  /** `null`: the entry is gone, and nobody knows any more how its instances are reached. */
-  let table = tableOf(tables.autoscaler);
-  let wake = (): void => {};
-  let opened: Instances | null = null;
-  const instances = (): Instances => {
-    if (opened === null) {
-      if (table === null) throw new SystemFailure("the entry of its instances is gone from the configuration");
-      opened = openInstances(table, deps, words.name);
-      opened.pool.onRoom(() => wake());
-    }
-    return opened;
-  };
+  const { get: instances, ...lifecycle } = instancesOf(tables, given, words.name);
 
   /** Cleans up over a connection of its own, or by `commands`. */
   const cleanUp = async (
@@ -143,11 +130,7 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
     features: { variables: true, image: false, services: false, shared: true },
     shell: "bash",
     location: SOMEWHERE,
-    closeMs: CLOSE_MS,
-    reserve: (signal) => instances().pool.reserve(signal),
-    onRoom: (to) => {
-      wake = to;
-    },
+    ...lifecycle,
     prepare: (request, notes, signal) =>
       onLease(instances().pool, request, (lease) => prepareOn(lease, request, notes, signal), signal),
     async recover(jobKey, notes, signal) {
@@ -163,14 +146,9 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
       return { done: all.flatMap(({ done }) => done), left: all.flatMap(({ left }) => left) };
     },
     reconfigure(next, entry) {
-      const nextTable = tableOf(next.autoscaler);
-      if (nextTable === null || opened?.configure(nextTable, entry) === false) return false;
-      table = nextTable;
+      if (!lifecycle.reconfigure(next, entry)) return false;
       deps = { ...deps, entry };
       return true;
-    },
-    async close(signal) {
-      await opened?.pool.close(signal);
     },
   });
   return {

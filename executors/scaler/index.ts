@@ -4,6 +4,7 @@ export { type Period, parsePeriod, timezoneComplaint } from "./decide/periods.ts
 export type { Demand, Policy } from "./decide/policy.ts";
 export { onLease } from "./on-lease.ts";
 export { onPlace } from "./on-place.ts";
-export type { Lease, Place, Pool, PoolSettings } from "./pool/contract.ts";
+export type { Lease, Place, Pool, PoolEvents, PoolSettings } from "./pool/contract.ts";
+export { poolMeters } from "./pool/meters.ts";
 export { createPool } from "./pool/pool.ts";
 export type { Provider } from "./provider.ts";

@@ -1,4 +1,5 @@
 import type { Environment, PrepareRequest } from "../../src/executor.ts";
+import { afterDestroy } from "../common/after-destroy.ts";
 import type { Lease, Pool } from "./pool/contract.ts";
 
 /**
@@ -15,14 +16,7 @@ export async function onLease<C>(
   if (reserved !== undefined) return await prepare(reserved);
   const own = await pool.lease(signal);
   try {
-    const environment = await prepare(own);
-    return {
-      ...environment,
-      destroy: async (until) => {
-        await environment.destroy(until);
-        await own[Symbol.asyncDispose]();
-      },
-    };
+    return afterDestroy(await prepare(own), async () => await own[Symbol.asyncDispose]());
   } catch (error) {
     await own[Symbol.asyncDispose]();
     throw error;

@@ -2,10 +2,11 @@ import { lstat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type Note, type Recovered } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type JobUsage, type Note, type Recovered } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { addUsage } from "../common/group-usage.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
@@ -15,6 +16,7 @@ import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
 import { mustBeWritable, openBuildsDir } from "./places/builds-dir.ts";
 import { openProcessTable } from "./places/host-claims.ts";
+import { createKeptBuilds } from "./places/kept-builds.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
 import { removeDirectory } from "./places/remove.ts";
@@ -78,7 +80,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   const shell = entry.shell ?? profiled;
   const buildsDir = resolve(around.working, entry.buildsDir ?? "builds");
   const table = openProcessTable();
-  const slots = createSlots(createDirectoryLocks(lockDirectories(scratchDir, ephemeral), table));
+  const locks = createDirectoryLocks(lockDirectories(scratchDir, ephemeral), table);
+  const slots = createSlots(locks);
+  const kept = createKeptBuilds(around.keepDir);
 
   const closing = new AbortController();
 
@@ -122,6 +126,10 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],
+    tidy: async (budgets, { dry }, signal) => {
+      const { launch } = await means();
+      return await kept.tidy({ buildsDir, budgets, dry, locks, launch }, signal);
+    },
     prepare: async (request, _notes, signal) => {
       const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
@@ -131,7 +139,11 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
+      let used: JobUsage = {};
       const host: ScriptHost = {
+        onUsed: (more) => {
+          used = addUsage(used, more);
+        },
         launch,
         profile,
         pipes,
@@ -148,6 +160,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
+      if (!ephemeral) kept.used(slot.places);
       try {
         await request.remember({
           kind: "shell-job",
@@ -159,7 +172,18 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         });
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
-        return createEnvironment({ host, shell, slot, buildsDir });
+        const environment = {
+          ...createEnvironment({ host, shell, slot, buildsDir }),
+          ...(cgroups === null ? {} : { usage: async () => used }),
+        };
+        if (ephemeral) return environment;
+        return {
+          ...environment,
+          destroy: async (until) => {
+            kept.used(slot.places);
+            await environment.destroy(until);
+          },
+        };
       } catch (error) {
         slot[Symbol.dispose]();
         throw error;
@@ -183,6 +207,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       closing.abort();
       await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
+      await kept.close().catch(() => {});
     },
   });
 

@@ -128,6 +128,11 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         throw error;
       }
     },
+    diagnose: async (signal) => {
+      const connection = await connect(0, signal);
+      connection.close();
+      return `${target} lets it log in`;
+    },
     recover: async (jobKey, notes, signal) => {
       // A job that was prepared twice has two notes of the same place.
       const places = new Map<string, z.infer<typeof noteSchema>>();

@@ -4,9 +4,11 @@ import { createLink } from "./connection/link.ts";
 import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";
 import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working-copy.ts";
 
+export type { SshChannel } from "./connection/channel.ts";
 export { sshCommands } from "./connection/commands.ts";
 export { connectSsh, type SshConnection } from "./connection/connection.ts";
 export { publicKeyOf } from "./connection/handshake.ts";
+export { createLink, type Link } from "./connection/link.ts";
 export { createSessionLimit } from "./connection/session-limit.ts";
 export { type LoginWords, type SshSettings, type SshTable, sshComplaint, sshSettings, sshTable } from "./settings.ts";
 export { cleanUpAfter } from "./working-copy/recovery.ts";

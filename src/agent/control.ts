@@ -29,6 +29,10 @@ export async function control(
       const { topCommand } = await import("../commands/top/top.ts");
       return await topCommand(values, context, { input: process.stdin, output: process.stdout });
     }
+    case "gc": {
+      const { runGc } = await import("./gc.ts");
+      return await runGc(values, context);
+    }
     case "pause":
     case "resume":
       return await pauseCommand(name, first, values, context);

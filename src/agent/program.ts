@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { normalizeArguments } from "../commands/arguments.ts";
 import { addControlCommand, CONTROL_COMMANDS } from "../commands/control/flags.ts";
 import { addExecFlags, flagsOfExec } from "../commands/exec/flags.ts";
@@ -135,6 +135,7 @@ function createProgram({ executors, output }: Surroundings): Command {
       "look for what is wrong: configuration, coordinators, this machine, engines; exit status 1 warnings, 2 errors",
     )
     .addOption(configOption().env("CONFIG_FILE"))
+    .addOption(new Option("--selftest [runner]", "run small jobs by the executor of this entry, or of each"))
     .addOption(toggle("--json", "print JSON"));
   does(doctor, async (values, context) => (await import("./doctor.ts")).runDoctor(values, context));
   for (const action of SERVICE_ACTIONS) {

@@ -36,7 +36,10 @@ export function createBoard(): Board {
   const entries = new Set<() => RunnerView>();
   let count = 0;
 
-  const change = (mine: Shown, more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages">>): void => {
+  const change = (
+    mine: Shown,
+    more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages" | "usage">>,
+  ): void => {
     mine.view = Object.freeze({ ...mine.view, ...more });
     for (const watcher of watchers) watcher(mine.view);
   };
@@ -54,7 +57,8 @@ export function createBoard(): Board {
           const stages = withStage(mine.view, now - mine.enteredAt);
           // Another try to prepare counts as part of the first one.
           if (stageOf(progress) !== stageOf(mine.view.progress)) mine.enteredAt = now;
-          change(mine, { progress, since: Date.now(), ...(mine.enteredAt === now ? { stages } : {}) });
+          const usage = progress.at === "finished" && progress.usage !== undefined ? { usage: progress.usage } : {};
+          change(mine, { progress, ...usage, since: Date.now(), ...(mine.enteredAt === now ? { stages } : {}) });
         },
         traced: (bytes) => change(mine, { traceBytes: mine.view.traceBytes + bytes }),
         offer: (offered) => {

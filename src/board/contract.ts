@@ -1,4 +1,4 @@
-import type { JobProgress } from "../job/job.ts";
+import type { JobProgress, JobUsage } from "../job/job.ts";
 
 /**
  * What must never stand where people look at jobs. A value that has one of these is refused by the compiler, so that nobody
@@ -37,6 +37,8 @@ export interface JobView extends JobCard {
   readonly since: number;
   /** Bytes of its trace so far. */
   readonly traceBytes: number;
+  /** What it has used, once that is known. */
+  readonly usage?: JobUsage;
   /** What has ended of it, in order, each once; `prepare_executor` first. */
   readonly stages: readonly StageTime[];
 }

@@ -1,5 +1,5 @@
 import type { ConfigProblem } from "../errors.ts";
-import type { Executor } from "../executor.ts";
+import type { Executor, KeepBudgets } from "../executor.ts";
 import type { ExecutorDeps, ShellHost } from "../executor-deps.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
 import type { ShellName } from "../shell.ts";
@@ -26,6 +26,7 @@ export interface Config {
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
   readonly connectionMaxAgeMs: number; // TOML: `connection_max_age`
   readonly admission: AdmissionConfig; // TOML: `[admission]`
+  readonly housekeeping: KeepBudgets; // TOML: `[housekeeping]`
   /** The entries that can be used. */
   readonly runners: readonly RunnerConfig[];
   /** The others: no jobs are asked for with them. */

@@ -146,6 +146,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
       maxSystemFailures: settings.admission.max_system_failures,
       failurePauseMs: settings.admission.failure_pause,
     },
+    housekeeping: settings.housekeeping,
     runners,
     broken,
     warnings: findings.warnings,

@@ -2,7 +2,7 @@ import type { JobView, RunnerView } from "../board/contract.ts";
 import type { Log } from "../log.ts";
 import type { HttpReply, HttpRequest } from "../serving/http.ts";
 import { lastLine } from "./last-line.ts";
-import { jobLine, runnerLines } from "./lines.ts";
+import { jobLine, runnerLines, tidiedAnswer } from "./lines.ts";
 import { type JobLine, PROTOCOL, type StatusAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 import type { Followed } from "./trace-lines.ts";
@@ -39,6 +39,11 @@ const ROUTES: Readonly<Record<string, Route>> = {
   "POST drain": (_, steering) => {
     steering.drain();
     return json({ jobs: steering.board.jobs().length });
+  },
+  "POST gc": async ({ query }, steering, log) => {
+    const dry = query.get("dry") === "1";
+    if (!dry) log.info("housekeeping, as the operator wished");
+    return json(tidiedAnswer(await steering.tidy(dry), dry));
   },
   "POST reload": async (_, steering) => {
     const reloaded = await steering.reload();
@@ -100,7 +105,7 @@ export async function statusOf(steering: Steering, withLines: boolean): Promise<
     pid: process.pid,
     startedAt: new Date(now - Math.round(process.uptime() * 1000)).toISOString(),
     ...steering.about(),
-    runners: runnerLines(board, now),
+    runners: runnerLines(steering, now),
     jobs: await Promise.all(board.jobs().map(shown)),
     finished: board.finished().map((view) => jobLine(view, now, true)),
   };
@@ -132,8 +137,8 @@ function runnersOf({ query }: HttpRequest, runners: readonly RunnerView[]): stri
   return refusal(404, `There is no runner "${wanted}" at work; there is ${names}`);
 }
 
-function chosen({ board }: Steering, ids: readonly string[] | "all") {
-  return runnerLines(board, Date.now()).filter(({ id }) => ids === "all" || ids.includes(id));
+function chosen(steering: Steering, ids: readonly string[] | "all") {
+  return runnerLines(steering, Date.now()).filter(({ id }) => ids === "all" || ids.includes(id));
 }
 
 function isNamed(name: string, id: string, wanted: string): boolean {

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { z } from "zod";
 import { CommandError, describeError } from "../errors.ts";
 import { socketAddress, socketPath } from "./place.ts";
-import { PROTOCOL, PROTOCOL_HEADER, problemSchema, VERSION_HEADER } from "./protocol.ts";
+import { LONG_WORK_MS, PROTOCOL, PROTOCOL_HEADER, problemSchema, VERSION_HEADER } from "./protocol.ts";
 
 /** A running runner, as another process of its operator reaches it. */
 export interface ControlClient {
@@ -30,7 +30,8 @@ const ANSWER_LIMIT_MS = 60_000;
 
 export function createControlClient(options: ControlClientOptions): ControlClient {
   const ask = async <T>(method: string, path: string, schema: z.ZodType<T>): Promise<T> => {
-    const response = await send(options, method, path, AbortSignal.timeout(ANSWER_LIMIT_MS));
+    const limitMs = path.startsWith("gc") ? LONG_WORK_MS : ANSWER_LIMIT_MS;
+    const response = await send(options, method, path, AbortSignal.timeout(limitMs));
     const text = await bodyOf(response);
     return parsed(text, schema);
   };

@@ -1,6 +1,8 @@
-import type { Board, JobView, RunnerView } from "../board/contract.ts";
+import type { JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
-import type { JobLine, RunnerLine } from "./protocol.ts";
+import type { Tidied } from "../executor.ts";
+import type { JobLine, RunnerLine, TidiedAnswer } from "./protocol.ts";
+import type { Steering } from "./steering.ts";
 
 /** Views of the board → what is said of them to other programs. */
 
@@ -21,15 +23,20 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     traceBytes,
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),
+    ...(view.usage === undefined ? {} : { usage: view.usage }),
   };
 }
 
-export function runnerLines(board: Pick<Board, "jobs" | "runners">, now: number): RunnerLine[] {
+export function runnerLines({ board, figures }: Pick<Steering, "board" | "figures">, now: number): RunnerLine[] {
   const running = new Map<string, number>();
   for (const { runner, progress } of board.jobs()) {
     if (progress.at !== "delivering") running.set(runner, (running.get(runner) ?? 0) + 1);
   }
-  return board.runners().map((view) => runnerLine(view, running.get(view.id) ?? 0, now));
+  return board.runners().map((view) => {
+    const shown = figures(view.id).filter(({ value }) => value !== 0);
+    const line = runnerLine(view, running.get(view.id) ?? 0, now);
+    return shown.length === 0 ? line : { ...line, figures: [...shown] };
+  });
 }
 
 function runnerLine(
@@ -51,4 +58,8 @@ function runnerLine(
 
 function iso(time: number): string {
   return new Date(time).toISOString();
+}
+
+export function tidiedAnswer(things: readonly Tidied[], dry: boolean): TidiedAnswer {
+  return { dry, things: things.map((thing) => ({ ...thing, usedAt: new Date(thing.usedAt).toISOString() })) };
 }

@@ -6,6 +6,9 @@ import { z } from "zod";
  */
 export const PROTOCOL = 1;
 
+/** How long what removes things may take. */
+export const LONG_WORK_MS = 1_200_000;
+
 /** Each answer says in this header which protocol it has. */
 export const PROTOCOL_HEADER = "alloy-control";
 export const VERSION_HEADER = "alloy-runner";
@@ -34,6 +37,16 @@ const jobSchema = z.object({
   queuedSeconds: z.number().optional(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
+  /** What it has used, as far as its executor can tell. */
+  usage: z
+    .object({
+      cpuSeconds: z.number().optional(),
+      peakMemoryBytes: z.number().optional(),
+      readBytes: z.number().optional(),
+      writtenBytes: z.number().optional(),
+      imageSeconds: z.number().optional(),
+    })
+    .optional(),
   /** The stages that have ended; the present one is not among them. */
   stages: z.array(z.object({ name: z.string(), seconds: z.number() })),
   lastLine: z.string().optional(),
@@ -51,6 +64,8 @@ const runnerSchema = z.object({
   state: z.string(),
   /** Why it takes no job now. */
   reason: z.string(),
+  /** What its executor has, such as machines: those that are none are left out. */
+  figures: z.array(z.object({ about: z.string(), name: z.string(), value: z.number() })).optional(),
 });
 
 export const statusSchema = z.object({
@@ -77,8 +92,24 @@ export const problemSchema = z.object({ problem: z.string() });
 export const canceledSchema = z.object({ job: jobSchema });
 export const runnersSchema = z.object({ runners: z.array(runnerSchema) });
 export const drainedSchema = z.object({ jobs: z.number() });
+/** What housekeeping removed, or would. */
+export const tidiedSchema = z.object({
+  dry: z.boolean(),
+  things: z.array(
+    z.object({
+      kind: z.enum(["image", "volume", "builds"]),
+      name: z.string(),
+      where: z.string(),
+      bytes: z.number(),
+      usedAt: time,
+      why: z.string(),
+      problem: z.string().optional(),
+    }),
+  ),
+});
 export const reloadedSchema = z.object({ status: z.string() });
 
+export type TidiedAnswer = z.infer<typeof tidiedSchema>;
 export type JobLine = z.infer<typeof jobSchema>;
 export type RunnerLine = z.infer<typeof runnerSchema>;
 export type StatusAnswer = z.infer<typeof statusSchema>;

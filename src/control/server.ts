@@ -9,7 +9,7 @@ import { drained, gone } from "../serving/stream.ts";
 import { answer, refusal } from "./answers.ts";
 import { findPeers } from "./peer.ts";
 import { makePlace, socketAddress, socketPath } from "./place.ts";
-import { PROTOCOL, PROTOCOL_HEADER, VERSION_HEADER } from "./protocol.ts";
+import { LONG_WORK_MS, PROTOCOL, PROTOCOL_HEADER, VERSION_HEADER } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 import { traceLines } from "./trace-lines.ts";
 
@@ -67,10 +67,7 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
     });
     onRequest(socket, (asked) => {
       clearTimeout(limit);
-      limit = setTimeout(
-        () => socket.destroy(),
-        "path" in asked && asked.path.endsWith("/trace") ? 2 ** 31 - 1 : ANSWER_LIMIT_MS,
-      );
+      limit = setTimeout(() => socket.destroy(), "path" in asked ? limitOf(asked.path) : ANSWER_LIMIT_MS);
       serve(socket, asked).catch((error: unknown) => {
         log.debug("an answer on the control socket broke off", { problem: describeError(error) });
         socket.destroy();
@@ -97,4 +94,9 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
       address[Symbol.dispose]();
     },
   };
+}
+
+function limitOf(path: string): number {
+  if (path.endsWith("/trace")) return 2 ** 31 - 1;
+  return path.endsWith("/gc") ? LONG_WORK_MS : ANSWER_LIMIT_MS;
 }

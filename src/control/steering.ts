@@ -1,4 +1,5 @@
 import type { Board } from "../board/contract.ts";
+import type { Tidied } from "../executor.ts";
 
 /** What whoever has the socket may do with a runner. */
 export interface Steering {
@@ -6,13 +7,26 @@ export interface Steering {
   /** Such as `2.0.0 (1a2b3c4d)`. */
   readonly version: string;
   about(): RunnerFacts;
+  /** What the executor of an entry counts at the moment, by the entry's id. */
+  figures(runner: string): readonly Figure[];
   /** Takes the ids of the entries' tokens. Running jobs go on. */
   pause(ids: readonly string[] | "all"): void;
   resume(ids: readonly string[] | "all"): void;
   /** Asks for no more jobs, and ends after the last one. */
   drain(): void;
+  /** Removes what is kept between jobs beyond its budgets; `dry`: says what would go. */
+  tidy(dry: boolean): Promise<readonly Tidied[]>;
   /** Load the configuration now. Resolves once it is in force or refused. */
   reload(): Promise<Reloaded>;
+}
+
+/** Such as the machines that idle. */
+export interface Figure {
+  /** `Machines by what they do.` */
+  readonly about: string;
+  /** `idle` */
+  readonly name: string;
+  readonly value: number;
 }
 
 export interface RunnerFacts {

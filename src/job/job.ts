@@ -192,12 +192,22 @@ export type JobResult =
       readonly message?: never;
     };
 
+/** What a job has used, as far as that is known. */
+export interface JobUsage {
+  readonly cpuSeconds?: number;
+  readonly peakMemoryBytes?: number;
+  readonly readBytes?: number;
+  readonly writtenBytes?: number;
+  /** How long it waited for images. */
+  readonly imageSeconds?: number;
+}
+
 /** Where a job is: what its life tells to those who look at it. Nothing of it is secret. */
 export type JobProgress =
   | { readonly at: "received" }
   | { readonly at: "preparing"; readonly attempt: number }
   | { readonly at: "running"; readonly stage: string }
   /** Set once, when everything that could decide it has ended. */
-  | { readonly at: "finished"; readonly outcome: JobResult }
+  | { readonly at: "finished"; readonly outcome: JobResult; readonly usage?: JobUsage }
   /** Its slot is free; the coordinator has not heard the last report yet. */
   | { readonly at: "delivering"; readonly outcome: JobResult };

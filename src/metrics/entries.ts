@@ -2,7 +2,7 @@ import type { JobView } from "../board/contract.ts";
 import type { FailureReason } from "../errors.ts";
 import { type BrokenEntries, createBrokenEntries } from "./broken-entries.ts";
 import { addEntryGauges, type KnownEntry, STAGES } from "./entry-gauges.ts";
-import { createExecutorMeters } from "./executor-meters.ts";
+import { createExecutorMeters, type Figure } from "./executor-meters.ts";
 import type { Families } from "./families.ts";
 import type { EntryMeter, MetricsEntry } from "./meters.ts";
 
@@ -20,7 +20,11 @@ export function createEntryMeters(
   { counter, gauge, histogram }: Families,
   systemId: string,
   jobs: () => readonly Pick<JobView, "runner" | "progress">[],
-): { entry(entry: MetricsEntry): EntryMeter; readonly configured: BrokenEntries["configured"] } {
+): {
+  entry(entry: MetricsEntry): EntryMeter;
+  readonly configured: BrokenEntries["configured"];
+  readonly figures: (runner: string) => readonly Figure[];
+} {
   const entries = new Map<string, KnownEntry>();
   const both = (id: string): { runner: string; runner_name: string; system_id: string } => ({
     runner: id,
@@ -229,5 +233,5 @@ export function createEntryMeters(
       },
     };
   };
-  return { entry: open, configured: broken.configured };
+  return { entry: open, configured: broken.configured, figures: executors.figures };
 }

@@ -13,20 +13,36 @@ interface Reader {
   readonly read: () => readonly Measured[];
 }
 
+/** A gauge's readers, and what it is about. */
+interface Read {
+  readonly help: string;
+  readonly readers: Set<Reader>;
+}
+
+/** What an executor has of something at the moment: machines that idle, that are used. */
+export interface Figure {
+  /** `Machines by what they do.` */
+  readonly about: string;
+  readonly name: string;
+  readonly value: number;
+}
+
 /** What executors have to tell: `alloy_runner_` before their own names. Executors of two entries share a metric. */
 export function createExecutorMeters({ counter, gauge, histogram }: Families): {
   open(entry: EntryLabels, keep: Keep): ExecutorMeter & Disposable;
+  /** Of the entry with this id. */
+  figures(runner: string): readonly Figure[];
 } {
-  const gauges = new Map<string, Set<Reader>>();
+  const gauges = new Map<string, Read>();
   const counters = new Map<string, ReturnType<typeof counter<string>>>();
   const histograms = new Map<string, ReturnType<typeof histogram<string>>>();
   const published = (name: string): string => (name.startsWith("ci_") ? name : `alloy_runner_${name}`);
 
   const readersOf = (name: string, help: string, labelNames: readonly string[]) => {
     const known = gauges.get(name);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.readers;
     const fresh = new Set<Reader>();
-    gauges.set(name, fresh);
+    gauges.set(name, { help, readers: fresh });
     gauge<string>(published(name), help, [...ENTRY_LABELS, ...labelNames], (set) => {
       for (const { entry, read } of fresh) {
         for (const { labels = {}, value } of read()) set({ ...entry, ...labels }, value);
@@ -41,6 +57,14 @@ export function createExecutorMeters({ counter, gauge, histogram }: Families): {
   };
 
   return {
+    figures: (runner) =>
+      [...gauges.values()].flatMap(({ help, readers }) =>
+        [...readers]
+          .filter(({ entry }) => entry.runner === runner)
+          .flatMap(({ read }) =>
+            read().map(({ labels = {}, value }) => ({ about: help, name: Object.values(labels).join(" "), value })),
+          ),
+      ),
     open(entry, keep) {
       const mine: (() => void)[] = [];
       return {

@@ -1,6 +1,7 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
 import type { LogLevel } from "../log.ts";
 import { createEntryMeters } from "./entries.ts";
+import type { Figure } from "./executor-meters.ts";
 import { createFamilies } from "./families.ts";
 import { Registry } from "./library.ts";
 import type { EntryMeter, MetricsEntry, NamedEntry } from "./meters.ts";
@@ -34,8 +35,12 @@ export interface Metrics {
   processState(state: ProcessState): void;
   /** No job is asked for, for want of disk space. */
   pollingPaused(is: boolean): void;
+  /** Housekeeping has removed something of a kind. */
+  freed(kind: string, bytes: number): void;
   observe(sources: MetricSources): void;
   entry(entry: MetricsEntry): EntryMeter;
+  /** What the executor of an entry counts at the moment. */
+  figures(runner: string): readonly Figure[];
 }
 
 export interface MetricsOptions {
@@ -136,7 +141,19 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Configurations that were refused.",
     [],
   );
-  const { entry, configured } = createEntryMeters(families, options.systemId ?? "", () => sources.jobs?.() ?? []);
+  const freedBytes = counter("alloy_runner_housekeeping_freed_bytes_total", "Size of what housekeeping has removed.", [
+    "kind",
+  ]);
+  const freedThings = counter(
+    "alloy_runner_housekeeping_removed_total",
+    "Images, volumes and directories for builds that housekeeping has removed.",
+    ["kind"],
+  );
+  const { entry, configured, figures } = createEntryMeters(
+    families,
+    options.systemId ?? "",
+    () => sources.jobs?.() ?? [],
+  );
   addProcessMetrics(registry);
 
   return {
@@ -160,9 +177,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
     pollingPaused(is) {
       paused = is;
     },
+    freed(kind, bytes) {
+      freedBytes.inc({ kind }, bytes);
+      freedThings.inc({ kind });
+    },
     observe(more) {
       sources = { ...sources, ...more };
     },
     entry,
+    figures,
   };
 }

@@ -39,7 +39,7 @@ export interface MetricsServer {
 }
 
 /** @throws {ConfigError} the text is no address */
-function parseListenAddress(text: string): ListenAddress {
+export function parseListenAddress(text: string): ListenAddress {
   const address = readListenAddress(text, DEFAULT_PORT);
   if (address !== null) return address;
   throw new ConfigError(`The metrics address "${text}" cannot be used: ${ADDRESS_FORMS}, such as "127.0.0.1:9252"`);

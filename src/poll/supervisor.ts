@@ -2,12 +2,13 @@ import type { Board } from "../board/contract.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Coordinator } from "../coordinator/contract.ts";
 import { describeError, problemLine, Stop } from "../errors.ts";
-import type { Executor } from "../executor.ts";
+import type { Executor, Tidied } from "../executor.ts";
 import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { Admission } from "./admission/admission.ts";
+import { createHousekeeper } from "./housekeeping.ts";
 import { createJobs } from "./jobs.ts";
 import { createLeases, type Lease } from "./leases.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
@@ -41,6 +42,10 @@ export interface Supervisor {
   /** Ask for no more jobs with these tokens (`RunnerConfig.id`), or with any; what runs goes on. Holds through reloads. */
   pause(tokens: readonly string[] | "all"): void;
   resume(tokens: readonly string[] | "all"): void;
+  /** Removes what is kept between jobs beyond its budgets; `dry`: says what would go. */
+  tidy(dry: boolean, signal: AbortSignal): Promise<readonly Tidied[]>;
+  /** A disk is too full for jobs. */
+  pressForRoom(): void;
   /** Entries that are polled. */
   readonly polling: number;
   /** See `Jobs.blame`. */
@@ -77,6 +82,13 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
   /** With all, also those that a reload brings. */
   let allPaused = false;
   let draining = false;
+  const housekeeper = createHousekeeper({
+    budgets: () => config?.housekeeping ?? { images: null, volumes: null, builds: null, free: null },
+    executors: () => [...new Set([...stations.values()].map(({ lease }) => lease.executor))],
+    isBusy: () => slots.running > 0,
+    freed: metrics.freed,
+    log,
+  });
 
   const onOrigin = (origin: string): Station[] => [...stations.values()].filter((station) => station.origin === origin);
 
@@ -242,11 +254,15 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       for (const id of ids) paused.delete(id);
       for (const { id, poller } of stations.values()) if (ids.includes(id)) poller.resume();
     },
+    tidy: housekeeper.tidy,
+    pressForRoom: housekeeper.press,
     async drain() {
       draining = true;
+      const tidied = housekeeper.close();
       for (const station of stations.values()) leave(station);
       stations.clear();
       while (leaving.size > 0) await Promise.all(leaving);
+      await tidied;
     },
     get polling() {
       return stations.size;

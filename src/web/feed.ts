@@ -53,7 +53,7 @@ export function createFeed(steering: Steering, samples: { readonly all: readonly
   };
   const rest = (): Rest => {
     const { state, concurrent } = steering.about();
-    return { state, concurrent, runners: runnerLines(board, Date.now()), sample: samples.all.at(-1) ?? null };
+    return { state, concurrent, runners: runnerLines(steering, Date.now()), sample: samples.all.at(-1) ?? null };
   };
   const start = (): void => {
     const unwatch = board.watch((view) => {

@@ -33,7 +33,15 @@ test("defaults that the example shows are the defaults", async () => {
 test("every key stands in the example", () => {
   for (const key of Object.keys(webSchema.shape))
     expect(example).toMatch(new RegExp(`^\\[web\\](?:\\n.*)*\\n  # ${key} = `, "m"));
-  const tolerated = ["feature_flags", "id", "token_obtained_at", "token_expires_at", "cache", "admission"];
+  const tolerated = [
+    "feature_flags",
+    "id",
+    "token_obtained_at",
+    "token_expires_at",
+    "cache",
+    "admission",
+    "housekeeping",
+  ];
   for (const key of [...globalKeys, ...runnerKeys]) {
     if (!["runners", "web"].includes(key) && !tolerated.includes(key))
       expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";
 import { type MachineStand, openMachineStand } from "../support/docker-machine/stand.ts";
+import { lastTry } from "../support/last-try.ts";
 import { openSite, type Site } from "../support/site.ts";
 
 const engine = await testEngine("docker");
@@ -71,11 +72,11 @@ ${machine}`;
       stand.cut(/Using machine ([\w.-]+)/.exec(doomed.trace)?.[1] ?? "");
       expect((await doomed.reported({ timeoutMs: 120_000 })).state).toBe("failed");
       expect(doomed.trace).toMatch(/so far[\s\S]*is gone/);
-      const reports = await Promise.all(jobs.map((job) => job.reported({ timeoutMs: 300_000 })));
+      const ended = await Promise.all(jobs.map(lastTry));
       // Those that were running when the runner was killed have failed; the others have not.
-      const failed = reports.filter(({ state }) => state !== "success");
+      const failed = ended.filter(({ status }) => status !== "success");
       expect(failed.length).toBeLessThanOrEqual(6);
-      for (const job of jobs)
+      for (const job of ended)
         expect(job.updates.filter(({ state }) => state === "success" || state === "failed")).toHaveLength(1);
       const last = site.coordinator.enqueue({ script: ["echo still"] });
       expect((await last.reported({ timeoutMs: 120_000 })).state).toBe("success");
@@ -84,9 +85,19 @@ ${machine}`;
       await site.configure({ global, entry: entryOf("IdleCount = 0\nIdleTime = 0") });
       site.runner.child.kill("SIGHUP");
       while (stand.machines().length > 0) await wait(100);
-      expect(stand.stored()).toEqual([]);
+      await expect.poll(() => stand.stored(), { timeout: 20_000 }).toEqual([]);
       expect(stand.reports()).toEqual([]);
       expect(site.runner.stderr()).toMatch(/scaling .*remove=\d.*instances=/);
+      const [, url = ""] = await site.runner.seen(/serving metrics .*url=(\S+)/);
+      const counted = async (what: string): Promise<number> => {
+        const text = await (await fetch(url)).text();
+        return Number(
+          new RegExp(`^alloy_runner_machine_${what}_seconds_count\\{.*\\} (\\d+)$`, "m").exec(text)?.[1] ?? 0,
+        );
+      };
+      for (const what of ["creation", "connection", "removal", "wait"]) {
+        await expect.poll(() => counted(what), { message: what, timeout: 20_000 }).toBeGreaterThan(0);
+      }
     },
     TIMEOUT_MS,
   );

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { createServer as createSocket } from "node:net";
@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { runProgram } from "../support/program.ts";
+import { loginUser, sshdMissing, startSshd } from "../support/sshd.ts";
 
 let coordinator: LocalCoordinator;
 let token: string;
@@ -246,6 +247,76 @@ const BROKEN: readonly (readonly [what: string, make: () => Promise<SetUp>, says
     /^warning runner: .*speaks version \? of the control protocol/m,
     1,
   ],
+  [
+    "a coordinator that takes its time",
+    async () => ({
+      url: await answering((_, answer) => void setTimeout(() => answer.end('{"id":1}'), 2100)),
+    }),
+    /^warning coordinator one: \S+ took 2\d\d\d ms to answer$/m,
+    1,
+  ],
+  [
+    "a token that ends soon",
+    async () => {
+      const token_expires_at = new Date(Date.now() + 3 * 86_400_000).toISOString();
+      return { url: await answering((_, answer) => answer.end(JSON.stringify({ id: 1, token_expires_at }))) };
+    },
+    /^warning coordinator one: its token expires on 2\d\d\d-[^\n]*\n +→ Renew it/m,
+    1,
+  ],
+  [
+    "metrics at an address that is taken",
+    async () => ({ global: `listen_address = "${new URL(coordinator.url).host}"` }),
+    /^error {3}metrics address 127\.0\.0\.1:\d+: cannot be had: .*EADDRINUSE/m,
+    2,
+  ],
+  [
+    "metrics at what is no address",
+    async () => ({ global: 'listen_address = "nonsense:port"' }),
+    /^error {3}metrics address nonsense:port: cannot be had: .*expected ":port"/m,
+    2,
+  ],
+  [
+    "a page at an address that is taken",
+    async () => ({ global: `[web]\nlisten_address = "${new URL(coordinator.url).host}"` }),
+    /^warning page address 127\.0\.0\.1:\d+: cannot be had: .*EADDRINUSE/m,
+    1,
+  ],
+  [
+    "a page for everybody",
+    async () => ({ global: '[web]\nlisten_address = "0.0.0.0:9253"' }),
+    /^error {3}configuration: .*web\.listen_address: would show jobs and traces to everybody/m,
+    2,
+  ],
+  [
+    "a git of long ago",
+    async () => {
+      const env = await only("bash");
+      await writeFile(join(dir, "bin", "git"), "#!/bin/bash\necho git version 1.8.3.1\n", { mode: 0o755 });
+      return { env };
+    },
+    /^error {3}programs git: is 1\.8, with which sources cannot be fetched\n +→ Install git 2\.17 or newer/m,
+    2,
+  ],
+  [
+    "a host that lets nobody log in",
+    async () => ({
+      executor: "ssh",
+      entry:
+        '[runners.ssh]\nhost = "127.0.0.1"\nport = "1"\nuser = "ci"\npassword = "p"\ndisable_strict_host_key_checking = true',
+    }),
+    /^error {3}executor ssh one: .*127\.0\.0\.1.*ECONNREFUSED/m,
+    2,
+  ],
+  [
+    "a cluster that does not answer",
+    async () => ({
+      executor: "kubernetes",
+      entry: '[runners.kubernetes]\nhost = "http://127.0.0.1:1"\nbearer_token = "t"\nimage = "alpine"',
+    }),
+    /^error {3}executor kubernetes one: .*127\.0\.0\.1:1/m,
+    2,
+  ],
 ];
 
 async function pem() {
@@ -262,6 +333,52 @@ test.each(BROKEN)("doctor names %s", async (_, make, says, code) => {
   expect(found.code, found.stdout).toBe(code);
   expect(found.stdout + found.stderr).not.toContain(token);
 });
+
+test.skipIf(sshdMissing() !== null)("doctor logs in to a host of ssh, and names a login that is refused", async () => {
+  const sshd = await startSshd();
+  try {
+    const { name } = loginUser(sshd);
+    const host = `[runners.ssh]\nhost = "${sshd.host}"\nport = "${sshd.port}"\nuser = "${name}"\nknown_hosts_file = "${sshd.knownHostsFile}"`;
+    await configure({ executor: "ssh", entry: `${host}\nidentity_file = "${sshd.keyFile}"` });
+    const fine = await run("doctor");
+    expect(fine.stdout).toMatch(/^ok {6}executor ssh one: \S+ lets it log in$/m);
+    expect(fine.code, fine.stdout).toBe(0);
+    await configure({ executor: "ssh", entry: `${host}\npassword = "not the password"` });
+    const refused = await run("doctor");
+    expect(refused.stdout).toMatch(/^error {3}executor ssh one: /m);
+    expect(refused.stdout + refused.stderr).not.toContain("not the password");
+    expect(refused.code).toBe(2);
+  } finally {
+    await sshd.close();
+  }
+});
+
+const TESTED = ["sources", "variables", "exit status", "big output", "masking", "artifacts and cache", "time limit"];
+
+test("selftest runs jobs by the entry's executor, beside a healthy one's other checks, and leaves nothing", async () => {
+  await configure({});
+  const before = await readdir(tmpdir());
+  const { code, stdout, stderr } = await run("doctor", {}, "--selftest");
+  const passed = [...stdout.matchAll(/^ok {6}selftest one: (.*), in \d+\.\d s$/gm)].map(([, name]) => name);
+  expect(passed, stdout + stderr).toEqual(TESTED);
+  expect(stdout.trimEnd().split("\n").at(-1)).toBe("nothing is wrong");
+  expect(code).toBe(0);
+  const left = (await readdir(tmpdir())).filter((name) => !before.includes(name));
+  expect(left.filter((name) => name.startsWith("alloy-selftest-"))).toEqual([]);
+}, 120_000);
+
+test("selftest names what does not work, with the last lines of its trace", async () => {
+  await configure({ entry: 'output_limit = 30\npre_build_script = "case $CI_JOB_NAME in sources) exit 9;; esac"' });
+  const { code, stdout } = await run("doctor", {}, "--selftest", "one");
+  expect(stdout).toMatch(
+    /^error {3}selftest one: sources: ended with status 9, not 0\n(?: +│ .*\n)*? +│ .*ERROR: Job failed: exit status 9/m,
+  );
+  expect(stdout).toMatch(/^error {3}selftest one: big output: its trace is cut: see output_limit$/m);
+  expect([...stdout.matchAll(/^ok {6}selftest one: /gm)]).toHaveLength(TESTED.length - 2);
+  expect(code).toBe(2);
+  const unknown = await run("doctor", {}, "--selftest", "nobody");
+  expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('has no runner "nobody"') });
+}, 120_000);
 
 test("lint looks at the file alone: errors fail, warnings with --strict", async () => {
   await configure({ url: "http://127.0.0.1:1" });

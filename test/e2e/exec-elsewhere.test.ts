@@ -82,6 +82,39 @@ unit:
     expect(await leftovers()).toEqual([]);
   });
 
+  test("GitLab's file: a graph with images, services, reports, a matrix and a child pipeline", async () => {
+    await writeFile(
+      join(project.dir, ".gitlab-ci.yml"),
+      `
+stages: [build, test]
+default: {image: {name: "${imageName("sh")}", entrypoint: [""]}}
+compile:
+  stage: build
+  image: ${imageName("user")}
+  script: ['echo "uid $(id -u)"', mkdir out, echo made > out/file, 'echo "V=told" > d.env']
+  artifacts: {paths: [out/], reports: {dotenv: d.env}}
+  hooks: {pre_get_sources_script: [echo before-sources]}
+unit:
+  needs: [compile]
+  parallel: {matrix: [{OS: [a, b]}]}
+  services: [{name: "${imageName("service")}", alias: web}]
+  script: [cat out/file, "wget -qO- http://web:8080/", 'echo "$OS $V"']
+child: {variables: {GIVEN: "$CI_PROJECT_NAME"}, trigger: {include: child.yml, strategy: depend}}
+`,
+    );
+    await writeFile(
+      join(project.dir, "child.yml"),
+      `leaf: {image: "${imageName("sh")}", script: ['echo "leaf of $GIVEN"']}\n`,
+    );
+    const { code, stdout, stderr } = await project.exec([...flags, "-j", "2"]);
+    expect(code, stdout + stderr).toBe(0);
+    expect(linesOf("compile", stdout)).toEqual(expect.arrayContaining(["uid 1000"]));
+    expect(linesOf("unit: [a]", stdout)).toEqual(expect.arrayContaining(["made", "hello", "a told"]));
+    expect(linesOf("unit: [b]", stdout)).toEqual(expect.arrayContaining(["b told"]));
+    expect(linesOf("child / leaf", stdout)).toContain("leaf of project");
+    expect(await leftovers()).toEqual([]);
+  });
+
   test("a status is the script's own, and Ctrl-C leaves nothing", async () => {
     await project.ciFile(`
 fails: {script: [exit 42]}
@@ -138,6 +171,27 @@ unit: {script: [cat made/file]}
     expect(code, stdout + stderr).toBe(0);
     expect(linesOf("compile", stdout)).toEqual(expect.arrayContaining(["untracked", user.name]));
     expect(linesOf("unit", stdout)).toContain("made");
+    expect(await builds()).toEqual([]);
+  });
+
+  test("GitLab's file: a graph with reports, retries, after_script and a child pipeline", async () => {
+    await writeFile(
+      join(project.dir, ".gitlab-ci.yml"),
+      `
+stages: [build, test]
+compile: {stage: build, script: [mkdir out, echo made > out/file, 'echo "V=told" > d.env'], artifacts: {paths: [out/], reports: {dotenv: d.env}}}
+again: {stage: build, retry: {max: 1, exit_codes: 3}, allow_failure: true, script: [whoami, exit 3], after_script: ['echo "after $CI_JOB_STATUS"']}
+unit: {needs: [compile], script: [cat out/file, 'echo "V is $V"']}
+child: {trigger: {include: child.yml, strategy: depend}}
+`,
+    );
+    await writeFile(join(project.dir, "child.yml"), "leaf: {script: [whoami]}\n");
+    const { code, stdout, stderr } = await project.exec([...flags(), "-j", "2"]);
+    expect(code, stdout + stderr).toBe(0);
+    expect(linesOf("unit", stdout)).toEqual(expect.arrayContaining(["made", "V is told"]));
+    expect(linesOf("again", stdout)).toEqual(expect.arrayContaining([user.name, "after failed"]));
+    expect(stdout).toContain("again: try 2 of 2");
+    expect(linesOf("child / leaf", stdout)).toContain(user.name);
     expect(await builds()).toEqual([]);
   });
 

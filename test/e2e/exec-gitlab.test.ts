@@ -16,7 +16,7 @@ async function file(text: string, name: string = ".gitlab-ci.yml"): Promise<void
   await writeFile(join(project.dir, name), text);
 }
 
-test("a graph starts as it becomes ready, reports reach later jobs, the last table tells it all", async () => {
+test("T53, T77, T94: a graph starts as it becomes ready, reports reach later jobs, the last table tells it all", async () => {
   await file(`
 stages: [build, test, deploy]
 variables: {GREETING: hello, FULL: "$GREETING world"}
@@ -76,7 +76,7 @@ none: {stage: test, script: ['echo never'], rules: [{if: $NOPE}]}
   expect(await readdir(project.dir)).toEqual([".git", ".gitlab-ci.yml"]);
 });
 
-test("failures: on_failure, always, forgiven codes, retries, after_script, blocking and optional manual jobs", async () => {
+test("T82, T95–T97, T102: failures: on_failure, always, forgiven codes, retries, after_script, blocking and optional manual jobs", async () => {
   await file(`
 stages: [build, test, deploy]
 bad: {stage: build, script: [exit 3], allow_failure: {exit_codes: [2, 3]}, retry: {max: 1, exit_codes: 3}}
@@ -106,7 +106,7 @@ clean: {stage: .post, script: [echo cleaned], when: always}
   expect(code).toBe(1);
 });
 
-test("manual jobs wait, block, or are played", async () => {
+test("T99: manual jobs wait, block, or are played", async () => {
   await file(`
 stages: [build, test, deploy]
 a: {stage: build, script: [echo a]}

@@ -31,7 +31,7 @@ function gated(name: string): { job: LocalJob; open: () => Promise<void> } {
     runnerToken: site.tokens[0] ?? "",
     variables: [{ key: "SECRET", value: SECRET, masked: true }],
     script: [
-      `echo "begun with $SECRET"; echo "half of it hunter2-"; while [ ! -e ${gate} ]; do sleep 0.05; done; echo finished`,
+      `echo "begun with $SECRET"; echo "half of it hunter2-"; while [ ! -e ${gate} ]; do sleep 0.5; done; echo finished`,
     ],
   });
   return { job, open: () => writeFile(gate, "") };

@@ -52,7 +52,7 @@ test("the help has its flags under its title, after those of everybody", async (
     "Paper:",
   ]);
   expect(output).toMatch(
-    /--executor <name> .*shell, docker, ssh, docker-ssh,\s+docker\+machine,\s+instance,\s+custom,\s+virtualbox,\s+parallels,\s+kubernetes,\s+paper/s,
+    /--executor <name> .*shell, docker, ssh, docker-ssh,\s+docker\+machine,\s+docker-ssh\+machine,\s+instance,\s+docker-autoscaler,\s+custom,\s+virtualbox,\s+parallels,\s+kubernetes,\s+paper/s,
   );
   expect(output).toMatch(/--paper-colour <value>\s+of the sheet\s+\(env:\s+PAPER_COLOUR\)/);
 });

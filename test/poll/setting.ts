@@ -206,6 +206,7 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
       maxSystemFailures: null,
       failurePauseMs: 60_000,
     },
+    housekeeping: { images: null, volumes: null, builds: null, free: null },
     runners,
     broken: [],
     warnings: [],

@@ -1,11 +1,11 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type Docker from "dockerode";
+import { freePort } from "./free-port.ts";
 
 /** A registry with a password, Debian's docker-registry. */
 export interface TestRegistry {
@@ -108,14 +108,6 @@ async function listening(child: ChildProcess): Promise<void> {
     child.once("close", () => reject(new Error(`docker-registry ended: ${said}`)));
     child.once("error", reject);
   });
-}
-
-async function freePort(host: string): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, host, resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
 }
 
 /** An address beyond loopback, because engines use no TLS over loopback. */

@@ -11,10 +11,10 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { freePort } from "./free-port.ts";
 
 /** Why there can be no sshd here; `null` where there is one. With CI=true a missing one is a failure. */
 export function sshdMissing(): string | null {
@@ -218,15 +218,6 @@ export function loginUser(sshd: Sshd, shell?: string): SshUser {
 /** Adds another key that may log in. */
 export function authorize(sshd: Sshd, publicKeyLine: string): void {
   appendFileSync(join(sshd.dir, "authorized_keys"), `${publicKeyLine.trim()}\n`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : 0;
 }
 
 function signalTo(pid: number, signal: NodeJS.Signals): void {

@@ -52,6 +52,11 @@ async function barriers(page: Page): Promise<string[]> {
 async function populate(): Promise<void> {
   stand.addRunner("build-07", { at: "slot", held: "limit", most: 4 });
   stand.addRunner(`runner-${"with-a-long-name-".repeat(6)}`, { at: "idle", answeredAt: Date.now() });
+  stand.figures.set("paused", [
+    { about: "Machines by what they do.", name: "idle", value: 2 },
+    { about: "Machines by what they do.", name: "creating", value: 0 },
+    { about: "Machines by what they do.", name: "used", value: 1 },
+  ]);
   stand.addRunner("paused", { at: "paused" });
   stand.addRunner("disk", { at: "disk", freeBytes: 1.2e9, minFreeBytes: 2e9 });
   stand.addRunner("away", { at: "backing off", until: Date.now() + 60_000, problem: "502 Bad Gateway" });
@@ -88,6 +93,7 @@ describe.skipIf(noBrowser !== undefined)("the page", () => {
     for (const said of [
       "disk: 1.2 GB free, min_free_disk 2.0 GB",
       "cannot be used: runners.url is missing",
+      "Machines by what they do: 2 idle, 1 used",
       "last line",
     ])
       await page.getByText(said).waitFor();

@@ -1,6 +1,7 @@
 import { createBoard } from "../../src/board/board.ts";
 import type { Board, BoardEntry, JobCard, RunnerActivity, ShownTrace } from "../../src/board/contract.ts";
 import type { WebConfig } from "../../src/config/config.ts";
+import type { Figure } from "../../src/control/steering.ts";
 import { createLog } from "../../src/log.ts";
 import { openWeb } from "../../src/web/server.ts";
 
@@ -8,6 +9,8 @@ import { openWeb } from "../../src/web/server.ts";
 export interface Stand {
   readonly board: Board;
   readonly url: string;
+  /** What executors count, by the id of their entry. */
+  readonly figures: Map<string, readonly Figure[]>;
   /** Orders that were given. */
   readonly told: unknown[];
   /** Lines of the runner's log. */
@@ -27,6 +30,7 @@ export interface StandJob extends BoardEntry {
 export async function openStand(web: Partial<WebConfig> = {}): Promise<Stand> {
   const board = createBoard();
   const told: unknown[] = [];
+  const figures = new Map<string, readonly Figure[]>();
   const logged: string[] = [];
   const output = { write: (line: string) => void logged.push(line), flush: async () => {} };
   const server = await openWeb(
@@ -36,9 +40,11 @@ export async function openStand(web: Partial<WebConfig> = {}): Promise<Stand> {
         board,
         version: "2.0.0 (test)",
         about: () => ({ config: "/etc/alloy-runner/config.toml", state: "running", concurrent: 10 }),
+        figures: (runner) => figures.get(runner) ?? [],
         pause: (ids) => told.push(["pause", ids]),
         resume: (ids) => told.push(["resume", ids]),
         drain: () => told.push("drain"),
+        tidy: async () => [],
         reload: async () => ({ problem: "The new configuration cannot be used" }),
       },
       freeBytes: () => 48_200_000_000,
@@ -50,6 +56,7 @@ export async function openStand(web: Partial<WebConfig> = {}): Promise<Stand> {
     board,
     url: server.url,
     told,
+    figures,
     logged,
     addRunner(name, activity, { id = name, limit = 4, executor = "docker" } = {}) {
       board.addRunner({ id, name, executor, origin: "https://ci.example.com", limit }, () => activity);

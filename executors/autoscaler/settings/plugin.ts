@@ -1,4 +1,6 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
+import { type AwsConfig, awsConfig } from "../providers/aws/settings.ts";
 import type { ExecSettings } from "../providers/exec.ts";
 import { type InstanceConnection, parseAddress } from "../providers/instance.ts";
 import { durationOr, fingerprint } from "./fields.ts";
@@ -6,7 +8,16 @@ import { durationOr, fingerprint } from "./fields.ts";
 /** Where instances come from, as `plugin` and `plugin_config` say it. */
 export type Plugin =
   | { readonly name: "exec"; readonly settings: ExecSettings }
-  | { readonly name: "static"; readonly hosts: ReadonlyMap<string, InstanceConnection> };
+  | { readonly name: "static"; readonly hosts: ReadonlyMap<string, InstanceConnection> }
+  | { readonly name: "aws"; readonly config: AwsConfig };
+
+/** What has another origin has nothing to do with the instances of this one. */
+export function originOf(plugin: Plugin): string {
+  if (plugin.name !== "aws") return plugin.name;
+  const { name, profile = "", config_file = "", credentials_file = "" } = plugin.config;
+  const which = JSON.stringify([name, profile, config_file, credentials_file]);
+  return `aws-${createHash("sha256").update(which).digest("hex").slice(0, 8)}`;
+}
 
 const CALL_MS = 60_000;
 
@@ -70,7 +81,12 @@ const staticConfig = z
   })
   .transform(({ instances }): Plugin => ({ name: "static", hosts: new Map(Object.entries(instances)) }));
 
-const configs = { exec: execConfig, static: staticConfig };
+const configs = {
+  exec: execConfig,
+  static: staticConfig,
+  aws: awsConfig.transform((config): Plugin => ({ name: "aws", config })),
+};
+const isKnown = (name: string): name is keyof typeof configs => Object.hasOwn(configs, name);
 
 /** `aws:latest`, `registry.gitlab.com/gitlab-org/fleeting/plugins/aws:1.5`, `fleeting-plugin-aws`: they are all `aws`. */
 function plainName(text: string): string {
@@ -87,8 +103,8 @@ export function readPlugin(
   context: z.RefinementCtx,
 ): Plugin {
   const name = plainName(plugin);
-  if (name !== "exec" && name !== "static") {
-    const message = `has to be "exec" or "static": other fleeting plugins cannot be used. With "exec" a program of yours speaks to any cloud: see docs/autoscaling.md`;
+  if (!isKnown(name)) {
+    const message = `has to be "aws", "exec" or "static": other fleeting plugins cannot be used. With "exec" a program of yours speaks to any cloud: see docs/autoscaling.md`;
     context.addIssue({ code: "custom", path: ["plugin"], message });
     return z.NEVER;
   }

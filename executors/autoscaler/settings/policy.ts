@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type Demand, type Period, type Policy, parsePeriod } from "../../scaler/index.ts";
+import { type Demand, type Period, type Policy, parsePeriod, timezoneComplaint } from "../../scaler/index.ts";
 import { count, duration } from "./fields.ts";
 
 /** How long an instance that nobody needs stays where no policy says it. */
@@ -21,7 +21,10 @@ export const policyTable = z
   })
   .transform((table, context): Policy => {
     const { idle_count: idle, scale_factor: idleFactor, scale_factor_limit: limit } = table;
-    const periods = table.periods.flatMap((text, index): Period[] => {
+    const complaint = timezoneComplaint(table.timezone);
+    if (complaint !== null) context.addIssue({ code: "custom", path: ["timezone"], message: complaint });
+    const texts = complaint === null ? table.periods : [];
+    const periods = texts.flatMap((text, index): Period[] => {
       const period = parsePeriod(text, { timezone: table.timezone, days: DAYS });
       if (typeof period !== "string") return [period];
       context.addIssue({ code: "custom", path: ["periods", index], message: period });

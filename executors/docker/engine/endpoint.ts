@@ -33,7 +33,7 @@ const DEFAULT_HOST = process.platform === "win32" ? "npipe:////./pipe/docker_eng
  * @throws {SystemFailure} an address that is none, or certificates that cannot be read
  */
 export async function findEndpoint(
-  { host, tlsCertPath, tlsVerify }: ConnectionSettings,
+  { host, tlsCertPath, tlsVerify, via }: ConnectionSettings,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<Endpoint> {
   const from = host === "" && env.DOCKER_HOST ? "DOCKER_HOST" : "host in [runners.docker]";
@@ -50,9 +50,9 @@ export async function findEndpoint(
   switch (scheme.toLowerCase()) {
     case "unix":
       if (!rest.startsWith("/")) throw refuse("the path of a socket must be absolute: unix:///var/run/docker.sock");
-      return { kind: "socket", path: rest, address: given, local: true };
+      return { kind: "socket", path: rest, address: via ?? given, local: via === undefined };
     case "npipe":
-      return { kind: "socket", path: rest.replaceAll("/", "\\"), address: given, local: true };
+      return { kind: "socket", path: rest.replaceAll("/", "\\"), address: via ?? given, local: via === undefined };
     case "":
       if (given.startsWith("/")) return { kind: "socket", path: given, address: `unix://${given}`, local: true };
       throw refuse("expected unix:///path, tcp://host:port, https://host:port or ssh://user@host");
@@ -94,9 +94,10 @@ export async function findEndpoint(
 
 /** Whose network containers are in, as far as the address tells; no port is opened. */
 export function locationOf(
-  { host }: Pick<ConnectionSettings, "host">,
+  { host, via }: Pick<ConnectionSettings, "host" | "via">,
   env: Readonly<Record<string, string | undefined>>,
 ): JobLocation {
+  if (via !== undefined) return { at: "host", host: via };
   const [, address] = /^(?:tcp|https?|ssh):\/\/(.*)$/is.exec(host || env.DOCKER_HOST || "") ?? [];
   if (address === undefined || !URL.canParse(`http://${address}`)) return { at: "containers of this machine" };
   const name = new URL(`http://${address}`).hostname.replace(/^\[(.*)\]$/, "$1");

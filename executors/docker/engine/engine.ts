@@ -228,7 +228,7 @@ const HINTS: Readonly<Record<string, string>> = {
 
 function agentOf(endpoint: Endpoint): HttpAgent | HttpsAgent {
   // A kept connection can be closed by a restarted daemon just when it is used, and connecting to a socket costs nothing.
-  if (endpoint.kind === "ssh") return new HttpAgent({ keepAlive: true, timeout: 60_000 });
+  if (!endpoint.local && endpoint.kind !== "tcp") return new HttpAgent({ keepAlive: true, timeout: 60_000 });
   if (endpoint.kind === "tcp" && endpoint.tls !== null) return new HttpsAgent({ keepAlive: true, timeout: 60_000 });
   return new HttpAgent({ keepAlive: false });
 }

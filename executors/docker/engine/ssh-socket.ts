@@ -1,11 +1,8 @@
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Socket } from "node:net";
-import { join } from "node:path";
-import { SystemFailure } from "../../../src/errors.ts";
+import type { Socket } from "node:net";
 import { quoted } from "../../remote/index.ts";
 import type { Endpoint } from "./endpoint.ts";
+import { openSocketHere } from "./socket-here.ts";
 
 const LONGEST_COMPLAINT = 2000;
 /** What shells say of a program that is not there. */
@@ -31,9 +28,6 @@ export async function openSshSocket(
   endpoint: Extract<Endpoint, { kind: "ssh" }>,
   scratchDir: string,
 ): Promise<SshSocket> {
-  const folder = process.platform === "win32" ? null : await mkdtemp(join(scratchDir, "e-"));
-  const path = folder === null ? `\\\\.\\pipe\\alloy-runner-${randomBytes(16).toString("hex")}` : join(folder, "s");
-  const open = new Set<Socket>();
   let said = "";
   let program: Program = "docker";
 
@@ -101,31 +95,11 @@ export async function openSshSocket(
     child.stdout.pipe(socket, { end: false });
   };
 
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    open.add(socket);
-    socket.on("error", () => socket.destroy());
-    socket.on("close", () => open.delete(socket));
-    connect(socket, program, []);
-  });
-  server.on("error", () => {});
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, () => resolve());
-  }).catch(async (cause: unknown) => {
-    if (folder !== null) await rm(folder, { recursive: true, force: true });
-    throw new SystemFailure(`Cannot make a socket for the connection to ${endpoint.address}`, { cause, retry: true });
-  });
-  // It serves calls that are waited for: it does not keep the process alive by itself.
-  server.unref();
-
+  const { path, close } = await openSocketHere(endpoint.address, scratchDir, (socket) => connect(socket, program, []));
   return {
     path,
     complaint: () => said.trim().replace(/\s*\n\s*/g, "; "),
-    close: async () => {
-      for (const socket of open) socket.destroy();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
-      if (folder !== null) await rm(folder, { recursive: true, force: true });
-    },
+    close,
   };
 }
 

@@ -9,6 +9,10 @@ export interface ObtainedImage {
   readonly id: string;
   /** As it was named, with variables expanded. */
   readonly name: string;
+  /** Names that it has at the engine. */
+  readonly tags: readonly string[];
+  /** Whether the runner has just pulled it, and it was not there before. */
+  readonly pulled?: "new" | "known";
   /** `registry/repository@sha256:…` where it came from a registry. */
   readonly digest: string | null;
   readonly user: string;
@@ -48,6 +52,7 @@ const words = z
 const imageSchema = z.object({
   Id: z.string().min(1),
   RepoDigests: list,
+  RepoTags: list,
   Os: text,
   Architecture: text,
   Config: z
@@ -82,10 +87,11 @@ export async function inspectImage(
   if (!parsed.success) {
     throw new SystemFailure(`The container engine's answer about the image "${name}" cannot be understood`);
   }
-  const { Id, RepoDigests, Os, Architecture, Config } = parsed.data;
+  const { Id, RepoDigests, RepoTags, Os, Architecture, Config } = parsed.data;
   return {
     id: Id.includes(":") ? Id : `sha256:${Id}`,
     name,
+    tags: RepoTags,
     digest: RepoDigests[0] ?? null,
     user: Config?.User ?? "",
     workingDir: Config?.WorkingDir ?? "",

@@ -21,6 +21,8 @@ interface Layer {
 
 interface PullProgress {
   add(line: ProgressLine): void;
+  /** Whether any layer was not there before. */
+  readonly isNew: boolean;
   /** `7 layers, 45.2 MB`; empty where nothing was loaded. */
   summary(): string;
 }
@@ -32,6 +34,7 @@ const MOST_LAYERS = 1000;
 export function createPullProgress(name: string, notes: Notes, pauseMs = PAUSE_MS): PullProgress {
   const layers = new Map<string, Layer>();
   let spoke = performance.now();
+  let isNew = false;
 
   const counts = (): { done: number; loaded: number; total: number } => {
     let [done, loaded, total] = [0, 0, 0];
@@ -52,6 +55,7 @@ export function createPullProgress(name: string, notes: Notes, pauseMs = PAUSE_M
       if (known === undefined && (!starts.test(status) || layers.size >= MOST_LAYERS)) return;
       const layer = known ?? { current: 0, total: 0, done: false };
       layers.set(id, layer);
+      if (/^(?:Downloading|Download complete|Pull complete)/.test(status)) isNew = true;
       if (status === "Downloading") {
         layer.current = count(progressDetail?.current);
         layer.total = count(progressDetail?.total);
@@ -61,6 +65,9 @@ export function createPullProgress(name: string, notes: Notes, pauseMs = PAUSE_M
       spoke = performance.now();
       const { done, loaded, total } = counts();
       notes.print(`Pulling ${name}: ${done} of ${layers.size} layers, ${megabytes(loaded)} of ${megabytes(total)} MB`);
+    },
+    get isNew() {
+      return isNew;
     },
     summary() {
       const { total } = counts();

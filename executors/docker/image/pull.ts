@@ -7,6 +7,7 @@ import { PullFailure, pullFailure } from "../../images/pull-failure.ts";
 import { baseName, canonicalName, type ImageReference, isImageId, parseReference } from "../../images/reference.ts";
 import type { WantedImage } from "../../images/wanted.ts";
 import { type Engine, EngineFailure } from "../engine/engine.ts";
+import type { JobUses } from "../kept/uses.ts";
 import { fitsPlatform, inspectImage, type ObtainedImage } from "./image.ts";
 import { createPullProgress, progressSchema } from "./pull-progress.ts";
 
@@ -143,6 +144,7 @@ async function pullOnce(
   const progress = createPullProgress(name, notes);
   let digest: string | null = null;
   let complete = engine.podman;
+  const before = await inspectImage(engine, canonicalName(reference), name, signal);
   try {
     const stream = await engine.call(
       `pull the image "${name}"`,
@@ -193,7 +195,9 @@ async function pullOnce(
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const what = progress.summary();
   notes.print(`Pulled image ${name} (${shortId(image.id)}${what === "" ? "" : `, ${what}`}) in ${seconds} s`);
-  return image;
+  // One whose layers were all there may have been there itself, by another name; Podman does not tell them apart.
+  const isNew = progress.isNew && image.id !== before?.id && image.tags.length <= 1;
+  return { ...image, pulled: isNew ? "new" : "known" };
 }
 
 /** Fires with `parent`, or when nothing was heard for too long. */
@@ -245,16 +249,31 @@ function shortId(id: string): string {
   return id.replace(/^sha256:/, "").slice(0, 12);
 }
 
+/** With those of its names by which this runner has pulled it. */
+function ownNames(image: ObtainedImage): ObtainedImage & { readonly names: readonly string[] } {
+  const { name, tags, pulled } = image;
+  if (pulled === undefined) return { ...image, names: [] };
+  if (pulled === "new") return { ...image, names: tags };
+  const fullName = (text: string): string | null => {
+    const reference = parseReference(text);
+    return reference === null ? null : canonicalName(reference);
+  };
+  return { ...image, names: tags.filter((tag) => fullName(tag) === fullName(name)) };
+}
+
 /** Pull what is wanted, each image once, also for services that start at the same time. */
 export function createImageSource(
   engine: Engine,
   logins: RegistryLogins,
   notes: Notes,
+  uses: Pick<JobUses, "image">,
 ): (wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal) => Promise<ObtainedImage> {
   const obtained = new Map<string, Promise<ObtainedImage>>();
   return async ({ name, policies, platform }, signal) => {
     const key = JSON.stringify([name, platform, policies]);
-    const image = obtained.get(key) ?? obtainImage(engine, { name, policies, platform, logins }, notes, signal);
+    const sought = { name, policies, platform, logins };
+    const image =
+      obtained.get(key) ?? uses.image(async () => ownNames(await obtainImage(engine, sought, notes, signal)));
     obtained.set(key, image);
     return await image;
   };

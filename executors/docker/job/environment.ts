@@ -13,6 +13,7 @@ import { processesOf } from "../container/processes.ts";
 import { containerCommands } from "../engine/commands.ts";
 import type { Engine } from "../engine/engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
+import { containersUsage } from "./usage.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {
@@ -40,6 +41,8 @@ export interface EnvironmentOptions {
   readonly places: Places;
   readonly slot: number;
   readonly memoryBytes: number | undefined;
+  /** How long the job waited for its images. */
+  readonly imageSeconds: number;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   /** Start a build container again that has ended. @throws {SystemFailure} it cannot be */
@@ -241,6 +244,10 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         } else await sayOutOfMemory(output, signal);
       }
       return exit;
+    },
+    usage: async (signal) => {
+      const ids = helper === build ? [build.id] : [build.id, helper.id];
+      return { ...(await containersUsage(engine, ids, signal)), imageSeconds: options.imageSeconds };
     },
     destroy: options.destroy,
   };

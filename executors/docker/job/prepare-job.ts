@@ -67,6 +67,7 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     places,
     slot,
     memoryBytes: settings.limits.memoryBytes,
+    imageSeconds: scene.imageSeconds(),
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     revive: async (output, reviving) => {

@@ -11,6 +11,7 @@ import type { Engine } from "../engine/engine.ts";
 import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
 import type { HelperImages } from "../image/helper-image.ts";
 import { createImageSource } from "../image/pull.ts";
+import type { JobUses } from "../kept/uses.ts";
 import { type DockerSettings, TABLE } from "../settings/settings.ts";
 import type { Accounts } from "./accounts/accounts.ts";
 import { configuredNetwork, type JobNetwork } from "./network/network.ts";
@@ -27,6 +28,8 @@ export interface PrepareJobOptions {
   readonly slot: number;
   /** Goes back with `destroy`. */
   readonly network: NetworkLoan;
+  /** End with `destroy`, too. */
+  readonly uses: JobUses;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -42,6 +45,8 @@ export interface Scene extends PrepareJobOptions {
   readonly apiVersion: readonly [number, number];
   readonly securityOpt: readonly string[];
   readonly obtain: ReturnType<typeof createImageSource>;
+  /** Until the last of its images was there. */
+  imageSeconds(): number;
 }
 
 const DEFAULT_BUILDS_DIR = "/builds";
@@ -77,8 +82,12 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
     hide: (secrets) => request.hide?.(secrets),
   });
   for (const warning of logins.warnings) notes.print(warning, "warning");
+  const source = createImageSource(engine, logins, notes, options.uses);
+  const began = performance.now();
+  let imageMs = 0;
   return {
     ...options,
+    imageSeconds: () => imageMs / 1000,
     notes,
     marks: { owner: options.owner, request },
     places,
@@ -88,7 +97,11 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
     unique: uniqueName(request.runnerId, job.projectId, slot),
     apiVersion: versionOf(engine.apiVersion),
     securityOpt: await inlineProfiles(settings.securityOpt),
-    obtain: createImageSource(engine, logins, notes),
+    obtain: async (image, signal) => {
+      const found = await source(image, signal);
+      imageMs = performance.now() - began;
+      return found;
+    },
   };
 }
 

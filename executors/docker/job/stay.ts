@@ -3,6 +3,7 @@ import type { Environment, PrepareRequest } from "../../../src/executor.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { cleanUpJob } from "../clean-up/clean-up.ts";
+import type { JobUses } from "../kept/uses.ts";
 import type { HeldMeans } from "../means.ts";
 import type { NetworkLoan } from "./network/network-pool.ts";
 import type { Slot } from "./slots.ts";
@@ -14,6 +15,7 @@ const UNDO_LIMIT_MS = 60_000;
 export interface Stay {
   readonly slot: number;
   readonly network: NetworkLoan;
+  readonly uses: JobUses;
   /** Once; asked again it waits for the same, or tries again what failed. */
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
@@ -30,6 +32,7 @@ export async function stayAt(
   signal: AbortSignal,
 ): Promise<Environment> {
   const { engine, slots, sweeper, networks } = means;
+  const uses = means.uses.forJob();
   const { jobKey, runnerId, job } = request;
   const slot = await slots.take(engine, runnerId, job.projectId, signal).catch(async (error: unknown) => {
     await means.free();
@@ -37,13 +40,13 @@ export async function stayAt(
   });
   const network = networks.forJob(runnerId);
   const leave = (): void => void means.free();
-  const remove = remover(means, jobKey, slot, network);
+  const remove = remover(means, jobKey, slot, { network, uses });
   const destroy = async (until: AbortSignal): Promise<void> => {
     await remove(until);
     await means.free();
   };
   try {
-    return await prepare({ slot: slot.number, network, destroy });
+    return await prepare({ slot: slot.number, network, uses, destroy });
   } catch (error) {
     using limit = deadline(never, UNDO_LIMIT_MS, new Stop("timed_out", "clean-up took too long"));
     const removed = await remove(limit.signal).then(
@@ -64,7 +67,7 @@ function remover(
   means: HeldMeans,
   jobKey: string,
   slot: Slot,
-  network: NetworkLoan,
+  { network, uses }: Pick<Stay, "network" | "uses">,
 ): (signal: AbortSignal) => Promise<void> {
   const { engine, sweeper } = means;
   let work: Promise<void> | null = null;
@@ -76,6 +79,8 @@ function remover(
     } catch (error) {
       work = null;
       network.giveBack(false);
+      // Containers that are left hold what they are made of by themselves.
+      uses.end();
       // Something of it may still run in the builds directory: nobody else gets that meanwhile.
       sweeper.suspect(engine, jobKey, () => {
         free();
@@ -83,6 +88,7 @@ function remover(
       });
       throw error;
     }
+    uses.end();
     free();
   };
   return (signal) => {

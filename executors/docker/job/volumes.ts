@@ -3,6 +3,7 @@ import { all } from "../../../src/time.ts";
 import { cleanPath, contains, md5, type Places, uniqueName } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "../engine/labels.ts";
+import type { JobUses } from "../kept/uses.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 
 export interface JobVolumes {
@@ -26,6 +27,7 @@ interface VolumesOptions {
    * services do not get, then.
    */
   readonly privateVolume: boolean;
+  readonly uses: Pick<JobUses, "volumes">;
   expand(text: string): string;
 }
 
@@ -46,7 +48,7 @@ interface Planned {
  * what other refs could have prepared.
  * @throws {SystemFailure} two entries have the same place
  */
-export function planVolumes(options: VolumesOptions): readonly Planned[] {
+export function planVolumes(options: Omit<VolumesOptions, "uses">): readonly Planned[] {
   const { settings, marks, places, slot, expand } = options;
   const { request } = marks;
   const unique = uniqueName(request.runnerId, request.job.projectId, slot);
@@ -104,6 +106,7 @@ export function planVolumes(options: VolumesOptions): readonly Planned[] {
 export async function createVolumes(engine: Engine, options: VolumesOptions, signal: AbortSignal): Promise<JobVolumes> {
   const { settings, marks, places } = options;
   const planned = planVolumes(options);
+  await options.uses.volumes(planned.flatMap(({ volume }) => (volume?.kept === true ? [volume.name] : [])));
   await all(
     planned.map(async ({ volume, target }) => {
       if (volume === null) return;

@@ -22,6 +22,8 @@ export interface ConnectionSettings {
   readonly tlsCertPath: string;
   /** Use TLS and check the daemon's certificate. */
   readonly tlsVerify: boolean;
+  /** The machine that `host`, a socket of this one, leads to: `instance i-07`. */
+  readonly via?: string;
 }
 
 /** Shares of the machine that the containers of one kind get. `undefined`: the engine's default. */

@@ -11,9 +11,9 @@ import type { Places } from "../pod/places.ts";
 import type { Chosen } from "../settings/overwrites.ts";
 import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
 import type { Cluster } from "./cluster.ts";
-import type { JobContainer } from "./environment.ts";
+import { areApart, type JobContainer } from "./environment.ts";
 import { evictionOf, isFinal, lossOf, OutOfMemory } from "./failures.ts";
-import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES } from "./places-program.ts";
+import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES, MAY_WRITE } from "./places-program.ts";
 import type { StartedPod } from "./start-pod.ts";
 
 const LONGEST_LOOK_MS = 60_000;
@@ -130,7 +130,8 @@ export async function makePlaces(
   const { buildsDir, root, tmpDir, scriptsDir } = places;
   // A helper that is root makes the directories and gives them away; else the user of the scripts makes them.
   const maker = helper.tools.uid === 0 ? helper : build;
-  const args = [uid, gid, buildsDir, root, tmpDir, scriptsDir].map((arg) =>
+  const shared = areApart(build, helper);
+  const args = [uid, gid, buildsDir, root, tmpDir, scriptsDir, shared ? "group" : ""].map((arg) =>
     Buffer.from(String(arg)).toString("latin1"),
   );
   const { code, stderr } = await runToEnd(maker.commands, { script: MAKE_PLACES, args }, 64 * 1024, signal);
@@ -140,9 +141,11 @@ export async function makePlaces(
       reason: "runner_configuration_error",
     });
   }
-  if (helper !== build && helper.tools.uid > 0 && helper.tools.uid !== uid) {
+  if (!shared) return;
+  const asked = { script: MAY_WRITE, args: [root, tmpDir].map((arg) => Buffer.from(arg).toString("latin1")) };
+  if ((await runToEnd(helper.commands, asked, 1024, signal)).code !== 0) {
     notes.print(
-      `The build container runs as user ${uid} and the helper as ${helper.tools.uid}: what the one has made the other may not be able to change. Set run_as_user in [${TABLE}.pod_security_context]`,
+      `The build container runs as user ${uid} and the helper as ${helper.tools.uid}, and they share no group: what the one has made the other cannot change. Set run_as_user or fs_group in [${TABLE}.pod_security_context]`,
       "warning",
     );
   }

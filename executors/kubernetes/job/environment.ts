@@ -59,10 +59,19 @@ const LOOK_MS = 20_000;
 /** Time in which output is still read after a container has ended. */
 const LAST_OUTPUT_MS = 5000;
 
+/** Whether neither of two containers may give its files to the other's user: a common group lets both change them. */
+export function areApart(build: JobContainer, helper: JobContainer): boolean {
+  return helper !== build && helper.tools.uid > 0 && helper.tools.uid !== build.tools.uid;
+}
+
+/** Has a program's files be its group's, too. */
+const FOR_GROUP: readonly string[] = ["sh", "-c", 'umask 002; exec "$@"', "alloy-runner"];
+
 /** Makes the environment of one job in a pod. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const { build, helper, places, killLeftovers, killGraceMs } = options;
   const { root, tmpDir, buildsDir } = places;
+  const apart = areApart(build, helper);
   /** The helper works as root and the scripts do not, so what the helper has made is given to the scripts' user. */
   const givesAway = helper !== build && helper.tools.uid === 0 && build.tools.uid > 0;
   /** Processes that the kernel has killed so far, by container. */
@@ -98,11 +107,14 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     const where = `the ${container.name} container (image ${container.image})`;
     // sh runs the same text, so the helper needs no bash where only the job's image has one.
     const isBash = script.command.argv[0] === "bash" && container.tools.bash === null;
-    const suited: Script = isBash ? { ...script, command: { ...script.command, argv: ["sh"] } } : script;
+    const shell = isBash ? (["sh"] as const) : script.command.argv;
+    const [first = "sh", ...others] = apart ? [...FOR_GROUP, ...shell] : shell;
+    const suited: Script = { ...script, command: { ...script.command, argv: [first, ...others] } };
     const scripts = durableCommands({
       commands: container.commands,
       reading: helper.commands,
-      directory: places.scriptsDir,
+      // It belongs to the user who runs scripts there.
+      directory: apart && container === helper ? `${places.scriptsDir}.helper` : places.scriptsDir,
       onWeather: (news) =>
         notes.print(
           news === "lost"

@@ -1,12 +1,13 @@
 /**
  * Makes a job's directories and gives them to the user of its scripts. `$1`, `$2` uid and gid (-1: leave them), `$3` builds directory,
- * `$4` checkout, `$5` the job's private directory, `$6` the one for scripts' output. Whoever may not give things away says so.
+ * `$4` checkout, `$5` the job's private directory, `$6` the one for scripts' output, `$7` `group` if others share the job's files by
+ * their group. Whoever may not give things away says so.
  */
 export const MAKE_PLACES = `
 uid=$1 gid=$2 base=$3 root=$4 tmp=$5 scripts=$6
-umask 022
+if [ "$7" = group ]; then umask 002; private=770; else umask 022; private=700; fi
 mkdir -p -- "$base" "$root" "$tmp" "$scripts" || exit 1
-chmod 700 "$tmp" && chmod 711 "$scripts" || exit 1
+chmod $private "$tmp" && chmod 711 "$scripts" || exit 1
 [ "$uid" -gt 0 ] && [ "$(id -u)" -eq 0 ] || exit 0
 at=$root
 while [ "$at" != "$base" ] && [ "$at" != / ]; do
@@ -48,3 +49,6 @@ for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_contro
 done
 echo 0
 `;
+
+/** `$@`: directories. Fails unless its user may write to all of them. */
+export const MAY_WRITE = `for at do [ -w "$at" ] && [ -x "$at" ] || exit 1; done`;

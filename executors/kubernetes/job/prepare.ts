@@ -1,6 +1,7 @@
 import { ScriptFailure } from "../../../src/errors.ts";
 import type { Environment, Notes, PrepareRequest } from "../../../src/executor.ts";
 import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import { all } from "../../../src/time.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { serviceVariables } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
@@ -19,7 +20,7 @@ import { describeContainers, makePlaces, shellOf } from "./containers.ts";
 import { createEnvironment } from "./environment.ts";
 import { createLoginSecret } from "./login-secret.ts";
 import { followServices, wantsServiceLogs } from "./service-logs.ts";
-import { waitForServices } from "./services.ts";
+import { tellOfEnds, waitForServices } from "./services.ts";
 import { startPod } from "./start-pod.ts";
 
 /** A public image of git that is made for many architectures. Used where `helper_image` is not set. */
@@ -162,33 +163,23 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     },
     signal,
   );
+  const shell = shellOf(deps.entry.shell, containers.build);
   await makePlaces(containers, places, notes, signal);
+  const place = { api: cluster.api, namespace, pod: pod.name, look: () => pod.view.pod, notes };
   const stopLogs = wantsServiceLogs(request)
     ? followServices({
-        api: cluster.api,
-        namespace,
-        pod: pod.name,
+        ...place,
         services: services.map(({ wanted: { name }, container }) => ({ name, container })),
-        look: () => pod.view.pod,
-        notes,
       })
     : async () => {};
-  await waitForServices(
-    {
-      api: cluster.api,
-      namespace,
-      pod: pod.name,
-      services,
-      limitMs: settings.waitForServicesMs,
-      helper: containers.helper.commands,
-      look: () => pod.view.pod,
-      notes,
-    },
+  const fine = await waitForServices(
+    { ...place, services, limitMs: settings.waitForServicesMs, helper: containers.helper.commands },
     signal,
   );
+  const stopTelling = tellOfEnds({ ...place, services: fine });
   return createEnvironment({
     jobKey,
-    shell: shellOf(deps.entry.shell, containers.build),
+    shell,
     ...containers,
     places,
     slot,
@@ -199,7 +190,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     kill: options.kill,
     destroyMs: settings.cleanupLimitMs,
     destroy: async (until) => {
-      await stopLogs();
+      await all([stopLogs(), stopTelling()]);
       await options.destroy(until);
     },
   });

@@ -23,19 +23,62 @@ export interface WaitOptions {
 
 const AROUND_MS = 10_000;
 const LOOK_MS = 200;
+const END_LOOK_MS = 500;
 
-/** Waits until each service takes connections, dies, or has had its time. The job goes on in each case. */
-export async function waitForServices(options: WaitOptions, signal: AbortSignal): Promise<void> {
+/**
+ * Waits until each service takes connections, dies, or has had its time. The job goes on in each case.
+ * @returns those that nothing is wrong with so far
+ */
+export async function waitForServices(options: WaitOptions, signal: AbortSignal): Promise<WaitOptions["services"]> {
   const { services, limitMs, notes } = options;
-  if (limitMs === null) return;
+  if (limitMs === null) return services;
+  const fine: WaitOptions["services"][number][] = [];
   const waited = services.map((service) => troubleOf(options, service, limitMs, signal));
   for (const one of waited) one.catch(() => {});
-  for (const one of waited) {
-    const found = await one;
-    if (found === null) continue;
-    notes.print(found.text, "warning");
-    passOn(notes, found.log.endsWith("\n") || found.log === "" ? found.log : `${found.log}\n`);
+  for (const [index, service] of services.entries()) {
+    const found = await waited[index];
+    if (found === null || found === undefined) fine.push(service);
+    else say(notes, found);
   }
+  return fine;
+}
+
+/** Tells of each service that ends while the job goes on, with the end of its log. @returns how to stop, once nothing more is written */
+export function tellOfEnds(options: Omit<WaitOptions, "limitMs" | "helper">): () => Promise<void> {
+  const over = new AbortController();
+  const tell = async (service: WaitOptions["services"][number]): Promise<void> => {
+    let ended: string | null = null;
+    // The watch of pods keeps what is looked at: the cluster is not asked.
+    for (; ended === null; ended = endOf(options.look(), service.container)) await pause(END_LOOK_MS, over.signal);
+    const { log, hint } = await complaintOf(options, service, over.signal);
+    const text = `The service ${service.wanted.name} is gone: ${ended}.${hint} The job goes on.${log === "" ? "" : " Its log:"}`;
+    say(options.notes, { text, log });
+  };
+  const telling = options.services.map((service) => tell(service).catch(() => {}));
+  return async () => {
+    over.abort(new Error("the job is over"));
+    await Promise.all(telling);
+  };
+}
+
+interface Trouble {
+  readonly text: string;
+  readonly log: string;
+}
+
+function say(notes: Notes, { text, log }: Trouble): void {
+  notes.print(text, "warning");
+  passOn(notes, log.endsWith("\n") || log === "" ? log : `${log}\n`);
+}
+
+async function complaintOf(
+  { api, namespace, pod }: Pick<WaitOptions, "api" | "namespace" | "pod">,
+  { container }: WaitOptions["services"][number],
+  signal: AbortSignal,
+): Promise<{ readonly log: string; readonly hint: string }> {
+  const log = await logOf(api, { namespace, pod, container }, signal);
+  const inUse = /address already in use/i.test(log);
+  return { log, hint: inUse ? " All services of a job share one network: two cannot have one port." : "" };
 }
 
 /** What its containers' state says of its end, or `null` while it runs. */
@@ -46,19 +89,16 @@ function endOf(pod: Pod | null | undefined, container: string): string | null {
 }
 
 async function troubleOf(
-  { api, namespace, pod, helper, look }: WaitOptions,
+  { helper, look, ...place }: WaitOptions,
   service: WaitOptions["services"][number],
   limitMs: number,
   signal: AbortSignal,
-): Promise<{ readonly text: string; readonly log: string } | null> {
+): Promise<Trouble | null> {
   const { wanted, container } = service;
   const describe = async (why: string) => {
-    const log = await logOf(api, { namespace, pod, container }, signal);
-    const inUse = /address already in use/i.test(log)
-      ? " All services of a job share one network: two cannot have one port."
-      : "";
+    const { log, hint } = await complaintOf(place, service, signal);
     return {
-      text: `The service ${wanted.name} probably did not start properly: ${why}.${inUse} The job goes on.${log === "" ? "" : " Its log:"}`,
+      text: `The service ${wanted.name} probably did not start properly: ${why}.${hint} The job goes on.${log === "" ? "" : " Its log:"}`,
       log,
     };
   };

@@ -31,7 +31,14 @@ export interface PoolOptions<C> {
 export interface PoolEvents {
   /** A job got an instance, after so long. */
   used?(waitedMs: number): void;
+  /** It is to be removed. */
   removed?(): void;
+  /** It runs, so long after it was asked for. */
+  created?(ms: number): void;
+  /** Jobs could be there, so long after it ran. */
+  connected?(ms: number): void;
+  /** It is there no more, so long after it was to be removed. */
+  gone?(ms: number): void;
 }
 
 /** Where a job runs. */

@@ -6,7 +6,9 @@ import type { Ticket } from "../decide/fleet.ts";
 import { createScaler } from "../decide/scaler.ts";
 import { createChecks } from "./checks.ts";
 import type { Lease, Place, Pool, PoolOptions } from "./contract.ts";
+import { createDurations } from "./durations.ts";
 import { createPast } from "./past.ts";
+import { placeAt } from "./place.ts";
 
 const clock: Clock = { now: () => performance.now(), wall: () => Date.now() };
 const CALL_MS = 120_000;
@@ -18,11 +20,12 @@ interface Active<C> {
 }
 
 export function createPool<C>(options: PoolOptions<C>): Pool<C> {
-  const { provider, log, word, events } = options;
+  const { provider, log, word, events = {} } = options;
   const anyOne = `${/^[aeiou]/.test(word) ? "an" : "a"} ${word}`;
   let settings = options.settings;
   const scaler = createScaler(settings, clock);
   const past = createPast(options.dir, clock);
+  const durations = createDurations(events, clock.now);
   const closing = new AbortController();
   const leases = new WeakMap<Reservation, Lease<C>>();
   const active = new Set<Active<C>>();
@@ -51,6 +54,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
 
   /** Tells everybody who waits. */
   const settle = (): void => {
+    durations.look(scaler.instances());
     for (const { ticket, place, lost } of active) {
       if (ticket.state !== "lost" || place === null) continue;
       lost.abort(new SystemFailure(`The ${word} ${place.id} is gone`, { retry: true }));
@@ -76,7 +80,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
       for (const { id, why } of remove) log.info(`${anyOne} is removed`, { [word]: id, why });
     }
     if (remove.length > 0) {
-      for (const _ of remove) events?.removed?.();
+      for (const _ of remove) events.removed?.();
       await bounded("removing", (signal) =>
         provider.shrink(
           remove.map(({ id }) => id),
@@ -86,10 +90,12 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     }
     if (grow === 0) return;
     let taken = 0;
+    const askedAt = clock.now();
     try {
       taken = await bounded("asking for more", (signal) => provider.grow(grow, signal));
     } finally {
       scaler.grown(grow, taken);
+      durations.asked(taken, askedAt);
     }
     if (taken < grow) log.warn(`fewer ${word}s are made than were asked for`, { asked: grow, taken });
     observe(await bounded("listing", (signal) => provider.list(signal)));
@@ -99,6 +105,7 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     for (const stranger of scaler.observe(seen)) {
       scaler.adopt(stranger, past.of(stranger.id) ?? { uses: 1, idleSince: clock.now() });
     }
+    durations.look(scaler.instances());
   };
 
   const update = async (): Promise<void> => {
@@ -182,26 +189,10 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
     return lease;
   };
 
-  const placeAt = (id: string, connection: C, lost: AbortController): Place<C> => ({
-    id,
-    word,
-    connection,
-    lost: lost.signal,
-    async isThere(signal) {
-      if (lost.signal.aborted) return false;
-      try {
-        await provider.check(id, connection, signal);
-        return true;
-      } catch (error) {
-        signal.throwIfAborted();
-        const problem = describeError(error);
-        lost.abort(new SystemFailure(`The ${word} ${id} is gone: ${problem}`, { retry: true }));
-        scaler.discard(id, `it went away under a job: ${problem}`);
-        poke();
-        return false;
-      }
-    },
-  });
+  const gone = (id: string, why: string): void => {
+    scaler.discard(id, why);
+    poke();
+  };
 
   const take = async (one: Active<C>, outer: AbortSignal): Promise<Place<C>> => {
     const { ticket } = one;
@@ -226,10 +217,10 @@ export function createPool<C>(options: PoolOptions<C>): Pool<C> {
         if (one.place?.id === id && one.lost.signal.aborted) throw one.lost.signal.reason;
         const connection = await checks.beforeJob(id, clock.now(), limit.signal);
         if (one.place?.id !== id) {
-          events?.used?.(clock.now() - begin);
+          events.used?.(clock.now() - begin);
           // What was lost with another one is lost no more.
           if (one.lost.signal.aborted) one.lost = new AbortController();
-          one.place = placeAt(id, connection, one.lost);
+          one.place = placeAt({ id, word, connection, lost: one.lost }, { provider, gone });
         }
       } catch (error) {
         limit.signal.throwIfAborted();

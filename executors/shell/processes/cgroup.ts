@@ -10,6 +10,7 @@ import { never, pause } from "../../../src/time.ts";
  * nor an empty environment leads out of.
  */
 export interface Cgroup {
+  readonly dir: string;
   /** A process that writes `0` into this file is in from then on, with everything that it starts. */
   readonly door: string;
   /** Pids in it and below it. */
@@ -66,6 +67,7 @@ function removeTree(dir: string): boolean {
 
 function openCgroup(dir: string): Cgroup {
   return {
+    dir,
     door: join(dir, "cgroup.procs"),
     pids: () => {
       try {

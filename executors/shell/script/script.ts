@@ -3,15 +3,18 @@ import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit, Script } from "../../../src/executor.ts";
+import type { Exit, JobUsage, Script } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../../common/forward.ts";
+import { groupUsage } from "../../common/group-usage.ts";
+import { notesOn } from "../../common/notes.ts";
 import { type Ended, sayEnded } from "../../common/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
 import { enlisted } from "../processes/enlisted.ts";
+import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
 import type { Pipe, PipePool } from "./fifo.ts";
@@ -34,6 +37,8 @@ export interface ScriptHost {
   readonly groupPrefix: string;
   /** A number for the next control group, unique for the job. */
   nextGroup(): number;
+  /** Told what a script has used, where there are control groups. */
+  onUsed(usage: JobUsage): void;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   /** Shells that run now, of all jobs. */
@@ -120,6 +125,7 @@ export async function runScript(
     ...learned,
     [host.mark.slice(0, equals)]: host.mark.slice(equals + 1),
   };
+  const killedBefore = killedForMemory();
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
   try {
     const input = await openScript(host.scratchDir, script.text);
@@ -140,11 +146,15 @@ export async function runScript(
     }
     const reader = readPipe(pipe.readFd, output);
     try {
-      return await watch(host, { ...started, cgroup }, reader, output, signal);
+      const exit = await watch(host, { ...started, cgroup }, reader, output, signal);
+      const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
+      if (note !== null) notesOn(output).print(note, "error");
+      return exit;
     } finally {
       reader.close();
     }
   } finally {
+    if (cgroup !== null) host.onUsed(groupUsage(cgroup.dir));
     cgroup?.remove();
   }
 }

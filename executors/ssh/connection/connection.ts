@@ -25,6 +25,8 @@ export interface SshConnection {
   tryExec(command: string, signal: AbortSignal): Promise<SshChannel | null>;
   /** A connection from the far host to `host`, port `port`. @throws {SystemFailure} */
   forward(host: string, port: number, signal: AbortSignal): Promise<Duplex>;
+  /** A connection to a socket of the far host. @throws {SystemFailure} sshd, or who listens there, does not let us */
+  forwardSocket(path: string, signal: AbortSignal): Promise<SshChannel>;
   /** Hang up. Programs that run there are not ended by it. */
   close(): void;
 }
@@ -267,6 +269,19 @@ function serve(
           retry: true,
           reason: "runner_external_dependency_failure",
         });
+      }
+    },
+    forwardSocket: async (path, signal) => {
+      try {
+        const take = (channel: ClientChannel): SshChannel => wrapChannel(channel, gone.signal, lostFailure);
+        return await request((done) => client.openssh_forwardOutStreamLocal(path, done), take, signal);
+      } catch (cause) {
+        signal.throwIfAborted();
+        gone.signal.throwIfAborted();
+        throw new SystemFailure(
+          `${name} does not let us use its socket ${path} (AllowStreamLocalForwarding, the rights of the account there?)`,
+          { cause, retry: true, reason: "runner_external_dependency_failure" },
+        );
       }
     },
     close: () => {

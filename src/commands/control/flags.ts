@@ -10,6 +10,7 @@ const COMMANDS = {
   resume: "ask for jobs again",
   drain: "ask for no more jobs, and end the runner after the last, as SIGQUIT does",
   reload: "load the configuration now, and say whether it is in force",
+  gc: "remove what is kept between jobs beyond the budgets of [housekeeping], oldest use first; works without a runner, too",
   top: "watch the running runner in the terminal: entries, jobs, traces; keys to follow, cancel, pause, drain",
 } as const;
 
@@ -23,6 +24,7 @@ export const CONTROL_COMMANDS: readonly ControlCommand[] = [
   "resume",
   "drain",
   "reload",
+  "gc",
   "top",
 ];
 
@@ -34,6 +36,7 @@ export function addControlCommand(program: Command, name: ControlCommand): Comma
       .addOption(new Option("--runner <name>", "of this entry, where several coordinators have a job of that number"));
   }
   if (name === "logs") command.addOption(new Option("-f, --follow", "go on until the job has ended"));
+  if (name === "gc") command.addOption(toggle("--dry-run", "only show what would go, and why"));
   if (name === "jobs") command.addOption(new Option("-a, --all", "all that are remembered of those that ended: 200"));
   if (name === "pause" || name === "resume") command.argument("[runner]", "name or id of an entry; default: all");
   return command;

@@ -1,11 +1,12 @@
-import type { RunnerConfig } from "../../config/config.ts";
-import { describeError } from "../../errors.ts";
+import type { Config, RunnerConfig } from "../../config/config.ts";
+import { CommandError, describeError } from "../../errors.ts";
 import { type CommandContext, configFileOf } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { readConfiguration } from "./configuration.ts";
 import { checkCoordinator } from "./coordinator.ts";
 import { type Note, printNotes, statusOf } from "./finding.ts";
 import { checkMachine } from "./machine.ts";
+import type { Exec } from "./selftest.ts";
 
 /**
  * Asks the service behind an entry's executor for its state. `null`: there is nothing to ask.
@@ -13,10 +14,19 @@ import { checkMachine } from "./machine.ts";
  */
 export type Diagnose = (entry: RunnerConfig, signal: AbortSignal) => Promise<string | null>;
 
+export interface DoctorMeans {
+  readonly diagnose: Diagnose;
+  readonly exec: Exec;
+}
+
 const EXECUTOR_LIMIT_MS = 30_000;
 
 /** Looks at configuration, machine, coordinators and executors, and says what is wrong and what to do. @returns the exit status */
-export async function doctorCommand(values: FlagValues, context: CommandContext, diagnose: Diagnose): Promise<number> {
+export async function doctorCommand(
+  values: FlagValues,
+  context: CommandContext,
+  { diagnose, exec }: DoctorMeans,
+): Promise<number> {
   const file = configFileOf(textOf(values, "config"), context);
   const { config, notes } = await readConfiguration(file, context);
   const all: Note[] = [...notes];
@@ -27,9 +37,26 @@ export async function doctorCommand(values: FlagValues, context: CommandContext,
       ...config.runners.map((entry) => checkExecutor(entry, diagnose, context)),
     ]);
     all.push(...asked.flat());
+    for (const entry of testedEntries(config, values)) {
+      const { selftest } = await import("./selftest.ts");
+      all.push(...(await selftest(entry, file, context, exec)));
+    }
   }
   printNotes(all, values.json === true, context);
   return statusOf(all);
+}
+
+/**
+ * The entries that `--selftest` means: the named one, or all.
+ * @throws {CommandError} there is none of that name
+ */
+function testedEntries({ runners, file }: Config, { selftest }: FlagValues): readonly RunnerConfig[] {
+  if (selftest === undefined || selftest === false) return [];
+  if (typeof selftest !== "string") return runners;
+  const named = runners.filter(({ name }) => name === selftest);
+  if (named.length > 0) return named;
+  const names = runners.map(({ name }) => `"${name}"`).join(", ") || "none at all";
+  throw new CommandError(`${file} has no runner "${selftest}" that can be used; there is ${names}`);
 }
 
 async function checkExecutor(entry: RunnerConfig, diagnose: Diagnose, { signal }: CommandContext): Promise<Note[]> {

@@ -9,10 +9,13 @@ import { socketPath } from "../../control/place.ts";
 import { statusSchema } from "../../control/protocol.ts";
 import { describeError } from "../../errors.ts";
 import type { CommandContext } from "../context.ts";
+import { checkAddresses } from "./addresses.ts";
 import type { Finding, Note } from "./finding.ts";
 
 const run = promisify(execFile);
 const LEAST_DESCRIPTORS = 1024;
+/** What get_sources needs. */
+const OLDEST_GIT = [2, 17] as const;
 
 /** Checks what the runner needs of this machine, whatever its coordinators say. */
 export async function checkMachine(config: Config, context: CommandContext): Promise<Note[]> {
@@ -58,18 +61,20 @@ async function checkState({ stateDir, minFreeDiskBytes }: Config): Promise<Note[
   return notes.length > 0 ? notes : [ok("state directory", stateDir, shown)];
 }
 
-async function checkRunning({ stateDir, file }: Config, context: CommandContext): Promise<Note[]> {
+async function checkRunning(config: Config, context: CommandContext): Promise<Note[]> {
+  const { stateDir, file } = config;
   if (process.platform === "win32") return [];
   const client = createControlClient({ stateDir, named: file, uid: context.uid });
   try {
     const { pid, state, version } = await client.get("status", statusSchema);
+    // Its addresses are its own.
     return [ok("runner", "", `${version} is ${state} as process ${pid}`)];
   } catch (error) {
     const left = await lstat(socketPath(stateDir)).then(
       () => true,
       () => false,
     );
-    if (!left) return [ok("runner", "", "it is not running")];
+    if (!left) return [ok("runner", "", "it is not running"), ...(await checkAddresses(config))];
     const remedy = "Start it: it cleans up and reports what was left. Its log tells why it ended";
     return [
       {
@@ -106,9 +111,22 @@ async function checkPrograms({ runners }: Config, { env, cwd }: CommandContext):
       ({ stdout }) => stdout.split("\n", 1)[0] ?? "",
       describeError,
     );
-    notes.push(ok("programs", program, said.slice(0, 100)));
+    const old = program === "git" ? tooOld(said) : null;
+    if (old !== null) {
+      const remedy = `Install git ${OLDEST_GIT.join(".")} or newer`;
+      notes.push({ severity: "error", check: "programs", of: program, cause: old, remedy });
+    } else notes.push(ok("programs", program, said.slice(0, 100)));
   }
   return notes;
+}
+
+/** What is wrong with the version that git says it has, or null. */
+function tooOld(said: string): string | null {
+  const [, major, minor] = /^git version (\d+)\.(\d+)/.exec(said) ?? [];
+  if (major === undefined || minor === undefined) return `does not say its version: ${said.slice(0, 100)}`;
+  const [oldMajor, oldMinor] = OLDEST_GIT;
+  const newer = Number(major) > oldMajor || (Number(major) === oldMajor && Number(minor) >= oldMinor);
+  return newer ? null : `is ${major}.${minor}, with which sources cannot be fetched`;
 }
 
 async function checkUser({ user }: Config, { uid }: CommandContext): Promise<Note[]> {

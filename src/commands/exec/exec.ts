@@ -17,6 +17,8 @@ import { runHere } from "./here/run-here.ts";
 import { buildsElsewhere, removeRun, startSweep } from "./here/sweep.ts";
 import { sayNotes } from "./notes.ts";
 import { readExecOptions } from "./options.ts";
+import { understandPeer } from "./peer/understand.ts";
+import { peerVariables } from "./peer/variables.ts";
 import { listJobs } from "./report.ts";
 import { listenForCancel } from "./signals.ts";
 
@@ -28,10 +30,13 @@ import { listenForCancel } from "./signals.ts";
  */
 export async function execCommand(
   words: readonly string[],
-  values: FlagValues,
-  context: CommandContext,
+  typed: FlagValues,
+  outside: CommandContext,
   engine: ExecEngine,
 ): Promise<number> {
+  const { values, cwd, home, notes: peerNotes } = await understandPeer(typed, outside);
+  const context = cwd === outside.cwd ? outside : { ...outside, cwd };
+  sayNotes(peerNotes, context);
   const given = await readExecOptions(words, values, context, availableParallelism());
   using cancel = listenForCancel(context.say);
   const { signal } = cancel;
@@ -42,8 +47,10 @@ export async function execCommand(
     const project = await readProjectFile(tree, given, context.cwd, gitIn);
     const kept = await privateVariables(tree, context.env, gitIn(tree.dir));
     sayNotes(kept.notes, context);
+    const peer = await peerVariables(tree, gitIn(tree.dir), { home, variablesFile: textOf(values, "variables-file") });
+    sayNotes(peer.notes, context);
     const { options, executor } = understand(
-      { ...given, variables: [...kept.variables, ...given.variables] },
+      { ...given, variables: [...peer.variables, ...kept.variables, ...given.variables] },
       jobNamesIn(project),
       [...executors.names, ...executors.absent.names],
     );

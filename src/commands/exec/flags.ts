@@ -3,6 +3,7 @@ import { CommandError } from "../../errors.ts";
 import type { ExecutorWords } from "../../executor-words.ts";
 import { addRunnerFlags, collect } from "../options.ts";
 import { attributeOf, type FlagValues, runnerFlags, textOf } from "../register/runner-flags.ts";
+import { addPeerFlags } from "./peer/flags.ts";
 
 /** The flags of `exec`. */
 export function addExecFlags(command: Command, executors: readonly ExecutorWords[]): Command {
@@ -37,6 +38,7 @@ export function addExecFlags(command: Command, executors: readonly ExecutorWords
       ),
     );
   addGitlabFlags(command);
+  addPeerFlags(command);
   return addRunnerFlags(command, executors, (flag) => !NOT_OF_EXEC.test(flag));
 }
 

@@ -4,25 +4,32 @@ import { parseDuration } from "../../config/units.ts";
 import { CommandError, describeError } from "../../errors.ts";
 import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
 import type { JobInputs } from "../../local/gitlab/plan/definitions/job-inputs.ts";
+import type { ProjectVariable } from "../../local/gitlab/run/project-variables.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
+import { NAME, readEnvText } from "./env-file.ts";
 
 /** What `exec` was asked for. */
 export interface ExecOptions {
   /** Names of jobs; none: the pipeline. */
   readonly jobs: readonly string[];
   readonly needs: boolean;
+  /** Whether only what the named jobs need runs, and not these jobs. */
+  readonly onlyNeeds: boolean;
   readonly parallel: number;
   readonly committed: boolean;
   readonly ref: string | undefined;
   /** They win over those of the file; masked where they came from `--env-file`. */
-  readonly variables: readonly VariableSpec[];
+  readonly variables: readonly ProjectVariable[];
+  /** Names of variables that no job gets. */
+  readonly unset: readonly string[];
   readonly timeoutSeconds: number;
   readonly address: string | undefined;
   readonly mode: "run" | "list" | "print" | "dry-run";
   /** The CI file; `undefined`: the project's. What follows is for GitLab's. */
   readonly file: string | undefined;
   readonly json: boolean;
+  readonly csv: boolean;
   /** Whether to list jobs that are not in the pipeline, too. */
   readonly all: boolean;
   /** `CI_PIPELINE_SOURCE`. */
@@ -34,7 +41,7 @@ export interface ExecOptions {
   /** Inputs of its jobs. */
   readonly jobInputs: JobInputs;
   /** Files that count as changed, instead of those that git reports. */
-  readonly changed: readonly string[] | undefined;
+  readonly changed: readonly string[] | "all" | undefined;
   readonly manual: readonly string[];
   readonly stages: readonly string[];
   /** Checkouts of other projects that are included, by project. */
@@ -81,6 +88,7 @@ export async function readExecOptions(
   return {
     jobs,
     needs: values.withNeeds === true,
+    onlyNeeds: values.onlyNeeds === true,
     parallel: parallel === undefined ? Math.max(1, processors) : Number(parallel),
     committed: values.committed === true,
     ref: textOf(values, "ref"),
@@ -88,16 +96,19 @@ export async function readExecOptions(
       ...(await Promise.all(listOf(values.envFile).map((file) => readEnvFile(file, context.cwd)))).flat(),
       ...listOf(values.var).map((text) => readVariable(text, context.env)),
     ],
+    unset: listOf(values.unsetVariable),
     timeoutSeconds: readTimeout(textOf(values, "timeout")),
     address: textOf(values, "address"),
     mode: values.list === true ? "list" : values.print === true ? "print" : values.dryRun === true ? "dry-run" : "run",
     file: textOf(values, "file"),
     json: values.json === true,
+    csv: values.csv === true,
     all: values.all === true,
     source,
     target: textOf(values, "target"),
     ...inputsOf(values.input),
-    changed: values.changed === undefined ? undefined : listOf(values.changed),
+    changed:
+      values.evaluateRuleChanges === false ? "all" : values.changed === undefined ? undefined : listOf(values.changed),
     manual: listOf(values.manual),
     stages: listOf(values.stage),
     checkouts: new Map(
@@ -153,8 +164,6 @@ function listOf(value: unknown): string[] {
   return Array.isArray(value) ? value.map(String) : [];
 }
 
-const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
-
 /** `NAME=value`, or `NAME` alone for what the environment has. */
 function readVariable(text: string, env: CommandContext["env"]): VariableSpec {
   const split = text.indexOf("=");
@@ -166,32 +175,12 @@ function readVariable(text: string, env: CommandContext["env"]): VariableSpec {
   return { key, value };
 }
 
-/** `NAME=value` lines, `#` comments, `export` in front, quotes around; as docker and dotenv read them. */
+/** The lines of a file with secret variables. */
 export async function readEnvFile(name: string, cwd: string): Promise<VariableSpec[]> {
-  const file = resolve(cwd, name);
-  const text = await readFile(file, "utf8").catch((cause: unknown) => {
+  const text = await readFile(resolve(cwd, name), "utf8").catch((cause: unknown) => {
     throw new CommandError(`--env-file ${name} cannot be read: ${describeError(cause)}`, { cause });
   });
-  return text
-    .replace(/^\uFEFF/, "")
-    .split(/\r?\n/)
-    .flatMap((line, index): VariableSpec[] => {
-      const trimmed = line.trim().replace(/^export\s+/, "");
-      if (trimmed === "" || trimmed.startsWith("#")) return [];
-      const split = trimmed.indexOf("=");
-      const key = trimmed.slice(0, Math.max(0, split)).trimEnd();
-      // The key is not printed, as it may be a part of a value.
-      if (!NAME.test(key)) throw new CommandError(`${name}:${index + 1}: expected NAME=value`);
-      return [{ key, value: unquote(trimmed.slice(split + 1).trimStart()), masked: true }];
-    });
-}
-
-function unquote(text: string): string {
-  const single = /^'([^']*)'\s*(?:#.*)?$/.exec(text)?.[1];
-  if (single !== undefined) return single;
-  const double = /^"((?:[^"\\]|\\.)*)"\s*(?:#.*)?$/.exec(text)?.[1];
-  if (double === undefined) return text.replace(/\s+#.*$/, "");
-  return double.replace(/\\(.)/g, (_, sign: string) => ({ n: "\n", t: "\t", r: "\r" })[sign] ?? sign);
+  return readEnvText(text, name).map((one) => ({ ...one, masked: true }));
 }
 
 function readTimeout(text: string | undefined): number {

@@ -97,8 +97,10 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       board,
       version: deps.version,
       about: () => ({ config: started.file, state: state(), concurrent: started.config.concurrent }),
+      figures: (runner) => deps.metrics.figures(runner),
       pause: (ids) => started.supervisor.pause(ids),
       resume: (ids) => started.supervisor.resume(ids),
+      tidy: (dry) => started.supervisor.tidy(dry, draining.signal),
       // A further signal would end a runner at once that is stopping, and this is none.
       drain: () => {
         if (!stopping.signal.aborted) onWish("drain", BY_SOCKET);

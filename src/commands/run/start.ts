@@ -83,7 +83,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
     throw error;
   }
-  const supervisor = createSupervisor(
+  const supervisor: Supervisor = createSupervisor(
     {
       handleJob: services.handleJob,
       openCoordinator: (entry, meter) => services.openCoordinator(entry, meter),
@@ -91,6 +91,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       admission: createAdmission({
         hasRoom: () => services.hasRoom(),
         disk: () => services.disk(),
+        onFull: () => supervisor.pressForRoom(),
         onRoom: metrics.pollingPaused,
         log,
       }),

@@ -80,6 +80,27 @@ const admissionSchema = z.object({
   failure_pause: duration(60_000),
 });
 
+const budget = size.optional().transform((bytes) => bytes ?? null);
+
+/** A size, or a share of the disk. */
+const room = z
+  .union([z.string(), z.int()])
+  .optional()
+  .transform((value, context): { readonly bytes: number } | { readonly share: number } | null => {
+    if (value === undefined) return null;
+    const [, percent] = /^\s*(\d{1,2}(?:\.\d{1,3})?)\s*%\s*$/.exec(String(value)) ?? [];
+    if (percent !== undefined) return { share: Number(percent) / 100 };
+    const bytes = typeof value === "number" ? value : parseSize(value);
+    if (bytes !== null && bytes >= 0) return { bytes };
+    context.addIssue({
+      code: "custom",
+      message: 'expected a share of the disk such as "15%", or a size such as "50GB"',
+    });
+    return z.NEVER;
+  });
+
+const housekeepingSchema = z.object({ images: budget, volumes: budget, builds: budget, free: room });
+
 export const globalSchema = z.object({
   concurrent: concurrent.default(1),
   // 0 and negative have always meant the default; files that say so are in use.
@@ -107,6 +128,7 @@ export const globalSchema = z.object({
   min_free_disk: size.default(256 * 2 ** 20),
   outbox_max_age: duration(7 * 86_400_000, 60_000),
   admission: admissionSchema.prefault({}),
+  housekeeping: housekeepingSchema.prefault({}),
 });
 
 /** Read by others than this program: no type is wrong. */

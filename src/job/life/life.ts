@@ -1,4 +1,4 @@
-import type { JobProgress, JobResult, Outcome } from "../job.ts";
+import type { JobProgress, JobResult, JobUsage, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
 import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
 
@@ -13,7 +13,7 @@ export interface Life {
   begin(stage: Stage): void;
   end(stage: Stage, verdict: StageVerdict): void;
   /** Everything that could decide it is over. */
-  finish(outcome: Outcome): void;
+  finish(outcome: Outcome, usage: JobUsage): void;
 }
 
 const MOVES: Readonly<Record<JobProgress["at"], readonly JobProgress["at"][]>> = {
@@ -40,7 +40,7 @@ export function createLife(tell: (progress: JobProgress) => void): Life {
     end: (stage, verdict) => {
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
     },
-    finish: (outcome) => move({ at: "finished", outcome: withoutWords(outcome) }),
+    finish: (outcome, usage) => move({ at: "finished", outcome: withoutWords(outcome), usage }),
   };
 }
 

@@ -11,6 +11,7 @@ import { introduce, prepare } from "./prepare.ts";
 import type { RunJobRequest } from "./request.ts";
 import { joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
+import { createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
 
 export interface RanJob {
   /** Its reason is in the trace's last line already. */
@@ -26,7 +27,12 @@ export interface RanJob {
  */
 export async function runJob(request: RunJobRequest, signal: AbortSignal): Promise<RanJob> {
   const { trace, log, halt } = request;
-  const life = createLife((progress) => request.onProgress?.(progress));
+  const clock = createStageClock();
+  const life = createLife((progress) => {
+    if (progress.at === "preparing") clock.enter("prepare_executor");
+    if (progress.at === "running") clock.enter(progress.stage);
+    request.onProgress?.(progress);
+  });
   /** Fires when nothing more may run. */
   using end = joinSignals([
     { signal: halt },
@@ -45,8 +51,13 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
   }
+  clock.enter(undefined);
+  const usage = await usageOf(environment);
+  // A job that got no place has used nothing.
+  if (environment !== null) trace.print(usageLine(usage, clock.times), "plain");
   outcome = await sayVerdict(trace, outcome, log);
-  life.finish(outcome);
+  if (environment !== null) log.info("what the job used", usageFields(usage, clock.times));
+  life.finish(outcome, usage);
   return { outcome, destroyed: destroy(environment, request) };
 }
 

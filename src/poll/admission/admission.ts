@@ -40,6 +40,8 @@ export interface AdmissionOptions {
   readonly hasRoom: () => Promise<boolean>;
   /** As of the last look. */
   readonly disk: () => DiskState;
+  /** A disk is too full, in whichever way; told again and again. */
+  readonly onFull?: () => void;
   /** Told when that changes. */
   readonly onRoom: (paused: boolean) => void;
   /** Where the kernel's figures of pressure are. */
@@ -47,7 +49,7 @@ export interface AdmissionOptions {
   readonly log: Log;
 }
 
-export function createAdmission({ hasRoom, disk, onRoom, pressureDir, log }: AdmissionOptions): Admission {
+export function createAdmission({ hasRoom, disk, onFull, onRoom, pressureDir, log }: AdmissionOptions): Admission {
   let settings: AdmissionConfig = noAdmission;
   let minFreeBytes = 0;
   const room = createRoomGate({ hasRoom, log, onChange: onRoom });
@@ -106,6 +108,7 @@ export function createAdmission({ hasRoom, disk, onRoom, pressureDir, log }: Adm
 
       const refused = (activity: RunnerActivity, waitMs?: number): Refusal => {
         meter.refusedAdmission(activity.at);
+        if (activity.at === "disk") onFull?.();
         return { activity, ...(waitMs === undefined ? {} : { waitMs }) };
       };
 

@@ -51,7 +51,7 @@ export function Overview({ known, now, orders }: OverviewProps) {
 }
 
 function Entry({ runner, orders }: { readonly runner: RunnerLine; readonly orders: Orders | null }) {
-  const { name, id, executor, url, jobs, limit, state, reason } = runner;
+  const { name, id, executor, url, jobs, limit, state, reason, figures = [] } = runner;
   const paused = state === "paused";
   return (
     <li class={`card state-${state.replaceAll(" ", "-")}`}>
@@ -63,6 +63,14 @@ function Entry({ runner, orders }: { readonly runner: RunnerLine; readonly order
         {url}
       </p>
       <p class="reason">{reason}</p>
+      {[...new Set(figures.map(({ about }) => about))].map((about) => (
+        <p key={about} class="quiet">
+          {about.replace(/\.$/, "")}:{" "}
+          {figures
+            .flatMap((figure) => (figure.about === about ? [`${figure.value} ${figure.name}`.trim()] : []))
+            .join(", ")}
+        </p>
+      ))}
       <div class="row">
         <span>
           <b>{jobs}</b> {limit === null ? "jobs" : `of ${limit} jobs`}
@@ -96,7 +104,7 @@ function JobRow({ job, now, orders }: { readonly job: JobLine; readonly now: num
       <span class="quiet cut" title={`${job.runner}, job ${job.id}`}>
         {job.runner} · {job.id}
       </span>
-      <span class={`doing ${job.state}`}>{doingOf(job)}</span>
+      <span class={`doing ${job.outcome?.result ?? job.state}`}>{doingOf(job)}</span>
       <span class="time">{elapsed(secondsOf(job, now))}</span>
       {orders === null || job.outcome !== undefined ? (
         <span />

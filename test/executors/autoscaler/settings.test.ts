@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
 import { autoscalerTable } from "../../../executors/autoscaler/index.ts";
+import { awsSettings } from "../../../executors/autoscaler/providers/aws/settings.ts";
+import { originOf } from "../../../executors/autoscaler/settings/plugin.ts";
 import { poolSettings } from "../../../executors/autoscaler/settings/pool-settings.ts";
 
 const exec = { plugin: "exec", plugin_config: { command: "/opt/cloud" } };
@@ -100,9 +102,32 @@ test("a list of hosts is a bound, and the names of plugins are those of GitLab R
   }
 });
 
+test("an Auto Scaling group has the keys of GitLab's plugin, and another one needs instances of its own", () => {
+  const groupOf = (config: object) =>
+    autoscalerTable.parse({ plugin: "registry.gitlab.com/gitlab-org/fleeting/plugins/aws:1.5", plugin_config: config })
+      .plugin;
+  const all = { name: "runners", profile: "ci", config_file: "aws/config", credentials_file: "/etc/aws" };
+  const plugin = groupOf(all);
+  expect(plugin).toEqual({ name: "aws", config: all });
+  expect(originOf(groupOf(all))).toBe(originOf(plugin));
+  expect(originOf(groupOf({ ...all, name: "others" }))).not.toBe(originOf(plugin));
+  expect(awsSettings(all, "/srv")).toEqual({
+    group: "runners",
+    profile: "ci",
+    configFile: "/srv/aws/config",
+    credentialsFile: "/etc/aws",
+  });
+  expect(problems({ plugin: "aws" })).toEqual(["plugin_config.name: is missing: the name of an Auto Scaling group"]);
+  expect(problems({ plugin: "aws", plugin_config: { name: "a", regoin: "b" } })).toEqual([
+    expect.stringMatching(/^plugin_config: .*regoin/),
+  ]);
+});
+
 test("what cannot be is refused with its key and what to do", () => {
   expect(problems({ plugin: "googlecloud:latest" })).toEqual([
-    expect.stringMatching(/^plugin: has to be "exec".*other fleeting plugins.*With "exec" a program of yours/),
+    expect.stringMatching(
+      /^plugin: has to be "aws", "exec" or "static".*other fleeting plugins.*With "exec" a program of yours/,
+    ),
   ]);
   expect(problems({ plugin: "exec" })).toEqual([expect.stringMatching(/^plugin_config.command: names no program/)]);
   expect(problems({ plugin: "static", plugin_config: { instances: {} } })).toEqual([
@@ -122,6 +147,9 @@ test("what cannot be is refused with its key and what to do", () => {
   ]);
   expect(problems({ ...exec, policy: [{ periods: ["* * *"] }] })).toEqual([
     expect.stringMatching(/^policy.0.periods.0: "\* \* \*" is no period/),
+  ]);
+  expect(problems({ ...exec, policy: [{ timezone: "Europe/Atlantis", periods: ["* * * * *"] }] })).toEqual([
+    expect.stringMatching(/^policy.0.timezone: "Europe\/Atlantis" is no time zone/),
   ]);
   expect(problems({ ...exec, vm_isolation: { enabled: true } })).toEqual([
     expect.stringMatching(/^vm_isolation: is not supported/),

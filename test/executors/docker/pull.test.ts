@@ -264,7 +264,7 @@ describe("a pull that goes wrong under way", () => {
     hang = false;
     pulls = 0;
     const logins = await openLogins({ ...none, jobCredentials: [] });
-    const obtain = createImageSource(engine, logins, new Sink());
+    const obtain = createImageSource(engine, logins, new Sink(), { image: (body) => body() });
     const wanted = { name: "ruby", policies: ["always"], platform: null } as const;
     const [one, other] = await Promise.all([obtain(wanted, never), obtain(wanted, never)]);
     expect(one).toBe(other);

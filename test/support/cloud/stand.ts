@@ -1,4 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import { loginUser, type Sshd, type SshUser, startSshd } from "../sshd.ts";
 
@@ -30,13 +31,25 @@ export interface CloudStand {
 
 const PROGRAM = join(import.meta.dirname, "cloud.py");
 
+export interface CloudOptions {
+  /** Jobs log in as whoever runs the tests, not by accounts of their own. */
+  readonly root?: boolean;
+  /** Further lines of each host's sshd_config. */
+  readonly config?: string;
+}
+
 /** @param dir which must exist */
-export async function openCloudStand(dir: string, count: number): Promise<CloudStand> {
+export async function openCloudStand(
+  dir: string,
+  count: number,
+  { root = false, config = "" }: CloudOptions = {},
+): Promise<CloudStand> {
   for (const name of ["hosts", "taken", "names", "instances", "trouble"]) mkdirSync(join(dir, name));
   const hosts = await Promise.all(
     Array.from({ length: count }, async (_, index): Promise<CloudHost> => {
-      const sshd = await startSshd();
-      return { name: `h${index}`, sshd, user: loginUser(sshd) };
+      const sshd = await startSshd({ config });
+      const self = { name: userInfo().username, home: homedir(), password: "" };
+      return { name: `h${index}`, sshd, user: root ? self : loginUser(sshd) };
     }),
   );
   for (const { name, sshd, user } of hosts) {

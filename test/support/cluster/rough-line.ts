@@ -22,6 +22,9 @@ type Way = "up" | "down";
 export interface RoughLine {
   /** `http://127.0.0.1:41237` */
   readonly address: string;
+  /** First lines of all requests, and of all answers. */
+  readonly asked: readonly string[];
+  readonly answers: readonly string[];
   /** How often a fault has happened. */
   readonly hits: number;
   /** From the next request on; `null`: no more faults. */
@@ -37,6 +40,8 @@ const REQUEST = /^(?:GET|POST|PUT|PATCH|DELETE) \S+ HTTP\/1\.1\r\n/;
 export async function openRoughLine(server: string): Promise<RoughLine> {
   const { hostname, port } = new URL(server);
   const sockets = new Set<Socket>();
+  const asked: string[] = [];
+  const answers: string[] = [];
   let fault: Fault | null = null;
   let left = 0;
   let hits = 0;
@@ -52,11 +57,14 @@ export async function openRoughLine(server: string): Promise<RoughLine> {
     const judge = (way: Way, chunk: Buffer): Buffer => {
       const text = chunk.toString("latin1");
       const asks = way === "up" && REQUEST.test(text);
+      const [firstLine = ""] = text.split("\r\n", 1);
       if (asks) {
-        own = fault?.request.test(text.slice(0, text.indexOf("\r\n"))) === true ? fault : null;
+        asked.push(firstLine);
+        own = fault?.request.test(firstLine) === true ? fault : null;
         [passed.up, passed.down, came, answered] = [0, 0, "", false];
       }
       const isHead = asks || (way === "down" && !answered);
+      if (way === "down" && !answered) answers.push(firstLine);
       if (way === "down") answered = true;
       const end = isHead ? text.indexOf("\r\n\r\n") + 4 : 0;
       passed[way] += chunk.length - end;
@@ -101,6 +109,8 @@ export async function openRoughLine(server: string): Promise<RoughLine> {
   if (address === null || typeof address === "string") throw new Error("no port");
   return {
     address: `http://127.0.0.1:${address.port}`,
+    asked,
+    answers,
     get hits() {
       return hits;
     },

@@ -3,7 +3,7 @@ import type { LocalCoordinator } from "../../../local/coordinator/coordinator.ts
 import { jobPayload } from "../../../local/coordinator/jobs/payload.ts";
 import type { LoadedPlan } from "../../../local/gitlab/load.ts";
 import type { PlannedJob } from "../../../local/gitlab/plan/plan.ts";
-import { listJson, listLines } from "../../../local/gitlab/report/list.ts";
+import { listCsv, listJson, listLines } from "../../../local/gitlab/report/list.ts";
 import { printTable } from "../../../local/gitlab/report/print.ts";
 import { type ForeseenChildren, foreseeChildren, remarkOn } from "../../../local/gitlab/run/foreseen.ts";
 import { specOfPlanned } from "../../../local/gitlab/run/spec.ts";
@@ -29,7 +29,8 @@ export async function showGitlab(
   }
   if (plan.refusal !== null) context.say(`no pipeline: ${plan.refusal}`);
   const children = await foreseeChildren(loaded);
-  if (options.json) context.print(listJson(plan, children));
+  if (options.csv) for (const line of listCsv(plan, options.all)) context.print(line);
+  else if (options.json) context.print(listJson(plan, children));
   else if (plan.refusal === null || options.all)
     for (const line of listLines(plan, children, options.all)) context.print(line);
   return 0;

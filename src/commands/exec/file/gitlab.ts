@@ -11,6 +11,7 @@ import type { PipelineCase } from "../../../local/gitlab/decide/case.ts";
 import { type LoadedPlan, loadPlan } from "../../../local/gitlab/load.ts";
 import { chooseJobs, means } from "../../../local/gitlab/plan/choose.ts";
 import type { Plan, PlannedJob } from "../../../local/gitlab/plan/plan.ts";
+import { forEnvironment } from "../../../local/gitlab/run/project-variables.ts";
 import { createGit, type Git } from "../../../local/sources/git.ts";
 import { refOf } from "../../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../../local/sources/working-tree.ts";
@@ -74,14 +75,18 @@ export async function loadGitlab(
   });
   const project = facts.remote?.path ?? `local/${tree.name}`;
   const host = facts.remote?.host ?? "gitlab.com";
+  const given = forEnvironment(options.variables, undefined).filter(({ key }) => !options.unset.includes(key));
   const around: PipelineCase = {
     source,
     ref,
     refType,
-    predefined,
-    given: new Map(options.variables.map(({ key, value }) => [key, String(value ?? "")])),
+    predefined: new Map([...predefined].filter(([key]) => !options.unset.includes(key))),
+    given: new Map(given.map(({ key, value }) => [key, String(value ?? "")])),
     changed:
-      options.changed ?? (await changedHere({ source, refType, ref, target, defaultBranch: facts.defaultBranch }, git)),
+      options.changed === "all"
+        ? null
+        : (options.changed ??
+          (await changedHere({ source, refType, ref, target, defaultBranch: facts.defaultBranch }, git))),
     comparisons: new Map(),
     files: facts.files,
     project,
@@ -138,7 +143,11 @@ export async function loadGitlab(
   const isPlayed = ({ name, group }: PlannedJob): boolean =>
     options.manual.includes("all") || asked.some((typed) => means(typed, name, group));
   if (options.verbose) notes.push(`Not set here: ${unsetVariables(loaded.around).join(", ")}`);
-  return { loaded, chosen: choice.chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
+  const named = new Set(
+    plan.jobs.flatMap(({ name, group }) => (names.some((typed) => means(typed, name, group)) ? [name] : [])),
+  );
+  const chosen = options.onlyNeeds ? choice.chosen.difference(named) : choice.chosen;
+  return { loaded, chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
 }
 
 /** How long all included files together may take, as at GitLab. */

@@ -1,6 +1,7 @@
 import type { Config } from "../../../config/config.ts";
 import { CommandError } from "../../../errors.ts";
 import { startCoordinator } from "../../../local/coordinator/coordinator.ts";
+import { forEnvironment } from "../../../local/gitlab/run/project-variables.ts";
 import { type RunPlanResult, runPlan } from "../../../local/gitlab/run/run-plan.ts";
 import type { CiFile } from "../../../local/pipeline/ci-file.ts";
 import {
@@ -120,7 +121,7 @@ export async function runHere(
           await runPlan(
             {
               ...display,
-              ...gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables }),
+              ...gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables, unset: options.unset }),
               coordinator,
               pick: engine.pick,
               noDelay: options.noDelay,
@@ -137,7 +138,7 @@ export async function runHere(
     file,
     project,
     predefined: predefined(snapshot),
-    variables: options.variables,
+    variables: forEnvironment(options.variables, undefined),
     // The runner is part of this process, so its last report always arrives.
     lastWordsMs: Number.POSITIVE_INFINITY,
     ...(only === undefined ? {} : { only }),
@@ -147,7 +148,12 @@ export async function runHere(
     if (work.kind === "alloy")
       await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
     else {
-      const spec = gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables });
+      const spec = gitlabSpec(work, snapshot, {
+        ...handed,
+        project,
+        variables: options.variables,
+        unset: options.unset,
+      });
       await printGitlabPreview({ spec, coordinator, config, preview: engine.preview, print });
     }
     return 0;

@@ -29,7 +29,9 @@ const MOST_PATTERNS = 50;
 /** Most comparisons of files with patterns; beyond it GitLab says that they match. */
 const MOST_COMPARISONS = 50_000;
 
-const parsed = new WeakMap<Node, Expression | string>();
+/** By their texts: jobs share their rules. */
+const parsed = new Map<string, Expression | string>();
+const MOST_PARSED = 10_000;
 
 /** The expression that stands at `node`; what is wrong with it becomes a finding. */
 export function expressionAt(node: Node, findings: Findings): Expression | undefined {
@@ -38,8 +40,9 @@ export function expressionAt(node: Node, findings: Findings): Expression | undef
     findings.error(node.place, "if must be a text");
     return undefined;
   }
-  const found = parsed.get(node) ?? parseExpression(source);
-  parsed.set(node, found);
+  const found = parsed.get(source) ?? parseExpression(source);
+  if (parsed.size >= MOST_PARSED) parsed.clear();
+  parsed.set(source, found);
   if (typeof found !== "string") return found;
   findings.error(node.place, `invalid expression syntax: ${found}`);
   return undefined;

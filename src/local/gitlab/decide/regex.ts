@@ -16,8 +16,22 @@ export function patternOf(written: string): Pattern | null {
   return compile(body.replaceAll("\\/", "/"), flags);
 }
 
+/** Jobs share their rules, so the same expressions come again and again. */
+const known = new Map<string, Pattern | null>();
+const MOST_KNOWN = 1000;
+
 /** `null`: it is no expression. */
 export function compile(body: string, flags: string = ""): Pattern | null {
+  const key = `${flags}/${body}`;
+  const before = known.get(key);
+  if (before !== undefined) return before;
+  const made = compiled(body, flags);
+  if (known.size >= MOST_KNOWN) known.clear();
+  known.set(key, made);
+  return made;
+}
+
+function compiled(body: string, flags: string): Pattern | null {
   try {
     const expression = RE2JS.compile(flags === "" ? body : `(?${flags})${body}`);
     return {

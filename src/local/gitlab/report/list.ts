@@ -50,6 +50,25 @@ function remarksOn({ rule, allowFailure, needs, environment, leftOut, trigger, u
   ].filter((part) => part !== "");
 }
 
+/** The jobs of a pipeline as gitlab-ci-local prints them for programs: cells between semicolons. */
+export function listCsv(plan: Plan, all: boolean): string[] {
+  const cells = (list: readonly string[]): string => `[${list.join(",")}]`;
+  return [
+    "name;description;stage;when;allowFailure;needs",
+    ...plan.jobs.map((job) =>
+      [
+        job.name,
+        '""',
+        job.stage,
+        job.when,
+        Array.isArray(job.allowFailure) ? cells(job.allowFailure.map(String)) : String(job.allowFailure),
+        job.needs === null ? "" : cells(job.needs.map((need) => need.job)),
+      ].join(";"),
+    ),
+    ...(all ? plan.absent.map(({ name, stage }) => `${name};"";${stage};never;false;`) : []),
+  ].map(printable);
+}
+
 /** The jobs of a pipeline for programs. */
 export function listJson(plan: Plan, children: ForeseenChildren): string {
   const json = JSON.stringify(jobsOf(plan, children), null, 2);

@@ -5,7 +5,7 @@ import type { LoadedPlan } from "../load.ts";
 import type { PlannedJob, PlannedTrigger } from "../plan/plan.ts";
 import { CiConfigError } from "../read/findings.ts";
 import { at } from "../read/node.ts";
-import { ofTheFile } from "./spec.ts";
+import { ofTheFile, predefinedOf } from "./spec.ts";
 
 /** Child pipelines below one another that GitLab makes. */
 export const MOST_DEPTH = 2;
@@ -24,7 +24,9 @@ export interface Handing {
 
 /** The variables that a child pipeline is given: the file's with one another put in, and further ones where `forward` says so. */
 export function handedDown({ job, trigger, around, parentId, given, reported }: Handing): VariableSpec[] {
-  const known = { ...around, predefined: new Map([...around.predefined, ["CI_PIPELINE_ID", parentId]]) };
+  const own = predefinedOf(job, around, job.timeoutSeconds, { pipelineId: parentId, pipelineName: null });
+  const predefined = new Map(own.map(({ key, value }) => [key, String(value)]));
+  const known = { ...around, predefined: predefined.set("CI_PIPELINE_ID", parentId) };
   const all = [
     ...(trigger.forwardYaml ? ofTheFile(job, known) : []),
     ...(trigger.forwardPipeline ? [...reported].map(([key, value]) => ({ key, value })) : []),

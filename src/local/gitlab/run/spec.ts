@@ -5,12 +5,15 @@ import { environmentSlug, groupName, slug } from "../around/predefined.ts";
 import type { PipelineCase } from "../decide/case.ts";
 import { expandVariables } from "../decide/expand.ts";
 import type { PlannedJob } from "../plan/plan.ts";
+import { forEnvironment, type ProjectVariable } from "./project-variables.ts";
 
 export interface SpecOptions {
   readonly project: PipelineProject;
   readonly around: PipelineCase;
   /** The project's variables, which win over those of the file. */
-  readonly variables: readonly VariableSpec[];
+  readonly variables: readonly ProjectVariable[];
+  /** Names of variables that no job gets. */
+  readonly unset: readonly string[];
   /** What the runner must be told besides. */
   readonly runnerVariables: readonly VariableSpec[];
   readonly runnerToken: string | undefined;
@@ -30,7 +33,7 @@ export function specOfPlanned(
   dependencies: readonly LocalJob[],
   reported: ReadonlyMap<string, string>,
 ): JobSpec {
-  const { project, around, variables, runnerVariables } = options;
+  const { project, around, variables, runnerVariables, unset } = options;
   const { repoUrl, sha, ref, refType, beforeSha, name, id } = project;
   const timeout = job.timeoutSeconds ?? options.timeoutSeconds;
   return {
@@ -42,8 +45,8 @@ export function specOfPlanned(
       ...predefinedOf(job, around, timeout, options),
       ...ofTheFile(job, around),
       ...[...reported].map(([key, value]) => ({ key, value })),
-      ...variables,
-    ],
+      ...forEnvironment(variables, job.environment?.name),
+    ].filter(({ key }) => !unset.includes(key)),
     git: {
       repoUrl,
       sha,
@@ -62,13 +65,19 @@ export function specOfPlanned(
     ...(name === undefined ? {} : { projectName: name }),
     ...(id === undefined ? {} : { projectId: id }),
     ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
-    payload: (payload) => adjusted(payload, job, sha, options.pipelineId),
+    payload: (payload) => adjusted(payload, job, sha, options),
   };
 }
 
-function adjusted(payload: Wire, job: PlannedJob, sha: string, pipelineId: string): Wire {
+function adjusted(
+  payload: Wire,
+  job: PlannedJob,
+  sha: string,
+  { pipelineId, unset }: Pick<SpecOptions, "pipelineId" | "unset">,
+): Wire {
+  const hidden = [...INVENTED, ...unset];
   const given = Array.isArray(payload.variables) ? payload.variables : [];
-  const variables = given.filter((entry: unknown) => !(isWire(entry) && INVENTED.includes(String(entry.key))));
+  const variables = given.filter((entry: unknown) => !(isWire(entry) && hidden.includes(String(entry.key))));
   const git = isWire(payload.git_info) ? payload.git_info : {};
   return {
     ...payload,
@@ -78,10 +87,11 @@ function adjusted(payload: Wire, job: PlannedJob, sha: string, pipelineId: strin
   };
 }
 
-function predefinedOf(
+/** Predefined variables of a job, those of its pipeline among them. */
+export function predefinedOf(
   job: PlannedJob,
   around: PipelineCase,
-  timeout: number,
+  timeout: number | null,
   { pipelineId, pipelineName }: Pick<SpecOptions, "pipelineId" | "pipelineName">,
 ): VariableSpec[] {
   const { environment, parallel, image } = job;
@@ -91,10 +101,10 @@ function predefinedOf(
     ["CI_JOB_NAME_SLUG", slug(job.name)],
     ["CI_JOB_GROUP_NAME", groupName(job.name)],
     ["CI_JOB_STAGE", job.stage],
-    ["CI_JOB_TIMEOUT", String(timeout)],
     ["CI_JOB_STARTED_AT", new Date().toISOString().replace(/\.\d+Z$/, "Z")],
     ["CI_NODE_TOTAL", String(parallel?.total ?? 1)],
   ];
+  if (timeout !== null) own.push(["CI_JOB_TIMEOUT", String(timeout)]);
   if (project !== undefined) own.push(["CI_PIPELINE_URL", `${project}/-/pipelines/${pipelineId}`]);
   if (pipelineName !== null) own.push(["CI_PIPELINE_NAME", pipelineName]);
   if (image !== null) own.push(["CI_JOB_IMAGE", String(image.name)]);

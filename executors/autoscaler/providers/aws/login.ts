@@ -1,0 +1,62 @@
+import { defaultProvider } from "@aws-sdk/credential-provider-node";
+import {
+  loadConfig,
+  NODE_REGION_CONFIG_FILE_OPTIONS,
+  NODE_REGION_CONFIG_OPTIONS,
+  type SharedConfigInit,
+} from "@smithy/core/config";
+import { describeError, SystemFailure } from "../../../../src/errors.ts";
+import { unlessAborted } from "../../../../src/time.ts";
+
+/** Where keys and region are, as AWS's own tools have it: in the environment, in files, at the cloud. */
+export interface AwsLogin {
+  readonly profile: string | undefined;
+  /** Absolute; by default those of this account. */
+  readonly configFile: string | undefined;
+  readonly credentialsFile: string | undefined;
+}
+
+export interface AwsKeys {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string | undefined;
+}
+
+/**
+ * Keys as AWS's own libraries find them, roles, SSO and programs included; asked for anew before they end. A file of its own, because the
+ * names of a package in CommonJS are lost in the bundle where the package itself is imported by a call.
+ */
+export function openLogin({ profile, configFile, credentialsFile }: AwsLogin) {
+  const files: SharedConfigInit = {
+    ...(configFile === undefined ? {} : { configFilepath: configFile }),
+    ...(credentialsFile === undefined ? {} : { filepath: credentialsFile }),
+  };
+  const chosen = profile === undefined ? {} : { profile };
+  const keys = defaultProvider({ ...files, ...chosen });
+  const region = loadConfig<string>(
+    { ...NODE_REGION_CONFIG_OPTIONS, default: () => "" },
+    { ...NODE_REGION_CONFIG_FILE_OPTIONS, ...files, ...chosen },
+  );
+  return {
+    async keys(signal: AbortSignal): Promise<AwsKeys> {
+      try {
+        return await unlessAborted(keys(), signal);
+      } catch (cause) {
+        signal.throwIfAborted();
+        throw new SystemFailure(
+          `There are no keys for AWS (${describeError(cause)}): set profile and credentials_file in plugin_config, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the runner's service, or give this machine a role`,
+          { cause, retry: true, reason: "runner_configuration_error" },
+        );
+      }
+    },
+    /** @throws {SystemFailure} nobody says which */
+    async region(): Promise<string> {
+      const found = await region();
+      if (found !== "") return found;
+      throw new SystemFailure(
+        "Nothing says in which region of AWS the group is: set AWS_REGION for the runner's service, or region in the profile of config_file",
+        { reason: "runner_configuration_error" },
+      );
+    },
+  };
+}

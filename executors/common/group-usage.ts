@@ -1,0 +1,44 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { JobUsage } from "../../src/executor.ts";
+
+/** What all that ever was in a control group (version 2) has used, as far as the kernel keeps account of it. */
+export function groupUsage(dir: string): JobUsage {
+  const cpu = Number(/^usage_usec (\d+)$/m.exec(head(dir, "cpu.stat"))?.[1] ?? Number.NaN);
+  const peak = Number(/^(\d+)$/m.exec(head(dir, "memory.peak"))?.[1] ?? Number.NaN);
+  const io = head(dir, "io.stat");
+  const sum = (key: string): number =>
+    [...io.matchAll(new RegExp(`\\b${key}=(\\d+)`, "g"))].reduce((total, [, bytes]) => total + Number(bytes), 0);
+  return {
+    ...(Number.isNaN(cpu) ? {} : { cpuSeconds: cpu / 1e6 }),
+    ...(Number.isNaN(peak) ? {} : { peakMemoryBytes: peak }),
+    ...(io === "" ? {} : { readBytes: sum("rbytes"), writtenBytes: sum("wbytes") }),
+  };
+}
+
+/** Both, one after the other or side by side: of memory the larger peak is known to have been there. */
+export function addUsage(a: JobUsage, b: JobUsage): JobUsage {
+  const plus = (x: number | undefined, y: number | undefined): number | undefined =>
+    x === undefined ? y : y === undefined ? x : x + y;
+  const cpuSeconds = plus(a.cpuSeconds, b.cpuSeconds);
+  const readBytes = plus(a.readBytes, b.readBytes);
+  const writtenBytes = plus(a.writtenBytes, b.writtenBytes);
+  const imageSeconds = plus(a.imageSeconds, b.imageSeconds);
+  const peaks = [a.peakMemoryBytes, b.peakMemoryBytes].filter((bytes) => bytes !== undefined);
+  return {
+    ...(cpuSeconds === undefined ? {} : { cpuSeconds }),
+    ...(peaks.length === 0 ? {} : { peakMemoryBytes: Math.max(...peaks) }),
+    ...(readBytes === undefined ? {} : { readBytes }),
+    ...(writtenBytes === undefined ? {} : { writtenBytes }),
+    ...(imageSeconds === undefined ? {} : { imageSeconds }),
+  };
+}
+
+/** Empty where it cannot be read. */
+function head(dir: string, name: string): string {
+  try {
+    return readFileSync(join(dir, name), "latin1");
+  } catch {
+    return "";
+  }
+}
