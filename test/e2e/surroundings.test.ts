@@ -191,7 +191,11 @@ test("exec trusts no directory that somebody else has put into the shared tempor
 
 describe("a disk for working copies that is too small", () => {
   test.for(["size=1m", "nr_inodes=40"])("%s: the job concerned fails clearly, others go on", async (size, { skip }) => {
-    const one = await site({ dialect: "gitlab", stopped: true, global: "min_free_disk = 1" });
+    const one = await site({
+      dialect: "gitlab",
+      stopped: true,
+      global: "min_free_disk = 1\nadmission = { min_free_inodes = 0 }",
+    });
     if (!mount(size, one.workDir)) return skip("only an account that may mount can make a small disk");
     const upstream = await scratch();
     const script = `git init -q -b main . && head -c 3000000 /dev/urandom > large && mkdir d && seq 1 60 | while read n; do echo $n > d/$n; done
