@@ -7,7 +7,7 @@ import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
 import type { Job, Service } from "../../src/job/job.ts";
 import { preparedVariables, setUp, variablesAt } from "../../src/job/plan/set-up.ts";
-import { never } from "../../src/time.ts";
+import { never, pause } from "../../src/time.ts";
 import { imageName, noEngine, type TestImage, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import {
@@ -348,6 +348,28 @@ describe("jobs in containers", () => {
     await expect(running).rejects.toThrow(/build container .*has ended|has ended with status 137/);
     expect(output.text).not.toContain("ERROR");
     expect((await runOps(environment, source("echo after"))).text).toBe("after\n");
+  });
+
+  it("a script that is stopped while its container is started again leaves it to the next one", async () => {
+    const { environment } = await prepared({}, {});
+    const filters = { label: ["alloy-runner.role=build", `com.gitlab.gitlab-runner.runner.id=${stand().runner()}`] };
+    const [found] = await docker.listContainers({ filters });
+    const container = docker.getContainer(found?.Id ?? "");
+    for (let round = 0; round < 5; round++) {
+      const output = new Sink();
+      const running = environment.run(scriptOf(environment, source("echo go; sleep 600")), output, never);
+      running.catch(() => {});
+      await output.until(/go/);
+      await container.kill();
+      await expect(running).rejects.toBeInstanceOf(SystemFailure);
+      const stop = new AbortController();
+      const stopped = runOps(environment, source("sleep 600"), { signal: stop.signal });
+      stopped.catch(() => {});
+      while (!(await container.inspect()).State.Running) await pause(2, never);
+      stop.abort(new Error("enough"));
+      await expect(stopped).rejects.toThrow("enough");
+      expect((await runOps(environment, source("echo after"))).text).toBe("after\n");
+    }
   });
 
   it("a helper image without git is named before the sources fail", async () => {

@@ -2,7 +2,7 @@ import { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, Notes, Script } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
-import { deadline, never, pause } from "../../../src/time.ts";
+import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import type { Ended } from "../../common/say-ended.ts";
 import { stoppable } from "../../common/stoppable.ts";
@@ -52,6 +52,7 @@ export interface EnvironmentOptions {
 
 /** More than a stop may take beyond its grace: then the container itself is killed. */
 const STUCK_MS = 30_000;
+const REVIVE_MS = 120_000;
 /** From the death of programs until the engine says that they, or their container, have ended. */
 const DEATH_LOOKS = 6;
 const DEATH_PAUSE_MS = 100;
@@ -94,12 +95,26 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     return false;
   };
 
-  /** A build container that has ended is started again for whoever needs it. */
+  let reviving: Promise<void> | null = null;
+  /** A container that was started, but has not answered, never will: the next one to need it begins anew. */
+  const startAgain = async (notes: Notes): Promise<void> => {
+    using limit = deadline(never, REVIVE_MS, new SystemFailure("The build container does not start again"));
+    try {
+      await options.revive(notes, limit.signal);
+      own = lookAtOwn();
+      dead = false;
+    } catch (error) {
+      await kill(build);
+      throw error;
+    } finally {
+      reviving = null;
+    }
+  };
+  /** A build container that has ended is started again for whoever needs it; the start outlives a stop of who asked first. */
   const revive = async (notes: Notes, signal: AbortSignal): Promise<void> => {
     if (!dead) return;
-    await options.revive(notes, signal);
-    own = lookAtOwn();
-    dead = false;
+    reviving ??= startAgain(notes);
+    await unlessAborted(reviving, signal);
   };
   const helping = commandsOf(helper, false);
   const files: RemoteCommands =
