@@ -56,6 +56,8 @@ const REVIVE_MS = 120_000;
 /** From the death of programs until the engine says that they, or their container, have ended. */
 const DEATH_LOOKS = 6;
 const DEATH_PAUSE_MS = 100;
+/** On a busy machine that takes longer, and killing a container for nothing costs the last words of its script. */
+const QUIET_LOOKS = 20;
 
 /** One job's surroundings in containers. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
@@ -89,7 +91,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       const now = await lookAtOwn();
       if (now === null) break;
       if ([...now].every((pid) => before.has(pid))) return true;
-      if (look === DEATH_LOOKS) break;
+      if (look === QUIET_LOOKS) break;
       await pause(DEATH_PAUSE_MS, never);
     }
     return false;
