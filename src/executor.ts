@@ -1,13 +1,15 @@
 import type { Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { EntrySettings, ExecutorDeps } from "./executor-deps.ts";
+import type { KeepBudgets, Tidied } from "./executor-keeping.ts";
 import type { ExecutorWords } from "./executor-words.ts";
 import type { Job, JobUsage, StageName, Trust, Variable } from "./job/job.ts";
 
-export type { JobUsage } from "./job/job.ts";
-
 import type { ScriptParts, ShellCommand, ShellName, Tone } from "./shell.ts";
 import type { Workspace } from "./workspace.ts";
+
+export type { KeepBudgets, KeptThing, Tidied } from "./executor-keeping.ts";
+export type { JobUsage } from "./job/job.ts";
 
 /** What an executor can do, sent with each job request as part of `info.features`. */
 export interface ExecutorFeatures {
@@ -174,34 +176,6 @@ export interface Environment {
   usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;
-}
-
-/** How much may stay of what is kept between jobs, in bytes. `null`: any. */
-export interface KeepBudgets {
-  readonly images: number | null;
-  readonly volumes: number | null;
-  /** Directories for builds. */
-  readonly builds: number | null;
-  /** What must be free on their disk, in bytes or as a share of it. */
-  readonly free: { readonly bytes: number } | { readonly share: number } | null;
-}
-
-/** One thing that is kept between jobs. */
-export interface KeptThing {
-  readonly kind: "image" | "volume" | "builds";
-  readonly name: string;
-  readonly bytes: number;
-  /** `Date.now()` of its last use. */
-  readonly usedAt: number;
-}
-
-/** A thing that goes. */
-export interface Tidied extends KeptThing {
-  /** Such as `Docker 27.1 at unix:///run/docker.sock`. */
-  readonly where: string;
-  readonly why: string;
-  /** Why it is still there. */
-  readonly problem?: string;
 }
 
 export type JobLocation =

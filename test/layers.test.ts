@@ -8,6 +8,7 @@ const top = join(import.meta.dirname, "..");
 const contracts = [
   "src/executor.ts",
   "src/executor-deps.ts",
+  "src/executor-keeping.ts",
   "src/executor-words.ts",
   "src/workspace.ts",
   "src/files/tar.ts",

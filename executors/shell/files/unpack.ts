@@ -20,7 +20,6 @@ import type { TarItem } from "../../../src/files/tar.ts";
 import { tidyAfter } from "../../../src/files/tidy.ts";
 import {
   createSentences,
-  type FileName,
   fileName,
   fileNameText,
   type UnpackLimits,
@@ -29,6 +28,7 @@ import {
 import { below, parentOf, pathOf } from "../../common/files/paths.ts";
 import { admitted, type Directory, type Move, planMoves, refused } from "../../common/files/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./paths.ts";
+import { placedOf } from "./placed.ts";
 
 interface UnpackPlaces {
   /** The checkout, absolute. */
@@ -76,20 +76,6 @@ export async function unpackFiles(
   } finally {
     await removeTree(staging).catch(() => {});
   }
-}
-
-/** More and longer names than these are not handed on. */
-export const MOST_PLACED = 100;
-const MOST_PLACED_BYTES = 16 * 1024;
-
-/** What stands for the whole archive, if nothing of it met what was there. */
-function placedOf(moves: readonly Move[], top: string, entries: ReadonlyMap<string, Directory>): FileName[] | null {
-  if (moves.length > MOST_PLACED || !moves.every(({ free }) => free)) return null;
-  const placed = new Set(moves.map(({ to }) => to.slice(top.length + 1)));
-  if ([...placed].join("").length > MOST_PLACED_BYTES) return null;
-  const isPlaced = (path: string): boolean => path !== "" && (placed.has(path) || isPlaced(parentOf(path)));
-  for (const path of entries.keys()) if (!isPlaced(path)) return null;
-  return [...placed].map((name) => fileName(name));
 }
 
 /** The deepest first. */
