@@ -1,6 +1,6 @@
 import type { Environment, Executor, PrepareRequest } from "../../src/executor.ts";
 import { deadline } from "../../src/time.ts";
-import { beforeAbort } from "./forward.ts";
+import { beforeAbort } from "./processes/forward.ts";
 
 /** No job waits longer than this for the end of another one's clean-up. */
 const WAIT_MS = 15_000;

@@ -1,5 +1,5 @@
 /** Files and processes of a job where the only tool is a POSIX shell: what the executors for containers and far hosts share. */
-export type { Ended, NamedProcess } from "../common/say-ended.ts";
+export type { Ended, NamedProcess } from "../common/processes/say-ended.ts";
 export { argvOf } from "./argv.ts";
 export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
 export { durableCommands } from "./durable/durable.ts";

@@ -6,10 +6,10 @@ import { defineExecutor, type Executor, type JobUsage, type Note, type Recovered
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { addUsage } from "../common/group-usage.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
+import { addUsage } from "../common/processes/group-usage.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";

@@ -1,5 +1,5 @@
 import { pause } from "../../src/time.ts";
-import { listProcesses } from "../common/process-list.ts";
+import { listProcesses } from "../common/processes/process-list.ts";
 import type { Hypervisor, Machine } from "./hypervisor.ts";
 
 const LOOK_MS = 200;

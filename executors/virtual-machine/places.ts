@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Notes } from "../../src/executor.ts";
 import { deadline, never, pause } from "../../src/time.ts";
-import { beforeAbort } from "../common/forward.ts";
+import { beforeAbort } from "../common/processes/forward.ts";
 import { openHostClaims } from "../shell/places/host-claims.ts";
 import type { Base } from "./hypervisor.ts";
 import { shortHash } from "./kept.ts";

@@ -2,8 +2,8 @@ import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
 import { deadline } from "../../src/time.ts";
-import { beforeAbort } from "../common/forward.ts";
-import { startProgram } from "../common/program.ts";
+import { beforeAbort } from "../common/processes/forward.ts";
+import { startProgram } from "../common/processes/program.ts";
 
 /** What one call of a hypervisor's program is for. */
 export interface Call {

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
-import { stoppable } from "../../executors/common/stoppable.ts";
+import { stoppable } from "../../executors/common/processes/stoppable.ts";
 
 const stop = new Error("stopped");
 

@@ -4,7 +4,7 @@ import { describeError, SystemFailure } from "../../../src/errors.ts";
 import { tidyAfter } from "../../../src/files/tidy.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { unlessAborted } from "../../../src/time.ts";
-import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/forward.ts";
+import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/processes/forward.ts";
 import type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "../../remote/index.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "../driver/call.ts";
 import { writeScriptFile } from "../driver/script-file.ts";

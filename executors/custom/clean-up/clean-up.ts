@@ -4,7 +4,7 @@ import { StringDecoder } from "node:string_decoder";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline, pause } from "../../../src/time.ts";
-import { beforeAbort } from "../../common/forward.ts";
+import { beforeAbort } from "../../common/processes/forward.ts";
 import { type DriverHost, makeCallDir, startCall, stopGroup } from "../driver/call.ts";
 import { responseFile } from "../driver/driver-environment.ts";
 import { type KeptJob, letGo } from "./kept.ts";

@@ -5,9 +5,9 @@ import type { Writable } from "node:stream";
 import { ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { Exit } from "../../../src/executor.ts";
 import { deadline } from "../../../src/time.ts";
-import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../common/forward.ts";
-import { exitOf, type RunningProgram, startProgram } from "../../common/program.ts";
-import { say } from "../../common/say-ended.ts";
+import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../common/processes/forward.ts";
+import { exitOf, type RunningProgram, startProgram } from "../../common/processes/program.ts";
+import { say } from "../../common/processes/say-ended.ts";
 import type { DriverProgram, KillLimits } from "../settings.ts";
 
 export const BUILD_FAILURE = 1;

@@ -1,6 +1,6 @@
 import { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import { beforeAbort, drain, forward } from "../../common/forward.ts";
+import { beforeAbort, drain, forward } from "../../common/processes/forward.ts";
 import type { DriverProgram } from "../settings.ts";
 import { type DriverHost, makeCallDir, nameCall, startCall } from "./call.ts";
 

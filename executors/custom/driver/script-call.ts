@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import type { Writable } from "node:stream";
 import type { Exit } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
-import { beforeAbort, drain, forward } from "../../common/forward.ts";
+import { beforeAbort, drain, forward } from "../../common/processes/forward.ts";
 import type { DriverProgram } from "../settings.ts";
 import { type DriverHost, makeCallDir, startCall } from "./call.ts";
 import { writeScriptFile } from "./script-file.ts";

@@ -1,7 +1,7 @@
 import type { Readable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import { deadline, unlessAborted } from "../../../src/time.ts";
-import { startProgram } from "../../common/program.ts";
+import { startProgram } from "../../common/processes/program.ts";
 import type { MachineStore } from "./store.ts";
 
 const PROGRAM = "docker-machine";

@@ -4,8 +4,8 @@ import type { Environment, Exit, Notes, Script } from "../../../src/executor.ts"
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
-import type { Ended } from "../../common/say-ended.ts";
-import { stoppable } from "../../common/stoppable.ts";
+import type { Ended } from "../../common/processes/say-ended.ts";
+import { stoppable } from "../../common/processes/stoppable.ts";
 import { jobMark, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../../remote/index.ts";
 import { inspectState } from "../container/container.ts";
 import type { Places } from "../container/places.ts";

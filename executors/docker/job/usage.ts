@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { JobUsage } from "../../../src/executor.ts";
-import { addUsage, groupUsage } from "../../common/group-usage.ts";
+import { addUsage, groupUsage } from "../../common/processes/group-usage.ts";
 import type { Engine } from "../engine/engine.ts";
 
 /** `one-shot`: an engine that does not know it measures for a second or two. */

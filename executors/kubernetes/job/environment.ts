@@ -4,7 +4,7 @@ import type { Environment, Exit, JobLocation, Script } from "../../../src/execut
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
-import { stoppable } from "../../common/stoppable.ts";
+import { stoppable } from "../../common/processes/stoppable.ts";
 import {
   durableCommands,
   jobMark,

@@ -1,6 +1,6 @@
 import { SystemFailure } from "../../../src/errors.ts";
 import { deadline } from "../../../src/time.ts";
-import { type Ended, type NamedProcess, printable } from "../../common/say-ended.ts";
+import { type Ended, type NamedProcess, printable } from "../../common/processes/say-ended.ts";
 import type { RemoteCommands } from "../commands.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
 import { END_TREE } from "./process-programs.ts";

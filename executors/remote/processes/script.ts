@@ -4,8 +4,15 @@ import type { Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor.ts";
 import { deadline, never } from "../../../src/time.ts";
-import { beforeAbort, DRAIN_MS, type DrainOptions, drain, type Forwarding, forward } from "../../common/forward.ts";
-import { type Ended, say, sayEnded } from "../../common/say-ended.ts";
+import {
+  beforeAbort,
+  DRAIN_MS,
+  type DrainOptions,
+  drain,
+  type Forwarding,
+  forward,
+} from "../../common/processes/forward.ts";
+import { type Ended, say, sayEnded } from "../../common/processes/say-ended.ts";
 import type { RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
 import type { RemoteTools } from "../tools.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";

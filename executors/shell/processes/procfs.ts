@@ -1,6 +1,6 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { printable } from "../../common/say-ended.ts";
+import { printable } from "../../common/processes/say-ended.ts";
 import { entrySearch } from "./marked.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { platform } from "node:process";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
-import { printable } from "../../common/say-ended.ts";
+import { printable } from "../../common/processes/say-ended.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
 const run = promisify(execFile);

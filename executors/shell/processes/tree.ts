@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import { never, pause } from "../../../src/time.ts";
-import type { Ended } from "../../common/say-ended.ts";
+import type { Ended } from "../../common/processes/say-ended.ts";
 import type { Cgroup } from "./cgroup.ts";
 import { findProcessHandles, type OpenProcess } from "./pidfd.ts";
 import type { Process, ProcessTable } from "./process-table.ts";

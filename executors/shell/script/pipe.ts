@@ -2,7 +2,7 @@ import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import { Readable, type Writable } from "node:stream";
 import type { ReadableStream } from "node:stream/web";
-import { type Forwarding, forward } from "../../common/forward.ts";
+import { type Forwarding, forward } from "../../common/processes/forward.ts";
 
 interface BunFiles {
   file(fd: number): { stream(): ReadableStream<Uint8Array> };

@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { z } from "zod";
 import { never, pause } from "../../../src/time.ts";
-import { type Ended, printable } from "../../common/say-ended.ts";
+import { type Ended, printable } from "../../common/processes/say-ended.ts";
 import type { Process, ProcessTable } from "../processes/process-table.ts";
 
 const run = promisify(execFile);

@@ -1,4 +1,4 @@
-import { beforeAbort } from "../../common/forward.ts";
+import { beforeAbort } from "../../common/processes/forward.ts";
 import type { SshChannel } from "./channel.ts";
 import type { SshConnection } from "./connection.ts";
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { beforeAbort } from "../../../executors/common/forward.ts";
+import { beforeAbort } from "../../../executors/common/processes/forward.ts";
 import type { RemoteCommand, RemoteCommands } from "../../../executors/remote/index.ts";
 import { SystemFailure } from "../../../src/errors.ts";
 import { deadline, never } from "../../../src/time.ts";

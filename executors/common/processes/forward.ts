@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
-import { tidyAfter } from "../../src/files/tidy.ts";
-import { unlessAborted } from "../../src/time.ts";
+import { tidyAfter } from "../../../src/files/tidy.ts";
+import { unlessAborted } from "../../../src/time.ts";
 
 /** Bytes of a script on their way to `output`. */
 export interface Forwarding {

@@ -1,5 +1,5 @@
 import type { Writable } from "node:stream";
-import type { Tone } from "../../src/shell.ts";
+import type { Tone } from "../../../src/shell.ts";
 import type { Forwarding } from "./forward.ts";
 
 /** A process as a trace names it. */

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { JobUsage } from "../../src/executor.ts";
+import type { JobUsage } from "../../../src/executor.ts";
 
 /** What all that ever was in a control group (version 2) has used, as far as the kernel keeps account of it. */
 export function groupUsage(dir: string): JobUsage {

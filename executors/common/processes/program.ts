@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { Readable } from "node:stream";
-import { SystemFailure } from "../../src/errors.ts";
-import type { Exit } from "../../src/executor.ts";
-import type { Argv } from "../../src/shell.ts";
-import { deadline, never, pause } from "../../src/time.ts";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { Exit } from "../../../src/executor.ts";
+import type { Argv } from "../../../src/shell.ts";
+import { deadline, never, pause } from "../../../src/time.ts";
 import { beforeAbort } from "./forward.ts";
 import { listProcesses } from "./process-list.ts";
 
