@@ -3,6 +3,7 @@ import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs
 import { join } from "node:path";
 import { z } from "zod";
 import { CommandError } from "../../../errors.ts";
+import { never } from "../../../time.ts";
 import type { Git } from "../../sources/git.ts";
 import type { Found, SourceTree } from "../compose/include-sources.ts";
 
@@ -144,7 +145,6 @@ export function createProjects(options: ProjectsOptions): Projects {
   };
 }
 
-const never = new AbortController().signal;
 const NOT_FETCHED = {
   problem: "was not fetched before, and --offline says not to fetch it: run once without",
 } as const;
