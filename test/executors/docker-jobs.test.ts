@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { readContainerFile } from "../../executors/docker/container/container-file.ts";
 import { containerCommands, runForText } from "../../executors/docker/engine/commands.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note, PrepareRequest } from "../../src/executor.ts";
@@ -370,6 +371,17 @@ describe("jobs in containers", () => {
       await expect(stopped).rejects.toThrow("enough");
       expect((await runOps(environment, source("echo after"))).text).toBe("after\n");
     }
+  });
+
+  it("a file of an image that is larger than it may be is the fault of whoever chose the image", async () => {
+    const { environment } = await prepared({}, {});
+    const container = /container (\S+)/.exec(environment.host)?.[1] ?? "";
+    const connected = await connectTo({ host });
+    onTestFinished(() => connected.close());
+    const read = async (mostBytes: number): Promise<Buffer | null> =>
+      await readContainerFile(connected, { container, path: "/etc/passwd", mostBytes }, never);
+    expect(String(await read(100_000))).toContain("root:");
+    await expect(read(10)).rejects.toBeInstanceOf(ScriptFailure);
   });
 
   it("a helper image without git is named before the sources fail", async () => {

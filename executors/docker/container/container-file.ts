@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import type { Readable } from "node:stream";
-import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import { readTar } from "../../../src/files/tar.ts";
 import { deadline } from "../../../src/time.ts";
 import { type Engine, isGone } from "../engine/engine.ts";
@@ -24,7 +24,8 @@ interface ContainerFile {
 
 /**
  * @returns `null`: there is no such file, or it is none
- * @throws {SystemFailure} it is larger than `mostBytes`, or cannot be read
+ * @throws {ScriptFailure} it is larger than `mostBytes`
+ * @throws {SystemFailure} it cannot be read
  */
 export async function readContainerFile(
   engine: Engine,
@@ -44,7 +45,8 @@ export async function readContainerFile(
 /**
  * The files in a directory, those in its directories too, by their paths below it.
  * @returns `null`: there is no such directory
- * @throws {SystemFailure} they are larger than `mostBytes` together, or cannot be read
+ * @throws {ScriptFailure} they are larger than `mostBytes` together
+ * @throws {SystemFailure} they cannot be read
  */
 export async function readContainerDirectory(
   engine: Engine,
@@ -99,7 +101,8 @@ async function readEntries(
   try {
     for await (const item of readTar(stream)) {
       bytes += item.size + BYTES_OF_AN_ENTRY;
-      if (bytes > mostBytes) throw new SystemFailure(`Cannot ${what}: it has more than ${mostBytes} bytes`);
+      // Whoever chose the image is to hear it, and nobody else: the place of other jobs is in order.
+      if (bytes > mostBytes) throw new ScriptFailure(`Cannot ${what}: it has more than ${mostBytes} bytes`);
       found.push({
         name: item.name,
         content: item.kind === "file" ? await item.body.take(item.size) : null,
@@ -108,7 +111,7 @@ async function readEntries(
     }
   } catch (error) {
     limit.signal.throwIfAborted();
-    if (error instanceof SystemFailure) throw error;
+    if (error instanceof SystemFailure || error instanceof ScriptFailure) throw error;
     throw new SystemFailure(`Cannot ${what}: ${describeError(error)}`, { cause: error, retry: true });
   } finally {
     stream.destroy();

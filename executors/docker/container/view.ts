@@ -15,7 +15,7 @@ export interface ContainerView {
   state(signal: AbortSignal): Promise<ContainerState | null>;
   /** The end of what it wrote. */
   log(signal: AbortSignal): Promise<string>;
-  /** `null`: there is no such file. @throws {SystemFailure} it is larger than `mostBytes`, or cannot be read */
+  /** `null`: there is no such file. @throws {ScriptFailure} it is larger than `mostBytes` */
   file(path: string, mostBytes: number, signal: AbortSignal): Promise<Buffer | null>;
   /** The files in a directory and below it, by their paths; `null`: there is no such directory. */
   directory(path: string, mostBytes: number, signal: AbortSignal): Promise<ReadonlyMap<string, Buffer> | null>;

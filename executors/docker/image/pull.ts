@@ -178,12 +178,14 @@ async function pullOnce(
     }
     throw new SystemFailure(`The pull of the image "${name}" ended early: ${describeError(error)}`, {
       retry: true,
+      reason: "image_pull_failure",
       cause: error,
     });
   }
   if (!complete) {
     throw new SystemFailure(`The pull of the image "${name}" ended early: the engine did not say that it is complete`, {
       retry: true,
+      reason: "image_pull_failure",
     });
   }
   // By its digest: the tag may be moved by another pull at any moment.
