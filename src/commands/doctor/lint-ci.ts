@@ -12,9 +12,8 @@ import type { Note } from "./finding.ts";
 
 /** Everything that is wrong with a CI file, for the pipeline of a push; nothing of it is run. */
 export async function lintCiFile(file: string, values: FlagValues, context: CommandContext): Promise<readonly Note[]> {
-  const signal = new AbortController().signal;
   const dir = dirname(resolve(context.cwd, file));
-  const gitIn = (where: string) => createGit(where, context.env, signal);
+  const gitIn = (where: string) => createGit(where, context.env, context.signal);
   try {
     const tree = await findWorkingTree(dir, gitIn);
     const options = await readExecOptions([], { file, offline: values.offline }, context, 1);
@@ -23,7 +22,7 @@ export async function lintCiFile(file: string, values: FlagValues, context: Comm
       const { jobs, warnings } = found.file;
       return told(file, `${jobs.length} jobs`, warnings, []);
     }
-    const { loaded, notes } = await loadGitlab(found.file, tree, options, context, signal);
+    const { loaded, notes } = await loadGitlab(found.file, tree, options, context, context.signal);
     const { plan, hints } = loaded;
     const children = await foreseeChildren(loaded);
     const wrong = [...children].flatMap(([job, child]) =>
