@@ -172,7 +172,10 @@ export interface Environment {
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;
-  /** What the job has used so far, as far as that can be told. Asked once, after its last script. */
+  /**
+   * What the job has used so far, and uses now, as far as that can be told. Asked after its last script, and again and again
+   * while somebody looks at the job, so it must cost little.
+   */
   usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;

@@ -2,14 +2,13 @@ import { lstat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type JobUsage, type Note, type Recovered } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type Note, type Recovered } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
-import { addUsage } from "../common/processes/group-usage.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
@@ -22,6 +21,7 @@ import { createDirectoryLocks } from "./places/locks.ts";
 import { removeDirectory } from "./places/remove.ts";
 import { createSlots } from "./places/slots.ts";
 import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./processes/cgroup.ts";
+import { createJobMeter } from "./processes/job-meter.ts";
 import { endMembers } from "./processes/tree.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
 import type { ScriptHost } from "./script/script.ts";
@@ -139,11 +139,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
-      let used: JobUsage = {};
+      const meter = createJobMeter(table, cgroups !== null);
       const host: ScriptHost = {
-        onUsed: (more) => {
-          used = addUsage(used, more);
-        },
+        meter,
         launch,
         profile,
         pipes,
@@ -174,7 +172,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         signal.throwIfAborted();
         const environment = {
           ...createEnvironment({ host, shell, slot, buildsDir }),
-          ...(cgroups === null ? {} : { usage: async () => used }),
+          usage: meter.usage,
         };
         if (ephemeral) return environment;
         return {

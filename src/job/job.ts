@@ -196,6 +196,8 @@ export type JobResult =
 export interface JobUsage {
   readonly cpuSeconds?: number;
   readonly peakMemoryBytes?: number;
+  /** In use at this moment; not of a job that has ended. */
+  readonly memoryBytes?: number;
   readonly readBytes?: number;
   readonly writtenBytes?: number;
   /** How long it waited for images. */

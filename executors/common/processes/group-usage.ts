@@ -16,6 +16,13 @@ export function groupUsage(dir: string): JobUsage {
   };
 }
 
+/** What is in use in it now, without what the kernel would give back at once; `undefined`: it keeps no account of it. */
+export function groupMemory(dir: string): number | undefined {
+  const current = Number(/^(\d+)$/m.exec(head(dir, "memory.current"))?.[1] ?? Number.NaN);
+  const idle = Number(/^inactive_file (\d+)$/m.exec(head(dir, "memory.stat"))?.[1] ?? 0);
+  return Number.isNaN(current) ? undefined : Math.max(0, current - idle);
+}
+
 /** Both, one after the other or side by side: of memory the larger peak is known to have been there. */
 export function addUsage(a: JobUsage, b: JobUsage): JobUsage {
   const plus = (x: number | undefined, y: number | undefined): number | undefined =>
@@ -24,10 +31,12 @@ export function addUsage(a: JobUsage, b: JobUsage): JobUsage {
   const readBytes = plus(a.readBytes, b.readBytes);
   const writtenBytes = plus(a.writtenBytes, b.writtenBytes);
   const imageSeconds = plus(a.imageSeconds, b.imageSeconds);
+  const memoryBytes = plus(a.memoryBytes, b.memoryBytes);
   const peaks = [a.peakMemoryBytes, b.peakMemoryBytes].filter((bytes) => bytes !== undefined);
   return {
     ...(cpuSeconds === undefined ? {} : { cpuSeconds }),
     ...(peaks.length === 0 ? {} : { peakMemoryBytes: Math.max(...peaks) }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
     ...(readBytes === undefined ? {} : { readBytes }),
     ...(writtenBytes === undefined ? {} : { writtenBytes }),
     ...(imageSeconds === undefined ? {} : { imageSeconds }),

@@ -3,17 +3,17 @@ import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit, JobUsage, Script } from "../../../src/executor.ts";
+import type { Exit, Script } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../../common/processes/forward.ts";
-import { groupUsage } from "../../common/processes/group-usage.ts";
 import { type Ended, sayEnded } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
 import { enlisted } from "../processes/enlisted.ts";
+import type { JobMeter } from "../processes/job-meter.ts";
 import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
@@ -37,8 +37,7 @@ export interface ScriptHost {
   readonly groupPrefix: string;
   /** A number for the next control group, unique for the job. */
   nextGroup(): number;
-  /** Told what a script has used, where there are control groups. */
-  onUsed(usage: JobUsage): void;
+  readonly meter: JobMeter;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   /** Shells that run now, of all jobs. */
@@ -127,6 +126,7 @@ export async function runScript(
   };
   const killedBefore = killedForMemory();
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
+  if (cgroup !== null) host.meter.group(cgroup);
   try {
     const input = await openScript(host.scratchDir, script.text);
     let pipe: Pipe;
@@ -154,14 +154,14 @@ export async function runScript(
       reader.close();
     }
   } finally {
-    if (cgroup !== null) host.onUsed(groupUsage(cgroup.dir));
+    if (cgroup !== null) host.meter.groupEnded(cgroup);
     cgroup?.remove();
   }
 }
 
 /** From the shell's start until nothing of it is left. */
 async function watch(
-  { launch, table, mark, killGraceMs, killLeftovers, shells }: ScriptHost,
+  { launch, table, mark, killGraceMs, killLeftovers, shells, meter }: ScriptHost,
   { child, pid, exited, cgroup }: Started & { readonly cgroup: Cgroup | null },
   reader: Forwarding,
   output: Writable,
@@ -171,8 +171,12 @@ async function watch(
   const since = leader.startedAt;
   const belonging: Belonging = { table, mark, uid: launch.uid, leader, since, cgroup, others: shells };
   shells.add(pid);
-  // Its number may go to another process from then on.
-  void exited.then(() => shells.delete(pid));
+  meter.shell(pid);
+  void exited.then(() => {
+    // Its number may go to another process from then on.
+    shells.delete(pid);
+    meter.shellEnded(pid);
+  });
   const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
 
   const exit = await beforeAbort(exited, signal);

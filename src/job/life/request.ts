@@ -4,7 +4,7 @@ import type { Log } from "../../log.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
 import type { Trace } from "../../trace/contract.ts";
 import type { TransferMeans } from "../../transfer/transfer.ts";
-import type { Job, JobProgress } from "../job.ts";
+import type { Job, JobProgress, JobUsage } from "../job.ts";
 import type { PlanSettings } from "../plan/stage.ts";
 import type { JobSecrets } from "../variables/secrets.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
@@ -42,6 +42,8 @@ export interface RunJobRequest {
    */
   readonly halt: AbortSignal;
   readonly onProgress?: (progress: JobProgress) => void;
+  /** Told once the job has surroundings, with what measures what it uses in them. */
+  readonly onPlace?: (usage: () => Promise<JobUsage>) => void;
   /** Between tries of `prepare`, by default 3 s. */
   readonly preparePauseMs?: number;
   /** Before the second attempt of a stage, by default 2 s; it grows. */
