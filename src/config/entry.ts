@@ -11,6 +11,7 @@ import { childOf, nodeAt } from "./file/layout-node.ts";
 import { canonicalText, isTable } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, runnerId, runnerName, shortTokens } from "./identity.ts";
+import { readQueuingLimits } from "./monitoring.ts";
 
 /** What reading an entry needs to know of the world. */
 export interface EntrySurroundings {
@@ -69,6 +70,10 @@ export async function readEntry(
   }
   const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
     findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);
+  });
+  const queuingLimits = await readQueuingLimits(settings.monitoring?.job_queuing_durations ?? [], (path, text) => {
+    const whole = ["monitoring", ...path];
+    findings.problem(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
   });
   const files: Record<(typeof TLS_KEYS)[number], string | undefined> = {
     "tls-ca-file": undefined,
@@ -143,6 +148,7 @@ export async function readEntry(
     gitSslNoVerify: settings.git_ssl_no_verify,
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
+    queuingLimits,
     fingerprint,
     executorFingerprint,
     reconfigure: (executor) => executor.reconfigure?.(tables, entryDeps) ?? false,

@@ -41,6 +41,7 @@ test("every key stands in the example", () => {
     "cache",
     "admission",
     "housekeeping",
+    "monitoring",
   ];
   for (const key of [...globalKeys, ...runnerKeys]) {
     if (!["runners", "web"].includes(key) && !tolerated.includes(key))

@@ -164,6 +164,19 @@ const cacheSchema = z.object({
   azure: tolerated,
 });
 
+const monitoringSchema = z.object({
+  job_queuing_durations: z
+    .array(
+      z.object({
+        periods: z.array(text).default([]),
+        timezone: text.default(""),
+        threshold: duration(0, 1),
+        jobs_running_for_project: text.default(""),
+      }),
+    )
+    .default([]),
+});
+
 export const runnerSchema = z.object({
   name: text.default(""),
   url: text,
@@ -205,6 +218,7 @@ export const runnerSchema = z.object({
   kill_leftovers: z.boolean().default(true),
   cache_max_size: size.optional(),
   cache: cacheSchema.optional(),
+  monitoring: monitoringSchema.optional(),
   feature_flags: tolerated,
   id: tolerated,
   token_obtained_at: tolerated,
@@ -213,6 +227,7 @@ export const runnerSchema = z.object({
 
 export type GlobalSettings = z.infer<typeof globalSchema>;
 export type RunnerSettings = z.infer<typeof runnerSchema>;
+export type QueuingTable = z.infer<typeof monitoringSchema>["job_queuing_durations"][number];
 export type CacheTable = z.infer<typeof cacheSchema>;
 
 export const globalKeys: readonly string[] = [...Object.keys(globalSchema.shape), "runners"];
