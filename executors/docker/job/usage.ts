@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { JobUsage } from "../../../src/executor.ts";
-import { addUsage, groupMemory, groupUsage } from "../../common/processes/group-usage.ts";
+import { addUsage, groupMemory, groupOf, groupUsage } from "../../common/processes/group-usage.ts";
 import type { Engine } from "../engine/engine.ts";
 
 /** `one-shot`: an engine that does not know it measures for a second or two. */
@@ -38,11 +38,12 @@ export function createContainerMeter(engine: Engine): ContainerMeter {
   const canTell = major > ONE_SHOT[0] || (major === ONE_SHOT[0] && minor >= ONE_SHOT[1]);
 
   const usageOf = async (id: string, signal: AbortSignal): Promise<JobUsage> => {
-    const found = groups.get(id) ?? groupOf(engine, id, signal);
+    const found = groups.get(id) ?? groupDirectory(engine, id, signal);
     groups.set(id, found);
     const dir = await found.catch(() => undefined);
-    const counted = dir === undefined ? {} : groupUsage(dir);
-    const memoryBytes = dir === undefined ? undefined : groupMemory(dir);
+    const group = dir === undefined ? () => "" : groupOf(dir);
+    const counted = groupUsage(group);
+    const memoryBytes = groupMemory(group);
     // A few small files instead of a question to the engine, where they tell all.
     if (counted.cpuSeconds !== undefined && memoryBytes !== undefined) return { ...counted, memoryBytes };
     return canTell ? { ...(await statsOf(engine, id, signal)), ...counted } : counted;
@@ -79,7 +80,7 @@ async function statsOf(engine: Engine, id: string, signal: AbortSignal): Promise
 }
 
 /** The control group (version 2) of a container whose engine is on this machine. */
-async function groupOf(engine: Engine, id: string, signal: AbortSignal): Promise<string | undefined> {
+async function groupDirectory(engine: Engine, id: string, signal: AbortSignal): Promise<string | undefined> {
   if (!engine.local) return undefined;
   const { State } = inspectSchema.parse(
     await engine.call("look at a container", (docker) => docker.getContainer(id).inspect(), signal, LIMIT_MS),

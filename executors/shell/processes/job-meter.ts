@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import type { JobUsage } from "../../../src/executor.ts";
-import { addUsage, groupMemory, groupUsage } from "../../common/processes/group-usage.ts";
+import { addUsage, groupMemory, groupOf, groupUsage } from "../../common/processes/group-usage.ts";
 import type { Cgroup } from "./cgroup.ts";
 import type { Process, ProcessTable } from "./process-table.ts";
 
@@ -25,7 +25,7 @@ export function createJobMeter(table: ProcessTable, grouped: boolean): JobMeter 
     group: (cgroup) => void groups.add(cgroup),
     groupEnded: (cgroup) => {
       groups.delete(cgroup);
-      used = addUsage(used, groupUsage(cgroup.dir));
+      used = addUsage(used, groupUsage(groupOf(cgroup.dir)));
     },
     shell: (pid) => void shells.add(pid),
     shellEnded: (pid) => void shells.delete(pid),
@@ -40,8 +40,8 @@ export function createJobMeter(table: ProcessTable, grouped: boolean): JobMeter 
 /** What the processes of a script use that runs in this control group. */
 async function usageInGroup(cgroup: Cgroup): Promise<JobUsage> {
   // Where control groups count no memory the processes themselves do.
-  const memoryBytes = groupMemory(cgroup.dir) ?? (await processesUsage(cgroup.pids())).memoryBytes;
-  return { ...groupUsage(cgroup.dir), ...(memoryBytes === undefined ? {} : { memoryBytes }) };
+  const memoryBytes = groupMemory(groupOf(cgroup.dir)) ?? (await processesUsage(cgroup.pids())).memoryBytes;
+  return { ...groupUsage(groupOf(cgroup.dir)), ...(memoryBytes === undefined ? {} : { memoryBytes }) };
 }
 
 /** What these shells use, and what they have started, as far as that can be followed from parent to child. */
