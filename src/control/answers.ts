@@ -2,7 +2,7 @@ import type { Board, JobView, LiveUsage, RunnerView } from "../board/contract.ts
 import type { Log } from "../log.ts";
 import type { HttpReply, HttpRequest } from "../serving/http.ts";
 import { lastLine } from "./last-line.ts";
-import { jobLine, runnerLines, tidiedAnswer } from "./lines.ts";
+import { jobLine, runnerLines, tidiedAnswer, toMilliseconds } from "./lines.ts";
 import { type JobLine, PROTOCOL, type StatusAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 import type { Followed } from "./trace-lines.ts";
@@ -130,7 +130,7 @@ export async function statusOf(steering: Steering, looks: Looks): Promise<Status
 export async function liveUsage(board: Board, { number, usage }: JobView): Promise<LiveUsage | undefined> {
   if (usage !== undefined) return undefined;
   const live = await board.usage(number);
-  return Object.keys(live).length === 0 ? undefined : live;
+  return Object.keys(live).length === 0 ? undefined : toMilliseconds(live);
 }
 
 /** The job that a request means. A job in progress comes before one of the same number that has ended. */

@@ -105,7 +105,7 @@ function JobRow({ job, now, orders }: { readonly job: JobLine; readonly now: num
         {job.runner} · {job.id}
       </span>
       <span class={`doing ${job.outcome?.result ?? job.state}`}>{doingOf(job)}</span>
-      <span class="uses quiet" title="processors in use, and memory">
+      <span class="uses" title="processors in use, and memory">
         {[processorOf(job), memoryOf(job)].join(" ").trim()}
       </span>
       <span class="time">{elapsed(secondsOf(job, now))}</span>
@@ -134,8 +134,10 @@ function History({ finished }: { readonly finished: readonly JobLine[] }) {
             <th scope="col" class="wide">
               Runner
             </th>
-            <th scope="col">Took</th>
-            <th scope="col" class="wide">
+            <th scope="col" class="time">
+              Took
+            </th>
+            <th scope="col" class="wide time">
               Ended
             </th>
           </tr>
