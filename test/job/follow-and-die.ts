@@ -11,6 +11,7 @@ import { openTrace } from "../../src/trace/trace.ts";
 
 const [dir = "", proof = "", ...secrets] = process.argv.slice(2);
 const MIB = 1024 * 1024;
+const PART = MIB / 4;
 const file = (name: string): Buffer => (existsSync(join(dir, name)) ? readFileSync(join(dir, name)) : Buffer.alloc(0));
 const raw = file("raw");
 const checkpoint = readCheckpoint(file("at"));
@@ -48,6 +49,7 @@ writeSync(1, `from ${start.raw}\n`);
 for (let at = start.raw; at < raw.length; ) {
   const end = Math.min(at + 1 + Math.floor(Math.random() * 100_000), raw.length, (Math.floor(at / MIB) + 1) * MIB);
   await new Promise<void>((resolve) => filter.input.write(raw.subarray(at, end), () => resolve()));
+  if (Math.floor(end / PART) > Math.floor(at / PART)) writeSync(1, "came\n");
   at = end;
   if (at % MIB === 0 && at / MIB > lines.length) trace.print(`${at / MIB} MiB`);
 }

@@ -195,7 +195,7 @@ describe("a trace that another process goes on with", () => {
       let said = "";
       for await (const chunk of child.stdout) {
         said += String(chunk);
-        if (kills < 8) setTimeout(() => child.kill("SIGKILL"), (kills * 13) % 50);
+        if (said.split("came").length > 5 + ((kills * 5) % 7)) child.kill("SIGKILL");
       }
       await ended;
       starts.add(said.split("\n")[0] ?? "");
@@ -213,7 +213,7 @@ describe("a trace that another process goes on with", () => {
     await fresh.close();
     expect(readFileSync(join(place, "trace")).equals(readFileSync(join(dir, "fresh")))).toBe(true);
     // Of those that were killed some had come further than the one before.
-    expect(kills).toBeGreaterThan(3);
+    expect(kills).toBeGreaterThan(2);
     expect(starts.size).toBeGreaterThan(2);
   });
 
