@@ -15,12 +15,15 @@ const PART = MIB / 4;
 const file = (name: string): Buffer => (existsSync(join(dir, name)) ? readFileSync(join(dir, name)) : Buffer.alloc(0));
 const raw = file("raw");
 const checkpoint = readCheckpoint(file("at"));
-const known = readLife(file("life")) ?? { entries: [], length: 0 };
+const read = readLife(file("life"));
+const known = "entries" in read ? read : { entries: [], length: 0 };
 const start = checkpoint === null ? { raw: 0, line: null } : resumeFrom(checkpoint);
-const life = openLife(join(dir, "life"), known.length);
+const life = openLife(join(dir, "life"), "2.0.0", known.length);
 const checkpoints = openCheckpoints(join(dir, "at"), checkpoint?.seq);
 const note = (position: TracePosition): void => checkpoints.write(checkpointOf(script, position));
-const lines = known.entries.map(({ at, text }) => ({ at, bytes: Buffer.from(text) }));
+const lines = known.entries.flatMap((entry) =>
+  entry.kind === "own" ? { at: entry.at, bytes: Buffer.from(entry.text) } : [],
+);
 
 const trace = await openTrace({
   path: join(dir, "trace"),
