@@ -9,6 +9,8 @@ export interface Trace {
   readonly size: number;
   /** No byte will follow; what the mask held back is spooled. */
   readonly ended: boolean;
+  /** With times: its last line goes on, although a line break stands behind it. */
+  readonly lineOpen: boolean;
   /** Fires with a SystemFailure when the spool cannot be written any more: the job must end. */
   readonly broken: AbortSignal;
   /** From now on these must not show either: what is found out while a job is prepared, such as the login of a registry. */
@@ -32,6 +34,14 @@ export interface Trace {
   close(): Promise<void>;
 }
 
+/** All that is to be known of the times in a trace to go on behind its last line. */
+export interface StampState {
+  /** Whose line it is, where it goes on: the line break behind it was added. */
+  readonly open: "runner" | "script" | null;
+  /** The last time that was written, in microseconds since 1970. */
+  readonly lastMicros: number;
+}
+
 export interface TraceOptions {
   /** Spool file; created 0600, or continued where it ends. */
   readonly path: string;
@@ -41,4 +51,6 @@ export interface TraceOptions {
   readonly secretPrefixes: readonly string[];
   readonly limitBytes: number;
   readonly sections: boolean;
+  /** Each line gets its time, as GitLab reads it; `resume`: where an earlier writer of this file was. */
+  readonly stamps?: { readonly resume?: StampState };
 }

@@ -2,25 +2,23 @@ import { Writable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Tone } from "../shell.ts";
 import type { Trace, TraceOptions } from "./contract.ts";
-import { createLimit, limitNotice } from "./limit.ts";
-import { runnerLine, standoutLine } from "./lines.ts";
+import { runnerLine } from "./lines.ts";
 import { secretForms } from "./mask/disguises.ts";
 import { createMask, maskText } from "./mask/mask.ts";
 import { compilePatterns, type Patterns } from "./mask/patterns.ts";
 import { createTextFilter } from "./mask/utf8.ts";
-import { sectionMarker } from "./sections.ts";
+import { sectionHeading, sectionMarker } from "./sections.ts";
 import { openSpool } from "./spool.ts";
+import { createStamper } from "./stamp/stamper.ts";
+import { createStore } from "./store.ts";
 
 /** Worked on at a time. Smaller where a job's secrets make each byte costly, so that no turn takes long. */
 const MAX_SLICE_BYTES = 64 * 1024;
 const MIN_SLICE_BYTES = 1024;
 const LONG_SLICE_MS = 15;
 
-const NEWLINE = 0x0a;
-const NEWLINE_BYTES = Buffer.from("\n");
-
 /**
- * A job's output → mask → valid text → limit → spool file, in order.
+ * A job's output → mask → valid text → times → limit → spool file, in order.
  * @throws {SystemFailure} the spool file cannot be opened
  */
 export async function openTrace(options: TraceOptions): Promise<Trace> {
@@ -30,11 +28,11 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   const spool = await openSpool(options.path);
   let mask = createMask(patterns);
   const filter = createTextFilter();
-  const limit = createLimit(options.limitBytes, spool.size);
+  const stamper = options.stamps === undefined ? null : createStamper(options.stamps);
+  const store = createStore(spool, options.limitBytes, stamper);
   const listeners = new Set<() => void>();
   /** What the runner itself has to say waits its turn between the writes of the script, as one of them. */
   const turns = new WeakMap<Uint8Array, () => void>();
-  let atLineStart = spool.lastByte === undefined || spool.lastByte === NEWLINE;
   let sliceBytes = MAX_SLICE_BYTES / 4;
   let ended = false;
   let ending: Promise<void> | undefined;
@@ -45,31 +43,16 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   };
   spool.onGrowth(notify);
 
-  function storeOutput(text: Buffer): void {
-    if (text.length === 0 || limit.reached) return;
-    const kept = text.subarray(0, limit.admitOutput(text));
-    spool.append(kept);
-    if (kept.length > 0) atLineStart = kept.at(-1) === NEWLINE;
-    if (limit.reached) storeLine(standoutLine(limitNotice(options.limitBytes)), true);
-  }
-
-  function storeLine(line: Buffer, important: boolean): void {
-    const whole = atLineStart ? line : Buffer.concat([NEWLINE_BYTES, line]);
-    const kept = whole.subarray(0, limit.admitLine(whole, important));
-    spool.append(kept, true);
-    if (kept.length > 0) atLineStart = true;
-  }
-
   function processSlice(bytes: Uint8Array): void {
     const start = performance.now();
-    storeOutput(filter.push(mask.push(bytes)));
+    store.output(filter.push(mask.push(bytes)));
     const tookMs = performance.now() - start;
     if (tookMs > LONG_SLICE_MS) {
       sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((Math.min(sliceBytes, bytes.length) * LONG_SLICE_MS) / tookMs));
     } else if (bytes.length === sliceBytes) sliceBytes = Math.min(MAX_SLICE_BYTES, sliceBytes * 2);
   }
 
-  const dropping = (): boolean => limit.reached || spool.broken.aborted || ended;
+  const dropping = (): boolean => store.full || spool.broken.aborted || ended;
 
   async function processLong(bytes: Uint8Array): Promise<void> {
     let turnStart = performance.now();
@@ -116,8 +99,9 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   async function flush(): Promise<void> {
     await new Promise<void>((resolve) =>
       inTurn(() => {
-        storeOutput(filter.push(mask.flush()));
-        storeOutput(filter.flush());
+        store.output(filter.push(mask.flush()));
+        store.output(filter.flush());
+        store.flush();
         resolve();
       }),
     );
@@ -126,7 +110,11 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
 
   function mark(edge: "start" | "end", name: string): void {
     const unixSeconds = Math.floor(Date.now() / 1000);
-    inTurn(() => storeLine(sectionMarker(edge, name, unixSeconds), false));
+    inTurn(() => {
+      store.line(sectionMarker(edge, name, unixSeconds), false);
+      // With times a script's first line is not the marker's any more, and a section has no name without one.
+      if (stamper !== null && edge === "start") store.line(runnerLine(sectionHeading(name), "notice"), false);
+    });
   }
 
   async function end(): Promise<void> {
@@ -144,6 +132,9 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       return ended;
     },
     broken: spool.broken,
+    get lineOpen() {
+      return stamper !== null && stamper.state.open !== null;
+    },
     get crc32() {
       return spool.crc32;
     },
@@ -153,7 +144,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       if (secrets.size === known) return;
       patterns = compile();
       inTurn(() => {
-        storeOutput(filter.push(mask.flush()));
+        store.output(filter.push(mask.flush()));
         mask = createMask(patterns);
       });
     },
@@ -161,7 +152,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     print(text: string, tone: Tone = "plain") {
       if (ended) return;
       const line = runnerLine(masked(text), tone);
-      inTurn(() => storeLine(line, tone !== "plain"));
+      inTurn(() => store.line(line, tone !== "plain"));
     },
     async section(name, body) {
       if (!options.sections) return body();
