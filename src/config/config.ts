@@ -150,6 +150,8 @@ export interface RunnerConfig {
   readonly preBuildScript: string;
   readonly postBuildScript: string;
   readonly debugTraceDisabled: boolean;
+  /** `[runners.feature_flags]`: GitLab's switches of behaviour that were set. */
+  readonly featureFlags?: Readonly<Record<string, boolean>>;
   readonly prepareTimeoutMs: number | null;
   readonly getSourcesTimeoutMs: number | null;
   /** Obey `GIT_SSL_NO_VERIFY` of a job for the runner's own git calls. AlloyCI sends it with every job. */

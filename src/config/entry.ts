@@ -2,7 +2,7 @@ import { isAbsolute, resolve } from "node:path";
 import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
 import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check/check.ts";
-import { featureFlagWarnings } from "./check/feature-flags.ts";
+import { featureFlagsOf, featureFlagWarnings } from "./check/feature-flags.ts";
 import { isForeignTable, nearest } from "./check/keys.ts";
 import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
 import type { EntryReach, RunnerConfig } from "./config.ts";
@@ -138,6 +138,7 @@ export async function readEntry(
     preBuildScript: settings.pre_build_script,
     postBuildScript: settings.post_build_script,
     debugTraceDisabled: settings.debug_trace_disabled,
+    featureFlags: featureFlagsOf(settings.feature_flags),
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,

@@ -9,6 +9,8 @@ export interface Trace {
   readonly size: number;
   /** No byte will follow; what the mask held back is spooled. */
   readonly ended: boolean;
+  /** With times: its last line goes on, although a line break stands behind it. */
+  readonly lineOpen: boolean;
   /** Fires with a SystemFailure when the spool cannot be written any more: the job must end. */
   readonly broken: AbortSignal;
   /** From now on these must not show either: what is found out while a job is prepared, such as the login of a registry. */
@@ -27,11 +29,19 @@ export interface Trace {
   watch(listener: () => void): () => void;
   /** CRC-32 (IEEE) over the bytes spooled so far. */
   readonly crc32: number;
-  /** Where it is now; the spool's part of it may not be on disk yet. */
-  readonly position: TracePosition;
+  /** Where it is now: what waits to become a line becomes one. The spool's part of it may not be on disk yet. */
+  locate(): TracePosition;
   end(): Promise<void>;
   /** Lets go of the file. */
   close(): Promise<void>;
+}
+
+/** All that is to be known of the times in a trace to go on behind its last line. */
+export interface StampState {
+  /** Whose line it is, where it goes on: the line break behind it was added. */
+  readonly open: "runner" | "script" | null;
+  /** The last time that was written, in microseconds since 1970. */
+  readonly lastMicros: number;
 }
 
 export interface TraceOptions {
@@ -43,6 +53,8 @@ export interface TraceOptions {
   readonly secretPrefixes: readonly string[];
   readonly limitBytes: number;
   readonly sections: boolean;
+  /** Each line gets its time, as GitLab reads it. */
+  readonly stamps?: true;
   /** Keeps what another process would need to go on with this trace. */
   readonly keeper?: TraceKeeper;
   /** Where an earlier process was: what comes is what came after it then, beginning with `chain.behind` bytes from before. */
@@ -57,6 +69,8 @@ export interface TracePosition {
   readonly lineStart: boolean;
   readonly limit: LimitState;
   readonly chain: ChainState;
+  /** Where lines have times. */
+  readonly stamps: StampState | null;
 }
 
 /** What of a trace's limit does not follow from its size. */
@@ -91,7 +105,7 @@ export interface MaskState {
 }
 
 export interface TraceKeeper {
-  /** These bytes of the runner's own are put at `at` of the spool next: kept when it returns. Never throws. */
+  /** These bytes of the runner's own are put at `at` of the spool next, without times: kept when it returns. Never throws. */
   line(at: number, bytes: Buffer): void;
   /** All that is before this position is on disk. Never throws. */
   reached(position: TracePosition): void;

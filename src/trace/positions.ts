@@ -7,9 +7,9 @@ const EVERY_MS = 250;
 
 /** Tells a keeper now and then where a trace is, once all that is before that is on disk: only this outlives the process. */
 export interface Positions {
-  /** To be called between two pieces of output: it may be time for one. */
-  look(): void;
-  /** This one, in any case. */
+  /** It is time for one. Asked between two pieces of output. */
+  readonly due: boolean;
+  /** This one, at which nothing waits to become a line. */
   note(): void;
 }
 
@@ -38,11 +38,11 @@ export function createPositions(
 
   return {
     note,
-    look() {
-      if (next !== undefined) return;
+    get due() {
+      if (next !== undefined) return false;
       const here = position();
       const far = here.chain.at - last.chain.at >= EVERY_BYTES || here.spool - last.spool >= EVERY_BYTES;
-      if (far || performance.now() - lastMs >= EVERY_MS) note();
+      return far || performance.now() - lastMs >= EVERY_MS;
     },
   };
 }

@@ -438,14 +438,14 @@ describe("warnings", () => {
   });
 
   test("feature flags that ask for something else than what is so here are named, each with its line", async () => {
-    const flags = ["FF_TIMESTAMPS = true", "FF_NETWORK_PER_BUILD = false", "FF_HASH_CACHE_KEY = true", "FF_ODD = 1"];
-    const more = ["FF_KUBERNETES_ANYTHING = true", "FF_SCRIPT_SECTIONS = false"];
+    const flags = ["FF_TIMESTAMPS = 1", "FF_NETWORK_PER_BUILD = false", "FF_HASH_CACHE_KEY = true", "FF_ODD = 1"];
+    const more = ["FF_KUBERNETES_ANYTHING = true", "FF_SCRIPT_SECTIONS = true"];
     const text = entry(`[runners.feature_flags]\n${[...flags, ...more].join("\n")}\n`);
     const lines = (await warningsOf(text)).split("\n");
     const start = text.slice(0, text.indexOf("FF_TIMESTAMPS")).split("\n").length;
     expect(lines).toHaveLength(5);
     expect(lines[0]).toContain(
-      `:${start}: runners.feature_flags.FF_TIMESTAMPS of "a" has no effect: what it stands for is always off in this runner`,
+      `:${start}: runners.feature_flags.FF_TIMESTAMPS of "a" has no effect: expected true or false`,
     );
     expect(lines[1]).toMatch(/FF_NETWORK_PER_BUILD of "a" has no effect: .* always on/);
     expect(lines[2]).toContain('is not a known feature flag. Did you mean "FF_HASH_CACHE_KEYS"? It has no effect');

@@ -156,6 +156,7 @@ describe("what is kept of a job", () => {
       lineStart: true,
       limit: { beyond: 0, reached: false },
       chain: { at: 0, behind: 0, character: 0, mask: { behind: 0, covered: 0, word: "none", url: "none" } },
+      stamps: null,
     });
     spoil((name) => join(dir, name));
     const found = await look(dir, "7e3b05c2-17-0123456789ab", what === "another key" ? Buffer.alloc(32, 8) : key);

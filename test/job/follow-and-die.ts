@@ -41,6 +41,7 @@ const trace = await openTrace({
       lineStart: true,
       limit: { beyond: 0, reached: false },
       chain: { at: 0, behind: 0, character: 0, mask: { behind: 0, covered: 0, word: "none", url: "none" } },
+      stamps: null,
     },
     lines,
   },

@@ -9,6 +9,7 @@ import { checkpointOf, resumeFrom } from "../../src/job/life/stages/position.ts"
 import { createProofFilter } from "../../src/job/life/stages/proof.ts";
 import { type Checkpoint, openCheckpoints, readCheckpoint } from "../../src/journal/live/checkpoint.ts";
 import type { OwnLine, Trace, TraceKeeper, TraceOptions, TraceResume } from "../../src/trace/contract.ts";
+import { stampedTail } from "../../src/trace/stamp/tail.ts";
 import { openTrace } from "../../src/trace/trace.ts";
 
 let dir = "";
@@ -36,6 +37,7 @@ interface Scene {
   /** Sentences, each with what of the output has come by then. */
   readonly said: readonly { readonly after: number; readonly text: string }[];
   readonly limitBytes: number;
+  readonly stamped?: true;
 }
 
 interface Told {
@@ -64,26 +66,30 @@ async function feed(
     for (const [index, { after, text }] of scene.said.entries()) {
       if (after === stop && index >= silent) trace.print(text, "warning");
     }
-    moments.push(checkpointOf(running, trace.position));
+    moments.push(checkpointOf(running, trace.locate()));
   }
   await filter.close();
   await trace.flush();
-  moments.push(checkpointOf(running, trace.position));
+  moments.push(checkpointOf(running, trace.locate()));
   if (silent <= scene.said.length) trace.print(last.text, "notice");
   await trace.flush();
   return moments;
+}
+
+function optionsOf({ limitBytes, stamped }: Scene): Partial<TraceOptions> {
+  return { limitBytes, ...(stamped ? { stamps: true as const } : {}) };
 }
 
 async function undisturbed(scene: Scene, cuts: readonly number[]): Promise<Told> {
   const lines: OwnLine[] = [];
   const keeper: TraceKeeper = { line: (at, bytes) => lines.push({ at, bytes: Buffer.from(bytes) }), reached() {} };
   const path = join(dir, `trace-${files++}`);
-  const trace = await open(path, { limitBytes: scene.limitBytes, keeper });
+  const trace = await open(path, { ...optionsOf(scene), keeper });
   trace.print("Running");
   await write(trace.output, Buffer.from("what was there before, and a s3cr3t-"));
   await trace.flush();
   lines.length = 0;
-  const from = trace.position.chain.at;
+  const from = trace.locate().chain.at;
   const moments = await feed(trace, scene, { raw: 0, line: null }, { cuts, silent: 0, from });
   await trace.close();
   return { text: readFileSync(path), lines, moments };
@@ -98,7 +104,7 @@ async function adopted(
   const path = join(dir, `trace-${files++}`);
   writeFileSync(path, text.subarray(0, size));
   const resume: TraceResume = { position: checkpoint.trace, lines: lines.slice(0, known) };
-  const trace = await open(path, { limitBytes: scene.limitBytes, resume });
+  const trace = await open(path, { ...optionsOf(scene), resume });
   await feed(trace, scene, resumeFrom(checkpoint), { cuts, silent: known, from: 0 });
   await trace.close();
   return readFileSync(path);
@@ -148,6 +154,11 @@ const scenes = fc
     return { scene: { raw, said: sentences, limitBytes }, cuts: cuts.map(within) };
   });
 
+/** What of a trace with times scripts printed, but for line breaks, which one that was cut may have more of. */
+function scriptText(text: Buffer): string {
+  return stampedTail(text, { open: null, lastMicros: 0 }).text.toString().replaceAll("\n", "");
+}
+
 describe("a trace that another process goes on with", () => {
   test("is what it would have been, wherever the first one was killed and however output comes", async () => {
     const kills = fc.array(
@@ -170,6 +181,25 @@ describe("a trace that another process goes on with", () => {
         }
       }),
       { numRuns: 200 },
+    );
+  });
+
+  test("is so with times, which those lines keep that have them", async () => {
+    await fc.assert(
+      fc.asyncProperty(scenes, fc.nat(), fc.nat(), fc.nat(2), async ({ scene: plain, cuts }, moment, far, more) => {
+        const scene: Scene = { ...plain, limitBytes: 1e6, stamped: true };
+        const told = await undisturbed(scene, cuts);
+        const checkpoint = told.moments[moment % told.moments.length];
+        if (checkpoint === undefined) throw new Error("there is always a moment");
+        const { spool } = checkpoint.trace;
+        const size = spool + (far % (told.text.length - spool + 1));
+        const known = Math.min(told.lines.length, told.lines.filter(({ at }) => at < size).length + more);
+        const text = await adopted(scene, told, { checkpoint, size, known, cuts: [] });
+        const sound = size - (size - told.text.subarray(0, size).lastIndexOf(0x0a) - 1);
+        expect(text.subarray(0, sound).toString()).toBe(told.text.subarray(0, sound).toString());
+        expect(scriptText(text)).toBe(scriptText(told.text));
+      }),
+      { numRuns: 150 },
     );
   });
 
@@ -218,7 +248,7 @@ describe("a trace that another process goes on with", () => {
   });
 
   test("keeps to what lines of the runner's own may have beyond the limit", async () => {
-    const position = (trace: Trace): TraceResume => ({ position: trace.position, lines: [] });
+    const position = (trace: Trace): TraceResume => ({ position: trace.locate(), lines: [] });
     const path = join(dir, "beyond");
     const first = await open(path, { limitBytes: 10 });
     for (let count = 0; count < 40; count++) first.print("x".repeat(1000));
@@ -234,7 +264,7 @@ describe("a trace that another process goes on with", () => {
   test("says so where what comes is not what was there, and loses nothing of it", async () => {
     const path = join(dir, "differs");
     const start = await open(path, {});
-    const resume: TraceResume = { position: start.position, lines: [] };
+    const resume: TraceResume = { position: start.locate(), lines: [] };
     await write(start.output, Buffer.from("€ one\ntwo\n"));
     await start.close();
     const lines = [{ at: 500, bytes: Buffer.from("a line that the spool lacks\n") }];
@@ -262,7 +292,7 @@ describe("a trace that another process goes on with", () => {
     const whole = await open(path, {});
     await write(whole.output, Buffer.from("some output\n"));
     await whole.flush();
-    const { position } = whole;
+    const position = whole.locate();
     await whole.close();
     writeFileSync(path, "some");
     await expect(open(path, { resume: { position, lines: [] } })).rejects.toThrow(
@@ -280,6 +310,7 @@ describe("a checkpoint", () => {
       lineStart: true,
       limit: { beyond: 0, reached: false },
       chain: { at: 9, behind: 7, character: 2, mask: { behind: 7, covered: 0, word: "open", url: "none" } },
+      stamps: null,
     },
   });
 
@@ -321,6 +352,7 @@ describe("a checkpoint", () => {
           character: 3,
           mask: { behind: most, covered: most, word: "armed", url: "armed" },
         },
+        stamps: null,
       },
     };
     file.write(largest);

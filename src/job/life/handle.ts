@@ -56,7 +56,7 @@ async function handleKept(
   const concurrentId = await room;
   let trace: Trace;
   try {
-    trace = await openTraceOf(received, record.tracePath);
+    trace = await openTraceOf(received, record);
   } catch (cause) {
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
@@ -79,13 +79,14 @@ async function handleKept(
   return handled;
 }
 
-function openTraceOf({ job, entry, secrets }: MaskedJob, path: string): Promise<Trace> {
+function openTraceOf({ job, entry, secrets }: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {
   return openTrace({
-    path,
+    path: tracePath,
     secrets: secrets.values,
     secretPrefixes: job.features.tokenMaskPrefixes,
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,
+    ...(stored.stamped === true ? { stamps: true as const } : {}),
   });
 }
 
