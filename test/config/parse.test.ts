@@ -165,6 +165,22 @@ describe("executors", () => {
     });
   });
 
+  test("scripts may outlive the runner where the entry says so, or all say so, and the executor can", async () => {
+    const shell = (text: string): string =>
+      `[[runners]]\nname="s"\nurl="http://h"\ntoken="s${text.length}"\nexecutor="shell"\n${text}\n`;
+    const durableOf = async (text: string): Promise<unknown> => {
+      const opened: Opened[] = [];
+      const { runners } = await read(text, { catalog: createCatalog(opened) });
+      for (const runner of runners) runner.openExecutor({ log: createLog(), host, meter: noMeter, user: undefined });
+      return opened.map(({ deps }) => deps.entry.durable ?? false);
+    };
+    const all = [shell(""), shell("durable = true"), shell("durable = false"), docker("[runners.docker]\n")].join("");
+    expect(await durableOf(all)).toEqual([false, true, false, false]);
+    expect(await durableOf(`durable = true\n${all}`)).toEqual([true, true, false, false]);
+    const { warnings } = await read(docker('durable = true\n[runners.docker]\nimage="ruby"\n'));
+    expect(warnings.join()).toMatch(/durable.*has no effect with executor "docker"/);
+  });
+
   test.each([
     ["", 10_000],
     ['shutdown_timeout = "1h"\n', 10_000],
