@@ -158,6 +158,8 @@ export interface RunnerConfig {
   readonly plainLineEnds?: true;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
+  /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
+  readonly featureFlags: Readonly<Record<string, boolean>>;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
   readonly fingerprint: string;
   /** Same text: what concerns the executor is the same, and the one of before can go on. */

@@ -2,7 +2,7 @@ import { isAbsolute, resolve } from "node:path";
 import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
 import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check/check.ts";
-import { featureFlagWarnings } from "./check/feature-flags.ts";
+import { featureFlagWarnings, readFeatureFlags } from "./check/feature-flags.ts";
 import { isForeignTable, nearest } from "./check/keys.ts";
 import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
 import type { EntryReach, RunnerConfig } from "./config.ts";
@@ -143,6 +143,7 @@ export async function readEntry(
     gitSslNoVerify: settings.git_ssl_no_verify,
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
+    featureFlags: readFeatureFlags(settings.feature_flags),
     fingerprint,
     executorFingerprint,
     reconfigure: (executor) => executor.reconfigure?.(tables, entryDeps) ?? false,

@@ -162,6 +162,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     gitSslNoVerify: false,
     inheritEnvironment: [],
     killLeftovers: true,
+    featureFlags: {},
     executorFingerprint: "as it was",
     reconfigure: () => false,
     openExecutor: () => executorOf(),
