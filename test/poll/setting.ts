@@ -133,6 +133,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     name: `runner ${token}`,
     url,
     token,
+    tokenLife: { runnerId: "", obtainedAtMs: null, expiresAtMs: null, written: true, rotates: true },
     id: `id-${token}`,
     limit: Number.POSITIVE_INFINITY,
     requestConcurrency: 1,
