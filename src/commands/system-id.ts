@@ -1,3 +1,4 @@
+import { execFile } from "node:child_process";
 import { createHmac, randomInt } from "node:crypto";
 import { link, mkdir, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -121,7 +122,6 @@ function signed(machine: string): string {
 async function machineId(): Promise<string> {
   const from = async (file: string): Promise<string> => await readFile(file, "utf8").catch(() => "");
   const said = async (program: string, args: readonly string[], pattern: RegExp): Promise<string> => {
-    const { execFile } = await import("node:child_process");
     const { stdout } = await promisify(execFile)(program, args, { timeout: 5000 });
     return pattern.exec(stdout)?.[1] ?? "";
   };
