@@ -41,6 +41,8 @@ export interface Job {
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+  /** Set where another try on this runner would end alike: the job asks for what the runner cannot do. */
+  readonly problemReason?: "runner_configuration_error";
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }

@@ -165,10 +165,19 @@ const cacheSchema = z.object({
   azure: tolerated,
 });
 
+/** 8 hex digits, or nothing. */
+const knownAs = z.string().transform((value, context): string => {
+  if (/^(?:[0-9a-f]{8})?$/.test(value)) return value;
+  context.addIssue({ code: "custom", message: "expected the 8 hex digits that the runner has written here" });
+  return z.NEVER;
+});
+
 export const runnerSchema = z.object({
   name: text.default(""),
   url: text,
   token: text,
+  rotate_token: z.boolean().default(true),
+  known_as: knownAs.default(""),
   executor: text,
   limit: whole(0, 100_000)
     .transform((value) => (value === 0 ? Number.POSITIVE_INFINITY : value))
