@@ -15,16 +15,20 @@ import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { Exchanges } from "../tokens/exchanges.ts";
 import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
 import { createCleaners } from "./cleaners.ts";
 import { watchStateDisk } from "./state-disk.ts";
 import { hostPlaces } from "./surroundings.ts";
+import { createTokenServices } from "./tokens.ts";
 
 /** What services are opened with. */
 export interface ServicesDeps {
   readonly context: CommandContext;
+  /** Where tokens are looked after, those that were exchanged. */
+  readonly exchanges?: Exchanges;
   readonly log: RunnerLog;
   readonly metrics: Metrics;
 }
@@ -39,7 +43,7 @@ export interface Tuning {
 /** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
 export async function openServices(
   first: Config,
-  { context, log, metrics }: ServicesDeps,
+  { context, exchanges, log, metrics }: ServicesDeps,
   stopping: AbortSignal,
   tuning: Tuning = {},
 ): Promise<RunServices> {
@@ -100,6 +104,10 @@ export async function openServices(
     })
     .then(() => cleaners.close(log));
 
+  const tokens =
+    exchanges === undefined
+      ? undefined
+      : createTokenServices({ file: config.file, stateDir: stateDir.path, context, exchanges, log, metrics });
   const liveMasks = createLiveMasks();
   const handler = createJobHandler({
     journal,
@@ -141,11 +149,13 @@ export async function openServices(
       minFreeInodes: config.admission.minFreeInodes,
     }),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
+    ...(tokens === undefined ? {} : { finishExchanges: tokens.finish, keepTokens: tokens.keep }),
     reconfigure: (next) => {
       config = next;
       connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {
+      await tokens?.close(signal);
       recovering.abort();
       await recovery;
       await outbox.close(signal);

@@ -123,15 +123,37 @@ export interface BucketConfig {
     | undefined;
 }
 
-/** One `[[runners]]` entry. */
+/** How long an entry's token lives, and whether the runner may exchange it for a new one before that is over. */
+export interface TokenLife {
+  /** The coordinator's number for the runner; empty where the file does not have it. */
+  readonly runnerId: string;
+  /** `Date.now()` of when it was given out; `null`: not known. */
+  readonly obtainedAtMs: number | null;
+  /** `null`: never, as far as is known. */
+  readonly expiresAtMs: number | null;
+  /** Stands in the file itself, not in a variable that the file names. */
+  readonly written: boolean;
+  /** `rotate_token`. */
+  readonly rotates: boolean;
+}
+
+/** A token that was got in exchange for one that a configuration file still has. */
+export interface ExchangedToken {
+  readonly token: string;
+  readonly obtainedAtMs: number;
+  readonly expiresAtMs: number | null;
+}
+
 /** What an entry's executor is opened with besides what the entry says. */
 export type ExecutorSurroundings = Pick<ExecutorDeps, "log" | "host" | "meter"> & Pick<ShellHost, "user">;
 
+/** One `[[runners]]` entry. */
 export interface RunnerConfig {
   readonly name: string;
   readonly url: URL;
   readonly token: string;
-  /** 8 hex digits of a hash of the token: what logs, metrics, directories and labels show. */
+  readonly tokenLife: TokenLife;
+  /** 8 hex digits of a hash of its first token: what logs, metrics, directories and labels show. */
   readonly id: string;
   /** Jobs at once of this token; TOML 0 or absent is Infinity. */
   readonly limit: number;
@@ -170,6 +192,8 @@ export interface RunnerConfig {
   readonly killLeftovers: boolean;
   /** The last one whose period is now counts. */
   readonly queuingLimits: readonly QueuingLimit[];
+  /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
+  readonly featureFlags: Readonly<Record<string, boolean>>;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
   readonly fingerprint: string;
   /** Same text: what concerns the executor is the same, and the one of before can go on. */

@@ -43,6 +43,8 @@ export interface Job {
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+  /** Set where another try on this runner would end alike: the job asks for what the runner cannot do. */
+  readonly problemReason?: "runner_configuration_error";
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }
@@ -171,6 +173,8 @@ export interface JobCredentials {
   readonly id: string;
   readonly token: string;
   readonly dialect: Dialect;
+  /** Its trace may show secrets (`CI_DEBUG_TRACE`, `CI_DEBUG_SERVICES`): GitLab is told so with each piece of it. */
+  readonly debugTrace?: boolean;
 }
 
 /** How a job ended, decided once. */

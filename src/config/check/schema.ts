@@ -126,6 +126,7 @@ export const globalSchema = z.object({
   connection_max_age: duration(900_000),
   state_dir: text.optional(),
   min_free_disk: size.default(256 * 2 ** 20),
+  durable: z.boolean().default(false),
   outbox_max_age: duration(7 * 86_400_000, 60_000),
   admission: admissionSchema.prefault({}),
   housekeeping: housekeepingSchema.prefault({}),
@@ -177,10 +178,19 @@ const monitoringSchema = z.object({
     .default([]),
 });
 
+/** 8 hex digits, or nothing. */
+const knownAs = z.string().transform((value, context): string => {
+  if (/^(?:[0-9a-f]{8})?$/.test(value)) return value;
+  context.addIssue({ code: "custom", message: "expected the 8 hex digits that the runner has written here" });
+  return z.NEVER;
+});
+
 export const runnerSchema = z.object({
   name: text.default(""),
   url: text,
   token: text,
+  rotate_token: z.boolean().default(true),
+  known_as: knownAs.default(""),
   executor: text,
   limit: whole(0, 100_000)
     .transform((value) => (value === 0 ? Number.POSITIVE_INFINITY : value))
@@ -216,6 +226,7 @@ export const runnerSchema = z.object({
   git_ssl_no_verify: z.boolean().default(false),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),
+  durable: z.boolean().optional(),
   cache_max_size: size.optional(),
   cache: cacheSchema.optional(),
   monitoring: monitoringSchema.optional(),
