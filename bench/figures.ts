@@ -11,6 +11,7 @@ import { endurance, fairness } from "./endurance.ts";
 import { execBesidePeer } from "./exec.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
 import { lineDelays, promptScene } from "./line-delays.ts";
+import { looking } from "./looking.ts";
 import { machines } from "./machines.ts";
 import { outbox, recovery } from "./outages.ts";
 import { pwshJobs } from "./pwsh.ts";
@@ -271,6 +272,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   transfers,
   idle,
   busyMemory,
+  looking,
   recovery,
   outbox,
   docker: dockerJobs,
