@@ -92,6 +92,8 @@ export interface PrepareRequest {
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /** The same over what a job cannot change: `environment` of the entry, and what the runner sets. For the operator's own images. */
+  expandSettled(text: string): string;
   /** `environment` of the entry, as it stands there. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   /**
