@@ -25,6 +25,7 @@ import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./processes/
 import { endMembers } from "./processes/tree.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
 import type { ScriptHost } from "./script/script.ts";
+import { hasTerminals, terminalMark } from "./script/terminal.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
 import { words } from "./words.ts";
 
@@ -122,7 +123,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   return handingOver({
     name: words.name,
     title: words.title,
-    features: { variables: true, image: false, services: false, shared: true },
+    features: {
+      variables: true,
+      image: false,
+      services: false,
+      shared: true,
+      ...(hasTerminals(env.PATH ?? "") ? { terminal: true } : {}),
+    },
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],
@@ -221,8 +228,12 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     // After another start of the machine no process is left, and the numbers mean others.
     if (note.bootId === table.bootId) {
       const groups = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
-      for (const cgroup of [...groups, null]) {
-        const mark = `${MARK}=${jobKey}`;
+      const own = `${MARK}=${jobKey}`;
+      const all = [
+        ...groups.map((cgroup) => ({ mark: own, cgroup })),
+        ...[own, terminalMark(own)].map((mark) => ({ mark, cgroup: null })),
+      ];
+      for (const { mark, cgroup } of all) {
         const uid = typeof launch === "string" ? null : launch.uid;
         const belonging = { table, mark, uid, leader: null, since: 0, cgroup };
         const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });

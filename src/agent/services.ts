@@ -15,6 +15,7 @@ import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { SessionServer } from "../session/server.ts";
 import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
@@ -100,6 +101,7 @@ export async function openServices(
     })
     .then(() => cleaners.close(log));
 
+  const sessions = await openSessions(first, log);
   const liveMasks = createLiveMasks();
   const handler = createJobHandler({
     journal,
@@ -117,9 +119,11 @@ export async function openServices(
     },
     log,
     liveMasks,
+    sessionTimeoutMs: first.sessionServer?.sessionTimeoutMs ?? 0,
   });
   return {
     handleJob: handler,
+    ...(sessions === null ? {} : { offerSession: sessions.offer }),
     openCoordinator: (entry, meter) => {
       const coordinator = openCoordinator(entry, {
         ...context.coordinator,
@@ -145,6 +149,7 @@ export async function openServices(
       connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {
+      await sessions?.close();
       recovering.abort();
       await recovery;
       await outbox.close(signal);
@@ -152,4 +157,14 @@ export async function openServices(
       await stateDir.close();
     },
   };
+}
+
+/** @throws {ConfigError} the address or the certificate cannot be used */
+async function openSessions({ sessionServer }: Config, log: RunnerLog): Promise<SessionServer | null> {
+  if (sessionServer === null) return null;
+  // Imported only here, because most runners serve no terminals.
+  const { openSessionServer } = await import("../session/server.ts");
+  const server = await openSessionServer(sessionServer, log);
+  log.info("serving terminals of jobs", { url: server.origin });
+  return server;
 }

@@ -9,6 +9,7 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
+import type { SessionOffer } from "../../session/contract.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
@@ -31,6 +32,8 @@ export interface RunServices {
   readonly handleJob: HandleJob;
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
   openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
+  /** A terminal for the job that one request may bring; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
   hasRoom(): Promise<boolean>;
   /** The state of the disk at the last check. */
   disk(): DiskState;
