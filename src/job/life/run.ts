@@ -11,6 +11,7 @@ import { introduce, prepare } from "./prepare.ts";
 import type { RunJobRequest } from "./request.ts";
 import { joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
+import { offerTerminal } from "./terminal.ts";
 import { createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
 
 export interface RanJob {
@@ -27,6 +28,7 @@ export interface RanJob {
  */
 export async function runJob(request: RunJobRequest, signal: AbortSignal): Promise<RanJob> {
   const { trace, log, halt } = request;
+  const terminal = offerTerminal(request);
   const clock = createStageClock();
   const life = createLife((progress) => {
     if (progress.at === "preparing") clock.enter("prepare_executor");
@@ -46,12 +48,15 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     using work = joinSignals([{ signal: end.signal }, { signal }]);
     const introduced = introduce(request);
     environment = await prepare(request, introduced, life, work.signal);
+    terminal.ready(environment);
     outcome = await runStages(request, environment, { job: signal, work, end }, life);
   } catch (error) {
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
   }
   clock.enter(undefined);
+  outcome = await terminal.hold(outcome, [end.signal, signal]);
+  await terminal.close();
   const usage = await usageOf(environment);
   // A job that got no place has used nothing.
   if (environment !== null) trace.print(usageLine(usage, clock.times), "plain");
