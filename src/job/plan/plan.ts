@@ -111,6 +111,7 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
     git: settings.git,
     trust: trustOf(job),
     cloneUrl: runner.cloneUrl,
+    serverUrl: runner.url,
     plainLineEnds: runner.plainLineEnds ?? false,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,

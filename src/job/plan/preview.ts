@@ -10,7 +10,7 @@ import { draft, type Writers } from "./writers.ts";
 
 export interface PreviewRequest {
   readonly job: Job;
-  readonly runner: PlanSettings & Pick<RunnerConfig, "environment" | "debugTraceDisabled">;
+  readonly runner: PlanSettings & Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags">;
   readonly executor: Pick<Executor, "features">;
   readonly writers: Writers;
   readonly identity: RunnerIdentity;

@@ -63,6 +63,8 @@ export interface PlanRequest {
 }
 
 export interface PlanSettings {
+  /** The coordinator's address; unknown where a plan is only shown. */
+  readonly url?: URL;
   readonly cloneUrl: string;
   readonly preCloneScript: string;
   readonly postGetSourcesScript: string;

@@ -9,6 +9,7 @@ import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials
 import { fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
 import { type Repository, repositoryOf } from "./repository.ts";
+import { mirroredOrigins, sshRewrites } from "./rewrites.ts";
 import { getSubmodules } from "./submodules.ts";
 import { disarm } from "./working-copy.ts";
 
@@ -22,6 +23,8 @@ export interface SourcesRequest {
   readonly plainLineEnds: boolean;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;
+  /** `url` of the entry, as far as it is known. */
+  readonly serverUrl?: URL | undefined;
   readonly sslNoVerify: boolean;
   readonly coordinatorOrigin: string;
   /** Scripts of the operator and the author around it. */
@@ -114,7 +117,7 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
 };
 
 function prepareCheckout(request: SourcesRequest): Checkout {
-  const { job, root, tmpDir, git, cloneUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
+  const { job, root, tmpDir, git, cloneUrl, serverUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
   const sha = job.git.sha.trim().toLowerCase();
   if (!isCommitId(sha, job.git.objectFormat)) {
     const digits = job.git.objectFormat === "sha256" ? 64 : 40;
@@ -131,6 +134,9 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     submodules,
     plainLineEnds,
     sslNoVerify,
+    bundleUris: git.bundleUris === true,
+    sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],
+    mirrored: mirroredOrigins(job, repository, cloneUrl),
     coordinatorOrigin,
     serverTls: job.serverTls,
   });
@@ -169,6 +175,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             reused,
             cleanFlags: git.cleanFlags,
             authorConfig: access.authorConfig,
+            lfs: git.lfs,
             objectFormat: job.git.objectFormat,
             call,
           }),
