@@ -60,6 +60,8 @@ export interface JobSettings {
   readonly afterScriptIgnoreErrors: boolean;
   /** Show commands as they run. */
   readonly debugTrace: boolean;
+  /** Entries of several lines are shown whole, folded. */
+  readonly scriptSections: boolean;
   /** `GIT_SSL_NO_VERIFY`, which the runner's own git obeys only where its operator says so. */
   readonly sslNoVerify: boolean;
   /** Settings that could not be used and what is done instead, one sentence each. */
@@ -106,6 +108,7 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
     afterScriptTimeoutMs,
     afterScriptIgnoreErrors: read.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),
     debugTrace,
+    scriptSections: job.features.traceSections && featureFlag("FF_SCRIPT_SECTIONS", featureFlags, read),
     sslNoVerify: read.flag("GIT_SSL_NO_VERIFY", false),
     warnings: read.warnings,
     problem: read.problems.length === 0 ? null : read.problems.join(" "),

@@ -60,6 +60,8 @@ export interface PlanRequest {
   /** The operator's: what runs in each job, where sources come from. */
   readonly runner: PlanSettings;
   readonly coordinatorOrigin: string;
+  /** Hand the job's own words to git over to the fetching of its sources. */
+  readonly gitOps?: readonly Op[];
 }
 
 export interface PlanSettings {

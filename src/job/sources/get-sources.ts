@@ -30,6 +30,8 @@ export interface SourcesRequest {
   /** Scripts of the operator and the author around it. */
   readonly before: readonly string[];
   readonly after: readonly string[];
+  /** Entries of several lines are shown whole, folded. */
+  readonly folded?: boolean;
   /** Value of a variable of the job. */
   get(key: string): string | undefined;
 }
@@ -189,7 +191,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       // Also over what the host has for new repositories; versions of git that do not know the option ignore the variable.
       { op: "export", name: "GIT_DEFAULT_HASH", value: job.git.objectFormat },
       ...ceiling(root),
-      ...userScript(request.before),
+      ...userScript(request.before, request.folded === true ? "pre_clone_script" : null),
     ],
     fresh: [
       { op: "print", text: "Cloning repository...", tone: "notice" },
@@ -217,7 +219,13 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       ),
       ...nested(true),
     ],
-    after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
+    after:
+      request.after.length === 0
+        ? []
+        : [
+            { op: "cd", path: root },
+            ...userScript(request.after, request.folded === true ? "post_clone_script" : null),
+          ],
   };
 }
 

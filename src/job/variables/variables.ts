@@ -66,6 +66,8 @@ export interface JobVariables {
   all(): Variable[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];
+  /** Names of the job's own ones. */
+  names(): string[];
   /** Instructions that export them. */
   exports(audience: Audience): Op[];
 }
@@ -96,6 +98,7 @@ export function createVariables(sources: VariableSources): JobVariables {
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
     all: () => resolve.last(() => true).map(plainVariable),
     open: () => openVariables(accepted),
+    names: () => accepted.flatMap(({ key, origin }) => (origin === "job" ? [key] : [])),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
 }
