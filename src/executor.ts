@@ -185,6 +185,8 @@ export interface Environment {
   readonly variables?: readonly Variable[];
   /** The plain shell of this environment, where it is another than the executor's. */
   readonly plainShell?: ShellName;
+  /** Scripts of `runIn: "helper"` run as somebody else than the job's: nothing of the job's choice may be started by them. */
+  readonly helperApart?: true;
   /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */
   readonly scriptsBy?: string;
   /** By which the runner's next process finds it again, with its scripts. No secrets. Absent: it ends with this process. */

@@ -197,6 +197,8 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** TOML: `job_git_variables`; absent is `safe`. */
+  readonly jobGitVariables?: "none" | "safe" | "all";
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
