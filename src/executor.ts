@@ -212,7 +212,10 @@ export interface Environment {
    * @throws {SystemFailure} there can be none
    */
   openTerminal?(request: TerminalRequest, signal: AbortSignal): Promise<Terminal>;
-  /** What the job has used so far, as far as that can be told. Asked once, after its last script. */
+  /**
+   * What the job has used so far, and uses now, as far as that can be told. Asked after its last script, and again and again
+   * while somebody looks at the job, so it must cost little.
+   */
   usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;

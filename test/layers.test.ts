@@ -64,7 +64,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/transfer/", ["src/coordinator/", "src/config/units.ts"]],
   ["src/journal/", ["src/trace/", "src/coordinator/"]],
   ["src/local/", ["src/config/"]],
-  ["src/config/", ["src/serving/address.ts"]],
+  ["src/config/", ["src/serving/address.ts", "src/periods.ts"]],
   ["src/board/", []],
   ["src/coordinator/", ["src/proxy/"]],
   ["src/proxy/", []],
@@ -93,7 +93,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "src/version.ts",
     ],
   ],
-  ["executors/scaler/", ["executors/common/"]],
+  ["executors/scaler/", ["executors/common/", "src/periods.ts"]],
   [
     "executors/docker-machine/",
     ["executors/common/", "executors/images/", "executors/docker/", "executors/scaler/", "src/config/units.ts"],

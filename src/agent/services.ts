@@ -135,8 +135,9 @@ export async function openServices(
     openCoordinator: (entry, meter) => {
       const coordinator = openCoordinator(entry, {
         ...context.coordinator,
-        onRequest: (endpoint, method, status, durationMs) => {
-          meter.request(endpoint, method, status, durationMs);
+        onRequest: (request) => {
+          const { status } = request;
+          meter.request(request);
           if (status >= 200 && status < 500 && status !== 429) outbox.answered(coordinator.origin);
         },
       });

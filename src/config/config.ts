@@ -78,6 +78,16 @@ export interface AdmissionConfig {
   readonly failurePauseMs: number;
 }
 
+/** How long jobs may have waited at the coordinator: `[[runners.monitoring.job_queuing_durations]]`. */
+export interface QueuingLimit {
+  /** When it counts: in minutes of any of these. */
+  readonly periods: readonly ((minute: Date) => boolean)[];
+  /** 0: as long as they like. */
+  readonly thresholdSeconds: number;
+  /** Only jobs of which the coordinator says this of how many jobs of their project run; `null`: all. */
+  readonly runningForProject: RegExp | null;
+}
+
 /** A `[[runners]]` entry that cannot be used as it stands. */
 export interface BrokenEntry {
   /** As in `RunnerConfig`, as far as they can be read: its id where it has no name; empty without a token. */
@@ -201,6 +211,8 @@ export interface RunnerConfig {
   readonly jobGitVariables?: "none" | "safe" | "all";
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
+  /** The last one whose period is now counts. */
+  readonly queuingLimits: readonly QueuingLimit[];
   /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
   readonly featureFlags: Readonly<Record<string, boolean>>;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */

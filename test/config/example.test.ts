@@ -43,6 +43,7 @@ test("every key stands in the example", () => {
     "cache",
     "admission",
     "housekeeping",
+    "monitoring",
   ];
   for (const key of [...globalKeys, ...runnerKeys]) {
     if (!["runners", "web", "session_server"].includes(key) && !tolerated.includes(key))

@@ -163,6 +163,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     gitSslNoVerify: false,
     inheritEnvironment: [],
     killLeftovers: true,
+    queuingLimits: [],
     featureFlags: {},
     executorFingerprint: "as it was",
     reconfigure: () => false,

@@ -175,6 +175,19 @@ const cacheSchema = z.object({
   azure: tolerated,
 });
 
+const monitoringSchema = z.object({
+  job_queuing_durations: z
+    .array(
+      z.object({
+        periods: z.array(text).default([]),
+        timezone: text.default(""),
+        threshold: duration(0, 1),
+        jobs_running_for_project: text.default(""),
+      }),
+    )
+    .default([]),
+});
+
 /** 8 hex digits, or nothing. */
 const knownAs = z.string().transform((value, context): string => {
   if (/^(?:[0-9a-f]{8})?$/.test(value)) return value;
@@ -227,6 +240,7 @@ export const runnerSchema = z.object({
   durable: z.boolean().optional(),
   cache_max_size: size.optional(),
   cache: cacheSchema.optional(),
+  monitoring: monitoringSchema.optional(),
   feature_flags: tolerated,
   id: tolerated,
   token_obtained_at: tolerated,
@@ -235,6 +249,7 @@ export const runnerSchema = z.object({
 
 export type GlobalSettings = z.infer<typeof globalSchema>;
 export type RunnerSettings = z.infer<typeof runnerSchema>;
+export type QueuingTable = z.infer<typeof monitoringSchema>["job_queuing_durations"][number];
 export type CacheTable = z.infer<typeof cacheSchema>;
 
 export const globalKeys: readonly string[] = [...Object.keys(globalSchema.shape), "runners"];

@@ -77,6 +77,7 @@ export async function runShipped(
       remember: record.remember,
       halt: halt.signal,
       onProgress: board.moved,
+      onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
       ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),
