@@ -24,6 +24,7 @@ import { createJobMeter } from "./processes/job-meter.ts";
 import { ATTENDANTS, type JobNote, MARK, noteSchema, recoverJob } from "./recover.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
 import type { ScriptHost } from "./script/script.ts";
+import { hasTerminals } from "./script/terminal.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
 import { words } from "./words.ts";
 
@@ -111,7 +112,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   return handingOver({
     name: words.name,
     title: words.title,
-    features: { variables: true, image: false, services: false, shared: true },
+    features: {
+      variables: true,
+      image: false,
+      services: false,
+      shared: true,
+      ...(hasTerminals(env.PATH ?? "") ? { terminal: true } : {}),
+    },
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],

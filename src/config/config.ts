@@ -18,6 +18,8 @@ export interface Config {
   readonly metricsAddress: string;
   /** `[web]`; null: no page is served. */
   readonly web: WebConfig | null;
+  /** `[session_server]`; null: jobs have no terminal. Read at start. */
+  readonly sessionServer: SessionServerConfig | null;
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
@@ -43,6 +45,23 @@ export interface WebConfig {
   readonly port: number;
   /** `null`: whoever reaches the address looks, and nobody steers. */
   readonly password: string | null;
+}
+
+/** Where the terminals of jobs are served. */
+export interface SessionServerConfig {
+  readonly listen: ListenAddress;
+  /** Where coordinators reach it. */
+  readonly advertise: { readonly host: string; readonly port: number };
+  /** How long a job stays open for a terminal. */
+  readonly sessionTimeoutMs: number;
+  /** Absolute; null: the runner makes a certificate. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
+}
+
+export interface ListenAddress {
+  /** `undefined`: all of this machine. */
+  readonly host: string | undefined;
+  readonly port: number;
 }
 
 /** What must hold before an entry asks for a job. */
@@ -188,6 +207,8 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** TOML: `job_git_variables`; absent is `safe`. */
+  readonly jobGitVariables?: "none" | "safe" | "all";
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** The last one whose period is now counts. */

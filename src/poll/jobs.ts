@@ -9,6 +9,7 @@ import { withoutWords } from "../job/life/life.ts";
 import type { HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { SessionOffer } from "../session/contract.ts";
 import type { PlaceResult } from "./admission/breaker.ts";
 import { letGo } from "./reservation.ts";
 import type { Slot } from "./slots.ts";
@@ -21,6 +22,7 @@ export interface Arrival {
   readonly coordinator: Coordinator;
   readonly slot: Slot;
   readonly reservation: Reservation | undefined;
+  readonly session: SessionOffer | undefined;
   readonly meter: EntryMeter;
   readonly log: Log;
   /** Told once whether the job got a place to run in. */
@@ -74,7 +76,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
   };
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
-    const { job, entry, executor, coordinator, slot, reservation, log } = arrival;
+    const { job, entry, executor, coordinator, slot, reservation, session, log } = arrival;
     const jobMeter = arrival.meter.job(job);
     const { controller, shown } = mine;
     const seePlace = placeWatcher(arrival.onPlace);
@@ -106,6 +108,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
           coordinator,
           concurrentId,
           ...(reservation === undefined ? {} : { reservation }),
+          ...(session === undefined ? {} : { session }),
           signal: controller.signal,
           board: told,
         }),

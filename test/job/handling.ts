@@ -85,6 +85,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => 0,
     log,
+    sessionTimeoutMs: 1800_000,
     liveMasks,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });

@@ -195,6 +195,7 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
     logFormat: undefined,
     metricsAddress: "",
     web: null,
+    sessionServer: null,
     user: undefined,
     stateDir: "/var/lib/alloy-runner",
     minFreeDiskBytes: 0,

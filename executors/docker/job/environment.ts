@@ -1,6 +1,7 @@
 import { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, Notes, Script } from "../../../src/executor.ts";
+import type { Variable } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
@@ -39,6 +40,8 @@ export interface EnvironmentOptions {
   /** May be the build container itself. */
   readonly helper: JobContainer;
   readonly places: Places;
+  /** What the surroundings add to the job's variables. */
+  readonly variables: readonly Variable[];
   readonly slot: number;
   readonly memoryBytes: number | undefined;
   /** How long the job waited for its images. */
@@ -242,6 +245,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     login: false,
     workspace: { root: places.root, tmpDir: places.tmpDir, ...remoteFiles(files, { ...places, tools: helper.tools }) },
     projectSlot: options.slot,
+    variables: options.variables,
     host: `container ${build.id.slice(0, 12)} on ${engine.hostName}`,
     location: engine.location,
     buildsDir: places.buildsDir,

@@ -182,6 +182,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   return {
     shell: options.shell,
     login: false,
+    ...(helper !== build && helper.tools.uid !== build.tools.uid ? { helperApart: true as const } : {}),
     workspace: files(),
     projectSlot: options.slot,
     host: options.host,

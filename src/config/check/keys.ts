@@ -7,7 +7,7 @@ import type { ExecutorCatalog } from "../../executor.ts";
  * executors. Keys that are supported are in the schemas; being listed twice does no harm.
  */
 const GITLAB_KEYS: Readonly<Record<string, string>> = {
-  "": `session_server labels use_slot_cgroups slot_cgroup_template experimental machine log_syslog`,
+  "": `labels use_slot_cgroups slot_cgroup_template experimental machine log_syslog`,
   runners: `docker ssh parallels virtualbox machine kubernetes cache custom custom_build_dir autoscaler instance
     referees artifact labels experimental feature_flags clean_git_config safe_directory_checkout
     job_status_final_update_retry_limit use_slot_cgroups slot_cgroup_template proxy_exec step_runner_image
