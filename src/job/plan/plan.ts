@@ -112,6 +112,7 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
     trust: trustOf(job),
     cloneUrl: runner.cloneUrl,
     plainLineEnds: runner.plainLineEnds ?? false,
+    template: runner.sourcesTemplate,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,
     before,

@@ -71,4 +71,5 @@ export interface PlanSettings {
   readonly getSourcesTimeoutMs: number | null;
   readonly gitSslNoVerify: boolean;
   readonly plainLineEnds?: true;
+  readonly sourcesTemplate?: string;
 }

@@ -25,6 +25,8 @@ export interface ExecConfigOptions {
   readonly killGraceMs?: number;
   /** Added to what the entry sets. */
   readonly environment: RunnerConfig["environment"];
+  /** What jobs on this machine copy instead of fetching it. */
+  readonly templateDir: string | undefined;
 }
 
 const FLAGS = "flags of exec";
@@ -67,6 +69,9 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     },
     environment: [...entry.environment, ...environment],
     plainLineEnds: true,
+    ...(options.templateDir !== undefined && isHere(entry.executor, context)
+      ? { sourcesTemplate: options.templateDir }
+      : {}),
     fingerprint: "exec",
   };
   return {
@@ -81,6 +86,10 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     runners: [own],
     broken: [],
   };
+}
+
+function isHere(executor: string, { catalog }: CommandContext): boolean {
+  return catalog.words.some(({ name, worksOnThisMachine }) => name === executor && worksOnThisMachine);
 }
 
 /**

@@ -12,6 +12,7 @@ import {
 } from "../../../local/pipeline/pipeline.ts";
 import { startGitServer } from "../../../local/sources/git-server.ts";
 import type { Snapshot } from "../../../local/sources/snapshot.ts";
+import { makeTemplate } from "../../../local/sources/template.ts";
 import type { CommandContext } from "../../context.ts";
 import type { Run } from "../engine.ts";
 import { onlyOf, predefined } from "../file/alloy.ts";
@@ -49,7 +50,11 @@ export async function runHere(
   closing.defer(() => coordinator.close());
   const { token } = coordinator.addRunner({ description: "exec" });
   const own = placesOfRun(places.runDir);
-  const configure = async (context: CommandContext, environment: Config["runners"][number]["environment"]) =>
+  const configure = async (
+    context: CommandContext,
+    environment: Config["runners"][number]["environment"],
+    templateDir: string | undefined,
+  ) =>
     await execConfig(
       {
         values,
@@ -61,10 +66,18 @@ export async function runHere(
         buildsDir: places.buildsDir ?? own.buildsDir,
         cachesDir: places.cachesDir,
         environment,
+        templateDir,
       },
       context,
     );
-  const first = await configure(run.context, []);
+  const first = await configure(run.context, [], own.templateDir);
+  // It is made while the executor is asked what it is.
+  const template =
+    options.mode === "dry-run" || first.runners[0]?.sourcesTemplate === undefined
+      ? Promise.resolve(false)
+      : makeTemplate(snapshot, own.templateDir, run.context.env, signal);
+  // It is awaited below.
+  template.catch(() => undefined);
   const features = await engine.describe(first);
   const { listenHost, publicHost } = await findSourcesAddress(features.location, options.address);
   const servedAs = `local/${tree.name}.git`;
@@ -74,7 +87,7 @@ export async function runHere(
   ]);
   const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
   if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
-  const config = await configure(direct.context, direct.environment);
+  const config = await configure(direct.context, direct.environment, (await template) ? own.templateDir : undefined);
   const only = work.kind === "alloy" ? onlyOf(options, work.file, snapshot) : undefined;
   notes.push(
     ...config.warnings,
