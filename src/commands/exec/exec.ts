@@ -1,9 +1,10 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
+import { Stop } from "../../errors.ts";
 import { findJob } from "../../local/pipeline/needs.ts";
 import { createGit, type Git } from "../../local/sources/git.ts";
 import { refOf, takeSnapshot } from "../../local/sources/snapshot.ts";
-import { findWorkingTree } from "../../local/sources/working-tree.ts";
+import { findWorkingTree, type WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import type { ExecEngine, Run, Work } from "./engine.ts";
@@ -54,11 +55,14 @@ export async function execCommand(
       jobNamesIn(project),
       [...executors.names, ...executors.absent.names],
     );
-    const work: Work =
+    const load = async (): Promise<Work> =>
       project.kind === "alloy"
         ? { kind: "alloy", file: project.file, notes: project.notes }
         : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, context, signal)) };
-    return await withRun({ options, executor, tree, work, values, context, engine }, signal);
+    const run = { options, executor, tree, values, context, engine };
+    return options.mode === "list" || options.mode === "print"
+      ? await show({ ...run, work: await load() })
+      : await withGround(run, load, signal);
   };
   return await Promise.race([
     work().catch((error: unknown) => {
@@ -71,42 +75,62 @@ export async function execCommand(
   ]);
 }
 
-async function withRun(run: Run, signal: AbortSignal): Promise<number> {
-  const { options, context, work, tree, engine } = run;
-  if (work.kind === "gitlab") {
-    if (options.mode === "list" || options.mode === "print") return await showGitlab(work, options, context);
-    const { refusal } = work.loaded.plan;
-    if (refusal !== null) {
-      sayNotes(work.notes, context);
-      context.say(`no pipeline: ${refusal}`);
-      return 0;
-    }
-  }
-  const notes = [...work.notes, ...(work.kind === "alloy" ? work.file.warnings : []), ...tree.notes];
-  if (work.kind === "alloy") {
-    const { file } = work;
-    refuseGitlabFlags(options, file);
-    for (const name of options.jobs) findJob(name, file);
-    if (options.mode === "list") {
-      const ref = refOf(tree, options.ref, notes);
-      sayNotes(notes, context);
-      for (const line of listJobs(file, ref)) context.print(line);
-      return 0;
-    }
-  }
+/** `--list` and `--print`: nothing runs. @returns the exit status */
+async function show({ options, context, work, tree }: Run): Promise<number> {
+  if (work.kind === "gitlab") return await showGitlab(work, options, context);
+  const { file } = work;
+  refuseGitlabFlags(options, file);
+  for (const name of options.jobs) findJob(name, file);
+  const notes = notesOnFile(work, tree);
+  const ref = refOf(tree, options.ref, notes);
+  sayNotes(notes, context);
+  for (const line of listJobs(file, ref)) context.print(line);
+  return 0;
+}
+
+function notesOnFile(work: Work, tree: WorkingTree): string[] {
+  return [...work.notes, ...(work.kind === "alloy" ? work.file.warnings : []), ...tree.notes];
+}
+
+/** The sources are taken while the file is read, which needs other answers of git. */
+async function withGround(run: Omit<Run, "work">, load: () => Promise<Work>, signal: AbortSignal): Promise<number> {
+  const { options, context, tree, engine } = run;
   const places = await openPlaces(context.env);
   const sweep = options.mode === "run" ? startSweep(places, engine.bury, context) : undefined;
   const asked = textOf(run.values, "builds-dir");
   const buildsDir = asked === undefined ? undefined : buildsElsewhere(places.runDir, resolve(context.cwd, asked));
+  const over = new AbortController();
+  const taking = takeSnapshot(
+    {
+      tree,
+      into: placesOfRun(places.runDir).sourcesDir,
+      committed: options.committed,
+      ref: options.ref,
+      servedAs: `local/${tree.name}.git`,
+      env: context.env,
+    },
+    AbortSignal.any([signal, over.signal]),
+  );
+  // A failure is met below, behind what may be wrong with the file.
+  taking.catch(() => undefined);
   try {
-    const { sourcesDir } = placesOfRun(places.runDir);
-    const servedAs = `local/${tree.name}.git`;
-    const { committed, ref } = options;
-    const snapshot = await takeSnapshot({ tree, into: sourcesDir, committed, ref, servedAs, env: context.env }, signal);
-    notes.push(...snapshot.notes);
+    const work = await load();
+    if (work.kind === "gitlab" && work.loaded.plan.refusal !== null) {
+      sayNotes(work.notes, context);
+      context.say(`no pipeline: ${work.loaded.plan.refusal}`);
+      return 0;
+    }
+    if (work.kind === "alloy") {
+      refuseGitlabFlags(options, work.file);
+      for (const name of options.jobs) findJob(name, work.file);
+    }
+    const snapshot = await taking;
     await sweep?.soon(signal);
-    return await runHere(run, { ...places, buildsDir }, snapshot, notes, signal);
+    const notes = [...notesOnFile(work, tree), ...snapshot.notes];
+    return await runHere({ ...run, work }, { ...places, buildsDir }, snapshot, notes, signal);
   } finally {
+    over.abort(new Stop("shutting_down", "exec ends"));
+    await taking.catch(() => undefined);
     await removeRun(places.runDir, { buildsDir });
     sayNotes((await sweep?.end()) ?? [], context);
   }

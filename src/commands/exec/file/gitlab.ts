@@ -2,7 +2,13 @@ import { join } from "node:path";
 import { nearest } from "../../../config/check/keys.ts";
 import { CommandError } from "../../../errors.ts";
 import { blobsIn } from "../../../local/gitlab/around/blobs.ts";
-import { changedSince, gatherFacts, projectAddress } from "../../../local/gitlab/around/facts.ts";
+import {
+  changedSince,
+  changedSinceParent,
+  gatherFacts,
+  type ProjectFacts,
+  projectAddress,
+} from "../../../local/gitlab/around/facts.ts";
 import { predefinedVariables, unsetVariables } from "../../../local/gitlab/around/predefined.ts";
 import { createProjects } from "../../../local/gitlab/around/projects.ts";
 import { createRemoteFiles } from "../../../local/gitlab/around/remote.ts";
@@ -85,8 +91,7 @@ export async function loadGitlab(
     changed:
       options.changed === "all"
         ? null
-        : (options.changed ??
-          (await changedHere({ source, refType, ref, target, defaultBranch: facts.defaultBranch }, git))),
+        : (options.changed ?? (await changedHere({ source, refType, ref, target }, facts, git))),
     comparisons: new Map(),
     files: facts.files,
     project,
@@ -127,7 +132,7 @@ export async function loadGitlab(
     }),
     around,
     blobOf: blobsIn(tree.dir),
-    changedSince: async (other) => await changedSince(other, git),
+    changedSince: async (other) => await changedSince(other, facts, git),
     wishes: {
       jobInputs: options.jobInputs,
       ignoreWorkflow: options.ignoreWorkflow,
@@ -155,18 +160,15 @@ const INCLUDE_MS = 30_000;
 
 /** GitLab compares a push with the state before it; here the comparison is with the commit where the branch began. */
 async function changedHere(
-  {
-    source,
-    refType,
-    ref,
-    target,
-    defaultBranch,
-  }: { source: string; refType: string; ref: string; target: string; defaultBranch: string },
+  { source, refType, ref, target }: { source: string; refType: string; ref: string; target: string },
+  facts: ProjectFacts,
   git: Git,
 ): Promise<readonly string[] | null> {
-  if (refType === "merge_request") return await changedSince(target, git);
+  if (refType === "merge_request") return await changedSince(target, facts, git);
   if (source !== "push" || refType === "tag") return null;
-  return await changedSince(ref === defaultBranch ? "HEAD~1" : defaultBranch, git);
+  return ref === facts.defaultBranch
+    ? await changedSinceParent(facts, git)
+    : await changedSince(facts.defaultBranch, facts, git);
 }
 
 function unknownJob(typed: string, plan: Plan, file: string): string {
