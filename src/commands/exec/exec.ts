@@ -1,18 +1,17 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { Stop } from "../../errors.ts";
-import { findJob } from "../../local/pipeline/needs.ts";
 import { createGit, type Git } from "../../local/sources/git.ts";
-import { refOf, takeSnapshot } from "../../local/sources/snapshot.ts";
+import { takeSnapshot } from "../../local/sources/snapshot.ts";
 import { findWorkingTree, type WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import type { ExecEngine, Run, Work } from "./engine.ts";
-import { refuseGitlabFlags } from "./file/alloy.ts";
+import { loadAlloy } from "./file/alloy.ts";
 import { type ProjectFile, readProjectFile, understand } from "./file/file.ts";
 import { loadGitlab } from "./file/gitlab.ts";
-import { showGitlab } from "./file/gitlab-show.ts";
 import { privateVariables } from "./file/private.ts";
+import { showPlan } from "./file/show.ts";
 import { openPlaces, placesOfRun } from "./here/places.ts";
 import { runHere } from "./here/run-here.ts";
 import { buildsElsewhere, removeRun, startSweep } from "./here/sweep.ts";
@@ -20,7 +19,6 @@ import { sayNotes } from "./notes.ts";
 import { readExecOptions } from "./options.ts";
 import { understandPeer } from "./peer/understand.ts";
 import { peerVariables } from "./peer/variables.ts";
-import { listJobs } from "./report.ts";
 import { listenForCancel } from "./signals.ts";
 
 /**
@@ -57,11 +55,11 @@ export async function execCommand(
     );
     const load = async (): Promise<Work> =>
       project.kind === "alloy"
-        ? { kind: "alloy", file: project.file, notes: project.notes }
-        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, context, signal)) };
+        ? loadAlloy(project.file, tree, options, project.notes)
+        : await loadGitlab(project.file, tree, options, context, signal);
     const run = { options, executor, tree, values, context, engine };
     return options.mode === "list" || options.mode === "print"
-      ? await show({ ...run, work: await load() })
+      ? await showPlan(withNotesOf(tree, await load()), options, context)
       : await withGround(run, load, signal);
   };
   return await Promise.race([
@@ -75,21 +73,8 @@ export async function execCommand(
   ]);
 }
 
-/** `--list` and `--print`: nothing runs. @returns the exit status */
-async function show({ options, context, work, tree }: Run): Promise<number> {
-  if (work.kind === "gitlab") return await showGitlab(work, options, context);
-  const { file } = work;
-  refuseGitlabFlags(options, file);
-  for (const name of options.jobs) findJob(name, file);
-  const notes = notesOnFile(work, tree);
-  const ref = refOf(tree, options.ref, notes);
-  sayNotes(notes, context);
-  for (const line of listJobs(file, ref)) context.print(line);
-  return 0;
-}
-
-function notesOnFile(work: Work, tree: WorkingTree): string[] {
-  return [...work.notes, ...(work.kind === "alloy" ? work.file.warnings : []), ...tree.notes];
+function withNotesOf(tree: WorkingTree, work: Work): Work {
+  return work.dialect === "alloy" ? { ...work, notes: [...work.notes, ...tree.notes] } : work;
 }
 
 /** The sources are taken while the file is read, which needs other answers of git. */
@@ -115,18 +100,16 @@ async function withGround(run: Omit<Run, "work">, load: () => Promise<Work>, sig
   taking.catch(() => undefined);
   try {
     const work = await load();
-    if (work.kind === "gitlab" && work.loaded.plan.refusal !== null) {
+    const { refusal } = work.loaded.plan;
+    if (refusal !== null) {
       sayNotes(work.notes, context);
-      context.say(`no pipeline: ${work.loaded.plan.refusal}`);
+      if (work.dialect === "alloy") context.print(`${refusal}.`);
+      else context.say(`no pipeline: ${refusal}`);
       return 0;
-    }
-    if (work.kind === "alloy") {
-      refuseGitlabFlags(options, work.file);
-      for (const name of options.jobs) findJob(name, work.file);
     }
     const snapshot = await taking;
     await sweep?.soon(signal);
-    const notes = [...notesOnFile(work, tree), ...snapshot.notes];
+    const notes = [...work.notes, ...tree.notes, ...snapshot.notes];
     return await runHere({ ...run, work }, { ...places, buildsDir }, snapshot, notes, signal);
   } finally {
     over.abort(new Stop("shutting_down", "exec ends"));

@@ -14,7 +14,7 @@ import { createProjects } from "../../../local/gitlab/around/projects.ts";
 import { createRemoteFiles } from "../../../local/gitlab/around/remote.ts";
 import { localSources } from "../../../local/gitlab/around/sources.ts";
 import type { PipelineCase } from "../../../local/gitlab/decide/case.ts";
-import { type LoadedPlan, loadPlan } from "../../../local/gitlab/load.ts";
+import { loadPlan } from "../../../local/gitlab/load.ts";
 import { chooseJobs, means } from "../../../local/gitlab/plan/choose.ts";
 import type { Plan, PlannedJob } from "../../../local/gitlab/plan/plan.ts";
 import { forEnvironment } from "../../../local/gitlab/run/project-variables.ts";
@@ -22,19 +22,10 @@ import { createGit, type Git } from "../../../local/sources/git.ts";
 import { refOf } from "../../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../../local/sources/working-tree.ts";
 import { type CommandContext, loadOptions } from "../../context.ts";
+import type { Work } from "../engine.ts";
 import { includesDir, projectIdOf } from "../here/places.ts";
 import type { ExecOptions } from "../options.ts";
 import { createWeb, isLocalOrMetadata } from "./web.ts";
-
-/** GitLab's file of a project, and what `exec` was asked to make of it. */
-export interface GitlabWork {
-  readonly loaded: LoadedPlan;
-  /** Names of the jobs that run. */
-  readonly chosen: ReadonlySet<string>;
-  /** Whether somebody asked for a manual job. */
-  isPlayed(job: PlannedJob): boolean;
-  readonly notes: readonly string[];
-}
 
 export interface GitlabFile {
   readonly text: string;
@@ -55,7 +46,7 @@ export async function loadGitlab(
   options: ExecOptions,
   context: CommandContext,
   signal: AbortSignal,
-): Promise<GitlabWork> {
+): Promise<Work> {
   const git = createGit(tree.dir, context.env, signal);
   const { env, coordinator } = context;
   const { certsDir } = loadOptions(context);
@@ -152,7 +143,7 @@ export async function loadGitlab(
     plan.jobs.flatMap(({ name, group }) => (names.some((typed) => means(typed, name, group)) ? [name] : [])),
   );
   const chosen = options.onlyNeeds ? choice.chosen.difference(named) : choice.chosen;
-  return { loaded, chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
+  return { dialect: "gitlab", file: file.name, loaded, chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
 }
 
 /** How long all included files together may take, as at GitLab. */
