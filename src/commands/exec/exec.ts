@@ -17,6 +17,7 @@ import { runHere } from "./here/run-here.ts";
 import { buildsElsewhere, removeRun, startSweep } from "./here/sweep.ts";
 import { sayNotes } from "./notes.ts";
 import { readExecOptions } from "./options.ts";
+import { peerInputs } from "./peer/inputs.ts";
 import { understandPeer } from "./peer/understand.ts";
 import { peerVariables } from "./peer/variables.ts";
 import { listenForCancel } from "./signals.ts";
@@ -48,8 +49,13 @@ export async function execCommand(
     sayNotes(kept.notes, context);
     const peer = await peerVariables(tree, gitIn(tree.dir), { home, variablesFile: textOf(values, "variables-file") });
     sayNotes(peer.notes, context);
+    const offered = await peerInputs(tree, textOf(values, "inputs-file"));
     const { options, executor } = understand(
-      { ...given, variables: [...peer.variables, ...kept.variables, ...given.variables] },
+      {
+        ...given,
+        ...(offered === undefined ? {} : { offered }),
+        variables: [...peer.variables, ...kept.variables, ...given.variables],
+      },
       jobNamesIn(project),
       [...executors.names, ...executors.absent.names],
     );

@@ -92,6 +92,7 @@ export async function loadGitlab(
     text: file.text,
     name: file.name,
     inputs: options.inputs,
+    ...(options.offered === undefined ? {} : { offered: options.offered }),
     sources: localSources({
       dir: tree.dir,
       files: facts.files,

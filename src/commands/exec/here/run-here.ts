@@ -140,6 +140,7 @@ export async function runHere(
         coordinator,
         pick: engine.pick,
         noDelay: options.noDelay,
+        quiet: options.quiet === true,
         // The runner is part of this process, so its last report always arrives.
         lastWordsMs: Number.POSITIVE_INFINITY,
         ...(options.artifactsDir === undefined ? {} : { keep: keepArtifacts(options.artifactsDir, run.context.cwd) }),

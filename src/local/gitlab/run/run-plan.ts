@@ -1,7 +1,7 @@
 import type { Writable } from "node:stream";
 import type { LocalJob } from "../../coordinator/jobs/job.ts";
 import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
-import { showJobs } from "../../report/job-displays.ts";
+import { showJobs, showNothing } from "../../report/job-displays.ts";
 import { createLiveOutput, type TerminalSize } from "../../report/live-output.ts";
 import { summaryLines } from "../../report/summary.ts";
 import { printable } from "../../report/text-width.ts";
@@ -22,6 +22,8 @@ export interface RunPlanOptions
   readonly colors: boolean;
   readonly terminal: TerminalSize | undefined;
   readonly cancelNote: string | undefined;
+  /** Leave out what jobs print. */
+  readonly quiet?: boolean;
   /** What a job uploaded, told once it has ended. */
   readonly keep?: (name: string, local: LocalJob) => Promise<void>;
 }
@@ -54,7 +56,7 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
   };
   const live = createLiveOutput(output, { colors, names: pipeline.runs.map(({ job }) => job.name), terminal });
   const say = (text: string): void => live.line(printable(text));
-  const displays = showJobs(coordinator, live);
+  const displays = options.quiet === true ? showNothing : showJobs(coordinator, live);
   const stopping = new AbortController();
   const stop = (reason: unknown): void => stopping.abort(reason);
   const onAbort = (): void => {
