@@ -9,6 +9,7 @@ import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { execBesidePeer } from "./exec.ts";
+import { housekeeping } from "./gc.ts";
 import { kubernetesJobs } from "./kubernetes.ts";
 import { lineDelays, promptScene } from "./line-delays.ts";
 import { looking } from "./looking.ts";
@@ -273,6 +274,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   idle,
   busyMemory,
   looking,
+  housekeeping,
   recovery,
   outbox,
   docker: dockerJobs,
