@@ -1,5 +1,5 @@
 /** A value of a `[[runners]]` entry as it is written to config.toml; keys that are `undefined` are left out. */
-export type EntryValue = string | number | boolean | readonly EntryValue[] | EntryTable;
+export type EntryValue = string | number | boolean | Date | readonly EntryValue[] | EntryTable;
 export interface EntryTable {
   readonly [key: string]: EntryValue | undefined;
 }

@@ -34,6 +34,7 @@ export async function prepareSshJob(
     ephemeral: false,
     host,
     location: engine.location,
+    inContainer: true,
     without: (shell) => `The image ${container.image} has no ${shell}. Use another image`,
     connection: login.connection,
     connect: (until) => connectSsh(login.settings, { log }, until),

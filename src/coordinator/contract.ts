@@ -230,6 +230,18 @@ export function mayPass(kind: AnswerKind): boolean {
   return passing.has(kind);
 }
 
+/** A request that came to its end. */
+export interface MadeRequest {
+  /** A pattern, such as `jobs/:id/trace`. */
+  readonly endpoint: string;
+  readonly method: string;
+  /** 0 where no answer came. */
+  readonly status: number;
+  readonly durationMs: number;
+  /** The one before to the same address got no answer, or one of trouble. */
+  readonly again: boolean;
+}
+
 /** The `cause` of a SystemFailure from a call: what the coordinator answered, if it did. */
 export class TroubleCause extends Error {
   override readonly name = "TroubleCause";

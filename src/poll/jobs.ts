@@ -125,7 +125,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       slot.release();
       lettingGo = letGo(reservation, log);
     }
-    shown.offer({ cancel: nothingRuns.cancel });
+    shown.offer({ cancel: nothingRuns.cancel, usage: nothingRuns.usage });
     shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
     letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
     await lettingGo;
@@ -191,10 +191,11 @@ function placeWatcher(tell: (result: PlaceResult) => void): (progress: JobProgre
 /** Reasons why a job could not be prepared that another job would meet, too. */
 const OURS: ReadonlySet<FailureReason> = new Set(["runner_system_failure", "runner_external_dependency_failure"]);
 
-/** The handles of a job that has not begun: there is nothing to read and nothing to stop. */
+/** The handles of a job that has not begun: there is nothing to read, to stop and to measure. */
 const nothingRuns: JobHandles = {
   trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
   cancel: () => {},
+  usage: async () => ({}),
 };
 
 /** The result of a job whose handling broke: a bug. */

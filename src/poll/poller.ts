@@ -36,6 +36,8 @@ export interface PollerOptions {
   readonly isPaused: () => boolean;
   /** Pause after an empty answer; asked each time, as reloads change it. */
   readonly pauseMs: () => number;
+  /** Its token has just been exchanged for a new one: that a request is refused says nothing. */
+  readonly isChanging: () => boolean;
   /** How many entries want slots. */
   readonly entryCount: () => number;
   readonly firstDelayMs: number;
@@ -213,6 +215,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           health.accepted();
           return lostRace();
         case "unauthorized": {
+          if (options.isChanging()) return idle();
           meter.refused();
           const ms = health.refused(answer.status) ?? pauseMs();
           tell({ at: "refused", status: answer.status, until: Date.now() + ms });

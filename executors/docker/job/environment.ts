@@ -15,7 +15,7 @@ import { containerCommands } from "../engine/commands.ts";
 import type { Engine } from "../engine/engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
 import { openContainerTerminal } from "./terminal.ts";
-import { containersUsage } from "./usage.ts";
+import { createContainerMeter } from "./usage.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {
@@ -77,6 +77,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       ...(firm && container.trusted ? { user: "0" } : container.user === undefined ? {} : { user: container.user }),
     });
   const memory = watchMemory(engine, build.id);
+  const meter = createContainerMeter(engine);
   let dead = false;
 
   /** Processes of the build container that no script has started; `null`: not known. */
@@ -276,7 +277,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     },
     usage: async (signal) => {
       const ids = helper === build ? [build.id] : [build.id, helper.id];
-      return { ...(await containersUsage(engine, ids, signal)), imageSeconds: options.imageSeconds };
+      return { ...(await meter.usage(ids, signal)), imageSeconds: options.imageSeconds };
     },
     destroy: options.destroy,
   };

@@ -227,7 +227,7 @@ const EXAMPLES = { table: '{"name":"value"}', lists: '{"name":["value"]}' };
 function withKey(table: EntryTable, [first = "", ...rest]: readonly string[], value: EntryValue): EntryTable {
   if (rest.length === 0) return { ...table, [first]: value };
   const below = table[first];
-  const inner = typeof below === "object" && !isList(below) ? below : {};
+  const inner = typeof below === "object" && !isList(below) && !(below instanceof Date) ? below : {};
   return { ...table, [first]: withKey(inner, rest, value) };
 }
 

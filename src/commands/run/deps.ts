@@ -9,6 +9,11 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
+import type { KeeperOptions, TokenKeeper } from "../../tokens/keeper.ts";
+
+/** What looking after tokens needs of the runner at work. */
+export type TokenHooks = Pick<KeeperOptions, "about" | "onExchanged">;
+
 import type { SessionOffer } from "../../session/contract.ts";
 
 export interface RunOptions {
@@ -38,6 +43,10 @@ export interface RunServices {
   /** The state of the disk at the last check. */
   disk(): DiskState;
   isPending(origin: string, jobId: string): boolean;
+  /** Puts tokens into the file that the last process got and did not live to put there. @returns whether to load it again */
+  finishExchanges?(): Promise<boolean>;
+  /** Keeps tokens from expiring from now on; ended by `close`. */
+  keepTokens?(hooks: TokenHooks): TokenKeeper;
   /** Called when a new configuration is in force, with its limits of disk space and the like. */
   reconfigure?(config: Config): void;
   /** Ends background work. Work that is under way may finish until the signal fires; its data is on disk. */
