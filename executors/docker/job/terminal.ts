@@ -5,11 +5,15 @@ import { openRemoteTerminal, type RemoteCommands } from "../../remote/index.ts";
 import type { Places } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { startExec } from "../engine/exec.ts";
-import type { JobContainer } from "./environment.ts";
 
 export interface ContainerTerminal {
   readonly engine: Engine;
-  readonly container: JobContainer;
+  readonly container: {
+    readonly id: string;
+    readonly name: string;
+    readonly user: string | undefined;
+    readonly env: readonly string[];
+  };
   /** Programs in it, as the job's user. */
   readonly commands: RemoteCommands;
   readonly places: Pick<Places, "root" | "tmpDir">;
