@@ -87,7 +87,7 @@ export function createDockerExecutor(
   const executor: Executor = {
     name,
     title,
-    features: { variables: true, image: true, services: true, shared: false },
+    features: { variables: true, image: true, services: true, shared: false, terminal: true },
     shell: entry.shell ?? "bash",
     location: locationOf(settings.connection, host.env),
     prepare: async (request, notes, signal) => {

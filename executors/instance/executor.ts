@@ -127,7 +127,7 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
   const executor = handingOver({
     name: words.name,
     title: words.title,
-    features: { variables: true, image: false, services: false, shared: true },
+    features: { variables: true, image: false, services: false, shared: true, terminal: true },
     shell: "bash",
     location: SOMEWHERE,
     ...lifecycle,

@@ -201,7 +201,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     ...(entry.ephemeral === true ? {} : { reserve: admission.reserve }),
     name: words.name,
     title: words.title,
-    features: { variables: true, image: true, services: true, shared: false },
+    features: { variables: true, image: true, services: true, shared: false, terminal: true },
     shell: entry.shell ?? "bash",
     locate: async () => {
       const { env, working } = deps.host;

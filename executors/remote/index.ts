@@ -8,4 +8,5 @@ export type { RemotePlace } from "./place.ts";
 export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./processes/end-tree.ts";
 export { type RemoteScriptHost, runRemoteScript } from "./processes/script.ts";
 export { lastLine, quoted, type RemoteResult, runToEnd } from "./run-to-end.ts";
+export { openRemoteTerminal, type RemotePty, type RemoteTerminalHost } from "./terminal.ts";
 export { probeTools, type RemoteTools } from "./tools.ts";

@@ -2,10 +2,20 @@ import type { Writable } from "node:stream";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Exit, JobLocation, JobUsage, Script } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
-import type { ShellName } from "../../src/shell.ts";
+import type { Argv, ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { addUsage } from "../common/processes/group-usage.ts";
-import { endTree, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
+import { terminalShell } from "../common/terminal-start.ts";
+import {
+  endTree,
+  openRemoteTerminal,
+  type RemoteCommands,
+  type RemotePty,
+  type RemoteTools,
+  remoteFiles,
+  runRemoteScript,
+} from "../remote/index.ts";
+import { commandLine } from "./connection/command-line.ts";
 import type { Link } from "./connection/link.ts";
 import type { Claim } from "./working-copy/claim.ts";
 
@@ -114,6 +124,17 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,
     buildsDir: claim.buildsDir,
     run,
+    openTerminal: async (request, signal) => {
+      const around = { commands, root, tmpDir, shell: terminalShell(shell, true), mark, killGraceMs };
+      const start = async ([program, ...args]: Argv, starting: AbortSignal): Promise<RemotePty> => {
+        const latin = [program, ...args].map((word) => Buffer.from(word).toString("latin1"));
+        const { line } = commandLine('exec "$@"', latin, "");
+        const channel = await link.exec(line, starting, true);
+        channel.stderr.resume();
+        return { input: channel.stdin, output: channel.stdout, hangUp: () => channel.close() };
+      };
+      return await openRemoteTerminal({ ...around, start }, request, signal);
+    },
     usage: async () => used,
     destroy: (signal) => {
       destroying ??= destroy(signal);

@@ -113,7 +113,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   return handingOver({
     name: words.name,
     title: words.title,
-    features: { variables: true, image: false, services: false, shared: true },
+    features: { variables: true, image: false, services: false, shared: true, terminal: true },
     shell: entry.shell ?? "bash",
     location,
     ready: outlook.ready,

@@ -193,6 +193,7 @@ export function createMachineExecutor(
       image: (settings?.allowedImages.length ?? 0) > 0,
       services: false,
       shared: false,
+      terminal: true,
     },
     shell: entry.shell ?? "bash",
     location: LOCATION,

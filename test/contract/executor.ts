@@ -208,6 +208,47 @@ export function executorContract(
       expect(watch.found).toEqual([]);
     });
 
+    it("a person's terminal is in the checkout, outlives scripts, and ends with all that was started in it", async () => {
+      const executor = await opened({ killGraceMs: 300 });
+      const environment = await prepared(executor);
+      const { root } = environment.workspace;
+      expect(executor.features.terminal).toBe(true);
+      await runOps(environment, [{ op: "mkdir", path: root }]);
+      const variables = [{ key: "GREETING", value: "it's $HOME \\ ü" }];
+      const terminal = await environment.openTerminal?.({ variables }, never);
+      if (terminal === undefined) throw new Error("there is no terminal");
+      const screen = new Sink();
+      terminal.output.on("data", (chunk: Buffer) => {
+        screen.write(chunk);
+        // PowerShell asks where the cursor is, and waits for the answer that any window gives.
+        if (chunk.includes("\x1b[6n")) terminal.input.write("\x1b[1;1R");
+      });
+      // PowerShell takes what is typed before its prompt for something else. Within it, the rest is done in sh.
+      if (environment.shell === "pwsh") {
+        await screen.until(/PS .*> /);
+        terminal.input.write("sh\r");
+        await screen.until(/[$#] $/);
+      }
+      // What is typed is shown, too: what is waited for stands nowhere in it.
+      const sh = (text: string): void => void terminal.input.write(`${text}\r`);
+      sh('tty; printf "<%s|%s>\\n" "$GREETING" "$(pwd -P)"');
+      const [, shown] = await screen.until(/\/dev\/\S+\s+<([^%>][^>]*)>/);
+      expect(shown).toMatch(/^it's \$HOME \\ ü\|/);
+      expect(shown?.endsWith(root.split("/").at(-1) ?? "")).toBe(true);
+      sh("sleep 4321 & echo pid-$!-");
+      const [, pid = ""] = await screen.until(/pid-(\d+)-/);
+      // The end of a script ends what it left running, and nothing of the terminal's.
+      await runOps(environment, source("sleep 1234 & true"));
+      sh(`kill -0 ${pid} && echo still-$((40 + 2))`);
+      await screen.until(/still-42/);
+      sh("id -u | sed s/^/uid-/");
+      const [, uid] = await screen.until(/uid-(\d+)/);
+      expect((await runOps(environment, source("id -u"))).text).toBe(`${uid}\n`);
+      await terminal.close();
+      await terminal.close();
+      expect(await isAlive(environment, pid)).toBe(false);
+    });
+
     it("everything written before the end has arrived, each time", async () => {
       const environment = await fresh();
       const expected = `${Array.from({ length: 50_000 }, (_, index) => index + 1).join("\n")}\n`;

@@ -20,7 +20,12 @@ afterEach(async () => await site.close());
 async function serving(sessionTimeout: number): Promise<void> {
   const port = await freePort();
   const table = `[session_server]\n  listen_address = "127.0.0.1:${port}"\n  session_timeout = ${sessionTimeout}`;
-  site = await openSite({ dialect: "gitlab", record: true, global: `shutdown_timeout = 20\n${table}` });
+  site = await openSite({
+    dialect: "gitlab",
+    record: true,
+    traceIntervalSeconds: 1,
+    global: `shutdown_timeout = 20\n${table}`,
+  });
 }
 
 interface Gated {

@@ -17,6 +17,7 @@ export const nspawnDriver = join(drivers, "nspawn.sh");
 const THE_DRIVERS = "the driver and its cleanup_exec end what scripts leave";
 
 export const leftToDrivers = [
+  "a person's terminal is in the checkout, outlives scripts, and ends with all that was started in it",
   "what a script left running is ended and named, also with a session of its own and its output kept",
   "stopping ends all of it: what ignores SIGTERM, has its own session, is stopped, or holds the output",
 ].map((test) => ({ test, because: THE_DRIVERS }));

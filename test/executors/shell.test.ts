@@ -508,3 +508,22 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
     expect(statSync(join(own, "builds", "0a1b2c3d")).uid).toBe(0);
   });
 });
+
+test("after a crash, what was started in the job's terminal is ended, too", async () => {
+  const { dir, executor } = opened({ killGraceMs: 300 });
+  const request = sampleRequest();
+  const environment = await preparedIn(executor, request);
+  const terminal = await environment.openTerminal?.({ variables: [] }, never);
+  if (terminal === undefined) throw new Error("there is no terminal");
+  onTestFinished(() => terminal.close());
+  const screen = new Sink();
+  terminal.output.on("data", (chunk: Buffer) => void screen.write(chunk));
+  terminal.input.write("trap '' HUP; sleep 4321 & echo pid-$!-\r");
+  const [, pid = ""] = await screen.until(/pid-(\d+)-/);
+  const later = openIn(dir, { killGraceMs: 300 });
+  onTestFinished(() => later.close(never));
+  const { done, left } = await later.recover(request.jobKey, request.notes, never);
+  expect(done.join()).toMatch(/ended \d+ processes/);
+  expect(left).toEqual([]);
+  expect(isAlive(Number(pid))).toBe(false);
+});

@@ -15,6 +15,8 @@ interface ExecRequest {
   /** `NAME=value`; visible to everybody who may ask the daemon. */
   readonly env?: readonly string[];
   readonly workingDir?: string;
+  /** On a pseudo-terminal: then no frames come out, but what it shows. */
+  readonly tty?: true;
 }
 
 export interface StartedExec {
@@ -40,7 +42,7 @@ const LONGEST_LOOK_MS = 1000;
  * @throws {SystemFailure} the daemon did not start it
  */
 export async function startExec(engine: Engine, request: ExecRequest, signal: AbortSignal): Promise<StartedExec> {
-  const { container, what, argv, user, env, workingDir } = request;
+  const { container, what, argv, user, env, workingDir, tty = false } = request;
   const exec = await engine.call(
     what,
     (docker, abortSignal) =>
@@ -49,7 +51,7 @@ export async function startExec(engine: Engine, request: ExecRequest, signal: Ab
         AttachStdin: true,
         AttachStdout: true,
         AttachStderr: true,
-        Tty: false,
+        Tty: tty,
         ...(user === undefined ? {} : { User: user }),
         ...(env === undefined ? {} : { Env: [...env] }),
         ...(workingDir === undefined ? {} : { WorkingDir: workingDir }),
@@ -57,7 +59,7 @@ export async function startExec(engine: Engine, request: ExecRequest, signal: Ab
       }),
     signal,
   );
-  const connection = await engine.call(what, () => exec.start({ hijack: true, stdin: true, Tty: false }), signal);
+  const connection = await engine.call(what, () => exec.start({ hijack: true, stdin: true, Tty: tty }), signal);
   const status = async (asking: AbortSignal): Promise<number | null> => {
     const answer = await engine.call(
       `ask how it went to ${what}`,

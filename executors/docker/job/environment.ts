@@ -14,6 +14,7 @@ import { processesOf } from "../container/processes.ts";
 import { containerCommands } from "../engine/commands.ts";
 import type { Engine } from "../engine/engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
+import { openContainerTerminal } from "./terminal.ts";
 import { createContainerMeter } from "./usage.ts";
 
 /** A container that runs, as scripts and file work use it. */
@@ -266,6 +267,13 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         } else await sayOutOfMemory(output, signal);
       }
       return exit;
+    },
+    openTerminal: async (request, signal) => {
+      await revive(notesOn(unheard()), signal);
+      const { shell, killGraceMs } = options;
+      const mark = jobMark(options.jobKey);
+      const around = { engine, container: build, commands: commandsOf(build, false), places, shell, mark, killGraceMs };
+      return await openContainerTerminal(around, request, signal);
     },
     usage: async (signal) => {
       const ids = helper === build ? [build.id] : [build.id, helper.id];

@@ -15,6 +15,8 @@ export interface ExecRequest {
   readonly container: string;
   readonly argv: readonly string[];
   readonly stdin: boolean;
+  /** On a pseudo-terminal: what it shows is its stdout. */
+  readonly tty?: boolean;
 }
 
 /** What the cluster says about a program's end. It proves nothing: a kubelet that is shutting down says `Success`. */
@@ -100,8 +102,14 @@ export async function openExec(api: Api, request: ExecRequest, signal: AbortSign
   }
 }
 
-function urlOf({ access }: Api, { namespace, pod, container, argv, stdin }: ExecRequest): string {
-  const query = new URLSearchParams({ container, stdout: "true", stderr: "true", stdin: String(stdin), tty: "false" });
+function urlOf({ access }: Api, { namespace, pod, container, argv, stdin, tty = false }: ExecRequest): string {
+  const query = new URLSearchParams({
+    container,
+    stdout: "true",
+    stderr: String(!tty),
+    stdin: String(stdin),
+    tty: String(tty),
+  });
   for (const word of argv) query.append("command", word);
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}/exec`;
   return `${access.server.replace(/^http/, "ws")}${path}?${query}`;

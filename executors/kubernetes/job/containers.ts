@@ -1,10 +1,11 @@
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor.ts";
-import type { ShellName } from "../../../src/shell.ts";
+import type { Argv, ShellName } from "../../../src/shell.ts";
 import { all, pause, unlessAborted } from "../../../src/time.ts";
-import { probeTools, type RemoteCommands, runToEnd } from "../../remote/index.ts";
+import { probeTools, type RemoteCommands, type RemotePty, runToEnd } from "../../remote/index.ts";
 import { podCommands } from "../api/commands.ts";
 import { warningsAbout } from "../api/pods.ts";
+import { openPty } from "../api/pty.ts";
 import { ApiFailure } from "../api/status.ts";
 import { ENTRYPOINT_FILE } from "../pod/idle.ts";
 import type { Places } from "../pod/places.ts";
@@ -88,7 +89,9 @@ export async function describeContainers(options: ContainersOptions, signal: Abo
     const hasHome = home.stdout.toString("utf8").trim() === "yes";
     const added = [...env, ...(hasHome ? [] : [`HOME=${places.tmpDir}`])];
     const commands = added.length === 0 ? plain : podCommands({ ...place, env: added });
-    return { name, image, tools, commands, memoryLimit, lost, whenLost };
+    const pty = (argv: Argv, asking: AbortSignal): Promise<RemotePty> =>
+      openPty({ ...place, env: added }, argv, asking);
+    return { name, image, tools, commands, openPty: pty, memoryLimit, lost, whenLost };
   };
   if (pod.alone !== null) {
     const build = await describe("build", buildImage);

@@ -1,14 +1,17 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, JobLocation, Script } from "../../../src/executor.ts";
-import type { ShellName } from "../../../src/shell.ts";
+import type { Argv, ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
+import { terminalShell } from "../../common/terminal-start.ts";
 import {
   durableCommands,
   jobMark,
+  openRemoteTerminal,
   type RemoteCommands,
+  type RemotePty,
   type RemoteTools,
   remoteFiles,
   runRemoteScript,
@@ -27,6 +30,8 @@ export interface JobContainer {
   readonly image: string;
   readonly tools: RemoteTools;
   readonly commands: RemoteCommands;
+  /** Starts a program there on a pseudo-terminal. */
+  openPty(argv: Argv, signal: AbortSignal): Promise<RemotePty>;
   /** The limit that the job or the entry sets; empty where neither does. */
   readonly memoryLimit: string;
   /** Why nothing more can run in it, or `null`. */
@@ -208,6 +213,12 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         notesOn(output).print(error.message, "error");
         return { code: 137, signal: "SIGKILL" };
       }
+    },
+    openTerminal: async (request, signal) => {
+      const shell = terminalShell(options.shell, false);
+      const mark = jobMark(options.jobKey);
+      const around = { commands: build.commands, root, tmpDir, shell, mark, killGraceMs, start: build.openPty };
+      return await openRemoteTerminal(around, request, signal);
     },
     usage: meter.usage,
     destroy: options.destroy,

@@ -19,6 +19,15 @@ export interface SshChannel {
   close(): void;
 }
 
+/** Nobody tells the size of a person's window. */
+export const PTY = { term: "xterm-256color", rows: 24, cols: 80, height: 0, width: 0 };
+
+/** A program to start on the far side. */
+export interface Wanted {
+  readonly command: string;
+  readonly pty: boolean;
+}
+
 /** Signals by number where exit statuses have to be made of names; others are told as 128. */
 const SIGNALS: Readonly<Record<string, number>> = {
   SIGHUP: 1,

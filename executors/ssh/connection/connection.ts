@@ -4,7 +4,7 @@ import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
 import type { Log } from "../../../src/log.ts";
 import { backoff, deadline, pause } from "../../../src/time.ts";
 import type { SshHost, SshSettings } from "../settings.ts";
-import { type SshChannel, wrapChannel } from "./channel.ts";
+import { PTY, type SshChannel, type Wanted, wrapChannel } from "./channel.ts";
 import { dial } from "./dial.ts";
 import { type Credentials, type LoginFailure, logIn, readCredentials } from "./handshake.ts";
 import { watchForSilence } from "./keep-alive.ts";
@@ -17,12 +17,12 @@ export interface SshConnection {
   /** Fires once the connection is gone, with the SystemFailure that says why; also after `close`. */
   readonly lost: AbortSignal;
   /**
-   * Start `command` by the account's shell, without a terminal. Waits while the host allows no further session.
+   * Start `command` by the account's shell, without a terminal unless `pty` says so. Waits while the host allows no further session.
    * @throws {SystemFailure} the connection is gone, or the host refuses sessions altogether
    */
-  exec(command: string, signal: AbortSignal): Promise<SshChannel>;
+  exec(command: string, signal: AbortSignal, pty?: boolean): Promise<SshChannel>;
   /** The same without waiting: `null` while there is no room. */
-  tryExec(command: string, signal: AbortSignal): Promise<SshChannel | null>;
+  tryExec(command: string, signal: AbortSignal, pty?: boolean): Promise<SshChannel | null>;
   /** A connection from the far host to `host`, port `port`. @throws {SystemFailure} */
   forward(host: string, port: number, signal: AbortSignal): Promise<Duplex>;
   /** A connection to a socket of the far host. @throws {SystemFailure} sshd, or who listens there, does not let us */
@@ -200,14 +200,22 @@ function serve(
   };
 
   let opened = 0;
-  const attemptExec = async (session: Session, command: string, signal: AbortSignal): Promise<SshChannel | Error> => {
+  const attemptExec = async (
+    session: Session,
+    { command, pty }: Wanted,
+    signal: AbortSignal,
+  ): Promise<SshChannel | Error> => {
     const take = (channel: ClientChannel): SshChannel => {
       opened++;
       channel.once("close", () => session.free());
       return wrapChannel(channel, gone.signal, lostFailure);
     };
     try {
-      return await request((done) => client.exec(command, done), take, signal);
+      return await request(
+        (done) => (pty ? client.exec(command, { pty: PTY }, done) : client.exec(command, done)),
+        take,
+        signal,
+      );
     } catch (error) {
       signal.throwIfAborted();
       gone.signal.throwIfAborted();
@@ -216,10 +224,10 @@ function serve(
   };
 
   /** `null`: the host has refused it while others of ours are open, which is what exceeding MaxSessions looks like. */
-  const start = async (session: Session, command: string, signal: AbortSignal): Promise<SshChannel | null> => {
+  const start = async (session: Session, wanted: Wanted, signal: AbortSignal): Promise<SshChannel | null> => {
     try {
       for (let round = 0; ; round++) {
-        const channel = await attemptExec(session, command, signal);
+        const channel = await attemptExec(session, wanted, signal);
         if (!(channel instanceof Error)) return channel;
         // The host's own reason for not opening a channel, as a number; other failures have none.
         const refused = "reason" in channel;
@@ -244,18 +252,18 @@ function serve(
   return {
     name,
     lost: gone.signal,
-    exec: async (command, signal) => {
+    exec: async (command, signal, pty = false) => {
       for (;;) {
         const session = await sessions.take(AbortSignal.any([signal, gone.signal]));
-        const channel = await start(session, command, signal);
+        const channel = await start(session, { command, pty }, signal);
         if (channel !== null) return channel;
       }
     },
-    tryExec: async (command, signal) => {
+    tryExec: async (command, signal, pty = false) => {
       signal.throwIfAborted();
       gone.signal.throwIfAborted();
       const session = sessions.tryTake();
-      return session === null ? null : await start(session, command, signal);
+      return session === null ? null : await start(session, { command, pty }, signal);
     },
     forward: async (host, port, signal) => {
       try {

@@ -8,7 +8,7 @@ export interface Link {
   /** Fires when the job's own connection is gone. */
   readonly lost: AbortSignal;
   /** @throws {SystemFailure} as `SshConnection.exec` */
-  exec(command: string, signal: AbortSignal): Promise<SshChannel>;
+  exec(command: string, signal: AbortSignal, pty?: boolean): Promise<SshChannel>;
   close(): void;
 }
 
@@ -47,12 +47,12 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
   return {
     name: first.name,
     lost: first.lost,
-    exec: async (command, signal) => {
+    exec: async (command, signal, pty = false) => {
       for (;;) {
         const before = ended;
         // A second connection's end says nothing of the job; that of the first does, and `tryExec` throws it.
         for (const connection of [first, ...more.filter((one) => !one.lost.aborted)]) {
-          const channel = await connection.tryExec(command, signal);
+          const channel = await connection.tryExec(command, signal, pty);
           if (channel === null) continue;
           void channel.closed.then(() => {
             ended++;
