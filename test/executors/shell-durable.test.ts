@@ -34,7 +34,11 @@ function rooms(dir: string): string[] {
   return runPlaces(dir, "/run").flatMap((place) =>
     list(place)
       .filter((name) => !name.startsWith("pipe-"))
-      .flatMap((job) => list(join(place, job)).map((script) => join(place, job, script))),
+      .flatMap((job) =>
+        list(join(place, job))
+          .filter((name) => /^\d+$/.test(name))
+          .map((script) => join(place, job, script)),
+      ),
   );
 }
 
@@ -196,6 +200,16 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
     const told = "[at most 65536 bytes of output may be lost: what saves it was killed]";
     expect(second.output.text).toContain(told);
     expect(second.output.text).toMatch(/\n99999\n100000\n$/);
+  });
+
+  test("a job that is removed while its script runs leaves neither that nor the attendant", async () => {
+    const { dir, executor } = durable();
+    const environment = await preparedIn(executor);
+    const { ended, attendant } = await running(environment, "echo of $PPID; sleep 600");
+    await environment.destroy(never);
+    expect(await ended).toMatchObject({ signal: "SIGTERM" });
+    await expect.poll(() => isAlive(attendant)).toBe(false);
+    expect(rooms(dir)).toEqual([]);
   });
 
   test("all that stands still for a while goes on where it was", async () => {

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync, unlinkSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import { WINDOW_BYTES } from "../../common/durable/files.ts";
+import { OUTPUT_FORMAT, WINDOW_BYTES } from "../../common/durable/files.ts";
 import { createPipePool, type PipePool } from "../script/fifo.ts";
 import { privateDirectory } from "./private-directory.ts";
 
@@ -83,6 +83,17 @@ function sweepPipes(place: string): void {
   for (const name of readdirSync(place)) if (name.startsWith("pipe-")) rmSync(join(place, name), { force: true });
 }
 
+/** Remove a directory that has only files. False: there is something else in it. */
+function removeFlat(directory: string): boolean {
+  try {
+    for (const name of readdirSync(directory)) unlinkSync(join(directory, name));
+    rmdirSync(directory);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunRooms {
   const [inMemory, onDisk] = runPlaces(stateDir, memory);
   const pools = new Map<string, PipePool>();
@@ -93,14 +104,21 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
     pools.set(place, pool);
     return pool;
   };
-  const open = (place: string, jobKey: string, script: string): string => {
+  const makeJob = (place: string, jobKey: string): void => {
     privateDirectory([place], FAILED);
+    sweepPipes(place);
+    const job = join(place, jobKey);
+    mkdirSync(job, { mode: 0o700 });
+    writeFileSync(join(job, "v"), `${OUTPUT_FORMAT}\n`, { mode: 0o600 });
+  };
+  const open = (place: string, jobKey: string, script: string): string => {
+    const directory = join(place, jobKey, script);
     try {
-      sweepPipes(place);
-      const directory = join(place, jobKey, script);
-      mkdirSync(directory, { mode: 0o700, recursive: true });
+      if (!existsSync(join(place, jobKey))) makeJob(place, jobKey);
+      mkdirSync(directory, { mode: 0o700 });
       return directory;
     } catch (cause) {
+      if (cause instanceof SystemFailure) throw cause;
       throw new SystemFailure(`${FAILED} in ${place}`, { cause, retry: true });
     }
   };
@@ -124,7 +142,7 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
           if (!isOpen) return;
           isOpen = false;
           if (fits && left !== null) left += part;
-          await rm(directory, { recursive: true, force: true });
+          if (!removeFlat(directory)) await rm(directory, { recursive: true, force: true });
         },
       };
     },

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { ScriptKeeping } from "../../../src/executor.ts";
+import { never, pause } from "../../../src/time.ts";
 import { type AttendantTools, attended } from "../../common/durable/attend.ts";
-import { BLANK_FILES, OUTPUT_FORMAT, PIECE_READS, READ_BYTES, type Root } from "../../common/durable/files.ts";
+import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root } from "../../common/durable/files.ts";
 import { readScript, type Trouble } from "../../common/durable/reader.ts";
 import { forward } from "../../common/processes/forward.ts";
 import { exitOf } from "../../common/processes/program.ts";
@@ -27,6 +28,8 @@ export interface DurableHost {
 
 /** A script that has stopped its own attendant waits for its status no longer than this. */
 const WAKE_MS = 1000;
+const FOUNDING_MS = 2;
+const FOUNDING_TRIES = 1000;
 const PIPE_BYTES = 1024 * 1024;
 
 interface Ends {
@@ -98,7 +101,7 @@ export async function startDurable(
 
   return {
     reader: forwarding,
-    leader: reader.root,
+    leader: reader.root.then(async (found) => await foundedBy(table, found)),
     since: attendant.startedAt,
     exited: reader.code.then((code) => (code === null ? null : exitOf(code))),
     capacityBytes: windowBytes + PIECE_READS * READ_BYTES + PIPE_BYTES,
@@ -115,6 +118,16 @@ export async function startDurable(
   };
 }
 
+/** The shell, once it has founded its session: before that nobody can tell what it starts. */
+async function foundedBy(table: ProcessTable, root: Root | null): Promise<Root | null> {
+  for (let tries = 0; root !== null && tries < FOUNDING_TRIES; tries++) {
+    const now = table.find(root.pid);
+    if (now === null || now.startedAt !== root.startedAt || now.session === root.pid) break;
+    await pause(FOUNDING_MS, never);
+  }
+  return root;
+}
+
 /** The files that are there before anything starts, and both pipes. */
 async function openEnds({ directory, pipes }: ScriptRoom): Promise<Ends> {
   const lifePath = await pipes.takeNamed();
@@ -129,7 +142,6 @@ async function openEnds({ directory, pipes }: ScriptRoom): Promise<Ends> {
     for (const [name, bytes] of Object.entries(BLANK_FILES)) {
       writeFileSync(join(directory, name), " ".repeat(bytes), { mode: 0o600, flag: "wx" });
     }
-    writeFileSync(join(directory, "v"), `${OUTPUT_FORMAT}\n`, { mode: 0o600, flag: "wx" });
     const life = join(directory, "life");
     renameSync(lifePath, life);
     const lifeFd = opened(life, constants.O_RDONLY | constants.O_NONBLOCK);
