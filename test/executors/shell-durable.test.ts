@@ -1,4 +1,5 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   chownSync,
@@ -24,7 +25,7 @@ import { never } from "../../src/time.ts";
 import type { DepsOptions } from "../support/executor-deps.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
-import { newDirectory, opened, preparedIn } from "./shell-stand.ts";
+import { newDirectory, opened, openIn, preparedIn } from "./shell-stand.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const onLinux = process.platform === "linux";
@@ -281,6 +282,81 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
     expect(environment.handle).toBeUndefined();
     expect(await runOps(environment, source("echo fine"))).toMatchObject({ code: 0, text: "fine\n" });
     expect(rooms(dir)).toEqual([]);
+  });
+});
+
+describe.runIf(onLinux)("a script whose runner was killed", () => {
+  const numbers = Array.from({ length: 200_000 }, (_, index) => `${index + 1}\n`).join("");
+  const proof = "the-proof\n";
+
+  /** Begins `text` in another process, and kills that when `file` is there. */
+  async function orphan(dir: string, jobKey: string, text: string, file: string): Promise<Note> {
+    const program = join(import.meta.dirname, "../support/dying-runner.ts");
+    const child = spawn(process.execPath, [program, dir, jobKey, text], { stdio: ["ignore", "pipe", "inherit"] });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    const [line]: unknown[] = await once(child.stdout, "data");
+    await expect.poll(() => existsSync(file), { timeout: 30_000 }).toBe(true);
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    return JSON.parse(String(line));
+  }
+
+  async function successor(dir: string, jobKey: string): Promise<Environment> {
+    const executor = openIn(dir, { durable: true, killGraceMs: 300 });
+    onTestFinished(() => executor.close(never));
+    return await preparedIn(executor, { ...sampleRequest(), jobKey });
+  }
+
+  const resuming = (place: Note, from: number) => ({ begins: () => {}, settled: () => from, resume: { place, from } });
+
+  test("is gone on with, from any byte, and its leftovers are ended; it never runs twice", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-on`;
+    const [started, go] = ["started", "go"].map((name) => join(dir, name));
+    const text = `echo x >>${started}; seq 1 100000; until [ -e ${go} ]; do sleep 0.02; done; seq 100001 200000; sleep 600 & exit 4`;
+    const place = await orphan(dir, jobKey, text, String(started));
+    const environment = await successor(dir, jobKey);
+    const output = new Sink();
+    const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 15) };
+    const ended = environment.run(script, output, never);
+    writeFileSync(String(go), "");
+    expect(await ended).toEqual({ code: 4, signal: null });
+    expect(output.text.startsWith(`${proof}${numbers}`.slice(15))).toBe(true);
+    expect(output.text.slice(proof.length + numbers.length - 15)).toMatch(
+      /^\S*WARNING: The script left a process running; ended sleep/,
+    );
+    expect(readFileSync(String(started), "utf8")).toBe("x\n");
+    expect(rooms(dir)).toEqual([]);
+  });
+
+  test("that has ended while nobody looked has its output and its status", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-over`;
+    const place = await orphan(dir, jobKey, `seq 1 200000; touch ${join(dir, "over")}; exit 6`, join(dir, "over"));
+    const environment = await successor(dir, jobKey);
+    const output = new Sink();
+    const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 0) };
+    expect(await environment.run(script, output, never)).toEqual({ code: 6, signal: null });
+    expect(output.text).toBe(`${proof}${numbers}`);
+  });
+
+  test("before anything of it ran is started, and one that is nowhere is a failure", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-none`;
+    const environment = await successor(dir, jobKey);
+    const directory = join(dir, "run", jobKey, "0");
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    for (const name of ["root", "code", "end", "lost"]) writeFileSync(join(directory, name), " ".repeat(64));
+    execFileSync("mkfifo", [join(directory, "life")]);
+    const place = { kind: "shell-script", directory, windowBytes: 1_048_576 };
+    const output = new Sink();
+    const script = { ...scriptOf(environment, source("echo now; exit 2")), keeping: resuming(place, 0) };
+    expect(await environment.run(script, output, never)).toMatchObject({ code: 2 });
+    expect(output.text).toBe(`${proof}now\n`);
+    await expect(environment.run(script, output, never)).rejects.toThrow("How the script ended is not known");
+    const elsewhere = { ...script, keeping: resuming({ ...place, directory: "/etc" }, 0) };
+    await expect(environment.run(elsewhere, output, never)).rejects.toThrow("cannot be where it is said to be: /etc");
+    expect(existsSync("/etc/passwd")).toBe(true);
   });
 });
 

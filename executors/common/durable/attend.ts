@@ -70,7 +70,7 @@ const ENLIST = `
 trap - HUP INT QUIT TERM
 { echo 500 >/proc/self/oom_score_adj; echo 0 >"$2"; } 2>/dev/null
 IFS= read -r alloy_row </proc/self/stat
-alloy_root() { set -- $alloy_row; [ $1 -ne $$ ] || exit 126; printf '%-63s\\n' "$1 \${22}" 1<>root; }
+alloy_root() { set -- $alloy_row; [ $1 -ne $$ ] || exit 126; printf '%-63s\\n' "$1 \${22} $$" 1<>root; }
 alloy_root
 alloy_row=$7
 cd /

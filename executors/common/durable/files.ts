@@ -41,6 +41,8 @@ export function pieceOffset(name: string): number | null {
 export interface Root {
   readonly pid: number;
   readonly startedAt: number;
+  /** Its attendant, which is older. */
+  readonly attendant: number;
 }
 
 export interface Losses {
@@ -63,8 +65,9 @@ export function readEnd(directory: string): number | null {
 }
 
 export function readRoot(directory: string): Root | null {
-  const [, pid, startedAt] = /^(\d{1,10}) (\d{1,15}) *\n/.exec(readSmall(directory, "root")) ?? [];
-  return pid === undefined ? null : { pid: Number(pid), startedAt: Number(startedAt) };
+  const pattern = /^(\d{1,10}) (\d{1,15}) (\d{1,10}) *\n/;
+  const [, pid, startedAt, attendant] = pattern.exec(readSmall(directory, "root")) ?? [];
+  return pid === undefined ? null : { pid: Number(pid), startedAt: Number(startedAt), attendant: Number(attendant) };
 }
 
 export function readLosses(directory: string): Losses | null {

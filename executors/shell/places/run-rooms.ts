@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync, unlinkSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
+import type { Note } from "../../../src/executor.ts";
 import { OUTPUT_FORMAT, WINDOW_BYTES } from "../../common/durable/files.ts";
 import { createPipePool, type PipePool } from "../script/fifo.ts";
 import { privateDirectory } from "./private-directory.ts";
@@ -26,6 +27,10 @@ export interface ScriptRoom extends AsyncDisposable {
 export interface RunRooms {
   /** @throws {SystemFailure} no directory can be made */
   enter(jobKey: string, script: string): ScriptRoom;
+  /** The room of a script that was begun before. @throws {SystemFailure} it is none of this job's */
+  reenter(jobKey: string, place: Note): ScriptRoom & { readonly script: string };
+  /** A script of the job has this name already. */
+  has(jobKey: string, script: string): boolean;
   /** Remove what a job has left. */
   clear(jobKey: string): Promise<void>;
   close(): Promise<void>;
@@ -123,7 +128,28 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
     }
   };
 
+  const leave = async (directory: string): Promise<void> => {
+    if (!removeFlat(directory)) await rm(directory, { recursive: true, force: true });
+  };
+
   return {
+    has: (jobKey, script) => [inMemory, onDisk].some((place) => existsSync(join(place, jobKey, script))),
+    reenter(jobKey, { directory, windowBytes }) {
+      const place = [inMemory, onDisk].find(
+        (one) => typeof directory === "string" && dirname(directory) === join(one, jobKey),
+      );
+      if (place === undefined || typeof directory !== "string" || typeof windowBytes !== "number") {
+        throw new SystemFailure(`A script of this job cannot be where it is said to be: ${String(directory)}`);
+      }
+      return {
+        script: basename(directory),
+        directory,
+        where: place,
+        windowBytes,
+        pipes: poolOf(place),
+        [Symbol.asyncDispose]: async () => await leave(directory),
+      };
+    },
     enter(jobKey, script) {
       left ??= shareOf(memory);
       const part = Math.min(LARGEST_WINDOW_BYTES, Math.floor(left * PART));
@@ -142,7 +168,7 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
           if (!isOpen) return;
           isOpen = false;
           if (fits && left !== null) left += part;
-          if (!removeFlat(directory)) await rm(directory, { recursive: true, force: true });
+          await leave(directory);
         },
       };
     },
