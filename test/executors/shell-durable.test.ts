@@ -17,7 +17,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note } from "../../src/executor.ts";
@@ -362,7 +362,7 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
 
 describe.runIf(onLinux && isRoot)("memory for scripts that do not need the runner", () => {
   const memory = mkdtempSync(join(tmpdir(), "alloy-memory-"));
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=40m,mode=755", "tmpfs", memory]);
+  beforeAll(() => void execFileSync("mount", ["-t", "tmpfs", "-o", "size=40m,mode=755", "tmpfs", memory]));
   afterAll(() => {
     execFileSync("umount", [memory]);
     rmSync(memory, { recursive: true });
@@ -418,9 +418,12 @@ describe.runIf(onLinux && isRoot)("memory for scripts that do not need the runne
 describe.runIf(onLinux && isRoot)("jobs of another account that do not need the runner", () => {
   const name = `alloy-d${process.pid}`;
   const home = newDirectory();
-  execFileSync("useradd", ["--no-create-home", "--home-dir", home, "--shell", "/bin/sh", name]);
-  const uid = Number(spawnSync("id", ["-u", name]).stdout.toString());
-  chownSync(home, uid, uid);
+  let uid = Number.NaN;
+  beforeAll(() => {
+    execFileSync("useradd", ["--no-create-home", "--home-dir", home, "--shell", "/bin/sh", name]);
+    uid = Number(spawnSync("id", ["-u", name]).stdout.toString());
+    chownSync(home, uid, uid);
+  });
   afterAll(() => {
     execFileSync("userdel", [name]);
     rmSync(home, { recursive: true, force: true });
