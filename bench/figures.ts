@@ -7,6 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { program } from "../test/support/program.ts";
 import { customJobs } from "./custom.ts";
 import { dockerJobs } from "./docker.ts";
+import { durableScripts } from "./durable.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { execBesidePeer } from "./exec.ts";
 import { housekeeping } from "./gc.ts";
@@ -281,6 +282,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   kubernetes: kubernetesJobs,
   pwsh: pwshJobs,
   custom: customJobs,
+  durable: durableScripts,
   machines: async () => [...(await machines()), ...(await readyMachines())],
   exec: execBesidePeer,
   virtualMachines: virtualMachineJobs,

@@ -158,6 +158,8 @@ export interface ScriptKeeping {
   begins(place: Note): void;
   /** Raw bytes of its output that need not be kept any more. */
   settled(): number;
+  /** It was begun at this place before: go on with it, from this raw byte of its output. What never ran is started. */
+  readonly resume?: { readonly place: Note; readonly from: number };
 }
 
 /** How a script ended. `signal` names the signal that ended it (`SIGKILL`); `code` is then 128 + its number. */

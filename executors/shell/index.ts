@@ -129,8 +129,6 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     prepare: async (request, notes, signal) => {
       const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
-      pipes ??= createPipePool(scratchDir, launch.account);
-      pipes.warm();
       const runnerDir = join(buildsDir, runnerId);
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
@@ -140,6 +138,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
       const isDurable = attendance !== null && "tools" in attendance;
       if (isDurable) rooms ??= openRunRooms({ stateDir: around.keepDir, memory: MEMORY, owner: launch.account });
+      pipes ??= createPipePool(scratchDir, launch.account);
+      if (!isDurable) pipes.warm();
       const host: ScriptHost = {
         meter,
         launch,

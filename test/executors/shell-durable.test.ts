@@ -1,4 +1,5 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   chownSync,
@@ -16,7 +17,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Note } from "../../src/executor.ts";
@@ -24,7 +25,7 @@ import { never } from "../../src/time.ts";
 import type { DepsOptions } from "../support/executor-deps.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isAlive } from "../support/processes.ts";
-import { newDirectory, opened, preparedIn } from "./shell-stand.ts";
+import { newDirectory, opened, openIn, preparedIn } from "./shell-stand.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const onLinux = process.platform === "linux";
@@ -34,7 +35,11 @@ function rooms(dir: string): string[] {
   return runPlaces(dir, "/run").flatMap((place) =>
     list(place)
       .filter((name) => !name.startsWith("pipe-"))
-      .flatMap((job) => list(join(place, job)).map((script) => join(place, job, script))),
+      .flatMap((job) =>
+        list(join(place, job))
+          .filter((name) => /^\d+$/.test(name))
+          .map((script) => join(place, job, script)),
+      ),
   );
 }
 
@@ -198,6 +203,16 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
     expect(second.output.text).toMatch(/\n99999\n100000\n$/);
   });
 
+  test("a job that is removed while its script runs leaves neither that nor the attendant", async () => {
+    const { dir, executor } = durable();
+    const environment = await preparedIn(executor);
+    const { ended, attendant } = await running(environment, "echo of $PPID; sleep 600");
+    await environment.destroy(never);
+    expect(await ended).toMatchObject({ signal: "SIGTERM" });
+    await expect.poll(() => isAlive(attendant)).toBe(false);
+    expect(rooms(dir)).toEqual([]);
+  });
+
   test("all that stands still for a while goes on where it was", async () => {
     const { executor } = durable();
     const environment = await preparedIn(executor);
@@ -270,9 +285,84 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
   });
 });
 
+describe.runIf(onLinux)("a script whose runner was killed", () => {
+  const numbers = Array.from({ length: 200_000 }, (_, index) => `${index + 1}\n`).join("");
+  const proof = "the-proof\n";
+
+  /** Begins `text` in another process, and kills that when `file` is there. */
+  async function orphan(dir: string, jobKey: string, text: string, file: string): Promise<Note> {
+    const program = join(import.meta.dirname, "../support/dying-runner.ts");
+    const child = spawn(process.execPath, [program, dir, jobKey, text], { stdio: ["ignore", "pipe", "inherit"] });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    const [line]: unknown[] = await once(child.stdout, "data");
+    await expect.poll(() => existsSync(file), { timeout: 30_000 }).toBe(true);
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    return JSON.parse(String(line));
+  }
+
+  async function successor(dir: string, jobKey: string): Promise<Environment> {
+    const executor = openIn(dir, { durable: true, killGraceMs: 300 });
+    onTestFinished(() => executor.close(never));
+    return await preparedIn(executor, { ...sampleRequest(), jobKey });
+  }
+
+  const resuming = (place: Note, from: number) => ({ begins: () => {}, settled: () => from, resume: { place, from } });
+
+  test("is gone on with, from any byte, and its leftovers are ended; it never runs twice", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-on`;
+    const [started, go] = ["started", "go"].map((name) => join(dir, name));
+    const text = `echo x >>${started}; seq 1 100000; until [ -e ${go} ]; do sleep 0.02; done; seq 100001 200000; sleep 600 & exit 4`;
+    const place = await orphan(dir, jobKey, text, String(started));
+    const environment = await successor(dir, jobKey);
+    const output = new Sink();
+    const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 15) };
+    const ended = environment.run(script, output, never);
+    writeFileSync(String(go), "");
+    expect(await ended).toEqual({ code: 4, signal: null });
+    expect(output.text.startsWith(`${proof}${numbers}`.slice(15))).toBe(true);
+    expect(output.text.slice(proof.length + numbers.length - 15)).toMatch(
+      /^\S*WARNING: The script left a process running; ended sleep/,
+    );
+    expect(readFileSync(String(started), "utf8")).toBe("x\n");
+    expect(rooms(dir)).toEqual([]);
+  });
+
+  test("that has ended while nobody looked has its output and its status", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-over`;
+    const place = await orphan(dir, jobKey, `seq 1 200000; touch ${join(dir, "over")}; exit 6`, join(dir, "over"));
+    const environment = await successor(dir, jobKey);
+    const output = new Sink();
+    const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 0) };
+    expect(await environment.run(script, output, never)).toEqual({ code: 6, signal: null });
+    expect(output.text).toBe(`${proof}${numbers}`);
+  });
+
+  test("before anything of it ran is started, and one that is nowhere is a failure", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-none`;
+    const environment = await successor(dir, jobKey);
+    const directory = join(dir, "run", jobKey, "0");
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    for (const name of ["root", "code", "end", "lost"]) writeFileSync(join(directory, name), " ".repeat(64));
+    execFileSync("mkfifo", [join(directory, "life")]);
+    const place = { kind: "shell-script", directory, windowBytes: 1_048_576 };
+    const output = new Sink();
+    const script = { ...scriptOf(environment, source("echo now; exit 2")), keeping: resuming(place, 0) };
+    expect(await environment.run(script, output, never)).toMatchObject({ code: 2 });
+    expect(output.text).toBe(`${proof}now\n`);
+    await expect(environment.run(script, output, never)).rejects.toThrow("How the script ended is not known");
+    const elsewhere = { ...script, keeping: resuming({ ...place, directory: "/etc" }, 0) };
+    await expect(environment.run(elsewhere, output, never)).rejects.toThrow("cannot be where it is said to be: /etc");
+    expect(existsSync("/etc/passwd")).toBe(true);
+  });
+});
+
 describe.runIf(onLinux && isRoot)("memory for scripts that do not need the runner", () => {
   const memory = mkdtempSync(join(tmpdir(), "alloy-memory-"));
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=40m,mode=755", "tmpfs", memory]);
+  beforeAll(() => void execFileSync("mount", ["-t", "tmpfs", "-o", "size=40m,mode=755", "tmpfs", memory]));
   afterAll(() => {
     execFileSync("umount", [memory]);
     rmSync(memory, { recursive: true });
@@ -328,9 +418,12 @@ describe.runIf(onLinux && isRoot)("memory for scripts that do not need the runne
 describe.runIf(onLinux && isRoot)("jobs of another account that do not need the runner", () => {
   const name = `alloy-d${process.pid}`;
   const home = newDirectory();
-  execFileSync("useradd", ["--no-create-home", "--home-dir", home, "--shell", "/bin/sh", name]);
-  const uid = Number(spawnSync("id", ["-u", name]).stdout.toString());
-  chownSync(home, uid, uid);
+  let uid = Number.NaN;
+  beforeAll(() => {
+    execFileSync("useradd", ["--no-create-home", "--home-dir", home, "--shell", "/bin/sh", name]);
+    uid = Number(spawnSync("id", ["-u", name]).stdout.toString());
+    chownSync(home, uid, uid);
+  });
   afterAll(() => {
     execFileSync("userdel", [name]);
     rmSync(home, { recursive: true, force: true });

@@ -63,33 +63,37 @@ printf '%-31s\\n' $((at - ${OFFSET_BASE})) 1<>end
 `;
 
 /**
- * Becomes the script's shell, in a session of its own: enters the control group, says who it is before anything of the script has
- * run, and is the first to go when memory is short.
+ * Becomes the script's shell, and founds a session: enters the control group, says who it is before anything of the script has run,
+ * and is the first to go when memory is short. Where a subshell is no process (ksh), the script does not start.
  */
 const ENLIST = `
+trap - HUP INT QUIT TERM
 { echo 500 >/proc/self/oom_score_adj; echo 0 >"$2"; } 2>/dev/null
 IFS= read -r alloy_row </proc/self/stat
-alloy_root() { set -- $alloy_row; printf '%-127s\\n' "$1 $5 $6 \${22}" 1<>root; }
+alloy_root() { set -- $alloy_row; [ $1 -ne $$ ] || exit 126; printf '%-63s\\n' "$1 \${22} $$" 1<>root; }
 alloy_root
+alloy_row=$7
 cd /
-unset alloy_row OLDPWD
+unset OLDPWD
 shift 9
+set -- "$alloy_row" "$@"
+unset alloy_row
 exec "$@" >&4 2>&4 4>&- 5>&-
 `;
 
 /**
- * `$0` a POSIX shell, `$1` directory of the script, `$2` door of its control group, `$3` door of the attendant's, `$4` window,
+ * `$0` what it is called, `$1` directory of the script, `$2` door of its control group, `$3` door of the attendant's, `$4` window,
  * `$5` reads per piece, `$6` dd, `$7` setsid, `$8` sleep, `$9` wc, then the program. Descriptor 0 is the program's stdin; 3 and 4
- * are the ends of its output's pipe; 5 is held as long as the attendant is there, and it waits for its pump. It sets no variable that the program would
- * see. Signals that it ignores are the program's again, which no shell could give back that was started without them.
+ * are the ends of its output's pipe; 5 is held as long as the attendant is there, and it waits for its pump. It sets no variable
+ * that the program would see. The program gets back the signals that it ignores: only the shell that gave them up can do that.
  */
-const ATTEND = `
+const ATTEND = `# attends to a script of alloy-runner
 cd "$1" || exit 70
 { echo 0 >"$3"; } 2>/dev/null
 trap '' HUP INT QUIT TERM
 (${PUMP}) &
 exec 3<&-
-(trap - HUP INT QUIT TERM; exec "$7" "$0" -c '${ENLIST.replaceAll("'", "'\\''")}' "$0" "$@")
+(${ENLIST})
 printf '%-31s\\n' $? 1<>code
 exec 4>&-
 wait
@@ -119,5 +123,19 @@ export function attended(argv: Argv, options: AttendOptions): Argv {
   const { tools, directory, scriptDoor, attendantDoor, windowBytes } = options;
   const { sh, dd, setsid, sleep, wc } = tools;
   const bounds = [String(windowBytes), String(Math.min(PIECE_READS, readsPerPiece(windowBytes)))];
-  return [sh, "-c", ATTEND, sh, directory, scriptDoor, attendantDoor, ...bounds, dd, setsid, sleep, wc, ...argv];
+  return [
+    sh,
+    "-c",
+    ATTEND,
+    "alloy-runner",
+    directory,
+    scriptDoor,
+    attendantDoor,
+    ...bounds,
+    dd,
+    setsid,
+    sleep,
+    wc,
+    ...argv,
+  ];
 }

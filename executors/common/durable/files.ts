@@ -19,7 +19,7 @@ const FEWEST_READS = 16;
 const PIECES_PER_WINDOW = 4;
 
 /** What is written over these needs no space: a full disk cannot take a script's status. */
-export const BLANK_FILES = { root: 128, code: 32, end: 32, lost: 64 } as const;
+export const BLANK_FILES = { root: 64, code: 32, end: 32, lost: 64 } as const;
 
 export function readsPerPiece(windowBytes: number): number {
   const reads = Math.floor(windowBytes / READ_BYTES / PIECES_PER_WINDOW);
@@ -37,10 +37,12 @@ export function pieceOffset(name: string): number | null {
   return offset >= 0 ? offset : null;
 }
 
-/** The shell of a script, as the kernel named it when it began. */
+/** The shell of a script, as the kernel named it when it began; a moment later it founds a session. */
 export interface Root {
   readonly pid: number;
   readonly startedAt: number;
+  /** Its attendant, which is older. */
+  readonly attendant: number;
 }
 
 export interface Losses {
@@ -63,9 +65,9 @@ export function readEnd(directory: string): number | null {
 }
 
 export function readRoot(directory: string): Root | null {
-  const [, pid, group, session, startedAt] = /^(\d+) (\d+) (\d+) (\d+) *\n/.exec(readSmall(directory, "root")) ?? [];
-  if (pid === undefined || pid !== group || pid !== session) return null;
-  return { pid: Number(pid), startedAt: Number(startedAt) };
+  const pattern = /^(\d{1,10}) (\d{1,15}) (\d{1,10}) *\n/;
+  const [, pid, startedAt, attendant] = pattern.exec(readSmall(directory, "root")) ?? [];
+  return pid === undefined ? null : { pid: Number(pid), startedAt: Number(startedAt), attendant: Number(attendant) };
 }
 
 export function readLosses(directory: string): Losses | null {

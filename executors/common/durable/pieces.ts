@@ -10,8 +10,8 @@ export interface Pieces {
   readonly at: number;
   /** The next bytes that are there; `null`: none are, now. */
   read(): Buffer | null;
-  /** Pieces that lie wholly below `offset` are removed. */
-  forget(offset: number): void;
+  /** Pieces that lie wholly below `offset` are removed. @returns whether some that were read are still there */
+  forget(offset: number): boolean;
   /**
    * Where the next bytes are not there, but later ones, or the end: goes on behind the gap.
    * @param end where the output ends, as far as that is known
@@ -68,12 +68,20 @@ export function openPieces({ directory, from, onPiece }: PiecesOptions): Pieces 
     if (opened !== null) closeSync(opened);
     return opened !== null;
   };
-  /** Where the reading begins, or goes on behind a gap. */
+  /** Where the reading begins. */
   const enterFirst = (): void => {
     const exact = find(at);
     const offset = exact === null && at > 0 ? offsets().findLast((one) => one < at) : at;
     const opened = exact ?? (offset === undefined || offset === at ? null : find(offset));
-    if (opened !== null && offset !== undefined) enter(opened, offset);
+    if (opened === null || offset === undefined) return;
+    // Whoever read before has left them.
+    begun.push(...(at === 0 ? [] : offsets().filter((one) => one < offset)));
+    enter(opened, offset);
+  };
+
+  const enterAt = (): void => {
+    const opened = find(at);
+    if (opened !== null) enter(opened, at);
   };
 
   return {
@@ -81,7 +89,8 @@ export function openPieces({ directory, from, onPiece }: PiecesOptions): Pieces 
       return at;
     },
     read() {
-      if (fd === null) enterFirst();
+      if (fd === null && begun.length === 0) enterFirst();
+      else if (fd === null) enterAt();
       const bytes = some();
       if (bytes !== null || at === start) return bytes;
       const next = fd === null ? null : find(at);
@@ -100,6 +109,7 @@ export function openPieces({ directory, from, onPiece }: PiecesOptions): Pieces 
         const [old = 0] = begun.splice(0, 1);
         rmSync(join(directory, pieceName(old)), { force: true });
       }
+      return begun.length > 1;
     },
     skip(end) {
       const next = offsets().find((offset) => offset > at) ?? end;

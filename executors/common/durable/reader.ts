@@ -1,5 +1,6 @@
 import { closeSync, lstatSync, readSync } from "node:fs";
 import { Readable } from "node:stream";
+import { never, pause } from "../../../src/time.ts";
 import { openReader } from "../processes/pipe.ts";
 import { hangBell } from "./bell.ts";
 import { type Losses, type Root, readCode, readEnd, readLosses, readRoot } from "./files.ts";
@@ -8,6 +9,8 @@ import { openPieces } from "./pieces.ts";
 const BUFFERED_BYTES = 256 * 1024;
 /** Where an attendant was killed its pump may still have something, and says so when that was all. */
 const LAST_WORDS_MS = 1000;
+
+const SETTLING_MS = 50;
 
 /** What went wrong with a script's output, as it is found out. */
 export type Trouble =
@@ -102,11 +105,11 @@ export function readScript({ directory, lifeFd, from, settled, onTrouble }: Read
     from,
     onPiece: (at) => {
       if (at > 0) tellLosses(at);
-      pieces.forget(settled?.() ?? at);
     },
   });
   lookFor(null);
 
+  const settledNow = (): number => settled?.() ?? pieces.at;
   let complete = false;
   let closed = false;
   async function* all(): AsyncGenerator<Buffer> {
@@ -120,6 +123,7 @@ export function readScript({ directory, lifeFd, from, settled, onTrouble }: Read
         for (let bytes = pieces.read(); bytes !== null; bytes = pieces.read()) {
           took = true;
           yield bytes;
+          pieces.forget(settledNow());
         }
         if (total !== null && pieces.at >= total) break;
         // Where more is certain to be known by now, nobody has to ring.
@@ -135,7 +139,10 @@ export function readScript({ directory, lifeFd, from, settled, onTrouble }: Read
             return;
           }
         }
-        if (bell.rings === rings) await bell.after(rings);
+        // The pump may wait for what is settled only now, and nobody tells of that.
+        const waits = pieces.forget(settledNow());
+        if (bell.rings === rings)
+          await (waits ? Promise.race([bell.after(rings), pause(SETTLING_MS, never)]) : bell.after(rings));
         if (closed) return;
       }
       tellLosses(pieces.at);

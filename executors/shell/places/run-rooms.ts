@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync, unlinkSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import { WINDOW_BYTES } from "../../common/durable/files.ts";
+import type { Note } from "../../../src/executor.ts";
+import { OUTPUT_FORMAT, WINDOW_BYTES } from "../../common/durable/files.ts";
 import { createPipePool, type PipePool } from "../script/fifo.ts";
 import { privateDirectory } from "./private-directory.ts";
 
@@ -26,6 +27,10 @@ export interface ScriptRoom extends AsyncDisposable {
 export interface RunRooms {
   /** @throws {SystemFailure} no directory can be made */
   enter(jobKey: string, script: string): ScriptRoom;
+  /** The room of a script that was begun before. @throws {SystemFailure} it is none of this job's */
+  reenter(jobKey: string, place: Note): ScriptRoom & { readonly script: string };
+  /** A script of the job has this name already. */
+  has(jobKey: string, script: string): boolean;
   /** Remove what a job has left. */
   clear(jobKey: string): Promise<void>;
   close(): Promise<void>;
@@ -83,6 +88,17 @@ function sweepPipes(place: string): void {
   for (const name of readdirSync(place)) if (name.startsWith("pipe-")) rmSync(join(place, name), { force: true });
 }
 
+/** Remove a directory that has only files. False: there is something else in it. */
+function removeFlat(directory: string): boolean {
+  try {
+    for (const name of readdirSync(directory)) unlinkSync(join(directory, name));
+    rmdirSync(directory);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunRooms {
   const [inMemory, onDisk] = runPlaces(stateDir, memory);
   const pools = new Map<string, PipePool>();
@@ -93,19 +109,47 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
     pools.set(place, pool);
     return pool;
   };
-  const open = (place: string, jobKey: string, script: string): string => {
+  const makeJob = (place: string, jobKey: string): void => {
     privateDirectory([place], FAILED);
+    sweepPipes(place);
+    const job = join(place, jobKey);
+    mkdirSync(job, { mode: 0o700 });
+    writeFileSync(join(job, "v"), `${OUTPUT_FORMAT}\n`, { mode: 0o600 });
+  };
+  const open = (place: string, jobKey: string, script: string): string => {
+    const directory = join(place, jobKey, script);
     try {
-      sweepPipes(place);
-      const directory = join(place, jobKey, script);
-      mkdirSync(directory, { mode: 0o700, recursive: true });
+      if (!existsSync(join(place, jobKey))) makeJob(place, jobKey);
+      mkdirSync(directory, { mode: 0o700 });
       return directory;
     } catch (cause) {
+      if (cause instanceof SystemFailure) throw cause;
       throw new SystemFailure(`${FAILED} in ${place}`, { cause, retry: true });
     }
   };
 
+  const leave = async (directory: string): Promise<void> => {
+    if (!removeFlat(directory)) await rm(directory, { recursive: true, force: true });
+  };
+
   return {
+    has: (jobKey, script) => [inMemory, onDisk].some((place) => existsSync(join(place, jobKey, script))),
+    reenter(jobKey, { directory, windowBytes }) {
+      const place = [inMemory, onDisk].find(
+        (one) => typeof directory === "string" && dirname(directory) === join(one, jobKey),
+      );
+      if (place === undefined || typeof directory !== "string" || typeof windowBytes !== "number") {
+        throw new SystemFailure(`A script of this job cannot be where it is said to be: ${String(directory)}`);
+      }
+      return {
+        script: basename(directory),
+        directory,
+        where: place,
+        windowBytes,
+        pipes: poolOf(place),
+        [Symbol.asyncDispose]: async () => await leave(directory),
+      };
+    },
     enter(jobKey, script) {
       left ??= shareOf(memory);
       const part = Math.min(LARGEST_WINDOW_BYTES, Math.floor(left * PART));
@@ -124,7 +168,7 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
           if (!isOpen) return;
           isOpen = false;
           if (fits && left !== null) left += part;
-          await rm(directory, { recursive: true, force: true });
+          await leave(directory);
         },
       };
     },

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { never, pause } from "../../../src/time.ts";
@@ -26,6 +26,8 @@ export interface Cgroups {
   readonly base: string;
   /** `null`: not possible (any more). `name` is one path segment. */
   create(name: string): Cgroup | null;
+  /** One that was made before; `null`: it is not there. */
+  find(name: string): Cgroup | null;
   /** Groups made by whomever, whose names begin with `prefix`. */
   existing(prefix: string): Cgroup[];
 }
@@ -101,6 +103,7 @@ export function openCgroups(base: string): Cgroups {
       const dir = join(base, name);
       return attempt(() => mkdirSync(dir)) ? openCgroup(dir) : null;
     },
+    find: (name) => (existsSync(join(base, name)) ? openCgroup(join(base, name)) : null),
     existing: (prefix) =>
       childrenOf(base).flatMap((dir) => (dir.startsWith(join(base, prefix)) ? openCgroup(dir) : [])),
   };

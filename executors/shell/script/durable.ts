@@ -3,9 +3,10 @@ import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { ScriptKeeping } from "../../../src/executor.ts";
+import { never, pause } from "../../../src/time.ts";
 import { type AttendantTools, attended } from "../../common/durable/attend.ts";
-import { BLANK_FILES, OUTPUT_FORMAT, PIECE_READS, READ_BYTES, type Root } from "../../common/durable/files.ts";
-import { readScript, type Trouble } from "../../common/durable/reader.ts";
+import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root } from "../../common/durable/files.ts";
+import { readScript, type ScriptReader, type Trouble } from "../../common/durable/reader.ts";
 import { forward } from "../../common/processes/forward.ts";
 import { exitOf } from "../../common/processes/program.ts";
 import { say } from "../../common/processes/say-ended.ts";
@@ -14,7 +15,7 @@ import type { Cgroup } from "../processes/cgroup.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { signalSession } from "../processes/tree.ts";
 import { startSession } from "./attached.ts";
-import type { RunningScript, ShellCall } from "./running.ts";
+import type { Leader, RunningScript, ShellCall } from "./running.ts";
 
 export interface DurableHost {
   readonly tools: AttendantTools;
@@ -27,6 +28,8 @@ export interface DurableHost {
 
 /** A script that has stopped its own attendant waits for its status no longer than this. */
 const WAKE_MS = 1000;
+const FOUNDING_MS = 2;
+const FOUNDING_TRIES = 1000;
 const PIPE_BYTES = 1024 * 1024;
 
 interface Ends {
@@ -48,20 +51,11 @@ export async function startDurable(
   keeping: ScriptKeeping | undefined,
 ): Promise<RunningScript> {
   const { directory, windowBytes } = room;
-  const { table, sessions } = host;
   const ends = await openEnds(room);
-  const trouble: Trouble[] = [];
-  let tell = (one: Trouble): void => void trouble.push(one);
-  const reader = readScript({
-    directory,
-    lifeFd: ends.lifeFd,
-    from: 0,
-    ...(keeping === undefined ? {} : { settled: () => keeping.settled() }),
-    onTrouble: (one) => tell(one),
-  });
+  const read = openRead(room, ends.lifeFd, 0, keeping);
   let pid: number;
   try {
-    keeping?.begins({ kind: "shell-script", directory });
+    keeping?.begins({ kind: "shell-script", directory, windowBytes });
     const program = attended(argv, {
       tools: host.tools,
       directory,
@@ -74,16 +68,77 @@ export async function startDurable(
     started.child.unref();
     pid = started.pid;
   } catch (error) {
-    reader.close();
+    read.reader.close();
     throw error;
   } finally {
     for (const fd of [ends.pumpFd, ends.writeFd, ends.heldFd]) closeSync(fd);
   }
-  const attendant = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
-  sessions.add(pid);
+  return follow(host, room, read, { pid, startedAt: host.table.find(pid)?.startedAt ?? 0 }, output);
+}
+
+/** Goes on with a script that was begun before, perhaps by another process. `null`: its shell never was there. */
+export async function resumeDurable(
+  host: DurableHost,
+  room: ScriptRoom,
+  output: Writable,
+  keeping: ScriptKeeping,
+  from: number,
+): Promise<RunningScript | null> {
+  let lifeFd: number;
+  try {
+    lifeFd = openSync(join(room.directory, "life"), constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw new SystemFailure("How the script ended is not known: somebody removed the runner's files", { cause });
+  }
+  const read = openRead(room, lifeFd, from, keeping);
+  // Where one is about to come, it is there in a moment.
+  const root = await read.reader.root;
+  if (root === null) {
+    read.reader.close();
+    return null;
+  }
+  const found = host.table.find(root.attendant);
+  // A younger process has only its number.
+  const startedAt = found !== null && found.startedAt <= root.startedAt ? found.startedAt : 0;
+  return follow(host, room, read, { pid: root.attendant, startedAt }, output);
+}
+
+interface Read {
+  readonly reader: ScriptReader;
+  /** Called with what went wrong, also before it was set. */
+  onTrouble(tell: (trouble: Trouble) => void): void;
+}
+
+function openRead({ directory }: ScriptRoom, lifeFd: number, from: number, keeping: ScriptKeeping | undefined): Read {
+  const early: Trouble[] = [];
+  let tell = (one: Trouble): void => void early.push(one);
+  const reader = readScript({
+    directory,
+    lifeFd,
+    from,
+    ...(keeping === undefined ? {} : { settled: () => keeping.settled() }),
+    onTrouble: (one) => tell(one),
+  });
+  return {
+    reader,
+    onTrouble(listener) {
+      tell = listener;
+      for (const one of early.splice(0)) listener(one);
+    },
+  };
+}
+
+/** Hands on what a script prints, as `RunningScript` has it. */
+function follow(
+  { table, sessions }: DurableHost,
+  room: ScriptRoom,
+  { reader, onTrouble }: Read,
+  attendant: Leader,
+  output: Writable,
+): RunningScript {
+  sessions.add(attendant.pid);
   const forwarding = forward(reader.output, output);
-  tell = (one) => say(output, forwarding, "warning", inWords(one, room));
-  for (const one of trouble) tell(one);
+  onTrouble((one) => say(output, forwarding, "warning", inWords(one, room)));
   const waker = setInterval(() => {
     if (root !== null && table.find(root.pid)?.startedAt !== root.startedAt) {
       void signalSession(table, attendant, "SIGCONT");
@@ -98,10 +153,10 @@ export async function startDurable(
 
   return {
     reader: forwarding,
-    leader: reader.root,
+    leader: reader.root.then(async (found) => await foundedBy(table, found)),
     since: attendant.startedAt,
     exited: reader.code.then((code) => (code === null ? null : exitOf(code))),
-    capacityBytes: windowBytes + PIECE_READS * READ_BYTES + PIPE_BYTES,
+    capacityBytes: room.windowBytes + PIECE_READS * READ_BYTES + PIPE_BYTES,
     lost: () =>
       reader.isThere() ? "the process that waited for it was killed" : "somebody removed the runner's files",
     close: async () => {
@@ -110,9 +165,19 @@ export async function startDurable(
       // What still moves output has nobody to move it to.
       if (!reader.complete) await signalSession(table, attendant, "SIGKILL");
       reader.close();
-      sessions.delete(pid);
+      sessions.delete(attendant.pid);
     },
   };
+}
+
+/** The shell, once it has founded its session: before that nobody can tell what it starts. */
+async function foundedBy(table: ProcessTable, root: Root | null): Promise<Root | null> {
+  for (let tries = 0; root !== null && tries < FOUNDING_TRIES; tries++) {
+    const now = table.find(root.pid);
+    if (now === null || now.startedAt !== root.startedAt || now.session === root.pid) break;
+    await pause(FOUNDING_MS, never);
+  }
+  return root;
 }
 
 /** The files that are there before anything starts, and both pipes. */
@@ -129,7 +194,6 @@ async function openEnds({ directory, pipes }: ScriptRoom): Promise<Ends> {
     for (const [name, bytes] of Object.entries(BLANK_FILES)) {
       writeFileSync(join(directory, name), " ".repeat(bytes), { mode: 0o600, flag: "wx" });
     }
-    writeFileSync(join(directory, "v"), `${OUTPUT_FORMAT}\n`, { mode: 0o600, flag: "wx" });
     const life = join(directory, "life");
     renameSync(lifePath, life);
     const lifeFd = opened(life, constants.O_RDONLY | constants.O_NONBLOCK);

@@ -24,8 +24,8 @@ export interface PipePool {
 }
 
 /** `mkfifo` costs a process, so it makes several at once. */
-const BATCH = 16;
-const LOW_WATER = 4;
+const BATCH = 48;
+const LOW_WATER = 8;
 
 /**
  * Real pipes for scripts. A child's `pipe` stdio is a socket pair: `echo > /dev/stderr` fails on one, and bash takes

@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit, Script } from "../../../src/executor.ts";
+import type { Exit, Script, ScriptKeeping } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
@@ -16,7 +16,7 @@ import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts"
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
 import { startAttached } from "./attached.ts";
-import { type DurableHost, startDurable } from "./durable.ts";
+import { type DurableHost, resumeDurable, startDurable } from "./durable.ts";
 import type { PipePool } from "./fifo.ts";
 import type { Leader, RunningScript } from "./running.ts";
 import { openScript } from "./script-file.ts";
@@ -62,8 +62,13 @@ export async function runScript(
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {
-  const { launch } = host;
+  const { launch, durable } = host;
   signal.throwIfAborted();
+  const { keeping } = script;
+  if (durable !== null && keeping?.resume !== undefined) {
+    const exit = await goOn(host, durable, keeping, keeping.resume, { output, signal });
+    if (exit !== null) return exit;
+  }
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
@@ -77,19 +82,21 @@ export async function runScript(
     [host.mark.slice(0, equals)]: host.mark.slice(equals + 1),
   };
   const killedBefore = killedForMemory();
-  const number = String(host.nextGroup());
+  let number = String(host.nextGroup());
+  // One that an earlier process has begun.
+  while (durable?.rooms.has(durable.jobKey, number) === true) number = String(host.nextGroup());
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${number}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
-    await using room = host.durable?.rooms.enter(host.durable.jobKey, number) ?? null;
+    await using room = durable?.rooms.enter(durable.jobKey, number) ?? null;
     const input = await openScript(host.scratchDir, script.text);
     let running: RunningScript;
     try {
       const call = { argv, environment, cgroup, input };
       running =
-        host.durable === null || room === null
+        durable === null || room === null
           ? await startAttached(host, call, output)
-          : await startDurable(host.durable, room, call, output, script.keeping);
+          : await startDurable(durable, room, call, output, keeping);
     } finally {
       closeSync(input);
     }
@@ -102,6 +109,28 @@ export async function runScript(
       await running.close();
     }
   } finally {
+    if (cgroup !== null) host.meter.groupEnded(cgroup);
+    cgroup?.remove();
+  }
+}
+
+/** With a script that was begun before. `null`: nothing of it ever ran. */
+async function goOn(
+  host: ScriptHost,
+  durable: NonNullable<ScriptHost["durable"]>,
+  keeping: ScriptKeeping,
+  { place, from }: NonNullable<ScriptKeeping["resume"]>,
+  { output, signal }: { readonly output: Writable; readonly signal: AbortSignal },
+): Promise<Exit | null> {
+  await using room = durable.rooms.reenter(durable.jobKey, place);
+  const running = await resumeDurable(durable, room, output, keeping, from);
+  if (running === null) return null;
+  const cgroup = host.cgroups?.find(`${host.groupPrefix}${room.script}`) ?? null;
+  if (cgroup !== null) host.meter.group(cgroup);
+  try {
+    return await watch(host, running, cgroup, output, signal);
+  } finally {
+    await running.close();
     if (cgroup !== null) host.meter.groupEnded(cgroup);
     cgroup?.remove();
   }

@@ -1,0 +1,163 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Writable } from "node:stream";
+import shell from "../executors/shell/index.ts";
+import type { Environment } from "../src/executor.ts";
+import { never } from "../src/time.ts";
+import { executorDeps } from "../test/support/executor-deps.ts";
+import { Sink, sampleRequest, scriptOf, source } from "../test/support/executor-kit.ts";
+import { type Figure, mean, median, withScene } from "./scene.ts";
+
+/** Both ways of running a script, measured in turn, so that what else the machine does meets both. */
+const WAYS = [false, true] as const;
+type Ways<T> = readonly [attached: T, durable: T];
+
+const ROUNDS = 60;
+const PIPE_BYTES = 200_000_000;
+
+async function withBoth<T>(body: (environments: Ways<Environment>) => Promise<T>): Promise<T> {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-bench-durable-"));
+  mkdirSync(join(dir, "scratch"), { mode: 0o700 });
+  const executors = WAYS.map((durable) => shell.create({}, executorDeps(dir, { durable })));
+  try {
+    const [attached, durable] = await Promise.all(
+      executors.map(async (executor) => await executor.prepare(sampleRequest(), new Sink(), never)),
+    );
+    if (attached === undefined || durable === undefined) throw new Error("two were made");
+    try {
+      return await body([attached, durable]);
+    } finally {
+      await Promise.all([attached.destroy(never), durable.destroy(never)]);
+    }
+  } finally {
+    for (const executor of executors) await executor.close(never);
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function run(environment: Environment, text: string, output: Writable = new Sink()): Promise<void> {
+  const { code } = await environment.run(scriptOf(environment, source(text)), output, never);
+  if (code !== 0) throw new Error(`the script ended with ${code}`);
+}
+
+async function msOf(body: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now();
+  await body();
+  return performance.now() - begin;
+}
+
+/** Milliseconds of a script that does nothing, so many at a time. */
+async function scripts(environments: Ways<Environment>, atOnce: number): Promise<Ways<number>> {
+  const times: Ways<number[]> = [[], []];
+  for (let round = -3; round < ROUNDS / atOnce ** 0.5; round++) {
+    for (const [way, environment] of environments.entries()) {
+      const ms = await msOf(() => Promise.all(Array.from({ length: atOnce }, () => run(environment, "echo hello"))));
+      if (round >= 0) times[way === 0 ? 0 : 1].push(ms / atOnce);
+    }
+  }
+  return [median(times[0]), median(times[1])];
+}
+
+/** Milliseconds from printing a line until it is here. */
+async function lineDelays(environment: Environment): Promise<number[]> {
+  const delays: number[] = [];
+  const output = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      const now = performance.timeOrigin + performance.now();
+      for (const [, at] of chunk.toString().matchAll(/^at (\d+\.\d+)$/gm)) delays.push(now - Number(at) * 1000);
+      done();
+    },
+  });
+  await run(environment, 'for i in $(seq 1 200); do echo "at $EPOCHREALTIME"; sleep 0.01; done', output);
+  return delays;
+}
+
+/** What is taken in MB/s, and this process's own seconds of processor time. */
+async function throughput(environment: Environment, text: string): Promise<{ rate: number; cpu: number }> {
+  let bytes = 0;
+  const output = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      done();
+    },
+  });
+  const before = process.cpuUsage();
+  const ms = await msOf(() => run(environment, text, output));
+  const { user, system } = process.cpuUsage(before);
+  return { rate: bytes / 1000 / ms, cpu: (user + system) / 1e6 };
+}
+
+/** Proportional memory of what runs for a script besides it, in MB. */
+async function carriedMb(environment: Environment): Promise<number> {
+  const output = new Sink();
+  const stop = new AbortController();
+  const ended = environment.run(scriptOf(environment, source("echo of $PPID; sleep 600")), output, stop.signal);
+  ended.catch(() => {});
+  const [, attendant = ""] = await output.until(/of (\d+)\n/);
+  const pids = execFileSync("ps", ["-o", "pid=", "-s", attendant], { encoding: "utf8" }).trim().split(/\s+/);
+  const sizes = pids.map((pid) =>
+    Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1]),
+  );
+  stop.abort(new Error("measured"));
+  await ended.catch(() => {});
+  return sizes.reduce((sum, kib) => sum + kib, 0) / 1024;
+}
+
+/** Seconds for 100 jobs, ten at once, on the built runner. */
+async function hundredJobs(durable: boolean): Promise<number> {
+  return await withScene(
+    { dialect: "alloy", concurrent: 10, global: `durable = ${durable}` },
+    async ({ coordinator }) => {
+      await coordinator.enqueue({ script: ["true"] }).reported();
+      const ms = await msOf(async () => {
+        const jobs = Array.from({ length: 100 }, () => coordinator.enqueue({ script: ["true"] }));
+        await Promise.all(jobs.map((job) => job.reported({ timeoutMs: 120_000 })));
+      });
+      return ms / 1000;
+    },
+  );
+}
+
+export async function durableScripts(): Promise<readonly Figure[]> {
+  const figures = await withBoth(async (environments): Promise<Figure[]> => {
+    const [attached, durable] = environments;
+    const [one, oneDurable] = await scripts(environments, 1);
+    const [ten, tenDurable] = await scripts(environments, 10);
+    const quiet = await lineDelays(attached);
+    const delays = await lineDelays(durable);
+    const blocks = `head -c ${PIPE_BYTES} /dev/zero`;
+    const plain = await throughput(attached, blocks);
+    const pieces = await throughput(durable, blocks);
+    const atMost = (name: string, value: number, unit: string, target: number): Figure => ({
+      name,
+      value,
+      unit,
+      target,
+      bound: "at most",
+    });
+    return [
+      atMost(`script below an attendant, over ${one.toFixed(1)} ms without`, oneDurable - one, "ms", 5),
+      atMost(`the same, ten at a time, over ${ten.toFixed(1)} ms`, tenDurable - ten, "ms", 3),
+      atMost(`line printed → reader, mean; ${mean(quiet).toFixed(1)} ms without`, mean(delays), "ms", 1.5),
+      atMost("the same, max", Math.max(...delays), "ms", 20),
+      {
+        name: `200 MB pipe → reader; ${plain.rate.toFixed(0)} MB/s without`,
+        value: pieces.rate,
+        unit: "MB/s",
+        target: 400,
+        bound: "at least",
+      },
+      atMost(`reader's processor time for them; ${plain.cpu.toFixed(2)} s without`, pieces.cpu, "s", 0.25),
+      atMost("memory outside the runner, per running script", await carriedMb(durable), "MB", 0.5),
+    ];
+  });
+  const seconds: Ways<number[]> = [[], []];
+  for (let round = 0; round < 3; round++) {
+    for (const durable of WAYS) seconds[durable ? 1 : 0].push(await hundredJobs(durable));
+  }
+  const [without, below] = [median(seconds[0]), median(seconds[1])];
+  const name = `100 trivial shell jobs below attendants, over ${without.toFixed(2)} s without`;
+  return [...figures, { name, value: below / without, unit: "times", target: 1.2, bound: "at most" }];
+}
