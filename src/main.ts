@@ -8,6 +8,10 @@ async function main(): Promise<void> {
     process.stdout.write(`${versionText}\n`);
     return;
   }
+  if (process.argv[2] === "run") {
+    const { startSparing } = await import("./sparing-start.ts");
+    startSparing();
+  }
   const { executors } = await import("../executors/index.ts");
   const { startProgram } = await import("./agent/program.ts");
   await startProgram(executors);

@@ -523,6 +523,19 @@ describe("run-single and metrics", () => {
   });
 });
 
+test.skipIf(process.platform !== "linux")("the engine's settings are the runner's own, and reach no job", async () => {
+  const { coordinator, runner } = await site({ dialect: "alloy" });
+  const job = coordinator.enqueue({ script: ["env -0 | tr '\\0' '\\n' | sed 's/^/has /'"] });
+  await job.reported({ timeoutMs: 30_000 });
+  expect(job.status).toBe("success");
+  const own = (await readFile(`/proc/${runner.pid}/environ`, "latin1")).split("\0").map((entry) => entry.split("=")[0]);
+  // Under Node there are none.
+  const wanted = (await readFile(`/proc/${runner.pid}/comm`, "latin1")).startsWith("alloy") ? 4 : 0;
+  expect(own.filter((name) => name?.startsWith("BUN_JSC_"))).toHaveLength(wanted);
+  expect(job.trace).toMatch(/^has PATH=/m);
+  expect(job.trace).not.toMatch(/^has BUN_/m);
+});
+
 test("the demo works word for word, and leaves nothing", async () => {
   const home = await emptyHome();
   try {
