@@ -11,7 +11,7 @@ export interface EntryFlag {
   readonly env?: string;
   /** Where it stands; with a dot, in a table below the entry: `docker.image`. */
   readonly key: string;
-  readonly kind: "text" | "integer" | "list" | "boolean" | "table";
+  readonly kind: "text" | "integer" | "list" | "boolean" | "table" | "switches";
   readonly help: string;
 }
 
