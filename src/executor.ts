@@ -128,6 +128,16 @@ export interface Script {
   readonly runIn: "helper" | "build";
   /** Whether `command` starts a login shell. One that does not still finds the programs and proxies that profiles set. */
   readonly login: boolean;
+  /** Given where the script may outlive the runner; environments without a `handle` have no use for it. */
+  readonly keeping?: ScriptKeeping;
+}
+
+/** What is written down of a script, so that the runner's next process finds it again. */
+export interface ScriptKeeping {
+  /** Kept before anything of the script starts. No secrets. */
+  begins(place: Note): void;
+  /** Raw bytes of its output that need not be kept any more. */
+  settled(): number;
 }
 
 /** How a script ended. `signal` names the signal that ended it (`SIGKILL`); `code` is then 128 + its number. */
@@ -157,6 +167,8 @@ export interface Environment {
   readonly plainShell?: ShellName;
   /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */
   readonly scriptsBy?: string;
+  /** By which the runner's next process finds it again, with its scripts. No secrets. Absent: it ends with this process. */
+  readonly handle?: Note;
   /** Longest clean-up, where that may take longer than usual. */
   readonly destroyMs?: number;
   /** Told before each stage of the plan, with whether the job has failed by then. */
@@ -276,6 +288,8 @@ export interface ExecutorDefinition extends ExecutorWords {
   create(tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor;
   /** What must hold before the first job, beyond the schema: a ConfigError's message, or null. */
   check?(tables: Readonly<Record<string, unknown>>): string | null;
+  /** Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. */
+  readonly canOutlive?: true;
   /** It makes machines: `deps.entry.machines` says whose they are. */
   readonly makesMachines?: true;
   /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */

@@ -67,7 +67,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/board/", []],
   ["src/coordinator/", ["src/proxy/"]],
   ["src/proxy/", []],
-  ["src/control/", ["src/serving/", "src/board/"]],
+  ["src/control/", ["src/serving/", "src/board/", "src/trace/stamp/", "src/trace/mask/utf8.ts"]],
   ["src/metrics/", ["src/serving/"]],
   ["src/web/page/", ["src/web/shown.ts", "src/control/protocol.ts", "src/control/words.ts"]],
   ["src/web/", ["src/serving/", "src/control/"]],

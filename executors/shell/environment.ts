@@ -68,6 +68,7 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
       try {
         await endStragglers();
         await removeDirectory(host.launch, tmpDir, signal);
+        await host.durable?.rooms.clear(host.durable.jobKey);
       } finally {
         slot[Symbol.dispose]();
       }

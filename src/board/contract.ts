@@ -54,6 +54,8 @@ export interface ShownTrace {
   readonly size: number;
   /** No byte will follow. */
   readonly ended: boolean;
+  /** With times before its lines: the last one goes on, although a line break stands behind it. */
+  readonly lineOpen?: boolean;
   /** Bytes `[from, from + maxBytes)`, fewer at the end. */
   read(from: number, maxBytes: number): Promise<Buffer>;
 }

@@ -33,6 +33,8 @@ export interface EntrySurroundings {
   readonly globalFingerprint: string;
   /** The global `user`, or who was named in its place. */
   readonly user: string | undefined;
+  /** The global `durable`. */
+  readonly durable: boolean;
 }
 
 /** One `[[runners]]` entry, checked; when problems were found, its way to its coordinator as far as that is sound. */
@@ -71,6 +73,13 @@ export async function readEntry(
   for (const { path, text } of featureFlagWarnings(settings.feature_flags)) {
     const whole = ["feature_flags", ...path];
     findings.warning(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
+  }
+  if (settings.durable === true && definition !== undefined && definition.canOutlive !== true) {
+    findings.warning(
+      at("durable"),
+      keyName(entry, ["durable"]),
+      `has no effect with executor "${definition.name}" here`,
+    );
   }
   const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
     findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);
@@ -114,6 +123,7 @@ export async function readEntry(
     shell: settings.shell,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
+    ...(definition.canOutlive === true && (settings.durable ?? around.durable) ? { durable: true } : {}),
     ...(definition.makesMachines === true
       ? { machines: { runnerId: id, shortTokens: shortTokens(token), limit: settings.limit } }
       : {}),

@@ -187,7 +187,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
 function traceCall(job: JobCredentials, { from, bytes }: TracePiece): ApiCall {
   return {
     method: "PATCH",
-    path: `jobs/${encodeURIComponent(job.id)}/trace`,
+    path: `jobs/${encodeURIComponent(job.id)}/trace${job.debugTrace === undefined ? "" : `?debug_trace=${job.debugTrace}`}`,
     endpoint: "jobs/:id/trace",
     // AlloyCI takes this header once, and loses a body that is said to be JSON or a form.
     headers: ["job-token", job.token, "content-range", contentRange(from, bytes.length)],

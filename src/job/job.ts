@@ -171,6 +171,8 @@ export interface JobCredentials {
   readonly id: string;
   readonly token: string;
   readonly dialect: Dialect;
+  /** Its trace may show secrets (`CI_DEBUG_TRACE`, `CI_DEBUG_SERVICES`): GitLab is told so with each piece of it. */
+  readonly debugTrace?: boolean;
 }
 
 /** How a job ended, decided once. */

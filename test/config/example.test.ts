@@ -21,7 +21,7 @@ test("defaults that the example shows are the defaults", async () => {
   const config = await read(example);
   const shown = await read(
     example.replace(
-      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|min_free_inodes|max_\w+_pressure|max_weight|max_system_failures|failure_pause|weight|limit|request_concurrency|output_limit|kill_leftovers|git_ssl_no_verify|rotate_token|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
+      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|min_free_inodes|max_\w+_pressure|max_weight|max_system_failures|failure_pause|weight|limit|request_concurrency|output_limit|kill_leftovers|durable|git_ssl_no_verify|rotate_token|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
       "$1$2",
     ),
   );

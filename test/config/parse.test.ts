@@ -165,6 +165,22 @@ describe("executors", () => {
     });
   });
 
+  test("scripts may outlive the runner where the entry says so, or all say so, and the executor can", async () => {
+    const shell = (text: string): string =>
+      `[[runners]]\nname="s"\nurl="http://h"\ntoken="s${text.length}"\nexecutor="shell"\n${text}\n`;
+    const durableOf = async (text: string): Promise<unknown> => {
+      const opened: Opened[] = [];
+      const { runners } = await read(text, { catalog: createCatalog(opened) });
+      for (const runner of runners) runner.openExecutor({ log: createLog(), host, meter: noMeter, user: undefined });
+      return opened.map(({ deps }) => deps.entry.durable ?? false);
+    };
+    const all = [shell(""), shell("durable = true"), shell("durable = false"), docker("[runners.docker]\n")].join("");
+    expect(await durableOf(all)).toEqual([false, true, false, false]);
+    expect(await durableOf(`durable = true\n${all}`)).toEqual([true, true, false, false]);
+    const { warnings } = await read(docker('durable = true\n[runners.docker]\nimage="ruby"\n'));
+    expect(warnings.join()).toMatch(/durable.*has no effect with executor "docker"/);
+  });
+
   test.each([
     ["", 10_000],
     ['shutdown_timeout = "1h"\n', 10_000],
@@ -438,14 +454,14 @@ describe("warnings", () => {
   });
 
   test("feature flags that ask for something else than what is so here are named, each with its line", async () => {
-    const flags = ["FF_TIMESTAMPS = true", "FF_NETWORK_PER_BUILD = false", "FF_HASH_CACHE_KEY = true", "FF_ODD = 1"];
-    const more = ["FF_KUBERNETES_ANYTHING = true", "FF_SCRIPT_SECTIONS = false"];
+    const flags = ["FF_TIMESTAMPS = 1", "FF_NETWORK_PER_BUILD = false", "FF_HASH_CACHE_KEY = true", "FF_ODD = 1"];
+    const more = ["FF_KUBERNETES_ANYTHING = true", "FF_SCRIPT_SECTIONS = true"];
     const text = entry(`[runners.feature_flags]\n${[...flags, ...more].join("\n")}\n`);
     const lines = (await warningsOf(text)).split("\n");
     const start = text.slice(0, text.indexOf("FF_TIMESTAMPS")).split("\n").length;
     expect(lines).toHaveLength(5);
     expect(lines[0]).toContain(
-      `:${start}: runners.feature_flags.FF_TIMESTAMPS of "a" has no effect: what it stands for is always off in this runner`,
+      `:${start}: runners.feature_flags.FF_TIMESTAMPS of "a" has no effect: expected true or false`,
     );
     expect(lines[1]).toMatch(/FF_NETWORK_PER_BUILD of "a" has no effect: .* always on/);
     expect(lines[2]).toContain('is not a known feature flag. Did you mean "FF_HASH_CACHE_KEYS"? It has no effect');

@@ -58,7 +58,7 @@ async function handleKept(
   const concurrentId = await room;
   let trace: Trace;
   try {
-    trace = await openTraceOf(received, record.tracePath);
+    trace = await openTraceOf(received, record);
   } catch (cause) {
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
@@ -88,14 +88,15 @@ function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): read
   return all ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
 }
 
-function openTraceOf(received: MaskedJob, path: string): Promise<Trace> {
+function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {
   const { job, entry, secrets } = received;
   return openTrace({
-    path,
+    path: tracePath,
     secrets: secrets.values,
     secretPrefixes: tokenPrefixesOf(received),
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,
+    ...(stored.stamped === true ? { stamps: true as const } : {}),
   });
 }
 
