@@ -180,6 +180,15 @@ export interface RunnerConfig {
   readonly plainLineEnds?: true;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
+  /** `[labels]` and `[runners.labels]`, which GitLab shows with this machine. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** `[runners.artifact]`; `null`: the runner's own bound. */
+  readonly artifact: {
+    /** For an upload as a whole. */
+    readonly uploadTimeoutMs: number | null;
+    /** From its last byte to the answer. */
+    readonly answerTimeoutMs: number | null;
+  };
   /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
   readonly featureFlags: Readonly<Record<string, boolean>>;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */

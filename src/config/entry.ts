@@ -31,6 +31,8 @@ export interface EntrySurroundings {
   readonly killGraceMs: number;
   /** Global settings that a change of must reach a running entry. */
   readonly globalFingerprint: string;
+  /** The global `[labels]`. */
+  readonly labels: Readonly<Record<string, string>>;
   /** The global `user`, or who was named in its place. */
   readonly user: string | undefined;
   /** The global `durable`. */
@@ -162,6 +164,11 @@ export async function readEntry(
     gitSslNoVerify: settings.git_ssl_no_verify,
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
+    labels: { ...around.labels, ...settings.labels },
+    artifact: {
+      uploadTimeoutMs: settings.artifact.upload_timeout,
+      answerTimeoutMs: settings.artifact.response_header_timeout,
+    },
     featureFlags: readFeatureFlags(settings.feature_flags),
     fingerprint,
     executorFingerprint,

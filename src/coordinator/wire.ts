@@ -41,6 +41,7 @@ export function runnerInfo(identity: Identity, info: RunnerInfo): Readonly<Recor
     ...identityInfo(identity),
     executor: info.executor,
     shell: info.shell,
+    ...(info.labels === undefined || Object.keys(info.labels).length === 0 ? {} : { labels: info.labels }),
     features: { variables, image, services, shared, ...features },
   };
 }

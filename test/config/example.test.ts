@@ -41,6 +41,8 @@ test("every key stands in the example", () => {
     "cache",
     "admission",
     "housekeeping",
+    "artifact",
+    "labels",
   ];
   for (const key of [...globalKeys, ...runnerKeys]) {
     if (!["runners", "web"].includes(key) && !tolerated.includes(key))

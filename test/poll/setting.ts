@@ -164,6 +164,8 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     inheritEnvironment: [],
     killLeftovers: true,
     featureFlags: {},
+    labels: {},
+    artifact: { uploadTimeoutMs: null, answerTimeoutMs: null },
     executorFingerprint: "as it was",
     reconfigure: () => false,
     openExecutor: () => executorOf(),
