@@ -37,6 +37,8 @@ export interface Job {
   /** Of the coordinator's queue when it handed out the job, if it said so: jobs that wait, and how many it looked at. */
   readonly queueSize?: number | undefined;
   readonly queueDepth?: number | undefined;
+  /** How many jobs its project had on runners for all projects then, in the coordinator's few words: `3`, `5+`, `+Inf`. */
+  readonly projectJobsRunning?: string;
   /** What had to be coerced or left out, one sentence each, for the top of the trace. */
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */

@@ -9,6 +9,9 @@ import type { EntryMeter, MetricsEntry } from "./meters.ts";
 /** As GitLab Runner calls the author's script. */
 const SCRIPT = "step_script";
 
+/** How jobs are run, in GitLab Runner's words: by scripts of the runner's. */
+const MODE = "traditional";
+
 /** The name of a stage in `gitlab_runner_job_stage_duration_seconds`, which dashboards know from there. */
 function stageLabel(stage: string): string {
   if (stage === "build_script") return SCRIPT;
@@ -59,13 +62,13 @@ export function createEntryMeters(
   const jobSeconds = histogram(
     "gitlab_runner_job_duration_seconds",
     "Time from receiving a job to its end.",
-    R,
+    [...R, "mode"],
     [30, 60, 300, 600, 1800, 3600, 7200, 10800, 18000, 36000],
   );
   const queueSeconds = histogram(
     "gitlab_runner_job_queue_duration_seconds",
-    "Time that a job waited at the coordinator, as it says.",
-    R,
+    "Time that a job waited at the coordinator, as it says, by how many jobs its project had on runners for all.",
+    [...R, "project_jobs_running"],
     [1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600],
   );
   const startSeconds = histogram(
@@ -174,13 +177,15 @@ export function createEntryMeters(
         if (is) entry.unhealthy.delete(me);
         else if (here) entry.unhealthy.add(me);
       },
-      job({ queuedSeconds, queueSize: size, queueDepth: depth }) {
+      job({ queuedSeconds, queueSize: size, queueDepth: depth, projectJobsRunning = "" }) {
         if (size !== undefined || depth !== undefined) entry.queue = { size, depth };
         const receivedAt = performance.now();
         let started = false;
         let finished = false;
         on(handled, "handled", labels).inc(labels);
-        if (queuedSeconds !== undefined) on(queueSeconds, "queue", labels).observe(labels, queuedSeconds);
+        const waiting = { ...labels, project_jobs_running: projectJobsRunning };
+        if (queuedSeconds !== undefined)
+          on(queueSeconds, `queue ${projectJobsRunning}`, waiting).observe(waiting, queuedSeconds);
         const secondsSince = (): number => (performance.now() - receivedAt) / 1000;
         const failedWith = (failure_reason: FailureReason): void => {
           const old = { runner: id, failure_reason };
@@ -202,7 +207,7 @@ export function createEntryMeters(
           stage = next === undefined ? undefined : { name: next, since: now };
           if (next !== SCRIPT || scripted) return;
           scripted = true;
-          modes.inc({ mode: "traditional", executor: executorName });
+          modes.inc({ mode: MODE, executor: executorName });
         };
         return {
           moved(progress) {
@@ -216,7 +221,8 @@ export function createEntryMeters(
             }
             if (progress.at !== "finished") return;
             finished = true;
-            on(jobSeconds, "duration", labels).observe(labels, secondsSince());
+            const took = { ...labels, mode: MODE };
+            on(jobSeconds, "duration", took).observe(took, secondsSince());
             if (progress.outcome.result === "failed") failedWith(progress.outcome.reason);
           },
           traced: (bytes) => on(traced, "traced", labels).inc(labels, bytes),

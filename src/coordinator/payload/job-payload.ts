@@ -105,7 +105,13 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
   } as const;
   const problem = reader.excess ?? problemOf(payload, job.steps);
   const reason = problem === null ? {} : { problemReason: "runner_configuration_error" as const };
-  return { ...job, warnings: reader.warnings, problem, ...reason };
+  const running = jobsRunning(info.project_jobs_running_on_instance_runners_count);
+  return { ...job, warnings: reader.warnings, problem, ...reason, ...running };
+}
+
+/** Becomes a label of a metric: nothing but what GitLab sends gets there. */
+function jobsRunning(count: unknown): { readonly projectJobsRunning?: string } {
+  return typeof count === "string" && /^(?:\d{1,3}\+?|\+Inf)$/.test(count) ? { projectJobsRunning: count } : {};
 }
 
 function notNegative(count: number | undefined): number | undefined {
