@@ -11,7 +11,8 @@ export interface EntryFlag {
   readonly env?: string;
   /** Where it stands; with a dot, in a table below the entry: `docker.image`. */
   readonly key: string;
-  readonly kind: "text" | "integer" | "list" | "boolean" | "table" | "switches";
+  /** `lists` is a table of lists. */
+  readonly kind: "text" | "integer" | "list" | "boolean" | "table" | "lists" | "switches";
   readonly help: string;
 }
 

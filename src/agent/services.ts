@@ -16,6 +16,7 @@ import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { SessionServer } from "../session/server.ts";
 import type { Exchanges } from "../tokens/exchanges.ts";
 import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
@@ -109,6 +110,7 @@ export async function openServices(
     exchanges === undefined
       ? undefined
       : createTokenServices({ file: config.file, stateDir: stateDir.path, context, exchanges, log, metrics });
+  const sessions = await openSessions(first, log);
   const liveMasks = createLiveMasks();
   const handler = createJobHandler({
     journal,
@@ -126,15 +128,18 @@ export async function openServices(
     },
     log,
     liveMasks,
+    sessionTimeoutMs: first.sessionServer?.sessionTimeoutMs ?? 0,
   });
   return {
     handleJob: handler,
+    ...(sessions === null ? {} : { offerSession: sessions.offer }),
     openCoordinator: (entry, meter) => {
       const coordinator = openCoordinator(entry, {
         ...context.coordinator,
         bounds: uploadBounds(entry),
-        onRequest: (endpoint, method, status, durationMs) => {
-          meter.request(endpoint, method, status, durationMs);
+        onRequest: (request) => {
+          const { status } = request;
+          meter.request(request);
           if (status >= 200 && status < 500 && status !== 429) outbox.answered(coordinator.origin);
         },
       });
@@ -157,6 +162,7 @@ export async function openServices(
     },
     async close(signal) {
       await tokens?.close(signal);
+      await sessions?.close();
       recovering.abort();
       await recovery;
       await outbox.close(signal);
@@ -175,4 +181,14 @@ function uploadBounds({ artifact: { uploadTimeoutMs, answerTimeoutMs } }: Runner
     ...(uploadTimeoutMs === null ? {} : { uploadMs: Math.min(uploadTimeoutMs, LONGEST_TIMER_MS) }),
     ...(answerTimeoutMs === null ? {} : { uploadSilenceMs: Math.min(answerTimeoutMs, LONGEST_TIMER_MS) }),
   };
+}
+
+/** @throws {ConfigError} the address or the certificate cannot be used */
+async function openSessions({ sessionServer }: Config, log: RunnerLog): Promise<SessionServer | null> {
+  if (sessionServer === null) return null;
+  // Imported only here, because most runners serve no terminals.
+  const { openSessionServer } = await import("../session/server.ts");
+  const server = await openSessionServer(sessionServer, log);
+  log.info("serving terminals of jobs", { url: server.origin });
+  return server;
 }

@@ -18,6 +18,8 @@ export interface Config {
   readonly metricsAddress: string;
   /** `[web]`; null: no page is served. */
   readonly web: WebConfig | null;
+  /** `[session_server]`; null: jobs have no terminal. Read at start. */
+  readonly sessionServer: SessionServerConfig | null;
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
@@ -45,6 +47,23 @@ export interface WebConfig {
   readonly password: string | null;
 }
 
+/** Where the terminals of jobs are served. */
+export interface SessionServerConfig {
+  readonly listen: ListenAddress;
+  /** Where coordinators reach it. */
+  readonly advertise: { readonly host: string; readonly port: number };
+  /** How long a job stays open for a terminal. */
+  readonly sessionTimeoutMs: number;
+  /** Absolute; null: the runner makes a certificate. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
+}
+
+export interface ListenAddress {
+  /** `undefined`: all of this machine. */
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
 /** What must hold before an entry asks for a job. */
 export interface AdmissionConfig {
   /** Inodes that must be free where jobs work. */
@@ -57,6 +76,16 @@ export interface AdmissionConfig {
   /** Jobs in a row that could not be prepared until their entry pauses; `null`: any number. */
   readonly maxSystemFailures: number | null;
   readonly failurePauseMs: number;
+}
+
+/** How long jobs may have waited at the coordinator: `[[runners.monitoring.job_queuing_durations]]`. */
+export interface QueuingLimit {
+  /** When it counts: in minutes of any of these. */
+  readonly periods: readonly ((minute: Date) => boolean)[];
+  /** 0: as long as they like. */
+  readonly thresholdSeconds: number;
+  /** Only jobs of which the coordinator says this of how many jobs of their project run; `null`: all. */
+  readonly runningForProject: RegExp | null;
 }
 
 /** A `[[runners]]` entry that cannot be used as it stands. */
@@ -178,6 +207,10 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** TOML: `job_git_variables`; absent is `safe`. */
+  readonly jobGitVariables?: "none" | "safe" | "all";
+  /** A directory on the jobs' machine with what a fetch of all branches and tags would bring, for `git init` to copy. */
+  readonly sourcesTemplate?: string;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** `[labels]` and `[runners.labels]`, which GitLab shows with this machine. */
@@ -189,6 +222,8 @@ export interface RunnerConfig {
     /** From its last byte to the answer. */
     readonly answerTimeoutMs: number | null;
   };
+  /** The last one whose period is now counts. */
+  readonly queuingLimits: readonly QueuingLimit[];
   /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
   readonly featureFlags: Readonly<Record<string, boolean>>;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */

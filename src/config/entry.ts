@@ -11,6 +11,7 @@ import { childOf, nodeAt } from "./file/layout-node.ts";
 import { canonicalText, isTable } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest, entryId, runnerName, shortTokens } from "./identity.ts";
+import { readQueuingLimits } from "./monitoring.ts";
 import { lifeOf, readTokenLife, TOKEN_KEYS } from "./token-life.ts";
 
 /** What reading an entry needs to know of the world. */
@@ -85,6 +86,10 @@ export async function readEntry(
   }
   const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
     findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);
+  });
+  const queuingLimits = await readQueuingLimits(settings.monitoring?.job_queuing_durations ?? [], (path, text) => {
+    const whole = ["monitoring", ...path];
+    findings.problem(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
   });
   const files: Record<(typeof TLS_KEYS)[number], string | undefined> = {
     "tls-ca-file": undefined,
@@ -162,6 +167,7 @@ export async function readEntry(
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
+    jobGitVariables: settings.job_git_variables ?? "safe",
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     labels: { ...around.labels, ...settings.labels },
@@ -169,6 +175,7 @@ export async function readEntry(
       uploadTimeoutMs: settings.artifact.upload_timeout,
       answerTimeoutMs: settings.artifact.response_header_timeout,
     },
+    queuingLimits,
     featureFlags: readFeatureFlags(settings.feature_flags),
     fingerprint,
     executorFingerprint,

@@ -6,6 +6,7 @@ import type { Executor, Reservation } from "../executor.ts";
 import type { Job } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { SessionOffer } from "../session/contract.ts";
 import type { Gate } from "./admission/admission.ts";
 import type { PlaceResult } from "./admission/breaker.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
@@ -27,6 +28,8 @@ export interface PollerOptions {
     | "unhealthyIntervalMs"
   >;
   readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
+  /** A terminal's address and secret, for one request; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
   readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "wantsPayload" | "onRoom">;
   readonly slots: Slots;
   readonly gate: Gate;
@@ -50,6 +53,7 @@ export interface PollerOptions {
     slot: Slot,
     reservation: Reservation | undefined,
     onPlace: (result: PlaceResult) => void,
+    session: SessionOffer | undefined,
   ) => boolean;
   readonly meter: Pick<EntryMeter, "asking" | "crowded" | "full" | "healthy" | "lanes" | "refused">;
   readonly timing: PollTiming;
@@ -128,14 +132,18 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     return { ms: timing.conflictMs * (0.1 + 0.9 * Math.random()), quick: true };
   };
 
-  const ask = async (slot: Slot): ReturnType<Coordinator["requestJob"]> => {
+  const ask = async (slot: Slot, session: SessionOffer | undefined): ReturnType<Coordinator["requestJob"]> => {
     const hold = slots.waiting === 0 && slots.free >= entryCount() - 1;
     const lend = setTimeout(() => slot.lend(), hold && holds ? timing.lendHeldMs : timing.lendMs);
     meter.asking(1);
     try {
       const answer = await coordinator.requestJob(
         info,
-        { hold, keepPayload: executor.wantsPayload === true },
+        {
+          hold,
+          keepPayload: executor.wantsPayload === true,
+          ...(session === undefined ? {} : { session: session.words }),
+        },
         requests.signal,
       );
       if (hold && answer.kind === "none" && answer.heldMs >= timing.heldMs) holds = patient;
@@ -186,7 +194,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       slot = await slots.acquire(wish, stop);
       if (stop.aborted || isPaused()) return atOnce;
       tell({ at: "asking", since: Date.now() });
-      const answer = await ask(slot);
+      const session = features.terminal === true ? options.offerSession?.() : undefined;
+      const answer = await ask(slot, session);
       tell({ at: "idle", answeredAt: Date.now() });
       if (answer.kind !== "conflict" && answer.kind !== "job") conflicts = 0;
       switch (answer.kind) {
@@ -194,7 +203,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           health.accepted();
           if (answer.job.dialect === "gitlab") widen();
           else patient = false;
-          handedOver = receive(answer.job, slot, reservation, admitted.told);
+          handedOver = receive(answer.job, slot, reservation, admitted.told, session);
           if (!handedOver) return lostRace();
           conflicts = 0;
           return entry.strictCheckInterval ? idle() : atOnce;

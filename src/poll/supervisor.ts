@@ -7,6 +7,7 @@ import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { SessionOffer } from "../session/contract.ts";
 import type { Admission } from "./admission/admission.ts";
 import { createHousekeeper } from "./housekeeping.ts";
 import { createJobs } from "./jobs.ts";
@@ -31,6 +32,8 @@ export interface SupervisorOptions {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly timing?: PollTiming;
+  /** A terminal for the job that one request may bring; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
 }
 
 export interface Supervisor {
@@ -139,6 +142,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         entry,
         coordinator,
         executor,
+        ...(options.offerSession === undefined ? {} : { offerSession: options.offerSession }),
         slots,
         gate,
         isPaused: () => paused.has(entry.id),
@@ -148,7 +152,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         // Half of the time is left for the jobs that such a request may still bring.
         lastRequestMs: () => Math.min(timing.lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
         firstDelayMs: delayMs(pauseMs(entry, origin)),
-        receive: (job, slot, reservation, onPlace) => {
+        receive: (job, slot, reservation, onPlace, session) => {
           const ended = jobs.take({
             job,
             entry,
@@ -156,6 +160,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
             coordinator,
             slot,
             reservation,
+            session,
             meter,
             log: entryLog,
             onPlace,

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { globalKeys, runnerKeys, webSchema } from "../../src/config/check/schema.ts";
+import { globalKeys, runnerKeys, sessionServerSchema, webSchema } from "../../src/config/check/schema.ts";
 import { read } from "./support.ts";
 
 const example = await readFile(new URL("../../config.example.toml", import.meta.url), "utf8");
@@ -33,6 +33,8 @@ test("defaults that the example shows are the defaults", async () => {
 test("every key stands in the example", () => {
   for (const key of Object.keys(webSchema.shape))
     expect(example).toMatch(new RegExp(`^\\[web\\](?:\\n.*)*\\n  # ${key} = `, "m"));
+  for (const key of Object.keys(sessionServerSchema.shape))
+    expect(example).toMatch(new RegExp(`^\\[session_server\\](?:\\n.*)*\\n  # ${key} = `, "m"));
   const tolerated = [
     "feature_flags",
     "id",
@@ -43,9 +45,10 @@ test("every key stands in the example", () => {
     "housekeeping",
     "artifact",
     "labels",
+    "monitoring",
   ];
   for (const key of [...globalKeys, ...runnerKeys]) {
-    if (!["runners", "web"].includes(key) && !tolerated.includes(key))
+    if (!["runners", "web", "session_server"].includes(key) && !tolerated.includes(key))
       expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));
   }
 });

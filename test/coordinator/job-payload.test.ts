@@ -416,7 +416,7 @@ test.each([
   ["+Inf", "+Inf"],
   ["3", "3"],
   ["many", undefined],
-  [7, undefined],
+  [7, "7"],
   [undefined, undefined],
 ])("how many jobs of the project run becomes a label only as GitLab says it: %j", (sent, expected) => {
   const job_info = { project_jobs_running_on_instance_runners_count: sent };

@@ -174,7 +174,7 @@ test.each([
 ])("a token is exchanged once: %d %s", async (status, body, kind) => {
   const { target, received } = await coordinator({ status, body });
   const counted: unknown[] = [];
-  const deps = testDeps({ onRequest: (endpoint, method, code) => void counted.push([endpoint, method, code]) });
+  const deps = testDeps({ onRequest: (made) => void counted.push([made.endpoint, made.method, made.status]) });
   const answer = await resetToken(target, { token: "glrt-old" }, deps, never);
   expect(answer).toMatchObject({ kind });
   expect("message" in answer ? answer.message : "").not.toContain("glrt-old");

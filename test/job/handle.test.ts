@@ -83,6 +83,24 @@ test.each([
   expect(job.trace).not.toMatch(/\d{6}Z 0/);
 });
 
+test("the policy of a cache may be a variable, and a word that is none ends a job of GitLab before its script", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const run = async (policy: string, value: string) => {
+    const cache = [{ key: "deps", paths: ["made"], policy }];
+    const job = local.enqueue({ script: ["echo ran; date > made"], cache, variables: { P: value } });
+    const { outcome, delivered } = await handling.handle(await handling.receive());
+    await delivered;
+    return { trace: job.trace, outcome };
+  };
+  expect((await run("$P", "pull")).trace).not.toContain("section_start:archive");
+  const both = await run("$P", "");
+  expect(plain(both.trace)).toMatch(/restore_cache[\s\S]*archive_cache/);
+  const foo = await run("$P", "foo");
+  expect(foo.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+  expect(foo.trace).toContain('cache:policy of the cache "deps" is "foo", expected is pull-push, pull or push');
+  expect(plain(foo.trace)).not.toMatch(/^ran$/m);
+});
+
 test("GitLab hears with each piece of a trace whether it may show secrets, also with one that is sent later", async () => {
   const { local, handling } = await setUp("gitlab");
   const asked = (id: string): (string | null)[] =>

@@ -14,6 +14,8 @@ import type { KeeperOptions, TokenKeeper } from "../../tokens/keeper.ts";
 /** What looking after tokens needs of the runner at work. */
 export type TokenHooks = Pick<KeeperOptions, "about" | "onExchanged">;
 
+import type { SessionOffer } from "../../session/contract.ts";
+
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
   readonly config: string;
@@ -35,6 +37,8 @@ export interface RunServices {
   readonly handleJob: HandleJob;
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
   openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
+  /** A terminal for the job that one request may bring; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
   hasRoom(): Promise<boolean>;
   /** The state of the disk at the last check. */
   disk(): DiskState;

@@ -106,6 +106,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
         onRoom: metrics.pollingPaused,
         log,
       }),
+      ...(services.offerSession === undefined ? {} : { offerSession: services.offerSession }),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       isChanging: (entry) => tokens?.isChanging(entry) ?? false,
       board: deps.board,
@@ -189,7 +190,7 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<void> {
   const { log, metrics, notifier } = deps;
-  const { stateDir } = started.config;
+  const { stateDir, sessionServer } = started.config;
   const settle = (reloaded: Reloaded): void => {
     for (const told of started.onReload) told(reloaded);
     started.onReload.clear();
@@ -210,6 +211,9 @@ export async function follow(
       const { config } = change;
       if (config.stateDir !== stateDir && config.stateDir !== started.config.stateDir) {
         log.warn("the new state_dir is used after a restart", { state_dir: config.stateDir, until_then: stateDir });
+      }
+      if (JSON.stringify(config.sessionServer) !== JSON.stringify(sessionServer)) {
+        log.warn("the new [session_server] is used after a restart");
       }
       started.config = config;
       adopt(config, options, deps);

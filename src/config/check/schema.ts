@@ -114,6 +114,15 @@ const labels = z.record(z.string(), text).transform((table, context): Readonly<R
   return z.NEVER;
 });
 
+export const sessionServerSchema = z.object({
+  listen_address: text.optional(),
+  advertise_address: text.optional(),
+  // Negative numbers have always meant the default.
+  session_timeout: z.preprocess((value) => (typeof value === "number" && value < 0 ? 0 : value), duration(1_800_000)),
+  tls_cert_file: text.optional(),
+  tls_key_file: text.optional(),
+});
+
 export const globalSchema = z.object({
   concurrent: concurrent.default(1),
   // 0 and negative have always meant the default; files that say so are in use.
@@ -133,6 +142,7 @@ export const globalSchema = z.object({
   listen_address: text.optional(),
   metrics_server: text.optional(),
   web: webSchema.default({}),
+  session_server: sessionServerSchema.prefault({}),
   user: text.optional(),
   sentry_dsn: text.default(""),
   shutdown_timeout: duration(30_000),
@@ -177,6 +187,19 @@ const cacheSchema = z.object({
     .optional(),
   gcs: tolerated,
   azure: tolerated,
+});
+
+const monitoringSchema = z.object({
+  job_queuing_durations: z
+    .array(
+      z.object({
+        periods: z.array(text).default([]),
+        timezone: text.default(""),
+        threshold: duration(0, 1),
+        jobs_running_for_project: text.default(""),
+      }),
+    )
+    .default([]),
 });
 
 /** 8 hex digits, or nothing. */
@@ -225,6 +248,7 @@ export const runnerSchema = z.object({
   prepare_timeout: duration(null),
   get_sources_timeout: duration(null),
   git_ssl_no_verify: z.boolean().default(false),
+  job_git_variables: word({ none: "none", safe: "safe", all: "all" }).default("safe"),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),
   durable: z.boolean().optional(),
@@ -234,6 +258,7 @@ export const runnerSchema = z.object({
     .object({ upload_timeout: duration(null), response_header_timeout: duration(null) })
     .default({ upload_timeout: null, response_header_timeout: null }),
   labels: labels.default({}),
+  monitoring: monitoringSchema.optional(),
   feature_flags: tolerated,
   id: tolerated,
   token_obtained_at: tolerated,
@@ -242,6 +267,7 @@ export const runnerSchema = z.object({
 
 export type GlobalSettings = z.infer<typeof globalSchema>;
 export type RunnerSettings = z.infer<typeof runnerSchema>;
+export type QueuingTable = z.infer<typeof monitoringSchema>["job_queuing_durations"][number];
 export type CacheTable = z.infer<typeof cacheSchema>;
 
 export const globalKeys: readonly string[] = [...Object.keys(globalSchema.shape), "runners"];

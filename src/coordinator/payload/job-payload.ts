@@ -102,16 +102,17 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     queuedSeconds: reader.number(info.time_in_queue_seconds, "job_info.time_in_queue_seconds"),
     queueSize: notNegative(reader.number(info.queue_size, "job_info.queue_size")),
     queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
+    projectJobsRunning: countOf(info.project_jobs_running_on_instance_runners_count),
   } as const;
   const problem = reader.excess ?? problemOf(payload, job.steps);
   const reason = problem === null ? {} : { problemReason: "runner_configuration_error" as const };
-  const running = jobsRunning(info.project_jobs_running_on_instance_runners_count);
-  return { ...job, warnings: reader.warnings, problem, ...reason, ...running };
+  return { ...job, warnings: reader.warnings, problem, ...reason };
 }
 
-/** Becomes a label of a metric: nothing but what GitLab sends gets there. */
-function jobsRunning(count: unknown): { readonly projectJobsRunning?: string } {
-  return typeof count === "string" && /^(?:\d{1,3}\+?|\+Inf)$/.test(count) ? { projectJobsRunning: count } : {};
+/** A count as GitLab writes it; anything else could be a label of a metric without bound. */
+function countOf(value: unknown): string | undefined {
+  const text = typeof value === "number" ? String(value) : value;
+  return typeof text === "string" && /^(?:\d{1,4}\+?|\+Inf)$/.test(text) ? text : undefined;
 }
 
 function notNegative(count: number | undefined): number | undefined {
