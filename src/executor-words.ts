@@ -12,7 +12,7 @@ export interface EntryFlag {
   /** Where it stands; with a dot, in a table below the entry: `docker.image`. */
   readonly key: string;
   /** `lists` is a table of lists. */
-  readonly kind: "text" | "integer" | "list" | "boolean" | "table" | "lists";
+  readonly kind: "text" | "integer" | "list" | "boolean" | "table" | "lists" | "switches";
   readonly help: string;
 }
 

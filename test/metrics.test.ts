@@ -160,7 +160,7 @@ describe("the metrics", () => {
       jobs = progress.map((each) => ({ runner: "7e3b05c2", progress: each }));
     };
     const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: Number.POSITIVE_INFINITY });
-    const first = entry.job({ queuedSeconds: 2 });
+    const first = entry.job({ queuedSeconds: 2, projectJobsRunning: "5+" });
     const second = entry.job({ queuedSeconds: undefined });
     show({ at: "received" }, { at: "received" });
     expect(await metrics.render()).toContain(
@@ -173,7 +173,7 @@ describe("the metrics", () => {
       'ci_runner_builds{runner="7e3b05c2",state="running",stage="get_sources",executor_stage=""} 1',
     );
     expect(text).toContain(
-      'gitlab_runner_job_queue_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",project_jobs_running=""} 1',
+      'gitlab_runner_job_queue_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",project_jobs_running="5+"} 1',
     );
     const [failed, passed] = [{ result: "failed", reason: "script_failure" }, { result: "success" }] as const;
     first.moved({ at: "finished", outcome: failed });

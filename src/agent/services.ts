@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { findShellWriter } from "../../shells/index.ts";
 import type { CommandContext } from "../commands/context.ts";
 import type { RunServices } from "../commands/run/deps.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, RunnerConfig } from "../config/config.ts";
+import type { Bounds } from "../coordinator/calls.ts";
 import { openCoordinator } from "../coordinator/client.ts";
 import { describeError } from "../errors.ts";
 import { noMeter } from "../executor-deps.ts";
@@ -135,6 +136,7 @@ export async function openServices(
     openCoordinator: (entry, meter) => {
       const coordinator = openCoordinator(entry, {
         ...context.coordinator,
+        bounds: uploadBounds(entry),
         onRequest: (request) => {
           const { status } = request;
           meter.request(request);
@@ -167,6 +169,17 @@ export async function openServices(
       await journal.close();
       await stateDir.close();
     },
+  };
+}
+
+/** Longest delay that Node's timers can hold. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** What the entry says of its uploads. */
+function uploadBounds({ artifact: { uploadTimeoutMs, answerTimeoutMs } }: RunnerConfig): Partial<Bounds> {
+  return {
+    ...(uploadTimeoutMs === null ? {} : { uploadMs: Math.min(uploadTimeoutMs, LONGEST_TIMER_MS) }),
+    ...(answerTimeoutMs === null ? {} : { uploadSilenceMs: Math.min(answerTimeoutMs, LONGEST_TIMER_MS) }),
   };
 }
 

@@ -14,7 +14,7 @@ export async function runnerInfoOf(entry: RunnerConfig, { cwd, env }: CommandCon
     user: undefined,
   });
   try {
-    return { executor: executor.name, shell: executor.shell, features: executor.features };
+    return { executor: executor.name, shell: executor.shell, features: executor.features, labels: entry.labels };
   } finally {
     await closeExecutor(executor);
   }

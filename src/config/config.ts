@@ -213,6 +213,15 @@ export interface RunnerConfig {
   readonly sourcesTemplate?: string;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
+  /** `[labels]` and `[runners.labels]`, which GitLab shows with this machine. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** `[runners.artifact]`; `null`: the runner's own bound. */
+  readonly artifact: {
+    /** For an upload as a whole. */
+    readonly uploadTimeoutMs: number | null;
+    /** From its last byte to the answer. */
+    readonly answerTimeoutMs: number | null;
+  };
   /** The last one whose period is now counts. */
   readonly queuingLimits: readonly QueuingLimit[];
   /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */

@@ -32,6 +32,8 @@ export interface EntrySurroundings {
   readonly killGraceMs: number;
   /** Global settings that a change of must reach a running entry. */
   readonly globalFingerprint: string;
+  /** The global `[labels]`. */
+  readonly labels: Readonly<Record<string, string>>;
   /** The global `user`, or who was named in its place. */
   readonly user: string | undefined;
   /** The global `durable`. */
@@ -168,6 +170,11 @@ export async function readEntry(
     jobGitVariables: settings.job_git_variables ?? "safe",
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
+    labels: { ...around.labels, ...settings.labels },
+    artifact: {
+      uploadTimeoutMs: settings.artifact.upload_timeout,
+      answerTimeoutMs: settings.artifact.response_header_timeout,
+    },
     queuingLimits,
     featureFlags: readFeatureFlags(settings.feature_flags),
     fingerprint,

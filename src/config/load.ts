@@ -21,7 +21,7 @@ import { readSessionServer } from "./session-server.ts";
 import { readWeb } from "./web.ts";
 
 export interface ParseOptions
-  extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "user" | "durable"> {
+  extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "labels" | "user" | "durable"> {
   /** Named in messages, absolute. */
   readonly file: string;
   /** Where jobs are remembered unless the file or `stateDirOverride` says otherwise. */
@@ -92,11 +92,12 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const user = options.userOverride || settings?.user || undefined;
   const durable = settings?.durable ?? false;
+  const labels = settings?.labels ?? {};
   const runners: RunnerConfig[] = [];
   const broken: BrokenEntry[] = [];
   const lines = new Map<string, number>();
   for (const entry of entriesOf(around)) {
-    const read = await readEntry(entry, { ...options, killGraceMs, globalFingerprint, user, durable });
+    const read = await readEntry(entry, { ...options, killGraceMs, globalFingerprint, labels, user, durable });
     if (!("runner" in read)) {
       const { problems, line = document.layout.lineAt(entry.node.at) } = entry.findings;
       broken.push({ ...nameOf(entry, options.env), line, problems, reach: read.reach });
@@ -175,9 +176,9 @@ const RUNNERS: ReadonlySet<string> = new Set(["runners"]);
 
 /** What an entry's poller and executor are given of the global section. */
 function fingerprintOf(settings: GlobalSettings, options: ParseOptions): string {
-  const { check_interval, connection_max_age, user, durable } = settings;
+  const { check_interval, connection_max_age, labels, user, durable } = settings;
   const account = options.userOverride || user;
-  return JSON.stringify([check_interval, connection_max_age, account, killGraceOf(settings), durable]);
+  return JSON.stringify([check_interval, connection_max_age, labels, account, killGraceOf(settings), durable]);
 }
 
 /** A job that ignores SIGTERM has to be gone before `shutdown_timeout` is over. */

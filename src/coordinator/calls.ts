@@ -32,6 +32,8 @@ export interface Bounds {
   readonly silenceMs: number;
   /** Longest silence of a coordinator that has been sent a file: it may move it to its storage before it answers. */
   readonly uploadSilenceMs: number;
+  /** Longest upload of a file as a whole; by default it follows from its size. */
+  readonly uploadMs?: number;
 }
 
 const usualBounds: Bounds = { jobRequestMs: 120_000, silenceMs: 60_000, uploadSilenceMs: 600_000 };
@@ -60,6 +62,8 @@ export interface ApiCall {
   readonly deadlineMs?: number;
   /** Another bound on silence than the usual. */
   readonly silenceMs?: number;
+  /** Another bound on the whole call than the usual. */
+  readonly totalMs?: number;
   readonly answerBytes?: number;
   readonly sink?: Sink;
 }
@@ -117,7 +121,9 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
         headers: [...common, "x-request-id", deps.connections.nextRequestId(), ...contentType, ...(call.headers ?? [])],
         body: call.body,
         idleMs,
-        totalMs: call.sink === undefined ? (call.deadlineMs ?? 2 * idleMs + bytes / SLOWEST_BYTES_PER_MS) : LONGEST_MS,
+        totalMs:
+          call.totalMs ??
+          (call.sink === undefined ? (call.deadlineMs ?? 2 * idleMs + bytes / SLOWEST_BYTES_PER_MS) : LONGEST_MS),
         answerBytes: call.answerBytes ?? ANSWER_BYTES,
         ...(call.sink === undefined ? {} : { sink: call.sink }),
       };

@@ -12,6 +12,8 @@ export type RemoteStatus = "running" | "canceling" | "gone";
 export interface RunnerInfo {
   readonly executor: string;
   readonly shell: string;
+  /** What an operator says of this machine; GitLab shows it. */
+  readonly labels?: Readonly<Record<string, string>>;
   readonly features: {
     readonly variables: boolean;
     readonly image: boolean;

@@ -120,7 +120,7 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
       breakOff(error);
     };
     const silence = setTimeout(onTime, call.idleMs, call.idleMs);
-    const limit = call.totalMs > call.idleMs ? setTimeout(onTime, call.totalMs, call.totalMs) : undefined;
+    const limit = call.totalMs !== call.idleMs ? setTimeout(onTime, call.totalMs, call.totalMs) : undefined;
     signal.addEventListener("abort", onAbort, { once: true });
 
     client.dispatch(

@@ -37,6 +37,7 @@ export function openTransfers(
           body: { length, open },
           repeatable: true,
           silenceMs: bounds.uploadSilenceMs,
+          ...(bounds.uploadMs === undefined ? {} : { totalMs: bounds.uploadMs }),
         },
         signal,
       );

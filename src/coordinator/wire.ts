@@ -44,6 +44,7 @@ export function runnerInfo(
     ...identityInfo(identity),
     executor: info.executor,
     shell: info.shell,
+    ...(info.labels === undefined || Object.keys(info.labels).length === 0 ? {} : { labels: info.labels }),
     features: { variables, image, services, shared, ...features },
   };
 }

@@ -144,7 +144,14 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
         return null;
       }
       const repository = withoutSecrets(job.git.repoUrl);
-      log.info("job received", { job: job.id, title, ...(repository === "" ? {} : { repository }) });
+      log.info("job received", {
+        job: job.id,
+        title,
+        project: job.projectId,
+        ...aboutPipeline(job),
+        ...(job.queuedSeconds === undefined ? {} : { queued_seconds: job.queuedSeconds }),
+        ...(repository === "" ? {} : { repository }),
+      });
       const controller = new AbortController();
       const card = {
         id: job.id,
@@ -206,4 +213,16 @@ function withoutSecrets(text: string): string {
   if (!URL.canParse(text)) return "";
   const { protocol, host, pathname } = new URL(text);
   return `${protocol}//${host}${pathname}`;
+}
+
+/** What everybody who sees the job at its coordinator sees, too, by the variables that both dialects send. */
+function aboutPipeline({ variables }: Job): Readonly<Record<string, string>> {
+  const named = { pipeline: "CI_PIPELINE_ID", ref: "CI_COMMIT_REF_NAME", sha: "CI_COMMIT_SHA" };
+  return Object.fromEntries(
+    Object.entries(named).flatMap(([field, key]) => {
+      const variable = variables.findLast((one) => one.key === key);
+      const known = variable !== undefined && !variable.masked && variable.public && variable.value !== "";
+      return known ? [[field, variable.value.slice(0, 200)]] : [];
+    }),
+  );
 }

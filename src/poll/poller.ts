@@ -19,6 +19,7 @@ export interface PollerOptions {
   readonly entry: Pick<
     RunnerConfig,
     | "id"
+    | "labels"
     | "limit"
     | "weight"
     | "requestConcurrency"
@@ -95,7 +96,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   const { entry, coordinator, executor, slots, gate, pauseMs, entryCount, receive, meter, timing, log } = options;
   const { isPaused } = options;
   const { name, shell, features } = executor;
-  const info: RunnerInfo = { executor: name, shell, features };
+  const info: RunnerInfo = { executor: name, shell, features, labels: entry.labels };
   const health = createHealth({
     origin: coordinator.origin,
     refusalLimit: entry.unhealthyRequestsLimit,

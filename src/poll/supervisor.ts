@@ -66,6 +66,7 @@ interface Station {
   readonly poller: Poller;
   readonly lease: Lease;
   readonly onRequest: EntryMeter["request"];
+  readonly labels: RunnerConfig["labels"];
   /** Ask no more. Resolves when the entry's last job has ended and all is closed; never rejects. */
   end(): Promise<void>;
 }
@@ -191,7 +192,15 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       meter.close();
       shown[Symbol.dispose]();
     };
-    return { id, origin, poller, lease, onRequest: meter.request, end: () => (ended ??= leave()) };
+    return {
+      id,
+      origin,
+      poller,
+      lease,
+      labels: entry.labels,
+      onRequest: meter.request,
+      end: () => (ended ??= leave()),
+    };
   };
 
   const leave = (station: Station): void => {
@@ -282,7 +291,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       const station = [...stations.values()].find((one) => one.id === id);
       if (station === undefined) return undefined;
       const { name, shell, features } = station.lease.executor;
-      return { info: { executor: name, shell, features }, onRequest: station.onRequest };
+      return { info: { executor: name, shell, features, labels: station.labels }, onRequest: station.onRequest };
     },
     blame: jobs.blame,
   };

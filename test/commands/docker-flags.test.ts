@@ -34,7 +34,7 @@ test("each flag of GitLab Runner for docker fills a key that the table takes", (
   for (const [flag, , key, kind] of moreRows) {
     const value =
       SAMPLES[flag] ??
-      { integer: "7", boolean: "true", table: "name=value", text: "word", list: "word", lists: "" }[kind];
+      { integer: "7", boolean: "true", table: "name=value", text: "word", list: "word", lists: "", switches: "" }[kind];
     const table = docker(`--docker-${flag}=${value}`);
     expect(table).toHaveProperty([key]);
     expect(dockerTable.parse(table)).toBeDefined();

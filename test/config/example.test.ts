@@ -43,6 +43,8 @@ test("every key stands in the example", () => {
     "cache",
     "admission",
     "housekeeping",
+    "artifact",
+    "labels",
     "monitoring",
   ];
   for (const key of [...globalKeys, ...runnerKeys]) {

@@ -494,6 +494,28 @@ describe("warnings", () => {
     expect(await warningsOf(entry('feature_flags = "FF_X"'))).toContain("expected a table of flags");
   });
 
+  test("labels of all entries and of one go together; what GitLab would refuse is refused here", async () => {
+    const text = `[labels]\nlocation = "hall-2"\nowner = "x"\n${entry("[runners.labels]\nowner = 'team.a'\n")}`;
+    const { runners } = await read(text);
+    expect(runners.map(({ labels }) => labels)).toEqual([{ location: "hall-2", owner: "team.a" }]);
+    for (const label of ["ab = 'x'", "abc = ''", "abc = 'with blank'", "'a b c' = 'x'"])
+      expect(await refusal(entry(`[runners.labels]\n${label}\n`))).toMatch(/labels.*expected names of 3 to 65/);
+    const many = Array.from({ length: 33 }, (_, index) => `label${index} = "x"`).join("\n");
+    expect(await refusal(entry(`[runners.labels]\n${many}\n`))).toContain("at most 32 labels, found 33");
+    const [one, other] = await Promise.all([read(text), read(text.replace("hall-2", "hall-3"))]);
+    expect(one.runners[0]?.fingerprint).not.toBe(other.runners[0]?.fingerprint);
+  });
+
+  test("bounds of uploads", async () => {
+    const { runners, warnings } = await read(
+      entry("[runners.artifact]\nupload_timeout = '2h'\nresponse_header_timeout = 30\n"),
+    );
+    expect([warnings, runners[0]?.artifact]).toEqual([[], { uploadTimeoutMs: 7_200_000, answerTimeoutMs: 30_000 }]);
+    expect(await warningsOf(entry("[runners.artifact]\nupload_timeot = '2h'\n"))).toContain(
+      'Did you mean "upload_timeout"?',
+    );
+  });
+
   test("isolation of Windows containers is said to have no effect", async () => {
     const text = `${entry().replace('"shell"', '"docker"')}[runners.docker]\nimage = "ruby:3.3"\nisolation = "hyperv"\n`;
     expect((await read(text, { catalog: executors })).warnings).toEqual([

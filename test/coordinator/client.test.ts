@@ -599,6 +599,22 @@ describe("artifacts", () => {
       cause: { status: 0 },
     });
   });
+
+  test("end when they take longer as a whole than the operator lets them, though something moves all the time", async () => {
+    const { url } = await site(() => ({ status: 201 }));
+    const slow = async function* () {
+      for (let count = 0; count < 100; count++) {
+        await pause(20, never);
+        yield Buffer.from("a");
+      }
+    };
+    const file: ArtifactFile = { ...large().file, size: 100, open: () => Readable.from(slow(), { objectMode: false }) };
+    const bounded = open(url, { bounds: { uploadSilenceMs: 20_000, uploadMs: 200 } });
+    expect(await refused(bounded.uploadArtifacts(credentials("gitlab"), file, never))).toMatchObject({
+      retry: true,
+      message: expect.stringContaining("within 0.2 s"),
+    });
+  });
 });
 
 describe("connections", () => {

@@ -410,3 +410,15 @@ test("jobs without a project do not share a number with one", () => {
   expect(jobOf({ id: 5, token: "t", job_info: { project_id: 0 } }).projectId).toBe("job-5");
   expect(jobOf({ id: 5, token: "t" }).projectId).toBe("job-5");
 });
+
+test.each([
+  ["5+", "5+"],
+  ["+Inf", "+Inf"],
+  ["3", "3"],
+  ["many", undefined],
+  [7, "7"],
+  [undefined, undefined],
+])("how many jobs of the project run becomes a label only as GitLab says it: %j", (sent, expected) => {
+  const job_info = { project_jobs_running_on_instance_runners_count: sent };
+  expect(jobOf({ id: 1, token: "t", steps: [script], job_info }).projectJobsRunning).toBe(expected);
+});

@@ -130,3 +130,12 @@ test("intervals are kept within bounds", () => {
     undefined,
   ]);
 });
+
+test("labels go with what the runner says of itself, where there are any", () => {
+  const features = { variables: true, image: false, services: false, shared: true };
+  const info = { executor: "shell", shell: "bash", features };
+  expect(runnerInfo(identity, { ...info, labels: { location: "hall-2" } })).toMatchObject({
+    labels: { location: "hall-2" },
+  });
+  expect(runnerInfo(identity, { ...info, labels: {} })).not.toHaveProperty("labels");
+});

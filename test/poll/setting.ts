@@ -165,6 +165,8 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     killLeftovers: true,
     queuingLimits: [],
     featureFlags: {},
+    labels: {},
+    artifact: { uploadTimeoutMs: null, answerTimeoutMs: null },
     executorFingerprint: "as it was",
     reconfigure: () => false,
     openExecutor: () => executorOf(),

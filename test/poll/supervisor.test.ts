@@ -516,6 +516,7 @@ describe("a job", () => {
       'ci_runner_builds{runner="id-a",state="running",stage="build_script",executor_stage=""} 1',
     );
     const line = lines.find((one) => one.includes("job received"));
+    expect(line).toContain("project=");
     expect(line).toContain("repository=https://git.example.org/group/project.git");
     expect(lines.join("")).not.toMatch(/canary|token-of/);
   });

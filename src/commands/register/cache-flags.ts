@@ -4,6 +4,13 @@ import type { EntryFlag } from "../../executor-words.ts";
 export const cacheFlags: readonly EntryFlag[] = [
   { flag: "cache-type", env: "CACHE_TYPE", key: "cache.Type", kind: "text", help: "s3: keep caches in a bucket, too" },
   {
+    flag: "cache-max_uploaded_archive_size",
+    env: "CACHE_MAXIMUM_UPLOADED_ARCHIVE_SIZE",
+    key: "cache.MaxUploadedArchiveSize",
+    kind: "integer",
+    help: "larger archives are not uploaded, bytes; 0: no limit",
+  },
+  {
     flag: "cache-s3-cache-path",
     env: "S3_CACHE_PATH",
     key: "cache.Path",

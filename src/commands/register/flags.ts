@@ -25,6 +25,24 @@ export function addRegisterCommand(program: Command, { names, words }: ExecutorC
       ),
     )
     .addOption(toggle("--locked", "tie the runner to its project; default: true", "REGISTER_LOCKED"))
+    .addOption(toggle("--paused", "GitLab: give it no jobs at first", "REGISTER_PAUSED"))
+    .addOption(
+      new Option("--access-level <level>", "GitLab: not_protected or ref_protected").env("REGISTER_ACCESS_LEVEL"),
+    )
+    .addOption(
+      new Option("--maximum-timeout <seconds>", "GitLab: the longest time a job may have").env(
+        "REGISTER_MAXIMUM_TIMEOUT",
+      ),
+    )
+    .addOption(
+      new Option("--maintenance-note <text>", "GitLab: for its administrators").env("REGISTER_MAINTENANCE_NOTE"),
+    )
+    .addOption(
+      new Option(
+        "--template-config <file>",
+        "a file with one [[runners]] entry: what flags and answers leave open is taken from there, its token apart",
+      ).env("TEMPLATE_CONFIG_FILE"),
+    )
     .addOption(
       toggle("--leave-runner", "keep the registration even if the entry cannot be saved", "REGISTER_LEAVE_RUNNER"),
     )

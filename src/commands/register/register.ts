@@ -16,6 +16,8 @@ import { runnerInfoOf } from "../runner-info.ts";
 import { typedConfig } from "../typed-entry.ts";
 import type { Ask } from "./ask.ts";
 import { attributeOf, entryKeys, type FlagValues, questionsFor, textOf } from "./runner-flags.ts";
+import { readServerSide, serverSideFlags } from "./server-side.ts";
+import { onlyOf, readTemplate, withTemplateFlags } from "./template.ts";
 
 /** GitLab's tokens of runners that were made in its web pages: they are runner tokens, not registration tokens. */
 const MADE_IN_WEB_PAGES = "glrt-";
@@ -40,11 +42,16 @@ interface Answers {
  * @param ask `null` with `--non-interactive`
  * @throws {CommandError | ConfigError} nothing was changed, or the message says what was
  */
-export async function registerCommand(values: FlagValues, ask: Ask | null, context: CommandContext): Promise<void> {
-  const file = configFileOf(textOf(values, "config"), context);
+export async function registerCommand(given: FlagValues, ask: Ask | null, context: CommandContext): Promise<void> {
+  const file = configFileOf(textOf(given, "config"), context);
   const existing = await readRunners(file, context.env);
   await mustBeWritable(file);
+  const templateFile = textOf(given, "template-config");
+  const whole = templateFile === undefined ? {} : await readTemplate(templateFile, context);
+  const values = withTemplateFlags(given, whole, context);
+  const serverSide = readServerSide(values);
   const answers = await gather(values, ask, context);
+  const template = await onlyOf(whole, answers.executor, context);
   const entry = (token: string, { id = "", expiresAt = null }: Partial<Granted> = {}): NewRunner => ({
     name: answers.name,
     url: answers.url.href,
@@ -52,7 +59,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     token,
     ...tokenTimes(expiresAt),
     executor: answers.executor,
-    ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor),
+    ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor, template),
   });
   const checked = await checkedEntry(entry("placeholder"), file, context);
   const { url, tlsCaFile, tlsCertFile, tlsKeyFile, certsDir } = checked;
@@ -62,7 +69,8 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     credential.kind === "runner" &&
     existing.some((one) => one.token === credential.token && sameUrl(one.url, answers.url))
   ) {
-    throw new CommandError(`${file} has an entry with this url and token already: nothing to do`);
+    context.say(`${file} has an entry with this url and token already: nothing to do`);
+    return;
   }
   const { signal } = context;
   if (credential.kind === "runner") {
@@ -77,6 +85,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
         tags: answers.tags,
         runUntagged: answers.runUntagged,
         locked: answers.locked,
+        ...serverSide,
       },
       await runnerInfoOf(checked, context),
       context.coordinator,
@@ -136,11 +145,12 @@ async function gather(values: FlagValues, ask: Ask | null, context: CommandConte
   const name = await answer("name", "Name of this runner", { initial: hostname() });
   let [tags, runUntagged, locked]: [string[], boolean, boolean] = [[], true, true];
   if (isRunnerToken) {
-    const useless = ["tag-list", "run-untagged", "locked"].filter((flag) => textOf(values, flag) !== undefined);
+    const useless = serverSideFlags(values);
     if (useless.length > 0) {
-      throw new CommandError(
-        `${useless.map((flag) => `--${flag}`).join(", ")}: belongs to the runner at the coordinator, which exists already. Set it there`,
-      );
+      const what = `${useless.join(", ")}: belongs to the runner at the coordinator, which exists already. Set it there`;
+      // As in GitLab Runner: command lines from before such tokens go on working.
+      if (given !== undefined) throw new CommandError(what);
+      context.say(`warning: ${what}; it has no effect here`);
     }
     if (given === undefined)
       context.say("this is the token of an existing runner: it is checked and saved, nothing is registered");

@@ -36,6 +36,34 @@ const coordinatorFlags: readonly EntryFlag[] = [
     help: "client certificate, PEM",
   },
   { flag: "tls-key-file", env: "CI_SERVER_TLS_KEY_FILE", key: "tls-key-file", kind: "text", help: "its key, PEM" },
+  {
+    flag: "strict-check-interval",
+    env: "RUNNER_STRICT_CHECK_INTERVAL",
+    key: "strict_check_interval",
+    kind: "boolean",
+    help: "wait check_interval, no less",
+  },
+  {
+    flag: "unhealthy-requests-limit",
+    env: "RUNNER_UNHEALTHY_REQUESTS_LIMIT",
+    key: "unhealthy_requests_limit",
+    kind: "integer",
+    help: "refused requests in a row after which it asks rarely",
+  },
+  {
+    flag: "unhealthy-interval",
+    env: "RUNNER_UNHEALTHY_INTERVAL",
+    key: "unhealthy_interval",
+    kind: "text",
+    help: "longest pause between two tries then",
+  },
+  {
+    flag: "job-status-final-update-retry-limit",
+    env: "RUNNER_JOB_STATUS_FINAL_UPDATE_RETRY_LIMIT",
+    key: "job_status_final_update_retry_limit",
+    kind: "integer",
+    help: "GitLab Runner's; reports are tried for outbox_max_age here",
+  },
   { flag: "clone-url", env: "CLONE_URL", key: "clone_url", kind: "text", help: "replaces the base of clone addresses" },
 ];
 
@@ -72,6 +100,20 @@ const jobFlags: readonly EntryFlag[] = [
     help: "commands before the sources are fetched",
   },
   {
+    flag: "pre-get-sources-script",
+    env: "RUNNER_PRE_GET_SOURCES_SCRIPT",
+    key: "pre_get_sources_script",
+    kind: "text",
+    help: "the same, by its newer name",
+  },
+  {
+    flag: "post-get-sources-script",
+    env: "RUNNER_POST_GET_SOURCES_SCRIPT",
+    key: "post_get_sources_script",
+    kind: "text",
+    help: "commands after the sources are fetched",
+  },
+  {
     flag: "pre-build-script",
     env: "RUNNER_PRE_BUILD_SCRIPT",
     key: "pre_build_script",
@@ -84,6 +126,69 @@ const jobFlags: readonly EntryFlag[] = [
     key: "post_build_script",
     kind: "text",
     help: "commands at the tail of the job's script",
+  },
+  {
+    flag: "prepare-timeout",
+    env: "RUNNER_PREPARE_TIMEOUT",
+    key: "prepare_timeout",
+    kind: "text",
+    help: "longest preparation of a job: 90s, 15m",
+  },
+  {
+    flag: "get-sources-timeout",
+    env: "RUNNER_GET_SOURCES_TIMEOUT",
+    key: "get_sources_timeout",
+    kind: "text",
+    help: "longest fetching of its sources",
+  },
+  {
+    flag: "debug-trace-disabled",
+    env: "RUNNER_DEBUG_TRACE_DISABLED",
+    key: "debug_trace_disabled",
+    kind: "boolean",
+    help: "ignore a job's CI_DEBUG_TRACE",
+  },
+  {
+    flag: "feature-flags",
+    env: "FEATURE_FLAGS",
+    key: "feature_flags",
+    kind: "switches",
+    help: "NAME=true or NAME=false; may be repeated, or a JSON object",
+  },
+  {
+    flag: "safe-directory-checkout",
+    env: "RUNNER_SAFE_DIRECTORY_CHECKOUT",
+    key: "safe_directory_checkout",
+    kind: "boolean",
+    help: "GitLab Runner's; always so here",
+  },
+  {
+    flag: "clean-git-config",
+    env: "RUNNER_CLEAN_GIT_CONFIG",
+    key: "clean_git_config",
+    kind: "boolean",
+    help: "GitLab Runner's; always so here",
+  },
+  {
+    flag: "use-slot-cgroups",
+    env: "RUNNER_USE_SLOT_CGROUPS",
+    key: "use_slot_cgroups",
+    kind: "boolean",
+    help: "GitLab Runner's; has no effect here",
+  },
+  {
+    flag: "slot-cgroup-template",
+    env: "RUNNER_SLOT_CGROUP_TEMPLATE",
+    key: "slot_cgroup_template",
+    kind: "text",
+    help: "GitLab Runner's; has no effect here",
+  },
+  {
+    flag: "proxy-exec",
+    env: "RUNNER_PROXY_EXEC",
+    key: "proxy_exec",
+    kind: "boolean",
+    help: "GitLab Runner's; has no effect here",
   },
   {
     flag: "shell",
@@ -141,6 +246,7 @@ export function entryKeys(
   values: FlagValues,
   all: readonly ExecutorWords[],
   executor?: string,
+  template: EntryTable = {},
 ): Omit<NewRunner, "name" | "url" | "token" | "executor"> {
   let keys: EntryTable = {};
   for (const flag of runnerFlags(all)) {
@@ -148,12 +254,29 @@ export function entryKeys(
     const value = readValue(flag, values[attributeOf(flag.flag)]);
     if (value !== undefined) keys = withKey(keys, flag.key.split("."), value);
   }
+  const { name: _name, url: _url, token: _token, executor: _executor, ...rest } = template;
+  keys = overTemplate(rest, keys);
   for (const { completeEntry } of executor === undefined ? [] : builtOn(executor, all))
     keys = completeEntry?.(keys) ?? keys;
   return keys;
 }
 
+/** `given` over the template: tables go together key by key, anything else that is given counts as a whole. */
+function overTemplate(template: EntryTable, given: EntryTable): EntryTable {
+  const merged: Record<string, EntryValue | undefined> = { ...template };
+  for (const [key, value] of Object.entries(given)) {
+    const below = merged[key];
+    if (value !== undefined) merged[key] = isTable(below) && isTable(value) ? overTemplate(below, value) : value;
+  }
+  return merged;
+}
+
+function isTable(value: EntryValue | undefined): value is EntryTable {
+  return typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
+}
+
 function readValue({ flag, kind, env }: EntryFlag, given: unknown): EntryValue | undefined {
+  if (kind === "switches") return given === undefined ? undefined : readSwitches(flag, [given].flat().map(String));
   if ((kind === "table" || kind === "lists") && given !== undefined) {
     return readTable(flag, kind, Array.isArray(given) ? given : [given]);
   }
@@ -178,6 +301,30 @@ function readValue({ flag, kind, env }: EntryFlag, given: unknown): EntryValue |
     case "lists":
       return given;
   }
+}
+
+/** `FF_ONE=true,FF_TWO:false`, or a JSON object. */
+function readSwitches(flag: string, given: readonly string[]): EntryTable | undefined {
+  const pairs = given.flatMap((text) =>
+    text
+      .replace(/^\s*\{|\}\s*$/g, "")
+      .split(/[\s,]+/)
+      .filter((part) => part !== "" && part !== ":"),
+  );
+  // JSON may have blanks behind its colons.
+  const words = pairs
+    .join(" ")
+    .replace(/\s*([:=])\s*/g, "$1")
+    .split(" ")
+    .filter((word) => word !== "");
+  const entries = words.map((word) => {
+    const [, name, value] = /^"?(\w+)"?[:=]"?(\w+)"?$/.exec(word) ?? [];
+    const truth = value === undefined ? undefined : parseBoolean(value);
+    if (name === undefined || truth === undefined)
+      throw new CommandError(`--${flag} must be name=true or name=false, not "${word}"`);
+    return [name, truth] as const;
+  });
+  return entries.length === 0 ? undefined : Object.fromEntries(entries);
 }
 
 /**
@@ -227,7 +374,7 @@ const EXAMPLES = { table: '{"name":"value"}', lists: '{"name":["value"]}' };
 function withKey(table: EntryTable, [first = "", ...rest]: readonly string[], value: EntryValue): EntryTable {
   if (rest.length === 0) return { ...table, [first]: value };
   const below = table[first];
-  const inner = typeof below === "object" && !isList(below) && !(below instanceof Date) ? below : {};
+  const inner = isTable(below) ? below : {};
   return { ...table, [first]: withKey(inner, rest, value) };
 }
 

@@ -12,28 +12,32 @@ const HONOURED = `FF_MASK_ALL_DEFAULT_TOKENS FF_DISABLE_AUTOMATIC_TOKEN_ROTATION
 
 const ALWAYS_ON = `FF_NETWORK_PER_BUILD FF_USE_DIRECT_DOWNLOAD FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY
   FF_CLEAN_UP_FAILED_CACHE_EXTRACT FF_POSIXLY_CORRECT_ESCAPES FF_GIT_URLS_WITHOUT_TOKENS FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR
-  FF_USE_PARALLEL_ARTIFACT_TRANSFER FF_ENABLE_BASH_EXIT_CODE_CHECK FF_USE_FASTZIP
+  FF_USE_PARALLEL_ARTIFACT_TRANSFER FF_ENABLE_BASH_EXIT_CODE_CHECK FF_USE_FASTZIP FF_EXPORT_HIGH_CARDINALITY_METRICS
   FF_USE_POD_ACTIVE_DEADLINE_SECONDS FF_USE_ADVANCED_POD_SPEC_CONFIGURATION`;
 
 const ALWAYS_OFF = `FF_ENABLE_JOB_INPUTS_INTERPOLATION
   FF_ENABLE_JOB_CLEANUP FF_USE_GIT_NATIVE_CLONE FF_USE_GIT_PROACTIVE_AUTH FF_USE_GITALY_CORRELATION_ID
-  FF_HASH_CACHE_KEYS FF_USE_PARALLEL_CACHE_TRANSFER FF_EXPORT_HIGH_CARDINALITY_METRICS FF_LOG_IMAGES_CONFIGURED_FOR_JOB
-  FF_USE_LEGACY_BASH_EVAL FF_DISABLE_POWERSHELL_STDIN FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO
+  FF_HASH_CACHE_KEYS FF_USE_PARALLEL_CACHE_TRANSFER FF_LOG_IMAGES_CONFIGURED_FOR_JOB
+  FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO
   FF_USE_FLEETING_ACQUIRE_HEARTBEATS FF_USE_JOB_ROUTER FF_CONCRETE FF_SCRIPT_TO_STEP_MIGRATION FF_SUSPENDABLE_ENVIRONMENTS
   FF_PRINT_POD_EVENTS`;
 
 /** Either way is fine: nothing here depends on them. */
 const EITHER = `FF_RESOLVE_FULL_TLS_CHAIN FF_USE_INIT_WITH_DOCKER_EXECUTOR FF_USE_ADAPTIVE_REQUEST_CONCURRENCY
-  FF_SECRET_RESOLVING_FAILS_IF_MISSING FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL FF_USE_POWERSHELL_PATH_RESOLVER
-  FF_USE_NATIVE_CONTAINER_STOP FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR FF_WAIT_FOR_POD_TO_BE_REACHABLE
+  FF_SECRET_RESOLVING_FAILS_IF_MISSING FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR FF_WAIT_FOR_POD_TO_BE_REACHABLE
   FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR`;
+
+/** Off unless somebody sets them, and then without an effect: what they change is not there. */
+const NOTHING = `FF_USE_LEGACY_BASH_EVAL FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL FF_DISABLE_POWERSHELL_STDIN
+  FF_USE_POWERSHELL_PATH_RESOLVER FF_USE_NATIVE_CONTAINER_STOP`;
 
 const words = (list: string): string[] => list.split(/\s+/);
 const known = new Map<string, boolean | null>([
   ...words(ALWAYS_ON).map((name) => [name, true] as const),
-  ...words(ALWAYS_OFF).map((name) => [name, false] as const),
+  ...words(`${ALWAYS_OFF} ${NOTHING}`).map((name) => [name, false] as const),
   ...words(`${HONOURED} ${EITHER}`).map((name) => [name, null] as const),
 ]);
+const NOTHINGS: ReadonlySet<string> = new Set(words(NOTHING));
 /** Of platforms that this runner has not, and of executors that do without. */
 const FAMILIES = /^FF_(?:KUBERNETES|USE_POD|USE_WINDOWS|USE_LEGACY)_\w+$|^FF_\w+_FOR_KUBERNETES_EXECUTOR$/;
 
@@ -57,6 +61,7 @@ function warningOf(name: string, value: unknown): string | undefined {
   const here = known.get(name) ?? (FAMILIES.test(name) ? false : undefined);
   if (known.has(name) && typeof value !== "boolean") return "has no effect: expected true or false";
   if (known.get(name) === null || value === here) return undefined;
+  if (NOTHINGS.has(name)) return "has no effect: there is nothing in this runner that it would change";
   if (here !== undefined) return `has no effect: what it stands for is always ${here ? "on" : "off"} in this runner`;
   const meant = nearest(name, known.keys());
   return `is not a known feature flag${meant === undefined ? "." : `. Did you mean "${meant}"?`} It has no effect`;

@@ -101,6 +101,19 @@ const room = z
 
 const housekeepingSchema = z.object({ images: budget, volumes: budget, builds: budget, free: room });
 
+/** At most 32, and what GitLab takes as their names and values: a request with others would be refused as a whole. */
+const labels = z.record(z.string(), text).transform((table, context): Readonly<Record<string, string>> => {
+  const names = Object.keys(table);
+  const wrong = names.find((name) => !/^\w[\w.-]{2,64}$/.test(name) || !/^[\w.-]{1,256}$/.test(table[name] ?? ""));
+  const message =
+    names.length > 32
+      ? `expected at most 32 labels, found ${names.length}`
+      : "expected names of 3 to 65 letters, digits, dots, hyphens and underscores, with values of 1 to 256 of them";
+  if (names.length <= 32 && wrong === undefined) return table;
+  context.addIssue({ code: "custom", message, ...(wrong === undefined ? {} : { path: [wrong] }) });
+  return z.NEVER;
+});
+
 export const sessionServerSchema = z.object({
   listen_address: text.optional(),
   advertise_address: text.optional(),
@@ -140,6 +153,7 @@ export const globalSchema = z.object({
   outbox_max_age: duration(7 * 86_400_000, 60_000),
   admission: admissionSchema.prefault({}),
   housekeeping: housekeepingSchema.prefault({}),
+  labels: labels.default({}),
 });
 
 /** Read by others than this program: no type is wrong. */
@@ -240,6 +254,10 @@ export const runnerSchema = z.object({
   durable: z.boolean().optional(),
   cache_max_size: size.optional(),
   cache: cacheSchema.optional(),
+  artifact: z
+    .object({ upload_timeout: duration(null), response_header_timeout: duration(null) })
+    .default({ upload_timeout: null, response_header_timeout: null }),
+  labels: labels.default({}),
   monitoring: monitoringSchema.optional(),
   feature_flags: tolerated,
   id: tolerated,

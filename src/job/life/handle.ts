@@ -7,7 +7,7 @@ import { GITLAB_TOKEN_PREFIXES } from "../../trace/mask/token-prefixes.ts";
 import { shownTrace } from "../../trace/stored.ts";
 import { openTrace } from "../../trace/trace.ts";
 import type { Outcome } from "../job.ts";
-import { featureFlag } from "../variables/feature-flag.ts";
+import { traceWishes } from "../plan/trace-wishes.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
@@ -84,8 +84,7 @@ async function handleKept(
 /** What tokens begin with that are masked wherever they come from: those of the coordinator, and of GitLab's jobs all kinds. */
 function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): readonly string[] {
   const own = job.features.tokenMaskPrefixes;
-  const all = job.dialect === "gitlab" && featureFlag("FF_MASK_ALL_DEFAULT_TOKENS", true, entry, job);
-  return all ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
+  return traceWishes(job, entry).masksTokens ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
 }
 
 function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {

@@ -1,7 +1,12 @@
 import type { SettingsReader } from "./settings-reader.ts";
 
 /** GitLab's switches of behaviour that a job or an entry can set here, and what they are where nobody does. */
-const DEFAULTS = { FF_TIMESTAMPS: true, FF_SCRIPT_SECTIONS: false, FF_USE_GIT_BUNDLE_URIS: true } as const;
+const DEFAULTS = {
+  FF_TIMESTAMPS: true,
+  FF_SCRIPT_SECTIONS: false,
+  FF_USE_GIT_BUNDLE_URIS: true,
+  FF_MASK_ALL_DEFAULT_TOKENS: true,
+} as const;
 
 export type FeatureFlag = keyof typeof DEFAULTS;
 /** `[runners.feature_flags]` of an entry. */

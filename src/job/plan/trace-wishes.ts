@@ -10,13 +10,15 @@ export interface TraceWishes {
   readonly stamped: boolean;
   /** The trace may show secrets: GitLab then shows it to developers only, and has to be told with its first byte. */
   readonly debug: boolean;
+  /** Tokens of all of GitLab's kinds are masked, wherever they come from. */
+  readonly masksTokens: boolean;
 }
 
 type Wishing = Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags">;
 
-/** AlloyCI knows neither. */
+/** AlloyCI knows none of it. */
 export function traceWishes(job: Pick<Job, "dialect" | "variables">, entry: Wishing): TraceWishes {
-  if (job.dialect !== "gitlab") return { stamped: false, debug: false };
+  if (job.dialect !== "gitlab") return { stamped: false, debug: false, masksTokens: false };
   const last = new Map([...entry.environment, ...job.variables].map(({ key, value }) => [key, value]));
   const raw = new Set(job.variables.flatMap((variable) => (variable.raw || variable.file ? [variable.key] : [])));
   const read = createSettingsReader((key) => {
@@ -24,5 +26,9 @@ export function traceWishes(job: Pick<Job, "dialect" | "variables">, entry: Wish
     return value === undefined || raw.has(key) ? value : expandReferences(value, (name) => last.get(name) ?? "");
   });
   const debug = read.flag("CI_DEBUG_TRACE", false) || read.flag("CI_DEBUG_SERVICES", false);
-  return { stamped: featureFlag("FF_TIMESTAMPS", entry.featureFlags, read), debug: debug && !entry.debugTraceDisabled };
+  return {
+    stamped: featureFlag("FF_TIMESTAMPS", entry.featureFlags, read),
+    debug: debug && !entry.debugTraceDisabled,
+    masksTokens: featureFlag("FF_MASK_ALL_DEFAULT_TOKENS", entry.featureFlags, read),
+  };
 }

@@ -111,6 +111,8 @@ const job: z.ZodType<Job> = z
     queueDepth: z.number().optional(),
     warnings: texts,
     problem: text.nullable(),
+    problemReason: z.literal("runner_configuration_error").exactOptional(),
+    projectJobsRunning: text.exactOptional(),
     payload: text.exactOptional(),
   })
   .transform(({ queuedSeconds, ...rest }) => ({ ...rest, queuedSeconds }));
