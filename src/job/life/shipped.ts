@@ -24,9 +24,10 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets } = received;
   const { identity, findWriter, openCaches, keptCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
+  const { debugTrace } = record.stored;
   const canceling = new AbortController();
   const over = new AbortController();
   board.offer({
@@ -36,7 +37,10 @@ export async function runShipped(
   const shipper = shipTrace({
     trace,
     coordinator,
-    job: { id: job.id, token: job.token, dialect: job.dialect },
+    job: {
+      ...{ id: job.id, token: job.token, dialect: job.dialect },
+      ...(debugTrace === undefined ? {} : { debugTrace }),
+    },
     onStatus(status) {
       log.info(status === "gone" ? "the job is over at its coordinator" : "the job is canceled at its coordinator");
       if (status === "gone") over.abort(new Stop("canceled", "by the coordinator"));
@@ -69,9 +73,11 @@ export async function runShipped(
       },
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
+      ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
       remember: record.remember,
       halt: halt.signal,
       onProgress: board.moved,
+      onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
       ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),

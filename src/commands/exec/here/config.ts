@@ -72,6 +72,8 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     ...(options.templateDir !== undefined && isHere(entry.executor, context)
       ? { sourcesTemplate: options.templateDir }
       : {}),
+    // Nobody reads this trace but the person who waits for it.
+    featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
     fingerprint: "exec",
   };
   return {
@@ -80,6 +82,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     checkIntervalMs: 1000,
     metricsAddress: "",
     web: null,
+    sessionServer: null,
     // Jobs run as the person who started this.
     user: undefined,
     stateDir,
