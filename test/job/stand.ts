@@ -55,6 +55,7 @@ const plainRunner: JobRunner = {
   id: "7e3b05c2",
   url: new URL("http://127.0.0.1:1"),
   environment: [],
+  featureFlags: {},
   cloneUrl: "",
   preCloneScript: "",
   postGetSourcesScript: "",
