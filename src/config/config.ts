@@ -207,10 +207,10 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
-  /** A directory on the jobs' machine with what a fetch of all branches and tags would bring, for `git init` to copy. */
-  readonly sourcesTemplate?: string;
   /** TOML: `job_git_variables`; absent is `safe`. */
   readonly jobGitVariables?: "none" | "safe" | "all";
+  /** A directory on the jobs' machine with what a fetch of all branches and tags would bring, for `git init` to copy. */
+  readonly sourcesTemplate?: string;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** The last one whose period is now counts. */

@@ -69,11 +69,11 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     },
     environment: [...entry.environment, ...environment],
     plainLineEnds: true,
+    // Nobody reads this trace but the person who waits for it.
+    featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
     ...(options.templateDir !== undefined && isHere(entry.executor, context)
       ? { sourcesTemplate: options.templateDir }
       : {}),
-    // Nobody reads this trace but the person who waits for it.
-    featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
     fingerprint: "exec",
   };
   return {
