@@ -65,6 +65,7 @@ export async function runExec(
       const stopping = new AbortController();
       const services = await openServices(config, { context: around, log, metrics }, stopping.signal, {
         cachesOf: new URL("http://exec"),
+        outlives: isHere(config, around) ? "process" : "machine",
         timing: { ship: { probeMs: PROBE_MS, quietMs: 50, steadyMs: 200 } },
       });
       if (!(await services.hasRoom())) {
@@ -91,6 +92,11 @@ export async function runExec(
     bury: createBury({ context, log, killGraceMs: KILL_GRACE_MS }),
   };
   return await execCommand(words, values, context, engine);
+}
+
+/** Whether all that its jobs start ends with this machine, so that nothing has to be known of it afterwards. */
+function isHere({ runners: [entry] }: Config, { catalog }: CommandContext): boolean {
+  return catalog.words.some(({ name, worksOnThisMachine }) => name === entry?.executor && worksOnThisMachine);
 }
 
 async function withExecutor<T>(

@@ -40,6 +40,8 @@ export interface Tuning {
   /** Stands for the coordinator in the names of local caches, as its own address changes. */
   readonly cachesOf?: URL;
   readonly timing?: HandleTiming;
+  /** What the journal has to outlive: what goes with the process at its end need not wait for the disk. */
+  readonly outlives?: "machine" | "process";
 }
 
 /** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
@@ -55,7 +57,7 @@ export async function openServices(
   const stateDir = await openStateDir({ path: config.stateDir, log }, stopping);
   const workingDirectory = process.cwd();
   const host = hostPlaces(stateDir, workingDirectory, context.env);
-  const journal = await openJournal({ stateDir, log });
+  const journal = await openJournal({ stateDir, log, outlives: tuning.outlives ?? "machine" });
   const outbox = createOutbox({
     openCoordinator: (runner) =>
       openCoordinator(

@@ -165,6 +165,22 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     expect(ship.stdout).not.toContain("other");
     const list = await exec(["--list"]);
     expect(list.stdout).toMatch(/^job +stage +when\ncompile +a +on_success\n/);
+    const wrong = await exec(["unti"]);
+    expect(wrong).toMatchObject({
+      code: 1,
+      stderr: 'alloy-runner: There is no job "unti" in .alloy-ci.yml; did you mean "unit"?\n',
+    });
+  });
+
+  test("the file has what GitLab's has: --list --json, --print, --manual, --stage, --artifacts", async () => {
+    await ciFile(`
+stages: [a, b, c]
+compile: {stage: a, script: [echo x > x], artifacts: {paths: [x]}}
+other: {stage: a, script: [echo other]}
+unit: {stage: b, script: [cat x]}
+ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shipped]}
+`);
+    const list = await exec(["--list"]);
     expect(list.stdout).toMatch(/^ship +c +manual +may fail; artifacts of compile$/m);
     const json: unknown = JSON.parse((await exec(["--list", "--json"])).stdout);
     expect(json).toMatchObject([
@@ -180,11 +196,6 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     const printed = (await exec(["--print"])).stdout;
     expect(printed).toContain("# .alloy-ci.yml:3\ncompile:\n  stage: a\n");
     expect((await exec(["--stage", "d"])).stderr).toContain('There is no job of the stage "d"');
-    const wrong = await exec(["unti"]);
-    expect(wrong).toMatchObject({
-      code: 1,
-      stderr: 'alloy-runner: There is no job "unti" in .alloy-ci.yml; did you mean "unit"?\n',
-    });
   });
 
   test("refs choose jobs: the branch, a tag, another with --ref; --committed takes HEAD's file", async () => {

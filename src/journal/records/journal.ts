@@ -9,11 +9,13 @@ import type { StateDir } from "../state/state-dir.ts";
 import { type OpenRecord, openRecord } from "./record.ts";
 import { encodeLine } from "./record-lines.ts";
 import { keyShape } from "./stored-job.ts";
-import { syncDirectory, writeSynced } from "./synced-file.ts";
+import { type Outlives, syncDirectory, writeSynced } from "./synced-file.ts";
 
 export interface JournalOptions {
   readonly stateDir: StateDir;
   readonly log: Log;
+  /** Default: the machine. */
+  readonly outlives?: Outlives;
 }
 
 /**
@@ -21,7 +23,7 @@ export interface JournalOptions {
  * `record` (lines of JSON, only ever appended to), `trace` (the spool) and `acknowledged` (how much has arrived).
  * What cannot be read is moved to `<state_dir>/corrupt` with a warning, or left alone if a newer runner made it.
  */
-export async function openJournal({ stateDir, log }: JournalOptions): Promise<Journal> {
+export async function openJournal({ stateDir, log, outlives = "machine" }: JournalOptions): Promise<Journal> {
   const { jobsDir, corruptDir, boot } = stateDir;
   const open = new Set<OpenRecord>();
 
@@ -46,18 +48,19 @@ export async function openJournal({ stateDir, log }: JournalOptions): Promise<Jo
         made = true;
         // Together, so that a journaling file system commits once for all of them.
         const files = await Promise.allSettled([
-          writeSynced(join(dir, "record"), line),
-          writeSynced(join(dir, "trace"), Buffer.alloc(0)),
+          writeSynced(join(dir, "record"), line, outlives),
+          writeSynced(join(dir, "trace"), Buffer.alloc(0), outlives),
         ]);
         for (const file of files) if (file.status === "rejected") throw file.reason;
-        await Promise.all([syncDirectory(dir), syncDirectory(jobsDir)]);
+        if (outlives === "machine") await Promise.all([syncDirectory(dir), syncDirectory(jobsDir)]);
       } catch (cause) {
         if (made) await removeTree(dir).catch(() => undefined);
         throw new SystemFailure(`Cannot keep job ${stored.id} in ${dir}`, { cause });
       }
       const length = line.length;
-      return track((onRemoved) => openRecord({ stored, dir, log, length, torn: false, report: null, onRemoved }))
-        .record;
+      return track((onRemoved) =>
+        openRecord({ stored, dir, log, outlives, length, torn: false, report: null, onRemoved }),
+      ).record;
     },
     async close() {
       await Promise.all([...open].map((opened) => opened.settle()));

@@ -7,7 +7,7 @@ import { removeTree } from "../../files/remove-tree.ts";
 import type { Log } from "../../log.ts";
 import type { FinalReport, JobRecord, StoredJob } from "../contract.ts";
 import { encodeLine } from "./record-lines.ts";
-import { syncContents, writeAt } from "./synced-file.ts";
+import { type Outlives, syncContents, writeAt } from "./synced-file.ts";
 
 /** Directories of this prefix are on their way out: a removal that was cut off is finished at the next start. */
 export const REMOVED = ".removed-";
@@ -25,6 +25,8 @@ export interface OpenRecordOptions {
   readonly stored: StoredJob;
   readonly dir: string;
   readonly log: Log;
+  /** Default: the machine. */
+  readonly outlives?: Outlives;
   /** Sound bytes of the record file; the next line goes there. `torn`: others follow, which are cut off first. */
   readonly length: number;
   readonly torn: boolean;
@@ -32,7 +34,8 @@ export interface OpenRecordOptions {
   readonly onRemoved: () => void;
 }
 
-export function openRecord({ stored, dir, log, length, torn, report, onRemoved }: OpenRecordOptions): OpenRecord {
+export function openRecord(options: OpenRecordOptions): OpenRecord {
+  const { stored, dir, log, outlives = "machine", length, torn, report, onRemoved } = options;
   const recordPath = join(dir, "record");
   const tracePath = join(dir, "trace");
   let end = length;
@@ -59,7 +62,7 @@ export function openRecord({ stored, dir, log, length, torn, report, onRemoved }
       if (tornTail) await file.truncate(end);
       tornTail = true;
       await writeAt(file, line, end);
-      await file.datasync();
+      if (outlives === "machine") await file.datasync();
       end += line.length;
       tornTail = false;
     } finally {
@@ -108,9 +111,10 @@ export function openRecord({ stored, dir, log, length, torn, report, onRemoved }
     async finish(final) {
       if (verdict !== null) throw new Error(`job ${stored.id} has its verdict already`);
       verdict = final;
-      await syncContents(tracePath).catch((error: unknown) => {
-        log.error(`cannot sync the trace ${tracePath}`, { job: stored.id, problem: describeError(error) });
-      });
+      if (outlives === "machine")
+        await syncContents(tracePath).catch((error: unknown) => {
+          log.error(`cannot sync the trace ${tracePath}`, { job: stored.id, problem: describeError(error) });
+        });
       await keep({ kind: "finished", report: final }, `the result of job ${stored.id}`);
     },
     died: (offset) => keep({ kind: "died", offset }, `the end of job ${stored.id}`),

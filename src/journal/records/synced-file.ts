@@ -8,12 +8,15 @@ export async function writeAt(file: FileHandle, bytes: Buffer, position: number)
   }
 }
 
+/** What a journal outlives: the machine's end, or only that of the process, for which nothing has to wait for the disk. */
+export type Outlives = "machine" | "process";
+
 /** A new file (0600) with `bytes` in it, on the disk when this resolves; the name is synced with its directory. */
-export async function writeSynced(path: string, bytes: Buffer): Promise<void> {
+export async function writeSynced(path: string, bytes: Buffer, outlives: Outlives): Promise<void> {
   const file = await open(path, "wx", 0o600);
   try {
     await writeAt(file, bytes, 0);
-    await file.datasync();
+    if (outlives === "machine") await file.datasync();
   } finally {
     await file.close();
   }

@@ -53,6 +53,8 @@ const QUIET = Object.entries({
   "core.splitIndex": "false",
   "core.untrackedCache": "false",
   "core.safecrlf": "false",
+  // What is made goes with the run, so nothing has to wait for the disk.
+  "core.fsync": "none",
   "gc.auto": "0",
   "advice.addEmbeddedRepo": "false",
   "advice.addIgnoredFile": "false",

@@ -17,9 +17,10 @@ export async function makeTemplate(
   const pack = join(into, "objects", "pack");
   await mkdir(pack, { recursive: true, mode: 0o700 });
   const git = createGit(repositoryDir, env, signal);
-  const packed = await git.attempt(["pack-objects", "--all", "--delta-base-offset", "--quiet", join(pack, "pack")], {
-    env: { GIT_DIR: repositoryDir },
-  });
+  const packed = await git.attempt(
+    ["-c", "core.fsync=none", "pack-objects", "--all", "--delta-base-offset", "--quiet", join(pack, "pack")],
+    { env: { GIT_DIR: repositoryDir } },
+  );
   if (packed.code !== 0) return false;
   if (shallow) await copyFile(join(repositoryDir, "shallow"), join(into, "shallow"));
   const listed = await readFile(join(repositoryDir, "packed-refs"), "utf8").catch(() => "");

@@ -13,7 +13,7 @@ export interface IncludeOptions {
   readonly findings: Findings;
 }
 
-const KINDS = ["local", "project", "remote", "template", "component", "artifact"];
+export const INCLUDE_KINDS = ["local", "project", "remote", "template", "component", "artifact"];
 
 /** A file that was found, before it is read. */
 export interface IncludedFile {
@@ -45,10 +45,10 @@ export function createFinder({ sources, around, findings }: IncludeOptions, look
       );
       return [];
     }
-    const kinds = KINDS.filter((kind) => item.entries.has(kind));
+    const kinds = INCLUDE_KINDS.filter((kind) => item.entries.has(kind));
     const [kind] = kinds;
     if (kind === undefined || kinds.length > 1) {
-      findings.error(item.place, `an include needs only one of ${KINDS.join(", ")}`);
+      findings.error(item.place, `an include needs only one of ${INCLUDE_KINDS.join(", ")}`);
       return [];
     }
     if (!ruled(item)) return [];

@@ -15,8 +15,8 @@ export interface GivenInputs {
   readonly place: Place;
 }
 
-const TYPES = ["string", "number", "boolean", "array"];
-const KEYS = ["type", "default", "options", "regex", "description", "rules"];
+export const INPUT_TYPES = ["string", "number", "boolean", "array"];
+const INPUT_KEYS = ["type", "default", "options", "regex", "description", "rules"];
 
 /**
  * The inputs of a file with that header, checked against what it declares.
@@ -74,14 +74,17 @@ function resolveOne(
   findings: Findings,
 ): Node | undefined {
   for (const key of declaration.kind === "table" ? declaration.entries.keys() : [])
-    if (!KEYS.includes(key))
+    if (!INPUT_KEYS.includes(key))
       findings.error(
         placeOf(declaration, [key]),
-        `input "${name}" has the unknown key "${key}": it may have ${KEYS.join(", ")}`,
+        `input "${name}" has the unknown key "${key}": it may have ${INPUT_KEYS.join(", ")}`,
       );
   const type = textOf(at(declaration, "type")) ?? "string";
-  if (!TYPES.includes(type)) {
-    findings.error(placeOf(declaration, ["type"]), `input "${name}": the type must be one of ${TYPES.join(", ")}`);
+  if (!INPUT_TYPES.includes(type)) {
+    findings.error(
+      placeOf(declaration, ["type"]),
+      `input "${name}": the type must be one of ${INPUT_TYPES.join(", ")}`,
+    );
     return undefined;
   }
   const rule = matchingRule(declaration, before, lookup, findings);
