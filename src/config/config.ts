@@ -156,6 +156,8 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** `[runners.feature_flags]` that can be switched off here, and are. */
+  readonly switchedOff: readonly string[];
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */

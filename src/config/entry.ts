@@ -2,7 +2,7 @@ import { isAbsolute, resolve } from "node:path";
 import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
 import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check/check.ts";
-import { featureFlagWarnings } from "./check/feature-flags.ts";
+import { featureFlagWarnings, switchedOff } from "./check/feature-flags.ts";
 import { isForeignTable, nearest } from "./check/keys.ts";
 import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
 import type { EntryReach, RunnerConfig } from "./config.ts";
@@ -141,6 +141,7 @@ export async function readEntry(
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
+    switchedOff: switchedOff(settings.feature_flags),
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     fingerprint,

@@ -249,4 +249,6 @@ export interface CoordinatorSettings {
   readonly tlsKeyFile: string | undefined;
   /** Directory that is searched for `<host>.crt`, `<host>.auth.crt`, `<host>.auth.key`. */
   readonly certsDir: string;
+  /** Feature flags that the entry has off. */
+  readonly switchedOff?: readonly string[];
 }

@@ -23,6 +23,7 @@ const features = {
   cancelable: true,
   cancel_gracefully: true,
   two_phase_job_commit: true,
+  job_inputs: true,
 } as const;
 
 /**

@@ -41,6 +41,10 @@ export interface Job {
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+  /** Who is to do something about it, where that is not the runner's platform. */
+  readonly problemReason?: FailureReason;
+  /** Texts of inputs that their author calls sensitive. */
+  readonly sensitiveInputs?: readonly string[];
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }

@@ -246,9 +246,10 @@ test.each([
 test.each([
   ["run", { run: '[{"name":"x"}]' }],
   ["secrets", { secrets: { PW: { vault: {} } }, steps: [script] }],
-  ["inputs", { inputs: [{ key: "a" }], steps: [script] }],
 ])("a job that needs %s is not run without it", (word, fields) => {
-  expect(jobOf({ id: 1, token: "t", ...fields }).problem).toContain(word);
+  const job = jobOf({ id: 1, token: "t", ...fields });
+  expect(job.problem).toContain(word);
+  expect(job.problemReason).toBe("runner_configuration_error");
 });
 
 test.each([

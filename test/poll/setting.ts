@@ -160,6 +160,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     prepareTimeoutMs: null,
     getSourcesTimeoutMs: null,
     gitSslNoVerify: false,
+    switchedOff: [],
     inheritEnvironment: [],
     killLeftovers: true,
     executorFingerprint: "as it was",

@@ -2,16 +2,19 @@ import { isTable } from "../file/toml.ts";
 import { nearest } from "./keys.ts";
 
 /**
- * GitLab Runner's switches of behaviour. None can be switched here; what this runner does is one of both ways, and an entry
- * that asks for the other one is told so.
+ * GitLab Runner's switches of behaviour. Few can be switched here; of the others what this runner does is one of both ways, and
+ * an entry that asks for the other one is told so.
  */
+
+/** What can be switched, by the entry and by a job's variable of that name, which wins; all are on by default. */
+const SWITCHES = ["FF_ENABLE_JOB_INPUTS_INTERPOLATION", "FF_SECRET_RESOLVING_FAILS_IF_MISSING"];
 
 const ALWAYS_ON = `FF_NETWORK_PER_BUILD FF_USE_DIRECT_DOWNLOAD FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY
   FF_CLEAN_UP_FAILED_CACHE_EXTRACT FF_POSIXLY_CORRECT_ESCAPES FF_GIT_URLS_WITHOUT_TOKENS FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR
   FF_USE_PARALLEL_ARTIFACT_TRANSFER FF_DISABLE_AUTOMATIC_TOKEN_ROTATION FF_ENABLE_BASH_EXIT_CODE_CHECK FF_USE_FASTZIP
   FF_USE_POD_ACTIVE_DEADLINE_SECONDS FF_USE_ADVANCED_POD_SPEC_CONFIGURATION`;
 
-const ALWAYS_OFF = `FF_TIMESTAMPS FF_SCRIPT_SECTIONS FF_MASK_ALL_DEFAULT_TOKENS FF_ENABLE_JOB_INPUTS_INTERPOLATION
+const ALWAYS_OFF = `FF_TIMESTAMPS FF_SCRIPT_SECTIONS FF_MASK_ALL_DEFAULT_TOKENS
   FF_ENABLE_JOB_CLEANUP FF_USE_GIT_BUNDLE_URIS FF_USE_GIT_NATIVE_CLONE FF_USE_GIT_PROACTIVE_AUTH FF_USE_GITALY_CORRELATION_ID
   FF_HASH_CACHE_KEYS FF_USE_PARALLEL_CACHE_TRANSFER FF_EXPORT_HIGH_CARDINALITY_METRICS FF_LOG_IMAGES_CONFIGURED_FOR_JOB
   FF_USE_LEGACY_BASH_EVAL FF_DISABLE_POWERSHELL_STDIN FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO
@@ -20,18 +23,24 @@ const ALWAYS_OFF = `FF_TIMESTAMPS FF_SCRIPT_SECTIONS FF_MASK_ALL_DEFAULT_TOKENS 
 
 /** Either way is fine: nothing here depends on them. */
 const EITHER = `FF_RESOLVE_FULL_TLS_CHAIN FF_USE_INIT_WITH_DOCKER_EXECUTOR FF_USE_ADAPTIVE_REQUEST_CONCURRENCY
-  FF_SECRET_RESOLVING_FAILS_IF_MISSING FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL FF_USE_POWERSHELL_PATH_RESOLVER
+  FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL FF_USE_POWERSHELL_PATH_RESOLVER
   FF_USE_NATIVE_CONTAINER_STOP FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR FF_WAIT_FOR_POD_TO_BE_REACHABLE
   FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR`;
 
 const words = (list: string): string[] => list.split(/\s+/);
 const known = new Map<string, boolean | null>([
+  ...SWITCHES.map((name) => [name, null] as const),
   ...words(ALWAYS_ON).map((name) => [name, true] as const),
   ...words(ALWAYS_OFF).map((name) => [name, false] as const),
   ...words(EITHER).map((name) => [name, null] as const),
 ]);
 /** Of platforms that this runner has not, and of executors that do without. */
 const FAMILIES = /^FF_(?:KUBERNETES|USE_POD|USE_WINDOWS|USE_LEGACY)_\w+$|^FF_\w+_FOR_KUBERNETES_EXECUTOR$/;
+
+/** The switches that an entry has off. */
+export function switchedOff(flags: unknown): readonly string[] {
+  return isTable(flags) ? SWITCHES.filter((name) => flags[name] === false) : [];
+}
 
 /** Why flags of `[runners.feature_flags]` do not do what they say. */
 export function featureFlagWarnings(flags: unknown): { readonly path: readonly string[]; readonly text: string }[] {

@@ -1,5 +1,6 @@
 import type { Dialect, Job } from "../../job/job.ts";
 import { createReader, type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
+import { type Interpolated, withInputs } from "./inputs/interpolate.ts";
 import {
   readArtifacts,
   readCache,
@@ -29,6 +30,8 @@ export interface Arrival {
   readonly cut: string | undefined;
   /** Why it is not to be parsed, if so. */
   readonly excess?: string | undefined;
+  /** `false`: the entry has inputs of jobs not put in. */
+  readonly jobInputs?: boolean;
 }
 
 /** A job, or why there is none in `text`; the reason holds nothing of the text. */
@@ -69,7 +72,9 @@ function usable(id: string | undefined, token: string | undefined): Credentials 
   return /^[\w-]{1,128}$/.test(id) && /^[\x21-\x7e]{1,8192}$/.test(token) ? { id, token } : undefined;
 }
 
-function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, arrival: Arrival): Job {
+function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arrival: Arrival): Job {
+  const inputs = withInputs(given, arrival.jobInputs ?? true);
+  const { payload } = inputs;
   const info = fieldsOf(payload.job_info);
   const variables = readVariables(payload.variables, reader);
   const steps = readSteps(payload.steps, reader);
@@ -102,21 +107,32 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     queueSize: notNegative(reader.number(info.queue_size, "job_info.queue_size")),
     queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
   } as const;
-  return { ...job, warnings: reader.warnings, problem: reader.excess ?? problemOf(payload, job.steps) };
+  const misconfigured = reader.excess === null ? unsupported(payload, inputs) : null;
+  return {
+    ...job,
+    ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
+    warnings: reader.warnings,
+    problem: reader.excess ?? misconfigured ?? problemOf(job.steps),
+    ...(misconfigured === null ? {} : { problemReason: "runner_configuration_error" }),
+  };
 }
 
 function notNegative(count: number | undefined): number | undefined {
   return count === undefined ? undefined : Math.max(0, count);
 }
 
-/** What makes a job impossible to run as its author meant it. Running the rest would be a success that is none. */
-function problemOf(payload: Fields, steps: Job["steps"]): string | null {
+/** What its author has to change: it would fail in the same way whenever it is run here again. */
+function unsupported(payload: Fields, inputs: Interpolated): string | null {
   if (isFilled(payload.run))
     return "This job is written as `run` steps, which this runner does not support; use `script`.";
   if (isFilled(payload.secrets)) {
     return "This job asks for `secrets` from an external store, which this runner does not support.";
   }
-  if (isFilled(payload.inputs)) return "This job has `inputs`, which this runner does not support.";
+  return inputs.problem;
+}
+
+/** What makes a job impossible to run as its author meant it. Running the rest would be a success that is none. */
+function problemOf(steps: Job["steps"]): string | null {
   if (!steps.some((step) => step.name !== "after_script" && step.script.length > 0)) {
     return "There is nothing to run: the coordinator sent this job without a script.";
   }

@@ -30,7 +30,10 @@ export function setUp(
   place: Place | null,
   warn: (sentence: string) => void = () => {},
 ): SetUp {
-  if (job.problem !== null) throw new SystemFailure(job.problem);
+  if (job.problem !== null) {
+    const { problem, problemReason } = job;
+    throw new SystemFailure(problem, problemReason === undefined ? {} : { reason: problemReason });
+  }
   const { environment, debugTraceDisabled } = runner;
   const { shared } = executor.features;
   const variables = createVariables({ job, environment, identity, concurrentId, shared, place });
