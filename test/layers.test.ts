@@ -56,7 +56,9 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
     ],
   ],
   ["src/poll/", ["src/job/", "src/config/", "src/coordinator/", "src/metrics/"]],
-  ["src/job/", ["src/trace/", "src/transfer/", "src/coordinator/", "src/journal/"]],
+  ["src/job/", ["src/trace/", "src/transfer/", "src/coordinator/", "src/journal/", "src/secrets/resolve.ts"]],
+  ["src/cloud/", ["src/coordinator/"]],
+  ["src/secrets/", ["src/cloud/"]],
   ["src/trace/", ["src/coordinator/"]],
   ["src/transfer/", ["src/coordinator/", "src/config/units.ts"]],
   ["src/journal/", ["src/trace/", "src/coordinator/"]],
@@ -100,7 +102,14 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ],
   [
     "executors/autoscaler/",
-    ["executors/common/", "executors/scaler/", "executors/remote/", "executors/ssh/", "src/config/units.ts"],
+    [
+      "executors/common/",
+      "executors/scaler/",
+      "executors/remote/",
+      "executors/ssh/",
+      "src/config/units.ts",
+      "src/cloud/aws/login.ts",
+    ],
   ],
   [
     "executors/instance/",

@@ -107,6 +107,13 @@ export async function openServices(
     findWriter: findShellWriter,
     keptCaches: createKeptCaches({ log }),
     openCaches: (entry, lifeMs) => caches.open({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
+    resolveSecrets: async ({ tlsCaFile, certsDir, plainHttpSecretServers }, wanted, signal) => {
+      const { resolveSecrets } = await import("../secrets/resolve.ts");
+      const { userAgent } = context.coordinator.identity;
+      const outside = { connections, userAgent, tlsCaFile, certsDir };
+      const means = { ...outside, plainHttpHosts: plainHttpSecretServers, environment: context.env };
+      return await resolveSecrets(wanted, means, signal);
+    },
     ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => config.minFreeDiskBytes,

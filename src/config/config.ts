@@ -158,6 +158,8 @@ export interface RunnerConfig {
   readonly plainLineEnds?: true;
   /** `[runners.feature_flags]` that can be switched off here, and are. */
   readonly switchedOff: readonly string[];
+  /** Stores of secrets that may be asked over plain HTTP: `host` or `host:port`. */
+  readonly plainHttpSecretServers: readonly string[];
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */

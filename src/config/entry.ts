@@ -142,6 +142,7 @@ export async function readEntry(
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
     switchedOff: switchedOff(settings.feature_flags),
+    plainHttpSecretServers: settings.plain_http_secret_servers,
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     fingerprint,

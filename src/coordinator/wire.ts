@@ -24,6 +24,7 @@ const features = {
   cancel_gracefully: true,
   two_phase_job_commit: true,
   job_inputs: true,
+  vault_secrets: true,
 } as const;
 
 /**

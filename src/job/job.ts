@@ -43,6 +43,8 @@ export interface Job {
   readonly problem: string | null;
   /** Who is to do something about it, where that is not the runner's platform. */
   readonly problemReason?: FailureReason;
+  /** Absent: none. */
+  readonly secrets?: readonly SecretRequest[];
   /** Texts of inputs that their author calls sensitive. */
   readonly sensitiveInputs?: readonly string[];
   /** As received, where its executor wants it. Holds secrets. */
@@ -160,6 +162,17 @@ export interface Dependency {
 export interface Hook {
   readonly name: "pre_get_sources_script" | "post_get_sources_script";
   readonly script: readonly string[];
+}
+
+/** A variable whose value is kept in a store of secrets. */
+export interface SecretRequest {
+  /** Of the variable. */
+  readonly name: string;
+  readonly file: boolean;
+  /** The store as GitLab calls it: `vault`; empty where none is named. */
+  readonly from: string;
+  /** The job's own words for that store. */
+  readonly wanted: unknown;
 }
 
 export interface CoordinatorFeatures {

@@ -71,6 +71,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     outbox,
     identity: { version: "2.0.0", revision: "0", architecture: "linux/amd64" },
     findWriter: findShellWriter,
+    resolveSecrets: () => Promise.reject(new Error("there are no stores")),
     keptCaches: createKeptCaches({ log }),
     openCaches: createCaches({
       connections,

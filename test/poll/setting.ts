@@ -161,6 +161,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     getSourcesTimeoutMs: null,
     gitSslNoVerify: false,
     switchedOff: [],
+    plainHttpSecretServers: [],
     inheritEnvironment: [],
     killLeftovers: true,
     executorFingerprint: "as it was",

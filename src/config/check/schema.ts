@@ -201,6 +201,7 @@ export const runnerSchema = z.object({
   prepare_timeout: duration(null),
   get_sources_timeout: duration(null),
   git_ssl_no_verify: z.boolean().default(false),
+  plain_http_secret_servers: z.array(text).default([]),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),
   cache_max_size: size.optional(),

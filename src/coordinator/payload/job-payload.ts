@@ -10,6 +10,7 @@ import {
   readGit,
   readHooks,
   readImage,
+  readSecrets,
   readServices,
   readSteps,
   readVariables,
@@ -107,9 +108,11 @@ function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arri
     queueSize: notNegative(reader.number(info.queue_size, "job_info.queue_size")),
     queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
   } as const;
+  const secrets = readSecrets(payload.secrets, reader);
   const misconfigured = reader.excess === null ? unsupported(payload, inputs) : null;
   return {
     ...job,
+    ...(secrets.length === 0 ? {} : { secrets }),
     ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
     warnings: reader.warnings,
     problem: reader.excess ?? misconfigured ?? problemOf(job.steps),
@@ -125,9 +128,6 @@ function notNegative(count: number | undefined): number | undefined {
 function unsupported(payload: Fields, inputs: Interpolated): string | null {
   if (isFilled(payload.run))
     return "This job is written as `run` steps, which this runner does not support; use `script`.";
-  if (isFilled(payload.secrets)) {
-    return "This job asks for `secrets` from an external store, which this runner does not support.";
-  }
   return inputs.problem;
 }
 

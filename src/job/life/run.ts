@@ -7,8 +7,9 @@ import { createLife } from "./life.ts";
 import { logUnexpected } from "./log-unexpected.ts";
 import { isUnexpected, outcomeOf } from "./outcome/outcome.ts";
 import { sayVerdict } from "./outcome/verdict.ts";
-import { introduce, prepare } from "./prepare.ts";
+import { greet, introduce, prepare } from "./prepare.ts";
 import type { RunJobRequest } from "./request.ts";
+import { withSecrets } from "./secrets.ts";
 import { joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
 import { createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
@@ -44,9 +45,10 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   try {
     end.signal.throwIfAborted();
     using work = joinSignals([{ signal: end.signal }, { signal }]);
-    const introduced = introduce(request);
-    environment = await prepare(request, introduced, life, work.signal);
-    outcome = await runStages(request, environment, { job: signal, work, end }, life);
+    greet(request);
+    const complete = await withSecrets(request, () => clock.enter("resolve_secrets"), work.signal);
+    environment = await prepare(complete, introduce(complete), life, work.signal);
+    outcome = await runStages(complete, environment, { job: signal, work, end }, life);
   } catch (error) {
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);

@@ -25,8 +25,18 @@ export async function runShipped(
   deps: HandleDeps,
 ): Promise<ShippedJob> {
   const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
-  const { identity, findWriter, openCaches, keptCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
-  const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
+  const {
+    identity,
+    findWriter,
+    openCaches,
+    resolveSecrets,
+    keptCaches,
+    scratchDir,
+    minFreeBytes,
+    log,
+    timing = {},
+  } = deps;
+  const { ship, preparePauseMs, attemptPauseMs, secretsPauseMs, destroyTimeoutMs } = timing;
   const canceling = new AbortController();
   const over = new AbortController();
   board.offer({
@@ -67,6 +77,7 @@ export async function runShipped(
         scratchDir,
         minFreeBytes,
       },
+      resolveSecrets: (wanted, stop) => resolveSecrets(entry, wanted, stop),
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
       remember: record.remember,
@@ -74,6 +85,7 @@ export async function runShipped(
       onProgress: board.moved,
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
+      ...(secretsPauseMs === undefined ? {} : { secretsPauseMs }),
       ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),
     },
     limit.signal,
