@@ -60,7 +60,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/cloud/", ["src/coordinator/"]],
   ["src/secrets/", ["src/cloud/"]],
   ["src/trace/", ["src/coordinator/"]],
-  ["src/transfer/", ["src/coordinator/", "src/config/units.ts"]],
+  ["src/transfer/", ["src/coordinator/", "src/config/units.ts", "src/cloud/"]],
   ["src/journal/", ["src/trace/", "src/coordinator/"]],
   ["src/local/", ["src/config/"]],
   ["src/config/", ["src/serving/address.ts"]],

@@ -69,6 +69,7 @@ export async function openServices(
   const caches = createCaches({
     connections,
     userAgent: context.coordinator.identity.userAgent,
+    environment: context.env,
     workingDirectory,
     fallbackDir: join(stateDir.path, "caches"),
     scratchDir: stateDir.scratchDir,

@@ -36,7 +36,8 @@ function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
     warn(table.s3 === undefined ? ["BucketName"] : ["s3", "BucketName"], `${problem}. ${STAY_LOCAL}`);
     return null;
   }
-  const region = (s3.BucketLocation || table.BucketLocation || "").trim() || "us-east-1";
+  const given = (s3.BucketLocation || table.BucketLocation || "").trim();
+  const region = given || "us-east-1";
   const address = (s3.ServerAddress || table.ServerAddress || "").trim() || AWS;
   const endpoint = endpointOf(address, s3.Insecure ?? table.Insecure ?? false, region);
   if (endpoint === null) {
@@ -51,9 +52,15 @@ function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
   }
   const algorithm = s3.ServerSideEncryption;
   return {
+    kind: "s3",
     endpoint,
     name,
     region,
+    regionGiven: given !== "",
+    amazon:
+      hostOf(address) === AWS ? { dualStack: s3.DualStack ?? false, accelerate: s3.Accelerate ?? false } : undefined,
+    role: s3.RoleARN?.trim() || undefined,
+    uploadRole: s3.UploadRoleARN?.trim() || undefined,
     pathStyle: s3.PathStyle ?? !isVirtualHost(endpoint, name),
     prefix: (table.Path ?? "")
       .split("/")
@@ -75,6 +82,10 @@ function readCredentials(table: CacheTable): BucketConfig["credentials"] | null 
     return { from: "key", accessKey, secretKey, sessionToken: sessionToken?.trim() || undefined };
   }
   return type === "access-key" ? null : { from: "iam" };
+}
+
+function hostOf(address: string): string {
+  return address.replace(/^https?:\/\//i, "").replace(/\/$/, "");
 }
 
 function endpointOf(address: string, insecure: boolean, region: string): URL | null {

@@ -86,20 +86,30 @@ export interface CacheConfig {
   readonly bucket: BucketConfig | null;
 }
 
+export type BucketConfig = S3Bucket;
+
 /** A bucket that speaks S3, `[runners.cache.s3]`. */
-export interface BucketConfig {
+export interface S3Bucket {
+  readonly kind: "s3";
   /** `https://s3.eu-west-1.amazonaws.com`, without the bucket's name. */
   readonly endpoint: URL;
   readonly name: string;
   /** `BucketLocation`; part of every signature. */
   readonly region: string;
+  /** Otherwise it is learnt from the bucket. */
+  readonly regionGiven: boolean;
+  /** Amazon's own, whose hosts follow from the region. */
+  readonly amazon: { readonly dualStack: boolean; readonly accelerate: boolean } | undefined;
   /** `https://host/bucket/key` instead of `https://bucket.host/key`. */
   readonly pathStyle: boolean;
   /** What all object names begin with, without slashes around it; may be empty. */
   readonly prefix: string;
   /** Other runners of a project see the same caches. */
   readonly shared: boolean;
-  /** `iam`: what the cloud gives this machine or container. */
+  /** Taken for all requests, or for uploads alone. */
+  readonly role: string | undefined;
+  readonly uploadRole: string | undefined;
+  /** `iam`: as AWS's own tools find them on this machine. */
   readonly credentials:
     | { readonly from: "iam" }
     | {

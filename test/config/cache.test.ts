@@ -34,7 +34,12 @@ describe("buckets", () => {
       Path = "/ci//x/../"
       Shared = true`);
     expect(bucket).toEqual({
+      kind: "s3",
       endpoint: new URL("http://minio.example.com:9000"),
+      amazon: undefined,
+      regionGiven: true,
+      role: undefined,
+      uploadRole: undefined,
       name: "caches",
       region: "eu-west-1",
       pathStyle: true,
@@ -71,6 +76,7 @@ describe("buckets", () => {
     ['ServerAddress = "storage.example.com"\nPathStyle = false', "https://storage.example.com/", false],
     ['ServerAddress = "http://[::1]:9000/"', "http://[::1]:9000/", true],
     ['BucketName = "with.dots"', "https://s3.amazonaws.com/", true],
+    ["DualStack = true\nAccelerate = true", "https://s3.amazonaws.com/", false],
   ])("%s: where the bucket is", async (keys, endpoint, pathStyle) => {
     const bucket = await bucketOf(`[runners.cache]\nType = "s3"\nBucketName = "b-1"\n[runners.cache.s3]\n${keys}`);
     expect(bucket.endpoint.href).toBe(endpoint);

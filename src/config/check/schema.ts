@@ -158,6 +158,12 @@ const cacheSchema = z.object({
       ServerSideEncryption: word({ s3: "AES256", kms: "aws:kms", "dsse-kms": "aws:kms:dsse" }).optional(),
       ServerSideEncryptionKeyID: text.optional(),
       PathStyle: z.boolean().optional(),
+      RoleARN: text.optional(),
+      UploadRoleARN: text.optional(),
+      DualStack: z.boolean().optional(),
+      Accelerate: z.boolean().optional(),
+      DisableAssumeRoleCredentialsCaching: tolerated,
+      AssumeRoleMaxConcurrency: tolerated,
     })
     .optional(),
   gcs: tolerated,

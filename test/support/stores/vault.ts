@@ -1,6 +1,6 @@
 import { type Answerer, type Reply, site } from "../../coordinator/server.ts";
 
-/** A Vault with one JWT login and some secrets; checked by hand against a real one. It can be told to misbehave. */
+/** A stand-in for Vault, with one JWT login and some secrets. It can be told to misbehave. */
 export interface TestVault {
   readonly url: string;
   readonly received: Awaited<ReturnType<typeof site>>["received"];
