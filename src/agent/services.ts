@@ -4,6 +4,7 @@ import type { CommandContext } from "../commands/context.ts";
 import type { RunServices } from "../commands/run/deps.ts";
 import type { Config } from "../config/config.ts";
 import { openCoordinator } from "../coordinator/client.ts";
+import { createConnections } from "../coordinator/connection/connections.ts";
 import { describeError } from "../errors.ts";
 import { noMeter } from "../executor-deps.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
@@ -66,9 +67,11 @@ export async function openServices(
     log,
     maxAgeMs: () => config.outboxMaxAgeMs,
   });
+  const nearby = createConnections();
   const caches = createCaches({
     connections,
     userAgent: context.coordinator.identity.userAgent,
+    nearby,
     environment: context.env,
     workingDirectory,
     fallbackDir: join(stateDir.path, "caches"),
@@ -156,6 +159,7 @@ export async function openServices(
       recovering.abort();
       await recovery;
       await outbox.close(signal);
+      await nearby.close();
       await journal.close();
       await stateDir.close();
     },

@@ -1,5 +1,6 @@
+import { readAzure, readGcs } from "./cache-clouds.ts";
 import type { CacheTable } from "./check/schema.ts";
-import type { BucketConfig, CacheConfig } from "./config.ts";
+import type { BucketConfig, CacheConfig, S3Bucket } from "./config.ts";
 
 /** Tells of a key below `[runners.cache]` that cannot be used. */
 type Warn = (path: readonly string[], text: string) => void;
@@ -25,8 +26,20 @@ export function readCache(table: CacheTable | undefined, maxSize: number | undef
 function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
   const type = table.Type?.trim().toLowerCase() ?? "";
   if (type === "") return null;
+  const prefix = (table.Path ?? "")
+    .split("/")
+    .filter((segment) => segment !== "" && segment !== "." && segment !== "..")
+    .join("/");
+  const common = { prefix, shared: table.Shared ?? false };
+  if (type === "gcs" || type === "azure") {
+    const found = type === "gcs" ? readGcs(table, common) : readAzure(table, common);
+    if ("kind" in found) return found;
+    warn(found.path, `${found.problem}. ${STAY_LOCAL}`);
+    return null;
+  }
   if (type !== "s3") {
-    warn(["Type"], `caches in ${JSON.stringify(type.slice(0, 40))} are not supported, "s3" is. ${STAY_LOCAL}`);
+    const known = `"s3", "gcs" and "azure" are`;
+    warn(["Type"], `caches in ${JSON.stringify(type.slice(0, 40))} are not supported, ${known}. ${STAY_LOCAL}`);
     return null;
   }
   const s3 = table.s3 ?? {};
@@ -62,18 +75,14 @@ function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
     role: s3.RoleARN?.trim() || undefined,
     uploadRole: s3.UploadRoleARN?.trim() || undefined,
     pathStyle: s3.PathStyle ?? !isVirtualHost(endpoint, name),
-    prefix: (table.Path ?? "")
-      .split("/")
-      .filter((segment) => segment !== "" && segment !== "." && segment !== "..")
-      .join("/"),
-    shared: table.Shared ?? false,
+    ...common,
     credentials,
     encryption: algorithm === undefined ? undefined : { algorithm, keyId: s3.ServerSideEncryptionKeyID || undefined },
   };
 }
 
 /** Keys that are not given at all mean those of the machine, as they did in the Go runner. */
-function readCredentials(table: CacheTable): BucketConfig["credentials"] | null {
+function readCredentials(table: CacheTable): S3Bucket["credentials"] | null {
   const { AuthenticationType: type, SessionToken: sessionToken } = table.s3 ?? {};
   const accessKey = (table.s3?.AccessKey || table.AccessKey || "").trim();
   const secretKey = (table.s3?.SecretKey || table.SecretKey || "").trim();

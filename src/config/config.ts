@@ -86,14 +86,42 @@ export interface CacheConfig {
   readonly bucket: BucketConfig | null;
 }
 
-export type BucketConfig = S3Bucket;
+export type BucketConfig = S3Bucket | GcsBucket | AzureContainer;
+
+interface AnyBucket {
+  readonly name: string;
+  /** What all object names begin with, without slashes around it; may be empty. */
+  readonly prefix: string;
+  /** Other runners of a project see the same caches. */
+  readonly shared: boolean;
+}
+
+/** A bucket of Google's, `[runners.cache.gcs]`. */
+export interface GcsBucket extends AnyBucket {
+  readonly kind: "gcs";
+  /** `UniverseDomain`. */
+  readonly domain: string;
+  /** `file`: `CredentialsFile`, absolute; `undefined`: as Google's own tools find them. */
+  readonly credentials:
+    | { readonly from: "key"; readonly email: string; readonly privateKey: string }
+    | { readonly from: "login"; readonly file: string | undefined };
+}
+
+/** A container of Azure's, `[runners.cache.azure]`. */
+export interface AzureContainer extends AnyBucket {
+  readonly kind: "azure";
+  /** `https://account.blob.core.windows.net`. */
+  readonly endpoint: URL;
+  readonly account: string;
+  /** `undefined`: as Azure's own tools find a login. */
+  readonly accountKey: string | undefined;
+}
 
 /** A bucket that speaks S3, `[runners.cache.s3]`. */
-export interface S3Bucket {
+export interface S3Bucket extends AnyBucket {
   readonly kind: "s3";
   /** `https://s3.eu-west-1.amazonaws.com`, without the bucket's name. */
   readonly endpoint: URL;
-  readonly name: string;
   /** `BucketLocation`; part of every signature. */
   readonly region: string;
   /** Otherwise it is learnt from the bucket. */
@@ -102,10 +130,6 @@ export interface S3Bucket {
   readonly amazon: { readonly dualStack: boolean; readonly accelerate: boolean } | undefined;
   /** `https://host/bucket/key` instead of `https://bucket.host/key`. */
   readonly pathStyle: boolean;
-  /** What all object names begin with, without slashes around it; may be empty. */
-  readonly prefix: string;
-  /** Other runners of a project see the same caches. */
-  readonly shared: boolean;
   /** Taken for all requests, or for uploads alone. */
   readonly role: string | undefined;
   readonly uploadRole: string | undefined;

@@ -75,6 +75,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     keptCaches: createKeptCaches({ log }),
     openCaches: createCaches({
       connections,
+      nearby: connections,
       environment: {},
       userAgent: identity.userAgent,
       workingDirectory: dir,

@@ -28,12 +28,16 @@ export function openStore(bucket: BucketConfig, around: Around = {}): BucketStan
   const { environment = process.env, certsDir = scratchDir } = around;
   onTestFinished(async () => {
     await connections.close();
+    await nearby.close();
     await rm(scratchDir, { recursive: true, force: true });
   });
   const userAgent = "alloy-runner test";
-  const ask = createAsk({ connections, userAgent, tlsCaFile: undefined, certsDir, pauseMs: 5 });
+  const outside = { userAgent, tlsCaFile: undefined, certsDir, pauseMs: 5 };
+  const ask = createAsk({ ...outside, connections });
+  const nearby = createConnections();
+  const askNearby = createAsk({ ...outside, connections: nearby });
   const ways = createWays();
-  const store = openBucket(bucket, () => ways(bucket, { ask, environment }), {
+  const store = openBucket(bucket, () => ways(bucket, { ask, askNearby, environment }), {
     connections,
     certsDir,
     userAgent,

@@ -2,7 +2,13 @@ import type { EntryFlag } from "../../executor-words.ts";
 
 /** The Go runner's flags for `[runners.cache]`, by the names of its newer and older releases. */
 export const cacheFlags: readonly EntryFlag[] = [
-  { flag: "cache-type", env: "CACHE_TYPE", key: "cache.Type", kind: "text", help: "s3: keep caches in a bucket, too" },
+  {
+    flag: "cache-type",
+    env: "CACHE_TYPE",
+    key: "cache.Type",
+    kind: "text",
+    help: "s3, gcs or azure: keep caches in a bucket",
+  },
   {
     flag: "cache-s3-cache-path",
     env: "S3_CACHE_PATH",
@@ -123,5 +129,68 @@ export const cacheFlags: readonly EntryFlag[] = [
     key: "cache.s3.ServerSideEncryptionKeyID",
     kind: "text",
     help: "id of the key for KMS",
+  },
+  {
+    flag: "cache-gcs-bucket-name",
+    env: "CACHE_GCS_BUCKET_NAME",
+    key: "cache.gcs.BucketName",
+    kind: "text",
+    help: "name of Google's bucket",
+  },
+  {
+    flag: "cache-gcs-credentials-file",
+    env: "GOOGLE_APPLICATION_CREDENTIALS",
+    key: "cache.gcs.CredentialsFile",
+    kind: "text",
+    help: "file with a key, or another login, of Google's",
+  },
+  {
+    flag: "cache-gcs-access-id",
+    env: "CACHE_GCS_ACCESS_ID",
+    key: "cache.gcs.AccessID",
+    kind: "text",
+    help: "address of a service account",
+  },
+  {
+    flag: "cache-gcs-private-key",
+    env: "CACHE_GCS_PRIVATE_KEY",
+    key: "cache.gcs.PrivateKey",
+    kind: "text",
+    help: "its key; better given by environment",
+  },
+  {
+    flag: "cache-gcs-universe-domain",
+    env: "CACHE_GCS_UNIVERSE_DOMAIN",
+    key: "cache.gcs.UniverseDomain",
+    kind: "text",
+    help: "another domain than googleapis.com",
+  },
+  {
+    flag: "cache-azure-account-name",
+    env: "CACHE_AZURE_ACCOUNT_NAME",
+    key: "cache.azure.AccountName",
+    kind: "text",
+    help: "Azure's storage account",
+  },
+  {
+    flag: "cache-azure-account-key",
+    env: "CACHE_AZURE_ACCOUNT_KEY",
+    key: "cache.azure.AccountKey",
+    kind: "text",
+    help: "its key; better given by environment",
+  },
+  {
+    flag: "cache-azure-container-name",
+    env: "CACHE_AZURE_CONTAINER_NAME",
+    key: "cache.azure.ContainerName",
+    kind: "text",
+    help: "name of its container",
+  },
+  {
+    flag: "cache-azure-storage-domain",
+    env: "CACHE_AZURE_STORAGE_DOMAIN",
+    key: "cache.azure.StorageDomain",
+    kind: "text",
+    help: "another domain than blob.core.windows.net",
   },
 ];

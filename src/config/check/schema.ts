@@ -166,8 +166,23 @@ const cacheSchema = z.object({
       AssumeRoleMaxConcurrency: tolerated,
     })
     .optional(),
-  gcs: tolerated,
-  azure: tolerated,
+  gcs: z
+    .object({
+      BucketName: text.optional(),
+      CredentialsFile: text.optional(),
+      AccessID: text.optional(),
+      PrivateKey: text.optional(),
+      UniverseDomain: text.optional(),
+    })
+    .optional(),
+  azure: z
+    .object({
+      AccountName: text.optional(),
+      AccountKey: text.optional(),
+      ContainerName: text.optional(),
+      StorageDomain: text.optional(),
+    })
+    .optional(),
 });
 
 export const runnerSchema = z.object({

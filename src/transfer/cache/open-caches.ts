@@ -13,6 +13,8 @@ type CacheEntry = Pick<RunnerConfig, "id" | "url" | "cache" | "cacheDir" | "cert
 
 export interface CachesOptions {
   readonly connections: Pick<Connections, "route">;
+  /** Past any proxy: to what a cloud has beside its machines. */
+  readonly nearby: Pick<Connections, "route">;
   readonly userAgent: string;
   /** Of the runner's process: logins to clouds may stand there. */
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -43,7 +45,7 @@ export interface Caches {
 
 export function createCaches(options: CachesOptions): Caches {
   const { connections, userAgent, workingDirectory, fallbackDir, scratchDir, otherUser, minFreeBytes, log } = options;
-  const { environment } = options;
+  const { environment, nearby } = options;
   const told = new Set<string>();
   let ways: Promise<Ways> | undefined;
   const dirsOf = async ({ cacheDir }: CacheEntry, guarded: boolean): Promise<CacheDirs> =>
@@ -59,8 +61,10 @@ export function createCaches(options: CachesOptions): Caches {
       ]);
       ways ??= import("./bucket/ways.ts").then(({ createWays }) => createWays());
       const kept = await ways;
-      const ask = createAsk({ connections, userAgent, certsDir, tlsCaFile: undefined });
-      return openBucket(bucket, () => kept(bucket, { ask, environment }), {
+      const outside = { userAgent, certsDir, tlsCaFile: undefined };
+      const ask = createAsk({ ...outside, connections });
+      const askNearby = createAsk({ ...outside, connections: nearby });
+      return openBucket(bucket, () => kept(bucket, { ask, askNearby, environment }), {
         connections,
         certsDir,
         userAgent,

@@ -1,4 +1,14 @@
+import type { Ask } from "../../../cloud/ask.ts";
 import type { Answer } from "../../../coordinator/exchange.ts";
+
+/** What logins are asked for with. */
+export interface WayOptions {
+  readonly ask: Ask;
+  /** The same for hosts of this machine's own network, which no proxy reaches. */
+  readonly askNearby: Ask;
+  /** Of the runner's process. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
 
 /** One request on an object, before it has an address. */
 export interface ObjectRequest {

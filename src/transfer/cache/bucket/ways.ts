@@ -1,12 +1,5 @@
-import type { Ask } from "../../../cloud/ask.ts";
 import type { BucketConfig } from "../../../config/config.ts";
-import type { Way } from "./way.ts";
-
-export interface WayOptions {
-  readonly ask: Ask;
-  /** Of the runner's process. */
-  readonly environment: Readonly<Record<string, string | undefined>>;
-}
+import type { Way, WayOptions } from "./way.ts";
 
 /** The ways to the buckets of a configuration, kept with what they have learnt: logins, and where a bucket is. */
 export type Ways = (bucket: BucketConfig, options: WayOptions) => Promise<Way>;
@@ -22,6 +15,12 @@ export function createWays(): Ways {
 
 /** Each kind is loaded when it is used. */
 async function openWay(bucket: BucketConfig, options: WayOptions): Promise<Way> {
-  const { openS3 } = await import("./s3.ts");
-  return openS3(bucket, options);
+  switch (bucket.kind) {
+    case "s3":
+      return (await import("./s3.ts")).openS3(bucket, options);
+    case "gcs":
+      return (await import("./gcs.ts")).openGcs(bucket, options);
+    case "azure":
+      return (await import("./azure.ts")).openAzure(bucket, options);
+  }
 }
