@@ -44,7 +44,7 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
       return;
     }
     sendHead(socket, "application/x-ndjson", headers);
-    for await (const line of traceLines(steering.board, found.follows, gone(socket))) {
+    for await (const { line } of traceLines(steering.board, found.follows, gone(socket))) {
       if (socket.destroyed) return;
       if (!socket.write(`${JSON.stringify(line)}\n`)) await drained(socket, STALLED_MS);
     }

@@ -8,6 +8,7 @@ import {
   type JobAnswer,
   type JobUpdate,
   type RunnerInfo,
+  type SessionWords,
   type StoredTrace,
   type TraceAnswer,
   type TracePiece,
@@ -44,8 +45,15 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   let asked: { readonly info: RunnerInfo; readonly lastUpdate: string | undefined; readonly bytes: Buffer } | undefined;
 
   /** The same bytes from poll to poll, as long as nothing changes. */
-  const jobRequestBody = (info: RunnerInfo, hold: boolean): Body => {
+  const jobRequestBody = (info: RunnerInfo, hold: boolean, session: SessionWords | undefined): Body => {
     const echo = hold ? lastUpdate : undefined;
+    // A session is one request's alone: it opens the terminal of whatever job the answer brings.
+    if (session !== undefined && dialect === "gitlab") {
+      const said = runnerInfo(deps.identity, info);
+      const features = { ...said.features, session: true, terminal: true };
+      const body = { token, system_id: deps.systemId, last_update: echo, info: { ...said, features }, session };
+      return { bytes: Buffer.from(JSON.stringify(body)) };
+    }
     if (asked === undefined || asked.info !== info || asked.lastUpdate !== echo) {
       const body = { token, system_id: deps.systemId, last_update: echo, info: runnerInfo(deps.identity, info) };
       asked = { info, lastUpdate: echo, bytes: Buffer.from(JSON.stringify(body)) };
@@ -69,7 +77,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
     const excess = (await excessOf(text)) ?? undefined;
-    const jobInputs = settings.switchedOff?.includes(INPUTS_SWITCH) !== true;
+    const jobInputs = settings.featureFlags?.[INPUTS_SWITCH];
     const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess, jobInputs });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
@@ -83,7 +91,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   return {
     origin: api.shown,
 
-    async requestJob(info, { hold, keepPayload = false }, signal) {
+    async requestJob(info, { hold, keepPayload = false, session }, signal) {
       const startedAt = performance.now();
       const echoed = hold && lastUpdate !== undefined;
       const reply = await call(
@@ -91,7 +99,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
           method: "POST",
           path: "jobs/request",
           endpoint: "jobs/request",
-          body: jobRequestBody(info, hold),
+          body: jobRequestBody(info, hold, session),
           // A second request may be given a second job, and the first one is lost.
           repeatable: false,
           deadlineMs: bounds.jobRequestMs,
@@ -189,7 +197,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
 function traceCall(job: JobCredentials, { from, bytes }: TracePiece): ApiCall {
   return {
     method: "PATCH",
-    path: `jobs/${encodeURIComponent(job.id)}/trace`,
+    path: `jobs/${encodeURIComponent(job.id)}/trace${job.debugTrace === undefined ? "" : `?debug_trace=${job.debugTrace}`}`,
     endpoint: "jobs/:id/trace",
     // AlloyCI takes this header once, and loses a body that is said to be JSON or a form.
     headers: ["job-token", job.token, "content-range", contentRange(from, bytes.length)],

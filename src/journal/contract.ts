@@ -9,6 +9,10 @@ export interface StoredJob {
   readonly id: string;
   readonly token: string;
   readonly dialect: Dialect;
+  /** Each line of its trace has its time. */
+  readonly stamped?: boolean | undefined;
+  /** Its trace may show secrets. */
+  readonly debugTrace?: boolean | undefined;
   /** `project / job`, for log lines. */
   readonly title: string;
   /** How to reach its coordinator again, also when the entry is gone from the config by then. */

@@ -8,3 +8,19 @@ export function sectionMarker(edge: "start" | "end", name: string, unixSeconds: 
 function sectionName(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9_]/g, "_") || "section";
 }
+
+const HEADINGS: Readonly<Record<string, string>> = {
+  prepare_executor: "Preparing the environment",
+  get_sources: "Getting the sources",
+  restore_cache: "Restoring the cache",
+  download_artifacts: "Downloading artifacts",
+  build_script: "Executing the script",
+  after_script: "Running after_script",
+  archive_cache: "Saving the cache",
+  upload_artifacts: "Uploading artifacts",
+};
+
+/** What a section is called where it is folded. */
+export function sectionHeading(name: string): string {
+  return Object.hasOwn(HEADINGS, name) ? (HEADINGS[name] ?? name) : `Executing the stage ${name}`;
+}

@@ -11,25 +11,13 @@ const ALIVE_MS = 15_000;
 /** Writes a trace as events until it has ended. The id of each is the byte where whoever lost the connection goes on. */
 export async function streamTrace(socket: Socket, board: Board, followed: Followed): Promise<void> {
   const alive = setInterval(() => socket.write(": still here\n\n"), ALIVE_MS);
-  let next: number | undefined;
   try {
-    for await (const line of traceLines(board, followed, gone(socket))) {
+    for await (const { line, next } of traceLines(board, followed, gone(socket))) {
       if (socket.destroyed) return;
-      if ("text" in line) next = next === undefined ? line.at + lengthFromTorn(line.text) : next + lengthOf(line.text);
-      if (!socket.write(`id: ${next ?? 0}\ndata: ${JSON.stringify(line)}\n\n`)) await drained(socket, STALLED_MS);
+      if (!socket.write(`id: ${next}\ndata: ${JSON.stringify(line)}\n\n`)) await drained(socket, STALLED_MS);
     }
   } finally {
     clearInterval(alive);
   }
   socket.end();
-}
-
-function lengthOf(text: string): number {
-  return Buffer.byteLength(text);
-}
-
-/** Where reading began within a character, each byte of its rest is a replacement character. */
-function lengthFromTorn(text: string): number {
-  const torn = /^\ufffd{0,3}/.exec(text)?.[0].length ?? 0;
-  return torn + lengthOf(text.slice(torn));
 }

@@ -76,14 +76,43 @@ function growing() {
   };
 }
 
-const handlesOf = (trace: ShownTrace): JobHandles => ({ trace, cancel: () => {} });
+const handlesOf = (trace: ShownTrace): JobHandles => ({ trace, cancel: () => {}, usage: async () => ({}) });
+
+test("a trace with times is shown without them, as it is written and from its middle", async () => {
+  const { board, client } = await open();
+  const { trace, state, add } = growing();
+  const entry = board.add(card, handlesOf(trace));
+  const T = "2026-01-02T03:04:05.123456Z";
+  add(`${T} 00O first\n${T} 01O 10%\r\n${T} 01O+20%\n`);
+  const read = client.lines("jobs/17/trace?follow=1", traceLineSchema, new AbortController().signal);
+  const texts: string[] = [];
+  for await (const line of read) {
+    if ("end" in line) break;
+    texts.push(line.text);
+    if (texts.join("") === "first\n10%\r20%\n") {
+      state.ended = true;
+      add(`${T} 01O Größe\n`);
+      entry.traced(1);
+    }
+  }
+  expect(texts.join("")).toBe("first\n10%\r20%\nGröße\n");
+  const tail: string[] = [];
+  for await (const line of client.lines("jobs/17/trace?from=-30", traceLineSchema, new AbortController().signal)) {
+    if ("text" in line) tail.push(line.text);
+  }
+  expect(tail.join("")).toBe("Größe\n");
+  expect(await lastLine(trace)).toBe("Größe");
+});
 
 test("a job whose number two coordinators gave out has to be named by its runner, too", async () => {
   const { board, client } = await open();
   const canceled: string[] = [];
   const { trace } = growing();
-  board.add(card, { trace, cancel: () => canceled.push("one") });
-  board.add({ ...card, runner: "bbbb2222", runnerName: "two" }, { trace, cancel: () => canceled.push("two") });
+  board.add(card, { ...handlesOf(trace), cancel: () => canceled.push("one") });
+  board.add(
+    { ...card, runner: "bbbb2222", runnerName: "two" },
+    { ...handlesOf(trace), cancel: () => canceled.push("two") },
+  );
   await expect(client.post("jobs/17/cancel", canceledSchema)).rejects.toThrow(
     'There are several jobs 17, of the runners "one" (aaaa1111), "two" (bbbb2222): say which with --runner',
   );

@@ -17,7 +17,7 @@ const inputs = [
   input("password", "string", "pass-word-1", { sensitive: true }),
 ];
 
-function jobOf(payload: object, jobInputs = true): Job {
+function jobOf(payload: object, jobInputs?: boolean): Job {
   const text = JSON.stringify({ id: 1, token: "t", inputs, ...payload });
   const parsed = parseJob(text, { serverTls: {}, likelyDialect: "gitlab", cut: undefined, jobInputs });
   if ("unreadable" in parsed) throw new Error(parsed.unreadable);
@@ -134,8 +134,8 @@ test("without inputs, or with the flag off, no text is looked at", () => {
   const off = { key: "FF_ENABLE_JOB_INPUTS_INTERPOLATION", value: "false" };
   expect(scriptOf(lines, { variables: [off] }).steps[0]?.script).toEqual([lines]);
   expect(jobOf({ steps: [{ name: "script", script: [lines] }] }, false).steps[0]?.script).toEqual([lines]);
-  const on = { key: "FF_ENABLE_JOB_INPUTS_INTERPOLATION", value: "true" };
-  const again = jobOf({ steps: [{ name: "script", script: ["${{ 1 }}"] }], variables: [on] }, false);
+  const on = { key: "FF_ENABLE_JOB_INPUTS_INTERPOLATION", value: "false" };
+  const again = jobOf({ steps: [{ name: "script", script: ["${{ 1 }}"] }], variables: [on] }, true);
   expect(again.steps[0]?.script).toEqual(["1"]);
 });
 // biome-ignore-end lint/suspicious/noTemplateCurlyInString: these are the expressions of jobs.

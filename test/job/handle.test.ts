@@ -44,6 +44,114 @@ test("what is secret in a job's trace is secret in the log, too", async () => {
   expect(text).not.toMatch(/geheimnis|found-out/);
 });
 
+const STAMPED = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z 0[01f]O[ +]/;
+
+test("each line of a GitLab job has its time, from the first to the verdict, and the offsets count it", async () => {
+  const { local, handling } = await setUp("gitlab", { entry: "output_limit = 2" });
+  const job = local.enqueue({
+    script: ["printf '10%%\\r'; printf '20%%\\ndone\\n'", "printf 'Sec: %s' $SECRET; printf ' end\\n'", "seq 1 2000"],
+    variables: [{ key: "SECRET", value: "geheimnis", masked: true }],
+  });
+  const { delivered } = await handling.handle(await handling.receive());
+  expect(await delivered).toBe("delivered");
+  const lines = job.liveText.trimEnd().split("\n");
+  expect(lines.filter((line) => !STAMPED.test(line))).toEqual([]);
+  const times = lines.map((line) => line.slice(0, 27));
+  expect(times).toEqual([...times].sort());
+  expect(job.liveText).toMatch(
+    /Z 01O 10%\r20%\n[^\n]*Z 01O done\n[^\n]*Z 01O [^\n]*\n[^\n]*Z 01O Sec: \[MASKED\] end\n/,
+  );
+  expect(job.liveText).toMatch(
+    /Z 00O[ +]section_start:\d+:build_script\r\x1b\[0K\n\S+ 00O\+\x1b\[32;1mExecuting the script/,
+  );
+  expect(job.liveText).toMatch(/Z 00O \S*Job's output exceeded the limit of 2048 bytes/);
+  expect(lines.at(-1)).toMatch(/Z 00O \S*Job succeeded/);
+  expect(plain(job.trace)).toMatch(/^10%\r20%\ndone\n/m);
+  expect(job.updates.at(-1)).toMatchObject({ bytes: job.liveSize });
+});
+
+test.each([
+  ["of AlloyCI", "alloy", "", {}],
+  ["where the entry forbids it", "gitlab", "[runners.feature_flags]\nFF_TIMESTAMPS = false", { FF_TIMESTAMPS: "true" }],
+  ["where the job does not want it", "gitlab", "", { FF_TIMESTAMPS: "f" }],
+] as const)("no line of a job has a time %s", async (_, dialect, entry, variables) => {
+  const { local, handling } = await setUp(dialect, { entry });
+  const job = local.enqueue({ script: ["echo one"], variables });
+  await (await handling.handle(await handling.receive())).delivered;
+  expect(job.status).toBe("success");
+  expect(plain(job.trace)).toMatch(/^one$/m);
+  expect(job.trace).not.toMatch(/\d{6}Z 0/);
+});
+
+test("the policy of a cache may be a variable, and a word that is none ends a job of GitLab before its script", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const run = async (policy: string, value: string) => {
+    const cache = [{ key: "deps", paths: ["made"], policy }];
+    const job = local.enqueue({ script: ["echo ran; date > made"], cache, variables: { P: value } });
+    const { outcome, delivered } = await handling.handle(await handling.receive());
+    await delivered;
+    return { trace: job.trace, outcome };
+  };
+  expect((await run("$P", "pull")).trace).not.toContain("section_start:archive");
+  const both = await run("$P", "");
+  expect(plain(both.trace)).toMatch(/restore_cache[\s\S]*archive_cache/);
+  const foo = await run("$P", "foo");
+  expect(foo.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+  expect(foo.trace).toContain('cache:policy of the cache "deps" is "foo", expected is pull-push, pull or push');
+  expect(plain(foo.trace)).not.toMatch(/^ran$/m);
+});
+
+test("GitLab hears with each piece of a trace whether it may show secrets, also with one that is sent later", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const asked = (id: string): (string | null)[] =>
+    local.requests
+      .filter(({ endpoint, jobId }) => endpoint === "trace" && jobId === id)
+      .map(({ path }) => new URL(path, "http://x").searchParams.get("debug_trace"));
+  const run = async (variables: Record<string, string>): Promise<Set<string | null>> => {
+    const job = local.enqueue({ script: ["echo one"], variables });
+    const received = await handling.receive();
+    let refused = false;
+    local.intercept = ({ endpoint }) => {
+      if (endpoint !== "trace" || refused) return undefined;
+      refused = true;
+      return { kind: "status", status: 500 };
+    };
+    await (await handling.handle(received)).delivered;
+    expect(job.status).toBe("success");
+    expect(asked(job.id).length).toBeGreaterThan(1);
+    return new Set(asked(job.id));
+  };
+  expect(await run({})).toEqual(new Set(["false"]));
+  expect(await run({ CI_DEBUG_SERVICES: "true" })).toEqual(new Set(["true"]));
+  expect(await run({ WANTED: "1", CI_DEBUG_TRACE: "$WANTED" })).toEqual(new Set(["true"]));
+  const forbidden = await setUp("gitlab", { entry: "debug_trace_disabled = true" });
+  const job = forbidden.local.enqueue({ variables: { CI_DEBUG_TRACE: "true" } });
+  await (await forbidden.handling.handle(await forbidden.handling.receive())).delivered;
+  expect(job.status).toBe("success");
+  expect(forbidden.local.requests.filter(({ path }) => path.endsWith("debug_trace=false")).length).toBeGreaterThan(0);
+  expect(forbidden.local.requests.filter(({ path }) => path.endsWith("debug_trace=true"))).toEqual([]);
+});
+
+const SAY_TOKENS = "for kind in glft- gltok- _gitlab_session= glpat-; do echo told ${kind}abc.9; done";
+
+test.each([
+  { of: "gitlab", entry: "", value: undefined, masked: true },
+  { of: "gitlab", entry: "", value: "false", masked: false },
+  { of: "gitlab", entry: "FF_MASK_ALL_DEFAULT_TOKENS = true", value: "0", masked: true },
+  { of: "gitlab", entry: "FF_MASK_ALL_DEFAULT_TOKENS = false", value: "1", masked: false },
+  { of: "alloy", entry: "", value: undefined, masked: false },
+] as const)("tokens of all of GitLab's kinds are masked in its jobs unless it is switched off: %j", async (given) => {
+  const { local, handling } = await setUp(given.of, { entry: `[runners.feature_flags]\n${given.entry}` });
+  const variables = given.value === undefined ? [] : [{ key: "FF_MASK_ALL_DEFAULT_TOKENS", value: given.value }];
+  const job = local.enqueue({ variables, script: [SAY_TOKENS] });
+  const { delivered } = await handling.handle(await handling.receive());
+  await delivered;
+  const shown = (kind: string, masked: boolean) => `told ${kind}${masked ? "[MASKED]" : "abc.9"}`;
+  for (const kind of ["glft-", "gltok-", "_gitlab_session="])
+    expect(plain(job.trace)).toContain(shown(kind, given.masked));
+  expect(plain(job.trace)).toContain(shown("glpat-", true));
+});
+
 for (const dialect of ["alloy", "gitlab"] as const) {
   test(`${dialect}: a job runs, its result arrives once with its whole trace, and nothing stays`, async () => {
     const { local, handling } = await setUp(dialect);
@@ -138,6 +246,15 @@ for (const dialect of ["alloy", "gitlab"] as const) {
     expect(recovery).toMatchObject({ dead: 1, undelivered: 0 });
     expect(await isAlive(pid)).toBe(false);
     expect(job).toMatchObject({ status: "failed" });
+    if (dialect === "gitlab") {
+      expect(
+        job.liveText
+          .trimEnd()
+          .split("\n")
+          .filter((line) => !STAMPED.test(line)),
+      ).toEqual([]);
+      expect(job.liveText).toMatch(/Z 00O \S*ERROR: Job failed \(system failure\): the runner died/);
+    }
     expect(plain(job.trace)).toMatch(
       /pid \d+\n[\s\S]*Größe\n[\s\S]*ERROR: Job failed \(system failure\): the runner died while this job ran \(its process ended unexpectedly; .*\)\n$/,
     );
@@ -193,6 +310,16 @@ test("a job that cannot be understood fails with the explanation", async () => {
   expect(job.status).toBe("failed");
   expect(plain(job.trace)).toMatch(/^Running with alloy-runner .*\n/);
   expect(plain(job.trace)).toContain(`WARNING: image is a number\nERROR: Job failed (system failure): ${problem}\n`);
+});
+
+test("a job that asks for what cannot be fails so that GitLab does not repeat it as a failure of the system", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const features = { failure_reasons: ["runner_system_failure", "runner_configuration_error"] };
+  const job = local.enqueue({ payload: { run: '[{"name":"a","script":"true"}]', steps: undefined, features } });
+  const { delivered } = await handling.handle(await handling.receive());
+  await delivered;
+  expect(plain(job.trace)).toContain("This job is written as `run` steps, which this runner does not support");
+  expect(job.updates.at(-1)?.failureReason).toBe("runner_configuration_error");
 });
 
 test("a job that cannot be kept is answered without being run", async () => {

@@ -61,7 +61,7 @@ const plainRunner: JobRunner = {
   preBuildScript: "",
   postBuildScript: "",
   debugTraceDisabled: false,
-  switchedOff: [],
+  featureFlags: {},
   prepareTimeoutMs: null,
   getSourcesTimeoutMs: null,
   gitSslNoVerify: false,

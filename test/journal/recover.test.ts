@@ -152,6 +152,45 @@ test("what GitLab has and the disk lost keeps its place, so that the notice foll
   await outbox.close(never);
 });
 
+const LINE = "2026-01-02T03:04:05.000001Z 01O whole\n";
+
+test.each([
+  ["within a header", "2026-01-02T03:04", `${"2026-01-02T03:04".padEnd(32)}\n`],
+  ["within a line", "2026-01-02T03:04:05.123456Z 01O half", "2026-01-02T03:04:05.123456Z 01O half\n"],
+  ["with a line", "", ""],
+])("a trace with times that ends %s goes on with lines that have them", async (_, end, sealed) => {
+  const path = await temporaryDirectory();
+  const [record] = await deadProcess(path, { trace: LINE + end, stored: { dialect: "gitlab", stamped: true } });
+  const { recovery, scripted } = await nextStart(path);
+  await recovery.delivered;
+  const text = scripted.jobs.get(record?.stored.id ?? "")?.text ?? "";
+  expect(text.startsWith(LINE + sealed)).toBe(true);
+  expect(text.slice(LINE.length + sealed.length)).toMatch(
+    /^[-0-9T:]{19}\.\d{6}Z 00O \x1b\[0m\x1b\[31;1mERROR: Job failed \(system failure\): the runner died [^\n]*\n$/,
+  );
+});
+
+test("with times, what GitLab has and the disk lost keeps its place, and the notice has a time", async () => {
+  const path = await temporaryDirectory();
+  const first = await openState(path);
+  const record = await first.journal.accept(storedJob({ dialect: "gitlab", stamped: true }));
+  const had = LINE.repeat(20);
+  await writeFile(record.tracePath, had.slice(0, 50));
+  record.acknowledged(had.length);
+  await first.close();
+  const log = recordingLog();
+  const { journal } = await openState(path, log);
+  const scripted = scriptedCoordinator();
+  scripted.jobs.set(record.stored.id, { text: had, state: null, checksum: undefined, reports: 0, callsAfterEnd: 0 });
+  const outbox = createOutbox({ openCoordinator: () => scripted.coordinator, log, maxAgeMs: () => 1e9, timing });
+  const executorFor: RecoveryOptions["executorFor"] = async () => ({ recover: async () => ({ done: [], left: [] }) });
+  await (await recoverJobs({ journal, outbox, log, executorFor }, never)).delivered;
+  const text = scripted.jobs.get(record.stored.id)?.text ?? "";
+  expect(text.startsWith(had)).toBe(true);
+  expect(text.slice(had.length)).toMatch(/^[-0-9T:]{19}\.\d{6}Z 00O \S*ERROR: Job failed [^\n]*\n$/);
+  await outbox.close(never);
+});
+
 test("a known verdict is delivered as it is, and nobody cleans up", async () => {
   const path = await temporaryDirectory();
   const first = await openState(path);

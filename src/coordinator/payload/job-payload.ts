@@ -31,8 +31,8 @@ export interface Arrival {
   readonly cut: string | undefined;
   /** Why it is not to be parsed, if so. */
   readonly excess?: string | undefined;
-  /** `false`: the entry has inputs of jobs not put in. */
-  readonly jobInputs?: boolean;
+  /** Whether the entry has inputs of jobs put in; where it does not say, the job does. */
+  readonly jobInputs?: boolean | undefined;
 }
 
 /** A job, or why there is none in `text`; the reason holds nothing of the text. */
@@ -54,7 +54,8 @@ export function parseJob(text: string, arrival: Arrival): Parsed {
   const credentials = usable(found.get("id"), found.get("token"));
   if (credentials === undefined) return { unreadable: reason };
   const dialect = /"ALLOY_CI"|"AlloyCI"/.test(text) ? "alloy" : arrival.likelyDialect;
-  const job = readJob({}, credentials, createReader(), { ...arrival, likelyDialect: dialect });
+  // An answer that was cut off on its way may arrive whole the next time.
+  const { problemReason: _, ...job } = readJob({}, credentials, createReader(), { ...arrival, likelyDialect: dialect });
   return { job: { ...job, problem: `What the coordinator sent for this job cannot be read: ${reason}.` } };
 }
 
@@ -74,7 +75,7 @@ function usable(id: string | undefined, token: string | undefined): Credentials 
 }
 
 function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arrival: Arrival): Job {
-  const inputs = withInputs(given, arrival.jobInputs ?? true);
+  const inputs = withInputs(given, arrival.jobInputs);
   const { payload } = inputs;
   const info = fieldsOf(payload.job_info);
   const variables = readVariables(payload.variables, reader);
@@ -107,17 +108,24 @@ function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arri
     queuedSeconds: reader.number(info.time_in_queue_seconds, "job_info.time_in_queue_seconds"),
     queueSize: notNegative(reader.number(info.queue_size, "job_info.queue_size")),
     queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
+    projectJobsRunning: countOf(info.project_jobs_running_on_instance_runners_count),
   } as const;
   const secrets = readSecrets(payload.secrets, reader);
-  const misconfigured = reader.excess === null ? unsupported(payload, inputs) : null;
+  const problem = reader.excess ?? unsupported(payload, inputs) ?? problemOf(job.steps);
   return {
     ...job,
     ...(secrets.length === 0 ? {} : { secrets }),
     ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
     warnings: reader.warnings,
-    problem: reader.excess ?? misconfigured ?? problemOf(job.steps),
-    ...(misconfigured === null ? {} : { problemReason: "runner_configuration_error" }),
+    problem,
+    ...(problem === null ? {} : { problemReason: "runner_configuration_error" }),
   };
+}
+
+/** A count as GitLab writes it; anything else could be a label of a metric without bound. */
+function countOf(value: unknown): string | undefined {
+  const text = typeof value === "number" ? String(value) : value;
+  return typeof text === "string" && /^(?:\d{1,4}\+?|\+Inf)$/.test(text) ? text : undefined;
 }
 
 function notNegative(count: number | undefined): number | undefined {

@@ -25,7 +25,7 @@ export async function withSecrets(
         expand: (text) => variables.expandWith(new Map(), text),
         get: variables.get,
         hide: trace.hide,
-        mustExist: settings.secrets.mustExist ?? !runner.switchedOff.includes(MISSING_SWITCH),
+        mustExist: runner.featureFlags[MISSING_SWITCH] ?? settings.secrets.mustExist,
         attempts: settings.secrets.attempts,
         print: trace.print,
         ...(secretsPauseMs === undefined ? {} : { attemptPauseMs: secretsPauseMs }),

@@ -24,7 +24,7 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets } = received;
   const {
     identity,
     findWriter,
@@ -37,6 +37,7 @@ export async function runShipped(
     timing = {},
   } = deps;
   const { ship, preparePauseMs, attemptPauseMs, secretsPauseMs, destroyTimeoutMs } = timing;
+  const { debugTrace } = record.stored;
   const canceling = new AbortController();
   const over = new AbortController();
   board.offer({
@@ -46,7 +47,10 @@ export async function runShipped(
   const shipper = shipTrace({
     trace,
     coordinator,
-    job: { id: job.id, token: job.token, dialect: job.dialect },
+    job: {
+      ...{ id: job.id, token: job.token, dialect: job.dialect },
+      ...(debugTrace === undefined ? {} : { debugTrace }),
+    },
     onStatus(status) {
       log.info(status === "gone" ? "the job is over at its coordinator" : "the job is canceled at its coordinator");
       if (status === "gone") over.abort(new Stop("canceled", "by the coordinator"));
@@ -80,9 +84,11 @@ export async function runShipped(
       resolveSecrets: (wanted, stop) => resolveSecrets(entry, wanted, stop),
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
+      ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
       remember: record.remember,
       halt: halt.signal,
       onProgress: board.moved,
+      onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
       ...(secretsPauseMs === undefined ? {} : { secretsPauseMs }),

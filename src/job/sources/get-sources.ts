@@ -6,9 +6,10 @@ import { userScript } from "../plan/user-script.ts";
 import { not, succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
 import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
-import { fetchRefs } from "./fetch-refs.ts";
+import { bringsWholeHistory, fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
 import { type Repository, repositoryOf } from "./repository.ts";
+import { mirroredOrigins, sshRewrites } from "./rewrites.ts";
 import { getSubmodules } from "./submodules.ts";
 import { disarm } from "./working-copy.ts";
 
@@ -20,13 +21,19 @@ export interface SourcesRequest {
   readonly trust: Trust;
   /** Files get the line ends of the commit, or those that its attributes name, whatever the account's settings are. */
   readonly plainLineEnds: boolean;
+  /** A directory with what a fetch of all branches and tags would bring; `undefined`: there is none. */
+  readonly template: string | undefined;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;
+  /** `url` of the entry, as far as it is known. */
+  readonly serverUrl?: URL | undefined;
   readonly sslNoVerify: boolean;
   readonly coordinatorOrigin: string;
   /** Scripts of the operator and the author around it. */
   readonly before: readonly string[];
   readonly after: readonly string[];
+  /** Entries of several lines are shown whole, folded. */
+  readonly folded?: boolean;
   /** Value of a variable of the job. */
   get(key: string): string | undefined;
 }
@@ -65,7 +72,9 @@ export function getSources(request: SourcesRequest): SourcesPlan {
   }
   const checkout = prepareCheckout(request);
   const wipe: Op = { op: "remove", path: root };
-  if (git.strategy === "clone" || !isKept)
+  // Where all is cleaned anyway, to copy is quicker than to look through what an earlier job has left.
+  const copies = templateOf(request) !== undefined && git.checkout && isThorough(git.cleanFlags);
+  if (git.strategy === "clone" || !isKept || copies)
     return { ops: [...checkout.before, wipe, ...checkout.fresh, ...checkout.after], anew: null };
 
   const marker = `${request.tmpDir}/.git-access/reused`;
@@ -114,7 +123,7 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
 };
 
 function prepareCheckout(request: SourcesRequest): Checkout {
-  const { job, root, tmpDir, git, cloneUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
+  const { job, root, tmpDir, git, cloneUrl, serverUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
   const sha = job.git.sha.trim().toLowerCase();
   if (!isCommitId(sha, job.git.objectFormat)) {
     const digits = job.git.objectFormat === "sha256" ? 64 : 40;
@@ -131,6 +140,9 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     submodules,
     plainLineEnds,
     sslNoVerify,
+    bundleUris: git.bundleUris === true,
+    sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],
+    mirrored: mirroredOrigins(job, repository, cloneUrl),
     coordinatorOrigin,
     serverTls: job.serverTls,
   });
@@ -141,13 +153,17 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     ...access.ops,
     { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
   ];
-  const init = run("init", "--quiet", "--template=");
-  // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const tidy = isTidyingUp(job.id);
-  const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
-  const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
+  const init = run("init", "--quiet", "--template=");
   const ref = refOf(job.git);
   const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy, call });
+  const template = templateOf(request);
+  // A commit that the copy lacks is fetched when it cannot be checked out.
+  const bring: readonly Op[] =
+    template === undefined ? [init, ...fetch.ops] : [run("init", "--quiet", `--template=${template}`)];
+  // What it would find out is the same as ever, but where names of files know no case or have two spellings.
+  const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
+  const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
   const checkOutCommit = ["checkout", "--force", "--quiet", "--detach", sha, "--"];
   // Tried first, as the commit is nearly always there; to ask for it before would be one more process.
@@ -169,6 +185,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             reused,
             cleanFlags: git.cleanFlags,
             authorConfig: access.authorConfig,
+            lfs: git.lfs,
             objectFormat: job.git.objectFormat,
             call,
           }),
@@ -182,14 +199,13 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       // Also over what the host has for new repositories; versions of git that do not know the option ignore the variable.
       { op: "export", name: "GIT_DEFAULT_HASH", value: job.git.objectFormat },
       ...ceiling(root),
-      ...userScript(request.before),
+      ...userScript(request.before, request.folded === true ? "pre_clone_script" : null),
     ],
     fresh: [
       { op: "print", text: "Cloning repository...", tone: "notice" },
       { op: "mkdir", path: root },
       ...open,
-      init,
-      ...fetch.ops,
+      ...bring,
       ...checkOut([tryFirst(checkOutCommit)]),
       ...nested(false),
     ],
@@ -210,8 +226,18 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       ),
       ...nested(true),
     ],
-    after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
+    after:
+      request.after.length === 0
+        ? []
+        : [
+            { op: "cd", path: root },
+            ...userScript(request.after, request.folded === true ? "post_clone_script" : null),
+          ],
   };
+}
+
+function templateOf({ job, git, template }: SourcesRequest): string | undefined {
+  return bringsWholeHistory(job.git, git) ? template : undefined;
 }
 
 function isOnWindows(path: string): boolean {

@@ -2,6 +2,8 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
+import { HEADER_BYTES } from "../../trace/stamp/header.ts";
+import { stampLines } from "../../trace/stamp/stamper.ts";
 import type { LeftoverJob } from "../contract.ts";
 import { soundBytes } from "../records/spool-file.ts";
 import { writeAt } from "../records/synced-file.ts";
@@ -26,11 +28,14 @@ export async function sealDeadTrace(leftover: LeftoverJob, circumstances: string
       if (diedAt === null) await record.died(offset);
       await file.truncate(offset);
       // GitLab counts bytes: what it has of a tail that the disk lost must not push the notice out of its place.
-      const gap = stored.dialect === "gitlab" ? gapFiller(acknowledged - offset) : Buffer.alloc(0);
+      const lost = stored.dialect === "gitlab" ? acknowledged - offset : 0;
+      const stamped = stored.stamped === true;
+      const gap = stamped ? await stampedGap(file, offset, lost) : gapFiller(lost);
       const text = `ERROR: Job failed (system failure): the runner died while this job ran (${circumstances})`;
       const onOwnLine = gap.length > 0 || (await endsLine(file, offset)) ? "" : "\n";
-      const notice = Buffer.from(`${onOwnLine}\u001b[0m\u001b[31;1m${printable(text)}\u001b[0m\n`);
-      await writeAt(file, Buffer.concat([gap, notice]), offset);
+      const notice = Buffer.from(`\u001b[0m\u001b[31;1m${printable(text)}\u001b[0m\n`);
+      const line = stamped ? stampLines(notice) : notice;
+      await writeAt(file, Buffer.concat([gap, Buffer.from(stamped ? "" : onOwnLine), line]), offset);
     } finally {
       await file.close();
     }
@@ -54,6 +59,19 @@ function gapFiller(length: number): Buffer {
   if (text.length < length) filler.write(text, "latin1");
   filler[length - 1] = 0x0a;
   return filler;
+}
+
+/** The same where each line has its time: a torn line is ended behind its header, and what was lost is one line. */
+async function stampedGap(file: FileHandle, offset: number, lost: number): Promise<Buffer> {
+  const last = Math.min(offset, HEADER_BYTES);
+  const { buffer } = await file.read(Buffer.alloc(last), 0, last, offset - last);
+  const isTorn = last > 0 && buffer[last - 1] !== 0x0a;
+  const missing = isTorn ? HEADER_BYTES - (last - 1 - buffer.lastIndexOf(0x0a)) : 0;
+  const torn = Buffer.from(isTorn ? `${" ".repeat(Math.max(0, missing))}\n` : "");
+  const length = lost - torn.length;
+  if (length <= 0 || length > LARGEST_GAP_BYTES) return torn;
+  const text = `[${lost} bytes of output were lost]`;
+  return Buffer.concat([torn, stampLines(Buffer.from(text.padEnd(length - HEADER_BYTES - 1, ".")))]);
 }
 
 function printable(text: string): string {

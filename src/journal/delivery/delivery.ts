@@ -8,6 +8,7 @@ import {
 import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { formatCrc32 } from "../../trace/crc32.ts";
+import { stampLines } from "../../trace/stamp/stamper.ts";
 import type { FinalReport, JobRecord } from "../contract.ts";
 import { answersOtherwise, askAsWaiting } from "./ask.ts";
 import { type Attempt, type Deliver, endings, trouble } from "./attempt.ts";
@@ -51,8 +52,8 @@ const MOST_UNREADABLE = 2;
 export function createDelivery(options: DeliveryOptions): Deliver {
   const { record, report, trace, coordinator, gone, log, suspectMs } = options;
   const { stored } = record;
-  const { id, token, dialect } = stored;
-  const credentials = { id, token, dialect };
+  const { id, token, dialect, debugTrace } = stored;
+  const credentials = { id, token, dialect, ...(debugTrace === undefined ? {} : { debugTrace }) };
   const final: JobUpdate = {
     state: report.state,
     knownReasons: stored.knownReasons,
@@ -162,7 +163,9 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     const line = noticeLine(
       `WARNING: the coordinator did not take all of this job's output: it has ${from} of ${size} bytes, the rest is missing here`,
     );
-    const bytes = Buffer.concat([Buffer.from(from === 0 ? "" : "\n"), line]);
+    const stamped = stored.stamped === true;
+    const afterBreak = from === 0 || (stamped && (await trace.read(from - 1, 1))[0] === 0x0a);
+    const bytes = Buffer.concat([Buffer.from(afterBreak ? "" : "\n"), stamped ? stampLines(line) : line]);
     await coordinator.appendTrace(credentials, { from, bytes }, signal).catch((error: unknown) => {
       log.debug(`cannot say in the trace of job ${id} what is missing`, { job: id, problem: describeError(error) });
     });

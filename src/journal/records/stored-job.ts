@@ -11,6 +11,8 @@ const storedJob: z.ZodType<StoredJob> = z.object({
   id: z.string().min(1),
   token: z.string(),
   dialect: z.enum(["alloy", "gitlab"]),
+  stamped: z.boolean().optional(),
+  debugTrace: z.boolean().optional(),
   title: z.string(),
   runner: z.object({
     id: z.string(),

@@ -35,14 +35,14 @@ const places: Where = {
 /**
  * `inputs` put into a job in the places of `${{ job.inputs.name }}`. Without inputs no text is looked at: what looks like an
  * expression may be meant for somebody else.
- * @param isOn whether the entry has it so; the job's own variable wins
+ * @param isOn whether the entry has it so; `undefined`: the job's own variable says it
  */
-export function withInputs(payload: Fields, isOn: boolean): Interpolated {
+export function withInputs(payload: Fields, isOn: boolean | undefined): Interpolated {
   const inputs = readInputs(payload.inputs);
   if ("problem" in inputs) return { payload, sensitive: [], problem: inputs.problem };
   const { values } = inputs;
   const sensitive = [...values.values()].flatMap((input) => (input.sensitive ? textsIn(input.value) : []));
-  if (values.size === 0 || !isSwitchedOn(payload.variables, isOn)) return { payload, sensitive, problem: null };
+  if (values.size === 0 || !(isOn ?? isSwitchedOn(payload.variables))) return { payload, sensitive, problem: null };
   const scope: Scope = { inputs: values, left: MOST_TEXT };
   try {
     const filled = Object.entries(places).map(([name, where]) => [name, within(payload[name], name, where, scope)]);
@@ -56,11 +56,10 @@ export function withInputs(payload: Fields, isOn: boolean): Interpolated {
 
 class BadText extends Error {}
 
-function isSwitchedOn(variables: unknown, isOn: boolean): boolean {
+function isSwitchedOn(variables: unknown): boolean {
   const own = list(variables).findLast((entry) => fieldsOf(entry).key === INPUTS_SWITCH);
   const said = String(fieldsOf(own).value ?? "").trim();
-  if (/^(?:1|t|true)$/i.test(said)) return true;
-  return /^(?:0|f|false)$/i.test(said) ? false : isOn;
+  return !/^(?:0|f|false)$/i.test(said);
 }
 
 function withStep(step: unknown, scope: Scope): unknown {

@@ -3,6 +3,7 @@ import type { DeliveryResult, JobRecord, Outbox, SentTrace, StoredJob } from "..
 import type { Log } from "../../../log.ts";
 import { never } from "../../../time.ts";
 import { runnerLine } from "../../../trace/lines.ts";
+import { stampLines } from "../../../trace/stamp/stamper.ts";
 import type { Outcome } from "../../job.ts";
 import { withoutWords } from "../life.ts";
 import { logUnexpected } from "../log-unexpected.ts";
@@ -39,7 +40,7 @@ export async function concludeUnrun(
   const outcome = outcomeOf(cause, never);
   if (isUnexpected(cause)) logUnexpected(deps.log, cause);
   const gone = cause instanceof Stop && cause.why === "canceled";
-  await keepVerdict(record.tracePath, outcome);
+  await keepVerdict(record, outcome);
   board.moved({ at: "finished", outcome: withoutWords(outcome) });
   return await conclude(record, outcome, { sent: 0, offered: 0, gone }, deps);
 }
@@ -55,7 +56,8 @@ export function refuse(
   log.error("a job is refused", { problem: describeError(cause) });
   board.moved({ at: "finished", outcome: withoutWords(outcome) });
   const { text, tone } = verdictLine(outcome);
-  const delivered = outbox.answer(stored, reportOf(outcome), runnerLine(text, tone));
+  const line = runnerLine(text, tone);
+  const delivered = outbox.answer(stored, reportOf(outcome), stored.stamped === true ? stampLines(line) : line);
   return { outcome, delivered: settled(delivered, log) };
 }
 

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { RunnerConfig } from "../../../config/config.ts";
 import type { FinalReport, StoredJob } from "../../../journal/contract.ts";
 import type { Job, Outcome } from "../../job.ts";
+import { traceWishes } from "../../plan/trace-wishes.ts";
 
 /** `[a-z0-9-]`, ≤ 63 characters: for labels, names and process marks. */
 export function jobKeyOf({ id }: Job, runnerId: string): string {
@@ -15,11 +16,13 @@ export function jobKeyOf({ id }: Job, runnerId: string): string {
 /** What the journal keeps of a job: all that reporting needs, also when its entry is gone from the config by then. */
 export function storedJobOf(job: Job, entry: RunnerConfig, key: string, boot: string): StoredJob {
   const url = new URL(entry.url);
+  const { stamped, debug } = traceWishes(job, entry);
   return {
     key,
     id: job.id,
     token: job.token,
     dialect: job.dialect,
+    ...(job.dialect === "gitlab" ? { stamped, debugTrace: debug } : {}),
     title: `${job.projectName} / ${job.name}`.slice(0, 200),
     runner: {
       id: entry.id,

@@ -1,7 +1,9 @@
 import { appendFile } from "node:fs/promises";
+import type { JobRecord } from "../../../journal/contract.ts";
 import type { Log } from "../../../log.ts";
 import { never, retry } from "../../../time.ts";
 import type { Trace } from "../../../trace/contract.ts";
+import { stampLines } from "../../../trace/stamp/stamper.ts";
 import type { Outcome } from "../../job.ts";
 import { logUnexpected } from "../log-unexpected.ts";
 import { outcomeOf, verdictLine } from "./outcome.ts";
@@ -25,8 +27,12 @@ export async function sayVerdict(trace: Trace, outcome: Outcome, log: Log): Prom
 /**
  * The only line of a job whose trace could not be opened. What was lacking then, such as descriptors, may be there again.
  */
-export async function keepVerdict(path: string, outcome: Outcome): Promise<void> {
-  const line = `${verdictLine(outcome).text}\n`;
+export async function keepVerdict(
+  { tracePath, stored }: Pick<JobRecord, "tracePath" | "stored">,
+  outcome: Outcome,
+): Promise<void> {
+  const text = Buffer.from(`${verdictLine(outcome).text}\n`);
+  const line = stored.stamped === true ? stampLines(text) : text;
   const waits = { attempts: 12, firstMs: 50, maxMs: 2000, retryable: () => true };
-  await retry(waits, () => appendFile(path, line), never).catch(() => undefined);
+  await retry(waits, () => appendFile(tracePath, line), never).catch(() => undefined);
 }

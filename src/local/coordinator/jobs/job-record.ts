@@ -5,6 +5,7 @@ import { hasFeature, type LocalRunner } from "../runners.ts";
 import type { LocalArtifact } from "./artifacts.ts";
 import type { JobSpec } from "./job.ts";
 import { isOver, type JobStatus, type LocalJob, type LocalPatch, type LocalUpdate } from "./job.ts";
+import { withoutTimes } from "./shown-trace.ts";
 import { createMarkerSearch, createTraceStore, type TraceMarker } from "./trace-store.ts";
 
 /** A job with what the coordinator does to it. */
@@ -91,7 +92,7 @@ export function createJob(spec: JobSpec, { dialect, id, token, storeTrace, trace
       return runner;
     },
     get trace() {
-      return shown().toString("utf8");
+      return withoutTimes(shown()).toString("utf8");
     },
     get traceBytes() {
       return shown();

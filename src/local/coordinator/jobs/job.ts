@@ -49,8 +49,12 @@ export interface LocalJob {
   /** Who got it, and the first request that was answered with it. */
   readonly runner: LocalRunner | undefined;
   readonly handedOutTo: RecordedRequest | undefined;
-  /** What the job's page would show: on AlloyCI the live text with its extra newlines until a PUT replaces it. */
+  /**
+   * What the job's page would show: on AlloyCI the live text with its extra newlines until a PUT replaces it, on GitLab lines
+   * without their times.
+   */
   readonly trace: string;
+  /** The same with the times. */
   readonly traceBytes: Buffer;
   /** Size and CRC-32 of what the runner sent: the patches or, on AlloyCI after the last PUT, its trace. */
   readonly traceSize: number;
