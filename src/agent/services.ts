@@ -5,6 +5,7 @@ import type { RunServices } from "../commands/run/deps.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Bounds } from "../coordinator/calls.ts";
 import { openCoordinator } from "../coordinator/client.ts";
+import { createConnections } from "../coordinator/connection/connections.ts";
 import { describeError } from "../errors.ts";
 import { noMeter } from "../executor-deps.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
@@ -74,9 +75,12 @@ export async function openServices(
     log,
     maxAgeMs: () => config.outboxMaxAgeMs,
   });
+  const nearby = createConnections();
   const caches = createCaches({
     connections,
     userAgent: context.coordinator.identity.userAgent,
+    nearby,
+    environment: context.env,
     workingDirectory,
     fallbackDir: join(stateDir.path, "caches"),
     scratchDir: stateDir.scratchDir,
@@ -120,6 +124,13 @@ export async function openServices(
     findWriter: findShellWriter,
     keptCaches: createKeptCaches({ log }),
     openCaches: (entry, lifeMs) => caches.open({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
+    resolveSecrets: async ({ tlsCaFile, certsDir, plainHttpSecretServers }, wanted, signal) => {
+      const { resolveSecrets } = await import("../secrets/resolve.ts");
+      const { userAgent } = context.coordinator.identity;
+      const outside = { connections, userAgent, tlsCaFile, certsDir };
+      const means = { ...outside, plainHttpHosts: plainHttpSecretServers, environment: context.env };
+      return await resolveSecrets(wanted, means, signal);
+    },
     ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
     minFreeBytes: () => config.minFreeDiskBytes,
@@ -168,6 +179,7 @@ export async function openServices(
       recovering.abort();
       await recovery;
       await outbox.close(signal);
+      await nearby.close();
       await journal.close();
       await stateDir.close();
     },

@@ -1,5 +1,6 @@
+import { readAzure, readGcs } from "./cache-clouds.ts";
 import type { CacheTable } from "./check/schema.ts";
-import type { BucketConfig, CacheConfig } from "./config.ts";
+import type { BucketConfig, CacheConfig, S3Bucket } from "./config.ts";
 
 /** Tells of a key below `[runners.cache]` that cannot be used. */
 type Warn = (path: readonly string[], text: string) => void;
@@ -25,8 +26,20 @@ export function readCache(table: CacheTable | undefined, maxSize: number | undef
 function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
   const type = table.Type?.trim().toLowerCase() ?? "";
   if (type === "") return null;
+  const prefix = (table.Path ?? "")
+    .split("/")
+    .filter((segment) => segment !== "" && segment !== "." && segment !== "..")
+    .join("/");
+  const common = { prefix, shared: table.Shared ?? false };
+  if (type === "gcs" || type === "azure") {
+    const found = type === "gcs" ? readGcs(table, common) : readAzure(table, common);
+    if ("kind" in found) return found;
+    warn(found.path, `${found.problem}. ${STAY_LOCAL}`);
+    return null;
+  }
   if (type !== "s3") {
-    warn(["Type"], `caches in ${JSON.stringify(type.slice(0, 40))} are not supported, "s3" is. ${STAY_LOCAL}`);
+    const known = `"s3", "gcs" and "azure" are`;
+    warn(["Type"], `caches in ${JSON.stringify(type.slice(0, 40))} are not supported, ${known}. ${STAY_LOCAL}`);
     return null;
   }
   const s3 = table.s3 ?? {};
@@ -36,7 +49,8 @@ function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
     warn(table.s3 === undefined ? ["BucketName"] : ["s3", "BucketName"], `${problem}. ${STAY_LOCAL}`);
     return null;
   }
-  const region = (s3.BucketLocation || table.BucketLocation || "").trim() || "us-east-1";
+  const given = (s3.BucketLocation || table.BucketLocation || "").trim();
+  const region = given || "us-east-1";
   const address = (s3.ServerAddress || table.ServerAddress || "").trim() || AWS;
   const endpoint = endpointOf(address, s3.Insecure ?? table.Insecure ?? false, region);
   if (endpoint === null) {
@@ -51,22 +65,24 @@ function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
   }
   const algorithm = s3.ServerSideEncryption;
   return {
+    kind: "s3",
     endpoint,
     name,
     region,
+    regionGiven: given !== "",
+    amazon:
+      hostOf(address) === AWS ? { dualStack: s3.DualStack ?? false, accelerate: s3.Accelerate ?? false } : undefined,
+    role: s3.RoleARN?.trim() || undefined,
+    uploadRole: s3.UploadRoleARN?.trim() || undefined,
     pathStyle: s3.PathStyle ?? !isVirtualHost(endpoint, name),
-    prefix: (table.Path ?? "")
-      .split("/")
-      .filter((segment) => segment !== "" && segment !== "." && segment !== "..")
-      .join("/"),
-    shared: table.Shared ?? false,
+    ...common,
     credentials,
     encryption: algorithm === undefined ? undefined : { algorithm, keyId: s3.ServerSideEncryptionKeyID || undefined },
   };
 }
 
 /** Keys that are not given at all mean those of the machine, as they did in the Go runner. */
-function readCredentials(table: CacheTable): BucketConfig["credentials"] | null {
+function readCredentials(table: CacheTable): S3Bucket["credentials"] | null {
   const { AuthenticationType: type, SessionToken: sessionToken } = table.s3 ?? {};
   const accessKey = (table.s3?.AccessKey || table.AccessKey || "").trim();
   const secretKey = (table.s3?.SecretKey || table.SecretKey || "").trim();
@@ -75,6 +91,10 @@ function readCredentials(table: CacheTable): BucketConfig["credentials"] | null 
     return { from: "key", accessKey, secretKey, sessionToken: sessionToken?.trim() || undefined };
   }
   return type === "access-key" ? null : { from: "iam" };
+}
+
+function hostOf(address: string): string {
+  return address.replace(/^https?:\/\//i, "").replace(/\/$/, "");
 }
 
 function endpointOf(address: string, insecure: boolean, region: string): URL | null {

@@ -115,20 +115,54 @@ export interface CacheConfig {
   readonly bucket: BucketConfig | null;
 }
 
-/** A bucket that speaks S3, `[runners.cache.s3]`. */
-export interface BucketConfig {
-  /** `https://s3.eu-west-1.amazonaws.com`, without the bucket's name. */
-  readonly endpoint: URL;
+export type BucketConfig = S3Bucket | GcsBucket | AzureContainer;
+
+interface AnyBucket {
   readonly name: string;
-  /** `BucketLocation`; part of every signature. */
-  readonly region: string;
-  /** `https://host/bucket/key` instead of `https://bucket.host/key`. */
-  readonly pathStyle: boolean;
   /** What all object names begin with, without slashes around it; may be empty. */
   readonly prefix: string;
   /** Other runners of a project see the same caches. */
   readonly shared: boolean;
-  /** `iam`: what the cloud gives this machine or container. */
+}
+
+/** A bucket of Google's, `[runners.cache.gcs]`. */
+export interface GcsBucket extends AnyBucket {
+  readonly kind: "gcs";
+  /** `UniverseDomain`. */
+  readonly domain: string;
+  /** `file`: `CredentialsFile`, absolute; `undefined`: as Google's own tools find them. */
+  readonly credentials:
+    | { readonly from: "key"; readonly email: string; readonly privateKey: string }
+    | { readonly from: "login"; readonly file: string | undefined };
+}
+
+/** A container of Azure's, `[runners.cache.azure]`. */
+export interface AzureContainer extends AnyBucket {
+  readonly kind: "azure";
+  /** `https://account.blob.core.windows.net`. */
+  readonly endpoint: URL;
+  readonly account: string;
+  /** `undefined`: as Azure's own tools find a login. */
+  readonly accountKey: string | undefined;
+}
+
+/** A bucket that speaks S3, `[runners.cache.s3]`. */
+export interface S3Bucket extends AnyBucket {
+  readonly kind: "s3";
+  /** `https://s3.eu-west-1.amazonaws.com`, without the bucket's name. */
+  readonly endpoint: URL;
+  /** `BucketLocation`; part of every signature. */
+  readonly region: string;
+  /** Otherwise it is learnt from the bucket. */
+  readonly regionGiven: boolean;
+  /** Amazon's own, whose hosts follow from the region. */
+  readonly amazon: { readonly dualStack: boolean; readonly accelerate: boolean } | undefined;
+  /** `https://host/bucket/key` instead of `https://bucket.host/key`. */
+  readonly pathStyle: boolean;
+  /** Taken for all requests, or for uploads alone. */
+  readonly role: string | undefined;
+  readonly uploadRole: string | undefined;
+  /** `iam`: as AWS's own tools find them on this machine. */
   readonly credentials:
     | { readonly from: "iam" }
     | {
@@ -211,6 +245,8 @@ export interface RunnerConfig {
   readonly jobGitVariables?: "none" | "safe" | "all";
   /** A directory on the jobs' machine with what a fetch of all branches and tags would bring, for `git init` to copy. */
   readonly sourcesTemplate?: string;
+  /** Stores of secrets that may be asked over plain HTTP: `host` or `host:port`. */
+  readonly plainHttpSecretServers: readonly string[];
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** `[labels]` and `[runners.labels]`, which GitLab shows with this machine. */

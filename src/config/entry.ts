@@ -168,6 +168,7 @@ export async function readEntry(
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
     jobGitVariables: settings.job_git_variables ?? "safe",
+    plainHttpSecretServers: settings.plain_http_secret_servers,
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     labels: { ...around.labels, ...settings.labels },

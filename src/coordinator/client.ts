@@ -16,6 +16,7 @@ import {
 } from "./contract.ts";
 import type { Answer, Body } from "./exchange.ts";
 import { decoded } from "./payload/decoded.ts";
+import { INPUTS_SWITCH } from "./payload/inputs/interpolate.ts";
 import { parseJob } from "./payload/job-payload.ts";
 import { excessOf } from "./payload/json-extent.ts";
 import { escapedLength, escapedStream } from "./payload/trace-json.ts";
@@ -76,7 +77,8 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
     const excess = (await excessOf(text)) ?? undefined;
-    const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess });
+    const jobInputs = settings.featureFlags?.[INPUTS_SWITCH];
+    const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess, jobInputs });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
       return { kind: "job", job: keepPayload ? { ...parsed.job, payload: text } : parsed.job };

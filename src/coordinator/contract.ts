@@ -274,4 +274,6 @@ export interface CoordinatorSettings {
   readonly tlsKeyFile: string | undefined;
   /** Directory that is searched for `<host>.crt`, `<host>.auth.crt`, `<host>.auth.key`. */
   readonly certsDir: string;
+  /** `[runners.feature_flags]` of the entry. */
+  readonly featureFlags?: Readonly<Record<string, boolean>>;
 }

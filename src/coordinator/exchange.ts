@@ -22,6 +22,8 @@ export interface Call {
   readonly totalMs: number;
   /** Largest successful answer that is kept; a larger one is cut and its connection ended. */
   readonly answerBytes: number;
+  /** The sink takes the body of an answer with status 206, too: a range was asked for. */
+  readonly ranged?: boolean;
   /** Where the body of an answer with status 200 goes, piece by piece; it is not kept then, and silence is counted anew. */
   readonly sink?: Sink;
   /** Wait for a refusal after the first piece of a large body, for as long as one usually takes. */
@@ -150,7 +152,7 @@ export function exchange(client: Client, call: Call, signal: AbortSignal): Promi
         onResponseData(flow, chunk) {
           // After a pause undici tells of an empty piece first, and would do so for ever if it led to another pause.
           if (settled || chunk.length === 0) return;
-          if (call.sink !== undefined && status === 200) {
+          if (call.sink !== undefined && (status === 200 || (status === 206 && call.ranged === true))) {
             pour(call.sink, chunk, flow);
             return;
           }

@@ -23,6 +23,8 @@ const features = {
   cancelable: true,
   cancel_gracefully: true,
   two_phase_job_commit: true,
+  job_inputs: true,
+  vault_secrets: true,
 } as const;
 
 /**

@@ -45,6 +45,10 @@ export interface Job {
   readonly problem: string | null;
   /** Set where another try on this runner would end alike: the job asks for what the runner cannot do. */
   readonly problemReason?: "runner_configuration_error";
+  /** Absent: none. */
+  readonly secrets?: readonly SecretRequest[];
+  /** Texts of inputs that their author calls sensitive. */
+  readonly sensitiveInputs?: readonly string[];
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }
@@ -160,6 +164,17 @@ export interface Dependency {
 export interface Hook {
   readonly name: "pre_get_sources_script" | "post_get_sources_script";
   readonly script: readonly string[];
+}
+
+/** A variable whose value is kept in a store of secrets. */
+export interface SecretRequest {
+  /** Of the variable. */
+  readonly name: string;
+  readonly file: boolean;
+  /** The store as GitLab calls it: `vault`; empty where none is named. */
+  readonly from: string;
+  /** The job's own words for that store. */
+  readonly wanted: unknown;
 }
 
 export interface CoordinatorFeatures {

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { attributeOf, entryKeys } from "../../src/commands/register/runner-flags.ts";
-import type { BucketConfig, CacheConfig } from "../../src/config/config.ts";
+import type { BucketConfig, CacheConfig, S3Bucket } from "../../src/config/config.ts";
 import { appendEntry } from "../../src/config/file/edit.ts";
 import { read } from "./support.ts";
 
@@ -14,11 +14,17 @@ async function cacheOf(tables: string): Promise<{ cache: CacheConfig; warnings: 
   return { cache: runner.cache, warnings };
 }
 
-async function bucketOf(tables: string): Promise<BucketConfig> {
+async function anyBucketOf(tables: string): Promise<BucketConfig> {
   const { cache, warnings } = await cacheOf(tables);
   expect(warnings).toEqual([]);
   if (cache.bucket === null) throw new Error("there is no bucket");
   return cache.bucket;
+}
+
+async function bucketOf(tables: string): Promise<S3Bucket> {
+  const bucket = await anyBucketOf(tables);
+  if (bucket.kind !== "s3") throw new Error("it is of another kind");
+  return bucket;
 }
 
 describe("buckets", () => {
@@ -34,7 +40,12 @@ describe("buckets", () => {
       Path = "/ci//x/../"
       Shared = true`);
     expect(bucket).toEqual({
+      kind: "s3",
       endpoint: new URL("http://minio.example.com:9000"),
+      amazon: undefined,
+      regionGiven: true,
+      role: undefined,
+      uploadRole: undefined,
       name: "caches",
       region: "eu-west-1",
       pathStyle: true,
@@ -71,6 +82,7 @@ describe("buckets", () => {
     ['ServerAddress = "storage.example.com"\nPathStyle = false', "https://storage.example.com/", false],
     ['ServerAddress = "http://[::1]:9000/"', "http://[::1]:9000/", true],
     ['BucketName = "with.dots"', "https://s3.amazonaws.com/", true],
+    ["DualStack = true\nAccelerate = true", "https://s3.amazonaws.com/", false],
   ])("%s: where the bucket is", async (keys, endpoint, pathStyle) => {
     const bucket = await bucketOf(`[runners.cache]\nType = "s3"\nBucketName = "b-1"\n[runners.cache.s3]\n${keys}`);
     expect(bucket.endpoint.href).toBe(endpoint);
@@ -79,7 +91,14 @@ describe("buckets", () => {
   });
 
   test.each([
-    ['Type = "gcs"', /Type .*"gcs" are not supported.*stay on this machine/],
+    ['Type = "swift"', /Type .*"swift" are not supported.*stay on this machine/],
+    ['Type = "gcs"', /gcs.BucketName .*is missing/],
+    ['Type = "gcs"\n[runners.cache.gcs]\nBucketName = "b"\nAccessID = "a"', /gcs.PrivateKey .*is missing/],
+    ['Type = "azure"\n[runners.cache.azure]\nContainerName = "c"', /azure.AccountName .*is missing/],
+    [
+      'Type = "azure"\n[runners.cache.azure]\nContainerName = "c"\nAccountName = "a"\nAccountKey = "?"',
+      /AccountKey .*not base64/,
+    ],
     ['Type = "s3"', /BucketName .*is missing/],
     ['Type = "s3"\nBucketName = "a/b"', /BucketName .*not the name of a bucket/],
     ['Type = "s3"\nBucketName = "b"\nServerAddress = "host/path"', /ServerAddress .*not a host/],
@@ -113,6 +132,32 @@ test("the bucket of the example is sound", async () => {
   expect(bucket.encryption?.algorithm).toBe("AES256");
 });
 
+test("buckets of Google and Azure are read with what lets somebody in", async () => {
+  const gcs = '[runners.cache]\nType = "gcs"\nPath = "ci"\n[runners.cache.gcs]\nBucketName = "b"\n';
+  const common = { kind: "gcs", name: "b", prefix: "ci", shared: false, domain: "googleapis.com" };
+  expect(await anyBucketOf(gcs)).toEqual({ ...common, credentials: { from: "login", file: undefined } });
+  expect(await anyBucketOf(`${gcs}CredentialsFile = "/k.json"\nAccessID = "a"`)).toMatchObject({
+    credentials: { from: "login", file: "/k.json" },
+  });
+  expect(
+    await anyBucketOf(`${gcs}AccessID = "a@b"\nPrivateKey = 'one\\ntwo'\nUniverseDomain = "u.example"`),
+  ).toMatchObject({
+    domain: "u.example",
+    credentials: { from: "key", email: "a@b", privateKey: "one\ntwo" },
+  });
+  const azure =
+    '[runners.cache]\nType = "Azure"\nShared = true\n[runners.cache.azure]\nAccountName = "acc"\nContainerName = "c"\n';
+  expect(await anyBucketOf(`${azure}AccountKey = "a2V5"\nStorageDomain = "blob.core.chinacloudapi.cn"`)).toEqual({
+    kind: "azure",
+    name: "c",
+    prefix: "",
+    shared: true,
+    endpoint: new URL("https://acc.blob.core.chinacloudapi.cn"),
+    account: "acc",
+    accountKey: "a2V5",
+  });
+});
+
 test("the flags of register make the same bucket", async () => {
   const flags = {
     "cache-type": "s3",
@@ -135,5 +180,5 @@ test("the flags of register make the same bucket", async () => {
   const { runners, warnings } = await read(text);
   expect(warnings).toEqual([]);
   expect(runners[0]?.cache.bucket).toMatchObject({ name: "caches", prefix: "ci", shared: true, pathStyle: true });
-  expect(runners[0]?.cache.bucket?.endpoint.href).toBe("http://minio.example.com/");
+  expect(runners[0]?.cache.bucket).toMatchObject({ endpoint: new URL("http://minio.example.com/") });
 });

@@ -243,12 +243,10 @@ test.each([
   expect(jobOf({ id: 1, token: "t", ...fields }).problem).toMatch(/nothing to run/);
 });
 
-test.each([
-  ["run", { run: '[{"name":"x"}]' }],
-  ["secrets", { secrets: { PW: { vault: {} } }, steps: [script] }],
-  ["inputs", { inputs: [{ key: "a" }], steps: [script] }],
-])("a job that needs %s is not run without it", (word, fields) => {
-  expect(jobOf({ id: 1, token: "t", ...fields }).problem).toContain(word);
+test.each([["run", { run: '[{"name":"x"}]' }]])("a job that needs %s is not run without it", (word, fields) => {
+  const job = jobOf({ id: 1, token: "t", ...fields });
+  expect(job.problem).toContain(word);
+  expect(job.problemReason).toBe("runner_configuration_error");
 });
 
 test.each([
@@ -319,6 +317,25 @@ test("AlloyCI's own forms: a service's variables as a table, and the user of an 
     ["EMPTY", "", false],
   ]);
   expect(job.warnings).toEqual([]);
+});
+
+test("secrets are read with the store that they are in, as files where nothing else is said", () => {
+  const vault = { server: { url: "https://vault.example.com" } };
+  const secrets = {
+    A: { vault },
+    B: { vault: null, azure_key_vault: { name: "b" }, file: false },
+    C: { new_store: { x: 1 }, file: null },
+    D: "text",
+  };
+  expect(jobOf({ id: 1, token: "t", steps: [script], secrets })).toMatchObject({
+    problem: null,
+    secrets: [
+      { name: "A", file: true, from: "vault", wanted: vault },
+      { name: "B", file: false, from: "azure_key_vault", wanted: { name: "b" } },
+      { name: "C", file: true, from: "new_store", wanted: { x: 1 } },
+      { name: "D", file: true, from: "" },
+    ],
+  });
 });
 
 test("wrong types everywhere still make a job that can be answered", () => {

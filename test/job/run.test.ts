@@ -196,10 +196,10 @@ describe("a job that fails", () => {
 
   test("explains a problem that was seen when it was received", async () => {
     const { outcome, trace } = await stand.run(
-      jobWith({ problem: "This job has `inputs`, which this runner does not support." }),
+      jobWith({ problem: "This job is written as `run` steps.", problemReason: "runner_configuration_error" }),
     );
-    expect(outcome).toMatchObject({ result: "failed", reason: "runner_system_failure" });
-    expect(trace).toContain("ERROR: Job failed (system failure): This job has `inputs`");
+    expect(outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+    expect(trace).toContain("ERROR: Job failed (system failure): This job is written as `run` steps.");
   });
 });
 

@@ -172,6 +172,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
             scratchDir: dir,
             minFreeBytes: () => 0,
           },
+          resolveSecrets: () => Promise.reject(new Error("there are no stores")),
           log: recordingLog(logged),
           concurrentId: 3,
           remember: async (_note: Note) => {},

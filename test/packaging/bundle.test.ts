@@ -140,7 +140,17 @@ test("a start reads what it uses, and no more", () => {
   expect(size(run)).toBeLessThan(1_800_000);
   // Each of these words is somewhere in the bundle, and is loaded only when an entry of config.toml, or `exec`, asks
   // for it.
-  for (const word of ["docker.sock", "RE2JS", "serviceaccount", "ssh-userauth", "YAMLParseError", "Search the trace"]) {
+  for (const word of [
+    "docker.sock",
+    "RE2JS",
+    "serviceaccount",
+    "ssh-userauth",
+    "YAMLParseError",
+    "Search the trace",
+    "x-vault-request",
+    "GOOG4-RSA-SHA256",
+    "x-amz-meta-alloy",
+  ]) {
     const inFiles = all.filter((file) => readFileSync(file, "utf8").includes(word));
     expect(inFiles, word).not.toEqual([]);
     expect(

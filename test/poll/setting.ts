@@ -161,6 +161,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     prepareTimeoutMs: null,
     getSourcesTimeoutMs: null,
     gitSslNoVerify: false,
+    plainHttpSecretServers: [],
     inheritEnvironment: [],
     killLeftovers: true,
     queuingLimits: [],

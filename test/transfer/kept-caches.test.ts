@@ -15,48 +15,24 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { keepingAt } from "../../executors/shell/files/keep.ts";
 import { filesThroughProcess } from "../../executors/shell/files/process.ts";
-import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import type { Cache, Job } from "../../src/job/job.ts";
 import type { RunJobRequest } from "../../src/job/life/request.ts";
 import { never } from "../../src/time.ts";
 import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
-import { openBucket } from "../../src/transfer/cache/s3.ts";
 import type { TransferMeans } from "../../src/transfer/transfer.ts";
 import { fileName, fileNameOf } from "../../src/workspace.ts";
 import { createRepository, type TestRepository } from "../job/git-server.ts";
 import { createStand, type Finished, jobWith, type Stand, step, variable } from "../job/stand.ts";
 import { silentLog } from "../support/executor-deps.ts";
-import { ACCESS_KEY, openS3, SECRET_KEY } from "./s3-server.ts";
+import { openBucketStore } from "./bucket-store.ts";
+import { openS3 } from "./s3-server.ts";
 
 const TELLING = [0xef53, 0x58465342, 0x9123683e];
 const isTelling = process.platform === "linux" && TELLING.includes(statfsSync(tmpdir()).type);
 
 /** Caches in a bucket instead of a directory. */
 function bucketTransfers(endpoint: URL, scratchDir: string): TransferMeans {
-  const connections = createConnections();
-  onTestFinished(() => connections.close());
-  const store = openBucket(
-    {
-      endpoint,
-      name: "caches",
-      region: "us-east-1",
-      pathStyle: true,
-      prefix: "",
-      shared: false,
-      credentials: { from: "key", accessKey: ACCESS_KEY, secretKey: SECRET_KEY, sessionToken: undefined },
-      encryption: undefined,
-    },
-    {
-      connections,
-      certsDir: scratchDir,
-      userAgent: "alloy-runner test",
-      runnerId: "7e3b05c2",
-      scratchDir,
-      maxUploadBytes: null,
-      lifeMs: 3_600_000,
-      retryPauseMs: 5,
-    },
-  );
+  const { store } = openBucketStore(endpoint, { prefix: "" });
   const none = (): Promise<never> => Promise.reject(new Error("there is no coordinator"));
   return {
     coordinator: { uploadArtifacts: none, downloadArtifacts: none },

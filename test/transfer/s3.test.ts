@@ -1,62 +1,18 @@
-import { mkdtempSync } from "node:fs";
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import type { BucketConfig } from "../../src/config/config.ts";
-import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { describeError } from "../../src/errors.ts";
 import { deadline, never, retry } from "../../src/time.ts";
 import type { CachePlace, CacheStore } from "../../src/transfer/cache/cache-store.ts";
 import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
-import { type BucketOptions, openBucket } from "../../src/transfer/cache/s3.ts";
 import { listen } from "../coordinator/server.ts";
 import { createStand, jobWith, variable } from "../job/stand.ts";
 import { silentLog } from "../support/executor-deps.ts";
+import { openBucketStore } from "./bucket-store.ts";
 import { ACCESS_KEY, openS3, type S3Server, SECRET_KEY } from "./s3-server.ts";
 
 const place: CachePlace = { projectPath: "group/project", projectId: "5", key: "unit/refs/heads/größe+1 (a)*'!~%5C" };
 const ignore = (): void => {};
-
-interface Stand {
-  readonly store: CacheStore;
-  readonly scratchDir: string;
-}
-
-function openStore(endpoint: URL, bucket: Partial<BucketConfig> = {}, options: Partial<BucketOptions> = {}): Stand {
-  const scratchDir = mkdtempSync(join(tmpdir(), "alloy-s3-scratch-"));
-  const connections = createConnections();
-  onTestFinished(async () => {
-    await connections.close();
-    await rm(scratchDir, { recursive: true, force: true });
-  });
-  const store = openBucket(
-    {
-      endpoint,
-      name: "caches",
-      region: "us-east-1",
-      pathStyle: true,
-      prefix: "ci",
-      shared: false,
-      credentials: { from: "key", accessKey: ACCESS_KEY, secretKey: SECRET_KEY, sessionToken: undefined },
-      encryption: undefined,
-      ...bucket,
-    },
-    {
-      connections,
-      certsDir: scratchDir,
-      userAgent: "alloy-runner test",
-      runnerId: "7e3b05c2",
-      scratchDir,
-      maxUploadBytes: null,
-      lifeMs: 3_600_000,
-      retryPauseMs: 5,
-      ...options,
-    },
-  );
-  return { store, scratchDir };
-}
 
 async function put(store: CacheStore, content: string | Buffer, fingerprint = "f1", where = place): Promise<void> {
   const write = async (path: string): Promise<string> => {
@@ -85,7 +41,7 @@ async function failureOf(work: Promise<unknown>): Promise<string> {
 describe("a bucket", () => {
   test("keeps what is put there, whatever its key, with its fingerprint", async () => {
     const s3 = await openS3();
-    const { store, scratchDir } = openStore(s3.endpoint);
+    const { store, scratchDir } = openBucketStore(s3.endpoint);
     expect(await contentOf(store)).toBeNull();
     expect(await store.version(place, never)).toBeNull();
     expect(await store.fingerprint(place, never)).toBeNull();
@@ -105,8 +61,8 @@ describe("a bucket", () => {
   test("names objects as the Go runner did, with the runner's hash for a piece of its token", async () => {
     const s3 = await openS3();
     const plain = { ...place, key: "k" };
-    await put(openStore(s3.endpoint).store, "x", "f", plain);
-    await put(openStore(s3.endpoint, { shared: true, prefix: "" }).store, "x", "f", plain);
+    await put(openBucketStore(s3.endpoint).store, "x", "f", plain);
+    await put(openBucketStore(s3.endpoint, { shared: true, prefix: "" }).store, "x", "f", plain);
     expect(s3.requests.filter(({ method }) => method === "PUT").map(({ url }) => url.pathname)).toEqual([
       "/caches/ci/runner/7e3b05c2/project/5/k",
       "/caches/project/5/k",
@@ -115,12 +71,12 @@ describe("a bucket", () => {
 
   test("signs for one object and method, no longer than the job", async () => {
     const s3 = await openS3();
-    await put(openStore(s3.endpoint, {}, { lifeMs: 90_000 }).store, "x");
+    await put(openBucketStore(s3.endpoint, {}, { lifeMs: 90_000 }).store, "x");
     const signed = s3.requests.at(-1)?.url.searchParams;
     expect(signed?.get("X-Amz-Expires")).toBe("90");
     expect(signed?.get("X-Amz-SignedHeaders")).toContain("x-amz-meta-alloy-fingerprint");
     const before = s3.requests.length;
-    await put(openStore(s3.endpoint, {}, { lifeMs: 30 * 86_400_000 }).store, "x");
+    await put(openBucketStore(s3.endpoint, {}, { lifeMs: 30 * 86_400_000 }).store, "x");
     expect(s3.requests[before]?.url.searchParams.get("X-Amz-Expires")).toBe("604800");
   });
 
@@ -138,7 +94,7 @@ describe("a bucket", () => {
     const port = await listen(metadata);
     vi.stubEnv("AWS_CONTAINER_CREDENTIALS_FULL_URI", `http://127.0.0.1:${port}/credentials`);
     onTestFinished(() => void vi.unstubAllEnvs());
-    const { store } = openStore(s3.endpoint, { credentials: { from: "iam" } });
+    const { store } = openBucketStore(s3.endpoint, { credentials: { from: "iam" } });
     await put(store, "by role");
     expect(String(await contentOf(store))).toBe("by role");
     expect(s3.requests.at(-1)?.url.searchParams.get("X-Amz-Security-Token")).toBe("session/+=");
@@ -147,7 +103,7 @@ describe("a bucket", () => {
 
   test("asks for encryption at rest", async () => {
     const s3 = await openS3();
-    await put(openStore(s3.endpoint, { encryption: { algorithm: "aws:kms", keyId: "key-1" } }).store, "x");
+    await put(openBucketStore(s3.endpoint, { encryption: { algorithm: "aws:kms", keyId: "key-1" } }).store, "x");
     expect(s3.requests.at(-1)?.headers).toMatchObject({
       "x-amz-server-side-encryption": "aws:kms",
       "x-amz-server-side-encryption-aws-kms-key-id": "key-1",
@@ -162,7 +118,7 @@ describe("a bucket", () => {
     });
     const port = await listen(server, "localhost");
     // Every name below localhost is this machine.
-    const { store } = openStore(new URL(`http://localhost:${port}`), { pathStyle: false });
+    const { store } = openBucketStore(new URL(`http://localhost:${port}`), { pathStyle: false });
     const answer = await failureOf(store.fingerprint({ ...place, key: "k" }, never));
     if (!answer.includes("ENOTFOUND"))
       expect(hosts).toEqual([`caches.localhost:${port} /ci/runner/7e3b05c2/project/5/k`]);
@@ -172,7 +128,7 @@ describe("a bucket", () => {
 describe("trouble with a bucket", () => {
   test("that may pass is waited for", async () => {
     const s3 = await openS3();
-    const { store } = openStore(s3.endpoint);
+    const { store } = openBucketStore(s3.endpoint);
     s3.fail(503, null);
     await put(store, Buffer.alloc(500_000, 7));
     s3.fail(500, 500);
@@ -187,7 +143,7 @@ describe("trouble with a bucket", () => {
     ["5", 5],
   ])("RESTORE_CACHE_ATTEMPTS=%s and the bucket's own tries are one number", async (wanted, asked) => {
     const s3 = await openS3();
-    const { store, scratchDir } = openStore(s3.endpoint);
+    const { store, scratchDir } = openBucketStore(s3.endpoint);
     s3.fail(...Array.from({ length: 20 }, () => 503));
     const stand = createStand();
     onTestFinished(async () => await stand.close());
@@ -216,7 +172,7 @@ describe("trouble with a bucket", () => {
 
   test("an upload that failed leaves the old cache and its fingerprint", async () => {
     const s3 = await openS3();
-    const { store, scratchDir } = openStore(s3.endpoint);
+    const { store, scratchDir } = openBucketStore(s3.endpoint);
     await put(store, "old", "old files");
     s3.fail(503, 503, 503);
     expect(await failureOf(put(store, "new", "new files"))).toMatch(/cannot write to the bucket caches.*status 503/);
@@ -239,7 +195,7 @@ describe("trouble with a bucket", () => {
     ["a bucket that is not there", { name: "other" }, /bucket other .*404, NoSuchBucket/],
   ] as const)("%s is told, once and without a secret", async (_, bucket, expected) => {
     const s3 = await openS3();
-    const { store } = openStore(s3.endpoint, bucket);
+    const { store } = openBucketStore(s3.endpoint, bucket);
     const said = await failureOf(store.open(place, ignore, never));
     expect(said).toMatch(expected);
     expect(said).not.toMatch(/X-Amz|wrong/);
@@ -253,7 +209,7 @@ describe("trouble with a bucket", () => {
         "<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong</Message><Region>eu-west-1</Region></Error>",
       );
     });
-    const { store } = openStore(new URL(`http://127.0.0.1:${await listen(server)}`));
+    const { store } = openBucketStore(new URL(`http://127.0.0.1:${await listen(server)}`));
     expect(await failureOf(store.fingerprint(place, never))).toMatch(/the bucket is in eu-west-1: set BucketLocation/);
   });
 
@@ -267,16 +223,16 @@ describe("trouble with a bucket", () => {
     const server = createServer((_, response) => {
       response.writeHead(307, { location: `http://127.0.0.1:${port}/` }).end();
     });
-    const { store } = openStore(new URL(`http://127.0.0.1:${await listen(server)}`));
+    const { store } = openBucketStore(new URL(`http://127.0.0.1:${await listen(server)}`));
     expect(await failureOf(store.open(place, ignore, never))).toMatch(/status 307/);
     expect(reached).toBe(0);
   });
 
   test("nobody there, and nobody who answers, end in bounded time", async () => {
-    const { store } = openStore(new URL("http://127.0.0.1:1"));
+    const { store } = openBucketStore(new URL("http://127.0.0.1:1"));
     expect(await failureOf(store.open(place, ignore, never))).toMatch(/ECONNREFUSED/);
     const silent = createServer(() => {});
-    const hung = openStore(new URL(`http://127.0.0.1:${await listen(silent)}`));
+    const hung = openBucketStore(new URL(`http://127.0.0.1:${await listen(silent)}`));
     using limit = deadline(never, 50, new Error("too long"));
     expect(await failureOf(hung.store.open(place, ignore, limit.signal))).toBe("too long");
     expect(await readdir(hung.scratchDir)).toEqual([]);
@@ -284,7 +240,7 @@ describe("trouble with a bucket", () => {
 
   test("an archive above MaxUploadedArchiveSize stays here", async () => {
     const s3: S3Server = await openS3();
-    const { store } = openStore(s3.endpoint, {}, { maxUploadBytes: 3 });
+    const { store } = openBucketStore(s3.endpoint, {}, { maxUploadBytes: 3 });
     expect(await failureOf(put(store, "four"))).toMatch(/MaxUploadedArchiveSize/);
     expect(s3.requests).toEqual([]);
   });

@@ -17,6 +17,8 @@ const GITLAB_KEYS: Readonly<Record<string, string>> = {
   "runners.cache.s3": `serveraddress accesskey secretkey sessiontoken bucketname bucketlocation insecure
     authenticationtype serversideencryption serversideencryptionkeyid pathstyle dualstack accelerate rolearn
     uploadrolearn assumerolemaxconcurrency disableassumerolecredentialscaching`,
+  "runners.cache.gcs": "bucketname credentialsfile accessid privatekey universedomain",
+  "runners.cache.azure": "accountname accountkey containername storagedomain",
 };
 
 /** Tables (`""`, `runners`, `runners.docker`) → the keys that other runners of the family have there, lower case. */

@@ -183,10 +183,31 @@ const cacheSchema = z.object({
       ServerSideEncryption: word({ s3: "AES256", kms: "aws:kms", "dsse-kms": "aws:kms:dsse" }).optional(),
       ServerSideEncryptionKeyID: text.optional(),
       PathStyle: z.boolean().optional(),
+      RoleARN: text.optional(),
+      UploadRoleARN: text.optional(),
+      DualStack: z.boolean().optional(),
+      Accelerate: z.boolean().optional(),
+      DisableAssumeRoleCredentialsCaching: tolerated,
+      AssumeRoleMaxConcurrency: tolerated,
     })
     .optional(),
-  gcs: tolerated,
-  azure: tolerated,
+  gcs: z
+    .object({
+      BucketName: text.optional(),
+      CredentialsFile: text.optional(),
+      AccessID: text.optional(),
+      PrivateKey: text.optional(),
+      UniverseDomain: text.optional(),
+    })
+    .optional(),
+  azure: z
+    .object({
+      AccountName: text.optional(),
+      AccountKey: text.optional(),
+      ContainerName: text.optional(),
+      StorageDomain: text.optional(),
+    })
+    .optional(),
 });
 
 const monitoringSchema = z.object({
@@ -248,6 +269,7 @@ export const runnerSchema = z.object({
   prepare_timeout: duration(null),
   get_sources_timeout: duration(null),
   git_ssl_no_verify: z.boolean().default(false),
+  plain_http_secret_servers: z.array(text).default([]),
   job_git_variables: word({ none: "none", safe: "safe", all: "all" }).default("safe"),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),

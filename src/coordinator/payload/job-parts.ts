@@ -8,6 +8,7 @@ import type {
   Hook,
   Image,
   RegistryCredential,
+  SecretRequest,
   Service,
   Step,
   Variable,
@@ -194,6 +195,20 @@ export function readHooks(value: unknown, reader: Reader): Hook[] {
     if (name === "pre_get_sources_script" || name === "post_get_sources_script") return [{ name, script }];
     reader.warn("A hook that this runner does not know was ignored.");
     return [];
+  });
+}
+
+const stores = ["vault", "gcp_secret_manager", "azure_key_vault", "gitlab_secrets_manager", "aws_secrets_manager"];
+
+/** By the names of their variables. What each store is told is read when it is asked. */
+export function readSecrets(value: unknown, reader: Reader): SecretRequest[] {
+  const entries = Object.entries(fieldsOf(value)).filter(([name]) => name !== "");
+  return reader.within(entries, "secrets").map(([name, given]) => {
+    const secret = fieldsOf(given);
+    const file = secret.file === undefined || secret.file === null || reader.flag(secret.file, `secrets.${name}.file`);
+    const isGiven = (store: string): boolean => secret[store] !== undefined && secret[store] !== null;
+    const from = stores.find(isGiven) ?? Object.keys(secret).find((key) => key !== "file" && key !== "token") ?? "";
+    return { name: reader.name(name, "The name of a secret"), file, from, wanted: secret[from] };
   });
 }
 

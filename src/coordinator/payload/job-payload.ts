@@ -1,5 +1,6 @@
 import type { Dialect, Job } from "../../job/job.ts";
 import { createReader, type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
+import { type Interpolated, withInputs } from "./inputs/interpolate.ts";
 import {
   readArtifacts,
   readCache,
@@ -9,6 +10,7 @@ import {
   readGit,
   readHooks,
   readImage,
+  readSecrets,
   readServices,
   readSteps,
   readVariables,
@@ -29,6 +31,8 @@ export interface Arrival {
   readonly cut: string | undefined;
   /** Why it is not to be parsed, if so. */
   readonly excess?: string | undefined;
+  /** Whether the entry has inputs of jobs put in; where it does not say, the job does. */
+  readonly jobInputs?: boolean | undefined;
 }
 
 /** A job, or why there is none in `text`; the reason holds nothing of the text. */
@@ -70,7 +74,9 @@ function usable(id: string | undefined, token: string | undefined): Credentials 
   return /^[\w-]{1,128}$/.test(id) && /^[\x21-\x7e]{1,8192}$/.test(token) ? { id, token } : undefined;
 }
 
-function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, arrival: Arrival): Job {
+function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arrival: Arrival): Job {
+  const inputs = withInputs(given, arrival.jobInputs);
+  const { payload } = inputs;
   const info = fieldsOf(payload.job_info);
   const variables = readVariables(payload.variables, reader);
   const steps = readSteps(payload.steps, reader);
@@ -104,9 +110,16 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
     projectJobsRunning: countOf(info.project_jobs_running_on_instance_runners_count),
   } as const;
-  const problem = reader.excess ?? problemOf(payload, job.steps);
-  const reason = problem === null ? {} : { problemReason: "runner_configuration_error" as const };
-  return { ...job, warnings: reader.warnings, problem, ...reason };
+  const secrets = readSecrets(payload.secrets, reader);
+  const problem = reader.excess ?? unsupported(payload, inputs) ?? problemOf(job.steps);
+  return {
+    ...job,
+    ...(secrets.length === 0 ? {} : { secrets }),
+    ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
+    warnings: reader.warnings,
+    problem,
+    ...(problem === null ? {} : { problemReason: "runner_configuration_error" }),
+  };
 }
 
 /** A count as GitLab writes it; anything else could be a label of a metric without bound. */
@@ -119,14 +132,15 @@ function notNegative(count: number | undefined): number | undefined {
   return count === undefined ? undefined : Math.max(0, count);
 }
 
-/** What makes a job impossible to run as its author meant it. Running the rest would be a success that is none. */
-function problemOf(payload: Fields, steps: Job["steps"]): string | null {
+/** What its author has to change: it would fail in the same way whenever it is run here again. */
+function unsupported(payload: Fields, inputs: Interpolated): string | null {
   if (isFilled(payload.run))
     return "This job is written as `run` steps, which this runner does not support; use `script`.";
-  if (isFilled(payload.secrets)) {
-    return "This job asks for `secrets` from an external store, which this runner does not support.";
-  }
-  if (isFilled(payload.inputs)) return "This job has `inputs`, which this runner does not support.";
+  return inputs.problem;
+}
+
+/** What makes a job impossible to run as its author meant it. Running the rest would be a success that is none. */
+function problemOf(steps: Job["steps"]): string | null {
   if (!steps.some((step) => step.name !== "after_script" && step.script.length > 0)) {
     return "There is nothing to run: the coordinator sent this job without a script.";
   }

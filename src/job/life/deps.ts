@@ -1,3 +1,4 @@
+import type { RunnerConfig } from "../../config/config.ts";
 import type { Journal, Outbox } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
@@ -7,7 +8,7 @@ import type { OpenCaches } from "../../transfer/cache/open-caches.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 import type { AcknowledgeTiming } from "./acknowledge.ts";
 import type { LiveMasks } from "./live-masks.ts";
-import type { RunJobRequest } from "./request.ts";
+import type { ResolveSecrets, RunJobRequest } from "./request.ts";
 
 /** What handling jobs takes besides the jobs. */
 export interface HandleDeps {
@@ -18,6 +19,8 @@ export interface HandleDeps {
   readonly log: Log;
   readonly liveMasks: Pick<LiveMasks, "hold">;
   readonly openCaches: OpenCaches;
+  /** @param entry whose certificates are trusted */
+  readonly resolveSecrets: (entry: RunnerConfig, ...rest: Parameters<ResolveSecrets>) => ReturnType<ResolveSecrets>;
   readonly keptCaches: KeptCaches;
   /** Private to the runner, for archives under way. */
   readonly scratchDir: string;
@@ -29,7 +32,7 @@ export interface HandleDeps {
 }
 
 export interface HandleTiming
-  extends Pick<RunJobRequest, "preparePauseMs" | "attemptPauseMs" | "destroyTimeoutMs">,
+  extends Pick<RunJobRequest, "preparePauseMs" | "attemptPauseMs" | "secretsPauseMs" | "destroyTimeoutMs">,
     AcknowledgeTiming {
   readonly ship?: ShipTiming;
   /** How long a piece of trace that is under way at the job's end may take. By default 10 s. */

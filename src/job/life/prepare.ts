@@ -16,14 +16,20 @@ export type Introduced = Pick<PrepareRequest, "expand" | "expandSettled" | "open
 };
 
 /**
- * The lines at the top of the trace, and all that can be told before anything is built.
- * @throws {SystemFailure | ScriptFailure} the job cannot run
+ * The lines at the top of the trace.
+ * @throws {ScriptFailure} the job cannot run
  */
-export function introduce(request: RunJobRequest): Introduced {
-  const { job, runner, identity, trace, secrets } = request;
+export function greet({ job, runner, identity, trace, secrets }: RunJobRequest): void {
   trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
   for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
   if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
+}
+
+/**
+ * All that can be told of a job before anything is built.
+ * @throws {SystemFailure | ScriptFailure} the job cannot run
+ */
+export function introduce(request: RunJobRequest): Introduced {
   const { variables } = setUp(request, null);
   return {
     expand: variables.expand,

@@ -1,11 +1,12 @@
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Executor, Note, Reservation } from "../../executor.ts";
 import type { Log } from "../../log.ts";
+import type { ResolveRequest } from "../../secrets/resolve.ts";
 import type { JobSession } from "../../session/contract.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
 import type { Trace } from "../../trace/contract.ts";
 import type { TransferMeans } from "../../transfer/transfer.ts";
-import type { Job, JobProgress, JobUsage } from "../job.ts";
+import type { Job, JobProgress, JobUsage, Variable } from "../job.ts";
 import type { PlanSettings } from "../plan/stage.ts";
 import type { JobSecrets } from "../variables/secrets.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
@@ -16,6 +17,9 @@ export type JobRunner = Pick<
   "name" | "id" | "url" | "environment" | "debugTraceDisabled" | "featureFlags" | "jobGitVariables" | "prepareTimeoutMs"
 > &
   PlanSettings;
+
+/** Asks the stores for a job's secrets. @throws {SystemFailure} */
+export type ResolveSecrets = (request: ResolveRequest, signal: AbortSignal) => Promise<Variable[]>;
 
 export interface RunJobRequest {
   readonly job: Job;
@@ -32,6 +36,7 @@ export interface RunJobRequest {
   readonly trace: Trace;
   readonly log: Log;
   readonly transfers: TransferMeans;
+  readonly resolveSecrets: ResolveSecrets;
   /** `CI_CONCURRENT_ID`. */
   readonly concurrentId: number;
   readonly reservation?: Reservation;
@@ -51,6 +56,8 @@ export interface RunJobRequest {
   readonly preparePauseMs?: number;
   /** Before the second attempt of a stage, by default 2 s; it grows. */
   readonly attemptPauseMs?: number;
+  /** Before the second attempt to get the job's secrets, by default 5 s; it grows. */
+  readonly secretsPauseMs?: number;
   /** Longest clean-up, by default 30 s. */
   readonly destroyTimeoutMs?: number;
 }

@@ -7,8 +7,9 @@ import { createLife } from "./life.ts";
 import { logUnexpected } from "./log-unexpected.ts";
 import { isUnexpected, outcomeOf } from "./outcome/outcome.ts";
 import { sayVerdict } from "./outcome/verdict.ts";
-import { introduce, prepare } from "./prepare.ts";
+import { greet, introduce, prepare } from "./prepare.ts";
 import type { RunJobRequest } from "./request.ts";
+import { withSecrets } from "./secrets.ts";
 import { joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
 import { offerTerminal } from "./terminal.ts";
@@ -46,12 +47,13 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   try {
     end.signal.throwIfAborted();
     using work = joinSignals([{ signal: end.signal }, { signal }]);
-    const introduced = introduce(request);
-    const place = await prepare(request, introduced, life, work.signal);
+    greet(request);
+    const complete = await withSecrets(request, () => clock.enter("resolve_secrets"), work.signal);
+    const place = await prepare(complete, introduce(complete), life, work.signal);
     environment = place;
     terminal.ready(place);
     request.onPlace?.(() => usageOf(place));
-    outcome = await runStages(request, place, { job: signal, work, end }, life);
+    outcome = await runStages(complete, place, { job: signal, work, end }, life);
   } catch (error) {
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);

@@ -25,8 +25,18 @@ export async function runShipped(
   deps: HandleDeps,
 ): Promise<ShippedJob> {
   const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets } = received;
-  const { identity, findWriter, openCaches, keptCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
-  const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
+  const {
+    identity,
+    findWriter,
+    openCaches,
+    resolveSecrets,
+    keptCaches,
+    scratchDir,
+    minFreeBytes,
+    log,
+    timing = {},
+  } = deps;
+  const { ship, preparePauseMs, attemptPauseMs, secretsPauseMs, destroyTimeoutMs } = timing;
   const { debugTrace } = record.stored;
   const canceling = new AbortController();
   const over = new AbortController();
@@ -71,6 +81,7 @@ export async function runShipped(
         scratchDir,
         minFreeBytes,
       },
+      resolveSecrets: (wanted, stop) => resolveSecrets(entry, wanted, stop),
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
       ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
@@ -80,6 +91,7 @@ export async function runShipped(
       onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
+      ...(secretsPauseMs === undefined ? {} : { secretsPauseMs }),
       ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),
     },
     limit.signal,

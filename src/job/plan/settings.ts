@@ -50,6 +50,12 @@ export interface JobSettings {
     readonly restoreCache: number;
     readonly downloadArtifacts: number;
   };
+  readonly secrets: {
+    /** `SECRETS_RETRIEVAL_ATTEMPTS`. */
+    readonly attempts: number;
+    /** `FF_SECRET_RESOLVING_FAILS_IF_MISSING`. */
+    readonly mustExist: boolean;
+  };
   readonly cache: CacheSettings;
   /** `ARTIFACT_COMPRESSION_LEVEL`. */
   readonly artifactLevel: CompressionLevel;
@@ -70,6 +76,8 @@ export interface JobSettings {
   readonly problem: string | null;
 }
 
+/** The feature flag that lets a job run without secrets that are not there. */
+export const MISSING_SWITCH = "FF_SECRET_RESOLVING_FAILS_IF_MISSING";
 const DEFAULT_CACHE_MINUTES = 10;
 const DEFAULT_AFTER_SCRIPT_MS = 5 * 60_000;
 const LONGEST_MS = 30 * 24 * 3_600_000;
@@ -102,6 +110,10 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
   return {
     git,
     attempts,
+    secrets: {
+      attempts: read.attempts("SECRETS_RETRIEVAL_ATTEMPTS"),
+      mustExist: read.flag(MISSING_SWITCH, true),
+    },
     cache: readCacheSettings(read),
     artifactLevel: read.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
     scriptTimeoutMs,

@@ -74,6 +74,7 @@ export function secretsOf(job: Job, known: readonly string[] = []): JobSecrets {
   }
   for (const text of secretsInUrl(job.git.repoUrl)) add(text, "the repository's address");
   for (const { password } of job.credentials) add(password, "a registry's password");
+  for (const text of job.sensitiveInputs ?? []) add(text, "a sensitive input");
   for (const { token } of job.dependencies) add(token, "the token of a job before it");
   if (job.serverTls.key !== undefined) add(job.serverTls.key, "a key");
   return { values: problem === null ? [...values] : own, problem, warnings: warnings.slice(0, MOST_WARNINGS) };

@@ -2,18 +2,22 @@ import { stat } from "node:fs/promises";
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Connections } from "../../coordinator/connection/connections.ts";
 import type { Log } from "../../log.ts";
+import type { Ways } from "./bucket/ways.ts";
 import { type CacheDirs, chooseCacheDir } from "./cache-dir.ts";
 import { evictCaches } from "./cache-eviction.ts";
 import { openLocalCaches } from "./cache-local.ts";
 import type { CacheStore } from "./cache-store.ts";
-import { openBucket } from "./s3.ts";
 
 /** What an entry says of its caches, and of itself. */
 type CacheEntry = Pick<RunnerConfig, "id" | "url" | "cache" | "cacheDir" | "certsDir">;
 
 export interface CachesOptions {
   readonly connections: Pick<Connections, "route">;
+  /** Past any proxy: to what a cloud has beside its machines. */
+  readonly nearby: Pick<Connections, "route">;
   readonly userAgent: string;
+  /** Of the runner's process: logins to clouds may stand there. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
   readonly workingDirectory: string;
   /** Only the runner can write there; caches are kept in it where `cache_dir` is not safe. */
   readonly fallbackDir: string;
@@ -41,7 +45,9 @@ export interface Caches {
 
 export function createCaches(options: CachesOptions): Caches {
   const { connections, userAgent, workingDirectory, fallbackDir, scratchDir, otherUser, minFreeBytes, log } = options;
+  const { environment, nearby } = options;
   const told = new Set<string>();
+  let ways: Promise<Ways> | undefined;
   const dirsOf = async ({ cacheDir }: CacheEntry, guarded: boolean): Promise<CacheDirs> =>
     await chooseCacheDir({ configured: cacheDir, workingDirectory, fallback: fallbackDir, otherUser: guarded });
 
@@ -49,7 +55,16 @@ export function createCaches(options: CachesOptions): Caches {
     const { id, url, cache, certsDir } = entry;
     const { bucket, maxUploadBytes, maxBytes } = cache;
     if (bucket !== null) {
-      return openBucket(bucket, {
+      const [{ openBucket }, { createAsk }] = await Promise.all([
+        import("./bucket/bucket.ts"),
+        import("../../cloud/ask.ts"),
+      ]);
+      ways ??= import("./bucket/ways.ts").then(({ createWays }) => createWays());
+      const kept = await ways;
+      const outside = { userAgent, certsDir, tlsCaFile: undefined };
+      const ask = createAsk({ ...outside, connections });
+      const askNearby = createAsk({ ...outside, connections: nearby });
+      return openBucket(bucket, () => kept(bucket, { ask, askNearby, environment }), {
         connections,
         certsDir,
         userAgent,

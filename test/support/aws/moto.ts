@@ -25,8 +25,11 @@ export function motoMissing(): string | null {
   return "needs python3 with venv (Debian: python3-venv)";
 }
 
+/** A cloud that behaves as AWS, with nothing in it. */
+export type EmptyAws = Pick<TestAws, "env" | "close"> & { readonly url: string };
+
 /** Starts moto's server, which is installed where it is missing: that takes a minute. */
-export async function startMoto({ most = 4 } = {}): Promise<TestAws> {
+export async function startMotoServer(): Promise<EmptyAws> {
   const { stdout } = await promisify(execFile)("bash", [join(import.meta.dirname, "moto.sh")]);
   const server = spawn(join(stdout.trim(), "bin/moto_server"), ["-H", "127.0.0.1", "-p", "0"], {
     stdio: ["ignore", "ignore", "pipe"],
@@ -41,6 +44,24 @@ export async function startMoto({ most = 4 } = {}): Promise<TestAws> {
     });
     void exited.then(() => reject(new Error(`moto does not start: ${said}`)));
   });
+  return {
+    url,
+    env: {
+      AWS_ENDPOINT_URL: url,
+      AWS_REGION: REGION,
+      AWS_ACCESS_KEY_ID: KEYS.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: KEYS.secretAccessKey,
+    },
+    close: async () => {
+      server.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+/** With an Auto Scaling group. */
+export async function startMoto({ most = 4 } = {}): Promise<TestAws> {
+  const { url, env, close } = await startMotoServer();
   const client = new AwsClient({ ...KEYS, region: REGION, retries: 0 });
   const call: TestAws["call"] = async (service, action, parameters = {}) => {
     const body = new URLSearchParams({ Action: action, Version: VERSIONS[service], ...parameters }).toString();
@@ -71,18 +92,5 @@ export async function startMoto({ most = 4 } = {}): Promise<TestAws> {
     NewInstancesProtectedFromScaleIn: "true",
     "AvailabilityZones.member.1": `${REGION}a`,
   });
-  return {
-    env: {
-      AWS_ENDPOINT_URL: url,
-      AWS_REGION: REGION,
-      AWS_ACCESS_KEY_ID: KEYS.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: KEYS.secretAccessKey,
-    },
-    group,
-    call,
-    close: async () => {
-      server.kill("SIGKILL");
-      await exited;
-    },
-  };
+  return { env, group, call, close };
 }

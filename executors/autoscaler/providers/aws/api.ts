@@ -1,8 +1,8 @@
 import { XMLParser } from "fast-xml-parser";
 import type { z } from "zod";
+import type { AwsLogin } from "../../../../src/cloud/aws/login.ts";
 import { describeError, SystemFailure } from "../../../../src/errors.ts";
 import { failureSchema } from "./answers.ts";
-import type { AwsLogin } from "./login.ts";
 import { AwsRefusal } from "./refusal.ts";
 
 /** Calls to AWS, signed. */
@@ -33,11 +33,14 @@ const xml = new XMLParser({
 
 /** @param environment `AWS_ENDPOINT_URL` counts, as with AWS's own tools */
 export async function openApi(
-  login: AwsLogin,
+  login: Omit<AwsLogin, "advice">,
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<AwsApi> {
-  const [{ openLogin }, { AwsV4Signer }] = await Promise.all([import("./login.ts"), import("aws4fetch")]);
-  const { keys, region: findRegion } = openLogin(login);
+  const [{ openLogin }, { AwsV4Signer }] = await Promise.all([
+    import("../../../../src/cloud/aws/login.ts"),
+    import("aws4fetch"),
+  ]);
+  const { keys, region: findRegion } = openLogin({ ...login, advice: "profile and credentials_file in plugin_config" });
   const region = await findRegion();
   const domain = region.startsWith("cn-") ? "amazonaws.com.cn" : "amazonaws.com";
   const addressOf = (service: string): string =>

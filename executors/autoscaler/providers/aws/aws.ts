@@ -1,5 +1,6 @@
 import { generateKeyPair } from "node:crypto";
 import { promisify } from "node:util";
+import type { AwsLogin } from "../../../../src/cloud/aws/login.ts";
 import { SystemFailure } from "../../../../src/errors.ts";
 import type { Log } from "../../../../src/log.ts";
 import type { Seen } from "../../../scaler/index.ts";
@@ -7,10 +8,9 @@ import { publicKeyOf } from "../../../ssh/over-ssh.ts";
 import type { Address, Cloud } from "../instance.ts";
 import { anyAnswer, type Group, groupsAnswer, instancesAnswer } from "./answers.ts";
 import type { AwsApi } from "./api.ts";
-import type { AwsLogin } from "./login.ts";
 import { AwsRefusal } from "./refusal.ts";
 
-export interface AwsSettings extends AwsLogin {
+export interface AwsSettings extends Omit<AwsLogin, "advice"> {
   /** Of the Auto Scaling group. */
   readonly group: string;
 }

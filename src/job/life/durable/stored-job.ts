@@ -113,6 +113,10 @@ const job: z.ZodType<Job> = z
     problem: text.nullable(),
     problemReason: z.literal("runner_configuration_error").exactOptional(),
     projectJobsRunning: text.exactOptional(),
+    secrets: z
+      .array(z.strictObject({ name: text, file: z.boolean(), from: text, wanted: z.unknown() }))
+      .exactOptional(),
+    sensitiveInputs: texts.exactOptional(),
     payload: text.exactOptional(),
   })
   .transform(({ queuedSeconds, ...rest }) => ({ ...rest, queuedSeconds }));

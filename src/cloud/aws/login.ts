@@ -5,8 +5,8 @@ import {
   NODE_REGION_CONFIG_OPTIONS,
   type SharedConfigInit,
 } from "@smithy/core/config";
-import { describeError, SystemFailure } from "../../../../src/errors.ts";
-import { unlessAborted } from "../../../../src/time.ts";
+import { describeError, SystemFailure } from "../../errors.ts";
+import { unlessAborted } from "../../time.ts";
 
 /** Where keys and region are, as AWS's own tools have it: in the environment, in files, at the cloud. */
 export interface AwsLogin {
@@ -14,6 +14,8 @@ export interface AwsLogin {
   /** Absolute; by default those of this account. */
   readonly configFile: string | undefined;
   readonly credentialsFile: string | undefined;
+  /** What to set where there are none: `AWS_ACCESS_KEY_ID and …`. */
+  readonly advice: string;
 }
 
 export interface AwsKeys {
@@ -26,7 +28,7 @@ export interface AwsKeys {
  * Keys as AWS's own libraries find them, roles, SSO and programs included; asked for anew before they end. A file of its own, because the
  * names of a package in CommonJS are lost in the bundle where the package itself is imported by a call.
  */
-export function openLogin({ profile, configFile, credentialsFile }: AwsLogin) {
+export function openLogin({ profile, configFile, credentialsFile, advice }: AwsLogin) {
   const files: SharedConfigInit = {
     ...(configFile === undefined ? {} : { configFilepath: configFile }),
     ...(credentialsFile === undefined ? {} : { filepath: credentialsFile }),
@@ -44,7 +46,7 @@ export function openLogin({ profile, configFile, credentialsFile }: AwsLogin) {
       } catch (cause) {
         signal.throwIfAborted();
         throw new SystemFailure(
-          `There are no keys for AWS (${describeError(cause)}): set profile and credentials_file in plugin_config, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the runner's service, or give this machine a role`,
+          `There are no keys for AWS (${describeError(cause)}): set ${advice}, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the runner's service, or give this machine a role`,
           { cause, retry: true, reason: "runner_configuration_error" },
         );
       }
@@ -54,7 +56,7 @@ export function openLogin({ profile, configFile, credentialsFile }: AwsLogin) {
       const found = await region();
       if (found !== "") return found;
       throw new SystemFailure(
-        "Nothing says in which region of AWS the group is: set AWS_REGION for the runner's service, or region in the profile of config_file",
+        "Nothing says in which region of AWS it is: set AWS_REGION for the runner's service, or region in the profile of its configuration",
         { reason: "runner_configuration_error" },
       );
     },

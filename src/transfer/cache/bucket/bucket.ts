@@ -1,0 +1,113 @@
+import { randomBytes } from "node:crypto";
+import { open, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { BucketConfig } from "../../../config/config.ts";
+import type { Answer } from "../../../coordinator/exchange.ts";
+import { first } from "../../../coordinator/retry-after.ts";
+import { SystemFailure } from "../../../errors.ts";
+import type { CachePlace, CacheStore } from "../cache-store.ts";
+import { download } from "./download.ts";
+import { createRequests, isMissing, type RequestOptions, TRIES } from "./requests.ts";
+import { upload } from "./upload.ts";
+import type { Way } from "./way.ts";
+
+/** Tags of objects are much shorter. */
+const LONGEST_TAG = 200;
+
+export interface BucketOptions extends RequestOptions {
+  /** 8 hex digits that stand for the runner's token. */
+  readonly runnerId: string;
+  /** Private to the runner; archives lie here while they are made and moved. */
+  readonly scratchDir: string;
+  /** `null`: no limit. */
+  readonly maxUploadBytes: number | null;
+}
+
+/**
+ * Caches in a bucket. Objects appear whole or not at all, and the last writer wins: all kinds of buckets see to that.
+ * @param openWay how this kind of bucket is asked; called when it is first needed
+ */
+export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, options: BucketOptions): CacheStore {
+  const { scratchDir, maxUploadBytes } = options;
+  const requests = createRequests(bucket, openWay, options);
+
+  const placed = ({ projectId, projectPath, key }: CachePlace): { readonly object: string; readonly under: string } => {
+    const prefix = [
+      ...(bucket.prefix === "" ? [] : [bucket.prefix]),
+      ...(bucket.shared ? [] : ["runner", options.runnerId]),
+    ];
+    const under = [...prefix, "project", projectId === "" ? projectPath : projectId, ""].join("/");
+    return { object: `${under}${key}`, under };
+  };
+  const scratch = (): string => join(scratchDir, `cache-${randomBytes(8).toString("hex")}`);
+
+  /** One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal. */
+  const lookAt = async (place: CachePlace, signal: AbortSignal): Promise<Answer> =>
+    await requests.call(
+      { ...placed(place), method: "GET", unsigned: { range: "bytes=0-0" }, headersOnly: true, what: "look into" },
+      signal,
+    );
+
+  /** Servers change the tag with each change of the object; a weak one or none says nothing. */
+  const versionOf = (object: string, answer: Answer): string | null => {
+    const tag = first(answer.headers.etag) ?? "";
+    if (isMissing(answer) || !tag.startsWith('"') || tag.length > LONGEST_TAG) return null;
+    return JSON.stringify([bucket.name, object, tag, first(answer.headers["last-modified"])?.slice(0, 100)]);
+  };
+
+  return {
+    where: `in the bucket ${bucket.name}`,
+    // The Go runner, which shares these, knows zip only.
+    format: bucket.shared ? "zip" : "tarzstd",
+    tries: TRIES,
+
+    async fingerprint(place, signal) {
+      const answer = await lookAt(place, signal);
+      const { fingerprintHeader } = await openWay();
+      return isMissing(answer) ? null : (first(answer.headers[fingerprintHeader]) ?? null);
+    },
+
+    async version(place, signal) {
+      return versionOf(placed(place).object, await lookAt(place, signal));
+    },
+
+    async open(place, onBytes, signal) {
+      const path = scratch();
+      try {
+        const target = placed(place);
+        const downloaded = await download(requests, { path, ...target }, onBytes, signal);
+        if (downloaded === null) {
+          await rm(path, { force: true });
+          return null;
+        }
+        const { bytes, answer } = downloaded;
+        const file = await open(path);
+        const dispose = async (): Promise<void> => {
+          await file.close();
+          await rm(path, { force: true });
+        };
+        return { file, bytes, version: versionOf(target.object, answer), [Symbol.asyncDispose]: dispose };
+      } catch (error) {
+        await rm(path, { force: true });
+        throw error;
+      }
+    },
+
+    async put(place, { write }, onBytes, signal) {
+      const path = scratch();
+      try {
+        const fingerprint = await write(path, signal, async () => {});
+        const { size } = await stat(path);
+        if (maxUploadBytes !== null && size > maxUploadBytes) {
+          throw new SystemFailure(
+            `its archive of ${size} bytes is larger than MaxUploadedArchiveSize (${maxUploadBytes})`,
+          );
+        }
+        await upload(requests, await openWay(), { path, size, fingerprint, ...placed(place) }, onBytes, signal);
+        return { bytes: size };
+      } finally {
+        await rm(path, { force: true });
+      }
+    },
+  };
+}

@@ -1,0 +1,50 @@
+import { type GoogleLogin, openGoogleLogin } from "../../../cloud/google/login.ts";
+import { signGoogleUrl } from "../../../cloud/google/signed-url.ts";
+import type { GcsBucket } from "../../../config/config.ts";
+import { describeError, SystemFailure } from "../../../errors.ts";
+import { encodeObject, partOf, type Way, type WayOptions } from "./way.ts";
+
+/** Google's buckets by their XML interface: a key signs addresses, as GitLab Runner does it; without one a token goes along. */
+export function openGcs(bucket: GcsBucket, { ask, askNearby, environment }: WayOptions): Way {
+  const { credentials, domain, name } = bucket;
+  let opening: Promise<GoogleLogin> | undefined;
+  const login = async (): Promise<GoogleLogin> => {
+    if (credentials.from === "key") return { key: credentials };
+    opening ??= openGoogleLogin({ ask, askNearby, environment, file: credentials.file });
+    const mine = opening;
+    return await mine.catch((error: unknown) => {
+      if (opening === mine) opening = undefined;
+      throw error;
+    });
+  };
+
+  return {
+    async admit({ method, object, query = {}, headers, lifeMs }) {
+      const url = new URL(`https://storage.${domain}/${name}/${encodeObject(object)}`);
+      const by = await login();
+      if ("key" in by) {
+        try {
+          return { url: signGoogleUrl(by.key, { method, url, query, headers, lifeMs }), headers: {} };
+        } catch (cause) {
+          throw new SystemFailure(`the private key for the bucket ${name} cannot be used: ${describeError(cause)}`, {
+            cause,
+            reason: "runner_configuration_error",
+          });
+        }
+      }
+      for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
+      return { url, headers: { authorization: `Bearer ${(await by.token()).accessToken}` } };
+    },
+    fingerprintHeader: "x-goog-meta-alloy-fingerprint",
+    createHeaders: {},
+    wholeHeaders: {},
+    pieces: "parts",
+    bucketGone: ["NoSuchBucket"],
+    codeOf: (answer) => partOf(answer, "Code"),
+    learn: () => false,
+    advise: (answer) =>
+      partOf(answer, "Code") === "AccessDenied"
+        ? "its login needs storage.objects.get, .create and .delete on the bucket"
+        : "",
+  };
+}

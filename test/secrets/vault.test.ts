@@ -1,0 +1,141 @@
+import { expect, test } from "vitest";
+import { openVault, VAULT_JWT, vaultSecret } from "../support/stores/vault.ts";
+import { resolve } from "./resolving.ts";
+
+const variables = { VAULT_ID_TOKEN: VAULT_JWT };
+const from = "vault";
+
+test("every engine gives the field that is asked for, after one login for all", async () => {
+  const vault = await openVault();
+  const { url } = vault;
+  const { values, hidden, failure } = await resolve(
+    [
+      { from, wanted: vaultSecret(url) },
+      { from, wanted: vaultSecret(url, { engine: { name: "kv-v1", path: "old" } }) },
+      { from, wanted: vaultSecret(url, { engine: { name: "generic", path: "/old/" } }) },
+      { from, wanted: vaultSecret(url, { engine: { name: "kv-v2", path: "team//kv" }, path: "./x/../a b/" }) },
+      { from, wanted: vaultSecret(url, { field: "port" }) },
+      { from, wanted: vaultSecret(url, { field: "ratio" }) },
+      { from, wanted: vaultSecret(url, { field: "more" }) },
+    ],
+    { variables },
+  );
+  expect(failure?.message).toBeUndefined();
+  expect(values).toEqual([
+    "kv2-pass-word",
+    "kv1-pass-word",
+    "kv1-pass-word",
+    "path-pass-word",
+    "5432",
+    "1.50",
+    '{"a":[1]}',
+  ]);
+  expect(hidden).toEqual(expect.arrayContaining(["kv2-pass-word", "path-pass-word", "hvs.a-token-of-vault"]));
+  expect(vault.received.filter(({ path }) => path.endsWith("/login"))).toHaveLength(1);
+});
+
+test("a namespace goes with login and read", async () => {
+  const vault = await openVault({ namespace: "team" });
+  const wanted = vaultSecret(vault.url);
+  const server = Object.assign({}, wanted.server, { namespace: "$NAMESPACE" });
+  const { values } = await resolve([{ from, wanted: { ...wanted, server } }], {
+    variables: { ...variables, NAMESPACE: "team" },
+  });
+  expect(values).toEqual(["kv2-pass-word"]);
+  expect(vault.received.map(({ headers }) => headers["x-vault-namespace"])).toEqual(["team", "team"]);
+});
+
+test.each([
+  ["a token that is refused", {}, { VAULT_ID_TOKEN: "other" }, /log in to Vault .*status 400, error validating token/],
+  ["a token that is empty", {}, {}, /\$VAULT_ID_TOKEN is empty.*id_tokens/],
+  [
+    "a path that may not be read",
+    { path: "forbidden" },
+    variables,
+    /read a secret of Vault .*status 403, permission denied/,
+  ],
+  ["a secret that is not there", { path: "no-such" }, variables, /there is no such secret/],
+  ["a version that is deleted", { path: "deleted" }, variables, /there is no such secret/],
+  ["a field that is not there", { field: "user" }, variables, /there is no such secret/],
+  [
+    "an engine that is unknown",
+    { engine: { name: "ssh", path: "x" } },
+    variables,
+    /engine "ssh" is not supported; kv-v2/,
+  ],
+  ["a part that is missing", { engine: undefined }, variables, /does not say engine/],
+])("%s is the job's own fault", async (_, more, given, message) => {
+  const vault = await openVault();
+  const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url, more) }], { variables: given });
+  expect(failure?.message).toMatch(message);
+  expect(failure?.reason).toBe("runner_configuration_error");
+  expect(failure?.message).not.toContain(VAULT_JWT);
+});
+
+test("another way to log in, and a server in the clear, are refused before anything is sent", async () => {
+  const wanted = vaultSecret("http://vault.example.com:8200");
+  const { failure } = await resolve([{ from, wanted }], { variables });
+  expect(failure?.message).toMatch(
+    /vault.example.com:8200 would be asked over plain HTTP; use https, .*plain_http_secret_servers/,
+  );
+  const server = { url: "https://vault.example.com", auth: { name: "approle", path: "x", data: {} } };
+  const other = await resolve([{ from, wanted: { ...wanted, server } }], { variables });
+  expect(other.failure?.message).toContain('auth method "approle" is not supported');
+  expect(other.failure?.retry).toBe(false);
+});
+
+test("a server that is away or busy is asked three times, and is not the job's fault", async () => {
+  const vault = await openVault();
+  vault.fail({ status: 503, body: '{"errors":["Vault is sealed"]}' }, { status: 429 });
+  const { values } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  expect(values).toEqual(["kv2-pass-word"]);
+  vault.fail(...Array.from({ length: 3 }, () => ({ status: 503, body: '{"errors":["Vault is sealed"]}' })));
+  const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  expect(failure).toMatchObject({ reason: "runner_external_dependency_failure", retry: true });
+  expect(failure?.message).toMatch(/status 503, Vault is sealed/);
+  const gone = await resolve([{ from, wanted: vaultSecret("http://127.0.0.1:1") }], { variables });
+  expect(gone.failure).toMatchObject({ reason: "runner_external_dependency_failure" });
+});
+
+test("further attempts are for the whole set, and say so", async () => {
+  const vault = await openVault();
+  vault.fail(...Array.from({ length: 4 }, () => ({ status: 500 })));
+  const { values, said } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables, attempts: 2 });
+  expect(values).toEqual(["kv2-pass-word"]);
+  expect(said.join("\n")).toMatch(/Attempt 1 of 2 failed: .*status 500/);
+});
+
+test("an answer that makes no sense is an error without its text", async () => {
+  const vault = await openVault();
+  vault.fail({ status: 200, body: "<html>surprise-body</html>" });
+  const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  expect(failure?.message).toContain("the answer has no token");
+  expect(failure?.message).not.toContain("surprise-body");
+});
+
+test("what is missing is an empty variable where the flag has it so, and each failure is told", async () => {
+  const vault = await openVault();
+  const missing = { name: "GONE", from, wanted: vaultSecret(vault.url, { path: "no-such" }) };
+  const good = { name: "GOOD", from, wanted: vaultSecret(vault.url) };
+  const lenient = await resolve([missing, good], { variables, mustExist: false });
+  expect(lenient.values).toEqual(["", "kv2-pass-word"]);
+  const bad = { name: "BAD", from, wanted: vaultSecret(vault.url, { path: "forbidden" }) };
+  const { failure } = await resolve([missing, good, bad], { variables });
+  expect(failure?.message).toMatch(/GONE: there is no such secret/);
+  expect(failure?.message).toMatch(/BAD: .*403/);
+  expect(failure?.message).not.toContain("GOOD");
+});
+
+test("a store that nobody knows is a warning, and the variable is missing", async () => {
+  const { values, said } = await resolve([{ name: "X", from: "some_store", wanted: {} }]);
+  expect(values).toEqual([]);
+  expect(said).toEqual(["The store of the secret X is none that this runner knows; the variable is missing."]);
+});
+
+test("the variables are masked, raw and nobody else's; a file unless it says otherwise", async () => {
+  const vault = await openVault();
+  const { variables: made } = await resolve([{ from, wanted: vaultSecret(vault.url), file: true }], { variables });
+  expect(made).toEqual([
+    { key: "SECRET_0", value: "kv2-pass-word", file: true, public: false, masked: true, raw: true },
+  ]);
+});
