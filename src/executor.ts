@@ -58,6 +58,8 @@ export interface Notes {
   print(text: string, tone?: Tone): void;
   /** For what others print, such as a container's first program. Never ended by its writers. */
   readonly stream: Writable;
+  /** For what services print, whole lines at a time: they stand by themselves between those of scripts. Default: `stream`. */
+  readonly services?: Writable;
 }
 
 /** What became of what a dead job had left, in sentences for its trace. */
@@ -92,6 +94,8 @@ export interface PrepareRequest {
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /** `CI_DEBUG_SERVICES`: what services print is to be in the trace. */
+  readonly debugServices?: boolean;
   /** `environment` of the entry, as it stands there. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   /**

@@ -18,7 +18,7 @@ export async function prepareSshJob(
   const { engine, deps, request } = options;
   const { log } = deps;
   mustBeReachable(options, table);
-  const { container, waitForServices } = await startOwnCommand(options, notes, signal);
+  const { container, waitForServices, stopLogs } = await startOwnCommand(options, notes, signal);
   const started = { container, notes };
   const address = await containerAddress(container, signal).catch(async (error: unknown) => {
     // A container that has ended has no address any more: its end is the failure to report then.
@@ -48,6 +48,7 @@ export async function prepareSshJob(
     // All of it goes with the container.
     destroy: async (until) => {
       close();
+      await stopLogs();
       await options.destroy(until);
     },
   };

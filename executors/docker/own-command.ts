@@ -9,6 +9,7 @@ import { jobLabels } from "./engine/labels.ts";
 import type { ObtainedImage } from "./image/image.ts";
 import { securityOf } from "./job/build-container.ts";
 import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./job/scene.ts";
+import { followServices } from "./job/services/follow-logs.ts";
 import { waitForServices } from "./job/services/services.ts";
 import { hostEntries, startServices } from "./job/services/start-services.ts";
 import { createVolumes } from "./job/volumes.ts";
@@ -21,6 +22,8 @@ export interface OwnCommand {
   readonly container: ContainerView;
   /** `helper` runs programs in the container, whoever starts them. */
   waitForServices(helper: RemoteCommands, signal: AbortSignal): Promise<void>;
+  /** Nothing of a service's log comes any more. */
+  stopLogs(): Promise<void>;
 }
 
 /**
@@ -51,6 +54,7 @@ export async function startOwnCommand(
   const limitMs = settings.waitForServicesMs;
   return {
     container: viewContainer(engine, { id, image: image.name }),
+    stopLogs: request.debugServices === true ? followServices(engine, services, notes) : async () => {},
     waitForServices: (helper, until) =>
       waitForServices(engine, { services, limitMs, helper, loopback: false, notes }, until),
   };

@@ -1,18 +1,27 @@
+import { SystemFailure } from "../../src/errors.ts";
 import type { RemoteCommand } from "../remote/index.ts";
 
 /** Ports of a service that are tried, the lowest ones. */
 const MOST_PORTS = 20;
 
 /**
- * Ports that tell whether a service is up: `HEALTHCHECK_TCP_PORT` of its variables, else what its image exposes.
- * None: there is nothing to wait for.
+ * Ports that tell whether a service is up: the last `HEALTHCHECK_TCP_PORT`, in whatever case, of its environment, else what its
+ * image exposes. None: there is nothing to wait for.
+ * @throws {SystemFailure} the port is none
  */
 export function healthPorts(
   exposed: readonly string[],
   variables: readonly { readonly key: string; readonly value: string }[],
 ): number[] {
-  const given = variables.find(({ key }) => key === "HEALTHCHECK_TCP_PORT")?.value.trim() ?? "";
-  if (/^\d{1,5}$/.test(given)) return [Number(given)];
+  const given = variables.findLast(({ key }) => key.toUpperCase() === "HEALTHCHECK_TCP_PORT")?.value.trim() ?? "";
+  const port = /^\d{1,5}$/.test(given) ? Number(given) : 0;
+  if (port > 0 && port < 65_536) return [port];
+  if (given !== "") {
+    throw new SystemFailure(
+      `HEALTHCHECK_TCP_PORT of a service is ${JSON.stringify(given.slice(0, 60))}, expected is a number from 1 to 65535`,
+      { reason: "runner_configuration_error" },
+    );
+  }
   return exposed
     .flatMap((port) => {
       const [, number, protocol = "tcp"] = /^(\d{1,5})(?:\/(\w+))?$/.exec(port) ?? [];
@@ -21,6 +30,14 @@ export function healthPorts(
     .filter((port) => port > 0 && port < 65_536)
     .sort((a, b) => a - b)
     .slice(0, MOST_PORTS);
+}
+
+/** `NAME=value` → pairs, in the order of their precedence. */
+export function pairsOf(environment: readonly string[]): { readonly key: string; readonly value: string }[] {
+  return environment.map((entry) => {
+    const split = entry.indexOf("=");
+    return { key: entry.slice(0, split), value: entry.slice(split + 1) };
+  });
 }
 
 /**

@@ -15,6 +15,8 @@ export interface Store {
   readonly full: boolean;
   /** Masked, valid text of the job. */
   output(text: Buffer): void;
+  /** Whole lines of a service. */
+  service(lines: Buffer): void;
   /** Lines of the runner's own, on lines of their own. */
   line(line: Buffer, important: boolean): void;
   /** Nothing waits for the end of its line. */
@@ -74,6 +76,11 @@ export function createStore(spool: Spool, limitBytes: number, stamper: Stamper |
       if (stamper === null) return keep(text);
       keep(stamper.push("script", text));
       wait(stamper);
+    },
+    service(lines) {
+      if (limit.reached) return;
+      if (stamper !== null) keep(Buffer.concat([stamper.flush(), stamper.push("service", lines)]));
+      else keep(atLineStart ? lines : Buffer.concat([NEWLINE_BYTES, lines]));
     },
     line,
     flush,

@@ -47,6 +47,8 @@ export interface EnvironmentOptions {
   readonly killGraceMs: number;
   /** Start a build container again that has ended. @throws {SystemFailure} it cannot be */
   readonly revive: (notes: Notes, signal: AbortSignal) => Promise<void>;
+  /** Nothing of a service's log comes any more. */
+  readonly stopLogs: () => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -263,6 +265,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       return exit;
     },
     usage: async (signal) => {
+      await options.stopLogs();
       const ids = helper === build ? [build.id] : [build.id, helper.id];
       return { ...(await containersUsage(engine, ids, signal)), imageSeconds: options.imageSeconds };
     },

@@ -12,6 +12,7 @@ const PREPARE_ATTEMPTS = 3;
 
 /** What is known of a job before its place is. */
 export type Introduced = Pick<PrepareRequest, "expand" | "openVariables" | "variablesAt"> & {
+  readonly debugServices: boolean;
   readonly variables: () => PrepareRequest["variables"];
 };
 
@@ -24,8 +25,9 @@ export function introduce(request: RunJobRequest): Introduced {
   trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
   for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
   if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
-  const { variables } = setUp(request, null);
+  const { variables, settings } = setUp(request, null);
   return {
+    debugServices: settings.debugServices,
     expand: variables.expand,
     variables: variables.all,
     openVariables: (place) => preparedVariables(request, place),
@@ -55,6 +57,7 @@ export async function prepare(
       trust: trustOf(job),
       hide: trace.hide,
       environment: runner.environment,
+      debugServices: introduced.debugServices,
       expand: introduced.expand,
       // Seldom asked for, and as large as all that a job has to keep.
       get variables() {
@@ -65,7 +68,7 @@ export async function prepare(
       ...(reservation === undefined ? {} : { reservation }),
       remember,
     };
-    const notes: Notes = { print: trace.print, stream: trace.output };
+    const notes: Notes = { print: trace.print, stream: trace.output, services: trace.services };
     const environment = await retry(
       {
         attempts: PREPARE_ATTEMPTS,

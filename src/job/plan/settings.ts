@@ -60,6 +60,8 @@ export interface JobSettings {
   readonly afterScriptIgnoreErrors: boolean;
   /** Show commands as they run. */
   readonly debugTrace: boolean;
+  /** Show what services print. */
+  readonly debugServices: boolean;
   /** Entries of several lines are shown whole, folded. */
   readonly scriptSections: boolean;
   /** `GIT_SSL_NO_VERIFY`, which the runner's own git obeys only where its operator says so. */
@@ -97,6 +99,11 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
     debugTrace = false;
     read.warn("CI_DEBUG_TRACE is switched off by the configuration of this runner (debug_trace_disabled).");
   }
+  let debugServices = read.flag("CI_DEBUG_SERVICES", false);
+  if (debugServices && debugTraceDisabled) {
+    debugServices = false;
+    read.warn("CI_DEBUG_SERVICES is switched off by the configuration of this runner (debug_trace_disabled).");
+  }
   const scriptTimeoutMs = readTimeout("RUNNER_SCRIPT_TIMEOUT", job, read);
   const afterScriptTimeoutMs = readTimeout("RUNNER_AFTER_SCRIPT_TIMEOUT", job, read) ?? DEFAULT_AFTER_SCRIPT_MS;
   return {
@@ -108,6 +115,7 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
     afterScriptTimeoutMs,
     afterScriptIgnoreErrors: read.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),
     debugTrace,
+    debugServices,
     scriptSections: job.features.traceSections && featureFlag("FF_SCRIPT_SECTIONS", featureFlags, read),
     sslNoVerify: read.flag("GIT_SSL_NO_VERIFY", false),
     warnings: read.warnings,
