@@ -94,6 +94,11 @@ export interface PrepareRequest {
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /**
+   * The directory inside of `buildsDir` that the job chose for its sources (`GIT_CLONE_PATH`); `null`: it chose none.
+   * @throws {SystemFailure} it chose one that it may not have
+   */
+  chosenRoot?(place: Pick<JobPlace, "buildsDir" | "projectSlot">): string | null;
   /** `CI_DEBUG_SERVICES`: what services print is to be in the trace. */
   readonly debugServices?: boolean;
   /** `environment` of the entry, as it stands there. */
@@ -282,6 +287,8 @@ export interface ExecutorDefinition extends ExecutorWords {
   create(tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor;
   /** What must hold before the first job, beyond the schema: a ConfigError's message, or null. */
   check?(tables: Readonly<Record<string, unknown>>): string | null;
+  /** Jobs have directories of their own: which one they work in is nobody else's business (`[runners.custom_build_dir]`). */
+  readonly buildDirsAreApart?: true;
   /** It makes machines: `deps.entry.machines` says whose they are. */
   readonly makesMachines?: true;
   /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */

@@ -1,5 +1,5 @@
 import { lstat } from "node:fs/promises";
-import { isAbsolute, join, resolve } from "node:path";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type JobUsage, type Note, type Recovered } from "../../src/executor.ts";
@@ -15,6 +15,7 @@ import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
 import { mustBeWritable, openBuildsDir } from "./places/builds-dir.ts";
+import { inChosenRoot } from "./places/chosen.ts";
 import { openProcessTable } from "./places/host-claims.ts";
 import { createKeptBuilds } from "./places/kept-builds.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
@@ -159,8 +160,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         shells,
         keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
-      if (!ephemeral) kept.used(slot.places);
+      const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
+      const slot = await inChosenRoot(free, buildsDir, request, locks);
+      if (!ephemeral) kept.used(free.places);
       try {
         await request.remember({
           kind: "shell-job",
@@ -170,6 +172,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
           group: groupPrefix(jobKey),
           user: launch.account?.name ?? null,
         });
+        const above = dirname(slot.places.root);
+        // Below `builds_dir`, which may be root's, the job's account gets a directory of its own for what it chose.
+        if (slot !== free && above !== buildsDir) await openBuildsDir(launch, above, signal);
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
         const environment = {
@@ -180,7 +185,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         return {
           ...environment,
           destroy: async (until) => {
-            kept.used(slot.places);
+            kept.used(free.places);
             await environment.destroy(until);
           },
         };

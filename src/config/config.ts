@@ -158,6 +158,8 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** TOML: `[runners.custom_build_dir]`: jobs may choose the directory of their sources. Absent: that is no matter here. */
+  readonly customBuildDir?: boolean | undefined;
   /** TOML: `job_git_variables`; absent is `safe`. */
   readonly jobGitVariables?: "none" | "safe" | "all";
   readonly inheritEnvironment: readonly string[];

@@ -142,6 +142,7 @@ export async function readEntry(
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
+    customBuildDir: settings.custom_build_dir?.enabled ?? definition.buildDirsAreApart === true,
     jobGitVariables: settings.job_git_variables ?? "safe",
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,

@@ -201,6 +201,7 @@ export const runnerSchema = z.object({
   prepare_timeout: duration(null),
   get_sources_timeout: duration(null),
   git_ssl_no_verify: z.boolean().default(false),
+  custom_build_dir: z.object({ enabled: z.boolean().optional() }).optional(),
   job_git_variables: word({ none: "none", safe: "safe", all: "all" }).default("safe"),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),

@@ -2,7 +2,7 @@ import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
 import type { Environment, Notes, PrepareRequest } from "../../executor.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
-import { preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
+import { chosenRoot, preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
 import type { Life } from "./life.ts";
@@ -11,7 +11,7 @@ import type { RunJobRequest } from "./request.ts";
 const PREPARE_ATTEMPTS = 3;
 
 /** What is known of a job before its place is. */
-export type Introduced = Pick<PrepareRequest, "expand" | "openVariables" | "variablesAt"> & {
+export type Introduced = Pick<Required<PrepareRequest>, "expand" | "chosenRoot" | "openVariables" | "variablesAt"> & {
   readonly debugServices: boolean;
   readonly variables: () => PrepareRequest["variables"];
 };
@@ -29,6 +29,7 @@ export function introduce(request: RunJobRequest): Introduced {
   return {
     debugServices: settings.debugServices,
     expand: variables.expand,
+    chosenRoot: (place) => chosenRoot(request, place),
     variables: variables.all,
     openVariables: (place) => preparedVariables(request, place),
     variablesAt: (place) => variablesAt(request, place),
@@ -63,6 +64,7 @@ export async function prepare(
       get variables() {
         return introduced.variables();
       },
+      chosenRoot: introduced.chosenRoot,
       openVariables: introduced.openVariables,
       variablesAt: introduced.variablesAt,
       ...(reservation === undefined ? {} : { reservation }),

@@ -83,12 +83,17 @@ export interface SettingsOptions {
   readonly debugTraceDisabled: boolean;
   /** `[runners.feature_flags]` of the entry. */
   readonly featureFlags?: EntryFlags | undefined;
+  /** Jobs may choose their directory. */
+  readonly customBuildDir?: boolean | undefined;
 }
 
 /** Read what the job's variables steer. Never throws: what cannot be read is a warning and its default, or `problem`. */
-export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }: SettingsOptions): JobSettings {
+export function readSettings(
+  job: Job,
+  { get, debugTraceDisabled, featureFlags, customBuildDir }: SettingsOptions,
+): JobSettings {
   const read = createSettingsReader(get);
-  const git = readGitSettings(job, featureFlags, read);
+  const git = readGitSettings(job, { featureFlags, customBuildDir }, read);
   const attempts = {
     getSources: read.attempts("GET_SOURCES_ATTEMPTS"),
     restoreCache: read.attempts("RESTORE_CACHE_ATTEMPTS"),
@@ -123,15 +128,21 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
   };
 }
 
-function readGitSettings(job: Job, featureFlags: EntryFlags | undefined, read: SettingsReader): GitSettings {
+function readGitSettings(
+  job: Job,
+  { featureFlags, customBuildDir = false }: Pick<SettingsOptions, "featureFlags" | "customBuildDir">,
+  read: SettingsReader,
+): GitSettings {
   const strategy = read.required(
     "GIT_STRATEGY",
     ["clone", "fetch", "none", "empty"],
     job.allowGitFetch ? "fetch" : "clone",
   );
   const clonePath = read.text("GIT_CLONE_PATH");
-  if (clonePath !== undefined && clonePath !== read.text("CI_PROJECT_DIR")) {
-    read.warn("GIT_CLONE_PATH is not supported: the sources are in CI_PROJECT_DIR.");
+  if (!customBuildDir && clonePath !== undefined && clonePath !== read.text("CI_PROJECT_DIR")) {
+    read.warn(
+      "GIT_CLONE_PATH counts where the runner's entry lets jobs choose their directory (enabled = true in [runners.custom_build_dir]): the sources are in CI_PROJECT_DIR.",
+    );
   }
   return {
     strategy,
