@@ -12,6 +12,8 @@ export interface EntrySettings {
   readonly killGraceMs: number;
   /** For an executor that makes machines (`makesMachines`): whose they are, and how many there may be. */
   readonly machines?: MachineOwner;
+  /** Scripts are started so that they may outlive the runner, where the executor can. Default: false. */
+  readonly durable?: boolean;
   /** Nothing is kept between jobs: working copies and volumes go with their job. Default: false. */
   readonly ephemeral?: boolean;
 }

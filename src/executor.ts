@@ -1,4 +1,4 @@
-import type { Writable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { EntrySettings, ExecutorDeps } from "./executor-deps.ts";
 import type { KeepBudgets, Tidied } from "./executor-keeping.ts";
@@ -18,6 +18,24 @@ export interface ExecutorFeatures {
   readonly services: boolean;
   /** Jobs see the machine that the runner works on. */
   readonly shared: boolean;
+  /** A person can open a terminal in its jobs (`Environment.openTerminal`). */
+  readonly terminal?: boolean;
+}
+
+/** A shell on a pseudo-terminal, for a person. */
+export interface Terminal {
+  /** What it shows. It ends with the shell, and has back-pressure. Must be read or destroyed. */
+  readonly output: Readable;
+  /** What the person types. */
+  readonly input: Writable;
+  /** Ends the shell and all that was started in it. Never rejects, and may be called more than once. */
+  close(): Promise<void>;
+}
+
+/** What a person's shell begins with. */
+export interface TerminalRequest {
+  /** Variables of the job that are no secret, each name once. */
+  readonly variables: readonly { readonly key: string; readonly value: string }[];
 }
 
 /** JSON that survives a restart. */
@@ -101,6 +119,8 @@ export interface PrepareRequest {
   chosenRoot?(place: Pick<JobPlace, "buildsDir" | "projectSlot">): string | null;
   /** `CI_DEBUG_SERVICES`: what services print is to be in the trace. */
   readonly debugServices?: boolean;
+  /** The same over what a job cannot change: `environment` of the entry, and what the runner sets. For the operator's own images. */
+  expandSettled(text: string): string;
   /** `environment` of the entry, as it stands there. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   /**
@@ -137,6 +157,16 @@ export interface Script {
   readonly runIn: "helper" | "build";
   /** Whether `command` starts a login shell. One that does not still finds the programs and proxies that profiles set. */
   readonly login: boolean;
+  /** Given where the script may outlive the runner; environments without a `handle` have no use for it. */
+  readonly keeping?: ScriptKeeping;
+}
+
+/** What is written down of a script, so that the runner's next process finds it again. */
+export interface ScriptKeeping {
+  /** Kept before anything of the script starts. No secrets. */
+  begins(place: Note): void;
+  /** Raw bytes of its output that need not be kept any more. */
+  settled(): number;
 }
 
 /** How a script ended. `signal` names the signal that ended it (`SIGKILL`); `code` is then 128 + its number. */
@@ -168,6 +198,8 @@ export interface Environment {
   readonly helperApart?: true;
   /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */
   readonly scriptsBy?: string;
+  /** By which the runner's next process finds it again, with its scripts. No secrets. Absent: it ends with this process. */
+  readonly handle?: Note;
   /** Longest clean-up, where that may take longer than usual. */
   readonly destroyMs?: number;
   /** Told before each stage of the plan, with whether the job has failed by then. */
@@ -183,7 +215,16 @@ export interface Environment {
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;
-  /** What the job has used so far, as far as that can be told. Asked once, after its last script. */
+  /**
+   * A shell in the checkout, as the job's own user, with what the job's scripts would find. It outlives the end of scripts. Called for
+   * one at a time, from `prepare` until `destroy`, whatever else runs; `close` of it comes before `destroy`.
+   * @throws {SystemFailure} there can be none
+   */
+  openTerminal?(request: TerminalRequest, signal: AbortSignal): Promise<Terminal>;
+  /**
+   * What the job has used so far, and uses now, as far as that can be told. Asked after its last script, and again and again
+   * while somebody looks at the job, so it must cost little.
+   */
   usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;
@@ -289,6 +330,8 @@ export interface ExecutorDefinition extends ExecutorWords {
   check?(tables: Readonly<Record<string, unknown>>): string | null;
   /** Jobs have directories of their own: which one they work in is nobody else's business (`[runners.custom_build_dir]`). */
   readonly buildDirsAreApart?: true;
+  /** Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. */
+  readonly canOutlive?: true;
   /** It makes machines: `deps.entry.machines` says whose they are. */
   readonly makesMachines?: true;
   /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */

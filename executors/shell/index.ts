@@ -1,16 +1,14 @@
-import { lstat } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
-import { z } from "zod";
-import { describeError, SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type JobUsage, type Note, type Recovered } from "../../src/executor.ts";
+import { dirname, join, resolve } from "node:path";
+import { SystemFailure } from "../../src/errors.ts";
+import { defineExecutor, type Executor, type Note } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
-import { addUsage } from "../common/processes/group-usage.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
+import { findAttendance } from "./launch/attendance.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
@@ -20,32 +18,23 @@ import { openProcessTable } from "./places/host-claims.ts";
 import { createKeptBuilds } from "./places/kept-builds.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
-import { removeDirectory } from "./places/remove.ts";
+import { MEMORY, openRunRooms, type RunRooms } from "./places/run-rooms.ts";
 import { createSlots } from "./places/slots.ts";
-import { type Cgroups, findCgroups, openCgroups, removeSoon } from "./processes/cgroup.ts";
-import { endMembers } from "./processes/tree.ts";
+import { type Cgroups, findCgroups } from "./processes/cgroup.ts";
+import { createJobMeter } from "./processes/job-meter.ts";
+import { ATTENDANTS, type JobNote, MARK, noteSchema, recoverJob } from "./recover.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
 import type { ScriptHost } from "./script/script.ts";
+import { hasTerminals } from "./script/terminal.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
 import { words } from "./words.ts";
 
 const ON_WINDOWS = process.platform === "win32";
 const SHELLS: readonly ShellName[] = ON_WINDOWS ? WINDOWS_SHELLS : ["bash", "sh", "pwsh"];
 
-/** Stands in the environment of all that a job starts, so that it can be found again. */
-const MARK = "ALLOY_RUNNER_JOB_KEY";
-
-/** What a dead runner's job has left behind. */
-const noteSchema = z.object({
-  kind: z.literal("shell-job"),
-  tmpDir: z.string(),
-  bootId: z.string(),
-  cgroups: z.string().nullable(),
-  group: z.string(),
-  /** Account that it ran as; `null`: the runner's own. Notes of older runners do not say. */
-  user: z.string().nullable().optional(),
-});
-type JobNote = z.infer<typeof noteSchema>;
+function notDurable(missing: readonly string[]): string {
+  return `A restart of the runner ends this job: ${missing.join(" and ")} cannot be found on this machine`;
+}
 
 /** What this machine offers; found out when the first job comes. */
 interface Means {
@@ -75,7 +64,7 @@ async function mustBeRootsOwn(scratchDir: string, user: string): Promise<void> {
 function createShellExecutor(deps: ExecutorDeps): Executor {
   const { log, entry, host: around } = deps;
   const { user, inheritEnvironment, ownProgram } = deps.shell ?? { user: undefined, inheritEnvironment: [] };
-  const { killGraceMs, killLeftovers, ephemeral = false } = entry;
+  const { killGraceMs, killLeftovers, ephemeral = false, durable = false } = entry;
   const { env, scratch: scratchDir } = around;
   const profiled = findProgram("bash", env.PATH ?? "") === undefined ? "sh" : "bash";
   const shell = entry.shell ?? profiled;
@@ -115,6 +104,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     return finding;
   };
   let pipes: PipePool | null = null;
+  let rooms: RunRooms | null = null;
   let groups = 0;
   const shells = new Set<number>();
 
@@ -123,7 +113,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   return handingOver({
     name: words.name,
     title: words.title,
-    features: { variables: true, image: false, services: false, shared: true },
+    features: {
+      variables: true,
+      image: false,
+      services: false,
+      shared: true,
+      ...(hasTerminals(env.PATH ?? "") ? { terminal: true } : {}),
+    },
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],
@@ -131,7 +127,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       const { launch } = await means();
       return await kept.tidy({ buildsDir, budgets, dry, locks, launch }, signal);
     },
-    prepare: async (request, _notes, signal) => {
+    prepare: async (request, notes, signal) => {
       const { job, jobKey, runnerId, projectPath, trust } = request;
       const { launch, profile, cgroups } = await means();
       pipes ??= createPipePool(scratchDir, launch.account);
@@ -140,11 +136,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
-      let used: JobUsage = {};
+      const meter = createJobMeter(table, cgroups !== null);
+      const attendance = durable && !ephemeral ? findAttendance(launch.environment.PATH ?? "") : null;
+      if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
+      const isDurable = attendance !== null && "tools" in attendance;
+      if (isDurable) rooms ??= openRunRooms({ stateDir: around.keepDir, memory: MEMORY, owner: launch.account });
       const host: ScriptHost = {
-        onUsed: (more) => {
-          used = addUsage(used, more);
-        },
+        meter,
         launch,
         profile,
         pipes,
@@ -158,20 +156,32 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         killLeftovers,
         killGraceMs,
         shells,
+        durable:
+          isDurable && rooms !== null
+            ? {
+                tools: attendance.tools,
+                table,
+                attendants: cgroups?.create(`${groupPrefix(jobKey)}${ATTENDANTS}`) ?? null,
+                sessions: shells,
+                rooms,
+                jobKey,
+              }
+            : null,
         keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
       const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
       const slot = await inChosenRoot(free, buildsDir, request, locks);
       if (!ephemeral) kept.used(free.places);
       try {
-        await request.remember({
+        const note = {
           kind: "shell-job",
           tmpDir: slot.places.tmpDir,
           bootId: table.bootId,
           cgroups: cgroups?.base ?? null,
           group: groupPrefix(jobKey),
           user: launch.account?.name ?? null,
-        });
+        };
+        await request.remember(note);
         const above = dirname(slot.places.root);
         // Below `builds_dir`, which may be root's, the job's account gets a directory of its own for what it chose.
         if (slot !== free && above !== buildsDir) await openBuildsDir(launch, above, signal);
@@ -179,7 +189,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         signal.throwIfAborted();
         const environment = {
           ...createEnvironment({ host, shell, slot, buildsDir }),
-          ...(cgroups === null ? {} : { usage: async () => used }),
+          usage: meter.usage,
+          ...(host.durable === null ? {} : { handle: { ...note, root: slot.places.root, projectSlot: slot.number } }),
         };
         if (ephemeral) return environment;
         return {
@@ -195,12 +206,19 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       }
     },
     recover: async (jobKey, notes, signal) => {
+      const recoverHost = {
+        table,
+        stateDir: around.keepDir,
+        killGraceMs,
+        launchAs: async (account: JobNote["user"]) =>
+          await launchAs(account === undefined ? user : (account ?? undefined)),
+      };
       const done: string[] = [];
       const left: string[] = [];
       for (const note of notes) {
         const known = noteSchema.safeParse(note);
         if (known.success) {
-          const recovered = await recoverJob(jobKey, known.data, signal);
+          const recovered = await recoverJob(recoverHost, jobKey, known.data, signal);
           done.push(...recovered.done);
           left.push(...recovered.left);
         } else if (note.kind !== "crash")
@@ -212,47 +230,10 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       closing.abort();
       await finding?.then(({ profile }) => profile.settled()).catch(() => {});
       await pipes?.close();
+      await rooms?.close();
       await kept.close().catch(() => {});
     },
   });
-
-  async function recoverJob(jobKey: string, note: JobNote, signal: AbortSignal): Promise<Recovered> {
-    const done: string[] = [];
-    const left: string[] = [];
-    // With the rights that the job had, whatever the configuration says today.
-    const launch = await launchAs(note.user === undefined ? user : (note.user ?? undefined)).catch((error: unknown) =>
-      describeError(error),
-    );
-    // After another start of the machine no process is left, and the numbers mean others.
-    if (note.bootId === table.bootId) {
-      const groups = note.cgroups === null ? [] : openCgroups(note.cgroups).existing(note.group);
-      for (const cgroup of [...groups, null]) {
-        const mark = `${MARK}=${jobKey}`;
-        const uid = typeof launch === "string" ? null : launch.uid;
-        const belonging = { table, mark, uid, leader: null, since: 0, cgroup };
-        const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });
-        if (cgroup !== null) await removeSoon(cgroup);
-        if (ended.length > 0) done.push(`ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`);
-        if (survived.length > 0) left.push(`could not end ${survived.length} of its processes`);
-      }
-    }
-    signal.throwIfAborted();
-    const { tmpDir } = note;
-    if (!isAbsolute(tmpDir)) throw new SystemFailure(`A journal names "${tmpDir}" for removal: not absolute`);
-    const objection = typeof launch === "string" ? launch : await objectionTo(note, launch);
-    if (typeof launch === "string" || objection !== undefined) {
-      if ((await lstat(tmpDir).catch(() => null)) !== null)
-        left.push(`could not remove its temporary files in ${tmpDir}: ${objection}`);
-    } else if (await removeDirectory(launch, tmpDir, signal)) done.push("removed its temporary files");
-    return { done, left };
-  }
-}
-
-/** Root removes nothing by a path that an account controls whose job it may have been. */
-async function objectionTo({ user, tmpDir }: JobNote, { account }: Launch): Promise<string | undefined> {
-  if (user !== undefined || account !== null || process.geteuid?.() !== 0) return undefined;
-  const { doubt } = await followTrusted(tmpDir);
-  return doubt === undefined ? undefined : `root does not reach through what others can change (${doubt})`;
 }
 
 function describeNote(note: Note): string {
@@ -263,5 +244,6 @@ export default defineExecutor({
   ...words,
   tables: [],
   shells: SHELLS,
+  ...(process.platform === "linux" ? { canOutlive: true } : {}),
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),
 });

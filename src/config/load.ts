@@ -17,9 +17,11 @@ import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
 import { ownStateDir } from "./locations.ts";
 import { missingProgram } from "./program.ts";
+import { readSessionServer } from "./session-server.ts";
 import { readWeb } from "./web.ts";
 
-export interface ParseOptions extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "user"> {
+export interface ParseOptions
+  extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "user" | "durable"> {
   /** Named in messages, absolute. */
   readonly file: string;
   /** Where jobs are remembered unless the file or `stateDirOverride` says otherwise. */
@@ -89,11 +91,12 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const user = options.userOverride || settings?.user || undefined;
+  const durable = settings?.durable ?? false;
   const runners: RunnerConfig[] = [];
   const broken: BrokenEntry[] = [];
   const lines = new Map<string, number>();
   for (const entry of entriesOf(around)) {
-    const read = await readEntry(entry, { ...options, killGraceMs, globalFingerprint, user });
+    const read = await readEntry(entry, { ...options, killGraceMs, globalFingerprint, user, durable });
     if (!("runner" in read)) {
       const { problems, line = document.layout.lineAt(entry.node.at) } = entry.findings;
       broken.push({ ...nameOf(entry, options.env), line, problems, reach: read.reach });
@@ -121,8 +124,20 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   if (web !== null && "problem" in web) {
     findings.problem(nodeAt(root, ["web", web.key]).at, `web.${web.key}`, web.problem);
   }
+  const sessionServer =
+    settings === undefined
+      ? null
+      : readSessionServer(settings.session_server, (name) => resolve(dirname(options.file), name));
+  if (sessionServer !== null && "problem" in sessionServer) {
+    const { key, problem } = sessionServer;
+    findings.problem(nodeAt(root, ["session_server", key]).at, `session_server.${key}`, problem);
+  }
   findings.raise(broken.flatMap(({ problems }) => problems));
-  if (settings === undefined || (web !== null && "problem" in web))
+  if (
+    settings === undefined ||
+    (web !== null && "problem" in web) ||
+    (sessionServer !== null && "problem" in sessionServer)
+  )
     throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
   const config: Config = {
     file: options.file,
@@ -132,6 +147,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     logFormat: settings.log_format,
     metricsAddress: settings.listen_address || settings.metrics_server || "",
     web,
+    sessionServer,
     user,
     stateDir: stateDirOf(settings, options),
     minFreeDiskBytes: settings.min_free_disk,
@@ -159,8 +175,9 @@ const RUNNERS: ReadonlySet<string> = new Set(["runners"]);
 
 /** What an entry's poller and executor are given of the global section. */
 function fingerprintOf(settings: GlobalSettings, options: ParseOptions): string {
-  const { check_interval, connection_max_age, user } = settings;
-  return JSON.stringify([check_interval, connection_max_age, options.userOverride || user, killGraceOf(settings)]);
+  const { check_interval, connection_max_age, user, durable } = settings;
+  const account = options.userOverride || user;
+  return JSON.stringify([check_interval, connection_max_age, account, killGraceOf(settings), durable]);
 }
 
 /** A job that ignores SIGTERM has to be gone before `shutdown_timeout` is over. */

@@ -31,6 +31,8 @@ export interface Trace {
   watch(listener: () => void): () => void;
   /** CRC-32 (IEEE) over the bytes spooled so far. */
   readonly crc32: number;
+  /** Where it is now: what waits to become a line becomes one. The spool's part of it may not be on disk yet. */
+  locate(): TracePosition;
   end(): Promise<void>;
   /** Lets go of the file. */
   close(): Promise<void>;
@@ -53,6 +55,71 @@ export interface TraceOptions {
   readonly secretPrefixes: readonly string[];
   readonly limitBytes: number;
   readonly sections: boolean;
-  /** Each line gets its time, as GitLab reads it; `resume`: where an earlier writer of this file was. */
-  readonly stamps?: { readonly resume?: StampState };
+  /** Each line gets its time, as GitLab reads it. */
+  readonly stamps?: true;
+  /** Keeps what another process would need to go on with this trace. */
+  readonly keeper?: TraceKeeper;
+  /** Where an earlier process was: what comes is what came after it then, beginning with `chain.behind` bytes from before. */
+  readonly resume?: TraceResume;
+}
+
+/** Where a trace is: with the bytes that come from here on it gives what it would have given. Holds no output. */
+export interface TracePosition {
+  /** What is decided of the output that came is the first so many bytes of the spool, with the runner's own lines. */
+  readonly spool: number;
+  /** The spool ends a line there. */
+  readonly lineStart: boolean;
+  readonly limit: LimitState;
+  readonly chain: ChainState;
+  /** Where lines have times. */
+  readonly stamps: StampState | null;
+}
+
+/** What of a trace's limit does not follow from its size. */
+export interface LimitState {
+  /** Bytes of the runner's own lines that were kept from its allowance. */
+  readonly beyond: number;
+  readonly reached: boolean;
+}
+
+/** Where the filters are, from the output as it comes to what is kept. */
+export interface ChainState {
+  /** Bytes of output that are decided. */
+  readonly at: number;
+  /** So many before these must be seen again: for keys that began there, and a character that is not complete. */
+  readonly behind: number;
+  /** Of these the last ones, which are the beginning of a character. */
+  readonly character: number;
+  readonly mask: MaskState;
+}
+
+/** `armed`: the key is complete and no byte of the value was seen; `open`: its `[MASKED]` is written. */
+export type RunState = "none" | "armed" | "open";
+
+export interface MaskState {
+  /** Bytes before it that a key may have begun in. */
+  readonly behind: number;
+  /** Bytes from here on whose `[MASKED]` is written. */
+  readonly covered: number;
+  /** Of a word after a token's prefix, and of a value in a URL. */
+  readonly word: RunState;
+  readonly url: RunState;
+}
+
+export interface TraceKeeper {
+  /** These bytes of the runner's own are put at `at` of the spool next, without times: kept when it returns. Never throws. */
+  line(at: number, bytes: Buffer): void;
+  /** All that is before this position is on disk. Never throws. */
+  reached(position: TracePosition): void;
+}
+
+export interface TraceResume {
+  readonly position: TracePosition;
+  /** What `TraceKeeper.line` was given, in order. */
+  readonly lines: readonly OwnLine[];
+}
+
+export interface OwnLine {
+  readonly at: number;
+  readonly bytes: Buffer;
 }

@@ -1,3 +1,4 @@
+import type { LimitState } from "./contract.ts";
 import { characterBoundary } from "./mask/utf8.ts";
 
 /** Lines of the runner that are kept beyond the limit: enough for any verdict, whatever was printed before it. */
@@ -13,13 +14,18 @@ export interface Limit {
   admitOutput(bytes: Uint8Array): number;
   /** How many bytes of a runner's line are kept: all of them up to the limit, and from a bounded allowance beyond it. */
   admitLine(bytes: Uint8Array, important: boolean): number;
+  /** What decides besides the size of the trace. */
+  readonly state: LimitState;
 }
 
-export function createLimit(limitBytes: number, storedBytes: number): Limit {
+export function createLimit(limitBytes: number, storedBytes: number, from?: LimitState): Limit {
   let stored = storedBytes;
-  let beyond = 0;
-  let reached = false;
+  let beyond = from?.beyond ?? 0;
+  let reached = from?.reached ?? false;
   return {
+    get state() {
+      return { beyond, reached };
+    },
     get reached() {
       return reached;
     },

@@ -18,6 +18,8 @@ const SYNC_BEHIND_BYTES = 16 * 1024 * 1024;
 export interface Spool {
   /** Bytes on disk. */
   readonly size: number;
+  /** Where the next byte goes: after those on disk, and those on their way there. */
+  readonly end: number;
   /** CRC-32 of these. */
   readonly crc32: number;
   /** The last byte, or `undefined` while there is none. */
@@ -249,6 +251,9 @@ function createSpool(path: string, file: FileHandle, existing: Existing): Spool 
   return {
     get size() {
       return size;
+    },
+    get end() {
+      return existing.size + taken;
     },
     get crc32() {
       return crc;

@@ -1,16 +1,16 @@
 import { Writable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Tone } from "../shell.ts";
-import type { Trace, TraceOptions } from "./contract.ts";
+import { createChain } from "./chain.ts";
+import type { Trace, TraceOptions, TracePosition } from "./contract.ts";
 import { runnerLine } from "./lines.ts";
 import { secretForms } from "./mask/disguises.ts";
-import { createMask, maskText } from "./mask/mask.ts";
+import { maskText } from "./mask/mask.ts";
 import { compilePatterns, type Patterns } from "./mask/patterns.ts";
-import { createTextFilter } from "./mask/utf8.ts";
+import { createPositions } from "./positions.ts";
 import { sectionHeading, sectionMarker } from "./sections.ts";
 import { openSpool } from "./spool.ts";
-import { createStamper } from "./stamp/stamper.ts";
-import { createStore } from "./store.ts";
+import { openStore } from "./store.ts";
 
 /** Worked on at a time. Smaller where a job's secrets make each byte costly, so that no turn takes long. */
 const MAX_SLICE_BYTES = 64 * 1024;
@@ -19,17 +19,21 @@ const LONG_SLICE_MS = 15;
 
 /**
  * A job's output → mask → valid text → times → limit → spool file, in order.
- * @throws {SystemFailure} the spool file cannot be opened
+ * @throws {SystemFailure} the spool file cannot be opened, or does not reach to the position to go on from
  */
 export async function openTrace(options: TraceOptions): Promise<Trace> {
   const secrets = new Set(options.secrets);
   const compile = (): Patterns => compilePatterns(secretForms(secrets), options.secretPrefixes);
   let patterns = compile();
   const spool = await openSpool(options.path);
-  let mask = createMask(patterns);
-  const filter = createTextFilter();
-  const stamper = options.stamps === undefined ? null : createStamper(options.stamps);
-  const store = createStore(spool, options.limitBytes, stamper);
+  const store = await openStore(spool, options).catch(async (error: unknown) => {
+    await spool.close();
+    throw error;
+  });
+  const { keeper, resume } = options;
+  const chain = createChain(patterns, resume?.position.chain);
+  const position = (): TracePosition => ({ ...store.position, chain: chain.state() });
+  const positions = keeper === undefined ? undefined : createPositions(keeper, spool, position);
   const listeners = new Set<() => void>();
   /** What the runner itself has to say waits its turn between the writes of the script, as one of them. */
   const turns = new WeakMap<Uint8Array, () => void>();
@@ -45,18 +49,27 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
 
   function processSlice(bytes: Uint8Array): void {
     const start = performance.now();
-    store.output(filter.push(mask.push(bytes)));
+    store.output(chain.push(bytes));
+    if (store.full) chain.flush(); // nothing is to come of it
     const tookMs = performance.now() - start;
     if (tookMs > LONG_SLICE_MS) {
       sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((Math.min(sliceBytes, bytes.length) * LONG_SLICE_MS) / tookMs));
     } else if (bytes.length === sliceBytes) sliceBytes = Math.min(MAX_SLICE_BYTES, sliceBytes * 2);
+    look();
+  }
+
+  function look(): void {
+    if (positions?.due !== true) return;
+    store.flush();
+    positions.note();
   }
 
   const dropping = (): boolean => store.full || spool.broken.aborted || ended;
 
   async function processLong(bytes: Uint8Array): Promise<void> {
     let turnStart = performance.now();
-    for (let at = 0; at < bytes.length && !dropping(); ) {
+    let at = 0;
+    while (at < bytes.length && !dropping()) {
       const slice = bytes.subarray(at, at + sliceBytes);
       processSlice(slice);
       at += slice.length;
@@ -65,6 +78,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       await nextTurn();
       turnStart = performance.now();
     }
+    chain.skip(bytes.length - at);
   }
 
   const output = new Writable({
@@ -72,8 +86,10 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     write(chunk: Buffer, _encoding, done) {
       const turn = turns.get(chunk);
       if (turn !== undefined) turn();
-      else if (dropping()) return done();
-      else if (chunk.length > sliceBytes) {
+      else if (dropping()) {
+        chain.skip(chunk.length);
+        return done();
+      } else if (chunk.length > sliceBytes) {
         processLong(chunk).then(() => done(), done);
         return;
       } else processSlice(chunk);
@@ -111,9 +127,9 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   async function flush(): Promise<void> {
     await new Promise<void>((resolve) =>
       inTurn(() => {
-        store.output(filter.push(mask.flush()));
-        store.output(filter.flush());
-        store.flush();
+        store.output(chain.flush());
+        store.settle();
+        positions?.note();
         resolve();
       }),
     );
@@ -125,7 +141,8 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     inTurn(() => {
       store.line(sectionMarker(edge, name, unixSeconds), false);
       // With times a script's first line is not the marker's any more, and a section has no name without one.
-      if (stamper !== null && edge === "start") store.line(runnerLine(sectionHeading(name), "notice"), false);
+      if (options.stamps && edge === "start") store.line(runnerLine(sectionHeading(name), "notice"), false);
+      look();
     });
   }
 
@@ -146,7 +163,11 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     },
     broken: spool.broken,
     get lineOpen() {
-      return stamper !== null && stamper.state.open !== null;
+      return store.lineOpen;
+    },
+    locate() {
+      store.flush();
+      return position();
     },
     get crc32() {
       return spool.crc32;
@@ -157,15 +178,19 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       if (secrets.size === known) return;
       patterns = compile();
       inTurn(() => {
-        store.output(filter.push(mask.flush()));
-        mask = createMask(patterns);
+        store.output(chain.renew(patterns));
+        store.flush();
+        positions?.note();
       });
     },
     mask: masked,
     print(text: string, tone: Tone = "plain") {
       if (ended) return;
       const line = runnerLine(masked(text), tone);
-      inTurn(() => store.line(line, tone !== "plain"));
+      inTurn(() => {
+        store.line(line, tone !== "plain");
+        look();
+      });
     },
     async section(name, body) {
       if (!options.sections) return body();

@@ -165,6 +165,22 @@ describe("executors", () => {
     });
   });
 
+  test("scripts may outlive the runner where the entry says so, or all say so, and the executor can", async () => {
+    const shell = (text: string): string =>
+      `[[runners]]\nname="s"\nurl="http://h"\ntoken="s${text.length}"\nexecutor="shell"\n${text}\n`;
+    const durableOf = async (text: string): Promise<unknown> => {
+      const opened: Opened[] = [];
+      const { runners } = await read(text, { catalog: createCatalog(opened) });
+      for (const runner of runners) runner.openExecutor({ log: createLog(), host, meter: noMeter, user: undefined });
+      return opened.map(({ deps }) => deps.entry.durable ?? false);
+    };
+    const all = [shell(""), shell("durable = true"), shell("durable = false"), docker("[runners.docker]\n")].join("");
+    expect(await durableOf(all)).toEqual([false, true, false, false]);
+    expect(await durableOf(`durable = true\n${all}`)).toEqual([true, true, false, false]);
+    const { warnings } = await read(docker('durable = true\n[runners.docker]\nimage="ruby"\n'));
+    expect(warnings.join()).toMatch(/durable.*has no effect with executor "docker"/);
+  });
+
   test.each([
     ["", 10_000],
     ['shutdown_timeout = "1h"\n', 10_000],
@@ -274,6 +290,30 @@ describe("what is refused", () => {
       expect.stringContaining('config.toml:10: runners.docker.pull_policy of "a": expected one of "always"'),
       '/etc/alloy-runner/config.toml:11: runners.docker.tmpfs.a of "a": expected text in quotes, found 1. Write a = "1"',
     ]);
+  });
+
+  test("how long jobs may wait is read with its periods, and what is wrong there has its line", async () => {
+    const table = (lines: string): string => `${entry()}[[runners.monitoring.job_queuing_durations]]\n${lines}\n`;
+    const { runners, warnings } = await read(
+      table(
+        'periods = ["* 9-17 * * mon-fri"]\ntimezone = "UTC"\nthreshold = "5m"\njobs_running_for_project = "^[0-4]$"',
+      ),
+    );
+    expect(warnings).toEqual([]);
+    const [limit] = runners[0]?.queuingLimits ?? [];
+    expect(limit).toMatchObject({ thresholdSeconds: 300, runningForProject: /^[0-4]$/ });
+    const [period] = limit?.periods ?? [];
+    expect([period?.(new Date("2026-11-30T12:00:00Z")), period?.(new Date("2026-11-29T12:00:00Z"))]).toEqual([
+      true,
+      false,
+    ]);
+    const message = await refusal(table('periods = ["* * *"]\njobs_running_for_project = "("'));
+    expect(message.split("\n")).toEqual([
+      expect.stringMatching(/config.toml:8: runners.monitoring.job_queuing_durations.*"\* \* \*" is no period/),
+      expect.stringMatching(/config.toml:9: .*jobs_running_for_project.*"\(" is no regular expression/),
+    ]);
+    expect(await refusal(table('periods = ["* * * * *"]\ntimezone = "Mars"'))).toContain('"Mars" is no time zone');
+    expect(await refusal(table('threshold = "1m"'))).toContain("needs periods");
   });
 
   test("all problems come at once, in the order of the file, with the first line on the error", async () => {
@@ -406,7 +446,7 @@ describe("warnings", () => {
     [`${entry()}[runners.cache]\nlimit = 3`, "is a key of [[runners]], but it stands below [runners.cache]"],
     [`${entry()}[runners.cache]\nlog_level = "info"`, "is a global key, but it stands below [runners.cache]"],
     [entry("privileged = true"), "is no key of [[runners]], but one of [runners.docker]"],
-    ["[session_server]\nlisten_address='x'", "1: session_server is known to GitLab Runner, not supported here (yet)"],
+    ["[experimental]\nkey='x'", "1: experimental is known to GitLab Runner, not supported here (yet)"],
     [entry("clean_git_config = true"), "is known to GitLab Runner, not supported here (yet)"],
     [`${entry()}[runners.dokcer]\nimage='x'`, '7: runners.dokcer of "a" is not a known key. Did you mean "docker"?'],
     [`${entry()}[runners.custom]\nrun_exec='x'`, "is known to GitLab Runner"],

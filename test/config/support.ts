@@ -41,6 +41,7 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
       ...wordsOf("shell", foreignKeysOf("shell")),
       tables: [],
       shells: ["bash", "sh", "pwsh"],
+      canOutlive: true,
       create,
     }),
     docker: defineExecutor({

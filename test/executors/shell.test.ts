@@ -36,6 +36,12 @@ describe("shell executor", () => {
     const own = join(dir, name);
     executorContract(name, { open: async (options) => openIn(own, { shell: name, ...options }) });
   }
+  if (process.platform === "linux") {
+    const own = join(dir, "durable");
+    executorContract("bash, durable", {
+      open: async (options) => openIn(own, { shell: "bash", durable: true, ...options }),
+    });
+  }
 });
 
 describe("directories of the shell executor", () => {

@@ -343,6 +343,19 @@ test("others than the job's scripts are told what is open, and nothing secret by
   expect(JSON.stringify([...open.values()])).not.toMatch(/s[1-5]"|the-job-token/);
 });
 
+test("what the operator names is expanded over what no job can change", () => {
+  const variables = variablesOf(
+    {
+      image: { name: "mine", entrypoint: null, pullPolicies: [], user: null, platform: null },
+      variables: [variable("REGISTRY", "evil"), variable("CI_RUNNER_VERSION", "9"), variable("TAG", "evil")],
+    },
+    { environment: [{ key: "REGISTRY", value: "registry.example.com" }], place: null },
+  );
+  const written = "$REGISTRY/helper:$CI_RUNNER_VERSION-${CI_RUNNER_REVISION}$TAG$CI_JOB_IMAGE";
+  expect(variables.expandSettled(written)).toBe("registry.example.com/helper:2.0.0-abc1234");
+  expect(variables.expand("$REGISTRY")).toBe("evil");
+});
+
 test("what is told of references that multiply is bounded", () => {
   const long = "x".repeat(100_000);
   const many = Array.from({ length: 1000 }, (_, index) => variable(`V${index}`, "$LONG".repeat(100), { public: true }));

@@ -88,7 +88,7 @@ describe("output", () => {
   });
 
   it("of services stands on lines of its own, masked, with its own mark where lines have times, within the limit", async () => {
-    const trace = await open({ secrets: ["s3cr3t-value"], stamps: {}, limitBytes: 500 });
+    const trace = await open({ secrets: ["s3cr3t-value"], stamps: true, limitBytes: 500 });
     trace.output.write("half a l");
     trace.services.write("[service:db] 1 with s3cr3t-value\n");
     trace.output.write("ine\n");

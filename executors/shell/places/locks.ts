@@ -3,8 +3,6 @@ import {
   closeSync,
   constants,
   linkSync,
-  lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -19,6 +17,7 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { overlap } from "./places.ts";
+import { privateDirectory } from "./private-directory.ts";
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
@@ -30,57 +29,19 @@ export interface DirectoryLocks {
   claim(root: string): Disposable | null;
 }
 
-/** Directories above one that may be made with it: `.local/state` in a new home. */
-const MOST_MADE = 2;
 /** Whoever gives up the last claim removes the directory, perhaps just now. */
 const ATTEMPTS = 5;
-
-/** Not Node's own `recursive`, which tries for ever in a home that an automounter does not know. */
-function makePrivate(dir: string, above: number): void {
-  try {
-    mkdirSync(dir, { mode: 0o700 });
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    if (code === "EEXIST") return;
-    if (code !== "ENOENT" || above === 0) throw error;
-    makePrivate(dirname(dir), above - 1);
-    makePrivate(dir, 0);
-  }
-}
-
-/**
- * First of `candidates` that is, or can be made, a directory of ours that nobody else can touch.
- * @throws {SystemFailure} none is
- */
-function privateDirectory(candidates: readonly string[]): string {
-  const problems: string[] = [];
-  for (const dir of candidates) {
-    try {
-      makePrivate(dir, MOST_MADE);
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
-      continue;
-    }
-    const found = lstatSync(dir);
-    const uid = process.geteuid?.();
-    // Windows knows no such owners and modes: there it is the account's own directory that keeps others out.
-    const isOurs = uid === undefined || (found.uid === uid && (found.mode & 0o077) === 0);
-    if (found.isDirectory() && isOurs) return dir;
-    problems.push(`${dir} is not a directory of mode 0700 that belongs to the runner's user: remove it`);
-  }
-  throw new SystemFailure(`Cannot lock working directories: ${problems.join("; ")}`, { retry: false });
-}
+const UNLOCKED = "Cannot lock working directories";
 
 function writeDraft(candidates: readonly string[], text: string): string {
   for (let attempt = 1; ; attempt++) {
     try {
-      const draft = join(privateDirectory(candidates), `.${randomUUID()}`);
+      const draft = join(privateDirectory(candidates, UNLOCKED), `.${randomUUID()}`);
       writeFileSync(draft, text, { mode: 0o600, flag: "wx" });
       return draft;
     } catch (error) {
       if (error instanceof SystemFailure) throw error;
-      if (attempt === ATTEMPTS)
-        throw new SystemFailure("Cannot lock working directories", { cause: error, retry: true });
+      if (attempt === ATTEMPTS) throw new SystemFailure(UNLOCKED, { cause: error, retry: true });
     }
   }
 }

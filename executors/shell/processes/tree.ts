@@ -18,8 +18,8 @@ export interface Belonging {
   readonly since: number;
   readonly cgroup: Cgroup | null;
   /**
-   * Shells of other scripts that run now. Nobody joins another's session, so what is in theirs is not asked for the mark: with
-   * many jobs it would be most of what is there.
+   * Shells of other scripts that run now, and all attendants. Nobody joins another's session, so what is in theirs is not asked for
+   * the mark: with many jobs it would be most of what is there, and an attendant has to outlive its script.
    */
   readonly others?: ReadonlySet<number>;
 }
@@ -57,6 +57,21 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
     }
   }
   return [...members.values()].sort((a, b) => a.startedAt - b.startedAt || a.pid - b.pid);
+}
+
+/** Signal all of a session, as long as it is the one that `founder` founded. */
+export async function signalSession(
+  table: ProcessTable,
+  founder: { readonly pid: number; readonly startedAt: number },
+  signal: NodeJS.Signals,
+): Promise<void> {
+  const open = await findProcessHandles();
+  const all = await table.list();
+  const now = all.find((one) => one.pid === founder.pid);
+  if (now !== undefined && now.startedAt !== founder.startedAt) return;
+  for (const one of all) {
+    if (one.session === founder.pid && one.startedAt >= founder.startedAt) signalProcess(table, open, one, signal);
+  }
 }
 
 interface EndOptions {

@@ -18,6 +18,8 @@ export interface PipePool {
   warm(): void;
   /** @throws {SystemFailure} no pipe can be made */
   take(): Promise<Pipe>;
+  /** A pipe that keeps its name and belongs to the runner: whoever takes it renames or removes it. @throws {SystemFailure} */
+  takeNamed(): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -73,18 +75,21 @@ export function createPipePool(dir: string, owner: { uid: number; gid: number } 
     }
   };
 
+  const takeNamed = async (): Promise<string> => {
+    for (;;) {
+      const path = ready.shift();
+      if (path !== undefined) {
+        warm();
+        return path;
+      }
+      await fill();
+    }
+  };
+
   return {
     warm,
-    take: async () => {
-      for (;;) {
-        const path = ready.shift();
-        if (path !== undefined) {
-          warm();
-          return open(path);
-        }
-        await fill();
-      }
-    },
+    takeNamed,
+    take: async () => open(await takeNamed()),
     close: async () => {
       closed = true;
       await filling?.catch(() => {});

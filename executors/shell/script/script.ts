@@ -1,24 +1,24 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync } from "node:fs";
-import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit, JobUsage, Script } from "../../../src/executor.ts";
+import type { Exit, Script } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
-import { beforeAbort, DRAIN_MS, drain, type Forwarding } from "../../common/processes/forward.ts";
-import { groupUsage } from "../../common/processes/group-usage.ts";
+import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts";
 import { type Ended, sayEnded } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
+import type { RunRooms } from "../places/run-rooms.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
-import { enlisted } from "../processes/enlisted.ts";
+import type { JobMeter } from "../processes/job-meter.ts";
 import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
-import type { Pipe, PipePool } from "./fifo.ts";
-import { readPipe } from "./pipe.ts";
+import { startAttached } from "./attached.ts";
+import { type DurableHost, startDurable } from "./durable.ts";
+import type { PipePool } from "./fifo.ts";
+import type { Leader, RunningScript } from "./running.ts";
 import { openScript } from "./script-file.ts";
 
 /** What scripts are run with, the same for all of a job. */
@@ -37,12 +37,13 @@ export interface ScriptHost {
   readonly groupPrefix: string;
   /** A number for the next control group, unique for the job. */
   nextGroup(): number;
-  /** Told what a script has used, where there are control groups. */
-  onUsed(usage: JobUsage): void;
+  readonly meter: JobMeter;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
-  /** Shells that run now, of all jobs. */
+  /** Shells and attendants that run now, of all jobs. */
   readonly shells: Set<number>;
+  /** How scripts outlive the runner; `null`: they end with it. */
+  readonly durable: (DurableHost & { readonly rooms: RunRooms; readonly jobKey: string }) | null;
   /** See `FilesHost`. */
   readonly keepsFiles: boolean;
 }
@@ -51,58 +52,8 @@ export interface ScriptHost {
 const SETTLE_MS = 30;
 /** From SIGKILL until a process is reported as one that cannot be ended. */
 const STUCK_MS = 10_000;
-
-export function startFailure(argv: Argv, cause: unknown): SystemFailure {
-  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-  const program = argv[0];
-  const why =
-    code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE"
-      ? "this machine has no room for one more process"
-      : code === "E2BIG"
-        ? "the environment that jobs inherit is too large"
-        : code === "ENOEXEC"
-          ? "it is made for another kind of machine"
-          : "it cannot be executed";
-  const retry = code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE";
-  return new SystemFailure(`Cannot start the shell "${program}": ${why}`, { cause, retry });
-}
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly pid: number;
-  /** Settles once; never rejects. */
-  readonly exited: Promise<Exit>;
-}
-
-/** Start the shell in a session of its own. @throws {SystemFailure} it did not start */
-async function start(argv: Argv, environment: NodeJS.ProcessEnv, input: number, pipe: number): Promise<Started> {
-  const [program, ...args] = argv;
-  return new Promise((resolve, reject) => {
-    try {
-      const child = spawn(program, args, {
-        cwd: "/",
-        env: environment,
-        detached: true,
-        stdio: [input, pipe, pipe],
-      });
-      child.once("error", (error) => reject(startFailure(argv, error)));
-      const { pid } = child;
-      if (pid === undefined) return; // the error follows
-      const exited = new Promise<Exit>((settle) => {
-        child.once("exit", (code, signal) => {
-          settle(code !== null ? { code, signal: null } : { code: 128 + signalNumber(signal), signal });
-        });
-      });
-      resolve({ child, pid, exited });
-    } catch (error) {
-      reject(startFailure(argv, error));
-    }
-  });
-}
-
-function signalNumber(name: NodeJS.Signals | null): number {
-  return name === null ? 0 : (constants.signals[name] ?? 0);
-}
+/** After a stop: how long a start that is under way may still take. */
+const LATE_START_MS = 5000;
 
 /** `Environment.run` on this host. */
 export async function runScript(
@@ -126,70 +77,84 @@ export async function runScript(
     [host.mark.slice(0, equals)]: host.mark.slice(equals + 1),
   };
   const killedBefore = killedForMemory();
-  const cgroup = host.cgroups?.create(`${host.groupPrefix}${host.nextGroup()}`) ?? null;
+  const number = String(host.nextGroup());
+  const cgroup = host.cgroups?.create(`${host.groupPrefix}${number}`) ?? null;
+  if (cgroup !== null) host.meter.group(cgroup);
   try {
+    await using room = host.durable?.rooms.enter(host.durable.jobKey, number) ?? null;
     const input = await openScript(host.scratchDir, script.text);
-    let pipe: Pipe;
-    let started: Started;
+    let running: RunningScript;
     try {
-      pipe = await host.pipes.take();
-      try {
-        started = await start(enlisted(argv, cgroup), environment, input, pipe.writeFd);
-      } catch (error) {
-        closeSync(pipe.readFd);
-        throw error;
-      } finally {
-        closeSync(pipe.writeFd);
-      }
+      const call = { argv, environment, cgroup, input };
+      running =
+        host.durable === null || room === null
+          ? await startAttached(host, call, output)
+          : await startDurable(host.durable, room, call, output, script.keeping);
     } finally {
       closeSync(input);
     }
-    const reader = readPipe(pipe.readFd, output);
     try {
-      const exit = await watch(host, { ...started, cgroup }, reader, output, signal);
+      const exit = await watch(host, running, cgroup, output, signal);
       const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
       if (note !== null) notesOn(output).print(note, "error");
       return exit;
     } finally {
-      reader.close();
+      await running.close();
     }
   } finally {
-    if (cgroup !== null) host.onUsed(groupUsage(cgroup.dir));
+    if (cgroup !== null) host.meter.groupEnded(cgroup);
     cgroup?.remove();
   }
 }
 
 /** From the shell's start until nothing of it is left. */
 async function watch(
-  { launch, table, mark, killGraceMs, killLeftovers, shells }: ScriptHost,
-  { child, pid, exited, cgroup }: Started & { readonly cgroup: Cgroup | null },
-  reader: Forwarding,
+  { launch, table, mark, killGraceMs, killLeftovers, shells, meter }: ScriptHost,
+  { reader, exited, since, capacityBytes, ...running }: RunningScript,
+  cgroup: Cgroup | null,
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {
-  const leader = { pid, startedAt: table.find(pid)?.startedAt ?? 0 };
-  const since = leader.startedAt;
-  const belonging: Belonging = { table, mark, uid: launch.uid, leader, since, cgroup, others: shells };
-  shells.add(pid);
-  // Its number may go to another process from then on.
-  void exited.then(() => shells.delete(pid));
-  const end = (): Promise<Ended> => endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
+  let leader: Leader | null = null;
+  const known = running.leader.then((found) => {
+    leader = found;
+    if (found === null) return;
+    shells.add(found.pid);
+    meter.shell(found.pid);
+    void exited.then(() => {
+      // Its number may go to another process from then on.
+      shells.delete(found.pid);
+      meter.shellEnded(found.pid);
+    });
+  });
+  const belongingNow = async (): Promise<Belonging> => {
+    await Promise.race([known, exited, pause(LATE_START_MS, never)]);
+    return { table, mark, uid: launch.uid, leader, since, cgroup, others: shells };
+  };
+  const end = async (): Promise<Ended> =>
+    await endMembers({ belonging: await belongingNow(), graceMs: killGraceMs, limitMs: STUCK_MS });
+  const flow = capacityBytes === undefined ? {} : { capacityBytes };
 
   const exit = await beforeAbort(exited, signal);
   if (exit === "aborted") {
     const result = await end();
     await drain(reader, DRAIN_MS);
     sayEnded(output, reader, result, killGraceMs, false);
-    child.unref(); // may be stuck in the kernel
     throw signal.reason;
   }
-  await beforeAbort(drain(reader, Infinity), signal);
+  if (exit === null) {
+    const { ended } = await end();
+    await drain(reader, DRAIN_MS);
+    const and = ended.length === 0 ? "" : `; ended ${ended.length === 1 ? "1 process" : `${ended.length} processes`}`;
+    throw new SystemFailure(`How the script ended is not known: ${running.lost()}${and}`);
+  }
+  await beforeAbort(drain(reader, Infinity, flow), signal);
   // An empty control group answers without a look at all processes of the machine.
-  if (killLeftovers && cgroup?.pids().length !== 0 && (await findMembers(belonging)).length > 0) {
+  if (killLeftovers && cgroup?.pids().length !== 0 && (await findMembers(await belongingNow())).length > 0) {
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
-    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { patienceMs: 0 }), signal);
+    if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...flow, patienceMs: 0 }), signal);
     sayEnded(output, reader, result, killGraceMs, true);
   }
   return exit;

@@ -8,7 +8,7 @@ import type { Exit, Script } from "../../../src/executor.ts";
 import { never } from "../../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/processes/forward.ts";
 import { sayEnded } from "../../common/processes/say-ended.ts";
-import { startFailure } from "../script/script.ts";
+import { startFailure } from "../script/attached.ts";
 import { commandFor, type WindowsCommand } from "./command.ts";
 import { descendantsOf, fileTime, listProcesses, type Root, stopProcesses } from "./processes.ts";
 import { removeOnWindows } from "./remove.ts";

@@ -3,9 +3,11 @@ import type { JobRecord } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { Trace } from "../../trace/contract.ts";
 import { textMask } from "../../trace/mask/text-mask.ts";
+import { GITLAB_TOKEN_PREFIXES } from "../../trace/mask/token-prefixes.ts";
 import { shownTrace } from "../../trace/stored.ts";
 import { openTrace } from "../../trace/trace.ts";
 import type { Outcome } from "../job.ts";
+import { featureFlag } from "../variables/feature-flag.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
@@ -26,7 +28,7 @@ export function createJobHandler(given: HandleDeps): HandleJob {
   return async (received) => {
     const { job, entry } = received;
     const secrets = secretsOf(job, [entry.token]);
-    const mask = textMask(secrets.values, job.features.tokenMaskPrefixes);
+    const mask = textMask(secrets.values, tokenPrefixesOf(received));
     using _ = given.liveMasks.hold(mask);
     const deps = { ...given, log: maskedLog(given.log.child({ job: job.id, runner: entry.id }), mask) };
     const startedAt = performance.now();
@@ -79,14 +81,22 @@ async function handleKept(
   return handled;
 }
 
-function openTraceOf({ job, entry, secrets }: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {
+/** What tokens begin with that are masked wherever they come from: those of the coordinator, and of GitLab's jobs all kinds. */
+function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): readonly string[] {
+  const own = job.features.tokenMaskPrefixes;
+  const all = job.dialect === "gitlab" && featureFlag("FF_MASK_ALL_DEFAULT_TOKENS", true, entry, job);
+  return all ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
+}
+
+function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {
+  const { job, entry, secrets } = received;
   return openTrace({
     path: tracePath,
     secrets: secrets.values,
-    secretPrefixes: job.features.tokenMaskPrefixes,
+    secretPrefixes: tokenPrefixesOf(received),
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,
-    ...(stored.stamped === true ? { stamps: {} } : {}),
+    ...(stored.stamped === true ? { stamps: true as const } : {}),
   });
 }
 

@@ -11,7 +11,10 @@ import type { RunJobRequest } from "./request.ts";
 const PREPARE_ATTEMPTS = 3;
 
 /** What is known of a job before its place is. */
-export type Introduced = Pick<Required<PrepareRequest>, "expand" | "chosenRoot" | "openVariables" | "variablesAt"> & {
+export type Introduced = Pick<
+  Required<PrepareRequest>,
+  "expand" | "expandSettled" | "chosenRoot" | "openVariables" | "variablesAt"
+> & {
   readonly debugServices: boolean;
   readonly variables: () => PrepareRequest["variables"];
 };
@@ -30,6 +33,7 @@ export function introduce(request: RunJobRequest): Introduced {
     debugServices: settings.debugServices,
     expand: variables.expand,
     chosenRoot: (place) => chosenRoot(request, place),
+    expandSettled: variables.expandSettled,
     variables: variables.all,
     openVariables: (place) => preparedVariables(request, place),
     variablesAt: (place) => variablesAt(request, place),
@@ -60,6 +64,7 @@ export async function prepare(
       environment: runner.environment,
       debugServices: introduced.debugServices,
       expand: introduced.expand,
+      expandSettled: introduced.expandSettled,
       // Seldom asked for, and as large as all that a job has to keep.
       get variables() {
         return introduced.variables();

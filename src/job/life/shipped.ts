@@ -24,7 +24,7 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets } = received;
   const { identity, findWriter, openCaches, keptCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
   const { debugTrace } = record.stored;
@@ -73,9 +73,11 @@ export async function runShipped(
       },
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
+      ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
       remember: record.remember,
       halt: halt.signal,
       onProgress: board.moved,
+      onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
       ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),

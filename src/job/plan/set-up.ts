@@ -31,7 +31,8 @@ export function setUp(
   place: Place | null,
   warn: (sentence: string) => void = () => {},
 ): SetUp {
-  if (job.problem !== null) throw new SystemFailure(job.problem);
+  if (job.problem !== null)
+    throw new SystemFailure(job.problem, job.problemReason === undefined ? {} : { reason: job.problemReason });
   const { environment, debugTraceDisabled, featureFlags, customBuildDir } = runner;
   const { shared } = executor.features;
   const variables = createVariables({ job, environment, identity, concurrentId, shared, place });

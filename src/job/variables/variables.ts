@@ -60,6 +60,8 @@ export interface JobVariables {
    * @throws {ScriptFailure} it becomes too long
    */
   expand(text: string): string;
+  /** The same over the operator's own and the runner's, as they are written down: nothing that a job or its project says. */
+  expandSettled(text: string): string;
   /** The same with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
   /** All variables, expanded, with their secrets; a file's content as it is. */
@@ -90,11 +92,19 @@ export function createVariables(sources: VariableSources): JobVariables {
   const all = resolve.last(() => true);
   const problem = sizeProblem(all) ?? resolve.excess();
 
+  // The image of the job is told by a variable of the runner's, and is the job's choice.
+  const settled = new Map(
+    accepted
+      .filter(({ origin, hidden, expands }) => origin === "operator" || (origin === "runner" && !hidden && !expands))
+      .map(({ key, value }) => [key, value]),
+  );
+
   return {
     warnings,
     problem,
     get: resolve.get,
     expand: (text) => expandName(text, (name) => resolve.raw(name)),
+    expandSettled: (text) => expandName(text, (name) => settled.get(name) ?? ""),
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
     all: () => resolve.last(() => true).map(plainVariable),
     open: () => openVariables(accepted),

@@ -1,3 +1,4 @@
+import type { MaskState, RunState } from "../contract.ts";
 import type { Key, Patterns } from "./patterns.ts";
 
 /** Stands in the trace for a secret. */
@@ -25,6 +26,10 @@ export interface Mask {
   push(chunk: Uint8Array): Buffer;
   /** What was held back: nothing follows that could complete a secret. Valid until the next call. */
   flush(): Buffer;
+  /** How many of the bytes that came are held back. */
+  readonly held: number;
+  /** What becomes of the bytes from the first one on that is held back, besides these bytes. */
+  state(): MaskState;
 }
 
 /** `text` as a whole, masked. */
@@ -45,8 +50,11 @@ interface Run extends Stretch {
   readonly masked: boolean;
 }
 
-/** `armed`: the key is complete and no byte of the value was seen; `open`: its `[MASKED]` is written. */
-type RunState = "none" | "armed" | "open";
+/** Where another mask goes on, and the bytes that came right before: as many as `state.behind` says. */
+export interface MaskStart {
+  readonly state: MaskState;
+  readonly behind: Uint8Array;
+}
 
 /**
  * The first position from `at` on where a secret or mark may begin, or the first one beyond `last`. A function by itself
@@ -63,17 +71,21 @@ function nextStop(text: Uint8Array, shift: Uint8Array, windowBytes: number, at: 
   return next;
 }
 
-export function createMask(patterns: Patterns): Mask {
+/** @param start where another mask with these patterns was, to go on there: the first byte to come is the first that it held back */
+export function createMask(patterns: Patterns, start?: MaskStart): Mask {
   const { shift, windowBytes, lookBehindBytes, matchSecret, keysAt } = patterns;
   const lookAhead = Math.max(windowBytes, 4);
-  let work = Buffer.alloc(0);
+  let work = Buffer.from(start?.behind ?? NOTHING);
   /** `work[base, from)` was handed out and is kept for keys that began there; `work[from, to)` is held back. */
   let base = 0;
-  let from = 0;
-  let to = 0;
+  let from = work.length;
+  let to = work.length;
   /** Bytes from `from` on that belong to a stretch whose `[MASKED]` is written. */
-  let coveredAhead = 0;
-  const runState: Record<Key["value"], RunState> = { word: "none", url: "none" };
+  let coveredAhead = start?.state.covered ?? 0;
+  const runState: Record<Key["value"], RunState> = {
+    word: start?.state.word ?? "none",
+    url: start?.state.url ?? "none",
+  };
   /** Where the last run of a kind ended in this step. */
   const furthest: Record<Key["value"], number> = { word: 0, url: 0 };
   const stretches: Stretch[] = [];
@@ -218,5 +230,9 @@ export function createMask(patterns: Patterns): Mask {
       runState.url = "none";
       return rest;
     },
+    get held() {
+      return to - from;
+    },
+    state: () => ({ behind: from - base, covered: coveredAhead, ...runState }),
   };
 }

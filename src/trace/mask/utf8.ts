@@ -9,13 +9,19 @@ export interface TextFilter {
   push(bytes: Buffer): Buffer;
   /** What was held back: an incomplete character is U+FFFD. */
   flush(): Buffer;
+  /** How many of the bytes that came are held back. */
+  readonly held: number;
 }
 
 const NOTHING = Buffer.alloc(0);
 
-export function createTextFilter(): TextFilter {
-  let held = NOTHING;
+/** @param begun the bytes that another filter held back, to go on after them */
+export function createTextFilter(begun: Uint8Array = NOTHING): TextFilter {
+  let held = Buffer.from(begun);
   return {
+    get held() {
+      return held.length;
+    },
     push(bytes) {
       const all = held.length === 0 ? bytes : Buffer.concat([held, bytes]);
       const end = completeLength(all);

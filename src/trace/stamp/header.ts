@@ -23,6 +23,19 @@ export function beginsWithHeader(bytes: Uint8Array): boolean {
   return bytes.length >= HEADER_BYTES && SHAPE.test(Buffer.from(bytes.subarray(0, HEADER_BYTES)).toString("latin1"));
 }
 
+/** Who wrote the line of this header. */
+export function streamOf(header: Uint8Array): Stream {
+  return Buffer.from(header.subarray(HEADER_BYTES - 4, HEADER_BYTES - 2)).toString("latin1") === CODES.runner
+    ? "runner"
+    : "script";
+}
+
+/** When that was, in microseconds since 1970. */
+export function timeOf(header: Uint8Array): number {
+  const text = Buffer.from(header.subarray(0, HEADER_BYTES)).toString("latin1");
+  return Date.parse(`${text.slice(0, 23)}Z`) * 1000 + Number(text.slice(23, 26));
+}
+
 /** Whether the line of this header belongs to the one before it. */
 export function joins(header: Uint8Array): boolean {
   return header[HEADER_BYTES - 1] === PLUS;

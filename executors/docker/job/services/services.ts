@@ -2,7 +2,7 @@ import type { ContainerCreateOptions } from "dockerode";
 import { describeError } from "../../../../src/errors.ts";
 import type { Notes } from "../../../../src/executor.ts";
 import { passOn } from "../../../common/notes.ts";
-import { healthPorts, healthProbe, pairsOf } from "../../../images/health.ts";
+import { healthPorts, healthProbe } from "../../../images/health.ts";
 import type { WantedService } from "../../../images/wanted.ts";
 import type { RemoteCommands } from "../../../remote/index.ts";
 import { addressesOf } from "../../container/addresses.ts";
@@ -18,7 +18,7 @@ export interface RunningService {
   readonly wanted: WantedService;
   readonly image: ObtainedImage;
   readonly names: readonly string[];
-  /** `NAME=value`, beyond the image's own. */
+  /** `NAME=value` that its container was given, beside what its image says. */
   readonly env: readonly string[];
 }
 
@@ -63,7 +63,7 @@ export async function waitForServices(engine: Engine, options: WaitOptions, sign
   if (services.length === 0 || limitMs === null) return;
   const waited = services.map(async (service) => {
     const { wanted, image } = service;
-    const ports = healthPorts(image.exposedPorts, pairsOf([...image.env, ...service.env]));
+    const ports = healthPorts({ name: wanted.name, exposed: image.exposedPorts, env: [...image.env, ...service.env] });
     if (ports.length === 0) return null;
     const address = loopback ? "127.0.0.1" : await addressOf(engine, service, signal);
     if (address === null) return await trouble(engine, service, DIED, signal);

@@ -6,11 +6,25 @@ export function createProof(): string {
   return `alloy-runner-script-read-${randomBytes(16).toString("hex")}`;
 }
 
+/** A stretch of a script's output. */
+export interface ProofLine {
+  readonly at: number;
+  readonly bytes: number;
+}
+
+export interface ProofOptions {
+  readonly tailBytes?: number;
+  /** Goes on in the place of another: the next byte is that at `raw` of the output, and the line was seen at `line`. */
+  readonly from?: { readonly raw: number; readonly line: ProofLine | null };
+}
+
 /** Between a script's output and the trace. */
 export interface ProofFilter {
   readonly input: Writable;
   /** The line came: the shell has read the whole script. */
   readonly seen: boolean;
+  /** Which bytes of the output it was, with its end; `null` until all of it came. */
+  readonly line: ProofLine | null;
   /** What the script printed last, at most `tailBytes` of it. */
   tail(): string;
   /** To be called when nothing more comes: all is passed on, also what was held back because the line might begin with it. */
@@ -21,12 +35,20 @@ export interface ProofFilter {
  * Take the proof line out of a script's output, which may follow what a shell's profile printed, and pass everything else on.
  * From the line on chunks go through as they are; `output` is never ended.
  */
-export function createProofFilter(proof: string, output: Writable, { tailBytes = 0 } = {}): ProofFilter {
+export function createProofFilter(
+  proof: string,
+  output: Writable,
+  { tailBytes = 0, from }: ProofOptions = {},
+): ProofFilter {
   const line = Buffer.from(proof);
   const lineFeed = 10;
   const carriageReturn = 13;
   let held: Buffer = Buffer.alloc(0);
-  let state: "before" | "at line end" | "after" = "before";
+  let found: ProofLine | null = from?.line ?? null;
+  let state: "before" | "at line end" | "after" = found === null ? "before" : "after";
+  /** Bytes of the output that came. */
+  let raw = from?.raw ?? 0;
+  let lineAt = 0;
   const last = createTail(tailBytes);
 
   const forward = (chunk: Buffer): boolean => {
@@ -37,14 +59,18 @@ export function createProofFilter(proof: string, output: Writable, { tailBytes =
 
   /** What can be passed on of `chunk` by now; the rest is in `held`. */
   const sift = (chunk: Buffer): Buffer[] => {
+    const at = raw;
+    raw += chunk.length;
+    if (found !== null && at < found.at + found.bytes) return aroundLine(chunk, at, found);
     if (state === "after") return [chunk];
     const text = held.length > 0 ? Buffer.concat([held, chunk]) : chunk;
     held = Buffer.alloc(0);
     if (state === "at line end") return [endLine(text)];
-    const at = text.indexOf(line);
-    if (at >= 0) {
+    const start = text.indexOf(line);
+    if (start >= 0) {
       state = "at line end";
-      return [text.subarray(0, at), endLine(text.subarray(at + line.length))];
+      lineAt = raw - text.length + start;
+      return [text.subarray(0, start), endLine(text.subarray(start + line.length))];
     }
     const keep = prefixAtEnd(text, line);
     held = Buffer.from(text.subarray(text.length - keep));
@@ -58,9 +84,14 @@ export function createProofFilter(proof: string, output: Writable, { tailBytes =
       held = Buffer.from(text);
       return Buffer.alloc(0);
     }
+    const ending = text[0] === lineFeed ? 1 : text[0] === carriageReturn && text[1] === lineFeed ? 2 : 0;
+    passLine(ending);
+    return text.subarray(ending);
+  };
+
+  const passLine = (ending: number): void => {
     state = "after";
-    if (text[0] === lineFeed) return text.subarray(1);
-    return text[0] === carriageReturn && text[1] === lineFeed ? text.subarray(2) : text;
+    found = { at: lineAt, bytes: line.length + ending };
   };
 
   const input = new Writable({
@@ -80,6 +111,7 @@ export function createProofFilter(proof: string, output: Writable, { tailBytes =
       output.on("drain", proceed).on("close", proceed).on("error", proceed);
     },
     final(done) {
+      if (state === "at line end") passLine(0);
       forward(held);
       done();
     },
@@ -91,9 +123,18 @@ export function createProofFilter(proof: string, output: Writable, { tailBytes =
     get seen() {
       return state !== "before";
     },
+    get line() {
+      return found;
+    },
     tail: last.text,
     close: () => new Promise((resolve) => void input.once("close", () => resolve()).end()),
   };
+}
+
+/** What of a chunk that begins at `at` stands before and behind the line. */
+function aroundLine(chunk: Buffer, at: number, line: ProofLine): Buffer[] {
+  const start = Math.max(0, line.at - at);
+  return [chunk.subarray(0, start), chunk.subarray(Math.max(start, line.at + line.bytes - at))];
 }
 
 /** How many bytes at the end of `text` may be the beginning of `line`. */

@@ -2,7 +2,7 @@ import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import { Readable, type Writable } from "node:stream";
 import type { ReadableStream } from "node:stream/web";
-import { type Forwarding, forward } from "../../common/processes/forward.ts";
+import { type Forwarding, forward } from "./forward.ts";
 
 interface BunFiles {
   file(fd: number): { stream(): ReadableStream<Uint8Array> };
@@ -13,7 +13,7 @@ function hasBunFiles(host: unknown): host is BunFiles {
 }
 
 /** A readable over the non-blocking read end of a pipe, woken by the event loop: no thread waits for a quiet job. */
-function openReader(fd: number): { stream: Readable; closesFd: boolean } {
+export function openReader(fd: number): { stream: Readable; closesFd: boolean } {
   // Under Bun a Socket over a descriptor never yields a byte; what is used instead leaves the descriptor open.
   const bun: unknown = Reflect.get(globalThis, "Bun");
   return hasBunFiles(bun)

@@ -1,0 +1,117 @@
+import { closeSync, readdirSync, readSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { openPlain, pieceName, pieceOffset } from "./files.ts";
+
+const CHUNK_BYTES = 256 * 1024;
+
+/** The pieces of one script's output, read one after the other. */
+export interface Pieces {
+  /** Raw bytes that were read or are lost. */
+  readonly at: number;
+  /** The next bytes that are there; `null`: none are, now. */
+  read(): Buffer | null;
+  /** Pieces that lie wholly below `offset` are removed. */
+  forget(offset: number): void;
+  /**
+   * Where the next bytes are not there, but later ones, or the end: goes on behind the gap.
+   * @param end where the output ends, as far as that is known
+   * @returns the size of the gap
+   */
+  skip(end: number | null): number;
+  close(): void;
+}
+
+export interface PiecesOptions {
+  readonly directory: string;
+  readonly from: number;
+  /** The next piece begins at this offset, all before it was read. */
+  onPiece(at: number): void;
+}
+
+export function openPieces({ directory, from, onPiece }: PiecesOptions): Pieces {
+  const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  const begun: number[] = [];
+  let at = from;
+  let fd: number | null = null;
+  let start = from;
+
+  const offsets = (): number[] => {
+    try {
+      return readdirSync(directory)
+        .flatMap((name) => pieceOffset(name) ?? [])
+        .sort((a, b) => a - b);
+    } catch {
+      return [];
+    }
+  };
+  const find = (offset: number): number | null => openPlain(join(directory, pieceName(offset)));
+  const close = (): void => {
+    if (fd !== null) closeSync(fd);
+    fd = null;
+  };
+  const enter = (opened: number, offset: number): void => {
+    close();
+    fd = opened;
+    start = offset;
+    if (begun.at(-1) !== offset) begun.push(offset);
+    onPiece(offset);
+  };
+  const some = (): Buffer | null => {
+    if (fd === null) return null;
+    const bytes = readSync(fd, buffer, 0, CHUNK_BYTES, at - start);
+    at += bytes;
+    return bytes === 0 ? null : Buffer.from(buffer.subarray(0, bytes));
+  };
+  const begins = (offset: number): boolean => {
+    if (fd !== null && offset === start) return false;
+    const opened = find(offset);
+    if (opened !== null) closeSync(opened);
+    return opened !== null;
+  };
+  /** Where the reading begins, or goes on behind a gap. */
+  const enterFirst = (): void => {
+    const exact = find(at);
+    const offset = exact === null && at > 0 ? offsets().findLast((one) => one < at) : at;
+    const opened = exact ?? (offset === undefined || offset === at ? null : find(offset));
+    if (opened !== null && offset !== undefined) enter(opened, offset);
+  };
+
+  return {
+    get at() {
+      return at;
+    },
+    read() {
+      if (fd === null) enterFirst();
+      const bytes = some();
+      if (bytes !== null || at === start) return bytes;
+      const next = fd === null ? null : find(at);
+      if (next === null) return null;
+      // What the piece got before the next one was made is there by now.
+      const last = some();
+      if (last !== null) {
+        closeSync(next);
+        return last;
+      }
+      enter(next, at);
+      return some();
+    },
+    forget(offset) {
+      for (let next = begun[1]; next !== undefined && next <= offset; next = begun[1]) {
+        const [old = 0] = begun.splice(0, 1);
+        rmSync(join(directory, pieceName(old)), { force: true });
+      }
+    },
+    skip(end) {
+      const next = offsets().find((offset) => offset > at) ?? end;
+      if (next === null || next <= at) return 0;
+      // What has come since is no gap.
+      if (begins(at) || (fd !== null && readSync(fd, buffer, 0, 1, at - start) > 0)) return 0;
+      const lost = next - at;
+      close();
+      at = next;
+      start = next;
+      return lost;
+    },
+    close,
+  };
+}

@@ -1,0 +1,145 @@
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { SystemFailure } from "../../../src/errors.ts";
+import { WINDOW_BYTES } from "../../common/durable/files.ts";
+import { createPipePool, type PipePool } from "../script/fifo.ts";
+import { privateDirectory } from "./private-directory.ts";
+
+/** Room for one script that is to outlive the runner. */
+export interface ScriptRoom extends AsyncDisposable {
+  /** Its own, empty, for the runner alone. */
+  readonly directory: string;
+  /** For the trace: where the output waits. */
+  readonly where: string;
+  /** So much of its output may wait there to be read. */
+  readonly windowBytes: number;
+  /** Pipes on the same disk. */
+  readonly pipes: PipePool;
+}
+
+/**
+ * Where the files of scripts that outlive the runner are. Output waits there as it was printed, secrets and all, so that it is kept
+ * in memory where there is room, and goes with the machine's next start as the scripts do.
+ */
+export interface RunRooms {
+  /** @throws {SystemFailure} no directory can be made */
+  enter(jobKey: string, script: string): ScriptRoom;
+  /** Remove what a job has left. */
+  clear(jobKey: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface RunRoomsOptions {
+  readonly stateDir: string;
+  /** A file system in memory, if it is one. */
+  readonly memory: string;
+  /** Whom scripts run as, if not as the runner. */
+  readonly owner: { readonly uid: number; readonly gid: number } | null;
+}
+
+/** What is in memory on most machines, and gone with their next start. */
+export const MEMORY = "/run";
+
+const TMPFS = 0x01021994;
+const MIB = 1024 * 1024;
+/** With less than this, memory is left to others. */
+const LEAST_FREE_BYTES = 32 * MIB;
+/** Of what is free, scripts of this runner may fill so much. */
+const SHARE = 1 / 4;
+const LARGEST_WINDOW_BYTES = 16 * MIB;
+const SMALLEST_WINDOW_BYTES = MIB;
+/** Of what is left of the share, one script gets so much, so that there is always some for the next. */
+const PART = 1 / 4;
+
+const FAILED = "Cannot make a directory for scripts that outlive the runner";
+
+/** Bytes that scripts may fill there; 0: it is not in memory, or not ours, or short of room. */
+function shareOf(memory: string): number {
+  if (process.geteuid?.() !== 0) return 0;
+  try {
+    const { type, bavail, bsize } = statfsSync(memory);
+    const free = bavail * bsize;
+    return type === TMPFS && free >= LEAST_FREE_BYTES ? free * SHARE : 0;
+  } catch {
+    return 0;
+  }
+}
+
+/** Where the rooms of one `state_dir` may be; the first is in memory. */
+export function runPlaces(stateDir: string, memory: string): readonly [inMemory: string, onDisk: string] {
+  const name = createHash("sha256").update(stateDir).digest("hex").slice(0, 8);
+  return [join(memory, "alloy-runner", name), join(stateDir, "run")];
+}
+
+/** Places of this process's own state directories: no other process has these. */
+const swept = new Set<string>();
+
+/** Pipes that a runner which was killed had made and not used yet. */
+function sweepPipes(place: string): void {
+  if (swept.has(place)) return;
+  swept.add(place);
+  for (const name of readdirSync(place)) if (name.startsWith("pipe-")) rmSync(join(place, name), { force: true });
+}
+
+export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunRooms {
+  const [inMemory, onDisk] = runPlaces(stateDir, memory);
+  const pools = new Map<string, PipePool>();
+  let left: number | null = null;
+
+  const poolOf = (place: string): PipePool => {
+    const pool = pools.get(place) ?? createPipePool(place, owner);
+    pools.set(place, pool);
+    return pool;
+  };
+  const open = (place: string, jobKey: string, script: string): string => {
+    privateDirectory([place], FAILED);
+    try {
+      sweepPipes(place);
+      const directory = join(place, jobKey, script);
+      mkdirSync(directory, { mode: 0o700, recursive: true });
+      return directory;
+    } catch (cause) {
+      throw new SystemFailure(`${FAILED} in ${place}`, { cause, retry: true });
+    }
+  };
+
+  return {
+    enter(jobKey, script) {
+      left ??= shareOf(memory);
+      const part = Math.min(LARGEST_WINDOW_BYTES, Math.floor(left * PART));
+      const fits = part >= SMALLEST_WINDOW_BYTES;
+      const place = fits ? inMemory : onDisk;
+      const directory = open(place, jobKey, script);
+      const windowBytes = fits ? part : WINDOW_BYTES;
+      if (fits) left -= part;
+      let isOpen = true;
+      return {
+        directory,
+        where: place,
+        windowBytes,
+        pipes: poolOf(place),
+        [Symbol.asyncDispose]: async () => {
+          if (!isOpen) return;
+          isOpen = false;
+          if (fits && left !== null) left += part;
+          await rm(directory, { recursive: true, force: true });
+        },
+      };
+    },
+    async clear(jobKey) {
+      for (const place of [inMemory, onDisk]) await rm(join(place, jobKey), { recursive: true, force: true });
+    },
+    async close() {
+      for (const [place, pool] of pools) {
+        await pool.close();
+        try {
+          rmdirSync(place);
+        } catch {
+          // Another entry's jobs have theirs there.
+        }
+      }
+    },
+  };
+}

@@ -1,0 +1,135 @@
+import { rmSync } from "node:fs";
+import { uptime } from "node:os";
+import { join } from "node:path";
+import { describeError } from "../../../errors.ts";
+import type { Note } from "../../../executor.ts";
+import { type CheckpointFile, openCheckpoints } from "../../../journal/live/checkpoint.ts";
+import { type LifeEntry, openLife } from "../../../journal/live/life.ts";
+import { createSeal, openPayload } from "../../../journal/live/payload.ts";
+import type { Log } from "../../../log.ts";
+import type { TraceKeeper, TracePosition } from "../../../trace/contract.ts";
+import type { Job } from "../../job.ts";
+import { checkpointOf, type RunningScript } from "../stages/position.ts";
+import type { StoredPlan } from "./stored-plan.ts";
+
+export interface KeepRequest {
+  /** The job's directory in the journal. */
+  readonly dir: string;
+  readonly jobKey: string;
+  /** The runner's (`findKey`). */
+  readonly key: Buffer;
+  /** The runner's version. */
+  readonly version: string;
+  /** Of the machine. */
+  readonly boot: string;
+  readonly job: Job;
+  /** What stood in the config file for its entry. */
+  readonly entry: string;
+  readonly secrets: readonly string[];
+  readonly log: Log;
+}
+
+/**
+ * What is kept of a running job so that the runner's next process finds out where it is: its steps, its output's place, and,
+ * encrypted, what was received and planned. Each is kept before it is done. Nothing of it throws: a job of which something
+ * could not be kept goes on, and ends with this process if that ends first.
+ */
+export interface KeptJob {
+  readonly keeper: TraceKeeper;
+  note(entry: LifeEntry): void;
+  /** So long it may run from now on. */
+  limit(timeoutMs: number): void;
+  plan(plan: StoredPlan): void;
+  /** To be called before a trace that shows what these stand for. */
+  hide(secrets: readonly string[]): void;
+  /** A script starts whose proof is `proof`. @returns its number in the job */
+  begin(proof: string, script: Omit<RunningScript, "number">): KeptScript;
+  /** Nothing is to be gone on with any more: what was secret in it is gone when this returns. */
+  end(): void;
+}
+
+export interface KeptScript {
+  /** It is about to run there. */
+  place(place: Note): void;
+  exit(exit: { readonly code: number; readonly signal: string | null }): void;
+  /** Nothing of its output comes any more. */
+  end(): void;
+}
+
+export function keepJob(request: KeepRequest): KeptJob {
+  const { dir, jobKey, job, entry, version, boot, log } = request;
+  const path = (name: string): string => join(dir, name);
+  const seal = createSeal(request.key, jobKey);
+  const hidden = new Set(request.secrets);
+  let checkpoints: CheckpointFile | undefined;
+  let life: ReturnType<typeof openLife> | undefined;
+  let running: RunningScript | undefined;
+  let scripts = 0;
+  let over = false;
+
+  function end(): void {
+    over = true;
+    checkpoints?.close();
+    life?.close();
+    rmSync(path("payload"), { force: true });
+  }
+
+  function keep(work: () => void): void {
+    if (over) return;
+    try {
+      work();
+    } catch (error) {
+      log.warn("what this job does cannot be kept: it will end with this process", { problem: describeError(error) });
+      // With a step missing, what is there would be taken for all that has happened.
+      try {
+        end();
+      } catch {
+        // It has been said.
+      }
+    }
+  }
+
+  const payload = openPayload(path("payload"), seal);
+  const note = (value: LifeEntry): void => keep(() => life?.append(value));
+  const noteMasks = (): void => note({ kind: "masks", digest: seal.digest(hidden) });
+  const notePosition = (position: TracePosition): void => {
+    const script = running ?? { number: 0, from: position.chain.at, line: () => null };
+    checkpoints?.write(checkpointOf(script, position));
+  };
+  keep(() => {
+    life = openLife(path("life"), version);
+    checkpoints = openCheckpoints(path("at"));
+    payload.append("job", { job, entry });
+    noteMasks();
+  });
+
+  return {
+    keeper: {
+      line: (at, bytes) => note({ kind: "own", at, text: bytes.toString("utf8") }),
+      reached: (position) => keep(() => notePosition(position)),
+    },
+    note,
+    limit: (timeoutMs) => note({ kind: "limit", uptimeSeconds: uptime() + timeoutMs / 1000, boot }),
+    plan: (plan) => keep(() => payload.append("plan", plan)),
+    hide(secrets) {
+      const known = hidden.size;
+      for (const secret of secrets) hidden.add(secret);
+      if (hidden.size === known) return;
+      keep(() => payload.append("hide", secrets));
+      noteMasks();
+    },
+    begin(proof, script) {
+      const number = ++scripts;
+      running = { number, ...script };
+      note({ kind: "script", number, proof });
+      return {
+        place: (place) => note({ kind: "place", number, place }),
+        exit: ({ code, signal }) => note({ kind: "exit", number, code, signal }),
+        end() {
+          running = undefined;
+        },
+      };
+    },
+    end: () => keep(end),
+  };
+}
