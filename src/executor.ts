@@ -76,6 +76,8 @@ export interface Notes {
   print(text: string, tone?: Tone): void;
   /** For what others print, such as a container's first program. Never ended by its writers. */
   readonly stream: Writable;
+  /** For what services print, whole lines at a time: they stand by themselves between those of scripts. Default: `stream`. */
+  readonly services?: Writable;
 }
 
 /** What became of what a dead job had left, in sentences for its trace. */
@@ -110,6 +112,13 @@ export interface PrepareRequest {
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /**
+   * The directory inside of `buildsDir` that the job chose for its sources (`GIT_CLONE_PATH`); `null`: it chose none.
+   * @throws {SystemFailure} it chose one that it may not have
+   */
+  chosenRoot?(place: Pick<JobPlace, "buildsDir" | "projectSlot">): string | null;
+  /** `CI_DEBUG_SERVICES`: what services print is to be in the trace. */
+  readonly debugServices?: boolean;
   /** The same over what a job cannot change: `environment` of the entry, and what the runner sets. For the operator's own images. */
   expandSettled(text: string): string;
   /** `environment` of the entry, as it stands there. */
@@ -321,6 +330,8 @@ export interface ExecutorDefinition extends ExecutorWords {
   create(tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor;
   /** What must hold before the first job, beyond the schema: a ConfigError's message, or null. */
   check?(tables: Readonly<Record<string, unknown>>): string | null;
+  /** Jobs have directories of their own: which one they work in is nobody else's business (`[runners.custom_build_dir]`). */
+  readonly buildDirsAreApart?: true;
   /** Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. */
   readonly canOutlive?: true;
   /** It makes machines: `deps.entry.machines` says whose they are. */

@@ -109,10 +109,11 @@ export async function prepareJob(
 
   function placeOf(
     { buildsDir, shared }: Pick<DriverAnswer, "buildsDir" | "shared">,
-    { projectPath }: PrepareRequest,
+    { projectPath, chosenRoot }: PrepareRequest,
     { slot }: Place,
   ): JobPlace {
-    const root = `${buildsDir}/${shared ? `${runnerId}/${slotName(slot, trust)}/` : ""}${projectPath}`;
+    const chosen = chosenRoot?.({ buildsDir, projectSlot: slot }) ?? null;
+    const root = chosen ?? `${buildsDir}/${shared ? `${runnerId}/${slotName(slot, trust)}/` : ""}${projectPath}`;
     return { root, tmpDir: `${root}.tmp`, buildsDir, projectSlot: slot };
   }
 }

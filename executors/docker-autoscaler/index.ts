@@ -15,6 +15,7 @@ export default defineExecutor({
   ],
   shells: SHELLS,
   makesMachines: true,
+  buildDirsAreApart: true,
   programs: programsOf,
   create: createDockerAutoscaler,
 });

@@ -19,6 +19,7 @@ export default defineExecutor({
   ],
   shells: SHELLS,
   makesMachines: true,
+  buildDirsAreApart: true,
   programs: () => [{ table: "machine", program: "docker-machine" }],
   create: (tables, deps) => createMachineExecutor(tables, deps, { ...words, metrics: "ci_docker_machines" }),
 });

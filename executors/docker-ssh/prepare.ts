@@ -18,7 +18,7 @@ export async function prepareSshJob(
   const { engine, deps, request } = options;
   const { log } = deps;
   mustBeReachable(options, table);
-  const { container, variables, waitForServices } = await startOwnCommand(options, notes, signal);
+  const { container, variables, waitForServices, stopLogs } = await startOwnCommand(options, notes, signal);
   const started = { container, notes };
   const address = await containerAddress(container, signal).catch(async (error: unknown) => {
     // A container that has ended has no address any more: its end is the failure to report then.
@@ -50,6 +50,7 @@ export async function prepareSshJob(
     // All of it goes with the container.
     destroy: async (until) => {
       close();
+      await stopLogs();
       await options.destroy(until);
     },
   };

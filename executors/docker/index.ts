@@ -146,6 +146,7 @@ function mustRunLinux({ os, address }: { readonly os: string; readonly address: 
 export default defineExecutor({
   ...words,
   tables: [{ name: "docker", required: true, schema: checkedTable }],
+  buildDirsAreApart: true,
   shells: SHELLS,
   // Without a table, after a crash whose entry is gone from the configuration, the engine is where it is by default.
   create: ({ docker }, deps) => createDockerExecutor(settingsOf(docker), deps),

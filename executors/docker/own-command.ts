@@ -19,6 +19,7 @@ import {
   type PrepareJobOptions,
   type Scene,
 } from "./job/scene.ts";
+import { followServices } from "./job/services/follow-logs.ts";
 import { waitForServices } from "./job/services/services.ts";
 import { hostEntries, startServices } from "./job/services/start-services.ts";
 import { createVolumes } from "./job/volumes.ts";
@@ -33,6 +34,8 @@ export interface OwnCommand {
   readonly variables: readonly Variable[];
   /** `helper` runs programs in the container, whoever starts them. */
   waitForServices(helper: RemoteCommands, signal: AbortSignal): Promise<void>;
+  /** Nothing of a service's log comes any more. */
+  stopLogs(): Promise<void>;
 }
 
 /**
@@ -64,6 +67,7 @@ export async function startOwnCommand(
   const limitMs = settings.waitForServicesMs;
   return {
     container: viewContainer(engine, { id, image: image.name }),
+    stopLogs: request.debugServices === true ? followServices(engine, services, notes) : async () => {},
     variables: networkVariables(network),
     waitForServices: (helper, until) =>
       waitForServices(engine, { services, limitMs, helper, loopback: false, notes }, until),

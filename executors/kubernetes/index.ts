@@ -276,6 +276,7 @@ function withToken(
 export default defineExecutor({
   ...words,
   tables: [{ name: "kubernetes", required: true, schema: checkedTable }],
+  buildDirsAreApart: true,
   shells: SHELLS,
   // Without a table, after a crash whose entry is gone from the configuration, the cluster is where it is by default.
   create: ({ kubernetes }, deps) => createKubernetesExecutor(settingsOf(kubernetes), deps),

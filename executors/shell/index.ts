@@ -1,4 +1,4 @@
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import { defineExecutor, type Executor, type Note } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
@@ -13,6 +13,7 @@ import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
 import { mustBeWritable, openBuildsDir } from "./places/builds-dir.ts";
+import { inChosenRoot } from "./places/chosen.ts";
 import { openProcessTable } from "./places/host-claims.ts";
 import { createKeptBuilds } from "./places/kept-builds.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
@@ -168,8 +169,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
             : null,
         keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
       };
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
-      if (!ephemeral) kept.used(slot.places);
+      const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
+      const slot = await inChosenRoot(free, buildsDir, request, locks);
+      if (!ephemeral) kept.used(free.places);
       try {
         const note = {
           kind: "shell-job",
@@ -180,6 +182,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
           user: launch.account?.name ?? null,
         };
         await request.remember(note);
+        const above = dirname(slot.places.root);
+        // Below `builds_dir`, which may be root's, the job's account gets a directory of its own for what it chose.
+        if (slot !== free && above !== buildsDir) await openBuildsDir(launch, above, signal);
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
         const environment = {
@@ -191,7 +196,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         return {
           ...environment,
           destroy: async (until) => {
-            kept.used(slot.places);
+            kept.used(free.places);
             await environment.destroy(until);
           },
         };

@@ -241,6 +241,8 @@ export interface RunnerConfig {
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** TOML: `[runners.custom_build_dir]`: jobs may choose the directory of their sources. Absent: that is no matter here. */
+  readonly customBuildDir?: boolean | undefined;
   /** TOML: `job_git_variables`; absent is `safe`. */
   readonly jobGitVariables?: "none" | "safe" | "all";
   /** A directory on the jobs' machine with what a fetch of all branches and tags would bring, for `git init` to copy. */

@@ -167,6 +167,7 @@ export async function readEntry(
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
+    customBuildDir: settings.custom_build_dir?.enabled ?? definition.buildDirsAreApart === true,
     jobGitVariables: settings.job_git_variables ?? "safe",
     plainHttpSecretServers: settings.plain_http_secret_servers,
     inheritEnvironment,

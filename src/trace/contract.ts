@@ -5,6 +5,8 @@ import type { Tone } from "../shell.ts";
 export interface Trace {
   /** Script output. Back-pressure comes from the spool, never from the network. Never ended by its writers. */
   readonly output: Writable;
+  /** Lines that services print, whole and at most a few at a time: masked each by itself, within the limit, never mixed with others. */
+  readonly services: Writable;
   /** Bytes spooled so far: all of them valid UTF-8, no NUL, no byte of a character still to come. */
   readonly size: number;
   /** No byte will follow; what the mask held back is spooled. */
@@ -39,7 +41,7 @@ export interface Trace {
 /** All that is to be known of the times in a trace to go on behind its last line. */
 export interface StampState {
   /** Whose line it is, where it goes on: the line break behind it was added. */
-  readonly open: "runner" | "script" | null;
+  readonly open: "runner" | "script" | "service" | null;
   /** The last time that was written, in microseconds since 1970. */
   readonly lastMicros: number;
 }

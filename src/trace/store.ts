@@ -25,6 +25,8 @@ export interface Store {
   readonly lineOpen: boolean;
   /** Masked, valid text of the job. */
   output(text: Buffer): void;
+  /** Whole lines of a service. */
+  service(lines: Buffer): void;
   /** Lines of the runner's own, on lines of their own. */
   line(line: Buffer, important: boolean): void;
   /** Nothing waits for the end of its line. */
@@ -110,6 +112,12 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
     sayLater();
   }
 
+  function keepService(lines: Buffer): void {
+    if (limit.reached) return;
+    if (stamper !== null) keep(Buffer.concat([stamper.flush(), stamper.push("service", lines)]));
+    else keep(atLineStart ? lines : Buffer.concat([NEWLINE_BYTES, lines]));
+  }
+
   function keep(bytes: Buffer): void {
     for (let rest = bytes; rest.length > 0 && !limit.reached; ) {
       const piece = replay === null ? rest : rest.subarray(0, replay.room);
@@ -181,6 +189,11 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
       if (text.length === 0 || limit.reached) return;
       if (stamper === null) keep(text);
       else stamp(stamper, text);
+    },
+    service(lines) {
+      // What an earlier process had is compared with what scripts print: services have to wait.
+      if (replay !== null) later.push(() => keepService(lines));
+      else keepService(lines);
     },
     line,
     flush,

@@ -112,6 +112,18 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     else output.write(turn, once); // the callback comes also when the stream is destroyed before the turn comes
   }
 
+  const services = new Writable({
+    decodeStrings: false,
+    write(chunk: string | Buffer, _encoding, done) {
+      const lines = maskText(patterns, chunk.toString());
+      inTurn(() => {
+        if (!ended) store.service(lines);
+        done();
+      });
+    },
+  });
+  services.on("error", () => {});
+
   async function flush(): Promise<void> {
     await new Promise<void>((resolve) =>
       inTurn(() => {
@@ -142,6 +154,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
 
   return {
     output,
+    services,
     get size() {
       return spool.size;
     },

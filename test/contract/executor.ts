@@ -6,7 +6,7 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Note } from "../../src/executor.ts";
+import type { Environment, Executor, Note, PrepareRequest } from "../../src/executor.ts";
 import { tarEnd, tarHeader } from "../../src/files/tar.ts";
 import type { Trust } from "../../src/job/job.ts";
 import { readSettings } from "../../src/job/plan/settings.ts";
@@ -81,6 +81,36 @@ export function executorContract(
       const executor = await opened();
       await executor.ready?.(never);
       for (const directory of executor.disks?.() ?? []) expect(isAbsolute(directory)).toBe(true);
+    });
+
+    it("sources are where the job wants them, and a refusal of that leaves nothing behind", async () => {
+      const executor = await opened();
+      const request = sampleRequest();
+      const refusal = new SystemFailure("not there", { reason: "runner_configuration_error" });
+      const refuse = (): never => {
+        throw refusal;
+      };
+      const refused = { ...request, chosenRoot: refuse };
+      await expect(executor.prepare(refused, new Sink(), never)).rejects.toBe(refusal);
+      const places: string[] = [];
+      const chosenRoot: PrepareRequest["chosenRoot"] = ({ buildsDir, projectSlot }) => {
+        places.push(`${buildsDir}/chosen/${projectSlot}/app`);
+        return places.at(-1) ?? null;
+      };
+      const environment = await prepared(executor, { ...request, chosenRoot });
+      const { root, tmpDir } = environment.workspace;
+      expect(root).toBe(places.at(-1));
+      expect(root.startsWith(`${environment.buildsDir}/chosen/${environment.projectSlot}/`)).toBe(true);
+      expect(tmpDir.startsWith(`${root}/`)).toBe(false);
+      const made = await runOps(environment, [
+        { op: "mkdir", path: root },
+        { op: "cd", path: root },
+        ...source("pwd; echo made > file"),
+      ]);
+      expect(made).toMatchObject({ code: 0, text: `${root}\n` });
+      const found = await environment.workspace.list({ globs: ["*"], exclude: [], untracked: false }, never);
+      expect(found.paths).toEqual(["file"]);
+      await runOps(environment, [{ op: "remove", path: root }]);
     });
 
     it("statuses are those of the script, and a death by signal has its name", async () => {

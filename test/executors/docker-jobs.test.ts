@@ -178,6 +178,26 @@ describe("jobs in containers", () => {
     expect((await runOps(environment, source("true"))).code).toBe(0);
   });
 
+  it("what services print is in the trace with CI_DEBUG_SERVICES, each line with its names", async () => {
+    const talking = service("service", {
+      aliases: ["db", "a-db"],
+      command: ["sh", "-c", "echo one; echo two >&2; printf three"],
+    });
+    const executor = stand().open({}, { killGraceMs: 500 });
+    onTestFinished(() => executor.close(never));
+    const notes = new Sink();
+    const request = requestOf({ services: [talking] });
+    const environment = await executor.prepare({ ...request, debugServices: true }, notes, never);
+    onTestFinished(() => environment.destroy(never));
+    await environment.usage?.(never);
+    const lines = notes.text.split("\n").filter((line) => line.includes("[service:"));
+    expect(lines.map((line) => line.slice(line.lastIndexOf("Z "), -5)).sort()).toEqual(["Z one", "Z three", "Z two"]);
+    for (const line of lines)
+      expect(line).toMatch(/^\x1b\[0;37m\[service:[\w.-]*a-db-[\w.-]*db[\w.-]*\] \d{4}-\d\d-\d\dT\S+Z \w+\x1b\[0;m$/);
+    const quiet = await prepared({}, { services: [talking] });
+    expect(quiet.notes).not.toContain("[service:");
+  });
+
   it("a service that never answers is waited for as long as the operator says, or not at all", async () => {
     const silent = service("service", { command: ["sleep", "600"] });
     const { notes } = await prepared({ wait_for_services_timeout: 2 }, { services: [silent] });

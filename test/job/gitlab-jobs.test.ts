@@ -1,3 +1,4 @@
+import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import type { Job } from "../../src/job/job.ts";
@@ -118,5 +119,62 @@ describe("a job's own words to git", () => {
     await run(script, { git: ssh, variables: through }, { runner: { jobGitVariables: "all" } });
     const seen = await run({ script: [`test -e ${canary}`] });
     expect(seen.outcome).toEqual({ result: "success" });
+  });
+});
+
+describe("GIT_CLONE_PATH", () => {
+  const repository = createRepository(join(stand.dir, "clone-path"));
+  const git = { ...jobWith().git, repoUrl: repository.url, sha: repository.git("rev-parse", "HEAD") };
+  const chosen = (path: string) => [variable("GIT_CLONE_PATH", path)];
+  const script = { script: ['echo "AT=$CI_PROJECT_DIR $PWD"; cat file.txt'] };
+
+  test("is where the sources are, kept from job to job, where the entry lets jobs choose", async () => {
+    const at = `${stand.buildsDir}/go/src/3/app`;
+    for (let time = 0; time < 2; time++) {
+      const variables = chosen("$CI_BUILDS_DIR/go/src/$CI_CONCURRENT_ID/app");
+      const { outcome, trace } = await run(script, { git, variables }, { runner: { customBuildDir: true } });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain(`\nAT=${at} ${at}\none\n`);
+      expect(trace.includes("Fetching changes...")).toBe(time === 1);
+    }
+  });
+
+  test("is refused outside of the builds directory, over a link that leads out of it, and where another job works", async () => {
+    const refused = async (path: string) => {
+      const variables = chosen(path);
+      return await run(script, { git, variables, dialect: "gitlab" }, { runner: { customBuildDir: true } });
+    };
+    for (const path of [`${stand.dir}/elsewhere`, "$CI_BUILDS_DIR/../elsewhere"]) {
+      const { outcome, trace } = await refused(path);
+      expect(outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+      expect(trace).toContain(`no directory inside of the builds directory "${stand.buildsDir}"`);
+    }
+    await symlink(stand.dir, join(stand.buildsDir, "out"));
+    expect((await refused("$CI_BUILDS_DIR/out/x")).trace).toContain("leads out of the builds directory");
+    const gate = join(stand.dir, "gate");
+    const shared = chosen("$CI_BUILDS_DIR/shared");
+    const opened = Promise.withResolvers<void>();
+    const first = run(
+      { script: [`echo works; while [ ! -e ${gate} ]; do sleep 0.05; done`] },
+      { git, variables: shared },
+      { runner: { customBuildDir: true }, onTrace: (text) => (/^works$/m.test(text) ? opened.resolve() : undefined) },
+    );
+    await opened.promise;
+    const second = await refused("$CI_BUILDS_DIR/shared");
+    expect(second.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+    expect(second.trace).toContain("where another job works at the moment");
+    await writeFile(gate, "");
+    expect((await first).outcome).toEqual({ result: "success" });
+  });
+
+  test("fails a job of GitLab where jobs may not choose, and is a warning for AlloyCI's", async () => {
+    const variables = chosen("$CI_BUILDS_DIR/x");
+    const off = { runner: { customBuildDir: false } };
+    const gitlab = await run(script, { git, variables, dialect: "gitlab" }, off);
+    expect(gitlab.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+    expect(gitlab.trace).toContain("[runners.custom_build_dir]");
+    const alloy = await run(script, { git, variables }, off);
+    expect(alloy.outcome).toEqual({ result: "success" });
+    expect(alloy.trace).toContain("WARNING: GIT_CLONE_PATH counts where");
   });
 });

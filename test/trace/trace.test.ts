@@ -87,6 +87,32 @@ describe("output", () => {
     expect(await text(trace)).toBe("a\ufffdb\ufffd€\ufffd");
   });
 
+  it("of services stands on lines of its own, masked, with its own mark where lines have times, within the limit", async () => {
+    const trace = await open({ secrets: ["s3cr3t-value"], stamps: true, limitBytes: 500 });
+    trace.output.write("half a l");
+    trace.services.write("[service:db] 1 with s3cr3t-value\n");
+    trace.output.write("ine\n");
+    const lines = (await text(trace)).split("\n");
+    expect(lines.map((line) => line.slice(28))).toEqual([
+      "01O half a l",
+      "0fO [service:db] 1 with [MASKED]",
+      "01O ine",
+      "",
+    ]);
+    trace.services.write(`${"x".repeat(600)}\n`);
+    trace.services.write("not kept\n");
+    trace.print("verdict", "error");
+    const kept = (await text(trace)).split("\n");
+    expect(kept.every((line) => line === "" || /^\S{27} [01][01f]O[ +]./.test(line))).toBe(true);
+    expect(kept.join("\n")).not.toContain("not kept");
+    expect(kept.at(-2)).toContain("ERROR: verdict");
+    await trace.end();
+    const { size } = trace;
+    trace.services.write("too late\n");
+    await trace.flush();
+    expect(trace.size).toBe(size);
+  });
+
   it("never shows a part of a character to whoever reads along", async () => {
     const trace = await open({ secrets: ["geheim-geheim"] });
     const sizes = new Set<number>();

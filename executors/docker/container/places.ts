@@ -20,7 +20,7 @@ export interface Places {
 export interface PlacesOptions {
   readonly buildsDir: string;
   readonly settings: Pick<DockerSettings, "volumes" | "tmpfs">;
-  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust">;
+  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "chosenRoot">;
   readonly slot: number;
 }
 
@@ -60,6 +60,8 @@ export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptio
   }
   const shared = settings.volumes.some(({ source, target }) => source !== null && contains(cleanPath(target), base));
   const { runnerId, projectPath, trust } = request;
+  const chosen = request.chosenRoot?.({ buildsDir: base, projectSlot: slot }) ?? null;
+  if (chosen !== null) return { buildsDir: base, root: chosen, tmpDir: TMP_DIR, shared };
   const root = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
   return { buildsDir: base, root, tmpDir: TMP_DIR, shared };
 }

@@ -12,7 +12,7 @@ const LIMIT_MS = 10_000;
 export async function containerLog(engine: Engine, id: string, signal: AbortSignal): Promise<string> {
   const stream = await engine.call(
     "read the log of a service",
-    (_, abortSignal) => openLog(engine, id, abortSignal),
+    (_, abortSignal) => openLog(engine, id, `stdout=1&stderr=1&timestamps=1&tail=${LINES}`, abortSignal),
     signal,
     LIMIT_MS,
   );
@@ -28,11 +28,12 @@ export async function containerLog(engine: Engine, id: string, signal: AbortSign
   return cut ? `…${safe}` : safe;
 }
 
-function openLog(engine: Engine, id: string, abortSignal: AbortSignal): Promise<Readable> {
+/** @param query of the engine's call */
+export function openLog(engine: Engine, id: string, query: string, abortSignal: AbortSignal): Promise<Readable> {
   return new Promise((resolve, reject) => {
     engine.docker.modem.dial(
       {
-        path: `/containers/${id}/logs?stdout=1&stderr=1&timestamps=1&tail=${LINES}`,
+        path: `/containers/${id}/logs?${query}`,
         method: "GET",
         isStream: true,
         statusCodes: { 200: true, 404: "no such container", 500: "server error" },

@@ -51,6 +51,8 @@ export interface EnvironmentOptions {
   readonly killGraceMs: number;
   /** Start a build container again that has ended. @throws {SystemFailure} it cannot be */
   readonly revive: (notes: Notes, signal: AbortSignal) => Promise<void>;
+  /** Nothing of a service's log comes any more. */
+  readonly stopLogs: () => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -276,6 +278,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       return await openContainerTerminal(around, request, signal);
     },
     usage: async (signal) => {
+      await options.stopLogs();
       const ids = helper === build ? [build.id] : [build.id, helper.id];
       return { ...(await meter.usage(ids, signal)), imageSeconds: options.imageSeconds };
     },

@@ -23,6 +23,7 @@ import {
   type PrepareJobOptions,
   type Scene,
 } from "./scene.ts";
+import { followServices } from "./services/follow-logs.ts";
 import { waitForServices } from "./services/services.ts";
 import { hostEntries, startServices } from "./services/start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
@@ -63,9 +64,16 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     name: helper.name,
     ...(helper.trusted ? { user: "0" } : {}),
   });
+  // From here on, so that what a service says while it is waited for can be seen.
+  const stopLogs = request.debugServices === true ? followServices(engine, services, notes) : async () => {};
   const loopback = network.mode === "host" || network.mode.startsWith("container:");
   const limitMs = network.mode === "none" ? null : settings.waitForServicesMs;
-  await waitForServices(engine, { services, limitMs, helper: helperCommands, loopback, notes }, signal);
+  try {
+    await waitForServices(engine, { services, limitMs, helper: helperCommands, loopback, notes }, signal);
+  } catch (error) {
+    await stopLogs();
+    throw error;
+  }
 
   return createEnvironment({
     engine,
@@ -83,7 +91,11 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     revive: async (output, reviving) => {
       await startWithTools(engine, { id: build.id, name: build.name, first: null }, output, reviving);
     },
-    destroy: options.destroy,
+    stopLogs,
+    destroy: async (destroying) => {
+      await stopLogs();
+      await options.destroy(destroying);
+    },
   });
 }
 

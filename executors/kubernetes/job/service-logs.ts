@@ -21,7 +21,11 @@ const AGAIN_MS = 500;
 const MOST_LINE_BYTES = 64 * 1024;
 
 /** Whether a job wants to see what its services print. */
-export function wantsServiceLogs({ variables }: Pick<PrepareRequest, "variables">): boolean {
+export function wantsServiceLogs({
+  debugServices,
+  variables,
+}: Pick<PrepareRequest, "variables" | "debugServices">): boolean {
+  if (debugServices !== undefined) return debugServices;
   const value = variables.findLast(({ key }) => key === "CI_DEBUG_SERVICES")?.value ?? "";
   return /^(?:true|yes|on|1)$/i.test(value.trim());
 }
@@ -47,8 +51,9 @@ async function follow(
     // After a break the log is asked for by a time in whole seconds, so it begins with lines that were seen already.
     if (time !== "" && time <= after) return;
     last = time || last;
-    passOn(notes, `[service:${name}] ${text}\n`);
-    if (notes.stream.writableNeedDrain) await once(notes.stream, "drain", { signal });
+    const sink = notes.services ?? notes.stream;
+    passOn({ ...notes, stream: sink }, `[service:${name}] ${text}\n`);
+    if (sink.writableNeedDrain) await once(sink, "drain", { signal });
   };
   for (;;) {
     const after = last;

@@ -34,7 +34,7 @@ export function cleanPath(path: string): string {
 export interface PlacesOptions {
   readonly buildsDir: string;
   readonly mounts: readonly { readonly mountPath: string; readonly kind: string; readonly readOnly: boolean }[];
-  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "jobKey">;
+  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "jobKey" | "chosenRoot">;
   /** Number of this job among those of its project that run now. */
   readonly slot: number;
 }
@@ -56,10 +56,11 @@ export function choosePlaces({
   if (covering?.readOnly === true) throw refuse(`the volume mounted on ${covering.mountPath} is read-only`);
   const shared = covering !== undefined && covering.kind !== "empty_dir";
   const { runnerId, projectPath, trust, jobKey } = request;
-  const root = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
+  const chosen = request.chosenRoot?.({ buildsDir: base, projectSlot: slot }) ?? null;
+  const own = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
   return {
     buildsDir: base,
-    root,
+    root: chosen ?? own,
     tmpDir: `${RUN_DIR}/tmp`,
     scriptsDir: `${RUN_DIR}/${jobKey}`,
     shared,

@@ -11,6 +11,7 @@ import { handingOver } from "../../common/hand-over.ts";
 import { openWorkspace } from "../files/workspace.ts";
 import type { Launch } from "../launch/launch.ts";
 import { findOwnProgram } from "../launch/own-program.ts";
+import { inChosenRoot } from "../places/chosen.ts";
 import { createDirectoryLocks } from "../places/locks.ts";
 import { makeDirectories } from "../places/make-directories.ts";
 import { createSlots, type Slot } from "../places/slots.ts";
@@ -40,7 +41,8 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
   const buildsDir = resolve(around.working, entry.buildsDir ?? "builds");
   const environment = inheritOnWindows(around.env, inheritEnvironment);
   const systemRoot = systemRootOf(around.env);
-  const slots = createSlots(createDirectoryLocks([join(tmpdir(), "alloy-runner-locks")], aliveTable));
+  const locks = createDirectoryLocks([join(tmpdir(), "alloy-runner-locks")], aliveTable);
+  const slots = createSlots(locks);
   const searched = Object.entries(environment).find(([name]) => /^path$/i.test(name))?.[1] ?? "";
   const launch: Launch = {
     account: null,
@@ -108,7 +110,8 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
       const projectPath = fitsWindows(request.projectPath)
         ? request.projectPath
         : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
-      const slot = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
+      const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
+      const slot = await inChosenRoot(free, buildsDir, request, locks);
       try {
         const { tmpDir } = slot.places;
         await request.remember({ kind: "shell-job", tmpDir });

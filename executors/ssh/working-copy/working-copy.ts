@@ -2,15 +2,18 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { PrepareRequest } from "../../../src/executor.ts";
 import type { ExecutorDeps } from "../../../src/executor-deps.ts";
 import type { ShellName } from "../../../src/shell.ts";
+import { deadline, never } from "../../../src/time.ts";
 import { jobMark, probeTools } from "../../remote/index.ts";
 import { sshCommands } from "../connection/commands.ts";
 import type { Link } from "../connection/link.ts";
 import type { SshEnvironmentOptions } from "../environment.ts";
-import { claimWorkingCopy } from "./claim.ts";
+import { type Claim, claimWorkingCopy } from "./claim.ts";
 import { withProfile } from "./profile.ts";
 
 /** Relative to the account's home. */
 export const DEFAULT_BUILDS_DIR = "builds";
+
+const RELEASE_MS = 10_000;
 
 export interface WorkingCopyOptions {
   readonly link: Link;
@@ -38,7 +41,8 @@ export async function openWorkingCopy(
   const mark = jobMark(jobKey);
   const { projectId } = job;
   const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
-  const claim = await claimWorkingCopy(commands, wanted, signal);
+  const claimed = await claimWorkingCopy(commands, wanted, signal);
+  const claim = await inChosenRoot(claimed, request);
   // PowerShell reads no profiles: those of the account are for its sh or bash.
   const login = entry.shell === "pwsh" ? undefined : entry.shell;
   const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: login, mark }, signal);
@@ -48,4 +52,16 @@ export async function openWorkingCopy(
     throw new SystemFailure(`${without(shell)}, or set shell = "sh"`, { reason: "runner_configuration_error" });
   }
   return { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log };
+}
+
+/** The job's sources where it wants them; its private files stay where they are. A refusal leaves no claim behind. */
+async function inChosenRoot(claim: Claim, { chosenRoot }: PrepareRequest): Promise<Claim> {
+  try {
+    const chosen = chosenRoot?.({ buildsDir: claim.buildsDir, projectSlot: claim.slot }) ?? null;
+    return chosen === null ? claim : { ...claim, root: chosen };
+  } catch (error) {
+    using grace = deadline(never, RELEASE_MS, new Error("the working copy is not let go"));
+    await claim.release(true, grace.signal).catch(() => {});
+    throw error;
+  }
 }

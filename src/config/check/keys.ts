@@ -8,7 +8,7 @@ import type { ExecutorCatalog } from "../../executor.ts";
  */
 const GITLAB_KEYS: Readonly<Record<string, string>> = {
   "": `labels use_slot_cgroups slot_cgroup_template experimental machine log_syslog`,
-  runners: `docker ssh parallels virtualbox machine kubernetes cache custom custom_build_dir autoscaler instance
+  runners: `docker ssh parallels virtualbox machine kubernetes cache custom autoscaler instance
     referees artifact labels experimental feature_flags clean_git_config safe_directory_checkout
     job_status_final_update_retry_limit use_slot_cgroups slot_cgroup_template proxy_exec step_runner_image
     suspend_pvc_size system_id id token_obtained_at token_expires_at`,

@@ -270,6 +270,7 @@ export const runnerSchema = z.object({
   get_sources_timeout: duration(null),
   git_ssl_no_verify: z.boolean().default(false),
   plain_http_secret_servers: z.array(text).default([]),
+  custom_build_dir: z.object({ enabled: z.boolean().optional() }).optional(),
   job_git_variables: word({ none: "none", safe: "safe", all: "all" }).default("safe"),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),

@@ -2,7 +2,7 @@ import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
 import type { Environment, Notes, PrepareRequest } from "../../executor.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
-import { preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
+import { chosenRoot, preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
 import type { Life } from "./life.ts";
@@ -11,7 +11,11 @@ import type { RunJobRequest } from "./request.ts";
 const PREPARE_ATTEMPTS = 3;
 
 /** What is known of a job before its place is. */
-export type Introduced = Pick<PrepareRequest, "expand" | "expandSettled" | "openVariables" | "variablesAt"> & {
+export type Introduced = Pick<
+  Required<PrepareRequest>,
+  "expand" | "expandSettled" | "chosenRoot" | "openVariables" | "variablesAt"
+> & {
+  readonly debugServices: boolean;
   readonly variables: () => PrepareRequest["variables"];
 };
 
@@ -30,9 +34,11 @@ export function greet({ job, runner, identity, trace, secrets }: RunJobRequest):
  * @throws {SystemFailure | ScriptFailure} the job cannot run
  */
 export function introduce(request: RunJobRequest): Introduced {
-  const { variables } = setUp(request, null);
+  const { variables, settings } = setUp(request, null);
   return {
+    debugServices: settings.debugServices,
     expand: variables.expand,
+    chosenRoot: (place) => chosenRoot(request, place),
     expandSettled: variables.expandSettled,
     variables: variables.all,
     openVariables: (place) => preparedVariables(request, place),
@@ -62,18 +68,20 @@ export async function prepare(
       trust: trustOf(job),
       hide: trace.hide,
       environment: runner.environment,
+      debugServices: introduced.debugServices,
       expand: introduced.expand,
       expandSettled: introduced.expandSettled,
       // Seldom asked for, and as large as all that a job has to keep.
       get variables() {
         return introduced.variables();
       },
+      chosenRoot: introduced.chosenRoot,
       openVariables: introduced.openVariables,
       variablesAt: introduced.variablesAt,
       ...(reservation === undefined ? {} : { reservation }),
       remember,
     };
-    const notes: Notes = { print: trace.print, stream: trace.output };
+    const notes: Notes = { print: trace.print, stream: trace.output, services: trace.services };
     const environment = await retry(
       {
         attempts: PREPARE_ATTEMPTS,

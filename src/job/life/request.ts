@@ -14,7 +14,15 @@ import type { RunnerIdentity } from "../variables/variables.ts";
 /** What a job needs to know of its `[[runners]]` entry. */
 export type JobRunner = Pick<
   RunnerConfig,
-  "name" | "id" | "url" | "environment" | "debugTraceDisabled" | "featureFlags" | "jobGitVariables" | "prepareTimeoutMs"
+  | "name"
+  | "id"
+  | "url"
+  | "environment"
+  | "debugTraceDisabled"
+  | "featureFlags"
+  | "jobGitVariables"
+  | "customBuildDir"
+  | "prepareTimeoutMs"
 > &
   PlanSettings;
 

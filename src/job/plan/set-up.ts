@@ -3,11 +3,12 @@ import { ScriptFailure, SystemFailure } from "../../errors.ts";
 import type { Executor, JobPlace, PreparedVariables } from "../../executor.ts";
 import type { Job, Variable } from "../job.ts";
 import { createVariables, type JobVariables, type Place, type RunnerIdentity } from "../variables/variables.ts";
+import { clonePath } from "./clone-path.ts";
 import { type JobSettings, readSettings } from "./settings.ts";
 
 export interface SetUpRequest {
   readonly job: Job;
-  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags">;
+  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags" | "customBuildDir">;
   readonly identity: RunnerIdentity;
   readonly executor: Pick<Executor, "features">;
   /** `CI_CONCURRENT_ID`. */
@@ -32,10 +33,10 @@ export function setUp(
 ): SetUp {
   if (job.problem !== null)
     throw new SystemFailure(job.problem, job.problemReason === undefined ? {} : { reason: job.problemReason });
-  const { environment, debugTraceDisabled, featureFlags } = runner;
+  const { environment, debugTraceDisabled, featureFlags, customBuildDir } = runner;
   const { shared } = executor.features;
   const variables = createVariables({ job, environment, identity, concurrentId, shared, place });
-  const settings = readSettings(job, { get: variables.get, debugTraceDisabled, featureFlags });
+  const settings = readSettings(job, { get: variables.get, debugTraceDisabled, featureFlags, customBuildDir });
   for (const sentence of [...variables.warnings, ...settings.warnings]) warn(sentence);
   const problem = settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);
@@ -51,6 +52,23 @@ export function preparedVariables(request: SetUpRequest, place: JobPlace): Prepa
 /** All of them, secrets too, for programs of the operator's. */
 export function variablesAt(request: SetUpRequest, place: JobPlace): Variable[] {
   return besideScripts(request, place).all();
+}
+
+/** The directory that the job wants its sources in, once it is known where that can be. */
+export function chosenRoot(
+  request: SetUpRequest,
+  { buildsDir, projectSlot }: Pick<JobPlace, "buildsDir" | "projectSlot">,
+): string | null {
+  const { job, runner } = request;
+  if (!job.variables.some(({ key }) => key === "GIT_CLONE_PATH") && !runner.environment.some(isClonePath)) return null;
+  // Where it is to be cannot depend on where it is.
+  const { get } = besideScripts(request, { root: "", tmpDir: "", buildsDir, projectSlot });
+  const wanted = get("GIT_CLONE_PATH");
+  return clonePath({ wanted, buildsDir, enabled: runner.customBuildDir, dialect: job.dialect });
+}
+
+function isClonePath({ key }: { readonly key: string }): boolean {
+  return key === "GIT_CLONE_PATH";
 }
 
 /** What is started there is no shell: names of any kind can be held. */

@@ -66,6 +66,8 @@ export interface JobSettings {
   readonly afterScriptIgnoreErrors: boolean;
   /** Show commands as they run. */
   readonly debugTrace: boolean;
+  /** Show what services print. */
+  readonly debugServices: boolean;
   /** Entries of several lines are shown whole, folded. */
   readonly scriptSections: boolean;
   /** `GIT_SSL_NO_VERIFY`, which the runner's own git obeys only where its operator says so. */
@@ -89,12 +91,17 @@ export interface SettingsOptions {
   readonly debugTraceDisabled: boolean;
   /** `[runners.feature_flags]` of the entry. */
   readonly featureFlags?: EntryFlags | undefined;
+  /** Jobs may choose their directory. */
+  readonly customBuildDir?: boolean | undefined;
 }
 
 /** Read what the job's variables steer. Never throws: what cannot be read is a warning and its default, or `problem`. */
-export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }: SettingsOptions): JobSettings {
+export function readSettings(
+  job: Job,
+  { get, debugTraceDisabled, featureFlags, customBuildDir }: SettingsOptions,
+): JobSettings {
   const read = createSettingsReader(get);
-  const git = readGitSettings(job, featureFlags, read);
+  const git = readGitSettings(job, { featureFlags, customBuildDir }, read);
   const attempts = {
     getSources: read.attempts("GET_SOURCES_ATTEMPTS"),
     restoreCache: read.attempts("RESTORE_CACHE_ATTEMPTS"),
@@ -104,6 +111,11 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
   if (debugTrace && debugTraceDisabled) {
     debugTrace = false;
     read.warn("CI_DEBUG_TRACE is switched off by the configuration of this runner (debug_trace_disabled).");
+  }
+  let debugServices = read.flag("CI_DEBUG_SERVICES", false);
+  if (debugServices && debugTraceDisabled) {
+    debugServices = false;
+    read.warn("CI_DEBUG_SERVICES is switched off by the configuration of this runner (debug_trace_disabled).");
   }
   const scriptTimeoutMs = readTimeout("RUNNER_SCRIPT_TIMEOUT", job, read);
   const afterScriptTimeoutMs = readTimeout("RUNNER_AFTER_SCRIPT_TIMEOUT", job, read) ?? DEFAULT_AFTER_SCRIPT_MS;
@@ -120,6 +132,7 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
     afterScriptTimeoutMs,
     afterScriptIgnoreErrors: read.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),
     debugTrace,
+    debugServices,
     scriptSections: job.features.traceSections && featureFlag("FF_SCRIPT_SECTIONS", featureFlags, read),
     sslNoVerify: read.flag("GIT_SSL_NO_VERIFY", false),
     warnings: read.warnings,
@@ -127,15 +140,21 @@ export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }
   };
 }
 
-function readGitSettings(job: Job, featureFlags: EntryFlags | undefined, read: SettingsReader): GitSettings {
+function readGitSettings(
+  job: Job,
+  { featureFlags, customBuildDir = false }: Pick<SettingsOptions, "featureFlags" | "customBuildDir">,
+  read: SettingsReader,
+): GitSettings {
   const strategy = read.required(
     "GIT_STRATEGY",
     ["clone", "fetch", "none", "empty"],
     job.allowGitFetch ? "fetch" : "clone",
   );
   const clonePath = read.text("GIT_CLONE_PATH");
-  if (clonePath !== undefined && clonePath !== read.text("CI_PROJECT_DIR")) {
-    read.warn("GIT_CLONE_PATH is not supported: the sources are in CI_PROJECT_DIR.");
+  if (!customBuildDir && clonePath !== undefined && clonePath !== read.text("CI_PROJECT_DIR")) {
+    read.warn(
+      "GIT_CLONE_PATH counts where the runner's entry lets jobs choose their directory (enabled = true in [runners.custom_build_dir]): the sources are in CI_PROJECT_DIR.",
+    );
   }
   return {
     strategy,

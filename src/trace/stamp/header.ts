@@ -4,10 +4,10 @@
  */
 export const HEADER_BYTES = 32;
 
-/** Who wrote a line: the runner, or a script of the job. */
-export type Stream = "runner" | "script";
+/** Who wrote a line: the runner, a script of the job, or one of its services. */
+export type Stream = "runner" | "script" | "service";
 
-const CODES: Readonly<Record<Stream, string>> = { runner: "00", script: "01" };
+const CODES: Readonly<Record<Stream, string>> = { runner: "00", script: "01", service: "0f" };
 const SHAPE = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [0-9a-f]{2}[OE][ +]$/;
 const PLUS = 0x2b;
 

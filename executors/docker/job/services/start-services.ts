@@ -24,10 +24,10 @@ export async function startServices(
   const securityOpt = settings.servicesSecurityOpt.length > 0 ? await inlineProfiles(settings.servicesSecurityOpt) : [];
   const start = async (service: WantedService, names: readonly string[]): Promise<RunningService> => {
     const image = await scene.obtain(service, signal);
-    const env = serviceVariables(scene.variables, service.variables);
     const devices = Object.entries(settings.servicesDevices)
       .filter(([pattern]) => matchesAny(service.name, [pattern]))
       .flatMap(([, list]) => list);
+    const env = serviceVariables(scene.variables, service.variables);
     const body = serviceContainer({
       ...common(scene, network.mode),
       securityOpt,

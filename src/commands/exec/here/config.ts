@@ -69,6 +69,8 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     },
     environment: [...entry.environment, ...environment],
     plainLineEnds: true,
+    // Working copies are where `exec` finds and removes them.
+    customBuildDir: undefined,
     // Nobody reads this trace but the person who waits for it.
     featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
     ...(options.templateDir !== undefined && isHere(entry.executor, context)

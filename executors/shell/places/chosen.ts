@@ -1,0 +1,55 @@
+import { realpath } from "node:fs/promises";
+import { dirname } from "node:path";
+import { SystemFailure } from "../../../src/errors.ts";
+import type { PrepareRequest } from "../../../src/executor.ts";
+import type { DirectoryLocks } from "./locks.ts";
+import { overlap } from "./places.ts";
+import type { Slot } from "./slots.ts";
+
+/**
+ * The slot of a job that chose the directory of its sources (`GIT_CLONE_PATH`): its private files stay in the slot's place, and
+ * nobody else works in that directory meanwhile.
+ * @throws {SystemFailure} another job has it, or links lead out of the builds directory; the slot is free again then
+ */
+export async function inChosenRoot(
+  slot: Slot,
+  buildsDir: string,
+  { chosenRoot }: PrepareRequest,
+  locks: DirectoryLocks,
+): Promise<Slot> {
+  try {
+    const chosen = chosenRoot?.({ buildsDir, projectSlot: slot.number }) ?? null;
+    if (chosen === null || chosen === slot.places.root) return slot;
+    const [real, base] = [await realParent(chosen), await realpath(buildsDir)];
+    if (!overlap(real, base) || real.length < base.length) {
+      throw refusal(`GIT_CLONE_PATH is "${chosen}", which leads out of the builds directory to "${real}"`);
+    }
+    const claim = locks.claim(chosen);
+    if (claim === null) throw refusal(`GIT_CLONE_PATH is "${chosen}", where another job works at the moment`);
+    return {
+      ...slot,
+      places: { ...slot.places, root: chosen },
+      [Symbol.dispose]: () => {
+        claim[Symbol.dispose]();
+        slot[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    slot[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Where the nearest directory is that exists, without links. */
+async function realParent(path: string): Promise<string> {
+  for (let above = path; ; above = dirname(above)) {
+    const real = await realpath(above).catch(() => null);
+    if (real !== null || above === dirname(above)) return real ?? above;
+  }
+}
+
+function refusal(message: string): SystemFailure {
+  return new SystemFailure(`${message}. With $CI_CONCURRENT_ID in its path each job has one of its own`, {
+    reason: "runner_configuration_error",
+  });
+}
