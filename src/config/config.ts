@@ -21,6 +21,8 @@ export interface Config {
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
+  /** TOML: `live_key_file`, absolute. */
+  readonly liveKeyFile: string | undefined;
   readonly minFreeDiskBytes: number; // TOML: `min_free_disk`, text such as "256MiB" or bytes
   readonly outboxMaxAgeMs: number; // TOML: `outbox_max_age`, text such as "7d" or seconds
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
@@ -160,6 +162,10 @@ export interface RunnerConfig {
   readonly plainLineEnds?: true;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
+  /** Its jobs may outlive the runner: what they do is kept. */
+  readonly durable: boolean;
+  /** What stands for it in the file, as JSON, with its token: for whoever has to do with a job of it when it is gone. */
+  readonly written: string;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
   readonly fingerprint: string;
   /** Same text: what concerns the executor is the same, and the one of before can go on. */

@@ -154,6 +154,8 @@ export async function readEntry(
     gitSslNoVerify: settings.git_ssl_no_verify,
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
+    durable: entryDeps.durable === true,
+    written: canonicalText(entry.data),
     fingerprint,
     executorFingerprint,
     reconfigure: (executor) => executor.reconfigure?.(tables, entryDeps) ?? false,

@@ -9,6 +9,7 @@ import type { Outcome } from "../job.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
+import type { KeptJob } from "./durable/keep.ts";
 import { type MaskedLog, maskedLog } from "./masked-log.ts";
 import { conclude, concludeUnrun, refuse } from "./outcome/conclude.ts";
 import { jobKeyOf, storedJobOf } from "./outcome/report.ts";
@@ -37,15 +38,36 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     } catch (error) {
       return refuse(received, stored, error, deps);
     }
-    const handled = await handleKept({ ...received, secrets }, record, deps);
-    logEnd(handled.outcome, performance.now() - startedAt, deps.log);
-    return handled;
+    const kept = await keepLive({ ...received, secrets }, record, deps);
+    try {
+      const handled = await handleKept({ ...received, secrets }, record, kept, deps);
+      logEnd(handled.outcome, performance.now() - startedAt, deps.log);
+      return handled;
+    } finally {
+      kept?.end();
+    }
   };
+}
+
+/** `undefined`: the job ends with this process. */
+async function keepLive(
+  { job, entry, secrets }: MaskedJob,
+  { dir, stored }: JobRecord,
+  { liveKey, identity, log }: HandleDeps,
+): Promise<KeptJob | undefined> {
+  const key = entry.durable ? await liveKey?.() : undefined;
+  if (!key) return undefined;
+  const { keepJob } = await import("./durable/keep.ts");
+  return keepJob({
+    ...{ dir, jobKey: stored.key, key, version: identity.version, boot: stored.boot },
+    ...{ job, entry: entry.written, secrets: secrets.values, log },
+  });
 }
 
 async function handleKept(
   received: MaskedJob,
   record: JobRecord,
+  kept: KeptJob | undefined,
   deps: HandleDeps & { readonly log: MaskedLog },
 ): Promise<HandledJob> {
   const { coordinator, signal, concurrentId: room } = received;
@@ -56,7 +78,7 @@ async function handleKept(
   const concurrentId = await room;
   let trace: Trace;
   try {
-    trace = await openTraceOf(received, record);
+    trace = await openTraceOf(received, record, kept);
   } catch (cause) {
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
@@ -64,7 +86,12 @@ async function handleKept(
   log.maskBy(trace.mask);
   using _ = deps.liveMasks.hold(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
-  const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
+  const { outcome, destroyed, shipper } = await runShipped(
+    { ...received, concurrentId, ...(kept === undefined ? {} : { kept }) },
+    record,
+    trace,
+    deps,
+  );
   await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
   // It can be read until the coordinator has it, also where that takes days.
@@ -79,13 +106,18 @@ async function handleKept(
   return handled;
 }
 
-function openTraceOf({ job, entry, secrets }: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {
+function openTraceOf(
+  { job, entry, secrets }: MaskedJob,
+  { tracePath, stored }: JobRecord,
+  kept: KeptJob | undefined,
+): Promise<Trace> {
   return openTrace({
     path: tracePath,
     secrets: secrets.values,
     secretPrefixes: job.features.tokenMaskPrefixes,
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,
+    ...(kept === undefined ? {} : { keeper: kept.keeper }),
     ...(stored.stamped === true ? { stamps: true as const } : {}),
   });
 }

@@ -53,7 +53,10 @@ export async function prepare(
       concurrentId,
       projectPath: projectPathOf(job),
       trust: trustOf(job),
-      hide: trace.hide,
+      hide(secrets) {
+        request.kept?.hide(secrets);
+        trace.hide(secrets);
+      },
       environment: runner.environment,
       expand: introduced.expand,
       // Seldom asked for, and as large as all that a job has to keep.
@@ -80,6 +83,7 @@ export async function prepare(
       },
       clock.signal,
     );
+    request.kept?.note({ kind: "prepared", handle: environment.handle ?? null });
     trace.print(`Running on ${environment.host}...`);
     await trace.flush();
     return environment;

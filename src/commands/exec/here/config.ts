@@ -67,6 +67,8 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     },
     environment: [...entry.environment, ...environment],
     plainLineEnds: true,
+    // Ctrl-C means the end, and nothing of it stays.
+    durable: false,
     // Nobody reads this trace but the person who waits for it.
     featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
     fingerprint: "exec",

@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import { describeError } from "../../../errors.ts";
-import type { Note } from "../../../executor.ts";
+import type { ScriptKeeping } from "../../../executor.ts";
 import { type CheckpointFile, openCheckpoints } from "../../../journal/live/checkpoint.ts";
 import { type LifeEntry, openLife } from "../../../journal/live/life.ts";
 import { createSeal, openPayload } from "../../../journal/live/payload.ts";
@@ -48,9 +48,7 @@ export interface KeptJob {
   end(): void;
 }
 
-export interface KeptScript {
-  /** It is about to run there. */
-  place(place: Note): void;
+export interface KeptScript extends ScriptKeeping {
   exit(exit: { readonly code: number; readonly signal: string | null }): void;
   /** Nothing of its output comes any more. */
   end(): void;
@@ -123,7 +121,9 @@ export function keepJob(request: KeepRequest): KeptJob {
       running = { number, ...script };
       note({ kind: "script", number, proof });
       return {
-        place: (place) => note({ kind: "place", number, place }),
+        begins: (place) => note({ kind: "place", number, place }),
+        // Nothing of it is read again: a runner that starts anew ends the script.
+        settled: () => Number.POSITIVE_INFINITY,
         exit: ({ code, signal }) => note({ kind: "exit", number, code, signal }),
         end() {
           running = undefined;
