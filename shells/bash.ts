@@ -7,14 +7,17 @@ import {
   quoteAll,
   quotePath,
   REFUSED_NAMES,
+  writeExportLines,
   writeFile,
   writeOpenEnd,
   writePrint,
+  writePrintSection,
   writeRemove,
   writeRemoveNamed,
   writeRepeat,
   writeTest,
 } from "./posix-lines.ts";
+import { toned } from "./tones.ts";
 
 /** Notes that the last instruction was reached. */
 const MARK = "{ alloy_last=1; } 2>/dev/null";
@@ -74,6 +77,12 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
         return writeRemoveNamed(op.path, op.names);
       case "print":
         return authored && xtrace ? quietly(writePrint(op.text, op.tone)) : writePrint(op.text, op.tone);
+      case "exportLines":
+        return authored ? quietly(writeExportLines(op.name, op.path)) : writeExportLines(op.name, op.path);
+      case "printSection": {
+        const lines = writePrintSection(op.section, toned(op.text, op.tone));
+        return authored && xtrace ? quietly(lines) : lines;
+      }
       case "when": {
         const before = { authored, tracing };
         const then = list(op.then);

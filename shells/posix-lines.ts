@@ -173,6 +173,40 @@ export function exported({ name, value, around = [value] }: Extract<Op, { op: "e
   return `export ${name}=${around.map(quote).join(`"\${${name}-}"`)}`;
 }
 
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
+
+/** Lines of a file as variables. Spelt letters: what lies between `A` and `z` is the locale's business. Nothing in it is run. */
+export function writeExportLines(name: string, path: string): string {
+  const place = quotePath(path);
+  return [
+    `if ${exists(place)}; then :; else`,
+    "alloy_umask=$(umask)",
+    `umask 077 && command mkdir -p ${quotePath(parentOf(path))} 2>/dev/null && : 2>/dev/null >| ${place} || :`,
+    'umask "$alloy_umask"',
+    "fi",
+    `export ${name}=${quote(path)}`,
+    // A FIFO in its place would hold the script for ever.
+    `if command test -f ${place} && command test -r ${place}; then`,
+    "alloy_cr=$(command printf '\\r')",
+    'while IFS= read -r alloy_line || command test -n "$alloy_line"; do',
+    'alloy_line=${alloy_line%"$alloy_cr"}',
+    "alloy_name=${alloy_line%%=*}",
+    'case $alloy_line in "$alloy_name"=*) ;; *) continue ;; esac',
+    `case $alloy_name in '' | [!${LETTERS}]* | *[!${LETTERS}0123456789]* | ${[...REFUSED_NAMES].join(" | ")}) continue ;; esac`,
+    'eval "export $alloy_name=\\"\\${alloy_line#*=}\\""',
+    `done <${place}`,
+    "fi",
+  ].join("\n");
+}
+
+/** The time is the shell's: a script is written before its entries run. */
+export function writePrintSection(section: string, text: string): string {
+  return [
+    "{ alloy_now=$(command date +%s) || alloy_now=0; } 2>/dev/null",
+    `command printf 'section_start:%s:%s[hide_duration=true,collapsed=true]\\r\\033[0K%s\\nsection_end:%s:%s\\r\\033[0K\\n' "$alloy_now" ${quote(section)} ${quote(text)} "$alloy_now" ${quote(section)} 2>/dev/null || :`,
+  ].join("\n");
+}
+
 /** Some output may be gone by now (`exec >&-`): that is no reason to fail. */
 export function writePrint(text: string, tone: Tone): string {
   return `command printf '%s\\n' ${quote(toned(text, tone))} 2>/dev/null || :`;

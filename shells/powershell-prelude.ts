@@ -64,6 +64,19 @@ function AlloyObey([string] $Name) {
     AlloyPrint ([char] 27 + '[0;33mPowerShell does not take the value of the variable ' + $Name + ' for its own $' + $Name + ', and goes on without it' + [char] 27 + '[0;m' + [char] 10)
   }
 }
+function AlloyLoad([string] $Name, [string] $Path) {
+  AlloySet $Name $Path $true
+  if (-not (AlloyIsThere $Path)) { AlloyWrite $Path '' }
+  if (-not (AlloyIsFile $Path)) { return }
+  try { $lines = [IO.File]::ReadAllLines((AlloyPath $Path)) } catch { return }
+  foreach ($line in $lines) {
+    if ($line -cnotmatch '^([A-Za-z_][A-Za-z0-9_]*)=') { continue }
+    $word = $Matches[1]
+    # What PowerShell sets or obeys stays its own: there the variable is in the environment only.
+    $bare = $word -notmatch '^(_.*|alloy.*|ps.*|ofs|.*Preference|.*EventLog.*|errorView|transcript|maximum.*|log.*Event)$'
+    AlloySet $word $line.Substring($word.Length + 1) $bare
+  }
+}
 function AlloyUnset([string] $Name) {
   try { [Environment]::SetEnvironmentVariable($Name, [NullString]::Value) } catch { AlloyFail $_ }
 }

@@ -92,6 +92,10 @@ function writeBody(ops: readonly Op[], { xtrace, tmpDir }: WriteOptions, call: C
         return call("AlloyRemove", quote(op.path));
       case "removeNamed":
         return call("AlloyRemoveNamed", quote(op.path), `@(${op.names.map(quote).join(", ")})`);
+      case "exportLines":
+        return call("AlloyLoad", quote(op.name), quote(op.path));
+      case "printSection":
+        return one({ op: "print", text: op.line, tone: op.tone });
       case "print":
         return `try { [Console]::Write(${quote(`${toned(op.text, op.tone)}\n`)}) } catch { }`;
       case "when":

@@ -1,5 +1,5 @@
 /** A value of a `[[runners]]` entry as it is written to config.toml; keys that are `undefined` are left out. */
-export type EntryValue = string | number | boolean | readonly EntryValue[] | EntryTable;
+export type EntryValue = string | number | boolean | Date | readonly EntryValue[] | EntryTable;
 export interface EntryTable {
   readonly [key: string]: EntryValue | undefined;
 }
@@ -11,7 +11,8 @@ export interface EntryFlag {
   readonly env?: string;
   /** Where it stands; with a dot, in a table below the entry: `docker.image`. */
   readonly key: string;
-  readonly kind: "text" | "integer" | "list" | "boolean" | "table";
+  /** `lists` is a table of lists. */
+  readonly kind: "text" | "integer" | "list" | "boolean" | "table" | "lists";
   readonly help: string;
 }
 

@@ -1,4 +1,4 @@
-import type { Writable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import type { ZodType } from "zod";
 import type { EntrySettings, ExecutorDeps } from "./executor-deps.ts";
 import type { KeepBudgets, Tidied } from "./executor-keeping.ts";
@@ -18,6 +18,24 @@ export interface ExecutorFeatures {
   readonly services: boolean;
   /** Jobs see the machine that the runner works on. */
   readonly shared: boolean;
+  /** A person can open a terminal in its jobs (`Environment.openTerminal`). */
+  readonly terminal?: boolean;
+}
+
+/** A shell on a pseudo-terminal, for a person. */
+export interface Terminal {
+  /** What it shows. It ends with the shell, and has back-pressure. Must be read or destroyed. */
+  readonly output: Readable;
+  /** What the person types. */
+  readonly input: Writable;
+  /** Ends the shell and all that was started in it. Never rejects, and may be called more than once. */
+  close(): Promise<void>;
+}
+
+/** What a person's shell begins with. */
+export interface TerminalRequest {
+  /** Variables of the job that are no secret, each name once. */
+  readonly variables: readonly { readonly key: string; readonly value: string }[];
 }
 
 /** JSON that survives a restart. */
@@ -92,6 +110,8 @@ export interface PrepareRequest {
   hide?(secrets: readonly string[]): void;
   /** `$NAME` expansion over the job's variables, for image and service names. */
   expand(text: string): string;
+  /** The same over what a job cannot change: `environment` of the entry, and what the runner sets. For the operator's own images. */
+  expandSettled(text: string): string;
   /** `environment` of the entry, as it stands there. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   /**
@@ -165,6 +185,8 @@ export interface Environment {
   readonly variables?: readonly Variable[];
   /** The plain shell of this environment, where it is another than the executor's. */
   readonly plainShell?: ShellName;
+  /** Scripts of `runIn: "helper"` run as somebody else than the job's: nothing of the job's choice may be started by them. */
+  readonly helperApart?: true;
   /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */
   readonly scriptsBy?: string;
   /** By which the runner's next process finds it again, with its scripts. No secrets. Absent: it ends with this process. */
@@ -184,7 +206,16 @@ export interface Environment {
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;
-  /** What the job has used so far, as far as that can be told. Asked once, after its last script. */
+  /**
+   * A shell in the checkout, as the job's own user, with what the job's scripts would find. It outlives the end of scripts. Called for
+   * one at a time, from `prepare` until `destroy`, whatever else runs; `close` of it comes before `destroy`.
+   * @throws {SystemFailure} there can be none
+   */
+  openTerminal?(request: TerminalRequest, signal: AbortSignal): Promise<Terminal>;
+  /**
+   * What the job has used so far, and uses now, as far as that can be told. Asked after its last script, and again and again
+   * while somebody looks at the job, so it must cost little.
+   */
   usage?(signal: AbortSignal): Promise<JobUsage>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;

@@ -30,6 +30,12 @@ export type Op =
   | { op: "unset"; name: string }
   /** Save `content` byte for byte as `path` (mode 0600, directory 0700) and export `name` as that path. */
   | { op: "exportFile"; name: string; path: string; content: string }
+  /**
+   * Export `name` as `path`, a file that is made (0600) where it is missing, and then each line `NAME=value` in it: the value as it
+   * is, but for a carriage return at its end. Other lines, and names that the shell cannot set, are left out. A shell without a
+   * way to do so does nothing of it.
+   */
+  | { op: "exportLines"; name: string; path: string }
   /** Save `content` byte for byte as `path` (mode 0600, parent directories made with 0700). */
   | { op: "write"; path: string; content: string }
   | { op: "run"; argv: Argv }
@@ -41,6 +47,11 @@ export type Op =
   /** Remove all files below `path` whose base name matches one of `names` (literal, or `*.ending`). Missing `path` is fine. */
   | { op: "removeNamed"; path: string; names: readonly string[] }
   | { op: "print"; text: string; tone: Tone }
+  /**
+   * Print `text` as a section of the trace that is folded, whose name is `section` (`[A-Za-z0-9_.-]+`) and which ends at once;
+   * `line` where a shell has no clock.
+   */
+  | { op: "printSection"; section: string; text: string; line: string; tone: Tone }
   | { op: "when"; test: Test; then: readonly Op[]; else?: readonly Op[] }
   /** Run `body` up to `attempts` times with `pauseSeconds` in between until it succeeds; its last status is the status. */
   | { op: "repeat"; attempts: number; pauseSeconds: number; body: readonly Op[] }

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
+import type { QueuingLimit } from "../src/config/config.ts";
 import type { JobProgress } from "../src/job/job.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
 import { type MetricsServer, openMetricsServer, type ServedMetrics } from "../src/metrics/server.ts";
@@ -172,7 +173,7 @@ describe("the metrics", () => {
       'ci_runner_builds{runner="7e3b05c2",state="running",stage="get_sources",executor_stage=""} 1',
     );
     expect(text).toContain(
-      'gitlab_runner_job_queue_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id=""} 1',
+      'gitlab_runner_job_queue_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",project_jobs_running=""} 1',
     );
     const [failed, passed] = [{ result: "failed", reason: "script_failure" }, { result: "success" }] as const;
     first.moved({ at: "finished", outcome: failed });
@@ -192,12 +193,64 @@ describe("the metrics", () => {
     expect(await metrics.render()).toContain('stage="step"');
   });
 
+  test("have the labels that dashboards of GitLab Runner ask for", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 3 });
+    const request = { endpoint: "jobs/:id/trace", method: "PATCH", durationMs: 12 };
+    entry.request({ ...request, status: 502, again: false });
+    const unprepared = entry.job({ queuedSeconds: 1 });
+    unprepared.moved({ at: "finished", outcome: { result: "failed", reason: "runner_system_failure" } });
+    const R = 'runner="7e3b05c2",runner_name="one",system_id=""';
+    const retried = `gitlab_runner_api_request_retries_total{${R},path="patch_trace",method="patch"}`;
+    expect(await metrics.render()).toContain(`${retried} 0\n`);
+    entry.request({ ...request, status: 202, again: true });
+    const job = entry.job({ queuedSeconds: 1, projectJobsRunning: "5+" });
+    job.moved({ at: "running", stage: "build_script" });
+    job.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure" } });
+    const text = await metrics.render();
+    for (const line of [
+      `${retried} 1`,
+      `gitlab_runner_api_request_statuses_total{${R},endpoint="patch_trace",status="502",method="patch"} 1`,
+      `gitlab_runner_failed_jobs_total{${R},failure_reason="runner_system_failure",mode="unknown"} 1`,
+      `gitlab_runner_failed_jobs_total{${R},failure_reason="script_failure",mode="traditional"} 1`,
+      `gitlab_runner_job_duration_seconds_count{${R},mode="traditional"} 1`,
+      `gitlab_runner_job_queue_duration_seconds_count{${R},project_jobs_running="5+"} 1`,
+      `gitlab_runner_job_queue_duration_seconds_count{${R},project_jobs_running=""} 1`,
+    ]) {
+      expect(text).toContain(`${line}\n`);
+    }
+  });
+
+  test("count jobs that waited for longer than is acceptable now, by the last limit that holds now", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const limit = (more: Partial<QueuingLimit>): QueuingLimit => {
+      return { periods: [() => true], thresholdSeconds: 60, runningForProject: null, ...more };
+    };
+    const counted = async (queuingLimits: readonly QueuingLimit[], jobs: readonly (readonly [number, string?])[]) => {
+      const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 3, queuingLimits });
+      for (const [queuedSeconds, projectJobsRunning] of jobs) entry.job({ queuedSeconds, projectJobsRunning });
+      const found = /^gitlab_runner_acceptable_job_queuing_duration_exceeded_total\{.*\} (\d+)$/m.exec(
+        await metrics.render(),
+      );
+      entry.close();
+      return found?.[1];
+    };
+    expect(await counted([], [])).toBeUndefined();
+    expect(await counted([], [[1e6]])).toBe("0");
+    expect(await counted([limit({})], [[60], [61], [3600]])).toBe("2");
+    expect(await counted([limit({}), limit({ thresholdSeconds: 0 })], [[3600]])).toBe("0");
+    expect(await counted([limit({}), limit({ thresholdSeconds: 0, periods: [() => false] })], [[3600]])).toBe("1");
+    const few = limit({ runningForProject: /^[0-4]$/ });
+    expect(await counted([few], [[90, "3"], [90, "5+"], [90]])).toBe("1");
+  });
+
   test("of a removed entry disappear, unless another entry has its token", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
     const use = () => {
       const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 3 });
-      entry.request("jobs/request", "POST", 204, 12);
-      entry.request("jobs/request", "POST", 0, 12);
+      for (const status of [204, 0]) {
+        entry.request({ endpoint: "jobs/request", method: "POST", status, durationMs: 12, again: false });
+      }
       entry.refused();
       const job = entry.job({ queuedSeconds: 1 });
       job.traced(17);

@@ -59,7 +59,7 @@ export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: 
   };
 }
 
-function reachSettings(table: AutoscalerTable): ReachSettings {
+export function reachSettings(table: AutoscalerTable): ReachSettings {
   return {
     connector: table.connector_config,
     readyCommand: table.instance_ready_command,
@@ -70,7 +70,7 @@ function reachSettings(table: AutoscalerTable): ReachSettings {
 }
 
 /** @param table of one origin, whose settings may change */
-function cloudOf(table: () => AutoscalerTable, { host, log }: ExecutorDeps): Cloud {
+export function cloudOf(table: () => AutoscalerTable, { host, log }: ExecutorDeps): Cloud {
   const plugin = () => table().plugin;
   const first = plugin();
   switch (first.name) {

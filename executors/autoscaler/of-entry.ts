@@ -6,7 +6,7 @@ import { tableOf } from "./settings/table.ts";
 
 /** The instances of an entry's executor: opened with the first question or job, and its part in what every executor does. */
 export interface EntryInstances
-  extends Required<Pick<Executor, "reserve" | "onRoom" | "closeMs" | "reconfigure" | "close">> {
+  extends Required<Pick<Executor, "reserve" | "onRoom" | "closeMs" | "reconfigure" | "diagnose" | "close">> {
   /** @throws {SystemFailure} the entry is gone from the configuration, and nobody knows how its instances are reached */
   get(): Instances;
 }
@@ -45,6 +45,11 @@ export function instancesOf(
       table = next;
       entry = nextEntry;
       return true;
+    },
+    diagnose: async (signal) => {
+      if (table === null) throw new SystemFailure("there is no table [runners.autoscaler]");
+      const { diagnoseInstances } = await import("./diagnose.ts");
+      return await diagnoseInstances(table, { ...given, entry }, signal);
     },
     async close(signal) {
       await opened?.pool.close(signal);

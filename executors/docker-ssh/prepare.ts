@@ -18,7 +18,7 @@ export async function prepareSshJob(
   const { engine, deps, request } = options;
   const { log } = deps;
   mustBeReachable(options, table);
-  const { container, waitForServices } = await startOwnCommand(options, notes, signal);
+  const { container, variables, waitForServices } = await startOwnCommand(options, notes, signal);
   const started = { container, notes };
   const address = await containerAddress(container, signal).catch(async (error: unknown) => {
     // A container that has ended has no address any more: its end is the failure to report then.
@@ -34,6 +34,7 @@ export async function prepareSshJob(
     ephemeral: false,
     host,
     location: engine.location,
+    inContainer: true,
     without: (shell) => `The image ${container.image} has no ${shell}. Use another image`,
     connection: login.connection,
     connect: (until) => connectSsh(login.settings, { log }, until),
@@ -45,6 +46,7 @@ export async function prepareSshJob(
     ...environment,
     host,
     projectSlot: options.slot,
+    variables,
     // All of it goes with the container.
     destroy: async (until) => {
       close();

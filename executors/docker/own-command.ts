@@ -1,4 +1,5 @@
 import type { Notes } from "../../src/executor.ts";
+import type { Variable } from "../../src/job/job.ts";
 import { all } from "../../src/time.ts";
 import { entrypointVariables } from "../images/service-variables.ts";
 import type { RemoteCommands } from "../remote/index.ts";
@@ -8,7 +9,16 @@ import { type ContainerView, viewContainer } from "./container/view.ts";
 import { jobLabels } from "./engine/labels.ts";
 import type { ObtainedImage } from "./image/image.ts";
 import { securityOf } from "./job/build-container.ts";
-import { common, nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./job/scene.ts";
+import {
+  common,
+  inNetwork,
+  nameOf,
+  networkOf,
+  networkVariables,
+  openScene,
+  type PrepareJobOptions,
+  type Scene,
+} from "./job/scene.ts";
 import { waitForServices } from "./job/services/services.ts";
 import { hostEntries, startServices } from "./job/services/start-services.ts";
 import { createVolumes } from "./job/volumes.ts";
@@ -19,6 +29,8 @@ export type { PrepareJobOptions } from "./job/scene.ts";
 /** A container whose image's own command runs, among its services. */
 export interface OwnCommand {
   readonly container: ContainerView;
+  /** What the surroundings add to the job's variables. */
+  readonly variables: readonly Variable[];
   /** `helper` runs programs in the container, whoever starts them. */
   waitForServices(helper: RemoteCommands, signal: AbortSignal): Promise<void>;
 }
@@ -34,16 +46,17 @@ export async function startOwnCommand(
 ): Promise<OwnCommand> {
   const { engine, settings, deps, request } = options;
   // The container's account decides where sources go; no directories are made for it, and its private files are beside its checkout.
-  const scene = await openScene(
+  const opened = await openScene(
     { ...options, deps: { ...deps, entry: { ...deps.entry, buildsDir: undefined } } },
     notes,
   );
-  const places = { ...scene, workingDirectory: deps.host.working, privateVolume: false, expand: request.expand };
+  const places = { ...opened, workingDirectory: deps.host.working, privateVolume: false, expand: request.expand };
   const [network, volumes, image] = await all([
-    networkOf(scene, signal),
+    networkOf(opened, signal),
     createVolumes(engine, places, signal),
-    scene.obtain(scene.wanted.image, signal),
+    opened.obtain(opened.wanted.image, signal),
   ]);
+  const scene = inNetwork(opened, network);
   const services = await startServices(scene, network, volumes, scene.naming.services, signal);
   const hosts = network.own ? [] : await hostEntries(engine, network, services, signal);
   const { mode, own } = network;
@@ -51,6 +64,7 @@ export async function startOwnCommand(
   const limitMs = settings.waitForServicesMs;
   return {
     container: viewContainer(engine, { id, image: image.name }),
+    variables: networkVariables(network),
     waitForServices: (helper, until) =>
       waitForServices(engine, { services, limitMs, helper, loopback: false, notes }, until),
   };

@@ -25,7 +25,7 @@ export const words: ExecutorWords = {
       allowed_privileged_images allowed_privileged_services ulimit oom_kill_disable oom_score_adjust cpu_shares
       cpuset_mems cgroup_parent device_cgroup_rules pid_mode ipcmode mac_address isolation volume_driver_ops
       volume_keep container_labels log_options enable_ipv6 network_mtu disable_entrypoint_overwrite
-      allowed_groups helper_entrypoint_always privileged_services credentials proxy_exec`,
+      allowed_groups helper_entrypoint_always privileged_services credentials proxy_exec service_slot_cgroup_template`,
   },
   completeEntry: withCacheVolume,
 };

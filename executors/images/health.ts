@@ -1,18 +1,35 @@
+import { SystemFailure } from "../../src/errors.ts";
 import type { RemoteCommand } from "../remote/index.ts";
 
 /** Ports of a service that are tried, the lowest ones. */
 const MOST_PORTS = 20;
 
+/** What is known of a service that is waited for. */
+export interface HealthFacts {
+  /** For messages. */
+  readonly name: string;
+  /** `80/tcp` of its image. */
+  readonly exposed: readonly string[];
+  /** `NAME=value` that its container sees, in the order of precedence: of its image, of the job, its own. */
+  readonly env: readonly string[];
+}
+
 /**
- * Ports that tell whether a service is up: `HEALTHCHECK_TCP_PORT` of its variables, else what its image exposes.
- * None: there is nothing to wait for.
+ * Ports that tell whether a service is up: `HEALTHCHECK_TCP_PORT` of all that it sees, in letters of either case, else what its
+ * image exposes. None: there is nothing to wait for.
+ * @throws {SystemFailure} the variable is no port
  */
-export function healthPorts(
-  exposed: readonly string[],
-  variables: readonly { readonly key: string; readonly value: string }[],
-): number[] {
-  const given = variables.find(({ key }) => key === "HEALTHCHECK_TCP_PORT")?.value.trim() ?? "";
-  if (/^\d{1,5}$/.test(given)) return [Number(given)];
+export function healthPorts({ name, exposed, env }: HealthFacts): number[] {
+  const said = env.findLast((entry) => /^HEALTHCHECK_TCP_PORT=/i.test(entry));
+  const given = said?.slice(said.indexOf("=") + 1).trim() ?? "";
+  if (given !== "") {
+    const port = /^\d{1,5}$/.test(given) ? Number(given) : 0;
+    if (port > 0 && port < 65_536) return [port];
+    throw new SystemFailure(
+      `HEALTHCHECK_TCP_PORT of the service ${name} must be a port from 1 to 65535, not ${JSON.stringify(given.slice(0, 100))}`,
+      { reason: "runner_configuration_error", retry: false },
+    );
+  }
   return exposed
     .flatMap((port) => {
       const [, number, protocol = "tcp"] = /^(\d{1,5})(?:\/(\w+))?$/.exec(port) ?? [];

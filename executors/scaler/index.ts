@@ -1,6 +1,6 @@
+export { type Period, parsePeriod, timezoneComplaint } from "../../src/periods.ts";
 export type { Seen } from "./decide/contract.ts";
 export type { Instance } from "./decide/fleet.ts";
-export { type Period, parsePeriod, timezoneComplaint } from "./decide/periods.ts";
 export type { Demand, Policy } from "./decide/policy.ts";
 export { onLease } from "./on-lease.ts";
 export { onPlace } from "./on-place.ts";

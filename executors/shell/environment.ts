@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
+import { terminalShell } from "../common/terminal-start.ts";
 import { openWorkspace } from "./files/workspace.ts";
 import { makeDirectories } from "./places/make-directories.ts";
 import { removeDirectory } from "./places/remove.ts";
@@ -9,6 +10,7 @@ import type { Slot } from "./places/slots.ts";
 import { removeSoon } from "./processes/cgroup.ts";
 import { endMembers } from "./processes/tree.ts";
 import { runScript, type ScriptHost } from "./script/script.ts";
+import { openTerminal, terminalMark } from "./script/terminal.ts";
 
 export interface EnvironmentOptions {
   readonly host: ScriptHost;
@@ -38,6 +40,8 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 /** One job's surroundings on this machine: two directories and its processes. */
 export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentOptions): Environment {
   const { tmpDir } = slot.places;
+  /** Marks of the terminals that there were. */
+  const terminals = new Set<string>();
 
   /**
    * Ends processes that escaped the end of their script: they still carry the mark, or are in one of the job's control
@@ -53,6 +57,10 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
       }
       if (cgroup !== null) await removeSoon(cgroup);
     }
+    for (const its of killLeftovers ? terminals : []) {
+      const belonging = { table, mark: its, uid: launch.uid, leader: null, since, cgroup: null };
+      await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
+    }
   };
 
   return {
@@ -64,6 +72,11 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
     location: { at: "this machine" },
     buildsDir,
     run: (script, output, signal) => runScript(host, script, output, signal),
+    openTerminal: async (request, signal) => {
+      terminals.add(terminalMark(host.mark));
+      const around = { ...request, root: slot.places.root, shell: terminalShell(shell, true) };
+      return await openTerminal(host, around, signal);
+    },
     destroy: async (signal) => {
       try {
         await endStragglers();

@@ -1,13 +1,12 @@
 import { join, resolve } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type JobUsage, type Note } from "../../src/executor.ts";
+import { defineExecutor, type Executor, type Note } from "../../src/executor.ts";
 import type { ExecutorDeps } from "../../src/executor-deps.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
-import { addUsage } from "../common/processes/group-usage.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { findAttendance } from "./launch/attendance.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
@@ -21,9 +20,11 @@ import { createDirectoryLocks } from "./places/locks.ts";
 import { MEMORY, openRunRooms, type RunRooms } from "./places/run-rooms.ts";
 import { createSlots } from "./places/slots.ts";
 import { type Cgroups, findCgroups } from "./processes/cgroup.ts";
+import { createJobMeter } from "./processes/job-meter.ts";
 import { ATTENDANTS, type JobNote, MARK, noteSchema, recoverJob } from "./recover.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
 import type { ScriptHost } from "./script/script.ts";
+import { hasTerminals } from "./script/terminal.ts";
 import { createWindowsShell, WINDOWS_SHELLS } from "./windows/executor.ts";
 import { words } from "./words.ts";
 
@@ -111,7 +112,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   return handingOver({
     name: words.name,
     title: words.title,
-    features: { variables: true, image: false, services: false, shared: true },
+    features: {
+      variables: true,
+      image: false,
+      services: false,
+      shared: true,
+      ...(hasTerminals(env.PATH ?? "") ? { terminal: true } : {}),
+    },
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],
@@ -128,15 +135,13 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
+      const meter = createJobMeter(table, cgroups !== null);
       const attendance = durable && !ephemeral ? findAttendance(launch.environment.PATH ?? "") : null;
       if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
       const isDurable = attendance !== null && "tools" in attendance;
       if (isDurable) rooms ??= openRunRooms({ stateDir: around.keepDir, memory: MEMORY, owner: launch.account });
-      let used: JobUsage = {};
       const host: ScriptHost = {
-        onUsed: (more) => {
-          used = addUsage(used, more);
-        },
+        meter,
         launch,
         profile,
         pipes,
@@ -179,7 +184,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         signal.throwIfAborted();
         const environment = {
           ...createEnvironment({ host, shell, slot, buildsDir }),
-          ...(cgroups === null ? {} : { usage: async () => used }),
+          usage: meter.usage,
           ...(host.durable === null ? {} : { handle: { ...note, root: slot.places.root, projectSlot: slot.number } }),
         };
         if (ephemeral) return environment;

@@ -10,6 +10,7 @@ import { MEMORY, runPlaces } from "./places/run-rooms.ts";
 import { type Cgroup, openCgroups, removeSoon } from "./processes/cgroup.ts";
 import type { ProcessTable } from "./processes/process-table.ts";
 import { endMembers } from "./processes/tree.ts";
+import { terminalMark } from "./script/terminal.ts";
 
 /** Stands in the environment of all that a job starts, so that it can be found again. */
 export const MARK = "ALLOY_RUNNER_JOB_KEY";
@@ -61,8 +62,12 @@ export async function recoverJob(
     // They are not the job's, and end with its scripts once nobody is to read what these have printed.
     const others = new Set(attendants.flatMap((cgroup) => cgroup.pids()));
     await clearRooms(stateDir, jobKey);
-    for (const cgroup of [...groups.filter((one) => !isOfAttendants(one)), null]) {
-      const mark = `${MARK}=${jobKey}`;
+    const own = `${MARK}=${jobKey}`;
+    const all = [
+      ...groups.filter((one) => !isOfAttendants(one)).map((cgroup) => ({ mark: own, cgroup })),
+      ...[own, terminalMark(own)].map((mark) => ({ mark, cgroup: null })),
+    ];
+    for (const { mark, cgroup } of all) {
       const uid = typeof launch === "string" ? null : launch.uid;
       const belonging = { table, mark, uid, leader: null, since: 0, cgroup, others };
       const { ended, survived } = await endMembers({ belonging, graceMs: killGraceMs, limitMs: killGraceMs });

@@ -1,9 +1,10 @@
 import type { Writable } from "node:stream";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Exit, JobLocation, Script } from "../../src/executor.ts";
+import type { Environment, Exit, JobLocation, JobUsage, Script } from "../../src/executor.ts";
 import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
+import { addUsage } from "../common/processes/group-usage.ts";
 import { endTree, type RemoteCommands, type RemoteTools, remoteFiles, runRemoteScript } from "../remote/index.ts";
 import type { Link } from "./connection/link.ts";
 import type { Claim } from "./working-copy/claim.ts";
@@ -22,6 +23,8 @@ export interface SshEnvironmentOptions {
   readonly killGraceMs: number;
   readonly log: Log;
   readonly location: JobLocation;
+  /** It is a container: what memory there is, is not its machine's. */
+  readonly inContainer?: true;
   /** End the job's processes and remove its files: over a new connection, or, where its claim is gone, by `commands`. */
   cleanUp(commands: RemoteCommands | null, signal: AbortSignal): Promise<void>;
 }
@@ -37,6 +40,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
   const where = link.name;
   const { root, tmpDir } = claim;
   let destroying: Promise<void> | null = null;
+  let used: JobUsage = {};
 
   const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
     const host = {
@@ -48,6 +52,10 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
       killLeftovers,
       killGraceMs,
       where,
+      onUsed: (usage: JobUsage) => {
+        used = addUsage(used, usage);
+      },
+      isMachine: options.inContainer !== true,
     };
     try {
       return await runRemoteScript(host, script, output, signal);
@@ -106,6 +114,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,
     buildsDir: claim.buildsDir,
     run,
+    usage: async () => used,
     destroy: (signal) => {
       destroying ??= destroy(signal);
       return destroying;

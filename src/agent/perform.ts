@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { type Command, CommanderError } from "commander";
 import type { CommandContext } from "../commands/context.ts";
 import { logSettings } from "../commands/log-options.ts";
-import type { FlagValues } from "../commands/register/runner-flags.ts";
+import { type FlagValues, textOf } from "../commands/register/runner-flags.ts";
 import { CommandError, ConfigError, describeError } from "../errors.ts";
 import type { ExecutorCatalog } from "../executor.ts";
 import { printableLines } from "../local/report/text-width.ts";
@@ -16,6 +16,9 @@ export interface Surroundings {
   readonly output: Writable;
 }
 
+/** Commands that tell GitLab of this machine, besides those that run. */
+const KEEP_ID: ReadonlySet<string> = new Set(["register", "verify", "unregister", "reset-token"]);
+
 /** Runs one command and sets the process's exit status. `run` and `exec` have signals of their own; for all others Ctrl-C ends it. */
 export async function perform(command: Command, { executors, output }: Surroundings, action: Action): Promise<void> {
   const values: FlagValues = command.optsWithGlobals();
@@ -24,7 +27,11 @@ export async function perform(command: Command, { executors, output }: Surroundi
   if (works && process.pid === 1) await leavePlace();
   const stop = new AbortController();
   const { createContext } = await import("./context.ts");
-  const context = await createContext(executors, output, stop.signal);
+  const keepsId = works || KEEP_ID.has(command.name());
+  const context = await createContext(
+    { catalog: executors, output, config: textOf(values, "config"), keepsId },
+    stop.signal,
+  );
   const ownsSignals = works || command.name() === "exec";
   const onSignal = (signal: NodeJS.Signals): void => {
     if (stop.signal.aborted) process.exit(1);

@@ -88,6 +88,19 @@ function createProgram({ executors, output }: Surroundings): Command {
     ),
     async (values, context) => (await import("../commands/unregister.ts")).unregisterCommand(values, context),
   );
+  const resetToken = program
+    .command("reset-token")
+    .description("exchange runners' tokens for new ones at GitLab; done by itself before they expire, too");
+  does(
+    resetToken
+      .addOption(configOption().env("CONFIG_FILE"))
+      .addOption(new Option("-n, --name <name>", "the runner of this name"))
+      .addOption(new Option("-u, --url <url>", "with --id: the runner at this coordinator").env("CI_SERVER_URL"))
+      .addOption(new Option("-i, --id <number>", "with --url: the coordinator's number of the runner"))
+      .addOption(toggle("--all-runners", "all of them"))
+      .addOption(new Option("--pat <token>", "personal access token that may do it; the entry needs its id then")),
+    async (values, context) => (await import("../commands/reset-token.ts")).resetTokenCommand(values, context),
+  );
   does(addRunCommand(program), async (values, context) =>
     (await import("./run.ts")).runAgent(values, context, logSettings(values)),
   );

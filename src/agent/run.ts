@@ -12,14 +12,17 @@ import { createLog, leadsToJournal, streamOutput } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import { openNotifier } from "../notify.ts";
 import { hearOthers } from "../quiet-runtime.ts";
+import { createExchanges, type Exchanges } from "../tokens/exchanges.ts";
 import { revision, runtime, version } from "../version.ts";
 import { openServices } from "./services.ts";
 
 /** `run`. @returns the exit status */
 export async function runAgent(values: FlagValues, context: CommandContext, logging: LogSettings): Promise<number> {
+  const exchanges = createExchanges();
   const deps = createDeps(context, logging, {
     user: textOf(values, "user"),
-    load: async (file, options) => await loadConfig(file, options),
+    load: async (file, options) => await loadConfig(file, { ...options, exchanged: exchanges.latest }),
+    exchanges,
   });
   return await runCommand(runOptions(values, logging, configFileOf(textOf(values, "config"), context)), deps);
 }
@@ -55,6 +58,8 @@ function runOptions(values: FlagValues, logging: LogSettings, config: string): R
 interface Source {
   readonly user: string | undefined;
   load(file: string, options: LoadOptions): Promise<Config>;
+  /** Tokens are exchanged before they expire, and the file gets the new ones. */
+  readonly exchanges?: Exchanges;
 }
 
 function createDeps(context: CommandContext, logging: LogSettings, source: Source): RunDeps {
@@ -91,6 +96,9 @@ function createDeps(context: CommandContext, logging: LogSettings, source: Sourc
     notifier: openNotifier({ env, pid: process.pid, log }),
     loadConfig: load,
     watchConfig: (file, signal) => watchConfig(file, () => load(file), signal, { current }),
-    openServices: (config, stopping) => openServices(config, { context, log, metrics }, stopping),
+    openServices: (config, stopping) => {
+      const { exchanges } = source;
+      return openServices(config, { context, log, metrics, ...(exchanges && { exchanges }) }, stopping);
+    },
   };
 }

@@ -17,6 +17,8 @@ import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { SessionServer } from "../session/server.ts";
+import type { Exchanges } from "../tokens/exchanges.ts";
 import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
@@ -24,10 +26,13 @@ import { createCleaners } from "./cleaners.ts";
 import { holdLiveKey } from "./live-key.ts";
 import { watchStateDisk } from "./state-disk.ts";
 import { hostPlaces } from "./surroundings.ts";
+import { createTokenServices } from "./tokens.ts";
 
 /** What services are opened with. */
 export interface ServicesDeps {
   readonly context: CommandContext;
+  /** Where tokens are looked after, those that were exchanged. */
+  readonly exchanges?: Exchanges;
   readonly log: RunnerLog;
   readonly metrics: Metrics;
 }
@@ -42,7 +47,7 @@ export interface Tuning {
 /** Journal, outbox, connections and caches of one configuration; what dead jobs of its state directory left is removed. */
 export async function openServices(
   first: Config,
-  { context, log, metrics }: ServicesDeps,
+  { context, exchanges, log, metrics }: ServicesDeps,
   stopping: AbortSignal,
   tuning: Tuning = {},
 ): Promise<RunServices> {
@@ -111,6 +116,11 @@ export async function openServices(
     })
     .then(() => cleaners.close(log));
 
+  const tokens =
+    exchanges === undefined
+      ? undefined
+      : createTokenServices({ file: config.file, stateDir: stateDir.path, context, exchanges, log, metrics });
+  const sessions = await openSessions(first, log);
   const liveMasks = createLiveMasks();
   const handler = createJobHandler({
     journal,
@@ -129,14 +139,17 @@ export async function openServices(
     },
     log,
     liveMasks,
+    sessionTimeoutMs: first.sessionServer?.sessionTimeoutMs ?? 0,
   });
   return {
     handleJob: handler,
+    ...(sessions === null ? {} : { offerSession: sessions.offer }),
     openCoordinator: (entry, meter) => {
       const coordinator = openCoordinator(entry, {
         ...context.coordinator,
-        onRequest: (endpoint, method, status, durationMs) => {
-          meter.request(endpoint, method, status, durationMs);
+        onRequest: (request) => {
+          const { status } = request;
+          meter.request(request);
           if (status >= 200 && status < 500 && status !== 429) outbox.answered(coordinator.origin);
         },
       });
@@ -152,12 +165,15 @@ export async function openServices(
       minFreeInodes: config.admission.minFreeInodes,
     }),
     isPending: (origin, jobId) => outbox.has(origin, jobId),
+    ...(tokens === undefined ? {} : { finishExchanges: tokens.finish, keepTokens: tokens.keep }),
     reconfigure: (next) => {
       config = next;
       liveKey.look();
       connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {
+      await tokens?.close(signal);
+      await sessions?.close();
       recovering.abort();
       await recovery;
       await outbox.close(signal);
@@ -165,4 +181,14 @@ export async function openServices(
       await stateDir.close();
     },
   };
+}
+
+/** @throws {ConfigError} the address or the certificate cannot be used */
+async function openSessions({ sessionServer }: Config, log: RunnerLog): Promise<SessionServer | null> {
+  if (sessionServer === null) return null;
+  // Imported only here, because most runners serve no terminals.
+  const { openSessionServer } = await import("../session/server.ts");
+  const server = await openSessionServer(sessionServer, log);
+  log.info("serving terminals of jobs", { url: server.origin });
+  return server;
 }

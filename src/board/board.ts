@@ -9,6 +9,7 @@ import type {
   RunnerCard,
   RunnerView,
 } from "./contract.ts";
+import { createGauge, type Gauge } from "./gauge.ts";
 
 /** How many jobs that have ended are still shown. */
 const FINISHED = 200;
@@ -21,6 +22,7 @@ interface Shown {
   /** `performance.now()` when it came to its stage. */
   enteredAt: number;
   handles: JobHandles;
+  readonly gauge: Gauge;
   /** Somebody has canceled it, perhaps before there was anything to stop. */
   canceled: boolean;
 }
@@ -48,7 +50,8 @@ export function createBoard(): Board {
     add(card, handles): BoardEntry {
       const number = ++count;
       const view = viewOf(card, number, { at: "received" });
-      const mine: Shown = { view, handles, enteredAt: performance.now(), canceled: false };
+      const gauge = createGauge(() => mine.handles.usage());
+      const mine: Shown = { view, handles, gauge, enteredAt: performance.now(), canceled: false };
       shown.set(number, mine);
       change(mine, {});
       return {
@@ -76,6 +79,7 @@ export function createBoard(): Board {
     jobs: () => [...shown.values()].map(({ view }) => view),
     finished: () => [...ended],
     trace: (number) => shown.get(number)?.handles.trace ?? null,
+    usage: async (number) => (await shown.get(number)?.gauge()) ?? {},
     cancel(number) {
       const found = shown.get(number);
       if (found === undefined) return false;

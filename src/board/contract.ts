@@ -60,11 +60,19 @@ export interface ShownTrace {
   read(from: number, maxBytes: number): Promise<Buffer>;
 }
 
-/** A job's two handles for those who look at it. */
+/** What a job in progress uses. */
+export interface LiveUsage extends JobUsage {
+  /** Processor time between the last two looks; 100: one processor, all the time. */
+  readonly cpuPercent?: number;
+}
+
+/** A job's handles for those who look at it. */
 export interface JobHandles {
   readonly trace: ShownTrace;
   /** Stops the job's script; after_script still runs. Does nothing for a job that has ended. */
   readonly cancel: () => void;
+  /** What it has used and uses now; nothing where that cannot be told. */
+  readonly usage: () => Promise<JobUsage>;
 }
 
 /** The board's methods for one job. */
@@ -147,6 +155,11 @@ export interface Board {
   finished(): readonly JobView[];
   /** `null`: there is no such job in progress. */
   trace(number: number): ShownTrace | null;
+  /**
+   * What the job uses at this moment; nothing where that is not known, or not soon. It is measured when somebody asks, and then for all
+   * who ask.
+   */
+  usage(number: number): Promise<LiveUsage>;
   /** @returns whether there is such a job in progress */
   cancel(number: number): boolean;
   /** Called at each change with the job as it is now. @returns what ends that */

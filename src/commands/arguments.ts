@@ -15,14 +15,17 @@ export function parseBoolean(text: string): boolean | undefined {
 }
 
 /**
- * `-config x` → `--config x` for each long name that is known. Short flags, negative numbers and what follows `--` stay.
+ * `-config x` → `--config x` for each long name that is known, and `--docker-services_privileged` → `--docker-services-privileged`,
+ * as some names of GitLab Runner have underscores. Short flags, negative numbers and what follows `--` stay.
  * @param longNames without dashes: `config`, `registration-token`
  */
 export function normalizeArguments(argv: readonly string[], longNames: ReadonlySet<string>): string[] {
   const end = argv.indexOf("--");
   return argv.map((word, index) => {
     if (end !== -1 && index > end) return word;
-    const match = /^-([a-z][a-z0-9-]+)(=.*)?$/su.exec(word);
-    return match?.[1] !== undefined && longNames.has(match[1]) ? `-${word}` : word;
+    const [, name, value = ""] = /^--?([a-z][a-z0-9_-]+)(=.*)?$/su.exec(word) ?? [];
+    if (name === undefined) return word;
+    const known = longNames.has(name) ? name : name.replaceAll("_", "-");
+    return longNames.has(known) ? `--${known}${value}` : word;
   });
 }

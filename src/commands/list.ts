@@ -1,6 +1,5 @@
 import type { BrokenEntry } from "../config/config.ts";
 import { readRunners } from "../config/file/save.ts";
-import { runnerId } from "../config/identity.ts";
 import { loadConfig } from "../config/load.ts";
 import { CommandError, describeError, problemLine } from "../errors.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
@@ -16,12 +15,7 @@ export async function listCommand(values: FlagValues, context: CommandContext): 
   context.print(`${file}: ${runners.length === 0 ? "no runners" : ""}`.trimEnd());
   const rows = [
     ["NAME", "EXECUTOR", "ID", "URL"],
-    ...runners.map(({ name, executor, token, url }) => [
-      name,
-      executor,
-      token === "" ? "-" : runnerId(token),
-      withoutUser(url),
-    ]),
+    ...runners.map(({ name, executor, id, url }) => [name, executor, id === "" ? "-" : id, withoutUser(url)]),
   ];
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
   if (runners.length > 0) {

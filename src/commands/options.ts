@@ -47,7 +47,7 @@ export function addRunnerFlags(
       kind === "boolean"
         ? toggle(`--${flag}`, help, env)
         : new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
-    if (kind === "list" || kind === "table") option.argParser(collect);
+    if (kind === "list" || kind === "table" || kind === "lists") option.argParser(collect);
     if (kind !== "boolean" && env !== undefined) option.env(env);
     command.addOption(option.helpGroup(`${heading}:`));
   }

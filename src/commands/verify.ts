@@ -79,7 +79,7 @@ export function selectEntries(
   const [name, url, token] = ["name", "url", "token"].map((flag) => textOf(values, flag));
   const fits = (entryName: string, reach: BrokenEntry["reach"]): boolean =>
     (name === undefined || entryName === name) &&
-    (url === undefined || (reach !== null && plain(reach.url.href) === plain(url))) &&
+    (url === undefined || (reach !== null && plainUrl(reach.url.href) === plainUrl(url))) &&
     (token === undefined || reach?.token === token);
   const chosen = {
     runners: runners.filter((runner) => fits(runner.name, runner)),
@@ -92,6 +92,6 @@ export function selectEntries(
 }
 
 /** Trailing slashes make no difference. */
-function plain(url: string): string {
+export function plainUrl(url: string): string {
   return (URL.canParse(url) ? new URL(url).href : url).replace(/\/+$/, "");
 }

@@ -18,6 +18,8 @@ export interface Config {
   readonly metricsAddress: string;
   /** `[web]`; null: no page is served. */
   readonly web: WebConfig | null;
+  /** `[session_server]`; null: jobs have no terminal. Read at start. */
+  readonly sessionServer: SessionServerConfig | null;
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
@@ -47,6 +49,23 @@ export interface WebConfig {
   readonly password: string | null;
 }
 
+/** Where the terminals of jobs are served. */
+export interface SessionServerConfig {
+  readonly listen: ListenAddress;
+  /** Where coordinators reach it. */
+  readonly advertise: { readonly host: string; readonly port: number };
+  /** How long a job stays open for a terminal. */
+  readonly sessionTimeoutMs: number;
+  /** Absolute; null: the runner makes a certificate. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
+}
+
+export interface ListenAddress {
+  /** `undefined`: all of this machine. */
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
 /** What must hold before an entry asks for a job. */
 export interface AdmissionConfig {
   /** Inodes that must be free where jobs work. */
@@ -59,6 +78,16 @@ export interface AdmissionConfig {
   /** Jobs in a row that could not be prepared until their entry pauses; `null`: any number. */
   readonly maxSystemFailures: number | null;
   readonly failurePauseMs: number;
+}
+
+/** How long jobs may have waited at the coordinator: `[[runners.monitoring.job_queuing_durations]]`. */
+export interface QueuingLimit {
+  /** When it counts: in minutes of any of these. */
+  readonly periods: readonly ((minute: Date) => boolean)[];
+  /** 0: as long as they like. */
+  readonly thresholdSeconds: number;
+  /** Only jobs of which the coordinator says this of how many jobs of their project run; `null`: all. */
+  readonly runningForProject: RegExp | null;
 }
 
 /** A `[[runners]]` entry that cannot be used as it stands. */
@@ -115,15 +144,37 @@ export interface BucketConfig {
     | undefined;
 }
 
-/** One `[[runners]]` entry. */
+/** How long an entry's token lives, and whether the runner may exchange it for a new one before that is over. */
+export interface TokenLife {
+  /** The coordinator's number for the runner; empty where the file does not have it. */
+  readonly runnerId: string;
+  /** `Date.now()` of when it was given out; `null`: not known. */
+  readonly obtainedAtMs: number | null;
+  /** `null`: never, as far as is known. */
+  readonly expiresAtMs: number | null;
+  /** Stands in the file itself, not in a variable that the file names. */
+  readonly written: boolean;
+  /** `rotate_token`. */
+  readonly rotates: boolean;
+}
+
+/** A token that was got in exchange for one that a configuration file still has. */
+export interface ExchangedToken {
+  readonly token: string;
+  readonly obtainedAtMs: number;
+  readonly expiresAtMs: number | null;
+}
+
 /** What an entry's executor is opened with besides what the entry says. */
 export type ExecutorSurroundings = Pick<ExecutorDeps, "log" | "host" | "meter"> & Pick<ShellHost, "user">;
 
+/** One `[[runners]]` entry. */
 export interface RunnerConfig {
   readonly name: string;
   readonly url: URL;
   readonly token: string;
-  /** 8 hex digits of a hash of the token: what logs, metrics, directories and labels show. */
+  readonly tokenLife: TokenLife;
+  /** 8 hex digits of a hash of its first token: what logs, metrics, directories and labels show. */
   readonly id: string;
   /** Jobs at once of this token; TOML 0 or absent is Infinity. */
   readonly limit: number;
@@ -152,20 +203,24 @@ export interface RunnerConfig {
   readonly preBuildScript: string;
   readonly postBuildScript: string;
   readonly debugTraceDisabled: boolean;
-  /** `[runners.feature_flags]`: GitLab's switches of behaviour that were set. */
-  readonly featureFlags?: Readonly<Record<string, boolean>>;
   readonly prepareTimeoutMs: number | null;
   readonly getSourcesTimeoutMs: number | null;
   /** Obey `GIT_SSL_NO_VERIFY` of a job for the runner's own git calls. AlloyCI sends it with every job. */
   readonly gitSslNoVerify: boolean;
   /** The jobs' account's settings of line ends do not count for sources: `exec` hands on what is there. */
   readonly plainLineEnds?: true;
+  /** TOML: `job_git_variables`; absent is `safe`. */
+  readonly jobGitVariables?: "none" | "safe" | "all";
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** Its jobs may outlive the runner: what they do is kept. */
   readonly durable: boolean;
   /** What stands for it in the file, as JSON, with its token: for whoever has to do with a job of it when it is gone. */
   readonly written: string;
+  /** The last one whose period is now counts. */
+  readonly queuingLimits: readonly QueuingLimit[];
+  /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */
+  readonly featureFlags: Readonly<Record<string, boolean>>;
   /** Same text: same entry. A reload leaves pollers alone whose fingerprint did not change. */
   readonly fingerprint: string;
   /** Same text: what concerns the executor is the same, and the one of before can go on. */

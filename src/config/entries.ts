@@ -3,7 +3,7 @@ import type { BrokenEntry } from "./config.ts";
 import { expandVariables } from "./expand.ts";
 import { childOf, type LayoutNode } from "./file/layout-node.ts";
 import { isTable } from "./file/toml.ts";
-import { runnerId, runnerName } from "./identity.ts";
+import { entryId, runnerName } from "./identity.ts";
 
 /** The `[[runners]]` entries, each with its place. */
 export function* entriesOf(around: Pick<Part, "document" | "findings" | "foreign">): Generator<Part> {
@@ -56,9 +56,10 @@ export function nameOf(
   const { text: expanded, missing } = expandVariables(text("token"), env);
   const token = missing.length === 0 ? expanded.trim() : "";
   const name = text("name").slice(0, 200);
+  const id = token === "" ? "" : entryId(text("known_as"), token);
   return {
-    name: token === "" ? name : runnerName(name, token),
-    id: token === "" ? "" : runnerId(token),
+    name: token === "" ? name : runnerName(name, id),
+    id,
     executor: text("executor").slice(0, 60),
   };
 }

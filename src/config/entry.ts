@@ -2,15 +2,17 @@ import { isAbsolute, resolve } from "node:path";
 import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
 import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check/check.ts";
-import { featureFlagsOf, featureFlagWarnings } from "./check/feature-flags.ts";
+import { featureFlagWarnings, readFeatureFlags } from "./check/feature-flags.ts";
 import { isForeignTable, nearest } from "./check/keys.ts";
 import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
-import type { EntryReach, RunnerConfig } from "./config.ts";
+import type { EntryReach, ExchangedToken, RunnerConfig } from "./config.ts";
 import { expandVariables } from "./expand.ts";
 import { childOf, nodeAt } from "./file/layout-node.ts";
 import { canonicalText, isTable } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
-import { digest, runnerId, runnerName, shortTokens } from "./identity.ts";
+import { digest, entryId, runnerName, shortTokens } from "./identity.ts";
+import { readQueuingLimits } from "./monitoring.ts";
+import { lifeOf, readTokenLife, TOKEN_KEYS } from "./token-life.ts";
 
 /** What reading an entry needs to know of the world. */
 export interface EntrySurroundings {
@@ -20,6 +22,8 @@ export interface EntrySurroundings {
   /** Base of relative paths in `tls-*`. */
   readonly workingDirectory: string;
   readonly certsDir: string;
+  /** The token that was got for one which the file still has. */
+  readonly exchanged?: (url: string, token: string) => ExchangedToken | undefined;
   /** Where a file named in the config is, or why it cannot be used. Without it, nothing is looked at. */
   readonly findFile?: (path: string) => Promise<{ readonly path: string } | { readonly problem: string }>;
   /** Why a program that an executor is set to start cannot be, or null. Without it, nothing is looked at. */
@@ -59,7 +63,9 @@ export async function readEntry(
   if (definition !== undefined && tables !== null) await lookForPrograms(entry, definition, tables, around);
   if (settings === undefined) return { reach: null };
   const url = readUrl(settings.url, around.env, (text) => problem("url", text));
-  const token = readToken(settings.token, around.env, (text) => problem("token", text));
+  const given = readToken(settings.token, around.env, (text) => problem("token", text));
+  const exchanged = url === null || given === null ? undefined : around.exchanged?.(url.href, given);
+  const token = exchanged?.token ?? given;
   const environment = readEnvironment(settings, problem);
   checkShell(settings, definition, problem);
   if (settings.pre_get_sources_script !== undefined && settings.pre_clone_script !== "") {
@@ -79,6 +85,10 @@ export async function readEntry(
   const cache = readCache(settings.cache, settings.cache_max_size, (path, text) => {
     findings.warning(nodeAt(entry.node, ["cache", ...path]).at, keyName(entry, ["cache", ...path]), text);
   });
+  const queuingLimits = await readQueuingLimits(settings.monitoring?.job_queuing_durations ?? [], (path, text) => {
+    const whole = ["monitoring", ...path];
+    findings.problem(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
+  });
   const files: Record<(typeof TLS_KEYS)[number], string | undefined> = {
     "tls-ca-file": undefined,
     "tls-cert-file": undefined,
@@ -93,7 +103,8 @@ export async function readEntry(
     if ("path" in found) files[key] = found.path;
     else problem(key, found.problem);
   }
-  if (url === null || token === null) return { reach: null };
+  const life = readTokenLife(settings, (key, text) => findings.warning(at(key), keyName(entry, [key]), text));
+  if (url === null || token === null || given === null) return { reach: null };
   const reach: EntryReach = {
     url,
     token,
@@ -106,10 +117,12 @@ export async function readEntry(
     // A coordinator that would be reached with other certificates than those that are meant is not.
     return { reach: TLS_KEYS.every((key) => !settings[key] || files[key] !== undefined) ? reach : null };
   }
+  const id = entryId(settings.known_as, given);
+  // How long the token lives concerns nobody who works with it.
+  const lasting = Object.fromEntries(Object.entries(entry.data).filter(([key]) => !TOKEN_KEYS.has(key.toLowerCase())));
   const fingerprint = digest(
-    JSON.stringify([canonicalText(entry.data), url.href, token, files, around.certsDir, around.globalFingerprint]),
+    JSON.stringify([canonicalText(lasting), url.href, token, id, files, around.certsDir, around.globalFingerprint]),
   );
-  const id = runnerId(token);
   const entryDeps = Object.freeze({
     buildsDir: settings.builds_dir || undefined,
     shell: settings.shell,
@@ -127,7 +140,8 @@ export async function readEntry(
   );
   const runner: RunnerConfig = {
     ...reach,
-    name: runnerName(settings.name, token),
+    tokenLife: { ...life, written: settings.token.trim() === given, ...lifeOf(exchanged) },
+    name: runnerName(settings.name, id),
     id,
     limit: settings.limit,
     requestConcurrency: settings.request_concurrency,
@@ -148,14 +162,16 @@ export async function readEntry(
     preBuildScript: settings.pre_build_script,
     postBuildScript: settings.post_build_script,
     debugTraceDisabled: settings.debug_trace_disabled,
-    featureFlags: featureFlagsOf(settings.feature_flags),
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
+    jobGitVariables: settings.job_git_variables ?? "safe",
     inheritEnvironment,
     killLeftovers: settings.kill_leftovers,
     durable: entryDeps.durable === true,
     written: canonicalText(entry.data),
+    queuingLimits,
+    featureFlags: readFeatureFlags(settings.feature_flags),
     fingerprint,
     executorFingerprint,
     reconfigure: (executor) => executor.reconfigure?.(tables, entryDeps) ?? false,

@@ -5,9 +5,14 @@ export function runnerId(token: string): string {
   return digest(token).slice(0, 8);
 }
 
+/** What stands for an entry: what was written down when its token was exchanged for another, else what stands for the token. */
+export function entryId(knownAs: unknown, token: string): string {
+  return typeof knownAs === "string" && /^[0-9a-f]{8}$/.test(knownAs) ? knownAs : runnerId(token);
+}
+
 /** What a runner is called: its id where the entry has no name. */
-export function runnerName(name: string, token: string): string {
-  return name === "" ? runnerId(token) : name;
+export function runnerName(name: string, id: string): string {
+  return name === "" ? id : name;
 }
 
 /** What a token begins with, without what says which kind it is, as the names of a runner's machines have it. */

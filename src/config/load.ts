@@ -17,6 +17,7 @@ import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
 import { ownStateDir } from "./locations.ts";
 import { missingProgram } from "./program.ts";
+import { readSessionServer } from "./session-server.ts";
 import { readWeb } from "./web.ts";
 
 export interface ParseOptions
@@ -123,8 +124,20 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   if (web !== null && "problem" in web) {
     findings.problem(nodeAt(root, ["web", web.key]).at, `web.${web.key}`, web.problem);
   }
+  const sessionServer =
+    settings === undefined
+      ? null
+      : readSessionServer(settings.session_server, (name) => resolve(dirname(options.file), name));
+  if (sessionServer !== null && "problem" in sessionServer) {
+    const { key, problem } = sessionServer;
+    findings.problem(nodeAt(root, ["session_server", key]).at, `session_server.${key}`, problem);
+  }
   findings.raise(broken.flatMap(({ problems }) => problems));
-  if (settings === undefined || (web !== null && "problem" in web))
+  if (
+    settings === undefined ||
+    (web !== null && "problem" in web) ||
+    (sessionServer !== null && "problem" in sessionServer)
+  )
     throw new ConfigError(`${options.file}: cannot be used`, { file: options.file });
   const config: Config = {
     file: options.file,
@@ -134,6 +147,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     logFormat: settings.log_format,
     metricsAddress: settings.listen_address || settings.metrics_server || "",
     web,
+    sessionServer,
     user,
     stateDir: stateDirOf(settings, options),
     liveKeyFile: settings.live_key_file ? resolve(dirname(options.file), settings.live_key_file) : undefined,

@@ -1,8 +1,8 @@
-import type { JobView, RunnerView } from "../board/contract.ts";
+import type { Board, JobView, LiveUsage, RunnerView } from "../board/contract.ts";
 import type { Log } from "../log.ts";
 import type { HttpReply, HttpRequest } from "../serving/http.ts";
 import { lastLine } from "./last-line.ts";
-import { jobLine, runnerLines, tidiedAnswer } from "./lines.ts";
+import { jobLine, runnerLines, tidiedAnswer, toMilliseconds } from "./lines.ts";
 import { type JobLine, PROTOCOL, type StatusAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 import type { Followed } from "./trace-lines.ts";
@@ -12,7 +12,8 @@ type Route = (request: HttpRequest, steering: Steering, log: Log) => Answer | Pr
 
 /** `{id}` is a job's, as its coordinator numbers it. */
 const ROUTES: Readonly<Record<string, Route>> = {
-  "GET status": async ({ query }, steering) => json(await statusOf(steering, query.get("lines") === "1")),
+  "GET status": async ({ query }, steering) =>
+    json(await statusOf(steering, { lines: query.get("lines") === "1", usage: query.get("usage") === "1" })),
   "GET jobs/{id}/trace": (request, { board }) => {
     const job = jobOf(request, [...board.jobs(), ...board.finished()]);
     if ("status" in job) return job;
@@ -92,13 +93,27 @@ function json(value: object): HttpReply {
   return { status: 200, type: "application/json", body: `${JSON.stringify(value)}\n` };
 }
 
-/** All that the board shows; `withLines`: with the last line of each job. */
-export async function statusOf(steering: Steering, withLines: boolean): Promise<StatusAnswer> {
+/** What is looked at only where somebody wants it: the last line of each job in progress, and what it uses at this moment. */
+export interface Looks {
+  readonly lines: boolean;
+  readonly usage: boolean;
+}
+
+/** All that the board shows. */
+export async function statusOf(steering: Steering, looks: Looks): Promise<StatusAnswer> {
   const { board, version } = steering;
   const now = Date.now();
   const shown = async (view: JobView): Promise<JobLine> => {
-    const trace = withLines ? board.trace(view.number) : null;
-    return { ...jobLine(view, now), ...(trace === null ? {} : { lastLine: await lastLine(trace) }) };
+    const trace = looks.lines ? board.trace(view.number) : null;
+    const [line, usage] = await Promise.all([
+      trace === null ? undefined : lastLine(trace),
+      looks.usage ? liveUsage(board, view) : undefined,
+    ]);
+    return {
+      ...jobLine(view, now),
+      ...(usage === undefined ? {} : { usage }),
+      ...(line === undefined ? {} : { lastLine: line }),
+    };
   };
   return {
     version,
@@ -109,6 +124,13 @@ export async function statusOf(steering: Steering, withLines: boolean): Promise<
     jobs: await Promise.all(board.jobs().map(shown)),
     finished: board.finished().map((view) => jobLine(view, now, true)),
   };
+}
+
+/** `undefined`: nothing is known of it, or what it has used in all. */
+export async function liveUsage(board: Board, { number, usage }: JobView): Promise<LiveUsage | undefined> {
+  if (usage !== undefined) return undefined;
+  const live = await board.usage(number);
+  return Object.keys(live).length === 0 ? undefined : toMilliseconds(live);
 }
 
 /** The job that a request means. A job in progress comes before one of the same number that has ended. */

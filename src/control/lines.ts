@@ -1,6 +1,6 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
-import type { Tidied } from "../executor.ts";
+import type { JobUsage, Tidied } from "../executor.ts";
 import type { JobLine, RunnerLine, TidiedAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 
@@ -23,8 +23,14 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     traceBytes,
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),
-    ...(view.usage === undefined ? {} : { usage: view.usage }),
+    ...(view.usage === undefined ? {} : { usage: toMilliseconds(view.usage) }),
   };
+}
+
+/** Sums of times have digits that mean nothing. */
+export function toMilliseconds<U extends JobUsage>(usage: U): U {
+  const { cpuSeconds } = usage;
+  return cpuSeconds === undefined ? usage : { ...usage, cpuSeconds: Math.round(cpuSeconds * 1000) / 1000 };
 }
 
 export function runnerLines({ board, figures }: Pick<Steering, "board" | "figures">, now: number): RunnerLine[] {

@@ -37,10 +37,14 @@ const jobSchema = z.object({
   queuedSeconds: z.number().optional(),
   traceBytes: z.number(),
   outcome: outcomeSchema.optional(),
-  /** What it has used, as far as its executor can tell. */
+  /** What it has used, and while it runs what it uses, as far as its executor can tell. */
   usage: z
     .object({
       cpuSeconds: z.number().optional(),
+      /** 100: one processor; only while it runs, and from the second look on. */
+      cpuPercent: z.number().optional(),
+      /** In use now, while it runs. */
+      memoryBytes: z.number().optional(),
       peakMemoryBytes: z.number().optional(),
       readBytes: z.number().optional(),
       writtenBytes: z.number().optional(),

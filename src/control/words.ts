@@ -23,3 +23,17 @@ export function elapsed(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
   return minutes < 60 ? `${minutes}m ${seconds % 60}s` : `${Math.floor(minutes / 60)}h ${minutes % 60}m`;
 }
+
+/** Of a job that runs, what it uses: `152%` of a processor; empty where that is not known. */
+export function processorOf({ usage }: JobLine): string {
+  return usage?.cpuPercent === undefined ? "" : `${usage.cpuPercent}%`;
+}
+
+/** Of a job that runs, what it holds: `312M`, `1.5G`; empty where that is not known. */
+export function memoryOf({ usage }: JobLine): string {
+  return usage?.memoryBytes === undefined ? "" : sizeOf(usage.memoryBytes);
+}
+
+export function sizeOf(bytes: number): string {
+  return bytes < 1000 * 2 ** 20 ? `${Math.round(bytes / 2 ** 20)}M` : `${(bytes / 2 ** 30).toFixed(1)}G`;
+}

@@ -1,7 +1,14 @@
 import { ConfigError, describeError, SystemFailure } from "../errors.ts";
 import { type ApiUrl, apiUrl } from "./api-url.ts";
 import type { Connections } from "./connection/connections.ts";
-import { answerKind, type CoordinatorSettings, mayPass, type Sink, TroubleCause } from "./contract.ts";
+import {
+  answerKind,
+  type CoordinatorSettings,
+  type MadeRequest,
+  mayPass,
+  type Sink,
+  TroubleCause,
+} from "./contract.ts";
 import { type Answer, type Body, type Call, lengthOf } from "./exchange.ts";
 import type { Identity } from "./identity.ts";
 import { retryAfter } from "./retry-after.ts";
@@ -11,8 +18,8 @@ import { describeAnswer, describeBroken } from "./trouble.ts";
 export interface CoordinatorDeps {
   readonly connections: Connections;
   readonly identity: Identity;
-  /** Told after each request. `endpoint` is a pattern, such as `jobs/:id/trace`; `status` is 0 where no answer came. */
-  readonly onRequest?: (endpoint: string, method: string, status: number, durationMs: number) => void;
+  /** Told after each request. */
+  readonly onRequest?: (request: MadeRequest) => void;
   /** `[sr]_` and 12 letters or digits that stand for this machine; GitLab shows it. */
   readonly systemId?: string;
   readonly bounds?: Partial<Bounds>;
@@ -31,6 +38,8 @@ const usualBounds: Bounds = { jobRequestMs: 120_000, silenceMs: 60_000, uploadSi
 /** The slowest link that a body is sent over to its end. */
 const SLOWEST_BYTES_PER_MS = 4;
 export const ANSWER_BYTES = 1024 * 1024;
+/** Addresses whose last request was in trouble. */
+const MOST_TROUBLED = 1000;
 /** An answer of unknown size is bounded by its silence. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -74,6 +83,16 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
   const api = apiUrl(target.url);
   const route = deps.connections.route(target.url, target);
   const bounds = { ...usualBounds, ...deps.bounds };
+  const troubled = new Set<string>();
+  /** @returns whether the request before to this address was in trouble */
+  const seeTrouble = (address: string, status: number): boolean => {
+    const before = troubled.delete(address);
+    if (!mayPass(answerKind(status))) return before;
+    troubled.add(address);
+    // Of calls that were given up nobody hears again.
+    for (const oldest of troubled) if (troubled.size > MOST_TROUBLED) troubled.delete(oldest);
+    return before;
+  };
   const common = [
     "accept",
     "application/json",
@@ -116,7 +135,9 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
         if (!(error instanceof SystemFailure || error instanceof ConfigError)) throw error;
         return { kind: "silent", reason: describeError(error), cause: error };
       } finally {
-        deps.onRequest?.(call.endpoint, call.method, status, performance.now() - startedAt);
+        const { endpoint, method } = call;
+        const again = seeTrouble(`${method} ${call.path}`, status);
+        deps.onRequest?.({ endpoint, method, status, durationMs: performance.now() - startedAt, again });
       }
     },
   };

@@ -8,6 +8,7 @@ import {
   type JobAnswer,
   type JobUpdate,
   type RunnerInfo,
+  type SessionWords,
   type StoredTrace,
   type TraceAnswer,
   type TracePiece,
@@ -43,8 +44,15 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   let asked: { readonly info: RunnerInfo; readonly lastUpdate: string | undefined; readonly bytes: Buffer } | undefined;
 
   /** The same bytes from poll to poll, as long as nothing changes. */
-  const jobRequestBody = (info: RunnerInfo, hold: boolean): Body => {
+  const jobRequestBody = (info: RunnerInfo, hold: boolean, session: SessionWords | undefined): Body => {
     const echo = hold ? lastUpdate : undefined;
+    // A session is one request's alone: it opens the terminal of whatever job the answer brings.
+    if (session !== undefined && dialect === "gitlab") {
+      const said = runnerInfo(deps.identity, info);
+      const features = { ...said.features, session: true, terminal: true };
+      const body = { token, system_id: deps.systemId, last_update: echo, info: { ...said, features }, session };
+      return { bytes: Buffer.from(JSON.stringify(body)) };
+    }
     if (asked === undefined || asked.info !== info || asked.lastUpdate !== echo) {
       const body = { token, system_id: deps.systemId, last_update: echo, info: runnerInfo(deps.identity, info) };
       asked = { info, lastUpdate: echo, bytes: Buffer.from(JSON.stringify(body)) };
@@ -81,7 +89,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   return {
     origin: api.shown,
 
-    async requestJob(info, { hold, keepPayload = false }, signal) {
+    async requestJob(info, { hold, keepPayload = false, session }, signal) {
       const startedAt = performance.now();
       const echoed = hold && lastUpdate !== undefined;
       const reply = await call(
@@ -89,7 +97,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
           method: "POST",
           path: "jobs/request",
           endpoint: "jobs/request",
-          body: jobRequestBody(info, hold),
+          body: jobRequestBody(info, hold, session),
           // A second request may be given a second job, and the first one is lost.
           repeatable: false,
           deadlineMs: bounds.jobRequestMs,

@@ -20,6 +20,16 @@ export interface RunnerInfo {
   };
 }
 
+/** Where a terminal of the job that this request may bring can be reached, and by what. */
+export interface SessionWords {
+  /** `https://host:port/session/<32 hex>` */
+  readonly url: string;
+  /** PEM of the only certificate to trust there. */
+  readonly certificate: string;
+  /** The secret that opens it. */
+  readonly authorization: string;
+}
+
 /** The answer to a job request. */
 export type JobAnswer =
   | { readonly kind: "job"; readonly job: Job }
@@ -112,10 +122,11 @@ export interface Coordinator {
   /**
    * POST /api/v4/jobs/request, once: never repeated by itself. Never rejects but with `signal.reason`.
    * @param hold echo the last `X-GitLab-Last-Update`, so that GitLab may hold the request until there is work
+   * @param session told to GitLab, which alone has a use for it
    */
   requestJob(
     info: RunnerInfo,
-    options: { hold: boolean; keepPayload?: boolean },
+    options: { hold: boolean; keepPayload?: boolean; session?: SessionWords },
     signal: AbortSignal,
   ): Promise<JobAnswer>;
   /**
@@ -217,6 +228,18 @@ const passing: ReadonlySet<AnswerKind> = new Set(["silent", "away", "busy", "ear
 /** Whether the same call may do better after a while. */
 export function mayPass(kind: AnswerKind): boolean {
   return passing.has(kind);
+}
+
+/** A request that came to its end. */
+export interface MadeRequest {
+  /** A pattern, such as `jobs/:id/trace`. */
+  readonly endpoint: string;
+  readonly method: string;
+  /** 0 where no answer came. */
+  readonly status: number;
+  readonly durationMs: number;
+  /** The one before to the same address got no answer, or one of trouble. */
+  readonly again: boolean;
 }
 
 /** The `cause` of a SystemFailure from a call: what the coordinator answered, if it did. */

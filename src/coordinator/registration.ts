@@ -5,7 +5,7 @@ import type { Answer } from "./exchange.ts";
 import { isFields } from "./payload/coerce.ts";
 import { retryAfter } from "./retry-after.ts";
 import { describeAnswer } from "./trouble.ts";
-import { identityInfo, runnerInfo } from "./wire.ts";
+import { runnerInfo } from "./wire.ts";
 
 /** Nothing is known after this: out of reach, an error of the coordinator, nonsense. */
 interface Trouble {
@@ -60,10 +60,12 @@ const refusals: ReadonlySet<AnswerKind> = new Set([
 /**
  * POST runners. Sent once: a repeated one could make a second runner.
  * Rejects with `signal.reason` only, and with ConfigError for a url that is neither http nor https.
+ * @param info as for `verifyToken`
  */
 export async function register(
   target: CoordinatorTarget,
   registration: Registration,
+  info: RunnerInfo,
   deps: CoordinatorDeps,
   signal: AbortSignal,
 ): Promise<RegisterAnswer> {
@@ -77,7 +79,7 @@ export async function register(
     maintenance_note: registration.maintenanceNote || undefined,
     access_level: registration.accessLevel || undefined,
     maximum_timeout: registration.maximumTimeoutSeconds || undefined,
-    info: { ...identityInfo(deps.identity), features: {} },
+    info: runnerInfo(deps.identity, info),
   };
   const caller = createCaller(target, deps);
   const reply = await caller.call(jsonCall("POST", "runners", body, false), signal);
@@ -163,6 +165,49 @@ export async function unregister(
   if (answered === "refused" || (answered === "missing" && machineOnly))
     return { kind: "unknown", message: trouble.message };
   return trouble;
+}
+
+export type ResetAnswer =
+  /** The token of before is worth nothing from now on. */
+  | { readonly kind: "exchanged"; readonly token: string; readonly expiresAt: string | null }
+  /** 401, 403, 404: the coordinator knows no such token, exchanges none, or not for this person. */
+  | { readonly kind: "refused"; readonly message: string }
+  | Trouble;
+
+/** Whose token is to be exchanged, and by what right: its own, or a person's. */
+export type ResetRight = { readonly token: string } | { readonly runnerId: string; readonly personalToken: string };
+
+/** POST runners/reset_authentication_token, or with a person's right runners/:id/…. Sent once. Rejects as `register`. */
+export async function resetToken(
+  target: CoordinatorTarget,
+  right: ResetRight,
+  deps: CoordinatorDeps,
+  signal: AbortSignal,
+): Promise<ResetAnswer> {
+  const caller = createCaller(target, deps);
+  const common = { method: "POST", endpoint: "reset_token", repeatable: false } as const;
+  const path = "reset_authentication_token";
+  const call =
+    "token" in right
+      ? { ...common, path: `runners/${path}`, body: { bytes: Buffer.from(JSON.stringify({ token: right.token })) } }
+      : {
+          ...common,
+          path: `runners/${encodeURIComponent(right.runnerId)}/${path}`,
+          headers: ["private-token", right.personalToken],
+        };
+  const reply = await caller.call(call, signal);
+  const secret = "token" in right ? right.token : right.personalToken;
+  const trouble = troubleOf("exchange a runner's token", reply, caller.api, [secret]);
+  if (reply.kind === "silent") return trouble;
+  const { answer } = reply;
+  const answered = answerKind(answer.status);
+  if (answered === "unauthorized" || answered === "refused" || answered === "missing")
+    return { kind: "refused", message: trouble.message };
+  if (answered !== "fine") return trouble;
+  const runner = runnerOf(answer);
+  if (runner?.token !== undefined) return { kind: "exchanged", token: runner.token, expiresAt: runner.expiresAt };
+  const message = `Cannot exchange a runner's token at ${caller.api.shown}: it answered ${answer.status}, but not with a token. Check the url`;
+  return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
 }
 
 function jsonCall(method: "POST" | "DELETE", path: string, body: object, repeatable: boolean) {

@@ -35,7 +35,10 @@ export function identityInfo(identity: Identity): Readonly<Record<string, unknow
 }
 
 /** `info` of a job request. */
-export function runnerInfo(identity: Identity, info: RunnerInfo): Readonly<Record<string, unknown>> {
+export function runnerInfo(
+  identity: Identity,
+  info: RunnerInfo,
+): Readonly<Record<string, unknown>> & { readonly features: Readonly<Record<string, boolean>> } {
   const { variables, image, services, shared } = info.features;
   return {
     ...identityInfo(identity),

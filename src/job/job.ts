@@ -37,10 +37,14 @@ export interface Job {
   /** Of the coordinator's queue when it handed out the job, if it said so: jobs that wait, and how many it looked at. */
   readonly queueSize?: number | undefined;
   readonly queueDepth?: number | undefined;
+  /** Jobs of its project that runners of the whole instance run, as the coordinator says it: `3`, `5+`, `+Inf`. */
+  readonly projectJobsRunning?: string | undefined;
   /** What had to be coerced or left out, one sentence each, for the top of the trace. */
   readonly warnings: readonly string[];
   /** Why this job cannot be run at all, although it can be answered; `null` for a sound one. */
   readonly problem: string | null;
+  /** Set where another try on this runner would end alike: the job asks for what the runner cannot do. */
+  readonly problemReason?: "runner_configuration_error";
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }
@@ -198,6 +202,8 @@ export type JobResult =
 export interface JobUsage {
   readonly cpuSeconds?: number;
   readonly peakMemoryBytes?: number;
+  /** In use at this moment; not of a job that has ended. */
+  readonly memoryBytes?: number;
   readonly readBytes?: number;
   readonly writtenBytes?: number;
   /** How long it waited for images. */

@@ -5,9 +5,17 @@ import { addEntryGauges, type KnownEntry, STAGES } from "./entry-gauges.ts";
 import { createExecutorMeters, type Figure } from "./executor-meters.ts";
 import type { Families } from "./families.ts";
 import type { EntryMeter, MetricsEntry } from "./meters.ts";
+import { hasWaitedTooLong } from "./queuing.ts";
 
 /** As GitLab Runner calls the author's script. */
 const SCRIPT = "step_script";
+
+/** Endpoints as GitLab Runner calls them in its metrics, by what ours are called. */
+const ENDPOINTS: ReadonlyMap<string, string> = new Map([
+  ["jobs/request", "request_job"],
+  ["jobs/:id", "update_job"],
+  ["jobs/:id/trace", "patch_trace"],
+]);
 
 /** The name of a stage in `gitlab_runner_job_stage_duration_seconds`, which dashboards know from there. */
 function stageLabel(stage: string): string {
@@ -36,7 +44,7 @@ export function createEntryMeters(
   const broken = createBrokenEntries({ counter, gauge, histogram }, systemId);
   addEntryGauges(gauge, { entries, both, broken, jobs });
   const failedOld = counter("ci_runner_failed_jobs_total", "Failed jobs.", ["runner", "failure_reason"]);
-  const failed = counter("gitlab_runner_failed_jobs_total", "Failed jobs.", [...R, "failure_reason"]);
+  const failed = counter("gitlab_runner_failed_jobs_total", "Failed jobs.", [...R, "failure_reason", "mode"]);
   const handled = counter("gitlab_runner_jobs_total", "Jobs received.", R);
   const refusals = counter(
     "gitlab_runner_worker_health_check_failures_total",
@@ -56,17 +64,27 @@ export function createEntryMeters(
     [...R, "endpoint", "status_class", "method"],
     [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
   );
+  const retries = counter(
+    "gitlab_runner_api_request_retries_total",
+    "Requests that were made again after the coordinator gave no answer, or one of trouble.",
+    [...R, "path", "method"],
+  );
   const jobSeconds = histogram(
     "gitlab_runner_job_duration_seconds",
     "Time from receiving a job to its end.",
-    R,
+    [...R, "mode"],
     [30, 60, 300, 600, 1800, 3600, 7200, 10800, 18000, 36000],
   );
   const queueSeconds = histogram(
     "gitlab_runner_job_queue_duration_seconds",
     "Time that a job waited at the coordinator, as it says.",
-    R,
+    [...R, "project_jobs_running"],
     [1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600],
+  );
+  const waitedTooLong = counter(
+    "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
+    "Jobs that had waited at the coordinator for longer than [[runners.monitoring.job_queuing_durations]] accepts.",
+    R,
   );
   const startSeconds = histogram(
     "alloy_runner_job_start_seconds",
@@ -142,13 +160,17 @@ export function createEntryMeters(
     let here = true;
     return {
       executor,
-      request(endpoint, method, status, durationMs) {
+      request({ endpoint: pattern, method: verb, status, durationMs, again }) {
+        const endpoint = ENDPOINTS.get(pattern) ?? pattern;
+        const method = verb.toLowerCase();
         const answer = status === 0 ? "error" : String(status);
         const kind = status === 0 ? "error" : `${Math.trunc(status / 100)}xx`;
         const counted = { ...labels, endpoint, status: answer, method };
         on(statuses, `statuses ${endpoint} ${answer} ${method}`, counted).inc(counted);
         const timed = { ...labels, endpoint, status_class: kind, method };
         on(apiSeconds, `seconds ${endpoint} ${kind} ${method}`, timed).observe(timed, durationMs / 1000);
+        const repeated = { ...labels, path: endpoint, method };
+        on(retries, `retries ${endpoint} ${method}`, repeated).inc(repeated, again ? 1 : 0);
       },
       asking(change) {
         entry.asking += change;
@@ -174,24 +196,32 @@ export function createEntryMeters(
         if (is) entry.unhealthy.delete(me);
         else if (here) entry.unhealthy.add(me);
       },
-      job({ queuedSeconds, queueSize: size, queueDepth: depth }) {
+      job(received) {
+        const { queuedSeconds, queueSize: size, queueDepth: depth, projectJobsRunning = "" } = received;
         if (size !== undefined || depth !== undefined) entry.queue = { size, depth };
         const receivedAt = performance.now();
         let started = false;
         let finished = false;
         on(handled, "handled", labels).inc(labels);
-        if (queuedSeconds !== undefined) on(queueSeconds, "queue", labels).observe(labels, queuedSeconds);
+        if (queuedSeconds !== undefined) {
+          const its = { ...labels, project_jobs_running: projectJobsRunning };
+          on(queueSeconds, `queue ${projectJobsRunning}`, its).observe(its, queuedSeconds);
+        }
+        const tooLong = hasWaitedTooLong(received, opened.queuingLimits ?? [], new Date());
+        on(waitedTooLong, "waited too long", labels).inc(labels, tooLong ? 1 : 0);
         const secondsSince = (): number => (performance.now() - receivedAt) / 1000;
         const failedWith = (failure_reason: FailureReason): void => {
           const old = { runner: id, failure_reason };
           on(failedOld, `failed old ${failure_reason}`, old).inc(old);
-          const its = { ...labels, failure_reason };
-          on(failed, `failed ${failure_reason}`, its).inc(its);
+          const its = { ...labels, failure_reason, mode: mode() };
+          on(failed, `failed ${failure_reason} ${its.mode}`, its).inc(its);
           const kind = { ...labels, failure_type: "job_failure" };
           on(processing, "processing job_failure", kind).inc(kind);
         };
         let stage: { readonly name: string; readonly since: number } | undefined;
         let scripted = false;
+        /** Of a job that never came to its script it is not known. */
+        const mode = (): string => (scripted ? "traditional" : "unknown");
         /** What a job is at now; what it was at before has ended. */
         const enter = (next: string | undefined): void => {
           const now = performance.now();
@@ -202,7 +232,7 @@ export function createEntryMeters(
           stage = next === undefined ? undefined : { name: next, since: now };
           if (next !== SCRIPT || scripted) return;
           scripted = true;
-          modes.inc({ mode: "traditional", executor: executorName });
+          modes.inc({ mode: mode(), executor: executorName });
         };
         return {
           moved(progress) {
@@ -216,7 +246,8 @@ export function createEntryMeters(
             }
             if (progress.at !== "finished") return;
             finished = true;
-            on(jobSeconds, "duration", labels).observe(labels, secondsSince());
+            const its = { ...labels, mode: mode() };
+            on(jobSeconds, `duration ${its.mode}`, its).observe(its, secondsSince());
             if (progress.outcome.result === "failed") failedWith(progress.outcome.reason);
           },
           traced: (bytes) => on(traced, "traced", labels).inc(labels, bytes),

@@ -1,3 +1,5 @@
+import type { QueuingLimit } from "../config/config.ts";
+import type { MadeRequest } from "../coordinator/contract.ts";
 import type { ExecutorMeter } from "../executor-deps.ts";
 import type { Job, JobProgress } from "../job/job.ts";
 
@@ -10,8 +12,8 @@ interface JobMeter {
 
 /** What one `[[runners]]` entry reports about itself. */
 export interface EntryMeter {
-  /** An API call ended; `status` is 0 when no answer came. Fits the coordinator's `onRequest`. */
-  request(endpoint: string, method: string, status: number, durationMs: number): void;
+  /** An API call ended. Fits the coordinator's `onRequest`. */
+  request(request: MadeRequest): void;
   /** A job request begins (1) or ends (-1). */
   asking(change: 1 | -1): void;
   /** So many requests of it may be under way at once now; `request_concurrency` is what they grow to. */
@@ -26,7 +28,7 @@ export interface EntryMeter {
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
   healthy(is: boolean): void;
-  job(received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth">): JobMeter;
+  job(received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth" | "projectJobsRunning">): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;
   /** For what its executor has to tell. */
@@ -44,4 +46,5 @@ export interface MetricsEntry extends NamedEntry {
   readonly limit: number;
   readonly executor?: string;
   readonly requestConcurrency?: number;
+  readonly queuingLimits?: readonly QueuingLimit[];
 }

@@ -15,6 +15,8 @@ interface MetricSources {
   readonly durable?: () => boolean | undefined;
   /** Jobs between arrival and delivery. */
   readonly jobs?: () => readonly Pick<JobView, "runner" | "progress">[];
+  /** Tokens that expire. */
+  readonly tokens?: () => readonly { readonly id: string; readonly name: string; readonly expiresAtMs: number }[];
   /** Entries, and what each is about. */
   readonly runners?: () => readonly Pick<RunnerView, "id" | "name" | "activity">[];
 }
@@ -34,6 +36,8 @@ export interface Metrics {
     readonly broken: readonly NamedEntry[];
   }): void;
   configRefused(): void;
+  /** The runner has changed its configuration file, or could not. */
+  configSaved(well: boolean): void;
   processState(state: ProcessState): void;
   /** No job is asked for, for want of disk space. */
   pollingPaused(is: boolean): void;
@@ -136,6 +140,16 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
   );
 
+  gauge(
+    "alloy_runner_token_expires_timestamp_seconds",
+    "When the entry's token expires; of those that do.",
+    ["runner", "runner_name", "system_id"],
+    (set) => {
+      for (const { id, name, expiresAtMs } of sources.tokens?.() ?? [])
+        set({ runner: id, runner_name: name, system_id: options.systemId ?? "" }, expiresAtMs / 1000);
+    },
+  );
+
   const slotOperations = counter("gitlab_runner_worker_slot_operations_total", "Changes of concurrent, by one each.", [
     "operation",
   ]);
@@ -145,6 +159,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const loadErrors = counter(
     "gitlab_runner_configuration_loading_error_total",
     "Configurations that were refused.",
+    [],
+  );
+  const saves = counter("gitlab_runner_configuration_saved_total", "Changes of the configuration by the runner.", []);
+  const saveErrors = counter(
+    "gitlab_runner_configuration_saving_error_total",
+    "Changes of the configuration that failed.",
     [],
   );
   const freedBytes = counter("alloy_runner_housekeeping_freed_bytes_total", "Size of what housekeeping has removed.", [
@@ -177,6 +197,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       configured(next);
     },
     configRefused: () => loadErrors.inc(),
+    configSaved: (well) => (well ? saves : saveErrors).inc(),
     processState(next) {
       state = next;
     },

@@ -9,6 +9,7 @@ import { withoutWords } from "../job/life/life.ts";
 import type { HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { SessionOffer } from "../session/contract.ts";
 import type { PlaceResult } from "./admission/breaker.ts";
 import { letGo } from "./reservation.ts";
 import type { Slot } from "./slots.ts";
@@ -21,6 +22,7 @@ export interface Arrival {
   readonly coordinator: Coordinator;
   readonly slot: Slot;
   readonly reservation: Reservation | undefined;
+  readonly session: SessionOffer | undefined;
   readonly meter: EntryMeter;
   readonly log: Log;
   /** Told once whether the job got a place to run in. */
@@ -74,7 +76,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
   };
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
-    const { job, entry, executor, coordinator, slot, reservation, log } = arrival;
+    const { job, entry, executor, coordinator, slot, reservation, session, log } = arrival;
     const jobMeter = arrival.meter.job(job);
     const { controller, shown } = mine;
     const seePlace = placeWatcher(arrival.onPlace);
@@ -106,6 +108,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
           coordinator,
           concurrentId,
           ...(reservation === undefined ? {} : { reservation }),
+          ...(session === undefined ? {} : { session }),
           signal: controller.signal,
           board: told,
         }),
@@ -122,7 +125,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       slot.release();
       lettingGo = letGo(reservation, log);
     }
-    shown.offer({ cancel: nothingRuns.cancel });
+    shown.offer({ cancel: nothingRuns.cancel, usage: nothingRuns.usage });
     shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
     letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
     await lettingGo;
@@ -188,10 +191,11 @@ function placeWatcher(tell: (result: PlaceResult) => void): (progress: JobProgre
 /** Reasons why a job could not be prepared that another job would meet, too. */
 const OURS: ReadonlySet<FailureReason> = new Set(["runner_system_failure", "runner_external_dependency_failure"]);
 
-/** The handles of a job that has not begun: there is nothing to read and nothing to stop. */
+/** The handles of a job that has not begun: there is nothing to read, to stop and to measure. */
 const nothingRuns: JobHandles = {
   trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
   cancel: () => {},
+  usage: async () => ({}),
 };
 
 /** The result of a job whose handling broke: a bug. */

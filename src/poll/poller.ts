@@ -6,6 +6,7 @@ import type { Executor, Reservation } from "../executor.ts";
 import type { Job } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { SessionOffer } from "../session/contract.ts";
 import type { Gate } from "./admission/admission.ts";
 import type { PlaceResult } from "./admission/breaker.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
@@ -26,6 +27,8 @@ export interface PollerOptions {
     | "unhealthyIntervalMs"
   >;
   readonly coordinator: Pick<Coordinator, "origin" | "requestJob">;
+  /** A terminal's address and secret, for one request; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
   readonly executor: Pick<Executor, "name" | "shell" | "features" | "reserve" | "wantsPayload" | "onRoom">;
   readonly slots: Slots;
   readonly gate: Gate;
@@ -33,6 +36,8 @@ export interface PollerOptions {
   readonly isPaused: () => boolean;
   /** Pause after an empty answer; asked each time, as reloads change it. */
   readonly pauseMs: () => number;
+  /** Its token has just been exchanged for a new one: that a request is refused says nothing. */
+  readonly isChanging: () => boolean;
   /** How many entries want slots. */
   readonly entryCount: () => number;
   readonly firstDelayMs: number;
@@ -47,6 +52,7 @@ export interface PollerOptions {
     slot: Slot,
     reservation: Reservation | undefined,
     onPlace: (result: PlaceResult) => void,
+    session: SessionOffer | undefined,
   ) => boolean;
   readonly meter: Pick<EntryMeter, "asking" | "crowded" | "full" | "healthy" | "lanes" | "refused">;
   readonly timing: PollTiming;
@@ -125,14 +131,18 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     return { ms: timing.conflictMs * (0.1 + 0.9 * Math.random()), quick: true };
   };
 
-  const ask = async (slot: Slot): ReturnType<Coordinator["requestJob"]> => {
+  const ask = async (slot: Slot, session: SessionOffer | undefined): ReturnType<Coordinator["requestJob"]> => {
     const hold = slots.waiting === 0 && slots.free >= entryCount() - 1;
     const lend = setTimeout(() => slot.lend(), hold && holds ? timing.lendHeldMs : timing.lendMs);
     meter.asking(1);
     try {
       const answer = await coordinator.requestJob(
         info,
-        { hold, keepPayload: executor.wantsPayload === true },
+        {
+          hold,
+          keepPayload: executor.wantsPayload === true,
+          ...(session === undefined ? {} : { session: session.words }),
+        },
         requests.signal,
       );
       if (hold && answer.kind === "none" && answer.heldMs >= timing.heldMs) holds = patient;
@@ -183,7 +193,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       slot = await slots.acquire(wish, stop);
       if (stop.aborted || isPaused()) return atOnce;
       tell({ at: "asking", since: Date.now() });
-      const answer = await ask(slot);
+      const session = features.terminal === true ? options.offerSession?.() : undefined;
+      const answer = await ask(slot, session);
       tell({ at: "idle", answeredAt: Date.now() });
       if (answer.kind !== "conflict" && answer.kind !== "job") conflicts = 0;
       switch (answer.kind) {
@@ -191,7 +202,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           health.accepted();
           if (answer.job.dialect === "gitlab") widen();
           else patient = false;
-          handedOver = receive(answer.job, slot, reservation, admitted.told);
+          handedOver = receive(answer.job, slot, reservation, admitted.told, session);
           if (!handedOver) return lostRace();
           conflicts = 0;
           return entry.strictCheckInterval ? idle() : atOnce;
@@ -204,6 +215,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
           health.accepted();
           return lostRace();
         case "unauthorized": {
+          if (options.isChanging()) return idle();
           meter.refused();
           const ms = health.refused(answer.status) ?? pauseMs();
           tell({ at: "refused", status: answer.status, until: Date.now() + ms });

@@ -1,12 +1,13 @@
 import type { Board } from "../board/contract.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
-import type { Coordinator } from "../coordinator/contract.ts";
+import type { Coordinator, RunnerInfo } from "../coordinator/contract.ts";
 import { describeError, problemLine, Stop } from "../errors.ts";
 import type { Executor, Tidied } from "../executor.ts";
 import type { HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { SessionOffer } from "../session/contract.ts";
 import type { Admission } from "./admission/admission.ts";
 import { createHousekeeper } from "./housekeeping.ts";
 import { createJobs } from "./jobs.ts";
@@ -24,11 +25,15 @@ export interface SupervisorOptions {
   readonly admission: Admission;
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
+  /** Has its token just been exchanged? Then that a request is refused says nothing. */
+  readonly isChanging?: (entry: RunnerConfig) => boolean;
   /** Where all jobs are shown. */
   readonly board: Board;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly timing?: PollTiming;
+  /** A terminal for the job that one request may bring; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
 }
 
 export interface Supervisor {
@@ -48,6 +53,8 @@ export interface Supervisor {
   pressForRoom(): void;
   /** Entries that are polled. */
   readonly polling: number;
+  /** What requests of an entry (`RunnerConfig.id`) say of it, and who counts their answers. */
+  about(id: string): { readonly info: RunnerInfo; readonly onRequest: EntryMeter["request"] } | undefined;
   /** See `Jobs.blame`. */
   blame(error: unknown): string | undefined;
 }
@@ -58,6 +65,7 @@ interface Station {
   readonly origin: string;
   readonly poller: Poller;
   readonly lease: Lease;
+  readonly onRequest: EntryMeter["request"];
   /** Ask no more. Resolves when the entry's last job has ended and all is closed; never rejects. */
   end(): Promise<void>;
 }
@@ -133,15 +141,17 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         entry,
         coordinator,
         executor,
+        ...(options.offerSession === undefined ? {} : { offerSession: options.offerSession }),
         slots,
         gate,
         isPaused: () => paused.has(entry.id),
+        isChanging: () => options.isChanging?.(entry) ?? false,
         pauseMs: () => pauseMs(entry, origin),
         entryCount: () => stations.size,
         // Half of the time is left for the jobs that such a request may still bring.
         lastRequestMs: () => Math.min(timing.lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
         firstDelayMs: delayMs(pauseMs(entry, origin)),
-        receive: (job, slot, reservation, onPlace) => {
+        receive: (job, slot, reservation, onPlace, session) => {
           const ended = jobs.take({
             job,
             entry,
@@ -149,6 +159,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
             coordinator,
             slot,
             reservation,
+            session,
             meter,
             log: entryLog,
             onPlace,
@@ -180,7 +191,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       meter.close();
       shown[Symbol.dispose]();
     };
-    return { id, origin, poller, lease, end: () => (ended ??= leave()) };
+    return { id, origin, poller, lease, onRequest: meter.request, end: () => (ended ??= leave()) };
   };
 
   const leave = (station: Station): void => {
@@ -266,6 +277,12 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     },
     get polling() {
       return stations.size;
+    },
+    about(id) {
+      const station = [...stations.values()].find((one) => one.id === id);
+      if (station === undefined) return undefined;
+      const { name, shell, features } = station.lease.executor;
+      return { info: { executor: name, shell, features }, onRequest: station.onRequest };
     },
     blame: jobs.blame,
   };

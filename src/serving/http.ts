@@ -16,7 +16,7 @@ export interface HttpRequest {
 }
 
 export interface HttpReply {
-  readonly status: 200 | 204 | 400 | 401 | 403 | 404 | 405 | 409 | 431 | 500 | 503;
+  readonly status: 200 | 204 | 400 | 401 | 403 | 404 | 405 | 409 | 423 | 431 | 500 | 503;
   readonly type?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: string;
@@ -32,6 +32,7 @@ const REASONS: Readonly<Record<HttpReply["status"], string>> = {
   404: "Not Found",
   405: "Method Not Allowed",
   409: "Conflict",
+  423: "Locked",
   431: "Request Header Fields Too Large",
   500: "Internal Server Error",
   503: "Service Unavailable",

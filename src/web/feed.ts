@@ -1,15 +1,17 @@
 import type { Socket } from "node:net";
 import type { JobView } from "../board/contract.ts";
-import { statusOf } from "../control/answers.ts";
+import { liveUsage, statusOf } from "../control/answers.ts";
 import { lastLine } from "../control/last-line.ts";
 import { jobLine, runnerLines } from "../control/lines.ts";
 import type { JobLine } from "../control/protocol.ts";
 import type { Steering } from "../control/steering.ts";
-import type { Rest, Sample, Told } from "./shown.ts";
+import type { Rest, Sample, Told, Used } from "./shown.ts";
 
 /** Changes of jobs are gathered for so long. */
 const GATHER_MS = 150;
 const LOOK_MS = 1000;
+/** What jobs use is measured at each such look. */
+const MEASURED_LOOKS = 2;
 /** A connection where nothing is said for so many looks is told that it is alive. */
 const SILENT_LOOKS = 15;
 /** Whoever has so much left to read is cut off, and begins anew with all of it. */
@@ -31,6 +33,9 @@ export function createFeed(steering: Steering, samples: { readonly all: readonly
   let stop: (() => void) | undefined;
   let said = "";
   let silent = 0;
+  let looks = 0;
+  /** What was said last of what each job uses. */
+  let usedBefore: ReadonlyMap<string, string> = new Map();
 
   const tell = (text: string): void => {
     for (const viewer of told) {
@@ -55,6 +60,17 @@ export function createFeed(steering: Steering, samples: { readonly all: readonly
     const { state, concurrent } = steering.about();
     return { state, concurrent, runners: runnerLines(steering, Date.now()), sample: samples.all.at(-1) ?? null };
   };
+  const tellUsed = async (): Promise<void> => {
+    const all = await Promise.all(
+      board.jobs().map(async (view): Promise<Used[]> => {
+        const usage = await liveUsage(board, view);
+        return usage === undefined ? [] : [{ id: view.id, runnerId: view.runner, usage }];
+      }),
+    );
+    const news = all.flat().filter((one) => usedBefore.get(one.runnerId + one.id) !== JSON.stringify(one));
+    usedBefore = new Map(all.flat().map((one) => [one.runnerId + one.id, JSON.stringify(one)]));
+    if (news.length > 0) tell(event("used", news));
+  };
   const start = (): void => {
     const unwatch = board.watch((view) => {
       changed.set(view.number, view);
@@ -63,6 +79,7 @@ export function createFeed(steering: Steering, samples: { readonly all: readonly
     const looking = setInterval(() => {
       const text = event("rest", rest());
       silent++;
+      if (looks++ % MEASURED_LOOKS === 0) void tellUsed();
       if (text !== said) tell(text);
       else if (silent >= SILENT_LOOKS) tell(": still here\n\n");
       else return;
@@ -93,10 +110,13 @@ export function createFeed(steering: Steering, samples: { readonly all: readonly
       present.add(socket);
       if (stop === undefined) start();
       socket.once("close", () => leave(socket));
-      const status = await statusOf(steering, true);
+      const status = await statusOf(steering, { lines: true, usage: false });
       if (socket.destroyed) return;
       socket.write(event("whole", { ...status, now: new Date().toISOString(), samples: samples.all }));
       told.add(socket);
+      // Who has just come knows nothing of it.
+      usedBefore = new Map();
+      void tellUsed();
     },
   };
 }

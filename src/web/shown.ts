@@ -6,8 +6,12 @@ export interface Told {
   readonly whole: StatusAnswer & { readonly now: string; readonly samples: readonly Sample[] };
   /** Jobs that are new or different; those with the state `ended` are history from then on. */
   readonly jobs: readonly JobLine[];
+  /** What jobs in progress use, of those where that is another than said last. */
+  readonly used: readonly Used[];
   readonly rest: Rest;
 }
+
+export type Used = Pick<JobLine, "id" | "runnerId" | "usage">;
 
 /** What has no event of its own and is looked at each second. */
 export interface Rest {

@@ -10,7 +10,7 @@ const shown = (text: string): ShownTrace => ({
   ended: false,
   read: async (from, maxBytes) => Buffer.from(text).subarray(from, from + maxBytes),
 });
-const handles: JobHandles = { trace: shown("last line\n"), cancel: () => {} };
+const handles: JobHandles = { trace: shown("last line\n"), cancel: () => {}, usage: async () => ({}) };
 
 test("a job is shown from its arrival to its delivery, and then among the last", async () => {
   const board = createBoard();

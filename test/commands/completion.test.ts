@@ -44,7 +44,7 @@ const shells: Readonly<Record<string, (line: string, expected: string) => string
     const script = `
 zmodload zsh/zpty
 zpty z zsh -f -i
-zpty -w z "PS1=; PROMPT_EOL_MARK=; stty -echo rows 200 columns 200; autoload -Uz compinit; compinit -u -d $PWD/dump; source ./completion.zsh; LISTMAX=0; zstyle ':completion:*' list-colors; bindkey '^X' list-choices; print READ''Y"
+zpty -w z "PS1=; PROMPT_EOL_MARK=; stty -echo rows 600 columns 200; autoload -Uz compinit; compinit -u -d $PWD/dump; source ./completion.zsh; LISTMAX=0; zstyle ':completion:*' list-colors; bindkey '^X' list-choices; print READ''Y"
 zpty -r z out '*READY*'
 zpty -n -w z ${JSON.stringify(line)}$'\\x18'
 zpty -r z offered '*${expected}*'

@@ -1,6 +1,6 @@
 import { parse } from "@iarna/toml";
 import { describe, expect, test } from "vitest";
-import { appendEntry, removeEntries } from "../../src/config/file/edit.ts";
+import { appendEntry, removeEntries, setKeys } from "../../src/config/file/edit.ts";
 
 const NEW = { name: "n", url: "http://h", token: "t", executor: "docker", docker: { image: "i", volumes: ["/cache"] } };
 
@@ -159,5 +159,29 @@ describe("removing", () => {
 
   test("adding and removing again leaves what was there", () => {
     expect(lines(removeEntries(appendEntry(FILE, NEW), new Set([3])))).toEqual(lines(FILE));
+  });
+});
+
+describe("setting keys of an entry", () => {
+  const WISHES = { token: 'new"', token_obtained_at: new Date("2027-01-02T03:04:05.678Z"), known_as: "0a1b2c3d" };
+
+  test("a value that is there is replaced where it stands, a new key comes behind the token; all else stays", () => {
+    const edited = setKeys(FILE, 0, WISHES);
+    expect(edited).toBe(
+      FILE.replace(
+        '  token = "1" # one\n',
+        '  token = "new\\"" # one\n  token_obtained_at = 2027-01-02T03:04:05Z\n  known_as = "0a1b2c3d"\n',
+      ),
+    );
+    expect(setKeys(edited, 0, WISHES)).toBe(edited);
+  });
+
+  test.each([
+    ['runners = [{ token = "a", url = "u" }]', 'runners = [{ token = "new", b = 1, url = "u" }]'],
+    ['[[runners]]\r\n\ttoken = "a"', '[[runners]]\r\n\ttoken = "new"\r\n\tb = 1\r\n'],
+    ["[[Runners]]\nTOKEN = '''a''' # x\nB = 0\n", '[[Runners]]\nTOKEN = "new" # x\nB = 1\n'],
+    ["[[runners]]\nname = 'x'\n", "[[runners]]\nname = 'x'\n"],
+  ])("%j", (text, expected) => {
+    expect(setKeys(text, 0, { token: "new", b: 1 })).toBe(expected);
   });
 });

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { globalKeys, runnerKeys, webSchema } from "../../src/config/check/schema.ts";
+import { globalKeys, runnerKeys, sessionServerSchema, webSchema } from "../../src/config/check/schema.ts";
 import { read } from "./support.ts";
 
 const example = await readFile(new URL("../../config.example.toml", import.meta.url), "utf8");
@@ -21,7 +21,7 @@ test("defaults that the example shows are the defaults", async () => {
   const config = await read(example);
   const shown = await read(
     example.replace(
-      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|min_free_inodes|max_\w+_pressure|max_weight|max_system_failures|failure_pause|weight|limit|request_concurrency|output_limit|kill_leftovers|durable|git_ssl_no_verify|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
+      /^( *)# ((?:check_interval|shutdown_timeout|connection_max_age|min_free_disk|outbox_max_age|min_free_inodes|max_\w+_pressure|max_weight|max_system_failures|failure_pause|weight|limit|request_concurrency|output_limit|kill_leftovers|durable|git_ssl_no_verify|rotate_token|debug_trace_disabled|strict_check_interval|unhealthy_\w+) = )/gm,
       "$1$2",
     ),
   );
@@ -33,6 +33,8 @@ test("defaults that the example shows are the defaults", async () => {
 test("every key stands in the example", () => {
   for (const key of Object.keys(webSchema.shape))
     expect(example).toMatch(new RegExp(`^\\[web\\](?:\\n.*)*\\n  # ${key} = `, "m"));
+  for (const key of Object.keys(sessionServerSchema.shape))
+    expect(example).toMatch(new RegExp(`^\\[session_server\\](?:\\n.*)*\\n  # ${key} = `, "m"));
   const tolerated = [
     "feature_flags",
     "id",
@@ -41,9 +43,10 @@ test("every key stands in the example", () => {
     "cache",
     "admission",
     "housekeeping",
+    "monitoring",
   ];
   for (const key of [...globalKeys, ...runnerKeys]) {
-    if (!["runners", "web"].includes(key) && !tolerated.includes(key))
+    if (!["runners", "web", "session_server"].includes(key) && !tolerated.includes(key))
       expect(example).toMatch(new RegExp(`^ *(?:# )?${key} = `, "m"));
   }
 });

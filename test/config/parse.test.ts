@@ -293,6 +293,30 @@ describe("what is refused", () => {
     ]);
   });
 
+  test("how long jobs may wait is read with its periods, and what is wrong there has its line", async () => {
+    const table = (lines: string): string => `${entry()}[[runners.monitoring.job_queuing_durations]]\n${lines}\n`;
+    const { runners, warnings } = await read(
+      table(
+        'periods = ["* 9-17 * * mon-fri"]\ntimezone = "UTC"\nthreshold = "5m"\njobs_running_for_project = "^[0-4]$"',
+      ),
+    );
+    expect(warnings).toEqual([]);
+    const [limit] = runners[0]?.queuingLimits ?? [];
+    expect(limit).toMatchObject({ thresholdSeconds: 300, runningForProject: /^[0-4]$/ });
+    const [period] = limit?.periods ?? [];
+    expect([period?.(new Date("2026-11-30T12:00:00Z")), period?.(new Date("2026-11-29T12:00:00Z"))]).toEqual([
+      true,
+      false,
+    ]);
+    const message = await refusal(table('periods = ["* * *"]\njobs_running_for_project = "("'));
+    expect(message.split("\n")).toEqual([
+      expect.stringMatching(/config.toml:8: runners.monitoring.job_queuing_durations.*"\* \* \*" is no period/),
+      expect.stringMatching(/config.toml:9: .*jobs_running_for_project.*"\(" is no regular expression/),
+    ]);
+    expect(await refusal(table('periods = ["* * * * *"]\ntimezone = "Mars"'))).toContain('"Mars" is no time zone');
+    expect(await refusal(table('threshold = "1m"'))).toContain("needs periods");
+  });
+
   test("all problems come at once, in the order of the file, with the first line on the error", async () => {
     const error = await read(`concurrent = 0\nlog_level = "x"\n${entry("limit = -1")}`).catch(
       (caught: unknown) => caught,
@@ -423,7 +447,7 @@ describe("warnings", () => {
     [`${entry()}[runners.cache]\nlimit = 3`, "is a key of [[runners]], but it stands below [runners.cache]"],
     [`${entry()}[runners.cache]\nlog_level = "info"`, "is a global key, but it stands below [runners.cache]"],
     [entry("privileged = true"), "is no key of [[runners]], but one of [runners.docker]"],
-    ["[session_server]\nlisten_address='x'", "1: session_server is known to GitLab Runner, not supported here (yet)"],
+    ["[experimental]\nkey='x'", "1: experimental is known to GitLab Runner, not supported here (yet)"],
     [entry("clean_git_config = true"), "is known to GitLab Runner, not supported here (yet)"],
     [`${entry()}[runners.dokcer]\nimage='x'`, '7: runners.dokcer of "a" is not a known key. Did you mean "docker"?'],
     [`${entry()}[runners.custom]\nrun_exec='x'`, "is known to GitLab Runner"],

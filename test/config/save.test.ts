@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { lockFile } from "../../src/config/file/lock.ts";
-import { addRunner, type NewRunner, readRunners, removeRunners } from "../../src/config/file/save.ts";
+import { addRunner, type NewRunner, readRunners, removeRunners, setRunnerKeys } from "../../src/config/file/save.ts";
 import { never } from "../../src/time.ts";
 import { entry, makeDir, write } from "./support.ts";
 
@@ -220,15 +220,17 @@ describe("removing", () => {
     const text = `# head\n\n${entry("", "a")}${entry("", "$TOKEN")}${entry("limit = 'wrong type'", "c")}`;
     await write(file, text);
     const removed = await removeRunners(file, (each) => each.token === "b", { TOKEN: "b" }, never);
-    expect(removed).toEqual([{ index: 1, name: "a", url: "https://ci.example.com/", token: "b", executor: "shell" }]);
+    expect(removed).toMatchObject([
+      { index: 1, name: "a", url: "https://ci.example.com/", token: "b", executor: "shell" },
+    ]);
     expect(await readFile(file, "utf8")).toBe(`# head\n\n${entry("", "a")}${entry("limit = 'wrong type'", "c")}`);
   });
 
   test("an entry without a name is called by its id, as elsewhere", async () => {
     const file = join(await makeDir(), "config.toml");
     await write(file, '[[runners]]\ntoken = "abcdefgh"\n');
-    expect(await readRunners(file, {})).toEqual([
-      { index: 0, name: "9c56cc51", url: "", token: "abcdefgh", executor: "" },
+    expect(await readRunners(file, {})).toMatchObject([
+      { index: 0, name: "9c56cc51", id: "9c56cc51", url: "", token: "abcdefgh", executor: "" },
     ]);
   });
 
@@ -248,5 +250,36 @@ describe("removing", () => {
     const deep = join(file, "..", "not", "there", "config.toml");
     expect(await removeRunners(deep, () => true, {}, never)).toEqual([]);
     expect(await readdir(join(file, ".."))).toEqual([]);
+  });
+});
+
+describe("setting keys", () => {
+  test("in the entries that are meant; a file with none of them is not touched", async () => {
+    const text = `# ours\n${entry("token_expires_at = 0001-01-01T00:00:00Z # never\n")}`;
+    const file = join(await makeDir(), "config.toml");
+    await write(file, `${text}\n${text}`);
+    const before = await stat(file);
+    expect(await setRunnerKeys(file, () => null, {}, never)).toEqual([]);
+    expect((await stat(file)).ino).toBe(before.ino);
+    const at = new Date("2027-05-06T07:08:09Z");
+    const changed = await setRunnerKeys(
+      file,
+      ({ index }) => (index === 1 ? { token_expires_at: at } : null),
+      {},
+      never,
+    );
+    expect(changed.map(({ index, written, keys }) => [index, written, keys.has("token_expires_at")])).toEqual([
+      [1, true, true],
+    ]);
+    expect(await readFile(file, "utf8")).toBe(
+      `${text}\n${text.replace("0001-01-01T00:00:00Z # never", "2027-05-06T07:08:09Z # never")}`,
+    );
+  });
+
+  test("a token that a variable gives is told from one that stands in the file", async () => {
+    const file = join(await makeDir(), "config.toml");
+    await write(file, entry().replace("secret-token", "$TOKEN"));
+    const [stored] = await readRunners(file, { TOKEN: "glrt-x" });
+    expect(stored).toMatchObject({ token: "glrt-x", written: false });
   });
 });

@@ -135,6 +135,61 @@ export function shellContract(writer: ShellWriter, interpreters: readonly Interp
       expect(readFileSync(victim, "utf8")).toBe("untouched");
     });
 
+    test("lines of a file become variables as they are, and nothing of them is run", () => {
+      const path = join(dir, "tmp", "lines", "it's $(touch pwned)");
+      const values = [
+        "",
+        " two  blanks ",
+        "a=b==c",
+        "$(touch pwned) `touch pwned` $HOME",
+        `"quoted" 'it'\\`,
+        "Größe 👩",
+        "*",
+      ];
+      const lines = values.map((value, index) => `L_${index}=${value}`);
+      const ops: Op[] = [{ op: "exportLines", name: "LINES_FILE", path }];
+      expect(run([...ops, ...source('printf %s "$LINES_FILE"')])).toMatchObject({
+        stdout: path,
+        stderr: "",
+        status: 0,
+      });
+      expect(statSync(path).mode & 0o777).toBe(0o600);
+      const bad = [
+        "1X=no",
+        "A-B=no",
+        "no name",
+        "=no",
+        "UID=no",
+        "PPID=no",
+        " B=no",
+        "SAME=first",
+        "SAME=last\r",
+        "END=no break",
+      ];
+      writeFileSync(path, [...lines, ...bad].join("\n"));
+      const { stdout, stderr, status } = run([...ops, ...source("cat /proc/self/environ")]);
+      expect([stderr, status]).toEqual(["", 0]);
+      const seen = stdout.split("\0");
+      for (const line of [...lines, "SAME=last", "END=no break"]) expect(seen).toContain(line);
+      expect(seen.filter((entry) => /^(?:1X|A-B|no name|UID|PPID| B|SAME=first)/.test(entry))).toEqual([]);
+      expect(existsSync(join(dir, "pwned"))).toBe(false);
+      rmSync(path);
+      symlinkSync("nowhere", path);
+      expect(run([...ops, ...source("echo fine")])).toMatchObject({ stdout: "fine\n", stderr: "", status: 0 });
+    });
+
+    test("a text is shown as a folded section that ends at once", () => {
+      const text = "$ for i in 1; do\n  echo '%s $i'\ndone";
+      const op: Op = { op: "printSection", section: "section_script_step_0", text, line: "$ for", tone: "notice" };
+      for (const xtrace of [false, true]) {
+        const { stdout, stderr } = run([...source("true"), op], xtrace);
+        expect(stdout).toMatch(
+          /^section_start:\d{10}:section_script_step_0\[hide_duration=true,collapsed=true\]\r\x1b\[0K\x1b\[32;1m\$ for i in 1; do\n {2}echo '%s \$i'\ndone\x1b\[0;m\nsection_end:\d{10}:section_script_step_0\r\x1b\[0K\n$/,
+        );
+        expect(stderr).not.toContain("date");
+      }
+    });
+
     test("NUL is left out, for no shell can hold it", () => {
       const { stdout } = run([{ op: "export", name: "A", value: "a\0b" }, ...source('printf %s "$A"')]);
       expect(stdout).toBe("ab");

@@ -91,6 +91,23 @@ export function windowsShellContract(name: string, open: () => WindowsShell, she
       expect(write(shell, ops)).toEqual(write(shell, ops));
     });
 
+    check("lines of a file become variables as they are, where the shell can read them", (shell) => {
+      const [file, lines] = [join(shell.dir, "environment"), join(shell.dir, "lines.env")];
+      const ops: Op[] = [
+        { op: "exportLines", name: "LINES_FILE", path: `${shell.place}/lines.env` },
+        ...source(shell.say.dump(file)),
+      ];
+      expect(run(shell, ops)).toMatchObject({ status: 0, stderr: "" });
+      const reads = shell.writer.name !== "cmd";
+      expect([existsSync(lines), environmentOf(file).has("LINES_FILE")]).toEqual([reads, reads]);
+      writeFileSync(lines, "L_1=a=b $(id) !x! 'q' \"w\" Größe\r\nno line\n1X=no\nL_2=first\nL_2=last\nL_3=end");
+      expect(run(shell, ops)).toMatchObject({ status: 0, stderr: "" });
+      const seen = environmentOf(file);
+      const expected = reads ? ["a=b $(id) !x! 'q' \"w\" Größe", "last", "end"] : [undefined, undefined, undefined];
+      expect([seen.get("L_1"), seen.get("L_2"), seen.get("L_3")]).toEqual(expected);
+      expect(seen.has("1X")).toBe(false);
+    });
+
     check("values arrive byte for byte in the environment of programs, and none is run", (shell) => {
       const values = [...hostileValues, ...noise(1000)].filter((value) => value !== "");
       const direct = values.filter(shell.fitsDirect ?? (() => true));

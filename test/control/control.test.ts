@@ -76,7 +76,7 @@ function growing() {
   };
 }
 
-const handlesOf = (trace: ShownTrace): JobHandles => ({ trace, cancel: () => {} });
+const handlesOf = (trace: ShownTrace): JobHandles => ({ trace, cancel: () => {}, usage: async () => ({}) });
 
 test("a trace with times is shown without them, as it is written and from its middle", async () => {
   const { board, client } = await open();
@@ -108,8 +108,11 @@ test("a job whose number two coordinators gave out has to be named by its runner
   const { board, client } = await open();
   const canceled: string[] = [];
   const { trace } = growing();
-  board.add(card, { trace, cancel: () => canceled.push("one") });
-  board.add({ ...card, runner: "bbbb2222", runnerName: "two" }, { trace, cancel: () => canceled.push("two") });
+  board.add(card, { ...handlesOf(trace), cancel: () => canceled.push("one") });
+  board.add(
+    { ...card, runner: "bbbb2222", runnerName: "two" },
+    { ...handlesOf(trace), cancel: () => canceled.push("two") },
+  );
   await expect(client.post("jobs/17/cancel", canceledSchema)).rejects.toThrow(
     'There are several jobs 17, of the runners "one" (aaaa1111), "two" (bbbb2222): say which with --runner',
   );

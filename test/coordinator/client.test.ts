@@ -6,6 +6,7 @@ import { openCoordinator } from "../../src/coordinator/client.ts";
 import {
   type ArtifactFile,
   answerKind,
+  type MadeRequest,
   mayPass,
   type StoredTrace,
   TroubleCause,
@@ -358,9 +359,11 @@ describe("a piece of trace", () => {
 
   test("with an answer that crawls ends after a while", async () => {
     const url = await rawSite((socket) => {
-      socket.on("data", () => socket.write("HTTP/1.1 500 No\r\n\r\n"));
-      const timer = setInterval(() => socket.write("x"), 10);
-      socket.on("close", () => clearInterval(timer));
+      socket.once("data", () => {
+        socket.write("HTTP/1.1 500 No\r\n\r\n");
+        const timer = setInterval(() => socket.write("x"), 10);
+        socket.on("close", () => clearInterval(timer));
+      });
     });
     const coordinator = open(url, { bounds: { silenceMs: 100 } });
     expect(await refused(coordinator.appendTrace(credentials("gitlab"), piece(0, "x"), never))).toMatchObject({
@@ -682,21 +685,23 @@ describe("connections", () => {
   });
 
   test("are told of to the metrics by pattern and status", async () => {
-    const { url } = await answers({ status: 204 }, { status: 202 }, { status: 503 });
+    const { url } = await answers({ status: 204 }, { status: 202 }, { status: 503 }, { status: 200 }, { status: 200 });
     const seen: string[] = [];
-    const coordinator = open(url, {
-      onRequest: (endpoint, method, status, ms) => seen.push(`${method} ${endpoint} ${status} ${ms >= 0}`),
-    });
+    const onRequest = ({ endpoint, method, status, durationMs, again }: MadeRequest): void => {
+      seen.push(`${method} ${endpoint} ${status} ${durationMs >= 0}${again ? " again" : ""}`);
+    };
+    const coordinator = open(url, { onRequest });
     await coordinator.requestJob(info, { hold: false }, never);
     await coordinator.appendTrace(credentials("alloy"), piece(0, "x"), never);
     await refused(coordinator.updateJob(credentials("alloy"), { state: "success" }, never));
-    await open(new URL("http://127.0.0.1:1"), {
-      onRequest: (...all) => seen.push(`${all[1]} ${all[0]} ${all[2]} ${all[3] >= 0}`),
-    }).requestJob(info, { hold: false }, never);
+    for (const _ of [1, 2]) await coordinator.updateJob(credentials("alloy"), { state: "success" }, never);
+    await open(new URL("http://127.0.0.1:1"), { onRequest }).requestJob(info, { hold: false }, never);
     expect(seen).toEqual([
       "POST jobs/request 204 true",
       "PATCH jobs/:id/trace 202 true",
       "PUT jobs/:id 503 true",
+      "PUT jobs/:id 200 true again",
+      "PUT jobs/:id 200 true",
       "POST jobs/request 0 true",
     ]);
   });

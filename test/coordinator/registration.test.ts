@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { answerKind } from "../../src/coordinator/contract.ts";
-import { register, unregister, verifyToken } from "../../src/coordinator/registration.ts";
+import { register, resetToken, unregister, verifyToken } from "../../src/coordinator/registration.ts";
 import { never } from "../../src/time.ts";
 import { info, noTls, type Reply, site, testDeps } from "./server.ts";
 
@@ -19,7 +19,7 @@ async function coordinator(...replies: Reply[]) {
 
 test("a runner is registered once, with what AlloyCI needs", async () => {
   const { target, received } = await coordinator({ status: 201, body: '{"id":12345678901234567890,"token":"abc=="}' });
-  expect(await register(target, wish, testDeps(), never)).toEqual({
+  expect(await register(target, wish, info, testDeps(), never)).toEqual({
     kind: "registered",
     id: "12345678901234567890",
     token: "abc==",
@@ -39,7 +39,9 @@ test("a runner is registered once, with what AlloyCI needs", async () => {
       revision: "1a2b3c4d",
       platform: "linux",
       architecture: "amd64",
-      features: {},
+      executor: "shell",
+      shell: "bash",
+      features: expect.objectContaining({ shared: true, cancel_gracefully: true }),
     },
   });
 });
@@ -57,7 +59,7 @@ test("what else GitLab takes is sent when it is set", async () => {
     accessLevel: "ref_protected",
     maximumTimeoutSeconds: 600,
   } as const;
-  expect(await register(target, more, testDeps(), never)).toMatchObject({ expiresAt: "2026-10-01T00:00:00Z" });
+  expect(await register(target, more, info, testDeps(), never)).toMatchObject({ expiresAt: "2026-10-01T00:00:00Z" });
   const body = JSON.parse(String(received[0]?.body));
   expect(body).toMatchObject({
     paused: true,
@@ -70,7 +72,7 @@ test("what else GitLab takes is sent when it is set", async () => {
 
 test.each([400, 403, 410, 422])("a registration refused with %d says why, without the token", async (status) => {
   const { target } = await coordinator({ status, body: '{"message":"registration-secret is wrong"}' });
-  const answer = await register(target, wish, testDeps(), never);
+  const answer = await register(target, wish, info, testDeps(), never);
   expect(answer).toMatchObject({ kind: "refused", why: answerKind(status) });
   expect("message" in answer && answer.message).toMatch(
     new RegExp(`Cannot register a runner at ${target.url.origin}: ${status} .*: \\[MASKED\\] is wrong`),
@@ -83,14 +85,14 @@ test.each([
   [{ status: 201, body: '{"id":1,"token":null}' }, 201, /not with the runner's token/],
 ])("a registration answered %j is trouble", async (reply, status, message) => {
   const { target, received } = await coordinator(reply);
-  const answer = await register(target, wish, testDeps(), never);
+  const answer = await register(target, wish, info, testDeps(), never);
   expect(answer).toMatchObject({ kind: "trouble", status });
   expect("message" in answer && answer.message).toMatch(message);
   expect(received).toHaveLength(1);
 });
 
 test("a registration that reaches nobody is trouble", async () => {
-  const answer = await register({ url: new URL("http://127.0.0.1:1"), ...noTls }, wish, testDeps(), never);
+  const answer = await register({ url: new URL("http://127.0.0.1:1"), ...noTls }, wish, info, testDeps(), never);
   expect(answer).toMatchObject({ kind: "trouble", status: 0, message: expect.stringContaining("ECONNREFUSED") });
 });
 
@@ -160,4 +162,41 @@ test("a call ends with its signal's reason", async () => {
   await expect(verifyToken({ ...target, url: new URL("ftp://x") }, "t", info, testDeps(), never)).rejects.toThrow(
     /http or https/,
   );
+});
+
+test.each([
+  [201, '{"token":"glrt-new","token_expires_at":"2027-01-02T03:04:05.678Z"}', "exchanged"],
+  [201, '{"token":"glrt-new","token_expires_at":null}', "exchanged"],
+  [201, "{}", "trouble"],
+  [403, '{"message":"403 Forbidden - glrt-old"}', "refused"],
+  [404, "", "refused"],
+  [500, "", "trouble"],
+])("a token is exchanged once: %d %s", async (status, body, kind) => {
+  const { target, received } = await coordinator({ status, body });
+  const counted: unknown[] = [];
+  const deps = testDeps({ onRequest: (made) => void counted.push([made.endpoint, made.method, made.status]) });
+  const answer = await resetToken(target, { token: "glrt-old" }, deps, never);
+  expect(answer).toMatchObject({ kind });
+  expect("message" in answer ? answer.message : "").not.toContain("glrt-old");
+  if (answer.kind === "exchanged")
+    expect(answer).toEqual({ kind, token: "glrt-new", expiresAt: JSON.parse(body).token_expires_at });
+  expect(received.map(({ path, body: sent }) => [path, JSON.parse(String(sent))])).toEqual([
+    ["/api/v4/runners/reset_authentication_token", { token: "glrt-old" }],
+  ]);
+  expect(counted).toEqual([["reset_token", "POST", status]]);
+});
+
+test("a token is exchanged by a person's right, which says whose it is", async () => {
+  const { target, received } = await coordinator({ status: 201, body: '{"token":"glrt-new"}' });
+  const right = { runnerId: "12", personalToken: "glpat-secret" };
+  expect(await resetToken(target, right, testDeps(), never)).toEqual({
+    kind: "exchanged",
+    token: "glrt-new",
+    expiresAt: null,
+  });
+  expect(received[0]).toMatchObject({
+    path: "/api/v4/runners/12/reset_authentication_token",
+    headers: { "private-token": "glpat-secret" },
+  });
+  expect(String(received[0]?.body)).toBe("");
 });

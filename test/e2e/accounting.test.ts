@@ -1,8 +1,10 @@
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { statusSchema } from "../../src/control/protocol.ts";
+import { type StatusAnswer, statusSchema } from "../../src/control/protocol.ts";
 import { imageName, testEngine } from "../support/docker.ts";
 import { program } from "../support/program.ts";
 import { openSite, type Site } from "../support/site.ts";
@@ -11,11 +13,26 @@ const docker = await testEngine("docker");
 const podman = await testEngine("podman");
 const busy = ["i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; head -c 1000000 /dev/zero >file"];
 
-/** The last job as another program is told of it. */
-async function lastOf(site: Site): Promise<unknown> {
+/** Busy until the gate is there. */
+const busyUntil = (gate: string): string => `echo begun; while [ ! -e ${gate} ]; do :; done`;
+
+/** What another program is told. */
+async function status(site: Site): Promise<StatusAnswer> {
   const [command, ...words] = program();
   const asked = await promisify(execFile)(command, [...words, "jobs", "--json", "--config", site.configFile]);
-  return statusSchema.parse(JSON.parse(asked.stdout)).finished[0]?.usage;
+  return statusSchema.parse(JSON.parse(asked.stdout));
+}
+
+const lastOf = async (site: Site) => (await status(site)).finished[0]?.usage;
+
+/** What the job that runs is said to use, once that is known in full. */
+async function seenUsing(site: Site): Promise<void> {
+  await expect
+    .poll(async () => (await status(site)).jobs[0]?.usage, { timeout: 30_000 })
+    .toMatchObject({ cpuSeconds: expect.any(Number), cpuPercent: expect.any(Number), memoryBytes: expect.any(Number) });
+  const { cpuPercent = 0, memoryBytes = 0 } = (await status(site)).jobs[0]?.usage ?? {};
+  expect(cpuPercent).toBeGreaterThan(5);
+  expect(memoryBytes).toBeGreaterThan(100_000);
 }
 
 describe("at a job's end", () => {
@@ -24,7 +41,11 @@ describe("at a job's end", () => {
     async () => {
       const site = await openSite({ dialect: "gitlab", global: 'log_format = "json"' });
       onTestFinished(() => site.close());
-      const job = site.coordinator.enqueue({ script: busy, variables: { GIT_STRATEGY: "none" } });
+      const gate = join(site.dir, "gate");
+      const job = site.coordinator.enqueue({ script: [...busy, busyUntil(gate)], variables: { GIT_STRATEGY: "none" } });
+      await job.traceContains("begun");
+      await seenUsing(site);
+      await writeFile(gate, "");
       expect((await job.reported()).state, job.trace).toBe("success");
       expect(job.trace).toMatch(/Used [\d.]+ s of processor time.*; took [\d.]+ s: .*build_script [\d.]+ s/);
       const line = (await site.runner.seen(/^\{.*"what the job used".*\}$/m))[0];
@@ -53,6 +74,11 @@ describe("at a job's end", () => {
           entry: `[runners.docker]\nhost = "${engine.host}"\nimage = "${image}"\nhelper_image = "${image}"\npull_policy = "never"`,
         });
         onTestFinished(() => site.close());
+        const script = [...busy, "echo begun; sh -c 'while :; do :; done'"];
+        const seen = site.coordinator.enqueue({ script, variables: { GIT_STRATEGY: "none" } });
+        await seen.traceContains("begun", { timeoutMs: 120_000 });
+        await seenUsing(site);
+        seen.cancel();
         const job = site.coordinator.enqueue({ script: busy, variables: { GIT_STRATEGY: "none" } });
         expect((await job.reported({ timeoutMs: 120_000 })).state, job.trace).toBe("success");
         expect(job.trace).toMatch(/Used [\d.]+ s of processor time.*prepare_executor [\d.]+ s \(images [\d.]+ s\)/);

@@ -348,12 +348,39 @@ test.skipIf(sshdMissing() !== null)("doctor logs in to a host of ssh, and names 
     expect(refused.stdout).toMatch(/^error {3}executor ssh one: /m);
     expect(refused.stdout + refused.stderr).not.toContain("not the password");
     expect(refused.code).toBe(2);
+    const hosts = (...names: string[]): string =>
+      names
+        .map(
+          (key, index) =>
+            `[runners.autoscaler.plugin_config.instances.h${index}]\ninternal_addr = "${sshd.host}:${sshd.port}"\nusername = "${name}"\nkey_path = "${key}"\n`,
+        )
+        .join("");
+    const autoscaler = '[runners.autoscaler]\nplugin = "static"\n';
+    await configure({ executor: "instance", entry: `${autoscaler}${hosts(sshd.keyFile, sshd.keyFile)}` });
+    const instances = await run("doctor");
+    expect(instances.stdout, instances.stdout).toMatch(/^ok {6}executor instance one: 2 hosts let it log in$/m);
+    await configure({ executor: "instance", entry: `${autoscaler}${hosts(sshd.keyFile, "/does/not/exist")}` });
+    const wrong = await run("doctor");
+    expect(wrong.stdout).toMatch(/^error {3}executor instance one: h1: .*\/does\/not\/exist/m);
+    const program =
+      '[runners.autoscaler]\nplugin = "exec"\n[runners.autoscaler.plugin_config]\ncommand = "/bin/false"\n';
+    await configure({ executor: "docker-autoscaler", entry: `[runners.docker]\nimage = "x"\n${program}` });
+    expect((await run("doctor")).stdout).toMatch(/^error {3}executor docker-autoscaler one: .*init/m);
   } finally {
     await sshd.close();
   }
 });
 
-const TESTED = ["sources", "variables", "exit status", "big output", "masking", "artifacts and cache", "time limit"];
+const TESTED = [
+  "sources",
+  "variables",
+  "exit status",
+  "big output",
+  "masking",
+  "artifacts and cache",
+  "time limit",
+  "cancel",
+];
 
 test("selftest runs jobs by the entry's executor, beside a healthy one's other checks, and leaves nothing", async () => {
   await configure({});

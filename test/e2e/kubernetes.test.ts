@@ -113,6 +113,7 @@ host_path = "${kept}"
     });
     expect(first.state, first.trace).toBe("success");
     expect(first.trace).toMatch(/hello\r?\n1000\r?\n/);
+    expect(first.trace).toMatch(/Used [\d.]+ s of processor time, at most [\d.]+ [MG]iB of memory/);
     const second = await run({
       ...common,
       script: ["cat out/file .cached/file README", "[ ! -e /builds/led ]"],

@@ -84,6 +84,7 @@ describe.skipIf(missing !== null)("the built program with jobs on a far host", {
     await job.finished({ timeoutMs: 60_000 });
     expect(job.status, `${job.trace}\n${site.runner.stderr()}`).toBe("success");
     expect(job.trace).toMatch(new RegExp(`^in-2 as ${user.name}\r?$`, "m"));
+    expect(job.trace).toMatch(/Used [\d.]+ s of processor time; took /);
   };
   const fingerprint = (): string => {
     const text = execFileSync("ssh-keygen", ["-lf", join(sshd.dir, "host_key.pub")]).toString();

@@ -98,7 +98,7 @@ test("shows entries with their reasons and jobs, in 80x24 and without colours", 
   const top = openTop({ env: { NO_COLOR: "1" } });
   await top.see(/> runner-0 +shell +1\/2 /);
   await top.see(/^ {2}runner-1 +shell +0\/2 +the coordinator had nothing/m);
-  await top.see(new RegExp(`^ {2}${job.id} +runner-0 +build_script +\\d+s +begun \\[MASKED\\]$`, "m"));
+  await top.see(new RegExp(`^ {2}${job.id} +runner-0 +build_script +\\d+s +\\d+% +\\d+M +begun \\[MASKED\\]$`, "m"));
   const lines = top.picture();
   expect(lines).toHaveLength(24);
   expect(lines[0]).toMatch(/^alloy-runner \S+ {2}running {2}process \d+ {2}1 in progress, concurrent 4$/);

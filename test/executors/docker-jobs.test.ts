@@ -46,7 +46,7 @@ describe("jobs in containers", () => {
     const features = { variables: true, image: true, services: true, shared: false };
     const sources = {
       job,
-      runner: { environment, debugTraceDisabled: false },
+      runner: { environment, debugTraceDisabled: false, featureFlags: {} },
       identity,
       executor: { features },
       concurrentId: 0,
@@ -56,6 +56,7 @@ describe("jobs in containers", () => {
       job,
       environment,
       expand: setUp(sources, null).variables.expand,
+      expandSettled: setUp(sources, null).variables.expandSettled,
       variablesAt: (place) => variablesAt(sources, place),
       openVariables: (place) => preparedVariables(sources, place),
     };
@@ -183,6 +184,44 @@ describe("jobs in containers", () => {
     expect(notes).toMatch(/WARNING: .*nothing answers on port 8080 after 2 s/);
     const impatient = await prepared({ wait_for_services_timeout: -1 }, { services: [silent] });
     expect(impatient.notes).not.toContain("WARNING");
+  });
+
+  it("the port that tells whether a service is up may be any variable's that it sees, and must be one", async () => {
+    const port = (value: string) => ({
+      key: "healthcheck_tcp_port",
+      value,
+      public: true,
+      masked: false,
+      file: false,
+      raw: false,
+    });
+    const given = { variables: [port("9")], services: [service("service")] };
+    const { notes } = await prepared({ wait_for_services_timeout: 1 }, given);
+    expect(notes).toMatch(/WARNING: .*nothing answers on port 9 after 1 s/);
+    const failure = await failureOf({}, { services: [service("service", { variables: [port("70000")] })] });
+    expect(failure).toMatchObject({ reason: "runner_configuration_error", retry: false });
+    expect(String(failure)).toContain(`HEALTHCHECK_TCP_PORT of the service ${imageName("service")} must be a port`);
+  });
+
+  it("a job and its services are told the name of the network that they have to themselves", async () => {
+    const { environment } = await prepared({}, { services: [service("service")] });
+    const [told] = environment.variables ?? [];
+    expect(told).toMatchObject({ key: "CI_BUILD_NETWORK_NAME", public: true });
+    expect(await inService("echo $CI_BUILD_NETWORK_NAME")).toBe(`${told?.value}\n`);
+    const { Containers } = await docker.getNetwork(told?.value ?? "").inspect();
+    expect(Object.keys(Containers ?? {})).toHaveLength(2);
+    const other = await prepared({ network_mode: "bridge" }, {});
+    expect(other.environment.variables).toEqual([]);
+  });
+
+  it("helper_image is expanded over what the operator and the runner say, and nothing of the job's", async () => {
+    const entry = [{ key: "HELPER", value: imageName("git") }];
+    const chosen = { key: "HELPER", value: imageName("sh"), public: true, masked: false, file: false, raw: false };
+    const { notes } = await prepared({ helper_image: "$HELPER" }, { variables: [chosen] }, { entry });
+    expect(notes).not.toContain("has no git");
+    const failure = await failureOf({ helper_image: "me/gitlab-runner-helper:x86_64-v$CI_RUNNER_VERSION" }, {});
+    expect(String(failure)).toContain("me/gitlab-runner-helper:x86_64-v1");
+    expect(String(failure)).toContain("have the versions and commits of GitLab Runner");
   });
 
   it("on the engine's own bridge services are known by their names, too", async () => {

@@ -27,6 +27,7 @@ const environment = await executor.prepare(
     environment: [],
     variables: [],
     variablesAt: () => [],
+    expandSettled: (text) => text,
     openVariables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async () => {},
   },

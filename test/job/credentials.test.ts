@@ -1,9 +1,10 @@
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Job } from "../../src/job/job.ts";
+import type { Job, Variable } from "../../src/job/job.ts";
 import {
   createRepository,
   type GitServer,
@@ -330,6 +331,44 @@ describe("submodules", () => {
       expect(trace.includes("outer/inner/file.txt=one")).toBe(inner);
       if (strategy === "odd") expect(trace).toContain("WARNING: GIT_SUBMODULE_STRATEGY is ");
     }
+  });
+
+  test("have the files that LFS keeps, unless the job does without, or there is no git-lfs", async () => {
+    const { sub, subsub } = nest();
+    const pointer = "version https://git-lfs.example/spec/v1\n";
+    for (const one of [sub, subsub]) one.commit({ ".gitattributes": "*.bin filter=lfs\n", "big.bin": pointer });
+    git(`${sub.dir}/inner`, "pull", "-q");
+    sub.commit({});
+    git(`${repository.dir}/outer`, "pull", "-q");
+    repository.commit({});
+    const server = await serve();
+    // Stands for git-lfs: it puts content in the place of pointers, unless smudging is still switched off.
+    const programs = join(stand.dir, `lfs-${count}`);
+    await mkdir(programs);
+    const lfs = `#!/bin/sh\n[ -z "$GIT_LFS_SKIP_SMUDGE" ] || exit 0\n[ "$1" = pull ] || exit 0\nfor f in $(git ls-files '*.bin'); do echo content > $f; done\n`;
+    writeFileSync(join(programs, "git-lfs"), lfs, { mode: 0o755 });
+    const there = { environment: [{ key: "PATH", value: `${programs}:$PATH` }] };
+    const run = async (strategy: string, runner: NonNullable<RunOptions["runner"]>, more: Variable[] = []) =>
+      await fetchFrom(
+        addressOf(server),
+        ["head -c 7 outer/big.bin outer/inner/big.bin; true"],
+        { variables: [...wanted(strategy), ...more] },
+        { runner },
+      );
+    for (let time = 0; time < 2; time++) {
+      const { outcome, trace } = await run("recursive", there);
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace.match(/==> .*\ncontent/g)).toHaveLength(2);
+    }
+    const anew = variable("GIT_STRATEGY", "clone");
+    expect((await run("recursive", there, [anew, variable("GIT_LFS_SKIP_SMUDGE", "1")])).trace).not.toContain(
+      "content",
+    );
+    if (spawnSync("git-lfs", ["version"]).error === undefined) return;
+    const without = await run("recursive", {}, [anew]);
+    expect(without.outcome).toEqual({ result: "success" });
+    expect(without.trace).toContain("\nversion");
+    expect(without.trace.match(/Submodules have files in Git LFS/g)).toHaveLength(1);
   });
 
   test("follow the superproject, from a working copy that an earlier job has spoilt", async () => {

@@ -83,6 +83,24 @@ test.each([
   expect(job.trace).not.toMatch(/\d{6}Z 0/);
 });
 
+test("the policy of a cache may be a variable, and a word that is none ends a job of GitLab before its script", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const run = async (policy: string, value: string) => {
+    const cache = [{ key: "deps", paths: ["made"], policy }];
+    const job = local.enqueue({ script: ["echo ran; date > made"], cache, variables: { P: value } });
+    const { outcome, delivered } = await handling.handle(await handling.receive());
+    await delivered;
+    return { trace: job.trace, outcome };
+  };
+  expect((await run("$P", "pull")).trace).not.toContain("section_start:archive");
+  const both = await run("$P", "");
+  expect(plain(both.trace)).toMatch(/restore_cache[\s\S]*archive_cache/);
+  const foo = await run("$P", "foo");
+  expect(foo.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
+  expect(foo.trace).toContain('cache:policy of the cache "deps" is "foo", expected is pull-push, pull or push');
+  expect(plain(foo.trace)).not.toMatch(/^ran$/m);
+});
+
 test("GitLab hears with each piece of a trace whether it may show secrets, also with one that is sent later", async () => {
   const { local, handling } = await setUp("gitlab");
   const asked = (id: string): (string | null)[] =>
@@ -112,6 +130,26 @@ test("GitLab hears with each piece of a trace whether it may show secrets, also 
   expect(job.status).toBe("success");
   expect(forbidden.local.requests.filter(({ path }) => path.endsWith("debug_trace=false")).length).toBeGreaterThan(0);
   expect(forbidden.local.requests.filter(({ path }) => path.endsWith("debug_trace=true"))).toEqual([]);
+});
+
+const SAY_TOKENS = "for kind in glft- gltok- _gitlab_session= glpat-; do echo told ${kind}abc.9; done";
+
+test.each([
+  { of: "gitlab", entry: "", value: undefined, masked: true },
+  { of: "gitlab", entry: "", value: "false", masked: false },
+  { of: "gitlab", entry: "FF_MASK_ALL_DEFAULT_TOKENS = true", value: "0", masked: true },
+  { of: "gitlab", entry: "FF_MASK_ALL_DEFAULT_TOKENS = false", value: "1", masked: false },
+  { of: "alloy", entry: "", value: undefined, masked: false },
+] as const)("tokens of all of GitLab's kinds are masked in its jobs unless it is switched off: %j", async (given) => {
+  const { local, handling } = await setUp(given.of, { entry: `[runners.feature_flags]\n${given.entry}` });
+  const variables = given.value === undefined ? [] : [{ key: "FF_MASK_ALL_DEFAULT_TOKENS", value: given.value }];
+  const job = local.enqueue({ variables, script: [SAY_TOKENS] });
+  const { delivered } = await handling.handle(await handling.receive());
+  await delivered;
+  const shown = (kind: string, masked: boolean) => `told ${kind}${masked ? "[MASKED]" : "abc.9"}`;
+  for (const kind of ["glft-", "gltok-", "_gitlab_session="])
+    expect(plain(job.trace)).toContain(shown(kind, given.masked));
+  expect(plain(job.trace)).toContain(shown("glpat-", true));
 });
 
 for (const dialect of ["alloy", "gitlab"] as const) {
@@ -272,6 +310,16 @@ test("a job that cannot be understood fails with the explanation", async () => {
   expect(job.status).toBe("failed");
   expect(plain(job.trace)).toMatch(/^Running with alloy-runner .*\n/);
   expect(plain(job.trace)).toContain(`WARNING: image is a number\nERROR: Job failed (system failure): ${problem}\n`);
+});
+
+test("a job that asks for what cannot be fails so that GitLab does not repeat it as a failure of the system", async () => {
+  const { local, handling } = await setUp("gitlab");
+  const features = { failure_reasons: ["runner_system_failure", "runner_configuration_error"] };
+  const job = local.enqueue({ payload: { run: '[{"name":"a","script":"true"}]', steps: undefined, features } });
+  const { delivered } = await handling.handle(await handling.receive());
+  await delivered;
+  expect(plain(job.trace)).toContain("This job is written as `run` steps, which this runner does not support");
+  expect(job.updates.at(-1)?.failureReason).toBe("runner_configuration_error");
 });
 
 test("a job that cannot be kept is answered without being run", async () => {

@@ -88,6 +88,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     liveKey: async () => liveKey ?? null,
     minFreeBytes: () => 0,
     log,
+    sessionTimeoutMs: 1800_000,
     liveMasks,
     timing: { preparePauseMs: 5, attemptPauseMs: 5, ...timing, ship: { probeMs: 100, retryMs: 20, ...timing?.ship } },
   });
@@ -123,7 +124,11 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     ): Promise<HandledJob> {
       const shown = board.add(
         { id: job.id, title: job.name, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
-        { trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) }, cancel: () => {} },
+        {
+          trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
+          cancel: () => {},
+          usage: async () => ({}),
+        },
       );
       return await handler({
         job,

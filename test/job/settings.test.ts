@@ -36,6 +36,23 @@ describe("settings", () => {
     expect(settingsOf({}, { git: { ...jobWith().git, depth: 20 } }).git.depth).toBe(20);
   });
 
+  test("of GitLab's jobs: submodules have the job's depth, bundles are taken, and a wrong strategy ends the job", () => {
+    const git = { ...jobWith().git, depth: 20 };
+    const of = (variables: Record<string, string>) => settingsOf(variables, { dialect: "gitlab", git });
+    expect(of({}).git).toMatchObject({ submodules: { depth: 20 }, bundleUris: true });
+    expect(of({ GIT_SUBMODULE_DEPTH: "0", GIT_DEPTH: "3", FF_USE_GIT_BUNDLE_URIS: "false" }).git).toMatchObject({
+      depth: 3,
+      submodules: { depth: 0 },
+    });
+    expect(of({ FF_USE_GIT_BUNDLE_URIS: "false" }).git).not.toHaveProperty("bundleUris");
+    expect(of({ GIT_SUBMODULE_STRATEGY: "odd" }).problem).toContain('GIT_SUBMODULE_STRATEGY is "odd"');
+    expect(of({ FF_USE_GIT_BUNDLE_URIS: "perhaps" })).toMatchObject({
+      warnings: ['FF_USE_GIT_BUNDLE_URIS is "perhaps", expected is true or false; true is used.'],
+    });
+    const entry = { get: () => "true", debugTraceDisabled: false, featureFlags: { FF_USE_GIT_BUNDLE_URIS: false } };
+    expect(readSettings(jobWith({ dialect: "gitlab" }), entry).git).not.toHaveProperty("bundleUris");
+  });
+
   test.each([
     ["GIT_DEPTH", "-1"],
     ["GIT_DEPTH", "1.5"],

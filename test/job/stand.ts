@@ -64,6 +64,7 @@ const plainRunner: JobRunner = {
   prepareTimeoutMs: null,
   getSourcesTimeoutMs: null,
   gitSslNoVerify: false,
+  featureFlags: {},
 };
 
 export interface LogLine {

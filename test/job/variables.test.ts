@@ -117,8 +117,50 @@ describe("variables", () => {
     expect(exported(variablesOf({ variables: [] }, { shared: false }))).not.toHaveProperty("CI_SHARED_ENVIRONMENT");
   });
 
-  test("are expanded once, against what is not expanded", () => {
+  test("of AlloyCI are put into one another in the order of reference, as GitLab's server does", () => {
     const variables = variablesOf({
+      variables: [
+        variable("C", "$B"),
+        variable("B", "${A}-$NOPE-$CI_PROJECT_DIR"),
+        variable("A", "1"),
+        variable("X", "a$Y"),
+        variable("Y", "b$X"),
+        variable("AT_CIRCLE", "$X"),
+        variable("RAW", "raw-$A", { raw: true }),
+        variable("OF_RAW", "$RAW"),
+        variable("SECRET", "pa$A", { public: false }),
+        variable("OF_SECRET", "$SECRET"),
+        variable("FILE", "$A", { file: true }),
+        variable("OF_FILE", "$FILE"),
+        variable("OF_ALL", "$OF_RAW $OF_SECRET $C $$A"),
+        variable("PATH", "$PATH:/$A"),
+      ],
+    });
+    const { get } = variables;
+    expect(get("C")).toBe(`1--${place.root}`);
+    expect([get("X"), get("Y"), get("AT_CIRCLE")]).toEqual(["a$Y", "b$X", "a$Y"]);
+    expect([get("OF_RAW"), get("OF_SECRET"), get("OF_FILE")]).toEqual(["raw-$A", "pa$A", `${place.tmpDir}/FILE`]);
+    expect(get("OF_ALL")).toBe(`raw-$A pa$A 1--${place.root} $A`);
+    expect(variables.exports("author")).toContainEqual({
+      op: "export",
+      name: "PATH",
+      value: ":/1",
+      around: ["", ":/1"],
+    });
+  });
+
+  test("of AlloyCI may refer to one another in long chains and multiply within a bound", () => {
+    const chain = Array.from({ length: 5000 }, (_, index) => variable(`V${index}`, `$V${index + 1}`));
+    const ended = variablesOf({ variables: [...chain, variable("V5000", "end")] });
+    expect(ended.get("V0")).toBe("end");
+    const doubling = Array.from({ length: 60 }, (_, index) => variable(`W${index}`, `$W${index + 1}$W${index + 1}`));
+    const { expand } = variablesOf({ variables: [...doubling, variable("W60", "x".repeat(100))] });
+    expect(expand("$W59")).toHaveLength(200);
+  });
+
+  test("are expanded once, against what is not expanded, where GitLab's server has done the rest", () => {
+    const variables = variablesOf({
+      dialect: "gitlab",
       variables: [variable("C", "$B"), variable("B", "$A"), variable("A", "1"), variable("D", "${A}$NOPE.")],
     });
     expect([variables.get("C"), variables.get("B"), variables.get("D")]).toEqual(["$A", "1", "1."]);
@@ -299,6 +341,19 @@ test("others than the job's scripts are told what is open, and nothing secret by
   expect(told("CI_PROJECT_DIR")).toEqual([place.root, true, false, false, false]);
   expect(["HIDDEN", "PRIVATE", "FILE", "URL", "TWICE"].filter((key) => open.has(key))).toEqual([]);
   expect(JSON.stringify([...open.values()])).not.toMatch(/s[1-5]"|the-job-token/);
+});
+
+test("what the operator names is expanded over what no job can change", () => {
+  const variables = variablesOf(
+    {
+      image: { name: "mine", entrypoint: null, pullPolicies: [], user: null, platform: null },
+      variables: [variable("REGISTRY", "evil"), variable("CI_RUNNER_VERSION", "9"), variable("TAG", "evil")],
+    },
+    { environment: [{ key: "REGISTRY", value: "registry.example.com" }], place: null },
+  );
+  const written = "$REGISTRY/helper:$CI_RUNNER_VERSION-${CI_RUNNER_REVISION}$TAG$CI_JOB_IMAGE";
+  expect(variables.expandSettled(written)).toBe("registry.example.com/helper:2.0.0-abc1234");
+  expect(variables.expand("$REGISTRY")).toBe("evil");
 });
 
 test("what is told of references that multiply is bounded", () => {

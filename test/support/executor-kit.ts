@@ -61,6 +61,7 @@ export function sampleRequest(
     environment: [],
     variables: [],
     variablesAt: () => [],
+    expandSettled: (text) => text,
     openVariables: () => ({ open: [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,

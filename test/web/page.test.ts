@@ -108,6 +108,9 @@ describe.skipIf(noBrowser !== undefined)("the page", () => {
     await row.getByText("received").waitFor();
     job.moved({ at: "running", stage: "get_sources" });
     await row.getByText("get_sources").waitFor();
+    let cpuSeconds = 0;
+    job.offer({ usage: async () => ({ cpuSeconds: (cpuSeconds += 10), memoryBytes: 312 * 2 ** 20 }) });
+    await row.getByText(/^\d+% 312M$/).waitFor();
     job.moved({ at: "finished", outcome: { result: "success" } });
     job.end();
     await page.getByRole("row").filter({ hasText: "acme/widget: another" }).getByText("success").waitFor();

@@ -89,6 +89,7 @@ export async function openStand(web: Partial<WebConfig> = {}): Promise<Stand> {
           cancel: () => {
             canceled = true;
           },
+          usage: async () => ({}),
         },
       );
       return {

@@ -2,11 +2,14 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JobUsage } from "../../../src/executor.ts";
 
-/** What all that ever was in a control group (version 2) has used, as far as the kernel keeps account of it. */
-export function groupUsage(dir: string): JobUsage {
-  const cpu = Number(/^usage_usec (\d+)$/m.exec(head(dir, "cpu.stat"))?.[1] ?? Number.NaN);
-  const peak = Number(/^(\d+)$/m.exec(head(dir, "memory.peak"))?.[1] ?? Number.NaN);
-  const io = head(dir, "io.stat");
+/** The text of a file of a control group (version 2), empty where it cannot be read. */
+export type ReadGroup = (file: string) => string;
+
+/** What all that ever was in a control group has used, as far as the kernel keeps account of it. */
+export function groupUsage(read: ReadGroup): JobUsage {
+  const cpu = Number(/^usage_usec (\d+)$/m.exec(read("cpu.stat"))?.[1] ?? Number.NaN);
+  const peak = Number(/^(\d+)$/m.exec(read("memory.peak"))?.[1] ?? Number.NaN);
+  const io = read("io.stat");
   const sum = (key: string): number =>
     [...io.matchAll(new RegExp(`\\b${key}=(\\d+)`, "g"))].reduce((total, [, bytes]) => total + Number(bytes), 0);
   return {
@@ -14,6 +17,13 @@ export function groupUsage(dir: string): JobUsage {
     ...(Number.isNaN(peak) ? {} : { peakMemoryBytes: peak }),
     ...(io === "" ? {} : { readBytes: sum("rbytes"), writtenBytes: sum("wbytes") }),
   };
+}
+
+/** What is in use in it now, without what the kernel would give back at once; `undefined`: it keeps no account of it. */
+export function groupMemory(read: ReadGroup): number | undefined {
+  const current = Number(/^(\d+)$/m.exec(read("memory.current"))?.[1] ?? Number.NaN);
+  const idle = Number(/^inactive_file (\d+)$/m.exec(read("memory.stat"))?.[1] ?? 0);
+  return Number.isNaN(current) ? undefined : Math.max(0, current - idle);
 }
 
 /** Both, one after the other or side by side: of memory the larger peak is known to have been there. */
@@ -24,21 +34,25 @@ export function addUsage(a: JobUsage, b: JobUsage): JobUsage {
   const readBytes = plus(a.readBytes, b.readBytes);
   const writtenBytes = plus(a.writtenBytes, b.writtenBytes);
   const imageSeconds = plus(a.imageSeconds, b.imageSeconds);
+  const memoryBytes = plus(a.memoryBytes, b.memoryBytes);
   const peaks = [a.peakMemoryBytes, b.peakMemoryBytes].filter((bytes) => bytes !== undefined);
   return {
     ...(cpuSeconds === undefined ? {} : { cpuSeconds }),
     ...(peaks.length === 0 ? {} : { peakMemoryBytes: Math.max(...peaks) }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
     ...(readBytes === undefined ? {} : { readBytes }),
     ...(writtenBytes === undefined ? {} : { writtenBytes }),
     ...(imageSeconds === undefined ? {} : { imageSeconds }),
   };
 }
 
-/** Empty where it cannot be read. */
-function head(dir: string, name: string): string {
-  try {
-    return readFileSync(join(dir, name), "latin1");
-  } catch {
-    return "";
-  }
+/** A group of this machine, by its directory. */
+export function groupOf(dir: string): ReadGroup {
+  return (file) => {
+    try {
+      return readFileSync(join(dir, file), "latin1");
+    } catch {
+      return "";
+    }
+  };
 }

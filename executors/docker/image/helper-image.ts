@@ -20,6 +20,8 @@ type HelperChoice =
 
 interface HelperRequest {
   readonly settings: DockerSettings;
+  /** `$NAME` over what no job can change. */
+  expand(text: string): string;
   /** Gets an image as the job's own images are got. */
   obtain(wanted: Pick<WantedImage, "name" | "policies" | "platform">, signal: AbortSignal): Promise<ObtainedImage>;
 }
@@ -37,13 +39,13 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
   let missing: { readonly until: number; readonly why: string } | null = null;
 
   return {
-    async choose({ settings, obtain }, signal) {
+    async choose({ settings, expand, obtain }, signal) {
       if (settings.helperImage !== undefined) {
-        const wanted = { name: settings.helperImage, policies: settings.pullPolicies, platform: null };
+        const wanted = { name: expand(settings.helperImage), policies: settings.pullPolicies, platform: null };
         const image = await obtain(wanted, signal).catch((error: unknown) => {
           if (!(error instanceof SystemFailure)) throw error;
           const { reason, retry } = error;
-          throw new SystemFailure(`helper_image of [runners.docker]: ${error.message}`, {
+          throw new SystemFailure(`helper_image of [runners.docker]: ${error.message}${hintOn(settings.helperImage)}`, {
             reason,
             retry,
             cause: error,
@@ -70,6 +72,12 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
       return { in: "build", why };
     },
   };
+}
+
+/** Files of GitLab Runner's users name its helper image by its own version, which this program does not have. */
+function hintOn(written: string | undefined): string {
+  if (written === undefined || !/gitlab-runner-helper:.*\$\{?CI_RUNNER_/.test(written)) return "";
+  return ". Images of gitlab-runner-helper have the versions and commits of GitLab Runner, and $CI_RUNNER_VERSION and $CI_RUNNER_REVISION are this program's: name a tag, or any other image with sh and git";
 }
 
 /** What fails a job when there is no helper image, and no git in the job's own. */

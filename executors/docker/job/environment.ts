@@ -1,6 +1,7 @@
 import { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, Notes, Script } from "../../../src/executor.ts";
+import type { Variable } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
@@ -13,7 +14,7 @@ import { processesOf } from "../container/processes.ts";
 import { containerCommands } from "../engine/commands.ts";
 import type { Engine } from "../engine/engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
-import { containersUsage } from "./usage.ts";
+import { createContainerMeter } from "./usage.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {
@@ -39,6 +40,8 @@ export interface EnvironmentOptions {
   /** May be the build container itself. */
   readonly helper: JobContainer;
   readonly places: Places;
+  /** What the surroundings add to the job's variables. */
+  readonly variables: readonly Variable[];
   readonly slot: number;
   readonly memoryBytes: number | undefined;
   /** How long the job waited for its images. */
@@ -73,6 +76,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       ...(firm && container.trusted ? { user: "0" } : container.user === undefined ? {} : { user: container.user }),
     });
   const memory = watchMemory(engine, build.id);
+  const meter = createContainerMeter(engine);
   let dead = false;
 
   /** Processes of the build container that no script has started; `null`: not known. */
@@ -241,6 +245,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     login: false,
     workspace: { root: places.root, tmpDir: places.tmpDir, ...remoteFiles(files, { ...places, tools: helper.tools }) },
     projectSlot: options.slot,
+    variables: options.variables,
     host: `container ${build.id.slice(0, 12)} on ${engine.hostName}`,
     location: engine.location,
     buildsDir: places.buildsDir,
@@ -264,7 +269,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     },
     usage: async (signal) => {
       const ids = helper === build ? [build.id] : [build.id, helper.id];
-      return { ...(await containersUsage(engine, ids, signal)), imageSeconds: options.imageSeconds };
+      return { ...(await meter.usage(ids, signal)), imageSeconds: options.imageSeconds };
     },
     destroy: options.destroy,
   };

@@ -14,7 +14,15 @@ import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts
 import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import type { JobNetwork } from "./network/network.ts";
-import { nameOf, networkOf, openScene, type PrepareJobOptions, type Scene } from "./scene.ts";
+import {
+  inNetwork,
+  nameOf,
+  networkOf,
+  networkVariables,
+  openScene,
+  type PrepareJobOptions,
+  type Scene,
+} from "./scene.ts";
 import { waitForServices } from "./services/services.ts";
 import { hostEntries, startServices } from "./services/start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
@@ -31,14 +39,15 @@ import { createVolumes, type JobVolumes } from "./volumes.ts";
 export async function prepareJob(options: PrepareJobOptions, notes: Notes, signal: AbortSignal): Promise<Environment> {
   const { engine, settings, deps, request, slot } = options;
   const { expand } = request;
-  const scene = await openScene(options, notes);
-  const { naming, places, wanted } = scene;
+  const opened = await openScene(options, notes);
+  const { naming, places, wanted } = opened;
 
   const [network, volumes, image] = await all([
-    networkOf(scene, signal),
-    createVolumes(engine, { ...scene, workingDirectory: deps.host.working, privateVolume: true, expand }, signal),
-    scene.obtain(wanted.image, signal),
+    networkOf(opened, signal),
+    createVolumes(engine, { ...opened, workingDirectory: deps.host.working, privateVolume: true, expand }, signal),
+    opened.obtain(wanted.image, signal),
   ]);
+  const scene = inNetwork(opened, network);
   // On a network of the operator's the build container learns its services' addresses when it is created.
   const starting = startServices(scene, network, volumes, naming.services, signal);
   starting.catch(() => {});
@@ -65,6 +74,7 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     build,
     helper,
     places,
+    variables: networkVariables(network),
     slot,
     memoryBytes: settings.limits.memoryBytes,
     imageSeconds: scene.imageSeconds(),
@@ -96,7 +106,7 @@ async function startContainers(scene: Scene, around: Surroundings, signal: Abort
   const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
   const [account, choice] = await all([
     accounts.of({ engine, settings, wanted: wanted.image, image, scratch }, signal),
-    helperImages.choose({ settings, obtain }, signal),
+    helperImages.choose({ settings, expand: scene.request.expandSettled, obtain }, signal),
   ]);
   return choice.in === "own"
     ? await startBoth(scene, around, account, choice.image, signal)

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
 import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import type { Variable } from "../../../src/job/job.ts";
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";
 import { nameServices } from "../../images/service-names.ts";
@@ -116,8 +117,32 @@ function versionOf(text: string): [number, number] {
 
 export async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobNetwork> {
   const configured = configuredNetwork(scene.settings);
-  return configured ?? { own: true, mode: await scene.network.take(signal) };
+  if (configured !== null) return configured;
+  const { id, name } = await scene.network.take(signal);
+  return { own: true, mode: id, name };
 }
+
+/** What a job is told of its network. */
+export function networkVariables({ name }: JobNetwork): Variable[] {
+  if (name === undefined) return [];
+  return [{ key: "CI_BUILD_NETWORK_NAME", value: name, public: true, file: false, masked: false, raw: true }];
+}
+
+/** With the name of its network among the variables: services and an ENTRYPOINT may start containers in it. */
+export function inNetwork(scene: Scene, network: JobNetwork): Scene {
+  const { open, expandWith } = scene.variables;
+  const added = new Map(networkVariables(network).map(({ key, value }) => [key, value]));
+  const told = [...added].map(([key, value]) => ({ ...TOLD, key, value }));
+  return {
+    ...scene,
+    variables: {
+      open: [...open.filter(({ key }) => !added.has(key)), ...told],
+      expandWith: (own, text) => expandWith(new Map([...added, ...own]), text),
+    },
+  };
+}
+
+const TOLD = { complete: true, secretName: false, ofOperator: false, redirecting: false };
 
 type Common = Pick<JobContainerParts, "settings" | "apiVersion" | "podman" | "networkMode" | "securityOpt">;
 

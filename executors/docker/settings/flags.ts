@@ -1,6 +1,5 @@
 import type { EntryFlag, EntryTable } from "../../../src/executor-words.ts";
-
-type Row = readonly [flag: string, env: string, key: string, kind: EntryFlag["kind"], help: string];
+import { moreRows, type Row } from "./more-flags.ts";
 
 /** Flag without `docker-`, variable without `DOCKER_`, key of `[runners.docker]`. */
 const rows: readonly Row[] = [
@@ -70,12 +69,13 @@ const rows: readonly Row[] = [
   ["services-tmpfs", "SERVICES_TMPFS", "services_tmpfs", "table", "the same in services"],
   ["sysctls", "SYSCTLS", "sysctls", "table", "name=value of a kernel setting; may be repeated"],
   ["helper-image", "HELPER_IMAGE", "helper_image", "text", "image with sh and git for the runner's own work"],
+  ...moreRows,
 ];
 
 /** The Go runner's and GitLab Runner's flags for `[runners.docker]`. */
 export const dockerFlags: readonly EntryFlag[] = rows.map(([flag, env, key, kind, help]) => ({
   flag: `docker-${flag}`,
-  env: `DOCKER_${env}`,
+  ...(env === null ? {} : { env: `DOCKER_${env}` }),
   key: `docker.${key}`,
   kind,
   help,

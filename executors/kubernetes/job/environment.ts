@@ -18,6 +18,7 @@ import type { Places } from "../pod/places.ts";
 import { TABLE } from "../settings/settings.ts";
 import { OutOfMemory } from "./failures.ts";
 import { GIVE_AWAY, OOM_COUNT } from "./places-program.ts";
+import { createPodMeter } from "./usage.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {
@@ -76,6 +77,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   const givesAway = helper !== build && helper.tools.uid === 0 && build.tools.uid > 0;
   /** Processes that the kernel has killed so far, by container. */
   const oomKilled = new Map<string, number>();
+  const meter = createPodMeter((helper === build ? [build] : [build, helper]).map(({ commands }) => commands));
 
   const giveAway = async (signal: AbortSignal): Promise<void> => {
     if (!givesAway) return;
@@ -145,6 +147,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         killGraceMs,
         isGone: async () => (await lossWithin(container)) !== null,
         where,
+        onUsed: meter.used,
       },
       suited,
       output,
@@ -179,6 +182,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   return {
     shell: options.shell,
     login: false,
+    ...(helper !== build && helper.tools.uid !== build.tools.uid ? { helperApart: true as const } : {}),
     workspace: files(),
     projectSlot: options.slot,
     host: options.host,
@@ -186,6 +190,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     buildsDir,
     run: async (script, output, signal) => {
       signal.throwIfAborted();
+      using _ = meter.script();
       try {
         const exit = await run(script, output, signal);
         const container = script.runIn === "build" ? build : helper;
@@ -204,6 +209,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
         return { code: 137, signal: "SIGKILL" };
       }
     },
+    usage: meter.usage,
     destroy: options.destroy,
     destroyMs: options.destroyMs,
   };

@@ -50,5 +50,18 @@ done
 echo 0
 `;
 
+/** The accounts of this container's control group, under the names of version 2 whichever it is: `=NAME` before each. */
+export const ACCOUNT = `
+cd /sys/fs/cgroup || exit
+if [ -r cpu.stat ]; then
+  for file in cpu.stat memory.peak memory.current memory.stat io.stat; do echo "=$file"; cat "$file" 2>/dev/null; done
+else
+  read -r used <cpuacct/cpuacct.usage && printf '=cpu.stat\\nusage_usec %s\\n' "\${used%???}"
+  echo =memory.peak; cat memory/memory.max_usage_in_bytes
+  echo =memory.current; cat memory/memory.usage_in_bytes
+  echo =memory.stat; cat memory/memory.stat
+fi 2>/dev/null
+`;
+
 /** `$@`: directories. Fails unless its user may write to all of them. */
 export const MAY_WRITE = `for at do [ -w "$at" ] && [ -x "$at" ] || exit 1; done`;

@@ -102,7 +102,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
     const env = serviceVariables(variables, service.variables);
     return [{ wanted: { ...service, user }, names, container, pull: undefined, env }];
   });
-  const helperName = expand(settings.helperImage ?? PUBLIC_HELPER);
+  const helperName = request.expandSettled(settings.helperImage ?? PUBLIC_HELPER);
   const images = [wanted.image.name, helperName, ...services.map((service) => service.wanted.name)];
   const auths = settings.useServiceAccountImagePullSecrets
     ? null

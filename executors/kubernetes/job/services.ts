@@ -102,7 +102,7 @@ async function troubleOf(
       log,
     };
   };
-  const ports = healthPorts([], wanted.variables);
+  const ports = healthPorts({ name: wanted.name, exposed: [], env: service.env });
   if (ports.length === 0) {
     const ended = endOf(look(), container);
     return ended === null ? null : await describe(ended);

@@ -225,17 +225,24 @@ while [ $tick -lt 20 ] && holds_output; do
 done
 `;
 
+/** How many processes the kernel of this machine has killed for want of memory; nothing where it does not count. */
+const KILLED = "sed -n 's/^oom_kill //p' /proc/vmstat 2>/dev/null";
+
 const attend = (afterwards: string): string => `
 { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
 printf 'alloy-runner %s root %s %s\\n' "$1" $$ "$(${OWN_ROW})"
-if [ -n "$6" ]; then
-  (shift 6; exec "$@" 2>&1 </dev/null)
+set -- "$(${KILLED})" "$@"
+if [ -n "$7" ]; then
+  (shift 7; exec "$@" 2>&1 </dev/null)
   code=$?
-  rm -f "$6"
+  rm -f "$7"
 else
-  (shift 6; exec "$@" 2>&1)
+  (shift 7; exec "$@" 2>&1)
   code=$?
 fi
+printf '\\nalloy-runner used\\n' >&2
+times >&2
+[ $code -eq 0 ] || [ -z "$1" ] || printf 'alloy-runner killed %s %s %s\\n' "$1" "$(${KILLED})" "$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)" >&2
 set -- $(${OWN_ROW})
 mark=$ALLOY_RUNNER_JOB_KEY rootPid=$$ rootGroup=$1 rootSession=$2 rootStart=$3
 mark=ALLOY_RUNNER_JOB_KEY=$mark
@@ -254,7 +261,7 @@ export const ATTEND_WRITERS = attend(LINGER);
 /**
  * Starts a script's shell in a session of its own and hands on its status. `$1` nonce, `$2` mark, `$3` setsid or nothing, `$4`
  * sh, `$5` `ATTEND`, `$6` file for the script or nothing, `$7`… the shell. The first line of stdout is `alloy-runner NONCE` and
- * `root PID GROUP SESSION START`, `missing`, or `unwritable`. The last one of stderr is `alloy-runner left NUMBERS`.
+ * `root PID GROUP SESSION START`, `missing`, or `unwritable`. stderr ends with what `farewell.ts` reads.
  * With SHLVL, bash knows that it is nobody's console: otherwise it reads ~/.bashrc on some stdins, and the ~/.bash_logout of
  * Debian clears a screen that is not there, which spoils the status of `exit 7`.
  */

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { Exit, Script } from "../../../src/executor.ts";
+import type { Exit, JobUsage, Script } from "../../../src/executor.ts";
 import { deadline, never } from "../../../src/time.ts";
 import {
   beforeAbort,
@@ -13,9 +13,10 @@ import {
   forward,
 } from "../../common/processes/forward.ts";
 import { type Ended, say, sayEnded } from "../../common/processes/say-ended.ts";
-import type { RemoteCommands, RemoteExit, RemoteProcess } from "../commands.ts";
+import type { RemoteCommands, RemoteProcess } from "../commands.ts";
 import type { RemoteTools } from "../tools.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";
+import { leftAlone, outOfMemoryNote, usedBy } from "./farewell.ts";
 import { readIntroduction } from "./introduction.ts";
 import { ATTEND, ATTEND_WRITERS, LAUNCH } from "./process-programs.ts";
 
@@ -48,6 +49,10 @@ export interface RemoteScriptHost {
   readonly isGone?: () => Promise<boolean>;
   /** For messages: `container 3f2a… on build-07`. */
   readonly where: string;
+  /** Told what a script has used that came to its end. */
+  readonly onUsed?: (usage: JobUsage) => void;
+  /** The whole machine is the script's place, so that it says where its memory was too little; else whoever made the place does. */
+  readonly isMachine?: boolean;
 }
 
 /** From SIGKILL until a process is reported as one that cannot be ended. */
@@ -64,11 +69,6 @@ const SIGNALS = new Map(Object.entries(constants.signals).map(([name, number]) =
 /** A shell reports a death by signal N as 128 + N; whether a script said so itself cannot be told. */
 function exitOf(code: number): Exit {
   return { code, signal: code > 128 && code < 160 ? (SIGNALS.get(code - 128) ?? null) : null };
-}
-
-/** What the script left, if it is known: an empty list is a quick way out. */
-function leftAlone(exit: RemoteExit): boolean {
-  return /(?:^|\n)alloy-runner left +\n*$/.test(exit.stderr);
 }
 
 /** `Environment.run`, whole: start, output, stop, leftovers. */
@@ -145,7 +145,7 @@ async function watch(
       throw signal.reason;
     }
     const way = { capacityBytes: CAPACITY_BYTES, ...(isAway === undefined ? {} : { isAway }) };
-    const patienceMs = leftAlone(ended) ? END_PATIENCE_MS : DRAIN_MS;
+    const patienceMs = leftAlone(ended.stderr) ? END_PATIENCE_MS : DRAIN_MS;
     await beforeAbort(drain(reader, Infinity, { ...way, patienceMs }), signal);
     if (introduction.said === "missing") {
       throw new SystemFailure(`There is no shell "${program}" in ${where}`, { reason: "runner_system_failure" });
@@ -157,8 +157,11 @@ async function watch(
       const why = ended.stderr.trim().slice(-500) || `status ${ended.code} and no word`;
       throw new SystemFailure(`Cannot start the shell "${program}" in ${where}: ${why}`);
     }
-    if (host.killLeftovers && !leftAlone(ended))
+    if (host.killLeftovers && !leftAlone(ended.stderr))
       await endLeftovers(host, { root: introduction.root, reader, output, way }, signal);
+    host.onUsed?.(usedBy(ended.stderr));
+    const note = host.isMachine === true && ended.code !== 0 ? outOfMemoryNote(ended.stderr, where) : null;
+    if (note !== null) say(output, reader, "error", note);
     return exitOf(ended.code);
   } finally {
     reader.close();

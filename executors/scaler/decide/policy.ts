@@ -1,4 +1,4 @@
-import type { Period } from "./periods.ts";
+import type { Period } from "../../../src/periods.ts";
 
 /** How much is to be ready for jobs that may come. */
 export interface Demand {

@@ -1,17 +1,17 @@
 import { closeSync } from "node:fs";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit, JobUsage, Script } from "../../../src/executor.ts";
+import type { Exit, Script } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts";
-import { groupUsage } from "../../common/processes/group-usage.ts";
 import { type Ended, sayEnded } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
 import type { RunRooms } from "../places/run-rooms.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
+import type { JobMeter } from "../processes/job-meter.ts";
 import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
@@ -37,8 +37,7 @@ export interface ScriptHost {
   readonly groupPrefix: string;
   /** A number for the next control group, unique for the job. */
   nextGroup(): number;
-  /** Told what a script has used, where there are control groups. */
-  onUsed(usage: JobUsage): void;
+  readonly meter: JobMeter;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
   /** Shells and attendants that run now, of all jobs. */
@@ -80,6 +79,7 @@ export async function runScript(
   const killedBefore = killedForMemory();
   const number = String(host.nextGroup());
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${number}`) ?? null;
+  if (cgroup !== null) host.meter.group(cgroup);
   try {
     await using room = host.durable?.rooms.enter(host.durable.jobKey, number) ?? null;
     const input = await openScript(host.scratchDir, script.text);
@@ -102,14 +102,14 @@ export async function runScript(
       await running.close();
     }
   } finally {
-    if (cgroup !== null) host.onUsed(groupUsage(cgroup.dir));
+    if (cgroup !== null) host.meter.groupEnded(cgroup);
     cgroup?.remove();
   }
 }
 
 /** From the shell's start until nothing of it is left. */
 async function watch(
-  { launch, table, mark, killGraceMs, killLeftovers, shells }: ScriptHost,
+  { launch, table, mark, killGraceMs, killLeftovers, shells, meter }: ScriptHost,
   { reader, exited, since, capacityBytes, ...running }: RunningScript,
   cgroup: Cgroup | null,
   output: Writable,
@@ -120,8 +120,12 @@ async function watch(
     leader = found;
     if (found === null) return;
     shells.add(found.pid);
-    // Its number may go to another process from then on.
-    void exited.then(() => shells.delete(found.pid));
+    meter.shell(found.pid);
+    void exited.then(() => {
+      // Its number may go to another process from then on.
+      shells.delete(found.pid);
+      meter.shellEnded(found.pid);
+    });
   });
   const belongingNow = async (): Promise<Belonging> => {
     await Promise.race([known, exited, pause(LATE_START_MS, never)]);

@@ -11,7 +11,7 @@ const SHOWN = 20;
 
 export async function jobsCommand(values: FlagValues, context: CommandContext): Promise<void> {
   const runner = await reachRunner(values, context);
-  const status = await runner.get("status", statusSchema);
+  const status = await runner.get(values.json === true ? "status?usage=1" : "status", statusSchema);
   if (values.json === true) context.print(JSON.stringify(status));
   else for (const line of describeStatus(status, values.all === true)) context.print(line);
 }

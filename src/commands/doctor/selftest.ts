@@ -22,6 +22,8 @@ const SHOWN_LINES = 6;
 /** Texts that are easily broken on their way into a script. */
 const TOLD = `it's "quoted", $HOME, \`ticks\` and \\ a \t tab`;
 
+const BEGUN = "it waits to be canceled";
+
 const PIPELINE = `stages: [one, two]
 sources:
   stage: one
@@ -42,6 +44,9 @@ masking:
 time limit:
   stage: one
   script: ["sleep 600"]
+cancel:
+  stage: one
+  script: ["echo ${BEGUN}", "sleep 600"]
 make:
   stage: one
   script: ["mkdir -p out kept", "echo handed > out/file", "echo kept > kept/file"]
@@ -58,6 +63,8 @@ interface Check {
   readonly name: string;
   readonly jobs: readonly string[];
   readonly flags?: FlagValues;
+  /** It is canceled once it has printed this. */
+  readonly cancelAt?: string;
   /** The exit status of `exec` where all is well. */
   readonly status: number;
   /** What is wrong with what was printed, or null. */
@@ -85,6 +92,7 @@ const CHECKS: readonly Check[] = [
   },
   { name: "artifacts and cache", jobs: ["make", "use"], status: 0 },
   { name: "time limit", jobs: ["time limit"], flags: { timeout: "5s" }, status: 1 },
+  { name: "cancel", jobs: ["cancel"], flags: { timeout: "60s" }, cancelAt: BEGUN, status: 130 },
 ];
 
 /** Runs small jobs by an entry's executor, one after another, and says which of them did not do what they are for. */
@@ -124,13 +132,17 @@ type Tried =
   | { severity: "error"; cause: string; remedy: string };
 
 async function tried(check: Check, flags: FlagValues, context: CommandContext, exec: Exec): Promise<Tried> {
-  const { name, jobs, status, look } = check;
+  const { name, jobs, status, look, cancelAt } = check;
   let output = "";
+  const canceling = new AbortController();
   const keep = (text: string): void => {
     output = (output + text).slice(-KEPT_CHARACTERS);
+    if (cancelAt !== undefined && output.includes(cancelAt)) canceling.abort();
   };
   const quiet: CommandContext = {
     ...context,
+    // Ctrl-C it hears by itself.
+    signal: canceling.signal,
     output: new Writable({
       write(chunk, _encoding, done) {
         keep(String(chunk));

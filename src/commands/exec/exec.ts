@@ -38,7 +38,7 @@ export async function execCommand(
   const context = cwd === outside.cwd ? outside : { ...outside, cwd };
   sayNotes(peerNotes, context);
   const given = await readExecOptions(words, values, context, availableParallelism());
-  using cancel = listenForCancel(context.say);
+  using cancel = listenForCancel(context.say, context.signal);
   const { signal } = cancel;
   const gitIn = (dir: string): Git => createGit(dir, context.env, signal);
   const { catalog: executors } = context;

@@ -10,8 +10,8 @@ export interface Cancel extends Disposable {
   readonly hurried: Promise<number>;
 }
 
-/** Listens for Ctrl-C and the like, the first and the second time. */
-export function listenForCancel(say: (text: string) => void): Cancel {
+/** Listens for Ctrl-C and the like, the first and the second time, and for `given`, by which a caller cancels. */
+export function listenForCancel(say: (text: string) => void, given: AbortSignal): Cancel {
   const controller = new AbortController();
   const hurried = Promise.withResolvers<number>();
   let status = 130;
@@ -28,6 +28,8 @@ export function listenForCancel(say: (text: string) => void): Cancel {
     process.on(name, listener);
     return () => process.off(name, listener);
   });
+  const onGiven = (): void => controller.abort(new Stop("canceling", "canceled by the operator"));
+  given.addEventListener("abort", onGiven, { once: true });
   return {
     signal: controller.signal,
     get status() {
@@ -36,6 +38,7 @@ export function listenForCancel(say: (text: string) => void): Cancel {
     hurried: hurried.promise,
     [Symbol.dispose]: () => {
       for (const remove of listeners) remove();
+      given.removeEventListener("abort", onGiven);
     },
   };
 }

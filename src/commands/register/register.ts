@@ -8,6 +8,7 @@ import { certsDirOf } from "../../config/load.ts";
 import type { CoordinatorTarget } from "../../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../../coordinator/registration.ts";
 import { CommandError, describeError, Stop } from "../../errors.ts";
+import type { EntryTable } from "../../executor-words.ts";
 import { deadline, never } from "../../time.ts";
 import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
 import { withoutUser } from "../list.ts";
@@ -44,10 +45,12 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
   const existing = await readRunners(file, context.env);
   await mustBeWritable(file);
   const answers = await gather(values, ask, context);
-  const entry = (token: string): NewRunner => ({
+  const entry = (token: string, { id = "", expiresAt = null }: Partial<Granted> = {}): NewRunner => ({
     name: answers.name,
     url: answers.url.href,
+    ...(/^[1-9]\d*$/.test(id) ? { id: Number.isSafeInteger(Number(id)) ? Number(id) : id } : {}),
     token,
+    ...tokenTimes(expiresAt),
     executor: answers.executor,
     ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor),
   });
@@ -63,8 +66,8 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
   }
   const { signal } = context;
   if (credential.kind === "runner") {
-    await mustBeValid(checked, credential.token, context);
-    await addRunner(file, entry(credential.token), signal);
+    const known = await mustBeValid(checked, credential.token, context);
+    await addRunner(file, entry(credential.token, known), signal);
   } else {
     const answer = await register(
       target,
@@ -75,6 +78,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
         runUntagged: answers.runUntagged,
         locked: answers.locked,
       },
+      await runnerInfoOf(checked, context),
       context.coordinator,
       signal,
     );
@@ -91,7 +95,7 @@ export async function registerCommand(values: FlagValues, ask: Ask | null, conte
     if (answer.kind !== "registered") throw new CommandError(answer.message);
     try {
       signal.throwIfAborted();
-      await addRunner(file, entry(answer.token), signal);
+      await addRunner(file, entry(answer.token, answer), signal);
     } catch (cause) {
       const what = `the runner was registered, but its entry could not be saved: ${describeError(cause)}`;
       if (values.leaveRunner === true) {
@@ -229,10 +233,29 @@ async function mustBeWritable(file: string): Promise<void> {
   }
 }
 
-async function mustBeValid(entry: RunnerConfig, token: string, context: CommandContext): Promise<void> {
+/** What the coordinator says of a runner beside its token. */
+interface Granted {
+  readonly id: string;
+  /** RFC 3339, or null if it never expires. */
+  readonly expiresAt: string | null;
+}
+
+/** Keys for a token that expires; none for one that does not. */
+function tokenTimes(expiresAt: string | null): EntryTable {
+  const expires = new Date(expiresAt ?? Number.NaN);
+  if (Number.isNaN(expires.getTime())) return {};
+  return { token_obtained_at: new Date(), token_expires_at: expires };
+}
+
+async function mustBeValid(entry: RunnerConfig, token: string, context: CommandContext): Promise<Granted> {
   const info = await runnerInfoOf(entry, context);
   const answer = await verifyToken(entry, token, info, context.coordinator, context.signal);
-  if (answer.kind === "valid") return;
+  if (answer.kind === "valid") {
+    if (!token.startsWith(MADE_IN_WEB_PAGES) || /^[1-9]/.test(answer.id)) return answer;
+    throw new CommandError(
+      `${entry.url.origin} took the token, but did not say whose it is, as GitLab does. Nothing was saved: check the url`,
+    );
+  }
   const hint = answer.kind === "unknown" ? ". If it is a registration token, give it with --registration-token" : "";
   throw new CommandError(`${answer.message}${hint}`);
 }

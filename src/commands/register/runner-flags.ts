@@ -154,7 +154,9 @@ export function entryKeys(
 }
 
 function readValue({ flag, kind, env }: EntryFlag, given: unknown): EntryValue | undefined {
-  if (kind === "table" && given !== undefined) return readTable(flag, Array.isArray(given) ? given : [given]);
+  if ((kind === "table" || kind === "lists") && given !== undefined) {
+    return readTable(flag, kind, Array.isArray(given) ? given : [given]);
+  }
   if (Array.isArray(given)) return given.length > 0 ? given.map(String) : undefined;
   if (typeof given === "boolean") return given;
   if (typeof given !== "string" || given === "") return undefined;
@@ -173,28 +175,62 @@ function readValue({ flag, kind, env }: EntryFlag, given: unknown): EntryValue |
       return [given];
     case "text":
     case "table":
+    case "lists":
       return given;
   }
 }
 
-/** `/run:rw,size=1g` and `net.core.somaxconn=1024`: the first mark ends the name. */
-function readTable(flag: string, given: readonly unknown[]): EntryValue | undefined {
-  const entries = given.map(String).flatMap((text) => {
-    if (text === "") return [];
-    const split = text.search(/[:=]/);
-    if (split < 1) throw new CommandError(`--${flag} must be name:value or name=value, not "${text}"`);
-    return [[text.slice(0, split), text.slice(split + 1)] as const];
-  });
-  return entries.length === 0 ? undefined : Object.fromEntries(entries);
+/**
+ * `/run:rw,size=1g` and `net.core.somaxconn=1024`: the first mark ends the name. Of lists it is `=`, as patterns of images have
+ * colons; a name that comes again has one more in its list. Both may be a JSON object.
+ */
+function readTable(flag: string, kind: "table" | "lists", given: readonly unknown[]): EntryValue | undefined {
+  const table: Record<string, EntryValue> = {};
+  for (const text of given.map(String).filter((one) => one !== "")) {
+    if (text.startsWith("{")) {
+      Object.assign(table, readJson(flag, kind, text));
+      continue;
+    }
+    const split = text.search(kind === "lists" ? /=/ : /[:=]/);
+    const form = kind === "lists" ? "name=value" : "name:value or name=value";
+    if (split < 1) throw new CommandError(`--${flag} must be ${form}, or a JSON object, not "${text}"`);
+    const [name, value] = [text.slice(0, split), text.slice(split + 1)];
+    const before = table[name];
+    table[name] = kind === "table" ? value : [...(isList(before) ? before : []), value];
+  }
+  return Object.keys(table).length === 0 ? undefined : table;
 }
+
+function readJson(flag: string, kind: "table" | "lists", text: string): EntryTable {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    const entries = typeof parsed === "object" && parsed !== null ? Object.entries(parsed) : [];
+    return Object.fromEntries(entries.map(([name, value]) => [name, kind === "lists" ? texts(value) : scalar(value)]));
+  } catch {
+    throw new CommandError(`--${flag} must be a JSON object such as ${EXAMPLES[kind]}, not ${text}`);
+  }
+}
+
+function texts(value: unknown): EntryValue {
+  if (!Array.isArray(value)) throw new TypeError("no list");
+  return value.map(scalar);
+}
+
+function scalar(value: unknown): string {
+  if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean")
+    throw new TypeError("no text");
+  return String(value);
+}
+
+const EXAMPLES = { table: '{"name":"value"}', lists: '{"name":["value"]}' };
 
 function withKey(table: EntryTable, [first = "", ...rest]: readonly string[], value: EntryValue): EntryTable {
   if (rest.length === 0) return { ...table, [first]: value };
   const below = table[first];
-  const inner = typeof below === "object" && !isList(below) ? below : {};
+  const inner = typeof below === "object" && !isList(below) && !(below instanceof Date) ? below : {};
   return { ...table, [first]: withKey(inner, rest, value) };
 }
 
-function isList(value: EntryValue): value is readonly EntryValue[] {
+function isList(value: EntryValue | undefined): value is readonly EntryValue[] {
   return Array.isArray(value);
 }

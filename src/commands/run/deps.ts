@@ -9,6 +9,12 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
+import type { KeeperOptions, TokenKeeper } from "../../tokens/keeper.ts";
+
+/** What looking after tokens needs of the runner at work. */
+export type TokenHooks = Pick<KeeperOptions, "about" | "onExchanged">;
+
+import type { SessionOffer } from "../../session/contract.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */
@@ -31,10 +37,16 @@ export interface RunServices {
   readonly handleJob: HandleJob;
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
   openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
+  /** A terminal for the job that one request may bring; absent: terminals are not served. */
+  readonly offerSession?: () => SessionOffer;
   hasRoom(): Promise<boolean>;
   /** The state of the disk at the last check. */
   disk(): DiskState;
   isPending(origin: string, jobId: string): boolean;
+  /** Puts tokens into the file that the last process got and did not live to put there. @returns whether to load it again */
+  finishExchanges?(): Promise<boolean>;
+  /** Keeps tokens from expiring from now on; ended by `close`. */
+  keepTokens?(hooks: TokenHooks): TokenKeeper;
   /** Called when a new configuration is in force, with its limits of disk space and the like. */
   reconfigure?(config: Config): void;
   /** Ends background work. Work that is under way may finish until the signal fires; its data is on disk. */

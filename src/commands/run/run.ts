@@ -82,7 +82,9 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
       started.setReady(true);
       notifier.ready(statusOf(started));
       follower = deps.watchConfig(started.file, watching.signal);
+      const { reload } = follower;
       followed = follow(follower, started, options, deps, watching.signal);
+      await started.keepTokens(reload);
     }
     const control = await opening;
     await page.take(started.config.web);

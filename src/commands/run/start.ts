@@ -6,6 +6,7 @@ import { CommandError, ConfigError, describeError, problemLine } from "../../err
 import type { MetricsServer } from "../../metrics/server.ts";
 import { createAdmission } from "../../poll/admission/admission.ts";
 import { createSupervisor, type Supervisor } from "../../poll/supervisor.ts";
+import type { TokenKeeper } from "../../tokens/keeper.ts";
 import type { ConfigChanges, RunDeps, RunOptions, RunServices } from "./deps.ts";
 
 /** A runner that is put together and not polling yet. */
@@ -18,6 +19,8 @@ export interface Started {
   readonly onReload: Set<(reloaded: Reloaded) => void>;
   /** What else takes each configuration that comes into force. */
   readonly onConfig: Set<(config: Config) => Promise<void>>;
+  /** Looks after tokens from now on; `reload` loads the file, which has a new one. */
+  keepTokens(reload: () => void): Promise<void>;
   serve(address: string): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
@@ -41,10 +44,12 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     log.info("--syslog: the log goes to stderr; a service manager such as systemd keeps it from there");
   if (options.workingDirectory !== undefined) changeDirectory(options.workingDirectory);
 
-  const config = await deps.loadConfig(file).catch((error) => {
-    if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
-    throw error;
-  });
+  const load = async (): Promise<Config> =>
+    await deps.loadConfig(file).catch((error) => {
+      if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
+      throw error;
+    });
+  let config = await load();
   adopt(config, options, deps);
 
   let ready = false;
@@ -78,11 +83,17 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     await serve(options.listenAddress ?? config.metricsAddress);
     services = await deps.openServices(config, stopping);
     log.info("jobs are kept on disk until the coordinator has them", { state_dir: config.stateDir });
+    if (await services.finishExchanges?.()) {
+      config = await load();
+      services.reconfigure?.(config);
+    }
   } catch (error) {
     await server?.close();
     if (error instanceof ConfigError) throw new CommandError(error.message, { cause: error });
     throw error;
   }
+  const onConfig = new Set<(config: Config) => Promise<void>>();
+  let tokens: TokenKeeper | undefined;
   const supervisor: Supervisor = createSupervisor(
     {
       handleJob: services.handleJob,
@@ -95,7 +106,9 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
         onRoom: metrics.pollingPaused,
         log,
       }),
+      ...(services.offerSession === undefined ? {} : { offerSession: services.offerSession }),
       isPending: (origin, jobId) => services.isPending(origin, jobId),
+      isChanging: (entry) => tokens?.isChanging(entry) ?? false,
       board: deps.board,
       metrics,
       log,
@@ -109,7 +122,13 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
     services,
     supervisor,
     onReload: new Set(),
-    onConfig: new Set(),
+    onConfig,
+    async keepTokens(reload) {
+      tokens = services.keepTokens?.({ about: supervisor.about, onExchanged: reload });
+      if (tokens === undefined) return;
+      onConfig.add(tokens.take);
+      await tokens.take(config);
+    },
     serve,
     stopServing: async () => server?.close(),
     setReady: (is) => {
@@ -171,7 +190,7 @@ export async function follow(
   signal: AbortSignal,
 ): Promise<void> {
   const { log, metrics, notifier } = deps;
-  const { stateDir } = started.config;
+  const { stateDir, sessionServer } = started.config;
   const settle = (reloaded: Reloaded): void => {
     for (const told of started.onReload) told(reloaded);
     started.onReload.clear();
@@ -192,6 +211,9 @@ export async function follow(
       const { config } = change;
       if (config.stateDir !== stateDir && config.stateDir !== started.config.stateDir) {
         log.warn("the new state_dir is used after a restart", { state_dir: config.stateDir, until_then: stateDir });
+      }
+      if (JSON.stringify(config.sessionServer) !== JSON.stringify(sessionServer)) {
+        log.warn("the new [session_server] is used after a restart");
       }
       started.config = config;
       adopt(config, options, deps);

@@ -1,5 +1,5 @@
 import type { JobLine, RunnerLine, StatusAnswer } from "../../control/protocol.ts";
-import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
+import { doingOf, elapsed, memoryOf, outcomeOf, processorOf } from "../../control/words.ts";
 import { cutToWidth, padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
 
 /** The content of `top`'s screen, as data. */
@@ -77,13 +77,19 @@ function listOf(screen: Screen, size: ScreenSize, room: number): string[] {
     cells: [runner.name, runner.executor, jobsOf(runner), runner.reason],
     chosen: chosen({ runner }),
   }));
-  const jobs = section(["JOB", "RUNNER", "DOES", "FOR", "LAST LINE"], size, status.jobs, (job) => ({
+  // A column that would be empty is left to the last line.
+  const uses = [
+    { head: "CPU", of: processorOf },
+    { head: "MEM", of: memoryOf },
+  ].filter(({ of }) => status.jobs.some((job) => of(job) !== ""));
+  const heads = ["JOB", "RUNNER", "DOES", "FOR", ...uses.map(({ head }) => head), "LAST LINE"];
+  const jobs = section(heads, size, status.jobs, (job) => ({
     cells: [
       job.id,
       job.runner,
       doingOf(job),
       elapsed(job.elapsedSeconds),
-
+      ...uses.map(({ of }) => of(job)),
       job.lastLine ?? job.title,
     ],
     chosen: chosen({ job }),

@@ -36,7 +36,7 @@ export async function topCommand(values: FlagValues, context: CommandContext, st
 
 async function printEach(client: ControlClient, { output, signal }: CommandContext): Promise<void> {
   while (!signal.aborted) {
-    const status = await client.get("status?lines=1", statusSchema);
+    const status = await client.get("status?lines=1&usage=1", statusSchema);
     if (!(await written(output, `${JSON.stringify(status)}\n`))) return;
     await wait(REFRESH_MS, undefined, { signal }).catch(() => {});
   }
@@ -65,7 +65,7 @@ async function show(client: ControlClient, context: CommandContext, { input, out
   };
   const refresh = async (): Promise<void> => {
     try {
-      const status = await client.get("status?lines=1", statusSchema);
+      const status = await client.get("status?lines=1&usage=1", statusSchema);
       const rows = rowsOf(status);
       const known = rows.some((row) => keyOf(row) === screen.chosen);
       const [first] = rows;

@@ -2,19 +2,20 @@ import { isTable } from "../file/toml.ts";
 import { nearest } from "./keys.ts";
 
 /**
- * GitLab Runner's switches of behaviour. Few can be switched here; for the others this runner does one of both ways, and an
- * entry that asks for the other one is told so.
+ * GitLab Runner's switches of behaviour. Some can be switched here, too; of the others this runner does one of both ways, and
+ * an entry that asks for the other one is told so.
  */
+
+/** Obeyed, whichever way they are set. */
+const HONOURED = `FF_MASK_ALL_DEFAULT_TOKENS FF_DISABLE_AUTOMATIC_TOKEN_ROTATION FF_TIMESTAMPS FF_SCRIPT_SECTIONS
+  FF_USE_GIT_BUNDLE_URIS`;
 
 const ALWAYS_ON = `FF_NETWORK_PER_BUILD FF_USE_DIRECT_DOWNLOAD FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY
   FF_CLEAN_UP_FAILED_CACHE_EXTRACT FF_POSIXLY_CORRECT_ESCAPES FF_GIT_URLS_WITHOUT_TOKENS FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR
-  FF_USE_PARALLEL_ARTIFACT_TRANSFER FF_DISABLE_AUTOMATIC_TOKEN_ROTATION FF_ENABLE_BASH_EXIT_CODE_CHECK FF_USE_FASTZIP
+  FF_USE_PARALLEL_ARTIFACT_TRANSFER FF_ENABLE_BASH_EXIT_CODE_CHECK FF_USE_FASTZIP
   FF_USE_POD_ACTIVE_DEADLINE_SECONDS FF_USE_ADVANCED_POD_SPEC_CONFIGURATION`;
 
-/** These can be switched, by the entry or by a job. */
-const SWITCHES = "FF_TIMESTAMPS FF_SCRIPT_SECTIONS FF_USE_GIT_BUNDLE_URIS";
-
-const ALWAYS_OFF = `FF_MASK_ALL_DEFAULT_TOKENS FF_ENABLE_JOB_INPUTS_INTERPOLATION
+const ALWAYS_OFF = `FF_ENABLE_JOB_INPUTS_INTERPOLATION
   FF_ENABLE_JOB_CLEANUP FF_USE_GIT_NATIVE_CLONE FF_USE_GIT_PROACTIVE_AUTH FF_USE_GITALY_CORRELATION_ID
   FF_HASH_CACHE_KEYS FF_USE_PARALLEL_CACHE_TRANSFER FF_EXPORT_HIGH_CARDINALITY_METRICS FF_LOG_IMAGES_CONFIGURED_FOR_JOB
   FF_USE_LEGACY_BASH_EVAL FF_DISABLE_POWERSHELL_STDIN FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO
@@ -31,8 +32,7 @@ const words = (list: string): string[] => list.split(/\s+/);
 const known = new Map<string, boolean | null>([
   ...words(ALWAYS_ON).map((name) => [name, true] as const),
   ...words(ALWAYS_OFF).map((name) => [name, false] as const),
-  ...words(EITHER).map((name) => [name, null] as const),
-  ...words(SWITCHES).map((name) => [name, null] as const),
+  ...words(`${HONOURED} ${EITHER}`).map((name) => [name, null] as const),
 ]);
 /** Of platforms that this runner has not, and of executors that do without. */
 const FAMILIES = /^FF_(?:KUBERNETES|USE_POD|USE_WINDOWS|USE_LEGACY)_\w+$|^FF_\w+_FOR_KUBERNETES_EXECUTOR$/;
@@ -47,17 +47,15 @@ export function featureFlagWarnings(flags: unknown): { readonly path: readonly s
   });
 }
 
-/** What the entry switches, as far as it can be read. */
-export function featureFlagsOf(flags: unknown): Readonly<Record<string, boolean>> {
-  if (!isTable(flags)) return {};
-  return Object.fromEntries(
-    Object.entries(flags).flatMap(([name, on]) => (typeof on === "boolean" ? [[name, on]] : [])),
-  );
+/** Those that say true or false. */
+export function readFeatureFlags(flags: unknown): Readonly<Record<string, boolean>> {
+  const pairs = isTable(flags) ? Object.entries(flags) : [];
+  return Object.fromEntries(pairs.flatMap(([name, value]) => (typeof value === "boolean" ? [[name, value]] : [])));
 }
 
 function warningOf(name: string, value: unknown): string | undefined {
-  if (words(SWITCHES).includes(name) && typeof value !== "boolean") return "has no effect: expected true or false";
   const here = known.get(name) ?? (FAMILIES.test(name) ? false : undefined);
+  if (known.has(name) && typeof value !== "boolean") return "has no effect: expected true or false";
   if (known.get(name) === null || value === here) return undefined;
   if (here !== undefined) return `has no effect: what it stands for is always ${here ? "on" : "off"} in this runner`;
   const meant = nearest(name, known.keys());

@@ -7,9 +7,9 @@ import type { ExecutorCatalog } from "../../executor.ts";
  * executors. Keys that are supported are in the schemas; being listed twice does no harm.
  */
 const GITLAB_KEYS: Readonly<Record<string, string>> = {
-  "": `session_server labels use_slot_cgroups slot_cgroup_template experimental machine log_syslog`,
+  "": `labels use_slot_cgroups slot_cgroup_template experimental machine log_syslog`,
   runners: `docker ssh parallels virtualbox machine kubernetes cache custom custom_build_dir autoscaler instance
-    referees artifact monitoring labels experimental feature_flags clean_git_config safe_directory_checkout
+    referees artifact labels experimental feature_flags clean_git_config safe_directory_checkout
     job_status_final_update_retry_limit use_slot_cgroups slot_cgroup_template proxy_exec step_runner_image
     suspend_pvc_size system_id id token_obtained_at token_expires_at`,
   "runners.cache": `type path shared s3 gcs azure maxuploadedarchivesize serveraddress accesskey secretkey bucketname

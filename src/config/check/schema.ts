@@ -101,6 +101,15 @@ const room = z
 
 const housekeepingSchema = z.object({ images: budget, volumes: budget, builds: budget, free: room });
 
+export const sessionServerSchema = z.object({
+  listen_address: text.optional(),
+  advertise_address: text.optional(),
+  // Negative numbers have always meant the default.
+  session_timeout: z.preprocess((value) => (typeof value === "number" && value < 0 ? 0 : value), duration(1_800_000)),
+  tls_cert_file: text.optional(),
+  tls_key_file: text.optional(),
+});
+
 export const globalSchema = z.object({
   concurrent: concurrent.default(1),
   // 0 and negative have always meant the default; files that say so are in use.
@@ -120,6 +129,7 @@ export const globalSchema = z.object({
   listen_address: text.optional(),
   metrics_server: text.optional(),
   web: webSchema.default({}),
+  session_server: sessionServerSchema.prefault({}),
   user: text.optional(),
   sentry_dsn: text.default(""),
   shutdown_timeout: duration(30_000),
@@ -166,10 +176,32 @@ const cacheSchema = z.object({
   azure: tolerated,
 });
 
+const monitoringSchema = z.object({
+  job_queuing_durations: z
+    .array(
+      z.object({
+        periods: z.array(text).default([]),
+        timezone: text.default(""),
+        threshold: duration(0, 1),
+        jobs_running_for_project: text.default(""),
+      }),
+    )
+    .default([]),
+});
+
+/** 8 hex digits, or nothing. */
+const knownAs = z.string().transform((value, context): string => {
+  if (/^(?:[0-9a-f]{8})?$/.test(value)) return value;
+  context.addIssue({ code: "custom", message: "expected the 8 hex digits that the runner has written here" });
+  return z.NEVER;
+});
+
 export const runnerSchema = z.object({
   name: text.default(""),
   url: text,
   token: text,
+  rotate_token: z.boolean().default(true),
+  known_as: knownAs.default(""),
   executor: text,
   limit: whole(0, 100_000)
     .transform((value) => (value === 0 ? Number.POSITIVE_INFINITY : value))
@@ -203,11 +235,13 @@ export const runnerSchema = z.object({
   prepare_timeout: duration(null),
   get_sources_timeout: duration(null),
   git_ssl_no_verify: z.boolean().default(false),
+  job_git_variables: word({ none: "none", safe: "safe", all: "all" }).default("safe"),
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),
   durable: z.boolean().optional(),
   cache_max_size: size.optional(),
   cache: cacheSchema.optional(),
+  monitoring: monitoringSchema.optional(),
   feature_flags: tolerated,
   id: tolerated,
   token_obtained_at: tolerated,
@@ -216,6 +250,7 @@ export const runnerSchema = z.object({
 
 export type GlobalSettings = z.infer<typeof globalSchema>;
 export type RunnerSettings = z.infer<typeof runnerSchema>;
+export type QueuingTable = z.infer<typeof monitoringSchema>["job_queuing_durations"][number];
 export type CacheTable = z.infer<typeof cacheSchema>;
 
 export const globalKeys: readonly string[] = [...Object.keys(globalSchema.shape), "runners"];

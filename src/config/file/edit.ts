@@ -102,3 +102,32 @@ function removeInline(text: string, list: ArrayNode, indexes: ReadonlySet<number
   }
   return result;
 }
+
+/**
+ * `text` with these keys in the entry of this index: a value that is there is replaced where it stands, a key that is not comes
+ * behind the line of the entry's token.
+ */
+export function setKeys(text: string, index: number, keys: EntryTable): string {
+  // From the last one on: each new key comes directly behind the token, and they stand in order in the end.
+  return Object.entries(keys).reduceRight(
+    (edited, [key, value]) => (value === undefined ? edited : setKey(edited, index, { key, value: inlineToml(value) })),
+    text,
+  );
+}
+
+function setKey(text: string, index: number, { key, value }: { readonly key: string; readonly value: string }): string {
+  const runners = childOf(readLayout(text).root, "runners");
+  const entry = runners?.kind === "array" ? runners.items[index] : undefined;
+  if (runners?.kind !== "array" || entry?.kind !== "table") return text;
+  const old = childOf(entry, key);
+  if (old !== undefined) return text.slice(0, old.start) + value + text.slice(old.end);
+  const token = childOf(entry, "token");
+  if (token === undefined) return text;
+  if (runners.inline) return `${text.slice(0, token.end)}, ${key} = ${value}${text.slice(token.end)}`;
+  const eol = /\r?\n/.exec(text)?.[0] ?? "\n";
+  const indent = /[ \t]*$/.exec(text.slice(0, token.at))?.[0] ?? "";
+  const found = text.indexOf("\n", token.end);
+  const line = `${indent}${key} = ${value}${eol}`;
+  if (found < 0) return `${text}${eol}${line}`;
+  return text.slice(0, found + 1) + line + text.slice(found + 1);
+}

@@ -1,8 +1,8 @@
 import { ConfigError } from "../../errors.ts";
 import type { EntryTable } from "../../executor-words.ts";
 import { expandVariables } from "../expand.ts";
-import { runnerName } from "../identity.ts";
-import { appendEntry, removeEntries } from "./edit.ts";
+import { entryId, runnerName } from "../identity.ts";
+import { appendEntry, removeEntries, setKeys } from "./edit.ts";
 import { lockFile } from "./lock.ts";
 import { readConfigFile } from "./read.ts";
 import { lockPathOf, prepareDirectory, replaceFile, targetOf } from "./replace.ts";
@@ -24,7 +24,13 @@ export interface StoredRunner {
   /** With `$NAME` put in, where it is known; with a path of at least `/` where it is a valid address. */
   readonly url: string;
   readonly token: string;
+  /** The token stands in the file itself, not in a variable that the file names. */
+  readonly written: boolean;
+  /** What stands for it in lists, logs and names; empty where it has no token. */
+  readonly id: string;
   readonly executor: string;
+  /** The keys that stand in it, lower case. */
+  readonly keys: ReadonlySet<string>;
 }
 
 type Variables = Readonly<Record<string, string | undefined>>;
@@ -65,6 +71,52 @@ export async function removeRunners(
     signal,
   );
   return removed;
+}
+
+/**
+ * Set keys in the entries that `keysFor` has some for; everything else stays byte for byte.
+ * @param env for `$NAME` in `url` and `token`
+ * @returns the entries that were changed, as they were; when there are none, the file was not touched
+ */
+export async function setRunnerKeys(
+  file: string,
+  keysFor: (runner: StoredRunner) => EntryTable | null,
+  env: Variables,
+  signal: AbortSignal,
+): Promise<readonly StoredRunner[]> {
+  if ((await readConfigFile(file)) === null) return [];
+  let changed: readonly StoredRunner[] = [];
+  await change(
+    file,
+    (text, entries) => {
+      let edited = text;
+      const found: StoredRunner[] = [];
+      const meant = entries.map((entry, index) => {
+        const runner = storedRunner(entry, index, env);
+        const keys = keysFor(runner);
+        if (keys === null) return entry;
+        found.push(runner);
+        edited = setKeys(edited, index, keys);
+        return withKeys(entry, keys);
+      });
+      changed = found;
+      return found.length === 0 ? null : { text: edited, entries: meant };
+    },
+    signal,
+  );
+  return changed;
+}
+
+/** The entry with these keys, whatever the case in which they stand in it. */
+function withKeys(entry: TomlData, keys: EntryTable): TomlData {
+  if (!isTable(entry)) return entry;
+  const table: Record<string, TomlData> = Object.assign(Object.create(null), entry);
+  for (const [key, value] of Object.entries(keys)) {
+    const data = toData(value);
+    const name = Object.keys(table).find((each) => each.toLowerCase() === key.toLowerCase()) ?? key;
+    if (data !== undefined) table[name] = data;
+  }
+  return table;
 }
 
 /** The entries of a file whose values need not be sound; a missing file has none. */
@@ -140,11 +192,15 @@ function storedRunner(entry: TomlData, index: number, env: Variables): StoredRun
   };
   const url = expanded("url");
   const token = expanded("token");
+  const id = token === "" ? "" : entryId(text("known_as"), token);
   return {
     index,
-    name: runnerName(text("name"), token),
+    name: runnerName(text("name"), id),
+    id,
+    keys: new Set(values.keys()),
     url: URL.canParse(url) ? new URL(url).href : url,
     token,
+    written: text("token").trim() === token,
     executor: text("executor"),
   };
 }
@@ -152,6 +208,7 @@ function storedRunner(entry: TomlData, index: number, env: Variables): StoredRun
 function toData(value: unknown): TomlData | undefined {
   if (typeof value === "string") return value.toWellFormed();
   if (typeof value === "number" || typeof value === "boolean") return value;
+  if (value instanceof Date) return new Date(Math.floor(value.getTime() / 1000) * 1000);
   if (Array.isArray(value)) return value.flatMap((each) => toData(each) ?? []);
   if (typeof value !== "object" || value === null) return undefined;
   const table: Record<string, TomlData> = Object.create(null);

@@ -14,6 +14,8 @@ function tomlKey(key: string): string {
 /** On one line: `{ name = "a", docker = { image = "b" } }`. Keys that are `undefined` are left out, here and below. */
 export function inlineToml(value: EntryValue): string {
   if (typeof value === "string") return tomlString(value);
+  // Whole seconds, as GitLab Runner writes them.
+  if (value instanceof Date) return `${value.toISOString().slice(0, 19)}Z`;
   if (isList(value)) return `[${value.map(inlineToml).join(", ")}]`;
   if (typeof value === "object") {
     const pairs = Object.entries(value).flatMap(([key, each]) =>
@@ -48,5 +50,5 @@ function isList(value: EntryValue): value is readonly EntryValue[] {
 }
 
 function isTable(value: EntryValue): value is EntryTable {
-  return typeof value === "object" && !Array.isArray(value);
+  return typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
 }

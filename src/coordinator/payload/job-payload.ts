@@ -50,7 +50,8 @@ export function parseJob(text: string, arrival: Arrival): Parsed {
   const credentials = usable(found.get("id"), found.get("token"));
   if (credentials === undefined) return { unreadable: reason };
   const dialect = /"ALLOY_CI"|"AlloyCI"/.test(text) ? "alloy" : arrival.likelyDialect;
-  const job = readJob({}, credentials, createReader(), { ...arrival, likelyDialect: dialect });
+  // An answer that was cut off on its way may arrive whole the next time.
+  const { problemReason: _, ...job } = readJob({}, credentials, createReader(), { ...arrival, likelyDialect: dialect });
   return { job: { ...job, problem: `What the coordinator sent for this job cannot be read: ${reason}.` } };
 }
 
@@ -101,8 +102,17 @@ function readJob(payload: Fields, { id, token }: Credentials, reader: Reader, ar
     queuedSeconds: reader.number(info.time_in_queue_seconds, "job_info.time_in_queue_seconds"),
     queueSize: notNegative(reader.number(info.queue_size, "job_info.queue_size")),
     queueDepth: notNegative(reader.number(info.queue_depth, "job_info.queue_depth")),
+    projectJobsRunning: countOf(info.project_jobs_running_on_instance_runners_count),
   } as const;
-  return { ...job, warnings: reader.warnings, problem: reader.excess ?? problemOf(payload, job.steps) };
+  const problem = reader.excess ?? problemOf(payload, job.steps);
+  const reason = problem === null ? {} : { problemReason: "runner_configuration_error" as const };
+  return { ...job, warnings: reader.warnings, problem, ...reason };
+}
+
+/** A count as GitLab writes it; anything else could be a label of a metric without bound. */
+function countOf(value: unknown): string | undefined {
+  const text = typeof value === "number" ? String(value) : value;
+  return typeof text === "string" && /^(?:\d{1,4}\+?|\+Inf)$/.test(text) ? text : undefined;
 }
 
 function notNegative(count: number | undefined): number | undefined {

@@ -25,6 +25,8 @@ export interface HandleDeps {
   readonly scratchDir: string;
   /** What disks must still have free after a transfer. */
   readonly minFreeBytes: () => number;
+  /** How long a job stays open for a terminal. */
+  readonly sessionTimeoutMs: number;
   readonly timing?: HandleTiming;
 }
 

@@ -3,9 +3,11 @@ import type { JobRecord } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import type { Trace } from "../../trace/contract.ts";
 import { textMask } from "../../trace/mask/text-mask.ts";
+import { GITLAB_TOKEN_PREFIXES } from "../../trace/mask/token-prefixes.ts";
 import { shownTrace } from "../../trace/stored.ts";
 import { openTrace } from "../../trace/trace.ts";
 import type { Outcome } from "../job.ts";
+import { featureFlag } from "../variables/feature-flag.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
@@ -27,7 +29,7 @@ export function createJobHandler(given: HandleDeps): HandleJob {
   return async (received) => {
     const { job, entry } = received;
     const secrets = secretsOf(job, [entry.token]);
-    const mask = textMask(secrets.values, job.features.tokenMaskPrefixes);
+    const mask = textMask(secrets.values, tokenPrefixesOf(received));
     using _ = given.liveMasks.hold(mask);
     const deps = { ...given, log: maskedLog(given.log.child({ job: job.id, runner: entry.id }), mask) };
     const startedAt = performance.now();
@@ -51,16 +53,17 @@ export function createJobHandler(given: HandleDeps): HandleJob {
 
 /** `undefined`: the job ends with this process. */
 async function keepLive(
-  { job, entry, secrets }: MaskedJob,
+  received: MaskedJob,
   { dir, stored }: JobRecord,
   { liveKey, identity, log }: HandleDeps,
 ): Promise<KeptJob | undefined> {
+  const { job, entry, secrets } = received;
   const key = entry.durable ? await liveKey?.() : undefined;
   if (!key) return undefined;
   const { keepJob } = await import("./durable/keep.ts");
   return keepJob({
     ...{ dir, jobKey: stored.key, key, version: identity.version, boot: stored.boot },
-    ...{ job, entry: entry.written, secrets: secrets.values, log },
+    ...{ job, entry: entry.written, secrets: secrets.values, prefixes: tokenPrefixesOf(received), log },
   });
 }
 
@@ -106,15 +109,19 @@ async function handleKept(
   return handled;
 }
 
-function openTraceOf(
-  { job, entry, secrets }: MaskedJob,
-  { tracePath, stored }: JobRecord,
-  kept: KeptJob | undefined,
-): Promise<Trace> {
+/** What tokens begin with that are masked wherever they come from: those of the coordinator, and of GitLab's jobs all kinds. */
+function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): readonly string[] {
+  const own = job.features.tokenMaskPrefixes;
+  const all = job.dialect === "gitlab" && featureFlag("FF_MASK_ALL_DEFAULT_TOKENS", true, entry, job);
+  return all ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
+}
+
+function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord, kept: KeptJob | undefined): Promise<Trace> {
+  const { job, entry, secrets } = received;
   return openTrace({
     path: tracePath,
     secrets: secrets.values,
-    secretPrefixes: job.features.tokenMaskPrefixes,
+    secretPrefixes: tokenPrefixesOf(received),
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,
     ...(kept === undefined ? {} : { keeper: kept.keeper }),

@@ -11,7 +11,7 @@ import type { RunJobRequest } from "./request.ts";
 const PREPARE_ATTEMPTS = 3;
 
 /** What is known of a job before its place is. */
-export type Introduced = Pick<PrepareRequest, "expand" | "openVariables" | "variablesAt"> & {
+export type Introduced = Pick<PrepareRequest, "expand" | "expandSettled" | "openVariables" | "variablesAt"> & {
   readonly variables: () => PrepareRequest["variables"];
 };
 
@@ -27,6 +27,7 @@ export function introduce(request: RunJobRequest): Introduced {
   const { variables } = setUp(request, null);
   return {
     expand: variables.expand,
+    expandSettled: variables.expandSettled,
     variables: variables.all,
     openVariables: (place) => preparedVariables(request, place),
     variablesAt: (place) => variablesAt(request, place),
@@ -59,6 +60,7 @@ export async function prepare(
       },
       environment: runner.environment,
       expand: introduced.expand,
+      expandSettled: introduced.expandSettled,
       // Seldom asked for, and as large as all that a job has to keep.
       get variables() {
         return introduced.variables();

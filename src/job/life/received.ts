@@ -3,6 +3,7 @@ import type { RunnerConfig } from "../../config/config.ts";
 import type { Coordinator } from "../../coordinator/contract.ts";
 import type { Executor, Reservation } from "../../executor.ts";
 import type { DeliveryResult } from "../../journal/contract.ts";
+import type { SessionOffer } from "../../session/contract.ts";
 import type { Job, Outcome } from "../job.ts";
 import type { JobSecrets } from "../variables/secrets.ts";
 
@@ -20,6 +21,8 @@ export interface ReceivedJob {
   readonly concurrentId: number | Promise<number>;
   /** What its executor set aside for it; whoever received the job lets it go. */
   readonly reservation?: Reservation;
+  /** Its terminal, which nobody has claimed yet. */
+  readonly session?: SessionOffer;
   /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
   readonly signal: AbortSignal;
   /** Where its life is told to those who look at it. */

@@ -1,10 +1,11 @@
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Executor, Note, Reservation } from "../../executor.ts";
 import type { Log } from "../../log.ts";
+import type { JobSession } from "../../session/contract.ts";
 import type { ShellName, ShellWriter } from "../../shell.ts";
 import type { Trace } from "../../trace/contract.ts";
 import type { TransferMeans } from "../../transfer/transfer.ts";
-import type { Job, JobProgress } from "../job.ts";
+import type { Job, JobProgress, JobUsage } from "../job.ts";
 import type { PlanSettings } from "../plan/stage.ts";
 import type { JobSecrets } from "../variables/secrets.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
@@ -13,7 +14,7 @@ import type { KeptJob } from "./durable/keep.ts";
 /** What a job needs to know of its `[[runners]]` entry. */
 export type JobRunner = Pick<
   RunnerConfig,
-  "name" | "id" | "url" | "environment" | "debugTraceDisabled" | "prepareTimeoutMs"
+  "name" | "id" | "url" | "environment" | "debugTraceDisabled" | "featureFlags" | "jobGitVariables" | "prepareTimeoutMs"
 > &
   PlanSettings;
 
@@ -44,7 +45,11 @@ export interface RunJobRequest {
    * one may have fired before for a reason that lets after_script run.
    */
   readonly halt: AbortSignal;
+  /** Its terminal, and how long the job stays open for one; `runJob` ends it. */
+  readonly terminal?: { readonly session: JobSession; readonly timeoutMs: number };
   readonly onProgress?: (progress: JobProgress) => void;
+  /** Told once the job has surroundings, with what measures what it uses in them. */
+  readonly onPlace?: (usage: () => Promise<JobUsage>) => void;
   /** Between tries of `prepare`, by default 3 s. */
   readonly preparePauseMs?: number;
   /** Before the second attempt of a stage, by default 2 s; it grows. */

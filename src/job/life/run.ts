@@ -11,7 +11,8 @@ import { introduce, prepare } from "./prepare.ts";
 import type { RunJobRequest } from "./request.ts";
 import { joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
-import { createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
+import { offerTerminal } from "./terminal.ts";
+import { asEnded, createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
 
 export interface RanJob {
   /** Its reason is in the trace's last line already. */
@@ -27,6 +28,7 @@ export interface RanJob {
  */
 export async function runJob(request: RunJobRequest, signal: AbortSignal): Promise<RanJob> {
   const { trace, log, halt } = request;
+  const terminal = offerTerminal(request);
   const clock = createStageClock();
   const life = createLife(
     (progress) => {
@@ -49,14 +51,19 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     end.signal.throwIfAborted();
     using work = joinSignals([{ signal: end.signal }, { signal }]);
     const introduced = introduce(request);
-    environment = await prepare(request, introduced, life, work.signal);
-    outcome = await runStages(request, environment, { job: signal, work, end }, life);
+    const place = await prepare(request, introduced, life, work.signal);
+    environment = place;
+    terminal.ready(place);
+    request.onPlace?.(() => usageOf(place));
+    outcome = await runStages(request, place, { job: signal, work, end }, life);
   } catch (error) {
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
   }
   clock.enter(undefined);
-  const usage = await usageOf(environment);
+  outcome = await terminal.hold(outcome, [end.signal, signal]);
+  await terminal.close();
+  const usage = environment === null ? {} : asEnded(await usageOf(environment));
   // A job that got no place has used nothing.
   if (environment !== null) trace.print(usageLine(usage, clock.times), "plain");
   outcome = await sayVerdict(trace, outcome, log);

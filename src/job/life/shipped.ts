@@ -25,7 +25,8 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, signal, board, secrets, kept } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets, kept } =
+    received;
   const { identity, findWriter, openCaches, keptCaches, scratchDir, minFreeBytes, log, timing = {} } = deps;
   const { ship, preparePauseMs, attemptPauseMs, destroyTimeoutMs } = timing;
   const { debugTrace } = record.stored;
@@ -76,10 +77,12 @@ export async function runShipped(
       },
       concurrentId,
       ...(reservation === undefined ? {} : { reservation }),
+      ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
       remember: record.remember,
       ...(kept === undefined ? {} : { kept }),
       halt: halt.signal,
       onProgress: board.moved,
+      onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
       ...(attemptPauseMs === undefined ? {} : { attemptPauseMs }),
       ...(destroyTimeoutMs === undefined ? {} : { destroyTimeoutMs }),

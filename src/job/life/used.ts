@@ -29,10 +29,15 @@ export function createStageClock(now = (): number => performance.now()): StageCl
 }
 
 /** What the job has used, as far as its surroundings tell; nothing where they cannot. */
-export async function usageOf(environment: Environment | null): Promise<JobUsage> {
-  if (environment?.usage === undefined) return {};
+export async function usageOf(environment: Environment): Promise<JobUsage> {
+  if (environment.usage === undefined) return {};
   using limit = deadline(never, LIMIT_MS, new Stop("timed_out", "no answer"));
   return await unlessAborted(environment.usage(limit.signal), limit.signal).catch(() => ({}));
+}
+
+/** The same once nothing of the job runs any more. */
+export function asEnded({ memoryBytes: _, ...usage }: JobUsage): JobUsage {
+  return usage;
 }
 
 /** `Used 41.3 s of processor time, at most 312 MiB of memory; took 34.0 s: prepare_executor 3.1 s, build_script 30.9 s` */

@@ -1,6 +1,7 @@
+import { SystemFailure } from "../../errors.ts";
 import { cacheKeys } from "../../transfer/cache/cache-keys.ts";
 import type { CacheTransfer } from "../../transfer/transfer.ts";
-import type { Cache } from "../job.ts";
+import type { Cache, Job } from "../job.ts";
 import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
 import type { JobVariables } from "../variables/variables.ts";
@@ -17,7 +18,7 @@ const policy: Policy = {
 };
 
 export function planRestore({ job, settings, variables }: PlanRequest): TransferStage[] {
-  const caches = job.cache.filter((cache) => isMeant(cache) && directionOf(cache, variables).pull);
+  const caches = job.cache.filter((cache) => isMeant(cache) && directionOf(cache, job, variables).pull);
   if (caches.length === 0) return [];
   const { timeoutMs } = settings.cache;
   return [
@@ -42,7 +43,7 @@ export function planArchive({ job, settings, variables }: PlanRequest): Transfer
   return (["on_success", "on_failure"] as const).flatMap((end) => {
     const caches = job.cache.filter(
       (cache) =>
-        isMeant(cache) && directionOf(cache, variables).push && (cache.when === "always" || cache.when === end),
+        isMeant(cache) && directionOf(cache, job, variables).push && (cache.when === "always" || cache.when === end),
     );
     if (caches.length === 0) return [];
     return [
@@ -77,8 +78,11 @@ interface Direction {
   readonly warnings: readonly string[];
 }
 
-/** A word that nobody knows must not overwrite what another job relies upon. */
-function directionOf(cache: Cache, { expand }: Pick<JobVariables, "expand">): Direction {
+/**
+ * A word that nobody knows must not overwrite what another job relies upon. GitLab's runner fails such a job.
+ * @throws {SystemFailure} a job of GitLab has one
+ */
+function directionOf(cache: Cache, { dialect }: Job, { expand }: Pick<JobVariables, "expand">): Direction {
   const wanted = expand(cache.policy).trim();
   switch (wanted) {
     case "":
@@ -89,6 +93,10 @@ function directionOf(cache: Cache, { expand }: Pick<JobVariables, "expand">): Di
       return { pull: wanted === "pull", push: wanted === "push", warnings: [] };
     default: {
       const shown = JSON.stringify(wanted.slice(0, 100));
+      if (dialect === "gitlab") {
+        const message = `cache:policy of the cache ${JSON.stringify(cache.key.slice(0, 100))} is ${shown}, expected is pull-push, pull or push`;
+        throw new SystemFailure(message, { reason: "runner_configuration_error" });
+      }
       const sentence = `cache.policy is ${shown}, expected is pull-push, pull or push: the cache is restored and not saved.`;
       return { pull: true, push: false, warnings: [sentence] };
     }
@@ -101,7 +109,7 @@ function transferOf(
   withWarnings: boolean,
 ): CacheTransfer {
   const { expand } = variables;
-  const direction = directionOf(cache, variables);
+  const direction = directionOf(cache, job, variables);
   const { key, fallbacks, warnings } = cacheKeys({
     key: expand(cache.key),
     written: cache.key,

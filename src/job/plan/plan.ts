@@ -99,7 +99,15 @@ function planUploads(artifact: Artifact, { settings, variables }: PlanRequest): 
   ];
 }
 
-function planSources({ job, settings, variables, place, runner, coordinatorOrigin }: PlanRequest): ScriptStage {
+function planSources({
+  job,
+  settings,
+  variables,
+  place,
+  runner,
+  coordinatorOrigin,
+  gitOps = [],
+}: PlanRequest): ScriptStage {
   const hook = (name: Hook["name"]): string[] =>
     job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
   const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
@@ -111,14 +119,21 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
     git: settings.git,
     trust: trustOf(job),
     cloneUrl: runner.cloneUrl,
+    serverUrl: runner.url,
     plainLineEnds: runner.plainLineEnds ?? false,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,
     before,
     after,
+    folded: settings.scriptSections,
     get: variables.get,
   });
-  const exports = variables.exports(before.length + after.length > 0 ? "hooks" : "runner");
+  const exports = [
+    // Of a job that died here.
+    { op: "remove", path: handedOn(place).path } as const,
+    ...variables.exports(before.length + after.length > 0 ? "hooks" : "runner"),
+    ...gitOps,
+  ];
   return {
     kind: "script",
     name: "get_sources",
@@ -140,6 +155,7 @@ function planSources({ job, settings, variables, place, runner, coordinatorOrigi
 
 function planScript(step: Step, { settings, variables, place, runner }: PlanRequest): ScriptStage {
   const isScript = step.name === "script";
+  const folded = (name: string): string | null => (settings.scriptSections ? name : null);
   const name = isScript
     ? "build_script"
     : `step_${step.name
@@ -151,10 +167,11 @@ function planScript(step: Step, { settings, variables, place, runner }: PlanRequ
     isScript ? "the script" : `the step ${JSON.stringify(step.name)}`,
     [
       ...variables.exports("author"),
+      handedOn(place),
       { op: "cd", path: place.root },
-      ...(isScript ? userScript(entriesOf(runner.preBuildScript)) : []),
-      ...userScript(step.script),
-      ...(isScript ? userScript(entriesOf(runner.postBuildScript)) : []),
+      ...(isScript ? userScript(entriesOf(runner.preBuildScript), folded("pre_build_script")) : []),
+      ...userScript(step.script, folded("script_step")),
+      ...(isScript ? userScript(entriesOf(runner.postBuildScript), folded("post_build_script")) : []),
     ],
     {
       // AlloyCI copies `when` and `allow_failure` of the whole job into its script: they are about the pipeline.
@@ -174,6 +191,7 @@ function planAfterScript(step: Step, { settings, variables, place }: PlanRequest
     "after_script",
     [
       ...variables.exports("author"),
+      handedOn(place),
       // The script may have removed its directory.
       when(
         { test: "directory", path: place.root },
@@ -184,7 +202,7 @@ function planAfterScript(step: Step, { settings, variables, place }: PlanRequest
         ],
       ),
       { op: "print", text: "Running after script...", tone: "notice" },
-      ...userScript(step.script),
+      ...userScript(step.script, settings.scriptSections ? "after_script_step" : null),
     ],
     {
       when: "always",
@@ -195,6 +213,11 @@ function planAfterScript(step: Step, { settings, variables, place }: PlanRequest
       clock: "own",
     },
   );
+}
+
+/** What a job's scripts write there are variables of its later ones; the runner's own work does not read it. */
+function handedOn({ tmpDir }: PlanRequest["place"]): Extract<Op, { op: "exportLines" }> {
+  return { op: "exportLines", name: "GITLAB_ENV", path: `${tmpDir}/gitlab_runner_env` };
 }
 
 function authoredStage(name: string, title: string, ops: readonly Op[], policy: Policy): ScriptStage {

@@ -2,6 +2,7 @@ import type { RunnerConfig } from "../../config/config.ts";
 import type { Executor } from "../../executor.ts";
 import type { Op, ShellName } from "../../shell.ts";
 import type { Job } from "../job.ts";
+import { gitVariables } from "../variables/git-variables.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
 import { planJob } from "./plan.ts";
 import { setUp } from "./set-up.ts";
@@ -10,7 +11,8 @@ import { draft, type Writers } from "./writers.ts";
 
 export interface PreviewRequest {
   readonly job: Job;
-  readonly runner: PlanSettings & Pick<RunnerConfig, "environment" | "debugTraceDisabled">;
+  readonly runner: PlanSettings &
+    Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags" | "jobGitVariables">;
   readonly executor: Pick<Executor, "features">;
   readonly writers: Writers;
   readonly identity: RunnerIdentity;
@@ -40,7 +42,10 @@ export function previewJob(request: PreviewRequest): PreviewStage[] {
   const tmpDir = `${root}.tmp`;
   const place = { root, tmpDir, buildsDir, projectSlot: 0, acceptsName: writers.author.acceptsName };
   const { variables, settings } = setUp({ job, runner, identity, executor, concurrentId: 0 }, place);
-  const stages = planJob({ job, settings, variables, place: { root, tmpDir }, runner, coordinatorOrigin });
+  const gitMode = { mode: runner.jobGitVariables ?? "safe", apart: false } as const;
+  const { ops: gitOps } = gitVariables({ ...gitMode, names: variables.names(), get: variables.get });
+  const planPlace = { root, tmpDir };
+  const stages = planJob({ job, settings, variables, place: planPlace, runner, coordinatorOrigin, gitOps });
   const scriptOf = (all: readonly Op[]): PreviewStage["script"] => {
     const { writer, ops } = draft(all, writers, false);
     const text = writer.write(ops, {

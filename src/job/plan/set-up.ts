@@ -7,7 +7,7 @@ import { type JobSettings, readSettings } from "./settings.ts";
 
 export interface SetUpRequest {
   readonly job: Job;
-  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled">;
+  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags">;
   readonly identity: RunnerIdentity;
   readonly executor: Pick<Executor, "features">;
   /** `CI_CONCURRENT_ID`. */
@@ -30,11 +30,12 @@ export function setUp(
   place: Place | null,
   warn: (sentence: string) => void = () => {},
 ): SetUp {
-  if (job.problem !== null) throw new SystemFailure(job.problem);
-  const { environment, debugTraceDisabled } = runner;
+  if (job.problem !== null)
+    throw new SystemFailure(job.problem, job.problemReason === undefined ? {} : { reason: job.problemReason });
+  const { environment, debugTraceDisabled, featureFlags } = runner;
   const { shared } = executor.features;
   const variables = createVariables({ job, environment, identity, concurrentId, shared, place });
-  const settings = readSettings(job, { get: variables.get, debugTraceDisabled });
+  const settings = readSettings(job, { get: variables.get, debugTraceDisabled, featureFlags });
   for (const sentence of [...variables.warnings, ...settings.warnings]) warn(sentence);
   const problem = settings.problem ?? variables.problem;
   if (problem !== null) throw new ScriptFailure(problem);

@@ -2,6 +2,7 @@ import { type CacheFormat, cacheFormats } from "../../transfer/cache/cache-store
 import { type CompressionLevel, compressionLevels } from "../../transfer/transfer.ts";
 import type { Job } from "../job.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
+import { type EntryFlags, featureFlag } from "./feature-flags.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
 
 type GitStrategy = "clone" | "fetch" | "none" | "empty";
@@ -16,6 +17,8 @@ export interface GitSettings {
   readonly cleanFlags: readonly string[] | null;
   readonly fetchFlags: readonly string[];
   readonly lfs: boolean;
+  /** A server may name bundles, which are fetched first. */
+  readonly bundleUris?: true;
   readonly submodules: {
     readonly strategy: "none" | "normal" | "recursive";
     readonly depth: number;
@@ -57,6 +60,8 @@ export interface JobSettings {
   readonly afterScriptIgnoreErrors: boolean;
   /** Show commands as they run. */
   readonly debugTrace: boolean;
+  /** Entries of several lines are shown whole, folded. */
+  readonly scriptSections: boolean;
   /** `GIT_SSL_NO_VERIFY`, which the runner's own git obeys only where its operator says so. */
   readonly sslNoVerify: boolean;
   /** Settings that could not be used and what is done instead, one sentence each. */
@@ -74,12 +79,14 @@ export interface SettingsOptions {
   get(key: string): string | undefined;
   /** The operator forbids `CI_DEBUG_TRACE` (`debug_trace_disabled`). */
   readonly debugTraceDisabled: boolean;
+  /** `[runners.feature_flags]` of the entry. */
+  readonly featureFlags?: EntryFlags | undefined;
 }
 
 /** Read what the job's variables steer. Never throws: what cannot be read is a warning and its default, or `problem`. */
-export function readSettings(job: Job, { get, debugTraceDisabled }: SettingsOptions): JobSettings {
+export function readSettings(job: Job, { get, debugTraceDisabled, featureFlags }: SettingsOptions): JobSettings {
   const read = createSettingsReader(get);
-  const git = readGitSettings(job, read);
+  const git = readGitSettings(job, featureFlags, read);
   const attempts = {
     getSources: read.attempts("GET_SOURCES_ATTEMPTS"),
     restoreCache: read.attempts("RESTORE_CACHE_ATTEMPTS"),
@@ -101,13 +108,14 @@ export function readSettings(job: Job, { get, debugTraceDisabled }: SettingsOpti
     afterScriptTimeoutMs,
     afterScriptIgnoreErrors: read.flag("AFTER_SCRIPT_IGNORE_ERRORS", true),
     debugTrace,
+    scriptSections: job.features.traceSections && featureFlag("FF_SCRIPT_SECTIONS", featureFlags, read),
     sslNoVerify: read.flag("GIT_SSL_NO_VERIFY", false),
     warnings: read.warnings,
     problem: read.problems.length === 0 ? null : read.problems.join(" "),
   };
 }
 
-function readGitSettings(job: Job, read: SettingsReader): GitSettings {
+function readGitSettings(job: Job, featureFlags: EntryFlags | undefined, read: SettingsReader): GitSettings {
   const strategy = read.required(
     "GIT_STRATEGY",
     ["clone", "fetch", "none", "empty"],
@@ -124,9 +132,16 @@ function readGitSettings(job: Job, read: SettingsReader): GitSettings {
     cleanFlags: read.cleanFlags("GIT_CLEAN_FLAGS"),
     fetchFlags: read.gitFlags("GIT_FETCH_EXTRA_FLAGS", ["--prune", "--quiet"]),
     lfs: !read.flag("GIT_LFS_SKIP_SMUDGE", false),
+    ...(job.dialect === "gitlab" && featureFlag("FF_USE_GIT_BUNDLE_URIS", featureFlags, read)
+      ? { bundleUris: true as const }
+      : {}),
     submodules: {
-      strategy: read.choice("GIT_SUBMODULE_STRATEGY", ["none", "normal", "recursive"], "none"),
-      depth: read.count("GIT_SUBMODULE_DEPTH", 0),
+      strategy: (job.dialect === "gitlab" ? read.required : read.choice)(
+        "GIT_SUBMODULE_STRATEGY",
+        ["none", "normal", "recursive"],
+        "none",
+      ),
+      depth: read.count("GIT_SUBMODULE_DEPTH", job.dialect === "gitlab" ? job.git.depth : 0),
       paths: read.words("GIT_SUBMODULE_PATHS"),
       updateFlags: read.gitFlags("GIT_SUBMODULE_UPDATE_FLAGS", []),
       forceHttps: read.flag("GIT_SUBMODULE_FORCE_HTTPS", false),

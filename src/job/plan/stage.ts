@@ -60,9 +60,13 @@ export interface PlanRequest {
   /** The operator's: what runs in each job, where sources come from. */
   readonly runner: PlanSettings;
   readonly coordinatorOrigin: string;
+  /** Hand the job's own words to git over to the fetching of its sources. */
+  readonly gitOps?: readonly Op[];
 }
 
 export interface PlanSettings {
+  /** The coordinator's address; unknown where a plan is only shown. */
+  readonly url?: URL;
   readonly cloneUrl: string;
   readonly preCloneScript: string;
   readonly postGetSourcesScript: string;

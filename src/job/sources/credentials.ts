@@ -22,6 +22,12 @@ export interface AccessOptions {
   readonly tmpDir: string;
   readonly submodules: GitSettings["submodules"];
   readonly plainLineEnds: boolean;
+  /** A server may name bundles, which are fetched first; none of their hosts gets the credentials. */
+  readonly bundleUris: boolean;
+  /** Addresses that begin with `from` are fetched from `to` instead. */
+  readonly sshRewrites: readonly { readonly from: string; readonly to: string }[];
+  /** Other origins that have the repository, too, and take the same credentials. */
+  readonly mirrored: readonly string[];
   /** Switch certificate checks off for our own calls. */
   readonly sslNoVerify: boolean;
   /** `https://alloy.example.com`: the coordinator, whose certificates are good for its own host only. */
@@ -36,7 +42,7 @@ export interface AccessOptions {
  * The empty `helper` before it keeps stores of the account that jobs run under from learning the token.
  */
 export function gitAccess(options: AccessOptions): GitAccess {
-  const { repository, tmpDir, submodules, plainLineEnds, sslNoVerify } = options;
+  const { repository, tmpDir, plainLineEnds, sslNoVerify, bundleUris, sshRewrites, mirrored } = options;
   // A variable's file lies beside it, so a name that no variable has.
   const dir = `${tmpDir}/.git-access`;
   const ops: Op[] = [];
@@ -45,23 +51,18 @@ export function gitAccess(options: AccessOptions): GitAccess {
   if (repository.origin !== null && repository.credentials !== null) {
     const { username, password } = repository.credentials;
     ops.push({ op: "write", path: `${dir}/credentials`, content: `username=${username}\npassword=${password}\n` });
-    lines.push(
-      `[credential ${quote(repository.origin)}]`,
-      "\thelper =",
-      `\thelper = ${quote(`!cat ${shellQuote(`${dir}/credentials`)} #`)}`,
-    );
+    for (const origin of [repository.origin, ...mirrored]) {
+      lines.push(
+        `[credential ${quote(origin)}]`,
+        "\thelper =",
+        `\thelper = ${quote(`!cat ${shellQuote(`${dir}/credentials`)} #`)}`,
+      );
+    }
   }
   const caFile = `${dir}/ca.pem`;
   const tls = coordinatorTls(options, caFile, dir, lines);
   ops.push(...tls.ops);
-  if (repository.origin !== null && submodules.forceHttps) {
-    const { host } = new URL(repository.origin);
-    lines.push(
-      `[url ${quote(`https://${host}/`)}]`,
-      `\tinsteadOf = ${quote(`git@${host}:`)}`,
-      `\tinsteadOf = ${quote(`ssh://git@${host}/`)}`,
-    );
-  }
+  for (const { from, to } of sshRewrites) lines.push(`[url ${quote(to)}]`, `\tinsteadOf = ${quote(from)}`);
   let authorConfig: string | null = null;
   if (lines.length > 0) {
     authorConfig = `${dir}/author.config`;
@@ -72,6 +73,7 @@ export function gitAccess(options: AccessOptions): GitAccess {
     ...OWN_SETTINGS,
     ...(plainLineEnds ? ["[core]", ...PLAIN_LINE_ENDS] : []),
     ...(sslNoVerify ? ["[http]", "\tsslVerify = false"] : []),
+    ...(bundleUris ? ["[transfer]", "\tbundleURI = true"] : []),
   ];
   const aliases = [CHECK_OUT_ALIAS, CERTIFICATES_ALIAS].map(({ name, value }) => `\t${name} = ${quote(value)}`);
   ops.push({ op: "write", path: runnerConfig, content: `${[...own, "[alias]", ...aliases, ...lines].join("\n")}\n` });

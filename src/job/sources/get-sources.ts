@@ -9,6 +9,7 @@ import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials
 import { fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
 import { type Repository, repositoryOf } from "./repository.ts";
+import { mirroredOrigins, sshRewrites } from "./rewrites.ts";
 import { getSubmodules } from "./submodules.ts";
 import { disarm } from "./working-copy.ts";
 
@@ -22,11 +23,15 @@ export interface SourcesRequest {
   readonly plainLineEnds: boolean;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;
+  /** `url` of the entry, as far as it is known. */
+  readonly serverUrl?: URL | undefined;
   readonly sslNoVerify: boolean;
   readonly coordinatorOrigin: string;
   /** Scripts of the operator and the author around it. */
   readonly before: readonly string[];
   readonly after: readonly string[];
+  /** Entries of several lines are shown whole, folded. */
+  readonly folded?: boolean;
   /** Value of a variable of the job. */
   get(key: string): string | undefined;
 }
@@ -114,7 +119,7 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
 };
 
 function prepareCheckout(request: SourcesRequest): Checkout {
-  const { job, root, tmpDir, git, cloneUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
+  const { job, root, tmpDir, git, cloneUrl, serverUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
   const sha = job.git.sha.trim().toLowerCase();
   if (!isCommitId(sha, job.git.objectFormat)) {
     const digits = job.git.objectFormat === "sha256" ? 64 : 40;
@@ -131,6 +136,9 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     submodules,
     plainLineEnds,
     sslNoVerify,
+    bundleUris: git.bundleUris === true,
+    sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],
+    mirrored: mirroredOrigins(job, repository, cloneUrl),
     coordinatorOrigin,
     serverTls: job.serverTls,
   });
@@ -169,6 +177,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             reused,
             cleanFlags: git.cleanFlags,
             authorConfig: access.authorConfig,
+            lfs: git.lfs,
             objectFormat: job.git.objectFormat,
             call,
           }),
@@ -182,7 +191,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       // Also over what the host has for new repositories; versions of git that do not know the option ignore the variable.
       { op: "export", name: "GIT_DEFAULT_HASH", value: job.git.objectFormat },
       ...ceiling(root),
-      ...userScript(request.before),
+      ...userScript(request.before, request.folded === true ? "pre_clone_script" : null),
     ],
     fresh: [
       { op: "print", text: "Cloning repository...", tone: "notice" },
@@ -210,7 +219,13 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       ),
       ...nested(true),
     ],
-    after: request.after.length === 0 ? [] : [{ op: "cd", path: root }, ...userScript(request.after)],
+    after:
+      request.after.length === 0
+        ? []
+        : [
+            { op: "cd", path: root },
+            ...userScript(request.after, request.folded === true ? "post_clone_script" : null),
+          ],
   };
 }
 

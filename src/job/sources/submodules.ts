@@ -12,13 +12,15 @@ export interface SubmodulesRequest {
   readonly reused: boolean;
   readonly cleanFlags: readonly string[] | null;
   readonly authorConfig: string | null;
+  /** Files that LFS keeps are fetched. */
+  readonly lfs: boolean;
   readonly objectFormat: GitInfo["objectFormat"];
   call(...args: string[]): Argv;
 }
 
 /** Bring the submodules of what is checked out to the commits that it names. */
 export function getSubmodules(request: SubmodulesRequest): Op[] {
-  const { settings, root, reused, cleanFlags, authorConfig, objectFormat, call } = request;
+  const { settings, root, reused, cleanFlags, authorConfig, lfs, objectFormat, call } = request;
   if (settings.strategy === "none") return [];
   const recursive = settings.strategy === "recursive" ? ["--recursive"] : [];
   const paths = settings.paths.length > 0 ? ["--", ...settings.paths] : [];
@@ -52,6 +54,29 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
       ...clean,
       ...rearm,
       ...include,
+      ...(lfs ? [lfsOf(submodule, recursive, reused)] : []),
     ]),
   ];
+}
+
+/** Submodules came with pointers, as LFS was switched off for the check-out. One that has none costs a look at its attributes. */
+function lfsOf(submodule: (...args: string[]) => Argv, recursive: readonly string[], reused: boolean): Op {
+  const each = (command: string): Argv => submodule("foreach", "--quiet", ...recursive, command);
+  const uses = "git grep -q filter=lfs -- .gitattributes '*/.gitattributes'";
+  const check = reused ? "git lfs fsck >/dev/null 2>&1; " : "";
+  const warning = "Submodules have files in Git LFS, which is not installed here: they get pointers";
+  return when(
+    succeeds(each(`! ${uses}`)),
+    [],
+    [
+      when(
+        { test: "program", name: "git-lfs" },
+        [
+          { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
+          { op: "run", argv: each(`if ${uses}; then ${check}git lfs pull; fi`) },
+        ],
+        [{ op: "print", text: warning, tone: "warning" }],
+      ),
+    ],
+  );
 }

@@ -2,6 +2,7 @@ import type { OpenVariable } from "../../executor.ts";
 import type { Op } from "../../shell.ts";
 import type { Job, Variable } from "../job.ts";
 import { expandName, expandReferences } from "./expand.ts";
+import { nestReferences } from "./nested.ts";
 import { openVariables } from "./open-variables.ts";
 import { createResolver, type Definition, listNames, type Resolved } from "./resolve.ts";
 import { isHarmless, isRedirecting } from "./runner-variables.ts";
@@ -59,12 +60,16 @@ export interface JobVariables {
    * @throws {ScriptFailure} it becomes too long
    */
   expand(text: string): string;
+  /** The same over the operator's own and the runner's, as they are written down: nothing that a job or its project says. */
+  expandSettled(text: string): string;
   /** The same with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
   /** All variables, expanded, with their secrets; a file's content as it is. */
   all(): Variable[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];
+  /** Names of the job's own ones. */
+  names(): string[];
   /** Instructions that export them. */
   exports(audience: Audience): Op[];
 }
@@ -72,7 +77,8 @@ export interface JobVariables {
 /**
  * Collect, expand and check. Later definitions win: the runner's entry in config.toml, the runner's defaults, the job, and
  * last what only the runner knows (`CI_PROJECT_DIR` and its like), which a job cannot change.
- * Values are expanded in one pass against the unexpanded list. A secret of AlloyCI and a file's content stay as they are.
+ * Values are expanded in one pass against the unexpanded list, in which AlloyCI's public variables have those that they refer to
+ * in place, as GitLab's server does before it sends a job. A secret of AlloyCI and a file's content stay as they are.
  */
 export function createVariables(sources: VariableSources): JobVariables {
   const warnings: string[] = [];
@@ -86,14 +92,23 @@ export function createVariables(sources: VariableSources): JobVariables {
   const all = resolve.last(() => true);
   const problem = sizeProblem(all) ?? resolve.excess();
 
+  // The image of the job is told by a variable of the runner's, and is the job's choice.
+  const settled = new Map(
+    accepted
+      .filter(({ origin, hidden, expands }) => origin === "operator" || (origin === "runner" && !hidden && !expands))
+      .map(({ key, value }) => [key, value]),
+  );
+
   return {
     warnings,
     problem,
     get: resolve.get,
     expand: (text) => expandName(text, (name) => resolve.raw(name)),
+    expandSettled: (text) => expandName(text, (name) => settled.get(name) ?? ""),
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
     all: () => resolve.last(() => true).map(plainVariable),
     open: () => openVariables(accepted),
+    names: () => accepted.flatMap(({ key, origin }) => (origin === "job" ? [key] : [])),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),
   };
 }
@@ -118,6 +133,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
     origin: "runner",
   });
   const { ca, cert, key } = job.serverTls;
+  const nested = job.dialect === "alloy" ? nestReferences(job.variables) : null;
   const image: Definition[] = job.image === null ? [] : [{ ...ours("CI_JOB_IMAGE", job.image.name), expands: true }];
   return [
     ...image,
@@ -132,9 +148,10 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
     ...job.variables.map(
       (variable): Definition => ({
         key: variable.key,
-        value: variable.value,
+        value: nested?.valueOf(variable) ?? variable.value,
         file: variable.file,
-        expands: !variable.raw && !variable.file && (job.dialect === "gitlab" || variable.public),
+        expands:
+          !variable.raw && !variable.file && (nested === null || (variable.public && !nested.isCircular(variable))),
         hidden: !variable.public || variable.masked || variable.file || variable.value.includes(job.token),
         origin: "job",
       }),

@@ -44,6 +44,12 @@ export function gitlabHandlers(state: State): Handlers {
     if (systemId !== undefined) runner.systemIds.add(systemId);
   };
 
+  const tokenOf = ({ id, token, tokenExpiresAt }: LocalRunner) => ({ id, token, token_expires_at: tokenExpiresAt });
+  const expiry = (): string | null => {
+    const { tokenLifeSeconds } = switches;
+    return tokenLifeSeconds === undefined ? null : new Date(Date.now() + tokenLifeSeconds * 1000).toISOString();
+  };
+
   const register = withParameters((values) => {
     if (switches.registration === "disabled") return json(410, { message: "410 Gone" });
     if (switches.registration === "refused")
@@ -65,9 +71,10 @@ export function gitlabHandlers(state: State): Handlers {
       projectId: project?.id ?? null,
       paused: values.paused === true || values.active === false,
       token: createToken("gitlab", "glrtr-"),
+      tokenExpiresAt: expiry(),
     });
     learn(runner, values);
-    return json(201, { id: runner.id, token: runner.token, token_expires_at: null });
+    return json(201, tokenOf(runner));
   });
 
   const verify = withParameters((values) => {
@@ -75,7 +82,7 @@ export function gitlabHandlers(state: State): Handlers {
     if (runner === undefined) return forbidden;
     learn(runner, values);
     if (switches.verifyAsText) return { status: 200, headers: { "content-type": "text/plain" }, body: "200" };
-    return json(200, { id: runner.id, token: runner.token, token_expires_at: null });
+    return json(200, tokenOf(runner));
   });
 
   const unregister = withParameters((values) => {
@@ -93,11 +100,20 @@ export function gitlabHandlers(state: State): Handlers {
     return runner.systemIds.delete(systemId) ? { status: 204 } : json(404, { message: "404 Runner manager Not Found" });
   });
 
-  const resetToken = withParameters((values) => {
-    const runner = runners.find(values.token);
+  const resetToken = withParameters((values, call) => {
+    const personal = call.header("private-token");
+    const admitted = personal !== undefined && personal === switches.personalToken;
+    const runner =
+      call.id === undefined
+        ? runners.find(values.token)
+        : admitted
+          ? runners.all.find(({ id }) => String(id) === call.id)
+          : undefined;
     if (runner === undefined) return forbidden;
     runner.token = createToken("gitlab", "glrt-");
-    return json(201, { token: runner.token, token_expires_at: null });
+    runner.tokenExpiresAt = expiry();
+    const { id: _, ...answer } = tokenOf(runner);
+    return json(201, answer);
   });
 
   /** Workhorse holds a request whose `last_update` is the newest, and answers a bare 204: ask again. */

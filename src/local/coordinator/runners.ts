@@ -15,12 +15,15 @@ export interface RunnerSpec {
   readonly paused?: boolean;
   /** Default: made up in the shape that the coordinator's own tokens have. */
   readonly token?: string;
+  /** GitLab: RFC 3339; default: `null`, it never expires. */
+  readonly tokenExpiresAt?: string | null;
 }
 
 /** A runner as the coordinator knows it. Assigning to it is what an administrator does in the web pages. */
 export interface LocalRunner {
   readonly id: number;
   token: string;
+  tokenExpiresAt: string | null;
   description: string;
   tags: readonly string[] | null;
   runUntagged: boolean;
@@ -59,6 +62,7 @@ export function createRunnerBook(dialect: Dialect): RunnerBook {
       const runner: LocalRunner = {
         id: all.length === 0 ? 1 : Math.max(...all.map((other) => other.id)) + 1,
         token: spec.token ?? createToken(dialect, "glrt-"),
+        tokenExpiresAt: spec.tokenExpiresAt ?? null,
         description: spec.description ?? "local runner",
         tags,
         runUntagged: spec.runUntagged ?? (tags === null || tags.length === 0),

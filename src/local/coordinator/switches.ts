@@ -29,6 +29,10 @@ export interface Switches {
   registration: "open" | "disabled" | "refused";
   /** GitLab: answer verify with the bare text `200`, as old versions do. */
   verifyAsText: boolean;
+  /** GitLab: tokens that are given out from now on live for so long; undefined: for ever. */
+  tokenLifeSeconds: number | undefined;
+  /** GitLab: a personal access token that may exchange the token of any runner. */
+  personalToken: string | undefined;
   /** GitLab: so many final updates are answered 202, "not stored yet", before one is taken; counts down. */
   unstoredUpdates: number;
   /** GitLab: jobs for runners with `two_phase_job_commit` wait for their acknowledgement; older versions know no such thing. */
@@ -60,6 +64,8 @@ export function createSwitches({
   traceIntervalSeconds = undefined,
   registration = "open",
   verifyAsText = false,
+  tokenLifeSeconds = undefined,
+  personalToken = undefined,
   unstoredUpdates = 0,
   twoPhaseCommit = true,
   acknowledgeTimeoutMs = 120_000,
@@ -82,6 +88,8 @@ export function createSwitches({
     traceIntervalSeconds,
     registration,
     verifyAsText,
+    tokenLifeSeconds,
+    personalToken,
     unstoredUpdates,
     twoPhaseCommit,
     acknowledgeTimeoutMs,

@@ -13,7 +13,7 @@ const URL_KEYS = [
   { mark: "x-amz-", text: "x-amz-security-token=" },
 ] as const;
 
-/** Personal access tokens of GitLab begin with this. */
+/** Personal access tokens of GitLab begin with this. The other kinds of its tokens: `token-prefixes.ts`. */
 const DEFAULT_PREFIX = "glpat-";
 const MIN_PREFIX_BYTES = 3;
 const MAX_PREFIX_BYTES = 64;

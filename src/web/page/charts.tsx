@@ -61,6 +61,9 @@ export function Charts({ samples }: { readonly samples: readonly Sample[] }) {
 }
 
 /** The last jobs, oldest first: how long each took, and how it ended. */
+/** So wide is a chart of few jobs: their bars do not become blocks. */
+const FEWEST_BARS = 40;
+
 export function OutcomeChart({ finished }: { readonly finished: readonly JobLine[] }) {
   const jobs = finished.slice(0, 100).reverse();
   const most = Math.max(1, ...jobs.map(({ elapsedSeconds }) => elapsedSeconds));
@@ -68,7 +71,7 @@ export function OutcomeChart({ finished }: { readonly finished: readonly JobLine
   return (
     <svg
       class="outcomes"
-      viewBox={`0 0 ${Math.max(1, jobs.length) * 6} ${HEIGHT}`}
+      viewBox={`0 0 ${Math.max(FEWEST_BARS, jobs.length) * 6} ${HEIGHT}`}
       preserveAspectRatio="none"
       role="img"
       aria-label={`The last ${jobs.length} jobs, ${failed} of them failed; the longest took ${elapsed(most)}`}

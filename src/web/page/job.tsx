@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import type { JobLine } from "../../control/protocol.ts";
-import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
+import { doingOf, elapsed, memoryOf, outcomeOf, processorOf, sizeOf } from "../../control/words.ts";
 import { cancelPath } from "./api.ts";
 import { OrderButton, type Orders } from "./orders.tsx";
 import { secondsOf } from "./overview.tsx";
@@ -48,6 +48,9 @@ function KnownJob({ job, now, orders }: JobPageProps & { readonly job: JobLine }
         <span>job {job.id}</span>
         <span>{job.runner}</span>
         <span>{elapsed(secondsOf(job, now))}</span>
+        {usesOf(job).map((use) => (
+          <span key={use}>{use}</span>
+        ))}
         {Boolean(job.queuedSeconds) && <span>waited {shortTime(job.queuedSeconds ?? 0)} before</span>}
       </p>
       <StageBar job={job} now={now} />
@@ -55,6 +58,17 @@ function KnownJob({ job, now, orders }: JobPageProps & { readonly job: JobLine }
       {late ? <p class="notice">This job has ended: its coordinator has the trace.</p> : <Trace job={job} />}
     </section>
   );
+}
+
+/** What it uses now, or has used. */
+function usesOf(job: JobLine): string[] {
+  const { cpuPercent, cpuSeconds, memoryBytes, peakMemoryBytes } = job.usage ?? {};
+  return [
+    ...(cpuPercent === undefined ? [] : [`${processorOf(job)} of a processor`]),
+    ...(job.outcome === undefined || cpuSeconds === undefined ? [] : [`${shortTime(cpuSeconds)} of processor time`]),
+    ...(memoryBytes === undefined ? [] : [`${memoryOf(job)} of memory`]),
+    ...(peakMemoryBytes === undefined ? [] : [`${sizeOf(peakMemoryBytes)} at most`]),
+  ];
 }
 
 function Back() {

@@ -1,5 +1,5 @@
 import type { JobLine, RunnerLine } from "../../control/protocol.ts";
-import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
+import { doingOf, elapsed, memoryOf, outcomeOf, processorOf } from "../../control/words.ts";
 import { cancelPath } from "./api.ts";
 import { Charts, OutcomeChart } from "./charts.tsx";
 import { OrderButton, type Orders } from "./orders.tsx";
@@ -105,6 +105,9 @@ function JobRow({ job, now, orders }: { readonly job: JobLine; readonly now: num
         {job.runner} · {job.id}
       </span>
       <span class={`doing ${job.outcome?.result ?? job.state}`}>{doingOf(job)}</span>
+      <span class="uses" title="processors in use, and memory">
+        {[processorOf(job), memoryOf(job)].join(" ").trim()}
+      </span>
       <span class="time">{elapsed(secondsOf(job, now))}</span>
       {orders === null || job.outcome !== undefined ? (
         <span />
@@ -131,8 +134,10 @@ function History({ finished }: { readonly finished: readonly JobLine[] }) {
             <th scope="col" class="wide">
               Runner
             </th>
-            <th scope="col">Took</th>
-            <th scope="col" class="wide">
+            <th scope="col" class="time">
+              Took
+            </th>
+            <th scope="col" class="wide time">
               Ended
             </th>
           </tr>

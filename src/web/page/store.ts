@@ -21,13 +21,19 @@ export function withJobs(known: Known, changed: readonly JobLine[]): Known {
   const jobs = new Map(known.jobs.map((job) => [keyOf(job), job]));
   const ended: JobLine[] = [];
   for (const job of changed) {
-    if (job.state !== "ended") jobs.set(keyOf(job), job);
+    if (job.state !== "ended") jobs.set(keyOf(job), { ...job, usage: job.usage ?? jobs.get(keyOf(job))?.usage });
     else {
       jobs.delete(keyOf(job));
       ended.unshift(job);
     }
   }
   return { ...known, jobs: [...jobs.values()], finished: [...ended, ...known.finished].slice(0, MOST_FINISHED) };
+}
+
+export function withUsed(known: Known, used: Told["used"]): Known {
+  const news = new Map(used.map(({ runnerId, id, usage }) => [`${runnerId}/${id}`, usage]));
+  const jobs = known.jobs.map((job) => (news.has(keyOf(job)) ? { ...job, usage: news.get(keyOf(job)) } : job));
+  return { ...known, jobs };
 }
 
 export function withRest(known: Known, { state, concurrent, runners, sample }: Told["rest"]): Known {
@@ -54,6 +60,7 @@ export function followRunner(on: (change: (known: Known | null) => Known | null)
       on(() => ({ ...whole, live: true, clockMs: Date.parse(now) - Date.now() })),
     );
     hear(mine, "jobs", (jobs) => on((known) => known && withJobs(known, jobs)));
+    hear(mine, "used", (used) => on((known) => known && withUsed(known, used)));
     hear(mine, "rest", (rest) => on((known) => known && withRest(known, rest)));
     mine.addEventListener("error", () => {
       on((known) => known && { ...known, live: false });

@@ -42,14 +42,15 @@ describe("networks of jobs", () => {
     const pool = forTest();
     const [one, two] = [pool.forJob("r"), pool.forJob("r")];
     const [first, second] = await Promise.all([one.take(never), two.take(never)]);
-    expect(first).not.toBe(second);
+    expect(first.id).not.toBe(second.id);
     expect(await one.take(never)).toBe(first);
+    expect((await docker.getNetwork(first.id).inspect()).Name).toBe(first.name);
     one.giveBack(true);
     one.giveBack(true);
     const three = pool.forJob("r");
-    expect(await three.take(never)).toBe(first);
+    expect(await three.take(never)).toMatchObject(first);
     const four = pool.forJob("r");
-    expect([first, second]).not.toContain(await four.take(never));
+    expect([first.id, second.id]).not.toContain((await four.take(never)).id);
     for (const loan of [two, three, four]) loan.giveBack(false);
   }, 60_000);
 
@@ -59,13 +60,13 @@ describe("networks of jobs", () => {
     const [pruned, used] = await Promise.all([one.take(never), two.take(never)]);
     one.giveBack(true);
     two.giveBack(true);
-    await docker.getNetwork(pruned).remove();
-    const options = { Image: imageName("sh"), Cmd: ["sleep", "600"], HostConfig: { NetworkMode: used } };
+    await docker.getNetwork(pruned.id).remove();
+    const options = { Image: imageName("sh"), Cmd: ["sleep", "600"], HostConfig: { NetworkMode: used.id } };
     const container = await docker.createContainer(options);
     onTestFinished(async () => void (await container.remove({ force: true }).catch(() => {})));
     await container.start();
     const three = pool.forJob("r");
-    expect([pruned, used]).not.toContain(await three.take(never));
+    expect([pruned.id, used.id]).not.toContain((await three.take(never)).id);
     three.giveBack(true);
     await container.remove({ force: true });
   }, 60_000);
@@ -75,18 +76,18 @@ describe("networks of jobs", () => {
     const [one, two] = [pool.forJob("r"), pool.forJob("r")];
     const [first, second] = await Promise.all([one.take(never), two.take(never)]);
     one.giveBack(true);
-    await expect.poll(ours, { timeout: 30_000, interval: 50 }).toEqual([second]);
+    await expect.poll(ours, { timeout: 30_000, interval: 50 }).toEqual([second.id]);
     two.giveBack(true);
     await pool.close();
     expect(await ours()).toEqual([]);
-    expect(first).not.toBe(second);
+    expect(first.id).not.toBe(second.id);
   }, 60_000);
 
   test("of a dead process are removed once they are empty, and nobody else's", async () => {
     const dead = open(undefined, { ...owner, process: "0-0" });
     const [one, two] = [dead.forJob("r"), dead.forJob("r")];
     const [empty, used] = await Promise.all([one.take(never), two.take(never)]);
-    const options = { Image: imageName("sh"), Cmd: ["sleep", "600"], HostConfig: { NetworkMode: used } };
+    const options = { Image: imageName("sh"), Cmd: ["sleep", "600"], HostConfig: { NetworkMode: used.id } };
     const container = await docker.createContainer(options);
     onTestFinished(async () => void (await container.remove({ force: true }).catch(() => {})));
     await container.start();
@@ -94,11 +95,11 @@ describe("networks of jobs", () => {
     const own = await mine.take(never);
     expect(await removeAbandonedNetworks(engine(), { ...owner, installation: "another" }, never)).toBe(0);
     expect(await removeAbandonedNetworks(engine(), owner, never)).toBe(1);
-    expect(await ours()).toEqual([own, used].sort());
+    expect(await ours()).toEqual([own.id, used.id].sort());
     await container.remove({ force: true });
     expect(await removeAbandonedNetworks(engine(), owner, never)).toBe(1);
-    expect(await ours()).toEqual([own]);
-    expect(empty).not.toBe(used);
+    expect(await ours()).toEqual([own.id]);
+    expect(empty.id).not.toBe(used.id);
     mine.giveBack(false);
   }, 60_000);
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { endTree, jobMark, probeTools, type RemoteCommands, runRemoteScript } from "../../../executors/remote/index.ts";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit, JobUsage } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never } from "../../../src/time.ts";
 import { Sink } from "../../support/executor-kit.ts";
@@ -29,6 +29,7 @@ interface RunOptions {
   readonly signal: AbortSignal;
   readonly output: Sink;
   readonly killLeftovers: boolean;
+  readonly onUsed: (usage: JobUsage) => void;
 }
 
 async function surroundings(shell: string, path: string, without: readonly string[] = []): Promise<Surroundings> {
@@ -51,6 +52,7 @@ async function surroundings(shell: string, path: string, without: readonly strin
         killLeftovers,
         killGraceMs: 400,
         where: "the place",
+        onUsed: options.onUsed ?? (() => {}),
       };
       const command = { argv, scriptOn, extension: ".sh" };
       const exit = await runRemoteScript(
@@ -121,6 +123,18 @@ for (const { name, needs, open } of sets) {
           code: 0,
           text: "end",
         });
+      });
+
+      test("tell what they and what they waited for have used", async () => {
+        const { run } = await open();
+        const seen: JobUsage[] = [];
+        const busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        await run(`(${busy}); exit 3`, { onUsed: (usage) => seen.push(usage) });
+        await run("echo alloy-runner used >&2; exit 0", { onUsed: (usage) => seen.push(usage) });
+        expect(seen.map(({ cpuSeconds }) => typeof cpuSeconds)).toEqual(["number", "number"]);
+        const [long = 0, short = 0] = seen.map(({ cpuSeconds }) => cpuSeconds);
+        expect(long).toBeGreaterThan(0.03);
+        expect(short).toBeLessThan(long);
       });
 
       test("can come from a file that is gone afterwards, and nobody else's", async () => {

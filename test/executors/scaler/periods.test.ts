@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { type Period, parsePeriod } from "../../../executors/scaler/decide/periods.ts";
 import { createDemand, type Demand, idleFor } from "../../../executors/scaler/decide/policy.ts";
+import { type Period, parsePeriod } from "../../../src/periods.ts";
 
 const berlin = { timezone: "Europe/Berlin", days: "both" } as const;
 

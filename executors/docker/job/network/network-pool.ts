@@ -9,10 +9,16 @@ import { networkLabels, type Owner } from "../../engine/labels.ts";
 import type { DockerSettings } from "../../settings/settings.ts";
 import { createNetwork } from "./network.ts";
 
+export interface PooledNetwork {
+  readonly id: string;
+  /** Only its id is sure to be its alone. */
+  readonly name: string;
+}
+
 /** A network that one job has to itself, from `take` to `giveBack`. */
 export interface NetworkLoan {
-  /** @returns its id, the same each time */
-  take(signal: AbortSignal): Promise<string>;
+  /** @returns the same one each time */
+  take(signal: AbortSignal): Promise<PooledNetwork>;
   /** @param clean everything that the job had in it is gone: another one may have it */
   giveBack(clean: boolean): void;
 }
@@ -65,7 +71,7 @@ export function createNetworkPool(
   timing: PoolTiming = TIMING,
 ): NetworkPool {
   /** The last one that came is the first to go, so that the others get old enough to be removed. */
-  const idle: { readonly id: string; readonly sinceMs: number }[] = [];
+  const idle: (PooledNetwork & { readonly sinceMs: number })[] = [];
   /** Ids or names of what must go. */
   const unwanted = new Map<string, Unwanted>();
   let timer: NodeJS.Timeout | undefined;
@@ -127,14 +133,15 @@ export function createNetworkPool(
     }
     return false;
   };
-  const obtain = async (runnerId: string, signal: AbortSignal): Promise<string> => {
+  const obtain = async (runnerId: string, signal: AbortSignal): Promise<PooledNetwork> => {
     for (let next = idle.pop(); next !== undefined; next = idle.pop()) {
-      if (await isReady(next.id, signal)) return next.id;
+      if (await isReady(next.id, signal)) return next;
     }
     // Older daemons take a name twice.
     const name = `alloy-${runnerId}-${randomBytes(6).toString("hex")}`;
     try {
-      return await createNetwork(engine, { name, labels: networkLabels(owner, runnerId), settings }, signal);
+      const id = await createNetwork(engine, { name, labels: networkLabels(owner, runnerId), settings }, signal);
+      return { id, name };
     } catch (error) {
       discard(name);
       throw error;
@@ -143,22 +150,22 @@ export function createNetworkPool(
 
   return {
     forJob: (runnerId) => {
-      let taking: Promise<string> | null = null;
-      let taken: string | null = null;
+      let taking: Promise<PooledNetwork> | null = null;
+      let taken: PooledNetwork | null = null;
       return {
         take: (signal) => {
           taking ??= obtain(runnerId, signal)
-            .then((id) => {
-              taken = id;
-              return id;
+            .then((found) => {
+              taken = found;
+              return found;
             })
             .finally(plan);
           return taking;
         },
         giveBack: (clean) => {
           if (taken === null) return;
-          if (clean && !closed && idle.length < MOST_IDLE) idle.push({ id: taken, sinceMs: performance.now() });
-          else discard(taken);
+          if (clean && !closed && idle.length < MOST_IDLE) idle.push({ ...taken, sinceMs: performance.now() });
+          else discard(taken.id);
           taking = null;
           taken = null;
           plan();

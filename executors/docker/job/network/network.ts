@@ -5,6 +5,8 @@ import type { DockerSettings } from "../../settings/settings.ts";
 
 /** How the containers of a job reach one another. */
 export interface JobNetwork {
+  /** What jobs may call it by, where it is the job's own. */
+  readonly name?: string;
   /** Of the job alone: names are found by the engine's DNS. Otherwise it is the operator's, and names go to `/etc/hosts`. */
   readonly own: boolean;
   /** `HostConfig.NetworkMode` of services and of the build container. */

@@ -18,6 +18,8 @@ export interface RunningService {
   readonly wanted: WantedService;
   readonly image: ObtainedImage;
   readonly names: readonly string[];
+  /** `NAME=value` that its container was given, beside what its image says. */
+  readonly env: readonly string[];
 }
 
 /**
@@ -26,13 +28,13 @@ export interface RunningService {
  */
 export async function startService(
   engine: Engine,
-  { wanted, image, names, body }: Omit<RunningService, "id"> & { readonly body: ContainerCreateOptions },
+  { wanted, image, names, env, body }: Omit<RunningService, "id"> & { readonly body: ContainerCreateOptions },
   signal: AbortSignal,
 ): Promise<RunningService> {
   const name = `the service ${wanted.name}`;
   const id = await createContainer(engine, name, body, signal);
   await startContainer(engine, id, name, signal);
-  return { id, wanted, image, names };
+  return { id, wanted, image, names, env };
 }
 
 /** Where a service can be reached from the other containers of its job; `null`: nowhere (any more). */
@@ -61,7 +63,7 @@ export async function waitForServices(engine: Engine, options: WaitOptions, sign
   if (services.length === 0 || limitMs === null) return;
   const waited = services.map(async (service) => {
     const { wanted, image } = service;
-    const ports = healthPorts(image.exposedPorts, wanted.variables);
+    const ports = healthPorts({ name: wanted.name, exposed: image.exposedPorts, env: [...image.env, ...service.env] });
     if (ports.length === 0) return null;
     const address = loopback ? "127.0.0.1" : await addressOf(engine, service, signal);
     if (address === null) return await trouble(engine, service, DIED, signal);

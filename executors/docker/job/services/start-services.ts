@@ -24,6 +24,7 @@ export async function startServices(
   const securityOpt = settings.servicesSecurityOpt.length > 0 ? await inlineProfiles(settings.servicesSecurityOpt) : [];
   const start = async (service: WantedService, names: readonly string[]): Promise<RunningService> => {
     const image = await scene.obtain(service, signal);
+    const env = serviceVariables(scene.variables, service.variables);
     const devices = Object.entries(settings.servicesDevices)
       .filter(([pattern]) => matchesAny(service.name, [pattern]))
       .flatMap(([, list]) => list);
@@ -35,7 +36,7 @@ export async function startServices(
       aliases: network.own ? names : [],
       privileged: service.privileged,
       binds: volumes.serviceBinds,
-      env: serviceVariables(scene.variables, service.variables),
+      env,
       entrypoint: service.entrypoint,
       command: service.command,
       devices,
@@ -47,7 +48,7 @@ export async function startServices(
       ...(user === null ? {} : { User: user }),
       HostConfig: { ...body.HostConfig, ...(groups.length === 0 ? {} : { GroupAdd: groups.map(String) }) },
     };
-    return await startService(engine, { wanted: service, image, names, body: named }, signal);
+    return await startService(engine, { wanted: service, image, names, env, body: named }, signal);
   };
   if (network.mode === "none" && wanted.services.length > 0) {
     notes.print('The services of the job cannot be reached: network_mode in [runners.docker] is "none"', "warning");

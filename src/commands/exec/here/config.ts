@@ -79,6 +79,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     checkIntervalMs: 1000,
     metricsAddress: "",
     web: null,
+    sessionServer: null,
     // Jobs run as the person who started this.
     user: undefined,
     stateDir,

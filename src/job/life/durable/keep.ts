@@ -26,6 +26,8 @@ export interface KeepRequest {
   /** What stood in the config file for its entry. */
   readonly entry: string;
   readonly secrets: readonly string[];
+  /** What tokens begin with that are masked, too. */
+  readonly prefixes: readonly string[];
   readonly log: Log;
 }
 
@@ -97,7 +99,7 @@ export function keepJob(request: KeepRequest): KeptJob {
   keep(() => {
     life = openLife(path("life"), version);
     checkpoints = openCheckpoints(path("at"));
-    payload.append("job", { job, entry });
+    payload.append("job", { job, entry, prefixes: request.prefixes });
     noteMasks();
   });
 

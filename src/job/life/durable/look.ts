@@ -28,6 +28,7 @@ export interface WholeLife {
   readonly plan: StoredPlan | null;
   /** What its trace must not show. */
   readonly secrets: readonly string[];
+  readonly prefixes: readonly string[];
   readonly entries: readonly LifeEntry[];
   readonly checkpoint: (Checkpoint & { readonly seq: number }) | null;
 }
@@ -37,7 +38,7 @@ const MOST_LIFE_BYTES = 64 * 1024 * 1024;
 const MOST_FILE_BYTES = 6 * MOST_PAYLOAD_BYTES;
 const CHECKPOINT_BYTES = 1024;
 
-const received = z.strictObject({ job: z.unknown(), entry: z.string() });
+const received = z.strictObject({ job: z.unknown(), entry: z.string(), prefixes: z.array(z.string()) });
 
 /**
  * Whoever can write to these files could have the runner start things, so that one doubt is enough for none of it to count.
@@ -92,7 +93,15 @@ export async function lookAtLife(dir: string, jobKey: string, key: Buffer | null
   const checkpoint = atFile === null || "problem" in atFile ? null : readCheckpoint(atFile.bytes);
   return {
     is: "whole",
-    kept: { job, entry: head.entry, plan, secrets: [...secrets], entries: life.entries, checkpoint },
+    kept: {
+      job,
+      entry: head.entry,
+      prefixes: head.prefixes,
+      plan,
+      secrets: [...secrets],
+      entries: life.entries,
+      checkpoint,
+    },
   };
 }
 

@@ -36,6 +36,7 @@ function measure(ops: readonly Op[], size: Size): void {
       case "write":
         add(size, [op.content], `the file ${shown(op.path)}`);
         break;
+      case "printSection":
       case "source":
         add(size, [op.text], "a part of the script");
         break;

@@ -5,6 +5,7 @@ import { planJob } from "../../plan/plan.ts";
 import { setUp } from "../../plan/set-up.ts";
 import type { Stage } from "../../plan/stage.ts";
 import { findWriters } from "../../plan/writers.ts";
+import { gitVariables } from "../../variables/git-variables.ts";
 import type { Life } from "../life.ts";
 import { logUnexpected } from "../log-unexpected.ts";
 import { isUnexpected, jobStatus, outcomeOf } from "../outcome/outcome.ts";
@@ -38,7 +39,16 @@ export async function runStages(
   const place = { root, tmpDir, buildsDir, projectSlot, added, acceptsName };
   const { variables, settings } = setUp(request, place, (sentence) => trace.print(sentence, "warning"));
   const xtrace = settings.debugTrace;
-  const stages = planJob({ job, settings, variables, place, runner, coordinatorOrigin: runner.url.origin });
+  const { ops: gitOps, warning } = gitVariables({
+    mode: runner.jobGitVariables ?? "safe",
+    apart: environment.helperApart === true,
+    names: variables.names(),
+    get: variables.get,
+  });
+  const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
+  if (warning !== null && !skipped) trace.print(warning, "warning");
+  const coordinatorOrigin = runner.url.origin;
+  const stages = planJob({ job, settings, variables, place, runner, coordinatorOrigin, gitOps });
   const context = {
     job,
     transfers: request.transfers,

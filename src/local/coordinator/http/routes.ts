@@ -27,6 +27,7 @@ const routes: readonly (readonly [method: string, path: RegExp, endpoint: Endpoi
   ["DELETE", /^runners$/, "unregister"],
   ["DELETE", /^runners\/managers$/, "unregister_manager"],
   ["POST", /^runners\/reset_authentication_token$/, "reset_token"],
+  ["POST", /^runners\/([^/]+)\/reset_authentication_token$/, "reset_token"],
   ["GET", /^runners\/router\/discovery$/, "discovery"],
   ["POST", /^jobs\/request$/, "job_request"],
   ["PUT", /^jobs\/([^/]+)$/, "update"],

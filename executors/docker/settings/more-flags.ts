@@ -1,0 +1,142 @@
+import type { EntryFlag } from "../../../src/executor-words.ts";
+
+/** Where there is no variable in GitLab Runner, there is none here. */
+export type Row = readonly [flag: string, env: string | null, key: string, kind: EntryFlag["kind"], help: string];
+
+/**
+ * What only GitLab Runner has flags for. Some of its names have underscores (`--docker-services_privileged`): command lines are read
+ * with either.
+ */
+export const moreRows: readonly Row[] = [
+  ["cgroup-parent", "CGROUP_PARENT", "cgroup_parent", "text", "cgroup under which job containers are"],
+  ["cpuset-mems", "CPUSET_MEMS", "cpuset_mems", "text", "memory nodes to use, such as 0,1"],
+  ["service-cgroup-parent", "SERVICE_CGROUP_PARENT", "service_cgroup_parent", "text", "the same for services"],
+  ["service-cpuset-cpus", "SERVICE_CPUSET_CPUS", "service_cpuset_cpus", "text", "processors of services"],
+  ["service-cpus", "SERVICE_CPUS", "service_cpus", "text", "number of processors of a service"],
+  [
+    "service-cpu-shares",
+    "SERVICE_CPU_SHARES",
+    "service_cpu_shares",
+    "integer",
+    "relative share of processor time of a service",
+  ],
+  ["service-memory", "SERVICE_MEMORY", "service_memory", "text", "memory limit of a service"],
+  [
+    "service-memory-swap",
+    "SERVICE_MEMORY_SWAP",
+    "service_memory_swap",
+    "text",
+    "memory and swap of a service together",
+  ],
+  [
+    "service-memory-reservation",
+    "SERVICE_MEMORY_RESERVATION",
+    "service_memory_reservation",
+    "text",
+    "memory to keep for a service",
+  ],
+  ["service-gpus", "SERVICE_GPUS", "service_gpus", "text", "GPUs of services"],
+  ["pid-mode", "PID_MODE", "pid_mode", "text", "PID namespace: host, or container:NAME"],
+  ["ipcmode", "IPC_MODE", "ipcmode", "text", "IPC namespace, such as host or shareable"],
+  ["mac-address", "MAC_ADDRESS", "mac_address", "text", "MAC address of job containers"],
+  ["isolation", "ISOLATION", "isolation", "text", "isolation on Windows; has no effect"],
+  [
+    "helper-image-flavor",
+    "HELPER_IMAGE_FLAVOR",
+    "helper_image_flavor",
+    "text",
+    "flavor of GitLab's helper image; has no effect",
+  ],
+  [
+    "service-slot-cgroup-template",
+    "SERVICE_SLOT_CGROUP_TEMPLATE",
+    "service_slot_cgroup_template",
+    "text",
+    "cgroup of a slot's services; has no effect",
+  ],
+  ["services-limit", "SERVICES_LIMIT", "services_limit", "integer", "most services of a job; -1: no limit"],
+  ["network-mtu", null, "network_mtu", "integer", "largest packet in a job's own network, bytes"],
+  [
+    "oom-score-adjust",
+    "OOM_SCORE_ADJUST",
+    "oom_score_adjust",
+    "integer",
+    "from -1000 to 1000: whom the kernel ends first",
+  ],
+  [
+    "services-privileged",
+    "SERVICES_PRIVILEGED",
+    "services_privileged",
+    "boolean",
+    "privileged services, where that is to differ from privileged",
+  ],
+  [
+    "disable-entrypoint-overwrite",
+    "DISABLE_ENTRYPOINT_OVERWRITE",
+    "disable_entrypoint_overwrite",
+    "boolean",
+    "jobs may not replace the ENTRYPOINT of images",
+  ],
+  [
+    "oom-kill-disable",
+    "OOM_KILL_DISABLE",
+    "oom_kill_disable",
+    "boolean",
+    "the kernel ends no process of the job for want of memory",
+  ],
+  ["volume-keep", "VOLUME_KEEP", "volume_keep", "boolean", "keep volumes that disable_cache would remove"],
+  ["enable-ipv6", null, "enable_ipv6", "boolean", "IPv6 in a job's own network"],
+  [
+    "allowed-users",
+    "ALLOWED_USERS",
+    "allowed_users",
+    "list",
+    "pattern of users that jobs may ask for; may be repeated",
+  ],
+  ["group-add", "GROUP_ADD", "group_add", "list", "further group of the build container; may be repeated"],
+  [
+    "services-security-opt",
+    "SERVICES_SECURITY_OPT",
+    "services_security_opt",
+    "list",
+    "security option of services; may be repeated",
+  ],
+  [
+    "device-cgroup-rules",
+    "DEVICE_CGROUP_RULES",
+    "device_cgroup_rules",
+    "list",
+    'rule for devices, such as "c 1:3 r"; may be repeated',
+  ],
+  [
+    "allowed-privileged-images",
+    "ALLOWED_PRIVILEGED_IMAGES",
+    "allowed_privileged_images",
+    "list",
+    "pattern of images that may be privileged; may be repeated",
+  ],
+  [
+    "allowed-privileged-services",
+    "ALLOWED_PRIVILEGED_SERVICES",
+    "allowed_privileged_services",
+    "list",
+    "the same for services",
+  ],
+  [
+    "services-devices",
+    "SERVICES_DEVICES",
+    "services_devices",
+    "lists",
+    "pattern=device, or JSON of lists: devices of services; may be repeated",
+  ],
+  [
+    "volume-driver-ops",
+    "VOLUME_DRIVER_OPS",
+    "volume_driver_ops",
+    "table",
+    "name=value of the volume driver; may be repeated",
+  ],
+  ["container-labels", null, "container_labels", "table", "name=value of a label of job containers; may be repeated"],
+  ["ulimit", "ULIMIT", "ulimit", "table", "name=soft[:hard] of a limit; may be repeated"],
+  ["log-options", "LOG_OPTIONS", "log_options", "table", "name=value of the json-file log driver; may be repeated"],
+];
