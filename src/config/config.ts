@@ -211,6 +211,8 @@ export interface RunnerConfig {
   readonly plainLineEnds?: true;
   /** TOML: `job_git_variables`; absent is `safe`. */
   readonly jobGitVariables?: "none" | "safe" | "all";
+  /** A directory on the jobs' machine with what a fetch of all branches and tags would bring, for `git init` to copy. */
+  readonly sourcesTemplate?: string;
   readonly inheritEnvironment: readonly string[];
   readonly killLeftovers: boolean;
   /** Its jobs may outlive the runner: what they do is kept. */

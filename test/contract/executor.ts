@@ -483,6 +483,7 @@ export function executorContract(
         const { root, tmpDir } = environment.workspace;
         const job = sampleJob();
         const { ops } = getSources({
+          template: undefined,
           job: { ...job, git: { ...job.git, repoUrl: `file://${remoteOf(environment)}`, sha } },
           root,
           tmpDir,

@@ -243,7 +243,7 @@ test("AlloyCI's file goes first and says so; --file takes the other", async () =
   expect(both.stdout).toContain("alloy");
   expect(both.stderr).toContain("--file .gitlab-ci.yml takes that");
   expect((await project.exec(["--list", "--file", ".gitlab-ci.yml"])).stdout).toContain("gitlab");
-  expect((await project.exec(["--list", "--json"])).stderr).toContain("--json: for .gitlab-ci.yml only");
+  expect((await project.exec(["--list", "--source", "web"])).stderr).toContain("--source: for .gitlab-ci.yml only");
 });
 
 test("changes of the working tree decide, inputs are given, the tree stays as it is", async () => {

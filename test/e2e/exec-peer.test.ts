@@ -125,3 +125,20 @@ test("lines NAME=value, another file, and one that is none", async () => {
   expect(wrong.stderr).not.toContain("secret-of-mine");
   expect(wrong.code).not.toBe(0);
 });
+
+test("its file of inputs gives those that the file declares; --quiet leaves only the table", async () => {
+  await file(
+    "spec: {inputs: {a: {}, n: {type: number, default: 1}}}\n---\nj: {script: ['echo \"$[[ inputs.a ]] $[[ inputs.n ]]\"']}\n",
+  );
+  expect((await project.exec(["--list"])).stderr).toContain('input "a" has no value');
+  await file("_global: {a: kept, n: 7, other: x}\ncomponent: {b: 1}\n", ".gitlab-ci-local-inputs.yml");
+  expect(linesOf("j", (await project.exec([])).stdout)).toContain("kept 7");
+  await file("a: mine\n", "inputs.yml");
+  const own = await project.exec(["--inputs-file", "inputs.yml", "--input", "n=2", "--quiet"]);
+  expect(own.stdout).not.toContain("mine 2");
+  expect(states(own.stdout)).toEqual({ j: "success" });
+  expect((await project.exec(["--print", "--inputs-file", "inputs.yml", "--input", "n=2"])).stdout).toContain("mine 2");
+  await file("- a\n", "inputs.yml");
+  expect((await project.exec(["--inputs-file", "inputs.yml"])).stderr).toContain("inputs.yml is no table of inputs");
+  expect((await project.exec(["--inputs-file", "none.yml"])).stderr).toContain("--inputs-file none.yml is not there");
+});

@@ -7,6 +7,7 @@ import { footprint } from "../support/memory.ts";
 import { isAlive } from "../support/processes.ts";
 import { program } from "../support/program.ts";
 import { linesOf, openProject, type Project } from "../support/project.ts";
+import { states } from "../support/summary.ts";
 
 /** `script` of util-linux provides a terminal. */
 const noTerminal = spawnSync("script", ["--version"]).status !== 0;
@@ -164,6 +165,21 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     expect(ship.stdout).not.toContain("other");
     const list = await exec(["--list"]);
     expect(list.stdout).toMatch(/^job +stage +when\ncompile +a +on_success\n/);
+    expect(list.stdout).toMatch(/^ship +c +manual +may fail; artifacts of compile$/m);
+    const json: unknown = JSON.parse((await exec(["--list", "--json"])).stdout);
+    expect(json).toMatchObject([
+      { name: "compile", needs: null, artifacts: { paths: ["x"], dotenv: [] }, script: ["echo x > x"] },
+      { name: "other" },
+      { name: "unit" },
+      { name: "ship", when: "manual", allowFailure: true, dependencies: ["compile"] },
+    ]);
+    const played = await exec(["--manual", "ship", "--artifacts", "../kept"]);
+    expect(states(played.stdout)).toEqual({ compile: "success", other: "success", unit: "success", ship: "success" });
+    expect(await readdir(join(home.dir, "kept"))).toEqual(["compile"]);
+    expect(states((await exec(["--stage", "a", "-j", "1"])).stdout)).toEqual({ compile: "success", other: "success" });
+    const printed = (await exec(["--print"])).stdout;
+    expect(printed).toContain("# .alloy-ci.yml:3\ncompile:\n  stage: a\n");
+    expect((await exec(["--stage", "d"])).stderr).toContain('There is no job of the stage "d"');
     const wrong = await exec(["unti"]);
     expect(wrong).toMatchObject({
       code: 1,
@@ -181,6 +197,8 @@ ship: {stage: c, when: manual, dependencies: [compile], script: [cat x, echo shi
     const none = await exec(["--ref", "topic"]);
     expect(none).toMatchObject({ code: 0 });
     expect(none.stdout).toContain("No job of .alloy-ci.yml runs on refs/heads/topic");
+    expect((await exec(["--list", "--all"])).stdout).toMatch(/^release +test +- +not for refs\/heads\/main$/m);
+    expect((await exec(["--list"])).stdout).toMatch(/^main +test +on_success +only: \^main\$$/m);
     await ciFile("main: {script: [echo changed]}\n");
     expect((await exec([])).stdout).toContain("changed");
     expect((await exec(["--committed"])).stdout).toContain("on refs/heads/main");

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
@@ -121,6 +121,51 @@ describe("strategies", () => {
     const sha = "1".repeat(40);
     const { outcome } = await checkOut({ sha, options: { runner: { preCloneScript: "set +e" } } });
     expect(outcome).toMatchObject({ result: "failed", exitCode: 128 });
+  });
+});
+
+describe("a template", () => {
+  /** As `exec` makes it: objects and packed refs. */
+  function template(): string {
+    const dir = join(stand.dir, `template-${count++}`);
+    repository.git("clone", "--quiet", "--bare", "--no-hardlinks", ".", dir);
+    for (const name of ["config", "HEAD", "description", "hooks"])
+      rmSync(join(dir, name), { recursive: true, force: true });
+    return dir;
+  }
+
+  test("is copied, nothing is fetched, and each job has a working copy of its own", async () => {
+    const sourcesTemplate = template();
+    const sha = repository.git("rev-parse", "HEAD");
+    await rm(repository.dir, { recursive: true });
+    const options = { runner: { sourcesTemplate } };
+    const first = await checkOut({ sha, options, script: [...show, "git branch mine; echo left > left"] });
+    expect(first.outcome.result).toBe("success");
+    expect(first.trace).toContain(`HEAD=${sha} FILES=file.txt\n`);
+    const second = await checkOut({ sha, options, script: [...show, "git branch --list mine", "ls -A"] });
+    expect(second.outcome.result).toBe("success");
+    expect(second.trace).not.toMatch(/left|^ *mine/m);
+    expect(readdirSync(sourcesTemplate)).not.toContain("HEAD");
+  });
+
+  test("is nothing for a job that wants less than all, and a commit that it lacks is fetched", async () => {
+    const options = { runner: { sourcesTemplate: template() } };
+    const sha = repository.commit({ "two.txt": "2" });
+    const newer = await checkOut({ options });
+    expect(newer.trace).toContain(`HEAD=${sha} FILES=file.txt two.txt\n`);
+    const count = ["git rev-list --count HEAD", ...show];
+    const shallow = await checkOut({
+      options,
+      script: count,
+      variables: [variable("GIT_DEPTH", "1"), strategy("clone")],
+    });
+    expect(shallow.trace).toMatch(new RegExp(`^1\n(?:.*\n)?HEAD=${sha}`, "m"));
+    const kept = await checkOut({
+      options,
+      variables: [variable("GIT_CLEAN_FLAGS", "none")],
+      script: ["echo x > new"],
+    });
+    expect(kept.trace).toContain("Fetching changes...");
   });
 });
 

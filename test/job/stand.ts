@@ -61,6 +61,7 @@ const plainRunner: JobRunner = {
   preBuildScript: "",
   postBuildScript: "",
   debugTraceDisabled: false,
+  featureFlags: {},
   prepareTimeoutMs: null,
   getSourcesTimeoutMs: null,
   gitSslNoVerify: false,

@@ -18,6 +18,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createGit } from "../../src/local/sources/git.ts";
 import { startGitServer } from "../../src/local/sources/git-server.ts";
 import { type Snapshot, takeSnapshot } from "../../src/local/sources/snapshot.ts";
+import { makeTemplate } from "../../src/local/sources/template.ts";
 import { findWorkingTree } from "../../src/local/sources/working-tree.ts";
 import { never } from "../../src/time.ts";
 
@@ -283,6 +284,33 @@ describe("a repository", () => {
     expect(await readFile(join(checkout, "x.psd"), "utf8")).toMatch(/^version https/);
     expect((await readdir(top)).includes("lfs-was-run")).toBe(false);
   });
+});
+
+test("a template for jobs on this machine has the refs and objects that a fetch would bring", async () => {
+  const dir = await repository();
+  git(dir, "branch", "other");
+  git(dir, "tag", "-a", "v1", "-m", "one");
+  await writeFile(join(dir, "a"), "changed\n");
+  git(top, "clone", "--quiet", "--depth", "1", `file://${dir}`, "shallow");
+  for (const project of [dir, join(top, "shallow")]) {
+    const { snapshot, checkout } = await snap(project);
+    const template = join(top, `template-${++count}`);
+    expect(await makeTemplate(snapshot, template, home, never)).toBe(true);
+    const copy = join(top, `copy-${count}`);
+    git(top, "init", "--quiet", `--template=${template}`, copy);
+    git(copy, "checkout", "--quiet", "--detach", snapshot.sha);
+    for (const asked of [["for-each-ref"], ["rev-list", "--objects", "--all", "HEAD"], ["log", "--format=%H"]])
+      expect(
+        git(copy, ...asked)
+          .split("\n")
+          .sort(),
+      ).toEqual(
+        git(checkout, ...asked)
+          .split("\n")
+          .sort(),
+      );
+    git(copy, "fsck", "--strict");
+  }
 });
 
 test("a directory without git is taken as it is, and a project below a repository is one of its own", async () => {

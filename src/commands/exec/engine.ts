@@ -1,11 +1,11 @@
 import type { Config } from "../../config/config.ts";
 import type { JobLocation } from "../../executor.ts";
 import type { Found } from "../../local/gitlab/compose/include-sources.ts";
-import type { CiFile } from "../../local/pipeline/ci-file.ts";
+import type { LoadedPlan } from "../../local/gitlab/load.ts";
+import type { PlannedJob } from "../../local/gitlab/plan/plan.ts";
 import type { WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
-import type { GitlabWork } from "./file/gitlab.ts";
 import type { Bury } from "./here/sweep.ts";
 import type { ExecOptions } from "./options.ts";
 import type { PreviewJob } from "./report.ts";
@@ -33,10 +33,19 @@ interface ExecRunner {
   end(): Promise<void>;
 }
 
-/** What there is to run: AlloyCI's file, or a pipeline of GitLab's. */
-export type Work =
-  | { readonly kind: "alloy"; readonly file: CiFile; readonly notes: readonly string[] }
-  | ({ readonly kind: "gitlab" } & GitlabWork);
+/** A pipeline to show or to run. */
+export interface Work {
+  /** Whose it is: AlloyCI's, or GitLab's. */
+  readonly dialect: "alloy" | "gitlab";
+  /** The CI file as messages name it. */
+  readonly file: string;
+  readonly loaded: LoadedPlan;
+  /** Names of the jobs that run. */
+  readonly chosen: ReadonlySet<string>;
+  /** Whether somebody asked for a manual job. */
+  isPlayed(job: PlannedJob): boolean;
+  readonly notes: readonly string[];
+}
 
 /** One call of `exec`, with its arguments parsed. */
 export interface Run {

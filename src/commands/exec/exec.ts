@@ -1,25 +1,25 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import { findJob } from "../../local/pipeline/needs.ts";
+import { Stop } from "../../errors.ts";
 import { createGit, type Git } from "../../local/sources/git.ts";
-import { refOf, takeSnapshot } from "../../local/sources/snapshot.ts";
-import { findWorkingTree } from "../../local/sources/working-tree.ts";
+import { takeSnapshot } from "../../local/sources/snapshot.ts";
+import { findWorkingTree, type WorkingTree } from "../../local/sources/working-tree.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import type { ExecEngine, Run, Work } from "./engine.ts";
-import { refuseGitlabFlags } from "./file/alloy.ts";
+import { loadAlloy } from "./file/alloy.ts";
 import { type ProjectFile, readProjectFile, understand } from "./file/file.ts";
 import { loadGitlab } from "./file/gitlab.ts";
-import { showGitlab } from "./file/gitlab-show.ts";
 import { privateVariables } from "./file/private.ts";
+import { showPlan } from "./file/show.ts";
 import { openPlaces, placesOfRun } from "./here/places.ts";
 import { runHere } from "./here/run-here.ts";
 import { buildsElsewhere, removeRun, startSweep } from "./here/sweep.ts";
 import { sayNotes } from "./notes.ts";
 import { readExecOptions } from "./options.ts";
+import { peerInputs } from "./peer/inputs.ts";
 import { understandPeer } from "./peer/understand.ts";
 import { peerVariables } from "./peer/variables.ts";
-import { listJobs } from "./report.ts";
 import { listenForCancel } from "./signals.ts";
 
 /**
@@ -49,16 +49,24 @@ export async function execCommand(
     sayNotes(kept.notes, context);
     const peer = await peerVariables(tree, gitIn(tree.dir), { home, variablesFile: textOf(values, "variables-file") });
     sayNotes(peer.notes, context);
+    const offered = await peerInputs(tree, textOf(values, "inputs-file"));
     const { options, executor } = understand(
-      { ...given, variables: [...peer.variables, ...kept.variables, ...given.variables] },
+      {
+        ...given,
+        ...(offered === undefined ? {} : { offered }),
+        variables: [...peer.variables, ...kept.variables, ...given.variables],
+      },
       jobNamesIn(project),
       [...executors.names, ...executors.absent.names],
     );
-    const work: Work =
+    const load = async (): Promise<Work> =>
       project.kind === "alloy"
-        ? { kind: "alloy", file: project.file, notes: project.notes }
-        : { kind: "gitlab", ...(await loadGitlab(project.file, tree, options, context, signal)) };
-    return await withRun({ options, executor, tree, work, values, context, engine }, signal);
+        ? loadAlloy(project.file, tree, options, project.notes)
+        : await loadGitlab(project.file, tree, options, context, signal);
+    const run = { options, executor, tree, values, context, engine };
+    return options.mode === "list" || options.mode === "print"
+      ? await showPlan(withNotesOf(tree, await load()), options, context)
+      : await withGround(run, load, signal);
   };
   return await Promise.race([
     work().catch((error: unknown) => {
@@ -71,42 +79,47 @@ export async function execCommand(
   ]);
 }
 
-async function withRun(run: Run, signal: AbortSignal): Promise<number> {
-  const { options, context, work, tree, engine } = run;
-  if (work.kind === "gitlab") {
-    if (options.mode === "list" || options.mode === "print") return await showGitlab(work, options, context);
-    const { refusal } = work.loaded.plan;
-    if (refusal !== null) {
-      sayNotes(work.notes, context);
-      context.say(`no pipeline: ${refusal}`);
-      return 0;
-    }
-  }
-  const notes = [...work.notes, ...(work.kind === "alloy" ? work.file.warnings : []), ...tree.notes];
-  if (work.kind === "alloy") {
-    const { file } = work;
-    refuseGitlabFlags(options, file);
-    for (const name of options.jobs) findJob(name, file);
-    if (options.mode === "list") {
-      const ref = refOf(tree, options.ref, notes);
-      sayNotes(notes, context);
-      for (const line of listJobs(file, ref)) context.print(line);
-      return 0;
-    }
-  }
+function withNotesOf(tree: WorkingTree, work: Work): Work {
+  return work.dialect === "alloy" ? { ...work, notes: [...work.notes, ...tree.notes] } : work;
+}
+
+/** The sources are taken while the file is read, which needs other answers of git. */
+async function withGround(run: Omit<Run, "work">, load: () => Promise<Work>, signal: AbortSignal): Promise<number> {
+  const { options, context, tree, engine } = run;
   const places = await openPlaces(context.env);
   const sweep = options.mode === "run" ? startSweep(places, engine.bury, context) : undefined;
   const asked = textOf(run.values, "builds-dir");
   const buildsDir = asked === undefined ? undefined : buildsElsewhere(places.runDir, resolve(context.cwd, asked));
+  const over = new AbortController();
+  const taking = takeSnapshot(
+    {
+      tree,
+      into: placesOfRun(places.runDir).sourcesDir,
+      committed: options.committed,
+      ref: options.ref,
+      servedAs: `local/${tree.name}.git`,
+      env: context.env,
+    },
+    AbortSignal.any([signal, over.signal]),
+  );
+  // A failure is met below, behind what may be wrong with the file.
+  taking.catch(() => undefined);
   try {
-    const { sourcesDir } = placesOfRun(places.runDir);
-    const servedAs = `local/${tree.name}.git`;
-    const { committed, ref } = options;
-    const snapshot = await takeSnapshot({ tree, into: sourcesDir, committed, ref, servedAs, env: context.env }, signal);
-    notes.push(...snapshot.notes);
+    const work = await load();
+    const { refusal } = work.loaded.plan;
+    if (refusal !== null) {
+      sayNotes(work.notes, context);
+      if (work.dialect === "alloy") context.print(`${refusal}.`);
+      else context.say(`no pipeline: ${refusal}`);
+      return 0;
+    }
+    const snapshot = await taking;
     await sweep?.soon(signal);
-    return await runHere(run, { ...places, buildsDir }, snapshot, notes, signal);
+    const notes = [...work.notes, ...tree.notes, ...snapshot.notes];
+    return await runHere({ ...run, work }, { ...places, buildsDir }, snapshot, notes, signal);
   } finally {
+    over.abort(new Stop("shutting_down", "exec ends"));
+    await taking.catch(() => undefined);
     await removeRun(places.runDir, { buildsDir });
     sayNotes((await sweep?.end()) ?? [], context);
   }

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { parseDuration } from "../../config/units.ts";
 import { CommandError, describeError } from "../../errors.ts";
 import type { VariableSpec } from "../../local/coordinator/jobs/job.ts";
+import type { LoadOptions } from "../../local/gitlab/load.ts";
 import type { JobInputs } from "../../local/gitlab/plan/definitions/job-inputs.ts";
 import type { ProjectVariable } from "../../local/gitlab/run/project-variables.ts";
 import type { CommandContext } from "../context.ts";
@@ -38,6 +39,8 @@ export interface ExecOptions {
   readonly target: string | undefined;
   /** Inputs of the file. */
   readonly inputs: ReadonlyMap<string, string>;
+  /** Values that a person keeps for inputs, of which the file takes those that it declares. */
+  readonly offered?: LoadOptions["offered"];
   /** Inputs of its jobs. */
   readonly jobInputs: JobInputs;
   /** Files that count as changed, instead of those that git reports. */
@@ -56,6 +59,8 @@ export interface ExecOptions {
   /** Whether a pipeline that waits for a manual job at its end is no success. */
   readonly strictManual: boolean;
   readonly verbose: boolean;
+  /** Whether what jobs print is left out. */
+  readonly quiet?: true;
   readonly artifactsDir: string | undefined;
 }
 
@@ -123,6 +128,7 @@ export async function readExecOptions(
     ignoreWorkflow: values.ignoreWorkflow === true,
     strictManual: values.strictManual === true,
     verbose: values.verbose === true,
+    ...(values.quiet === true ? { quiet: true } : {}),
     artifactsDir: textOf(values, "artifacts"),
   };
 }

@@ -121,6 +121,7 @@ function planSources({
     cloneUrl: runner.cloneUrl,
     serverUrl: runner.url,
     plainLineEnds: runner.plainLineEnds ?? false,
+    template: runner.sourcesTemplate,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,
     before,

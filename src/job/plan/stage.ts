@@ -75,4 +75,5 @@ export interface PlanSettings {
   readonly getSourcesTimeoutMs: number | null;
   readonly gitSslNoVerify: boolean;
   readonly plainLineEnds?: true;
+  readonly sourcesTemplate?: string;
 }

@@ -2,7 +2,7 @@ import type { Argv, Op } from "../../shell.ts";
 import type { GitInfo } from "../job.ts";
 import type { GitSettings } from "../plan/settings.ts";
 import { succeeds, when } from "../plan/when.ts";
-import { ALL_BRANCHES, ALL_PULL_REQUESTS, ALL_TAGS, type Ref, refspecOf, soundRefspecs } from "./refs.ts";
+import { ALL_BRANCHES, ALL_PULL_REQUESTS, ALL_TAGS, type Ref, refOf, refspecOf, soundRefspecs } from "./refs.ts";
 
 export interface FetchRequest {
   readonly info: GitInfo;
@@ -13,6 +13,20 @@ export interface FetchRequest {
   readonly tidy: boolean;
   /** git with these arguments, as the runner calls it. */
   call(...args: string[]): Argv;
+}
+
+/** Flags that change nothing of what a fetch into an empty repository brings. */
+const NEUTRAL_FLAGS: readonly string[] = ["--prune", "--quiet", "--update-shallow"];
+
+/** Whether a job asks for all branches and tags with their history, and for nothing else. */
+export function bringsWholeHistory(info: GitInfo, { depth, fetchFlags }: GitSettings): boolean {
+  const received = soundRefspecs(info.refspecs);
+  const usual = received.length === 0 ? refOf(info).kind !== "other" : isUsual(received);
+  return depth === 0 && usual && fetchFlags.every((flag) => NEUTRAL_FLAGS.includes(flag));
+}
+
+function isUsual(refspecs: readonly string[]): boolean {
+  return refspecs.length === 2 && refspecs.includes(ALL_BRANCHES) && refspecs.includes(ALL_TAGS);
 }
 
 /** No look at whether there is something to tidy up: one process less. Versions before 2.29 know the second only. */

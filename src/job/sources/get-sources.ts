@@ -6,7 +6,7 @@ import { userScript } from "../plan/user-script.ts";
 import { not, succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
 import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
-import { fetchRefs } from "./fetch-refs.ts";
+import { bringsWholeHistory, fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
 import { type Repository, repositoryOf } from "./repository.ts";
 import { mirroredOrigins, sshRewrites } from "./rewrites.ts";
@@ -21,6 +21,8 @@ export interface SourcesRequest {
   readonly trust: Trust;
   /** Files get the line ends of the commit, or those that its attributes name, whatever the account's settings are. */
   readonly plainLineEnds: boolean;
+  /** A directory with what a fetch of all branches and tags would bring; `undefined`: there is none. */
+  readonly template: string | undefined;
   /** `clone_url` of the entry; empty where the received address is used. */
   readonly cloneUrl: string;
   /** `url` of the entry, as far as it is known. */
@@ -70,7 +72,9 @@ export function getSources(request: SourcesRequest): SourcesPlan {
   }
   const checkout = prepareCheckout(request);
   const wipe: Op = { op: "remove", path: root };
-  if (git.strategy === "clone" || !isKept)
+  // Where all is cleaned anyway, to copy is quicker than to look through what an earlier job has left.
+  const copies = templateOf(request) !== undefined && git.checkout && isThorough(git.cleanFlags);
+  if (git.strategy === "clone" || !isKept || copies)
     return { ops: [...checkout.before, wipe, ...checkout.fresh, ...checkout.after], anew: null };
 
   const marker = `${request.tmpDir}/.git-access/reused`;
@@ -149,13 +153,17 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     ...access.ops,
     { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
   ];
-  const init = run("init", "--quiet", "--template=");
-  // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const tidy = isTidyingUp(job.id);
-  const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
-  const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
+  const init = run("init", "--quiet", "--template=");
   const ref = refOf(job.git);
   const fetch = fetchRefs({ info: job.git, git, ref, sha, tidy, call });
+  const template = templateOf(request);
+  // A commit that the copy lacks is fetched when it cannot be checked out.
+  const bring: readonly Op[] =
+    template === undefined ? [init, ...fetch.ops] : [run("init", "--quiet", `--template=${template}`)];
+  // What it would find out is the same as ever, but where names of files know no case or have two spellings.
+  const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
+  const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
   const named = ref.kind === "none" ? "" : ` as ${ref.name}`;
   const checkOutCommit = ["checkout", "--force", "--quiet", "--detach", sha, "--"];
   // Tried first, as the commit is nearly always there; to ask for it before would be one more process.
@@ -197,8 +205,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
       { op: "print", text: "Cloning repository...", tone: "notice" },
       { op: "mkdir", path: root },
       ...open,
-      init,
-      ...fetch.ops,
+      ...bring,
       ...checkOut([tryFirst(checkOutCommit)]),
       ...nested(false),
     ],
@@ -227,6 +234,10 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             ...userScript(request.after, request.folded === true ? "post_clone_script" : null),
           ],
   };
+}
+
+function templateOf({ job, git, template }: SourcesRequest): string | undefined {
+  return bringsWholeHistory(job.git, git) ? template : undefined;
 }
 
 function isOnWindows(path: string): boolean {

@@ -15,6 +15,8 @@ export interface LoadOptions {
   readonly name: string;
   /** `--input`. */
   readonly inputs: ReadonlyMap<string, string>;
+  /** Values for inputs that are not given, and the file that has them. */
+  readonly offered?: { readonly file: string; readonly values: Readonly<Record<string, unknown>> };
   /** Parts of the plan that the command line decides, of this pipeline and not of its children. */
   readonly wishes: Pick<PlanSurroundings, "forced" | "jobInputs" | "ignoreWorkflow">;
   readonly sources: IncludeSources;
@@ -54,7 +56,12 @@ export interface ChildRequest {
  */
 export async function loadPlan(options: LoadOptions): Promise<LoadedPlan> {
   const place = { file: "--input", line: 1, column: 1 };
-  const inputs = { values: new Map([...options.inputs].map(([name, value]) => [name, nodeOf(value, place)])), place };
+  const kept = { file: options.offered?.file ?? "", line: 1, column: 1 };
+  const inputs = {
+    values: new Map([...options.inputs].map(([name, value]) => [name, nodeOf(value, place)])),
+    offered: new Map(Object.entries(options.offered?.values ?? {}).map(([name, value]) => [name, nodeOf(value, kept)])),
+    place,
+  };
   const { sources, wishes } = options;
   const main = { text: options.text, name: options.name, inputs };
   return await load(main, { options, sources, around: options.around, wishes });

@@ -30,3 +30,6 @@ export function showJobs(coordinator: Pick<LocalCoordinator, "on">, live: LiveOu
     },
   };
 }
+
+/** For whoever wants to see only how it ends. */
+export const showNothing: JobDisplays = { open: () => undefined, end: () => undefined, close: () => undefined };

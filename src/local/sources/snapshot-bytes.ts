@@ -16,17 +16,27 @@ interface Entry {
  * What was added as a person's settings want it (`core.autocrlf`, `core.eol`) is added once more as it lies there, where jobs
  * would get other bytes: they check out with the line ends of the commit and what its `.gitattributes` say, and nothing else.
  * Contents of filters and other encodings stay git's business, and where attributes say `eol=crlf` all lines end so.
+ * @returns whether attributes are among the files
  */
-export async function keepBytes(dir: string, git: Git, quiet: readonly string[], call: GitCall): Promise<void> {
+export async function keepBytes(
+  dir: string,
+  git: Git,
+  quiet: readonly string[],
+  call: GitCall,
+): Promise<{ readonly hasAttributes: boolean }> {
   const options = [...quiet, "-c", "core.quotePath=true"];
-  const listed = await git([...options, "ls-files", "--stage"], call);
+  const [listed, configured] = await Promise.all([
+    git([...options, "ls-files", "--stage"], call),
+    git.attempt([...options, "config", "--get", "core.autocrlf"], call),
+  ]);
+  const told = { hasAttributes: /(?:\t|\/)\.gitattributes"?$/m.test(listed) };
   const files = listed.split("\n").flatMap((line): Entry[] => {
     const [, mode, id, path] = /^(100\d{3}) ([0-9a-f]+) 0\t(.*)$/.exec(line) ?? [];
     return mode === undefined || id === undefined || path === undefined ? [] : [{ mode, id, path }];
   });
-  if (files.length === 0) return;
+  if (files.length === 0) return told;
   const paths = (entries: readonly Entry[]): string => entries.map(({ path }) => `${path}\n`).join("");
-  const setting = (await git.attempt([...options, "config", "--get", "core.autocrlf"], call)).stdout.toLowerCase();
+  const setting = configured.stdout.toLowerCase();
   const byDefault = setting !== "" && !["false", "no", "off", "0"].includes(setting);
   const attributes = attributesIn(
     await git([...options, "check-attr", "--stdin", ...ATTRIBUTES], { ...call, input: paths(files) }),
@@ -35,7 +45,7 @@ export async function keepBytes(dir: string, git: Git, quiet: readonly string[],
     const its = attributes[index];
     return its !== undefined && mayConvert(its, byDefault) ? [{ file, its }] : [];
   });
-  if (doubtful.length === 0) return;
+  if (doubtful.length === 0) return told;
   const input = paths(doubtful.map(({ file }) => file));
   const hashed = await git([...options, "hash-object", "-w", "--no-filters", "--stdin-paths"], { ...call, input });
   const ids = hashed.split("\n");
@@ -46,8 +56,8 @@ export async function keepBytes(dir: string, git: Git, quiet: readonly string[],
     if (its.eol === "crlf" && (await hasOnlyCrlf(dir, file.path))) continue;
     lines.push(`${file.mode} ${id} 0\t${file.path}\n`);
   }
-  if (lines.length === 0) return;
-  await git([...options, "update-index", "--index-info"], { ...call, input: lines.join("") });
+  if (lines.length > 0) await git([...options, "update-index", "--index-info"], { ...call, input: lines.join("") });
+  return told;
 }
 
 /** `path: attribute: value`, in the order in which was asked; so a path may hold what it likes. */

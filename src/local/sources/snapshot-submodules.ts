@@ -16,6 +16,7 @@ export async function servedSubmodules(
   notes: string[],
 ): Promise<{ path: string; dir: string }[]> {
   const file = join(dir, ".gitmodules");
+  if ((await stat(file).catch(() => null)) === null) return [];
   const listed = await git.attempt(["config", "--file", file, "-z", "--get-regexp", "^submodule\\..*\\.url$"]);
   if (listed.code !== 0) return [];
   const served: { path: string; dir: string }[] = [];

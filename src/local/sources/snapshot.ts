@@ -85,22 +85,29 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
 
   const git = createGit(tree.dir, env, signal);
   const commit = repository?.head ?? null;
-  const sha = committed && commit !== null ? commit : await commitTree({ options, git, head: commit, notes });
-  if (repository !== null) await copyRefs(git, into);
+  const beside: string[] = [];
+  const [made, shown, submodules] = await Promise.all([
+    committed && commit !== null
+      ? { sha: commit, hasAttributes: true }
+      : commitTree({ options, git, head: commit, notes }),
+    commit === null ? "" : git(["log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%B%x00%ae", commit]),
+    repository === null ? [] : servedSubmodules(tree, repository.commonDir, options.servedAs, git, beside),
+    repository === null ? undefined : copyRefs(git, into),
+  ]);
+  notes.push(...beside);
+  const { sha } = made;
   await mkdir(dirname(join(into, ref)), { recursive: true });
   await writeFile(join(into, ref), `${sha}\n`);
   const attributes = ["--", ".gitattributes", "*/.gitattributes"];
   const lfs =
+    made.hasAttributes &&
     (
       await own.attempt(["-c", "grep.threads=1", "grep", "--quiet", "filter=lfs", sha, ...attributes], {
         env: { GIT_DIR: into },
       })
     ).code === 0;
   if (lfs) notes.push("Files that git-lfs keeps are pointers in the jobs, except those that were changed here");
-  const [message = "", author = ""] =
-    commit === null
-      ? []
-      : (await git(["log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%B%x00%ae", commit])).split("\0");
+  const [message = "", author = ""] = shown.split("\0");
   return {
     repositoryDir: into,
     sha,
@@ -110,8 +117,7 @@ export async function takeSnapshot(options: SnapshotOptions, signal: AbortSignal
     author: author.trim(),
     lfs,
     shallow,
-    submodules:
-      repository === null ? [] : await servedSubmodules(tree, repository.commonDir, options.servedAs, git, notes),
+    submodules,
     notes,
   };
 }
@@ -178,7 +184,7 @@ async function copyRefs(git: Git, into: string): Promise<void> {
   if (lines.length > 0) await writeFile(join(into, "packed-refs"), lines.join(""));
 }
 
-/** @returns HEAD itself where nothing differs */
+/** @returns HEAD itself where nothing differs; and whether there are files that say how git treats others */
 async function commitTree({
   options: { tree, into },
   git,
@@ -189,7 +195,7 @@ async function commitTree({
   git: Git;
   head: string | null;
   notes: string[];
-}): Promise<string> {
+}): Promise<{ readonly sha: string; readonly hasAttributes: boolean }> {
   const index = join(into, "index");
   if (tree.repository !== null) await copyIndex(tree.repository.indexFile, index);
   const who = { NAME: "alloy-runner exec", EMAIL: "exec@localhost" };
@@ -214,11 +220,15 @@ async function commitTree({
       .filter((line) => !line.startsWith("hint:"));
     notes.push(`Some files are left out, as git could not take them: ${said.slice(0, 5).join("; ")}`);
   }
-  await keepBytes(tree.dir, git, quiet, { env });
-  const root = await git([...quiet, "write-tree"], { env });
-  if (head !== null && (await git(["rev-parse", `${head}^{tree}`])) === root) return head;
+  const { hasAttributes } = await keepBytes(tree.dir, git, quiet, { env });
+  const [root, before] = await Promise.all([
+    git([...quiet, "write-tree"], { env }),
+    head === null ? "" : git(["rev-parse", `${head}^{tree}`]),
+  ]);
+  if (head !== null && before === root) return { sha: head, hasAttributes };
   const parent = head === null ? [] : ["-p", head];
-  return await git([...quiet, "commit-tree", ...parent, "-m", "What is in the working tree", root], { env });
+  const sha = await git([...quiet, "commit-tree", ...parent, "-m", "What is in the working tree", root], { env });
+  return { sha, hasAttributes };
 }
 
 const UNTRACKED = ["ls-files", "--others", "--exclude-standard", "-z"];

@@ -38,8 +38,10 @@ export interface WorkingTree {
  */
 export async function findWorkingTree(cwd: string, gitIn: (dir: string) => Git): Promise<WorkingTree> {
   const git = gitIn(cwd);
-  const found = await git.attempt(["rev-parse", "--show-toplevel"]);
-  if (found.code !== 0) {
+  const found = await git.attempt(["rev-parse", ...PLACES, "HEAD^{commit}", "--symbolic-full-name", "HEAD"]);
+  const [shown = "", ...rest] = found.stdout.split("\n");
+  // git names the places before it finds that nothing was committed yet.
+  if (found.code !== 0 && rest.length < PLACES.length - 2) {
     // "dubious ownership" and its like are for the person to decide; anything else means: there is no working tree.
     if (/safe\.directory|dubious ownership/.test(found.stderr)) throw new CommandError(found.stderr.trim());
     const why = /must be run in a work tree|cannot use bare repository/.test(found.stderr)
@@ -47,37 +49,42 @@ export async function findWorkingTree(cwd: string, gitIn: (dir: string) => Git):
       : `${cwd} is no git repository: all its files are taken, and there is no history`;
     return { dir: cwd, name: nameOf(cwd), repository: null, notes: [why] };
   }
-  const top = resolve(cwd, found.stdout);
+  const top = resolve(cwd, shown);
   const own = await hasCiFile(cwd);
   if (own && !(await isSame(top, cwd))) {
     const note = `${cwd} has a CI file of its own: it is taken as a project, without the rest of the repository in ${top} and without history`;
     return { dir: cwd, name: nameOf(cwd), repository: null, notes: [note] };
   }
-  return { dir: top, name: nameOf(top), repository: await look(top, gitIn(top)), notes: [] };
+  const [gitDir = "", commonDir = "", indexFile = "", format = "", ...head] = rest;
+  const at = found.code === 0 ? await headOf(head, git) : await unbornHead(git);
+  return {
+    dir: top,
+    name: nameOf(top),
+    repository: {
+      gitDir: resolve(cwd, gitDir),
+      commonDir: resolve(cwd, commonDir),
+      indexFile: resolve(cwd, indexFile),
+      objectFormat: format === "sha256" ? "sha256" : "sha1",
+      ...at,
+    },
+    notes: [],
+  };
 }
 
-async function look(top: string, git: Git): Promise<UserRepository> {
-  const [paths, head, branch] = await Promise.all([
-    // A git that knows one format only gives the word back.
-    git(["rev-parse", "--git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format"]),
-    git.attempt(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]),
-    git.attempt(["symbolic-ref", "--quiet", "HEAD"]),
-  ]);
-  const [gitDir = "", commonDir = "", indexFile = "", format = ""] = paths.split("\n");
-  const detached = branch.code !== 0;
-  const tags =
-    detached && head.code === 0
-      ? await git(["for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)", "refs/tags"])
-      : "";
-  return {
-    gitDir: resolve(top, gitDir),
-    commonDir: resolve(top, commonDir),
-    indexFile: resolve(top, indexFile),
-    objectFormat: format === "sha256" ? "sha256" : "sha1",
-    head: head.code === 0 ? head.stdout : null,
-    branch: detached ? null : branch.stdout.replace(/^refs\/heads\//, ""),
-    tags: tags.split("\n").filter((tag) => tag !== ""),
-  };
+/** A git that knows one format only gives the last word back. */
+const PLACES = ["--show-toplevel", "--git-dir", "--git-common-dir", "--git-path", "index", "--show-object-format"];
+
+type Head = Pick<UserRepository, "head" | "branch" | "tags">;
+
+async function headOf([commit = "", ref = ""]: readonly string[], git: Git): Promise<Head> {
+  if (ref !== "HEAD") return { head: commit, branch: ref.replace(/^refs\/heads\//, ""), tags: [] };
+  const tags = await git(["for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)", "refs/tags"]);
+  return { head: commit, branch: null, tags: tags.split("\n").filter((tag) => tag !== "") };
+}
+
+async function unbornHead(git: Git): Promise<Head> {
+  const branch = await git.attempt(["symbolic-ref", "--quiet", "HEAD"]);
+  return { head: null, branch: branch.code === 0 ? branch.stdout.replace(/^refs\/heads\//, "") : null, tags: [] };
 }
 
 async function hasCiFile(dir: string): Promise<boolean> {

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -99,6 +99,19 @@ test("T41: what was never fetched is not there offline, and paths are no options
     const found = await projects().tree(path, undefined);
     expect("problem" in found && found.problem, path).toMatch(/is no path of a project/);
   }
+});
+
+test("a damaged list of refs is named, and fetched anew without --offline", async () => {
+  expect(await projects().tree("group/other", "main")).toMatchObject({ found: {} });
+  const [kept = ""] = await readdir(join(home, "cache"));
+  for (const text of ["{", '{"HEAD": 1}']) {
+    await writeFile(join(home, "cache", kept, "refs.json"), text);
+    expect(await projects({ offline: true }).tree("group/other", "main")).toEqual({
+      problem: expect.stringMatching(/refs\.json, which is damaged: run once without --offline$/),
+    });
+  }
+  expect(await projects().tree("group/other", "main")).toMatchObject({ found: {} });
+  expect(await projects({ offline: true }).tree("group/other", "main")).toMatchObject({ found: {} });
 });
 
 test("a server that never answers is a sentence, in the time that includes have", async () => {

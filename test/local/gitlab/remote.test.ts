@@ -11,13 +11,17 @@ let server: Server;
 let origin: string;
 let cacheDir: string;
 let asked = 0;
+let late = 0;
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), "alloy-includes-"));
   server = createServer((request, response) => {
     asked++;
     if (request.url === "/hang.yml") return;
+    if (request.url === "/down.yml") return void response.writeHead(503).end();
+    if (request.url === "/late.yml" && ++late < 3)
+      return late === 1 ? void request.socket.destroy() : void response.writeHead(502).end();
     if (request.url === "/large.yml") response.end("x".repeat(3 * 1024 * 1024));
-    else if (request.url === "/ci.yml") response.end("a: 1\n");
+    else if (request.url === "/ci.yml" || request.url === "/late.yml") response.end("a: 1\n");
     else if (request.url === "/moved.yml") response.writeHead(302, { location: "/ci.yml" }).end();
     else if (request.url === "/to-file.yml") response.writeHead(302, { location: "file:///etc/passwd" }).end();
     else if (request.url === "/to-cloud.yml") response.writeHead(302, { location: "http://169.254.1.1/a.yml" }).end();
@@ -44,7 +48,7 @@ const web = (isAvoided: (address: string) => boolean) => createWeb({ connections
 afterAll(async () => await connections.close());
 
 const files = (offline: boolean, timeoutMs: number = 30_000) =>
-  createRemoteFiles({ fetchText: web(() => false), cacheDir, offline, timeoutMs });
+  createRemoteFiles({ fetchText: web(() => false), cacheDir, offline, timeoutMs, pausesMs: [1, 1] });
 
 test("a remote file is fetched once a run, and is there offline", async () => {
   expect(await files(true)(`${origin}/ci.yml`)).toEqual({ problem: expect.stringContaining("--offline") });
@@ -66,6 +70,15 @@ test("one that is missing, too large or never answers is a sentence", async () =
   expect(await files(false, 200)(`${origin}/hang.yml`)).toEqual({
     problem: "cannot be fetched: there was no answer within 0.2 s",
   });
+});
+
+test("a server that fails, or hangs up, is asked three times; one that says no, once", async () => {
+  expect(await files(false)(`${origin}/late.yml`)).toEqual({ found: "a: 1\n" });
+  const before = asked;
+  expect(await files(false)(`${origin}/down.yml`)).toEqual({ problem: "cannot be fetched: the server answers 503" });
+  expect(asked - before).toBe(3);
+  await files(false)(`${origin}/none.yml`);
+  expect(asked - before).toBe(4);
 });
 
 test("redirects are followed, to the web only and not for ever", async () => {

@@ -131,6 +131,7 @@ test("T79: what a push, a tag and a merge request know", () => {
     remote: { host: "git.example.com", path: "Group/sub/name", address: "git@git.example.com:Group/sub/name" },
     user: { login: "me", name: "", email: "" },
     files: [],
+    untracked: [],
   };
   const given = { facts, source: "push", target: undefined, folder: "dir", projectId: 7, configPath: ".gitlab-ci.yml" };
   const push = predefinedVariables({ ...given, ref: "main", refType: "branch" });
@@ -138,6 +139,9 @@ test("T79: what a push, a tag and a merge request know", () => {
   expect(push.get("CI_COMMIT_BEFORE_SHA")).toBe("b".repeat(40));
   expect(push.get("CI_COMMIT_DESCRIPTION")).toBe("body");
   expect(push.get("CI_PROJECT_NAMESPACE")).toBe("Group/sub");
+  // Rules ask for these, too.
+  expect([push.get("CI"), push.get("GITLAB_CI"), push.get("CI_SERVER_NAME")]).toEqual(["true", "true", "GitLab"]);
+  expect(push.get("CI_SERVER_VERSION_MAJOR")).toBe(push.get("CI_SERVER_VERSION")?.split(".")[0]);
   expect(push.has("CI_COMMIT_TAG")).toBe(false);
   const tag = predefinedVariables({ ...given, ref: "v1", refType: "tag" });
   expect([tag.has("CI_COMMIT_BRANCH"), tag.get("CI_COMMIT_TAG")]).toEqual([false, "v1"]);

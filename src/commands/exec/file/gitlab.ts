@@ -2,13 +2,19 @@ import { join } from "node:path";
 import { nearest } from "../../../config/check/keys.ts";
 import { CommandError } from "../../../errors.ts";
 import { blobsIn } from "../../../local/gitlab/around/blobs.ts";
-import { changedSince, gatherFacts, projectAddress } from "../../../local/gitlab/around/facts.ts";
+import {
+  changedSince,
+  changedSinceParent,
+  gatherFacts,
+  type ProjectFacts,
+  projectAddress,
+} from "../../../local/gitlab/around/facts.ts";
 import { predefinedVariables, unsetVariables } from "../../../local/gitlab/around/predefined.ts";
 import { createProjects } from "../../../local/gitlab/around/projects.ts";
 import { createRemoteFiles } from "../../../local/gitlab/around/remote.ts";
 import { localSources } from "../../../local/gitlab/around/sources.ts";
 import type { PipelineCase } from "../../../local/gitlab/decide/case.ts";
-import { type LoadedPlan, loadPlan } from "../../../local/gitlab/load.ts";
+import { loadPlan } from "../../../local/gitlab/load.ts";
 import { chooseJobs, means } from "../../../local/gitlab/plan/choose.ts";
 import type { Plan, PlannedJob } from "../../../local/gitlab/plan/plan.ts";
 import { forEnvironment } from "../../../local/gitlab/run/project-variables.ts";
@@ -16,19 +22,10 @@ import { createGit, type Git } from "../../../local/sources/git.ts";
 import { refOf } from "../../../local/sources/snapshot.ts";
 import type { WorkingTree } from "../../../local/sources/working-tree.ts";
 import { type CommandContext, loadOptions } from "../../context.ts";
+import type { Work } from "../engine.ts";
 import { includesDir, projectIdOf } from "../here/places.ts";
 import type { ExecOptions } from "../options.ts";
 import { createWeb, isLocalOrMetadata } from "./web.ts";
-
-/** GitLab's file of a project, and what `exec` was asked to make of it. */
-export interface GitlabWork {
-  readonly loaded: LoadedPlan;
-  /** Names of the jobs that run. */
-  readonly chosen: ReadonlySet<string>;
-  /** Whether somebody asked for a manual job. */
-  isPlayed(job: PlannedJob): boolean;
-  readonly notes: readonly string[];
-}
 
 export interface GitlabFile {
   readonly text: string;
@@ -49,7 +46,7 @@ export async function loadGitlab(
   options: ExecOptions,
   context: CommandContext,
   signal: AbortSignal,
-): Promise<GitlabWork> {
+): Promise<Work> {
   const git = createGit(tree.dir, context.env, signal);
   const { env, coordinator } = context;
   const { certsDir } = loadOptions(context);
@@ -85,8 +82,7 @@ export async function loadGitlab(
     changed:
       options.changed === "all"
         ? null
-        : (options.changed ??
-          (await changedHere({ source, refType, ref, target, defaultBranch: facts.defaultBranch }, git))),
+        : (options.changed ?? (await changedHere({ source, refType, ref, target }, facts, git))),
     comparisons: new Map(),
     files: facts.files,
     project,
@@ -96,6 +92,7 @@ export async function loadGitlab(
     text: file.text,
     name: file.name,
     inputs: options.inputs,
+    ...(options.offered === undefined ? {} : { offered: options.offered }),
     sources: localSources({
       dir: tree.dir,
       files: facts.files,
@@ -127,7 +124,7 @@ export async function loadGitlab(
     }),
     around,
     blobOf: blobsIn(tree.dir),
-    changedSince: async (other) => await changedSince(other, git),
+    changedSince: async (other) => await changedSince(other, facts, git),
     wishes: {
       jobInputs: options.jobInputs,
       ignoreWorkflow: options.ignoreWorkflow,
@@ -147,7 +144,7 @@ export async function loadGitlab(
     plan.jobs.flatMap(({ name, group }) => (names.some((typed) => means(typed, name, group)) ? [name] : [])),
   );
   const chosen = options.onlyNeeds ? choice.chosen.difference(named) : choice.chosen;
-  return { loaded, chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
+  return { dialect: "gitlab", file: file.name, loaded, chosen, isPlayed, notes: [...loaded.warnings, ...notes] };
 }
 
 /** How long all included files together may take, as at GitLab. */
@@ -155,18 +152,15 @@ const INCLUDE_MS = 30_000;
 
 /** GitLab compares a push with the state before it; here the comparison is with the commit where the branch began. */
 async function changedHere(
-  {
-    source,
-    refType,
-    ref,
-    target,
-    defaultBranch,
-  }: { source: string; refType: string; ref: string; target: string; defaultBranch: string },
+  { source, refType, ref, target }: { source: string; refType: string; ref: string; target: string },
+  facts: ProjectFacts,
   git: Git,
 ): Promise<readonly string[] | null> {
-  if (refType === "merge_request") return await changedSince(target, git);
+  if (refType === "merge_request") return await changedSince(target, facts, git);
   if (source !== "push" || refType === "tag") return null;
-  return await changedSince(ref === defaultBranch ? "HEAD~1" : defaultBranch, git);
+  return ref === facts.defaultBranch
+    ? await changedSinceParent(facts, git)
+    : await changedSince(facts.defaultBranch, facts, git);
 }
 
 function unknownJob(typed: string, plan: Plan, file: string): string {

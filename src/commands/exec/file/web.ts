@@ -5,10 +5,10 @@ import { isLinkLocal } from "../../../coordinator/connection/redirected.ts";
 import type { TlsSettings } from "../../../coordinator/connection/tls.ts";
 import { describeBroken } from "../../../coordinator/trouble.ts";
 import { describeError } from "../../../errors.ts";
-import type { Found } from "../../../local/gitlab/compose/include-sources.ts";
+import type { Fetched } from "../../../local/gitlab/around/remote.ts";
 
 /** Fetches a text of at most `mostBytes`. Rejects with `signal.reason` only. */
-export type FetchText = (url: string, mostBytes: number, signal: AbortSignal) => Promise<Found<string>>;
+export type FetchText = (url: string, mostBytes: number, signal: AbortSignal) => Promise<Fetched>;
 
 export interface WebOptions {
   readonly connections: Connections;
@@ -29,7 +29,7 @@ const LIMIT_MS = 30_000;
  */
 export function createWeb({ connections, tls, userAgent, isAvoided }: WebOptions): FetchText {
   const refusal = { problem: "is not fetched: it is an address of this machine itself, or a link-local one" };
-  const ask = async (url: URL, mostBytes: number, signal: AbortSignal): Promise<Found<string> | { moved: string }> => {
+  const ask = async (url: URL, mostBytes: number, signal: AbortSignal): Promise<Fetched | { moved: string }> => {
     if (isAvoided(url.hostname.replace(/^\[|\]$/g, ""))) return refusal;
     const route = connections.route(new URL(url.origin), tls, isAvoided);
     // A proxy looks up the name itself, so the addresses that this machine finds for it are judged instead.
@@ -50,11 +50,11 @@ export function createWeb({ connections, tls, userAgent, isAvoided }: WebOptions
     if (result.kind === "broken")
       return isAvoidedAddress(result.error)
         ? refusal
-        : { problem: `cannot be fetched: ${describeBroken(result.error, url.host)}` };
+        : { problem: `cannot be fetched: ${describeBroken(result.error, url.host)}`, passing: true };
     const { status, headers, body, cut } = result.answer;
     const { location } = headers;
     if (status >= 300 && status < 400 && typeof location === "string") return { moved: location };
-    if (status !== 200) return { problem: `cannot be fetched: the server answers ${status}` };
+    if (status !== 200) return { problem: `cannot be fetched: the server answers ${status}`, passing: status >= 500 };
     if (cut !== undefined) return { problem: `cannot be fetched: ${cut}` };
     return { found: body.toString("utf8") };
   };

@@ -25,6 +25,8 @@ export interface ExecConfigOptions {
   readonly killGraceMs?: number;
   /** Added to what the entry sets. */
   readonly environment: RunnerConfig["environment"];
+  /** What jobs on this machine copy instead of fetching it. */
+  readonly templateDir: string | undefined;
 }
 
 const FLAGS = "flags of exec";
@@ -71,6 +73,9 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     durable: false,
     // Nobody reads this trace but the person who waits for it.
     featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
+    ...(options.templateDir !== undefined && isHere(entry.executor, context)
+      ? { sourcesTemplate: options.templateDir }
+      : {}),
     fingerprint: "exec",
   };
   return {
@@ -86,6 +91,10 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     runners: [own],
     broken: [],
   };
+}
+
+function isHere(executor: string, { catalog }: CommandContext): boolean {
+  return catalog.words.some(({ name, worksOnThisMachine }) => name === executor && worksOnThisMachine);
 }
 
 /**

@@ -20,6 +20,8 @@ export interface RunPlaces {
   readonly buildsDir: string;
   /** The repository that jobs fetch from. */
   readonly sourcesDir: string;
+  /** The same as jobs on this machine copy it. */
+  readonly templateDir: string;
 }
 
 export function placesOfRun(runDir: string): RunPlaces {
@@ -27,6 +29,7 @@ export function placesOfRun(runDir: string): RunPlaces {
     stateDir: join(runDir, "state"),
     buildsDir: join(runDir, "builds"),
     sourcesDir: join(runDir, "sources.git"),
+    templateDir: join(runDir, "sources.template"),
   };
 }
 

@@ -1,24 +1,16 @@
 import type { Config } from "../../../config/config.ts";
 import { CommandError } from "../../../errors.ts";
 import { startCoordinator } from "../../../local/coordinator/coordinator.ts";
-import { forEnvironment } from "../../../local/gitlab/run/project-variables.ts";
 import { type RunPlanResult, runPlan } from "../../../local/gitlab/run/run-plan.ts";
-import type { CiFile } from "../../../local/pipeline/ci-file.ts";
-import {
-  type PipelineOptions,
-  type PipelineProject,
-  type PipelineResult,
-  runPipeline,
-} from "../../../local/pipeline/pipeline.ts";
+import type { PipelineProject } from "../../../local/pipeline/pipeline-project.ts";
 import { startGitServer } from "../../../local/sources/git-server.ts";
 import type { Snapshot } from "../../../local/sources/snapshot.ts";
+import { makeTemplate } from "../../../local/sources/template.ts";
 import type { CommandContext } from "../../context.ts";
 import type { Run } from "../engine.ts";
-import { onlyOf, predefined } from "../file/alloy.ts";
-import { gitlabSpec, keepArtifacts } from "../file/gitlab-run.ts";
-import { notesOnGitlab, printGitlabPreview } from "../file/gitlab-show.ts";
-import { notesOn, sayNotes } from "../notes.ts";
-import { printPreview } from "../report.ts";
+import { keepArtifacts, runSpec } from "../file/run.ts";
+import { notesOnRun, printPreview } from "../file/show.ts";
+import { sayNotes } from "../notes.ts";
 import { findSourcesAddress } from "./address.ts";
 import { execConfig } from "./config.ts";
 import { type ExecPlaces, placesOfRun, projectIdOf } from "./places.ts";
@@ -38,9 +30,9 @@ export async function runHere(
 ): Promise<number> {
   const { options, executor, work, values, engine, tree } = run;
   const coordinator = await startCoordinator({
-    dialect: work.kind,
+    dialect: work.dialect,
     // A held request lets the next job start as soon as it may.
-    longPollMs: work.kind === "gitlab" ? LONG_POLL_MS : 0,
+    longPollMs: work.dialect === "gitlab" ? LONG_POLL_MS : 0,
     record: false,
     secret: true,
     artifactsDir: places.runDir,
@@ -49,7 +41,11 @@ export async function runHere(
   closing.defer(() => coordinator.close());
   const { token } = coordinator.addRunner({ description: "exec" });
   const own = placesOfRun(places.runDir);
-  const configure = async (context: CommandContext, environment: Config["runners"][number]["environment"]) =>
+  const configure = async (
+    context: CommandContext,
+    environment: Config["runners"][number]["environment"],
+    templateDir: string | undefined,
+  ) =>
     await execConfig(
       {
         values,
@@ -61,10 +57,18 @@ export async function runHere(
         buildsDir: places.buildsDir ?? own.buildsDir,
         cachesDir: places.cachesDir,
         environment,
+        templateDir,
       },
       context,
     );
-  const first = await configure(run.context, []);
+  const first = await configure(run.context, [], own.templateDir);
+  // It is made while the executor is asked what it is.
+  const template =
+    options.mode === "dry-run" || first.runners[0]?.sourcesTemplate === undefined
+      ? Promise.resolve(false)
+      : makeTemplate(snapshot, own.templateDir, run.context.env, signal);
+  // It is awaited below.
+  template.catch(() => undefined);
   const features = await engine.describe(first);
   const { listenHost, publicHost } = await findSourcesAddress(features.location, options.address);
   const servedAs = `local/${tree.name}.git`;
@@ -74,14 +78,8 @@ export async function runHere(
   ]);
   const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
   if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
-  const config = await configure(direct.context, direct.environment);
-  const only = work.kind === "alloy" ? onlyOf(options, work.file, snapshot) : undefined;
-  notes.push(
-    ...config.warnings,
-    ...(work.kind === "alloy"
-      ? notesOn({ options, file: work.file, commit: snapshot, executor: features, only })
-      : notesOnGitlab(work, features)),
-  );
+  const config = await configure(direct.context, direct.environment, (await template) ? own.templateDir : undefined);
+  notes.push(...config.warnings, ...notesOnRun(work, features, snapshot));
   sayNotes(notes, run.context);
   const server =
     options.mode === "dry-run"
@@ -113,49 +111,16 @@ export async function runHere(
     name: tree.name,
     id: projectIdOf(tree.dir),
   };
-  const handed = { runnerToken: token, timeoutSeconds: options.timeoutSeconds };
-  const start =
-    work.kind === "alloy"
-      ? async (): Promise<PipelineResult> => await runPipeline(alloyPipeline(work.file), signal)
-      : async (): Promise<RunPlanResult> =>
-          await runPlan(
-            {
-              ...display,
-              ...gitlabSpec(work, snapshot, { ...handed, project, variables: options.variables, unset: options.unset }),
-              coordinator,
-              pick: engine.pick,
-              noDelay: options.noDelay,
-              ...(options.artifactsDir === undefined
-                ? {}
-                : { keep: keepArtifacts(options.artifactsDir, run.context.cwd) }),
-            },
-            signal,
-          );
-  const alloyPipeline = (file: CiFile): PipelineOptions => ({
-    ...display,
-    ...handed,
-    coordinator,
-    file,
+  const spec = runSpec(work, snapshot, {
     project,
-    predefined: predefined(snapshot),
-    variables: forEnvironment(options.variables, undefined),
-    // The runner is part of this process, so its last report always arrives.
-    lastWordsMs: Number.POSITIVE_INFINITY,
-    ...(only === undefined ? {} : { only }),
+    variables: options.variables,
+    unset: options.unset,
+    runnerToken: token,
+    timeoutSeconds: options.timeoutSeconds,
   });
   if (options.mode === "dry-run") {
     const { print } = run.context;
-    if (work.kind === "alloy")
-      await printPreview({ pipeline: alloyPipeline(work.file), config, preview: engine.preview, print });
-    else {
-      const spec = gitlabSpec(work, snapshot, {
-        ...handed,
-        project,
-        variables: options.variables,
-        unset: options.unset,
-      });
-      await printGitlabPreview({ spec, coordinator, config, preview: engine.preview, print });
-    }
+    await printPreview({ file: work.file, spec, coordinator, config, preview: engine.preview, print });
     return 0;
   }
   const used = config.runners[0]?.executor ?? "shell";
@@ -166,16 +131,29 @@ export async function runHere(
     run.context.catalog.words,
   );
   const runner = await engine.startRunner(config, direct.context);
-  let result: Pick<PipelineResult, "success" | "firstFailure"> & Partial<Pick<RunPlanResult, "blocked">>;
+  let result: RunPlanResult;
   try {
-    result = await start();
+    result = await runPlan(
+      {
+        ...display,
+        ...spec,
+        coordinator,
+        pick: engine.pick,
+        noDelay: options.noDelay,
+        quiet: options.quiet === true,
+        // The runner is part of this process, so its last report always arrives.
+        lastWordsMs: Number.POSITIVE_INFINITY,
+        ...(options.artifactsDir === undefined ? {} : { keep: keepArtifacts(options.artifactsDir, run.context.cwd) }),
+      },
+      signal,
+    );
   } finally {
     coordinator.release();
     await runner.end();
   }
   if (signal.aborted) throw signal.reason;
   if (!result.success) return result.firstFailure?.exitCode ?? 1;
-  return options.strictManual && (result.blocked?.length ?? 0) > 0 ? BLOCKED_STATUS : 0;
+  return options.strictManual && result.blocked.length > 0 ? BLOCKED_STATUS : 0;
 }
 
 /** With `--strict-manual`: manual jobs hold up the pipeline. */

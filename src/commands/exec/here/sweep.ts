@@ -84,6 +84,7 @@ async function configOf(record: RunRecord, dir: string, places: ExecPlaces, cont
       cachesDir: places.cachesDir,
       killGraceMs: KILL_GRACE_MS,
       environment: [],
+      templateDir: undefined,
     },
     { ...context, cwd: record.cwd },
   );

@@ -46,6 +46,8 @@ export const PEER_OPTIONS: readonly PeerOption[] = [
   own("variable", "list", "var"),
   own("unset-variable", "list", "unsetVariable"),
   person("variables-file", "text", "variablesFile"),
+  person("inputs-file", "text", "inputsFile"),
+  own("quiet", "switch", "quiet"),
   own("evaluate-rule-changes", "switch", "evaluateRuleChanges"),
   own("concurrency", "text", "jobs"),
   person("file", "text", "file"),

@@ -19,6 +19,7 @@ export interface ProjectFacts {
   readonly user: { readonly login: string; readonly name: string; readonly email: string };
   /** All files, also untracked ones that git does not ignore, sorted. */
   readonly files: readonly string[];
+  readonly untracked: readonly string[];
 }
 
 /** @param git in the project's directory */
@@ -28,62 +29,80 @@ export async function gatherFacts(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<ProjectFacts> {
   const head = tree.repository?.head ?? null;
-  const [listed, shown, defaultBranch, remote, name, email] = await Promise.all([
+  const [listed, shown, settings, branches] = await Promise.all([
     tree.repository === null
       ? filesBelow(tree.dir)
-      : git(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]),
+      : git(["ls-files", "-t", "--cached", "--others", "--exclude-standard", "-z"]),
     head === null
       ? ""
       : git(["log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%P%x00%an <%ae>%x00%cI%x00%B", head]),
-    findDefaultBranch(tree, git),
-    findRemote(tree, git),
-    git.attempt(["config", "user.name"]),
-    git.attempt(["config", "user.email"]),
+    readSettings(git),
+    tree.repository === null ? "" : git(["for-each-ref", "--format=%(refname) %(symref)", ORIGIN_HEAD, "refs/heads"]),
   ]);
   const [parents = "", author = "", timestamp = "", message = ""] = shown.split("\0");
+  // A status stands before each path, `?` for one that is not tracked.
+  const files = listed.split("\0").filter((entry) => entry !== "");
   return {
     sha: head,
     parent: parents.split(" ")[0] || null,
     message: message.trimEnd(),
     author,
     timestamp,
-    defaultBranch,
-    remote,
-    user: { login: env.USER ?? env.USERNAME ?? "", name: name.stdout.trim(), email: email.stdout.trim() },
-    files: [...new Set(listed.split("\0").filter((path) => path !== ""))].sort(),
+    defaultBranch: defaultBranchOf(branches, settings.get("init.defaultbranch")),
+    remote: tree.repository === null ? null : await findRemote(settings, git),
+    user: {
+      login: env.USER ?? env.USERNAME ?? "",
+      name: settings.get("user.name") ?? "",
+      email: settings.get("user.email") ?? "",
+    },
+    files: [...new Set(files.map((entry) => entry.slice(2)))].sort(),
+    untracked: files.flatMap((entry) => (entry.startsWith("? ") ? [entry.slice(2)] : [])),
   };
 }
 
-/** Lists the files of a directory that is no repository. */
+const ORIGIN_HEAD = "refs/remotes/origin/HEAD";
+const SETTINGS = "^(user\\.(name|email)|init\\.defaultbranch|remote\\.origin\\.url|url\\..*\\.insteadof)$";
+
+/** What git is told of the person and the project: of each setting the value that counts. */
+async function readSettings(git: Git): Promise<ReadonlyMap<string, string>> {
+  const listed = (await git.attempt(["config", "-z", "--get-regexp", SETTINGS])).stdout;
+  const found = new Map<string, string>();
+  for (const entry of listed.split("\0")) {
+    const [, name, value] = /^([^\n]+)\n(.*)$/s.exec(entry) ?? [];
+    if (name === undefined || value === undefined) continue;
+    // The first address of a remote counts; of other settings the last.
+    if (name !== "remote.origin.url" || !found.has(name)) found.set(name, value.trim());
+  }
+  return found;
+}
+
+/** Lists the files of a directory that is no repository, as git would: none of them is tracked. */
 async function filesBelow(dir: string): Promise<string> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
   return entries
     .flatMap((entry) =>
-      entry.isFile() ? [relative(dir, join(entry.parentPath, entry.name)).replaceAll(sep, "/")] : [],
+      entry.isFile() ? [`? ${relative(dir, join(entry.parentPath, entry.name)).replaceAll(sep, "/")}`] : [],
     )
     .join("\0");
 }
 
-async function findDefaultBranch(tree: WorkingTree, git: Git): Promise<string> {
-  if (tree.repository === null) return "main";
-  const remote = await git.attempt(["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"]);
-  if (remote.code === 0) return remote.stdout.trim().replace(/^refs\/remotes\/origin\//, "");
-  const configured = (await git.attempt(["config", "init.defaultBranch"])).stdout.trim();
-  if (configured !== "" && (await isBranch(configured, git))) return configured;
-  return (await isBranch("main", git)) || !(await isBranch("master", git)) ? "main" : "master";
+/** @param listed branches, and where the remote's HEAD points */
+function defaultBranchOf(listed: string, configured: string | undefined): string {
+  const refs = new Map(listed.split("\n").map((line) => [line.split(" ")[0] ?? "", line.split(" ")[1] ?? ""] as const));
+  const remote = refs.get(ORIGIN_HEAD) ?? "";
+  if (remote !== "") return remote.replace(/^refs\/remotes\/origin\//, "");
+  const isBranch = (name: string): boolean => refs.has(`refs/heads/${name}`);
+  if (configured !== undefined && isBranch(configured)) return configured;
+  return isBranch("main") || !isBranch("master") ? "main" : "master";
 }
 
-async function isBranch(name: string, git: Git): Promise<boolean> {
-  return (await git.attempt(["rev-parse", "--verify", "--quiet", `refs/heads/${name}`])).code === 0;
-}
-
-async function findRemote(tree: WorkingTree, git: Git): Promise<ProjectFacts["remote"]> {
-  if (tree.repository === null) return null;
+async function findRemote(settings: ReadonlyMap<string, string>, git: Git): Promise<ProjectFacts["remote"]> {
+  const configured = settings.get("remote.origin.url");
+  if (configured === undefined) return null;
+  if (![...settings.keys()].some((name) => name.startsWith("url."))) return readRemote(configured);
   const found = await git.attempt(["remote", "get-url", "origin"]);
-  const meant = found.code === 0 ? readRemote(found.stdout.trim()) : null;
-  if (meant !== null || found.code !== 0) return meant;
   // git can be told to take a mirror in a directory instead of the server.
-  return readRemote((await git.attempt(["config", "--get", "remote.origin.url"])).stdout.trim());
+  return (found.code === 0 ? readRemote(found.stdout.trim()) : null) ?? readRemote(configured);
 }
 
 /** `git@host:group/name.git`, `https://host/group/name`, `ssh://git@host:22/group/name` → host and path. */
@@ -108,15 +127,27 @@ export function projectAddress(remote: string | null, host: string, project: str
  * Files that differ from the merge base with `ref`, those that are not committed among them.
  * @returns `null`: there is no such ref
  */
-export async function changedSince(ref: string, git: Git): Promise<readonly string[] | null> {
+export async function changedSince(
+  ref: string,
+  { untracked }: Pick<ProjectFacts, "untracked">,
+  git: Git,
+): Promise<readonly string[] | null> {
   for (const name of [ref, `origin/${ref}`]) {
     const base = await git.attempt(["merge-base", "--end-of-options", name, "HEAD"]);
-    if (base.code !== 0) continue;
-    const [changed, untracked] = await Promise.all([
-      git(["diff", "--name-only", "--no-renames", "-z", base.stdout.trim()]),
-      git(["ls-files", "--others", "--exclude-standard", "-z"]),
-    ]);
-    return [...new Set(`${changed}\0${untracked}`.split("\0").filter((path) => path !== ""))].sort();
+    if (base.code === 0) return await differing(base.stdout.trim(), untracked, git);
   }
   return null;
+}
+
+/** The same since the commit before; `null`: there is none. */
+export async function changedSinceParent(
+  { parent, untracked }: Pick<ProjectFacts, "parent" | "untracked">,
+  git: Git,
+): Promise<readonly string[] | null> {
+  return parent === null ? null : await differing(parent, untracked, git);
+}
+
+async function differing(commit: string, untracked: readonly string[], git: Git): Promise<readonly string[]> {
+  const changed = await git(["diff", "--name-only", "--no-renames", "-z", commit]);
+  return [...new Set([...changed.split("\0"), ...untracked].filter((path) => path !== ""))].sort();
 }

@@ -19,6 +19,8 @@ export interface PredefinedOptions {
 
 const NO_COMMIT = "0".repeat(40);
 const MOST_MESSAGE = 100_000;
+/** The version whose rules are followed here; which one the server of `origin` has is not known. */
+const SERVER_VERSION = "19.3.0";
 
 /** Predefined variables that are known before there are jobs. What cannot be known is not among them. */
 export function predefinedVariables(options: PredefinedOptions): ReadonlyMap<string, string> {
@@ -31,6 +33,8 @@ export function predefinedVariables(options: PredefinedOptions): ReadonlyMap<str
   const [title = "", ...rest] = facts.message.split("\n");
   const before = source === "push" && refType === "branch" ? (facts.parent ?? NO_COMMIT) : NO_COMMIT;
   const pairs: [string, string | undefined][] = [
+    ["CI", "true"],
+    ["GITLAB_CI", "true"],
     ["CI_COMMIT_SHA", sha],
     ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
     ["CI_COMMIT_BEFORE_SHA", before],
@@ -40,6 +44,7 @@ export function predefinedVariables(options: PredefinedOptions): ReadonlyMap<str
     ["CI_COMMIT_TAG", refType === "tag" ? ref : undefined],
     ["CI_COMMIT_TITLE", title],
     ["CI_COMMIT_MESSAGE", facts.message.slice(0, MOST_MESSAGE)],
+    ["CI_COMMIT_MESSAGE_IS_TRUNCATED", facts.message.length > MOST_MESSAGE ? "true" : undefined],
     ["CI_COMMIT_DESCRIPTION", rest.join("\n").trim()],
     ["CI_COMMIT_AUTHOR", facts.author],
     ["CI_COMMIT_TIMESTAMP", facts.timestamp],
@@ -61,6 +66,11 @@ export function predefinedVariables(options: PredefinedOptions): ReadonlyMap<str
     ["CI_PROJECT_URL", `${url}/${path}`],
     ["CI_PROJECT_VISIBILITY", "private"],
     ["CI_SERVER", "yes"],
+    ["CI_SERVER_NAME", "GitLab"],
+    ["CI_SERVER_VERSION", SERVER_VERSION],
+    ["CI_SERVER_VERSION_MAJOR", SERVER_VERSION.split(".")[0]],
+    ["CI_SERVER_VERSION_MINOR", SERVER_VERSION.split(".")[1]],
+    ["CI_SERVER_VERSION_PATCH", SERVER_VERSION.split(".")[2]],
     ["CI_SERVER_URL", url],
     ["CI_SERVER_HOST", host.replace(/:\d+$/, "")],
     ["CI_SERVER_FQDN", host],

@@ -64,7 +64,7 @@ export function createProjects(options: ProjectsOptions): Projects {
     const kept = join(dirOf(project), "refs.json");
     if (offline) {
       const text = await readFile(kept, "utf8").catch(() => undefined);
-      return text === undefined ? NOT_FETCHED : { found: new Map(Object.entries(refsSchema.parse(JSON.parse(text)))) };
+      return text === undefined ? NOT_FETCHED : keptRefs(text, kept);
     }
     return await limited(async (git) => {
       const { code, stdout, stderr } = await git.attempt(["ls-remote", "--quiet", "--", addressOf(project)]);
@@ -148,6 +148,16 @@ export function createProjects(options: ProjectsOptions): Projects {
 const NOT_FETCHED = {
   problem: "was not fetched before, and --offline says not to fetch it: run once without",
 } as const;
+
+function keptRefs(text: string, file: string): Found<ReadonlyMap<string, string>> {
+  const broken = { problem: `cannot be taken from ${file}, which is damaged: run once without --offline` };
+  try {
+    const refs = refsSchema.safeParse(JSON.parse(text));
+    return refs.success ? { found: new Map(Object.entries(refs.data)) } : broken;
+  } catch {
+    return broken;
+  }
+}
 
 /** GitLab says the same of a project that is private and of one that is not there. */
 function refusal(stderr: string): string {

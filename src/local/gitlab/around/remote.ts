@@ -2,11 +2,17 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../../../errors.ts";
+import { pause } from "../../../time.ts";
 import type { Found } from "../compose/include-sources.ts";
+
+/** A text, or why there is none. `passing`: it may be there a little later. */
+export type Fetched = { readonly found: string } | { readonly problem: string; readonly passing?: boolean };
 
 export interface RemoteOptions {
   /** Rejects with `signal.reason` only. */
-  readonly fetchText: (url: string, mostBytes: number, signal: AbortSignal) => Promise<Found<string>>;
+  readonly fetchText: (url: string, mostBytes: number, signal: AbortSignal) => Promise<Fetched>;
+  /** How long to wait before each further try. Default: as GitLab does. */
+  readonly pausesMs?: readonly number[];
   /** Where files are kept for `offline`. */
   readonly cacheDir: string;
   readonly offline: boolean;
@@ -16,6 +22,7 @@ export interface RemoteOptions {
 
 /** GitLab's limit for one YAML text. */
 const MOST_BYTES = 2 * 1024 * 1024;
+const PAUSES_MS = [1000, 2000];
 
 /** Files of the web, each fetched once a run; offline they are what they were the last time. */
 export function createRemoteFiles({
@@ -23,6 +30,7 @@ export function createRemoteFiles({
   cacheDir,
   offline,
   timeoutMs,
+  pausesMs = PAUSES_MS,
 }: RemoteOptions): (url: string) => Promise<Found<string>> {
   const known = new Map<string, Promise<Found<string>>>();
   // The limit begins with the first file.
@@ -37,8 +45,13 @@ export function createRemoteFiles({
     }
     limit ??= AbortSignal.timeout(timeoutMs);
     try {
-      const answer = await fetchText(url, MOST_BYTES, limit);
-      if ("problem" in answer) return answer;
+      let answer = await fetchText(url, MOST_BYTES, limit);
+      for (const pauseMs of pausesMs) {
+        if (!("problem" in answer) || answer.passing !== true) break;
+        await pause(pauseMs, limit);
+        answer = await fetchText(url, MOST_BYTES, limit);
+      }
+      if ("problem" in answer) return { problem: answer.problem };
       await mkdir(cacheDir, { recursive: true, mode: 0o700 });
       const beside = `${kept(url)}.${process.pid}`;
       await writeFile(beside, answer.found, { mode: 0o600 });

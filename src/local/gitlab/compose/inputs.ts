@@ -9,6 +9,8 @@ export type Inputs = ReadonlyMap<string, Node>;
 /** What a file is given: nodes of an `include`, or texts of a command line. */
 export interface GivenInputs {
   readonly values: ReadonlyMap<string, Node>;
+  /** Values for those of them that the file declares and that are not given. */
+  readonly offered?: ReadonlyMap<string, Node>;
   /** Where they are given. */
   readonly place: Place;
 }
@@ -87,7 +89,7 @@ function resolveOne(
   const fallback =
     at(rule, "default") ??
     (declaration.kind === "table" && declaration.entries.has("default") ? at(declaration, "default") : undefined);
-  const from = given.values.get(name);
+  const from = given.values.get(name) ?? given.offered?.get(name);
   const value = from === undefined ? fallback : converted(from, type);
   if (value === undefined) {
     findings.error(given.place, `input "${name}" has no value, and it has no default: give it one`);

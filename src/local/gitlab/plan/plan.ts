@@ -70,6 +70,8 @@ export interface PlannedJob {
   readonly when: JobWhen;
   /** Exit codes: only with these. */
   readonly allowFailure: boolean | readonly number[];
+  /** While it waits for a person, what comes after it waits, too. */
+  readonly blocks: boolean;
   /** `null`: it waits for all earlier stages. */
   readonly needs: readonly PlannedNeed[] | null;
   /** Artifacts of other pipelines' jobs. */

@@ -14,12 +14,20 @@ const FLOAT = /^[-+]?(?:[0-9][0-9_,]*)?\.[0-9]*(?:[eE][+-][0-9]+)?$/;
 const INTEGER =
   /^(?:[-+]?0[b_]*[01_]+|[-+]?0[_,]*[0-7_,]+|[-+]?(?:0|[1-9](?:[0-9]|,[0-9]|_[0-9])*)|[-+]?0[x_,]*[0-9a-fA-F_,]+)$/;
 
+const ENDLESS: Readonly<Record<string, number>> = {
+  ".inf": Number.POSITIVE_INFINITY,
+  "-.inf": Number.NEGATIVE_INFINITY,
+  ".nan": Number.NaN,
+};
+
 export function plainScalar(word: string): PlainValue {
   const asText = { value: word, text: word, float: false };
   if (word === "" || word === "~" || /^null$/i.test(word)) return { value: null, text: "", float: false };
   if (/^(?:yes|true|on)$/i.test(word)) return { value: true, text: "true", float: false };
   if (/^(?:no|false|off)$/i.test(word)) return { value: false, text: "false", float: false };
   if (WORD.test(word) || word.includes("\n")) return asText;
+  const endless = ENDLESS[word.toLowerCase()];
+  if (endless !== undefined) return { value: endless, text: String(endless), float: true };
   if (TIME.test(word) || DATE.test(word)) return "date";
   if (BASE_60.test(word)) return baseSixty(word);
   if (FLOAT.test(word)) {

@@ -3,11 +3,12 @@ import type { Plan, PlannedJob } from "../plan/plan.ts";
 import { type ForeseenChildren, remarkOn } from "../run/foreseen.ts";
 
 /**
- * The jobs of a pipeline in columns: job, stage, when, why; those of a child come after the job that starts it.
+ * The jobs of a pipeline in columns: job, stage, when, and remarks; those of a child come after the job that starts it.
+ * @param remarks what stands above them
  * @param all also those that are not in it
  */
-export function listLines(plan: Plan, children: ForeseenChildren, all: boolean): string[] {
-  const rows = [["job", "stage", "when", "why"], ...rowsOf(plan, children, all, "")].map((row) => row.map(printable));
+export function listLines(plan: Plan, children: ForeseenChildren, remarks: string, all: boolean): string[] {
+  const rows = [["job", "stage", "when", remarks], ...rowsOf(plan, children, all, "")].map((row) => row.map(printable));
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => textWidth(row[column] ?? ""))));
   return rows.map((row) =>
     row
@@ -34,13 +35,23 @@ function whenOf({ when, startInSeconds }: PlannedJob): string {
   return startInSeconds === null ? when : `${when} ${startInSeconds}s`;
 }
 
-function remarksOn({ rule, allowFailure, needs, environment, leftOut, trigger, upstream }: PlannedJob): string[] {
+function remarksOn({
+  rule,
+  allowFailure,
+  needs,
+  dependencies,
+  environment,
+  leftOut,
+  trigger,
+  upstream,
+}: PlannedJob): string[] {
   const forgiven =
     typeof allowFailure === "boolean" ? (allowFailure ? "may fail" : "") : `may fail with ${allowFailure.join(", ")}`;
   return [
     rule ?? "",
     forgiven,
     needs === null ? "" : `needs ${needs.map(({ job }) => job).join(", ") || "nothing"}`,
+    dependencies === null ? "" : `artifacts of ${dependencies.join(", ") || "nothing"}`,
     environment === null ? "" : `environment ${environment.name}`,
     trigger === null
       ? ""

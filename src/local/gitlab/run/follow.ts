@@ -32,6 +32,8 @@ export interface Floor {
   /** Predefined variables that are true only of what runs here. */
   readonly overrides: ReadonlyMap<string, string>;
   readonly noDelay: boolean;
+  /** How long a canceled job may take to send its last lines. */
+  readonly lastWordsMs: number;
   /** Whether somebody asked for a manual job. */
   isPlayed(job: PlannedJob): boolean;
   /** Told what a job uploaded, once it has ended. */
@@ -97,7 +99,7 @@ export async function followPipeline(pipeline: Pipeline, floor: Floor, signal: A
       if (!stopping.signal.aborted) throw error;
       local.cancel("canceling");
       if (local.pickedUpAt !== undefined && !floor.isGone())
-        await local.reported({ timeoutMs: Number.POSITIVE_INFINITY }).catch(() => undefined);
+        await local.reported({ timeoutMs: floor.lastWordsMs }).catch(() => undefined);
     }
     displays.end(local);
     const reports = await reportedBy(local.artifacts);

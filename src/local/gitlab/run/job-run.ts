@@ -48,7 +48,7 @@ export function notBegun(job: PlannedJob): JobRun {
 
 /** What those after a job see of it. */
 export function standingOf(run: JobRun): Standing {
-  return { state: run.state, forgiven: isForgiven(run) };
+  return { state: run.state, forgiven: run.state === "manual" ? !run.job.blocks : isForgiven(run) };
 }
 
 /** Whether its failure does not count. */

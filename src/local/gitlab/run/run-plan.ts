@@ -1,7 +1,7 @@
 import type { Writable } from "node:stream";
 import type { LocalJob } from "../../coordinator/jobs/job.ts";
 import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
-import { showJobs } from "../../report/job-displays.ts";
+import { showJobs, showNothing } from "../../report/job-displays.ts";
 import { createLiveOutput, type TerminalSize } from "../../report/live-output.ts";
 import { summaryLines } from "../../report/summary.ts";
 import { printable } from "../../report/text-width.ts";
@@ -9,11 +9,11 @@ import type { LoadedPlan } from "../load.ts";
 import { createBell } from "./bell.ts";
 import { criticalPath, type Timed } from "./critical-path.ts";
 import { type Floor, followPipeline } from "./follow.ts";
-import { isForgiven, type JobRun, notBegun, type Pipeline, rowsOf } from "./job-run.ts";
+import { type JobRun, notBegun, type Pipeline, rowsOf } from "./job-run.ts";
 import { before } from "./sources.ts";
 
 export interface RunPlanOptions
-  extends Pick<Floor, "coordinator" | "handed" | "overrides" | "noDelay" | "isPlayed" | "pick"> {
+  extends Pick<Floor, "coordinator" | "handed" | "overrides" | "noDelay" | "isPlayed" | "pick" | "lastWordsMs"> {
   readonly loaded: LoadedPlan;
   /** Jobs that run; the others count as if they were not there. */
   readonly chosen: ReadonlySet<string>;
@@ -21,7 +21,9 @@ export interface RunPlanOptions
   readonly output: Writable;
   readonly colors: boolean;
   readonly terminal: TerminalSize | undefined;
-  readonly cancelNote: string;
+  readonly cancelNote: string | undefined;
+  /** Leave out what jobs print. */
+  readonly quiet?: boolean;
   /** What a job uploaded, told once it has ended. */
   readonly keep?: (name: string, local: LocalJob) => Promise<void>;
 }
@@ -54,11 +56,11 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
   };
   const live = createLiveOutput(output, { colors, names: pipeline.runs.map(({ job }) => job.name), terminal });
   const say = (text: string): void => live.line(printable(text));
-  const displays = showJobs(coordinator, live);
+  const displays = options.quiet === true ? showNothing : showJobs(coordinator, live);
   const stopping = new AbortController();
   const stop = (reason: unknown): void => stopping.abort(reason);
   const onAbort = (): void => {
-    live.line(options.cancelNote);
+    if (options.cancelNote !== undefined) live.line(options.cancelNote);
     stop(signal.reason);
   };
   let pipelines = 1;
@@ -89,7 +91,8 @@ export async function runPlan(options: RunPlanOptions, signal: AbortSignal): Pro
   }
   const jobs = rowsOf(pipeline);
   for (const text of summaryLines(jobs, colors, terminal?.columns())) live.line(text);
-  const path = criticalPath(timed(pipeline, []));
+  // AlloyCI's jobs wait for stages, which the table shows.
+  const path = options.handed.dialect === "alloy" ? undefined : criticalPath(timed(pipeline, []));
   if (path !== undefined) say(path);
   const blocked = blockedIn(pipeline);
   if (blocked.length > 0) say(`blocked: ${blocked.join(", ")} waits for somebody to start it; --manual does`);
@@ -116,6 +119,6 @@ function timed(pipeline: Pipeline, above: readonly string[]): Timed[] {
 function blockedIn({ label, runs }: Pipeline): string[] {
   return runs.flatMap((run) => {
     if (run.child !== undefined) return blockedIn(run.child);
-    return run.state === "manual" && !isForgiven(run) ? [`${label}${run.job.name}`] : [];
+    return run.state === "manual" && run.job.blocks ? [`${label}${run.job.name}`] : [];
   });
 }

@@ -18,7 +18,10 @@ export function before(
 }
 
 /** The jobs whose artifacts and reported variables a job gets, in the order of the pipeline. */
-export function jobsBefore({ job }: JobRun, { runs, loaded: { plan } }: Pipeline): JobRun[] {
+export function jobsBefore(
+  { job }: JobRun,
+  { runs, loaded: { plan } }: Pick<Pipeline, "runs"> & { readonly loaded: Pick<Pipeline["loaded"], "plan"> },
+): JobRun[] {
   const { needs, dependencies } = job;
   const position = plan.stages.indexOf(job.stage);
   return runs.filter(({ job: other }) => {

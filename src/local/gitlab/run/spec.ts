@@ -1,6 +1,7 @@
-import { isWire, type Wire } from "../../coordinator/http/wire.ts";
-import type { JobSpec, LocalJob, VariableSpec } from "../../coordinator/jobs/job.ts";
-import type { PipelineProject } from "../../pipeline/pipeline.ts";
+import type { LocalCoordinator } from "../../coordinator/coordinator.ts";
+import { isWire, tableAt, type Wire } from "../../coordinator/http/wire.ts";
+import type { GitSpec, JobSpec, LocalJob, VariableSpec } from "../../coordinator/jobs/job.ts";
+import type { PipelineProject } from "../../pipeline/pipeline-project.ts";
 import { environmentSlug, groupName, slug } from "../around/predefined.ts";
 import type { PipelineCase } from "../decide/case.ts";
 import { expandVariables } from "../decide/expand.ts";
@@ -8,6 +9,8 @@ import type { PlannedJob } from "../plan/plan.ts";
 import { forEnvironment, type ProjectVariable } from "./project-variables.ts";
 
 export interface SpecOptions {
+  /** Whose jobs they are. */
+  readonly dialect: LocalCoordinator["dialect"];
   readonly project: PipelineProject;
   readonly around: PipelineCase;
   /** The project's variables, which win over those of the file. */
@@ -26,47 +29,83 @@ export interface SpecOptions {
 /** The coordinator makes these up; jobs would log in with them and be refused. */
 const INVENTED = ["CI_REGISTRY_PASSWORD", "CI_PIPELINE_ID"];
 
-/** What the coordinator hands out for a job: GitLab's own payload. */
+/** What the coordinator hands out for a job. */
 export function specOfPlanned(
   job: PlannedJob,
   options: SpecOptions,
   dependencies: readonly LocalJob[],
   reported: ReadonlyMap<string, string>,
 ): JobSpec {
-  const { project, around, variables, runnerVariables, unset } = options;
-  const { repoUrl, sha, ref, refType, beforeSha, name, id } = project;
-  const timeout = job.timeoutSeconds ?? options.timeoutSeconds;
+  const { repoUrl, sha, beforeSha, name, id } = options.project;
+  const timeoutSeconds = job.timeoutSeconds ?? options.timeoutSeconds;
+  const own =
+    options.dialect === "alloy" ? ofAlloy(job, options) : ofGitlab(job, { ...options, timeoutSeconds }, reported);
   return {
     name: job.name,
     stage: job.stage,
     script: job.script,
-    variables: [
-      ...runnerVariables,
-      ...predefinedOf(job, around, timeout, options),
-      ...ofTheFile(job, around),
-      ...[...reported].map(([key, value]) => ({ key, value })),
-      ...forEnvironment(variables, job.environment?.name),
-    ].filter(({ key }) => !unset.includes(key)),
-    git: {
-      repoUrl,
-      sha,
-      ref: ref.replace(/^refs\/(?:heads|tags)\//, ""),
-      refType: refType ?? (ref.startsWith("refs/tags/") ? "tag" : "branch"),
-      ...(beforeSha === undefined ? {} : { beforeSha }),
-    },
     services: job.services,
-    timeoutSeconds: timeout,
+    timeoutSeconds,
     allowFailure: job.allowFailure === true,
     dependencies,
     cache: job.caches.map(({ wire }) => wire),
     artifacts: job.artifacts?.wires ?? [],
+    ...own,
+    git: { repoUrl, sha, ...(beforeSha === undefined ? {} : { beforeSha }), ...own.git },
+    variables: own.variables.filter(({ key }) => !options.unset.includes(key)),
     ...(job.afterScript.length === 0 ? {} : { afterScript: job.afterScript }),
     ...(job.image === null ? {} : { image: job.image }),
     ...(name === undefined ? {} : { projectName: name }),
     ...(id === undefined ? {} : { projectId: id }),
     ...(options.runnerToken === undefined ? {} : { runnerToken: options.runnerToken }),
+  };
+}
+
+/** What is of one coordinator's making. */
+interface OwnPart extends Pick<JobSpec, "when" | "payload"> {
+  /** What comes later wins. */
+  readonly variables: readonly VariableSpec[];
+  readonly git: Pick<GitSpec, "ref" | "refType">;
+}
+
+/** AlloyCI hands values on as they are written, and knows the full name of the ref. */
+function ofAlloy(job: PlannedJob, { project, variables, runnerVariables }: SpecOptions): OwnPart {
+  const { sha, ref, refType } = project;
+  return {
+    when: job.when,
+    variables: [
+      ...runnerVariables,
+      ...job.variables.map(({ key, value }) => ({ key, value })),
+      ...forEnvironment(variables, undefined),
+    ],
+    git: { ref, ...(refType === undefined ? {} : { refType }) },
+    ...(sha.length === 64 ? { payload: withSha256 } : {}),
+  };
+}
+
+/** GitLab's server puts the variables of the file into one another, and predefines more. */
+function ofGitlab(job: PlannedJob, options: SpecOptions, reported: ReadonlyMap<string, string>): OwnPart {
+  const { project, around, variables, runnerVariables, timeoutSeconds } = options;
+  const { sha, ref, refType } = project;
+  return {
+    variables: [
+      ...runnerVariables,
+      ...predefinedOf(job, around, timeoutSeconds, options),
+      ...ofTheFile(job, around),
+      ...[...reported].map(([key, value]) => ({ key, value })),
+      ...forEnvironment(variables, job.environment?.name),
+    ],
+    git: {
+      ref: ref.replace(/^refs\/(?:heads|tags)\//, ""),
+      refType: refType ?? (ref.startsWith("refs/tags/") ? "tag" : "branch"),
+    },
     payload: (payload) => adjusted(payload, job, sha, options),
   };
+}
+
+/** AlloyCI knows no such repositories; whoever can run them needs to be told. */
+function withSha256(payload: Wire): Wire {
+  return { ...payload, git_info: { ...tableAt(payload, "git_info"), repo_object_format: "sha256" } };
 }
 
 function adjusted(

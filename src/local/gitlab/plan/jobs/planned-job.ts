@@ -72,6 +72,7 @@ export function plannedJob({ job, instance, decision }: Chosen, surroundings: Su
     stage: job.stage,
     when: decision.when,
     allowFailure: decision.allowFailure,
+    blocks: decision.allowFailure !== true,
     needs: needs.needs,
     upstream: needs.upstream,
     dependencies: dependencies === undefined ? null : dependencyNames(dependencies, surroundings),

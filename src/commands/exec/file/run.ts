@@ -5,7 +5,8 @@ import type { LocalJob } from "../../../local/coordinator/jobs/job.ts";
 import { slug } from "../../../local/gitlab/around/predefined.ts";
 import type { RunPlanOptions } from "../../../local/gitlab/run/run-plan.ts";
 import { fetchVariables, type Snapshot } from "../../../local/sources/snapshot.ts";
-import type { GitlabWork } from "./gitlab.ts";
+import type { Work } from "../engine.ts";
+import { predefined } from "./alloy.ts";
 
 /** Puts what a job uploaded where it was asked for: a directory per job, whatever the job is called. */
 export function keepArtifacts(dir: string, cwd: string): (name: string, local: LocalJob) => Promise<void> {
@@ -23,11 +24,11 @@ export function keepArtifacts(dir: string, cwd: string): (name: string, local: L
 }
 
 /** What the jobs have in common, those of child pipelines among them. */
-export function gitlabSpec(
-  { loaded, chosen, isPlayed }: GitlabWork,
-  snapshot: Pick<Snapshot, "shallow" | "lfs" | "sha">,
-  handed: Omit<GitlabSpec["handed"], "runnerVariables">,
-): GitlabSpec {
+export function runSpec(
+  { dialect, loaded, chosen, isPlayed }: Work,
+  snapshot: Snapshot,
+  handed: Omit<RunSpec["handed"], "dialect" | "runnerVariables">,
+): RunSpec {
   const { sha } = snapshot;
   return {
     loaded,
@@ -38,8 +39,12 @@ export function gitlabSpec(
       ["CI_COMMIT_SHA", sha],
       ["CI_COMMIT_SHORT_SHA", sha.slice(0, 8)],
     ]),
-    handed: { ...handed, runnerVariables: fetchVariables(snapshot) },
+    handed: {
+      ...handed,
+      dialect,
+      runnerVariables: dialect === "alloy" ? predefined(snapshot) : fetchVariables(snapshot),
+    },
   };
 }
 
-export type GitlabSpec = Pick<RunPlanOptions, "loaded" | "chosen" | "isPlayed" | "overrides" | "handed">;
+export type RunSpec = Pick<RunPlanOptions, "loaded" | "chosen" | "isPlayed" | "overrides" | "handed">;
