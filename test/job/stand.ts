@@ -65,7 +65,6 @@ const plainRunner: JobRunner = {
   prepareTimeoutMs: null,
   getSourcesTimeoutMs: null,
   gitSslNoVerify: false,
-  featureFlags: {},
 };
 
 export interface LogLine {
