@@ -288,6 +288,10 @@ describe("the metrics", () => {
     expect(await metrics.render()).not.toMatch(/^alloy_runner_outbox_entries/m);
     metrics.observe({ outbox: () => ({ entries: 3, oldestAgeSeconds: 9.5, bytes: 77 }) });
     metrics.observe({ stateFreeBytes: async () => 12 });
+    let durable: boolean | undefined;
+    metrics.observe({ durable: () => durable });
+    expect(await metrics.render()).not.toMatch(/^alloy_runner_durable/m);
+    durable = false;
     metrics.logged("warn");
     metrics.logged("info");
     metrics.configLoaded({ concurrent: 4, sound: [], broken: [] });
@@ -299,6 +303,7 @@ describe("the metrics", () => {
       "alloy_runner_outbox_oldest_age_seconds 9.5",
       "alloy_runner_outbox_bytes 77",
       "alloy_runner_state_free_bytes 12",
+      "alloy_runner_durable 0",
       'ci_runner_errors{level="warning"} 1',
       'gitlab_runner_errors_total{level="error"} 0',
       "gitlab_runner_concurrent 4",

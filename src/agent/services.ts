@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { findShellWriter } from "../../shells/index.ts";
 import type { CommandContext } from "../commands/context.ts";
@@ -11,6 +12,7 @@ import { noMeter } from "../executor-deps.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
 import { createJobHandler } from "../job/life/handle.ts";
 import { createLiveMasks } from "../job/life/live-masks.ts";
+import type { JobRecord } from "../journal/contract.ts";
 import { createOutbox } from "../journal/delivery/outbox.ts";
 import { recoverJobs } from "../journal/delivery/recover.ts";
 import { openJournal } from "../journal/records/journal.ts";
@@ -23,6 +25,7 @@ import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
 import { createCaches } from "../transfer/cache/open-caches.ts";
 import { revision, version } from "../version.ts";
 import { createCleaners } from "./cleaners.ts";
+import { holdLiveKey } from "./live-key.ts";
 import { watchStateDisk } from "./state-disk.ts";
 import { hostPlaces } from "./surroundings.ts";
 import { createTokenServices } from "./tokens.ts";
@@ -105,8 +108,16 @@ export async function openServices(
     runners: () => config.runners,
     around: () => ({ log, host, meter: noMeter, user: config.user }),
   });
+  const liveKey = holdLiveKey({ config: () => config, env: context.env, log });
+  liveKey.look();
+  metrics.observe({ durable: () => liveKey.durable });
+  const lookAt = async (record: JobRecord): Promise<string | null> => {
+    if (!existsSync(join(record.dir, "life"))) return null;
+    const { buryLife } = await import("../job/life/durable/look.ts");
+    return await buryLife(record, { key: await liveKey.get(), by: version, log });
+  };
   const recovering = new AbortController();
-  const recovery = recoverJobs({ journal, outbox, executorFor: cleaners.executorFor, log }, recovering.signal)
+  const recovery = recoverJobs({ journal, outbox, executorFor: cleaners.executorFor, log, lookAt }, recovering.signal)
     .catch((error: unknown) => {
       log.error("cannot clean up after the last runner process; going on without", { problem: describeError(error) });
     })
@@ -133,6 +144,7 @@ export async function openServices(
     },
     ...(tuning.timing === undefined ? {} : { timing: tuning.timing }),
     scratchDir: stateDir.scratchDir,
+    liveKey: liveKey.get,
     minFreeBytes: () => config.minFreeDiskBytes,
     identity: {
       version,
@@ -171,6 +183,7 @@ export async function openServices(
     ...(tokens === undefined ? {} : { finishExchanges: tokens.finish, keepTokens: tokens.keep }),
     reconfigure: (next) => {
       config = next;
+      liveKey.look();
       connections.limitAge(config.connectionMaxAgeMs);
     },
     async close(signal) {

@@ -23,6 +23,8 @@ export interface Config {
   readonly user: string | undefined;
   /** Absolute. */
   readonly stateDir: string;
+  /** TOML: `live_key_file`, absolute. */
+  readonly liveKeyFile: string | undefined;
   readonly minFreeDiskBytes: number; // TOML: `min_free_disk`, text such as "256MiB" or bytes
   readonly outboxMaxAgeMs: number; // TOML: `outbox_max_age`, text such as "7d" or seconds
   readonly shutdownTimeoutMs: number; // TOML: `shutdown_timeout`, seconds
@@ -260,6 +262,10 @@ export interface RunnerConfig {
     /** From its last byte to the answer. */
     readonly answerTimeoutMs: number | null;
   };
+  /** Its jobs may outlive the runner: what they do is kept. */
+  readonly durable: boolean;
+  /** What stands for it in the file, as JSON, with its token: for whoever has to do with a job of it when it is gone. */
+  readonly written: string;
   /** The last one whose period is now counts. */
   readonly queuingLimits: readonly QueuingLimit[];
   /** `[runners.feature_flags]`: those that are true or false. They win over a job's variables of the same names. */

@@ -177,6 +177,8 @@ export async function readEntry(
       uploadTimeoutMs: settings.artifact.upload_timeout,
       answerTimeoutMs: settings.artifact.response_header_timeout,
     },
+    durable: entryDeps.durable === true,
+    written: canonicalText(entry.data),
     queuingLimits,
     featureFlags: readFeatureFlags(settings.feature_flags),
     fingerprint,

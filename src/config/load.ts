@@ -151,6 +151,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     sessionServer,
     user,
     stateDir: stateDirOf(settings, options),
+    liveKeyFile: settings.live_key_file ? resolve(dirname(options.file), settings.live_key_file) : undefined,
     minFreeDiskBytes: settings.min_free_disk,
     outboxMaxAgeMs: settings.outbox_max_age,
     shutdownTimeoutMs: settings.shutdown_timeout,

@@ -11,6 +11,8 @@ import { addProcessMetrics } from "./process.ts";
 interface MetricSources {
   readonly outbox?: () => { readonly entries: number; readonly oldestAgeSeconds: number; readonly bytes: number };
   readonly stateFreeBytes?: () => Promise<number>;
+  /** Whether jobs of durable entries are; `undefined`: there is no such entry. */
+  readonly durable?: () => boolean | undefined;
   /** Jobs between arrival and delivery. */
   readonly jobs?: () => readonly Pick<JobView, "runner" | "progress">[];
   /** Tokens that expire. */
@@ -115,6 +117,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
   });
   gauge("alloy_runner_outbox_bytes", "Bytes of trace that wait for delivery.", [], (set) => {
     if (sources.outbox !== undefined) set({}, sources.outbox().bytes);
+  });
+  gauge("alloy_runner_durable", "1: what jobs of durable entries do is kept; 0: it cannot be.", [], (set) => {
+    const durable = sources.durable?.();
+    if (durable !== undefined) set({}, durable ? 1 : 0);
   });
   gauge("alloy_runner_state_free_bytes", "Free space where the runner keeps its state.", [], async (set) => {
     const free = await sources.stateFreeBytes?.().catch(() => undefined);

@@ -57,7 +57,7 @@ export function createReplay(
         const here = end - from;
         if (doubtful[0] === here) {
           doubtful.shift();
-          if (bytes[at] === LF && tail[here] !== LF) at++;
+          if (lineFeeds(bytes, at) > lineFeeds(tail, here)) at++;
           continue;
         }
         const known = tail.subarray(here, Math.min(doubtful[0] ?? tail.length, here + bytes.length - at));
@@ -90,6 +90,12 @@ export function standingLines(lines: readonly OwnLine[], from: number): OwnLine[
     if (line.at >= from) standing.push(line);
   }
   return standing;
+}
+
+function lineFeeds(bytes: Uint8Array, from: number): number {
+  let at = from;
+  while (bytes[at] === LF) at++;
+  return at - from;
 }
 
 function firstDifference(known: Uint8Array, bytes: Uint8Array): number {

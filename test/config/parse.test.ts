@@ -49,7 +49,7 @@ describe("defaults and units", () => {
   test("numbers and texts become one set of units", async () => {
     const config = await read(
       `concurrent = 4\ncheck_interval = 10\nlog_level = "WARNING"\nlog_format = "runner"\nlisten_address = ":9252"
-shutdown_timeout = 60\nconnection_max_age = "1h30m"\nmin_free_disk = "1.5GiB"\noutbox_max_age = 120\nstate_dir = "state"
+shutdown_timeout = 60\nconnection_max_age = "1h30m"\nmin_free_disk = "1.5GiB"\noutbox_max_age = 120\nstate_dir = "state"\nlive_key_file = "live.key"
 ${entry('limit = 2\noutput_limit = 100\nrequest_concurrency = 0\nunhealthy_interval = "2m"\nprepare_timeout = "15m0s"\nenvironment = ["A=b=c", "E="]\npre_clone_script = "x"')}`,
     );
     expect(config).toMatchObject({
@@ -63,6 +63,7 @@ ${entry('limit = 2\noutput_limit = 100\nrequest_concurrency = 0\nunhealthy_inter
       minFreeDiskBytes: 1.5 * 2 ** 30,
       outboxMaxAgeMs: 120_000,
       stateDir: "/etc/alloy-runner/state",
+      liveKeyFile: "/etc/alloy-runner/live.key",
     });
     expect(config.runners[0]).toMatchObject({
       limit: 2,

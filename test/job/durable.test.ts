@@ -15,12 +15,17 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { z } from "zod";
+import type { Job } from "../../src/job/job.ts";
 import { type KeptJob, keepJob } from "../../src/job/life/durable/keep.ts";
 import { lookAtLife } from "../../src/job/life/durable/look.ts";
-import type { StoredPlan } from "../../src/job/life/durable/stored-plan.ts";
+import type { knownJob } from "../../src/job/life/durable/stored-job.ts";
+import type { knownOp, knownStage, knownTest, StoredPlan } from "../../src/job/life/durable/stored-plan.ts";
+import type { Stage } from "../../src/job/plan/stage.ts";
 import { secretsOf } from "../../src/job/variables/secrets.ts";
 import { findKey } from "../../src/journal/live/key.ts";
 import { createSeal, openPayload } from "../../src/journal/live/payload.ts";
+import type { Op, Test } from "../../src/shell.ts";
 import { jobWith, type LogLine, recordingLog, step, variable } from "./stand.ts";
 
 let top = "";
@@ -83,6 +88,7 @@ function keep(logged: LogLine[] = [], at = dir, jobKey = "7e3b05c2-17-0123456789
     job,
     entry: `{"token":"${TOKEN}"}`,
     secrets,
+    prefixes: ["tok-"],
     log: recordingLog(logged),
   });
 }
@@ -96,7 +102,7 @@ function begin(): KeptJob {
   kept.plan(plan);
   kept.hide(["l3arnt-l4ter"]);
   kept.note({ kind: "begun", stage: 0 });
-  kept.begin("proof", { from: 0, line: () => null }).place({ dir: "/run/x/1" });
+  kept.begin("proof", { from: 0, line: () => null }).begins({ dir: "/run/x/1" });
   return kept;
 }
 
@@ -107,7 +113,7 @@ describe("what is kept of a job", () => {
     const kept = begin();
     const found = await look();
     if (found.is !== "whole") throw new Error(JSON.stringify(found));
-    expect(found.kept).toMatchObject({ job, plan, entry: `{"token":"${TOKEN}"}` });
+    expect(found.kept).toMatchObject({ job, plan, prefixes: ["tok-"], entry: `{"token":"${TOKEN}"}` });
     expect(found.kept.secrets).toEqual(expect.arrayContaining(["v3ry-s3cret-word", "l3arnt-l4ter", TOKEN, job.token]));
     expect(found.kept.entries.map(({ kind }) => kind)).toEqual([
       ...["masks", "limit", "preparing", "prepared", "masks", "begun", "script", "place"],
@@ -219,6 +225,27 @@ function change(path: string, at: number): void {
 function cutLine(path: string): void {
   const bytes = readFileSync(path);
   truncateSync(path, bytes.lastIndexOf(0x0a, bytes.length - 2) + 1);
+}
+
+/** A type with all that is optional in it. */
+type Whole<T> = T extends readonly (infer E)[]
+  ? Whole<E>[]
+  : T extends object
+    ? { [K in keyof T]-?: Whole<Exclude<T[K], undefined>> }
+    : T;
+type Alike<A, B> = [Whole<A>] extends [Whole<B>] ? ([Whole<B>] extends [Whole<A>] ? true : false) : false;
+
+test("what is new in a job or a plan is known to those who read it", () => {
+  // The compiler looks: one of these is no `true` where a schema lacks a part of its type.
+  const alike: readonly true[] = [
+    ...[isTrue<Alike<Job, z.output<typeof knownJob>>>(true), isTrue<Alike<Stage, z.output<typeof knownStage>>>(true)],
+    ...[isTrue<Alike<Op, z.output<typeof knownOp>>>(true), isTrue<Alike<Test, z.output<typeof knownTest>>>(true)],
+  ];
+  expect(alike).toHaveLength(4);
+});
+
+function isTrue<T extends true>(is: T): T {
+  return is;
 }
 
 describe("the key", () => {

@@ -31,10 +31,12 @@ export interface HandlingOptions {
   /** Lines of the `[[runners]]` entry. */
   readonly entry?: string;
   readonly timing?: HandleDeps["timing"];
+  /** With what secrets of durable jobs are kept. */
+  readonly liveKey?: Buffer;
 }
 
 /** One `[[runners]]` entry with everything that handles its jobs, but no polling. */
-export async function openHandling({ url, token, dir: given, entry: lines = "", timing }: HandlingOptions) {
+export async function openHandling({ url, token, dir: given, entry: lines = "", timing, liveKey }: HandlingOptions) {
   const dir = given ?? (await mkdtemp(join(tmpdir(), "alloy-handle-")));
   const logged: LogLine[] = [];
   const log = recordingLog(logged);
@@ -86,6 +88,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       log,
     }).open,
     scratchDir: stateDir.scratchDir,
+    liveKey: async () => liveKey ?? null,
     minFreeBytes: () => 0,
     log,
     sessionTimeoutMs: 1800_000,

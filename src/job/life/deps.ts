@@ -22,6 +22,8 @@ export interface HandleDeps {
   /** @param entry whose certificates are trusted */
   readonly resolveSecrets: (entry: RunnerConfig, ...rest: Parameters<ResolveSecrets>) => ReturnType<ResolveSecrets>;
   readonly keptCaches: KeptCaches;
+  /** With what secrets of running jobs are kept for the runner's next process; `null`: there is nothing. */
+  readonly liveKey?: () => Promise<Buffer | null>;
   /** Private to the runner, for archives under way. */
   readonly scratchDir: string;
   /** What disks must still have free after a transfer. */

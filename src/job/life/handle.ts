@@ -11,6 +11,7 @@ import { traceWishes } from "../plan/trace-wishes.ts";
 import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
+import type { KeptJob } from "./durable/keep.ts";
 import { type MaskedLog, maskedLog } from "./masked-log.ts";
 import { conclude, concludeUnrun, refuse } from "./outcome/conclude.ts";
 import { jobKeyOf, storedJobOf } from "./outcome/report.ts";
@@ -39,15 +40,37 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     } catch (error) {
       return refuse(received, stored, error, deps);
     }
-    const handled = await handleKept({ ...received, secrets }, record, deps);
-    logEnd(handled.outcome, performance.now() - startedAt, deps.log);
-    return handled;
+    const kept = await keepLive({ ...received, secrets }, record, deps);
+    try {
+      const handled = await handleKept({ ...received, secrets }, record, kept, deps);
+      logEnd(handled.outcome, performance.now() - startedAt, deps.log);
+      return handled;
+    } finally {
+      kept?.end();
+    }
   };
+}
+
+/** `undefined`: the job ends with this process. */
+async function keepLive(
+  received: MaskedJob,
+  { dir, stored }: JobRecord,
+  { liveKey, identity, log }: HandleDeps,
+): Promise<KeptJob | undefined> {
+  const { job, entry, secrets } = received;
+  const key = entry.durable ? await liveKey?.() : undefined;
+  if (!key) return undefined;
+  const { keepJob } = await import("./durable/keep.ts");
+  return keepJob({
+    ...{ dir, jobKey: stored.key, key, version: identity.version, boot: stored.boot },
+    ...{ job, entry: entry.written, secrets: secrets.values, prefixes: tokenPrefixesOf(received), log },
+  });
 }
 
 async function handleKept(
   received: MaskedJob,
   record: JobRecord,
+  kept: KeptJob | undefined,
   deps: HandleDeps & { readonly log: MaskedLog },
 ): Promise<HandledJob> {
   const { coordinator, signal, concurrentId: room } = received;
@@ -58,7 +81,7 @@ async function handleKept(
   const concurrentId = await room;
   let trace: Trace;
   try {
-    trace = await openTraceOf(received, record);
+    trace = await openTraceOf(received, record, kept);
   } catch (cause) {
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
@@ -66,7 +89,12 @@ async function handleKept(
   log.maskBy(trace.mask);
   using _ = deps.liveMasks.hold(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
-  const { outcome, destroyed, shipper } = await runShipped({ ...received, concurrentId }, record, trace, deps);
+  const { outcome, destroyed, shipper } = await runShipped(
+    { ...received, concurrentId, ...(kept === undefined ? {} : { kept }) },
+    record,
+    trace,
+    deps,
+  );
   await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
   // It can be read until the coordinator has it, also where that takes days.
@@ -87,7 +115,7 @@ function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): read
   return traceWishes(job, entry).masksTokens ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
 }
 
-function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord): Promise<Trace> {
+function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord, kept: KeptJob | undefined): Promise<Trace> {
   const { job, entry, secrets } = received;
   return openTrace({
     path: tracePath,
@@ -95,6 +123,7 @@ function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord): Pro
     secretPrefixes: tokenPrefixesOf(received),
     limitBytes: entry.outputLimitBytes,
     sections: job.features.traceSections,
+    ...(kept === undefined ? {} : { keeper: kept.keeper }),
     ...(stored.stamped === true ? { stamps: true as const } : {}),
   });
 }

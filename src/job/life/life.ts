@@ -1,3 +1,4 @@
+import type { LifeEntry } from "../../journal/live/life.ts";
 import type { JobProgress, JobResult, JobUsage, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
 import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
@@ -10,8 +11,9 @@ export interface Life {
   readonly ended: readonly EndedStage[];
   /** `attempt` counts from 1. */
   preparing(attempt: number): void;
-  begin(stage: Stage): void;
-  end(stage: Stage, verdict: StageVerdict): void;
+  /** `number`: which of the plan it is, from 0. */
+  begin(stage: Stage, number: number): void;
+  end(stage: Stage, verdict: StageVerdict, number: number): void;
   /** Everything that could decide it is over. */
   finish(outcome: Outcome, usage: JobUsage): void;
 }
@@ -24,8 +26,16 @@ const MOVES: Readonly<Record<JobProgress["at"], readonly JobProgress["at"][]>> =
   delivering: [],
 };
 
-/** @param tell hears each move; a move that cannot be is a bug, and throws */
-export function createLife(tell: (progress: JobProgress) => void): Life {
+/**
+ * @param tell hears each move; a move that cannot be is a bug, and throws
+ * @param note keeps it, before it is told
+ * @param mask of the trace: a verdict may quote what has been said
+ */
+export function createLife(
+  tell: (progress: JobProgress) => void,
+  note: (entry: LifeEntry) => void = () => {},
+  mask = (text: string): string => text,
+): Life {
   let at: JobProgress["at"] = "received";
   const ended: EndedStage[] = [];
   const move = (to: JobProgress): void => {
@@ -35,13 +45,28 @@ export function createLife(tell: (progress: JobProgress) => void): Life {
   };
   return {
     ended,
-    preparing: (attempt) => move({ at: "preparing", attempt }),
-    begin: (stage) => move({ at: "running", stage: stage.name }),
-    end: (stage, verdict) => {
+    preparing(attempt) {
+      note({ kind: "preparing", attempt });
+      move({ at: "preparing", attempt });
+    },
+    begin(stage, number) {
+      note({ kind: "begun", stage: number });
+      move({ at: "running", stage: stage.name });
+    },
+    end(stage, verdict, number) {
+      note({ kind: "ended", stage: number, verdict: masked(verdict, mask) });
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
     },
-    finish: (outcome, usage) => move({ at: "finished", outcome: withoutWords(outcome), usage }),
+    finish(outcome, usage) {
+      note({ kind: "finished" });
+      move({ at: "finished", outcome: withoutWords(outcome), usage });
+    },
   };
+}
+
+function masked(verdict: StageVerdict, mask: (text: string) => string): StageVerdict {
+  if (verdict.is === "passed") return verdict;
+  return { ...verdict, outcome: { ...verdict.outcome, message: mask(verdict.outcome.message) } };
 }
 
 /** A script of the author's that counts: its after_script may run from then on. */

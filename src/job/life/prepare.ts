@@ -66,7 +66,10 @@ export async function prepare(
       concurrentId,
       projectPath: projectPathOf(job),
       trust: trustOf(job),
-      hide: trace.hide,
+      hide(secrets) {
+        request.kept?.hide(secrets);
+        trace.hide(secrets);
+      },
       environment: runner.environment,
       debugServices: introduced.debugServices,
       expand: introduced.expand,
@@ -96,6 +99,7 @@ export async function prepare(
       },
       clock.signal,
     );
+    request.kept?.note({ kind: "prepared", handle: environment.handle ?? null });
     trace.print(`Running on ${environment.host}...`);
     await trace.flush();
     return environment;

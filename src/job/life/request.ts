@@ -10,6 +10,7 @@ import type { Job, JobProgress, JobUsage, Variable } from "../job.ts";
 import type { PlanSettings } from "../plan/stage.ts";
 import type { JobSecrets } from "../variables/secrets.ts";
 import type { RunnerIdentity } from "../variables/variables.ts";
+import type { KeptJob } from "./durable/keep.ts";
 
 /** What a job needs to know of its `[[runners]]` entry. */
 export type JobRunner = Pick<
@@ -50,6 +51,8 @@ export interface RunJobRequest {
   readonly reservation?: Reservation;
   /** Kept on disk before it resolves: see `PrepareRequest.remember`. */
   readonly remember: (note: Note) => Promise<void>;
+  /** What it does is kept for the runner's next process. */
+  readonly kept?: KeptJob;
   /**
    * Fires with a `Stop` when nothing more may run: `canceled`, `shutting_down`. Needed beside the job's signal because that
    * one may have fired before for a reason that lets after_script run.

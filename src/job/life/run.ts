@@ -31,11 +31,15 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   const { trace, log, halt } = request;
   const terminal = offerTerminal(request);
   const clock = createStageClock();
-  const life = createLife((progress) => {
-    if (progress.at === "preparing") clock.enter("prepare_executor");
-    if (progress.at === "running") clock.enter(progress.stage);
-    request.onProgress?.(progress);
-  });
+  const life = createLife(
+    (progress) => {
+      if (progress.at === "preparing") clock.enter("prepare_executor");
+      if (progress.at === "running") clock.enter(progress.stage);
+      request.onProgress?.(progress);
+    },
+    request.kept?.note,
+    trace.mask,
+  );
   /** Fires when nothing more may run. */
   using end = joinSignals([
     { signal: halt },

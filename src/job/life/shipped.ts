@@ -6,12 +6,13 @@ import type { Trace } from "../../trace/contract.ts";
 import { type Shipper, shipTrace } from "../../trace/ship.ts";
 import { formatDuration } from "../plan/duration.ts";
 import type { HandleDeps } from "./deps.ts";
+import type { KeptJob } from "./durable/keep.ts";
 import type { MaskedJob } from "./received.ts";
 import { type RanJob, runJob } from "./run.ts";
 import { joinSignals } from "./signals.ts";
 
 /** A job with room to run. */
-export type StartedJob = MaskedJob & { readonly concurrentId: number };
+export type StartedJob = MaskedJob & { readonly concurrentId: number; readonly kept?: KeptJob };
 
 export interface ShippedJob extends RanJob {
   readonly shipper: Shipper;
@@ -24,7 +25,8 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets, kept } =
+    received;
   const {
     identity,
     findWriter,
@@ -63,6 +65,8 @@ export async function runShipped(
   using halt = joinSignals([{ signal }, { signal: over.signal }]);
   const tooLong = new Stop("timed_out", `took longer than ${formatDuration(job.timeoutMs)}`);
   using limit = deadline(canceling.signal, job.timeoutMs, tooLong);
+  kept?.limit(job.timeoutMs);
+  using _ = noteStops(kept, [limit.signal, halt.signal]);
   const ran = await runJob(
     {
       job,
@@ -86,6 +90,7 @@ export async function runShipped(
       ...(reservation === undefined ? {} : { reservation }),
       ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
       remember: record.remember,
+      ...(kept === undefined ? {} : { kept }),
       halt: halt.signal,
       onProgress: board.moved,
       onPlace: (usage) => board.offer({ usage }),
@@ -97,6 +102,22 @@ export async function runShipped(
     limit.signal,
   );
   return { ...ran, shipper };
+}
+
+/** That the job is to stop is kept, and why, before it is. */
+function noteStops(kept: KeptJob | undefined, signals: readonly AbortSignal[]): Disposable {
+  const listeners = signals.map((signal) => ({
+    signal,
+    listener: (): void => {
+      if (signal.reason instanceof Stop) kept?.note({ kind: "stopping", why: signal.reason.why });
+    },
+  }));
+  for (const { signal, listener } of listeners) signal.addEventListener("abort", listener, { once: true });
+  return {
+    [Symbol.dispose]: () => {
+      for (const { signal, listener } of listeners) signal.removeEventListener("abort", listener);
+    },
+  };
 }
 
 /** Nothing of the live trace is on its way any more when this resolves; its file is closed. */

@@ -2,7 +2,7 @@ import { describeError, Stop, SystemFailure } from "../../errors.ts";
 import type { Executor, Note, Recovered } from "../../executor.ts";
 import type { Log } from "../../log.ts";
 import { deadline, retry, unlessAborted } from "../../time.ts";
-import type { Journal, LeftoverJob, Outbox, StoredJob } from "../contract.ts";
+import type { JobRecord, Journal, LeftoverJob, Outbox, StoredJob } from "../contract.ts";
 import { sealDeadTrace } from "./dead-trace.ts";
 
 export interface RecoveryOptions {
@@ -11,6 +11,8 @@ export interface RecoveryOptions {
   /** Who cleans up after this job; `null`: its executor is not known (any more). */
   readonly executorFor: (stored: StoredJob) => Promise<Pick<Executor, "recover"> | null>;
   readonly log: Log;
+  /** What else is to be said of a job that died: why nobody goes on with it. What it had kept for that may go then. */
+  readonly lookAt?: (record: JobRecord) => Promise<string | null>;
   /** For all of it together; then it goes on without. */
   readonly timeoutMs?: number;
   /** Tries per job, and the first pause between them. */
@@ -90,11 +92,16 @@ async function bury(
     return { done: [], left: [`its clean-up failed: ${describeError(error)}`] };
   });
   signal.throwIfAborted();
+  const seen = await options.lookAt?.(record).catch((error: unknown) => {
+    log.warn(`cannot look at what job ${stored.id} was doing`, { ...fields, problem: describeError(error) });
+    return null;
+  });
   const circumstances = [
     isSameBoot ? "its process ended unexpectedly" : "the machine was restarted",
     `found at the next start, ${new Date().toISOString()}`,
     ...cleaned.done,
     ...cleaned.left,
+    ...(seen ? [seen] : []),
   ].join("; ");
   const diedAt = await sealDeadTrace(leftover, circumstances, log);
   await record

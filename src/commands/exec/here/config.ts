@@ -71,6 +71,8 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     plainLineEnds: true,
     // Working copies are where `exec` finds and removes them.
     customBuildDir: undefined,
+    // Ctrl-C means the end, and nothing of it stays.
+    durable: false,
     // Nobody reads this trace but the person who waits for it.
     featureFlags: { ...entry.featureFlags, FF_TIMESTAMPS: false },
     ...(options.templateDir !== undefined && isHere(entry.executor, context)

@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import { describeError } from "../../../errors.ts";
-import type { Note } from "../../../executor.ts";
+import type { ScriptKeeping } from "../../../executor.ts";
 import { type CheckpointFile, openCheckpoints } from "../../../journal/live/checkpoint.ts";
 import { type LifeEntry, openLife } from "../../../journal/live/life.ts";
 import { createSeal, openPayload } from "../../../journal/live/payload.ts";
@@ -26,6 +26,8 @@ export interface KeepRequest {
   /** What stood in the config file for its entry. */
   readonly entry: string;
   readonly secrets: readonly string[];
+  /** What tokens begin with that are masked, too. */
+  readonly prefixes: readonly string[];
   readonly log: Log;
 }
 
@@ -48,9 +50,7 @@ export interface KeptJob {
   end(): void;
 }
 
-export interface KeptScript {
-  /** It is about to run there. */
-  place(place: Note): void;
+export interface KeptScript extends ScriptKeeping {
   exit(exit: { readonly code: number; readonly signal: string | null }): void;
   /** Nothing of its output comes any more. */
   end(): void;
@@ -99,7 +99,7 @@ export function keepJob(request: KeepRequest): KeptJob {
   keep(() => {
     life = openLife(path("life"), version);
     checkpoints = openCheckpoints(path("at"));
-    payload.append("job", { job, entry });
+    payload.append("job", { job, entry, prefixes: request.prefixes });
     noteMasks();
   });
 
@@ -123,7 +123,9 @@ export function keepJob(request: KeepRequest): KeptJob {
       running = { number, ...script };
       note({ kind: "script", number, proof });
       return {
-        place: (place) => note({ kind: "place", number, place }),
+        begins: (place) => note({ kind: "place", number, place }),
+        // Nothing of it is read again: a runner that starts anew ends the script.
+        settled: () => Number.POSITIVE_INFINITY,
         exit: ({ code, signal }) => note({ kind: "exit", number, code, signal }),
         end() {
           running = undefined;

@@ -1,10 +1,12 @@
-import { lstat } from "node:fs/promises";
+import { lstat, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import type { JobRecord } from "../../../journal/contract.ts";
 import { type Checkpoint, readCheckpoint } from "../../../journal/live/checkpoint.ts";
 import { type LifeEntry, readLife } from "../../../journal/live/life.ts";
 import { foreignSign, readOwnFile } from "../../../journal/live/own-file.ts";
 import { createSeal, MOST_PAYLOAD_BYTES, readPayload } from "../../../journal/live/payload.ts";
+import type { Log } from "../../../log.ts";
 import type { Job } from "../../job.ts";
 import { secretsOf } from "../../variables/secrets.ts";
 import { parseJob } from "./stored-job.ts";
@@ -26,6 +28,7 @@ export interface WholeLife {
   readonly plan: StoredPlan | null;
   /** What its trace must not show. */
   readonly secrets: readonly string[];
+  readonly prefixes: readonly string[];
   readonly entries: readonly LifeEntry[];
   readonly checkpoint: (Checkpoint & { readonly seq: number }) | null;
 }
@@ -35,13 +38,13 @@ const MOST_LIFE_BYTES = 64 * 1024 * 1024;
 const MOST_FILE_BYTES = 6 * MOST_PAYLOAD_BYTES;
 const CHECKPOINT_BYTES = 1024;
 
-const received = z.strictObject({ job: z.unknown(), entry: z.string() });
+const received = z.strictObject({ job: z.unknown(), entry: z.string(), prefixes: z.array(z.string()) });
 
 /**
  * Whoever can write to these files could have the runner start things, so that one doubt is enough for none of it to count.
  * @param token the entry's, which traces do not show
  */
-export async function lookAtLife(dir: string, jobKey: string, key: Buffer, token: string): Promise<FoundLife> {
+export async function lookAtLife(dir: string, jobKey: string, key: Buffer | null, token: string): Promise<FoundLife> {
   const unusable = (problem: string): FoundLife => ({ is: "unusable", problem });
   const info = await lstat(dir);
   const strange = info.isDirectory() ? foreignSign(info) : "is no directory";
@@ -59,6 +62,7 @@ export async function lookAtLife(dir: string, jobKey: string, key: Buffer, token
   if ("foreign" in life) return { is: "foreign", version: life.foreign };
   if ("problem" in life) return unusable(`life: ${life.problem}`);
   if (payloadFile === null || "problem" in payloadFile) return unusable("there is no payload");
+  if (key === null) return unusable("payload: there is no key");
   const seal = createSeal(key, jobKey);
   const payload = readPayload(payloadFile.bytes, seal);
   if (payload === null) return unusable("payload: it is not this job's, was changed, or the key is another");
@@ -89,6 +93,36 @@ export async function lookAtLife(dir: string, jobKey: string, key: Buffer, token
   const checkpoint = atFile === null || "problem" in atFile ? null : readCheckpoint(atFile.bytes);
   return {
     is: "whole",
-    kept: { job, entry: head.entry, plan, secrets: [...secrets], entries: life.entries, checkpoint },
+    kept: {
+      job,
+      entry: head.entry,
+      prefixes: head.prefixes,
+      plan,
+      secrets: [...secrets],
+      entries: life.entries,
+      checkpoint,
+    },
   };
+}
+
+/**
+ * Of a job that nobody goes on with: what its trace is told besides. What was secret in its files is removed.
+ * @param by the runner's version
+ */
+export async function buryLife(
+  { dir, stored }: Pick<JobRecord, "dir" | "stored">,
+  { key, by, log }: { readonly key: Buffer | null; readonly by: string; readonly log: Log },
+): Promise<string | null> {
+  const found = await lookAtLife(dir, stored.key, key, stored.runner.token);
+  await rm(join(dir, "payload"), { force: true, recursive: true });
+  switch (found.is) {
+    case "none":
+    case "whole":
+      return null;
+    case "unusable":
+      log.warn("what a job was doing cannot be used", { job: stored.id, problem: found.problem });
+      return "what it was doing was not kept";
+    case "foreign":
+      return `the job was begun by alloy-runner ${found.version}, which this one (${by}) cannot follow`;
+  }
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Op, Test } from "../../../shell.ts";
 import { cacheFormats } from "../../../transfer/cache/cache-store.ts";
-import { compressionLevels, type Transfer } from "../../../transfer/transfer.ts";
+import { compressionLevels } from "../../../transfer/transfer.ts";
 import type { Stage } from "../../plan/stage.ts";
 
 /**
@@ -27,34 +27,36 @@ const milliseconds = z.number().nonnegative();
 
 const argv = z.tuple([text], text);
 
-const test: z.ZodType<Test> = z.lazy(() =>
-  z.discriminatedUnion("test", [
-    z.strictObject({ test: z.enum(["directory", "file", "exists", "symlink"]), path: text }),
-    z.strictObject({ test: z.literal("program"), name: text }),
-    z.strictObject({ test: z.literal("succeeds"), argv }),
-    z.strictObject({ test: z.literal("nested"), path: text, name: text }),
-    z.strictObject({ test: z.literal("not"), of: test }),
-  ]),
-);
+const test: z.ZodType<Test> = z.lazy(() => knownTest);
+export const knownTest = z.discriminatedUnion("test", [
+  z.strictObject({ test: z.enum(["directory", "file", "exists", "symlink"]), path: text }),
+  z.strictObject({ test: z.literal("program"), name: text }),
+  z.strictObject({ test: z.literal("succeeds"), argv }),
+  z.strictObject({ test: z.literal("nested"), path: text, name: text }),
+  z.strictObject({ test: z.literal("not"), of: test }),
+]);
 
-const op: z.ZodType<Op> = z.lazy(() =>
-  z.discriminatedUnion("op", [
-    z.strictObject({ op: z.literal("export"), name: text, value: text, around: texts.exactOptional() }),
-    z.strictObject({ op: z.literal("unset"), name: text }),
-    z.strictObject({ op: z.literal("exportFile"), name: text, path: text, content: text }),
-    z.strictObject({ op: z.literal("write"), path: text, content: text }),
-    z.strictObject({ op: z.literal("run"), argv }),
-    z.strictObject({ op: z.literal("source"), text }),
-    z.strictObject({ op: z.enum(["cd", "mkdir"]), path: text }),
-    z.strictObject({ op: z.literal("remove"), path: text }),
-    z.strictObject({ op: z.literal("removeNamed"), path: text, names: texts }),
-    z.strictObject({ op: z.literal("print"), text, tone: z.enum(["plain", "notice", "warning", "error"]) }),
-    // biome-ignore lint/suspicious/noThenProperty: it is the name in `Op`
-    z.strictObject({ op: z.literal("when"), test, then: z.array(op), else: z.array(op).exactOptional() }),
-    z.strictObject({ op: z.literal("repeat"), attempts: count, pauseSeconds: z.number(), body: z.array(op) }),
-    z.strictObject({ op: z.literal("exit"), status: z.number().int() }),
-  ]),
-);
+const tone = z.enum(["plain", "notice", "warning", "error"]);
+
+const op: z.ZodType<Op> = z.lazy(() => knownOp);
+export const knownOp = z.discriminatedUnion("op", [
+  z.strictObject({ op: z.literal("export"), name: text, value: text, around: texts.exactOptional() }),
+  z.strictObject({ op: z.literal("unset"), name: text }),
+  z.strictObject({ op: z.literal("exportFile"), name: text, path: text, content: text }),
+  z.strictObject({ op: z.literal("exportLines"), name: text, path: text }),
+  z.strictObject({ op: z.literal("write"), path: text, content: text }),
+  z.strictObject({ op: z.literal("run"), argv }),
+  z.strictObject({ op: z.literal("source"), text }),
+  z.strictObject({ op: z.enum(["cd", "mkdir"]), path: text }),
+  z.strictObject({ op: z.literal("remove"), path: text }),
+  z.strictObject({ op: z.literal("removeNamed"), path: text, names: texts }),
+  z.strictObject({ op: z.literal("print"), text, tone }),
+  z.strictObject({ op: z.literal("printSection"), section: text, text, line: text, tone }),
+  // biome-ignore lint/suspicious/noThenProperty: it is the name in `Op`
+  z.strictObject({ op: z.literal("when"), test, then: z.array(op), else: z.array(op).exactOptional() }),
+  z.strictObject({ op: z.literal("repeat"), attempts: count, pauseSeconds: z.number(), body: z.array(op) }),
+  z.strictObject({ op: z.literal("exit"), status: z.number().int() }),
+]);
 
 const cache = z.strictObject({
   projectPath: text,
@@ -73,7 +75,7 @@ const dependency = z.strictObject({
   file: z.strictObject({ name: text, size: z.number() }).nullable(),
 });
 
-const transfer: z.ZodType<Transfer> = z.discriminatedUnion("what", [
+const transfer = z.discriminatedUnion("what", [
   z.strictObject({
     what: z.literal("restore_cache"),
     caches: z.array(cache),
@@ -113,7 +115,7 @@ const policy = z.strictObject({
   afterTimeLimit: z.literal(false).exactOptional(),
 });
 
-const stage: z.ZodType<Stage> = z.discriminatedUnion("kind", [
+export const knownStage = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("transfer"), name: text, title: text, transfer, policy }),
   z.strictObject({
     kind: z.literal("script"),
@@ -129,7 +131,7 @@ const stage: z.ZodType<Stage> = z.discriminatedUnion("kind", [
 ]);
 
 const plan: z.ZodType<StoredPlan> = z.strictObject({
-  stages: z.array(stage),
+  stages: z.array(knownStage),
   xtrace: z.boolean(),
   concurrentId: count,
   projectSlot: count,

@@ -10,6 +10,7 @@ import { formatDuration } from "../../plan/duration.ts";
 import type { ScriptStage, Stage, TransferStage } from "../../plan/stage.ts";
 import { type Draft, draft, type Writers } from "../../plan/writers.ts";
 import { adviceOn, type GitTrouble, gitTroubleOf } from "../../sources/git-failure.ts";
+import type { KeptJob } from "../durable/keep.ts";
 import { describeExit } from "../outcome/outcome.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
@@ -27,6 +28,7 @@ export interface StageContext {
   readonly log: Log;
   /** `CI_DEBUG_TRACE`. */
   readonly xtrace: boolean;
+  readonly kept?: KeptJob;
   /** Before the second attempt of a stage; it grows from try to try. */
   readonly attemptPauseMs: number;
   /** `CI_JOB_STATUS`. */
@@ -128,16 +130,23 @@ async function runScript(
   const parts = writer.parts?.(drafted.ops, options);
   const command = writer.command({ login });
   const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
+  const kept = context.kept?.begin(proof, { from: trace.locate().chain.at, line: () => filter.line });
   let exit: Exit;
   try {
     exit = await environment.run(
-      { text, ...(parts === undefined ? {} : { parts }), command, stage: stage.name, runIn: stage.runIn, login },
+      {
+        ...{ text, command, stage: stage.name, runIn: stage.runIn, login },
+        ...(parts === undefined ? {} : { parts }),
+        ...(kept === undefined ? {} : { keeping: kept }),
+      },
       filter.input,
       signal,
     );
+    kept?.exit(exit);
   } finally {
     await filter.close();
     await trace.flush();
+    kept?.end();
   }
   // A trap's `exit 0` does not make a cancelled job succeed.
   signal.throwIfAborted();

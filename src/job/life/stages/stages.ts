@@ -30,7 +30,7 @@ export async function runStages(
   signals: Signals,
   life: Life,
 ): Promise<Outcome> {
-  const { job, runner, trace } = request;
+  const { job, runner, trace, kept, concurrentId } = request;
   const { plainShell = request.executor.plainShell } = environment;
   const writers = findWriters(environment.shell, plainShell === undefined ? {} : { plainShell }, request.findWriter);
   const { root, tmpDir } = environment.workspace;
@@ -38,6 +38,7 @@ export async function runStages(
   const { acceptsName } = writers.author;
   const place = { root, tmpDir, buildsDir, projectSlot, added, acceptsName };
   const { variables, settings } = setUp(request, place, (sentence) => trace.print(sentence, "warning"));
+  const xtrace = settings.debugTrace;
   const { ops: gitOps, warning } = gitVariables({
     mode: runner.jobGitVariables ?? "safe",
     apart: environment.helperApart === true,
@@ -55,32 +56,40 @@ export async function runStages(
     writers,
     trace,
     log: request.log,
-    xtrace: settings.debugTrace,
+    xtrace,
     attemptPauseMs: request.attemptPauseMs ?? 2000,
+    ...(kept === undefined ? {} : { kept }),
   };
-  for (const stage of stages) {
-    if (mayRun(stage.policy, life.ended, stoppedBy(signals))) await pass(stage, context, signals, life);
+  kept?.plan({ stages, xtrace, concurrentId, projectSlot, root, tmpDir, buildsDir });
+  for (const [number, stage] of stages.entries()) {
+    const planned = { stage, number };
+    if (mayRun(stage.policy, life.ended, stoppedBy(signals))) await pass(planned, context, signals, life);
   }
   return decided(life.ended) ?? outcomeOfSignals(signals) ?? { result: "success" };
 }
 
 /** One stage of the plan, from its beginning to its verdict. */
-async function pass(stage: Stage, context: Omit<StageContext, "status">, signals: Signals, life: Life): Promise<void> {
+async function pass(
+  { stage, number }: { readonly stage: Stage; readonly number: number },
+  context: Omit<StageContext, "status">,
+  signals: Signals,
+  life: Life,
+): Promise<void> {
   const { trace, log } = context;
   const ownClock = stage.policy.clock === "own";
   const { signal } = ownClock ? signals.end : signals.work;
   const status = ownClock ? jobStatus(decided(life.ended)) : "running";
-  life.begin(stage);
+  life.begin(stage, number);
   context.environment.enter?.(stage.name, decided(life.ended) !== null);
   try {
     await trace.section(stage.name, () => runStage(stage, { ...context, status }, signal));
-    life.end(stage, { is: "passed" });
+    life.end(stage, { is: "passed" }, number);
   } catch (error) {
     if (isUnexpected(error)) logUnexpected(log, error);
     const verdict = judge(stage, error, life.ended, signal);
     const said = sentenceOn(stage, verdict);
     if (said !== null) trace.print(said.text, said.tone);
-    life.end(stage, verdict);
+    life.end(stage, verdict, number);
   }
 }
 
