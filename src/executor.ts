@@ -117,7 +117,7 @@ export interface PrepareRequest {
    * @throws {SystemFailure} it chose one that it may not have
    */
   chosenRoot?(place: Pick<JobPlace, "buildsDir" | "projectSlot">): string | null;
-  /** `CI_DEBUG_SERVICES`: what services print is to be in the trace. */
+  /** `CI_DEBUG_SERVICES`: what services print is to be in the trace, until `scriptsOver`. */
   readonly debugServices?: boolean;
   /** The same over what a job cannot change: `environment` of the entry, and what the runner sets. For the operator's own images. */
   expandSettled(text: string): string;
@@ -228,6 +228,8 @@ export interface Environment {
    * while somebody looks at the job, so it must cost little.
    */
   usage?(signal: AbortSignal): Promise<JobUsage>;
+  /** Called once, after the last script: what only tells of the job, such as logs of its services, has ended when it resolves. */
+  scriptsOver?(): Promise<void>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;
 }

@@ -47,6 +47,7 @@ export async function prepareSshJob(
     host,
     projectSlot: options.slot,
     variables,
+    scriptsOver: stopLogs,
     // All of it goes with the container.
     destroy: async (until) => {
       close();

@@ -181,7 +181,7 @@ describe("jobs in containers", () => {
   it("what services print is in the trace with CI_DEBUG_SERVICES, each line with its names", async () => {
     const talking = service("service", {
       aliases: ["db", "a-db"],
-      command: ["sh", "-c", "echo one; echo two >&2; printf three"],
+      command: ["sh", "-c", "echo one; echo two >&2; until [ -e /builds/more ]; do sleep 0.05; done; printf three"],
     });
     const executor = stand().open({}, { killGraceMs: 500 });
     onTestFinished(() => executor.close(never));
@@ -189,7 +189,12 @@ describe("jobs in containers", () => {
     const request = requestOf({ services: [talking] });
     const environment = await executor.prepare({ ...request, debugServices: true }, notes, never);
     onTestFinished(() => environment.destroy(never));
+    await notes.until(/Z two/);
+    // Whoever looks at what the job uses ends nothing.
     await environment.usage?.(never);
+    await runOps(environment, source("touch /builds/more"));
+    await notes.until(/Z three/);
+    await environment.scriptsOver?.();
     const lines = notes.text.split("\n").filter((line) => line.includes("[service:"));
     expect(lines.map((line) => line.slice(line.lastIndexOf("Z "), -5)).sort()).toEqual(["Z one", "Z three", "Z two"]);
     for (const line of lines)

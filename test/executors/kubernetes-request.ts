@@ -16,11 +16,12 @@ export function requestOf(parts: Partial<Job>): PrepareRequest & { readonly note
     executor: { features },
     concurrentId: 0,
   };
-  const { variables } = setUp(sources, null);
+  const { variables, settings } = setUp(sources, null);
   return {
     ...request,
     job,
     variables: job.variables.map((each) => ({ ...each, value: variables.expand(each.value) })),
+    debugServices: settings.debugServices,
     expand: variables.expand,
     openVariables: (place) => preparedVariables(sources, place),
   };

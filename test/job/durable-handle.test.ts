@@ -10,6 +10,7 @@ import { recoverJobs } from "../../src/journal/delivery/recover.ts";
 import { encodeLine } from "../../src/journal/records/record-lines.ts";
 import { startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { never } from "../../src/time.ts";
+import { openVault, VAULT_JWT, vaultSecret } from "../support/stores/vault.ts";
 import { openHandling } from "./handling.ts";
 import { recordingLog } from "./stand.ts";
 
@@ -85,6 +86,29 @@ for (const dialect of ["alloy", "gitlab"] as const) {
     expect(await filesWith(stateDir, SECRET)).toEqual([]);
   });
 }
+
+test("what a durable job's stores told is hidden in its trace by whoever goes on with it, too", async () => {
+  const vault = await openVault();
+  const local = await startCoordinator({ dialect: "gitlab" });
+  onTestFinished(() => local.close());
+  const { token } = local.addRunner();
+  const handling = await openHandling({ url: local.url, token, entry: "durable = true", liveKey: key });
+  onTestFinished(() => handling.close());
+  const { work, goOn } = waiting(handling.dir);
+  const job = local.enqueue({
+    ...work,
+    variables: [...work.variables, { key: "VAULT_ID_TOKEN", value: VAULT_JWT, masked: true, public: false, raw: true }],
+    payload: { secrets: { PASSWORD: { vault: vaultSecret(vault.url), file: false } } },
+  });
+  const handled = handling.handle(await handling.receive());
+  await job.traceContains("begun");
+  const { jobsDir } = handling.stateDir;
+  const [jobKey = ""] = await readdir(jobsDir);
+  const found = await lookAtLife(join(jobsDir, jobKey), jobKey, key, token);
+  expect(found.is === "whole" ? found.kept.secrets : found).toContain("kv2-pass-word");
+  goOn();
+  expect((await handled).outcome).toEqual({ result: "success" });
+});
 
 test("a durable job that died with its runner is buried, with a word on why nobody goes on with it", async () => {
   const dir = await temporary();

@@ -17,6 +17,7 @@ import type { HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
+import { resolveSecrets } from "../../src/secrets/resolve.ts";
 import { never } from "../../src/time.ts";
 import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
 import { createCaches } from "../../src/transfer/cache/open-caches.ts";
@@ -73,7 +74,20 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
     outbox,
     identity: { version: "2.0.0", revision: "0", architecture: "linux/amd64" },
     findWriter: findShellWriter,
-    resolveSecrets: () => Promise.reject(new Error("there are no stores")),
+    resolveSecrets: async (_entry, wanted, signal) =>
+      await resolveSecrets(
+        wanted,
+        {
+          connections,
+          userAgent: identity.userAgent,
+          tlsCaFile: undefined,
+          certsDir: dir,
+          plainHttpHosts: [],
+          environment: {},
+          pauseMs: 5,
+        },
+        signal,
+      ),
     keptCaches: createKeptCaches({ log }),
     openCaches: createCaches({
       connections,

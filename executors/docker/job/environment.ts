@@ -278,10 +278,10 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       return await openContainerTerminal(around, request, signal);
     },
     usage: async (signal) => {
-      await options.stopLogs();
       const ids = helper === build ? [build.id] : [build.id, helper.id];
       return { ...(await meter.usage(ids, signal)), imageSeconds: options.imageSeconds };
     },
+    scriptsOver: options.stopLogs,
     destroy: options.destroy,
   };
 }

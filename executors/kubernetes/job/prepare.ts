@@ -19,7 +19,7 @@ import { type Cluster, locationOf } from "./cluster.ts";
 import { describeContainers, makePlaces, shellOf } from "./containers.ts";
 import { createEnvironment } from "./environment.ts";
 import { createLoginSecret } from "./login-secret.ts";
-import { followServices, wantsServiceLogs } from "./service-logs.ts";
+import { followServices } from "./service-logs.ts";
 import { tellOfEnds, waitForServices } from "./services.ts";
 import { startPod } from "./start-pod.ts";
 
@@ -166,18 +166,19 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
   const shell = shellOf(deps.entry.shell, containers.build);
   await makePlaces(containers, places, notes, signal);
   const place = { api: cluster.api, namespace, pod: pod.name, look: () => pod.view.pod, notes };
-  const stopLogs = wantsServiceLogs(request)
-    ? followServices({
-        ...place,
-        services: services.map(({ wanted: { name }, container }) => ({ name, container })),
-      })
-    : async () => {};
+  const stopLogs =
+    request.debugServices === true
+      ? followServices({
+          ...place,
+          services: services.map(({ wanted: { name }, container }) => ({ name, container })),
+        })
+      : async () => {};
   const fine = await waitForServices(
     { ...place, services, limitMs: settings.waitForServicesMs, helper: containers.helper.commands },
     signal,
   );
   const stopTelling = tellOfEnds({ ...place, services: fine });
-  return createEnvironment({
+  const environment = createEnvironment({
     jobKey,
     shell,
     ...containers,
@@ -194,6 +195,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
       await options.destroy(until);
     },
   });
+  return { ...environment, scriptsOver: stopLogs };
 }
 
 function hostOf(url: string): string {

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Notes, PrepareRequest } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor.ts";
 import { pause } from "../../../src/time.ts";
 import { passOn } from "../../common/notes.ts";
 import type { Api } from "../api/client.ts";
@@ -19,16 +19,6 @@ export interface FollowOptions {
 const AGAIN_MS = 500;
 /** Longer lines are passed on in pieces. */
 const MOST_LINE_BYTES = 64 * 1024;
-
-/** Whether a job wants to see what its services print. */
-export function wantsServiceLogs({
-  debugServices,
-  variables,
-}: Pick<PrepareRequest, "variables" | "debugServices">): boolean {
-  if (debugServices !== undefined) return debugServices;
-  const value = variables.findLast(({ key }) => key === "CI_DEBUG_SERVICES")?.value ?? "";
-  return /^(?:true|yes|on|1)$/i.test(value.trim());
-}
 
 /** What services print goes into the trace as it comes, each line with its service. @returns how to stop, once nothing more is written */
 export function followServices(options: FollowOptions): () => Promise<void> {

@@ -7,6 +7,7 @@ import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
 import type { Life } from "./life.ts";
 import type { RunJobRequest } from "./request.ts";
+import { hideIn } from "./secrets.ts";
 
 const PREPARE_ATTEMPTS = 3;
 
@@ -66,10 +67,7 @@ export async function prepare(
       concurrentId,
       projectPath: projectPathOf(job),
       trust: trustOf(job),
-      hide(secrets) {
-        request.kept?.hide(secrets);
-        trace.hide(secrets);
-      },
+      hide: hideIn(request),
       environment: runner.environment,
       debugServices: introduced.debugServices,
       expand: introduced.expand,

@@ -1,6 +1,6 @@
 import { describeError, Stop } from "../../errors.ts";
 import type { Environment } from "../../executor.ts";
-import { deadline, never } from "../../time.ts";
+import { deadline, never, unlessAborted } from "../../time.ts";
 import type { Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { createLife } from "./life.ts";
@@ -65,6 +65,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   clock.enter(undefined);
   outcome = await terminal.hold(outcome, [end.signal, signal]);
   await terminal.close();
+  if (environment !== null) await scriptsOver(environment);
   const usage = environment === null ? {} : asEnded(await usageOf(environment));
   // A job that got no place has used nothing.
   if (environment !== null) trace.print(usageLine(usage, clock.times), "plain");
@@ -72,6 +73,15 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   if (environment !== null) log.info("what the job used", usageFields(usage, clock.times));
   life.finish(outcome, usage);
   return { outcome, destroyed: destroy(environment, request) };
+}
+
+const LAST_WORDS_MS = 2000;
+
+/** Nothing of the surroundings writes into the trace afterwards, unless they do not answer. */
+async function scriptsOver(environment: Environment): Promise<void> {
+  if (environment.scriptsOver === undefined) return;
+  using limit = deadline(never, LAST_WORDS_MS, new Stop("timed_out", "no answer"));
+  await unlessAborted(environment.scriptsOver(), limit.signal).catch(() => {});
 }
 
 /** Whether a stop ends the job's script alone, so that after_script still runs. */

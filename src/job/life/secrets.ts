@@ -2,6 +2,14 @@ import { setUp } from "../plan/set-up.ts";
 import { MISSING_SWITCH } from "../plan/settings.ts";
 import type { RunJobRequest } from "./request.ts";
 
+/** Hides texts in a job's trace, also where the runner's next process goes on with it: that hears of them first. */
+export function hideIn({ kept, trace }: Pick<RunJobRequest, "kept" | "trace">): (secrets: readonly string[]) => void {
+  return (secrets) => {
+    kept?.hide(secrets);
+    trace.hide(secrets);
+  };
+}
+
 /**
  * The job with its secrets as variables of its own, which win over others of the same name; they are hidden in its trace before
  * anything of the job could show them.
@@ -24,7 +32,7 @@ export async function withSecrets(
         secrets,
         expand: (text) => variables.expandWith(new Map(), text),
         get: variables.get,
-        hide: trace.hide,
+        hide: hideIn(request),
         mustExist: runner.featureFlags[MISSING_SWITCH] ?? settings.secrets.mustExist,
         attempts: settings.secrets.attempts,
         print: trace.print,
