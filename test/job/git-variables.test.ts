@@ -19,8 +19,15 @@ const WORDS = {
   GIT_STRATEGY: "fetch",
 };
 
-function of(mode: JobGitVariables, variables: Record<string, string>, apart = false) {
-  const { ops, warning } = gitVariables({ mode, apart, names: Object.keys(variables), get: (key) => variables[key] });
+function of(mode: JobGitVariables, variables: Record<string, string>, apart = false, own: Record<string, string> = {}) {
+  const environment = Object.entries(own).map(([key, value]) => ({ key, value }));
+  const { ops, warning } = gitVariables({
+    mode,
+    apart,
+    environment,
+    names: Object.keys(variables),
+    get: (key) => variables[key],
+  });
   return { set: Object.fromEntries(ops.flatMap((op) => (op.op === "export" ? [[op.name, op.value]] : []))), warning };
 }
 
@@ -55,4 +62,17 @@ test("an operator can let all of them through, but never to where somebody else 
 test("counts that are none are nothing, and large ones end", () => {
   for (const count of ["-1", "x", "1.5", ""]) expect(of("all", { GIT_CONFIG_COUNT: count }).set).toEqual({});
   expect(of("safe", { GIT_CONFIG_COUNT: "999999999999" })).toEqual({ set: {}, warning: null });
+});
+
+test("settings of the operator's stay, before those of the job", () => {
+  const own = { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "http.sslCAInfo", GIT_CONFIG_VALUE_0: "/etc/mirror.pem" };
+  const job = { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "http.version", GIT_CONFIG_VALUE_0: "HTTP/1.1" };
+  expect(of("safe", job, false, own).set).toEqual({
+    GIT_CONFIG_COUNT: "2",
+    GIT_CONFIG_KEY_0: "http.sslCAInfo",
+    GIT_CONFIG_VALUE_0: "/etc/mirror.pem",
+    GIT_CONFIG_KEY_1: "http.version",
+    GIT_CONFIG_VALUE_1: "HTTP/1.1",
+  });
+  expect(of("safe", {}, false, own).set).toEqual({});
 });

@@ -42,7 +42,7 @@ export function previewJob(request: PreviewRequest): PreviewStage[] {
   const tmpDir = `${root}.tmp`;
   const place = { root, tmpDir, buildsDir, projectSlot: 0, acceptsName: writers.author.acceptsName };
   const { variables, settings } = setUp({ job, runner, identity, executor, concurrentId: 0 }, place);
-  const gitMode = { mode: runner.jobGitVariables ?? "safe", apart: false } as const;
+  const gitMode = { mode: runner.jobGitVariables ?? "safe", apart: false, environment: runner.environment } as const;
   const { ops: gitOps } = gitVariables({ ...gitMode, names: variables.names(), get: variables.get });
   const planPlace = { root, tmpDir };
   const stages = planJob({ job, settings, variables, place: planPlace, runner, coordinatorOrigin, gitOps });

@@ -12,6 +12,8 @@ export interface GitVariablesRequest {
   readonly mode: JobGitVariables;
   /** Sources are fetched by somebody else than who runs the job's script: no program of the job's choice runs there. */
   readonly apart: boolean;
+  /** `environment` of the entry. Its settings of git come before the job's, and stay where those are numbered anew. */
+  readonly environment: readonly { readonly key: string; readonly value: string }[];
   /** Names of the job's own variables. */
   readonly names: readonly string[];
   /** Value of a variable. */
@@ -53,11 +55,13 @@ export function gitVariables(request: GitVariablesRequest): {
   const pairs = names.includes("GIT_CONFIG_COUNT") ? pairsOf(get) : [];
   const taken = pairs.filter(([key]) => all || (mode !== "none" && SAFE_SETTING.test(key) && !UNSAFE_LFS.test(key)));
   refused.push(...pairs.filter((pair) => !taken.includes(pair)).map(([key]) => key));
-  for (const [index, [key, value]] of taken.entries()) {
+  const operators = pairsOf((name) => request.environment.findLast(({ key }) => key === name)?.value);
+  const numbered = taken.length === 0 ? [] : [...operators, ...taken];
+  for (const [index, [key, value]] of numbered.entries()) {
     put(`GIT_CONFIG_KEY_${index}`, key);
     put(`GIT_CONFIG_VALUE_${index}`, value);
   }
-  if (taken.length > 0) put("GIT_CONFIG_COUNT", String(taken.length));
+  if (numbered.length > 0) put("GIT_CONFIG_COUNT", String(numbered.length));
   return { ops, warning: refused.length === 0 ? null : sentence(refused, mode, apart) };
 }
 
