@@ -332,7 +332,13 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
   test("that has ended while nobody looked has its output and its status", async () => {
     const { dir } = durable();
     const jobKey = `test-${process.pid}-over`;
-    const place = await orphan(dir, jobKey, `seq 1 200000; touch ${join(dir, "over")}; exit 6`, join(dir, "over"));
+    const [started = "", go = ""] = ["started", "go"].map((name) => join(dir, name));
+    const text = `touch ${started}; until [ -e ${go} ]; do sleep 0.02; done; seq 1 200000; exit 6`;
+    const place = await orphan(dir, jobKey, text, started);
+    // It ends only now: whoever began it would have taken its end.
+    writeFileSync(go, "");
+    const told = (name: string): string => readFileSync(join(dir, "run", jobKey, "0", name), "utf8").trim();
+    await expect.poll(() => told("code") !== "" && told("end") !== "").toBe(true);
     const environment = await successor(dir, jobKey);
     const output = new Sink();
     const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 0) };
