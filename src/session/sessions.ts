@@ -26,8 +26,6 @@ export interface Sessions {
   /** For one request for a job. */
   offer(): SessionOffer;
   find(id: string): LiveSession | undefined;
-  /** Those that jobs have. */
-  readonly size: number;
 }
 
 interface SessionsOptions {
@@ -55,9 +53,6 @@ export function createSessions({ origin, certificate }: SessionsOptions): Sessio
       };
     },
     find: (id) => live.get(id),
-    get size() {
-      return live.size;
-    },
   };
 }
 

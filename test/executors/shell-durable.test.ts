@@ -16,7 +16,6 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
 import { SystemFailure } from "../../src/errors.ts";
@@ -222,7 +221,8 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
       .trim()
       .split(/\s+/);
     for (const pid of all) spawnSync("kill", ["-STOP", pid]);
-    await wait(300);
+    const states = () => execFileSync("ps", ["-o", "state=", "-p", all.join(",")], { encoding: "utf8" });
+    await expect.poll(states).toMatch(/^(?:T\s*)+$/);
     for (const pid of all) spawnSync("kill", ["-CONT", pid]);
     expect((await ended).code).toBe(0);
     expect(output.text.match(/^line \d+$/gm)).toHaveLength(40);

@@ -9,12 +9,11 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
+import type { SessionOffer } from "../../session/contract.ts";
 import type { KeeperOptions, TokenKeeper } from "../../tokens/keeper.ts";
 
 /** What looking after tokens needs of the runner at work. */
 export type TokenHooks = Pick<KeeperOptions, "about" | "onExchanged">;
-
-import type { SessionOffer } from "../../session/contract.ts";
 
 export interface RunOptions {
   /** As typed; relative ones are meant from where the command was started, not from `workingDirectory`. */

@@ -34,7 +34,7 @@ const slot = z.strictObject({
       character: count.max(3),
       mask: z.strictObject({ behind: count, covered: count, word: run, url: run }),
     }),
-    stamps: z.strictObject({ open: z.enum(["runner", "script"]).nullable(), lastMicros: count }).nullable(),
+    stamps: z.strictObject({ open: z.enum(["runner", "script", "service"]).nullable(), lastMicros: count }).nullable(),
   }),
 });
 

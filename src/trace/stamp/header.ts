@@ -25,9 +25,8 @@ export function beginsWithHeader(bytes: Uint8Array): boolean {
 
 /** Who wrote the line of this header. */
 export function streamOf(header: Uint8Array): Stream {
-  return Buffer.from(header.subarray(HEADER_BYTES - 4, HEADER_BYTES - 2)).toString("latin1") === CODES.runner
-    ? "runner"
-    : "script";
+  const code = Buffer.from(header.subarray(HEADER_BYTES - 4, HEADER_BYTES - 2)).toString("latin1");
+  return code === CODES.runner ? "runner" : code === CODES.service ? "service" : "script";
 }
 
 /** When that was, in microseconds since 1970. */

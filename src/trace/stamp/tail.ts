@@ -39,7 +39,7 @@ export function stampedTail(tail: Buffer, from: StampState): StampedTail {
     const stream = streamOf(header);
     // The line before ended by itself, unless this one goes on with it.
     if (last === "script" && stream === "script" && !joins(header) && at > 0) add(LF_BYTES);
-    if (last === "script" && stream === "runner") breaks.push(size);
+    if (last === "script" && stream !== "script") breaks.push(size);
     const end = tail.indexOf(LF, at + HEADER_BYTES);
     if (stream === "script") add(tail.subarray(at + HEADER_BYTES, end < 0 ? tail.length : end));
     lastMicros = Math.max(lastMicros, timeOf(header));
