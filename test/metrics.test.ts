@@ -283,6 +283,17 @@ describe("the metrics", () => {
     expect(text).toContain('ci_runner_version_info{name="alloy-runner",version="2.0.0"');
   });
 
+  test("name platform and architecture as Go does, and dashboards with it", async () => {
+    const text = await createMetrics({ version: "2.0.0" }).render();
+    for (const name of ["ci_runner_version_info", "gitlab_runner_version_info"]) {
+      const [, runtime, os = "", architecture = ""] =
+        new RegExp(`^${name}\\{.*runtime="([^"]*)".*os="([^"]*)",architecture="([^"]*)"\\} 1$`, "m").exec(text) ?? [];
+      expect(runtime).toBe(`node ${process.versions.node}`);
+      expect(["linux", "darwin", "windows", "freebsd"]).toContain(os);
+      expect(["amd64", "arm64", "386", "arm", "ppc64le", "s390x", "riscv64"]).toContain(architecture);
+    }
+  });
+
   test("of log, configuration, outbox and process state follow what happens", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
     expect(await metrics.render()).not.toMatch(/^alloy_runner_outbox_entries/m);
