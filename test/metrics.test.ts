@@ -63,12 +63,14 @@ describe("the metrics", () => {
     const metrics = createMetrics({ version: "2.0.0" });
     const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1, executor: "docker" });
     const job = entry.job({ queuedSeconds: undefined });
+    job.moved({ at: "resolving" });
+    expect(await metrics.render()).not.toContain("alloy_runner_job_start_seconds_count{");
     for (const attempt of [1, 2]) job.moved({ at: "preparing", attempt });
     for (const stage of ["get_sources", "build_script", 'mine"\n', "after_script"]) job.moved({ at: "running", stage });
     job.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure" } });
     entry.full();
     const text = await metrics.render();
-    for (const stage of ["prepare_executor", "get_sources", "step_script", "step", "after_script"]) {
+    for (const stage of ["resolve_secrets", "prepare_executor", "get_sources", "step_script", "step", "after_script"]) {
       expect(text).toContain(
         `gitlab_runner_job_stage_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",stage="${stage}"} 1`,
       );

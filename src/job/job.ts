@@ -228,6 +228,8 @@ export interface JobUsage {
 /** Where a job is: what its life tells to those who look at it. Nothing of it is secret. */
 export type JobProgress =
   | { readonly at: "received" }
+  /** Its secrets are asked for, before it has a place. */
+  | { readonly at: "resolving" }
   | { readonly at: "preparing"; readonly attempt: number }
   | { readonly at: "running"; readonly stage: string }
   /** Set once, when everything that could decide it has ended. */

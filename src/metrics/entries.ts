@@ -237,7 +237,8 @@ export function createEntryMeters(
         return {
           moved(progress) {
             if (finished) return;
-            if (progress.at === "preparing" && stage === undefined) enter("prepare_executor");
+            if (progress.at === "resolving") enter("resolve_secrets");
+            if (progress.at === "preparing" && stage?.name !== "prepare_executor") enter("prepare_executor");
             if (progress.at === "running") enter(stageLabel(progress.stage));
             if (progress.at === "finished") enter(undefined);
             if (progress.at === "running" && !started) {
