@@ -85,6 +85,29 @@ describe("the metrics", () => {
     expect(await metrics.render()).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
   });
 
+  test("tell how often inputs were put into jobs, and what was wrong with them", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const series = async () => (await metrics.render()).match(/^gitlab_runner_job_inputs_.*$/gm);
+    const failures = "gitlab_runner_job_inputs_interpolation_failures_total";
+    expect(await series()).toEqual([
+      "gitlab_runner_job_inputs_interpolations_total 0",
+      `${failures}{error_type="parse"} 0`,
+      `${failures}{error_type="evaluation"} 0`,
+      `${failures}{error_type="sensitive_unsupported"} 0`,
+    ]);
+    const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1 });
+    entry.job({ queuedSeconds: 1 });
+    entry.job({ queuedSeconds: 1, filledInputs: { texts: 3 } });
+    entry.job({ queuedSeconds: 1, filledInputs: { texts: 2, failure: "evaluation" } });
+    entry.close();
+    expect(await series()).toEqual([
+      "gitlab_runner_job_inputs_interpolations_total 5",
+      `${failures}{error_type="parse"} 0`,
+      `${failures}{error_type="evaluation"} 1`,
+      `${failures}{error_type="sensitive_unsupported"} 0`,
+    ]);
+  });
+
   test("tell of an entry's requests, and of the queue that the last job came from", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
     const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1, requestConcurrency: 4 });
