@@ -9,6 +9,8 @@ export interface EntryFlag {
   /** Long name without dashes: `docker-image`. */
   readonly flag: string;
   readonly env?: string;
+  /** A name of the variable from before, which counts where the newer one is not set. */
+  readonly olderEnv?: string;
   /** Where it stands; with a dot, in a table below the entry: `docker.image`. */
   readonly key: string;
   /** `lists` is a table of lists. */

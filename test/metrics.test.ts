@@ -63,12 +63,14 @@ describe("the metrics", () => {
     const metrics = createMetrics({ version: "2.0.0" });
     const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1, executor: "docker" });
     const job = entry.job({ queuedSeconds: undefined });
+    job.moved({ at: "resolving" });
+    expect(await metrics.render()).not.toContain("alloy_runner_job_start_seconds_count{");
     for (const attempt of [1, 2]) job.moved({ at: "preparing", attempt });
     for (const stage of ["get_sources", "build_script", 'mine"\n', "after_script"]) job.moved({ at: "running", stage });
     job.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure" } });
     entry.full();
     const text = await metrics.render();
-    for (const stage of ["prepare_executor", "get_sources", "step_script", "step", "after_script"]) {
+    for (const stage of ["resolve_secrets", "prepare_executor", "get_sources", "step_script", "step", "after_script"]) {
       expect(text).toContain(
         `gitlab_runner_job_stage_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",stage="${stage}"} 1`,
       );
@@ -81,6 +83,29 @@ describe("the metrics", () => {
     expect(text).toContain('system_id="",state="idle",stage="idle",executor_stage="idle"} 0');
     entry.close();
     expect(await metrics.render()).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
+  });
+
+  test("tell how often inputs were put into jobs, and what was wrong with them", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const series = async () => (await metrics.render()).match(/^gitlab_runner_job_inputs_.*$/gm);
+    const failures = "gitlab_runner_job_inputs_interpolation_failures_total";
+    expect(await series()).toEqual([
+      "gitlab_runner_job_inputs_interpolations_total 0",
+      `${failures}{error_type="parse"} 0`,
+      `${failures}{error_type="evaluation"} 0`,
+      `${failures}{error_type="sensitive_unsupported"} 0`,
+    ]);
+    const entry = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1 });
+    entry.job({ queuedSeconds: 1 });
+    entry.job({ queuedSeconds: 1, filledInputs: { texts: 3 } });
+    entry.job({ queuedSeconds: 1, filledInputs: { texts: 2, failure: "evaluation" } });
+    entry.close();
+    expect(await series()).toEqual([
+      "gitlab_runner_job_inputs_interpolations_total 5",
+      `${failures}{error_type="parse"} 0`,
+      `${failures}{error_type="evaluation"} 1`,
+      `${failures}{error_type="sensitive_unsupported"} 0`,
+    ]);
   });
 
   test("tell of an entry's requests, and of the queue that the last job came from", async () => {
@@ -281,6 +306,17 @@ describe("the metrics", () => {
       expect(text).toMatch(/^process_virtual_memory_bytes [1-9]/m);
     }
     expect(text).toContain('ci_runner_version_info{name="alloy-runner",version="2.0.0"');
+  });
+
+  test("name platform and architecture as Go does, and dashboards with it", async () => {
+    const text = await createMetrics({ version: "2.0.0" }).render();
+    for (const name of ["ci_runner_version_info", "gitlab_runner_version_info"]) {
+      const [, runtime, os = "", architecture = ""] =
+        new RegExp(`^${name}\\{.*runtime="([^"]*)".*os="([^"]*)",architecture="([^"]*)"\\} 1$`, "m").exec(text) ?? [];
+      expect(runtime).toBe(`node ${process.versions.node}`);
+      expect(["linux", "darwin", "windows", "freebsd"]).toContain(os);
+      expect(["amd64", "arm64", "386", "arm", "ppc64le", "s390x", "riscv64"]).toContain(architecture);
+    }
   });
 
   test("of log, configuration, outbox and process state follow what happens", async () => {

@@ -123,6 +123,7 @@ function runnerViewOf({ id, name, executor, origin, limit }: RunnerCard, activit
 }
 
 function stageOf(progress: JobProgress): string | undefined {
+  if (progress.at === "resolving") return "resolve_secrets";
   if (progress.at === "preparing") return "prepare_executor";
   return progress.at === "running" ? progress.stage : undefined;
 }

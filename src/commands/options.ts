@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { CommandError } from "../errors.ts";
-import type { ExecutorWords } from "../executor-words.ts";
+import type { EntryFlag, ExecutorWords } from "../executor-words.ts";
 import { parseBoolean } from "./arguments.ts";
 import { runnerFlags } from "./register/runner-flags.ts";
 
@@ -15,7 +15,7 @@ export function configOption(): Option {
 
 /** A switch in Go's fashion: `--flag`, `--flag=true|false`, or an environment variable. An empty variable says nothing. */
 export function toggle(flags: string, description: string, env?: string): Option {
-  const name = /--([a-z0-9-]+)/.exec(flags)?.[1] ?? flags;
+  const name = /--([\w-]+)/.exec(flags)?.[1] ?? flags;
   const option = new Option(`${flags} [boolean]`, description).preset(true).argParser((text: unknown) => {
     if (typeof text === "boolean") return text;
     if (text === "") return undefined;
@@ -41,17 +41,26 @@ export function addRunnerFlags(
 ): Command {
   for (const option of command.options) option.helpGroup("General:");
   command.addHelpOption(new Option("-h, --help", "show this help").helpGroup("General:"));
-  for (const { flag, env, kind, help, heading } of runnerFlags(executors)) {
+  for (const { flag, kind, help, heading, ...variables } of runnerFlags(executors)) {
     if (!wanted(flag)) continue;
+    const { env, other } = variableOf(variables);
+    const text = other === undefined ? help : `${help}; also by ${other}`;
     const option =
       kind === "boolean"
-        ? toggle(`--${flag}`, help, env)
-        : new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, help);
+        ? toggle(`--${flag}`, text, env)
+        : new Option(`--${flag} <${kind === "integer" ? "number" : "value"}>`, text);
     if (["list", "table", "lists", "switches"].includes(kind)) option.argParser(collect);
     if (kind !== "boolean" && env !== undefined) option.env(env);
     command.addOption(option.helpGroup(`${heading}:`));
   }
   return command;
+}
+
+/** Commander reads one variable per option: of two names that which is set, and the newer one of both. */
+function variableOf({ env, olderEnv }: Pick<EntryFlag, "env" | "olderEnv">): { env?: string; other?: string } {
+  if (env === undefined || olderEnv === undefined) return env === undefined ? {} : { env };
+  const isSet = (name: string): boolean => (process.env[name] ?? "") !== "";
+  return isSet(olderEnv) && !isSet(env) ? { env: olderEnv, other: env } : { env, other: olderEnv };
 }
 
 /** Which runners of the configuration are meant. */

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Config, RunnerConfig } from "../config/config.ts";
+import type { BrokenEntry, Config, RunnerConfig } from "../config/config.ts";
 import { whyFixed } from "../config/file/fixed.ts";
 import { loadConfig } from "../config/load.ts";
 import type { ResetRight } from "../coordinator/registration.ts";
@@ -18,7 +18,7 @@ import { describeRunner, plainUrl } from "./verify.ts";
 export async function resetTokenCommand(values: FlagValues, context: CommandContext): Promise<void> {
   const file = configFileOf(textOf(values, "config"), context);
   const config = await loadConfig(file, loadOptions(context));
-  const chosen = choose(config, values);
+  const { chosen, unusable } = choose(config, values);
   const personalToken = textOf(values, "pat");
   const fixed = await whyFixed(file);
   if (fixed !== null) throw new CommandError(`the new token could not be saved: ${fixed}. Nothing was changed`);
@@ -29,7 +29,7 @@ export async function resetTokenCommand(values: FlagValues, context: CommandCont
     exchanges: createExchanges(),
     coordinator: context.coordinator,
   };
-  const failures: string[] = [];
+  const failures = unusable.map((entry) => `${whyUnusable(entry)}. Mend it first; its token was not asked for`);
   for (const runner of chosen) {
     if (context.signal.aborted) throw context.signal.reason;
     const right = rightOf(runner, personalToken);
@@ -60,8 +60,22 @@ function rightOf(runner: RunnerConfig, personalToken: string | undefined): Reset
     : { runnerId, personalToken };
 }
 
-/** The entries that are meant, each token once. */
-function choose({ runners, broken, file }: Config, values: FlagValues): readonly RunnerConfig[] {
+function whyUnusable({ name, problems }: BrokenEntry): string {
+  return `"${name}" cannot be used: ${problems.map(problemLine).join("; ")}`;
+}
+
+interface Chosen {
+  /** Each token once. */
+  readonly chosen: readonly RunnerConfig[];
+  /** They keep nobody from the others where all are meant. */
+  readonly unusable: readonly BrokenEntry[];
+}
+
+/**
+ * The entries that are meant.
+ * @throws {CommandError} there are none, or it is not clear which; nothing is to be changed
+ */
+function choose({ runners, broken, file }: Config, values: FlagValues): Chosen {
   const [name, url, id] = ["name", "url", "id"].map((flag) => textOf(values, flag));
   const all = values.allRunners === true;
   if (!all && name === undefined && (url === undefined || id === undefined))
@@ -73,12 +87,10 @@ function choose({ runners, broken, file }: Config, values: FlagValues): readonly
       (id === undefined || runner.tokenLife.runnerId === id));
   const tokens = new Map(runners.filter(fits).map((runner) => [`${runner.url.href} ${runner.token}`, runner]));
   const chosen = [...tokens.values()];
-  const unusable = broken.find((entry) => all || (name !== undefined && entry.name === name));
-  if (unusable !== undefined) {
-    const why = unusable.problems.map(problemLine).join("; ");
-    throw new CommandError(`"${unusable.name}" cannot be used: ${why}. Mend it first; nothing was changed`);
-  }
-  if (chosen.length === 0) {
+  const meant = all ? undefined : broken.find((entry) => name !== undefined && entry.name === name);
+  if (meant !== undefined) throw new CommandError(`${whyUnusable(meant)}. Mend it first; nothing was changed`);
+  const unusable = all ? broken : [];
+  if (chosen.length === 0 && unusable.length === 0) {
     const asked = [name && `--name ${name}`, url && `--url ${url}`, id && `--id ${id}`].filter(Boolean).join(" and ");
     throw new CommandError(
       asked === "" ? `${file} has no runners` : `${file} has no runner with ${asked}. See them all: alloy-runner list`,
@@ -88,5 +100,5 @@ function choose({ runners, broken, file }: Config, values: FlagValues): readonly
     const list = chosen.map((runner) => `  ${describeRunner(runner)}`).join("\n");
     throw new CommandError(`several runners fit:\n${list}\nSay which with --url and --id`);
   }
-  return chosen;
+  return { chosen, unusable };
 }

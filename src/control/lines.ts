@@ -1,6 +1,7 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
 import type { JobUsage, Tidied } from "../executor.ts";
+import type { JobProgress } from "../job/job.ts";
 import type { JobLine, RunnerLine, TidiedAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 
@@ -14,8 +15,7 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     title,
     runner: runnerName,
     runnerId: runner,
-    state: ended ? "ended" : progress.at,
-    ...(progress.at === "running" ? { stage: progress.stage } : {}),
+    ...(ended ? { state: "ended" } : stateOf(progress)),
     receivedAt: iso(receivedAt),
     since: iso(since),
     elapsedSeconds: Math.max(0, Math.round(((over ? since : now) - receivedAt) / 1000)),
@@ -25,6 +25,12 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     ...(over ? { outcome: progress.outcome } : {}),
     ...(view.usage === undefined ? {} : { usage: toMilliseconds(view.usage) }),
   };
+}
+
+/** Programs of others know the states of before: a job that asks for its secrets is at a stage. */
+function stateOf(progress: JobProgress): Pick<JobLine, "state" | "stage"> {
+  if (progress.at === "resolving") return { state: "running", stage: "resolve_secrets" };
+  return progress.at === "running" ? { state: progress.at, stage: progress.stage } : { state: progress.at };
 }
 
 /** Sums of times have digits that mean nothing. */

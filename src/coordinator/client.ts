@@ -23,7 +23,7 @@ import { escapedLength, escapedStream } from "./payload/trace-json.ts";
 import { first, retryAfter } from "./retry-after.ts";
 import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
-import { contentRange, interval, nextByte, remoteStatus, runnerInfo, updateBody } from "./wire.ts";
+import { contentRange, interval, nextByte, remoteStatus, runnerInfo, runnerTokenHeader, updateBody } from "./wire.ts";
 
 /** The most bytes of a job's JSON, as it comes and decompressed. */
 export const JOB_BYTES = 64 * 1024 * 1024;
@@ -37,6 +37,7 @@ const againInterval = { leastMs: 100, mostMs: 5 * 60_000 };
  */
 export function openCoordinator(settings: CoordinatorSettings, deps: CoordinatorDeps): Coordinator {
   const { token } = settings;
+  const tokenHeader = runnerTokenHeader(token);
   const caller = createCaller(settings, deps);
   const { api, bounds } = caller;
   let lastUpdate: string | undefined;
@@ -99,6 +100,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
           method: "POST",
           path: "jobs/request",
           endpoint: "jobs/request",
+          headers: tokenHeader,
           body: jobRequestBody(info, hold, session),
           // A second request may be given a second job, and the first one is lost.
           repeatable: false,

@@ -1,3 +1,5 @@
+import { goWords } from "../go-words.ts";
+
 /** How the runner introduces itself: the same for every request of the process. */
 export interface Identity {
   /** `alloy-runner`. */
@@ -22,22 +24,9 @@ export interface Build {
   readonly arch: string;
 }
 
-// Coordinators show and filter by the names that Go runners have always sent.
-const platforms: ReadonlyMap<string, string> = new Map([
-  ["win32", "windows"],
-  ["sunos", "solaris"],
-]);
-const architectures: ReadonlyMap<string, string> = new Map([
-  ["x64", "amd64"],
-  ["ia32", "386"],
-  ["ppc64", "ppc64le"],
-  ["mipsel", "mipsle"],
-]);
-
 export function createIdentity(build: Build): Identity {
   const name = "alloy-runner";
-  const platform = platforms.get(build.platform) ?? build.platform;
-  const architecture = architectures.get(build.arch) ?? build.arch;
+  const { platform, architecture } = goWords(build);
   return {
     name,
     version: build.version,

@@ -1,11 +1,11 @@
 /** Calls about a runner itself: `register`, `verify`, `unregister`. None needs a job or an open `Coordinator`. */
-import { type CoordinatorDeps, type CoordinatorTarget, createCaller, type Reply } from "./calls.ts";
+import { type ApiCall, type CoordinatorDeps, type CoordinatorTarget, createCaller, type Reply } from "./calls.ts";
 import { type AnswerKind, answerKind, type RunnerInfo } from "./contract.ts";
 import type { Answer } from "./exchange.ts";
 import { isFields } from "./payload/coerce.ts";
 import { retryAfter } from "./retry-after.ts";
 import { describeAnswer } from "./trouble.ts";
-import { runnerInfo } from "./wire.ts";
+import { runnerInfo, runnerTokenHeader } from "./wire.ts";
 
 /** Nothing is known after this: out of reach, an error of the coordinator, nonsense. */
 interface Trouble {
@@ -185,15 +185,16 @@ export async function resetToken(
   signal: AbortSignal,
 ): Promise<ResetAnswer> {
   const caller = createCaller(target, deps);
-  const common = { method: "POST", endpoint: "reset_token", repeatable: false } as const;
   const path = "reset_authentication_token";
-  const call =
+  const call: ApiCall =
     "token" in right
-      ? { ...common, path: `runners/${path}`, body: { bytes: Buffer.from(JSON.stringify({ token: right.token })) } }
+      ? { ...jsonCall("POST", `runners/${path}`, { token: right.token }, false), endpoint: "reset_token" }
       : {
-          ...common,
+          method: "POST",
           path: `runners/${encodeURIComponent(right.runnerId)}/${path}`,
+          endpoint: "reset_token",
           headers: ["private-token", right.personalToken],
+          repeatable: false,
         };
   const reply = await caller.call(call, signal);
   const secret = "token" in right ? right.token : right.personalToken;
@@ -210,8 +211,15 @@ export async function resetToken(
   return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
 }
 
-function jsonCall(method: "POST" | "DELETE", path: string, body: object, repeatable: boolean) {
-  return { method, path, endpoint: path, body: { bytes: Buffer.from(JSON.stringify(body)) }, repeatable };
+/** A call by the right of `body.token`. */
+function jsonCall(
+  method: "POST" | "DELETE",
+  path: string,
+  body: { readonly token: string; readonly [key: string]: unknown },
+  repeatable: boolean,
+) {
+  const headers = runnerTokenHeader(body.token);
+  return { method, path, endpoint: path, headers, body: { bytes: Buffer.from(JSON.stringify(body)) }, repeatable };
 }
 
 function troubleOf(

@@ -52,6 +52,14 @@ export function runnerInfo(
 }
 
 /**
+ * The token as a header, too, as GitLab Runner sends it: what stands before a coordinator may go by it. None for a token that no
+ * header can have; the coordinator refuses it by the body.
+ */
+export function runnerTokenHeader(token: string): readonly string[] {
+  return /^[\x21-\x7e]{1,8192}$/.test(token) ? ["runner-token", token] : [];
+}
+
+/**
  * `Job-Status` → what it means for us. AlloyCI spells a cancellation `cancelled` and knows no other; GitLab says
  * `canceling` while after_script may still run, and `canceled` when the job is over.
  */

@@ -47,10 +47,20 @@ export interface Job {
   readonly problemReason?: "runner_configuration_error";
   /** Absent: none. */
   readonly secrets?: readonly SecretRequest[];
+  /** Absent: it has no inputs, or they were not to be put in. */
+  readonly filledInputs?: FilledInputs;
   /** Texts of inputs that their author calls sensitive. */
   readonly sensitiveInputs?: readonly string[];
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
+}
+
+/** How it went to put a job's inputs into its texts. */
+export interface FilledInputs {
+  /** Those in which an expression stood. */
+  readonly texts: number;
+  /** What was wrong with the first one that could not be used. */
+  readonly failure?: "parse" | "evaluation" | "sensitive_unsupported";
 }
 
 export interface ServerTls {
@@ -228,6 +238,8 @@ export interface JobUsage {
 /** Where a job is: what its life tells to those who look at it. Nothing of it is secret. */
 export type JobProgress =
   | { readonly at: "received" }
+  /** Its secrets are asked for, before it has a place. */
+  | { readonly at: "resolving" }
   | { readonly at: "preparing"; readonly attempt: number }
   | { readonly at: "running"; readonly stage: string }
   /** Set once, when everything that could decide it has ended. */

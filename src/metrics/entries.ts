@@ -127,6 +127,19 @@ export function createEntryMeters(
     [...R, "reason"],
   );
 
+  const interpolations = counter(
+    "gitlab_runner_job_inputs_interpolations_total",
+    "Texts of jobs in which an expression with inputs stood.",
+    [],
+  );
+  const interpolationFailures = counter(
+    "gitlab_runner_job_inputs_interpolation_failures_total",
+    "Jobs whose inputs could not be put in.",
+    ["error_type"],
+  );
+  for (const error_type of ["parse", "evaluation", "sensitive_unsupported"])
+    interpolationFailures.inc({ error_type }, 0);
+
   const executors = createExecutorMeters({ counter, gauge, histogram });
 
   const open = (opened: MetricsEntry): EntryMeter => {
@@ -207,6 +220,9 @@ export function createEntryMeters(
           const its = { ...labels, project_jobs_running: projectJobsRunning };
           on(queueSeconds, `queue ${projectJobsRunning}`, its).observe(its, queuedSeconds);
         }
+        const { texts = 0, failure: error_type } = received.filledInputs ?? {};
+        interpolations.inc(texts);
+        if (error_type !== undefined) interpolationFailures.inc({ error_type });
         const tooLong = hasWaitedTooLong(received, opened.queuingLimits ?? [], new Date());
         on(waitedTooLong, "waited too long", labels).inc(labels, tooLong ? 1 : 0);
         const secondsSince = (): number => (performance.now() - receivedAt) / 1000;
@@ -237,7 +253,8 @@ export function createEntryMeters(
         return {
           moved(progress) {
             if (finished) return;
-            if (progress.at === "preparing" && stage === undefined) enter("prepare_executor");
+            if (progress.at === "resolving") enter("resolve_secrets");
+            if (progress.at === "preparing" && stage?.name !== "prepare_executor") enter("prepare_executor");
             if (progress.at === "running") enter(stageLabel(progress.stage));
             if (progress.at === "finished") enter(undefined);
             if (progress.at === "running" && !started) {

@@ -4,6 +4,7 @@ import type { Families } from "./families.ts";
 
 /** Stages with a name of their own; a job's further steps are named by its author and would be labels without bound. */
 export const STAGES = new Set([
+  "resolve_secrets",
   "prepare_executor",
   "prepare_script",
   "get_sources",
@@ -45,6 +46,8 @@ function labelsOf({ runner, progress }: Pick<JobView, "runner" | "progress">): J
   switch (progress.at) {
     case "received":
       return { ...job, state: "pending" };
+    case "resolving":
+      return { ...job, stage: "resolve_secrets" };
     case "preparing":
       return { ...job, executor_stage: "prepare" };
     case "running":

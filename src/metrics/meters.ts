@@ -28,7 +28,9 @@ export interface EntryMeter {
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
   healthy(is: boolean): void;
-  job(received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth" | "projectJobsRunning">): JobMeter;
+  job(
+    received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth" | "projectJobsRunning" | "filledInputs">,
+  ): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;
   /** For what its executor has to tell. */

@@ -1,4 +1,5 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
+import { goWords } from "../go-words.ts";
 import type { LogLevel } from "../log.ts";
 import { createEntryMeters } from "./entries.ts";
 import type { Figure } from "./executor-meters.ts";
@@ -72,6 +73,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   let state: ProcessState = "starting";
   let paused = false;
 
+  const { platform, architecture } = goWords(process);
   const versionLabels = {
     name: "alloy-runner",
     version: options.version,
@@ -79,8 +81,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     branch: options.branch ?? "",
     runtime: process.versions.bun === undefined ? `node ${process.versions.node}` : `bun ${process.versions.bun}`,
     built_at: options.builtAt ?? "",
-    os: process.platform,
-    architecture: process.arch,
+    os: platform,
+    architecture,
   };
   const versionLabelNames = [
     "name",

@@ -64,17 +64,23 @@ test("its trace can be read and it can be canceled, as long as it is in progress
 test("the time of each stage is kept, a further try to prepare with the first, and not without bound", async () => {
   const board = createBoard();
   const entry = board.add(card, handles);
+  entry.moved({ at: "resolving" });
   for (const attempt of [1, 2]) entry.moved({ at: "preparing", attempt });
   entry.moved({ at: "running", stage: "get_sources" });
   await new Promise((resolve) => setTimeout(resolve, 20));
-  expect(board.jobs()[0]?.stages.map(({ name }) => name)).toEqual(["prepare_executor"]);
+  expect(board.jobs()[0]?.stages.map(({ name }) => name)).toEqual(["resolve_secrets", "prepare_executor"]);
   for (let n = 0; n < 200; n++) entry.moved({ at: "running", stage: `step_${n}` });
   entry.moved({ at: "finished", outcome: { result: "success" } });
   entry.moved({ at: "delivering", outcome: { result: "success" } });
   entry.end();
   const stages = board.finished()[0]?.stages ?? [];
-  expect(stages.slice(0, 3).map(({ name }) => name)).toEqual(["prepare_executor", "get_sources", "step_0"]);
-  expect(stages[1]?.ms).toBeGreaterThanOrEqual(19);
+  expect(stages.slice(0, 4).map(({ name }) => name)).toEqual([
+    "resolve_secrets",
+    "prepare_executor",
+    "get_sources",
+    "step_0",
+  ]);
+  expect(stages[2]?.ms).toBeGreaterThanOrEqual(19);
   expect(stages).toHaveLength(60);
 });
 

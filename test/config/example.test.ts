@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
+import { honouredFlags } from "../../src/config/check/feature-flags.ts";
 import { globalKeys, runnerKeys, sessionServerSchema, webSchema } from "../../src/config/check/schema.ts";
 import { read } from "./support.ts";
 
@@ -28,6 +29,14 @@ test("defaults that the example shows are the defaults", async () => {
   const plain = (value: unknown): unknown =>
     JSON.parse(JSON.stringify(value, (key, each) => (key === "fingerprint" || key === "written" ? "" : each)));
   expect(plain(shown)).toEqual(plain(config));
+});
+
+test("the flags that count stand in the example and in their page, all of them and no others", async () => {
+  const page = await readFile(new URL("../../docs/feature-flags.md", import.meta.url), "utf8");
+  const flagsOf = (text: string, row: RegExp): string[] => [...text.matchAll(row)].map(([, name = ""]) => name).sort();
+  const counted = [...honouredFlags].sort();
+  expect(flagsOf(page, /^\| `(FF_\w+)` /gm)).toEqual(counted);
+  expect(flagsOf(example, /^ *# +(FF_\w+) = /gm)).toEqual(counted);
 });
 
 test("every key stands in the example", () => {

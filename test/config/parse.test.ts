@@ -473,14 +473,18 @@ describe("warnings", () => {
 
   test("tolerated keys are silent", async () => {
     const text = entry(
-      "id = 3\ntoken_obtained_at = 2024-01-01T00:00:00Z\ntoken_expires_at = 0001-01-01T00:00:00Z\n[runners.feature_flags]\nFF_NETWORK_PER_BUILD = true\nFF_RESOLVE_FULL_TLS_CHAIN = false\nFF_SCRIPT_SECTIONS = false\n[runners.cache]\n[runners.ssh]\nport=22",
+      "id = 3\ntoken_obtained_at = 2024-01-01T00:00:00Z\ntoken_expires_at = 0001-01-01T00:00:00Z\n[runners.feature_flags]\nFF_NETWORK_PER_BUILD = true\nFF_RESOLVE_FULL_TLS_CHAIN = false\nFF_SCRIPT_SECTIONS = false\nFF_USE_PARALLEL_CACHE_TRANSFER = true\nFF_USE_DOCKER_AUTOSCALER_DIAL_STDIO = false\n[runners.cache]\n[runners.ssh]\nport=22",
     );
     expect(await warningsOf(text)).toBe("");
   });
 
   test("feature flags that ask for something else than what is so here are named, each with its line", async () => {
     const flags = ["FF_TIMESTAMPS = 1", "FF_NETWORK_PER_BUILD = false", "FF_HASH_CACHE_KEY = true", "FF_ODD = 1"];
-    const more = ["FF_KUBERNETES_ANYTHING = true", "FF_SCRIPT_SECTIONS = true"];
+    const more = [
+      "FF_KUBERNETES_ANYTHING = true",
+      "FF_SCRIPT_SECTIONS = true",
+      "FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO = true",
+    ];
     const text = entry(`[runners.feature_flags]\n${[...flags, ...more].join("\n")}\n`);
     const lines = (await warningsOf(text)).split("\n");
     const start = text.slice(0, text.indexOf("FF_TIMESTAMPS")).split("\n").length;

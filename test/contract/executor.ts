@@ -561,6 +561,7 @@ export function executorContract(
           git: readSettings(job, { get: () => undefined, debugTraceDisabled: false }).git,
           trust: ownTrust,
           plainLineEnds: false,
+          userAgent: "alloy-runner 0 test/test",
           cloneUrl: "",
           sslNoVerify: false,
           coordinatorOrigin: "http://localhost",

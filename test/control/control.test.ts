@@ -6,8 +6,15 @@ import { createBoard } from "../../src/board/board.ts";
 import type { JobCard, JobHandles, ShownTrace } from "../../src/board/contract.ts";
 import { createControlClient } from "../../src/control/client.ts";
 import { lastLine } from "../../src/control/last-line.ts";
-import { canceledSchema, runnersSchema, type TraceLine, traceLineSchema } from "../../src/control/protocol.ts";
+import {
+  canceledSchema,
+  runnersSchema,
+  statusSchema,
+  type TraceLine,
+  traceLineSchema,
+} from "../../src/control/protocol.ts";
 import { openControl } from "../../src/control/server.ts";
+import { doingOf } from "../../src/control/words.ts";
 import { createLog } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 
@@ -164,6 +171,15 @@ test("a trace is followed whole while its file is closed and read otherwise, and
   await reading;
   expect(seen()).toBe(`${text}the end\n`);
   expect(lines.at(-1)).toMatchObject({ end: 150_008, job: { state: "finished", outcome: { result: "success" } } });
+});
+
+test("a job that asks for its secrets is at a stage, for programs that know the states of before", async () => {
+  const { board, client } = await open();
+  const entry = board.add(card, handlesOf(growing().trace));
+  entry.moved({ at: "resolving" });
+  const { jobs } = await client.get("status", statusSchema);
+  expect(jobs).toMatchObject([{ state: "running", stage: "resolve_secrets" }]);
+  expect(jobs.map(doingOf)).toEqual(["resolve_secrets"]);
 });
 
 test("whoever follows hears of the end also where the coordinator has the trace first", async () => {

@@ -50,6 +50,7 @@ describe("a job request", () => {
       "content-type": "application/json",
       accept: "application/json",
       "user-agent": "alloy-runner 2.0.0 (1a2b3c4d; node24.0.0; linux/amd64)",
+      "runner-token": token,
     });
     expect(JSON.parse(String(request?.body))).toMatchObject({
       token,

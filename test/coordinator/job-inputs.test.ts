@@ -128,6 +128,19 @@ test("inputs reach exactly the texts that they are for", () => {
   expect(job.services[0]?.aliases).toContain("${{");
 });
 
+test.each([
+  [["echo", "${{ 1 }} ${{ 2 }}", "\\${{ x }}", "${{ job.inputs.age }}"], { texts: 2 }],
+  [["echo"], { texts: 0 }],
+  [["${{ 1 }}", "${{ if }}", "${{ 1 }}"], { texts: 1, failure: "parse" }],
+  [["${{ 1 }}", "${{ 1/0 }}"], { texts: 2, failure: "evaluation" }],
+  [["${{ job.inputs.password }}"], { texts: 1, failure: "sensitive_unsupported" }],
+])("of a job with the script %j is counted %j", (script, filled) => {
+  const steps = [{ name: "script", script }];
+  expect(jobOf({ steps }).filledInputs).toEqual(filled);
+  expect(jobOf({ steps }, false)).not.toHaveProperty("filledInputs");
+  expect(jobOf({ steps, inputs: [] })).not.toHaveProperty("filledInputs");
+});
+
 test("without inputs, or with the flag off, no text is looked at", () => {
   const lines = "Hello $ ${{ 1 + 2 }} ${{ foo.bar }} ${{";
   expect(scriptOf(lines, { inputs: [] }).steps[0]?.script).toEqual([lines]);

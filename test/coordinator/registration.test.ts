@@ -155,6 +155,25 @@ test("of a runner that was made in GitLab's pages only this machine is taken off
   expect(JSON.parse(String(received[0]?.body))).toEqual({ token: "glrt-x", system_id: "s_1" });
 });
 
+test("the token by whose right something is asked stands in a header, too, if one can have it", async () => {
+  const { target, received } = await coordinator();
+  const deps = testDeps({ systemId: "s_1" });
+  await register(target, wish, info, deps, never);
+  for (const token of ["glrt-x", "t"]) {
+    await verifyToken(target, token, info, deps, never);
+    await unregister(target, token, deps, never);
+    await resetToken(target, { token }, deps, never);
+  }
+  await resetToken(target, { runnerId: "12", personalToken: "glpat-x" }, deps, never);
+  for (const odd of ["a\r\nhost: b", "ключ"]) await verifyToken(target, odd, info, deps, never);
+  expect(received.map(({ headers }) => headers["runner-token"])).toEqual([
+    wish.token,
+    ...Array(3).fill("glrt-x"),
+    ...Array(3).fill("t"),
+    ...Array(3).fill(undefined),
+  ]);
+});
+
 test("a call ends with its signal's reason", async () => {
   const { target } = await coordinator({ status: 204 });
   const reason = new Error("enough");

@@ -75,6 +75,14 @@ function filesWith(text: string): string[] {
     .filter((path) => readFileSync(path).includes(text));
 }
 
+test("git says that it is the runner's, and that of the script what it is", async () => {
+  const server = await serve();
+  const { outcome } = await fetchFrom(addressOf(server), ["git ls-remote -q origin"]);
+  expect(outcome).toEqual({ result: "success" });
+  const agents = server.requests.map(({ headers }) => headers["user-agent"] ?? "");
+  expect(new Set(agents)).toEqual(new Set(["alloy-runner 2.0.0 linux/amd64", expect.stringMatching(/^git\//)]));
+});
+
 describe("credentials of the repository's address", () => {
   test("open it for the runner and the script, and are in no file afterwards", async () => {
     const server = await serve();

@@ -31,7 +31,7 @@ const secret = (name: string, wanted: unknown, file = false): SecretRequest => (
 describe("a job with secrets", () => {
   test("has them as variables that win, masked in plain and in disguise, before anything is prepared", async () => {
     const vault = await openVault();
-    const { outcome, trace } = await stand.run(
+    const { outcome, trace, states } = await stand.run(
       jobWith({
         dialect: "gitlab",
         features: { traceSections: true, failureReasons: [], tokenMaskPrefixes: [] },
@@ -62,6 +62,7 @@ describe("a job with secrets", () => {
     }
     expect(trace.indexOf("resolve_secrets")).toBeGreaterThan(0);
     expect(trace.indexOf("resolve_secrets")).toBeLessThan(trace.indexOf("prepare_executor"));
+    expect(states.slice(0, 2)).toEqual([{ at: "resolving" }, { at: "preparing", attempt: 1 }]);
   });
 
   test("fails before anything runs, and as who is to blame for it", async () => {

@@ -91,6 +91,13 @@ const jobFlags: readonly EntryFlag[] = [
     help: "where working copies are kept",
   },
   { flag: "cache-dir", env: "RUNNER_CACHE_DIR", key: "cache_dir", kind: "text", help: "where local caches are kept" },
+  {
+    flag: "custom_build_dir-enabled",
+    env: "CUSTOM_BUILD_DIR_ENABLED",
+    key: "custom_build_dir.enabled",
+    kind: "boolean",
+    help: "jobs may choose the directory of their sources",
+  },
   { flag: "env", env: "RUNNER_ENV", key: "environment", kind: "list", help: "KEY=value for each job; may be repeated" },
   {
     flag: "pre-clone-script",

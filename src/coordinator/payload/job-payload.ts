@@ -115,6 +115,7 @@ function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arri
   return {
     ...job,
     ...(secrets.length === 0 ? {} : { secrets }),
+    ...(inputs.filled === undefined ? {} : { filledInputs: inputs.filled }),
     ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
     warnings: reader.warnings,
     problem,

@@ -9,6 +9,8 @@ import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
  */
 export interface Life {
   readonly ended: readonly EndedStage[];
+  /** Its secrets are asked for. */
+  resolving(): void;
   /** `attempt` counts from 1. */
   preparing(attempt: number): void;
   /** `number`: which of the plan it is, from 0. */
@@ -19,7 +21,8 @@ export interface Life {
 }
 
 const MOVES: Readonly<Record<JobProgress["at"], readonly JobProgress["at"][]>> = {
-  received: ["preparing", "finished"],
+  received: ["resolving", "preparing", "finished"],
+  resolving: ["preparing", "finished"],
   preparing: ["preparing", "running", "finished"],
   running: ["running", "finished"],
   finished: [],
@@ -45,6 +48,7 @@ export function createLife(
   };
   return {
     ended,
+    resolving: () => move({ at: "resolving" }),
     preparing(attempt) {
       note({ kind: "preparing", attempt });
       move({ at: "preparing", attempt });

@@ -33,6 +33,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   const clock = createStageClock();
   const life = createLife(
     (progress) => {
+      if (progress.at === "resolving") clock.enter("resolve_secrets");
       if (progress.at === "preparing") clock.enter("prepare_executor");
       if (progress.at === "running") clock.enter(progress.stage);
       request.onProgress?.(progress);
@@ -52,7 +53,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     end.signal.throwIfAborted();
     using work = joinSignals([{ signal: end.signal }, { signal }]);
     greet(request);
-    const complete = await withSecrets(request, () => clock.enter("resolve_secrets"), work.signal);
+    const complete = await withSecrets(request, life.resolving, work.signal);
     const place = await prepare(complete, introduce(complete), life, work.signal);
     environment = place;
     terminal.ready(place);

@@ -105,6 +105,7 @@ function planSources({
   variables,
   place,
   runner,
+  identity,
   coordinatorOrigin,
   gitOps = [],
 }: PlanRequest): ScriptStage {
@@ -121,6 +122,7 @@ function planSources({
     cloneUrl: runner.cloneUrl,
     serverUrl: runner.url,
     plainLineEnds: runner.plainLineEnds ?? false,
+    userAgent: `alloy-runner ${identity.version} ${identity.architecture}`,
     template: runner.sourcesTemplate,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,

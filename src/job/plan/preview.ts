@@ -45,7 +45,7 @@ export function previewJob(request: PreviewRequest): PreviewStage[] {
   const gitMode = { mode: runner.jobGitVariables ?? "safe", apart: false, environment: runner.environment } as const;
   const { ops: gitOps } = gitVariables({ ...gitMode, names: variables.names(), get: variables.get });
   const planPlace = { root, tmpDir };
-  const stages = planJob({ job, settings, variables, place: planPlace, runner, coordinatorOrigin, gitOps });
+  const stages = planJob({ job, settings, variables, place: planPlace, runner, identity, coordinatorOrigin, gitOps });
   const scriptOf = (all: readonly Op[]): PreviewStage["script"] => {
     const { writer, ops } = draft(all, writers, false);
     const text = writer.write(ops, {

@@ -1,7 +1,7 @@
 import type { Op } from "../../shell.ts";
 import type { CacheTransfer, Transfer } from "../../transfer/transfer.ts";
 import type { Job, StageName, When } from "../job.ts";
-import type { JobVariables, Place } from "../variables/variables.ts";
+import type { JobVariables, Place, RunnerIdentity } from "../variables/variables.ts";
 import type { JobSettings } from "./settings.ts";
 
 /** A phase of a job, in the order of the plan. Plain data: printable, comparable, testable without a process. */
@@ -59,6 +59,8 @@ export interface PlanRequest {
   readonly place: Pick<Place, "root" | "tmpDir">;
   /** The operator's: what runs in each job, where sources come from. */
   readonly runner: PlanSettings;
+  /** Servers of sources hear it. */
+  readonly identity: RunnerIdentity;
   readonly coordinatorOrigin: string;
   /** Hand the job's own words to git over to the fetching of its sources. */
   readonly gitOps?: readonly Op[];

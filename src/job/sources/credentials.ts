@@ -22,6 +22,8 @@ export interface AccessOptions {
   readonly tmpDir: string;
   readonly submodules: GitSettings["submodules"];
   readonly plainLineEnds: boolean;
+  /** What the runner's own calls say that they are. */
+  readonly userAgent: string;
   /** A server may name bundles, which are fetched first; none of their hosts gets the credentials. */
   readonly bundleUris: boolean;
   /** Addresses that begin with `from` are fetched from `to` instead. */
@@ -42,7 +44,7 @@ export interface AccessOptions {
  * The empty `helper` before it keeps stores of the account that jobs run under from learning the token.
  */
 export function gitAccess(options: AccessOptions): GitAccess {
-  const { repository, tmpDir, plainLineEnds, sslNoVerify, bundleUris, sshRewrites, mirrored } = options;
+  const { repository, tmpDir, plainLineEnds, userAgent, sslNoVerify, bundleUris, sshRewrites, mirrored } = options;
   // A variable's file lies beside it, so a name that no variable has.
   const dir = `${tmpDir}/.git-access`;
   const ops: Op[] = [];
@@ -72,7 +74,9 @@ export function gitAccess(options: AccessOptions): GitAccess {
   const own = [
     ...OWN_SETTINGS,
     ...(plainLineEnds ? ["[core]", ...PLAIN_LINE_ENDS] : []),
-    ...(sslNoVerify ? ["[http]", "\tsslVerify = false"] : []),
+    "[http]",
+    `\tuserAgent = ${quote(userAgent)}`,
+    ...(sslNoVerify ? ["\tsslVerify = false"] : []),
     ...(bundleUris ? ["[transfer]", "\tbundleURI = true"] : []),
   ];
   const aliases = [CHECK_OUT_ALIAS, CERTIFICATES_ALIAS].map(({ name, value }) => `\t${name} = ${quote(value)}`);

@@ -21,6 +21,8 @@ export interface SourcesRequest {
   readonly trust: Trust;
   /** Files get the line ends of the commit, or those that its attributes name, whatever the account's settings are. */
   readonly plainLineEnds: boolean;
+  /** What git says to the server that it is. */
+  readonly userAgent: string;
   /** A directory with what a fetch of all branches and tags would bring; `undefined`: there is none. */
   readonly template: string | undefined;
   /** `clone_url` of the entry; empty where the received address is used. */
@@ -139,6 +141,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     tmpDir,
     submodules,
     plainLineEnds,
+    userAgent: request.userAgent,
     sslNoVerify,
     bundleUris: git.bundleUris === true,
     sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],

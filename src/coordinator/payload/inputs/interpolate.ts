@@ -1,6 +1,7 @@
+import type { FilledInputs } from "../../../job/job.ts";
 import { type Fields, fieldsOf, isFields } from "../coerce.ts";
 import { fill, type Scope } from "./evaluate.ts";
-import { parseTemplate } from "./parse.ts";
+import { parseTemplate, type Template } from "./parse.ts";
 import { readInputs } from "./read-inputs.ts";
 import { ExpressionError, textsIn } from "./value.ts";
 
@@ -11,6 +12,8 @@ export interface Interpolated {
   readonly sensitive: readonly string[];
   /** Why the job cannot run: what its author wrote makes no sense. */
   readonly problem: string | null;
+  /** Absent: no text was looked at. */
+  readonly filled?: FilledInputs;
 }
 
 /** Characters that inputs may put into one job. */
@@ -43,18 +46,32 @@ export function withInputs(payload: Fields, isOn: boolean | undefined): Interpol
   const { values } = inputs;
   const sensitive = [...values.values()].flatMap((input) => (input.sensitive ? textsIn(input.value) : []));
   if (values.size === 0 || !(isOn ?? isSwitchedOn(payload.variables))) return { payload, sensitive, problem: null };
-  const scope: Scope = { inputs: values, left: MOST_TEXT };
+  const scope: Filling = { inputs: values, left: MOST_TEXT, texts: 0 };
   try {
     const filled = Object.entries(places).map(([name, where]) => [name, within(payload[name], name, where, scope)]);
     const steps = list(payload.steps).map((step) => withStep(step, scope));
-    return { payload: { ...payload, ...Object.fromEntries(filled), steps }, sensitive, problem: null };
+    const made = { ...payload, ...Object.fromEntries(filled), steps };
+    return { payload: made, sensitive, problem: null, filled: { texts: scope.texts } };
   } catch (error) {
-    if (error instanceof BadText) return { payload, sensitive, problem: error.message };
-    throw error;
+    if (!(error instanceof BadText)) throw error;
+    return { payload, sensitive, problem: error.message, filled: { texts: scope.texts, failure: error.failure } };
   }
 }
 
-class BadText extends Error {}
+interface Filling extends Scope {
+  /** Those with an expression, so far. */
+  texts: number;
+}
+
+type Failure = NonNullable<FilledInputs["failure"]>;
+
+class BadText extends Error {
+  readonly failure: Failure;
+  constructor(message: string, failure: Failure) {
+    super(message);
+    this.failure = failure;
+  }
+}
 
 function isSwitchedOn(variables: unknown): boolean {
   const own = list(variables).findLast((entry) => fieldsOf(entry).key === INPUTS_SWITCH);
@@ -62,12 +79,12 @@ function isSwitchedOn(variables: unknown): boolean {
   return !/^(?:0|f|false)$/i.test(said);
 }
 
-function withStep(step: unknown, scope: Scope): unknown {
+function withStep(step: unknown, scope: Filling): unknown {
   if (!isFields(step) || (step.name !== "script" && step.name !== "after_script")) return step;
   return { ...step, script: within(step.script, step.name, true, scope) };
 }
 
-function within(part: unknown, place: string, where: true | Where, scope: Scope): unknown {
+function within(part: unknown, place: string, where: true | Where, scope: Filling): unknown {
   if (Array.isArray(part)) {
     return part.map((entry: unknown, index) => within(entry, `${place}[${index}]`, where, scope));
   }
@@ -79,20 +96,26 @@ function within(part: unknown, place: string, where: true | Where, scope: Scope)
   return { ...part, ...Object.fromEntries(filled) };
 }
 
-function withText(text: string, place: string, scope: Scope): string {
+function withText(text: string, place: string, scope: Filling): string {
   if (!text.includes("${{")) return text;
-  const failed = (reason: string): BadText => {
+  const failed = (reason: string, failure: Failure): BadText => {
     const shown = JSON.stringify(text.slice(text.indexOf("${{")).slice(0, 100));
-    return new BadText(`The job's inputs cannot be put into ${place} at ${shown}: ${reason}.`);
+    return new BadText(`The job's inputs cannot be put into ${place} at ${shown}: ${reason}.`, failure);
   };
-  try {
-    const made = fill(parseTemplate(text), scope);
-    if (!made.sensitive) return made.text;
-  } catch (error) {
-    if (error instanceof ExpressionError) throw failed(error.message);
-    throw error;
-  }
-  throw failed("an input that is marked as sensitive cannot be put into a job; use a masked variable");
+  const orFail = <T>(failure: Failure, make: () => T): T => {
+    try {
+      return make();
+    } catch (error) {
+      if (error instanceof ExpressionError) throw failed(error.message, failure);
+      throw error;
+    }
+  };
+  const template: Template = orFail("parse", () => parseTemplate(text));
+  if (template.some((part) => typeof part !== "string")) scope.texts++;
+  const made = orFail("evaluation", () => fill(template, scope));
+  if (!made.sensitive) return made.text;
+  const advice = "an input that is marked as sensitive cannot be put into a job; use a masked variable";
+  throw failed(advice, "sensitive_unsupported");
 }
 
 function list(value: unknown): readonly unknown[] {

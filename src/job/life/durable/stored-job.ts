@@ -113,6 +113,12 @@ export const knownJob = z.strictObject({
   problem: text.nullable(),
   problemReason: z.literal("runner_configuration_error").exactOptional(),
   secrets: z.array(z.strictObject({ name: text, file: z.boolean(), from: text, wanted: z.unknown() })).exactOptional(),
+  filledInputs: z
+    .strictObject({
+      texts: z.number(),
+      failure: z.enum(["parse", "evaluation", "sensitive_unsupported"]).exactOptional(),
+    })
+    .exactOptional(),
   sensitiveInputs: texts.exactOptional(),
   payload: text.exactOptional(),
 });

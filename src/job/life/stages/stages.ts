@@ -30,7 +30,7 @@ export async function runStages(
   signals: Signals,
   life: Life,
 ): Promise<Outcome> {
-  const { job, runner, trace, kept, concurrentId } = request;
+  const { job, runner, identity, trace, kept, concurrentId } = request;
   const { plainShell = request.executor.plainShell } = environment;
   const writers = findWriters(environment.shell, plainShell === undefined ? {} : { plainShell }, request.findWriter);
   const { root, tmpDir } = environment.workspace;
@@ -49,7 +49,7 @@ export async function runStages(
   const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
   if (warning !== null && !skipped) trace.print(warning, "warning");
   const coordinatorOrigin = runner.url.origin;
-  const stages = planJob({ job, settings, variables, place, runner, coordinatorOrigin, gitOps });
+  const stages = planJob({ job, settings, variables, place, runner, identity, coordinatorOrigin, gitOps });
   const context = {
     job,
     transfers: request.transfers,
