@@ -13,7 +13,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
 
 /**
  * Has this program start anew, as the same process, with `SETTINGS`: they are read from the environment, before any
- * code runs. Under Node, on other systems than Linux, and in a process that has them, nothing happens. Afterwards they stand in no
+ * code runs. Under Node, on other systems than Linux, where it cannot be done, and in a process that has them, nothing happens. Afterwards they stand in no
  * environment that others inherit.
  */
 export function startSparing(): void {
@@ -26,9 +26,13 @@ export function startSparing(): void {
   // Types of Node 22 do not have it.
   const execve: unknown = Reflect.get(process, "execve");
   if (typeof execve !== "function") return;
-  Reflect.apply(execve, process, [
-    process.execPath,
-    [process.argv0, ...process.argv.slice(2)],
-    { ...process.env, ...SETTINGS },
-  ]);
+  try {
+    Reflect.apply(execve, process, [
+      process.execPath,
+      [process.argv0, ...process.argv.slice(2)],
+      { ...process.env, ...SETTINGS },
+    ]);
+  } catch {
+    // Not here: below an emulator the machine itself cannot execute the file. It works as it is, and takes more memory.
+  }
 }
