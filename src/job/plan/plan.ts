@@ -112,7 +112,7 @@ function planSources({
     job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
   const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
   const before = skipped ? [] : [...entriesOf(runner.preCloneScript), ...hook("pre_get_sources_script")];
-  const after = skipped ? [] : [...entriesOf(runner.postGetSourcesScript), ...hook("post_get_sources_script")];
+  const after = skipped ? [] : [...hook("post_get_sources_script"), ...entriesOf(runner.postGetSourcesScript)];
   const { ops, anew } = getSources({
     job,
     ...place,
