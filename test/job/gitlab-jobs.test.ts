@@ -150,7 +150,9 @@ describe("GIT_CLONE_PATH", () => {
       expect(trace).toContain(`no directory inside of the builds directory "${stand.buildsDir}"`);
     }
     await symlink(stand.dir, join(stand.buildsDir, "out"));
-    expect((await refused("$CI_BUILDS_DIR/out/x")).trace).toContain("leads out of the builds directory");
+    const out = (await refused("$CI_BUILDS_DIR/out/x")).trace;
+    expect(out).toContain("leads out of the builds directory");
+    expect(out).not.toContain("$CI_CONCURRENT_ID");
     const gate = join(stand.dir, "gate");
     const shared = chosen("$CI_BUILDS_DIR/shared");
     const opened = Promise.withResolvers<void>();
@@ -162,7 +164,7 @@ describe("GIT_CLONE_PATH", () => {
     await opened.promise;
     const second = await refused("$CI_BUILDS_DIR/shared");
     expect(second.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
-    expect(second.trace).toContain("where another job works at the moment");
+    expect(second.trace).toContain("where another job works at the moment. With $CI_CONCURRENT_ID in its path");
     await writeFile(gate, "");
     expect((await first).outcome).toEqual({ result: "success" });
   });
