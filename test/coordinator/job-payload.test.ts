@@ -114,6 +114,22 @@ test("options of images and services that nobody here knows are named, a line fo
   ]);
 });
 
+test("a policy's job knows its policy, and another job of none", () => {
+  const policyOf = (policy_options: object) => jobOf({ ...alloyPayload, policy_options }).policy;
+  expect(policyOf({ execution_policy_job: true, policy_name: "scan" })).toEqual({
+    name: "scan",
+    overrideAllowed: null,
+    exceptions: [],
+  });
+  const given = { policy_variables_override_allowed: false, policy_variables_override_exceptions: ["A", "B"] };
+  expect(policyOf({ execution_policy_job: true, policy_name: "scan", ...given })).toEqual({
+    name: "scan",
+    overrideAllowed: false,
+    exceptions: ["A", "B"],
+  });
+  expect(policyOf({ execution_policy_job: false, policy_name: "scan", ...given })).toBeUndefined();
+});
+
 test("a job as GitLab sends it is read whole", () => {
   const job = jobOf({
     id: 9_007_199_254_740_991,

@@ -122,6 +122,18 @@ describe("a job's own words to git", () => {
   });
 });
 
+test.each([
+  [null, "The policy's variables win over those of users"],
+  [true, 'Variables of users win over the policy\'s (but for "A", "B")'],
+  [false, 'Variables of users do not count in it (but for "A", "B")'],
+])("a policy's job says so before its script (overrides allowed: %s)", async (overrideAllowed, said) => {
+  const policy = { name: 'scan "all"', overrideAllowed, exceptions: ["A", "B"] };
+  const variables = [variable("GIT_STRATEGY", "none"), variable("A", "1")];
+  const { outcome, trace } = await run({ script: ["echo A=$A"] }, { policy, variables });
+  expect(outcome).toEqual({ result: "success" });
+  expect(trace).toContain(`This job is of the policy "scan \\"all\\""\n${said}\n$ echo A=$A\nA=1\n`);
+});
+
 describe("GIT_CLONE_PATH", () => {
   const repository = createRepository(join(stand.dir, "clone-path"));
   const git = { ...jobWith().git, repoUrl: repository.url, sha: repository.git("rev-parse", "HEAD") };

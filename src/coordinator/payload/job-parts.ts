@@ -7,6 +7,7 @@ import type {
   GitInfo,
   Hook,
   Image,
+  PolicyOptions,
   RegistryCredential,
   SecretRequest,
   Service,
@@ -220,6 +221,19 @@ export function readHooks(value: unknown, reader: Reader): Hook[] {
     reader.warn("A hook that this runner does not know was ignored.");
     return [];
   });
+}
+
+/** `undefined`: the job is of no policy. */
+export function readPolicy(value: unknown, reader: Reader): PolicyOptions | undefined {
+  const policy = fieldsOf(value);
+  if (!reader.flag(policy.execution_policy_job, "policy_options.execution_policy_job")) return undefined;
+  const allowed = policy.policy_variables_override_allowed ?? null;
+  const at = "policy_options.policy_variables_override";
+  return {
+    name: reader.name(policy.policy_name, "policy_options.policy_name"),
+    overrideAllowed: allowed === null ? null : reader.flag(allowed, `${at}_allowed`),
+    exceptions: reader.names(policy.policy_variables_override_exceptions, `${at}_exceptions`),
+  };
 }
 
 const stores = ["vault", "gcp_secret_manager", "azure_key_vault", "gitlab_secrets_manager", "aws_secrets_manager"];

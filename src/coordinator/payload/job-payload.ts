@@ -10,6 +10,7 @@ import {
   readGit,
   readHooks,
   readImage,
+  readPolicy,
   readSecrets,
   readServices,
   readSteps,
@@ -111,10 +112,12 @@ function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arri
     projectJobsRunning: countOf(info.project_jobs_running_on_instance_runners_count),
   } as const;
   const secrets = readSecrets(payload.secrets, reader);
+  const policy = readPolicy(payload.policy_options, reader);
   const problem = reader.excess ?? unsupported(payload, inputs) ?? problemOf(job.steps);
   return {
     ...job,
     ...(secrets.length === 0 ? {} : { secrets }),
+    ...(policy === undefined ? {} : { policy }),
     ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
     warnings: reader.warnings,
     problem,

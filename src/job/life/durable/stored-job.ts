@@ -113,6 +113,7 @@ export const knownJob = z.strictObject({
   problem: text.nullable(),
   problemReason: z.literal("runner_configuration_error").exactOptional(),
   secrets: z.array(z.strictObject({ name: text, file: z.boolean(), from: text, wanted: z.unknown() })).exactOptional(),
+  policy: z.strictObject({ name: text, overrideAllowed: z.boolean().nullable(), exceptions: texts }).exactOptional(),
   sensitiveInputs: texts.exactOptional(),
   payload: text.exactOptional(),
 });
