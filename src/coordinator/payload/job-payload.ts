@@ -1,6 +1,6 @@
 import type { Dialect, Job } from "../../job/job.ts";
 import { createReader, type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
-import { type Interpolated, withInputs } from "./inputs/interpolate.ts";
+import { type InputsSwitch, type Interpolated, withInputs } from "./inputs/interpolate.ts";
 import {
   readArtifacts,
   readCache,
@@ -32,8 +32,8 @@ export interface Arrival {
   readonly cut: string | undefined;
   /** Why it is not to be parsed, if so. */
   readonly excess?: string | undefined;
-  /** Whether the entry has inputs of jobs put in; where it does not say, the job does. */
-  readonly jobInputs?: boolean | undefined;
+  /** What the entry says of inputs of jobs. */
+  readonly jobInputs?: InputsSwitch;
 }
 
 /** A job, or why there is none in `text`; the reason holds nothing of the text. */
