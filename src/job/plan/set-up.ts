@@ -8,7 +8,10 @@ import { type JobSettings, readSettings } from "./settings.ts";
 
 export interface SetUpRequest {
   readonly job: Job;
-  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags" | "customBuildDir">;
+  readonly runner: Pick<
+    RunnerConfig,
+    "environment" | "shortToken" | "debugTraceDisabled" | "featureFlags" | "customBuildDir"
+  >;
   readonly identity: RunnerIdentity;
   readonly executor: Pick<Executor, "features">;
   /** `CI_CONCURRENT_ID`. */
@@ -33,9 +36,9 @@ export function setUp(
 ): SetUp {
   if (job.problem !== null)
     throw new SystemFailure(job.problem, job.problemReason === undefined ? {} : { reason: job.problemReason });
-  const { environment, debugTraceDisabled, featureFlags, customBuildDir } = runner;
+  const { environment, shortToken, debugTraceDisabled, featureFlags, customBuildDir } = runner;
   const { shared } = executor.features;
-  const variables = createVariables({ job, environment, identity, concurrentId, shared, place });
+  const variables = createVariables({ job, environment, identity, shortToken, concurrentId, shared, place });
   const settings = readSettings(job, { get: variables.get, debugTraceDisabled, featureFlags, customBuildDir });
   for (const sentence of [...variables.warnings, ...settings.warnings]) warn(sentence);
   const problem = settings.problem ?? variables.problem;
@@ -73,8 +76,8 @@ function isClonePath({ key }: { readonly key: string }): boolean {
 
 /** What is started there is no shell: names of any kind can be held. */
 function besideScripts({ job, runner, identity, executor, concurrentId }: SetUpRequest, place: JobPlace): JobVariables {
-  const { environment } = runner;
+  const { environment, shortToken } = runner;
   const { shared } = executor.features;
   const held = { ...place, acceptsName: () => true };
-  return createVariables({ job, environment, identity, concurrentId, shared, place: held });
+  return createVariables({ job, environment, identity, shortToken, concurrentId, shared, place: held });
 }

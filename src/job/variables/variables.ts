@@ -36,6 +36,8 @@ export interface VariableSources {
   /** `environment` of the `[[runners]]` entry. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   readonly identity: RunnerIdentity;
+  /** `CI_RUNNER_SHORT_TOKEN`; empty: there is none. */
+  readonly shortToken: string;
   /** `CI_CONCURRENT_ID`. */
   readonly concurrentId: number;
   /** Jobs see the machine that the runner works on. */
@@ -123,7 +125,8 @@ function reaches({ origin, key, value }: Definition, audience: Audience): boolea
   return audience === "runner" ? isHarmless(key, value) : !isRedirecting(key, value);
 }
 
-function define({ job, environment, identity, concurrentId, shared, place }: VariableSources): Definition[] {
+function define(sources: VariableSources): Definition[] {
+  const { job, environment, identity, shortToken, concurrentId, shared, place } = sources;
   const ours = (key: string, value: string, file = false): Definition => ({
     key,
     value,
@@ -136,6 +139,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
   const nested = job.dialect === "alloy" ? nestReferences(job.variables) : null;
   const image: Definition[] = job.image === null ? [] : [{ ...ours("CI_JOB_IMAGE", job.image.name), expands: true }];
   return [
+    ...(shortToken === "" ? [] : [ours("CI_RUNNER_SHORT_TOKEN", shortToken)]),
     ...image,
     ...environment.map(
       ({ key, value }): Definition => ({ key, value, file: false, expands: true, hidden: false, origin: "operator" }),
