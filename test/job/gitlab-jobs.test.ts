@@ -134,6 +134,21 @@ test.each([
   expect(trace).toContain(`This job is of the policy "scan \\"all\\""\n${said}\n$ echo A=$A\nA=1\n`);
 });
 
+test("feature flags in force are variables: the entry's, else the job's, else the usual", async () => {
+  const variables = [
+    variable("GIT_STRATEGY", "none"),
+    variable("FF_TIMESTAMPS", "false"),
+    variable("FF_SCRIPT_SECTIONS", "true"),
+  ];
+  const script = { script: ["env | grep ^FF_ | sort | tr '\\n' ' '; echo end"] };
+  const runner = { featureFlags: { FF_SCRIPT_SECTIONS: false, FF_USE_GIT_BUNDLE_URIS: false, FF_USE_FASTZIP: true } };
+  const { trace } = await run(script, { variables, dialect: "gitlab" }, { runner });
+  expect(trace).toContain(
+    "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION=false FF_ENABLE_JOB_INPUTS_INTERPOLATION=true FF_MASK_ALL_DEFAULT_TOKENS=true FF_SCRIPT_SECTIONS=false FF_SECRET_RESOLVING_FAILS_IF_MISSING=true FF_TIMESTAMPS=false FF_USE_GIT_BUNDLE_URIS=false end",
+  );
+  expect((await run({ script: ["env | grep -c ^FF_ || true"] }, { dialect: "alloy" })).trace).toContain("\n0\n");
+});
+
 describe("GIT_CLONE_PATH", () => {
   const repository = createRepository(join(stand.dir, "clone-path"));
   const git = { ...jobWith().git, repoUrl: repository.url, sha: repository.git("rev-parse", "HEAD") };

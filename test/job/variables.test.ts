@@ -19,6 +19,7 @@ function variablesOf(job: Partial<Job>, more: Partial<VariableSources> = {}): Jo
     environment: [],
     identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
     shortToken: "aBcDeFgHi",
+    flags: [],
     concurrentId: 3,
     shared: true,
     place,

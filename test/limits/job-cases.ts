@@ -32,6 +32,7 @@ function variablesOf(...variables: Job["variables"]) {
     environment: [],
     identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
     shortToken: "",
+    flags: [],
     concurrentId: 0,
     shared: true,
     place: null,

@@ -31,6 +31,14 @@ export interface Place {
   acceptsName(name: string): boolean;
 }
 
+/** A feature flag as a variable. */
+export interface FlagVariable {
+  readonly key: string;
+  readonly value: string;
+  /** A job's variable of the name does not change it. */
+  readonly fixed: boolean;
+}
+
 export interface VariableSources {
   readonly job: Job;
   /** `environment` of the `[[runners]]` entry. */
@@ -38,6 +46,8 @@ export interface VariableSources {
   readonly identity: RunnerIdentity;
   /** `CI_RUNNER_SHORT_TOKEN`; empty: there is none. */
   readonly shortToken: string;
+  /** GitLab's switches of behaviour, as they are where no variable says otherwise. */
+  readonly flags: readonly FlagVariable[];
   /** `CI_CONCURRENT_ID`. */
   readonly concurrentId: number;
   /** Jobs see the machine that the runner works on. */
@@ -126,7 +136,7 @@ function reaches({ origin, key, value }: Definition, audience: Audience): boolea
 }
 
 function define(sources: VariableSources): Definition[] {
-  const { job, environment, identity, shortToken, concurrentId, shared, place } = sources;
+  const { job, environment, identity, shortToken, flags, concurrentId, shared, place } = sources;
   const ours = (key: string, value: string, file = false): Definition => ({
     key,
     value,
@@ -140,6 +150,7 @@ function define(sources: VariableSources): Definition[] {
   const image: Definition[] = job.image === null ? [] : [{ ...ours("CI_JOB_IMAGE", job.image.name), expands: true }];
   return [
     ...(shortToken === "" ? [] : [ours("CI_RUNNER_SHORT_TOKEN", shortToken)]),
+    ...flags.map(({ key, value }) => ours(key, value)),
     ...image,
     ...environment.map(
       ({ key, value }): Definition => ({ key, value, file: false, expands: true, hidden: false, origin: "operator" }),
@@ -178,6 +189,7 @@ function define(sources: VariableSources): Definition[] {
           ours("RUNNER_TEMP_PROJECT_DIR", place.tmpDir),
           ours("CI_CONCURRENT_PROJECT_ID", String(place.projectSlot)),
         ]),
+    ...flags.flatMap(({ key, value, fixed }) => (fixed ? [ours(key, value)] : [])),
     ours("CI_CONCURRENT_ID", String(concurrentId)),
     ours("CI_JOB_TIMEOUT", String(Math.ceil(job.timeoutMs / 1000))),
     ours("CI_RUNNER_VERSION", identity.version),
