@@ -210,6 +210,8 @@ export interface RunnerConfig {
   readonly tokenLife: TokenLife;
   /** 8 hex digits of a hash of its first token: what logs, metrics, directories and labels show. */
   readonly id: string;
+  /** What GitLab Runner shows of `token`; empty where that would be too much of it. */
+  readonly shortToken: string;
   /** Jobs at once of this token; TOML 0 or absent is Infinity. */
   readonly limit: number;
   readonly requestConcurrency: number;

@@ -10,7 +10,7 @@ import { expandVariables } from "./expand.ts";
 import { childOf, nodeAt } from "./file/layout-node.ts";
 import { canonicalText, isTable } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
-import { digest, entryId, runnerName, shortTokens } from "./identity.ts";
+import { digest, entryId, runnerName, shortToken, shortTokens } from "./identity.ts";
 import { readQueuingLimits } from "./monitoring.ts";
 import { lifeOf, readTokenLife, TOKEN_KEYS } from "./token-life.ts";
 
@@ -145,6 +145,7 @@ export async function readEntry(
     tokenLife: { ...life, written: settings.token.trim() === given, ...lifeOf(exchanged) },
     name: runnerName(settings.name, id),
     id,
+    shortToken: shortToken(token),
     limit: settings.limit,
     requestConcurrency: settings.request_concurrency,
     weight: settings.weight,

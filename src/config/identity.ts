@@ -15,11 +15,24 @@ export function runnerName(name: string, id: string): string {
   return name === "" ? id : name;
 }
 
+/** What says which kind a token is. */
+const KIND = /^glrt-(?:t[123]_)?|^t[123]_|^glrtr-|^glcbt-|^GR[0-9A-Fa-f]{7}/;
+const SHORT = 9;
+
+/**
+ * What GitLab Runner shows of a token: nine characters behind its kind. Of one that this would be half of, or more, nothing is
+ * shown: `""`.
+ */
+export function shortToken(token: string): string {
+  const bare = token.replace(KIND, "");
+  return bare.length < 2 * SHORT ? "" : bare.slice(0, SHORT);
+}
+
 /** What a token begins with, without what says which kind it is, as the names of a runner's machines have it. */
 export function shortTokens(token: string): string[] {
-  const bare = token.replace(/^glrt-(?:t[123]_)?|^t[123]_|^glrtr-|^GR[0-9A-Fa-f]{7}/, "");
+  const bare = token.replace(KIND, "");
   // The Go runner took eight characters of a token without a kind, newer ones of GitLab's take nine.
-  const lengths = bare === token ? [8, 9] : [9, 8];
+  const lengths = bare === token ? [8, SHORT] : [SHORT, 8];
   return lengths.map((length) =>
     bare
       .slice(0, length)

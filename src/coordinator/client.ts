@@ -78,7 +78,10 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
     const excess = (await excessOf(text)) ?? undefined;
-    const jobInputs = settings.featureFlags?.[INPUTS_SWITCH];
+    const jobInputs = {
+      entry: settings.featureFlags?.[INPUTS_SWITCH],
+      environment: settings.environment?.findLast(({ key }) => key === INPUTS_SWITCH)?.value,
+    };
     const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess, jobInputs });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;

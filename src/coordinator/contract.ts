@@ -276,4 +276,6 @@ export interface CoordinatorSettings {
   readonly certsDir: string;
   /** `[runners.feature_flags]` of the entry. */
   readonly featureFlags?: Readonly<Record<string, boolean>>;
+  /** `environment` of the entry. */
+  readonly environment?: readonly { readonly key: string; readonly value: string }[];
 }

@@ -47,7 +47,15 @@ export function runnerInfo(
     executor: info.executor,
     shell: info.shell,
     ...(info.labels === undefined || Object.keys(info.labels).length === 0 ? {} : { labels: info.labels }),
-    features: { variables, image, services, shared, ...features },
+    features: {
+      variables,
+      image,
+      services,
+      shared,
+      ...(image ? { image_executor_opts: true } : {}),
+      ...(services ? { service_executor_opts: true, service_variables: true, service_multiple_aliases: true } : {}),
+      ...features,
+    },
   };
 }
 

@@ -49,6 +49,8 @@ export interface Job {
   readonly secrets?: readonly SecretRequest[];
   /** Absent: it has no inputs, or they were not to be put in. */
   readonly filledInputs?: FilledInputs;
+  /** Set where a security policy has put the job into the pipeline. */
+  readonly policy?: PolicyOptions;
   /** Texts of inputs that their author calls sensitive. */
   readonly sensitiveInputs?: readonly string[];
   /** As received, where its executor wants it. Holds secrets. */
@@ -174,6 +176,15 @@ export interface Dependency {
 export interface Hook {
   readonly name: "pre_get_sources_script" | "post_get_sources_script";
   readonly script: readonly string[];
+}
+
+/** What a policy's job says of its policy. */
+export interface PolicyOptions {
+  readonly name: string;
+  /** Whether users' variables win over the policy's; `null`: it does not say, and the policy's win. */
+  readonly overrideAllowed: boolean | null;
+  /** Names of variables for which it is the other way round. */
+  readonly exceptions: readonly string[];
 }
 
 /** A variable whose value is kept in a store of secrets. */

@@ -43,6 +43,7 @@ describe("defaults and units", () => {
       certsDir: "/etc/alloy-runner/certs",
     });
     expect(runners[0]?.id).toMatch(/^[0-9a-f]{8}$/);
+    expect(runners[0]?.shortToken).toBe("");
     expect(runners[0]?.url.href).toBe("https://ci.example.com/");
   });
 

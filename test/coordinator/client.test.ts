@@ -39,6 +39,23 @@ async function refused(promise: Promise<unknown>): Promise<SystemFailure & { cau
 const piece = (from: number, text: string) => ({ from, bytes: Buffer.from(text) });
 
 describe("a job request", () => {
+  test("brings a job with its inputs, unless the entry's environment or feature flags have it otherwise", async () => {
+    const line = "${{ job.inputs.a }}";
+    const inputs = [{ key: "a", value: { type: "string", content: "fred" } }];
+    const body = JSON.stringify({ id: 5, token: "jt", inputs, steps: [{ name: "script", script: [line] }] });
+    const { url } = await answers({ status: 201, body });
+    const key = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
+    const scriptWith = async (more: object) => {
+      const coordinator = openCoordinator({ url, token, ...noTls, ...more }, testDeps());
+      const answer = await coordinator.requestJob(info, { hold: false }, never);
+      return answer.kind === "job" ? answer.job.steps[0]?.script : answer;
+    };
+    const environment = [{ key, value: "false" }];
+    expect(await scriptWith({})).toEqual(["fred"]);
+    expect(await scriptWith({ environment })).toEqual([line]);
+    expect(await scriptWith({ environment, featureFlags: { [key]: true } })).toEqual(["fred"]);
+  });
+
   test("introduces the runner and its executor", async () => {
     const { url, received } = await answers({ status: 204 });
     const coordinator = open(new URL("prefix/ci/", url), { systemId: "s_0123456789ab" });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseJob } from "../../src/coordinator/payload/job-payload.ts";
+import { type Arrival, parseJob } from "../../src/coordinator/payload/job-payload.ts";
 import type { Job } from "../../src/job/job.ts";
 import { secretsOf } from "../../src/job/variables/secrets.ts";
 
@@ -17,7 +17,7 @@ const inputs = [
   input("password", "string", "pass-word-1", { sensitive: true }),
 ];
 
-function jobOf(payload: object, jobInputs?: boolean): Job {
+function jobOf(payload: object, jobInputs: Arrival["jobInputs"] = {}): Job {
   const text = JSON.stringify({ id: 1, token: "t", inputs, ...payload });
   const parsed = parseJob(text, { serverTls: {}, likelyDialect: "gitlab", cut: undefined, jobInputs });
   if ("unreadable" in parsed) throw new Error(parsed.unreadable);
@@ -146,10 +146,25 @@ test("without inputs, or with the flag off, no text is looked at", () => {
   expect(scriptOf(lines, { inputs: [] }).steps[0]?.script).toEqual([lines]);
   const off = { key: "FF_ENABLE_JOB_INPUTS_INTERPOLATION", value: "false" };
   expect(scriptOf(lines, { variables: [off] }).steps[0]?.script).toEqual([lines]);
-  expect(jobOf({ steps: [{ name: "script", script: [lines] }] }, false).steps[0]?.script).toEqual([lines]);
+  expect(jobOf({ steps: [{ name: "script", script: [lines] }] }, { entry: false }).steps[0]?.script).toEqual([lines]);
   const on = { key: "FF_ENABLE_JOB_INPUTS_INTERPOLATION", value: "false" };
-  const again = jobOf({ steps: [{ name: "script", script: ["${{ 1 }}"] }], variables: [on] }, true);
+  const again = jobOf({ steps: [{ name: "script", script: ["${{ 1 }}"] }], variables: [on] }, { entry: true });
   expect(again.steps[0]?.script).toEqual(["1"]);
+});
+
+test.each([
+  [undefined, undefined, "1", true],
+  [undefined, undefined, "False", false],
+  [undefined, undefined, "perhaps", true],
+  [undefined, "t", "0", true],
+  [undefined, "0", "1", false],
+  [undefined, "perhaps", "f", false],
+  [true, "0", "0", true],
+  [false, "1", "1", false],
+])("the entry's flag %s, the job's %s and environment's %s make it %s", (entry, own, environment, on) => {
+  const variables = own === undefined ? [] : [{ key: "FF_ENABLE_JOB_INPUTS_INTERPOLATION", value: own }];
+  const job = jobOf({ steps: [{ name: "script", script: ["${{ 1 }}"] }], variables }, { entry, environment });
+  expect(job.steps[0]?.script).toEqual([on ? "1" : "${{ 1 }}"]);
 });
 // biome-ignore-end lint/suspicious/noTemplateCurlyInString: these are the expressions of jobs.
 

@@ -98,6 +98,38 @@ test("a job as AlloyCI sends it is read whole", () => {
   ]);
 });
 
+test("options of images and services that nobody here knows are named, a line for each", () => {
+  const { warnings, image } = jobOf({
+    ...alloyPayload,
+    image: { name: "ruby:3", executor_opts: { docker: { user: "1", privileged: true, platform: null }, lxc: {} } },
+    services: [
+      { name: "redis", executor_opts: { kubernetes: { user: 1, group: 2 } } },
+      { name: "postgres", executor_opts: { docker: { platform: "linux/amd64" }, kubernetes: null } },
+    ],
+  });
+  expect(image).toMatchObject({ user: "1" });
+  expect(warnings).toEqual([
+    'image "ruby:3" has executor_opts that this runner does not know and ignores: "docker.privileged", "lxc".',
+    'services "redis" has executor_opts that this runner does not know and ignores: "kubernetes.group".',
+  ]);
+});
+
+test("a policy's job knows its policy, and another job of none", () => {
+  const policyOf = (policy_options: object) => jobOf({ ...alloyPayload, policy_options }).policy;
+  expect(policyOf({ execution_policy_job: true, policy_name: "scan" })).toEqual({
+    name: "scan",
+    overrideAllowed: null,
+    exceptions: [],
+  });
+  const given = { policy_variables_override_allowed: false, policy_variables_override_exceptions: ["A", "B"] };
+  expect(policyOf({ execution_policy_job: true, policy_name: "scan", ...given })).toEqual({
+    name: "scan",
+    overrideAllowed: false,
+    exceptions: ["A", "B"],
+  });
+  expect(policyOf({ execution_policy_job: false, policy_name: "scan", ...given })).toBeUndefined();
+});
+
 test("a job as GitLab sends it is read whole", () => {
   const job = jobOf({
     id: 9_007_199_254_740_991,

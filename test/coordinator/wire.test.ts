@@ -38,6 +38,15 @@ test("a job request never carries a key that would overwrite the runner's row at
   ]);
 });
 
+test("what images and services can be told is said where there are any", () => {
+  const featuresOf = (image: boolean, services: boolean) =>
+    runnerInfo(identity, { ...info, features: { ...info.features, image, services } }).features;
+  const told = { service_executor_opts: true, service_variables: true, service_multiple_aliases: true };
+  expect(featuresOf(true, true)).toMatchObject({ image: true, services: true, image_executor_opts: true, ...told });
+  const without = Object.keys(featuresOf(false, false));
+  for (const bit of ["image_executor_opts", ...Object.keys(told)]) expect(without).not.toContain(bit);
+});
+
 test.each([
   ["running", "running"],
   ["canceling", "canceling"],

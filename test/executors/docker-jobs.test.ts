@@ -46,7 +46,7 @@ describe("jobs in containers", () => {
     const features = { variables: true, image: true, services: true, shared: false };
     const sources = {
       job,
-      runner: { environment, debugTraceDisabled: false, featureFlags: {} },
+      runner: { environment, shortToken: "", debugTraceDisabled: false, featureFlags: {} },
       identity,
       executor: { features },
       concurrentId: 0,

@@ -11,7 +11,7 @@ export function requestOf(parts: Partial<Job>): PrepareRequest & { readonly note
   const features = { variables: true, image: true, services: true, shared: false };
   const sources = {
     job,
-    runner: { environment: [], debugTraceDisabled: false, featureFlags: {} },
+    runner: { environment: [], shortToken: "", debugTraceDisabled: false, featureFlags: {} },
     identity,
     executor: { features },
     concurrentId: 0,

@@ -110,10 +110,17 @@ describe("strategies", () => {
       script: ["true"],
       more: { hooks: [{ name: "post_get_sources_script", script: ["echo post=$(ls) $seen"] }] },
       variables: [variable("CI_COMMIT_REF_NAME", "main"), variable("DEPLOY", "x")],
-      options: { runner: { preCloneScript: 'seen="pre $CI_COMMIT_REF_NAME $DEPLOY"; set +e' } },
+      options: {
+        runner: {
+          preCloneScript: 'seen="pre $CI_COMMIT_REF_NAME $DEPLOY"; set +e',
+          postGetSourcesScript: "echo operator last",
+        },
+      },
     });
     expect(outcome.result).toBe("success");
-    expect(trace).toContain("\npost=file.txt pre main x\n");
+    const post = trace.indexOf("\npost=file.txt pre main x\n");
+    expect(post).toBeGreaterThan(0);
+    expect(trace.indexOf("\noperator last\n")).toBeGreaterThan(post);
   });
 
   test("a failing git ends the stage although a script before it switched errexit off", async () => {

@@ -122,6 +122,33 @@ describe("a job's own words to git", () => {
   });
 });
 
+test.each([
+  [null, "The policy's variables win over those of users"],
+  [true, 'Variables of users win over the policy\'s (but for "A", "B")'],
+  [false, 'Variables of users do not count in it (but for "A", "B")'],
+])("a policy's job says so before its script (overrides allowed: %s)", async (overrideAllowed, said) => {
+  const policy = { name: 'scan "all"', overrideAllowed, exceptions: ["A", "B"] };
+  const variables = [variable("GIT_STRATEGY", "none"), variable("A", "1")];
+  const { outcome, trace } = await run({ script: ["echo A=$A"] }, { policy, variables });
+  expect(outcome).toEqual({ result: "success" });
+  expect(trace).toContain(`This job is of the policy "scan \\"all\\""\n${said}\n$ echo A=$A\nA=1\n`);
+});
+
+test("feature flags in force are variables: the entry's, else the job's, else the usual", async () => {
+  const variables = [
+    variable("GIT_STRATEGY", "none"),
+    variable("FF_TIMESTAMPS", "false"),
+    variable("FF_SCRIPT_SECTIONS", "true"),
+  ];
+  const script = { script: ["env | grep ^FF_ | sort | tr '\\n' ' '; echo end"] };
+  const runner = { featureFlags: { FF_SCRIPT_SECTIONS: false, FF_USE_GIT_BUNDLE_URIS: false, FF_USE_FASTZIP: true } };
+  const { trace } = await run(script, { variables, dialect: "gitlab" }, { runner });
+  expect(trace).toContain(
+    "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION=false FF_ENABLE_JOB_INPUTS_INTERPOLATION=true FF_MASK_ALL_DEFAULT_TOKENS=true FF_SCRIPT_SECTIONS=false FF_SECRET_RESOLVING_FAILS_IF_MISSING=true FF_TIMESTAMPS=false FF_USE_GIT_BUNDLE_URIS=false end",
+  );
+  expect((await run({ script: ["env | grep -c ^FF_ || true"] }, { dialect: "alloy" })).trace).toContain("\n0\n");
+});
+
 describe("GIT_CLONE_PATH", () => {
   const repository = createRepository(join(stand.dir, "clone-path"));
   const git = { ...jobWith().git, repoUrl: repository.url, sha: repository.git("rev-parse", "HEAD") };
@@ -150,7 +177,9 @@ describe("GIT_CLONE_PATH", () => {
       expect(trace).toContain(`no directory inside of the builds directory "${stand.buildsDir}"`);
     }
     await symlink(stand.dir, join(stand.buildsDir, "out"));
-    expect((await refused("$CI_BUILDS_DIR/out/x")).trace).toContain("leads out of the builds directory");
+    const out = (await refused("$CI_BUILDS_DIR/out/x")).trace;
+    expect(out).toContain("leads out of the builds directory");
+    expect(out).not.toContain("$CI_CONCURRENT_ID");
     const gate = join(stand.dir, "gate");
     const shared = chosen("$CI_BUILDS_DIR/shared");
     const opened = Promise.withResolvers<void>();
@@ -162,7 +191,7 @@ describe("GIT_CLONE_PATH", () => {
     await opened.promise;
     const second = await refused("$CI_BUILDS_DIR/shared");
     expect(second.outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
-    expect(second.trace).toContain("where another job works at the moment");
+    expect(second.trace).toContain("where another job works at the moment. With $CI_CONCURRENT_ID in its path");
     await writeFile(gate, "");
     expect((await first).outcome).toEqual({ result: "success" });
   });

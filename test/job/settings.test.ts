@@ -82,8 +82,20 @@ describe("settings", () => {
     ["RESTORE_CACHE_ATTEMPTS", "11"],
     ["ARTIFACT_DOWNLOAD_ATTEMPTS", "-1"],
     ["ARTIFACT_DOWNLOAD_ATTEMPTS", "99999999999999999999"],
+    ["CACHE_CHUNK_SIZE", "-1"],
+    ["CACHE_CONCURRENCY", "-16"],
+    ["CACHE_TRANSFER_BUFFER_SIZE", "-4194304"],
   ])("%s=%s fails the job with a message", (key, value) => {
     expect(settingsOf({ [key]: value }).problem).toContain(`${key} is "${value}", expected is `);
+  });
+
+  test("of how pieces of caches are moved are said to have no effect, once, unless they are the default", () => {
+    const sizes = { CACHE_CHUNK_SIZE: "16777216", CACHE_CONCURRENCY: "0", CACHE_TRANSFER_BUFFER_SIZE: "many" };
+    expect(settingsOf(sizes)).toMatchObject({
+      problem: null,
+      warnings: [expect.stringMatching(/^CACHE_CHUNK_SIZE, CACHE_TRANSFER_BUFFER_SIZE: no effect, /)],
+    });
+    expect(settingsOf({ CACHE_CONCURRENCY: "0" }).warnings).toEqual([]);
   });
 
   test("take limits as durations and never beyond the job's own", () => {

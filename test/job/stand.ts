@@ -53,6 +53,7 @@ export function jobWith(more: Partial<Job> = {}): Job {
 const plainRunner: JobRunner = {
   name: "builder",
   id: "7e3b05c2",
+  shortToken: "aBcDeFgHi",
   url: new URL("http://127.0.0.1:1"),
   environment: [],
   cloneUrl: "",

@@ -18,6 +18,8 @@ function variablesOf(job: Partial<Job>, more: Partial<VariableSources> = {}): Jo
     job: jobWith(job),
     environment: [],
     identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
+    shortToken: "aBcDeFgHi",
+    flags: [],
     concurrentId: 3,
     shared: true,
     place,
@@ -96,6 +98,7 @@ describe("variables", () => {
       },
     );
     expect(exported(variables)).toEqual({
+      CI_RUNNER_SHORT_TOKEN: "aBcDeFgHi",
       CI_JOB_IMAGE: "ruby:later",
       A: "later",
       B: "x=y=later",
@@ -115,6 +118,13 @@ describe("variables", () => {
       CI_DISPOSABLE_ENVIRONMENT: "true",
     });
     expect(exported(variablesOf({ variables: [] }, { shared: false }))).not.toHaveProperty("CI_SHARED_ENVIRONMENT");
+  });
+
+  test("begin with the short form of the runner's token, which anybody may see, where it has one", () => {
+    const variables = variablesOf({ variables: [] });
+    expect(variables.all()[0]).toMatchObject({ key: "CI_RUNNER_SHORT_TOKEN", value: "aBcDeFgHi", public: true });
+    expect(variables.open()).toContainEqual(expect.objectContaining({ key: "CI_RUNNER_SHORT_TOKEN" }));
+    expect(exported(variablesOf({ variables: [] }, { shortToken: "" }))).not.toHaveProperty("CI_RUNNER_SHORT_TOKEN");
   });
 
   test("of AlloyCI are put into one another in the order of reference, as GitLab's server does", () => {

@@ -31,6 +31,8 @@ function variablesOf(...variables: Job["variables"]) {
     job: jobWith({ variables, dialect: "gitlab" }),
     environment: [],
     identity: { version: "2.0.0", revision: "abc1234", architecture: "linux/amd64" },
+    shortToken: "",
+    flags: [],
     concurrentId: 0,
     shared: true,
     place: null,

@@ -137,6 +137,7 @@ export function entryOf(url: URL, token: string, more: Partial<RunnerConfig> = {
     id: `id-${token}`,
     limit: Number.POSITIVE_INFINITY,
     requestConcurrency: 1,
+    shortToken: "",
     weight: 1,
     outputLimitBytes: 4096 * 1024,
     strictCheckInterval: false,

@@ -102,6 +102,30 @@ test("a machine's identity gives a token, which goes with each request", async (
   expect(await get(denied).catch(describeError)).toMatch(/no login for Azure .*invalid_request.*set AccountKey/);
 });
 
+test("a canceled job does not wait for a login, which others then have", async () => {
+  const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const app = await site(
+    async () => {
+      asked.resolve();
+      await answer.promise;
+      return json(200, { access_token: azure.token, expires_in: "3600" });
+    },
+    undefined,
+    "127.0.0.1",
+  );
+  const environment = { IDENTITY_ENDPOINT: `${app.url.origin}/token`, IDENTITY_HEADER: "proof" };
+  const { store } = openStore(withoutKey(), { certsDir, environment });
+  const job = new AbortController();
+  const canceled = store.version(place, job.signal).catch(describeError);
+  await asked.promise;
+  const other = store.version(place, never);
+  job.abort(new Error("canceled"));
+  expect(await canceled).toBe("canceled");
+  answer.resolve();
+  await expect(other).resolves.toBeDefined();
+  expect(app.received).toHaveLength(1);
+});
+
 test.each([
   ["its secret", { AZURE_CLIENT_SECRET: "client-secret" }],
   ["the token of its pod", { AZURE_FEDERATED_TOKEN_FILE: "token" }],

@@ -42,6 +42,7 @@ export function openStore(bucket: BucketConfig, around: Around = {}): BucketStan
     certsDir,
     userAgent,
     runnerId: "7e3b05c2",
+    shortToken: "",
     scratchDir,
     maxUploadBytes: null,
     lifeMs: 3_600_000,

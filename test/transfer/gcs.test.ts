@@ -119,6 +119,33 @@ test("CredentialsFile is a key, too, and a wrong one is told without it", async 
   );
 });
 
+test("a canceled job does not wait for a login, which others then have", async () => {
+  const storage = googleStorage({ token: "machine-token" });
+  const { connections, certsDir } = await openClouds({ "storage.googleapis.com": storage.answer });
+  const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const metadata = await site(
+    async () => {
+      asked.resolve();
+      await answer.promise;
+      const token = { access_token: "machine-token", expires_in: 3600, token_type: "Bearer" };
+      return json(200, token, { "metadata-flavor": "Google" });
+    },
+    undefined,
+    "127.0.0.1",
+  );
+  const environment = { GCE_METADATA_HOST: metadata.url.host, HOME: certsDir };
+  const { store } = openStore(login(), { connections, certsDir, environment });
+  const job = new AbortController();
+  const canceled = store.version(place, job.signal).catch(describeError);
+  await asked.promise;
+  const other = get(store);
+  job.abort(new Error("canceled"));
+  expect(await canceled).toBe("canceled");
+  answer.resolve();
+  expect(await other).toBeNull();
+  expect(metadata.received).toHaveLength(1);
+});
+
 test("a machine's token is asked for once, and again before it ends", async () => {
   const storage = googleStorage({ token: "machine-token" });
   const { connections, certsDir } = await openClouds({ "storage.googleapis.com": storage.answer });

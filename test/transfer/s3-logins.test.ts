@@ -91,6 +91,27 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     expect(s3.received.map(({ path }) => keyOf(path)).every((key) => key.startsWith("ASIA"))).toBe(true);
   });
 
+  test("a canceled job does not break the role that another one waits for, nor wait for it", async () => {
+    const [s3, asked, lend] = [await front(), Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const slow = async (request: CloudRequest): Promise<Reply> => {
+      asked.resolve();
+      await lend.promise;
+      return await pass(request);
+    };
+    const sts = await site(slow, undefined, "127.0.0.1");
+    const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;
+    const store = open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
+    const job = new AbortController();
+    const first = store.version(place, job.signal).catch(describeError);
+    await asked.promise;
+    const second = get(store);
+    job.abort(new Error("canceled"));
+    expect(await first).toBe("canceled");
+    lend.resolve();
+    await expect(second).resolves.toBeDefined();
+    expect(sts.received).toHaveLength(1);
+  });
+
   test("UploadRoleARN is for uploads alone", async () => {
     const s3 = await front();
     const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;

@@ -69,6 +69,38 @@ describe("a bucket", () => {
     ]);
   });
 
+  test("reads what GitLab Runner left under its short token, and writes nothing there", async () => {
+    const s3 = await openS3();
+    const plain = { ...place, key: "k" };
+    await put(openBucketStore(s3.endpoint, {}, { runnerId: "aBcDeFgHi" }).store, "before", "f", plain);
+    const { store } = openBucketStore(s3.endpoint, {}, { shortToken: "aBcDeFgHi" });
+    expect(String(await contentOf(store, plain))).toBe("before");
+    expect(await store.version(plain, never)).toContain("ci/runner/aBcDeFgHi/project/5/k");
+    expect(await store.fingerprint(plain, never)).toBeNull();
+    await put(store, "own", "f", plain);
+    expect(String(await contentOf(store, plain))).toBe("own");
+    expect(s3.requests.filter(({ method }) => method === "PUT").map(({ url }) => url.pathname)).toEqual([
+      "/caches/ci/runner/aBcDeFgHi/project/5/k",
+      "/caches/ci/runner/7e3b05c2/project/5/k",
+    ]);
+    const asked = s3.requests.length;
+    const shared = openBucketStore(s3.endpoint, { shared: true }, { shortToken: "aBcDeFgHi" }).store;
+    expect(await contentOf(shared, plain)).toBeNull();
+    expect(s3.requests).toHaveLength(asked + 1);
+  });
+
+  test("may be shut where GitLab Runner's caches are", async () => {
+    const asked: string[] = [];
+    const server = createServer(({ url = "" }, response) => {
+      asked.push(url.split("?")[0] ?? "");
+      response.writeHead(url.includes("/aBcDeFgHi/") ? 403 : 404).end();
+    });
+    const endpoint = new URL(`http://127.0.0.1:${await listen(server)}`);
+    const { store } = openBucketStore(endpoint, {}, { shortToken: "aBcDeFgHi" });
+    expect(await contentOf(store, { ...place, key: "k" })).toBeNull();
+    expect(asked).toEqual(["/caches/ci/runner/7e3b05c2/project/5/k", "/caches/ci/runner/aBcDeFgHi/project/5/k"]);
+  });
+
   test("signs for one object and method, no longer than the job", async () => {
     const s3 = await openS3();
     await put(openBucketStore(s3.endpoint, {}, { lifeMs: 90_000 }).store, "x");

@@ -25,7 +25,11 @@ export async function inChosenRoot(
       throw refusal(`GIT_CLONE_PATH is "${chosen}", which leads out of the builds directory to "${real}"`);
     }
     const claim = locks.claim(chosen);
-    if (claim === null) throw refusal(`GIT_CLONE_PATH is "${chosen}", where another job works at the moment`);
+    if (claim === null) {
+      throw refusal(
+        `GIT_CLONE_PATH is "${chosen}", where another job works at the moment. With $CI_CONCURRENT_ID in its path each job has one of its own`,
+      );
+    }
     return {
       ...slot,
       places: { ...slot.places, root: chosen },
@@ -49,7 +53,5 @@ async function realParent(path: string): Promise<string> {
 }
 
 function refusal(message: string): SystemFailure {
-  return new SystemFailure(`${message}. With $CI_CONCURRENT_ID in its path each job has one of its own`, {
-    reason: "runner_configuration_error",
-  });
+  return new SystemFailure(message, { reason: "runner_configuration_error" });
 }

@@ -7,6 +7,7 @@ import type {
   GitInfo,
   Hook,
   Image,
+  PolicyOptions,
   RegistryCredential,
   SecretRequest,
   Service,
@@ -89,6 +90,7 @@ export function readImage(value: unknown, place: string, reader: Reader): Image 
   const given = fieldsOf(image.executor_opts);
   const options = { ...fieldsOf(image.docker), ...fieldsOf(given.docker) };
   const inPods = { ...fieldsOf(image.kubernetes), ...fieldsOf(given.kubernetes) };
+  warnOfUnknown({ ...given, docker: options, kubernetes: inPods }, `${place} ${quoted(name)}`, reader);
   const kubernetesUser = reader.name(inPods.user, `${place}.kubernetes.user`);
   return {
     name,
@@ -98,6 +100,29 @@ export function readImage(value: unknown, place: string, reader: Reader): Image 
     platform: reader.name(options.platform, `${place}.docker.platform`) || null,
     ...(kubernetesUser === "" ? {} : { kubernetesUser }),
   };
+}
+
+const knownOptions: Readonly<Record<string, readonly string[]>> = {
+  docker: ["user", "platform"],
+  kubernetes: ["user"],
+};
+
+/** What its author asks for, and nobody here does. */
+function warnOfUnknown(given: Fields, place: string, reader: Reader): void {
+  const unknown = Object.entries(given).flatMap(([executor, options]) => {
+    const known = knownOptions[executor];
+    if (known === undefined) return options === null ? [] : [executor];
+    const others = Object.entries(fieldsOf(options)).filter(([name, value]) => value !== null && !known.includes(name));
+    return others.map(([name]) => `${executor}.${name}`);
+  });
+  if (unknown.length === 0) return;
+  const shown = unknown.slice(0, 10).map(quoted).join(", ");
+  const more = unknown.length > 10 ? ` and ${unknown.length - 10} more` : "";
+  reader.warn(`${place} has executor_opts that this runner does not know and ignores: ${shown}${more}.`);
+}
+
+function quoted(name: string): string {
+  return JSON.stringify(name.length > 60 ? `${name.slice(0, 60)}…` : name);
 }
 
 export function readServices(value: unknown, reader: Reader): Service[] {
@@ -196,6 +221,19 @@ export function readHooks(value: unknown, reader: Reader): Hook[] {
     reader.warn("A hook that this runner does not know was ignored.");
     return [];
   });
+}
+
+/** `undefined`: the job is of no policy. */
+export function readPolicy(value: unknown, reader: Reader): PolicyOptions | undefined {
+  const policy = fieldsOf(value);
+  if (!reader.flag(policy.execution_policy_job, "policy_options.execution_policy_job")) return undefined;
+  const allowed = policy.policy_variables_override_allowed ?? null;
+  const at = "policy_options.policy_variables_override";
+  return {
+    name: reader.name(policy.policy_name, "policy_options.policy_name"),
+    overrideAllowed: allowed === null ? null : reader.flag(allowed, `${at}_allowed`),
+    exceptions: reader.names(policy.policy_variables_override_exceptions, `${at}_exceptions`),
+  };
 }
 
 const stores = ["vault", "gcp_secret_manager", "azure_key_vault", "gitlab_secrets_manager", "aws_secrets_manager"];

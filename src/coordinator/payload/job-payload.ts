@@ -1,6 +1,6 @@
 import type { Dialect, Job } from "../../job/job.ts";
 import { createReader, type Fields, fieldsOf, isFields, type Reader } from "./coerce.ts";
-import { type Interpolated, withInputs } from "./inputs/interpolate.ts";
+import { type InputsSwitch, type Interpolated, withInputs } from "./inputs/interpolate.ts";
 import {
   readArtifacts,
   readCache,
@@ -10,6 +10,7 @@ import {
   readGit,
   readHooks,
   readImage,
+  readPolicy,
   readSecrets,
   readServices,
   readSteps,
@@ -31,8 +32,8 @@ export interface Arrival {
   readonly cut: string | undefined;
   /** Why it is not to be parsed, if so. */
   readonly excess?: string | undefined;
-  /** Whether the entry has inputs of jobs put in; where it does not say, the job does. */
-  readonly jobInputs?: boolean | undefined;
+  /** What the entry says of inputs of jobs. */
+  readonly jobInputs?: InputsSwitch;
 }
 
 /** A job, or why there is none in `text`; the reason holds nothing of the text. */
@@ -111,11 +112,13 @@ function readJob(given: Fields, { id, token }: Credentials, reader: Reader, arri
     projectJobsRunning: countOf(info.project_jobs_running_on_instance_runners_count),
   } as const;
   const secrets = readSecrets(payload.secrets, reader);
+  const policy = readPolicy(payload.policy_options, reader);
   const problem = reader.excess ?? unsupported(payload, inputs) ?? problemOf(job.steps);
   return {
     ...job,
     ...(secrets.length === 0 ? {} : { secrets }),
     ...(inputs.filled === undefined ? {} : { filledInputs: inputs.filled }),
+    ...(policy === undefined ? {} : { policy }),
     ...(inputs.sensitive.length === 0 ? {} : { sensitiveInputs: inputs.sensitive }),
     warnings: reader.warnings,
     problem,

@@ -18,6 +18,7 @@ export type JobRunner = Pick<
   | "name"
   | "id"
   | "url"
+  | "shortToken"
   | "environment"
   | "debugTraceDisabled"
   | "featureFlags"

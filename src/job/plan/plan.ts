@@ -3,6 +3,7 @@ import type { Artifact, Hook, Step } from "../job.ts";
 import { getSources, isThorough } from "../sources/get-sources.ts";
 import { trustOf } from "../sources/trust.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
+import { policyLines } from "./policy-lines.ts";
 import type { PlanRequest, Policy, ScriptStage, Stage, TransferStage } from "./stage.ts";
 import { userScript } from "./user-script.ts";
 import { when } from "./when.ts";
@@ -113,7 +114,7 @@ function planSources({
     job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
   const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
   const before = skipped ? [] : [...entriesOf(runner.preCloneScript), ...hook("pre_get_sources_script")];
-  const after = skipped ? [] : [...entriesOf(runner.postGetSourcesScript), ...hook("post_get_sources_script")];
+  const after = skipped ? [] : [...hook("post_get_sources_script"), ...entriesOf(runner.postGetSourcesScript)];
   const { ops, anew } = getSources({
     job,
     ...place,
@@ -156,7 +157,7 @@ function planSources({
   };
 }
 
-function planScript(step: Step, { settings, variables, place, runner }: PlanRequest): ScriptStage {
+function planScript(step: Step, { job, settings, variables, place, runner }: PlanRequest): ScriptStage {
   const isScript = step.name === "script";
   const folded = (name: string): string | null => (settings.scriptSections ? name : null);
   const name = isScript
@@ -172,6 +173,7 @@ function planScript(step: Step, { settings, variables, place, runner }: PlanRequ
       ...variables.exports("author"),
       handedOn(place),
       { op: "cd", path: place.root },
+      ...(isScript ? policyLines(job.policy) : []),
       ...(isScript ? userScript(entriesOf(runner.preBuildScript), folded("pre_build_script")) : []),
       ...userScript(step.script, folded("script_step")),
       ...(isScript ? userScript(entriesOf(runner.postBuildScript), folded("post_build_script")) : []),

@@ -12,7 +12,7 @@ import { draft, type Writers } from "./writers.ts";
 export interface PreviewRequest {
   readonly job: Job;
   readonly runner: PlanSettings &
-    Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags" | "jobGitVariables">;
+    Pick<RunnerConfig, "environment" | "shortToken" | "debugTraceDisabled" | "featureFlags" | "jobGitVariables">;
   readonly executor: Pick<Executor, "features">;
   readonly writers: Writers;
   readonly identity: RunnerIdentity;

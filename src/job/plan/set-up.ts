@@ -4,11 +4,15 @@ import type { Executor, JobPlace, PreparedVariables } from "../../executor.ts";
 import type { Job, Variable } from "../job.ts";
 import { createVariables, type JobVariables, type Place, type RunnerIdentity } from "../variables/variables.ts";
 import { clonePath } from "./clone-path.ts";
+import { flagVariables } from "./feature-flags.ts";
 import { type JobSettings, readSettings } from "./settings.ts";
 
 export interface SetUpRequest {
   readonly job: Job;
-  readonly runner: Pick<RunnerConfig, "environment" | "debugTraceDisabled" | "featureFlags" | "customBuildDir">;
+  readonly runner: Pick<
+    RunnerConfig,
+    "environment" | "shortToken" | "debugTraceDisabled" | "featureFlags" | "customBuildDir"
+  >;
   readonly identity: RunnerIdentity;
   readonly executor: Pick<Executor, "features">;
   /** `CI_CONCURRENT_ID`. */
@@ -33,9 +37,8 @@ export function setUp(
 ): SetUp {
   if (job.problem !== null)
     throw new SystemFailure(job.problem, job.problemReason === undefined ? {} : { reason: job.problemReason });
-  const { environment, debugTraceDisabled, featureFlags, customBuildDir } = runner;
-  const { shared } = executor.features;
-  const variables = createVariables({ job, environment, identity, concurrentId, shared, place });
+  const { debugTraceDisabled, featureFlags, customBuildDir } = runner;
+  const variables = variablesOf({ job, runner, identity, executor, concurrentId }, place);
   const settings = readSettings(job, { get: variables.get, debugTraceDisabled, featureFlags, customBuildDir });
   for (const sentence of [...variables.warnings, ...settings.warnings]) warn(sentence);
   const problem = settings.problem ?? variables.problem;
@@ -72,9 +75,17 @@ function isClonePath({ key }: { readonly key: string }): boolean {
 }
 
 /** What is started there is no shell: names of any kind can be held. */
-function besideScripts({ job, runner, identity, executor, concurrentId }: SetUpRequest, place: JobPlace): JobVariables {
-  const { environment } = runner;
+function besideScripts(request: SetUpRequest, place: JobPlace): JobVariables {
+  return variablesOf(request, { ...place, acceptsName: () => true });
+}
+
+function variablesOf(
+  { job, runner, identity, executor, concurrentId }: SetUpRequest,
+  place: Place | null,
+): JobVariables {
+  const { environment, shortToken, featureFlags } = runner;
   const { shared } = executor.features;
-  const held = { ...place, acceptsName: () => true };
-  return createVariables({ job, environment, identity, concurrentId, shared, place: held });
+  // AlloyCI knows none of them.
+  const flags = job.dialect === "gitlab" ? flagVariables(featureFlags) : [];
+  return createVariables({ job, environment, identity, shortToken, flags, concurrentId, shared, place });
 }

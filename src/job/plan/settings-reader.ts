@@ -15,6 +15,8 @@ export interface SettingsReader {
   required<T extends string>(key: string, choices: readonly T[], fallback: T): T;
   /** 1–10, by default 1; outside of it is a problem. */
   attempts(key: string): number;
+  /** Counts that steer nothing here, which is said once; a negative one is a problem. */
+  unused(keys: readonly string[], why: string): void;
   /** Words between blanks. */
   words(key: string): string[];
   /** Options for git: `none` is none; values that are no plain options, or that name a program, are refused. */
@@ -83,6 +85,13 @@ export function createSettingsReader(get: (key: string) => string | undefined): 
       if (attempts >= 1 && attempts <= 10) return attempts;
       problems.push(`${key} is ${quote(value)}, expected is a number from 1 to 10.`);
       return 1;
+    },
+    unused(keys, why) {
+      const set = keys.flatMap((key) => ((text(key) ?? "0") === "0" ? [] : [{ key, value: text(key) ?? "" }]));
+      const negative = set.filter(({ value }) => /^-\d*[1-9]/.test(value));
+      for (const { key, value } of negative)
+        problems.push(`${key} is ${quote(value)}, expected is a number from 0 on.`);
+      if (set.length > negative.length) warnings.push(`${set.map(({ key }) => key).join(", ")}: no effect, ${why}.`);
     },
     words,
     gitFlags(key, fallback) {

@@ -81,6 +81,8 @@ export interface JobSettings {
 /** The feature flag that lets a job run without secrets that are not there. */
 export const MISSING_SWITCH = "FF_SECRET_RESOLVING_FAILS_IF_MISSING";
 const DEFAULT_CACHE_MINUTES = 10;
+/** How GitLab Runner moves what is large. */
+const PIECE_KEYS = ["CACHE_CHUNK_SIZE", "CACHE_CONCURRENCY", "CACHE_TRANSFER_BUFFER_SIZE"];
 const DEFAULT_AFTER_SCRIPT_MS = 5 * 60_000;
 const LONGEST_MS = 30 * 24 * 3_600_000;
 
@@ -188,6 +190,7 @@ function readCacheSettings(read: SettingsReader): CacheSettings {
       `CACHE_REQUEST_TIMEOUT is ${quoteValue(minutes)}, expected is a number of minutes; ${DEFAULT_CACHE_MINUTES} is used.`,
     );
   }
+  read.unused(PIECE_KEYS, "the runner chooses itself how large archives are moved");
   // GitLab Runner's third one is a zip, too, which others than it can rarely read.
   const format = read.choice("CACHE_COMPRESSION_FORMAT", ["", ...cacheFormats, "zipzstd"] as const, "");
   return {

@@ -31,11 +31,23 @@ export interface Place {
   acceptsName(name: string): boolean;
 }
 
+/** A feature flag as a variable. */
+export interface FlagVariable {
+  readonly key: string;
+  readonly value: string;
+  /** A job's variable of the name does not change it. */
+  readonly fixed: boolean;
+}
+
 export interface VariableSources {
   readonly job: Job;
   /** `environment` of the `[[runners]]` entry. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   readonly identity: RunnerIdentity;
+  /** `CI_RUNNER_SHORT_TOKEN`; empty: there is none. */
+  readonly shortToken: string;
+  /** GitLab's switches of behaviour, as they are where no variable says otherwise. */
+  readonly flags: readonly FlagVariable[];
   /** `CI_CONCURRENT_ID`. */
   readonly concurrentId: number;
   /** Jobs see the machine that the runner works on. */
@@ -123,7 +135,8 @@ function reaches({ origin, key, value }: Definition, audience: Audience): boolea
   return audience === "runner" ? isHarmless(key, value) : !isRedirecting(key, value);
 }
 
-function define({ job, environment, identity, concurrentId, shared, place }: VariableSources): Definition[] {
+function define(sources: VariableSources): Definition[] {
+  const { job, environment, identity, shortToken, flags, concurrentId, shared, place } = sources;
   const ours = (key: string, value: string, file = false): Definition => ({
     key,
     value,
@@ -136,6 +149,8 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
   const nested = job.dialect === "alloy" ? nestReferences(job.variables) : null;
   const image: Definition[] = job.image === null ? [] : [{ ...ours("CI_JOB_IMAGE", job.image.name), expands: true }];
   return [
+    ...(shortToken === "" ? [] : [ours("CI_RUNNER_SHORT_TOKEN", shortToken)]),
+    ...flags.map(({ key, value }) => ours(key, value)),
     ...image,
     ...environment.map(
       ({ key, value }): Definition => ({ key, value, file: false, expands: true, hidden: false, origin: "operator" }),
@@ -174,6 +189,7 @@ function define({ job, environment, identity, concurrentId, shared, place }: Var
           ours("RUNNER_TEMP_PROJECT_DIR", place.tmpDir),
           ours("CI_CONCURRENT_PROJECT_ID", String(place.projectSlot)),
         ]),
+    ...flags.flatMap(({ key, value, fixed }) => (fixed ? [ours(key, value)] : [])),
     ours("CI_CONCURRENT_ID", String(concurrentId)),
     ours("CI_JOB_TIMEOUT", String(Math.ceil(job.timeoutMs / 1000))),
     ours("CI_RUNNER_VERSION", identity.version),

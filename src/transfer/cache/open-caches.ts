@@ -9,7 +9,7 @@ import { openLocalCaches } from "./cache-local.ts";
 import type { CacheStore } from "./cache-store.ts";
 
 /** What an entry says of its caches, and of itself. */
-type CacheEntry = Pick<RunnerConfig, "id" | "url" | "cache" | "cacheDir" | "certsDir">;
+type CacheEntry = Pick<RunnerConfig, "id" | "shortToken" | "url" | "cache" | "cacheDir" | "certsDir">;
 
 export interface CachesOptions {
   readonly connections: Pick<Connections, "route">;
@@ -52,7 +52,7 @@ export function createCaches(options: CachesOptions): Caches {
     await chooseCacheDir({ configured: cacheDir, workingDirectory, fallback: fallbackDir, otherUser: guarded });
 
   const open: OpenCaches = async (entry, lifeMs) => {
-    const { id, url, cache, certsDir } = entry;
+    const { id, shortToken, url, cache, certsDir } = entry;
     const { bucket, maxUploadBytes, maxBytes } = cache;
     if (bucket !== null) {
       const [{ openBucket }, { createAsk }] = await Promise.all([
@@ -69,6 +69,7 @@ export function createCaches(options: CachesOptions): Caches {
         certsDir,
         userAgent,
         runnerId: id,
+        shortToken,
         scratchDir,
         maxUploadBytes,
         lifeMs,

@@ -1,5 +1,5 @@
 import type { Config, RunnerConfig } from "../../../config/config.ts";
-import { runnerId } from "../../../config/identity.ts";
+import { runnerId, shortToken } from "../../../config/identity.ts";
 import { demandSound, loadConfig } from "../../../config/load.ts";
 import { CommandError, type ConfigProblem } from "../../../errors.ts";
 import type { ExecutorCatalog } from "../../../executor.ts";
@@ -53,6 +53,7 @@ export async function execConfig(options: ExecConfigOptions, context: CommandCon
     url: new URL(url),
     token,
     id: runnerId(token),
+    shortToken: shortToken(token),
     limit: Number.POSITIVE_INFINITY,
     requestConcurrency: 1,
     strictCheckInterval: false,

@@ -21,6 +21,14 @@ const MOST_TEXT = 16 * 1024 * 1024;
 /** The feature flag that has inputs put in or not. */
 export const INPUTS_SWITCH = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
 
+/** What an entry says of that flag. */
+export interface InputsSwitch {
+  /** `[runners.feature_flags]`, which wins over the job's variable. */
+  readonly entry?: boolean | undefined;
+  /** `environment`, over which that one wins. */
+  readonly environment?: string | undefined;
+}
+
 const optionsOf = { docker: { platform: true, user: true }, kubernetes: { user: true } } as const;
 const image = { name: true, command: true, entrypoint: true, pull_policy: true, executor_opts: optionsOf } as const;
 
@@ -38,14 +46,13 @@ const places: Where = {
 /**
  * `inputs` put into a job in the places of `${{ job.inputs.name }}`. Without inputs no text is looked at: what looks like an
  * expression may be meant for somebody else.
- * @param isOn whether the entry has it so; `undefined`: the job's own variable says it
  */
-export function withInputs(payload: Fields, isOn: boolean | undefined): Interpolated {
+export function withInputs(payload: Fields, said: InputsSwitch = {}): Interpolated {
   const inputs = readInputs(payload.inputs);
   if ("problem" in inputs) return { payload, sensitive: [], problem: inputs.problem };
   const { values } = inputs;
   const sensitive = [...values.values()].flatMap((input) => (input.sensitive ? textsIn(input.value) : []));
-  if (values.size === 0 || !(isOn ?? isSwitchedOn(payload.variables))) return { payload, sensitive, problem: null };
+  if (values.size === 0 || !isOn(said, payload.variables)) return { payload, sensitive, problem: null };
   const scope: Filling = { inputs: values, left: MOST_TEXT, texts: 0 };
   try {
     const filled = Object.entries(places).map(([name, where]) => [name, within(payload[name], name, where, scope)]);
@@ -73,10 +80,16 @@ class BadText extends Error {
   }
 }
 
-function isSwitchedOn(variables: unknown): boolean {
-  const own = list(variables).findLast((entry) => fieldsOf(entry).key === INPUTS_SWITCH);
-  const said = String(fieldsOf(own).value ?? "").trim();
-  return !/^(?:0|f|false)$/i.test(said);
+function isOn({ entry, environment }: InputsSwitch, variables: unknown): boolean {
+  const own = list(variables).findLast((variable) => fieldsOf(variable).key === INPUTS_SWITCH);
+  return entry ?? switchOf(fieldsOf(own).value) ?? switchOf(environment) ?? true;
+}
+
+/** `undefined`: neither true nor false, and so not set. */
+function switchOf(value: unknown): boolean | undefined {
+  const word = String(value ?? "").trim();
+  if (/^(?:1|t|true)$/i.test(word)) return true;
+  return /^(?:0|f|false)$/i.test(word) ? false : undefined;
 }
 
 function withStep(step: unknown, scope: Filling): unknown {

@@ -119,6 +119,7 @@ export const knownJob = z.strictObject({
       failure: z.enum(["parse", "evaluation", "sensitive_unsupported"]).exactOptional(),
     })
     .exactOptional(),
+  policy: z.strictObject({ name: text, overrideAllowed: z.boolean().nullable(), exceptions: texts }).exactOptional(),
   sensitiveInputs: texts.exactOptional(),
   payload: text.exactOptional(),
 });

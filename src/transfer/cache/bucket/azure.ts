@@ -2,6 +2,7 @@ import { openAzureLogin } from "../../../cloud/azure/login.ts";
 import { AZURE_VERSION, blobSignature } from "../../../cloud/azure/sas.ts";
 import type { AzureContainer } from "../../../config/config.ts";
 import { first } from "../../../coordinator/retry-after.ts";
+import { unlessAborted } from "../../../time.ts";
 import { encodeObject, partOf, type Way, type WayOptions } from "./way.ts";
 
 /** Azure's containers: the account's key signs for one blob, without one a token goes along. */
@@ -10,12 +11,13 @@ export function openAzure(container: AzureContainer, options: WayOptions): Way {
   const token = accountKey === undefined ? openAzureLogin(options) : undefined;
   const common = { "x-ms-version": AZURE_VERSION };
   return {
-    async admit({ method, object, query = {}, lifeMs }) {
+    async admit({ method, object, query = {}, lifeMs }, signal) {
       const base = `${endpoint.origin}${endpoint.pathname.replace(/\/+$/, "")}`;
       const url = new URL(`${base}/${name}/${encodeObject(object)}`);
       for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
       if (accountKey === undefined) {
-        const bearer = (await token?.())?.accessToken ?? "";
+        // Others wait for the same token: who is canceled just waits no longer.
+        const bearer = token === undefined ? "" : (await unlessAborted(token(), signal)).accessToken;
         return { url, headers: { ...common, authorization: `Bearer ${bearer}` } };
       }
       const permission = method === "GET" ? "r" : "w";

@@ -17,10 +17,18 @@ const LONGEST_TAG = 200;
 export interface BucketOptions extends RequestOptions {
   /** 8 hex digits that stand for the runner's token. */
   readonly runnerId: string;
+  /** What GitLab Runner has in its place; empty: that is not to be shown. */
+  readonly shortToken: string;
   /** Private to the runner; archives lie here while they are made and moved. */
   readonly scratchDir: string;
   /** `null`: no limit. */
   readonly maxUploadBytes: number | null;
+}
+
+interface Placed {
+  readonly object: string;
+  /** What the names of all caches of the project begin with. */
+  readonly under: string;
 }
 
 /**
@@ -31,20 +39,20 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
   const { scratchDir, maxUploadBytes } = options;
   const requests = createRequests(bucket, openWay, options);
 
-  const placed = ({ projectId, projectPath, key }: CachePlace): { readonly object: string; readonly under: string } => {
-    const prefix = [
-      ...(bucket.prefix === "" ? [] : [bucket.prefix]),
-      ...(bucket.shared ? [] : ["runner", options.runnerId]),
-    ];
+  const placed = ({ projectId, projectPath, key }: CachePlace, owner = options.runnerId): Placed => {
+    const prefix = [...(bucket.prefix === "" ? [] : [bucket.prefix]), ...(bucket.shared ? [] : ["runner", owner])];
     const under = [...prefix, "project", projectId === "" ? projectPath : projectId, ""].join("/");
     return { object: `${under}${key}`, under };
   };
+  /** Where GitLab Runner has kept the caches of this entry, which are only read. */
+  const before = (place: CachePlace): Placed | null =>
+    bucket.shared || options.shortToken === "" ? null : placed(place, options.shortToken);
   const scratch = (): string => join(scratchDir, `cache-${randomBytes(8).toString("hex")}`);
 
   /** One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal. */
-  const lookAt = async (place: CachePlace, signal: AbortSignal): Promise<Answer> =>
+  const lookAt = async (target: Placed, signal: AbortSignal): Promise<Answer> =>
     await requests.call(
-      { ...placed(place), method: "GET", unsigned: { range: "bytes=0-0" }, headersOnly: true, what: "look into" },
+      { ...target, method: "GET", unsigned: { range: "bytes=0-0" }, headersOnly: true, what: "look into" },
       signal,
     );
 
@@ -55,6 +63,20 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
     return JSON.stringify([bucket.name, object, tag, first(answer.headers["last-modified"])?.slice(0, 100)]);
   };
 
+  /** What is at `place`, or else was left there by GitLab Runner; `null`: nothing. */
+  const find = async <T>(place: CachePlace, at: (target: Placed) => Promise<T | null>): Promise<T | null> => {
+    const own = await at(placed(place));
+    const old = before(place);
+    if (own !== null || old === null) return own;
+    try {
+      return await at(old);
+    } catch (error) {
+      // The login may be for what is this runner's own alone.
+      if (error instanceof SystemFailure && !error.retry) return null;
+      throw error;
+    }
+  };
+
   return {
     where: `in the bucket ${bucket.name}`,
     // The Go runner, which shares these, knows zip only.
@@ -62,31 +84,37 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
     tries: TRIES,
 
     async fingerprint(place, signal) {
-      const answer = await lookAt(place, signal);
+      const answer = await lookAt(placed(place), signal);
       const { fingerprintHeader } = await openWay();
       return isMissing(answer) ? null : (first(answer.headers[fingerprintHeader]) ?? null);
     },
 
     async version(place, signal) {
-      return versionOf(placed(place).object, await lookAt(place, signal));
+      const found = await find(place, async ({ object, under }) => {
+        const answer = await lookAt({ object, under }, signal);
+        return isMissing(answer) ? null : { answer, object };
+      });
+      return found === null ? null : versionOf(found.object, found.answer);
     },
 
     async open(place, onBytes, signal) {
       const path = scratch();
       try {
-        const target = placed(place);
-        const downloaded = await download(requests, { path, ...target }, onBytes, signal);
-        if (downloaded === null) {
+        const found = await find(place, async (target) => {
+          const downloaded = await download(requests, { path, ...target }, onBytes, signal);
+          return downloaded === null ? null : { ...downloaded, object: target.object };
+        });
+        if (found === null) {
           await rm(path, { force: true });
           return null;
         }
-        const { bytes, answer } = downloaded;
+        const { bytes, answer, object } = found;
         const file = await open(path);
         const dispose = async (): Promise<void> => {
           await file.close();
           await rm(path, { force: true });
         };
-        return { file, bytes, version: versionOf(target.object, answer), [Symbol.asyncDispose]: dispose };
+        return { file, bytes, version: versionOf(object, answer), [Symbol.asyncDispose]: dispose };
       } catch (error) {
         await rm(path, { force: true });
         throw error;

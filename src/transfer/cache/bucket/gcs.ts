@@ -2,6 +2,7 @@ import { type GoogleLogin, openGoogleLogin } from "../../../cloud/google/login.t
 import { signGoogleUrl } from "../../../cloud/google/signed-url.ts";
 import type { GcsBucket } from "../../../config/config.ts";
 import { describeError, SystemFailure } from "../../../errors.ts";
+import { unlessAborted } from "../../../time.ts";
 import { encodeObject, partOf, type Way, type WayOptions } from "./way.ts";
 
 /** Google's buckets by their XML interface: a key signs addresses, as GitLab Runner does it; without one a token goes along. */
@@ -19,9 +20,10 @@ export function openGcs(bucket: GcsBucket, { ask, askNearby, environment }: WayO
   };
 
   return {
-    async admit({ method, object, query = {}, headers, lifeMs }) {
+    async admit({ method, object, query = {}, headers, lifeMs }, signal) {
       const url = new URL(`https://storage.${domain}/${name}/${encodeObject(object)}`);
-      const by = await login();
+      // Others wait for the same login: who is canceled just waits no longer.
+      const by = await unlessAborted(login(), signal);
       if ("key" in by) {
         try {
           return { url: signGoogleUrl(by.key, { method, url, query, headers, lifeMs }), headers: {} };
@@ -33,7 +35,7 @@ export function openGcs(bucket: GcsBucket, { ask, askNearby, environment }: WayO
         }
       }
       for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
-      return { url, headers: { authorization: `Bearer ${(await by.token()).accessToken}` } };
+      return { url, headers: { authorization: `Bearer ${(await unlessAborted(by.token(), signal)).accessToken}` } };
     },
     fingerprintHeader: "x-goog-meta-alloy-fingerprint",
     createHeaders: {},

@@ -3,9 +3,13 @@ import type { Ask } from "../../../cloud/ask.ts";
 import type { AwsKeys } from "../../../cloud/aws/login.ts";
 import type { LentKeys } from "../../../cloud/aws/sts.ts";
 import type { S3Bucket } from "../../../config/config.ts";
+import { SystemFailure } from "../../../errors.ts";
+import { deadline, never, unlessAborted } from "../../../time.ts";
 
 /** Keys that end sooner are asked for again. */
 const SPARE_MS = 5 * 60_000;
+/** For the keys of this machine and the role together. */
+const LOAN_MS = 100_000;
 /** How long a machine without keys is not asked for them again. */
 const NO_KEYS_MS = 60_000;
 /** Loans that are remembered; those that are used rarely are asked for anew. */
@@ -40,16 +44,22 @@ export function createS3Keys(
       if (loans.size >= MOST_LOANS && oldest !== undefined) loans.delete(oldest);
       const sessionName = `alloy-runner-cache-${randomBytes(4).toString("hex")}`;
       const policy = policyFor(bucket, under, reads);
-      // No caller's signal: others wait for the same loan, and a call of its own ends by its limit.
-      const loan = own(signal).then((keys) =>
-        assumeRole(ask, { arn: role, sessionName, region, policy, keys }, environment, signal),
-      );
+      // No caller's signal: others wait for the same loan.
+      const borrow = async (): Promise<LentKeys> => {
+        const late = new SystemFailure(`Nobody lent the role ${role} within ${LOAN_MS / 1000} s`, { retry: true });
+        using limit = deadline(never, LOAN_MS, late);
+        const keys = await own(limit.signal);
+        return await assumeRole(ask, { arn: role, sessionName, region, policy, keys }, environment, limit.signal);
+      };
+      const loan = borrow();
       loans.set(key, loan);
-      loan.catch(() => loans.delete(key));
+      loan.catch(() => {
+        if (loans.get(key) === loan) loans.delete(key);
+      });
       return loan;
     };
-    const loan = await (loans.get(key) ?? anew());
-    return loan.until - Date.now() > SPARE_MS ? loan : await anew();
+    const loan = await unlessAborted(loans.get(key) ?? anew(), signal);
+    return loan.until - Date.now() > SPARE_MS ? loan : await unlessAborted(anew(), signal);
   };
 
   return async (wish, signal) => {
