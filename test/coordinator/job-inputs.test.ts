@@ -137,7 +137,7 @@ test.each([
 ])("of a job with the script %j is counted %j", (script, filled) => {
   const steps = [{ name: "script", script }];
   expect(jobOf({ steps }).filledInputs).toEqual(filled);
-  expect(jobOf({ steps }, false)).not.toHaveProperty("filledInputs");
+  expect(jobOf({ steps }, { entry: false })).not.toHaveProperty("filledInputs");
   expect(jobOf({ steps, inputs: [] })).not.toHaveProperty("filledInputs");
 });
 
