@@ -1,8 +1,10 @@
 import { type Fields, fieldsOf, isFields } from "../coerce.ts";
+import { Budget } from "./budget.ts";
 import { fill, type Scope } from "./evaluate.ts";
+import { ExpressionError } from "./expression-error.ts";
 import { parseTemplate } from "./parse.ts";
 import { readInputs } from "./read-inputs.ts";
-import { ExpressionError, textsIn } from "./value.ts";
+import { textsIn } from "./value.ts";
 
 /** A job's JSON with its inputs put in. */
 export interface Interpolated {
@@ -13,8 +15,6 @@ export interface Interpolated {
   readonly problem: string | null;
 }
 
-/** Characters that inputs may put into one job. */
-const MOST_TEXT = 16 * 1024 * 1024;
 /** The feature flag that has inputs put in or not. */
 export const INPUTS_SWITCH = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
 
@@ -43,7 +43,7 @@ export function withInputs(payload: Fields, isOn: boolean | undefined): Interpol
   const { values } = inputs;
   const sensitive = [...values.values()].flatMap((input) => (input.sensitive ? textsIn(input.value) : []));
   if (values.size === 0 || !(isOn ?? isSwitchedOn(payload.variables))) return { payload, sensitive, problem: null };
-  const scope: Scope = { inputs: values, left: MOST_TEXT };
+  const scope: Scope = { inputs: values, budget: new Budget() };
   try {
     const filled = Object.entries(places).map(([name, where]) => [name, within(payload[name], name, where, scope)]);
     const steps = list(payload.steps).map((step) => withStep(step, scope));
@@ -86,7 +86,7 @@ function withText(text: string, place: string, scope: Scope): string {
     return new BadText(`The job's inputs cannot be put into ${place} at ${shown}: ${reason}.`);
   };
   try {
-    const made = fill(parseTemplate(text), scope);
+    const made = fill(parseTemplate(text, scope.budget), scope);
     if (!made.sensitive) return made.text;
   } catch (error) {
     if (error instanceof ExpressionError) throw failed(error.message);
