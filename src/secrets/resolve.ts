@@ -1,4 +1,4 @@
-import { createAsk, type Outside } from "../cloud/ask.ts";
+import { createAsk, misconfigured, type Outside } from "../cloud/ask.ts";
 import { describeError, type FailureReason, SystemFailure } from "../errors.ts";
 import type { SecretRequest, Variable } from "../job/job.ts";
 import { retry } from "../time.ts";
@@ -12,7 +12,11 @@ import { vault } from "./vault.ts";
 /** What secrets of a job are asked for with. */
 export interface SecretMeans extends Outside, Pick<SecretContext, "plainHttpHosts" | "environment"> {}
 
-export interface ResolveRequest extends Pick<SecretContext, "expand" | "get" | "hide"> {
+export interface ResolveRequest extends Pick<SecretContext, "expand" | "get"> {
+  /** From now on these must not show. Each call is dear: all patterns of the trace are made anew. */
+  hide(secrets: readonly string[]): void;
+  /** @returns why `text` of `whose` cannot be hidden with the others that were counted; `null`: it can */
+  count(text: string, whose: string): string | null;
   readonly secrets: readonly SecretRequest[];
   /** Whether a secret that is not there fails the job; otherwise its variable is empty. */
   readonly mustExist: boolean;
@@ -65,16 +69,26 @@ export async function resolveSecrets(
 
 async function resolveAll(
   secrets: readonly SecretRequest[],
-  { expand, get, hide, mustExist, print }: ResolveRequest,
+  { expand, get, count, hide, mustExist, print }: ResolveRequest,
   means: SecretMeans,
   signal: AbortSignal,
 ): Promise<Variable[]> {
   const tokens = new Map<string, Promise<string>>();
+  const hidden = new Set<string>();
+  let excess: SystemFailure | undefined;
+  const keep = (text: string, whose: string): void => {
+    const problem = count(text, whose);
+    if (problem !== null) excess ??= misconfigured(problem);
+    if (excess !== undefined) throw excess;
+    hidden.add(text);
+  };
   const context: SecretContext = {
     ask: createAsk(means),
     expand,
     get,
-    hide,
+    hide: (texts) => {
+      for (const text of texts) keep(text, "a token for a store");
+    },
     once: (key, logIn) => {
       const token = tokens.get(key) ?? logIn();
       tokens.set(key, token);
@@ -92,7 +106,7 @@ async function resolveAll(
       if (value === null && mustExist) throw notFound();
       if (Buffer.byteLength(value ?? "") > LONGEST_BYTES) throw tooLong();
       if (value === null) print(`There is no such secret: ${name} is empty.`, "warning");
-      else hide([value]);
+      else keep(value, `the secret ${name}`);
       found.set(name, value ?? "");
     } catch (error) {
       signal.throwIfAborted();
@@ -102,9 +116,17 @@ async function resolveAll(
   };
   const waiting = [...secrets];
   const work = async (): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await resolve(next);
+    for (let next = waiting.shift(); next !== undefined && excess === undefined; next = waiting.shift()) {
+      await resolve(next);
+    }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  try {
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+  } finally {
+    // Until here nothing was said that could show one of them.
+    hide([...hidden]);
+  }
+  if (excess !== undefined) throw excess;
   if (failures.length > 0) throw together(failures);
   return secrets.map(({ name, file }) => ({
     key: name,

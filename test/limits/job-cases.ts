@@ -12,12 +12,8 @@ import type { Job } from "../../src/job/job.ts";
 import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/stages/script-size.ts";
 import { LONGEST_EXPANDED_NAME } from "../../src/job/variables/expand.ts";
 import { MOST_ENVIRONMENT_BYTES } from "../../src/job/variables/resolve.ts";
-import {
-  LONGEST_LOGINS_BYTES,
-  MOST_SECRET_BYTES,
-  MOST_SECRET_LINES,
-  secretsOf,
-} from "../../src/job/variables/secrets.ts";
+import { MOST_SECRET_BYTES, MOST_SECRET_LINES } from "../../src/job/variables/secret-amount.ts";
+import { LONGEST_LOGINS_BYTES, secretsOf } from "../../src/job/variables/secrets.ts";
 import { createVariables, LARGEST_ENTRY_BYTES } from "../../src/job/variables/variables.ts";
 import { never } from "../../src/time.ts";
 import { LONGEST_DISGUISED } from "../../src/trace/mask/disguises.ts";

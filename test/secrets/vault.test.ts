@@ -34,6 +34,24 @@ test("every engine gives the field that is asked for, after one login for all", 
   expect(vault.received.filter(({ path }) => path.endsWith("/login"))).toHaveLength(1);
 });
 
+test("the values of a round are hidden at once, and what is too much together is no longer asked for", async () => {
+  const vault = await openVault();
+  const secretOf = (_: unknown, number: number) => ({
+    from,
+    wanted: vaultSecret(vault.url, { path: `lines/${number}` }),
+  });
+  const few = await resolve(Array.from({ length: 8 }, secretOf), { variables });
+  expect(few.values).toHaveLength(8);
+  expect(few.hides).toHaveLength(1);
+  const { failure, hides, said } = await resolve(Array.from({ length: 50 }, secretOf), { variables, attempts: 3 });
+  expect(failure).toMatchObject({ reason: "runner_configuration_error", retry: false });
+  expect(failure?.message).toMatch(
+    /^The secrets of this job are too much .* with the secret SECRET_\d+ they have more than 20000 lines together/,
+  );
+  expect(hides).toHaveLength(1);
+  expect(said.filter((line) => line.startsWith("Resolving")).length).toBeLessThan(20);
+});
+
 test("a namespace goes with login and read", async () => {
   const vault = await openVault({ namespace: "team" });
   const wanted = vaultSecret(vault.url);

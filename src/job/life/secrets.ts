@@ -1,5 +1,6 @@
 import { setUp } from "../plan/set-up.ts";
 import { MISSING_SWITCH } from "../plan/settings.ts";
+import { createSecretAmount } from "../variables/secret-amount.ts";
 import type { RunJobRequest } from "./request.ts";
 
 /**
@@ -24,6 +25,7 @@ export async function withSecrets(
         secrets,
         expand: (text) => variables.expandWith(new Map(), text),
         get: variables.get,
+        count: createSecretAmount().add,
         hide: trace.hide,
         mustExist: runner.featureFlags[MISSING_SWITCH] ?? settings.secrets.mustExist,
         attempts: settings.secrets.attempts,
