@@ -1,4 +1,5 @@
 import type { Connections } from "../coordinator/connection/connections.ts";
+import { sendBeyondHost } from "../coordinator/connection/link-local.ts";
 import { answerKind, mayPass } from "../coordinator/contract.ts";
 import type { Call } from "../coordinator/exchange.ts";
 import { first } from "../coordinator/retry-after.ts";
@@ -32,7 +33,9 @@ export type Ask = (question: Question, signal: AbortSignal) => Promise<Reply>;
 
 /** The way out: the runner's proxy, and the certificates it trusts. */
 export interface Outside {
-  readonly connections: Pick<Connections, "route">;
+  readonly connections: Pick<Connections, "route" | "addressesOf">;
+  /** The addresses are a job's own words: none that is link-local is asked, where clouds tell of the machine. */
+  readonly chosenByJobs?: true;
   readonly userAgent: string;
   /** `tls-ca-file` of the entry. */
   readonly tlsCaFile: string | undefined;
@@ -46,7 +49,7 @@ const TRIES = 3;
 const CALL_MS = 30_000;
 const ANSWER_BYTES = 4 * 1024 * 1024;
 
-export function createAsk({ connections, userAgent, tlsCaFile, certsDir, pauseMs = 1000 }: Outside): Ask {
+export function createAsk({ connections, userAgent, tlsCaFile, certsDir, chosenByJobs, pauseMs = 1000 }: Outside): Ask {
   const tls = { tlsCaFile, certsDir, tlsCertFile: undefined, tlsKeyFile: undefined };
   const once = async (
     { what, method, url, headers = {}, body, timeoutMs = CALL_MS }: Question,
@@ -63,13 +66,14 @@ export function createAsk({ connections, userAgent, tlsCaFile, certsDir, pauseMs
       totalMs: timeoutMs,
       answerBytes: ANSWER_BYTES,
     };
-    const result = await connections
-      .route(url, tls)
-      .send(call, true, signal)
-      .catch((error: unknown) => {
-        if (error instanceof ConfigError) throw silent(describeError(error), error);
-        throw error;
-      });
+    const sent = chosenByJobs
+      ? sendBeyondHost(connections, { url, tls }, call, true, signal)
+      : connections.route(url, tls).send(call, true, signal);
+    const result = await sent.catch((error: unknown) => {
+      if (error instanceof ConfigError) throw silent(describeError(error), error);
+      throw error;
+    });
+    if (result === null) throw misconfigured(`Cannot ${what} at ${url.host}: it is a link-local address`);
     if (result.kind === "broken") throw silent(describeBroken(result.error, url.host), result.error);
     const { status, headers: answered, body: bytes, cut } = result.answer;
     if (cut !== undefined) throw silent(`the answer was cut: ${cut}`, undefined);

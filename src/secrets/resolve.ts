@@ -10,7 +10,9 @@ import type { Provider, SecretContext } from "./provider.ts";
 import { vault } from "./vault.ts";
 
 /** What secrets of a job are asked for with. */
-export interface SecretMeans extends Outside, Pick<SecretContext, "plainHttpHosts" | "environment"> {}
+export interface SecretMeans
+  extends Omit<Outside, "chosenByJobs">,
+    Pick<SecretContext, "plainHttpHosts" | "environment"> {}
 
 export interface ResolveRequest extends Pick<SecretContext, "expand" | "get"> {
   /** From now on these must not show. Each call is dear: all patterns of the trace are made anew. */
@@ -83,7 +85,7 @@ async function resolveAll(
     hidden.add(text);
   };
   const context: SecretContext = {
-    ask: createAsk(means),
+    ask: createAsk({ ...means, chosenByJobs: true }),
     expand,
     get,
     hide: (texts) => {

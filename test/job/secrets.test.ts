@@ -18,7 +18,7 @@ const resolving: ResolveSecrets = (request, signal) =>
       userAgent: "test",
       tlsCaFile: undefined,
       certsDir: stand.dir,
-      plainHttpHosts: [],
+      plainHttpHosts: ["127.0.0.1"],
       environment: {},
       pauseMs: 5,
     },

@@ -40,7 +40,7 @@ export async function resolve(
         userAgent: "test",
         tlsCaFile: undefined,
         certsDir: "/nonexistent",
-        plainHttpHosts: [],
+        plainHttpHosts: ["127.0.0.1"],
         environment: {},
         pauseMs: 5,
         ...means,

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { openVault, VAULT_JWT, vaultSecret } from "../support/stores/vault.ts";
 import { resolve } from "./resolving.ts";
 
@@ -101,6 +102,41 @@ test("another way to log in, and a server in the clear, are refused before anyth
   expect(other.failure?.message).toContain('auth method "approle" is not supported');
   expect(other.failure?.retry).toBe(false);
 });
+
+test.each(["http://127.0.0.1:8200", "http://localhost:8200", "http://[::1]:8200"])(
+  "%s is asked over plain HTTP only where it is named",
+  async (url) => {
+    const means = { plainHttpHosts: ["vault.internal"] };
+    const { failure } = await resolve([{ from, wanted: vaultSecret(url) }], { variables, means });
+    expect(failure?.message).toMatch(/would be asked over plain HTTP/);
+  },
+);
+
+test.each([
+  ["http://169.254.169.254", ["169.254.169.254"]],
+  ["https://169.254.169.254", []],
+  ["https://[fe80::1]", []],
+  ["https://[::ffff:169.254.169.254]", []],
+  ["https://vault.example.com", []],
+])("%s, where clouds tell of the machine, is not asked", async (url, plainHttpHosts) => {
+  const connections = createConnections({
+    lookup: (_name, _options, found) => found(null, [{ address: "169.254.169.254", family: 4 }]),
+  });
+  const means = { connections, plainHttpHosts };
+  const { failure } = await resolve([{ from, wanted: vaultSecret(url) }], { variables, means });
+  expect(failure?.message).toMatch(/log in to Vault at .*: it is a link-local address/);
+  expect(failure).toMatchObject({ reason: "runner_configuration_error", retry: false });
+});
+
+test.each([{ path: "../../../sys/health" }, { path: "a/../../b" }, { engine: { name: "kv-v2", path: "../sys" } }])(
+  "%j leads above where secrets are, and nothing is sent",
+  async (more) => {
+    const vault = await openVault();
+    const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url, more) }], { variables });
+    expect(failure?.message).toMatch(/the path ".*" leads above/);
+    expect(vault.received).toEqual([]);
+  },
+);
 
 test("a server that is away or busy is asked three times, and is not the job's fault", async () => {
   const vault = await openVault();
