@@ -22,7 +22,7 @@ export interface ResolveRequest extends Pick<SecretContext, "expand" | "get"> {
   readonly secrets: readonly SecretRequest[];
   /** Whether a secret that is not there fails the job; otherwise its variable is empty. */
   readonly mustExist: boolean;
-  /** `SECRETS_RETRIEVAL_ATTEMPTS`. */
+  /** How often a store is asked where that may help: `SECRETS_RETRIEVAL_ATTEMPTS`. Nothing below it tries again. */
   readonly attempts: number;
   /** Pause before the second attempt, by default 5 s; it grows to 5 min. */
   readonly attemptPauseMs?: number;
@@ -56,7 +56,8 @@ export async function resolveSecrets(
     print(`The store of the secret ${name} is none that this runner knows; the variable is missing.`, "warning");
     return false;
   });
-  return await retry(
+  const found = new Map<string, string>();
+  await retry(
     {
       attempts,
       firstMs: attemptPauseMs,
@@ -64,17 +65,27 @@ export async function resolveSecrets(
       onRetry: (error, attempt) =>
         print(`Attempt ${attempt} of ${attempts} failed: ${describeError(error)}`, "warning"),
     },
-    () => resolveAll(known, request, means, signal),
+    () => resolveMissing(known, found, request, means, signal),
     signal,
   );
+  return known.map(({ name, file }) => ({
+    key: name,
+    value: found.get(name) ?? "",
+    file,
+    public: false,
+    masked: true,
+    raw: true,
+  }));
 }
 
-async function resolveAll(
+/** Fills `found` with what it has not yet. */
+async function resolveMissing(
   secrets: readonly SecretRequest[],
+  found: Map<string, string>,
   { expand, get, count, hide, mustExist, print }: ResolveRequest,
   means: SecretMeans,
   signal: AbortSignal,
-): Promise<Variable[]> {
+): Promise<void> {
   const tokens = new Map<string, Promise<string>>();
   const hidden = new Set<string>();
   let excess: SystemFailure | undefined;
@@ -100,7 +111,6 @@ async function resolveAll(
     environment: means.environment,
   };
   const failures: { readonly name: string; readonly error: SystemFailure }[] = [];
-  const found = new Map<string, string>();
   const resolve = async ({ name, from, wanted }: SecretRequest): Promise<void> => {
     print(`Resolving the secret ${name} (${from})...`);
     try {
@@ -116,7 +126,7 @@ async function resolveAll(
       failures.push({ name, error });
     }
   };
-  const waiting = [...secrets];
+  const waiting = secrets.filter(({ name }) => !found.has(name));
   const work = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined && excess === undefined; next = waiting.shift()) {
       await resolve(next);
@@ -130,18 +140,10 @@ async function resolveAll(
   }
   if (excess !== undefined) throw excess;
   if (failures.length > 0) throw together(failures);
-  return secrets.map(({ name, file }) => ({
-    key: name,
-    value: found.get(name) ?? "",
-    file,
-    public: false,
-    masked: true,
-    raw: true,
-  }));
 }
 
 function notFound(): SystemFailure {
-  return new SystemFailure("there is no such secret", { retry: true, reason: "runner_configuration_error" });
+  return new SystemFailure("there is no such secret", { reason: "runner_configuration_error" });
 }
 
 function tooLong(): SystemFailure {
@@ -160,7 +162,7 @@ function together(failures: readonly { readonly name: string; readonly error: Sy
   const said = failures.slice(0, MOST_REASONS).map(({ name, error }) => `${name}: ${describeError(error)}`);
   if (failures.length > said.length) said.push(`and ${failures.length - said.length} more`);
   return new SystemFailure(`The job's secrets cannot be resolved: ${said.join("; ")}`, {
-    retry: failures.some(({ error }) => error.retry),
+    retry: failures.every(({ error }) => error.retry),
     reason: ORDER.find((reason) => reasons.includes(reason)) ?? "runner_system_failure",
   });
 }

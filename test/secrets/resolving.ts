@@ -42,7 +42,6 @@ export async function resolve(
         certsDir: "/nonexistent",
         plainHttpHosts: ["127.0.0.1"],
         environment: {},
-        pauseMs: 5,
         ...means,
       },
       never,

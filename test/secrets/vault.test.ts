@@ -138,25 +138,43 @@ test.each([{ path: "../../../sys/health" }, { path: "a/../../b" }, { engine: { n
   },
 );
 
-test("a server that is away or busy is asked three times, and is not the job's fault", async () => {
+test("a server that is away or busy is asked as often as the job says, and is not the job's fault", async () => {
   const vault = await openVault();
-  vault.fail({ status: 503, body: '{"errors":["Vault is sealed"]}' }, { status: 429 });
-  const { values } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  const busy = { status: 503, body: '{"errors":["Vault is sealed"]}' };
+  vault.fail(busy, { status: 429 });
+  const { values, said } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables, attempts: 3 });
   expect(values).toEqual(["kv2-pass-word"]);
-  vault.fail(...Array.from({ length: 3 }, () => ({ status: 503, body: '{"errors":["Vault is sealed"]}' })));
-  const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  expect(said.join("\n")).toMatch(/Attempt 1 of 3 failed: .*status 503.*Attempt 2 of 3 failed: .*status 429/s);
+  const away = await openVault();
+  away.fail(...Array.from({ length: 30 }, () => busy));
+  const { failure } = await resolve([{ from, wanted: vaultSecret(away.url) }], { variables, attempts: 2 });
   expect(failure).toMatchObject({ reason: "runner_external_dependency_failure", retry: true });
   expect(failure?.message).toMatch(/status 503, Vault is sealed/);
+  expect(away.received).toHaveLength(2);
   const gone = await resolve([{ from, wanted: vaultSecret("http://127.0.0.1:1") }], { variables });
   expect(gone.failure).toMatchObject({ reason: "runner_external_dependency_failure" });
 });
 
-test("further attempts are for the whole set, and say so", async () => {
+test.each([{ path: "forbidden" }, { path: "no-such" }])("%j is answered once and for all", async (more) => {
   const vault = await openVault();
-  vault.fail(...Array.from({ length: 4 }, () => ({ status: 500 })));
-  const { values, said } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables, attempts: 2 });
-  expect(values).toEqual(["kv2-pass-word"]);
-  expect(said.join("\n")).toMatch(/Attempt 1 of 2 failed: .*status 500/);
+  const wanted = vaultSecret(vault.url, more);
+  const { failure } = await resolve([{ from, wanted }], { variables, attempts: 5 });
+  expect(failure?.retry).toBe(false);
+  expect(vault.received).toHaveLength(2);
+});
+
+test("what was found is not asked for again while another store is away", async () => {
+  const vault = await openVault();
+  const { failure, said } = await resolve(
+    [
+      { from, wanted: vaultSecret(vault.url) },
+      { from, wanted: vaultSecret("http://127.0.0.1:1") },
+    ],
+    { variables, attempts: 3 },
+  );
+  expect(failure?.message).toMatch(/SECRET_1: .*127.0.0.1:1/);
+  expect(said.join("\n")).toContain("Attempt 2 of 3 failed");
+  expect(vault.received).toHaveLength(2);
 });
 
 test("an answer that makes no sense is an error without its text", async () => {
