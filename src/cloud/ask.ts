@@ -1,10 +1,10 @@
 import type { Connections } from "../coordinator/connection/connections.ts";
+import { sendBeyondHost } from "../coordinator/connection/link-local.ts";
 import { answerKind, mayPass } from "../coordinator/contract.ts";
 import type { Call } from "../coordinator/exchange.ts";
 import { first } from "../coordinator/retry-after.ts";
 import { describeBroken } from "../coordinator/trouble.ts";
 import { ConfigError, describeError, type FailureReason, SystemFailure } from "../errors.ts";
-import { retry } from "../time.ts";
 
 /** One small request to a service that is no coordinator. */
 export interface Question {
@@ -14,7 +14,7 @@ export interface Question {
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
-  /** Asked once only: nobody may be there, and then nobody will be. */
+  /** 30 s where nothing is said. Nobody may be there. */
   readonly timeoutMs?: number;
 }
 
@@ -25,33 +25,30 @@ export interface Reply {
 }
 
 /**
- * Asks, up to three times where that may help. Any status is an answer; redirects to elsewhere are not followed.
+ * Asks once: who asks knows whether to ask again, and what else has to be done again then. Any status is an answer; redirects to
+ * elsewhere are not followed.
  * @throws {SystemFailure} there is no answer
  */
 export type Ask = (question: Question, signal: AbortSignal) => Promise<Reply>;
 
 /** The way out: the runner's proxy, and the certificates it trusts. */
 export interface Outside {
-  readonly connections: Pick<Connections, "route">;
+  readonly connections: Pick<Connections, "route" | "addressesOf">;
+  /** The addresses are a job's own words: none that is link-local is asked, where clouds tell of the machine. */
+  readonly chosenByJobs?: true;
   readonly userAgent: string;
   /** `tls-ca-file` of the entry. */
   readonly tlsCaFile: string | undefined;
   /** Where `<host>.crt` is looked for. */
   readonly certsDir: string;
-  /** Pause before the second try of a call; it grows. 1 s outside of tests. */
-  readonly pauseMs?: number;
 }
 
-const TRIES = 3;
 const CALL_MS = 30_000;
 const ANSWER_BYTES = 4 * 1024 * 1024;
 
-export function createAsk({ connections, userAgent, tlsCaFile, certsDir, pauseMs = 1000 }: Outside): Ask {
+export function createAsk({ connections, userAgent, tlsCaFile, certsDir, chosenByJobs }: Outside): Ask {
   const tls = { tlsCaFile, certsDir, tlsCertFile: undefined, tlsKeyFile: undefined };
-  const once = async (
-    { what, method, url, headers = {}, body, timeoutMs = CALL_MS }: Question,
-    signal: AbortSignal,
-  ): Promise<Reply> => {
+  return async ({ what, method, url, headers = {}, body, timeoutMs = CALL_MS }, signal) => {
     const silent = (reason: string, cause: unknown): SystemFailure =>
       new SystemFailure(`Cannot ${what} at ${url.host}: ${reason}`, { cause, retry: true, reason: EXTERNAL });
     const call: Call = {
@@ -63,38 +60,18 @@ export function createAsk({ connections, userAgent, tlsCaFile, certsDir, pauseMs
       totalMs: timeoutMs,
       answerBytes: ANSWER_BYTES,
     };
-    const result = await connections
-      .route(url, tls)
-      .send(call, true, signal)
-      .catch((error: unknown) => {
-        if (error instanceof ConfigError) throw silent(describeError(error), error);
-        throw error;
-      });
+    const sent = chosenByJobs
+      ? sendBeyondHost(connections, { url, tls }, call, true, signal)
+      : connections.route(url, tls).send(call, true, signal);
+    const result = await sent.catch((error: unknown) => {
+      if (error instanceof ConfigError) throw silent(describeError(error), error);
+      throw error;
+    });
+    if (result === null) throw misconfigured(`Cannot ${what} at ${url.host}: it is a link-local address`);
     if (result.kind === "broken") throw silent(describeBroken(result.error, url.host), result.error);
     const { status, headers: answered, body: bytes, cut } = result.answer;
     if (cut !== undefined) throw silent(`the answer was cut: ${cut}`, undefined);
     return { status, text: bytes.toString("utf8"), header: (name) => first(answered[name]) };
-  };
-  return async (question, signal) => {
-    if (question.timeoutMs !== undefined) return await once(question, signal);
-    let last: Reply | undefined;
-    const again = new SystemFailure("it may do better after a while", { retry: true });
-    try {
-      return await retry(
-        { attempts: TRIES, firstMs: pauseMs, maxMs: pauseMs * 10 },
-        async () => {
-          last = undefined;
-          const reply = await once(question, signal);
-          if (!mayPass(answerKind(reply.status))) return reply;
-          last = reply;
-          throw again;
-        },
-        signal,
-      );
-    } catch (error) {
-      if (last !== undefined && error === again) return last;
-      throw error;
-    }
   };
 }
 
@@ -103,20 +80,24 @@ const EXTERNAL: FailureReason = "runner_external_dependency_failure";
 const DENIED: ReadonlySet<number> = new Set([400, 401, 403, 404]);
 const LONGEST_SAID = 500;
 
-/** @param said what the other side says about it, in words that quote no secret */
-export function refused(question: Pick<Question, "what" | "url">, status: number, said: string): SystemFailure {
-  const reason = DENIED.has(status)
-    ? "runner_configuration_error"
-    : mayPass(answerKind(status))
-      ? EXTERNAL
-      : "runner_system_failure";
+/**
+ * @param said what the other side says about it, in words that quote no secret
+ * @param isBusy whether it says that it has too much to do; otherwise its status tells
+ */
+export function refused(
+  question: Pick<Question, "what" | "url">,
+  status: number,
+  said: string,
+  isBusy = mayPass(answerKind(status)),
+): SystemFailure {
+  const reason = isBusy ? EXTERNAL : DENIED.has(status) ? "runner_configuration_error" : "runner_system_failure";
   const words = said
     .replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ")
     .trim()
     .slice(0, LONGEST_SAID);
   return new SystemFailure(
     `Cannot ${question.what} at ${question.url.host}: status ${status}${words === "" ? "" : `, ${words}`}`,
-    { retry: true, reason },
+    { retry: isBusy, reason },
   );
 }
 

@@ -87,12 +87,8 @@ export async function register(
   if (reply.kind === "silent") return trouble();
   const { answer } = reply;
   if (answer.status === 201 || answer.status === 200) {
-    const runner = runnerOf(answer);
-    if (runner?.token !== undefined) {
-      return { kind: "registered", id: runner.id, token: runner.token, expiresAt: runner.expiresAt };
-    }
-    const message = `Cannot register a runner at ${caller.api.shown}: it answered ${answer.status}, but not with the runner's token. Check the url`;
-    return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
+    const granted = grantedIn(answer, "register a runner", caller.api);
+    return "kind" in granted ? granted : { kind: "registered", ...granted };
   }
   const why = answerKind(answer.status);
   if (refusals.has(why)) return { kind: "refused", why, message: trouble().message };
@@ -205,10 +201,9 @@ export async function resetToken(
   if (answered === "unauthorized" || answered === "refused" || answered === "missing")
     return { kind: "refused", message: trouble.message };
   if (answered !== "fine") return trouble;
-  const runner = runnerOf(answer);
-  if (runner?.token !== undefined) return { kind: "exchanged", token: runner.token, expiresAt: runner.expiresAt };
-  const message = `Cannot exchange a runner's token at ${caller.api.shown}: it answered ${answer.status}, but not with a token. Check the url`;
-  return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
+  const granted = grantedIn(answer, "exchange a runner's token", caller.api);
+  if ("kind" in granted) return granted;
+  return { kind: "exchanged", token: granted.token, expiresAt: granted.expiresAt };
 }
 
 /** A call by the right of `body.token`. */
@@ -235,6 +230,24 @@ function troubleOf(
   const { answer } = reply;
   const message = sentence(describeAnswer(answer, api.origin, secrets));
   return { kind: "trouble", message, status: answer.status, retryAfterMs: retryAfter(answer.headers) };
+}
+
+/** What a token of a runner may be: it goes into the file, where `$NAME` in it would be a variable of the runner's environment. */
+const TOKEN = /^[A-Za-z0-9_.=-]{1,512}$/;
+
+function grantedIn(
+  answer: Answer,
+  what: string,
+  api: { readonly shown: string },
+): Omit<RegisteredRunner, "kind"> | Trouble {
+  const { id = "", token, expiresAt = null } = runnerOf(answer) ?? {};
+  if (token !== undefined && TOKEN.test(token)) return { id, token, expiresAt };
+  const but =
+    token === undefined
+      ? "but not with the runner's token"
+      : "with a token that is not used: it has other characters than A-Z, a-z, 0-9, _ . = - or more than 512 of them";
+  const message = `Cannot ${what} at ${api.shown}: it answered ${answer.status}, ${but}. Check the url`;
+  return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
 }
 
 /** `{"id": 12, "token": "…", "token_expires_at": "…"}`, as far as it is there. */

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { jsonOf, misconfigured, type Question, refused } from "../cloud/ask.ts";
 import type { AwsKeys } from "../cloud/aws/login.ts";
 import { signed } from "../cloud/aws/signed.ts";
-import { assumeRoleByToken, awsDomain } from "../cloud/aws/sts.ts";
+import { assumeRoleByToken, awsDomain, saysBusy } from "../cloud/aws/sts.ts";
 import { needed, optional, type Provider, read, type SecretContext } from "./provider.ts";
 
 /** `aws_secrets_manager`. */
@@ -60,7 +60,8 @@ export const awsSecretsManager: Provider = async (wanted, context, signal) => {
   if (reply.status !== 200) {
     const { __type: type, message, Message } = errorSchema.safeParse(jsonOf(reply)).data ?? { __type: "" };
     if (NOT_FOUND.test(type)) return null;
-    throw refused(question, reply.status, `${type.replace(/^.*#/, "")} ${message ?? Message ?? ""}`);
+    const said = `${type.replace(/^.*#/, "")} ${message ?? Message ?? ""}`;
+    throw refused(question, reply.status, said, saysBusy(reply.status, type));
   }
   const { SecretString, SecretBinary } = answerSchema.safeParse(jsonOf(reply)).data ?? {};
   const value = SecretString ?? SecretBinary ?? null;

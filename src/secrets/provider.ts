@@ -1,4 +1,3 @@
-import { isIP } from "node:net";
 import { z } from "zod";
 import { type Ask, misconfigured } from "../cloud/ask.ts";
 
@@ -13,7 +12,7 @@ export interface SecretContext {
   hide(secrets: readonly string[]): void;
   /** Logs in once for all secrets of the job that want the same. @returns the token */
   once(key: string, logIn: () => Promise<string>): Promise<string>;
-  /** Hosts that may be asked over plain HTTP: `host` or `host:port`. */
+  /** Hosts that may be asked over plain HTTP, this one included: `host` or `host:port`. */
   readonly plainHttpHosts: readonly string[];
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
@@ -45,8 +44,8 @@ export function read<T>(schema: z.ZodType<T>, wanted: unknown): T {
 export function addressOf(text: string, { plainHttpHosts }: Pick<SecretContext, "plainHttpHosts">): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol)) throw misconfigured("its server's url is no address");
-  const isOpen = url.protocol === "http:" && !isLoopback(url.hostname);
-  if (isOpen && !plainHttpHosts.includes(url.host) && !plainHttpHosts.includes(url.hostname)) {
+  const named = plainHttpHosts.includes(url.host) || plainHttpHosts.includes(url.hostname);
+  if (url.protocol === "http:" && !named) {
     throw misconfigured(
       `${url.host} would be asked over plain HTTP; use https, or have its operator name it in plain_http_secret_servers`,
     );
@@ -54,21 +53,25 @@ export function addressOf(text: string, { plainHttpHosts }: Pick<SecretContext, 
   return url;
 }
 
-function isLoopback(hostname: string): boolean {
-  const host = hostname.replace(/^\[|\]$/g, "");
-  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+/**
+ * Below an address that may have a path of its own; parts are cleaned and encoded.
+ * @throws {SystemFailure} a part leads above where it begins
+ */
+export function below(base: URL, ...parts: readonly string[]): URL {
+  const url = new URL(base.origin);
+  url.pathname = `${base.pathname.replace(/\/+$/, "")}/${parts.flatMap(cleaned).join("/")}`;
+  return url;
 }
 
-/** Below an address that may have a path of its own; parts are cleaned and encoded. */
-export function below(base: URL, ...parts: readonly string[]): URL {
+function cleaned(part: string): string[] {
   const segments: string[] = [];
-  for (const segment of parts.flatMap((part) => part.split("/"))) {
-    if (segment === "..") segments.pop();
-    else if (segment !== "" && segment !== ".") segments.push(encodeURIComponent(segment));
+  for (const segment of part.split("/")) {
+    if (segment === "..") {
+      if (segments.pop() === undefined)
+        throw misconfigured(`the path ${JSON.stringify(part.slice(0, 100))} leads above`);
+    } else if (segment !== "" && segment !== ".") segments.push(encodeURIComponent(segment));
   }
-  const url = new URL(base.origin);
-  url.pathname = `${base.pathname.replace(/\/+$/, "")}/${segments.join("/")}`;
-  return url;
+  return segments;
 }
 
 /** A token out of the job's variables, hidden from now on. @throws {SystemFailure} it is empty */

@@ -51,6 +51,8 @@ describe("an expression", () => {
     ['${{ "" || 0 || [] || {} || null || "last" }} ${{ !"" }} ${{ bool([0]) }}', "last true true"],
     ["${{ false && job.inputs.nope }} ${{ str(null) }} ${{ str(true) }} ${{ num('3.14') }}", "false <null> true 3.14"],
     ["${{ job.inputs.hostile }}", '$(rm -rf x) a"b\n${{ 1 }}'],
+    ['${{ "\\uFF5E" < "\\uD83D\\uDE00" }} ${{ "ab" < "abc" }} ${{ {b: 2, a: 1} == {a: 1, b: 2} }}', "true true true"],
+    ["${{ 'it\\'s \\\\' }}", "it's \\"],
     ["${{ job.inputs.field }}", '["one","two","three"]'],
   ])("%s is %j", (line, made) => {
     const job = scriptOf(line);
@@ -97,6 +99,34 @@ describe("an expression", () => {
       steps: [{ name: "script", script: Array.from({ length: 100 }, () => "${{ job.inputs.big }}") }],
     });
     expect(job.problem).toContain("too long together");
+  });
+
+  const words = Array.from({ length: 20_000 }, (_, index) => `word ${index}`);
+  const large = [
+    input("list", "array", words),
+    input("table", "struct", Object.fromEntries(words.map((word) => [word, word]))),
+    input("text", "string", "x".repeat(2_000_000)),
+  ];
+  test.each([
+    ["job.inputs.list == job.inputs.list", 100],
+    ["job.inputs.table == job.inputs.table", 10],
+    ["job.inputs.text == job.inputs.text", 50],
+    ['str(job.inputs.list) != "x"', 100],
+    ["1 + 1 == 2", 100],
+  ])("%s, again and again in all lines of a job, has an end and a sentence", (part, times) => {
+    const line = `\${{ ${Array.from({ length: times }, () => part).join(" && ")} }}`;
+    const job = jobOf({
+      inputs: large,
+      steps: [{ name: "script", script: Array.from({ length: 200_000 / part.length / times }, () => line) }],
+    });
+    const cheap = part.startsWith("1");
+    expect(job.problem).toEqual(cheap ? null : expect.stringContaining("take more than 1000000 steps"));
+    expect(job.problemReason).toBe(cheap ? undefined : "runner_configuration_error");
+  });
+
+  test("a string that goes on and on is no trouble", () => {
+    expect(scriptOf(`\${{ '${"x".repeat(20_000_000)} }}`).problem).toContain("a string is not closed");
+    expect(scriptOf(`\${{ bool('${"x".repeat(20_000_000)}') }}`).steps[0]?.script).toEqual(["true"]);
   });
 });
 

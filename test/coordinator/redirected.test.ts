@@ -1,6 +1,7 @@
 import { createServer } from "node:http";
 import { expect, onTestFinished, test } from "vitest";
 import { createConnections } from "../../src/coordinator/connection/connections.ts";
+import { isLinkLocal } from "../../src/coordinator/connection/link-local.ts";
 import { createLookup } from "../../src/coordinator/connection/lookup.ts";
 import { fetchElsewhere } from "../../src/coordinator/connection/redirected.ts";
 import { never } from "../../src/time.ts";
@@ -49,3 +50,17 @@ test.each([[["169.254.169.254"]], [["127.0.0.1", "fe80::1"]], [["::ffff:169.254.
     expect(content).toBe("");
   },
 );
+
+test("of the ways to where strangers want, only those that were used last are kept", () => {
+  const connections = createConnections();
+  onTestFinished(() => connections.close());
+  const wary = (host: string) => connections.route(new URL(`https://${host}.test`), noTls, isLinkLocal);
+  const coordinator = connections.route(new URL("https://first.test"), noTls);
+  const [first, busy] = [wary("first"), wary("busy")];
+  for (let index = 0; index < 100; index++) {
+    wary(`store-${index}`);
+    expect(wary("busy")).toBe(busy);
+  }
+  expect(wary("first")).not.toBe(first);
+  expect(connections.route(new URL("https://first.test"), noTls)).toBe(coordinator);
+});

@@ -219,3 +219,23 @@ test("a token is exchanged by a person's right, which says whose it is", async (
   });
   expect(String(received[0]?.body)).toBe("");
 });
+
+test.each(["$HOME", "a${HOME}b", "two words", 'a"b', "", "x".repeat(513)])(
+  "%j is no token that is taken",
+  async (token) => {
+    const { target } = await coordinator(
+      { status: 201, body: JSON.stringify({ id: 1, token }) },
+      { status: 201, body: JSON.stringify({ token }) },
+    );
+    for (const answer of [
+      await register(target, wish, info, testDeps(), never),
+      await resetToken(target, { token: "glrt-old" }, testDeps(), never),
+    ]) {
+      expect(answer).toMatchObject({
+        kind: "trouble",
+        message: expect.stringMatching(/^Cannot .*token.*Check the url$/),
+      });
+      if (token !== "") expect(answer).not.toMatchObject({ message: expect.stringContaining(token) });
+    }
+  },
+);

@@ -4,7 +4,7 @@ import { openVault, VAULT_JWT, vaultSecret } from "../support/stores/vault.ts";
 
 let site: Site;
 beforeAll(async () => {
-  site = await openSite({ dialect: "gitlab" });
+  site = await openSite({ dialect: "gitlab", entry: 'plain_http_secret_servers = ["127.0.0.1"]' });
 }, 60_000);
 afterAll(async () => await site?.close());
 

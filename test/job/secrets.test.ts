@@ -18,9 +18,8 @@ const resolving: ResolveSecrets = (request, signal) =>
       userAgent: "test",
       tlsCaFile: undefined,
       certsDir: stand.dir,
-      plainHttpHosts: [],
+      plainHttpHosts: ["127.0.0.1"],
       environment: {},
-      pauseMs: 5,
     },
     signal,
   );
@@ -82,7 +81,7 @@ describe("a job with secrets", () => {
 
   test("tries as often as it says, and runs without what is missing where its flag has it so", async () => {
     const vault = await openVault();
-    vault.fail(...Array.from({ length: 3 }, () => ({ status: 502 })));
+    vault.fail({ status: 502 });
     const flags = { FF_SECRET_RESOLVING_FAILS_IF_MISSING: "false", SECRETS_RETRIEVAL_ATTEMPTS: "2" };
     const { outcome, trace } = await stand.run(
       jobWith({

@@ -25,6 +25,7 @@ describe("settings", () => {
         submodules: { strategy: "none", depth: 0, paths: [], updateFlags: [], forceHttps: false },
       },
       attempts: { getSources: 1, restoreCache: 1, downloadArtifacts: 1 },
+      secrets: { attempts: 3, mustExist: true },
       artifactLevel: "default",
       scriptTimeoutMs: null,
       afterScriptTimeoutMs: 300_000,

@@ -6,16 +6,14 @@ import { createNameCount } from "../../executors/common/files/found.ts";
 import { selectFiles as selectFound } from "../../executors/common/files/select-files.ts";
 import { DEEPEST, MOST_NAME_BYTES } from "../../executors/common/files/unpack-rules.ts";
 import { MOST_SERVICE_BYTES, serviceVariables } from "../../executors/images/service-variables.ts";
+import { MOST_STEPS, MOST_TEXT } from "../../src/coordinator/payload/inputs/budget.ts";
+import { withInputs } from "../../src/coordinator/payload/inputs/interpolate.ts";
 import type { Job } from "../../src/job/job.ts";
 import { checkScriptSize, MOST_SCRIPT_BYTES } from "../../src/job/life/stages/script-size.ts";
 import { LONGEST_EXPANDED_NAME } from "../../src/job/variables/expand.ts";
 import { MOST_ENVIRONMENT_BYTES } from "../../src/job/variables/resolve.ts";
-import {
-  LONGEST_LOGINS_BYTES,
-  MOST_SECRET_BYTES,
-  MOST_SECRET_LINES,
-  secretsOf,
-} from "../../src/job/variables/secrets.ts";
+import { MOST_SECRET_BYTES, MOST_SECRET_LINES } from "../../src/job/variables/secret-amount.ts";
+import { LONGEST_LOGINS_BYTES, secretsOf } from "../../src/job/variables/secrets.ts";
 import { createVariables, LARGEST_ENTRY_BYTES } from "../../src/job/variables/variables.ts";
 import { never } from "../../src/time.ts";
 import { LONGEST_DISGUISED } from "../../src/trace/mask/disguises.ts";
@@ -44,6 +42,13 @@ function secretsSaid(key: string, value: string): string {
     jobWith({ variables: [variable(key, value, { masked: true, public: false })] }),
   );
   return `${problem} ${warnings.join(" ")}`;
+}
+
+function inputsSaid(type: string, content: unknown, expression: string): string {
+  const inputs = [{ key: "big", value: { type, content } }];
+  return String(
+    withInputs({ inputs, steps: [{ name: "script", script: [`\${{ ${expression} }}`] }] }, { entry: true }).problem,
+  );
 }
 
 async function listed(...globs: string[]): Promise<string> {
@@ -85,6 +90,14 @@ export const cases: Readonly<Record<string, Case>> = {
         const content = "x".repeat(MOST_SCRIPT_BYTES + 1);
         checkScriptSize([{ op: "exportFile", name: "BIG", path: "/x", content }], "the script");
       }),
+  },
+  "job.inputs.steps": {
+    bound: count(MOST_STEPS, "steps"),
+    beyond: async () => inputsSaid("array", Array(MOST_STEPS).fill(0), "job.inputs.big == job.inputs.big"),
+  },
+  "job.inputs.text": {
+    bound: count(MOST_TEXT, "characters"),
+    beyond: async () => inputsSaid("string", "x".repeat(MOST_TEXT + 1), "job.inputs.big"),
   },
   "job.secrets": {
     bound: bytes(MOST_SECRET_BYTES),

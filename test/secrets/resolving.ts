@@ -2,6 +2,7 @@ import { createConnections } from "../../src/coordinator/connection/connections.
 import { SystemFailure } from "../../src/errors.ts";
 import type { SecretRequest, Variable } from "../../src/job/job.ts";
 import { expandReferences } from "../../src/job/variables/expand.ts";
+import { createSecretAmount } from "../../src/job/variables/secret-amount.ts";
 import { resolveSecrets, type SecretMeans } from "../../src/secrets/resolve.ts";
 import { never } from "../../src/time.ts";
 
@@ -17,7 +18,7 @@ export async function resolve(
   secrets: readonly (Partial<SecretRequest> & Pick<SecretRequest, "from" | "wanted">)[],
   { variables = {}, means = {}, mustExist = true, attempts = 1 }: Resolving = {},
 ) {
-  const hidden: string[] = [];
+  const hides: (readonly string[])[] = [];
   const said: string[] = [];
   let values: readonly Variable[] | undefined;
   let failure: SystemFailure | undefined;
@@ -27,7 +28,8 @@ export async function resolve(
         secrets: secrets.map((secret, index) => ({ name: `SECRET_${index}`, file: false, ...secret })),
         expand: (text) => expandReferences(text, (name) => variables[name] ?? ""),
         get: (name) => variables[name],
-        hide: (more) => void hidden.push(...more),
+        count: createSecretAmount().add,
+        hide: (more) => void hides.push(more),
         mustExist,
         attempts,
         attemptPauseMs: 5,
@@ -38,9 +40,8 @@ export async function resolve(
         userAgent: "test",
         tlsCaFile: undefined,
         certsDir: "/nonexistent",
-        plainHttpHosts: [],
+        plainHttpHosts: ["127.0.0.1"],
         environment: {},
-        pauseMs: 5,
         ...means,
       },
       never,
@@ -49,5 +50,5 @@ export async function resolve(
     if (!(error instanceof SystemFailure)) throw error;
     failure = error;
   }
-  return { values: values?.map(({ value }) => value), variables: values, failure, hidden, said };
+  return { values: values?.map(({ value }) => value), variables: values, failure, hides, hidden: hides.flat(), said };
 }

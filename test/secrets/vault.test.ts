@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { openVault, VAULT_JWT, vaultSecret } from "../support/stores/vault.ts";
 import { resolve } from "./resolving.ts";
 
@@ -32,6 +33,24 @@ test("every engine gives the field that is asked for, after one login for all", 
   ]);
   expect(hidden).toEqual(expect.arrayContaining(["kv2-pass-word", "path-pass-word", "hvs.a-token-of-vault"]));
   expect(vault.received.filter(({ path }) => path.endsWith("/login"))).toHaveLength(1);
+});
+
+test("the values of a round are hidden at once, and what is too much together is no longer asked for", async () => {
+  const vault = await openVault();
+  const secretOf = (_: unknown, number: number) => ({
+    from,
+    wanted: vaultSecret(vault.url, { path: `lines/${number}` }),
+  });
+  const few = await resolve(Array.from({ length: 8 }, secretOf), { variables });
+  expect(few.values).toHaveLength(8);
+  expect(few.hides).toHaveLength(1);
+  const { failure, hides, said } = await resolve(Array.from({ length: 50 }, secretOf), { variables, attempts: 3 });
+  expect(failure).toMatchObject({ reason: "runner_configuration_error", retry: false });
+  expect(failure?.message).toMatch(
+    /^The secrets of this job are too much .* with the secret SECRET_\d+ they have more than 20000 lines together/,
+  );
+  expect(hides).toHaveLength(1);
+  expect(said.filter((line) => line.startsWith("Resolving")).length).toBeLessThan(20);
 });
 
 test("a namespace goes with login and read", async () => {
@@ -84,25 +103,78 @@ test("another way to log in, and a server in the clear, are refused before anyth
   expect(other.failure?.retry).toBe(false);
 });
 
-test("a server that is away or busy is asked three times, and is not the job's fault", async () => {
+test.each(["http://127.0.0.1:8200", "http://localhost:8200", "http://[::1]:8200"])(
+  "%s is asked over plain HTTP only where it is named",
+  async (url) => {
+    const means = { plainHttpHosts: ["vault.internal"] };
+    const { failure } = await resolve([{ from, wanted: vaultSecret(url) }], { variables, means });
+    expect(failure?.message).toMatch(/would be asked over plain HTTP/);
+  },
+);
+
+test.each([
+  ["http://169.254.169.254", ["169.254.169.254"]],
+  ["https://169.254.169.254", []],
+  ["https://[fe80::1]", []],
+  ["https://[::ffff:169.254.169.254]", []],
+  ["https://vault.example.com", []],
+])("%s, where clouds tell of the machine, is not asked", async (url, plainHttpHosts) => {
+  const connections = createConnections({
+    lookup: (_name, _options, found) => found(null, [{ address: "169.254.169.254", family: 4 }]),
+  });
+  const means = { connections, plainHttpHosts };
+  const { failure } = await resolve([{ from, wanted: vaultSecret(url) }], { variables, means });
+  expect(failure?.message).toMatch(/log in to Vault at .*: it is a link-local address/);
+  expect(failure).toMatchObject({ reason: "runner_configuration_error", retry: false });
+});
+
+test.each([{ path: "../../../sys/health" }, { path: "a/../../b" }, { engine: { name: "kv-v2", path: "../sys" } }])(
+  "%j leads above where secrets are, and nothing is sent",
+  async (more) => {
+    const vault = await openVault();
+    const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url, more) }], { variables });
+    expect(failure?.message).toMatch(/the path ".*" leads above/);
+    expect(vault.received).toEqual([]);
+  },
+);
+
+test("a server that is away or busy is asked as often as the job says, and is not the job's fault", async () => {
   const vault = await openVault();
-  vault.fail({ status: 503, body: '{"errors":["Vault is sealed"]}' }, { status: 429 });
-  const { values } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  const busy = { status: 503, body: '{"errors":["Vault is sealed"]}' };
+  vault.fail(busy, { status: 429 });
+  const { values, said } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables, attempts: 3 });
   expect(values).toEqual(["kv2-pass-word"]);
-  vault.fail(...Array.from({ length: 3 }, () => ({ status: 503, body: '{"errors":["Vault is sealed"]}' })));
-  const { failure } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables });
+  expect(said.join("\n")).toMatch(/Attempt 1 of 3 failed: .*status 503.*Attempt 2 of 3 failed: .*status 429/s);
+  const away = await openVault();
+  away.fail(...Array.from({ length: 30 }, () => busy));
+  const { failure } = await resolve([{ from, wanted: vaultSecret(away.url) }], { variables, attempts: 2 });
   expect(failure).toMatchObject({ reason: "runner_external_dependency_failure", retry: true });
   expect(failure?.message).toMatch(/status 503, Vault is sealed/);
+  expect(away.received).toHaveLength(2);
   const gone = await resolve([{ from, wanted: vaultSecret("http://127.0.0.1:1") }], { variables });
   expect(gone.failure).toMatchObject({ reason: "runner_external_dependency_failure" });
 });
 
-test("further attempts are for the whole set, and say so", async () => {
+test.each([{ path: "forbidden" }, { path: "no-such" }])("%j is answered once and for all", async (more) => {
   const vault = await openVault();
-  vault.fail(...Array.from({ length: 4 }, () => ({ status: 500 })));
-  const { values, said } = await resolve([{ from, wanted: vaultSecret(vault.url) }], { variables, attempts: 2 });
-  expect(values).toEqual(["kv2-pass-word"]);
-  expect(said.join("\n")).toMatch(/Attempt 1 of 2 failed: .*status 500/);
+  const wanted = vaultSecret(vault.url, more);
+  const { failure } = await resolve([{ from, wanted }], { variables, attempts: 5 });
+  expect(failure?.retry).toBe(false);
+  expect(vault.received).toHaveLength(2);
+});
+
+test("what was found is not asked for again while another store is away", async () => {
+  const vault = await openVault();
+  const { failure, said } = await resolve(
+    [
+      { from, wanted: vaultSecret(vault.url) },
+      { from, wanted: vaultSecret("http://127.0.0.1:1") },
+    ],
+    { variables, attempts: 3 },
+  );
+  expect(failure?.message).toMatch(/SECRET_1: .*127.0.0.1:1/);
+  expect(said.join("\n")).toContain("Attempt 2 of 3 failed");
+  expect(vault.received).toHaveLength(2);
 });
 
 test("an answer that makes no sense is an error without its text", async () => {

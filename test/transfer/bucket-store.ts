@@ -32,7 +32,7 @@ export function openStore(bucket: BucketConfig, around: Around = {}): BucketStan
     await rm(scratchDir, { recursive: true, force: true });
   });
   const userAgent = "alloy-runner test";
-  const outside = { userAgent, tlsCaFile: undefined, certsDir, pauseMs: 5 };
+  const outside = { userAgent, tlsCaFile: undefined, certsDir };
   const ask = createAsk({ ...outside, connections });
   const nearby = createConnections();
   const askNearby = createAsk({ ...outside, connections: nearby });

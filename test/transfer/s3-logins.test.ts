@@ -141,6 +141,26 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
   });
 
   test.each([
+    { status: 503 },
+    { status: 400, body: "<ErrorResponse><Error><Code>Throttling</Code></Error></ErrorResponse>" },
+  ])("a role that may be had later is asked for three times, and no more: %j", async (busy) => {
+    const s3 = await front();
+    const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;
+    let left = 0;
+    const sts = await site((request) => (left-- > 0 ? busy : pass(request)), undefined, "127.0.0.1");
+    const openNew = () => open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
+    left = 2;
+    await put(openNew());
+    left = 30;
+    sts.received.length = 0;
+    expect(await put(openNew()).catch(describeError)).toContain(`status ${busy.status}`);
+    expect(sts.received).toHaveLength(3);
+    // A download is tried again as a whole, by who restores the cache.
+    expect(await get(openNew()).catch(describeError)).toContain(`status ${busy.status}`);
+    expect(sts.received).toHaveLength(4);
+  });
+
+  test.each([
     [
       "a profile with a role of another one",
       () => {

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { answerKind, mayPass } from "../../coordinator/contract.ts";
 import { type Ask, form, type Question, refused } from "../ask.ts";
 import type { AwsKeys } from "./login.ts";
 import { signed } from "./signed.ts";
@@ -86,6 +87,11 @@ const errorSchema = z.object({
   ErrorResponse: z.object({ Error: z.object({ Code: z.string(), Message: z.string().default("") }) }),
 });
 
+/** AWS says 400 for most of what goes wrong, and by a word what it is. */
+export function saysBusy(status: number, code: string): boolean {
+  return /Throttl|TooManyRequests|RequestLimitExceeded/.test(code) || mayPass(answerKind(status));
+}
+
 async function lent(ask: Ask, question: Question, signal: AbortSignal): Promise<LentKeys> {
   const reply = await ask(question, signal);
   const { XMLParser } = await import("fast-xml-parser");
@@ -102,5 +108,6 @@ async function lent(ask: Ask, question: Question, signal: AbortSignal): Promise<
     return { accessKeyId: AccessKeyId, secretAccessKey: SecretAccessKey, sessionToken: SessionToken, until };
   }
   const error = errorSchema.safeParse(said).data?.ErrorResponse.Error;
-  throw refused(question, reply.status, error === undefined ? "" : `${error.Code}: ${error.Message}`);
+  if (error === undefined) throw refused(question, reply.status, "");
+  throw refused(question, reply.status, `${error.Code}: ${error.Message}`, saysBusy(reply.status, error.Code));
 }

@@ -32,7 +32,10 @@ interface Route {
 
 /** All connections of the process to coordinators. Made by `agent/context.ts`, handed to whoever talks to one. */
 export interface Connections {
-  /** @param isAvoided addresses that a name must not stand for: `send` answers with `AvoidedAddress` as what broke */
+  /**
+   * @param isAvoided addresses that a name must not stand for: `send` answers with `AvoidedAddress` as what broke. Who says it goes
+   *   where strangers want: of such routes only those that were used last are kept, so one is asked for with each call.
+   */
   route(url: URL, tls: TlsSettings, isAvoided?: (address: string) => boolean): Route;
   /** What a name stands for just now, as the next connection would find it; empty where nothing is found in 10 s. */
   addressesOf(hostname: string, signal: AbortSignal): Promise<readonly string[]>;
@@ -54,6 +57,8 @@ export interface ConnectionsOptions {
 }
 
 const MOST_REDIRECTS = 5;
+/** Each has certificates in memory. */
+const KEPT_WARY_ROUTES = 32;
 const LOOKUP_MS = 10_000;
 const DEFAULT_MAX_AGE_MS = 15 * 60_000;
 const DEFAULT_CHECK_FILES_MS = 3000;
@@ -62,6 +67,8 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
   const { environment = {}, checkFilesMs = DEFAULT_CHECK_FILES_MS, lookup = createLookup() } = options;
   let maxAgeMs = DEFAULT_MAX_AGE_MS;
   const routes = new Map<string, OpenRoute>();
+  /** The one that was used last is the last. */
+  const waryRoutes = new Map<string, OpenRoute>();
   const roots = createRoots();
   let context: SecureContext | undefined;
   const proxyContext = (): SecureContext =>
@@ -88,9 +95,9 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
       const identity = places === undefined ? [] : [places.ca, places.cert, places.key];
       // Found out with each connection: a setting that makes no sense is the trouble of the call that needs it.
       const findProxy = (): HttpProxy | undefined => proxyFor(origin, environment);
-      const wary = isAvoided === undefined ? "" : "wary";
-      const key = JSON.stringify([origin.origin, wary, ...identity.map(({ path, configured }) => [path, configured])]);
-      let route = routes.get(key);
+      const key = JSON.stringify([origin.origin, ...identity.map(({ path, configured }) => [path, configured])]);
+      const kept = isAvoided === undefined ? routes : waryRoutes;
+      let route = kept.get(key);
       if (route === undefined) {
         const source = places === undefined ? undefined : openTlsSource(places, roots, checkFilesMs);
         const openLine = (tls: TlsMaterial | undefined): Line => {
@@ -114,12 +121,18 @@ export function createConnections(options: ConnectionsOptions = {}): Connections
           async () => await source?.current(),
           openLine,
         );
-        routes.set(key, route);
+      }
+      kept.delete(key);
+      kept.set(key, route);
+      for (const [oldest, { retire }] of waryRoutes) {
+        if (waryRoutes.size <= KEPT_WARY_ROUTES) break;
+        waryRoutes.delete(oldest);
+        retire();
       }
       return route;
     },
     async close() {
-      for (const route of routes.values()) route.retire();
+      for (const route of [...routes.values(), ...waryRoutes.values()]) route.retire();
     },
   };
 }

@@ -1,9 +1,8 @@
-import { BlockList, isIP } from "node:net";
 import { ConfigError, describeError, SystemFailure } from "../../errors.ts";
 import type { Bounds, CoordinatorDeps, CoordinatorTarget, Reply } from "../calls.ts";
 import type { Sink } from "../contract.ts";
 import { describeBroken } from "../trouble.ts";
-import { isAvoidedAddress } from "./lookup.ts";
+import { sendBeyondHost } from "./link-local.ts";
 
 export interface Elsewhere {
   readonly sink: Sink;
@@ -25,12 +24,9 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
   const { certsDir } = target;
   const tls = { tlsCaFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined, certsDir };
   try {
-    const route = deps.connections.route(new URL(url.origin), tls, isLinkLocal);
-    // Where a proxy connects, it looks the name up itself; what the name stands for here is judged in its place.
-    if (!route.isDirect() && (await deps.connections.addressesOf(url.hostname, signal)).some(isLinkLocal)) {
-      throw refusal(url, options, LINK_LOCAL);
-    }
-    const result = await route.send(
+    const result = await sendBeyondHost(
+      deps.connections,
+      { url, tls },
       {
         method: "GET",
         path: `${url.pathname}${url.search}`,
@@ -44,25 +40,13 @@ export async function fetchElsewhere(url: URL, options: Elsewhere, signal: Abort
       false,
       signal,
     );
+    if (result === null) throw refusal(url, options, "a link-local address");
     if (result.kind === "answer") return result;
-    if (isAvoidedAddress(result.error)) throw refusal(url, options, LINK_LOCAL);
     return { kind: "silent", reason: describeBroken(result.error, url.host), cause: result.error };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new SystemFailure(`Cannot ${what}: ${describeError(error)}`, { cause: error });
   }
-}
-
-/** Where clouds answer questions about the machine, credentials included. Mapped addresses (`::ffff:a9fe:a9fe`) are in it. */
-const linkLocal = new BlockList();
-linkLocal.addSubnet("169.254.0.0", 16, "ipv4");
-linkLocal.addSubnet("fe80::", 10, "ipv6");
-
-const LINK_LOCAL = "a link-local address";
-
-export function isLinkLocal(address: string): boolean {
-  const kind = isIP(address);
-  return kind !== 0 && linkLocal.check(address, kind === 6 ? "ipv6" : "ipv4");
 }
 
 function refusal(url: URL, { what }: Elsewhere, why: string): SystemFailure {
@@ -76,5 +60,4 @@ function refuseOddAddress(url: URL, options: Elsewhere): void {
   if (url.protocol === "http:" && options.target.url.protocol === "https:") {
     throw refusal(url, options, "which is not encrypted");
   }
-  if (isLinkLocal(url.hostname.replace(/^\[|\]$/g, ""))) throw refusal(url, options, LINK_LOCAL);
 }

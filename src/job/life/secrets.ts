@@ -1,5 +1,6 @@
 import { setUp } from "../plan/set-up.ts";
 import { MISSING_SWITCH } from "../plan/settings.ts";
+import { createSecretAmount } from "../variables/secret-amount.ts";
 import type { RunJobRequest } from "./request.ts";
 
 /** Hides texts in a job's trace, also where the runner's next process goes on with it: that hears of them first. */
@@ -32,6 +33,7 @@ export async function withSecrets(
         secrets,
         expand: (text) => variables.expandWith(new Map(), text),
         get: variables.get,
+        count: createSecretAmount().add,
         hide: hideIn(request),
         mustExist: runner.featureFlags[MISSING_SWITCH] ?? settings.secrets.mustExist,
         attempts: settings.secrets.attempts,

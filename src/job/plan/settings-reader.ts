@@ -13,8 +13,8 @@ export interface SettingsReader {
   choice<T extends string>(key: string, choices: readonly T[], fallback: T): T;
   /** One of `choices`; another value is a problem. */
   required<T extends string>(key: string, choices: readonly T[], fallback: T): T;
-  /** 1–10, by default 1; outside of it is a problem. */
-  attempts(key: string): number;
+  /** 1–10, by default `fallback`, or 1; outside of it is a problem. */
+  attempts(key: string, fallback?: number): number;
   /** Counts that steer nothing here, which is said once; a negative one is a problem. */
   unused(keys: readonly string[], why: string): void;
   /** Words between blanks. */
@@ -74,17 +74,17 @@ export function createSettingsReader(get: (key: string) => string | undefined): 
       if (found === undefined) problems.push(`${key} is ${quote(value)}, expected is one of ${choices.join(", ")}.`);
       return found ?? fallback;
     },
-    attempts(key) {
+    attempts(key, fallback = 1) {
       const value = text(key);
-      if (value === undefined) return 1;
+      if (value === undefined) return fallback;
       if (!/^[+-]?\d+$/.test(value)) {
-        bad(key, value, "a number from 1 to 10", "1");
-        return 1;
+        bad(key, value, "a number from 1 to 10", String(fallback));
+        return fallback;
       }
       const attempts = Number(value);
       if (attempts >= 1 && attempts <= 10) return attempts;
       problems.push(`${key} is ${quote(value)}, expected is a number from 1 to 10.`);
-      return 1;
+      return fallback;
     },
     unused(keys, why) {
       const set = keys.flatMap((key) => ((text(key) ?? "0") === "0" ? [] : [{ key, value: text(key) ?? "" }]));

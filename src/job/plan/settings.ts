@@ -41,6 +41,9 @@ interface CacheSettings {
   readonly fallbackKey: string | undefined;
 }
 
+/** A store that is away for a moment fails no job. */
+const SECRET_ATTEMPTS = 3;
+
 /** What a job's variables steer, checked and in one set of units. */
 export interface JobSettings {
   readonly git: GitSettings;
@@ -125,7 +128,7 @@ export function readSettings(
     git,
     attempts,
     secrets: {
-      attempts: read.attempts("SECRETS_RETRIEVAL_ATTEMPTS"),
+      attempts: read.attempts("SECRETS_RETRIEVAL_ATTEMPTS", SECRET_ATTEMPTS),
       mustExist: read.flag(MISSING_SWITCH, true),
     },
     cache: readCacheSettings(read),

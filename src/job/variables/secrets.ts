@@ -3,11 +3,8 @@ import type { Job, Variable } from "../job.ts";
 import { splitUserInfo } from "../sources/repository.ts";
 import { expandReferences } from "./expand.ts";
 import { registrySecrets } from "./registry-secrets.ts";
+import { createSecretAmount } from "./secret-amount.ts";
 
-/** The most bytes of all values that a trace must hide, as received and as expanded. */
-export const MOST_SECRET_BYTES = 16 * 1024 * 1024;
-/** Each line of a secret is hidden by itself, too. */
-export const MOST_SECRET_LINES = 20_000;
 /** The longest docker configuration that is parsed for the passwords in it. */
 export const LONGEST_LOGINS_BYTES = 1024 * 1024;
 
@@ -27,20 +24,11 @@ export interface JobSecrets {
  */
 export function secretsOf(job: Job, known: readonly string[] = []): JobSecrets {
   const own = [...known, job.token].filter((text) => text !== "");
-  const values = new Set<string>(own);
+  const amount = createSecretAmount(own);
   const warnings: string[] = [];
-  let [bytes, lines] = [0, 0];
   let problem: string | null = null;
-  const tooMuch = (whose: string, what: string): void => {
-    problem ??= `The secrets of this job are too much to be hidden in its trace: with ${whose} they have more than ${what}. Let the job fetch what is large itself.`;
-  };
   const add = (text: string, whose: string): void => {
-    if (text === "" || values.has(text) || problem !== null) return;
-    bytes += Buffer.byteLength(text);
-    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) lines++;
-    if (bytes > MOST_SECRET_BYTES) tooMuch(whose, `${MOST_SECRET_BYTES} bytes together`);
-    else if (lines > MOST_SECRET_LINES) tooMuch(whose, `${MOST_SECRET_LINES} lines together`);
-    else values.add(text);
+    problem ??= amount.add(text, whose);
   };
   const lookup = new Map(job.variables.map(({ key, value }) => [key, value]));
   for (const variable of job.variables) {
@@ -77,7 +65,7 @@ export function secretsOf(job: Job, known: readonly string[] = []): JobSecrets {
   for (const text of job.sensitiveInputs ?? []) add(text, "a sensitive input");
   for (const { token } of job.dependencies) add(token, "the token of a job before it");
   if (job.serverTls.key !== undefined) add(job.serverTls.key, "a key");
-  return { values: problem === null ? [...values] : own, problem, warnings: warnings.slice(0, MOST_WARNINGS) };
+  return { values: problem === null ? [...amount.values] : own, problem, warnings: warnings.slice(0, MOST_WARNINGS) };
 }
 
 const MOST_WARNINGS = 20;

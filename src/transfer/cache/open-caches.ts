@@ -12,9 +12,9 @@ import type { CacheStore } from "./cache-store.ts";
 type CacheEntry = Pick<RunnerConfig, "id" | "shortToken" | "url" | "cache" | "cacheDir" | "certsDir">;
 
 export interface CachesOptions {
-  readonly connections: Pick<Connections, "route">;
+  readonly connections: Pick<Connections, "route" | "addressesOf">;
   /** Past any proxy: to what a cloud has beside its machines. */
-  readonly nearby: Pick<Connections, "route">;
+  readonly nearby: Pick<Connections, "route" | "addressesOf">;
   readonly userAgent: string;
   /** Of the runner's process: logins to clouds may stand there. */
   readonly environment: Readonly<Record<string, string | undefined>>;

@@ -23,6 +23,13 @@ const secrets: Readonly<Record<string, unknown>> = {
   "/v1/team/kv/data/a%20b": { data: { data: { password: "path-pass-word" } } },
 };
 
+/** `lines/7`: a secret of its own of 2000 lines. */
+function linesAt(path: string): unknown {
+  const [, number] = /^\/v1\/kv\/data\/lines\/(\d+)$/.exec(path) ?? [];
+  if (number === undefined) return undefined;
+  return { data: { data: { password: `secret line of ${number}\n`.repeat(2000) } } };
+}
+
 const json = (status: number, body: unknown): Reply => ({
   status,
   headers: { "content-type": "application/json" },
@@ -43,7 +50,7 @@ export async function openVault({ namespace }: { namespace?: string } = {}): Pro
       return json(200, { auth: { client_token: TOKEN, lease_duration: 3600 } });
     }
     if (headers["x-vault-token"] !== TOKEN) return json(403, { errors: ["permission denied"] });
-    const found = secrets[path];
+    const found = secrets[path] ?? linesAt(path);
     // A deleted version has a body, and says 404 all the same.
     if (found === undefined)
       return json(path.startsWith("/v1/kv/data/no-") ? 404 : 403, {

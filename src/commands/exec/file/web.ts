@@ -1,7 +1,7 @@
 import { BlockList, isIP } from "node:net";
 import type { Connections } from "../../../coordinator/connection/connections.ts";
+import { isLinkLocal } from "../../../coordinator/connection/link-local.ts";
 import { isAvoidedAddress } from "../../../coordinator/connection/lookup.ts";
-import { isLinkLocal } from "../../../coordinator/connection/redirected.ts";
 import type { TlsSettings } from "../../../coordinator/connection/tls.ts";
 import { describeBroken } from "../../../coordinator/trouble.ts";
 import { describeError } from "../../../errors.ts";

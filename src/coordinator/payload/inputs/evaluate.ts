@@ -1,22 +1,13 @@
+import type { Budget } from "./budget.ts";
+import { ExpressionError } from "./expression-error.ts";
 import type { Expression, Template } from "./parse.ts";
-import {
-  compare,
-  ExpressionError,
-  isArray,
-  isObject,
-  isTruthy,
-  type Known,
-  kindOf,
-  textOf,
-  type Value,
-} from "./value.ts";
+import { compare, isArray, isObject, isTruthy, type Known, kindOf, textOf, type Value } from "./value.ts";
 
-/** What expressions of a job see, and how much text they may still make together. */
+/** What expressions of a job see, and what they may still cost together. */
 export interface Scope {
   /** `job.inputs`, the only name there is. */
   readonly inputs: ReadonlyMap<string, Known>;
-  /** Characters. */
-  left: number;
+  readonly budget: Budget;
 }
 
 /** What a name stands for before it has come to an input. */
@@ -40,17 +31,11 @@ export function fill(template: Template, scope: Scope): { readonly text: string;
     if (typeof part === "string") text += part;
     else {
       const made = evaluate(part.expression, scope);
-      text += spent(textOf(made.value), scope);
+      text += scope.budget.make(textOf(made.value, scope.budget));
       sensitive ||= made.sensitive;
     }
   }
   return { text, sensitive };
-}
-
-function spent(text: string, scope: Scope): string {
-  scope.left -= text.length;
-  if (scope.left < 0) throw new ExpressionError("the values put in are too long together");
-  return text;
 }
 
 function known(found: Found): Known {
@@ -73,6 +58,7 @@ function find(expression: Expression, scope: Scope): Found {
       return call(
         expression.name,
         expression.of.map((part) => evaluate(part, scope)),
+        scope,
       );
     case "list": {
       const items = expression.items.map((part) => evaluate(part, scope));
@@ -113,7 +99,7 @@ function member(of: Found, key: Known, scope: Scope): Found {
   }
   if (of === INPUTS) {
     const input = scope.inputs.get(textFor("the name of an input", at));
-    if (input === undefined) throw new ExpressionError(`the job has no input ${quoted(key)}`);
+    if (input === undefined) throw new ExpressionError(`the job has no input ${quoted(key, scope)}`);
     return input;
   }
   const { value } = of;
@@ -124,18 +110,19 @@ function member(of: Found, key: Known, scope: Scope): Found {
         ? value.get(at)
         : undefined;
   if (found !== undefined) return { value: found, sensitive: of.sensitive || sensitive };
-  if (!isArray(value) && !isObject(value)) throw new ExpressionError(`a ${kindOf(value)} has no ${quoted(key)}`);
-  throw new ExpressionError(`the ${kindOf(value)} has no ${quoted(key)}`);
+  if (!isArray(value) && !isObject(value)) throw new ExpressionError(`a ${kindOf(value)} has no ${quoted(key, scope)}`);
+  throw new ExpressionError(`the ${kindOf(value)} has no ${quoted(key, scope)}`);
 }
 
-function call(name: string, args: readonly Known[]): Known {
+function call(name: string, args: readonly Known[], { budget }: Scope): Known {
   const [first] = args;
   if (!["str", "num", "bool"].includes(name)) throw new ExpressionError(`there is no function "${name}"`);
   if (first === undefined || args.length > 1) throw new ExpressionError(`${name}() takes one value`);
   const { value, sensitive } = first;
-  if (name === "str") return { value: textOf(value), sensitive };
+  if (name === "str") return { value: textOf(value, budget), sensitive };
   if (name === "bool") return { value: isTruthy(value), sensitive };
   if (typeof value === "number") return first;
+  if (typeof value === "string") budget.read(value.length);
   if (typeof value === "string" && /^[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$/.test(value))
     return { value: Number(value), sensitive };
   throw new ExpressionError("num() takes text that is a number");
@@ -147,22 +134,22 @@ function unary(operator: string, { value, sensitive }: Known): Known {
   return { value: operator === "-" ? -value : value, sensitive };
 }
 
-function binary(operator: string, left: Value, right: Value, scope: Scope): Value {
+function binary(operator: string, left: Value, right: Value, { budget }: Scope): Value {
   switch (operator) {
     case "==":
-      return compare(left, right) === 0;
+      return compare(left, right, budget) === 0;
     case "!=":
-      return compare(left, right) !== 0;
+      return compare(left, right, budget) !== 0;
     case "<":
-      return compare(left, right) < 0;
+      return compare(left, right, budget) < 0;
     case "<=":
-      return compare(left, right) <= 0;
+      return compare(left, right, budget) <= 0;
     case ">":
-      return compare(left, right) > 0;
+      return compare(left, right, budget) > 0;
     case ">=":
-      return compare(left, right) >= 0;
+      return compare(left, right, budget) >= 0;
   }
-  if (operator === "+" && typeof left === "string" && typeof right === "string") return spent(left + right, scope);
+  if (operator === "+" && typeof left === "string" && typeof right === "string") return budget.make(left + right);
   if (typeof left !== "number" || typeof right !== "number") {
     throw new ExpressionError(`${operator} cannot take ${kindOf(left)} and ${kindOf(right)} together`);
   }
@@ -182,7 +169,7 @@ function textFor(what: string, value: Value): string {
   throw new ExpressionError(`${what} must be text, found ${kindOf(value)}`);
 }
 
-function quoted({ value: at, sensitive }: Known): string {
+function quoted({ value: at, sensitive }: Known, { budget }: Scope): string {
   if (sensitive) return "such member";
-  return typeof at === "string" ? JSON.stringify(at.slice(0, 100)) : textOf(at).slice(0, 100);
+  return typeof at === "string" ? JSON.stringify(at.slice(0, 100)) : textOf(at, budget).slice(0, 100);
 }

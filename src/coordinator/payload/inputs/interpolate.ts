@@ -1,9 +1,11 @@
 import type { FilledInputs } from "../../../job/job.ts";
 import { type Fields, fieldsOf, isFields } from "../coerce.ts";
+import { Budget } from "./budget.ts";
 import { fill, type Scope } from "./evaluate.ts";
+import { ExpressionError } from "./expression-error.ts";
 import { parseTemplate, type Template } from "./parse.ts";
 import { readInputs } from "./read-inputs.ts";
-import { ExpressionError, textsIn } from "./value.ts";
+import { textsIn } from "./value.ts";
 
 /** A job's JSON with its inputs put in. */
 export interface Interpolated {
@@ -16,8 +18,6 @@ export interface Interpolated {
   readonly filled?: FilledInputs;
 }
 
-/** Characters that inputs may put into one job. */
-const MOST_TEXT = 16 * 1024 * 1024;
 /** The feature flag that has inputs put in or not. */
 export const INPUTS_SWITCH = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
 
@@ -53,7 +53,7 @@ export function withInputs(payload: Fields, said: InputsSwitch = {}): Interpolat
   const { values } = inputs;
   const sensitive = [...values.values()].flatMap((input) => (input.sensitive ? textsIn(input.value) : []));
   if (values.size === 0 || !isOn(said, payload.variables)) return { payload, sensitive, problem: null };
-  const scope: Filling = { inputs: values, left: MOST_TEXT, texts: 0 };
+  const scope: Filling = { inputs: values, budget: new Budget(), texts: 0 };
   try {
     const filled = Object.entries(places).map(([name, where]) => [name, within(payload[name], name, where, scope)]);
     const steps = list(payload.steps).map((step) => withStep(step, scope));
@@ -123,7 +123,7 @@ function withText(text: string, place: string, scope: Filling): string {
       throw error;
     }
   };
-  const template: Template = orFail("parse", () => parseTemplate(text));
+  const template: Template = orFail("parse", () => parseTemplate(text, scope.budget));
   if (template.some((part) => typeof part !== "string")) scope.texts++;
   const made = orFail("evaluation", () => fill(template, scope));
   if (!made.sensitive) return made.text;

@@ -1,4 +1,5 @@
-import { ExpressionError } from "./value.ts";
+import type { Budget } from "./budget.ts";
+import { ExpressionError } from "./expression-error.ts";
 
 /** An expression as it was written. */
 export type Expression =
@@ -44,7 +45,7 @@ const ESCAPES: ReadonlyMap<string, string> = new Map([
   ["v", "\v"],
   ["/", "/"],
 ]);
-/** Deeper and longer expressions are nobody's, and would not fit on the stack. */
+/** Deeper and longer expressions are nobody's, and would not fit on the stack; `Budget` bounds those of a job together. */
 const DEEPEST = 100;
 const MOST_LINKS = 1000;
 
@@ -52,8 +53,8 @@ const MOST_LINKS = 1000;
  * The parts of a text with `${{ expression }}` in it; `\${{` stands for `${{` itself.
  * @throws {ExpressionError} an expression is none
  */
-export function parseTemplate(text: string): Template {
-  return new Parser(text).template(undefined);
+export function parseTemplate(text: string, budget: Budget): Template {
+  return new Parser(text, budget).template(undefined);
 }
 
 /** Reads from left to right; an expression ends where its grammar says, so that braces and quotes within it do no harm. */
@@ -62,9 +63,11 @@ class Parser {
   private depth = 0;
   private links = 0;
   private readonly text: string;
+  private readonly budget: Budget;
 
-  constructor(text: string) {
+  constructor(text: string, budget: Budget) {
     this.text = text;
+    this.budget = budget;
   }
 
   /** @param quote what ends it, and then escapes count; `undefined`: the end of the text */
@@ -161,6 +164,7 @@ class Parser {
   }
 
   private link(): void {
+    this.budget.step();
     if (++this.links > MOST_LINKS) throw new ExpressionError("has too many parts");
   }
 
@@ -218,12 +222,19 @@ class Parser {
   }
 
   private quoted(): string {
-    const rest = /(?:[^'\\]|\\[\\'])*'/y;
-    rest.lastIndex = this.at;
-    const found = rest.exec(this.text)?.[0];
-    if (found === undefined) throw new ExpressionError("a string is not closed, or has an unknown escape sequence");
-    this.at += found.length;
-    return found.slice(0, -1).replace(/\\(.)/g, "$1");
+    let made = "";
+    for (;;) {
+      const next = this.nextOf(/['\\]/g);
+      made += this.text.slice(this.at, next);
+      this.at = next + 1;
+      if (this.text[next] === "'") return made;
+      const escaped = this.text[this.at];
+      if (escaped !== "'" && escaped !== "\\") {
+        throw new ExpressionError("a string is not closed, or has an unknown escape sequence");
+      }
+      made += escaped;
+      this.at++;
+    }
   }
 
   private word(): string | undefined {

@@ -1,5 +1,6 @@
 import { fieldsOf, isFields } from "../coerce.ts";
-import { ExpressionError, fromJson, type Known, kindOf, type Value } from "./value.ts";
+import { ExpressionError } from "./expression-error.ts";
+import { fromJson, type Known, kindOf, type Value } from "./value.ts";
 
 /** `type` of an input → what its content must be. */
 const kinds = { string: "string", number: "number", boolean: "boolean", array: "array", struct: "object" } as const;

@@ -1,3 +1,6 @@
+import type { Budget } from "./budget.ts";
+import { ExpressionError } from "./expression-error.ts";
+
 /** What expressions work with. Objects are maps: names of strangers must not meet those of JavaScript's own objects. */
 export type Value = null | boolean | number | string | readonly Value[] | ReadonlyMap<string, Value>;
 
@@ -5,11 +8,6 @@ export type Value = null | boolean | number | string | readonly Value[] | Readon
 export interface Known {
   readonly value: Value;
   readonly sensitive: boolean;
-}
-
-/** Why an expression has no value; the text quotes nothing of the values. */
-export class ExpressionError extends Error {
-  override readonly name = "ExpressionError";
 }
 
 export type Kind = "null" | "boolean" | "number" | "string" | "array" | "object";
@@ -45,16 +43,21 @@ export function fromJson(json: unknown, depth = 0): Value {
   return new Map(Object.entries(json).map(([key, entry]) => [key, fromJson(entry, depth + 1)]));
 }
 
-function toJson(value: Value): string {
-  if (isArray(value)) return `[${value.map(toJson).join(",")}]`;
-  if (isObject(value))
-    return `{${[...value].map(([key, entry]) => `${JSON.stringify(key)}:${toJson(entry)}`).join(",")}}`;
-  return JSON.stringify(value);
+/** @throws {ExpressionError} it is more than the budget has left */
+export function textOf(value: Value, budget: Budget): string {
+  if (value === null) return "<null>";
+  return typeof value === "object" ? toJson(value, budget) : String(value);
 }
 
-export function textOf(value: Value): string {
-  if (value === null) return "<null>";
-  return typeof value === "object" ? toJson(value) : String(value);
+function toJson(value: Value, budget: Budget): string {
+  budget.step();
+  if (isArray(value)) return `[${value.map((entry) => toJson(entry, budget)).join(",")}]`;
+  if (isObject(value)) {
+    const entries = [...value].map(([key, entry]) => `${toJson(key, budget)}:${toJson(entry, budget)}`);
+    return `{${entries.join(",")}}`;
+  }
+  if (typeof value === "string") budget.read(value.length);
+  return JSON.stringify(value);
 }
 
 /** All the texts in it. */
@@ -70,39 +73,62 @@ export function isTruthy(value: Value): boolean {
   return Boolean(value);
 }
 
-/** Negative, 0 or positive. Texts are compared by their bytes, objects by size, keys and values. */
-export function compare(a: Value, b: Value): number {
+/**
+ * Negative, 0 or positive. Texts are compared by their bytes, objects by size, keys and values.
+ * @throws {ExpressionError} it is more than the budget has left
+ */
+export function compare(a: Value, b: Value, budget: Budget): number {
+  budget.step();
   const byKind = kinds.indexOf(kindOf(a)) - kinds.indexOf(kindOf(b));
   if (byKind !== 0) return byKind;
-  if (typeof a === "string" && typeof b === "string") return Buffer.compare(Buffer.from(a), Buffer.from(b));
-  if (isArray(a) && isArray(b)) return compareLists(a, b);
+  if (typeof a === "string" && typeof b === "string") {
+    budget.read(a.length + b.length);
+    return compareTexts(a, b);
+  }
+  if (isArray(a) && isArray(b)) return compareLists(a, b, budget);
   if (isObject(a) && isObject(b)) {
-    const [ofA, ofB] = [sorted(a), sorted(b)];
-    return (
-      a.size - b.size ||
-      compareLists(
-        ofA.map(([key]) => key),
-        ofB.map(([key]) => key),
-      ) ||
-      compareLists(
-        ofA.map(([, value]) => value),
-        ofB.map(([, value]) => value),
-      )
+    if (a.size !== b.size) return a.size - b.size;
+    const [ofA, ofB] = [sorted(a, budget), sorted(b, budget)];
+    const byKeys = compareLists(
+      ofA.map(([key]) => key),
+      ofB.map(([key]) => key),
+      budget,
+    );
+    if (byKeys !== 0) return byKeys;
+    return compareLists(
+      ofA.map(([, value]) => value),
+      ofB.map(([, value]) => value),
+      budget,
     );
   }
   return Number(a) - Number(b);
 }
 
-function compareLists(a: readonly Value[], b: readonly Value[]): number {
-  for (const [index, left] of a.entries()) {
-    const right = b[index];
-    if (right === undefined) break;
-    const order = compare(left, right);
+function compareTexts(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let at = 0; at < length; at++) {
+    const order = rank(a.charCodeAt(at)) - rank(b.charCodeAt(at));
     if (order !== 0) return order;
   }
   return a.length - b.length;
 }
 
-function sorted(map: ReadonlyMap<string, Value>): [string, Value][] {
-  return [...map].sort(([a], [b]) => compare(a, b));
+/** The halves of characters beyond U+FFFF sort behind all others, as the bytes of UTF-8 do. */
+function rank(unit: number): number {
+  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit;
+}
+
+function compareLists(a: readonly Value[], b: readonly Value[], budget: Budget): number {
+  for (const [index, left] of a.entries()) {
+    const right = b[index];
+    if (right === undefined) break;
+    const order = compare(left, right, budget);
+    if (order !== 0) return order;
+  }
+  return a.length - b.length;
+}
+
+function sorted(map: ReadonlyMap<string, Value>, budget: Budget): [string, Value][] {
+  budget.step(map.size);
+  return [...map].sort(([a], [b]) => compare(a, b, budget));
 }

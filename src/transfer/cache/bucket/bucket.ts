@@ -7,7 +7,7 @@ import { first } from "../../../coordinator/retry-after.ts";
 import { SystemFailure } from "../../../errors.ts";
 import type { CachePlace, CacheStore } from "../cache-store.ts";
 import { download } from "./download.ts";
-import { createRequests, isMissing, type RequestOptions, TRIES } from "./requests.ts";
+import { type BucketRequest, createRequests, isMissing, type RequestOptions, TRIES } from "./requests.ts";
 import { upload } from "./upload.ts";
 import type { Way } from "./way.ts";
 
@@ -50,11 +50,13 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
   const scratch = (): string => join(scratchDir, `cache-${randomBytes(8).toString("hex")}`);
 
   /** One byte is asked for, because the answer to a HEAD has no body with the reason of a refusal. */
-  const lookAt = async (target: Placed, signal: AbortSignal): Promise<Answer> =>
-    await requests.call(
-      { ...target, method: "GET", unsigned: { range: "bytes=0-0" }, headersOnly: true, what: "look into" },
-      signal,
-    );
+  const looking = (target: Placed): BucketRequest => ({
+    ...target,
+    method: "GET",
+    unsigned: { range: "bytes=0-0" },
+    headersOnly: true,
+    what: "look into",
+  });
 
   /** Servers change the tag with each change of the object; a weak one or none says nothing. */
   const versionOf = (object: string, answer: Answer): string | null => {
@@ -84,14 +86,15 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
     tries: TRIES,
 
     async fingerprint(place, signal) {
-      const answer = await lookAt(placed(place), signal);
+      const answer = await requests.call(looking(placed(place)), signal);
       const { fingerprintHeader } = await openWay();
       return isMissing(answer) ? null : (first(answer.headers[fingerprintHeader]) ?? null);
     },
 
     async version(place, signal) {
       const found = await find(place, async ({ object, under }) => {
-        const answer = await lookAt({ object, under }, signal);
+        // Part of a restoration, which is tried again as a whole.
+        const answer = await requests.once(looking({ object, under }), signal);
         return isMissing(answer) ? null : { answer, object };
       });
       return found === null ? null : versionOf(found.object, found.answer);
