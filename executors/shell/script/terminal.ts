@@ -50,7 +50,10 @@ export async function openTerminal(
   const accountShell = launch.environment.SHELL ?? "/bin/sh";
   const text = terminalStart({ variables, root, shell, mark: its });
   // Neither a new session nor an empty environment leads out of it.
-  const cgroup = cgroups?.create(`${groupPrefix}${GROUP}${nextGroup()}`) ?? null;
+  let group = `${groupPrefix}${GROUP}${nextGroup()}`;
+  // One that an earlier process has made.
+  while (cgroups?.find(group)) group = `${groupPrefix}${GROUP}${nextGroup()}`;
+  const cgroup = cgroups?.create(group) ?? null;
   const [program, ...args] = enlisted(launch.command(scriptArgv()), cgroup);
   const equals = its.indexOf("=");
   const child = spawn(program, args, {
