@@ -134,10 +134,11 @@ export async function makePlaces(
   const { buildsDir, root, tmpDir, scriptsDir, chosen } = places;
   // A helper that is root makes the directories and gives them away; else the user of the scripts makes them.
   const maker = helper.tools.uid === 0 ? helper : build;
-  if (chosen === "among-others" && helper.tools.uid === 0 && uid > 0) {
+  // The helper, as root, removes what is in the way of sources, too.
+  if (chosen === "among-others" && helper !== build && helper.tools.uid <= 0 && uid !== 0) {
     throw refuseChosenRoot(
       root,
-      `may be another's, and the helper is root, which would give it to user ${uid}. Set run_as_user in [${TABLE}.pod_security_context]`,
+      `may be another's, and the helper is root, which the job is not. Set run_as_user in [${TABLE}.pod_security_context]`,
     );
   }
   const shared = areApart(build, helper);
