@@ -332,8 +332,11 @@ export interface ExecutorDefinition extends ExecutorWords {
   create(tables: Readonly<Record<string, unknown>>, deps: ExecutorDeps): Executor;
   /** What must hold before the first job, beyond the schema: a ConfigError's message, or null. */
   check?(tables: Readonly<Record<string, unknown>>): string | null;
-  /** Jobs have directories of their own: which one they work in is nobody else's business (`[runners.custom_build_dir]`). */
-  readonly buildDirsAreApart?: true;
+  /**
+   * Whether jobs have directories of their own with these tables and this `builds_dir`: which one they work in is nobody else's business
+   * then (`[runners.custom_build_dir]`). Absent: they have not.
+   */
+  buildDirsAreApart?(tables: Readonly<Record<string, unknown>>, buildsDir: string | undefined): boolean;
   /** Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. */
   readonly canOutlive?: true;
   /** It makes machines: `deps.entry.machines` says whose they are. */

@@ -1,7 +1,7 @@
 import { defineExecutor } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { autoscalerTable, programsOf } from "../autoscaler/index.ts";
-import { checkedTable } from "../docker/index.ts";
+import { buildDirsAreApart, checkedTable, settingsOf } from "../docker/index.ts";
 import { createDockerAutoscaler } from "./executor.ts";
 import { words } from "./words.ts";
 
@@ -15,7 +15,7 @@ export default defineExecutor({
   ],
   shells: SHELLS,
   makesMachines: true,
-  buildDirsAreApart: true,
+  buildDirsAreApart: ({ docker }, buildsDir) => buildDirsAreApart(settingsOf(docker), buildsDir),
   programs: programsOf,
   create: createDockerAutoscaler,
 });

@@ -1,6 +1,6 @@
 import { defineExecutor } from "../../src/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
-import { checkedTable } from "../docker/index.ts";
+import { buildDirsAreApart, checkedTable, settingsOf } from "../docker/index.ts";
 import { createMachineExecutor } from "./executor.ts";
 import { machineTable } from "./settings/settings.ts";
 import { words } from "./words.ts";
@@ -19,7 +19,7 @@ export default defineExecutor({
   ],
   shells: SHELLS,
   makesMachines: true,
-  buildDirsAreApart: true,
+  buildDirsAreApart: ({ docker }, buildsDir) => buildDirsAreApart(settingsOf(docker), buildsDir),
   programs: () => [{ table: "machine", program: "docker-machine" }],
   create: (tables, deps) => createMachineExecutor(tables, deps, { ...words, metrics: "ci_docker_machines" }),
 });

@@ -6,6 +6,7 @@ import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";
 import { recoverJob } from "./clean-up/recover.ts";
+import { buildDirsAreApart } from "./container/places.ts";
 import { locationOf } from "./engine/endpoint.ts";
 import { connectEngine } from "./engine/engine.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
@@ -18,6 +19,7 @@ import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts"
 import { checkedTable, settingsOf } from "./settings/table.ts";
 import { words } from "./words.ts";
 
+export { buildDirsAreApart } from "./container/places.ts";
 export { openSocketHere } from "./engine/socket-here.ts";
 export type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
 export { checkedTable, settingsOf } from "./settings/table.ts";
@@ -146,7 +148,7 @@ function mustRunLinux({ os, address }: { readonly os: string; readonly address: 
 export default defineExecutor({
   ...words,
   tables: [{ name: "docker", required: true, schema: checkedTable }],
-  buildDirsAreApart: true,
+  buildDirsAreApart: ({ docker }, buildsDir) => buildDirsAreApart(settingsOf(docker), buildsDir),
   shells: SHELLS,
   // Without a table, after a crash whose entry is gone from the configuration, the engine is where it is by default.
   create: ({ docker }, deps) => createDockerExecutor(settingsOf(docker), deps),

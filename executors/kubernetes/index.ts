@@ -22,6 +22,7 @@ import { createSweeper } from "./clean-up/sweep.ts";
 import { createAdmission } from "./job/admission.ts";
 import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
 import { prepareJob } from "./job/prepare.ts";
+import { buildDirsAreApart } from "./pod/places.ts";
 import { choose } from "./settings/overwrites.ts";
 import type { KubernetesSettings } from "./settings/settings.ts";
 import { checkedTable, settingsOf } from "./settings/table.ts";
@@ -276,7 +277,7 @@ function withToken(
 export default defineExecutor({
   ...words,
   tables: [{ name: "kubernetes", required: true, schema: checkedTable }],
-  buildDirsAreApart: true,
+  buildDirsAreApart: ({ kubernetes }, buildsDir) => buildDirsAreApart(settingsOf(kubernetes), buildsDir),
   shells: SHELLS,
   // Without a table, after a crash whose entry is gone from the configuration, the cluster is where it is by default.
   create: ({ kubernetes }, deps) => createKubernetesExecutor(settingsOf(kubernetes), deps),

@@ -168,7 +168,8 @@ export async function readEntry(
     prepareTimeoutMs: settings.prepare_timeout,
     getSourcesTimeoutMs: settings.get_sources_timeout,
     gitSslNoVerify: settings.git_ssl_no_verify,
-    customBuildDir: settings.custom_build_dir?.enabled ?? definition.buildDirsAreApart === true,
+    customBuildDir:
+      settings.custom_build_dir?.enabled ?? definition.buildDirsAreApart?.(tables, entryDeps.buildsDir) === true,
     jobGitVariables: settings.job_git_variables ?? "safe",
     plainHttpSecretServers: settings.plain_http_secret_servers,
     inheritEnvironment,

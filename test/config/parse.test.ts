@@ -590,3 +590,14 @@ test("what does not concern an executor leaves its fingerprint as it is", async 
   expect((await of(table.replace("ruby", "go")))?.executorFingerprint).not.toBe(before?.executorFingerprint);
   expect((await of(table, 'user = "ci"\n'))?.executorFingerprint).not.toBe(before?.executorFingerprint);
 });
+
+test.each<[boolean, string]>([
+  [true, ""],
+  [false, 'volumes = ["/srv/builds:/builds"]'],
+  [false, 'volumes = ["/srv/builds:/work/x"]\n[runners.custom_build_dir]\nenabled = false'],
+  [true, 'volumes = ["/srv/builds:/builds"]\n[runners.custom_build_dir]\nenabled = true'],
+])("whether jobs choose their directory: %j with %j", async (expected, volumes) => {
+  const text = entry(`[runners.docker]\nimage = "ruby"\n${volumes}`).replace('"shell"', '"docker"');
+  const { runners } = await read(text, { catalog: executors });
+  expect(runners[0]?.customBuildDir).toBe(expected);
+});

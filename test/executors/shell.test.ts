@@ -509,6 +509,33 @@ describe.skipIf(!isRoot)("jobs as another user", () => {
   });
 });
 
+for (const end of ["is closed", "is left by a crash"] as const) {
+  test(`what gave up its session and its environment in a terminal ends as well when that ${end}`, async ({ skip }) => {
+    const { dir, executor } = opened({ killGraceMs: 300 });
+    const request = sampleRequest();
+    const environment = await preparedIn(executor, request);
+    const { text: group } = await runOps(environment, source("grep ^0:: /proc/self/cgroup || :"));
+    if (!group.includes("/alloy-")) skip("no cgroup v2 that we may use");
+    const terminal = await environment.openTerminal?.({ variables: [] }, never);
+    if (terminal === undefined) throw new Error("there is no terminal");
+    onTestFinished(() => terminal.close());
+    const screen = new Sink();
+    terminal.output.on("data", (chunk: Buffer) => void screen.write(chunk));
+    terminal.input.write("env -i setsid -f sh -c 'echo pid-$$-; exec sleep 4321'\r");
+    const [, pid = ""] = await screen.until(/pid-(\d+)-/);
+    onTestFinished(() => {
+      if (isAlive(Number(pid))) process.kill(Number(pid), "SIGKILL");
+    });
+    if (end === "is closed") await terminal.close();
+    else {
+      const later = openIn(dir, { killGraceMs: 300 });
+      onTestFinished(() => later.close(never));
+      expect(await later.recover(request.jobKey, request.notes, never)).toMatchObject({ left: [] });
+    }
+    expect(isAlive(Number(pid))).toBe(false);
+  });
+}
+
 test("after a crash, what was started in the job's terminal is ended, too", async () => {
   const { dir, executor } = opened({ killGraceMs: 300 });
   const request = sampleRequest();

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { posix } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { PrepareRequest } from "../../../src/executor.ts";
+import { type ChosenRoot, checkChosenRoot, isApart } from "../../common/chosen-root.ts";
+import { cleanPath, contains } from "../../common/posix-paths.ts";
 import { slotName } from "../../common/slot-name.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 
@@ -15,28 +16,21 @@ export interface Places {
   readonly tmpDir: string;
   /** The builds directory is one of the host's, and so everybody's. */
   readonly shared: boolean;
+  /** `null`: the job did not choose where its checkout is. */
+  readonly chosen: ChosenRoot | null;
 }
+
+export const DEFAULT_BUILDS_DIR = "/builds";
 
 export interface PlacesOptions {
   readonly buildsDir: string;
-  readonly settings: Pick<DockerSettings, "volumes" | "tmpfs">;
-  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "chosenRoot">;
+  readonly settings: Pick<DockerSettings, "volumes" | "tmpfs" | "volumesFrom">;
+  readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "chosenRoot" | "expand">;
   readonly slot: number;
 }
 
 /** The same for all jobs, so that what names it can be cached; no image and no operator has it. */
 const TMP_DIR = "/alloy-runner/tmp";
-
-/** Whether one path is the other, or lies inside it. */
-export function contains(outer: string, inner: string): boolean {
-  return inner === outer || inner.startsWith(outer === "/" ? outer : `${outer}/`);
-}
-
-/** Without doubled or trailing slashes. */
-export function cleanPath(path: string): string {
-  const clean = posix.normalize(posix.join("/", path));
-  return clean.length > 1 && clean.endsWith("/") ? clean.slice(0, -1) : clean;
-}
 
 /** `<builds_dir>/group/project` in a volume of the project's own; on a directory of the host with runner and slot in between. */
 export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptions): Places {
@@ -58,12 +52,33 @@ export function choosePlaces({ buildsDir, settings, request, slot }: PlacesOptio
       { reason: "runner_configuration_error" },
     );
   }
-  const shared = settings.volumes.some(({ source, target }) => source !== null && contains(cleanPath(target), base));
-  const { runnerId, projectPath, trust } = request;
-  const chosen = request.chosenRoot?.({ buildsDir: base, projectSlot: slot }) ?? null;
-  if (chosen !== null) return { buildsDir: base, root: chosen, tmpDir: TMP_DIR, shared };
-  const root = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
-  return { buildsDir: base, root, tmpDir: TMP_DIR, shared };
+  const { runnerId, projectPath, trust, expand } = request;
+  const mounts = settings.volumes.map(({ source, target }) => ({ isOwn: source === null, target: expand(target) }));
+  // Others lie in the checkout, wherever that is.
+  const fixed = mounts.filter(({ target }) => target.startsWith("/"));
+  const shared = fixed.some(({ isOwn, target }) => !isOwn && contains(cleanPath(target), base));
+  const runnerDir = `${base}/${runnerId}`;
+  const own = shared ? `${runnerDir}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
+  const root = request.chosenRoot?.({ buildsDir: base, projectSlot: slot }) ?? own;
+  const places = { buildsDir: base, root, tmpDir: TMP_DIR, shared };
+  if (root === own) return { ...places, chosen: null };
+  checkChosenRoot(root, {
+    buildsDir: base,
+    own,
+    runnerDir: shared ? runnerDir : null,
+    mounts: fixed.map(({ target }) => cleanPath(target)),
+  });
+  // Where other containers' volumes are nobody knows before the job's is there.
+  return { ...places, chosen: shared || settings.volumesFrom.length > 0 ? "among-others" : "apart" };
+}
+
+/** Whether the operator's volumes leave the builds directory to the project and its slot. */
+export function buildDirsAreApart(
+  { volumes, volumesFrom }: Pick<DockerSettings, "volumes" | "volumesFrom">,
+  buildsDir: string = DEFAULT_BUILDS_DIR,
+): boolean {
+  const mounts = volumes.flatMap(({ source, target }) => (source === null ? [] : target));
+  return volumesFrom.length === 0 && isApart(buildsDir, mounts);
 }
 
 /** `runner-0a1b2c3d-project-7-concurrent-0`: the name that users know, for hosts, containers and volumes. */

@@ -1,6 +1,7 @@
 import { PassThrough } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor.ts";
+import { REFUSED } from "../../common/walk-program.ts";
 import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../../remote/index.ts";
 import type { Engine } from "../engine/engine.ts";
 import { startMain } from "./container.ts";
@@ -36,14 +37,17 @@ export async function startWithTools(
   const commands: RemoteCommands = {
     start: async (probe, starting) => {
       const script = [
-        ...(first === null ? [] : [`${commandOf(first)} >&2 || exit 97`]),
+        ...(first === null ? [] : [`${commandOf(first)} >&2 || { [ "$?" -ne ${REFUSED} ] || exit 98; exit 97; }`]),
         "cat /proc/self/environ 2>/dev/null",
         `printf '%s' ${quoted([SEPARATOR])}`,
         `exec ${commandOf(probe)}`,
       ].join("\n");
       const answer = await startMain(engine, { id, name, program: { script, args: [] } }, notes, starting);
-      if (answer.code === 97) {
-        throw new SystemFailure(`Cannot set up ${name}: see the message above`, { retry: true });
+      if (answer.code === 97 || answer.code === 98) {
+        throw new SystemFailure(
+          `Cannot set up ${name}: see the message above`,
+          answer.code === 98 ? { reason: "runner_configuration_error" } : { retry: true },
+        );
       }
       const at = answer.stdout.indexOf(SEPARATOR);
       environment = answer.stdout

@@ -2,6 +2,8 @@ import { ScriptFailure } from "../../../src/errors.ts";
 import type { Environment, Notes } from "../../../src/executor.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { all } from "../../../src/time.ts";
+import { refuseChosenRoot } from "../../common/chosen-root.ts";
+import type { Places } from "../container/places.ts";
 import { handOver, preparePlaces, showAccount } from "../container/prepare-places.ts";
 import { putPlaces } from "../container/put-places.ts";
 import { startWithTools } from "../container/tools-at-start.ts";
@@ -9,6 +11,7 @@ import { containerCommands } from "../engine/commands.ts";
 import { jobLabels } from "../engine/labels.ts";
 import { noHelper } from "../image/helper-image.ts";
 import type { ObtainedImage } from "../image/image.ts";
+import { TABLE } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
@@ -152,6 +155,7 @@ async function startBoth(
   };
   const [helper, build] = await all([starting, startBuild(scene, parts, signal)]);
   if (build.user === undefined) return { build, helper: worksAs(helper, account.uid, account.gid, places.tmpDir) };
+  mustNotHandOver(places, `only its ENTRYPOINT says who that is. Set user in [${TABLE}]`);
   const seen = await runStep(scene, { ...helper, user: "0" }, handOver(owned), signal);
   const [, uid, gid] = /^(\d+) (\d+)\n$/.exec(seen) ?? [];
   if (uid === undefined || gid === undefined || `${uid}:${gid}` !== build.user) {
@@ -179,6 +183,7 @@ async function startAlone(
     networkMode: network.mode,
     aliases: network.own ? ["build"] : [],
     ready: async (id) => {
+      if (account.uid > 0) mustNotHandOver(places, `there is no helper image. Set helper_image in [${TABLE}]`);
       if (account.uid > 0) await putPlaces(engine, { id, places, account }, signal);
     },
     first: null,
@@ -191,6 +196,12 @@ async function startAlone(
   const owned = { places, uid: Number(uid), gid: Number(gid), open: account.uid === 0 ? volumes.open : [] };
   await runStep(scene, { id: build.id, name: build.name, user: undefined }, preparePlaces(owned, false), signal);
   return { build, helper: build };
+}
+
+/** @throws {SystemFailure} what it chose may be another's, and nobody could tell before it is the job's */
+function mustNotHandOver({ chosen, root }: Places, why: string): void {
+  if (chosen !== "among-others") return;
+  throw refuseChosenRoot(root, `cannot be given to the job's user: ${why}`);
 }
 
 /** @throws {ScriptFailure} the operator wants one that the job's image has not */

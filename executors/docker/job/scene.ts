@@ -7,7 +7,7 @@ import { openLogins } from "../../images/logins.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { type Wanted, wantedImages } from "../../images/wanted.ts";
 import { inlineProfiles, type JobContainerParts } from "../container/container-config.ts";
-import { choosePlaces, type Places, uniqueName } from "../container/places.ts";
+import { choosePlaces, DEFAULT_BUILDS_DIR, type Places, uniqueName } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { containerName, type JobMarks, type Owner } from "../engine/labels.ts";
 import type { HelperImages } from "../image/helper-image.ts";
@@ -49,8 +49,6 @@ export interface Scene extends PrepareJobOptions {
   /** Until the last of its images was there. */
   imageSeconds(): number;
 }
-
-const DEFAULT_BUILDS_DIR = "/builds";
 
 /** A checkout made by one container's user is read by another's: git asks for that to be said. */
 export function gitTrust(root: string): string[] {

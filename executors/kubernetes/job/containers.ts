@@ -2,6 +2,7 @@ import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { Notes } from "../../../src/executor.ts";
 import type { Argv, ShellName } from "../../../src/shell.ts";
 import { all, pause, unlessAborted } from "../../../src/time.ts";
+import { refuseChosenRoot } from "../../common/chosen-root.ts";
 import { probeTools, type RemoteCommands, type RemotePty, runToEnd } from "../../remote/index.ts";
 import { podCommands } from "../api/commands.ts";
 import { warningsAbout } from "../api/pods.ts";
@@ -130,11 +131,22 @@ export async function makePlaces(
   signal: AbortSignal,
 ): Promise<void> {
   const { uid, gid } = build.tools;
-  const { buildsDir, root, tmpDir, scriptsDir } = places;
+  const { buildsDir, root, tmpDir, scriptsDir, chosen } = places;
   // A helper that is root makes the directories and gives them away; else the user of the scripts makes them.
   const maker = helper.tools.uid === 0 ? helper : build;
+  // The helper, as root, removes what is in the way of sources, too.
+  if (chosen === "among-others" && helper !== build && helper.tools.uid <= 0 && uid !== 0) {
+    throw refuseChosenRoot(
+      root,
+      `may be another's, and the helper is root, which the job is not. Set run_as_user in [${TABLE}.pod_security_context]`,
+    );
+  }
   const shared = areApart(build, helper);
-  const args = [uid, gid, buildsDir, root, tmpDir, scriptsDir, shared ? "group" : ""].map((arg) =>
+  const checkout = root.slice(buildsDir.length + 1);
+  // `<builds_dir>/<runner id>` is there for all jobs of the runner, whoever they run as.
+  const keep = places.shared && chosen === null ? (checkout.split("/")[0] ?? "") : "";
+  const group = shared ? "group" : "";
+  const args = [uid, gid, buildsDir, checkout, tmpDir, scriptsDir, group, keep, chosen ?? ""].map((arg) =>
     Buffer.from(String(arg)).toString("latin1"),
   );
   const { code, stderr } = await runToEnd(maker.commands, { script: MAKE_PLACES, args }, 64 * 1024, signal);

@@ -86,7 +86,8 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
 
   const giveAway = async (signal: AbortSignal): Promise<void> => {
     if (!givesAway) return;
-    const args = [String(build.tools.uid), String(build.tools.gid), root, tmpDir];
+    const checkout = root.slice(buildsDir.length + 1);
+    const args = [String(build.tools.uid), String(build.tools.gid), buildsDir, checkout, tmpDir];
     const { code, stderr } = await runToEnd(helper.commands, { script: GIVE_AWAY, args }, 64 * 1024, signal);
     if (code !== 0)
       throw new SystemFailure(`What the helper has made cannot be given to the job's user: ${stderr.trim()}`);

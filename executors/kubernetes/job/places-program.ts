@@ -1,28 +1,44 @@
+import { WALK } from "../../common/walk-program.ts";
+
 /**
  * Makes a job's directories and gives them to the user of its scripts. `$1`, `$2` uid and gid (-1: leave them), `$3` builds directory,
- * `$4` checkout, `$5` the job's private directory, `$6` the one for scripts' output, `$7` `group` if others share the job's files by
- * their group. Whoever may not give things away says so.
+ * `$4` checkout, relative to it, `$5` the job's private directory, `$6` the one for scripts' output, `$7` `group` if others share the
+ * job's files by their group, `$8` what stays root's in the builds directory, `$9` whether the job chose the checkout (`ChosenRoot`).
+ * Whoever may not give things away says so.
  */
 export const MAKE_PLACES = `
-uid=$1 gid=$2 base=$3 root=$4 tmp=$5 scripts=$6
+uid=$1 gid=$2 base=$3 root=$4 tmp=$5 scripts=$6 keep=$8 only=$9
 if [ "$7" = group ]; then umask 002; private=770; else umask 022; private=700; fi
-mkdir -p -- "$base" "$root" "$tmp" "$scripts" || exit 1
+${WALK}
+mkdir -p -- "$base" "$tmp" "$scripts" || exit 1
 chmod $private "$tmp" && chmod 711 "$scripts" || exit 1
-[ "$uid" -gt 0 ] && [ "$(id -u)" -eq 0 ] || exit 0
-at=$root
-while [ "$at" != "$base" ] && [ "$at" != / ]; do
-  chown -h "$uid:$gid" "$at" || exit 2
-  at=\${at%/*}
-done
-chown -h "$uid:$gid" "$tmp" "$scripts" || exit 2
-chown -h "$uid:$gid" "$base" 2>/dev/null || :
-find "$root" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + 2>/dev/null || :
+[ "$(id -u)" -eq 0 ] || uid=-1
+start "$base" || exit 1
+kept=\${keep:+\${at%/}/$keep}
+[ -n "$keep" ] || give 2>/dev/null || :
+walk "$root"
+[ "$uid" -gt 0 ] || exit 0
+own "$tmp" "$scripts" || exit 2
+if [ -n "$(find . -xdev ! -user "$uid" 2>&1 | head -n 1)" ]; then give_all 2>/dev/null || :; fi
 `;
 
-/** Gives away what the helper, as root, has made since: `$1` uid, `$2` gid, then directories. */
+/**
+ * Gives away what the helper, as root, has made since: `$1` uid, `$2` gid, `$3` builds directory, `$4` checkout, relative to it,
+ * `$5` the job's private directory.
+ */
 export const GIVE_AWAY = `
-uid=$1 gid=$2; shift 2
-for at do [ ! -d "$at" ] || find "$at" -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + || exit 1; done
+uid=$1 gid=$2 base=$3 rest=$4 tmp=$5
+${WALK}
+give_since() { find . -xdev ! -user "$uid" -exec chown -h "$uid:$gid" {} + || exit 1; }
+start "$tmp" && give_since
+start "$base" || exit 1
+while [ -n "$rest" ]; do
+  name=\${rest%%/*}
+  [ -d "./$name" ] || exit 0
+  step "$name" || moved
+  case $rest in */*) rest=\${rest#*/};; *) rest=;; esac
+done
+give_since
 `;
 
 /** `yes` where HOME is a directory that its user may write to. */

@@ -91,7 +91,13 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
 
   const mounts = mountsOf(settings, expand);
   const buildsDir = deps.entry.buildsDir ?? DEFAULT_BUILDS_DIR;
-  const { covered, ...places } = choosePlaces({ buildsDir, mounts, request, slot });
+  const { covered, ...places } = choosePlaces({
+    buildsDir,
+    mounts,
+    patched: settings.podSpec.length > 0,
+    request,
+    slot,
+  });
   const variables = request.openVariables({ ...places, projectSlot: slot });
   const containerOf = containerNames(naming.services);
   const services = naming.services.flatMap(({ index, names }, place): PodService[] => {

@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { cleanPath } from "../../common/posix-paths.ts";
 import { isDnsLabel } from "../settings/fields.ts";
 import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
 import type { Patch } from "./patch.ts";
-import { cleanPath } from "./places.ts";
 import type { PodMount } from "./pod.ts";
 
 /** Parts of a pod that the entry names, with a job's variables in them and read from where they are. */

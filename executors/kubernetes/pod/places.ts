@@ -1,7 +1,9 @@
-import { posix } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { PrepareRequest } from "../../../src/executor.ts";
+import { type ChosenRoot, checkChosenRoot, isApart } from "../../common/chosen-root.ts";
+import { cleanPath, contains } from "../../common/posix-paths.ts";
 import { slotName } from "../../common/slot-name.ts";
+import type { KubernetesSettings } from "../settings/settings.ts";
 
 /** Where one job works, as its containers see it. All absolute. */
 export interface Places {
@@ -15,26 +17,20 @@ export interface Places {
   readonly scriptsDir: string;
   /** Whether a configured volume holds the builds directory, so that other jobs may work there, too. */
   readonly shared: boolean;
+  /** `null`: the job did not choose where its checkout is. */
+  readonly chosen: ChosenRoot | null;
 }
 
 /** Mount point of the volume that is the runner's own. */
 export const RUN_DIR = "/alloy-runner";
 export const DEFAULT_BUILDS_DIR = "/builds";
 
-/** Whether `inner` is `outer`, or lies inside it. */
-function contains(outer: string, inner: string): boolean {
-  return inner === outer || inner.startsWith(outer === "/" ? outer : `${outer}/`);
-}
-
-export function cleanPath(path: string): string {
-  const clean = posix.normalize(posix.join("/", path));
-  return clean.length > 1 && clean.endsWith("/") ? clean.slice(0, -1) : clean;
-}
-
 export interface PlacesOptions {
   readonly buildsDir: string;
   readonly mounts: readonly { readonly mountPath: string; readonly kind: string; readonly readOnly: boolean }[];
   readonly request: Pick<PrepareRequest, "runnerId" | "projectPath" | "trust" | "jobKey" | "chosenRoot">;
+  /** `pod_spec` may mount more. */
+  readonly patched: boolean;
   /** Number of this job among those of its project that run now. */
   readonly slot: number;
 }
@@ -42,6 +38,7 @@ export interface PlacesOptions {
 export function choosePlaces({
   buildsDir,
   mounts,
+  patched,
   request,
   slot,
 }: PlacesOptions): Places & { readonly covered: boolean } {
@@ -56,14 +53,31 @@ export function choosePlaces({
   if (covering?.readOnly === true) throw refuse(`the volume mounted on ${covering.mountPath} is read-only`);
   const shared = covering !== undefined && covering.kind !== "empty_dir";
   const { runnerId, projectPath, trust, jobKey } = request;
-  const chosen = request.chosenRoot?.({ buildsDir: base, projectSlot: slot }) ?? null;
-  const own = shared ? `${base}/${runnerId}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
+  const runnerDir = `${base}/${runnerId}`;
+  const own = shared ? `${runnerDir}/${slotName(slot, trust)}/${projectPath}` : `${base}/${projectPath}`;
+  const root = request.chosenRoot?.({ buildsDir: base, projectSlot: slot }) ?? own;
+  checkChosenRoot(root, {
+    buildsDir: base,
+    own,
+    runnerDir: shared ? runnerDir : null,
+    mounts: mounts.map(({ mountPath }) => cleanPath(mountPath)),
+  });
   return {
     buildsDir: base,
-    root: chosen ?? own,
+    root,
+    chosen: root === own ? null : shared || patched ? "among-others" : "apart",
     tmpDir: `${RUN_DIR}/tmp`,
     scriptsDir: `${RUN_DIR}/${jobKey}`,
     shared,
     covered: covering !== undefined,
   };
+}
+
+/** Whether the operator's volumes leave the builds directory to the job. */
+export function buildDirsAreApart(
+  { volumes, podSpec }: Pick<KubernetesSettings, "volumes" | "podSpec">,
+  buildsDir: string = DEFAULT_BUILDS_DIR,
+): boolean {
+  const mounts = volumes.flatMap(({ kind, mountPath }) => (kind === "empty_dir" ? [] : mountPath));
+  return podSpec.length === 0 && isApart(buildsDir, mounts);
 }

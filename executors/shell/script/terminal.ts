@@ -4,12 +4,16 @@ import type { Terminal, TerminalRequest } from "../../../src/executor.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { terminalStart } from "../../common/terminal-start.ts";
 import { findProgram } from "../launch/launch.ts";
+import { removeSoon } from "../processes/cgroup.ts";
+import { enlisted } from "../processes/enlisted.ts";
 import { endMembers } from "../processes/tree.ts";
 import type { ScriptHost } from "./script.ts";
 
 /** Holds the text that the terminal starts with. It is one variable, and no name of a job's reaches what changes the user. */
 const START = "ALLOY_RUNNER_TERMINAL";
 const STUCK_MS = 5000;
+/** Begins the rest of the name of a terminal's control group, where those of scripts have their number. */
+const GROUP = "t";
 
 /** `ALLOY_RUNNER_JOB_KEY=<key>` → what processes of the job's terminal carry: the end of a script does not end them. */
 export function terminalMark(mark: string): string {
@@ -37,7 +41,7 @@ export interface LocalTerminal extends TerminalRequest {
 
 /** @throws {SystemFailure} no pseudo-terminal can be made */
 export async function openTerminal(
-  { launch, table, mark, killGraceMs }: ScriptHost,
+  { launch, table, mark, killGraceMs, cgroups, groupPrefix, nextGroup }: ScriptHost,
   { variables, root, shell }: LocalTerminal,
   signal: AbortSignal,
 ): Promise<Terminal> {
@@ -45,7 +49,12 @@ export async function openTerminal(
   const its = terminalMark(mark);
   const accountShell = launch.environment.SHELL ?? "/bin/sh";
   const text = terminalStart({ variables, root, shell, mark: its });
-  const [program, ...args] = launch.command(scriptArgv());
+  // Neither a new session nor an empty environment leads out of it.
+  let group = `${groupPrefix}${GROUP}${nextGroup()}`;
+  // One that an earlier process has made.
+  while (cgroups?.find(group)) group = `${groupPrefix}${GROUP}${nextGroup()}`;
+  const cgroup = cgroups?.create(group) ?? null;
+  const [program, ...args] = enlisted(launch.command(scriptArgv()), cgroup);
   const equals = its.indexOf("=");
   const child = spawn(program, args, {
     cwd: "/",
@@ -64,7 +73,10 @@ export async function openTerminal(
     ),
   );
   const started = new Promise<number>((resolve) => child.once("spawn", () => resolve(child.pid ?? 0)));
-  const pid = await Promise.race([started, failed]);
+  const pid = await Promise.race([started, failed]).catch((error: unknown) => {
+    cgroup?.remove();
+    throw error;
+  });
   child.on("error", () => {});
   const startedAt = table.find(pid)?.startedAt ?? 0;
   const belonging = {
@@ -73,7 +85,7 @@ export async function openTerminal(
     uid: launch.uid,
     leader: { pid, startedAt },
     since: startedAt,
-    cgroup: null,
+    cgroup,
   };
   let closing: Promise<void> | null = null;
   const end = async (): Promise<void> => {
@@ -81,6 +93,7 @@ export async function openTerminal(
     // Without it the kernel hangs up on the shell, which ignores SIGTERM while it is interactive.
     child.kill("SIGHUP");
     await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
+    if (cgroup !== null) await removeSoon(cgroup);
     stdout.destroy();
     child.unref();
   };

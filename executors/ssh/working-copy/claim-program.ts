@@ -5,9 +5,11 @@
  * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job; `$9` what the names
  * of the job's directories of a slot end with, `${10}` the endings that there are. On stdin: `beat` once a minute; `bye` at the
  * end, which is answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
+ * `chosen PATH` asks for a directory inside of the builds directory that the job wants its sources in, and is answered by `chosen`, or by
+ * `refused` and why.
  *
  * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in (without `$9`: a slot has one job), `owner` names this
- * program (pid, its start, boot, host), so that a claim whose program is gone is void; claims of other hosts that share the
+ * program (pid, its start, boot, host), `chosen` is the real path of what the job chose, so that a claim whose program is gone is void; claims of other hosts that share the
  * directory count by their heartbeat. `.lock` is a link, which is made in one step or not at all.
  * When the input ends without a farewell, the connection is gone, and nobody will stop the job: then this does it.
  */
@@ -49,6 +51,40 @@ members() {
     ps axeww -o pid= -o command= 2>/dev/null | grep -F -e "$1" | grep -vF -e .claims | sed 's/^ *//; s/ .*//'
   fi
 }
+# Whether somebody works by a claim still.
+holds() {
+  owner=
+  { IFS= read -r owner <"$1/owner"; } 2>/dev/null
+  [ -n "$owner" ] || return 1
+  key=\${1##*/}
+  alive $owner "$1/owner" || [ -n "$(members "$name=\${key%.*}.")" ]
+}
+# Ours stands before we look: of two that come at the same time, at least one sees the other.
+choose() {
+  there=$1
+  while [ ! -e "$there" ] && [ ! -L "$there" ] && [ -n "$there" ]; do there=\${there%/*}; done
+  top=$(cd -P -- "$builds" && pwd -P) && real=$(cd -P -- "\${there:-/}" 2>/dev/null && pwd -P) || { echo "refused is no directory"; return; }
+  case $real/ in "$top"/*) ;; *) printf 'refused leads out of the builds directory to %s\n' "$real"; return ;; esac
+  real=$real\${1#"$there"}
+  first=\${real#"$top"/}
+  first=$top/\${first%%/*}
+  case $real in
+    "$top") echo "refused is the builds directory"; return ;;
+    *) [ ! -d "$first/.claims" ] || { printf 'refused is in %s, where a runner keeps the directories of its jobs\n' "$first"; return; } ;;
+  esac
+  printf '%s\n' "$real" >"$claim/chosen" || { echo "refused cannot be claimed"; return; }
+  for each in "$builds"/*/.claims/*/chosen; do
+    [ -f "$each" ] && [ "$each" != "$claim/chosen" ] || continue
+    place=
+    { IFS= read -r place <"$each"; } 2>/dev/null
+    case $real/ in "\${place:-?}"/*) ;; *) case $place/ in "$real"/*) ;; *) continue ;; esac ;; esac
+    holds "\${each%/chosen}" || continue
+    rm -f "$claim/chosen"
+    echo "refused is where another job works at the moment"
+    return
+  done
+  echo chosen
+}
 unlock() { rm -f "$claims/.lock"; }
 # Nobody else has this runner's id: when no job has a claim any more, all of it goes, in one step for whoever comes just now.
 vanish() {
@@ -87,6 +123,7 @@ esac
 base=$builds/$2
 claims=$base/.claims
 why=$(mkdir -p "$claims" 2>&1) || fail "cannot make the directory $claims: $why"
+name=\${6%%=*}
 node=$(uname -n)
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid 2>/dev/null || echo none)
 started $$
@@ -151,6 +188,7 @@ word=
 while IFS= read -r word; do
   case $word in
     beat) touch "$claim/owner" 2>/dev/null ;;
+    "chosen "*) choose "\${word#"chosen "}" ;;
     bye)
       if [ -n "$(members "$6")" ]; then echo left; continue; fi ;;
   esac

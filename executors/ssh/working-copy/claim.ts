@@ -33,6 +33,12 @@ export interface Claim {
   /** What the far host calls itself. */
   readonly node: string;
   /**
+   * Claim a directory inside of the builds directory, too, until all is released.
+   * @returns why it is not the job's; `null`: it is
+   * @throws {SystemFailure} nobody can tell
+   */
+  choose(path: string, signal: AbortSignal): Promise<string | null>;
+  /**
    * Remove the job's temporary directory and let others have the working copy. Once `released` or `gone` nothing can follow.
    * @param evenIfLeft do not ask whether processes of the job are left
    * @returns `left`: nothing was done, there are some; `gone`: the claim was taken away before, whoever did it was to clean up
@@ -93,18 +99,33 @@ export async function claimWorkingCopy(
     }
     const beat = setInterval(() => input.write("beat\n"), BEAT_MS);
     void running.exit.catch(() => {}).finally(() => clearInterval(beat));
+    /** Has the program hear a word, and answer. */
+    const ask = async <Answer>(word: string, until: AbortSignal, answered: () => Promise<Answer>): Promise<Answer> => {
+      const stop = (): void => life.abort(until.reason);
+      if (until.aborted) stop();
+      until.addEventListener("abort", stop, { once: true });
+      try {
+        input.write(`${word}\n`);
+        return await answered();
+      } finally {
+        until.removeEventListener("abort", stop);
+      }
+    };
     return {
       slot,
       root,
       tmpDir,
       buildsDir: builds,
       node: said.get("node") || host,
-      release: async (evenIfLeft, until) => {
-        const stop = (): void => life.abort(until.reason);
-        if (until.aborted) stop();
-        until.addEventListener("abort", stop, { once: true });
-        try {
-          input.write(evenIfLeft ? "leave\n" : "bye\n");
+      choose: (path, until) =>
+        ask(`chosen ${path}`, until, async () => {
+          const answer = await lines.next();
+          if (answer === "chosen") return null;
+          if (answer?.startsWith("refused ")) return printable(answer.slice("refused ".length));
+          throw refusal(host, "its answer makes no sense");
+        }),
+      release: (evenIfLeft, until) =>
+        ask(evenIfLeft ? "leave" : "bye", until, async () => {
           const answer = await lines.next();
           if (answer === "left") return "left";
           clearInterval(beat);
@@ -114,10 +135,7 @@ export async function claimWorkingCopy(
             throw new SystemFailure(`Clean-up on ${host}: ${printable(answer.slice("failed ".length))}`);
           }
           return answer === "done" ? "released" : "gone";
-        } finally {
-          until.removeEventListener("abort", stop);
-        }
-      },
+        }),
     };
   } catch (error) {
     // Without a word of farewell the program takes its claim back by itself.

@@ -42,7 +42,7 @@ export async function openWorkingCopy(
   const { projectId } = job;
   const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
   const claimed = await claimWorkingCopy(commands, wanted, signal);
-  const claim = await inChosenRoot(claimed, request);
+  const claim = await inChosenRoot(claimed, request, signal);
   // PowerShell reads no profiles: those of the account are for its sh or bash.
   const login = entry.shell === "pwsh" ? undefined : entry.shell;
   const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: login, mark }, signal);
@@ -54,11 +54,20 @@ export async function openWorkingCopy(
   return { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log };
 }
 
-/** The job's sources where it wants them; its private files stay where they are. A refusal leaves no claim behind. */
-async function inChosenRoot(claim: Claim, { chosenRoot }: PrepareRequest): Promise<Claim> {
+/**
+ * The job's sources where it wants them; its private files stay where they are. A refusal leaves no claim behind.
+ * @throws {SystemFailure} another job has that directory, or links lead out of the builds directory
+ */
+async function inChosenRoot(claim: Claim, { chosenRoot }: PrepareRequest, signal: AbortSignal): Promise<Claim> {
   try {
     const chosen = chosenRoot?.({ buildsDir: claim.buildsDir, projectSlot: claim.slot }) ?? null;
-    return chosen === null ? claim : { ...claim, root: chosen };
+    if (chosen === null || chosen === claim.root) return claim;
+    const why = await claim.choose(chosen, signal);
+    if (why === null) return { ...claim, root: chosen };
+    throw new SystemFailure(
+      `GIT_CLONE_PATH is ${JSON.stringify(chosen.slice(0, 300))}, which ${why}. With $CI_CONCURRENT_ID in its path each job has one of its own`,
+      { reason: "runner_configuration_error" },
+    );
   } catch (error) {
     using grace = deadline(never, RELEASE_MS, new Error("the working copy is not let go"));
     await claim.release(true, grace.signal).catch(() => {});

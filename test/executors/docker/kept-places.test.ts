@@ -3,6 +3,7 @@ import { choosePlaces } from "../../../executors/docker/container/places.ts";
 import { planVolumes } from "../../../executors/docker/job/volumes.ts";
 import { dockerTable } from "../../../executors/docker/settings/settings.ts";
 import type { Trust } from "../../../src/job/job.ts";
+import { sampleRequest } from "../../support/executor-kit.ts";
 import { sampleJob } from "../../support/job.ts";
 
 /** What jobs of this trust mount. */
@@ -15,6 +16,7 @@ function binds(table: Readonly<Record<string, unknown>>, level: Trust["level"]):
     concurrentId: 0,
     projectPath: "group/project",
     trust: { level, source: "" },
+    expand: (text: string) => text,
   };
   return planVolumes({
     settings,
@@ -23,7 +25,7 @@ function binds(table: Readonly<Record<string, unknown>>, level: Trust["level"]):
     slot: 0,
     workingDirectory: "/srv",
     privateVolume: false,
-    expand: (text) => text,
+    expand: request.expand,
   }).map(({ bind }) => bind);
 }
 
@@ -47,7 +49,7 @@ test.each([{ volumes: ["/cache"] }, { volumes: ["/cache"], cache_dir: "/srv/cach
 test("on a directory of the host places are apart as well", () => {
   const settings = dockerTable.parse({ volumes: ["/srv/builds:/builds"] });
   const roots = (["project", "protected", "fork"] as const).map((level) => {
-    const request = { runnerId: "0a1b2c3d", projectPath: "group/project", trust: { level, source: "" } };
+    const request = { ...sampleRequest(), trust: { level, source: "" } };
     return choosePlaces({ buildsDir: "/builds", settings, request, slot: 0 }).root;
   });
   expect(roots).toEqual(["0", "0-protected", "0-fork"].map((slot) => `/builds/0a1b2c3d/${slot}/group/project`));
