@@ -125,7 +125,9 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     buildsDir: claim.buildsDir,
     run,
     openTerminal: async (request, signal) => {
-      const around = { commands, root, tmpDir, shell: terminalShell(shell, true), mark, killGraceMs };
+      // Where PowerShell is, only the account's profile may say, as for scripts.
+      const argv: Argv = shell === "pwsh" ? ["sh", "-l", "-c", "exec pwsh"] : terminalShell(shell, true);
+      const around = { commands, root, tmpDir, shell: argv, mark, killGraceMs };
       const start = async ([program, ...args]: Argv, starting: AbortSignal): Promise<RemotePty> => {
         const latin = [program, ...args].map((word) => Buffer.from(word).toString("latin1"));
         const { line } = commandLine('exec "$@"', latin, "");

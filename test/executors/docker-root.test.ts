@@ -32,11 +32,12 @@ for (const kind of ["docker", "podman"] as const) {
       table: Table,
       jobImage: NonNullable<Job["image"]>,
       services: Job["services"] = [],
+      chosen?: string,
     ): Promise<{ environment: Environment; notes: string }> {
       const executor = stand().open(table, { killGraceMs: 300 });
       onTestFinished(() => executor.close(never));
       const notes = new Sink();
-      const request = sampleRequest();
+      const request = { ...sampleRequest(), chosenRoot: () => chosen ?? null };
       const environment = await executor.prepare(
         { ...request, job: { ...request.job, image: jobImage, services } },
         notes,
@@ -106,6 +107,34 @@ for (const kind of ["docker", "podman"] as const) {
       const script = source("id -u", `touch ${root}/x ${tmpDir}/y /cache/z`, `stat -c '%u %a' ${root} ${tmpDir}`);
       expect((await runOps(environment, script)).text).toBe("1000\n1000 755\n1000 700\n");
       expect(await inHelper(environment, "id -u")).toBe("1000\n");
+    });
+
+    it("a chosen directory of the host is the user's where the runner made it, and nobody else's becomes so", async () => {
+      const builds = directory();
+      mkdirSync(join(builds, "theirs"));
+      writeFileSync(join(builds, "theirs", "file"), "");
+      const table = { user: "1000", volumes: [`${builds}:/builds`] };
+      const { environment } = await prepared(table, image("git"), [], "/builds/0/app");
+      const made = await runOps(
+        environment,
+        source("touch /builds/0/app/x", "stat -c %u /builds /builds/0 /builds/0/app"),
+      );
+      expect(made.text).toBe("0\n1000\n1000\n");
+      await expect(prepared(table, image("git"), [], "/builds/theirs")).rejects.toMatchObject({
+        reason: "runner_configuration_error",
+      });
+      expect([statSync(join(builds, "theirs")).uid, statSync(join(builds, "theirs", "file")).uid]).toEqual([0, 0]);
+      const dropping = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
+      const dropped = prepared(
+        { volumes: table.volumes },
+        image("git", { entrypoint: dropping }),
+        [],
+        "/builds/theirs",
+      );
+      await expect(dropped).rejects.toThrow(
+        /GIT_CLONE_PATH is "\/builds\/theirs", which cannot be given to the job's user/,
+      );
+      expect(statSync(join(builds, "theirs", "file")).uid).toBe(0);
     });
 
     for (const dropped of ["FOWNER", "ALL"]) {
