@@ -188,7 +188,7 @@ const pods: Readonly<Record<string, readonly Row[]>> = {
       [{ name: "one" }, { name: "expanded" }],
     ],
     ["image", "alloy.test/$CI_X:1", (pod) => build(pod).image, "alloy.test/expanded:1"],
-    ["helper_image", "alloy.test/helper-$CI_X", (pod) => helper(pod).image, "alloy.test/helper-expanded"],
+    ["helper_image", "alloy.test/helper-$CI_RUNNER_VERSION", (pod) => helper(pod).image, "alloy.test/helper-1"],
     [
       "pull_policy",
       "never",

@@ -23,6 +23,7 @@ export function requestOf(parts: Partial<Job>): PrepareRequest & { readonly note
     variables: job.variables.map((each) => ({ ...each, value: variables.expand(each.value) })),
     debugServices: settings.debugServices,
     expand: variables.expand,
+    expandSettled: variables.expandSettled,
     openVariables: (place) => preparedVariables(sources, place),
   };
 }
