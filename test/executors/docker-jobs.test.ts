@@ -181,7 +181,7 @@ describe("jobs in containers", () => {
   it("what services print is in the trace with CI_DEBUG_SERVICES, each line with its names", async () => {
     const counting = "echo one; echo two >&2; n=0; while [ $n -lt 900 ]; do n=$((n+1)); echo tick $n; sleep 0.1; done";
     const talking = service("service", { aliases: ["db", "a-db"], command: ["sh", "-c", counting] });
-    const executor = stand().open({}, { killGraceMs: 500 });
+    const executor = stand().open({ wait_for_services_timeout: -1 }, { killGraceMs: 500 });
     onTestFinished(() => executor.close(never));
     const notes = new Sink();
     const request = requestOf({ services: [talking] });

@@ -33,7 +33,8 @@ export function openLog(engine: Engine, id: string, query: string, abortSignal: 
   return new Promise((resolve, reject) => {
     engine.docker.modem.dial(
       {
-        path: `/containers/${id}/logs?${query}`,
+        // Of a path with a query the library takes off the last character, where it has nothing to add.
+        path: `/containers/${id}/logs?${query}&`,
         method: "GET",
         isStream: true,
         statusCodes: { 200: true, 404: "no such container", 500: "server error" },
