@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import shell from "../executors/shell/index.ts";
-import type { Environment } from "../src/executor.ts";
+import type { Environment } from "../src/executor/environment.ts";
 import { never } from "../src/time.ts";
 import { executorDeps } from "../test/support/executor-deps.ts";
 import { Sink, sampleRequest, scriptOf, source } from "../test/support/executor-kit.ts";

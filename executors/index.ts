@@ -1,6 +1,6 @@
 import { ConfigError } from "../src/errors.ts";
-import type { ExecutorCatalog, ExecutorDefinition } from "../src/executor.ts";
-import type { ExecutorWords } from "../src/executor-words.ts";
+import type { ExecutorCatalog, ExecutorDefinition } from "../src/executor/executor.ts";
+import type { ExecutorWords } from "../src/executor/words.ts";
 import { absent } from "./absent.ts";
 import { words as custom } from "./custom/words.ts";
 import { words as docker } from "./docker/words.ts";

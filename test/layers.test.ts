@@ -6,10 +6,12 @@ const top = join(import.meta.dirname, "..");
 
 /** Everybody may import these files; they import one another, zod and node. */
 const contracts = [
-  "src/executor.ts",
-  "src/executor-deps.ts",
-  "src/executor-keeping.ts",
-  "src/executor-words.ts",
+  "src/executor/deps.ts",
+  "src/executor/environment.ts",
+  "src/executor/executor.ts",
+  "src/executor/keeping.ts",
+  "src/executor/prepare.ts",
+  "src/executor/words.ts",
   "src/workspace.ts",
   "src/files/tar.ts",
   "src/files/tar-fields.ts",

@@ -1,5 +1,5 @@
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import { cloudOf, reachSettings } from "./instances.ts";
 import type { KnownInstances } from "./reach/known.ts";
 import { reachable } from "./reach/reach.ts";

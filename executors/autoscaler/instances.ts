@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
-import type { EntrySettings, ExecutorDeps } from "../../src/executor-deps.ts";
+import type { EntrySettings, ExecutorDeps } from "../../src/executor/deps.ts";
 import { createPool, type Pool, poolMeters } from "../scaler/index.ts";
 import { awsProvider } from "./providers/aws/aws.ts";
 import { awsSettings } from "./providers/aws/settings.ts";

@@ -1,6 +1,6 @@
 import { SystemFailure } from "../../src/errors.ts";
-import type { Executor } from "../../src/executor.ts";
-import type { EntrySettings, ExecutorDeps } from "../../src/executor-deps.ts";
+import type { EntrySettings, ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { type Instances, openInstances } from "./instances.ts";
 import { tableOf } from "./settings/table.ts";
 

@@ -1,4 +1,4 @@
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 
 /** The same environment: once it is destroyed, `free` is called, once. */
 export function afterDestroy(environment: Environment, free: () => Promise<void>): Environment {

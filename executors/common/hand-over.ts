@@ -1,4 +1,6 @@
-import type { Environment, Executor, PrepareRequest } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { PrepareRequest } from "../../src/executor/prepare.ts";
 import { deadline } from "../../src/time.ts";
 import { beforeAbort } from "./processes/forward.ts";
 

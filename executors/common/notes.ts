@@ -1,5 +1,5 @@
 import type { Writable } from "node:stream";
-import type { Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 import { runnerLine } from "../../src/trace/lines.ts";
 
 /** Notes where only a script's output is there to take them. */

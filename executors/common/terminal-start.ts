@@ -1,4 +1,4 @@
-import type { TerminalRequest } from "../../src/executor.ts";
+import type { TerminalRequest } from "../../src/executor/environment.ts";
 import type { Argv, ShellName } from "../../src/shell.ts";
 
 /** What a person's shell starts with, as text for `sh`. */

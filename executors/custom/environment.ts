@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, JobPlace, Notes, Script } from "../../src/executor.ts";
+import type { Environment, Script } from "../../src/executor/environment.ts";
+import type { JobPlace, Notes } from "../../src/executor/prepare.ts";
 import type { Log } from "../../src/log.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
 import { probeTools, quoted, remoteFiles } from "../remote/index.ts";

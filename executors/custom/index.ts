@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { defineExecutor, type Executor } from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { recoverJob, sweep } from "./clean-up/recovery.ts";

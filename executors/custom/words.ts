@@ -1,4 +1,4 @@
-import type { EntryFlag, ExecutorWords } from "../../src/executor-words.ts";
+import type { EntryFlag, ExecutorWords } from "../../src/executor/words.ts";
 
 /** A program's own three flags; the one that runs scripts has no time limit but the job's. */
 function programFlags(name: string, what: string, timed: boolean): EntryFlag[] {

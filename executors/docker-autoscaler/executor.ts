@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Note, Notes, PrepareRequest, Reservation } from "../../src/executor.ts";
-import type { EntrySettings, ExecutorDeps } from "../../src/executor-deps.ts";
+import type { EntrySettings, ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { Note, Notes, PrepareRequest, Reservation } from "../../src/executor/prepare.ts";
 import { instancesOf, type Reached } from "../autoscaler/index.ts";
 import { afterDestroy } from "../common/after-destroy.ts";
 import { handingOver } from "../common/hand-over.ts";

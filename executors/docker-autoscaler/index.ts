@@ -1,4 +1,4 @@
-import { defineExecutor } from "../../src/executor.ts";
+import { defineExecutor } from "../../src/executor/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { autoscalerTable, programsOf } from "../autoscaler/index.ts";
 import { buildDirsAreApart, checkedTable, settingsOf } from "../docker/index.ts";

@@ -1,9 +1,11 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Note, Notes, PrepareRequest, Reservation } from "../../src/executor.ts";
-import type { EntrySettings, ExecutorDeps, MachineOwner } from "../../src/executor-deps.ts";
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { EntrySettings, ExecutorDeps, MachineOwner } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { Note, Notes, PrepareRequest, Reservation } from "../../src/executor/prepare.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import { afterDestroy } from "../common/after-destroy.ts";
 import { createDockerExecutor, createSuccessive, settingsOf } from "../docker/index.ts";
 import type { PrepareJobOptions } from "../docker/own-command.ts";

@@ -1,4 +1,4 @@
-import type { ExecutorMeter } from "../../src/executor-deps.ts";
+import type { ExecutorMeter } from "../../src/executor/deps.ts";
 import { type Instance, type PoolEvents, poolMeters } from "../scaler/index.ts";
 
 export interface MachineMeters {

@@ -1,4 +1,4 @@
-import type { EntryQuestion, ExecutorWords } from "../../src/executor-words.ts";
+import type { EntryQuestion, ExecutorWords } from "../../src/executor/words.ts";
 import { words as docker, imageQuestion } from "../docker/words.ts";
 import { machineFlags } from "./settings/flags.ts";
 

@@ -1,4 +1,4 @@
-import { defineExecutor } from "../../src/executor.ts";
+import { defineExecutor } from "../../src/executor/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { checkedTable } from "../docker/index.ts";
 import { createMachineExecutor, machineTable } from "../docker-machine/index.ts";

@@ -1,4 +1,4 @@
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import { words as dockerMachine } from "../docker-machine/words.ts";
 import { words as dockerSsh } from "../docker-ssh/words.ts";
 import { loginQuestions } from "../ssh/words.ts";

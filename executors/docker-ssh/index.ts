@@ -1,4 +1,4 @@
-import { defineExecutor } from "../../src/executor.ts";
+import { defineExecutor } from "../../src/executor/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { checkedTable, createDockerExecutor, settingsOf } from "../docker/index.ts";
 import { sshComplaint, sshTable } from "../ssh/over-ssh.ts";

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
 import { passOn } from "../common/notes.ts";

@@ -1,5 +1,6 @@
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, Notes } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 import { type PrepareJobOptions, startOwnCommand } from "../docker/own-command.ts";
 import { connectSsh, jobOverSsh, type OverSshOptions, type SshTable, sshSettings } from "../ssh/over-ssh.ts";
 import { containerAddress } from "./address.ts";

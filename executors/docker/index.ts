@@ -1,7 +1,8 @@
 import { SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type PrepareRequest } from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
+import type { PrepareRequest } from "../../src/executor/prepare.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";

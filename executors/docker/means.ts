@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { installationId } from "../common/installation.ts";
 import { createSweeper, type Sweeper } from "./clean-up/sweep.ts";

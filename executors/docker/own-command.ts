@@ -1,4 +1,4 @@
-import type { Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 import type { Variable } from "../../src/job/job.ts";
 import { all } from "../../src/time.ts";
 import { entrypointVariables } from "../images/service-variables.ts";

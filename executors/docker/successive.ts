@@ -1,4 +1,4 @@
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 
 /** An executor for one job. */
 export interface Held {

@@ -1,4 +1,4 @@
-import type { EntryQuestion, ExecutorWords } from "../../src/executor-words.ts";
+import type { EntryQuestion, ExecutorWords } from "../../src/executor/words.ts";
 import { dockerFlags, withCacheVolume } from "./settings/flags.ts";
 
 export const imageQuestion: EntryQuestion = {

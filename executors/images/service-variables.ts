@@ -1,5 +1,5 @@
 import { ScriptFailure } from "../../src/errors.ts";
-import type { PreparedVariables } from "../../src/executor.ts";
+import type { PreparedVariables } from "../../src/executor/prepare.ts";
 import type { WantedService } from "./wanted.ts";
 
 /** The most bytes that one service's container is given, and that references in it stand for. */

@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Notes, PrepareRequest, Recovered } from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor, Recovered } from "../../src/executor/executor.ts";
+import type { Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import { deadline } from "../../src/time.ts";
 import { instancesOf, type Reached } from "../autoscaler/index.ts";
 import { handingOver } from "../common/hand-over.ts";

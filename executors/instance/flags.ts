@@ -1,4 +1,4 @@
-import type { EntryFlag } from "../../src/executor-words.ts";
+import type { EntryFlag } from "../../src/executor/words.ts";
 
 type Row = readonly [flag: string, key: string, kind: EntryFlag["kind"], help: string];
 

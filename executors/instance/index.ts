@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { defineExecutor } from "../../src/executor.ts";
+import { defineExecutor } from "../../src/executor/executor.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { autoscalerTable, programsOf } from "../autoscaler/index.ts";
 import { createInstanceExecutor } from "./executor.ts";

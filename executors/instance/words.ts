@@ -1,4 +1,4 @@
-import type { EntryQuestion, ExecutorWords } from "../../src/executor-words.ts";
+import type { EntryQuestion, ExecutorWords } from "../../src/executor/words.ts";
 import { autoscalerFlags } from "./flags.ts";
 
 /** Asked of every executor whose jobs are on instances. */

@@ -1,13 +1,9 @@
 import { z } from "zod";
 import { describeError } from "../../src/errors.ts";
-import {
-  defineExecutor,
-  type Environment,
-  type Executor,
-  type Notes,
-  type PrepareRequest,
-} from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
+import type { Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";

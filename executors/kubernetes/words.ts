@@ -1,4 +1,4 @@
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import { kubernetesFlags } from "./settings/flags.ts";
 
 export const words: ExecutorWords = {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Readable, Writable } from "node:stream";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Terminal, TerminalRequest } from "../../src/executor.ts";
+import type { Terminal, TerminalRequest } from "../../src/executor/environment.ts";
 import type { Argv } from "../../src/shell.ts";
 import { deadline, never } from "../../src/time.ts";
 import { terminalStart } from "../common/terminal-start.ts";

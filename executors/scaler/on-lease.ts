@@ -1,4 +1,5 @@
-import type { Environment, PrepareRequest } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { PrepareRequest } from "../../src/executor/prepare.ts";
 import { afterDestroy } from "../common/after-destroy.ts";
 import type { Lease, Pool } from "./pool/contract.ts";
 

@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import type { Log } from "../../src/log.ts";
 import { deadline, never, unlessAborted } from "../../src/time.ts";
 import type { Workspace } from "../../src/workspace.ts";

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { terminalShell } from "../common/terminal-start.ts";
 import { openWorkspace } from "./files/workspace.ts";

@@ -1,7 +1,8 @@
 import { dirname, join, resolve } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
-import { defineExecutor, type Executor, type Note } from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
+import type { Note } from "../../src/executor/prepare.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";

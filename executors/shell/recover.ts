@@ -2,7 +2,7 @@ import { lstat, rm } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Recovered } from "../../src/executor.ts";
+import type { Recovered } from "../../src/executor/executor.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { Launch } from "./launch/launch.ts";
 import { removeDirectory } from "./places/remove.ts";

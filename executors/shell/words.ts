@@ -1,4 +1,4 @@
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 
 export const words: ExecutorWords = {
   name: "shell",

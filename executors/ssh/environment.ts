@@ -1,6 +1,7 @@
 import type { Writable } from "node:stream";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Exit, JobLocation, JobUsage, Script } from "../../src/executor.ts";
+import type { Environment, Exit, JobLocation, Script } from "../../src/executor/environment.ts";
+import type { JobUsage } from "../../src/job/job.ts";
 import type { Log } from "../../src/log.ts";
 import type { Argv, ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";

@@ -1,4 +1,4 @@
-import type { EntryFlag } from "../../src/executor-words.ts";
+import type { EntryFlag } from "../../src/executor/words.ts";
 
 /** The Go runner's flags for `[runners.ssh]`, and those for host keys. */
 export const sshFlags: readonly EntryFlag[] = [

@@ -1,14 +1,8 @@
 import { z } from "zod";
 import { describeError, Stop } from "../../src/errors.ts";
-import {
-  defineExecutor,
-  type Executor,
-  type Note,
-  type Notes,
-  type PrepareRequest,
-  type Recovered,
-} from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import { defineExecutor, type Executor, type Recovered } from "../../src/executor/executor.ts";
+import type { Note, Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";

@@ -1,4 +1,4 @@
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import type { SshConnection } from "./connection/connection.ts";
 import { createLink } from "./connection/link.ts";
 import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";

@@ -1,4 +1,4 @@
-import type { EntryQuestion, ExecutorWords } from "../../src/executor-words.ts";
+import type { EntryQuestion, ExecutorWords } from "../../src/executor/words.ts";
 import { sshFlags } from "./flags.ts";
 
 /** Who logs in, and with what: asked of every executor that works over SSH. */

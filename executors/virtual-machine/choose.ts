@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ScriptFailure } from "../../src/errors.ts";
-import type { Notes, PrepareRequest } from "../../src/executor.ts";
+import type { Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import { LONGEST_VALUE, type Pattern, parsePattern } from "../common/pattern.ts";
 import { isMachineName } from "./kept.ts";
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { defineExecutor, type ExecutorDefinition } from "../../src/executor.ts";
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import { defineExecutor, type ExecutorDefinition } from "../../src/executor/executor.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import { sshSettings, sshTable } from "../ssh/over-ssh.ts";
 import { allowedImages, bootMsOf, bootTimeout, machineNameSchema, patternsOf } from "./choose.ts";
 import { createMachineExecutor, loginComplaint, SHELLS } from "./executor.ts";

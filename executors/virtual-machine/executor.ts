@@ -1,7 +1,9 @@
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, Notes, PrepareRequest } from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { Notes, PrepareRequest } from "../../src/executor/prepare.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";

@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../src/errors.ts";
-import type { Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 import { type RemoteCommands, runToEnd } from "../remote/index.ts";
 import type { Hypervisor, Machine } from "./hypervisor.ts";
 

@@ -1,4 +1,4 @@
-import type { Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 
 /** A machine of the operator's that is copied. Nothing of it is changed but that a snapshot or a template is made of it. */
 export interface Base {

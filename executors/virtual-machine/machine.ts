@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import { describeError, ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Notes, PrepareRequest } from "../../src/executor.ts";
-import type { HostPlaces } from "../../src/executor-deps.ts";
+import type { HostPlaces } from "../../src/executor/deps.ts";
+import type { Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { Log } from "../../src/log.ts";
 import { type SshSettings, sshCommands } from "../ssh/over-ssh.ts";
 import { lookAtGuest, mustBeIt, setClock } from "./guest.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Notes } from "../../src/executor.ts";
+import type { Notes } from "../../src/executor/prepare.ts";
 import { deadline, never, pause } from "../../src/time.ts";
 import { beforeAbort } from "../common/processes/forward.ts";
 import { openHostClaims } from "../shell/places/host-claims.ts";

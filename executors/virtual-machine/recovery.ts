@@ -1,7 +1,8 @@
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
-import type { Note, Recovered } from "../../src/executor.ts";
+import type { Recovered } from "../../src/executor/executor.ts";
+import type { Note } from "../../src/executor/prepare.ts";
 import type { Log } from "../../src/log.ts";
 import { pause } from "../../src/time.ts";
 import type { Hypervisor } from "./hypervisor.ts";

@@ -1,4 +1,4 @@
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import { loginQuestions, words as ssh } from "../ssh/words.ts";
 
 export const words: ExecutorWords = {

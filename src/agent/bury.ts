@@ -1,7 +1,7 @@
 import type { CommandContext } from "../commands/context.ts";
 import type { Bury } from "../commands/exec/here/sweep.ts";
 import { ConfigError, describeError, Stop } from "../errors.ts";
-import { noMeter } from "../executor-deps.ts";
+import { noMeter } from "../executor/deps.ts";
 import { openJournal } from "../journal/records/journal.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import type { RunnerLog } from "../log.ts";

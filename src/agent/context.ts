@@ -4,7 +4,7 @@ import { configFileOf } from "../commands/context.ts";
 import { systemId } from "../commands/system-id.ts";
 import { createConnections } from "../coordinator/connection/connections.ts";
 import { createIdentity } from "../coordinator/identity.ts";
-import type { ExecutorCatalog } from "../executor.ts";
+import type { ExecutorCatalog } from "../executor/executor.ts";
 import { revision, runtime, version } from "../version.ts";
 
 export interface ContextOptions {

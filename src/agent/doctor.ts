@@ -1,7 +1,7 @@
 import type { CommandContext } from "../commands/context.ts";
 import { type Diagnose, type DoctorMeans, doctorCommand } from "../commands/doctor/doctor.ts";
 import type { FlagValues } from "../commands/register/runner-flags.ts";
-import { noMeter } from "../executor-deps.ts";
+import { noMeter } from "../executor/deps.ts";
 import { createLog } from "../log.ts";
 import { closeExecutor } from "../poll/close-executor.ts";
 import { hostPlaces } from "./surroundings.ts";

@@ -2,8 +2,8 @@ import { type CommandContext, configFileOf, loadOptions } from "../commands/cont
 import { gcCommand } from "../commands/control/gc.ts";
 import { type FlagValues, textOf } from "../commands/register/runner-flags.ts";
 import { loadConfig } from "../config/load.ts";
-import type { Tidied } from "../executor.ts";
-import { noMeter } from "../executor-deps.ts";
+import { noMeter } from "../executor/deps.ts";
+import type { Tidied } from "../executor/keeping.ts";
 import { openStateDir } from "../journal/state/state-dir.ts";
 import { createLog, streamOutput } from "../log.ts";
 import { closeExecutor } from "../poll/close-executor.ts";

@@ -4,7 +4,7 @@ import type { CommandContext } from "../commands/context.ts";
 import { logSettings } from "../commands/log-options.ts";
 import { type FlagValues, textOf } from "../commands/register/runner-flags.ts";
 import { CommandError, ConfigError, describeError } from "../errors.ts";
-import type { ExecutorCatalog } from "../executor.ts";
+import type { ExecutorCatalog } from "../executor/executor.ts";
 import { printableLines } from "../local/report/text-width.ts";
 
 /** What a command does with its flags. A number is the exit status; anything else is 0. */

@@ -7,7 +7,7 @@ import { addSelectors, configOption, toggle } from "../commands/options.ts";
 import { addRegisterCommand } from "../commands/register/flags.ts";
 import { addRunCommand, addRunSingleCommand } from "../commands/run/flags.ts";
 import { addServiceCommand, SERVICE_ACTIONS } from "../commands/service/flags.ts";
-import type { ExecutorCatalog } from "../executor.ts";
+import type { ExecutorCatalog } from "../executor/executor.ts";
 import { versionText } from "../version.ts";
 import { createOutput, endOutput } from "./output.ts";
 import { type Action, perform, report, type Surroundings } from "./perform.ts";

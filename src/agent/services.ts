@@ -8,7 +8,7 @@ import type { Bounds } from "../coordinator/calls.ts";
 import { openCoordinator } from "../coordinator/client.ts";
 import { createConnections } from "../coordinator/connection/connections.ts";
 import { describeError } from "../errors.ts";
-import { noMeter } from "../executor-deps.ts";
+import { noMeter } from "../executor/deps.ts";
 import type { HandleTiming } from "../job/life/deps.ts";
 import { createJobHandler } from "../job/life/handle.ts";
 import { createLiveMasks } from "../job/life/live-masks.ts";

@@ -1,4 +1,4 @@
-import type { EntrySettings, HostPlaces } from "../executor-deps.ts";
+import type { EntrySettings, HostPlaces } from "../executor/deps.ts";
 import type { StateDir } from "../journal/state/state-dir.ts";
 
 /** For an executor whose entry is gone. */

@@ -3,7 +3,7 @@ import type { Writable } from "node:stream";
 import type { LoadOptions } from "../config/load.ts";
 import { defaultCertsDir, defaultConfigFile, defaultStateDir, usualConfigFile } from "../config/locations.ts";
 import type { CoordinatorDeps } from "../coordinator/calls.ts";
-import type { ExecutorCatalog } from "../executor.ts";
+import type { ExecutorCatalog } from "../executor/executor.ts";
 
 /** What a command finds around it. Made by `agent/context.ts`; nothing else looks at the process. */
 export interface CommandContext {

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { CommandError } from "../errors.ts";
-import type { EntryFlag, ExecutorWords } from "../executor-words.ts";
+import type { EntryFlag, ExecutorWords } from "../executor/words.ts";
 import { parseBoolean } from "./arguments.ts";
 import { runnerFlags } from "./register/runner-flags.ts";
 

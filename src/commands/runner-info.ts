@@ -1,6 +1,6 @@
 import type { RunnerConfig } from "../config/config.ts";
 import type { RunnerInfo } from "../coordinator/contract.ts";
-import { noMeter } from "../executor-deps.ts";
+import { noMeter } from "../executor/deps.ts";
 import type { Log } from "../log.ts";
 import { closeExecutor } from "../poll/close-executor.ts";
 import type { CommandContext } from "./context.ts";

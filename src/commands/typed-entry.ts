@@ -3,7 +3,7 @@ import { appendEntry } from "../config/file/edit.ts";
 import { demandSound, findFile, type LoadOptions, type ParseOptions, parseConfig } from "../config/load.ts";
 import { missingProgram } from "../config/program.ts";
 import { CommandError, ConfigError, type ConfigProblem } from "../errors.ts";
-import type { EntryTable } from "../executor-words.ts";
+import type { EntryTable } from "../executor/words.ts";
 
 export interface TypedEntry {
   readonly entry: EntryTable;

@@ -1,6 +1,7 @@
 import type { ConfigProblem } from "../errors.ts";
-import type { Executor, KeepBudgets } from "../executor.ts";
-import type { ExecutorDeps, ShellHost } from "../executor-deps.ts";
+import type { ExecutorDeps, ShellHost } from "../executor/deps.ts";
+import type { Executor } from "../executor/executor.ts";
+import type { KeepBudgets } from "../executor/keeping.ts";
 import type { LogFormat, LogLevel } from "../log.ts";
 import type { ShellName } from "../shell.ts";
 

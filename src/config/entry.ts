@@ -1,5 +1,5 @@
 import { isAbsolute, resolve } from "node:path";
-import type { ExecutorCatalog, ExecutorDefinition } from "../executor.ts";
+import type { ExecutorCatalog, ExecutorDefinition } from "../executor/executor.ts";
 import { readCache } from "./cache.ts";
 import { keyName, type Part, readPart, subTable } from "./check/check.ts";
 import { featureFlagWarnings, readFeatureFlags } from "./check/feature-flags.ts";

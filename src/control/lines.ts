@@ -1,7 +1,7 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
 import { reasonOf } from "../board/reason.ts";
-import type { JobUsage, Tidied } from "../executor.ts";
-import type { JobProgress } from "../job/job.ts";
+import type { Tidied } from "../executor/keeping.ts";
+import type { JobProgress, JobUsage } from "../job/job.ts";
 import type { JobLine, RunnerLine, TidiedAnswer } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 

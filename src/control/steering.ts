@@ -1,5 +1,5 @@
 import type { Board } from "../board/contract.ts";
-import type { Tidied } from "../executor.ts";
+import type { Tidied } from "../executor/keeping.ts";
 
 /** What whoever has the socket may do with a runner. */
 export interface Steering {

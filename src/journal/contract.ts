@@ -1,5 +1,5 @@
 import type { FailureReason } from "../errors.ts";
-import type { Note } from "../executor.ts";
+import type { Note } from "../executor/prepare.ts";
 import type { Dialect } from "../job/job.ts";
 
 /** What is known of a job on disk, from its acceptance until its last report has arrived. */

@@ -1,4 +1,4 @@
-import type { ExecutorMeter, Measured, MeterLabels } from "../executor-deps.ts";
+import type { ExecutorMeter, Measured, MeterLabels } from "../executor/deps.ts";
 import type { Families } from "./families.ts";
 
 /** The labels that say which entry it is. */

@@ -1,6 +1,6 @@
 import type { QueuingLimit } from "../config/config.ts";
 import type { MadeRequest } from "../coordinator/contract.ts";
-import type { ExecutorMeter } from "../executor-deps.ts";
+import type { ExecutorMeter } from "../executor/deps.ts";
 import type { Job, JobProgress } from "../job/job.ts";
 
 /** What one job reports about itself. */

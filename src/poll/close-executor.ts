@@ -1,5 +1,5 @@
 import { Stop } from "../errors.ts";
-import type { Executor } from "../executor.ts";
+import type { Executor } from "../executor/executor.ts";
 import { deadline, never, unlessAborted } from "../time.ts";
 
 /** Longest that the end of an executor holds up the end of its entry. */

@@ -1,5 +1,6 @@
 import { describeError, Stop } from "../errors.ts";
-import type { Executor, KeepBudgets, Tidied } from "../executor.ts";
+import type { Executor } from "../executor/executor.ts";
+import type { KeepBudgets, Tidied } from "../executor/keeping.ts";
 import type { Log } from "../log.ts";
 import { deadline } from "../time.ts";
 

@@ -1,5 +1,5 @@
 import type { Config, RunnerConfig } from "../config/config.ts";
-import type { Executor } from "../executor.ts";
+import type { Executor } from "../executor/executor.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import { closeExecutor } from "./close-executor.ts";

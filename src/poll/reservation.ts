@@ -1,5 +1,5 @@
 import { describeError } from "../errors.ts";
-import type { Reservation } from "../executor.ts";
+import type { Reservation } from "../executor/prepare.ts";
 import type { Log } from "../log.ts";
 
 /** Gives back what was set aside for a job. Never rejects. */

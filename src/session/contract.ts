@@ -1,5 +1,5 @@
 import type { SessionWords } from "../coordinator/contract.ts";
-import type { Terminal } from "../executor.ts";
+import type { Terminal } from "../executor/environment.ts";
 
 /** A session that was told to a coordinator with a request for a job. Nothing is kept of it until a job takes it. */
 export interface SessionOffer {

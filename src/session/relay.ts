@@ -1,5 +1,5 @@
 import type { WebSocket } from "ws";
-import type { Terminal } from "../executor.ts";
+import type { Terminal } from "../executor/environment.ts";
 
 export type Protocol = "terminal.gitlab.com" | "base64.terminal.gitlab.com";
 

@@ -1,7 +1,7 @@
 import { IncomingMessage } from "node:http";
 import type { TLSSocket } from "node:tls";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { Terminal } from "../executor.ts";
+import type { Terminal } from "../executor/environment.ts";
 import type { HttpRequest } from "../serving/http.ts";
 import { PROTOCOLS, type Protocol, relay } from "./relay.ts";
 

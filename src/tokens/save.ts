@@ -1,7 +1,7 @@
 import type { ExchangedToken } from "../config/config.ts";
 import { type StoredRunner, setRunnerKeys } from "../config/file/save.ts";
 import { digest } from "../config/identity.ts";
-import type { EntryTable } from "../executor-words.ts";
+import type { EntryTable } from "../executor/words.ts";
 
 /** Where entries are, and what `$NAME` in them means. */
 export interface ConfigPlace {

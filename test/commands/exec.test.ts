@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { addressTowards, type Interfaces, sourcesAddress } from "../../src/commands/exec/here/address.ts";
 import { readExecOptions } from "../../src/commands/exec/options.ts";
-import type { JobLocation } from "../../src/executor.ts";
+import type { JobLocation } from "../../src/executor/environment.ts";
 
 describe("where jobs fetch their sources", () => {
   const entry = (address: string, internal = false) =>

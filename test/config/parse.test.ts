@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { executors } from "../../executors/index.ts";
 import { problemLine } from "../../src/errors.ts";
-import { noMeter } from "../../src/executor-deps.ts";
+import { noMeter } from "../../src/executor/deps.ts";
 import { createLog } from "./log-stand.ts";
 import { createCatalog, entry, type Opened, read, refusal } from "./support.ts";
 

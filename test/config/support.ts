@@ -6,9 +6,14 @@ import { z } from "zod";
 import { executors } from "../../executors/index.ts";
 import type { Config } from "../../src/config/config.ts";
 import { demandSound, type ParseOptions, parseConfig } from "../../src/config/load.ts";
-import { defineExecutor, type Executor, type ExecutorCatalog, type ExecutorDefinition } from "../../src/executor.ts";
-import type { ExecutorDeps } from "../../src/executor-deps.ts";
-import type { ExecutorWords } from "../../src/executor-words.ts";
+import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import {
+  defineExecutor,
+  type Executor,
+  type ExecutorCatalog,
+  type ExecutorDefinition,
+} from "../../src/executor/executor.ts";
+import type { ExecutorWords } from "../../src/executor/words.ts";
 import { wordsOf } from "../support/words.ts";
 
 /** Tables that count as those of other runners are those that the program itself knows. */

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Environment, Executor } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Op } from "../../src/shell.ts";
 import { never } from "../../src/time.ts";
 import { isAlive, pwshSource, runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import custom from "../../executors/custom/index.ts";
 import { customTable } from "../../executors/custom/settings.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 

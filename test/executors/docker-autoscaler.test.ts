@@ -3,7 +3,7 @@ import { userInfo } from "node:os";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { autoscalerTable } from "../../executors/autoscaler/index.ts";
 import dockerAutoscaler from "../../executors/docker-autoscaler/index.ts";
-import type { ExecutorDefinition } from "../../src/executor.ts";
+import type { ExecutorDefinition } from "../../src/executor/executor.ts";
 import { executorContract } from "../contract/executor.ts";
 import { noEngine, testEngine } from "../support/docker.ts";
 import { type Sshd, sshdMissing, startSshd } from "../support/sshd.ts";

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll } from "vitest";
 import dockerMachine from "../../executors/docker-machine/index.ts";
-import type { ExecutorDefinition } from "../../src/executor.ts";
+import type { ExecutorDefinition } from "../../src/executor/executor.ts";
 import type { TestEngine, TestImage } from "../support/docker.ts";
 import { type MachineStand, openMachineStand, type StandOptions } from "../support/docker-machine/stand.ts";
 import { type DockerStand, type StandFlavor, standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";

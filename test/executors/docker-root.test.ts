@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import type { Job } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { imageName, noEngine, testEngine } from "../support/docker.ts";

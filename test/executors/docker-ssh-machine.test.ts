@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import dockerSshMachine from "../../executors/docker-ssh-machine/index.ts";
 import { wayThrough } from "../../executors/docker-ssh-machine/way.ts";
 import { sshTable } from "../../executors/ssh/settings.ts";
-import type { Measured } from "../../src/executor-deps.ts";
+import type { Measured } from "../../src/executor/deps.ts";
 import { never } from "../../src/time.ts";
 import { executorContract } from "../contract/executor.ts";
 import { imageName, noEngine, sshPassword, testEngine } from "../support/docker.ts";

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, expect } from "vitest";
 import { connectEngine, type Engine } from "../../executors/docker/engine/engine.ts";
 import type { Owner } from "../../executors/docker/engine/labels.ts";
 import docker from "../../executors/docker/index.ts";
-import type { Executor, ExecutorDefinition } from "../../src/executor.ts";
+import type { Executor, ExecutorDefinition } from "../../src/executor/executor.ts";
 import type { Job } from "../../src/job/job.ts";
 import type { Log } from "../../src/log.ts";
 import type { ShellName } from "../../src/shell.ts";

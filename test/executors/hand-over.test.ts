@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { handingOver } from "../../executors/common/hand-over.ts";
-import type { Environment, Executor } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { never } from "../../src/time.ts";
 import { Sink, sampleRequest } from "../support/executor-kit.ts";
 

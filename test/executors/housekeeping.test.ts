@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import type { Environment, Executor, KeepBudgets, Tidied } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { KeepBudgets, Tidied } from "../../src/executor/keeping.ts";
 import { never } from "../../src/time.ts";
 import { imageName, noEngine, type TestEngine, testEngine } from "../support/docker.ts";
 import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";

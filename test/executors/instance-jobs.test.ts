@@ -7,7 +7,9 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "v
 import { autoscalerTable } from "../../executors/autoscaler/index.ts";
 import instance from "../../executors/instance/index.ts";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor, PrepareRequest, Reservation } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { PrepareRequest, Reservation } from "../../src/executor/prepare.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { type CloudStand, openCloudStand } from "../support/cloud/stand.ts";

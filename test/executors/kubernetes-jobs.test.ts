@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Image, Job, Service } from "../../src/job/job.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";

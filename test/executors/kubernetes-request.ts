@@ -1,4 +1,4 @@
-import type { Note, PrepareRequest } from "../../src/executor.ts";
+import type { Note, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
 import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { sampleRequest } from "../support/executor-kit.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { z } from "zod";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { never } from "../../src/time.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import kubernetes from "../../executors/kubernetes/index.ts";
 import { checkedTable } from "../../executors/kubernetes/settings/table.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { TestCluster } from "../support/cluster/cluster.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 import { imageName } from "../support/images.ts";

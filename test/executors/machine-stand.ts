@@ -4,7 +4,7 @@ import { join } from "node:path";
 import parallels, { parallelsTable } from "../../executors/parallels/index.ts";
 import { sshTable } from "../../executors/ssh/settings.ts";
 import virtualbox, { virtualBoxTable } from "../../executors/virtualbox/index.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 import { type Hypervisor, type Machines, openMachines } from "../support/machines/machines.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type Candidate, chooseOldest } from "../../executors/common/oldest.ts";
-import type { KeepBudgets } from "../../src/executor.ts";
+import type { KeepBudgets } from "../../src/executor/keeping.ts";
 
 const all: KeepBudgets = { images: null, volumes: null, builds: null, free: null };
 const thing = (kind: Candidate["kind"], name: string, bytes: number, usedAt: number, held = false): Candidate => ({

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import type { Op } from "../../src/shell.ts";
 import { pwshSource, runOps } from "../support/executor-kit.ts";
 import { hasPwsh } from "../support/pwsh.ts";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { executors } from "../../executors/index.ts";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { never } from "../../src/time.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import shell from "../../executors/shell/index.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { never } from "../../src/time.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 import { Sink, sampleRequest } from "../support/executor-kit.ts";

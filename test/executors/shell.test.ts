@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { lockDirectories } from "../../executors/shell/places/lock-directories.ts";
 import { ScriptFailure, SystemFailure } from "../../src/errors.ts";
-import type { Note } from "../../src/executor.ts";
+import type { Note } from "../../src/executor/prepare.ts";
 import { never } from "../../src/time.ts";
 import { executorContract } from "../contract/executor.ts";
 import type { DepsOptions } from "../support/executor-deps.ts";

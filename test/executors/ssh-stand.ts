@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import ssh from "../../executors/ssh/index.ts";
 import { sshTable } from "../../executors/ssh/settings.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Log } from "../../src/log.ts";
 import { type DepsOptions, executorDeps } from "../support/executor-deps.ts";
 import { loginUser, type Sshd, type SshdOptions, type SshUser, startSshd } from "../support/sshd.ts";

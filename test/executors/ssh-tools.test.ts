@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ScriptFailure } from "../../src/errors.ts";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
 import { isRoot, type SshUser, sshdMissing } from "../support/sshd.ts";

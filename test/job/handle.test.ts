@@ -7,7 +7,7 @@ import { crc32 } from "node:zlib";
 import { execa } from "execa";
 import { expect, onTestFinished, test } from "vitest";
 import { Stop, SystemFailure } from "../../src/errors.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { recoverJobs } from "../../src/journal/delivery/recover.ts";
 import { type CoordinatorOptions, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { never } from "../../src/time.ts";

@@ -8,7 +8,7 @@ import { parseConfig } from "../../src/config/load.ts";
 import { openCoordinator } from "../../src/coordinator/client.ts";
 import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { createIdentity } from "../../src/coordinator/identity.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Job, JobProgress } from "../../src/job/job.ts";
 import type { HandleDeps } from "../../src/job/life/deps.ts";
 import { createJobHandler } from "../../src/job/life/handle.ts";

@@ -1,7 +1,8 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
 import { ScriptFailure, Stop, SystemFailure } from "../../src/errors.ts";
-import type { Environment, Executor } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { createStand, jobWith, step, variable } from "./stand.ts";
 
 const stand = createStand();

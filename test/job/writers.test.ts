@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { findShellWriter } from "../../shells/index.ts";
-import type { Executor, Script } from "../../src/executor.ts";
+import type { Script } from "../../src/executor/environment.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import { draft, findWriters } from "../../src/job/plan/writers.ts";
 import type { Op, ShellName } from "../../src/shell.ts";
 import { pwshMissing } from "../support/pwsh.ts";

@@ -1,7 +1,7 @@
 import { readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import type { Note } from "../../src/executor.ts";
+import type { Note } from "../../src/executor/prepare.ts";
 import type { JobRecord, StoredJob } from "../../src/journal/contract.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { type RecoveryOptions, recoverJobs } from "../../src/journal/delivery/recover.ts";

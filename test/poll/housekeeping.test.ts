@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { Executor, KeepBudgets, Tidied } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import type { KeepBudgets, Tidied } from "../../src/executor/keeping.ts";
 import { createHousekeeper, type Housekeeper } from "../../src/poll/housekeeping.ts";
 import { never } from "../../src/time.ts";
 import { silentLog } from "../support/executor-deps.ts";

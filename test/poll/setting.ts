@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from "node:http";
 import { createBoard } from "../../src/board/board.ts";
 import type { Config, RunnerConfig } from "../../src/config/config.ts";
 import type { Coordinator, JobAnswer } from "../../src/coordinator/contract.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { Dialect, Job } from "../../src/job/job.ts";
 import type { HandleJob, ReceivedJob } from "../../src/job/life/received.ts";
 import { createLog } from "../../src/log.ts";

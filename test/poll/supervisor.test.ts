@@ -4,7 +4,7 @@ import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import type { RunnerConfig } from "../../src/config/config.ts";
 import { Stop } from "../../src/errors.ts";
-import type { Executor } from "../../src/executor.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 import type { ReceivedJob } from "../../src/job/life/received.ts";
 import type { DeliveryResult } from "../../src/journal/contract.ts";
 import { configOf, entryOf, executorOf, quickTiming, type Reply, startServer, supervise } from "./setting.ts";

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { SystemFailure } from "../../src/errors.ts";
-import type { Environment } from "../../src/executor.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import { makeCertificate } from "../../src/session/certificate.ts";
 import type { JobSession, SessionOffer, TerminalEvent } from "../../src/session/contract.ts";
 import { openSessionServer, type SessionServer } from "../../src/session/server.ts";

@@ -5,7 +5,7 @@ import {
   type HostPlaces,
   noMeter,
   type ShellHost,
-} from "../../src/executor-deps.ts";
+} from "../../src/executor/deps.ts";
 import type { Log } from "../../src/log.ts";
 
 export const silentLog: Log = {

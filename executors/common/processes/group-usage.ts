@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { JobUsage } from "../../../src/executor.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 
 /** The text of a file of a control group (version 2), empty where it cannot be read. */
 export type ReadGroup = (file: string) => string;

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { beforeAbort } from "./forward.ts";

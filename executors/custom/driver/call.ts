@@ -3,7 +3,7 @@ import { access, constants, mkdir, readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Writable } from "node:stream";
 import { ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 import { deadline } from "../../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../common/processes/forward.ts";
 import { exitOf, type RunningProgram, startProgram } from "../../common/processes/program.ts";

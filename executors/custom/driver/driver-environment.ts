@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Service, Variable } from "../../../src/job/job.ts";
 import { BUILD_FAILURE, SYSTEM_FAILURE } from "./call.ts";
 

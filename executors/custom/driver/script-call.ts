@@ -1,6 +1,6 @@
 import { rm } from "node:fs/promises";
 import type { Writable } from "node:stream";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { beforeAbort, drain, forward } from "../../common/processes/forward.ts";
 import type { DriverProgram } from "../settings.ts";

@@ -1,4 +1,4 @@
-import type { Recovered } from "../../../src/executor.ts";
+import type { Recovered } from "../../../src/executor/executor.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Owner } from "../engine/labels.ts";
 import { cleanUpJob, removeAbandonedNetworks } from "./clean-up.ts";

@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 import type { ContainerCreateOptions } from "dockerode";
 import { z } from "zod";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import { deadline } from "../../../src/time.ts";
 import { passOn } from "../../common/notes.ts";
 import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";

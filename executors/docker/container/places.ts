@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import { type ChosenRoot, checkChosenRoot, isApart } from "../../common/chosen-root.ts";
 import { cleanPath, contains } from "../../common/posix-paths.ts";
 import { slotName } from "../../common/slot-name.ts";

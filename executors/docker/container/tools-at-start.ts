@@ -1,6 +1,6 @@
 import { PassThrough } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import { REFUSED } from "../../common/walk-program.ts";
 import { probeTools, quoted, type RemoteCommands, type RemoteTools } from "../../remote/index.ts";
 import type { Engine } from "../engine/engine.ts";

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { JobLocation } from "../../../src/executor.ts";
+import type { JobLocation } from "../../../src/executor/environment.ts";
 import { all } from "../../../src/time.ts";
 import type { ConnectionSettings } from "../settings/settings.ts";
 

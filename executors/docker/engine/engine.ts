@@ -6,7 +6,7 @@ import { isAbsolute } from "node:path";
 import type Docker from "dockerode";
 import { z } from "zod";
 import { describeError, Stop, SystemFailure } from "../../../src/errors.ts";
-import type { JobLocation } from "../../../src/executor.ts";
+import type { JobLocation } from "../../../src/executor/environment.ts";
 import { deadline, unlessAborted } from "../../../src/time.ts";
 import type { ConnectionSettings } from "../settings/settings.ts";
 import { type ComplaintKind, complaintKind } from "./complaint.ts";

@@ -1,4 +1,4 @@
-import type { PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 
 /** Labels by which the runner finds its own containers, networks and volumes again. */
 export const LABELS = {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Note } from "../../../src/executor.ts";
+import type { Note } from "../../../src/executor/prepare.ts";
 import type { ConnectionSettings } from "../settings/settings.ts";
 import { findEndpoint } from "./endpoint.ts";
 

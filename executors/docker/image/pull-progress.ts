@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 
 /** Between two lines about a pull that goes on. */
 const PAUSE_MS = 10_000;

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import type { FoundLogin, RegistryLogins } from "../../images/logins.ts";
 import type { PullPolicy } from "../../images/policy.ts";
 import { PullFailure, pullFailure } from "../../images/pull-failure.ts";

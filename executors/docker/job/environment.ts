@@ -1,6 +1,7 @@
 import { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Environment, Exit, Notes, Script } from "../../../src/executor.ts";
+import type { Environment, Exit, Script } from "../../../src/executor/environment.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";

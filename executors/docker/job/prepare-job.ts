@@ -1,5 +1,6 @@
 import { ScriptFailure } from "../../../src/errors.ts";
-import type { Environment, Notes } from "../../../src/executor.ts";
+import type { Environment } from "../../../src/executor/environment.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { all } from "../../../src/time.ts";
 import { refuseChosenRoot } from "../../common/chosen-root.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor.ts";
-import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../../src/executor/deps.ts";
+import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";

@@ -1,5 +1,6 @@
 import { describeError, Stop } from "../../../src/errors.ts";
-import type { Environment, PrepareRequest } from "../../../src/executor.ts";
+import type { Environment } from "../../../src/executor/environment.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Log } from "../../../src/log.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { cleanUpJob } from "../clean-up/clean-up.ts";

@@ -1,4 +1,4 @@
-import type { Terminal, TerminalRequest } from "../../../src/executor.ts";
+import type { Terminal, TerminalRequest } from "../../../src/executor/environment.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { terminalShell } from "../../common/terminal-start.ts";
 import { openRemoteTerminal, type RemoteCommands } from "../../remote/index.ts";

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import type { JobUsage } from "../../../src/executor.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 import { addUsage, groupMemory, groupOf, groupUsage } from "../../common/processes/group-usage.ts";
 import type { Engine } from "../engine/engine.ts";
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
-import type { KeepBudgets, Tidied } from "../../../src/executor.ts";
+import type { KeepBudgets, Tidied } from "../../../src/executor/keeping.ts";
 import { missingRoom } from "../../common/missing-room.ts";
 import { type Candidate, chooseOldest } from "../../common/oldest.ts";
 import { type Engine, EngineFailure, isGone } from "../engine/engine.ts";

@@ -1,4 +1,4 @@
-import type { EntryFlag, EntryTable } from "../../../src/executor-words.ts";
+import type { EntryFlag, EntryTable } from "../../../src/executor/words.ts";
 import { moreRows, type Row } from "./more-flags.ts";
 
 /** Flag without `docker-`, variable without `DOCKER_`, key of `[runners.docker]`. */

@@ -1,4 +1,4 @@
-import type { EntryFlag } from "../../../src/executor-words.ts";
+import type { EntryFlag } from "../../../src/executor/words.ts";
 
 /** Where there is no variable in GitLab Runner, there is none here. */
 export type Row = readonly [flag: string, env: string | null, key: string, kind: EntryFlag["kind"], help: string];

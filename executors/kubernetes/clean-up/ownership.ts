@@ -2,7 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import { installationId, renewInstallationId } from "../../common/installation.ts";
 import type { Api } from "../api/client.ts";
 import type { Owner } from "../pod/labels.ts";

@@ -1,5 +1,5 @@
 import { describeError } from "../../../src/errors.ts";
-import type { Reservation } from "../../../src/executor.ts";
+import type { Reservation } from "../../../src/executor/prepare.ts";
 import type { Log } from "../../../src/log.ts";
 
 /** An answer of the cluster holds for this long; then the cluster is asked again. */

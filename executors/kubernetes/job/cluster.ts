@@ -1,5 +1,5 @@
-import type { JobLocation } from "../../../src/executor.ts";
-import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../../src/executor/deps.ts";
+import type { JobLocation } from "../../../src/executor/environment.ts";
 import { never, unlessAborted } from "../../../src/time.ts";
 import { openAccess } from "../access/access.ts";
 import { type Api, createApi } from "../api/client.ts";

@@ -1,5 +1,5 @@
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import type { Argv, ShellName } from "../../../src/shell.ts";
 import { all, pause, unlessAborted } from "../../../src/time.ts";
 import { refuseChosenRoot } from "../../common/chosen-root.ts";

@@ -1,6 +1,6 @@
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Environment, Exit, JobLocation, Script } from "../../../src/executor.ts";
+import type { Environment, Exit, JobLocation, Script } from "../../../src/executor/environment.ts";
 import type { Argv, ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";

@@ -1,6 +1,7 @@
 import { ScriptFailure } from "../../../src/errors.ts";
-import type { Environment, Notes, PrepareRequest } from "../../../src/executor.ts";
-import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../../src/executor/deps.ts";
+import type { Environment } from "../../../src/executor/environment.ts";
+import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
 import { all } from "../../../src/time.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { serviceVariables } from "../../images/service-variables.ts";

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import { pause } from "../../../src/time.ts";
 import { passOn } from "../../common/notes.ts";
 import type { Api } from "../api/client.ts";

@@ -1,5 +1,5 @@
 import { describeError } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import { deadline, pause, unlessAborted } from "../../../src/time.ts";
 import { passOn } from "../../common/notes.ts";
 import { healthPorts, healthProbe } from "../../images/health.ts";

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import { never, pause } from "../../../src/time.ts";
 import type { PullPolicy as ImagePolicyName } from "../../images/policy.ts";
 import { deleteObject, getPod, type Pod, podSchema, podsPath } from "../api/pods.ts";

@@ -1,5 +1,5 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import type { Api } from "../api/client.ts";
 import { type Pod, pulledFor, warningsAbout } from "../api/pods.ts";
 import type { PodView } from "../api/watch.ts";

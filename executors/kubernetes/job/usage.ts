@@ -1,4 +1,4 @@
-import type { JobUsage } from "../../../src/executor.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 import { addUsage, groupMemory, groupUsage } from "../../common/processes/group-usage.ts";
 import { type RemoteCommands, runToEnd } from "../../remote/index.ts";
 import { ACCOUNT } from "./places-program.ts";

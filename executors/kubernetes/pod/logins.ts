@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Notes, PrepareRequest } from "../../../src/executor.ts";
+import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";
 import { DOCKER_HUB, parseReference } from "../../images/reference.ts";

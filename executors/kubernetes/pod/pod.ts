@@ -1,4 +1,4 @@
-import type { PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { WantedService } from "../../images/wanted.ts";
 import { filled, isDnsLabel, isDnsSubdomain } from "../settings/fields.ts";
 import { type Chosen, chooseForService } from "../settings/overwrites.ts";

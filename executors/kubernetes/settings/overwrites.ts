@@ -1,5 +1,5 @@
 import { ScriptFailure } from "../../../src/errors.ts";
-import type { PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Pattern } from "../../common/pattern.ts";
 import { isLabelKey } from "./fields.ts";
 import { parseQuantity, type Quantity } from "./quantity.ts";

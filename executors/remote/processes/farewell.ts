@@ -1,4 +1,4 @@
-import type { JobUsage } from "../../../src/executor.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 import { formatBytes } from "../../common/oldest.ts";
 
 /** What the attendant of a script says on stderr once that has ended. Who reads it must not believe much: scripts can reach it. */

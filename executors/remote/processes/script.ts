@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { Exit, JobUsage, Script } from "../../../src/executor.ts";
+import type { Exit, Script } from "../../../src/executor/environment.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 import { deadline, never } from "../../../src/time.ts";
 import {
   beforeAbort,

@@ -1,4 +1,4 @@
-import type { Reservation } from "../../../src/executor.ts";
+import type { Reservation } from "../../../src/executor/prepare.ts";
 import type { Log } from "../../../src/log.ts";
 import type { Inputs, ScalerSettings } from "../decide/contract.ts";
 import type { Instance } from "../decide/fleet.ts";

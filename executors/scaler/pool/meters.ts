@@ -1,4 +1,4 @@
-import type { ExecutorMeter } from "../../../src/executor-deps.ts";
+import type { ExecutorMeter } from "../../../src/executor/deps.ts";
 import type { PoolEvents } from "./contract.ts";
 
 const MADE = [1, 5, 15, 30, 60, 120, 300, 600, 1800];

@@ -1,5 +1,5 @@
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { Reservation } from "../../../src/executor.ts";
+import type { Reservation } from "../../../src/executor/prepare.ts";
 import { deadline, pause, unlessAborted } from "../../../src/time.ts";
 import type { Clock } from "../decide/contract.ts";
 import type { Ticket } from "../decide/fleet.ts";

@@ -1,7 +1,7 @@
 import { realpath } from "node:fs/promises";
 import { dirname } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { PrepareRequest } from "../../../src/executor.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { DirectoryLocks } from "./locks.ts";
 import { overlap } from "./places.ts";
 import type { Slot } from "./slots.ts";

@@ -4,7 +4,7 @@ import { isAbsolute, join, sep } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
-import type { KeepBudgets, Tidied } from "../../../src/executor.ts";
+import type { KeepBudgets, Tidied } from "../../../src/executor/keeping.ts";
 import { type KeptJson, keptJson } from "../../common/kept-json.ts";
 import { missingRoom } from "../../common/missing-room.ts";
 import { type Candidate, chooseOldest } from "../../common/oldest.ts";

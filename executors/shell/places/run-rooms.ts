@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync, unli
 import { rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Note } from "../../../src/executor.ts";
+import type { Note } from "../../../src/executor/prepare.ts";
 import { OUTPUT_FORMAT, WINDOW_BYTES } from "../../common/durable/files.ts";
 import { createPipePool, type PipePool } from "../script/fifo.ts";
 import { privateDirectory } from "./private-directory.ts";

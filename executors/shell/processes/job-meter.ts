@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
-import type { JobUsage } from "../../../src/executor.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 import { addUsage, groupMemory, groupOf, groupUsage } from "../../common/processes/group-usage.ts";
 import type { Cgroup } from "./cgroup.ts";
 import type { Process, ProcessTable } from "./process-table.ts";

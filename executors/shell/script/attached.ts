@@ -3,7 +3,7 @@ import { closeSync } from "node:fs";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { readPipe } from "../../common/processes/pipe.ts";
 import { enlisted } from "../processes/enlisted.ts";

@@ -2,7 +2,7 @@ import { closeSync, constants, openSync, renameSync, writeFileSync } from "node:
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { ScriptKeeping } from "../../../src/executor.ts";
+import type { ScriptKeeping } from "../../../src/executor/environment.ts";
 import { never, pause } from "../../../src/time.ts";
 import { type AttendantTools, attended } from "../../common/durable/attend.ts";
 import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root } from "../../common/durable/files.ts";

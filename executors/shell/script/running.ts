@@ -1,4 +1,4 @@
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import type { Forwarding } from "../../common/processes/forward.ts";
 import type { Cgroup } from "../processes/cgroup.ts";

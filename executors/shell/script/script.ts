@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit, Script, ScriptKeeping } from "../../../src/executor.ts";
+import type { Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";

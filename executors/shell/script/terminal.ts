@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { Terminal, TerminalRequest } from "../../../src/executor.ts";
+import type { Terminal, TerminalRequest } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { terminalStart } from "../../common/terminal-start.ts";
 import { findProgram } from "../launch/launch.ts";

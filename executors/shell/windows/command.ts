@@ -1,6 +1,6 @@
 import { win32 } from "node:path";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Script } from "../../../src/executor.ts";
+import type { Script } from "../../../src/executor/environment.ts";
 
 /** One program start, as `spawn` takes it with `windowsVerbatimArguments`. */
 export interface WindowsCommand {

@@ -4,7 +4,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join, win32 } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { Exit, Script } from "../../../src/executor.ts";
+import type { Exit, Script } from "../../../src/executor/environment.ts";
 import { never } from "../../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/processes/forward.ts";
 import { sayEnded } from "../../common/processes/say-ended.ts";

@@ -1,7 +1,7 @@
 import { Readable, Writable } from "node:stream";
 import type { ClientChannel } from "ssh2";
 import type { SystemFailure } from "../../../src/errors.ts";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 
 /** One program on the far side. Its streams are Node's own: ssh2's forget callbacks once a channel is closed. */
 export interface SshChannel {

@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Recovered } from "../../../src/executor.ts";
+import type { Recovered } from "../../../src/executor/executor.ts";
 import { endTree, jobMark, type RemoteCommands, runToEnd } from "../../remote/index.ts";
 import { FORGET_PROGRAM } from "./claim-program.ts";
 

@@ -1,6 +1,6 @@
 import { SystemFailure } from "../../../src/errors.ts";
-import type { PrepareRequest } from "../../../src/executor.ts";
-import type { ExecutorDeps } from "../../../src/executor-deps.ts";
+import type { ExecutorDeps } from "../../../src/executor/deps.ts";
+import type { PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never } from "../../../src/time.ts";
 import { jobMark, probeTools } from "../../remote/index.ts";

@@ -2,7 +2,7 @@ import { NobodyListens } from "../../control/client.ts";
 import { tidiedAnswer } from "../../control/lines.ts";
 import { type TidiedAnswer, tidiedSchema } from "../../control/protocol.ts";
 import { elapsed } from "../../control/words.ts";
-import type { Tidied } from "../../executor.ts";
+import type { Tidied } from "../../executor/keeping.ts";
 import type { CommandContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";

@@ -1,5 +1,5 @@
 import type { Config } from "../../config/config.ts";
-import type { JobLocation } from "../../executor.ts";
+import type { JobLocation } from "../../executor/environment.ts";
 import type { Found } from "../../local/gitlab/compose/include-sources.ts";
 import type { LoadedPlan } from "../../local/gitlab/load.ts";
 import type { PlannedJob } from "../../local/gitlab/plan/plan.ts";

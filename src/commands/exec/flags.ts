@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { CommandError } from "../../errors.ts";
-import type { ExecutorWords } from "../../executor-words.ts";
+import type { ExecutorWords } from "../../executor/words.ts";
 import { addRunnerFlags, collect } from "../options.ts";
 import { attributeOf, type FlagValues, runnerFlags, textOf } from "../register/runner-flags.ts";
 import { addPeerFlags } from "./peer/flags.ts";

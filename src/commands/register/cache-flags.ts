@@ -1,4 +1,4 @@
-import type { EntryFlag } from "../../executor-words.ts";
+import type { EntryFlag } from "../../executor/words.ts";
 
 /** The Go runner's flags for `[runners.cache]`, by the names of its newer and older releases. */
 export const cacheFlags: readonly EntryFlag[] = [

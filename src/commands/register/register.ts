@@ -8,7 +8,7 @@ import { certsDirOf } from "../../config/load.ts";
 import type { CoordinatorTarget } from "../../coordinator/calls.ts";
 import { register, unregister, verifyToken } from "../../coordinator/registration.ts";
 import { CommandError, describeError, Stop } from "../../errors.ts";
-import type { EntryTable } from "../../executor-words.ts";
+import type { EntryTable } from "../../executor/words.ts";
 import { deadline, never } from "../../time.ts";
 import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
 import { withoutUser } from "../list.ts";

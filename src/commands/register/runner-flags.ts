@@ -1,6 +1,6 @@
 import type { NewRunner } from "../../config/file/save.ts";
 import { CommandError } from "../../errors.ts";
-import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../../executor-words.ts";
+import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../../executor/words.ts";
 import { parseBoolean } from "../arguments.ts";
 import { cacheFlags } from "./cache-flags.ts";
 

@@ -3,7 +3,7 @@ import { readConfigFile } from "../../config/file/read.ts";
 import { isTable, readToml, type TomlData } from "../../config/file/toml.ts";
 import { parseConfig } from "../../config/load.ts";
 import { CommandError, ConfigError } from "../../errors.ts";
-import type { EntryTable, EntryValue } from "../../executor-words.ts";
+import type { EntryTable, EntryValue } from "../../executor/words.ts";
 import { type CommandContext, loadOptions } from "../context.ts";
 import { attributeOf, type FlagValues, runnerFlags, textOf } from "./runner-flags.ts";
 

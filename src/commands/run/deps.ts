@@ -2,7 +2,7 @@ import type { Readable } from "node:stream";
 import type { Board, DiskState } from "../../board/contract.ts";
 import type { Config, RunnerConfig } from "../../config/config.ts";
 import type { Coordinator } from "../../coordinator/contract.ts";
-import type { Executor } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
 import type { HandleJob } from "../../job/life/received.ts";
 import type { LogFormat, LogLevel, RunnerLog } from "../../log.ts";
 import type { EntryMeter } from "../../metrics/meters.ts";

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import type { ExecutorCatalog } from "../../executor.ts";
+import type { ExecutorCatalog } from "../../executor/executor.ts";
 import { addRunnerFlags, configOption, toggle } from "../options.ts";
 
 /** `run` with its flags. */

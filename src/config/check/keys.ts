@@ -1,4 +1,4 @@
-import type { ExecutorCatalog } from "../../executor.ts";
+import type { ExecutorCatalog } from "../../executor/executor.ts";
 
 /** Which keys config.toml can have, for the sake of good warnings: here, in the program it replaces, in GitLab Runner. */
 

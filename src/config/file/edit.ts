@@ -1,4 +1,4 @@
-import type { EntryTable } from "../../executor-words.ts";
+import type { EntryTable } from "../../executor/words.ts";
 import { type Layout, readLayout, type Section } from "./layout.ts";
 import { type ArrayNode, childOf, type LayoutNode } from "./layout-node.ts";
 import { inlineToml, tableLines } from "./toml-text.ts";

@@ -1,5 +1,5 @@
 import { ConfigError } from "../../errors.ts";
-import type { EntryTable } from "../../executor-words.ts";
+import type { EntryTable } from "../../executor/words.ts";
 import { expandVariables } from "../expand.ts";
 import { entryId, runnerName } from "../identity.ts";
 import { appendEntry, removeEntries, setKeys } from "./edit.ts";

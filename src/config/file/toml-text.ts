@@ -1,4 +1,4 @@
-import type { EntryTable, EntryValue } from "../../executor-words.ts";
+import type { EntryTable, EntryValue } from "../../executor/words.ts";
 
 /** Values → TOML text, for the entries that `register` adds. */
 

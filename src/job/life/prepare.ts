@@ -1,5 +1,6 @@
 import { describeError, ScriptFailure, SystemFailure } from "../../errors.ts";
-import type { Environment, Notes, PrepareRequest } from "../../executor.ts";
+import type { Environment } from "../../executor/environment.ts";
+import type { Notes, PrepareRequest } from "../../executor/prepare.ts";
 import { deadline, retry } from "../../time.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { chosenRoot, preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";

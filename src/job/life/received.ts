@@ -1,7 +1,8 @@
 import type { BoardEntry } from "../../board/contract.ts";
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Coordinator } from "../../coordinator/contract.ts";
-import type { Executor, Reservation } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
+import type { Reservation } from "../../executor/prepare.ts";
 import type { DeliveryResult } from "../../journal/contract.ts";
 import type { SessionOffer } from "../../session/contract.ts";
 import type { Job, Outcome } from "../job.ts";

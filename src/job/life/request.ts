@@ -1,5 +1,6 @@
 import type { RunnerConfig } from "../../config/config.ts";
-import type { Executor, Note, Reservation } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
+import type { Note, Reservation } from "../../executor/prepare.ts";
 import type { Log } from "../../log.ts";
 import type { ResolveRequest } from "../../secrets/resolve.ts";
 import type { JobSession } from "../../session/contract.ts";

@@ -1,5 +1,5 @@
 import { describeError, Stop } from "../../errors.ts";
-import type { Environment } from "../../executor.ts";
+import type { Environment } from "../../executor/environment.ts";
 import { deadline, never, unlessAborted } from "../../time.ts";
 import type { Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";

@@ -1,5 +1,5 @@
 import { Stop, SystemFailure } from "../../errors.ts";
-import type { Environment, TerminalRequest } from "../../executor.ts";
+import type { Environment, TerminalRequest } from "../../executor/environment.ts";
 import type { Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { preparedVariables } from "../plan/set-up.ts";

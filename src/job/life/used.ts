@@ -1,6 +1,7 @@
 import { Stop } from "../../errors.ts";
-import type { Environment, JobUsage } from "../../executor.ts";
+import type { Environment } from "../../executor/environment.ts";
 import { deadline, never, unlessAborted } from "../../time.ts";
+import type { JobUsage } from "../job.ts";
 
 /** What is not told by then is not waited for. */
 const LIMIT_MS = 2000;

@@ -1,5 +1,5 @@
 import type { RunnerConfig } from "../../config/config.ts";
-import type { Executor } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
 import type { Op, ShellName } from "../../shell.ts";
 import type { Job } from "../job.ts";
 import { gitVariables } from "../variables/git-variables.ts";

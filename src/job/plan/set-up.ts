@@ -1,6 +1,7 @@
 import type { RunnerConfig } from "../../config/config.ts";
 import { ScriptFailure, SystemFailure } from "../../errors.ts";
-import type { Executor, JobPlace, PreparedVariables } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
+import type { JobPlace, PreparedVariables } from "../../executor/prepare.ts";
 import type { Job, Variable } from "../job.ts";
 import { createVariables, type JobVariables, type Place, type RunnerIdentity } from "../variables/variables.ts";
 import { clonePath } from "./clone-path.ts";

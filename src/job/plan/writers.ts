@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../errors.ts";
-import type { Executor } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
 import type { Op, ShellName, ShellWriter } from "../../shell.ts";
 
 /** Who writes the scripts of a job. */

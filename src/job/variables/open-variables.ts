@@ -1,4 +1,4 @@
-import type { OpenVariable } from "../../executor.ts";
+import type { OpenVariable } from "../../executor/prepare.ts";
 import { expandReferences, parseReferences } from "./expand.ts";
 import { isRedirecting } from "./runner-variables.ts";
 

@@ -1,4 +1,4 @@
-import type { OpenVariable } from "../../executor.ts";
+import type { OpenVariable } from "../../executor/prepare.ts";
 import type { Op } from "../../shell.ts";
 import type { Job, Variable } from "../job.ts";
 import { expandName, expandReferences } from "./expand.ts";

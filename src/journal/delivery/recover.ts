@@ -1,5 +1,6 @@
 import { describeError, Stop, SystemFailure } from "../../errors.ts";
-import type { Executor, Note, Recovered } from "../../executor.ts";
+import type { Executor, Recovered } from "../../executor/executor.ts";
+import type { Note } from "../../executor/prepare.ts";
 import type { Log } from "../../log.ts";
 import { deadline, retry, unlessAborted } from "../../time.ts";
 import type { JobRecord, Journal, LeftoverJob, Outbox, StoredJob } from "../contract.ts";

@@ -1,6 +1,6 @@
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from "node:fs";
 import { z } from "zod";
-import type { Note } from "../../executor.ts";
+import type { Note } from "../../executor/prepare.ts";
 import { decodeLines, encodeLine } from "../records/record-lines.ts";
 
 /** What the entries mean; goes up with each change that an older runner would not understand. */

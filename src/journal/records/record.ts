@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError, SystemFailure } from "../../errors.ts";
-import type { Note } from "../../executor.ts";
+import type { Note } from "../../executor/prepare.ts";
 import { removeTree } from "../../files/remove-tree.ts";
 import type { Log } from "../../log.ts";
 import type { FinalReport, JobRecord, StoredJob } from "../contract.ts";

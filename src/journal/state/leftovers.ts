@@ -1,7 +1,7 @@
 import { lstat, open, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../../errors.ts";
-import type { Note } from "../../executor.ts";
+import type { Note } from "../../executor/prepare.ts";
 import { removeTree } from "../../files/remove-tree.ts";
 import type { Log } from "../../log.ts";
 import type { FinalReport, LeftoverJob } from "../contract.ts";

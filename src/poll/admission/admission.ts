@@ -1,7 +1,7 @@
 import type { DiskState, RunnerActivity } from "../../board/contract.ts";
 import type { AdmissionConfig, Config } from "../../config/config.ts";
 import { describeError } from "../../errors.ts";
-import type { Executor } from "../../executor.ts";
+import type { Executor } from "../../executor/executor.ts";
 import type { Log } from "../../log.ts";
 import type { EntryMeter } from "../../metrics/meters.ts";
 import { type Attempt, createBreaker } from "./breaker.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import kubernetes from "../../../executors/kubernetes/index.ts";
 import { checkedTable } from "../../../executors/kubernetes/settings/table.ts";
-import type { Executor } from "../../../src/executor.ts";
+import type { Executor } from "../../../src/executor/executor.ts";
 import { never } from "../../../src/time.ts";
 import { executorDeps } from "../../support/executor-deps.ts";
 import { Sink } from "../../support/executor-kit.ts";

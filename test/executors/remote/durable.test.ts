@@ -14,7 +14,7 @@ import {
   runRemoteScript,
 } from "../../../executors/remote/index.ts";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { Exit } from "../../../src/executor.ts";
+import type { Exit } from "../../../src/executor/environment.ts";
 import { never } from "../../../src/time.ts";
 import { Sink } from "../../support/executor-kit.ts";
 import { localCommands, toolDirectory } from "./local.ts";

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import shell from "../../../executors/shell/index.ts";
-import { defineExecutor } from "../../../src/executor.ts";
+import { defineExecutor } from "../../../src/executor/executor.ts";
 import { words } from "./words.ts";
 
 /** A minimal executor: it has the shell's jobs and a table of its own. */

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { StringDecoder } from "node:string_decoder";
 import { describeError } from "../../../../src/errors.ts";
-import type { Notes } from "../../../../src/executor.ts";
+import type { Notes } from "../../../../src/executor/prepare.ts";
 import { openLog } from "../../container/service-log.ts";
 import type { Engine } from "../../engine/engine.ts";
 import { type Channel, createDemultiplexer } from "../../engine/stream.ts";

@@ -1,6 +1,6 @@
 import type { ContainerCreateOptions } from "dockerode";
 import { describeError } from "../../../../src/errors.ts";
-import type { Notes } from "../../../../src/executor.ts";
+import type { Notes } from "../../../../src/executor/prepare.ts";
 import { passOn } from "../../../common/notes.ts";
 import { healthPorts, healthProbe } from "../../../images/health.ts";
 import type { WantedService } from "../../../images/wanted.ts";

@@ -3,7 +3,7 @@ import { lookup } from "node:dns/promises";
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { execa } from "execa";
 import { CommandError } from "../../../errors.ts";
-import type { JobLocation } from "../../../executor.ts";
+import type { JobLocation } from "../../../executor/environment.ts";
 
 /** Where jobs fetch their sources from this machine. */
 export interface SourcesAddress {

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import type { ExecutorWords } from "../../../executor-words.ts";
+import type { ExecutorWords } from "../../../executor/words.ts";
 import { attributeOf, type FlagValues, runnerFlags } from "../../register/runner-flags.ts";
 
 /** What the next `exec` needs of a run that was killed, to reach what its executor has left. */

@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import { describeError } from "../../../errors.ts";
-import type { ScriptKeeping } from "../../../executor.ts";
+import type { ScriptKeeping } from "../../../executor/environment.ts";
 import { type CheckpointFile, openCheckpoints } from "../../../journal/live/checkpoint.ts";
 import { type LifeEntry, openLife } from "../../../journal/live/life.ts";
 import { createSeal, openPayload } from "../../../journal/live/payload.ts";

@@ -1,5 +1,5 @@
 import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
-import type { Exit } from "../../../executor.ts";
+import type { Exit } from "../../../executor/environment.ts";
 import type { Tone } from "../../../shell.ts";
 import type { Outcome } from "../../job.ts";
 

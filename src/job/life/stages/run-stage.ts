@@ -1,5 +1,5 @@
 import { ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
-import type { Environment, Exit } from "../../../executor.ts";
+import type { Environment, Exit } from "../../../executor/environment.ts";
 import type { Log } from "../../../log.ts";
 import type { Op } from "../../../shell.ts";
 import { deadline, retry } from "../../../time.ts";

@@ -1,5 +1,5 @@
 import { Stop } from "../../../errors.ts";
-import type { Environment } from "../../../executor.ts";
+import type { Environment } from "../../../executor/environment.ts";
 import type { Outcome } from "../../job.ts";
 import { planJob } from "../../plan/plan.ts";
 import { setUp } from "../../plan/set-up.ts";

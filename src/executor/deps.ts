@@ -1,5 +1,5 @@
-import type { Log } from "./log.ts";
-import type { Argv, ShellName } from "./shell.ts";
+import type { Log } from "../log.ts";
+import type { Argv, ShellName } from "../shell.ts";
 
 /** What a `[[runners]]` entry says to its executor besides the executor's own tables. */
 export interface EntrySettings {
