@@ -52,3 +52,7 @@ export interface ExecutorWords {
   /** A new entry as `register` saves it: with what has always been added to what the flags say. */
   completeEntry?(entry: EntryTable): EntryTable;
 }
+
+export function isEntryTable(value: EntryValue | undefined): value is EntryTable {
+  return typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
+}

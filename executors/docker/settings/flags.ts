@@ -1,4 +1,4 @@
-import type { EntryFlag, EntryTable } from "../../../src/executor/words.ts";
+import { type EntryFlag, type EntryTable, isEntryTable } from "../../../src/executor/words.ts";
 import { moreRows, type Row } from "./more-flags.ts";
 
 /** Flag without `docker-`, variable without `DOCKER_`, key of `[runners.docker]`. */
@@ -84,12 +84,8 @@ export const dockerFlags: readonly EntryFlag[] = rows.map(([flag, env, key, kind
 /** The Go runner has always added `/cache`, which jobs keep things in, to the volumes of a new entry. */
 export function withCacheVolume(entry: EntryTable): EntryTable {
   const { docker } = entry;
-  const table: EntryTable = isTable(docker) ? docker : {};
+  const table: EntryTable = isEntryTable(docker) ? docker : {};
   const given = Array.isArray(table.volumes) ? table.volumes.map(String) : [];
   const there = given.some((volume) => /(?:^|:)\/cache\/?(?::[\w,]+)?$/.test(volume));
   return there ? entry : { ...entry, docker: { ...table, volumes: [...given, "/cache"] } };
-}
-
-function isTable(value: EntryTable[string]): value is EntryTable {
-  return typeof value === "object" && !Array.isArray(value);
 }

@@ -1,5 +1,12 @@
 import type { NewRunner } from "../../config/file/save.ts";
-import type { EntryFlag, EntryQuestion, EntryTable, EntryValue, ExecutorWords } from "../../executor/words.ts";
+import {
+  type EntryFlag,
+  type EntryQuestion,
+  type EntryTable,
+  type EntryValue,
+  type ExecutorWords,
+  isEntryTable,
+} from "../../executor/words.ts";
 import { cacheFlags } from "./cache-flags.ts";
 import { readFlagValue } from "./flag-value.ts";
 
@@ -272,7 +279,8 @@ function overTemplate(template: EntryTable, given: EntryTable): EntryTable {
   const merged: Record<string, EntryValue | undefined> = { ...template };
   for (const [key, value] of Object.entries(given)) {
     const below = merged[key];
-    if (value !== undefined) merged[key] = isTable(below) && isTable(value) ? overTemplate(below, value) : value;
+    if (value !== undefined)
+      merged[key] = isEntryTable(below) && isEntryTable(value) ? overTemplate(below, value) : value;
   }
   return merged;
 }
@@ -280,10 +288,6 @@ function overTemplate(template: EntryTable, given: EntryTable): EntryTable {
 function withKey(table: EntryTable, [first = "", ...rest]: readonly string[], value: EntryValue): EntryTable {
   if (rest.length === 0) return { ...table, [first]: value };
   const below = table[first];
-  const inner = isTable(below) ? below : {};
+  const inner = isEntryTable(below) ? below : {};
   return { ...table, [first]: withKey(inner, rest, value) };
-}
-
-function isTable(value: EntryValue | undefined): value is EntryTable {
-  return typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
 }

@@ -1,31 +1,17 @@
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from "node:fs";
 import { z } from "zod";
-import type { Note } from "../../executor/prepare.ts";
 import { decodeLines, encodeLine } from "../records/record-lines.ts";
+import { failureReason, note } from "../records/words.ts";
 
 /** What the entries mean; goes up with each change that an older runner would not understand. */
 export const LIFE_FORMAT = 1;
 
 const count = z.number().int().nonnegative();
-const note: z.ZodType<Note> = z.record(
-  z.string(),
-  z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string())]),
-);
-const reasons = z.enum([
-  "script_failure",
-  "runner_system_failure",
-  "job_execution_timeout",
-  "runner_interrupted",
-  "job_canceled",
-  "image_pull_failure",
-  "runner_configuration_error",
-  "runner_external_dependency_failure",
-]);
 const setback = z.discriminatedUnion("result", [
   z.strictObject({ result: z.literal("canceled"), message: z.string() }),
   z.strictObject({
     result: z.literal("failed"),
-    reason: reasons,
+    reason: failureReason,
     message: z.string(),
     exitCode: z.number().int().optional(),
   }),

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { FinalReport, StoredJob } from "../contract.ts";
+import { failureReason, note } from "./words.ts";
 
 /** What a key may look like: it names a directory, and the marks of processes and containers. */
 export const keyShape = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
@@ -32,27 +33,14 @@ const storedJob: z.ZodType<StoredJob> = z.object({
 
 const finalReport: z.ZodType<FinalReport> = z.object({
   state: z.enum(["success", "failed"]),
-  reason: z
-    .enum([
-      "script_failure",
-      "runner_system_failure",
-      "job_execution_timeout",
-      "runner_interrupted",
-      "job_canceled",
-      "image_pull_failure",
-      "runner_configuration_error",
-      "runner_external_dependency_failure",
-    ])
-    .nullable(),
+  reason: failureReason.nullable(),
   exitCode: z.number().int().nullable(),
   at: z.string(),
 });
 
-const noteValue = z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string())]);
-
 const entry = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("accepted"), job: storedJob }),
-  z.object({ kind: z.literal("note"), note: z.record(z.string(), noteValue) }),
+  z.object({ kind: z.literal("note"), note }),
   z.object({ kind: z.literal("died"), offset: z.number().int().nonnegative() }),
   z.object({ kind: z.literal("finished"), report: finalReport }),
 ]);
