@@ -29,3 +29,8 @@ export function normalizeArguments(argv: readonly string[], longNames: ReadonlyS
     return longNames.has(known) ? `--${known}${value}` : word;
   });
 }
+
+/** For comparing: trailing slashes make no difference. */
+export function plainUrl(url: string): string {
+  return (URL.canParse(url) ? new URL(url).href : url).replace(/\/+$/, "");
+}

@@ -7,9 +7,10 @@ import { CommandError, problemLine } from "../errors.ts";
 import { exchangeToken } from "../tokens/exchange.ts";
 import { createExchanges } from "../tokens/exchanges.ts";
 import { openNotes, TOKEN_NOTES } from "../tokens/notes.ts";
+import { plainUrl } from "./arguments.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
-import { describeRunner, plainUrl } from "./verify.ts";
+import { describeRunner } from "./verify.ts";
 
 /**
  * Exchange tokens for new ones at their coordinator, and put those into the file. A running runner takes them up by itself.

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { createHmac, randomInt } from "node:crypto";
-import { link, mkdir, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
+import { link, mkdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { errorCode } from "../config/error-code.ts";
@@ -71,14 +71,11 @@ async function write(path: string, id: string, { makeDirectory }: { makeDirector
   const temporary = `${path}.${randomLetters(8)}`;
   await writeFile(temporary, `${id}\n`, { mode: 0o600, flag: "wx" });
   try {
-    // What is there and no id is replaced.
-    if (await exists(path)) await rename(temporary, path);
-    else
-      await link(temporary, path).catch(async (error: unknown) => {
-        if (errorCode(error) === "EEXIST") throw error;
-        // A disk without links.
-        await rename(temporary, path);
-      });
+    await link(temporary, path).catch(async (error: unknown) => {
+      if (errorCode(error) === "EEXIST" && (await read(path)) !== undefined) throw error;
+      // What is there is no id, or this is a disk without links.
+      await rename(temporary, path);
+    });
   } catch (error) {
     const theirs = await read(path);
     if (theirs === undefined) throw error;
@@ -87,13 +84,6 @@ async function write(path: string, id: string, { makeDirectory }: { makeDirector
     await unlink(temporary).catch(() => {});
   }
   return id;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** The state directory, as far as it is known before the configuration is checked. */

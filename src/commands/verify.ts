@@ -3,6 +3,7 @@ import { removeRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
 import { verifyToken } from "../coordinator/registration.ts";
 import { CommandError, problemLine } from "../errors.ts";
+import { plainUrl } from "./arguments.ts";
 import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
 import { runnerInfoOf } from "./runner-info.ts";
@@ -89,9 +90,4 @@ export function selectEntries(
   const asked = [name && `--name ${name}`, url && `--url ${url}`, token && "this --token"].filter(Boolean);
   if (asked.length === 0) throw new CommandError(`${file} has no runners. Add one: alloy-runner register`);
   throw new CommandError(`${file} has no runner with ${asked.join(" and ")}. See them all: alloy-runner list`);
-}
-
-/** Trailing slashes make no difference. */
-export function plainUrl(url: string): string {
-  return (URL.canParse(url) ? new URL(url).href : url).replace(/\/+$/, "");
 }

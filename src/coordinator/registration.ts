@@ -38,8 +38,8 @@ interface RegisteredRunner {
   readonly id: string;
   /** The runner's own token. */
   readonly token: string;
-  /** RFC 3339, or null if it never expires. */
-  readonly expiresAt: string | null;
+  /** `null`: never. */
+  readonly expiresAtMs: number | null;
 }
 
 export type RegisterAnswer =
@@ -96,8 +96,8 @@ export async function register(
 }
 
 export type VerifyAnswer =
-  /** `id`, `expiresAt` where the coordinator says them (GitLab); AlloyCI's answer is empty. */
-  | { readonly kind: "valid"; readonly id: string; readonly expiresAt: string | null }
+  /** `id`, `expiresAtMs` where the coordinator says them (GitLab); AlloyCI's answer is empty. */
+  | { readonly kind: "valid"; readonly id: string; readonly expiresAtMs: number | null }
   /** 403: the coordinator does not know the token (any more). */
   | { readonly kind: "unknown"; readonly message: string }
   | Trouble;
@@ -126,7 +126,7 @@ export async function verifyToken(
       return { kind: "trouble", message, status: answer.status, retryAfterMs: undefined };
     }
     const runner = runnerOf(answer);
-    return { kind: "valid", id: runner?.id ?? "", expiresAt: runner?.expiresAt ?? null };
+    return { kind: "valid", id: runner?.id ?? "", expiresAtMs: runner?.expiresAtMs ?? null };
   }
   return answered === "refused" ? { kind: "unknown", message: trouble.message } : trouble;
 }
@@ -165,7 +165,7 @@ export async function unregister(
 
 export type ResetAnswer =
   /** The token of before is worth nothing from now on. */
-  | { readonly kind: "exchanged"; readonly token: string; readonly expiresAt: string | null }
+  | { readonly kind: "exchanged"; readonly token: string; readonly expiresAtMs: number | null }
   /** 401, 403, 404: the coordinator knows no such token, exchanges none, or not for this person. */
   | { readonly kind: "refused"; readonly message: string }
   | Trouble;
@@ -203,7 +203,7 @@ export async function resetToken(
   if (answered !== "fine") return trouble;
   const granted = grantedIn(answer, "exchange a runner's token", caller.api);
   if ("kind" in granted) return granted;
-  return { kind: "exchanged", token: granted.token, expiresAt: granted.expiresAt };
+  return { kind: "exchanged", token: granted.token, expiresAtMs: granted.expiresAtMs };
 }
 
 /** A call by the right of `body.token`. */
@@ -240,8 +240,8 @@ function grantedIn(
   what: string,
   api: { readonly shown: string },
 ): Omit<RegisteredRunner, "kind"> | Trouble {
-  const { id = "", token, expiresAt = null } = runnerOf(answer) ?? {};
-  if (token !== undefined && TOKEN.test(token)) return { id, token, expiresAt };
+  const { id = "", token, expiresAtMs = null } = runnerOf(answer) ?? {};
+  if (token !== undefined && TOKEN.test(token)) return { id, token, expiresAtMs };
   const but =
     token === undefined
       ? "but not with the runner's token"
@@ -251,7 +251,7 @@ function grantedIn(
 }
 
 /** `{"id": 12, "token": "…", "token_expires_at": "…"}`, as far as it is there. */
-function runnerOf(answer: Answer): { id: string; token: string | undefined; expiresAt: string | null } | undefined {
+function runnerOf(answer: Answer): { id: string; token: string | undefined; expiresAtMs: number | null } | undefined {
   const text = answer.body.toString("utf8");
   let parsed: unknown;
   try {
@@ -264,7 +264,7 @@ function runnerOf(answer: Answer): { id: string; token: string | undefined; expi
   return {
     id: exactId(parsed.id, text),
     token: typeof token === "string" && token !== "" ? token : undefined,
-    expiresAt: typeof expiresAt === "string" && expiresAt !== "" ? expiresAt : null,
+    expiresAtMs: typeof expiresAt === "string" ? momentOf(expiresAt) : null,
   };
 }
 
@@ -273,4 +273,10 @@ function exactId(id: unknown, text: string): string {
   if (typeof id === "string") return id;
   if (typeof id !== "number") return "";
   return Number.isSafeInteger(id) ? String(id) : (/"id"\s*:\s*(\d+)/.exec(text)?.[1] ?? String(id));
+}
+
+/** `null`: never, which some write as the first moment of the first year. */
+function momentOf(text: string): number | null {
+  const ms = Date.parse(text);
+  return Number.isNaN(ms) || new Date(ms).getUTCFullYear() <= 1 ? null : ms;
 }

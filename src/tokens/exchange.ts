@@ -51,12 +51,7 @@ export async function exchangeToken(
     await pen.drop();
     return typeof answer === "string" ? trouble(answer) : answer;
   }
-  const expiresAtMs = answer.expiresAt === null ? Number.NaN : Date.parse(answer.expiresAt);
-  const fresh = {
-    token: answer.token,
-    obtainedAtMs: Date.now(),
-    expiresAtMs: Number.isNaN(expiresAtMs) ? null : expiresAtMs,
-  };
+  const fresh = { token: answer.token, obtainedAtMs: Date.now(), expiresAtMs: answer.expiresAtMs };
   const replacement = { url: runner.url.href, oldDigest: digest(runner.token), ...fresh };
   // Without its note it is in the file a moment later, or in this process alone.
   const kept = await pen.keep(replacement).catch((error: unknown) => describeError(error));

@@ -85,8 +85,7 @@ export function createTokenKeeper(options: KeeperOptions): TokenKeeper {
     }
     standing.verifyAtMs = null;
     if (answer.kind === "unknown") return;
-    const said = answer.expiresAt === null ? Number.NaN : Date.parse(answer.expiresAt);
-    const expiresAtMs = Number.isNaN(said) ? null : said;
+    const { expiresAtMs } = answer;
     const known = entry.tokenLife.expiresAtMs;
     standing.expiresAtMs = expiresAtMs;
     standing.expirySaid = true;

@@ -23,7 +23,7 @@ test("a runner is registered once, with what AlloyCI needs", async () => {
     kind: "registered",
     id: "12345678901234567890",
     token: "abc==",
-    expiresAt: null,
+    expiresAtMs: null,
   });
   expect(received).toHaveLength(1);
   expect(received[0]).toMatchObject({ method: "POST", path: "/api/v4/runners" });
@@ -59,7 +59,9 @@ test("what else GitLab takes is sent when it is set", async () => {
     accessLevel: "ref_protected",
     maximumTimeoutSeconds: 600,
   } as const;
-  expect(await register(target, more, info, testDeps(), never)).toMatchObject({ expiresAt: "2026-10-01T00:00:00Z" });
+  expect(await register(target, more, info, testDeps(), never)).toMatchObject({
+    expiresAtMs: Date.parse("2026-10-01T00:00:00Z"),
+  });
   const body = JSON.parse(String(received[0]?.body));
   expect(body).toMatchObject({
     paused: true,
@@ -97,14 +99,14 @@ test("a registration that reaches nobody is trouble", async () => {
 });
 
 test.each([
-  [{ status: 200 }, { kind: "valid", id: "", expiresAt: null }],
+  [{ status: 200 }, { kind: "valid", id: "", expiresAtMs: null }],
   [
     { status: 200, body: "200" },
-    { kind: "valid", id: "", expiresAt: null },
+    { kind: "valid", id: "", expiresAtMs: null },
   ],
   [
     { status: 200, body: '{"id":7,"token":"t","token_expires_at":null}' },
-    { kind: "valid", id: "7", expiresAt: null },
+    { kind: "valid", id: "7", expiresAtMs: null },
   ],
   [{ status: 403 }, { kind: "unknown" }],
   [{ status: 422 }, { kind: "trouble", status: 422 }],
@@ -186,6 +188,7 @@ test("a call ends with its signal's reason", async () => {
 test.each([
   [201, '{"token":"glrt-new","token_expires_at":"2027-01-02T03:04:05.678Z"}', "exchanged"],
   [201, '{"token":"glrt-new","token_expires_at":null}', "exchanged"],
+  [201, '{"token":"glrt-new","token_expires_at":"0001-01-01T00:00:00Z"}', "exchanged"],
   [201, "{}", "trouble"],
   [403, '{"message":"403 Forbidden - glrt-old"}', "refused"],
   [404, "", "refused"],
@@ -198,7 +201,11 @@ test.each([
   expect(answer).toMatchObject({ kind });
   expect("message" in answer ? answer.message : "").not.toContain("glrt-old");
   if (answer.kind === "exchanged")
-    expect(answer).toEqual({ kind, token: "glrt-new", expiresAt: JSON.parse(body).token_expires_at });
+    expect(answer).toEqual({
+      kind,
+      token: "glrt-new",
+      expiresAtMs: body.includes("2027") ? Date.parse("2027-01-02T03:04:05.678Z") : null,
+    });
   expect(received.map(({ path, body: sent }) => [path, JSON.parse(String(sent))])).toEqual([
     ["/api/v4/runners/reset_authentication_token", { token: "glrt-old" }],
   ]);
@@ -211,7 +218,7 @@ test("a token is exchanged by a person's right, which says whose it is", async (
   expect(await resetToken(target, right, testDeps(), never)).toEqual({
     kind: "exchanged",
     token: "glrt-new",
-    expiresAt: null,
+    expiresAtMs: null,
   });
   expect(received[0]).toMatchObject({
     path: "/api/v4/runners/12/reset_authentication_token",

@@ -2,8 +2,9 @@ import { readFile } from "node:fs/promises";
 import { describeError } from "../../errors.ts";
 import { never } from "../../time.ts";
 import { type Ask, misconfigured } from "../ask.ts";
+import type { BearerToken } from "../bearer.ts";
 import { keepUntil } from "../expiring.ts";
-import { type AzureToken, askForAzureToken, authorityOf, clientToken } from "./tokens.ts";
+import { askForAzureToken, authorityOf, clientToken } from "./tokens.ts";
 
 export interface AzureLoginOptions {
   readonly ask: Ask;
@@ -17,11 +18,11 @@ const MACHINE = "http://169.254.169.254";
 const LOOK_MS = 1000;
 
 /** Tokens for storage, as Azure's own tools find them: of a client, of a pod's identity, of the machine's. */
-export function openAzureLogin(options: AzureLoginOptions): () => Promise<AzureToken> {
+export function openAzureLogin(options: AzureLoginOptions): () => Promise<BearerToken> {
   return keepUntil(() => newToken(options));
 }
 
-async function newToken({ ask, askNearby, environment }: AzureLoginOptions): Promise<AzureToken> {
+async function newToken({ ask, askNearby, environment }: AzureLoginOptions): Promise<BearerToken> {
   const {
     AZURE_TENANT_ID: tenant = "",
     AZURE_CLIENT_ID: clientId = "",

@@ -1,10 +1,6 @@
 import { z } from "zod";
-import { type Ask, form, jsonOf, type Question, refused } from "../ask.ts";
-
-export interface AzureToken {
-  readonly accessToken: string;
-  readonly lifeMs: number;
-}
+import { type Ask, form, type Question } from "../ask.ts";
+import { askForBearer, type BearerToken } from "../bearer.ts";
 
 export interface ClientLogin {
   /** `https://login.microsoftonline.com` */
@@ -15,7 +11,6 @@ export interface ClientLogin {
   readonly proof: { readonly assertion: string } | { readonly secret: string };
 }
 
-const answerSchema = z.object({ access_token: z.string().min(1), expires_in: z.coerce.number().default(3600) });
 const errorSchema = z.object({
   error: z.union([z.string(), z.object({ message: z.string() }).transform(({ message }) => message)]).optional(),
   error_description: z.string().optional(),
@@ -28,7 +23,7 @@ export function authorityOf(environment: Readonly<Record<string, string | undefi
 }
 
 /** A token for a client that shows its secret, or a token that somebody it trusts has given it. */
-export async function clientToken(ask: Ask, login: ClientLogin, signal: AbortSignal): Promise<AzureToken> {
+export async function clientToken(ask: Ask, login: ClientLogin, signal: AbortSignal): Promise<BearerToken> {
   const { authority, tenant, clientId, scope, proof } = login;
   const shown: Record<string, string> =
     "secret" in proof
@@ -43,13 +38,8 @@ export async function clientToken(ask: Ask, login: ClientLogin, signal: AbortSig
   return await askForAzureToken(ask, { what: "log in to Azure", url, ...form(fields) }, signal);
 }
 
-export async function askForAzureToken(ask: Ask, question: Question, signal: AbortSignal): Promise<AzureToken> {
-  const reply = await ask(question, signal);
-  const answer = answerSchema.safeParse(jsonOf(reply));
-  if (reply.status === 200 && answer.success) {
-    return { accessToken: answer.data.access_token, lifeMs: answer.data.expires_in * 1000 };
-  }
-  throw refused(question, reply.status, reply.status === 200 ? "the answer has no token" : azureError(jsonOf(reply)));
+export async function askForAzureToken(ask: Ask, question: Question, signal: AbortSignal): Promise<BearerToken> {
+  return await askForBearer(ask, question, azureError, signal);
 }
 
 export function azureError(answer: unknown): string {

@@ -1,12 +1,7 @@
 import { z } from "zod";
-import { type Ask, jsonOf, type Question, refused } from "../ask.ts";
+import type { Ask, Question } from "../ask.ts";
+import { askForBearer, type BearerToken } from "../bearer.ts";
 
-export interface GoogleToken {
-  readonly accessToken: string;
-  readonly lifeMs: number;
-}
-
-const answerSchema = z.object({ access_token: z.string().min(1), expires_in: z.coerce.number().default(3600) });
 const errorSchema = z.object({ error: z.unknown(), error_description: z.string().optional() });
 
 export const GOOGLE_STS = "https://sts.googleapis.com/v1/token";
@@ -23,7 +18,7 @@ export interface Exchange {
 }
 
 /** Workload identity federation: a token of somebody else's for one of Google's. */
-export async function exchangeToken(ask: Ask, exchange: Exchange, signal: AbortSignal): Promise<GoogleToken> {
+export async function exchangeToken(ask: Ask, exchange: Exchange, signal: AbortSignal): Promise<BearerToken> {
   const { url, audience, subjectToken, subjectTokenType, scope } = exchange;
   const body = JSON.stringify({
     audience,
@@ -37,13 +32,8 @@ export async function exchangeToken(ask: Ask, exchange: Exchange, signal: AbortS
   return await askForToken(ask, { what: "log in to Google", method: "POST", url, headers, body }, signal);
 }
 
-export async function askForToken(ask: Ask, question: Question, signal: AbortSignal): Promise<GoogleToken> {
-  const reply = await ask(question, signal);
-  const answer = answerSchema.safeParse(jsonOf(reply));
-  if (reply.status === 200 && answer.success) {
-    return { accessToken: answer.data.access_token, lifeMs: answer.data.expires_in * 1000 };
-  }
-  throw refused(question, reply.status, reply.status === 200 ? "the answer has no token" : googleError(jsonOf(reply)));
+export async function askForToken(ask: Ask, question: Question, signal: AbortSignal): Promise<BearerToken> {
+  return await askForBearer(ask, question, googleError, signal);
 }
 
 const statusSchema = z.object({ message: z.string() });

@@ -5,12 +5,13 @@ import { z } from "zod";
 import { describeError } from "../../errors.ts";
 import { never } from "../../time.ts";
 import { type Ask, form, jsonOf, misconfigured, refused } from "../ask.ts";
+import type { BearerToken } from "../bearer.ts";
 import { keepUntil } from "../expiring.ts";
-import { askForToken, CLOUD_SCOPE, exchangeToken, type GoogleToken, googleError } from "./federation.ts";
+import { askForToken, CLOUD_SCOPE, exchangeToken, googleError } from "./federation.ts";
 import type { GoogleKey } from "./signed-url.ts";
 
 /** How somebody is let in at Google: a key that signs addresses, or tokens that go with requests. */
-export type GoogleLogin = { readonly key: GoogleKey } | { token(): Promise<GoogleToken> };
+export type GoogleLogin = { readonly key: GoogleKey } | { token(): Promise<BearerToken> };
 
 export interface GoogleLoginOptions {
   readonly ask: Ask;
@@ -77,7 +78,7 @@ export async function openGoogleLogin(options: GoogleLoginOptions): Promise<Goog
   return { token: keepUntil(() => askForToken(ask, { what: "log in to Google", url, ...form(fields) }, never)) };
 }
 
-async function federatedToken(file: External, options: GoogleLoginOptions): Promise<GoogleToken> {
+async function federatedToken(file: External, options: GoogleLoginOptions): Promise<BearerToken> {
   const { ask } = options;
   const exchange = {
     url: new URL(file.token_url),
@@ -126,7 +127,7 @@ async function subjectToken(from: External["credential_source"], { askNearby }: 
 }
 
 /** What Google gives a machine, or a pod of its clusters. */
-async function machineToken({ askNearby, environment }: GoogleLoginOptions): Promise<GoogleToken> {
+async function machineToken({ askNearby, environment }: GoogleLoginOptions): Promise<BearerToken> {
   const host = environment.GCE_METADATA_HOST || "metadata.google.internal";
   const url = new URL(`http://${host}/computeMetadata/v1/instance/service-accounts/default/token`);
   const headers = { "metadata-flavor": "Google" };

@@ -74,13 +74,13 @@ export async function checkCoordinator(entry: RunnerConfig, context: CommandCont
           "Jobs start late: look at the network and the coordinator",
         ),
       );
-    const { expiresAt } = answer;
-    const left = expiresAt === null ? Number.POSITIVE_INFINITY : new Date(expiresAt).getTime() - Date.now();
+    const { expiresAtMs } = answer;
+    const left = (expiresAtMs ?? Number.POSITIVE_INFINITY) - Date.now();
     if (left < SOON_MS)
       notes.push(
         finding(
           "warning",
-          `its token expires on ${String(expiresAt)}`,
+          `its token expires on ${new Date(expiresAtMs ?? 0).toISOString()}`,
           "Renew it at the coordinator, and put the new one into the entry",
         ),
       );

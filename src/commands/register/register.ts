@@ -10,6 +10,7 @@ import { register, unregister, verifyToken } from "../../coordinator/registratio
 import { CommandError, describeError, Stop } from "../../errors.ts";
 import type { EntryTable } from "../../executor/words.ts";
 import { deadline, never } from "../../time.ts";
+import { plainUrl } from "../arguments.ts";
 import { type CommandContext, configFileOf, loadOptions } from "../context.ts";
 import { withoutUser } from "../list.ts";
 import { runnerInfoOf } from "../runner-info.ts";
@@ -52,12 +53,12 @@ export async function registerCommand(given: FlagValues, ask: Ask | null, contex
   const serverSide = readServerSide(values);
   const answers = await gather(values, ask, context);
   const template = await onlyOf(whole, answers.executor, context);
-  const entry = (token: string, { id = "", expiresAt = null }: Partial<Granted> = {}): NewRunner => ({
+  const entry = (token: string, { id = "", expiresAtMs = null }: Partial<Granted> = {}): NewRunner => ({
     name: answers.name,
     url: answers.url.href,
     ...(/^[1-9]\d*$/.test(id) ? { id: Number.isSafeInteger(Number(id)) ? Number(id) : id } : {}),
     token,
-    ...tokenTimes(expiresAt),
+    ...tokenTimes(expiresAtMs),
     executor: answers.executor,
     ...entryKeys({ ...values, ...answers.more }, context.catalog.words, answers.executor, template),
   });
@@ -67,7 +68,7 @@ export async function registerCommand(given: FlagValues, ask: Ask | null, contex
   const { credential } = answers;
   if (
     credential.kind === "runner" &&
-    existing.some((one) => one.token === credential.token && sameUrl(one.url, answers.url))
+    existing.some((one) => one.token === credential.token && plainUrl(one.url) === plainUrl(answers.url.href))
   ) {
     context.say(`${file} has an entry with this url and token already: nothing to do`);
     return;
@@ -212,10 +213,6 @@ function urlComplaint(text: string): string | null {
     : `must begin with https:// or http://, not ${protocol}//`;
 }
 
-function sameUrl(text: string, url: URL): boolean {
-  return URL.canParse(text) && new URL(text).href.replace(/\/+$/, "") === url.href.replace(/\/+$/, "");
-}
-
 /** The new entry by itself, checked as `run` will check it. Problems name the key instead of a line that is not written. */
 async function checkedEntry(entry: NewRunner, configFile: string, context: CommandContext): Promise<RunnerConfig> {
   const usual = loadOptions(context);
@@ -246,15 +243,14 @@ async function mustBeWritable(file: string): Promise<void> {
 /** What the coordinator says of a runner beside its token. */
 interface Granted {
   readonly id: string;
-  /** RFC 3339, or null if it never expires. */
-  readonly expiresAt: string | null;
+  /** `null`: never. */
+  readonly expiresAtMs: number | null;
 }
 
 /** Keys for a token that expires; none for one that does not. */
-function tokenTimes(expiresAt: string | null): EntryTable {
-  const expires = new Date(expiresAt ?? Number.NaN);
-  if (Number.isNaN(expires.getTime())) return {};
-  return { token_obtained_at: new Date(), token_expires_at: expires };
+function tokenTimes(expiresAtMs: number | null): EntryTable {
+  if (expiresAtMs === null) return {};
+  return { token_obtained_at: new Date(), token_expires_at: new Date(expiresAtMs) };
 }
 
 async function mustBeValid(entry: RunnerConfig, token: string, context: CommandContext): Promise<Granted> {
