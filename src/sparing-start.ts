@@ -12,9 +12,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Has this program start anew, as the same process, with `SETTINGS`: they are read from the environment, before any
- * code runs. Under Node, on other systems than Linux, where it cannot be done, and in a process that has them, nothing happens. Afterwards they stand in no
- * environment that others inherit.
+ * Has this program start anew, as the same process, with `SETTINGS`: they are read from the environment, before any code runs.
+ * Nothing happens under Node, on other systems than Linux, and in a process that has them already, in whose environment for
+ * others they do not stay.
  */
 export function startSparing(): void {
   const names = Object.keys(SETTINGS);
