@@ -23,7 +23,7 @@ import { deadline, never } from "../time.ts";
 import { pickFile } from "../transfer/zip/pick.ts";
 import { revision, version } from "../version.ts";
 import { createBury } from "./bury.ts";
-import { openServices } from "./services.ts";
+import { openServices } from "./services/services.ts";
 import { hostPlaces } from "./surroundings.ts";
 
 /** The parts of the agent behind `exec`: the same services, supervisor and executors as those of `run`. */

@@ -14,7 +14,7 @@ import { openNotifier } from "../notify.ts";
 import { hearOthers } from "../quiet-runtime.ts";
 import { createExchanges, type Exchanges } from "../tokens/exchanges.ts";
 import { revision, runtime, version } from "../version.ts";
-import { openServices } from "./services.ts";
+import { openServices } from "./services/services.ts";
 
 /** `run`. @returns the exit status */
 export async function runAgent(values: FlagValues, context: CommandContext, logging: LogSettings): Promise<number> {

@@ -8,7 +8,7 @@ import { foreignKeysOf } from "./check/keys.ts";
 import { type GlobalSettings, globalSchema } from "./check/schema.ts";
 import type { BrokenEntry, Config, RunnerConfig } from "./config.ts";
 import { entriesOf, nameOf } from "./entries.ts";
-import { type EntrySurroundings, readEntry } from "./entry.ts";
+import { type EntrySurroundings, readEntry } from "./entry/entry.ts";
 import { errorCode } from "./error-code.ts";
 import { childOf, nodeAt } from "./file/layout-node.ts";
 import { modeWarnings, readConfigFile } from "./file/read.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { timeOf } from "../../src/config/entry/token-life.ts";
 import { digest } from "../../src/config/identity.ts";
-import { timeOf } from "../../src/config/token-life.ts";
 import { createExchanges } from "../../src/tokens/exchanges.ts";
 import { exchangeAt } from "../../src/tokens/lifetime.ts";
 

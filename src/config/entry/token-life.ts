@@ -1,4 +1,4 @@
-import type { ExchangedToken, TokenLife } from "./config.ts";
+import type { ExchangedToken, TokenLife } from "../config.ts";
 
 /** Keys of an entry that say whose its token is and how long it lives, lower case. */
 export const TOKEN_KEYS: ReadonlySet<string> = new Set([

@@ -1,5 +1,5 @@
-import type { CacheTable } from "./check/schema.ts";
-import type { AzureContainer, GcsBucket } from "./config.ts";
+import type { CacheTable } from "../check/schema.ts";
+import type { AzureContainer, GcsBucket } from "../config.ts";
 
 /** What keeps a bucket from being used: the keys' path below `[runners.cache]`, and why. */
 export interface BucketProblem {

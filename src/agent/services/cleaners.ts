@@ -1,10 +1,10 @@
-import type { Config, ExecutorSurroundings } from "../config/config.ts";
-import { describeError } from "../errors.ts";
-import type { Executor, ExecutorCatalog } from "../executor/executor.ts";
-import type { StoredJob } from "../journal/contract.ts";
-import type { Log } from "../log.ts";
-import { closeExecutor } from "../poll/close-executor.ts";
-import { WITHOUT_ENTRY } from "./surroundings.ts";
+import type { Config, ExecutorSurroundings } from "../../config/config.ts";
+import { describeError } from "../../errors.ts";
+import type { Executor, ExecutorCatalog } from "../../executor/executor.ts";
+import type { StoredJob } from "../../journal/contract.ts";
+import type { Log } from "../../log.ts";
+import { closeExecutor } from "../../poll/close-executor.ts";
+import { WITHOUT_ENTRY } from "../surroundings.ts";
 
 export interface CleanersOptions {
   readonly catalog: ExecutorCatalog;

@@ -1,16 +1,16 @@
 import { isAbsolute, resolve } from "node:path";
-import type { ExecutorCatalog, ExecutorDefinition } from "../executor/executor.ts";
+import type { ExecutorCatalog } from "../../executor/executor.ts";
+import { keyName, type Part, readPart, subTable } from "../check/check.ts";
+import { featureFlagWarnings, readFeatureFlags } from "../check/feature-flags.ts";
+import { isForeignTable } from "../check/keys.ts";
+import { type RunnerSettings, runnerSchema } from "../check/schema.ts";
+import type { EntryReach, ExchangedToken, RunnerConfig } from "../config.ts";
+import { childOf, nodeAt } from "../file/layout-node.ts";
+import { canonicalText } from "../file/toml.ts";
+import { digest, entryId, runnerName, shortToken, shortTokens } from "../identity.ts";
+import { readToken, readUrl } from "./address.ts";
 import { readCache } from "./cache.ts";
-import { keyName, type Part, readPart, subTable } from "./check/check.ts";
-import { featureFlagWarnings, readFeatureFlags } from "./check/feature-flags.ts";
-import { isForeignTable, nearest } from "./check/keys.ts";
-import { type RunnerSettings, runnerSchema } from "./check/schema.ts";
-import type { EntryReach, ExchangedToken, RunnerConfig } from "./config.ts";
-import { expandVariables } from "./expand.ts";
-import { childOf, nodeAt } from "./file/layout-node.ts";
-import { canonicalText, isTable } from "./file/toml.ts";
-import { deepFreeze } from "./freeze.ts";
-import { digest, entryId, runnerName, shortToken, shortTokens } from "./identity.ts";
+import { checkShell, findExecutor, lookForPrograms, type Report, readTables } from "./executor.ts";
 import { readQueuingLimits } from "./monitoring.ts";
 import { lifeOf, readTokenLife, TOKEN_KEYS } from "./token-life.ts";
 
@@ -62,7 +62,7 @@ export async function readEntry(
 
   const settings = readPart(runnerSchema, { ...entry, skip });
   const tables = definition === undefined ? null : readTables(entry, definition, at("executor"));
-  if (definition !== undefined && tables !== null) await lookForPrograms(entry, definition, tables, around);
+  if (definition !== undefined && tables !== null) await lookForPrograms(entry, definition, tables, around.findProgram);
   if (settings === undefined) return { reach: null };
   const url = readUrl(settings.url, around.env, (text) => problem("url", text));
   const given = readToken(settings.token, around.env, (text) => problem("token", text));
@@ -192,113 +192,9 @@ export async function readEntry(
   return { runner };
 }
 
-/** The programs that the entry's tables name, each at its own line. */
-async function lookForPrograms(
-  entry: Part,
-  definition: ExecutorDefinition,
-  tables: Readonly<Record<string, unknown>>,
-  { findProgram }: EntrySurroundings,
-): Promise<void> {
-  if (findProgram === undefined) return;
-  for (const { table, key, program } of definition.programs?.(tables) ?? []) {
-    const complaint = await findProgram(program);
-    if (complaint === null) continue;
-    const path = key === undefined ? ["executor"] : [table, key];
-    const found = key === undefined ? null : subTable(entry.data, entry.node, table);
-    const node = found?.node.kind === "table" && key !== undefined ? childOf(found.node, key) : undefined;
-    entry.findings.problem((node ?? found?.node ?? nodeAt(entry.node, path)).at, keyName(entry, path), complaint);
-  }
-}
-
 const TLS_KEYS = ["tls-ca-file", "tls-cert-file", "tls-key-file"] as const;
 const UNUSED_PRE_CLONE =
   "has no effect beside pre_get_sources_script, which is its newer name. Put both texts into one of them";
-
-type Report = (key: string, text: string) => void;
-
-async function findExecutor(
-  name: string,
-  catalog: ExecutorCatalog,
-  problem: Report,
-): Promise<ExecutorDefinition | undefined> {
-  if (catalog.names.includes(name)) return catalog.load(name);
-  const known = catalog.names.map((each) => `"${each}"`).join(", ");
-  const meant = nearest(name, catalog.names);
-  const what = catalog.absent.names.includes(name)
-    ? `the executor "${name}" is not available in this version`
-    : `there is no executor ${JSON.stringify(name.slice(0, 60))}`;
-  problem("executor", `${what}. Use one of ${known}${meant === undefined ? "" : `. Did you mean "${meant}"?`}`);
-  return undefined;
-}
-
-/** The executor's own tables by its own schemas; `null` after a problem. */
-function readTables(
-  entry: Part,
-  definition: ExecutorDefinition,
-  executorAt: number,
-): Readonly<Record<string, unknown>> | null {
-  const tables: Record<string, unknown> = {};
-  let sound = true;
-  for (const { name, required, schema } of definition.tables) {
-    const found = subTable(entry.data, entry.node, name);
-    const key = keyName(entry, [name]);
-    if (found === null) {
-      tables[name] = undefined;
-      if (required) {
-        sound = false;
-        const where = `the table [runners.${name}]`;
-        const text = `executor "${definition.name}" needs ${where}. Add it to this entry`;
-        entry.findings.problem(executorAt, key, text, { executor: definition.name, table: name });
-      }
-    } else if (!isTable(found.data)) {
-      sound = false;
-      entry.findings.problem(found.node.at, key, `expected a table: write [runners.${name}] above its keys`);
-    } else {
-      const part: Part = { ...entry, data: found.data, node: found.node, table: `runners.${name}`, skip: new Set() };
-      tables[name] = readPart(schema, part);
-      if (tables[name] === undefined) sound = false;
-    }
-  }
-  const complaint = sound ? (definition.check?.(tables) ?? null) : null;
-  if (complaint !== null) entry.findings.problem(executorAt, keyName(entry, ["executor"]), complaint);
-  deepFreeze(tables);
-  return sound && complaint === null ? tables : null;
-}
-
-type Variables = EntrySurroundings["env"];
-
-function expand(key: string, text: string, env: Variables, problem: (text: string) => void): string | null {
-  const { text: expanded, missing } = expandVariables(text, env);
-  if (missing.length === 0) return expanded.trim();
-  const names = missing.map((name) => `$${name}`).join(", ");
-  problem(`${names} is not set in the runner's environment. Set it, or write the ${key} itself ("$$" stands for "$")`);
-  return null;
-}
-
-/** The coordinator's address; the path is kept as written. */
-function readUrl(text: string, env: Variables, problem: (text: string) => void): URL | null {
-  const expanded = expand("url", text, env, problem);
-  if (expanded === null) return null;
-  const example = "Expected an address such as https://alloy.example.com";
-  const shown = JSON.stringify(expanded.replace(/\/\/[^/]*@/, "//…@").slice(0, 100));
-  if (expanded === "") problem(`is empty. ${example}`);
-  else if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(expanded)) {
-    problem(`${shown} has no scheme. ${example}, with http:// or https:// in front`);
-  } else if (!/^https?:/i.test(expanded)) problem(`${shown} is neither http nor https. ${example}`);
-  else if (!URL.canParse(expanded)) problem(`${shown} is not a valid address. ${example}`);
-  else return new URL(expanded);
-  return null;
-}
-
-function readToken(text: string, env: Variables, problem: (text: string) => void): string | null {
-  const token = expand("token", text, env, problem);
-  if (token === null) return null;
-  if (token === "") problem("is empty. Put the runner's token here, or remove the entry");
-  // A header cannot carry it, and the coordinator has never given out such a token.
-  else if (!/^[\x21-\x7e]+$/.test(token)) problem("holds blanks or other characters that no token has. Copy it again");
-  else return token;
-  return null;
-}
 
 function readEnvironment(settings: RunnerSettings, problem: Report): RunnerConfig["environment"] {
   return settings.environment.flatMap((text, index) => {
@@ -308,10 +204,4 @@ function readEnvironment(settings: RunnerSettings, problem: Report): RunnerConfi
     problem("environment", `its entry ${index + 1} has no name before a "=". Expected "NAME=value"`);
     return [];
   });
-}
-
-function checkShell(settings: RunnerSettings, definition: ExecutorDefinition | undefined, problem: Report): void {
-  if (settings.shell === undefined || definition === undefined || definition.shells.includes(settings.shell)) return;
-  const names = definition.shells.map((name) => `"${name}"`).join(", ");
-  problem("shell", `executor "${definition.name}" cannot run "${settings.shell}". Use one of ${names}`);
 }

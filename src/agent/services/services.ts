@@ -1,33 +1,33 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { findShellWriter } from "../../shells/index.ts";
-import type { CommandContext } from "../commands/context.ts";
-import type { RunServices } from "../commands/run/deps.ts";
-import type { Config, RunnerConfig } from "../config/config.ts";
-import type { Bounds } from "../coordinator/calls.ts";
-import { openCoordinator } from "../coordinator/client.ts";
-import { createConnections } from "../coordinator/connection/connections.ts";
-import { describeError } from "../errors.ts";
-import { noMeter } from "../executor/deps.ts";
-import type { HandleTiming } from "../job/life/deps.ts";
-import { createJobHandler } from "../job/life/handle.ts";
-import { createLiveMasks } from "../job/life/live-masks.ts";
-import type { JobRecord } from "../journal/contract.ts";
-import { createOutbox } from "../journal/delivery/outbox.ts";
-import { recoverJobs } from "../journal/delivery/recover.ts";
-import { openJournal } from "../journal/records/journal.ts";
-import { openStateDir } from "../journal/state/state-dir.ts";
-import type { RunnerLog } from "../log.ts";
-import type { Metrics } from "../metrics/metrics.ts";
-import type { SessionServer } from "../session/server.ts";
-import type { Exchanges } from "../tokens/exchanges.ts";
-import { createKeptCaches } from "../transfer/cache/kept-caches.ts";
-import { createCaches } from "../transfer/cache/open-caches.ts";
-import { revision, version } from "../version.ts";
+import { findShellWriter } from "../../../shells/index.ts";
+import type { CommandContext } from "../../commands/context.ts";
+import type { RunServices } from "../../commands/run/deps.ts";
+import type { Config, RunnerConfig } from "../../config/config.ts";
+import type { Bounds } from "../../coordinator/calls.ts";
+import { openCoordinator } from "../../coordinator/client.ts";
+import { createConnections } from "../../coordinator/connection/connections.ts";
+import { describeError } from "../../errors.ts";
+import { noMeter } from "../../executor/deps.ts";
+import type { HandleTiming } from "../../job/life/deps.ts";
+import { createJobHandler } from "../../job/life/handle.ts";
+import { createLiveMasks } from "../../job/life/live-masks.ts";
+import type { JobRecord } from "../../journal/contract.ts";
+import { createOutbox } from "../../journal/delivery/outbox.ts";
+import { recoverJobs } from "../../journal/delivery/recover.ts";
+import { openJournal } from "../../journal/records/journal.ts";
+import { openStateDir } from "../../journal/state/state-dir.ts";
+import type { RunnerLog } from "../../log.ts";
+import type { Metrics } from "../../metrics/metrics.ts";
+import type { SessionServer } from "../../session/server.ts";
+import type { Exchanges } from "../../tokens/exchanges.ts";
+import { createKeptCaches } from "../../transfer/cache/kept-caches.ts";
+import { createCaches } from "../../transfer/cache/open-caches.ts";
+import { revision, version } from "../../version.ts";
+import { hostPlaces } from "../surroundings.ts";
 import { createCleaners } from "./cleaners.ts";
 import { holdLiveKey } from "./live-key.ts";
 import { watchStateDisk } from "./state-disk.ts";
-import { hostPlaces } from "./surroundings.ts";
 import { createTokenServices } from "./tokens.ts";
 
 /** What services are opened with. */
@@ -113,7 +113,7 @@ export async function openServices(
   metrics.observe({ durable: () => liveKey.durable });
   const lookAt = async (record: JobRecord): Promise<string | null> => {
     if (!existsSync(join(record.dir, "life"))) return null;
-    const { buryLife } = await import("../job/life/durable/look.ts");
+    const { buryLife } = await import("../../job/life/durable/look.ts");
     return await buryLife(record, { key: await liveKey.get(), by: version, log });
   };
   const recovering = new AbortController();
@@ -136,7 +136,7 @@ export async function openServices(
     keptCaches: createKeptCaches({ log }),
     openCaches: (entry, lifeMs) => caches.open({ ...entry, url: tuning.cachesOf ?? entry.url }, lifeMs),
     resolveSecrets: async ({ tlsCaFile, certsDir, plainHttpSecretServers }, wanted, signal) => {
-      const { resolveSecrets } = await import("../secrets/resolve.ts");
+      const { resolveSecrets } = await import("../../secrets/resolve.ts");
       const { userAgent } = context.coordinator.identity;
       const outside = { connections, userAgent, tlsCaFile, certsDir };
       const means = { ...outside, plainHttpHosts: plainHttpSecretServers, environment: context.env };
@@ -214,7 +214,7 @@ function uploadBounds({ artifact: { uploadTimeoutMs, answerTimeoutMs } }: Runner
 async function openSessions({ sessionServer }: Config, log: RunnerLog): Promise<SessionServer | null> {
   if (sessionServer === null) return null;
   // Imported only here, because most runners serve no terminals.
-  const { openSessionServer } = await import("../session/server.ts");
+  const { openSessionServer } = await import("../../session/server.ts");
   const server = await openSessionServer(sessionServer, log);
   log.info("serving terminals of jobs", { url: server.origin });
   return server;

@@ -1,5 +1,5 @@
-import type { QueuingTable } from "./check/schema.ts";
-import type { QueuingLimit } from "./config.ts";
+import type { QueuingTable } from "../check/schema.ts";
+import type { QueuingLimit } from "../config.ts";
 
 /** GitLab Runner's: a minute has to fit all fields. */
 const DAYS = "both";
@@ -10,7 +10,7 @@ export async function readQueuingLimits(
   problem: (path: readonly (string | number)[], text: string) => void,
 ): Promise<readonly QueuingLimit[]> {
   if (tables.length === 0) return [];
-  const { parsePeriod, timezoneComplaint } = await import("../periods.ts");
+  const { parsePeriod, timezoneComplaint } = await import("../../periods.ts");
   return tables.map(({ periods, timezone, threshold, jobs_running_for_project: running }, index) => {
     const at = (...path: readonly (string | number)[]) => ["job_queuing_durations", index, ...path];
     const complaint = timezoneComplaint(timezone);

@@ -1,5 +1,5 @@
-import type { Config } from "../config/config.ts";
-import type { Log } from "../log.ts";
+import type { Config } from "../../config/config.ts";
+import type { Log } from "../../log.ts";
 
 export interface LiveKeyOptions {
   readonly config: () => Pick<Config, "liveKeyFile" | "runners">;
@@ -23,7 +23,7 @@ export function holdLiveKey({ config, env, log }: LiveKeyOptions): LiveKeyHolder
 
   async function find(file: string | undefined): Promise<Buffer | null> {
     // Few runners have use for it.
-    const { findKey, keyPlaces } = await import("../journal/live/key.ts");
+    const { findKey, keyPlaces } = await import("../../journal/live/key.ts");
     const key = await findKey(keyPlaces(env, file));
     found = "bytes" in key;
     if ("bytes" in key) return key.bytes;

@@ -1,6 +1,6 @@
+import type { CacheTable } from "../check/schema.ts";
+import type { BucketConfig, CacheConfig, S3Bucket } from "../config.ts";
 import { readAzure, readGcs } from "./cache-clouds.ts";
-import type { CacheTable } from "./check/schema.ts";
-import type { BucketConfig, CacheConfig, S3Bucket } from "./config.ts";
 
 /** Tells of a key below `[runners.cache]` that cannot be used. */
 type Warn = (path: readonly string[], text: string) => void;

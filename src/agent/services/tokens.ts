@@ -1,11 +1,11 @@
 import { join } from "node:path";
-import type { CommandContext } from "../commands/context.ts";
-import type { RunServices } from "../commands/run/deps.ts";
-import type { Log } from "../log.ts";
-import type { Metrics } from "../metrics/metrics.ts";
-import type { Exchanges } from "../tokens/exchanges.ts";
-import { createTokenKeeper, type TokenKeeper } from "../tokens/keeper.ts";
-import { openNotes, TOKEN_NOTES } from "../tokens/notes.ts";
+import type { CommandContext } from "../../commands/context.ts";
+import type { RunServices } from "../../commands/run/deps.ts";
+import type { Log } from "../../log.ts";
+import type { Metrics } from "../../metrics/metrics.ts";
+import type { Exchanges } from "../../tokens/exchanges.ts";
+import { createTokenKeeper, type TokenKeeper } from "../../tokens/keeper.ts";
+import { openNotes, TOKEN_NOTES } from "../../tokens/notes.ts";
 
 export interface TokenServicesOptions {
   /** The configuration that has the tokens. */
@@ -35,7 +35,7 @@ export function createTokenServices(options: TokenServicesOptions): TokenService
     async finish() {
       // Next to never is anything left, and then nothing of it is loaded.
       if (await notes.isEmpty()) return false;
-      const { finishExchanges } = await import("../tokens/exchange.ts");
+      const { finishExchanges } = await import("../../tokens/exchange.ts");
       return await finishExchanges(
         { file, env, notes, exchanges, onSaved },
         {

@@ -1,7 +1,7 @@
-import type { Config } from "../config/config.ts";
-import { createDiskGauge, type DiskGauge } from "../journal/state/disk.ts";
-import type { Log } from "../log.ts";
-import type { Caches } from "../transfer/cache/open-caches.ts";
+import type { Config } from "../../config/config.ts";
+import { createDiskGauge, type DiskGauge } from "../../journal/state/disk.ts";
+import type { Log } from "../../log.ts";
+import type { Caches } from "../../transfer/cache/open-caches.ts";
 
 /** Caches are removed beyond what must be, so that the next line of a job does not make it necessary again. */
 const SLACK_BYTES = 64 * 1024 * 1024;
