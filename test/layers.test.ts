@@ -114,7 +114,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
       "executors/remote/",
       "executors/ssh/",
       "src/config/units.ts",
-      "src/cloud/aws/login.ts",
+      "src/cloud/aws/",
     ],
   ],
   [

@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { jsonOf, misconfigured, type Question, refused } from "../cloud/ask.ts";
+import { awsDomain } from "../cloud/aws/domain.ts";
 import type { AwsKeys } from "../cloud/aws/login.ts";
 import { signed } from "../cloud/aws/signed.ts";
-import { assumeRoleByToken, awsDomain, saysBusy } from "../cloud/aws/sts.ts";
+import { assumeRoleByToken, saysBusy } from "../cloud/aws/sts.ts";
 import { needed, optional, type Provider, read, type SecretContext } from "./provider.ts";
 
 /** `aws_secrets_manager`. */

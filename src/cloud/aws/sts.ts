@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { answerKind, mayPass } from "../../coordinator/contract.ts";
 import { type Ask, form, type Question, refused } from "../ask.ts";
+import { awsDomain } from "./domain.ts";
 import type { AwsKeys } from "./login.ts";
 import { signed } from "./signed.ts";
 
@@ -57,10 +58,6 @@ function fieldsOf(action: string, { arn, sessionName, policy }: Role): Record<st
     DurationSeconds: "3600",
     ...(policy === undefined ? {} : { Policy: policy }),
   };
-}
-
-export function awsDomain(region: string): string {
-  return region.startsWith("cn-") ? "amazonaws.com.cn" : "amazonaws.com";
 }
 
 function stsUrl(region: string, environment: Environment): URL {

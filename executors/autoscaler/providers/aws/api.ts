@@ -1,6 +1,8 @@
 import { XMLParser } from "fast-xml-parser";
 import type { z } from "zod";
+import { awsDomain } from "../../../../src/cloud/aws/domain.ts";
 import type { AwsLogin } from "../../../../src/cloud/aws/login.ts";
+import { signed } from "../../../../src/cloud/aws/signed.ts";
 import { describeError, SystemFailure } from "../../../../src/errors.ts";
 import { failureSchema } from "./answers.ts";
 import { AwsRefusal } from "./refusal.ts";
@@ -36,15 +38,11 @@ export async function openApi(
   login: Omit<AwsLogin, "advice">,
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<AwsApi> {
-  const [{ openLogin }, { AwsV4Signer }] = await Promise.all([
-    import("../../../../src/cloud/aws/login.ts"),
-    import("aws4fetch"),
-  ]);
+  const { openLogin } = await import("../../../../src/cloud/aws/login.ts");
   const { keys, region: findRegion } = openLogin({ ...login, advice: "profile and credentials_file in plugin_config" });
   const region = await findRegion();
-  const domain = region.startsWith("cn-") ? "amazonaws.com.cn" : "amazonaws.com";
-  const addressOf = (service: string): string =>
-    environment.AWS_ENDPOINT_URL || `https://${service}.${region}.${domain}/`;
+  const addressOf = (service: string): URL =>
+    new URL(environment.AWS_ENDPOINT_URL || `https://${service}.${region}.${awsDomain(region)}/`);
 
   const send = async (
     {
@@ -55,26 +53,16 @@ export async function openApi(
     }: Readonly<Record<"service" | "action" | "body", string>> & { headers: Record<string, string> },
     signal: AbortSignal,
   ): Promise<string> => {
-    const { accessKeyId, secretAccessKey, sessionToken } = await keys(signal);
-    const signed = await new AwsV4Signer({
-      method: "POST",
-      url: addressOf(service),
-      headers,
-      body,
-      accessKeyId,
-      secretAccessKey,
-      ...(sessionToken === undefined ? {} : { sessionToken }),
-      service,
-      region,
-    }).sign();
+    const question = { what: action, method: "POST", url: addressOf(service), headers, body } as const;
+    const made = await signed(question, { keys: await keys(signal), service, region });
     let response: Response;
     let text: string;
     try {
-      response = await fetch(signed.url, { method: "POST", headers: signed.headers, body, signal });
+      response = await fetch(made.url, { method: "POST", headers: { ...made.headers }, body, signal });
       text = await response.text();
     } catch (cause) {
       signal.throwIfAborted();
-      const { host } = signed.url;
+      const { host } = made.url;
       throw new SystemFailure(`Cannot ask AWS for ${action} at ${host}: ${describeError(cause)}`, {
         cause,
         retry: true,

@@ -1,3 +1,4 @@
+import { awsDomain } from "../../../cloud/aws/domain.ts";
 import type { S3Bucket } from "../../../config/config.ts";
 import type { Answer } from "../../../coordinator/exchange.ts";
 import { first } from "../../../coordinator/retry-after.ts";
@@ -73,7 +74,7 @@ function addressOf({ endpoint, amazon, name, pathStyle }: S3Bucket, region: stri
 
 /** The global address answers for other regions than its own with a redirect, which would need another signature. */
 function amazonHost({ dualStack, accelerate }: NonNullable<S3Bucket["amazon"]>, region: string): string {
-  const domain = `amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`;
+  const domain = awsDomain(region);
   if (accelerate) return `s3-accelerate${dualStack ? ".dualstack" : ""}.${domain}`;
   if (dualStack) return `s3.dualstack.${region}.${domain}`;
   return region === "us-east-1" ? `s3.${domain}` : `s3.${region}.${domain}`;
