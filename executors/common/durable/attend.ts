@@ -5,7 +5,7 @@ import { OFFSET_BASE, PIECE_READS, READ_BYTES, readsPerPiece } from "./files.ts"
  * What dd said, as `in`, `out` and `bytes`, the last empty where it does not count them. It may warn before it counts, and counts
  * whole and partial reads: `252+4 records in`.
  */
-export const DD_SAID = `
+const DD_SAID = `
 dd_said() {
   in=0 out=0 bytes= last= before=
   set -f; set -- $1; set +f

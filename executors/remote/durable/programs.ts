@@ -1,25 +1,20 @@
+import { OFFSET_BASE, PIECE_READS, READ_BYTES, WINDOW_BYTES } from "../../common/durable/files.ts";
+
 /**
  * A script whose output outlives the connection that it was started over: an attendant runs it, a pump writes what it prints into
  * files that are named after the offset of their first byte, and a follower reads on from any offset. Plain sh, dd, cat.
  */
 
-/** Added to offsets in names, so that all have one length and sort as they follow. */
-const BASE = 1_000_000_000_000;
-/** Of what was not taken yet: then the pump waits, and with it the script. */
-const WINDOW_BYTES = 64 * 1024 * 1024;
-/** Reads of at most 64 KiB that make one file. */
-const READS = 256;
-
 const PUMP = `
 pump() {
-  at=0 in=${READS}
-  while [ $in -ge ${READS} ]; do
-    while set -- "$dir"/o.*; low=\${1##*.}; [ -e "$1" ] && [ $((at + ${BASE} - low)) -ge ${WINDOW_BYTES} ]; do
+  at=0 in=${PIECE_READS}
+  while [ $in -ge ${PIECE_READS} ]; do
+    while set -- "$dir"/o.*; low=\${1##*.}; [ -e "$1" ] && [ $((at + ${OFFSET_BASE} - low)) -ge ${WINDOW_BYTES} ]; do
       sleep 0.05 2>/dev/null || sleep 1
     done
-    piece=$dir/o.$((${BASE} + at))
+    piece=$dir/o.$((${OFFSET_BASE} + at))
     trouble=
-    said=$(LC_ALL=C dd bs=65536 count=${READS} of="$piece" 2>&1) || trouble=full
+    said=$(LC_ALL=C dd bs=${READ_BYTES} count=${PIECE_READS} of="$piece" 2>&1) || trouble=full
     set -f; set -- $said; set +f
     in=0 before= last=
     for word do
@@ -122,7 +117,7 @@ next_of() { # first piece that begins at $1 or later, but for its own
   next=
   for piece in "$dir"/o.*; do
     is_piece "$piece" || continue
-    begins=$((\${piece##*.} - ${BASE}))
+    begins=$((\${piece##*.} - ${OFFSET_BASE}))
     if [ $begins -gt "$1" ]; then next=$piece; return; fi
   done
 }
@@ -141,7 +136,7 @@ finish() {
 last=
 for piece in "$dir"/o.*; do
   is_piece "$piece" || continue
-  begins=$((\${piece##*.} - ${BASE}))
+  begins=$((\${piece##*.} - ${OFFSET_BASE}))
   [ $begins -le "$at" ] || break
   [ -z "$last" ] || rm -f "$last"
   last=$piece
@@ -167,7 +162,7 @@ while :; do
     fi
     if [ -n "$current" ]; then
       exec 3<"$current" 4<"$current"
-      begins=$((\${current##*.} - ${BASE}))
+      begins=$((\${current##*.} - ${OFFSET_BASE}))
       [ "$at" -le $begins ] || { tail -c +$((at - begins + 1)) <&3; }
     fi
   fi
@@ -186,7 +181,7 @@ while :; do
     sent=$((sent + size))
     exec 3<&- 4<&-
     waits=
-    current=$next begins=$((\${next##*.} - ${BASE}))
+    current=$next begins=$((\${next##*.} - ${OFFSET_BASE}))
     exec 3<"$current" 4<"$current"
     # More is there already: the status has to wait for it.
     [ $sent -lt "$most" ] || { code=-; finish; }
