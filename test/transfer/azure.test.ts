@@ -7,12 +7,12 @@ import type { AzureContainer } from "../../src/config/config.ts";
 import { createConnections } from "../../src/coordinator/connection/connections.ts";
 import { describeError } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
-import type { CacheStore } from "../../src/transfer/cache/cache-store.ts";
 import { site } from "../coordinator/server.ts";
 import { startAzurite, type TestAzure } from "../support/azure/azurite.ts";
 import { json, openClouds } from "../support/stores/clouds.ts";
 import { openStore } from "./bucket-store.ts";
 import { getLarge, inPieces, place, putLarge } from "./large-caches.ts";
+import { getText, putText } from "./small-caches.ts";
 
 let azure: TestAzure;
 let certsDir: string;
@@ -45,41 +45,29 @@ afterAll(async () => {
   await rm(certsDir, { recursive: true, force: true });
 });
 
-const put = async (store: CacheStore, text: string): Promise<void> => {
-  const write = async (path: string): Promise<string> => {
-    await writeFile(path, text, { flag: "wx" });
-    return "f1";
-  };
-  await store.put(place, { extension: ".zip", write }, () => {}, never);
-};
-const get = async (store: CacheStore): Promise<string | null> => {
-  await using stored = await store.open(place, () => {}, never);
-  return stored === null ? null : String(await stored.file.readFile());
-};
-
 test("with the account's key each blob has a signature of its own; small and large archives come back", async () => {
   const { store } = openStore(container, { certsDir, ...inPieces });
-  expect(await get(store)).toBeNull();
+  expect(await getText(store)).toBeNull();
   expect(await store.fingerprint(place, never)).toBeNull();
-  await put(store, "small");
-  expect(await get(store)).toBe("small");
+  await putText(store, "small");
+  expect(await getText(store)).toBe("small");
   expect(await store.fingerprint(place, never)).toBe("f1");
   const version = await store.version(place, never);
   const hash = await putLarge(store);
   expect(await getLarge(store)).toBe(hash);
   expect(await store.fingerprint(place, never)).toBe("fingerprint");
   expect(await store.version(place, never)).not.toBe(version);
-  await put(store, "");
-  expect(await get(store)).toBe("");
+  await putText(store, "");
+  expect(await getText(store)).toBe("");
 });
 
 test("a wrong key and a container that is not there are told, without the signature", async () => {
   const wrong = openStore({ ...container, accountKey: Buffer.from("another").toString("base64") }, { certsDir }).store;
-  const said = await get(wrong).catch(describeError);
+  const said = await getText(wrong).catch(describeError);
   expect(said).toMatch(/bucket caches at 127.0.0.1:\d+: status 403, AuthorizationFailure/);
   expect(said).not.toMatch(/sig=/);
   const elsewhere = openStore({ ...container, name: "other" }, { certsDir }).store;
-  expect(await put(elsewhere, "x").catch(describeError)).toMatch(/bucket other .*404, ContainerNotFound/);
+  expect(await putText(elsewhere, "x").catch(describeError)).toMatch(/bucket other .*404, ContainerNotFound/);
 });
 
 const withoutKey = (): AzureContainer => ({ ...container, accountKey: undefined });
@@ -99,7 +87,7 @@ test("a machine's identity gives a token, which goes with each request", async (
   expect(await getLarge(store)).toBe(hash);
   expect(app.received).toHaveLength(1);
   const denied = openStore(withoutKey(), { certsDir, environment: { ...environment, IDENTITY_HEADER: "other" } }).store;
-  expect(await get(denied).catch(describeError)).toMatch(/no login for Azure .*invalid_request.*set AccountKey/);
+  expect(await getText(denied).catch(describeError)).toMatch(/no login for Azure .*invalid_request.*set AccountKey/);
 });
 
 test("a canceled job does not wait for a login, which others then have", async () => {
@@ -148,6 +136,6 @@ test.each([
   const environment = { AZURE_TENANT_ID: "tenant", AZURE_CLIENT_ID: "client", ...given, ...file };
   const connections = createConnections({ environment: { ...clouds.environment, NO_PROXY: "127.0.0.1" } });
   const { store } = openStore(withoutKey(), { connections, certsDir: clouds.certsDir, environment });
-  await put(store, "by client");
-  expect(await get(store)).toBe("by client");
+  await putText(store, "by client");
+  expect(await getText(store)).toBe("by client");
 });

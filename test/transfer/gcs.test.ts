@@ -1,18 +1,17 @@
 import { generateKeyPairSync } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { signGoogleUrl } from "../../src/cloud/google/signed-url.ts";
 import type { GcsBucket } from "../../src/config/config.ts";
 import { describeError } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
-import type { CacheStore } from "../../src/transfer/cache/cache-store.ts";
 import { scratch, site } from "../coordinator/server.ts";
 import { json, openClouds } from "../support/stores/clouds.ts";
 import { googleStorage } from "../support/stores/google-storage.ts";
 import { openStore } from "./bucket-store.ts";
 import { getLarge, inPieces, place, putLarge } from "./large-caches.ts";
+import { getText, putText } from "./small-caches.ts";
 
 const { privateKey, publicKey } = generateKeyPairSync("rsa", {
   modulusLength: 2048,
@@ -28,18 +27,6 @@ const bucket: GcsBucket = {
   credentials: { from: "key", email: "cache@p.iam.gserviceaccount.com", privateKey },
 };
 const login = (file?: string): GcsBucket => ({ ...bucket, credentials: { from: "login", file } });
-
-const put = async (store: CacheStore, text: string): Promise<void> => {
-  const write = async (path: string): Promise<string> => {
-    await writeFile(path, text, { flag: "wx" });
-    return "f1";
-  };
-  await store.put(place, { extension: ".zip", write }, () => {}, never);
-};
-const get = async (store: CacheStore): Promise<string | null> => {
-  await using stored = await store.open(place, () => {}, never);
-  return stored === null ? null : String(await stored.file.readFile());
-};
 
 /** Of nobody: made for this test. */
 const OLD_KEY = `-----BEGIN PRIVATE KEY-----
@@ -83,10 +70,10 @@ test("with a key nothing but the bucket is asked; small and large archives come 
   const storage = googleStorage({ publicKey });
   const { connections, certsDir, received } = await openClouds({ "storage.googleapis.com": storage.answer });
   const { store } = openStore(bucket, { connections, certsDir, ...inPieces });
-  expect(await get(store)).toBeNull();
+  expect(await getText(store)).toBeNull();
   expect(await store.fingerprint(place, never)).toBeNull();
-  await put(store, "small");
-  expect(await get(store)).toBe("small");
+  await putText(store, "small");
+  expect(await getText(store)).toBe("small");
   expect(await store.fingerprint(place, never)).toBe("f1");
   expect(await store.version(place, never)).toContain("caches");
   storage.fail(503);
@@ -96,8 +83,8 @@ test("with a key nothing but the bucket is asked; small and large archives come 
   expect([...storage.objects.keys()]).toEqual(["/caches/ci/runner/7e3b05c2/project/5/gr%C3%B6%C3%9Fe%20%2B1"]);
   expect(storage.openUploads.size).toBe(0);
   expect(received.some(({ headers }) => headers.authorization !== undefined)).toBe(false);
-  await put(store, "");
-  expect(await get(store)).toBe("");
+  await putText(store, "");
+  expect(await getText(store)).toBe("");
 });
 
 test("CredentialsFile is a key, too, and a wrong one is told without it", async () => {
@@ -107,14 +94,14 @@ test("CredentialsFile is a key, too, and a wrong one is told without it", async 
   const account = { type: "service_account", client_email: "cache@p.iam.gserviceaccount.com", private_key: privateKey };
   writeFileSync(file, JSON.stringify(account));
   const { store } = openStore(login(file), { connections, certsDir });
-  await put(store, "by file");
-  expect(await get(store)).toBe("by file");
+  await putText(store, "by file");
+  expect(await getText(store)).toBe("by file");
   writeFileSync(file, JSON.stringify({ ...account, private_key: "secret-but-no-key" }));
-  const said = await get(openStore(login(file), { connections, certsDir }).store).catch(describeError);
+  const said = await getText(openStore(login(file), { connections, certsDir }).store).catch(describeError);
   expect(said).toMatch(/private key for the bucket caches cannot be used/);
   expect(said).not.toContain("secret-but-no-key");
   writeFileSync(file, '{"type":"gdch_service_account"}');
-  expect(await get(openStore(login(file), { connections, certsDir }).store).catch(describeError)).toMatch(
+  expect(await getText(openStore(login(file), { connections, certsDir }).store).catch(describeError)).toMatch(
     /key.json are none that this runner knows: service_account, authorized_user and external_account/,
   );
 });
@@ -138,7 +125,7 @@ test("a canceled job does not wait for a login, which others then have", async (
   const job = new AbortController();
   const canceled = store.version(place, job.signal).catch(describeError);
   await asked.promise;
-  const other = get(store);
+  const other = getText(store);
   job.abort(new Error("canceled"));
   expect(await canceled).toBe("canceled");
   answer.resolve();
@@ -170,8 +157,8 @@ test("a machine's token is asked for once, and again before it ends", async () =
   expect(metadata.received[0]?.path).toBe("/computeMetadata/v1/instance/service-accounts/default/token");
   lifeSeconds = 0;
   const impatient = openStore(login(), { connections, certsDir, environment }).store;
-  await put(impatient, "x");
-  await put(impatient, "x");
+  await putText(impatient, "x");
+  await putText(impatient, "x");
   expect(metadata.received).toHaveLength(3);
 });
 
@@ -180,7 +167,7 @@ test("who is no metadata server gets no say, and what to set is told", async () 
   const other = await site(() => json(200, { access_token: "x" }), undefined, "127.0.0.1");
   const environment = { GCE_METADATA_HOST: other.url.host, HOME: certsDir };
   const { store } = openStore(login(), { connections, certsDir, environment });
-  expect(await get(store).catch(describeError)).toMatch(
+  expect(await getText(store).catch(describeError)).toMatch(
     /no login for Google .*no metadata server.*set CredentialsFile, or AccessID and PrivateKey, in \[runners.cache.gcs\]/,
   );
 });
@@ -217,19 +204,19 @@ test("a federated identity is exchanged, and takes the place of a service accoun
     }),
   );
   const { store } = openStore(login(), { connections, certsDir, environment: { HOME: directory } });
-  await put(store, "federated");
-  expect(await get(store)).toBe("federated");
+  await putText(store, "federated");
+  expect(await getText(store)).toBe("federated");
 });
 
 test("a refusal is told with the rights that are needed, and a bucket that is not there by its name", async () => {
   const storage = googleStorage({ token: "nobody-has-it" });
   const { connections, certsDir } = await openClouds({ "storage.googleapis.com": storage.answer });
-  const said = await get(openStore(bucket, { connections, certsDir }).store).catch(describeError);
+  const said = await getText(openStore(bucket, { connections, certsDir }).store).catch(describeError);
   expect(said).toMatch(
     /bucket caches at storage.googleapis.com: status 403, AccessDenied, not you; .*storage.objects.get/,
   );
   const own = googleStorage({ publicKey });
   const clouds = await openClouds({ "storage.googleapis.com": own.answer });
   const other = openStore({ ...bucket, name: "other" }, clouds).store;
-  expect(await get(other).catch(describeError)).toMatch(/bucket other .*404, NoSuchBucket/);
+  expect(await getText(other).catch(describeError)).toMatch(/bucket other .*404, NoSuchBucket/);
 });

@@ -1,5 +1,5 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AwsClient } from "aws4fetch";
@@ -7,15 +7,15 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vite
 import type { S3Bucket } from "../../src/config/config.ts";
 import { describeError } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
-import type { CacheStore } from "../../src/transfer/cache/cache-store.ts";
 import { type Reply, site } from "../coordinator/server.ts";
 import { type EmptyAws, motoMissing, startMotoServer } from "../support/aws/moto.ts";
 import type { CloudRequest } from "../support/stores/clouds.ts";
 import { openBucketStore } from "./bucket-store.ts";
+import { place } from "./large-caches.ts";
+import { getText, putText } from "./small-caches.ts";
 
 const missing = motoMissing();
 const region = "eu-central-1";
-const place = { projectPath: "group/project", projectId: "5", key: "k" };
 const role = "arn:aws:iam::123456789012:role/cache";
 
 describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${missing}`}`, () => {
@@ -51,17 +51,6 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
   /** A server in front of S3 or STS, which keeps what it was sent. */
   const front = () => site(pass, undefined, "127.0.0.1");
 
-  const put = async (store: CacheStore, text = "x"): Promise<void> => {
-    const write = async (path: string): Promise<string> => {
-      await writeFile(path, text, { flag: "wx" });
-      return "f1";
-    };
-    await store.put(place, { extension: ".zip", write }, () => {}, never);
-  };
-  const get = async (store: CacheStore): Promise<string | null> => {
-    await using stored = await store.open(place, () => {}, never);
-    return stored === null ? null : String(await stored.file.readFile());
-  };
   const stub = (variables: Readonly<Record<string, string>>): void => {
     for (const [name, value] of Object.entries(variables)) vi.stubEnv(name, value);
   };
@@ -74,8 +63,8 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     const [s3, sts] = [await front(), await front()];
     const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;
     const store = open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
-    await Promise.all([put(store), put(store)]);
-    expect(await get(store)).toBe("x");
+    await Promise.all([putText(store), putText(store)]);
+    expect(await getText(store)).toBe("x");
     expect(await store.fingerprint(place, never)).toBe("f1");
     const asked = sts.received.map(({ body }) => new URLSearchParams(body.toString()));
     expect(asked).toHaveLength(2);
@@ -104,7 +93,7 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     const job = new AbortController();
     const first = store.version(place, job.signal).catch(describeError);
     await asked.promise;
-    const second = get(store);
+    const second = getText(store);
     job.abort(new Error("canceled"));
     expect(await first).toBe("canceled");
     lend.resolve();
@@ -116,8 +105,8 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     const s3 = await front();
     const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;
     const store = open(s3.url, { uploadRole: role, credentials: own }, aws.env);
-    await put(store);
-    expect(await get(store)).toBe("x");
+    await putText(store);
+    expect(await getText(store)).toBe("x");
     expect(s3.received.map(({ method, path }) => `${method} ${keyOf(path).slice(0, 4)}`)).toEqual([
       "PUT ASIA",
       "GET AKIA",
@@ -135,8 +124,10 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
       "127.0.0.1",
     );
     const store = open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
-    expect(await get(store).catch(describeError)).toMatch(/assume the role arn:aws.*status 403, AccessDenied: not you/);
-    await put(store);
+    expect(await getText(store).catch(describeError)).toMatch(
+      /assume the role arn:aws.*status 403, AccessDenied: not you/,
+    );
+    await putText(store);
     expect(s3.received).toHaveLength(1);
   });
 
@@ -150,13 +141,13 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     const sts = await site((request) => (left-- > 0 ? busy : pass(request)), undefined, "127.0.0.1");
     const openNew = () => open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
     left = 2;
-    await put(openNew());
+    await putText(openNew());
     left = 30;
     sts.received.length = 0;
-    expect(await put(openNew()).catch(describeError)).toContain(`status ${busy.status}`);
+    expect(await putText(openNew()).catch(describeError)).toContain(`status ${busy.status}`);
     expect(sts.received).toHaveLength(3);
     // A download is tried again as a whole, by who restores the cache.
-    expect(await get(openNew()).catch(describeError)).toContain(`status ${busy.status}`);
+    expect(await getText(openNew()).catch(describeError)).toContain(`status ${busy.status}`);
     expect(sts.received).toHaveLength(4);
   });
 
@@ -212,8 +203,8 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     const s3 = await front();
     stub({ AWS_ENDPOINT_URL: aws.url, AWS_REGION: region, ...prepare() });
     const store = open(s3.url, { credentials: { from: "iam" } }, {});
-    await put(store);
-    expect(await get(store)).toBe("x");
+    await putText(store);
+    expect(await getText(store)).toBe("x");
     expect(keyOf(s3.received.at(-1)?.path)).toMatch(key);
   });
 
@@ -234,19 +225,19 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     const none = { AWS_CONFIG_FILE: "/nonexistent", AWS_SHARED_CREDENTIALS_FILE: "/nonexistent" };
     stub({ ...none, AWS_EC2_METADATA_SERVICE_ENDPOINT: machine.url.origin });
     const store = open(s3.url, { credentials: { from: "iam" } });
-    await put(store);
+    await putText(store);
     expect(keyOf(s3.received.at(-1)?.path)).toBe("ASIAMACHINE");
     const asked = machine.received.length;
-    await put(store);
+    await putText(store);
     expect(machine.received).toHaveLength(asked);
 
     const refusing = await site(() => ({ status: 404 }), undefined, "127.0.0.1");
     stub({ AWS_EC2_METADATA_SERVICE_ENDPOINT: refusing.url.origin });
     const without = open(s3.url, { credentials: { from: "iam" } });
-    const said = await put(without).catch(describeError);
+    const said = await putText(without).catch(describeError);
     expect(said).toMatch(/no keys for AWS .*AccessKey and SecretKey in \[runners.cache.s3\]/);
     const once = refusing.received.length;
-    expect(await get(without).catch(describeError)).toBe(said);
+    expect(await getText(without).catch(describeError)).toBe(said);
     expect(refusing.received).toHaveLength(once);
   });
 
@@ -263,8 +254,8 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     );
     const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;
     const store = openBucketStore(s3.url, { regionGiven: false, credentials: own }).store;
-    expect(await get(store)).toBeNull();
-    expect(await get(store)).toBeNull();
+    expect(await getText(store)).toBeNull();
+    expect(await getText(store)).toBeNull();
     expect(regions).toEqual(["us-east-1", "eu-west-3", "eu-west-3"]);
   });
 });
