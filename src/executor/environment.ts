@@ -23,6 +23,8 @@ export interface Environment {
   readonly variables?: readonly Variable[];
   /** The plain shell of this environment, where it is another than the executor's. */
   readonly plainShell?: ShellName;
+  /** Settings of git that its scripts have from their surroundings: they stay where a job adds some (`GIT_CONFIG_COUNT`). */
+  readonly gitSettings?: readonly (readonly [key: string, value: string])[];
   /** Scripts of `runIn: "helper"` run as somebody else than the job's: nothing of the job's choice may be started by them. */
   readonly helperApart?: true;
   /** Who starts scripts here, where that is not the runner: `run_exec (/opt/driver/run)`. Named where a script was not read. */

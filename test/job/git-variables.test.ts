@@ -76,3 +76,21 @@ test("settings of the operator's stay, before those of the job", () => {
   });
   expect(of("safe", {}, false, own).set).toEqual({});
 });
+
+test("settings of the job's surroundings stay, and come first", () => {
+  const job: Record<string, string> = {
+    GIT_CONFIG_COUNT: "1",
+    GIT_CONFIG_KEY_0: "http.version",
+    GIT_CONFIG_VALUE_0: "HTTP/1.1",
+  };
+  const settings = [["safe.directory", "/builds/p"]] as const;
+  const request = { mode: "safe", apart: false, environment: [], settings, names: Object.keys(job) } as const;
+  const { ops } = gitVariables({ ...request, get: (key) => job[key] });
+  expect(ops).toEqual([
+    { op: "export", name: "GIT_CONFIG_KEY_0", value: "safe.directory" },
+    { op: "export", name: "GIT_CONFIG_VALUE_0", value: "/builds/p" },
+    { op: "export", name: "GIT_CONFIG_KEY_1", value: "http.version" },
+    { op: "export", name: "GIT_CONFIG_VALUE_1", value: "HTTP/1.1" },
+    { op: "export", name: "GIT_CONFIG_COUNT", value: "2" },
+  ]);
+});

@@ -8,7 +8,7 @@ import { jobLabels } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
 import type { Account } from "./accounts/account.ts";
 import type { JobContainer } from "./environment.ts";
-import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
+import { common, gitVariables, nameOf, type Scene } from "./scene.ts";
 import type { JobVolumes } from "./volumes.ts";
 
 export interface BuildParts {
@@ -40,7 +40,7 @@ export async function startBuild(scene: Scene, parts: BuildParts, signal: AbortS
   const { image, account, volumes, hosts, ready, first } = parts;
   const { entrypoint } = wanted.image;
   const name = `the build container (image ${image.name})`;
-  const env = [...entrypointVariables(scene.variables), ...gitTrust(places.root)];
+  const env = [...entrypointVariables(scene.variables), ...gitVariables(places.root)];
   const attempt = async (withEntrypoint: boolean): Promise<JobContainer> => {
     const body = jobContainer({
       ...common(scene, parts.networkMode),

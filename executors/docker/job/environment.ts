@@ -5,6 +5,7 @@ import type { Notes } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
+import { gitTrust } from "../../common/git-trust.ts";
 import { notesOn } from "../../common/notes.ts";
 import type { Ended } from "../../common/processes/say-ended.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
@@ -250,6 +251,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     workspace: { root: places.root, tmpDir: places.tmpDir, ...remoteFiles(files, { ...places, tools: helper.tools }) },
     projectSlot: options.slot,
     variables: options.variables,
+    gitSettings: gitTrust(places.root),
     host: `container ${build.id.slice(0, 12)} on ${engine.hostName}`,
     location: engine.location,
     buildsDir: places.buildsDir,

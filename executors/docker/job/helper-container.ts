@@ -10,7 +10,7 @@ import type { DockerSettings } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import type { JobContainer } from "./environment.ts";
 import type { JobNetwork } from "./network/network.ts";
-import { common, gitTrust, nameOf, type Scene } from "./scene.ts";
+import { common, gitVariables, nameOf, type Scene } from "./scene.ts";
 import { slotLabel } from "./slots.ts";
 import type { JobVolumes } from "./volumes.ts";
 
@@ -47,7 +47,7 @@ export async function createHelper(
     privileged: wanted.image.privileged,
     binds: volumes.binds,
     hostname: settings.hostname ?? scene.unique,
-    env: gitTrust(places.root),
+    env: gitVariables(places.root),
     user: "0",
     groups: [],
     entrypoint: ["sh"],

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
+import { gitTrustVariables } from "../../common/git-trust.ts";
 import { homeDirectory } from "../../common/home.ts";
 import { openLogins } from "../../images/logins.ts";
 import { nameServices } from "../../images/service-names.ts";
@@ -50,9 +51,8 @@ export interface Scene extends PrepareJobOptions {
   imageSeconds(): number;
 }
 
-/** A checkout made by one container's user is read by another's: git asks for that to be said. */
-export function gitTrust(root: string): string[] {
-  return ["GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", `GIT_CONFIG_VALUE_0=${root}`];
+export function gitVariables(root: string): string[] {
+  return gitTrustVariables(root).map(({ name, value }) => `${name}=${value}`);
 }
 
 /** What is the same for every way of running a job in containers: its images are checked, its places and logins are known. */

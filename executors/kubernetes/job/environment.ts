@@ -3,6 +3,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, JobLocation, Script } from "../../../src/executor/environment.ts";
 import type { Argv, ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
+import { gitTrust } from "../../common/git-trust.ts";
 import { notesOn } from "../../common/notes.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
 import { terminalShell } from "../../common/terminal-start.ts";
@@ -191,6 +192,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     ...(helper !== build && helper.tools.uid !== build.tools.uid ? { helperApart: true as const } : {}),
     workspace: files(),
     projectSlot: options.slot,
+    gitSettings: gitTrust(root),
     host: options.host,
     location: options.location,
     buildsDir,

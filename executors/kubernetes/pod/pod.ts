@@ -1,4 +1,5 @@
 import type { PrepareRequest } from "../../../src/executor/prepare.ts";
+import { gitTrustVariables } from "../../common/git-trust.ts";
 import type { WantedService } from "../../images/wanted.ts";
 import { filled, isDnsLabel, isDnsSubdomain } from "../settings/fields.ts";
 import { type Chosen, chooseForService } from "../settings/overwrites.ts";
@@ -214,15 +215,6 @@ function mountsOf({ mounts, covered, places }: PodParts, secret: boolean): Recor
   ];
 }
 
-/** git refuses a checkout that another user has made, unless its directory is declared safe. */
-function gitTrust(root: string): { name: string; value: string }[] {
-  return [
-    { name: "GIT_CONFIG_COUNT", value: "1" },
-    { name: "GIT_CONFIG_KEY_0", value: "safe.directory" },
-    { name: "GIT_CONFIG_VALUE_0", value: root },
-  ];
-}
-
 /** An empty entrypoint, or one of empty words, means that the job wants none. */
 export function entrypointOf(entrypoint: readonly string[] | null): readonly string[] | null {
   return entrypoint?.some((word) => word !== "") === true ? entrypoint : null;
@@ -241,7 +233,7 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
       imagePullPolicy: build.pull,
       command: entrypoint ?? idle,
       args: entrypoint === null ? undefined : idle,
-      env: gitTrust(places.root),
+      env: gitTrustVariables(places.root),
       resources: resourcesOf(chosen.resources, ""),
       securityContext: securityOf(parts, ofBuild, build.user),
       volumeMounts: mountsOf(parts, true),
@@ -255,7 +247,7 @@ function containersOf(parts: PodParts): Record<string, unknown>[] {
             image: helper.name,
             imagePullPolicy: helper.pull,
             command: idleArgv(helper.shell),
-            env: gitTrust(places.root),
+            env: gitTrustVariables(places.root),
             resources: resourcesOf(chosen.resources, "helper_"),
             securityContext: securityOf(parts, { ...userOf(ofBuild, parts), ...filled(ofHelper ?? {}) }, null),
             volumeMounts: mountsOf(parts, true),

@@ -12,6 +12,8 @@ export interface GitVariablesRequest {
   readonly mode: JobGitVariables;
   /** Sources are fetched by somebody else than who runs the job's script: no program of the job's choice runs there. */
   readonly apart: boolean;
+  /** Those of `Environment.gitSettings`; they come first. */
+  readonly settings?: readonly (readonly [key: string, value: string])[];
   /** `environment` of the entry. Its settings of git come before the job's, and stay where those are numbered anew. */
   readonly environment: readonly { readonly key: string; readonly value: string }[];
   /** Names of the job's own variables. */
@@ -56,7 +58,7 @@ export function gitVariables(request: GitVariablesRequest): {
   const taken = pairs.filter(([key]) => all || (mode !== "none" && SAFE_SETTING.test(key) && !UNSAFE_LFS.test(key)));
   refused.push(...pairs.filter((pair) => !taken.includes(pair)).map(([key]) => key));
   const operators = pairsOf((name) => request.environment.findLast(({ key }) => key === name)?.value);
-  const numbered = taken.length === 0 ? [] : [...operators, ...taken];
+  const numbered = taken.length === 0 ? [] : [...(request.settings ?? []), ...operators, ...taken];
   for (const [index, [key, value]] of numbered.entries()) {
     put(`GIT_CONFIG_KEY_${index}`, key);
     put(`GIT_CONFIG_VALUE_${index}`, value);

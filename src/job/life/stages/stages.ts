@@ -42,6 +42,7 @@ export async function runStages(
   const { ops: gitOps, warning } = gitVariables({
     mode: runner.jobGitVariables ?? "safe",
     apart: environment.helperApart === true,
+    ...(environment.gitSettings === undefined ? {} : { settings: environment.gitSettings }),
     environment: runner.environment,
     names: variables.names(),
     get: variables.get,
