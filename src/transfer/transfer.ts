@@ -32,6 +32,8 @@ export interface CacheTransfer {
   readonly key: string;
   /** Tried in order when there is no cache of `key`. */
   readonly fallbacks: readonly string[];
+  /** Stores have these keys by their hashes (`FF_HASH_CACHE_KEYS`). */
+  readonly hashed?: true;
   readonly paths: readonly string[];
   readonly untracked: boolean;
   /** What had to be changed, one sentence each. */

@@ -37,6 +37,7 @@ export function greet({ job, runner, identity, trace, secrets }: RunJobRequest):
  */
 export function introduce(request: RunJobRequest): Introduced {
   const { variables, settings } = setUp(request, null);
+  if (settings.logsImages) logImages(request, variables.expand);
   return {
     debugServices: settings.debugServices,
     expand: variables.expand,
@@ -46,6 +47,12 @@ export function introduce(request: RunJobRequest): Introduced {
     openVariables: (place) => preparedVariables(request, place),
     variablesAt: (place) => variablesAt(request, place),
   };
+}
+
+/** What a job asks for, by names as they are looked for; what the entry has for jobs that name nothing is its own. */
+function logImages({ job, log }: RunJobRequest, expand: (text: string) => string): void {
+  if (job.image !== null) log.info("an image of the job", { image: expand(job.image.name) });
+  for (const { name } of job.services) log.info("an image of the job", { service: expand(name) });
 }
 
 /** The place that the job runs in, within `prepare_timeout`; tried again where the cause may go away. */

@@ -4,6 +4,7 @@ import { createProgress, formatBytes } from "../progress.ts";
 import { selectFiles } from "../select-files.ts";
 import type { CacheTransfer, Transfer, TransferContext } from "../transfer.ts";
 import { packCache, unpackCache } from "./cache-archive.ts";
+import { placeOf } from "./cache-keys.ts";
 import type { CacheStore } from "./cache-store.ts";
 
 /** Restoring and saving caches. Whatever goes wrong is a warning, in bounded time: no job depends on a cache. */
@@ -52,7 +53,7 @@ async function restore(
   const { files, keptCaches } = context;
   const { print } = context.trace;
   for (const key of [cache.key, ...cache.fallbacks]) {
-    const place = { projectPath: cache.projectPath, projectId: cache.projectId, key };
+    const place = placeOf(cache, key);
     const kept = { place, version: () => store.version(place, signal) };
     const back = await keptCaches.putBack(kept, files, signal);
     if (back !== null) {
@@ -86,8 +87,8 @@ export async function archiveCaches(
 ): Promise<void> {
   await eachCache({ caches, timeoutMs, done: "saved" }, context, signal, async (cache, store, limit) => {
     const { trace, files, minFreeBytes } = context;
-    const { projectPath, projectId, key, paths, untracked } = cache;
-    const place = { projectPath, projectId, key };
+    const { key, paths, untracked } = cache;
+    const place = placeOf(cache, key);
     trace.print(`Saving cache ${key} ${store.where}...`);
     const list = await selectFiles(files, { globs: paths, exclude: [], untracked }, limit);
     for (const note of list.notes) trace.print(note);
