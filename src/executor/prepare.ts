@@ -89,6 +89,11 @@ export interface OpenVariable {
 export interface PreparedVariables {
   /** Each name once. */
   readonly open: readonly OpenVariable[];
+  /**
+   * What the job's scripts will see but for what would change which programs run, and how: secrets too, a file by its path. For
+   * an operator who wants them in a container's settings.
+   */
+  withSecrets(): readonly { readonly key: string; readonly value: string }[];
   /** As `PrepareRequest.expand`, with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { natural, optionalText, parsed, table, text, texts } from "../../images/fields.ts";
+import { ENTRYPOINT_VARIABLES, type EntrypointVariables } from "../../images/service-variables.ts";
 import {
   type GpuRequest,
   parseBytes,
@@ -77,6 +78,11 @@ export const volume = parsed(
   z.string(),
   parseVolume,
   'a volume such as "/host/dir:/container/dir", "name:/container/dir:ro" or "/container/dir"',
+);
+export const entrypointVariables = parsed(
+  z.string().default("public"),
+  (value): EntrypointVariables | null => ENTRYPOINT_VARIABLES.find((one) => one === value) ?? null,
+  ENTRYPOINT_VARIABLES.map((one) => `"${one}"`).join(", "),
 );
 export const ulimits = z
   .record(z.string(), textOrNumber)

@@ -78,6 +78,8 @@ export interface JobVariables {
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
   /** All variables, expanded, with their secrets; a file's content as it is. */
   all(): Variable[];
+  /** The same, a file by its path, without what would change which programs run beside the scripts. */
+  withSecrets(): readonly { readonly key: string; readonly value: string }[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];
   /** Names of the job's own ones. */
@@ -119,6 +121,7 @@ export function createVariables(sources: VariableSources): JobVariables {
     expandSettled: (text) => expandName(text, (name) => settled.get(name) ?? ""),
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
     all: () => resolve.last(() => true).map(plainVariable),
+    withSecrets: () => resolve.last((definition) => reaches(definition, "hooks")),
     open: () => openVariables(accepted),
     names: () => accepted.flatMap(({ key, origin }) => (origin === "job" ? [key] : [])),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),

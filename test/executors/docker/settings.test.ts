@@ -70,6 +70,14 @@ test("an empty table has the documented defaults", () => {
   expect(settings.connection).toEqual({ host: "", tlsCertPath: "", tlsVerify: false });
   expect(settings.networkMode).toBeUndefined();
   expect(settings.servicesLimit).toBeNull();
+  expect(settings.entrypointVariables).toBe("public");
+  expect(settings.servicesEnvironmentExclude).toBeUndefined();
+});
+
+test("words for what an ENTRYPOINT sees are three, and a name that services do not get is not empty", () => {
+  const complaint = dockerTable.safeParse({ entrypoint_variables: "some" }).error?.issues[0]?.message;
+  expect(complaint).toBe('expected "public", "all", "none"');
+  expect(dockerTable.safeParse({ services_environment_exclude: [""] }).success).toBe(false);
 });
 
 test("the forms of the Go runner and of GitLab Runner are taken", () => {
