@@ -38,6 +38,8 @@ export interface PrepareRequest {
   variablesAt(place: JobPlace): readonly Variable[];
   /** What others than the job's scripts may know of its variables, once its place is known. */
   openVariables(place: JobPlace): PreparedVariables;
+  /** What other runners of the family call whatever they have kept for this project in that slot, the newest first. */
+  formerNames?(projectSlot: number): readonly string[];
   /**
    * What `reserve` gave for this job: the same one each time that the job is prepared. The executor must not dispose of it.
    */

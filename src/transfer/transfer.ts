@@ -1,4 +1,5 @@
 import type { Coordinator } from "../coordinator/contract.ts";
+import type { Environment } from "../executor/environment.ts";
 import type { Dependency, Job, JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { Trace } from "../trace/contract.ts";
@@ -80,6 +81,8 @@ export interface TransferMeans {
 export interface TransferContext extends TransferMeans {
   readonly job: JobCredentials & Pick<Job, "dialect">;
   readonly files: WorkspaceFiles;
+  /** What another runner has kept of a cache where the job is. */
+  readonly formerCache?: Environment["formerCache"];
   readonly trace: Pick<Trace, "print">;
   readonly log: Log;
   /** Pause before the second try of a call; it grows with each try. */

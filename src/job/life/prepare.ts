@@ -6,6 +6,7 @@ import { formatDuration } from "../plan/duration.ts";
 import { chosenRoot, preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
+import { formerNames } from "./former-names.ts";
 import type { Life } from "./life.ts";
 import type { RunJobRequest } from "./request.ts";
 import { hideIn } from "./secrets.ts";
@@ -62,7 +63,18 @@ export async function prepare(
   life: Life,
   signal: AbortSignal,
 ): Promise<Environment> {
-  const { job, jobKey, runner, executor, trace, concurrentId, reservation, remember, preparePauseMs = 3000 } = request;
+  const {
+    job,
+    jobKey,
+    runner,
+    identity,
+    executor,
+    trace,
+    concurrentId,
+    reservation,
+    remember,
+    preparePauseMs = 3000,
+  } = request;
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
@@ -87,6 +99,7 @@ export async function prepare(
       chosenRoot: introduced.chosenRoot,
       openVariables: introduced.openVariables,
       variablesAt: introduced.variablesAt,
+      formerNames: (slot) => formerNames(runner, { projectId: job.projectId, slot, systemId: identity.systemId }),
       ...(reservation === undefined ? {} : { reservation }),
       remember,
     };

@@ -16,6 +16,8 @@ export interface RunnerIdentity {
   readonly revision: string;
   /** `linux/amd64`. */
   readonly architecture: string;
+  /** By which GitLab knows this machine, where it does. */
+  readonly systemId?: string;
 }
 
 /** Where the job runs; known once its environment stands. */

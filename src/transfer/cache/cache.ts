@@ -4,6 +4,7 @@ import { createProgress, formatBytes } from "../progress.ts";
 import { selectFiles } from "../select-files.ts";
 import type { CacheTransfer, Transfer, TransferContext } from "../transfer.ts";
 import { packCache, unpackCache } from "./cache-archive.ts";
+import { restoreFormer } from "./cache-former.ts";
 import { placeOf } from "./cache-keys.ts";
 import type { CacheStore } from "./cache-store.ts";
 
@@ -75,8 +76,30 @@ async function restore(
       print(`The cache ${key} cannot be used: ${error.message}`, "warning");
     }
   }
+  if (await restoreOfOthers(cache, context, signal)) return;
   const others = cache.fallbacks.length === 0 ? "" : `, nor for ${cache.fallbacks.join(", ")}`;
   print(`There is no cache for ${cache.key} yet${others}`);
+}
+
+/** What another runner has left is tried once, after all else, and nothing that comes of it is a failure. */
+async function restoreOfOthers(cache: CacheTransfer, context: TransferContext, signal: AbortSignal): Promise<boolean> {
+  if (context.formerCache === undefined) return false;
+  const { print } = context.trace;
+  for (const key of [cache.key, ...cache.fallbacks]) {
+    try {
+      const former = await restoreFormer({ ...placeOf(cache, key), key }, context, signal);
+      if (former === null) continue;
+      const { report, from } = former;
+      tell(report.warnings, context);
+      const size = `${report.entries} entries, ${formatBytes(report.bytes)}`;
+      print(`Successfully restored cache ${key}: ${size}, which ${from} has left`, "notice");
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      print(`The cache ${key} that another runner has left cannot be used: ${describeError(error)}`, "warning");
+    }
+  }
+  return false;
 }
 
 /** Rejects with `signal.reason` only. */
