@@ -18,8 +18,8 @@ export default defineConfig({
     globalSetup: ["test/support/own-home.ts"],
     environment: "node",
     pool: "forks",
-    // Most of them wait for processes and engines; by default a machine with two cores would run them one by one.
-    maxWorkers: Math.max(2, availableParallelism()),
+    // Most of them wait for processes and engines: with as many as cores these are idle for half of the time.
+    maxWorkers: Math.max(3, Math.ceil(1.5 * availableParallelism())),
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
