@@ -14,6 +14,7 @@ describe("defaults and units", () => {
       checkIntervalMs: 3000,
       logLevel: undefined,
       metricsAddress: "",
+      debugEndpoints: false,
       stateDir: "/var/lib/alloy-runner",
       minFreeDiskBytes: 256 * 1024 * 1024,
       outboxMaxAgeMs: 7 * 86_400_000,
@@ -59,6 +60,7 @@ ${entry('limit = 2\noutput_limit = 100\nrequest_concurrency = 0\nunhealthy_inter
       logLevel: "warn",
       logFormat: "text",
       metricsAddress: ":9252",
+      debugEndpoints: false,
       shutdownTimeoutMs: 60_000,
       connectionMaxAgeMs: 5_400_000,
       minFreeDiskBytes: 1.5 * 2 ** 30,
@@ -105,6 +107,7 @@ ${entry('limit = 2\noutput_limit = 100\nrequest_concurrency = 0\nunhealthy_inter
     expect(config).toMatchObject({
       logLevel: undefined,
       metricsAddress: ":1",
+      debugEndpoints: false,
       stateDir: "/var/lib/alloy-runner",
       user: undefined,
     });
