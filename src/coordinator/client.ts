@@ -43,13 +43,15 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   let lastUpdate: string | undefined;
   // Shown by the coordinator's headers and jobs; needed only where a job cannot be read well enough to show it itself.
   let dialect: Dialect = token.startsWith("glrt-") ? "gitlab" : "alloy";
+  /** Until a job has shown that it is AlloyCI, which passes over a session that it is told. */
+  let takesSessions = true;
   let asked: { readonly info: RunnerInfo; readonly lastUpdate: string | undefined; readonly bytes: Buffer } | undefined;
 
   /** The same bytes from poll to poll, as long as nothing changes. */
   const jobRequestBody = (info: RunnerInfo, hold: boolean, session: SessionWords | undefined): Body => {
     const echo = hold ? lastUpdate : undefined;
     // A session is one request's alone: it opens the terminal of whatever job the answer brings.
-    if (session !== undefined && dialect === "gitlab") {
+    if (session !== undefined && takesSessions) {
       const said = runnerInfo(deps.identity, info);
       const features = { ...said.features, session: true, terminal: true };
       const body = { token, system_id: deps.systemId, last_update: echo, info: { ...said, features }, session };
@@ -85,6 +87,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess, jobInputs });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
+      if (parsed.job.variables.length > 0) takesSessions = parsed.job.dialect === "gitlab";
       return { kind: "job", job: keepPayload ? { ...parsed.job, payload: text } : parsed.job };
     }
     const type = first(answer.headers["content-type"]) ?? "no content type";
