@@ -20,6 +20,7 @@ import { INPUTS_SWITCH } from "./payload/inputs/interpolate.ts";
 import { parseJob } from "./payload/job-payload.ts";
 import { excessOf } from "./payload/json-extent.ts";
 import { escapedLength, escapedStream } from "./payload/trace-json.ts";
+import { requestIdOf } from "./request-id.ts";
 import { first, retryAfter } from "./retry-after.ts";
 import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
@@ -76,7 +77,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     return reply;
   };
 
-  const jobOf = async (answer: Answer, keepPayload: boolean): Promise<JobAnswer> => {
+  const jobOf = async (answer: Answer, keepPayload: boolean, requestId?: string): Promise<JobAnswer> => {
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
     const excess = (await excessOf(text)) ?? undefined;
@@ -88,7 +89,9 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
       if (parsed.job.variables.length > 0) takesSessions = parsed.job.dialect === "gitlab";
-      return { kind: "job", job: keepPayload ? { ...parsed.job, payload: text } : parsed.job };
+      const correlationId = requestIdOf(answer.headers) ?? requestId;
+      const job = { ...parsed.job, ...(correlationId === undefined ? {} : { correlationId }) };
+      return { kind: "job", job: keepPayload ? { ...job, payload: text } : job };
     }
     const type = first(answer.headers["content-type"]) ?? "no content type";
     const message = `${api.shown} handed out a job that cannot be read: ${parsed.unreadable} (${answer.body.length} bytes, ${type.slice(0, 80)})`;
@@ -124,7 +127,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
       const { answer } = reply;
       switch (answer.status) {
         case 201:
-          return await jobOf(answer, keepPayload);
+          return await jobOf(answer, keepPayload, reply.requestId);
         case 204:
           return {
             kind: "none",

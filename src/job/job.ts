@@ -53,6 +53,8 @@ export interface Job {
   readonly policy?: PolicyOptions;
   /** Texts of inputs that their author calls sensitive. */
   readonly sensitiveInputs?: readonly string[];
+  /** Under which the coordinator's log has the request that brought it. */
+  readonly correlationId?: string;
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }

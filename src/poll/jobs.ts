@@ -152,6 +152,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
         ...aboutPipeline(job),
         ...(job.queuedSeconds === undefined ? {} : { queued_seconds: job.queuedSeconds }),
         ...(repository === "" ? {} : { repository }),
+        ...(job.correlationId === undefined ? {} : { correlation_id: job.correlationId }),
       });
       const controller = new AbortController();
       const card = {

@@ -72,6 +72,18 @@ describe("a job request", () => {
     expect(told.map((body) => body.session)).toEqual([session, session, session, session, undefined]);
   });
 
+  test("says under which id the coordinator's log has it", async () => {
+    const answer = { status: 201, body: sound };
+    const { url, received } = await answers({ ...answer, headers: { "x-request-id": "01JABCDEF-theirs" } }, answer);
+    const coordinator = open(url);
+    const idOf = async () => {
+      const brought = await coordinator.requestJob(info, { hold: false }, never);
+      return brought.kind === "job" ? brought.job.correlationId : brought;
+    };
+    expect(await idOf()).toBe("01JABCDEF-theirs");
+    expect(await idOf()).toBe(received[1]?.headers["x-request-id"]);
+  });
+
   test("introduces the runner and its executor", async () => {
     const { url, received } = await answers({ status: 204 });
     const coordinator = open(new URL("prefix/ci/", url), { systemId: "s_0123456789ab" });

@@ -83,6 +83,39 @@ test("git says that it is the runner's, and that of the script what it is", asyn
   expect(new Set(agents)).toEqual(new Set(["alloy-runner 2.0.0 linux/amd64", expect.stringMatching(/^git\//)]));
 });
 
+test("GitLab's server hears which request for a job the runner's git belongs to, and no other host does", async () => {
+  const other = await serve();
+  const server = await serve();
+  const own = `git -c include.path="$RUNNER_TEMP_PROJECT_DIR/.git-access/runner.config" ls-remote -q`;
+  const script = [
+    `${own} ${other.origin.replace("127.0.0.1", "localhost")}/widget-${count} || true`,
+    "git ls-remote -q origin",
+  ];
+  const more = { dialect: "gitlab", correlationId: "01HXYZ-of-the-request" } as const;
+  const seen = (of: GitServer) => new Set(of.requests.map(({ headers }) => headers["x-gitaly-correlation-id"]));
+  const { outcome } = await fetchFrom(addressOf(server), script, more);
+  expect(outcome).toEqual({ result: "success" });
+  // The author's own git says nothing of it.
+  expect(seen(server)).toEqual(new Set(["01HXYZ-of-the-request", undefined]));
+  expect(seen(other)).toEqual(new Set([undefined]));
+  const quiet = await serve();
+  const off = { featureFlags: { FF_USE_GITALY_CORRELATION_ID: false } };
+  await fetchFrom(addressOf(quiet), ["true"], more, { runner: off });
+  expect(seen(quiet)).toEqual(new Set([undefined]));
+});
+
+test("FF_USE_GIT_PROACTIVE_AUTH has git bring the credentials at once, to the repository's host", async () => {
+  const server = await serve();
+  const show = [
+    `git config --file "$RUNNER_TEMP_PROJECT_DIR/.git-access/runner.config" --get-regexp '^http.*proactiveauth' || echo NONE`,
+  ];
+  const more = { dialect: "gitlab", variables: [variable("FF_USE_GIT_PROACTIVE_AUTH", "true")] } as const;
+  expect((await fetchFrom(addressOf(server), show, more)).trace).toContain(
+    `\nhttp.${server.origin}.proactiveauth basic\n`,
+  );
+  expect((await fetchFrom(addressOf(server), show, { dialect: "gitlab" })).trace).toContain("\nNONE\n");
+});
+
 describe("credentials of the repository's address", () => {
   test("open it for the runner and the script, and are in no file afterwards", async () => {
     const server = await serve();

@@ -5,6 +5,7 @@ import type { GitSettings } from "../plan/settings.ts";
 import { userScript } from "../plan/user-script.ts";
 import { not, succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
+import { cloneOr } from "./clone.ts";
 import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
 import { bringsWholeHistory, fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
@@ -144,6 +145,8 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     userAgent: request.userAgent,
     sslNoVerify,
     bundleUris: git.bundleUris === true,
+    correlationId: git.correlates ? job.correlationId : undefined,
+    proactiveAuth: git.proactiveAuth === true,
     sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],
     mirrored: mirroredOrigins(job, repository, cloneUrl),
     coordinatorOrigin,
@@ -151,11 +154,12 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   });
   const call = (...args: string[]): Argv => ["git", "-c", `include.path=${access.runnerConfig}`, ...args];
   const run = (...args: string[]): Op => ({ op: "run", argv: call(...args) });
-  const open: Op[] = [
-    { op: "cd", path: root },
-    ...access.ops,
-    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
-  ];
+  const enter: Op[] = [{ op: "cd", path: root }, ...access.ops];
+  const config: Op = {
+    op: "write",
+    path: `${root}/.git/config`,
+    content: repositoryConfig(request, repository, access),
+  };
   const tidy = isTidyingUp(job.id);
   const init = run("init", "--quiet", "--template=");
   const ref = refOf(job.git);
@@ -163,7 +167,16 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const template = templateOf(request);
   // A commit that the copy lacks is fetched when it cannot be checked out.
   const bring: readonly Op[] =
-    template === undefined ? [init, ...fetch.ops] : [run("init", "--quiet", `--template=${template}`)];
+    template === undefined
+      ? cloneOr([config, init, ...fetch.ops], {
+          git,
+          ref,
+          repository,
+          authorConfig: access.authorConfig,
+          plainLineEnds,
+          call,
+        })
+      : [config, run("init", "--quiet", `--template=${template}`)];
   // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
@@ -207,14 +220,15 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     fresh: [
       { op: "print", text: "Cloning repository...", tone: "notice" },
       { op: "mkdir", path: root },
-      ...open,
+      ...enter,
       ...bring,
       ...checkOut([tryFirst(checkOutCommit)]),
       ...nested(false),
     ],
     reused: [
       { op: "print", text: "Fetching changes...", tone: "notice" },
-      ...open,
+      ...enter,
+      config,
       reinit,
       ...fetch.ops,
       // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
