@@ -460,6 +460,10 @@ describe("warnings", () => {
     ["listen_address = ':1'\nmetrics_server = ':2'", "2: metrics_server has no effect beside listen_address"],
     ["sentry_dsn = 'https://k@example.com/1'", "1: sentry_dsn has no effect"],
     [
+      entry('clone_url = "mirror.example.com"'),
+      '6: runners.clone_url of "a" has no effect: expected an address that begins with https://',
+    ],
+    [
       entry("pre_clone_script = 'a'\npre_get_sources_script = 'b'"),
       '6: runners.pre_clone_script of "a" has no effect beside',
     ],

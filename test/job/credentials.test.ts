@@ -1,10 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Job, Variable } from "../../src/job/job.ts";
+import { sshdMissing, startSshd } from "../support/sshd.ts";
 import {
   createRepository,
   type GitServer,
@@ -253,6 +255,34 @@ describe("credentials of the repository's address", () => {
     );
   });
 });
+
+test.skipIf(sshdMissing() !== null)(
+  "clone_url by SSH takes the sources from there, with the account's key",
+  async () => {
+    const sshd = await startSshd();
+    try {
+      const name = `${repository.dir.slice(1)}-bare`;
+      git(root, "clone", "--quiet", "--bare", repository.dir, `/${name}.git`);
+      const ssh = `ssh -i ${sshd.keyFile} -o BatchMode=yes -o UserKnownHostsFile=${sshd.knownHostsFile}`;
+      const { outcome, trace } = await fetchFrom(
+        "https://gitlab.invalid/x.git",
+        ["git remote get-url origin; ls"],
+        { dialect: "gitlab", variables: [variable("CI_PROJECT_PATH", name)] },
+        {
+          runner: {
+            cloneUrl: `ssh://${userInfo().username}@127.0.0.1:${sshd.port}`,
+            environment: [{ key: "GIT_SSH_COMMAND", value: ssh }],
+            jobGitVariables: "all",
+          },
+        },
+      );
+      expect(trace).toContain(`ssh://${userInfo().username}@127.0.0.1:${sshd.port}/${name}.git\nfile.txt\n`);
+      expect(outcome).toEqual({ result: "success" });
+    } finally {
+      await sshd.close();
+    }
+  },
+);
 
 describe("an old server", () => {
   test("that gives no commit by its name gives it by its branch", async () => {
