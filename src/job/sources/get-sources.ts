@@ -298,10 +298,15 @@ function lfs(git: GitSettings, reused: boolean, call: (...args: string[]) => Arg
   const usesLfs = succeeds(call("grep", "-q", "filter=lfs", "--", ".gitattributes", "*/.gitattributes"));
   // Files that are there are taken by their names: `fsck` puts aside what is not what its name says.
   const check = when(succeeds(call("lfs", "fsck")), []);
+  // Without its filters in git's settings, which not every package brings, it would leave the pointers as they are.
+  const install = when(succeeds(call("lfs", "install", "--local", "--skip-repo")), []);
   const pull: Op[] = [
+    install,
     ...(reused ? [check] : []),
     { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
     { op: "run", argv: call("lfs", "pull") },
   ];
-  return [when({ test: "program", name: "git-lfs" }, [when(usesLfs, pull)])];
+  const warning = "Files of this repository are in Git LFS, which is not installed here: they stay pointers";
+  const without: Op = { op: "print", text: warning, tone: "warning" };
+  return [when({ test: "program", name: "git-lfs" }, [when(usesLfs, pull)], [when(usesLfs, [without])])];
 }
