@@ -131,8 +131,8 @@ export interface KeptFiles {
 export interface FileKeeping {
   /** The place of the working copy among all that this runner uses. */
   readonly place: string;
-  /** What these are now, with all that is in them. Resolves once every later change will show. */
-  record(names: readonly FileName[], signal: AbortSignal): Promise<KeptFiles | null>;
+  /** What was unpacked just now, with all that is in it. Resolves once every later change will show. */
+  record(unpacked: Pick<UnpackReport, "placed">, signal: AbortSignal): Promise<KeptFiles | null>;
   /** Out of the checkout, so that it can be cleaned. What is in them is not looked at. */
   setAside(kept: KeptFiles, signal: AbortSignal): Promise<KeptFiles | null>;
   /** Back to their places, if each is what it was. Whatever is not put back is removed. */

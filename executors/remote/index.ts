@@ -4,6 +4,7 @@ export { argvOf } from "./argv.ts";
 export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
 export { durableCommands } from "./durable/durable.ts";
 export { remoteFiles } from "./files/files.ts";
+export { remoteKeeping } from "./files/keep.ts";
 export type { RemotePlace } from "./place.ts";
 export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./processes/end-tree.ts";
 export { type RemoteScriptHost, runRemoteScript } from "./processes/script.ts";

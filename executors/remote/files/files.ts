@@ -6,8 +6,14 @@ import { packRemote } from "./pack.ts";
 import { unpackRemote } from "./unpack.ts";
 
 /** A job's files, where the only tool is a POSIX shell. Everything is done with the rights that `commands` has. */
-export function remoteFiles(commands: RemoteCommands, place: RemotePlace): WorkspaceFiles {
+export function remoteFiles(
+  commands: RemoteCommands,
+  place: RemotePlace,
+  { unpacksAtOnce = 1, keeping }: Pick<WorkspaceFiles, "unpacksAtOnce" | "keeping"> = {},
+): WorkspaceFiles {
   return {
+    unpacksAtOnce,
+    ...(keeping === undefined ? {} : { keeping }),
     list: (select, signal) => listRemote(commands, place, select, signal),
     pack: async (paths, signal) => packRemote(commands, place, paths, signal),
     unpack: (tar, limits, signal) => unpackRemote(commands, place, tar, limits, signal),

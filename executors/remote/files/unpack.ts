@@ -84,16 +84,17 @@ export async function unpackRemote(
       limits,
       signal,
     );
-    await moveIn(commands, { place, staging }, staged, signal);
+    const placed = await moveIn(commands, { place, staging }, staged, signal);
     const { entries, bytes, warnings } = staged;
-    return { entries, bytes, warnings: warnings.list };
+    return { entries, bytes, warnings: warnings.list, ...(placed === null ? {} : { placed }) };
   } finally {
     tar.destroy();
     if (staging !== null) await remove(commands, staging);
   }
 }
 
-async function remove(commands: RemoteCommands, staging: string): Promise<void> {
+/** A directory of the runner's own, with all that is in it. */
+export async function remove(commands: RemoteCommands, staging: string): Promise<void> {
   using limit = deadline(never, TIDY_MS, new Error("clean-up"));
   // What stays lies in the job's own directory, which goes with the job.
   await runToEnd(commands, { script: REMOVE, args: [staging] }, MOST_ANSWER_BYTES, limit.signal).catch(() => {});
