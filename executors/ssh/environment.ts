@@ -9,12 +9,12 @@ import { addUsage } from "../common/processes/group-usage.ts";
 import { terminalShell } from "../common/terminal-start.ts";
 import {
   endTree,
+  keepingByChanges,
   openRemoteTerminal,
   type RemoteCommands,
   type RemotePty,
   type RemoteTools,
   remoteFiles,
-  remoteKeeping,
   runRemoteScript,
 } from "../remote/index.ts";
 import { commandLine } from "./connection/command-line.ts";
@@ -54,7 +54,10 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
   const where = link.name;
   const { root, tmpDir } = claim;
   const place = { root, tmpDir, tools };
-  const keeping = options.keepsFiles === true && killLeftovers ? remoteKeeping(commands, place, link.name) : undefined;
+  const keeping =
+    options.keepsFiles === true && killLeftovers
+      ? keepingByChanges({ commands, place, host: link.name, asideDir: `${tmpDir}/kept` })
+      : undefined;
   let destroying: Promise<void> | null = null;
   let used: JobUsage = {};
 

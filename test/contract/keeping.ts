@@ -1,8 +1,10 @@
 import { Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
+import type { Environment } from "../../src/executor/environment.ts";
 import { type TarEntry, tarEnd, tarHeader, tarPadding } from "../../src/files/tar.ts";
 import { never } from "../../src/time.ts";
 import { type FileKeeping, fileNameOf, type KeptFiles, type WorkspaceFiles } from "../../src/workspace.ts";
+import { runOps, source } from "../support/executor-kit.ts";
 
 export interface KeptPlace {
   /** With a checkout that is empty. */
@@ -11,6 +13,24 @@ export interface KeptPlace {
   sh(text: string): Promise<string>;
   /** A directory on the same disk where jobs may write, outside the checkout. */
   readonly outside: string;
+}
+
+/** Where an environment is prepared. */
+export function placeOf(environment: Environment, outside: string): KeptPlace {
+  const { workspace } = environment;
+  return {
+    files: workspace,
+    sh: async (text) => {
+      const { code, text: said } = await runOps(environment, [
+        { op: "mkdir", path: workspace.root },
+        { op: "cd", path: workspace.root },
+        ...source(text),
+      ]);
+      if (code !== 0) throw new Error(`status ${code}: ${said}`);
+      return said;
+    },
+    outside,
+  };
 }
 
 const CODE = "deps/vendor/lib/code";
@@ -82,8 +102,11 @@ function archive(): Readable {
   return Readable.from([tarOf(...entries)], { objectMode: false });
 }
 
-/** What holds wherever files stay untouched from one job to the next. */
-export function keepingContract(name: string, open: () => Promise<KeptPlace>): void {
+/**
+ * What holds wherever files stay untouched from one job to the next.
+ * @param every one of so many attacks, where each takes long and all are tried in the same way elsewhere
+ */
+export function keepingContract(name: string, open: () => Promise<KeptPlace>, every = 1): void {
   describe(`${name}: files that are kept`, { timeout: 60_000 }, () => {
     async function unpacked(place: KeptPlace): Promise<{ readonly keeping: FileKeeping; readonly kept: KeptFiles }> {
       const { files, sh, outside } = place;
@@ -103,7 +126,7 @@ export function keepingContract(name: string, open: () => Promise<KeptPlace>): v
       const { keeping, kept } = await unpacked(place);
       const before = await place.sh(all);
       let its = kept;
-      for (let time = 0; time < 3; time++) {
+      for (let time = 0; time < 2; time++) {
         const aside = await keeping.setAside(its, never);
         if (aside === null) throw new Error("nothing was set aside");
         expect(await place.sh("ls deps")).toBe("");
@@ -118,7 +141,7 @@ export function keepingContract(name: string, open: () => Promise<KeptPlace>): v
     test("nothing comes back of what a job has changed", async () => {
       const place = await open();
       const wrong: string[] = [];
-      for (const [attack, text] of attacks) {
+      for (const [attack, text] of attacks.filter((_, index) => index % every === 0)) {
         const { keeping, kept } = await unpacked(place);
         await place.sh(`HELD=${place.outside}/held; ${text}`);
         const aside = await keeping.setAside(kept, never);
@@ -139,6 +162,7 @@ export function keepingContract(name: string, open: () => Promise<KeptPlace>): v
         "rmdir deps; ln -s /tmp deps",
       ];
       for (const which of changes("").keys()) {
+        if (which % every !== 0) continue;
         const { keeping, kept } = await unpacked(place);
         const aside = await keeping.setAside(kept, never);
         if (aside === null) throw new Error("nothing was set aside");

@@ -1,18 +1,20 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { keepingByChanges, keepingByContents, probeTools, remoteFiles } from "../../executors/remote/index.ts";
 import { keepingAt } from "../../executors/shell/files/keep.ts";
 import { unpackFiles } from "../../executors/shell/files/unpack.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import { never } from "../../src/time.ts";
-import { entry, type KeptPlace, keepingContract, tarOf } from "../contract/keeping.ts";
+import { entry, type KeptPlace, keepingContract, placeOf, tarOf } from "../contract/keeping.ts";
 import { keptCacheJobs } from "../contract/kept-caches.ts";
 import { createRepository, serveGit } from "../job/git-server.ts";
-import { runOps, Sink, sampleRequest, source } from "../support/executor-kit.ts";
+import { Sink, sampleRequest } from "../support/executor-kit.ts";
 import { isRoot, sshdMissing } from "../support/sshd.ts";
+import { localCommands, toolDirectory } from "./remote/local.ts";
 import { openStand, type SshStand } from "./ssh-stand.ts";
 
 const isTelling = process.platform === "linux" && [0xef53, 0x58465342, 0x9123683e].includes(statfsSync(tmpdir()).type);
@@ -39,23 +41,60 @@ describe.skipIf(!isTelling)("on ext4, XFS or btrfs", () => {
   });
 });
 
-/** A place of an environment of its own, with the root of the test's disk. */
-export function placeOf(environment: Environment, outside: string): KeptPlace {
-  const { workspace } = environment;
-  return {
-    files: workspace,
-    sh: async (text) => {
-      const { code, text: said } = await runOps(environment, [
-        { op: "mkdir", path: workspace.root },
-        { op: "cd", path: workspace.root },
-        ...source(text),
-      ]);
-      if (code !== 0) throw new Error(`status ${code}: ${said}`);
-      return said;
-    },
-    outside,
-  };
+interface Local {
+  readonly name: string;
+  readonly by: "changes" | "contents";
+  readonly shell: readonly string[];
+  readonly path: () => string;
+  readonly every?: number;
 }
+
+describe("where only a POSIX shell is", () => {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-posix-"));
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  const dash = { shell: ["/bin/dash"], path: () => process.env.PATH ?? "" };
+  const busybox = { shell: ["/bin/busybox", "sh"], path: () => toolDirectory(join(dir, "busybox"), "busybox") };
+  const sets: readonly Local[] = [
+    ...(isTelling ? [{ name: "by changes, with GNU's facts", by: "changes" as const, ...dash }] : []),
+    { name: "by contents, with GNU's facts", by: "contents", ...dash },
+    { name: "by contents, with those of stat", by: "contents", every: 3, ...busybox },
+  ];
+  for (const { name, by, shell, path, every = 1 } of sets.filter(({ shell: [program = ""] }) => existsSync(program))) {
+    let opened: KeptPlace | undefined;
+    keepingContract(
+      name,
+      async () => {
+        if (opened !== undefined) return opened;
+        const place = mkdtempSync(join(dir, "place-"));
+        const [root, tmpDir] = [join(place, "check out"), join(place, "tmp")];
+        mkdirSync(root);
+        mkdirSync(tmpDir);
+        const commands = localCommands(shell, { PATH: path() });
+        // Nothing is kept by its changes for root, as whom tests may run.
+        const tools = { ...(await probeTools(commands, never)), ...(by === "changes" ? { uid: 1000 } : {}) };
+        const kept = { commands, place: { root, tmpDir, tools }, host: "here", asideDir: join(tmpDir, "kept") };
+        const keeping =
+          by === "changes" ? keepingByChanges(kept) : keepingByContents(String(process.geteuid?.()), kept);
+        if (keeping === undefined) throw new Error("nothing can be kept");
+        opened = {
+          files: remoteFiles(commands, kept.place, { keeping, tellsContents: by === "contents" }),
+          sh: async (text) => execFileSync("sh", ["-ec", text], { cwd: root, timeout: 20_000 }).toString(),
+          outside: place,
+        };
+        return opened;
+      },
+      every,
+    );
+  }
+
+  test("nothing is kept by its changes for root, which can set the clock", async () => {
+    const commands = localCommands(["/bin/sh"], { PATH: process.env.PATH ?? "" });
+    const tools = { ...(await probeTools(commands, never)), uid: 0 };
+    const place = { root: dir, tmpDir: dir, tools };
+    expect(keepingByChanges({ commands, place, host: "here", asideDir: dir })).toBeUndefined();
+  });
+});
 
 // Root may set the clock of its host.
 const missing = sshdMissing() ?? (isTelling ? null : "a file system that tells of changes");
@@ -71,7 +110,7 @@ describe.skipIf(missing !== null || !isRoot)("over ssh (as root, for another acc
     await environment.destroy(never);
     await stand.close();
   }, 60_000);
-  keepingContract("ssh executor", async () => placeOf(environment, stand.user.home));
+  keepingContract("ssh executor", async () => placeOf(environment, stand.user.home), 4);
 
   test("archives are unpacked side by side, and come to their places one after the other", {
     timeout: 30_000,

@@ -4,7 +4,7 @@ import { createTurns, pause } from "../../../src/time.ts";
 import type { RemoteCommands } from "../commands.ts";
 import { quoted } from "../run-to-end.ts";
 import type { RemoteTools } from "../tools.ts";
-import { calls, LONGEST_TOKEN } from "./rows.ts";
+import { calls } from "./rows.ts";
 
 /** What the far side says of one thing: all that a change of it would change. */
 export interface Facts {
@@ -12,6 +12,11 @@ export interface Facts {
   readonly path: string;
   readonly kind: "file" | "directory" | "symlink" | "other";
   readonly device: string;
+  readonly owner: string;
+  readonly mode: number;
+  readonly size: number;
+  /** Of last modification; `null`: it is no whole number of seconds. */
+  readonly mtimeSeconds: number | null;
   readonly links: string;
   /** All but when it was changed last, for comparing. */
   readonly rest: string;
@@ -28,11 +33,17 @@ export interface KeepShell extends AsyncDisposable {
    * @throws {SystemFailure} more than `most`, or not all can be looked at
    */
   look(how: "flat" | "deep", paths: readonly string[], most: number, onFacts: (facts: Facts) => void): Promise<void>;
+  /** Where links lead, in this order. @throws {SystemFailure} that is not told of each */
+  targets(links: readonly string[]): Promise<readonly string[]>;
+  /** SHA-256 of what is in files, in this order. @throws {SystemFailure} that is not told of each */
+  sums(files: readonly string[]): Promise<readonly string[]>;
+  /** Removes a directory with all that is in it. */
+  clear(path: string): void;
   /** Makes a directory for its account alone, and those above it. */
   make(path: string): Promise<boolean>;
   move(pairs: readonly (readonly [from: string, to: string])[]): Promise<boolean>;
-  /** Removes a directory in which nothing is. */
-  leave(path: string): void;
+  /** Removes directories in which nothing is. */
+  leave(paths: readonly string[]): Promise<void>;
   /** Whether each later change gets a later time than this: waits a little until it is so. `at` is for a file of its own. */
   isPast(changed: string, at: string): Promise<boolean>;
 }
@@ -48,12 +59,24 @@ make() { (umask 077; mkdir -p "\${1%/*}" && mkdir "$1") 2>/dev/null </dev/null &
 move() { [ -n "$bad" ] || mv -f "$1" "$2" 2>/dev/null </dev/null || bad=1; }
 well() { [ -n "$bad" ] || said yes; }
 tick() { (umask 077; : >"$1"); flat "$1"; rm -f "$1"; }
+links() { for each do readlink "$each" </dev/null || bad=1; printf "$end$end"; done; }
+sums() { sha256sum "$@" </dev/null 2>/dev/null | cut -c 1-64; printf "$end$end"; }
+clear() {
+  if [ -d "$1" ] && [ ! -L "$1" ]; then find "$1" -type d ! -perm -700 -exec chmod u+rwx {} \\; ; fi
+  rm -rf "$1"
+} 2>/dev/null </dev/null
 bad=
 `;
 const SHOW = {
   "find -printf": `end='\\0'; show() { find "$@" -printf '%D %i %m %U %G %s %T@ %n %y|%C@\\0%p\\0' 2>/dev/null </dev/null; }\n`,
   "stat -c": `end=//; show() { find "$@" -exec stat -c '%d %i %u %g %s %y %h %f|%z//%n//' {} + 2>/dev/null </dev/null; }\n`,
 };
+
+/** What is known of files is in memory while they are looked at. */
+export const MOST_LOOKED_AT = 100_000;
+
+/** Names, or the sums of the files that one call names. */
+const LONGEST_ANSWER = 1024 * 1024;
 
 /** A tick of the longest clock has 10 ms; where times have whole seconds nothing is kept. */
 const LOOKS = 25;
@@ -99,12 +122,7 @@ export async function openKeepShell(
     return done;
   };
   const look: KeepShell["look"] = async (how, paths, most, onFacts) => {
-    for (const line of calls(
-      how,
-      paths.map((path) => path.slice(1)),
-      "",
-    ))
-      send(line);
+    for (const line of callsOf(how, paths)) send(line);
     if (how === "deep") send("well\n");
     let seen = 0;
     let isWhole = how === "flat";
@@ -123,6 +141,23 @@ export async function openKeepShell(
       await answer((meta) => types.push(meta.trim().slice("type ".length)));
       return types.length === paths.length ? types : [];
     },
+    async targets(links) {
+      const targets: string[] = [];
+      for (const line of callsOf("links", links)) send(line);
+      await answer((meta) => targets.push(meta.replace(/\n$/, "")));
+      if (targets.length !== links.length) throw new SystemFailure("where links lead is not told");
+      return targets;
+    },
+    async sums(files) {
+      const sums: string[] = [];
+      for (const line of callsOf("sums", files)) send(line);
+      await answer((meta) => {
+        for (const sum of meta.split("\n")) if (/^[0-9a-f]{64}$/.test(sum)) sums.push(sum);
+      });
+      if (sums.length !== files.length) throw new SystemFailure("what is in files is not told");
+      return sums;
+    },
+    clear: (path) => send(`clear ${quoted([path])}\n`),
     async make(path) {
       send(`make ${quoted([path])}\n`);
       return await isDone();
@@ -132,7 +167,10 @@ export async function openKeepShell(
       send("well\n");
       return await isDone();
     },
-    leave: (path) => send(`rmdir ${quoted([path])} 2>/dev/null </dev/null\n`),
+    async leave(paths) {
+      for (const path of paths) send(`rmdir ${quoted([path])} 2>/dev/null </dev/null\n`);
+      await answer(() => {});
+    },
     async isPast(changed, at) {
       for (let time = 0; time < LOOKS; time++) {
         if (time > 0) await pause(LOOK_PAUSE_MS, signal);
@@ -155,30 +193,62 @@ export async function openKeepShell(
   };
 }
 
+/** Calls with absolute paths. */
+function callsOf(name: string, paths: readonly string[]): Iterable<string> {
+  return calls(
+    name,
+    paths.map((path) => path.slice(1)),
+    "",
+  );
+}
+
 async function* tokensOf(stdout: AsyncIterable<Uint8Array>, mark: string): AsyncGenerator<string> {
   let rest = "";
   for await (const chunk of stdout) {
     const parts = (rest + Buffer.from(chunk).toString("latin1")).split(mark);
     rest = parts.pop() ?? "";
-    if (rest.length > LONGEST_TOKEN) throw new SystemFailure("a name has no end");
+    if (rest.length > LONGEST_ANSWER) throw new SystemFailure("a name has no end");
     yield* parts;
   }
 }
 
-const GNU = /^((?:\d+ ){2}[0-7]+ (?:\d+ ){3}-?\d+(?:\.\d+)? (\d+) ([a-zA-Z?]))\|(\d{1,12})\.(\d{9,10})$/;
-const STAT = /^((?:\d+ ){5}\S+ [\d:.]+ \S+ (\d+) ([0-9a-f]{1,8}))\|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.(\d{9}) \+0000$/;
+/** device, inode, mode, owner, group, size, modified, names, kind | changed */
+const GNU =
+  /^((\d+) \d+ ([0-7]{1,5}) (\d+) \d+ (\d{1,15}) (-?\d{1,12}(?:\.\d+)?) (\d+) ([a-zA-Z?]))\|(\d{1,12}\.\d{9,10})$/;
+/** device, inode, owner, group, size, modified, names, mode with kind | changed */
+const STAT =
+  /^((\d+) \d+ (\d+) \d+ (\d{1,15}) (\d{4,}-\d\d-\d\d) ([\d:]{8}(?:\.\d+)?) \+0000 (\d+) ([0-9a-f]{1,8}))\|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9}) \+0000$/;
 
 function factsOf(meta: string, path: string): Facts {
   const text = meta.replace(/^\n/, "");
-  const found = GNU.exec(text) ?? STAT.exec(text);
-  const [, rest = "", links = "", type = "", seconds = "", fraction = ""] = found ?? [];
-  if (found === null || !path.startsWith("/")) {
-    throw new SystemFailure(`"${text.slice(0, 100)}" tells too little of a file`);
-  }
-  const device = rest.slice(0, rest.indexOf(" "));
-  return { path, kind: kindOf(type), device, links, rest, changed: `${seconds.padStart(20)}.${fraction}` };
+  const said = path.startsWith("/") ? (ofFind(text) ?? ofStat(text)) : null;
+  if (said === null) throw new SystemFailure(`"${text.slice(0, 100)}" tells too little of a file`);
+  return { path, ...said };
 }
 
+function ofFind(text: string): Omit<Facts, "path"> | null {
+  const found = GNU.exec(text);
+  if (found === null) return null;
+  const [, rest = "", device = "", mode = "", owner = "", size, modified = "", links = "", type = "", changed = ""] =
+    found;
+  const [seconds = "", fraction = ""] = modified.split(".");
+  const mtimeSeconds = /^0*$/.test(fraction) ? Number(seconds) : null;
+  const its = { device, owner, mode: Number.parseInt(mode, 8), size: Number(size), mtimeSeconds, links, rest };
+  return { ...its, kind: KINDS.get(type) ?? "other", changed: changed.padStart(24) };
+}
+
+function ofStat(text: string): Omit<Facts, "path"> | null {
+  const found = STAT.exec(text);
+  if (found === null) return null;
+  const [, rest = "", device = "", owner = "", size, day, hours = "", links = "", type = "", changed = ""] = found;
+  const [whole = "", fraction = ""] = hours.split(".");
+  const mtimeSeconds = /^0*$/.test(fraction) ? Date.parse(`${day}T${whole}Z`) / 1000 : null;
+  const bits = Number.parseInt(type, 16);
+  const its = { device, owner, mode: bits & 0o7777, size: Number(size), mtimeSeconds, links, rest };
+  return { ...its, kind: KINDS.get(type.length === 4 ? (type[0] ?? "") : "") ?? "other", changed };
+}
+
+/** By the letter of `find`, or the first hexadecimal digit of a mode. */
 const KINDS = new Map<string, Facts["kind"]>([
   ["f", "file"],
   ["d", "directory"],
@@ -187,8 +257,3 @@ const KINDS = new Map<string, Facts["kind"]>([
   ["4", "directory"],
   ["a", "symlink"],
 ]);
-
-/** A letter of `find`, or a mode in hexadecimal: its first of four digits is the kind, a letter `f` alone is none. */
-function kindOf(type: string): Facts["kind"] {
-  return KINDS.get(type.length === 1 ? type : type.length === 4 ? type.slice(0, 1) : "") ?? "other";
-}

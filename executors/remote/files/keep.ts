@@ -1,35 +1,43 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { describeError, SystemFailure } from "../../../src/errors.ts";
-import { type FileKeeping, type FileName, type KeptFiles, MOST_ENTRIES } from "../../../src/workspace.ts";
-import { below, compareBytes, parentOf, pathOf } from "../../common/files/paths.ts";
+import type { FileKeeping, FileName, KeptFiles, UnpackReport } from "../../../src/workspace.ts";
+import { below, parentOf, pathOf } from "../../common/files/paths.ts";
 import { isOfGit } from "../../common/files/placed.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { type Facts, type KeepShell, openKeepShell } from "./keep-shell.ts";
 import { remove } from "./unpack.ts";
 
-/**
- * ext4, XFS and btrfs, as `statfs` has them: whatever changes a file changes its `ctime`, which no account but root can set. Elsewhere
- * that is not so: on tmpfs memory that is mapped is written to without a trace, and others leave it to a server.
- */
-const TELLING: ReadonlySet<string> = new Set(["ef53", "58465342", "9123683e"]);
+export interface KeptPlace {
+  /** They read no profile of the account. */
+  readonly commands: RemoteCommands;
+  readonly place: RemotePlace;
+  /** Tells the place from those of other hosts. */
+  readonly host: string;
+  /** Where files wait, on the disk of the checkout and outside of it: no other job uses it meanwhile. */
+  readonly asideDir: string;
+}
 
-/** What is known of files is in memory while they are looked at. */
-const MOST_LOOKED_AT = Math.min(100_000, MOST_ENTRIES);
+/** How it is told that nobody has touched files. `null`: that cannot be told, or is not so. */
+export interface Proof {
+  /** Of what was just unpacked. `shell` gives one to look with. */
+  record(unpacked: Unpacked, shell: WithShell): Promise<KeptFiles | null>;
+  /** Whether these, in the order of `kept.tops`, can still be what was recorded: nothing in them is looked at. */
+  canBe(kept: KeptFiles, there: readonly (Facts | undefined)[]): boolean;
+  /** Looks at all that waits at `paths` in the directory `aside`. @returns what the first ones are */
+  look(shell: KeepShell, kept: KeptFiles, aside: string, paths: readonly string[]): Promise<readonly Facts[] | null>;
+  /** Being moved is a change of those that were moved. */
+  moved(shell: KeepShell, kept: KeptFiles, now: readonly Facts[]): Promise<KeptFiles["tops"] | null>;
+}
 
-/**
- * Files of a job from one job to the next where only a POSIX shell is. What is believed is the kernel's word on them, asked for by the
- * system's programs, and compared here; nothing that is known of them is kept there. Whoever could make those programs lie has
- * the account's every later command as well.
- *
- * `commands` read no profile of the account; `host` tells its place from those of others.
- */
-export function remoteKeeping(commands: RemoteCommands, place: RemotePlace, host: string): FileKeeping | undefined {
-  const { tools } = place;
-  // Root can set the clock, and with it any time of change.
-  if (tools.uid <= 0 || tools.stat === null || tools.stat === "stat -f") return undefined;
-  const [root, tmpDir] = [pathOf(place.root), pathOf(place.tmpDir)];
-  const probe = below(tmpDir, "kept-clock");
+export type Unpacked = Pick<UnpackReport, "contents"> & Required<Pick<UnpackReport, "placed">>;
+export type WithShell = <T>(work: (shell: KeepShell) => Promise<T | null>) => Promise<T | null>;
+
+/** Files of a job from one job to the next where only a POSIX shell is; nothing that is known of them is kept there. */
+export function keepingBy(proof: Proof, { commands, place, host, asideDir }: KeptPlace): FileKeeping {
+  const root = pathOf(place.root);
+  const waiting = pathOf(asideDir);
+  let isCleared = false;
   /** What cannot be done leaves nothing that is kept. */
   const within = async <T>(
     signal: AbortSignal,
@@ -38,7 +46,7 @@ export function remoteKeeping(commands: RemoteCommands, place: RemotePlace, host
   ): Promise<T | null> => {
     let done: T | null = null;
     try {
-      await using shell = await openKeepShell(commands, tools, signal);
+      await using shell = await openKeepShell(commands, place.tools, signal);
       done = await work(shell);
     } catch (error) {
       signal.throwIfAborted();
@@ -48,59 +56,54 @@ export function remoteKeeping(commands: RemoteCommands, place: RemotePlace, host
     }
     return done;
   };
-  const asideOf = (aside: string, index: number): FileName => below(aside, String(index));
 
   return {
     place: `${host}:${place.root}`,
-    async record({ placed: names = [] }, signal) {
-      if (names.length === 0 || names.some(isOfGit)) return null;
-      return await within(signal, null, async (shell) => {
-        if (!(await isTelling(shell, [root]))) return null;
-        const tops = names.map((name) => below(root, name));
-        const seen = await look(shell, root, tops, MOST_LOOKED_AT);
-        if (seen === null || !(await shell.isPast(seen.newest, probe))) return null;
-        const { states, inside, entries } = seen;
-        return {
-          tops: names.map((name, index) => ({ name, state: states[index] ?? "" })),
-          inside,
-          entries,
-          aside: null,
-        };
-      });
+    async record({ placed = [], contents }, signal) {
+      if (placed.length === 0 || placed.some(isOfGit)) return null;
+      const its = { placed, ...(contents === undefined ? {} : { contents }) };
+      return await proof.record(its, (work) => within(signal, null, work));
     },
     async setAside(kept, signal) {
-      const aside = below(tmpDir, `kept-${randomBytes(8).toString("hex")}`);
+      const aside = below(waiting, randomBytes(8).toString("hex"));
       return await within(signal, aside, async (shell) => {
+        // What a job that was killed has left.
+        if (!isCleared) shell.clear(waiting);
+        isCleared = true;
         const names = kept.tops.map(({ name }) => name);
         const device = await deviceOfWay(shell, root, names);
         const there = await factsAt(
           shell,
           names.map((name) => below(root, name)),
         );
-        if (device === null || kept.tops.some(({ state }, index) => stateOf(there[index]) !== state)) return null;
+        if (device === null || !proof.canBe(kept, there)) return null;
         // Elsewhere than on their own disk they would be copied.
         if (!(await shell.make(aside)) || (await factsAt(shell, [aside]))[0]?.device !== device) return null;
         const pairs = names.map((name, index) => [below(root, name), asideOf(aside, index)] as const);
-        return await moved(shell, { kept, pairs, there, aside, probe });
+        const tops = await move(shell, proof, kept, pairs, there);
+        return tops === null ? null : { ...kept, tops, aside };
       });
     },
     async putBack(kept, signal) {
       const { aside } = kept;
       if (aside === null) return null;
       return await within(signal, aside, async (shell) => {
-        if (!(await isTelling(shell, [root, aside]))) return null;
-        const waiting = kept.tops.map((_, index) => asideOf(aside, index));
-        const seen = await look(shell, aside, waiting, kept.entries);
-        if (seen === null || seen.inside !== kept.inside || seen.entries !== kept.entries) return null;
-        if (kept.tops.some(({ state }, index) => seen.states[index] !== state)) return null;
+        const there = await proof.look(
+          shell,
+          kept,
+          aside,
+          kept.tops.map((_, index) => asideOf(aside, index)),
+        );
+        if (there === null) return null;
         const names = kept.tops.map(({ name }) => name);
         const targets = names.map((name) => below(root, name));
-        if ((await deviceOfWay(shell, root, names)) !== seen.device) return null;
+        if ((await deviceOfWay(shell, root, names)) !== there[0]?.device) return null;
         if ((await factsAt(shell, targets)).some((facts) => facts !== undefined)) return null;
         const pairs = targets.map((target, index) => [asideOf(aside, index), target] as const);
-        const back = await moved(shell, { kept, pairs, there: seen.tops, aside: null, probe });
-        if (back !== null) shell.leave(aside);
-        return back;
+        const tops = await move(shell, proof, kept, pairs, there);
+        if (tops === null) return null;
+        await shell.leave([aside, waiting]);
+        return { ...kept, tops, aside: null };
       });
     },
     async drop({ aside }) {
@@ -109,17 +112,13 @@ export function remoteKeeping(commands: RemoteCommands, place: RemotePlace, host
   };
 }
 
-async function isTelling(shell: KeepShell, paths: readonly string[]): Promise<boolean> {
-  const types = await shell.types(paths);
-  return types.length === paths.length && types.every((type) => TELLING.has(type));
-}
-
-function stateOf(facts: Facts | undefined): string | null {
-  return facts === undefined ? null : `${facts.rest} @${facts.changed}`;
+/** By number: their names could be anything. */
+function asideOf(aside: string, index: number): FileName {
+  return below(aside, String(index));
 }
 
 /** In this order; `undefined`: not there. */
-async function factsAt(shell: KeepShell, paths: readonly string[]): Promise<readonly (Facts | undefined)[]> {
+export async function factsAt(shell: KeepShell, paths: readonly string[]): Promise<readonly (Facts | undefined)[]> {
   const found = new Map<string, Facts>();
   await shell.look("flat", paths, paths.length, (facts) => found.set(facts.path, facts));
   return paths.map((path) => found.get(path));
@@ -136,73 +135,54 @@ async function deviceOfWay(shell: KeepShell, root: string, names: readonly strin
   return all.every((facts) => facts?.kind === "directory" && facts.device === device) ? device : null;
 }
 
-interface Moving {
-  readonly kept: KeptFiles;
-  readonly pairs: readonly (readonly [from: FileName, to: FileName])[];
-  /** What is moved, before that. */
-  readonly there: readonly (Facts | undefined)[];
-  readonly aside: string | null;
-  readonly probe: string;
-}
-
-/** Being moved is a change of when it was changed last, for what is moved, and of nothing in it. */
-async function moved(shell: KeepShell, { kept, pairs, there, aside, probe }: Moving): Promise<KeptFiles | null> {
+/** What came to its new place is what was to be moved, and nothing else. */
+async function move(
+  shell: KeepShell,
+  proof: Proof,
+  kept: KeptFiles,
+  pairs: readonly (readonly [from: FileName, to: FileName])[],
+  there: readonly (Facts | undefined)[],
+): Promise<KeptFiles["tops"] | null> {
   if (!(await shell.move(pairs))) return null;
-  const now = await factsAt(
-    shell,
-    pairs.map(([, to]) => to),
-  );
-  if (now.some((facts, index) => facts === undefined || facts.rest !== there[index]?.rest)) return null;
-  const newest =
-    now
-      .map((facts) => facts?.changed ?? "")
-      .sort(compareBytes)
-      .at(-1) ?? "";
-  if (!(await shell.isPast(newest, probe))) return null;
-  return { ...kept, tops: kept.tops.map(({ name }, index) => ({ name, state: stateOf(now[index]) ?? "" })), aside };
-}
-
-interface Seen {
-  readonly tops: readonly Facts[];
-  readonly states: readonly string[];
-  readonly inside: string;
-  readonly entries: number;
-  readonly device: string;
-  /** Of the times of last change. */
-  readonly newest: string;
+  const now: Facts[] = [];
+  for (const [index, facts] of (
+    await factsAt(
+      shell,
+      pairs.map(([, to]) => to),
+    )
+  ).entries()) {
+    if (facts === undefined || facts.rest !== there[index]?.rest) return null;
+    now.push(facts);
+  }
+  return await proof.moved(shell, kept, now);
 }
 
 /**
- * These and all that is in them. `null`: there is something of which that would not be all, such as a file with a second name
- * elsewhere, or what is not of the file system of `base`.
+ * These and all that is in them. `onFacts` hears the index of the first one that each is in, and the rest of its path.
+ * @returns `false`: there is something of which that would not be all, such as a file with a second name elsewhere, or what is not
+ * of the file system of `base`
  */
-async function look(shell: KeepShell, base: string, tops: readonly string[], most: number): Promise<Seen | null> {
+export async function lookAtAll(
+  shell: KeepShell,
+  { base, tops, most }: { readonly base: string; readonly tops: readonly string[]; readonly most: number },
+  onFacts: (facts: Facts, top: number, inside: string) => void,
+): Promise<boolean> {
   const [ground] = await factsAt(shell, [base]);
-  if (ground === undefined) return null;
   const indices = new Map(tops.map((top, index) => [top, index]));
-  const found: Facts[] = [];
-  const inside: string[] = [];
-  let newest = "";
-  let isSound = true;
+  const found = new Set<number>();
+  let isSound = ground !== undefined;
   let at = "";
-  let entries = 0;
   await shell.look("deep", tops, most, (facts) => {
-    const { path, kind, device, links, changed } = facts;
-    entries++;
-    if (changed > newest) newest = changed;
-    if (device !== ground.device || kind === "other" || (kind !== "directory" && links !== "1")) isSound = false;
-    const index = indices.get(path);
-    if (index !== undefined) {
-      at = path;
-      found[index] = facts;
-    } else if (path.startsWith(`${at}/`)) {
-      inside.push(`${indices.get(at)}\0${path.slice(at.length)}\0${stateOf(facts)}\0`);
-    } else isSound = false; // nothing is believed that was not asked for
+    const { path, kind, device, links } = facts;
+    if (indices.has(path)) at = path;
+    const top = indices.get(at);
+    if (device !== ground?.device || kind === "other" || (kind !== "directory" && links !== "1")) isSound = false;
+    // Nothing is believed that was not asked for.
+    else if (top === undefined || (path !== at && !path.startsWith(`${at}/`))) isSound = false;
+    else {
+      found.add(top);
+      onFacts(facts, top, path.slice(at.length));
+    }
   });
-  if (!isSound || tops.some((_, index) => found[index] === undefined)) return null;
-  // In which order a directory tells of what is in it may change.
-  const hash = createHash("sha256");
-  for (const line of inside.sort(compareBytes)) hash.update(line, "latin1");
-  const states = found.map((facts) => stateOf(facts) ?? "");
-  return { tops: found, states, inside: hash.digest("hex"), entries, device: ground.device, newest };
+  return isSound && found.size === tops.length;
 }

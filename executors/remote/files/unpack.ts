@@ -8,6 +8,7 @@ import { pathOf } from "../../common/files/paths.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
+import { contentsOf, createContents } from "./contents.ts";
 import { moveIn } from "./move-in.ts";
 import { encodingFor } from "./unpack-encodings.ts";
 import { gathered, nothingStaged, type Staged, vetted } from "./vet.ts";
@@ -48,10 +49,15 @@ rm -rf "$1"
 const TIDY_MS = 60_000;
 export const MOST_ANSWER_BYTES = 64 * 1024;
 
+export interface UnpackPlace extends RemotePlace {
+  /** The report is to say what stands for all that was unpacked. */
+  readonly tellsContents?: boolean;
+}
+
 /** `WorkspaceFiles.unpack` over `commands`: vetted here, unpacked beside the checkout there, moved in when it is complete. */
 export async function unpackRemote(
   commands: RemoteCommands,
-  place: RemotePlace,
+  place: UnpackPlace,
   tar: Readable,
   limits: UnpackLimits,
   signal: AbortSignal,
@@ -86,7 +92,10 @@ export async function unpackRemote(
     );
     const placed = await moveIn(commands, { place, staging }, staged, signal);
     const { entries, bytes, warnings } = staged;
-    return { entries, bytes, warnings: warnings.list, ...(placed === null ? {} : { placed }) };
+    const report = { entries, bytes, warnings: warnings.list };
+    if (placed === null) return report;
+    const contents = contentsOf(staged, placed);
+    return { ...report, placed, ...(contents === null ? {} : { contents }) };
   } finally {
     tar.destroy();
     if (staging !== null) await remove(commands, staging);
@@ -101,7 +110,7 @@ export async function remove(commands: RemoteCommands, staging: string): Promise
 }
 
 interface Stage {
-  readonly place: RemotePlace;
+  readonly place: UnpackPlace;
   readonly staging: string;
   readonly caseless: boolean;
   /** KiB, as they were told. */
@@ -119,7 +128,7 @@ async function stage(
   limits: UnpackLimits,
   signal: AbortSignal,
 ): Promise<Staged> {
-  const staged = nothingStaged();
+  const staged = nothingStaged(place.tellsContents === true ? createContents() : null);
   const stop = new AbortController();
   const onAbort = (): void => stop.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
