@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import type { ContentsDigest } from "../../../src/workspace.ts";
 import { compareBytes } from "../../common/files/paths.ts";
-import type { Staged } from "./vet.ts";
 
 /** What a file has besides what is in it. Bits of a mode beyond these are not unpacked, and must not be there. */
 export interface Attributes {
@@ -44,9 +43,17 @@ export function createContents(): Contents {
   };
 }
 
+interface Gathered {
+  readonly contents: Contents | null;
+  /** All directories. */
+  readonly made: ReadonlySet<string>;
+  /** Those that the archive tells of. */
+  readonly directories: ReadonlyMap<string, unknown>;
+}
+
 /** `null`: not wanted, or there are directories that the archive says nothing of. */
 export function contentsOf(
-  { contents, made, directories }: Pick<Staged, "contents" | "made" | "directories">,
+  { contents, made, directories }: Gathered,
   placed: readonly string[],
 ): ContentsDigest | null {
   if (contents === null) return null;
