@@ -84,6 +84,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       ephemeral,
       host: target,
       location,
+      ...(ephemeral ? {} : { keepsFiles: true }),
       without: (shell) => `${target} has no ${shell}. Install it there`,
       connection: await connect(PATIENCE_MS, signal),
       connect: (until) => connect(PATIENCE_MS, until),
