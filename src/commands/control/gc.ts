@@ -35,13 +35,16 @@ function describe({ things, dry }: TidiedAnswer): string[] {
   const gone = things.filter(({ problem }) => problem === undefined);
   const bytes = size(gone.reduce((sum, thing) => sum + thing.bytes, 0));
   if (things.length === 0) return ["nothing has to go: all is within the budgets of [housekeeping]"];
-  const rows = things.map(({ kind, name, bytes: own, usedAt, why, problem }) => {
+  const rows = things.map(({ kind, name, where, bytes: own, usedAt, why, problem }) => {
     const age = Math.max(0, Math.round((Date.now() - Date.parse(usedAt)) / 1000));
-    return [kind, name, size(own), `${elapsed(age)} ago`, problem === undefined ? why : `stays: ${problem}`];
+    return [kind, name, where, size(own), `${elapsed(age)} ago`, problem === undefined ? why : `stays: ${problem}`];
   });
   const counted = gone.length === 1 ? "1 thing" : `${gone.length} things`;
   const total = dry ? `${counted} of ${bytes} would go` : `removed ${counted} of ${bytes}`;
-  return [...tableLines([["KIND", "NAME", "SIZE", "LAST USED", dry ? "WHY IT WOULD GO" : "WHY"], ...rows]), total];
+  return [
+    ...tableLines([["KIND", "NAME", "WHERE", "SIZE", "LAST USED", dry ? "WHY IT WOULD GO" : "WHY"], ...rows]),
+    total,
+  ];
 }
 
 function size(bytes: number): string {
