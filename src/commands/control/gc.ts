@@ -3,7 +3,7 @@ import { tidiedAnswer } from "../../control/lines.ts";
 import { type TidiedAnswer, tidiedSchema } from "../../control/protocol.ts";
 import { elapsed } from "../../control/words.ts";
 import type { Tidied } from "../../executor/keeping.ts";
-import type { CommandContext } from "../context.ts";
+import type { LocalContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
 import { tableLines } from "./table.ts";
@@ -14,7 +14,7 @@ import { tableLines } from "./table.ts";
  */
 export async function gcCommand(
   values: FlagValues,
-  context: CommandContext,
+  context: LocalContext,
   here: (dry: boolean) => Promise<readonly Tidied[]>,
 ): Promise<void> {
   const dry = values.dryRun === true;
@@ -26,7 +26,7 @@ export async function gcCommand(
   else for (const line of describe(answer)) context.print(line);
 }
 
-async function byRunner(dry: boolean, values: FlagValues, context: CommandContext): Promise<TidiedAnswer> {
+async function byRunner(dry: boolean, values: FlagValues, context: LocalContext): Promise<TidiedAnswer> {
   const runner = await reachRunner(values, context);
   return await runner.post(dry ? "gc?dry=1" : "gc", tidiedSchema);
 }
