@@ -82,7 +82,7 @@ async function show(client: ControlClient, context: LocalContext, { input, outpu
   const move = (by: number): void => {
     const keys = rowsOf(screen.status).map(keyOf);
     const at = Math.max(0, Math.min(keys.length - 1, keys.indexOf(screen.chosen ?? "") + by));
-    change({ chosen: keys[at] ?? null });
+    change({ chosen: keys[at] ?? null, note: "" });
   };
   const confirm = (question: string, wish: () => Promise<string>): void => {
     confirmed = wish;
