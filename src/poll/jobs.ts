@@ -7,7 +7,7 @@ import type { Executor } from "../executor/executor.ts";
 import type { Reservation } from "../executor/prepare.ts";
 import type { Job, JobProgress, JobResult } from "../job/job.ts";
 import { withoutWords } from "../job/life/life.ts";
-import type { HandledJob, HandleJob } from "../job/life/received.ts";
+import type { FoundJob, HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { SessionOffer } from "../session/contract.ts";
@@ -18,6 +18,8 @@ import type { Slot } from "./slots.ts";
 /** One received job with everything that is let go of at its end. */
 export interface Arrival {
   readonly job: Job;
+  /** An earlier process has begun it. */
+  readonly found?: FoundJob;
   readonly entry: RunnerConfig;
   readonly executor: Executor;
   readonly coordinator: Coordinator;
@@ -77,7 +79,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
   };
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
-    const { job, entry, executor, coordinator, slot, reservation, session, log } = arrival;
+    const { job, found, entry, executor, coordinator, slot, reservation, session, log } = arrival;
     const jobMeter = arrival.meter.job(job);
     const { controller, shown } = mine;
     const seePlace = placeWatcher(arrival.onPlace);
@@ -108,6 +110,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
           executor,
           coordinator,
           concurrentId,
+          ...(found === undefined ? {} : { found }),
           ...(reservation === undefined ? {} : { reservation }),
           ...(session === undefined ? {} : { session }),
           signal: controller.signal,
@@ -134,7 +137,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
 
   return {
     take(arrival) {
-      const { job, entry, coordinator, log } = arrival;
+      const { job, found, entry, coordinator, log } = arrival;
       const key = `${coordinator.origin} ${job.id}`;
       const title = `${job.projectName}: ${job.name}`;
       if (running.has(key) || isPending(coordinator.origin, job.id)) {
@@ -145,7 +148,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
         return null;
       }
       const repository = withoutSecrets(job.git.repoUrl);
-      log.info("job received", {
+      log.info(found === undefined ? "job received" : "job found running; it goes on", {
         job: job.id,
         title,
         project: job.projectId,
@@ -159,7 +162,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
         title,
         runner: entry.id,
         runnerName: entry.name,
-        receivedAt: Date.now(),
+        receivedAt: found === undefined ? Date.now() : Date.parse(found.leftover.record.stored.acceptedAt),
         ...(job.queuedSeconds === undefined ? {} : { queuedSeconds: job.queuedSeconds }),
       };
       const shown = board.add(card, {

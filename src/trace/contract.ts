@@ -21,8 +21,10 @@ export interface Trace {
   mask(text: string): string;
   /** A line of the runner's own, in order with `output`, on a line of its own, masked, kept also beyond the limit. */
   print(text: string, tone?: Tone): void;
-  /** Fold markers around `body`, if the coordinator knows them. */
-  section<T>(name: string, body: () => Promise<T>): Promise<T>;
+  /** The same where the line that is being written has ended: it tells nothing of what is printed meanwhile. */
+  aside(text: string, tone?: Tone): void;
+  /** Fold markers around `body`, if the coordinator knows them. `left`: those that an earlier process has put there. */
+  section<T>(name: string, body: () => Promise<T>, left?: "open" | "closed"): Promise<T>;
   /** Everything written so far is spooled, also what the mask held back. Called where a stage ends. */
   flush(): Promise<void>;
   /** Bytes `[from, from + maxBytes)`, fewer at the end; in `into`, where it is given and large enough. */

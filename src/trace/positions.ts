@@ -11,6 +11,9 @@ export interface Positions {
   readonly due: boolean;
   /** This one, at which nothing waits to become a line. */
   note(): void;
+  /** Calls back when it is time for one although nothing more has come: whoever keeps output waits for it. */
+  later(act: () => void): void;
+  close(): void;
 }
 
 export function createPositions(
@@ -21,6 +24,7 @@ export function createPositions(
   let next: TracePosition | undefined;
   let last = position();
   let lastMs = performance.now();
+  let timer: NodeJS.Timeout | undefined;
 
   function confirm(): void {
     if (next === undefined || spool.size < next.spool || spool.broken.aborted) return;
@@ -29,7 +33,13 @@ export function createPositions(
   }
   spool.onGrowth(confirm);
 
+  function close(): void {
+    clearTimeout(timer);
+    timer = undefined;
+  }
+
   function note(): void {
+    close();
     last = position();
     lastMs = performance.now();
     next = last;
@@ -38,6 +48,13 @@ export function createPositions(
 
   return {
     note,
+    close,
+    later(act) {
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        act();
+      }, EVERY_MS).unref();
+    },
     get due() {
       if (next !== undefined) return false;
       const here = position();

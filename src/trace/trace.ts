@@ -58,10 +58,14 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     look();
   }
 
-  function look(): void {
-    if (positions?.due !== true) return;
+  function note(): void {
     store.flush();
-    positions.note();
+    positions?.note();
+  }
+
+  function look(): void {
+    if (positions?.due === true) note();
+    else positions?.later(() => inTurn(note));
   }
 
   const dropping = (): boolean => store.full || spool.broken.aborted || ended;
@@ -79,6 +83,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       turnStart = performance.now();
     }
     chain.skip(bytes.length - at);
+    look();
   }
 
   const output = new Writable({
@@ -88,6 +93,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       if (turn !== undefined) turn();
       else if (dropping()) {
         chain.skip(chunk.length);
+        look();
         return done();
       } else if (chunk.length > sliceBytes) {
         processLong(chunk).then(() => done(), done);
@@ -148,8 +154,18 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
 
   async function end(): Promise<void> {
     await flush();
+    positions?.close();
     ended = true;
     notify();
+  }
+
+  function say(text: string, tone: Tone, put: (line: Buffer, important: boolean) => void): void {
+    if (ended) return;
+    const line = runnerLine(masked(text), tone);
+    inTurn(() => {
+      put(line, tone !== "plain");
+      look();
+    });
   }
 
   return {
@@ -184,22 +200,16 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       });
     },
     mask: masked,
-    print(text: string, tone: Tone = "plain") {
-      if (ended) return;
-      const line = runnerLine(masked(text), tone);
-      inTurn(() => {
-        store.line(line, tone !== "plain");
-        look();
-      });
-    },
-    async section(name, body) {
+    print: (text, tone = "plain") => say(text, tone, store.line),
+    aside: (text, tone = "plain") => say(text, tone, store.aside),
+    async section(name, body, left) {
       if (!options.sections) return body();
-      mark("start", name);
+      if (left === undefined) mark("start", name);
       try {
         return await body();
       } finally {
         await flush();
-        mark("end", name);
+        if (left !== "closed") mark("end", name);
       }
     },
     flush,

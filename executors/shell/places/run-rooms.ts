@@ -85,6 +85,7 @@ const swept = new Set<string>();
 function sweepPipes(place: string): void {
   if (swept.has(place)) return;
   swept.add(place);
+  if (!existsSync(place)) return;
   for (const name of readdirSync(place)) if (name.startsWith("pipe-")) rmSync(join(place, name), { force: true });
 }
 
@@ -105,13 +106,14 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
   let left: number | null = null;
 
   const poolOf = (place: string): PipePool => {
+    // Before this process has any.
+    sweepPipes(place);
     const pool = pools.get(place) ?? createPipePool(place, owner);
     pools.set(place, pool);
     return pool;
   };
   const makeJob = (place: string, jobKey: string): void => {
     privateDirectory([place], FAILED);
-    sweepPipes(place);
     const job = join(place, jobKey);
     mkdirSync(job, { mode: 0o700 });
     writeFileSync(join(job, "v"), `${OUTPUT_FORMAT}\n`, { mode: 0o600 });

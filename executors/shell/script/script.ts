@@ -1,4 +1,4 @@
-import { closeSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
@@ -6,7 +6,7 @@ import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts";
-import { type Ended, sayEnded } from "../../common/processes/say-ended.ts";
+import { type Ended, sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
 import type { RunRooms } from "../places/run-rooms.ts";
@@ -16,7 +16,7 @@ import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts"
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
 import { startAttached } from "./attached.ts";
-import { type DurableHost, resumeDurable, startDurable } from "./durable.ts";
+import { type DurableHost, resumeDurable, sayerOf, startDurable } from "./durable.ts";
 import type { PipePool } from "./fifo.ts";
 import type { Leader, RunningScript } from "./running.ts";
 import { openScript } from "./script-file.ts";
@@ -63,12 +63,12 @@ export async function runScript(
   signal: AbortSignal,
 ): Promise<Exit> {
   const { launch, durable } = host;
-  signal.throwIfAborted();
   const { keeping } = script;
   if (durable !== null && keeping?.resume !== undefined) {
     const exit = await goOn(host, durable, keeping, keeping.resume, { output, signal });
     if (exit !== null) return exit;
   }
+  signal.throwIfAborted();
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
@@ -84,7 +84,9 @@ export async function runScript(
   const killedBefore = killedForMemory();
   let number = String(host.nextGroup());
   // One that an earlier process has begun.
-  while (durable?.rooms.has(durable.jobKey, number) === true) number = String(host.nextGroup());
+  while (durable?.rooms.has(durable.jobKey, number) === true || host.cgroups?.find(`${host.groupPrefix}${number}`)) {
+    number = String(host.nextGroup());
+  }
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${number}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
@@ -101,9 +103,11 @@ export async function runScript(
       closeSync(input);
     }
     try {
-      const exit = await watch(host, running, cgroup, output, signal);
+      const exit = await watch(host, running, cgroup, { output, keeping }, signal);
       const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
-      if (note !== null) notesOn(output).print(note, "error");
+      if (note !== null && keeping !== undefined) keeping.say(note, "error");
+      else if (note !== null) notesOn(output).print(note, "error");
+      await keeping?.ended(exit);
       return exit;
     } finally {
       await running.close();
@@ -114,7 +118,10 @@ export async function runScript(
   }
 }
 
-/** With a script that was begun before. `null`: nothing of it ever ran. */
+/**
+ * With a script that was begun before, or with its end where that is wanted by now. `null`: nothing of it ever ran, or it was
+ * ended before.
+ */
 async function goOn(
   host: ScriptHost,
   durable: NonNullable<ScriptHost["durable"]>,
@@ -123,12 +130,15 @@ async function goOn(
   { output, signal }: { readonly output: Writable; readonly signal: AbortSignal },
 ): Promise<Exit | null> {
   await using room = durable.rooms.reenter(durable.jobKey, place);
+  if (signal.aborted && !existsSync(room.directory)) return null;
   const running = await resumeDurable(durable, room, output, keeping, from);
   if (running === null) return null;
   const cgroup = host.cgroups?.find(`${host.groupPrefix}${room.script}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
-    return await watch(host, running, cgroup, output, signal);
+    const exit = await watch(host, running, cgroup, { output, keeping }, signal);
+    await keeping.ended(exit);
+    return exit;
   } finally {
     await running.close();
     if (cgroup !== null) host.meter.groupEnded(cgroup);
@@ -141,9 +151,10 @@ async function watch(
   { launch, table, mark, killGraceMs, killLeftovers, shells, meter }: ScriptHost,
   { reader, exited, since, capacityBytes, ...running }: RunningScript,
   cgroup: Cgroup | null,
-  output: Writable,
+  { output, keeping }: { readonly output: Writable; readonly keeping: ScriptKeeping | undefined },
   signal: AbortSignal,
 ): Promise<Exit> {
+  const say = sayerOf(keeping, sayingTo(output, reader));
   let leader: Leader | null = null;
   const known = running.leader.then((found) => {
     leader = found;
@@ -168,7 +179,7 @@ async function watch(
   if (exit === "aborted") {
     const result = await end();
     await drain(reader, DRAIN_MS);
-    sayEnded(output, reader, result, killGraceMs, false);
+    sayEnded(say, result, killGraceMs, false);
     throw signal.reason;
   }
   if (exit === null) {
@@ -184,7 +195,7 @@ async function watch(
     await pause(SETTLE_MS, never);
     const result = await end();
     if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...flow, patienceMs: 0 }), signal);
-    sayEnded(output, reader, result, killGraceMs, true);
+    sayEnded(say, result, killGraceMs, true);
   }
   return exit;
 }

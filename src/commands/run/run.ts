@@ -78,6 +78,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     let followed: Promise<void> | undefined;
     if (!draining.signal.aborted) {
       started.supervisor.apply(started.config);
+      started.supervisor.adopt(started.services.living ?? []);
       deps.metrics.processState("running");
       started.setReady(true);
       notifier.ready(statusOf(started));

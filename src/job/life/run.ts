@@ -3,12 +3,12 @@ import type { Environment } from "../../executor/environment.ts";
 import { deadline, never, unlessAborted } from "../../time.ts";
 import type { Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
-import { createLife } from "./life.ts";
+import { createLife, withoutWords } from "./life.ts";
 import { logUnexpected } from "./log-unexpected.ts";
 import { isUnexpected, outcomeOf } from "./outcome/outcome.ts";
 import { sayVerdict } from "./outcome/verdict.ts";
 import { greet, introduce, prepare } from "./prepare.ts";
-import type { RunJobRequest } from "./request.ts";
+import type { FoundRun, RunJobRequest } from "./request.ts";
 import { withSecrets } from "./secrets.ts";
 import { joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
@@ -28,9 +28,13 @@ export interface RanJob {
  * @param signal stops the scripts, with a `Stop`. After `canceling` and `timed_out` after_script still runs.
  */
 export async function runJob(request: RunJobRequest, signal: AbortSignal): Promise<RanJob> {
-  const { trace, log, halt } = request;
+  const { trace, log, halt, found } = request;
+  if (found?.progress.finished) return finishedBefore(request, found, found.progress.finished);
   const terminal = offerTerminal(request);
   const clock = createStageClock();
+  for (const { stage, ms } of found?.progress.spent ?? []) {
+    clock.add(stage === null ? "prepare_executor" : (found?.plan?.stages[stage]?.name ?? ""), ms);
+  }
   const life = createLife(
     (progress) => {
       if (progress.at === "resolving") clock.enter("resolve_secrets");
@@ -47,14 +51,17 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     { signal: trace.broken },
     { signal, counts: (reason) => !allowsAfterScript(reason) },
   ]);
-  let environment: Environment | null = null;
+  const said = found?.progress.lastLines ?? 0;
+  if (found !== undefined && said === 0) trace.aside(sayAway(found.progress.awayMs), "notice");
+  let environment: Environment | null = found?.environment ?? null;
   let outcome: Outcome;
   try {
-    end.signal.throwIfAborted();
+    // What runs already is ended by whoever goes on with it.
+    if (environment === null) end.signal.throwIfAborted();
     using work = joinSignals([{ signal: end.signal }, { signal }]);
     greet(request);
     const complete = await withSecrets(request, life.resolving, work.signal);
-    const place = await prepare(complete, introduce(complete), life, work.signal);
+    const place = environment ?? (await prepare(complete, introduce(complete), life, work.signal));
     environment = place;
     terminal.ready(place);
     request.onPlace?.(() => usageOf(place));
@@ -64,16 +71,27 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
   }
   clock.enter(undefined);
+  if (found?.progress.lastLines == null) life.over();
   outcome = await terminal.hold(outcome, [end.signal, signal]);
   await terminal.close();
   if (environment !== null) await scriptsOver(environment);
   const usage = environment === null ? {} : asEnded(await usageOf(environment));
   // A job that got no place has used nothing.
-  if (environment !== null) trace.print(usageLine(usage, clock.times), "plain");
-  outcome = await sayVerdict(trace, outcome, log);
+  if (environment !== null && said === 0) trace.print(usageLine(usage, clock.times), "plain");
+  if (said < 2) outcome = await sayVerdict(trace, outcome, log);
   if (environment !== null) log.info("what the job used", usageFields(usage, clock.times));
   life.finish(outcome, usage);
   return { outcome, destroyed: destroy(environment, request) };
+}
+
+function sayAway(ms: number): string {
+  return `The runner was restarted (away for ${(ms / 1000).toFixed(1)} s); the job went on and is followed again`;
+}
+
+/** Nothing is left to be said of it, and little to be done. */
+function finishedBefore(request: RunJobRequest, { environment }: FoundRun, outcome: Outcome): RanJob {
+  request.onProgress?.({ at: "finished", outcome: withoutWords(outcome) });
+  return { outcome, destroyed: destroy(environment ?? null, request) };
 }
 
 const LAST_WORDS_MS = 2000;

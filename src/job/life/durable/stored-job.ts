@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Job } from "../../job.ts";
+import type { Job, Variable } from "../../job.ts";
 
 const text = z.string();
 const texts = z.array(text);
@@ -123,6 +123,11 @@ export const knownJob = z.strictObject({
   sensitiveInputs: texts.exactOptional(),
   payload: text.exactOptional(),
 });
+
+/** `null`: they are none. */
+export function parseVariables(value: unknown): readonly Variable[] | null {
+  return z.array(variable).safeParse(value).data ?? null;
+}
 
 /** `null`: it is no job, or one that another version of the runner took. */
 export function parseJob(value: unknown): Job | null {

@@ -10,9 +10,11 @@ import { formatDuration } from "../../plan/duration.ts";
 import type { ScriptStage, Stage, TransferStage } from "../../plan/stage.ts";
 import { type Draft, draft, type Writers } from "../../plan/writers.ts";
 import { adviceOn, type GitTrouble, gitTroubleOf } from "../../sources/git-failure.ts";
+import type { FoundScript, FoundStage } from "../durable/found.ts";
 import type { KeptJob } from "../durable/keep.ts";
 import { describeExit } from "../outcome/outcome.ts";
-import { createProof, createProofFilter } from "./proof.ts";
+import { openOutput, type Ran } from "./output.ts";
+import { createProof } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
 import { checkScriptSize } from "./script-size.ts";
 
@@ -33,6 +35,8 @@ export interface StageContext {
   readonly attemptPauseMs: number;
   /** `CI_JOB_STATUS`. */
   readonly status: string;
+  /** What an earlier process has done of the stage. */
+  readonly found?: FoundStage;
 }
 
 /**
@@ -44,26 +48,33 @@ export interface StageContext {
 export async function runStage(stage: Stage, context: StageContext, signal: AbortSignal): Promise<void> {
   const { attempts, timeoutMs } = stage.policy;
   const limit = timeoutMs ?? Number.POSITIVE_INFINITY;
+  const { found, kept, trace } = context;
   const tooLong = new Stop("timed_out", `${stage.title} took longer than ${formatDuration(limit)}`);
-  using clock = deadline(signal, limit, tooLong);
-  if (stage.kind === "script" && stage.setsAside !== undefined) {
+  using clock = deadline(signal, limit - (found?.ageMs ?? 0), tooLong);
+  const failed = found?.failed ?? 0;
+  if (stage.kind === "script" && stage.setsAside !== undefined && failed === 0 && !found?.scripts.length) {
     await context.transfers.keptCaches.setAside(stage.setsAside, context.environment.workspace, clock.signal);
   }
   await retry(
     {
-      attempts,
+      attempts: attempts - failed,
       firstMs: context.attemptPauseMs,
       maxMs: context.attemptPauseMs * 10,
       retryable: (error) => error instanceof ScriptFailure || (error instanceof SystemFailure && error.retry),
-      onRetry: (error, attempt, waitMs) => {
+      onRetry: (error, tried, waitMs) => {
+        const attempt = tried + failed;
         const why = error instanceof Error ? error.message : "unknown error";
-        context.trace.print(
-          `Attempt ${attempt} of ${attempts} failed: ${why}. Trying again in ${formatDuration(waitMs)}`,
-          "warning",
-        );
+        const what = `Attempt ${attempt} of ${attempts} failed: `;
+        if (!wasSaid(what, found)) {
+          trace.print(`${what}${why}. Trying again in ${formatDuration(waitMs)}`, "warning");
+        }
+        kept?.note({ kind: "again", attempt });
       },
     },
-    () => (stage.kind === "script" ? runOnce(stage, context, clock.signal) : move(stage, context, clock.signal)),
+    (tried) =>
+      stage.kind === "script"
+        ? runOnce(stage, { ...context, scripts: tried === 1 ? (found?.scripts ?? []) : [] }, clock.signal)
+        : move(stage, context, clock.signal),
     clock.signal,
   );
 }
@@ -79,18 +90,22 @@ async function move({ transfer }: TransferStage, context: StageContext, signal: 
   signal.throwIfAborted();
 }
 
-interface Ran {
-  readonly exit: Exit;
-  readonly tail: string;
+/** Whether an earlier process has said so in this stage, before it could note what came of it. */
+export function wasSaid(beginning: string, found: FoundStage | undefined): boolean {
+  return found?.lines.some((line) => line.includes(beginning)) === true;
 }
 
-async function runOnce(stage: ScriptStage, context: StageContext, signal: AbortSignal): Promise<void> {
-  let ran = await runScript(stage, stage.ops, context, signal);
+/** `scripts`: those of this try that an earlier process has begun, in order. */
+type TryContext = StageContext & { readonly scripts: readonly FoundScript[] };
+
+async function runOnce(stage: ScriptStage, context: TryContext, signal: AbortSignal): Promise<void> {
+  const [first, second] = context.scripts;
+  let ran = await runScript(stage, stage.ops, { ...context, earlier: first }, signal);
   if (ran.exit.code === 0) return;
   const trouble = troubleOf(stage, ran);
   // What is made anew leaves what an earlier job has filled the disk with.
   if (stage.anew !== null && (trouble === "other" || trouble === "disk")) {
-    const again = await runScript(stage, stage.anew, context, signal);
+    const again = await runScript(stage, stage.anew, { ...context, earlier: second }, signal);
     if (again.exit.code === 0) return;
     // It says nothing where there was nothing to remove.
     if (again.tail !== "") ran = again;
@@ -113,14 +128,16 @@ function troubleOf(stage: ScriptStage, { tail }: Ran): GitTrouble {
   return stage.authored ? "other" : gitTroubleOf(tail);
 }
 
+type ScriptContext = StageContext & { readonly earlier: FoundScript | undefined };
+
 async function runScript(
   stage: ScriptStage,
   ops: readonly Op[],
-  context: StageContext,
+  context: ScriptContext,
   signal: AbortSignal,
 ): Promise<Ran> {
-  const { environment, trace } = context;
-  const proof = createProof();
+  const { environment, trace, earlier } = context;
+  const proof = earlier?.proof ?? createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
   const drafted = draft([status, ...ops], context.writers, environment.login);
   checkScriptSize(drafted.ops, stage.title);
@@ -129,29 +146,30 @@ async function runScript(
   const text = writer.write(drafted.ops, options);
   const parts = writer.parts?.(drafted.ops, options);
   const command = writer.command({ login });
-  const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
-  const kept = context.kept?.begin(proof, { from: trace.locate().chain.at, line: () => filter.line });
+  if (earlier?.exit) {
+    const { read, tail, ...exit } = earlier.exit;
+    if (!read) throw unread(exit, drafted, stage, environment);
+    return { exit, tail };
+  }
+  const output = await openOutput(context.kept, trace, proof, { earlier, tailBytes: stage.authored ? 0 : TAIL_BYTES });
   let exit: Exit;
   try {
     exit = await environment.run(
       {
         ...{ text, command, stage: stage.name, runIn: stage.runIn, login },
         ...(parts === undefined ? {} : { parts }),
-        ...(kept === undefined ? {} : { keeping: kept }),
+        ...(output.keeping === undefined ? {} : { keeping: output.keeping }),
       },
-      filter.input,
+      output.filter.input,
       signal,
     );
-    kept?.exit(exit);
   } finally {
-    await filter.close();
-    await trace.flush();
-    kept?.end();
+    await output.close();
   }
   // A trap's `exit 0` does not make a cancelled job succeed.
   signal.throwIfAborted();
-  if (!filter.seen) throw unread(exit, drafted, stage, environment);
-  return { exit, tail: filter.tail() };
+  if (!output.filter.seen) throw unread(exit, drafted, stage, environment);
+  return { exit, tail: output.filter.tail() };
 }
 
 /** Whatever the status: nothing of the script has run, so it is not the script's. */
