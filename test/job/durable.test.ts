@@ -102,7 +102,7 @@ function begin(): KeptJob {
   kept.plan(plan);
   kept.hide(["l3arnt-l4ter"]);
   kept.note({ kind: "begun", stage: 0 });
-  kept.begin("proof", { from: 0, line: () => null }).begins({ dir: "/run/x/1" });
+  kept.begin("proof", { from: 0, line: () => null, tailBytes: 0 }).begins({ dir: "/run/x/1" });
   return kept;
 }
 

@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import type { Writable } from "node:stream";
-import { SystemFailure } from "../../../src/errors.ts";
+import { handsOver, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
@@ -9,7 +9,7 @@ import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts"
 import { type Ended, sayEnded } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
-import type { RunRooms } from "../places/run-rooms.ts";
+import type { RunRooms, ScriptRoom } from "../places/run-rooms.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
 import type { JobMeter } from "../processes/job-meter.ts";
 import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
@@ -100,17 +100,12 @@ export async function runScript(
     } finally {
       closeSync(input);
     }
-    try {
-      const exit = await watch(host, running, cgroup, output, signal);
-      const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
-      if (note !== null) notesOn(output).print(note, "error");
-      return exit;
-    } finally {
-      await running.close();
-    }
+    const exit = await stayWith(host, { running, room, cgroup }, output, signal);
+    const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
+    if (note !== null) notesOn(output).print(note, "error");
+    return exit;
   } finally {
-    if (cgroup !== null) host.meter.groupEnded(cgroup);
-    cgroup?.remove();
+    if (cgroup !== null) leaveGroup(host, cgroup);
   }
 }
 
@@ -128,12 +123,47 @@ async function goOn(
   const cgroup = host.cgroups?.find(`${host.groupPrefix}${room.script}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
-    return await watch(host, running, cgroup, output, signal);
+    return await stayWith(host, { running, room, cgroup }, output, signal);
   } finally {
-    await running.close();
-    if (cgroup !== null) host.meter.groupEnded(cgroup);
-    cgroup?.remove();
+    if (cgroup !== null) leaveGroup(host, cgroup);
   }
+}
+
+/** It is removed, unless the script that is in it was left to another process. */
+function leaveGroup({ meter }: ScriptHost, cgroup: Cgroup): void {
+  meter.groupEnded(cgroup);
+  if (cgroup.pids().length === 0) cgroup.remove();
+}
+
+interface Started {
+  readonly running: RunningScript;
+  readonly room: ScriptRoom | null;
+  readonly cgroup: Cgroup | null;
+}
+
+/** Until nothing of the script is left, or until it is left as it is to another process. */
+async function stayWith(
+  host: ScriptHost,
+  { running, room, cgroup }: Started,
+  output: Writable,
+  signal: AbortSignal,
+): Promise<Exit> {
+  let isLeft = false;
+  try {
+    return await watch(host, running, cgroup, output, signal);
+  } catch (error) {
+    isLeft = isToLeave(running, signal);
+    throw error;
+  } finally {
+    if (isLeft) {
+      running.leave?.();
+      room?.keep();
+    } else await running.close();
+  }
+}
+
+function isToLeave({ leave }: Pick<RunningScript, "leave">, signal: AbortSignal): boolean {
+  return leave !== undefined && handsOver(signal);
 }
 
 /** From the shell's start until nothing of it is left. */
@@ -165,6 +195,7 @@ async function watch(
   const flow = capacityBytes === undefined ? {} : { capacityBytes };
 
   const exit = await beforeAbort(exited, signal);
+  if (exit === "aborted" && isToLeave(running, signal)) throw signal.reason;
   if (exit === "aborted") {
     const result = await end();
     await drain(reader, DRAIN_MS);
@@ -178,12 +209,15 @@ async function watch(
     throw new SystemFailure(`How the script ended is not known: ${running.lost()}${and}`);
   }
   await beforeAbort(drain(reader, Infinity, flow), signal);
+  if (isToLeave(running, signal)) throw signal.reason;
   // An empty control group answers without a look at all processes of the machine.
   if (killLeftovers && cgroup?.pids().length !== 0 && (await findMembers(await belongingNow())).length > 0) {
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
     if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...flow, patienceMs: 0 }), signal);
+    // Who could have printed more has been ended.
+    if (isToLeave(running, signal)) await drain(reader, DRAIN_MS, { ...flow, patienceMs: 0 });
     sayEnded(output, reader, result, killGraceMs, true);
   }
   return exit;

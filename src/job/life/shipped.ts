@@ -25,8 +25,8 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets, kept } =
-    received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, handOver } = received;
+  const { board, secrets, kept } = received;
   const {
     identity,
     findWriter,
@@ -92,6 +92,8 @@ export async function runShipped(
       remember: record.remember,
       ...(kept === undefined ? {} : { kept }),
       halt: halt.signal,
+      ...(handOver === undefined ? {} : { handOver }),
+      onOutlives: board.outlives,
       onProgress: board.moved,
       onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),

@@ -39,8 +39,8 @@ const slot = z.strictObject({
 });
 
 export interface CheckpointFile {
-  /** Kept when it returns, for other processes of this boot: it is not synced. */
-  write(checkpoint: Checkpoint): void;
+  /** Kept when it returns, for other processes of this boot: it is not synced. False: the one before holds. */
+  write(checkpoint: Checkpoint): boolean;
   close(): void;
 }
 
@@ -55,12 +55,14 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
   return {
     write(checkpoint) {
       const line = encodeLine({ seq: seq + 1, ...checkpoint }, { padTo: SLOT_BYTES - FRAME_BYTES });
-      if (line.length > SLOT_BYTES) return;
+      if (line.length > SLOT_BYTES) return false;
       try {
         writeSync(file, line, 0, line.length, (seq % 2) * SLOT_BYTES);
         seq++;
+        return true;
       } catch {
         // The one before holds as well: more is read again.
+        return false;
       }
     },
     close: () => closeSync(file),

@@ -9,7 +9,7 @@ import { createSeal, openPayload } from "../../../journal/live/payload.ts";
 import type { Log } from "../../../log.ts";
 import type { TraceKeeper, TracePosition } from "../../../trace/contract.ts";
 import type { Job } from "../../job.ts";
-import { checkpointOf, type RunningScript } from "../stages/position.ts";
+import { checkpointOf, type RunningScript, resumeFrom } from "../stages/position.ts";
 import type { StoredPlan } from "./stored-plan.ts";
 
 export interface KeepRequest {
@@ -37,6 +37,8 @@ export interface KeepRequest {
  * could not be kept goes on, and ends with this process if that ends first.
  */
 export interface KeptJob {
+  /** All that it did is kept: the next process can go on with it. */
+  readonly whole: boolean;
   readonly keeper: TraceKeeper;
   note(entry: LifeEntry): void;
   /** So long it may run from now on. */
@@ -45,9 +47,16 @@ export interface KeptJob {
   /** To be called before a trace that shows what these stand for. */
   hide(secrets: readonly string[]): void;
   /** A script starts whose proof is `proof`. @returns its number in the job */
-  begin(proof: string, script: Omit<RunningScript, "number">): KeptScript;
+  begin(proof: string, script: StartedScript): KeptScript;
+  /** The next process goes on with it: what is kept stays as it is. */
+  letGo(): void;
   /** Nothing is to be gone on with any more: what was secret in it is gone when this returns. */
   end(): void;
+}
+
+export interface StartedScript extends Omit<RunningScript, "number"> {
+  /** So much of its end is looked at when it has ended. */
+  readonly tailBytes: number;
 }
 
 export interface KeptScript extends ScriptKeeping {
@@ -64,13 +73,19 @@ export function keepJob(request: KeepRequest): KeptJob {
   let checkpoints: CheckpointFile | undefined;
   let life: ReturnType<typeof openLife> | undefined;
   let running: RunningScript | undefined;
+  /** Of its raw output, so much is not read again. */
+  let passed = 0;
   let scripts = 0;
   let over = false;
 
-  function end(): void {
+  function letGo(): void {
     over = true;
     checkpoints?.close();
     life?.close();
+  }
+
+  function end(): void {
+    letGo();
     rmSync(path("payload"), { force: true });
   }
 
@@ -94,7 +109,8 @@ export function keepJob(request: KeepRequest): KeptJob {
   const noteMasks = (): void => note({ kind: "masks", digest: seal.digest(hidden) });
   const notePosition = (position: TracePosition): void => {
     const script = running ?? { number: 0, from: position.chain.at, line: () => null };
-    checkpoints?.write(checkpointOf(script, position));
+    const checkpoint = checkpointOf(script, position);
+    if (checkpoints?.write(checkpoint) === true) passed = resumeFrom(checkpoint).raw;
   };
   keep(() => {
     life = openLife(path("life"), version);
@@ -104,6 +120,9 @@ export function keepJob(request: KeepRequest): KeptJob {
   });
 
   return {
+    get whole() {
+      return !over;
+    },
     keeper: {
       line: (at, bytes) => note({ kind: "own", at, text: bytes.toString("utf8") }),
       reached: (position) => keep(() => notePosition(position)),
@@ -118,20 +137,22 @@ export function keepJob(request: KeepRequest): KeptJob {
       keep(() => payload.append("hide", secrets));
       noteMasks();
     },
-    begin(proof, script) {
+    begin(proof, { tailBytes, ...script }) {
       const number = ++scripts;
       running = { number, ...script };
+      passed = 0;
       note({ kind: "script", number, proof });
       return {
         begins: (place) => note({ kind: "place", number, place }),
-        // Nothing of it is read again: a runner that starts anew ends the script.
-        settled: () => Number.POSITIVE_INFINITY,
+        // Where nothing is kept any more, nobody goes on with it.
+        settled: () => (over ? Number.POSITIVE_INFINITY : Math.max(0, passed - tailBytes)),
         exit: ({ code, signal }) => note({ kind: "exit", number, code, signal }),
         end() {
           running = undefined;
         },
       };
     },
+    letGo: () => keep(letGo),
     end: () => keep(end),
   };
 }

@@ -1,4 +1,4 @@
-import { ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
+import { handsOver, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
 import type { Environment, Exit } from "../../../executor/environment.ts";
 import type { Log } from "../../../log.ts";
 import type { Op } from "../../../shell.ts";
@@ -12,12 +12,15 @@ import { type Draft, draft, type Writers } from "../../plan/writers.ts";
 import { adviceOn, type GitTrouble, gitTroubleOf } from "../../sources/git-failure.ts";
 import type { KeptJob } from "../durable/keep.ts";
 import { describeExit } from "../outcome/outcome.ts";
+import { lateHandOver } from "../signals.ts";
 import { createProof, createProofFilter } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
 import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
+/** Files that are moved when the runner hands over may take so much longer; then they are moved anew by its next process. */
+const LAST_MOVE_MS = 5000;
 
 export interface StageContext {
   readonly job: Job;
@@ -70,13 +73,14 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
 
 async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
   const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  using late = lateHandOver(signal, LAST_MOVE_MS);
   const around = { ...transfers, job, files: environment.workspace, trace, log, retryPauseMs: attemptPauseMs / 2 };
   try {
-    await runTransfer(transfer, around, signal);
+    await runTransfer(transfer, around, late.signal);
   } finally {
     await trace.flush();
   }
-  signal.throwIfAborted();
+  late.signal.throwIfAborted();
 }
 
 interface Ran {
@@ -129,8 +133,9 @@ async function runScript(
   const text = writer.write(drafted.ops, options);
   const parts = writer.parts?.(drafted.ops, options);
   const command = writer.command({ login });
-  const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
-  const kept = context.kept?.begin(proof, { from: trace.locate().chain.at, line: () => filter.line });
+  const tailBytes = stage.authored ? 0 : TAIL_BYTES;
+  const filter = createProofFilter(proof, trace.output, { tailBytes });
+  const kept = context.kept?.begin(proof, { from: trace.locate().chain.at, line: () => filter.line, tailBytes });
   let exit: Exit;
   try {
     exit = await environment.run(
@@ -143,6 +148,10 @@ async function runScript(
       signal,
     );
     kept?.exit(exit);
+  } catch (error) {
+    // What it has printed goes on later, where it was.
+    if (handsOver(signal)) await trace.letGo();
+    throw error;
   } finally {
     await filter.close();
     await trace.flush();
