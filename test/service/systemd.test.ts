@@ -40,9 +40,9 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     }
   };
 
-  async function configure(file: string, stateDir: string): Promise<string> {
+  async function configure(file: string, stateDir: string, more = ""): Promise<string> {
     const { token } = coordinator.addRunner();
-    const entry = `name = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"`;
+    const entry = `name = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n${more}`;
     await writeFile(inside(file), `state_dir = "${stateDir}"\n[[runners]]\n${entry}\n`, { mode: 0o600 });
     return token;
   }
@@ -153,6 +153,34 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(left).toBe("");
     expect(existsSync(inside("/etc/alloy-runner/config.toml"))).toBe(true);
     expect((await runner("uninstall")).code).toBe(0);
+  });
+
+  test("a stop that has no more time for a durable job ends it, and the next start reports it", async () => {
+    await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
+    const file = "/etc/alloy-runner/brief.toml";
+    const runnerToken = await configure(file, "/var/lib/alloy-runner/brief", "durable = true");
+    const where = ["--user", "builder", "--working-directory", "/home/builder", "--config", file];
+    const service = ["--service", "brief"];
+    expect(await runner("install", ...where, ...service, "--drain-timeout", "1s")).toMatchObject({ code: 0 });
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    const job = coordinator.enqueue({ script: ["echo begun", "setsid sleep 6001 & sleep 6002"], runnerToken });
+    await job.traceContains("begun\n");
+    const processes = async () => (await system.exec(["pgrep", "-f", "sleep 600[12]|attends to a script"])).stdout;
+    expect((await processes()).trim().split("\n").length).toBeGreaterThanOrEqual(4);
+
+    await runner("stop", ...service);
+    expect(await processes()).toBe("");
+    const { stdout: left } = await system.exec([
+      "sh",
+      "-c",
+      "find /run/alloy-runner -mindepth 2 ! -name 'pipe-*'; find /var/lib -name payload",
+    ]);
+    expect(left).toBe("");
+    expect(job.status).toBe("running");
+
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    expect(await job.finished()).toMatchObject({ status: "failed", failureReason: "runner_system_failure" });
+    expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
   });
 
   test("several services live side by side, and those of others are left alone", async () => {
