@@ -165,6 +165,15 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(await runner("start", ...service)).toMatchObject({ code: 0 });
     const job = coordinator.enqueue({ script: ["echo begun", "setsid sleep 6001 & sleep 6002"], runnerToken });
     await job.traceContains("begun\n");
+    const doctor = async () => (await runner("doctor", "--config", file)).stdout;
+    expect(await doctor()).toContain("durable jobs brief.service: a restart hands them over, a stop ends them");
+    await system.must(["mkdir", "-p", "/run/systemd/system/brief.service.d"]);
+    await writeFile(inside("/run/systemd/system/brief.service.d/old.conf"), "[Service]\nKillMode=mixed\n");
+    await system.must(["systemctl", "daemon-reload"]);
+    expect(await doctor()).toContain("durable jobs brief.service: a restart ends them: KillMode=mixed");
+    await system.must(["rm", "-r", "/run/systemd/system/brief.service.d"]);
+    await system.must(["systemctl", "daemon-reload"]);
+
     const processes = async () => (await system.exec(["pgrep", "-f", "sleep 600[12]|attends to a script"])).stdout;
     expect((await processes()).trim().split("\n").length).toBeGreaterThanOrEqual(4);
 
