@@ -111,6 +111,20 @@ test("a job that cannot be left runs to its end, and so does one that is being s
   expect(await readdir(canceled.handling.stateDir.jobsDir)).toEqual([]);
 });
 
+test("files that are being moved are moved to their end, and what ends by that ends here", async () => {
+  const { local, handling, handingOver } = await scene();
+  const job = local.enqueue({ script: ["echo text >file"], artifacts: { paths: ["file"] } });
+  local.intercept = ({ endpoint }) => {
+    if (endpoint !== "upload") return undefined;
+    handingOver.abort(handedOver);
+    return { kind: "delay", delayMs: 200 };
+  };
+  const { outcome, delivered } = await handling.handle(await handling.receive());
+  expect([outcome, await delivered]).toEqual([{ result: "success" }, "delivered"]);
+  expect(handingOver.signal.aborted).toBe(true);
+  expect(job.artifacts).toHaveLength(1);
+});
+
 test("a job that comes when the runner hands over is left before its first stage", async () => {
   const it = await scene();
   it.handingOver.abort(handedOver);

@@ -155,6 +155,53 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect((await runner("uninstall")).code).toBe(0);
   });
 
+  test("a durable job goes on through restarts and a crash, its trace whole", { timeout: 120_000 }, async () => {
+    await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
+    const file = "/etc/alloy-runner/kept.toml";
+    const runnerToken = await configure(file, "/var/lib/alloy-runner/kept", "durable = true");
+    const service = ["--service", "kept"];
+    const where = ["--user", "builder", "--working-directory", "/home/builder", "--config", file];
+    expect(await runner("install", ...where, ...service)).toMatchObject({ code: 0 });
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    const job = coordinator.enqueue({
+      script: [
+        "echo once >>/tmp/kept-runs",
+        "for step in 1 2 3; do until [ -e /tmp/kept-$step ]; do sleep 0.05; done; seq 1 $((step * 1000)); echo $SECRET $step; done",
+      ],
+      afterScript: ["echo afterwards, $CI_JOB_STATUS"],
+      variables: [{ key: "SECRET", value: "geheimnis-4711", masked: true }],
+      artifacts: { paths: ["."], untracked: true },
+      runnerToken,
+    });
+    await until("the script runs", async () => existsSync(inside("/tmp/kept-runs")));
+    const steps: [string, () => Promise<unknown>][] = [
+      ["systemctl restart", () => system.must(["systemctl", "restart", "kept"])],
+      ["alloy-runner restart", () => runner("restart", ...service)],
+      ["kill -9", () => system.must(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "kept"])],
+    ];
+    for (const [index, [what, act]] of steps.entries()) {
+      const before = await show("MainPID", "kept");
+      const began = performance.now();
+      await act();
+      await until(`${what}: started again`, async () => {
+        const now = await show("MainPID", "kept");
+        return now !== before && now !== "0" && (await show("ActiveState", "kept")) === "active";
+      });
+      expect(performance.now() - began).toBeLessThan(20_000);
+      await writeFile(inside(`/tmp/kept-${index + 1}`), "");
+      await job.traceContains(`\n[MASKED] ${index + 1}\n`);
+    }
+    expect((await job.finished()).status).toBe("success");
+    const numbers = [...job.trace.matchAll(/^(\d+)$/gm)].map(([, number]) => Number(number));
+    const expected = [1, 2, 3].flatMap((step) => Array.from({ length: step * 1000 }, (_, index) => index + 1));
+    expect(numbers).toEqual(expected);
+    expect(job.trace).toContain("afterwards, success\n");
+    expect(job.trace).not.toContain("geheimnis");
+    expect(job.trace.match(/the job went on/g)).toHaveLength(3);
+    expect(await readFile(inside("/tmp/kept-runs"), "utf8")).toBe("once\n");
+    expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
+  });
+
   test("a stop that has no more time for a durable job ends it, and the next start reports it", async () => {
     await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
     const file = "/etc/alloy-runner/brief.toml";
