@@ -42,7 +42,8 @@ export interface Environment {
    * Everything that was written before the shell's end has been written to `output` when this resolves.
    * What the script left running is ended too, with a line in `output` that names it.
    * On abort the whole process tree gets SIGTERM, after 10 s SIGKILL; rejects with `signal.reason` once it is gone,
-   * having written to `output` what was stopped.
+   * having written to `output` what was stopped. On a `Stop` that hands over, which only environments with a `handle` get, it
+   * rejects and lets the script be: its output goes on to where another process finds it.
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;

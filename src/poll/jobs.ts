@@ -49,6 +49,8 @@ export interface JobsOptions {
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
   readonly board: Board;
+  /** Fires with a Stop when jobs that can be are left to the runner's next process. */
+  readonly handOver?: AbortSignal;
 }
 
 interface Running {
@@ -58,7 +60,7 @@ interface Running {
 }
 
 /** All jobs between their arrival and the delivery of their last report. `process` is the signal that stops the runner. */
-export function createJobs({ handleJob, isPending, board }: JobsOptions, process: AbortSignal): Jobs {
+export function createJobs({ handleJob, isPending, board, handOver }: JobsOptions, process: AbortSignal): Jobs {
   const running = new Map<string, Running>();
   const current = new AsyncLocalStorage<Running>();
 
@@ -86,8 +88,9 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
     const onProcess = (): void => controller.abort(process.reason);
     if (process.aborted) onProcess();
     else process.addEventListener("abort", onProcess, { once: true });
-    const told: Pick<BoardEntry, "moved" | "traced" | "offer"> = {
+    const told: Pick<BoardEntry, "moved" | "traced" | "offer" | "outlives"> = {
       offer: shown.offer,
+      outlives: shown.outlives,
       moved: (progress) => {
         shown.moved(progress);
         jobMeter.moved(progress);
@@ -114,6 +117,7 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
           ...(reservation === undefined ? {} : { reservation }),
           ...(session === undefined ? {} : { session }),
           signal: controller.signal,
+          ...(handOver === undefined ? {} : { handOver }),
           board: told,
         }),
       );
@@ -130,7 +134,8 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       lettingGo = letGo(reservation, log);
     }
     shown.offer({ cancel: nothingRuns.cancel, usage: nothingRuns.usage });
-    shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
+    if (handled?.outcome !== null)
+      shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
     letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
     await lettingGo;
   };

@@ -34,6 +34,8 @@ export interface SupervisorOptions {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly timing?: PollTiming;
+  /** Fires with a Stop when jobs that can be are left to the runner's next process. */
+  readonly handOver?: AbortSignal;
   /** A terminal for the job that one request may bring; absent: terminals are not served. */
   readonly offerSession?: () => SessionOffer;
 }
@@ -49,8 +51,11 @@ export interface Supervisor {
    * Called right after the first `apply`: they have their slots before a request is made.
    */
   adopt(found: readonly EntryJob[]): void;
-  /** Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects. */
-  drain(): Promise<void>;
+  /**
+   * Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects.
+   * @param lastRequestMs longest that a request for a job which is under way may still take, if that is less than usual
+   */
+  drain(lastRequestMs?: number): Promise<void>;
   /** Ask for no more jobs with these tokens (`RunnerConfig.id`), or with any; what runs goes on. Holds through reloads. */
   pause(tokens: readonly string[] | "all"): void;
   resume(tokens: readonly string[] | "all"): void;
@@ -100,6 +105,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
   /** With all, also those that a reload brings. */
   let allPaused = false;
   let draining = false;
+  let { lastRequestMs } = timing;
   const housekeeper = createHousekeeper({
     budgets: () => config?.housekeeping ?? { images: null, volumes: null, builds: null, free: null },
     executors: () => [...new Set([...stations.values()].map(({ lease }) => lease.executor))],
@@ -146,7 +152,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         pauseMs: () => pauseMs(entry, origin),
         entryCount: () => stations.size,
         // Half of the time is left for the jobs that such a request may still bring.
-        lastRequestMs: () => Math.min(timing.lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
+        lastRequestMs: () => Math.min(lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
         firstDelayMs: delayMs(pauseMs(entry, origin)),
         receive: (job, slot, reservation, onPlace, session) =>
           reception.take({ job, slot, reservation, session, onPlace, onDelivered }),
@@ -275,8 +281,9 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     },
     tidy: housekeeper.tidy,
     pressForRoom: housekeeper.press,
-    async drain() {
+    async drain(mostMs = lastRequestMs) {
       draining = true;
+      lastRequestMs = Math.min(lastRequestMs, mostMs);
       const tidied = housekeeper.close();
       for (const station of stations.values()) leave(station);
       stations.clear();

@@ -36,6 +36,11 @@ export interface Trace {
   /** Where it is now: what waits to become a line becomes one. The spool's part of it may not be on disk yet. */
   locate(): TracePosition;
   end(): Promise<void>;
+  /**
+   * Leaves it as it is to another process: nothing that comes from now on is taken, what was held back is not given out. Where it
+   * is has been told its keeper when this resolves. More than once is once.
+   */
+  letGo(): Promise<void>;
   /** Lets go of the file. */
   close(): Promise<void>;
 }

@@ -18,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
-import { SystemFailure } from "../../src/errors.ts";
+import { Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import type { Note } from "../../src/executor/prepare.ts";
 import { never } from "../../src/time.ts";
@@ -256,6 +256,37 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
       plant(join(room(dir), "code"));
       await expect(script.ended).rejects.toThrow("How the script ended is not known");
     }
+  });
+
+  test("that is handed over is let be, and gone on with by its place", async () => {
+    const { dir, executor } = durable();
+    const environment = await preparedIn(executor);
+    const places: Note[] = [];
+    const handingOver = new AbortController();
+    const output = new Sink();
+    const go = join(dir, "go");
+    const text = `echo of $PPID; until [ -e ${go} ]; do sleep 0.02; done; echo over; exit 3`;
+    const script = scriptOf(environment, source(text));
+    const keeping = {
+      ...{ begins: (place: Note) => void places.push(place), settled: () => 0 },
+      ...{ say: () => {}, ended: async () => {} },
+    };
+    const ended = environment.run({ ...script, keeping }, output, handingOver.signal);
+    const [, attendant = ""] = await output.until(/of (\d+)\n/);
+    const stop = new Stop("handing_over", "the next process goes on");
+    handingOver.abort(stop);
+    await expect(ended).rejects.toBe(stop);
+    expect(isAlive(Number(attendant))).toBe(true);
+    expect(rooms(dir)).toHaveLength(1);
+    const [place] = places;
+    if (place === undefined) throw new Error("no place was kept");
+
+    writeFileSync(go, "");
+    const later = new Sink();
+    const resume = { place, from: output.text.length };
+    const exit = await environment.run({ ...script, keeping: { ...keeping, resume } }, later, never);
+    expect([exit.code, later.text]).toEqual([3, "over\n"]);
+    expect(rooms(dir)).toEqual([]);
   });
 
   test("a program that is missing is named, and the job runs as ever", async () => {

@@ -18,6 +18,8 @@ export interface ScriptRoom extends AsyncDisposable {
   readonly windowBytes: number;
   /** Pipes on the same disk. */
   readonly pipes: PipePool;
+  /** Its files stay where they are, for another process that goes on with the script. */
+  keep(): void;
 }
 
 /**
@@ -143,13 +145,19 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
       if (place === undefined || typeof directory !== "string" || typeof windowBytes !== "number") {
         throw new SystemFailure(`A script of this job cannot be where it is said to be: ${String(directory)}`);
       }
+      let isKept = false;
       return {
+        keep: () => {
+          isKept = true;
+        },
         script: basename(directory),
         directory,
         where: place,
         windowBytes,
         pipes: poolOf(place),
-        [Symbol.asyncDispose]: async () => await leave(directory),
+        [Symbol.asyncDispose]: async () => {
+          if (!isKept) await leave(directory);
+        },
       };
     },
     enter(jobKey, script) {
@@ -166,6 +174,9 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
         where: place,
         windowBytes,
         pipes: poolOf(place),
+        keep: () => {
+          isOpen = false;
+        },
         [Symbol.asyncDispose]: async () => {
           if (!isOpen) return;
           isOpen = false;

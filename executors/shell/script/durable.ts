@@ -152,6 +152,12 @@ function follow(
     root = found;
   });
   void reader.code.then(() => clearInterval(waker));
+  const leave = (): void => {
+    clearInterval(waker);
+    forwarding.close();
+    reader.close();
+    sessions.delete(attendant.pid);
+  };
 
   return {
     reader: forwarding,
@@ -162,13 +168,11 @@ function follow(
     lost: () =>
       reader.isThere() ? "the process that waited for it was killed" : "somebody removed the runner's files",
     close: async () => {
-      clearInterval(waker);
-      forwarding.close();
       // What still moves output has nobody to move it to.
       if (!reader.complete) await signalSession(table, attendant, "SIGKILL");
-      reader.close();
-      sessions.delete(attendant.pid);
+      leave();
     },
+    leave,
   };
 }
 

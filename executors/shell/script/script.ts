@@ -1,6 +1,6 @@
 import { closeSync, existsSync } from "node:fs";
 import type { Writable } from "node:stream";
-import { SystemFailure } from "../../../src/errors.ts";
+import { handsOver, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
@@ -9,7 +9,7 @@ import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts"
 import { type Ended, sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
-import type { RunRooms } from "../places/run-rooms.ts";
+import type { RunRooms, ScriptRoom } from "../places/run-rooms.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
 import type { JobMeter } from "../processes/job-meter.ts";
 import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
@@ -102,19 +102,9 @@ export async function runScript(
     } finally {
       closeSync(input);
     }
-    try {
-      const exit = await watch(host, running, cgroup, { output, keeping }, signal);
-      const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
-      if (note !== null && keeping !== undefined) keeping.say(note, "error");
-      else if (note !== null) notesOn(output).print(note, "error");
-      await keeping?.ended(exit);
-      return exit;
-    } finally {
-      await running.close();
-    }
+    return await stayWith(host, { running, room, cgroup }, { output, keeping, killedBefore }, signal);
   } finally {
-    if (cgroup !== null) host.meter.groupEnded(cgroup);
-    cgroup?.remove();
+    if (cgroup !== null) leaveGroup(host, cgroup);
   }
 }
 
@@ -136,14 +126,61 @@ async function goOn(
   const cgroup = host.cgroups?.find(`${host.groupPrefix}${room.script}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
-    const exit = await watch(host, running, cgroup, { output, keeping }, signal);
-    await keeping.ended(exit);
-    return exit;
+    return await stayWith(host, { running, room, cgroup }, { output, keeping }, signal);
   } finally {
-    await running.close();
-    if (cgroup !== null) host.meter.groupEnded(cgroup);
-    cgroup?.remove();
+    if (cgroup !== null) leaveGroup(host, cgroup);
   }
+}
+
+/** It is removed, unless the script that is in it was left to another process. */
+function leaveGroup({ meter }: ScriptHost, cgroup: Cgroup): void {
+  meter.groupEnded(cgroup);
+  if (cgroup.pids().length === 0) cgroup.remove();
+}
+
+/** Where what comes of it goes. */
+interface Told {
+  readonly output: Writable;
+  readonly keeping: ScriptKeeping | undefined;
+  /** Processes that were ended for want of memory before it began, where that is known. */
+  readonly killedBefore?: ReturnType<typeof killedForMemory>;
+}
+
+interface Started {
+  readonly running: RunningScript;
+  readonly room: ScriptRoom | null;
+  readonly cgroup: Cgroup | null;
+}
+
+/** Until nothing of the script is left, or until it is left as it is to another process. */
+async function stayWith(
+  host: ScriptHost,
+  { running, room, cgroup }: Started,
+  told: Told,
+  signal: AbortSignal,
+): Promise<Exit> {
+  const { output, keeping, killedBefore } = told;
+  let isLeft = false;
+  try {
+    const exit = await watch(host, running, cgroup, told, signal);
+    const note = exit.code === 0 || killedBefore === undefined ? null : outOfMemoryNote(killedBefore);
+    if (note !== null && keeping !== undefined) keeping.say(note, "error");
+    else if (note !== null) notesOn(output).print(note, "error");
+    await keeping?.ended(exit);
+    return exit;
+  } catch (error) {
+    isLeft = isToLeave(running, signal);
+    throw error;
+  } finally {
+    if (isLeft) {
+      running.leave?.();
+      room?.keep();
+    } else await running.close();
+  }
+}
+
+function isToLeave({ leave }: Pick<RunningScript, "leave">, signal: AbortSignal): boolean {
+  return leave !== undefined && handsOver(signal);
 }
 
 /** From the shell's start until nothing of it is left. */
@@ -151,7 +188,7 @@ async function watch(
   { launch, table, mark, killGraceMs, killLeftovers, shells, meter }: ScriptHost,
   { reader, exited, since, capacityBytes, ...running }: RunningScript,
   cgroup: Cgroup | null,
-  { output, keeping }: { readonly output: Writable; readonly keeping: ScriptKeeping | undefined },
+  { output, keeping }: Told,
   signal: AbortSignal,
 ): Promise<Exit> {
   const say = sayerOf(keeping, sayingTo(output, reader));
@@ -176,6 +213,7 @@ async function watch(
   const flow = capacityBytes === undefined ? {} : { capacityBytes };
 
   const exit = await beforeAbort(exited, signal);
+  if (exit === "aborted" && isToLeave(running, signal)) throw signal.reason;
   if (exit === "aborted") {
     const result = await end();
     await drain(reader, DRAIN_MS);
@@ -189,12 +227,15 @@ async function watch(
     throw new SystemFailure(`How the script ended is not known: ${running.lost()}${and}`);
   }
   await beforeAbort(drain(reader, Infinity, flow), signal);
+  if (isToLeave(running, signal)) throw signal.reason;
   // An empty control group answers without a look at all processes of the machine.
   if (killLeftovers && cgroup?.pids().length !== 0 && (await findMembers(await belongingNow())).length > 0) {
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
     if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...flow, patienceMs: 0 }), signal);
+    // Who could have printed more has been ended.
+    if (isToLeave(running, signal)) await drain(reader, DRAIN_MS, { ...flow, patienceMs: 0 });
     sayEnded(say, result, killGraceMs, true);
   }
   return exit;

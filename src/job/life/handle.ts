@@ -50,6 +50,7 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     try {
       const handled = await handleKept({ ...received, secrets }, record, { kept }, deps);
       logEnd(handled.outcome, performance.now() - startedAt, deps.log);
+      if (handled.outcome === null) kept?.letGo();
       return handled;
     } finally {
       kept?.end();
@@ -147,14 +148,17 @@ async function handleKept(
     trace,
     deps,
   );
-  await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
+  if (outcome !== null)
+    await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
   // It can be read until the coordinator has it, also where that takes days.
   received.board.offer({ trace: shownTrace(record.tracePath, trace.size) });
   const { lastPieceMs = 10_000 } = timing;
   // A runner that is told to stop needs what is left of its time for the report itself.
-  const patienceMs = signal.aborted ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
+  const isEnding = signal.aborted || outcome === null;
+  const patienceMs = isEnding ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
   const sent = await endShipping(shipper, trace, patienceMs, log);
+  if (outcome === null) return { outcome, delivered: Promise.resolve("kept") };
   const handled = await conclude(record, outcome, sent, deps);
   // The report does not wait for the clean-up, the slot does.
   await destroyed;
@@ -201,9 +205,10 @@ function measure(trace: Trace, traced: (bytes: number) => void): () => void {
 }
 
 /** What a job made of it is in its trace; the runner's log has what its operator can do something about. */
-function logEnd(outcome: Outcome, durationMs: number, log: Log): void {
+function logEnd(outcome: Outcome | null, durationMs: number, log: Log): void {
   const fields = { duration_seconds: Math.round(durationMs) / 1000 };
-  if (outcome.result === "success") log.info("job succeeded", fields);
+  if (outcome === null) log.info("job left to the next process of the runner", fields);
+  else if (outcome.result === "success") log.info("job succeeded", fields);
   else if (outcome.result === "canceled") log.info("job canceled", fields);
   else {
     const { reason, exitCode } = outcome;

@@ -29,8 +29,10 @@ export interface ReceivedJob {
   readonly session?: SessionOffer;
   /** Stops the job with a Stop or a SystemFailure; may have fired already: the job is then answered, not run. */
   readonly signal: AbortSignal;
+  /** See `RunJobRequest.handOver`. */
+  readonly handOver?: AbortSignal;
   /** Where its life is told to those who look at it. */
-  readonly board: Pick<BoardEntry, "moved" | "traced" | "offer">;
+  readonly board: Pick<BoardEntry, "moved" | "traced" | "offer" | "outlives">;
 }
 
 /** What an earlier process has left of a job that can be gone on with. */
@@ -53,7 +55,8 @@ export interface MaskedJob extends ReceivedJob {
 
 /** What is left of a job that needs its slot no more: its processes and files are gone, its result is on disk. */
 export interface HandledJob {
-  readonly outcome: Outcome;
+  /** `null`: there is none yet, as the runner's next process goes on with the job. */
+  readonly outcome: Outcome | null;
   /** Settles, always well, when the coordinator has the last report or never will. */
   readonly delivered: Promise<DeliveryResult>;
 }

@@ -76,6 +76,13 @@ export interface RunJobRequest {
    * one may have fired before for a reason that lets after_script run.
    */
   readonly halt: AbortSignal;
+  /**
+   * Fires with a `Stop` when the runner's next process is to go on with the job, if it can by then: where its environment and all
+   * that it did are kept. A job that is being stopped ends here.
+   */
+  readonly handOver?: AbortSignal;
+  /** Told once it can be handed over. */
+  readonly onOutlives?: () => void;
   /** Its terminal, and how long the job stays open for one; `runJob` ends it. */
   readonly terminal?: { readonly session: JobSession; readonly timeoutMs: number };
   readonly onProgress?: (progress: JobProgress) => void;

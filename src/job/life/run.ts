@@ -1,4 +1,4 @@
-import { describeError, Stop } from "../../errors.ts";
+import { describeError, handsOver, Stop } from "../../errors.ts";
 import type { Environment } from "../../executor/environment.ts";
 import { deadline, never, unlessAborted } from "../../time.ts";
 import type { Outcome } from "../job.ts";
@@ -10,21 +10,21 @@ import { sayVerdict } from "./outcome/verdict.ts";
 import { greet, introduce, prepare } from "./prepare.ts";
 import type { FoundRun, RunJobRequest } from "./request.ts";
 import { withSecrets } from "./secrets.ts";
-import { joinSignals } from "./signals.ts";
+import { type Joined, joinSignals } from "./signals.ts";
 import { runStages } from "./stages/stages.ts";
 import { offerTerminal } from "./terminal.ts";
 import { asEnded, createStageClock, usageFields, usageLine, usageOf } from "./used.ts";
 
 export interface RanJob {
-  /** Its reason is in the trace's last line already. */
-  readonly outcome: Outcome;
+  /** Its reason is in the trace's last line already. `null`: it is left as it is to the runner's next process. */
+  readonly outcome: Outcome | null;
   /** Settles, always well, when the environment is gone or could not be removed in time. */
   readonly destroyed: Promise<void>;
 }
 
 /**
  * Run one job: prepare its environment, run its stages, say the verdict. All of the job's processes have ended when this
- * resolves; the trace is left open, and the environment is being removed. Never rejects.
+ * resolves, unless it was handed over; the trace is left open, and the environment is being removed. Never rejects.
  * @param signal stops the scripts, with a `Stop`. After `canceling` and `timed_out` after_script still runs.
  */
 export async function runJob(request: RunJobRequest, signal: AbortSignal): Promise<RanJob> {
@@ -45,11 +45,14 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     request.kept?.note,
     trace.mask,
   );
+  /** Fires when it is to be handed over, once it can be. */
+  using handOver = createHandOver(request);
   /** Fires when nothing more may run. */
   using end = joinSignals([
     { signal: halt },
     { signal: trace.broken },
     { signal, counts: (reason) => !allowsAfterScript(reason) },
+    { signal: handOver.signal, counts: () => !signal.aborted },
   ]);
   const said = found?.progress.lastLines ?? 0;
   if (found !== undefined && said === 0) trace.aside(sayAway(found.progress.awayMs), "notice");
@@ -63,10 +66,15 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     const complete = await withSecrets(request, life.resolving, work.signal);
     const place = environment ?? (await prepare(complete, introduce(complete), life, work.signal));
     environment = place;
+    handOver.able(place);
     terminal.ready(place);
     request.onPlace?.(() => usageOf(place));
     outcome = await runStages(complete, place, { job: signal, work, end }, life);
   } catch (error) {
+    if (handsOver(end.signal)) {
+      await Promise.all([terminal.close(), trace.letGo()]);
+      return { outcome: null, destroyed: Promise.resolve() };
+    }
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
   }
@@ -92,6 +100,30 @@ function sayAway(ms: number): string {
 function finishedBefore(request: RunJobRequest, { environment }: FoundRun, outcome: Outcome): RanJob {
   request.onProgress?.({ at: "finished", outcome: withoutWords(outcome) });
   return { outcome, destroyed: destroy(environment ?? null, request) };
+}
+
+interface HandOver extends Joined {
+  /** The job has surroundings. */
+  able(environment: Environment): void;
+}
+
+/** A job whose surroundings end with this process, or of which something was not kept, is never handed over. */
+function createHandOver({ handOver, kept, onOutlives }: RunJobRequest): HandOver {
+  const controller = new AbortController();
+  let joined: Joined | undefined;
+  return {
+    signal: controller.signal,
+    able({ handle }) {
+      if (handOver === undefined || kept?.whole !== true || handle === undefined) return;
+      onOutlives?.();
+      joined = joinSignals([{ signal: handOver, counts: () => kept.whole }]);
+      const { signal } = joined;
+      const fire = (): void => controller.abort(signal.reason);
+      if (signal.aborted) fire();
+      else signal.addEventListener("abort", fire, { once: true });
+    },
+    [Symbol.dispose]: () => joined?.[Symbol.dispose](),
+  };
 }
 
 const LAST_WORDS_MS = 2000;

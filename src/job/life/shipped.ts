@@ -30,8 +30,8 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets } = received;
-  const { kept, begun, found } = received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, handOver } = received;
+  const { board, secrets, kept, begun, found } = received;
   const {
     identity,
     findWriter,
@@ -107,6 +107,8 @@ export async function runShipped(
       ...(kept === undefined ? {} : { kept }),
       ...(begun === undefined ? {} : { found: begun }),
       halt: halt.signal,
+      ...(handOver === undefined ? {} : { handOver }),
+      onOutlives: board.outlives,
       onProgress: board.moved,
       onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
@@ -126,6 +128,7 @@ function noteStops(kept: KeptJob | undefined, signals: readonly AbortSignal[]): 
     listener: (): void => {
       if (!(signal.reason instanceof Stop)) return;
       const { why, message } = signal.reason;
+      if (why === "handing_over") return;
       kept?.note({ kind: "stopping", why, message });
     },
   }));

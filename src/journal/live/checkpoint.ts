@@ -44,8 +44,8 @@ const slot = z.strictObject({
 });
 
 export interface CheckpointFile {
-  /** Kept when it returns, for other processes of this boot: it is not synced. */
-  write(checkpoint: Checkpoint): void;
+  /** Kept when it returns, for other processes of this boot: it is not synced. False: the one before holds. */
+  write(checkpoint: Checkpoint): boolean;
   /** Writes the last one again: somebody still looks. */
   beat(): void;
   close(): void;
@@ -60,16 +60,18 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
   if (process.platform !== "win32") fchmodSync(file, 0o600);
   let seq = last;
   let latest: Checkpoint | undefined;
-  const write = (checkpoint: Checkpoint): void => {
+  const write = (checkpoint: Checkpoint): boolean => {
     latest = checkpoint;
     const uptimeSeconds = Math.round(uptime() * 100) / 100;
     const line = encodeLine({ seq: seq + 1, uptimeSeconds, ...checkpoint }, { padTo: SLOT_BYTES - FRAME_BYTES });
-    if (line.length > SLOT_BYTES) return;
+    if (line.length > SLOT_BYTES) return false;
     try {
       writeSync(file, line, 0, line.length, (seq % 2) * SLOT_BYTES);
       seq++;
+      return true;
     } catch {
       // The one before holds as well: more is read again.
+      return false;
     }
   };
   return {

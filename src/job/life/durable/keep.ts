@@ -38,6 +38,8 @@ export interface KeepRequest {
  * could not be kept goes on, and ends with this process if that ends first.
  */
 export interface KeptJob {
+  /** All that it did is kept: the next process can go on with it. */
+  readonly whole: boolean;
   readonly keeper: TraceKeeper;
   note(entry: LifeEntry): void;
   /** So long it may run from now on. */
@@ -51,6 +53,8 @@ export interface KeptJob {
   begin(proof: string, script: StartedScript): KeptScript;
   /** An earlier process has begun script `number`: its output goes on. */
   goOn(number: number, script: StartedScript): KeptScript;
+  /** The next process goes on with it: what is kept stays as it is. */
+  letGo(): void;
   /** Nothing is to be gone on with any more: what was secret in it is gone when this returns. */
   end(): void;
 }
@@ -86,11 +90,15 @@ export function keepJob(request: KeepRequest, earlier?: WholeLife): KeptJob {
   let over = false;
   let beat: NodeJS.Timeout | undefined;
 
-  function end(): void {
+  function letGo(): void {
     over = true;
     clearInterval(beat);
     checkpoints?.close();
     life?.close();
+  }
+
+  function end(): void {
+    letGo();
     rmSync(path("payload"), { force: true });
   }
 
@@ -115,8 +123,8 @@ export function keepJob(request: KeepRequest, earlier?: WholeLife): KeptJob {
   const notePosition = (position: TracePosition): void => {
     const script = running ?? { number: 0, from: position.chain.at, line: () => null };
     const checkpoint = checkpointOf(script, position);
-    checkpoints?.write(checkpoint);
-    if (running !== undefined) settled = Math.max(settled, resumeFrom(checkpoint).raw - tailBytes);
+    if (checkpoints?.write(checkpoint) === true && running !== undefined)
+      settled = Math.max(settled, resumeFrom(checkpoint).raw - tailBytes);
   };
   keep(() => {
     life = openLife(path("life"), version, earlier?.lifeBytes);
@@ -152,6 +160,9 @@ export function keepJob(request: KeepRequest, earlier?: WholeLife): KeptJob {
   };
 
   return {
+    get whole() {
+      return !over;
+    },
     keeper: {
       line: (at, bytes) => note({ kind: "own", at, text: bytes.toString("utf8") }),
       reached: (position) => keep(() => notePosition(position)),
@@ -173,6 +184,7 @@ export function keepJob(request: KeepRequest, earlier?: WholeLife): KeptJob {
       return follow(number, script);
     },
     goOn: follow,
+    letGo: () => keep(letGo),
     end: () => keep(end),
   };
 }

@@ -1,4 +1,4 @@
-import { ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
+import { handsOver, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
 import type { Environment, Exit } from "../../../executor/environment.ts";
 import type { Log } from "../../../log.ts";
 import type { Op } from "../../../shell.ts";
@@ -13,6 +13,7 @@ import { adviceOn, type GitTrouble, gitTroubleOf } from "../../sources/git-failu
 import type { FoundScript, FoundStage } from "../durable/found.ts";
 import type { KeptJob } from "../durable/keep.ts";
 import { describeExit } from "../outcome/outcome.ts";
+import { lateHandOver } from "../signals.ts";
 import { openOutput, type Ran } from "./output.ts";
 import { createProof } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
@@ -20,6 +21,8 @@ import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
+/** Files that are moved when the runner hands over may take so much longer; then they are moved anew by its next process. */
+const LAST_MOVE_MS = 5000;
 
 export interface StageContext {
   readonly job: Job;
@@ -81,13 +84,14 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
 
 async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
   const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  using late = lateHandOver(signal, LAST_MOVE_MS);
   const around = { ...transfers, job, files: environment.workspace, trace, log, retryPauseMs: attemptPauseMs / 2 };
   try {
-    await runTransfer(transfer, around, signal);
+    await runTransfer(transfer, around, late.signal);
   } finally {
     await trace.flush();
   }
-  signal.throwIfAborted();
+  late.signal.throwIfAborted();
 }
 
 /** Whether an earlier process has said so in this stage, before it could note what came of it. */
@@ -163,6 +167,10 @@ async function runScript(
       output.filter.input,
       signal,
     );
+  } catch (error) {
+    // What it has printed goes on later, where it was.
+    if (handsOver(signal)) await trace.letGo();
+    throw error;
   } finally {
     await output.close();
   }

@@ -1,4 +1,4 @@
-import { Stop } from "../../../errors.ts";
+import { handsOver, Stop } from "../../../errors.ts";
 import type { Environment } from "../../../executor/environment.ts";
 import type { Outcome } from "../../job.ts";
 import { planJob } from "../../plan/plan.ts";
@@ -25,7 +25,10 @@ export interface Signals {
   readonly end: Joined;
 }
 
-/** @returns what the first thing that decided it made of the job; success is said here and nowhere else */
+/**
+ * @returns what the first thing that decided it made of the job; success is said here and nowhere else
+ * @throws {Stop} the runner's next process goes on with it
+ */
 export async function runStages(
   request: RunJobRequest,
   environment: Environment,
@@ -55,6 +58,7 @@ export async function runStages(
   for (const [number, stage] of stages.entries()) {
     if (number < next) continue;
     const planned = { stage, number };
+    if (handsOver(signals.end.signal)) throw signals.end.signal.reason;
     if (begun?.number === number) await pass(planned, { ...context, found: begun }, signals, life);
     else if (mayRun(stage.policy, life.ended, stoppedBy(signals))) await pass(planned, context, signals, life);
   }
@@ -98,9 +102,21 @@ async function pass(
   life.begin(stage, number, { again: found !== undefined });
   context.environment.enter?.(stage.name, decided(life.ended) !== null);
   try {
-    await trace.section(stage.name, () => runStage(stage, { ...context, status }, signal), marksOf(found));
+    await trace.section(
+      stage.name,
+      async () => {
+        await runStage(stage, { ...context, status }, signal).catch(async (error: unknown) => {
+          // The section stays open for whoever goes on in it.
+          if (handsOver(signal)) await trace.letGo();
+          throw error;
+        });
+      },
+      marksOf(found),
+    );
     life.end(stage, { is: "passed" }, number);
   } catch (error) {
+    // What was begun is gone on with as it is, and what ended may be tried again.
+    if (handsOver(signal)) throw signal.reason;
     if (isUnexpected(error)) logUnexpected(log, error);
     const verdict = judge(stage, error, life.ended, signal);
     const said = sentenceOn(stage, verdict);
@@ -116,7 +132,8 @@ function marksOf(found: FoundStage | undefined): "open" | "closed" | undefined {
 }
 
 function stoppedBy({ job, end }: Signals): Stopped {
-  if (end.signal.aborted) return "over";
+  // What has run to its end has its verdict here.
+  if (end.signal.aborted && !handsOver(end.signal)) return "over";
   if (!(job.aborted && job.reason instanceof Stop)) return "nothing";
   return job.reason.why === "canceling" || job.reason.why === "timed_out" ? job.reason.why : "over";
 }
