@@ -10,6 +10,7 @@ import { compilePatterns, type Patterns } from "./mask/patterns.ts";
 import { createPositions } from "./positions.ts";
 import { sectionHeading, sectionMarker } from "./sections.ts";
 import { openSpool } from "./spool.ts";
+import { cutTornHeader } from "./stamp/torn.ts";
 import { openStore } from "./store.ts";
 
 /** Worked on at a time. Smaller where a job's secrets make each byte costly, so that no turn takes long. */
@@ -25,6 +26,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   const secrets = new Set(options.secrets);
   const compile = (): Patterns => compilePatterns(secretForms(secrets), options.secretPrefixes);
   let patterns = compile();
+  if (options.resume !== undefined && options.stamps === true) await cutTornHeader(options.path);
   const spool = await openSpool(options.path);
   const store = await openStore(spool, options).catch(async (error: unknown) => {
     await spool.close();

@@ -1,8 +1,8 @@
-import { execFile, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { AwsClient } from "aws4fetch";
+import { builtBy } from "../built.ts";
 
 /** A cloud that behaves as AWS, with an empty Auto Scaling group. */
 export interface TestAws {
@@ -30,8 +30,8 @@ export type EmptyAws = Pick<TestAws, "env" | "close"> & { readonly url: string }
 
 /** Starts moto's server, which is installed where it is missing: that takes a minute. */
 export async function startMotoServer(): Promise<EmptyAws> {
-  const { stdout } = await promisify(execFile)("bash", [join(import.meta.dirname, "moto.sh")]);
-  const server = spawn(join(stdout.trim(), "bin/moto_server"), ["-H", "127.0.0.1", "-p", "0"], {
+  const built = await builtBy(join(import.meta.dirname, "moto.sh"));
+  const server = spawn(join(built, "bin/moto_server"), ["-H", "127.0.0.1", "-p", "0"], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const exited = once(server, "exit");

@@ -1,8 +1,8 @@
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { createAuthority } from "../../coordinator/server.ts";
+import { builtBy } from "../built.ts";
 
 /** Azure's storage with the container `caches`. It checks signatures, and of tokens whom they are for. */
 export interface TestAzure {
@@ -21,9 +21,9 @@ const KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 
 /** @param dir becomes the home of its certificate: `127.0.0.1.crt` is its authority's */
 export async function startAzurite(dir: string): Promise<TestAzure> {
-  const { stdout } = await promisify(execFile)("bash", [join(import.meta.dirname, "azurite.sh")]);
+  const built = await builtBy(join(import.meta.dirname, "azurite.sh"));
   const leaf = createAuthority(dir, "127.0.0.1").sign("azurite", "IP:127.0.0.1");
-  const program = join(stdout.trim(), "azurite/dist/src/blob/main.js");
+  const program = join(built, "azurite/dist/src/blob/main.js");
   const options = "--blobHost 127.0.0.1 --blobPort 0 --oauth basic --inMemoryPersistence --disableTelemetry --silent";
   const server = spawn(process.execPath, [program, ...options.split(" "), "--cert", leaf.cert, "--key", leaf.key], {
     cwd: dir,

@@ -1,7 +1,6 @@
-import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { builtBy } from "../built.ts";
 import { machinesMissing } from "./machines.ts";
 
 const RELEASE = "/etc/os-release";
@@ -20,6 +19,5 @@ export function linuxMissing(): string | null {
 
 /** What QEMU boots: the text of the file `linux` of machines. Built where it is missing, which takes half a minute. */
 export async function buildLinux(): Promise<string> {
-  const { stdout } = await promisify(execFile)("bash", [join(import.meta.dirname, "linux/build.sh")]);
-  return stdout.trim();
+  return await builtBy(join(import.meta.dirname, "linux/build.sh"));
 }

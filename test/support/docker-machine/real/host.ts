@@ -1,10 +1,10 @@
-import { execFile, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { builtBy } from "../../built.ts";
 
 /** A host that docker-machine's driver `generic` can set up, with a dockerd of its own. */
 export interface MachineHost {
@@ -31,8 +31,7 @@ export function hostMissing(): string | null {
 
 /** Folder of the real docker-machine. It is built where it is missing, which takes 40 s. */
 export async function buildDockerMachine(): Promise<string> {
-  const { stdout } = await promisify(execFile)("bash", [join(import.meta.dirname, "build.sh")]);
-  return stdout.trim();
+  return await builtBy(join(import.meta.dirname, "build.sh"));
 }
 
 export async function openMachineHost(): Promise<MachineHost> {

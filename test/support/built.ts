@@ -1,0 +1,13 @@
+import { execFile } from "node:child_process";
+import { userInfo } from "node:os";
+import { promisify } from "node:util";
+
+/**
+ * Runs a script of bash that builds or fetches a part for the tests where it is missing, and prints where it is. It has the
+ * account's own home, not that of own-home.ts: caches and settings of npm, pip and Go are there.
+ */
+export async function builtBy(script: string): Promise<string> {
+  const env = { ...process.env, HOME: userInfo().homedir };
+  const { stdout } = await promisify(execFile)("bash", [script], { env });
+  return stdout.trim();
+}
