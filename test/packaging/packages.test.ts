@@ -100,14 +100,13 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
 
   async function register({ root }: Booted): Promise<string> {
     const { token } = coordinator.addRunner();
-    const entry = `[[runners]]\nname = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n`;
+    const entry = `[[runners]]\nname = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\ndurable = true\n`;
     await writeFile(join(root, "etc/alloy-runner/config.toml"), entry, { mode: 0o600 });
     return token;
   }
 
   /**
-   * Installs and starts the package; a job runs as the package's account, and an upgrade in the middle of a job waits
-   * for it.
+   * Installs and starts the package; a job runs as the package's account, and goes on through an upgrade in the middle of it.
    */
   async function live(it: Booted, install: readonly string[], upgrade: readonly string[]): Promise<void> {
     const { must, exec } = it;
@@ -126,18 +125,20 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
 
     const before = (await must(["systemctl", "show", "-p", "MainPID", "alloy-runner"])).trim();
     const slow = coordinator.enqueue({
-      script: ["echo started", "until [ -e /tmp/go-on ]; do sleep 0.1; done"],
+      script: ["echo started >>/tmp/starts", "until [ -e /tmp/go-on ]; do sleep 0.1; done", "echo ended"],
       runnerToken: token,
     });
-    await slow.traceContains("started\n");
+    await until("the job runs", async () => existsSync(join(it.root, "tmp/starts")));
     await must(upgrade);
-    expect(slow.status).toBe("running");
-    await must(["touch", "/tmp/go-on"]);
-    expect((await slow.finished()).status).toBe("success");
     await until("restarted", async () => {
       const now = await must(["systemctl", "show", "-p", "MainPID,ActiveState", "alloy-runner"]);
       return now.includes("ActiveState=active") && !now.includes(before);
     });
+    expect(slow.status).toBe("running");
+    await must(["touch", "/tmp/go-on"]);
+    expect((await slow.finished()).status).toBe("success");
+    expect(slow.trace).toMatch(/The runner was restarted[\s\S]*ended\n/);
+    expect(await readFile(join(it.root, "tmp/starts"), "utf8")).toBe("started\n");
     const last = coordinator.enqueue({ runnerToken: token });
     expect((await last.finished()).status).toBe("success");
   }

@@ -189,7 +189,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
       });
       expect(performance.now() - began).toBeLessThan(20_000);
       await writeFile(inside(`/tmp/kept-${index + 1}`), "");
-      await job.traceContains(`\n[MASKED] ${index + 1}\n`);
+      await job.traceContains(`[MASKED] ${index + 1}\n`);
     }
     expect((await job.finished()).status).toBe("success");
     const numbers = [...job.trace.matchAll(/^(\d+)$/gm)].map(([, number]) => Number(number));

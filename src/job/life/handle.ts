@@ -50,7 +50,6 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     try {
       const handled = await handleKept({ ...received, secrets }, record, { kept }, deps);
       logEnd(handled.outcome, performance.now() - startedAt, deps.log);
-      if (handled.outcome === null) kept?.letGo();
       return handled;
     } finally {
       kept?.end();
@@ -158,7 +157,10 @@ async function handleKept(
   const isEnding = signal.aborted || outcome === null;
   const patienceMs = isEnding ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
   const sent = await endShipping(shipper, trace, patienceMs, log);
-  if (outcome === null) return { outcome, delivered: Promise.resolve("kept") };
+  if (outcome === null) {
+    kept?.letGo();
+    return { outcome, delivered: Promise.resolve("kept") };
+  }
   const handled = await conclude(record, outcome, sent, deps);
   // The report does not wait for the clean-up, the slot does.
   await destroyed;
