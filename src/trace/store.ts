@@ -118,7 +118,10 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
   function repeatLines(): void {
     for (let own = replay?.takeLine(); own; own = replay?.takeLine()) {
       if (stamper !== null) {
-        putLine(own.bytes, true, true);
+        const { bytes } = own;
+        // The break of the script's last line may be one that was added: if it was its own, that comes once more.
+        if (inLine()) asides.push(() => putLine(bytes, true, true));
+        else putLine(bytes, true, true);
         continue;
       }
       limit.admitLine(own.bytes, true);
@@ -232,6 +235,7 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
       if (replay !== null && !replay.complete) giveUpReplay();
       replay = null;
       sayLater();
+      sayAsides();
     },
     get position() {
       return {

@@ -22,6 +22,7 @@ export type JobRunner = Pick<
   | "name"
   | "id"
   | "url"
+  | "token"
   | "shortToken"
   | "environment"
   | "debugTraceDisabled"
