@@ -58,6 +58,11 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
   if (stage.kind === "script" && stage.setsAside !== undefined && failed === 0 && !found?.scripts.length) {
     await context.transfers.keptCaches.setAside(stage.setsAside, context.environment.workspace, clock.signal);
   }
+  const running = found?.scripts.at(-1)?.exit === null;
+  // Whoever goes on with a script ends it where that is wanted by now.
+  if (running && stage.kind === "script" && clock.signal.aborted) {
+    await runOnce(stage, { ...context, scripts: found?.scripts ?? [] }, clock.signal);
+  }
   await retry(
     {
       attempts: attempts - failed,
