@@ -125,6 +125,23 @@ test("files that are being moved are moved to their end, and what ends by that e
   expect(job.artifacts).toHaveLength(1);
 });
 
+test("a job that still waits for room is left, too", async () => {
+  const { local, handling, handingOver, dir } = await scene();
+  const job = local.enqueue({ script: [`touch ${dir}/never`] });
+  const room = new Promise<number>(() => {});
+  const handled = handling.handle(await handling.receive(), never, handling.executor, room);
+  await expect.poll(() => handling.board.jobs()[0]?.outlives, { timeout: 10_000 }).toBe(true);
+  handingOver.abort(handedOver);
+  expect((await handled).outcome).toBeNull();
+  const { jobsDir } = handling.stateDir;
+  const [jobKey = ""] = await readdir(jobsDir);
+  const found = await lookAtLife(join(jobsDir, jobKey), jobKey, key, handling.entry.token);
+  if (found.is !== "whole") throw new Error(JSON.stringify(found));
+  expect(found.kept.entries.map(({ kind }) => kind)).toEqual(["masks", "left"]);
+  expect(job.status).toBe("pending");
+  expect(existsSync(join(dir, "never"))).toBe(false);
+});
+
 test("a job that comes when the runner hands over is left before its first stage", async () => {
   const it = await scene();
   it.handingOver.abort(handedOver);
