@@ -2,7 +2,7 @@ import { uptime } from "node:os";
 import type { LifeEntry } from "../../journal/live/life.ts";
 import type { JobProgress, JobResult, JobUsage, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
-import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
+import { decided, type EndedStage, type StageVerdict } from "./stages/verdicts.ts";
 
 /**
  * The one place where a job's steps are said to begin and to end. What has ended, and how, is data: what comes next is a
@@ -21,6 +21,8 @@ export interface Life {
   recall(stages: readonly Stage[], verdicts: ReadonlyMap<number, StageVerdict>): void;
   /** Nothing more runs: what is left are the last lines of its trace. */
   over(): void;
+  /** Its scripts are over; what is left is to let go of its place. */
+  leaving(): void;
   /** Everything that could decide it is over. */
   finish(outcome: Outcome, usage: JobUsage): void;
 }
@@ -61,7 +63,7 @@ export function createLife(
     },
     begin(stage, number, { again } = { again: false }) {
       if (!again) note({ kind: "begun", stage: number, uptimeSeconds: uptime() });
-      move({ at: "running", stage: stage.name });
+      move({ at: "running", stage: stage.name, ...(decided(ended) === null ? {} : { failed: true }) });
     },
     end(stage, verdict, number) {
       note({ kind: "ended", stage: number, verdict: masked(verdict, mask) });
@@ -74,6 +76,9 @@ export function createLife(
       }
     },
     over: () => note({ kind: "over" }),
+    leaving() {
+      if (at === "running") move({ at: "running", stage: "cleanup" });
+    },
     finish(outcome, usage) {
       note({ kind: "finished", outcome: maskedOutcome(outcome, mask) });
       move({ at: "finished", outcome: withoutWords(outcome), usage });
