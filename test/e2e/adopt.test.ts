@@ -118,19 +118,19 @@ describe.runIf(onLinux)("a job whose runner was killed", () => {
 
     expect(canceled.status).toBe("canceled");
     expect(canceled.trace).toMatch(
-      /WARNING: Stopped .*sleep[^]*after: canceled[^]*Job failed: canceled \(by the coordinator/,
+      /WARNING: Stopped .*sleep[\s\S]*after: canceled[\s\S]*Job failed: canceled \(by the coordinator/,
     );
     expect(late.failureReason).toBe("job_execution_timeout");
-    expect(late.trace).toMatch(/WARNING: Stopped .*sleep[^]*after: timedout[^]*Job failed: took longer than 4s/);
+    expect(late.trace).toMatch(/WARNING: Stopped .*sleep[\s\S]*after: timedout[\s\S]*Job failed: took longer than 4s/);
     expect([loud.exitCode, loud.failureReason]).toEqual([7, "script_failure"]);
-    expect(loud.trace).toMatch(/output exceeded the limit[^]*Job failed: exit status 7/);
+    expect(loud.trace).toMatch(/output exceeded the limit[\s\S]*Job failed: exit status 7/);
     expect(orphaned.trace).toMatch(
       /How the script ended is not known: the process that waited for it was killed; ended/,
     );
     expect(forged.trace).toMatch(/the runner died while this job ran \(.*what it was doing was not kept\)/);
     for (const job of [orphaned, forged]) expect(job.failureReason).toBe("runner_system_failure");
     expect(guest.status).toBe("success");
-    expect(guest.trace).toMatch(/still here[^]*after: success/);
+    expect(guest.trace).toMatch(/still here[\s\S]*after: success/);
     for (const job of all) expect(readFileSync(join(dir, `${job.name}.starts`), "utf8")).toBe("x\n");
     await expect.poll(() => readdirSync(join(stateDir, "jobs")), { timeout: 10_000 }).toEqual([]);
     expect(processesOf(dir)).toEqual([]);
