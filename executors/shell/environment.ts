@@ -17,6 +17,8 @@ export interface EnvironmentOptions {
   readonly shell: ShellName;
   readonly slot: Slot;
   readonly buildsDir: string;
+  /** Nothing of the job is older, on the process table's clock. */
+  readonly since: number;
 }
 
 /** From SIGKILL until clean-up goes on without a process that cannot be ended. */
@@ -38,9 +40,8 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 }
 
 /** One job's surroundings on this machine: two directories and its processes. */
-export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentOptions): Environment {
+export function createEnvironment({ host, shell, slot, buildsDir, since }: EnvironmentOptions): Environment {
   const { tmpDir } = slot.places;
-  const since = host.table.now();
   /** Marks of the terminals that there were. */
   const terminals = new Set<string>();
 

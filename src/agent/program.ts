@@ -7,6 +7,7 @@ import { addSelectors, configOption, toggle } from "../commands/options.ts";
 import { addRegisterCommand } from "../commands/register/flags.ts";
 import { addRunCommand, addRunSingleCommand } from "../commands/run/flags.ts";
 import { addServiceCommand, SERVICE_ACTIONS } from "../commands/service/flags.ts";
+import { END_JOBS_COMMAND } from "../commands/service/service.ts";
 import type { ExecutorCatalog } from "../executor/executor.ts";
 import { versionText } from "../version.ts";
 import { createOutput, endOutput } from "./output.ts";
@@ -161,6 +162,13 @@ function createProgram({ executors, output }: Surroundings): Command {
       return serviceCommand(action, values, context, place);
     });
   }
+  // What service managers call once the runner has stopped.
+  const endJobs = program
+    .command(END_JOBS_COMMAND, { hidden: true })
+    .addOption(configOption().env("CONFIG_FILE"))
+    .addOption(new Option("--unit <name>", "of systemd"))
+    .addOption(toggle("--user-service", "the unit is of this user"));
+  does(endJobs, async (values, context) => (await import("./end-jobs.ts")).runEndJobs(values, context));
   const completion = program
     .command("completion")
     .description("print completions for a shell; see its first lines for how to use them")

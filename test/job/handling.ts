@@ -35,10 +35,13 @@ export interface HandlingOptions {
   readonly timing?: HandleDeps["timing"];
   /** With what secrets of durable jobs are kept. */
   readonly liveKey?: Buffer;
+  /** Leaves durable jobs to the next process. */
+  readonly handOver?: AbortSignal;
 }
 
 /** One `[[runners]]` entry with everything that handles its jobs, but no polling. */
-export async function openHandling({ url, token, dir: given, entry: lines = "", timing, liveKey }: HandlingOptions) {
+export async function openHandling(options: HandlingOptions) {
+  const { url, token, dir: given, entry: lines = "", timing, liveKey, handOver } = options;
   const dir = given ?? (await mkdtemp(join(tmpdir(), "alloy-handle-")));
   const logged: LogLine[] = [];
   const log = recordingLog(logged);
@@ -155,6 +158,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
         coordinator,
         concurrentId,
         signal,
+        ...(handOver === undefined ? {} : { handOver }),
         board: {
           moved: (progress) => {
             states.push(progress);
@@ -164,6 +168,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
             traced += bytes;
             shown.traced(bytes);
           },
+          outlives: shown.outlives,
           offer: shown.offer,
         },
       });

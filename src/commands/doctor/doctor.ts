@@ -4,6 +4,7 @@ import { type CommandContext, configFileOf } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { readConfiguration } from "./configuration.ts";
 import { checkCoordinator } from "./coordinator.ts";
+import { checkDurable } from "./durable.ts";
 import { type Note, printNotes, statusOf } from "./finding.ts";
 import { checkMachine } from "./machine.ts";
 import type { Exec } from "./selftest.ts";
@@ -35,6 +36,7 @@ export async function doctorCommand(
   if (config !== null) {
     const asked = await Promise.all([
       checkMachine(config, context),
+      checkDurable(config, context),
       ...config.runners.map((entry) => checkCoordinator(entry, context)),
       ...config.runners.map((entry) => checkExecutor(entry, diagnose, context)),
     ]);
