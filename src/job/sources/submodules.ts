@@ -33,12 +33,16 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
 
   // A repository that was disarmed knows no remote: `sync` gives it the address, `config` the rest.
   const rearm: Op[] = reused ? [each("git", "config", "remote.origin.fetch", ALL_BRANCHES)] : [];
+  // A shallow clone has one branch only, and what an earlier job has left of others is old: they are fetched where a first try has
+  // put the submodules in their places, whether it ends well or not.
+  const follows = settings.updateFlags.includes("--remote");
+  const branches: Op[] = follows ? [each("git", "fetch", "--quiet", ...depth, "origin", ALL_BRANCHES)] : [];
   const fetchAll: Op = {
     op: "repeat",
     // A level of disarmed repositories can be reached when the level above it is there.
     attempts: reused && settings.strategy === "recursive" ? 3 : 2,
     pauseSeconds: 0,
-    body: [run(submodule("sync", ...recursive, ...paths)), ...rearm, run(update())],
+    body: [run(submodule("sync", ...recursive, ...paths)), ...rearm, ...branches, run(update())],
   };
   const clean: Op[] = cleanFlags === null ? [] : [each("git", "clean", ...cleanFlags)];
   const include: Op[] = authorConfig === null ? [] : [each("git", "config", "include.path", authorConfig)];
@@ -50,7 +54,10 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
         text: `Updating/initializing submodules${recursive.length > 0 ? " recursively" : ""}...`,
         tone: "notice",
       },
-      ...(reused ? [when(quiet, [], [fetchAll]), each("git", ...checkOutAnew("HEAD", objectFormat))] : [fetchAll]),
+      ...(follows ? [when(succeeds(update()), [])] : []),
+      ...(reused
+        ? [follows ? fetchAll : when(quiet, [], [fetchAll]), each("git", ...checkOutAnew("HEAD", objectFormat))]
+        : [fetchAll]),
       ...clean,
       ...rearm,
       ...include,
