@@ -53,6 +53,7 @@ export interface EnvironmentOptions {
   readonly killGraceMs: number;
   /** Start a build container again that has ended. @throws {SystemFailure} it cannot be */
   readonly revive: (notes: Notes, signal: AbortSignal) => Promise<void>;
+  readonly formerCache: NonNullable<Environment["formerCache"]> | null;
   /** Nothing of a service's log comes any more. */
   readonly stopLogs: () => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
@@ -284,6 +285,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       const ids = helper === build ? [build.id] : [build.id, helper.id];
       return { ...(await meter.usage(ids, signal)), imageSeconds: options.imageSeconds };
     },
+    ...(options.formerCache === null ? {} : { formerCache: options.formerCache }),
     scriptsOver: options.stopLogs,
     destroy: options.destroy,
   };

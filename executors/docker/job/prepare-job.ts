@@ -12,6 +12,7 @@ import { containerCommands } from "../engine/commands.ts";
 import { jobLabels } from "../engine/labels.ts";
 import { noHelper } from "../image/helper-image.ts";
 import type { ObtainedImage } from "../image/image.ts";
+import { openFormerCache } from "../kept/former.ts";
 import { TABLE } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
@@ -95,12 +96,25 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     revive: async (output, reviving) => {
       await startWithTools(engine, { id: build.id, name: build.name, first: null }, output, reviving);
     },
+    formerCache: formerCachesOf(scene, image.id),
     stopLogs,
     destroy: async (destroying) => {
       await stopLogs();
       await options.destroy(destroying);
     },
   });
+}
+
+/** What other runners of the family have kept at this engine; a fork's job finds nothing of others. */
+function formerCachesOf(scene: Scene, image: string): NonNullable<Environment["formerCache"]> | null {
+  const { engine, marks, request } = scene;
+  const { formerNames, trust } = request;
+  if (formerNames === undefined || trust.level === "fork") return null;
+  return async (path, signal) => {
+    const scratch = { image, name: nameOf(scene, "cache"), labels: jobLabels(marks, "cache") };
+    const protectedOnly = trust.level === "protected";
+    return await openFormerCache(engine, { names: formerNames, protectedOnly, path, scratch }, signal);
+  };
 }
 
 interface Surroundings {
@@ -122,7 +136,7 @@ async function startContainers(scene: Scene, around: Surroundings, signal: Abort
   const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
   const [account, choice] = await all([
     accounts.of({ engine, settings, wanted: wanted.image, image, scratch }, signal),
-    helperImages.choose({ settings, expand: scene.request.expandSettled, obtain }, signal),
+    helperImages.choose({ settings, notes: scene.notes, expand: scene.request.expandSettled, obtain }, signal),
   ]);
   return choice.in === "own"
     ? await startBoth(scene, around, account, choice.image, signal)

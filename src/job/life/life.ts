@@ -64,7 +64,7 @@ export function createLife(
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
     },
     leaving() {
-      if (at === "running") move({ at: "running", stage: "cleanup" });
+      if (at === "running") move({ at: "running", stage: "cleanup_file_variables" });
     },
     finish(outcome, usage) {
       note({ kind: "finished" });

@@ -3,6 +3,7 @@ import type { GitInfo } from "../job.ts";
 import type { GitSettings } from "../plan/settings.ts";
 import { succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
+import { submodulesLfs } from "./lfs.ts";
 import { ALL_BRANCHES } from "./refs.ts";
 
 export interface SubmodulesRequest {
@@ -61,30 +62,26 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
       ...clean,
       ...rearm,
       ...include,
-      ...(lfs ? [lfsOf(submodule, recursive, reused)] : []),
+      ...(lfs ? [submodulesLfs(submodule, recursive, reused)] : []),
     ]),
   ];
 }
 
-/** Submodules came with pointers, as LFS was switched off for the check-out. One that has none costs a look at its attributes. */
-function lfsOf(submodule: (...args: string[]) => Argv, recursive: readonly string[], reused: boolean): Op {
-  const each = (command: string): Argv => submodule("foreach", "--quiet", ...recursive, command);
-  const uses = "git grep -q filter=lfs -- .gitattributes '*/.gitattributes'";
-  const install = "git lfs install --local --skip-repo >/dev/null 2>&1; ";
-  const check = reused ? "git lfs fsck >/dev/null 2>&1; " : "";
-  const warning = "Submodules have files in Git LFS, which is not installed here: they get pointers";
-  return when(
-    succeeds(each(`! ${uses}`)),
-    [],
-    [
-      when(
-        { test: "program", name: "git-lfs" },
-        [
-          { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
-          { op: "run", argv: each(`if ${uses}; then ${install}${check}git lfs pull; fi`) },
-        ],
-        [{ op: "print", text: warning, tone: "warning" }],
-      ),
-    ],
-  );
+/** Those of a working copy that was disarmed are as their commits again, and clean, as far as that needs no network. */
+export function cleanSubmodules({
+  settings: { strategy, paths },
+  root,
+  cleanFlags,
+  call,
+}: Pick<SubmodulesRequest, "settings" | "root" | "cleanFlags" | "call">): Op[] {
+  if (strategy === "none") return [];
+  const recursive = strategy === "recursive" ? ["--recursive"] : [];
+  const chosen = paths.length > 0 ? ["--", ...paths] : [];
+  const update = call("submodule", "update", "--init", "--force", "--no-fetch", ...recursive, ...chosen);
+  const clean = call("submodule", "foreach", "--quiet", ...recursive, "git", "clean", ...(cleanFlags ?? []));
+  return [
+    when({ test: "file", path: `${root}/.gitmodules` }, [
+      when(succeeds(update), cleanFlags === null ? [] : [{ op: "run", argv: clean }]),
+    ]),
+  ];
 }
