@@ -1,6 +1,8 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
+import type { CloudMeter } from "../cloud/meter.ts";
 import { goWords } from "../go-words.ts";
 import type { LogLevel } from "../log.ts";
+import { createCloudMeter } from "./cloud.ts";
 import { createEntryMeters } from "./entries.ts";
 import type { Figure } from "./executor-meters.ts";
 import { createFamilies } from "./families.ts";
@@ -47,6 +49,7 @@ export interface Metrics {
   /** Housekeeping has removed something of a kind. */
   freed(kind: string, bytes: number): void;
   observe(sources: MetricSources): void;
+  readonly cloud: CloudMeter;
   entry(entry: MetricsEntry): EntryMeter;
   /** What the executor of an entry counts at the moment. */
   figures(runner: string): readonly Figure[];
@@ -215,6 +218,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       freedBytes.inc({ kind }, bytes);
       freedThings.inc({ kind });
     },
+    cloud: createCloudMeter(families),
     observe(more) {
       sources = { ...sources, ...more };
     },

@@ -27,12 +27,19 @@ export interface Started {
   setReady(is: boolean): void;
 }
 
+/** What ends a runner. */
+export interface Ends {
+  /** It is told to stop. */
+  readonly stopping: AbortSignal;
+  /** Jobs that can be are left to its next process. */
+  readonly handOver: AbortSignal;
+}
+
 /**
  * From the command line to a runner that could poll: directory, configuration, metrics address, services.
- * @param stopping fires when the runner is told to stop
  * @throws {CommandError} what is wrong with them
  */
-export async function start(options: RunOptions, deps: RunDeps, stopping: AbortSignal): Promise<Started> {
+export async function start(options: RunOptions, deps: RunDeps, { stopping, handOver }: Ends): Promise<Started> {
   const { log, metrics } = deps;
   // The path is resolved before the directory changes: `--config x.toml` means the file that the person sees.
   const file = resolve(options.config);
@@ -115,6 +122,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       isChanging: (entry) => tokens?.isChanging(entry) ?? false,
       board: deps.board,
+      handOver,
       metrics,
       log,
       ...(deps.timing === undefined ? {} : { timing: deps.timing }),

@@ -6,12 +6,12 @@ import { unlessAborted } from "../../../time.ts";
 import { encodeObject, partOf, type Way, type WayOptions } from "./way.ts";
 
 /** Google's buckets by their XML interface: a key signs addresses, as GitLab Runner does it; without one a token goes along. */
-export function openGcs(bucket: GcsBucket, { ask, askNearby, environment }: WayOptions): Way {
+export function openGcs(bucket: GcsBucket, { ask, askNearby, environment, meter }: WayOptions): Way {
   const { credentials, domain, name } = bucket;
   let opening: Promise<GoogleLogin> | undefined;
   const login = async (): Promise<GoogleLogin> => {
     if (credentials.from === "key") return { key: credentials };
-    opening ??= openGoogleLogin({ ask, askNearby, environment, file: credentials.file });
+    opening ??= openGoogleLogin({ ask, askNearby, environment, meter, file: credentials.file });
     const mine = opening;
     return await mine.catch((error: unknown) => {
       if (opening === mine) opening = undefined;

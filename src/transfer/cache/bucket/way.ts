@@ -1,4 +1,5 @@
 import type { Ask } from "../../../cloud/ask.ts";
+import type { CloudMeter } from "../../../cloud/meter.ts";
 import type { Answer } from "../../../coordinator/exchange.ts";
 
 /** What logins are asked for with. */
@@ -6,6 +7,7 @@ export interface WayOptions {
   readonly ask: Ask;
   /** The same for hosts of this machine's own network, which no proxy reaches. */
   readonly askNearby: Ask;
+  readonly meter: CloudMeter;
   /** Of the runner's process. */
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
