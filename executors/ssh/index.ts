@@ -89,6 +89,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       ephemeral,
       host: target,
       location,
+      ...(ephemeral ? {} : { keepsFiles: true }),
       without: (shell) => `${target} has no ${shell}. Install it there`,
       onClaimed: (claim) => {
         claimed = claim;

@@ -24,7 +24,7 @@ interface MetricSources {
   readonly runners?: () => readonly Pick<RunnerView, "id" | "name" | "activity">[];
 }
 
-type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
+export type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
 
 export interface Metrics {
   readonly contentType: string;
@@ -42,6 +42,8 @@ export interface Metrics {
   /** The runner has changed its configuration file, or could not. */
   configSaved(well: boolean): void;
   processState(state: ProcessState): void;
+  /** As last told. */
+  readonly state: ProcessState;
   /** No job is asked for, for want of disk space. */
   pollingPaused(is: boolean): void;
   /** Housekeeping has removed something of a kind. */
@@ -205,6 +207,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     configSaved: (well) => (well ? saves : saveErrors).inc(),
     processState(next) {
       state = next;
+    },
+    get state() {
+      return state;
     },
     pollingPaused(is) {
       paused = is;

@@ -141,7 +141,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       concurrentId: number | Promise<number> = 0,
     ): Promise<HandledJob> {
       const shown = board.add(
-        { id: job.id, title: job.name, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
+        { id: job.id, title: job.name, page: "", runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
         {
           trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
           cancel: () => {},

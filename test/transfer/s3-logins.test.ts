@@ -221,6 +221,34 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
       () => ({ AWS_ACCESS_KEY_ID: "AKIAENV", AWS_SECRET_ACCESS_KEY: "s", AWS_CONFIG_FILE: "/nonexistent" }),
       /^AKIAENV$/,
     ],
+    [
+      "the environment, also with a profile and in its older spelling,",
+      () => {
+        writeFileSync(join(dir, "other"), "[profile ci]\ncredential_process = false\n");
+        return {
+          AWS_ACCESS_KEY: "AKIAOLDER",
+          AWS_SECRET_KEY: "s",
+          AWS_PROFILE: "ci",
+          AWS_CONFIG_FILE: join(dir, "other"),
+          AWS_SHARED_CREDENTIALS_FILE: "/nonexistent",
+        };
+      },
+      /^AKIAOLDER$/,
+    ],
+    [
+      "a web identity, also with a profile,",
+      () => {
+        writeFileSync(join(dir, "token"), "a.web.token");
+        writeFileSync(join(dir, "usual"), "[default]\naws_access_key_id = AKIAUSUAL\naws_secret_access_key = s\n");
+        return {
+          AWS_WEB_IDENTITY_TOKEN_FILE: join(dir, "token"),
+          AWS_ROLE_ARN: role,
+          AWS_CONFIG_FILE: "/nonexistent",
+          AWS_SHARED_CREDENTIALS_FILE: join(dir, "usual"),
+        };
+      },
+      /^ASIA/,
+    ],
   ] as const)("%s gives the keys", async (_, prepare, key) => {
     const s3 = await front();
     stub({ AWS_ENDPOINT_URL: aws.url, AWS_REGION: region, ...prepare() });

@@ -35,7 +35,7 @@ export interface WorkingCopyOptions {
 export async function openWorkingCopy(
   { link, deps, request, ephemeral, host, without, onClaimed }: WorkingCopyOptions,
   signal: AbortSignal,
-): Promise<Omit<SshEnvironmentOptions, "cleanUp" | "location">> {
+): Promise<Omit<SshEnvironmentOptions, "cleanUp" | "location" | "keepsFiles">> {
   const { log, entry } = deps;
   const { killLeftovers, killGraceMs, buildsDir = DEFAULT_BUILDS_DIR } = entry;
   const { job, jobKey, runnerId, projectPath, trust } = request;

@@ -1,7 +1,7 @@
 import type { LifeEntry } from "../../journal/live/life.ts";
 import type { JobProgress, JobResult, JobUsage, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
-import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
+import { decided, type EndedStage, type StageVerdict } from "./stages/verdicts.ts";
 
 /**
  * The one place where a job's steps are said to begin and to end. What has ended, and how, is data: what comes next is a
@@ -16,6 +16,8 @@ export interface Life {
   /** `number`: which of the plan it is, from 0. */
   begin(stage: Stage, number: number): void;
   end(stage: Stage, verdict: StageVerdict, number: number): void;
+  /** Its scripts are over; what is left is to let go of its place. */
+  leaving(): void;
   /** Everything that could decide it is over. */
   finish(outcome: Outcome, usage: JobUsage): void;
 }
@@ -55,11 +57,14 @@ export function createLife(
     },
     begin(stage, number) {
       note({ kind: "begun", stage: number });
-      move({ at: "running", stage: stage.name });
+      move({ at: "running", stage: stage.name, ...(decided(ended) === null ? {} : { failed: true }) });
     },
     end(stage, verdict, number) {
       note({ kind: "ended", stage: number, verdict: masked(verdict, mask) });
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
+    },
+    leaving() {
+      if (at === "running") move({ at: "running", stage: "cleanup" });
     },
     finish(outcome, usage) {
       note({ kind: "finished" });

@@ -38,12 +38,18 @@ export function openGcs(bucket: GcsBucket, { ask, askNearby, environment, meter 
       return { url, headers: { authorization: `Bearer ${(await unlessAborted(by.token(), signal)).accessToken}` } };
     },
     fingerprintHeader: "x-goog-meta-alloy-fingerprint",
+    keyHeader: "x-goog-meta-cachekey",
     createHeaders: {},
     wholeHeaders: {},
     pieces: "parts",
     bucketGone: ["NoSuchBucket"],
     codeOf: (answer) => partOf(answer, "Code"),
     learn: () => false,
+    checksumIn({ headers }) {
+      const said = [headers["x-goog-hash"]].flat().join(",");
+      const encoded = /(?:^|,)\s*crc32c=([A-Za-z0-9+/]{6}==)/.exec(said)?.[1];
+      return encoded === undefined ? undefined : Buffer.from(encoded, "base64").readUInt32BE();
+    },
     advise: (answer) =>
       partOf(answer, "Code") === "AccessDenied"
         ? "its login needs storage.objects.get, .create and .delete on the bucket"
