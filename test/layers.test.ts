@@ -22,6 +22,7 @@ const contracts = [
   "src/time.ts",
   "src/log.ts",
   "src/native.ts",
+  "src/feature-flags.ts",
   "src/job/job.ts",
   "src/board/contract.ts",
   "src/coordinator/contract.ts",

@@ -97,7 +97,7 @@ async function start(scene: Scene, parts: Parts, signal: AbortSignal): Promise<s
     privileged: wanted.image.privileged,
     binds: parts.binds,
     hostname: settings.hostname ?? scene.unique,
-    env: entrypointVariables(scene.variables),
+    env: entrypointVariables(scene.variables, settings.entrypointVariables),
     user: account.uid === 0 ? wanted.image.user : `${account.uid}:${account.gid}`,
     groups: account.groups,
     entrypoint: wanted.image.entrypoint,

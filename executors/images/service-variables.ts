@@ -1,17 +1,35 @@
 import { ScriptFailure } from "../../src/errors.ts";
-import type { PreparedVariables } from "../../src/executor/prepare.ts";
+import type { OpenVariable, PreparedVariables } from "../../src/executor/prepare.ts";
+import { globExpression } from "./name-glob.ts";
 import type { WantedService } from "./wanted.ts";
 
 /** The most bytes that one service's container is given, and that references in it stand for. */
 export const MOST_SERVICE_BYTES = 1024 * 1024;
+
+/** Which variables of `environment` of the entry are none of a service's business. */
+export type Withheld = (variable: OpenVariable) => boolean;
+
+/** By default those whose names sound like a password. */
+export const withheldByName: Withheld = ({ ofOperator, secretName }) => ofOperator && secretName;
+
+/** Names and globs, whatever their case: `services_environment_exclude`. */
+export function withheldBy(patterns: readonly string[] | undefined): Withheld {
+  if (patterns === undefined) return withheldByName;
+  const expressions = patterns.map((pattern) => new RegExp(globExpression(pattern), "is"));
+  return ({ ofOperator, key }) => ofOperator && expressions.some((expression) => expression.test(key));
+}
 
 /**
  * What a service's container sees: what is public of the job, what the operator and the runner set, and what was written down for
  * this service, which may name anything. Values of the former are without what is secret, and the operator's own secrets are none
  * of a service's business.
  */
-export function serviceVariables({ open, expandWith }: PreparedVariables, own: WantedService["variables"]): string[] {
-  const shared = open.filter(({ ofOperator, secretName }) => !(ofOperator && secretName));
+export function serviceVariables(
+  { open, expandWith }: Pick<PreparedVariables, "open" | "expandWith">,
+  own: WantedService["variables"],
+  withheld: Withheld = withheldByName,
+): string[] {
+  const shared = open.filter((variable) => !withheld(variable));
   const values = new Map(shared.map(({ key, value }) => [key, value]));
   const written = new Map(own.map(({ key, value }) => [key, value]));
   let bytes = 0;
@@ -31,11 +49,30 @@ export function serviceVariables({ open, expandWith }: PreparedVariables, own: W
   return asEnvironment(values);
 }
 
+/** How much of a job's variables an ENTRYPOINT sees: `entrypoint_variables`. */
+export const ENTRYPOINT_VARIABLES = ["public", "all", "none"] as const;
+export type EntrypointVariables = (typeof ENTRYPOINT_VARIABLES)[number];
+
+/** All of them together, as of what is public. */
+const MOST_ENTRYPOINT_CHARACTERS = 512 * 1024;
+
 /**
- * What an ENTRYPOINT sees of a job's variables: what scripts will see, but for secrets, and for what would change how the runner's
- * own programs run in the container.
+ * What an ENTRYPOINT sees of a job's variables: what scripts will see, but for what would change how the runner's own programs run in
+ * the container, and for secrets, unless the operator wants them there.
  */
-export function entrypointVariables({ open }: PreparedVariables): string[] {
+export function entrypointVariables(
+  { open, withSecrets }: Pick<PreparedVariables, "open" | "withSecrets">,
+  which: EntrypointVariables,
+): string[] {
+  if (which === "none") return [];
+  if (which === "all") {
+    let characters = 0;
+    const fitting = withSecrets().filter(({ key, value }) => {
+      characters += key.length + value.length;
+      return characters <= MOST_ENTRYPOINT_CHARACTERS;
+    });
+    return asEnvironment(new Map(fitting.map(({ key, value }) => [key, value])));
+  }
   const shown = open.filter(({ complete, secretName, redirecting }) => complete && !secretName && !redirecting);
   return asEnvironment(new Map(shown.map(({ key, value }) => [key, value])));
 }

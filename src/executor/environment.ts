@@ -57,10 +57,24 @@ export interface Environment {
    * while somebody looks at the job, so it must cost little.
    */
   usage?(signal: AbortSignal): Promise<JobUsage>;
+  /**
+   * What another runner of the family has kept of a cache here, by its path below the directory of caches (`group/project/key/cache.zip`).
+   * Only read. Absent: nobody could have kept one. `null`: there is none.
+   * @throws {SystemFailure} it cannot be had
+   */
+  formerCache?(path: string, signal: AbortSignal): Promise<FormerCache | null>;
   /** Called once, after the last script: what only tells of the job, such as logs of its services, has ended when it resolves. */
   scriptsOver?(): Promise<void>;
   /** Remove everything but what is kept between jobs. Safe after any failure and more than once. `signal` is its own. */
   destroy(signal: AbortSignal): Promise<void>;
+}
+
+/** An archive that another runner of the family has made. Must be disposed of. */
+export interface FormerCache extends AsyncDisposable {
+  readonly content: Readable;
+  readonly bytes: number;
+  /** For sentences: `slot 0 of another runner`. */
+  readonly from: string;
 }
 
 export type JobLocation =

@@ -38,6 +38,8 @@ export interface PrepareRequest {
   variablesAt(place: JobPlace): readonly Variable[];
   /** What others than the job's scripts may know of its variables, once its place is known. */
   openVariables(place: JobPlace): PreparedVariables;
+  /** What other runners of the family call whatever they have kept for this project in that slot, the newest first. */
+  formerNames?(projectSlot: number): readonly string[];
   /**
    * What `reserve` gave for this job: the same one each time that the job is prepared. The executor must not dispose of it.
    */
@@ -89,6 +91,11 @@ export interface OpenVariable {
 export interface PreparedVariables {
   /** Each name once. */
   readonly open: readonly OpenVariable[];
+  /**
+   * What the job's scripts will see but for what would change which programs run, and how: secrets too, a file by its path. For
+   * an operator who wants them in a container's settings.
+   */
+  withSecrets(): readonly { readonly key: string; readonly value: string }[];
   /** As `PrepareRequest.expand`, with names that come before the job's. */
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
 }

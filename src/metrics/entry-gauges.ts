@@ -14,6 +14,7 @@ export const STAGES = new Set([
   "after_script",
   "archive_cache",
   "upload_artifacts",
+  "cleanup_file_variables",
   "cleanup",
 ]);
 

@@ -1,4 +1,5 @@
 import type { Coordinator } from "../coordinator/contract.ts";
+import type { Environment } from "../executor/environment.ts";
 import type { Dependency, Job, JobCredentials } from "../job/job.ts";
 import type { Log } from "../log.ts";
 import type { Trace } from "../trace/contract.ts";
@@ -32,6 +33,8 @@ export interface CacheTransfer {
   readonly key: string;
   /** Tried in order when there is no cache of `key`. */
   readonly fallbacks: readonly string[];
+  /** Stores have these keys by their hashes (`FF_HASH_CACHE_KEYS`). */
+  readonly hashed?: true;
   readonly paths: readonly string[];
   readonly untracked: boolean;
   /** What had to be changed, one sentence each. */
@@ -78,6 +81,8 @@ export interface TransferMeans {
 export interface TransferContext extends TransferMeans {
   readonly job: JobCredentials & Pick<Job, "dialect">;
   readonly files: WorkspaceFiles;
+  /** What another runner has kept of a cache where the job is. */
+  readonly formerCache?: Environment["formerCache"];
   readonly trace: Pick<Trace, "print">;
   readonly log: Log;
   /** Pause before the second try of a call; it grows with each try. */

@@ -1,5 +1,8 @@
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runnerId } from "../../src/config/identity.ts";
 import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
@@ -8,6 +11,12 @@ import { openSite, type Site } from "../support/site.ts";
 import { createUpstream, type Upstream } from "../support/upstream.ts";
 
 const engine = await testEngine("docker");
+
+/** Prints an archive as GitLab Runner makes them. */
+const ZIP = `import base64, io, zipfile
+made = io.BytesIO()
+with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("deps/a", "from-before\\n")
+print(base64.b64encode(made.getvalue()).decode(), end="")`;
 
 describe("docker jobs with the built program", () => {
   if (engine === null) {
@@ -73,6 +82,43 @@ volumes = ["${upstream.dir}:/upstream:ro"]`,
   async function untilNothingIsLeft(): Promise<void> {
     await expect.poll(leftovers, { timeout: 60_000, interval: 200 }).toEqual([]);
   }
+
+  // First of all: what other runners have left is looked for once a minute.
+  test("a cache that GitLab Runner has left in its volume is restored once, and kept by this runner from then on", async () => {
+    const systemId = (await readFile(join(site.dir, ".runner_system_id"), "utf8")).trim();
+    const hash = createHash("sha256").update([site.tokens[0], systemId, 77, 0].join("-")).digest("hex").slice(0, 32);
+    const volume = `runner-${hash}-cache-${createHash("md5").update("/cache").digest("hex")}`;
+    const zip = execFileSync("python3", ["-c", ZIP], { timeout: 20_000 }).toString();
+    const fill = `mkdir -p /cache/group/app/old && printf %s ${zip} | base64 -d >/cache/group/app/old/cache.zip`;
+    await docker.createVolume({ Name: volume });
+    const container = await docker.createContainer({
+      Image: imageName("git"),
+      Entrypoint: ["sh", "-c", fill],
+      HostConfig: { Binds: [`${volume}:/cache`] },
+    });
+    try {
+      await container.start();
+      expect(await container.wait()).toMatchObject({ StatusCode: 0 });
+      const spec = (script: string): JobSpec => ({
+        projectId: 77,
+        git: { repoUrl: "https://nowhere.invalid/group/app.git", sha: upstream.sha, ref: "main" },
+        variables: [{ key: "GIT_STRATEGY", value: "empty" }],
+        cache: { key: "old", paths: ["deps"] },
+        script: [script],
+      });
+      const first = await run(spec("cat deps/a; echo more > deps/b"));
+      expect(first.state, first.trace).toBe("success");
+      expect(first.trace).toMatch(/Successfully restored cache old: \d entr.*which slot 0 of another runner has left/);
+      expect(first.trace).toContain("\nfrom-before\n");
+      const second = await run(spec("cat deps/a deps/b"));
+      expect(second.state, second.trace).toBe("success");
+      expect(second.trace).not.toContain("another runner");
+      expect(second.trace).toContain("\nfrom-before\nmore\n");
+    } finally {
+      await container.remove({ force: true });
+      await docker.getVolume(volume).remove({ force: true });
+    }
+  });
 
   test("an ENTRYPOINT and services see what is no secret, and the engine is told no secret", async () => {
     const job = site.coordinator.enqueue({

@@ -28,7 +28,7 @@ const environment = await executor.prepare(
     variables: [],
     variablesAt: () => [],
     expandSettled: (text) => text,
-    openVariables: () => ({ open: [], expandWith: (_, text) => text }),
+    openVariables: () => ({ open: [], withSecrets: () => [], expandWith: (_, text) => text }),
     remember: async () => {},
   },
   { print: () => {}, stream: new Writable() },

@@ -54,6 +54,7 @@ export function jobWith(more: Partial<Job> = {}): Job {
 const plainRunner: JobRunner = {
   name: "builder",
   id: "7e3b05c2",
+  token: "aBcDeFgHiJkLmNoPqRsT",
   shortToken: "aBcDeFgHi",
   url: new URL("http://127.0.0.1:1"),
   environment: [],

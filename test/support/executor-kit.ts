@@ -63,7 +63,7 @@ export function sampleRequest(
     variables: [],
     variablesAt: () => [],
     expandSettled: (text) => text,
-    openVariables: () => ({ open: [], expandWith: (_, text) => text }),
+    openVariables: () => ({ open: [], withSecrets: () => [], expandWith: (_, text) => text }),
     remember: async (note) => void notes.push(note),
     notes,
   };

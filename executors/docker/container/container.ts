@@ -57,6 +57,13 @@ export async function createContainer(
   return container.id;
 }
 
+const STREAMS = { stream: true, stdin: true, stdout: true, stderr: true };
+/**
+ * Podman hands the body of this request to the container's stdin, and the client sends none without one: it is a line of shell that
+ * does nothing.
+ */
+const ATTACH = { ...STREAMS, hijack: true, _query: STREAMS, _body: true };
+
 /** What the daemon takes for a wrong request was set by somebody: trying again does not help. */
 function refused(error: unknown): unknown {
   if (!(error instanceof EngineFailure) || error.status !== 400) return error;
@@ -75,9 +82,7 @@ export async function startMain(
   signal: AbortSignal,
 ): Promise<MainAnswer> {
   const marker = `alloy-runner-${randomBytes(16).toString("hex")}`;
-  const attaching = engine.docker
-    .getContainer(id)
-    .attach({ stream: true, hijack: true, stdin: true, stdout: true, stderr: true });
+  const attaching = engine.docker.getContainer(id).attach(ATTACH);
   let connection: Duplex;
   try {
     const stream = await engine.call(`attach to ${name}`, () => attaching, signal);

@@ -29,9 +29,10 @@ export function commandOf({ script, args }: MainProgram): string {
  */
 const IDLE = 'n=0; while [ "$n" -lt 1000 ]; do sleep 2000000 & wait "$!" || n=$((n + 1)); done 2>/dev/null; read -r n';
 
-/** The text for the container's stdin. Braces: the shell has read all of it before any of it runs. */
+/** The text for the container's stdin, where a word may stand already. Braces: the shell has read all of it before any of it runs. */
 export function mainText(program: MainProgram, marker: string): string {
-  return `{
+  return `
+{
 printf '%s\\n' ${marker}-begin
 ${commandOf(program)} </dev/null
 printf '\\n%s %s\\n' ${marker}-end "$?"

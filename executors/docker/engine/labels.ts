@@ -27,7 +27,7 @@ export interface Owner {
 /** What all things of a job carry. */
 export interface JobMarks {
   readonly owner: Owner;
-  readonly request: Pick<PrepareRequest, "job" | "jobKey" | "runnerId" | "concurrentId" | "trust">;
+  readonly request: Pick<PrepareRequest, "job" | "jobKey" | "runnerId" | "concurrentId" | "trust" | "formerNames">;
 }
 
 export function jobLabels({ owner, request }: JobMarks, role: Role): Record<string, string> {

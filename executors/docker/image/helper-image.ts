@@ -1,13 +1,10 @@
-import { describeError, SystemFailure } from "../../../src/errors.ts";
+import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
+import { PUBLIC_HELPER, PUBLIC_HELPER_BY_HAND } from "../../images/public-helper.ts";
+import { parseReference } from "../../images/reference.ts";
 import type { WantedImage } from "../../images/wanted.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 import type { ObtainedImage } from "./image.ts";
-
-/**
- * A public image of git and a shell that is made for many architectures; the engine picks its own.
- * Used where `helper_image` is not set.
- */
-const PUBLIC_IMAGE = "docker.io/alpine/git:latest";
 
 /** After the public image could not be had, the next jobs don't wait for the same answer. */
 const REST_MS = 10 * 60_000;
@@ -19,7 +16,8 @@ type HelperChoice =
   | { readonly in: "build"; readonly why: string };
 
 interface HelperRequest {
-  readonly settings: DockerSettings;
+  readonly settings: Pick<DockerSettings, "helperImage" | "pullPolicies">;
+  readonly notes: Pick<Notes, "print">;
   /** `$NAME` over what no job can change. */
   expand(text: string): string;
   /** Gets an image as the job's own images are got. */
@@ -29,28 +27,33 @@ interface HelperRequest {
 /** Chooses for the jobs of one entry. */
 export interface HelperImages {
   /**
-   * `helper_image`, or a public image with git, or the job's own image.
+   * `helper_image`, or a public image with git, as it is pinned or as somebody has put it there, or the job's own image.
    * @throws {SystemFailure} `helper_image` cannot be had
    */
   choose(request: HelperRequest, signal: AbortSignal): Promise<HelperChoice>;
 }
 
-export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
+export function createHelperImages(pinned = PUBLIC_HELPER, byHand = PUBLIC_HELPER_BY_HAND): HelperImages {
   let missing: { readonly until: number; readonly why: string } | null = null;
 
   return {
-    async choose({ settings, expand, obtain }, signal) {
+    async choose({ settings, notes, expand, obtain }, signal) {
       if (settings.helperImage !== undefined) {
-        const wanted = { name: expand(settings.helperImage), policies: settings.pullPolicies, platform: null };
+        const name = expand(settings.helperImage);
+        const said = (message: string): string =>
+          `helper_image of [runners.docker]: ${message}${hintOn(settings.helperImage)}`;
+        const wanted = { name, policies: settings.pullPolicies, platform: null };
         const image = await obtain(wanted, signal).catch((error: unknown) => {
+          // The name is the operator's, whatever is wrong with it.
+          if (error instanceof ScriptFailure) {
+            const options = { reason: "runner_configuration_error", retry: false, cause: error } as const;
+            throw new SystemFailure(said(error.message), options);
+          }
           if (!(error instanceof SystemFailure)) throw error;
           const { reason, retry } = error;
-          throw new SystemFailure(`helper_image of [runners.docker]: ${error.message}${hintOn(settings.helperImage)}`, {
-            reason,
-            retry,
-            cause: error,
-          });
+          throw new SystemFailure(said(error.message), { reason, retry, cause: error });
         });
+        mustBe(parseReference(name)?.digest ?? null, image, said);
         return { in: "own", image };
       }
       let why = missing !== null && performance.now() < missing.until ? missing.why : "";
@@ -60,7 +63,8 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
           ? (["never"] as const)
           : (["if-not-present"] as const);
         try {
-          const image = await obtain({ name: publicImage, policies, platform: null }, signal);
+          const image = await obtain({ name: pinned, policies, platform: null }, signal);
+          mustBe(parseReference(pinned)?.digest ?? null, image, (message) => message);
           missing = null;
           return { in: "own", image };
         } catch (error) {
@@ -69,9 +73,22 @@ export function createHelperImages(publicImage = PUBLIC_IMAGE): HelperImages {
           missing = { until: performance.now() + REST_MS, why };
         }
       }
-      return { in: "build", why };
+      const image = await obtain({ name: byHand, policies: ["never"], platform: null }, signal).catch(() => null);
+      signal.throwIfAborted();
+      if (image === null) return { in: "build", why };
+      notes.print(`The pinned helper image cannot be had (${why}): ${byHand} is used, which is here`, "warning");
+      return { in: "own", image };
     },
   };
+}
+
+/** @throws {SystemFailure} the engine has given another image than the one with this digest */
+function mustBe(digest: string | null, { name, id, digests }: ObtainedImage, said: (message: string) => string): void {
+  if (digest === null || id === digest || digests.some((known) => known.endsWith(`@${digest}`))) return;
+  throw new SystemFailure(said(`the engine has another image under the name ${name}: ${digests.join(", ") || id}`), {
+    reason: "runner_configuration_error",
+    retry: false,
+  });
 }
 
 /** Files of GitLab Runner's users name its helper image by its own version, which this program does not have. */

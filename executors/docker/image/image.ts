@@ -13,8 +13,8 @@ export interface ObtainedImage {
   readonly tags: readonly string[];
   /** Whether the runner has just pulled it, and it was not there before. */
   readonly pulled?: "new" | "known";
-  /** `registry/repository@sha256:…` where it came from a registry. */
-  readonly digest: string | null;
+  /** `registry/repository@sha256:…`, of each registry that it came from. */
+  readonly digests: readonly string[];
   readonly user: string;
   readonly workingDir: string;
   /** `NAME=value` */
@@ -92,7 +92,7 @@ export async function inspectImage(
     id: Id.includes(":") ? Id : `sha256:${Id}`,
     name,
     tags: RepoTags,
-    digest: RepoDigests[0] ?? null,
+    digests: RepoDigests,
     user: Config?.User ?? "",
     workingDir: Config?.WorkingDir ?? "",
     env: Config?.Env ?? [],

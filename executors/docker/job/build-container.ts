@@ -40,7 +40,7 @@ export async function startBuild(scene: Scene, parts: BuildParts, signal: AbortS
   const { image, account, volumes, hosts, ready, first } = parts;
   const { entrypoint } = wanted.image;
   const name = `the build container (image ${image.name})`;
-  const env = [...entrypointVariables(scene.variables), ...gitVariables(places.root)];
+  const env = [...entrypointVariables(scene.variables, settings.entrypointVariables), ...gitVariables(places.root)];
   const attempt = async (withEntrypoint: boolean): Promise<JobContainer> => {
     const body = jobContainer({
       ...common(scene, parts.networkMode),

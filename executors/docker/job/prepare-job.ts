@@ -12,10 +12,11 @@ import { containerCommands } from "../engine/commands.ts";
 import { jobLabels } from "../engine/labels.ts";
 import { noHelper } from "../image/helper-image.ts";
 import type { ObtainedImage } from "../image/image.ts";
+import { openFormerCache } from "../kept/former.ts";
 import { TABLE } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
-import { createEnvironment, type EnvironmentOptions, type JobContainer } from "./environment.ts";
+import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import type { JobNetwork } from "./network/network.ts";
 import {
@@ -31,6 +32,7 @@ import { followServices } from "./services/follow-logs.ts";
 import { waitForServices } from "./services/services.ts";
 import { hostEntries, startServices } from "./services/start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
+import { keptFilesOf } from "./workspace.ts";
 
 /**
  * Everything that one job runs in: network, volumes, services, the container with git and the one of the job's image. Whatever
@@ -96,6 +98,7 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     revive: async (output, reviving) => {
       await startWithTools(engine, { id: build.id, name: build.name, first: null }, output, reviving);
     },
+    formerCache: formerCachesOf(scene, image.id),
     stopLogs,
     destroy: async (destroying) => {
       await stopLogs();
@@ -104,12 +107,16 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
   });
 }
 
-/** Where the builds directory is the project's and its slot's, and outlives the job. */
-function keptFilesOf({ engine, settings, places, request, unique }: Scene): EnvironmentOptions["keeps"] {
-  const { level } = request.trust;
-  const isKept = (!settings.disableCache || settings.volumeKeep) && level !== "fork";
-  if (!isKept || places.shared || places.chosen !== null) return null;
-  return { asideDir: `${places.buildsDir}/.alloy-kept`, host: `${engine.hostName} ${unique} ${level}` };
+/** What other runners of the family have kept at this engine; a fork's job finds nothing of others. */
+function formerCachesOf(scene: Scene, image: string): NonNullable<Environment["formerCache"]> | null {
+  const { engine, marks, request } = scene;
+  const { formerNames, trust } = request;
+  if (formerNames === undefined || trust.level === "fork") return null;
+  return async (path, signal) => {
+    const scratch = { image, name: nameOf(scene, "cache"), labels: jobLabels(marks, "cache") };
+    const protectedOnly = trust.level === "protected";
+    return await openFormerCache(engine, { names: formerNames, protectedOnly, path, scratch }, signal);
+  };
 }
 
 interface Surroundings {
@@ -131,7 +138,7 @@ async function startContainers(scene: Scene, around: Surroundings, signal: Abort
   const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
   const [account, choice] = await all([
     accounts.of({ engine, settings, wanted: wanted.image, image, scratch }, signal),
-    helperImages.choose({ settings, expand: scene.request.expandSettled, obtain }, signal),
+    helperImages.choose({ settings, notes: scene.notes, expand: scene.request.expandSettled, obtain }, signal),
   ]);
   return choice.in === "own"
     ? await startBoth(scene, around, account, choice.image, signal)

@@ -128,13 +128,14 @@ export function networkVariables({ name }: JobNetwork): Variable[] {
 
 /** With the name of its network among the variables: services and an ENTRYPOINT may start containers in it. */
 export function inNetwork(scene: Scene, network: JobNetwork): Scene {
-  const { open, expandWith } = scene.variables;
+  const { open, withSecrets, expandWith } = scene.variables;
   const added = new Map(networkVariables(network).map(({ key, value }) => [key, value]));
   const told = [...added].map(([key, value]) => ({ ...TOLD, key, value }));
   return {
     ...scene,
     variables: {
       open: [...open.filter(({ key }) => !added.has(key)), ...told],
+      withSecrets: () => [...withSecrets().filter(({ key }) => !added.has(key)), ...told],
       expandWith: (own, text) => expandWith(new Map([...added, ...own]), text),
     },
   };

@@ -1,9 +1,11 @@
 import { SystemFailure } from "../../../src/errors.ts";
+import type { Notes } from "../../../src/executor/prepare.ts";
 import { all } from "../../../src/time.ts";
 import { cleanPath, contains } from "../../common/posix-paths.ts";
 import { md5, type Places, uniqueName } from "../container/places.ts";
 import type { Engine } from "../engine/engine.ts";
 import { type JobMarks, jobLabels, keptLabels } from "../engine/labels.ts";
+import { findFormer } from "../kept/former.ts";
 import type { JobUses } from "../kept/uses.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 
@@ -29,6 +31,7 @@ interface VolumesOptions {
    */
   readonly privateVolume: boolean;
   readonly uses: Pick<JobUses, "volumes">;
+  readonly notes: Pick<Notes, "print">;
   expand(text: string): string;
 }
 
@@ -37,19 +40,26 @@ interface Planned {
   readonly bind: string;
   /** A volume to create; `null`: a directory of the host, or a volume of the operator's. */
   readonly volume: { readonly name: string; readonly kept: boolean } | null;
-  /** The runner's: everybody in the job may write there. */
+  /** The runner's, or another one's of the family: everybody in the job may write there. */
   readonly own: boolean;
   /** `null`: services do not see it. */
   readonly serviceBind: string | null;
+  /** The name of a volume that another runner has kept for this path. */
+  readonly former?: string;
 }
 
 /**
  * Binds of the host, and a volume for every other path and for the builds directory: kept per project and slot, or (with
  * `disable_cache`, and for a fork) removed with the job, as is the one of its private files. A kept one of protected refs is not
- * what other refs could have prepared.
+ * what other refs could have prepared. What another runner of the family has kept for a path is used on, where this one has kept
+ * nothing yet; a builds directory is made anew, as others have their jobs' secrets in it.
+ * @param there names of volumes that the engine has
  * @throws {SystemFailure} two entries have the same place
  */
-export function planVolumes(options: Omit<VolumesOptions, "uses">): readonly Planned[] {
+export function planVolumes(
+  options: Omit<VolumesOptions, "uses" | "notes">,
+  there: ReadonlySet<string> = new Set(),
+): readonly Planned[] {
   const { settings, marks, places, slot, expand } = options;
   const { request } = marks;
   const unique = uniqueName(request.runnerId, request.job.projectId, slot);
@@ -74,6 +84,13 @@ export function planVolumes(options: Omit<VolumesOptions, "uses">): readonly Pla
         : cleanPath(`${options.workingDirectory}/${settings.cacheDir}`);
       const bind = `${host}/${unique}/${keptAs}:${target}`;
       return { target, bind, volume: null, own: true, serviceBind: serviceBindOf(bind, target, false) };
+    }
+    const former = !kept || target === places.buildsDir || there.has(name) ? [] : (request.formerNames?.(slot) ?? []);
+    const found = former.map((before) => `${before}-cache-${keptAs}`).find((before) => there.has(before));
+    if (found !== undefined) {
+      const bind = `${found}:${target}`;
+      const serviceBind = serviceBindOf(bind, target, true);
+      return { target, bind, volume: null, own: true, serviceBind, former: found };
     }
     const bind = `${name}:${target}`;
     return { target, bind, volume: { name, kept }, own: true, serviceBind: serviceBindOf(bind, target, true) };
@@ -103,10 +120,26 @@ export function planVolumes(options: Omit<VolumesOptions, "uses">): readonly Pla
   return planned;
 }
 
+/** An engine that tells nobody what it has makes all anew. */
+async function formerVolumes(
+  engine: Engine,
+  { settings, marks }: Pick<VolumesOptions, "settings" | "marks">,
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  const keeps = !settings.disableCache || settings.volumeKeep;
+  const mayFind = marks.request.formerNames !== undefined && settings.volumes.some(({ source }) => source === null);
+  if (!keeps || !mayFind) return new Set();
+  const found = await findFormer(engine, signal).catch(() => null);
+  signal.throwIfAborted();
+  return found?.volumes ?? new Set();
+}
+
 /** Create what is to be created. A kept volume that is there already stays as it is. */
 export async function createVolumes(engine: Engine, options: VolumesOptions, signal: AbortSignal): Promise<JobVolumes> {
   const { settings, marks, places } = options;
-  const planned = planVolumes(options);
+  const planned = planVolumes(options, await formerVolumes(engine, options, signal));
+  const former = planned.flatMap((one) => (one.former === undefined ? [] : [one.target]));
+  if (former.length > 0) options.notes.print(`Using what another runner has kept of ${former.join(", ")}`);
   await options.uses.volumes(planned.flatMap(({ volume }) => (volume?.kept === true ? [volume.name] : [])));
   await all(
     planned.map(async ({ volume, target }) => {

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { natural, optionalText, parsed, table, text, texts } from "../../images/fields.ts";
+import { isImageId, parseReference } from "../../images/reference.ts";
+import { ENTRYPOINT_VARIABLES, type EntrypointVariables } from "../../images/service-variables.ts";
 import {
   type GpuRequest,
   parseBytes,
@@ -77,6 +79,18 @@ export const volume = parsed(
   z.string(),
   parseVolume,
   'a volume such as "/host/dir:/container/dir", "name:/container/dir:ro" or "/container/dir"',
+);
+/** What has a variable in it is only known when a job is there. */
+export const helperImage = parsed(
+  optionalText,
+  (value) =>
+    value === undefined || value.includes("$") || isImageId(value) || parseReference(value) !== null ? { value } : null,
+  'the name of an image such as "registry.example.com/ci/git:1" or "registry.example.com/ci/git@sha256:…" with 64 digits',
+).transform(({ value }) => value);
+export const entrypointVariables = parsed(
+  z.string().default("public"),
+  (value): EntrypointVariables | null => ENTRYPOINT_VARIABLES.find((one) => one === value) ?? null,
+  ENTRYPOINT_VARIABLES.map((one) => `"${one}"`).join(", "),
 );
 export const ulimits = z
   .record(z.string(), textOrNumber)

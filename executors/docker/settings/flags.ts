@@ -48,6 +48,20 @@ const rows: readonly Row[] = [
     "false: services get no builds directory",
   ],
   [
+    "services-environment-exclude",
+    "SERVICES_ENVIRONMENT_EXCLUDE",
+    "services_environment_exclude",
+    "list",
+    "name or glob of variables of environment that services do not get; may be repeated",
+  ],
+  [
+    "entrypoint-variables",
+    "ENTRYPOINT_VARIABLES",
+    "entrypoint_variables",
+    "text",
+    "variables of the job that an ENTRYPOINT sees: public, all (secrets too), none",
+  ],
+  [
     "wait-for-services-timeout",
     "WAIT_FOR_SERVICES_TIMEOUT",
     "wait_for_services_timeout",

@@ -3,7 +3,9 @@ import {
   type ConnectionSettings,
   cpus,
   device,
+  entrypointVariables,
   gpus,
+  helperImage,
   logOptions,
   natural,
   optionalText,
@@ -97,6 +99,7 @@ export const tableShape = {
   ipcmode: optionalText,
   services: z.array(service).default([]),
   services_see_builds: z.boolean().default(true),
+  services_environment_exclude: z.array(z.string().min(1, "is empty. Remove it, or write a name")).optional(),
   services_limit: z.number().int().min(-1).optional(),
   wait_for_services_timeout: waitSeconds,
   allowed_images: texts,
@@ -104,8 +107,9 @@ export const tableShape = {
   allowed_users: texts,
   pull_policy: policies,
   allowed_pull_policies: policies,
-  helper_image: optionalText,
+  helper_image: helperImage,
   disable_entrypoint_overwrite: z.boolean().default(false),
+  entrypoint_variables: entrypointVariables,
   user: optionalText,
   group_add: texts,
   container_labels: table,
@@ -134,10 +138,14 @@ export const dockerTable = z
     /** What a job may choose; empty: the configured ones. */
     allowedPullPolicies: given.allowed_pull_policies,
     disableEntrypointOverwrite: given.disable_entrypoint_overwrite,
+    /** What containers' first programs see of a job's variables. */
+    entrypointVariables: given.entrypoint_variables,
 
     services: given.services,
     /** The builds directory is in services, too; the job's private files never are. */
     servicesSeeBuilds: given.services_see_builds,
+    /** Names and globs of `environment` that services do not get; `undefined`: those that sound like a password. */
+    servicesEnvironmentExclude: given.services_environment_exclude,
     /** A job's services and the entry's together; `null`: no limit. */
     servicesLimit: given.services_limit === undefined || given.services_limit < 0 ? null : given.services_limit,
     /** `null`: services are not waited for. */

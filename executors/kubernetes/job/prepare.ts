@@ -3,6 +3,7 @@ import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import type { Environment } from "../../../src/executor/environment.ts";
 import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
 import { all } from "../../../src/time.ts";
+import { PUBLIC_HELPER } from "../../images/public-helper.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { serviceVariables } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
@@ -23,9 +24,6 @@ import { createLoginSecret } from "./login-secret.ts";
 import { followServices } from "./service-logs.ts";
 import { tellOfEnds, waitForServices } from "./services.ts";
 import { startPod } from "./start-pod.ts";
-
-/** A public image of git that is made for many architectures. Used where `helper_image` is not set. */
-const PUBLIC_HELPER = "docker.io/alpine/git:latest";
 
 export interface PrepareOptions {
   readonly cluster: Cluster;

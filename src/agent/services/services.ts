@@ -150,6 +150,7 @@ export async function openServices(
       version,
       revision,
       architecture: `${context.coordinator.identity.platform}/${context.coordinator.identity.architecture}`,
+      ...(context.coordinator.systemId === undefined ? {} : { systemId: context.coordinator.systemId }),
     },
     log,
     liveMasks,

@@ -6,6 +6,7 @@ import { formatDuration } from "../plan/duration.ts";
 import { chosenRoot, preparedVariables, setUp, variablesAt } from "../plan/set-up.ts";
 import { projectPathOf } from "../sources/project-path.ts";
 import { trustOf } from "../sources/trust.ts";
+import { formerNames } from "./former-names.ts";
 import type { Life } from "./life.ts";
 import type { RunJobRequest } from "./request.ts";
 import { hideIn } from "./secrets.ts";
@@ -37,6 +38,7 @@ export function greet({ job, runner, identity, trace, secrets }: RunJobRequest):
  */
 export function introduce(request: RunJobRequest): Introduced {
   const { variables, settings } = setUp(request, null);
+  if (settings.logsImages) logImages(request, variables.expand);
   return {
     debugServices: settings.debugServices,
     expand: variables.expand,
@@ -48,6 +50,12 @@ export function introduce(request: RunJobRequest): Introduced {
   };
 }
 
+/** What a job asks for, by names as they are looked for; what the entry has for jobs that name nothing is its own. */
+function logImages({ job, log }: RunJobRequest, expand: (text: string) => string): void {
+  if (job.image !== null) log.info("an image of the job", { image: expand(job.image.name) });
+  for (const { name } of job.services) log.info("an image of the job", { service: expand(name) });
+}
+
 /** The place that the job runs in, within `prepare_timeout`; tried again where the cause may go away. */
 export async function prepare(
   request: RunJobRequest,
@@ -55,7 +63,18 @@ export async function prepare(
   life: Life,
   signal: AbortSignal,
 ): Promise<Environment> {
-  const { job, jobKey, runner, executor, trace, concurrentId, reservation, remember, preparePauseMs = 3000 } = request;
+  const {
+    job,
+    jobKey,
+    runner,
+    identity,
+    executor,
+    trace,
+    concurrentId,
+    reservation,
+    remember,
+    preparePauseMs = 3000,
+  } = request;
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
@@ -80,6 +99,7 @@ export async function prepare(
       chosenRoot: introduced.chosenRoot,
       openVariables: introduced.openVariables,
       variablesAt: introduced.variablesAt,
+      formerNames: (slot) => formerNames(runner, { projectId: job.projectId, slot, systemId: identity.systemId }),
       ...(reservation === undefined ? {} : { reservation }),
       remember,
     };

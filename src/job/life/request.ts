@@ -19,6 +19,7 @@ export type JobRunner = Pick<
   | "name"
   | "id"
   | "url"
+  | "token"
   | "shortToken"
   | "environment"
   | "debugTraceDisabled"

@@ -118,12 +118,14 @@ function transferOf(
     trust: trustOf(job),
     fallbackKeys: cache.fallbackKeys.map(expand),
     commonFallbackKey: settings.cache.fallbackKey,
+    hashed: settings.cache.hashed,
   });
   return {
     projectPath: projectPathOf(job),
     projectId: /^[\w-]{1,100}$/.test(job.projectId) && job.projectId !== "0" ? job.projectId : "",
     key,
     fallbacks,
+    ...(settings.cache.hashed ? { hashed: true as const } : {}),
     paths: cache.paths.map(expand),
     untracked: cache.untracked,
     // Said once in a job; a cache that is only pushed has just this chance.

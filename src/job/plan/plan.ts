@@ -1,6 +1,7 @@
 import type { Op } from "../../shell.ts";
 import type { Artifact, Hook, Step } from "../job.ts";
-import { getSources, isThorough } from "../sources/get-sources.ts";
+import { cleanUpSources } from "../sources/clean-up.ts";
+import { getSources, isThorough, type SourcesRequest } from "../sources/get-sources.ts";
 import { trustOf } from "../sources/trust.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
 import { policyLines } from "./policy-lines.ts";
@@ -13,6 +14,8 @@ import { when } from "./when.ts";
  * so far ends with the job's signal.
  */
 const UPLOAD_AFTER_FAILURE_MS = 3_600_000;
+
+const CLEAN_UP_MS = 5 * 60_000;
 
 /**
  * What a job does, in order: sources, files of earlier jobs, scripts, after_script, files for later ones. Stages with
@@ -31,6 +34,7 @@ export function planJob(request: PlanRequest): Stage[] {
     ...steps.filter((step) => step.name === "after_script").map((step) => planAfterScript(step, request)),
     ...planArchive(request),
     ...job.artifacts.flatMap((artifact) => planUploads(artifact, request)),
+    ...planCleanUp(request),
   ];
 }
 
@@ -100,7 +104,7 @@ function planUploads(artifact: Artifact, { settings, variables }: PlanRequest): 
   ];
 }
 
-function planSources({
+function sourcesRequest({
   job,
   settings,
   variables,
@@ -108,14 +112,8 @@ function planSources({
   runner,
   identity,
   coordinatorOrigin,
-  gitOps = [],
-}: PlanRequest): ScriptStage {
-  const hook = (name: Hook["name"]): string[] =>
-    job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
-  const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
-  const before = skipped ? [] : [...entriesOf(runner.preCloneScript), ...hook("pre_get_sources_script")];
-  const after = skipped ? [] : [...hook("post_get_sources_script"), ...entriesOf(runner.postGetSourcesScript)];
-  const { ops, anew } = getSources({
+}: PlanRequest): SourcesRequest {
+  return {
     job,
     ...place,
     git: settings.git,
@@ -127,11 +125,21 @@ function planSources({
     template: runner.sourcesTemplate,
     sslNoVerify: settings.sslNoVerify && runner.gitSslNoVerify,
     coordinatorOrigin,
-    before,
-    after,
+    before: [],
+    after: [],
     folded: settings.scriptSections,
     get: variables.get,
-  });
+  };
+}
+
+function planSources(request: PlanRequest): ScriptStage {
+  const { job, settings, variables, place, runner, gitOps = [] } = request;
+  const hook = (name: Hook["name"]): string[] =>
+    job.hooks.filter((entry) => entry.name === name).flatMap((entry) => entry.script);
+  const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
+  const before = skipped ? [] : [...entriesOf(runner.preCloneScript), ...hook("pre_get_sources_script")];
+  const after = skipped ? [] : [...hook("post_get_sources_script"), ...entriesOf(runner.postGetSourcesScript)];
+  const { ops, anew } = getSources({ ...sourcesRequest(request), before, after });
   const exports = [
     // Of a job that died here.
     { op: "remove", path: handedOn(place).path } as const,
@@ -155,6 +163,31 @@ function planSources({
       clock: "job",
     },
   };
+}
+
+/** What is kept of the job is with the coordinator and in its caches by then. Whatever becomes of it, the job has ended. */
+function planCleanUp(request: PlanRequest): ScriptStage[] {
+  const ops = request.settings.cleansUp ? cleanUpSources(sourcesRequest(request)) : [];
+  if (ops.length === 0) return [];
+  return [
+    {
+      kind: "script",
+      name: "cleanup_file_variables",
+      title: "cleaning up",
+      ops,
+      anew: null,
+      runIn: "helper",
+      authored: false,
+      policy: {
+        when: "always",
+        afterScriptBegan: false,
+        attempts: 1,
+        timeoutMs: CLEAN_UP_MS,
+        decides: false,
+        clock: "own",
+      },
+    },
+  ];
 }
 
 function planScript(step: Step, { job, settings, variables, place, runner }: PlanRequest): ScriptStage {

@@ -50,7 +50,7 @@ export function setUp(
 /** For what is started beside the job's scripts. */
 export function preparedVariables(request: SetUpRequest, place: JobPlace): PreparedVariables {
   const variables = besideScripts(request, place);
-  return { open: variables.open(), expandWith: variables.expandWith };
+  return { open: variables.open(), withSecrets: variables.withSecrets, expandWith: variables.expandWith };
 }
 
 /** All of them, secrets too, for programs of the operator's. */

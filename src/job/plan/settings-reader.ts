@@ -25,6 +25,12 @@ export interface SettingsReader {
   cleanFlags(key: string): readonly string[] | null;
 }
 
+/** Go's booleans, in any case. */
+export function parseFlag(text: string): boolean | undefined {
+  if (/^(?:1|t|true)$/i.test(text)) return true;
+  return /^(?:0|f|false)$/i.test(text) ? false : undefined;
+}
+
 export function createSettingsReader(get: (key: string) => string | undefined): SettingsReader {
   const warnings: string[] = [];
   const problems: string[] = [];
@@ -34,7 +40,8 @@ export function createSettingsReader(get: (key: string) => string | undefined): 
   };
   const quote = (value: string): string => JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value);
   const bad = (key: string, value: string, expected: string, instead: string): void => {
-    warnings.push(`${key} is ${quote(value)}, expected is ${expected}; ${instead} is used.`);
+    const sentence = `${key} is ${quote(value)}, expected is ${expected}; ${instead} is used.`;
+    if (!warnings.includes(sentence)) warnings.push(sentence);
   };
   const find = <T extends string>(value: string, choices: readonly T[]): T | undefined =>
     choices.find((choice) => choice === value.toLowerCase());
@@ -48,10 +55,9 @@ export function createSettingsReader(get: (key: string) => string | undefined): 
     flag(key, fallback) {
       const value = text(key);
       if (value === undefined) return fallback;
-      if (/^(?:1|t|true)$/i.test(value)) return true;
-      if (/^(?:0|f|false)$/i.test(value)) return false;
-      bad(key, value, "true or false", String(fallback));
-      return fallback;
+      const said = parseFlag(value);
+      if (said === undefined) bad(key, value, "true or false", String(fallback));
+      return said ?? fallback;
     },
     count(key, fallback) {
       const value = text(key);

@@ -2,7 +2,7 @@ import { type CacheFormat, cacheFormats } from "../../transfer/cache/cache-store
 import { type CompressionLevel, compressionLevels } from "../../transfer/transfer.ts";
 import type { Job } from "../job.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
-import { type EntryFlags, featureFlag } from "./feature-flags.ts";
+import { type EntryFlags, featureFlag, sayUnheeded } from "./feature-flags.ts";
 import { createSettingsReader, type SettingsReader } from "./settings-reader.ts";
 
 type GitStrategy = "clone" | "fetch" | "none" | "empty";
@@ -39,6 +39,8 @@ interface CacheSettings {
   readonly level: CompressionLevel;
   /** `CACHE_FALLBACK_KEY`. */
   readonly fallbackKey: string | undefined;
+  /** `FF_HASH_CACHE_KEYS`. */
+  readonly hashed: boolean;
 }
 
 /** A store that is away for a moment fails no job. */
@@ -73,6 +75,10 @@ export interface JobSettings {
   readonly debugServices: boolean;
   /** Entries of several lines are shown whole, folded. */
   readonly scriptSections: boolean;
+  /** `FF_ENABLE_JOB_CLEANUP`: the working copy is cleaned, or removed, when the job has ended. */
+  readonly cleansUp: boolean;
+  /** `FF_LOG_IMAGES_CONFIGURED_FOR_JOB`. */
+  readonly logsImages: boolean;
   /** `GIT_SSL_NO_VERIFY`, which the runner's own git obeys only where its operator says so. */
   readonly sslNoVerify: boolean;
   /** Settings that could not be used and what is done instead, one sentence each. */
@@ -106,6 +112,8 @@ export function readSettings(
   { get, debugTraceDisabled, featureFlags, customBuildDir }: SettingsOptions,
 ): JobSettings {
   const read = createSettingsReader(get);
+  // AlloyCI knows none of GitLab's switches, and its projects may call what they like so.
+  if (job.dialect === "gitlab") sayUnheeded(job, featureFlags, read);
   const git = readGitSettings(job, { featureFlags, customBuildDir }, read);
   const attempts = {
     getSources: read.attempts("GET_SOURCES_ATTEMPTS"),
@@ -131,7 +139,7 @@ export function readSettings(
       attempts: read.attempts("SECRETS_RETRIEVAL_ATTEMPTS", SECRET_ATTEMPTS),
       mustExist: read.flag(MISSING_SWITCH, true),
     },
-    cache: readCacheSettings(read),
+    cache: readCacheSettings(featureFlags, read),
     artifactLevel: read.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
     scriptTimeoutMs,
     afterScriptTimeoutMs,
@@ -139,6 +147,8 @@ export function readSettings(
     debugTrace,
     debugServices,
     scriptSections: job.features.traceSections && featureFlag("FF_SCRIPT_SECTIONS", featureFlags, read),
+    cleansUp: featureFlag("FF_ENABLE_JOB_CLEANUP", featureFlags, read),
+    logsImages: featureFlag("FF_LOG_IMAGES_CONFIGURED_FOR_JOB", featureFlags, read),
     sslNoVerify: read.flag("GIT_SSL_NO_VERIFY", false),
     warnings: read.warnings,
     problem: read.problems.length === 0 ? null : read.problems.join(" "),
@@ -185,7 +195,7 @@ function readGitSettings(
   };
 }
 
-function readCacheSettings(read: SettingsReader): CacheSettings {
+function readCacheSettings(featureFlags: EntryFlags | undefined, read: SettingsReader): CacheSettings {
   const minutes = read.text("CACHE_REQUEST_TIMEOUT");
   const isUsable = minutes !== undefined && /^\d{1,5}(?:\.\d{1,3})?$/.test(minutes) && Number(minutes) > 0;
   if (minutes !== undefined && !isUsable) {
@@ -201,6 +211,7 @@ function readCacheSettings(read: SettingsReader): CacheSettings {
     format: format === "zipzstd" ? "tarzstd" : format === "" ? null : format,
     level: read.choice("CACHE_COMPRESSION_LEVEL", compressionLevels, "default"),
     fallbackKey: read.text("CACHE_FALLBACK_KEY"),
+    hashed: featureFlag("FF_HASH_CACHE_KEYS", featureFlags, read),
   };
 }
 

@@ -113,7 +113,7 @@ interface Checkout {
 const MACOS = "/System/Library/CoreServices";
 
 /** Nobody is there to answer a question, and what git says is read by us when it fails. */
-const ENVIRONMENT: Readonly<Record<string, string>> = {
+export const ENVIRONMENT: Readonly<Record<string, string>> = {
   GIT_TERMINAL_PROMPT: "0",
   GCM_INTERACTIVE: "Never",
   GIT_ASKPASS: "",
@@ -124,7 +124,17 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
   GIT_DEFAULT_REF_FORMAT: "files",
 };
 
-function prepareCheckout(request: SourcesRequest): Checkout {
+/** The runner's own git in `root`, before it is called. */
+export interface Opened {
+  readonly sha: string;
+  readonly access: GitAccess;
+  call(...args: string[]): Argv;
+  /** Goes to `root` and writes down how git is to behave, over what an earlier job or this one has left. */
+  readonly ops: readonly Op[];
+}
+
+/** @throws {ScriptFailure} the job names no commit or no repository that could be used */
+export function openRepository(request: SourcesRequest): Opened {
   const { job, root, tmpDir, git, cloneUrl, serverUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
   const sha = job.git.sha.trim().toLowerCase();
   if (!isCommitId(sha, job.git.objectFormat)) {
@@ -149,13 +159,23 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     coordinatorOrigin,
     serverTls: job.serverTls,
   });
-  const call = (...args: string[]): Argv => ["git", "-c", `include.path=${access.runnerConfig}`, ...args];
+  return {
+    sha,
+    access,
+    call: (...args) => ["git", "-c", `include.path=${access.runnerConfig}`, ...args],
+    ops: [
+      { op: "cd", path: root },
+      ...access.ops,
+      { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
+    ],
+  };
+}
+
+function prepareCheckout(request: SourcesRequest): Checkout {
+  const { job, root, git } = request;
+  const { submodules } = git;
+  const { sha, access, call, ops: open } = openRepository(request);
   const run = (...args: string[]): Op => ({ op: "run", argv: call(...args) });
-  const open: Op[] = [
-    { op: "cd", path: root },
-    ...access.ops,
-    { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
-  ];
   const tidy = isTidyingUp(job.id);
   const init = run("init", "--quiet", "--template=");
   const ref = refOf(job.git);
@@ -248,7 +268,7 @@ function isOnWindows(path: string): boolean {
 }
 
 /** Where root has no usable repository git would take one further up for it. A list's separator would end the path. */
-function ceiling(root: string): Op[] {
+export function ceiling(root: string): Op[] {
   const windows = isOnWindows(root);
   if (root.includes(windows ? ";" : ":")) return [];
   const parent = (windows ? root.replaceAll("\\", "/") : root).replace(/\/[^/]*$/, "") || "/";

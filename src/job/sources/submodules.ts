@@ -59,6 +59,25 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
   ];
 }
 
+/** Those of a working copy that was disarmed are as their commits again, and clean, as far as that needs no network. */
+export function cleanSubmodules({
+  settings: { strategy, paths },
+  root,
+  cleanFlags,
+  call,
+}: Pick<SubmodulesRequest, "settings" | "root" | "cleanFlags" | "call">): Op[] {
+  if (strategy === "none") return [];
+  const recursive = strategy === "recursive" ? ["--recursive"] : [];
+  const chosen = paths.length > 0 ? ["--", ...paths] : [];
+  const update = call("submodule", "update", "--init", "--force", "--no-fetch", ...recursive, ...chosen);
+  const clean = call("submodule", "foreach", "--quiet", ...recursive, "git", "clean", ...(cleanFlags ?? []));
+  return [
+    when({ test: "file", path: `${root}/.gitmodules` }, [
+      when(succeeds(update), cleanFlags === null ? [] : [{ op: "run", argv: clean }]),
+    ]),
+  ];
+}
+
 /** Submodules came with pointers, as LFS was switched off for the check-out. One that has none costs a look at its attributes. */
 function lfsOf(submodule: (...args: string[]) => Argv, recursive: readonly string[], reused: boolean): Op {
   const each = (command: string): Argv => submodule("foreach", "--quiet", ...recursive, command);

@@ -16,6 +16,8 @@ export interface RunnerIdentity {
   readonly revision: string;
   /** `linux/amd64`. */
   readonly architecture: string;
+  /** By which GitLab knows this machine, where it does. */
+  readonly systemId?: string;
 }
 
 /** Where the job runs; known once its environment stands. */
@@ -78,6 +80,8 @@ export interface JobVariables {
   expandWith(own: ReadonlyMap<string, string>, text: string): string;
   /** All variables, expanded, with their secrets; a file's content as it is. */
   all(): Variable[];
+  /** The same, a file by its path, without what would change which programs run beside the scripts. */
+  withSecrets(): readonly { readonly key: string; readonly value: string }[];
   /** What others than the job's scripts may know. */
   open(): OpenVariable[];
   /** Names of the job's own ones. */
@@ -119,6 +123,7 @@ export function createVariables(sources: VariableSources): JobVariables {
     expandSettled: (text) => expandName(text, (name) => settled.get(name) ?? ""),
     expandWith: (own, text) => expandReferences(text, (name) => own.get(name) ?? resolve.raw(name)),
     all: () => resolve.last(() => true).map(plainVariable),
+    withSecrets: () => resolve.last((definition) => reaches(definition, "hooks")),
     open: () => openVariables(accepted),
     names: () => accepted.flatMap(({ key, origin }) => (origin === "job" ? [key] : [])),
     exports: (audience) => resolve.last((definition) => reaches(definition, audience)).map((variable) => variable.op),

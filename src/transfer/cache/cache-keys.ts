@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Trust } from "../../job/job.ts";
+import type { CachePlace } from "./cache-store.ts";
 
 /** Names of caches: what a job writes → what is safe as part of a path and of an object's name. */
 
@@ -43,6 +44,16 @@ function cleanOnce(key: string): string {
   return segments.join("/");
 }
 
+/** Where a cache is kept that its job knows by this key. GitLab Runner's hashed keys are found by it, too. */
+export function placeOf(
+  { projectPath, projectId, hashed }: Pick<CachePlace, "projectPath" | "projectId"> & { readonly hashed?: true },
+  key: string,
+): CachePlace {
+  if (hashed !== true) return { projectPath, projectId, key };
+  const hash = createHash("sha256").update(key).digest("hex");
+  return { projectPath, projectId, key: `${hash.slice(0, 2)}/${hash}` };
+}
+
 export interface KeyRequest {
   /** The job's key, with variables expanded; empty: the default. */
   readonly key: string;
@@ -55,6 +66,8 @@ export interface KeyRequest {
   readonly fallbackKeys: readonly string[];
   /** `CACHE_FALLBACK_KEY`; the last one that is tried. */
   readonly commonFallbackKey: string | undefined;
+  /** A hash is what becomes part of a name: keys stay as the job has them. */
+  readonly hashed?: boolean;
 }
 
 export interface CacheKeys {
@@ -70,9 +83,10 @@ export interface CacheKeys {
  */
 export function cacheKeys(request: KeyRequest): CacheKeys {
   const { key: wanted, written, jobName, ref, trust, commonFallbackKey } = request;
+  const cleaned = request.hashed === true ? plainKey : cleanKey;
   const warnings: string[] = [];
-  const own = cleanKey(wanted);
-  const plain = own ?? cleanKey(`${jobName}/${ref}`) ?? "default";
+  const own = cleaned(wanted);
+  const plain = own ?? cleaned(`${jobName}/${ref}`) ?? "default";
   if (own === null && written.trim() !== "") {
     warnings.push(`Nothing is left of the cache key ${quoteKey(written)}; ${quoteKey(plain)} is used.`);
   } else if (own !== null && own !== wanted) {
@@ -81,7 +95,7 @@ export function cacheKeys(request: KeyRequest): CacheKeys {
   const key = keyApart(plain, trust);
   const fallbacks: string[] = [];
   const add = (text: string): void => {
-    const clean = cleanKey(text);
+    const clean = cleaned(text);
     if (clean === null) {
       warnings.push(`The fallback key ${quoteKey(text)} is no usable key; it is left out.`);
       return;
@@ -95,6 +109,10 @@ export function cacheKeys(request: KeyRequest): CacheKeys {
     warnings.push(`CACHE_FALLBACK_KEY must not end in "-protected"; it is not used.`);
   } else if (commonFallbackKey !== undefined && commonFallbackKey.trim() !== "") add(commonFallbackKey);
   return { key, fallbacks, warnings };
+}
+
+function plainKey(written: string): string | null {
+  return written === "" ? null : written.toWellFormed();
 }
 
 /**

@@ -4,6 +4,8 @@ import { createProgress, formatBytes } from "../progress.ts";
 import { selectFiles } from "../select-files.ts";
 import type { CacheTransfer, Transfer, TransferContext } from "../transfer.ts";
 import { packCache, unpackCache } from "./cache-archive.ts";
+import { restoreFormer } from "./cache-former.ts";
+import { placeOf } from "./cache-keys.ts";
 import type { CacheStore } from "./cache-store.ts";
 
 /** Restoring and saving caches. Whatever goes wrong is a warning, in bounded time: no job depends on a cache. */
@@ -52,7 +54,7 @@ async function restore(
   const { files, keptCaches } = context;
   const { print } = context.trace;
   for (const key of [cache.key, ...cache.fallbacks]) {
-    const place = { projectPath: cache.projectPath, projectId: cache.projectId, key };
+    const place = placeOf(cache, key);
     const kept = { place, version: () => store.version(place, signal) };
     const back = await keptCaches.putBack(kept, files, signal);
     if (back !== null) {
@@ -74,8 +76,30 @@ async function restore(
       print(`The cache ${key} cannot be used: ${error.message}`, "warning");
     }
   }
+  if (await restoreOfOthers(cache, context, signal)) return;
   const others = cache.fallbacks.length === 0 ? "" : `, nor for ${cache.fallbacks.join(", ")}`;
   print(`There is no cache for ${cache.key} yet${others}`);
+}
+
+/** What another runner has left is tried once, after all else, and nothing that comes of it is a failure. */
+async function restoreOfOthers(cache: CacheTransfer, context: TransferContext, signal: AbortSignal): Promise<boolean> {
+  if (context.formerCache === undefined) return false;
+  const { print } = context.trace;
+  for (const key of [cache.key, ...cache.fallbacks]) {
+    try {
+      const former = await restoreFormer({ ...placeOf(cache, key), key }, context, signal);
+      if (former === null) continue;
+      const { report, from } = former;
+      tell(report.warnings, context);
+      const size = `${report.entries} entries, ${formatBytes(report.bytes)}`;
+      print(`Successfully restored cache ${key}: ${size}, which ${from} has left`, "notice");
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      print(`The cache ${key} that another runner has left cannot be used: ${describeError(error)}`, "warning");
+    }
+  }
+  return false;
 }
 
 /** Rejects with `signal.reason` only. */
@@ -86,8 +110,8 @@ export async function archiveCaches(
 ): Promise<void> {
   await eachCache({ caches, timeoutMs, done: "saved" }, context, signal, async (cache, store, limit) => {
     const { trace, files, minFreeBytes } = context;
-    const { projectPath, projectId, key, paths, untracked } = cache;
-    const place = { projectPath, projectId, key };
+    const { key, paths, untracked } = cache;
+    const place = placeOf(cache, key);
     trace.print(`Saving cache ${key} ${store.where}...`);
     const list = await selectFiles(files, { globs: paths, exclude: [], untracked }, limit);
     for (const note of list.notes) trace.print(note);

@@ -1,6 +1,7 @@
 import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import type { FileKeeping, KeptFiles, UnpackReport, WorkspaceFiles } from "../../workspace.ts";
+import { placeOf } from "./cache-keys.ts";
 import type { CachePlace } from "./cache-store.ts";
 
 /**
@@ -21,6 +22,7 @@ export interface KeptCaches {
 /** A cache by all of its keys. */
 interface Keyed extends CachePlace {
   readonly fallbacks: readonly string[];
+  readonly hashed?: true;
 }
 
 interface Version {
@@ -110,7 +112,5 @@ export function createKeptCaches({ log }: { readonly log: Pick<Log, "warn"> }): 
 }
 
 function placesOf(caches: readonly Keyed[]): CachePlace[] {
-  return caches.flatMap(({ projectPath, projectId, key, fallbacks }) =>
-    [key, ...fallbacks].map((its) => ({ projectPath, projectId, key: its })),
-  );
+  return caches.flatMap((cache) => [cache.key, ...cache.fallbacks].map((key) => placeOf(cache, key)));
 }

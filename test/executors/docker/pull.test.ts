@@ -3,12 +3,13 @@ import type { Server as TcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectEngine, type Engine } from "../../../executors/docker/engine/engine.ts";
+import { createHelperImages } from "../../../executors/docker/image/helper-image.ts";
 import { createImageSource, obtainImage } from "../../../executors/docker/image/pull.ts";
 import { openLogins, type RegistryLogins } from "../../../executors/images/logins.ts";
 import type { PullPolicy } from "../../../executors/images/policy.ts";
 import { Stop, SystemFailure } from "../../../src/errors.ts";
 import { deadline, never } from "../../../src/time.ts";
-import { imageName, noEngine, testEngine } from "../../support/docker.ts";
+import { imageName, noEngine, type TestEngine, testEngine } from "../../support/docker.ts";
 import { Sink } from "../../support/executor-kit.ts";
 import { registryMissing, startRegistry, type TestRegistry } from "../../support/registry.ts";
 
@@ -35,6 +36,11 @@ const failureOf = async (promise: Promise<unknown>): Promise<SystemFailure> => {
   if (!(error instanceof SystemFailure)) throw new Error(`expected a SystemFailure, found ${String(error)}`);
   return error;
 };
+
+function engineOf(found: TestEngine | null): TestEngine {
+  if (found === null) throw new Error("there is no engine, and its tests are skipped");
+  return found;
+}
 
 for (const kind of ["docker", "podman"] as const) {
   const found = await testEngine(kind);
@@ -106,6 +112,41 @@ for (const kind of ["docker", "podman"] as const) {
       });
       await get(name, ["always"], logins);
       expect(notes.text).toMatch(/login of DOCKER_AUTH_CONFIG of the job[\s\S]*login of job credentials/);
+    });
+
+    test("the helper image is the one with the digest, whatever its tag is now, or what somebody has put there", async () => {
+      const logins = await loginFor(registry);
+      const tag = await registry.push(engineOf(found).docker, imageName("sh"), "team/helper:1");
+      const { digests, id } = await get(tag, ["always"], logins);
+      const pinned = digests.find((known) => known.startsWith(registry.address)) ?? "nothing";
+      await forget(tag);
+      await registry.push(engineOf(found).docker, imageName("user"), "team/helper:1");
+      const choose = async (helperImage: string | undefined, images = createHelperImages(pinned, tag)) =>
+        await images.choose(
+          {
+            settings: { helperImage, pullPolicies: ["always"] },
+            notes,
+            expand: (text) => text,
+            obtain: (wanted, signal) => obtainImage(engine, { ...wanted, logins }, notes, signal),
+          },
+          never,
+        );
+      expect(await choose(pinned)).toMatchObject({ in: "own", image: { id } });
+      expect(await choose(undefined)).toMatchObject({ in: "own", image: { id } });
+      const other = pinned.replace(/[0-9a-f]{64}$/, "0".repeat(64));
+      const failure = await failureOf(choose(other));
+      expect(failure.message).toMatch(/^helper_image of \[runners\.docker\]: /);
+      const nameless = await failureOf(choose("No Name"));
+      expect(nameless).toMatchObject({ reason: "runner_configuration_error", retry: false });
+      const elsewhere = createHelperImages(other, `${registry.address}/team/none:1`);
+      expect(await choose(undefined, elsewhere)).toMatchObject({ in: "build" });
+      notes = new Sink();
+      const byHand = createHelperImages(other, name);
+      await get(name, ["always"], logins);
+      expect(await choose(undefined, byHand)).toMatchObject({ in: "own", image: { name } });
+      expect(notes.text).toMatch(/WARNING: The pinned helper image cannot be had .*team\/app:1 is used, which is here/);
+      await forget(pinned);
+      await forget(tag);
     });
 
     test("policies decide whether a local image counts", async () => {

@@ -70,6 +70,25 @@ test("an empty table has the documented defaults", () => {
   expect(settings.connection).toEqual({ host: "", tlsCertPath: "", tlsVerify: false });
   expect(settings.networkMode).toBeUndefined();
   expect(settings.servicesLimit).toBeNull();
+  expect(settings.entrypointVariables).toBe("public");
+  expect(settings.servicesEnvironmentExclude).toBeUndefined();
+});
+
+test("a helper image is a name, with a whole digest where it has one, or has variables in it", () => {
+  const digest = `sha256:${"0".repeat(64)}`;
+  for (const name of ["git", `a.example.com/git:1@${digest}`, digest, "git:$CI_RUNNER_VERSION", " "]) {
+    expect(dockerTable.safeParse({ helper_image: name }).success, name).toBe(true);
+  }
+  for (const name of ["git@sha256:0123", "Git Hub/x", "git@"]) {
+    expect(dockerTable.safeParse({ helper_image: name }).error?.issues[0]?.message, name).toMatch(/^expected the name/);
+  }
+  expect(dockerTable.parse({}).helperImage).toBeUndefined();
+});
+
+test("words for what an ENTRYPOINT sees are three, and a name that services do not get is not empty", () => {
+  const complaint = dockerTable.safeParse({ entrypoint_variables: "some" }).error?.issues[0]?.message;
+  expect(complaint).toBe('expected "public", "all", "none"');
+  expect(dockerTable.safeParse({ services_environment_exclude: [""] }).success).toBe(false);
 });
 
 test("the forms of the Go runner and of GitLab Runner are taken", () => {

@@ -39,7 +39,8 @@ async function volumesOf(engine: Engine, table: Readonly<Record<string, unknown>
   const places = choosePlaces({ buildsDir: "/builds", settings, request, slot: 0 });
   const marks = { owner: { installation: "i", process: "1-1" }, request };
   const options = { settings, marks, places, slot: 0, workingDirectory: "/work", privateVolume: true };
-  return await createVolumes(engine, { ...options, uses: { volumes: async () => {} }, expand: (text) => text }, never);
+  const around = { uses: { volumes: async () => {} }, notes: { print: () => {} }, expand: (text: string) => text };
+  return await createVolumes(engine, { ...options, ...around }, never);
 }
 
 test("only directories that the runner made are opened to everybody, whatever the operator's are called", async () => {

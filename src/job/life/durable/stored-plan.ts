@@ -63,6 +63,7 @@ const cache = z.strictObject({
   projectId: text,
   key: text,
   fallbacks: texts,
+  hashed: z.literal(true).exactOptional(),
   paths: texts,
   untracked: z.boolean(),
   warnings: texts,

@@ -70,7 +70,16 @@ export async function runStage(stage: Stage, context: StageContext, signal: Abor
 
 async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
   const { job, trace, log, environment, transfers, attemptPauseMs } = context;
-  const around = { ...transfers, job, files: environment.workspace, trace, log, retryPauseMs: attemptPauseMs / 2 };
+  const { workspace, formerCache } = environment;
+  const around = {
+    ...transfers,
+    job,
+    files: workspace,
+    ...(formerCache === undefined ? {} : { formerCache }),
+    trace,
+    log,
+    retryPauseMs: attemptPauseMs / 2,
+  };
   try {
     await runTransfer(transfer, around, signal);
   } finally {

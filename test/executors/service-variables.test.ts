@@ -1,0 +1,76 @@
+import { describe, expect, test } from "vitest";
+import { entrypointVariables, serviceVariables, withheldBy } from "../../executors/images/service-variables.ts";
+import type { Job, Variable } from "../../src/job/job.ts";
+import { preparedVariables } from "../../src/job/plan/set-up.ts";
+import { sampleJob } from "../support/job.ts";
+
+const place = { root: "/builds/g/p", tmpDir: "/tmp/job", buildsDir: "/builds", projectSlot: 0 };
+const variable = (key: string, value: string, more: Partial<Variable> = {}): Variable => ({
+  key,
+  value,
+  public: true,
+  masked: false,
+  file: false,
+  raw: false,
+  ...more,
+});
+const secret = { public: false, masked: true };
+
+for (const dialect of ["gitlab", "alloy"] as const satisfies readonly Job["dialect"][]) {
+  describe(`what is beside the scripts of a job of ${dialect}`, () => {
+    const prepared = (variables: readonly Variable[], environment: readonly { key: string; value: string }[] = []) =>
+      preparedVariables(
+        {
+          job: sampleJob({ dialect, variables }),
+          runner: { environment, shortToken: "", debugTraceDisabled: false, featureFlags: {} },
+          identity: { version: "1", revision: "r", architecture: "linux/amd64" },
+          executor: { features: { variables: true, image: true, services: true, shared: false } },
+          concurrentId: 0,
+        },
+        place,
+      );
+    const found = (env: readonly string[], name: string): string | undefined =>
+      env.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
+
+    test("a service sees what is public, and of secrets what its own variables name", () => {
+      const job = [variable("P", "1"), variable("S", "hid", secret)];
+      const own = [variable("A", "$P"), variable("B", "$S"), variable("C", "$S", { raw: true })];
+      const env = serviceVariables(prepared(job), own);
+      expect(["P", "S", "A", "B", "C"].map((name) => found(env, name))).toEqual(["1", undefined, "1", "hid", "$S"]);
+      expect(found(env, "CI_PROJECT_DIR")).toBe("/builds/g/p");
+    });
+
+    test("no chain of references brings a secret to a service or an ENTRYPOINT", () => {
+      const job = [
+        variable("DB_PASS", "tell-nobody", secret),
+        variable("DB_URL", "db://$DB_PASS", secret),
+        variable("CONN", "$DB_URL"),
+        variable("CERT", "tell-nobody", { file: true }),
+      ];
+      const variables = prepared(job);
+      expect(serviceVariables(variables, []).join("\n")).not.toContain("tell-nobody");
+      expect(entrypointVariables(variables, "public").join("\n")).not.toContain("tell-nobody");
+      const all = entrypointVariables(variables, "all");
+      expect([found(all, "DB_PASS"), found(all, "CERT")]).toEqual(["tell-nobody", "/tmp/job/CERT"]);
+      expect(entrypointVariables(variables, "none")).toEqual([]);
+    });
+
+    test("what the entry sets reaches services, but for what sounds like a password or is excluded", () => {
+      const environment = [
+        { key: "DOCKER_DRIVER", value: "overlay2" },
+        { key: "DOCKER_AUTH_CONFIG", value: "{}" },
+        { key: "deploy_token", value: "t" },
+        { key: "SIGNING_KEY", value: "k" },
+      ];
+      const names = ["DOCKER_DRIVER", "DOCKER_AUTH_CONFIG", "deploy_token", "SIGNING_KEY"];
+      const seen = (patterns?: readonly string[]) => {
+        const env = serviceVariables(prepared([], environment), [], withheldBy(patterns));
+        return names.filter((name) => found(env, name) !== undefined);
+      };
+      expect(seen()).toEqual(["DOCKER_DRIVER"]);
+      expect(seen(["DOCKER_*"])).toEqual(["deploy_token", "SIGNING_KEY"]);
+      expect(seen(["*TOKEN", "[", "SIGNING_???"])).toEqual(["DOCKER_DRIVER", "DOCKER_AUTH_CONFIG"]);
+      expect(seen([])).toEqual(names);
+    });
+  });
+}
