@@ -10,6 +10,37 @@ booted() { [ -d /run/systemd/system ]; }
 # A unit in /etc wins over that of the package: one by "alloy-runner install" or of the Go runner.
 overridden() { [ -e "/etc/systemd/system/$SERVICE" ] && [ ! -L "/etc/systemd/system/$SERVICE" ]; }
 
+property() { systemctl show --property="$1" "$SERVICE" | cut -d= -f2; }
+
+# Does the runner that runs know how to hand its jobs over? Of the signals that it catches, a bit each in hexadecimal, SIGUSR2 is the
+# highest in the third digit from the end. A version that does not catch it would be ended by it, and its jobs with it.
+knows_hand_over() {
+  case $(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$(property MainPID)/status" 2>/dev/null) in
+    *[89abcdef]??) return 0 ;;
+  esac
+  return 1
+}
+
+# The new program takes the place of the running one, in the background.
+take_over() {
+  if ! systemctl --quiet is-active "$SERVICE"; then
+    systemctl daemon-reload || true
+  elif knows_hand_over; then
+    # Durable jobs go on, others finish first.
+    systemctl daemon-reload || true
+    systemctl --no-block try-restart "$SERVICE" || true
+  elif [ "$(property RestartKillSignal)" = 12 ]; then
+    # Somebody else has loaded the new unit, by which a restart is that signal. Once it has drained it is started again.
+    systemctl kill --kill-who=main --signal=SIGQUIT "$SERVICE" || true
+  else
+    # All jobs finish first. The old unit says so, and is in force until it has been said.
+    systemctl --no-block try-restart "$SERVICE" || true
+    tries=0
+    while [ "$(property ActiveState)" = active ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+    systemctl daemon-reload || true
+  fi
+}
+
 # $1: first | upgrade
 after_install() {
   if ! getent passwd "$ACCOUNT" >/dev/null; then
@@ -24,16 +55,15 @@ after_install() {
     echo "  systemctl disable --now $SERVICE && rm /etc/systemd/system/$SERVICE && systemctl daemon-reload && systemctl enable --now $SERVICE" >&2
     return 0
   fi
-  if booted; then systemctl daemon-reload || true; fi
   if [ "$1" = first ]; then
+    if booted; then systemctl daemon-reload || true; fi
     if command -v systemctl >/dev/null; then systemctl --quiet enable "$SERVICE" || true; fi
     if ! booted; then return 0; fi
     # Where an administrator forbids packages to start services, deb-systemd-invoke obeys.
     if command -v deb-systemd-invoke >/dev/null; then deb-systemd-invoke start "$SERVICE" || true
     else systemctl start "$SERVICE" || true; fi
   elif booted; then
-    # Running jobs finish first, in the background: it starts with the new program when the last one is done.
-    systemctl --no-block try-restart "$SERVICE" || true
+    take_over
   fi
 }
 

@@ -92,8 +92,9 @@ export class CommandError extends Error {
  * Why a signal fired.
  * `canceling`: the coordinator wants the script stopped, after_script may still run (GitLab `canceling`, AlloyCI `cancelled`).
  * `canceled`: the job is over for the coordinator (`canceled`, `failed`, 403, 404): nothing more runs.
+ * `handing_over`: the runner's next process goes on with the job. What runs is let be, and no verdict comes of it.
  */
-export type StopReason = "canceling" | "canceled" | "timed_out" | "shutting_down";
+export type StopReason = "canceling" | "canceled" | "timed_out" | "shutting_down" | "handing_over";
 
 /** A `signal.reason`; never thrown by hand. */
 export class Stop extends Error {
@@ -103,6 +104,11 @@ export class Stop extends Error {
     super(message);
     this.why = why;
   }
+}
+
+/** Whoever heeds `signal` lets be what runs, instead of ending it. */
+export function handsOver(signal: AbortSignal): boolean {
+  return signal.reason instanceof Stop && signal.reason.why === "handing_over";
 }
 
 /** `error` as one line for a person: its message and those of its causes, each once. */

@@ -1,6 +1,6 @@
 import type { Environment } from "../../src/executor/environment.ts";
 import type { Executor } from "../../src/executor/executor.ts";
-import type { PrepareRequest } from "../../src/executor/prepare.ts";
+import type { AdoptRequest, PrepareRequest } from "../../src/executor/prepare.ts";
 import { deadline } from "../../src/time.ts";
 import { beforeAbort } from "./processes/forward.ts";
 
@@ -57,8 +57,20 @@ export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
     };
   };
 
+  const { adopt } = executor;
   return {
     ...executor,
+    ...(adopt === undefined
+      ? {}
+      : {
+          adopt: async (request, handle, signal) => {
+            const environment = await adopt.call(executor, request, handle, signal);
+            const key = projectOf(request);
+            const slots: Slots = projects.get(key) ?? new Map();
+            projects.set(key, slots);
+            return watched(environment, key, slots);
+          },
+        }),
     prepare: async (request, notes, signal) => {
       const key = projectOf(request);
       const known = projects.get(key);
@@ -72,6 +84,11 @@ export function handingOver(executor: Executor, waitMs = WAIT_MS): Executor {
 }
 
 /** Jobs of one project on one machine share its places. */
-function projectOf({ job, runnerId, projectPath, reservation }: PrepareRequest): string {
+function projectOf({
+  job,
+  runnerId,
+  projectPath,
+  reservation,
+}: AdoptRequest & Pick<PrepareRequest, "reservation">): string {
   return JSON.stringify([runnerId, job.projectId, projectPath, reservation?.name]);
 }

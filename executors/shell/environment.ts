@@ -17,6 +17,8 @@ export interface EnvironmentOptions {
   readonly shell: ShellName;
   readonly slot: Slot;
   readonly buildsDir: string;
+  /** Nothing of the job is older, on the process table's clock. */
+  readonly since: number;
 }
 
 /** From SIGKILL until clean-up goes on without a process that cannot be ended. */
@@ -38,8 +40,9 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 }
 
 /** One job's surroundings on this machine: two directories and its processes. */
-export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentOptions): Environment {
+export function createEnvironment({ host, shell, slot, buildsDir, since }: EnvironmentOptions): Environment {
   const { tmpDir } = slot.places;
+  const since = host.table.now();
   /** Marks of the terminals that there were. */
   const terminals = new Set<string>();
 
@@ -49,7 +52,6 @@ export function createEnvironment({ host, shell, slot, buildsDir }: EnvironmentO
    */
   const endStragglers = async (): Promise<void> => {
     const { launch, table, mark, killGraceMs, killLeftovers } = host;
-    const since = table.find(process.pid)?.startedAt ?? 0; // jobs of this runner started after it did
     for (const cgroup of [...(host.cgroups?.existing(host.groupPrefix) ?? []), null]) {
       if (killLeftovers) {
         const belonging = { table, mark, uid: launch.uid, leader: null, since, cgroup };

@@ -5,9 +5,11 @@ import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
 import type { Note } from "../../src/executor/prepare.ts";
 import { followTrusted } from "../../src/files/trusted-path.ts";
 import type { ShellName } from "../../src/shell.ts";
+import type { AttendantTools } from "../common/durable/attend.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
+import { handleOf, readHandle, retake } from "./adopt.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
 import { findAttendance } from "./launch/attendance.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
@@ -19,9 +21,9 @@ import { openProcessTable } from "./places/host-claims.ts";
 import { createKeptBuilds } from "./places/kept-builds.ts";
 import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
-import { MEMORY, openRunRooms, type RunRooms } from "./places/run-rooms.ts";
+import { MEMORY, openRunRooms, type RunRooms, runPlaces } from "./places/run-rooms.ts";
 import { createSlots } from "./places/slots.ts";
-import { type Cgroups, findCgroups } from "./processes/cgroup.ts";
+import { type Cgroups, findCgroups, openCgroups } from "./processes/cgroup.ts";
 import { createJobMeter } from "./processes/job-meter.ts";
 import { ATTENDANTS, type JobNote, MARK, noteSchema, recoverJob } from "./recover.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
@@ -111,6 +113,44 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
 
   const outlook = createOutlook({ ...LOOKS, look: async () => await mustBeWritable(buildsDir) });
 
+  const hostFor = (jobKey: string, { launch, profile, cgroups }: Means, tools: AttendantTools | null): ScriptHost => {
+    if (tools !== null) rooms ??= openRunRooms({ stateDir: around.keepDir, memory: MEMORY, owner: launch.account });
+    pipes ??= createPipePool(scratchDir, launch.account);
+    if (tools === null) pipes.warm();
+    const attendants = `${groupPrefix(jobKey)}${ATTENDANTS}`;
+    return {
+      meter: createJobMeter(table, cgroups !== null),
+      launch,
+      profile,
+      pipes,
+      table,
+      cgroups,
+      scratchDir,
+      ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
+      mark: `${MARK}=${jobKey}`,
+      groupPrefix: groupPrefix(jobKey),
+      nextGroup: () => groups++,
+      killLeftovers,
+      killGraceMs,
+      shells,
+      durable:
+        tools !== null && rooms !== null
+          ? {
+              tools,
+              table,
+              attendants: cgroups?.find(attendants) ?? cgroups?.create(attendants) ?? null,
+              sessions: shells,
+              rooms,
+              jobKey,
+            }
+          : null,
+      keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
+    };
+  };
+  const roomsOf = (jobKey: string): string[] => runPlaces(around.keepDir, MEMORY).map((place) => join(place, jobKey));
+  /** Jobs of this process started after it did. */
+  const sinceNow = (): number => table.find(process.pid)?.startedAt ?? 0;
+
   return handingOver({
     name: words.name,
     title: words.title,
@@ -130,52 +170,23 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     },
     prepare: async (request, notes, signal) => {
       const { job, jobKey, runnerId, projectPath, trust } = request;
-      const { launch, profile, cgroups } = await means();
+      const found = await means();
+      const { launch, cgroups } = found;
       const runnerDir = join(buildsDir, runnerId);
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
-      const meter = createJobMeter(table, cgroups !== null);
       const attendance = durable && !ephemeral ? findAttendance(launch.environment.PATH ?? "") : null;
       if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
-      const isDurable = attendance !== null && "tools" in attendance;
-      if (isDurable) rooms ??= openRunRooms({ stateDir: around.keepDir, memory: MEMORY, owner: launch.account });
-      pipes ??= createPipePool(scratchDir, launch.account);
-      if (!isDurable) pipes.warm();
-      const host: ScriptHost = {
-        meter,
-        launch,
-        profile,
-        pipes,
-        table,
-        cgroups,
-        scratchDir,
-        ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
-        mark: `${MARK}=${jobKey}`,
-        groupPrefix: groupPrefix(jobKey),
-        nextGroup: () => groups++,
-        killLeftovers,
-        killGraceMs,
-        shells,
-        durable:
-          isDurable && rooms !== null
-            ? {
-                tools: attendance.tools,
-                table,
-                attendants: cgroups?.create(`${groupPrefix(jobKey)}${ATTENDANTS}`) ?? null,
-                sessions: shells,
-                rooms,
-                jobKey,
-              }
-            : null,
-        keepsFiles: process.platform === "linux" && killLeftovers && !ephemeral,
-      };
-      const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust });
-      const slot = await inChosenRoot(free, buildsDir, request, locks);
+      const tools = attendance !== null && "tools" in attendance ? attendance.tools : null;
+      const host = hostFor(jobKey, found, tools);
+      const ownRooms = tools === null ? [] : roomsOf(jobKey);
+      const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust }, ownRooms);
+      const slot = await inChosenRoot(free, buildsDir, request, (root) => locks.claim(root, ownRooms));
       if (!ephemeral) kept.used(free.places);
       try {
         const note = {
-          kind: "shell-job",
+          kind: "shell-job" as const,
           tmpDir: slot.places.tmpDir,
           bootId: table.bootId,
           cgroups: cgroups?.base ?? null,
@@ -188,10 +199,11 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         if (slot !== free && above !== buildsDir) await openBuildsDir(launch, above, signal);
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
+        const since = sinceNow();
         const environment = {
-          ...createEnvironment({ host, shell, slot, buildsDir }),
-          usage: meter.usage,
-          ...(host.durable === null ? {} : { handle: { ...note, root: slot.places.root, projectSlot: slot.number } }),
+          ...createEnvironment({ host, shell, slot, buildsDir, since }),
+          usage: host.meter.usage,
+          ...(host.durable === null ? {} : { handle: handleOf(note, { free, slot, shell, buildsDir, since }) }),
         };
         if (ephemeral) return environment;
         return {
@@ -205,6 +217,28 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         slot[Symbol.dispose]();
         throw error;
       }
+    },
+    adopt: async ({ jobKey }, handle) => {
+      const found = await means();
+      const { launch } = found;
+      const known = readHandle(handle, { bootId: table.bootId, user: launch.account?.name ?? null });
+      const attendance = findAttendance(launch.environment.PATH ?? "");
+      if ("missing" in attendance) throw new SystemFailure(notDurable(attendance.missing));
+      const cgroups = known.cgroups === null ? null : openCgroups(known.cgroups);
+      const host = hostFor(jobKey, { ...found, cgroups }, attendance.tools);
+      const { slot, free } = retake(slots, locks, known, roomsOf(jobKey));
+      kept.used(free.places);
+      const { since } = known;
+      const environment = createEnvironment({ host, shell: known.shell, slot, buildsDir: known.buildsDir, since });
+      return {
+        ...environment,
+        usage: host.meter.usage,
+        handle,
+        destroy: async (until) => {
+          kept.used(free.places);
+          await environment.destroy(until);
+        },
+      };
     },
     recover: async (jobKey, notes, signal) => {
       const recoverHost = {

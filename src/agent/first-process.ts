@@ -6,7 +6,7 @@ import { accessSync, constants } from "node:fs";
  */
 const INIT = `child= pending=
 pass() { if [ -n "$child" ]; then kill "-$1" "$child" 2>/dev/null; else pending="$pending $1"; fi; }
-for signal in HUP INT QUIT TERM USR1; do trap "pass $signal" "$signal"; done
+for signal in HUP INT QUIT TERM USR1 USR2; do trap "pass $signal" "$signal"; done
 "$@" <&0 & child=$!
 for signal in $pending; do pass "$signal"; done
 while :; do

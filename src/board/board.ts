@@ -40,7 +40,7 @@ export function createBoard(): Board {
 
   const change = (
     mine: Shown,
-    more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages" | "usage">>,
+    more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages" | "usage" | "outlives">>,
   ): void => {
     mine.view = Object.freeze({ ...mine.view, ...more });
     for (const watcher of watchers) watcher(mine.view);
@@ -64,6 +64,7 @@ export function createBoard(): Board {
           change(mine, { progress, ...usage, since: Date.now(), ...(mine.enteredAt === now ? { stages } : {}) });
         },
         traced: (bytes) => change(mine, { traceBytes: mine.view.traceBytes + bytes }),
+        outlives: () => change(mine, { outlives: true }),
         offer: (offered) => {
           mine.handles = { ...mine.handles, ...offered };
           if (mine.canceled) offered.cancel?.();
@@ -102,11 +103,12 @@ export function createBoard(): Board {
 
 /** Copies field by field, so that nothing else gets in that the object may carry. */
 function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
-  const { id, title, runner, runnerName, receivedAt, queuedSeconds } = card;
+  const { id, title, page, runner, runnerName, receivedAt, queuedSeconds } = card;
   return Object.freeze({
     id,
     number,
     title,
+    page,
     runner,
     runnerName,
     receivedAt,

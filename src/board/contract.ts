@@ -18,6 +18,8 @@ export interface JobCard extends WithoutSecrets {
   readonly id: string;
   /** `group/project: job name` */
   readonly title: string;
+  /** Its page at its coordinator, or its repository where that is not known; without credentials. */
+  readonly page: string;
   /** 8 hex digits that stand for the runner's token. */
   readonly runner: string;
   /** `name` of the `[[runners]]` entry. */
@@ -37,6 +39,8 @@ export interface JobView extends JobCard {
   readonly since: number;
   /** Bytes of its trace so far. */
   readonly traceBytes: number;
+  /** It goes on when this process ends. */
+  readonly outlives?: true;
   /** What it has used, once that is known. */
   readonly usage?: JobUsage;
   /** What has ended of it, in order, each once; `prepare_executor` first. */
@@ -80,6 +84,8 @@ export interface BoardEntry {
   moved(progress: JobProgress): void;
   /** Bytes that its trace grew by. */
   traced(bytes: number): void;
+  /** It can be handed over to the runner's next process from now on. */
+  outlives(): void;
   /** From now on these handles serve whoever looks into the job or cancels it, instead of those that it was added with. */
   offer(handles: Partial<JobHandles>): void;
   /** Moves the job, which is done with, to those that have finished. A second call does nothing. */

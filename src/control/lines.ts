@@ -8,7 +8,8 @@ import type { Steering } from "./steering.ts";
 /** Views of the board → what is said of them to other programs. */
 
 export function jobLine(view: JobView, now: number, ended = false): JobLine {
-  const { id, title, runnerName, runner, progress, receivedAt, queuedSeconds, since, traceBytes, stages } = view;
+  const { id, title, runnerName, runner, progress, receivedAt, queuedSeconds, since, traceBytes, stages, outlives } =
+    view;
   const over = progress.at === "finished" || progress.at === "delivering";
   return {
     id,
@@ -21,6 +22,7 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     elapsedSeconds: Math.max(0, Math.round(((over ? since : now) - receivedAt) / 1000)),
     ...(queuedSeconds === undefined ? {} : { queuedSeconds }),
     traceBytes,
+    ...(outlives ? { durable: true } : {}),
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),
     ...(view.usage === undefined ? {} : { usage: toMilliseconds(view.usage) }),

@@ -36,6 +36,8 @@ const jobSchema = z.object({
   /** How long it waited at the coordinator before, as that says. */
   queuedSeconds: z.number().optional(),
   traceBytes: z.number(),
+  /** It goes on through a restart of the runner. */
+  durable: z.boolean().optional(),
   outcome: outcomeSchema.optional(),
   /** What it has used, and while it runs what it uses, as far as its executor can tell. */
   usage: z

@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import type { JobUsage, StageName, Variable } from "../job/job.ts";
-import type { ScriptParts, ShellCommand, ShellName } from "../shell.ts";
+import type { ScriptParts, ShellCommand, ShellName, Tone } from "../shell.ts";
 import type { Workspace } from "../workspace.ts";
 import type { Note } from "./prepare.ts";
 
@@ -42,7 +42,8 @@ export interface Environment {
    * Everything that was written before the shell's end has been written to `output` when this resolves.
    * What the script left running is ended too, with a line in `output` that names it.
    * On abort the whole process tree gets SIGTERM, after 10 s SIGKILL; rejects with `signal.reason` once it is gone,
-   * having written to `output` what was stopped.
+   * having written to `output` what was stopped. On a `Stop` that hands over, which only environments with a `handle` get, it
+   * rejects and lets the script be: its output goes on to where another process finds it.
    * @throws {SystemFailure} the script could not be run at all. That it failed is an `Exit`.
    */
   run(script: Script, output: Writable, signal: AbortSignal): Promise<Exit>;
@@ -106,7 +107,20 @@ export interface ScriptKeeping {
   begins(place: Note): void;
   /** Raw bytes of its output that need not be kept any more. */
   settled(): number;
-  /** It was begun at this place before: go on with it, from this raw byte of its output. What never ran is started. */
+  /**
+   * A line of the runner's own between those of the script: written to `output` it would count as the script's, whose bytes
+   * another process has to count the same.
+   */
+  say(text: string, tone: Tone): void;
+  /**
+   * It has ended so, and all of its output was written: kept when this resolves. Only then may what would tell it another time go.
+   * Not called for a script that was stopped.
+   */
+  ended(exit: Exit): Promise<void>;
+  /**
+   * It was begun at this place before: go on with it, from this raw byte of its output. What never ran is started, and where the
+   * signal has fired what is left of it is ended.
+   */
   readonly resume?: { readonly place: Note; readonly from: number };
 }
 

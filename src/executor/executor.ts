@@ -3,7 +3,7 @@ import type { ShellName } from "../shell.ts";
 import type { EntrySettings, ExecutorDeps } from "./deps.ts";
 import type { Environment, JobLocation } from "./environment.ts";
 import type { KeepBudgets, Tidied } from "./keeping.ts";
-import type { Note, Notes, PrepareRequest, Reservation } from "./prepare.ts";
+import type { AdoptRequest, Note, Notes, PrepareRequest, Reservation } from "./prepare.ts";
 import type { ExecutorWords } from "./words.ts";
 
 /** What an executor can do, sent with each job request as part of `info.features`. */
@@ -34,6 +34,8 @@ export interface Recovered {
  * - `ready`, `disks`: once per request for a job, beside all the rest.
  * - `prepare`: for any number of jobs at once, at most `concurrent`. For one job one at a time, up to three times, and only after
  *   the one before was rejected. Each environment that it gave is destroyed, at least once.
+ * - `adopt`: for any number of jobs at once, for one job one at a time; for none that `recover` was called for. What it gave is
+ *   destroyed as what `prepare` gave.
  * - `tidy`: once at a time, beside all the rest.
  * - `recover`: for other jobs than those that are prepared, up to four at once, beside all the rest; for one job again where it
  *   was rejected. It may be all that an executor is ever asked for.
@@ -80,6 +82,8 @@ export interface Executor {
    * @throws {SystemFailure} why no job could run
    */
   diagnose?(signal: AbortSignal): Promise<string>;
+  /** An image that jobs may have as a service with a command of their own, and that is surely there: `doctor` tries services with it. */
+  readonly serviceImage?: string;
   /**
    * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection, but for
    * the reservation, which the next try gets again.
@@ -87,6 +91,12 @@ export interface Executor {
    * @throws {ScriptFailure} the job asked for something that cannot be.
    */
   prepare(request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment>;
+  /**
+   * The environment of a job that an earlier process of the runner has prepared, by its `handle`. What runs in it goes on, and is
+   * not touched: the job's scripts are gone on with by `ScriptKeeping.resume`. Absent: jobs end with the process.
+   * @throws {SystemFailure} it is gone, or somebody else's by now; `retry`: it may only not be reached
+   */
+  adopt?(request: AdoptRequest, handle: Note, signal: AbortSignal): Promise<Environment>;
   /**
    * A reload changed what concerns this executor: `tables` as they are given to `create`, and the entry's word. `true`: it works by
    * these from now on, and jobs that are prepared go on as they are. Otherwise another executor takes its place, and this one is

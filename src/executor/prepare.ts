@@ -51,6 +51,12 @@ export interface PrepareRequest {
   remember(note: Note): Promise<void>;
 }
 
+/** What is to be known of a job to go on with it. */
+export type AdoptRequest = Pick<
+  PrepareRequest,
+  "job" | "jobKey" | "runnerId" | "concurrentId" | "projectPath" | "trust" | "remember"
+>;
+
 /** JSON that survives a restart. */
 export type Note = { readonly [key: string]: string | number | boolean | null | readonly string[] };
 

@@ -7,7 +7,7 @@ import type { Executor } from "../executor/executor.ts";
 import type { Reservation } from "../executor/prepare.ts";
 import type { Job, JobProgress, JobResult } from "../job/job.ts";
 import { withoutWords } from "../job/life/life.ts";
-import type { HandledJob, HandleJob } from "../job/life/received.ts";
+import type { FoundJob, HandledJob, HandleJob } from "../job/life/received.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { SessionOffer } from "../session/contract.ts";
@@ -18,6 +18,8 @@ import type { Slot } from "./slots.ts";
 /** One received job with everything that is let go of at its end. */
 export interface Arrival {
   readonly job: Job;
+  /** An earlier process has begun it. */
+  readonly found?: FoundJob;
   readonly entry: RunnerConfig;
   readonly executor: Executor;
   readonly coordinator: Coordinator;
@@ -47,6 +49,8 @@ export interface JobsOptions {
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
   readonly board: Board;
+  /** Fires with a Stop when jobs that can be are left to the runner's next process. */
+  readonly handOver?: AbortSignal;
 }
 
 interface Running {
@@ -56,7 +60,7 @@ interface Running {
 }
 
 /** All jobs between their arrival and the delivery of their last report. `process` is the signal that stops the runner. */
-export function createJobs({ handleJob, isPending, board }: JobsOptions, process: AbortSignal): Jobs {
+export function createJobs({ handleJob, isPending, board, handOver }: JobsOptions, process: AbortSignal): Jobs {
   const running = new Map<string, Running>();
   const current = new AsyncLocalStorage<Running>();
 
@@ -77,15 +81,16 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
   };
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
-    const { job, entry, executor, coordinator, slot, reservation, session, log } = arrival;
+    const { job, found, entry, executor, coordinator, slot, reservation, session, log } = arrival;
     const jobMeter = arrival.meter.job(job);
     const { controller, shown } = mine;
     const seePlace = placeWatcher(arrival.onPlace);
     const onProcess = (): void => controller.abort(process.reason);
     if (process.aborted) onProcess();
     else process.addEventListener("abort", onProcess, { once: true });
-    const told: Pick<BoardEntry, "moved" | "traced" | "offer"> = {
+    const told: Pick<BoardEntry, "moved" | "traced" | "offer" | "outlives"> = {
       offer: shown.offer,
+      outlives: shown.outlives,
       moved: (progress) => {
         shown.moved(progress);
         jobMeter.moved(progress);
@@ -108,9 +113,11 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
           executor,
           coordinator,
           concurrentId,
+          ...(found === undefined ? {} : { found }),
           ...(reservation === undefined ? {} : { reservation }),
           ...(session === undefined ? {} : { session }),
           signal: controller.signal,
+          ...(handOver === undefined ? {} : { handOver }),
           board: told,
         }),
       );
@@ -127,14 +134,15 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
       lettingGo = letGo(reservation, log);
     }
     shown.offer({ cancel: nothingRuns.cancel, usage: nothingRuns.usage });
-    shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
+    if (handled?.outcome !== null)
+      shown.moved({ at: "delivering", outcome: handled === undefined ? unknownEnd : withoutWords(handled.outcome) });
     letGoOnceDelivered(key, mine, handled, arrival.onDelivered);
     await lettingGo;
   };
 
   return {
     take(arrival) {
-      const { job, entry, coordinator, log } = arrival;
+      const { job, found, entry, coordinator, log } = arrival;
       const key = `${coordinator.origin} ${job.id}`;
       const title = `${job.projectName}: ${job.name}`;
       if (running.has(key) || isPending(coordinator.origin, job.id)) {
@@ -145,21 +153,23 @@ export function createJobs({ handleJob, isPending, board }: JobsOptions, process
         return null;
       }
       const repository = withoutSecrets(job.git.repoUrl);
-      log.info("job received", {
+      log.info(found === undefined ? "job received" : "job found running; it goes on", {
         job: job.id,
         title,
         project: job.projectId,
         ...aboutPipeline(job),
         ...(job.queuedSeconds === undefined ? {} : { queued_seconds: job.queuedSeconds }),
         ...(repository === "" ? {} : { repository }),
+        ...(job.correlationId === undefined ? {} : { correlation_id: job.correlationId }),
       });
       const controller = new AbortController();
       const card = {
         id: job.id,
         title,
+        page: pageOf(job, repository),
         runner: entry.id,
         runnerName: entry.name,
-        receivedAt: Date.now(),
+        receivedAt: found === undefined ? Date.now() : Date.parse(found.leftover.record.stored.acceptedAt),
         ...(job.queuedSeconds === undefined ? {} : { queuedSeconds: job.queuedSeconds }),
       };
       const shown = board.add(card, {
@@ -208,6 +218,12 @@ const nothingRuns: JobHandles = {
 
 /** The result of a job whose handling broke: a bug. */
 const unknownEnd: JobResult = { result: "failed", reason: "runner_system_failure" };
+
+/** GitLab has a page for each job below its project's. */
+function pageOf({ id, dialect }: Job, repository: string): string {
+  const project = repository.replace(/\/*(?:\.git)?\/*$/, "");
+  return dialect === "gitlab" && project !== "" ? `${project}/-/jobs/${encodeURIComponent(id)}` : project;
+}
 
 /** Scheme, host and path of a URL. */
 function withoutSecrets(text: string): string {

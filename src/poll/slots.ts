@@ -31,6 +31,11 @@ export interface Slot {
 export interface Slots {
   /** Waits for room, first come, first served; who is held back by a limit of its own token holds nobody else back. */
   acquire(wish: SlotWish, signal: AbortSignal): Promise<Slot>;
+  /**
+   * A job that runs already, whatever may run at once. `number`: that of its token which it has, if nobody else does. `run` answers
+   * with its number.
+   */
+  occupy(wish: SlotWish, number: number): Slot;
   /** A reload changed `concurrent`. Below the number of running jobs nothing is taken away, only nothing is added. */
   setConcurrent(concurrent: number): void;
   /** A reload changed `max_weight`; what holds for `setConcurrent` does for this, too. May be Infinity. */
@@ -117,7 +122,7 @@ export function createSlots(firstConcurrent: number): Slots {
     }
   };
 
-  const reserve = ({ token, weight: mine = 1 }: SlotWish): Slot => {
+  const reserve = ({ token, weight: mine = 1 }: SlotWish, wanted?: number): Slot => {
     const counted = count(token);
     let state: "reserved" | "lent" | "waiting" | "running" | "released" = "reserved";
     let number = -1;
@@ -130,11 +135,20 @@ export function createSlots(firstConcurrent: number): Slots {
       state = "running";
       running++;
       weight += mine;
-      number = 0;
+      number = wanted === undefined || counted.numbers.has(wanted) ? 0 : wanted;
       while (counted.numbers.has(number)) number++;
       counted.numbers.add(number);
       return number;
     };
+
+    const begin = (): number => {
+      counted.requests--;
+      counted.jobs++;
+      reserved--;
+      weight -= mine;
+      return start();
+    };
+    if (wanted !== undefined) begin();
 
     return {
       lend() {
@@ -145,16 +159,15 @@ export function createSlots(firstConcurrent: number): Slots {
         settle();
       },
       run(signal) {
+        if (wanted !== undefined && state === "running") return Promise.resolve(number);
         if (state !== "reserved" && state !== "lent") return Promise.reject(new Error(`a slot cannot run: ${state}`));
-        counted.requests--;
-        counted.jobs++;
         if (state === "reserved") {
-          reserved--;
-          weight -= mine;
-          const number = start();
+          const number = begin();
           settle();
           return Promise.resolve(number);
         }
+        counted.requests--;
+        counted.jobs++;
         if (bears(mine) || signal.aborted) {
           const number = start();
           settle();
@@ -162,17 +175,17 @@ export function createSlots(firstConcurrent: number): Slots {
         }
         state = "waiting";
         return new Promise((resolve) => {
-          const begin = (): void => {
+          const go = (): void => {
             withdraw();
             resolve(start());
           };
-          const one: Received = { weight: mine, start: begin };
+          const one: Received = { weight: mine, start: go };
           withdraw = () => {
             received.delete(one);
-            signal.removeEventListener("abort", begin);
+            signal.removeEventListener("abort", go);
           };
           received.add(one);
-          signal.addEventListener("abort", begin, { once: true });
+          signal.addEventListener("abort", go, { once: true });
           settle();
         });
       },
@@ -214,6 +227,7 @@ export function createSlots(firstConcurrent: number): Slots {
         signal.addEventListener("abort", onAbort, { once: true });
       });
     },
+    occupy: (wish, number) => reserve(wish, number),
     setConcurrent(next) {
       concurrent = next;
       settle();

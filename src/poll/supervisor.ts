@@ -15,6 +15,7 @@ import { createJobs } from "./jobs.ts";
 import { createLeases, type Lease } from "./leases.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
 import { type Poller, startPoller } from "./poller.ts";
+import { type EntryJob, openReception, type Reception } from "./reception.ts";
 import { createSlots } from "./slots.ts";
 
 export interface SupervisorOptions {
@@ -33,6 +34,8 @@ export interface SupervisorOptions {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly timing?: PollTiming;
+  /** Fires with a Stop when jobs that can be are left to the runner's next process. */
+  readonly handOver?: AbortSignal;
   /** A terminal for the job that one request may bring; absent: terminals are not served. */
   readonly offerSession?: () => SessionOffer;
 }
@@ -43,8 +46,16 @@ export interface Supervisor {
    * removed asks no more, and its jobs go on with what they began with. Jobs of the same token count together throughout.
    */
   apply(config: Config): void;
-  /** Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects. */
-  drain(): Promise<void>;
+  /**
+   * Jobs of an earlier process go on, each with the entry that it began with; what `apply` was called with last is not asked for them.
+   * Called right after the first `apply`: they have their slots before a request is made.
+   */
+  adopt(found: readonly EntryJob[]): void;
+  /**
+   * Ask for no more jobs. Resolves when all jobs have ended and their executors are closed; never rejects.
+   * @param lastRequestMs longest that a request for a job which is under way may still take, if that is less than usual
+   */
+  drain(lastRequestMs?: number): Promise<void>;
   /** Ask for no more jobs with these tokens (`RunnerConfig.id`), or with any; what runs goes on. Holds through reloads. */
   pause(tokens: readonly string[] | "all"): void;
   resume(tokens: readonly string[] | "all"): void;
@@ -65,6 +76,7 @@ interface Station {
   readonly id: string;
   readonly origin: string;
   readonly poller: Poller;
+  readonly reception: Reception;
   readonly lease: Lease;
   readonly onRequest: EntryMeter["request"];
   readonly labels: RunnerConfig["labels"];
@@ -81,6 +93,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
   const slots = createSlots(1);
   const jobs = createJobs(options, process);
   const leases = createLeases(options);
+  const around = { jobs, leases, openCoordinator, metrics, log };
   /** By fingerprint, and a number for entries that are the same to the letter. */
   const stations = new Map<string, Station>();
   /** Stations that ask no more but have jobs left. */
@@ -92,6 +105,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
   /** With all, also those that a reload brings. */
   let allPaused = false;
   let draining = false;
+  let { lastRequestMs } = timing;
   const housekeeper = createHousekeeper({
     budgets: () => config?.housekeeping ?? { images: null, volumes: null, builds: null, free: null },
     executors: () => [...new Set([...stations.values()].map(({ lease }) => lease.executor))],
@@ -112,23 +126,10 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       Math.random(),
     );
 
-  const open = (entry: RunnerConfig, from: Config, meter: EntryMeter): { lease: Lease; coordinator: Coordinator } => {
-    try {
-      const coordinator = openCoordinator(entry, meter);
-      return { lease: leases.take(entry, from), coordinator };
-    } catch (error) {
-      meter.close();
-      throw error;
-    }
-  };
-
   const start = (entry: RunnerConfig, from: Config, delayMs: (pauseMs: number) => number): Station => {
-    const entryLog = log.child({ runner: entry.id, name: entry.name });
     const stop = new AbortController();
-    const running = new Set<Promise<void>>();
-    const meter = metrics.entry(entry);
-    const { lease, coordinator } = open(entry, from, meter);
-    const { executor } = lease;
+    const reception = openReception(entry, from, around);
+    const { executor, lease, coordinator, meter, log: entryLog } = reception;
     const { origin } = coordinator;
     const gate = admission.gate({ executor, meter, log: entryLog });
 
@@ -151,27 +152,10 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         pauseMs: () => pauseMs(entry, origin),
         entryCount: () => stations.size,
         // Half of the time is left for the jobs that such a request may still bring.
-        lastRequestMs: () => Math.min(timing.lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
+        lastRequestMs: () => Math.min(lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
         firstDelayMs: delayMs(pauseMs(entry, origin)),
-        receive: (job, slot, reservation, onPlace, session) => {
-          const ended = jobs.take({
-            job,
-            entry,
-            executor,
-            coordinator,
-            slot,
-            reservation,
-            session,
-            meter,
-            log: entryLog,
-            onPlace,
-            onDelivered,
-          });
-          if (ended === null) return false;
-          running.add(ended);
-          void ended.finally(() => running.delete(ended));
-          return true;
-        },
+        receive: (job, slot, reservation, onPlace, session) =>
+          reception.take({ job, slot, reservation, session, onPlace, onDelivered }),
         meter,
         timing,
         log: entryLog,
@@ -184,19 +168,14 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     const leave = async (): Promise<void> => {
       stop.abort(new Stop("shutting_down", "no more jobs are wanted from this entry"));
       await poller.done;
-      await Promise.all(running);
-      const closing = await Promise.allSettled([lease.leave(), coordinator.close()]);
-      for (const result of closing) {
-        if (result.status === "rejected")
-          entryLog.warn("cannot close an entry", { problem: describeError(result.reason) });
-      }
-      meter.close();
+      await reception.close();
       shown[Symbol.dispose]();
     };
     return {
       id,
       origin,
       poller,
+      reception,
       lease,
       labels: entry.labels,
       onRequest: meter.request,
@@ -204,10 +183,25 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     };
   };
 
-  const leave = (station: Station): void => {
+  const leave = (station: Pick<Station, "end">): void => {
     const ended = station.end();
     leaving.add(ended);
     void ended.finally(() => leaving.delete(ended));
+  };
+
+  /** Where jobs go on whose entry is another by now, or gone. */
+  const guests = (found: readonly EntryJob[], from: Config): void => {
+    const opened = new Map<string, Reception>();
+    for (const { entry, found: one } of found) {
+      try {
+        const reception = opened.get(entry.fingerprint) ?? openReception(entry, from, around);
+        opened.set(entry.fingerprint, reception);
+        reception.takeUp(one, slots);
+      } catch (error) {
+        void one.bury(describeError(error));
+      }
+    }
+    for (const reception of opened.values()) leave({ end: () => reception.close() });
   };
 
   return {
@@ -264,6 +258,16 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         })),
       );
     },
+    adopt(found) {
+      if (config === undefined || draining) return;
+      const home = ({ entry }: EntryJob): Station | undefined =>
+        [...stations.values()].find(({ reception }) => reception.entry.fingerprint === entry.fingerprint);
+      for (const one of found) home(one)?.reception.takeUp(one.found, slots);
+      guests(
+        found.filter((one) => home(one) === undefined),
+        config,
+      );
+    },
     pause(tokens) {
       if (tokens === "all") allPaused = true;
       const ids = tokens === "all" ? [...stations.values()].map(({ id }) => id) : tokens;
@@ -277,8 +281,9 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
     },
     tidy: housekeeper.tidy,
     pressForRoom: housekeeper.press,
-    async drain() {
+    async drain(mostMs = lastRequestMs) {
       draining = true;
+      lastRequestMs = Math.min(lastRequestMs, mostMs);
       const tidied = housekeeper.close();
       for (const station of stations.values()) leave(station);
       stations.clear();

@@ -55,6 +55,11 @@ export function createChain(patterns: Patterns, from?: ChainState): Chain {
       return text.push(mask.push(rest));
     },
     flush() {
+      if (missing > 0) {
+        // What was to come once more is lost: what comes next is something else.
+        missing = 0;
+        start();
+      }
       // A copy: the first part may lie in the mask's memory.
       return Buffer.concat([text.push(mask.flush()), text.flush()]);
     },

@@ -21,8 +21,10 @@ export interface Trace {
   mask(text: string): string;
   /** A line of the runner's own, in order with `output`, on a line of its own, masked, kept also beyond the limit. */
   print(text: string, tone?: Tone): void;
-  /** Fold markers around `body`, if the coordinator knows them. */
-  section<T>(name: string, body: () => Promise<T>): Promise<T>;
+  /** The same where the line that is being written has ended: it tells nothing of what is printed meanwhile. */
+  aside(text: string, tone?: Tone): void;
+  /** Fold markers around `body`, if the coordinator knows them. `left`: those that an earlier process has put there. */
+  section<T>(name: string, body: () => Promise<T>, left?: "open" | "closed"): Promise<T>;
   /** Everything written so far is spooled, also what the mask held back. Called where a stage ends. */
   flush(): Promise<void>;
   /** Bytes `[from, from + maxBytes)`, fewer at the end; in `into`, where it is given and large enough. */
@@ -34,6 +36,11 @@ export interface Trace {
   /** Where it is now: what waits to become a line becomes one. The spool's part of it may not be on disk yet. */
   locate(): TracePosition;
   end(): Promise<void>;
+  /**
+   * Leaves it as it is to another process: nothing that comes from now on is taken, what was held back is not given out. Where it
+   * is has been told its keeper when this resolves. More than once is once.
+   */
+  letGo(): Promise<void>;
   /** Lets go of the file. */
   close(): Promise<void>;
 }

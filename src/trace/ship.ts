@@ -38,6 +38,8 @@ export interface ShipOptions {
   readonly log: Log;
   /** Told how much of the trace has arrived. */
   readonly onAcknowledged?: (offset: number) => void;
+  /** An earlier process has shipped it up to here at least. Then the first thing is to ask whether the job is still wanted. */
+  readonly arrived?: number;
   readonly timing?: ShipTiming;
 }
 
@@ -73,6 +75,7 @@ export function shipTrace({
   onStatus,
   log,
   onAcknowledged,
+  arrived,
   timing = {},
 }: ShipOptions): Shipper {
   const gitlab = job.dialect === "gitlab";
@@ -88,9 +91,9 @@ export function shipTrace({
   const calls = new AbortController();
 
   let block: Buffer | undefined;
-  let sent = 0;
+  let sent = Math.min(arrived ?? 0, trace.size);
   /** End of what was ever sent, answered or not. */
-  let offered = 0;
+  let offered = arrived === undefined ? 0 : trace.size;
   let gone = false;
   let canceling = false;
   let finishing = false;
@@ -201,6 +204,7 @@ export function shipTrace({
   }
 
   async function run(): Promise<void> {
+    if (arrived !== undefined) await probe().catch(retryLater);
     while (!finishing && !gone) {
       const now = performance.now();
       const pieceAt = Math.max(nextPieceAt(), disagreedUntil);

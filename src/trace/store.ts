@@ -29,6 +29,8 @@ export interface Store {
   service(lines: Buffer): void;
   /** Lines of the runner's own, on lines of their own. */
   line(line: Buffer, important: boolean): void;
+  /** The same behind the end of the line that is being written. */
+  aside(line: Buffer, important: boolean): void;
   /** Nothing waits for the end of its line. */
   flush(): void;
   /** The same, and nothing that an earlier process had comes any more. */
@@ -67,6 +69,8 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
   if (stamper !== null) atLineStart = true;
   /** What the runner has to say while what was there before is not complete. */
   const later: (() => void)[] = [];
+  /** What it has to say once the line of output has ended. */
+  const asides: (() => void)[] = [];
   let timer: NodeJS.Timeout | undefined;
 
   /** Whole lines where they have times: a header that is cut would be text to whoever reads it. */
@@ -92,6 +96,20 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
     sayLater();
   }
 
+  function sayAsides(): void {
+    for (const say of asides.splice(0)) say();
+  }
+
+  /** More of the script's last line may come. */
+  function inLine(): boolean {
+    return stamper === null ? !atLineStart : stamper.state.open === "script" || stamper.heldSince !== undefined;
+  }
+
+  /** How much of `bytes` comes before what waits for the end of a line. */
+  function lineOf(bytes: Buffer): Buffer {
+    return asides.length === 0 ? bytes : bytes.subarray(0, bytes.indexOf(NEWLINE) + 1 || bytes.length);
+  }
+
   function sayLater(): void {
     for (const say of later.splice(0)) say();
   }
@@ -100,7 +118,10 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
   function repeatLines(): void {
     for (let own = replay?.takeLine(); own; own = replay?.takeLine()) {
       if (stamper !== null) {
-        putLine(own.bytes, true, true);
+        const { bytes } = own;
+        // The break of the script's last line may be one that was added: if it was its own, that comes once more.
+        if (inLine()) asides.push(() => putLine(bytes, true, true));
+        else putLine(bytes, true, true);
         continue;
       }
       limit.admitLine(own.bytes, true);
@@ -120,7 +141,8 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
 
   function keep(bytes: Buffer): void {
     for (let rest = bytes; rest.length > 0 && !limit.reached; ) {
-      const piece = replay === null ? rest : rest.subarray(0, replay.room);
+      if (stamper === null && atLineStart && replay === null) sayAsides();
+      const piece = replay === null && stamper === null ? lineOf(rest) : rest.subarray(0, replay?.room);
       rest = rest.subarray(piece.length);
       const kept = cut(piece, limit.admitOutput(piece));
       put(kept);
@@ -139,13 +161,23 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
       if (differs) giveUpReplay();
       else repeatLines();
     }
-    if (fresh.length > 0) keep(stamper.push("script", fresh));
+    const line = lineOf(fresh);
+    if (line.length > 0) keep(stamper.push("script", line));
+    if (asides.length > 0 && line.at(-1) === NEWLINE) sayAsides();
+    if (line.length < fresh.length) keep(stamper.push("script", fresh.subarray(line.length)));
     wait(stamper);
   }
 
   function line(text: Buffer, important: boolean): void {
+    sayAsides();
     if (replay !== null) later.push(() => putLine(text, important, true));
     else putLine(text, important, true);
+  }
+
+  function aside(text: Buffer, important: boolean): void {
+    if (replay !== null) later.push(() => aside(text, important));
+    else if (!inLine()) putLine(text, important, true);
+    else asides.push(() => putLine(text, important, true));
   }
 
   /** @param own it does not follow from the output */
@@ -196,12 +228,14 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
       else keepService(lines);
     },
     line,
+    aside,
     flush,
     settle() {
       flush();
       if (replay !== null && !replay.complete) giveUpReplay();
       replay = null;
       sayLater();
+      sayAsides();
     },
     get position() {
       return {

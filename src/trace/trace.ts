@@ -10,6 +10,7 @@ import { compilePatterns, type Patterns } from "./mask/patterns.ts";
 import { createPositions } from "./positions.ts";
 import { sectionHeading, sectionMarker } from "./sections.ts";
 import { openSpool } from "./spool.ts";
+import { cutTornHeader } from "./stamp/torn.ts";
 import { openStore } from "./store.ts";
 
 /** Worked on at a time. Smaller where a job's secrets make each byte costly, so that no turn takes long. */
@@ -25,6 +26,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   const secrets = new Set(options.secrets);
   const compile = (): Patterns => compilePatterns(secretForms(secrets), options.secretPrefixes);
   let patterns = compile();
+  if (options.resume !== undefined && options.stamps === true) await cutTornHeader(options.path);
   const spool = await openSpool(options.path);
   const store = await openStore(spool, options).catch(async (error: unknown) => {
     await spool.close();
@@ -33,13 +35,14 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   const { keeper, resume } = options;
   const chain = createChain(patterns, resume?.position.chain);
   const position = (): TracePosition => ({ ...store.position, chain: chain.state() });
-  const positions = keeper === undefined ? undefined : createPositions(keeper, spool, position);
+  const positions = keeper === undefined ? undefined : createPositions(keeper, spool, position, store.flush);
   const listeners = new Set<() => void>();
   /** What the runner itself has to say waits its turn between the writes of the script, as one of them. */
   const turns = new WeakMap<Uint8Array, () => void>();
   let sliceBytes = MAX_SLICE_BYTES / 4;
   let ended = false;
   let ending: Promise<void> | undefined;
+  let leaving: Promise<void> | undefined;
 
   const masked = (text: string): string => maskText(patterns, text).toString();
   const notify = (): void => {
@@ -55,16 +58,10 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     if (tookMs > LONG_SLICE_MS) {
       sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((Math.min(sliceBytes, bytes.length) * LONG_SLICE_MS) / tookMs));
     } else if (bytes.length === sliceBytes) sliceBytes = Math.min(MAX_SLICE_BYTES, sliceBytes * 2);
-    look();
+    positions?.look();
   }
 
-  function look(): void {
-    if (positions?.due !== true) return;
-    store.flush();
-    positions.note();
-  }
-
-  const dropping = (): boolean => store.full || spool.broken.aborted || ended;
+  const dropping = (): boolean => store.full || spool.broken.aborted || ended || leaving !== undefined;
 
   async function processLong(bytes: Uint8Array): Promise<void> {
     let turnStart = performance.now();
@@ -79,6 +76,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       turnStart = performance.now();
     }
     chain.skip(bytes.length - at);
+    positions?.look();
   }
 
   const output = new Writable({
@@ -88,6 +86,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       if (turn !== undefined) turn();
       else if (dropping()) {
         chain.skip(chunk.length);
+        positions?.look();
         return done();
       } else if (chunk.length > sliceBytes) {
         processLong(chunk).then(() => done(), done);
@@ -117,7 +116,7 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
     write(chunk: string | Buffer, _encoding, done) {
       const lines = maskText(patterns, chunk.toString());
       inTurn(() => {
-        if (!ended) store.service(lines);
+        if (!ended && leaving === undefined) store.service(lines);
         done();
       });
     },
@@ -125,11 +124,14 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   services.on("error", () => {});
 
   async function flush(): Promise<void> {
+    if (leaving !== undefined) return await leaving;
     await new Promise<void>((resolve) =>
       inTurn(() => {
-        store.output(chain.flush());
-        store.settle();
-        positions?.note();
+        if (leaving === undefined) {
+          store.output(chain.flush());
+          store.settle();
+          positions?.note();
+        }
         resolve();
       }),
     );
@@ -139,17 +141,36 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   function mark(edge: "start" | "end", name: string): void {
     const unixSeconds = Math.floor(Date.now() / 1000);
     inTurn(() => {
+      if (leaving !== undefined) return;
       store.line(sectionMarker(edge, name, unixSeconds), false);
       // With times a script's first line is not the marker's any more, and a section has no name without one.
       if (options.stamps && edge === "start") store.line(runnerLine(sectionHeading(name), "notice"), false);
-      look();
+      positions?.look();
     });
   }
 
   async function end(): Promise<void> {
     await flush();
+    positions?.end();
     ended = true;
     notify();
+  }
+
+  function say(text: string, tone: Tone, put: (line: Buffer, important: boolean) => void): void {
+    if (ended) return;
+    const line = runnerLine(masked(text), tone);
+    inTurn(() => {
+      if (leaving !== undefined) return;
+      put(line, tone !== "plain");
+      positions?.look();
+    });
+  }
+
+  async function leave(): Promise<void> {
+    store.flush();
+    positions?.note();
+    await spool.written();
+    positions?.end();
   }
 
   return {
@@ -178,28 +199,23 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       if (secrets.size === known) return;
       patterns = compile();
       inTurn(() => {
+        if (leaving !== undefined) return;
         store.output(chain.renew(patterns));
         store.flush();
         positions?.note();
       });
     },
     mask: masked,
-    print(text: string, tone: Tone = "plain") {
-      if (ended) return;
-      const line = runnerLine(masked(text), tone);
-      inTurn(() => {
-        store.line(line, tone !== "plain");
-        look();
-      });
-    },
-    async section(name, body) {
+    print: (text, tone = "plain") => say(text, tone, store.line),
+    aside: (text, tone = "plain") => say(text, tone, store.aside),
+    async section(name, body, left) {
       if (!options.sections) return body();
-      mark("start", name);
+      if (left === undefined) mark("start", name);
       try {
         return await body();
       } finally {
         await flush();
-        mark("end", name);
+        if (left !== "closed") mark("end", name);
       }
     },
     flush,
@@ -211,8 +227,9 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       };
     },
     end: () => (ending ??= end()),
+    letGo: () => (leaving ??= leave()),
     async close() {
-      await (ending ??= end());
+      await (leaving ?? (ending ??= end()));
       await spool.close();
     },
   };

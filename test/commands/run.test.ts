@@ -103,6 +103,34 @@ describe("run", () => {
     expect(await program.status()).toBe(0);
   });
 
+  test("on SIGUSR2 leaves what can be left to the next process, once the rest has ended", async () => {
+    const server = await coordinator((count) =>
+      count === 1 ? { job: "short" } : count === 2 ? { job: "durable" } : 204,
+    );
+    const program = run([await configure({ url: server.url, tokens: ["a"], concurrent: 3 })]);
+    await program.says("started durable");
+    await program.says("started short");
+    program.child.kill("SIGUSR2");
+    await program.says("asking for no more jobs");
+    program.child.kill("SIGUSR2");
+    expect(await program.status()).toBe(0);
+    expect(program.text).toMatch(/ended short by itself\n[\s\S]*left durable\n[\s\S]*closed\n/);
+  });
+
+  test("on SIGTERM after SIGUSR2 ends all that has not been left by then", async () => {
+    const { url } = await coordinator((count) =>
+      count === 1 ? { job: "long" } : count === 2 ? { job: "durable" } : 204,
+    );
+    const program = run([await configure({ url, tokens: ["a"], concurrent: 3 })]);
+    await program.says("started durable");
+    await program.says("started long");
+    program.child.kill("SIGUSR2");
+    await program.says("asking for no more jobs");
+    program.child.kill("SIGTERM");
+    expect(await program.status()).toBe(0);
+    for (const job of ["long", "durable"]) expect(program.text).toContain(`ended ${job} shutting_down`);
+  });
+
   test("ends at once on a second signal", async () => {
     const { url } = await coordinator((count) => (count === 1 ? { job: "deaf" } : 204));
     const program = run([await configure({ url, tokens: ["a"] })]);

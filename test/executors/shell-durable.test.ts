@@ -18,7 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
-import { SystemFailure } from "../../src/errors.ts";
+import { Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import type { Note } from "../../src/executor/prepare.ts";
 import { never } from "../../src/time.ts";
@@ -54,6 +54,9 @@ function room(dir: string): string {
 }
 
 const durable = (options: DepsOptions = {}) => opened({ durable: true, killGraceMs: 300, ...options });
+
+/** Keeps nothing of a script. */
+const silently = { begins: () => {}, settled: () => 0, say: () => {}, ended: async () => {} };
 
 /** Process numbers of a script's attendant, pump and dd. */
 function carriers(attendant: number): { attendant: number; pump: number; dd: number } {
@@ -131,6 +134,7 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
     const begun: [Note, string[]][] = [];
     let settled = 0;
     const keeping = {
+      ...silently,
       begins: (place: Note) => void begun.push([place, list(String(place.directory))]),
       settled: () => settled,
     };
@@ -254,6 +258,37 @@ describe.runIf(onLinux)("scripts of the shell executor that do not need the runn
     }
   });
 
+  test("that is handed over is let be, and gone on with by its place", async () => {
+    const { dir, executor } = durable();
+    const environment = await preparedIn(executor);
+    const places: Note[] = [];
+    const handingOver = new AbortController();
+    const output = new Sink();
+    const go = join(dir, "go");
+    const text = `echo of $PPID; until [ -e ${go} ]; do sleep 0.02; done; echo over; exit 3`;
+    const script = scriptOf(environment, source(text));
+    const keeping = {
+      ...{ begins: (place: Note) => void places.push(place), settled: () => 0 },
+      ...{ say: () => {}, ended: async () => {} },
+    };
+    const ended = environment.run({ ...script, keeping }, output, handingOver.signal);
+    const [, attendant = ""] = await output.until(/of (\d+)\n/);
+    const stop = new Stop("handing_over", "the next process goes on");
+    handingOver.abort(stop);
+    await expect(ended).rejects.toBe(stop);
+    expect(isAlive(Number(attendant))).toBe(true);
+    expect(rooms(dir)).toHaveLength(1);
+    const [place] = places;
+    if (place === undefined) throw new Error("no place was kept");
+
+    writeFileSync(go, "");
+    const later = new Sink();
+    const resume = { place, from: output.text.length };
+    const exit = await environment.run({ ...script, keeping: { ...keeping, resume } }, later, never);
+    expect([exit.code, later.text]).toEqual([3, "over\n"]);
+    expect(rooms(dir)).toEqual([]);
+  });
+
   test("a program that is missing is named, and the job runs as ever", async () => {
     const bin = newDirectory();
     onTestFinished(() => rmSync(bin, { recursive: true }));
@@ -308,7 +343,12 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
     return await preparedIn(executor, { ...sampleRequest(), jobKey });
   }
 
-  const resuming = (place: Note, from: number) => ({ begins: () => {}, settled: () => from, resume: { place, from } });
+  const resuming = (place: Note, from: number, said: string[] = []) => ({
+    ...silently,
+    say: (text: string) => void said.push(text),
+    settled: () => from,
+    resume: { place, from },
+  });
 
   test("is gone on with, from any byte, and its leftovers are ended; it never runs twice", async () => {
     const { dir } = durable();
@@ -318,14 +358,13 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
     const place = await orphan(dir, jobKey, text, String(started));
     const environment = await successor(dir, jobKey);
     const output = new Sink();
-    const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 15) };
+    const said: string[] = [];
+    const script = { ...scriptOf(environment, source("echo never")), keeping: resuming(place, 15, said) };
     const ended = environment.run(script, output, never);
     writeFileSync(String(go), "");
     expect(await ended).toEqual({ code: 4, signal: null });
-    expect(output.text.startsWith(`${proof}${numbers}`.slice(15))).toBe(true);
-    expect(output.text.slice(proof.length + numbers.length - 15)).toMatch(
-      /^\S*WARNING: The script left a process running; ended sleep/,
-    );
+    expect(output.text).toBe(`${proof}${numbers}`.slice(15));
+    expect(said).toEqual([expect.stringMatching(/^WARNING: The script left a process running; ended sleep/)]);
     expect(readFileSync(String(started), "utf8")).toBe("x\n");
     expect(rooms(dir)).toEqual([]);
   });

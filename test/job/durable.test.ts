@@ -97,12 +97,12 @@ function keep(logged: LogLine[] = [], at = dir, jobKey = "7e3b05c2-17-0123456789
 function begin(): KeptJob {
   const kept = keep();
   kept.limit(60_000);
-  kept.note({ kind: "preparing", attempt: 1 });
+  kept.note({ kind: "preparing", attempt: 1, uptimeSeconds: 1 });
   kept.note({ kind: "prepared", handle: { place: "/builds/x" } });
   kept.plan(plan);
   kept.hide(["l3arnt-l4ter"]);
-  kept.note({ kind: "begun", stage: 0 });
-  kept.begin("proof", { from: 0, line: () => null }).begins({ dir: "/run/x/1" });
+  kept.note({ kind: "begun", stage: 0, uptimeSeconds: 2 });
+  kept.begin("proof", { from: 0, line: () => null, tailBytes: 0 }).begins({ dir: "/run/x/1" });
   return kept;
 }
 
@@ -129,7 +129,7 @@ describe("what is kept of a job", () => {
     expect(existsSync(join(dir, "payload"))).toBe(false);
     expect((await look()).is).toBe("unusable");
     kept.hide(["more"]);
-    kept.note({ kind: "finished" });
+    kept.note({ kind: "over" });
     expect(existsSync(join(dir, "payload"))).toBe(false);
   });
 
@@ -185,7 +185,7 @@ describe("what is kept of a job", () => {
     const torn = await look();
     if (torn.is !== "whole") throw new Error(JSON.stringify(torn));
     expect(torn.kept.entries.at(-1)).toEqual({ kind: "script", number: 1, proof: "proof" });
-    expect(torn.kept.checkpoint).toBeNull();
+    expect(torn.kept.checkpoint).toMatchObject({ seq: 1, script: 0, trace: { spool: 0 } });
   });
 
   test("is not followed where it has a word of another version", async () => {
@@ -207,7 +207,7 @@ describe("what is kept of a job", () => {
     rmSync(join(dir, "payload"));
     mkdirSync(join(dir, "payload"));
     kept.plan(plan);
-    kept.note({ kind: "finished" });
+    kept.note({ kind: "over" });
     kept.end();
     expect(logged).toMatchObject([
       { level: "warn", message: "what this job does cannot be kept: it will end with this process" },

@@ -20,7 +20,9 @@ const known = "entries" in read ? read : { entries: [], length: 0 };
 const start = checkpoint === null ? { raw: 0, line: null } : resumeFrom(checkpoint);
 const life = openLife(join(dir, "life"), "2.0.0", known.length);
 const checkpoints = openCheckpoints(join(dir, "at"), checkpoint?.seq);
-const note = (position: TracePosition): void => checkpoints.write(checkpointOf(script, position));
+const note = (position: TracePosition): void => {
+  checkpoints.write(checkpointOf(script, position));
+};
 const lines = known.entries.flatMap((entry) =>
   entry.kind === "own" ? { at: entry.at, bytes: Buffer.from(entry.text) } : [],
 );

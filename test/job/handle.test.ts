@@ -197,7 +197,7 @@ for (const dialect of ["alloy", "gitlab"] as const) {
       return refused % 2 ? { kind: "status", status: 500 } : { kind: "drop" };
     };
     const { outcome, delivered } = await handling.handle(received);
-    expect(outcome.result).toBe("success");
+    expect(outcome?.result).toBe("success");
     expect(handling.outbox.gauges().entries).toBe(1);
     await enough.promise;
     local.intercept = undefined;

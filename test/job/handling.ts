@@ -17,6 +17,7 @@ import type { HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
+import { createMetrics } from "../../src/metrics/metrics.ts";
 import { resolveSecrets } from "../../src/secrets/resolve.ts";
 import { never } from "../../src/time.ts";
 import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
@@ -34,10 +35,13 @@ export interface HandlingOptions {
   readonly timing?: HandleDeps["timing"];
   /** With what secrets of durable jobs are kept. */
   readonly liveKey?: Buffer;
+  /** Leaves durable jobs to the next process. */
+  readonly handOver?: AbortSignal;
 }
 
 /** One `[[runners]]` entry with everything that handles its jobs, but no polling. */
-export async function openHandling({ url, token, dir: given, entry: lines = "", timing, liveKey }: HandlingOptions) {
+export async function openHandling(options: HandlingOptions) {
+  const { url, token, dir: given, entry: lines = "", timing, liveKey, handOver } = options;
   const dir = given ?? (await mkdtemp(join(tmpdir(), "alloy-handle-")));
   const logged: LogLine[] = [];
   const log = recordingLog(logged);
@@ -98,6 +102,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       scratchDir: stateDir.scratchDir,
       otherUser: () => false,
       minFreeBytes: () => 0,
+      meter: createMetrics({ version: "test" }).cloud,
       log,
     }).open,
     scratchDir: stateDir.scratchDir,
@@ -139,7 +144,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
       concurrentId: number | Promise<number> = 0,
     ): Promise<HandledJob> {
       const shown = board.add(
-        { id: job.id, title: job.name, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
+        { id: job.id, title: job.name, page: "", runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
         {
           trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
           cancel: () => {},
@@ -153,6 +158,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
         coordinator,
         concurrentId,
         signal,
+        ...(handOver === undefined ? {} : { handOver }),
         board: {
           moved: (progress) => {
             states.push(progress);
@@ -162,6 +168,7 @@ export async function openHandling({ url, token, dir: given, entry: lines = "", 
             traced += bytes;
             shown.traced(bytes);
           },
+          outlives: shown.outlives,
           offer: shown.offer,
         },
       });

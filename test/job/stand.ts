@@ -193,6 +193,7 @@ export function createStand({ shell: shellName = "bash" }: { shell?: ShellName }
       stopWatching();
       await reading;
       await trace.close();
+      if (outcome === null) throw new Error("the job was handed over");
       const text = (await readFile(path, "utf8")).replace(/\x1b\[[0-9;]*[mK]/g, "");
       return { outcome, trace: text, states, logged, tookMs };
     },

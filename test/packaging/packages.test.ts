@@ -1,8 +1,8 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
@@ -100,14 +100,13 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
 
   async function register({ root }: Booted): Promise<string> {
     const { token } = coordinator.addRunner();
-    const entry = `[[runners]]\nname = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n`;
+    const entry = `[[runners]]\nname = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\ndurable = true\n`;
     await writeFile(join(root, "etc/alloy-runner/config.toml"), entry, { mode: 0o600 });
     return token;
   }
 
   /**
-   * Installs and starts the package; a job runs as the package's account, and an upgrade in the middle of a job waits
-   * for it.
+   * Installs and starts the package; a job runs as the package's account, and goes on through an upgrade in the middle of it.
    */
   async function live(it: Booted, install: readonly string[], upgrade: readonly string[]): Promise<void> {
     const { must, exec } = it;
@@ -126,18 +125,20 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
 
     const before = (await must(["systemctl", "show", "-p", "MainPID", "alloy-runner"])).trim();
     const slow = coordinator.enqueue({
-      script: ["echo started", "until [ -e /tmp/go-on ]; do sleep 0.1; done"],
+      script: ["echo started >>/tmp/starts", "until [ -e /tmp/go-on ]; do sleep 0.1; done", "echo ended"],
       runnerToken: token,
     });
-    await slow.traceContains("started\n");
+    await until("the job runs", async () => existsSync(join(it.root, "tmp/starts")));
     await must(upgrade);
-    expect(slow.status).toBe("running");
-    await must(["touch", "/tmp/go-on"]);
-    expect((await slow.finished()).status).toBe("success");
     await until("restarted", async () => {
       const now = await must(["systemctl", "show", "-p", "MainPID,ActiveState", "alloy-runner"]);
       return now.includes("ActiveState=active") && !now.includes(before);
     });
+    expect(slow.status).toBe("running");
+    await must(["touch", "/tmp/go-on"]);
+    expect((await slow.finished()).status).toBe("success");
+    expect(slow.trace).toMatch(/The runner was restarted[\s\S]*ended\n/);
+    expect(await readFile(join(it.root, "tmp/starts"), "utf8")).toBe("started\n");
     const last = coordinator.enqueue({ runnerToken: token });
     expect((await last.finished()).status).toBe("success");
   }
@@ -182,6 +183,52 @@ getent passwd alloy-runner; getent group alloy-runner; ps ax -o args | grep '^/u
     expect((await it.exec(["systemctl", "cat", "alloy-runner"])).code).not.toBe(0);
     await unharmed();
   }, 180_000);
+
+  test("an upgrade from a version that does not know how to hand over lets its jobs finish", async () => {
+    const it = await booted();
+    const old = join(it.root, "root/old");
+    const put = async (path: string, text: string, mode: number) => {
+      await mkdir(join(old, dirname(path)), { recursive: true });
+      await writeFile(join(old, path), text, { mode });
+    };
+    // Another signal than that for draining would end it, as it did the old versions.
+    const program = `#!/bin/sh
+trap 'until [ -e /tmp/go-on ]; do sleep 0.05; done; echo drained >/tmp/drained; exit 0' QUIT
+systemd-notify --ready
+while :; do sleep 0.05; done`;
+    await put("usr/bin/alloy-runner", program, 0o755);
+    const unit = `[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/usr/bin/alloy-runner
+Restart=always
+KillSignal=SIGQUIT
+KillMode=mixed
+[Install]
+WantedBy=multi-user.target
+`;
+    await put("usr/lib/systemd/system/alloy-runner.service", unit, 0o644);
+    const control = `Package: alloy-runner\nVersion: 1.9.0-1\nArchitecture: ${arch.deb}\nMaintainer: nobody\nDescription: old\n`;
+    await put("DEBIAN/control", control, 0o644);
+    await it.must(["dpkg-deb", "--build", "/root/old", "/root/old.deb"]);
+    await it.must(["dpkg", "--install", "--force-depends", "/root/old.deb"]);
+    await it.must(["systemctl", "daemon-reload"]);
+    await it.must(["systemctl", "start", "alloy-runner"]);
+
+    await it.must(["dpkg", "--install", "--force-depends", `/root/${DEB}`]);
+    // Whoever restarts it meanwhile, as needrestart does, waits like the package.
+    const restarted = it.must(["systemctl", "restart", "alloy-runner"]);
+    expect((await it.must(["systemctl", "show", "-p", "ActiveState", "alloy-runner"])).trim()).toBe(
+      "ActiveState=deactivating",
+    );
+    await it.must(["touch", "/tmp/go-on"]);
+    await restarted;
+    expect(await readFile(join(it.root, "tmp/drained"), "utf8")).toBe("drained\n");
+    expect((await it.must(["systemctl", "show", "-p", "KillMode,ActiveState", "alloy-runner"])).trim()).toBe(
+      "KillMode=process\nActiveState=active",
+    );
+    expect((await it.exec(["alloy-runner", "status"])).stdout).toContain("active (running), no runner is configured");
+  }, 120_000);
 
   test("a service that was installed by hand stays in force", async () => {
     const it = await booted();

@@ -40,9 +40,9 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     }
   };
 
-  async function configure(file: string, stateDir: string): Promise<string> {
+  async function configure(file: string, stateDir: string, more = ""): Promise<string> {
     const { token } = coordinator.addRunner();
-    const entry = `name = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"`;
+    const entry = `name = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n${more}`;
     await writeFile(inside(file), `state_dir = "${stateDir}"\n[[runners]]\n${entry}\n`, { mode: 0o600 });
     return token;
   }
@@ -153,6 +153,90 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(left).toBe("");
     expect(existsSync(inside("/etc/alloy-runner/config.toml"))).toBe(true);
     expect((await runner("uninstall")).code).toBe(0);
+  });
+
+  test("a durable job goes on through restarts and a crash, its trace whole", { timeout: 120_000 }, async () => {
+    await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
+    const file = "/etc/alloy-runner/kept.toml";
+    const runnerToken = await configure(file, "/var/lib/alloy-runner/kept", "durable = true");
+    const service = ["--service", "kept"];
+    const where = ["--user", "builder", "--working-directory", "/home/builder", "--config", file];
+    expect(await runner("install", ...where, ...service)).toMatchObject({ code: 0 });
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    const job = coordinator.enqueue({
+      script: [
+        "echo once >>/tmp/kept-runs",
+        "for step in 1 2 3; do until [ -e /tmp/kept-$step ]; do sleep 0.05; done; seq 1 $((step * 1000)); echo $SECRET $step; done",
+      ],
+      afterScript: ["echo afterwards, $CI_JOB_STATUS"],
+      variables: [{ key: "SECRET", value: "geheimnis-4711", masked: true }],
+      artifacts: { paths: ["."], untracked: true },
+      runnerToken,
+    });
+    await until("the script runs", async () => existsSync(inside("/tmp/kept-runs")));
+    const steps: [string, () => Promise<unknown>][] = [
+      ["systemctl restart", () => system.must(["systemctl", "restart", "kept"])],
+      ["alloy-runner restart", () => runner("restart", ...service)],
+      ["kill -9", () => system.must(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "kept"])],
+    ];
+    for (const [index, [what, act]] of steps.entries()) {
+      const before = await show("MainPID", "kept");
+      const began = performance.now();
+      await act();
+      await until(`${what}: started again`, async () => {
+        const now = await show("MainPID", "kept");
+        return now !== before && now !== "0" && (await show("ActiveState", "kept")) === "active";
+      });
+      expect(performance.now() - began).toBeLessThan(20_000);
+      await writeFile(inside(`/tmp/kept-${index + 1}`), "");
+      await job.traceContains(`[MASKED] ${index + 1}\n`);
+    }
+    expect((await job.finished()).status).toBe("success");
+    const numbers = [...job.trace.matchAll(/^(\d+)$/gm)].map(([, number]) => Number(number));
+    const expected = [1, 2, 3].flatMap((step) => Array.from({ length: step * 1000 }, (_, index) => index + 1));
+    expect(numbers).toEqual(expected);
+    expect(job.trace).toContain("afterwards, success\n");
+    expect(job.trace).not.toContain("geheimnis");
+    expect(job.trace.match(/the job went on/g)).toHaveLength(3);
+    expect(await readFile(inside("/tmp/kept-runs"), "utf8")).toBe("once\n");
+    expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
+  });
+
+  test("a stop that has no more time for a durable job ends it, and the next start reports it", async () => {
+    await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
+    const file = "/etc/alloy-runner/brief.toml";
+    const runnerToken = await configure(file, "/var/lib/alloy-runner/brief", "durable = true");
+    const where = ["--user", "builder", "--working-directory", "/home/builder", "--config", file];
+    const service = ["--service", "brief"];
+    expect(await runner("install", ...where, ...service, "--drain-timeout", "1s")).toMatchObject({ code: 0 });
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    const job = coordinator.enqueue({ script: ["echo begun", "setsid sleep 6001 & sleep 6002"], runnerToken });
+    await job.traceContains("begun\n");
+    const doctor = async () => (await runner("doctor", "--config", file)).stdout;
+    expect(await doctor()).toContain("durable jobs brief.service: a restart hands them over, a stop ends them");
+    await system.must(["mkdir", "-p", "/run/systemd/system/brief.service.d"]);
+    await writeFile(inside("/run/systemd/system/brief.service.d/old.conf"), "[Service]\nKillMode=mixed\n");
+    await system.must(["systemctl", "daemon-reload"]);
+    expect(await doctor()).toContain("durable jobs brief.service: a restart ends them: KillMode=mixed");
+    await system.must(["rm", "-r", "/run/systemd/system/brief.service.d"]);
+    await system.must(["systemctl", "daemon-reload"]);
+
+    const processes = async () => (await system.exec(["pgrep", "-f", "sleep 600[12]|attends to a script"])).stdout;
+    expect((await processes()).trim().split("\n").length).toBeGreaterThanOrEqual(4);
+
+    await runner("stop", ...service);
+    expect(await processes()).toBe("");
+    const { stdout: left } = await system.exec([
+      "sh",
+      "-c",
+      "find /run/alloy-runner -mindepth 2 ! -name 'pipe-*'; find /var/lib -name payload",
+    ]);
+    expect(left).toBe("");
+    expect(job.status).toBe("running");
+
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    expect(await job.finished()).toMatchObject({ status: "failed", failureReason: "runner_system_failure" });
+    expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
   });
 
   test("several services live side by side, and those of others are left alone", async () => {

@@ -6,5 +6,10 @@ import { Sink, sampleRequest, scriptOf, source } from "./executor-kit.ts";
 const [dir = "", jobKey = "", text = ""] = process.argv.slice(2);
 const executor = openIn(dir, { durable: true });
 const environment = await executor.prepare({ ...sampleRequest(), jobKey }, new Sink(), never);
-const keeping = { begins: (place: unknown) => console.log(JSON.stringify(place)), settled: () => 0 };
+const keeping = {
+  begins: (place: unknown) => console.log(JSON.stringify(place)),
+  settled: () => 0,
+  say: () => {},
+  ended: async () => {},
+};
 await environment.run({ ...scriptOf(environment, source(text)), keeping }, new Sink(), never);

@@ -249,7 +249,7 @@ test("many dependencies come to their places in their order, and none after one 
       : undefined;
   const script = ["echo NEVER"];
   const bad = await run(both, { script, dependencies: made, projectName: "new", projectId: 78 });
-  expect(bad.outcome.result).toBe("failed");
+  expect(bad.outcome?.result).toBe("failed");
   expect(bad.trace).toContain("The artifacts of made-2");
   expect(bad.trace).not.toContain("NEVER");
   expect([...bad.trace.matchAll(/^Unpacked .* of made-(\d)/gm)].map(([, index]) => index)).toEqual(["0", "1"]);
@@ -302,7 +302,7 @@ test("artifacts that are wanted of a canceled job are uploaded", async () => {
   job.cancel();
   const { outcome, delivered } = await handled;
   await delivered;
-  expect(outcome.result).toBe("canceled");
+  expect(outcome?.result).toBe("canceled");
   expect(job.artifacts).toHaveLength(1);
 });
 

@@ -30,24 +30,26 @@ export function say(output: Writable, reader: Forwarding, tone: keyof typeof TON
   output.write(`${reader.atLineStart ? "" : "\n"}${TONES[tone]}${text}\x1b[0;m\n`);
 }
 
+/** The same as a function of what is said. */
+export function sayingTo(output: Writable, reader: Forwarding): Say {
+  return (tone, text) => say(output, reader, tone, text);
+}
+
+/** Says a line of the runner's own in a trace. */
+export type Say = (tone: keyof typeof TONES, text: string) => void;
+
 /** Tell the trace what was ended: what a script left running, or what was stopped with it. */
-export function sayEnded(
-  output: Writable,
-  reader: Forwarding,
-  result: Ended,
-  graceMs: number,
-  leftovers: boolean,
-): void {
+export function sayEnded(say: Say, result: Ended, graceMs: number, leftovers: boolean): void {
   const { ended, killed, survived } = result;
   if (ended.length > 0) {
     const what = leftovers
       ? `WARNING: The script left ${ended.length === 1 ? "a process" : `${ended.length} processes`} running; ended`
       : `WARNING: Stopped`;
     const hard = killed.length > 0 ? `; ${nameProcesses(killed)} had to be killed after ${graceMs / 1000} s` : "";
-    say(output, reader, "warning", `${what} ${nameProcesses(ended)}${hard}`);
+    say("warning", `${what} ${nameProcesses(ended)}${hard}`);
   }
   if (survived.length > 0) {
-    say(output, reader, "error", `ERROR: Cannot end ${nameProcesses(survived)}: still there after SIGKILL`);
+    say("error", `ERROR: Cannot end ${nameProcesses(survived)}: still there after SIGKILL`);
   }
 }
 

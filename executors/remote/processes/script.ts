@@ -13,7 +13,7 @@ import {
   type Forwarding,
   forward,
 } from "../../common/processes/forward.ts";
-import { type Ended, say, sayEnded } from "../../common/processes/say-ended.ts";
+import { type Ended, say, sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
 import type { RemoteCommands, RemoteProcess } from "../commands.ts";
 import type { RemoteTools } from "../tools.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";
@@ -198,7 +198,7 @@ async function stop(
   const how = await end(host, root, true);
   if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
   await drain(reader, DRAIN_MS);
-  sayEnded(output, reader, how.result, host.killGraceMs, false);
+  sayEnded(sayingTo(output, reader), how.result, host.killGraceMs, false);
 }
 
 interface Leaving {
@@ -216,7 +216,7 @@ async function endLeftovers(
   const how = await end(host, root, false);
   if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
   if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...way, patienceMs: 0 }), signal);
-  sayEnded(output, reader, how.result, host.killGraceMs, true);
+  sayEnded(sayingTo(output, reader), how.result, host.killGraceMs, true);
 }
 
 async function sayUnknown(

@@ -15,7 +15,7 @@ export async function inChosenRoot(
   slot: Slot,
   buildsDir: string,
   { chosenRoot }: PrepareRequest,
-  locks: DirectoryLocks,
+  claimRoot: (root: string) => ReturnType<DirectoryLocks["claim"]>,
 ): Promise<Slot> {
   try {
     const chosen = chosenRoot?.({ buildsDir, projectSlot: slot.number }) ?? null;
@@ -24,24 +24,29 @@ export async function inChosenRoot(
     if (!overlap(real, base) || real.length < base.length) {
       throw refusal(`GIT_CLONE_PATH is "${chosen}", which leads out of the builds directory to "${real}"`);
     }
-    const claim = locks.claim(chosen);
+    const claim = claimRoot(chosen);
     if (claim === null) {
       throw refusal(
         `GIT_CLONE_PATH is "${chosen}", where another job works at the moment. With $CI_CONCURRENT_ID in its path each job has one of its own`,
       );
     }
-    return {
-      ...slot,
-      places: { ...slot.places, root: chosen },
-      [Symbol.dispose]: () => {
-        claim[Symbol.dispose]();
-        slot[Symbol.dispose]();
-      },
-    };
+    return inRoot(slot, chosen, claim);
   } catch (error) {
     slot[Symbol.dispose]();
     throw error;
   }
+}
+
+/** The slot with its sources elsewhere, as an earlier process of the runner has let the job choose. */
+export function inRoot(slot: Slot, root: string, claim: Disposable): Slot {
+  return {
+    ...slot,
+    places: { ...slot.places, root },
+    [Symbol.dispose]: () => {
+      claim[Symbol.dispose]();
+      slot[Symbol.dispose]();
+    },
+  };
 }
 
 /** Where the nearest directory is that exists, without links. */

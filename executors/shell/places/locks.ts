@@ -2,6 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,
   constants,
+  existsSync,
   linkSync,
   openSync,
   readdirSync,
@@ -21,12 +22,22 @@ import { privateDirectory } from "./private-directory.ts";
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
-const claimSchema = z.object({ root: z.string(), pid: z.number(), startedAt: z.number(), bootId: z.string() });
+const claimSchema = z.object({
+  root: z.string(),
+  pid: z.number(),
+  startedAt: z.number(),
+  bootId: z.string(),
+  /** Of a job that may outlive its process: as long as one of these directories is there, it has. */
+  rooms: z.array(z.string()).optional(),
+});
 type Claim = z.infer<typeof claimSchema>;
 
 export interface DirectoryLocks {
-  /** Claim `root` for this process; `null`: it, something above it or something in it is claimed already. */
-  claim(root: string): Disposable | null;
+  /**
+   * Claim `root` for this process; `null`: it, something above it or something in it is claimed already.
+   * @param rooms directories of this job alone, by which it outlives this process: whoever names the same ones takes the claim over
+   */
+  claim(root: string, rooms?: readonly string[]): Disposable | null;
 }
 
 /** Whoever gives up the last claim removes the directory, perhaps just now. */
@@ -67,8 +78,13 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
       return null; // gone, or nothing that we wrote
     }
   };
-  const isAlive = (claim: Claim): boolean =>
+  const hasProcess = (claim: Claim): boolean =>
     claim.bootId === bootId && table.find(claim.pid)?.startedAt === claim.startedAt;
+  const isAlive = (claim: Claim): boolean =>
+    hasProcess(claim) || (claim.bootId === bootId && claim.rooms?.some((room) => existsSync(room)) === true);
+  /** Left by the process that had this job before. */
+  const isOfJob = (claim: Claim, rooms: readonly string[]): boolean =>
+    rooms.length > 0 && claim.rooms?.join("\n") === rooms.join("\n") && !hasProcess(claim);
 
   /** Take a dead claim away. By renaming it first, so that what is removed is what was looked at. */
   const sweep = (dir: string, name: string): void => {
@@ -84,8 +100,8 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
   };
 
   return {
-    claim: (root) => {
-      const mine: Claim = { root, pid: process.pid, startedAt, bootId };
+    claim: (root, rooms = []) => {
+      const mine: Claim = { root, pid: process.pid, startedAt, bootId, ...(rooms.length > 0 && { rooms: [...rooms] }) };
       // Complete before it has its name: nobody ever reads half a claim.
       const draft = writeDraft(candidates, JSON.stringify(mine));
       const dir = dirname(draft);
@@ -99,6 +115,10 @@ export function createDirectoryLocks(candidates: readonly string[], table: Proce
           } catch (error) {
             if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
             const holder = read(file);
+            if (holder !== null && isOfJob(holder, rooms)) {
+              renameSync(draft, file);
+              break;
+            }
             if (attempt > 0 || (holder !== null && isAlive(holder))) return null;
             sweep(dir, name);
           }

@@ -18,6 +18,8 @@ export interface ScriptRoom extends AsyncDisposable {
   readonly windowBytes: number;
   /** Pipes on the same disk. */
   readonly pipes: PipePool;
+  /** Its files stay where they are, for another process that goes on with the script. */
+  keep(): void;
 }
 
 /**
@@ -85,6 +87,7 @@ const swept = new Set<string>();
 function sweepPipes(place: string): void {
   if (swept.has(place)) return;
   swept.add(place);
+  if (!existsSync(place)) return;
   for (const name of readdirSync(place)) if (name.startsWith("pipe-")) rmSync(join(place, name), { force: true });
 }
 
@@ -105,13 +108,14 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
   let left: number | null = null;
 
   const poolOf = (place: string): PipePool => {
+    // Before this process has any.
+    sweepPipes(place);
     const pool = pools.get(place) ?? createPipePool(place, owner);
     pools.set(place, pool);
     return pool;
   };
   const makeJob = (place: string, jobKey: string): void => {
     privateDirectory([place], FAILED);
-    sweepPipes(place);
     const job = join(place, jobKey);
     mkdirSync(job, { mode: 0o700 });
     writeFileSync(join(job, "v"), `${OUTPUT_FORMAT}\n`, { mode: 0o600 });
@@ -141,13 +145,19 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
       if (place === undefined || typeof directory !== "string" || typeof windowBytes !== "number") {
         throw new SystemFailure(`A script of this job cannot be where it is said to be: ${String(directory)}`);
       }
+      let isKept = false;
       return {
+        keep: () => {
+          isKept = true;
+        },
         script: basename(directory),
         directory,
         where: place,
         windowBytes,
         pipes: poolOf(place),
-        [Symbol.asyncDispose]: async () => await leave(directory),
+        [Symbol.asyncDispose]: async () => {
+          if (!isKept) await leave(directory);
+        },
       };
     },
     enter(jobKey, script) {
@@ -164,6 +174,9 @@ export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunR
         where: place,
         windowBytes,
         pipes: poolOf(place),
+        keep: () => {
+          isOpen = false;
+        },
         [Symbol.asyncDispose]: async () => {
           if (!isOpen) return;
           isOpen = false;

@@ -9,34 +9,41 @@ export interface Slot extends Disposable {
 }
 
 export interface Slots {
-  take(options: PlacesOptions): Promise<Slot>;
+  /** @param rooms see `DirectoryLocks.claim` */
+  take(options: PlacesOptions, rooms?: readonly string[]): Promise<Slot>;
+  /** The slot that a job has from an earlier process; `null`: somebody else has it. */
+  retake(slot: Pick<Slot, "number" | "places">, rooms: readonly string[]): Slot | null;
 }
 
 /** Lowest number such that no other job, of this process or another, works in, above or below the same directory. */
 export function createSlots(locks: DirectoryLocks): Slots {
   const taken = new Set<string>();
+  const claim = (number: number, places: Places, rooms: readonly string[] | undefined): Slot | null => {
+    // Nothing waits here, so two jobs of this process cannot both pass.
+    if ([...taken].some((other) => overlap(other, places.claim))) return null;
+    const claimed = locks.claim(places.claim, rooms);
+    if (claimed === null) return null;
+    taken.add(places.claim);
+    let held = true;
+    return {
+      number,
+      places,
+      [Symbol.dispose]: () => {
+        // Only the first call frees them: by the next one another job may have them.
+        if (!held) return;
+        held = false;
+        taken.delete(places.claim);
+        claimed[Symbol.dispose]();
+      },
+    };
+  };
   return {
-    take: async (options) => {
+    take: async (options, rooms) => {
       for (let number = 0; ; number++) {
-        const places = await choosePlaces(options, number);
-        // From here to the claim nothing waits, so two jobs of this process cannot both pass.
-        if ([...taken].some((other) => overlap(other, places.claim))) continue;
-        const claim = locks.claim(places.claim);
-        if (claim === null) continue;
-        taken.add(places.claim);
-        let held = true;
-        return {
-          number,
-          places,
-          [Symbol.dispose]: () => {
-            // Only the first call frees them: by the next one another job may have them.
-            if (!held) return;
-            held = false;
-            taken.delete(places.claim);
-            claim[Symbol.dispose]();
-          },
-        };
+        const slot = claim(number, await choosePlaces(options, number), rooms);
+        if (slot !== null) return slot;
       }
     },
+    retake: ({ number, places }, rooms) => claim(number, places, rooms),
   };
 }

@@ -9,7 +9,7 @@ import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root } from "../../common/du
 import { readScript, type ScriptReader, type Trouble } from "../../common/durable/reader.ts";
 import { forward } from "../../common/processes/forward.ts";
 import { exitOf } from "../../common/processes/program.ts";
-import { say } from "../../common/processes/say-ended.ts";
+import { type Say, sayingTo } from "../../common/processes/say-ended.ts";
 import type { ScriptRoom } from "../places/run-rooms.ts";
 import type { Cgroup } from "../processes/cgroup.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
@@ -73,7 +73,8 @@ export async function startDurable(
   } finally {
     for (const fd of [ends.pumpFd, ends.writeFd, ends.heldFd]) closeSync(fd);
   }
-  return follow(host, room, read, { pid, startedAt: host.table.find(pid)?.startedAt ?? 0 }, output);
+  const attendant = { pid, startedAt: host.table.find(pid)?.startedAt ?? 0 };
+  return follow(host, room, read, attendant, { output, keeping });
 }
 
 /** Goes on with a script that was begun before, perhaps by another process. `null`: its shell never was there. */
@@ -100,7 +101,7 @@ export async function resumeDurable(
   const found = host.table.find(root.attendant);
   // A younger process has only its number.
   const startedAt = found !== null && found.startedAt <= root.startedAt ? found.startedAt : 0;
-  return follow(host, room, read, { pid: root.attendant, startedAt }, output);
+  return follow(host, room, read, { pid: root.attendant, startedAt }, { output, keeping });
 }
 
 interface Read {
@@ -134,11 +135,12 @@ function follow(
   room: ScriptRoom,
   { reader, onTrouble }: Read,
   attendant: Leader,
-  output: Writable,
+  { output, keeping }: { readonly output: Writable; readonly keeping: ScriptKeeping | undefined },
 ): RunningScript {
   sessions.add(attendant.pid);
   const forwarding = forward(reader.output, output);
-  onTrouble((one) => say(output, forwarding, "warning", inWords(one, room)));
+  const say = sayerOf(keeping, sayingTo(output, forwarding));
+  onTrouble((one) => say("warning", inWords(one, room)));
   const waker = setInterval(() => {
     if (root !== null && table.find(root.pid)?.startedAt !== root.startedAt) {
       void signalSession(table, attendant, "SIGCONT");
@@ -150,6 +152,12 @@ function follow(
     root = found;
   });
   void reader.code.then(() => clearInterval(waker));
+  const leave = (): void => {
+    clearInterval(waker);
+    forwarding.close();
+    reader.close();
+    sessions.delete(attendant.pid);
+  };
 
   return {
     reader: forwarding,
@@ -160,14 +168,17 @@ function follow(
     lost: () =>
       reader.isThere() ? "the process that waited for it was killed" : "somebody removed the runner's files",
     close: async () => {
-      clearInterval(waker);
-      forwarding.close();
       // What still moves output has nobody to move it to.
       if (!reader.complete) await signalSession(table, attendant, "SIGKILL");
-      reader.close();
-      sessions.delete(attendant.pid);
+      leave();
     },
+    leave,
   };
+}
+
+/** What is said while a script is kept is no part of its output. */
+export function sayerOf(keeping: ScriptKeeping | undefined, otherwise: Say): Say {
+  return keeping === undefined ? otherwise : (tone, text) => keeping.say(text, tone);
 }
 
 /** The shell, once it has founded its session: before that nobody can tell what it starts. */

@@ -32,4 +32,6 @@ export interface RunningScript {
   lost(): string;
   /** Let go of it, at its end or after it was ended. */
   close(): Promise<void>;
+  /** Leave it to another process, as it is. Absent: it needs this one. */
+  leave?(): void;
 }

@@ -1,22 +1,22 @@
-import { closeSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import type { Writable } from "node:stream";
-import { SystemFailure } from "../../../src/errors.ts";
+import { handsOver, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts";
-import { type Ended, sayEnded } from "../../common/processes/say-ended.ts";
+import { type Ended, sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
-import type { RunRooms } from "../places/run-rooms.ts";
+import type { RunRooms, ScriptRoom } from "../places/run-rooms.ts";
 import type { Cgroup, Cgroups } from "../processes/cgroup.ts";
 import type { JobMeter } from "../processes/job-meter.ts";
 import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
 import { startAttached } from "./attached.ts";
-import { type DurableHost, resumeDurable, startDurable } from "./durable.ts";
+import { type DurableHost, resumeDurable, sayerOf, startDurable } from "./durable.ts";
 import type { PipePool } from "./fifo.ts";
 import type { Leader, RunningScript } from "./running.ts";
 import { openScript } from "./script-file.ts";
@@ -63,12 +63,12 @@ export async function runScript(
   signal: AbortSignal,
 ): Promise<Exit> {
   const { launch, durable } = host;
-  signal.throwIfAborted();
   const { keeping } = script;
   if (durable !== null && keeping?.resume !== undefined) {
     const exit = await goOn(host, durable, keeping, keeping.resume, { output, signal });
     if (exit !== null) return exit;
   }
+  signal.throwIfAborted();
   if (script.command.scriptOn !== "stdin") {
     throw new SystemFailure(`The shell executor hands scripts to "${script.command.argv[0]}" on stdin only here`);
   }
@@ -84,7 +84,9 @@ export async function runScript(
   const killedBefore = killedForMemory();
   let number = String(host.nextGroup());
   // One that an earlier process has begun.
-  while (durable?.rooms.has(durable.jobKey, number) === true) number = String(host.nextGroup());
+  while (durable?.rooms.has(durable.jobKey, number) === true || host.cgroups?.find(`${host.groupPrefix}${number}`)) {
+    number = String(host.nextGroup());
+  }
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${number}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
@@ -100,21 +102,16 @@ export async function runScript(
     } finally {
       closeSync(input);
     }
-    try {
-      const exit = await watch(host, running, cgroup, output, signal);
-      const note = exit.code === 0 ? null : outOfMemoryNote(killedBefore);
-      if (note !== null) notesOn(output).print(note, "error");
-      return exit;
-    } finally {
-      await running.close();
-    }
+    return await stayWith(host, { running, room, cgroup }, { output, keeping, killedBefore }, signal);
   } finally {
-    if (cgroup !== null) host.meter.groupEnded(cgroup);
-    cgroup?.remove();
+    if (cgroup !== null) leaveGroup(host, cgroup);
   }
 }
 
-/** With a script that was begun before. `null`: nothing of it ever ran. */
+/**
+ * With a script that was begun before, or with its end where that is wanted by now. `null`: nothing of it ever ran, or it was
+ * ended before.
+ */
 async function goOn(
   host: ScriptHost,
   durable: NonNullable<ScriptHost["durable"]>,
@@ -123,17 +120,67 @@ async function goOn(
   { output, signal }: { readonly output: Writable; readonly signal: AbortSignal },
 ): Promise<Exit | null> {
   await using room = durable.rooms.reenter(durable.jobKey, place);
+  if (signal.aborted && !existsSync(room.directory)) return null;
   const running = await resumeDurable(durable, room, output, keeping, from);
   if (running === null) return null;
   const cgroup = host.cgroups?.find(`${host.groupPrefix}${room.script}`) ?? null;
   if (cgroup !== null) host.meter.group(cgroup);
   try {
-    return await watch(host, running, cgroup, output, signal);
+    return await stayWith(host, { running, room, cgroup }, { output, keeping }, signal);
   } finally {
-    await running.close();
-    if (cgroup !== null) host.meter.groupEnded(cgroup);
-    cgroup?.remove();
+    if (cgroup !== null) leaveGroup(host, cgroup);
   }
+}
+
+/** It is removed, unless the script that is in it was left to another process. */
+function leaveGroup({ meter }: ScriptHost, cgroup: Cgroup): void {
+  meter.groupEnded(cgroup);
+  if (cgroup.pids().length === 0) cgroup.remove();
+}
+
+/** Where what comes of it goes. */
+interface Told {
+  readonly output: Writable;
+  readonly keeping: ScriptKeeping | undefined;
+  /** Processes that were ended for want of memory before it began, where that is known. */
+  readonly killedBefore?: ReturnType<typeof killedForMemory>;
+}
+
+interface Started {
+  readonly running: RunningScript;
+  readonly room: ScriptRoom | null;
+  readonly cgroup: Cgroup | null;
+}
+
+/** Until nothing of the script is left, or until it is left as it is to another process. */
+async function stayWith(
+  host: ScriptHost,
+  { running, room, cgroup }: Started,
+  told: Told,
+  signal: AbortSignal,
+): Promise<Exit> {
+  const { output, keeping, killedBefore } = told;
+  let isLeft = false;
+  try {
+    const exit = await watch(host, running, cgroup, told, signal);
+    const note = exit.code === 0 || killedBefore === undefined ? null : outOfMemoryNote(killedBefore);
+    if (note !== null && keeping !== undefined) keeping.say(note, "error");
+    else if (note !== null) notesOn(output).print(note, "error");
+    await keeping?.ended(exit);
+    return exit;
+  } catch (error) {
+    isLeft = isToLeave(running, signal);
+    throw error;
+  } finally {
+    if (isLeft) {
+      running.leave?.();
+      room?.keep();
+    } else await running.close();
+  }
+}
+
+function isToLeave({ leave }: Pick<RunningScript, "leave">, signal: AbortSignal): boolean {
+  return leave !== undefined && handsOver(signal);
 }
 
 /** From the shell's start until nothing of it is left. */
@@ -141,9 +188,10 @@ async function watch(
   { launch, table, mark, killGraceMs, killLeftovers, shells, meter }: ScriptHost,
   { reader, exited, since, capacityBytes, ...running }: RunningScript,
   cgroup: Cgroup | null,
-  output: Writable,
+  { output, keeping }: Told,
   signal: AbortSignal,
 ): Promise<Exit> {
+  const say = sayerOf(keeping, sayingTo(output, reader));
   let leader: Leader | null = null;
   const known = running.leader.then((found) => {
     leader = found;
@@ -165,10 +213,11 @@ async function watch(
   const flow = capacityBytes === undefined ? {} : { capacityBytes };
 
   const exit = await beforeAbort(exited, signal);
+  if (exit === "aborted" && isToLeave(running, signal)) throw signal.reason;
   if (exit === "aborted") {
     const result = await end();
     await drain(reader, DRAIN_MS);
-    sayEnded(output, reader, result, killGraceMs, false);
+    sayEnded(say, result, killGraceMs, false);
     throw signal.reason;
   }
   if (exit === null) {
@@ -178,13 +227,16 @@ async function watch(
     throw new SystemFailure(`How the script ended is not known: ${running.lost()}${and}`);
   }
   await beforeAbort(drain(reader, Infinity, flow), signal);
+  if (isToLeave(running, signal)) throw signal.reason;
   // An empty control group answers without a look at all processes of the machine.
   if (killLeftovers && cgroup?.pids().length !== 0 && (await findMembers(await belongingNow())).length > 0) {
     // What has just closed its output may be on its way out: that is no leftover.
     await pause(SETTLE_MS, never);
     const result = await end();
     if (result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...flow, patienceMs: 0 }), signal);
-    sayEnded(output, reader, result, killGraceMs, true);
+    // Who could have printed more has been ended.
+    if (isToLeave(running, signal)) await drain(reader, DRAIN_MS, { ...flow, patienceMs: 0 });
+    sayEnded(say, result, killGraceMs, true);
   }
   return exit;
 }

@@ -112,7 +112,7 @@ export function createWindowsShell(deps: ExecutorDeps): Executor {
         ? request.projectPath
         : `project-${job.projectId.replace(/[^\w-]/g, "_")}`;
       const free = await slots.take({ runnerDir, projectPath, projectId: job.projectId, trust: request.trust });
-      const slot = await inChosenRoot(free, buildsDir, request, locks);
+      const slot = await inChosenRoot(free, buildsDir, request, locks.claim);
       try {
         const { tmpDir } = slot.places;
         await request.remember({ kind: "shell-job", tmpDir });

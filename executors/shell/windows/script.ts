@@ -7,7 +7,7 @@ import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
 import type { Exit, Script } from "../../../src/executor/environment.ts";
 import { never } from "../../../src/time.ts";
 import { beforeAbort, DRAIN_MS, drain, forward } from "../../common/processes/forward.ts";
-import { sayEnded } from "../../common/processes/say-ended.ts";
+import { sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
 import { startFailure } from "../script/attached.ts";
 import { commandFor, type WindowsCommand } from "./command.ts";
 import { descendantsOf, fileTime, listProcesses, type Root, stopProcesses } from "./processes.ts";
@@ -124,7 +124,7 @@ export async function runOnWindows(
           limitMs: STUCK_MS,
         });
         await drain(reader, DRAIN_MS);
-        sayEnded(output, reader, result, host.killGraceMs, false);
+        sayEnded(sayingTo(output, reader), result, host.killGraceMs, false);
         started.child.unref();
         throw signal.reason;
       }
@@ -138,7 +138,7 @@ export async function runOnWindows(
         if (result.ended.length > 0) {
           await beforeAbort(drain(reader, Number.POSITIVE_INFINITY, { patienceMs: 0 }), signal);
         }
-        sayEnded(output, reader, result, 0, true);
+        sayEnded(sayingTo(output, reader), result, 0, true);
       }
       return exit;
     } finally {

@@ -12,7 +12,7 @@ import { noMeter } from "../../executor/deps.ts";
 import type { HandleTiming } from "../../job/life/deps.ts";
 import { createJobHandler } from "../../job/life/handle.ts";
 import { createLiveMasks } from "../../job/life/live-masks.ts";
-import type { JobRecord } from "../../journal/contract.ts";
+import type { JobRecord, LeftoverJob } from "../../journal/contract.ts";
 import { createOutbox } from "../../journal/delivery/outbox.ts";
 import { recoverJobs } from "../../journal/delivery/recover.ts";
 import { openJournal } from "../../journal/records/journal.ts";
@@ -27,6 +27,7 @@ import { revision, version } from "../../version.ts";
 import { hostPlaces } from "../surroundings.ts";
 import { createCleaners } from "./cleaners.ts";
 import { holdLiveKey } from "./live-key.ts";
+import { findLiving } from "./living.ts";
 import { watchStateDisk } from "./state-disk.ts";
 import { createTokenServices } from "./tokens.ts";
 
@@ -89,6 +90,7 @@ export async function openServices(
     scratchDir: stateDir.scratchDir,
     otherUser: () => context.uid === 0 && Boolean(config.user),
     minFreeBytes: () => config.minFreeDiskBytes,
+    meter: metrics.cloud,
     log,
   });
   const disk = watchStateDisk({ path: stateDir.path, config: () => config, caches, log });
@@ -116,12 +118,17 @@ export async function openServices(
     const { buryLife } = await import("../../job/life/durable/look.ts");
     return await buryLife(record, { key: await liveKey.get(), by: version, log });
   };
+  const { executorFor } = cleaners;
+  const living = await findLiving({ journal, outbox, executorFor, liveKey: liveKey.get, config, context, log });
+  const goingOn = new Set(living.map(({ found }) => found.leftover));
   const recovering = new AbortController();
-  const recovery = recoverJobs({ journal, outbox, executorFor: cleaners.executorFor, log, lookAt }, recovering.signal)
+  const goesOn = (leftover: LeftoverJob): boolean => goingOn.has(leftover);
+  const recovery = recoverJobs({ journal, outbox, executorFor, log, lookAt, goesOn }, recovering.signal)
     .catch((error: unknown) => {
       log.error("cannot clean up after the last runner process; going on without", { problem: describeError(error) });
     })
-    .then(() => cleaners.close(log));
+    // One that goes on may still have to be cleaned up after.
+    .then(() => (goingOn.size === 0 ? cleaners.close(log) : undefined));
 
   const tokens =
     exchanges === undefined
@@ -157,6 +164,7 @@ export async function openServices(
     sessionTimeoutMs: first.sessionServer?.sessionTimeoutMs ?? 0,
   });
   return {
+    living,
     handleJob: handler,
     ...(sessions === null ? {} : { offerSession: sessions.offer }),
     openCoordinator: (entry, meter) => {
@@ -192,6 +200,7 @@ export async function openServices(
       await sessions?.close();
       recovering.abort();
       await recovery;
+      if (goingOn.size > 0) await cleaners.close(log);
       await outbox.close(signal);
       await nearby.close();
       await journal.close();

@@ -4,6 +4,7 @@ import { type CommandContext, configFileOf } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { readConfiguration } from "./configuration.ts";
 import { checkCoordinator } from "./coordinator.ts";
+import { checkDurable } from "./durable.ts";
 import { type Note, printNotes, statusOf } from "./finding.ts";
 import { checkMachine } from "./machine.ts";
 import type { Exec } from "./selftest.ts";
@@ -16,6 +17,8 @@ export type Diagnose = (entry: RunnerConfig, signal: AbortSignal) => Promise<str
 
 export interface DoctorMeans {
   readonly diagnose: Diagnose;
+  /** What its jobs may have as a service; `null`: its executor knows none, or none that is surely there. */
+  readonly serviceImage: (entry: RunnerConfig) => Promise<string | null>;
   readonly exec: Exec;
 }
 
@@ -25,7 +28,7 @@ const EXECUTOR_LIMIT_MS = 30_000;
 export async function doctorCommand(
   values: FlagValues,
   context: CommandContext,
-  { diagnose, exec }: DoctorMeans,
+  { diagnose, serviceImage, exec }: DoctorMeans,
 ): Promise<number> {
   const file = configFileOf(textOf(values, "config"), context);
   const { config, notes } = await readConfiguration(file, context);
@@ -33,13 +36,14 @@ export async function doctorCommand(
   if (config !== null) {
     const asked = await Promise.all([
       checkMachine(config, context),
+      checkDurable(config, context),
       ...config.runners.map((entry) => checkCoordinator(entry, context)),
       ...config.runners.map((entry) => checkExecutor(entry, diagnose, context)),
     ]);
     all.push(...asked.flat());
     for (const entry of testedEntries(config, values)) {
       const { selftest } = await import("./selftest.ts");
-      all.push(...(await selftest(entry, file, context, exec)));
+      all.push(...(await selftest({ entry, file, serviceImage: await serviceImage(entry) }, context, exec)));
     }
   }
   printNotes(all, values.json === true, context);

@@ -9,6 +9,7 @@ import type { EntryMeter } from "../../metrics/meters.ts";
 import type { Metrics } from "../../metrics/metrics.ts";
 import type { Notifier } from "../../notify.ts";
 import type { PollTiming } from "../../poll/pace.ts";
+import type { EntryJob } from "../../poll/reception.ts";
 import type { SessionOffer } from "../../session/contract.ts";
 import type { KeeperOptions, TokenKeeper } from "../../tokens/keeper.ts";
 
@@ -34,6 +35,8 @@ export interface RunOptions {
 /** What jobs need beside their entry: journal, outbox, connections. Opened once the configuration is known. */
 export interface RunServices {
   readonly handleJob: HandleJob;
+  /** What the last process left running. */
+  readonly living?: readonly EntryJob[];
   openCoordinator(entry: RunnerConfig, meter: EntryMeter): Coordinator;
   openExecutor(entry: RunnerConfig, config: Config, meter: EntryMeter): Executor;
   /** A terminal for the job that one request may bring; absent: terminals are not served. */

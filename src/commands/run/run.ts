@@ -17,8 +17,9 @@ const BY_SOCKET = "the control socket";
 const RELOAD_LIMIT_MS = 30_000;
 
 /**
- * `alloy-runner run`: works on jobs until a signal ends it. SIGQUIT waits for running jobs; SIGTERM and SIGINT end them,
- * within `shutdown_timeout`; another one ends the process at once. SIGHUP loads the configuration, SIGUSR1 lists the jobs.
+ * `alloy-runner run`: works on jobs until a signal ends it. SIGQUIT waits for running jobs; SIGUSR2 leaves them to the next process,
+ * and waits for those that cannot be left; SIGTERM and SIGINT end them, within `shutdown_timeout`; another one ends the process at
+ * once. SIGHUP loads the configuration, SIGUSR1 lists the jobs.
  * @returns the exit status; the caller ends the process with it, as something may still be under way after a second signal
  * @throws {CommandError} it cannot be started at all
  */
@@ -26,6 +27,9 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   const { log, notifier, board } = deps;
   const draining = new AbortController();
   const stopping = new AbortController();
+  /** Jobs that can be are to be left to the next process; the second fires once there are no others. */
+  const handingOver = new AbortController();
+  const handOver = new AbortController();
   let follower: ConfigChanges | undefined;
   let supervisor: Supervisor | undefined;
   const hurried = Promise.withResolvers<number>();
@@ -40,6 +44,14 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     } else if (stopping.signal.aborted) {
       log.error("ending at once; what was not reported yet is reported at the next start", { signal, jobs });
       hurried.resolve(1);
+    } else if (wish === "hand over") {
+      log.info("asking for no more jobs; the next process of the runner goes on with those that are durable", {
+        signal,
+        jobs,
+        durable: board.jobs().filter(({ outlives }) => outlives).length,
+      });
+      handingOver.abort(new Stop("handing_over", "the runner's next process goes on with it"));
+      draining.abort(handingOver.signal.reason);
     } else if (wish === "drain") {
       log.info("asking for no more jobs; ending after the running ones (SIGTERM ends them)", { signal, jobs });
       draining.abort(new Stop("shutting_down", "the runner drains"));
@@ -63,11 +75,13 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   });
 
   const work = async (): Promise<number> => {
-    const started = await start(options, deps, stopping.signal).catch((error) => {
-      if (!stopping.signal.aborted) throw error;
-      log.info("stopped while starting", { problem: describeError(error) });
-      return null;
-    });
+    const started = await start(options, deps, { stopping: stopping.signal, handOver: handOver.signal }).catch(
+      (error) => {
+        if (!stopping.signal.aborted) throw error;
+        log.info("stopped while starting", { problem: describeError(error) });
+        return null;
+      },
+    );
     if (started === null) return 0;
     supervisor = started.supervisor;
     const steering = steeringOf(started);
@@ -78,6 +92,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     let followed: Promise<void> | undefined;
     if (!draining.signal.aborted) {
       started.supervisor.apply(started.config);
+      started.supervisor.adopt(started.services.living ?? []);
       deps.metrics.processState("running");
       started.setReady(true);
       notifier.ready(statusOf(started));
@@ -91,7 +106,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     await fired(draining.signal);
     started.setReady(false);
     watching.abort();
-    return end({ started, followed, control, page }, deps, stopping.signal);
+    return end({ started, followed, control, page, handingOver: handingOver.signal, handOver }, deps, stopping.signal);
   };
   const steeringOf = (started: Started): Steering => {
     const state = () => (stopping.signal.aborted ? "stopping" : draining.signal.aborted ? "draining" : "running");
@@ -121,7 +136,6 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     };
   };
   const openSocket = async (started: Started, steering: Steering): Promise<ControlServer | null> => {
-    if (process.platform === "win32") return null;
     // Jobs run even if the control socket cannot be opened.
     return await openControl(started.config.stateDir, steering, log).catch((error: unknown) => {
       log.warn("there is no control socket: jobs, logs, cancel, pause and the like do not reach this runner", {

@@ -1,11 +1,12 @@
 /** What the operator asks of a running runner. */
-export type Wish = "drain" | "stop" | "reload" | "show";
+export type Wish = "drain" | "hand over" | "stop" | "reload" | "show";
 
 const WISHES: Partial<Record<NodeJS.Signals, Wish>> =
   process.platform === "win32"
     ? { SIGINT: "stop", SIGTERM: "stop", SIGBREAK: "stop", SIGHUP: "stop" }
     : {
         SIGQUIT: "drain",
+        SIGUSR2: "hand over",
         SIGTERM: "stop",
         SIGINT: "stop",
         SIGHUP: "reload",

@@ -21,17 +21,25 @@ export interface Started {
   readonly onConfig: Set<(config: Config) => Promise<void>>;
   /** Looks after tokens from now on; `reload` loads the file, which has a new one. */
   keepTokens(reload: () => void): Promise<void>;
-  serve(address: string): Promise<void>;
+  /** Has the metrics where this configuration, or the command line, wants them. */
+  serve(config: Config): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
 }
 
+/** What ends a runner. */
+export interface Ends {
+  /** It is told to stop. */
+  readonly stopping: AbortSignal;
+  /** Jobs that can be are left to its next process. */
+  readonly handOver: AbortSignal;
+}
+
 /**
  * From the command line to a runner that could poll: directory, configuration, metrics address, services.
- * @param stopping fires when the runner is told to stop
  * @throws {CommandError} what is wrong with them
  */
-export async function start(options: RunOptions, deps: RunDeps, stopping: AbortSignal): Promise<Started> {
+export async function start(options: RunOptions, deps: RunDeps, { stopping, handOver }: Ends): Promise<Started> {
   const { log, metrics } = deps;
   // The path is resolved before the directory changes: `--config x.toml` means the file that the person sees.
   const file = resolve(options.config);
@@ -54,7 +62,10 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
 
   let ready = false;
   let server: MetricsServer | undefined;
-  const serve = async (address: string): Promise<void> => {
+  let debugOpen = false;
+  const serve = async (wanted: Config): Promise<void> => {
+    const address = options.listenAddress ?? wanted.metricsAddress;
+    debugOpen = wanted.debugEndpoints;
     if (server === undefined && address === "") return;
     if (server === undefined) {
       // Imported only here, because most runners serve no metrics.
@@ -69,6 +80,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
             able: takesJobs(activity),
             reason: briefReasonOf(activity, Date.now()),
           })),
+        debug: { jobs: deps.board.jobs, state: () => metrics.state, open: () => debugOpen },
       });
     } else {
       const before = server.url;
@@ -80,7 +92,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
 
   let services: RunServices;
   try {
-    await serve(options.listenAddress ?? config.metricsAddress);
+    await serve(config);
     services = await deps.openServices(config, stopping);
     log.info("jobs are kept on disk until the coordinator has them", { state_dir: config.stateDir });
     if (await services.finishExchanges?.()) {
@@ -110,6 +122,7 @@ export async function start(options: RunOptions, deps: RunDeps, stopping: AbortS
       isPending: (origin, jobId) => services.isPending(origin, jobId),
       isChanging: (entry) => tokens?.isChanging(entry) ?? false,
       board: deps.board,
+      handOver,
       metrics,
       log,
       ...(deps.timing === undefined ? {} : { timing: deps.timing }),
@@ -219,7 +232,7 @@ export async function follow(
       adopt(config, options, deps);
       started.services.reconfigure?.(config);
       started.supervisor.apply(config);
-      await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
+      await started.serve(config).catch((error) => {
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
       for (const take of started.onConfig) await take(config);

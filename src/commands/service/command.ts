@@ -7,7 +7,7 @@ import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { launchd } from "./launchd.ts";
 import { DEFAULT_NAME, readService, readServiceName } from "./options.ts";
 import { type Doing, perform, refuseForeign, toolRunner } from "./perform.ts";
-import type { Service, ServiceManager, ServiceName } from "./service.ts";
+import type { RestartWay, Service, ServiceManager, ServiceName } from "./service.ts";
 import { describeStep, type Step } from "./step.ts";
 import { systemd } from "./systemd.ts";
 import { windows } from "./windows.ts";
@@ -54,12 +54,9 @@ export async function serviceCommand(
         : `${defined.place} comes with a package: remove that, or stop the service with "stop"`,
     );
   }
+  const way = action === "restart" && defined !== null ? await manager.restartWay?.(name, run, signal) : undefined;
   const steps =
-    service !== undefined
-      ? installSteps(manager, service, defined !== null)
-      : action === "install"
-        ? []
-        : manager[action](name);
+    service !== undefined ? installSteps(manager, service, defined !== null) : stepsOf(manager, action, name, way);
   if (dryRun) {
     print(steps.map(describeStep).join("\n"));
     return 0;
@@ -75,9 +72,9 @@ export async function serviceCommand(
     return 0;
   }
 
-  if (action === "stop" || action === "restart" || action === "uninstall") await announceStop(doing, signal);
+  if (action === "stop" || action === "restart" || action === "uninstall") await announceStop(doing, action, signal);
   for (const step of steps) await perform(step, doing, signal);
-  say(`${name.name}: ${DONE[action]}`);
+  say(`${name.name}: ${way === "drain" || way === "hand over" ? LATER[way] : DONE[action]}`);
   if (service !== undefined) for (const line of manager.advice(service)) say(line);
   return 0;
 }
@@ -105,6 +102,23 @@ const DONE: Readonly<Record<Exclude<ServiceAction, "status">, string>> = {
   restart: "restarted",
 };
 
+/** Of a restart that only begins with the command. */
+const LATER: Readonly<Record<Exclude<RestartWay, "by the manager">, string>> = {
+  "hand over": "told to hand over; it is started again as soon as it has ended",
+  drain:
+    "told to finish its jobs, as the running version cannot hand them over; it is started again with this one after the last",
+};
+
+function stepsOf(
+  manager: ServiceManager,
+  action: Exclude<ServiceAction, "status">,
+  name: ServiceName,
+  way: RestartWay = "by the manager",
+): readonly Step[] {
+  if (action === "install") return [];
+  return action === "restart" ? manager.restart(name, way) : manager[action](name);
+}
+
 function installSteps(manager: ServiceManager, service: Service, replaces: boolean): readonly Step[] {
   return [
     { do: "directory", path: dirname(service.configFile), mode: 0o700 },
@@ -131,9 +145,16 @@ async function check(service: Service, run: Doing["run"], { signal, uid }: Comma
   }
 }
 
-async function announceStop({ manager, service, run, say }: Doing, signal: AbortSignal): Promise<void> {
+async function announceStop(
+  { manager, service, run, say }: Doing,
+  action: "stop" | "restart" | "uninstall",
+  signal: AbortSignal,
+): Promise<void> {
   const state = await manager.state(service, run, signal);
-  if (state.running) say(`${service.name}: stopping; running jobs may finish first`);
+  if (!state.running) return;
+  say(
+    `${service.name}: ${action === "restart" ? "restarting; durable jobs go on, others" : "stopping; running jobs"} may finish first`,
+  );
 }
 
 function isPackaged(place: string): boolean {

@@ -7,7 +7,7 @@ const DESCRIPTIONS: Readonly<Record<ServiceAction, string>> = {
   uninstall: "stop the service and remove its definition",
   start: "start the service",
   stop: "stop the service; running jobs may finish first",
-  restart: "stop and start the service; running jobs may finish first",
+  restart: "start the service anew; durable jobs go on, others may finish first",
   status: "say whether the service runs; exit status 1: it does not",
 };
 

@@ -36,8 +36,10 @@ export function launchd({ home, uid }: LaunchdPlaces): ServiceManager {
     ],
     stop: (service) => [tryRun("launchctl", "bootout", target(service))],
     restart: (service) => [
-      tryRun("launchctl", "bootout", target(service)),
-      run("launchctl", "bootstrap", domain(service), file(service)),
+      // This fails if the service is loaded already.
+      tryRun("launchctl", "bootstrap", domain(service), file(service)),
+      // It waits for jobs that are not durable, and is started again once it has ended.
+      run("launchctl", "kill", "SIGUSR2", target(service)),
     ],
     async state(service, runTool, signal) {
       const { status, stdout } = await runTool(["launchctl", "print", target(service)], signal);
@@ -79,6 +81,8 @@ ${service.runnerUser === undefined ? "" : `  <key>UserName</key>\n  <string>${xm
   <key>RunAtLoad</key>
   <true/>
   <key>KeepAlive</key>
+  <true/>
+  <key>AbandonProcessGroup</key>
   <true/>
   <key>ThrottleInterval</key>
   <integer>10</integer>

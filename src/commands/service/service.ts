@@ -48,6 +48,12 @@ export type RunTool = (argv: ToolCall, signal: AbortSignal) => Promise<Ran>;
 /** A program's words, or these and what it reads on its standard input. */
 type ToolCall = Argv | { readonly argv: Argv; readonly input: string };
 
+/**
+ * `hand over`, `drain`: the runner is told so itself, and started again once it has ended. The first is for service managers that do
+ * not tell a restart from a stop, the second for a running process that does not know what handing over is.
+ */
+export type RestartWay = "by the manager" | "hand over" | "drain";
+
 /** What starts, stops and watches services on this platform. All but `definition` and `state` is pure. */
 export interface ServiceManager {
   /** For messages: `systemd`. */
@@ -64,7 +70,9 @@ export interface ServiceManager {
   start(service: ServiceName): readonly Step[];
   /** Lets running jobs finish where the platform can; resolves when it has stopped. */
   stop(service: ServiceName): readonly Step[];
-  restart(service: ServiceName): readonly Step[];
+  restart(service: ServiceName, way: RestartWay): readonly Step[];
+  /** How a service is restarted so that nothing of its jobs is lost; absent: `by the manager`. */
+  restartWay?(service: ServiceName, run: RunTool, signal: AbortSignal): Promise<RestartWay>;
   /** The state of a service that is defined. */
   state(service: ServiceName, run: RunTool, signal: AbortSignal): Promise<ServiceState>;
   /** What a person should do or know after `install`; empty: nothing. */
@@ -88,4 +96,12 @@ export function runArguments(service: Service): string[] {
   if (service.syslog) words.push("--syslog");
   if (service.jobsUser !== undefined) words.push("--user", service.jobsUser);
   return words;
+}
+
+/** The hidden command that ends what a service has left, once it has stopped. */
+export const END_JOBS_COMMAND = "end-jobs";
+
+/** Its arguments, without the name that the service manager has for the service. */
+export function endJobsArguments({ configFile, scope }: Service): string[] {
+  return [END_JOBS_COMMAND, "--config", configFile, ...(scope === "user" ? ["--user-service"] : [])];
 }

@@ -1,12 +1,12 @@
-import { runArguments, type Service } from "./service.ts";
+import { endJobsArguments, runArguments, type Service } from "./service.ts";
 import { MARKER } from "./step.ts";
 
 /**
  * The unit of a service, with a reason at each line that needs one: operators read it.
- * Sources: systemd.service(5), systemd.exec(5), systemd.kill(5), systemd.resource-control(5); all keys are known to systemd 239.
+ * Sources: systemd.service(5), systemd.exec(5), systemd.kill(5), systemd.resource-control(5). All keys are known to systemd 239, but for
+ * RestartKillSignal (244), without which a restart drains.
  */
 export function systemdUnit(service: Service): string {
-  const words = [...service.program, ...runArguments(service)];
   const asRoot = service.scope === "system" && (service.runnerUser === undefined || service.runnerUser === "root");
   const name = service.name;
   return `# ${MARKER}; "alloy-runner uninstall" removes it.
@@ -33,7 +33,7 @@ ${
     : "# The messages are sent by a child of the runner, as only root may send them in another's name."
 }
 NotifyAccess=${asRoot ? "main" : "all"}
-ExecStart=${words.map((word, index) => (index === 0 ? quote(specifiers(word)) : argument(word))).join(" ")}
+ExecStart=${commandLine([...service.program, ...runArguments(service)])}
 ExecReload=/bin/kill -HUP $MAINPID
 # Proxies and the like: HTTPS_PROXY=…
 EnvironmentFile=-/etc/default/${name}
@@ -41,13 +41,19 @@ EnvironmentFile=-/etc/sysconfig/${name}
 ${service.scope === "system" && service.runnerUser !== undefined ? `User=${service.runnerUser}\n` : ""}# Jobs that died with the last process are cleaned up before it is ready.
 TimeoutStartSec=5min
 Restart=always
-RestartSec=10
+RestartSec=1
 
 # A stop drains: SIGQUIT to the runner alone, no new jobs, the running ones finish. What is left after this time is killed and
 # reported by the next start. "systemctl kill --kill-whom=main --signal=TERM ${name}" ends running jobs at once and reports them.
 KillSignal=SIGQUIT
-KillMode=mixed
 TimeoutStopSec=${Math.ceil(service.drainTimeoutMs / 1000)}
+# A restart hands over: durable jobs go on, and the next process with them; others finish first.
+RestartKillSignal=SIGUSR2
+# Nothing but the runner is killed: jobs are to outlive it, and after a stop this ends those that did.
+KillMode=process
+ExecStopPost=-${commandLine([...service.program, ...endJobsArguments(service)])} --unit %n
+# The key that secrets of durable jobs are kept with, encrypted for this machine; else it is in /run and goes with the boot:
+# LoadCredentialEncrypted=alloy-runner.key:/etc/credstore.encrypted/alloy-runner.key
 
 # The runner keeps a control group for each script, so that nothing a job starts can hide from its end.
 Delegate=yes
@@ -90,6 +96,11 @@ function unprivileged(): string {
   return `
 # The runner has no more rights than its account; sandboxing options would set NoNewPrivileges and so take sudo from jobs.
 `;
+}
+
+/** The value of ExecStart= and its like. */
+function commandLine(words: readonly string[]): string {
+  return words.map((word, index) => (index === 0 ? quote(specifiers(word)) : argument(word))).join(" ");
 }
 
 /** A word of ExecStart=, where `%` and `$` are special even in quotes. */

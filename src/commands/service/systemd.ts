@@ -1,7 +1,18 @@
+import { constants } from "node:os";
 import { join } from "node:path";
+import { CommandError } from "../../errors.ts";
+import { catches } from "./caught.ts";
 import { definedByFile, type Ran, type RunTool, type ServiceManager, type ServiceName } from "./service.ts";
 import { run, tryRun } from "./step.ts";
 import { systemdUnit } from "./systemd-unit.ts";
+
+const SIGNALS = { "hand over": "SIGUSR2", drain: "SIGQUIT" } as const;
+/** As systemd shows `RestartKillSignal`. */
+const HAND_OVER = String(constants.signals.SIGUSR2);
+
+function systemctl({ scope }: Pick<ServiceName, "scope">): [string, ...string[]] {
+  return scope === "user" ? ["systemctl", "--user"] : ["systemctl"];
+}
 
 export interface SystemdPlaces {
   /** Configuration directory of the account that calls: `~/.config`, or `XDG_CONFIG_HOME`. */
@@ -10,8 +21,6 @@ export interface SystemdPlaces {
 
 /** Units in `/etc/systemd/system`, or `systemctl --user` and `~/.config/systemd/user`. */
 export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
-  const systemctl = ({ scope }: ServiceName): [string, ...string[]] =>
-    scope === "user" ? ["systemctl", "--user"] : ["systemctl"];
   const unit = ({ name }: ServiceName): string => `${name}.service`;
   const file = (service: ServiceName): string =>
     service.scope === "user"
@@ -39,7 +48,21 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
     ],
     start: (service) => [run(...systemctl(service), "start", unit(service))],
     stop: (service) => [run(...systemctl(service), "stop", unit(service))],
-    restart: (service) => [run(...systemctl(service), "restart", unit(service))],
+    restart: (service, way) => [
+      way === "by the manager"
+        ? run(...systemctl(service), "restart", unit(service))
+        : run(...systemctl(service), "kill", "--kill-who=main", `--signal=${SIGNALS[way]}`, unit(service)),
+    ],
+    async restartWay(service, runTool, signal) {
+      const shown = await show(systemctl(service), unit(service), runTool, signal);
+      const pid = Number(shown.get("MainPID") ?? 0);
+      const restarts = shown.get("RestartKillSignal");
+      if (pid === 0 || (restarts !== undefined && restarts !== HAND_OVER)) return "by the manager";
+      const knows = await catches(pid, "SIGUSR2");
+      // Before systemd 244 a restart is a stop and a start, and drains.
+      if (restarts === undefined) return knows ? "hand over" : "by the manager";
+      return knows ? "by the manager" : "drain";
+    },
     async state(service, runTool, signal) {
       const shown = await show(systemctl(service), unit(service), runTool, signal);
       const active = shown.get("ActiveState") ?? "unknown";
@@ -67,16 +90,29 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
   };
 }
 
+/** Whether the unit is being stopped, as a shutdown does, too: not restarted, and not to be started again after a crash. */
+export async function isStopping(
+  { unit, scope }: { readonly unit: string; readonly scope: ServiceName["scope"] },
+  runTool: RunTool,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { status, stdout, stderr } = await runTool([...systemctl({ scope }), "list-jobs", "--no-legend"], signal);
+  if (status !== 0) throw new CommandError(`Cannot ask systemd what becomes of ${unit}: ${stderr.trim()}`);
+  return stdout.split("\n").some((line) => {
+    const [, name, type] = line.trim().split(/\s+/);
+    return name === unit && type === "stop";
+  });
+}
+
+const SHOWN = "FragmentPath,ActiveState,SubState,StatusText,MainPID,RestartKillSignal";
+
 async function show(
   systemctl: [string, ...string[]],
   unit: string,
   runTool: RunTool,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, string>> {
-  const ran: Ran = await runTool(
-    [...systemctl, "show", "--property=FragmentPath,ActiveState,SubState,StatusText,MainPID", unit],
-    signal,
-  );
+  const ran: Ran = await runTool([...systemctl, "show", `--property=${SHOWN}`, unit], signal);
   return new Map(
     ran.stdout.split("\n").flatMap((line) => {
       const at = line.indexOf("=");

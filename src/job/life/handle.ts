@@ -1,7 +1,8 @@
 import { describeError, SystemFailure } from "../../errors.ts";
 import type { JobRecord } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
-import type { Trace } from "../../trace/contract.ts";
+import { never } from "../../time.ts";
+import type { Trace, TraceResume } from "../../trace/contract.ts";
 import { textMask } from "../../trace/mask/text-mask.ts";
 import { GITLAB_TOKEN_PREFIXES } from "../../trace/mask/token-prefixes.ts";
 import { shownTrace } from "../../trace/stored.ts";
@@ -12,10 +13,13 @@ import { secretsOf } from "../variables/secrets.ts";
 import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
 import type { KeptJob } from "./durable/keep.ts";
+import type { WholeLife } from "./durable/look.ts";
+import { withoutWords } from "./life.ts";
 import { type MaskedLog, maskedLog } from "./masked-log.ts";
 import { conclude, concludeUnrun, refuse } from "./outcome/conclude.ts";
 import { jobKeyOf, storedJobOf } from "./outcome/report.ts";
-import type { HandledJob, HandleJob, MaskedJob } from "./received.ts";
+import type { FoundJob, HandledJob, HandleJob, MaskedJob, ReceivedJob } from "./received.ts";
+import type { FoundRun } from "./request.ts";
 import { endShipping, runShipped } from "./shipped.ts";
 
 /** How long a piece of trace under way may take once the runner itself is told to stop. */
@@ -27,12 +31,14 @@ const LAST_PIECE_STOPPING_MS = 3000;
  */
 export function createJobHandler(given: HandleDeps): HandleJob {
   return async (received) => {
-    const { job, entry } = received;
-    const secrets = secretsOf(job, [entry.token]);
+    const { job, entry, found } = received;
+    const own = secretsOf(job, [entry.token]);
+    const secrets = { ...own, values: [...new Set([...own.values, ...(found?.life.secrets ?? [])])] };
     const mask = textMask(secrets.values, tokenPrefixesOf(received));
     using _ = given.liveMasks.hold(mask);
     const deps = { ...given, log: maskedLog(given.log.child({ job: job.id, runner: entry.id }), mask) };
     const startedAt = performance.now();
+    if (found !== undefined) return await handleFound({ ...received, secrets }, found, deps);
     const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
     let record: JobRecord;
     try {
@@ -42,7 +48,7 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     }
     const kept = await keepLive({ ...received, secrets }, record, deps);
     try {
-      const handled = await handleKept({ ...received, secrets }, record, kept, deps);
+      const handled = await handleKept({ ...received, secrets }, record, { kept }, deps);
       logEnd(handled.outcome, performance.now() - startedAt, deps.log);
       return handled;
     } finally {
@@ -51,38 +57,84 @@ export function createJobHandler(given: HandleDeps): HandleJob {
   };
 }
 
+/** A job that an earlier process has begun: on it goes, or to its grave. */
+async function handleFound(
+  received: MaskedJob,
+  found: FoundJob,
+  deps: HandleDeps & { readonly log: MaskedLog },
+): Promise<HandledJob> {
+  const { log } = deps;
+  const startedAt = performance.now();
+  const { takeUp } = await import("./durable/take-up.ts");
+  const taken = await takeUp(received, found, received.signal);
+  if ("lost" in taken) return await bury(received, found, taken.lost);
+  const { record } = found.leftover;
+  const kept = await keepLive(received, record, deps);
+  log.info("a job of an earlier process goes on", { away_seconds: taken.run.progress.awayMs / 1000 });
+  try {
+    const handled = await handleKept(received, record, { kept, begun: taken.run }, deps);
+    logEnd(handled.outcome, performance.now() - startedAt, log);
+    return handled;
+  } finally {
+    kept?.end();
+  }
+}
+
+async function bury({ board }: ReceivedJob, found: FoundJob, why: string): Promise<HandledJob> {
+  const { delivered } = await found.bury(why);
+  const outcome: Outcome = { result: "failed", reason: "runner_system_failure", message: why };
+  board.moved({ at: "finished", outcome: withoutWords(outcome) });
+  return { outcome, delivered };
+}
+
 /** `undefined`: the job ends with this process. */
 async function keepLive(
   received: MaskedJob,
   { dir, stored }: JobRecord,
   { liveKey, identity, log }: HandleDeps,
 ): Promise<KeptJob | undefined> {
-  const { job, entry, secrets } = received;
+  const { job, entry, secrets, found } = received;
   const key = entry.durable ? await liveKey?.() : undefined;
   if (!key) return undefined;
   const { keepJob } = await import("./durable/keep.ts");
-  return keepJob({
-    ...{ dir, jobKey: stored.key, key, version: identity.version, boot: stored.boot },
-    ...{ job, entry: entry.written, secrets: secrets.values, prefixes: tokenPrefixesOf(received), log },
-  });
+  return keepJob(
+    {
+      ...{ dir, jobKey: stored.key, key, version: identity.version, boot: stored.boot },
+      ...{ job, entry: entry.written, secrets: secrets.values, prefixes: tokenPrefixesOf(received), log },
+    },
+    found?.life,
+  );
+}
+
+/** What is kept of a job for the next process, and what an earlier one has begun of it. */
+interface Living {
+  readonly kept: KeptJob | undefined;
+  readonly begun?: FoundRun;
 }
 
 async function handleKept(
   received: MaskedJob,
   record: JobRecord,
-  kept: KeptJob | undefined,
+  { kept, begun }: Living,
   deps: HandleDeps & { readonly log: MaskedLog },
 ): Promise<HandledJob> {
-  const { coordinator, signal, concurrentId: room } = received;
+  const { coordinator, signal, concurrentId: room, found } = received;
   const { log, timing = {} } = deps;
   const { id, token, dialect } = received.job;
-  const refusal = await acknowledgeJob({ job: { id, token, dialect }, coordinator, room, log, timing }, signal);
-  if (refusal !== null) return await concludeUnrun(received, record, refusal, deps);
+  // Of one whose time runs its coordinator has heard.
+  if (begun === undefined || begun.progress.leftMs === null) {
+    const refusal = await acknowledgeJob({ job: { id, token, dialect }, coordinator, room, log, timing }, signal);
+    if (refusal !== null) return await concludeUnrun(received, record, refusal, deps);
+  }
   const concurrentId = await room;
   let trace: Trace;
   try {
     trace = await openTraceOf(received, record, kept);
   } catch (cause) {
+    if (begun !== undefined && found !== undefined) {
+      await begun.environment?.destroy(never).catch(() => {});
+      return await bury(received, found, describeError(cause));
+    }
     return await concludeUnrun(received, record, new SystemFailure("the trace cannot be stored", { cause }), deps);
   }
   // The trace's mask gets to know further secrets of the job, and its patterns are compiled already.
@@ -90,19 +142,25 @@ async function handleKept(
   using _ = deps.liveMasks.hold(trace.mask);
   const stopMeasuring = measure(trace, received.board.traced);
   const { outcome, destroyed, shipper } = await runShipped(
-    { ...received, concurrentId, ...(kept === undefined ? {} : { kept }) },
+    { ...received, concurrentId, ...(kept === undefined ? {} : { kept }), ...(begun === undefined ? {} : { begun }) },
     record,
     trace,
     deps,
   );
-  await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
+  if (outcome !== null)
+    await trace.end().catch((error: unknown) => log.error("cannot end the trace", { problem: describeError(error) }));
   stopMeasuring();
   // It can be read until the coordinator has it, also where that takes days.
   received.board.offer({ trace: shownTrace(record.tracePath, trace.size) });
   const { lastPieceMs = 10_000 } = timing;
   // A runner that is told to stop needs what is left of its time for the report itself.
-  const patienceMs = signal.aborted ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
+  const isEnding = signal.aborted || outcome === null;
+  const patienceMs = isEnding ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
   const sent = await endShipping(shipper, trace, patienceMs, log);
+  if (outcome === null) {
+    kept?.letGo();
+    return { outcome, delivered: Promise.resolve("kept") };
+  }
   const handled = await conclude(record, outcome, sent, deps);
   // The report does not wait for the clean-up, the slot does.
   await destroyed;
@@ -116,7 +174,8 @@ function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): read
 }
 
 function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord, kept: KeptJob | undefined): Promise<Trace> {
-  const { job, entry, secrets } = received;
+  const { job, entry, secrets, found } = received;
+  const resume = found === undefined ? undefined : resumeOf(found.life);
   return openTrace({
     path: tracePath,
     secrets: secrets.values,
@@ -125,7 +184,13 @@ function openTraceOf(received: MaskedJob, { tracePath, stored }: JobRecord, kept
     sections: job.features.traceSections,
     ...(kept === undefined ? {} : { keeper: kept.keeper }),
     ...(stored.stamped === true ? { stamps: true as const } : {}),
+    ...(resume === undefined ? {} : { resume }),
   });
+}
+
+function resumeOf({ checkpoint, entries }: WholeLife): TraceResume {
+  const lines = entries.flatMap((one) => (one.kind === "own" ? { at: one.at, bytes: Buffer.from(one.text) } : []));
+  return { position: checkpoint.trace, lines };
 }
 
 function measure(trace: Trace, traced: (bytes: number) => void): () => void {
@@ -142,9 +207,10 @@ function measure(trace: Trace, traced: (bytes: number) => void): () => void {
 }
 
 /** What a job made of it is in its trace; the runner's log has what its operator can do something about. */
-function logEnd(outcome: Outcome, durationMs: number, log: Log): void {
+function logEnd(outcome: Outcome | null, durationMs: number, log: Log): void {
   const fields = { duration_seconds: Math.round(durationMs) / 1000 };
-  if (outcome.result === "success") log.info("job succeeded", fields);
+  if (outcome === null) log.info("job left to the next process of the runner", fields);
+  else if (outcome.result === "success") log.info("job succeeded", fields);
   else if (outcome.result === "canceled") log.info("job canceled", fields);
   else {
     const { reason, exitCode } = outcome;

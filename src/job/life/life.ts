@@ -1,7 +1,8 @@
+import { uptime } from "node:os";
 import type { LifeEntry } from "../../journal/live/life.ts";
 import type { JobProgress, JobResult, JobUsage, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
-import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
+import { decided, type EndedStage, type StageVerdict } from "./stages/verdicts.ts";
 
 /**
  * The one place where a job's steps are said to begin and to end. What has ended, and how, is data: what comes next is a
@@ -13,15 +14,22 @@ export interface Life {
   resolving(): void;
   /** `attempt` counts from 1. */
   preparing(attempt: number): void;
-  /** `number`: which of the plan it is, from 0. */
-  begin(stage: Stage, number: number): void;
+  /** `number`: which of the plan it is, from 0. `again`: an earlier process has begun it. */
+  begin(stage: Stage, number: number, options?: { readonly again: boolean }): void;
   end(stage: Stage, verdict: StageVerdict, number: number): void;
+  /** Its scripts are over; what is left is to let go of its place. */
+  leaving(): void;
+  /** Stages that have ended in an earlier process, and how. */
+  recall(stages: readonly Stage[], verdicts: ReadonlyMap<number, StageVerdict>): void;
+  /** Nothing more runs: what is left are the last lines of its trace. */
+  over(): void;
   /** Everything that could decide it is over. */
   finish(outcome: Outcome, usage: JobUsage): void;
 }
 
 const MOVES: Readonly<Record<JobProgress["at"], readonly JobProgress["at"][]>> = {
-  received: ["resolving", "preparing", "finished"],
+  // Where an earlier process has begun, stages go on at once.
+  received: ["resolving", "preparing", "running", "finished"],
   resolving: ["preparing", "finished"],
   preparing: ["preparing", "running", "finished"],
   running: ["running", "finished"],
@@ -50,27 +58,40 @@ export function createLife(
     ended,
     resolving: () => move({ at: "resolving" }),
     preparing(attempt) {
-      note({ kind: "preparing", attempt });
+      note({ kind: "preparing", attempt, uptimeSeconds: uptime() });
       move({ at: "preparing", attempt });
     },
-    begin(stage, number) {
-      note({ kind: "begun", stage: number });
-      move({ at: "running", stage: stage.name });
+    begin(stage, number, { again } = { again: false }) {
+      if (!again) note({ kind: "begun", stage: number, uptimeSeconds: uptime() });
+      move({ at: "running", stage: stage.name, ...(decided(ended) === null ? {} : { failed: true }) });
     },
     end(stage, verdict, number) {
       note({ kind: "ended", stage: number, verdict: masked(verdict, mask) });
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
     },
+    leaving() {
+      if (at === "running") move({ at: "running", stage: "cleanup" });
+    },
+    recall(stages, verdicts) {
+      for (const [number, verdict] of verdicts) {
+        const stage = stages[number];
+        if (stage !== undefined) ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
+      }
+    },
+    over: () => note({ kind: "over" }),
     finish(outcome, usage) {
-      note({ kind: "finished" });
+      note({ kind: "finished", outcome: maskedOutcome(outcome, mask) });
       move({ at: "finished", outcome: withoutWords(outcome), usage });
     },
   };
 }
 
 function masked(verdict: StageVerdict, mask: (text: string) => string): StageVerdict {
-  if (verdict.is === "passed") return verdict;
-  return { ...verdict, outcome: { ...verdict.outcome, message: mask(verdict.outcome.message) } };
+  return verdict.is === "passed" ? verdict : { ...verdict, outcome: maskedOutcome(verdict.outcome, mask) };
+}
+
+function maskedOutcome<T extends Outcome>(outcome: T, mask: (text: string) => string): T {
+  return outcome.result === "success" ? outcome : { ...outcome, message: mask(outcome.message) };
 }
 
 /** A script of the author's that counts: its after_script may run from then on. */

@@ -26,9 +26,13 @@ export type Introduced = Pick<
  * The lines at the top of the trace.
  * @throws {ScriptFailure} the job cannot run
  */
-export function greet({ job, runner, identity, trace, secrets }: RunJobRequest): void {
-  trace.print(`Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`);
-  for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
+export function greet({ job, runner, identity, trace, secrets, found }: RunJobRequest): void {
+  if (found?.progress.greeted !== true) {
+    trace.print(
+      `Running with alloy-runner ${identity.version} (${identity.revision})\n  on ${runner.name} ${runner.id}`,
+    );
+    for (const sentence of [...job.warnings, ...secrets.warnings]) trace.print(sentence, "warning");
+  }
   if (secrets.problem !== null) throw new ScriptFailure(secrets.problem);
 }
 
@@ -76,10 +80,12 @@ export async function prepare(
     preparePauseMs = 3000,
   } = request;
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
+  const begun = request.found?.progress.preparations ?? 0;
+  const left = request.found?.progress.openSection === "prepare_executor" ? "open" : undefined;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
-  return await trace.section("prepare_executor", async () => {
-    trace.print(`Using ${executor.title} executor...`);
+  const make = async (): Promise<Environment> => {
+    if (begun === 0) trace.print(`Using ${executor.title} executor...`);
     const wanted: PrepareRequest = {
       job,
       jobKey,
@@ -106,14 +112,17 @@ export async function prepare(
     const notes: Notes = { print: trace.print, stream: trace.output, services: trace.services };
     const environment = await retry(
       {
-        attempts: PREPARE_ATTEMPTS,
+        attempts: Math.max(1, PREPARE_ATTEMPTS - begun),
         firstMs: preparePauseMs,
         maxMs: preparePauseMs,
         onRetry: (error, attempt) =>
-          trace.print(`Preparation failed (try ${attempt} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`, "warning"),
+          trace.print(
+            `Preparation failed (try ${attempt + begun} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`,
+            "warning",
+          ),
       },
       (attempt) => {
-        life.preparing(attempt);
+        life.preparing(attempt + begun);
         return executor.prepare(wanted, notes, clock.signal);
       },
       clock.signal,
@@ -122,5 +131,6 @@ export async function prepare(
     trace.print(`Running on ${environment.host}...`);
     await trace.flush();
     return environment;
-  });
+  };
+  return await trace.section("prepare_executor", make, left);
 }

@@ -1,3 +1,4 @@
+import type { Job, Variable } from "../job.ts";
 import { setUp } from "../plan/set-up.ts";
 import { MISSING_SWITCH } from "../plan/settings.ts";
 import { createSecretAmount } from "../variables/secret-amount.ts";
@@ -24,9 +25,12 @@ export async function withSecrets(
   const { job, runner, trace, resolveSecrets, secretsPauseMs } = request;
   const { secrets = [] } = job;
   if (secrets.length === 0) return request;
+  const known = request.found?.variables;
+  if (known !== undefined) return { ...request, job: withVariables(job, known) };
   const { variables, settings } = setUp(request, null);
   onStart();
-  const own = await trace.section("resolve_secrets", async () => {
+  const left = request.found?.progress.openSection === "resolve_secrets" ? "open" : undefined;
+  const resolve = async (): Promise<Variable[]> => {
     trace.print("Resolving secrets");
     return await resolveSecrets(
       {
@@ -42,6 +46,12 @@ export async function withSecrets(
       },
       signal,
     );
-  });
-  return { ...request, job: { ...job, secrets: [], variables: [...job.variables, ...own] } };
+  };
+  const own = await trace.section("resolve_secrets", resolve, left);
+  request.kept?.variables(own);
+  return { ...request, job: withVariables(job, own) };
+}
+
+function withVariables(job: Job, own: readonly Variable[]): Job {
+  return { ...job, secrets: [], variables: [...job.variables, ...own] };
 }

@@ -8,11 +8,16 @@ import { formatDuration } from "../plan/duration.ts";
 import type { HandleDeps } from "./deps.ts";
 import type { KeptJob } from "./durable/keep.ts";
 import type { MaskedJob } from "./received.ts";
+import type { FoundRun } from "./request.ts";
 import { type RanJob, runJob } from "./run.ts";
 import { joinSignals } from "./signals.ts";
 
 /** A job with room to run. */
-export type StartedJob = MaskedJob & { readonly concurrentId: number; readonly kept?: KeptJob };
+export type StartedJob = MaskedJob & {
+  readonly concurrentId: number;
+  readonly kept?: KeptJob;
+  readonly begun?: FoundRun;
+};
 
 export interface ShippedJob extends RanJob {
   readonly shipper: Shipper;
@@ -25,8 +30,8 @@ export async function runShipped(
   trace: Trace,
   deps: HandleDeps,
 ): Promise<ShippedJob> {
-  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, board, secrets, kept } =
-    received;
+  const { job, entry, executor, coordinator, concurrentId, reservation, session, signal, handOver } = received;
+  const { board, secrets, kept, begun, found } = received;
   const {
     identity,
     findWriter,
@@ -42,6 +47,13 @@ export async function runShipped(
   const { debugTrace } = record.stored;
   const canceling = new AbortController();
   const over = new AbortController();
+  const before = new AbortController();
+  for (const { why, message } of begun?.progress.stops ?? []) {
+    const stop = new Stop(why, message);
+    if (why === "canceling") canceling.abort(stop);
+    else if (why === "canceled") over.abort(stop);
+    else if (why === "shutting_down") before.abort(stop);
+  }
   board.offer({
     trace,
     cancel: () => canceling.abort(new Stop("canceling", "by the operator of this runner")),
@@ -59,13 +71,15 @@ export async function runShipped(
       else canceling.abort(new Stop("canceling", "by the coordinator"));
     },
     onAcknowledged: record.acknowledged,
+    ...(found === undefined ? {} : { arrived: found.leftover.acknowledged }),
     log,
     ...(ship === undefined ? {} : { timing: ship }),
   });
-  using halt = joinSignals([{ signal }, { signal: over.signal }]);
+  using halt = joinSignals([{ signal }, { signal: over.signal }, { signal: before.signal }]);
   const tooLong = new Stop("timed_out", `took longer than ${formatDuration(job.timeoutMs)}`);
-  using limit = deadline(canceling.signal, job.timeoutMs, tooLong);
-  kept?.limit(job.timeoutMs);
+  const leftMs = begun?.progress.leftMs ?? null;
+  using limit = deadline(canceling.signal, leftMs ?? job.timeoutMs, tooLong);
+  if (leftMs === null) kept?.limit(job.timeoutMs);
   using _ = noteStops(kept, [limit.signal, halt.signal]);
   const ran = await runJob(
     {
@@ -91,7 +105,10 @@ export async function runShipped(
       ...(session === undefined ? {} : { terminal: { session: session.claim(), timeoutMs: deps.sessionTimeoutMs } }),
       remember: record.remember,
       ...(kept === undefined ? {} : { kept }),
+      ...(begun === undefined ? {} : { found: begun }),
       halt: halt.signal,
+      ...(handOver === undefined ? {} : { handOver }),
+      onOutlives: board.outlives,
       onProgress: board.moved,
       onPlace: (usage) => board.offer({ usage }),
       ...(preparePauseMs === undefined ? {} : { preparePauseMs }),
@@ -109,7 +126,10 @@ function noteStops(kept: KeptJob | undefined, signals: readonly AbortSignal[]): 
   const listeners = signals.map((signal) => ({
     signal,
     listener: (): void => {
-      if (signal.reason instanceof Stop) kept?.note({ kind: "stopping", why: signal.reason.why });
+      if (!(signal.reason instanceof Stop)) return;
+      const { why, message } = signal.reason;
+      if (why === "handing_over") return;
+      kept?.note({ kind: "stopping", why, message });
     },
   }));
   for (const { signal, listener } of listeners) signal.addEventListener("abort", listener, { once: true });

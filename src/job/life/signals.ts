@@ -1,3 +1,5 @@
+import { handsOver } from "../../errors.ts";
+
 /** A signal that fires with the first of `sources`, and with its reason. Its listeners end with the block (`using`). */
 export interface Joined extends Disposable {
   readonly signal: AbortSignal;
@@ -24,6 +26,26 @@ export function joinSignals(sources: readonly Source[]): Joined {
     signal: controller.signal,
     [Symbol.dispose]: () => {
       for (const { signal, listener } of listeners) signal.removeEventListener("abort", listener);
+    },
+  };
+}
+
+/** Fires with `parent`, but only so much later where that hands over: what is soon done need not be done again. */
+export function lateHandOver(parent: AbortSignal, ms: number): Joined {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const fire = (): void => controller.abort(parent.reason);
+  const onParent = (): void => {
+    if (handsOver(parent)) timer = setTimeout(fire, ms);
+    else fire();
+  };
+  if (parent.aborted) onParent();
+  else parent.addEventListener("abort", onParent, { once: true });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]: () => {
+      clearTimeout(timer);
+      parent.removeEventListener("abort", onParent);
     },
   };
 }

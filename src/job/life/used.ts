@@ -14,16 +14,20 @@ const MOST_STAGES = 12;
 export interface StageClock {
   /** It comes to this stage now; `undefined`: to none. */
   enter(stage: string | undefined): void;
+  /** It was at this stage for so long already. */
+  add(stage: string, ms: number): void;
   readonly times: ReadonlyMap<string, number>;
 }
 
 export function createStageClock(now = (): number => performance.now()): StageClock {
   const times = new Map<string, number>();
   let at: { readonly stage: string; readonly since: number } | undefined;
+  const add = (stage: string, ms: number): void => void times.set(stage, (times.get(stage) ?? 0) + ms);
   return {
     times,
+    add,
     enter(stage) {
-      if (at !== undefined) times.set(at.stage, (times.get(at.stage) ?? 0) + now() - at.since);
+      if (at !== undefined) add(at.stage, now() - at.since);
       at = stage === undefined ? undefined : { stage, since: now() };
     },
   };

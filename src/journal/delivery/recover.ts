@@ -14,6 +14,8 @@ export interface RecoveryOptions {
   readonly log: Log;
   /** What else is to be said of a job that died: why nobody goes on with it. What it had kept for that may go then. */
   readonly lookAt?: (record: JobRecord) => Promise<string | null>;
+  /** Jobs that have not died: they go on in this process. */
+  readonly goesOn?: (leftover: LeftoverJob) => boolean;
   /** For all of it together; then it goes on without. */
   readonly timeoutMs?: number;
   /** Tries per job, and the first pause between them. */
@@ -39,8 +41,8 @@ const PARALLEL = 4;
  * verdict stay as they are for the next start.
  */
 export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal): Promise<Recovery> {
-  const { journal, outbox, log, timeoutMs = 60_000 } = options;
-  const leftovers = journal.leftovers();
+  const { journal, outbox, log, goesOn, timeoutMs = 60_000 } = options;
+  const leftovers = journal.leftovers().filter((leftover) => goesOn?.(leftover) !== true);
   const deliveries: Promise<unknown>[] = [];
   const deliver = (leftover: LeftoverJob): void => {
     const delivery = outbox.adopt(leftover).catch((error: unknown) => {
@@ -75,10 +77,10 @@ export async function recoverJobs(options: RecoveryOptions, signal: AbortSignal)
   return { dead: dead.length, undelivered: undelivered.length, delivered };
 }
 
-/** Clean up after one dead job, complete its trace and give it its verdict. */
-async function bury(
+/** Clean up after one dead job, complete its trace and give it its verdict. Where `signal` fires, it stays as it is. */
+export async function bury(
   leftover: LeftoverJob,
-  options: RecoveryOptions,
+  options: Omit<RecoveryOptions, "outbox">,
   limit: AbortSignal,
   signal: AbortSignal,
 ): Promise<LeftoverJob> {
@@ -123,7 +125,7 @@ async function bury(
 async function cleanUp(
   { record, notes }: LeftoverJob,
   isSameBoot: boolean,
-  { executorFor, attempts = 3, pauseMs = 1000 }: RecoveryOptions,
+  { executorFor, attempts = 3, pauseMs = 1000 }: Omit<RecoveryOptions, "outbox">,
   limit: AbortSignal,
 ): Promise<Recovered> {
   const { stored } = record;

@@ -1,4 +1,5 @@
 import { closeSync, constants, fchmodSync, openSync, writeSync } from "node:fs";
+import { uptime } from "node:os";
 import { z } from "zod";
 import type { TracePosition } from "../../trace/contract.ts";
 import { decodeLines, encodeLine } from "../records/record-lines.ts";
@@ -13,6 +14,9 @@ export interface Checkpoint {
   readonly trace: TracePosition;
 }
 
+/** As it is read: `seq` is for whoever goes on writing, `uptimeSeconds` when somebody looked last, by the machine's clock. */
+export type FoundCheckpoint = Checkpoint & { readonly seq: number; readonly uptimeSeconds: number };
+
 /** Two of them, written in turn: one that was torn leaves the one before. */
 const SLOT_BYTES = 512;
 /** Of a line that is not its JSON: version, checksum, line end. */
@@ -22,6 +26,7 @@ const count = z.number().int().nonnegative();
 const run = z.enum(["none", "armed", "open"]);
 const slot = z.strictObject({
   seq: count,
+  uptimeSeconds: z.number().nonnegative(),
   script: count,
   proof: z.strictObject({ at: count, bytes: count }).nullable(),
   trace: z.strictObject({
@@ -39,8 +44,10 @@ const slot = z.strictObject({
 });
 
 export interface CheckpointFile {
-  /** Kept when it returns, for other processes of this boot: it is not synced. */
-  write(checkpoint: Checkpoint): void;
+  /** Kept when it returns, for other processes of this boot: it is not synced. False: the one before holds. */
+  write(checkpoint: Checkpoint): boolean;
+  /** Writes the last one again: somebody still looks. */
+  beat(): void;
   close(): void;
 }
 
@@ -52,23 +59,32 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
   if (last === 0) writeSync(file, Buffer.alloc(2 * SLOT_BYTES, " "), 0, 2 * SLOT_BYTES, 0);
   if (process.platform !== "win32") fchmodSync(file, 0o600);
   let seq = last;
+  let latest: Checkpoint | undefined;
+  const write = (checkpoint: Checkpoint): boolean => {
+    latest = checkpoint;
+    const uptimeSeconds = Math.round(uptime() * 100) / 100;
+    const line = encodeLine({ seq: seq + 1, uptimeSeconds, ...checkpoint }, { padTo: SLOT_BYTES - FRAME_BYTES });
+    if (line.length > SLOT_BYTES) return false;
+    try {
+      writeSync(file, line, 0, line.length, (seq % 2) * SLOT_BYTES);
+      seq++;
+      return true;
+    } catch {
+      // The one before holds as well: more is read again.
+      return false;
+    }
+  };
   return {
-    write(checkpoint) {
-      const line = encodeLine({ seq: seq + 1, ...checkpoint }, { padTo: SLOT_BYTES - FRAME_BYTES });
-      if (line.length > SLOT_BYTES) return;
-      try {
-        writeSync(file, line, 0, line.length, (seq % 2) * SLOT_BYTES);
-        seq++;
-      } catch {
-        // The one before holds as well: more is read again.
-      }
+    write,
+    beat() {
+      if (latest !== undefined) write(latest);
     },
     close: () => closeSync(file),
   };
 }
 
-/** The newer one of those that are sound. `seq` is for whoever goes on writing. */
-export function readCheckpoint(bytes: Buffer): (Checkpoint & { readonly seq: number }) | null {
+/** The newer one of those that are sound. */
+export function readCheckpoint(bytes: Buffer): FoundCheckpoint | null {
   const sound = [0, SLOT_BYTES].flatMap((from) => {
     const [value] = decodeLines(bytes.subarray(from, from + SLOT_BYTES)).values;
     return slot.safeParse(value).data ?? [];

@@ -13,7 +13,7 @@ const setback = z.discriminatedUnion("result", [
     result: z.literal("failed"),
     reason: failureReason,
     message: z.string(),
-    exitCode: z.number().int().optional(),
+    exitCode: z.number().int().exactOptional(),
   }),
 ]);
 const verdict = z.discriminatedUnion("is", [
@@ -26,25 +26,46 @@ const verdict = z.discriminatedUnion("is", [
   }),
 ]);
 
+const outcome = z.discriminatedUnion("result", [z.strictObject({ result: z.literal("success") }), ...setback.options]);
+/** By the machine's clock that no one can set: seconds since its start. */
+const uptimeSeconds = z.number().nonnegative();
+
 const entry = z.discriminatedUnion("kind", [
-  /** The time limit, by the machine's clock that no one can set: seconds since its start. */
-  z.strictObject({ kind: z.literal("limit"), uptimeSeconds: z.number().nonnegative(), boot: z.string() }),
+  /** Another process goes on with the job. */
+  z.strictObject({ kind: z.literal("adopted"), uptimeSeconds, pid: count }),
+  /** The time limit. */
+  z.strictObject({ kind: z.literal("limit"), uptimeSeconds, boot: z.string() }),
   /** What the trace masks from here on (`PayloadSeal.digest`). */
   z.strictObject({ kind: z.literal("masks"), digest: z.string() }),
   /** A line of the runner's own is put at `at` of the spool next. */
   z.strictObject({ kind: z.literal("own"), at: count, text: z.string() }),
-  z.strictObject({ kind: z.literal("preparing"), attempt: count }),
+  z.strictObject({ kind: z.literal("preparing"), attempt: count, uptimeSeconds }),
   /** `handle`: by which the environment is found again; `null`: it ends with this process. */
   z.strictObject({ kind: z.literal("prepared"), handle: note.nullable() }),
   /** `stage`: its number in the plan, from 0. */
-  z.strictObject({ kind: z.literal("begun"), stage: count }),
+  z.strictObject({ kind: z.literal("begun"), stage: count, uptimeSeconds }),
+  /** This try of the stage has failed, and another one follows. */
+  z.strictObject({ kind: z.literal("again"), attempt: count }),
   z.strictObject({ kind: z.literal("script"), number: count, proof: z.string() }),
   /** Where it runs. */
   z.strictObject({ kind: z.literal("place"), number: count, place: note }),
-  z.strictObject({ kind: z.literal("exit"), number: count, code: z.number().int(), signal: z.string().nullable() }),
+  /** All of its output is in the trace. `read`: the shell had read the whole script. */
+  z.strictObject({
+    kind: z.literal("exit"),
+    number: count,
+    code: z.number().int(),
+    signal: z.string().nullable(),
+    read: z.boolean(),
+  }),
   z.strictObject({ kind: z.literal("ended"), stage: count, verdict }),
-  z.strictObject({ kind: z.literal("stopping"), why: z.string() }),
-  z.strictObject({ kind: z.literal("finished") }),
+  z.strictObject({
+    kind: z.literal("stopping"),
+    why: z.enum(["canceling", "canceled", "shutting_down", "timed_out"]),
+    message: z.string(),
+  }),
+  /** All stages have ended: the last lines follow. */
+  z.strictObject({ kind: z.literal("over") }),
+  z.strictObject({ kind: z.literal("finished"), outcome }),
 ]);
 
 /** What has happened to a job, in order: its steps, each before it is done and once it is. Nothing of it is secret. */

@@ -1,11 +1,15 @@
-import { describe, expect, test } from "vitest";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { launchd, launchdPlist } from "../../../src/commands/service/launchd.ts";
 import { readService, readServiceName } from "../../../src/commands/service/options.ts";
-import type { Service } from "../../../src/commands/service/service.ts";
+import type { RestartWay, Service } from "../../../src/commands/service/service.ts";
 import { describeStep, MARKER } from "../../../src/commands/service/step.ts";
+import { isStopping, systemd } from "../../../src/commands/service/systemd.ts";
 import { systemdUnit } from "../../../src/commands/service/systemd-unit.ts";
 import { windows, windowsCommandLine } from "../../../src/commands/service/windows.ts";
 import type { Argv } from "../../../src/shell.ts";
+import { never } from "../../../src/time.ts";
 
 const service: Service = {
   name: "alloy-runner",
@@ -21,13 +25,15 @@ const service: Service = {
 };
 
 describe("a systemd unit", () => {
-  test("drains on stop and says who wrote it", () => {
+  test("drains on stop, hands over on restart and says who wrote it", () => {
     const unit = systemdUnit(service);
     expect(unit).toContain(MARKER);
     for (const line of [
       "Type=notify",
       "KillSignal=SIGQUIT",
-      "KillMode=mixed",
+      "RestartKillSignal=SIGUSR2",
+      "KillMode=process",
+      "ExecStopPost=-/usr/local/bin/alloy-runner end-jobs --config /etc/alloy-runner/config.toml --unit %n",
       "TimeoutStopSec=5400",
       "Restart=always",
     ]) {
@@ -54,8 +60,52 @@ describe("a systemd unit", () => {
       const unit = systemdUnit(one);
       expect(unit).not.toContain("CapabilityBoundingSet");
       expect(unit).toContain("\nNotifyAccess=all\n");
+      expect(unit).toContain(`${one.scope === "user" ? " --user-service" : "config.toml"} --unit %n\n`);
     }
     expect(systemdUnit({ ...service, runnerUser: "ci", jobsUser: undefined })).toContain("\nUser=ci\n");
+  });
+});
+
+describe.runIf(process.platform === "linux")("a restart under systemd", () => {
+  const manager = systemd({ userConfigDir: "/nowhere" });
+  /** What systemd would say of a unit whose process is `pid`. */
+  const said = (pid: number, restarts: string) => async () => ({
+    status: 0,
+    stdout: `MainPID=${pid}\n${restarts}`,
+    stderr: "",
+  });
+
+  test("is told to the process where the manager would end it, or cannot tell it from a stop", async () => {
+    const knowing = spawn("sh", ["-c", "trap : USR2; echo; read line"], { stdio: ["pipe", "pipe", "inherit"] });
+    const old = spawn("cat", { stdio: ["pipe", "ignore", "inherit"] });
+    onTestFinished(() => void [knowing, old].map((child) => child.kill("SIGKILL")));
+    await once(knowing.stdout, "data");
+    const way = async (pid: number | undefined, restarts: string) =>
+      await manager.restartWay?.(service, said(pid ?? 0, restarts), never);
+    const [handsOver, drains, unknown] = ["RestartKillSignal=12\n", "RestartKillSignal=3\n", ""] as const;
+    expect(await way(knowing.pid, handsOver)).toBe("by the manager");
+    expect(await way(old.pid, handsOver)).toBe("drain");
+    expect(await way(old.pid, drains)).toBe("by the manager");
+    expect(await way(knowing.pid, unknown)).toBe("hand over");
+    expect(await way(old.pid, unknown)).toBe("by the manager");
+    expect(await way(0, handsOver)).toBe("by the manager");
+  });
+
+  test("is one call", () => {
+    const call = (way: RestartWay): string[] => manager.restart(service, way).map(describeStep);
+    expect(call("by the manager")).toEqual(["run systemctl restart alloy-runner.service"]);
+    expect(call("hand over")).toEqual(["run systemctl kill --kill-who=main --signal=SIGUSR2 alloy-runner.service"]);
+    expect(call("drain")).toEqual(["run systemctl kill --kill-who=main --signal=SIGQUIT alloy-runner.service"]);
+  });
+
+  test("is no stop, and neither is a crash", async () => {
+    const jobs = (list: string) => async () => ({ status: 0, stdout: list, stderr: "" });
+    const ask = async (list: string) =>
+      await isStopping({ unit: "alloy-runner.service", scope: "system" }, jobs(list), never);
+    expect(await ask("  7 alloy-runner.service stop running\n")).toBe(true);
+    expect(await ask("  7 alloy-runner.service restart running\n")).toBe(false);
+    expect(await ask("  7 other.service        stop running\n")).toBe(false);
+    expect(await ask("")).toBe(false);
   });
 });
 
@@ -67,12 +117,18 @@ describe("launchd", () => {
     expect(plist).toContain(MARKER);
     expect(plist).toContain("<string>/Users/a&amp;b/&lt;ci&gt;</string>");
     expect(plist).toContain("<key>KeepAlive</key>\n  <true/>");
+    expect(plist).toContain("<key>AbandonProcessGroup</key>\n  <true/>");
     expect(plist.match(/<key>ExitTimeOut<\/key>\s*<integer>(\d+)/)?.[1]).toBe("60");
   });
 
   test("is called for the system or for the user", () => {
     const commands = (name: Service): string[] =>
-      [...manager.install(name, false), ...manager.start(name), ...manager.stop(name)]
+      [
+        ...manager.install(name, false),
+        ...manager.start(name),
+        ...manager.stop(name),
+        ...manager.restart(name, "by the manager"),
+      ]
         .filter((step) => step.do === "run")
         .map(describeStep);
     expect(commands(service)).toEqual([
@@ -80,6 +136,8 @@ describe("launchd", () => {
       "run launchctl bootstrap system /Library/LaunchDaemons/alloy-runner.plist",
       "run launchctl kickstart system/alloy-runner",
       "run launchctl bootout system/alloy-runner",
+      "run launchctl bootstrap system /Library/LaunchDaemons/alloy-runner.plist",
+      "run launchctl kill SIGUSR2 system/alloy-runner",
     ]);
     expect(commands({ ...service, scope: "user", name: "two" })[1]).toBe(
       "run launchctl bootstrap gui/501 /Users/ann/Library/LaunchAgents/two.plist",

@@ -2,14 +2,14 @@ import { lstat, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { JobRecord } from "../../../journal/contract.ts";
-import { type Checkpoint, readCheckpoint } from "../../../journal/live/checkpoint.ts";
+import { type FoundCheckpoint, readCheckpoint } from "../../../journal/live/checkpoint.ts";
 import { type LifeEntry, readLife } from "../../../journal/live/life.ts";
 import { foreignSign, readOwnFile } from "../../../journal/live/own-file.ts";
 import { createSeal, MOST_PAYLOAD_BYTES, readPayload } from "../../../journal/live/payload.ts";
 import type { Log } from "../../../log.ts";
-import type { Job } from "../../job.ts";
+import type { Job, Variable } from "../../job.ts";
 import { secretsOf } from "../../variables/secrets.ts";
-import { parseJob } from "./stored-job.ts";
+import { parseJob, parseVariables } from "./stored-job.ts";
 import { parsePlan, type StoredPlan } from "./stored-plan.ts";
 
 /** What the files of a job tell that the last process left running. */
@@ -29,8 +29,15 @@ export interface WholeLife {
   /** What its trace must not show. */
   readonly secrets: readonly string[];
   readonly prefixes: readonly string[];
+  /** What stores of secrets have told, as variables; `null`: they were not asked yet. */
+  readonly variables: readonly Variable[] | null;
+  /** What git and the like said last, by the number of the script. */
+  readonly tails: ReadonlyMap<number, string>;
   readonly entries: readonly LifeEntry[];
-  readonly checkpoint: (Checkpoint & { readonly seq: number }) | null;
+  readonly checkpoint: FoundCheckpoint;
+  /** How much is sound of the files: whoever goes on writes from there on. */
+  readonly lifeBytes: number;
+  readonly payload: { readonly lines: number; readonly length: number };
 }
 
 const MOST_LIFE_BYTES = 64 * 1024 * 1024;
@@ -38,6 +45,7 @@ const MOST_LIFE_BYTES = 64 * 1024 * 1024;
 const MOST_FILE_BYTES = 6 * MOST_PAYLOAD_BYTES;
 const CHECKPOINT_BYTES = 1024;
 
+const tail = z.strictObject({ number: z.number(), text: z.string() });
 const received = z.strictObject({ job: z.unknown(), entry: z.string(), prefixes: z.array(z.string()) });
 
 /**
@@ -77,10 +85,19 @@ export async function lookAtLife(dir: string, jobKey: string, key: Buffer | null
   // The last secret may have been kept without a word of it.
   const digests = new Set([seal.digest(secrets)]);
   let plan: StoredPlan | null = null;
+  let variables: readonly Variable[] | null = null;
+  const tails = new Map<number, string>();
   for (const { kind, value } of more) {
     if (kind === "plan") {
       plan = parsePlan(value);
       if (plan === null) return foreign;
+    } else if (kind === "variables") {
+      variables = parseVariables(value);
+      if (variables === null) return foreign;
+    } else if (kind === "tail") {
+      const read = tail.safeParse(value).data;
+      if (read === undefined) return foreign;
+      tails.set(read.number, read.text);
     } else {
       const texts = z.array(z.string()).safeParse(value);
       if (kind !== "hide" || !texts.success) return foreign;
@@ -91,6 +108,7 @@ export async function lookAtLife(dir: string, jobKey: string, key: Buffer | null
   const masks = life.entries.findLast(({ kind }) => kind === "masks");
   if (masks?.kind !== "masks" || !digests.has(masks.digest)) return unusable("payload: secrets are missing");
   const checkpoint = atFile === null || "problem" in atFile ? null : readCheckpoint(atFile.bytes);
+  if (checkpoint === null) return unusable("at: it does not say where the trace has come to");
   return {
     is: "whole",
     kept: {
@@ -99,8 +117,12 @@ export async function lookAtLife(dir: string, jobKey: string, key: Buffer | null
       prefixes: head.prefixes,
       plan,
       secrets: [...secrets],
+      variables,
+      tails,
       entries: life.entries,
       checkpoint,
+      lifeBytes: life.length,
+      payload: { lines: payload.entries.length, length: payload.length },
     },
   };
 }

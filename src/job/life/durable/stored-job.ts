@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Job } from "../../job.ts";
+import type { Job, Variable } from "../../job.ts";
 
 const text = z.string();
 const texts = z.array(text);
@@ -121,8 +121,14 @@ export const knownJob = z.strictObject({
     .exactOptional(),
   policy: z.strictObject({ name: text, overrideAllowed: z.boolean().nullable(), exceptions: texts }).exactOptional(),
   sensitiveInputs: texts.exactOptional(),
+  correlationId: text.exactOptional(),
   payload: text.exactOptional(),
 });
+
+/** `null`: they are none. */
+export function parseVariables(value: unknown): readonly Variable[] | null {
+  return z.array(variable).safeParse(value).data ?? null;
+}
 
 /** `null`: it is no job, or one that another version of the runner took. */
 export function parseJob(value: unknown): Job | null {

@@ -36,6 +36,7 @@ function stopped(stop: Stop): Setback {
     case "timed_out":
       return { result: "failed", reason: "job_execution_timeout", message: stop.message };
     case "shutting_down":
+    case "handing_over":
       return { result: "failed", reason: "runner_interrupted", message: stop.message };
   }
 }

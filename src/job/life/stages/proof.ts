@@ -14,8 +14,11 @@ export interface ProofLine {
 
 export interface ProofOptions {
   readonly tailBytes?: number;
-  /** Goes on in the place of another: the next byte is that at `raw` of the output, and the line was seen at `line`. */
-  readonly from?: { readonly raw: number; readonly line: ProofLine | null };
+  /**
+   * Goes on in the place of another: the next byte is that at `raw` of the output, and the line was seen at `line`. Of bytes before
+   * `fresh` only the end is of interest: the other has passed them on.
+   */
+  readonly from?: { readonly raw: number; readonly line: ProofLine | null; readonly fresh?: number };
 }
 
 /** Between a script's output and the trace. */
@@ -50,6 +53,8 @@ export function createProofFilter(
   let raw = from?.raw ?? 0;
   let lineAt = 0;
   const last = createTail(tailBytes);
+
+  const fresh = from?.fresh ?? 0;
 
   const forward = (chunk: Buffer): boolean => {
     if (chunk.length === 0) return true;
@@ -99,7 +104,12 @@ export function createProofFilter(
     highWaterMark: 256 * 1024,
     write(chunk: Buffer, _encoding, done) {
       let ready = true;
-      for (const part of sift(chunk)) ready = forward(part) && ready;
+      const stale = Math.max(0, Math.min(chunk.length, fresh - raw));
+      if (stale > 0) {
+        raw += stale;
+        last.add(chunk.subarray(0, stale));
+      }
+      for (const part of sift(chunk.subarray(stale))) ready = forward(part) && ready;
       if (ready || output.destroyed || !output.writableNeedDrain) {
         done();
         return;
@@ -118,6 +128,7 @@ export function createProofFilter(
   });
   // What comes after `close` is nobody's any more; without a listener it would end the process.
   input.on("error", () => {});
+  let closing: Promise<void> | undefined;
   return {
     input,
     get seen() {
@@ -127,7 +138,7 @@ export function createProofFilter(
       return found;
     },
     tail: last.text,
-    close: () => new Promise((resolve) => void input.once("close", () => resolve()).end()),
+    close: () => (closing ??= new Promise((resolve) => void input.once("close", () => resolve()).end())),
   };
 }
 

@@ -1,4 +1,4 @@
-import { ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
+import { handsOver, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
 import type { Environment, Exit } from "../../../executor/environment.ts";
 import type { Log } from "../../../log.ts";
 import type { Op } from "../../../shell.ts";
@@ -10,14 +10,19 @@ import { formatDuration } from "../../plan/duration.ts";
 import type { ScriptStage, Stage, TransferStage } from "../../plan/stage.ts";
 import { type Draft, draft, type Writers } from "../../plan/writers.ts";
 import { adviceOn, type GitTrouble, gitTroubleOf } from "../../sources/git-failure.ts";
+import type { FoundScript, FoundStage } from "../durable/found.ts";
 import type { KeptJob } from "../durable/keep.ts";
 import { describeExit } from "../outcome/outcome.ts";
-import { createProof, createProofFilter } from "./proof.ts";
+import { lateHandOver } from "../signals.ts";
+import { openOutput, type Ran } from "./output.ts";
+import { createProof } from "./proof.ts";
 import { runTransfer } from "./run-transfer.ts";
 import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
+/** Files that are moved when the runner hands over may take so much longer; then they are moved anew by its next process. */
+const LAST_MOVE_MS = 5000;
 
 export interface StageContext {
   readonly job: Job;
@@ -33,6 +38,8 @@ export interface StageContext {
   readonly attemptPauseMs: number;
   /** `CI_JOB_STATUS`. */
   readonly status: string;
+  /** What an earlier process has done of the stage. */
+  readonly found?: FoundStage;
 }
 
 /**
@@ -44,32 +51,45 @@ export interface StageContext {
 export async function runStage(stage: Stage, context: StageContext, signal: AbortSignal): Promise<void> {
   const { attempts, timeoutMs } = stage.policy;
   const limit = timeoutMs ?? Number.POSITIVE_INFINITY;
+  const { found, kept, trace } = context;
   const tooLong = new Stop("timed_out", `${stage.title} took longer than ${formatDuration(limit)}`);
-  using clock = deadline(signal, limit, tooLong);
-  if (stage.kind === "script" && stage.setsAside !== undefined) {
+  using clock = deadline(signal, limit - (found?.ageMs ?? 0), tooLong);
+  const failed = found?.failed ?? 0;
+  if (stage.kind === "script" && stage.setsAside !== undefined && failed === 0 && !found?.scripts.length) {
     await context.transfers.keptCaches.setAside(stage.setsAside, context.environment.workspace, clock.signal);
+  }
+  const running = found?.scripts.at(-1)?.exit === null;
+  // Whoever goes on with a script ends it where that is wanted by now.
+  if (running && stage.kind === "script" && clock.signal.aborted) {
+    await runOnce(stage, { ...context, scripts: found?.scripts ?? [] }, clock.signal);
   }
   await retry(
     {
-      attempts,
+      attempts: attempts - failed,
       firstMs: context.attemptPauseMs,
       maxMs: context.attemptPauseMs * 10,
       retryable: (error) => error instanceof ScriptFailure || (error instanceof SystemFailure && error.retry),
-      onRetry: (error, attempt, waitMs) => {
+      onRetry: (error, tried, waitMs) => {
+        const attempt = tried + failed;
         const why = error instanceof Error ? error.message : "unknown error";
-        context.trace.print(
-          `Attempt ${attempt} of ${attempts} failed: ${why}. Trying again in ${formatDuration(waitMs)}`,
-          "warning",
-        );
+        const what = `Attempt ${attempt} of ${attempts} failed: `;
+        if (!wasSaid(what, found)) {
+          trace.print(`${what}${why}. Trying again in ${formatDuration(waitMs)}`, "warning");
+        }
+        kept?.note({ kind: "again", attempt });
       },
     },
-    () => (stage.kind === "script" ? runOnce(stage, context, clock.signal) : move(stage, context, clock.signal)),
+    (tried) =>
+      stage.kind === "script"
+        ? runOnce(stage, { ...context, scripts: tried === 1 ? (found?.scripts ?? []) : [] }, clock.signal)
+        : move(stage, context, clock.signal),
     clock.signal,
   );
 }
 
 async function move({ transfer }: TransferStage, context: StageContext, signal: AbortSignal): Promise<void> {
   const { job, trace, log, environment, transfers, attemptPauseMs } = context;
+  using late = lateHandOver(signal, LAST_MOVE_MS);
   const { workspace, formerCache } = environment;
   const around = {
     ...transfers,
@@ -81,25 +101,29 @@ async function move({ transfer }: TransferStage, context: StageContext, signal: 
     retryPauseMs: attemptPauseMs / 2,
   };
   try {
-    await runTransfer(transfer, around, signal);
+    await runTransfer(transfer, around, late.signal);
   } finally {
     await trace.flush();
   }
-  signal.throwIfAborted();
+  late.signal.throwIfAborted();
 }
 
-interface Ran {
-  readonly exit: Exit;
-  readonly tail: string;
+/** Whether an earlier process has said so in this stage, before it could note what came of it. */
+export function wasSaid(beginning: string, found: FoundStage | undefined): boolean {
+  return found?.lines.some((line) => line.includes(beginning)) === true;
 }
 
-async function runOnce(stage: ScriptStage, context: StageContext, signal: AbortSignal): Promise<void> {
-  let ran = await runScript(stage, stage.ops, context, signal);
+/** `scripts`: those of this try that an earlier process has begun, in order. */
+type TryContext = StageContext & { readonly scripts: readonly FoundScript[] };
+
+async function runOnce(stage: ScriptStage, context: TryContext, signal: AbortSignal): Promise<void> {
+  const [first, second] = context.scripts;
+  let ran = await runScript(stage, stage.ops, { ...context, earlier: first }, signal);
   if (ran.exit.code === 0) return;
   const trouble = troubleOf(stage, ran);
   // What is made anew leaves what an earlier job has filled the disk with.
   if (stage.anew !== null && (trouble === "other" || trouble === "disk")) {
-    const again = await runScript(stage, stage.anew, context, signal);
+    const again = await runScript(stage, stage.anew, { ...context, earlier: second }, signal);
     if (again.exit.code === 0) return;
     // It says nothing where there was nothing to remove.
     if (again.tail !== "") ran = again;
@@ -122,14 +146,16 @@ function troubleOf(stage: ScriptStage, { tail }: Ran): GitTrouble {
   return stage.authored ? "other" : gitTroubleOf(tail);
 }
 
+type ScriptContext = StageContext & { readonly earlier: FoundScript | undefined };
+
 async function runScript(
   stage: ScriptStage,
   ops: readonly Op[],
-  context: StageContext,
+  context: ScriptContext,
   signal: AbortSignal,
 ): Promise<Ran> {
-  const { environment, trace } = context;
-  const proof = createProof();
+  const { environment, trace, earlier } = context;
+  const proof = earlier?.proof ?? createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
   const drafted = draft([status, ...ops], context.writers, environment.login);
   checkScriptSize(drafted.ops, stage.title);
@@ -138,29 +164,34 @@ async function runScript(
   const text = writer.write(drafted.ops, options);
   const parts = writer.parts?.(drafted.ops, options);
   const command = writer.command({ login });
-  const filter = createProofFilter(proof, trace.output, { tailBytes: stage.authored ? 0 : TAIL_BYTES });
-  const kept = context.kept?.begin(proof, { from: trace.locate().chain.at, line: () => filter.line });
+  if (earlier?.exit) {
+    const { read, tail, ...exit } = earlier.exit;
+    if (!read) throw unread(exit, drafted, stage, environment);
+    return { exit, tail };
+  }
+  const output = await openOutput(context.kept, trace, proof, { earlier, tailBytes: stage.authored ? 0 : TAIL_BYTES });
   let exit: Exit;
   try {
     exit = await environment.run(
       {
         ...{ text, command, stage: stage.name, runIn: stage.runIn, login },
         ...(parts === undefined ? {} : { parts }),
-        ...(kept === undefined ? {} : { keeping: kept }),
+        ...(output.keeping === undefined ? {} : { keeping: output.keeping }),
       },
-      filter.input,
+      output.filter.input,
       signal,
     );
-    kept?.exit(exit);
+  } catch (error) {
+    // What it has printed goes on later, where it was.
+    if (handsOver(signal)) await trace.letGo();
+    throw error;
   } finally {
-    await filter.close();
-    await trace.flush();
-    kept?.end();
+    await output.close();
   }
   // A trap's `exit 0` does not make a cancelled job succeed.
   signal.throwIfAborted();
-  if (!filter.seen) throw unread(exit, drafted, stage, environment);
-  return { exit, tail: filter.tail() };
+  if (!output.filter.seen) throw unread(exit, drafted, stage, environment);
+  return { exit, tail: output.filter.tail() };
 }
 
 /** Whatever the status: nothing of the script has run, so it is not the script's. */

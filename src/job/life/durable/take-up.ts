@@ -1,0 +1,84 @@
+import { uptime } from "node:os";
+import { describeError, Stop, SystemFailure } from "../../../errors.ts";
+import type { Environment } from "../../../executor/environment.ts";
+import type { Note } from "../../../executor/prepare.ts";
+import { deadline, retry, unlessAborted } from "../../../time.ts";
+import { projectPathOf } from "../../sources/project-path.ts";
+import { trustOf } from "../../sources/trust.ts";
+import type { FoundJob, ReceivedJob } from "../received.ts";
+import type { FoundRun } from "../request.ts";
+import { type FoundProgress, progressOf } from "./found.ts";
+
+/** A job that takes its runner with it each time is not gone on with for ever. */
+const MOST_ADOPTIONS = 20;
+const WITHIN_SECONDS = 600;
+const TRIES = 3;
+const LIMIT_MS = 60_000;
+const PREPARATIONS = 3;
+
+/** How a job of an earlier process goes on, or why nobody can go on with it. */
+export type TakenUp = { readonly run: FoundRun } | { readonly lost: string };
+
+export async function takeUp(
+  { job, entry, executor, concurrentId }: ReceivedJob,
+  { leftover, life }: FoundJob,
+  signal: AbortSignal,
+): Promise<TakenUp> {
+  const now = uptime();
+  const progress = progressOf(life, now);
+  const { handle, finished } = progress;
+  const { record, notes } = leftover;
+  const { plan, variables } = life;
+  const lately = progress.adoptions.filter((at) => at > now - WITHIN_SECONDS).length;
+  if (lately >= MOST_ADOPTIONS) return { lost: `it was gone on with ${lately} times within 10 min` };
+  const found = {
+    progress,
+    ...(plan === null ? {} : { plan }),
+    ...(variables === null ? {} : { variables }),
+  };
+  /** What was made for it so far goes, and it is made anew. */
+  const anew = async (why: string): Promise<TakenUp> => {
+    if (progress.preparations >= PREPARATIONS) return { lost: why };
+    const crash: Note = { kind: "crash", boot: record.stored.boot, sameBoot: true };
+    try {
+      const { left } = await executor.recover(record.stored.key, [...notes, crash], signal);
+      return left.length === 0 ? { run: { progress } } : { lost: left.join("; ") };
+    } catch (error) {
+      return { lost: describeError(error) };
+    }
+  };
+  if (handle === undefined) {
+    if (progress.preparations === 0) return { run: found };
+    return await anew("it was being prepared for the last time");
+  }
+  if (handle === null || executor.adopt === undefined) return { lost: "its scripts end with the runner" };
+  if (plan === null && begun(progress)) return { lost: "what it was to do was not kept" };
+  const request = {
+    job,
+    jobKey: record.stored.key,
+    runnerId: entry.id,
+    concurrentId: plan?.concurrentId ?? (await concurrentId),
+    projectPath: projectPathOf(job),
+    trust: trustOf(job),
+    remember: record.remember,
+  };
+  const { adopt } = executor;
+  using limit = deadline(signal, LIMIT_MS, new Stop("timed_out", "took longer than 60 s"));
+  try {
+    const environment: Environment = await retry(
+      { attempts: TRIES },
+      () => unlessAborted(adopt.call(executor, request, handle, limit.signal), limit.signal),
+      limit.signal,
+    );
+    return { run: { ...found, environment } };
+  } catch (error) {
+    if (!(error instanceof SystemFailure || error instanceof Stop)) throw error;
+    const why = describeError(error);
+    return finished === null && !begun(progress) ? await anew(why) : { lost: why };
+  }
+}
+
+/** A stage of the plan has begun. */
+function begun({ stage, next }: FoundProgress): boolean {
+  return stage !== null || next > 0;
+}

@@ -1,0 +1,144 @@
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, describe, expect, test } from "vitest";
+import { openSite, type Site } from "../support/site.ts";
+
+const onLinux = process.platform === "linux" && process.geteuid?.() === 0;
+const SECRET = "hush-4711-hush-4711";
+const AWAY = /[^\n]*The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again[^\n]*\n/g;
+
+const keyDir = mkdtempSync(join(tmpdir(), "alloy-live-key-"));
+const keyFile = join(keyDir, "key");
+writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
+afterAll(() => rmSync(keyDir, { recursive: true }));
+
+const open: Site[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.close();
+});
+
+const global = (concurrent: number): string =>
+  `concurrent = ${concurrent}\ncheck_interval = 1\nlog_level = "debug"\nlive_key_file = "${keyFile}"`;
+
+async function site(dialect: "alloy" | "gitlab", entry = "", entries = 1): Promise<Site> {
+  const one = await openSite({ dialect, entries, global: global(8), entry: `durable = true\n${entry}` });
+  open.push(one);
+  return one;
+}
+
+async function crash({ runner }: Site): Promise<void> {
+  runner.child.kill("SIGKILL");
+  await runner.exit;
+}
+
+/** Without what differs from run to run. */
+function steady(trace: string): string {
+  return trace
+    .replace(AWAY, "")
+    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
+    .replace(/(Used|Took) .*/g, "used");
+}
+
+describe.runIf(onLinux)("a job whose runner was killed", () => {
+  for (const dialect of ["alloy", "gitlab"] as const) {
+    test(`${dialect}: goes on, and ends as if nothing had happened`, { timeout: 60_000 }, async () => {
+      const here = await site(dialect);
+      const { coordinator, dir } = here;
+      const go = join(dir, "go");
+      const started = join(dir, "started");
+      const work = {
+        script: [
+          `echo x >>${started}`,
+          "echo begun",
+          "printf 'half of hush-47'",
+          `until [ -e ${go} ]; do sleep 0.05; done`,
+          "echo '11-hush-4711'; seq 1 5000; echo over $SECRET",
+          "exit 3",
+        ],
+        afterScript: ["echo afterwards $CI_JOB_STATUS"],
+        variables: [{ key: "SECRET", value: SECRET, masked: true, public: false }],
+      };
+      writeFileSync(go, "");
+      const usual = coordinator.enqueue(work);
+      await usual.finished();
+      rmSync(go);
+      const job = coordinator.enqueue(work);
+      await job.traceContains("begun");
+      await crash(here);
+      await here.start();
+      await here.runner.seen(/a job of an earlier process goes on/);
+      writeFileSync(go, "");
+      await job.finished();
+      expect(job.trace.match(AWAY)).toHaveLength(1);
+      expect(steady(job.trace)).toBe(steady(usual.trace));
+      expect(job.trace).not.toContain(SECRET);
+      expect({ status: job.status, exit: job.exitCode }).toEqual({ status: "failed", exit: usual.exitCode });
+      expect(readFileSync(started, "utf8")).toBe("x\nx\n");
+      expect(existsSync(join(here.stateDir, "jobs", "x"))).toBe(false);
+    });
+  }
+
+  test("is what it is by then, whatever happened meanwhile; nothing runs twice", { timeout: 90_000 }, async () => {
+    const here = await site("gitlab", "", 2);
+    const { coordinator, dir, stateDir, tokens } = here;
+    const starts = (name: string): string => `echo x >>${join(dir, name)}.starts; echo begun`;
+    const until = (name: string): string => `until [ -e ${join(dir, name)} ]; do sleep 0.05; done`;
+    const after = { afterScript: ["echo after: $CI_JOB_STATUS"] };
+    const [runnerToken = "", goneToken = ""] = tokens;
+    const add = (name: string, script: string[], more: object = after) =>
+      coordinator.enqueue({ name, script: [starts(name), ...script], runnerToken, ...more });
+    const canceled = add("canceled", ["sleep 600"]);
+    const late = add("late", ["sleep 600"], { ...after, timeoutSeconds: 4 });
+    const loud = add("loud", [until("go"), "head -c 90000000 /dev/zero | tr '\\0' x; echo; exit 7"]);
+    const orphaned = add("orphaned", ["echo of $PPID", "sleep 600"]);
+    const forged = add("forged", ["sleep 600"]);
+    const guest = add("guest", [until("go"), "echo still here"], { ...after, runnerToken: goneToken });
+    const all = [canceled, late, loud, orphaned, forged, guest];
+    await Promise.all(all.map((job) => job.traceContains("begun")));
+    await orphaned.traceContains("of ");
+    await crash(here);
+
+    process.kill(Number(/of (\d+)/.exec(orphaned.trace)?.[1]), "SIGKILL");
+    canceled.cancel("canceling");
+    const payloadOf = (id: string): string => {
+      const [key = ""] = readdirSync(join(stateDir, "jobs")).filter((name) => name.includes(`-${id}-`));
+      return join(stateDir, "jobs", key, "payload");
+    };
+    writeFileSync(payloadOf(forged.id), readFileSync(payloadOf(late.id)));
+    writeFileSync(join(dir, "go"), "");
+    await here.configure({ entries: 1, global: global(1), entry: "durable = true" });
+    await expect.poll(() => Date.now() - (late.pickedUpAt ?? 0), { timeout: 10_000 }).toBeGreaterThan(4200);
+    await here.start();
+    // All of them have their slots before anybody asks for another job.
+    const next = coordinator.enqueue({ script: ["true"], runnerToken });
+    await Promise.all([...all, next].map((job) => job.finished({ timeoutMs: 40_000 })));
+
+    expect(canceled.status).toBe("canceled");
+    expect(canceled.trace).toMatch(
+      /WARNING: Stopped .*sleep[\s\S]*after: canceled[\s\S]*Job failed: canceled \(by the coordinator/,
+    );
+    expect(late.failureReason).toBe("job_execution_timeout");
+    expect(late.trace).toMatch(/WARNING: Stopped .*sleep[\s\S]*after: timedout[\s\S]*Job failed: took longer than 4s/);
+    expect([loud.exitCode, loud.failureReason]).toEqual([7, "script_failure"]);
+    expect(loud.trace).toMatch(/output exceeded the limit[\s\S]*Job failed: exit status 7/);
+    expect(orphaned.trace).toMatch(
+      /How the script ended is not known: the process that waited for it was killed; ended/,
+    );
+    expect(forged.trace).toMatch(/the runner died while this job ran \(.*what it was doing was not kept\)/);
+    for (const job of [orphaned, forged]) expect(job.failureReason).toBe("runner_system_failure");
+    expect(guest.status).toBe("success");
+    expect(guest.trace).toMatch(/still here[\s\S]*after: success/);
+    for (const job of all) expect(readFileSync(join(dir, `${job.name}.starts`), "utf8")).toBe("x\n");
+    await expect.poll(() => readdirSync(join(stateDir, "jobs")), { timeout: 10_000 }).toEqual([]);
+    expect(processesOf(dir)).toEqual([]);
+  });
+});
+
+/** Processes that say in their arguments that they are of this site, but for the runner. */
+function processesOf(dir: string): string[] {
+  const all = execFileSync("ps", ["-eo", "args="], { encoding: "utf8" }).split("\n");
+  return all.filter((line) => line.includes(dir) && !line.includes("alloy-runner-linux"));
+}
