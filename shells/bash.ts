@@ -70,7 +70,8 @@ function writeBody(ops: readonly Op[], xtrace: boolean): string {
       case "cd":
         return `command cd ${quotePath(op.path)} ${OR_EXIT}`;
       case "mkdir":
-        return `command mkdir -p ${quotePath(op.path)} ${OR_EXIT}`;
+        // A directory that is there costs no process.
+        return `command test -d ${quotePath(op.path)} || command mkdir -p ${quotePath(op.path)} ${OR_EXIT}`;
       case "remove":
         return writeRemove(op.path);
       case "removeNamed":

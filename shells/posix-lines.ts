@@ -178,10 +178,11 @@ const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
 /** Lines of a file as variables. Spelt letters: what lies between `A` and `z` is the locale's business. Nothing in it is run. */
 export function writeExportLines(name: string, path: string): string {
   const place = quotePath(path);
+  const parent = quotePath(parentOf(path));
   return [
     `if ${exists(place)}; then :; else`,
     "alloy_umask=$(umask)",
-    `umask 077 && command mkdir -p ${quotePath(parentOf(path))} 2>/dev/null && : 2>/dev/null >| ${place} || :`,
+    `umask 077 && { command test -d ${parent} || command mkdir -p ${parent} 2>/dev/null; } && : 2>/dev/null >| ${place} || :`,
     'umask "$alloy_umask"',
     "fi",
     `export ${name}=${quote(path)}`,

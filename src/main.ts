@@ -8,9 +8,10 @@ async function main(): Promise<void> {
     process.stdout.write(`${versionText}\n`);
     return;
   }
-  if (process.argv[2] === "run") {
+  const command = process.argv[2];
+  if (command === "run" || command === "exec") {
     const { startSparing } = await import("./sparing-start.ts");
-    startSparing();
+    startSparing(command === "run" ? "lasting" : "short");
   }
   const { executors } = await import("../executors/index.ts");
   const { startProgram } = await import("./agent/program.ts");

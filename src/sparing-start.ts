@@ -3,7 +3,7 @@
  * compiled. Compiled code and what goes with it was a third of the memory of a runner with 50 jobs; what moves output and
  * archives is compiled all the same, within its first megabyte.
  */
-const SETTINGS: Readonly<Record<string, string>> = {
+const LASTING: Readonly<Record<string, string>> = {
   BUN_JSC_thresholdForJITAfterWarmUp: "20000",
   BUN_JSC_thresholdForJITSoon: "5000",
   // WebAssembly: the reader of HTTP answers, which sees heads only.
@@ -12,12 +12,25 @@ const SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Has this program start anew, as the same process, with `SETTINGS`: they are read from the environment, before any code runs.
- * Nothing happens under Node, on other systems than Linux, and in a process that has them already, in whose environment for
- * others they do not stay.
+ * For a program that ends after seconds: the optimizing compilers took a fifth of all its processor time, which belongs to the
+ * jobs beside it. What moves output still gets the first of them.
  */
-export function startSparing(): void {
-  const names = Object.keys(SETTINGS);
+const SHORT: Readonly<Record<string, string>> = {
+  ...LASTING,
+  BUN_JSC_useFTLJIT: "0",
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: "10000",
+  BUN_JSC_thresholdForOptimizeAfterLongWarmUp: "10000",
+  BUN_JSC_thresholdForOptimizeSoon: "5000",
+};
+
+/**
+ * Has this program start anew, as the same process, with settings of the runtime: they are read from the environment, before any
+ * code runs. Nothing happens under Node, on other systems than Linux, and in a process that has them already, in whose
+ * environment for others they do not stay.
+ */
+export function startSparing(stays: "lasting" | "short"): void {
+  const settings = stays === "lasting" ? LASTING : SHORT;
+  const names = Object.keys(settings);
   if (names.some((name) => process.env[name] !== undefined)) {
     for (const name of names) delete process.env[name];
     return;
@@ -30,7 +43,7 @@ export function startSparing(): void {
     Reflect.apply(execve, process, [
       process.execPath,
       [process.argv0, ...process.argv.slice(2)],
-      { ...process.env, ...SETTINGS },
+      { ...process.env, ...settings },
     ]);
   } catch {
     // Not here: below an emulator the machine itself cannot execute the file. It works as it is, and takes more memory.

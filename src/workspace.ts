@@ -110,6 +110,17 @@ export interface UnpackReport {
   readonly warnings: readonly string[];
   /** Where nothing was before, and all of the archive is in these: few names. Absent where that is not so. */
   readonly placed?: readonly FileName[];
+  /** Of all that is `placed`, as it came and not as it was found there; only where files are kept by it. */
+  readonly contents?: ContentsDigest;
+}
+
+/** What stands for a tree of files. */
+export interface ContentsDigest {
+  readonly entries: number;
+  /** SHA-256 over names, kinds, modes, sizes, times of files, and where links lead. */
+  readonly attributes: string;
+  /** The same, and what is in files. */
+  readonly all: string;
 }
 
 /** What the system says of files, in a form that only who made it understands. */
@@ -131,8 +142,8 @@ export interface KeptFiles {
 export interface FileKeeping {
   /** The place of the working copy among all that this runner uses. */
   readonly place: string;
-  /** What these are now, with all that is in them. Resolves once every later change will show. */
-  record(names: readonly FileName[], signal: AbortSignal): Promise<KeptFiles | null>;
+  /** What was unpacked just now, with all that is in it. Resolves once every later change will show. */
+  record(unpacked: Pick<UnpackReport, "placed" | "contents">, signal: AbortSignal): Promise<KeptFiles | null>;
   /** Out of the checkout, so that it can be cleaned. What is in them is not looked at. */
   setAside(kept: KeptFiles, signal: AbortSignal): Promise<KeptFiles | null>;
   /** Back to their places, if each is what it was. Whatever is not put back is removed. */

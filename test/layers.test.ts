@@ -74,7 +74,7 @@ const rules: readonly (readonly [place: string, mayImport: readonly string[]])[]
   ["src/coordinator/", ["src/proxy/", "src/go-words.ts"]],
   ["src/proxy/", []],
   ["src/control/", ["src/serving/", "src/board/", "src/trace/stamp/", "src/trace/mask/utf8.ts"]],
-  ["src/metrics/", ["src/serving/", "src/go-words.ts"]],
+  ["src/metrics/", ["src/serving/", "src/go-words.ts", "src/cloud/meter.ts"]],
   ["src/session/", ["src/serving/"]],
   ["src/web/page/", ["src/web/shown.ts", "src/control/protocol.ts", "src/control/words.ts"]],
   ["src/web/", ["src/serving/", "src/control/"]],

@@ -1,14 +1,19 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
+import { networkInterfaces } from "node:os";
 import { afterEach, describe, expect, test } from "vitest";
+import type { JobView } from "../src/board/contract.ts";
 import type { QueuingLimit } from "../src/config/config.ts";
 import type { JobProgress } from "../src/job/job.ts";
+import { goDuration } from "../src/metrics/debug.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
 import { type MetricsServer, openMetricsServer, type ServedMetrics } from "../src/metrics/server.ts";
 import { readListenAddress } from "../src/serving/address.ts";
 
 let entries: ReturnType<ServedMetrics["entries"]> = [];
+let jobs: readonly JobView[] = [];
+let debugOpen = false;
 const opened: MetricsServer[] = [];
 afterEach(async () => {
   for (const server of opened.splice(0)) await server.close();
@@ -20,6 +25,7 @@ async function serve(address = "127.0.0.1:0", render = async () => "up 1\n") {
     render,
     ready: () => true,
     entries: () => entries,
+    debug: { jobs: () => jobs, state: () => "running", open: () => debugOpen },
   });
   opened.push(server);
   return server;
@@ -67,10 +73,16 @@ describe("the metrics", () => {
     expect(await metrics.render()).not.toContain("alloy_runner_job_start_seconds_count{");
     for (const attempt of [1, 2]) job.moved({ at: "preparing", attempt });
     for (const stage of ["get_sources", "build_script", 'mine"\n', "after_script"]) job.moved({ at: "running", stage });
+    for (const stage of ["archive_cache", "upload_artifacts"]) job.moved({ at: "running", stage });
+    for (const stage of ["archive_cache", "upload_artifacts", "cleanup"])
+      job.moved({ at: "running", stage, failed: true });
     job.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure" } });
     entry.full();
     const text = await metrics.render();
-    for (const stage of ["resolve_secrets", "prepare_executor", "get_sources", "step_script", "step", "after_script"]) {
+    const archives = ["archive_cache", "archive_cache_on_failure"];
+    const uploads = ["upload_artifacts_on_success", "upload_artifacts_on_failure", "cleanup_file_variables"];
+    const scripts = ["get_sources", "step_script", "step", "after_script"];
+    for (const stage of ["resolve_secrets", "prepare_executor", ...scripts, ...archives, ...uploads]) {
       expect(text).toContain(
         `gitlab_runner_job_stage_duration_seconds_count{runner="7e3b05c2",runner_name="one",system_id="",stage="${stage}"} 1`,
       );
@@ -204,7 +216,14 @@ describe("the metrics", () => {
     first.moved({ at: "finished", outcome: failed });
     second.moved({ at: "finished", outcome: passed });
     show({ at: "finished", outcome: failed }, { at: "delivering", outcome: passed });
-    expect(await metrics.render()).toContain('runner="7e3b05c2",state="finished",stage="",executor_stage=""} 1');
+    const ended = await metrics.render();
+    expect(ended).toContain('ci_runner_builds{runner="7e3b05c2",state="finished",stage="",executor_stage=""} 1');
+    expect(ended).toContain('system_id="",state="failed",stage="",executor_stage=""} 1');
+    show({ at: "running", stage: "build_script" });
+    expect(await metrics.render()).toContain(
+      'ci_runner_builds{runner="7e3b05c2",state="running",stage="build_script",executor_stage=""} 1',
+    );
+    expect(await metrics.render()).toContain('system_id="",state="running",stage="step_script",executor_stage=""} 1');
     show();
     const after = await metrics.render();
     expect(after).not.toContain("ci_runner_builds{");
@@ -406,13 +425,69 @@ describe("the metrics server", () => {
     const not = await fetch(`${url}/readyz`);
     expect(not.status).toBe(503);
     expect(await not.text()).toBe("not ready: no entry takes jobs\n- two?: paused\n");
-    for (const path of ["/", "/debug/jobs/list", "/debug/pprof/", "/metrics/", "//metrics"]) {
+    for (const path of ["/", "/debug/jobs", "/debug/pprof/", "/metrics/", "//metrics"]) {
       expect((await fetch(url + path)).status, path).toBe(404);
     }
     for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
       const refused = await fetch(`${url}/metrics`, { method });
       expect([refused.status, refused.headers.get("allow")], method).toEqual([405, "GET, HEAD"]);
     }
+  });
+
+  test("tells programs of this machine what GitLab Runner tells of jobs and of itself, others only where they may know", async () => {
+    const job = {
+      title: "t",
+      runner: "7e3b05c2",
+      runnerName: "one",
+      traceBytes: 0,
+      stages: [],
+      receivedAt: 0,
+      since: 63_200,
+    };
+    const failed = { result: "failed", reason: "job_execution_timeout" } as const;
+    jobs = [
+      {
+        ...job,
+        id: "7",
+        number: 1,
+        page: "https://g.example.com/a/b/-/jobs/7",
+        progress: { at: "finished", outcome: failed },
+      },
+      { ...job, id: "8", number: 2, page: "", progress: { at: "running", stage: "build_script" } },
+    ];
+    const [loopback, everywhere] = [await serve(), await serve("0.0.0.0:0")];
+    const list = await fetch(`${loopback.url}/debug/jobs/list`);
+    expect([list.status, list.headers.get("x-list-version")]).toEqual([200, "2"]);
+    const [first, second] = (await list.text()).split("\n");
+    expect(first).toBe(
+      "url=https://g.example.com/a/b/-/jobs/7 state=timedout stage= executor_stage= duration=1m3.2s id=7",
+    );
+    expect(second).toMatch(/^url= state=running stage=step_script executor_stage= duration=\d+h\d+m[\d.]+s id=8$/);
+    expect(await (await fetch(`${loopback.url}/debug/process/state`)).text()).toBe("running\n");
+    const port = new URL(everywhere.url).port;
+    const { url: both } = await serve(":0");
+    expect((await fetch(`http://127.0.0.1:${new URL(both).port}/debug/process/state`)).status).toBe(200);
+    const outside = Object.values(networkInterfaces()).flatMap((all = []) =>
+      all.flatMap(({ family, internal, address }) => (family === "IPv4" && !internal ? [address] : [])),
+    );
+    for (const address of outside.slice(0, 1)) {
+      const ask = async () => (await fetch(`http://${address}:${port}/debug/jobs/list`)).status;
+      expect(await ask()).toBe(403);
+      debugOpen = true;
+      expect(await ask()).toBe(200);
+      debugOpen = false;
+    }
+  });
+
+  test.each([
+    [0, "0s"],
+    [500, "500ms"],
+    [1000, "1s"],
+    [59_999, "59.999s"],
+    [60_000, "1m0s"],
+    [3_605_500, "1h0m5.5s"],
+  ])("writes %i ms as Go does", (ms, text) => {
+    expect(goDuration(ms)).toBe(text);
   });
 
   test("answers while a hundred strangers hold connections and say nothing", async () => {

@@ -2,8 +2,10 @@ import { hostname } from "node:os";
 import { SystemFailure } from "../../src/errors.ts";
 import type { Environment, Script } from "../../src/executor/environment.ts";
 import type { JobPlace, Notes } from "../../src/executor/prepare.ts";
+import type { JobUsage } from "../../src/job/job.ts";
 import type { Log } from "../../src/log.ts";
 import type { WorkspaceFiles } from "../../src/workspace.ts";
+import { addUsage } from "../common/processes/group-usage.ts";
 import { probeTools, quoted, remoteFiles } from "../remote/index.ts";
 import { driverCommands } from "./channel/channel.ts";
 import { removeFiles, TIDY_MS, type Tidying } from "./clean-up/tidy.ts";
@@ -58,6 +60,7 @@ export async function createCustomEnvironment(
   await options.onFiles(tidying);
 
   let destroying: Promise<void> | null = null;
+  let used: JobUsage = {};
   return {
     shell,
     plainShell: shell,
@@ -74,8 +77,12 @@ export async function createCustomEnvironment(
     },
     run: (script, output, until) => {
       const of = { program, text: script.text, shell: scriptShellOf(script), stage: driverStage(script.stage, false) };
-      return runScriptCall(host, of, output, until);
+      const onUsed = (usage: JobUsage): void => {
+        used = addUsage(used, usage);
+      };
+      return runScriptCall(host, { ...of, onUsed }, output, until);
     },
+    usage: async () => used,
     destroy: (until) => {
       destroying ??= removeFiles(host, tidying, log, until).then(options.cleanUp);
       return destroying;

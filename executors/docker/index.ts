@@ -6,6 +6,7 @@ import type { ExecutorWords } from "../../src/executor/words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";
+import { ownImageAsService } from "../images/own-image.ts";
 import { recoverJob } from "./clean-up/recover.ts";
 import { buildDirsAreApart } from "./container/places.ts";
 import { locationOf } from "./engine/endpoint.ts";
@@ -50,6 +51,7 @@ export function createDockerExecutor(
   const settings = entry.ephemeral === true ? { ...given, disableCache: true, volumeKeep: false } : given;
   const engines = createEngines(settings, deps);
   const accounts = createAccounts();
+  const serviceImage = ownImageAsService(settings);
 
   const diagnose = async (signal: AbortSignal): Promise<string> => {
     const connection = { settings: settings.connection, env: host.env, scratchDir: host.scratch };
@@ -92,6 +94,7 @@ export function createDockerExecutor(
     title,
     features: { variables: true, image: true, services: true, shared: false, terminal: true },
     shell: entry.shell ?? "bash",
+    ...(serviceImage === undefined ? {} : { serviceImage }),
     location: locationOf(settings.connection, host.env),
     prepare: async (request, notes, signal) => {
       const connection = connectionOf?.(request) ?? settings.connection;

@@ -8,6 +8,7 @@ import type { ShellName } from "../../src/shell.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";
+import { ownImageAsService } from "../images/own-image.ts";
 import { openAccess } from "./access/access.ts";
 import { podsPath } from "./api/pods.ts";
 import { ApiFailure } from "./api/status.ts";
@@ -193,6 +194,8 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     },
   });
 
+  const serviceImage = ownImageAsService({ ...settings, servicesLimit: null, disableEntrypointOverwrite: false });
+
   return handingOver({
     ready: outlook.ready,
     ...(entry.ephemeral === true ? {} : { reserve: admission.reserve }),
@@ -200,6 +203,7 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     title: words.title,
     features: { variables: true, image: true, services: true, shared: false, terminal: true },
     shell: entry.shell ?? "bash",
+    ...(serviceImage === undefined ? {} : { serviceImage }),
     locate: async () => {
       const { env, working } = deps.host;
       return locationOf(await openAccess({ connection: settings.connection, env, working }));

@@ -4,6 +4,8 @@ export { argvOf } from "./argv.ts";
 export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
 export { durableCommands } from "./durable/durable.ts";
 export { remoteFiles } from "./files/files.ts";
+export { keepingByChanges } from "./files/keep-by-changes.ts";
+export { keepingByContents } from "./files/keep-by-contents.ts";
 export type { RemotePlace } from "./place.ts";
 export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./processes/end-tree.ts";
 export { type RemoteScriptHost, runRemoteScript } from "./processes/script.ts";

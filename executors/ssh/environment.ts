@@ -9,6 +9,7 @@ import { addUsage } from "../common/processes/group-usage.ts";
 import { terminalShell } from "../common/terminal-start.ts";
 import {
   endTree,
+  keepingByChanges,
   openRemoteTerminal,
   type RemoteCommands,
   type RemotePty,
@@ -36,6 +37,8 @@ export interface SshEnvironmentOptions {
   readonly location: JobLocation;
   /** It is a container: what memory there is, is not its machine's. */
   readonly inContainer?: true;
+  /** Whoever logs in next finds the working copy as this job leaves it, and nothing of the job runs then. */
+  readonly keepsFiles?: true;
   /** End the job's processes and remove its files: over a new connection, or, where its claim is gone, by `commands`. */
   cleanUp(commands: RemoteCommands | null, signal: AbortSignal): Promise<void>;
 }
@@ -50,6 +53,11 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
   const { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log } = options;
   const where = link.name;
   const { root, tmpDir } = claim;
+  const place = { root, tmpDir, tools };
+  const keeping =
+    options.keepsFiles === true && killLeftovers
+      ? keepingByChanges({ commands, place, host: link.name, asideDir: `${tmpDir}/kept` })
+      : undefined;
   let destroying: Promise<void> | null = null;
   let used: JobUsage = {};
 
@@ -119,7 +127,11 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
   return {
     shell,
     login: true,
-    workspace: { root, tmpDir, ...remoteFiles(profiled, { root, tmpDir, tools }) },
+    workspace: {
+      root,
+      tmpDir,
+      ...remoteFiles(profiled, place, { unpacksAtOnce: 3, ...(keeping === undefined ? {} : { keeping }) }),
+    },
     projectSlot: claim.slot,
     location: options.location,
     host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,

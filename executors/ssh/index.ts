@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { describeError, Stop } from "../../src/errors.ts";
 import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import { defineExecutor, type Executor, type Recovered } from "../../src/executor/executor.ts";
 import type { Note, Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ShellName } from "../../src/shell.ts";
@@ -14,6 +15,8 @@ import { createSessionLimit } from "./connection/session-limit.ts";
 import { jobOverSsh, type OverSshOptions } from "./over-ssh.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
 import { words } from "./words.ts";
+import type { Claim } from "./working-copy/claim.ts";
+import { createKeptCopies } from "./working-copy/kept-copies.ts";
 import { cleanUpAfter } from "./working-copy/recovery.ts";
 import { DEFAULT_BUILDS_DIR } from "./working-copy/working-copy.ts";
 
@@ -42,6 +45,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
   const location = { at: "host", host: settings.host } as const;
+  const kept = createKeptCopies(deps.host.keepDir, target);
   const cleanUpMs = Math.min(CLEAN_UP_MS, settings.connectTimeoutMs);
 
   const connect = async (patienceMs: number, signal: AbortSignal): Promise<SshConnection> => {
@@ -75,16 +79,22 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     look: async (signal) => (await connect(0, signal)).close(),
   });
 
-  const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal) => {
+  const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment> => {
     const { jobKey, runnerId } = request;
     const { host, port, user } = settings;
+    let claimed: Claim | null = null;
     const options: OverSshOptions = {
       deps,
       request,
       ephemeral,
       host: target,
       location,
+      ...(ephemeral ? {} : { keepsFiles: true }),
       without: (shell) => `${target} has no ${shell}. Install it there`,
+      onClaimed: (claim) => {
+        claimed = claim;
+        if (!ephemeral) kept.used(runnerId, claim);
+      },
       connection: await connect(PATIENCE_MS, signal),
       connect: (until) => connect(PATIENCE_MS, until),
       begin: () => request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId }),
@@ -101,7 +111,15 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         if (said !== "") log.info("cleaned up what a job had left", { host: target, result: said });
       },
     };
-    return (await jobOverSsh(options, signal)).environment;
+    const { environment } = await jobOverSsh(options, signal);
+    if (ephemeral) return environment;
+    return {
+      ...environment,
+      destroy: async (until) => {
+        if (claimed !== null) kept.used(runnerId, claimed);
+        await environment.destroy(until);
+      },
+    };
   };
 
   return handingOver({
@@ -122,6 +140,22 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         throw error;
       }
     },
+    tidy: (budgets, { dry }, signal) =>
+      kept.tidy(
+        {
+          budgets,
+          dry,
+          within: async (work) => {
+            const connection = await connect(0, signal);
+            try {
+              return await work(sshCommands(connection));
+            } finally {
+              connection.close();
+            }
+          },
+        },
+        signal,
+      ),
     diagnose: async (signal) => {
       const connection = await connect(0, signal);
       connection.close();
@@ -156,7 +190,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       }
       return { done, left };
     },
-    close: async () => {},
+    close: () => kept.close().catch(() => {}),
   });
 }
 

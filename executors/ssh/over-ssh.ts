@@ -16,7 +16,7 @@ export { DEFAULT_BUILDS_DIR } from "./working-copy/working-copy.ts";
 
 export interface OverSshOptions
   extends Omit<WorkingCopyOptions, "link">,
-    Pick<SshEnvironmentOptions, "cleanUp" | "location" | "inContainer"> {
+    Pick<SshEnvironmentOptions, "cleanUp" | "location" | "inContainer" | "keepsFiles"> {
   /** Taken over: it is closed with the job, and where the job cannot begin. */
   readonly connection: SshConnection;
   /** Opens another connection to the same place, for a job that needs more sessions than one has room for. */
@@ -36,14 +36,17 @@ export interface OverSsh {
 
 /** A job where somebody has logged in by SSH: on a far host, in a container, in a virtual machine. */
 export async function jobOverSsh(options: OverSshOptions, signal: AbortSignal): Promise<OverSsh> {
-  const { connection, connect, begin, ready, cleanUp, location, inContainer, ...place } = options;
+  const { connection, connect, begin, ready, cleanUp, location, inContainer, keepsFiles, ...place } = options;
   const link = createLink(connection, connect);
   try {
     await begin?.();
     const copy = await openWorkingCopy({ ...place, link }, signal);
     await ready?.(copy);
-    const its = { cleanUp, location, ...(inContainer === undefined ? {} : { inContainer }) };
-    return { environment: createSshEnvironment({ ...copy, ...its }), close: () => link.close() };
+    const how = {
+      ...(inContainer === undefined ? {} : { inContainer }),
+      ...(keepsFiles === undefined ? {} : { keepsFiles }),
+    };
+    return { environment: createSshEnvironment({ ...copy, cleanUp, location, ...how }), close: () => link.close() };
   } catch (error) {
     link.close();
     throw error;

@@ -1,4 +1,4 @@
-import type { CommandContext } from "../commands/context.ts";
+import type { LocalContext } from "../commands/context.ts";
 import type { ControlCommand } from "../commands/control/flags.ts";
 import { jobsCommand } from "../commands/control/jobs.ts";
 import { logsCommand } from "../commands/control/logs.ts";
@@ -10,7 +10,7 @@ export async function control(
   name: ControlCommand,
   args: readonly string[],
   values: FlagValues,
-  context: CommandContext,
+  context: LocalContext,
 ): Promise<void> {
   const [first] = args;
   switch (name) {

@@ -1,4 +1,4 @@
-import { type CommandContext, configFileOf, loadOptions } from "../commands/context.ts";
+import { configFileOf, type LocalContext, loadOptions } from "../commands/context.ts";
 import { gcCommand } from "../commands/control/gc.ts";
 import { type FlagValues, textOf } from "../commands/register/runner-flags.ts";
 import { loadConfig } from "../config/load.ts";
@@ -11,7 +11,7 @@ import { createHousekeeper } from "../poll/housekeeping.ts";
 import { hostPlaces } from "./surroundings.ts";
 
 /** `gc`. Without a running runner it holds the state directory meanwhile, so that none begins. */
-export async function runGc(values: FlagValues, context: CommandContext): Promise<void> {
+export async function runGc(values: FlagValues, context: LocalContext): Promise<void> {
   await gcCommand(values, context, async (dry): Promise<readonly Tidied[]> => {
     const log = createLog({
       level: "warn",

@@ -11,7 +11,7 @@ import { END_JOBS_COMMAND } from "../commands/service/service.ts";
 import type { ExecutorCatalog } from "../executor/executor.ts";
 import { versionText } from "../version.ts";
 import { createOutput, endOutput } from "./output.ts";
-import { type Action, perform, report, type Surroundings } from "./perform.ts";
+import { type Action, type LocalAction, perform, performHere, report, type Surroundings } from "./perform.ts";
 
 /**
  * Command lines → commands, over the executors that there are. Whatever a command does is loaded when it is called, so that
@@ -58,6 +58,8 @@ function createProgram({ executors, output }: Surroundings): Command {
     .exitOverride();
   const does = (command: Command, action: Action): Command =>
     command.action(() => perform(command, { executors, output }, action));
+  const doesHere = (command: Command, action: LocalAction): Command =>
+    command.action(() => performHere(command, { executors, output }, action));
 
   does(addRegisterCommand(program, executors), async (values, context) => {
     const { registerCommand } = await import("../commands/register/register.ts");
@@ -72,7 +74,7 @@ function createProgram({ executors, output }: Surroundings): Command {
     }
   });
   const list = program.command("list").description("show the configured runners");
-  does(list.addOption(configOption().env("CONFIG_FILE")), async (values, context) =>
+  doesHere(list.addOption(configOption().env("CONFIG_FILE")), async (values, context) =>
     (await import("../commands/list.ts")).listCommand(values, context),
   );
   const verify = program.command("verify").description("ask the coordinators which runners they still know");
@@ -127,7 +129,7 @@ function createProgram({ executors, output }: Surroundings): Command {
   does(demo, async (values, context) => (await import("../commands/demo.ts")).demoCommand(values, context));
   for (const name of CONTROL_COMMANDS) {
     const command = addControlCommand(program, name);
-    does(command, async (values, context) => {
+    doesHere(command, async (values, context) => {
       const { control } = await import("./control.ts");
       return await control(name, command.args, values, context);
     });
@@ -171,7 +173,7 @@ function createProgram({ executors, output }: Surroundings): Command {
     .command("completion")
     .description("print completions for a shell; see its first lines for how to use them")
     .argument("<shell>", "bash, zsh or fish");
-  does(completion, async (_, context) => {
+  doesHere(completion, async (_, context) => {
     const { completionScript } = await import("../commands/completion/completion.ts");
     const { describeProgram } = await import("../commands/completion/describe.ts");
     const known = { executor: executors.names, "log-level": LOG_LEVELS, "log-format": LOG_FORMATS };
@@ -181,7 +183,7 @@ function createProgram({ executors, output }: Surroundings): Command {
     .command("schema")
     .description("print a JSON schema for editors: gitlab-ci, of the .gitlab-ci.yml that exec reads")
     .argument("<name>", "gitlab-ci");
-  does(schema, async (_, context) =>
+  doesHere(schema, async (_, context) =>
     (await import("../commands/schema.ts")).schemaCommand(schema.args[0] ?? "", context),
   );
   // The shell executor's second process where jobs run as another user: not for people.

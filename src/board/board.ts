@@ -103,11 +103,12 @@ export function createBoard(): Board {
 
 /** Copies field by field, so that nothing else gets in that the object may carry. */
 function viewOf(card: JobCard, number: number, progress: JobProgress): JobView {
-  const { id, title, runner, runnerName, receivedAt, queuedSeconds } = card;
+  const { id, title, page, runner, runnerName, receivedAt, queuedSeconds } = card;
   return Object.freeze({
     id,
     number,
     title,
+    page,
     runner,
     runnerName,
     receivedAt,

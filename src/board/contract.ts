@@ -18,6 +18,8 @@ export interface JobCard extends WithoutSecrets {
   readonly id: string;
   /** `group/project: job name` */
   readonly title: string;
+  /** Its page at its coordinator, or its repository where that is not known; without credentials. */
+  readonly page: string;
   /** 8 hex digits that stand for the runner's token. */
   readonly runner: string;
   /** `name` of the `[[runners]]` entry. */

@@ -2,14 +2,14 @@ import type { BrokenEntry } from "../config/config.ts";
 import { readRunners } from "../config/file/save.ts";
 import { loadConfig } from "../config/load.ts";
 import { CommandError, describeError, problemLine } from "../errors.ts";
-import { type CommandContext, configFileOf, loadOptions } from "./context.ts";
+import { configFileOf, type LocalContext, loadOptions } from "./context.ts";
 import { type FlagValues, textOf } from "./register/runner-flags.ts";
 
 /**
  * Print the entries, also of a file that `run` would refuse; what is wrong with it goes to stderr. Tokens are hashed.
  * @throws {CommandError} the file or an entry of it cannot be used
  */
-export async function listCommand(values: FlagValues, context: CommandContext): Promise<void> {
+export async function listCommand(values: FlagValues, context: LocalContext): Promise<void> {
   const file = configFileOf(textOf(values, "config"), context);
   const runners = await readRunners(file, context.env);
   context.print(`${file}: ${runners.length === 0 ? "no runners" : ""}`.trimEnd());

@@ -17,6 +17,8 @@ export interface Config {
   readonly logFormat: LogFormat | undefined;
   /** `listen_address` or `metrics_server`, as written; empty is off. */
   readonly metricsAddress: string;
+  /** `debug_endpoints`: others than programs of this machine may look at `/debug/…`, too. */
+  readonly debugEndpoints: boolean;
   /** `[web]`; null: no page is served. */
   readonly web: WebConfig | null;
   /** `[session_server]`; null: jobs have no terminal. Read at start. */

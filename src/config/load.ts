@@ -147,6 +147,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     logLevel: settings.log_level,
     logFormat: settings.log_format,
     metricsAddress: settings.listen_address || settings.metrics_server || "",
+    debugEndpoints: settings.debug_endpoints,
     web,
     sessionServer,
     user,

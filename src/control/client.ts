@@ -1,9 +1,9 @@
 import { lstat } from "node:fs/promises";
-import { type IncomingMessage, request } from "node:http";
+import { type IncomingMessage, type RequestOptions, request } from "node:http";
 import { createInterface } from "node:readline";
 import { z } from "zod";
 import { CommandError, describeError } from "../errors.ts";
-import { socketAddress, socketPath } from "./place.ts";
+import { pipeFile, socketAddress, socketPath } from "./place.ts";
 import { LONG_WORK_MS, PROTOCOL, PROTOCOL_HEADER, problemSchema, VERSION_HEADER } from "./protocol.ts";
 
 /** A running runner, as another process of its operator reaches it. */
@@ -20,6 +20,8 @@ export interface ControlClientOptions {
   /** What the person called it by, for messages: `/etc/alloy-runner/config.toml`. */
   readonly named: string;
   readonly uid: number | undefined;
+  /** What a runner of this system has: a pipe on Windows. */
+  readonly by?: "socket" | "pipe";
 }
 
 /** There is no runner, or one that has ended without removing its socket. */
@@ -57,20 +59,17 @@ async function send(
   path: string,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
-  const { stateDir, uid } = options;
-  if (process.platform === "win32") throw new CommandError("There is no control socket on Windows yet");
-  await demandOwn(options);
+  using way = await wayTo(options, signal);
   let response: IncomingMessage;
   try {
-    using address = socketAddress(stateDir);
     response = await new Promise((resolve, reject) => {
-      request({ socketPath: address.path, method, path: `/v${PROTOCOL}/${path}`, signal, agent: false })
+      request({ ...way.options, method, path: `/v${PROTOCOL}/${path}`, signal })
         .on("response", resolve)
         .on("error", reject)
         .end();
     });
   } catch (error) {
-    throw unreachable(error, options, uid);
+    throw unreachable(error, options);
   }
   const spoken = response.headers[PROTOCOL_HEADER];
   if (spoken !== String(PROTOCOL)) {
@@ -83,6 +82,59 @@ async function send(
   if (response.statusCode === 200) return response;
   const { problem } = parsed(await bodyOf(response), problemSchema);
   throw new CommandError(problem);
+}
+
+interface Way extends Disposable {
+  readonly options: RequestOptions;
+}
+
+async function wayTo(options: ControlClientOptions, signal: AbortSignal): Promise<Way> {
+  const { stateDir, named, by } = options;
+  if ((by ?? keptBy()) === "pipe") {
+    const { reachPipe } = await import("./pipe.ts");
+    const reached = await reachPipe(stateDir, signal);
+    if ("not" in reached) throw notReached(reached.not, named, pipeFile(stateDir), reached.cause);
+    return { options: { createConnection: () => reached.socket }, [Symbol.dispose]: () => {} };
+  }
+  await demandOwn(options);
+  try {
+    const address = socketAddress(stateDir);
+    return {
+      options: { socketPath: address.path, agent: false },
+      [Symbol.dispose]: () => address[Symbol.dispose](),
+    };
+  } catch (error) {
+    throw unreachable(error, options);
+  }
+}
+
+function keptBy(): "socket" | "pipe" {
+  return process.platform === "win32" ? "pipe" : "socket";
+}
+
+/** The file that a running runner has, and that one which was killed leaves behind. */
+export function controlFile(stateDir: string): string {
+  return keptBy() === "pipe" ? pipeFile(stateDir) : socketPath(stateDir);
+}
+
+function notReached(
+  why: "nobody" | "foreign" | "stranger" | "refused",
+  named: string,
+  file: string,
+  cause: unknown,
+): CommandError {
+  switch (why) {
+    case "nobody":
+      return new NobodyListens(absent(named, `the pipe of ${file}`), { cause });
+    case "foreign":
+      return new CommandError(foreign(named, "another account", "an administrator"), { cause });
+    case "stranger":
+      return new CommandError(
+        `What answers at the pipe of ${file} is not the runner of ${named}: it does not know the secret of that file. Nothing was told to it. Restart the runner, and see who made that pipe`,
+      );
+    case "refused":
+      return new CommandError(`The runner of ${named} broke off before it was asked. Try again`);
+  }
 }
 
 /** Another account's socket may say anything, so only root may ask the runners of other accounts. */
@@ -99,7 +151,7 @@ async function demandOwn({ stateDir, named, uid }: ControlClientOptions): Promis
     throw new CommandError(foreign(named, found.uid === 0 ? "root" : `the account with the number ${found.uid}`));
 }
 
-function unreachable(error: unknown, { stateDir, named }: ControlClientOptions, uid: number | undefined): CommandError {
+function unreachable(error: unknown, { stateDir, named, uid }: ControlClientOptions): CommandError {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   const path = socketPath(stateDir);
   if (code === "EACCES")
@@ -114,8 +166,8 @@ function absent(named: string, path: string): string {
   return `No runner is running for ${named} (nobody listens at ${path}). Start it with "alloy-runner run" or "alloy-runner start"; --config or --state-dir names another one`;
 }
 
-function foreign(named: string, whose: string): string {
-  return `The runner of ${named} belongs to ${whose}. Run this as that account, or as root`;
+function foreign(named: string, whose: string, mighty = "root"): string {
+  return `The runner of ${named} belongs to ${whose}. Run this as that account, or as ${mighty}`;
 }
 
 async function bodyOf(response: IncomingMessage): Promise<string> {

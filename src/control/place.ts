@@ -6,13 +6,18 @@ import { ConfigError } from "../errors.ts";
 /** Longest path that every system takes as the address of a socket. */
 const LONGEST_PATH = 100;
 
-/** The directory of the socket, in the state directory: only the runner's account may enter it. */
-function controlDir(stateDir: string): string {
+/** The directory of the socket or of the key to the pipe, in the state directory: only the runner's account may enter it. */
+export function controlDir(stateDir: string): string {
   return join(stateDir, "control");
 }
 
 export function socketPath(stateDir: string): string {
   return join(controlDir(stateDir), "socket");
+}
+
+/** What a client has to read before it can find the pipe of Windows. */
+export function pipeFile(stateDir: string): string {
+  return join(controlDir(stateDir), "pipe.json");
 }
 
 /** A path under which a socket can be opened and reached, as long as it is not disposed of. */

@@ -1,5 +1,4 @@
 import { once } from "node:events";
-import { chmod } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { describeError } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -7,8 +6,8 @@ import { createCrowd } from "../serving/crowd.ts";
 import { type HttpReply, type HttpRequest, onRequest, sendHead, sendReply } from "../serving/http.ts";
 import { drained, gone } from "../serving/stream.ts";
 import { answer, refusal } from "./answers.ts";
-import { findPeers } from "./peer.ts";
-import { makePlace, socketAddress, socketPath } from "./place.ts";
+import type { OpenDoor } from "./door.ts";
+import { openDoorHere } from "./door-here.ts";
 import { LONG_WORK_MS, PROTOCOL, PROTOCOL_HEADER, VERSION_HEADER } from "./protocol.ts";
 import type { Steering } from "./steering.ts";
 import { traceLines } from "./trace-lines.ts";
@@ -26,14 +25,17 @@ const ANSWER_LIMIT_MS = 60_000;
 const STALLED_MS = 600_000;
 
 /**
- * Serves `steering` on a socket in the state directory, to the account of this process and to root. The number of
- * connections is fixed, so that silent, slow or many clients cost little.
+ * Serves `steering` to the account of this process and to root or administrators. The number of connections is fixed, so that
+ * silent, slow or many clients cost little.
  * @throws {ConfigError} its directory cannot be trusted, or its path is too long
  */
-export async function openControl(stateDir: string, steering: Steering, log: Log): Promise<ControlServer> {
-  await makePlace(stateDir);
-  const peerOf = await findPeers();
-  const address = socketAddress(stateDir);
+export async function openControl(
+  stateDir: string,
+  steering: Steering,
+  log: Log,
+  openDoor: OpenDoor = openDoorHere,
+): Promise<ControlServer> {
+  const door = await openDoor(stateDir, log);
   const crowd = createCrowd(MOST_CONNECTIONS);
   const headers = { [PROTOCOL_HEADER]: String(PROTOCOL), [VERSION_HEADER]: steering.version };
 
@@ -53,34 +55,33 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
 
   const server = createServer((socket) => {
     socket.on("error", () => socket.destroy());
-    const uid = peerOf(socket);
-    if (uid !== null && uid !== 0 && uid !== process.geteuid?.()) {
-      log.warn("another account reached the control socket and was turned away", { uid });
-      socket.destroy();
-      return;
-    }
     crowd.add(socket);
     let limit = setTimeout(() => socket.destroy(), REQUEST_LIMIT_MS);
     socket.on("close", () => {
       clearTimeout(limit);
       crowd.remove(socket);
     });
-    onRequest(socket, (asked) => {
-      clearTimeout(limit);
-      limit = setTimeout(() => socket.destroy(), "path" in asked ? limitOf(asked.path) : ANSWER_LIMIT_MS);
-      serve(socket, asked).catch((error: unknown) => {
-        log.debug("an answer on the control socket broke off", { problem: describeError(error) });
-        socket.destroy();
+    const listen = (): void =>
+      onRequest(socket, (asked) => {
+        clearTimeout(limit);
+        limit = setTimeout(() => socket.destroy(), "path" in asked ? limitOf(asked.path) : ANSWER_LIMIT_MS);
+        serve(socket, asked).catch((error: unknown) => {
+          log.debug("an answer on the control socket broke off", { problem: describeError(error) });
+          socket.destroy();
+        });
       });
-    });
+    door.admits(socket).then(
+      (may) => (may ? listen() : socket.destroy()),
+      () => socket.destroy(),
+    );
   });
   try {
-    server.listen(address.path);
+    server.listen(door.path);
     await once(server, "listening");
-    await chmod(socketPath(stateDir), 0o600);
+    await door.opened();
   } catch (error) {
     server.close();
-    address[Symbol.dispose]();
+    await door.closed();
     throw error;
   }
   // From here on an error of the listener itself (out of descriptors while accepting) must not end the process.
@@ -91,7 +92,7 @@ export async function openControl(stateDir: string, steering: Steering, log: Log
       server.close();
       crowd.disperse();
       await closed;
-      address[Symbol.dispose]();
+      await door.closed();
     },
   };
 }

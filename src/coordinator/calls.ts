@@ -70,7 +70,8 @@ export interface ApiCall {
 
 /** An answer, or why there is none. */
 export type Reply =
-  | { readonly kind: "answer"; readonly answer: Answer }
+  /** `requestId`: what the coordinator was told that this request is called. */
+  | { readonly kind: "answer"; readonly answer: Answer; readonly requestId?: string }
   | { readonly kind: "silent"; readonly reason: string; readonly cause: unknown };
 
 export interface Caller {
@@ -115,10 +116,11 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
       const bytes = call.body === undefined ? 0 : lengthOf(call.body);
       const idleMs = call.deadlineMs ?? call.silenceMs ?? bounds.silenceMs;
       const contentType = call.body === undefined ? [] : ["content-type", call.contentType ?? "application/json"];
+      const requestId = deps.connections.nextRequestId();
       const request: Call = {
         method: call.method,
         path: `${api.path}/${call.path}`,
-        headers: [...common, "x-request-id", deps.connections.nextRequestId(), ...contentType, ...(call.headers ?? [])],
+        headers: [...common, "x-request-id", requestId, ...contentType, ...(call.headers ?? [])],
         body: call.body,
         idleMs,
         totalMs:
@@ -135,7 +137,7 @@ export function createCaller(target: CoordinatorTarget, deps: CoordinatorDeps): 
           return { kind: "silent", reason: describeBroken(result.error, target.url.host), cause: result.error };
         }
         status = result.answer.status;
-        return result;
+        return { ...result, requestId };
       } catch (error) {
         // What a certificate file or a proxy variable says; anything else is the signal's reason or a bug.
         if (!(error instanceof SystemFailure || error instanceof ConfigError)) throw error;

@@ -20,6 +20,7 @@ import { INPUTS_SWITCH } from "./payload/inputs/interpolate.ts";
 import { parseJob } from "./payload/job-payload.ts";
 import { excessOf } from "./payload/json-extent.ts";
 import { escapedLength, escapedStream } from "./payload/trace-json.ts";
+import { requestIdOf } from "./request-id.ts";
 import { first, retryAfter } from "./retry-after.ts";
 import { openTransfers } from "./transfers.ts";
 import { describeAnswer } from "./trouble.ts";
@@ -43,13 +44,15 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
   let lastUpdate: string | undefined;
   // Shown by the coordinator's headers and jobs; needed only where a job cannot be read well enough to show it itself.
   let dialect: Dialect = token.startsWith("glrt-") ? "gitlab" : "alloy";
+  /** Until a job has shown that it is AlloyCI, which passes over a session that it is told. */
+  let takesSessions = true;
   let asked: { readonly info: RunnerInfo; readonly lastUpdate: string | undefined; readonly bytes: Buffer } | undefined;
 
   /** The same bytes from poll to poll, as long as nothing changes. */
   const jobRequestBody = (info: RunnerInfo, hold: boolean, session: SessionWords | undefined): Body => {
     const echo = hold ? lastUpdate : undefined;
     // A session is one request's alone: it opens the terminal of whatever job the answer brings.
-    if (session !== undefined && dialect === "gitlab") {
+    if (session !== undefined && takesSessions) {
       const said = runnerInfo(deps.identity, info);
       const features = { ...said.features, session: true, terminal: true };
       const body = { token, system_id: deps.systemId, last_update: echo, info: { ...said, features }, session };
@@ -74,7 +77,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     return reply;
   };
 
-  const jobOf = async (answer: Answer, keepPayload: boolean): Promise<JobAnswer> => {
+  const jobOf = async (answer: Answer, keepPayload: boolean, requestId?: string): Promise<JobAnswer> => {
     const text = (await decoded(answer, JOB_BYTES)).toString("utf8").replace(/^\ufeff/, "");
     const cut = answer.cut === undefined ? undefined : `the answer was cut: ${answer.cut}`;
     const excess = (await excessOf(text)) ?? undefined;
@@ -85,7 +88,10 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
     const parsed = parseJob(text, { serverTls: caller.serverTls, likelyDialect: dialect, cut, excess, jobInputs });
     if ("job" in parsed) {
       if (parsed.job.problem === null) dialect = parsed.job.dialect;
-      return { kind: "job", job: keepPayload ? { ...parsed.job, payload: text } : parsed.job };
+      if (parsed.job.variables.length > 0) takesSessions = parsed.job.dialect === "gitlab";
+      const correlationId = requestIdOf(answer.headers) ?? requestId;
+      const job = { ...parsed.job, ...(correlationId === undefined ? {} : { correlationId }) };
+      return { kind: "job", job: keepPayload ? { ...job, payload: text } : job };
     }
     const type = first(answer.headers["content-type"]) ?? "no content type";
     const message = `${api.shown} handed out a job that cannot be read: ${parsed.unreadable} (${answer.body.length} bytes, ${type.slice(0, 80)})`;
@@ -121,7 +127,7 @@ export function openCoordinator(settings: CoordinatorSettings, deps: Coordinator
       const { answer } = reply;
       switch (answer.status) {
         case 201:
-          return await jobOf(answer, keepPayload);
+          return await jobOf(answer, keepPayload, reply.requestId);
         case 204:
           return {
             kind: "none",

@@ -124,7 +124,7 @@ export interface Coordinator {
   /**
    * POST /api/v4/jobs/request, once: never repeated by itself. Never rejects but with `signal.reason`.
    * @param hold echo the last `X-GitLab-Last-Update`, so that GitLab may hold the request until there is work
-   * @param session told to GitLab, which alone has a use for it
+   * @param session told unless a job has shown that this is AlloyCI, which has no use for it
    */
   requestJob(
     info: RunnerInfo,

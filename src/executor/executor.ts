@@ -82,6 +82,8 @@ export interface Executor {
    * @throws {SystemFailure} why no job could run
    */
   diagnose?(signal: AbortSignal): Promise<string>;
+  /** An image that jobs may have as a service with a command of their own, and that is surely there: `doctor` tries services with it. */
+  readonly serviceImage?: string;
   /**
    * Build what one job runs in. `notes` shows in the trace ("Pulling image …"). Nothing half-built outlives a rejection, but for
    * the reservation, which the next try gets again.

@@ -53,6 +53,8 @@ export interface Job {
   readonly policy?: PolicyOptions;
   /** Texts of inputs that their author calls sensitive. */
   readonly sensitiveInputs?: readonly string[];
+  /** Under which the coordinator's log has the request that brought it. */
+  readonly correlationId?: string;
   /** As received, where its executor wants it. Holds secrets. */
   readonly payload?: string;
 }
@@ -98,6 +100,22 @@ export interface Trust {
 
 /** Phases of a job, as sections of its trace and metrics name them. */
 export type StageName = string;
+
+/** What GitLab Runner calls a stage: drivers, dashboards and programs around it compare the names. */
+export function peerStage(name: StageName, failed: boolean): string {
+  switch (name) {
+    case "build_script":
+      return "step_script";
+    case "archive_cache":
+      return failed ? "archive_cache_on_failure" : "archive_cache";
+    case "upload_artifacts":
+      return failed ? "upload_artifacts_on_failure" : "upload_artifacts_on_success";
+    case "cleanup":
+      return "cleanup_file_variables";
+    default:
+      return name;
+  }
+}
 
 export interface Variable {
   readonly key: string;
@@ -252,7 +270,8 @@ export type JobProgress =
   /** Its secrets are asked for, before it has a place. */
   | { readonly at: "resolving" }
   | { readonly at: "preparing"; readonly attempt: number }
-  | { readonly at: "running"; readonly stage: string }
+  /** `failed`: something before has decided that it fails. */
+  | { readonly at: "running"; readonly stage: string; readonly failed?: true }
   /** Set once, when everything that could decide it has ended. */
   | { readonly at: "finished"; readonly outcome: JobResult; readonly usage?: JobUsage }
   /** Its slot is free; the coordinator has not heard the last report yet. */

@@ -1,10 +1,12 @@
 import type { JobView } from "../board/contract.ts";
 import type { FailureReason } from "../errors.ts";
+import { peerStage } from "../job/job.ts";
 import { type BrokenEntries, createBrokenEntries } from "./broken-entries.ts";
-import { addEntryGauges, type KnownEntry, STAGES } from "./entry-gauges.ts";
+import { addEntryGauges, type KnownEntry } from "./entry-gauges.ts";
 import { createExecutorMeters, type Figure } from "./executor-meters.ts";
 import type { Families } from "./families.ts";
 import type { EntryMeter, MetricsEntry } from "./meters.ts";
+import { stageLabel } from "./peer-words.ts";
 import { hasWaitedTooLong } from "./queuing.ts";
 
 /** As GitLab Runner calls the author's script. */
@@ -16,12 +18,6 @@ const ENDPOINTS: ReadonlyMap<string, string> = new Map([
   ["jobs/:id", "update_job"],
   ["jobs/:id/trace", "patch_trace"],
 ]);
-
-/** The name of a stage in `gitlab_runner_job_stage_duration_seconds`, which dashboards know from there. */
-function stageLabel(stage: string): string {
-  if (stage === "build_script") return SCRIPT;
-  return STAGES.has(stage) ? stage : "step";
-}
 
 /** What is measured per entry and per job: everything with a `runner` label. @returns how an entry joins in */
 export function createEntryMeters(
@@ -255,7 +251,9 @@ export function createEntryMeters(
             if (finished) return;
             if (progress.at === "resolving") enter("resolve_secrets");
             if (progress.at === "preparing" && stage?.name !== "prepare_executor") enter("prepare_executor");
-            if (progress.at === "running") enter(stageLabel(progress.stage));
+            if (progress.at === "running") {
+              enter(stageLabel(peerStage(progress.stage, progress.failed === true)));
+            }
             if (progress.at === "finished") enter(undefined);
             if (progress.at === "running" && !started) {
               started = true;

@@ -1,22 +1,7 @@
 import type { JobView } from "../board/contract.ts";
 import type { BrokenEntries } from "./broken-entries.ts";
 import type { Families } from "./families.ts";
-
-/** Stages with a name of their own; a job's further steps are named by its author and would be labels without bound. */
-export const STAGES = new Set([
-  "resolve_secrets",
-  "prepare_executor",
-  "prepare_script",
-  "get_sources",
-  "restore_cache",
-  "download_artifacts",
-  "build_script",
-  "after_script",
-  "archive_cache",
-  "upload_artifacts",
-  "cleanup_file_variables",
-  "cleanup",
-]);
+import { peerWords, stageLabel } from "./peer-words.ts";
 
 /** What is known of an entry that is at work. */
 export interface KnownEntry {
@@ -43,21 +28,15 @@ interface JobLabels {
 
 /** `null`: its slot is free, and it is in progress no more. */
 function labelsOf({ runner, progress }: Pick<JobView, "runner" | "progress">): JobLabels | null {
-  const job = { runner, state: "running", stage: "", executor_stage: "" };
-  switch (progress.at) {
-    case "received":
-      return { ...job, state: "pending" };
-    case "resolving":
-      return { ...job, stage: "resolve_secrets" };
-    case "preparing":
-      return { ...job, executor_stage: "prepare" };
-    case "running":
-      return { ...job, stage: STAGES.has(progress.stage) ? progress.stage : "step" };
-    case "finished":
-      return { ...job, state: progress.outcome.result === "canceled" ? "canceled" : "finished" };
-    case "delivering":
-      return null;
-  }
+  if (progress.at === "delivering") return null;
+  const words = peerWords(progress);
+  return { runner, ...words, stage: stageLabel(words.stage) };
+}
+
+/** The Go runner's older words. */
+function olderLabels(job: JobLabels): JobLabels {
+  const state = job.state === "success" || job.state === "failed" ? "finished" : job.state;
+  return { ...job, state, stage: job.stage === "step_script" ? "build_script" : job.stage };
 }
 
 interface Shown {
@@ -73,11 +52,12 @@ const R = ["runner", "runner_name", "system_id"] as const;
 /** What is as it is whenever somebody asks: entries, their requests and their jobs. */
 export function addEntryGauges(gauge: Families["gauge"], { entries, both, broken, jobs }: Shown): void {
   const perJob = ["runner", "state", "stage", "executor_stage"] as const;
-  const countJobs = (set: (job: JobLabels, count: number) => void): void => {
+  const countJobs = (set: (job: JobLabels, count: number) => void, as = (job: JobLabels) => job): void => {
     const counts = new Map<string, { job: JobLabels; count: number }>();
     for (const view of jobs()) {
-      const job = labelsOf(view);
-      if (job === null) continue;
+      const labels = labelsOf(view);
+      if (labels === null) continue;
+      const job = as(labels);
       const key = Object.values(job).join(" ");
       const known = counts.get(key);
       if (known === undefined) counts.set(key, { job, count: 1 });
@@ -85,11 +65,11 @@ export function addEntryGauges(gauge: Families["gauge"], { entries, both, broken
     }
     for (const { job, count } of counts.values()) set(job, count);
   };
-  gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) => countJobs(set));
+  gauge("ci_runner_builds", "Jobs in progress.", perJob, (set) => countJobs(set, olderLabels));
   gauge("gitlab_runner_jobs", "Jobs in progress.", [...R, "state", "stage", "executor_stage"], (set) => {
     // Of an entry without jobs, too, so that a rule over it finds something.
     for (const id of entries.keys()) set({ ...both(id), state: "idle", stage: "idle", executor_stage: "idle" }, 0);
-    countJobs((job, count) => set({ ...job, ...both(job.runner) }, count));
+    countJobs((job, count) => set({ ...both(job.runner), ...job }, count));
   });
 
   const eachEntry =

@@ -1,6 +1,8 @@
 import type { JobView, RunnerView } from "../board/contract.ts";
+import type { CloudMeter } from "../cloud/meter.ts";
 import { goWords } from "../go-words.ts";
 import type { LogLevel } from "../log.ts";
+import { createCloudMeter } from "./cloud.ts";
 import { createEntryMeters } from "./entries.ts";
 import type { Figure } from "./executor-meters.ts";
 import { createFamilies } from "./families.ts";
@@ -22,7 +24,7 @@ interface MetricSources {
   readonly runners?: () => readonly Pick<RunnerView, "id" | "name" | "activity">[];
 }
 
-type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
+export type ProcessState = "starting" | "running" | "graceful-shutdown" | "forceful-shutdown";
 
 export interface Metrics {
   readonly contentType: string;
@@ -40,11 +42,14 @@ export interface Metrics {
   /** The runner has changed its configuration file, or could not. */
   configSaved(well: boolean): void;
   processState(state: ProcessState): void;
+  /** As last told. */
+  readonly state: ProcessState;
   /** No job is asked for, for want of disk space. */
   pollingPaused(is: boolean): void;
   /** Housekeeping has removed something of a kind. */
   freed(kind: string, bytes: number): void;
   observe(sources: MetricSources): void;
+  readonly cloud: CloudMeter;
   entry(entry: MetricsEntry): EntryMeter;
   /** What the executor of an entry counts at the moment. */
   figures(runner: string): readonly Figure[];
@@ -203,6 +208,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     processState(next) {
       state = next;
     },
+    get state() {
+      return state;
+    },
     pollingPaused(is) {
       paused = is;
     },
@@ -210,6 +218,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       freedBytes.inc({ kind }, bytes);
       freedThings.inc({ kind });
     },
+    cloud: createCloudMeter(families),
     observe(more) {
       sources = { ...sources, ...more };
     },

@@ -2,9 +2,10 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { ConfigError, describeError } from "../errors.ts";
-import { ADDRESS_FORMS, type ListenAddress, readListenAddress } from "../serving/address.ts";
+import { ADDRESS_FORMS, isLoopback, type ListenAddress, readListenAddress } from "../serving/address.ts";
 import { createCrowd } from "../serving/crowd.ts";
 import { type HttpReply, type HttpRequest, onRequest, sendReply } from "../serving/http.ts";
+import { DEBUG_PATHS, type DebugSources, debugReply } from "./debug.ts";
 
 const DEFAULT_PORT = 9252;
 /** Connections that have not asked yet. */
@@ -15,7 +16,14 @@ const MOST_ANSWERED = 64;
 const REQUEST_LIMIT_MS = 5000;
 const ANSWER_LIMIT_MS = 10_000;
 
-const PATHS: ReadonlySet<string> = new Set(["/metrics", "/health", "/health/ready", "/healthz", "/readyz"]);
+const PATHS: ReadonlySet<string> = new Set([
+  "/metrics",
+  "/health",
+  "/health/ready",
+  "/healthz",
+  "/readyz",
+  ...DEBUG_PATHS,
+]);
 
 /** What the server answers with. */
 export interface ServedMetrics {
@@ -25,6 +33,7 @@ export interface ServedMetrics {
   ready(): boolean;
   /** For `/readyz`: each entry, whether it takes jobs, and otherwise why not. */
   entries(): readonly { readonly name: string; readonly able: boolean; readonly reason: string }[];
+  readonly debug: DebugSources;
 }
 
 export interface MetricsServer {
@@ -46,8 +55,8 @@ export function parseListenAddress(text: string): ListenAddress {
 }
 
 /**
- * `/metrics`, `/healthz` and `/readyz` (and GitLab Runner's `/health`, `/health/ready`) for GET and HEAD, and nothing else. Slow and many clients cost little and are
- * cut off; one look at the metrics serves all who ask meanwhile.
+ * `/metrics`, `/healthz` and `/readyz` (and GitLab Runner's `/health`, `/health/ready`, and to programs of this machine
+ * `/debug/jobs/list`, `/debug/process/state`) for GET and HEAD, and nothing else. Slow and many clients cost little and are cut off; one look at the metrics serves all who ask meanwhile.
  * @param address as in config.toml; empty serves nothing until `move`
  * @throws {ConfigError} the address cannot be read, or is in use
  */
@@ -125,7 +134,7 @@ async function listen(
       limit = setTimeout(() => socket.destroy(), ANSWER_LIMIT_MS);
       waiting.remove(socket);
       answered.add(socket);
-      void answer(asked, render, served)
+      void answer(asked, socket.remoteAddress ?? "", { render, served })
         .catch((error): HttpReply => ({ status: 500, body: `${describeError(error)}\n` }))
         .then((reply) => sendReply(socket, reply, "method" in asked && asked.method === "HEAD"));
     });
@@ -164,8 +173,8 @@ function urlOf(address: AddressInfo | string | null): string {
 
 async function answer(
   asked: HttpRequest | HttpReply,
-  render: () => Promise<string>,
-  served: ServedMetrics,
+  from: string,
+  { render, served }: { readonly render: () => Promise<string>; readonly served: ServedMetrics },
 ): Promise<HttpReply> {
   if ("status" in asked) return asked;
   const { method, path } = asked;
@@ -176,6 +185,12 @@ async function answer(
   if (path === "/metrics") return { status: 200, type: served.contentType, body: await render() };
   if (path === "/health" || path === "/healthz") return { status: 200, body: "alive\n" };
   if (path === "/readyz") return readiness(served);
+  if (DEBUG_PATHS.has(path)) {
+    // A listener of both families shows callers by IPv4 so.
+    const local = isLoopback(from.replace(/^::ffff:/i, ""));
+    if (!local && !served.debug.open()) return { status: 403, body: "only from this machine: see debug_endpoints\n" };
+    return debugReply(path, served.debug, Date.now());
+  }
   return served.ready() ? { status: 200, body: "ready\n" } : { status: 503, body: "not ready\n" };
 }
 

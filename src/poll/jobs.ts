@@ -160,11 +160,13 @@ export function createJobs({ handleJob, isPending, board, handOver }: JobsOption
         ...aboutPipeline(job),
         ...(job.queuedSeconds === undefined ? {} : { queued_seconds: job.queuedSeconds }),
         ...(repository === "" ? {} : { repository }),
+        ...(job.correlationId === undefined ? {} : { correlation_id: job.correlationId }),
       });
       const controller = new AbortController();
       const card = {
         id: job.id,
         title,
+        page: pageOf(job, repository),
         runner: entry.id,
         runnerName: entry.name,
         receivedAt: found === undefined ? Date.now() : Date.parse(found.leftover.record.stored.acceptedAt),
@@ -216,6 +218,12 @@ const nothingRuns: JobHandles = {
 
 /** The result of a job whose handling broke: a bug. */
 const unknownEnd: JobResult = { result: "failed", reason: "runner_system_failure" };
+
+/** GitLab has a page for each job below its project's. */
+function pageOf({ id, dialect }: Job, repository: string): string {
+  const project = repository.replace(/\/*(?:\.git)?\/*$/, "");
+  return dialect === "gitlab" && project !== "" ? `${project}/-/jobs/${encodeURIComponent(id)}` : project;
+}
 
 /** Scheme, host and path of a URL. */
 function withoutSecrets(text: string): string {

@@ -67,7 +67,8 @@ export function urlOf(engine: string, base: URL, mount: string, path: string): U
 
 /** @returns `null`: there is no such secret, or no such field in it */
 export function fieldIn(question: Question, reply: Reply, engine: string, field: string): string | null {
-  const said = errorsIn(reply);
+  // A mount of the other version says so in a warning, beside the 404 of a secret that is not there.
+  const said = errorsIn(reply) || (reply.status === 404 ? textsIn(reply, "warnings") : "");
   if (reply.status === 404 && said === "") return null;
   if (reply.status !== 200) throw refused(question, reply.status, said);
   const outer = tableIn(jsonOf(reply), "data");
@@ -81,9 +82,13 @@ function tableIn(value: unknown, key: string): Record<string, unknown> | undefin
   return table.safeParse(table.safeParse(value).data?.[key]).data;
 }
 
-const errorsSchema = z.object({ errors: z.array(z.string()) });
+const textsSchema = z.array(z.string());
 
 /** `{"errors":["permission denied"]}` */
 export function errorsIn(reply: Reply): string {
-  return errorsSchema.safeParse(jsonOf(reply)).data?.errors.join("; ") ?? "";
+  return textsIn(reply, "errors");
+}
+
+function textsIn(reply: Reply, key: string): string {
+  return textsSchema.safeParse(table.safeParse(jsonOf(reply)).data?.[key]).data?.join("; ") ?? "";
 }

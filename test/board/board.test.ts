@@ -4,7 +4,14 @@ import type { JobCard, JobHandles, JobView, RunnerCard, ShownTrace } from "../..
 import type { Outcome } from "../../src/job/job.ts";
 import { sampleJob } from "../support/job.ts";
 
-const card: JobCard = { id: "17", title: "acme/widget: unit", runner: "7e3b05c2", runnerName: "one", receivedAt: 1000 };
+const card: JobCard = {
+  id: "17",
+  title: "acme/widget: unit",
+  page: "",
+  runner: "7e3b05c2",
+  runnerName: "one",
+  receivedAt: 1000,
+};
 const shown = (text: string): ShownTrace => ({
   size: text.length,
   ended: false,

@@ -93,7 +93,9 @@ describe("options", () => {
       artifactsDir: undefined,
     });
     await expect(read({ json: true })).rejects.toThrow("--json and --all are for --list");
-    await expect(read({ source: "pushes" })).rejects.toThrow("--source is one of push, merge_request_event");
+    await expect(read({ source: "pushes" })).rejects.toThrow("--source is one of push, tag, merge_request_event");
+    await expect(read({ source: "tag" })).rejects.toThrow("a push of a tag: name it with --ref");
+    expect(await read({ source: "tag", ref: "v1" })).toMatchObject({ source: "push", ref: "refs/tags/v1" });
     await expect(read({ target: "main" })).rejects.toThrow("--target is for");
     await expect(read({ input: ["a"] })).rejects.toThrow("--input is NAME=VALUE");
     expect((await read({ input: ["a=b=c"], include: ["G/P=../p"] })).inputs).toEqual(new Map([["a", "b=c"]]));

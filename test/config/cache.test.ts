@@ -90,6 +90,12 @@ describe("buckets", () => {
     expect(bucket.credentials).toEqual({ from: "iam" });
   });
 
+  test("hosts with IPv6 are Amazon's unless the entry says otherwise", async () => {
+    const text = (keys: string) => `[runners.cache]\nType = "s3"\nBucketName = "b-1"\n[runners.cache.s3]\n${keys}`;
+    expect((await bucketOf(text(""))).amazon).toEqual({ dualStack: true, accelerate: false });
+    expect((await bucketOf(text("DualStack = false"))).amazon).toEqual({ dualStack: false, accelerate: false });
+  });
+
   test.each([
     ['Type = "swift"', /Type .*"swift" are not supported.*stay on this machine/],
     ['Type = "gcs"', /gcs.BucketName .*is missing/],

@@ -14,6 +14,7 @@ describe("defaults and units", () => {
       checkIntervalMs: 3000,
       logLevel: undefined,
       metricsAddress: "",
+      debugEndpoints: false,
       stateDir: "/var/lib/alloy-runner",
       minFreeDiskBytes: 256 * 1024 * 1024,
       outboxMaxAgeMs: 7 * 86_400_000,
@@ -59,6 +60,7 @@ ${entry('limit = 2\noutput_limit = 100\nrequest_concurrency = 0\nunhealthy_inter
       logLevel: "warn",
       logFormat: "text",
       metricsAddress: ":9252",
+      debugEndpoints: false,
       shutdownTimeoutMs: 60_000,
       connectionMaxAgeMs: 5_400_000,
       minFreeDiskBytes: 1.5 * 2 ** 30,
@@ -105,6 +107,7 @@ ${entry('limit = 2\noutput_limit = 100\nrequest_concurrency = 0\nunhealthy_inter
     expect(config).toMatchObject({
       logLevel: undefined,
       metricsAddress: ":1",
+      debugEndpoints: false,
       stateDir: "/var/lib/alloy-runner",
       user: undefined,
     });
@@ -456,6 +459,10 @@ describe("warnings", () => {
     [`${entry()}\n${entry()}`, '8: runners of "a" has the url and token of the entry in line 1'],
     ["listen_address = ':1'\nmetrics_server = ':2'", "2: metrics_server has no effect beside listen_address"],
     ["sentry_dsn = 'https://k@example.com/1'", "1: sentry_dsn has no effect"],
+    [
+      entry('clone_url = "mirror.example.com"'),
+      '6: runners.clone_url of "a" has no effect: expected an address that begins with https://',
+    ],
     [
       entry("pre_clone_script = 'a'\npre_get_sources_script = 'b'"),
       '6: runners.pre_clone_script of "a" has no effect beside',

@@ -49,7 +49,14 @@ async function open() {
   return { board, told, client: createControlClient({ stateDir, named: stateDir, uid: process.getuid?.() }) };
 }
 
-const card: JobCard = { id: "17", title: "acme/widget: unit", runner: "aaaa1111", runnerName: "one", receivedAt: 1000 };
+const card: JobCard = {
+  id: "17",
+  title: "acme/widget: unit",
+  page: "",
+  runner: "aaaa1111",
+  runnerName: "one",
+  receivedAt: 1000,
+};
 
 /** A trace that grows when the test says so; its file can be closed while somebody reads it. */
 function growing() {

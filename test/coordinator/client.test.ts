@@ -56,6 +56,34 @@ describe("a job request", () => {
     expect(await scriptWith({ environment, featureFlags: { [key]: true } })).toEqual(["fred"]);
   });
 
+  test("tells of a terminal from the first one on, until a job shows that it is AlloyCI's", async () => {
+    const job = (variables: object[]) => {
+      return { status: 201, body: JSON.stringify({ id: 5, token: "jt", steps: [], variables }) };
+    };
+    const alloy = job([{ key: "ALLOY_CI", value: "true", public: true }]);
+    const gitlab = job([{ key: "GITLAB_CI", value: "true", public: true }]);
+    const { url, received } = await answers({ status: 204 }, job([]), gitlab, alloy, { status: 204 });
+    const coordinator = openCoordinator({ url, token: "twenty-letters-of-it", ...noTls }, testDeps());
+    const session = { url: "https://here/session/1", certificate: "PEM", authorization: "secret" };
+    for (let n = 0; n < 5; n++) await coordinator.requestJob(info, { hold: false, session }, never);
+    const told = received.map(({ body }) => JSON.parse(String(body)));
+    const terminal = told.map(({ info }) => info.features.terminal === true && info.features.session === true);
+    expect(terminal).toEqual([true, true, true, true, false]);
+    expect(told.map((body) => body.session)).toEqual([session, session, session, session, undefined]);
+  });
+
+  test("says under which id the coordinator's log has it", async () => {
+    const answer = { status: 201, body: sound };
+    const { url, received } = await answers({ ...answer, headers: { "x-request-id": "01JABCDEF-theirs" } }, answer);
+    const coordinator = open(url);
+    const idOf = async () => {
+      const brought = await coordinator.requestJob(info, { hold: false }, never);
+      return brought.kind === "job" ? brought.job.correlationId : brought;
+    };
+    expect(await idOf()).toBe("01JABCDEF-theirs");
+    expect(await idOf()).toBe(received[1]?.headers["x-request-id"]);
+  });
+
   test("introduces the runner and its executor", async () => {
     const { url, received } = await answers({ status: 204 });
     const coordinator = open(new URL("prefix/ci/", url), { systemId: "s_0123456789ab" });

@@ -1,6 +1,7 @@
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { pipelineFor } from "../../src/commands/doctor/selftest.ts";
 import { projectIdOf } from "../../src/commands/exec/here/places.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
 import { dockerAt, imageName, noEngine, testEngine } from "../support/docker.ts";
@@ -56,6 +57,18 @@ unit:
   services: [{name: "${imageName("service")}", alias: web}]
   script: [cat out/file, "wget -qO- http://web:8080/", 'test ! -e kept']
 `;
+
+  test("the job by which doctor tries services finds its service, and does not where there is none", async () => {
+    const pipeline = pipelineFor(imageName("sh"));
+    const file = join(project.dir, ".gitlab-ci.yml");
+    await writeFile(file, pipeline);
+    const { code, stdout, stderr } = await project.exec([...flags, "service"]);
+    expect(code, stdout + stderr).toBe(0);
+    await writeFile(file, pipeline.replace(`"alias":"selftest-service"`, `"alias":"another"`));
+    const without = await project.exec([...flags, "service"]);
+    expect(without.code, without.stdout + without.stderr).toBe(1);
+    expect(without.stdout).toContain("selftest-service is not known");
+  });
 
   test("a pipeline with images, a service, uncommitted files, artifacts and a cache; nothing stays at the engine", async () => {
     await project.ciFile(PIPELINE);

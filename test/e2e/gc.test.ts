@@ -40,7 +40,7 @@ test("gc shows and removes directories for builds beyond the budget, by the runn
 
   // The one that a job works in counts, and stays.
   const dry = await gc("--dry-run");
-  expect(dry).toContain(`builds  ${free}  2.0 MiB`);
+  expect(dry).toContain(`builds  ${free}  this machine  2.0 MiB`);
   expect(dry).toContain("builds take 4 MiB of 3 MiB");
   expect(dry).toMatch(/\n1 thing of 2\.0 MiB would go\n$/);
   expect(dry).not.toContain(held);

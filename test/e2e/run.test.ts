@@ -472,6 +472,7 @@ describe("run-single and metrics", () => {
     }
     expect(text).not.toContain(tokens[0]?.slice(0, 8));
     expect((await fetch((url ?? "").replace("/metrics", "/debug/pprof/"))).status).toBe(404);
+    expect(await (await fetch((url ?? "").replace("/metrics", "/debug/process/state"))).text()).toBe("running\n");
   });
 
   test("metrics are served while strangers open connections as fast as they can", async () => {

@@ -143,7 +143,7 @@ test("cancels after a question, pauses and resumes", async () => {
   top.press("c");
   await top.see(new RegExp(`Cancel job ${job.id}\\? \\(y/n\\)`));
   top.press("n");
-  await top.see(/\n\n↑↓ choose/);
+  await top.see(new RegExp(`\n${job.id} .*\n↑↓ choose`));
   top.press("cy");
   await job.reported();
   expect(job.trace).toContain("cleaned up");

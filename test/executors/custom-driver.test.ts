@@ -143,6 +143,29 @@ describe("exit codes", () => {
     });
   });
 
+  test("what the driver says that scripts have used is added up, whatever they end with", async () => {
+    const said = [
+      '{"cpu_seconds": 1.5, "peak_memory_bytes": 3000, "written_bytes": "x", "more": 1}',
+      '{"cpu_seconds": 0.5, "peak_memory_bytes": 2000, "read_bytes": 7}',
+      "no JSON",
+      `"${"x".repeat(10_000)}"`,
+    ];
+    const run = stand.program(
+      "run",
+      `[ "$2" = build_script ] || exec bash "$1"
+       number=$(cat number 2>/dev/null || echo 0); echo $((number + 1)) >number
+       cp "${stand.dir}/said-$number" "$JOB_USAGE_FILE" 2>/dev/null; exit $((number % 2))`,
+    );
+    for (const [at, text] of said.entries()) writeFileSync(join(stand.dir, `said-${at}`), text);
+    await inJob({ run_exec: run }, async (environment) => {
+      expect(await environment.usage?.(never)).toEqual({});
+      for (let at = 0; at <= said.length; at++) {
+        await environment.run(scriptOf(environment, source("true")), new Sink(), never);
+      }
+      expect(await environment.usage?.(never)).toEqual({ cpuSeconds: 2, peakMemoryBytes: 3000, readBytes: 7 });
+    });
+  });
+
   test.each([
     ["exit 2", /run_exec \(.*run\) at stage build_script ended with status 2: it calls this a failure of the system/],
     ["exit 255", /at stage build_script ended with status 255/],

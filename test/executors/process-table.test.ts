@@ -128,3 +128,12 @@ test.skipIf(!isLinux)("what is in the session of another script's shell is not l
   expect(await pids(new Set())).toEqual([leaderPid, escaped].sort());
   for (const pid of ofOther) expect(asked.has(pid)).toBe(true);
 });
+
+test.skipIf(!isLinux)("what starts after a look at the clock is not older, what was there before is", async () => {
+  const table = createProcfsTable("/proc");
+  const now = table.now();
+  const after = table.find(await started(quiet, {}))?.startedAt ?? Number.NaN;
+  expect(after).toBeGreaterThanOrEqual(now);
+  // The start of these tests took longer than the clock is in doubt.
+  expect(table.find(process.pid)?.startedAt).toBeLessThan(now);
+});

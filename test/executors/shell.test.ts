@@ -179,6 +179,30 @@ describe("processes of the shell executor", () => {
     expect(spawnSync("ps", ["-o", "stat=", "-p", pid]).stdout.toString().replace(/^Z.*/, "").trim()).toBe("");
   });
 
+  test("are found although they left the control group, once the job is over", async ({ skip }) => {
+    const { executor } = opened({ killGraceMs: 200 });
+    const environment = await preparedIn(executor);
+    const { text: group } = await runOps(environment, source("grep ^0:: /proc/self/cgroup || :"));
+    if (!group.includes("/alloy-")) skip("no cgroup v2 that we may use");
+    const { text } = await runOps(
+      environment,
+      source(
+        "root=$(sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \\([^ ]*\\) .* - cgroup2 .*/\\1/p' /proc/self/mountinfo | head -n1)",
+        "own=$(sed -n 's/^0:://p' /proc/self/cgroup)",
+        "leave='echo 0 > \"$0/cgroup.procs\" && echo $$; exec sleep 600 >/dev/null 2>&1'",
+        'pid=$( (setsid sh -c "$leave" "$root${own%/*}" &) )',
+        'echo "pid-$pid-"',
+      ),
+    );
+    const pid = Number(/pid-(\d+)-/.exec(text)?.[1]);
+    onTestFinished(() => {
+      if (isAlive(pid)) process.kill(pid, "SIGKILL");
+    });
+    expect(isAlive(pid)).toBe(true);
+    await environment.destroy(never);
+    expect(isAlive(pid)).toBe(false);
+  });
+
   test("a tree that forks while it is killed is ended too", async () => {
     const { executor } = opened({ killGraceMs: 100 });
     const environment = await preparedIn(executor);

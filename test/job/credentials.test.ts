@@ -1,10 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Job, Variable } from "../../src/job/job.ts";
+import { sshdMissing, startSshd } from "../support/sshd.ts";
 import {
   createRepository,
   type GitServer,
@@ -81,6 +83,39 @@ test("git says that it is the runner's, and that of the script what it is", asyn
   expect(outcome).toEqual({ result: "success" });
   const agents = server.requests.map(({ headers }) => headers["user-agent"] ?? "");
   expect(new Set(agents)).toEqual(new Set(["alloy-runner 2.0.0 linux/amd64", expect.stringMatching(/^git\//)]));
+});
+
+test("GitLab's server hears which request for a job the runner's git belongs to, and no other host does", async () => {
+  const other = await serve();
+  const server = await serve();
+  const own = `git -c include.path="$RUNNER_TEMP_PROJECT_DIR/.git-access/runner.config" ls-remote -q`;
+  const script = [
+    `${own} ${other.origin.replace("127.0.0.1", "localhost")}/widget-${count} || true`,
+    "git ls-remote -q origin",
+  ];
+  const more = { dialect: "gitlab", correlationId: "01HXYZ-of-the-request" } as const;
+  const seen = (of: GitServer) => new Set(of.requests.map(({ headers }) => headers["x-gitaly-correlation-id"]));
+  const { outcome } = await fetchFrom(addressOf(server), script, more);
+  expect(outcome).toEqual({ result: "success" });
+  // The author's own git says nothing of it.
+  expect(seen(server)).toEqual(new Set(["01HXYZ-of-the-request", undefined]));
+  expect(seen(other)).toEqual(new Set([undefined]));
+  const quiet = await serve();
+  const off = { featureFlags: { FF_USE_GITALY_CORRELATION_ID: false } };
+  await fetchFrom(addressOf(quiet), ["true"], more, { runner: off });
+  expect(seen(quiet)).toEqual(new Set([undefined]));
+});
+
+test("FF_USE_GIT_PROACTIVE_AUTH has git bring the credentials at once, to the repository's host", async () => {
+  const server = await serve();
+  const show = [
+    `git config --file "$RUNNER_TEMP_PROJECT_DIR/.git-access/runner.config" --get-regexp '^http.*proactiveauth' || echo NONE`,
+  ];
+  const more = { dialect: "gitlab", variables: [variable("FF_USE_GIT_PROACTIVE_AUTH", "true")] } as const;
+  expect((await fetchFrom(addressOf(server), show, more)).trace).toContain(
+    `\nhttp.${server.origin}.proactiveauth basic\n`,
+  );
+  expect((await fetchFrom(addressOf(server), show, { dialect: "gitlab" })).trace).toContain("\nNONE\n");
 });
 
 describe("credentials of the repository's address", () => {
@@ -220,6 +255,34 @@ describe("credentials of the repository's address", () => {
     );
   });
 });
+
+test.skipIf(sshdMissing() !== null)(
+  "clone_url by SSH takes the sources from there, with the account's key",
+  async () => {
+    const sshd = await startSshd();
+    try {
+      const name = `${repository.dir.slice(1)}-bare`;
+      git(root, "clone", "--quiet", "--bare", repository.dir, `/${name}.git`);
+      const ssh = `ssh -i ${sshd.keyFile} -o BatchMode=yes -o UserKnownHostsFile=${sshd.knownHostsFile}`;
+      const { outcome, trace } = await fetchFrom(
+        "https://gitlab.invalid/x.git",
+        ["git remote get-url origin; ls"],
+        { dialect: "gitlab", variables: [variable("CI_PROJECT_PATH", name)] },
+        {
+          runner: {
+            cloneUrl: `ssh://${userInfo().username}@127.0.0.1:${sshd.port}`,
+            environment: [{ key: "GIT_SSH_COMMAND", value: ssh }],
+            jobGitVariables: "all",
+          },
+        },
+      );
+      expect(trace).toContain(`ssh://${userInfo().username}@127.0.0.1:${sshd.port}/${name}.git\nfile.txt\n`);
+      expect(outcome).toEqual({ result: "success" });
+    } finally {
+      await sshd.close();
+    }
+  },
+);
 
 describe("an old server", () => {
   test("that gives no commit by its name gives it by its branch", async () => {

@@ -131,6 +131,70 @@ describe("strategies", () => {
   });
 });
 
+describe("FF_USE_GIT_NATIVE_CLONE", () => {
+  const native = [strategy("clone"), variable("FF_USE_GIT_NATIVE_CLONE", "true")];
+  const show = [
+    "echo HEAD=$(git rev-parse HEAD) FILES=$(echo *) COUNT=$(git rev-list --count HEAD)",
+    "echo FILTER=$(git config remote.origin.partialclonefilter) FETCH=$(git config --get-all remote.origin.fetch)",
+    "git fetch --quiet && git status --porcelain --ignored; ls .git/hooks || echo NO HOOKS",
+  ];
+  const cloned = (more: Checkout = {}) =>
+    checkOut({
+      script: show,
+      ...more,
+      variables: [...native, ...(more.variables ?? [])],
+      more: { dialect: "gitlab", ...more.more },
+    });
+
+  test("has git clone bring the sources, with the job's options", async () => {
+    repository.git("config", "uploadpack.allowFilter", "true");
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "true");
+    const sha = repository.commit({ "b.txt": "two\n" });
+    for (const depth of ["1", "0"]) {
+      const variables = [variable("GIT_CLONE_EXTRA_FLAGS", "--filter=blob:none"), variable("GIT_DEPTH", depth)];
+      const { outcome, trace } = await cloned({ variables });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain(`HEAD=${sha} FILES=b.txt file.txt COUNT=${depth === "1" ? 1 : 2}\n`);
+      expect(trace).toContain("FILTER=blob:none FETCH=+refs/heads/*:refs/remotes/origin/*\n");
+    }
+    expect((await cloned()).trace).toMatch(/FILTER= FETCH=[\s\S]*NO HOOKS/);
+    expect((await cloned({ variables: [strategy("fetch")] })).trace).toContain("Fetching changes...");
+  });
+
+  test("finds a commit that its branch has left behind, and a ref that only a newer git clones", async () => {
+    const old = repository.git("rev-parse", "HEAD");
+    const sha = repository.commit({ "b.txt": "two\n" });
+    repository.git("update-ref", "refs/merge-requests/7/head", sha);
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "true");
+    const { trace } = await cloned({ sha: old, variables: [variable("GIT_DEPTH", "1")] });
+    expect(trace).toContain(`HEAD=${old} FILES=file.txt COUNT=1\n`);
+    expect((await cloned({ sha, ref: "refs/merge-requests/7/head" })).trace).toContain(`HEAD=${sha} FILES=b.txt`);
+    const gone = await cloned({ sha, ref: "no-such-branch" });
+    expect(gone.trace).toContain(`HEAD=${sha} FILES=b.txt`);
+  });
+
+  test("leaves the author no way to other programs and settings by its options", async () => {
+    for (const flag of [
+      "-utouch",
+      "--upload-pack=touch",
+      "--config=core.fsmonitor=x",
+      "-c",
+      "--template=/tmp",
+      "--separate-git-dir=/tmp/x",
+    ]) {
+      const { outcome, trace } = await cloned({ variables: [variable("GIT_CLONE_EXTRA_FLAGS", `--no-tags ${flag}`)] });
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain(`GIT_CLONE_EXTRA_FLAGS is ${JSON.stringify(flag)}, expected is a list of options`);
+    }
+  });
+
+  test("says why a repository cannot be had", async () => {
+    const { outcome, trace } = await cloned({ git: { repoUrl: "file:///nonexistent/repository" } });
+    expect(outcome).toMatchObject({ result: "failed" });
+    expect(trace).toContain("/nonexistent/repository");
+  });
+});
+
 describe("a template", () => {
   /** As `exec` makes it: objects and packed refs. */
   function template(): string {

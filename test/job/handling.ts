@@ -17,6 +17,7 @@ import type { FoundJob, HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
+import { createMetrics } from "../../src/metrics/metrics.ts";
 import { resolveSecrets } from "../../src/secrets/resolve.ts";
 import { never } from "../../src/time.ts";
 import { createKeptCaches } from "../../src/transfer/cache/kept-caches.ts";
@@ -101,6 +102,7 @@ export async function openHandling(options: HandlingOptions) {
       scratchDir: stateDir.scratchDir,
       otherUser: () => false,
       minFreeBytes: () => 0,
+      meter: createMetrics({ version: "test" }).cloud,
       log,
     }).open,
     scratchDir: stateDir.scratchDir,
@@ -143,7 +145,7 @@ export async function openHandling(options: HandlingOptions) {
       found?: FoundJob,
     ): Promise<HandledJob> {
       const shown = board.add(
-        { id: job.id, title: job.name, runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
+        { id: job.id, title: job.name, page: "", runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
         {
           trace: { size: 0, ended: false, read: async () => Buffer.alloc(0) },
           cancel: () => {},

@@ -43,6 +43,7 @@ describe("a job that succeeds", () => {
       "preparing",
       "get_sources",
       "build_script",
+      "cleanup",
       "finished",
     ]);
   });

@@ -159,3 +159,10 @@ test("a start reads what it uses, and no more", () => {
     ).toEqual([]);
   }
 });
+
+test("commands for a running runner read nothing that speaks to coordinators", () => {
+  const jobs = loadedWith(partNamed("control"));
+  for (const file of loadedWith(partNamed("program")).keys()) loadedWith(file, jobs);
+  expect([...jobs.values()].join("")).not.toContain("UND_ERR_SOCKET");
+  expect([...loadedWith(partNamed("context")).values()].join("")).toContain("UND_ERR_SOCKET");
+});

@@ -82,6 +82,8 @@ describe.skipIf(missing !== undefined)(
     test("is a service that runs Batch jobs, drains when stopped, and is uninstalled", async () => {
       const file = join(place, "config.toml");
       await writeFile(file, `state_dir = "C:/run/state"\n${await readFile(file, "utf8")}`);
+      await mkdir(join(place, "state/control"), { recursive: true });
+      await writeFile(join(place, "state/control/pipe.json"), "{}");
       const service = ["--service", "ci.one"];
       const places = ["--config", "C:\\run\\config.toml", "--working-directory", "C:\\run"];
       // Wine's sc does not know "config", so the service keeps its account, and cannot start with more rights than that
@@ -116,6 +118,11 @@ describe.skipIf(missing !== undefined)(
       expect(made.artifacts).toHaveLength(1);
       expect(failing.trace).toContain("exit status 3");
       expect(failing.trace).not.toMatch(/^after/m);
+
+      // The control pipe, which a directory of an earlier start does not keep from being made.
+      const jobs = await runner("jobs", "--json", "--config", "C:\\run\\config.toml");
+      expect(jobs.stderr).toBe("");
+      expect(JSON.parse(jobs.stdout)).toMatchObject({ state: "running", runners: [{ name: "w", executor: "shell" }] });
 
       const status = await runner("status", ...service);
       expect(status.stdout).toContain("ci.one: running");

@@ -200,6 +200,7 @@ export function configOf(runners: readonly RunnerConfig[], more: Partial<Config>
     logLevel: undefined,
     logFormat: undefined,
     metricsAddress: "",
+    debugEndpoints: false,
     web: null,
     sessionServer: null,
     user: undefined,

@@ -57,6 +57,8 @@ const recipes = {
   sh: { root: ["--busybox", ...accounts("/bin/sh")], changes: [PATH, 'CMD ["sh"]'] },
   /** bash, git and Debian's tools. */
   git: { root: [...accounts("/bin/bash"), ...BASH], changes: [PATH, 'CMD ["bash"]'] },
+  /** Like `git`, with what packs archives. */
+  archivers: { root: [...accounts("/bin/bash"), ...BASH, "zip", "zstd"], changes: [PATH, 'CMD ["bash"]'] },
   /** Like `git`, with an entrypoint as images of git have it. */
   entrypoint: { root: [...accounts("/bin/bash"), ...BASH], changes: [PATH, 'ENTRYPOINT ["git"]', 'CMD ["--help"]'] },
   /** busybox as uid 1000. */

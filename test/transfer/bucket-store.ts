@@ -6,6 +6,7 @@ import { onTestFinished } from "vitest";
 import { createAsk } from "../../src/cloud/ask.ts";
 import type { BucketConfig, S3Bucket } from "../../src/config/config.ts";
 import { type Connections, createConnections } from "../../src/coordinator/connection/connections.ts";
+import { createMetrics, type Metrics } from "../../src/metrics/metrics.ts";
 import { type BucketOptions, openBucket } from "../../src/transfer/cache/bucket/bucket.ts";
 import { createWays } from "../../src/transfer/cache/bucket/ways.ts";
 import type { CacheStore } from "../../src/transfer/cache/cache-store.ts";
@@ -14,6 +15,7 @@ import { ACCESS_KEY, SECRET_KEY } from "./s3-server.ts";
 export interface BucketStand {
   readonly store: CacheStore;
   readonly scratchDir: string;
+  readonly metrics: Metrics;
 }
 
 interface Around extends Partial<BucketOptions> {
@@ -37,7 +39,8 @@ export function openStore(bucket: BucketConfig, around: Around = {}): BucketStan
   const nearby = createConnections();
   const askNearby = createAsk({ ...outside, connections: nearby });
   const ways = createWays();
-  const store = openBucket(bucket, () => ways(bucket, { ask, askNearby, environment }), {
+  const metrics = createMetrics({ version: "test" });
+  const store = openBucket(bucket, () => ways(bucket, { ask, askNearby, environment, meter: metrics.cloud }), {
     connections,
     certsDir,
     userAgent,
@@ -49,7 +52,7 @@ export function openStore(bucket: BucketConfig, around: Around = {}): BucketStan
     retryPauseMs: 5,
     ...around,
   });
-  return { store, scratchDir };
+  return { store, scratchDir, metrics };
 }
 
 export function openBucketStore(endpoint: URL, bucket: Partial<S3Bucket> = {}, around: Around = {}): BucketStand {

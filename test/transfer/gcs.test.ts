@@ -2,13 +2,14 @@ import { generateKeyPairSync } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { crc32c } from "../../src/cloud/google/crc32c.ts";
 import { signGoogleUrl } from "../../src/cloud/google/signed-url.ts";
 import type { GcsBucket } from "../../src/config/config.ts";
 import { describeError } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
 import { scratch, site } from "../coordinator/server.ts";
 import { json, openClouds } from "../support/stores/clouds.ts";
-import { googleStorage } from "../support/stores/google-storage.ts";
+import { castagnoli, googleStorage } from "../support/stores/google-storage.ts";
 import { openStore } from "./bucket-store.ts";
 import { getLarge, inPieces, place, putLarge } from "./large-caches.ts";
 import { getText, putText } from "./small-caches.ts";
@@ -85,6 +86,28 @@ test("with a key nothing but the bucket is asked; small and large archives come 
   expect(received.some(({ headers }) => headers.authorization !== undefined)).toBe(false);
   await putText(store, "");
   expect(await getText(store)).toBe("");
+});
+
+test("what comes with other bytes than were stored is no cache, small or in pieces", async () => {
+  const storage = googleStorage({ publicKey });
+  const { connections, certsDir, received } = await openClouds({ "storage.googleapis.com": storage.answer });
+  const { store } = openStore(bucket, { connections, certsDir, ...inPieces });
+  await putText(store, "small");
+  expect(received.at(-1)?.headers["x-goog-meta-cachekey"]).toBe("gr%C3%B6%C3%9Fe%20+1");
+  for (const { bytes } of storage.objects.values()) bytes[0] = (bytes[0] ?? 0) ^ 1;
+  expect(await getText(store).catch(describeError)).toMatch(/came from the bucket with other bytes than were stored/);
+  await putLarge(store);
+  for (const { bytes } of storage.objects.values()) bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+  expect(await getLarge(store).catch(describeError)).toMatch(/other bytes than were stored/);
+});
+
+test.each([0, 1, 7, 8, 9, 1000])("the checksum of %i bytes is that of the definition, in one or in two", (length) => {
+  const bytes = Buffer.from(Array.from({ length }, (_, index) => (index * 151 + 17) & 0xff));
+  const half = Math.floor(length / 2);
+  const expected = Buffer.from(castagnoli(bytes), "base64").readUInt32BE();
+  expect(crc32c(bytes)).toBe(expected);
+  expect(crc32c(bytes.subarray(half), crc32c(bytes.subarray(0, half)))).toBe(expected);
+  expect(crc32c(Buffer.from("123456789"))).toBe(0xe3069283);
 });
 
 test("CredentialsFile is a key, too, and a wrong one is told without it", async () => {

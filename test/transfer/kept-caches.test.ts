@@ -271,22 +271,22 @@ describe("files that are kept", { timeout: 60_000 }, () => {
   test.skipIf(!existsSync("/dev/shm") || !TELLING.every((type) => statfsSync("/dev/shm").type !== type))(
     "there are none on a file system that does not tell of all changes",
     async () => {
-      expect(await keepingAt(places("/dev/shm")).record([top], never)).toBeNull();
+      expect(await keepingAt(places("/dev/shm")).record({ placed: [top] }, never)).toBeNull();
     },
   );
 
   test.skipIf(!isTelling)("there are none of git's own, none with two names and no sockets or pipes", async () => {
     const { root, tmpDir } = places(tmpdir());
     const keeping = keepingAt({ root, tmpDir });
-    expect(await keeping.record([top], never)).toMatchObject({ entries: 3, aside: null });
+    expect(await keeping.record({ placed: [top] }, never)).toMatchObject({ entries: 3, aside: null });
     mkdirSync(join(root, ".git/hooks"), { recursive: true });
     for (const name of [".git", ".git/hooks", "top/.GIT"])
-      expect(await keeping.record([fileName(name)], never)).toBeNull();
+      expect(await keeping.record({ placed: [fileName(name)] }, never)).toBeNull();
     execFileSync("ln", [join(root, "top/in/file"), join(root, "second")]);
-    expect(await keeping.record([top], never)).toBeNull();
+    expect(await keeping.record({ placed: [top] }, never)).toBeNull();
     rmSync(join(root, "second"));
     execFileSync("mkfifo", [join(root, "top/in/pipe")]);
-    expect(await keeping.record([top], never)).toBeNull();
+    expect(await keeping.record({ placed: [top] }, never)).toBeNull();
   });
 
   test.skipIf(!isTelling)("the process that has the rights of jobs keeps them as well", async () => {
@@ -308,7 +308,7 @@ describe("files that are kept", { timeout: 60_000 }, () => {
     );
     const path = join(root, "top/in/file");
     const inode = lstatSync(path).ino;
-    const kept = (await keeping?.record([top], never)) ?? null;
+    const kept = (await keeping?.record({ placed: [top] }, never)) ?? null;
     if (keeping === undefined || kept === null) throw new Error("nothing is kept");
     const aside = await keeping.setAside(kept, never);
     expect(readdirSync(root)).toEqual([]);

@@ -1,8 +1,10 @@
 import { expect, test } from "vitest";
 import type { S3Bucket } from "../../src/config/config.ts";
+import { createMetrics } from "../../src/metrics/metrics.ts";
 import { never } from "../../src/time.ts";
 import { openS3 } from "../../src/transfer/cache/bucket/s3.ts";
 
+const meter = createMetrics({ version: "test" }).cloud;
 const bucket: S3Bucket = {
   kind: "s3",
   endpoint: new URL("https://s3.amazonaws.com"),
@@ -30,7 +32,7 @@ test.each([
 ])("with %j requests go to %s", async (more, host) => {
   const way = openS3(
     { ...bucket, ...more },
-    { ask: () => Promise.reject(new Error("nothing is asked")), environment: {} },
+    { ask: () => Promise.reject(new Error("nothing is asked")), environment: {}, meter },
   );
   const request = { method: "GET", object: "a b/ü", under: "a b/", headers: {}, lifeMs: 60_000 } as const;
   const { url } = await way.admit(request, never);

@@ -10,7 +10,7 @@ import { never } from "../../src/time.ts";
 import { type Reply, site } from "../coordinator/server.ts";
 import { type EmptyAws, motoMissing, startMotoServer } from "../support/aws/moto.ts";
 import type { CloudRequest } from "../support/stores/clouds.ts";
-import { openBucketStore } from "./bucket-store.ts";
+import { type BucketStand, openBucketStore } from "./bucket-store.ts";
 import { place } from "./large-caches.ts";
 import { getText, putText } from "./small-caches.ts";
 
@@ -55,14 +55,27 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     for (const [name, value] of Object.entries(variables)) vi.stubEnv(name, value);
   };
   const open = (endpoint: URL, bucket: Partial<S3Bucket>, environment: Readonly<Record<string, string>> = {}) =>
-    openBucketStore(endpoint, { region, ...bucket }, { environment }).store;
+    stand(endpoint, bucket, environment).store;
+  const stand = (endpoint: URL, bucket: Partial<S3Bucket>, environment: Readonly<Record<string, string>> = {}) =>
+    openBucketStore(endpoint, { region, ...bucket }, { environment });
+  /** What the metrics of a name say, and the sums and counts below it. */
+  const counted = async ({ metrics }: BucketStand, name: RegExp): Promise<Record<string, number>> => {
+    const lines = (await metrics.render())
+      .split("\n")
+      .filter((line) => !/^#|_bucket|_sum/.test(line) && name.test(line));
+    return Object.fromEntries(
+      lines.map((line) => [line.replace(/ .*/, "").replace(name, ""), Number(line.split(" ").at(-1))]),
+    );
+  };
   const keyOf = (path: string | undefined): string =>
     new URL(path ?? "/", "http://x").searchParams.get("X-Amz-Credential")?.split("/")[0] ?? "";
 
   test("a role is taken once for each direction, for what the project's caches need", async () => {
     const [s3, sts] = [await front(), await front()];
     const own = { from: "key", accessKey: "AKIAOWN", secretKey: "s", sessionToken: undefined } as const;
-    const store = open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
+    const stood = stand(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
+    const { store } = stood;
+    expect(await counted(stood, /^gitlab_runner_cache_s3_assume_role_/)).toEqual({});
     await Promise.all([putText(store), putText(store)]);
     expect(await getText(store)).toBe("x");
     expect(await store.fingerprint(place, never)).toBe("f1");
@@ -78,6 +91,13 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
       { Effect: "Allow", Action: ["s3:ListBucket"], Resource: "arn:aws:s3:::caches" },
     ]);
     expect(s3.received.map(({ path }) => keyOf(path)).every((key) => key.startsWith("ASIA"))).toBe(true);
+    expect(await counted(stood, /^gitlab_runner_cache_s3_assume_role_/)).toEqual({
+      requests_in_flight: 0,
+      duration_seconds_count: 2,
+      cache_hits_total: s3.received.length - 2,
+      cache_misses_total: 2,
+      failures_total: 0,
+    });
   });
 
   test("a canceled job does not break the role that another one waits for, nor wait for it", async () => {
@@ -123,10 +143,12 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
       undefined,
       "127.0.0.1",
     );
-    const store = open(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
+    const stood = stand(s3.url, { role, credentials: own }, { AWS_ENDPOINT_URL_STS: sts.url.href });
+    const { store } = stood;
     expect(await getText(store).catch(describeError)).toMatch(
       /assume the role arn:aws.*status 403, AccessDenied: not you/,
     );
+    expect(await counted(stood, /^gitlab_runner_cache_s3_assume_role_f/)).toEqual({ ailures_total: 1 });
     await putText(store);
     expect(s3.received).toHaveLength(1);
   });
@@ -199,6 +221,34 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
       () => ({ AWS_ACCESS_KEY_ID: "AKIAENV", AWS_SECRET_ACCESS_KEY: "s", AWS_CONFIG_FILE: "/nonexistent" }),
       /^AKIAENV$/,
     ],
+    [
+      "the environment, also with a profile and in its older spelling,",
+      () => {
+        writeFileSync(join(dir, "other"), "[profile ci]\ncredential_process = false\n");
+        return {
+          AWS_ACCESS_KEY: "AKIAOLDER",
+          AWS_SECRET_KEY: "s",
+          AWS_PROFILE: "ci",
+          AWS_CONFIG_FILE: join(dir, "other"),
+          AWS_SHARED_CREDENTIALS_FILE: "/nonexistent",
+        };
+      },
+      /^AKIAOLDER$/,
+    ],
+    [
+      "a web identity, also with a profile,",
+      () => {
+        writeFileSync(join(dir, "token"), "a.web.token");
+        writeFileSync(join(dir, "usual"), "[default]\naws_access_key_id = AKIAUSUAL\naws_secret_access_key = s\n");
+        return {
+          AWS_WEB_IDENTITY_TOKEN_FILE: join(dir, "token"),
+          AWS_ROLE_ARN: role,
+          AWS_CONFIG_FILE: "/nonexistent",
+          AWS_SHARED_CREDENTIALS_FILE: join(dir, "usual"),
+        };
+      },
+      /^ASIA/,
+    ],
   ] as const)("%s gives the keys", async (_, prepare, key) => {
     const s3 = await front();
     stub({ AWS_ENDPOINT_URL: aws.url, AWS_REGION: region, ...prepare() });
@@ -224,12 +274,17 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     );
     const none = { AWS_CONFIG_FILE: "/nonexistent", AWS_SHARED_CREDENTIALS_FILE: "/nonexistent" };
     stub({ ...none, AWS_EC2_METADATA_SERVICE_ENDPOINT: machine.url.origin });
-    const store = open(s3.url, { credentials: { from: "iam" } });
+    const stood = stand(s3.url, { credentials: { from: "iam" } });
+    const { store } = stood;
     await putText(store);
     expect(keyOf(s3.received.at(-1)?.path)).toBe("ASIAMACHINE");
     const asked = machine.received.length;
     await putText(store);
     expect(machine.received).toHaveLength(asked);
+    expect(await counted(stood, /^alloy_runner_cloud_login_/)).toEqual({
+      'seconds_count{cloud="aws"}': 1,
+      'failures_total{cloud="aws"}': 0,
+    });
 
     const refusing = await site(() => ({ status: 404 }), undefined, "127.0.0.1");
     stub({ AWS_EC2_METADATA_SERVICE_ENDPOINT: refusing.url.origin });

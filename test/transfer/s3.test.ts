@@ -106,7 +106,7 @@ describe("a bucket", () => {
     await put(openBucketStore(s3.endpoint, {}, { lifeMs: 90_000 }).store, "x");
     const signed = s3.requests.at(-1)?.url.searchParams;
     expect(signed?.get("X-Amz-Expires")).toBe("90");
-    expect(signed?.get("X-Amz-SignedHeaders")).toContain("x-amz-meta-alloy-fingerprint");
+    expect(signed?.get("X-Amz-SignedHeaders")).toContain("x-amz-meta-alloy-fingerprint;x-amz-meta-cachekey");
     const before = s3.requests.length;
     await put(openBucketStore(s3.endpoint, {}, { lifeMs: 30 * 86_400_000 }).store, "x");
     expect(s3.requests[before]?.url.searchParams.get("X-Amz-Expires")).toBe("604800");

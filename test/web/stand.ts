@@ -79,6 +79,7 @@ export async function openStand(web: Partial<WebConfig> = {}): Promise<Stand> {
         {
           id: String(count),
           title: `acme/widget: job ${count}`,
+          page: "",
           runner: "one",
           runnerName: "one",
           receivedAt: Date.now(),

@@ -9,6 +9,7 @@ import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../co
 import { exitOf, type RunningProgram, startProgram } from "../../common/processes/program.ts";
 import { say } from "../../common/processes/say-ended.ts";
 import type { DriverProgram, KillLimits } from "../settings.ts";
+import { usageFile } from "./usage.ts";
 
 export const BUILD_FAILURE = 1;
 export const SYSTEM_FAILURE = 2;
@@ -80,7 +81,7 @@ export async function startCall(host: DriverHost, call: DriverCall, callDir: str
   const running = await startProgram({
     argv: [path, ...program.args, ...args],
     workingDirectory: host.dir,
-    environment: { BUILD_EXIT_CODE_FILE: codeFile, ...host.environment },
+    environment: { BUILD_EXIT_CODE_FILE: codeFile, JOB_USAGE_FILE: usageFile(callDir), ...host.environment },
     stderr,
   });
   return {

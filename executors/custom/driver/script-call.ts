@@ -1,11 +1,13 @@
 import { rm } from "node:fs/promises";
 import type { Writable } from "node:stream";
 import type { Exit } from "../../../src/executor/environment.ts";
+import type { JobUsage } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { beforeAbort, drain, forward } from "../../common/processes/forward.ts";
 import type { DriverProgram } from "../settings.ts";
 import { type DriverHost, makeCallDir, startCall } from "./call.ts";
 import { writeScriptFile } from "./script-file.ts";
+import { readUsage } from "./usage.ts";
 
 export interface ScriptCall {
   readonly program: DriverProgram;
@@ -14,6 +16,8 @@ export interface ScriptCall {
   readonly shell: ShellName;
   /** The name by which drivers know the stage. */
   readonly stage: string;
+  /** Told what the driver says that the script has used, however it ended. */
+  readonly onUsed?: (usage: JobUsage) => void;
 }
 
 /**
@@ -23,7 +27,7 @@ export interface ScriptCall {
  */
 export async function runScriptCall(
   host: DriverHost,
-  { program, text, shell, stage }: ScriptCall,
+  { program, text, shell, stage, onUsed }: ScriptCall,
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {
@@ -42,6 +46,7 @@ export async function runScriptCall(
       run.running.stderr.destroy();
     }
   } finally {
+    onUsed?.(await readUsage(callDir));
     await rm(callDir, { recursive: true, force: true }).catch(() => {});
   }
 }

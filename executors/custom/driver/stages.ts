@@ -1,13 +1,6 @@
-import type { StageName } from "../../../src/job/job.ts";
+import { peerStage, type StageName } from "../../../src/job/job.ts";
 
-/** What GitLab Runner calls a stage: drivers compare the names, and some refuse others. */
+/** What GitLab Runner calls a stage towards drivers, some of which refuse others: of the script by its older name. */
 export function driverStage(name: StageName, failed: boolean): string {
-  switch (name) {
-    case "archive_cache":
-      return failed ? "archive_cache_on_failure" : "archive_cache";
-    case "upload_artifacts":
-      return failed ? "upload_artifacts_on_failure" : "upload_artifacts_on_success";
-    default:
-      return name;
-  }
+  return name === "build_script" ? name : peerStage(name, failed);
 }

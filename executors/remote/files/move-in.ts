@@ -1,5 +1,7 @@
 import { SystemFailure } from "../../../src/errors.ts";
+import type { FileName } from "../../../src/workspace.ts";
 import { parentOf, pathOf } from "../../common/files/paths.ts";
+import { placedOf } from "../../common/files/placed.ts";
 import { type PlaceKind, planMoves } from "../../common/files/unpack-rules.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
@@ -17,13 +19,16 @@ mode() { bits=$1; shift; chmod "$bits" "$@" || exit; }
 eval "$(cat)"
 `;
 
-/** From the staging directory to the places in the checkout. Nothing is changed until all of it is known to be possible. */
+/**
+ * From the staging directory to the places in the checkout. Nothing is changed until all of it is known to be possible.
+ * @returns `UnpackReport.placed`; `null`: that is not so
+ */
 export async function moveIn(
   commands: RemoteCommands,
   { place, staging }: { readonly place: RemotePlace; readonly staging: string },
   staged: Staged,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<FileName[] | null> {
   const { made, files, links, directories } = staged;
   const top = pathOf(place.root);
   const theirs = new Map<string, PlaceKind>();
@@ -92,6 +97,7 @@ export async function moveIn(
   const command = { script: PROGRAM, args: [], stdin: bytesOfLines(lines()) };
   const { code, stderr } = await runToEnd(commands, command, 64 * 1024, signal);
   if (code !== 0) throw new SystemFailure(`Cannot unpack into ${place.root}: ${lastLine(stderr) || `status ${code}`}`);
+  return placedOf(moves, top, directories);
 }
 
 function kindOf(kind: Row["kind"]): PlaceKind {

@@ -8,6 +8,7 @@ import { pathOf } from "../../common/files/paths.ts";
 import type { RemoteCommands } from "../commands.ts";
 import type { RemotePlace } from "../place.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
+import { contentsOf, createContents } from "./contents.ts";
 import { moveIn } from "./move-in.ts";
 import { encodingFor } from "./unpack-encodings.ts";
 import { gathered, nothingStaged, type Staged, vetted } from "./vet.ts";
@@ -48,10 +49,15 @@ rm -rf "$1"
 const TIDY_MS = 60_000;
 export const MOST_ANSWER_BYTES = 64 * 1024;
 
+export interface UnpackPlace extends RemotePlace {
+  /** The report is to say what stands for all that was unpacked. */
+  readonly tellsContents?: boolean;
+}
+
 /** `WorkspaceFiles.unpack` over `commands`: vetted here, unpacked beside the checkout there, moved in when it is complete. */
 export async function unpackRemote(
   commands: RemoteCommands,
-  place: RemotePlace,
+  place: UnpackPlace,
   tar: Readable,
   limits: UnpackLimits,
   signal: AbortSignal,
@@ -84,23 +90,27 @@ export async function unpackRemote(
       limits,
       signal,
     );
-    await moveIn(commands, { place, staging }, staged, signal);
+    const placed = await moveIn(commands, { place, staging }, staged, signal);
     const { entries, bytes, warnings } = staged;
-    return { entries, bytes, warnings: warnings.list };
+    const report = { entries, bytes, warnings: warnings.list };
+    if (placed === null) return report;
+    const contents = contentsOf(staged, placed);
+    return { ...report, placed, ...(contents === null ? {} : { contents }) };
   } finally {
     tar.destroy();
     if (staging !== null) await remove(commands, staging);
   }
 }
 
-async function remove(commands: RemoteCommands, staging: string): Promise<void> {
+/** A directory of the runner's own, with all that is in it. */
+export async function remove(commands: RemoteCommands, staging: string): Promise<void> {
   using limit = deadline(never, TIDY_MS, new Error("clean-up"));
   // What stays lies in the job's own directory, which goes with the job.
   await runToEnd(commands, { script: REMOVE, args: [staging] }, MOST_ANSWER_BYTES, limit.signal).catch(() => {});
 }
 
 interface Stage {
-  readonly place: RemotePlace;
+  readonly place: UnpackPlace;
   readonly staging: string;
   readonly caseless: boolean;
   /** KiB, as they were told. */
@@ -118,7 +128,7 @@ async function stage(
   limits: UnpackLimits,
   signal: AbortSignal,
 ): Promise<Staged> {
-  const staged = nothingStaged();
+  const staged = nothingStaged(place.tellsContents === true ? createContents() : null);
   const stop = new AbortController();
   const onAbort = (): void => stop.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });

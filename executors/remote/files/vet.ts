@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import type { TarEntry } from "../../../src/files/tar.ts";
 import { createSentences, fileName, fileNameText, type Sentences, type UnpackLimits } from "../../../src/workspace.ts";
 import { parentOf } from "../../common/files/paths.ts";
 import { admitted, type Directory, refused, type Tally } from "../../common/files/unpack-rules.ts";
+import type { Contents } from "./contents.ts";
 
 /** How entries are written for what unpacks them. */
 export interface Encoding {
@@ -19,6 +21,8 @@ export interface Staged extends Tally {
   readonly made: Set<string>;
   readonly files: Set<string>;
   readonly links: Map<string, TarEntry>;
+  /** What is known of each entry, if that is wanted. */
+  readonly contents: Contents | null;
   /** The archive was read and vetted to its end. */
   complete: boolean;
 }
@@ -34,7 +38,7 @@ interface VetOptions {
 
 const PIECE_BYTES = 256 * 1024;
 
-export function nothingStaged(): Staged {
+export function nothingStaged(contents: Contents | null = null): Staged {
   return {
     entries: 0,
     bytes: 0,
@@ -43,6 +47,7 @@ export function nothingStaged(): Staged {
     made: new Set([""]),
     files: new Set(),
     links: new Map(),
+    contents,
     complete: false,
   };
 }
@@ -57,7 +62,7 @@ export async function* vetted(
   staged: Staged,
   { limits, encoding, caseless, free }: VetOptions,
 ): AsyncGenerator<Buffer> {
-  const { directories, made, files, links, warnings } = staged;
+  const { directories, made, files, links, warnings, contents } = staged;
   const seen = new Map<string, string>();
   const noteCase = (path: string): boolean => {
     if (!caseless) return false;
@@ -81,6 +86,7 @@ export async function* vetted(
     if (item.kind === "directory") {
       if (links.has(path)) throw refused(path, "is a link and a directory");
       make(path);
+      contents?.directory(path, entry);
       directories.set(path, { mode: item.mode, mtimeSeconds: item.mtimeSeconds });
       yield encoding.before({ ...entry, mode: 0o700 });
       continue;
@@ -98,17 +104,21 @@ export async function* vetted(
       links.delete(path);
       files.add(path);
       yield encoding.before(entry);
+      const sum = contents === null ? null : createHash("sha256");
       for (let left = item.size; left > 0; ) {
         const piece = await item.body.some(Math.min(left, PIECE_BYTES));
         left -= piece.length;
+        sum?.update(piece);
         yield piece;
       }
+      if (sum !== null) contents?.file(path, entry, sum.digest("hex"));
       yield encoding.after(entry);
     }
   }
   for (const [path, entry] of links) {
     if (made.has(path)) throw refused(path, "is a link, and there are entries below it");
     files.delete(path);
+    contents?.link(path, entry.target);
     yield encoding.before(entry);
   }
   staged.complete = true;

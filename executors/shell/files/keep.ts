@@ -4,6 +4,7 @@ import { lstat, mkdir, readdir, rename, rmdir, statfs } from "node:fs/promises";
 import { createTurns, pause } from "../../../src/time.ts";
 import { type FileKeeping, type FileName, type KeptFiles, MOST_ENTRIES } from "../../../src/workspace.ts";
 import { below, compareBytes, parentOf, pathOf } from "../../common/files/paths.ts";
+import { isOfGit } from "../../common/files/placed.ts";
 import { bytesOf } from "./paths.ts";
 import { removeTree } from "./unpack.ts";
 
@@ -21,7 +22,7 @@ export function keepingAt(places: { readonly root: string; readonly tmpDir: stri
   const [root, tmpDir] = [pathOf(places.root), pathOf(places.tmpDir)];
   return {
     place: places.root,
-    async record(names, signal) {
+    async record({ placed: names = [] }, signal) {
       if (names.length === 0 || names.some(isOfGit) || !(await isTelling(root))) return null;
       const tops = names.map((name) => below(root, name));
       const seen = await look(root, tops, MOST_ENTRIES, signal).catch(() => null);
@@ -84,11 +85,6 @@ async function remove(aside: string): Promise<void> {
   await rmdir(bytesOf(aside))
     .catch(() => removeTree(aside))
     .catch(() => {}); // it lies where all is removed with the job
-}
-
-/** What git takes for its own stays where git looks after it. */
-function isOfGit(name: string): boolean {
-  return name.split("/").some((segment) => segment.toLowerCase() === ".git");
 }
 
 async function isTelling(path: string): Promise<boolean> {

@@ -81,7 +81,7 @@ function keepingThroughProcess(places: Pick<Places, "root" | "tmpDir">, host: Fi
     keptSchema.nullable().parse(await ask(host, request, undefined, signal));
   return {
     place: places.root,
-    record: (names, signal) => keep({ do: "record", ...places, names: [...names] }, signal),
+    record: ({ placed = [] }, signal) => keep({ do: "record", ...places, names: [...placed] }, signal),
     setAside: (kept, signal) => keep({ do: "set aside", ...places, kept }, signal),
     putBack: (kept, signal) => keep({ do: "put back", ...places, kept }, signal),
     drop: async (kept, signal) => void (await keep({ do: "drop", ...places, kept }, signal)),

@@ -3,7 +3,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import { LONGEST_PATH_BYTES } from "../../../src/files/tar.ts";
 import { type FileName, fileName, type KeptFiles } from "../../../src/workspace.ts";
 import type { NameCount } from "../../common/files/found.ts";
-import { MOST_PLACED } from "./placed.ts";
+import { MOST_PLACED } from "../../common/files/placed.ts";
 
 /**
  * What the runner and its second process say to each other. stdin: the length of the request as 8 hex digits, the request as

@@ -58,7 +58,7 @@ export async function serveFiles({ stdin, stdout, stderr, env }: FilesServerStre
         break;
       }
       case "record":
-        await answer(await keepingAt(request).record(request.names, never));
+        await answer(await keepingAt(request).record({ placed: request.names }, never));
         break;
       case "set aside":
         await answer(await keepingAt(request).setAside(request.kept, never));

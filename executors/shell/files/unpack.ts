@@ -26,9 +26,9 @@ import {
   type UnpackReport,
 } from "../../../src/workspace.ts";
 import { below, parentOf, pathOf } from "../../common/files/paths.ts";
+import { placedOf } from "../../common/files/placed.ts";
 import { admitted, type Directory, type Move, planMoves, refused } from "../../common/files/unpack-rules.ts";
 import { bytesOf, codeOf, inParallel, isMissing } from "./paths.ts";
-import { placedOf } from "./placed.ts";
 
 interface UnpackPlaces {
   /** The checkout, absolute. */

@@ -1,11 +1,11 @@
 import { execFile } from "node:child_process";
 import { lstat } from "node:fs/promises";
-import { isAbsolute, join, sep } from "node:path";
+import { isAbsolute, sep } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
 import { describeError } from "../../../src/errors.ts";
 import type { KeepBudgets, Tidied } from "../../../src/executor/keeping.ts";
-import { type KeptJson, keptJson } from "../../common/kept-json.ts";
+import { keptUses } from "../../common/kept-uses.ts";
 import { missingRoom } from "../../common/missing-room.ts";
 import { type Candidate, chooseOldest } from "../../common/oldest.ts";
 import type { Launch } from "../launch/launch.ts";
@@ -15,10 +15,7 @@ import { removeDirectory } from "./remove.ts";
 
 const run = promisify(execFile);
 
-const schema = z.record(z.string(), z.object({ claim: z.string(), usedAt: z.number() }));
-
-/** A use is written down when it is this much later than the one that is. */
-const COARSE_MS = 60_000;
+const usesIn = keptUses("shell-builds.json", z.object({ claim: z.string(), usedAt: z.number() }));
 
 /** Checkouts that jobs have left, by path. */
 export interface KeptBuilds {
@@ -36,44 +33,15 @@ export interface TidyBuildsOptions {
   readonly launch: Launch;
 }
 
-interface State {
-  readonly file: KeptJson<z.infer<typeof schema>>;
-  readonly known: z.infer<typeof schema>;
-}
-
-/** Entries of one state directory write to one file. */
-const states = new Map<string, Promise<State>>();
-
-async function stateOf(keepDir: string): Promise<State> {
-  const open = async (): Promise<State> => {
-    const file = keptJson(join(keepDir, "shell-builds.json"), schema);
-    return { file, known: (await file.load()) ?? {} };
-  };
-  const state = states.get(keepDir) ?? open();
-  states.set(keepDir, state);
-  return await state;
-}
-
 export function createKeptBuilds(keepDir: string): KeptBuilds {
+  const uses = usesIn(keepDir);
   return {
-    used({ root, claim }) {
-      // What is not written down costs the directory a little of its age.
-      void stateOf(keepDir)
-        .then(async ({ file, known }) => {
-          const before = known[root]?.usedAt ?? 0;
-          known[root] = { claim, usedAt: Date.now() };
-          if (Date.now() - before > COARSE_MS) await file.save(known);
-        })
-        .catch(() => {});
-    },
-    async close() {
-      const { file, known } = (await states.get(keepDir)) ?? {};
-      if (known !== undefined && Object.keys(known).length > 0) await file?.save(known);
-    },
+    used: ({ root, claim }) => uses.used(root, { claim, usedAt: Date.now() }),
+    close: uses.close,
     async tidy({ buildsDir, budgets, dry, locks, launch }, signal) {
       const missing = await missingRoom(buildsDir, budgets);
       if (budgets.builds === null && missing === null) return [];
-      const { file, known } = await stateOf(keepDir);
+      const known = await uses.known();
       const things: (Candidate & { readonly claim: string })[] = [];
       for (const [root, { claim, usedAt }] of Object.entries(known)) {
         if (!isAbsolute(root) || !root.startsWith(buildsDir + sep)) continue;
@@ -93,7 +61,7 @@ export function createKeptBuilds(keepDir: string): KeptBuilds {
         gone.push(problem === null ? said : { ...said, problem });
         if (!dry && problem === null) delete known[name];
       }
-      if (!dry) await file.save(known);
+      if (!dry) await uses.save();
       return gone;
     },
   };

@@ -22,6 +22,8 @@ export interface ProcessTable {
    * @param uid only that account's: what others have in theirs is their business, and may be made to keep us busy. `null`: any
    */
   marked(processes: readonly Process[], entry: string, uid: number | null): Promise<readonly Process[]>;
+  /** Nothing that starts after the call has an earlier `startedAt` than this. */
+  now(): number;
   /** Changes with each start of the host; empty where unknown. */
   readonly bootId: string;
 }

@@ -7,6 +7,11 @@ import type { Process, ProcessTable } from "./process-table.ts";
 /** Processes looked at before others get a turn: about a millisecond. */
 const SLICE = 100;
 
+/** Start times are told in hundredths of a second, whatever the kernel's own clock is. */
+const TICKS = 100;
+/** Of start times, which are cut to whole ticks, and of what `/proc/uptime` says. */
+const DOUBT_TICKS = 10;
+
 /** `pid (name) state parent group session …`, the start time as 22nd; `name` may hold anything, `)` too. */
 function parseStat(pid: number, stat: string): Process | null {
   const open = stat.indexOf("(");
@@ -95,6 +100,10 @@ export function createProcfsTable(proc: string): ProcessTable {
         if (await holdsEntry(`${proc}/${process.pid}/environ`)) found.push(process);
       }
       return found;
+    },
+    now: () => {
+      const seconds = Number.parseFloat(head(`${proc}/uptime`));
+      return Number.isNaN(seconds) ? 0 : Math.floor(seconds * TICKS) - DOUBT_TICKS;
     },
     get bootId() {
       try {

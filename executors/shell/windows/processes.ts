@@ -168,5 +168,6 @@ export const aliveTable: ProcessTable = {
   list: async () => [],
   find: (pid) => (isAlive(pid) ? { pid, parent: 0, group: 0, session: 0, startedAt: 0, name: "" } : null),
   marked: async () => [],
+  now: () => 0,
   bootId: "",
 };

@@ -1,3 +1,5 @@
+import { IDENTITY, LOCKING } from "./lock-program.ts";
+
 /**
  * Holds a job's working copy on the far host, for as long as this program runs there.
  *
@@ -16,33 +18,10 @@
 export const CLAIM_PROGRAM = `umask 022
 export LC_ALL=C
 trap '' HUP
-fail() { printf 'failed %s\\n' "$*"; exit 1; }
-# Shells say of a full disk what they like.
+${LOCKING}# Shells say of a full disk what they like.
 full() {
   set -- $(df -Pk "$1" 2>/dev/null | tail -n 1)
   [ "\${4:-100}" -gt 16 ] 2>/dev/null || printf ' (No space left on device)'
-}
-started() {
-  since=-
-  { IFS= read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
-  line=\${line##*") "}
-  set -- $line
-  shift 19
-  since=$1
-}
-# pid, start, boot and host of a program, and a file whose time is its heartbeat
-alive() {
-  [ "$4" = "$node" ] || { [ -n "$(find "$5" -prune -mmin -10 2>/dev/null)" ]; return; }
-  [ "$3" = "$boot" ] || return 1
-  [ -d "/proc/$1" ] || kill -0 "$1" 2>/dev/null || return 1
-  started "$1"
-  [ "$2" = - ] || [ "$since" = - ] || [ "$2" = "$since" ]
-}
-discard() {
-  [ -e "$1" ] || [ -L "$1" ] || return 0
-  rm -rf "$1" 2>/dev/null && return 0
-  find "$1" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \\; 2>/dev/null
-  rm -rf "$1"
 }
 members() {
   if [ -d /proc/self ]; then
@@ -85,7 +64,6 @@ choose() {
   done
   echo chosen
 }
-unlock() { rm -f "$claims/.lock"; }
 # Nobody else has this runner's id: when no job has a claim any more, all of it goes, in one step for whoever comes just now.
 vanish() {
   discard "$root" 2>/dev/null
@@ -95,24 +73,6 @@ vanish() {
   done
   mv "$base" "$base.gone.$$" 2>/dev/null || { unlock; return 0; }
   discard "$base.gone.$$" 2>/dev/null
-}
-lock() {
-  tries=0
-  until ln -s "$me" "$claims/.lock" 2>/dev/null; do
-    tries=$((tries + 1))
-    held=$(readlink "$claims/.lock" 2>/dev/null)
-    if [ -n "$held" ] && ! alive $held "$claims/.lock"; then
-      mv "$claims/.lock" "$claims/.dead.$$" 2>/dev/null && {
-        [ "$(readlink "$claims/.dead.$$")" = "$held" ] || ln -s "$(readlink "$claims/.dead.$$")" "$claims/.lock" 2>/dev/null
-        rm -f "$claims/.dead.$$"
-        continue
-      }
-    fi
-    mkdir -p "$claims" 2>/dev/null
-    [ -d "$claims" ] && [ -w "$claims" ] || fail "cannot write to $claims"
-    [ "$tries" -lt 600 ] || fail "$claims/.lock is held for too long by process $held; remove it if that is none of a runner"
-    sleep 0.1 2>/dev/null || sleep 1
-  done
 }
 
 case $1 in
@@ -124,11 +84,7 @@ base=$builds/$2
 claims=$base/.claims
 why=$(mkdir -p "$claims" 2>&1) || fail "cannot make the directory $claims: $why"
 name=\${6%%=*}
-node=$(uname -n)
-boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid 2>/dev/null || echo none)
-started $$
-me="$$ $since $boot $node"
-
+${IDENTITY}
 lock
 live=
 for dir in "$claims"/*/; do

@@ -24,6 +24,8 @@ export interface WorkingCopyOptions {
   readonly host: string;
   /** Says what has no such shell, and what to do about it: `far.example has no bash. Install it there`. */
   readonly without: (shell: ShellName) => string;
+  /** The job has it, before it may choose another directory for its sources. */
+  readonly onClaimed?: (claim: Claim) => void;
 }
 
 /**
@@ -31,9 +33,9 @@ export interface WorkingCopyOptions {
  * @throws {SystemFailure} it cannot be had, or the operator wants a shell that is not there
  */
 export async function openWorkingCopy(
-  { link, deps, request, ephemeral, host, without }: WorkingCopyOptions,
+  { link, deps, request, ephemeral, host, without, onClaimed }: WorkingCopyOptions,
   signal: AbortSignal,
-): Promise<Omit<SshEnvironmentOptions, "cleanUp" | "location">> {
+): Promise<Omit<SshEnvironmentOptions, "cleanUp" | "location" | "keepsFiles">> {
   const { log, entry } = deps;
   const { killLeftovers, killGraceMs, buildsDir = DEFAULT_BUILDS_DIR } = entry;
   const { job, jobKey, runnerId, projectPath, trust } = request;
@@ -42,6 +44,7 @@ export async function openWorkingCopy(
   const { projectId } = job;
   const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
   const claimed = await claimWorkingCopy(commands, wanted, signal);
+  onClaimed?.(claimed);
   const claim = await inChosenRoot(claimed, request, signal);
   // PowerShell reads no profiles: those of the account are for its sh or bash.
   const login = entry.shell === "pwsh" ? undefined : entry.shell;

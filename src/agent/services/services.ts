@@ -90,6 +90,7 @@ export async function openServices(
     scratchDir: stateDir.scratchDir,
     otherUser: () => context.uid === 0 && Boolean(config.user),
     minFreeBytes: () => config.minFreeDiskBytes,
+    meter: metrics.cloud,
     log,
   });
   const disk = watchStateDisk({ path: stateDir.path, config: () => config, caches, log });

@@ -4,12 +4,14 @@ import { never } from "../../time.ts";
 import { type Ask, misconfigured } from "../ask.ts";
 import type { BearerToken } from "../bearer.ts";
 import { keepUntil } from "../expiring.ts";
+import { type CloudMeter, metered } from "../meter.ts";
 import { askForAzureToken, authorityOf, clientToken } from "./tokens.ts";
 
 export interface AzureLoginOptions {
   readonly ask: Ask;
   /** The same for hosts of this machine's own network, which no proxy reaches. */
   readonly askNearby: Ask;
+  readonly meter: CloudMeter;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
@@ -19,7 +21,7 @@ const LOOK_MS = 1000;
 
 /** Tokens for storage, as Azure's own tools find them: of a client, of a pod's identity, of the machine's. */
 export function openAzureLogin(options: AzureLoginOptions): () => Promise<BearerToken> {
-  return keepUntil(() => newToken(options));
+  return keepUntil(() => metered(options.meter.login("azure"), newToken(options)));
 }
 
 async function newToken({ ask, askNearby, environment }: AzureLoginOptions): Promise<BearerToken> {

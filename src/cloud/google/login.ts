@@ -7,6 +7,7 @@ import { never } from "../../time.ts";
 import { type Ask, form, jsonOf, misconfigured, refused } from "../ask.ts";
 import type { BearerToken } from "../bearer.ts";
 import { keepUntil } from "../expiring.ts";
+import { type CloudMeter, metered } from "../meter.ts";
 import { askForToken, CLOUD_SCOPE, exchangeToken, googleError } from "./federation.ts";
 import type { GoogleKey } from "./signed-url.ts";
 
@@ -17,6 +18,7 @@ export interface GoogleLoginOptions {
   readonly ask: Ask;
   /** The same for hosts of this machine's own network, which no proxy reaches. */
   readonly askNearby: Ask;
+  readonly meter: CloudMeter;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** `undefined`: as Google's own tools find it. */
   readonly file: string | undefined;
@@ -51,7 +53,10 @@ type External = Extract<z.output<typeof fileSchema>, { type: "external_account" 
 
 /** @throws {SystemFailure} nobody says how */
 export async function openGoogleLogin(options: GoogleLoginOptions): Promise<GoogleLogin> {
-  const { ask, environment } = options;
+  const { ask, environment, meter } = options;
+  const kept = (newToken: () => Promise<BearerToken>) => ({
+    token: keepUntil(() => metered(meter.login("google"), newToken())),
+  });
   const given = options.file || environment.GOOGLE_APPLICATION_CREDENTIALS;
   const usual = join(
     environment.CLOUDSDK_CONFIG || join(environment.HOME || homedir(), ".config/gcloud"),
@@ -61,7 +66,7 @@ export async function openGoogleLogin(options: GoogleLoginOptions): Promise<Goog
     if (given) throw misconfigured(`Google's credentials in ${given} cannot be read: ${describeError(cause)}`);
     return null;
   });
-  if (text === null) return { token: keepUntil(() => machineToken(options)) };
+  if (text === null) return kept(() => machineToken(options));
   const name = given || usual;
   const parsed = fileSchema.safeParse(jsonOf({ text }));
   if (!parsed.success) {
@@ -71,11 +76,11 @@ export async function openGoogleLogin(options: GoogleLoginOptions): Promise<Goog
   }
   const file = parsed.data;
   if (file.type === "service_account") return { key: { email: file.client_email, privateKey: file.private_key } };
-  if (file.type === "external_account") return { token: keepUntil(() => federatedToken(file, options)) };
+  if (file.type === "external_account") return kept(() => federatedToken(file, options));
   const { client_id, client_secret, refresh_token } = file;
   const url = new URL("https://oauth2.googleapis.com/token");
   const fields = { grant_type: "refresh_token", client_id, client_secret, refresh_token };
-  return { token: keepUntil(() => askForToken(ask, { what: "log in to Google", url, ...form(fields) }, never)) };
+  return kept(() => askForToken(ask, { what: "log in to Google", url, ...form(fields) }, never));
 }
 
 async function federatedToken(file: External, options: GoogleLoginOptions): Promise<BearerToken> {

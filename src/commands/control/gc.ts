@@ -3,7 +3,7 @@ import { tidiedAnswer } from "../../control/lines.ts";
 import { type TidiedAnswer, tidiedSchema } from "../../control/protocol.ts";
 import { elapsed } from "../../control/words.ts";
 import type { Tidied } from "../../executor/keeping.ts";
-import type { CommandContext } from "../context.ts";
+import type { LocalContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
 import { tableLines } from "./table.ts";
@@ -14,7 +14,7 @@ import { tableLines } from "./table.ts";
  */
 export async function gcCommand(
   values: FlagValues,
-  context: CommandContext,
+  context: LocalContext,
   here: (dry: boolean) => Promise<readonly Tidied[]>,
 ): Promise<void> {
   const dry = values.dryRun === true;
@@ -26,7 +26,7 @@ export async function gcCommand(
   else for (const line of describe(answer)) context.print(line);
 }
 
-async function byRunner(dry: boolean, values: FlagValues, context: CommandContext): Promise<TidiedAnswer> {
+async function byRunner(dry: boolean, values: FlagValues, context: LocalContext): Promise<TidiedAnswer> {
   const runner = await reachRunner(values, context);
   return await runner.post(dry ? "gc?dry=1" : "gc", tidiedSchema);
 }
@@ -35,13 +35,16 @@ function describe({ things, dry }: TidiedAnswer): string[] {
   const gone = things.filter(({ problem }) => problem === undefined);
   const bytes = size(gone.reduce((sum, thing) => sum + thing.bytes, 0));
   if (things.length === 0) return ["nothing has to go: all is within the budgets of [housekeeping]"];
-  const rows = things.map(({ kind, name, bytes: own, usedAt, why, problem }) => {
+  const rows = things.map(({ kind, name, where, bytes: own, usedAt, why, problem }) => {
     const age = Math.max(0, Math.round((Date.now() - Date.parse(usedAt)) / 1000));
-    return [kind, name, size(own), `${elapsed(age)} ago`, problem === undefined ? why : `stays: ${problem}`];
+    return [kind, name, where, size(own), `${elapsed(age)} ago`, problem === undefined ? why : `stays: ${problem}`];
   });
   const counted = gone.length === 1 ? "1 thing" : `${gone.length} things`;
   const total = dry ? `${counted} of ${bytes} would go` : `removed ${counted} of ${bytes}`;
-  return [...tableLines([["KIND", "NAME", "SIZE", "LAST USED", dry ? "WHY IT WOULD GO" : "WHY"], ...rows]), total];
+  return [
+    ...tableLines([["KIND", "NAME", "WHERE", "SIZE", "LAST USED", dry ? "WHY IT WOULD GO" : "WHY"], ...rows]),
+    total,
+  ];
 }
 
 function size(bytes: number): string {

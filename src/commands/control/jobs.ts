@@ -1,7 +1,7 @@
 import { type JobLine, type RunnerLine, type StatusAnswer, statusSchema } from "../../control/protocol.ts";
 import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
 import { printableLines } from "../../local/report/text-width.ts";
-import type { CommandContext } from "../context.ts";
+import type { LocalContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
 import { tableLines } from "./table.ts";
@@ -9,7 +9,7 @@ import { tableLines } from "./table.ts";
 /** How many ended jobs are shown, unless all are asked for. */
 const SHOWN = 20;
 
-export async function jobsCommand(values: FlagValues, context: CommandContext): Promise<void> {
+export async function jobsCommand(values: FlagValues, context: LocalContext): Promise<void> {
   const runner = await reachRunner(values, context);
   const status = await runner.get(values.json === true ? "status?usage=1" : "status", statusSchema);
   if (values.json === true) context.print(JSON.stringify(status));

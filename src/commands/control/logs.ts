@@ -5,7 +5,7 @@ import { elapsed, outcomeOf } from "../../control/words.ts";
 import { CommandError } from "../../errors.ts";
 import { createLineCleaner } from "../../local/report/live-output.ts";
 import { printable } from "../../local/report/text-width.ts";
-import type { CommandContext } from "../context.ts";
+import type { LocalContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { reachRunner } from "./reach.ts";
 
@@ -23,7 +23,7 @@ export interface LogsOutput {
 export async function logsCommand(
   job: string,
   values: FlagValues,
-  context: CommandContext,
+  context: LocalContext,
   output: LogsOutput,
 ): Promise<void> {
   const runner = await reachRunner(values, context);

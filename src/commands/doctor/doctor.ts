@@ -17,6 +17,8 @@ export type Diagnose = (entry: RunnerConfig, signal: AbortSignal) => Promise<str
 
 export interface DoctorMeans {
   readonly diagnose: Diagnose;
+  /** What its jobs may have as a service; `null`: its executor knows none, or none that is surely there. */
+  readonly serviceImage: (entry: RunnerConfig) => Promise<string | null>;
   readonly exec: Exec;
 }
 
@@ -26,7 +28,7 @@ const EXECUTOR_LIMIT_MS = 30_000;
 export async function doctorCommand(
   values: FlagValues,
   context: CommandContext,
-  { diagnose, exec }: DoctorMeans,
+  { diagnose, serviceImage, exec }: DoctorMeans,
 ): Promise<number> {
   const file = configFileOf(textOf(values, "config"), context);
   const { config, notes } = await readConfiguration(file, context);
@@ -41,7 +43,7 @@ export async function doctorCommand(
     all.push(...asked.flat());
     for (const entry of testedEntries(config, values)) {
       const { selftest } = await import("./selftest.ts");
-      all.push(...(await selftest(entry, file, context, exec)));
+      all.push(...(await selftest({ entry, file, serviceImage: await serviceImage(entry) }, context, exec)));
     }
   }
   printNotes(all, values.json === true, context);

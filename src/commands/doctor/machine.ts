@@ -4,8 +4,7 @@ import { access, lstat, readFile, stat, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Config } from "../../config/config.ts";
 import { findProgram } from "../../config/program.ts";
-import { createControlClient, NobodyListens } from "../../control/client.ts";
-import { socketPath } from "../../control/place.ts";
+import { controlFile, createControlClient, NobodyListens } from "../../control/client.ts";
 import { statusSchema } from "../../control/protocol.ts";
 import { describeError } from "../../errors.ts";
 import type { CommandContext } from "../context.ts";
@@ -43,6 +42,19 @@ async function checkState({ stateDir, minFreeDiskBytes }: Config): Promise<Note[
       ),
     );
   }
+  if (process.platform === "win32") {
+    const { strangersIn } = await import("./windows-rights.ts");
+    const groups = await strangersIn(stateDir);
+    if (groups.length > 0) {
+      notes.push({
+        severity: "warning",
+        check: "state directory",
+        of: stateDir,
+        cause: `can be read by ${groups.join(", ")}: traces and records of jobs lie there`,
+        remedy: `As administrator, run: icacls "${stateDir}" /inheritance:r /grant:r "*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F" "*S-1-3-4:(OI)(CI)F" (the system, administrators, and the owner; add the runner's account where it is another one)`,
+      });
+    }
+  }
   const problem = await access(stateDir, constants.W_OK).then(() => null, describeError);
   if (problem !== null)
     notes.push(
@@ -63,14 +75,13 @@ async function checkState({ stateDir, minFreeDiskBytes }: Config): Promise<Note[
 
 async function checkRunning(config: Config, context: CommandContext): Promise<Note[]> {
   const { stateDir, file } = config;
-  if (process.platform === "win32") return [];
   const client = createControlClient({ stateDir, named: file, uid: context.uid });
   try {
     const { pid, state, version } = await client.get("status", statusSchema);
     // Its addresses are its own.
     return [ok("runner", "", `${version} is ${state} as process ${pid}`)];
   } catch (error) {
-    const left = await lstat(socketPath(stateDir)).then(
+    const left = await lstat(controlFile(stateDir)).then(
       () => true,
       () => false,
     );
@@ -83,7 +94,7 @@ async function checkRunning(config: Config, context: CommandContext): Promise<No
         of: "",
         cause:
           error instanceof NobodyListens
-            ? `it has ended without ending its work: nobody listens at ${socketPath(stateDir)}`
+            ? `it has ended without ending its work: nobody listens at ${controlFile(stateDir)}`
             : `it has ended without ending its work, or cannot be reached: ${describeError(error)}`,
         remedy,
       },

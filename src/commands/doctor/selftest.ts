@@ -24,6 +24,17 @@ const TOLD = `it's "quoted", $HOME, \`ticks\` and \\ a \t tab`;
 
 const BEGUN = "it waits to be canceled";
 
+/** By what a name can be looked up that may be there; `/etc/hosts` has it where services are in the same pod. */
+const LOOK_UP = `name=selftest-service
+grep -q $name /etc/hosts || {
+  for ask in "getent hosts" nslookup "ping -c 1 -w 5"; do
+    command -v \${ask%% *} >/dev/null || continue
+    asked=1
+    $ask $name && exit 0
+  done
+  [ -z "$asked" ] || { echo "$name is not known"; exit 1; }
+}`;
+
 const PIPELINE = `stages: [one, two]
 sources:
   stage: one
@@ -58,6 +69,21 @@ use:
   script: ['test "$(cat out/file) $(cat kept/file)" = "handed kept"']
   cache: { key: selftest, paths: [kept], policy: pull }
 `;
+
+/** The same with a job that has a service, of an image which is surely there. */
+export function pipelineFor(serviceImage: string | null): string {
+  if (serviceImage === null) return PIPELINE;
+  const service = {
+    name: serviceImage,
+    alias: "selftest-service",
+    entrypoint: ["sh", "-c"],
+    command: ["while :; do sleep 1; done"],
+  };
+  const job = { stage: "one", services: [service], script: [LOOK_UP] };
+  return `${PIPELINE}service: ${JSON.stringify(job)}\n`;
+}
+
+const SERVICE: Check = { name: "service", jobs: ["service"], status: 0 };
 
 interface Check {
   readonly name: string;
@@ -95,10 +121,16 @@ const CHECKS: readonly Check[] = [
   { name: "cancel", jobs: ["cancel"], flags: { timeout: "60s" }, cancelAt: BEGUN, status: 130 },
 ];
 
+export interface Selftested {
+  readonly entry: RunnerConfig;
+  readonly file: string;
+  /** An image that its jobs may have as a service. */
+  readonly serviceImage: string | null;
+}
+
 /** Runs small jobs by an entry's executor, one after another, and says which of them did not do what they are for. */
 export async function selftest(
-  entry: RunnerConfig,
-  file: string,
+  { entry, file, serviceImage }: Selftested,
   context: CommandContext,
   exec: Exec,
 ): Promise<Note[]> {
@@ -111,12 +143,12 @@ export async function selftest(
     // Beside the sources: they are all that jobs get.
     const [project, secrets] = [join(dir, "selftest"), join(dir, "secrets.env")];
     await mkdir(project);
-    await writeFile(join(project, ".gitlab-ci.yml"), PIPELINE);
+    await writeFile(join(project, ".gitlab-ci.yml"), pipelineFor(serviceImage));
     await writeFile(join(project, "selftest.txt"), "the sources\n");
     await writeFile(join(project, "told.txt"), TOLD);
     await writeFile(secrets, `SELFTEST_SECRET=${SECRET}\n`, { mode: 0o600 });
     const notes: Note[] = [];
-    for (const check of CHECKS) {
+    for (const check of serviceImage === null ? CHECKS : [...CHECKS, SERVICE]) {
       if (context.signal.aborted) break;
       const flags = { config: file, runner: entry.name, envFile: [secrets], ...check.flags };
       notes.push({ ...place, ...(await tried(check, flags, { ...context, cwd: project }, exec)) });

@@ -23,8 +23,8 @@ import { peerVariables } from "./peer/variables.ts";
 import { listenForCancel } from "./signals.ts";
 
 /**
- * `alloy-runner exec`: the pipeline of the working directory, or some of its jobs, on this machine: a coordinator on
- * loopback, a snapshot of the working tree that jobs fetch, and a runner like that of `run`.
+ * `alloy-runner exec`: the pipeline of the working directory, or some of its jobs, on this machine: a coordinator in
+ * this process, a snapshot of the working tree that jobs fetch, and a runner like that of `run`.
  * @returns the exit status: 0, that of the job that failed first, or 128 and the number of the signal that canceled it
  * @throws {CommandError} it cannot be started; the message says what to do
  */

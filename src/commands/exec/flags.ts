@@ -51,7 +51,7 @@ function addGitlabFlags(command: Command): void {
     .addOption(
       new Option(
         "--source <source>",
-        "what made the pipeline: push, merge_request_event, schedule, web…; default: push",
+        "what made the pipeline: push, tag (with --ref), merge_request_event, schedule, web…; default: push",
       ),
     )
     .addOption(new Option("--target <branch>", "where the merge request is to go; default: the default branch"))

@@ -78,9 +78,7 @@ export async function readExecOptions(
   if (modes.length > 1) throw new CommandError("Choose one of --list, --print and --dry-run");
   if ((values.json === true || values.all === true) && values.list !== true)
     throw new CommandError("--json and --all are for --list");
-  const source = textOf(values, "source");
-  if (source !== undefined && !SOURCES.includes(source))
-    throw new CommandError(`--source is one of ${SOURCES.join(", ")}, not "${source}"`);
+  const { source, ref } = caseOf(textOf(values, "source"), textOf(values, "ref"));
   if (textOf(values, "target") !== undefined && source !== "merge_request_event")
     throw new CommandError("--target is for --source merge_request_event");
   if (values.offline === true && values.fetchIncludes === true)
@@ -96,7 +94,7 @@ export async function readExecOptions(
     onlyNeeds: values.onlyNeeds === true,
     parallel: parallel === undefined ? Math.max(1, processors) : Number(parallel),
     committed: values.committed === true,
-    ref: textOf(values, "ref"),
+    ref,
     variables: [
       ...(await Promise.all(listOf(values.envFile).map((file) => readEnvFile(file, context.cwd)))).flat(),
       ...listOf(values.var).map((text) => readVariable(text, context.env)),
@@ -134,8 +132,21 @@ export async function readExecOptions(
 }
 
 /** Sources of pipelines that GitLab knows. */
+/**
+ * `tag` is a push of one, which GitLab's own list of sources does not tell from another.
+ * @throws {CommandError} a source that does not exist, or a tag without a name
+ */
+function caseOf(source: string | undefined, ref: string | undefined): Pick<ExecOptions, "source" | "ref"> {
+  if (source !== undefined && !SOURCES.includes(source))
+    throw new CommandError(`--source is one of ${SOURCES.join(", ")}, not "${source}"`);
+  if (source !== "tag") return { source, ref };
+  if (ref === undefined || ref.startsWith("refs/heads/"))
+    throw new CommandError("--source tag is a push of a tag: name it with --ref, such as --ref v1");
+  return { source: "push", ref: ref.startsWith("refs/") ? ref : `refs/tags/${ref}` };
+}
+
 const SOURCES: readonly string[] =
-  "push merge_request_event schedule web api trigger pipeline parent_pipeline chat external external_pull_request_event webide".split(
+  "push tag merge_request_event schedule web api trigger pipeline parent_pipeline chat external external_pull_request_event webide".split(
     " ",
   );
 

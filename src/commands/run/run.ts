@@ -136,7 +136,6 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     };
   };
   const openSocket = async (started: Started, steering: Steering): Promise<ControlServer | null> => {
-    if (process.platform === "win32") return null;
     // Jobs run even if the control socket cannot be opened.
     return await openControl(started.config.stateDir, steering, log).catch((error: unknown) => {
       log.warn("there is no control socket: jobs, logs, cancel, pause and the like do not reach this runner", {

@@ -21,7 +21,8 @@ export interface Started {
   readonly onConfig: Set<(config: Config) => Promise<void>>;
   /** Looks after tokens from now on; `reload` loads the file, which has a new one. */
   keepTokens(reload: () => void): Promise<void>;
-  serve(address: string): Promise<void>;
+  /** Has the metrics where this configuration, or the command line, wants them. */
+  serve(config: Config): Promise<void>;
   stopServing(): Promise<void>;
   setReady(is: boolean): void;
 }
@@ -61,7 +62,10 @@ export async function start(options: RunOptions, deps: RunDeps, { stopping, hand
 
   let ready = false;
   let server: MetricsServer | undefined;
-  const serve = async (address: string): Promise<void> => {
+  let debugOpen = false;
+  const serve = async (wanted: Config): Promise<void> => {
+    const address = options.listenAddress ?? wanted.metricsAddress;
+    debugOpen = wanted.debugEndpoints;
     if (server === undefined && address === "") return;
     if (server === undefined) {
       // Imported only here, because most runners serve no metrics.
@@ -76,6 +80,7 @@ export async function start(options: RunOptions, deps: RunDeps, { stopping, hand
             able: takesJobs(activity),
             reason: briefReasonOf(activity, Date.now()),
           })),
+        debug: { jobs: deps.board.jobs, state: () => metrics.state, open: () => debugOpen },
       });
     } else {
       const before = server.url;
@@ -87,7 +92,7 @@ export async function start(options: RunOptions, deps: RunDeps, { stopping, hand
 
   let services: RunServices;
   try {
-    await serve(options.listenAddress ?? config.metricsAddress);
+    await serve(config);
     services = await deps.openServices(config, stopping);
     log.info("jobs are kept on disk until the coordinator has them", { state_dir: config.stateDir });
     if (await services.finishExchanges?.()) {
@@ -227,7 +232,7 @@ export async function follow(
       adopt(config, options, deps);
       started.services.reconfigure?.(config);
       started.supervisor.apply(config);
-      await started.serve(options.listenAddress ?? config.metricsAddress).catch((error) => {
+      await started.serve(config).catch((error) => {
         log.error("the metrics stay where they are", { problem: describeError(error) });
       });
       for (const take of started.onConfig) await take(config);

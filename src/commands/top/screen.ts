@@ -58,11 +58,31 @@ function headOf({ status, followed, problem }: Screen): string {
   return `alloy-runner ${printable(short)}  ${state}  process ${pid}  ${jobs.length} in progress, concurrent ${concurrent}`;
 }
 
-function footOf({ problem, question, note, followed }: Screen, size: ScreenSize): string[] {
+function footOf(screen: Screen, size: ScreenSize): string[] {
+  const { problem, question, note, followed } = screen;
   const said = question === null ? (problem ?? note) : `${question} (y/n)`;
-  const keys = followed === null ? LIST_KEYS : FOLLOW_KEYS;
+  const keys = style("2", followed === null ? LIST_KEYS : FOLLOW_KEYS, size);
+  if (said === "" && followed === null) return [...wholeOf(screen, size), keys];
   const line = cutToWidth(printable(said), size.columns);
-  return [question === null && problem === null ? line : style("1", line, size), style("2", keys, size)];
+  return [question === null && problem === null ? line : style("1", line, size), keys];
+}
+
+/** What the chosen row is about, in whole, as its last column is often cut: a line, or a few where there is room. */
+function wholeOf({ status, chosen }: Screen, { columns, rows }: ScreenSize): string[] {
+  const row = rowsOf(status).find((one) => keyOf(one) === chosen);
+  if (row === undefined) return [""];
+  const text = "job" in row ? `${row.job.id} ${row.job.title}` : `${row.runner.name}: ${row.runner.reason}`;
+  const most = rows < ROOMY ? 1 : 3;
+  const lines: string[] = [];
+  let rest = printable(text);
+  while (rest !== "" && lines.length < most) {
+    const last = lines.length === most - 1;
+    const line =
+      textWidth(rest) <= columns || last ? cutToWidth(rest, columns) : cutToWidth(rest, columns).slice(0, -1);
+    lines.push(line);
+    rest = textWidth(rest) <= columns ? "" : rest.slice(line.length);
+  }
+  return lines;
 }
 
 function traceOf(lines: readonly string[], columns: number, room: number): string[] {
@@ -110,8 +130,12 @@ interface Section {
   readonly rows: readonly { readonly text: string; readonly chosen: boolean }[];
 }
 
-/** Widest share of a column of names: the columns beside it matter more to the reader. */
+/** Widest share of a column: the columns beside it matter more to the reader. */
 const WIDEST = 30;
+/** Names of entries may take a quarter of the screen, but for a narrow one. */
+const LEAST_NAME = 12;
+/** Fewer lines are needed for what is listed. */
+const ROOMY = 20;
 
 function section<T>(
   heads: readonly string[],
@@ -120,8 +144,13 @@ function section<T>(
   rowOf: (item: T) => { cells: readonly string[]; chosen: boolean },
 ): Section {
   const rows = items.map(rowOf);
+  const most = (head: string): number =>
+    head === "RUNNER" ? Math.min(WIDEST, Math.max(LEAST_NAME, Math.floor(size.columns / 4))) : WIDEST;
   const widths = heads.map((head, column) =>
-    Math.min(WIDEST, Math.max(textWidth(head), ...rows.map(({ cells }) => textWidth(printable(cells[column] ?? ""))))),
+    Math.min(
+      most(head),
+      Math.max(textWidth(head), ...rows.map(({ cells }) => textWidth(printable(cells[column] ?? "")))),
+    ),
   );
   const line = (cells: readonly string[], mark: string): string => {
     const padded = cells.map((cell, column) =>
@@ -144,10 +173,11 @@ function fitted(sections: readonly Section[], room: number): string[] {
   const lines: string[] = [];
   let left = room;
   for (const [index, { head, rows }] of shown.entries()) {
-    const after = shown.length - index - 1;
-    // Three lines at least for each of those that follow.
-    const most = Math.max(1, left - 2 - 4 * after);
     const gap = index < shown.length - 1 ? 1 : 0;
+    // Each of those that follow has its head, and two lines where it needs them.
+    const following = shown.slice(index + 1).reduce((sum, after) => sum + 1 + Math.min(2, after.rows.length), 0);
+    const gaps = Math.max(0, shown.length - index - 1);
+    const most = Math.max(1, left - 1 - gaps - following);
     if (left < 2) break;
     const part = window(rows, Math.min(most, left - 1));
     lines.push(head, ...part, ...(gap === 1 ? [""] : []));

@@ -4,7 +4,7 @@ import type { ControlClient } from "../../control/client.ts";
 import { canceledSchema, drainedSchema, runnersSchema, statusSchema, traceLineSchema } from "../../control/protocol.ts";
 import { CommandError, describeError } from "../../errors.ts";
 import { createLineCleaner } from "../../local/report/live-output.ts";
-import type { CommandContext } from "../context.ts";
+import type { LocalContext } from "../context.ts";
 import { written } from "../control/logs.ts";
 import { reachRunner } from "../control/reach.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
@@ -22,7 +22,7 @@ const KEPT_LINES = 500;
 const TAIL_BYTES = 64 * 1024;
 
 /** A view of the running runner that refreshes itself, until q; with `--json`, a line of JSON a second. */
-export async function topCommand(values: FlagValues, context: CommandContext, streams: TopStreams): Promise<void> {
+export async function topCommand(values: FlagValues, context: LocalContext, streams: TopStreams): Promise<void> {
   const client = await reachRunner(values, context);
   const { input, output } = streams;
   if (values.json === true) return await printEach(client, context);
@@ -34,7 +34,7 @@ export async function topCommand(values: FlagValues, context: CommandContext, st
   await show(client, context, streams);
 }
 
-async function printEach(client: ControlClient, { output, signal }: CommandContext): Promise<void> {
+async function printEach(client: ControlClient, { output, signal }: LocalContext): Promise<void> {
   while (!signal.aborted) {
     const status = await client.get("status?lines=1&usage=1", statusSchema);
     if (!(await written(output, `${JSON.stringify(status)}\n`))) return;
@@ -42,7 +42,7 @@ async function printEach(client: ControlClient, { output, signal }: CommandConte
   }
 }
 
-async function show(client: ControlClient, context: CommandContext, { input, output }: TopStreams): Promise<void> {
+async function show(client: ControlClient, context: LocalContext, { input, output }: TopStreams): Promise<void> {
   const quit = new AbortController();
   const end = AbortSignal.any([quit.signal, context.signal]);
   const colors = !context.env.NO_COLOR && context.env.TERM !== "dumb";
@@ -82,7 +82,7 @@ async function show(client: ControlClient, context: CommandContext, { input, out
   const move = (by: number): void => {
     const keys = rowsOf(screen.status).map(keyOf);
     const at = Math.max(0, Math.min(keys.length - 1, keys.indexOf(screen.chosen ?? "") + by));
-    change({ chosen: keys[at] ?? null });
+    change({ chosen: keys[at] ?? null, note: "" });
   };
   const confirm = (question: string, wish: () => Promise<string>): void => {
     confirmed = wish;

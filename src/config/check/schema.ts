@@ -141,6 +141,7 @@ export const globalSchema = z.object({
   log_format: word({ text: "text", json: "json", runner: "text" }).optional(),
   listen_address: text.optional(),
   metrics_server: text.optional(),
+  debug_endpoints: z.boolean().default(false),
   web: webSchema.default({}),
   session_server: sessionServerSchema.prefault({}),
   user: text.optional(),

@@ -71,7 +71,7 @@ function readBucket(table: CacheTable, warn: Warn): BucketConfig | null {
     region,
     regionGiven: given !== "",
     amazon:
-      hostOf(address) === AWS ? { dualStack: s3.DualStack ?? false, accelerate: s3.Accelerate ?? false } : undefined,
+      hostOf(address) === AWS ? { dualStack: s3.DualStack ?? true, accelerate: s3.Accelerate ?? false } : undefined,
     role: s3.RoleARN?.trim() || undefined,
     uploadRole: s3.UploadRoleARN?.trim() || undefined,
     pathStyle: s3.PathStyle ?? !isVirtualHost(endpoint, name),

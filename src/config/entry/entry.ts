@@ -105,6 +105,9 @@ export async function readEntry(
     if ("path" in found) files[key] = found.path;
     else problem(key, found.problem);
   }
+  if (!/^(?:$|(?:https?|ssh):\/\/.)/i.test(settings.clone_url.trim())) {
+    findings.warning(at("clone_url"), keyName(entry, ["clone_url"]), NO_CLONE_ADDRESS);
+  }
   const life = readTokenLife(settings, (key, text) => findings.warning(at(key), keyName(entry, [key]), text));
   if (url === null || token === null || given === null) return { reach: null };
   const reach: EntryReach = {
@@ -193,6 +196,7 @@ export async function readEntry(
 }
 
 const TLS_KEYS = ["tls-ca-file", "tls-cert-file", "tls-key-file"] as const;
+const NO_CLONE_ADDRESS = "has no effect: expected an address that begins with https://, http:// or ssh://";
 const UNUSED_PRE_CLONE =
   "has no effect beside pre_get_sources_script, which is its newer name. Put both texts into one of them";
 

@@ -13,7 +13,7 @@ import { createPool, type Pool } from "./pool.ts";
 import { createRoots, openTlsSource, type TlsMaterial, type TlsSettings, tlsPlaces } from "./tls.ts";
 
 /** The way to one origin with one TLS identity, shared by all who go there. */
-interface Route {
+export interface Route {
   readonly origin: string;
   /** Connections are made from here; otherwise a proxy makes them, which looks names up by itself. */
   isDirect(): boolean;

@@ -2,7 +2,7 @@ import { uptime } from "node:os";
 import type { LifeEntry } from "../../journal/live/life.ts";
 import type { JobProgress, JobResult, JobUsage, Outcome } from "../job.ts";
 import type { Stage } from "../plan/stage.ts";
-import type { EndedStage, StageVerdict } from "./stages/verdicts.ts";
+import { decided, type EndedStage, type StageVerdict } from "./stages/verdicts.ts";
 
 /**
  * The one place where a job's steps are said to begin and to end. What has ended, and how, is data: what comes next is a
@@ -17,6 +17,8 @@ export interface Life {
   /** `number`: which of the plan it is, from 0. `again`: an earlier process has begun it. */
   begin(stage: Stage, number: number, options?: { readonly again: boolean }): void;
   end(stage: Stage, verdict: StageVerdict, number: number): void;
+  /** Its scripts are over; what is left is to let go of its place. */
+  leaving(): void;
   /** Stages that have ended in an earlier process, and how. */
   recall(stages: readonly Stage[], verdicts: ReadonlyMap<number, StageVerdict>): void;
   /** Nothing more runs: what is left are the last lines of its trace. */
@@ -61,11 +63,14 @@ export function createLife(
     },
     begin(stage, number, { again } = { again: false }) {
       if (!again) note({ kind: "begun", stage: number, uptimeSeconds: uptime() });
-      move({ at: "running", stage: stage.name });
+      move({ at: "running", stage: stage.name, ...(decided(ended) === null ? {} : { failed: true }) });
     },
     end(stage, verdict, number) {
       note({ kind: "ended", stage: number, verdict: masked(verdict, mask) });
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
+    },
+    leaving() {
+      if (at === "running") move({ at: "running", stage: "cleanup" });
     },
     recall(stages, verdicts) {
       for (const [number, verdict] of verdicts) {

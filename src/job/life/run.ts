@@ -79,6 +79,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     if (isUnexpected(error)) logUnexpected(log, error);
     outcome = outcomeOf(error, end.signal.aborted ? end.signal : signal);
   }
+  life.leaving();
   clock.enter(undefined);
   if (found?.progress.lastLines == null) life.over();
   outcome = await terminal.hold(outcome, [end.signal, signal]);

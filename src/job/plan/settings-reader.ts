@@ -19,8 +19,8 @@ export interface SettingsReader {
   unused(keys: readonly string[], why: string): void;
   /** Words between blanks. */
   words(key: string): string[];
-  /** Options for git: `none` is none; values that are no plain options, or that name a program, are refused. */
-  gitFlags(key: string, fallback: readonly string[]): readonly string[];
+  /** Options for git: `none` is none; values that are no plain options, or that name a program or are `refused`, are not taken. */
+  gitFlags(key: string, fallback: readonly string[], refused?: RegExp): readonly string[];
   /** Arguments of `git clean`, by default `-ffdx`; `null` for `none`. */
   cleanFlags(key: string): readonly string[] | null;
 }
@@ -100,12 +100,15 @@ export function createSettingsReader(get: (key: string) => string | undefined): 
       if (set.length > negative.length) warnings.push(`${set.map(({ key }) => key).join(", ")}: no effect, ${why}.`);
     },
     words,
-    gitFlags(key, fallback) {
+    gitFlags(key, fallback, refusedToo) {
       const flags = words(key);
       if (flags.length === 0) return fallback;
       if (flags.length === 1 && flags[0] === "none") return [];
       const refused = flags.find(
-        (flag) => !/^(?:-[A-Za-z0-9-]+(?:=[\w.,:/+%@=-]*)?|\d+)$/.test(flag) || /^--upl/.test(flag),
+        (flag) =>
+          !/^(?:-[A-Za-z0-9-]+(?:=[\w.,:/+%@=-]*)?|\d+)$/.test(flag) ||
+          /^--upl/.test(flag) ||
+          refusedToo?.test(flag) === true,
       );
       if (refused === undefined) return flags;
       bad(key, refused, "a list of options that name no program", fallback.length === 0 ? "none" : fallback.join(" "));

@@ -1,3 +1,4 @@
+import type { FeatureFlag } from "../../feature-flags.ts";
 import { type CacheFormat, cacheFormats } from "../../transfer/cache/cache-store.ts";
 import { type CompressionLevel, compressionLevels } from "../../transfer/transfer.ts";
 import type { Job } from "../job.ts";
@@ -19,6 +20,12 @@ export interface GitSettings {
   readonly lfs: boolean;
   /** A server may name bundles, which are fetched first. */
   readonly bundleUris?: true;
+  /** The server's log shows which request for a job its requests of git belong to. */
+  readonly correlates?: true;
+  /** Credentials go with the first request already, which would otherwise be refused first. */
+  readonly proactiveAuth?: true;
+  /** A fresh working copy comes by `git clone`, with these options of the job's. */
+  readonly nativeClone?: { readonly flags: readonly string[] };
   readonly submodules: {
     readonly strategy: "none" | "normal" | "recursive";
     readonly depth: number;
@@ -178,9 +185,7 @@ function readGitSettings(
     cleanFlags: read.cleanFlags("GIT_CLEAN_FLAGS"),
     fetchFlags: read.gitFlags("GIT_FETCH_EXTRA_FLAGS", ["--prune", "--quiet"]),
     lfs: !read.flag("GIT_LFS_SKIP_SMUDGE", false),
-    ...(job.dialect === "gitlab" && featureFlag("FF_USE_GIT_BUNDLE_URIS", featureFlags, read)
-      ? { bundleUris: true as const }
-      : {}),
+    ...readGitSwitches(job, strategy, featureFlags, read),
     submodules: {
       strategy: (job.dialect === "gitlab" ? read.required : read.choice)(
         "GIT_SUBMODULE_STRATEGY",
@@ -192,6 +197,27 @@ function readGitSettings(
       updateFlags: read.gitFlags("GIT_SUBMODULE_UPDATE_FLAGS", []),
       forceHttps: read.flag("GIT_SUBMODULE_FORCE_HTTPS", false),
     },
+  };
+}
+
+/** Options of `git clone` that run a program, bring settings, or have the repository elsewhere. */
+const NOT_FOR_CLONES = /^(?:--(?:conf|te|sep|bar|mir|orig|rev|br)|-(?![qvnsl]$|j\d*$|-))/;
+
+function readGitSwitches(
+  { dialect }: Job,
+  strategy: GitStrategy,
+  entry: EntryFlags | undefined,
+  read: SettingsReader,
+): Pick<GitSettings, "bundleUris" | "correlates" | "proactiveAuth" | "nativeClone"> {
+  if (dialect !== "gitlab") return {};
+  const on = (name: FeatureFlag): boolean => featureFlag(name, entry, read);
+  return {
+    ...(on("FF_USE_GIT_BUNDLE_URIS") ? { bundleUris: true } : {}),
+    ...(on("FF_USE_GITALY_CORRELATION_ID") ? { correlates: true } : {}),
+    ...(on("FF_USE_GIT_PROACTIVE_AUTH") ? { proactiveAuth: true } : {}),
+    ...(strategy === "clone" && on("FF_USE_GIT_NATIVE_CLONE")
+      ? { nativeClone: { flags: read.gitFlags("GIT_CLONE_EXTRA_FLAGS", [], NOT_FOR_CLONES) } }
+      : {}),
   };
 }
 

@@ -17,7 +17,7 @@ export function cleanUpSources(request: SourcesRequest): Op[] {
   if (git.strategy !== "fetch" || trust.level === "fork") {
     return [{ op: "print", text: "Removing the project's directory", tone: "notice" }, wipe];
   }
-  const { sha, call, ops } = openRepository(request);
+  const { sha, call, enter, config } = openRepository(request);
   const { cleanFlags, submodules } = git;
   const there: Test = { test: "directory", path: `${root}/.git` };
   const clean: Op[] = cleanFlags === null ? [] : [{ op: "run", argv: call("clean", ...cleanFlags) }];
@@ -29,7 +29,8 @@ export function cleanUpSources(request: SourcesRequest): Op[] {
     when(
       there,
       [
-        ...ops,
+        ...enter,
+        config,
         // A job whose sources never came has nothing to go back to.
         when(
           succeeds(call("cat-file", "-e", `${sha}^{commit}`)),

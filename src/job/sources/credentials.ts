@@ -26,6 +26,10 @@ export interface AccessOptions {
   readonly userAgent: string;
   /** A server may name bundles, which are fetched first; none of their hosts gets the credentials. */
   readonly bundleUris: boolean;
+  /** Goes with each request of the runner's own to the repository's host, which shows it in its log. */
+  readonly correlationId: string | undefined;
+  /** The credentials go with the first request already. */
+  readonly proactiveAuth: boolean;
   /** Addresses that begin with `from` are fetched from `to` instead. */
   readonly sshRewrites: readonly { readonly from: string; readonly to: string }[];
   /** Other origins that have the repository, too, and take the same credentials. */
@@ -78,6 +82,7 @@ export function gitAccess(options: AccessOptions): GitAccess {
     `\tuserAgent = ${quote(userAgent)}`,
     ...(sslNoVerify ? ["\tsslVerify = false"] : []),
     ...(bundleUris ? ["[transfer]", "\tbundleURI = true"] : []),
+    ...towardsHost(options),
   ];
   const aliases = [CHECK_OUT_ALIAS, CERTIFICATES_ALIAS].map(({ name, value }) => `\t${name} = ${quote(value)}`);
   ops.push({ op: "write", path: runnerConfig, content: `${[...own, "[alias]", ...aliases, ...lines].join("\n")}\n` });
@@ -85,6 +90,17 @@ export function gitAccess(options: AccessOptions): GitAccess {
     ops.push(when(succeeds(["git", "-c", `include.path=${runnerConfig}`, CERTIFICATES_ALIAS.name, caFile]), []));
   }
   return { ops, runnerConfig, authorConfig };
+}
+
+/** No other host hears of it. */
+function towardsHost({ repository, correlationId, proactiveAuth }: AccessOptions): string[] {
+  const { origin, credentials } = repository;
+  if (origin === null) return [];
+  const lines = [
+    ...(correlationId === undefined ? [] : [`\textraHeader = ${quote(`X-Gitaly-Correlation-ID: ${correlationId}`)}`]),
+    ...(proactiveAuth && credentials !== null ? ["\tproactiveAuth = basic"] : []),
+  ];
+  return lines.length === 0 ? [] : [`[http ${quote(origin)}]`, ...lines];
 }
 
 /**

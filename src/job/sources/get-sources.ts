@@ -5,6 +5,7 @@ import type { GitSettings } from "../plan/settings.ts";
 import { userScript } from "../plan/user-script.ts";
 import { not, succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
+import { cloneOr } from "./clone.ts";
 import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
 import { bringsWholeHistory, fetchRefs } from "./fetch-refs.ts";
 import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
@@ -127,10 +128,13 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
 /** The runner's own git in `root`, before it is called. */
 export interface Opened {
   readonly sha: string;
+  readonly repository: Repository;
   readonly access: GitAccess;
   call(...args: string[]): Argv;
-  /** Goes to `root` and writes down how git is to behave, over what an earlier job or this one has left. */
-  readonly ops: readonly Op[];
+  /** Goes to `root`. */
+  readonly enter: readonly Op[];
+  /** Writes down how git is to behave, over what an earlier job or this one has left. */
+  readonly config: Op;
 }
 
 /** @throws {ScriptFailure} the job names no commit or no repository that could be used */
@@ -154,6 +158,8 @@ export function openRepository(request: SourcesRequest): Opened {
     userAgent: request.userAgent,
     sslNoVerify,
     bundleUris: git.bundleUris === true,
+    correlationId: git.correlates ? job.correlationId : undefined,
+    proactiveAuth: git.proactiveAuth === true,
     sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],
     mirrored: mirroredOrigins(job, repository, cloneUrl),
     coordinatorOrigin,
@@ -161,20 +167,18 @@ export function openRepository(request: SourcesRequest): Opened {
   });
   return {
     sha,
+    repository,
     access,
     call: (...args) => ["git", "-c", `include.path=${access.runnerConfig}`, ...args],
-    ops: [
-      { op: "cd", path: root },
-      ...access.ops,
-      { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
-    ],
+    enter: [{ op: "cd", path: root }, ...access.ops],
+    config: { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
   };
 }
 
 function prepareCheckout(request: SourcesRequest): Checkout {
-  const { job, root, git } = request;
+  const { job, root, git, plainLineEnds } = request;
   const { submodules } = git;
-  const { sha, access, call, ops: open } = openRepository(request);
+  const { sha, repository, access, call, enter, config } = openRepository(request);
   const run = (...args: string[]): Op => ({ op: "run", argv: call(...args) });
   const tidy = isTidyingUp(job.id);
   const init = run("init", "--quiet", "--template=");
@@ -183,7 +187,16 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   const template = templateOf(request);
   // A commit that the copy lacks is fetched when it cannot be checked out.
   const bring: readonly Op[] =
-    template === undefined ? [init, ...fetch.ops] : [run("init", "--quiet", `--template=${template}`)];
+    template === undefined
+      ? cloneOr([config, init, ...fetch.ops], {
+          git,
+          ref,
+          repository,
+          authorConfig: access.authorConfig,
+          plainLineEnds,
+          call,
+        })
+      : [config, run("init", "--quiet", `--template=${template}`)];
   // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
@@ -227,14 +240,15 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     fresh: [
       { op: "print", text: "Cloning repository...", tone: "notice" },
       { op: "mkdir", path: root },
-      ...open,
+      ...enter,
       ...bring,
       ...checkOut([tryFirst(checkOutCommit)]),
       ...nested(false),
     ],
     reused: [
       { op: "print", text: "Fetching changes...", tone: "notice" },
-      ...open,
+      ...enter,
+      config,
       reinit,
       ...fetch.ops,
       // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
@@ -304,10 +318,15 @@ function lfs(git: GitSettings, reused: boolean, call: (...args: string[]) => Arg
   const usesLfs = succeeds(call("grep", "-q", "filter=lfs", "--", ".gitattributes", "*/.gitattributes"));
   // Files that are there are taken by their names: `fsck` puts aside what is not what its name says.
   const check = when(succeeds(call("lfs", "fsck")), []);
+  // Without its filters in git's settings, which not every package brings, it would leave the pointers as they are.
+  const install = when(succeeds(call("lfs", "install", "--local", "--skip-repo")), []);
   const pull: Op[] = [
+    install,
     ...(reused ? [check] : []),
     { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
     { op: "run", argv: call("lfs", "pull") },
   ];
-  return [when({ test: "program", name: "git-lfs" }, [when(usesLfs, pull)])];
+  const warning = "Files of this repository are in Git LFS, which is not installed here: they stay pointers";
+  const without: Op = { op: "print", text: warning, tone: "warning" };
+  return [when({ test: "program", name: "git-lfs" }, [when(usesLfs, pull)], [when(usesLfs, [without])])];
 }

@@ -19,7 +19,8 @@ export function splitUserInfo(url: string): { user: string; password: string } {
 
 /**
  * The job's repository. Where the operator has set `clone_url`, AlloyCI's address gets its scheme, host and port and keeps
- * its own credentials (the repository lies at GitHub, whose token only AlloyCI has); GitLab's address is built anew.
+ * its own credentials (the repository lies at GitHub, whose token only AlloyCI has); GitLab's address is built anew. One by SSH is
+ * opened by the keys of whoever runs git.
  * @param get value of a job variable
  * @throws {ScriptFailure} there is no address, or one that git must not be given
  */
@@ -30,13 +31,13 @@ export function repositoryOf(job: Job, cloneUrl: string, get: (key: string) => s
       "The coordinator named no repository (git_info.repo_url is empty). Use GIT_STRATEGY=none for a job without sources",
     );
   }
-  if (cloneUrl === "" || !/^https?:\/\//i.test(cloneUrl)) return parseRepository(received);
+  if (/^ssh:\/\//i.test(cloneUrl)) return bySsh(job, cloneUrl, received, get);
+  if (!/^https?:\/\//i.test(cloneUrl)) return parseRepository(received);
   const base = new URL(cloneUrl);
   const path = get("CI_PROJECT_PATH");
   if (job.dialect === "gitlab" && path !== undefined && path !== "") {
-    const url = `${base.origin}${base.pathname.replace(/\/+$/, "")}/${path.split("/").map(encodeURIComponent).join("/")}.git`;
     return {
-      ...parseRepository(url),
+      ...parseRepository(`${base.origin}${base.pathname.replace(/\/+$/, "")}${pathOf(path)}`),
       credentials: { username: "gitlab-ci-token", password: get("CI_JOB_TOKEN") ?? job.token },
     };
   }
@@ -45,6 +46,17 @@ export function repositoryOf(job: Job, cloneUrl: string, get: (key: string) => s
   const from = new URL(url);
   const moved = `${base.origin}${base.pathname.replace(/\/+$/, "")}${from.pathname}${from.search}`;
   return { ...parseRepository(moved), credentials };
+}
+
+function pathOf(project: string): string {
+  return `/${project.split("/").map(encodeURIComponent).join("/")}.git`;
+}
+
+function bySsh(job: Job, cloneUrl: string, received: string, get: (key: string) => string | undefined): Repository {
+  const [, user = "", rest = ""] = /^ssh:\/\/(?:([^@/]*)@)?(.*)$/i.exec(cloneUrl) ?? [];
+  const project = job.dialect === "gitlab" ? (get("CI_PROJECT_PATH") ?? "") : "";
+  const path = project === "" && URL.canParse(received) ? new URL(received).pathname : pathOf(project);
+  return parseRepository(`ssh://${user === "" ? "git" : user}@${rest.replace(/\/+$/, "")}${path}`);
 }
 
 /** Only ways to fetch that run no program of the job's choice. */

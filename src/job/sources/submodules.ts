@@ -82,6 +82,7 @@ export function cleanSubmodules({
 function lfsOf(submodule: (...args: string[]) => Argv, recursive: readonly string[], reused: boolean): Op {
   const each = (command: string): Argv => submodule("foreach", "--quiet", ...recursive, command);
   const uses = "git grep -q filter=lfs -- .gitattributes '*/.gitattributes'";
+  const install = "git lfs install --local --skip-repo >/dev/null 2>&1; ";
   const check = reused ? "git lfs fsck >/dev/null 2>&1; " : "";
   const warning = "Submodules have files in Git LFS, which is not installed here: they get pointers";
   return when(
@@ -92,7 +93,7 @@ function lfsOf(submodule: (...args: string[]) => Argv, recursive: readonly strin
         { test: "program", name: "git-lfs" },
         [
           { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
-          { op: "run", argv: each(`if ${uses}; then ${check}git lfs pull; fi`) },
+          { op: "run", argv: each(`if ${uses}; then ${install}${check}git lfs pull; fi`) },
         ],
         [{ op: "print", text: warning, tone: "warning" }],
       ),

@@ -5,8 +5,10 @@ import { alloyHandlers } from "./alloy.ts";
 import { type Channel, createChannel } from "./channel.ts";
 import type { Intercept } from "./faults/faults.ts";
 import { gitlabHandlers } from "./gitlab.ts";
-import { type LocalServer, type ServerOptions, startServer } from "./http/http.ts";
+import { type DirectRequest, openDirectDoor } from "./http/direct.ts";
+import { type Call, type LocalServer, type ServerOptions, startServer } from "./http/http.ts";
 import { createRecorder, type RecordedRequest, type RequestWait } from "./http/recorder.ts";
+import type { Reply } from "./http/reply.ts";
 import { createArtifactShelf } from "./jobs/artifacts.ts";
 import type { JobSpec, LocalJob } from "./jobs/job.ts";
 import { createRunnerBook, type LocalRunner, type RunnerSpec } from "./runners.ts";
@@ -19,6 +21,8 @@ export type { JobSpec, LocalJob } from "./jobs/job.ts";
 
 export interface CoordinatorOptions extends Partial<Switches> {
   readonly dialect: Dialect;
+  /** `false`: no port is opened, and only this process can ask, with `answer`. Default: true. */
+  readonly listens?: boolean;
   /** Default: `127.0.0.1`. */
   readonly host?: string;
   /** Default: 0, any free one. */
@@ -61,9 +65,10 @@ interface CoordinatorEvents {
   readonly request: RecordedRequest;
 }
 
-/** A coordinator in this process that speaks HTTP like AlloyCI or GitLab, faults included. */
+/** A coordinator in this process that answers like AlloyCI or GitLab, over HTTP with faults included. */
 export interface LocalCoordinator {
   readonly dialect: Dialect;
+  /** A name only, where it does not listen. */
   readonly url: string;
   /** What runners are configured with: `url`, with the password of a coordinator that has one. */
   readonly runnerUrl: string;
@@ -83,13 +88,18 @@ export interface LocalCoordinator {
   readonly switches: Switches;
   /** @returns how to stop listening */
   on<E extends keyof CoordinatorEvents>(event: E, listener: (value: CoordinatorEvents[E]) => void): () => void;
+  /**
+   * Answers a request of this process, as one over HTTP would be. Its body is whole in `Reply.body`.
+   * Rejects with what a body's stream threw; held requests end when `signal` fires.
+   */
+  answer(request: DirectRequest, signal: AbortSignal): Promise<Reply>;
   /** GitLab: answer requests for jobs that are held, and hold no more. */
   release(): void;
   /** End everything at once, held requests too, and remove uploaded files. Safe more than once. */
   close(): Promise<void>;
 }
 
-/** Start a coordinator; it listens when this resolves. Rejects with what the system said about the address. */
+/** Start a coordinator; it listens when this resolves, if it is to. Rejects with what the system said about the address. */
 export async function startCoordinator(options: CoordinatorOptions): Promise<LocalCoordinator> {
   const { dialect, host = "127.0.0.1", port = 0, pathPrefix = "" } = options;
   const switches = createSwitches(options);
@@ -123,7 +133,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
     runners,
     jobs,
     shelf,
-    url: () => `${main?.origin ?? ""}${pathPrefix}`,
+    url: () => `${main?.origin ?? `http://${host}`}${pathPrefix}`,
     storageUrl: () => storage?.origin,
   };
   const handlers = dialect === "alloy" ? alloyHandlers(state) : gitlabHandlers(state);
@@ -140,11 +150,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
     intercept: () => intercept,
     ...(options.tls === undefined ? {} : { tls: options.tls }),
   };
-  main = await startServer({
-    ...server,
-    port,
-    handle: async (call) => (await handlers[call.endpoint]?.(call)) ?? { status: 404 },
-  });
+  const handle = async (call: Call): Promise<Reply> => (await handlers[call.endpoint]?.(call)) ?? { status: 404 };
+  const door = openDirectDoor(handle, { recorder, pathPrefix });
+  if (options.listens !== false) main = await startServer({ ...server, port, handle });
   if (options.objectStorage === true)
     storage = await startServer({
       ...server,
@@ -173,11 +181,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Loc
     },
     switches,
     on: (event, listener) => channels[event].on(listener),
+    answer: door.answer,
     release() {
       switches.longPollMs = 0;
       runners.bump(() => true);
     },
     async close() {
+      door.close();
       await Promise.all([main?.close(), storage?.close()]);
       await shelf.close();
     },

@@ -94,9 +94,10 @@ export function createKeptCaches({ log }: { readonly log: Pick<Log, "warn"> }): 
       put(name, { ...its, files });
       return its;
     },
-    async remember({ place, version }, { entries, bytes, placed, warnings }, { keeping }, signal) {
+    async remember({ place, version }, report, { keeping }, signal) {
+      const { entries, bytes, placed, warnings } = report;
       if (keeping === undefined || version === null || placed === undefined || warnings.length > 0) return;
-      const files = await orNothing(keeping.record(placed, signal), signal);
+      const files = await orNothing(keeping.record(report, signal), signal);
       if (files !== null) put(nameOf(keeping, place), { version, files, entries, bytes });
     },
     async dropRest(caches, { keeping }, signal) {

@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import type { CloudMeter } from "../../cloud/meter.ts";
 import type { RunnerConfig } from "../../config/config.ts";
 import type { Connections } from "../../coordinator/connection/connections.ts";
 import type { Log } from "../../log.ts";
@@ -27,6 +28,7 @@ export interface CachesOptions {
   readonly otherUser: () => boolean;
   /** How much must stay free on the disk. */
   readonly minFreeBytes: () => number;
+  readonly meter: CloudMeter;
   readonly log: Log;
 }
 
@@ -45,7 +47,7 @@ export interface Caches {
 
 export function createCaches(options: CachesOptions): Caches {
   const { connections, userAgent, workingDirectory, fallbackDir, scratchDir, otherUser, minFreeBytes, log } = options;
-  const { environment, nearby } = options;
+  const { environment, nearby, meter } = options;
   const told = new Set<string>();
   let ways: Promise<Ways> | undefined;
   const dirsOf = async ({ cacheDir }: CacheEntry, guarded: boolean): Promise<CacheDirs> =>
@@ -64,7 +66,7 @@ export function createCaches(options: CachesOptions): Caches {
       const outside = { userAgent, certsDir, tlsCaFile: undefined };
       const ask = createAsk({ ...outside, connections });
       const askNearby = createAsk({ ...outside, connections: nearby });
-      return openBucket(bucket, () => kept(bucket, { ask, askNearby, environment }), {
+      return openBucket(bucket, () => kept(bucket, { ask, askNearby, environment, meter }), {
         connections,
         certsDir,
         userAgent,

@@ -81,7 +81,9 @@ describe("YAML", () => {
     expect(await namesOf("a: {script: [x]}\n---\nb: {script: [x]}\n")).toEqual(["a"]);
     expect(await refusal("a:\n  script:\n    - |\n      x\n---\n      y\n")).toBe("");
     expect((await jobOf("a:\n  script:\n    - |\n      x\n---\n      y\n", "a")).script).toEqual(["x\n"]);
-    expect(await namesOf("\n---\nb: {script: [x]}\n")).toEqual(["b"]);
+    for (const nothing of ["\n", "# a licence\n\n  # of two lines\n", "---\n# more\n"])
+      expect(await namesOf(`${nothing}---\nb: {script: [x]}\n---\n`)).toEqual(["b"]);
+    expect(await namesOf("# a licence\n---\nspec: {}\n---\nb: {script: [x]}\n")).toEqual(["b"]);
     expect(await refusal("spec: {}\n---\na: {script: [x]}\n---\nb: {}\n")).toContain("too many documents");
   });
   test("T10: bombs", async () => {

@@ -6,6 +6,8 @@ interface Stored {
   readonly bytes: Buffer;
   readonly fingerprint: string;
   readonly tag: string;
+  /** As it was when it was stored. */
+  readonly checksum: string;
 }
 
 export interface TestStorage {
@@ -27,7 +29,7 @@ export function googleStorage({ token, publicKey }: { token?: string; publicKey?
   const failures: number[] = [];
   const store = (path: string, bytes: Buffer, fingerprint: string): Reply => {
     const tag = `"${createHash("md5").update(bytes).update(randomBytes(4)).digest("hex")}"`;
-    objects.set(path, { bytes, fingerprint, tag });
+    objects.set(path, { bytes, fingerprint, tag, checksum: castagnoli(bytes) });
     return { status: 200, headers: { etag: tag } };
   };
 
@@ -79,10 +81,11 @@ export function googleStorage({ token, publicKey }: { token?: string; publicKey?
 
 function read(stored: Stored | undefined, { headers }: CloudRequest): Reply {
   if (stored === undefined) return { status: 404, body: "<Error><Code>NoSuchKey</Code></Error>" };
-  const { bytes, fingerprint, tag } = stored;
+  const { bytes, fingerprint, tag, checksum } = stored;
   if (headers["if-match"] !== undefined && headers["if-match"] !== tag) return { status: 412 };
   const common = {
     etag: tag,
+    "x-goog-hash": `md5=${Buffer.alloc(16).toString("base64")},crc32c=${checksum}`,
     "x-goog-meta-alloy-fingerprint": fingerprint,
     "last-modified": "Fri, 02 Jan 2026 03:04:05 GMT",
   };
@@ -92,6 +95,18 @@ function read(stored: Stored | undefined, { headers }: CloudRequest): Reply {
   const piece = bytes.subarray(Number(from), Number(to) + 1);
   const range = `bytes ${from}-${Number(from) + piece.length - 1}/${bytes.length}`;
   return { status: 206, headers: { ...common, "content-range": range }, body: piece };
+}
+
+/** CRC-32C by its definition, bit by bit, in base64. */
+export function castagnoli(bytes: Buffer): string {
+  let value = 0xffffffff;
+  for (const byte of bytes) {
+    value ^= byte;
+    for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0x82f63b78 : value >>> 1;
+  }
+  const sum = Buffer.alloc(4);
+  sum.writeUInt32BE(~value >>> 0);
+  return sum.toString("base64");
 }
 
 /** By the rules of the documentation, from what came. */

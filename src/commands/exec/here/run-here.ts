@@ -13,6 +13,7 @@ import { notesOnRun, printPreview } from "../file/show.ts";
 import { sayNotes } from "../notes.ts";
 import { findSourcesAddress } from "./address.ts";
 import { execConfig } from "./config.ts";
+import { askingDirectly } from "./direct.ts";
 import { type ExecPlaces, placesOfRun, projectIdOf } from "./places.ts";
 import { withoutProxyFor } from "./proxy.ts";
 import { type RunRecord, writeRecord } from "./record.ts";
@@ -34,7 +35,8 @@ export async function runHere(
     // A held request lets the next job start as soon as it may.
     longPollMs: work.dialect === "gitlab" ? LONG_POLL_MS : 0,
     record: false,
-    secret: true,
+    // Who works on its jobs is part of this process.
+    listens: false,
     artifactsDir: places.runDir,
   });
   await using closing = new AsyncDisposableStack();
@@ -51,7 +53,7 @@ export async function runHere(
         values,
         executor,
         parallel: options.parallel,
-        url: coordinator.runnerUrl,
+        url: coordinator.url,
         token,
         stateDir: own.stateDir,
         buildsDir: places.buildsDir ?? own.buildsDir,
@@ -78,7 +80,9 @@ export async function runHere(
   ]);
   const direct = withoutProxyFor([publicHost, "127.0.0.1", "localhost"], run.context);
   if (direct.context !== run.context) closing.defer(() => direct.context.coordinator.connections.close());
-  const config = await configure(direct.context, direct.environment, (await template) ? own.templateDir : undefined);
+  const connections = askingDirectly(coordinator, direct.context.coordinator.connections);
+  const inside = { ...direct.context, coordinator: { ...direct.context.coordinator, connections } };
+  const config = await configure(inside, direct.environment, (await template) ? own.templateDir : undefined);
   notes.push(...config.warnings, ...notesOnRun(work, features, snapshot));
   sayNotes(notes, run.context);
   const server =
@@ -130,7 +134,7 @@ export async function runHere(
     { executor: used, cwd: run.context.cwd, buildsDir, values },
     run.context.catalog.words,
   );
-  const runner = await engine.startRunner(config, direct.context);
+  const runner = await engine.startRunner(config, inside);
   let result: RunPlanResult;
   try {
     result = await runPlan(

@@ -24,6 +24,8 @@ export type Bury = (
  * waits as long again.
  */
 const PATIENCE_MS = 5000;
+/** An executor that is in the midst of a clean-up may ignore that it is to end: nobody waits longer for their prompt. */
+const LAST_STEP_MS = 3000;
 const KILL_GRACE_MS = 2000;
 /** Older runs are not tried again: what could not be reached until then will not come back. */
 const OLDEST_MS = 7 * 24 * 60 * 60 * 1000;
@@ -36,7 +38,12 @@ export interface Sweep {
 }
 
 /** Runs that were killed: their processes and containers are ended, their directories go. What cannot be cleaned is tried again next time. */
-export function startSweep(places: ExecPlaces, bury: Bury, context: CommandContext): Sweep {
+export function startSweep(
+  places: ExecPlaces,
+  bury: Bury,
+  context: CommandContext,
+  { patienceMs, lastStepMs } = { patienceMs: PATIENCE_MS, lastStepMs: LAST_STEP_MS },
+): Sweep {
   const over = new AbortController();
   const problems: string[] = [];
   const work = async (): Promise<void> => {
@@ -51,19 +58,25 @@ export function startSweep(places: ExecPlaces, bury: Bury, context: CommandConte
     }
   };
   const done = work().catch(() => undefined);
-  const patiently = async (signal: AbortSignal): Promise<void> => {
-    using patience = deadline(signal, PATIENCE_MS, new Stop("timed_out", "it goes on beside the jobs"));
+  let isDone = false;
+  void done.then(() => {
+    isDone = true;
+  });
+  const patiently = async (ms: number, signal: AbortSignal): Promise<void> => {
+    using patience = deadline(signal, ms, new Stop("timed_out", "it goes on beside the jobs"));
     await unlessAborted(done, patience.signal).catch(() => undefined);
   };
   return {
     async soon(signal) {
-      await patiently(signal);
+      await patiently(patienceMs, signal);
       signal.throwIfAborted();
     },
     async end() {
-      await patiently(never);
+      await patiently(patienceMs, never);
       over.abort(new Stop("shutting_down", "exec ends"));
-      await done;
+      await patiently(lastStepMs, never);
+      if (!isDone)
+        problems.push("An exec that was killed has left something that is still being removed: the next exec goes on");
       return problems;
     },
   };

@@ -121,6 +121,7 @@ export const knownJob = z.strictObject({
     .exactOptional(),
   policy: z.strictObject({ name: text, overrideAllowed: z.boolean().nullable(), exceptions: texts }).exactOptional(),
   sensitiveInputs: texts.exactOptional(),
+  correlationId: text.exactOptional(),
   payload: text.exactOptional(),
 });
 

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
 
 /** How the reading of a request's body ended. `gone`: the caller hung up before its end. */
 export type BodyEnd = "complete" | "too_large" | "stalled" | "gone";
@@ -14,7 +14,7 @@ export interface BodyLimits {
  * reading (a body beyond its limit) is left unread. Rejects with what `onChunk` threw.
  */
 export function readBody(
-  request: IncomingMessage,
+  request: Readable,
   { limitBytes, stallTimeoutMs }: BodyLimits,
   onChunk: (chunk: Buffer) => void | Promise<void>,
 ): Promise<BodyEnd> {

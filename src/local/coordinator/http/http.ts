@@ -243,7 +243,8 @@ function headersOf(raw: readonly string[]): Record<string, string> {
   return headers;
 }
 
-function singleHeader(raw: readonly string[], name: string): string | undefined {
+/** A header that came exactly once. */
+export function singleHeader(raw: readonly string[], name: string): string | undefined {
   const values = raw.filter((_, index) => index % 2 === 1 && raw[index - 1]?.toLowerCase() === name);
   return values.length === 1 ? values[0] : undefined;
 }

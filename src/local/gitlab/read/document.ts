@@ -35,8 +35,8 @@ export function readDocuments(text: string, file: string, findings: Findings): D
     findings.error(start, `the file is larger than ${MOST_BYTES} bytes, which is the most that GitLab reads`);
     return undefined;
   }
-  const parts = cut(text.replace(/^\uFEFF/, ""));
-  if (parts.length > 1 && (parts[0]?.text ?? "").trim() === "") parts.shift();
+  // A licence in front of the first line `---` is no document of its own.
+  const parts = cut(text.replace(/^\uFEFF/, "")).filter((part) => /^[^\S\n]*[^\s#]/m.test(part.text));
   const [first, second, third] = parts;
   if (first === undefined) return { header: undefined, content: nullNode(start) };
   const head = readPart(first.text, first.line, file, findings);

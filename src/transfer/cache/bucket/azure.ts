@@ -27,6 +27,7 @@ export function openAzure(container: AzureContainer, options: WayOptions): Way {
     },
     // Names of metadata are those of variables there.
     fingerprintHeader: "x-ms-meta-alloyfingerprint",
+    keyHeader: "x-ms-meta-cachekey",
     createHeaders: {},
     wholeHeaders: { "x-ms-blob-type": "BlockBlob" },
     pieces: "blocks",

@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { crc32c } from "../../../cloud/google/crc32c.ts";
 import type { BucketConfig } from "../../../config/config.ts";
 import type { Answer } from "../../../coordinator/exchange.ts";
 import { first } from "../../../coordinator/retry-after.ts";
@@ -112,6 +114,7 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
           return null;
         }
         const { bytes, answer, object } = found;
+        await demandChecksum(path, (await openWay()).checksumIn?.(answer), object, signal);
         const file = await open(path);
         const dispose = async (): Promise<void> => {
           await file.close();
@@ -134,11 +137,27 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
             `its archive of ${size} bytes is larger than MaxUploadedArchiveSize (${maxUploadBytes})`,
           );
         }
-        await upload(requests, await openWay(), { path, size, fingerprint, ...placed(place) }, onBytes, signal);
+        const archive = { path, size, fingerprint, key: place.key, ...placed(place) };
+        await upload(requests, await openWay(), archive, onBytes, signal);
         return { bytes: size };
       } finally {
         await rm(path, { force: true });
       }
     },
   };
+}
+
+/** @throws {SystemFailure} these are other bytes than those that were stored */
+async function demandChecksum(
+  path: string,
+  expected: number | undefined,
+  object: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (expected === undefined) return;
+  let found = 0;
+  for await (const piece of createReadStream(path, { highWaterMark: 512 * 1024, signal })) found = crc32c(piece, found);
+  if (found !== expected) {
+    throw new SystemFailure(`${object} came from the bucket with other bytes than were stored`, { retry: true });
+  }
 }

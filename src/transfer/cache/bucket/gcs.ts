@@ -6,12 +6,12 @@ import { unlessAborted } from "../../../time.ts";
 import { encodeObject, partOf, type Way, type WayOptions } from "./way.ts";
 
 /** Google's buckets by their XML interface: a key signs addresses, as GitLab Runner does it; without one a token goes along. */
-export function openGcs(bucket: GcsBucket, { ask, askNearby, environment }: WayOptions): Way {
+export function openGcs(bucket: GcsBucket, { ask, askNearby, environment, meter }: WayOptions): Way {
   const { credentials, domain, name } = bucket;
   let opening: Promise<GoogleLogin> | undefined;
   const login = async (): Promise<GoogleLogin> => {
     if (credentials.from === "key") return { key: credentials };
-    opening ??= openGoogleLogin({ ask, askNearby, environment, file: credentials.file });
+    opening ??= openGoogleLogin({ ask, askNearby, environment, meter, file: credentials.file });
     const mine = opening;
     return await mine.catch((error: unknown) => {
       if (opening === mine) opening = undefined;
@@ -38,12 +38,18 @@ export function openGcs(bucket: GcsBucket, { ask, askNearby, environment }: WayO
       return { url, headers: { authorization: `Bearer ${(await unlessAborted(by.token(), signal)).accessToken}` } };
     },
     fingerprintHeader: "x-goog-meta-alloy-fingerprint",
+    keyHeader: "x-goog-meta-cachekey",
     createHeaders: {},
     wholeHeaders: {},
     pieces: "parts",
     bucketGone: ["NoSuchBucket"],
     codeOf: (answer) => partOf(answer, "Code"),
     learn: () => false,
+    checksumIn({ headers }) {
+      const said = [headers["x-goog-hash"]].flat().join(",");
+      const encoded = /(?:^|,)\s*crc32c=([A-Za-z0-9+/]{6}==)/.exec(said)?.[1];
+      return encoded === undefined ? undefined : Buffer.from(encoded, "base64").readUInt32BE();
+    },
     advise: (answer) =>
       partOf(answer, "Code") === "AccessDenied"
         ? "its login needs storage.objects.get, .create and .delete on the bucket"

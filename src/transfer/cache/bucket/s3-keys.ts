@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Ask } from "../../../cloud/ask.ts";
 import type { AwsKeys } from "../../../cloud/aws/login.ts";
 import type { LentKeys } from "../../../cloud/aws/sts.ts";
+import { type CloudMeter, type Ended, metered } from "../../../cloud/meter.ts";
 import type { S3Bucket } from "../../../config/config.ts";
 import { SystemFailure } from "../../../errors.ts";
 import { deadline, never, unlessAborted } from "../../../time.ts";
@@ -17,6 +18,7 @@ const MOST_LOANS = 1000;
 
 export interface S3KeyOptions {
   readonly ask: Ask;
+  readonly meter: CloudMeter;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
@@ -29,9 +31,10 @@ interface Wish {
 /** The keys for a request: those of the configuration, those that this machine has, or those of a role that these may take. */
 export function createS3Keys(
   bucket: S3Bucket,
-  { ask, environment }: S3KeyOptions,
+  { ask, environment, meter }: S3KeyOptions,
 ): (wish: Wish, signal: AbortSignal) => Promise<AwsKeys> {
-  const own = bucket.credentials.from === "iam" ? machineKeys() : configuredKeys(bucket.credentials);
+  const own =
+    bucket.credentials.from === "iam" ? machineKeys(() => meter.login("aws")) : configuredKeys(bucket.credentials);
   const loans = new Map<string, Promise<LentKeys>>();
 
   const lend = async ({ method, under, region }: Wish, role: string, signal: AbortSignal): Promise<AwsKeys> => {
@@ -49,7 +52,8 @@ export function createS3Keys(
         const late = new SystemFailure(`Nobody lent the role ${role} within ${LOAN_MS / 1000} s`, { retry: true });
         using limit = deadline(never, LOAN_MS, late);
         const keys = await own(limit.signal);
-        return await assumeRole(ask, { arn: role, sessionName, region, policy, keys }, environment, limit.signal);
+        const wanted = { arn: role, sessionName, region, policy, keys };
+        return await metered(meter.roleAsked(), assumeRole(ask, wanted, environment, limit.signal));
       };
       const loan = borrow();
       loans.set(key, loan);
@@ -58,8 +62,11 @@ export function createS3Keys(
       });
       return loan;
     };
-    const loan = await unlessAborted(loans.get(key) ?? anew(), signal);
-    return loan.until - Date.now() > SPARE_MS ? loan : await unlessAborted(anew(), signal);
+    const lent = loans.get(key);
+    const loan = lent === undefined ? undefined : await unlessAborted(lent, signal);
+    const isThere = loan !== undefined && loan.until - Date.now() > SPARE_MS;
+    meter.role(isThere);
+    return isThere ? loan : await unlessAborted(anew(), signal);
   };
 
   return async (wish, signal) => {
@@ -75,7 +82,8 @@ function configuredKeys(given: Extract<S3Bucket["credentials"], { from: "key" }>
 }
 
 /** As AWS's own tools find them: in the environment, in profiles, by a web identity, from the container or the machine. */
-function machineKeys(): (signal: AbortSignal) => Promise<AwsKeys> {
+function machineKeys(asked: () => Ended): (signal: AbortSignal) => Promise<AwsKeys> {
+  let last: string | undefined;
   let failed: { readonly error: unknown; readonly until: number } | undefined;
   let login: Promise<{ keys(signal: AbortSignal): Promise<AwsKeys> }> | undefined;
   return async (signal) => {
@@ -86,10 +94,18 @@ function machineKeys(): (signal: AbortSignal) => Promise<AwsKeys> {
       const usual = { profile: undefined, configFile: undefined, credentialsFile: undefined };
       return openLogin({ ...usual, advice: "AccessKey and SecretKey in [runners.cache.s3]" });
     });
+    const ended = asked();
     try {
-      return await (await login).keys(signal);
+      const keys = await (await login).keys(signal);
+      // AWS's library keeps what it has: only other keys were asked for.
+      if (keys.accessKeyId !== last) ended(true);
+      last = keys.accessKeyId;
+      return keys;
     } catch (error) {
-      if (!signal.aborted) failed = { error, until: performance.now() + NO_KEYS_MS };
+      if (!signal.aborted) {
+        failed = { error, until: performance.now() + NO_KEYS_MS };
+        ended(false);
+      }
       throw error;
     }
   };

@@ -41,6 +41,7 @@ export function openS3(bucket: S3Bucket, options: S3KeyOptions): Way {
       return { url: (await signer.sign()).url, headers: {} };
     },
     fingerprintHeader: "x-amz-meta-alloy-fingerprint",
+    keyHeader: "x-amz-meta-cachekey",
     createHeaders: {
       ...(encryption === undefined ? {} : { "x-amz-server-side-encryption": encryption.algorithm }),
       ...(encryption?.keyId === undefined ? {} : { "x-amz-server-side-encryption-aws-kms-key-id": encryption.keyId }),

@@ -14,18 +14,29 @@ export interface Upload {
   readonly object: string;
   readonly under: string;
   readonly fingerprint: string;
+  /** The cache's key, as people know it. */
+  readonly key: string;
+}
+
+/** As much of a key as a header may hold, and all stores take. */
+const KEY_BYTES = 500;
+
+/** Other than plain signs are written as in addresses: a header has none. */
+function plain(key: string): string {
+  const written = key.toWellFormed().replace(/[^\x21-\x24\x26-\x7e]+/gu, encodeURIComponent);
+  return written.slice(0, KEY_BYTES);
 }
 
 export async function upload(
   requests: Requests,
   way: Way,
-  { path, fingerprint, ...rest }: Upload,
+  { path, fingerprint, key, ...rest }: Upload,
   onBytes: OnBytes,
   signal: AbortSignal,
 ): Promise<void> {
   const file = await open(path, "r");
   try {
-    const headers = { [way.fingerprintHeader]: fingerprint, ...way.createHeaders };
+    const headers = { [way.fingerprintHeader]: fingerprint, [way.keyHeader]: plain(key), ...way.createHeaders };
     const opened: OpenUpload = { ...rest, file, headers };
     if (rest.size <= requests.largeBytes) await uploadWhole(requests, way, opened, onBytes, signal);
     else await (way.pieces === "parts" ? uploadParts : uploadBlocks)(requests, opened, onBytes, signal);

@@ -1,4 +1,5 @@
 import type { Ask } from "../../../cloud/ask.ts";
+import type { CloudMeter } from "../../../cloud/meter.ts";
 import type { Answer } from "../../../coordinator/exchange.ts";
 
 /** What logins are asked for with. */
@@ -6,6 +7,7 @@ export interface WayOptions {
   readonly ask: Ask;
   /** The same for hosts of this machine's own network, which no proxy reaches. */
   readonly askNearby: Ask;
+  readonly meter: CloudMeter;
   /** Of the runner's process. */
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
@@ -36,6 +38,8 @@ export interface Way {
   admit(request: ObjectRequest, signal: AbortSignal): Promise<Admitted>;
   /** Stored with an object, so that a reader knows its content without reading it. */
   readonly fingerprintHeader: string;
+  /** Stored with an object: the cache's key as people know it, as GitLab Runner does. */
+  readonly keyHeader: string;
   /** Of the request that makes an object, besides its fingerprint. */
   readonly createHeaders: Readonly<Record<string, string>>;
   /** Of that request where the whole object goes with it. */
@@ -48,6 +52,8 @@ export interface Way {
   readonly bucketGone: readonly string[];
   /** Whether the answer says how to do better: then the request is made once more. */
   learn(answer: Answer): boolean;
+  /** CRC-32C of the whole object, where the answer says it. */
+  checksumIn?(answer: Answer): number | undefined;
   /** What is to be done about a refusal; empty: nobody knows. */
   advise(answer: Answer): string;
 }

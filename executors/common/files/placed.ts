@@ -1,6 +1,6 @@
 import { type FileName, fileName } from "../../../src/workspace.ts";
-import { parentOf } from "../../common/files/paths.ts";
-import type { Directory, Move } from "../../common/files/unpack-rules.ts";
+import { parentOf } from "./paths.ts";
+import type { Directory, Move } from "./unpack-rules.ts";
 
 /** More and longer names than these are not handed on. */
 export const MOST_PLACED = 100;
@@ -18,4 +18,9 @@ export function placedOf(
   const isPlaced = (path: string): boolean => path !== "" && (placed.has(path) || isPlaced(parentOf(path)));
   for (const path of entries.keys()) if (!isPlaced(path)) return null;
   return [...placed].map((name) => fileName(name));
+}
+
+/** What git takes for its own stays where git looks after it. */
+export function isOfGit(name: string): boolean {
+  return name.split("/").some((segment) => segment.toLowerCase() === ".git");
 }
