@@ -42,7 +42,6 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
 /** One job's surroundings on this machine: two directories and its processes. */
 export function createEnvironment({ host, shell, slot, buildsDir, since }: EnvironmentOptions): Environment {
   const { tmpDir } = slot.places;
-  const since = host.table.now();
   /** Marks of the terminals that there were. */
   const terminals = new Set<string>();
 

@@ -148,8 +148,6 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     };
   };
   const roomsOf = (jobKey: string): string[] => runPlaces(around.keepDir, MEMORY).map((place) => join(place, jobKey));
-  /** Jobs of this process started after it did. */
-  const sinceNow = (): number => table.find(process.pid)?.startedAt ?? 0;
 
   return handingOver({
     name: words.name,
@@ -199,7 +197,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
         if (slot !== free && above !== buildsDir) await openBuildsDir(launch, above, signal);
         await clearTmpDir(host, slot.places.tmpDir, signal);
         signal.throwIfAborted();
-        const since = sinceNow();
+        const since = table.now();
         const environment = {
           ...createEnvironment({ host, shell, slot, buildsDir, since }),
           usage: host.meter.usage,

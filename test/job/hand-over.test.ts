@@ -72,7 +72,7 @@ test("a durable job is left as it is: its script runs, all that is needed is kep
   const found = await lookAtLife(join(jobsDir, jobKey), jobKey, key, handling.entry.token);
   if (found.is !== "whole") throw new Error(JSON.stringify(found));
   const { entries, plan, checkpoint } = found.kept;
-  expect(entries.at(-1)?.kind).toBe("place");
+  expect(entries.slice(-2).map(({ kind }) => kind)).toEqual(["place", "left"]);
   const begun = entries.findLast(({ kind }) => kind === "begun");
   expect(plan?.stages[begun?.kind === "begun" ? begun.stage : 0]?.name).toBe("build_script");
   // All that came is decided, and the section is open.
@@ -125,6 +125,23 @@ test("files that are being moved are moved to their end, and what ends by that e
   expect(job.artifacts).toHaveLength(1);
 });
 
+test("a job that still waits for room is left, too", async () => {
+  const { local, handling, handingOver, dir } = await scene();
+  const job = local.enqueue({ script: [`touch ${dir}/never`] });
+  const room = new Promise<number>(() => {});
+  const handled = handling.handle(await handling.receive(), never, handling.executor, room);
+  await expect.poll(() => handling.board.jobs()[0]?.outlives, { timeout: 10_000 }).toBe(true);
+  handingOver.abort(handedOver);
+  expect((await handled).outcome).toBeNull();
+  const { jobsDir } = handling.stateDir;
+  const [jobKey = ""] = await readdir(jobsDir);
+  const found = await lookAtLife(join(jobsDir, jobKey), jobKey, key, handling.entry.token);
+  if (found.is !== "whole") throw new Error(JSON.stringify(found));
+  expect(found.kept.entries.map(({ kind }) => kind)).toEqual(["masks", "left"]);
+  expect(job.status).toBe("pending");
+  expect(existsSync(join(dir, "never"))).toBe(false);
+});
+
 test("a job that comes when the runner hands over is left before its first stage", async () => {
   const it = await scene();
   it.handingOver.abort(handedOver);
@@ -134,7 +151,10 @@ test("a job that comes when the runner hands over is left before its first stage
   const { jobsDir } = it.handling.stateDir;
   const [jobKey = ""] = await readdir(jobsDir);
   const found = await lookAtLife(join(jobsDir, jobKey), jobKey, key, it.handling.entry.token);
-  expect(found.is === "whole" && found.kept.plan !== null && found.kept.entries.at(-1)?.kind).toBe("own");
+  if (found.is !== "whole") throw new Error(JSON.stringify(found));
+  expect(found.kept.plan).not.toBeNull();
+  expect(found.kept.entries.at(-1)?.kind).toBe("left");
+  expect(found.kept.entries.some(({ kind }) => kind === "begun")).toBe(false);
   expect(job.status).toBe("running");
   await bury(it);
 });

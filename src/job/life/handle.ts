@@ -123,7 +123,11 @@ async function handleKept(
   const { id, token, dialect } = received.job;
   // Of one whose time runs its coordinator has heard.
   if (begun === undefined || begun.progress.leftMs === null) {
-    const refusal = await acknowledgeJob({ job: { id, token, dialect }, coordinator, room, log, timing }, signal);
+    const refusal = await Promise.race([
+      acknowledgeJob({ job: { id, token, dialect }, coordinator, room, log, timing }, signal),
+      leftWaiting(received, kept),
+    ]);
+    if (refusal === "left") return leave(kept);
     if (refusal !== null) return await concludeUnrun(received, record, refusal, deps);
   }
   const concurrentId = await room;
@@ -157,14 +161,32 @@ async function handleKept(
   const isEnding = signal.aborted || outcome === null;
   const patienceMs = isEnding ? Math.min(lastPieceMs, LAST_PIECE_STOPPING_MS) : lastPieceMs;
   const sent = await endShipping(shipper, trace, patienceMs, log);
-  if (outcome === null) {
-    kept?.letGo();
-    return { outcome, delivered: Promise.resolve("kept") };
-  }
+  if (outcome === null) return leave(kept);
   const handled = await conclude(record, outcome, sent, deps);
   // The report does not wait for the clean-up, the slot does.
   await destroyed;
   return handled;
+}
+
+/** The runner's next process goes on with the job. */
+function leave(kept: KeptJob | undefined): HandledJob {
+  kept?.letGo();
+  return { outcome: null, delivered: Promise.resolve("kept") };
+}
+
+/** Resolves when the runner hands over while the job still waits for its room: nothing of it has begun. */
+async function leftWaiting(
+  { concurrentId: room, handOver, board }: ReceivedJob,
+  kept: KeptJob | undefined,
+): Promise<"left"> {
+  const { promise, resolve } = Promise.withResolvers<"left">();
+  if (typeof room === "number" || handOver === undefined || kept?.whole !== true) return await promise;
+  board.outlives();
+  const onHandOver = (): void => resolve("left");
+  if (handOver.aborted) onHandOver();
+  else handOver.addEventListener("abort", onHandOver, { once: true });
+  void room.then(() => handOver.removeEventListener("abort", onHandOver));
+  return await promise;
 }
 
 /** What tokens begin with that are masked wherever they come from: those of the coordinator, and of GitLab's jobs all kinds. */

@@ -33,6 +33,8 @@ const uptimeSeconds = z.number().nonnegative();
 const entry = z.discriminatedUnion("kind", [
   /** Another process goes on with the job. */
   z.strictObject({ kind: z.literal("adopted"), uptimeSeconds, pid: count }),
+  /** This process leaves it as it is, for another. */
+  z.strictObject({ kind: z.literal("left") }),
   /** The time limit. */
   z.strictObject({ kind: z.literal("limit"), uptimeSeconds, boot: z.string() }),
   /** What the trace masks from here on (`PayloadSeal.digest`). */

@@ -31,7 +31,7 @@ export interface FoundProgress {
   readonly spent: readonly { readonly stage: number | null; readonly ms: number }[];
   /** Nobody has looked for so long. */
   readonly awayMs: number;
-  /** Times at which it was adopted, in seconds since the machine's start. */
+  /** Times at which it was adopted from a process that has not left it to others, in seconds since the machine's start. */
   readonly adoptions: readonly number[];
 }
 
@@ -94,7 +94,9 @@ export function progressOf({ entries, checkpoint, tails }: WholeLife, now: numbe
     openSection: openSectionOf(ownLines(entries)),
     spent: steps.map(({ stage, at }, index) => ({ stage, ms: ms((steps[index + 1]?.at ?? now) - at) })),
     awayMs: ms(now - checkpoint.uptimeSeconds),
-    adoptions: of("adopted").map(({ uptimeSeconds }) => uptimeSeconds),
+    adoptions: entries.flatMap((entry, index) =>
+      entry.kind === "adopted" && entries[index - 1]?.kind !== "left" ? entry.uptimeSeconds : [],
+    ),
   };
 }
 

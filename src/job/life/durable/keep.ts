@@ -184,7 +184,10 @@ export function keepJob(request: KeepRequest, earlier?: WholeLife): KeptJob {
       return follow(number, script);
     },
     goOn: follow,
-    letGo: () => keep(letGo),
+    letGo() {
+      note({ kind: "left" });
+      keep(letGo);
+    },
     end: () => keep(end),
   };
 }

@@ -1,0 +1,71 @@
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { openSite } from "../support/site.ts";
+
+const onLinux = process.platform === "linux" && process.geteuid?.() === 0;
+const SECRET = "hush-4711-hush-4711";
+const AWAY = /[^\n]*The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again[^\n]*\n/g;
+const JOBS = 4;
+const HAND_OVERS = 5;
+
+/** Without what differs from run to run. */
+function steady(trace: string): string {
+  return trace
+    .replace(AWAY, "")
+    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
+    .replace(/(Used|Took) .*/g, "used");
+}
+
+describe.runIf(onLinux)("jobs of a runner that hands over again and again", () => {
+  test("go on, each once, and their traces are what they would have been", { timeout: 120_000 }, async () => {
+    const dir = mkdtempSync(join(tmpdir(), "alloy-hand-over-"));
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+    const [keyFile, over] = [join(dir, "key"), join(dir, "over")];
+    writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
+    const here = await openSite({
+      dialect: "gitlab",
+      global: `concurrent = ${JOBS + 1}\ncheck_interval = 1\nlive_key_file = "${keyFile}"`,
+      entry: "durable = true",
+    });
+    onTestFinished(() => here.close());
+    const { coordinator } = here;
+    const work = (name: string) => ({
+      script: [
+        `echo x >>${dir}/${name}`,
+        // Pieces of lines and of secrets, for as long as it is handed over, and at least so many.
+        `n=0; until [ -e ${over} ] && [ $n -ge 3000 ]; do printf "$n hush-4711-"; [ $((n % 100)) != 7 ] || sleep 0.05; echo "hush-4711 ünd"; n=$((n + 1)); done; echo $n >${dir}/${name}.lines`,
+        "exit 3",
+      ],
+      afterScript: ["echo afterwards $CI_JOB_STATUS"],
+      variables: [{ key: "SECRET", value: SECRET, masked: true, public: false }],
+    });
+    const jobs = Array.from({ length: JOBS }, (_, index) => coordinator.enqueue(work(`job-${index}`)));
+    for (const job of jobs) await job.traceContains("9 [MASKED]");
+    for (let count = 0; count < HAND_OVERS; count++) {
+      const began = performance.now();
+      here.runner.child.kill("SIGUSR2");
+      expect(await here.runner.exit).toEqual({ code: 0, signal: null });
+      expect(performance.now() - began).toBeLessThan(10_000);
+      await here.start();
+      await here.runner.seen(/a job of an earlier process goes on/);
+    }
+    writeFileSync(over, "");
+    for (const [index, job] of jobs.entries()) {
+      await job.finished();
+      const lines = Number(readFileSync(join(dir, `job-${index}.lines`), "utf8"));
+      const printed = Array.from({ length: lines }, (_, n) => `${n} [MASKED] ünd\n`).join("");
+      expect(steady(job.trace)).toContain(`\n${printed}`);
+      expect(job.trace).not.toContain(SECRET);
+      // Whoever was handed over again at once had no time to say so.
+      const said = job.trace.match(AWAY)?.length ?? 0;
+      expect(said).toBeGreaterThan(0);
+      expect(said).toBeLessThanOrEqual(HAND_OVERS);
+      expect(job.trace).toContain("\nafterwards failed\n");
+      expect([job.status, job.exitCode]).toEqual(["failed", 3]);
+      expect(readFileSync(join(dir, `job-${index}`), "utf8")).toBe("x\n");
+    }
+  });
+});
