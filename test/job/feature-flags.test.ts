@@ -28,7 +28,7 @@ describe("flags of a job that change nothing here", () => {
   test("are named in one sentence, each with why", () => {
     const [sentence = "", ...more] = warningsOf({
       FF_NETWORK_PER_BUILD: "false",
-      FF_PRINT_POD_EVENTS: "1",
+      FF_CONCRETE: "1",
       FF_USE_LEGACY_BASH_EVAL: "TRUE",
       FF_KUBERNETES_ODD: "t",
       FF_DISABLE_AUTOMATIC_TOKEN_ROTATION: "true",
@@ -38,7 +38,7 @@ describe("flags of a job that change nothing here", () => {
     expect(sentence).toMatch(/^Feature flags without effect: FF_\w+=/);
     for (const part of [
       "FF_NETWORK_PER_BUILD=false (what it stands for is always on in this runner)",
-      "FF_PRINT_POD_EVENTS=true (what it stands for is always off in this runner)",
+      "FF_CONCRETE=true (what it stands for is always off in this runner)",
       "FF_USE_LEGACY_BASH_EVAL=true (there is nothing in this runner that it would change)",
       "FF_KUBERNETES_ODD=true (what it stands for is always off in this runner)",
       "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION=true (counts in [runners.feature_flags] only)",
@@ -153,7 +153,7 @@ describe("FF_HASH_CACHE_KEYS", () => {
   test("has GitLab Runner's names, and jobs of another trust have other ones", () => {
     const hash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     const project = { projectPath: "a/b", projectId: "7", hashed: true as const };
-    expect(placeOf(project, "foo")).toEqual({ projectPath: "a/b", projectId: "7", key: `2c/${hash}`, shownKey: "foo" });
+    expect(placeOf(project, "foo")).toEqual({ projectPath: "a/b", projectId: "7", key: `2c/${hash}` });
     const request = { written: "x", jobName: "j", ref: "main", fallbackKeys: [], commonFallbackKey: undefined };
     const keyOf = (key: string, level: "project" | "protected") =>
       cacheKeys({ ...request, key, trust: { level, source: "" }, hashed: true }).key;

@@ -9,14 +9,7 @@ import { gitTrust } from "../../common/git-trust.ts";
 import { notesOn } from "../../common/notes.ts";
 import type { Ended } from "../../common/processes/say-ended.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
-import {
-  jobMark,
-  keepingByContents,
-  type RemoteCommands,
-  type RemoteTools,
-  remoteFiles,
-  runRemoteScript,
-} from "../../remote/index.ts";
+import { jobMark, type RemoteCommands, type RemoteTools, runRemoteScript } from "../../remote/index.ts";
 import { inspectState } from "../container/container.ts";
 import type { Places } from "../container/places.ts";
 import { processesOf } from "../container/processes.ts";
@@ -25,6 +18,7 @@ import type { Engine } from "../engine/engine.ts";
 import { formatBytes, watchMemory } from "./out-of-memory.ts";
 import { openContainerTerminal } from "./terminal.ts";
 import { createContainerMeter } from "./usage.ts";
+import { type KeptFilesPlace, openWorkspace } from "./workspace.ts";
 
 /** A container that runs, as scripts and file work use it. */
 export interface JobContainer {
@@ -53,8 +47,7 @@ export interface EnvironmentOptions {
   /** What the surroundings add to the job's variables. */
   readonly variables: readonly Variable[];
   readonly slot: number;
-  /** Where files of this job may wait for the next one, and what tells that place from others'; `null`: nothing of it stays. */
-  readonly keeps: { readonly asideDir: string; readonly host: string } | null;
+  readonly keeps: KeptFilesPlace | null;
   readonly memoryBytes: number | undefined;
   /** How long the job waited for its images. */
   readonly imageSeconds: number;
@@ -147,12 +140,6 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
           },
         }
       : helping;
-
-  const place = { ...places, tools: helper.tools };
-  const keeping =
-    options.keeps === null || helper === build
-      ? undefined
-      : keepingByContents(helper.user?.split(":")[0] ?? "0", { commands: files, place, ...options.keeps });
 
   /**
    * The job's own rights may not be enough to end all that a script started, and its image's programs need not tell the truth.
@@ -264,14 +251,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   return {
     shell: options.shell,
     login: false,
-    workspace: {
-      root: places.root,
-      tmpDir: places.tmpDir,
-      ...remoteFiles(files, place, {
-        unpacksAtOnce: 3,
-        ...(keeping === undefined ? {} : { keeping, tellsContents: true }),
-      }),
-    },
+    workspace: openWorkspace({ commands: files, helper, places, keeps: options.keeps }),
     projectSlot: options.slot,
     variables: options.variables,
     gitSettings: gitTrust(places.root),

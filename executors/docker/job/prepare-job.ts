@@ -16,7 +16,7 @@ import { openFormerCache } from "../kept/former.ts";
 import { TABLE } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
-import { createEnvironment, type EnvironmentOptions, type JobContainer } from "./environment.ts";
+import { createEnvironment, type JobContainer } from "./environment.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import type { JobNetwork } from "./network/network.ts";
 import {
@@ -32,6 +32,7 @@ import { followServices } from "./services/follow-logs.ts";
 import { waitForServices } from "./services/services.ts";
 import { hostEntries, startServices } from "./services/start-services.ts";
 import { createVolumes, type JobVolumes } from "./volumes.ts";
+import { keptFilesOf } from "./workspace.ts";
 
 /**
  * Everything that one job runs in: network, volumes, services, the container with git and the one of the job's image. Whatever
@@ -116,14 +117,6 @@ function formerCachesOf(scene: Scene, image: string): NonNullable<Environment["f
     const protectedOnly = trust.level === "protected";
     return await openFormerCache(engine, { names: formerNames, protectedOnly, path, scratch }, signal);
   };
-}
-
-/** Where the builds directory is the project's and its slot's, and outlives the job. */
-function keptFilesOf({ engine, settings, places, request, unique }: Scene): EnvironmentOptions["keeps"] {
-  const { level } = request.trust;
-  const isKept = (!settings.disableCache || settings.volumeKeep) && level !== "fork";
-  if (!isKept || places.shared || places.chosen !== null) return null;
-  return { asideDir: `${places.buildsDir}/.alloy-kept`, host: `${engine.hostName} ${unique} ${level}` };
 }
 
 interface Surroundings {
