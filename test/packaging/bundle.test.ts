@@ -137,7 +137,7 @@ test("a start reads what it uses, and no more", () => {
   for (const file of [...loadedWith(partNamed("shell")).keys(), ...loadedWith(partNamed("program")).keys()])
     loadedWith(file, run);
   expect(run.size).toBeGreaterThan(10);
-  expect(size(run)).toBeLessThan(1_900_000);
+  expect(size(run)).toBeLessThan(1_850_000);
   // Each of these words is somewhere in the bundle, and is loaded only when an entry of config.toml, or `exec`, asks
   // for it.
   for (const word of [
