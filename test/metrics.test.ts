@@ -74,7 +74,7 @@ describe("the metrics", () => {
     for (const attempt of [1, 2]) job.moved({ at: "preparing", attempt });
     for (const stage of ["get_sources", "build_script", 'mine"\n', "after_script"]) job.moved({ at: "running", stage });
     for (const stage of ["archive_cache", "upload_artifacts"]) job.moved({ at: "running", stage });
-    for (const stage of ["archive_cache", "upload_artifacts", "cleanup"])
+    for (const stage of ["archive_cache", "upload_artifacts", "cleanup_file_variables"])
       job.moved({ at: "running", stage, failed: true });
     job.moved({ at: "finished", outcome: { result: "failed", reason: "script_failure" } });
     entry.full();

@@ -110,8 +110,6 @@ export function peerStage(name: StageName, failed: boolean): string {
       return failed ? "archive_cache_on_failure" : "archive_cache";
     case "upload_artifacts":
       return failed ? "upload_artifacts_on_failure" : "upload_artifacts_on_success";
-    case "cleanup":
-      return "cleanup_file_variables";
     default:
       return name;
   }

@@ -252,7 +252,8 @@ export function createEntryMeters(
             if (progress.at === "resolving") enter("resolve_secrets");
             if (progress.at === "preparing" && stage?.name !== "prepare_executor") enter("prepare_executor");
             if (progress.at === "running") {
-              enter(stageLabel(peerStage(progress.stage, progress.failed === true)));
+              const label = stageLabel(peerStage(progress.stage, progress.failed === true));
+              if (label === "step" || label !== stage?.name) enter(label);
             }
             if (progress.at === "finished") enter(undefined);
             if (progress.at === "running" && !started) {

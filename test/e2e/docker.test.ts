@@ -183,10 +183,18 @@ volumes = ["${upstream.dir}:/upstream:ro"]`,
       ...sources(),
       image: imageName("user"),
       script: ["id -u", "cat out/file .cached/file README", "echo new > mine", "ls -ln README"],
+      variables: [
+        { key: "FF_ENABLE_JOB_CLEANUP", value: "true" },
+        { key: "GIT_STRATEGY", value: "clone" },
+        { key: "FF_NETWORK_PER_BUILD", value: "false" },
+      ],
       dependencies: [first.job],
       cache: { key: "k", paths: [".cached"] },
     });
     expect(second.state, second.trace).toBe("success");
+    expect(second.trace).toContain("WARNING: Feature flags without effect: FF_NETWORK_PER_BUILD=false (");
+    expect(second.trace).toContain("Removing the project's directory");
+    expect(second.trace).not.toContain("cleaning up failed");
     expect(second.trace).toMatch(/1000\r?\n[\s\S]*made\r?\nkept\r?\nhello/);
     await untilNothingIsLeft();
   });

@@ -42,7 +42,8 @@ first:
 matrix:
   stage: test
   parallel: {matrix: [{OS: [linux, mac]}]}
-  script: ['echo "on $OS $CI_NODE_INDEX/$CI_NODE_TOTAL"']
+  coverage: '/lines: (\\d+\\.\\d)%/'
+  script: ['echo "on $OS $CI_NODE_INDEX/$CI_NODE_TOTAL"', 'echo "lines: 8$CI_NODE_INDEX.5%"']
 none: {stage: test, script: ['echo never'], rules: [{if: $NOPE}]}
 "x/../../y: [a]": {stage: test, dependencies: [], script: ['echo "files [$(ls)]"']}
 `);
@@ -70,6 +71,7 @@ none: {stage: test, script: ['echo never'], rules: [{if: $NOPE}]}
     "matrix: [mac]": "success",
     "x/../../y: [a]": "success",
   });
+  expect(stdout).toMatch(/^matrix: \[mac\] .* s +coverage 82\.5%$/m);
   expect(stdout).toMatch(/longest way: .+ → /);
   expect(code).toBe(0);
   expect((await readdir(join(project.home, "kept", "make"))).sort()).toEqual([".env.gz", "artifacts.zip"]);

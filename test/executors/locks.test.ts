@@ -1,5 +1,16 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -46,6 +57,35 @@ test.skipIf(process.platform === "win32")("a pipe in the place of a claim holds 
   next?.[Symbol.dispose]();
   claim?.[Symbol.dispose]();
 });
+
+test.skipIf(process.platform === "win32")(
+  "the claim of a job outlives its process as long as its room is there",
+  () => {
+    const dir = scratch();
+    const rooms = [join(dir, "room"), join(dir, "elsewhere")];
+    const state = join(dir, "locks");
+    mkdirSync(state, { mode: 0o700 });
+    mkdirSync(join(dir, "room"));
+    const locks = createDirectoryLocks([state], table);
+    const claim = locks.claim("/srv/builds/1", rooms);
+    const file = join(state, readdirSync(state)[0] ?? "");
+    // As if a process had made it that is gone.
+    writeFileSync(file, readFileSync(file, "utf8").replace(/"startedAt":\d+/, '"startedAt":1'));
+    expect(locks.claim("/srv/builds/1")).toBeNull();
+    expect(locks.claim("/srv/builds/1/inside", [join(dir, "another")])).toBeNull();
+    const taken = locks.claim("/srv/builds/1", rooms);
+    expect(taken).not.toBeNull();
+    expect(locks.claim("/srv/builds/1", rooms)).toBeNull();
+    taken?.[Symbol.dispose]();
+
+    const last = locks.claim("/srv/builds/1", rooms);
+    writeFileSync(file, readFileSync(file, "utf8").replace(/"startedAt":\d+/, '"startedAt":1'));
+    rmSync(join(dir, "room"), { recursive: true });
+    const next = locks.claim("/srv/builds/1");
+    expect(next).not.toBeNull();
+    for (const one of [claim, last, next]) one?.[Symbol.dispose]();
+  },
+);
 
 test("there is always one that nobody else could have made first", () => {
   const scratchDir = scratch();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { entrypointVariables, serviceVariables, withheldBy } from "../../executors/images/service-variables.ts";
 import type { Job, Variable } from "../../src/job/job.ts";
-import { preparedVariables } from "../../src/job/plan/set-up.ts";
+import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { sampleJob } from "../support/job.ts";
 
 const place = { root: "/builds/g/p", tmpDir: "/tmp/job", buildsDir: "/builds", projectSlot: 0 };
@@ -18,17 +18,16 @@ const secret = { public: false, masked: true };
 
 for (const dialect of ["gitlab", "alloy"] as const satisfies readonly Job["dialect"][]) {
   describe(`what is beside the scripts of a job of ${dialect}`, () => {
-    const prepared = (variables: readonly Variable[], environment: readonly { key: string; value: string }[] = []) =>
-      preparedVariables(
-        {
-          job: sampleJob({ dialect, variables }),
-          runner: { environment, shortToken: "", debugTraceDisabled: false, featureFlags: {} },
-          identity: { version: "1", revision: "r", architecture: "linux/amd64" },
-          executor: { features: { variables: true, image: true, services: true, shared: false } },
-          concurrentId: 0,
-        },
-        place,
-      );
+    type Environment = readonly { readonly key: string; readonly value: string }[];
+    const sources = (variables: readonly Variable[], environment: Environment = []) => ({
+      job: sampleJob({ dialect, variables }),
+      runner: { environment, shortToken: "", debugTraceDisabled: false, featureFlags: {} },
+      identity: { version: "1", revision: "r", architecture: "linux/amd64" },
+      executor: { features: { variables: true, image: true, services: true, shared: false } },
+      concurrentId: 0,
+    });
+    const prepared = (variables: readonly Variable[], environment: Environment = []) =>
+      preparedVariables(sources(variables, environment), place);
     const found = (env: readonly string[], name: string): string | undefined =>
       env.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
 
@@ -38,6 +37,13 @@ for (const dialect of ["gitlab", "alloy"] as const satisfies readonly Job["diale
       const env = serviceVariables(prepared(job), own);
       expect(["P", "S", "A", "B", "C"].map((name) => found(env, name))).toEqual(["1", undefined, "1", "hid", "$S"]);
       expect(found(env, "CI_PROJECT_DIR")).toBe("/builds/g/p");
+    });
+
+    test("a helper image is named over what the operator and the runner say, and nothing of the job's", () => {
+      const job = [variable("CI_RUNNER_VERSION", "9"), variable("CI_RUNNER_REVISION", "x"), variable("MINE", "m")];
+      const { variables } = setUp(sources(job, [{ key: "SITE", value: "a.example.com" }]), null);
+      const text = "$SITE/git:v$CI_RUNNER_VERSION-${CI_RUNNER_REVISION}-$CI_RUNNER_EXECUTABLE_ARCH$MINE";
+      expect(variables.expandSettled(text)).toBe("a.example.com/git:v1-r-linux/amd64");
     });
 
     test("no chain of references brings a secret to a service or an ENTRYPOINT", () => {

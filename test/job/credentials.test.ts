@@ -404,6 +404,26 @@ describe("submodules", () => {
     }
   });
 
+  test("come from the branch that they follow, with --remote, also shallow and again", async () => {
+    const { sub } = nest();
+    sub.git("checkout", "-q", "-b", "other");
+    sub.commit({ "file.txt": "other\n" });
+    sub.git("checkout", "-q", "main");
+    git(repository.dir, "config", "-f", ".gitmodules", "submodule.outer.branch", "other");
+    repository.commit({});
+    const server = await serve();
+    const flags = [variable("GIT_SUBMODULE_UPDATE_FLAGS", "--remote"), variable("GIT_SUBMODULE_DEPTH", "1")];
+    const variables = [...wanted("normal"), ...flags];
+    for (const content of ["other", "newer"]) {
+      const { outcome, trace } = await fetchFrom(addressOf(server), show, { variables });
+      expect(trace).toContain(`outer/file.txt=${content}\n`);
+      expect(outcome).toEqual({ result: "success" });
+      sub.git("checkout", "-q", "other");
+      sub.commit({ "file.txt": "newer\n" });
+      sub.git("checkout", "-q", "main");
+    }
+  });
+
   test("have the files that LFS keeps, unless the job does without, or there is no git-lfs", async () => {
     const { sub, subsub } = nest();
     const pointer = "version https://git-lfs.example/spec/v1\n";

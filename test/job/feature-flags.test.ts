@@ -28,7 +28,7 @@ describe("flags of a job that change nothing here", () => {
   test("are named in one sentence, each with why", () => {
     const [sentence = "", ...more] = warningsOf({
       FF_NETWORK_PER_BUILD: "false",
-      FF_USE_GIT_NATIVE_CLONE: "1",
+      FF_CONCRETE: "1",
       FF_USE_LEGACY_BASH_EVAL: "TRUE",
       FF_KUBERNETES_ODD: "t",
       FF_DISABLE_AUTOMATIC_TOKEN_ROTATION: "true",
@@ -38,7 +38,7 @@ describe("flags of a job that change nothing here", () => {
     expect(sentence).toMatch(/^Feature flags without effect: FF_\w+=/);
     for (const part of [
       "FF_NETWORK_PER_BUILD=false (what it stands for is always on in this runner)",
-      "FF_USE_GIT_NATIVE_CLONE=true (what it stands for is always off in this runner)",
+      "FF_CONCRETE=true (what it stands for is always off in this runner)",
       "FF_USE_LEGACY_BASH_EVAL=true (there is nothing in this runner that it would change)",
       "FF_KUBERNETES_ODD=true (what it stands for is always off in this runner)",
       "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION=true (counts in [runners.feature_flags] only)",

@@ -13,7 +13,7 @@ import type { Job, JobProgress } from "../../src/job/job.ts";
 import type { HandleDeps } from "../../src/job/life/deps.ts";
 import { createJobHandler } from "../../src/job/life/handle.ts";
 import { createLiveMasks } from "../../src/job/life/live-masks.ts";
-import type { HandledJob } from "../../src/job/life/received.ts";
+import type { FoundJob, HandledJob } from "../../src/job/life/received.ts";
 import { createOutbox } from "../../src/journal/delivery/outbox.ts";
 import { openJournal } from "../../src/journal/records/journal.ts";
 import { openStateDir } from "../../src/journal/state/state-dir.ts";
@@ -142,6 +142,7 @@ export async function openHandling(options: HandlingOptions) {
       signal: AbortSignal = never,
       other: Executor = executor,
       concurrentId: number | Promise<number> = 0,
+      found?: FoundJob,
     ): Promise<HandledJob> {
       const shown = board.add(
         { id: job.id, title: job.name, page: "", runner: entry.id, runnerName: entry.name, receivedAt: Date.now() },
@@ -155,6 +156,7 @@ export async function openHandling(options: HandlingOptions) {
         job,
         entry,
         executor: other,
+        ...(found === undefined ? {} : { found }),
         coordinator,
         concurrentId,
         signal,

@@ -43,7 +43,7 @@ describe("a job that succeeds", () => {
       "preparing",
       "get_sources",
       "build_script",
-      "cleanup",
+      "cleanup_file_variables",
       "finished",
     ]);
   });

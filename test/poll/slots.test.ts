@@ -328,4 +328,21 @@ describe("weight", () => {
     lent.release();
     expect(slots.held(wish("c", 4))).toBeNull();
   });
+
+  test("of jobs that run already are taken whatever the limits say, and nobody else gets room or their numbers", async () => {
+    const slots = createSlots(1);
+    const [first, second] = [slots.occupy(wish("a", 1), 4), slots.occupy(wish("a", 1), 4)];
+    expect([await first.run(never), await second.run(never)]).toEqual([4, 0]);
+    expect([slots.running, slots.free, slots.requests("a")]).toEqual([2, -1, 0]);
+    const queue = line(slots);
+    queue.want("a", 1);
+    queue.want("b");
+    first.release();
+    await settled();
+    expect(queue.order).toBe("");
+    second.release();
+    second.release();
+    await settled();
+    expect([queue.order, slots.running]).toEqual(["a", 0]);
+  });
 });

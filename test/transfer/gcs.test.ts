@@ -7,6 +7,7 @@ import { signGoogleUrl } from "../../src/cloud/google/signed-url.ts";
 import type { GcsBucket } from "../../src/config/config.ts";
 import { describeError } from "../../src/errors.ts";
 import { never } from "../../src/time.ts";
+import { placeOf } from "../../src/transfer/cache/cache-keys.ts";
 import { scratch, site } from "../coordinator/server.ts";
 import { json, openClouds } from "../support/stores/clouds.ts";
 import { castagnoli, googleStorage } from "../support/stores/google-storage.ts";
@@ -94,6 +95,13 @@ test("what comes with other bytes than were stored is no cache, small or in piec
   const { store } = openStore(bucket, { connections, certsDir, ...inPieces });
   await putText(store, "small");
   expect(received.at(-1)?.headers["x-goog-meta-cachekey"]).toBe("gr%C3%B6%C3%9Fe%20+1");
+  const hashed = placeOf({ ...place, hashed: true }, "main key");
+  const write = async (path: string): Promise<string> => {
+    writeFileSync(path, "x");
+    return "f1";
+  };
+  await store.put(hashed, { extension: ".zip", write }, () => {}, never);
+  expect(received.at(-1)?.headers["x-goog-meta-cachekey"]).toBe("main%20key");
   for (const { bytes } of storage.objects.values()) bytes[0] = (bytes[0] ?? 0) ^ 1;
   expect(await getText(store).catch(describeError)).toMatch(/came from the bucket with other bytes than were stored/);
   await putLarge(store);

@@ -258,6 +258,37 @@ describe.skipIf(missing !== null)(`logins to S3${missing === null ? "" : `: ${mi
     expect(keyOf(s3.received.at(-1)?.path)).toMatch(key);
   });
 
+  test("the file of a web identity is read again for each loan, which all wait for together", async () => {
+    const s3 = await front();
+    let until = Date.now() + 3_600_000;
+    const sts = await site(
+      () => {
+        const keys = `<AccessKeyId>ASIAWEB</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>`;
+        const lent = `<Credentials>${keys}<Expiration>${new Date(until).toISOString()}</Expiration></Credentials>`;
+        const result = `<AssumeRoleWithWebIdentityResult>${lent}</AssumeRoleWithWebIdentityResult>`;
+        const body = `<AssumeRoleWithWebIdentityResponse>${result}</AssumeRoleWithWebIdentityResponse>`;
+        return { status: 200, headers: { "content-type": "text/xml" }, body };
+      },
+      undefined,
+      "127.0.0.1",
+    );
+    const token = join(dir, "rotated");
+    const none = { AWS_CONFIG_FILE: "/nonexistent", AWS_SHARED_CREDENTIALS_FILE: "/nonexistent", AWS_REGION: region };
+    stub({ ...none, AWS_WEB_IDENTITY_TOKEN_FILE: token, AWS_ROLE_ARN: role, AWS_ENDPOINT_URL_STS: sts.url.origin });
+    const shown = () => sts.received.map(({ body }) => new URLSearchParams(body.toString()).get("WebIdentityToken"));
+    writeFileSync(token, "first");
+    const lasting = open(s3.url, { credentials: { from: "iam" } });
+    await Promise.all(Array.from({ length: 10 }, () => lasting.version(place, never)));
+    expect(shown()).toEqual(["first"]);
+    until = Date.now() - 1000;
+    const brief = open(s3.url, { credentials: { from: "iam" } });
+    await brief.version(place, never);
+    writeFileSync(token, "second");
+    await brief.version(place, never);
+    expect(shown()).toEqual(["first", "first", "second"]);
+    expect(keyOf(s3.received.at(-1)?.path)).toBe("ASIAWEB");
+  });
+
   test("a machine's role is asked for by a token, and one without a role is asked once", async () => {
     const s3 = await front();
     const Expiration = new Date(Date.now() + 3_600_000).toISOString();

@@ -103,7 +103,7 @@ export function createProcfsTable(proc: string): ProcessTable {
     },
     now: () => {
       const seconds = Number.parseFloat(head(`${proc}/uptime`));
-      return Number.isNaN(seconds) ? 0 : Math.floor(seconds * TICKS) - DOUBT_TICKS;
+      return Number.isNaN(seconds) ? 0 : Math.max(0, Math.floor(seconds * TICKS) - DOUBT_TICKS);
     },
     get bootId() {
       try {

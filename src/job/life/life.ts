@@ -70,7 +70,7 @@ export function createLife(
       ended.push({ name: stage.name, authored: isAuthored(stage), verdict });
     },
     leaving() {
-      if (at === "running") move({ at: "running", stage: "cleanup" });
+      if (at === "running") move({ at: "running", stage: "cleanup_file_variables" });
     },
     recall(stages, verdicts) {
       for (const [number, verdict] of verdicts) {

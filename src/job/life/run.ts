@@ -55,7 +55,8 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     { signal: handOver.signal, counts: () => !signal.aborted },
   ]);
   const said = found?.progress.lastLines ?? 0;
-  if (found !== undefined && said === 0) trace.aside(sayAway(found.progress.awayMs), "notice");
+  // Of one that has said nothing yet nobody has missed anything.
+  if (found?.progress.greeted === true && said === 0) trace.aside(sayAway(found.progress.awayMs), "notice");
   let environment: Environment | null = found?.environment ?? null;
   let outcome: Outcome;
   try {

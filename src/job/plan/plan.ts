@@ -1,7 +1,8 @@
 import type { Op } from "../../shell.ts";
 import type { Artifact, Hook, Step } from "../job.ts";
 import { cleanUpSources } from "../sources/clean-up.ts";
-import { getSources, isThorough, type SourcesRequest } from "../sources/get-sources.ts";
+import { getSources, isThorough } from "../sources/get-sources.ts";
+import type { SourcesRequest } from "../sources/sources-request.ts";
 import { trustOf } from "../sources/trust.ts";
 import { planArchive, planRestore } from "./plan-cache.ts";
 import { policyLines } from "./policy-lines.ts";

@@ -1,7 +1,9 @@
 import type { Op, Test } from "../../shell.ts";
 import { succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
-import { ceiling, ENVIRONMENT, openRepository, type SourcesRequest } from "./get-sources.ts";
+import { ceiling, ENVIRONMENT } from "./get-sources.ts";
+import { openRepository } from "./open-repository.ts";
+import type { SourcesRequest } from "./sources-request.ts";
 import { cleanSubmodules } from "./submodules.ts";
 import { disarm } from "./working-copy.ts";
 
@@ -17,7 +19,7 @@ export function cleanUpSources(request: SourcesRequest): Op[] {
   if (git.strategy !== "fetch" || trust.level === "fork") {
     return [{ op: "print", text: "Removing the project's directory", tone: "notice" }, wipe];
   }
-  const { sha, call, enter, config } = openRepository(request);
+  const { sha, call, enter, configure } = openRepository(request);
   const { cleanFlags, submodules } = git;
   const there: Test = { test: "directory", path: `${root}/.git` };
   const clean: Op[] = cleanFlags === null ? [] : [{ op: "run", argv: call("clean", ...cleanFlags) }];
@@ -30,7 +32,7 @@ export function cleanUpSources(request: SourcesRequest): Op[] {
       there,
       [
         ...enter,
-        config,
+        configure,
         // A job whose sources never came has nothing to go back to.
         when(
           succeeds(call("cat-file", "-e", `${sha}^{commit}`)),

@@ -1,45 +1,15 @@
-import { ScriptFailure } from "../../errors.ts";
-import type { Argv, Op, Test } from "../../shell.ts";
-import type { Job, Trust } from "../job.ts";
-import type { GitSettings } from "../plan/settings.ts";
+import type { Op, Test } from "../../shell.ts";
 import { userScript } from "../plan/user-script.ts";
 import { not, succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
 import { cloneOr } from "./clone.ts";
-import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
 import { bringsWholeHistory, fetchRefs } from "./fetch-refs.ts";
-import { ALL_BRANCHES, isCommitId, refOf } from "./refs.ts";
-import { type Repository, repositoryOf } from "./repository.ts";
-import { mirroredOrigins, sshRewrites } from "./rewrites.ts";
+import { lfsFiles } from "./lfs.ts";
+import { openRepository } from "./open-repository.ts";
+import { refOf } from "./refs.ts";
+import type { SourcesRequest } from "./sources-request.ts";
 import { getSubmodules } from "./submodules.ts";
 import { disarm } from "./working-copy.ts";
-
-export interface SourcesRequest {
-  readonly job: Job;
-  readonly root: string;
-  readonly tmpDir: string;
-  readonly git: GitSettings;
-  readonly trust: Trust;
-  /** Files get the line ends of the commit, or those that its attributes name, whatever the account's settings are. */
-  readonly plainLineEnds: boolean;
-  /** What git says to the server that it is. */
-  readonly userAgent: string;
-  /** A directory with what a fetch of all branches and tags would bring; `undefined`: there is none. */
-  readonly template: string | undefined;
-  /** `clone_url` of the entry; empty where the received address is used. */
-  readonly cloneUrl: string;
-  /** `url` of the entry, as far as it is known. */
-  readonly serverUrl?: URL | undefined;
-  readonly sslNoVerify: boolean;
-  readonly coordinatorOrigin: string;
-  /** Scripts of the operator and the author around it. */
-  readonly before: readonly string[];
-  readonly after: readonly string[];
-  /** Entries of several lines are shown whole, folded. */
-  readonly folded?: boolean;
-  /** Value of a variable of the job. */
-  get(key: string): string | undefined;
-}
 
 /** Instructions that bring a job's commit into `root`. */
 export interface SourcesPlan {
@@ -125,60 +95,10 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   GIT_DEFAULT_REF_FORMAT: "files",
 };
 
-/** The runner's own git in `root`, before it is called. */
-export interface Opened {
-  readonly sha: string;
-  readonly repository: Repository;
-  readonly access: GitAccess;
-  call(...args: string[]): Argv;
-  /** Goes to `root`. */
-  readonly enter: readonly Op[];
-  /** Writes down how git is to behave, over what an earlier job or this one has left. */
-  readonly config: Op;
-}
-
-/** @throws {ScriptFailure} the job names no commit or no repository that could be used */
-export function openRepository(request: SourcesRequest): Opened {
-  const { job, root, tmpDir, git, cloneUrl, serverUrl, plainLineEnds, sslNoVerify, coordinatorOrigin, get } = request;
-  const sha = job.git.sha.trim().toLowerCase();
-  if (!isCommitId(sha, job.git.objectFormat)) {
-    const digits = job.git.objectFormat === "sha256" ? 64 : 40;
-    const found = sha === "" ? "is missing" : `is ${JSON.stringify(sha.slice(0, 80))}`;
-    throw new ScriptFailure(
-      `The commit of this job (git_info.sha) ${found}, expected are ${digits} hexadecimal digits`,
-    );
-  }
-  const repository = repositoryOf(job, cloneUrl, get);
-  const { submodules } = git;
-  const access = gitAccess({
-    repository,
-    tmpDir,
-    submodules,
-    plainLineEnds,
-    userAgent: request.userAgent,
-    sslNoVerify,
-    bundleUris: git.bundleUris === true,
-    correlationId: git.correlates ? job.correlationId : undefined,
-    proactiveAuth: git.proactiveAuth === true,
-    sshRewrites: submodules.forceHttps ? sshRewrites({ job, repository, cloneUrl, serverUrl, get }) : [],
-    mirrored: mirroredOrigins(job, repository, cloneUrl),
-    coordinatorOrigin,
-    serverTls: job.serverTls,
-  });
-  return {
-    sha,
-    repository,
-    access,
-    call: (...args) => ["git", "-c", `include.path=${access.runnerConfig}`, ...args],
-    enter: [{ op: "cd", path: root }, ...access.ops],
-    config: { op: "write", path: `${root}/.git/config`, content: repositoryConfig(request, repository, access) },
-  };
-}
-
 function prepareCheckout(request: SourcesRequest): Checkout {
   const { job, root, git, plainLineEnds } = request;
   const { submodules } = git;
-  const { sha, repository, access, call, enter, config } = openRepository(request);
+  const { sha, repository, access, call, enter, configure } = openRepository(request);
   const run = (...args: string[]): Op => ({ op: "run", argv: call(...args) });
   const tidy = isTidyingUp(job.id);
   const init = run("init", "--quiet", "--template=");
@@ -188,7 +108,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
   // A commit that the copy lacks is fetched when it cannot be checked out.
   const bring: readonly Op[] =
     template === undefined
-      ? cloneOr([config, init, ...fetch.ops], {
+      ? cloneOr([configure, init, ...fetch.ops], {
           git,
           ref,
           repository,
@@ -196,7 +116,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
           plainLineEnds,
           call,
         })
-      : [config, run("init", "--quiet", `--template=${template}`)];
+      : [configure, run("init", "--quiet", `--template=${template}`)];
   // What it would find out is the same as ever, but where names of files know no case or have two spellings.
   const reinit = tidy || isOnWindows(root) ? init : when({ test: "directory", path: MACOS }, [init]);
   const clean: Op[] = git.cleanFlags === null ? [] : [run("clean", ...git.cleanFlags)];
@@ -225,7 +145,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
             objectFormat: job.git.objectFormat,
             call,
           }),
-          ...lfs(git, reused, call),
+          ...lfsFiles(git, reused, call),
         ]
       : [];
 
@@ -248,7 +168,7 @@ function prepareCheckout(request: SourcesRequest): Checkout {
     reused: [
       { op: "print", text: "Fetching changes...", tone: "notice" },
       ...enter,
-      config,
+      configure,
       reinit,
       ...fetch.ops,
       // Takes untracked files out of its way by itself: one clean-up afterwards is enough.
@@ -294,39 +214,7 @@ function isTidyingUp(jobId: string): boolean {
   return Number(jobId.slice(-4)) % 16 === 0;
 }
 
-/** The address holds no secret; what opens it is included from a file that is gone when the job is. */
-function repositoryConfig(
-  { job, plainLineEnds }: SourcesRequest,
-  repository: Repository,
-  { authorConfig }: GitAccess,
-): string {
-  const sha256 = job.git.objectFormat === "sha256";
-  const lineEnds = plainLineEnds ? PLAIN_LINE_ENDS.map((line) => `${line}\n`).join("") : "";
-  const core = `[core]\n\trepositoryformatversion = ${sha256 ? 1 : 0}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n${lineEnds}`;
-  const extensions = sha256 ? "[extensions]\n\tobjectformat = sha256\n" : "";
-  const include = authorConfig === null ? "" : `[include]\n\tpath = ${quote(authorConfig)}\n`;
-  return `${core}${extensions}[remote "origin"]\n\turl = ${quote(repository.url)}\n\tfetch = ${ALL_BRANCHES}\n[gc]\n\tautoDetach = false\n${include}`;
-}
-
 /** Does `git clean` take all that is not of the commit? */
 export function isThorough(flags: readonly string[] | null): boolean {
   return flags?.join(" ") === "-ffdx";
-}
-
-function lfs(git: GitSettings, reused: boolean, call: (...args: string[]) => Argv): Op[] {
-  if (!git.lfs) return [];
-  const usesLfs = succeeds(call("grep", "-q", "filter=lfs", "--", ".gitattributes", "*/.gitattributes"));
-  // Files that are there are taken by their names: `fsck` puts aside what is not what its name says.
-  const check = when(succeeds(call("lfs", "fsck")), []);
-  // Without its filters in git's settings, which not every package brings, it would leave the pointers as they are.
-  const install = when(succeeds(call("lfs", "install", "--local", "--skip-repo")), []);
-  const pull: Op[] = [
-    install,
-    ...(reused ? [check] : []),
-    { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
-    { op: "run", argv: call("lfs", "pull") },
-  ];
-  const warning = "Files of this repository are in Git LFS, which is not installed here: they stay pointers";
-  const without: Op = { op: "print", text: warning, tone: "warning" };
-  return [when({ test: "program", name: "git-lfs" }, [when(usesLfs, pull)], [when(usesLfs, [without])])];
 }

@@ -3,6 +3,7 @@ import type { GitInfo } from "../job.ts";
 import type { GitSettings } from "../plan/settings.ts";
 import { succeeds, when } from "../plan/when.ts";
 import { checkOutAnew } from "./check-out.ts";
+import { submodulesLfs } from "./lfs.ts";
 import { ALL_BRANCHES } from "./refs.ts";
 
 export interface SubmodulesRequest {
@@ -33,12 +34,16 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
 
   // A repository that was disarmed knows no remote: `sync` gives it the address, `config` the rest.
   const rearm: Op[] = reused ? [each("git", "config", "remote.origin.fetch", ALL_BRANCHES)] : [];
+  // A shallow clone has one branch only, and what an earlier job has left of others is old: they are fetched where a first try has
+  // put the submodules in their places, whether it ends well or not.
+  const follows = settings.updateFlags.includes("--remote");
+  const branches: Op[] = follows ? [each("git", "fetch", "--quiet", ...depth, "origin", ALL_BRANCHES)] : [];
   const fetchAll: Op = {
     op: "repeat",
     // A level of disarmed repositories can be reached when the level above it is there.
     attempts: reused && settings.strategy === "recursive" ? 3 : 2,
     pauseSeconds: 0,
-    body: [run(submodule("sync", ...recursive, ...paths)), ...rearm, run(update())],
+    body: [run(submodule("sync", ...recursive, ...paths)), ...rearm, ...branches, run(update())],
   };
   const clean: Op[] = cleanFlags === null ? [] : [each("git", "clean", ...cleanFlags)];
   const include: Op[] = authorConfig === null ? [] : [each("git", "config", "include.path", authorConfig)];
@@ -50,11 +55,14 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
         text: `Updating/initializing submodules${recursive.length > 0 ? " recursively" : ""}...`,
         tone: "notice",
       },
-      ...(reused ? [when(quiet, [], [fetchAll]), each("git", ...checkOutAnew("HEAD", objectFormat))] : [fetchAll]),
+      ...(follows ? [when(succeeds(update()), [])] : []),
+      ...(reused
+        ? [follows ? fetchAll : when(quiet, [], [fetchAll]), each("git", ...checkOutAnew("HEAD", objectFormat))]
+        : [fetchAll]),
       ...clean,
       ...rearm,
       ...include,
-      ...(lfs ? [lfsOf(submodule, recursive, reused)] : []),
+      ...(lfs ? [submodulesLfs(submodule, recursive, reused)] : []),
     ]),
   ];
 }
@@ -76,27 +84,4 @@ export function cleanSubmodules({
       when(succeeds(update), cleanFlags === null ? [] : [{ op: "run", argv: clean }]),
     ]),
   ];
-}
-
-/** Submodules came with pointers, as LFS was switched off for the check-out. One that has none costs a look at its attributes. */
-function lfsOf(submodule: (...args: string[]) => Argv, recursive: readonly string[], reused: boolean): Op {
-  const each = (command: string): Argv => submodule("foreach", "--quiet", ...recursive, command);
-  const uses = "git grep -q filter=lfs -- .gitattributes '*/.gitattributes'";
-  const install = "git lfs install --local --skip-repo >/dev/null 2>&1; ";
-  const check = reused ? "git lfs fsck >/dev/null 2>&1; " : "";
-  const warning = "Submodules have files in Git LFS, which is not installed here: they get pointers";
-  return when(
-    succeeds(each(`! ${uses}`)),
-    [],
-    [
-      when(
-        { test: "program", name: "git-lfs" },
-        [
-          { op: "unset", name: "GIT_LFS_SKIP_SMUDGE" },
-          { op: "run", argv: each(`if ${uses}; then ${install}${check}git lfs pull; fi`) },
-        ],
-        [{ op: "print", text: warning, tone: "warning" }],
-      ),
-    ],
-  );
 }

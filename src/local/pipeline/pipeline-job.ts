@@ -9,4 +9,6 @@ export interface PipelineJob {
   readonly durationMs: number | undefined;
   readonly exitCode: number | undefined;
   readonly failureReason: string | undefined;
+  /** Percent, where the job says how its output tells them and it did. */
+  readonly coverage?: number | undefined;
 }

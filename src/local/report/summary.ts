@@ -60,11 +60,12 @@ function stateColor(job: PipelineJob): number {
   return job.state === "failed" && job.allowFailure ? 33 : STATE_COLORS[job.state];
 }
 
-function remark({ state, exitCode, failureReason, allowFailure }: PipelineJob): string {
+function remark({ state, exitCode, failureReason, allowFailure, coverage }: PipelineJob): string {
   if (state === "manual") return "waits for somebody to start it";
-  if (state !== "failed") return "";
+  const covered = coverage === undefined ? "" : `coverage ${coverage}%`;
+  if (state !== "failed") return covered;
   const why = exitCode !== undefined ? String(exitCode) : (failureReason ?? "").replaceAll("_", " ");
-  return [why, allowFailure ? "(allowed to fail)" : ""].filter((part) => part !== "").join(" ");
+  return [why, allowFailure ? "(allowed to fail)" : "", covered].filter((part) => part !== "").join(" ");
 }
 
 function duration(ms: number | undefined): string {

@@ -51,7 +51,7 @@ export function placeOf(
 ): CachePlace {
   if (hashed !== true) return { projectPath, projectId, key };
   const hash = createHash("sha256").update(key).digest("hex");
-  return { projectPath, projectId, key: `${hash.slice(0, 2)}/${hash}` };
+  return { projectPath, projectId, key: `${hash.slice(0, 2)}/${hash}`, shownKey: key };
 }
 
 export interface KeyRequest {

@@ -14,6 +14,8 @@ export interface CachePlace {
   readonly projectId: string;
   /** Cleaned by `cleanKey`. */
   readonly key: string;
+  /** As people know it, where `key` is a hash of it. */
+  readonly shownKey?: string;
 }
 
 /**

@@ -5,7 +5,9 @@ import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { projectAddress, readRemote } from "../../../src/local/gitlab/around/facts.ts";
 import { environmentSlug, groupName, predefinedVariables, slug } from "../../../src/local/gitlab/around/predefined.ts";
+import { patternOf } from "../../../src/local/gitlab/decide/regex.ts";
 import { chooseJobs } from "../../../src/local/gitlab/plan/choose.ts";
+import { searchCoverage } from "../../../src/local/gitlab/run/coverage.ts";
 import { criticalPath } from "../../../src/local/gitlab/run/critical-path.ts";
 import { readDotenv, reportedBy } from "../../../src/local/gitlab/run/dotenv.ts";
 import { composite, moveOf, type Standing } from "../../../src/local/gitlab/run/schedule.ts";
@@ -210,4 +212,18 @@ test("the longest way", () => {
     timed("d", ["b", "c"], 3000, 4500),
   ];
   expect(criticalPath(jobs)).toBe("longest way: b → d (4.5 s)");
+});
+
+test.each<[string, string, number | undefined]>([
+  ["/\\(\\d+\\.\\d+%\\) covered/", "(1.5%) covered, (97.31%) covered\nLine 12\n", 97.31],
+  ["/Total: (\\d+)%|all (\\w+)/", "Total: 80%\nTotal: 91%", 91],
+  ["/TOTAL.*? (100|\\d+)%$/", "TOTAL 20 1 95%\nTOTAL", 95],
+  ["/covered/", "covered 5\n", undefined],
+  ["/nothing/", "5%\n", undefined],
+])("coverage by %s is the first number in the last match", (written, output, expected) => {
+  const pattern = patternOf(written);
+  if (pattern === null) throw new Error("no expression");
+  const search = searchCoverage(pattern);
+  for (const byte of Buffer.from(output)) search.write(Buffer.of(byte));
+  expect(search.found()).toBe(expected);
 });

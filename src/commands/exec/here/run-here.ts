@@ -35,6 +35,8 @@ export async function runHere(
     // A held request lets the next job start as soon as it may.
     longPollMs: work.dialect === "gitlab" ? LONG_POLL_MS : 0,
     record: false,
+    // What GitLab's jobs print is shown as it comes; AlloyCI's is sent a second time, whole, and compared with that.
+    storeTrace: work.dialect === "gitlab" ? "count" : "memory",
     // Who works on its jobs is part of this process.
     listens: false,
     artifactsDir: places.runDir,

@@ -3,9 +3,11 @@ import type { LocalJob } from "../../coordinator/jobs/job.ts";
 import type { PipelineJob } from "../../pipeline/pipeline-job.ts";
 import type { JobDisplays } from "../../report/job-displays.ts";
 import type { Found } from "../compose/include-sources.ts";
+import { patternOf } from "../decide/regex.ts";
 import type { PlannedJob, PlannedTrigger } from "../plan/plan.ts";
 import type { Bell } from "./bell.ts";
 import { handedDown, loadChild, MOST_DEPTH } from "./child.ts";
+import { searchCoverage } from "./coverage.ts";
 import { reportedBy } from "./dotenv.ts";
 import { TOO_DEEP } from "./foreseen.ts";
 import {
@@ -93,6 +95,14 @@ export async function followPipeline(pipeline: Pipeline, floor: Floor, signal: A
     const local = coordinator.enqueue(specOfPlanned(run.job, handed, given, reportsOf(from)));
     run.local = local;
     displays.open(local, `${label}${run.job.name}`);
+    const pattern = run.job.coverage === null ? null : patternOf(run.job.coverage);
+    const search = pattern === null ? undefined : searchCoverage(pattern);
+    const stopSearch =
+      search === undefined
+        ? undefined
+        : coordinator.on("trace", ({ job, bytes }) => {
+            if (job === local) search.write(bytes);
+          });
     try {
       await local.finished({ timeoutMs: Number.POSITIVE_INFINITY, signal: stopping.signal });
     } catch (error) {
@@ -101,11 +111,12 @@ export async function followPipeline(pipeline: Pipeline, floor: Floor, signal: A
       if (local.pickedUpAt !== undefined && !floor.isGone())
         await local.reported({ timeoutMs: floor.lastWordsMs }).catch(() => undefined);
     }
+    stopSearch?.();
     displays.end(local);
     const reports = await reportedBy(local.artifacts);
     if ("problem" in reports) say(run.job, `GitLab refuses its dotenv report: ${reports.problem}`);
     else run.reported = reports.variables;
-    return resultOf(run.job, local, "problem" in reports);
+    return { ...resultOf(run.job, local, "problem" in reports), coverage: search?.found() };
   };
   const script = async (run: JobRun): Promise<void> => {
     const { job } = run;

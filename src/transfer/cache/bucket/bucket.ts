@@ -137,7 +137,7 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
             `its archive of ${size} bytes is larger than MaxUploadedArchiveSize (${maxUploadBytes})`,
           );
         }
-        const archive = { path, size, fingerprint, key: place.key, ...placed(place) };
+        const archive = { path, size, fingerprint, key: place.shownKey ?? place.key, ...placed(place) };
         await upload(requests, await openWay(), archive, onBytes, signal);
         return { bytes: size };
       } finally {

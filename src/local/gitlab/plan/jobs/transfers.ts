@@ -36,7 +36,7 @@ export function artifactsOf(data: JobData, name: string): PlannedArtifacts | nul
   const { paths = [], untracked = false, when = "on_success", reports = {} } = artifacts;
   const expiry = artifacts.expire_in === undefined ? {} : { expire_in: artifacts.expire_in };
   const published = publishedBy(data, name);
-  const all = [...paths, ...published];
+  const all = [...new Set([...paths, ...published])];
   const wires: Wire[] = [];
   if (all.length > 0 || untracked)
     wires.push({
