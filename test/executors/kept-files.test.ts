@@ -20,7 +20,10 @@ import { openStand, type SshStand } from "./ssh-stand.ts";
 const isTelling = process.platform === "linux" && [0xef53, 0x58465342, 0x9123683e].includes(statfsSync(tmpdir()).type);
 
 describe.skipIf(!isTelling)("on ext4, XFS or btrfs", () => {
-  const dir = mkdtempSync(join(tmpdir(), "alloy-keeping-"));
+  let dir = "";
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), "alloy-keeping-"));
+  });
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
   keepingContract("shell executor", async () => {
@@ -50,7 +53,10 @@ interface Local {
 }
 
 describe("where only a POSIX shell is", () => {
-  const dir = mkdtempSync(join(tmpdir(), "alloy-posix-"));
+  let dir = "";
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), "alloy-posix-"));
+  });
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
   const dash = { shell: ["/bin/dash"], path: () => process.env.PATH ?? "" };
