@@ -96,7 +96,12 @@ describe("a running runner", () => {
           {
             state: "ended",
             outcome: { result: "success" },
-            stages: [{ name: "prepare_executor" }, { name: "get_sources" }, { name: "build_script" }],
+            stages: [
+              { name: "prepare_executor" },
+              { name: "get_sources" },
+              { name: "build_script" },
+              { name: "cleanup_file_variables" },
+            ],
           },
         ],
       });

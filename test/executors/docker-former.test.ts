@@ -53,7 +53,8 @@ for (const kind of ["docker", "podman"] as const) {
         name,
         Image: imageName("git"),
         Entrypoint: ["sh", "-c", script],
-        ...(volume === null ? { Volumes: { [path]: {} } } : { HostConfig: { Binds: [`${volume}:${path}`] } }),
+        ...(volume === null ? { Volumes: { [path]: {} } } : {}),
+        HostConfig: { NetworkMode: "none", ...(volume === null ? {} : { Binds: [`${volume}:${path}`] }) },
       });
       onTestFinished(async () => void (await container.remove({ v: true, force: true })));
       await container.start();

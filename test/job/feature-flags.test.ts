@@ -153,7 +153,12 @@ describe("FF_HASH_CACHE_KEYS", () => {
   test("has GitLab Runner's names, and jobs of another trust have other ones", () => {
     const hash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     const project = { projectPath: "a/b", projectId: "7", hashed: true as const };
-    expect(placeOf(project, "foo")).toEqual({ projectPath: "a/b", projectId: "7", key: `2c/${hash}` });
+    expect(placeOf(project, "foo")).toEqual({
+      projectPath: "a/b",
+      projectId: "7",
+      key: `2c/${hash}`,
+      shownKey: "foo",
+    });
     const request = { written: "x", jobName: "j", ref: "main", fallbackKeys: [], commonFallbackKey: undefined };
     const keyOf = (key: string, level: "project" | "protected") =>
       cacheKeys({ ...request, key, trust: { level, source: "" }, hashed: true }).key;
