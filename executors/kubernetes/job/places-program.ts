@@ -15,7 +15,8 @@ chmod $private "$tmp" && chmod 711 "$scripts" || exit 1
 [ "$(id -u)" -eq 0 ] || uid=-1
 start "$base" || exit 1
 kept=\${keep:+\${at%/}/$keep}
-[ -n "$keep" ] || give 2>/dev/null || :
+# A volume that is root's alone is passed through, by whoever may not look into it.
+if [ -z "$keep" ]; then give; elif [ "$uid" -gt 0 ]; then chmod a+x .; fi 2>/dev/null || :
 walk "$root"
 [ "$uid" -gt 0 ] || exit 0
 own "$tmp" "$scripts" || exit 2
