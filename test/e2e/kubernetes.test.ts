@@ -277,6 +277,8 @@ host_path = "${kept}"
   });
 
   it("a runner that is killed while a pod is deleted, pulls, or waits for a service leaves nothing for good", async () => {
+    // What is being deleted below is to be of this test alone.
+    await untilNothingIsLeft();
     const silent = createServer();
     silent.listen(0, cluster.hostAddress);
     await once(silent, "listening");

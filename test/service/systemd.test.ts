@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -157,6 +158,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
 
   test("a durable job goes on through restarts and a crash, its trace whole", { timeout: 120_000 }, async () => {
     await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
+    const own = `/tmp/kept-${randomBytes(4).toString("hex")}`;
     const file = "/etc/alloy-runner/kept.toml";
     const runnerToken = await configure(file, "/var/lib/alloy-runner/kept", "durable = true");
     const service = ["--service", "kept"];
@@ -165,15 +167,15 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(await runner("start", ...service)).toMatchObject({ code: 0 });
     const job = coordinator.enqueue({
       script: [
-        "echo once >>/tmp/kept-runs",
-        "for step in 1 2 3; do until [ -e /tmp/kept-$step ]; do sleep 0.05; done; seq 1 $((step * 1000)); echo $SECRET $step; done",
+        `echo once >>${own}-runs`,
+        `for step in 1 2 3; do until [ -e ${own}-$step ]; do sleep 0.05; done; seq 1 $((step * 1000)); echo $SECRET $step; done`,
       ],
       afterScript: ["echo afterwards, $CI_JOB_STATUS"],
       variables: [{ key: "SECRET", value: "geheimnis-4711", masked: true }],
       artifacts: { paths: ["."], untracked: true },
       runnerToken,
     });
-    await until("the script runs", async () => existsSync(inside("/tmp/kept-runs")));
+    await until("the script runs", async () => existsSync(inside(`${own}-runs`)));
     const steps: [string, () => Promise<unknown>][] = [
       ["systemctl restart", () => system.must(["systemctl", "restart", "kept"])],
       ["alloy-runner restart", () => runner("restart", ...service)],
@@ -188,7 +190,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
         return now !== before && now !== "0" && (await show("ActiveState", "kept")) === "active";
       });
       expect(performance.now() - began).toBeLessThan(20_000);
-      await writeFile(inside(`/tmp/kept-${index + 1}`), "");
+      await writeFile(inside(`${own}-${index + 1}`), "");
       await job.traceContains(`[MASKED] ${index + 1}\n`);
     }
     expect((await job.finished()).status).toBe("success");
@@ -198,7 +200,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(job.trace).toContain("afterwards, success\n");
     expect(job.trace).not.toContain("geheimnis");
     expect(job.trace.match(/the job went on/g)).toHaveLength(3);
-    expect(await readFile(inside("/tmp/kept-runs"), "utf8")).toBe("once\n");
+    expect(await readFile(inside(`${own}-runs`), "utf8")).toBe("once\n");
     expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
   });
 
