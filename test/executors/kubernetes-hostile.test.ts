@@ -108,7 +108,7 @@ describe("pods that come to harm", () => {
   });
 
   it("a registry that cannot be reached is no image that is absent", async () => {
-    const { prepared } = preparing({ image: "127.0.0.1:1/x/y:1", pull_policy: "always", poll_timeout: 3 });
+    const { prepared } = preparing({ image: "127.0.0.1:1/x/y:1", pull_policy: "always", poll_timeout: 10 });
     await expect(prepared).rejects.toMatchObject({
       reason: "runner_external_dependency_failure",
       message: expect.stringMatching(/127\.0\.0\.1:1.*connection refused.*The registry cannot be reached/),
@@ -146,7 +146,7 @@ describe("pods that come to harm", () => {
       await cluster.trustRegistry(place);
       image = `${place}/some/image:1`;
     };
-    const table = { pull_policy: "always", poll_timeout: 4 };
+    const table = { pull_policy: "always", poll_timeout: 8 };
 
     it("is told by its words once the time is over, and may be tried again", async () => {
       await serving();
