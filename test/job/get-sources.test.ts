@@ -177,7 +177,11 @@ describe("FF_USE_GIT_NATIVE_CLONE", () => {
     for (const flag of [
       "-utouch",
       "--upload-pack=touch",
+      "--u=touch",
       "--config=core.fsmonitor=x",
+      "--co=core.fsmonitor=x",
+      "--reference=/tmp",
+      "--checkout",
       "-c",
       "--template=/tmp",
       "--separate-git-dir=/tmp/x",

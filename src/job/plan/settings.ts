@@ -200,8 +200,12 @@ function readGitSettings(
   };
 }
 
-/** Options of `git clone` that run a program, bring settings, or have the repository elsewhere. */
-const NOT_FOR_CLONES = /^(?:--(?:conf|te|sep|bar|mir|orig|rev|br)|-(?![qvnsl]$|j\d*$|-))/;
+/**
+ * All but these options of `git clone`, spelt out: others run programs, bring settings (`--co=core.sshCommand=…` is short for
+ * `--config`), borrow objects or have the repository elsewhere, and git takes any beginning of a name that only one of them has.
+ */
+const NOT_FOR_CLONES =
+  /^(?!(?:-[qvn46]|-j\d*|\d+|--(?:quiet|verbose|progress|no-progress|ipv4|ipv6|jobs|depth|sparse|(?:no-)?(?:single-branch|tags|reject-shallow)|also-filter-submodules)|--(?:jobs|depth)=\d+|--(?:filter|shallow-since|shallow-exclude|server-option)=.+)$)/;
 
 function readGitSwitches(
   { dialect }: Job,
