@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { access, constants, mkdir, readFile, rm } from "node:fs/promises";
+import { access, constants, mkdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Writable } from "node:stream";
 import { ScriptFailure, Stop, SystemFailure } from "../../../src/errors.ts";
@@ -9,6 +9,7 @@ import { beforeAbort, DRAIN_MS, drain, type Forwarding, forward } from "../../co
 import { exitOf, type RunningProgram, startProgram } from "../../common/processes/program.ts";
 import { say } from "../../common/processes/say-ended.ts";
 import type { DriverProgram, KillLimits } from "../settings.ts";
+import { saidIn } from "./said-file.ts";
 import { usageFile } from "./usage.ts";
 
 export const BUILD_FAILURE = 1;
@@ -159,8 +160,7 @@ async function verdictOf(name: string, exit: Exit, codeFile: string, whole: bool
       { retry: true, exitCode: exit.code },
     );
   }
-  const written = await readFile(codeFile, "latin1").catch(() => null);
-  const [line = ""] = (written ?? "1").slice(0, 1000).split(/\r?\n/);
+  const [line = ""] = ((await saidIn(codeFile)) ?? "1").split(/\r?\n/);
   if (!/^\d{1,3}$/.test(line) || Number(line) === 0 || Number(line) > 255) {
     const shown = JSON.stringify(line.slice(0, 40));
     throw new SystemFailure(

@@ -1,14 +1,13 @@
-import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { JobUsage } from "../../../src/job/job.ts";
+import { saidIn } from "./said-file.ts";
 
 /** Where a program may write what its script has used: only the driver knows where that ran. */
 export function usageFile(callDir: string): string {
   return join(callDir, "job_usage");
 }
 
-const MOST_BYTES = 4096;
 const amount = z.number().nonnegative().optional().catch(undefined);
 const schema = z.object({
   cpu_seconds: amount,
@@ -19,8 +18,7 @@ const schema = z.object({
 
 /** What stands in that file; nothing where there is none, and without what cannot be read. */
 export async function readUsage(callDir: string): Promise<JobUsage> {
-  const text = await firstBytes(usageFile(callDir)).catch(() => "");
-  const read = schema.safeParse(jsonOf(text));
+  const read = schema.safeParse(jsonOf((await saidIn(usageFile(callDir))) ?? ""));
   if (!read.success) return {};
   const { cpu_seconds, peak_memory_bytes, read_bytes, written_bytes } = read.data;
   return {
@@ -29,12 +27,6 @@ export async function readUsage(callDir: string): Promise<JobUsage> {
     ...(read_bytes === undefined ? {} : { readBytes: read_bytes }),
     ...(written_bytes === undefined ? {} : { writtenBytes: written_bytes }),
   };
-}
-
-async function firstBytes(file: string): Promise<string> {
-  await using handle = await open(file, "r");
-  const { bytesRead, buffer } = await handle.read(Buffer.alloc(MOST_BYTES), 0, MOST_BYTES, 0);
-  return buffer.toString("utf8", 0, bytesRead);
 }
 
 function jsonOf(text: string): unknown {
