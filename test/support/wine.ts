@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,6 +22,19 @@ interface WineResult {
 
 export const hasWine = spawnSync("wine", ["--version"]).status === 0;
 
+/** Wine's services wait for one another only so long: on a busy machine a drive may come into being at the second try. */
+function makeDrive(env: NodeJS.ProcessEnv, prefix: string): void {
+  for (let round = 0; ; round++) {
+    const { status, signal } = spawnSync("wine", ["cmd", "/c", "exit"], { env, stdio: "ignore", timeout: 120_000 });
+    // The server that made the drive does not have the variables that were written to its registry, nor do its services,
+    // so it is ended. It may have ended by itself, which the command calls a failure.
+    spawnSync("wineserver", ["-k", "-w"], { env, timeout: 60_000 });
+    if (status === 0) return;
+    if (round === 2) throw new Error(`wine makes no drive: status ${status ?? signal}`);
+    rmSync(prefix, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
 /** Takes about ten seconds. */
 export function openWine(): Wine {
   const home = mkdtempSync(join(tmpdir(), "alloy-wine-"));
@@ -37,10 +50,7 @@ export function openWine(): Wine {
     // Wine must not offer to install .NET and a browser.
     WINEDLLOVERRIDES: "mscoree,mshtml=",
   };
-  execFileSync("wine", ["cmd", "/c", "exit"], { env: own, stdio: "ignore", timeout: 120_000 });
-  // The server that made the drive does not have the variables that were written to its registry, nor do its services,
-  // so it is ended.
-  execFileSync("wineserver", ["-k", "-w"], { env: own, timeout: 60_000 });
+  makeDrive(own, prefix);
   unlinkSync(join(prefix, "dosdevices", "z:"));
   symlinkSync(dir, join(prefix, "dosdevices", "t:"));
   return {
