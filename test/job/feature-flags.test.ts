@@ -165,6 +165,13 @@ describe("FF_HASH_CACHE_KEYS", () => {
     expect(keyOf("x/../y", "project")).toBe("x/../y");
     expect(keyOf("x-protected", "project")).toBe("x-protected-non_protected");
     expect(keyOf("x", "protected")).toBe("x-protected");
+    // Whose keys are not hashed has no way to where such caches are, by none of its keys.
+    const place = `2c/${hash}`;
+    const plain = { ...request, key: place, fallbackKeys: ["x"], trust: { level: "project", source: "" } } as const;
+    expect(cacheKeys({ ...plain, commonFallbackKey: `${place.toUpperCase()}.` })).toMatchObject({
+      key: `${place}-non_protected`,
+      fallbacks: ["x", `${place.toUpperCase()}.-non_protected`],
+    });
   });
 });
 

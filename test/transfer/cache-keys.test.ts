@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Trust } from "../../src/job/job.ts";
+import { never } from "../../src/time.ts";
+import { restoreFormer } from "../../src/transfer/cache/cache-former.ts";
 import { cacheKeys, cleanKey } from "../../src/transfer/cache/cache-keys.ts";
 import { ownTrust } from "../support/job.ts";
 
@@ -143,4 +145,21 @@ describe("the keys of a cache", () => {
     expect(keyOf("k", "project")).toBe("k");
     expect(keyOf("k", "protected")).toBe("k-protected");
   });
+});
+
+test("what another runner has left is looked for by keys alone that lead nowhere else", async () => {
+  const asked: string[] = [];
+  const untouched = () => Promise.reject(new Error("there is nothing to unpack"));
+  const context = {
+    formerCache: async (path: string) => {
+      asked.push(path);
+      return null;
+    },
+    files: { list: untouched, pack: untouched, unpack: untouched },
+    scratchDir: "/nonexistent",
+    minFreeBytes: () => 0,
+  };
+  for (const key of ["x", "x-protected/.", "../../other/x", "%2e%2e/x"])
+    expect(await restoreFormer({ projectPath: "g/p", projectId: "7", key }, context, never)).toBeNull();
+  expect(asked).toEqual(["g/p/x/cache.zip"]);
 });

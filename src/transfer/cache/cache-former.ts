@@ -8,6 +8,7 @@ import type { UnpackReport } from "../../workspace.ts";
 import { mustHaveRoom } from "../room.ts";
 import type { TransferContext } from "../transfer.ts";
 import { unpackCache } from "./cache-archive.ts";
+import { cleanKey } from "./cache-keys.ts";
 import type { CachePlace } from "./cache-store.ts";
 
 /**
@@ -19,6 +20,8 @@ export async function restoreFormer(
   context: Pick<TransferContext, "formerCache" | "files" | "scratchDir" | "minFreeBytes">,
   signal: AbortSignal,
 ): Promise<{ readonly report: UnpackReport; readonly from: FormerCache["from"] } | null> {
+  // They have it as a path. A key that is hashed here could lead elsewhere, and is none of theirs.
+  if (cleanKey(key) !== key) return null;
   await using found = (await context.formerCache?.(`${projectPath}/${key}/cache.zip`, signal)) ?? null;
   if (found === null) return null;
   const { scratchDir, minFreeBytes } = context;

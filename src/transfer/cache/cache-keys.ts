@@ -126,7 +126,7 @@ function keyApart(clean: string, { level, source }: Trust): string {
     case "protected":
       return isOfProtected(clean) ? clean : `${clean}-protected`;
     case "project":
-      return isOfProtected(clean) || isOfFork(clean) ? `${clean}-non_protected` : clean;
+      return isOfProtected(clean) || isOfFork(clean) || isHashed(clean) ? `${clean}-non_protected` : clean;
   }
 }
 
@@ -137,6 +137,11 @@ function isOfProtected(clean: string): boolean {
 
 function isOfFork(clean: string): boolean {
   return /-fork-[0-9a-f]{16}[. ]*$/i.test(clean);
+}
+
+/** Where a hashed key is kept, of whatever trust it is: none that a job writes leads there. */
+function isHashed(clean: string): boolean {
+  return /^([0-9a-f]{2})\/\1[0-9a-f]{62}[. ]*$/i.test(clean);
 }
 
 function quoteKey(key: string): string {
