@@ -265,9 +265,9 @@ test.skipIf(sshdMissing() !== null)(
       git(root, "clone", "--quiet", "--bare", repository.dir, `/${name}.git`);
       const ssh = `ssh -i ${sshd.keyFile} -o BatchMode=yes -o UserKnownHostsFile=${sshd.knownHostsFile}`;
       const { outcome, trace } = await fetchFrom(
-        "https://gitlab.invalid/x.git",
+        `https://gitlab.invalid/${name}.git`,
         ["git remote get-url origin; ls"],
-        { dialect: "gitlab", variables: [variable("CI_PROJECT_PATH", name)] },
+        { dialect: "gitlab", variables: [variable("CI_PROJECT_PATH", "other/secret")] },
         {
           runner: {
             cloneUrl: `ssh://${userInfo().username}@127.0.0.1:${sshd.port}`,

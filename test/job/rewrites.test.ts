@@ -82,15 +82,23 @@ describe("GIT_SUBMODULE_FORCE_HTTPS", () => {
     expect(rewritesOf(one)).toEqual(rewrites);
   });
 
-  test.each<[string, string, string, "gitlab" | "alloy"]>([
-    ["ssh://g.example.com:8022/", "a b/widget", "ssh://git@g.example.com:8022/a%20b/widget.git", "gitlab"],
-    ["ssh://deploy@g.example.com/gitlab", "acme/widget", "ssh://deploy@g.example.com/gitlab/acme/widget.git", "gitlab"],
-    ["ssh://g.example.com", "", "ssh://git@g.example.com/received/it.git", "gitlab"],
-    ["ssh://g.example.com", "acme/widget", "ssh://git@g.example.com/received/it.git", "alloy"],
-  ])("clone_url %s of the project %s", (cloneUrl, project, url, dialect) => {
+  test.each<[string, string, string]>([
+    [
+      "ssh://g.example.com:8022/",
+      "https://x:y@other.example.com/a%20b/widget.git",
+      "ssh://git@g.example.com:8022/a%20b/widget.git",
+    ],
+    ["ssh://deploy@g.example.com/gitlab", "https://x:y@h/acme/it.git", "ssh://deploy@g.example.com/gitlab/acme/it.git"],
+    [
+      "ssh://deploy@g.example.com/gitlab",
+      "https://x:y@h/gitlab/acme/it.git",
+      "ssh://deploy@g.example.com/gitlab/acme/it.git",
+    ],
+    ["ssh://g.example.com", "git@h:acme/it.git", "ssh://git@g.example.com/acme/it.git"],
+  ])("clone_url %s for what is at %s, whatever the job says of its project", (cloneUrl, repoUrl, url) => {
     const base = jobWith();
-    const job = { ...base, dialect, git: { ...base.git, repoUrl: "https://x:y@other.example.com/received/it.git" } };
-    const get = (key: string): string | undefined => (key === "CI_PROJECT_PATH" ? project : undefined);
+    const job = { ...base, dialect: "gitlab" as const, git: { ...base.git, repoUrl } };
+    const get = (key: string): string | undefined => (key === "CI_PROJECT_PATH" ? "other/secret" : undefined);
     expect(repositoryOf(job, cloneUrl, get)).toEqual({ url, origin: null, credentials: null });
     expect(() => repositoryOf(job, "ssh://-oProxyCommand=x@host/", get)).toThrow("begins with a dash");
   });

@@ -31,7 +31,7 @@ export function repositoryOf(job: Job, cloneUrl: string, get: (key: string) => s
       "The coordinator named no repository (git_info.repo_url is empty). Use GIT_STRATEGY=none for a job without sources",
     );
   }
-  if (/^ssh:\/\//i.test(cloneUrl)) return bySsh(job, cloneUrl, received, get);
+  if (/^ssh:\/\//i.test(cloneUrl)) return bySsh(cloneUrl, received);
   if (!/^https?:\/\//i.test(cloneUrl)) return parseRepository(received);
   const base = new URL(cloneUrl);
   const path = get("CI_PROJECT_PATH");
@@ -52,11 +52,17 @@ function pathOf(project: string): string {
   return `/${project.split("/").map(encodeURIComponent).join("/")}.git`;
 }
 
-function bySsh(job: Job, cloneUrl: string, received: string, get: (key: string) => string | undefined): Repository {
+/**
+ * The path is that of the address which the coordinator gave: what a job says in `CI_PROJECT_PATH` must not choose among the
+ * repositories that the operator's key opens.
+ */
+function bySsh(cloneUrl: string, received: string): Repository {
   const [, user = "", rest = ""] = /^ssh:\/\/(?:([^@/]*)@)?(.*)$/i.exec(cloneUrl) ?? [];
-  const project = job.dialect === "gitlab" ? (get("CI_PROJECT_PATH") ?? "") : "";
-  const path = project === "" && URL.canParse(received) ? new URL(received).pathname : pathOf(project);
-  return parseRepository(`ssh://${user === "" ? "git" : user}@${rest.replace(/\/+$/, "")}${path}`);
+  const base = rest.replace(/\/+$/, "");
+  const path = URL.canParse(received) ? new URL(received).pathname : `/${received.replace(/^[^/]*?:\/*/, "")}`;
+  const root = base.replace(/^[^/]*/, "");
+  const below = root !== "" && path.startsWith(`${root}/`) ? path.slice(root.length) : path;
+  return parseRepository(`ssh://${user === "" ? "git" : user}@${base}${below}`);
 }
 
 /** Only ways to fetch that run no program of the job's choice. */
