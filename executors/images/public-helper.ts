@@ -5,6 +5,3 @@
  */
 export const PUBLIC_HELPER =
   "docker.io/alpine/git@sha256:d453f54c83320412aa89c391b076930bd8569bc1012285e8c68ce2d4435826a3";
-
-/** What an operator may have put at an engine that reaches no registry. It is never pulled. */
-export const PUBLIC_HELPER_BY_HAND = "docker.io/alpine/git:latest";

@@ -1,6 +1,5 @@
 import { describeError, ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor/prepare.ts";
-import { PUBLIC_HELPER, PUBLIC_HELPER_BY_HAND } from "../../images/public-helper.ts";
+import { PUBLIC_HELPER } from "../../images/public-helper.ts";
 import { parseReference } from "../../images/reference.ts";
 import type { WantedImage } from "../../images/wanted.ts";
 import type { DockerSettings } from "../settings/settings.ts";
@@ -17,7 +16,6 @@ type HelperChoice =
 
 interface HelperRequest {
   readonly settings: Pick<DockerSettings, "helperImage" | "pullPolicies">;
-  readonly notes: Pick<Notes, "print">;
   /** `$NAME` over what no job can change. */
   expand(text: string): string;
   /** Gets an image as the job's own images are got. */
@@ -27,17 +25,17 @@ interface HelperRequest {
 /** Chooses for the jobs of one entry. */
 export interface HelperImages {
   /**
-   * `helper_image`, or a public image with git, as it is pinned or as somebody has put it there, or the job's own image.
+   * `helper_image`, or a public image with git, as it is pinned, or the job's own image.
    * @throws {SystemFailure} `helper_image` cannot be had
    */
   choose(request: HelperRequest, signal: AbortSignal): Promise<HelperChoice>;
 }
 
-export function createHelperImages(pinned = PUBLIC_HELPER, byHand = PUBLIC_HELPER_BY_HAND): HelperImages {
+export function createHelperImages(pinned = PUBLIC_HELPER): HelperImages {
   let missing: { readonly until: number; readonly why: string } | null = null;
 
   return {
-    async choose({ settings, notes, expand, obtain }, signal) {
+    async choose({ settings, expand, obtain }, signal) {
       if (settings.helperImage !== undefined) {
         const name = expand(settings.helperImage);
         const said = (message: string): string =>
@@ -73,11 +71,7 @@ export function createHelperImages(pinned = PUBLIC_HELPER, byHand = PUBLIC_HELPE
           missing = { until: performance.now() + REST_MS, why };
         }
       }
-      const image = await obtain({ name: byHand, policies: ["never"], platform: null }, signal).catch(() => null);
-      signal.throwIfAborted();
-      if (image === null) return { in: "build", why };
-      notes.print(`The pinned helper image cannot be had (${why}): ${byHand} is used, which is here`, "warning");
-      return { in: "own", image };
+      return { in: "build", why };
     },
   };
 }

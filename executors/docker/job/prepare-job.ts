@@ -138,7 +138,7 @@ async function startContainers(scene: Scene, around: Surroundings, signal: Abort
   const scratch = { name: nameOf(scene, "accounts"), labels: jobLabels(marks, "accounts") };
   const [account, choice] = await all([
     accounts.of({ engine, settings, wanted: wanted.image, image, scratch }, signal),
-    helperImages.choose({ settings, notes: scene.notes, expand: scene.request.expandSettled, obtain }, signal),
+    helperImages.choose({ settings, expand: scene.request.expandSettled, obtain }, signal),
   ]);
   return choice.in === "own"
     ? await startBoth(scene, around, account, choice.image, signal)
