@@ -46,10 +46,10 @@ export function instancesOf(
       entry = nextEntry;
       return true;
     },
-    diagnose: async (signal) => {
+    diagnose: async (_, signal) => {
       if (table === null) throw new SystemFailure("there is no table [runners.autoscaler]");
       const { diagnoseInstances } = await import("./diagnose.ts");
-      return await diagnoseInstances(table, { ...given, entry }, signal);
+      return { state: await diagnoseInstances(table, { ...given, entry }, signal) };
     },
     async close(signal) {
       await opened?.pool.close(signal);

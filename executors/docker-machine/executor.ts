@@ -118,6 +118,10 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     location: { at: "host", host: "a machine of docker-machine" },
     closeMs: CLOSE_MS,
     reserve: (signal) => pool().reserve(signal),
+    diagnose: async (_, signal) => {
+      const { diagnoseProgram } = await import("./provider/diagnose.ts");
+      return { state: await diagnoseProgram(deps.host.env, signal) };
+    },
     onRoom: (given) => {
       wake = given;
     },

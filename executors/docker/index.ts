@@ -1,4 +1,3 @@
-import { SystemFailure } from "../../src/errors.ts";
 import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
 import type { PrepareRequest } from "../../src/executor/prepare.ts";
@@ -10,7 +9,7 @@ import { ownImageAsService } from "../images/own-image.ts";
 import { recoverJob } from "./clean-up/recover.ts";
 import { buildDirsAreApart } from "./container/places.ts";
 import { locationOf } from "./engine/endpoint.ts";
-import { connectEngine } from "./engine/engine.ts";
+import { mustRunLinux } from "./engine/linux.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
 import { createAccounts } from "./job/accounts/accounts.ts";
 import { prepareJob } from "./job/prepare-job.ts";
@@ -53,15 +52,9 @@ export function createDockerExecutor(
   const accounts = createAccounts();
   const serviceImage = ownImageAsService(settings);
 
-  const diagnose = async (signal: AbortSignal): Promise<string> => {
-    const connection = { settings: settings.connection, env: host.env, scratchDir: host.scratch };
-    const engine = await connectEngine(connection, signal);
-    try {
-      mustRunLinux(engine);
-      return `${engine.product}, API ${engine.apiVersion}`;
-    } finally {
-      await engine.close();
-    }
+  const diagnose: Executor["diagnose"] = async ({ environment }, signal) => {
+    const { diagnoseEngine } = await import("./engine/diagnose.ts");
+    return await diagnoseEngine({ settings, host, environment }, signal);
   };
 
   let rootDir: string | null = null;
@@ -140,13 +133,6 @@ export function createDockerExecutor(
   };
   // Of another machine's places a job has no use.
   return connectionOf === undefined ? handingOver(executor) : executor;
-}
-
-function mustRunLinux({ os, address }: { readonly os: string; readonly address: string }): void {
-  if (os !== "windows") return;
-  throw new SystemFailure(`The container engine at ${address} runs Windows containers: only Linux ones are supported`, {
-    reason: "runner_configuration_error",
-  });
 }
 
 export default defineExecutor({

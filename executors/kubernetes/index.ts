@@ -209,10 +209,10 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       return locationOf(await openAccess({ connection: settings.connection, env, working }));
     },
     prepare,
-    diagnose: async (signal) => {
+    diagnose: async (_, signal) => {
       const { checkRights, namespace, server } = await cluster(signal);
       await checkRights(namespace, signal);
-      return `${server} gives the rights that jobs in the namespace ${namespace} need`;
+      return { state: `${server} gives the rights that jobs in the namespace ${namespace} need` };
     },
     recover: async (jobKey, notes, signal) => {
       const done: string[] = [];

@@ -1,4 +1,4 @@
-import { dirname, join, resolve } from "node:path";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import { SystemFailure } from "../../src/errors.ts";
 import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
@@ -162,6 +162,12 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     shell,
     ready: outlook.ready,
     disks: () => [buildsDir],
+    diagnose: async () => {
+      // A relative one is below the directory of the runner's service, which is not that of whoever asks.
+      if (entry.buildsDir !== undefined && isAbsolute(entry.buildsDir)) await mustBeWritable(buildsDir);
+      const { launch } = await means();
+      return { state: `${shell} runs as ${launch.account?.name ?? "the runner's own account"}` };
+    },
     tidy: async (budgets, { dry }, signal) => {
       const { launch } = await means();
       return await kept.tidy({ buildsDir, budgets, dry, locks, launch }, signal);

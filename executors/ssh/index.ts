@@ -156,10 +156,10 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         },
         signal,
       ),
-    diagnose: async (signal) => {
+    diagnose: async (_, signal) => {
       const connection = await connect(0, signal);
       connection.close();
-      return `${target} lets it log in`;
+      return { state: `${target} lets it log in` };
     },
     recover: async (jobKey, notes, signal) => {
       // A job that was prepared twice has two notes of the same place.

@@ -208,6 +208,16 @@ export function createMachineExecutor(
         throw error;
       }
     },
+    diagnose: async (_, signal) => {
+      const found = `${title} ${await hypervisor.version(signal)}`;
+      const name = settings?.baseName ?? "";
+      // A name with variables is one machine for each job.
+      if (name === "" || name.includes("$")) return { state: found };
+      const { source } = await hypervisor.findBase(name, signal);
+      return {
+        state: `${found}, the virtual machine "${name}" ${source === null ? "is there" : `with ${source.name}`}`,
+      };
+    },
     recover: async (jobKey, notes, signal) => await recoverJob(recovery, { jobKey, notes }, signal),
     close: async () => {
       closing.abort(new Error("the executor is closed"));

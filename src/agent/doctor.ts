@@ -11,20 +11,24 @@ import { hostPlaces } from "./surroundings.ts";
 /** `doctor`. @returns the exit status */
 export async function runDoctor(values: FlagValues, context: CommandContext): Promise<number> {
   const log = createLog({ level: "fatal", format: "text", output: { write: () => {}, flush: async () => {} } });
-  const within = async <T>(entry: RunnerConfig, ask: (executor: Executor) => T | Promise<T>): Promise<T> => {
+  const within = async <T>(
+    entry: RunnerConfig,
+    user: string | undefined,
+    ask: (executor: Executor) => T | Promise<T>,
+  ): Promise<T> => {
     const place = context.env.TMPDIR || "/tmp";
     const host = hostPlaces({ path: place, scratchDir: place }, context.cwd, context.env);
-    const executor = entry.openExecutor({ log, host, meter: noMeter, user: undefined });
+    const executor = entry.openExecutor({ log, host, meter: noMeter, user });
     try {
       return await ask(executor);
     } finally {
       await closeExecutor(executor);
     }
   };
-  const diagnose: Diagnose = (entry, signal) =>
-    within(entry, async (executor) => (await executor.diagnose?.(signal)) ?? null);
+  const diagnose: Diagnose = (entry, { user }, signal) =>
+    within(entry, user, async (executor) => (await executor.diagnose?.(entry, signal)) ?? null);
   const serviceImage: DoctorMeans["serviceImage"] = (entry) =>
-    within(entry, (executor) => executor.serviceImage ?? null);
+    within(entry, undefined, (executor) => executor.serviceImage ?? null);
   const exec: DoctorMeans["exec"] = async (jobs, flags, around) => {
     const { runExec } = await import("./exec.ts");
     return await runExec(jobs, flags, around, { level: "fatal", format: undefined });

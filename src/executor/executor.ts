@@ -25,6 +25,20 @@ export interface Recovered {
   readonly left: readonly string[];
 }
 
+/** What stands behind an executor, for `doctor`. */
+export interface Diagnosis {
+  /** In a few words: `Docker 27.1, API 1.46`. */
+  readonly state: string;
+  /** What jobs can do without, but for those that need it. */
+  readonly doubts?: readonly Doubt[];
+}
+
+export interface Doubt {
+  readonly cause: string;
+  /** What to do. */
+  readonly remedy: string;
+}
+
 /**
  * Where jobs can run: this host, a Docker daemon, a host behind SSH. One per `[[runners]]` entry, shared by its jobs.
  *
@@ -78,10 +92,10 @@ export interface Executor {
   /** Directories of this machine that jobs fill, as far as they are known by now: while their disks are full no job is asked for. */
   disks?(): readonly string[];
   /**
-   * What stands behind it, in a few words: `Docker 27.1`. Changes nothing there. Not needed where there is nothing to reach.
+   * What stands behind it. Changes nothing there. Not needed where there is nothing to reach.
    * @throws {SystemFailure} why no job could run
    */
-  diagnose?(signal: AbortSignal): Promise<string>;
+  diagnose?(asked: Pick<PrepareRequest, "environment">, signal: AbortSignal): Promise<Diagnosis>;
   /** An image that jobs may have as a service with a command of their own, and that is surely there: `doctor` tries services with it. */
   readonly serviceImage?: string;
   /**

@@ -289,7 +289,8 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
     activity() {
       if (stop.aborted) return { at: "leaving" };
       if (isPaused()) return { at: "paused" };
-      const all = [...alarms.values()].map((look) => look());
+      // A loop that was resumed a moment ago has not looked again yet.
+      const all = [...alarms.values()].map((look) => look()).filter(({ at }) => at !== "paused");
       const nearest = NEAREST.flatMap((at) => all.find((one) => one.at === at) ?? [])[0];
       return nearest ?? all[0] ?? { at: "starting" };
     },

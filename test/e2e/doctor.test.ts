@@ -8,7 +8,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
+import { testEngine } from "../support/docker.ts";
+import { openMachineStand } from "../support/docker-machine/stand.ts";
+import { machinesMissing, openMachines } from "../support/machines/machines.ts";
 import { runProgram } from "../support/program.ts";
+import { registryMissing, startRegistry } from "../support/registry.ts";
 import { loginUser, sshdMissing, startSshd } from "../support/sshd.ts";
 
 let coordinator: LocalCoordinator;
@@ -84,6 +88,9 @@ test("a healthy machine has no finding", async () => {
   expect(stdout.trimEnd().split("\n").at(-1), stdout + stderr).toBe("nothing is wrong");
   expect(stdout).toMatch(/^ok {6}coordinator one: http:\S+ knows the token, answered in \d+ ms$/m);
   expect(stdout).toMatch(/^ok {6}programs git: git version /m);
+  expect(stdout).toMatch(/^ok {6}programs git-lfs: /m);
+  expect(stdout).toMatch(/^ok {6}executor shell one: bash runs as the runner's own account$/m);
+  if (process.platform === "linux") expect(stdout).toMatch(/^ok {6}control groups: /m);
   expect(stdout + stderr).not.toContain(token);
   expect(code).toBe(0);
   const json = await run("doctor", {}, "--json");
@@ -208,6 +215,49 @@ const BROKEN: readonly (readonly [what: string, make: () => Promise<SetUp>, says
     "a disk that is too small",
     async () => ({ global: 'min_free_disk = "900TB"' }),
     /^error {3}state directory \S+: its disk has \d+ MiB free, less than min_free_disk/m,
+    2,
+  ],
+  [
+    "a disk with too few inodes",
+    async () => ({ global: "[admission]\nmin_free_inodes = 900000000000" }),
+    /^error {3}state directory \S+: its disk has \d+ inodes left, less than min_free_inodes/m,
+    2,
+  ],
+  [
+    "a builds directory on something that is a file",
+    async () => {
+      await writeFile(join(dir, "file"), "");
+      return { entry: `builds_dir = "${dir}/file/builds"` };
+    },
+    /^error {3}executor shell one: .*\/file\/builds/m,
+    2,
+  ],
+  [
+    "no docker-machine",
+    async () => ({
+      executor: "docker+machine",
+      entry:
+        '[runners.docker]\nimage = "alpine"\n[runners.machine]\nMachineDriver = "none"\nMachineName = "m-%s"\nIdleCount = 0',
+      env: await only("bash", "git"),
+    }),
+    /^error {3}configuration: .*the program "docker-machine" is not in PATH/m,
+    2,
+  ],
+  [
+    "a docker-machine that does not work",
+    async () => {
+      const env = await only("bash", "cat", "git");
+      await writeFile(join(dir, "bin", "docker-machine"), "#!/bin/bash\necho broken library >&2\nexit 3\n", {
+        mode: 0o755,
+      });
+      return {
+        executor: "docker+machine",
+        entry:
+          '[runners.docker]\nimage = "alpine"\n[runners.machine]\nMachineDriver = "none"\nMachineName = "m-%s"\nIdleCount = 0',
+        env,
+      };
+    },
+    /^error {3}executor docker\+machine one: "docker-machine --version" ended with status 3: broken library$/m,
     2,
   ],
   ["no git", async () => ({ env: await only("bash") }), /^error {3}programs git: the program "git" is not in PATH/m, 2],
@@ -370,6 +420,76 @@ test.skipIf(sshdMissing() !== null)("doctor logs in to a host of ssh, and names 
     await sshd.close();
   }
 });
+
+test("doctor asks docker-machine for its version, and its store for machines", async () => {
+  await using stand = await openMachineStand();
+  await configure({
+    executor: "docker+machine",
+    entry:
+      '[runners.docker]\nimage = "alpine"\n[runners.machine]\nMachineDriver = "none"\nMachineName = "m-%s"\nIdleCount = 0',
+  });
+  const { stdout, code } = await run("doctor", stand.env);
+  expect(stdout).toMatch(
+    /^ok {6}executor docker\+machine one: docker-machine version 0\.16\.2, build HEAD, 0 machines in /m,
+  );
+  expect(code, stdout).toBe(0);
+});
+
+test.skipIf(machinesMissing() !== null)(
+  "doctor asks a hypervisor for its version and the machine to be copied",
+  async () => {
+    const machines = openMachines("virtualbox", "7.0.18r162988");
+    const hypervisor = (base: string): SetUp => ({
+      executor: "virtualbox",
+      entry: `[runners.ssh]\nuser = "root"\nidentity_file = "${machines.keyFile}"\ndisable_strict_host_key_checking = true\n[runners.virtualbox]\nbase_name = ${JSON.stringify(base)}`,
+    });
+    try {
+      await configure(hypervisor(machines.base.name));
+      const fine = await run("doctor", machines.env);
+      expect(fine.stdout).toMatch(
+        /^ok {6}executor virtualbox one: VirtualBox 7\.0\.18\S*, the virtual machine "Debian "12" base" is there$/m,
+      );
+      await configure(hypervisor("of another name"));
+      const wrong = await run("doctor", machines.env);
+      expect(wrong.stdout).toMatch(/^error {3}executor virtualbox one: .*"of another name"/m);
+      expect(wrong.code).toBe(2);
+      expect(machines.copies()).toEqual([]);
+    } finally {
+      machines.close();
+    }
+  },
+);
+
+const docker = await testEngine("docker");
+test.skipIf(docker === null || registryMissing() !== null)(
+  "doctor has the engine try the login for the entry's image",
+  async () => {
+    if (docker === null) return;
+    const registry = await startRegistry();
+    const auths = (password: string): string =>
+      JSON.stringify({ auths: { [registry.address]: { username: registry.username, password } } });
+    const image = `${registry.address}/team/app`;
+    try {
+      await configure({ executor: "docker", entry: `[runners.docker]\nimage = "${image}"\nhost = "${docker.host}"` });
+      const fine = await run("doctor", { DOCKER_AUTH_CONFIG: auths(registry.password) });
+      expect(fine.stdout.trimEnd().split("\n").at(-1), fine.stdout).toBe("nothing is wrong");
+      const refused = await run("doctor", { DOCKER_AUTH_CONFIG: auths("not-the-password") });
+      expect(refused.stdout).toMatch(
+        /^warning executor docker one: the login for 127\S+ in DOCKER_AUTH_CONFIG of the runner, for the image \S+\/team\/app, does not work: .*401/m,
+      );
+      expect(refused.stdout).toContain(`→ Log in again ("docker login ${registry.address}"`);
+      expect(refused.stdout + refused.stderr).not.toContain("not-the-password");
+      expect(refused.code).toBe(1);
+      const unread = await run("doctor", { DOCKER_AUTH_CONFIG: "{secret-thing" });
+      expect(unread.stdout).toMatch(
+        /^warning executor docker one: DOCKER_AUTH_CONFIG of the runner is no docker configuration/m,
+      );
+      expect(unread.stdout).not.toContain("secret-thing");
+    } finally {
+      await registry.close();
+    }
+  },
+);
 
 const TESTED = [
   "sources",

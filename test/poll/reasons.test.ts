@@ -145,6 +145,8 @@ describe("pausing", () => {
     expect(of("a").length).toBeLessThanOrEqual(before + 1);
     expect(reasons()[0]).toBe("runner a: paused");
     supervisor.resume(["id-a"]);
+    // What answers `resume` is read at once.
+    expect(reasons()[0]).not.toBe("runner a: paused");
     await until(() => of("a").length > before + 1);
     await see(/^runner a: (?!paused)/);
   });

@@ -92,6 +92,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(status.code).toBe(0);
     expect(status.stdout).toMatch(/^alloy-runner: active \(running\), asking for jobs of 1 runner, pid \d+\n$/);
     expect(existsSync(inside("/var/lib/alloy-runner"))).toBe(true);
+    expect((await runner("doctor")).stdout).toMatch(/^ok {6}service alloy-runner: active \(running\)/m);
 
     const job = coordinator.enqueue({
       script: ["id -un", "pwd", "grep CapBnd /proc/self/status", "ulimit -u", "echo core $(ulimit -Sc) $(ulimit -Hc)"],
@@ -138,6 +139,9 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     expect(late.status).toBe("pending");
     expect(await show("Result")).toBe("success");
     expect((await runner("status")).code).toBe(1);
+    expect((await runner("doctor")).stdout).toMatch(
+      /^warning service alloy-runner: is installed and does not run: inactive \(dead\)\n +→ Run "alloy-runner start"/m,
+    );
 
     expect((await runner("restart")).code).toBe(0);
     expect((await late.finished()).status).toBe("success");

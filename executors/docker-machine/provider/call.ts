@@ -24,7 +24,12 @@ export interface Ended {
   readonly complaint: string;
 }
 
-export function machineProgram(store: MachineStore, env: Readonly<Record<string, string | undefined>>): MachineProgram {
+/** @param workingDirectory default: the store */
+export function machineProgram(
+  store: MachineStore,
+  env: Readonly<Record<string, string | undefined>>,
+  workingDirectory = store.path,
+): MachineProgram {
   const own = Object.entries(env).flatMap(([key, value]): [string, string][] =>
     value === undefined ? [] : [[key, value]],
   );
@@ -48,7 +53,7 @@ export function machineProgram(store: MachineStore, env: Readonly<Record<string,
       limit.signal.throwIfAborted();
       const program = await startProgram({
         argv: [...argv, ...args],
-        workingDirectory: store.path,
+        workingDirectory,
         environment,
         stderr: "apart",
       });

@@ -1,5 +1,6 @@
 import type { Config, RunnerConfig } from "../../config/config.ts";
 import { CommandError, describeError } from "../../errors.ts";
+import type { Diagnosis } from "../../executor/executor.ts";
 import { type CommandContext, configFileOf } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
 import { readConfiguration } from "./configuration.ts";
@@ -13,7 +14,11 @@ import type { Exec } from "./selftest.ts";
  * Asks the service behind an entry's executor for its state. `null`: there is nothing to ask.
  * @throws why no job could run there
  */
-export type Diagnose = (entry: RunnerConfig, signal: AbortSignal) => Promise<string | null>;
+export type Diagnose = (
+  entry: RunnerConfig,
+  config: Pick<Config, "user">,
+  signal: AbortSignal,
+) => Promise<Diagnosis | null>;
 
 export interface DoctorMeans {
   readonly diagnose: Diagnose;
@@ -38,7 +43,7 @@ export async function doctorCommand(
       checkMachine(config, context),
       checkDurable(config, context),
       ...config.runners.map((entry) => checkCoordinator(entry, context)),
-      ...config.runners.map((entry) => checkExecutor(entry, diagnose, context)),
+      ...config.runners.map((entry) => checkExecutor(entry, (one, signal) => diagnose(one, config, signal), context)),
     ]);
     all.push(...asked.flat());
     for (const entry of testedEntries(config, values)) {
@@ -63,11 +68,17 @@ function testedEntries({ runners, file }: Config, { selftest }: FlagValues): rea
   throw new CommandError(`${file} has no runner "${selftest}" that can be used; there is ${names}`);
 }
 
-async function checkExecutor(entry: RunnerConfig, diagnose: Diagnose, { signal }: CommandContext): Promise<Note[]> {
+async function checkExecutor(
+  entry: RunnerConfig,
+  diagnose: (entry: RunnerConfig, signal: AbortSignal) => Promise<Diagnosis | null>,
+  { signal }: CommandContext,
+): Promise<Note[]> {
   const place = { check: `executor ${entry.executor}`, of: entry.name };
   try {
     const found = await diagnose(entry, AbortSignal.any([signal, AbortSignal.timeout(EXECUTOR_LIMIT_MS)]));
-    return found === null ? [] : [{ severity: "ok", ...place, cause: found }];
+    if (found === null) return [];
+    const doubts = (found.doubts ?? []).map((doubt): Note => ({ severity: "warning", ...place, ...doubt }));
+    return [{ severity: "ok", ...place, cause: found.state }, ...doubts];
   } catch (error) {
     const remedy = "Start what the entry names, or correct its address and rights";
     return [{ severity: "error", ...place, cause: describeError(error), remedy }];

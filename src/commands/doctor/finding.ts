@@ -22,6 +22,10 @@ export interface Fact {
 
 export type Note = Finding | Fact;
 
+export function ok(check: string, of: string, cause: string): Fact {
+  return { severity: "ok", check, of, cause };
+}
+
 /** @returns 0 nothing is wrong, 1 there are warnings, 2 something cannot work */
 export function statusOf(notes: readonly Note[]): number {
   if (notes.some(({ severity }) => severity === "error")) return 2;

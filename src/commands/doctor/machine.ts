@@ -1,28 +1,27 @@
 import { execFile } from "node:child_process";
 import { constants } from "node:fs";
-import { access, lstat, readFile, stat, statfs } from "node:fs/promises";
+import { access, lstat, stat, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Config } from "../../config/config.ts";
-import { findProgram } from "../../config/program.ts";
 import { controlFile, createControlClient, NobodyListens } from "../../control/client.ts";
 import { statusSchema } from "../../control/protocol.ts";
 import { describeError } from "../../errors.ts";
 import type { CommandContext } from "../context.ts";
 import { checkAddresses } from "./addresses.ts";
-import type { Finding, Note } from "./finding.ts";
+import { type Finding, type Note, ok } from "./finding.ts";
+import { checkLimits } from "./limits.ts";
+import { checkPrograms } from "./programs.ts";
+import { checkService } from "./service-state.ts";
 
 const run = promisify(execFile);
-const LEAST_DESCRIPTORS = 1024;
-/** What get_sources needs. */
-const OLDEST_GIT = [2, 17] as const;
 
 /** Checks what the runner needs of this machine, whatever its coordinators say. */
 export async function checkMachine(config: Config, context: CommandContext): Promise<Note[]> {
-  const checks = [checkState, checkRunning, checkPrograms, checkUser, checkDescriptors];
+  const checks = [checkState, checkRunning, checkService, checkPrograms, checkUser, checkLimits];
   return (await Promise.all(checks.map((check) => check(config, context)))).flat();
 }
 
-async function checkState({ stateDir, minFreeDiskBytes }: Config): Promise<Note[]> {
+async function checkState({ stateDir, minFreeDiskBytes, admission }: Config): Promise<Note[]> {
   const finding = (cause: string, remedy: string): Finding => ({
     severity: "error",
     check: "state directory",
@@ -70,6 +69,10 @@ async function checkState({ stateDir, minFreeDiskBytes }: Config): Promise<Note[
   }
   if (files > 0 && ffree === 0)
     notes.push(finding("its disk has no inode left", "Remove files: there are too many small ones"));
+  else if (files > 0 && ffree < admission.minFreeInodes) {
+    const few = `its disk has ${ffree} inodes left, less than min_free_inodes: no job is asked for`;
+    notes.push(finding(few, "Remove files: there are too many small ones. Or set min_free_inodes in [admission]"));
+  }
   return notes.length > 0 ? notes : [ok("state directory", stateDir, shown)];
 }
 
@@ -102,44 +105,6 @@ async function checkRunning(config: Config, context: CommandContext): Promise<No
   }
 }
 
-/** Checks only entries whose jobs run on this machine itself; images bring their own programs. */
-async function checkPrograms({ runners }: Config, { env, cwd }: CommandContext): Promise<Note[]> {
-  const here = runners.filter(({ executor }) => executor === "shell");
-  if (here.length === 0) return [];
-  const names = new Set(["git", ...here.flatMap(({ shell }) => shell ?? [])]);
-  const notes: Note[] = [];
-  for (const program of names) {
-    const found = await findProgram(program, { env, workingDirectory: cwd });
-    if ("problem" in found) {
-      const remedy =
-        program === "git"
-          ? "Install git, or put it into the PATH of the runner's service"
-          : "Install it, or set another shell";
-      notes.push({ severity: "error", check: "programs", of: program, cause: found.problem, remedy });
-      continue;
-    }
-    const said = await run(found.path, ["--version"], { timeout: 10_000 }).then(
-      ({ stdout }) => stdout.split("\n", 1)[0] ?? "",
-      describeError,
-    );
-    const old = program === "git" ? tooOld(said) : null;
-    if (old !== null) {
-      const remedy = `Install git ${OLDEST_GIT.join(".")} or newer`;
-      notes.push({ severity: "error", check: "programs", of: program, cause: old, remedy });
-    } else notes.push(ok("programs", program, said.slice(0, 100)));
-  }
-  return notes;
-}
-
-/** What is wrong with the version that git says it has, or null. */
-function tooOld(said: string): string | null {
-  const [, major, minor] = /^git version (\d+)\.(\d+)/.exec(said) ?? [];
-  if (major === undefined || minor === undefined) return `does not say its version: ${said.slice(0, 100)}`;
-  const [oldMajor, oldMinor] = OLDEST_GIT;
-  const newer = Number(major) > oldMajor || (Number(major) === oldMajor && Number(minor) >= oldMinor);
-  return newer ? null : `is ${major}.${minor}, with which sources cannot be fetched`;
-}
-
 async function checkUser({ user }: Config, { uid }: CommandContext): Promise<Note[]> {
   if (user === undefined || process.platform === "win32") return [];
   const finding = (cause: string, remedy: string): Finding => ({
@@ -155,23 +120,4 @@ async function checkUser({ user }: Config, { uid }: CommandContext): Promise<Not
   if (uid !== 0)
     return [finding("scripts can run as it only where the runner is root", "Run it as root, or remove user")];
   return [ok("account", user, "exists")];
-}
-
-async function checkDescriptors(): Promise<Note[]> {
-  const limits = await readFile("/proc/self/limits", "latin1").catch(() => "");
-  const most = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
-  if (most >= LEAST_DESCRIPTORS) return [];
-  return [
-    {
-      severity: "warning",
-      check: "limits",
-      of: "open files",
-      cause: `${most} is little for many jobs at once`,
-      remedy: "Raise LimitNOFILE of the service, or ulimit -n",
-    },
-  ];
-}
-
-function ok(check: string, of: string, cause: string): Note {
-  return { severity: "ok", check, of, cause };
 }

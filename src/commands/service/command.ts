@@ -1,24 +1,15 @@
 import { stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { CommandError } from "../../errors.ts";
-import type { Argv } from "../../shell.ts";
 import type { CommandContext } from "../context.ts";
 import { type FlagValues, textOf } from "../register/runner-flags.ts";
-import { launchd } from "./launchd.ts";
+import { managerFor, type ServicePlace } from "./managers.ts";
 import { DEFAULT_NAME, readService, readServiceName } from "./options.ts";
 import { type Doing, perform, refuseForeign, toolRunner } from "./perform.ts";
 import type { RestartWay, Service, ServiceManager, ServiceName } from "./service.ts";
 import { describeStep, type Step } from "./step.ts";
-import { systemd } from "./systemd.ts";
-import { windows } from "./windows.ts";
 
 export type ServiceAction = "install" | "uninstall" | "start" | "stop" | "restart" | "status";
-
-export interface ServicePlace {
-  readonly platform: NodeJS.Platform;
-  /** What starts this program. */
-  readonly program: Argv;
-}
 
 /**
  * `install` and its like. Repeating one changes nothing; `--dry-run` prints what would be done and does nothing.
@@ -33,7 +24,7 @@ export async function serviceCommand(
 ): Promise<number> {
   const { signal, print, say } = context;
   const name = readServiceName(values, context);
-  const manager = managerFor(values, context, place);
+  const manager = managerFor(textOf(values, "service-host"), context, place);
   const run = toolRunner(context.env);
   const doing: Doing = { service: name, manager, run, say };
 
@@ -163,33 +154,4 @@ function isPackaged(place: string): boolean {
 
 function otherScope({ scope }: ServiceName): string {
   return scope === "user" ? " for this user (services of the system need root: sudo)" : "";
-}
-
-/** @throws {CommandError} no service manager is known here */
-function managerFor(
-  values: FlagValues,
-  { env, uid, cwd }: CommandContext,
-  { platform, program }: ServicePlace,
-): ServiceManager {
-  const home = env.HOME ?? "";
-  switch (platform) {
-    case "linux":
-      return systemd({
-        userConfigDir: env.XDG_CONFIG_HOME?.startsWith("/") ? env.XDG_CONFIG_HOME : join(home, ".config"),
-      });
-    case "darwin":
-      return launchd({ home, uid: uid ?? 0 });
-    case "win32": {
-      const given = textOf(values, "service-host");
-      const host = given ?? join(dirname(program[0] ?? ""), "alloy-runner-service.exe");
-      return windows({
-        host: given === undefined ? host : join(cwd, given),
-        programData: env.ProgramData ?? "C:\\ProgramData",
-      });
-    }
-    default:
-      throw new CommandError(
-        `Services on ${platform} are not known to this program. Let your service manager run: alloy-runner run --user ACCOUNT --working-directory DIR (SIGQUIT drains, SIGTERM stops)`,
-      );
-  }
 }

@@ -68,7 +68,8 @@ export function systemd({ userConfigDir }: SystemdPlaces): ServiceManager {
       const active = shown.get("ActiveState") ?? "unknown";
       // A unit that is restarted again and again because it fails is "activating", too.
       const starting = active === "activating" && shown.get("SubState") !== "auto-restart";
-      const text = shown.get("StatusText") ?? "";
+      // What a process said last is shown for ever, also once it is gone.
+      const text = active === "inactive" || active === "failed" ? "" : (shown.get("StatusText") ?? "");
       const pid = shown.get("MainPID") ?? "0";
       const parts = [
         `${active} (${shown.get("SubState") ?? "unknown"})`,

@@ -71,11 +71,11 @@ export function usageFields(usage: JobUsage, times: ReadonlyMap<string, number>)
   const stages = [...times].map(([stage, ms]) => `${stage}=${(ms / 1000).toFixed(3)}`).slice(0, MOST_STAGES);
   const { cpuSeconds, peakMemoryBytes, readBytes, writtenBytes, imageSeconds } = usage;
   return {
-    ...(cpuSeconds === undefined ? {} : { cpu_seconds: cpuSeconds }),
+    ...(cpuSeconds === undefined ? {} : { cpu_seconds: Number(cpuSeconds.toFixed(3)) }),
     ...(peakMemoryBytes === undefined ? {} : { peak_memory_bytes: peakMemoryBytes }),
     ...(readBytes === undefined ? {} : { read_bytes: readBytes }),
     ...(writtenBytes === undefined ? {} : { written_bytes: writtenBytes }),
-    ...(imageSeconds === undefined ? {} : { image_seconds: imageSeconds }),
+    ...(imageSeconds === undefined ? {} : { image_seconds: Number(imageSeconds.toFixed(3)) }),
     stage_seconds: stages.join(" "),
   };
 }
