@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, realpath, stat } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { keyName, type Part, readPart } from "./check/check.ts";
@@ -15,28 +15,23 @@ import { modeWarnings, readConfigFile } from "./file/read.ts";
 import { readToml } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
-import { ownStateDir } from "./locations.ts";
 import { missingProgram } from "./program.ts";
 import { readSessionServer } from "./session-server.ts";
+import { type StateDirOptions, stateDirOf, stateDirOfFile, type UsualFile } from "./state-dir.ts";
 import { readWeb } from "./web.ts";
 
 export interface ParseOptions
-  extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "labels" | "user" | "durable"> {
+  extends Omit<EntrySurroundings, "globalFingerprint" | "killGraceMs" | "labels" | "user" | "durable">,
+    StateDirOptions {
   /** Named in messages, absolute. */
   readonly file: string;
-  /** Where jobs are remembered unless the file or `stateDirOverride` says otherwise. */
-  readonly defaultStateDir: string;
-  /** From the command line: wins over `state_dir`, `user`. */
-  readonly stateDirOverride?: string | undefined;
+  /** From the command line: wins over `user`. */
   readonly userOverride?: string | undefined;
 }
 
 const KILL_GRACE_MS = 10_000;
 
-export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile" | "findProgram"> {
-  /** The file whose jobs are remembered in `defaultStateDir` itself; those of others are in a part of it. */
-  readonly usualConfigFile: string;
-}
+export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile" | "findProgram">, UsualFile {}
 
 /**
  * Read and check config.toml. A missing file is an empty configuration with a warning.
@@ -62,15 +57,6 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     warnings: Object.freeze([...notes, ...config.warnings]),
     ...(found === null ? {} : { textDigest: digest(found.bytes) }),
   });
-}
-
-async function stateDirOfFile(path: string, options: LoadOptions): Promise<string> {
-  const { workingDirectory, defaultStateDir } = options;
-  const usual = resolve(workingDirectory, options.usualConfigFile);
-  if (path === usual) return defaultStateDir;
-  // By its name, not by where a link leads: that may change with each new version of the file.
-  const [here, there] = await Promise.all([path, usual].map((name) => realpath(name).catch(() => null)));
-  return here !== null && here === there ? defaultStateDir : ownStateDir(defaultStateDir, path);
 }
 
 /** The certificates beside the configuration that is in use come before those of the default place. */
@@ -151,7 +137,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
     web,
     sessionServer,
     user,
-    stateDir: stateDirOf(settings, options),
+    stateDir: stateDirOf(settings.state_dir, options),
     liveKeyFile: settings.live_key_file ? resolve(dirname(options.file), settings.live_key_file) : undefined,
     minFreeDiskBytes: settings.min_free_disk,
     outboxMaxAgeMs: settings.outbox_max_age,
@@ -186,13 +172,6 @@ function fingerprintOf(settings: GlobalSettings, options: ParseOptions): string 
 /** A job that ignores SIGTERM has to be gone before `shutdown_timeout` is over. */
 function killGraceOf(settings: GlobalSettings | undefined): number {
   return Math.min(KILL_GRACE_MS, (settings?.shutdown_timeout ?? Number.POSITIVE_INFINITY) / 2);
-}
-
-/** A relative `state_dir` must not move with the directory that the runner happens to be started in. */
-function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
-  if (options.stateDirOverride) return resolve(options.workingDirectory, options.stateDirOverride);
-  if (settings.state_dir) return resolve(dirname(options.file), settings.state_dir);
-  return resolve(options.workingDirectory, options.defaultStateDir);
 }
 
 /**

@@ -218,7 +218,12 @@ describe("a running runner", () => {
     expect(broken.stderr).toMatch(
       /The new configuration cannot be used, the old one stays in force: .*config\.toml:2.*concurrent/,
     );
-    expect((await call("jobs")).stderr).toMatch(/The runner can still be reached with --state-dir/);
+    // Where it keeps its state is all that is asked of it here.
+    expect((await call("jobs")).code).toBe(0);
+    await writeFile(site.configFile, "state_dir = 3\n", { mode: 0o600 });
+    expect((await call("jobs")).stderr).toMatch(
+      /config\.toml: state_dir: expected text, a directory\nThe runner can still be reached with --state-dir/,
+    );
     await writeFile(site.configFile, good);
   });
 });
