@@ -1,10 +1,8 @@
-import { join } from "node:path";
 import { describeError } from "../../../src/errors.ts";
 import type { HostPlaces } from "../../../src/executor/deps.ts";
 import type { Diagnosis, Doubt } from "../../../src/executor/executor.ts";
 import type { PrepareRequest } from "../../../src/executor/prepare.ts";
-import { homeDirectory } from "../../common/home.ts";
-import { openLogins } from "../../images/logins.ts";
+import { loginsOfOperator } from "../../images/login-sources.ts";
 import { parseReference } from "../../images/reference.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 import { connectEngine, type Engine } from "./engine.ts";
@@ -35,17 +33,7 @@ export async function diagnoseEngine(asked: Diagnosed, signal: AbortSignal): Pro
 
 async function loginDoubts(engine: Engine, asked: Diagnosed, signal: AbortSignal): Promise<Doubt[]> {
   const { settings, environment, host } = asked;
-  const logins = await openLogins({
-    jobConfig: undefined,
-    entryConfig: environment.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
-    operatorConfig: host.env.DOCKER_AUTH_CONFIG,
-    jobCredentials: [],
-    configDir: host.env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
-    home: homeDirectory(),
-    env: host.env,
-    // Nothing of them is shown.
-    hide: () => {},
-  });
+  const logins = await loginsOfOperator(environment, host.env);
   const doubts: Doubt[] = [];
   for (const name of new Set([settings.image ?? "", ...settings.services.map((service) => service.name)])) {
     const reference = parseReference(name.trim());

@@ -1,10 +1,8 @@
-import { join } from "node:path";
 import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import { gitTrustVariables } from "../../common/git-trust.ts";
-import { homeDirectory } from "../../common/home.ts";
-import { openLogins } from "../../images/logins.ts";
+import { loginsOfJob } from "../../images/login-sources.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { type Wanted, wantedImages } from "../../images/wanted.ts";
 import { inlineProfiles, type JobContainerParts } from "../container/container-config.ts";
@@ -69,17 +67,7 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
   for (const warning of [...wanted.warnings, ...naming.warnings]) notes.print(warning, "warning");
   const buildsDir = deps.entry.buildsDir ?? DEFAULT_BUILDS_DIR;
   const places = choosePlaces({ buildsDir, settings, request, slot });
-  const { env } = deps.host;
-  const logins = await openLogins({
-    jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
-    entryConfig: request.environment.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
-    operatorConfig: env.DOCKER_AUTH_CONFIG,
-    jobCredentials: job.credentials,
-    configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
-    home: homeDirectory(),
-    env,
-    hide: (secrets) => request.hide?.(secrets),
-  });
+  const logins = await loginsOfJob(request, deps.host.env);
   for (const warning of logins.warnings) notes.print(warning, "warning");
   const source = createImageSource(engine, logins, notes, options.uses);
   const began = performance.now();

@@ -1,7 +1,5 @@
-import { join } from "node:path";
 import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
-import { homeDirectory } from "../../common/home.ts";
-import { openLogins } from "../../images/logins.ts";
+import { loginsOfJob } from "../../images/login-sources.ts";
 import { DOCKER_HUB, parseReference } from "../../images/reference.ts";
 
 /** Logins for the images of one job, as the cluster takes them in a secret of the type `kubernetes.io/dockerconfigjson`. */
@@ -19,17 +17,7 @@ export async function loginsFor(
   notes: Notes,
   signal: AbortSignal,
 ): Promise<Auths | null> {
-  const { job, environment } = request;
-  const logins = await openLogins({
-    jobConfig: job.variables.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
-    entryConfig: environment.findLast(({ key }) => key === "DOCKER_AUTH_CONFIG")?.value,
-    operatorConfig: env.DOCKER_AUTH_CONFIG,
-    jobCredentials: job.credentials,
-    configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
-    home: homeDirectory(),
-    env,
-    hide: (secrets) => request.hide?.(secrets),
-  });
+  const logins = await loginsOfJob(request, env);
   for (const warning of logins.warnings) notes.print(warning, "warning");
   const auths: Record<string, Auths[string]> = {};
   for (const image of new Set(images)) {
