@@ -1,55 +1,51 @@
 import { join } from "node:path";
 import type { PrepareRequest } from "../../src/executor/prepare.ts";
-import { homeDirectory } from "../common/home.ts";
 import { openLogins, type RegistryLogins } from "./logins.ts";
 
 const VARIABLE = "DOCKER_AUTH_CONFIG";
 
-type Environment = Readonly<Record<string, string | undefined>>;
+/** The runner's own account. */
+interface Account {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+}
 
-/**
- * The logins that count for a job.
- * @param env the runner's own environment
- */
+/** The logins that count for a job. */
 export async function loginsOfJob(
   { job, environment, hide }: Pick<PrepareRequest, "job" | "environment" | "hide">,
-  env: Environment,
+  account: Account,
 ): Promise<RegistryLogins> {
   return await openLogins({
-    ...operatorSources(environment, env),
-    jobConfig: valueOf(job.variables),
+    ...operatorSources(environment, account),
+    jobConfig: authConfigIn(job.variables),
     jobCredentials: job.credentials,
     hide: (secrets) => hide?.(secrets),
   });
 }
 
-/**
- * The logins that the operator gives to all jobs of an entry.
- * @param environment that of the entry
- * @param env the runner's own
- */
+/** The logins that the operator gives to all jobs of an entry, whose `environment` it is. */
 export async function loginsOfOperator(
   environment: PrepareRequest["environment"],
-  env: Environment,
+  account: Account,
 ): Promise<RegistryLogins> {
   return await openLogins({
-    ...operatorSources(environment, env),
+    ...operatorSources(environment, account),
     jobConfig: undefined,
     jobCredentials: [],
     hide: () => {},
   });
 }
 
-function operatorSources(environment: PrepareRequest["environment"], env: Environment) {
+function operatorSources(environment: PrepareRequest["environment"], { env, home }: Account) {
   return {
-    entryConfig: valueOf(environment),
+    entryConfig: authConfigIn(environment),
     operatorConfig: env[VARIABLE],
-    configDir: env.DOCKER_CONFIG || join(homeDirectory(), ".docker"),
-    home: homeDirectory(),
+    configDir: env.DOCKER_CONFIG || join(home, ".docker"),
+    home,
     env,
   };
 }
 
-function valueOf(variables: readonly { readonly key: string; readonly value: string }[]): string | undefined {
+function authConfigIn(variables: readonly { readonly key: string; readonly value: string }[]): string | undefined {
   return variables.findLast(({ key }) => key === VARIABLE)?.value;
 }

@@ -2,6 +2,7 @@ import { describeError } from "../../../src/errors.ts";
 import type { HostPlaces } from "../../../src/executor/deps.ts";
 import type { Diagnosis, Doubt } from "../../../src/executor/executor.ts";
 import type { PrepareRequest } from "../../../src/executor/prepare.ts";
+import { homeDirectory } from "../../common/home.ts";
 import { loginsOfOperator } from "../../images/login-sources.ts";
 import { parseReference } from "../../images/reference.ts";
 import type { DockerSettings } from "../settings/settings.ts";
@@ -33,7 +34,7 @@ export async function diagnoseEngine(asked: Diagnosed, signal: AbortSignal): Pro
 
 async function loginDoubts(engine: Engine, asked: Diagnosed, signal: AbortSignal): Promise<Doubt[]> {
   const { settings, environment, host } = asked;
-  const logins = await loginsOfOperator(environment, host.env);
+  const logins = await loginsOfOperator(environment, { env: host.env, home: homeDirectory() });
   const doubts: Doubt[] = [];
   for (const name of new Set([settings.image ?? "", ...settings.services.map((service) => service.name)])) {
     const reference = parseReference(name.trim());

@@ -2,6 +2,7 @@ import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import type { Notes, PreparedVariables, PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import { gitTrustVariables } from "../../common/git-trust.ts";
+import { homeDirectory } from "../../common/home.ts";
 import { loginsOfJob } from "../../images/login-sources.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { type Wanted, wantedImages } from "../../images/wanted.ts";
@@ -67,7 +68,7 @@ export async function openScene(options: PrepareJobOptions, notes: Notes): Promi
   for (const warning of [...wanted.warnings, ...naming.warnings]) notes.print(warning, "warning");
   const buildsDir = deps.entry.buildsDir ?? DEFAULT_BUILDS_DIR;
   const places = choosePlaces({ buildsDir, settings, request, slot });
-  const logins = await loginsOfJob(request, deps.host.env);
+  const logins = await loginsOfJob(request, { env: deps.host.env, home: homeDirectory() });
   for (const warning of logins.warnings) notes.print(warning, "warning");
   const source = createImageSource(engine, logins, notes, options.uses);
   const began = performance.now();

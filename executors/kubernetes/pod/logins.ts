@@ -1,4 +1,5 @@
 import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
+import { homeDirectory } from "../../common/home.ts";
 import { loginsOfJob } from "../../images/login-sources.ts";
 import { DOCKER_HUB, parseReference } from "../../images/reference.ts";
 
@@ -17,7 +18,7 @@ export async function loginsFor(
   notes: Notes,
   signal: AbortSignal,
 ): Promise<Auths | null> {
-  const logins = await loginsOfJob(request, env);
+  const logins = await loginsOfJob(request, { env, home: homeDirectory() });
   for (const warning of logins.warnings) notes.print(warning, "warning");
   const auths: Record<string, Auths[string]> = {};
   for (const image of new Set(images)) {
