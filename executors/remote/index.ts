@@ -1,7 +1,7 @@
 /** Files and processes of a job where the only tool is a POSIX shell: what the executors for containers and far hosts share. */
 export type { Ended, NamedProcess } from "../common/processes/say-ended.ts";
 export { argvOf } from "./argv.ts";
-export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
+export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess, ScriptCommands } from "./commands.ts";
 export { durableCommands } from "./durable/durable.ts";
 export { remoteFiles } from "./files/files.ts";
 export { keepingByChanges } from "./files/keep-by-changes.ts";
