@@ -117,8 +117,8 @@ next_of() { # first piece that begins at $1 or later, but for its own
   next=
   for piece in "$dir"/o.*; do
     is_piece "$piece" || continue
-    begins=$((\${piece##*.} - ${OFFSET_BASE}))
-    if [ $begins -gt "$1" ]; then next=$piece; return; fi
+    other=$((\${piece##*.} - ${OFFSET_BASE}))
+    if [ $other -gt "$1" ]; then next=$piece; return; fi
   done
 }
 gone() { printf '\\nfollowed gone gone \\n' >&2; exit 0; }
