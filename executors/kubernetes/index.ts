@@ -1,24 +1,23 @@
-import { z } from "zod";
 import { describeError } from "../../src/errors.ts";
 import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
-import type { Notes, PrepareRequest } from "../../src/executor/prepare.ts";
+import type { AdoptRequest, Note, Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { never, unlessAborted } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";
 import { ownImageAsService } from "../images/own-image.ts";
 import { openAccess } from "./access/access.ts";
-import { podsPath } from "./api/pods.ts";
 import { ApiFailure } from "./api/status.ts";
-import type { PodView } from "./api/watch.ts";
-import { cleanUpJob, within } from "./clean-up/clean-up.ts";
-import { isProven } from "./clean-up/ownership.ts";
+import { within } from "./clean-up/clean-up.ts";
+import { recoverJob } from "./clean-up/recover.ts";
 import { createSweeper } from "./clean-up/sweep.ts";
 import { createAdmission } from "./job/admission.ts";
 import { type Cluster, connectCluster, locationOf } from "./job/cluster.ts";
+import { readHandle } from "./job/handle.ts";
 import { prepareJob } from "./job/prepare.ts";
+import { createSlots, createStay } from "./job/stay.ts";
 import { buildDirsAreApart } from "./pod/places.ts";
 import { choose } from "./settings/overwrites.ts";
 import type { KubernetesSettings } from "./settings/settings.ts";
@@ -27,27 +26,20 @@ import { words } from "./words.ts";
 
 const SHELLS = ["bash", "sh"] as const satisfies readonly ShellName[];
 
-/** What a dead runner's job has left behind, and where. */
-const noteSchema = z.object({
-  kind: z.literal("kubernetes-job"),
-  server: z.string(),
-  namespace: z.string(),
-  /** In whose name the job was; older notes do not say it. */
-  installation: z.string().optional(),
-});
-
 /** The API server may be far away, and its answer may pass through a cloud's gateways. */
 const LOOKS = { freshMs: 5000, staleMs: 30_000, limitMs: 10_000 };
 const UNDO_MS = 60_000;
-/** All jobs that died with the runner are reported within a minute; a node that does not answer must not hold that up. */
-const RECOVERY_WAIT_MS = 20_000;
+/** As long as a script may run whose pod nobody hears of. */
+const ADOPT_MS = 300_000;
+const NOT_DURABLE =
+  "A restart of the runner ends this job: it logs in to the cluster with a token of its own (KUBERNETES_BEARER_TOKEN)";
 /** For this long after the public helper image could not be pulled, jobs do not try it again. */
 const REST_MS = 600_000;
 
 function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDeps): Executor {
   const { log, entry } = deps;
-  const sweeper = createSweeper(settings.cleanupGraceSeconds, log);
-  const slots = new Map<string, Set<number>>();
+  const sweeper = createSweeper(settings.cleanupGraceSeconds, log, deps.host.isKept);
+  const slots = createSlots();
   /** Connections of jobs that log in with a token of their own, until nothing of these jobs is left. */
   const ownConnections = new Set<Cluster>();
   let missing: { readonly until: number; readonly why: string } | null = null;
@@ -66,25 +58,6 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     return unlessAborted(finding, signal);
   };
 
-  const takeSlot = ({ runnerId, job }: PrepareRequest): { readonly number: number; free(): void } => {
-    const key = `${runnerId}/${job.projectId}`;
-    const taken = slots.get(key) ?? new Set();
-    slots.set(key, taken);
-    let number = 0;
-    while (taken.has(number)) number++;
-    taken.add(number);
-    let held = true;
-    return {
-      number,
-      free: () => {
-        if (!held) return;
-        held = false;
-        taken.delete(number);
-        if (taken.size === 0 && slots.get(key) === taken) slots.delete(key);
-      },
-    };
-  };
-
   const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment> => {
     const chosen = choose(settings, request);
     const { bearerToken } = chosen;
@@ -96,43 +69,17 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
     if (!shared) ownConnections.add(found);
     const namespace = chosen.namespace ?? found.namespace;
     const { api } = found;
-    const views: PodView[] = [];
-    const slot = takeSlot(request);
-    let pod = "";
-    let work: Promise<void> | null = null;
+    const slot = slots.take(request);
     const leave = (): void => {
       slot.free();
       if (ownConnections.delete(found)) void found.close();
     };
-    const remove = async (until: AbortSignal): Promise<void> => {
-      const { jobKey } = request;
-      const graceSeconds = settings.cleanupGraceSeconds;
-      // Where other jobs get the same directory, nothing of this one may write to it any more.
-      const waitMs = settings.volumes.length > 0 ? Infinity : 0;
-      try {
-        await within(settings.cleanupLimitMs, until, (limit) =>
-          cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs, ...(pod === "" ? {} : { pod }) }, limit),
-        );
-      } catch (error) {
-        work = null;
-        // Something of it may still run in the builds directory: nobody else gets that meanwhile.
-        sweeper.suspect({ api, namespace }, jobKey, leave);
-        throw error;
-      } finally {
-        for (const view of views) view.close();
-      }
-      leave();
-    };
-    const destroy = (until: AbortSignal): Promise<void> => {
-      work ??= remove(until);
-      return work;
-    };
-    const kill = async (): Promise<void> => {
-      const call = { what: `end the pod ${pod}`, method: "DELETE", path: podsPath(namespace, pod) } as const;
-      const body = { apiVersion: "v1", kind: "DeleteOptions", gracePeriodSeconds: 1 };
-      await within(UNDO_MS, never, (limit) => api.call({ ...call, body }, limit));
-    };
+    const stay = createStay({ cluster: found, namespace, jobKey: request.jobKey, settings, sweeper, leave });
+    const lasting = entry.durable === true && entry.ephemeral !== true;
+    // With a token of the job's own, nobody else could log in.
+    if (lasting && !shared) notes.print(NOT_DURABLE, "warning");
     try {
+      await sweeper.settle(request.jobKey, settings.volumes.length > 0 ? Infinity : 0, signal);
       await found.checkRights(namespace, signal);
       const { owner, alone } = await found.ownership(namespace, signal);
       if (shared && alone) sweeper.look({ api, namespace }, owner);
@@ -152,23 +99,34 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
           onHelperMissing: (why) => {
             missing ??= { until: performance.now() + REST_MS, why };
           },
-          onPod: (name, view) => {
-            pod = name;
-            views.push(view);
-          },
-          destroy,
-          kill,
+          stay,
+          lasting: lasting && shared,
         },
         notes,
         signal,
       );
     } catch (error) {
       outlook.doubt();
-      await within(UNDO_MS, never, destroy).catch((cause: unknown) => {
+      await within(UNDO_MS, never, stay.destroy).catch((cause: unknown) => {
         log.warn("What was prepared for a job could not be removed", { problem: describeError(cause) });
       });
       // The API may still carry out a request that was given up.
       if (signal.aborted && shared) sweeper.suspect({ api, namespace }, request.jobKey);
+      throw error;
+    }
+  };
+
+  const adopt = async (request: AdoptRequest, handle: Note, signal: AbortSignal): Promise<Environment> => {
+    const known = readHandle(handle);
+    const found = await cluster(signal);
+    const slot = slots.retake(request, known.slot);
+    const { namespace } = known;
+    const stay = createStay({ cluster: found, namespace, jobKey: request.jobKey, settings, sweeper, leave: slot.free });
+    try {
+      const { adoptJob } = await import("./job/adopt.ts");
+      return await adoptJob({ cluster: found, settings, deps, request, stay, known, handle }, signal);
+    } catch (error) {
+      stay.letGo();
       throw error;
     }
   };
@@ -209,54 +167,14 @@ function createKubernetesExecutor(settings: KubernetesSettings, deps: ExecutorDe
       return locationOf(await openAccess({ connection: settings.connection, env, working }));
     },
     prepare,
+    adopt,
+    adoptMs: ADOPT_MS,
     diagnose: async (_, signal) => {
       const { checkRights, namespace, server } = await cluster(signal);
       await checkRights(namespace, signal);
       return { state: `${server} gives the rights that jobs in the namespace ${namespace} need` };
     },
-    recover: async (jobKey, notes, signal) => {
-      const done: string[] = [];
-      const left: string[] = [];
-      const places = new Map<string, z.output<typeof noteSchema>>();
-      for (const note of notes) {
-        const known = noteSchema.safeParse(note);
-        if (known.success) places.set(JSON.stringify(known.data), known.data);
-      }
-      for (const { server, namespace, installation } of places.values()) {
-        try {
-          const found = await cluster(signal);
-          if (found.server !== server) {
-            left.push(`could not look after its pod in ${server}, because the entry names ${found.server} now`);
-            continue;
-          }
-          const { api } = found;
-          const { owner, alone } = await found.ownership(namespace, signal);
-          if (alone && installation !== undefined && isProven(installation) && installation !== owner.installation) {
-            left.push(
-              `left its pod in the namespace "${namespace}" to another runner, which works with a copy of this one's state directory`,
-            );
-            continue;
-          }
-          const graceSeconds = settings.cleanupGraceSeconds;
-          const { pods, staying, secrets } = await within(settings.cleanupLimitMs, signal, (limit) =>
-            cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs: RECOVERY_WAIT_MS }, limit),
-          );
-          if (staying > 0) {
-            left.push(
-              `told ${pods === 1 ? "its pod" : `its ${pods} pods`} in the namespace "${namespace}" to end, which takes longer`,
-            );
-          } else if (pods > 0)
-            done.push(`removed ${pods === 1 ? "1 pod" : `${pods} pods`} and what ran in ${pods === 1 ? "it" : "them"}`);
-          else if (secrets > 0) done.push("removed its logins");
-          // The API may still carry out a request that was under way when the runner died.
-          sweeper.suspect({ api, namespace }, jobKey);
-        } catch (error) {
-          signal.throwIfAborted();
-          left.push(`could not remove its pod in the namespace "${namespace}" of ${server}: ${describeError(error)}`);
-        }
-      }
-      return { done, left };
-    },
+    recover: async (jobKey, notes, signal) => await recoverJob({ cluster, settings, sweeper }, jobKey, notes, signal),
     close: async () => {
       await sweeper.close();
       for (const own of ownConnections) await own.close();
@@ -279,6 +197,7 @@ export default defineExecutor({
   tables: [{ name: "kubernetes", required: true, schema: checkedTable }],
   buildDirsAreApart: ({ kubernetes }, buildsDir) => buildDirsAreApart(settingsOf(kubernetes), buildsDir),
   shells: SHELLS,
+  canOutlive: true,
   // Without a table, after a crash whose entry is gone from the configuration, the cluster is where it is by default.
   create: ({ kubernetes }, deps) => createKubernetesExecutor(settingsOf(kubernetes), deps),
 });

@@ -37,3 +37,25 @@ export interface RemoteCommands {
   /** @throws {SystemFailure} it could not be started */
   start(command: RemoteCommand, signal: AbortSignal): Promise<RemoteProcess>;
 }
+
+/** A program that may outlive whoever starts it, where what starts it can do so. */
+export interface LastingCommand extends RemoteCommand {
+  readonly lasting?: Lasting;
+}
+
+/** What is written down of a program, so that another process finds it again. */
+export interface Lasting {
+  /** Where its files are going to be; kept before anything is there. */
+  begins(directory: string): void;
+  /** It runs: from now on it is never started again. */
+  started(): void;
+  /** Bytes of its output that nobody will ask for again. */
+  settled(): number;
+  /** Another process has begun it: what runs is gone on with from this byte of its output, what does not is started. */
+  readonly resume?: { readonly directory: string; readonly started: boolean; readonly from: number };
+}
+
+/** As `RemoteCommands`, for scripts: `lasting` means nothing to those whose programs end with their connection. */
+export interface ScriptCommands {
+  start(command: LastingCommand, signal: AbortSignal): Promise<RemoteProcess>;
+}

@@ -1,7 +1,7 @@
 /** Files and processes of a job where the only tool is a POSIX shell: what the executors for containers and far hosts share. */
 export type { Ended, NamedProcess } from "../common/processes/say-ended.ts";
 export { argvOf } from "./argv.ts";
-export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess } from "./commands.ts";
+export type { RemoteCommand, RemoteCommands, RemoteExit, RemoteProcess, ScriptCommands } from "./commands.ts";
 export { durableCommands } from "./durable/durable.ts";
 export { remoteFiles } from "./files/files.ts";
 export { keepingByChanges } from "./files/keep-by-changes.ts";
@@ -11,4 +11,4 @@ export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./proces
 export { type RemoteScriptHost, runRemoteScript } from "./processes/script.ts";
 export { lastLine, quoted, type RemoteResult, runToEnd } from "./run-to-end.ts";
 export { openRemoteTerminal, type RemotePty, type RemoteTerminalHost } from "./terminal.ts";
-export { probeTools, type RemoteTools } from "./tools.ts";
+export { probeTools, type RemoteTools, storedTools, storeTools } from "./tools.ts";

@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { RemoteCommands } from "./commands.ts";
 import { runToEnd } from "./run-to-end.ts";
@@ -92,4 +93,24 @@ export async function probeTools(commands: RemoteCommands, signal: AbortSignal):
     tar: oneOf(["gnu", "bsd", "plain"], said.get("form")),
     exactRead: oneOf(["head", "dd"], said.get("exact")),
   };
+}
+
+const storedSchema = z.object({
+  sh: z.string(),
+  bash: z.string().nullable(),
+  programs: z.array(z.tuple([z.enum(PROGRAMS), z.string()])),
+  uid: z.number(),
+  gid: z.number(),
+  stat: z.enum(["find -printf", "stat -c", "stat -f"]).nullable(),
+  tar: z.enum(["gnu", "bsd", "plain"]).nullable(),
+  exactRead: z.enum(["head", "dd"]).nullable(),
+});
+
+/** Tools as a note has them, for who finds the place again without a look at it. */
+export const storedTools = storedSchema.transform(
+  ({ programs, ...tools }): RemoteTools => ({ ...tools, programs: new Map(programs) }),
+);
+
+export function storeTools({ programs, ...tools }: RemoteTools): z.input<typeof storedSchema> {
+  return { ...tools, programs: [...programs] };
 }

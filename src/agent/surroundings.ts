@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { EntrySettings, HostPlaces } from "../executor/deps.ts";
 import type { StateDir } from "../journal/state/state-dir.ts";
 
@@ -10,9 +12,17 @@ export const WITHOUT_ENTRY: EntrySettings = {
 };
 
 export function hostPlaces(
-  { path, scratchDir }: Pick<StateDir, "path" | "scratchDir">,
+  { path, scratchDir, jobsDir }: Pick<StateDir, "path" | "scratchDir"> & Partial<Pick<StateDir, "jobsDir">>,
   working: string,
   env: HostPlaces["env"],
 ): HostPlaces {
-  return { working, scratch: scratchDir, keepDir: path, env };
+  return {
+    ...{ working, scratch: scratchDir, keepDir: path, env },
+    ...(jobsDir === undefined ? {} : { isKept: (jobKey) => hasLife(jobsDir, jobKey) }),
+  };
+}
+
+/** Keys are read off what anybody may have made. */
+function hasLife(jobsDir: string, jobKey: string): boolean {
+  return /^[a-z0-9-]+$/.test(jobKey) && existsSync(join(jobsDir, jobKey, "life"));
 }

@@ -35,6 +35,11 @@ export interface HostPlaces {
   readonly scratch: string;
   /** Lasts over restarts, private to the runner, shared by all entries: names there begin with the executor's. */
   readonly keepDir: string;
+  /**
+   * Whether the job of this key is kept, to be gone on with: what it has is no leftover, whichever process made it.
+   * Absent: none is kept.
+   */
+  readonly isKept?: (jobKey: string) => boolean;
   /** The runner's own environment: where engines, keys and helpers of logins are. */
   readonly env: Readonly<Record<string, string | undefined>>;
 }

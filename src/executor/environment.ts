@@ -2,7 +2,7 @@ import type { Readable, Writable } from "node:stream";
 import type { JobUsage, StageName, Variable } from "../job/job.ts";
 import type { ScriptParts, ShellCommand, ShellName, Tone } from "../shell.ts";
 import type { Workspace } from "../workspace.ts";
-import type { Note } from "./prepare.ts";
+import type { Note, Notes } from "./prepare.ts";
 
 /**
  * One job's surroundings. Whether it is a directory, a container or a far host shows nowhere else. Scripts come one after the
@@ -31,6 +31,11 @@ export interface Environment {
   readonly scriptsBy?: string;
   /** By which the runner's next process finds it again, with its scripts. No secrets. Absent: it ends with this process. */
   readonly handle?: Note;
+  /**
+   * Told once where it was adopted, before its next script: what it says beside scripts goes there from then on.
+   * @param since when nobody looked after it any more, by this machine's clock
+   */
+  adopted?(notes: Notes, since: Date): void;
   /** Longest clean-up, where that may take longer than usual. */
   readonly destroyMs?: number;
   /** Told before each stage of the plan, with whether the job has failed by then. */

@@ -108,9 +108,12 @@ export interface Executor {
   /**
    * The environment of a job that an earlier process of the runner has prepared, by its `handle`. What runs in it goes on, and is
    * not touched: the job's scripts are gone on with by `ScriptKeeping.resume`. Absent: jobs end with the process.
-   * @throws {SystemFailure} it is gone, or somebody else's by now; `retry`: it may only not be reached
+   * @throws {SystemFailure} it is gone, or somebody else's by now; `retry`: it may only not be reached. Where the loss of it has words
+   * of its own, the job's next script may say them instead, unless `request.fresh`
    */
   adopt?(request: AdoptRequest, handle: Note, signal: AbortSignal): Promise<Environment>;
+  /** Longest that `adopt` may take, where what it has to reach may be away for longer than usual. */
+  readonly adoptMs?: number;
   /**
    * A reload changed what concerns this executor: `tables` as they are given to `create`, and the entry's word. `true`: it works by
    * these from now on, and jobs that are prepared go on as they are. Otherwise another executor takes its place, and this one is

@@ -55,7 +55,10 @@ export interface PrepareRequest {
 export type AdoptRequest = Pick<
   PrepareRequest,
   "job" | "jobKey" | "runnerId" | "concurrentId" | "projectPath" | "trust" | "remember"
->;
+> & {
+  /** No script of it has begun: where its surroundings are gone, it gets others. */
+  readonly fresh?: boolean;
+};
 
 /** JSON that survives a restart. */
 export type Note = { readonly [key: string]: string | number | boolean | null | readonly string[] };

@@ -15,11 +15,14 @@ export interface Positions {
   end(): void;
 }
 
-/** @param settle what waits to become a line becomes one */
+/**
+ * @param position `null`: that cannot be told now, and what was kept holds
+ * @param settle what waits to become a line becomes one
+ */
 export function createPositions(
   keeper: TraceKeeper,
   spool: Pick<Spool, "size" | "broken" | "onGrowth">,
-  position: () => TracePosition,
+  position: () => TracePosition | null,
   settle: () => void,
 ): Positions {
   let next: TracePosition | undefined;
@@ -38,7 +41,9 @@ export function createPositions(
   function note(): void {
     clearTimeout(timer);
     timer = undefined;
-    last = position();
+    const here = position();
+    if (here === null) return;
+    last = here;
     lastMs = performance.now();
     next = last;
     confirm();
@@ -47,7 +52,8 @@ export function createPositions(
   function isDue(): boolean {
     if (next !== undefined) return false;
     const here = position();
-    const far = here.chain.at - last.chain.at >= EVERY_BYTES || here.spool - last.spool >= EVERY_BYTES;
+    if (here === null) return false;
+    const far = last === null || here.chain.at - last.chain.at >= EVERY_BYTES || here.spool - last.spool >= EVERY_BYTES;
     return far || performance.now() - lastMs >= EVERY_MS;
   }
 

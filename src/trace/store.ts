@@ -36,6 +36,11 @@ export interface Store {
   /** The same, and nothing that an earlier process had comes any more. */
   settle(): void;
   readonly position: Omit<TracePosition, "chain">;
+  /**
+   * `position` is where it has come to. With times it is not while what was there before comes once more: how much of the spool
+   * that is shows when it is over.
+   */
+  readonly located: boolean;
 }
 
 /** @throws {SystemFailure} `spool` does not reach to the position to go on from */
@@ -236,6 +241,9 @@ function createStore(spool: Spool, options: TraceOptions, given: Replay | null, 
       replay = null;
       sayLater();
       sayAsides();
+    },
+    get located() {
+      return replay === null || stamper === null;
     },
     get position() {
       return {

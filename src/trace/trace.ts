@@ -35,7 +35,10 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
   const { keeper, resume } = options;
   const chain = createChain(patterns, resume?.position.chain);
   const position = (): TracePosition => ({ ...store.position, chain: chain.state() });
-  const positions = keeper === undefined ? undefined : createPositions(keeper, spool, position, store.flush);
+  const positions =
+    keeper === undefined
+      ? undefined
+      : createPositions(keeper, spool, () => (store.located ? position() : null), store.flush);
   const listeners = new Set<() => void>();
   /** What the runner itself has to say waits its turn between the writes of the script, as one of them. */
   const turns = new WeakMap<Uint8Array, () => void>();

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { OwnLine, TraceKeeper, TraceOptions, TracePosition } from "../../src/trace/contract.ts";
 import { openTrace } from "../../src/trace/trace.ts";
@@ -63,3 +64,39 @@ test("where output has come to is kept soon, also when nothing follows it", asyn
   await expect.poll(() => kept.positions.at(-1)?.chain.at, { timeout: 5000 }).toBe(12);
   await trace.close();
 });
+
+test.each([true, false])(
+  "who goes on and gets nothing leaves the next one where it was (with times: %s)",
+  async (stamped) => {
+    const kept = keeping();
+    const more = stamped ? { stamps: true as const } : {};
+    const lines = (from: number, to: number): string =>
+      Array.from({ length: to - from }, (_, index) => `line ${from + index}\n`).join("");
+    const first = await openTrace(options({ ...more, keeper: kept.keeper }));
+    await new Promise((resolve) => first.output.write(lines(0, 10), resolve));
+    await first.flush();
+    const position = kept.positions.at(-1);
+    if (position === undefined) throw new Error("no position was kept");
+    await new Promise((resolve) => first.output.write(lines(10, 30), resolve));
+    await first.flush();
+    // It is killed before it notes where it is.
+    await first.close();
+    const next = keeping();
+    const second = await openTrace(options({ ...more, keeper: next.keeper, resume: { position, lines: kept.lines } }));
+    second.aside("nobody looked for a while", "notice");
+    // What is to be noted is noted within 250 ms.
+    await wait(600);
+    await second.letGo();
+    await second.close();
+    const last = next.positions.at(-1) ?? position;
+    const whole = { position: last, lines: [...kept.lines, ...next.lines] };
+    const third = await openTrace(options({ ...more, resume: whole }));
+    third.output.write(lines(0, 40).slice(last.chain.at - last.chain.behind));
+    await third.close();
+    // A header with a plus goes on with the line before.
+    const text = readFileSync(join(dir, "trace"), "utf8")
+      .replace(/\n\S+Z \S+\+/g, "")
+      .replace(/^\S+Z \S+ /gm, "");
+    expect(text).toBe(lines(0, 40));
+  },
+);

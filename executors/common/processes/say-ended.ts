@@ -1,4 +1,5 @@
 import type { Writable } from "node:stream";
+import type { ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { Tone } from "../../../src/shell.ts";
 import type { Forwarding } from "./forward.ts";
 
@@ -33,6 +34,11 @@ export function say(output: Writable, reader: Forwarding, tone: keyof typeof TON
 /** The same as a function of what is said. */
 export function sayingTo(output: Writable, reader: Forwarding): Say {
   return (tone, text) => say(output, reader, tone, text);
+}
+
+/** What is said while a script is kept is no part of its output. */
+export function sayerOf(keeping: Pick<ScriptKeeping, "say"> | undefined, otherwise: Say): Say {
+  return keeping === undefined ? otherwise : (tone, text) => keeping.say(text, tone);
 }
 
 /** Says a line of the runner's own in a trace. */

@@ -8,6 +8,7 @@ const terminated = z.object({
   exitCode: z.number().default(0),
   reason: z.string().default(""),
   message: z.string().default(""),
+  finishedAt: z.string().nullish(),
 });
 const container = z.object({
   name: z.string(),

@@ -29,6 +29,11 @@ export function isProven(installation: string): boolean {
   return !installation.endsWith(UNPROVEN);
 }
 
+/** The name by itself: a login may get the right to leases, or lose it, while a job runs. */
+export function bare(installation: string): string {
+  return isProven(installation) ? installation : installation.slice(0, -UNPROVEN.length);
+}
+
 export function createOwnerships(api: Api, { host, log }: Pick<ExecutorDeps, "host" | "log">): Ownerships {
   const self = `${process.pid}-${Math.round(performance.timeOrigin)}`;
   const given = givenInstallation(host.env);

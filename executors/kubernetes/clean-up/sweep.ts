@@ -19,7 +19,22 @@ export interface Sweeper {
    * @param onEnd told once nothing of it is there any more, or all tries are used up
    */
   suspect(place: Whereabouts, jobKey: string, onEnd?: () => void): void;
+  /**
+   * The job gets a pod again: what it may have left is removed now, and not looked for any more, as what is there later is its own.
+   * @param waitMs how long until that is gone
+   * @throws {SystemFailure} it could not be removed; it is looked for again
+   */
+  settle(jobKey: string, waitMs: number, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
+}
+
+interface Suspect {
+  readonly place: Whereabouts;
+  readonly jobKey: string;
+  readonly onEnd: () => void;
+  /** Ends the looks. */
+  readonly settled: AbortController;
+  looking: Promise<void>;
 }
 
 /** Time from the first job to the first look: by then the jobs in the journal have been cleaned up after. */
@@ -29,8 +44,14 @@ const EVERY_MS = 600_000;
 const AGAIN_MS = [3000, 20_000, 120_000, 600_000, 3_600_000];
 const LIMIT_MS = 120_000;
 
-export function createSweeper(graceSeconds: number, log: Log): Sweeper {
+/** @param isKept whether the job of a key may be gone on with, whichever process has made its pod */
+export function createSweeper(
+  graceSeconds: number,
+  log: Log,
+  isKept: (jobKey: string) => boolean = () => false,
+): Sweeper {
   const over = new AbortController();
+  const suspects = new Set<Suspect>();
   const timers = new Set<NodeJS.Timeout>();
   const running = new Set<Promise<void>>();
   const looked = new Map<string, number>();
@@ -46,23 +67,39 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
     timers.add(timer);
   };
 
-  const retry = (place: Whereabouts, jobKey: string, attempt: number, onEnd: () => void): void => {
+  const end = (suspect: Suspect): void => {
+    if (suspects.delete(suspect)) suspect.onEnd();
+  };
+
+  const retry = (suspect: Suspect, attempt: number): void => {
+    const { place, jobKey, settled } = suspect;
     const waitMs = AGAIN_MS[attempt];
     if (waitMs === undefined) {
       log.error("gave up removing what a job left in the cluster", { job_key: jobKey, namespace: place.namespace });
-      onEnd();
+      end(suspect);
       return;
     }
-    later(waitMs, async (signal) => {
+    const look = async (signal: AbortSignal): Promise<void> => {
       try {
         const { pods } = await cleanUpJob({ ...place, jobKey, graceSeconds, waitMs: Infinity }, signal);
         if (pods > 0) log.info("removed what a job had left", { job_key: jobKey, pods });
       } catch {
-        if (!over.signal.aborted) retry(place, jobKey, attempt + 1, onEnd);
+        if (!over.signal.aborted && !settled.signal.aborted) retry(suspect, attempt + 1);
         return;
       }
-      onEnd();
+      end(suspect);
+    };
+    later(waitMs, async (signal) => {
+      if (settled.signal.aborted) return;
+      suspect.looking = look(AbortSignal.any([signal, settled.signal]));
+      await suspect.looking;
     });
+  };
+
+  const suspect = (place: Whereabouts, jobKey: string, onEnd: () => void): void => {
+    const one = { place, jobKey, onEnd, settled: new AbortController(), looking: Promise.resolve() };
+    suspects.add(one);
+    retry(one, 0);
   };
 
   return {
@@ -74,6 +111,7 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
       later(FIRST_MS, async (signal) => {
         try {
           for (const jobKey of await abandonedJobs(api, namespace, owner, signal)) {
+            if (isKept(jobKey)) continue;
             const { pods } = await cleanUpJob({ api, namespace, jobKey, graceSeconds, waitMs: 0 }, signal);
             log.info("removed what a job of an earlier runner process had left", { job_key: jobKey, pods });
           }
@@ -82,7 +120,22 @@ export function createSweeper(graceSeconds: number, log: Log): Sweeper {
         }
       });
     },
-    suspect: (place, jobKey, onEnd = () => {}) => retry(place, jobKey, 0, onEnd),
+    suspect: (place, jobKey, onEnd = () => {}) => suspect(place, jobKey, onEnd),
+    settle: async (jobKey, waitMs, signal) => {
+      for (const one of [...suspects].filter((other) => other.jobKey === jobKey)) {
+        const { place, onEnd, settled } = one;
+        settled.abort(new Error("the job goes on"));
+        await one.looking;
+        if (!suspects.delete(one)) continue;
+        try {
+          await cleanUpJob({ ...place, jobKey, graceSeconds, waitMs }, signal);
+        } catch (error) {
+          suspect(place, jobKey, onEnd);
+          throw error;
+        }
+        onEnd();
+      }
+    },
     close: async () => {
       over.abort(new Error("closing"));
       for (const timer of timers) clearTimeout(timer);

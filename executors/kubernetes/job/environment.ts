@@ -1,6 +1,7 @@
 import type { Writable } from "node:stream";
-import { SystemFailure } from "../../../src/errors.ts";
-import type { Environment, Exit, JobLocation, Script } from "../../../src/executor/environment.ts";
+import { handsOver, SystemFailure } from "../../../src/errors.ts";
+import type { Environment, Exit, JobLocation, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
+import type { Note, Notes } from "../../../src/executor/prepare.ts";
 import type { Argv, ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { gitTrust } from "../../common/git-trust.ts";
@@ -20,8 +21,9 @@ import {
 } from "../../remote/index.ts";
 import type { Places } from "../pod/places.ts";
 import { TABLE } from "../settings/settings.ts";
+import { GIVE_AWAY, OOM_COUNT } from "./containers/places-program.ts";
 import { OutOfMemory } from "./failures.ts";
-import { GIVE_AWAY, OOM_COUNT } from "./places-program.ts";
+import type { KnownContainer } from "./handle.ts";
 import { createPodMeter } from "./usage.ts";
 
 /** A container that runs, as scripts and file work use it. */
@@ -39,6 +41,8 @@ export interface JobContainer {
   lost(signal: AbortSignal): Promise<Error | null>;
   /** Resolves with the reason once nothing more can run in it. */
   whenLost(signal: AbortSignal): Promise<Error>;
+  /** By which a later process opens it again. */
+  readonly known: KnownContainer;
 }
 
 export interface EnvironmentOptions {
@@ -47,7 +51,7 @@ export interface EnvironmentOptions {
   readonly build: JobContainer;
   /** The container of the runner's own scripts; it may be the build container itself. */
   readonly helper: JobContainer;
-  readonly places: Places;
+  readonly places: Pick<Places, "buildsDir" | "root" | "tmpDir" | "scriptsDir">;
   readonly slot: number;
   readonly host: string;
   readonly location: JobLocation;
@@ -58,6 +62,8 @@ export interface EnvironmentOptions {
   readonly destroy: (signal: AbortSignal) => Promise<void>;
   /** How long that may take. */
   readonly destroyMs: number;
+  /** By which the runner's next process finds it; absent: it ends with this one. */
+  readonly handle: Note | undefined;
 }
 
 /** If a stop takes this much longer than its grace period, the pod itself is ended. */
@@ -73,6 +79,11 @@ export function areApart(build: JobContainer, helper: JobContainer): boolean {
 
 /** Has a program's files be its group's, too. */
 const FOR_GROUP: readonly string[] = ["sh", "-c", 'umask 002; exec "$@"', "alloy-runner"];
+
+/** What is said while a script is kept is no part of its output. */
+function printerOf(keeping: ScriptKeeping | undefined, output: Writable): Notes["print"] {
+  return keeping === undefined ? notesOn(output).print : (text, tone = "plain") => keeping.say(text, tone);
+}
 
 /** Makes the environment of one job in a pod. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
@@ -110,9 +121,19 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     };
   };
 
+  /** What the next process has to know of a container's past is noted with the script's place. */
+  const suitedToKeep = ({ keeping, ...script }: Script, name: string): Script => {
+    // Of a job that ends with this process nobody goes on with anything.
+    if (keeping === undefined || options.handle === undefined) return script;
+    const before = keeping.resume?.place.oomKilled;
+    if (typeof before === "number") oomKilled.set(name, before);
+    const begins = (place: Note): void => keeping.begins({ ...place, oomKilled: oomKilled.get(name) ?? 0 });
+    return { ...script, keeping: { ...keeping, begins } };
+  };
+
   const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
     const container = script.runIn === "build" ? build : helper;
-    const notes = notesOn(output);
+    const print = printerOf(script.keeping, output);
     const where = `the ${container.name} container (image ${container.image})`;
     // sh runs the same text, so the helper needs no bash where only the job's image has one.
     const isBash = script.command.argv[0] === "bash" && container.tools.bash === null;
@@ -125,7 +146,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       // It belongs to the user who runs scripts there.
       directory: apart && container === helper ? `${places.scriptsDir}.helper` : places.scriptsDir,
       onWeather: (news) =>
-        notes.print(
+        print(
           news === "lost"
             ? "The connection to the pod is lost; the script goes on, and so does its output once the cluster answers"
             : "The connection to the pod is back",
@@ -161,7 +182,10 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       both,
     );
     try {
-      return await stoppable(running, both, killGraceMs + STUCK_MS, options.kill);
+      const force = async (): Promise<void> => {
+        if (!handsOver(both)) await options.kill();
+      };
+      return await stoppable(running, both, killGraceMs + STUCK_MS, force);
     } finally {
       over.abort(new Error("the script has ended"));
     }
@@ -173,7 +197,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 
   /** Tells that the kernel has killed processes for want of memory: `Killed` alone does not say why. */
-  const sayOutOfMemory = async (container: JobContainer, output: Writable, signal: AbortSignal): Promise<void> => {
+  const sayOutOfMemory = async (container: JobContainer, print: Notes["print"], signal: AbortSignal): Promise<void> => {
     const { name, commands, memoryLimit } = container;
     const { code, stdout } = await runToEnd(commands, { script: OOM_COUNT, args: [] }, 1024, signal);
     const count = code === 0 ? Number(stdout.toString("utf8").trim()) : 0;
@@ -183,7 +207,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     const what = more === 1 ? "a process" : `${more} processes`;
     const key = name === "helper" ? "helper_memory_limit" : "memory_limit";
     const limit = memoryLimit === "" ? "" : `; the ${name} container may use ${memoryLimit} (${key} in [${TABLE}])`;
-    notesOn(output).print(`Out of memory: the kernel killed ${what} of the job${limit}`, "error");
+    print(`Out of memory: the kernel killed ${what} of the job${limit}`, "error");
   };
 
   return {
@@ -196,26 +220,32 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     host: options.host,
     location: options.location,
     buildsDir,
-    run: async (script, output, signal) => {
-      signal.throwIfAborted();
+    run: async (given, output, signal) => {
+      const container = given.runIn === "build" ? build : helper;
+      const script = suitedToKeep(given, container.name);
+      const { keeping } = script;
+      // What was begun before is ended where that is wanted by now.
+      if (keeping?.resume === undefined || handsOver(signal)) signal.throwIfAborted();
+      const print = printerOf(keeping, output);
       using _ = meter.script();
+      let exit: Exit;
       try {
-        const exit = await run(script, output, signal);
-        const container = script.runIn === "build" ? build : helper;
+        exit = await run(script, output, signal);
         if (exit.code !== 0) {
           // If the pod is deleted or the container ends, a script looks as if a signal had killed it.
           const loss = exit.code === 137 || exit.code === 143 ? await lossWithin(container) : null;
           if (loss !== null) throw loss;
-          await sayOutOfMemory(container, output, signal).catch(() => signal.throwIfAborted());
+          await sayOutOfMemory(container, print, signal).catch(() => signal.throwIfAborted());
         }
         if (script.runIn === "helper") await giveAway(signal);
-        return exit;
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof OutOfMemory)) throw error;
-        notesOn(output).print(error.message, "error");
-        return { code: 137, signal: "SIGKILL" };
+        print(error.message, "error");
+        exit = { code: 137, signal: "SIGKILL" };
       }
+      await keeping?.ended(exit);
+      return exit;
     },
     openTerminal: async (request, signal) => {
       const shell = terminalShell(options.shell, false);
@@ -224,6 +254,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       return await openRemoteTerminal(around, request, signal);
     },
     usage: meter.usage,
+    ...(options.handle === undefined ? {} : { handle: options.handle }),
     destroy: options.destroy,
     destroyMs: options.destroyMs,
   };

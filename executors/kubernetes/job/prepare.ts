@@ -7,7 +7,6 @@ import { PUBLIC_HELPER } from "../../images/public-helper.ts";
 import { nameServices } from "../../images/service-names.ts";
 import { serviceVariables } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
-import type { PodView } from "../api/watch.ts";
 import { mountsOf, patchesOf } from "../pod/from-settings.ts";
 import { isReserved, type Owner, uniqueName } from "../pod/labels.ts";
 import { loginsFor } from "../pod/logins.ts";
@@ -18,12 +17,14 @@ import type { Chosen } from "../settings/overwrites.ts";
 import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
 import { userOf } from "../settings/users.ts";
 import { type Cluster, locationOf } from "./cluster.ts";
-import { describeContainers, makePlaces, shellOf } from "./containers.ts";
+import { describeContainers, makePlaces, shellOf } from "./containers/containers.ts";
 import { createEnvironment } from "./environment.ts";
+import { handleOf } from "./handle.ts";
 import { createLoginSecret } from "./login-secret.ts";
-import { followServices } from "./service-logs.ts";
-import { tellOfEnds, waitForServices } from "./services.ts";
+import { followServices } from "./services/logs.ts";
+import { tellOfEnds, waitForServices } from "./services/services.ts";
 import { startPod } from "./start-pod.ts";
+import type { Stay } from "./stay.ts";
 
 export interface PrepareOptions {
   readonly cluster: Cluster;
@@ -37,15 +38,14 @@ export interface PrepareOptions {
   /** Why the public helper image could not be pulled a short while ago; `null` if it could. */
   readonly helperMissing: string | null;
   onHelperMissing(why: string): void;
-  /** `view` is to be closed once the job is over. */
-  onPod(name: string, view: PodView): void;
-  readonly destroy: (signal: AbortSignal) => Promise<void>;
-  readonly kill: () => Promise<void>;
+  readonly stay: Stay;
+  /** It may outlive this process. */
+  readonly lasting: boolean;
 }
 
 /** Everything that one job runs in: a secret with its logins, and a pod. What was made when this rejects carries the job's key. */
 export async function prepareJob(options: PrepareOptions, notes: Notes, signal: AbortSignal): Promise<Environment> {
-  const { cluster, namespace, owner, settings, deps, request, slot, chosen } = options;
+  const { cluster, namespace, owner, settings, deps, request, slot, chosen, stay } = options;
   const { job, jobKey, runnerId, expand } = request;
   const wanted = wantedImages({
     policy: {
@@ -122,7 +122,7 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
       namespace,
       settings,
       notes,
-      onPod: options.onPod,
+      onPod: stay.pod,
       patches: await patchesOf(settings, deps.host.working),
       parts: {
         unique,
@@ -171,33 +171,28 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
   const shell = shellOf(deps.entry.shell, containers.build);
   await makePlaces(containers, places, notes, signal);
   const place = { api: cluster.api, namespace, pod: pod.name, look: () => pod.view.pod, notes };
+  const named = (all: readonly PodService[]) => all.map(({ wanted: { name }, container }) => ({ name, container }));
   const stopLogs =
-    request.debugServices === true
-      ? followServices({
-          ...place,
-          services: services.map(({ wanted: { name }, container }) => ({ name, container })),
-        })
-      : async () => {};
+    request.debugServices === true ? followServices({ ...place, services: named(services) }) : async () => {};
   const fine = await waitForServices(
     { ...place, services, limitMs: settings.waitForServicesMs, helper: containers.helper.commands },
     signal,
   );
-  const stopTelling = tellOfEnds({ ...place, services: fine });
+  const stopTelling = tellOfEnds({ ...place, services: named(fine) });
+  const host = `pod ${namespace}/${pod.name}${pod.nodeName === "" ? "" : ` on ${pod.nodeName}`}`;
+  const prepared = { server: cluster.server, namespace, owner, pod, host, shell, slot, places, ...containers };
+  const debugServices = request.debugServices === true;
   const environment = createEnvironment({
-    jobKey,
-    shell,
-    ...containers,
-    places,
-    slot,
-    host: `pod ${namespace}/${pod.name}${pod.nodeName === "" ? "" : ` on ${pod.nodeName}`}`,
+    ...{ jobKey, shell, ...containers, places, slot, host },
+    handle: options.lasting ? handleOf({ ...prepared, services: named(fine), debugServices }) : undefined,
     location: locationOf(cluster),
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
-    kill: options.kill,
+    kill: stay.kill,
     destroyMs: settings.cleanupLimitMs,
     destroy: async (until) => {
       await all([stopLogs(), stopTelling()]);
-      await options.destroy(until);
+      await stay.destroy(until);
     },
   });
   return { ...environment, scriptsOver: stopLogs };

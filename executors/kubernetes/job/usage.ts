@@ -1,7 +1,7 @@
 import type { JobUsage } from "../../../src/job/job.ts";
 import { addUsage, groupMemory, groupUsage } from "../../common/processes/group-usage.ts";
 import { type RemoteCommands, runToEnd } from "../../remote/index.ts";
-import { ACCOUNT } from "./places-program.ts";
+import { ACCOUNT } from "./containers/places-program.ts";
 
 /** What the job uses in its pod. */
 export interface PodMeter {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
-import type { RemoteCommand, RemoteCommands } from "../commands.ts";
+import type { RemoteCommand, ScriptCommands } from "../commands.ts";
 import { lastLine, runToEnd } from "../run-to-end.ts";
 import { follow, lastWords } from "./follow.ts";
 import type { DurableOptions } from "./options.ts";
@@ -17,21 +17,33 @@ class NotStarted extends SystemFailure {}
 
 /**
  * Programs that go on where the connection breaks: their output lies in files and is followed from where it was, and their status
- * is in a file that is written when they end. Each program gets all of its stdin, or is not started.
+ * is in a file that is written when they end. Each program gets all of its stdin, or is not started; none is started twice, also
+ * where another process goes on with it.
  */
-export function durableCommands(options: DurableOptions): RemoteCommands {
+export function durableCommands(options: DurableOptions): ScriptCommands {
   const done: string[] = [];
   return {
-    start: async (command, signal) => {
-      const directory = `${options.directory}/${randomBytes(8).toString("hex")}`;
-      try {
-        await begin(options, directory, command, done.splice(0), signal);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (error instanceof NotStarted) throw error;
-        return lastWords(options, directory, error, signal);
+    start: async ({ lasting, ...command }, signal) => {
+      const { resume } = lasting ?? {};
+      const directory = resume?.directory ?? `${options.directory}/${randomBytes(8).toString("hex")}`;
+      if (resume === undefined) lasting?.begins(directory);
+      if (resume?.started !== true) {
+        try {
+          await begin(options, directory, command, done.splice(0), signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          if (error instanceof NotStarted) throw error;
+          return lastWords(options, directory, error, signal);
+        }
+        lasting?.started();
       }
-      return follow(options, directory, () => done.push(directory), signal);
+      const followed = {
+        directory,
+        from: resume?.from ?? 0,
+        ...(lasting === undefined ? {} : { settled: () => lasting.settled() }),
+        onDone: () => done.push(directory),
+      };
+      return follow(options, followed, signal);
     },
   };
 }

@@ -38,6 +38,8 @@ interface From {
   readonly directory: string;
   /** Bytes that have arrived. */
   readonly at: number;
+  /** Bytes that nobody asks for again: the files that hold them may go. */
+  readonly settled: number;
   /** The status has arrived. */
   readonly known: boolean;
   readonly patienceS: number;
@@ -47,10 +49,11 @@ interface From {
 /** What one follower hands on, and how things stand when it ends. */
 async function* followOnce(
   reading: RemoteCommands,
-  { directory, at, known, patienceS, onConnected }: From,
+  { directory, at, settled, known, patienceS, onConnected }: From,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, Followed> {
-  const args = [directory, String(at), String(FOLLOWED_BYTES), known ? "yes" : "no", String(patienceS)];
+  const numbers = [FOLLOWED_BYTES, known ? "yes" : "no", patienceS, Math.min(at, settled)];
+  const args = [directory, String(at), ...numbers.map(String)];
   const process = await reading.start({ script: FOLLOW, args }, signal);
   onConnected?.();
   process.exit.catch(() => {});
@@ -75,7 +78,7 @@ export function lastWords(
   async function* words(): AsyncGenerator<Buffer> {
     using limit = deadline(signal, LAST_WORDS_MS, new SystemFailure("its output does not come"));
     try {
-      yield* followOnce(options.reading, { directory, at: 0, known: false, patienceS: 0 }, limit.signal);
+      yield* followOnce(options.reading, { directory, at: 0, settled: 0, known: false, patienceS: 0 }, limit.signal);
     } catch {
       signal.throwIfAborted();
     }
@@ -89,15 +92,25 @@ export function lastWords(
   return { stdout, exit: unlessAborted(exit, signal) };
 }
 
+/** A program whose output is followed. */
+export interface FollowedProgram {
+  readonly directory: string;
+  /** Byte of its output that is wanted first. */
+  readonly from: number;
+  /** Bytes that nobody asks for again; by default all that has arrived. */
+  settled?(): number;
+  /** All of it has arrived. */
+  onDone(): void;
+}
+
 export function follow(
   options: DurableOptions,
-  directory: string,
-  onDone: () => void,
+  { directory, from: start, settled, onDone }: FollowedProgram,
   signal: AbortSignal,
 ): RemoteProcess {
   const { promise: exit, resolve, reject } = Promise.withResolvers<RemoteExit>();
   exit.catch(() => {});
-  let received = 0;
+  let received = start;
   let known = false;
   let isAway = true;
 
@@ -105,6 +118,7 @@ export function follow(
     const from: From = {
       directory,
       at: received,
+      settled: settled?.() ?? received,
       known,
       patienceS: options.patienceS ?? PATIENCE_S,
       onConnected: () => {

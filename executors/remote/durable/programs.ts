@@ -102,11 +102,11 @@ now=$(start_of "$pid")
 
 /**
  * `$1` directory, `$2` offset that is wanted next, `$3` bytes after which it ends, `$4` whether the status is known already,
- * `$5` seconds of silence after which it ends. The last line of stderr: `followed CODE END TROUBLE`, the first two `-` where not
+ * `$5` seconds of silence after which it ends, `$6` offset below which nothing will be asked for again. The last line of stderr: `followed CODE END TROUBLE`, the first two `-` where not
  * known, the last empty or `full`; before it what the program said of itself.
  */
 export const FOLLOW = `
-dir=$1 at=$2 most=$3 known=$4 patience=$5
+dir=$1 at=$2 most=$3 known=$4 patience=$5 settled=$6
 code=- end=- trouble= sent=0 quiet=0 nap=20
 # A script may put files of any name here: shells run what stands in brackets in their arithmetic, and read through links.
 is_piece() {
@@ -117,8 +117,8 @@ next_of() { # first piece that begins at $1 or later, but for its own
   next=
   for piece in "$dir"/o.*; do
     is_piece "$piece" || continue
-    begins=$((\${piece##*.} - ${OFFSET_BASE}))
-    if [ $begins -gt "$1" ]; then next=$piece; return; fi
+    other=$((\${piece##*.} - ${OFFSET_BASE}))
+    if [ $other -gt "$1" ]; then next=$piece; return; fi
   done
 }
 gone() { printf '\\nfollowed gone gone \\n' >&2; exit 0; }
@@ -132,13 +132,13 @@ finish() {
   printf '\\nfollowed %s %s %s\\n' "$code" "$end" "$trouble" >&2
   exit 0
 }
-# What is below the offset has arrived.
+# What is settled goes; what is below the offset has arrived.
 last=
 for piece in "$dir"/o.*; do
   is_piece "$piece" || continue
   begins=$((\${piece##*.} - ${OFFSET_BASE}))
   [ $begins -le "$at" ] || break
-  [ -z "$last" ] || rm -f "$last"
+  [ -z "$last" ] || [ $begins -gt "$settled" ] || rm -f "$last"
   last=$piece
 done
 current=

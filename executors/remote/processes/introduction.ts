@@ -4,15 +4,24 @@ import type { ScriptRoot } from "./end-tree.ts";
 /** What a far host's profile may print before the script's own first line. */
 const MOST_NOISE_BYTES = 64 * 1024;
 
-interface Introduction {
-  /** `null` until it has introduced itself, and if it never does. */
+/** What a script's root has said of itself; `said` is `null` until then, and if it never does. */
+export interface Introduced {
   readonly said: "root" | "missing" | "unwritable" | null;
   readonly root: ScriptRoot | null;
+}
+
+interface Introduction extends Introduced {
   /** All other output. */
   readonly rest: Readable;
 }
 
-function parseLine(line: string): Pick<Introduction, "said" | "root"> | null {
+/** Where in the output it stands. */
+export interface IntroductionPlace {
+  readonly at: number;
+  readonly bytes: number;
+}
+
+function parseLine(line: string): Introduced | null {
   const [said, ...fields] = line.split(" ");
   if (said === "missing" || said === "unwritable") return { said, root: null };
   const [pid, group, session] = fields.slice(0, 3).map((field) => (/^\d{1,10}$/.test(field) ? Number(field) : 0));
@@ -21,10 +30,17 @@ function parseLine(line: string): Pick<Introduction, "said" | "root"> | null {
   return { said, root: { pid: Number(pid), group: group ?? 0, session: session ?? 0, startedAt } };
 }
 
-/** Takes the line out of a script's output by which its root introduces itself. It comes before any byte of the script's. */
-export function readIntroduction(stdout: Readable, nonce: string): Introduction {
+/**
+ * Takes the line out of a script's output by which its root introduces itself. It comes before any byte of the script's.
+ * @param onFound told before anything that follows it is handed on
+ */
+export function readIntroduction(
+  stdout: Readable,
+  nonce: string,
+  onFound: (found: Introduced, place: IntroductionPlace) => void = () => {},
+): Introduction {
   const mark = Buffer.from(`alloy-runner ${nonce} `);
-  let found: Pick<Introduction, "said" | "root"> = { said: null, root: null };
+  let found: Introduced = { said: null, root: null };
   async function* rest(): AsyncGenerator<Uint8Array> {
     let head = Buffer.alloc(0);
     let looking = true;
@@ -39,6 +55,7 @@ export function readIntroduction(stdout: Readable, nonce: string): Introduction 
       if (end >= 0) {
         found = parseLine(head.toString("latin1", at + mark.length, end)) ?? found;
         looking = false;
+        onFound(found, { at, bytes: end + 1 - at });
         if (at > 0) yield head.subarray(0, at);
         if (end + 1 < head.length) yield head.subarray(end + 1);
         head = Buffer.alloc(0);

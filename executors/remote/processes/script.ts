@@ -1,8 +1,7 @@
-import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
-import { describeError, SystemFailure } from "../../../src/errors.ts";
-import type { Exit, Script } from "../../../src/executor/environment.ts";
+import { describeError, handsOver, SystemFailure } from "../../../src/errors.ts";
+import type { Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { JobUsage } from "../../../src/job/job.ts";
 import { deadline, never } from "../../../src/time.ts";
 import {
@@ -13,12 +12,12 @@ import {
   type Forwarding,
   forward,
 } from "../../common/processes/forward.ts";
-import { type Ended, say, sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
-import type { RemoteCommands, RemoteProcess } from "../commands.ts";
+import { type Ended, type Say, sayEnded, sayerOf, sayingTo } from "../../common/processes/say-ended.ts";
+import type { RemoteCommands, RemoteProcess, ScriptCommands } from "../commands.ts";
 import type { RemoteTools } from "../tools.ts";
+import { type Begun, begunBy } from "./begun.ts";
 import { endTree, type ScriptRoot } from "./end-tree.ts";
 import { leftAlone, outOfMemoryNote, usedBy } from "./farewell.ts";
-import { readIntroduction } from "./introduction.ts";
 import { ATTEND, ATTEND_WRITERS, LAUNCH } from "./process-programs.ts";
 
 export interface RemoteScriptHost {
@@ -26,7 +25,7 @@ export interface RemoteScriptHost {
    * Starts the script, in the environment that `script.runIn` names. `exit` of what it starts must settle soon after the
    * program has ended, also while something it left behind keeps its output open; `stdout` ends when all have closed it.
    */
-  readonly scripts: RemoteCommands;
+  readonly scripts: ScriptCommands;
   /** Runs what finds and ends processes: must see those of `scripts` and have the same rights, or more. */
   readonly commands: RemoteCommands;
   /** Of the environment that the script runs in. */
@@ -72,34 +71,45 @@ function exitOf(code: number): Exit {
   return { code, signal: code > 128 && code < 160 ? (SIGNALS.get(code - 128) ?? null) : null };
 }
 
-/** `Environment.run`, whole: start, output, stop, leftovers. */
+/**
+ * `Environment.run`, whole: start, output, stop, leftovers. What is left to another process (`handsOver`) goes on; that all of it
+ * is kept (`ScriptKeeping.ended`) is for the caller to say, once nothing more is to come of it.
+ */
 export async function runRemoteScript(
   host: RemoteScriptHost,
   script: Script,
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {
-  signal.throwIfAborted();
+  const begun = begunBy(script.keeping);
+  if (signal.aborted && (!begun.again || handsOver(signal))) throw signal.reason;
   const { tools, where } = host;
   const { argv, scriptOn, extension } = script.command;
-  const nonce = randomBytes(8).toString("hex");
+  const { nonce, lasting } = begun;
   const file = scriptOn === "file" ? `${host.scriptDir}/script-${nonce}${extension}` : "";
   const setsid = tools.programs.get("setsid") ?? "";
   // The job's mark begins it: the job's end finds what a script's end must leave to other scripts of the same job.
-  const mark = host.mark + nonce;
+  const own = { ...host, mark: host.mark + nonce };
+  if (signal.aborted && !begun.started) {
+    // Nobody has seen it run, and it is not started any more: what may run of it ends.
+    await end(own, null, true);
+    throw signal.reason;
+  }
   const connection = new AbortController();
   const starting = host.scripts.start(
     {
       script: LAUNCH,
-      args: [nonce, mark, setsid, tools.sh, host.outputEndsEarly ? ATTEND_WRITERS : ATTEND, file, ...argv],
+      args: [nonce, own.mark, setsid, tools.sh, host.outputEndsEarly ? ATTEND_WRITERS : ATTEND, file, ...argv],
       stdin: Buffer.from(script.text),
+      ...(lasting === undefined ? {} : { lasting }),
     },
     connection.signal,
   );
   try {
     const process = await startedBefore(starting, connection, signal);
     process.exit.catch(() => {}); // its failure is thrown where it is awaited
-    return await watch({ ...host, mark }, process, { nonce, program: argv[0], where }, output, signal);
+    const naming = { begun, program: argv[0], where };
+    return await watch(own, process, naming, { output, keeping: script.keeping }, signal);
   } finally {
     connection.abort(new Error("the script has ended"));
   }
@@ -113,6 +123,12 @@ async function startedBefore(
 ): Promise<RemoteProcess> {
   const process = await beforeAbort(starting, signal);
   if (process !== "aborted") return process;
+  if (handsOver(signal)) {
+    // Whoever goes on with it starts it, if it has not been.
+    starting.catch(() => {});
+    connection.abort(signal.reason);
+    throw signal.reason;
+  }
   using limit = deadline(never, LATE_START_MS, new Error("it does not start"));
   const late = await beforeAbort(
     starting.catch(() => null),
@@ -124,30 +140,38 @@ async function startedBefore(
 }
 
 interface Naming {
-  readonly nonce: string;
+  readonly begun: Begun;
   readonly program: string;
   readonly where: string;
 }
 
-/** From the shell's start until nothing of it is left. */
+/** Where what comes of it goes. */
+interface Told {
+  readonly output: Writable;
+  readonly keeping: ScriptKeeping | undefined;
+}
+
+/** From the shell's start until nothing of it is left, or until it is left as it is to another process. */
 async function watch(
   host: RemoteScriptHost,
   { stdout, exit, isAway }: RemoteProcess,
-  { nonce, program, where }: Naming,
-  output: Writable,
+  { begun, program, where }: Naming,
+  { output, keeping }: Told,
   signal: AbortSignal,
 ): Promise<Exit> {
-  const introduction = readIntroduction(stdout, nonce);
+  const introduction = begun.introduction(stdout);
   const reader = forward(introduction.rest, output);
+  const say = sayerOf(keeping, sayingTo(output, reader));
   try {
     const ended = await beforeAbort(exit, signal);
     if (ended === "aborted") {
-      await stop(host, introduction.root, reader, output);
+      if (!handsOver(signal)) await stop(host, introduction.root, reader, say);
       throw signal.reason;
     }
     const way = { capacityBytes: CAPACITY_BYTES, ...(isAway === undefined ? {} : { isAway }) };
     const patienceMs = leftAlone(ended.stderr) ? END_PATIENCE_MS : DRAIN_MS;
     await beforeAbort(drain(reader, Infinity, { ...way, patienceMs }), signal);
+    if (handsOver(signal)) throw signal.reason;
     if (introduction.said === "missing") {
       throw new SystemFailure(`There is no shell "${program}" in ${where}`, { reason: "runner_system_failure" });
     }
@@ -159,10 +183,10 @@ async function watch(
       throw new SystemFailure(`Cannot start the shell "${program}" in ${where}: ${why}`);
     }
     if (host.killLeftovers && !leftAlone(ended.stderr))
-      await endLeftovers(host, { root: introduction.root, reader, output, way }, signal);
+      await endLeftovers(host, { root: introduction.root, reader, say, way }, signal);
     host.onUsed?.(usedBy(ended.stderr));
     const note = host.isMachine === true && ended.code !== 0 ? outOfMemoryNote(ended.stderr, where) : null;
-    if (note !== null) say(output, reader, "error", note);
+    if (note !== null) say("error", note);
     return exitOf(ended.code);
   } finally {
     reader.close();
@@ -189,46 +213,36 @@ async function end(
 }
 
 /** What is still there after a stop is named; that it cannot be found out is said, too. */
-async function stop(
-  host: RemoteScriptHost,
-  root: ScriptRoot | null,
-  reader: Forwarding,
-  output: Writable,
-): Promise<void> {
+async function stop(host: RemoteScriptHost, root: ScriptRoot | null, reader: Forwarding, say: Say): Promise<void> {
   const how = await end(host, root, true);
-  if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
+  if ("trouble" in how) return await sayUnknown(host, say, how.trouble);
   await drain(reader, DRAIN_MS);
-  sayEnded(sayingTo(output, reader), how.result, host.killGraceMs, false);
+  sayEnded(say, how.result, host.killGraceMs, false);
 }
 
 interface Leaving {
   readonly root: ScriptRoot | null;
   readonly reader: Forwarding;
-  readonly output: Writable;
+  readonly say: Say;
   readonly way: DrainOptions;
 }
 
 async function endLeftovers(
   host: RemoteScriptHost,
-  { root, reader, output, way }: Leaving,
+  { root, reader, say, way }: Leaving,
   signal: AbortSignal,
 ): Promise<void> {
   const how = await end(host, root, false);
-  if ("trouble" in how) return await sayUnknown(host, reader, output, how.trouble);
+  if ("trouble" in how) return await sayUnknown(host, say, how.trouble);
   if (how.result.ended.length > 0) await beforeAbort(drain(reader, Infinity, { ...way, patienceMs: 0 }), signal);
-  sayEnded(sayingTo(output, reader), how.result, host.killGraceMs, true);
+  // Who could have printed more has been ended.
+  if (handsOver(signal)) await drain(reader, DRAIN_MS, { ...way, patienceMs: 0 });
+  sayEnded(say, how.result, host.killGraceMs, true);
 }
 
-async function sayUnknown(
-  { where, isGone }: RemoteScriptHost,
-  reader: Forwarding,
-  output: Writable,
-  error: unknown,
-): Promise<void> {
+async function sayUnknown({ where, isGone }: RemoteScriptHost, say: Say, error: unknown): Promise<void> {
   if (await isGone?.()) return;
   say(
-    output,
-    reader,
     "error",
     `ERROR: Whether the script's processes in ${where} have ended could not be confirmed: ${describeError(error)}`,
   );

@@ -9,7 +9,7 @@ import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root } from "../../common/du
 import { readScript, type ScriptReader, type Trouble } from "../../common/durable/reader.ts";
 import { forward } from "../../common/processes/forward.ts";
 import { exitOf } from "../../common/processes/program.ts";
-import { type Say, sayingTo } from "../../common/processes/say-ended.ts";
+import { sayerOf, sayingTo } from "../../common/processes/say-ended.ts";
 import type { ScriptRoom } from "../places/run-rooms.ts";
 import type { Cgroup } from "../processes/cgroup.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
@@ -174,11 +174,6 @@ function follow(
     },
     leave,
   };
-}
-
-/** What is said while a script is kept is no part of its output. */
-export function sayerOf(keeping: ScriptKeeping | undefined, otherwise: Say): Say {
-  return keeping === undefined ? otherwise : (tone, text) => keeping.say(text, tone);
 }
 
 /** The shell, once it has founded its session: before that nobody can tell what it starts. */

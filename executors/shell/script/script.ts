@@ -6,7 +6,7 @@ import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts";
-import { type Ended, sayEnded, sayingTo } from "../../common/processes/say-ended.ts";
+import { type Ended, sayEnded, sayerOf, sayingTo } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
 import type { RunRooms, ScriptRoom } from "../places/run-rooms.ts";
@@ -16,7 +16,7 @@ import { killedForMemory, outOfMemoryNote } from "../processes/out-of-memory.ts"
 import type { ProcessTable } from "../processes/process-table.ts";
 import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
 import { startAttached } from "./attached.ts";
-import { type DurableHost, resumeDurable, sayerOf, startDurable } from "./durable.ts";
+import { type DurableHost, resumeDurable, startDurable } from "./durable.ts";
 import type { PipePool } from "./fifo.ts";
 import type { Leader, RunningScript } from "./running.ts";
 import { openScript } from "./script-file.ts";

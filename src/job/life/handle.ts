@@ -21,6 +21,7 @@ import { jobKeyOf, storedJobOf } from "./outcome/report.ts";
 import type { FoundJob, HandledJob, HandleJob, MaskedJob, ReceivedJob } from "./received.ts";
 import type { FoundRun } from "./request.ts";
 import { endShipping, runShipped } from "./shipped.ts";
+import { joinSignals } from "./signals.ts";
 
 /** How long a piece of trace under way may take once the runner itself is told to stop. */
 const LAST_PIECE_STOPPING_MS = 3000;
@@ -66,7 +67,12 @@ async function handleFound(
   const { log } = deps;
   const startedAt = performance.now();
   const { takeUp } = await import("./durable/take-up.ts");
-  const taken = await takeUp(received, found, received.signal);
+  const { signal, handOver, board } = received;
+  if (handOver !== undefined) board.outlives();
+  using waiting = joinSignals([{ signal }, ...(handOver === undefined ? [] : [{ signal: handOver }])]);
+  const taken = await takeUp(received, found, waiting.signal);
+  // What was kept of it is as it was found.
+  if ("left" in taken) return leave(undefined);
   if ("lost" in taken) return await bury(received, found, taken.lost);
   const { record } = found.leftover;
   const kept = await keepLive(received, record, deps);

@@ -58,6 +58,10 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   // Of one that has said nothing yet nobody has missed anything.
   if (found?.progress.greeted === true && said === 0) trace.aside(sayAway(found.progress.awayMs), "notice");
   let environment: Environment | null = found?.environment ?? null;
+  if (found !== undefined && environment?.adopted !== undefined) {
+    const notes = { print: trace.print, stream: trace.output, services: trace.services };
+    environment.adopted(notes, new Date(Date.now() - found.progress.awayMs));
+  }
   let outcome: Outcome;
   try {
     // What runs already is ended by whoever goes on with it.

@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { preparePlaces } from "../../../executors/docker/container/prepare-places.ts";
-import { MAKE_PLACES } from "../../../executors/kubernetes/job/places-program.ts";
+import { MAKE_PLACES } from "../../../executors/kubernetes/job/containers/places-program.ts";
 
 const JOB = 1234;
 const OTHER = 4321;

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { makePlaces } from "../../../executors/kubernetes/job/containers.ts";
+import { makePlaces } from "../../../executors/kubernetes/job/containers/containers.ts";
 import type { JobContainer } from "../../../executors/kubernetes/job/environment.ts";
 import type { Places } from "../../../executors/kubernetes/pod/places.ts";
 import { probeTools } from "../../../executors/remote/index.ts";
@@ -13,10 +13,12 @@ import { localCommands } from "../remote/local.ts";
 /** Programs of this machine as those of a container whose user is this one. */
 async function container(name: string, uid: number): Promise<JobContainer> {
   const commands = localCommands(["sh"], { PATH: process.env.PATH ?? "" });
+  const tools = { ...(await probeTools(commands, never)), uid };
   return {
     name,
     image: "image",
-    tools: { ...(await probeTools(commands, never)), uid },
+    tools,
+    known: { image: "image", memoryLimit: "", tools, hasHome: true, hasEntrypoint: false },
     commands,
     openPty: () => Promise.reject(new Error("there is no terminal")),
     memoryLimit: "",

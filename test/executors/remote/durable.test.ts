@@ -161,6 +161,19 @@ describe.each(shells)("scripts that outlive their connection, in %s", (_, shell,
     expect(readdirSync(join(ended.directory, script))).not.toContain("o.1000000000000");
   });
 
+  test("output is whole where a file of it is shorter than the one before", { timeout: 30_000 }, async () => {
+    const { run } = await place(shell, path);
+    // A file ends after so many reads, however little each of them brought.
+    const widths = [300, 4, 300];
+    const lines = widths.map(
+      (width) => `i=0; while [ $i -lt 300 ]; do printf '%0${width}d\\n' $i; sleep 0.004; i=$((i+1)); done`,
+    );
+    const { text } = await run(lines.join("; "));
+    const line = (width: number, index: number): string => `${String(index).padStart(width, "0")}\n`;
+    const whole = widths.flatMap((width) => Array.from({ length: 300 }, (__, index) => line(width, index)));
+    expect(text).toBe(whole.join(""));
+  });
+
   test("while a script is silent, its follower copies nothing", async () => {
     const tools = mkdtempSync(join(dir, "counting-"));
     const copies = join(tools, "copies");

@@ -1,5 +1,5 @@
 import { uptime } from "node:os";
-import { describeError, Stop, SystemFailure } from "../../../errors.ts";
+import { describeError, handsOver, Stop, SystemFailure } from "../../../errors.ts";
 import type { Environment } from "../../../executor/environment.ts";
 import type { Note } from "../../../executor/prepare.ts";
 import { deadline, retry, unlessAborted } from "../../../time.ts";
@@ -16,8 +16,8 @@ const TRIES = 3;
 const LIMIT_MS = 60_000;
 const PREPARATIONS = 3;
 
-/** How a job of an earlier process goes on, or why nobody can go on with it. */
-export type TakenUp = { readonly run: FoundRun } | { readonly lost: string };
+/** How a job of an earlier process goes on, or why nobody can go on with it. `left`: that is for the next process to find out. */
+export type TakenUp = { readonly run: FoundRun } | { readonly lost: string } | { readonly left: true };
 
 export async function takeUp(
   { job, entry, executor, concurrentId }: ReceivedJob,
@@ -44,7 +44,7 @@ export async function takeUp(
       const { left } = await executor.recover(record.stored.key, [...notes, crash], signal);
       return left.length === 0 ? { run: { progress } } : { lost: left.join("; ") };
     } catch (error) {
-      return { lost: describeError(error) };
+      return handsOver(signal) ? { left: true } : { lost: describeError(error) };
     }
   };
   if (handle === undefined) {
@@ -61,9 +61,10 @@ export async function takeUp(
     projectPath: projectPathOf(job),
     trust: trustOf(job),
     remember: record.remember,
+    fresh: finished === null && !begun(progress),
   };
-  const { adopt } = executor;
-  using limit = deadline(signal, LIMIT_MS, new Stop("timed_out", "took longer than 60 s"));
+  const { adopt, adoptMs = LIMIT_MS } = executor;
+  using limit = deadline(signal, adoptMs, new Stop("timed_out", `took longer than ${adoptMs / 1000} s`));
   try {
     const environment: Environment = await retry(
       { attempts: TRIES },
@@ -72,6 +73,7 @@ export async function takeUp(
     );
     return { run: { ...found, environment } };
   } catch (error) {
+    if (handsOver(signal)) return { left: true };
     if (!(error instanceof SystemFailure || error instanceof Stop)) throw error;
     const why = describeError(error);
     return finished === null && !begun(progress) ? await anew(why) : { lost: why };

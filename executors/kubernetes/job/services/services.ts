@@ -1,12 +1,12 @@
-import { describeError } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor/prepare.ts";
-import { deadline, pause, unlessAborted } from "../../../src/time.ts";
-import { passOn } from "../../common/notes.ts";
-import { healthPorts, healthProbe } from "../../images/health.ts";
-import { type RemoteCommands, runToEnd } from "../../remote/index.ts";
-import type { Api } from "../api/client.ts";
-import { containerOf, logOf, type Pod } from "../api/pods.ts";
-import type { PodService } from "../pod/pod.ts";
+import { describeError } from "../../../../src/errors.ts";
+import type { Notes } from "../../../../src/executor/prepare.ts";
+import { deadline, pause, unlessAborted } from "../../../../src/time.ts";
+import { passOn } from "../../../common/notes.ts";
+import { healthPorts, healthProbe } from "../../../images/health.ts";
+import { type RemoteCommands, runToEnd } from "../../../remote/index.ts";
+import type { Api } from "../../api/client.ts";
+import { containerOf, logOf, type Pod } from "../../api/pods.ts";
+import type { PodService } from "../../pod/pod.ts";
 
 export interface WaitOptions {
   readonly api: Api;
@@ -43,15 +43,22 @@ export async function waitForServices(options: WaitOptions, signal: AbortSignal)
   return fine;
 }
 
+export interface TellOptions extends Omit<WaitOptions, "limitMs" | "helper" | "services"> {
+  readonly services: readonly { readonly name: string; readonly container: string }[];
+  /** Another process has told of what ended before. */
+  readonly since?: Date;
+}
+
 /** Tells of each service that ends while the job goes on, with the end of its log. @returns how to stop, once nothing more is written */
-export function tellOfEnds(options: Omit<WaitOptions, "limitMs" | "helper">): () => Promise<void> {
+export function tellOfEnds({ since, ...options }: TellOptions): () => Promise<void> {
   const over = new AbortController();
-  const tell = async (service: WaitOptions["services"][number]): Promise<void> => {
+  const tell = async ({ name, container }: TellOptions["services"][number]): Promise<void> => {
     let ended: string | null = null;
     // The watch of pods keeps what is looked at: the cluster is not asked.
-    for (; ended === null; ended = endOf(options.look(), service.container)) await pause(END_LOOK_MS, over.signal);
-    const { log, hint } = await complaintOf(options, service, over.signal);
-    const text = `The service ${service.wanted.name} is gone: ${ended}.${hint} The job goes on.${log === "" ? "" : " Its log:"}`;
+    for (; ended === null; ended = endOf(options.look(), container)) await pause(END_LOOK_MS, over.signal);
+    if (since !== undefined && endedBefore(options.look(), container, since)) return;
+    const { log, hint } = await complaintOf(options, container, over.signal);
+    const text = `The service ${name} is gone: ${ended}.${hint} The job goes on.${log === "" ? "" : " Its log:"}`;
     say(options.notes, { text, log });
   };
   const telling = options.services.map((service) => tell(service).catch(() => {}));
@@ -68,12 +75,13 @@ interface Trouble {
 
 function say(notes: Notes, { text, log }: Trouble): void {
   notes.print(text, "warning");
-  passOn(notes, log.endsWith("\n") || log === "" ? log : `${log}\n`);
+  // Beside what scripts print, where one runs.
+  passOn({ ...notes, stream: notes.services ?? notes.stream }, log.endsWith("\n") || log === "" ? log : `${log}\n`);
 }
 
 async function complaintOf(
   { api, namespace, pod }: Pick<WaitOptions, "api" | "namespace" | "pod">,
-  { container }: WaitOptions["services"][number],
+  container: string,
   signal: AbortSignal,
 ): Promise<{ readonly log: string; readonly hint: string }> {
   const log = await logOf(api, { namespace, pod, container }, signal);
@@ -88,6 +96,11 @@ function endOf(pod: Pod | null | undefined, container: string): string | null {
   return ended.reason === "OOMKilled" ? "it has ended (out of memory)" : `it has ended with status ${ended.exitCode}`;
 }
 
+function endedBefore(pod: Pod | null | undefined, container: string, since: Date): boolean {
+  const at = pod === null || pod === undefined ? null : containerOf(pod, container)?.state?.terminated?.finishedAt;
+  return typeof at === "string" && Date.parse(at) < since.getTime();
+}
+
 async function troubleOf(
   { helper, look, ...place }: WaitOptions,
   service: WaitOptions["services"][number],
@@ -96,7 +109,7 @@ async function troubleOf(
 ): Promise<Trouble | null> {
   const { wanted, container } = service;
   const describe = async (why: string) => {
-    const { log, hint } = await complaintOf(place, service, signal);
+    const { log, hint } = await complaintOf(place, container, signal);
     return {
       text: `The service ${wanted.name} probably did not start properly: ${why}.${hint} The job goes on.${log === "" ? "" : " Its log:"}`,
       log,

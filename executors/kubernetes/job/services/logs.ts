@@ -1,10 +1,10 @@
 import { once } from "node:events";
-import type { Notes } from "../../../src/executor/prepare.ts";
-import { pause } from "../../../src/time.ts";
-import { passOn } from "../../common/notes.ts";
-import type { Api } from "../api/client.ts";
-import { containerOf, type Pod, podsPath } from "../api/pods.ts";
-import { ApiFailure } from "../api/status.ts";
+import type { Notes } from "../../../../src/executor/prepare.ts";
+import { pause } from "../../../../src/time.ts";
+import { passOn } from "../../../common/notes.ts";
+import type { Api } from "../../api/client.ts";
+import { containerOf, type Pod, podsPath } from "../../api/pods.ts";
+import { ApiFailure } from "../../api/status.ts";
 
 export interface FollowOptions {
   readonly api: Api;
@@ -14,6 +14,8 @@ export interface FollowOptions {
   /** The pod as it was last seen. */
   look(): Pod | null | undefined;
   readonly notes: Notes;
+  /** Another process has passed on what was printed before. */
+  readonly since?: Date;
 }
 
 const AGAIN_MS = 500;
@@ -31,11 +33,11 @@ export function followServices(options: FollowOptions): () => Promise<void> {
 }
 
 async function follow(
-  { api, namespace, pod, look, notes }: FollowOptions,
+  { api, namespace, pod, look, notes, since }: FollowOptions,
   { name, container }: FollowOptions["services"][number],
   signal: AbortSignal,
 ): Promise<void> {
-  let last = "";
+  let last = since?.toISOString() ?? "";
   const print = async (line: string, after: string): Promise<void> => {
     const [, time = "", text = ""] = /^(\S+) (.*)$/s.exec(line) ?? [];
     // After a break the log is asked for by a time in whole seconds, so it begins with lines that were seen already.

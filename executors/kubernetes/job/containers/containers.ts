@@ -1,28 +1,18 @@
-import { ScriptFailure, SystemFailure } from "../../../src/errors.ts";
-import type { Notes } from "../../../src/executor/prepare.ts";
-import type { Argv, ShellName } from "../../../src/shell.ts";
-import { all, pause, unlessAborted } from "../../../src/time.ts";
-import { refuseChosenRoot } from "../../common/chosen-root.ts";
-import { probeTools, type RemoteCommands, type RemotePty, runToEnd } from "../../remote/index.ts";
-import { podCommands } from "../api/commands.ts";
-import { warningsAbout } from "../api/pods.ts";
-import { openPty } from "../api/pty.ts";
-import { ApiFailure } from "../api/status.ts";
-import { ENTRYPOINT_FILE } from "../pod/idle.ts";
-import type { Places } from "../pod/places.ts";
-import type { Chosen } from "../settings/overwrites.ts";
-import { type KubernetesSettings, TABLE } from "../settings/settings.ts";
-import type { Cluster } from "./cluster.ts";
-import { areApart, type JobContainer } from "./environment.ts";
-import { evictionOf, isFinal, lossOf, OutOfMemory } from "./failures.ts";
+import { ScriptFailure, SystemFailure } from "../../../../src/errors.ts";
+import type { Notes } from "../../../../src/executor/prepare.ts";
+import type { Argv, ShellName } from "../../../../src/shell.ts";
+import { all, never, unlessAborted } from "../../../../src/time.ts";
+import { refuseChosenRoot } from "../../../common/chosen-root.ts";
+import { probeTools, type RemoteCommands, type RemotePty, runToEnd } from "../../../remote/index.ts";
+import { ENTRYPOINT_FILE } from "../../pod/idle.ts";
+import type { Places } from "../../pod/places.ts";
+import type { Chosen } from "../../settings/overwrites.ts";
+import { type KubernetesSettings, TABLE } from "../../settings/settings.ts";
+import { areApart, type JobContainer } from "../environment.ts";
+import type { KnownContainer } from "../handle.ts";
+import type { StartedPod } from "../start-pod.ts";
+import { type ContainerPlace, openContainer } from "./container.ts";
 import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES, MAY_WRITE } from "./places-program.ts";
-import type { StartedPod } from "./start-pod.ts";
-
-const LONGEST_LOOK_MS = 60_000;
-const AGAIN_MS = 2000;
-/** The reason why containers ended may appear in the pod this long after their end. */
-const LATE_REASON_MS = 5000;
-const REASON_PAUSE_MS = 500;
 
 export interface Containers {
   readonly build: JobContainer;
@@ -30,9 +20,7 @@ export interface Containers {
   readonly helper: JobContainer;
 }
 
-export interface ContainersOptions {
-  readonly cluster: Cluster;
-  readonly namespace: string;
+export interface ContainersOptions extends ContainerPlace {
   readonly settings: KubernetesSettings;
   readonly resources: Chosen["resources"];
   readonly pod: StartedPod;
@@ -47,52 +35,23 @@ export interface ContainersOptions {
  * @throws {SystemFailure} none of them has git
  */
 export async function describeContainers(options: ContainersOptions, signal: AbortSignal): Promise<Containers> {
-  const { cluster, namespace, settings, resources, pod, places, buildImage, helperImage, hasEntrypoint } = options;
+  const { settings, resources, pod, places, buildImage, helperImage } = options;
   const describe = async (name: "build" | "helper", image: string): Promise<JobContainer> => {
     const memoryLimit = resources.get(name === "build" ? "memory_limit" : "helper_memory_limit")?.text ?? "";
-    const facts = { name: pod.name, uid: pod.uid, container: name, memoryLimit };
-    let until: number | undefined;
-    const lost = async (asking: AbortSignal): Promise<Error | null> => {
-      try {
-        for (;;) {
-          const seen = await pod.view.look(asking);
-          const loss = lossOf(seen, facts);
-          if (loss === null || seen === null || loss instanceof OutOfMemory || isFinal(seen)) return loss;
-          const told = evictionOf(await warningsAbout(cluster.api, seen, asking));
-          if (told !== null) return told;
-          until ??= performance.now() + LATE_REASON_MS;
-          if (performance.now() > until) return loss;
-          await pause(REASON_PAUSE_MS, asking);
-        }
-      } catch (error) {
-        asking.throwIfAborted();
-        // If the API server does not answer, that says nothing about the pod.
-        if (error instanceof ApiFailure) return null;
-        throw error;
-      }
-    };
-    const whenLost = async (asking: AbortSignal): Promise<Error> => {
-      for (;;) {
-        const seen = pod.view.pod;
-        // What a watch tells may be old: it is asked for once more.
-        const loss = seen !== undefined && lossOf(seen, facts) !== null ? await lost(asking) : null;
-        if (loss !== null) return loss;
-        await pod.view.changed(LONGEST_LOOK_MS, asking).catch(() => pause(AGAIN_MS, asking));
-      }
-    };
-    const place = { api: cluster.api, namespace, pod: pod.name, container: name, lost };
-    const plain = podCommands(place);
-    const env = name === "build" && hasEntrypoint ? await entrypointEnvironment(plain, image, settings, signal) : [];
+    const opened = openContainer(options, name, memoryLimit);
+    const plain = opened.commands();
+    const hasEntrypoint = name === "build" && options.hasEntrypoint;
+    const env = hasEntrypoint ? await entrypointEnvironment(plain, image, settings, signal) : [];
     const [tools, home] = await all([
       probeTools(plain, signal),
       runToEnd(plain, { script: HAS_HOME, args: [] }, 1024, signal),
     ]);
     const hasHome = home.stdout.toString("utf8").trim() === "yes";
-    const added = [...env, ...(hasHome ? [] : [`HOME=${places.tmpDir}`])];
-    const commands = added.length === 0 ? plain : podCommands({ ...place, env: added });
-    const pty = (argv: Argv, asking: AbortSignal): Promise<RemotePty> =>
-      openPty({ ...place, env: added }, argv, asking);
-    return { name, image, tools, commands, openPty: pty, memoryLimit, lost, whenLost };
+    const added = [...env, ...homeOf(hasHome, places)];
+    const pty = (argv: Argv, asking: AbortSignal): Promise<RemotePty> => opened.pty(added, argv, asking);
+    const { lost, whenLost } = opened;
+    const known = { image, memoryLimit, tools, hasHome, hasEntrypoint };
+    return { name, image, tools, commands: opened.commands(added), openPty: pty, memoryLimit, lost, whenLost, known };
   };
   if (pod.alone !== null) {
     const build = await describe("build", buildImage);
@@ -104,6 +63,46 @@ export async function describeContainers(options: ContainersOptions, signal: Abo
   }
   const [build, helper] = await all([describe("build", buildImage), describe("helper", helperImage)]);
   return { build, helper };
+}
+
+/** An account without a home gets one. */
+function homeOf(hasHome: boolean, { tmpDir }: Pick<Places, "tmpDir">): readonly string[] {
+  return hasHome ? [] : [`HOME=${tmpDir}`];
+}
+
+export interface FoundContainerOptions extends ContainerPlace {
+  readonly settings: KubernetesSettings;
+  readonly places: Pick<Places, "tmpDir">;
+}
+
+/** A container that an earlier process has described. Nothing is asked of it until it is used. */
+export function foundContainer(
+  options: FoundContainerOptions,
+  name: "build" | "helper",
+  known: KnownContainer,
+): JobContainer {
+  const { image, memoryLimit, tools, hasHome, hasEntrypoint } = known;
+  const opened = openContainer(options, name, memoryLimit);
+  let asked: Promise<readonly string[]> | null = null;
+  /** What an entrypoint sets may be secret, and was not noted. */
+  const added = async (signal: AbortSignal): Promise<readonly string[]> => {
+    const home = homeOf(hasHome, options.places);
+    if (!hasEntrypoint) return home;
+    asked ??= entrypointEnvironment(opened.commands(), image, options.settings, never);
+    const asking = asked;
+    asking.catch(() => {
+      if (asked === asking) asked = null;
+    });
+    return [...(await unlessAborted(asking, signal)), ...home];
+  };
+  const { lost, whenLost } = opened;
+  return {
+    ...{ name, image, tools, memoryLimit, lost, whenLost, known },
+    commands: {
+      start: async (command, signal) => await opened.commands(await added(signal)).start(command, signal),
+    },
+    openPty: async (argv, signal) => await opened.pty(await added(signal), argv, signal),
+  };
 }
 
 async function entrypointEnvironment(
