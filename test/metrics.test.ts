@@ -97,6 +97,17 @@ describe("the metrics", () => {
     expect(await metrics.render()).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
   });
 
+  test("tell nothing of the stages of a job that is not to be measured so", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const job = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1 }).job({ queuedSeconds: 1 }, { stages: false });
+    job.moved({ at: "preparing", attempt: 1 });
+    job.moved({ at: "running", stage: "build_script" });
+    job.moved({ at: "finished", outcome: { result: "success" } });
+    const text = await metrics.render();
+    expect(text).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
+    expect(text).toContain('gitlab_runner_job_duration_seconds_count{runner="7e3b05c2"');
+  });
+
   test("tell how often inputs were put into jobs, and what was wrong with them", async () => {
     const metrics = createMetrics({ version: "2.0.0" });
     const series = async () => (await metrics.render()).match(/^gitlab_runner_job_inputs_.*$/gm);
