@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, realpath, stat } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { keyName, type Part, readPart } from "./check/check.ts";
@@ -15,9 +15,9 @@ import { modeWarnings, readConfigFile } from "./file/read.ts";
 import { readToml } from "./file/toml.ts";
 import { deepFreeze } from "./freeze.ts";
 import { digest } from "./identity.ts";
-import { ownStateDir } from "./locations.ts";
 import { missingProgram } from "./program.ts";
 import { readSessionServer } from "./session-server.ts";
+import { placeOf, type StateDirOptions, stateDirOfFile } from "./state-dir.ts";
 import { readWeb } from "./web.ts";
 
 export interface ParseOptions
@@ -33,10 +33,7 @@ export interface ParseOptions
 
 const KILL_GRACE_MS = 10_000;
 
-export interface LoadOptions extends Omit<ParseOptions, "file" | "findFile" | "findProgram"> {
-  /** The file whose jobs are remembered in `defaultStateDir` itself; those of others are in a part of it. */
-  readonly usualConfigFile: string;
-}
+export type LoadOptions = Omit<ParseOptions, "file" | "findFile" | "findProgram"> & StateDirOptions;
 
 /**
  * Read and check config.toml. A missing file is an empty configuration with a warning.
@@ -62,15 +59,6 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
     warnings: Object.freeze([...notes, ...config.warnings]),
     ...(found === null ? {} : { textDigest: digest(found.bytes) }),
   });
-}
-
-async function stateDirOfFile(path: string, options: LoadOptions): Promise<string> {
-  const { workingDirectory, defaultStateDir } = options;
-  const usual = resolve(workingDirectory, options.usualConfigFile);
-  if (path === usual) return defaultStateDir;
-  // By its name, not by where a link leads: that may change with each new version of the file.
-  const [here, there] = await Promise.all([path, usual].map((name) => realpath(name).catch(() => null)));
-  return here !== null && here === there ? defaultStateDir : ownStateDir(defaultStateDir, path);
 }
 
 /** The certificates beside the configuration that is in use come before those of the default place. */
@@ -188,11 +176,10 @@ function killGraceOf(settings: GlobalSettings | undefined): number {
   return Math.min(KILL_GRACE_MS, (settings?.shutdown_timeout ?? Number.POSITIVE_INFINITY) / 2);
 }
 
-/** A relative `state_dir` must not move with the directory that the runner happens to be started in. */
 function stateDirOf(settings: GlobalSettings, options: ParseOptions): string {
   if (options.stateDirOverride) return resolve(options.workingDirectory, options.stateDirOverride);
-  if (settings.state_dir) return resolve(dirname(options.file), settings.state_dir);
-  return resolve(options.workingDirectory, options.defaultStateDir);
+  const given = placeOf(options.file, settings.state_dir);
+  return given ?? resolve(options.workingDirectory, options.defaultStateDir);
 }
 
 /**

@@ -218,7 +218,12 @@ describe("a running runner", () => {
     expect(broken.stderr).toMatch(
       /The new configuration cannot be used, the old one stays in force: .*config\.toml:2.*concurrent/,
     );
-    expect((await call("jobs")).stderr).toMatch(/The runner can still be reached with --state-dir/);
+    // Where the state is can be told from such a file, too, but not from one that is no TOML.
+    expect((await call("jobs")).code).toBe(0);
+    await writeFile(site.configFile, `state_dir = "${site.stateDir}"\nconcurrent =\n`, { mode: 0o600 });
+    expect((await call("jobs")).stderr).toMatch(/config\.toml:2.*\nThe runner can still be reached with --state-dir/);
+    await writeFile(site.configFile, "state_dir = 7\n", { mode: 0o600 });
+    expect((await call("jobs")).stderr).toContain("state_dir: expected a text");
     await writeFile(site.configFile, good);
   });
 });

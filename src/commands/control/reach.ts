@@ -15,11 +15,11 @@ export async function reachRunner(values: FlagValues, context: LocalContext): Pr
     const stateDir = resolve(cwd, given);
     return createControlClient({ stateDir, named: stateDir, uid });
   }
-  const { loadConfig } = await import("../../config/load.ts");
+  const { findStateDir } = await import("../../config/state-dir.ts");
   const file = configFileOf(textOf(values, "config"), context);
-  const config = await loadConfig(file, loadOptions(context)).catch((error: unknown) => {
+  const stateDir = await findStateDir(file, loadOptions(context)).catch((error: unknown) => {
     if (!(error instanceof ConfigError)) throw error;
     throw new CommandError(`${error.message}\nThe runner can still be reached with --state-dir`, { cause: error });
   });
-  return createControlClient({ stateDir: config.stateDir, named: file, uid });
+  return createControlClient({ stateDir, named: file, uid });
 }
