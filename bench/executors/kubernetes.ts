@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import type { LocalJob } from "../src/local/coordinator/jobs/job.ts";
-import { bringImages } from "../test/support/cluster/images.ts";
-import { type Node, nodeAt, outputOf, reserveNode, started } from "../test/support/cluster/node.ts";
-import { imageName } from "../test/support/images.ts";
-import { lineDelays, promptScene } from "./line-delays.ts";
+import type { LocalJob } from "../../src/local/coordinator/jobs/job.ts";
+import { bringImages } from "../../test/support/cluster/images.ts";
+import { type Node, nodeAt, outputOf, reserveNode, started } from "../../test/support/cluster/node.ts";
+import { imageName } from "../../test/support/images.ts";
+import { lineDelays, promptScene } from "../line-delays.ts";
 import {
   type Figure,
   mean,
@@ -15,7 +15,7 @@ import {
   type Scene,
   type SceneOptions,
   withScene,
-} from "./scene.ts";
+} from "../scene.ts";
 
 /** Jobs in pods of a real cluster of one node on this machine, whose image is in the node. */
 export async function kubernetesJobs(): Promise<readonly Figure[]> {

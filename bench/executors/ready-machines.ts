@@ -1,9 +1,9 @@
 import { userInfo } from "node:os";
-import type { LocalCoordinator } from "../src/local/coordinator/coordinator.ts";
-import { imageName, testEngine } from "../test/support/docker.ts";
-import { openMachineStand } from "../test/support/docker-machine/stand.ts";
-import { startSshd } from "../test/support/sshd.ts";
-import { type Figure, median, type SceneOptions, withScene } from "./scene.ts";
+import type { LocalCoordinator } from "../../src/local/coordinator/coordinator.ts";
+import { imageName, testEngine } from "../../test/support/docker.ts";
+import { openMachineStand } from "../../test/support/docker-machine/stand.ts";
+import { startSshd } from "../../test/support/sshd.ts";
+import { type Figure, median, type SceneOptions, withScene } from "../scene.ts";
 
 const ROUNDS = 9;
 

@@ -1,6 +1,6 @@
-import { type Hypervisor, machinesMissing, openMachines } from "../test/support/machines/machines.ts";
-import { loginUser, startSshd } from "../test/support/sshd.ts";
-import { type Figure, medianMs, type SceneOptions, withScene } from "./scene.ts";
+import { type Hypervisor, machinesMissing, openMachines } from "../../test/support/machines/machines.ts";
+import { loginUser, startSshd } from "../../test/support/sshd.ts";
+import { type Figure, medianMs, type SceneOptions, withScene } from "../scene.ts";
 
 const ROUNDS = 20;
 

@@ -1,8 +1,8 @@
-import type { Scaler } from "../executors/scaler/decide/contract.ts";
-import type { Ticket } from "../executors/scaler/decide/fleet.ts";
-import { createScaler } from "../executors/scaler/decide/scaler.ts";
-import { openCloud } from "../test/executors/scaler/cloud.ts";
-import type { Figure } from "./scene.ts";
+import type { Scaler } from "../../executors/scaler/decide/contract.ts";
+import type { Ticket } from "../../executors/scaler/decide/fleet.ts";
+import { createScaler } from "../../executors/scaler/decide/scaler.ts";
+import { openCloud } from "../../test/executors/scaler/cloud.ts";
+import type { Figure } from "../scene.ts";
 
 const INSTANCES = 300;
 const SECONDS = 3600;

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
-import type { JobSpec } from "../src/local/coordinator/jobs/job.ts";
-import { pwshFolder } from "../test/support/pwsh.ts";
-import { type Figure, median, withRepository, withScene } from "./scene.ts";
+import type { JobSpec } from "../../src/local/coordinator/jobs/job.ts";
+import { pwshFolder } from "../../test/support/pwsh.ts";
+import { type Figure, median, withRepository, withScene } from "../scene.ts";
 
 const ROUNDS = 9;
 

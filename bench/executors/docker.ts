@@ -1,11 +1,11 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { LocalJob } from "../src/local/coordinator/jobs/job.ts";
-import { imageName, testEngine } from "../test/support/docker.ts";
-import { type Figure, median, withScene } from "./scene.ts";
+import type { LocalJob } from "../../src/local/coordinator/jobs/job.ts";
+import { imageName, testEngine } from "../../test/support/docker.ts";
+import { type Figure, median, withScene } from "../scene.ts";
 
-const script = join(import.meta.dirname, "../scripts/test-engine.sh");
+const script = join(import.meta.dirname, "../../scripts/test-engine.sh");
 const run = promisify(execFile);
 
 /** Jobs of `true` in containers, with local images: one after the other, 8 of them 4 at a time, 10 at once. */

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Figure, medianMs, withScene } from "./scene.ts";
+import { type Figure, medianMs, withScene } from "../scene.ts";
 
 const ROUNDS = 30;
 
