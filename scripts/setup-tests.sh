@@ -9,7 +9,7 @@ fi
 
 # program:package, or program:package,package
 needed="
-  git:git openssl:openssl python3:python3 curl:curl zip:zip unzip:unzip
+  git:git gcc:gcc,libc6-dev make:make openssl:openssl python3:python3 curl:curl zip:zip unzip:unzip
   dash:dash busybox:busybox zsh:zsh mksh:mksh ksh93:ksh93u+m
   ps:procps setpriv:util-linux mkfifo:coreutils systemd-notify:systemd script:bsdutils
   dockerd:docker.io iptables:iptables ip:iproute2 docker-registry:docker-registry

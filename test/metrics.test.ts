@@ -1,7 +1,10 @@
+import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect } from "node:net";
 import { networkInterfaces } from "node:os";
+import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobView } from "../src/board/contract.ts";
 import type { QueuingLimit } from "../src/config/config.ts";
@@ -95,6 +98,17 @@ describe("the metrics", () => {
     expect(text).toContain('system_id="",state="idle",stage="idle",executor_stage="idle"} 0');
     entry.close();
     expect(await metrics.render()).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
+  });
+
+  test("tell nothing of the stages of a job that is not to be measured so", async () => {
+    const metrics = createMetrics({ version: "2.0.0" });
+    const job = metrics.entry({ id: "7e3b05c2", name: "one", limit: 1 }).job({ queuedSeconds: 1 }, { stages: false });
+    job.moved({ at: "preparing", attempt: 1 });
+    job.moved({ at: "running", stage: "build_script" });
+    job.moved({ at: "finished", outcome: { result: "success" } });
+    const text = await metrics.render();
+    expect(text).not.toContain("gitlab_runner_job_stage_duration_seconds_count{");
+    expect(text).toContain('gitlab_runner_job_duration_seconds_count{runner="7e3b05c2"');
   });
 
   test("tell how often inputs were put into jobs, and what was wrong with them", async () => {
@@ -434,7 +448,7 @@ describe("the metrics server", () => {
     }
   });
 
-  test("tells programs of this machine what GitLab Runner tells of jobs and of itself, others only where they may know", async () => {
+  test("tells programs of its own account what GitLab Runner tells of jobs and of itself, others only where they may know", async () => {
     const job = {
       title: "t",
       runner: "7e3b05c2",
@@ -478,6 +492,28 @@ describe("the metrics server", () => {
       debugOpen = false;
     }
   });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "tells programs of other accounts nothing of that, also those of this machine: needs root to be one",
+    async () => {
+      jobs = [];
+      const { url } = await serve(":0");
+      const { port } = new URL(url);
+      const ask = async (host: string, uid: number): Promise<string> => {
+        const args = ["-s", "-o", "/dev/null", "-w", "%{http_code}", `http://${host}:${port}/debug/jobs/list`];
+        return (await promisify(execFile)("curl", args, { uid, cwd: "/" })).stdout;
+      };
+      const hosts = ["127.0.0.1", "127.0.0.2", "[::ffff:127.0.0.1]"];
+      if (existsSync("/proc/net/if_inet6") && readFileSync("/proc/net/if_inet6", "utf8").includes(" lo\n"))
+        hosts.push("[::1]");
+      for (const host of hosts) {
+        expect([host, await ask(host, 0), await ask(host, 65_534)]).toEqual([host, "200", "403"]);
+        debugOpen = true;
+        expect(await ask(host, 65_534)).toBe("200");
+        debugOpen = false;
+      }
+    },
+  );
 
   test.each([
     [0, "0s"],

@@ -17,19 +17,27 @@ const WORD = "instance";
 
 /** The instances of an entry. */
 export interface Instances {
+  /** Made when it is first asked for: from then on instances come and go. */
   readonly pool: Pool<Reached>;
   /** One that a dead job was on; `null`: it is gone, and all that was there with it. */
   find(id: string, signal: AbortSignal): Promise<Reached | null>;
   /** Other settings from now on. @returns `false`: its instances come from elsewhere now, and need a pool of their own */
   configure(table: AutoscalerTable, entry: EntrySettings): boolean;
+  /** Calls to the provider that are under way may end until `signal` fires. */
+  close(signal: AbortSignal): Promise<void>;
 }
 
-/** @param name the executor's, by which what it keeps is told from others' */
-export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: string): Instances {
+/**
+ * @param name the executor's, by which what it keeps is told from others'
+ * @param onRoom see `Pool`
+ */
+export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: string, onRoom: () => void): Instances {
   const { host, log, entry } = deps;
-  const { machines, ephemeral = false } = entry;
+  const { machines } = entry;
   if (machines === undefined) throw new SystemFailure("Instances belong to an entry, and there is none");
   let table = given;
+  let { ephemeral = false } = entry;
+  let pool: Pool<Reached> | null = null;
   const dir = join(host.keepDir, `${name}-${machines.runnerId}-${originOf(table.plugin)}`);
   const cloud = cloudOf(() => table, deps);
   const provider = reachable({
@@ -39,23 +47,26 @@ export function openInstances(given: AutoscalerTable, deps: ExecutorDeps, name: 
     workingDirectory: host.working,
     log,
   });
-  const pool = createPool({
-    provider,
-    settings: poolSettings(table, ephemeral),
-    log,
-    dir,
-    word: WORD,
-    events: poolMeters(deps.meter, WORD),
-  });
+  const openPool = (): Pool<Reached> => {
+    const settings = poolSettings(table, ephemeral);
+    const made = createPool({ provider, settings, log, dir, word: WORD, events: poolMeters(deps.meter, WORD) });
+    made.onRoom(onRoom);
+    return made;
+  };
   return {
-    pool,
+    get pool() {
+      pool ??= openPool();
+      return pool;
+    },
     find: (id, signal) => provider.find(id, signal),
     configure(next, nextEntry) {
       if (originOf(next.plugin) !== originOf(table.plugin)) return false;
       table = next;
-      pool.configure(poolSettings(table, nextEntry.ephemeral ?? false));
+      ephemeral = nextEntry.ephemeral ?? false;
+      pool?.configure(poolSettings(table, ephemeral));
       return true;
     },
+    close: async (signal) => await (pool ?? provider).close(signal),
   };
 }
 

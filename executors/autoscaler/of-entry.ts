@@ -27,8 +27,7 @@ export function instancesOf(
   const get = (): Instances => {
     if (opened === null) {
       if (table === null) throw new SystemFailure("the entry of its instances is gone from the configuration");
-      opened = openInstances(table, { ...given, entry }, name);
-      opened.pool.onRoom(() => wake());
+      opened = openInstances(table, { ...given, entry }, name, () => wake());
     }
     return opened;
   };
@@ -52,7 +51,7 @@ export function instancesOf(
       return { state: await diagnoseInstances(table, { ...given, entry }, signal) };
     },
     async close(signal) {
-      await opened?.pool.close(signal);
+      await opened?.close(signal);
     },
   };
 }

@@ -5,6 +5,9 @@ import { type KeptJson, keptJson } from "./kept-json.ts";
 /** A use is written down when it is this much later than the one that is. */
 const COARSE_MS = 60_000;
 
+/** Hosts that come and go take theirs along, and nobody may ever look after them. */
+const MOST_PLACES = 5000;
+
 /** What is known of a place that jobs have left for the next one. */
 interface Use {
   /** `Date.now()` of its last use. */
@@ -46,6 +49,7 @@ export function keptUses<T extends Use>(fileName: string, schema: ZodType<T>): (
           .then(async ({ file, known }) => {
             const before = known[name]?.usedAt ?? 0;
             known[name] = use;
+            forgetOldest(known);
             if (use.usedAt - before > COARSE_MS) await file.save(known);
           })
           .catch(() => {});
@@ -61,4 +65,12 @@ export function keptUses<T extends Use>(fileName: string, schema: ZodType<T>): (
       },
     };
   };
+}
+
+function forgetOldest(known: Record<string, Use>): void {
+  const names = Object.keys(known);
+  if (names.length <= MOST_PLACES) return;
+  const byAge = names.sort((a, b) => (known[a]?.usedAt ?? 0) - (known[b]?.usedAt ?? 0));
+  // A tenth more, so that not each use sorts them again.
+  for (const name of byAge.slice(0, names.length - 0.9 * MOST_PLACES)) delete known[name];
 }

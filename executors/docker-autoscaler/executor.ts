@@ -40,6 +40,7 @@ export function createDockerAutoscaler(tables: Tables, deps: ExecutorDeps): Exec
       },
     );
   const docker = createSuccessive(openDocker(tables, deps.entry), lifecycle.closeMs);
+  const { serviceImage } = docker.current;
   /** Where the engine is on an instance. */
   let dockerHost = settingsOf(tables.docker).connection.host;
 
@@ -82,6 +83,7 @@ export function createDockerAutoscaler(tables: Tables, deps: ExecutorDeps): Exec
     name: words.name,
     title: words.title,
     features: docker.current.features,
+    ...(serviceImage === undefined ? {} : { serviceImage }),
     shell: docker.current.shell,
     location: { at: "host", host: "an instance" },
     prepare: (request, notes, signal) =>

@@ -79,6 +79,7 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     );
   };
   const docker = createSuccessive(openDocker(tables, deps.entry), CLOSE_MS);
+  const { serviceImage } = docker.current;
 
   let wake = (): void => {};
   let machines: Machines | null = null;
@@ -112,6 +113,7 @@ export function createMachineExecutor(tables: Tables, deps: ExecutorDeps, flavor
     name,
     title,
     features: docker.current.features,
+    ...(serviceImage === undefined ? {} : { serviceImage }),
     get shell() {
       return docker.current.shell;
     },

@@ -19,7 +19,11 @@ export async function prepareSshJob(
   const { engine, deps, request } = options;
   const { log } = deps;
   mustBeReachable(options, table);
-  const { container, variables, waitForServices, stopLogs } = await startOwnCommand(options, notes, signal);
+  const { container, variables, waitForServices, stopLogs, formerCache } = await startOwnCommand(
+    options,
+    notes,
+    signal,
+  );
   const started = { container, notes };
   const address = await containerAddress(container, signal).catch(async (error: unknown) => {
     // A container that has ended has no address any more: its end is the failure to report then.
@@ -48,6 +52,7 @@ export async function prepareSshJob(
     host,
     projectSlot: options.slot,
     variables,
+    ...(formerCache === null ? {} : { formerCache }),
     scriptsOver: stopLogs,
     // All of it goes with the container.
     destroy: async (until) => {

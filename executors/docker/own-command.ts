@@ -1,3 +1,4 @@
+import type { Environment } from "../../src/executor/environment.ts";
 import type { Notes } from "../../src/executor/prepare.ts";
 import type { Variable } from "../../src/job/job.ts";
 import { all } from "../../src/time.ts";
@@ -9,6 +10,7 @@ import { type ContainerView, viewContainer } from "./container/view.ts";
 import { jobLabels } from "./engine/labels.ts";
 import type { ObtainedImage } from "./image/image.ts";
 import { securityOf } from "./job/build-container.ts";
+import { formerCachesOf } from "./job/former-caches.ts";
 import {
   common,
   inNetwork,
@@ -36,6 +38,8 @@ export interface OwnCommand {
   waitForServices(helper: RemoteCommands, signal: AbortSignal): Promise<void>;
   /** Nothing of a service's log comes any more. */
   stopLogs(): Promise<void>;
+  /** As the job's surroundings have it; `null`: there can be none. */
+  readonly formerCache: NonNullable<Environment["formerCache"]> | null;
 }
 
 /**
@@ -69,6 +73,7 @@ export async function startOwnCommand(
     container: viewContainer(engine, { id, image: image.name }),
     stopLogs: request.debugServices === true ? followServices(engine, services, notes) : async () => {},
     variables: networkVariables(network),
+    formerCache: formerCachesOf(scene, image.id),
     waitForServices: (helper, until) =>
       waitForServices(engine, { services, limitMs, helper, loopback: false, notes }, until),
   };

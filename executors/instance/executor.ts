@@ -10,6 +10,7 @@ import { handingOver } from "../common/hand-over.ts";
 import type { RemoteCommands } from "../remote/index.ts";
 import { type Lease, onLease, onPlace, type Place } from "../scaler/index.ts";
 import {
+  type Claim,
   cleanUpAfter,
   DEFAULT_BUILDS_DIR,
   jobOverSsh,
@@ -17,6 +18,7 @@ import {
   type SshConnection,
   sshCommands,
 } from "../ssh/over-ssh.ts";
+import { createKeptOnInstances } from "./kept.ts";
 import { words } from "./words.ts";
 
 /** What a dead runner's job has left behind, and where. */
@@ -40,6 +42,7 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
   const { log } = given;
   let deps = given;
   const { get: instances, ...lifecycle } = instancesOf(tables, given, words.name);
+  const kept = createKeptOnInstances(given.host.keepDir, given.entry.machines?.runnerId ?? "");
 
   /** Cleans up over a connection of its own, or by `commands`. */
   const cleanUp = async (
@@ -84,6 +87,7 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
     const { jobKey, runnerId } = request;
     const left: Left = { instance: id, buildsDir, runnerId };
     const connection = await logIn(place, signal);
+    let claimed: Claim | null = null;
     const options: OverSshOptions = {
       deps,
       request,
@@ -91,6 +95,10 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
       host: `instance ${id}`,
       location: { at: "host", host: id },
       without: (shell) => `The instance ${id} has no ${shell}. Have it in the image that instances are made of`,
+      onClaimed: (claim) => {
+        claimed = claim;
+        if (!ephemeral) kept.used(id, runnerId, claim);
+      },
       connection,
       connect: (until) => reached.logIn(PATIENCE_MS, until),
       begin: () => request.remember({ kind: "instance-job", ...left }),
@@ -108,7 +116,14 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
       },
     };
     const { environment } = await jobOverSsh(options, AbortSignal.any([signal, place.lost]));
-    return onPlace(environment, place, log);
+    const placed = onPlace(environment, place, log);
+    return {
+      ...placed,
+      destroy: async (until) => {
+        if (claimed !== null && !ephemeral) kept.used(id, runnerId, claimed);
+        await placed.destroy(until);
+      },
+    };
   };
 
   const recoverOn = async (jobKey: string, left: Left, signal: AbortSignal): Promise<Recovered> => {
@@ -135,6 +150,12 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
     ...lifecycle,
     prepare: (request, notes, signal) =>
       onLease(instances().pool, request, (lease) => prepareOn(lease, request, notes, signal), signal),
+    tidy: async (budgets, { dry }, signal) =>
+      await kept.tidy({ budgets, dry, find: (id, until) => instances().find(id, until) }, signal),
+    close: async (signal) => {
+      await lifecycle.close(signal);
+      await kept.close().catch(() => {});
+    },
     async recover(jobKey, notes, signal) {
       // A job that was prepared twice on one instance has two notes of it.
       const places = new Map<string, Left>();

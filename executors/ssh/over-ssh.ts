@@ -11,6 +11,8 @@ export { publicKeyOf } from "./connection/handshake.ts";
 export { createLink, type Link } from "./connection/link.ts";
 export { createSessionLimit } from "./connection/session-limit.ts";
 export { type LoginWords, type SshSettings, type SshTable, sshComplaint, sshSettings, sshTable } from "./settings.ts";
+export type { Claim } from "./working-copy/claim.ts";
+export { createKeptCopies, hostsWithCopies } from "./working-copy/kept-copies.ts";
 export { cleanUpAfter } from "./working-copy/recovery.ts";
 export { DEFAULT_BUILDS_DIR } from "./working-copy/working-copy.ts";
 

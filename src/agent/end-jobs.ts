@@ -1,19 +1,16 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type CommandContext, configFileOf, loadOptions } from "../commands/context.ts";
+import type { CommandContext } from "../commands/context.ts";
 import { type FlagValues, textOf } from "../commands/register/runner-flags.ts";
 import { toolRunner } from "../commands/service/perform.ts";
 import { isStopping } from "../commands/service/systemd.ts";
-import { loadConfig } from "../config/load.ts";
 import { CommandError, describeError, Stop } from "../errors.ts";
 import { noMeter } from "../executor/deps.ts";
 import type { LeftoverJob } from "../journal/contract.ts";
 import { openJournal } from "../journal/records/journal.ts";
-import { openStateDir } from "../journal/state/state-dir.ts";
-import { createLog, streamOutput } from "../log.ts";
 import { deadline } from "../time.ts";
+import { holding } from "./held.ts";
 import { type Cleaners, createCleaners } from "./services/cleaners.ts";
-import { hostPlaces } from "./surroundings.ts";
 
 /** How long the jobs of a service that has stopped may take to end. */
 const END_MS = 60_000;
@@ -27,17 +24,8 @@ export async function runEndJobs(values: FlagValues, context: CommandContext): P
   if (unit === undefined) throw new CommandError("--unit names the unit of systemd that has ended");
   const scope = values.userService === true ? "user" : "system";
   if (!(await isStopping({ unit, scope }, toolRunner(context.env), context.signal))) return;
-  const log = createLog({
-    level: "info",
-    format: "text",
-    output: streamOutput(process.stderr, (count) => `${count} lines of the log were dropped\n`),
-    colors: false,
-  });
-  const config = await loadConfig(configFileOf(textOf(values, "config"), context), loadOptions(context));
-  const stateDir = await openStateDir({ path: config.stateDir, log }, context.signal);
-  try {
+  await holding(values, context, "info", async ({ config, stateDir, host, log }) => {
     const journal = await openJournal({ stateDir, log });
-    const host = hostPlaces(stateDir, context.cwd, context.env);
     const cleaners = createCleaners({
       catalog: context.catalog,
       runners: () => config.runners,
@@ -52,10 +40,7 @@ export async function runEndJobs(values: FlagValues, context: CommandContext): P
     }
     await cleaners.close(log);
     await journal.close();
-  } finally {
-    await stateDir.close();
-    await log.flush(1000);
-  }
+  });
 }
 
 async function endJob({ record, notes }: LeftoverJob, cleaners: Cleaners, signal: AbortSignal): Promise<string[]> {

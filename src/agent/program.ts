@@ -61,7 +61,11 @@ function createProgram({ executors, output }: Surroundings): Command {
   const doesHere = (command: Command, action: LocalAction): Command =>
     command.action(() => performHere(command, { executors, output }, action));
 
-  does(addRegisterCommand(program, executors), async (values, context) => {
+  // Who asks a running runner does so again and again, and sees none of the flags of entries.
+  const asks = CONTROL_COMMANDS.some((name) => name === process.argv[2]);
+  const flagged = asks ? { ...executors, words: [] } : executors;
+
+  does(addRegisterCommand(program, flagged), async (values, context) => {
     const { registerCommand } = await import("../commands/register/register.ts");
     const { askLines, askTerminal } = await import("../commands/register/ask.ts");
     const named =
@@ -107,7 +111,7 @@ function createProgram({ executors, output }: Surroundings): Command {
   does(addRunCommand(program), async (values, context) =>
     (await import("./run.ts")).runAgent(values, context, logSettings(values)),
   );
-  does(addRunSingleCommand(program, executors), async (values, context) =>
+  does(addRunSingleCommand(program, flagged), async (values, context) =>
     (await import("./run.ts")).runSingle(values, context, logSettings(values)),
   );
   const exec = addExecFlags(
@@ -115,7 +119,7 @@ function createProgram({ executors, output }: Surroundings): Command {
       .command("exec")
       .description("run the pipeline of the working directory here, or some of its jobs; nothing has to be pushed")
       .argument("[jobs...]", "names of jobs; without any, the whole pipeline, stage by stage"),
-    executors.words,
+    flagged.words,
   );
   does(exec, async (values, context) => {
     const { args } = exec;

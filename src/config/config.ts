@@ -17,7 +17,7 @@ export interface Config {
   readonly logFormat: LogFormat | undefined;
   /** `listen_address` or `metrics_server`, as written; empty is off. */
   readonly metricsAddress: string;
-  /** `debug_endpoints`: others than programs of this machine may look at `/debug/…`, too. */
+  /** `debug_endpoints`: others than root and the runner's account on this machine may look at `/debug/…`, too. */
   readonly debugEndpoints: boolean;
   /** `[web]`; null: no page is served. */
   readonly web: WebConfig | null;

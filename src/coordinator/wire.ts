@@ -92,6 +92,8 @@ const alwaysKnown: readonly string[] = ["script_failure", "runner_system_failure
 /** The nearest reason that a coordinator knows: older ones refuse others. `known` is its `features.failure_reasons`. */
 export function failureReason(reason: FailureReason, known: readonly string[]): FailureReason {
   if (alwaysKnown.includes(reason) || known.includes(reason)) return reason;
+  // A GitLab that is too old for it repeats a failure of the system, which would be in vain.
+  if (reason === "runner_configuration_error" && known.length > 0) return "script_failure";
   return reason === "job_canceled" ? "script_failure" : "runner_system_failure";
 }
 

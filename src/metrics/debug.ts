@@ -7,7 +7,7 @@ export interface DebugSources {
   jobs(): readonly JobView[];
   /** `starting`, `running`, `graceful-shutdown` or `forceful-shutdown`. */
   state(): string;
-  /** Whether others than programs of this machine may look, too. */
+  /** Whether others may look than root and the runner's own account on this machine. */
   open(): boolean;
 }
 

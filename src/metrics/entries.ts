@@ -205,7 +205,7 @@ export function createEntryMeters(
         if (is) entry.unhealthy.delete(me);
         else if (here) entry.unhealthy.add(me);
       },
-      job(received) {
+      job(received, { stages } = { stages: true }) {
         const { queuedSeconds, queueSize: size, queueDepth: depth, projectJobsRunning = "" } = received;
         if (size !== undefined || depth !== undefined) entry.queue = { size, depth };
         const receivedAt = performance.now();
@@ -237,7 +237,7 @@ export function createEntryMeters(
         /** What a job is at now; what it was at before has ended. */
         const enter = (next: string | undefined): void => {
           const now = performance.now();
-          if (stage !== undefined) {
+          if (stage !== undefined && stages) {
             const its = { ...labels, stage: stage.name };
             on(stageSeconds, `stage ${stage.name}`, its).observe(its, (now - stage.since) / 1000);
           }

@@ -28,8 +28,10 @@ export interface EntryMeter {
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
   healthy(is: boolean): void;
+  /** `stages`: unless it is false, how long each of the job's stages took is told, too. */
   job(
     received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth" | "projectJobsRunning" | "filledInputs">,
+    told?: { readonly stages: boolean },
   ): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;

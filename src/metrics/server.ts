@@ -1,10 +1,11 @@
 import { lookup } from "node:dns/promises";
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server } from "node:net";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { ConfigError, describeError } from "../errors.ts";
-import { ADDRESS_FORMS, isLoopback, type ListenAddress, readListenAddress } from "../serving/address.ts";
+import { ADDRESS_FORMS, type ListenAddress, readListenAddress } from "../serving/address.ts";
 import { createCrowd } from "../serving/crowd.ts";
 import { type HttpReply, type HttpRequest, onRequest, sendReply } from "../serving/http.ts";
+import { isOwnCaller } from "./caller.ts";
 import { DEBUG_PATHS, type DebugSources, debugReply } from "./debug.ts";
 
 const DEFAULT_PORT = 9252;
@@ -55,8 +56,8 @@ export function parseListenAddress(text: string): ListenAddress {
 }
 
 /**
- * `/metrics`, `/healthz` and `/readyz` (and GitLab Runner's `/health`, `/health/ready`, and to programs of this machine
- * `/debug/jobs/list`, `/debug/process/state`) for GET and HEAD, and nothing else. Slow and many clients cost little and are cut off; one look at the metrics serves all who ask meanwhile.
+ * `/metrics`, `/healthz` and `/readyz` (and GitLab Runner's `/health`, `/health/ready`, and to programs of this machine that work
+ * for root or the runner's account `/debug/jobs/list`, `/debug/process/state`) for GET and HEAD, and nothing else. Slow and many clients cost little and are cut off; one look at the metrics serves all who ask meanwhile.
  * @param address as in config.toml; empty serves nothing until `move`
  * @throws {ConfigError} the address cannot be read, or is in use
  */
@@ -134,7 +135,7 @@ async function listen(
       limit = setTimeout(() => socket.destroy(), ANSWER_LIMIT_MS);
       waiting.remove(socket);
       answered.add(socket);
-      void answer(asked, socket.remoteAddress ?? "", { render, served })
+      void answer(asked, socket, { render, served })
         .catch((error): HttpReply => ({ status: 500, body: `${describeError(error)}\n` }))
         .then((reply) => sendReply(socket, reply, "method" in asked && asked.method === "HEAD"));
     });
@@ -173,7 +174,7 @@ function urlOf(address: AddressInfo | string | null): string {
 
 async function answer(
   asked: HttpRequest | HttpReply,
-  from: string,
+  from: Socket,
   { render, served }: { readonly render: () => Promise<string>; readonly served: ServedMetrics },
 ): Promise<HttpReply> {
   if ("status" in asked) return asked;
@@ -186,9 +187,9 @@ async function answer(
   if (path === "/health" || path === "/healthz") return { status: 200, body: "alive\n" };
   if (path === "/readyz") return readiness(served);
   if (DEBUG_PATHS.has(path)) {
-    // A listener of both families shows callers by IPv4 so.
-    const local = isLoopback(from.replace(/^::ffff:/i, ""));
-    if (!local && !served.debug.open()) return { status: 403, body: "only from this machine: see debug_endpoints\n" };
+    if (!served.debug.open() && !(await isOwnCaller(from))) {
+      return { status: 403, body: "only for root and the runner's own account on this machine: see debug_endpoints\n" };
+    }
     return debugReply(path, served.debug, Date.now());
   }
   return served.ready() ? { status: 200, body: "ready\n" } : { status: 503, body: "not ready\n" };

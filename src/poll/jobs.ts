@@ -8,6 +8,7 @@ import type { Reservation } from "../executor/prepare.ts";
 import type { Job, JobProgress, JobResult } from "../job/job.ts";
 import { withoutWords } from "../job/life/life.ts";
 import type { FoundJob, HandledJob, HandleJob } from "../job/life/received.ts";
+import { measuresStages } from "../job/plan/trace-wishes.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
 import type { SessionOffer } from "../session/contract.ts";
@@ -82,7 +83,7 @@ export function createJobs({ handleJob, isPending, board, handOver }: JobsOption
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
     const { job, found, entry, executor, coordinator, slot, reservation, session, log } = arrival;
-    const jobMeter = arrival.meter.job(job);
+    const jobMeter = arrival.meter.job(job, { stages: measuresStages(job, entry) });
     const { controller, shown } = mine;
     const seePlace = placeWatcher(arrival.onPlace);
     const onProcess = (): void => controller.abort(process.reason);

@@ -13,6 +13,7 @@ import type { PlaceResult } from "./admission/breaker.ts";
 import { type Alarm, createAlarm } from "./alarm.ts";
 import { createHealth } from "./health.ts";
 import type { PollTiming } from "./pace.ts";
+import { createQuestions } from "./questions.ts";
 import { letGo } from "./reservation.ts";
 import type { Slot, Slots, SlotWish } from "./slots.ts";
 
@@ -111,9 +112,7 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   const requests = new AbortController();
   /** AlloyCI hands one job to two requests of a token; only a job in GitLab's dialect proves that it is another. */
   let lanes = 1;
-  /** The coordinator holds empty answers back. AlloyCI never does: there a late answer is just a slow one. */
-  let holds = false;
-  let patient = true;
+  const questions = createQuestions({ coordinator, executor, info, slots, entryCount, meter, timing }, requests.signal);
   let conflicts = 0;
   /** The last answer said that the work changed. Two of them in a row come from something that is no GitLab. */
   let changed = false;
@@ -131,28 +130,6 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
   const lostRace = (): Wait => {
     if (++conflicts > MOST_CONFLICTS) return idle();
     return { ms: timing.conflictMs * (0.1 + 0.9 * Math.random()), quick: true };
-  };
-
-  const ask = async (slot: Slot, session: SessionOffer | undefined): ReturnType<Coordinator["requestJob"]> => {
-    const hold = slots.waiting === 0 && slots.free >= entryCount() - 1;
-    const lend = setTimeout(() => slot.lend(), hold && holds ? timing.lendHeldMs : timing.lendMs);
-    meter.asking(1);
-    try {
-      const answer = await coordinator.requestJob(
-        info,
-        {
-          hold,
-          keepPayload: executor.wantsPayload === true,
-          ...(session === undefined ? {} : { session: session.words }),
-        },
-        requests.signal,
-      );
-      if (hold && answer.kind === "none" && answer.heldMs >= timing.heldMs) holds = patient;
-      return answer;
-    } finally {
-      meter.asking(-1);
-      clearTimeout(lend);
-    }
   };
 
   const backOff = (
@@ -196,22 +173,22 @@ export function startPoller(options: PollerOptions, stop: AbortSignal): Poller {
       if (stop.aborted || isPaused()) return atOnce;
       tell({ at: "asking", since: Date.now() });
       const session = features.terminal === true ? options.offerSession?.() : undefined;
-      const answer = await ask(slot, session);
+      const answer = await questions.ask(slot, session);
       tell({ at: "idle", answeredAt: Date.now() });
       if (answer.kind !== "conflict" && answer.kind !== "job") conflicts = 0;
       switch (answer.kind) {
         case "job":
           health.accepted();
           if (answer.job.dialect === "gitlab") widen();
-          else patient = false;
+          else questions.neverHeld();
           handedOver = receive(answer.job, slot, reservation, admitted.told, session);
           if (!handedOver) return lostRace();
           conflicts = 0;
           return entry.strictCheckInterval ? idle() : atOnce;
         case "none":
           health.accepted();
-          if (holds && patient && answer.heldMs >= timing.heldMs) return atOnce;
-          changed = patient && answer.changed === true && !changed;
+          if (questions.wasHeld(answer.heldMs)) return atOnce;
+          changed = questions.patient && answer.changed === true && !changed;
           return changed ? atOnce : idle();
         case "conflict":
           health.accepted();

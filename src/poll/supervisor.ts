@@ -1,7 +1,7 @@
 import type { Board } from "../board/contract.ts";
 import type { Config, RunnerConfig } from "../config/config.ts";
 import type { Coordinator, RunnerInfo } from "../coordinator/contract.ts";
-import { describeError, problemLine, Stop } from "../errors.ts";
+import { describeError, problemLine } from "../errors.ts";
 import type { Executor } from "../executor/executor.ts";
 import type { Tidied } from "../executor/keeping.ts";
 import type { HandleJob } from "../job/life/received.ts";
@@ -12,11 +12,11 @@ import type { SessionOffer } from "../session/contract.ts";
 import type { Admission } from "./admission/admission.ts";
 import { createHousekeeper } from "./housekeeping.ts";
 import { createJobs } from "./jobs.ts";
-import { createLeases, type Lease } from "./leases.ts";
+import { createLeases } from "./leases.ts";
 import { firstDelayMs, idlePauseMs, type PollTiming, pollTiming } from "./pace.ts";
-import { type Poller, startPoller } from "./poller.ts";
 import { type EntryJob, openReception, type Reception } from "./reception.ts";
 import { createSlots } from "./slots.ts";
+import { type Beside, openStation, type Station } from "./station.ts";
 
 export interface SupervisorOptions {
   readonly handleJob: HandleJob;
@@ -71,19 +71,6 @@ export interface Supervisor {
   blame(error: unknown): string | undefined;
 }
 
-/** A polled entry, and what was opened for it. */
-interface Station {
-  readonly id: string;
-  readonly origin: string;
-  readonly poller: Poller;
-  readonly reception: Reception;
-  readonly lease: Lease;
-  readonly onRequest: EntryMeter["request"];
-  readonly labels: RunnerConfig["labels"];
-  /** Ask no more. Resolves when the entry's last job has ended and all is closed; never rejects. */
-  end(): Promise<void>;
-}
-
 /**
  * One poller per `[[runners]]` entry; follows reloads.
  * @param process fires with a Stop when jobs shall end; `drain` is called beside it
@@ -126,61 +113,25 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
       Math.random(),
     );
 
-  const start = (entry: RunnerConfig, from: Config, delayMs: (pauseMs: number) => number): Station => {
-    const stop = new AbortController();
-    const reception = openReception(entry, from, around);
-    const { executor, lease, coordinator, meter, log: entryLog } = reception;
-    const { origin } = coordinator;
-    const gate = admission.gate({ executor, meter, log: entryLog });
-
-    const onDelivered = (): void => {
+  const beside: Beside = {
+    ...around,
+    board,
+    admission,
+    slots,
+    timing,
+    offerSession: options.offerSession,
+    isPaused: (id) => paused.has(id),
+    isChanging: (entry) => options.isChanging?.(entry) ?? false,
+    pauseMs,
+    entryCount: () => stations.size,
+    // Half of the time is left for the jobs that such a request may still bring.
+    lastRequestMs: (from) => Math.min(lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
+    onDelivered: (origin, own) => {
       // The next stage may go to any runner of the coordinator; with many of them, each asks soon anyway.
       const neighbours = onOrigin(origin);
-      if (neighbours.length > 8) poller.nudge();
-      else for (const neighbour of neighbours) neighbour.poller.nudge();
-    };
-    const poller = startPoller(
-      {
-        entry,
-        coordinator,
-        executor,
-        ...(options.offerSession === undefined ? {} : { offerSession: options.offerSession }),
-        slots,
-        gate,
-        isPaused: () => paused.has(entry.id),
-        isChanging: () => options.isChanging?.(entry) ?? false,
-        pauseMs: () => pauseMs(entry, origin),
-        entryCount: () => stations.size,
-        // Half of the time is left for the jobs that such a request may still bring.
-        lastRequestMs: () => Math.min(lastRequestMs, (config ?? from).shutdownTimeoutMs / 2),
-        firstDelayMs: delayMs(pauseMs(entry, origin)),
-        receive: (job, slot, reservation, onPlace, session) =>
-          reception.take({ job, slot, reservation, session, onPlace, onDelivered }),
-        meter,
-        timing,
-        log: entryLog,
-      },
-      stop.signal,
-    );
-    const { id, name, limit } = entry;
-    const shown = board.addRunner({ id, name, executor: entry.executor, origin, limit }, () => poller.activity());
-    let ended: Promise<void> | undefined;
-    const leave = async (): Promise<void> => {
-      stop.abort(new Stop("shutting_down", "no more jobs are wanted from this entry"));
-      await poller.done;
-      await reception.close();
-      shown[Symbol.dispose]();
-    };
-    return {
-      id,
-      origin,
-      poller,
-      reception,
-      lease,
-      labels: entry.labels,
-      onRequest: meter.request,
-      end: () => (ended ??= leave()),
-    };
+      if (neighbours.length > 8) own.nudge();
+      else for (const { poller } of neighbours) poller.nudge();
+    },
   };
 
   const leave = (station: Pick<Station, "end">): void => {
@@ -239,7 +190,7 @@ export function createSupervisor(options: SupervisorOptions, process: AbortSigna
         try {
           stations.set(
             key,
-            start(entry, next, (pause) => firstDelayMs(index, fresh.length, pause, Math.random())),
+            openStation(entry, next, beside, (pause) => firstDelayMs(index, fresh.length, pause, Math.random())),
           );
         } catch (error) {
           log.error("an entry cannot be started; the others are not affected", {

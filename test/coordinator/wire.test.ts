@@ -66,6 +66,8 @@ test.each([
 describe("failure reasons", () => {
   test("are sent as they are where the coordinator lists them", () => {
     expect(failureReason("image_pull_failure", ["image_pull_failure"])).toBe("image_pull_failure");
+    // Of a job that asks for what cannot be: a GitLab that repeats failures of the system would do so in vain.
+    expect(failureReason("runner_configuration_error", ["runner_system_failure"])).toBe("script_failure");
   });
   test.each([
     ["script_failure", "script_failure"],

@@ -475,6 +475,31 @@ describe("run-single and metrics", () => {
     expect(await (await fetch((url ?? "").replace("/metrics", "/debug/process/state"))).text()).toBe("running\n");
   });
 
+  test("a job that cannot be run here fails by its configuration, once, and stages are measured unless a job says no", async () => {
+    const { coordinator, runner } = await site({ dialect: "gitlab", global: 'listen_address = "127.0.0.1:0"' });
+    const [, url = ""] = await runner.seen(/serving metrics.*url=(\S+)/);
+    const run = JSON.stringify([{ name: "one", script: "echo hello" }]);
+    for (const reasons of [["runner_configuration_error"], ["script_failure"]]) {
+      const features = { failure_reasons: reasons };
+      const steps = coordinator.enqueue({ payload: (payload) => ({ ...payload, steps: [], run, features }) });
+      expect(await steps.reported()).toMatchObject({ state: "failed", failureReason: reasons[0] });
+      expect(steps.trace).toContain("This job is written as `run` steps, which this runner does not support");
+    }
+    const stages = async (): Promise<number> =>
+      [
+        ...(await (await fetch(url)).text()).matchAll(
+          /^gitlab_runner_job_stage_duration_seconds_count.*step_script.* (\d+)$/gm,
+        ),
+      ]
+        .map(([, times]) => Number(times))
+        .reduce((sum, times) => sum + times, 0);
+    const variables = { GIT_STRATEGY: "none", FF_EXPORT_HIGH_CARDINALITY_METRICS: "false" };
+    await coordinator.enqueue({ script: ["true"], variables }).finished();
+    expect(await stages()).toBe(0);
+    await coordinator.enqueue({ script: ["true"], variables: { GIT_STRATEGY: "none" } }).finished();
+    await expect.poll(stages, { timeout: 10_000 }).toBe(1);
+  });
+
   test("metrics are served while strangers open connections as fast as they can", async () => {
     const { runner } = await site({ dialect: "alloy", global: 'listen_address = "127.0.0.1:0"' });
     const [, url = ""] = await runner.seen(/serving metrics.*url=(\S+)/);

@@ -103,6 +103,35 @@ describe("docker jobs on instances", () => {
   );
 
   test(
+    "the selftest has a service of the entry's own image",
+    async () => {
+      const { open } = await openScene();
+      const executor = open();
+      onTestFinished(() => executor.close(never));
+      expect(executor.serviceImage).toBe(imageName("git"));
+      const reservation = await reserved(executor);
+      const service = {
+        name: executor.serviceImage ?? "",
+        aliases: ["selftest-service"],
+        entrypoint: ["sh", "-c"],
+        command: ["while :; do sleep 1; done"],
+        pullPolicies: [],
+        user: null,
+        platform: null,
+        variables: [],
+      };
+      const request = on(reservation);
+      const environment = await job(executor, { ...request, job: { ...request.job, services: [service] } });
+      expect(
+        (await runOps(environment, source("{ echo >/dev/tcp/selftest-service/9; } 2>&1 | grep -o refused"))).text,
+      ).toContain("refused\n");
+      await environment.destroy(never);
+      await reservation[Symbol.asyncDispose]();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     "where sshd forwards no sockets, the engine is reached by its own command there",
     async () => {
       const { cloud, open } = await openScene("AllowStreamLocalForwarding no");

@@ -37,7 +37,7 @@ for (const kind of ["docker", "podman"] as const) {
     async function prepared(
       names: (slot: number) => string[],
       trust: Trust = ownTrust,
-    ): Promise<Environment & { said: string }> {
+    ): Promise<Environment & { said: string; jobKey: string }> {
       // Another process, or a minute, sees what is there now.
       const executor = stand().open({ volumes: ["/kept"] }, { killGraceMs: 300 });
       onTestFinished(() => executor.close(never));
@@ -45,7 +45,7 @@ for (const kind of ["docker", "podman"] as const) {
       const request = { ...sampleRequest("group/project", "7", trust), formerNames: names };
       const environment = await executor.prepare(request, notes, never);
       onTestFinished(() => environment.destroy(never));
-      return { ...environment, said: notes.text };
+      return { ...environment, said: notes.text, jobKey: request.jobKey };
     }
     /** A container of theirs with a volume at this path, in which it runs a script; it stays, stopped. */
     async function made(name: string, path: string, script: string, volume: string | null): Promise<void> {
@@ -64,6 +64,14 @@ for (const kind of ["docker", "podman"] as const) {
       await docker.createVolume({ Name: name });
       onTestFinished(async () => void (await docker.getVolume(name).remove({ force: true })));
       await made(`fill-${randomBytes(6).toString("hex")}`, path, script, name);
+    }
+    /** Since then, for this job. */
+    async function containersMade(jobKey: string, since: number): Promise<number> {
+      const filters = JSON.stringify({ type: ["container"], event: ["create"] });
+      const stream = await docker.getEvents({ since, until: Date.now() / 1000, filters });
+      let text = "";
+      for await (const piece of stream) text += String(piece);
+      return text.split("\n").filter((line) => line.includes(jobKey)).length;
     }
     async function read(environment: Environment, path: string): Promise<{ text: string; from: string } | null> {
       await using found = (await environment.formerCache?.(path, never)) ?? null;
@@ -104,6 +112,23 @@ for (const kind of ["docker", "podman"] as const) {
         });
         for (const key of ["b", "link", "none"])
           expect(await read(own, `group/project/${key}/cache.zip`), key).toBeNull();
+        // One container looks at all volumes, and what is nowhere is not looked for again.
+        await volume(`${base}-slot-3-cache-${caches}`, "/cache", put("d", "late"));
+        const later = await prepared(names);
+        const readers = async (body: () => Promise<void>): Promise<number> => {
+          const since = Date.now() / 1000;
+          await body();
+          return await containersMade(later.jobKey, since);
+        };
+        const miss = async (key: string): Promise<void> =>
+          expect(await read(later, `group/project/${key}/cache.zip`)).toBeNull();
+        // Podman's service keeps no events here.
+        const once = kind === "docker" ? 1 : 0;
+        expect(await readers(() => miss("none"))).toBe(once);
+        expect(await readers(() => miss("none"))).toBe(0);
+        expect(await readers(() => miss("other"))).toBe(once);
+        expect(await read(later, "group/project/d/cache.zip")).toMatchObject({ from: "slot 3 of another runner" });
+        await later.destroy(never);
         await own.destroy(never);
         expect(await stand().leftovers()).toEqual([]);
 

@@ -106,6 +106,33 @@ describe("jobs on machines", () => {
   );
 
   test(
+    "the selftest has a service of the entry's own image",
+    async () => {
+      const executor = opened(newId());
+      expect(executor.serviceImage).toBe(imageName("git"));
+      const reservation = await reserved(executor);
+      const service = {
+        name: executor.serviceImage ?? "",
+        aliases: ["selftest-service"],
+        entrypoint: ["sh", "-c"],
+        command: ["while :; do sleep 1; done"],
+        pullPolicies: [],
+        user: null,
+        platform: null,
+        variables: [],
+      };
+      const request = on(reservation);
+      const environment = await job(executor, { ...request, job: { ...request.job, services: [service] } });
+      expect(
+        (await runOps(environment, source("{ echo >/dev/tcp/selftest-service/9; } 2>&1 | grep -o refused"))).text,
+      ).toContain("refused\n");
+      await environment.destroy(never);
+      await reservation[Symbol.asyncDispose]();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     "without one a machine is made for a job that has come; a job that is prepared once more stays on it",
     async () => {
       const id = newId();

@@ -145,6 +145,37 @@ describe("docker-ssh executor", () => {
     expect(notes.text).toContain("nothing to serve");
   });
 
+  test("an archive that another runner has left in a volume is found, and nothing of it stays", async () => {
+    const base = `runner-${randomBytes(6).toString("hex")}`;
+    const volume = `${base}-cache-${createHash("md5").update("/cache").digest("hex")}`;
+    await docker.createVolume({ Name: volume });
+    onTestFinished(async () => void (await docker.getVolume(volume).remove({ force: true })));
+    const filler = await docker.createContainer({
+      Image: imageName("git"),
+      Entrypoint: ["sh", "-c", "mkdir -p /cache/group/project/a && echo theirs >/cache/group/project/a/cache.zip"],
+      HostConfig: { NetworkMode: "none", Binds: [`${volume}:/cache`], AutoRemove: true },
+    });
+    const ended = filler.wait();
+    await filler.start();
+    expect(await ended).toMatchObject({ StatusCode: 0 });
+    const executor = stand().open();
+    onTestFinished(() => executor.close(never));
+    const request = { ...sampleRequest(), formerNames: (slot: number) => (slot === 2 ? [base] : []) };
+    const environment = await executor.prepare(request, new Sink(), never);
+    onTestFinished(() => environment.destroy(never));
+    const read = async (path: string): Promise<string | null> => {
+      await using found = (await environment.formerCache?.(path, never)) ?? null;
+      if (found === null) return null;
+      let text = found.from;
+      for await (const piece of found.content) text += `: ${String(piece)}`;
+      return text;
+    };
+    expect(await read("group/project/a/cache.zip")).toBe("slot 2 of another runner: theirs\n");
+    expect(await read("group/project/b/cache.zip")).toBeNull();
+    await environment.destroy(never);
+    expect(await stand().leftovers()).toEqual([]);
+  });
+
   test("Dropbear's host keys are read, too, from a container that does not run", async () => {
     const container = await idle("sh");
     const connected = await connectTo(engine);

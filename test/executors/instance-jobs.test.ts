@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -120,6 +120,54 @@ describe("jobs on instances", { timeout: 60_000 }, () => {
     stop.abort(new Error("canceled"));
     expect(await waiting).toMatchObject({ message: "canceled" });
     await reservation[Symbol.asyncDispose]();
+  });
+
+  test("directories for builds on an instance go by their last use, and are forgotten with their instance", async () => {
+    const executor = opened();
+    const tidy = async (builds: number, dry = false) =>
+      await executor.tidy?.({ images: null, volumes: null, builds, free: null }, { dry }, never);
+    expect(await tidy(0)).toEqual([]);
+    const built = async (path: string) => {
+      const reservation = await reserved(executor);
+      const environment = await job(executor, { ...sampleRequest(path), runnerId, reservation });
+      const { root } = environment.workspace;
+      await runOps(environment, source(`mkdir -p ${root}; head -c 2097152 /dev/zero >${root}/large`));
+      return {
+        root,
+        end: async () => {
+          await environment.destroy(never);
+          await reservation[Symbol.asyncDispose]();
+        },
+      };
+    };
+    const first = await built("group/first");
+    const [id = ""] = cloud.instances();
+    await first.end();
+    const second = await built("group/second");
+    const where = `instance ${id}`;
+    const only = [{ kind: "builds", where, name: first.root }];
+    expect(await tidy(3 << 20, true)).toMatchObject(only);
+    expect(existsSync(first.root)).toBe(true);
+    // The other one is a job's.
+    expect(await tidy(0)).toMatchObject(only);
+    expect([first, second].map(({ root }) => existsSync(root))).toEqual([false, true]);
+    await second.end();
+    // Another process goes by what this one has written down.
+    await executor.close(never);
+    const before = operations().length;
+    const next = opened();
+    expect(
+      await next.tidy?.({ images: null, volumes: null, builds: 0, free: null }, { dry: true }, never),
+    ).toMatchObject([{ where, name: second.root }]);
+    // To look after them, none is made.
+    expect(operations().slice(before)).not.toContain("init");
+    const known = (): string => readFileSync(join(dir, "keep", "ssh-builds.json"), "utf8");
+    expect(known()).toContain(second.root);
+    await cloud.lose(id);
+    expect(await next.tidy?.({ images: null, volumes: null, builds: 0, free: null }, { dry: false }, never)).toEqual(
+      [],
+    );
+    expect(known()).not.toContain(second.root);
   });
 
   test("an instance that dies under a job fails it with its output so far, and the next job gets another one", async () => {

@@ -404,6 +404,27 @@ describe("submodules", () => {
     }
   });
 
+  test("are asked for their branches no more often than git asks, with --remote", async () => {
+    const { sub } = nest();
+    const flags = [variable("GIT_SUBMODULE_UPDATE_FLAGS", "--remote"), variable("GIT_SUBMODULE_DEPTH", "1")];
+    // git itself clones first and then asks for the branch.
+    for (const [content, times] of [
+      ["one", 2],
+      ["two", 1],
+    ] as const) {
+      const server = await serve();
+      const given = { variables: [...wanted("normal"), ...flags] };
+      const { outcome, trace } = await fetchFrom(addressOf(server), show, given);
+      expect(outcome).toEqual({ result: "success" });
+      expect(trace).toContain(`outer/file.txt=${content}\n`);
+      const asked = server.requests.filter(
+        ({ url, authorization }) => authorization !== undefined && url.includes(`/sub-${count}/info/refs`),
+      );
+      expect(asked).toHaveLength(times);
+      sub.commit({ "file.txt": "two\n" });
+    }
+  });
+
   test("come from the branch that they follow, with --remote, also shallow and again", async () => {
     const { sub } = nest();
     sub.git("checkout", "-q", "-b", "other");

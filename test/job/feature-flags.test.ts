@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import type { Job } from "../../src/job/job.ts";
 import { readSettings } from "../../src/job/plan/settings.ts";
+import { measuresStages } from "../../src/job/plan/trace-wishes.ts";
 import { cacheKeys, placeOf } from "../../src/transfer/cache/cache-keys.ts";
 import { createRepository } from "./git-server.ts";
 import { createStand, jobWith, step, variable } from "./stand.ts";
@@ -173,6 +174,27 @@ describe("FF_HASH_CACHE_KEYS", () => {
       fallbacks: ["x", `${place.toUpperCase()}.-non_protected`],
     });
   });
+});
+
+test("FF_EXPORT_HIGH_CARDINALITY_METRICS decides whether stages are measured: the entry, the job, what surrounds it", () => {
+  const FLAG = "FF_EXPORT_HIGH_CARDINALITY_METRICS";
+  const measured = (job: string | undefined, entry?: boolean, dialect: Job["dialect"] = "gitlab", environment = "") =>
+    measuresStages(
+      { dialect, variables: job === undefined ? [] : variablesOf({ [FLAG]: job, OFF: "0" }) },
+      {
+        environment: environment === "" ? [] : [{ key: FLAG, value: environment }],
+        debugTraceDisabled: false,
+        featureFlags: entry === undefined ? {} : { [FLAG]: entry },
+      },
+    );
+  expect([undefined, "true", "1", "", "odd"].map((value) => measured(value))).toEqual([true, true, true, true, true]);
+  expect(["false", "0", "$OFF"].map((value) => measured(value))).toEqual([false, false, false]);
+  expect([measured("false", true), measured("true", false), measured(undefined, false)]).toEqual([true, false, false]);
+  expect([measured(undefined, undefined, "gitlab", "f"), measured("t", undefined, "gitlab", "f")]).toEqual([
+    false,
+    true,
+  ]);
+  expect([measured("false", undefined, "alloy"), measured(undefined, false, "alloy")]).toEqual([true, false]);
 });
 
 test("FF_LOG_IMAGES_CONFIGURED_FOR_JOB has the runner's log name the images of a job", async () => {

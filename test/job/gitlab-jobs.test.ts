@@ -144,7 +144,7 @@ test("feature flags in force are variables: the entry's, else the job's, else th
   const runner = { featureFlags: { FF_SCRIPT_SECTIONS: false, FF_USE_GIT_BUNDLE_URIS: false, FF_USE_FASTZIP: true } };
   const { trace } = await run(script, { variables, dialect: "gitlab" }, { runner });
   expect(trace).toContain(
-    "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION=false FF_ENABLE_JOB_CLEANUP=false FF_ENABLE_JOB_INPUTS_INTERPOLATION=true FF_HASH_CACHE_KEYS=false FF_LOG_IMAGES_CONFIGURED_FOR_JOB=false FF_MASK_ALL_DEFAULT_TOKENS=true FF_SCRIPT_SECTIONS=false FF_SECRET_RESOLVING_FAILS_IF_MISSING=true FF_TIMESTAMPS=false FF_USE_GITALY_CORRELATION_ID=true FF_USE_GIT_BUNDLE_URIS=false FF_USE_GIT_NATIVE_CLONE=false FF_USE_GIT_PROACTIVE_AUTH=false end",
+    "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION=false FF_ENABLE_JOB_CLEANUP=false FF_ENABLE_JOB_INPUTS_INTERPOLATION=true FF_EXPORT_HIGH_CARDINALITY_METRICS=true FF_HASH_CACHE_KEYS=false FF_LOG_IMAGES_CONFIGURED_FOR_JOB=false FF_MASK_ALL_DEFAULT_TOKENS=true FF_SCRIPT_SECTIONS=false FF_SECRET_RESOLVING_FAILS_IF_MISSING=true FF_TIMESTAMPS=false FF_USE_GITALY_CORRELATION_ID=true FF_USE_GIT_BUNDLE_URIS=false FF_USE_GIT_NATIVE_CLONE=false FF_USE_GIT_PROACTIVE_AUTH=false end",
   );
   expect((await run({ script: ["env | grep -c ^FF_ || true"] }, { dialect: "alloy" })).trace).toContain("\n0\n");
 });

@@ -1,19 +1,11 @@
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, expect, test, vi } from "vitest";
+import { builtIfPossible } from "../support/built.ts";
 import { createRepository, git, type TestRepository } from "./git-server.ts";
 import { createStand, jobWith, step, variable } from "./stand.ts";
 
-/** Where the real git-lfs is; `null`: it cannot be had here. With CI=true that is a failure. */
-function lfsPrograms(): string | null {
-  const script = join(import.meta.dirname, "../support/git-lfs.sh");
-  const { status, stdout, stderr } = spawnSync("bash", [script], { encoding: "utf8", timeout: 60_000 });
-  if (status === 0) return stdout.trim();
-  if (process.env.CI === "true") throw new Error(`git-lfs cannot be had: ${stderr}`);
-  return null;
-}
-
-const programs = lfsPrograms();
+/** Where the real git-lfs is. */
+const programs = await builtIfPossible(join(import.meta.dirname, "../support/git-lfs.sh"));
 const path = `${programs}:${process.env.PATH}`;
 const stand = createStand({ shell: "sh" });
 afterAll(() => stand.close());

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { repositoryOf } from "../../src/job/sources/repository.ts";
-import { mirroredOrigins, sshRewrites } from "../../src/job/sources/rewrites.ts";
+import { repositoryOf } from "../../src/job/sources/access/repository.ts";
+import { mirroredOrigins, sshRewrites } from "../../src/job/sources/access/rewrites.ts";
 import { jobWith } from "./stand.ts";
 
 interface Case {

@@ -11,3 +11,13 @@ export async function builtBy(script: string): Promise<string> {
   const { stdout } = await promisify(execFile)("bash", [script], { env });
   return stdout.trim();
 }
+
+/** The same, for tests that may be left out: `null` where it cannot be had. With CI=true that is a failure. */
+export async function builtIfPossible(script: string): Promise<string | null> {
+  try {
+    return await builtBy(script);
+  } catch (error) {
+    if (process.env.CI === "true") throw error;
+    return null;
+  }
+}

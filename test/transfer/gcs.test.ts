@@ -2,7 +2,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { crc32c } from "../../src/cloud/google/crc32c.ts";
+import { crc32c, joinCrc32c } from "../../src/cloud/google/crc32c.ts";
 import { signGoogleUrl } from "../../src/cloud/google/signed-url.ts";
 import type { GcsBucket } from "../../src/config/config.ts";
 import { describeError } from "../../src/errors.ts";
@@ -116,6 +116,10 @@ test.each([0, 1, 7, 8, 9, 1000])("the checksum of %i bytes is that of the defini
   expect(crc32c(bytes)).toBe(expected);
   expect(crc32c(bytes.subarray(half), crc32c(bytes.subarray(0, half)))).toBe(expected);
   expect(crc32c(Buffer.from("123456789"))).toBe(0xe3069283);
+  for (const at of [0, 1, half, length]) {
+    const [first, last] = [bytes.subarray(0, at), bytes.subarray(at)];
+    expect(joinCrc32c(crc32c(first), crc32c(last), last.length)).toBe(expected);
+  }
 });
 
 test("CredentialsFile is a key, too, and a wrong one is told without it", async () => {

@@ -12,11 +12,11 @@ import { containerCommands } from "../engine/commands.ts";
 import { jobLabels } from "../engine/labels.ts";
 import { noHelper } from "../image/helper-image.ts";
 import type { ObtainedImage } from "../image/image.ts";
-import { openFormerCache } from "../kept/former.ts";
 import { TABLE } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
 import { createEnvironment, type JobContainer } from "./environment.ts";
+import { formerCachesOf } from "./former-caches.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
 import type { JobNetwork } from "./network/network.ts";
 import {
@@ -105,18 +105,6 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
       await options.destroy(destroying);
     },
   });
-}
-
-/** What other runners of the family have kept at this engine; a fork's job finds nothing of others. */
-function formerCachesOf(scene: Scene, image: string): NonNullable<Environment["formerCache"]> | null {
-  const { engine, marks, request } = scene;
-  const { formerNames, trust } = request;
-  if (formerNames === undefined || trust.level === "fork") return null;
-  return async (path, signal) => {
-    const scratch = { image, name: nameOf(scene, "cache"), labels: jobLabels(marks, "cache") };
-    const protectedOnly = trust.level === "protected";
-    return await openFormerCache(engine, { names: formerNames, protectedOnly, path, scratch }, signal);
-  };
 }
 
 interface Surroundings {

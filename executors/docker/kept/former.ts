@@ -1,14 +1,11 @@
-import { Readable } from "node:stream";
 import { z } from "zod";
-import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { FormerCache } from "../../../src/executor/environment.ts";
-import type { TarItem } from "../../../src/files/tar.ts";
-import { readTar } from "../../../src/files/tar.ts";
 import { never, unlessAborted } from "../../../src/time.ts";
 import { createContainer } from "../container/container.ts";
 import { md5 } from "../container/places.ts";
 import { removeContainer } from "../container/remove.ts";
-import { type Engine, isGone } from "../engine/engine.ts";
+import type { Engine } from "../engine/engine.ts";
+import { openArchive } from "./former-archive.ts";
 
 /** What other runners of the family have left at an engine: volumes of GitLab Runner, and containers with volumes of the Go runner's. */
 export interface Former {
@@ -74,114 +71,106 @@ const CACHES = "/cache";
 /** More jobs of one project at once than this hardly any machine has run. */
 const MOST_SLOTS = 32;
 
+/** Nobody fills them any more: what is not there now is not there with the project's next jobs either. */
+const MISS_MS = 30 * 60_000;
+const MOST_MISSES = 20_000;
+
+/** Place and path → when it was seen that nothing is there; the oldest come first. */
+const missed = new WeakMap<Engine, Map<string, number>>();
+
 /**
- * An archive as they have left it, of the first slot that has one.
+ * An archive as they have left it, of the first slot that has one. All volumes that could have it are looked at by one container,
+ * and not again for a while where they have not.
  * @returns `null`: there is none
  * @throws {SystemFailure} the engine does not give it
  */
 export async function openFormerCache(
   engine: Engine,
-  { names, protectedOnly, path, scratch }: FormerCacheRequest,
+  request: FormerCacheRequest,
   signal: AbortSignal,
 ): Promise<FormerCache | null> {
-  const { volumes, containers } = await findFormer(engine, signal);
-  for (let slot = 0; slot < MOST_SLOTS; slot++) {
-    for (const name of names(slot)) {
+  const { path, scratch } = request;
+  const misses = missed.get(engine) ?? new Map<string, number>();
+  missed.set(engine, misses);
+  const now = performance.now();
+  const keyOf = ({ name }: Kept): string => `${name} ${path}`;
+  const candidates = keptOf(request, await findFormer(engine, signal)).filter(
+    (kept) => now - (misses.get(keyOf(kept)) ?? Number.NEGATIVE_INFINITY) > MISS_MS,
+  );
+  const volumes = candidates.filter(({ kind }) => kind === "volume").map(({ name }) => name);
+  let reader: string | undefined;
+  let found: FormerCache | null = null;
+  try {
+    for (const kept of candidates) {
+      if (kept.kind === "volume") reader ??= await createReader(engine, volumes, scratch, signal);
+      const place =
+        kept.kind === "container" || reader === undefined
+          ? { container: kept.name, path: `${CACHES}/${path}` }
+          : { container: reader, path: `${mountOf(volumes.indexOf(kept.name))}/${path}` };
+      const archive = await openArchive(engine, place, signal);
+      if (archive === null) {
+        misses.delete(keyOf(kept));
+        misses.set(keyOf(kept), now);
+        continue;
+      }
+      const mine = reader;
+      const close = async (): Promise<void> => {
+        archive.close();
+        if (mine !== undefined) await removeContainer(engine, mine, never);
+      };
+      found = { content: archive.content, bytes: archive.bytes, from: kept.from, [Symbol.asyncDispose]: close };
+      return found;
+    }
+    return null;
+  } finally {
+    for (const oldest of [...misses.keys()].slice(0, Math.max(0, misses.size - MOST_MISSES))) misses.delete(oldest);
+    if (found === null && reader !== undefined) await removeContainer(engine, reader, never);
+  }
+}
+
+interface Kept {
+  readonly kind: "volume" | "container";
+  readonly name: string;
+  /** For people. */
+  readonly from: string;
+}
+
+/** What there is of those names, in the order in which it is looked at. */
+function keptOf(
+  { names, protectedOnly }: Pick<FormerCacheRequest, "names" | "protectedOnly">,
+  { volumes, containers }: Former,
+): Kept[] {
+  if (volumes.size === 0 && containers.size === 0) return [];
+  const slots = Array.from({ length: MOST_SLOTS }, (_, slot) => slot);
+  return slots.flatMap((slot) =>
+    names(slot).flatMap((name) => {
       const place = `${name}-cache-${md5(CACHES)}`;
       const volume = protectedOnly ? `${place}-protected` : place;
       const from = `${protectedOnly ? "protected " : ""}slot ${slot} of another runner`;
-      if (volumes.has(volume)) {
-        const found = await openInVolume(engine, { volume, path, scratch }, signal);
-        if (found !== null) return { ...found, from };
-      }
+      const kept: Kept[] = volumes.has(volume) ? [{ kind: "volume", name: volume, from }] : [];
       // The Go runner's, which knew nothing of protected refs.
-      if (!protectedOnly && containers.has(place)) {
-        const found = await openInContainer(engine, place, path, signal);
-        if (found !== null) return { ...found, from };
-      }
-    }
-  }
-  return null;
+      if (!protectedOnly && containers.has(place)) kept.push({ kind: "container", name: place, from });
+      return kept;
+    }),
+  );
 }
 
-type Opened = Omit<FormerCache, "from">;
+/** Where a container sees the volumes that it is made to read. */
+const mountOf = (index: number): string => `/alloy-former/${index}`;
 
-async function openInVolume(
+/** @returns the id of a container that is never started */
+async function createReader(
   engine: Engine,
-  { volume, path, scratch }: Pick<FormerCacheRequest, "path" | "scratch"> & { readonly volume: string },
+  volumes: readonly string[],
+  { image, name, labels }: FormerCacheRequest["scratch"],
   signal: AbortSignal,
-): Promise<Opened | null> {
+): Promise<string> {
   const body = {
-    name: scratch.name,
-    Image: scratch.image,
-    Labels: { ...scratch.labels },
+    name,
+    Image: image,
+    Labels: { ...labels },
     Entrypoint: ["sh"],
-    HostConfig: { Binds: [`${volume}:${CACHES}:ro`], NetworkMode: "none" },
+    HostConfig: { Binds: volumes.map((volume, index) => `${volume}:${mountOf(index)}:ro`), NetworkMode: "none" },
   };
-  const id = await createContainer(engine, "a container to read a cache from", body, signal);
-  let found: Opened | null = null;
-  try {
-    found = await openInContainer(engine, id, path, signal);
-  } finally {
-    if (found === null) await removeContainer(engine, id, never);
-  }
-  if (found === null) return null;
-  const { content, bytes } = found;
-  const close = found[Symbol.asyncDispose];
-  return {
-    content,
-    bytes,
-    [Symbol.asyncDispose]: async () => {
-      await close();
-      await removeContainer(engine, id, never);
-    },
-  };
-}
-
-async function openInContainer(
-  engine: Engine,
-  container: string,
-  path: string,
-  signal: AbortSignal,
-): Promise<Opened | null> {
-  const what = `read ${CACHES}/${path} of a container`;
-  let stream: NodeJS.ReadableStream;
-  try {
-    stream = await engine.call(
-      what,
-      (docker, abortSignal) => docker.getContainer(container).getArchive({ path: `${CACHES}/${path}`, abortSignal }),
-      signal,
-    );
-  } catch (error) {
-    if (isGone(error)) return null;
-    throw error;
-  }
-  if (!(stream instanceof Readable)) throw new SystemFailure(`Cannot ${what}: the container engine sends no archive`);
-  let item: TarItem | undefined;
-  try {
-    ({ value: item } = await readTar(stream).next());
-  } catch (error) {
-    stream.destroy();
-    throw new SystemFailure(`Cannot ${what}: ${describeError(error)}`, { cause: error });
-  }
-  // A job could have put a link there.
-  if (item === undefined || item.kind !== "file" || item.size === 0) {
-    stream.destroy();
-    return null;
-  }
-  return {
-    content: Readable.from(bodyOf(item), { objectMode: false }),
-    bytes: item.size,
-    [Symbol.asyncDispose]: async () => void stream.destroy(),
-  };
-}
-
-const PIECE_BYTES = 256 * 1024;
-
-async function* bodyOf({ body, size }: TarItem): AsyncGenerator<Buffer> {
-  for (let left = size; left > 0; ) {
-    const piece = await body.some(Math.min(left, PIECE_BYTES));
-    left -= piece.length;
-    yield piece;
-  }
+  return await createContainer(engine, "a container to read caches from", body, signal);
 }

@@ -2,13 +2,13 @@ import type { Clock, Inputs, Scaler, ScalerSettings, Seen } from "./contract.ts"
 import {
   bestFor,
   createInstance,
-  inOrderOfRemoval,
   type MutableInstance,
   type MutableTicket,
   slotsWithoutJob,
   type Ticket,
 } from "./fleet.ts";
 import { createGrowth } from "./growth.ts";
+import { slotsOfOne, slotsToCome, superfluous, wantedInstances } from "./need.ts";
 import { createDemand, idleFor } from "./policy.ts";
 
 /** A provider that took up a request and shows nothing of it for so long has lost it. */
@@ -92,8 +92,6 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
     return one;
   };
 
-  const slotsOfOne = (): number => Math.max(1, Math.min(settings.capacity, settings.maxUses));
-
   const inputs = (): Inputs => {
     let ready = 0;
     let made = requested.length;
@@ -114,58 +112,30 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
       waiting: queue.size,
       asking,
       ready,
-      coming: made * slotsOfOne(),
+      coming: made * slotsOfOne(settings),
       idle: idleFor(demand, working + queue.size),
       preemptive: demand.preemptive,
       failing: growth.failing,
     };
   };
 
-  /** Slots that a job could get which no instance has yet. */
-  const slotsToCome = (now: Inputs): number => {
-    const more = Math.max(0, settings.maxInstances - now.instances) * slotsOfOne();
-    return now.coming + more - now.waiting - unboundAsking;
-  };
-
   const hasRoom = (): boolean => {
     if (bestFor(fleet.values(), settings, { unwantedToo: false }) !== null) return true;
     const now = inputs();
-    return !now.preemptive && !now.failing && slotsToCome(now) > 0;
-  };
-
-  const wantedInstances = (now: Inputs): number => {
-    const underWay = now.coming / slotsOfOne();
-    // A trial, so that no job has to find out.
-    const trial = !now.preemptive && now.failing && clock.now() - wantedAt < WANTED_MS && now.ready === 0 ? 1 : 0;
-    const need = Math.max(now.waiting + now.idle, trial) - now.ready - now.coming;
-    const most = Math.min(settings.maxInstances - now.instances, settings.maxCreating - underWay);
-    // One at a time, as long as that is known to fail.
-    return now.failing && underWay > 0 ? 0 : Math.max(0, Math.min(Math.ceil(need / slotsOfOne()), most));
+    return !now.preemptive && !now.failing && slotsToCome(now, settings) > unboundAsking;
   };
 
   /** What nobody needs any more, and what cannot be used. */
   const retire = (now: Inputs): void => {
-    const { idleTimeMs } = demandAt(clock.wall());
-    const candidates: MutableInstance[] = [];
     for (const one of fleet.values()) {
       one.unwanted = false;
-      if (one.state !== "ready") continue;
-      if (one.uses >= settings.maxUses) drain(one, `it has had ${one.uses} jobs`);
-      else if (one.jobs === 0) candidates.push(one);
+      if (one.state === "ready" && one.uses >= settings.maxUses) drain(one, `it has had ${one.uses} jobs`);
     }
-    let tooMany = now.instances - settings.maxInstances;
-    for (const one of fleet.values()) if (one.state === "draining" || one.state === "removing") tooMany--;
-    let spare = now.ready - now.idle - now.waiting;
-    for (const one of inOrderOfRemoval(candidates)) {
-      const slots = slotsWithoutJob(one, settings);
-      const over = tooMany > 0;
-      const idle = clock.now() - one.idleSince >= idleTimeMs;
-      if (!over && !(idle && spare >= slots)) continue;
-      spare -= slots;
-      tooMany--;
+    const { idleTimeMs } = demandAt(clock.wall());
+    for (const { one, why } of superfluous([...fleet.values()], now, { settings, idleTimeMs, at: clock.now() })) {
       // A question that is under way keeps it, but no other one.
       if (one.asking > 0) one.unwanted = true;
-      else drain(one, over ? `there are more than ${settings.maxInstances} instances` : "nobody needs it");
+      else drain(one, why);
     }
   };
 
@@ -283,7 +253,8 @@ export function createScaler(given: ScalerSettings, clock: Clock): Scaler {
       requested = requested.filter((at) => now - at < LOST_REQUEST_MS);
       serve();
       const counted = inputs();
-      const grow = growth.grant(wantedInstances(mode === "usual" ? counted : { ...counted, idle: 0 }), now);
+      const needed = mode === "usual" ? counted : { ...counted, idle: 0 };
+      const grow = growth.grant(wantedInstances(needed, settings, now - wantedAt < WANTED_MS), now);
       growth.spend(grow);
       for (let i = 0; i < grow; i++) requested.push(now);
       retire(counted);

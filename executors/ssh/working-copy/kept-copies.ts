@@ -35,6 +35,8 @@ export interface KeptCopies {
    * @param within runs something with programs of the host
    */
   tidy(options: TidyCopiesOptions, signal: AbortSignal): Promise<Tidied[]>;
+  /** The host is gone, and all that was there with it. */
+  forget(): Promise<void>;
   /** Writes down the last uses. */
   close(): Promise<void>;
 }
@@ -54,9 +56,18 @@ interface Names {
 
 interface Copy extends Candidate, Names {}
 
-export function createKeptCopies(keepDir: string, host: string): KeptCopies {
+/** Hosts of which something is known, as they were given to `createKeptCopies`. */
+export async function hostsWithCopies(keepDir: string): Promise<string[]> {
+  const known = await usesIn(keepDir).known();
+  return [...new Set(Object.values(known).map(({ host }) => host))];
+}
+
+/**
+ * @param host tells it from all others
+ * @param where for people
+ */
+export function createKeptCopies(keepDir: string, host: string, where = `host ${host}`): KeptCopies {
   const uses = usesIn(keepDir);
-  const where = `host ${host}`;
   const keyOf = (root: string): string => `${host} ${root}`;
 
   /** Removes them one by one, so that one which takes long does not hold the others. */
@@ -109,6 +120,11 @@ export function createKeptCopies(keepDir: string, host: string): KeptCopies {
       uses.used(keyOf(root), { host, buildsDir, base, place, root, usedAt: Date.now() });
     },
     close: uses.close,
+    async forget() {
+      const known = await uses.known();
+      for (const [key, one] of Object.entries(known)) if (one.host === host) delete known[key];
+      await uses.save();
+    },
     async tidy(options, signal) {
       const { budgets, within } = options;
       if (budgets.builds === null && budgets.free === null) return [];

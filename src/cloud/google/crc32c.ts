@@ -39,3 +39,29 @@ export function crc32c(bytes: Uint8Array, before = 0): number {
   for (; at < bytes.length; at++) value = t((value ^ (bytes[at] ?? 0)) & 0xff) ^ (value >>> 8);
   return ~value >>> 0;
 }
+
+/**
+ * The sum of two pieces that were summed apart, each from 0.
+ * @param lastBytes how long the second one is
+ */
+export function joinCrc32c(first: number, last: number, lastBytes: number): number {
+  // A zero byte is a linear step of the 32 bits: squared as often as the length has binary digits, it is all of them at once.
+  let step = new Uint32Array(32).map((_, bit) => {
+    const value = 2 ** bit;
+    return (table[value & 0xff] ?? 0) ^ (value >>> 8);
+  });
+  let sum = first;
+  for (let left = lastBytes; left > 0; left = Math.floor(left / 2)) {
+    if (left % 2 === 1) sum = applied(step, sum);
+    const once = step;
+    step = once.map((column) => applied(once, column));
+  }
+  return (sum ^ last) >>> 0;
+}
+
+/** @param step what becomes of each bit alone */
+function applied(step: Uint32Array, value: number): number {
+  let sum = 0;
+  for (let bit = 0, left = value >>> 0; left !== 0; bit++, left >>>= 1) if (left & 1) sum ^= step[bit] ?? 0;
+  return sum >>> 0;
+}

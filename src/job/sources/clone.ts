@@ -1,8 +1,8 @@
 import type { Argv, Op } from "../../shell.ts";
 import type { GitSettings } from "../plan/settings.ts";
 import { succeeds, when } from "../plan/when.ts";
+import type { Repository } from "./access/repository.ts";
 import { ALL_BRANCHES, type Ref } from "./refs.ts";
-import type { Repository } from "./repository.ts";
 
 interface CloneRequest {
   readonly git: GitSettings;

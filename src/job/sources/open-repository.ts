@@ -1,9 +1,9 @@
 import { ScriptFailure } from "../../errors.ts";
 import type { Argv, Op } from "../../shell.ts";
-import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./credentials.ts";
+import { type GitAccess, gitAccess, PLAIN_LINE_ENDS, quote } from "./access/credentials.ts";
+import { type Repository, repositoryOf } from "./access/repository.ts";
+import { mirroredOrigins, sshRewrites } from "./access/rewrites.ts";
 import { ALL_BRANCHES, isCommitId } from "./refs.ts";
-import { type Repository, repositoryOf } from "./repository.ts";
-import { mirroredOrigins, sshRewrites } from "./rewrites.ts";
 import type { SourcesRequest } from "./sources-request.ts";
 
 /** The runner's own git in `root`, before it is called. */

@@ -38,16 +38,22 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
   // put the submodules in their places, whether it ends well or not.
   const follows = settings.updateFlags.includes("--remote");
   const branches: Op[] = follows ? [each("git", "fetch", "--quiet", ...depth, "origin", ALL_BRANCHES)] : [];
+  const quiet = succeeds(update("--no-fetch"));
   const fetchAll: Op = {
     op: "repeat",
     // A level of disarmed repositories can be reached when the level above it is there.
     attempts: reused && settings.strategy === "recursive" ? 3 : 2,
     pauseSeconds: 0,
-    body: [run(submodule("sync", ...recursive, ...paths)), ...rearm, ...branches, run(update())],
+    body: [
+      run(submodule("sync", ...recursive, ...paths)),
+      ...rearm,
+      ...branches,
+      // What has been fetched by now need not be asked for again.
+      ...(follows ? [when(quiet, [], [run(update())])] : [run(update())]),
+    ],
   };
   const clean: Op[] = cleanFlags === null ? [] : [each("git", "clean", ...cleanFlags)];
   const include: Op[] = authorConfig === null ? [] : [each("git", "config", "include.path", authorConfig)];
-  const quiet = succeeds(update("--no-fetch"));
   return [
     when({ test: "file", path: `${root}/.gitmodules` }, [
       {
@@ -55,10 +61,12 @@ export function getSubmodules(request: SubmodulesRequest): Op[] {
         text: `Updating/initializing submodules${recursive.length > 0 ? " recursively" : ""}...`,
         tone: "notice",
       },
-      ...(follows ? [when(succeeds(update()), [])] : []),
       ...(reused
-        ? [follows ? fetchAll : when(quiet, [], [fetchAll]), each("git", ...checkOutAnew("HEAD", objectFormat))]
-        : [fetchAll]),
+        ? [
+            ...(follows ? [when(quiet, []), fetchAll] : [when(quiet, [], [fetchAll])]),
+            each("git", ...checkOutAnew("HEAD", objectFormat)),
+          ]
+        : [follows ? when(succeeds(update()), [], [fetchAll]) : fetchAll]),
       ...clean,
       ...rearm,
       ...include,

@@ -1,6 +1,6 @@
 import { LONGEST_DISGUISED } from "../../trace/mask/disguises.ts";
 import type { Job, Variable } from "../job.ts";
-import { splitUserInfo } from "../sources/repository.ts";
+import { splitUserInfo } from "../sources/access/repository.ts";
 import { expandReferences } from "./expand.ts";
 import { registrySecrets } from "./registry-secrets.ts";
 import { createSecretAmount } from "./secret-amount.ts";

@@ -1,9 +1,9 @@
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createSign, generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { promisify } from "node:util";
+import { builtBy } from "../built.ts";
 import { freePort } from "../free-port.ts";
 
 /** The real thing: an OpenBao that keeps everything in memory. */
@@ -23,11 +23,11 @@ const START_MS = 30_000;
 
 /** Starts OpenBao, which is installed where it is missing: that takes some seconds. */
 export async function startOpenBao(dir: string): Promise<TestOpenBao> {
-  const installed = await promisify(execFile)("bash", [join(import.meta.dirname, "openbao.sh")], { timeout: 100_000 });
+  const installed = await builtBy(join(import.meta.dirname, "openbao.sh"));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const options = [`-dev-root-token-id=${OPERATOR}`, `-dev-listen-address=127.0.0.1:${port}`, "-dev-no-store-token"];
-  const server = spawn(installed.stdout.trim(), ["server", "-dev", ...options], {
+  const server = spawn(installed, ["server", "-dev", ...options], {
     stdio: "ignore",
     env: { HOME: dir, PATH: process.env.PATH ?? "" },
   });

@@ -1,8 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { crc32c } from "../../../cloud/google/crc32c.ts";
 import type { BucketConfig } from "../../../config/config.ts";
 import type { Answer } from "../../../coordinator/exchange.ts";
 import { first } from "../../../coordinator/retry-after.ts";
@@ -105,16 +103,18 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
     async open(place, onBytes, signal) {
       const path = scratch();
       try {
+        const { checksumIn } = await openWay();
+        const summed = checksumIn !== undefined;
         const found = await find(place, async (target) => {
-          const downloaded = await download(requests, { path, ...target }, onBytes, signal);
+          const downloaded = await download(requests, { path, ...target, summed }, onBytes, signal);
           return downloaded === null ? null : { ...downloaded, object: target.object };
         });
         if (found === null) {
           await rm(path, { force: true });
           return null;
         }
-        const { bytes, answer, object } = found;
-        await demandChecksum(path, (await openWay()).checksumIn?.(answer), object, signal);
+        const { bytes, answer, object, sum } = found;
+        demandChecksum(sum, checksumIn?.(answer), object);
         const file = await open(path);
         const dispose = async (): Promise<void> => {
           await file.close();
@@ -148,16 +148,7 @@ export function openBucket(bucket: BucketConfig, openWay: () => Promise<Way>, op
 }
 
 /** @throws {SystemFailure} these are other bytes than those that were stored */
-async function demandChecksum(
-  path: string,
-  expected: number | undefined,
-  object: string,
-  signal: AbortSignal,
-): Promise<void> {
-  if (expected === undefined) return;
-  let found = 0;
-  for await (const piece of createReadStream(path, { highWaterMark: 512 * 1024, signal })) found = crc32c(piece, found);
-  if (found !== expected) {
-    throw new SystemFailure(`${object} came from the bucket with other bytes than were stored`, { retry: true });
-  }
+function demandChecksum(found: number | undefined, expected: number | undefined, object: string): void {
+  if (expected === undefined || found === expected) return;
+  throw new SystemFailure(`${object} came from the bucket with other bytes than were stored`, { retry: true });
 }

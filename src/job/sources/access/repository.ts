@@ -1,5 +1,5 @@
-import { ScriptFailure } from "../../errors.ts";
-import type { Job } from "../job.ts";
+import { ScriptFailure } from "../../../errors.ts";
+import type { Job } from "../../job.ts";
 
 /** Where the sources are: an address without secrets, and what opens it. */
 export interface Repository {

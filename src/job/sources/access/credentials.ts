@@ -1,8 +1,8 @@
-import type { Op } from "../../shell.ts";
-import type { ServerTls } from "../job.ts";
-import type { GitSettings } from "../plan/settings.ts";
-import { succeeds, when } from "../plan/when.ts";
-import { CHECK_OUT_ALIAS } from "./check-out.ts";
+import type { Op } from "../../../shell.ts";
+import type { ServerTls } from "../../job.ts";
+import type { GitSettings } from "../../plan/settings.ts";
+import { succeeds, when } from "../../plan/when.ts";
+import { CHECK_OUT_ALIAS } from "../check-out.ts";
 import type { Repository } from "./repository.ts";
 import { CERTIFICATES_ALIAS } from "./system-certificates.ts";
 

@@ -1,4 +1,4 @@
-import type { Job } from "../job.ts";
+import type { Job } from "../../job.ts";
 import type { Repository } from "./repository.ts";
 
 export interface RewriteRequest {
