@@ -28,8 +28,10 @@ export interface EntryMeter {
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
   healthy(is: boolean): void;
+  /** @param ageMs of a job that an earlier process has received, and counted: since when it runs */
   job(
     received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth" | "projectJobsRunning" | "filledInputs">,
+    ageMs?: number,
   ): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;

@@ -8,6 +8,7 @@ import { trustOf } from "../../sources/trust.ts";
 import type { FoundJob, ReceivedJob } from "../received.ts";
 import type { FoundRun } from "../request.ts";
 import { type FoundProgress, progressOf } from "./found.ts";
+import type { WholeLife } from "./look.ts";
 
 /** A job that takes its runner with it each time is not gone on with for ever. */
 const MOST_ADOPTIONS = 20;
@@ -16,7 +17,7 @@ const TRIES = 3;
 const LIMIT_MS = 60_000;
 const PREPARATIONS = 3;
 
-/** How a job of an earlier process goes on, or why nobody can go on with it. */
+/** How a job of an earlier process goes on, or why nobody can go on with it: where the signal has fired, that is why. */
 export type TakenUp = { readonly run: FoundRun } | { readonly lost: string };
 
 export async function takeUp(
@@ -76,6 +77,11 @@ export async function takeUp(
     const why = describeError(error);
     return finished === null && !begun(progress) ? await anew(why) : { lost: why };
   }
+}
+
+/** How often processes of the runner have gone on with it. */
+export function timesAdopted({ entries }: WholeLife): number {
+  return entries.filter(({ kind }) => kind === "adopted").length;
 }
 
 /** A stage of the plan has begun. */
