@@ -101,7 +101,9 @@ export async function resumeDurable(
   const found = host.table.find(root.attendant);
   // A younger process has only its number.
   const startedAt = found !== null && found.startedAt <= root.startedAt ? found.startedAt : 0;
-  return follow(host, room, read, { pid: root.attendant, startedAt }, { output, keeping });
+  const attendant = { pid: root.attendant, startedAt, provenAt: root.startedAt };
+  const hadEnded = host.table.find(root.pid)?.startedAt !== root.startedAt;
+  return follow(host, room, read, attendant, { output, keeping, hadEnded });
 }
 
 interface Read {
@@ -129,13 +131,20 @@ function openRead({ directory }: ScriptRoom, lifeFd: number, from: number, keepi
   };
 }
 
+interface Told {
+  readonly output: Writable;
+  readonly keeping: ScriptKeeping | undefined;
+  /** Its shell had when it was found. */
+  readonly hadEnded?: boolean;
+}
+
 /** Hands on what a script prints, as `RunningScript` has it. */
 function follow(
   { table, sessions }: DurableHost,
   room: ScriptRoom,
   { reader, onTrouble }: Read,
-  attendant: Leader,
-  { output, keeping }: { readonly output: Writable; readonly keeping: ScriptKeeping | undefined },
+  attendant: Leader & { readonly provenAt?: number },
+  { output, keeping, hadEnded = false }: Told,
 ): RunningScript {
   sessions.add(attendant.pid);
   const forwarding = forward(reader.output, output);
@@ -161,7 +170,10 @@ function follow(
 
   return {
     reader: forwarding,
-    leader: reader.root.then(async (found) => await foundedBy(table, found)),
+    leader: reader.root.then(async (found) => {
+      const shell = await foundedBy(table, found);
+      return shell === null ? null : { ...shell, hadEnded };
+    }),
     since: attendant.startedAt,
     exited: reader.code.then((code) => (code === null ? null : exitOf(code))),
     capacityBytes: room.windowBytes + PIECE_READS * READ_BYTES + PIPE_BYTES,

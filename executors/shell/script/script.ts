@@ -196,7 +196,7 @@ async function watch(
   let leader: Leader | null = null;
   const known = running.leader.then((found) => {
     leader = found;
-    if (found === null) return;
+    if (found === null || found.hadEnded === true) return;
     shells.add(found.pid);
     meter.shell(found.pid);
     void exited.then(() => {
