@@ -112,6 +112,8 @@ export interface ScriptKeeping {
    * another process has to count the same.
    */
   say(text: string, tone: Tone): void;
+  /** The same behind the end of the line that the script is printing; where absent, `say` has to do. */
+  aside?(text: string, tone: Tone): void;
   /**
    * It has ended so, and all of its output was written: kept when this resolves. Only then may what would tell it another time go.
    * Not called for a script that was stopped.

@@ -1,4 +1,5 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -11,11 +12,13 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
 import { Stop, SystemFailure } from "../../src/errors.ts";
@@ -368,6 +371,51 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
     expect(readFileSync(String(started), "utf8")).toBe("x\n");
     expect(rooms(dir)).toEqual([]);
   });
+
+  test("that prints far more than may wait stands still meanwhile, and nothing of it is lost", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-much`;
+    const started = join(dir, "started");
+    const count = 120_000_000;
+    const place = await orphan(dir, jobKey, `touch ${started}; seq 1 ${count}; exit 5`, started);
+    const { directory, windowBytes } = place;
+    if (typeof directory !== "string" || typeof windowBytes !== "number") throw new Error("no place");
+    const waiting = (): number =>
+      readdirSync(directory)
+        .filter((name) => name.startsWith("o."))
+        .reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+    await expect.poll(waiting, { timeout: 30_000 }).toBeGreaterThanOrEqual(windowBytes);
+    // Whoever came now would find that it stands still for so long.
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const held = waiting();
+    expect(held).toBeLessThanOrEqual(windowBytes + 16 * 1024 * 1024);
+
+    const environment = await successor(dir, jobKey);
+    const hash = createHash("sha256");
+    let bytes = 0;
+    const output = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        hash.update(chunk);
+        bytes += chunk.length;
+        done();
+      },
+    });
+    const said: string[] = [];
+    const keeping = { ...resuming(place, 0, said), settled: () => bytes };
+    expect(await environment.run({ ...scriptOf(environment, source("echo never")), keeping }, output, never)).toEqual({
+      code: 5,
+      signal: null,
+    });
+    expect(said).toEqual([
+      expect.stringMatching(/^The script stood still for about [1-9] s while nobody read its output$/),
+    ]);
+    const whole = spawnSync("sh", ["-c", `(printf '${proof}'; seq 1 ${count}) | sha256sum`], {
+      stdio: ["ignore", "pipe", "ignore"],
+      encoding: "utf8",
+    }).stdout;
+    expect(hash.digest("hex")).toBe(whole.split(" ")[0]);
+    expect(bytes).toBeGreaterThan(1_000_000_000);
+  }, 120_000);
 
   test("that has ended while nobody looked has its output and its status", async () => {
     const { dir } = durable();

@@ -69,6 +69,7 @@ function keepingOf({ begins, settled, exit }: KeptScript, trace: Trace, filter: 
     settled,
     // In its turn behind what the script has printed.
     say: (text, tone) => void filter.input.write(Buffer.alloc(0), () => trace.print(text, tone)),
+    aside: (text, tone) => trace.aside(text, tone),
     async ended({ code, signal }, used) {
       await filter.close();
       await trace.flush();
