@@ -43,12 +43,16 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     if (found !== undefined) return await handleFound({ ...received, secrets }, found, deps);
     const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
     let record: JobRecord;
+    const life: { kept?: KeptJob | undefined } = {};
     try {
-      record = await deps.journal.accept(stored);
+      record = await deps.journal.accept(stored, async (dir) => {
+        life.kept = await keepLive({ ...received, secrets }, { dir, stored }, deps);
+      });
     } catch (error) {
+      life.kept?.end();
       return refuse(received, stored, error, deps);
     }
-    const kept = await keepLive({ ...received, secrets }, record, deps);
+    const { kept } = life;
     try {
       const handled = await handleKept({ ...received, secrets }, record, { kept }, deps);
       logEnd(handled.outcome, performance.now() - startedAt, deps.log);
@@ -108,7 +112,7 @@ async function bury({ board }: ReceivedJob, found: FoundJob, why: string): Promi
 /** `undefined`: the job ends with this process. */
 async function keepLive(
   received: MaskedJob,
-  { dir, stored }: JobRecord,
+  { dir, stored }: Pick<JobRecord, "dir" | "stored">,
   { liveKey, identity, log }: HandleDeps,
 ): Promise<KeptJob | undefined> {
   const { job, entry, secrets, found } = received;
