@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { EntrySettings, HostPlaces } from "../executor/deps.ts";
 import type { StateDir } from "../journal/state/state-dir.ts";
 
@@ -14,5 +16,6 @@ export function hostPlaces(
   working: string,
   env: HostPlaces["env"],
 ): HostPlaces {
-  return { working, scratch: scratchDir, keepDir: path, env };
+  const hasJob = (jobKey: string): boolean => existsSync(join(path, "jobs", jobKey));
+  return { working, scratch: scratchDir, keepDir: path, hasJob, env };
 }

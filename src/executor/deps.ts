@@ -35,6 +35,8 @@ export interface HostPlaces {
   readonly scratch: string;
   /** Lasts over restarts, private to the runner, shared by all entries: names there begin with the executor's. */
   readonly keepDir: string;
+  /** A job with this key runs, or its end is still to be reported; absent: nobody can tell. */
+  readonly hasJob?: (jobKey: string) => boolean;
   /** The runner's own environment: where engines, keys and helpers of logins are. */
   readonly env: Readonly<Record<string, string | undefined>>;
 }
