@@ -9,7 +9,7 @@ import type { WholeLife } from "./look.ts";
 export interface FoundProgress {
   /** By which its environment is found again; `null`: it cannot be, `undefined`: it was not made. */
   readonly handle: Note | null | undefined;
-  /** How often it was begun to make one. */
+  /** Which try to make one was begun last, from 1; 0: none was. */
   readonly preparations: number;
   /** How much of its time is left, in milliseconds; `null`: that does not run yet. */
   readonly leftMs: number | null;

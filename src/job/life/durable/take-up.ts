@@ -15,7 +15,6 @@ const MOST_ADOPTIONS = 20;
 const WITHIN_SECONDS = 600;
 const TRIES = 3;
 const LIMIT_MS = 60_000;
-const PREPARATIONS = 3;
 
 /** How a job of an earlier process goes on, or why nobody can go on with it: where the signal has fired, that is why. */
 export type TakenUp = { readonly run: FoundRun } | { readonly lost: string };
@@ -38,8 +37,7 @@ export async function takeUp(
     ...(variables === null ? {} : { variables }),
   };
   /** What was made for it so far goes, and it is made anew. */
-  const anew = async (why: string): Promise<TakenUp> => {
-    if (progress.preparations >= PREPARATIONS) return { lost: why };
+  const anew = async (): Promise<TakenUp> => {
     const crash: Note = { kind: "crash", boot: record.stored.boot, sameBoot: true };
     try {
       const { left } = await executor.recover(record.stored.key, [...notes, crash], signal);
@@ -50,7 +48,7 @@ export async function takeUp(
   };
   if (handle === undefined) {
     if (progress.preparations === 0) return { run: found };
-    return await anew("it was being prepared for the last time");
+    return await anew();
   }
   if (handle === null || executor.adopt === undefined) return { lost: "its scripts end with the runner" };
   if (plan === null && begun(progress)) return { lost: "what it was to do was not kept" };
@@ -75,7 +73,7 @@ export async function takeUp(
   } catch (error) {
     if (!(error instanceof SystemFailure || error instanceof Stop)) throw error;
     const why = describeError(error);
-    return finished === null && !begun(progress) ? await anew(why) : { lost: why };
+    return finished === null && !begun(progress) ? await anew() : { lost: why };
   }
 }
 
