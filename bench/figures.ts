@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { program } from "../test/support/program.ts";
+import { adoption } from "./adoption.ts";
 import { durableScripts } from "./durable.ts";
 import { endurance, fairness } from "./endurance.ts";
 import { execBesidePeer } from "./exec.ts";
@@ -283,6 +284,7 @@ export const measures: Readonly<Record<string, Measure>> = {
   pwsh: pwshJobs,
   custom: customJobs,
   durable: durableScripts,
+  adoption,
   machines: async () => [...(await machines()), ...(await readyMachines())],
   exec: execBesidePeer,
   virtualMachines: virtualMachineJobs,

@@ -19,7 +19,7 @@ needed="
   systemd-nspawn:systemd-container dbus-daemon:dbus nsenter:util-linux
   containerd:containerd runc:runc unshare:util-linux tini:tini
   chromium:chromium prometheus:prometheus
-  fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
+  faketime:faketime fish:fish rpmbuild:rpm qemu-aarch64-static:qemu-user-static
 "
 packages=""
 for pair in $needed; do

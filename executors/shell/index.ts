@@ -114,7 +114,8 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   const outlook = createOutlook({ ...LOOKS, look: async () => await mustBeWritable(buildsDir) });
 
   const hostFor = (jobKey: string, { launch, profile, cgroups }: Means, tools: AttendantTools | null): ScriptHost => {
-    if (tools !== null) rooms ??= openRunRooms({ stateDir: around.keepDir, memory: MEMORY, owner: launch.account });
+    const { keepDir: stateDir, hasJob } = around;
+    if (tools !== null) rooms ??= openRunRooms({ stateDir, memory: MEMORY, owner: launch.account, hasJob });
     pipes ??= createPipePool(scratchDir, launch.account);
     if (tools === null) pipes.warm();
     const attendants = `${groupPrefix(jobKey)}${ATTENDANTS}`;

@@ -18,11 +18,16 @@ export function hostPlaces(
 ): HostPlaces {
   return {
     ...{ working, scratch: scratchDir, keepDir: path, env },
-    ...(jobsDir === undefined ? {} : { isKept: (jobKey) => hasLife(jobsDir, jobKey) }),
+    ...(jobsDir === undefined
+      ? {}
+      : {
+          hasJob: (jobKey) => isIn(jobsDir, jobKey, "."),
+          isKept: (jobKey) => isIn(jobsDir, jobKey, "life"),
+        }),
   };
 }
 
 /** Keys are read off what anybody may have made. */
-function hasLife(jobsDir: string, jobKey: string): boolean {
-  return /^[a-z0-9-]+$/.test(jobKey) && existsSync(join(jobsDir, jobKey, "life"));
+function isIn(jobsDir: string, jobKey: string, name: string): boolean {
+  return /^[a-z0-9-]+$/.test(jobKey) && existsSync(join(jobsDir, jobKey, name));
 }

@@ -40,7 +40,7 @@ export function createBoard(): Board {
 
   const change = (
     mine: Shown,
-    more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages" | "usage" | "outlives">>,
+    more: Partial<Pick<JobView, "progress" | "since" | "traceBytes" | "stages" | "usage" | "outlives" | "adopted">>,
   ): void => {
     mine.view = Object.freeze({ ...mine.view, ...more });
     for (const watcher of watchers) watcher(mine.view);
@@ -65,6 +65,7 @@ export function createBoard(): Board {
         },
         traced: (bytes) => change(mine, { traceBytes: mine.view.traceBytes + bytes }),
         outlives: () => change(mine, { outlives: true }),
+        adopted: (times) => change(mine, { adopted: times }),
         offer: (offered) => {
           mine.handles = { ...mine.handles, ...offered };
           if (mine.canceled) offered.cancel?.();

@@ -41,6 +41,8 @@ export interface JobView extends JobCard {
   readonly traceBytes: number;
   /** It goes on when this process ends. */
   readonly outlives?: true;
+  /** So many processes have gone on with it that had not begun it, this one included. */
+  readonly adopted?: number;
   /** What it has used, once that is known. */
   readonly usage?: JobUsage;
   /** What has ended of it, in order, each once; `prepare_executor` first. */
@@ -86,6 +88,8 @@ export interface BoardEntry {
   traced(bytes: number): void;
   /** It can be handed over to the runner's next process from now on. */
   outlives(): void;
+  /** An earlier process has begun it, and so many have gone on with it. */
+  adopted(times: number): void;
   /** From now on these handles serve whoever looks into the job or cancels it, instead of those that it was added with. */
   offer(handles: Partial<JobHandles>): void;
   /** Moves the job, which is done with, to those that have finished. A second call does nothing. */

@@ -8,8 +8,8 @@ import type { Steering } from "./steering.ts";
 /** Views of the board → what is said of them to other programs. */
 
 export function jobLine(view: JobView, now: number, ended = false): JobLine {
-  const { id, title, runnerName, runner, progress, receivedAt, queuedSeconds, since, traceBytes, stages, outlives } =
-    view;
+  const { id, title, runnerName, runner, progress, receivedAt, queuedSeconds, since, traceBytes, stages } = view;
+  const { outlives, adopted } = view;
   const over = progress.at === "finished" || progress.at === "delivering";
   return {
     id,
@@ -23,6 +23,7 @@ export function jobLine(view: JobView, now: number, ended = false): JobLine {
     ...(queuedSeconds === undefined ? {} : { queuedSeconds }),
     traceBytes,
     ...(outlives ? { durable: true } : {}),
+    ...(adopted === undefined ? {} : { adopted }),
     stages: stages.map(({ name, ms }) => ({ name, seconds: Math.round(ms) / 1000 })),
     ...(over ? { outcome: progress.outcome } : {}),
     ...(view.usage === undefined ? {} : { usage: toMilliseconds(view.usage) }),

@@ -38,6 +38,8 @@ const jobSchema = z.object({
   traceBytes: z.number(),
   /** It goes on through a restart of the runner. */
   durable: z.boolean().optional(),
+  /** So many processes of the runner have gone on with it that had not begun it. */
+  adopted: z.number().optional(),
   outcome: outcomeSchema.optional(),
   /** What it has used, and while it runs what it uses, as far as its executor can tell. */
   usage: z

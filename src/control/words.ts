@@ -17,6 +17,19 @@ export function outcomeOf({ outcome }: JobLine): string {
   return `failed: ${outcome.reason ?? "unknown"}`;
 }
 
+/** Whether it goes on through a restart of the runner, and how often it has: `yes`, `adopted`, `adopted 3×`; empty where it does not. */
+export function durableOf({ durable, adopted = 0 }: JobLine): string {
+  if (adopted > 0) return adopted === 1 ? "adopted" : `adopted ${adopted}×`;
+  return durable === true ? "yes" : "";
+}
+
+/** The same where no column's head says what it is about: `durable`, `durable, adopted 3×`. */
+export function durableWords(job: JobLine): string {
+  const word = durableOf(job);
+  if (word === "") return "";
+  return word === "yes" ? "durable" : `durable, ${word}`;
+}
+
 /** `7s`, `1m 3s`, `2h 5m`. */
 export function elapsed(seconds: number): string {
   if (seconds < 60) return `${seconds}s`;

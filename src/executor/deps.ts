@@ -40,6 +40,8 @@ export interface HostPlaces {
    * Absent: none is kept.
    */
   readonly isKept?: (jobKey: string) => boolean;
+  /** A job with this key runs, or its end is still to be reported; absent: nobody can tell. */
+  readonly hasJob?: (jobKey: string) => boolean;
   /** The runner's own environment: where engines, keys and helpers of logins are. */
   readonly env: Readonly<Record<string, string | undefined>>;
 }

@@ -117,11 +117,14 @@ export interface ScriptKeeping {
    * another process has to count the same.
    */
   say(text: string, tone: Tone): void;
+  /** The same behind the end of the line that the script is printing; where absent, `say` has to do. */
+  aside?(text: string, tone: Tone): void;
   /**
    * It has ended so, and all of its output was written: kept when this resolves. Only then may what would tell it another time go.
    * Not called for a script that was stopped.
+   * @param used by it, where whoever goes on with the job could not tell any more
    */
-  ended(exit: Exit): Promise<void>;
+  ended(exit: Exit, used?: JobUsage): Promise<void>;
   /**
    * It was begun at this place before: go on with it, from this raw byte of its output. What never ran is started, and where the
    * signal has fired what is left of it is ended.

@@ -262,6 +262,26 @@ export interface JobUsage {
   readonly imageSeconds?: number;
 }
 
+/** Both, one after the other or side by side: of memory the larger peak is known to have been there. */
+export function addUsage(a: JobUsage, b: JobUsage): JobUsage {
+  const plus = (x: number | undefined, y: number | undefined): number | undefined =>
+    x === undefined ? y : y === undefined ? x : x + y;
+  const cpuSeconds = plus(a.cpuSeconds, b.cpuSeconds);
+  const readBytes = plus(a.readBytes, b.readBytes);
+  const writtenBytes = plus(a.writtenBytes, b.writtenBytes);
+  const imageSeconds = plus(a.imageSeconds, b.imageSeconds);
+  const memoryBytes = plus(a.memoryBytes, b.memoryBytes);
+  const peaks = [a.peakMemoryBytes, b.peakMemoryBytes].filter((bytes) => bytes !== undefined);
+  return {
+    ...(cpuSeconds === undefined ? {} : { cpuSeconds }),
+    ...(peaks.length === 0 ? {} : { peakMemoryBytes: Math.max(...peaks) }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+    ...(readBytes === undefined ? {} : { readBytes }),
+    ...(writtenBytes === undefined ? {} : { writtenBytes }),
+    ...(imageSeconds === undefined ? {} : { imageSeconds }),
+  };
+}
+
 /** Where a job is: what its life tells to those who look at it. Nothing of it is secret. */
 export type JobProgress =
   | { readonly at: "received" }

@@ -80,9 +80,10 @@ export interface Journal {
   readonly boot: string;
   /**
    * On disk and synced when this resolves: only then may the job's first script start.
+   * @param beside puts what else is kept of the job into its directory, before there is a record: whoever finds one finds all
    * @throws {SystemFailure} it cannot be kept; nothing of it is left
    */
-  accept(stored: StoredJob): Promise<JobRecord>;
+  accept(stored: StoredJob, beside?: (dir: string) => Promise<void>): Promise<JobRecord>;
   /** What was found at start, oldest first. */
   leftovers(): readonly LeftoverJob[];
   /** What is kept lazily is written. Records must not be used any more. */

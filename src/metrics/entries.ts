@@ -167,6 +167,20 @@ export function createEntryMeters(
     });
     const me = Symbol(id);
     let here = true;
+    const countReceived = (received: Parameters<EntryMeter["job"]>[0]): void => {
+      const { queuedSeconds, queueSize: size, queueDepth: depth, projectJobsRunning = "" } = received;
+      if (size !== undefined || depth !== undefined) entry.queue = { size, depth };
+      on(handled, "handled", labels).inc(labels);
+      if (queuedSeconds !== undefined) {
+        const its = { ...labels, project_jobs_running: projectJobsRunning };
+        on(queueSeconds, `queue ${projectJobsRunning}`, its).observe(its, queuedSeconds);
+      }
+      const { texts = 0, failure: error_type } = received.filledInputs ?? {};
+      interpolations.inc(texts);
+      if (error_type !== undefined) interpolationFailures.inc({ error_type });
+      const tooLong = hasWaitedTooLong(received, opened.queuingLimits ?? [], new Date());
+      on(waitedTooLong, "waited too long", labels).inc(labels, tooLong ? 1 : 0);
+    };
     return {
       executor,
       request({ endpoint: pattern, method: verb, status, durationMs, again }) {
@@ -205,22 +219,11 @@ export function createEntryMeters(
         if (is) entry.unhealthy.delete(me);
         else if (here) entry.unhealthy.add(me);
       },
-      job(received, { stages } = { stages: true }) {
-        const { queuedSeconds, queueSize: size, queueDepth: depth, projectJobsRunning = "" } = received;
-        if (size !== undefined || depth !== undefined) entry.queue = { size, depth };
-        const receivedAt = performance.now();
-        let started = false;
+      job(received, { stages = true, ageMs } = {}) {
+        const receivedAt = performance.now() - (ageMs ?? 0);
+        let started = ageMs !== undefined;
         let finished = false;
-        on(handled, "handled", labels).inc(labels);
-        if (queuedSeconds !== undefined) {
-          const its = { ...labels, project_jobs_running: projectJobsRunning };
-          on(queueSeconds, `queue ${projectJobsRunning}`, its).observe(its, queuedSeconds);
-        }
-        const { texts = 0, failure: error_type } = received.filledInputs ?? {};
-        interpolations.inc(texts);
-        if (error_type !== undefined) interpolationFailures.inc({ error_type });
-        const tooLong = hasWaitedTooLong(received, opened.queuingLimits ?? [], new Date());
-        on(waitedTooLong, "waited too long", labels).inc(labels, tooLong ? 1 : 0);
+        if (ageMs === undefined) countReceived(received);
         const secondsSince = (): number => (performance.now() - receivedAt) / 1000;
         const failedWith = (failure_reason: FailureReason): void => {
           const old = { runner: id, failure_reason };

@@ -28,10 +28,13 @@ export interface EntryMeter {
   refused(): void;
   /** Whether the entry is asked for at its usual pace. */
   healthy(is: boolean): void;
-  /** `stages`: unless it is false, how long each of the job's stages took is told, too. */
+  /**
+   * @param told `stages`: unless it is false, how long each of the job's stages took is told, too; `ageMs`: of a job that
+   *   an earlier process has received, and counted, since when it runs
+   */
   job(
     received: Pick<Job, "queuedSeconds" | "queueSize" | "queueDepth" | "projectJobsRunning" | "filledInputs">,
-    told?: { readonly stages: boolean },
+    told?: { readonly stages?: boolean; readonly ageMs?: number },
   ): JobMeter;
   /** The entry and its last job are gone, and with them its series, unless another entry has the same token. */
   close(): void;

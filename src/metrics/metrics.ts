@@ -49,6 +49,8 @@ export interface Metrics {
   /** Housekeeping has removed something of a kind. */
   freed(kind: string, bytes: number): void;
   observe(sources: MetricSources): void;
+  /** A job of an earlier process: this one goes on with it, so long after it was found, or it cannot. */
+  adopted(result: "adopted" | "buried", seconds?: number): void;
   readonly cloud: CloudMeter;
   entry(entry: MetricsEntry): EntryMeter;
   /** What the executor of an entry counts at the moment. */
@@ -72,7 +74,7 @@ export interface MetricsOptions {
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
   const families = createFamilies(registry);
-  const { counter, gauge } = families;
+  const { counter, gauge, histogram } = families;
   let sources: MetricSources = {};
   let concurrent = 0;
   let state: ProcessState = "starting";
@@ -182,6 +184,18 @@ export function createMetrics(options: MetricsOptions): Metrics {
     "Images, volumes and directories for builds that housekeeping has removed.",
     ["kind"],
   );
+  const adoptions = counter(
+    "alloy_runner_jobs_adopted_total",
+    "Durable jobs of earlier processes: gone on with (adopted), or ended and reported (buried).",
+    ["result"],
+  );
+  for (const result of ["adopted", "buried"]) adoptions.inc({ result }, 0);
+  const adoptSeconds = histogram(
+    "alloy_runner_adopt_seconds",
+    "Time from finding a job of an earlier process until it is gone on with.",
+    [],
+    [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+  );
   const { entry, configured, figures } = createEntryMeters(
     families,
     options.systemId ?? "",
@@ -217,6 +231,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     freed(kind, bytes) {
       freedBytes.inc({ kind }, bytes);
       freedThings.inc({ kind });
+    },
+    adopted(result, seconds) {
+      adoptions.inc({ result });
+      if (result === "adopted" && seconds !== undefined) adoptSeconds.observe({}, seconds);
     },
     cloud: createCloudMeter(families),
     observe(more) {

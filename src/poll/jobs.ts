@@ -6,11 +6,13 @@ import { describeError, type FailureReason, Stop, SystemFailure } from "../error
 import type { Executor } from "../executor/executor.ts";
 import type { Reservation } from "../executor/prepare.ts";
 import type { Job, JobProgress, JobResult } from "../job/job.ts";
+import { ageOf } from "../job/life/found-age.ts";
 import { withoutWords } from "../job/life/life.ts";
-import type { FoundJob, HandledJob, HandleJob } from "../job/life/received.ts";
+import type { FoundJob, HandledJob, HandleJob, ReceivedJob } from "../job/life/received.ts";
 import { measuresStages } from "../job/plan/trace-wishes.ts";
 import type { Log } from "../log.ts";
 import type { EntryMeter } from "../metrics/meters.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 import type { SessionOffer } from "../session/contract.ts";
 import type { PlaceResult } from "./admission/breaker.ts";
 import { letGo } from "./reservation.ts";
@@ -50,6 +52,8 @@ export interface JobsOptions {
   /** Is a report of this job still to be delivered, from before this process started? */
   readonly isPending: (origin: string, jobId: string) => boolean;
   readonly board: Board;
+  /** Told of jobs of earlier processes. */
+  readonly metrics?: Pick<Metrics, "adopted">;
   /** Fires with a Stop when jobs that can be are left to the runner's next process. */
   readonly handOver?: AbortSignal;
 }
@@ -61,7 +65,10 @@ interface Running {
 }
 
 /** All jobs between their arrival and the delivery of their last report. `process` is the signal that stops the runner. */
-export function createJobs({ handleJob, isPending, board, handOver }: JobsOptions, process: AbortSignal): Jobs {
+export function createJobs(
+  { handleJob, isPending, board, metrics, handOver }: JobsOptions,
+  process: AbortSignal,
+): Jobs {
   const running = new Map<string, Running>();
   const current = new AsyncLocalStorage<Running>();
 
@@ -83,15 +90,23 @@ export function createJobs({ handleJob, isPending, board, handOver }: JobsOption
 
   const run = async (arrival: Arrival, mine: Running, key: string): Promise<void> => {
     const { job, found, entry, executor, coordinator, slot, reservation, session, log } = arrival;
-    const jobMeter = arrival.meter.job(job, { stages: measuresStages(job, entry) });
+    const arrivedAt = performance.now();
+    const jobMeter = arrival.meter.job(job, {
+      stages: measuresStages(job, entry),
+      ...(found === undefined ? {} : { ageMs: ageOf(found) }),
+    });
     const { controller, shown } = mine;
     const seePlace = placeWatcher(arrival.onPlace);
     const onProcess = (): void => controller.abort(process.reason);
     if (process.aborted) onProcess();
     else process.addEventListener("abort", onProcess, { once: true });
-    const told: Pick<BoardEntry, "moved" | "traced" | "offer" | "outlives"> = {
+    const told: ReceivedJob["board"] = {
       offer: shown.offer,
       outlives: shown.outlives,
+      adopted(times) {
+        if (times !== null) shown.adopted(times);
+        metrics?.adopted(times === null ? "buried" : "adopted", (performance.now() - arrivedAt) / 1000);
+      },
       moved: (progress) => {
         shown.moved(progress);
         jobMeter.moved(progress);
@@ -170,7 +185,7 @@ export function createJobs({ handleJob, isPending, board, handOver }: JobsOption
         page: pageOf(job, repository),
         runner: entry.id,
         runnerName: entry.name,
-        receivedAt: found === undefined ? Date.now() : Date.parse(found.leftover.record.stored.acceptedAt),
+        receivedAt: Date.now() - (found === undefined ? 0 : ageOf(found)),
         ...(job.queuedSeconds === undefined ? {} : { queuedSeconds: job.queuedSeconds }),
       };
       const shown = board.add(card, {

@@ -1,46 +1,15 @@
 import { execFileSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, describe, expect, test } from "vitest";
-import { openSite, type Site } from "../support/site.ts";
+import { describe, expect, test } from "vitest";
+import { AWAY, crash, openDurableSite, steady } from "../support/durable-site.ts";
+import type { Site } from "../support/site.ts";
 
 const onLinux = process.platform === "linux" && process.geteuid?.() === 0;
 const SECRET = "hush-4711-hush-4711";
-const AWAY = /[^\n]*The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again[^\n]*\n/g;
 
-const keyDir = mkdtempSync(join(tmpdir(), "alloy-live-key-"));
-const keyFile = join(keyDir, "key");
-writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
-afterAll(() => rmSync(keyDir, { recursive: true }));
-
-const open: Site[] = [];
-afterEach(async () => {
-  for (const one of open.splice(0)) await one.close();
-});
-
-const global = (concurrent: number): string =>
-  `concurrent = ${concurrent}\ncheck_interval = 1\nlog_level = "debug"\nlive_key_file = "${keyFile}"`;
-
-async function site(dialect: "alloy" | "gitlab", entry = "", entries = 1): Promise<Site> {
-  const one = await openSite({ dialect, entries, global: global(8), entry: `durable = true\n${entry}` });
-  open.push(one);
-  return one;
-}
-
-async function crash({ runner }: Site): Promise<void> {
-  runner.child.kill("SIGKILL");
-  await runner.exit;
-}
-
-/** Without what differs from run to run. */
-function steady(trace: string): string {
-  return trace
-    .replace(AWAY, "")
-    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
-    .replace(/(Used|Took) .*/g, "used");
-}
+const site = (dialect: "alloy" | "gitlab", entries = 1): Promise<Site> =>
+  openDurableSite({ dialect, entries, global: "concurrent = 8" });
 
 describe.runIf(onLinux)("a job whose runner was killed", () => {
   for (const dialect of ["alloy", "gitlab"] as const) {
@@ -82,7 +51,7 @@ describe.runIf(onLinux)("a job whose runner was killed", () => {
   }
 
   test("is what it is by then, whatever happened meanwhile; nothing runs twice", { timeout: 90_000 }, async () => {
-    const here = await site("gitlab", "", 2);
+    const here = await site("gitlab", 2);
     const { coordinator, dir, stateDir, tokens } = here;
     const starts = (name: string): string => `echo x >>${join(dir, name)}.starts; echo begun`;
     const until = (name: string): string => `until [ -e ${join(dir, name)} ]; do sleep 0.05; done`;
@@ -109,7 +78,8 @@ describe.runIf(onLinux)("a job whose runner was killed", () => {
     };
     writeFileSync(payloadOf(forged.id), readFileSync(payloadOf(late.id)));
     writeFileSync(join(dir, "go"), "");
-    await here.configure({ entries: 1, global: global(1), entry: "durable = true" });
+    const config = readFileSync(here.configFile, "utf8").replace("concurrent = 8", "concurrent = 1");
+    writeFileSync(here.configFile, config.split("[[runners]]").slice(0, 2).join("[[runners]]"));
     await expect.poll(() => Date.now() - (late.pickedUpAt ?? 0), { timeout: 10_000 }).toBeGreaterThan(4200);
     await here.start();
     // All of them have their slots before anybody asks for another job.

@@ -1,37 +1,18 @@
-import { randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
-import { openSite } from "../support/site.ts";
+import { describe, expect, test } from "vitest";
+import { AWAY, openDurableSite, steady } from "../support/durable-site.ts";
 
 const onLinux = process.platform === "linux" && process.geteuid?.() === 0;
 const SECRET = "hush-4711-hush-4711";
-const AWAY = /[^\n]*The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again[^\n]*\n/g;
 const JOBS = 4;
 const HAND_OVERS = 5;
 
-/** Without what differs from run to run. */
-function steady(trace: string): string {
-  return trace
-    .replace(AWAY, "")
-    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
-    .replace(/(Used|Took) .*/g, "used");
-}
-
 describe.runIf(onLinux)("jobs of a runner that hands over again and again", () => {
   test("go on, each once, and their traces are what they would have been", { timeout: 120_000 }, async () => {
-    const dir = mkdtempSync(join(tmpdir(), "alloy-hand-over-"));
-    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
-    const [keyFile, over] = [join(dir, "key"), join(dir, "over")];
-    writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
-    const here = await openSite({
-      dialect: "gitlab",
-      global: `concurrent = ${JOBS + 1}\ncheck_interval = 1\nlive_key_file = "${keyFile}"`,
-      entry: "durable = true",
-    });
-    onTestFinished(() => here.close());
-    const { coordinator } = here;
+    const here = await openDurableSite({ dialect: "gitlab", global: `concurrent = ${JOBS + 1}` });
+    const { coordinator, dir } = here;
+    const over = join(dir, "over");
     const work = (name: string) => ({
       script: [
         `echo x >>${dir}/${name}`,

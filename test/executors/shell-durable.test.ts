@@ -1,4 +1,5 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -11,11 +12,13 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { openRunRooms, runPlaces } from "../../executors/shell/places/run-rooms.ts";
 import { Stop, SystemFailure } from "../../src/errors.ts";
@@ -369,6 +372,51 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
     expect(rooms(dir)).toEqual([]);
   });
 
+  test("that prints far more than may wait stands still meanwhile, and nothing of it is lost", async () => {
+    const { dir } = durable();
+    const jobKey = `test-${process.pid}-much`;
+    const started = join(dir, "started");
+    const count = 120_000_000;
+    const place = await orphan(dir, jobKey, `touch ${started}; seq 1 ${count}; exit 5`, started);
+    const { directory, windowBytes } = place;
+    if (typeof directory !== "string" || typeof windowBytes !== "number") throw new Error("no place");
+    const waiting = (): number =>
+      readdirSync(directory)
+        .filter((name) => name.startsWith("o."))
+        .reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+    await expect.poll(waiting, { timeout: 30_000 }).toBeGreaterThanOrEqual(windowBytes);
+    // Whoever came now would find that it stands still for so long.
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const held = waiting();
+    expect(held).toBeLessThanOrEqual(windowBytes + 16 * 1024 * 1024);
+
+    const environment = await successor(dir, jobKey);
+    const hash = createHash("sha256");
+    let bytes = 0;
+    const output = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        hash.update(chunk);
+        bytes += chunk.length;
+        done();
+      },
+    });
+    const said: string[] = [];
+    const keeping = { ...resuming(place, 0, said), settled: () => bytes };
+    expect(await environment.run({ ...scriptOf(environment, source("echo never")), keeping }, output, never)).toEqual({
+      code: 5,
+      signal: null,
+    });
+    expect(said).toEqual([
+      expect.stringMatching(/^The script stood still for about [1-9] s while nobody read its output$/),
+    ]);
+    const whole = spawnSync("sh", ["-c", `(printf '${proof}'; seq 1 ${count}) | sha256sum`], {
+      stdio: ["ignore", "pipe", "ignore"],
+      encoding: "utf8",
+    }).stdout;
+    expect(hash.digest("hex")).toBe(whole.split(" ")[0]);
+    expect(bytes).toBeGreaterThan(1_000_000_000);
+  }, 120_000);
+
   test("that has ended while nobody looked has its output and its status", async () => {
     const { dir } = durable();
     const jobKey = `test-${process.pid}-over`;
@@ -404,6 +452,46 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
     await expect(environment.run(elsewhere, output, never)).rejects.toThrow("cannot be where it is said to be: /etc");
     expect(existsSync("/etc/passwd")).toBe(true);
   });
+});
+
+/** A session whose founder has ended, and what is still in it: whoever has the founder's number means another session by it. */
+async function orphanedSession(): Promise<{ readonly number: number; readonly member: number }> {
+  const child = spawn("sh", ["-c", "sleep 600 >/dev/null 2>&1 & echo $!"], {
+    detached: true,
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const exit = once(child, "exit");
+  const [line]: unknown[] = await once(child.stdout, "data");
+  await exit;
+  const member = Number(String(line));
+  onTestFinished(() => void process.kill(member, "SIGKILL"));
+  return { number: child.pid ?? -1, member };
+}
+
+describe.runIf(onLinux)("a script of long ago", () => {
+  for (const [what, code] of [
+    ["whose end nobody has seen", " ".repeat(32)],
+    ["that has ended", `${"0".padEnd(31)}\n`],
+  ] as const) {
+    test(`${what} has left numbers that are others' by now, and these are let be`, async () => {
+      const { dir, executor } = durable();
+      const jobKey = `test-${process.pid}-numbers`;
+      const environment = await preparedIn(executor, { ...sampleRequest(), jobKey });
+      const [shell, attendant] = [await orphanedSession(), await orphanedSession()];
+      const directory = join(dir, "run", jobKey, "0");
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      writeFileSync(join(directory, "root"), `${`${shell.number} 1 ${attendant.number}`.padEnd(63)}\n`);
+      writeFileSync(join(directory, "code"), code);
+      writeFileSync(join(directory, "end"), " ".repeat(32));
+      execFileSync("mkfifo", [join(directory, "life")]);
+      const place = { kind: "shell-script", directory, windowBytes: 1_048_576 };
+      const keeping = { ...silently, resume: { place, from: 0 } };
+      const ended = environment.run({ ...scriptOf(environment, source("echo never")), keeping }, new Sink(), never);
+      if (code.trim() === "") await expect(ended).rejects.toThrow("the process that waited for it was killed");
+      else expect((await ended).code).toBe(0);
+      expect([shell, attendant].map(({ member }) => isAlive(member))).toEqual([true, true]);
+    });
+  }
 });
 
 describe.runIf(onLinux && isRoot)("memory for scripts that do not need the runner", () => {

@@ -171,6 +171,7 @@ export async function openHandling(options: HandlingOptions) {
             shown.traced(bytes);
           },
           outlives: shown.outlives,
+          adopted: () => {},
           offer: shown.offer,
         },
       });

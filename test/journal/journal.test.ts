@@ -137,6 +137,29 @@ test("no damaged byte makes a verdict that was not written, or ends the start", 
   }
 }, 120_000);
 
+test("what is kept beside a record is there before it, and nothing is left where it cannot be", async () => {
+  const path = await temporaryDirectory();
+  const { journal, close } = await openState(path);
+  const stored = storedJob();
+  const { dir } = await journal.accept(stored, async (made) => {
+    expect(await readdir(made)).toEqual([]);
+    await writeFile(join(made, "payload"), "secret");
+  });
+  expect(await readFile(join(dir, "payload"), "utf8")).toBe("secret");
+  const full = async (): Promise<void> => {
+    throw new Error("no room");
+  };
+  await expect(journal.accept(storedJob(), full)).rejects.toThrow("Cannot keep job");
+  expect(await readdir(join(path, "jobs"))).toEqual([stored.key]);
+  await close();
+
+  // So it is where the process was killed before there was a record.
+  await rm(join(dir, "record"));
+  expect((await nextStart(path)).leftovers).toEqual([]);
+  const [aside = ""] = await readdir(join(path, "corrupt"));
+  expect(await readdir(join(path, "corrupt", aside))).toEqual(["trace"]);
+});
+
 test("a garbled or cut acknowledgement counts as none", async () => {
   const path = await temporaryDirectory();
   const { journal, close } = await openState(path);

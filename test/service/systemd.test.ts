@@ -19,7 +19,8 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
   beforeAll(async () => {
     coordinator = await startCoordinator({ dialect: "gitlab" });
     system = await boot(`mkdir -p root/usr/local/bin; cp ${program()[0]} root${RUNNER}`);
-    await system.must(["useradd", "--create-home", "--shell", "/bin/bash", "builder"]);
+    // No account of the machine has this number: the machine sees these processes, and ends those of accounts that go.
+    await system.must(["useradd", "--uid", "61000", "--create-home", "--shell", "/bin/bash", "builder"]);
   });
   afterAll(async () => {
     await system?.close();

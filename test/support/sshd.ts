@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
 import {
   appendFileSync,
@@ -158,7 +158,9 @@ KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\nSubs
       const hash = execFileSync("openssl", ["passwd", "-6", "-stdin"], { input: password }).toString().trim();
       users.push(name);
       writeFileSync(join(dir, "users"), `${users.join("\n")}\n`);
-      locked(() => ["useradd", "-m", "-d", home, "-s", shell, "-p", hash, name]);
+      // A number of its own: what is left of the account is killed, and containers give away the next free number, too.
+      const uid = String(randomInt(20_000, 60_000));
+      locked(() => ["useradd", "-m", "-u", uid, "-d", home, "-s", shell, "-p", hash, name]);
       return { name, home, password };
     },
     restart: async ({ newHostKey = false, config: next } = {}) => {

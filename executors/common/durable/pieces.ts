@@ -1,4 +1,4 @@
-import { closeSync, readdirSync, readSync, rmSync } from "node:fs";
+import { closeSync, fstatSync, readdirSync, readSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { openPlain, pieceName, pieceOffset } from "./files.ts";
 
@@ -21,6 +21,27 @@ export interface Pieces {
   close(): void;
 }
 
+/** How much waits to be read, and since when nothing was added to it (`Date.now()`); `null`: nothing does. */
+export function waitingIn(directory: string): { readonly bytes: number; readonly since: number } | null {
+  const all = offsetsIn(directory);
+  const [first, last] = [all[0], all.at(-1)];
+  const fd = last === undefined ? null : openPlain(join(directory, pieceName(last)));
+  if (first === undefined || last === undefined || fd === null) return null;
+  const { size, mtimeMs } = fstatSync(fd);
+  closeSync(fd);
+  return { bytes: last + size - first, since: mtimeMs };
+}
+
+function offsetsIn(directory: string): number[] {
+  try {
+    return readdirSync(directory)
+      .flatMap((name) => pieceOffset(name) ?? [])
+      .sort((a, b) => a - b);
+  } catch {
+    return [];
+  }
+}
+
 export interface PiecesOptions {
   readonly directory: string;
   readonly from: number;
@@ -35,15 +56,7 @@ export function openPieces({ directory, from, onPiece }: PiecesOptions): Pieces 
   let fd: number | null = null;
   let start = from;
 
-  const offsets = (): number[] => {
-    try {
-      return readdirSync(directory)
-        .flatMap((name) => pieceOffset(name) ?? [])
-        .sort((a, b) => a - b);
-    } catch {
-      return [];
-    }
-  };
+  const offsets = (): number[] => offsetsIn(directory);
   const find = (offset: number): number | null => openPlain(join(directory, pieceName(offset)));
   const close = (): void => {
     if (fd !== null) closeSync(fd);

@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JobUsage } from "../../../src/job/job.ts";
 
+export { addUsage } from "../../../src/job/job.ts";
+
 /** The text of a file of a control group (version 2), empty where it cannot be read. */
 export type ReadGroup = (file: string) => string;
 
@@ -24,26 +26,6 @@ export function groupMemory(read: ReadGroup): number | undefined {
   const current = Number(/^(\d+)$/m.exec(read("memory.current"))?.[1] ?? Number.NaN);
   const idle = Number(/^inactive_file (\d+)$/m.exec(read("memory.stat"))?.[1] ?? 0);
   return Number.isNaN(current) ? undefined : Math.max(0, current - idle);
-}
-
-/** Both, one after the other or side by side: of memory the larger peak is known to have been there. */
-export function addUsage(a: JobUsage, b: JobUsage): JobUsage {
-  const plus = (x: number | undefined, y: number | undefined): number | undefined =>
-    x === undefined ? y : y === undefined ? x : x + y;
-  const cpuSeconds = plus(a.cpuSeconds, b.cpuSeconds);
-  const readBytes = plus(a.readBytes, b.readBytes);
-  const writtenBytes = plus(a.writtenBytes, b.writtenBytes);
-  const imageSeconds = plus(a.imageSeconds, b.imageSeconds);
-  const memoryBytes = plus(a.memoryBytes, b.memoryBytes);
-  const peaks = [a.peakMemoryBytes, b.peakMemoryBytes].filter((bytes) => bytes !== undefined);
-  return {
-    ...(cpuSeconds === undefined ? {} : { cpuSeconds }),
-    ...(peaks.length === 0 ? {} : { peakMemoryBytes: Math.max(...peaks) }),
-    ...(memoryBytes === undefined ? {} : { memoryBytes }),
-    ...(readBytes === undefined ? {} : { readBytes }),
-    ...(writtenBytes === undefined ? {} : { writtenBytes }),
-    ...(imageSeconds === undefined ? {} : { imageSeconds }),
-  };
 }
 
 /** A group of this machine, by its directory. */

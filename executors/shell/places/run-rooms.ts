@@ -44,6 +44,8 @@ export interface RunRoomsOptions {
   readonly memory: string;
   /** Whom scripts run as, if not as the runner. */
   readonly owner: { readonly uid: number; readonly gid: number } | null;
+  /** Whether the runner still knows a job: what is left of others is removed. Default: it knows all. */
+  readonly hasJob?: ((jobKey: string) => boolean) | undefined;
 }
 
 /** What is in memory on most machines, and gone with their next start. */
@@ -83,12 +85,17 @@ export function runPlaces(stateDir: string, memory: string): readonly [inMemory:
 /** Places of this process's own state directories: no other process has these. */
 const swept = new Set<string>();
 
-/** Pipes that a runner which was killed had made and not used yet. */
-function sweepPipes(place: string): void {
+/**
+ * Pipes that a runner which was killed had made and not used yet, and what it had not removed yet of jobs that have been reported
+ * since.
+ */
+function sweep(place: string, hasJob: (jobKey: string) => boolean): void {
   if (swept.has(place)) return;
   swept.add(place);
   if (!existsSync(place)) return;
-  for (const name of readdirSync(place)) if (name.startsWith("pipe-")) rmSync(join(place, name), { force: true });
+  for (const name of readdirSync(place)) {
+    if (name.startsWith("pipe-") || !hasJob(name)) rmSync(join(place, name), { recursive: true, force: true });
+  }
 }
 
 /** Remove a directory that has only files. False: there is something else in it. */
@@ -102,14 +109,14 @@ function removeFlat(directory: string): boolean {
   }
 }
 
-export function openRunRooms({ stateDir, memory, owner }: RunRoomsOptions): RunRooms {
+export function openRunRooms({ stateDir, memory, owner, hasJob = () => true }: RunRoomsOptions): RunRooms {
   const [inMemory, onDisk] = runPlaces(stateDir, memory);
   const pools = new Map<string, PipePool>();
   let left: number | null = null;
 
   const poolOf = (place: string): PipePool => {
     // Before this process has any.
-    sweepPipes(place);
+    sweep(place, hasJob);
     const pool = pools.get(place) ?? createPipePool(place, owner);
     pools.set(place, pool);
     return pool;

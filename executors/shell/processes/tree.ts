@@ -13,7 +13,12 @@ export interface Belonging {
   /** Whose processes are asked for the mark; `null`: root's jobs may be anybody. */
   readonly uid: number | null;
   /** The script's shell, which founded a session of its own; `null`: the mark alone has to do. */
-  readonly leader: { readonly pid: number; readonly startedAt: number } | null;
+  readonly leader: {
+    readonly pid: number;
+    readonly startedAt: number;
+    /** It had ended when it was found: its number may be another session's by now, unless something provably the job's is in that. */
+    readonly hadEnded?: boolean;
+  } | null;
   /** What started earlier than this, on the table's own clock, belongs to somebody else. */
   readonly since: number;
   readonly cgroup: Cgroup | null;
@@ -36,7 +41,8 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
   const candidates = all.filter((one) => one.pid !== self && one.pid !== 1 && one.startedAt >= since);
   // The shell's number may have gone to somebody else, who is then the founder of a session of this number.
   const founder = leader === null ? null : all.find((one) => one.pid === leader.pid);
-  const session = leader !== null && (founder?.startedAt ?? leader.startedAt) === leader.startedAt ? leader.pid : -1;
+  const isIts = leader !== null && (founder?.startedAt ?? leader.startedAt) === leader.startedAt;
+  const session = isIts && leader.hadEnded !== true ? leader.pid : -1;
 
   const members = new Map<number, Process>();
   const add = (one: Process): void => void members.set(one.pid, one);
@@ -50,6 +56,9 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
   )) {
     add(one);
   }
+  // A number is given anew only once nobody has it any more.
+  const holds = (one: Process): boolean => one.session === leader?.pid || one.group === leader?.pid;
+  if (isIts && leader.hadEnded === true && [...members.values()].some(holds)) candidates.filter(holds).forEach(add);
   for (let before = -1; before !== members.size; ) {
     before = members.size;
     for (const one of candidates) {
@@ -59,19 +68,23 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
   return [...members.values()].sort((a, b) => a.startedAt - b.startedAt || a.pid - b.pid);
 }
 
-/** Signal all of a session, as long as it is the one that `founder` founded. */
+/**
+ * Signal all of a session, as long as it is the one that `founder` founded.
+ * @param founder `provenAt`: it may have ended long ago, and then only what was there by then tells that the session is its own
+ */
 export async function signalSession(
   table: ProcessTable,
-  founder: { readonly pid: number; readonly startedAt: number },
+  founder: { readonly pid: number; readonly startedAt: number; readonly provenAt?: number },
   signal: NodeJS.Signals,
 ): Promise<void> {
   const open = await findProcessHandles();
   const all = await table.list();
   const now = all.find((one) => one.pid === founder.pid);
   if (now !== undefined && now.startedAt !== founder.startedAt) return;
-  for (const one of all) {
-    if (one.session === founder.pid && one.startedAt >= founder.startedAt) signalProcess(table, open, one, signal);
-  }
+  const { provenAt } = founder;
+  const members = all.filter((one) => one.session === founder.pid && one.startedAt >= founder.startedAt);
+  if (now === undefined && provenAt !== undefined && !members.some((one) => one.startedAt <= provenAt)) return;
+  for (const one of members) signalProcess(table, open, one, signal);
 }
 
 interface EndOptions {

@@ -1,11 +1,13 @@
 import { closeSync, constants, openSync, renameSync, writeFileSync } from "node:fs";
+import { uptime } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { ScriptKeeping } from "../../../src/executor/environment.ts";
 import { never, pause } from "../../../src/time.ts";
 import { type AttendantTools, attended } from "../../common/durable/attend.ts";
-import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root } from "../../common/durable/files.ts";
+import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root, readEnd } from "../../common/durable/files.ts";
+import { waitingIn } from "../../common/durable/pieces.ts";
 import { readScript, type ScriptReader, type Trouble } from "../../common/durable/reader.ts";
 import { forward } from "../../common/processes/forward.ts";
 import { exitOf } from "../../common/processes/program.ts";
@@ -31,6 +33,9 @@ const WAKE_MS = 1000;
 const FOUNDING_MS = 2;
 const FOUNDING_TRIES = 1000;
 const PIPE_BYTES = 1024 * 1024;
+
+/** A script that stood still for less is not worth a word. */
+const NOTICED_MS = 1000;
 
 interface Ends {
   readonly pumpFd: number;
@@ -91,6 +96,8 @@ export async function resumeDurable(
   } catch (cause) {
     throw new SystemFailure("How the script ended is not known: somebody removed the runner's files", { cause });
   }
+  const waiting = readEnd(room.directory) === null ? waitingIn(room.directory) : null;
+  const stoodMs = waiting !== null && waiting.bytes >= room.windowBytes ? Date.now() - waiting.since : 0;
   const read = openRead(room, lifeFd, from, keeping);
   // Where one is about to come, it is there in a moment.
   const root = await read.reader.root;
@@ -101,7 +108,15 @@ export async function resumeDurable(
   const found = host.table.find(root.attendant);
   // A younger process has only its number.
   const startedAt = found !== null && found.startedAt <= root.startedAt ? found.startedAt : 0;
-  return follow(host, room, read, { pid: root.attendant, startedAt }, { output, keeping });
+  const attendant = { pid: root.attendant, startedAt, provenAt: root.startedAt };
+  if (stoodMs >= NOTICED_MS) {
+    // A clock that was set tells nothing.
+    const about = stoodMs <= uptime() * 1000 ? `for about ${roughly(stoodMs / 1000)} ` : "";
+    const say = keeping.aside ?? keeping.say;
+    say(`The script stood still ${about}while nobody read its output`, "warning");
+  }
+  const hadEnded = host.table.find(root.pid)?.startedAt !== root.startedAt;
+  return follow(host, room, read, attendant, { output, keeping, hadEnded });
 }
 
 interface Read {
@@ -129,13 +144,20 @@ function openRead({ directory }: ScriptRoom, lifeFd: number, from: number, keepi
   };
 }
 
+interface Told {
+  readonly output: Writable;
+  readonly keeping: ScriptKeeping | undefined;
+  /** Its shell had when it was found. */
+  readonly hadEnded?: boolean;
+}
+
 /** Hands on what a script prints, as `RunningScript` has it. */
 function follow(
   { table, sessions }: DurableHost,
   room: ScriptRoom,
   { reader, onTrouble }: Read,
-  attendant: Leader,
-  { output, keeping }: { readonly output: Writable; readonly keeping: ScriptKeeping | undefined },
+  attendant: Leader & { readonly provenAt?: number },
+  { output, keeping, hadEnded = false }: Told,
 ): RunningScript {
   sessions.add(attendant.pid);
   const forwarding = forward(reader.output, output);
@@ -161,7 +183,10 @@ function follow(
 
   return {
     reader: forwarding,
-    leader: reader.root.then(async (found) => await foundedBy(table, found)),
+    leader: reader.root.then(async (found) => {
+      const shell = await foundedBy(table, found);
+      return shell === null ? null : { ...shell, hadEnded };
+    }),
     since: attendant.startedAt,
     exited: reader.code.then((code) => (code === null ? null : exitOf(code))),
     capacityBytes: room.windowBytes + PIECE_READS * READ_BYTES + PIPE_BYTES,
@@ -212,6 +237,11 @@ async function openEnds({ directory, pipes }: ScriptRoom): Promise<Ends> {
     for (const fd of fds) closeSync(fd);
     throw new SystemFailure(`Cannot make the files of a script in ${directory}`, { cause, retry: true });
   }
+}
+
+function roughly(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }
 
 function inWords(trouble: Trouble, { where }: ScriptRoom): string {

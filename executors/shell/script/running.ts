@@ -15,6 +15,8 @@ export interface ShellCall {
 export interface Leader {
   readonly pid: number;
   readonly startedAt: number;
+  /** It had ended when it was found: its number may be another's by now. */
+  readonly hadEnded?: boolean;
 }
 
 /** A script's shell that runs. */

@@ -6,6 +6,7 @@ import type { Argv } from "../../../src/shell.ts";
 import { never, pause } from "../../../src/time.ts";
 import { notesOn } from "../../common/notes.ts";
 import { beforeAbort, DRAIN_MS, drain } from "../../common/processes/forward.ts";
+import { groupOf, groupUsage } from "../../common/processes/group-usage.ts";
 import { type Ended, sayEnded, sayerOf, sayingTo } from "../../common/processes/say-ended.ts";
 import type { Launch } from "../launch/launch.ts";
 import type { Profile } from "../launch/profile.ts";
@@ -166,7 +167,7 @@ async function stayWith(
     const note = exit.code === 0 || killedBefore === undefined ? null : outOfMemoryNote(killedBefore);
     if (note !== null && keeping !== undefined) keeping.say(note, "error");
     else if (note !== null) notesOn(output).print(note, "error");
-    await keeping?.ended(exit);
+    await keeping?.ended(exit, cgroup === null ? undefined : groupUsage(groupOf(cgroup.dir)));
     return exit;
   } catch (error) {
     isLeft = isToLeave(running, signal);
@@ -195,7 +196,7 @@ async function watch(
   let leader: Leader | null = null;
   const known = running.leader.then((found) => {
     leader = found;
-    if (found === null) return;
+    if (found === null || found.hadEnded === true) return;
     shells.add(found.pid);
     meter.shell(found.pid);
     void exited.then(() => {

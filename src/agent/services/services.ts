@@ -115,6 +115,7 @@ export async function openServices(
   metrics.observe({ durable: () => liveKey.durable });
   const lookAt = async (record: JobRecord): Promise<string | null> => {
     if (!existsSync(join(record.dir, "life"))) return null;
+    metrics.adopted("buried");
     const { buryLife } = await import("../../job/life/durable/look.ts");
     return await buryLife(record, { key: await liveKey.get(), by: version, log });
   };

@@ -1,5 +1,5 @@
 import { type JobLine, type RunnerLine, type StatusAnswer, statusSchema } from "../../control/protocol.ts";
-import { doingOf, elapsed, outcomeOf } from "../../control/words.ts";
+import { doingOf, durableOf, elapsed, outcomeOf } from "../../control/words.ts";
 import { printableLines } from "../../local/report/text-width.ts";
 import type { LocalContext } from "../context.ts";
 import type { FlagValues } from "../register/runner-flags.ts";
@@ -26,7 +26,12 @@ function describeStatus(status: StatusAnswer, all: boolean): string[] {
     "",
     ...tableLines([["RUNNER", "EXECUTOR", "JOBS", "WHY NO MORE"], ...runners.map(runnerRow)]),
   ];
-  if (jobs.length > 0) lines.push("", ...tableLines([["JOB", "RUNNER", "DOES", "FOR", "TITLE"], ...jobs.map(jobRow)]));
+  if (jobs.length > 0) {
+    // A column that would be empty is left out.
+    const some = jobs.some((job) => durableOf(job) !== "");
+    const head = ["JOB", "RUNNER", "DOES", "FOR", ...(some ? ["DURABLE"] : []), "TITLE"];
+    lines.push("", ...tableLines([head, ...jobs.map((job) => jobRow(job, some))]));
+  }
   const shown = all ? finished : finished.slice(0, SHOWN);
   if (shown.length > 0) {
     lines.push("", ...tableLines([["ENDED", "RUNNER", "OUTCOME", "TOOK", "TITLE"], ...shown.map(endedRow)]));
@@ -39,8 +44,9 @@ function runnerRow({ name, executor, jobs, limit, reason }: RunnerLine): string[
   return [name, executor, limit === null ? String(jobs) : `${jobs}/${limit}`, reason];
 }
 
-function jobRow(job: JobLine): string[] {
-  return [job.id, job.runner, doingOf(job), elapsed(job.elapsedSeconds), job.title];
+function jobRow(job: JobLine, withDurable: boolean): string[] {
+  const durable = withDurable ? [durableOf(job)] : [];
+  return [job.id, job.runner, doingOf(job), elapsed(job.elapsedSeconds), ...durable, job.title];
 }
 
 function endedRow(job: JobLine): string[] {

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { constants } from "node:os";
 import type { Config } from "../../config/config.ts";
 import { createControlClient } from "../../control/client.ts";
-import { statusSchema } from "../../control/protocol.ts";
+import { type StatusAnswer, statusSchema } from "../../control/protocol.ts";
 import type { CommandContext } from "../context.ts";
 import { DEFAULT_NAME } from "../service/options.ts";
 import { toolRunner } from "../service/perform.ts";
@@ -21,10 +21,8 @@ export async function checkDurable({ runners, stateDir, file }: Config, context:
   if (durable.length === 0 || process.platform !== "linux") return [];
   const { uid } = context;
   const client = createControlClient({ stateDir, named: file, uid });
-  const pid = await client.get("status", statusSchema).then(
-    (status) => status.pid,
-    () => null,
-  );
+  const status = await client.get("status", statusSchema).catch(() => null);
+  const pid = status?.pid ?? null;
   const usual: Unit = { name: `${DEFAULT_NAME}.service`, scope: uid === 0 ? "system" : "user" };
   const unit = pid === null ? usual : await unitOf(pid);
   const entries = durable.map(({ name }) => name).join(", ");
@@ -32,9 +30,18 @@ export async function checkDurable({ runners, stateDir, file }: Config, context:
     severity: "ok",
     check: CHECK,
     of: entries,
-    cause: "they go on through a restart of the runner",
+    cause: `they go on through a restart of the runner${status === null ? "" : runningNow(status)}`,
   };
   return [about, ...(unit === null ? [] : await checkUnit(unit, context))];
+}
+
+/** `; of 5 jobs in progress 4 are durable, 2 of them adopted` */
+function runningNow({ jobs }: Pick<StatusAnswer, "jobs">): string {
+  const durable = jobs.filter((job) => job.durable === true || job.adopted !== undefined);
+  const adopted = durable.filter((job) => job.adopted !== undefined);
+  if (jobs.length === 0) return "";
+  const count = `${jobs.length} ${jobs.length === 1 ? "job" : "jobs"} in progress`;
+  return `; of ${count} ${durable.length} ${durable.length === 1 ? "is" : "are"} durable, ${adopted.length} adopted`;
 }
 
 /** The unit of systemd that a process runs in; `null`: somebody has started it otherwise. */

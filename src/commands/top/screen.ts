@@ -1,5 +1,5 @@
 import type { JobLine, RunnerLine, StatusAnswer } from "../../control/protocol.ts";
-import { doingOf, elapsed, memoryOf, outcomeOf, processorOf } from "../../control/words.ts";
+import { doingOf, durableOf, elapsed, memoryOf, outcomeOf, processorOf } from "../../control/words.ts";
 import { cutToWidth, padToWidth, printable, textWidth } from "../../local/report/text-width.ts";
 
 /** The content of `top`'s screen, as data. */
@@ -101,6 +101,7 @@ function listOf(screen: Screen, size: ScreenSize, room: number): string[] {
   const uses = [
     { head: "CPU", of: processorOf },
     { head: "MEM", of: memoryOf },
+    { head: "DURABLE", of: durableOf },
   ].filter(({ of }) => status.jobs.some((job) => of(job) !== ""));
   const heads = ["JOB", "RUNNER", "DOES", "FOR", ...uses.map(({ head }) => head), "LAST LINE"];
   const jobs = section(heads, size, status.jobs, (job) => ({

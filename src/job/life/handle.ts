@@ -1,4 +1,4 @@
-import { describeError, SystemFailure } from "../../errors.ts";
+import { describeError, handsOver, SystemFailure } from "../../errors.ts";
 import type { JobRecord } from "../../journal/contract.ts";
 import type { Log } from "../../log.ts";
 import { never } from "../../time.ts";
@@ -14,6 +14,7 @@ import { acknowledgeJob } from "./acknowledge.ts";
 import type { HandleDeps } from "./deps.ts";
 import type { KeptJob } from "./durable/keep.ts";
 import type { WholeLife } from "./durable/look.ts";
+import { ageOf } from "./found-age.ts";
 import { withoutWords } from "./life.ts";
 import { type MaskedLog, maskedLog } from "./masked-log.ts";
 import { conclude, concludeUnrun, refuse } from "./outcome/conclude.ts";
@@ -42,12 +43,16 @@ export function createJobHandler(given: HandleDeps): HandleJob {
     if (found !== undefined) return await handleFound({ ...received, secrets }, found, deps);
     const stored = storedJobOf(job, entry, jobKeyOf(job, entry.id), deps.journal.boot);
     let record: JobRecord;
+    const life: { kept?: KeptJob | undefined } = {};
     try {
-      record = await deps.journal.accept(stored);
+      record = await deps.journal.accept(stored, async (dir) => {
+        life.kept = await keepLive({ ...received, secrets }, { dir, stored }, deps);
+      });
     } catch (error) {
+      life.kept?.end();
       return refuse(received, stored, error, deps);
     }
-    const kept = await keepLive({ ...received, secrets }, record, deps);
+    const { kept } = life;
     try {
       const handled = await handleKept({ ...received, secrets }, record, { kept }, deps);
       logEnd(handled.outcome, performance.now() - startedAt, deps.log);
@@ -65,18 +70,23 @@ async function handleFound(
   deps: HandleDeps & { readonly log: MaskedLog },
 ): Promise<HandledJob> {
   const { log } = deps;
-  const startedAt = performance.now();
-  const { takeUp } = await import("./durable/take-up.ts");
-  const { signal, handOver, board } = received;
-  if (handOver !== undefined) board.outlives();
-  using waiting = joinSignals([{ signal }, ...(handOver === undefined ? [] : [{ signal: handOver }])]);
-  const taken = await takeUp(received, found, waiting.signal);
-  // What was kept of it is as it was found.
-  if ("left" in taken) return leave(undefined);
-  if ("lost" in taken) return await bury(received, found, taken.lost);
+  const { board, handOver, signal } = received;
   const { record } = found.leftover;
+  const startedAt = performance.now() - ageOf(found);
+  const { takeUp, timesAdopted } = await import("./durable/take-up.ts");
+  // Until it is taken up it is as it was left: whoever comes next finds it so.
+  if (hasPlace(found.life)) board.outlives();
+  using stop = joinSignals([{ signal }, ...(handOver === undefined ? [] : [{ signal: handOver }])]);
+  const taken = await takeUp(received, found, stop.signal);
+  if ("lost" in taken) {
+    if (handsOver(stop.signal)) return { outcome: null, delivered: Promise.resolve("kept") };
+    board.adopted(null);
+    return await bury(received, found, taken.lost);
+  }
   const kept = await keepLive(received, record, deps);
-  log.info("a job of an earlier process goes on", { away_seconds: taken.run.progress.awayMs / 1000 });
+  const times = timesAdopted(found.life) + 1;
+  board.adopted(times);
+  log.info("a job of an earlier process goes on", { away_seconds: taken.run.progress.awayMs / 1000, adoptions: times });
   try {
     const handled = await handleKept(received, record, { kept, begun: taken.run }, deps);
     logEnd(handled.outcome, performance.now() - startedAt, log);
@@ -84,6 +94,12 @@ async function handleFound(
   } finally {
     kept?.end();
   }
+}
+
+/** It has surroundings that another process finds again. */
+function hasPlace({ entries }: WholeLife): boolean {
+  const prepared = entries.findLast(({ kind }) => kind === "prepared");
+  return prepared?.kind === "prepared" && prepared.handle !== null;
 }
 
 async function bury({ board }: ReceivedJob, found: FoundJob, why: string): Promise<HandledJob> {
@@ -96,7 +112,7 @@ async function bury({ board }: ReceivedJob, found: FoundJob, why: string): Promi
 /** `undefined`: the job ends with this process. */
 async function keepLive(
   received: MaskedJob,
-  { dir, stored }: JobRecord,
+  { dir, stored }: Pick<JobRecord, "dir" | "stored">,
   { liveKey, identity, log }: HandleDeps,
 ): Promise<KeptJob | undefined> {
   const { job, entry, secrets, found } = received;
@@ -195,8 +211,12 @@ async function leftWaiting(
   return await promise;
 }
 
-/** What tokens begin with that are masked wherever they come from: those of the coordinator, and of GitLab's jobs all kinds. */
-function tokenPrefixesOf({ job, entry }: Pick<MaskedJob, "job" | "entry">): readonly string[] {
+/**
+ * What tokens begin with that are masked wherever they come from: those of the coordinator, and of GitLab's jobs all kinds. A job
+ * that an earlier process has begun keeps those of then: another version may know others.
+ */
+function tokenPrefixesOf({ job, entry, found }: Pick<ReceivedJob, "job" | "entry" | "found">): readonly string[] {
+  if (found !== undefined) return found.life.prefixes;
   const own = job.features.tokenMaskPrefixes;
   return traceWishes(job, entry).masksTokens ? [...own, ...GITLAB_TOKEN_PREFIXES] : own;
 }

@@ -81,6 +81,8 @@ export async function prepare(
   } = request;
   const limitMs = runner.prepareTimeoutMs ?? Number.POSITIVE_INFINITY;
   const begun = request.found?.progress.preparations ?? 0;
+  // A try that ended with its process did not fail: it is made again.
+  const failed = Math.max(0, begun - 1);
   const left = request.found?.progress.openSection === "prepare_executor" ? "open" : undefined;
   const tooLong = new SystemFailure(`preparing took longer than ${formatDuration(limitMs)} (prepare_timeout)`);
   using clock = deadline(signal, limitMs, tooLong);
@@ -112,17 +114,17 @@ export async function prepare(
     const notes: Notes = { print: trace.print, stream: trace.output, services: trace.services };
     const environment = await retry(
       {
-        attempts: Math.max(1, PREPARE_ATTEMPTS - begun),
+        attempts: PREPARE_ATTEMPTS - failed,
         firstMs: preparePauseMs,
         maxMs: preparePauseMs,
         onRetry: (error, attempt) =>
           trace.print(
-            `Preparation failed (try ${attempt + begun} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`,
+            `Preparation failed (try ${attempt + failed} of ${PREPARE_ATTEMPTS}): ${describeError(error)}`,
             "warning",
           ),
       },
       (attempt) => {
-        life.preparing(attempt + begun);
+        life.preparing(attempt + failed);
         return executor.prepare(wanted, notes, clock.signal);
       },
       clock.signal,

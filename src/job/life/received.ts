@@ -32,7 +32,10 @@ export interface ReceivedJob {
   /** See `RunJobRequest.handOver`. */
   readonly handOver?: AbortSignal;
   /** Where its life is told to those who look at it. */
-  readonly board: Pick<BoardEntry, "moved" | "traced" | "offer" | "outlives">;
+  readonly board: Pick<BoardEntry, "moved" | "traced" | "offer" | "outlives"> & {
+    /** Told once of a job that was found: how many processes have gone on with it, this one included; `null`: it cannot. */
+    adopted(times: number | null): void;
+  };
 }
 
 /** What an earlier process has left of a job that can be gone on with. */

@@ -1,7 +1,7 @@
 import { describeError, handsOver, Stop } from "../../errors.ts";
 import type { Environment } from "../../executor/environment.ts";
 import { deadline, never, unlessAborted } from "../../time.ts";
-import type { Outcome } from "../job.ts";
+import { addUsage, type JobUsage, type Outcome } from "../job.ts";
 import { formatDuration } from "../plan/duration.ts";
 import { createLife, withoutWords } from "./life.ts";
 import { logUnexpected } from "./log-unexpected.ts";
@@ -57,6 +57,9 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   const said = found?.progress.lastLines ?? 0;
   // Of one that has said nothing yet nobody has missed anything.
   if (found?.progress.greeted === true && said === 0) trace.aside(sayAway(found.progress.awayMs), "notice");
+  /** Where an earlier process has seen its scripts end, only that could tell what they have used. */
+  const used = async (place: Environment): Promise<JobUsage> =>
+    addUsage(found?.progress.used ?? {}, await usageOf(place));
   let environment: Environment | null = found?.environment ?? null;
   if (found !== undefined && environment?.adopted !== undefined) {
     const notes = { print: trace.print, stream: trace.output, services: trace.services };
@@ -73,7 +76,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
     environment = place;
     handOver.able(place);
     terminal.ready(place);
-    request.onPlace?.(() => usageOf(place));
+    request.onPlace?.(() => used(place));
     outcome = await runStages(complete, place, { job: signal, work, end }, life);
   } catch (error) {
     if (handsOver(end.signal)) {
@@ -89,7 +92,7 @@ export async function runJob(request: RunJobRequest, signal: AbortSignal): Promi
   outcome = await terminal.hold(outcome, [end.signal, signal]);
   await terminal.close();
   if (environment !== null) await scriptsOver(environment);
-  const usage = environment === null ? {} : asEnded(await usageOf(environment));
+  const usage = environment === null ? {} : asEnded(await used(environment));
   // A job that got no place has used nothing.
   if (environment !== null && said === 0) trace.print(usageLine(usage, clock.times), "plain");
   if (said < 2) outcome = await sayVerdict(trace, outcome, log);

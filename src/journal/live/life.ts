@@ -27,6 +27,14 @@ const verdict = z.discriminatedUnion("is", [
 ]);
 
 const outcome = z.discriminatedUnion("result", [z.strictObject({ result: z.literal("success") }), ...setback.options]);
+const used = z.strictObject({
+  cpuSeconds: z.number().exactOptional(),
+  peakMemoryBytes: z.number().exactOptional(),
+  memoryBytes: z.number().exactOptional(),
+  readBytes: z.number().exactOptional(),
+  writtenBytes: z.number().exactOptional(),
+  imageSeconds: z.number().exactOptional(),
+});
 /** By the machine's clock that no one can set: seconds since its start. */
 const uptimeSeconds = z.number().nonnegative();
 
@@ -58,6 +66,7 @@ const entry = z.discriminatedUnion("kind", [
     code: z.number().int(),
     signal: z.string().nullable(),
     read: z.boolean(),
+    used: used.exactOptional(),
   }),
   z.strictObject({ kind: z.literal("ended"), stage: count, verdict }),
   z.strictObject({

@@ -38,7 +38,7 @@ export async function openJournal({ stateDir, log, outlives = "machine" }: Journ
   return {
     boot,
     leftovers: () => leftovers,
-    async accept(stored) {
+    async accept(stored, beside) {
       if (!keyShape.test(stored.key)) throw new Error(`"${stored.key}" is no key of a job`);
       const dir = join(jobsDir, stored.key);
       const line = encodeLine({ kind: "accepted", job: stored });
@@ -46,6 +46,8 @@ export async function openJournal({ stateDir, log, outlives = "machine" }: Journ
       try {
         await mkdir(dir, { mode: 0o700 });
         made = true;
+        // With a record it counts: from then on all of it is there.
+        await beside?.(dir);
         // Together, so that a journaling file system commits once for all of them.
         const files = await Promise.allSettled([
           writeSynced(join(dir, "record"), line, outlives),

@@ -97,6 +97,10 @@ async function writeClaim(path: string, identity: ProcessIdentity): Promise<void
   const file = await open(path, "wx", 0o600);
   try {
     await file.writeFile(JSON.stringify(identity));
+  } catch (error) {
+    // An empty one is taken for a process that is about to start.
+    await rm(path, { force: true });
+    throw error;
   } finally {
     await file.close();
   }

@@ -1,4 +1,4 @@
-import { lstat, open, readdir, rename } from "node:fs/promises";
+import { lstat, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../../errors.ts";
 import type { Note } from "../../executor/prepare.ts";
@@ -122,5 +122,7 @@ async function setAside(
 ): Promise<void> {
   const aside = join(corruptDir, `${name}-${Date.now().toString(36)}`);
   await rename(dir, aside);
+  // Of a job whose record was not written yet, or is none, nothing secret is to stay.
+  await rm(join(aside, "payload"), { force: true, recursive: true }).catch(() => undefined);
   log.warn(`${dir} cannot be used: ${problem}; moved to ${aside}`);
 }

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import type { JobLine } from "../../control/protocol.ts";
-import { doingOf, elapsed, memoryOf, outcomeOf, processorOf, sizeOf } from "../../control/words.ts";
+import { doingOf, durableWords, elapsed, memoryOf, outcomeOf, processorOf, sizeOf } from "../../control/words.ts";
 import { cancelPath } from "./api.ts";
 import { OrderButton, type Orders } from "./orders.tsx";
 import { secondsOf } from "./overview.tsx";
@@ -47,6 +47,7 @@ function KnownJob({ job, now, orders }: JobPageProps & { readonly job: JobLine }
         </span>
         <span>job {job.id}</span>
         <span>{job.runner}</span>
+        {durableWords(job) !== "" && <span title="a restart of the runner does not end it">{durableWords(job)}</span>}
         <span>{elapsed(secondsOf(job, now))}</span>
         {usesOf(job).map((use) => (
           <span key={use}>{use}</span>

@@ -1,5 +1,5 @@
 import type { JobLine, RunnerLine } from "../../control/protocol.ts";
-import { doingOf, elapsed, memoryOf, outcomeOf, processorOf } from "../../control/words.ts";
+import { doingOf, durableWords, elapsed, memoryOf, outcomeOf, processorOf } from "../../control/words.ts";
 import { cancelPath } from "./api.ts";
 import { Charts, OutcomeChart } from "./charts.tsx";
 import { OrderButton, type Orders } from "./orders.tsx";
@@ -96,6 +96,7 @@ export function secondsOf(job: JobLine, now: number): number {
 }
 
 function JobRow({ job, now, orders }: { readonly job: JobLine; readonly now: number; readonly orders: Orders | null }) {
+  const durable = durableWords(job);
   return (
     <li class="job">
       <a href={linkTo(job)} class="title" title={job.title}>
@@ -103,6 +104,7 @@ function JobRow({ job, now, orders }: { readonly job: JobLine; readonly now: num
       </a>
       <span class="quiet cut" title={`${job.runner}, job ${job.id}`}>
         {job.runner} · {job.id}
+        {durable !== "" && ` · ${durable}`}
       </span>
       <span class={`doing ${job.outcome?.result ?? job.state}`}>{doingOf(job)}</span>
       <span class="uses" title="processors in use, and memory">

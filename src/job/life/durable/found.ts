@@ -1,7 +1,7 @@
 import type { Note } from "../../../executor/prepare.ts";
 import type { FoundCheckpoint } from "../../../journal/live/checkpoint.ts";
 import type { LifeEntry } from "../../../journal/live/life.ts";
-import type { Outcome } from "../../job.ts";
+import { addUsage, type JobUsage, type Outcome } from "../../job.ts";
 import type { StageVerdict } from "../stages/verdicts.ts";
 import type { WholeLife } from "./look.ts";
 
@@ -9,7 +9,7 @@ import type { WholeLife } from "./look.ts";
 export interface FoundProgress {
   /** By which its environment is found again; `null`: it cannot be, `undefined`: it was not made. */
   readonly handle: Note | null | undefined;
-  /** How often it was begun to make one. */
+  /** Which try to make one was begun last, from 1; 0: none was. */
   readonly preparations: number;
   /** How much of its time is left, in milliseconds; `null`: that does not run yet. */
   readonly leftMs: number | null;
@@ -29,6 +29,8 @@ export interface FoundProgress {
   readonly openSection: string | null;
   /** How long it was at each of its steps so far, the last one included: `null` is the making of its environment. */
   readonly spent: readonly { readonly stage: number | null; readonly ms: number }[];
+  /** What its scripts have used that have ended. */
+  readonly used: JobUsage;
   /** Nobody has looked for so long. */
   readonly awayMs: number;
   /** Times at which it was adopted from a process that has not left it to others, in seconds since the machine's start. */
@@ -93,6 +95,7 @@ export function progressOf({ entries, checkpoint, tails }: WholeLife, now: numbe
     greeted: of("own").length > 0,
     openSection: openSectionOf(ownLines(entries)),
     spent: steps.map(({ stage, at }, index) => ({ stage, ms: ms((steps[index + 1]?.at ?? now) - at) })),
+    used: of("exit").reduce<JobUsage>((sum, { used = {} }) => addUsage(sum, used), {}),
     awayMs: ms(now - checkpoint.uptimeSeconds),
     adoptions: entries.flatMap((entry, index) =>
       entry.kind === "adopted" && entries[index - 1]?.kind !== "left" ? entry.uptimeSeconds : [],

@@ -8,7 +8,7 @@ import { type LifeEntry, openLife } from "../../../journal/live/life.ts";
 import { createSeal, openPayload } from "../../../journal/live/payload.ts";
 import type { Log } from "../../../log.ts";
 import type { TraceKeeper, TracePosition } from "../../../trace/contract.ts";
-import type { Job, Variable } from "../../job.ts";
+import type { Job, JobUsage, Variable } from "../../job.ts";
 import { checkpointOf, type RunningScript, resumeFrom } from "../stages/position.ts";
 import type { WholeLife } from "./look.ts";
 import type { StoredPlan } from "./stored-plan.ts";
@@ -66,7 +66,7 @@ export interface StartedScript extends Omit<RunningScript, "number"> {
 
 export interface KeptScript extends Pick<ScriptKeeping, "begins" | "settled"> {
   /** Its output is in the trace and on disk. `tail`: what it said last. */
-  exit(exit: Exit & { readonly read: boolean }, tail: string): void;
+  exit(exit: Exit & { readonly read: boolean; readonly used?: JobUsage }, tail: string): void;
   /** Nothing of its output comes any more. */
   end(): void;
 }
@@ -149,9 +149,9 @@ export function keepJob(request: KeepRequest, earlier?: WholeLife): KeptJob {
       begins: (place) => note({ kind: "place", number, place }),
       // Of a job that is not kept any more nothing is read again.
       settled: () => (over ? Number.POSITIVE_INFINITY : settled),
-      exit({ code, signal, read }, tail) {
+      exit(exit, tail) {
         if (tail !== "") keep(() => payload.append("tail", { number, text: tail }));
-        note({ kind: "exit", number, code, signal, read });
+        note({ kind: "exit", number, ...exit });
       },
       end() {
         running = undefined;

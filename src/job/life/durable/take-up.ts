@@ -8,16 +8,16 @@ import { trustOf } from "../../sources/trust.ts";
 import type { FoundJob, ReceivedJob } from "../received.ts";
 import type { FoundRun } from "../request.ts";
 import { type FoundProgress, progressOf } from "./found.ts";
+import type { WholeLife } from "./look.ts";
 
 /** A job that takes its runner with it each time is not gone on with for ever. */
 const MOST_ADOPTIONS = 20;
 const WITHIN_SECONDS = 600;
 const TRIES = 3;
 const LIMIT_MS = 60_000;
-const PREPARATIONS = 3;
 
-/** How a job of an earlier process goes on, or why nobody can go on with it. `left`: that is for the next process to find out. */
-export type TakenUp = { readonly run: FoundRun } | { readonly lost: string } | { readonly left: true };
+/** How a job of an earlier process goes on, or why nobody can go on with it: where the signal has fired, that is why. */
+export type TakenUp = { readonly run: FoundRun } | { readonly lost: string };
 
 export async function takeUp(
   { job, entry, executor, concurrentId }: ReceivedJob,
@@ -37,19 +37,18 @@ export async function takeUp(
     ...(variables === null ? {} : { variables }),
   };
   /** What was made for it so far goes, and it is made anew. */
-  const anew = async (why: string): Promise<TakenUp> => {
-    if (progress.preparations >= PREPARATIONS) return { lost: why };
+  const anew = async (): Promise<TakenUp> => {
     const crash: Note = { kind: "crash", boot: record.stored.boot, sameBoot: true };
     try {
       const { left } = await executor.recover(record.stored.key, [...notes, crash], signal);
       return left.length === 0 ? { run: { progress } } : { lost: left.join("; ") };
     } catch (error) {
-      return handsOver(signal) ? { left: true } : { lost: describeError(error) };
+      return { lost: describeError(error) };
     }
   };
   if (handle === undefined) {
     if (progress.preparations === 0) return { run: found };
-    return await anew("it was being prepared for the last time");
+    return await anew();
   }
   if (handle === null || executor.adopt === undefined) return { lost: "its scripts end with the runner" };
   if (plan === null && begun(progress)) return { lost: "what it was to do was not kept" };
@@ -73,11 +72,16 @@ export async function takeUp(
     );
     return { run: { ...found, environment } };
   } catch (error) {
-    if (handsOver(signal)) return { left: true };
+    if (handsOver(signal)) return { lost: describeError(error) };
     if (!(error instanceof SystemFailure || error instanceof Stop)) throw error;
     const why = describeError(error);
-    return finished === null && !begun(progress) ? await anew(why) : { lost: why };
+    return finished === null && !begun(progress) ? await anew() : { lost: why };
   }
+}
+
+/** How often processes of the runner have gone on with it. */
+export function timesAdopted({ entries }: WholeLife): number {
+  return entries.filter(({ kind }) => kind === "adopted").length;
 }
 
 /** A stage of the plan has begun. */

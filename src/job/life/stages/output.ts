@@ -69,10 +69,12 @@ function keepingOf({ begins, settled, exit }: KeptScript, trace: Trace, filter: 
     settled,
     // In its turn behind what the script has printed.
     say: (text, tone) => void filter.input.write(Buffer.alloc(0), () => trace.print(text, tone)),
-    async ended({ code, signal }) {
+    aside: (text, tone) => trace.aside(text, tone),
+    async ended({ code, signal }, used) {
       await filter.close();
       await trace.flush();
-      exit({ code, signal, read: filter.seen }, code === 0 ? "" : filter.tail());
+      const seen = { code, signal, read: filter.seen, ...(used === undefined ? {} : { used }) };
+      exit(seen, code === 0 ? "" : filter.tail());
     },
   };
 }
