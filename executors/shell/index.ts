@@ -109,7 +109,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
   let pipes: PipePool | null = null;
   let rooms: RunRooms | null = null;
   let groups = 0;
-  const shells = new Set<number>();
+  const shells = new Map<number, string>();
 
   const outlook = createOutlook({ ...LOOKS, look: async () => await mustBeWritable(buildsDir) });
 
@@ -118,6 +118,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     pipes ??= createPipePool(scratchDir, launch.account);
     if (tools === null) pipes.warm();
     const attendants = `${groupPrefix(jobKey)}${ATTENDANTS}`;
+    const mark = `${MARK}=${jobKey}`;
     return {
       meter: createJobMeter(table, cgroups !== null),
       launch,
@@ -127,7 +128,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       cgroups,
       scratchDir,
       ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
-      mark: `${MARK}=${jobKey}`,
+      mark,
       groupPrefix: groupPrefix(jobKey),
       nextGroup: () => groups++,
       killLeftovers,
@@ -139,7 +140,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
               tools,
               table,
               attendants: cgroups?.find(attendants) ?? cgroups?.create(attendants) ?? null,
-              sessions: shells,
+              sessions: { add: (pid) => void shells.set(pid, mark), delete: (pid) => shells.delete(pid) },
               rooms,
               jobKey,
             }
@@ -167,14 +168,15 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       return await kept.tidy({ buildsDir, budgets, dry, locks, launch }, signal);
     },
     prepare: async (request, notes, signal) => {
-      const { job, jobKey, runnerId, projectPath, trust } = request;
+      const { job, jobKey, runnerId, projectPath, trust, endsWithRunner = false } = request;
       const found = await means();
       const { launch, cgroups } = found;
       const runnerDir = join(buildsDir, runnerId);
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
-      const attendance = durable && !ephemeral ? findAttendance(launch.environment.PATH ?? "") : null;
+      const attendance =
+        durable && !ephemeral && !endsWithRunner ? findAttendance(launch.environment.PATH ?? "") : null;
       if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
       const tools = attendance !== null && "tools" in attendance ? attendance.tools : null;
       const host = hostFor(jobKey, found, tools);
