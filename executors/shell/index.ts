@@ -279,6 +279,6 @@ export default defineExecutor({
   ...words,
   tables: [],
   shells: SHELLS,
-  ...(process.platform === "linux" ? { canOutlive: true } : {}),
+  ...(process.platform === "linux" ? { canOutlive: "unasked" as const } : {}),
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),
 });

@@ -44,6 +44,8 @@ export interface RunServices {
   hasRoom(): Promise<boolean>;
   /** The state of the disk at the last check. */
   disk(): DiskState;
+  /** Whether jobs are kept that may outlive the runner; `undefined`: no entry has such. */
+  durable?(): boolean | undefined;
   isPending(origin: string, jobId: string): boolean;
   /** Puts tokens into the file that the last process got and did not live to put there. @returns whether to load it again */
   finishExchanges?(): Promise<boolean>;

@@ -113,7 +113,11 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     return {
       board,
       version: deps.version,
-      about: () => ({ config: started.file, state: state(), concurrent: started.config.concurrent }),
+      about: () => {
+        const durable = started.services.durable?.();
+        const own = durable === undefined ? {} : { durable };
+        return { config: started.file, state: state(), concurrent: started.config.concurrent, ...own };
+      },
       figures: (runner) => deps.metrics.figures(runner),
       pause: (ids) => started.supervisor.pause(ids),
       resume: (ids) => started.supervisor.resume(ids),
