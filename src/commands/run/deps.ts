@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly listenAddress: string | undefined;
   readonly logLevel: LogLevel | undefined;
   readonly logFormat: LogFormat | undefined;
+  /** The first SIGTERM or SIGQUIT hands over, as SIGUSR2 does. */
+  readonly stopHandsOver?: boolean;
   /** Drains as after SIGQUIT once it fires. */
   readonly drainOn?: AbortSignal;
   /** Where a service host writes `drain` and `stop`. */
