@@ -11,7 +11,7 @@ import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
 import { handleOf, readHandle, retake } from "./adopt.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
-import { findAttendance } from "./launch/attendance.ts";
+import { findAttendance, outlivesRunner } from "./launch/attendance.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
@@ -279,6 +279,6 @@ export default defineExecutor({
   ...words,
   tables: [],
   shells: SHELLS,
-  ...(process.platform === "linux" ? { canOutlive: "unasked" as const } : {}),
+  ...(process.platform === "linux" ? { canOutlive: outlivesRunner() ? ("unasked" as const) : (true as const) } : {}),
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),
 });

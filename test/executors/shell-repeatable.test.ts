@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -57,6 +57,18 @@ describe.runIf(process.platform === "linux")("what need not outlive the runner",
     expect(await environment.run(script, output, never)).toEqual({ code: 3, signal: null });
     expect(output.text).toBe("ne two\nline three\n");
     expect(isAlive(left)).toBe(false);
+  });
+
+  test.runIf(process.geteuid?.() === 0)("is all in a container that ends with the runner", () => {
+    const attendance = join(import.meta.dirname, "../../executors/shell/launch/attendance.ts");
+    const ask = (ownSystem: string): string => {
+      const code = `const { outlivesRunner } = await import(${JSON.stringify(attendance)}); console.log(outlivesRunner(${JSON.stringify(ownSystem)}))`;
+      const node = [process.execPath, "--input-type=module", "--eval", code];
+      return execFileSync("unshare", ["--pid", "--fork", "--mount-proc", ...node], { encoding: "utf8" }).trim();
+    };
+    expect(ask("/run/no-such-system")).toBe("false");
+    // One that a system was booted in.
+    expect(ask("/proc")).toBe("true");
   });
 
   test("a job that is not kept has no attendants, and no handle", async () => {
