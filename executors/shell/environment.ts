@@ -56,7 +56,9 @@ export function createEnvironment({ host, shell, slot, buildsDir, since }: Envir
   const endStragglers = async (): Promise<void> => {
     const { launch, table, mark, killGraceMs, killLeftovers } = host;
     const others = sessionsOfOthers(host);
-    for (const cgroup of [...(host.cgroups?.existing(host.groupPrefix) ?? []), null]) {
+    const attendants = host.durable?.attendants ?? null;
+    const groups = host.cgroups?.existing(host.groupPrefix) ?? [];
+    for (const cgroup of [...groups.filter(({ dir }) => dir !== attendants?.dir), null]) {
       // Where nobody is in it, the look for the mark finds all that there is.
       if (killLeftovers && cgroup?.pids().length !== 0) {
         const belonging = { table, mark, uid: launch.uid, leader: null, since, cgroup, others };
@@ -64,6 +66,8 @@ export function createEnvironment({ host, shell, slot, buildsDir, since }: Envir
       }
       if (cgroup !== null) await removeSoon(cgroup);
     }
+    // They end by themselves once their scripts have.
+    if (attendants !== null && !(await removeSoon(attendants)) && attendants.kill()) await removeSoon(attendants);
     for (const its of killLeftovers ? terminals : []) {
       const belonging = { table, mark: its, uid: launch.uid, leader: null, since, cgroup: null };
       await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });

@@ -106,6 +106,12 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     });
     return finding;
   };
+  let attended: ReturnType<typeof findAttendance> | null = null;
+  /** What is missing is looked for again. */
+  const attendanceFor = ({ environment }: Launch): ReturnType<typeof findAttendance> => {
+    if (attended === null || "missing" in attended) attended = findAttendance(environment.PATH ?? "");
+    return attended;
+  };
   let pipes: PipePool | null = null;
   let rooms: RunRooms | null = null;
   let groups = 0;
@@ -175,8 +181,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
-      const attendance =
-        durable && !ephemeral && !endsWithRunner ? findAttendance(launch.environment.PATH ?? "") : null;
+      const attendance = durable && !ephemeral && !endsWithRunner ? attendanceFor(launch) : null;
       if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
       const tools = attendance !== null && "tools" in attendance ? attendance.tools : null;
       const host = hostFor(jobKey, found, tools);
@@ -222,7 +227,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       const found = await means();
       const { launch } = found;
       const known = readHandle(handle, { bootId: table.bootId, user: launch.account?.name ?? null });
-      const attendance = findAttendance(launch.environment.PATH ?? "");
+      const attendance = attendanceFor(launch);
       if ("missing" in attendance) throw new SystemFailure(notDurable(attendance.missing));
       const cgroups = known.cgroups === null ? null : openCgroups(known.cgroups);
       const host = hostFor(jobKey, { ...found, cgroups }, attendance.tools);
