@@ -35,6 +35,8 @@ export interface SceneOptions {
   readonly executor?: string;
   /** More lines of each entry. */
   readonly entry?: string;
+  /** A command that starts the runner. */
+  readonly under?: readonly string[];
   /** Environment of the runner, besides the variables that it always has. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -59,6 +61,7 @@ export async function withScene<T>(options: SceneOptions, body: (scene: Scene) =
     const runner = start(["run", "--config", file, "--working-directory", join(dir, "work")], {
       home: dir,
       env: options.env ?? {},
+      ...(options.under === undefined ? {} : { under: options.under }),
     });
     try {
       await coordinator.waitForRequest((request) => request.endpoint === "job_request");

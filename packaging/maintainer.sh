@@ -87,7 +87,7 @@ after_remove() {
 
 # Configuration, state, account and working copies; the account only if a package made it.
 purge() {
-  rm -rf /etc/alloy-runner /var/lib/alloy-runner
+  rm -rf /etc/alloy-runner /var/lib/alloy-runner /run/alloy-runner
   if [ "$(getent passwd "$ACCOUNT" | cut -d: -f5)" = "$COMMENT" ]; then
     userdel "$ACCOUNT" >/dev/null 2>&1 || true
     rm -rf "/home/$ACCOUNT"

@@ -39,6 +39,10 @@ export async function clearTmpDir(host: ScriptHost, tmpDir: string, signal: Abor
   }
 }
 
+function sessionsOfOthers({ shells, mark }: ScriptHost): ReadonlySet<number> {
+  return new Set([...shells].flatMap(([pid, owner]) => (owner === mark ? [] : pid)));
+}
+
 /** One job's surroundings on this machine: two directories and its processes. */
 export function createEnvironment({ host, shell, slot, buildsDir, since }: EnvironmentOptions): Environment {
   const { tmpDir } = slot.places;
@@ -51,13 +55,19 @@ export function createEnvironment({ host, shell, slot, buildsDir, since }: Envir
    */
   const endStragglers = async (): Promise<void> => {
     const { launch, table, mark, killGraceMs, killLeftovers } = host;
-    for (const cgroup of [...(host.cgroups?.existing(host.groupPrefix) ?? []), null]) {
-      if (killLeftovers) {
-        const belonging = { table, mark, uid: launch.uid, leader: null, since, cgroup };
+    const others = sessionsOfOthers(host);
+    const attendants = host.durable?.attendants ?? null;
+    const groups = host.cgroups?.existing(host.groupPrefix) ?? [];
+    for (const cgroup of [...groups.filter(({ dir }) => dir !== attendants?.dir), null]) {
+      // Where nobody is in it, the look for the mark finds all that there is.
+      if (killLeftovers && cgroup?.pids().length !== 0) {
+        const belonging = { table, mark, uid: launch.uid, leader: null, since, cgroup, others };
         await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
       }
       if (cgroup !== null) await removeSoon(cgroup);
     }
+    // They end by themselves once their scripts have.
+    if (attendants !== null && !(await removeSoon(attendants)) && attendants.kill()) await removeSoon(attendants);
     for (const its of killLeftovers ? terminals : []) {
       const belonging = { table, mark: its, uid: launch.uid, leader: null, since, cgroup: null };
       await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });

@@ -11,7 +11,7 @@ import { homeDirectory } from "../common/home.ts";
 import { createOutlook } from "../common/outlook.ts";
 import { handleOf, readHandle, retake } from "./adopt.ts";
 import { clearTmpDir, createEnvironment } from "./environment.ts";
-import { findAttendance } from "./launch/attendance.ts";
+import { findAttendance, outlivesRunner } from "./launch/attendance.ts";
 import { findProgram, type Launch, prepareLaunch } from "./launch/launch.ts";
 import { findOwnProgram } from "./launch/own-program.ts";
 import { createProfile, type Profile } from "./launch/profile.ts";
@@ -106,10 +106,16 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     });
     return finding;
   };
+  let attended: ReturnType<typeof findAttendance> | null = null;
+  /** What is missing is looked for again. */
+  const attendanceFor = ({ environment }: Launch): ReturnType<typeof findAttendance> => {
+    if (attended === null || "missing" in attended) attended = findAttendance(environment.PATH ?? "");
+    return attended;
+  };
   let pipes: PipePool | null = null;
   let rooms: RunRooms | null = null;
   let groups = 0;
-  const shells = new Set<number>();
+  const shells = new Map<number, string>();
 
   const outlook = createOutlook({ ...LOOKS, look: async () => await mustBeWritable(buildsDir) });
 
@@ -119,6 +125,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
     pipes ??= createPipePool(scratchDir, launch.account);
     if (tools === null) pipes.warm();
     const attendants = `${groupPrefix(jobKey)}${ATTENDANTS}`;
+    const mark = `${MARK}=${jobKey}`;
     return {
       meter: createJobMeter(table, cgroups !== null),
       launch,
@@ -128,7 +135,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       cgroups,
       scratchDir,
       ownProgram: ownProgram ?? findOwnProgram(process.execPath, process.argv[1]),
-      mark: `${MARK}=${jobKey}`,
+      mark,
       groupPrefix: groupPrefix(jobKey),
       nextGroup: () => groups++,
       killLeftovers,
@@ -140,7 +147,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
               tools,
               table,
               attendants: cgroups?.find(attendants) ?? cgroups?.create(attendants) ?? null,
-              sessions: shells,
+              sessions: { add: (pid) => void shells.set(pid, mark), delete: (pid) => shells.delete(pid) },
               rooms,
               jobKey,
             }
@@ -174,14 +181,14 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       return await kept.tidy({ buildsDir, budgets, dry, locks, launch }, signal);
     },
     prepare: async (request, notes, signal) => {
-      const { job, jobKey, runnerId, projectPath, trust } = request;
+      const { job, jobKey, runnerId, projectPath, trust, endsWithRunner = false } = request;
       const found = await means();
       const { launch, cgroups } = found;
       const runnerDir = join(buildsDir, runnerId);
       await openBuildsDir(launch, runnerDir, signal);
       signal.throwIfAborted();
 
-      const attendance = durable && !ephemeral ? findAttendance(launch.environment.PATH ?? "") : null;
+      const attendance = durable && !ephemeral && !endsWithRunner ? attendanceFor(launch) : null;
       if (attendance !== null && "missing" in attendance) notes.print(notDurable(attendance.missing), "warning");
       const tools = attendance !== null && "tools" in attendance ? attendance.tools : null;
       const host = hostFor(jobKey, found, tools);
@@ -227,7 +234,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
       const found = await means();
       const { launch } = found;
       const known = readHandle(handle, { bootId: table.bootId, user: launch.account?.name ?? null });
-      const attendance = findAttendance(launch.environment.PATH ?? "");
+      const attendance = attendanceFor(launch);
       if ("missing" in attendance) throw new SystemFailure(notDurable(attendance.missing));
       const cgroups = known.cgroups === null ? null : openCgroups(known.cgroups);
       const host = hostFor(jobKey, { ...found, cgroups }, attendance.tools);
@@ -284,6 +291,6 @@ export default defineExecutor({
   ...words,
   tables: [],
   shells: SHELLS,
-  ...(process.platform === "linux" ? { canOutlive: true } : {}),
+  ...(process.platform === "linux" ? { canOutlive: outlivesRunner() ? ("unasked" as const) : (true as const) } : {}),
   create: (_tables, deps) => (ON_WINDOWS ? createWindowsShell(deps) : createShellExecutor(deps)),
 });

@@ -4,6 +4,7 @@ import type { LogSettings } from "../commands/log-options.ts";
 import { type FlagValues, textOf } from "../commands/register/runner-flags.ts";
 import type { RunDeps, RunOptions } from "../commands/run/deps.ts";
 import { runCommand } from "../commands/run/run.ts";
+import { stopHandsOver } from "../commands/run/signals.ts";
 import { createSingle } from "../commands/run/single.ts";
 import type { Config } from "../config/config.ts";
 import { watchConfig } from "../config/file/watch.ts";
@@ -24,7 +25,8 @@ export async function runAgent(values: FlagValues, context: CommandContext, logg
     load: async (file, options) => await loadConfig(file, { ...options, exchanged: exchanges.latest }),
     exchanges,
   });
-  return await runCommand(runOptions(values, logging, configFileOf(textOf(values, "config"), context)), deps);
+  const file = configFileOf(textOf(values, "config"), context);
+  return await runCommand(runOptions(values, logging, file, context), deps);
 }
 
 /** `run-single`: the same agent with one entry, which ends by itself after so many jobs or so much waiting. */
@@ -39,15 +41,21 @@ export async function runSingle(values: FlagValues, context: CommandContext, log
       return { ...services, handleJob: single.count(services.handleJob) };
     },
   };
-  return await runCommand({ ...runOptions(values, logging, single.file), drainOn: single.done }, counted);
+  return await runCommand({ ...runOptions(values, logging, single.file, context), drainOn: single.done }, counted);
 }
 
-function runOptions(values: FlagValues, logging: LogSettings, config: string): RunOptions {
+function runOptions(
+  values: FlagValues,
+  logging: LogSettings,
+  config: string,
+  { env }: Pick<CommandContext, "env">,
+): RunOptions {
   const directory = textOf(values, "working-directory");
   return {
     config,
     workingDirectory: directory,
     syslog: values.syslog === true,
+    stopHandsOver: stopHandsOver(env),
     ...(values.wishesOnStdin === true ? { wishes: process.stdin } : {}),
     listenAddress: textOf(values, "listen-address") ?? textOf(values, "metrics-server"),
     logLevel: logging.level,

@@ -269,6 +269,8 @@ export interface RunnerConfig {
   };
   /** Its jobs may outlive the runner: what they do is kept. */
   readonly durable: boolean;
+  /** `durable = true` stands in the file for it: that this cannot be is worth a warning. */
+  readonly durableAsked?: true;
   /** What stands for it in the file, as JSON, with its token: for whoever has to do with a job of it when it is gone. */
   readonly written: string;
   /** The last one whose period is now counts. */

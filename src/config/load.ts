@@ -77,7 +77,7 @@ export async function parseConfig(text: string, options: ParseOptions): Promise<
   const killGraceMs = killGraceOf(settings);
   const globalFingerprint = settings === undefined ? "" : fingerprintOf(settings, options);
   const user = options.userOverride || settings?.user || undefined;
-  const durable = settings?.durable ?? false;
+  const durable = settings?.durable;
   const labels = settings?.labels ?? {};
   const runners: RunnerConfig[] = [];
   const broken: BrokenEntry[] = [];

@@ -83,6 +83,8 @@ export const statusSchema = z.object({
   startedAt: time,
   state: z.enum(["starting", "running", "draining", "stopping"]),
   concurrent: z.number(),
+  /** Jobs that may outlive the runner are kept; absent: no entry has such. */
+  durable: z.boolean().optional(),
   runners: z.array(runnerSchema),
   jobs: z.array(jobSchema),
   /** Newest first. */

@@ -33,6 +33,8 @@ export interface RunnerFacts {
   readonly config: string;
   readonly state: "starting" | "running" | "draining" | "stopping";
   readonly concurrent: number;
+  /** Whether jobs are kept that may outlive the runner; absent: no entry has such. */
+  readonly durable?: boolean;
 }
 
 /** Says briefly what is in force now, or why the old configuration stays. */

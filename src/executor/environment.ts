@@ -102,6 +102,8 @@ export interface Script {
   readonly runIn: "helper" | "build";
   /** Whether `command` starts a login shell. One that does not still finds the programs and proxies that profiles set. */
   readonly login: boolean;
+  /** Run a second time it does the same and prints the same, and it is over soon: it need not outlive the runner. */
+  readonly repeatable?: true;
   /** Given where the script may outlive the runner; environments without a `handle` have no use for it. */
   readonly keeping?: ScriptKeeping;
 }

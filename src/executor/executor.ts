@@ -150,8 +150,11 @@ export interface ExecutorDefinition extends ExecutorWords {
    * then (`[runners.custom_build_dir]`). Absent: they have not.
    */
   buildDirsAreApart?(tables: Readonly<Record<string, unknown>>, buildsDir: string | undefined): boolean;
-  /** Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. */
-  readonly canOutlive?: true;
+  /**
+   * Its scripts can be started so that they may outlive the runner: it reads `deps.entry.durable`. `unasked`: so it is where the
+   * configuration says nothing, too.
+   */
+  readonly canOutlive?: true | "unasked";
   /** It makes machines: `deps.entry.machines` says whose they are. */
   readonly makesMachines?: true;
   /** Programs of this machine that it cannot do without. `key` is where the table names one; without, it is always that one. */

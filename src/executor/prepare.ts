@@ -44,6 +44,8 @@ export interface PrepareRequest {
    * What `reserve` gave for this job: the same one each time that the job is prepared. The executor must not dispose of it.
    */
   readonly reservation?: Reservation;
+  /** What it does is not kept, so that it ends with the runner: its scripts need not be started so that they outlive that. */
+  readonly endsWithRunner?: true;
   /**
    * Kept on disk before this resolves. After a crash `recover` gets the notes back, in order, to clean up with.
    * Call it before the thing exists that would have to be cleaned.

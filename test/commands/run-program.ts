@@ -7,6 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { createBoard } from "../../src/board/board.ts";
 import type { ConfigChanges } from "../../src/commands/run/deps.ts";
 import { runCommand } from "../../src/commands/run/run.ts";
+import { stopHandsOver } from "../../src/commands/run/signals.ts";
 import { CommandError, ConfigError } from "../../src/errors.ts";
 import type { HandleJob } from "../../src/job/life/received.ts";
 import { createLog, streamOutput } from "../../src/log.ts";
@@ -83,6 +84,7 @@ try {
       config: configFile,
       workingDirectory: workingDirectory === "" ? undefined : workingDirectory,
       syslog: false,
+      stopHandsOver: stopHandsOver(process.env),
       listenAddress: undefined,
       logLevel: undefined,
       logFormat: undefined,

@@ -117,6 +117,30 @@ describe("run", () => {
     expect(program.text).toMatch(/ended short by itself\n[\s\S]*left durable\n[\s\S]*closed\n/);
   });
 
+  test.each(["SIGTERM", "SIGQUIT"] as const)(
+    "on %s hands over where a stop means that, and stops at the next",
+    async (signal) => {
+      const env = { ALLOY_RUNNER_STOP: "hand-over" };
+      const reply = (count: number): Reply => (count === 1 ? { job: "long" } : count === 2 ? { job: "durable" } : 204);
+      const { url } = await coordinator(reply);
+      const program = run([await configure({ url, tokens: ["a"], concurrent: 3 })], { env });
+      await program.says("started durable");
+      await program.says("started long");
+      program.child.kill(signal);
+      await program.says("goes on with those that are durable");
+      program.child.kill("SIGTERM");
+      expect(await program.status()).toBe(0);
+      expect(program.text).toContain("ended long shutting_down");
+    },
+  );
+
+  test("does not start where a stop is to mean something that there is not", async () => {
+    const { url } = await coordinator(() => 204);
+    const program = run([await configure({ url, tokens: ["a"] })], { env: { ALLOY_RUNNER_STOP: "handover" } });
+    expect(await program.status()).toBe(1);
+    expect(program.text).toContain('ALLOY_RUNNER_STOP is "handover": it can be "hand-over", or absent');
+  });
+
   test("on SIGTERM after SIGUSR2 ends all that has not been left by then", async () => {
     const { url } = await coordinator((count) =>
       count === 1 ? { job: "long" } : count === 2 ? { job: "durable" } : 204,

@@ -170,7 +170,7 @@ describe("executors", () => {
     });
   });
 
-  test("scripts may outlive the runner where the entry says so, or all say so, and the executor can", async () => {
+  test("scripts may outlive the runner where the executor can, unless the entry or all say otherwise", async () => {
     const shell = (text: string): string =>
       `[[runners]]\nname="s"\nurl="http://h"\ntoken="s${text.length}"\nexecutor="shell"\n${text}\n`;
     const durableOf = async (text: string): Promise<unknown> => {
@@ -180,8 +180,16 @@ describe("executors", () => {
       return opened.map(({ deps }) => deps.entry.durable ?? false);
     };
     const all = [shell(""), shell("durable = true"), shell("durable = false"), docker("[runners.docker]\n")].join("");
-    expect(await durableOf(all)).toEqual([false, true, false, false]);
+    expect(await durableOf(all)).toEqual([true, true, false, false]);
     expect(await durableOf(`durable = true\n${all}`)).toEqual([true, true, false, false]);
+    expect(await durableOf(`durable = false\n${all}`)).toEqual([false, true, false, false]);
+    const { runners } = await read(all);
+    expect(runners.map(({ durable, durableAsked }) => [durable, durableAsked])).toEqual([
+      [true, undefined],
+      [true, true],
+      [false, undefined],
+      [false, undefined],
+    ]);
     const { warnings } = await read(docker('durable = true\n[runners.docker]\nimage="ruby"\n'));
     expect(warnings.join()).toMatch(/durable.*has no effect with executor "docker"/);
   });

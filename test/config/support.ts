@@ -46,7 +46,7 @@ export function createCatalog(opened: Opened[] = []): ExecutorCatalog {
       ...wordsOf("shell", foreignKeysOf("shell")),
       tables: [],
       shells: ["bash", "sh", "pwsh"],
-      canOutlive: true,
+      canOutlive: "unasked",
       create,
     }),
     docker: defineExecutor({

@@ -97,6 +97,24 @@ test("a healthy machine has no finding", async () => {
   expect(JSON.parse(json.stdout)).toMatchObject({ errors: 0, warnings: 0 });
 });
 
+test("whose jobs end with the runner for want of a key is said, and is a warning where it was asked otherwise", async () => {
+  const key = join(dir, "key");
+  const durableLines = async (global: string) => {
+    await configure({ global: `live_key_file = "${key}"\n${global}` });
+    return (await run("doctor")).stdout.split("\n").filter((line) => line.includes("durable jobs"));
+  };
+  const absent = expect.stringMatching(
+    /^ok {6}durable jobs one: they end with the runner: .*live_key_file \S+ is not there/,
+  );
+  expect(await durableLines("")).toEqual([absent]);
+  expect(await durableLines("durable = true")).toEqual([
+    expect.stringMatching(/^warning durable jobs one: they end with the runner: .*is not there/),
+  ]);
+  expect(await durableLines("durable = false")).toEqual([]);
+  await writeFile(key, "7".repeat(64), { mode: 0o600 });
+  expect((await durableLines(""))[0]).toMatch(/^ok {6}durable jobs one: they go on through a restart of the runner/);
+});
+
 /** What is broken → the sentence that names its cause, and the exit status. */
 const BROKEN: readonly (readonly [what: string, make: () => Promise<SetUp>, says: RegExp, code: number])[] = [
   [

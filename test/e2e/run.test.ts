@@ -393,7 +393,7 @@ describe("coordinators in trouble", () => {
   });
 
   test("kill -9 in mid-job: the next start ends its processes, keeps its trace and reports it once", async () => {
-    const one = await site({ dialect: "gitlab" });
+    const one = await site({ dialect: "gitlab", global: "concurrent = 4\ncheck_interval = 1\ndurable = false" });
     const file = join(one.dir, "pid");
     const job = one.coordinator.enqueue({
       script: [

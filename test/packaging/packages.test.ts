@@ -100,7 +100,7 @@ describe.skipIf(why !== null)(`packages${why === null ? "" : ` (skipped: ${why})
 
   async function register({ root }: Booted): Promise<string> {
     const { token } = coordinator.addRunner();
-    const entry = `[[runners]]\nname = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\ndurable = true\n`;
+    const entry = `[[runners]]\nname = "one"\nurl = "${coordinator.url}"\ntoken = "${token}"\nexecutor = "shell"\n`;
     await writeFile(join(root, "etc/alloy-runner/config.toml"), entry, { mode: 0o600 });
     return token;
   }

@@ -165,7 +165,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     await system.must(["mkdir", "-p", "/etc/alloy-runner"]);
     const own = `/tmp/kept-${randomBytes(4).toString("hex")}`;
     const file = "/etc/alloy-runner/kept.toml";
-    const runnerToken = await configure(file, "/var/lib/alloy-runner/kept", "durable = true");
+    const runnerToken = await configure(file, "/var/lib/alloy-runner/kept");
     const service = ["--service", "kept"];
     const where = ["--user", "builder", "--working-directory", "/home/builder", "--config", file];
     expect(await runner("install", ...where, ...service)).toMatchObject({ code: 0 });
@@ -243,6 +243,30 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
 
     expect(await runner("start", ...service)).toMatchObject({ code: 0 });
     expect(await job.finished()).toMatchObject({ status: "failed", failureReason: "runner_system_failure" });
+    expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
+  });
+
+  test("a runner of another account has its key in a directory of its unit", async () => {
+    const file = "/home/builder/own.toml";
+    const runnerToken = await configure(file, "/home/builder/own-state");
+    await system.must(["chown", "builder:", file]);
+    const account = ["--init-user", "builder", "--user", "builder"];
+    const where = [...account, "--working-directory", "/home/builder", "--config", file];
+    const service = ["--service", "own"];
+    expect(await runner("install", ...where, ...service)).toMatchObject({ code: 0 });
+    expect(await runner("start", ...service)).toMatchObject({ code: 0 });
+    const go = `/tmp/own-${randomBytes(4).toString("hex")}`;
+    const job = coordinator.enqueue({ script: ["echo begun", `until [ -e ${go} ]; do sleep 0.1; done`], runnerToken });
+    await job.traceContains("begun\n");
+    const key = inside("/run/own-builder/key");
+    const before = await readFile(key, "hex");
+    await system.must(["systemctl", "restart", "own"]);
+    expect(await readFile(key, "hex")).toBe(before);
+    await writeFile(inside(go), "");
+    expect((await job.finished()).status).toBe("success");
+    expect(job.trace).toContain("the job went on");
+    await runner("stop", ...service);
+    expect(existsSync(key)).toBe(false);
     expect(await runner("uninstall", ...service)).toMatchObject({ code: 0 });
   });
 

@@ -2,8 +2,11 @@ import { never } from "../../src/time.ts";
 import { openIn } from "../executors/shell-stand.ts";
 import { Sink, sampleRequest, scriptOf, source } from "./executor-kit.ts";
 
-/** A process that begins a script of a job and is there to be killed: `dying-runner.ts DIR JOB-KEY TEXT`; prints the script's place. */
-const [dir = "", jobKey = "", text = ""] = process.argv.slice(2);
+/**
+ * A process that begins a script of a job and is there to be killed: `dying-runner.ts DIR JOB-KEY TEXT [repeatable]`; prints the
+ * script's place.
+ */
+const [dir = "", jobKey = "", text = "", kind] = process.argv.slice(2);
 const executor = openIn(dir, { durable: true });
 const environment = await executor.prepare({ ...sampleRequest(), jobKey }, new Sink(), never);
 const keeping = {
@@ -12,4 +15,5 @@ const keeping = {
   say: () => {},
   ended: async () => {},
 };
-await environment.run({ ...scriptOf(environment, source(text)), keeping }, new Sink(), never);
+const repeatable = kind === "repeatable" ? { repeatable: true as const } : {};
+await environment.run({ ...scriptOf(environment, source(text)), ...repeatable, keeping }, new Sink(), never);

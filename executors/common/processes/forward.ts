@@ -21,8 +21,9 @@ export interface Forwarding {
 /**
  * Write to `output` what comes out of `stream`, and stop reading while `output` is full, so that the script waits too.
  * Once `output` is broken, bytes are read and thrown away: a script must not hang on a reader that died.
+ * @param from bytes before this one are not wanted
  */
-export function forward(stream: Readable, output: Writable): Forwarding {
+export function forward(stream: Readable, output: Writable, from = 0): Forwarding {
   let bytes = 0;
   let blocked = false;
   let atLineStart = true;
@@ -52,10 +53,12 @@ export function forward(stream: Readable, output: Writable): Forwarding {
   output.on("close", resume);
   output.on("error", resume);
 
-  stream.on("data", (chunk: Uint8Array) => {
-    bytes += chunk.length;
-    tidyAfter(chunk.length);
+  stream.on("data", (all: Uint8Array) => {
+    const chunk = bytes < from ? all.subarray(from - bytes) : all;
+    bytes += all.length;
+    tidyAfter(all.length);
     lastActivityMs = performance.now();
+    if (chunk.length === 0) return;
     if (output.destroyed || output.writableEnded || output.errored) return;
     atLineStart = chunk[chunk.length - 1] === 0x0a;
     if (!output.write(chunk) && !output.destroyed) {

@@ -23,10 +23,11 @@ export function openReader(fd: number): { stream: Readable; closesFd: boolean } 
 
 /**
  * `forward` for the pipe `fd`, which is closed with it.
+ * @param from bytes before this one are not wanted
  */
-export function readPipe(fd: number, output: Writable): Forwarding {
+export function readPipe(fd: number, output: Writable, from = 0): Forwarding {
   const { stream, closesFd } = openReader(fd);
-  const forwarding = forward(stream, output);
+  const forwarding = forward(stream, output, from);
   stream.on("close", () => {
     if (!closesFd) closeSync(fd);
   });

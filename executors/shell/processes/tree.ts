@@ -26,7 +26,7 @@ export interface Belonging {
    * Shells of other scripts that run now, and all attendants. Nobody joins another's session, so what is in theirs is not asked for
    * the mark: with many jobs it would be most of what is there, and an attendant has to outlive its script.
    */
-  readonly others?: ReadonlySet<number>;
+  readonly others?: Pick<ReadonlySet<number>, "has">;
 }
 
 /**

@@ -55,11 +55,15 @@ export interface AttachedHost {
   readonly table: ProcessTable;
 }
 
-/** The shell as a child of the runner's, whose output comes through a pipe: it ends with the runner. */
+/**
+ * The shell as a child of the runner's, whose output comes through a pipe: it ends with the runner.
+ * @param from what it prints before this byte is known
+ */
 export async function startAttached(
   { pipes, table }: AttachedHost,
   { argv, environment, cgroup, input }: ShellCall,
   output: Writable,
+  from: number,
 ): Promise<RunningScript> {
   const pipe = await pipes.take();
   let started: Awaited<ReturnType<typeof startSession>>;
@@ -79,7 +83,7 @@ export async function startAttached(
     closeSync(pipe.writeFd);
   }
   const { child, pid } = started;
-  const reader = readPipe(pipe.readFd, output);
+  const reader = readPipe(pipe.readFd, output, from);
   const startedAt = table.find(pid)?.startedAt ?? 0;
   return {
     reader,

@@ -25,7 +25,7 @@ export interface DurableHost {
   /** Where attendants are; `null`: there are no control groups. */
   readonly attendants: Cgroup | null;
   /** Sessions that are looked into by their own scripts only. */
-  readonly sessions: Set<number>;
+  readonly sessions: Pick<Set<number>, "delete"> & { add(pid: number): void };
 }
 
 /** A script that has stopped its own attendant waits for its status no longer than this. */

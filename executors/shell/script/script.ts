@@ -41,8 +41,8 @@ export interface ScriptHost {
   readonly meter: JobMeter;
   readonly killLeftovers: boolean;
   readonly killGraceMs: number;
-  /** Shells and attendants that run now, of all jobs. */
-  readonly shells: Set<number>;
+  /** Shells and attendants that run now, of all jobs, with the mark of each one's job. */
+  readonly shells: Map<number, string>;
   /** How scripts outlive the runner; `null`: they end with it. */
   readonly durable: (DurableHost & { readonly rooms: RunRooms; readonly jobKey: string }) | null;
   /** See `FilesHost`. */
@@ -56,6 +56,9 @@ const STUCK_MS = 10_000;
 /** After a stop: how long a start that is under way may still take. */
 const LATE_START_MS = 5000;
 
+/** The place of a script that runs as a child of the runner's. */
+const ATTACHED = "shell-attached";
+
 /** `Environment.run` on this host. */
 export async function runScript(
   host: ScriptHost,
@@ -63,9 +66,13 @@ export async function runScript(
   output: Writable,
   signal: AbortSignal,
 ): Promise<Exit> {
-  const { launch, durable } = host;
+  const { launch } = host;
   const { keeping } = script;
-  if (durable !== null && keeping?.resume !== undefined) {
+  // What is begun anew by whoever comes next needs no attendant.
+  const durable = script.repeatable === true ? null : host.durable;
+  if (keeping?.resume?.place.kind === ATTACHED) {
+    await endAttached(host);
+  } else if (durable !== null && keeping?.resume !== undefined) {
     const exit = await goOn(host, durable, keeping, keeping.resume, { output, signal });
     if (exit !== null) return exit;
   }
@@ -85,7 +92,10 @@ export async function runScript(
   const killedBefore = killedForMemory();
   let number = String(host.nextGroup());
   // One that an earlier process has begun.
-  while (durable?.rooms.has(durable.jobKey, number) === true || host.cgroups?.find(`${host.groupPrefix}${number}`)) {
+  while (
+    host.durable?.rooms.has(host.durable.jobKey, number) === true ||
+    host.cgroups?.find(`${host.groupPrefix}${number}`)
+  ) {
     number = String(host.nextGroup());
   }
   const cgroup = host.cgroups?.create(`${host.groupPrefix}${number}`) ?? null;
@@ -96,10 +106,10 @@ export async function runScript(
     let running: RunningScript;
     try {
       const call = { argv, environment, cgroup, input };
-      running =
-        durable === null || room === null
-          ? await startAttached(host, call, output)
-          : await startDurable(durable, room, call, output, keeping);
+      if (durable === null || room === null) {
+        keeping?.begins({ kind: ATTACHED });
+        running = await startAttached(host, call, output, keeping?.resume?.from ?? 0);
+      } else running = await startDurable(durable, room, call, output, keeping);
     } finally {
       closeSync(input);
     }
@@ -131,6 +141,12 @@ async function goOn(
   } finally {
     if (cgroup !== null) leaveGroup(host, cgroup);
   }
+}
+
+/** What is left of a script that ended with an earlier process: none of the job's runs but this one. */
+async function endAttached({ table, mark, launch, shells, killGraceMs }: ScriptHost): Promise<void> {
+  const belonging = { table, mark, uid: launch.uid, leader: null, since: 0, cgroup: null, others: shells };
+  await endMembers({ belonging, graceMs: killGraceMs, limitMs: STUCK_MS });
 }
 
 /** It is removed, unless the script that is in it was left to another process. */
@@ -197,7 +213,7 @@ async function watch(
   const known = running.leader.then((found) => {
     leader = found;
     if (found === null || found.hadEnded === true) return;
-    shells.add(found.pid);
+    shells.set(found.pid, mark);
     meter.shell(found.pid);
     void exited.then(() => {
       // Its number may go to another process from then on.

@@ -27,7 +27,9 @@ export function holdLiveKey({ config, env, log }: LiveKeyOptions): LiveKeyHolder
     const key = await findKey(keyPlaces(env, file));
     found = "bytes" in key;
     if ("bytes" in key) return key.bytes;
-    log.warn("jobs are not durable: there is no key to keep their secrets with", { problem: key.problem });
+    const sentence = "jobs are not durable: there is no key to keep their secrets with";
+    if (config().runners.some(({ durableAsked }) => durableAsked)) log.warn(sentence, { problem: key.problem });
+    else log.info(sentence, { problem: key.problem });
     return null;
   }
 

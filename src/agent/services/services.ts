@@ -189,6 +189,7 @@ export async function openServices(
       freeInodes: disk.freeInodes,
       minFreeInodes: config.admission.minFreeInodes,
     }),
+    durable: () => liveKey.durable,
     isPending: (origin, jobId) => outbox.has(origin, jobId),
     ...(tokens === undefined ? {} : { finishExchanges: tokens.finish, keepTokens: tokens.keep }),
     reconfigure: (next) => {

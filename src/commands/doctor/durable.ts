@@ -3,20 +3,24 @@ import { constants } from "node:os";
 import type { Config } from "../../config/config.ts";
 import { createControlClient } from "../../control/client.ts";
 import { type StatusAnswer, statusSchema } from "../../control/protocol.ts";
+import { findKey, keyPlaces } from "../../journal/live/key.ts";
 import type { CommandContext } from "../context.ts";
 import { DEFAULT_NAME } from "../service/options.ts";
 import { toolRunner } from "../service/perform.ts";
 import type { Finding, Note } from "./finding.ts";
 
 const CHECK = "durable jobs";
+const KEY_REMEDY =
+  "Set live_key_file, give the unit a credential alloy-runner.key, or set durable = false (docs/operating.md)";
 
 interface Unit {
   readonly name: string;
   readonly scope: "system" | "user";
 }
 
-/** Whose jobs outlive the runner, and whether the unit that it runs in lets them. */
-export async function checkDurable({ runners, stateDir, file }: Config, context: CommandContext): Promise<Note[]> {
+/** Whose jobs outlive the runner, or why they do not, and whether the unit that it runs in lets them. */
+export async function checkDurable(config: Config, context: CommandContext): Promise<Note[]> {
+  const { runners, stateDir, file } = config;
   const durable = runners.filter((entry) => entry.durable);
   if (durable.length === 0 || process.platform !== "linux") return [];
   const { uid } = context;
@@ -26,6 +30,13 @@ export async function checkDurable({ runners, stateDir, file }: Config, context:
   const usual: Unit = { name: `${DEFAULT_NAME}.service`, scope: uid === 0 ? "system" : "user" };
   const unit = pid === null ? usual : await unitOf(pid);
   const entries = durable.map(({ name }) => name).join(", ");
+  const problem = await keyProblem(status?.durable, config, context);
+  if (problem !== null) {
+    const cause = `they end with the runner: there is no key to keep their secrets with (${problem})`;
+    if (!durable.some(({ durableAsked }) => durableAsked))
+      return [{ severity: "ok", check: CHECK, of: entries, cause }];
+    return [{ severity: "warning", check: CHECK, of: entries, cause, remedy: KEY_REMEDY }];
+  }
   const about: Note = {
     severity: "ok",
     check: CHECK,
@@ -42,6 +53,18 @@ function runningNow({ jobs }: Pick<StatusAnswer, "jobs">): string {
   if (jobs.length === 0) return "";
   const count = `${jobs.length} ${jobs.length === 1 ? "job" : "jobs"} in progress`;
   return `; of ${count} ${durable.length} ${durable.length === 1 ? "is" : "are"} durable, ${adopted.length} adopted`;
+}
+
+/** Why the secrets of jobs cannot be kept: as the runner that runs has found, which may have more places, or as it would find. */
+async function keyProblem(
+  found: boolean | undefined,
+  { liveKeyFile }: Config,
+  { env }: CommandContext,
+): Promise<string | null> {
+  if (found === true) return null;
+  const key = await findKey(keyPlaces(env, liveKeyFile), { make: false });
+  if ("problem" in key) return key.problem;
+  return found === false ? "its log says why" : null;
 }
 
 /** The unit of systemd that a process runs in; `null`: somebody has started it otherwise. */

@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly listenAddress: string | undefined;
   readonly logLevel: LogLevel | undefined;
   readonly logFormat: LogFormat | undefined;
+  /** The first SIGTERM or SIGQUIT hands over, as SIGUSR2 does. */
+  readonly stopHandsOver?: boolean;
   /** Drains as after SIGQUIT once it fires. */
   readonly drainOn?: AbortSignal;
   /** Where a service host writes `drain` and `stop`. */
@@ -44,6 +46,8 @@ export interface RunServices {
   hasRoom(): Promise<boolean>;
   /** The state of the disk at the last check. */
   disk(): DiskState;
+  /** Whether jobs are kept that may outlive the runner; `undefined`: no entry has such. */
+  durable?(): boolean | undefined;
   isPending(origin: string, jobId: string): boolean;
   /** Puts tokens into the file that the last process got and did not live to put there. @returns whether to load it again */
   finishExchanges?(): Promise<boolean>;

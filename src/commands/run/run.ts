@@ -19,7 +19,7 @@ const RELOAD_LIMIT_MS = 30_000;
 /**
  * `alloy-runner run`: works on jobs until a signal ends it. SIGQUIT waits for running jobs; SIGUSR2 leaves them to the next process,
  * and waits for those that cannot be left; SIGTERM and SIGINT end them, within `shutdown_timeout`; another one ends the process at
- * once. SIGHUP loads the configuration, SIGUSR1 lists the jobs.
+ * once. With `stopHandsOver` the first SIGQUIT or SIGTERM is as SIGUSR2. SIGHUP loads the configuration, SIGUSR1 lists the jobs.
  * @returns the exit status; the caller ends the process with it, as something may still be under way after a second signal
  * @throws {CommandError} it cannot be started at all
  */
@@ -63,7 +63,7 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
   };
 
   options.drainOn?.addEventListener("abort", () => draining.abort(options.drainOn?.reason), { once: true });
-  using _signals = listenToSignals(onWish);
+  using _signals = listenToSignals(onWish, options.stopHandsOver === true);
   using _wishes = options.wishes === undefined ? undefined : listenToWishes(options.wishes, onWish);
   using _accidents = listenToAccidents((error, kind) => {
     log.error("something unexpected went wrong; the runner goes on", {
@@ -113,7 +113,11 @@ export async function runCommand(options: RunOptions, deps: RunDeps): Promise<nu
     return {
       board,
       version: deps.version,
-      about: () => ({ config: started.file, state: state(), concurrent: started.config.concurrent }),
+      about: () => {
+        const durable = started.services.durable?.();
+        const own = durable === undefined ? {} : { durable };
+        return { config: started.file, state: state(), concurrent: started.config.concurrent, ...own };
+      },
       figures: (runner) => deps.metrics.figures(runner),
       pause: (ids) => started.supervisor.pause(ids),
       resume: (ids) => started.supervisor.resume(ids),

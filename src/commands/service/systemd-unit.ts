@@ -38,7 +38,7 @@ ExecReload=/bin/kill -HUP $MAINPID
 # Proxies and the like: HTTPS_PROXY=…
 EnvironmentFile=-/etc/default/${name}
 EnvironmentFile=-/etc/sysconfig/${name}
-${service.scope === "system" && service.runnerUser !== undefined ? `User=${service.runnerUser}\n` : ""}# Jobs that died with the last process are cleaned up before it is ready.
+${service.scope === "system" && service.runnerUser !== undefined ? `User=${service.runnerUser}\n` : ""}${asRoot || service.scope === "user" ? "" : runtimeDirectory(service)}# Jobs that died with the last process are cleaned up before it is ready.
 TimeoutStartSec=5min
 Restart=always
 RestartSec=1
@@ -66,6 +66,15 @@ LimitCORE=0:infinity
 ${asRoot ? hardening(name) : unprivileged()}
 [Install]
 WantedBy=${service.scope === "system" ? "multi-user.target" : "default.target"}
+`;
+}
+
+/** Root has /run itself, and a user's services that of the session. */
+function runtimeDirectory({ name, runnerUser }: Service): string {
+  return `# In memory: the key that secrets of durable jobs are kept with. Not of the service's own name, which may be root's directory.
+RuntimeDirectory=${specifiers(`${name}-${runnerUser}`)}
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=restart
 `;
 }
 

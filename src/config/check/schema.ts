@@ -150,7 +150,7 @@ export const globalSchema = z.object({
   connection_max_age: duration(900_000),
   state_dir: text.optional(),
   min_free_disk: size.default(256 * 2 ** 20),
-  durable: z.boolean().default(false),
+  durable: z.boolean().optional(),
   live_key_file: text.optional(),
   outbox_max_age: duration(7 * 86_400_000, 60_000),
   admission: admissionSchema.prefault({}),

@@ -36,8 +36,8 @@ export interface EntrySurroundings {
   readonly labels: Readonly<Record<string, string>>;
   /** The global `user`, or who was named in its place. */
   readonly user: string | undefined;
-  /** The global `durable`. */
-  readonly durable: boolean;
+  /** The global `durable`; `undefined`: nothing is said. */
+  readonly durable: boolean | undefined;
 }
 
 /** One `[[runners]]` entry, checked; when problems were found, its way to its coordinator as far as that is sound. */
@@ -77,7 +77,7 @@ export async function readEntry(
     const whole = ["feature_flags", ...path];
     findings.warning(nodeAt(entry.node, whole).at, keyName(entry, whole), text);
   }
-  if (settings.durable === true && definition !== undefined && definition.canOutlive !== true) {
+  if (settings.durable === true && definition !== undefined && definition.canOutlive === undefined) {
     findings.warning(
       at("durable"),
       keyName(entry, ["durable"]),
@@ -128,12 +128,13 @@ export async function readEntry(
   const fingerprint = digest(
     JSON.stringify([canonicalText(lasting), url.href, token, id, files, around.certsDir, around.globalFingerprint]),
   );
+  const asked = settings.durable ?? around.durable;
   const entryDeps = Object.freeze({
     buildsDir: settings.builds_dir || undefined,
     shell: settings.shell,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
-    ...(definition.canOutlive === true && (settings.durable ?? around.durable) ? { durable: true } : {}),
+    ...(definition.canOutlive !== undefined && (asked ?? definition.canOutlive === "unasked") ? { durable: true } : {}),
     ...(definition.makesMachines === true
       ? { machines: { runnerId: id, shortTokens: shortTokens(token), limit: settings.limit } }
       : {}),
@@ -183,6 +184,7 @@ export async function readEntry(
       answerTimeoutMs: settings.artifact.response_header_timeout,
     },
     durable: entryDeps.durable === true,
+    ...(asked === true ? { durableAsked: true } : {}),
     written: canonicalText(entry.data),
     queuingLimits,
     featureFlags: readFeatureFlags(settings.feature_flags),

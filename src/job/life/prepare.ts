@@ -109,6 +109,7 @@ export async function prepare(
       variablesAt: introduced.variablesAt,
       formerNames: (slot) => formerNames(runner, { projectId: job.projectId, slot, systemId: identity.systemId }),
       ...(reservation === undefined ? {} : { reservation }),
+      ...(request.kept?.whole === true ? {} : { endsWithRunner: true as const }),
       remember,
     };
     const notes: Notes = { print: trace.print, stream: trace.output, services: trace.services };

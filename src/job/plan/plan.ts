@@ -140,7 +140,7 @@ function planSources(request: PlanRequest): ScriptStage {
   const skipped = settings.git.strategy === "none" || settings.git.strategy === "empty";
   const before = skipped ? [] : [...entriesOf(runner.preCloneScript), ...hook("pre_get_sources_script")];
   const after = skipped ? [] : [...hook("post_get_sources_script"), ...entriesOf(runner.postGetSourcesScript)];
-  const { ops, anew } = getSources({ ...sourcesRequest(request), before, after });
+  const { ops, anew, repeatable } = getSources({ ...sourcesRequest(request), before, after });
   const exports = [
     // Of a job that died here.
     { op: "remove", path: handedOn(place).path } as const,
@@ -155,6 +155,7 @@ function planSources(request: PlanRequest): ScriptStage {
     anew: anew === null ? null : [...exports, ...anew],
     runIn: "helper",
     authored: false,
+    ...(repeatable === undefined ? {} : { repeatable }),
     policy: {
       when: "on_success",
       afterScriptBegan: false,

@@ -30,6 +30,8 @@ export interface ScriptStage {
   readonly runIn: "helper" | "build";
   /** The author's own text: its end is the job's fault, its output proves nothing. */
   readonly authored: boolean;
+  /** Little and quick, and the runner's own: run a second time it does the same and prints the same. */
+  readonly repeatable?: true;
   /** It begins with a working copy without these, and cleans it: what is still right of them may wait elsewhere. */
   readonly setsAside?: readonly CacheTransfer[];
   readonly policy: Policy;

@@ -16,6 +16,8 @@ export interface SourcesPlan {
   readonly ops: readonly Op[];
   /** To be run once if `ops` failed over what an earlier job had left: removes that and starts anew. Otherwise `null`. */
   readonly anew: readonly Op[] | null;
+  /** See `ScriptStage`. */
+  readonly repeatable?: true;
 }
 
 /**
@@ -33,6 +35,7 @@ export function getSources(request: SourcesRequest): SourcesPlan {
         { op: "mkdir", path: root },
       ],
       anew: null,
+      repeatable: true,
     };
   }
   if (git.strategy === "none" || git.strategy === "empty") {

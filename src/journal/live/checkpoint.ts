@@ -60,6 +60,7 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
   if (process.platform !== "win32") fchmodSync(file, 0o600);
   let seq = last;
   let latest: Checkpoint | undefined;
+  let written = "";
   const write = (checkpoint: Checkpoint): boolean => {
     latest = checkpoint;
     const uptimeSeconds = Math.round(uptime() * 100) / 100;
@@ -75,7 +76,15 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
     }
   };
   return {
-    write,
+    write(checkpoint) {
+      const text = JSON.stringify(checkpoint);
+      // Nothing has come since: when somebody looked last is told by the next beat.
+      if (text === written) return true;
+      written = "";
+      if (!write(checkpoint)) return false;
+      written = text;
+      return true;
+    },
     beat() {
       if (latest !== undefined) write(latest);
     },

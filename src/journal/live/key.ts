@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { link, lstat, mkdir, open, rm, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describeError } from "../../errors.ts";
 
 /** With what payloads are encrypted: 32 bytes that do not lie on the disk where the payloads do. */
@@ -21,7 +21,10 @@ const KEY_BYTES = 32;
 const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 
 export function keyPlaces(env: Readonly<Record<string, string | undefined>>, file: string | undefined): KeyPlaces {
-  const own = env.XDG_RUNTIME_DIR ? join(env.XDG_RUNTIME_DIR, "alloy-runner") : undefined;
+  // A service of another account than root has no directory of a session, but what its unit asks for (RuntimeDirectory).
+  const [service] = (env.RUNTIME_DIRECTORY ?? "").split(":");
+  const session = env.XDG_RUNTIME_DIR ? join(env.XDG_RUNTIME_DIR, "alloy-runner") : undefined;
+  const own = service || session;
   return {
     credentials: env.CREDENTIALS_DIRECTORY || undefined,
     file,
@@ -29,8 +32,16 @@ export function keyPlaces(env: Readonly<Record<string, string | undefined>>, fil
   };
 }
 
-/** The key of the first place that has one; `problem` says why there is none, and what to do. */
-export async function findKey({ credentials, file, runtime }: KeyPlaces): Promise<LiveKey> {
+/**
+ * The key of the first place that has one; `problem` says why there is none, and what to do.
+ * @param make `false`: where one would be made at first need, `made` says so
+ */
+export async function findKey(places: KeyPlaces): Promise<LiveKey>;
+export async function findKey(places: KeyPlaces, options: { readonly make: false }): Promise<LiveKey | { made: false }>;
+export async function findKey(
+  { credentials, file, runtime }: KeyPlaces,
+  { make } = { make: true },
+): Promise<LiveKey | { made: false }> {
   try {
     if (credentials !== undefined) {
       // Whoever may look in there is systemd's business, which may give it by an ACL.
@@ -44,7 +55,7 @@ export async function findKey({ credentials, file, runtime }: KeyPlaces): Promis
     if (runtime === undefined) {
       return { problem: "there is no place for a key that is gone with the boot; set live_key_file" };
     }
-    return await runtimeKey(runtime);
+    return await runtimeKey(runtime, make);
   } catch (error) {
     return { problem: describeError(error) };
   }
@@ -77,15 +88,20 @@ function keyOf(content: Buffer): Buffer | null {
   return /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, "hex") : null;
 }
 
-async function runtimeKey(dir: string): Promise<LiveKey> {
+async function runtimeKey(dir: string, make: boolean): Promise<LiveKey | { made: false }> {
+  const onDisk = { problem: `${dir} lies on a disk, where a key would outlast the boot; set live_key_file` };
+  if (!make && !existsSync(join(dir, "key"))) {
+    const { type } = await statfs(existsSync(dir) ? dir : dirname(dir));
+    return IN_MEMORY.has(type) ? { made: false } : onDisk;
+  }
+  // What lies on a disk gets no directory either.
+  if (!existsSync(dir) && !IN_MEMORY.has((await statfs(dirname(dir))).type)) return onDisk;
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const info = await lstat(dir);
   if (!info.isDirectory() || info.uid !== process.geteuid?.() || (info.mode & 0o022) !== 0) {
     return { problem: `${dir} could be changed by others, so that no key is kept there` };
   }
-  if (!IN_MEMORY.has((await statfs(dir)).type)) {
-    return { problem: `${dir} lies on a disk, where a key would outlast the boot; set live_key_file` };
-  }
+  if (!IN_MEMORY.has((await statfs(dir)).type)) return onDisk;
   const path = join(dir, "key");
   const found = await readKey(path, { privately: true });
   if (found !== null) return found;

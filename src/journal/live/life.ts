@@ -1,4 +1,4 @@
-import { closeSync, constants, ftruncateSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { z } from "zod";
 import { decodeLines, encodeLine } from "../records/record-lines.ts";
 import { failureReason, note } from "../records/words.ts";
@@ -104,7 +104,7 @@ export function openLife(path: string, by: string, length = 0): LifeFile {
     end += line.length;
   };
   try {
-    ftruncateSync(file, length);
+    if (fstatSync(file).size > length) ftruncateSync(file, length);
     if (length === 0) write({ kind: "format", format: LIFE_FORMAT, version: by });
   } catch (error) {
     closeSync(file);

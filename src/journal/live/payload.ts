@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from "node:crypto";
-import { closeSync, constants, ftruncateSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { z } from "zod";
 import { decodeLines, encodeLine } from "../records/record-lines.ts";
 
@@ -78,7 +78,8 @@ export function openPayload(path: string, seal: PayloadSeal, known = { lines: 0,
       // Opened for each of the few lines: a job needs no descriptor for it.
       const file = openSync(path, flags, 0o600);
       try {
-        ftruncateSync(file, length);
+        // Once it was asked to cut a file, ext4 starts to write it to the disk as soon as it is closed.
+        if (fstatSync(file).size > length) ftruncateSync(file, length);
         for (let done = 0; done < line.length; ) {
           done += writeSync(file, line, done, line.length - done, length + done);
         }

@@ -10,8 +10,8 @@ const frame = /^(\d{1,4}) ([0-9a-f]{8}) $/;
 
 /** One line with its line end. `padTo`: blanks after the JSON, so that lines of one file are equally long. */
 export function encodeLine(value: unknown, { padTo = 0 }: { padTo?: number } = {}): Buffer {
-  const json = Buffer.from(JSON.stringify(value).padEnd(padTo));
-  return Buffer.concat([Buffer.from(`${RECORD_VERSION} ${checksum(json)} `), json, Buffer.from("\n")]);
+  const json = JSON.stringify(value).padEnd(padTo);
+  return Buffer.from(`${RECORD_VERSION} ${checksum(json)} ${json}\n`);
 }
 
 export interface DecodedLines {
@@ -64,6 +64,7 @@ function decodeLine(line: Buffer): { version: number; value: unknown } | null {
   }
 }
 
-function checksum(bytes: Buffer): string {
-  return crc32(bytes).toString(16).padStart(8, "0");
+/** Of a text: of its bytes in UTF-8. */
+function checksum(content: Buffer | string): string {
+  return crc32(content).toString(16).padStart(8, "0");
 }

@@ -52,6 +52,15 @@ describe("a systemd unit", () => {
     expect(unit).toContain("ConditionFileIsExecutable=/opt/my tools/100%%/run\n");
   });
 
+  test("gives a runner that is not root a directory in memory, which is no other service's", () => {
+    const ofCi = systemdUnit({ ...service, runnerUser: "ci", jobsUser: undefined }).split("\n");
+    expect(ofCi).toContain("RuntimeDirectory=alloy-runner-ci");
+    expect(ofCi).toContain("RuntimeDirectoryPreserve=restart");
+    for (const one of [service, { ...service, runnerUser: "root" }, { ...service, scope: "user" as const }]) {
+      expect(systemdUnit(one)).not.toContain("RuntimeDirectory");
+    }
+  });
+
   test("of a user, or of a runner that is not root, sets nothing that takes sudo from jobs", () => {
     for (const one of [
       { ...service, scope: "user" as const, jobsUser: undefined },

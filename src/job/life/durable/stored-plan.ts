@@ -126,6 +126,7 @@ export const knownStage = z.discriminatedUnion("kind", [
     anew: z.array(op).nullable(),
     runIn: z.enum(["helper", "build"]),
     authored: z.boolean(),
+    repeatable: z.literal(true).exactOptional(),
     setsAside: z.array(cache).exactOptional(),
     policy,
   }),

@@ -21,7 +21,7 @@ import { checkScriptSize } from "./script-size.ts";
 
 /** Enough for what git says last, and for a server's explanation before it. */
 const TAIL_BYTES = 8 * 1024;
-/** Files that are moved when the runner hands over may take so much longer; then they are moved anew by its next process. */
+/** What the runner's next process would begin anew may take so much longer when it is handed over to: files are moved, for one. */
 const LAST_MOVE_MS = 5000;
 
 export interface StageContext {
@@ -155,6 +155,8 @@ async function runScript(
   signal: AbortSignal,
 ): Promise<Ran> {
   const { environment, trace, earlier } = context;
+  const { repeatable } = stage;
+  using late = repeatable === undefined ? undefined : lateHandOver(signal, LAST_MOVE_MS);
   const proof = earlier?.proof ?? createProof();
   const status: Op = { op: "export", name: "CI_JOB_STATUS", value: context.status };
   const drafted = draft([status, ...ops], context.writers, environment.login);
@@ -176,10 +178,11 @@ async function runScript(
       {
         ...{ text, command, stage: stage.name, runIn: stage.runIn, login },
         ...(parts === undefined ? {} : { parts }),
+        ...(repeatable === undefined ? {} : { repeatable }),
         ...(output.keeping === undefined ? {} : { keeping: output.keeping }),
       },
       output.filter.input,
-      signal,
+      late?.signal ?? signal,
     );
   } catch (error) {
     // What it has printed goes on later, where it was.
