@@ -34,6 +34,7 @@ export async function prepareSshJob(
   const login = await logInToContainer(started, sshSettings(table, around, { host: address }), { log }, signal);
   const host = `container ${container.id.slice(0, 12)} on ${engine.hostName}`;
   const over: OverSshOptions = {
+    notes,
     deps,
     request,
     ephemeral: false,

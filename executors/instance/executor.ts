@@ -89,6 +89,7 @@ export function createInstanceExecutor(tables: Tables, given: ExecutorDeps): Exe
     const connection = await logIn(place, signal);
     let claimed: Claim | null = null;
     const options: OverSshOptions = {
+      notes,
       deps,
       request,
       ephemeral,

@@ -1,13 +1,16 @@
 import type { Writable } from "node:stream";
 import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import type { Environment, Exit, JobLocation, Script } from "../../src/executor/environment.ts";
+import type { Note, Notes } from "../../src/executor/prepare.ts";
 import type { JobUsage } from "../../src/job/job.ts";
 import type { Log } from "../../src/log.ts";
 import type { Argv, ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
+import { notesOn } from "../common/notes.ts";
 import { addUsage } from "../common/processes/group-usage.ts";
 import { terminalShell } from "../common/terminal-start.ts";
 import {
+  durableCommands,
   endTree,
   keepingByChanges,
   openRemoteTerminal,
@@ -16,10 +19,13 @@ import {
   type RemoteTools,
   remoteFiles,
   runRemoteScript,
+  type ScriptCommands,
 } from "../remote/index.ts";
 import { commandLine } from "./connection/command-line.ts";
 import type { Link } from "./connection/link.ts";
+import { steadyCommands } from "./connection/steady.ts";
 import type { Claim } from "./working-copy/claim.ts";
+import type { LastingClaim } from "./working-copy/lasting-claim.ts";
 
 export interface SshEnvironmentOptions {
   readonly link: Link;
@@ -28,6 +34,8 @@ export interface SshEnvironmentOptions {
   readonly profiled: RemoteCommands;
   readonly tools: RemoteTools;
   readonly claim: Claim;
+  /** Its scripts outlive the connection, and the host waits so long for another; `null`: they end with it. */
+  readonly lasting: { readonly claim: LastingClaim; readonly leaseMs: number } | null;
   readonly shell: ShellName;
   /** `jobMark(jobKey)` */
   readonly mark: string;
@@ -39,6 +47,8 @@ export interface SshEnvironmentOptions {
   readonly inContainer?: true;
   /** Whoever logs in next finds the working copy as this job leaves it, and nothing of the job runs then. */
   readonly keepsFiles?: true;
+  /** By which the runner's next process finds it; absent: it ends with this one. */
+  readonly handle?: Note;
   /** End the job's processes and remove its files: over a new connection, or, where its claim is gone, by `commands`. */
   cleanUp(commands: RemoteCommands | null, signal: AbortSignal): Promise<void>;
 }
@@ -50,7 +60,7 @@ const FAREWELL_MS = 60_000;
 
 /** One job's surroundings on a far host: a claim on a working copy, a temporary directory, and its processes. */
 export function createSshEnvironment(options: SshEnvironmentOptions): Environment {
-  const { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log } = options;
+  const { link, commands, profiled, tools, claim, lasting, shell, mark, killLeftovers, killGraceMs, log } = options;
   const where = link.name;
   const { root, tmpDir } = claim;
   const place = { root, tmpDir, tools };
@@ -58,13 +68,16 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     options.keepsFiles === true && killLeftovers
       ? keepingByChanges({ commands, place, host: link.name, asideDir: `${tmpDir}/kept` })
       : undefined;
+  const ending = lasting === null ? commands : steadyCommands(commands);
   let destroying: Promise<void> | null = null;
   let used: JobUsage = {};
 
-  const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
+  const run = async (given: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
+    const script = options.handle === undefined ? withoutKeeping(given) : given;
+    const starting = script.login ? commands : profiled;
     const host = {
-      scripts: script.login ? commands : profiled,
-      commands,
+      scripts: lasting === null ? starting : outliving(lasting, starting, printerOf(script, output)),
+      commands: ending,
       tools,
       mark,
       scriptDir: tmpDir,
@@ -79,24 +92,46 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     try {
       return await runRemoteScript(host, script, output, signal);
     } catch (error) {
-      if (signal.aborted || !link.lost.aborted) throw error;
+      const lost = link.lost();
+      if (signal.aborted || lost === null) throw error;
+      if (lasting !== null) throw lasting.claim.lost() ?? lasting.claim.missed();
       throw new SystemFailure(
-        `${describeError(link.lost.reason)}. How the script went on there is not known; the host ends it as soon as it notices, too`,
+        `${describeError(lost)}. How the script went on there is not known; the host ends it as soon as it notices, too`,
         { cause: error, retry: false, reason: "runner_external_dependency_failure" },
       );
     }
   };
 
+  /** Scripts whose output lies in files at the host, and is followed over whatever connection there is. */
+  const outliving = (
+    { claim: held, leaseMs }: NonNullable<SshEnvironmentOptions["lasting"]>,
+    starting: RemoteCommands,
+    print: Notes["print"],
+  ): ScriptCommands =>
+    durableCommands({
+      commands: starting,
+      reading: commands,
+      directory: `${held.ownDir}/scripts`,
+      awayMs: leaseMs,
+      onWeather: (news) =>
+        news === "lost"
+          ? print(`The connection to ${where} is lost; the script goes on there, trying again`, "warning")
+          : print(`Connected to ${where} again`),
+      lost: async () => held.lost(),
+    });
+
   /** Ends processes that escaped from their script and carry the mark. */
   const endHidden = async (signal: AbortSignal): Promise<void> => {
     const tree = { mark, root: null, graceMs: killGraceMs, limitMs: STUCK_MS };
-    const { ended, survived } = await endTree(commands, tree, signal);
+    const { ended, survived } = await endTree(ending, tree, signal);
     if (ended.length > 0) log.info("Ended what a job had hidden", { host: link.name, processes: ended.length });
     if (survived.length > 0) {
       const names = survived.map(({ name, pid }) => `${name} (${pid})`).join(", ");
       log.warn("Cannot end processes of a job", { host: link.name, processes: names });
     }
   };
+
+  const isThere = (): boolean => (lasting === null ? link.lost() : lasting.claim.lost()) === null;
 
   const destroy = async (signal: AbortSignal): Promise<void> => {
     using limit = deadline(
@@ -105,7 +140,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
       new Stop("timed_out", `${link.name} did not answer within ${(FAREWELL_MS + killGraceMs) / 1000} s of clean-up`),
     );
     try {
-      if (!link.lost.aborted) {
+      if (isThere()) {
         try {
           let result = await claim.release(!killLeftovers, limit.signal);
           if (result === "left") {
@@ -113,13 +148,14 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
             result = await claim.release(true, limit.signal);
           }
           if (result === "released") return;
-          if (!link.lost.aborted) return await options.cleanUp(commands, limit.signal);
+          if (isThere()) return await options.cleanUp(commands, limit.signal);
         } catch (error) {
-          if (!link.lost.aborted) throw error;
+          if (lasting === null && isThere()) throw error;
         }
       }
       await options.cleanUp(null, limit.signal);
     } finally {
+      lasting?.claim.close();
       link.close();
     }
   };
@@ -136,6 +172,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     location: options.location,
     host: claim.node === link.name ? link.name : `${claim.node} (${link.name})`,
     buildsDir: claim.buildsDir,
+    ...(options.handle === undefined ? {} : { handle: options.handle }),
     run,
     openTerminal: async (request, signal) => {
       // Where PowerShell is, only the account's profile may say, as for scripts.
@@ -156,4 +193,14 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
       return destroying;
     },
   };
+}
+
+/** Of a job that ends with this process nobody goes on with anything. */
+function withoutKeeping({ keeping: _, ...script }: Script): Script {
+  return script;
+}
+
+/** What is said while a script is kept is no part of its output. */
+function printerOf({ keeping }: Script, output: Writable): Notes["print"] {
+  return keeping === undefined ? notesOn(output).print : (text, tone = "plain") => keeping.say(text, tone);
 }

@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { describeError, Stop } from "../../src/errors.ts";
+import { describeError, Stop, SystemFailure } from "../../src/errors.ts";
 import type { ExecutorDeps } from "../../src/executor/deps.ts";
 import type { Environment } from "../../src/executor/environment.ts";
 import { defineExecutor, type Executor, type Recovered } from "../../src/executor/executor.ts";
-import type { Note, Notes, PrepareRequest } from "../../src/executor/prepare.ts";
+import type { AdoptRequest, Note, Notes, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { deadline } from "../../src/time.ts";
 import { handingOver } from "../common/hand-over.ts";
@@ -12,7 +12,7 @@ import type { RemoteCommands } from "../remote/index.ts";
 import { sshCommands } from "./connection/commands.ts";
 import { connectSsh, nameOf, type SshConnection } from "./connection/connection.ts";
 import { createSessionLimit } from "./connection/session-limit.ts";
-import { jobOverSsh, type OverSshOptions } from "./over-ssh.ts";
+import { adoptOverSsh, jobOverSsh, type OverSshOptions } from "./over-ssh.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
 import { words } from "./words.ts";
 import type { Claim } from "./working-copy/claim.ts";
@@ -30,6 +30,16 @@ const noteSchema = z.object({
   user: z.string(),
   buildsDir: z.string(),
   runnerId: z.string(),
+});
+
+/** By which the next process finds a job's place. */
+const handleSchema = z.object({
+  kind: z.literal("ssh-place"),
+  host: z.string(),
+  port: z.number(),
+  user: z.string(),
+  root: z.string(),
+  shell: z.enum(SHELLS),
 });
 
 /** How long a host may be away before a job that was meant for it fails: the coordinator's job waits, too. */
@@ -79,36 +89,62 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
     look: async (signal) => (await connect(0, signal)).close(),
   });
 
+  const without = (shell: ShellName): string => `${target} has no ${shell}. Install it there`;
+  /** What is the same for a job that begins and for one that goes on. */
+  const way = (jobKey: string, runnerId: string) => ({
+    deps,
+    host: target,
+    location,
+    without,
+    ...(ephemeral ? {} : ({ keepsFiles: true } as const)),
+    connect: (until: AbortSignal) => connect(PATIENCE_MS, until),
+    cleanUp: async (by: RemoteCommands | null, until: AbortSignal): Promise<void> => {
+      const { done, left } = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
+      const said = [...done, ...left].join(", ");
+      if (said !== "") log.info("cleaned up what a job had left", { host: target, result: said });
+    },
+  });
+
+  const adopt = async (request: AdoptRequest, handle: Note, signal: AbortSignal): Promise<Environment> => {
+    const { host, port, user } = settings;
+    const known = handleSchema.safeParse(handle);
+    if (!known.success) throw new SystemFailure("the place of the job on its host cannot be read");
+    const there = known.data;
+    if (there.host !== host || there.port !== port || there.user !== user) {
+      throw new SystemFailure(`the job is on ${nameOf({ ...settings, ...there })}, and the entry names ${target} now`);
+    }
+    const { jobKey, runnerId } = request;
+    const { root, shell } = there;
+    const connection = await connect(PATIENCE_MS, signal);
+    const { environment } = await adoptOverSsh(
+      { ...way(jobKey, runnerId), request, connection, root, shell, handle },
+      signal,
+    );
+    return environment;
+  };
+
   const prepare = async (request: PrepareRequest, notes: Notes, signal: AbortSignal): Promise<Environment> => {
     const { jobKey, runnerId } = request;
     const { host, port, user } = settings;
     let claimed: Claim | null = null;
     const options: OverSshOptions = {
-      deps,
+      ...way(jobKey, runnerId),
       request,
+      notes,
       ephemeral,
-      host: target,
-      location,
-      ...(ephemeral ? {} : { keepsFiles: true }),
-      without: (shell) => `${target} has no ${shell}. Install it there`,
       onClaimed: (claim) => {
         claimed = claim;
         if (!ephemeral) kept.used(runnerId, claim);
       },
       connection: await connect(PATIENCE_MS, signal),
-      connect: (until) => connect(PATIENCE_MS, until),
       begin: () => request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId }),
+      handleOf: ({ claim: { root }, shell }) => ({ kind: "ssh-place", host, port, user, root, shell }),
       ready: async ({ tools }) => {
         if (tools.programs.has("git")) return;
         notes.print(
           `${target} has no git, or its profiles do not name where: without it there are no sources`,
           "warning",
         );
-      },
-      cleanUp: async (by, until) => {
-        const { done, left } = await cleanUp(jobKey, { buildsDir, runnerId }, by, until);
-        const said = [...done, ...left].join(", ");
-        if (said !== "") log.info("cleaned up what a job had left", { host: target, result: said });
       },
     };
     const { environment } = await jobOverSsh(options, signal);
@@ -140,6 +176,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
         throw error;
       }
     },
+    adopt,
     tidy: (budgets, { dry }, signal) =>
       kept.tidy(
         {
@@ -202,6 +239,7 @@ export default defineExecutor({
   ...words,
   tables: [{ name: "ssh", required: true, schema: sshTable }],
   shells: SHELLS,
+  canOutlive: true,
   check: (tables) => {
     const table = sshTable.safeParse(tables.ssh);
     return table.success ? sshComplaint(table.data) : null;

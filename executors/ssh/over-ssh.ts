@@ -1,8 +1,14 @@
 import type { Environment } from "../../src/executor/environment.ts";
+import type { Note } from "../../src/executor/prepare.ts";
 import type { SshConnection } from "./connection/connection.ts";
 import { createLink } from "./connection/link.ts";
 import { createSshEnvironment, type SshEnvironmentOptions } from "./environment.ts";
-import { openWorkingCopy, type WorkingCopyOptions } from "./working-copy/working-copy.ts";
+import {
+  type LeftCopy,
+  openWorkingCopy,
+  resumeWorkingCopy,
+  type WorkingCopyOptions,
+} from "./working-copy/working-copy.ts";
 
 export type { SshChannel } from "./connection/channel.ts";
 export { sshCommands } from "./connection/commands.ts";
@@ -27,6 +33,28 @@ export interface OverSshOptions
   readonly begin?: () => Promise<void>;
   /** Called before the first script, when the working copy is the job's and programs can be run. */
   readonly ready?: (place: Pick<SshEnvironmentOptions, "commands" | "tools">) => Promise<void>;
+  /** By which the runner's next process finds it, where scripts outlive their connection; absent: it ends with this process. */
+  readonly handleOf?: (place: Pick<SshEnvironmentOptions, "claim" | "shell">) => Note;
+}
+
+export interface AdoptOverSshOptions
+  extends Omit<LeftCopy, "link">,
+    Pick<OverSshOptions, "connection" | "connect" | "cleanUp" | "location" | "keepsFiles"> {
+  readonly handle: Note;
+}
+
+/** A job that an earlier process of the runner has begun. @throws {SystemFailure} it is not there any more */
+export async function adoptOverSsh(options: AdoptOverSshOptions, signal: AbortSignal): Promise<OverSsh> {
+  const { connection, connect, cleanUp, location, keepsFiles, handle, ...place } = options;
+  const link = createLink(connection, { another: connect, redials: true });
+  try {
+    const copy = await resumeWorkingCopy({ ...place, link }, signal);
+    const how = { ...(keepsFiles === undefined ? {} : { keepsFiles }), handle, cleanUp, location };
+    return { environment: createSshEnvironment({ ...copy, ...how }), close: () => link.close() };
+  } catch (error) {
+    link.close();
+    throw error;
+  }
 }
 
 /** A job over SSH. */
@@ -38,15 +66,18 @@ export interface OverSsh {
 
 /** A job where somebody has logged in by SSH: on a far host, in a container, in a virtual machine. */
 export async function jobOverSsh(options: OverSshOptions, signal: AbortSignal): Promise<OverSsh> {
-  const { connection, connect, begin, ready, cleanUp, location, inContainer, keepsFiles, ...place } = options;
-  const link = createLink(connection, connect);
+  const { connection, connect, begin, ready, cleanUp, location, inContainer, keepsFiles, handleOf, ...place } = options;
+  const { entry } = place.deps;
+  const link = createLink(connection, { another: connect, redials: entry.durable === true && !place.ephemeral });
   try {
     await begin?.();
     const copy = await openWorkingCopy({ ...place, link }, signal);
     await ready?.(copy);
+    const handle = copy.lasting === null ? undefined : handleOf?.(copy);
     const how = {
       ...(inContainer === undefined ? {} : { inContainer }),
       ...(keepsFiles === undefined ? {} : { keepsFiles }),
+      ...(handle === undefined ? {} : { handle }),
     };
     return { environment: createSshEnvironment({ ...copy, cleanUp, location, ...how }), close: () => link.close() };
   } catch (error) {

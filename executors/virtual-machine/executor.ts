@@ -116,6 +116,7 @@ export function createMachineExecutor(
     const { machine, base, login } = opened;
     const shown = `virtual machine ${machine.name}`;
     const over: OverSshOptions = {
+      notes,
       deps,
       request,
       ephemeral: false,

@@ -14,6 +14,8 @@ export interface EntrySettings {
   readonly machines?: MachineOwner;
   /** Scripts are started so that they may outlive the runner, where the executor can. Default: false. */
   readonly durable?: boolean;
+  /** How long the place of a durable script waits for somebody to follow it, until it ends the job by itself, milliseconds. */
+  readonly resumeTimeoutMs?: number;
   /** Nothing is kept between jobs: working copies and volumes go with their job. Default: false. */
   readonly ephemeral?: boolean;
 }

@@ -22,6 +22,7 @@ test("a far host that answers without end is no place for a job", async () => {
     killGraceMs: 1000,
     ephemeral: false,
     host: "far",
+    leaseMs: 0,
   };
   await expect(claimWorkingCopy(flooding, request, never)).rejects.toThrow("its answer makes no sense");
 });

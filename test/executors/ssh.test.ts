@@ -5,7 +5,12 @@ import { openStand, type SshStand } from "./ssh-stand.ts";
 
 const missing = sshdMissing();
 
-describe.each(["bash", "sh"] as const)("ssh executor with %s", (shell) => {
+describe.each([
+  ["bash", false],
+  ["sh", false],
+  ["bash", true],
+  ["sh", true],
+] as const)("ssh executor with %s, durable: %s", (shell, durable) => {
   if (missing !== null) {
     test.skip(`needs sshd: ${missing}`, () => {});
     return;
@@ -15,5 +20,7 @@ describe.each(["bash", "sh"] as const)("ssh executor with %s", (shell) => {
     stand = await openStand();
   });
   afterAll(() => stand.close());
-  executorContract(`${shell} over ssh`, { open: async (options) => stand.open({ shell, ...options }) });
+  executorContract(`${shell} over ssh${durable ? ", durable" : ""}`, {
+    open: async (options) => stand.open({ shell, durable, ...options }),
+  });
 });

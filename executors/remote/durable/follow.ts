@@ -176,7 +176,7 @@ export function follow(
 
 async function assertAlive(options: DurableOptions, directory: string, signal: AbortSignal): Promise<void> {
   const ask = () => runToEnd(options.commands, { script: ALIVE, args: [directory] }, 1024, signal);
-  const { code } = await persistently(options, AWAY_MS, ask, signal);
+  const { code } = await persistently(options, options.awayMs ?? AWAY_MS, ask, signal);
   if (code !== 0) throw new SystemFailure("What ran the script was ended by it, or with it: how it ended is not known");
 }
 
@@ -187,7 +187,7 @@ async function* persistent(
   progress: () => number,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, Followed> {
-  const { heard, failed } = patience(options, AWAY_MS, signal);
+  const { heard, failed } = patience(options, options.awayMs ?? AWAY_MS, signal);
   for (;;) {
     const before = progress();
     try {

@@ -11,6 +11,8 @@ export interface DurableOptions {
   onWeather(news: "lost" | "back"): void;
   /** Why nothing will ever come any more, or `null`: asked where a connection broke. */
   lost(signal: AbortSignal): Promise<Error | null>;
+  /** How long nothing may be heard of the place while a script runs, milliseconds. Default: five minutes. */
+  readonly awayMs?: number;
   /** After so much silence it is looked whether what runs the script still lives. */
   readonly patienceS?: number;
 }

@@ -5,8 +5,8 @@ import type { SshConnection } from "./connection.ts";
 /** One job's way to its host: one connection, and more only where the host allows too few sessions on one. */
 export interface Link {
   readonly name: string;
-  /** Fires when the job's own connection is gone. */
-  readonly lost: AbortSignal;
+  /** Why the job's own connection is gone; `null`: it is there. */
+  lost(): unknown;
   /** @throws {SystemFailure} as `SshConnection.exec` */
   exec(command: string, signal: AbortSignal, pty?: boolean): Promise<SshChannel>;
   close(): void;
@@ -15,8 +15,15 @@ export interface Link {
 /** With `MaxSessions 1`: one for the claim, one for the script, one for ending it, and one to spare. */
 const MOST_CONNECTIONS = 4;
 
-/** @param another logs in once more */
-export function createLink(first: SshConnection, another: (signal: AbortSignal) => Promise<SshConnection>): Link {
+export interface LinkOptions {
+  /** Logs in once more. */
+  readonly another: (signal: AbortSignal) => Promise<SshConnection>;
+  /** Where the job's own connection is gone, the next program is started over a new one. */
+  readonly redials: boolean;
+}
+
+export function createLink(first: SshConnection, { another, redials }: LinkOptions): Link {
+  let own = first;
   const more: SshConnection[] = [];
   let opening: Promise<void> | null = null;
   const life = new AbortController();
@@ -30,9 +37,17 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
     else more.push(connection);
   };
 
+  let dialing: Promise<void> | null = null;
+  const redial = async (): Promise<void> => {
+    const connection = await another(life.signal);
+    if (life.signal.aborted) connection.close();
+    else own = connection;
+  };
+
   /** Waits until a program has ended on any of the connections. */
   const nextTurn = async (signal: AbortSignal): Promise<void> => {
-    const either = AbortSignal.any([signal, first.lost]);
+    // Programs of a lost connection have ended, too, which begins a turn.
+    const either = redials ? signal : AbortSignal.any([signal, own.lost]);
     either.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       const onAbort = (): void => reject(either.reason);
@@ -46,12 +61,18 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
 
   return {
     name: first.name,
-    lost: first.lost,
+    lost: () => (own.lost.aborted ? own.lost.reason : null),
     exec: async (command, signal, pty = false) => {
       for (;;) {
+        if (redials && own.lost.aborted && !life.signal.aborted) {
+          dialing ??= redial().finally(() => {
+            dialing = null;
+          });
+          if ((await beforeAbort(dialing, signal)) === "aborted") throw signal.reason;
+        }
         const before = ended;
         // A second connection's end says nothing of the job; that of the first does, and `tryExec` throws it.
-        for (const connection of [first, ...more.filter((one) => !one.lost.aborted)]) {
+        for (const connection of [own, ...more.filter((one) => !one.lost.aborted)]) {
           const channel = await connection.tryExec(command, signal, pty);
           if (channel === null) continue;
           void channel.closed.then(() => {
@@ -72,7 +93,7 @@ export function createLink(first: SshConnection, another: (signal: AbortSignal) 
     },
     close: () => {
       life.abort(new Error("the link is closed"));
-      for (const connection of [first, ...more]) connection.close();
+      for (const connection of [own, ...more]) connection.close();
     },
   };
 }

@@ -118,6 +118,8 @@ export function serve(
       );
     } catch (error) {
       signal.throwIfAborted();
+      // The library says of a line that has just ended no more than that it is not connected.
+      if (line.destroyed) lose("the host hung up");
       gone.signal.throwIfAborted();
       return error instanceof Error ? error : new Error(String(error));
     }

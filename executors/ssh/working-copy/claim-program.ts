@@ -1,21 +1,6 @@
 import { IDENTITY, LOCKING } from "./lock-program.ts";
 
-/**
- * Holds a job's working copy on the far host, for as long as this program runs there.
- *
- * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
- * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job; `$9` what the names
- * of the job's directories of a slot end with, `${10}` the endings that there are. On stdin: `beat` once a minute; `bye` at the
- * end, which is answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
- * `chosen PATH` asks for a directory inside of the builds directory that the job wants its sources in, and is answered by `chosen`, or by
- * `refused` and why.
- *
- * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in (without `$9`: a slot has one job), `owner` names this
- * program (pid, its start, boot, host), `chosen` is the real path of what the job chose, so that a claim whose program is gone is void; claims of other hosts that share the
- * directory count by their heartbeat. `.lock` is a link, which is made in one step or not at all.
- * When the input ends without a farewell, the connection is gone, and nobody will stop the job: then this does it.
- */
-export const CLAIM_PROGRAM = `umask 022
+const FUNCTIONS = `umask 022
 export LC_ALL=C
 trap '' HUP
 ${LOCKING}# Shells say of a full disk what they like.
@@ -74,18 +59,97 @@ vanish() {
   mv "$base" "$base.gone.$$" 2>/dev/null || { unlock; return 0; }
   discard "$base.gone.$$" 2>/dev/null
 }
+# Another program may have taken the claim over.
+mine() {
+  owner=
+  { IFS= read -r owner <"$claim/owner"; } 2>/dev/null
+  [ "$owner" = "$me" ]
+}
+`;
 
-case $1 in
+const PLACE = `case $1 in
   /*) builds=$1 ;;
   *) [ -n "\${HOME-}" ] && [ -d "$HOME" ] || fail "the account has no home directory for its builds"
      builds=\${HOME%/}/\${1#"~/"} ;;
 esac
 base=$builds/$2
 claims=$base/.claims
-why=$(mkdir -p "$claims" 2>&1) || fail "cannot make the directory $claims: $why"
-name=\${6%%=*}
+`;
+
+/** Sets `$name`, and what `IDENTITY` sets. */
+const NAMES = `name=\${6%%=*}
 ${IDENTITY}
-lock
+`;
+
+const ANNOUNCE = `printf 'slot %s\\nroot %s\\ntmp %s\\nclaim %s\\nbuilds %s\\nnode %s\\nready\\n' "$slot" "$root" "$tmp" "$claim" "$builds" "$node"
+`;
+
+const HOLD = `word=
+while IFS= read -r word; do
+  case $word in
+    beat) touch "$claim/owner" 2>/dev/null ;;
+    "chosen "*) choose "\${word#"chosen "}" ;;
+    bye | leave) [ "\${11:-0}" = 0 ] || mine || { echo gone; exit 0; } ;;
+  esac
+  case $word in
+    bye)
+      if [ -n "$(members "$6")" ]; then echo left; continue; fi ;;
+  esac
+  case $word in
+    bye | leave)
+      why=$(discard "$tmp" 2>&1) || { rm -rf "$claim"; fail "cannot remove $tmp: $why"; }
+      rm -rf "$claim"
+      [ "$8" != ephemeral ] || (vanish) >/dev/null 2>&1
+      echo done
+      exit 0 ;;
+  esac
+done
+# Whoever dials again, or comes for a runner that is gone, takes the claim over by writing its own name into it.
+late=0
+while [ "$late" -lt "\${11:-0}" ] && mine; do
+  sleep 1
+  late=$((late + 1))
+  [ $((late % 60)) -ne 0 ] || touch "$claim/owner" 2>/dev/null
+done
+if [ "\${11:-0}" -gt 0 ]; then
+  (lock) >/dev/null 2>&1
+  mine || { unlock; exit 0; }
+  : >"$claim/ended"
+  unlock
+fi
+waited=0
+while found=$(members "$6") && [ -n "$found" ] && [ "$waited" -le $(($7 + 10)) ]; do
+  if [ "$waited" -lt "$7" ]; then
+    [ "$waited" -gt 0 ] || { kill -TERM $found; kill -CONT $found; } 2>/dev/null
+  else
+    kill -KILL $found 2>/dev/null
+  fi
+  sleep 1
+  waited=$((waited + 1))
+done
+discard "$tmp" 2>/dev/null
+rm -rf "$claim"
+[ "$8" != ephemeral ] || (vanish) >/dev/null 2>&1
+`;
+
+/**
+ * Holds a job's working copy on the far host, for as long as this program runs there.
+ *
+ * `$1` builds directory, `$2` runner id, `$3` the project's path, `$4` its other name, `$5` job key, `$6` mark of the job's
+ * processes, `$7` seconds from SIGTERM to SIGKILL, `$8` `ephemeral`: the working copy goes with the job; `$9` what the names
+ * of the job's directories of a slot end with, `${10}` the endings that there are, `${11}` for how many seconds after its input has ended
+ * without a farewell somebody may still take the claim over, by `RESUME_PROGRAM`. On stdin: `beat` once a minute; `bye` at the
+ * end, which is answered by `left` where processes of the job are left, else by `done`; `leave` does not look for any.
+ * `chosen PATH` asks for a directory inside of the builds directory that the job wants its sources in, and is answered by `chosen`, or by
+ * `refused` and why.
+ *
+ * Below `<builds>/<runner id>/.claims` each running job has a directory: `root` is the checkout it works in (without `$9`: a slot has one job), `owner` names this
+ * program (pid, its start, boot, host), `chosen` is the real path of what the job chose, so that a claim whose program is gone is void; claims of other hosts that share the
+ * directory count by their heartbeat. `.lock` is a link, which is made in one step or not at all.
+ * When the input ends without a farewell and nobody has taken the claim over in time, nobody will stop the job: then this does it.
+ */
+export const CLAIM_PROGRAM = `${FUNCTIONS}${PLACE}why=$(mkdir -p "$claims" 2>&1) || fail "cannot make the directory $claims: $why"
+${NAMES}lock
 live=
 for dir in "$claims"/*/; do
   dir=\${dir%/}
@@ -138,39 +202,37 @@ why=$({ discard "$tmp" && mkdir -p "\${tmp%/*}" "\${root%/*}" && mkdir -m 700 "$
   rm -rf "$claim"
   fail "cannot make the directory $tmp: $why$(full "$claims")"
 }
-printf 'slot %s\\nroot %s\\ntmp %s\\nbuilds %s\\nnode %s\\nready\\n' "$slot" "$root" "$tmp" "$builds" "$node"
+${ANNOUNCE}
+${HOLD}`;
 
-word=
-while IFS= read -r word; do
-  case $word in
-    beat) touch "$claim/owner" 2>/dev/null ;;
-    "chosen "*) choose "\${word#"chosen "}" ;;
-    bye)
-      if [ -n "$(members "$6")" ]; then echo left; continue; fi ;;
-  esac
-  case $word in
-    bye | leave)
-      why=$(discard "$tmp" 2>&1) || { rm -rf "$claim"; fail "cannot remove $tmp: $why"; }
-      rm -rf "$claim"
-      [ "$8" != ephemeral ] || (vanish) >/dev/null 2>&1
-      echo done
-      exit 0 ;;
-  esac
+/**
+ * Takes over the claim of the job `$5`, whose connection or runner is gone, and holds it as `CLAIM_PROGRAM` does, with the same arguments
+ * (`$3`, `$4` and `${10}` mean nothing). Prints `gone` where there is none any more: it was let go, was ended for want of anybody who
+ * came for it, or the host was restarted.
+ */
+export const RESUME_PROGRAM = `${FUNCTIONS}${PLACE}${NAMES}[ -d "$claims" ] || { echo gone; exit 0; }
+of_this_boot() { [ "$3" = "$boot" ] && [ "$4" = "$node" ]; }
+lock
+claim=
+for each in "$claims/$5".*; do
+  [ -d "$each" ] && [ ! -e "$each/ended" ] || continue
+  owner=
+  { IFS= read -r owner <"$each/owner"; } 2>/dev/null
+  of_this_boot $owner && claim=$each
 done
-waited=0
-while found=$(members "$6") && [ -n "$found" ] && [ "$waited" -le $(($7 + 10)) ]; do
-  if [ "$waited" -lt "$7" ]; then
-    [ "$waited" -gt 0 ] || { kill -TERM $found; kill -CONT $found; } 2>/dev/null
-  else
-    kill -KILL $found 2>/dev/null
-  fi
-  sleep 1
-  waited=$((waited + 1))
-done
-discard "$tmp" 2>/dev/null
-rm -rf "$claim"
-[ "$8" != ephemeral ] || (vanish) >/dev/null 2>&1
-`;
+[ -n "$claim" ] || { unlock; echo gone; exit 0; }
+place=
+tmp=
+{ IFS= read -r place <"$claim/root"; IFS= read -r tmp <"$claim/tmp"; } 2>/dev/null
+why=$({ printf '%s\\n' "$me" >"$claim/owner.new" && mv "$claim/owner.new" "$claim/owner"; } 2>&1) || {
+  unlock
+  fail "cannot take over the working copy in $claims: $why$(full "$claims")"
+}
+unlock
+slot=\${place%%/*}
+root=$base/$slot$9/\${place#*/}
+${ANNOUNCE}
+${HOLD}`;
 
 /**
  * Removes what a dead job has left besides its processes. `$1` builds directory, `$2` runner id, `$3` job key, `$4` `ephemeral`:

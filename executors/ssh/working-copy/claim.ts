@@ -4,14 +4,13 @@ import { describeError, SystemFailure } from "../../../src/errors.ts";
 import type { Trust } from "../../../src/job/job.ts";
 import { slotName, slotNames } from "../../common/slot-name.ts";
 import type { RemoteCommands } from "../../remote/index.ts";
-import { CLAIM_PROGRAM } from "./claim-program.ts";
+import { CLAIM_PROGRAM, RESUME_PROGRAM } from "./claim-program.ts";
 
-interface ClaimRequest {
+/** Whose claim it is. */
+export interface ClaimOwner {
   /** As configured: absolute there, or relative to the account's home. */
   readonly buildsDir: string;
   readonly runnerId: string;
-  readonly projectPath: string;
-  readonly projectId: string;
   readonly trust: Trust;
   readonly jobKey: string;
   /** `jobMark(jobKey)` */
@@ -21,6 +20,13 @@ interface ClaimRequest {
   readonly ephemeral: boolean;
   /** For messages. */
   readonly host: string;
+  /** How long it may be taken over once its connection is gone, until the host ends the job; 0: not at all. */
+  readonly leaseMs: number;
+}
+
+interface ClaimRequest extends ClaimOwner {
+  readonly projectPath: string;
+  readonly projectId: string;
 }
 
 /** A job's claim on a working copy of the far host; nobody else works there until it is released. */
@@ -28,6 +34,8 @@ export interface Claim {
   readonly slot: number;
   readonly root: string;
   readonly tmpDir: string;
+  /** For the runner's own files, which a job does not clean up with its temporary ones; it goes with the claim. */
+  readonly ownDir: string;
   /** Absolute. */
   readonly buildsDir: string;
   /** What the far host calls itself. */
@@ -47,6 +55,12 @@ export interface Claim {
   release(evenIfLeft: boolean, signal: AbortSignal): Promise<"released" | "left" | "gone">;
 }
 
+/** A claim as one program holds it. */
+export interface HeldClaim extends Claim {
+  /** Resolves when the program has ended, or the connection to it. */
+  readonly over: Promise<void>;
+}
+
 const BEAT_MS = 60_000;
 const MOST_ANSWER_BYTES = 64 * 1024;
 /** Lines that the program may print until it is ready; six are usual. */
@@ -57,33 +71,65 @@ export async function claimWorkingCopy(
   commands: RemoteCommands,
   request: ClaimRequest,
   signal: AbortSignal,
-): Promise<Claim> {
-  const { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host } = request;
+): Promise<HeldClaim> {
+  const { projectPath, projectId, host } = request;
+  const place = [bytesOf(projectPath), bytesOf(`project-${basename(projectId)}`)] as const;
+  const held = await hold(commands, { script: CLAIM_PROGRAM, place, owner: request }, signal);
+  if (held === null) throw refusal(host, "its answer makes no sense");
+  return held;
+}
+
+/**
+ * Takes over a claim whose connection, or whose runner, is gone.
+ * @returns `null`: nobody has one any more, and what worked by it was ended
+ * @throws {SystemFailure} nobody can tell
+ */
+export async function resumeClaim(
+  commands: RemoteCommands,
+  owner: ClaimOwner,
+  signal: AbortSignal,
+): Promise<HeldClaim | null> {
+  return await hold(commands, { script: RESUME_PROGRAM, place: ["", ""], owner }, signal);
+}
+
+interface Holding {
+  readonly script: string;
+  /** The project's path, and its other name. */
+  readonly place: readonly [string, string];
+  readonly owner: ClaimOwner;
+}
+
+async function hold(
+  commands: RemoteCommands,
+  { script, place, owner }: Holding,
+  signal: AbortSignal,
+): Promise<HeldClaim | null> {
+  const { buildsDir, runnerId, trust, jobKey, mark, killGraceMs, ephemeral, leaseMs, host } = owner;
   const input = new PassThrough();
   const life = new AbortController();
   const onAbort = (): void => life.abort(signal.reason);
   signal.throwIfAborted();
   signal.addEventListener("abort", onAbort, { once: true });
-  const bytes = (text: string): string => Buffer.from(text).toString("latin1");
   const args = [
-    bytes(buildsDir),
+    bytesOf(buildsDir),
     runnerId,
-    bytes(projectPath),
-    bytes(`project-${basename(projectId)}`),
+    ...place,
     jobKey,
     mark,
     String(Math.ceil(killGraceMs / 1000)),
     ephemeral ? "ephemeral" : "",
     slotName("", trust),
     slotNames("").join(" "),
+    String(Math.ceil(leaseMs / 1000)),
   ];
   try {
-    const running = await commands.start({ script: CLAIM_PROGRAM, args, stdin: input }, life.signal);
+    const running = await commands.start({ script, args, stdin: input }, life.signal);
     const lines = readLines(running.stdout);
     const said = new Map<string, string>();
     for (let read = 0; ; read++) {
       const line = await lines.next();
       if (line === "ready") break;
+      if (line === "gone") return null;
       if (read === MOST_LINES) throw refusal(host, "its answer makes no sense");
       if (line === null) {
         const { stderr } = await running.exit;
@@ -93,12 +139,19 @@ export async function claimWorkingCopy(
       said.set(line.slice(0, blank), line.slice(blank + 1));
     }
     const slot = Number(said.get("slot"));
-    const [root, tmpDir, builds] = [said.get("root"), said.get("tmp"), said.get("builds")];
-    if (!Number.isSafeInteger(slot) || !root?.startsWith("/") || !tmpDir?.startsWith("/") || !builds?.startsWith("/")) {
+    const [root, tmpDir, ownDir, builds] = ["root", "tmp", "claim", "builds"].map((name) => said.get(name));
+    if (
+      !Number.isSafeInteger(slot) ||
+      !(root?.startsWith("/") && tmpDir?.startsWith("/") && ownDir?.startsWith("/") && builds?.startsWith("/"))
+    ) {
       throw refusal(host, "its answer makes no sense");
     }
     const beat = setInterval(() => input.write("beat\n"), BEAT_MS);
-    void running.exit.catch(() => {}).finally(() => clearInterval(beat));
+    const over = running.exit.then(
+      () => {},
+      () => {},
+    );
+    void over.finally(() => clearInterval(beat));
     /** Has the program hear a word, and answer. */
     const ask = async <Answer>(word: string, until: AbortSignal, answered: () => Promise<Answer>): Promise<Answer> => {
       const stop = (): void => life.abort(until.reason);
@@ -112,9 +165,11 @@ export async function claimWorkingCopy(
       }
     };
     return {
+      over,
       slot,
       root,
       tmpDir,
+      ownDir,
       buildsDir: builds,
       node: said.get("node") || host,
       choose: (path, until) =>
@@ -145,6 +200,10 @@ export async function claimWorkingCopy(
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
+}
+
+function bytesOf(text: string): string {
+  return Buffer.from(text).toString("latin1");
 }
 
 function refusal(host: string, why: string): SystemFailure {

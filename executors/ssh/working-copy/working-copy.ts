@@ -1,19 +1,22 @@
 import { SystemFailure } from "../../../src/errors.ts";
 import type { ExecutorDeps } from "../../../src/executor/deps.ts";
-import type { PrepareRequest } from "../../../src/executor/prepare.ts";
+import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never } from "../../../src/time.ts";
-import { jobMark, probeTools } from "../../remote/index.ts";
+import { jobMark, probeTools, type RemoteCommands } from "../../remote/index.ts";
 import { sshCommands } from "../connection/commands.ts";
 import type { Link } from "../connection/link.ts";
 import type { SshEnvironmentOptions } from "../environment.ts";
-import { type Claim, claimWorkingCopy } from "./claim.ts";
+import { canLast } from "./can-last.ts";
+import { type Claim, type ClaimOwner, claimWorkingCopy, type HeldClaim, resumeClaim } from "./claim.ts";
+import { keepClaim, type LastingClaim } from "./lasting-claim.ts";
 import { withProfile } from "./profile.ts";
 
 /** Relative to the account's home. */
 export const DEFAULT_BUILDS_DIR = "builds";
 
 const RELEASE_MS = 10_000;
+const DEFAULT_LEASE_MS = 600_000;
 
 export interface WorkingCopyOptions {
   readonly link: Link;
@@ -24,37 +27,114 @@ export interface WorkingCopyOptions {
   readonly host: string;
   /** Says what has no such shell, and what to do about it: `far.example has no bash. Install it there`. */
   readonly without: (shell: ShellName) => string;
+  /** Told why the job ends with its connection, where it should not. */
+  readonly notes: Pick<Notes, "print">;
   /** The job has it, before it may choose another directory for its sources. */
   readonly onClaimed?: (claim: Claim) => void;
 }
+
+/** What a job has at its host, besides what only its executor knows. */
+type Opened = Omit<SshEnvironmentOptions, "cleanUp" | "location" | "keepsFiles">;
 
 /**
  * A working copy that is the job's, and what its account has to work with.
  * @throws {SystemFailure} it cannot be had, or the operator wants a shell that is not there
  */
 export async function openWorkingCopy(
-  { link, deps, request, ephemeral, host, without, onClaimed }: WorkingCopyOptions,
+  { link, deps, request, ephemeral, host, without, onClaimed, notes }: WorkingCopyOptions,
   signal: AbortSignal,
-): Promise<Omit<SshEnvironmentOptions, "cleanUp" | "location" | "keepsFiles">> {
-  const { log, entry } = deps;
-  const { killLeftovers, killGraceMs, buildsDir = DEFAULT_BUILDS_DIR } = entry;
+): Promise<Opened> {
+  const { entry } = deps;
   const { job, jobKey, runnerId, projectPath, trust } = request;
   const commands = sshCommands(link);
-  const mark = jobMark(jobKey);
-  const { projectId } = job;
-  const wanted = { buildsDir, runnerId, projectPath, projectId, trust, jobKey, mark, killGraceMs, ephemeral, host };
-  const claimed = await claimWorkingCopy(commands, wanted, signal);
-  onClaimed?.(claimed);
-  const claim = await inChosenRoot(claimed, request, signal);
+  const lasts = entry.durable === true && !ephemeral && (await canLast(commands, host, notes, signal));
+  const leaseMs = lasts ? leaseOf(deps) : 0;
+  const owner = ownerOf(deps, { jobKey, runnerId, trust, host, ephemeral, leaseMs });
+  const held = await claimWorkingCopy(commands, { ...owner, projectPath, projectId: job.projectId }, signal);
+  const kept = lasts ? keeping(commands, held, owner) : null;
+  onClaimed?.(held);
+  try {
+    const claim = await inChosenRoot(kept ?? held, request, signal);
+    return await equipped({ link, commands, deps, claim, kept, owner, without, shell: entry.shell }, signal);
+  } catch (error) {
+    kept?.close();
+    throw error;
+  }
+}
+
+/** A working copy as an earlier process of the runner has left it. */
+export interface LeftCopy extends Pick<WorkingCopyOptions, "link" | "deps" | "host" | "without"> {
+  readonly request: Pick<PrepareRequest, "jobKey" | "runnerId" | "trust">;
+  /** Where the job's sources are. */
+  readonly root: string;
+  readonly shell: ShellName;
+}
+
+/**
+ * Goes on with a job's working copy; scripts that run in it are not touched.
+ * @throws {SystemFailure} it is not the job's any more
+ */
+export async function resumeWorkingCopy(
+  { link, deps, request, host, without, root, shell }: LeftCopy,
+  signal: AbortSignal,
+): Promise<Opened> {
+  const commands = sshCommands(link);
+  const owner = ownerOf(deps, { ...request, host, ephemeral: false, leaseMs: leaseOf(deps) });
+  const held = await resumeClaim(commands, owner, signal);
+  if (held === null)
+    throw new SystemFailure(`the job is gone on ${host}: it was ended there, or the host was restarted`);
+  const kept = keeping(commands, held, owner);
+  try {
+    return await equipped({ link, commands, deps, claim: { ...kept, root }, kept, owner, without, shell }, signal);
+  } catch (error) {
+    kept.close();
+    throw error;
+  }
+}
+
+function leaseOf({ entry }: ExecutorDeps): number {
+  return entry.resumeTimeoutMs ?? DEFAULT_LEASE_MS;
+}
+
+function ownerOf(
+  { entry }: ExecutorDeps,
+  whose: Pick<ClaimOwner, "jobKey" | "runnerId" | "trust" | "host" | "ephemeral" | "leaseMs">,
+): ClaimOwner {
+  const { killGraceMs, buildsDir = DEFAULT_BUILDS_DIR } = entry;
+  return { ...whose, mark: jobMark(whose.jobKey), killGraceMs, buildsDir };
+}
+
+function keeping(commands: RemoteCommands, held: HeldClaim, owner: ClaimOwner): LastingClaim {
+  const { leaseMs, host } = owner;
+  return keepClaim(held, { again: (signal) => resumeClaim(commands, owner, signal), leaseMs, host });
+}
+
+interface Equipping extends Pick<WorkingCopyOptions, "link" | "deps" | "without"> {
+  readonly commands: RemoteCommands;
+  readonly claim: Claim;
+  readonly kept: LastingClaim | null;
+  readonly owner: ClaimOwner;
+  readonly shell: ShellName | undefined;
+}
+
+/** Finds out what the account has to work with. */
+async function equipped(
+  { link, commands, deps, claim, kept, owner, without, shell: wanted }: Equipping,
+  signal: AbortSignal,
+): Promise<Opened> {
+  const { log, entry } = deps;
+  const { mark, leaseMs } = owner;
   // PowerShell reads no profiles: those of the account are for its sh or bash.
-  const login = entry.shell === "pwsh" ? undefined : entry.shell;
+  const login = wanted === "pwsh" ? undefined : wanted;
   const profiled = await withProfile(commands, { tmpDir: claim.tmpDir, shell: login, mark }, signal);
   const tools = await probeTools(profiled, signal);
-  const shell = entry.shell ?? (tools.bash === null ? "sh" : "bash");
+  const shell = wanted ?? (tools.bash === null ? "sh" : "bash");
   if ((shell === "bash" && tools.bash === null) || (shell === "pwsh" && !tools.programs.has(shell))) {
     throw new SystemFailure(`${without(shell)}, or set shell = "sh"`, { reason: "runner_configuration_error" });
   }
-  return { link, commands, profiled, tools, claim, shell, mark, killLeftovers, killGraceMs, log };
+  const { killLeftovers, killGraceMs } = entry;
+  const lasting = kept === null ? null : { claim: kept, leaseMs };
+  return { link, commands, profiled, tools, claim, lasting, shell, mark, killLeftovers, killGraceMs, log };
 }
 
 /**

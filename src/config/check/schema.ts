@@ -277,6 +277,7 @@ export const runnerSchema = z.object({
   inherit_environment: z.array(text).default([]),
   kill_leftovers: z.boolean().default(true),
   durable: z.boolean().optional(),
+  resume_timeout: duration(600_000),
   cache_max_size: size.optional(),
   cache: cacheSchema.optional(),
   artifact: z

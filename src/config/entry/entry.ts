@@ -134,7 +134,9 @@ export async function readEntry(
     shell: settings.shell,
     killLeftovers: settings.kill_leftovers,
     killGraceMs: around.killGraceMs,
-    ...(definition.canOutlive !== undefined && (asked ?? definition.canOutlive === "unasked") ? { durable: true } : {}),
+    ...(definition.canOutlive !== undefined && (asked ?? definition.canOutlive === "unasked")
+      ? { durable: true, resumeTimeoutMs: settings.resume_timeout }
+      : {}),
     ...(definition.makesMachines === true
       ? { machines: { runnerId: id, shortTokens: shortTokens(token), limit: settings.limit } }
       : {}),

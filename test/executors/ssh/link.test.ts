@@ -23,10 +23,11 @@ test.skipIf(sshdMissing() !== null)(
     });
     const settings = sshSettings(table, { workingDirectory: sshd.dir, environment: {} });
     const gate = Promise.withResolvers<void>();
-    const link = createLink(await connectSsh(settings, { log }, never), async (signal) => {
+    const another = async (signal: AbortSignal) => {
       await gate.promise;
       return await connectSsh(settings, { log }, signal);
-    });
+    };
+    const link = createLink(await connectSsh(settings, { log }, never), { another, redials: false });
     onTestFinished(() => link.close());
     const first = await link.exec("exec cat", never);
     const stop = new AbortController();
