@@ -73,3 +73,6 @@ export const service = z
       variables: ("environment" in given ? given.environment : undefined) ?? [],
     }),
   );
+
+/** Names and globs of variables of `environment`; absent: those that sound like a password. */
+export const servicesEnvironmentExclude = z.array(z.string().min(1, "is empty. Remove it, or write a name")).optional();

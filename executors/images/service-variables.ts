@@ -1,5 +1,5 @@
 import { ScriptFailure } from "../../src/errors.ts";
-import type { OpenVariable, PreparedVariables } from "../../src/executor/prepare.ts";
+import type { Notes, OpenVariable, PreparedVariables } from "../../src/executor/prepare.ts";
 import { globExpression } from "./name-glob.ts";
 import type { WantedService } from "./wanted.ts";
 
@@ -17,6 +17,27 @@ export function withheldBy(patterns: readonly string[] | undefined): Withheld {
   if (patterns === undefined) return withheldByName;
   const expressions = patterns.map((pattern) => new RegExp(globExpression(pattern), "is"));
   return ({ ofOperator, key }) => ofOperator && expressions.some((expression) => expression.test(key));
+}
+
+/** How many names of variables a line of the trace has. */
+const MOST_NAMED = 20;
+
+/** What a job's services do not get of the entry's `environment`, which a job with services is told. */
+export function withheldFrom(
+  { open }: Pick<PreparedVariables, "open">,
+  {
+    patterns,
+    services,
+    notes,
+  }: { patterns: readonly string[] | undefined; services: number; notes: Pick<Notes, "print"> },
+): Withheld {
+  const withheld = withheldBy(patterns);
+  const left = services === 0 ? [] : open.filter(withheld).map(({ key }) => key);
+  if (left.length > 0) {
+    const names = left.slice(0, MOST_NAMED).join(", ") + (left.length > MOST_NAMED ? ", …" : "");
+    notes.print(`Services do not get ${names} of the runner's environment (services_environment_exclude)`);
+  }
+  return withheld;
 }
 
 /**

@@ -413,14 +413,15 @@ describe("keys of [runners.kubernetes]", () => {
   });
 
   /** The pod as the API server has stored it, for a job that waits for it in vain. */
-  const storedPod = async (table: Readonly<Record<string, unknown>>, job: Partial<Job> = {}): Promise<Json> => {
+  const storedPod = async (
+    table: Readonly<Record<string, unknown>>,
+    job: Partial<Job> = {},
+    environment: Parameters<typeof requestOf>[1] = [],
+  ): Promise<Json> => {
     const executor = stand.open({}, { image: undefined, helper_image: undefined, pull_policy: "", ...table });
     const over = new AbortController();
-    const request = requestOf({
-      image: null,
-      ...job,
-      variables: [plainVariable("CI_X", "expanded"), ...(job.variables ?? [])],
-    });
+    const variables = [plainVariable("CI_X", "expanded"), ...(job.variables ?? [])];
+    const request = requestOf({ image: null, ...job, variables }, environment);
     const notes = new Sink();
     const preparing = executor.prepare(request, notes, over.signal).then(() => null);
     onTestFinished(async () => {
@@ -524,6 +525,29 @@ describe("keys of [runners.kubernetes]", () => {
     ]);
   });
 
+  test.each([
+    [undefined, { A_TOKEN: undefined, http_proxy: "http://proxy" }],
+    [["HTTP_*"], { A_TOKEN: "tell-nobody", http_proxy: undefined }],
+    [[], { A_TOKEN: "tell-nobody", http_proxy: "http://proxy" }],
+  ])("services_environment_exclude = %j", { timeout: 60_000 }, async (exclude, expected) => {
+    const pod = await storedPod(
+      {
+        scheduler_name: NOBODY,
+        image: "alloy.test/i",
+        services: ["alloy.test/s"],
+        services_environment_exclude: exclude,
+      },
+      {},
+      [
+        { key: "A_TOKEN", value: "tell-nobody" },
+        { key: "http_proxy", value: "http://proxy" },
+      ],
+    );
+    const { env } = service(pod);
+    const given = (name: string): unknown => env.find((one: Json) => one.name === name)?.value;
+    expect({ A_TOKEN: given("A_TOKEN"), http_proxy: given("http_proxy") }).toEqual(expected);
+  });
+
   const refused: readonly (readonly [string, Readonly<Record<string, unknown>>, Partial<Job>, RegExp])[] = [
     [
       "user 0 that nobody allowed",
@@ -584,7 +608,7 @@ describe("keys of [runners.kubernetes]", () => {
       .parse(
         `host context cert_file key_file ca_file bearer_token retry_limit retry_backoff_max retry_limits namespace namespace_per_job
         helper_image_autoset_arch_and_os poll_interval poll_timeout cleanup_resources_timeout print_pod_warning_events
-        wait_for_services_timeout`,
+        wait_for_services_timeout services_environment_exclude`,
       );
     const unseen = Object.keys(tableShape).filter(
       (key) => !here.has(key) && !chosen.test(key) && !elsewhere.includes(key),

@@ -3,15 +3,18 @@ import type { Image, Job, Service, Variable } from "../../src/job/job.ts";
 import { preparedVariables, setUp } from "../../src/job/plan/set-up.ts";
 import { sampleRequest } from "../support/executor-kit.ts";
 
-/** A job to prepare in a pod, whose variables are expanded as the runner does it. */
-export function requestOf(parts: Partial<Job>): PrepareRequest & { readonly notes: Note[] } {
+/** A job to prepare in a pod, for a runner with this `environment`, whose variables are expanded as the runner does it. */
+export function requestOf(
+  parts: Partial<Job>,
+  environment: readonly { readonly key: string; readonly value: string }[] = [],
+): PrepareRequest & { readonly notes: Note[] } {
   const request = sampleRequest();
   const job = { ...request.job, ...parts };
   const identity = { version: "1", revision: "r", architecture: "linux/amd64" };
   const features = { variables: true, image: true, services: true, shared: false };
   const sources = {
     job,
-    runner: { environment: [], shortToken: "", debugTraceDisabled: false, featureFlags: {} },
+    runner: { environment, shortToken: "", debugTraceDisabled: false, featureFlags: {} },
     identity,
     executor: { features },
     concurrentId: 0,

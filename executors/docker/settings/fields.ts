@@ -13,7 +13,7 @@ import {
   type Ulimit,
 } from "./values.ts";
 
-export { policies, service } from "../../images/fields.ts";
+export { policies, service, servicesEnvironmentExclude } from "../../images/fields.ts";
 export { natural, optionalText, table, text, texts };
 
 /** How to reach the daemon. */

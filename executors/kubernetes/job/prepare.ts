@@ -5,7 +5,7 @@ import type { Notes, PrepareRequest } from "../../../src/executor/prepare.ts";
 import { all } from "../../../src/time.ts";
 import { PUBLIC_HELPER } from "../../images/public-helper.ts";
 import { nameServices } from "../../images/service-names.ts";
-import { serviceVariables } from "../../images/service-variables.ts";
+import { serviceVariables, withheldFrom } from "../../images/service-variables.ts";
 import { wantedImages } from "../../images/wanted.ts";
 import { mountsOf, patchesOf } from "../pod/from-settings.ts";
 import { isReserved, type Owner, uniqueName } from "../pod/labels.ts";
@@ -99,12 +99,17 @@ export async function prepareJob(options: PrepareOptions, notes: Notes, signal: 
   });
   const variables = request.openVariables({ ...places, projectSlot: slot });
   const containerOf = containerNames(naming.services);
+  const withheld = withheldFrom(variables, {
+    patterns: settings.servicesEnvironmentExclude,
+    services: naming.services.length,
+    notes,
+  });
   const services = naming.services.flatMap(({ index, names }, place): PodService[] => {
     const service = wanted.services[index];
     const container = containerOf[place];
     if (service === undefined || container === undefined) return [];
     const user = serviceUsers[index]?.user ?? null;
-    const env = serviceVariables(variables, service.variables);
+    const env = serviceVariables(variables, service.variables, withheld);
     return [{ wanted: { ...service, user }, names, container, pull: undefined, env }];
   });
   const helperName = request.expandSettled(settings.helperImage ?? PUBLIC_HELPER);

@@ -30,6 +30,12 @@ const rows: readonly Row[] = [
   ["helper-memory-request", "helper_memory_request", "text", "the same for the helper container"],
   ["allowed-images", "allowed_images", "list", "pattern of images that jobs may name; may be repeated"],
   ["allowed-services", "allowed_services", "list", "pattern of services that jobs may name; may be repeated"],
+  [
+    "services-environment-exclude",
+    "services_environment_exclude",
+    "list",
+    "name or glob of variables of environment that services do not get; may be repeated",
+  ],
   ["pull-policy", "pull_policy", "list", "always, if-not-present, never; several are tried in turn"],
   ["allowed-pull-policies", "allowed_pull_policies", "list", "what jobs may choose"],
   ["node-selector", "node_selector", "table", "label of nodes, key:value; may be repeated"],

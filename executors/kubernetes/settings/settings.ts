@@ -51,6 +51,7 @@ export const kubernetesTable = z
     allowedUsers: given.allowed_users,
     allowedGroups: given.allowed_groups,
     services: given.services,
+    servicesEnvironmentExclude: given.services_environment_exclude,
     /** `null`: services are not waited for. */
     waitForServicesMs: given.wait_for_services_timeout < 0 ? null : (given.wait_for_services_timeout || 30) * 1000,
 

@@ -1,5 +1,13 @@
 import { z } from "zod";
-import { natural, optionalText, policies, service, table, texts } from "../../images/fields.ts";
+import {
+  natural,
+  optionalText,
+  policies,
+  service,
+  servicesEnvironmentExclude,
+  table,
+  texts,
+} from "../../images/fields.ts";
 import { affinity } from "./affinity.ts";
 import {
   dnsLabel,
@@ -150,6 +158,7 @@ export const tableShape = {
   dns_policy: words(["None", "Default", "ClusterFirst", "ClusterFirstWithHostNet"]),
   dns_config: dnsConfig,
   services: z.array(service).default([]),
+  services_environment_exclude: servicesEnvironmentExclude,
   wait_for_services_timeout: z.number().int().default(30),
   container_lifecycle: lifecycle,
   pod_spec: podSpec,

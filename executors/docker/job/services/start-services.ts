@@ -1,7 +1,7 @@
 import type { ContainerCreateOptions } from "dockerode";
 import { all } from "../../../../src/time.ts";
 import { matchesAny } from "../../../images/allowed.ts";
-import { serviceVariables, withheldBy } from "../../../images/service-variables.ts";
+import { serviceVariables, withheldFrom } from "../../../images/service-variables.ts";
 import type { WantedService } from "../../../images/wanted.ts";
 import { inlineProfiles, serviceContainer } from "../../container/container-config.ts";
 import type { Engine } from "../../engine/engine.ts";
@@ -11,9 +11,6 @@ import type { JobNetwork } from "../network/network.ts";
 import { common, nameOf, type Scene } from "../scene.ts";
 import type { JobVolumes } from "../volumes.ts";
 import { addressOf, type RunningService, startService } from "./services.ts";
-
-/** More names say nothing new. */
-const MOST_NAMED = 20;
 
 /** Start all services at once. */
 export async function startServices(
@@ -25,12 +22,11 @@ export async function startServices(
 ): Promise<readonly RunningService[]> {
   const { engine, settings, wanted, notes } = scene;
   const securityOpt = settings.servicesSecurityOpt.length > 0 ? await inlineProfiles(settings.servicesSecurityOpt) : [];
-  const withheld = withheldBy(settings.servicesEnvironmentExclude);
-  const left = wanted.services.length === 0 ? [] : scene.variables.open.filter(withheld).map(({ key }) => key);
-  if (left.length > 0) {
-    const names = left.slice(0, MOST_NAMED).join(", ") + (left.length > MOST_NAMED ? ", …" : "");
-    notes.print(`Services do not get ${names} of the runner's environment (services_environment_exclude)`);
-  }
+  const withheld = withheldFrom(scene.variables, {
+    patterns: settings.servicesEnvironmentExclude,
+    services: wanted.services.length,
+    notes,
+  });
   const start = async (service: WantedService, names: readonly string[]): Promise<RunningService> => {
     const image = await scene.obtain(service, signal);
     const devices = Object.entries(settings.servicesDevices)
