@@ -61,6 +61,8 @@ describe("polling", () => {
     const delivered = Promise.withResolvers<DeliveryResult>();
     const { supervisor, board } = supervised(async () => {}, {
       handleJob: async () => ({ outcome: { result: "success" }, delivered: delivered.promise }),
+      // On a slow machine an answer may come as late as one to a held request.
+      timing: { ...quickTiming, heldMs: farMs },
     });
     supervisor.apply(configOf([entryOf(coordinator.url, "a")], { checkIntervalMs: farMs }));
     await coordinator.until(() => coordinator.asked.length === 2);

@@ -2,7 +2,7 @@ import type { Writable } from "node:stream";
 import { handsOver, SystemFailure } from "../../../src/errors.ts";
 import type { Environment, Exit, JobLocation, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
 import type { Note, Notes } from "../../../src/executor/prepare.ts";
-import type { Argv, ShellName } from "../../../src/shell.ts";
+import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause } from "../../../src/time.ts";
 import { gitTrust } from "../../common/git-trust.ts";
 import { notesOn } from "../../common/notes.ts";
@@ -12,38 +12,16 @@ import {
   durableCommands,
   jobMark,
   openRemoteTerminal,
-  type RemoteCommands,
-  type RemotePty,
-  type RemoteTools,
   remoteFiles,
   runRemoteScript,
   runToEnd,
 } from "../../remote/index.ts";
 import type { Places } from "../pod/places.ts";
 import { TABLE } from "../settings/settings.ts";
+import { areApart, type JobContainer } from "./containers/job-container.ts";
 import { GIVE_AWAY, OOM_COUNT } from "./containers/places-program.ts";
 import { OutOfMemory } from "./failures.ts";
-import type { KnownContainer } from "./handle.ts";
 import { createPodMeter } from "./usage.ts";
-
-/** A container that runs, as scripts and file work use it. */
-export interface JobContainer {
-  /** `build`, `helper` */
-  readonly name: string;
-  readonly image: string;
-  readonly tools: RemoteTools;
-  readonly commands: RemoteCommands;
-  /** Starts a program there on a pseudo-terminal. */
-  openPty(argv: Argv, signal: AbortSignal): Promise<RemotePty>;
-  /** The limit that the job or the entry sets; empty where neither does. */
-  readonly memoryLimit: string;
-  /** Why nothing more can run in it, or `null`. */
-  lost(signal: AbortSignal): Promise<Error | null>;
-  /** Resolves with the reason once nothing more can run in it. */
-  whenLost(signal: AbortSignal): Promise<Error>;
-  /** By which a later process opens it again. */
-  readonly known: KnownContainer;
-}
 
 export interface EnvironmentOptions {
   readonly jobKey: string;
@@ -71,11 +49,6 @@ const STUCK_MS = 30_000;
 const LOOK_MS = 20_000;
 /** Time in which output is still read after a container has ended. */
 const LAST_OUTPUT_MS = 5000;
-
-/** Whether neither of two containers may give its files to the other's user: a common group lets both change them. */
-export function areApart(build: JobContainer, helper: JobContainer): boolean {
-  return helper !== build && helper.tools.uid > 0 && helper.tools.uid !== build.tools.uid;
-}
 
 /** Has a program's files be its group's, too. */
 const FOR_GROUP: readonly string[] = ["sh", "-c", 'umask 002; exec "$@"', "alloy-runner"];

@@ -2,10 +2,10 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Note } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
-import { storedTools, storeTools } from "../../remote/index.ts";
+import { storeTools } from "../../remote/index.ts";
 import type { Owner } from "../pod/labels.ts";
 import type { Places } from "../pod/places.ts";
-import type { JobContainer } from "./environment.ts";
+import { type JobContainer, knownContainer } from "./containers/job-container.ts";
 
 /** How a later process of the runner finds a job's pod again, in which the job goes on meanwhile. */
 
@@ -23,14 +23,6 @@ const asText = <T extends z.ZodType>(schema: T) =>
     })
     .pipe(schema);
 
-const container = z.strictObject({
-  image: z.string(),
-  memoryLimit: z.string(),
-  tools: storedTools,
-  hasHome: z.boolean(),
-  hasEntrypoint: z.boolean(),
-});
-
 const handleSchema = z.strictObject({
   kind: z.literal("kubernetes-job"),
   server: z.string(),
@@ -46,15 +38,14 @@ const handleSchema = z.strictObject({
   places: asText(
     z.strictObject({ buildsDir: z.string(), root: z.string(), tmpDir: z.string(), scriptsDir: z.string() }),
   ),
-  build: asText(container),
+  build: asText(knownContainer),
   /** `null`: the build container does its work. */
-  helper: asText(container).nullable(),
+  helper: asText(knownContainer).nullable(),
   services: asText(z.array(z.strictObject({ name: z.string(), container: z.string() }))),
   /** What services print is in the trace. */
   debugServices: z.boolean(),
 });
 export type Handle = z.output<typeof handleSchema>;
-export type KnownContainer = z.output<typeof container>;
 
 export interface Prepared {
   readonly server: string;

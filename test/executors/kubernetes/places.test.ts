@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { makePlaces } from "../../../executors/kubernetes/job/containers/containers.ts";
-import type { JobContainer } from "../../../executors/kubernetes/job/environment.ts";
+import type { JobContainer } from "../../../executors/kubernetes/job/containers/job-container.ts";
 import type { Places } from "../../../executors/kubernetes/pod/places.ts";
 import { probeTools } from "../../../executors/remote/index.ts";
 import { never } from "../../../src/time.ts";

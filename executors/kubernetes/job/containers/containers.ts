@@ -8,10 +8,9 @@ import { ENTRYPOINT_FILE } from "../../pod/idle.ts";
 import type { Places } from "../../pod/places.ts";
 import type { Chosen } from "../../settings/overwrites.ts";
 import { type KubernetesSettings, TABLE } from "../../settings/settings.ts";
-import { areApart, type JobContainer } from "../environment.ts";
-import type { KnownContainer } from "../handle.ts";
 import type { StartedPod } from "../start-pod.ts";
 import { type ContainerPlace, openContainer } from "./container.ts";
+import { areApart, type JobContainer, type KnownContainer } from "./job-container.ts";
 import { ENTRYPOINT_ENVIRONMENT, HAS_HOME, MAKE_PLACES, MAY_WRITE } from "./places-program.ts";
 
 export interface Containers {
