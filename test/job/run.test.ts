@@ -201,7 +201,7 @@ describe("a job that fails", () => {
       jobWith({ problem: "This job is written as `run` steps.", problemReason: "runner_configuration_error" }),
     );
     expect(outcome).toMatchObject({ result: "failed", reason: "runner_configuration_error" });
-    expect(trace).toContain("ERROR: Job failed (system failure): This job is written as `run` steps.");
+    expect(trace).toContain("ERROR: Job failed: This job is written as `run` steps.");
   });
 });
 

@@ -1,4 +1,4 @@
-import { describeError, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
+import { describeError, type FailureReason, ScriptFailure, Stop, SystemFailure } from "../../../errors.ts";
 import type { Exit } from "../../../executor/environment.ts";
 import type { Tone } from "../../../shell.ts";
 import type { Outcome } from "../../job.ts";
@@ -53,6 +53,13 @@ export function describeExit({ code, signal }: Exit): string {
   return `signal: ${signal} (exit status ${code})${hint}`;
 }
 
+/** What is no failure of the system, which trying again would mend. */
+const OF_THE_JOB: ReadonlySet<FailureReason> = new Set([
+  "script_failure",
+  "job_execution_timeout",
+  "runner_configuration_error",
+]);
+
 /** The last line of a job's trace: it always says why. */
 export function verdictLine(outcome: Outcome): { readonly text: string; readonly tone: Tone } {
   switch (outcome.result) {
@@ -61,8 +68,8 @@ export function verdictLine(outcome: Outcome): { readonly text: string; readonly
     case "canceled":
       return { text: `Job failed: canceled${outcome.message === "" ? "" : ` (${outcome.message})`}`, tone: "error" };
     case "failed": {
-      const own = outcome.reason === "script_failure" || outcome.reason === "job_execution_timeout";
-      return { text: `Job failed${own ? "" : " (system failure)"}: ${outcome.message}`, tone: "error" };
+      const text = `Job failed${OF_THE_JOB.has(outcome.reason) ? "" : " (system failure)"}: ${outcome.message}`;
+      return { text, tone: "error" };
     }
   }
 }
