@@ -1,10 +1,12 @@
 import type { ExecutorDeps } from "../../src/executor/deps.ts";
+import type { Environment } from "../../src/executor/environment.ts";
 import { defineExecutor, type Executor } from "../../src/executor/executor.ts";
-import type { PrepareRequest } from "../../src/executor/prepare.ts";
+import type { AdoptRequest, Note, PrepareRequest } from "../../src/executor/prepare.ts";
 import type { ExecutorWords } from "../../src/executor/words.ts";
 import type { ShellName } from "../../src/shell.ts";
 import { handingOver } from "../common/hand-over.ts";
 import { createOutlook } from "../common/outlook.ts";
+import { patiently } from "../common/patiently.ts";
 import { ownImageAsService } from "../images/own-image.ts";
 import { recoverJob } from "./clean-up/recover.ts";
 import { buildDirsAreApart } from "./container/places.ts";
@@ -13,7 +15,7 @@ import { mustRunLinux } from "./engine/linux.ts";
 import { engineNote, hasEngineNote, notedConnection } from "./engine/noted-engine.ts";
 import { createAccounts } from "./job/accounts/accounts.ts";
 import { prepareJob } from "./job/prepare-job.ts";
-import { stayAt } from "./job/stay.ts";
+import { returnTo, stayAt } from "./job/stay.ts";
 import { tidyEngine } from "./kept/tidy.ts";
 import { createEngines } from "./means.ts";
 import type { ConnectionSettings, DockerSettings } from "./settings/settings.ts";
@@ -40,6 +42,9 @@ export interface Flavor extends Pick<ExecutorWords, "name" | "title"> {
 
 /** A question costs either side less than a millisecond, and what an engine takes on after it has gone is lost. */
 const LOOKS = { freshMs: 250, staleMs: 250, limitMs: 5000 };
+
+/** As long as a script may run whose engine nobody hears of. */
+const ADOPT_MS = 600_000;
 
 export function createDockerExecutor(
   given: DockerSettings,
@@ -82,6 +87,21 @@ export function createDockerExecutor(
     }
   };
 
+  // Of machines that come and go nobody can say whether they are there for the next process.
+  const lasting =
+    entry.durable === true && entry.ephemeral !== true && prepare === prepareJob && connectionOf === undefined;
+
+  const adopt = async (request: AdoptRequest, handle: Note, signal: AbortSignal): Promise<Environment> => {
+    const { readHandle } = await import("./job/lasting/handle.ts");
+    const { adoptJob } = await import("./job/lasting/adopt.ts");
+    const known = readHandle(handle);
+    const means = await patiently(() => engines.hold(settings.connection, signal), signal);
+    means.sweeper.look(means.engine);
+    return await returnTo(means, request, known, (stay) =>
+      adoptJob({ means, settings, deps, request, stay, known, handle }, signal),
+    );
+  };
+
   const executor: Executor = {
     name,
     title,
@@ -104,7 +124,7 @@ export function createDockerExecutor(
         await means.free();
         throw error;
       }
-      const begin = { engine, settings, deps, owner, helperImages, accounts, request };
+      const begin = { engine, settings, deps, owner, helperImages, accounts, request, lasting };
       try {
         return await stayAt(means, request, log, (stay) => prepare({ ...begin, ...stay }, notes, signal), signal);
       } catch (error) {
@@ -116,6 +136,7 @@ export function createDockerExecutor(
     ...(connectionOf === undefined
       ? { diagnose, ready: outlook.ready, disks: () => (rootDir === null ? [] : [rootDir]) }
       : {}),
+    ...(lasting ? { adopt, adoptMs: ADOPT_MS } : {}),
     recover: async (jobKey, notes, signal) => {
       if (!hasEngineNote(notes)) return { done: [], left: [] };
       const elsewhere = await notedConnection(notes, settings.connection, host.env);
@@ -140,6 +161,7 @@ export default defineExecutor({
   tables: [{ name: "docker", required: true, schema: checkedTable }],
   buildDirsAreApart: ({ docker }, buildsDir) => buildDirsAreApart(settingsOf(docker), buildsDir),
   shells: SHELLS,
+  canOutlive: true,
   // Without a table, after a crash whose entry is gone from the configuration, the engine is where it is by default.
   create: ({ docker }, deps) => createDockerExecutor(settingsOf(docker), deps),
 });

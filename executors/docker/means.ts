@@ -58,7 +58,7 @@ export function createEngines(settings: DockerSettings, { log, host }: Pick<Exec
       engine,
       owner,
       slots: createSlots(owner),
-      sweeper: createSweeper(owner, log),
+      sweeper: createSweeper(owner, log, host.isKept),
       networks: createNetworkPool({ engine, owner, settings, log }),
       helperImages: createHelperImages(),
       uses: await usesAt(host.keepDir, engine.address),

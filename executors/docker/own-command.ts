@@ -72,7 +72,7 @@ export async function startOwnCommand(
   return {
     container: viewContainer(engine, { id, image: image.name }),
     stopLogs: request.debugServices === true ? followServices(engine, services, notes) : async () => {},
-    variables: networkVariables(network),
+    variables: networkVariables(network.name),
     formerCache: formerCachesOf(scene, image.id),
     waitForServices: (helper, until) =>
       waitForServices(engine, { services, limitMs, helper, loopback: false, notes }, until),

@@ -11,4 +11,4 @@ export { type EndTreeOptions, endTree, jobMark, type ScriptRoot } from "./proces
 export { type RemoteScriptHost, runRemoteScript } from "./processes/script.ts";
 export { lastLine, quoted, type RemoteResult, runToEnd } from "./run-to-end.ts";
 export { openRemoteTerminal, type RemotePty, type RemoteTerminalHost } from "./terminal.ts";
-export { probeTools, type RemoteTools, storedTools, storeTools } from "./tools.ts";
+export { missingToLast, probeTools, type RemoteTools, storedTools, storeTools } from "./tools.ts";

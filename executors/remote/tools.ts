@@ -3,8 +3,10 @@ import { describeError, SystemFailure } from "../../src/errors.ts";
 import type { RemoteCommands } from "./commands.ts";
 import { runToEnd } from "./run-to-end.ts";
 
+/** What a script needs that goes on without its connection (`durable/programs.ts`), besides the shell. */
+const LASTING = ["dd", "tail", "wc", "cat", "sleep", "mkdir"] as const;
 /** Programs whose presence is found out. */
-const PROGRAMS = ["git", "find", "setsid", "pwsh"] as const;
+const PROGRAMS = ["git", "find", "setsid", "pwsh", ...LASTING] as const;
 type ProgramName = (typeof PROGRAMS)[number];
 
 /** What there is where a job's files are. */
@@ -93,6 +95,11 @@ export async function probeTools(commands: RemoteCommands, signal: AbortSignal):
     tar: oneOf(["gnu", "bsd", "plain"], said.get("form")),
     exactRead: oneOf(["head", "dd"], said.get("exact")),
   };
+}
+
+/** What a place lacks for scripts that go on without their connection. */
+export function missingToLast({ programs }: Pick<RemoteTools, "programs">): readonly string[] {
+  return LASTING.filter((name) => !programs.has(name));
 }
 
 const storedSchema = z.object({

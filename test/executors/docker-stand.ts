@@ -23,7 +23,10 @@ export interface DockerStand {
   /**
    * Opens an executor with this `[runners.docker]`, besides host, the tests' images and a policy that pulls nothing.
    */
-  open(table?: Table, options?: OpenOptions & { readonly buildsDir?: string; readonly shell?: ShellName }): Executor;
+  open(
+    table?: Table,
+    options?: OpenOptions & { readonly buildsDir?: string; readonly shell?: ShellName; readonly durable?: boolean },
+  ): Executor;
   /** Returns the id of a runner that has no volumes yet; `open` puts it in the place of the contract's. */
   newRunner(): string;
   /** The id that executors get if they are opened now. */

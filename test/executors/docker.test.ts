@@ -5,12 +5,15 @@ import { standOfSuite, TIMEOUT_MS } from "./docker-stand.ts";
 
 const engine = await testEngine("docker");
 
-describe("docker executor", () => {
+describe.each([false, true])("docker executor, durable: %s", (durable) => {
   if (engine === null) {
     test.skip(noEngine("docker"), () => {});
     return;
   }
   const stand = standOfSuite(engine, ["git"]);
 
-  executorContract("docker", { open: async (options) => stand().open({}, options), timeoutMs: TIMEOUT_MS });
+  executorContract(`docker${durable ? ", durable" : ""}`, {
+    open: async (options) => stand().open({}, { durable, ...options }),
+    timeoutMs: TIMEOUT_MS,
+  });
 });

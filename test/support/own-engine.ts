@@ -95,7 +95,8 @@ function cmdlines(): string[] {
     .map((pid) => `/proc/${pid}/cmdline`);
 }
 
-export async function ownEngine(): Promise<OwnEngine> {
+/** @param more options of the daemon's */
+export async function ownEngine(...more: readonly string[]): Promise<OwnEngine> {
   const dir = mkdtempSync(join(tmpdir(), "alloy-engine-"));
   const [socket, data, tls] = [join(dir, "docker.sock"), join(dir, "data"), join(dir, "tls")];
   const address = `127.0.0.1:${await freePort()}`;
@@ -130,7 +131,7 @@ export async function ownEngine(): Promise<OwnEngine> {
       const hosts = ["--host", `unix://${socket}`, "--host", `tcp://${address}`, "--tlsverify"];
       const keys = ["--tlscacert", pem("ca"), "--tlscert", pem("server"), "--tlskey", pem("server-key")];
       const words = openSync(join(dir, "log"), "w");
-      daemon = spawn("dockerd", [...places, ...nets, ...hosts, ...keys], { stdio: ["ignore", words, words] });
+      daemon = spawn("dockerd", [...places, ...nets, ...hosts, ...keys, ...more], { stdio: ["ignore", words, words] });
       closeSync(words);
       const docker = dockerAt(`unix://${socket}`);
       const answers = async (): Promise<boolean> =>

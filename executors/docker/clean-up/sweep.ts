@@ -28,7 +28,13 @@ interface SweepTiming {
 const TIMING: SweepTiming = { firstMs: 30_000, everyMs: 600_000, againMs: [3000, 20_000, 120_000, 600_000, 3_600_000] };
 const LIMIT_MS = 120_000;
 
-export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMING): Sweeper {
+/** @param isKept whether the job of a key may be gone on with, whichever process has made what it has */
+export function createSweeper(
+  owner: Owner,
+  log: Log,
+  isKept: (jobKey: string) => boolean = () => false,
+  timing: SweepTiming = TIMING,
+): Sweeper {
   const over = new AbortController();
   const timers = new Set<NodeJS.Timeout>();
   const running = new Set<Promise<void>>();
@@ -53,6 +59,7 @@ export function createSweeper(owner: Owner, log: Log, timing: SweepTiming = TIMI
   const sweep = async (engine: Engine, signal: AbortSignal): Promise<void> => {
     try {
       for (const jobKey of await abandonedJobs(engine, owner, signal)) {
+        if (isKept(jobKey)) continue;
         const { containers } = await cleanUpJob(engine, jobKey, {}, signal);
         log.info("removed what a job of an earlier runner process had left", { job_key: jobKey, containers });
       }

@@ -1,13 +1,13 @@
 import { entrypointVariables } from "../../images/service-variables.ts";
 import { createContainer, explainNoShell, NoShellFailure } from "../container/container.ts";
 import { jobContainer } from "../container/container-config.ts";
+import type { JobContainer } from "../container/job-container.ts";
 import type { MainProgram } from "../container/main-program.ts";
 import { removeContainer } from "../container/remove.ts";
 import { addedVariables, startWithTools } from "../container/tools-at-start.ts";
 import { jobLabels } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
 import type { Account } from "./accounts/account.ts";
-import type { JobContainer } from "./environment.ts";
 import { common, gitVariables, nameOf, type Scene } from "./scene.ts";
 import type { JobVolumes } from "./volumes.ts";
 

@@ -1,40 +1,26 @@
-import { Writable } from "node:stream";
-import { SystemFailure } from "../../../src/errors.ts";
-import type { Environment, Exit, Script } from "../../../src/executor/environment.ts";
-import type { Notes } from "../../../src/executor/prepare.ts";
+import type { Writable } from "node:stream";
+import { handsOver, SystemFailure } from "../../../src/errors.ts";
+import type { Environment, Exit, Script, ScriptKeeping } from "../../../src/executor/environment.ts";
+import type { Note, Notes } from "../../../src/executor/prepare.ts";
 import type { Variable } from "../../../src/job/job.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { deadline, never, pause, unlessAborted } from "../../../src/time.ts";
 import { gitTrust } from "../../common/git-trust.ts";
-import { notesOn } from "../../common/notes.ts";
 import type { Ended } from "../../common/processes/say-ended.ts";
 import { stoppable } from "../../common/processes/stoppable.ts";
-import { jobMark, type RemoteCommands, type RemoteTools, runRemoteScript } from "../../remote/index.ts";
+import { jobMark, type RemoteCommands, runRemoteScript, type ScriptCommands } from "../../remote/index.ts";
 import { inspectState } from "../container/container.ts";
+import type { JobContainer } from "../container/job-container.ts";
 import type { Places } from "../container/places.ts";
-import { processesOf } from "../container/processes.ts";
 import { containerCommands } from "../engine/commands.ts";
 import type { Engine } from "../engine/engine.ts";
-import { formatBytes, watchMemory } from "./out-of-memory.ts";
+import { notesBeside, unheard } from "./beside.ts";
+import { lastingScripts, orEnded } from "./lasting/scripts.ts";
+import { outOfMemory, watchMemory } from "./out-of-memory.ts";
+import { createOwnProcesses } from "./own-processes.ts";
 import { openContainerTerminal } from "./terminal.ts";
 import { createContainerMeter } from "./usage.ts";
 import { type KeptFilesPlace, openWorkspace } from "./workspace.ts";
-
-/** A container that runs, as scripts and file work use it. */
-export interface JobContainer {
-  readonly id: string;
-  /** `the build container`. */
-  readonly name: string;
-  /** What it was made of, for messages. */
-  readonly image: string;
-  readonly tools: RemoteTools;
-  /** Whom scripts run as; `undefined`: as the container says. */
-  readonly user: string | undefined;
-  /** `NAME=value` for scripts, beyond the container's own. */
-  readonly env: readonly string[];
-  /** Its image is the operator's choice: the runner may be root in it. In a job's image it is the job's user and no other. */
-  readonly trusted: boolean;
-}
 
 export interface EnvironmentOptions {
   readonly engine: Engine;
@@ -56,6 +42,10 @@ export interface EnvironmentOptions {
   /** Start a build container again that has ended. @throws {SystemFailure} it cannot be */
   readonly revive: (notes: Notes, signal: AbortSignal) => Promise<void>;
   readonly formerCache: NonNullable<Environment["formerCache"]> | null;
+  /** By which the runner's next process finds it; absent: it ends with this one. */
+  readonly handle?: Note;
+  /** Processes of the build container that no script has started, where an earlier process has looked. */
+  readonly own?: ReadonlySet<string> | null;
   /** Nothing of a service's log comes any more. */
   readonly stopLogs: () => Promise<void>;
   readonly destroy: (signal: AbortSignal) => Promise<void>;
@@ -67,8 +57,6 @@ const REVIVE_MS = 120_000;
 /** From the death of programs until the engine says that they, or their container, have ended. */
 const DEATH_LOOKS = 6;
 const DEATH_PAUSE_MS = 100;
-/** On a busy machine that takes longer, and killing a container for nothing costs the last words of its script. */
-const QUIET_LOOKS = 20;
 
 /** One job's surroundings in containers. */
 export function createEnvironment(options: EnvironmentOptions): Environment {
@@ -86,28 +74,12 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   const memory = watchMemory(engine, build.id);
   const meter = createContainerMeter(engine);
   let dead = false;
+  /** Its scripts go on while the engine, or the runner, is away. */
+  const lasts = options.handle !== undefined;
 
-  /** Processes of the build container that no script has started; `null`: not known. */
-  const lookAtOwn = async (): Promise<ReadonlySet<string> | null> => {
-    using limit = deadline(never, STUCK_MS, new Error("no answer"));
-    return await processesOf(engine, build.id, limit.signal).catch(() => null);
-  };
-  let own = lookAtOwn();
+  const own = createOwnProcesses(engine, build.id, options.own);
   /** How many scripts run in the build container now. */
   let scripts = 0;
-
-  /** Nothing is left but what was there before all scripts. The last programs are still ending when theirs have been heard of. */
-  const isQuiet = async (): Promise<boolean> => {
-    const before = await own;
-    for (let look = 1; before !== null; look++) {
-      const now = await lookAtOwn();
-      if (now === null) break;
-      if ([...now].every((pid) => before.has(pid))) return true;
-      if (look === QUIET_LOOKS) break;
-      await pause(DEATH_PAUSE_MS, never);
-    }
-    return false;
-  };
 
   let reviving: Promise<void> | null = null;
   /** A container that was started, but has not answered, never will: the next one to need it begins anew. */
@@ -115,7 +87,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     using limit = deadline(never, REVIVE_MS, new SystemFailure("The build container does not start again"));
     try {
       await options.revive(notes, limit.signal);
-      own = lookAtOwn();
+      own.renew();
       dead = false;
     } catch (error) {
       await kill(build);
@@ -135,7 +107,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     helper === build
       ? {
           start: async (command, signal) => {
-            await revive(notesOn(unheard()), signal);
+            await revive(notesBeside(undefined, unheard()), signal);
             return await helping.start(command, signal);
           },
         }
@@ -150,11 +122,27 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     const isDone = known !== null && known.survived.length === 0;
     // Beside another script nobody can tell whose a process is.
     const alone = scripts === 1 && options.killLeftovers;
-    if (isDone && (!stopped || !alone || (await isQuiet()))) return known;
+    if (isDone && (!stopped || !alone || (await own.isQuiet()))) return known;
     if (!(await kill(container))) return known;
     if (known === null) return { ended: [], killed: [], survived: [] };
     const { ended, killed, survived } = known;
     return { ended: [...ended, ...survived], killed: [...killed, ...survived], survived: [] };
+  };
+
+  const scriptsOf = (
+    container: JobContainer,
+    keeping: ScriptKeeping | undefined,
+    output: Writable,
+    signal: AbortSignal,
+  ): ScriptCommands => {
+    if (!lasts) return commandsOf(container, false, signal);
+    return lastingScripts({
+      ...{ engine, container, reader: helper, reading: helping },
+      commands: commandsOf(container, false),
+      // It belongs to the user who runs scripts there.
+      directory: `${places.tmpDir}/scripts${container === build ? "" : ".helper"}`,
+      print: notesBeside(keeping, output).print,
+    });
   };
 
   const run = async (script: Script, output: Writable, signal: AbortSignal): Promise<Exit> => {
@@ -164,7 +152,7 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     const isBash = script.command.argv[0] === "bash" && container.tools.bash === null;
     const suited: Script = isBash ? { ...script, command: { ...script.command, argv: ["sh"] } } : script;
     const host = {
-      scripts: commandsOf(container, false, signal),
+      scripts: scriptsOf(container, script.keeping, output, signal),
       commands: commandsOf(container, true),
       tools: container.tools,
       mark: jobMark(options.jobKey),
@@ -179,15 +167,20 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       makeSure: (known: Ended | null, stopped: boolean) => makeSure(container, known, stopped),
       where: `${container.name} (image ${container.image})`,
     };
-    if (!container.trusted) await own;
+    if (!container.trusted) await own.known();
     if (container === build) scripts++;
-    const running = runRemoteScript(host, suited, output, signal);
+    const over = new AbortController();
+    const stop = lasts ? orEnded(engine, container, signal, over.signal) : signal;
+    const running = runRemoteScript(host, suited, output, stop);
     try {
-      return await stoppable(running, signal, killGraceMs + STUCK_MS, () => kill(container));
+      return await stoppable(running, stop, killGraceMs + STUCK_MS, async () => {
+        if (!handsOver(stop)) await kill(container);
+      });
     } catch (error) {
       signal.throwIfAborted();
       throw await explain(container, error);
     } finally {
+      over.abort(new Error("the script has ended"));
       if (container === build) scripts--;
     }
   };
@@ -225,18 +218,12 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   };
 
   /** A script that failed because the kernel took its processes away: nobody would guess that from `Killed`. */
-  const sayOutOfMemory = async (output: Writable, signal: AbortSignal): Promise<void> => {
+  const sayOutOfMemory = async (print: Notes["print"], signal: AbortSignal): Promise<void> => {
     const count = await memory.killed(signal).catch(() => {
       signal.throwIfAborted();
       return 0;
     });
-    if (count === 0) return;
-    const limit =
-      options.memoryBytes === undefined
-        ? "the machine has no memory left"
-        : `the job may use ${formatBytes(options.memoryBytes)} (memory in [runners.docker])`;
-    const killed = count === 1 ? "a process" : `${count} processes`;
-    notesOn(output).print(`Out of memory: the kernel killed ${killed} of the job; ${limit}`, "error");
+    if (count > 0) print(outOfMemory(count, options.memoryBytes), "error");
   };
 
   /** A container that is killed takes its scripts along first, and is said to run for a moment yet. */
@@ -259,8 +246,11 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
     location: engine.location,
     buildsDir: places.buildsDir,
     run: async (script, output, signal) => {
-      signal.throwIfAborted();
-      if (script.runIn === "build" || helper === build) await revive(notesOn(output), signal);
+      const { keeping } = script;
+      const beside = notesBeside(lasts ? keeping : undefined, output);
+      // What was begun before is ended where that is wanted by now.
+      if (keeping?.resume === undefined || handsOver(signal)) signal.throwIfAborted();
+      if (script.runIn === "build" || helper === build) await revive(beside, signal);
       const exit = await run(script, output, signal);
       if (exit.code !== 0 && script.runIn === "build") {
         const state = exit.code < 128 ? null : await stateAfter(exit, signal);
@@ -271,13 +261,14 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
               `The build container has ended with status ${state.exitCode} while a script ran in it`,
             );
           }
-          notesOn(output).print("Out of memory: the build container was killed", "error");
-        } else await sayOutOfMemory(output, signal);
+          beside.print("Out of memory: the build container was killed", "error");
+        } else await sayOutOfMemory(beside.print, signal);
       }
+      if (lasts) await keeping?.ended(exit);
       return exit;
     },
     openTerminal: async (request, signal) => {
-      await revive(notesOn(unheard()), signal);
+      await revive(notesBeside(undefined, unheard()), signal);
       const { shell, killGraceMs } = options;
       const mark = jobMark(options.jobKey);
       const around = { engine, container: build, commands: commandsOf(build, false), places, shell, mark, killGraceMs };
@@ -288,12 +279,8 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
       return { ...(await meter.usage(ids, signal)), imageSeconds: options.imageSeconds };
     },
     ...(options.formerCache === null ? {} : { formerCache: options.formerCache }),
+    ...(options.handle === undefined ? {} : { handle: options.handle }),
     scriptsOver: options.stopLogs,
     destroy: options.destroy,
   };
-}
-
-/** Takes what an ENTRYPOINT prints where nobody reads it. */
-function unheard(): Writable {
-  return new Writable({ write: (_chunk, _encoding, done) => done() });
 }

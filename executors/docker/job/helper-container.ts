@@ -1,6 +1,7 @@
 import { SystemFailure } from "../../../src/errors.ts";
 import { createContainer, NoShellFailure } from "../container/container.ts";
 import { jobContainer } from "../container/container-config.ts";
+import type { JobContainer } from "../container/job-container.ts";
 import type { MainProgram } from "../container/main-program.ts";
 import { startWithTools } from "../container/tools-at-start.ts";
 import { containerCommands, runForText } from "../engine/commands.ts";
@@ -8,7 +9,6 @@ import { jobLabels, LABELS } from "../engine/labels.ts";
 import type { ObtainedImage } from "../image/image.ts";
 import type { DockerSettings } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
-import type { JobContainer } from "./environment.ts";
 import type { JobNetwork } from "./network/network.ts";
 import { common, gitVariables, nameOf, type Scene } from "./scene.ts";
 import { slotLabel } from "./slots.ts";

@@ -94,6 +94,16 @@ async function head(path: string): Promise<string> {
   }
 }
 
+/** @param memoryBytes the job's limit, where it has one */
+export function outOfMemory(count: number, memoryBytes: number | undefined): string {
+  const limit =
+    memoryBytes === undefined
+      ? "the machine has no memory left"
+      : `the job may use ${formatBytes(memoryBytes)} (memory in [runners.docker])`;
+  const killed = count === 1 ? "a process" : `${count} processes`;
+  return `Out of memory: the kernel killed ${killed} of the job; ${limit}`;
+}
+
 export function formatBytes(bytes: number): string {
   const mebibytes = bytes / 2 ** 20;
   return mebibytes >= 1024 && mebibytes % 1024 === 0 ? `${mebibytes / 1024} GiB` : `${Math.round(mebibytes)} MiB`;

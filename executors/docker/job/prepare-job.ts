@@ -4,6 +4,7 @@ import type { Notes } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
 import { all } from "../../../src/time.ts";
 import { refuseChosenRoot } from "../../common/chosen-root.ts";
+import type { JobContainer } from "../container/job-container.ts";
 import type { Places } from "../container/places.ts";
 import { handOver, preparePlaces, showAccount } from "../container/prepare-places.ts";
 import { putPlaces } from "../container/put-places.ts";
@@ -15,9 +16,10 @@ import type { ObtainedImage } from "../image/image.ts";
 import { TABLE } from "../settings/settings.ts";
 import type { Account } from "./accounts/account.ts";
 import { type BuildParts, hasEntrypoint, startBuild } from "./build-container.ts";
-import { createEnvironment, type JobContainer } from "./environment.ts";
+import { createEnvironment } from "./environment.ts";
 import { formerCachesOf } from "./former-caches.ts";
 import { createHelper, runStep, startHelper, worksAs } from "./helper-container.ts";
+import { canLast, lastingParts } from "./lasting/prepared.ts";
 import type { JobNetwork } from "./network/network.ts";
 import {
   inNetwork,
@@ -81,18 +83,25 @@ export async function prepareJob(options: PrepareJobOptions, notes: Notes, signa
     throw error;
   }
 
+  const keeps = keptFilesOf(scene);
+  const imageSeconds = scene.imageSeconds();
+  const lasting =
+    options.lasting && canLast([build, helper], notes)
+      ? await lastingParts({ scene, network, services, shell, build, helper, keeps, imageSeconds }, signal)
+      : {};
   return createEnvironment({
     engine,
+    ...lasting,
     jobKey: request.jobKey,
     shell,
     build,
     helper,
     places,
-    variables: networkVariables(network),
+    variables: networkVariables(network.name),
     slot,
-    keeps: keptFilesOf(scene),
+    keeps,
     memoryBytes: settings.limits.memoryBytes,
-    imageSeconds: scene.imageSeconds(),
+    imageSeconds,
     killLeftovers: deps.entry.killLeftovers,
     killGraceMs: deps.entry.killGraceMs,
     revive: async (output, reviving) => {

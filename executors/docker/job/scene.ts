@@ -27,6 +27,8 @@ export interface PrepareJobOptions {
   readonly accounts: Accounts;
   readonly request: PrepareRequest;
   readonly slot: number;
+  /** The runner's next process is to go on with the job. */
+  readonly lasting: boolean;
   /** Goes back with `destroy`. */
   readonly network: NetworkLoan;
   /** End with `destroy`, too. */
@@ -110,7 +112,7 @@ export async function networkOf(scene: Scene, signal: AbortSignal): Promise<JobN
 }
 
 /** What a job is told of its network. */
-export function networkVariables({ name }: JobNetwork): Variable[] {
+export function networkVariables(name: string | undefined): Variable[] {
   if (name === undefined) return [];
   return [{ key: "CI_BUILD_NETWORK_NAME", value: name, public: true, file: false, masked: false, raw: true }];
 }
@@ -118,7 +120,7 @@ export function networkVariables({ name }: JobNetwork): Variable[] {
 /** With the name of its network among the variables: services and an ENTRYPOINT may start containers in it. */
 export function inNetwork(scene: Scene, network: JobNetwork): Scene {
   const { open, withSecrets, expandWith } = scene.variables;
-  const added = new Map(networkVariables(network).map(({ key, value }) => [key, value]));
+  const added = new Map(networkVariables(network.name).map(({ key, value }) => [key, value]));
   const told = [...added].map(([key, value]) => ({ ...TOLD, key, value }));
   return {
     ...scene,

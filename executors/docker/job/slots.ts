@@ -20,23 +20,28 @@ export function slotLabel(runnerId: string, projectId: string, slot: number): st
 /** Lowest number that no other running job of this token and project has: in this process, or in another at this daemon. */
 export function createSlots(owner: Owner): {
   take(engine: Engine, runnerId: string, projectId: string, signal: AbortSignal): Promise<Slot>;
+  /** The one that a job had in an earlier process: its containers have kept it from others meanwhile. */
+  retake(runnerId: string, projectId: string, number: number): Slot;
 } {
   const taken = new Set<string>();
+  const hold = (label: string, number: number): Slot => {
+    taken.add(label);
+    let held = true;
+    const free = (): void => {
+      // Only the first call frees it: by the next one another job may have it.
+      if (held) taken.delete(label);
+      held = false;
+    };
+    return { number, [Symbol.dispose]: free };
+  };
   return {
+    retake: (runnerId, projectId, number) => hold(slotLabel(runnerId, projectId, number), number),
     take: async (engine, runnerId, projectId, signal) => {
       const others = await elsewhere(engine, owner, signal);
       // From here on nothing waits, so two jobs of this process cannot both pass.
       for (let number = 0; ; number++) {
         const label = slotLabel(runnerId, projectId, number);
-        if (taken.has(label) || others.has(label)) continue;
-        taken.add(label);
-        let held = true;
-        const free = (): void => {
-          // Only the first call frees it: by the next one another job may have it.
-          if (held) taken.delete(label);
-          held = false;
-        };
-        return { number, [Symbol.dispose]: free };
+        if (!taken.has(label) && !others.has(label)) return hold(label, number);
       }
     },
   };

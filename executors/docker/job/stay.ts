@@ -6,7 +6,7 @@ import { deadline, never } from "../../../src/time.ts";
 import { cleanUpJob } from "../clean-up/clean-up.ts";
 import type { JobUses } from "../kept/uses.ts";
 import type { HeldMeans } from "../means.ts";
-import type { NetworkLoan } from "./network/network-pool.ts";
+import type { NetworkLoan, PooledNetwork } from "./network/network-pool.ts";
 import type { Slot } from "./slots.ts";
 
 /** Longest removal of what was half prepared. */
@@ -60,6 +60,35 @@ export async function stayAt(
     // A request that was given up may still be carried out. What could not be removed is looked after already.
     if (removed && signal.aborted) sweeper.suspect(engine, jobKey, leave);
     else if (removed) await means.free();
+    throw error;
+  }
+}
+
+/**
+ * A job's stay at an engine that began with an earlier process. Where it cannot be gone on with, all of it is left as it is.
+ * @param means let go of with the stay
+ */
+export async function returnTo(
+  means: HeldMeans,
+  { jobKey, runnerId, job }: Pick<PrepareRequest, "jobKey" | "runnerId" | "job">,
+  { slot: number, network: its }: { readonly slot: number; readonly network: PooledNetwork | null },
+  adopt: (stay: Stay) => Promise<Environment>,
+): Promise<Environment> {
+  const slot = means.slots.retake(runnerId, job.projectId, number);
+  const network = means.networks.forJob(runnerId);
+  if (its !== null) network.retake(its);
+  const uses = means.uses.forJob();
+  const remove = remover(means, jobKey, slot, { network, uses });
+  const destroy = async (until: AbortSignal): Promise<void> => {
+    await remove(until);
+    await means.free();
+  };
+  try {
+    return await adopt({ slot: number, network, uses, destroy });
+  } catch (error) {
+    slot[Symbol.dispose]();
+    uses.end();
+    await means.free();
     throw error;
   }
 }

@@ -2,7 +2,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { ExecutorDeps } from "../../../src/executor/deps.ts";
 import type { Environment } from "../../../src/executor/environment.ts";
 import type { AdoptRequest, Note } from "../../../src/executor/prepare.ts";
-import { backoff, pause } from "../../../src/time.ts";
+import { patiently } from "../../common/patiently.ts";
 import { bare } from "../clean-up/ownership.ts";
 import type { KubernetesSettings } from "../settings/settings.ts";
 import { type Cluster, locationOf } from "./cluster.ts";
@@ -94,18 +94,4 @@ function followFound(
   return async () => {
     await Promise.all([stopTelling(), stopLogs()]);
   };
-}
-
-/** As long as nobody answers: that says nothing about the pod. */
-async function patiently<T>(body: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  const waits = backoff({ firstMs: 500, maxMs: 5000 });
-  for (;;) {
-    try {
-      return await body();
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof SystemFailure) || !error.retry) throw error;
-      await pause(waits.next(), signal);
-    }
-  }
 }

@@ -2,26 +2,13 @@ import { z } from "zod";
 import { SystemFailure } from "../../../src/errors.ts";
 import type { Note } from "../../../src/executor/prepare.ts";
 import type { ShellName } from "../../../src/shell.ts";
+import { asText } from "../../common/note-text.ts";
 import { storeTools } from "../../remote/index.ts";
 import type { Owner } from "../pod/labels.ts";
 import type { Places } from "../pod/places.ts";
 import { type JobContainer, knownContainer } from "./containers/job-container.ts";
 
 /** How a later process of the runner finds a job's pod again, in which the job goes on meanwhile. */
-
-/** A note has no depth: what is deeper is in it as text. */
-const asText = <T extends z.ZodType>(schema: T) =>
-  z
-    .string()
-    .transform((text, context): unknown => {
-      try {
-        return JSON.parse(text);
-      } catch {
-        context.addIssue({ code: "custom", message: "no JSON" });
-        return z.NEVER;
-      }
-    })
-    .pipe(schema);
 
 const handleSchema = z.strictObject({
   kind: z.literal("kubernetes-job"),

@@ -41,7 +41,7 @@ describe("builds directories at an engine", () => {
     });
     onTestFinished(async () => void (await left.remove({ force: true }).catch(() => {})));
     await left.start();
-    const sweeper = createSweeper(owner, log, { firstMs: 60_000, everyMs: 60_000, againMs: [10] });
+    const sweeper = createSweeper(owner, log, () => false, { firstMs: 60_000, everyMs: 60_000, againMs: [10] });
     onTestFinished(async () => await sweeper.close());
     const there = await new Promise<number>((resolve) => {
       sweeper.suspect(engine(), jobKey, () => {

@@ -19,6 +19,8 @@ export interface PooledNetwork {
 export interface NetworkLoan {
   /** @returns the same one each time */
   take(signal: AbortSignal): Promise<PooledNetwork>;
+  /** One that an earlier process has made. It goes on to no other job: whoever sweeps takes it for that process's. */
+  retake(network: PooledNetwork): void;
   /** @param clean everything that the job had in it is gone: another one may have it */
   giveBack(clean: boolean): void;
 }
@@ -152,7 +154,12 @@ export function createNetworkPool(
     forJob: (runnerId) => {
       let taking: Promise<PooledNetwork> | null = null;
       let taken: PooledNetwork | null = null;
+      let lasts = true;
       return {
+        retake: (network) => {
+          taken = network;
+          lasts = false;
+        },
         take: (signal) => {
           taking ??= obtain(runnerId, signal)
             .then((found) => {
@@ -164,7 +171,7 @@ export function createNetworkPool(
         },
         giveBack: (clean) => {
           if (taken === null) return;
-          if (clean && !closed && idle.length < MOST_IDLE) idle.push({ ...taken, sinceMs: performance.now() });
+          if (clean && lasts && !closed && idle.length < MOST_IDLE) idle.push({ ...taken, sinceMs: performance.now() });
           else discard(taken.id);
           taking = null;
           taken = null;

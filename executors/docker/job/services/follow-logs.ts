@@ -14,15 +14,27 @@ const TRIES = 2;
 const GREY = "\x1b[0;37m";
 const RESET = "\x1b[0;m";
 
+/** A service whose log is followed. */
+export interface LoggingService extends Pick<RunningService, "id" | "names"> {
+  readonly wanted: Pick<RunningService["wanted"], "name">;
+}
+
 /**
  * `CI_DEBUG_SERVICES`: what services print goes into the trace as it comes, each line with the names of its service and with the
- * engine's time. @returns how to stop, once nothing more is written
+ * engine's time.
+ * @param since what was printed before is in the trace already
+ * @returns how to stop, once nothing more is written
  */
-export function followServices(engine: Engine, services: readonly RunningService[], notes: Notes): () => Promise<void> {
+export function followServices(
+  engine: Engine,
+  services: readonly LoggingService[],
+  notes: Notes,
+  since?: Date,
+): () => Promise<void> {
   const over = new AbortController();
   const following = services.map(async (service) => {
     try {
-      await follow(engine, service, notes, over.signal);
+      await follow(engine, service, { notes, since: since?.toISOString() ?? "" }, over.signal);
     } catch (error) {
       if (over.signal.aborted) return;
       notes.print(`The log of the service ${service.wanted.name} cannot be shown: ${describeError(error)}`, "warning");
@@ -34,10 +46,15 @@ export function followServices(engine: Engine, services: readonly RunningService
   };
 }
 
-async function follow(engine: Engine, service: RunningService, notes: Notes, signal: AbortSignal): Promise<void> {
+async function follow(
+  engine: Engine,
+  service: LoggingService,
+  { notes, since: begin }: { readonly notes: Notes; readonly since: string },
+  signal: AbortSignal,
+): Promise<void> {
   const prefix = `${GREY}[service:${[...service.names].sort().join("-")}] `;
   const sink = notes.services ?? notes.stream;
-  let last = "";
+  let last = begin;
   const print = (line: string): void => {
     const [, time = ""] = /^(\d{4}-\d\d-\d\dT\S+) /.exec(line) ?? [];
     // After a break the log is asked for by a time in whole seconds, so it begins with lines that were seen already.
