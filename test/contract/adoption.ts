@@ -18,14 +18,18 @@ const awayIn = (trace: string): number => trace.split("\n").filter((line) => AWA
 /** From the job's place on, without what differs from run to run. */
 function steady(trace: string): string {
   const lines = trace.slice(trace.indexOf("Running on ")).split("\n");
-  return lines
-    .filter((line) => !AWAY.test(line))
-    .join("\n")
-    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
-    .replace(/Running on .*/, "running")
-    .replace(/(Used|Took) .*/g, "used")
-    .replace(/Uploading artifacts as .*/g, "uploading")
-    .replace(/\d+\.\d+ [kM]?i?B/g, "bytes");
+  return (
+    lines
+      .filter((line) => !AWAY.test(line))
+      .join("\n")
+      .replace(/section_(start|end):\d+:/g, "section_$1:0:")
+      // The line that says so stands by itself, also between sections.
+      .replace(/(section_end:0:\w+\r\x1b\[0K)\n/g, "$1")
+      .replace(/Running on .*/, "running")
+      .replace(/(Used|Took) .*/g, "used")
+      .replace(/Uploading artifacts as .*/g, "uploading")
+      .replace(/\d+\.\d+ [kM]?i?B/g, "bytes")
+  );
 }
 
 /** Where jobs of an executor go on while their runner is away. */
