@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 /** Names, contents and limits of the files by which a script outlives whoever started it. */
@@ -20,6 +20,19 @@ const PIECES_PER_WINDOW = 4;
 
 /** What is written over these needs no space: a full disk cannot take a script's status. */
 export const BLANK_FILES = { root: 64, code: 32, end: 32, lost: 64 } as const;
+const blanks = Object.entries(BLANK_FILES).map(([name, bytes]) => ({ name, content: Buffer.alloc(bytes, " ") }));
+
+/** Nothing of these names may be there. */
+export function writeBlankFiles(directory: string): void {
+  for (const { name, content } of blanks) {
+    const fd = openSync(join(directory, name), "wx", 0o600);
+    try {
+      if (writeSync(fd, content) !== content.length) throw new Error("no space");
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
 
 export function readsPerPiece(windowBytes: number): number {
   const reads = Math.floor(windowBytes / READ_BYTES / PIECES_PER_WINDOW);

@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { never, pause } from "../../../src/time.ts";
 import { openReader } from "../processes/pipe.ts";
 import { hangBell } from "./bell.ts";
-import { type Losses, type Root, readCode, readEnd, readLosses, readRoot } from "./files.ts";
+import { type Losses, pieceOffset, type Root, readCode, readEnd, readLosses, readRoot } from "./files.ts";
 import { openPieces } from "./pieces.ts";
 
 const BUFFERED_BYTES = 256 * 1024;
@@ -64,8 +64,11 @@ export function readScript({ directory, lifeFd, from, settled, onTrouble }: Read
   let end: number | null = null;
   let gone = isForsaken(lifeFd);
   let patient = !gone;
-
+  /** Pieces that come later may be there: something was heard of that is not the one that is read. */
+  let mayBeGap = true;
   const lookFor = (name: string | null): void => {
+    const offset = name === null ? null : pieceOffset(name);
+    if (name === null || (offset !== null && offset >= pieces.at)) mayBeGap = true;
     if (!hasRoot && (name === null || name === "root")) {
       const found = readRoot(directory);
       hasRoot = found !== null;
@@ -128,9 +131,11 @@ export function readScript({ directory, lifeFd, from, settled, onTrouble }: Read
         if (total !== null && pieces.at >= total) break;
         // Where more is certain to be known by now, nobody has to ring.
         if (took && (total !== null || wasGone)) continue;
-        if (!took) {
+        // A gap is found by listing the directory.
+        if (!took && (mayBeGap || total !== null || wasGone)) {
           const lost = pieces.skip(total ?? (wasGone ? pieces.at : null));
-          if (lost > 0) {
+          mayBeGap = lost !== null;
+          if (lost !== null && lost > 0) {
             onTrouble({ kind: "removed", bytes: lost });
             continue;
           }

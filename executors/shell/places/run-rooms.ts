@@ -193,7 +193,10 @@ export function openRunRooms({ stateDir, memory, owner, hasJob = () => true }: R
       };
     },
     async clear(jobKey) {
-      for (const place of [inMemory, onDisk]) await rm(join(place, jobKey), { recursive: true, force: true });
+      for (const place of [inMemory, onDisk]) {
+        const job = join(place, jobKey);
+        if (existsSync(job)) await leave(job);
+      }
     },
     async close() {
       for (const [place, pool] of pools) {

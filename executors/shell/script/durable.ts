@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, renameSync, writeFileSync } from "node:fs";
+import { closeSync, constants, openSync, renameSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
@@ -6,7 +6,7 @@ import { SystemFailure } from "../../../src/errors.ts";
 import type { ScriptKeeping } from "../../../src/executor/environment.ts";
 import { never, pause } from "../../../src/time.ts";
 import { type AttendantTools, attended } from "../../common/durable/attend.ts";
-import { BLANK_FILES, PIECE_READS, READ_BYTES, type Root, readEnd } from "../../common/durable/files.ts";
+import { PIECE_READS, READ_BYTES, type Root, readEnd, writeBlankFiles } from "../../common/durable/files.ts";
 import { waitingIn } from "../../common/durable/pieces.ts";
 import { readScript, type ScriptReader, type Trouble } from "../../common/durable/reader.ts";
 import { forward } from "../../common/processes/forward.ts";
@@ -222,9 +222,7 @@ async function openEnds({ directory, pipes }: ScriptRoom): Promise<Ends> {
     return fd;
   };
   try {
-    for (const [name, bytes] of Object.entries(BLANK_FILES)) {
-      writeFileSync(join(directory, name), " ".repeat(bytes), { mode: 0o600, flag: "wx" });
-    }
+    writeBlankFiles(directory);
     const life = join(directory, "life");
     renameSync(lifePath, life);
     const lifeFd = opened(life, constants.O_RDONLY | constants.O_NONBLOCK);

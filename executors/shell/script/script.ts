@@ -102,7 +102,8 @@ export async function runScript(
   if (cgroup !== null) host.meter.group(cgroup);
   try {
     await using room = durable?.rooms.enter(durable.jobKey, number) ?? null;
-    const input = await openScript(host.scratchDir, script.text);
+    // A file system in memory makes and forgets a file in a tenth of the time.
+    const input = await openScript(room?.directory ?? host.scratchDir, script.text);
     let running: RunningScript;
     try {
       const call = { argv, environment, cgroup, input };

@@ -2,7 +2,7 @@ import { closeSync, constants, fchmodSync, openSync, writeSync } from "node:fs";
 import { uptime } from "node:os";
 import { z } from "zod";
 import type { TracePosition } from "../../trace/contract.ts";
-import { decodeLines, encodeLine } from "../records/record-lines.ts";
+import { decodeLines, frameLine } from "../records/record-lines.ts";
 
 /** Where a running job's output has come to: from here on another process reads it again. */
 export interface Checkpoint {
@@ -59,12 +59,13 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
   if (last === 0) writeSync(file, Buffer.alloc(2 * SLOT_BYTES, " "), 0, 2 * SLOT_BYTES, 0);
   if (process.platform !== "win32") fchmodSync(file, 0o600);
   let seq = last;
-  let latest: Checkpoint | undefined;
-  let written = "";
-  const write = (checkpoint: Checkpoint): boolean => {
-    latest = checkpoint;
+  /** The last checkpoint as JSON, made once: what tells the slots apart is put before it. */
+  let latest = "";
+  let isWritten = false;
+  const write = (): boolean => {
     const uptimeSeconds = Math.round(uptime() * 100) / 100;
-    const line = encodeLine({ seq: seq + 1, uptimeSeconds, ...checkpoint }, { padTo: SLOT_BYTES - FRAME_BYTES });
+    const json = `{"seq":${seq + 1},"uptimeSeconds":${uptimeSeconds},${latest.slice(1)}`;
+    const line = frameLine(json, SLOT_BYTES - FRAME_BYTES);
     if (line.length > SLOT_BYTES) return false;
     try {
       writeSync(file, line, 0, line.length, (seq % 2) * SLOT_BYTES);
@@ -79,14 +80,13 @@ export function openCheckpoints(path: string, last = 0): CheckpointFile {
     write(checkpoint) {
       const text = JSON.stringify(checkpoint);
       // Nothing has come since: when somebody looked last is told by the next beat.
-      if (text === written) return true;
-      written = "";
-      if (!write(checkpoint)) return false;
-      written = text;
-      return true;
+      if (isWritten && text === latest) return true;
+      latest = text;
+      isWritten = write();
+      return isWritten;
     },
     beat() {
-      if (latest !== undefined) write(latest);
+      if (latest !== "") write();
     },
     close: () => closeSync(file),
   };

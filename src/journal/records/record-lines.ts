@@ -10,7 +10,12 @@ const frame = /^(\d{1,4}) ([0-9a-f]{8}) $/;
 
 /** One line with its line end. `padTo`: blanks after the JSON, so that lines of one file are equally long. */
 export function encodeLine(value: unknown, { padTo = 0 }: { padTo?: number } = {}): Buffer {
-  const json = JSON.stringify(value).padEnd(padTo);
+  return frameLine(JSON.stringify(value), padTo);
+}
+
+/** The same of what is JSON already. */
+export function frameLine(text: string, padTo = 0): Buffer {
+  const json = text.padEnd(padTo);
   return Buffer.from(`${RECORD_VERSION} ${checksum(json)} ${json}\n`);
 }
 
