@@ -1,34 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { JobSpec, LocalJob } from "../../src/local/coordinator/jobs/job.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
+import { crash } from "../support/durable-site.ts";
 import { imageName } from "../support/images.ts";
 import { openSite, type Site } from "../support/site.ts";
 import { createUpstream, type Upstream } from "../support/upstream.ts";
+import { awayIn, expectWhole, openGates, wholeJob } from "../support/whole-job.ts";
 
 const cluster = await useCluster();
-
-const SECRET = "hush-4711-hush-4711";
-const AWAY = /The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again/;
-
-const awayIn = (trace: string): number => trace.split("\n").filter((line) => AWAY.test(line)).length;
-
-/** From the job's place on, without what differs from run to run. */
-function steady(trace: string): string {
-  const lines = trace.slice(trace.indexOf("Running on pod")).split("\n");
-  return lines
-    .filter((line) => !AWAY.test(line))
-    .join("\n")
-    .replace(/section_(start|end):\d+:/g, "section_$1:0:")
-    .replace(/Running on pod .*/, "running")
-    .replace(/(Used|Took) .*/g, "used")
-    .replace(/Uploading artifacts as .*/g, "uploading")
-    .replace(/\d+\.\d+ [kM]?i?B/g, "bytes");
-}
 
 describe("jobs in pods whose runner goes away", () => {
   if (cluster === null) {
@@ -37,10 +20,9 @@ describe("jobs in pods whose runner goes away", () => {
   }
   let namespace = "";
   let upstream: Upstream;
-  /** What jobs leave there is seen by the test, and the other way round. */
-  const gates = mkdtempSync(join(tmpdir(), "alloy-gates-"));
-  chmodSync(gates, 0o777);
-  const keyFile = join(gates, "key");
+  const gates = openGates("/gates");
+  const { gate, until } = gates;
+  const keyFile = join(gates.dir, "key");
   writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
   const open: Site[] = [];
 
@@ -53,7 +35,8 @@ describe("jobs in pods whose runner goes away", () => {
     for (const one of open.splice(0)) await one.close();
   }, 120_000);
   afterAll(() => {
-    for (const dir of [upstream.dir, gates]) rmSync(dir, { recursive: true, force: true });
+    gates.close();
+    rmSync(upstream.dir, { recursive: true, force: true });
   });
 
   async function opened(): Promise<Site> {
@@ -76,7 +59,7 @@ read_only = true
 [[runners.kubernetes.volumes.host_path]]
 name = "gates"
 mount_path = "/gates"
-host_path = "${gates}"
+host_path = "${gates.dir}"
 `,
       run: { env: { KUBECONFIG: cluster?.kubeconfig ?? "" } },
     });
@@ -84,10 +67,6 @@ host_path = "${gates}"
     return site;
   }
 
-  async function crash({ runner }: Site): Promise<void> {
-    runner.child.kill("SIGKILL");
-    await runner.exit;
-  }
   const names = async (kind: "pods" | "secrets"): Promise<string[]> => {
     const text = await cluster.kubectl(["get", kind, "-n", namespace, "-l", "alloy-runner.job-key", "-o", "name"]);
     return text.trim() === "" ? [] : text.trim().split("\n");
@@ -107,46 +86,14 @@ host_path = "${gates}"
     const lines = (await cluster.kubectl(["get", "pods", ...selected])).split("\n");
     return lines.find((line) => line.includes(`-${id}-`))?.split(" ")[0] ?? "";
   };
-  const until = (gate: string): string => `until [ -e /gates/${gate} ]; do sleep 0.05; done`;
-  const gate = (): string => `gate-${randomBytes(4).toString("hex")}`;
-
-  /** A job with all that jobs have, whose script goes on until it is told, and at least for so many lines. */
-  function whole(name: string, over: string): JobSpec {
-    return {
-      name,
-      git: { repoUrl: "file:///upstream", sha: upstream.sha, ref: "main" },
-      cache: { key: "k", paths: [".cached"] },
-      script: [
-        `echo x >>/gates/${name}.starts; cat README; mkdir -p out .cached; echo kept >.cached/file`,
-        // Pieces of lines, of characters and of secrets.
-        `n=0; until [ -e /gates/${over} ] && [ $n -ge 300 ]; do printf "$n hush-4711-"; [ $((n % 20)) != 7 ] || sleep 0.1; echo "hush-4711 ünd"; n=$((n + 1)); done; echo $n >/gates/${name}.lines`,
-        "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo made >out/file; exit 3",
-      ],
-      afterScript: [`echo y >>/gates/${name}.starts; echo afterwards $CI_JOB_STATUS`],
-      artifacts: { paths: ["out/"], when: "always" },
-      variables: [{ key: "SECRET", value: SECRET, masked: true, public: false }],
-    };
-  }
-  function expectWhole(job: LocalJob, usual: string): void {
-    const { name } = job;
-    const lines = Number(readFileSync(join(gates, `${name}.lines`), "utf8"));
-    const printed = (count: number): string => Array.from({ length: count }, (_, n) => `${n} [MASKED] ünd\n`).join("");
-    const frame = (trace: string): string => steady(trace).replace(/(?:\d+ \[MASKED\] ünd\n)+/, "lines\n");
-    expect(steady(job.trace).includes(`\n${printed(lines)}`), job.trace.slice(0, 20_000)).toBe(true);
-    // The names of the job's own files differ.
-    const named = (trace: string): string =>
-      frame(trace).replace(/(?:usual|killed-\d|left-\d)-gate-\w+|gate-\w+/g, "its");
-    expect(named(job.trace)).toBe(named(usual));
-    expect(job.trace).not.toContain(SECRET);
-    expect([job.status, job.exitCode]).toEqual(["failed", 3]);
-    expect(readFileSync(join(gates, `${name}.starts`), "utf8")).toBe("x\ny\n");
-  }
+  const whole = (name: string, over: string): JobSpec =>
+    wholeJob(name, over, "/gates", { repoUrl: "file:///upstream", sha: upstream.sha, ref: "main" });
   async function undisturbed(site: Site): Promise<string> {
     const over = gate();
-    writeFileSync(join(gates, over), "");
+    gates.open(over);
     const usual = site.coordinator.enqueue(whole(`usual-${over}`, over));
     await usual.finished({ timeoutMs: 60_000 });
-    expectWhole(usual, usual.trace);
+    expectWhole(usual, usual.trace, gates);
     return usual.trace;
   }
 
@@ -164,11 +111,11 @@ host_path = "${gates}"
       await site.start();
       // Before, while and after it has found its jobs.
       await wait([0, 100, 400, 1500, 3000][count % 5]);
-      if (count === deaths - 4) writeFileSync(join(gates, over), "");
+      if (count === deaths - 4) gates.open(over);
     }
     for (const job of jobs) {
       await job.finished({ timeoutMs: 90_000 });
-      expectWhole(job, usual);
+      expectWhole(job, usual, gates);
       expect(awayIn(job.trace)).toBeGreaterThan(0);
     }
     await untilNothingIsLeft(site);
@@ -190,10 +137,10 @@ host_path = "${gates}"
       await site.start();
       await site.runner.seen(/a job of an earlier process goes on/);
     }
-    writeFileSync(join(gates, over), "");
+    gates.open(over);
     for (const job of jobs) {
       await job.finished({ timeoutMs: 60_000 });
-      expectWhole(job, usual);
+      expectWhole(job, usual, gates);
     }
     await untilNothingIsLeft(site);
   }, 120_000);
@@ -221,7 +168,7 @@ host_path = "${gates}"
     const pods = { deleted: await podOf(deleted), dead: await podOf(dead) };
     await crash(site);
 
-    writeFileSync(join(gates, go), "");
+    gates.open(go);
     canceled.cancel("canceling");
     await cluster.kubectl(["delete", "pod", pods.deleted, "-n", namespace, "--wait=true", "--grace-period=1"]);
     await cluster
@@ -229,7 +176,7 @@ host_path = "${gates}"
       .catch(() => {});
     await expect.poll(() => Date.now() - (late.pickedUpAt ?? 0), { timeout: 40_000 }).toBeGreaterThan(26_000);
     await site.start();
-    writeFileSync(join(gates, `${go}.late`), "");
+    gates.open(`${go}.late`);
     await Promise.all(all.map((job) => job.finished({ timeoutMs: 90_000 })));
 
     expect([ended.exitCode, ended.failureReason]).toEqual([5, "script_failure"]);
@@ -246,7 +193,7 @@ host_path = "${gates}"
     expect(served.trace).toContain("still-2-there");
     for (const job of all) {
       expect(awayIn(job.trace), job.trace).toBe(1);
-      expect(readFileSync(join(gates, `${job.name}.starts`), "utf8")).toBe("x\n");
+      expect(gates.read(`${job.name}.starts`)).toBe("x\n");
     }
     await untilNothingIsLeft(site);
   }, 120_000);
@@ -265,9 +212,7 @@ host_path = "${gates}"
       await job.finished({ timeoutMs: 60_000 });
       expect([job.exitCode, job.failureReason], job.trace).toEqual([4, "script_failure"]);
       expect(job.trace).toContain("it-2-ran");
-      expect(existsSync(join(gates, `${name}-${ms}`)) && readFileSync(join(gates, `${name}-${ms}`), "utf8")).toBe(
-        "x\n",
-      );
+      expect(gates.read(`${name}-${ms}`)).toBe("x\n");
     }
     await untilNothingIsLeft(site);
   }, 120_000);
