@@ -5,23 +5,25 @@ import { join } from "node:path";
 import { Writable } from "node:stream";
 import shell from "../executors/shell/index.ts";
 import type { Environment } from "../src/executor/environment.ts";
+import type { Executor } from "../src/executor/executor.ts";
 import { never } from "../src/time.ts";
+import { openStand } from "../test/executors/ssh-stand.ts";
 import { executorDeps } from "../test/support/executor-deps.ts";
 import { Sink, sampleRequest, scriptOf, source } from "../test/support/executor-kit.ts";
-import { type Figure, mean, median, withScene } from "./scene.ts";
+import { sshdMissing } from "../test/support/sshd.ts";
+import { type Figure, mean, median, p95, withScene } from "./scene.ts";
 
 /** Both ways of running a script, measured in turn, so that what else the machine does meets both. */
 const WAYS = [false, true] as const;
 type Ways<T> = readonly [attached: T, durable: T];
+type Opener = (durable: boolean) => Executor;
 
 const ROUNDS = 60;
 const AT_ONCE = 10;
 const PIPE_BYTES = 200_000_000;
 
-async function withBoth<T>(body: (environments: Ways<Environment>) => Promise<T>): Promise<T> {
-  const dir = mkdtempSync(join(tmpdir(), "alloy-bench-durable-"));
-  mkdirSync(join(dir, "scratch"), { mode: 0o700 });
-  const executors = WAYS.map((durable) => shell.create({}, executorDeps(dir, { durable })));
+async function withBoth<T>(open: Opener, body: (environments: Ways<Environment>) => Promise<T>): Promise<T> {
+  const executors = WAYS.map(open);
   try {
     const [attached, durable] = await Promise.all(
       executors.map(async (executor) => await executor.prepare(sampleRequest(), new Sink(), never)),
@@ -34,7 +36,26 @@ async function withBoth<T>(body: (environments: Ways<Environment>) => Promise<T>
     }
   } finally {
     for (const executor of executors) await executor.close(never);
+  }
+}
+
+async function withBothHere<T>(body: (environments: Ways<Environment>) => Promise<T>): Promise<T> {
+  const dir = mkdtempSync(join(tmpdir(), "alloy-bench-durable-"));
+  mkdirSync(join(dir, "scratch"), { mode: 0o700 });
+  try {
+    return await withBoth((durable) => shell.create({}, executorDeps(dir, { durable })), body);
+  } finally {
     rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** On a host that is this machine, reached by its loopback. */
+async function withBothOverSsh<T>(body: (environments: Ways<Environment>) => Promise<T>): Promise<T> {
+  const stand = await openStand();
+  try {
+    return await withBoth((durable) => stand.open({ durable }), body);
+  } finally {
+    await stand.close();
   }
 }
 
@@ -129,39 +150,58 @@ async function hundredJobs(durable: boolean): Promise<number> {
   );
 }
 
+const atMost = (name: string, value: number, unit: string, target: number): Figure => ({
+  ...{ name, value, unit, target },
+  bound: "at most",
+});
+const atLeast = (name: string, value: number, target: number): Figure => ({
+  ...{ name, value, target },
+  unit: "MB/s",
+  bound: "at least",
+});
+
+const BLOCKS = `head -c ${PIPE_BYTES} /dev/zero`;
+
+async function localFigures(environments: Ways<Environment>): Promise<Figure[]> {
+  const [attached, durable] = environments;
+  const [one, oneDurable] = await scripts(environments, 1);
+  const [ten, tenDurable] = await scripts(environments, AT_ONCE);
+  const quiet = await lineDelays(attached);
+  const delays = await lineDelays(durable);
+  const plain = await throughput(attached, BLOCKS);
+  const pieces = await throughput(durable, BLOCKS);
+  return [
+    atMost(`script below an attendant, over ${one.toFixed(1)} ms without`, oneDurable - one, "ms", 5),
+    atMost(`the same, ten at a time, over ${ten.toFixed(1)} ms`, tenDurable - ten, "ms", 3),
+    atMost(`line printed → reader, mean; ${mean(quiet).toFixed(1)} ms without`, mean(delays), "ms", 1.5),
+    atMost("the same, max", Math.max(...delays), "ms", 20),
+    atLeast(`200 MB pipe → reader; ${plain.rate.toFixed(0)} MB/s without`, pieces.rate, 400),
+    atMost(`reader's processor time for them; ${plain.cpu.toFixed(2)} s without`, pieces.cpu, "s", 0.25),
+    atMost("memory outside the runner, per script of ten that run", await carriedMb(durable), "MB", 0.5),
+  ];
+}
+
+async function farFigures(environments: Ways<Environment>): Promise<Figure[]> {
+  const [attached, durable] = environments;
+  const [one, oneDurable] = await scripts(environments, 1);
+  const quiet = await lineDelays(attached);
+  const delays = await lineDelays(durable);
+  const rates: Ways<number[]> = [[], []];
+  for (let round = 0; round < 3; round++) {
+    for (const [way, environment] of environments.entries())
+      rates[way === 0 ? 0 : 1].push((await throughput(environment, BLOCKS)).rate);
+  }
+  const [plain, pieces] = [median(rates[0]), median(rates[1])];
+  return [
+    atMost(`script over ssh that outlives its connection, over ${one.toFixed(1)} ms`, oneDurable - one, "ms", 25),
+    atMost(`line printed there → reader, p95; ${p95(quiet).toFixed(1)} ms without`, p95(delays), "ms", 50),
+    atLeast(`200 MB over ssh to the reader; ${plain.toFixed(0)} MB/s without`, pieces, 100),
+  ];
+}
+
 export async function durableScripts(): Promise<readonly Figure[]> {
-  const figures = await withBoth(async (environments): Promise<Figure[]> => {
-    const [attached, durable] = environments;
-    const [one, oneDurable] = await scripts(environments, 1);
-    const [ten, tenDurable] = await scripts(environments, AT_ONCE);
-    const quiet = await lineDelays(attached);
-    const delays = await lineDelays(durable);
-    const blocks = `head -c ${PIPE_BYTES} /dev/zero`;
-    const plain = await throughput(attached, blocks);
-    const pieces = await throughput(durable, blocks);
-    const atMost = (name: string, value: number, unit: string, target: number): Figure => ({
-      name,
-      value,
-      unit,
-      target,
-      bound: "at most",
-    });
-    return [
-      atMost(`script below an attendant, over ${one.toFixed(1)} ms without`, oneDurable - one, "ms", 5),
-      atMost(`the same, ten at a time, over ${ten.toFixed(1)} ms`, tenDurable - ten, "ms", 3),
-      atMost(`line printed → reader, mean; ${mean(quiet).toFixed(1)} ms without`, mean(delays), "ms", 1.5),
-      atMost("the same, max", Math.max(...delays), "ms", 20),
-      {
-        name: `200 MB pipe → reader; ${plain.rate.toFixed(0)} MB/s without`,
-        value: pieces.rate,
-        unit: "MB/s",
-        target: 400,
-        bound: "at least",
-      },
-      atMost(`reader's processor time for them; ${plain.cpu.toFixed(2)} s without`, pieces.cpu, "s", 0.25),
-      atMost("memory outside the runner, per script of ten that run", await carriedMb(durable), "MB", 0.5),
-    ];
-  });
+  const figures = await withBothHere(localFigures);
+  if (sshdMissing() === null) figures.push(...(await withBothOverSsh(farFigures)));
   const seconds: Ways<number[]> = [[], []];
   for (let round = 0; round < 5; round++) {
     for (const durable of WAYS) seconds[durable ? 1 : 0].push(await hundredJobs(durable));

@@ -28,7 +28,7 @@ export function createDial(host: string, logIn: (signal: AbortSignal) => Promise
 
   const open = async (): Promise<Login> => {
     const connection = await logIn(life.signal);
-    const link = createLink(connection, { another: logIn, redials: false });
+    const link = createLink(connection, logIn);
     const login = { connection, link };
     connection.lost.addEventListener("abort", () => end(login), { once: true });
     if (life.signal.aborted) link.close();

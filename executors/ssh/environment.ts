@@ -94,7 +94,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
     } catch (error) {
       const lost = link.lost();
       if (signal.aborted || lost === null) throw error;
-      if (lasting !== null) throw lasting.claim.lost() ?? lasting.claim.missed();
+      if (lasting !== null) throw lasting.claim.lost() ?? error;
       throw new SystemFailure(
         `${describeError(lost)}. How the script went on there is not known; the host ends it as soon as it notices, too`,
         { cause: error, retry: false, reason: "runner_external_dependency_failure" },
@@ -118,6 +118,7 @@ export function createSshEnvironment(options: SshEnvironmentOptions): Environmen
           ? print(`The connection to ${where} is lost; the script goes on there, trying again`, "warning")
           : print(`Connected to ${where} again`),
       lost: async () => held.lost(),
+      missed: () => held.missed(),
     });
 
   /** Ends processes that escaped from their script and carry the mark. */

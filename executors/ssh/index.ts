@@ -15,10 +15,12 @@ import { createSessionLimit } from "./connection/session-limit.ts";
 import { adoptOverSsh, jobOverSsh, type OverSshOptions } from "./over-ssh.ts";
 import { type SshSettings, sshComplaint, sshSettings, sshTable } from "./settings.ts";
 import { words } from "./words.ts";
+import { obstacleToLasting } from "./working-copy/can-last.ts";
 import type { Claim } from "./working-copy/claim.ts";
 import { createKeptCopies } from "./working-copy/kept-copies.ts";
+import { withinLease } from "./working-copy/lasting-claim.ts";
 import { cleanUpAfter } from "./working-copy/recovery.ts";
-import { DEFAULT_BUILDS_DIR } from "./working-copy/working-copy.ts";
+import { DEFAULT_BUILDS_DIR, leaseOf } from "./working-copy/working-copy.ts";
 
 const SHELLS = ["bash", "sh", "pwsh"] as const satisfies readonly ShellName[];
 
@@ -39,6 +41,7 @@ const handleSchema = z.object({
   port: z.number(),
   user: z.string(),
   root: z.string(),
+  claim: z.string(),
   shell: z.enum(SHELLS),
 });
 
@@ -54,6 +57,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
   const { killGraceMs, ephemeral = false, buildsDir = DEFAULT_BUILDS_DIR } = entry;
   const logins = createSessionLimit(settings.maxStartups);
   const target = nameOf(settings);
+  const leaseMs = leaseOf(deps);
   const location = { at: "host", host: settings.host } as const;
   const kept = createKeptCopies(deps.host.keepDir, target);
   const cleanUpMs = Math.min(CLEAN_UP_MS, settings.connectTimeoutMs);
@@ -114,10 +118,10 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       throw new SystemFailure(`the job is on ${nameOf({ ...settings, ...there })}, and the entry names ${target} now`);
     }
     const { jobKey, runnerId } = request;
-    const { root, shell } = there;
-    const connection = await connect(PATIENCE_MS, signal);
+    const { root, shell, claim: ownDir } = there;
+    const connection = await withinLease({ leaseMs, host: target }, () => connect(PATIENCE_MS, signal), signal);
     const { environment } = await adoptOverSsh(
-      { ...way(jobKey, runnerId), request, connection, root, shell, handle },
+      { ...way(jobKey, runnerId), request, connection, ownDir, root, shell, handle },
       signal,
     );
     return environment;
@@ -138,7 +142,10 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       },
       connection: await connect(PATIENCE_MS, signal),
       begin: () => request.remember({ kind: "ssh-job", host, port, user, buildsDir, runnerId }),
-      handleOf: ({ claim: { root }, shell }) => ({ kind: "ssh-place", host, port, user, root, shell }),
+      handleOf: ({ claim, shell }) => {
+        const { root, ownDir } = claim;
+        return { kind: "ssh-place", host, port, user, root, claim: ownDir, shell };
+      },
       ready: async ({ tools }) => {
         if (tools.programs.has("git")) return;
         notes.print(
@@ -177,6 +184,7 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       }
     },
     adopt,
+    adoptMs: leaseMs + CLEAN_UP_MS,
     tidy: (budgets, { dry }, signal) =>
       kept.tidy(
         {
@@ -195,8 +203,16 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       ),
     diagnose: async (_, signal) => {
       const connection = await connect(0, signal);
-      connection.close();
-      return { state: `${target} lets it log in` };
+      try {
+        const state = `${target} lets it log in`;
+        if (entry.durable !== true) return { state };
+        const obstacle = await obstacleToLasting(sshCommands(connection), target, signal);
+        if (obstacle === null) return { state: `${state}, and jobs outlive their connection there` };
+        const cause = `a lost connection ends its jobs, and so does a restart of the runner: ${obstacle.why}`;
+        return { state, doubts: [{ cause, remedy: obstacle.remedy }] };
+      } finally {
+        connection.close();
+      }
     },
     recover: async (jobKey, notes, signal) => {
       // A job that was prepared twice has two notes of the same place.

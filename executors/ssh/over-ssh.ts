@@ -46,7 +46,7 @@ export interface AdoptOverSshOptions
 /** A job that an earlier process of the runner has begun. @throws {SystemFailure} it is not there any more */
 export async function adoptOverSsh(options: AdoptOverSshOptions, signal: AbortSignal): Promise<OverSsh> {
   const { connection, connect, cleanUp, location, keepsFiles, handle, ...place } = options;
-  const link = createLink(connection, { another: connect, redials: true });
+  const link = createLink(connection, connect);
   try {
     const copy = await resumeWorkingCopy({ ...place, link }, signal);
     const how = { ...(keepsFiles === undefined ? {} : { keepsFiles }), handle, cleanUp, location };
@@ -67,8 +67,7 @@ export interface OverSsh {
 /** A job where somebody has logged in by SSH: on a far host, in a container, in a virtual machine. */
 export async function jobOverSsh(options: OverSshOptions, signal: AbortSignal): Promise<OverSsh> {
   const { connection, connect, begin, ready, cleanUp, location, inContainer, keepsFiles, handleOf, ...place } = options;
-  const { entry } = place.deps;
-  const link = createLink(connection, { another: connect, redials: entry.durable === true && !place.ephemeral });
+  const link = createLink(connection, connect);
   try {
     await begin?.();
     const copy = await openWorkingCopy({ ...place, link }, signal);

@@ -1,36 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { JobSpec, LocalJob } from "../../src/local/coordinator/jobs/job.ts";
-import { filesWith } from "../support/durable-site.ts";
+import { crash, filesWith } from "../support/durable-site.ts";
 import { imageName } from "../support/images.ts";
 import { openSite, type Site, type SiteOptions } from "../support/site.ts";
 import { createUpstream, type Upstream } from "../support/upstream.ts";
-
-const SECRET = "hush-4711-hush-4711";
-const AWAY = /The runner was restarted \(away for \d+\.\d s\); the job went on and is followed again/;
-
-const awayIn = (trace: string): number => trace.split("\n").filter((line) => AWAY.test(line)).length;
-
-/** From the job's place on, without what differs from run to run. */
-function steady(trace: string): string {
-  const lines = trace.slice(trace.indexOf("Running on ")).split("\n");
-  return (
-    lines
-      .filter((line) => !AWAY.test(line))
-      .join("\n")
-      .replace(/section_(start|end):\d+:/g, "section_$1:0:")
-      // The line that says so stands by itself, also between sections.
-      .replace(/(section_end:0:\w+\r\x1b\[0K)\n/g, "$1")
-      .replace(/Running on .*/, "running")
-      .replace(/(Used|Took) .*/g, "used")
-      .replace(/Uploading artifacts as .*/g, "uploading")
-      .replace(/\d+\.\d+ [kM]?i?B/g, "bytes")
-  );
-}
+import { awayIn, expectWhole, openGates, SECRET, wholeJob } from "../support/whole-job.ts";
 
 /** Where jobs of an executor go on while their runner is away. */
 export interface AdoptionPlace {
@@ -52,10 +30,9 @@ export interface AdoptionPlace {
 /** That jobs go on with the runner's next process, as if nothing had been. */
 export function adoptionContract(place: AdoptionPlace): void {
   let upstream: Upstream;
-  /** What jobs leave there is seen by the test, and the other way round. */
-  const gates = mkdtempSync(join(tmpdir(), "alloy-gates-"));
-  chmodSync(gates, 0o777);
-  const keyFile = join(gates, "key");
+  const gates = openGates("/gates");
+  const { gate, until } = gates;
+  const keyFile = join(gates.dir, "key");
   writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
   const open: Site[] = [];
 
@@ -63,13 +40,14 @@ export function adoptionContract(place: AdoptionPlace): void {
 
   beforeAll(async () => {
     upstream = await createUpstream();
-    options = await place.open({ upstream: upstream.dir, gates });
+    options = await place.open({ upstream: upstream.dir, gates: gates.dir });
   }, 240_000);
   afterEach(async () => {
     for (const one of open.splice(0)) await one.close();
   }, 120_000);
   afterAll(() => {
-    for (const dir of [upstream.dir, gates]) rmSync(dir, { recursive: true, force: true });
+    gates.close();
+    rmSync(upstream.dir, { recursive: true, force: true });
   });
 
   async function opened(): Promise<Site> {
@@ -84,58 +62,18 @@ export function adoptionContract(place: AdoptionPlace): void {
     return site;
   }
 
-  async function crash({ runner }: Site): Promise<void> {
-    runner.child.kill("SIGKILL");
-    await runner.exit;
-  }
   async function untilNothingIsLeft(site: Site): Promise<void> {
     await expect.poll(() => place.leftovers(site), { timeout: 60_000, interval: 300 }).toEqual([]);
     await expect.poll(() => readdirSync(join(site.stateDir, "jobs")), { timeout: 10_000 }).toEqual([]);
   }
-  const until = (gate: string): string => `until [ -e /gates/${gate} ]; do sleep 0.05; done`;
-  const gate = (): string => `gate-${randomBytes(4).toString("hex")}`;
-
-  /** A job with all that jobs have, whose script goes on until it is told, and at least for so many lines. */
-  function whole(name: string, over: string): JobSpec {
-    return {
-      name,
-      git: { repoUrl: "file:///upstream", sha: upstream.sha, ref: "main" },
-      cache: { key: "k", paths: [".cached"] },
-      script: [
-        `echo x >>/gates/${name}.starts; cat README; mkdir -p out .cached; echo kept >.cached/file`,
-        // Pieces of lines, of characters and of secrets.
-        `n=0; until [ -e /gates/${over} ] && [ $n -ge 300 ]; do printf "$n hush-4711-"; [ $((n % 20)) != 7 ] || sleep 0.1; echo "hush-4711 ünd"; n=$((n + 1)); done; echo $n >/gates/${name}.lines`,
-        "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo made >out/file; exit 3",
-      ],
-      afterScript: [`echo y >>/gates/${name}.starts; echo afterwards $CI_JOB_STATUS`],
-      artifacts: { paths: ["out/"], when: "always" },
-      variables: [
-        { key: "SECRET", value: SECRET, masked: true, public: false },
-        // The same words, whether a place keeps what the job before has checked out or not.
-        { key: "GIT_STRATEGY", value: "clone" },
-      ],
-    };
-  }
-  function expectWhole(job: LocalJob, usual: string): void {
-    const { name } = job;
-    const lines = Number(readFileSync(join(gates, `${name}.lines`), "utf8"));
-    const printed = (count: number): string => Array.from({ length: count }, (_, n) => `${n} [MASKED] ünd\n`).join("");
-    const frame = (trace: string): string => steady(trace).replace(/(?:\d+ \[MASKED\] ünd\n)+/, "lines\n");
-    expect(steady(job.trace).includes(`\n${printed(lines)}`), job.trace.slice(0, 20_000)).toBe(true);
-    // The names of the job's own files differ.
-    const named = (trace: string): string =>
-      frame(trace).replace(/(?:usual|killed-\d|left-\d)-gate-\w+|gate-\w+/g, "its");
-    expect(named(job.trace)).toBe(named(usual));
-    expect(job.trace).not.toContain(SECRET);
-    expect([job.status, job.exitCode]).toEqual(["failed", 3]);
-    expect(readFileSync(join(gates, `${name}.starts`), "utf8")).toBe("x\ny\n");
-  }
+  const whole = (name: string, over: string): JobSpec =>
+    wholeJob(name, over, "/gates", { repoUrl: "file:///upstream", sha: upstream.sha, ref: "main" });
   async function undisturbed(site: Site): Promise<string> {
     const over = gate();
-    writeFileSync(join(gates, over), "");
+    gates.open(over);
     const usual = site.coordinator.enqueue(whole(`usual-${over}`, over));
     await usual.finished({ timeoutMs: 60_000 });
-    expectWhole(usual, usual.trace);
+    expectWhole(usual, usual.trace, gates);
     return usual.trace;
   }
 
@@ -154,11 +92,11 @@ export function adoptionContract(place: AdoptionPlace): void {
       await site.start();
       // Before, while and after it has found its jobs.
       await wait([0, 100, 400, 1500, 3000][count % 5]);
-      if (count === deaths - 4) writeFileSync(join(gates, over), "");
+      if (count === deaths - 4) gates.open(over);
     }
     for (const job of jobs) {
       await job.finished({ timeoutMs: 90_000 });
-      expectWhole(job, usual);
+      expectWhole(job, usual, gates);
       expect(awayIn(job.trace)).toBeGreaterThan(0);
     }
     await untilNothingIsLeft(site);
@@ -180,10 +118,10 @@ export function adoptionContract(place: AdoptionPlace): void {
       await site.start();
       await site.runner.seen(/a job of an earlier process goes on/);
     }
-    writeFileSync(join(gates, over), "");
+    gates.open(over);
     for (const job of jobs) {
       await job.finished({ timeoutMs: 60_000 });
-      expectWhole(job, usual);
+      expectWhole(job, usual, gates);
     }
     await untilNothingIsLeft(site);
   }, 120_000);
@@ -210,13 +148,13 @@ export function adoptionContract(place: AdoptionPlace): void {
     await Promise.all(all.map((job) => job.traceContains("begun", { timeoutMs: 90_000 })));
     await crash(site);
 
-    writeFileSync(join(gates, go), "");
+    gates.open(go);
     canceled.cancel("canceling");
     await place.remove(deleted, site);
     await place.end(dead, site);
     await expect.poll(() => Date.now() - (late.pickedUpAt ?? 0), { timeout: 40_000 }).toBeGreaterThan(26_000);
     await site.start();
-    writeFileSync(join(gates, `${go}.late`), "");
+    gates.open(`${go}.late`);
     await Promise.all(all.map((job) => job.finished({ timeoutMs: 90_000 })));
 
     expect([ended.exitCode, ended.failureReason]).toEqual([5, "script_failure"]);
@@ -233,7 +171,7 @@ export function adoptionContract(place: AdoptionPlace): void {
     expect(served.trace).toContain("still-2-there");
     for (const job of all) {
       expect(awayIn(job.trace), job.trace).toBe(1);
-      expect(readFileSync(join(gates, `${job.name}.starts`), "utf8")).toBe("x\n");
+      expect(gates.read(`${job.name}.starts`)).toBe("x\n");
     }
     await untilNothingIsLeft(site);
   }, 120_000);
@@ -252,9 +190,7 @@ export function adoptionContract(place: AdoptionPlace): void {
       await job.finished({ timeoutMs: 60_000 });
       expect([job.exitCode, job.failureReason], job.trace).toEqual([4, "script_failure"]);
       expect(job.trace).toContain("it-2-ran");
-      expect(existsSync(join(gates, `${name}-${ms}`)) && readFileSync(join(gates, `${name}-${ms}`), "utf8")).toBe(
-        "x\n",
-      );
+      expect(gates.read(`${name}-${ms}`)).toBe("x\n");
     }
     await untilNothingIsLeft(site);
   }, 120_000);

@@ -7,6 +7,7 @@ import type { Note } from "../../src/executor/prepare.ts";
 import { never } from "../../src/time.ts";
 import { runOps, Sink, sampleRequest, scriptOf, source } from "../support/executor-kit.ts";
 import { isRoot, type SshdOptions, sshdMissing } from "../support/sshd.ts";
+import { toolDirectory } from "./remote/local.ts";
 import { openStand, type SshStand } from "./ssh-stand.ts";
 
 const missing = sshdMissing() ?? (isRoot ? null : "needs root");
@@ -176,5 +177,41 @@ describe.skipIf(missing !== null)(`a durable job over ssh${missing === null ? ""
     await expect(executor.adopt?.({ ...request }, { ...handle, host: "other.example" }, never)).rejects.toThrow(
       /the job is on \S+@other\.example:\d+, and the entry names/,
     );
+  });
+
+  test("a host that lacks a program for it is named, and its jobs end with their connection", {
+    timeout: 60_000,
+  }, async () => {
+    stand = await openStand();
+    const bin = toolDirectory(join(stand.user.home, "bin"), "busybox", ["dd"]);
+    writeFileSync(join(stand.user.home, ".bashrc"), `PATH=${bin}\n`);
+    const executor = stand.open({ durable: true, shell: "sh" });
+    const notes = new Sink();
+    const environment = await executor.prepare(sampleRequest(), notes, never);
+    expect(notes.text).toMatch(/A lost connection ends this job: \S+ has no dd\. Install what is missing there/);
+    expect(environment.handle).toBeUndefined();
+    await environment.destroy(never);
+    const found = await executor.diagnose?.({ environment: sampleRequest().environment }, never);
+    expect(found?.doubts).toMatchObject([{ cause: expect.stringMatching(/a restart of the runner: \S+ has no dd$/) }]);
+  });
+
+  test("a preparation that fails leaves no claim for the host to wait with", { timeout: 60_000 }, async () => {
+    stand = await openStand();
+    const bin = toolDirectory(join(stand.user.home, "bin"), "busybox", []);
+    writeFileSync(join(stand.user.home, ".bashrc"), `PATH=${bin}\n`);
+    const executor = stand.open({ durable: true, shell: "pwsh" });
+    await expect(executor.prepare(sampleRequest(), new Sink(), never)).rejects.toThrow(/has no pwsh/);
+    await expect.poll(claims, { timeout: 5000 }).toEqual([]);
+  });
+
+  test("a connection that cannot be made again is named by its cause at once", { timeout: 60_000 }, async () => {
+    const { environment } = await begin();
+    const output = new Sink();
+    const running = runOps(environment, source("echo begun; sleep 600"), { output });
+    running.catch(() => {});
+    await output.until(/begun/);
+    await stand.sshd.restart({ newHostKey: true });
+    await expect(running).rejects.toThrow(/host key/i);
+    await environment.destroy(never).catch(() => {});
   });
 });

@@ -64,7 +64,7 @@ async function begin(
   };
   const { code, stderr } = await persistently(
     options,
-    START_MS,
+    options.awayMs ?? START_MS,
     () => runToEnd(options.commands, command, 64 * 1024, signal),
     signal,
   );

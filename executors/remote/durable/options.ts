@@ -13,6 +13,8 @@ export interface DurableOptions {
   lost(signal: AbortSignal): Promise<Error | null>;
   /** How long nothing may be heard of the place while a script runs, milliseconds. Default: five minutes. */
   readonly awayMs?: number;
+  /** What is said after that. Default: that nothing was heard of it, and why. */
+  readonly missed?: () => Error;
   /** After so much silence it is looked whether what runs the script still lives. */
   readonly patienceS?: number;
 }

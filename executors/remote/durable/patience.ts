@@ -35,6 +35,7 @@ export function patience(options: DurableOptions, limitMs: number, signal: Abort
       if (gone !== null) throw gone;
       const awayMs = performance.now() - since;
       if (awayMs > limitMs) {
+        if (options.missed !== undefined) throw options.missed();
         throw new SystemFailure(
           `Nothing was heard of the place where the script runs for ${Math.round(awayMs / 1000)} s: ${error.message}`,
           { cause: error },

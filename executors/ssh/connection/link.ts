@@ -9,21 +9,18 @@ export interface Link {
   lost(): unknown;
   /** @throws {SystemFailure} as `SshConnection.exec` */
   exec(command: string, signal: AbortSignal, pty?: boolean): Promise<SshChannel>;
+  /** From now on a new connection takes the place of the job's own where that is gone. */
+  keep(): void;
   close(): void;
 }
 
 /** With `MaxSessions 1`: one for the claim, one for the script, one for ending it, and one to spare. */
 const MOST_CONNECTIONS = 4;
 
-export interface LinkOptions {
-  /** Logs in once more. */
-  readonly another: (signal: AbortSignal) => Promise<SshConnection>;
-  /** Where the job's own connection is gone, the next program is started over a new one. */
-  readonly redials: boolean;
-}
-
-export function createLink(first: SshConnection, { another, redials }: LinkOptions): Link {
+/** @param another logs in once more */
+export function createLink(first: SshConnection, another: (signal: AbortSignal) => Promise<SshConnection>): Link {
   let own = first;
+  let redials = false;
   const more: SshConnection[] = [];
   let opening: Promise<void> | null = null;
   const life = new AbortController();
@@ -90,6 +87,9 @@ export function createLink(first: SshConnection, { another, redials }: LinkOptio
         });
         if ((await beforeAbort(opening, signal)) === "aborted") throw signal.reason;
       }
+    },
+    keep: () => {
+      redials = true;
     },
     close: () => {
       life.abort(new Error("the link is closed"));

@@ -206,21 +206,17 @@ ${ANNOUNCE}
 ${HOLD}`;
 
 /**
- * Takes over the claim of the job `$5`, whose connection or runner is gone, and holds it as `CLAIM_PROGRAM` does, with the same arguments
- * (`$3`, `$4` and `${10}` mean nothing). Prints `gone` where there is none any more: it was let go, was ended for want of anybody who
+ * Takes over the claim `$3` of the job `$5`, whose connection or runner is gone, and holds it as `CLAIM_PROGRAM` does, with the same further
+ * arguments (`$4` and `${10}` mean nothing). Prints `gone` where there is none any more: it was let go, was ended for want of anybody who
  * came for it, or the host was restarted.
  */
 export const RESUME_PROGRAM = `${FUNCTIONS}${PLACE}${NAMES}[ -d "$claims" ] || { echo gone; exit 0; }
 of_this_boot() { [ "$3" = "$boot" ] && [ "$4" = "$node" ]; }
 lock
-claim=
-for each in "$claims/$5".*; do
-  [ -d "$each" ] && [ ! -e "$each/ended" ] || continue
-  owner=
-  { IFS= read -r owner <"$each/owner"; } 2>/dev/null
-  of_this_boot $owner && claim=$each
-done
-[ -n "$claim" ] || { unlock; echo gone; exit 0; }
+claim=$claims/$3
+owner=
+{ IFS= read -r owner <"$claim/owner"; } 2>/dev/null
+[ -n "$owner" ] && [ ! -e "$claim/ended" ] && of_this_boot $owner || { unlock; echo gone; exit 0; }
 place=
 tmp=
 { IFS= read -r place <"$claim/root"; IFS= read -r tmp <"$claim/tmp"; } 2>/dev/null

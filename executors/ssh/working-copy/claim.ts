@@ -81,15 +81,17 @@ export async function claimWorkingCopy(
 
 /**
  * Takes over a claim whose connection, or whose runner, is gone.
+ * @param ownDir `Claim.ownDir`: a job that was prepared twice may have another one, which nobody uses
  * @returns `null`: nobody has one any more, and what worked by it was ended
  * @throws {SystemFailure} nobody can tell
  */
 export async function resumeClaim(
   commands: RemoteCommands,
+  ownDir: string,
   owner: ClaimOwner,
   signal: AbortSignal,
 ): Promise<HeldClaim | null> {
-  return await hold(commands, { script: RESUME_PROGRAM, place: ["", ""], owner }, signal);
+  return await hold(commands, { script: RESUME_PROGRAM, place: [bytesOf(basename(ownDir)), ""], owner }, signal);
 }
 
 interface Holding {

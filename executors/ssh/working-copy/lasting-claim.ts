@@ -1,5 +1,5 @@
 import { SystemFailure } from "../../../src/errors.ts";
-import { pause, unlessAborted } from "../../../src/time.ts";
+import { backoff, pause, unlessAborted } from "../../../src/time.ts";
 import type { Claim, HeldClaim } from "./claim.ts";
 
 const FIRST_PAUSE_MS = 500;
@@ -15,45 +15,58 @@ export interface LastingClaim extends Claim {
   close(): void;
 }
 
-interface LastingOptions {
-  /** Takes it over again, over a connection that is made anew. */
-  again(signal: AbortSignal): Promise<HeldClaim | null>;
-  /** For how long the host waits for that. */
+/** How patient a host is, and whoever wants to reach it. */
+export interface Patience {
+  /** For how long the host waits for somebody who takes the claim over. */
   readonly leaseMs: number;
   /** For messages. */
   readonly host: string;
 }
 
-export function keepClaim(first: HeldClaim, { again, leaseMs, host }: LastingOptions): LastingClaim {
+interface LastingOptions extends Patience {
+  /** Takes it over again, over a connection that is made anew. */
+  again(signal: AbortSignal): Promise<HeldClaim | null>;
+}
+
+/** Does it again for as long as the host waits. @throws {SystemFailure} it was out of reach all the time, or there is no hope */
+export async function withinLease<T>(patience: Patience, body: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const since = performance.now();
+  const waits = backoff({ firstMs: FIRST_PAUSE_MS, maxMs: LONGEST_PAUSE_MS });
+  for (;;) {
+    try {
+      return await body();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof SystemFailure) || !error.retry) throw error;
+      if (performance.now() - since > patience.leaseMs) throw missed(patience, error);
+    }
+    await pause(waits.next(), signal);
+  }
+}
+
+/** What is said where nothing was heard of the host for as long as it waits. */
+export function missed({ leaseMs, host }: Patience, cause?: unknown): SystemFailure {
+  return outside(`${host} could not be reached for ${shown(leaseMs)}; what ran there is ended there by itself`, cause);
+}
+
+export function keepClaim(first: HeldClaim, { again, ...patience }: LastingOptions): LastingClaim {
+  const { leaseMs, host } = patience;
   const life = new AbortController();
   let loss: SystemFailure | null = null;
   /** The end of its program is what was asked for. */
   let releasing = false;
   let current = Promise.resolve<HeldClaim>(first);
 
-  const missed = (): SystemFailure =>
-    outside(`${host} could not be reached for ${shown(leaseMs)}; what ran there is ended there by itself`);
-
-  /** @throws {SystemFailure} it is gone, or was out of reach for as long as the host waits */
   const takeOver = async (): Promise<HeldClaim> => {
-    const since = performance.now();
-    for (let waitMs = FIRST_PAUSE_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_PAUSE_MS)) {
-      try {
-        const held = await again(life.signal);
-        if (held !== null) return watched(held);
-        loss = outside(
-          `${host} has ended the job: nobody came for it within ${shown(leaseMs)}, or the host was restarted`,
-        );
-        throw loss;
-      } catch (error) {
-        life.signal.throwIfAborted();
-        if (loss !== null || !(error instanceof SystemFailure)) throw error;
-        if (performance.now() - since > leaseMs) {
-          loss = missed();
-          throw loss;
-        }
-      }
-      await pause(waitMs, life.signal);
+    try {
+      const held = await withinLease(patience, () => again(life.signal), life.signal);
+      if (held !== null) return watched(held);
+      throw outside(
+        `${host} has ended the job: nobody came for it within ${shown(leaseMs)}, or the host was restarted`,
+      );
+    } catch (error) {
+      if (error instanceof SystemFailure && !life.signal.aborted) loss = error;
+      throw error;
     }
   };
   const watched = (held: HeldClaim): HeldClaim => {
@@ -76,7 +89,7 @@ export function keepClaim(first: HeldClaim, { again, leaseMs, host }: LastingOpt
     buildsDir,
     node,
     lost: () => loss,
-    missed,
+    missed: () => missed(patience),
     choose: async (path, signal) => await (await unlessAborted(current, signal)).choose(path, signal),
     release: async (evenIfLeft, signal) => {
       const held = await unlessAborted(current, signal);
@@ -89,8 +102,8 @@ export function keepClaim(first: HeldClaim, { again, leaseMs, host }: LastingOpt
   };
 }
 
-function outside(message: string): SystemFailure {
-  return new SystemFailure(message, { reason: "runner_external_dependency_failure" });
+function outside(message: string, cause?: unknown): SystemFailure {
+  return new SystemFailure(message, { reason: "runner_external_dependency_failure", cause });
 }
 
 function shown(ms: number): string {

@@ -9,7 +9,7 @@ import type { Link } from "../connection/link.ts";
 import type { SshEnvironmentOptions } from "../environment.ts";
 import { canLast } from "./can-last.ts";
 import { type Claim, type ClaimOwner, claimWorkingCopy, type HeldClaim, resumeClaim } from "./claim.ts";
-import { keepClaim, type LastingClaim } from "./lasting-claim.ts";
+import { keepClaim, type LastingClaim, withinLease } from "./lasting-claim.ts";
 import { withProfile } from "./profile.ts";
 
 /** Relative to the account's home. */
@@ -51,12 +51,14 @@ export async function openWorkingCopy(
   const leaseMs = lasts ? leaseOf(deps) : 0;
   const owner = ownerOf(deps, { jobKey, runnerId, trust, host, ephemeral, leaseMs });
   const held = await claimWorkingCopy(commands, { ...owner, projectPath, projectId: job.projectId }, signal);
-  const kept = lasts ? keeping(commands, held, owner) : null;
+  const kept = lasts ? keeping(link, held, owner) : null;
   onClaimed?.(held);
   try {
     const claim = await inChosenRoot(kept ?? held, request, signal);
     return await equipped({ link, commands, deps, claim, kept, owner, without, shell: entry.shell }, signal);
   } catch (error) {
+    // Without a word the host would wait for somebody who goes on with it.
+    if (kept !== null) await letGo(kept);
     kept?.close();
     throw error;
   }
@@ -65,6 +67,8 @@ export async function openWorkingCopy(
 /** A working copy as an earlier process of the runner has left it. */
 export interface LeftCopy extends Pick<WorkingCopyOptions, "link" | "deps" | "host" | "without"> {
   readonly request: Pick<PrepareRequest, "jobKey" | "runnerId" | "trust">;
+  /** `Claim.ownDir` */
+  readonly ownDir: string;
   /** Where the job's sources are. */
   readonly root: string;
   readonly shell: ShellName;
@@ -75,15 +79,16 @@ export interface LeftCopy extends Pick<WorkingCopyOptions, "link" | "deps" | "ho
  * @throws {SystemFailure} it is not the job's any more
  */
 export async function resumeWorkingCopy(
-  { link, deps, request, host, without, root, shell }: LeftCopy,
+  { link, deps, request, host, without, ownDir, root, shell }: LeftCopy,
   signal: AbortSignal,
 ): Promise<Opened> {
   const commands = sshCommands(link);
   const owner = ownerOf(deps, { ...request, host, ephemeral: false, leaseMs: leaseOf(deps) });
-  const held = await resumeClaim(commands, owner, signal);
+  link.keep();
+  const held = await withinLease(owner, () => resumeClaim(commands, ownDir, owner, signal), signal);
   if (held === null)
     throw new SystemFailure(`the job is gone on ${host}: it was ended there, or the host was restarted`);
-  const kept = keeping(commands, held, owner);
+  const kept = keeping(link, held, owner);
   try {
     return await equipped({ link, commands, deps, claim: { ...kept, root }, kept, owner, without, shell }, signal);
   } catch (error) {
@@ -92,7 +97,8 @@ export async function resumeWorkingCopy(
   }
 }
 
-function leaseOf({ entry }: ExecutorDeps): number {
+/** How long a host waits for somebody who goes on with a job. */
+export function leaseOf({ entry }: ExecutorDeps): number {
   return entry.resumeTimeoutMs ?? DEFAULT_LEASE_MS;
 }
 
@@ -104,9 +110,16 @@ function ownerOf(
   return { ...whose, mark: jobMark(whose.jobKey), killGraceMs, buildsDir };
 }
 
-function keeping(commands: RemoteCommands, held: HeldClaim, owner: ClaimOwner): LastingClaim {
+function keeping(link: Link, held: HeldClaim, owner: ClaimOwner): LastingClaim {
   const { leaseMs, host } = owner;
-  return keepClaim(held, { again: (signal) => resumeClaim(commands, owner, signal), leaseMs, host });
+  const commands = sshCommands(link);
+  link.keep();
+  return keepClaim(held, { again: (signal) => resumeClaim(commands, held.ownDir, owner, signal), leaseMs, host });
+}
+
+async function letGo(claim: Claim): Promise<void> {
+  using grace = deadline(never, RELEASE_MS, new Error("the working copy is not let go"));
+  await claim.release(true, grace.signal).catch(() => {});
 }
 
 interface Equipping extends Pick<WorkingCopyOptions, "link" | "deps" | "without"> {
@@ -152,8 +165,7 @@ async function inChosenRoot(claim: Claim, { chosenRoot }: PrepareRequest, signal
       { reason: "runner_configuration_error" },
     );
   } catch (error) {
-    using grace = deadline(never, RELEASE_MS, new Error("the working copy is not let go"));
-    await claim.release(true, grace.signal).catch(() => {});
+    await letGo(claim);
     throw error;
   }
 }

@@ -28,7 +28,7 @@ async function claimed(builds: string, job: string): Promise<(word: string) => P
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (): Promise<unknown> => (await lines.next()).value;
   for (let line = await next(); line !== "ready"; line = await next())
-    expect(line).toMatch(/^(slot|root|tmp|builds|node) /);
+    expect(line).toMatch(/^(slot|root|tmp|claim|builds|node) /);
   return (word) => {
     child.stdin.write(`${word}\n`);
     return next();

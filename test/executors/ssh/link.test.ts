@@ -27,7 +27,7 @@ test.skipIf(sshdMissing() !== null)(
       await gate.promise;
       return await connectSsh(settings, { log }, signal);
     };
-    const link = createLink(await connectSsh(settings, { log }, never), { another, redials: false });
+    const link = createLink(await connectSsh(settings, { log }, never), another);
     onTestFinished(() => link.close());
     const first = await link.exec("exec cat", never);
     const stop = new AbortController();
