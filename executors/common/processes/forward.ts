@@ -56,7 +56,8 @@ export function forward(stream: Readable, output: Writable, from = 0): Forwardin
   stream.on("data", (all: Uint8Array) => {
     const chunk = bytes < from ? all.subarray(from - bytes) : all;
     bytes += all.length;
-    tidyAfter(all.length);
+    // What is made of it on its way lies in memory that is used again.
+    tidyAfter(all.length / 2);
     lastActivityMs = performance.now();
     if (chunk.length === 0) return;
     if (output.destroyed || output.writableEnded || output.errored) return;
