@@ -29,3 +29,19 @@ export function tidyAfter(bytes: number): void {
   if (collector === undefined) collector = findCollector() ?? null;
   collector?.();
 }
+
+/** Memory that belongs to a piece of data on its way, and to nobody else. */
+const handedOn = new WeakSet<ArrayBufferLike>();
+
+/** Whoever is the last to have `bytes` may `drop` them. Nobody on their way keeps them, or passes them on to two others. */
+export function handOn(bytes: Uint8Array): void {
+  handedOn.add(bytes.buffer);
+}
+
+/**
+ * Gives the memory of `bytes` back at once, as no collector does, if they were handed on and are all that is in it; `bytes` are
+ * empty then. Otherwise they are left alone.
+ */
+export function drop({ buffer, byteLength }: Uint8Array): void {
+  if (byteLength === buffer.byteLength && handedOn.delete(buffer) && buffer instanceof ArrayBuffer) buffer.transfer(0);
+}

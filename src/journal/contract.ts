@@ -104,6 +104,8 @@ export interface SentTrace {
   readonly offered: number;
   /** It said that the job is over. */
   readonly gone: boolean;
+  /** The whole trace, by whoever wrote it: a large one need not be read again for its CRC-32 alone. */
+  readonly whole?: { readonly size: number; readonly crc32: number };
 }
 
 /** Finished jobs whose report has not arrived yet. */

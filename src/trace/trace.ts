@@ -1,5 +1,6 @@
 import { Writable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { drop } from "../files/tidy.ts";
 import type { Tone } from "../shell.ts";
 import { createChain } from "./chain.ts";
 import type { Trace, TraceOptions, TracePosition } from "./contract.ts";
@@ -89,12 +90,18 @@ export async function openTrace(options: TraceOptions): Promise<Trace> {
       if (turn !== undefined) turn();
       else if (dropping()) {
         chain.skip(chunk.length);
+        drop(chunk);
         positions?.look();
         return done();
       } else if (chunk.length > sliceBytes) {
-        processLong(chunk).then(() => done(), done);
+        processLong(chunk)
+          .finally(() => drop(chunk))
+          .then(() => done(), done);
         return;
-      } else processSlice(chunk);
+      } else {
+        processSlice(chunk);
+        drop(chunk);
+      }
       if (spool.crowded) spool.room().then(() => done(), done);
       else done();
     },

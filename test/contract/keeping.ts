@@ -151,6 +151,31 @@ export function keepingContract(name: string, open: () => Promise<KeptPlace>, ev
       expect(wrong).toEqual([]);
     });
 
+    test("of many megabytes the last byte counts, too", async () => {
+      const { files, sh } = await open();
+      const { keeping } = files;
+      if (keeping === undefined) throw new Error("nothing can be kept here");
+      const text = "0123456789abcdef".repeat(512 * 1024);
+      const names = Array.from({ length: 6 }, (_, index) => `deps/large/${index}`);
+      for (const change of [null, names[0], names[5]]) {
+        await sh("rm -rf deps; mkdir deps");
+        const entries = [
+          entry("deps/large", { kind: "directory", mode: 0o755 }),
+          ...names.map((name) => entry(name, { text })),
+        ];
+        const tar = Readable.from([tarOf(...entries)], { objectMode: false });
+        const report = await files.unpack(tar, { bytes: 1e9, entries: 100, freeBytes: 0 }, never);
+        const kept = await keeping.record(report, never);
+        if (kept === null) throw new Error("nothing is kept");
+        if (typeof change === "string")
+          await sh(`printf x | dd of=${change} bs=1 seek=8388607 conv=notrunc 2>&1; touch -d @1000000000 ${change}`);
+        const aside = await keeping.setAside(kept, never);
+        const back = aside === null ? null : await keeping.putBack(aside, never);
+        expect(back !== null, String(change)).toBe(change === null);
+      }
+      await sh("rm -rf deps");
+    });
+
     test("nothing comes back of what was changed where it waits, or what something else is in the place of", async () => {
       const place = await open();
       const changes = (at: string): string[] => [

@@ -2,7 +2,7 @@ import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { expect, onTestFinished, test, vi } from "vitest";
-import type { FinalReport, JobRecord, Journal, Outbox, StoredJob } from "../../src/journal/contract.ts";
+import type { FinalReport, JobRecord, Journal, Outbox, SentTrace, StoredJob } from "../../src/journal/contract.ts";
 import { MOST_DISAGREEMENTS } from "../../src/journal/delivery/delivery.ts";
 import { createOutbox, type OutboxOptions } from "../../src/journal/delivery/outbox.ts";
 import { deadline, never, pause } from "../../src/time.ts";
@@ -70,6 +70,23 @@ test("GitLab gets the rest of the trace in pieces from where it is, then the sta
   expect(stored?.text).toBe(trace.toString());
   expect(stored?.checksum).toBe(`crc32:${crc32(trace).toString(16).padStart(8, "0")}`);
   expect(scripted.calls.map(({ call }) => call)).toEqual(["trace", "trace", "trace", "update"]);
+});
+
+test("a checksum that the trace's writer knows goes with it, as long as nobody finds another trace", async () => {
+  const text = "0123456789";
+  const whole = { size: text.length, crc32: 0x1234 };
+  const fresh = `crc32:${crc32(text).toString(16).padStart(8, "0")}`;
+  const checksums = async (sent: SentTrace): Promise<unknown> => {
+    let mismatches = 1;
+    const { journal, scripted, outbox } = await setUp((call) =>
+      call.call === "update" && mismatches-- > 0 ? { kind: "resend" } : undefined,
+    );
+    const record = await finished(journal, text, { dialect: "gitlab" });
+    expect(await outbox.deliver(record, sent)).toBe("delivered");
+    return scripted.calls.flatMap((seen) => (seen.call === "update" ? [seen.update.checksum] : []));
+  };
+  expect(await checksums({ ...atStart, whole })).toEqual(["crc32:00001234", fresh]);
+  expect(await checksums({ ...atStart, whole: { ...whole, size: 9 } })).toEqual([fresh, fresh]);
 });
 
 test("offsets that the coordinator corrects are followed, absurd ones are survived", async () => {

@@ -63,6 +63,15 @@ describe("times of lines, byte for byte as GitLab's runner writes them", () => {
     expect(stamped(writes)).toBe(lines.map((line) => `${T} ${line}\n`).join(""));
   });
 
+  test.each([0, 1, 7, 60, 5000])("of a lot of output at once, in lines of %i bytes", (bytes) => {
+    const texts = Array.from({ length: 3 }, (_, index) => {
+      const lines = Array.from({ length: Math.ceil(64_000 / (bytes + 1)) }, (_, line) => `${line % 10}`.repeat(bytes));
+      return `${lines.join("\n")}\n${index}tail`;
+    });
+    const lines = texts.join("").split("\n");
+    expect(stamped(script(...texts))).toBe(lines.map((line) => `${T} 01O ${line}\n`).join(""));
+  });
+
   test("what has ended says nothing more, and goes on as a line that was open", () => {
     const stamper = createStamper({ clock: () => AT });
     expect(stamped(script("tail"), stamper)).toBe(`${T} 01O tail\n`);

@@ -7,6 +7,7 @@ import { pipeline } from "node:stream/promises";
 import { crc32 } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { describeError, SystemFailure } from "../../src/errors.ts";
+import { handOn } from "../../src/files/tidy.ts";
 import { never } from "../../src/time.ts";
 import type { Trace, TraceOptions } from "../../src/trace/contract.ts";
 import { storedTrace } from "../../src/trace/stored.ts";
@@ -51,6 +52,31 @@ function notice(limitBytes: number): string {
 }
 
 describe("output", () => {
+  it.each([
+    ["little", 3],
+    ["more than is worked on at a time", 300_000],
+  ])("gives back the memory that was handed on, whole, to it and to nobody else: %s", async (_, bytes) => {
+    const trace = await open();
+    const piece = (letter: string): Buffer => Buffer.allocUnsafeSlow(bytes).fill(letter);
+    const [own, kept, part] = [piece("a"), piece("b"), piece("c")];
+    handOn(own);
+    handOn(part);
+    for (const chunk of [own, kept, part.subarray(1)]) trace.output.write(chunk);
+    expect(await text(trace)).toBe("a".repeat(bytes) + "b".repeat(bytes) + "c".repeat(bytes - 1));
+    expect([own.length, kept.length, part.length]).toEqual([0, bytes, bytes]);
+  });
+
+  it("gives it back behind the limit and after its end, too", async () => {
+    const trace = await open({ limitBytes: 10 });
+    const late = Array.from({ length: 2 }, () => Buffer.allocUnsafeSlow(100).fill("x"));
+    for (const chunk of late) handOn(chunk);
+    await write(trace, "x".repeat(20));
+    await write(trace, late[0] ?? "");
+    await trace.end();
+    await write(trace, late[1] ?? "");
+    expect(late.map(({ length }) => length)).toEqual([0, 0]);
+  });
+
   it("arrives whole, masked and in order, in a private file", async () => {
     const trace = await open({ secrets: ["s3cr3t-value"] });
     trace.output.write("one s3cr3t-");

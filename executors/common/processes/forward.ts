@@ -1,5 +1,5 @@
 import type { Readable, Writable } from "node:stream";
-import { tidyAfter } from "../../../src/files/tidy.ts";
+import { drop, handOn, tidyAfter } from "../../../src/files/tidy.ts";
 import { unlessAborted } from "../../../src/time.ts";
 
 /** Bytes of a script on their way to `output`. */
@@ -18,12 +18,22 @@ export interface Forwarding {
   close(): void;
 }
 
+export interface ForwardOptions {
+  /** Bytes before this one are not wanted. */
+  readonly from?: number;
+  /** What comes out of the stream is nobody else's: its memory is given back by the last one to have it. */
+  readonly ownsChunks?: boolean;
+}
+
 /**
  * Write to `output` what comes out of `stream`, and stop reading while `output` is full, so that the script waits too.
  * Once `output` is broken, bytes are read and thrown away: a script must not hang on a reader that died.
- * @param from bytes before this one are not wanted
  */
-export function forward(stream: Readable, output: Writable, from = 0): Forwarding {
+export function forward(
+  stream: Readable,
+  output: Writable,
+  { from = 0, ownsChunks = false }: ForwardOptions = {},
+): Forwarding {
   let bytes = 0;
   let blocked = false;
   let atLineStart = true;
@@ -56,10 +66,11 @@ export function forward(stream: Readable, output: Writable, from = 0): Forwardin
   stream.on("data", (all: Uint8Array) => {
     const chunk = bytes < from ? all.subarray(from - bytes) : all;
     bytes += all.length;
-    tidyAfter(all.length);
+    if (ownsChunks) handOn(all);
+    tidyAfter(ownsChunks ? all.length / 4 : all.length);
     lastActivityMs = performance.now();
     if (chunk.length === 0) return;
-    if (output.destroyed || output.writableEnded || output.errored) return;
+    if (output.destroyed || output.writableEnded || output.errored) return drop(all);
     atLineStart = chunk[chunk.length - 1] === 0x0a;
     if (!output.write(chunk) && !output.destroyed) {
       blocked = true;

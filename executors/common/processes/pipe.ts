@@ -27,7 +27,7 @@ export function openReader(fd: number): { stream: Readable; closesFd: boolean } 
  */
 export function readPipe(fd: number, output: Writable, from = 0): Forwarding {
   const { stream, closesFd } = openReader(fd);
-  const forwarding = forward(stream, output, from);
+  const forwarding = forward(stream, output, { from, ownsChunks: true });
   stream.on("close", () => {
     if (!closesFd) closeSync(fd);
   });

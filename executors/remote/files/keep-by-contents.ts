@@ -2,6 +2,7 @@ import type { FileKeeping } from "../../../src/workspace.ts";
 import { createContents } from "./contents.ts";
 import { type KeptPlace, keepingBy, lookAtAll, type Proof } from "./keep.ts";
 import { type Facts, MOST_LOOKED_AT } from "./keep-shell.ts";
+import { sumsOf } from "./sums.ts";
 
 /**
  * Files where programs of a job run while a cache is restored, so that nothing that is seen then can be a record: they are compared with
@@ -51,7 +52,10 @@ function contents(uid: string): Proof {
       for (const [index, [path]] of links.entries()) found.link(path, targets[index] ?? "");
       const [attributes] = known.split(" ");
       if (found.digest().attributes !== attributes) return null;
-      const sums = await shell.sums(files.map(([, facts]) => facts.path));
+      const sums = await sumsOf(
+        shell,
+        files.map(([, facts]) => facts),
+      );
       for (const [index, [path, { mode, size, mtimeSeconds }]] of files.entries()) {
         found.file(path, { mode, size, mtimeSeconds: mtimeSeconds ?? 0 }, sums[index] ?? "");
       }

@@ -37,6 +37,8 @@ export interface KeepShell extends AsyncDisposable {
   targets(links: readonly string[]): Promise<readonly string[]>;
   /** SHA-256 of what is in files, in this order. @throws {SystemFailure} that is not told of each */
   sums(files: readonly string[]): Promise<readonly string[]>;
+  /** Another shell of the same place. @throws {SystemFailure} it cannot be started */
+  beside(): Promise<KeepShell>;
   /** Removes a directory with all that is in it. */
   clear(path: string): void;
   /** Makes a directory for its account alone, and those above it. */
@@ -157,6 +159,7 @@ export async function openKeepShell(
       if (sums.length !== files.length) throw new SystemFailure("what is in files is not told");
       return sums;
     },
+    beside: () => openKeepShell(commands, { sh, stat }, signal),
     clear: (path) => send(`clear ${quoted([path])}\n`),
     async make(path) {
       send(`make ${quoted([path])}\n`);

@@ -145,5 +145,5 @@ export async function endShipping(shipper: Shipper, trace: Trace, lastPieceMs: n
   using limit = deadline(never, lastPieceMs, new Stop("timed_out", "the last piece of the trace takes too long"));
   const sent = await shipper.finish(limit.signal);
   await trace.close().catch((error: unknown) => log.warn("cannot close the trace", { problem: describeError(error) }));
-  return sent;
+  return { ...sent, whole: { size: trace.size, crc32: trace.crc32 } };
 }

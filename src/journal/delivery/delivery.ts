@@ -9,7 +9,7 @@ import { describeError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import { formatCrc32 } from "../../trace/crc32.ts";
 import { stampLines } from "../../trace/stamp/stamper.ts";
-import type { FinalReport, JobRecord } from "../contract.ts";
+import type { FinalReport, JobRecord, SentTrace } from "../contract.ts";
 import { answersOtherwise, askAsWaiting } from "./ask.ts";
 import { type Attempt, type Deliver, endings, trouble } from "./attempt.ts";
 import { nextStep, noticeLine, shortenedTrace } from "./shorten.ts";
@@ -34,6 +34,8 @@ export interface DeliveryOptions {
   readonly log: Log;
   /** How long a trace must have been refused before it is shortened. */
   readonly suspectMs: number;
+  /** The trace as it was written, where this process wrote it. */
+  readonly whole?: SentTrace["whole"];
 }
 
 const PIECE_BYTES = 1024 * 1024;
@@ -80,7 +82,7 @@ export function createDelivery(options: DeliveryOptions): Deliver {
     const stop = keepBytes === null ? null : await sendRest(size, signal);
     if (stop !== null) return stop;
     if (heldTo !== null) await sayWhatIsMissing(heldTo, size, signal);
-    const check = unverified || size === 0 ? {} : { checksum: formatCrc32(await trace.crc32(size)), bytes: size };
+    const check = unverified || size === 0 ? {} : { checksum: formatCrc32(await crc32Of(size)), bytes: size };
     const answer = await coordinator.updateJob(credentials, { ...final, ...check }, signal).catch(async (error) => {
       if (troubleOf(error)?.kind === "invalid" && (await askAsWaiting(coordinator, credentials, signal)) === "waits")
         return null;
@@ -102,6 +104,11 @@ export function createDelivery(options: DeliveryOptions): Deliver {
       keepBytes = null;
     }
     return { kind: "later", afterMs: 0 };
+  }
+
+  /** Of what is on disk, once the coordinator has found something else than was written. */
+  async function crc32Of(size: number): Promise<number> {
+    return options.whole?.size === size && resends === 0 ? options.whole.crc32 : await trace.crc32(size);
   }
 
   /** The trace from `sent` on. @returns why the state cannot follow now; `null`: it can */

@@ -1,11 +1,13 @@
 import type { StampState } from "../contract.ts";
 import { createStampClock } from "./clock.ts";
 import { HEADER_BYTES, headerOf, type Stream } from "./header.ts";
+import { createSheet } from "./sheet.ts";
 
 /** The most that waits for the end of its line. */
 const MOST_HELD_BYTES = 8192;
 const LF = 0x0a;
 const CR = 0x0d;
+const LF_BYTES = Buffer.from("\n");
 const NOTHING = Buffer.alloc(0);
 
 /**
@@ -13,8 +15,11 @@ const NOTHING = Buffer.alloc(0);
  * its start (a progress bar) or is long: then it gets a break that was not there, and its next part says that it goes on.
  */
 export interface Stamper {
-  /** What is whole by now, of this and of what waited. A line of one stream ends what another one has begun. */
-  push(stream: Stream, bytes: Uint8Array): Buffer;
+  /**
+   * What is whole by now, of this and of what waited. A line of one stream ends what another one has begun. Valid until the next
+   * call of any stamper.
+   */
+  push(stream: Stream, bytes: Buffer): Buffer;
   /** What waits, as a line that may go on. */
   flush(): Buffer;
   /** Since when something waits, in microseconds since 1970. */
@@ -37,26 +42,26 @@ export function createStamper({ resume, clock = createStampClock(resume?.lastMic
   let heldMicros = 0;
 
   /** `before` and `text` as lines; the last one gets a break where it has none. */
-  function stamp(stream: Stream, before: Buffer, text: Uint8Array, micros: number): Buffer {
+  function stamp(stream: Stream, before: Buffer, text: Buffer, micros: number): Buffer {
     const first = headerOf(before.length > 0 ? heldMicros : micros, stream, open === stream);
-    const next = headerOf(micros, stream, false);
-    let lines = 1;
-    for (let at = 0; at < text.length - 1; at++) if (text[at] === LF) lines++;
-    const out = Buffer.allocUnsafe(lines * HEADER_BYTES + before.length + text.length + 1);
-    first.copy(out);
-    before.copy(out, HEADER_BYTES);
-    let end = HEADER_BYTES + before.length;
-    for (let at = 0; at < text.length; at++) {
-      const byte = text[at] ?? 0;
-      out[end++] = byte;
-      if (byte !== LF || at === text.length - 1) continue;
-      for (let index = 0; index < HEADER_BYTES; index++) out[end++] = next[index] ?? 0;
+    const lead = HEADER_BYTES + before.length;
+    const out = createSheet(lead + text.length + 1);
+    out.put(first);
+    out.put(before);
+    const last = text.length - 1;
+    let next: Buffer | undefined;
+    for (let from = 0; from <= last; ) {
+      if (from > 0) out.put((next ??= headerOf(micros, stream, false)));
+      const end = text.indexOf(LF, from);
+      const until = end < 0 ? text.length : end + 1;
+      out.put(text, from, until);
+      from = until;
     }
-    const isWhole = out[end - 1] === LF && text.length > 0;
-    if (!isWhole) out[end++] = LF;
+    const isWhole = text[last] === LF;
+    if (!isWhole) out.put(LF_BYTES);
     open = isWhole ? null : stream;
     lastMicros = micros;
-    return out.subarray(0, end);
+    return out.bytes();
   }
 
   function flush(): Buffer {
@@ -104,7 +109,7 @@ export function createStamper({ resume, clock = createStampClock(resume?.lastMic
 }
 
 /** Lines of the runner for a trace that nobody has open: each with its header. */
-export function stampLines(lines: Uint8Array): Buffer {
+export function stampLines(lines: Buffer): Buffer {
   const stamper = createStamper();
   return Buffer.concat([stamper.push("runner", lines), stamper.flush()]);
 }
