@@ -146,6 +146,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
           ? {
               tools,
               table,
+              mark,
               attendants: cgroups?.find(attendants) ?? cgroups?.create(attendants) ?? null,
               sessions: { add: (pid) => void shells.set(pid, mark), delete: (pid) => shells.delete(pid) },
               rooms,
