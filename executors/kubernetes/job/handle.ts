@@ -5,7 +5,6 @@ import type { ShellName } from "../../../src/shell.ts";
 import { storedTools, storeTools } from "../../remote/index.ts";
 import type { Owner } from "../pod/labels.ts";
 import type { Places } from "../pod/places.ts";
-import type { JobContainer } from "./environment.ts";
 
 /** How a later process of the runner finds a job's pod again, in which the job goes on meanwhile. */
 
@@ -56,6 +55,10 @@ const handleSchema = z.strictObject({
 export type Handle = z.output<typeof handleSchema>;
 export type KnownContainer = z.output<typeof container>;
 
+interface Container {
+  readonly known: KnownContainer;
+}
+
 export interface Prepared {
   readonly server: string;
   readonly namespace: string;
@@ -65,8 +68,8 @@ export interface Prepared {
   readonly shell: ShellName;
   readonly slot: number;
   readonly places: Pick<Places, "buildsDir" | "root" | "tmpDir" | "scriptsDir">;
-  readonly build: JobContainer;
-  readonly helper: JobContainer;
+  readonly build: Container;
+  readonly helper: Container;
   readonly services: readonly { readonly name: string; readonly container: string }[];
   readonly debugServices: boolean;
 }
@@ -74,7 +77,7 @@ export interface Prepared {
 export function handleOf(prepared: Prepared): Note {
   const { server, namespace, owner, pod, host, shell, slot, build, helper, services, debugServices } = prepared;
   const { buildsDir, root, tmpDir, scriptsDir } = prepared.places;
-  const stored = ({ known: { tools, ...known } }: JobContainer): string =>
+  const stored = ({ known: { tools, ...known } }: Container): string =>
     JSON.stringify({ ...known, tools: storeTools(tools) });
   return {
     kind: "kubernetes-job",
