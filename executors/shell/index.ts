@@ -23,7 +23,7 @@ import { lockDirectories } from "./places/lock-directories.ts";
 import { createDirectoryLocks } from "./places/locks.ts";
 import { MEMORY, openRunRooms, type RunRooms, runPlaces } from "./places/run-rooms.ts";
 import { createSlots } from "./places/slots.ts";
-import { type Cgroups, findCgroups, openCgroups } from "./processes/cgroup.ts";
+import { type Cgroups, findCgroups, openCgroups, removeGroups } from "./processes/cgroup.ts";
 import { createJobMeter } from "./processes/job-meter.ts";
 import { ATTENDANTS, type JobNote, MARK, noteSchema, recoverJob } from "./recover.ts";
 import { createPipePool, type PipePool } from "./script/fifo.ts";
@@ -121,7 +121,9 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
 
   const hostFor = (jobKey: string, { launch, profile, cgroups }: Means, tools: AttendantTools | null): ScriptHost => {
     const { keepDir: stateDir, hasJob } = around;
-    if (tools !== null) rooms ??= openRunRooms({ stateDir, memory: MEMORY, owner: launch.account, hasJob });
+    const onForgotten = (key: string): void => removeGroups(cgroups, groupPrefix(key));
+    if (tools !== null)
+      rooms ??= openRunRooms({ stateDir, memory: MEMORY, owner: launch.account, hasJob, onForgotten });
     pipes ??= createPipePool(scratchDir, launch.account);
     if (tools === null) pipes.warm();
     const attendants = `${groupPrefix(jobKey)}${ATTENDANTS}`;
@@ -146,6 +148,7 @@ function createShellExecutor(deps: ExecutorDeps): Executor {
           ? {
               tools,
               table,
+              mark,
               attendants: cgroups?.find(attendants) ?? cgroups?.create(attendants) ?? null,
               sessions: { add: (pid) => void shells.set(pid, mark), delete: (pid) => shells.delete(pid) },
               rooms,

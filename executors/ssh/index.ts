@@ -220,7 +220,8 @@ function createSshExecutor(settings: SshSettings, deps: ExecutorDeps): Executor 
       for (const note of notes) {
         const known = noteSchema.safeParse(note);
         if (known.success) places.set(JSON.stringify(known.data), known.data);
-        else log.warn("A note of a dead job is not one of the ssh executor", { note: describeNote(note) });
+        else if (note.kind !== "crash")
+          log.warn("A note of a dead job is not one of the ssh executor", { note: describeNote(note) });
       }
       const done: string[] = [];
       const left: string[] = [];

@@ -183,7 +183,9 @@ export function adoptionContract(place: AdoptionPlace): void {
       const job = site.coordinator.enqueue({
         script: [`echo x >>/gates/${name}-${ms}; sleep 2; echo it-$((1+1))-ran; exit 4`],
       });
-      await expect.poll(() => job.pickedUpAt, { timeout: 20_000 }).toBeDefined();
+      // Of what its runner has not kept yet, the coordinator alone knows.
+      const kept = (): boolean => readdirSync(join(site.stateDir, "jobs")).some((key) => key.includes(`-${job.id}-`));
+      await expect.poll(kept, { timeout: 20_000, interval: 5 }).toBe(true);
       await wait(ms);
       await crash(site);
       await site.start();

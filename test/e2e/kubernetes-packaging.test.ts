@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, realpath, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { parse } from "yaml";
 import { z } from "zod";
 import { type LocalCoordinator, startCoordinator } from "../../src/local/coordinator/coordinator.ts";
 import { noCluster, useCluster } from "../support/cluster/cluster.ts";
@@ -13,6 +15,24 @@ import { program } from "../support/program.ts";
 
 const cluster = await useCluster();
 const base = join(import.meta.dirname, "../../packaging/kubernetes");
+
+/** What an operator adds to it besides. */
+interface Overlay {
+  /** Lines of config.toml for all entries. */
+  readonly config?: string;
+  readonly components?: readonly string[];
+  readonly patches?: readonly { readonly patch: string }[];
+}
+
+/** The command of the hook that docs/restarts.md shows. */
+function commandOnPage(key: string): readonly string[] {
+  const page = readFileSync(join(import.meta.dirname, "../../docs/restarts.md"), "utf8");
+  const line = page.split("\n").find((one) => one.startsWith(key)) ?? "";
+  return hook.parse(parse(line)).lifecycle.preStop.exec.command;
+}
+const hook = z.object({
+  lifecycle: z.object({ preStop: z.object({ exec: z.object({ command: z.array(z.string()) }) }) }),
+});
 
 describe.skipIf(cluster === null)(cluster === null ? noCluster : "the packaged runner in a cluster", () => {
   const kubectl = async (...args: readonly string[]): Promise<string> => (await cluster?.kubectl(args)) ?? "";
@@ -37,8 +57,9 @@ describe.skipIf(cluster === null)(cluster === null ? noCluster : "the packaged r
   }
 
   /** Applies the base with the settings that an operator adds to it. */
-  async function apply(concurrent: number): Promise<void> {
+  async function apply(concurrent: number, { config: more = "", ...kustomize }: Overlay = {}): Promise<void> {
     const config = `concurrent = ${concurrent}
+${more}
 check_interval = 1
 state_dir = "/var/lib/alloy-runner/state"
 [[runners]]
@@ -69,6 +90,7 @@ pull_policy = "if-not-present"
           literals: [`CI_SERVER_URL=${coordinator.url}`, `REGISTRATION_TOKEN=${coordinator.registrationToken}`],
         },
       ],
+      ...kustomize,
     };
     await writeFile(join(dir, "kustomization.yaml"), JSON.stringify(kustomization));
     await kubectl("apply", "-k", dir);
@@ -164,5 +186,84 @@ pull_policy = "if-not-present"
       .map(({ body }) => /"system_id":"(r_[0-9a-f]{12})"/.exec(String(body))?.[1]);
     expect(new Set(systemIds).size).toBe(1);
     expect(systemIds[0]).toBeDefined();
+  });
+
+  test("hands its jobs over, by a stop or before it, to the pod that takes its place", {
+    timeout: 300_000,
+  }, async () => {
+    const key = "alloy-runner-live-key";
+    await kubectl("create", "secret", "generic", key, "-n", "alloy-runner", `--from-literal=key=${"5a".repeat(32)}`);
+    const overlay: Overlay = {
+      config: 'live_key_file = "/run/secrets/alloy-runner/key"\ndurable = true',
+      components: [relative(dir, join(base, "hand-over"))],
+    };
+    /** The documentation's other way: the signal comes before that of the stop, for which there is a minute. */
+    const before = (command: readonly string[]) => ({
+      ...overlay,
+      patches: [
+        {
+          patch: JSON.stringify({
+            ...{
+              apiVersion: "apps/v1",
+              kind: "Deployment",
+              metadata: { name: "alloy-runner", namespace: "alloy-runner" },
+            },
+            spec: {
+              template: {
+                spec: {
+                  terminationGracePeriodSeconds: 60,
+                  containers: [
+                    {
+                      name: "alloy-runner",
+                      env: [{ name: "ALLOY_RUNNER_STOP", value: "" }],
+                      lifecycle: { preStop: { exec: { command } } },
+                    },
+                  ],
+                },
+              },
+            },
+          }),
+        },
+      ],
+    });
+    const ready = async (concurrent: number, how: Overlay): Promise<void> => {
+      const old = (await runners()).map(({ metadata }) => metadata.name);
+      await apply(concurrent, how);
+      await vi.waitFor(
+        async () => {
+          const now = (await runners()).map(({ metadata }) => metadata.name);
+          expect(now).toHaveLength(1);
+          expect(old).not.toContain(now[0]);
+          expect(await kubectl("logs", `pod/${now[0]}`, "-n", "alloy-runner")).toContain("configuration in force");
+        },
+        { timeout: 90_000, interval: 300 },
+      );
+    };
+    await ready(4, overlay);
+    const job = coordinator.enqueue({
+      script: ["echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; seq 1 2000; echo ended well"],
+    });
+    await job.traceContains("begun");
+    const podOf = async (): Promise<string[]> => {
+      const all = podsSchema.parse(JSON.parse(await kubectl("get", "pods", "-n", "alloy-runner-jobs", "-o", "json")));
+      return all.items.map(({ metadata }) => metadata.name);
+    };
+    const [pod = ""] = await podOf();
+    const documented = commandOnPage("lifecycle:");
+    for (const [concurrent, how, times] of [
+      [5, before(documented), 1],
+      [6, overlay, 2],
+    ] as const) {
+      await ready(concurrent, how);
+      await vi.waitFor(() => expect(job.trace.match(/the job went on/g)).toHaveLength(times), { timeout: 60_000 });
+      expect(await podOf()).toEqual([pod]);
+    }
+    await kubectl("exec", "-n", "alloy-runner-jobs", pod, "-c", "build", "--", "touch", "/tmp/go");
+    await job.reported();
+    expect(job.status, job.trace).toBe("success");
+    expect(job.trace.match(/^begun/gm)).toHaveLength(1);
+    const numbers = [...job.trace.matchAll(/^(\d+)$/gm)].map(([, number]) => Number(number));
+    expect(numbers).toEqual(Array.from({ length: 2000 }, (_, index) => index + 1));
+    expect(job.trace).toContain("ended well\n");
   });
 });

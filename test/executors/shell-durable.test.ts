@@ -454,46 +454,6 @@ describe.runIf(onLinux)("a script whose runner was killed", () => {
   });
 });
 
-/** A session whose founder has ended, and what is still in it: whoever has the founder's number means another session by it. */
-async function orphanedSession(): Promise<{ readonly number: number; readonly member: number }> {
-  const child = spawn("sh", ["-c", "sleep 600 >/dev/null 2>&1 & echo $!"], {
-    detached: true,
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  const exit = once(child, "exit");
-  const [line]: unknown[] = await once(child.stdout, "data");
-  await exit;
-  const member = Number(String(line));
-  onTestFinished(() => void process.kill(member, "SIGKILL"));
-  return { number: child.pid ?? -1, member };
-}
-
-describe.runIf(onLinux)("a script of long ago", () => {
-  for (const [what, code] of [
-    ["whose end nobody has seen", " ".repeat(32)],
-    ["that has ended", `${"0".padEnd(31)}\n`],
-  ] as const) {
-    test(`${what} has left numbers that are others' by now, and these are let be`, async () => {
-      const { dir, executor } = durable();
-      const jobKey = `test-${process.pid}-numbers`;
-      const environment = await preparedIn(executor, { ...sampleRequest(), jobKey });
-      const [shell, attendant] = [await orphanedSession(), await orphanedSession()];
-      const directory = join(dir, "run", jobKey, "0");
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
-      writeFileSync(join(directory, "root"), `${`${shell.number} 1 ${attendant.number}`.padEnd(63)}\n`);
-      writeFileSync(join(directory, "code"), code);
-      writeFileSync(join(directory, "end"), " ".repeat(32));
-      execFileSync("mkfifo", [join(directory, "life")]);
-      const place = { kind: "shell-script", directory, windowBytes: 1_048_576 };
-      const keeping = { ...silently, resume: { place, from: 0 } };
-      const ended = environment.run({ ...scriptOf(environment, source("echo never")), keeping }, new Sink(), never);
-      if (code.trim() === "") await expect(ended).rejects.toThrow("the process that waited for it was killed");
-      else expect((await ended).code).toBe(0);
-      expect([shell, attendant].map(({ member }) => isAlive(member))).toEqual([true, true]);
-    });
-  }
-});
-
 describe.runIf(onLinux && isRoot)("memory for scripts that do not need the runner", () => {
   const memory = mkdtempSync(join(tmpdir(), "alloy-memory-"));
   beforeAll(() => void execFileSync("mount", ["-t", "tmpfs", "-o", "size=40m,mode=755", "tmpfs", memory]));

@@ -100,6 +100,17 @@ test("whose time is over, or that was told to stop, runs no script of its author
   expect(gone.outcome).toEqual({ result: "canceled", message: "by the coordinator" });
 });
 
+test("that had finished is reported as it had, although its place is gone by then", async () => {
+  const prepared: LifeEntry = { kind: "prepared", handle: { kind: "shell-job", root: "/nowhere" } };
+  const { job, outcome, buried } = await takenUp((now) => [
+    ...[limit(now), preparing(1, now), prepared],
+    { kind: "begun", stage: 0, uptimeSeconds: now },
+    ...[{ kind: "over" } as const, { kind: "finished", outcome: { result: "success" } } as const],
+  ]);
+  expect([outcome, buried]).toEqual([{ result: "success" }, []]);
+  expect(job.status).toBe("success");
+});
+
 test("that had finished is reported as it had, and says nothing more", async () => {
   const { job, outcome } = await takenUp((now) => [
     ...[limit(now), preparing(1, now)],

@@ -215,7 +215,7 @@ describe.skipIf(missing !== null)(`under systemd${missing === null ? "" : ` (ski
     const runnerToken = await configure(file, "/var/lib/alloy-runner/brief", "durable = true");
     const where = ["--user", "builder", "--working-directory", "/home/builder", "--config", file];
     const service = ["--service", "brief"];
-    expect(await runner("install", ...where, ...service, "--drain-timeout", "1s")).toMatchObject({ code: 0 });
+    expect(await runner("install", ...where, ...service, "--drain-timeout", "5s")).toMatchObject({ code: 0 });
     expect(await runner("start", ...service)).toMatchObject({ code: 0 });
     const job = coordinator.enqueue({ script: ["echo begun", "setsid sleep 6001 & sleep 6002"], runnerToken });
     await job.traceContains("begun\n");

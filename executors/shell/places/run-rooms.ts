@@ -46,6 +46,8 @@ export interface RunRoomsOptions {
   readonly owner: { readonly uid: number; readonly gid: number } | null;
   /** Whether the runner still knows a job: what is left of others is removed. Default: it knows all. */
   readonly hasJob?: ((jobKey: string) => boolean) | undefined;
+  /** Called with each job that the runner does not know any more, before what is left of it is removed. */
+  readonly onForgotten?: (jobKey: string) => void;
 }
 
 /** What is in memory on most machines, and gone with their next start. */
@@ -89,12 +91,18 @@ const swept = new Set<string>();
  * Pipes that a runner which was killed had made and not used yet, and what it had not removed yet of jobs that have been reported
  * since.
  */
-function sweep(place: string, hasJob: (jobKey: string) => boolean): void {
+function sweep(
+  place: string,
+  { hasJob = () => true, onForgotten }: Pick<RunRoomsOptions, "hasJob" | "onForgotten">,
+): void {
   if (swept.has(place)) return;
   swept.add(place);
   if (!existsSync(place)) return;
   for (const name of readdirSync(place)) {
-    if (name.startsWith("pipe-") || !hasJob(name)) rmSync(join(place, name), { recursive: true, force: true });
+    const isPipe = name.startsWith("pipe-");
+    if (!isPipe && hasJob(name)) continue;
+    if (!isPipe) onForgotten?.(name);
+    rmSync(join(place, name), { recursive: true, force: true });
   }
 }
 
@@ -109,14 +117,14 @@ function removeFlat(directory: string): boolean {
   }
 }
 
-export function openRunRooms({ stateDir, memory, owner, hasJob = () => true }: RunRoomsOptions): RunRooms {
+export function openRunRooms({ stateDir, memory, owner, ...known }: RunRoomsOptions): RunRooms {
   const [inMemory, onDisk] = runPlaces(stateDir, memory);
   const pools = new Map<string, PipePool>();
   let left: number | null = null;
 
   const poolOf = (place: string): PipePool => {
     // Before this process has any.
-    sweep(place, hasJob);
+    sweep(place, known);
     const pool = pools.get(place) ?? createPipePool(place, owner);
     pools.set(place, pool);
     return pool;

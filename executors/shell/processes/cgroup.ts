@@ -95,6 +95,11 @@ export async function removeSoon(cgroup: Cgroup): Promise<boolean> {
   return false;
 }
 
+/** What a runner that was killed while it removed a job has left of its groups; whatever has processes stays. */
+export function removeGroups(cgroups: Cgroups | null, prefix: string): void {
+  for (const cgroup of cgroups?.existing(prefix) ?? []) cgroup.remove();
+}
+
 /** The place below `base` for groups of scripts. */
 export function openCgroups(base: string): Cgroups {
   return {

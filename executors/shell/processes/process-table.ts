@@ -24,6 +24,8 @@ export interface ProcessTable {
   marked(processes: readonly Process[], entry: string, uid: number | null): Promise<readonly Process[]>;
   /** Nothing that starts after the call has an earlier `startedAt` than this. */
   now(): number;
+  /** Nothing that starts before the call has a later `startedAt` than this. */
+  byNow(): number;
   /** Changes with each start of the host; empty where unknown. */
   readonly bootId: string;
 }

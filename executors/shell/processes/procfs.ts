@@ -62,6 +62,8 @@ export function createProcfsTable(proc: string): ProcessTable {
     return found;
   };
 
+  const ticks = (): number => Math.floor(Number.parseFloat(head(`${proc}/uptime`)) * TICKS);
+
   let running: Promise<readonly Process[]> | null = null;
   let queued: Promise<readonly Process[]> | null = null;
   const start = (): Promise<readonly Process[]> => {
@@ -101,10 +103,8 @@ export function createProcfsTable(proc: string): ProcessTable {
       }
       return found;
     },
-    now: () => {
-      const seconds = Number.parseFloat(head(`${proc}/uptime`));
-      return Number.isNaN(seconds) ? 0 : Math.max(0, Math.floor(seconds * TICKS) - DOUBT_TICKS);
-    },
+    now: () => Math.max(0, (ticks() || 0) - DOUBT_TICKS),
+    byNow: () => (ticks() || Infinity) + DOUBT_TICKS,
     get bootId() {
       try {
         return readFileSync(`${proc}/sys/kernel/random/boot_id`, "latin1").trim();

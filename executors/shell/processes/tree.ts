@@ -16,8 +16,11 @@ export interface Belonging {
   readonly leader: {
     readonly pid: number;
     readonly startedAt: number;
-    /** It had ended when it was found: its number may be another session's by now, unless something provably the job's is in that. */
-    readonly hadEnded?: boolean;
+    /**
+     * It has ended, no later than so on the table's clock; `null`: before anybody looked. Its number may be another session's by now:
+     * it is not where somebody in that was there already, or is provably the job's.
+     */
+    readonly endedBy?: number | null;
   } | null;
   /** What started earlier than this, on the table's own clock, belongs to somebody else. */
   readonly since: number;
@@ -42,13 +45,17 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
   // The shell's number may have gone to somebody else, who is then the founder of a session of this number.
   const founder = leader === null ? null : all.find((one) => one.pid === leader.pid);
   const isIts = leader !== null && (founder?.startedAt ?? leader.startedAt) === leader.startedAt;
-  const session = isIts && leader.hadEnded !== true ? leader.pid : -1;
+  const holders =
+    leader === null ? [] : candidates.filter((one) => one.session === leader.pid || one.group === leader.pid);
+  const endedBy = leader?.endedBy;
+  const isKnown = isIts && (endedBy === undefined || holders.some((one) => one.startedAt <= (endedBy ?? -1)));
 
   const members = new Map<number, Process>();
   const add = (one: Process): void => void members.set(one.pid, one);
   for (const one of candidates) {
-    if (grouped.has(one.pid) || one.session === session || one.group === session) add(one);
+    if (grouped.has(one.pid)) add(one);
   }
+  if (isKnown) holders.forEach(add);
   for (const one of await table.marked(
     candidates.filter((one) => !members.has(one.pid) && others?.has(one.session) !== true),
     mark,
@@ -57,8 +64,7 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
     add(one);
   }
   // A number is given anew only once nobody has it any more.
-  const holds = (one: Process): boolean => one.session === leader?.pid || one.group === leader?.pid;
-  if (isIts && leader.hadEnded === true && [...members.values()].some(holds)) candidates.filter(holds).forEach(add);
+  if (isIts && holders.some(({ pid }) => members.has(pid))) holders.forEach(add);
   for (let before = -1; before !== members.size; ) {
     before = members.size;
     for (const one of candidates) {
@@ -69,22 +75,27 @@ export async function findMembers(belonging: Belonging): Promise<Process[]> {
 }
 
 /**
- * Signal all of a session, as long as it is the one that `founder` founded.
- * @param founder `provenAt`: it may have ended long ago, and then only what was there by then tells that the session is its own
+ * What in the session of this number carries `mark`. The number alone proves nothing: whoever founded the session may have ended
+ * long ago, in another container even.
  */
+export async function markedSession(table: ProcessTable, session: number, mark: string): Promise<readonly Process[]> {
+  const all = await table.list();
+  return await table.marked(
+    all.filter((one) => one.session === session && one.pid !== process.pid),
+    mark,
+    null,
+  );
+}
+
+/** Signal what in the session of this number carries `mark`. */
 export async function signalSession(
   table: ProcessTable,
-  founder: { readonly pid: number; readonly startedAt: number; readonly provenAt?: number },
+  session: number,
+  mark: string,
   signal: NodeJS.Signals,
 ): Promise<void> {
   const open = await findProcessHandles();
-  const all = await table.list();
-  const now = all.find((one) => one.pid === founder.pid);
-  if (now !== undefined && now.startedAt !== founder.startedAt) return;
-  const { provenAt } = founder;
-  const members = all.filter((one) => one.session === founder.pid && one.startedAt >= founder.startedAt);
-  if (now === undefined && provenAt !== undefined && !members.some((one) => one.startedAt <= provenAt)) return;
-  for (const one of members) signalProcess(table, open, one, signal);
+  for (const one of await markedSession(table, session, mark)) signalProcess(table, open, one, signal);
 }
 
 interface EndOptions {

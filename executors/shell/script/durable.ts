@@ -15,13 +15,15 @@ import { sayerOf, sayingTo } from "../../common/processes/say-ended.ts";
 import type { ScriptRoom } from "../places/run-rooms.ts";
 import type { Cgroup } from "../processes/cgroup.ts";
 import type { ProcessTable } from "../processes/process-table.ts";
-import { signalSession } from "../processes/tree.ts";
+import { markedSession, signalSession } from "../processes/tree.ts";
 import { startSession } from "./attached.ts";
-import type { Leader, RunningScript, ShellCall } from "./running.ts";
+import type { RunningScript, ShellCall } from "./running.ts";
 
 export interface DurableHost {
   readonly tools: AttendantTools;
   readonly table: ProcessTable;
+  /** `NAME=value` in the environment of attendants, too. */
+  readonly mark: string;
   /** Where attendants are; `null`: there are no control groups. */
   readonly attendants: Cgroup | null;
   /** Sessions that are looked into by their own scripts only. */
@@ -79,6 +81,7 @@ export async function startDurable(
     for (const fd of [ends.pumpFd, ends.writeFd, ends.heldFd]) closeSync(fd);
   }
   const attendant = { pid, startedAt: host.table.find(pid)?.startedAt ?? 0 };
+  host.sessions.add(pid);
   return follow(host, room, read, attendant, { output, keeping });
 }
 
@@ -105,10 +108,11 @@ export async function resumeDurable(
     read.reader.close();
     return null;
   }
-  const found = host.table.find(root.attendant);
-  // A younger process has only its number.
-  const startedAt = found !== null && found.startedAt <= root.startedAt ? found.startedAt : 0;
-  const attendant = { pid: root.attendant, startedAt, provenAt: root.startedAt };
+  const carriers = await markedSession(host.table, root.attendant, host.mark);
+  // Where none is left its number may be that of another job's.
+  if (carriers.length > 0) host.sessions.add(root.attendant);
+  const startedAt = carriers.find(({ pid }) => pid === root.attendant)?.startedAt ?? 0;
+  const attendant = { pid: root.attendant, startedAt, isGone: carriers.length === 0 };
   if (stoodMs >= NOTICED_MS) {
     // A clock that was set tells nothing.
     const about = stoodMs <= uptime() * 1000 ? `for about ${roughly(stoodMs / 1000)} ` : "";
@@ -144,6 +148,14 @@ function openRead({ directory }: ScriptRoom, lifeFd: number, from: number, keepi
   };
 }
 
+interface Attendant {
+  readonly pid: number;
+  /** 0: it is not known. */
+  readonly startedAt: number;
+  /** Nothing is left of it and what it started to move output. */
+  readonly isGone?: boolean;
+}
+
 interface Told {
   readonly output: Writable;
   readonly keeping: ScriptKeeping | undefined;
@@ -153,19 +165,18 @@ interface Told {
 
 /** Hands on what a script prints, as `RunningScript` has it. */
 function follow(
-  { table, sessions }: DurableHost,
+  { table, mark, sessions }: DurableHost,
   room: ScriptRoom,
   { reader, onTrouble }: Read,
-  attendant: Leader & { readonly provenAt?: number },
+  attendant: Attendant,
   { output, keeping, hadEnded = false }: Told,
 ): RunningScript {
-  sessions.add(attendant.pid);
   const forwarding = forward(reader.output, output);
   const say = sayerOf(keeping, sayingTo(output, forwarding));
   onTrouble((one) => say("warning", inWords(one, room)));
   const waker = setInterval(() => {
     if (root !== null && table.find(root.pid)?.startedAt !== root.startedAt) {
-      void signalSession(table, attendant, "SIGCONT");
+      void signalSession(table, attendant.pid, mark, "SIGCONT");
     }
   }, WAKE_MS);
   waker.unref();
@@ -178,14 +189,14 @@ function follow(
     clearInterval(waker);
     forwarding.close();
     reader.close();
-    sessions.delete(attendant.pid);
+    if (attendant.isGone !== true) sessions.delete(attendant.pid);
   };
 
   return {
     reader: forwarding,
     leader: reader.root.then(async (found) => {
       const shell = await foundedBy(table, found);
-      return shell === null ? null : { ...shell, hadEnded };
+      return shell === null ? null : { ...shell, ...(hadEnded && { endedBy: null }) };
     }),
     since: attendant.startedAt,
     exited: reader.code.then((code) => (code === null ? null : exitOf(code))),
@@ -194,7 +205,7 @@ function follow(
       reader.isThere() ? "the process that waited for it was killed" : "somebody removed the runner's files",
     close: async () => {
       // What still moves output has nobody to move it to.
-      if (!reader.complete) await signalSession(table, attendant, "SIGKILL");
+      if (!reader.complete) await signalSession(table, attendant.pid, mark, "SIGKILL");
       leave();
     },
     leave,

@@ -16,7 +16,7 @@ export interface Leader {
   readonly pid: number;
   readonly startedAt: number;
   /** It had ended when it was found: its number may be another's by now. */
-  readonly hadEnded?: boolean;
+  readonly endedBy?: null;
 }
 
 /** A script's shell that runs. */

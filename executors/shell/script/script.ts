@@ -19,7 +19,7 @@ import { type Belonging, endMembers, findMembers } from "../processes/tree.ts";
 import { startAttached } from "./attached.ts";
 import { type DurableHost, resumeDurable, startDurable } from "./durable.ts";
 import type { PipePool } from "./fifo.ts";
-import type { Leader, RunningScript } from "./running.ts";
+import type { RunningScript } from "./running.ts";
 import { openScript } from "./script-file.ts";
 
 /** What scripts are run with, the same for all of a job. */
@@ -210,14 +210,15 @@ async function watch(
   signal: AbortSignal,
 ): Promise<Exit> {
   const say = sayerOf(keeping, sayingTo(output, reader));
-  let leader: Leader | null = null;
+  let leader: Belonging["leader"] = null;
   const known = running.leader.then((found) => {
     leader = found;
-    if (found === null || found.hadEnded === true) return;
+    if (found === null || found.endedBy === null) return;
     shells.set(found.pid, mark);
     meter.shell(found.pid);
     void exited.then(() => {
       // Its number may go to another process from then on.
+      leader = { ...found, endedBy: table.byNow() };
       shells.delete(found.pid);
       meter.shellEnded(found.pid);
     });

@@ -169,5 +169,6 @@ export const aliveTable: ProcessTable = {
   find: (pid) => (isAlive(pid) ? { pid, parent: 0, group: 0, session: 0, startedAt: 0, name: "" } : null),
   marked: async () => [],
   now: () => 0,
+  byNow: () => Infinity,
   bootId: "",
 };

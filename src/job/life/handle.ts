@@ -77,7 +77,7 @@ async function handleFound(
   // Until it is taken up it is as it was left: whoever comes next finds it so.
   if (hasPlace(found.life)) board.outlives();
   using stop = joinSignals([{ signal }, ...(handOver === undefined ? [] : [{ signal: handOver }])]);
-  const taken = await takeUp(received, found, stop.signal);
+  const taken = await takeUp(received, found, log, stop.signal);
   if ("lost" in taken) {
     if (handsOver(stop.signal)) return { outcome: null, delivered: Promise.resolve("kept") };
     board.adopted(null);

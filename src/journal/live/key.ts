@@ -73,13 +73,22 @@ async function readKey(path: string, { privately }: { privately: boolean }): Pro
     const bad = (what: string): LiveKey => ({ problem: `the key in ${path} cannot be used: ${what}` });
     if (!info.isFile()) return bad("it is no file");
     if (info.uid !== 0 && info.uid !== process.geteuid?.()) return bad(`it belongs to user ${info.uid}`);
-    if (privately && (info.mode & 0o077) !== 0) return bad("others may read it (chmod 600)");
+    if (privately && (info.mode & openTo(info)) !== 0) return bad("others may read it (chmod 600)");
     if (info.size > 1024) return bad("it is too long");
     const bytes = keyOf(await file.readFile());
     return bytes === null ? bad("it has to be 32 bytes, or 64 hexadecimal digits (openssl rand -hex 32)") : { bytes };
   } finally {
     await file.close();
   }
+}
+
+/**
+ * What must not be allowed to others. Of a secret that is mounted for another account than root's (`fsGroup` in Kubernetes) root is the
+ * owner, and this account's group reads it.
+ */
+function openTo({ uid, gid }: { readonly uid: number; readonly gid: number }): number {
+  const isOurs = uid === process.geteuid?.();
+  return !isOurs && uid === 0 && (process.getegid?.() === gid || process.getgroups?.().includes(gid)) ? 0o037 : 0o077;
 }
 
 function keyOf(content: Buffer): Buffer | null {

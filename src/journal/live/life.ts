@@ -3,8 +3,11 @@ import { z } from "zod";
 import { decodeLines, encodeLine } from "../records/record-lines.ts";
 import { failureReason, note } from "../records/words.ts";
 
-/** What the entries mean; goes up with each change that an older runner would not understand. */
-export const LIFE_FORMAT = 1;
+/**
+ * What the entries may mean, the newest last: that is what is written. One is added with each change that an older runner would not
+ * understand, and the one before stays, so that an upgrade ends no job.
+ */
+export const LIFE_FORMATS: readonly number[] = [1];
 
 const count = z.number().int().nonnegative();
 const setback = z.discriminatedUnion("result", [
@@ -105,7 +108,7 @@ export function openLife(path: string, by: string, length = 0): LifeFile {
   };
   try {
     if (fstatSync(file).size > length) ftruncateSync(file, length);
-    if (length === 0) write({ kind: "format", format: LIFE_FORMAT, version: by });
+    if (length === 0) write({ kind: "format", format: LIFE_FORMATS.at(-1), version: by });
   } catch (error) {
     closeSync(file);
     throw error;
@@ -125,7 +128,7 @@ export function readLife(bytes: Buffer): ReadLife {
   const [first, ...rest] = values;
   const head = begun.safeParse(first);
   if (!head.success || damaged > 0) return { problem: damaged > 0 ? `${damaged} damaged lines` : "no beginning" };
-  if (head.data.format !== LIFE_FORMAT || newer !== null) return { foreign: head.data.version };
+  if (!LIFE_FORMATS.includes(head.data.format) || newer !== null) return { foreign: head.data.version };
   const entries = z.array(entry).safeParse(rest);
   if (!entries.success) return { foreign: head.data.version };
   return { entries: entries.data, length: soundBytes, version: head.data.version };

@@ -2,6 +2,7 @@ import { uptime } from "node:os";
 import { describeError, handsOver, Stop, SystemFailure } from "../../../errors.ts";
 import type { Environment } from "../../../executor/environment.ts";
 import type { Note } from "../../../executor/prepare.ts";
+import type { Log } from "../../../log.ts";
 import { deadline, retry, unlessAborted } from "../../../time.ts";
 import { projectPathOf } from "../../sources/project-path.ts";
 import { trustOf } from "../../sources/trust.ts";
@@ -19,15 +20,42 @@ const LIMIT_MS = 60_000;
 /** How a job of an earlier process goes on, or why nobody can go on with it: where the signal has fired, that is why. */
 export type TakenUp = { readonly run: FoundRun } | { readonly lost: string };
 
-export async function takeUp(
-  { job, entry, executor, concurrentId }: ReceivedJob,
-  { leftover, life }: FoundJob,
+/** @param log hears what of a finished job's place is left */
+export async function takeUp(received: ReceivedJob, found: FoundJob, log: Log, signal: AbortSignal): Promise<TakenUp> {
+  const now = uptime();
+  const progress = progressOf(found.life, now);
+  const taken = await reach(received, found, { progress, now }, signal);
+  if (!("lost" in taken) || progress.finished === null || handsOver(signal)) return taken;
+  // How it ended is known, and its place was being removed since.
+  const { left } = await cleanUp(received, found, signal);
+  if (left.length > 0) log.warn("something of a job is left", { problem: left.join("; ") });
+  return { run: { progress } };
+}
+
+/** Removes what was made for it. */
+async function cleanUp(
+  { executor }: Pick<ReceivedJob, "executor">,
+  { leftover: { record, notes } }: FoundJob,
+  signal: AbortSignal,
+): Promise<{ readonly left: readonly string[] }> {
+  const crash: Note = { kind: "crash", boot: record.stored.boot, sameBoot: true };
+  try {
+    return await executor.recover(record.stored.key, [...notes, crash], signal);
+  } catch (error) {
+    return { left: [describeError(error)] };
+  }
+}
+
+async function reach(
+  received: ReceivedJob,
+  foundJob: FoundJob,
+  { progress, now }: { readonly progress: FoundProgress; readonly now: number },
   signal: AbortSignal,
 ): Promise<TakenUp> {
-  const now = uptime();
-  const progress = progressOf(life, now);
+  const { job, entry, executor, concurrentId } = received;
+  const { leftover, life } = foundJob;
   const { handle, finished } = progress;
-  const { record, notes } = leftover;
+  const { record } = leftover;
   const { plan, variables } = life;
   const lately = progress.adoptions.filter((at) => at > now - WITHIN_SECONDS).length;
   if (lately >= MOST_ADOPTIONS) return { lost: `it was gone on with ${lately} times within 10 min` };
@@ -38,13 +66,8 @@ export async function takeUp(
   };
   /** What was made for it so far goes, and it is made anew. */
   const anew = async (): Promise<TakenUp> => {
-    const crash: Note = { kind: "crash", boot: record.stored.boot, sameBoot: true };
-    try {
-      const { left } = await executor.recover(record.stored.key, [...notes, crash], signal);
-      return left.length === 0 ? { run: { progress } } : { lost: left.join("; ") };
-    } catch (error) {
-      return { lost: describeError(error) };
-    }
+    const { left } = await cleanUp(received, foundJob, signal);
+    return left.length === 0 ? { run: { progress } } : { lost: left.join("; ") };
   };
   if (handle === undefined) {
     if (progress.preparations === 0) return { run: found };
